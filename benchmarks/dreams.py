@@ -23,7 +23,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from cloudconv.dreaming.images import small_copy
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import method
-from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter
+from cloudconv.dreaming.vitals.vitals import Vitals, VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
 
@@ -99,8 +98,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
         mode, why = choice.mode, choice.why
     spec = method(mode)
     made = spec.dream(material, Options(options.frames, options.seed))
-    kind = replace(spec.kind, frames=options.frames)
-    meter = VitalsMeter(material, kind)
+    meter = VitalsMeter(material, options.frames)
     chosen = set(np.linspace(1, options.frames, 8).round().astype(int) - 1)
     source = Blocks(material)
     shares, kept, took = [], [], time.perf_counter() - began
@@ -122,7 +120,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
         "alive": sum(row.alive for row in rows),
         "fps": options.frames / took,
         "vitals": [{**row.as_json(), "failed": row.failed} for row in rows],
-        "limits": meter.limits_as_json(),
+        "limits": meter.limits,
     }
 
 
@@ -162,8 +160,7 @@ def check(options: argparse.Namespace) -> None:
 def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     """Return the vitals of a clip's second half, after a change, compared with the first half."""
     count = len(second)
-    kind = DreamKind(repeats=True, frames=count)
-    meter = VitalsMeter(first, kind)
+    meter = VitalsMeter(first, count)
     pictures = [second.filmed(second.source_of(k)[0]) for k in range(count)]
     for picture in change(pictures, [first.filmed(k) for k in range(len(first.frames))]):
         meter.push(small_copy(picture, first.small_size))

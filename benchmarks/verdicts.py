@@ -19,7 +19,6 @@ import argparse
 import json
 import re
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ import torch
 from cloudconv.api import dream
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.images import as_tensor, small_copy
-from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
@@ -85,10 +83,8 @@ def main() -> None:
 
 def paths(entry: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     """Return the small clip of an entry, and its dream."""
-    clip = entry["clip"].replace("/", "_")
-    still = clip.partition(", ")[0] != clip
-    stem = clip.partition(", ")[0].removesuffix(Path(clip.partition(", ")[0]).suffix)
-    stem += "_still" * still
+    clip, _, still = entry["clip"].replace("/", "_").partition(", ")
+    stem = clip.removesuffix(Path(clip).suffix)[:60] + ("_still" if still else "")
     small = next(path for path in (folder / "in").iterdir() if path.stem == stem)
     return small, folder / f"{stem}{'' if entry['auto'] else '__other'}.mkv"
 
@@ -104,7 +100,7 @@ def verdict(entry: dict[str, Any], folder: Path) -> tuple[list[dict[str, Any]], 
             if number >= entry["source_frames"]:
                 shown = as_tensor(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
                 pictures.append(small_copy(shown, material.small_size))
-    meter = VitalsMeter(material, replace(method(entry["mode"]).kind, frames=len(pictures)))
+    meter = VitalsMeter(material, len(pictures))
     for picture in pictures:
         meter.push(picture)
     step = float(material.step)

@@ -292,10 +292,8 @@ def dream(console: Console, source: _In, out: _Out = None, **given: Any) -> None
     """
 
     def words(measured: Measured) -> str:
-        from cloudconv.dreaming.vitals.vitals import in_words
-
         vitals: Vitals = measured.values
-        return ", ".join(in_words(key, vitals.values[key]) for key in vitals.failed)
+        return ", ".join(vitals.failed.values())
 
     def summary(result: DreamResult) -> str:
         return _video(result, f"; {result.why.removesuffix('.')}{result.verdict}")

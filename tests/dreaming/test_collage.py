@@ -21,7 +21,6 @@ from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.pieces import Shot, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, front_of, order_of
-from cloudconv.dreaming.vitals.lasting import Lasting
 from tests.helpers.dreams import clouds, lost_land, material, tensor, trees, vitals_of
 
 SIZE = (128, 96)
@@ -98,9 +97,8 @@ def test_all_vitals_hold_for_six_hundred_frames():
     source = material(clouds(250, SIZE))
     rows = vitals_of(source, dream_of(source, 600, seed=1))
     assert len(rows) == 6
-    # The clouds of this sky only drift, so every change of footage is sudden beside them. One
-    # window in twelve is 14 levels brighter than the clip.
-    assert {key for row in rows for key in row.failed} <= {"sudden", "mean_shift"}
+    # The clouds of this sky only drift, so every change of footage is sudden beside them.
+    assert {key for row in rows for key in row.failed} <= {"sudden"}
 
 
 def test_land_stays_still_while_the_sky_moves(usual):
@@ -283,9 +281,6 @@ def test_a_silhouette_in_front_of_a_dark_sky_never_moves():
     made, last = dream_of(pictures, 80), tensor(pictures[-1])
     low = 82  # rows below this one show only land
     assert max(float((p[:, low:] - last[:, low:]).abs().max()) for p in made) < 0.05
-    lasting = Lasting(pictures)
-    lost = [lasting.lost(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
-    assert max(each["silhouette"] for each in lost) < 0.0015
 
 
 @pytest.mark.full

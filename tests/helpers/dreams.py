@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.images import small_copy
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter
+from cloudconv.dreaming.vitals.vitals import WINDOW, Vitals, VitalsMeter
 from cloudconv.media.frame import Frame
 
 Picture = NDArray[np.uint8]
@@ -164,23 +164,20 @@ def ball_is_whole(picture: Tensor) -> bool:
 
 
 @lru_cache(8)
-def _new_meter(material: Material, kind: DreamKind) -> VitalsMeter:
-    return VitalsMeter(material, kind)
+def _new_meter(material: Material, frames: int) -> VitalsMeter:
+    return VitalsMeter(material, frames)
 
 
-def meter_of(material: Material, **kind: Any) -> VitalsMeter:
-    """Return a meter for a dream of that kind; see :class:`DreamKind`."""
+def meter_of(material: Material, frames: int = WINDOW) -> VitalsMeter:
+    """Return a meter for a dream of that length."""
     # A copy takes much less time than the analysis of the material.
-    return deepcopy(_new_meter(material, DreamKind(**kind)))
+    return deepcopy(_new_meter(material, frames))
 
 
-def vitals_of(material: Material, pictures: Iterable[Tensor], **kind: bool) -> list[Vitals]:
-    """Return the vitals of pictures that follow the material, one row for every ``WINDOW`` frames.
-
-    ``kind`` is that of the dream, see :class:`DreamKind`.
-    """
+def vitals_of(material: Material, pictures: Iterable[Tensor]) -> list[Vitals]:
+    """Return the vitals of pictures that follow the material, a row for every ``WINDOW`` frames."""
     shown = list(pictures)
-    meter = meter_of(material, frames=len(shown), **kind)
+    meter = meter_of(material, len(shown))
     for picture in shown:
         meter.push(small_copy(picture, material.small_size))
     return meter.rows

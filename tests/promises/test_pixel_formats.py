@@ -40,10 +40,8 @@ def test_source_frames_of_every_pixel_format_are_unchanged(tmp_path, pix_fmt, si
     _, made = planes_of(cloudconv.extrapolate, frames=2, model="hold")
     assert same(made, [*before, before[-1], before[-1]])
     for given in ({"mode": "texture"}, {"mode": "rollout", "model": "linear"}):
-        dreamt, made = planes_of(cloudconv.dream, frames=4, **given)
+        _, made = planes_of(cloudconv.dream, frames=4, **given)
         assert len(made) == COUNT + 4
         assert same(made[:COUNT], before)
         if pix_fmt == "yuva420p":
             assert all(np.array_equal(p[3], made[COUNT - 1][3]) for p in made[COUNT:])
-        if pix_fmt.startswith("gray"):
-            assert all(row["saturation"] is None for row in dreamt.vitals)

@@ -23,7 +23,7 @@ from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
 from cloudconv.dreaming.methods.transition import Fades, along_wind, cut_between
-from cloudconv.dreaming.vitals.sameness import HISTORY
+from cloudconv.dreaming.repeats import HISTORY
 from cloudconv.metrics import luma
 
 PARTS = 4

@@ -14,7 +14,6 @@ from cloudconv.dreaming.methods.flow import flow
 from cloudconv.dreaming.methods.rollout import rollout
 from cloudconv.dreaming.methods.street import goes_on
 from cloudconv.dreaming.methods.texture import texture
-from cloudconv.dreaming.vitals.vitals import DreamKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +23,14 @@ class MethodSpec:
     ``least_frames``: the number of frames that the material needs. ``dream``: yields the frames
     that follow ``material.last``, (3, H, W) float32 RGB on ``material.device``, nominally in [0, 1]
     and not clamped. The first follows by one ``material.step``. The same material, options and
-    machine give the same frames. Memory does not grow with their number. ``kind``: the properties
-    of the mode's dreams; ``sky`` states here whether the mode is for skies only. ``options``: the
-    names of the :class:`Options` that a user may give. ``note``: returns a sentence for the user
+    machine give the same frames. Memory does not grow with their number. ``options``: the names of
+    the :class:`Options` that a user may give. ``note``: returns a sentence for the user
     about the dream.
     """
 
     name: str
     least_frames: int
     dream: Callable[[Material, Options], Iterator[Tensor]]
-    kind: DreamKind
     options: tuple[str, ...] = ()
     note: Callable[[Material, Options], str] = lambda material, options: ""
 
@@ -49,10 +46,10 @@ def _wholes(material: Material, options: Options) -> str:
 
 
 METHODS = (
-    MethodSpec("collage", 8, collage, DreamKind(sky=True)),
-    MethodSpec("texture", 2, texture, DreamKind(repeats=True), note=_wholes),
-    MethodSpec("flow", 1, flow, DreamKind(repeats=True), ("wind",), _cycle),
-    MethodSpec("rollout", 1, rollout, DreamKind(), ("model",)),
+    MethodSpec("collage", 8, collage),
+    MethodSpec("texture", 2, texture, note=_wholes),
+    MethodSpec("flow", 1, flow, ("wind",), _cycle),
+    MethodSpec("rollout", 1, rollout, ("model",)),
 )
 
 

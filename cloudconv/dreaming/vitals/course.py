@@ -1,7 +1,8 @@
-"""Find motion against the film: things that run back, though every frame is played forwards.
+"""Compare motion with the film's, by place: things that run back, slide, slow down or hurry.
 
 In a jump of a texture, the network moves things from one frame to another. If the other frame is
-the earlier one, a wave runs back, and sways with each further jump.
+the earlier one, a wave runs back, though no frame is played backwards. In a collage, land that is
+taken for sky slides with the clouds.
 """
 
 from __future__ import annotations
@@ -16,37 +17,52 @@ PLACES = 40
 """Number of places along the longer side of a picture."""
 
 _STEADY = 0.5  # least mean motion of a place with a direction, relative to its mean speed
-_BACK = 0.25  # least speed of what runs back, relative to the film's mean motion at its place
 _FEW = 0.02  # least steady motion of a clip with a direction, relative to all its motion
+_BACK = 0.25  # least speed of what runs back, relative to the film's mean motion at its place
+_FAST = 0.9  # quantile of the mean speeds of the places, which is that of things that move
+_SLIDES = 0.3  # least speed of what slides, relative to that of things that move, and …
+_TIMES = 3.0  # … to the greatest speed at its place
 
 
 class Course:
-    """The mean motion of a clip by place, where the place has a direction.
+    """The motion of a clip by place.
 
     ``flows``: the backward flow from each frame of the clip to the one before, from
-    :func:`by_place`. A planned jump from frame ``a`` to frame ``b`` within ``n`` frames has the
-    flow ``by_place(measured_flow(b, a) / n)``, in pixels of pictures of the same size. ``own``: the
-    greatest result of :meth:`against` for ``lasts`` frames of the clip itself.
+    :func:`by_place`. ``runs``, ``second``: the frames over which the flow is averaged for
+    :meth:`against` and for :meth:`slides`. A planned jump from frame ``a`` to frame ``b`` within
+    ``n`` frames has the flow ``by_place(measured_flow(b, a) / n)``, in pixels of pictures of the
+    same size. ``own``: the greatest result of :meth:`against` in the clip.
     """
 
-    def __init__(self, flows: Sequence[Floats], lasts: int = 1) -> None:
+    def __init__(self, flows: Sequence[Floats], runs: int = 1, second: int = 1) -> None:
         """Measure the mean motion."""
-        mean, speed = np.mean(flows, 0), np.linalg.norm(flows, axis=-1).mean(0)
+        mean, speeds = np.mean(flows, 0), np.linalg.norm(flows, axis=-1).mean(0)
         length = np.linalg.norm(mean, axis=-1)
-        self._weights = length * (length > _STEADY * speed)
-        if self._weights.sum() <= _FEW * speed.sum():
+        self._weights = length * (length > _STEADY * speeds)
+        if self._weights.sum() <= _FEW * speeds.sum():
             self._weights[:] = 0  # no direction
         self._mean = mean / np.maximum(length, TINY)[..., None] ** 2
-        starts = range(max(len(flows) - lasts + 1, 1))
-        self.own = max(self.against(np.mean(flows[k : k + lasts], 0)) for k in starts)
+        self.own = max(map(self.against, means(flows, runs)))
+        own = np.max([np.linalg.norm(flow, axis=-1) for flow in means(flows, second)], 0)
+        self._fast = np.maximum(_SLIDES * np.quantile(speeds, _FAST), _TIMES * own)
 
     def against(self, flow: Floats) -> float:
         """Return the part of the clip's steady motion, from 0 to 1, that a flow runs back."""
         back = (flow * self._mean).sum(-1) < -_BACK
         return float((self._weights * back).sum() / max(self._weights.sum(), TINY))
 
+    def slides(self, flow: Floats) -> float:
+        """Return the part of the picture that moves in a flow where the clip hardly moves."""
+        return float((np.linalg.norm(flow, axis=-1) > self._fast).mean())
+
 
 def by_place(flow: Floats) -> Floats:
-    """Return the mean flow of each place: (h, w, 2), at most ``PLACES`` on a side."""
+    """Return the mean of each place, of a flow or another value: at most ``PLACES`` on a side."""
     made: Floats = reduced(flow, PLACES)
     return made
+
+
+def means(flows: Sequence[Floats], count: int) -> list[Floats]:
+    """Return the means of each ``count`` successive flows, at least one."""
+    starts = range(max(len(flows) - count, 0) + 1)
+    return [np.mean(flows[k : k + count], 0) for k in starts]

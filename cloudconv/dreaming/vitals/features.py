@@ -1,8 +1,4 @@
-"""Measure the features of each small picture of a clip, and of the dream that follows.
-
-Features are measured on luma in levels from 0 to 255. The pictures are copies whose longest side is
-at most 480. Only the moving parts of the source are measured.
-"""
+"""Measure each small picture of a clip, and of the dream that follows."""
 
 from __future__ import annotations
 
@@ -22,10 +18,6 @@ Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 Values = dict[str, float | None]
 
-SLACK = 1.5
-"""The factor, or exponent, by which a limit exceeds the values of parts of the clip, which are
-compared with the rest: real footage is within."""
-
 QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""
 
@@ -33,132 +25,119 @@ SPAN = Fraction(2, 5)
 """The time between two pictures whose unexplained change counts, in seconds."""
 
 _RUNS = Fraction(1, 4)  # time in which motion against the film counts, in seconds
-
-_SIDE = 16  # of a place whose change counts, in pixels
-_LEAST_LOCAL = 6.0  # least such change of a clip, in levels of lightness and colour together
-_USUAL = 0.98  # quantile of a clip's changes of places
-_AREA = 6.0  # sigma of the area in which their differences are summed, in pixels
+_USUAL = 0.98  # quantile of the clip's changes of a place
+_LEAST_LOCAL = 6.0  # least such change, in levels of lightness and colour together, and …
+_PART = 0.75  # … as a part of that of the place that changes most: things move to new places
+_AREA = 6.0  # sigma of the area in which differences are summed for ``sudden``, in pixels
 _LEAST = 0.5  # least such change of a clip, in levels: less is noise
 
 
 class FeatureMeter:
     """The state in which the features of successive pictures are measured.
 
-    ``moving`` and ``sky``, (h, w) bool, are the parts that count, and those that count for
-    ``sudden``. ``step``: the time between two pictures in seconds.
+    ``moving``: the parts that count, (h, w) bool. ``step``: the time between two pictures in
+    seconds. ``count``: the number of pictures of the clip. ``place`` has the words for the place
+    that ``local`` measured last, and ``course`` the motion of the clip after :meth:`begin`.
     """
 
-    def __init__(self, moving: NDArray[np.bool_], sky: NDArray[np.bool_], step: Fraction) -> None:
+    def __init__(self, moving: NDArray[np.bool_], step: Fraction, count: int) -> None:
         """Begin with the clip."""
-        self._weights = moving.astype(np.uint8)
-        self._sky = parts(sky, MIDDLE_SIDE)
+        self._moving = parts(moving, MIDDLE_SIDE)
         self._lag = max(2, round(SPAN / step))
-        self._shown: deque[tuple[Array, Small]] = deque(maxlen=self._lag + 1)
-        self._count = 0
-        self._most: NDArray[np.float64] | None = None
-        self._learns = True
+        spans = (round(_RUNS / step), round(1 / step))
+        self._runs, self._second = (max(1, min(span, count // 2)) for span in spans)
+        self._shown: deque[Small] = deque(maxlen=self._lag + 1)
+        self._flows: deque[Array] = deque(maxlen=self._second)
+        self._slopes: deque[float] = deque(maxlen=self._second)
         self._before: Small | None = None
-        self._local: list[float] = []
-        self._flows: deque[Array] = deque(maxlen=max(1, round(_RUNS / step)))
-        self._filmed: list[Array] = []
+        self._count, self._most = 0, 0.0
+        self._filmed: list[tuple[Array, Array]] | None = []
+        self._usual: Array = np.ones(1, np.float32)
         self.course: Course | None = None
         self.place = ""
 
     def begin(self, *, follows: bool) -> None:
         """Go over to the dream. ``follows``: the dream follows the clip directly."""
-        self._learns = False
-        if self._local:
-            self._local = [max(_LEAST_LOCAL, float(np.quantile(self._local, _USUAL)))]
         if self._filmed:
-            self.course = Course(self._filmed, self._flows.maxlen or 1)
-            self._filmed.clear()
+            flows, changes = zip(*self._filmed, strict=True)
+            self.course = Course(flows, self._runs, self._second)
+            most = float(np.quantile(np.max(changes, (1, 2)), _USUAL))
+            usual = np.quantile(changes, _USUAL, 0)
+            self._usual = np.maximum(usual, max(_LEAST_LOCAL, _PART * most))
+        self._filmed = None
         if not follows:
-            self._shown.clear()
-            self._flows.clear()
             self._before = None
+            for shown in (self._shown, self._flows, self._slopes):
+                shown.clear()
 
     def measure(self, picture: Small) -> Values:
-        """Return the features of the next picture, (h, w, 3) uint8.
+        """Return the features of the next picture, (h, w, 3) uint8; None if one is not known.
 
-        ``sharpness``: mean gradient, in levels per pixel. ``mean``, ``std``: of the luma, in
-        levels. ``saturation``: mean range of the colour channels, in levels. ``motion``: mean
-        absolute difference from the picture before, in levels; None for the first picture.
-        ``sudden``, ``local``: see :meth:`_sudden` and :meth:`_changed`.
+        ``sharpness``: mean gradient, in levels per pixel, and ``motion``: mean speed of the places,
+        in pixels per frame, both over the last second. ``against``, ``slides``: see ``course.py``.
+        ``sudden``, ``local``: see the methods.
         """
-        luma: Array = cv2.cvtColor(picture.astype(np.float32), cv2.COLOR_RGB2GRAY)
-        before = self._shown[-1][0] if self._shown else None
-        self._shown.append((luma, reduced(grey(picture), MIDDLE_SIDE)))
-        mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(luma, mask=self._weights))
-        red, green, blue = cv2.split(picture)
-        high, low = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
-        return {
-            "sharpness": self._mean(cv2.magnitude(*gradients(luma))),
-            "mean": mean,
-            "std": std,
-            "saturation": self._mean(high - low),
-            "motion": None if before is None else self._mean(cv2.absdiff(luma, before)),
-            "sudden": self._sudden(),
-            "local": self._changed(reduced(picture, MIDDLE_SIDE)),
-            "against": self._against(),
-        }
-
-    def _mean(self, values: Array | Small) -> float:
-        return float(cv2.mean(values, self._weights)[0])
-
-    def _changed(self, picture: Small) -> float | None:
-        """Return the greatest change of a place since the picture before that no motion explains.
-
-        Each picture is moved to the other along the optical flow. The difference is averaged over
-        squares of 16 pixels, and divided by that of the clip (its quantile .98). A viewer sees more
-        than 1.5: a car that vanishes within a frame gives 4. :attr:`place` is that of the square.
-        """
+        picture = reduced(picture, MIDDLE_SIDE)
         before, self._before = self._before, picture
-        if before is None:
-            return None
+        self._shown.append(grey(picture))
+        slopes = cv2.magnitude(*gradients(self._shown[-1].astype(np.float32)))
+        self._slopes.append(float(slopes[self._moving].mean()))
+        values: Values = dict.fromkeys(("against", "slides", "motion", "sharpness"))
+        values["sudden"] = self._sudden()
+        values["local"] = None if before is None else self._change(before, picture)
+        flows = np.array(self._flows)
+        if len(self._slopes) == self._second:
+            values["sharpness"] = float(np.mean(self._slopes))
+        if len(flows) == self._second:
+            values["motion"] = float(np.linalg.norm(flows, axis=-1).mean())
+            if self.course is not None:
+                values["slides"] = self.course.slides(flows.mean(0))
+        if self.course is not None and len(flows) >= self._runs:
+            values["against"] = self.course.against(flows[-self._runs :].mean(0))
+        return values
+
+    def _change(self, before: Small, picture: Small) -> float | None:
+        """Return the greatest change of a place between two pictures that no motion explains.
+
+        Each picture is moved to the other along the optical flow. The difference is averaged around
+        each place, and divided by that of the clip at the place (its quantile .98). A viewer sees
+        more than 1.35; a car that vanishes within a frame gives 3.
+        """
         flow, back = (_flow(*pair) for pair in ((picture, before), (before, picture)))
         self._flows.append(by_place(flow))
-        if self._learns:
-            self._filmed.append(self._flows[-1])
         apart = _unexplained(before, picture, flow)
         apart = np.maximum(apart, _unexplained(picture, before, back))
-        sums = cv2.boxFilter(apart, -1, (_SIDE, _SIDE), borderType=cv2.BORDER_CONSTANT)
-        most = float(sums.max())
-        if self._learns:
-            self._local.append(most)
-        if self._learns or not self._local:
+        change: Array = cv2.GaussianBlur(by_place(apart), (0, 0), 1)
+        if self._filmed is not None:
+            self._filmed.append((self._flows[-1], change))
+        if self.course is None:
             return None
-        row, column = np.unravel_index(int(sums.argmax()), sums.shape)
-        self.place = _place(row / sums.shape[0], column / sums.shape[1])
-        return most / self._local[0]
-
-    def _against(self) -> float | None:
-        """Return the part of the clip's motion that ran back in the last quarter of a second."""
-        if self.course is None or len(self._flows) < (self._flows.maxlen or 1):
-            return None
-        return self.course.against(np.mean(self._flows, 0))
+        change = change / self._usual
+        down, across = (int(k) for k in np.unravel_index(change.argmax(), change.shape))
+        row = ("upper ", "", "lower ")[3 * down // change.shape[0]]
+        self.place = row + ("left", "middle", "right")[3 * across // change.shape[1]]
+        return float(change.max())
 
     def _sudden(self) -> float | None:
         """Return how suddenly the pictures change; None if this picture is not compared.
 
         One sky that becomes another in the blink of an eye is a change that no motion explains. So
         some pictures are compared with the picture 0.4 seconds earlier, moved along the flow
-        between the two. The mean difference, and the mean of the tenth of the picture that differs
-        most, are divided by the largest of the clip; the larger ratio counts. Halves of real clips
-        give 0.85 to 1.02 against each other; a dissolve of a whole sky within a second gives 2 and
-        more.
+        between the two. The mean of the tenth of the picture that differs most is divided by the
+        largest of the clip.
         """
         self._count += 1
         if len(self._shown) <= self._lag or self._count % max(1, self._lag // 3):
             return None
-        now, before = self._shown[-1][1], self._shown[0][1]
+        now, before = self._shown[-1], self._shown[0]
         flow = torch.from_numpy(measured_flow(now, before, quick=True)).permute(2, 0, 1)
         explained = moved(torch.from_numpy(before)[None].float(), flow)[0].numpy()
         apart = cv2.GaussianBlur(np.abs(explained - now), (0, 0), _AREA)
-        sizes = np.sort(apart[self._sky])
-        change = np.array([sizes.mean(), sizes[int(QUANTILE * len(sizes)) :].mean()])
-        if self._learns:
-            self._most = np.maximum(change, _LEAST if self._most is None else self._most)
-        return None if self._most is None else float((change / self._most).max())
+        sizes = np.sort(apart[self._moving])
+        change = float(sizes[int(QUANTILE * len(sizes)) :].mean())
+        if self._filmed is not None:
+            self._most = max(change, self._most, _LEAST)
+        return change / self._most if self._most else None
 
 
 def _flow(later: Small, earlier: Small) -> Array:
@@ -179,10 +158,3 @@ def _unexplained(one: Small, two: Small, flow: Array) -> Array:
     inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
     made: Array = (cv2.erode(apart, np.ones((3, 3))) * inside).astype(np.float32)
     return made
-
-
-def _place(down: float, across: float) -> str:
-    """Return the words for a place from 0 (top, left) to 1 (bottom, right)."""
-    row = ("upper ", "", "lower ")[min(int(3 * down), 2)]
-    side = ("left", "middle", "right")[min(int(3 * across), 2)]
-    return f"{row}{side}"

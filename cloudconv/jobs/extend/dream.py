@@ -53,10 +53,10 @@ class DreamResult(ExtendResult):
     ``why`` is the reason for the mode. ``model`` is the predictor, None in a mode without one.
     ``material_frames`` is the number of frames that the dream is made of. ``cut`` is the time of
     the cut before them, in seconds from the first frame, or None. ``vitals`` has a row for every
-    100 frames. ``limits`` are the lowest and highest healthy value of each vital, None for no
-    limit. ``alive`` states whether all rows are within the limits. ``repeats_every`` is the time in
-    seconds after which most pictures come again, None if few do. ``faults`` has the time of each
-    fault in seconds of the output, its vital, and a text for viewers.
+    100 frames. ``limits`` are the lowest and highest healthy value of each vital. ``alive`` states
+    whether no vital was outside. ``repeats_every`` is the time in seconds after which most pictures
+    come again, None if few do. ``faults`` has the time of each fault in seconds of the output, its
+    vital, and a text for viewers.
     """
 
     mode: str
@@ -67,7 +67,7 @@ class DreamResult(ExtendResult):
     material_frames: int
     cut: float | None
     vitals: list[dict[str, Any]]
-    limits: dict[str, tuple[float | None, float | None]]
+    limits: dict[str, tuple[float, float]]
     alive: bool
     repeats_every: float | None
     faults: list[dict[str, Any]]
@@ -231,14 +231,10 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
     yield Progress("analysing", 50, 100, unit="%")
     with claim(plan.output, overwrite=settings.overwrite):
         yield from plan.warnings
-        kind = replace(
-            spec.kind,
-            repeats=options.loop or spec.kind.repeats,
-            frames=plan.new_frames,
-            follows=not (settings.loop and settings.only_new),
-        )
+        # A loop of the dream alone begins with the dream's first frame.
+        follows = not (settings.loop and settings.only_new)
         with torch.inference_mode():
-            meter = VitalsMeter(material, kind)
+            meter = VitalsMeter(material, plan.new_frames, follows=follows)
         yield Progress("analysing", 100, 100, unit="%")
         watch = _Watch(plan, meter)
         options = replace(options, frames=plan.new_frames)
@@ -250,7 +246,7 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],
-            limits=meter.limits_as_json(),
+            limits=meter.limits,
             alive=all(row.alive for row in meter.rows),
             repeats_every=None if period is None else round(float(period * plan.step), 3),
             faults=faults,
