@@ -1,8 +1,8 @@
 """Find the faults of a dream, while the dream is made, by comparing its pictures with the clip.
 
-The measured values are called vitals. Each names faults that an eye sees and no other vital names:
-docs/measurements/eyes.md. Real footage varies too, so the limits are wide enough for the clip
-itself. A dream without a fault may still look wrong.
+The measured values are called vitals. docs/measurements/eyes.md says how many of the faults that an
+eye sees they name. Real footage varies too, so the limits are wide enough for the clip itself. A
+dream without a fault may still look wrong.
 """
 
 from __future__ import annotations
