@@ -24,6 +24,7 @@ from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
+_REPLAY = 1.5  # factor of the faults of a texture, which shows the same pictures again
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
 _FINE = 0.54  # finest detail of moving parts, relative to their mean gradient, of solid things …
 _FINER = 0.7  # … and where land stands still, whose edge is fine
@@ -71,7 +72,8 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
     else:
         trials = [tried(method("collage"), small, seed)]
         if trials[0].faults:
-            trials.append(tried(method("texture"), small, seed))
+            texture = tried(method("texture"), small, seed)
+            trials.append(texture._replace(visible=_REPLAY * texture.visible))
         mode = min(trials).mode
         why = f"in a trial of {FRAMES} small frames, {'; '.join(map(str, trials))}"
     return ModeChoice(mode, f"{mode}: {why}.")
