@@ -142,13 +142,15 @@ class Track:
         growth = 0.0
         last = seen[-1][1]
         travelled = np.hypot(*(last.centre - seen[0][1].centre)) / last.area**0.5
-        if seen is whole and len(seen) > 5 and travelled > _TRAVEL and last.area > _SEEN:
+        if seen is whole and len(seen) > 5 and travelled > _TRAVEL:
             # The distance of a thing changes evenly, and its size is the inverse.
             far = np.array([s.area**-0.5 for _, s in seen]) * last.area**0.5
             one, two = np.triu_indices(len(seen), 4)
             slopes = (far[two] - far[one]) / (steps[two] - steps[one])
             if abs(np.sign(slopes).sum()) == len(slopes):
                 growth = float(np.clip(-np.median(slopes), *_GROWS))
+                # The pixels of a small thing are too few to show that it comes nearer.
+                growth = growth if last.area > _SEEN else min(growth, 0.0)
         way = steps / (1 - growth * steps)
         velocity = np.polyfit(way, np.array([s.centre for _, s in seen]), 1)[0]
         return Path(velocity, growth)
@@ -207,6 +209,11 @@ class Things:
     def masks(self) -> list[Mask]:
         """Where things are in each frame, 0 or 1."""
         return [self._mask(picture) for picture in self.pictures]
+
+    @property
+    def least_area(self) -> float:
+        """Return the pixels of the smallest thing."""
+        return max(_FEW_PIXELS, _SMALLEST * self.size[0] * self.size[1])
 
     @cached_property
     def hold(self) -> bool:
@@ -291,7 +298,7 @@ class Things:
         _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
         blobs = []
         for number, (left, top, width, height, area) in enumerate(stats[1:], 1):
-            if area >= max(_FEW_PIXELS, _SMALLEST * mask.size):
+            if area >= self.least_area:
                 box = slice(top, top + height), slice(left, left + width)
                 shape = _filled((labels[box] == number).astype(np.uint8))
                 blobs.append(self._sight(shape, int(left), int(top), frame, whole=True))
@@ -329,7 +336,7 @@ class Things:
             if home is not None:
                 home.found.append(blob)
                 continue
-            near = [e.track.since for e in due if e.found and _near(e.sight, blob, _CLOSE)]
+            near = [e.track.since for e in due if _near(e.sight, blob, _CLOSE)]
             new.append(Track(frame, min([frame, *near]), [blob]))
         for each in due:
             each.track.sights.append(self._joined(each.found, frame) if each.found else None)

@@ -53,19 +53,33 @@ def test_two_things_that_meet_are_divided_and_go_on():
     assert np.abs(np.array(lasts) - (12.5, 268.5)).max() < 3
 
 
-def test_a_thing_that_comes_nearer_grows():
+def coming_or_going(frames, begin, nearer, moved=90):
+    """Return frames of a square whose distance falls by ``nearer`` in a frame."""
     ground, pictures = textured(0, HEIGHT, WIDTH), []
-    for n in range(60):
-        far = 3 - 0.04 * n
+    for n in range(frames):
+        far = begin - nearer * n
         side, left, top = (round(value / far) for value in (50, 300, 90))
-        left -= 90
+        left -= moved
         picture = (255 * ground).astype(np.uint8)
         cv2.rectangle(picture, (left, top), (left + side, top + side), COLOURS[0], -1)
         pictures.append(picture)
-    (going,) = Things(pictures[:40]).going
+    return pictures
+
+
+def test_a_thing_that_comes_nearer_grows():
+    (going,) = Things(coming_or_going(40, 3, 0.04)).going
     size, move = going.path.at(10)
     assert size == pytest.approx((3 - 0.04 * 39) / (3 - 0.04 * 49), rel=0.08)
     assert np.abs(move - (325 / 1.04 - 325 / 1.44, 115 / 1.04 - 115 / 1.44)).max() < 10
+
+
+def test_a_small_thing_that_goes_away_becomes_smaller_and_slower():
+    (going,) = Things(coming_or_going(40, 1.2, -0.06, moved=30)).going
+    assert going.sights[-1].area < 300
+    far = 1.2 + 0.06 * 39
+    size, move = going.path.at(60)
+    assert size == pytest.approx(far / (far + 0.06 * 60), rel=0.15)
+    assert np.abs(move - np.array((325, 115)) * (1 / (far + 3.6) - 1 / far)).max() < 10
 
 
 def test_things_before_a_moving_camera_do_not_hold():

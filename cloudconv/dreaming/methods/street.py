@@ -155,5 +155,6 @@ class Street:
                 seconds, part = (frame - going.sights[-1].frame) * self._step, 1.0
                 if np.hypot(*going.path.velocity) < _STANDS:
                     part = min(1 - (seconds - _WAITS) / _GOES, 1.0)
-                if seconds < _LONGEST and part > 0:
+                seen = sight.area * way[0] ** 2 >= self._things.least_area
+                if seconds < _LONGEST and part > 0 and seen:
                     self._stage.paint(made, light, sight, way, part)
