@@ -213,7 +213,7 @@ class Things:
     @property
     def least_area(self) -> float:
         """Return the pixels of the smallest thing."""
-        return max(_FEW_PIXELS, _SMALLEST * self.size[0] * self.size[1])
+        return float(max(_FEW_PIXELS, _SMALLEST * self.size[0] * self.size[1]))
 
     @cached_property
     def hold(self) -> bool:

@@ -10,6 +10,7 @@ import torch
 
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.images import small_copy
+from cloudconv.dreaming.material.pan import view_of
 from cloudconv.dreaming.material.wind import drift_of, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
@@ -29,9 +30,9 @@ def filmed():
     return [source.filmed_small(k)[:200] for k in range(len(source.frames))]
 
 
-def panned(speed, rise=0.0):
+def panned(speed, rise=0.0, size=SIZE):
     """Return a dark ridge before filmed clouds, seen by a camera that moves right and up."""
-    width, height = SIZE
+    width, height = size
     wide = width + round(speed * len(filmed())) + 2
     below = round(rise * len(filmed()))
     x = np.arange(wide)
@@ -43,7 +44,7 @@ def panned(speed, rise=0.0):
         sky = cv2.resize(picture, (wide, height + below), interpolation=cv2.INTER_AREA)
         shown = (sky * (1 - covered) + leaves * covered).astype(np.float32)
         move = np.array([[1, 0, -speed * k], [0, 1, rise * k - below]])
-        view = cv2.warpAffine(shown, move, SIZE, borderMode=cv2.BORDER_REPLICATE)
+        view = cv2.warpAffine(shown, move, size, borderMode=cv2.BORDER_REPLICATE)
         made.append(view.clip(0, 255).astype(np.uint8))
     return made
 
@@ -69,6 +70,14 @@ def test_a_slow_pan_over_land_is_removed(speed):
     known = drift.covers(0, SIZE[::-1])[0]
     assert float(known.mean()) == pytest.approx(1 - speed * last / SIZE[0], abs=0.05)
     assert bool((known.diff() <= 0).all())
+
+
+@pytest.mark.parametrize("size", [(240, 160), (320, 240)])
+def test_a_slow_pan_is_found_in_pictures_of_any_size(size):
+    pictures = panned(0.3, size=size)
+    _, path = view_of(pictures)
+    assert path is not None
+    assert path[0] == pytest.approx((-0.3 * (len(pictures) - 1), 0), abs=1)
 
 
 @pytest.mark.full
