@@ -80,6 +80,20 @@ def test_a_slow_pan_is_found_in_pictures_of_any_size(size):
     assert path[0] == pytest.approx((-0.3 * (len(pictures) - 1), 0), abs=1)
 
 
+def test_a_hill_that_enters_with_a_pan_is_land_and_the_sky_above_is_not():
+    pictures, (width, height) = panned(0.5), SIZE
+    entered = round(0.5 * (len(pictures) - 1))
+    away = np.arange(width) - width + 5
+    tops = (0.8 * height - 45 * np.exp(-np.square(away / 12))).round().astype(int)
+    for n, picture in enumerate(pictures):
+        shift = round(0.5 * (len(pictures) - 1 - n))
+        for column in range(width - entered, width - shift):
+            picture[tops[column] :, column + shift] = 15
+    land, _ = view_of(pictures)
+    hill = np.arange(height)[:, None] >= tops
+    assert (land == hill)[:, -entered:].mean() > 0.98
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("speed", [0.0, 0.2])
 def test_a_camera_that_rises_over_land_leads_to_no_collage(speed):

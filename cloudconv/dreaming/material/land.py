@@ -129,11 +129,24 @@ def _height(mask: Mask) -> float:
 
 def _alike(part: Mask, rest: Mask, picture: Bytes) -> bool:
     """Return whether most pixels of a part have colours that are more frequent in the rest."""
-    here, there = (
-        cv2.calcHist([picture], [0, 1, 2], mask.astype(np.uint8), [16] * 3, [0, 256] * 3)
-        for mask in (part, rest)
-    )
+    here, there = _colours(picture, part), _colours(picture, rest)
     return bool(here[there > here].sum() > here.sum() / 2)
+
+
+def like_land(land: Mask, picture: Bytes, columns: Mask) -> Mask:
+    """Return where a picture has colours that are more frequent in land than beside it, (h, w).
+
+    ``columns``: (w,), those in which the land is known.
+    """
+    here, there = (_colours(picture, mask & columns) for mask in (land, ~land))
+    number = tuple(np.moveaxis(picture // 16, 2, 0))
+    alike = (here[number] > there[number]).astype(np.uint8)
+    closed: Mask = cv2.morphologyEx(alike, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
+    return closed
+
+
+def _colours(picture: Bytes, mask: Mask) -> Any:
+    return cv2.calcHist([picture], [0, 1, 2], mask.astype(np.uint8), [16] * 3, [0, 256] * 3)
 
 
 def _wider(mask: Mask, reach: int) -> Mask:

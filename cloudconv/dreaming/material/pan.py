@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.images import Bytes, Mask, grey
-from cloudconv.dreaming.material.land import land_of
+from cloudconv.dreaming.material.land import land_of, like_land
 
 _Path = NDArray[np.float64]
 
@@ -36,10 +36,29 @@ def view_of(pictures: Sequence[Bytes]) -> tuple[Mask, _Path | None]:
     path = _path(pictures)
     across, upwards = np.abs(path).max(0)
     if _LEAST <= across <= _MOST * pictures[0].shape[1] and upwards <= _LEAST:
-        steady = land_of([_shifted(one, shift) for one, shift in zip(pictures, path, strict=True)])
+        steady = land_of(_as_from_last(pictures, path))
+        # Columns that the first frames do not show stand still for long, and so does their sky.
+        late = ~_seen(path[0], steady.shape[1])
+        steady[:, late] &= like_land(steady, pictures[-1], ~late)[:, late]
         if steady[-1].mean() >= _ACROSS:
             return steady, path
     return land_of(pictures), None
+
+
+def _as_from_last(pictures: Sequence[Bytes], path: _Path) -> list[Bytes]:
+    """Return pictures as from the last view; columns not seen yet are those seen next."""
+    made = [pictures[-1]]
+    for one, shift in zip(pictures[-2::-1], path[-2::-1], strict=True):
+        shown = _shifted(one, shift)
+        made.append(np.where(_seen(shift, shown.shape[1])[:, None], shown, made[-1]))
+    return made[::-1]
+
+
+def _seen(shift: Any, width: int) -> Mask:
+    """Return which columns of the last view a shifted picture shows: (w,)."""
+    columns = np.arange(width) - shift[0]
+    seen: Mask = (columns >= 0) & (columns <= width - 1)
+    return seen
 
 
 def _path(pictures: Sequence[Bytes]) -> _Path:
