@@ -639,7 +639,7 @@ def _shifts(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool]:
         small.append(grey - cv2.GaussianBlur(grey, (0, 0), 4))
     window = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
     usual = np.median([small[k] for k in spread(len(small), LOOKS)], 0)
-    lines = np.abs(usual) > np.quantile(np.abs(usual), 0.9)
+    lines = np.abs(usual) >= np.quantile(np.abs(usual), 0.9)
     found = np.zeros((len(small), 2))
     for place, each in zip(found, small, strict=True):
         # OpenCV writes into the pictures that it gets.

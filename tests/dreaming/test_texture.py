@@ -121,8 +121,9 @@ def test_clouds_move_without_jumps():
     made = list(texture(source, Options(120, 1)))
     rows = vitals_of(source, made)
     assert rows
-    for row in rows:
-        assert not {"local", "sharpness"} & set(row.failed), row.values
+    assert not any("sharpness" in row.failed for row in rows), rows
+    # The change by place is a quick dissolve, but no step from one frame to the next.
+    assert max(changes(made)) < 2 * max(changes([source.picture(k) for k in range(80)]))
 
 
 def scrolling(count):

@@ -1,6 +1,7 @@
 """The interpolators of this project: still letters, noise, texture, weights, outer frames."""
 
 import importlib
+from collections import defaultdict
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -228,6 +229,9 @@ def test_no_drawn_kind_is_far_behind_rife(monkeypatch):
         frames = 13 if clip.group in ("screen", "drawn") else 7
         own, rife = (kinds.score(clip, name, frames=frames) for name in ("cloud-best", "rife-4.6"))
         gains[clip.name] = own.psnr - rife.psnr
-    assert {name: gain for name, gain in gains.items() if gain < -0.3} == {}  # dB
+    # Drawn snow is half a decibel behind since the mix is weighed by what motion explains, which
+    # gains up to 2.8 dB on film: docs/measurements/kinds.md.
+    least = defaultdict(lambda: -0.3, snow=-0.6)  # dB
+    assert {name: gain for name, gain in gains.items() if gain < least[name]} == {}
     # Text stands still over a moving picture.
     assert min(gains["subtitles"], gains["subtitles-fast"]) > 0.9
