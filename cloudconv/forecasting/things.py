@@ -217,7 +217,7 @@ class Things:
 
     @cached_property
     def hold(self) -> bool:
-        """Whether the things can go on as wholes: few, and followed until they leave."""
+        """Return whether the things can go on as wholes: few, and followed until they leave."""
         if not self.stands:
             return False
         masks = float(sum(mask.sum() for mask in self.masks))

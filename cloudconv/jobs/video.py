@@ -24,7 +24,7 @@ from cloudconv.settings.values import exact
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """What each command decides before it writes a video.
+    """Hold the decisions of each command before it writes a video.
 
     The clock of ``encoding``, and the times of what is carried, follow from the first frame.
     """

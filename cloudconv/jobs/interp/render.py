@@ -208,7 +208,7 @@ class SegmentResult:
 
 
 class SegmentWork:
-    """What a worker does; the model and the source remain open between two segments."""
+    """Render segments in a worker; model and source remain open between two segments."""
 
     def __init__(self) -> None:
         self._plan: RenderPlan | None = None
