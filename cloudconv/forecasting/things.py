@@ -176,7 +176,7 @@ class Going:
 
 
 class _Due:
-    """What is expected of a track in a frame, and what is found."""
+    """Hold the expected place of a track in a frame, and the sights found there."""
 
     def __init__(self, track: Track, frame: int) -> None:
         self.track, self.sight = track, track.last()
