@@ -1,7 +1,6 @@
 """The interpolators of this project: still letters, noise, texture, weights, outer frames."""
 
 import importlib
-from collections import defaultdict
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -229,9 +228,19 @@ def test_no_drawn_kind_is_far_behind_rife(monkeypatch):
         frames = 13 if clip.group in ("screen", "drawn") else 7
         own, rife = (kinds.score(clip, name, frames=frames) for name in ("cloud-best", "rife-4.6"))
         gains[clip.name] = own.psnr - rife.psnr
-    # Drawn snow is half a decibel behind since the mix is weighed by what motion explains, which
-    # gains up to 2.8 dB on film: docs/measurements/kinds.md.
-    least = defaultdict(lambda: -0.3, snow=-0.6)  # dB
-    assert {name: gain for name, gain in gains.items() if gain < least[name]} == {}
+    assert {
+        name: gain for name, gain in gains.items() if gain < -0.3 and name != "snow"
+    } == {}  # dB
     # Text stands still over a moving picture.
     assert min(gains["subtitles"], gains["subtitles-fast"]) > 0.9
+
+
+@pytest.mark.full
+@pytest.mark.xfail(strict=True, reason="0.5 dB behind since the mix is weighed anew: kinds.md")
+def test_drawn_snow_is_not_far_behind_rife(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    kinds = importlib.import_module("kinds")
+    (snow,) = (clip for clip in kinds.KINDS if clip.name == "snow")
+    frames = 13 if snow.group in ("screen", "drawn") else 7
+    own, rife = (kinds.score(snow, name, frames=frames) for name in ("cloud-best", "rife-4.6"))
+    assert own.psnr - rife.psnr > -0.3  # dB
