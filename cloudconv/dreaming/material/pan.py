@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.images import Bytes, Mask, grey
 from cloudconv.dreaming.material.land import land_of, like_land
+from cloudconv.forecasting.things import shifted
 
 _Path = NDArray[np.float64]
 
@@ -49,7 +50,7 @@ def _as_from_last(pictures: Sequence[Bytes], path: _Path) -> list[Bytes]:
     """Return pictures as from the last view; columns not seen yet are those seen next."""
     made = [pictures[-1]]
     for one, shift in zip(pictures[-2::-1], path[-2::-1], strict=True):
-        shown = _shifted(one, shift)
+        shown = shifted(one, shift, cv2.BORDER_REFLECT_101)
         made.append(np.where(_seen(shift, shown.shape[1])[:, None], shown, made[-1]))
     return made[::-1]
 
@@ -70,7 +71,10 @@ def _path(pictures: Sequence[Bytes]) -> _Path:
     path: _Path = travelled[-1] - travelled
     for _ in range(_ROUNDS):
         # Small errors of the steps add up, so each frame is compared with all.
-        aligned = [_shifted(one, shift) for one, shift in zip(parts, path, strict=True)]
+        aligned = [
+            shifted(one, shift, cv2.BORDER_REFLECT_101)
+            for one, shift in zip(parts, path, strict=True)
+        ]
         usual = np.median(aligned, 0)
         path += [cv2.phaseCorrelate(one, usual, window)[0] for one in aligned]
         path -= path[-1]
@@ -83,11 +87,3 @@ def _low(picture: Bytes) -> Any:
     # OpenCV's phase correlation is wrong by half a pixel along odd sides.
     rows, columns = (max(1, round(side / 2)) for side in (_LOW * detail.shape[0], detail.shape[1]))
     return np.ascontiguousarray(detail[-2 * rows :, : 2 * columns - detail.shape[1] % 2])
-
-
-def _shifted(values: Any, shift: Any) -> Any:
-    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
-    size = values.shape[1::-1]
-    return cv2.warpAffine(
-        values, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-    )
