@@ -69,6 +69,8 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         mode, why = "texture", f"{count} frames are too few for a collage"
     elif _is_solid(small := material.reduced()):
         mode, why = "texture", "what moves has finer detail than clouds, so a collage would tear it"
+    elif small.things.hold:
+        mode, why = "texture", "things move before a still camera, so a collage would tear them"
     else:
         trials = [tried(method("collage"), small, seed)]
         if trials[0].faults:

@@ -72,6 +72,14 @@ def test_a_slow_pan_over_land_is_removed(speed):
     assert bool((known.diff() <= 0).all())
 
 
+@pytest.mark.parametrize("size", [(320, 240), (240, 160)])
+def test_the_path_of_a_pan_is_right_at_the_sizes_of_a_fourier_transform(size):
+    pictures = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in panned(0.5)]
+    path, across = view_of(pictures)[1], 0.5 * size[0] / SIZE[0]
+    assert path is not None
+    assert np.abs(path[:, 0] - across * np.arange(1 - len(pictures), 1)).max() < 1
+
+
 def test_a_hill_that_enters_with_a_pan_is_land_and_the_sky_above_is_not():
     pictures, (width, height) = panned(0.5), SIZE
     entered = round(0.5 * (len(pictures) - 1))

@@ -76,3 +76,7 @@ def test_a_moving_camera_and_a_loop_stay_a_texture_of_the_whole_picture():
     pictures = [255 * ground[:, 3 * n : 3 * n + WIDTH] for n in range(FILM)]
     assert not goes_on(material(street(FILM, pictures)), Options())
     assert not goes_on(material(street(FILM)), Options(loop=True))
+
+
+def test_a_clip_into_which_nothing_comes_stays_a_texture_of_the_whole_picture():
+    assert not goes_on(material(street(FILM)[20:]), Options())

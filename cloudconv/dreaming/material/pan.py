@@ -66,7 +66,7 @@ def _path(pictures: Sequence[Bytes]) -> _Path:
     """Return the shift from each picture to the last view, by the motion of the lower part."""
     parts = [_low(one) for one in pictures]
     window = cv2.createHanningWindow(parts[0].shape[::-1], cv2.CV_32F)
-    steps = [cv2.phaseCorrelate(one, two, window)[0] for one, two in itertools.pairwise(parts)]
+    steps = [_shift(one, two, window) for one, two in itertools.pairwise(parts)]
     travelled = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])
     path: _Path = travelled[-1] - travelled
     for _ in range(_ROUNDS):
@@ -76,9 +76,14 @@ def _path(pictures: Sequence[Bytes]) -> _Path:
             for one, shift in zip(parts, path, strict=True)
         ]
         usual = np.median(aligned, 0)
-        path += [cv2.phaseCorrelate(one, usual, window)[0] for one in aligned]
+        path += [_shift(one, usual, window) for one in aligned]
         path -= path[-1]
     return path
+
+
+def _shift(one: Any, two: Any, window: Any) -> Any:
+    # OpenCV's phase correlation multiplies its inputs by the window, in place, at some sizes.
+    return cv2.phaseCorrelate(one.copy(), two.copy(), window)[0]
 
 
 def _low(picture: Bytes) -> Any:

@@ -47,10 +47,11 @@ class _Piece:
 
 
 def goes_on(material: Material, options: Options) -> bool:
-    """Return whether the things of a clip can go on as wholes."""
-    if options.loop:
+    """Return whether the things of a clip can go on as wholes, and others come in."""
+    if options.loop or len(material) < FEWEST or material.path is not None:
         return False
-    return len(material) >= FEWEST and material.path is None and material.things.hold
+    things = material.things
+    return things.hold and any(track.since > 0 for track in things.tracks)
 
 
 class Street:
