@@ -254,6 +254,10 @@ def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> 
     from cloudconv.models import registry
     from cloudconv.render.device import choose_device, choose_precision
 
+    if name is None:
+        raise SettingsError(
+            "no-model: The model is None: give the name of a model that ships, or a file."
+        )
     FramesSettings(model=name, device=device, precision=cast("Any", precision))  # checks these
     chosen = choose_device(device)
     return registry.load_model(

@@ -390,6 +390,11 @@ def test_impossible_names_are_one_clear_sentence(tmp_path, name):
     assert [file.name for file in tmp_path.iterdir()] == ["a.mkv"]
 
 
+def test_a_model_of_none_is_one_clear_sentence():
+    with pytest.raises(SettingsError, match=r"The model is None: give the name"):
+        cloudconv.load_model(None)
+
+
 def test_impossible_settings_are_refused_before_the_first_picture():
     for wrong, kind in (({"factor": 1}, SettingsError), ({"model": "flow"}, ModelError)):
         with pytest.raises(kind):

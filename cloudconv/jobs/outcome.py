@@ -8,7 +8,12 @@ from typing import Any
 
 def planned(plan: Any) -> dict[str, Any]:
     """Return the JSON of a plan: the keys of the result that are decided, with warnings."""
-    return {**plan.facts, "warnings": [each.text for each in plan.warnings]}
+    from cloudconv.media.muxer import try_copies  # imports PyAV
+
+    encoding = getattr(plan, "encoding", None)
+    others = [] if encoding is None else try_copies(encoding, packets=False)
+    texts = dict.fromkeys(each.text for each in (*plan.warnings, *others))
+    return {**plan.facts, "warnings": [*texts]}
 
 
 def as_json(result: Any) -> dict[str, Any]:

@@ -206,13 +206,14 @@ class PictureFolder(Writer):
         (self._folder / self._names.name(self._count)).write_bytes(bytes(packet))
 
 
-def try_copies(plan: EncodingPlan) -> list[Warned]:
+def try_copies(plan: EncodingPlan, *, packets: bool = True) -> list[Warned]:
     """Write all streams that are copied to nowhere, and return the warnings.
 
-    Raises OutputError if the container refuses a packet.
+    Without ``packets`` the streams are only added. Raises OutputError if the container refuses one.
     """
     with writing(plan.target), ExitStack() as stack:
         muxer = Muxer(plan, None)
         stack.callback(muxer.abandon)
-        muxer.write_copies()
+        if packets:
+            muxer.write_copies()
     return muxer.warnings

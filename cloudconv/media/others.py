@@ -6,8 +6,8 @@ While the video is written, packets follow as soon as the video has reached thei
 
 from __future__ import annotations
 
+import io
 import re
-from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -49,7 +49,8 @@ class OtherStreams:
         self._seekable, self._carry, self._kind, self._out = seekable, carry, container, out
         self._tracks: dict[int, CarriedStream] = {}  # by their index in the source
         self._parts: list[Parts] = []
-        self._carried: list[tuple[str, str, CarriedStream | None]] = []  # kind and label
+        # Kind, label, and stream in the output; the last is None for what it does not copy.
+        self._carried: list[tuple[str, str, Any, CarriedStream | None]] = []
         self._covers: list[tuple[Fraction, Any]] = []
         # Several pictures and animated WebP have no other streams.
         is_container = carry.info.path.is_file() and carry.info.container != "webp"
@@ -71,6 +72,7 @@ class OtherStreams:
         tags = fresh_tags(source.metadata, self._kind)
         stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
         stream.disposition = source.disposition | Disposition.default
+        self._carried.insert(0, ("video", _label(source), stream, None))
         timing = self._carry.info.timing
         for tags in (stream.metadata, self._out.metadata):
             for key in [key for key in tags if key.lower() == "timecode"]:
@@ -105,17 +107,23 @@ class OtherStreams:
             self._pending = None
 
     def compare(self, path: Path) -> None:
-        """Add a warning for each stream that the finished file lacks, after :meth:`close`."""
+        """Add warnings about streams, languages and flags that the finished file lacks."""
+        name = self._kind.name
         with av.open(f"file:{path}") as made:
-            found = Counter(_kind(stream) for stream in made.streams if not is_made_anew(stream))
-        found["video"] -= 1
-        # Some muxers store no stream without packets; such a stream is the one that is missing.
-        for kind, label, track in sorted(self._carried, key=lambda each: _is_empty(each[2])):
-            found[kind] -= 1
-            if found[kind] < 0:
-                kind = "stream without packets" if _is_empty(track) else "such stream"
-                name = self._kind.name
-                self._warn(f"stream-lost: {label} is left out: FFmpeg stores no {kind} in {name}.")
+            streams = [stream for stream in made.streams if not is_made_anew(stream)]
+            for each in dict.fromkeys(kind for kind, *_ in self._carried):
+                found = [stream for stream in streams if _kind(stream) == each]
+                carried = [entry for entry in self._carried if entry[0] == each]
+                # Some muxers store no stream without packets; such a stream is the missing one.
+                for entry in sorted(carried, key=lambda entry: _is_empty(entry[3]))[len(found) :]:
+                    carried.remove(entry)
+                    kind = "stream without packets" if _is_empty(entry[3]) else "such stream"
+                    self._warn(
+                        f"stream-lost: {entry[1]} is left out: FFmpeg stores no {kind} in {name}."
+                    )
+                for (_, label, given, _), stream in zip(carried, found, strict=False):
+                    if given is not None and (lost := _lost_marks(given, stream)):
+                        self._warn(f"marks-lost: FFmpeg stores no {lost} of {label} in {name}.")
 
     def close(self) -> None:
         """Close the source; add warnings about damaged, moved and left-out audio and packets."""
@@ -136,6 +144,12 @@ class OtherStreams:
                     plural(track.unreadable, "is", "are"),
                 )
                 self._warn(f"subtitles-damaged: {texts} of {label} {are} damaged and left out.")
+            if track.styled:
+                self._warn(
+                    f"subtitles-plain: {label} becomes {codec_name(track.target)}, in which FFmpeg "
+                    f"writes no positions, colours or fonts: {counted(track.styled, 'text')} "
+                    f"{plural(track.styled, 'loses', 'lose')} them."
+                )
             if track.changes is not None:
                 self._warn(
                     f"sound-changes: The sampling rate or the channels of {label} change at "
@@ -212,7 +226,7 @@ class OtherStreams:
         carried = self._carry, self._kind, self._parts
         track = CarriedStream(stream, target, *carried, seekable=self._seekable, **kind)
         self._tracks[stream.index] = track
-        self._carried.append((_kind(stream), _label(stream), track))
+        self._carried.append((_kind(stream), _label(stream), target, track))
 
     def _add_still(self, stream: Any) -> None:
         """Add cover art or an attachment, which has no time and no packets to interleave."""
@@ -235,7 +249,7 @@ class OtherStreams:
             packet.stream.disposition = Disposition.attached_pic
             packet.pts = packet.dts = 0
             self._covers.append((LONG_AGO, packet))
-        self._carried.append((_kind(stream), _label(stream), None))
+        self._carried.append((_kind(stream), _label(stream), None, None))
 
     def _add_timed(self, stream: Any) -> None:
         codec, carry, kind = codec_name(stream), self._carry, self._kind
@@ -300,6 +314,8 @@ class OtherStreams:
 
     def _describe(self, stream: Any, target: Any) -> None:
         target.metadata.update(fresh_tags(stream.metadata, self._kind))
+        if self._kind.keeps_handlers and "language" in target.metadata:
+            target.metadata["language"] = _three_letters(target.metadata["language"])
         target.disposition = stream.disposition
         if stream.type == "video":  # players show the new video, not a thumbnail
             target.disposition &= ~Disposition.default
@@ -346,6 +362,32 @@ def _aac_config(stream: Any, packet: Any) -> bytes | None:
 def _kind(stream: Any) -> str:
     is_still = stream.type == "attachment" or stream.disposition & Disposition.attached_pic
     return "still" if is_still else str(stream.type)
+
+
+def _lost_marks(given: Any, made: Any) -> str:
+    """Return the words for a stream's language and flags that the finished file lacks."""
+    language = given.metadata.get("language", "und")
+    is_lost = language != "und" and made.metadata.get("language", "und") == "und"
+    flags = (
+        given.disposition & ~made.disposition & ~(Disposition.default | Disposition.attached_pic)
+    )
+    names = [each.name for each in Disposition if each in flags]
+    marks = [f'language "{language}"'] * is_lost + [f'flag "{name}"' for name in names]
+    return " and no ".join(marks).replace("_", " ")
+
+
+def _three_letters(language: str) -> str:
+    """Return a language tag, such as ``pt-BR``, as the code of three letters that MP4 stores."""
+    if len(language) == 3:
+        return language
+    # FFmpeg converts languages in its reader of ASF, and has no function for that.
+    header = io.BytesIO()
+    with av.open(header, "w", format="asf") as out:
+        out.add_stream("pcm_s16le", rate=8000).metadata["language"] = language.split("-")[0]
+        out.start_encoding()
+    header.seek(0)
+    with av.open(header) as made:
+        return made.streams[0].metadata.get("language", language)
 
 
 def _is_empty(track: CarriedStream | None) -> bool:

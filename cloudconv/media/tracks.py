@@ -6,6 +6,7 @@ output's clock (`_placed`). At last its decode time moves later if it steps back
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
@@ -30,6 +31,8 @@ _COARSE, _FINE = Fraction(1, 500), Fraction(1, 90_000)
 _AAC_FORMAT = 0xFDC0  # profile, sampling rate and channels in two bytes of an ADTS header
 # Prefix of codecs whose decoders leave out the priming themselves; a stated delay replaces that.
 _SKIPPING = "wma"
+# Positions, colours and fonts in the codes of ASS, to which FFmpeg decodes every text subtitle.
+_STYLE = re.compile(rb"\\(an?\d|pos|move|\d?c&|fn)")
 LONG_AGO = Fraction(-(10**9))
 """A time in seconds before that of every packet."""
 
@@ -39,9 +42,10 @@ class CarriedStream:
 
     ``parts`` are those of all tracks. ``converts`` is for text subtitles in the codec of the
     ``target``. ``led`` is the length in seconds of the audio that was left out before the first
-    video frame, and ``unreadable`` the number of subtitles that could not be converted. ``delay``
-    is the number of seconds by which the first packet precedes 0. The file states this delay, and
-    readers subtract it from all times. An output that is not ``seekable`` cannot state it.
+    video frame. ``unreadable`` texts could not be converted, and ``styled`` ones lost positions,
+    colours or fonts. ``delay`` is the number of seconds by which the first packet precedes 0. The
+    file states this delay, and readers subtract it from all times. An output that is not
+    ``seekable`` cannot state it.
     """
 
     def __init__(
@@ -58,7 +62,8 @@ class CarriedStream:
     ) -> None:
         self.source, self.target, self.encoder = source, target, encoder
         self.led = self.delay = Fraction(0)
-        self.unreadable = 0
+        self.unreadable = self.styled = 0
+        self._is_ass = codec_name(source) in ("ass", "ssa")
         self.order = Order(source, target)
         self._carry, self._container, self._converts = carry, container, converts
         self._states_delay = container.is_amended and seekable
@@ -179,6 +184,8 @@ class CarriedStream:
             if not decoded:
                 return None
             made = self.target.codec_context.encode_subtitle(decoded)
+            is_plain = codec_name(self.target) != "subrip" and not self._is_ass
+            self.styled += is_plain and any(map(_STYLE.search, (each.ass for each in decoded)))
         except (av.error.FFmpegError, UnicodeError):
             self.unreadable += 1
             return None

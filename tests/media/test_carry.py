@@ -49,12 +49,15 @@ def video(
     subtitles=None,
     cover=None,
     white=(),
+    languages=("deu", "fra"),
+    second=Disposition.comment,
+    texts_given=SRT,
     **metadata,
 ):
     """Write a clip with two audio tracks, chapters and, in Matroska, an attachment.
 
     ``tracks`` are given as (codec, start, samples). The pictures with numbers in ``white`` are
-    white.
+    white. The second audio track has the flag ``second``.
     """
     if tracks is None:
         tracks = [(audio, start, tone(440 * k, seconds * 48000)) for k in (1, 2) if audio]
@@ -65,8 +68,8 @@ def video(
         streams = [out.add_stream(codec, rate=48000) for codec, *_ in tracks]
         for number, stream in enumerate(streams):
             stream.layout = "mono"
-            stream.metadata.update({"language": ("deu", "fra")[number], "title": f"Ton {number}"})
-            stream.disposition = Disposition.comment if number else Disposition.default
+            stream.metadata.update({"language": languages[number], "title": f"Ton {number}"})
+            stream.disposition = second if number else Disposition.default
         texts = out.add_stream(subtitles) if subtitles else None
         if texts is not None:
             texts.codec_context.subtitle_header = b"[Script Info]\n[Events]\n"
@@ -86,7 +89,7 @@ def video(
         out.mux(shown.encode(None))
         for stream, (_, begin, samples) in zip(streams, tracks, strict=True):
             sound(out, stream, samples, int(begin * 48000))
-        for begin, duration, text in SRT if texts is not None else ():
+        for begin, duration, text in texts_given if texts is not None else ():
             words = f"0,0,Default,,0,0,0,,{text}".encode()
             made = SubtitleSet.create(words, 0, int(duration * 1000))
             packet = texts.codec_context.encode_subtitle(made)
@@ -247,6 +250,35 @@ def test_subtitles_and_chapters_fit_the_container_and_the_speed(tmp_path, given,
     loses_styles = given[1] == "ass" and becomes[1] != "ass"
     assert bool(said(sink, "loses its styles")) == loses_styles
     assert all("font" in text for text in said(sink, "left out"))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "languages", "lost"),
+    [(".mp4", ["por", "fre"], ""), (".mov", ["por", None], 'language "fre" and no flag "forced"')],
+)
+def test_languages_and_flags_are_kept_or_named(tmp_path, suffix, languages, lost):
+    given = {"languages": ("pt-BR", "fre"), "second": Disposition.forced}
+    source, target = video(tmp_path / "in.mkv", **given), tmp_path / f"out{suffix}"
+    sink = convert(source, target)
+    with av.open(str(target)) as clip:
+        assert [stream.language for stream in clip.streams.audio] == languages
+        assert bool(clip.streams.audio[1].disposition & Disposition.forced) == (not lost)
+    named = said(sink, "Audio stream")
+    assert named == [f"FFmpeg stores no {lost} of Audio stream 2 (aac, fre, Ton 1) in MOV."] * bool(
+        lost
+    )
+
+
+@pytest.mark.parametrize(("suffix", "becomes"), [(".mp4", "mov_text"), (".webm", "webvtt")])
+def test_subtitles_that_lose_their_place_are_counted(tmp_path, suffix, becomes):
+    texts = [
+        (Fraction(k), Fraction(1), text) for k, text in enumerate((r"{\an8}Sun", r"{\i1}Rain"))
+    ]
+    source = video(tmp_path / "in.mkv", audio=None, subtitles="srt", texts_given=texts)
+    (warning,) = said(convert(source, tmp_path / f"out{suffix}"), "Subtitle")
+    assert f"becomes {becomes}, in which FFmpeg writes no positions" in warning
+    assert "1 text loses them" in warning
+    assert not said(convert(source, tmp_path / "out.mkv"), "Subtitle")
 
 
 def test_attachments_are_copied_or_named(tmp_path):

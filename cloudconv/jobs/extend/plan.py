@@ -197,7 +197,7 @@ def decide(settings: S, model: str, tag: str, own: dict[str, Any]) -> ExtendPlan
     tag += "_new" if settings.only_new else ""
     suffix = default_suffix(info, timing.gap_rate, timing.fastest_rate)
     output = output_path(settings.output, info.path, tag, suffix)
-    carry = Carry(info, timing.start)
+    carry = Carry(info, timing.start, audio=not settings.only_new)
     encoding = plan_encoding(output, info, rate=timing.rate, settings=settings, carry=carry)
     check_target(settings, output, timing.rate, None, [info.path])
     check_begin(info, at)

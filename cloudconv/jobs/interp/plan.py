@@ -262,8 +262,8 @@ class InterpPlan(VideoPlan):
         if expected is not None:
             lasts = expected / self.rate if self.rate else (end - start) * self.request.slowdown
         return {
-            **self.common,
-            "model": self.settings.chosen_model,
+            **dict.fromkeys(("input", "output", "model"), self.settings.chosen_model),
+            **self.common,  # keeps this order
             "device": "cuda:all" if self.workers.each_gpu else self.workers.device,
             "source_frames": self._used_frames,
             "output_frames": expected,
