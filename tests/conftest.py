@@ -22,6 +22,9 @@ os.environ["CLOUDCONV_DATA"] = os.path.join(tempfile.gettempdir(), "cloudconv-te
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
+# No test loses power, and waiting for the disk takes time.
+os.fsync = lambda _: None
+
 # Without this, CliRunner builds all commands for each run, and most runs take less time than that.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
@@ -44,15 +45,27 @@ def picture(
     All values are within the limited range and within the RGB gamut.
     """
     frame = VideoFrame(width, height, pix_fmt)
+    for plane, values in zip(
+        frame.planes, _texture(index, width, height, pix_fmt, step, noise, scene), strict=True
+    ):
+        rows = np.frombuffer(plane, values.dtype).reshape(plane.height, -1)
+        rows[:, : plane.width] = values
+    return frame
+
+
+@functools.lru_cache(maxsize=2000)
+def _texture(
+    index: int, width: int, height: int, pix_fmt: str, step: float, noise: float, scene: int
+) -> list[NDArray[Any]]:
+    frame = VideoFrame(width, height, pix_fmt)
     depth = max(component.bits for component in frame.format.components)
-    dtype = np.dtype(np.uint16 if depth > 8 else np.uint8)
     random = np.random.default_rng([scene, index])
     phase = np.random.default_rng(scene).uniform(0, 6, 4) if scene else np.zeros(4)
+    planes = []
     for number, plane in enumerate(frame.planes):
-        y, x = np.mgrid[: plane.height, : plane.width].astype(np.float64)
-        x *= width / plane.width
-        y *= height / plane.height
-        x -= index * step
+        y, x = np.ogrid[: plane.height, : plane.width]
+        x = x * (width / plane.width) - index * step
+        y = y * (height / plane.height)
         wave = (
             np.sin(x / 7 + phase[0]) * np.cos(y / 9 + phase[1])
             + 0.6 * np.sin((x + y) / (15 + 3 * scene % 5) + phase[2])
@@ -65,12 +78,9 @@ def picture(
         values = level + swing * wave / 2
         if noise and number == 0:
             values = values + random.normal(0, noise, values.shape)
-        values = np.clip(np.rint(values * 2 ** (depth - 8)), 0, 2**depth - 1).astype(dtype)
-        buffer = np.frombuffer(plane, dtype).reshape(
-            plane.height, plane.line_size // dtype.itemsize
-        )
-        buffer[:, : plane.width] = values
-    return frame
+        values = np.clip(np.rint(values * 2 ** (depth - 8)), 0, 2**depth - 1)
+        planes.append(values.astype(np.uint16 if depth > 8 else np.uint8))
+    return planes
 
 
 FIELDS = {"flags": "+ilme+ildct", "x264-params": "bff=1", "crf": "8"}

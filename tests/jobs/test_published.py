@@ -1,6 +1,7 @@
 """Published networks from the user's files run as the shipped models do."""
 
 import os
+import shutil
 from fractions import Fraction
 
 import numpy as np
@@ -24,15 +25,15 @@ SIZE = (96, 64)
 pytestmark = pytest.mark.usefixtures("data_folder")
 
 
-@pytest.fixture
-def file(tmp_path):
-    return small_file(tmp_path / "flownet.pkl")
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return small_file(tmp_path_factory.mktemp("made") / "flownet.pkl")
 
 
-@pytest.fixture
-def clip(tmp_path):
+@pytest.fixture(scope="module")
+def clip(file):
     shown = [picture(k, *SIZE, step=3.0, scene=k // 5) for k in range(10)]
-    return write_clip(tmp_path / "a.mkv", shown)
+    return write_clip(file.with_name("a.mkv"), shown)
 
 
 GIVEN = {"factor": 2, "encoder": "ffv1", "threads": 1, "device": "cpu"}
@@ -116,13 +117,13 @@ def test_a_key_of_the_file_says_that_it_makes_the_middle_only(file, tmp_path):
 
 def test_a_comparison_takes_names_and_files(file, tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 7, size=SIZE)
-    file = file.rename(tmp_path / "my,net.pkl")
+    file = shutil.copy(file, tmp_path / "my,net.pkl")
     result = cloudconv.compare(clip, model=str(file), against=["tiny"], device="cpu")
     assert list(result.methods) == [str(file), "tiny", "blend"]
 
 
-def test_weights_that_are_replaced_during_a_run_are_not_used(clip, file, tmp_path):
-    other = tmp_path / "other.safetensors"
+def test_weights_that_are_replaced_during_a_run_are_not_used(clip, tmp_path):
+    file, other = small_file(tmp_path / "flownet.pkl"), tmp_path / "other.safetensors"
     save(other, small_state(gain=0.25))
     settings = cloudconv.InterpSettings(clip, tmp_path / "b.mkv", model=file, **GIVEN)
     decided = decide(settings)
