@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,7 @@ class Number:
     number: int
 
 
-class Plain:
-    """Work without files."""
-
-    def files(self, plan: object) -> tuple[Path, ...]:
-        return ()
-
-    def relocated(self, plan: object, files: Mapping[Path, Path]) -> object:
-        return plan
-
-
-class Tenfold(Plain):
+class Tenfold:
     """Work that multiplies by ten and reports its process.
 
     The work fails at the number ``fails``. Its process dies at the number ``deadly``, the given
@@ -59,7 +49,7 @@ class Tenfold(Plain):
         yield Finished(at.number * 10)
 
 
-class ReportsEnvironment(Plain):
+class ReportsEnvironment:
     """Work that reports the environment of its process when the process unpickles the work.
 
     The report has the visible GPUs, the wait policy, and whether PyTorch was imported by then.
@@ -77,25 +67,12 @@ class ReportsEnvironment(Plain):
         yield Finished(None)
 
 
-class Waits(Plain):
+class Waits:
     """Work that never ends."""
 
     def __call__(self, plan: object, at: Number) -> Iterator[Any]:
         yield os.getpid()
         threading.Event().wait(60)
-
-
-class Reads(Plain):
-    """Work that returns the text of a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def files(self, plan: object) -> tuple[Path, ...]:
-        return (self.path,)
-
-    def __call__(self, plan: object, at: Number) -> Iterator[Any]:
-        yield Finished(self.path.read_text())
 
 
 def numbered(count: int) -> Iterator[Number]:

@@ -13,7 +13,7 @@ import torch
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.interp.pool import WorkerConfig, check_single, choose_workers
+from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
 from cloudconv.jobs.naming import check_begin, origin, output_path, part_tag
 from cloudconv.jobs.video import VideoPlan, VideoResult, check_target, probed
 from cloudconv.media import pictures as images
@@ -341,8 +341,6 @@ def decide(
             f"not-joinable: {output} has a format that cannot be joined from segments: leave "
             "--workers and --device=cuda:all out, or write an .mp4 or .mkv."
         )
-    if workers.kind == "ray":
-        check_single(info.path)
     if not settings.many_frames:
         _check_count(settings, info, request)
     carry = Carry(info, timing.start)

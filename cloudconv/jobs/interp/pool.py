@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 
-from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render import device as devices
@@ -103,12 +101,3 @@ def environments(config: WorkerConfig) -> list[dict[str, str]]:
     seen = [each for each in os.environ.get(name, "").split(",") if each]
     numbers = range(config.count) if config.each_gpu else [device.index or 0] * config.count
     return [{name: seen[k] if k < len(seen) else str(k)} for k in numbers]
-
-
-def check_single(path: Path) -> None:
-    """Raise InputError if the input is not a single file, which a cluster can share."""
-    if not path.is_file():
-        raise InputError(
-            f"not-a-single-file: {path} is not a single file, and a cluster can share only a "
-            "file: make a video of it first."
-        )

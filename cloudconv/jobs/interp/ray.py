@@ -1,38 +1,28 @@
-"""Render segments on a Ray cluster; Ray is an optional extra.
-
-A machine reads a file of a run at the same path as this machine. If the machine does not have the
-file there, it writes a copy of the object with the file's content, which Ray transfers.
-"""
+"""Render segments on a Ray cluster, whose machines share a folder; Ray is an optional extra."""
 
 from __future__ import annotations
 
 import importlib
 import secrets
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from cloudconv.errors import DeviceError
 from cloudconv.events import Finished, SegmentEvent
-from cloudconv.files import reading
 from cloudconv.host import reuse_memory
-from cloudconv.jobs.interp.pool import check_single
 from cloudconv.jobs.interp.processes import END, MAX_ATTEMPTS, POLL, Keep, event_of, outcome_of
 
 if TYPE_CHECKING:
     from cloudconv.jobs.interp.render import RenderPlan, SegmentWork
     from cloudconv.jobs.interp.segments import SegmentPlan
 
-_TIMEOUT = 10  # seconds, for a connection and for the deletion of copies
-_CHUNK = 1 << 26  # bytes
+_TIMEOUT = 10  # seconds, for a connection
 
 
 class Cluster:
@@ -47,7 +37,6 @@ class Cluster:
         self._ray, self._work = _ray(), work
         self._needs = {"CPU": cores, "GPU": gpus}
         self._running: dict[Any, SegmentPlan] = {}  # by the reference to the result
-        self._shared: list[_Shared] = []
         self._joined = not self._ray.is_initialized()
         with ExitStack() as undo:
             undo.push(self.__exit__)
@@ -62,7 +51,6 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         for reference in self._running:
             self._ray.cancel(reference, force=True)
-        self._forget()
         if self._joined:
             self._ray.shutdown()
 
@@ -72,14 +60,12 @@ class Cluster:
         """Render on the cluster; see :meth:`~cloudconv.jobs.interp.processes.Processes.map`.
 
         A segment whose machine or process is lost is made again on another one. An interrupt loses
-        segments. Raises InputError if a file of the run is missing or no single file.
+        segments.
         """
         cores, gpus = self._needs.values()
         needs = {"max_retries": MAX_ATTEMPTS - 1, "num_cpus": cores, "num_gpus": gpus}
         perform = self._ray.remote(**needs)(_perform)
-        self._forget()
-        self._shared = [self.share(path) for path in self._work.files(plan)]
-        sent = self._ray.put((secrets.token_hex(8), self._work, plan, self._shared))
+        sent = self._ray.put((secrets.token_hex(8), self._work, plan))
         segment: Any = None
         while segment is not END or self._running:
             room = self._room()
@@ -94,30 +80,8 @@ class Cluster:
                 made = self._running.pop(reference)
                 yield from (event_of(made, each, keep) for each in self._result(reference))
 
-    def share(self, path: Path) -> _Shared:
-        """Return a file for other machines; raise InputError if it is missing or no single file."""
-        shared = _Shared(path)
-        if len(self._nodes()) > 1:
-            with reading(path), path.open("rb") as file:
-                chunks = iter(lambda: file.read(_CHUNK), b"")
-                shared.chunks = [self._ray.put(chunk) for chunk in chunks]
-        return shared
-
-    def _forget(self) -> None:
-        """Delete the copies of the shared files on all machines."""
-        for shared in [each for each in self._shared if each.chunks]:
-            at = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-            delete = self._ray.remote(num_cpus=0, max_retries=0)(shutil.rmtree)
-            places = [at(node["NodeID"], soft=False) for node in self._nodes()]
-            deleting = [delete.options(scheduling_strategy=each) for each in places]
-            running = [each.remote(shared.home, ignore_errors=True) for each in deleting]
-            self._ray.wait(running, num_returns=len(running), timeout=_TIMEOUT)
-
-    def _nodes(self) -> list[dict[str, Any]]:
-        return [node for node in self._ray.nodes() if node["Alive"]]
-
     def _check_room(self) -> None:
-        nodes = [node["Resources"] for node in self._nodes()]
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if any(all(node.get(k, 0) >= need for k, need in self._needs.items()) for node in nodes):
             return
         if self._needs["GPU"] and not any(node.get("GPU", 0) for node in nodes):
@@ -182,51 +146,21 @@ def _join(ray: Any, address: str | None) -> None:
             signal.signal(signal.SIGTERM, handler)
 
 
-class _Shared:
-    """A file with references to its content in the cluster, none if the cluster is one machine."""
-
-    def __init__(self, path: Path) -> None:
-        check_single(path)
-        self.path, self.chunks = path.absolute(), list[Any]()
-        self.mark = _mark(self.path)
-        self.home = Path(tempfile.gettempdir()) / f"cloudconv-{secrets.token_hex(8)}"  # of copies
-
-    def here(self) -> Path:
-        with suppress(OSError):
-            if _mark(self.path) == self.mark:
-                return self.path
-        copy = self.home / self.path.name
-        if not copy.exists():
-            self.home.mkdir(exist_ok=True)
-            part = self.home / secrets.token_hex(8)
-            with part.open("wb") as file:
-                file.writelines(_ray().get(chunk) for chunk in self.chunks)
-            part.replace(copy)  # another process may write the same copy; both are complete
-        return copy
-
-
-def _mark(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_size, about.st_mtime_ns
-
-
 _works: dict[str, SegmentWork] = {}
 """The work of this process by its token, so that a model stays loaded between two segments."""
 
 
-def _perform(sent: tuple[str, SegmentWork, RenderPlan, list[_Shared]], segment: Any) -> list[Any]:
-    token, work, plan, shared = sent
+def _perform(sent: tuple[str, SegmentWork, RenderPlan], segment: Any) -> list[Any]:
+    token, work, plan = sent
     if token not in _works:
         reuse_memory()
         _works.clear()
         _works[token] = work
-    paths = dict(zip(work.files(plan), (each.here() for each in shared), strict=True))
-    return list(outcome_of(_works[token], work.relocated(plan, paths), segment))
+    return list(outcome_of(_works[token], plan, segment))
 
 
 def _ray() -> Any:
     try:
-        importlib.import_module("ray.util.scheduling_strategies")
         return importlib.import_module("ray")
     except ImportError as error:
         raise DeviceError(

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from cloudconv.checkpoints import file_of
-from cloudconv.errors import CloudconvError, UnfitInputError
+from cloudconv.errors import CloudconvError, DeviceError, UnfitInputError
 from cloudconv.events import Finished, Progress, SegmentEvent
 from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.jobs.interp.segments import Segment, SegmentPlan
 from cloudconv.jobs.interp.store import fresh_file, token_of
 from cloudconv.media.frame import Frame, FrameTask
-from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
@@ -39,7 +36,7 @@ class RenderPlan:
     ``threads`` is the number of each worker's threads, None for all. ``sizes`` are the same for all
     segments. ``nvdec``: the GPU of each worker decodes. The segments' files are written to
     ``folder``. ``token`` identifies the folder's content: a machine that finds another token at
-    that path does not see the same folder.
+    that path does not see the same folder. Paths are absolute.
     """
 
     run: InterpPlan
@@ -115,6 +112,8 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
 
 
 SegmentEvents = Generator[SegmentEvent, None, None]
+SegmentResult = tuple[Path, PacketSummary]
+"""The packet file of a segment in the work folder, and its summary."""
 
 
 def render_segments(
@@ -186,27 +185,6 @@ def _tasks(
         errors.append(error)
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentResult:
-    """A segment's packets: a file ``name`` in the work folder, or ``data`` from another machine."""
-
-    summary: PacketSummary
-    name: str = ""
-    data: bytes = b""
-
-    def file_in(self, folder: Path) -> Path:
-        """Return the segment's file in the work folder; write the file if ``data`` has the packets.
-
-        Raises OutputError if the file cannot be written.
-        """
-        if self.name:
-            return folder / self.name
-        file = fresh_file(folder)
-        with writing(folder):
-            file.write_bytes(self.data)
-        return file
-
-
 class SegmentWork:
     """Render segments in a worker; model and source remain open between two segments."""
 
@@ -219,21 +197,19 @@ class SegmentWork:
         """Render a segment; yield its progress, warnings, and ``Finished`` with the result."""
         source, renderer = self._opened(plan)
         with ExitStack() as stack:
-            folder = plan.folder
-            if token_of(folder) != plan.token:
-                # A machine without access to the work folder sends the packets. With access no
-                # temporary folder is made: the main process ends its workers without any cleanup.
-                folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
+            if token_of(plan.folder) != plan.token:
+                raise DeviceError(
+                    f"folder-not-shared: A machine of the cluster does not see {plan.folder}: give "
+                    "all machines the input, the weights and the output's folder at the same paths."
+                )
             made: list[SegmentResult] = []
 
             def keep(file: Path, summary: PacketSummary) -> SegmentResult:
-                near = SegmentResult(summary, file.name)
-                far = folder != plan.folder
-                made.append(SegmentResult(summary, data=file.read_bytes()) if far else near)
+                made.append((file, summary))
                 return made[0]
 
             def encoder() -> Sink:
-                return Sink(plan.run.encoding, file=fresh_file(folder))
+                return Sink(plan.run.encoding, file=fresh_file(plan.folder))
 
             frames = stack.enter_context(prefetch(decode(segment, source), 8))
             opened = Segment(segment.number, frames, encoder, keep)
@@ -258,16 +234,3 @@ class SegmentWork:
                 self._source.__exit__()
             self._source = plan.source()
         return self._source, self._renderer
-
-    def files(self, plan: RenderPlan) -> tuple[Path, ...]:
-        """Return the video and the weights file."""
-        model = Path(plan.run.settings.chosen_model)
-        return (plan.run.info.path, *([model] if file_of(model) else []))
-
-    def relocated(self, plan: RenderPlan, files: Mapping[Path, Path]) -> RenderPlan:
-        """Return the plan with the paths that its files have on another machine."""
-        run, model = plan.run, plan.run.settings.chosen_model
-        settings = run.settings.changed(model=str(files.get(Path(model), model)))
-        # A copy on another machine has another date; without a fingerprint the date is not checked.
-        info = replace(run.info, path=files[run.info.path], fingerprint="")
-        return replace(plan, run=replace(run, info=info, settings=settings))

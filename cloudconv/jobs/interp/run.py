@@ -12,10 +12,9 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, fields, replace
-from functools import partial
 from itertools import chain
-from typing import Any
 
+from cloudconv.checkpoints import file_of
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Finished, Job, Progress, Warned, each_once
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
@@ -38,15 +37,13 @@ from cloudconv.media.output import claim
 from cloudconv.media.sink import Sink
 from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import set_threads
-from cloudconv.render.memory import MAX_BATCH, Sizes, empty_cache, least_free_memory
+from cloudconv.render.memory import Sizes, empty_cache, least_free_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.tasks import Counts, ScheduleEvents, schedule
 from cloudconv.settings import InterpSettings
 
 _PLANNED = 8
 """The number of segments that are planned ahead, in addition to one per worker."""
-_UNSET = ("tile", "threads")
-"""The decisions that may be None."""
 
 Workers = Processes | Cluster
 """Processes or a cluster that render segments; a context manager that ends them."""
@@ -140,19 +137,8 @@ def _opened(plan: InterpPlan) -> Iterator[Store]:
         store = SegmentStore(plan.output)
         # Copied streams that cannot be written raise their errors now instead of at the end.
         store.warnings += [*encoding.warnings, *try_copies(encoding)]
-        fits = partial(_is_possible, settings)
-        with store.opened(plan.identity, fits, resume=settings.resume):
+        with store.opened(plan.identity, resume=settings.resume):
             yield store
-
-
-def _is_possible(settings: InterpSettings, decided: dict[str, Any]) -> bool:
-    """Return whether decisions have the types and ranges of those in :func:`_resolved`."""
-    batch = MAX_BATCH if settings.batch == "auto" else settings.batch
-    most = {"batch": batch, "tile": 1 << 16, "cpu_streams": 64, "threads": 1024}
-    return decided.keys() == most.keys() and all(
-        0 < value <= most[name] if type(value) is int else value is None and name in _UNSET
-        for name, value in decided.items()
-    )
 
 
 def _resolved(plan: InterpPlan, store: Store, renderer: Renderer, *, nvdec: bool) -> RenderPlan:
@@ -165,8 +151,14 @@ def _resolved(plan: InterpPlan, store: Store, renderer: Renderer, *, nvdec: bool
         store.pin({**asdict(sizes), "threads": workers.threads(plan.settings.threads)})
     pinned = store.pinned or {}
     threads = pinned["threads"]
+    settings, model = plan.settings, file_of(plan.settings.chosen_model)
     return RenderPlan(
-        run=replace(plan, encoding=replace(plan.encoding, threads=threads)),
+        run=replace(
+            plan,
+            settings=settings if model is None else settings.changed(model=model.absolute()),
+            info=replace(info, path=info.path.absolute()),
+            encoding=replace(plan.encoding, threads=threads),
+        ),
         threads=threads,
         sizes=Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)}),
         nvdec=nvdec,
@@ -219,7 +211,7 @@ def _render_by_workers(
                 errors.append(error)
 
     def keep(segment: SegmentPlan, made: SegmentResult) -> None:
-        store.record(segment, made.file_in(plan.folder), made.summary)
+        store.record(segment, *made)
 
     with closing(missing()) as given, closing(workers.map(plan, given, keep)) as events:
         for event in events:

@@ -3,7 +3,6 @@
 import importlib
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import time
 from dataclasses import replace
 from fractions import Fraction as F
 from functools import partial
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -22,10 +20,8 @@ from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp import ray as ray_workers
 from cloudconv.jobs.interp.plan import InterpResult, decide
-from cloudconv.jobs.interp.pool import WorkerConfig
 from cloudconv.jobs.interp.ray import Cluster
 from cloudconv.jobs.interp.render import SegmentWork
-from cloudconv.jobs.interp.run import start
 from cloudconv.jobs.interp.segments import SegmentPlan
 from cloudconv.jobs.interp.store import token_of
 from cloudconv.media.packets import read_segment
@@ -35,7 +31,7 @@ from cloudconv.timeline import Task
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.jobs import finish, stop_after
-from tests.helpers.workers import Reads, numbered, rendered
+from tests.helpers.workers import Tenfold
 from tests.jobs.interp.test_processes import plan_of
 
 interp = partial(calls.interpolate, factor=2, model="tiny", encoder="ffv1", threads=1)
@@ -79,26 +75,15 @@ def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(job, monkeypatch):
         render((plan, segment))
 
 
-def test_a_machine_writes_into_a_store_that_it_shares_or_sends_the_packets(job):
-    folder, near = job[0].folder, render(job)
-    file = near.file_in(folder)
-    assert (near.data, near.summary.packets, file) == (b"", 6, folder / near.name)
-    assert sorted(packet.pts for packet in read_segment(file, near.summary)) == list(range(6))
+def test_a_machine_writes_only_into_a_work_folder_that_it_shares(job):
+    folder, (file, summary) = job[0].folder, render(job)
+    assert (file.parent, summary.packets) == (folder, 6)
+    assert sorted(packet.pts for packet in read_segment(file, summary)) == list(range(6))
     (folder / ".cloudconv-plan.json").write_text("the plan of another run")
-    held, far = set(os.listdir(folder)), render(job)
-    assert (far.name, far.summary, far.data) == ("", near.summary, file.read_bytes())
+    held = set(os.listdir(folder))
+    with pytest.raises(DeviceError, match="give all machines the input"):
+        render(job)
     assert set(os.listdir(folder)) == held
-    assert far.file_in(folder).read_bytes() == far.data
-
-
-def test_a_worker_uses_the_files_of_its_machine(job, tmp_path):
-    weights, (plan, _) = Path("w.safetensors"), job
-    plan = replace(plan, run=replace(plan.run, settings=plan.run.settings.changed(model=weights)))
-    work = SegmentWork()
-    assert work.files(plan) == (tmp_path / "a.mkv", weights)
-    there = {tmp_path / "a.mkv": Path("/there/a.mkv"), weights: Path("/there/w")}
-    run = work.relocated(plan, there).run
-    assert (run.info.path, run.settings.chosen_model) == (Path("/there/a.mkv"), "/there/w")
 
 
 @pytest.fixture
@@ -116,29 +101,6 @@ def stand_in(monkeypatch):
     return make
 
 
-def test_a_machine_without_a_file_gets_a_copy(tmp_path, stand_in):
-    path = tmp_path / "a.txt"
-    path.write_text("what is in it")
-    stand_in(2, CPU=2)
-    shared = Cluster(Reads(path), None, cores=1, gpus=0).share(path)
-    assert shared.here() == path
-    path.write_text("something else")
-    copy = shared.here()
-    try:
-        assert (copy.name, copy.read_text()) == ("a.txt", "what is in it")
-        assert shared.here() == copy
-    finally:
-        shutil.rmtree(shared.home)
-
-
-def test_pictures_as_input_are_refused(tmp_path, stand_in):
-    stand_in(CPU=2)
-    for k in range(4):
-        write_clip(tmp_path / f"{k}.png", [picture(k, pix_fmt="rgb24")], codec="png")
-    with pytest.raises(InputError, match="is not a single file"):
-        interp(tmp_path / "%d.png", tmp_path / "b.mkv", workers="ray")
-
-
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """Write a clip of five scenes and ``whole.mkv``, its result in this process."""
@@ -152,7 +114,7 @@ def clip(tmp_path_factory):
 def test_an_address_without_a_cluster_is_an_error(stand_in, address):
     stand_in()
     with pytest.raises(DeviceError, match=f"no Ray cluster at {re.escape(address)}"):
-        Cluster(Reads(Path("a.txt")), address, cores=1, gpus=0)
+        Cluster(Tenfold(), address, cores=1, gpus=0)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +129,7 @@ def test_a_program_that_is_no_usable_cluster_is_an_error(stand_in, error, said):
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(DeviceError, match=said):
-            Cluster(Reads(Path("a.txt")), address, cores=1, gpus=0)
+            Cluster(Tenfold(), address, cores=1, gpus=0)
 
 
 def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(monkeypatch, clip, stand_in):
@@ -190,7 +152,7 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(monkeypatch, clip
 def test_a_resource_that_no_machine_has_is_an_error_at_once(stand_in, resources, gpus, said):
     cluster = stand_in(**resources)
     with pytest.raises(DeviceError, match=said):
-        Cluster(Reads(Path("a.txt")), None, cores=4, gpus=gpus)
+        Cluster(Tenfold(), None, cores=4, gpus=gpus)
     cluster.shutdown.assert_called_once()
 
 
@@ -240,18 +202,3 @@ def test_a_cluster_renders_many_videos(clip, tmp_path):
     interp(clip, tmp_path / "alone.mp4")
     assert_same_frames(tmp_path / "made" / "a_x2.mp4", tmp_path / "alone.mp4")
     assert len(read_times(tmp_path / "made" / "b_x2.mkv")) == 12
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-@pytest.mark.usefixtures("ray")
-def test_a_file_that_cannot_be_sent_is_an_error(tmp_path):
-    (tmp_path / "a.txt").write_text("here")
-    with start(WorkerConfig("ray"), Reads(tmp_path / "a.txt")) as workers:
-        here = list(rendered(workers, numbered(2)))
-    assert [event.content.result for event in here] == ["here"] * 2
-    with (
-        start(WorkerConfig("ray"), Reads(tmp_path / "b.txt")) as workers,
-        pytest.raises(InputError, match="is not a single file"),
-    ):
-        list(rendered(workers, numbered(2)))
