@@ -205,46 +205,6 @@ class ClipFrame:
     frame: Frame
 
 
-class ComparedClip:
-    """The part of a clip that is compared, without regularly repeated frames.
-
-    ``distinct`` is the fraction that differ from the frame before. ``cuts`` and ``left_out``, the
-    number of repeats, are complete when all frames have been read.
-    """
-
-    def __init__(self, plan: ComparePlan) -> None:
-        self.info, self._settings = info, settings = plan.info, plan.settings
-        self.cuts: list[Fraction] = []
-        self.left_out = 0
-        timing = info.timing
-        length = timing.end - timing.start
-        end = length if settings.end is None else min(exact(settings.end), length)
-        part = max(end - (exact(settings.start) or 0), Fraction(0))
-        self.frames_expected = round(timing.frames * part / length)
-        first = islice(analyse(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
-        cadence, _ = cadence_of(first)
-        self.has_cadence = cadence.description is not None
-        self.distinct = cadence.distinct_fraction if self.has_cadence else Fraction(1)
-
-    def source(self) -> Source:
-        """Return the requested part of the source."""
-        s = self._settings
-        return Source(self.info, start=exact(s.start), end=exact(s.end), threads=s.threads)
-
-    def frames(self, source: Source) -> Iterator[ClipFrame]:
-        """Yield the compared frames in order."""
-        analysed = analyse(source.frames(), self._settings.scene_cut)
-        shown = evened(analysed, Cadence()) if self.has_cadence else analysed
-        for number, item in enumerate(shown):
-            if item.shows is None:
-                self.left_out += 1
-                continue
-            if item.cut:
-                self.cuts.append(item.frame.time)
-            frame = item.frame.at(item.shows, item.frame.duration)
-            yield ClipFrame(number, item.frame.time, item.cut, frame)
-
-
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Neighbouring source frames, of which those at the positions ``scored`` are made again.
@@ -266,79 +226,90 @@ class Sample:
         return [item.frame for item in self.items]
 
 
-class Sampler:
-    """The division of a clip into samples, and the choice of the frames to score.
+class ComparedClip:
+    """The part of a clip that is compared, without regular repeats, and its division into samples.
 
+    ``cuts`` and ``left_out``, the number of repeats, are complete when all frames have been read.
     With ``drop`` a sample is two kept frames and those between. With ``horizon`` it is the frames
     that a predictor sees and those that follow, up to the next cut.
     """
 
-    def __init__(self, plan: ComparePlan, clip: ComparedClip) -> None:
-        self._settings = settings = plan.settings
+    def __init__(self, plan: ComparePlan) -> None:
+        self.info, self._settings = info, settings = plan.info, plan.settings
+        self.cuts: list[Fraction] = []
+        self.left_out = 0
+        timing = info.timing
+        length = timing.end - timing.start
+        end = length if settings.end is None else min(exact(settings.end), length)
+        part = max(end - (exact(settings.start) or 0), Fraction(0))
+        self.frames_expected = frames = round(timing.frames * part / length)
+        first = islice(analyse(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
+        cadence, _ = cadence_of(first)
+        self.has_cadence = cadence.description is not None
+        distinct = int(frames * (cadence.distinct_fraction if self.has_cadence else 1))
         if settings.horizon is None:
-            self.context, self._inside, self._step = 1, plan.drop - 1, plan.drop
+            self._context, self._inside, self._step = 1, plan.drop - 1, plan.drop
             self._most = self._least = plan.drop + 1
             task = f"keeping one of every {plan.drop}"
         else:
             specs = [registry.spec(name, "predict") for name in plan.methods]
-            self.context = max(spec.context for spec in specs)
+            self._context = max(spec.context for spec in specs)
             roomy = max(spec.context + spec.past for spec in specs)
-            if clip.frames_expected * clip.distinct >= roomy + settings.horizon:
-                self.context = roomy
+            if distinct >= roomy + settings.horizon:
+                self._context = roomy
             self._inside, self._step = settings.horizon, EVERY
-            self._most, self._least = self.context + settings.horizon, self.context + 1
-            task = f"a forecast from {self.context} of them"
-        self._end = clip.info.timing.frames
-        frames = clip.frames_expected
-        self._total = (int(frames * clip.distinct) - self._least) // self._step + 1
+            self._most, self._least = self._context + settings.horizon, self._context + 1
+            task = f"a forecast from {self._context} of them"
+        self._total = (distinct - self._least) // self._step + 1
         if self._total < 1:
-            part = " in that part" if (settings.start, settings.end) != (None, None) else ""
+            part_of = " in that part" if (settings.start, settings.end) != (None, None) else ""
             raise InputError(
-                f"too-few-to-score: {clip.info.path} has {counted(frames, 'frame')}{part}; {task} "
+                f"too-few-to-score: {info.path} has {counted(frames, 'frame')}{part_of}; {task} "
                 f"needs at least {self._least}."
             )
 
-    @property
-    def _wanted(self) -> tuple[int | None, int]:
-        """Return the number of samples (None for all), and of scored frames in each of them."""
-        wanted, inside = self._settings.frames, self._inside
-        if wanted is None or wanted >= self._total * inside:
-            return None, inside
-        each = min(wanted, inside)
-        return wanted // each, each
+    def source(self) -> Source:
+        """Return the requested part of the source."""
+        s = self._settings
+        return Source(self.info, start=exact(s.start), end=exact(s.end), threads=s.threads)
 
-    def samples(self, frames: Iterable[ClipFrame]) -> Iterator[Sample]:
+    def frames(self, source: Source) -> Iterator[ClipFrame]:
+        """Yield the compared frames in order."""
+        analysed = analyse(source.frames(), self._settings.scene_cut)
+        shown = evened(analysed, Cadence()) if self.has_cadence else analysed
+        for number, item in enumerate(shown):
+            if item.shows is None:
+                self.left_out += 1
+                continue
+            if item.cut:
+                self.cuts.append(item.frame.time)
+            frame = item.frame.at(item.shows, item.frame.duration)
+            yield ClipFrame(number, item.frame.time, item.cut, frame)
+
+    def samples(self, source: Source) -> Iterator[Sample]:
         """Yield all samples in order, with their frames; an empty sample ends the clip."""
-        count, each = self._wanted
-        chosen, within = evenly(self._total, count), evenly(self._inside, each)
-        first = self.context
-        last = int(self._settings.horizon is None)  # the kept frame at the end of a sample
-        every = windows(frames, self._most, self._step, self._least)
+        wanted, drops = self._settings.frames, self._settings.horizon is None
+        each = self._inside if wanted is None else min(wanted, self._inside)
+        chosen = evenly(self._total, None if wanted is None else wanted // each)
+        within = evenly(self._inside, each)
+        first, last = self._context, int(drops)  # the kept frames at the ends of a sample
+        every = windows(self.frames(source), self._most, self._step, self._least)
         beside: list[tuple[ClipFrame, ...] | None] = [None]
         pairs = pairwise(pairwise(chain(beside, every, beside)))
         for number, ((before, items), (_, after)) in enumerate(pairs):
             assert items is not None
-            end, skipped = self._until_cut(items)
+            cut = next((k for k, item in enumerate(items) if k and item.cut), len(items))
+            end = first if drops and cut < len(items) else max(cut, first)
             taken = chosen(number)
             yield Sample(
                 items[:end],
                 tuple(k for k in range(first, end - last) if taken and within(k - first)),
                 read=items[-1].number + 1,
-                skipped=skipped if taken or last else 0,
-                before=_kept(before, 0) if last else None,
-                after=_kept(after, -1) if last else None,
+                skipped=max(len(items) - end - last, 0) if taken or last else 0,
+                before=_kept(before, 0) if drops else None,
+                after=_kept(after, -1) if drops else None,
             )
-        yield Sample((), (), self._end)
-
-    def _until_cut(self, items: Sequence[ClipFrame]) -> tuple[int, int]:
-        """Return the length of a sample, and the number of frames left out because of a cut."""
-        cut = next((k for k, item in enumerate(items) if k and item.cut), None)
-        if cut is None:
-            return len(items), 0
-        if self._settings.horizon is None:
-            return self.context, self._inside
-        end = max(cut, self.context)
-        return end, len(items) - end
+        yield Sample((), (), self.info.timing.frames)
 
 
 def _kept(items: Sequence[ClipFrame] | None, index: int) -> ClipFrame | None:

@@ -17,7 +17,6 @@ from cloudconv.jobs.compare.plan import (
     ComparedClip,
     ComparePlan,
     CompareResult,
-    Sampler,
     decide,
 )
 from cloudconv.jobs.compare.report import report_writer
@@ -41,17 +40,15 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
     yield from plan.warnings
     with ExitStack() as stack:
         clip = ComparedClip(plan)
-        sampler = Sampler(plan, clip)
         writer = None
         if settings.report is not None:
             writer = stack.enter_context(report_writer(Path(settings.report), plan))
             yield from plan.info.tags.flat_in("report")
         source = stack.enter_context(clip.source())
-        samples = sampler.samples(clip.frames(source))
         scorer = Scorer(plan)
         rows: list[Row] = []
         skipped = 0
-        for sample in stack.enter_context(prefetch(samples, 2)):
+        for sample in stack.enter_context(prefetch(clip.samples(source), 2)):
             skipped += sample.skipped
             for scored in scorer.score(sample):
                 rows += [] if scored.row is None else [scored.row]
