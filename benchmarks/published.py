@@ -19,8 +19,8 @@ import sys
 import torch
 
 from cloudconv.models.base import Interpolator
-from cloudconv.models.blocks import Fusible
 from cloudconv.models.published import normalised, recognise
+from cloudconv.models.registry import fuse
 from tests.helpers import published
 
 TIMESTEP = 0.25
@@ -37,8 +37,7 @@ def loaded(name: str, dtype: torch.dtype = torch.float32) -> Interpolator:
     assert isinstance(model, Interpolator)
     model.load_state_dict(state)
     model.requires_grad_(False).eval()
-    for part in [part for part in model.modules() if isinstance(part, Fusible)]:
-        part.fuse()
+    fuse(model)
     return model.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -17,7 +17,6 @@ from cloudconv.cli.command import INTERRUPTED, examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json, run_job, run_with_progress
 from cloudconv.errors import CloudconvError, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Measured, watched
-from cloudconv.jobs.outcome import as_json
 from cloudconv.media.input import check_there
 from cloudconv.messages import clock, counted
 from cloudconv.report.data import COLUMNS, Column, frame_time, marked
@@ -188,7 +187,7 @@ def _run_all(console: Console, settings: InterpManySettings) -> list[dict[str, A
     return [
         {"input": event.input, "error": event.outcome.text}
         if isinstance(event.outcome, CloudconvError)
-        else {**as_json(event.outcome), "exists": not hasattr(event.outcome, "duration")}
+        else {**jobs.as_json(event.outcome), "exists": not hasattr(event.outcome, "duration")}
         for _, event in sorted(ends.items())
     ]
 
@@ -346,7 +345,6 @@ def _losses(losses: Losses) -> str:
 
 
 def _decibels(after: Validation, before: Validation | None = None) -> str:
-    """Return the PSNR on held-back frames, for each number of frames ahead if there are several."""
     return "; ".join(
         (f"{before.psnr[label]:.2f} → " if before else "")
         + f"{psnr:.2f} dB"

@@ -14,7 +14,6 @@ from cloudconv import interrupts, jobs
 from cloudconv.cli.streams import field_rows, print_message, print_result
 from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Pace, Progress, Warned, watched
-from cloudconv.jobs.outcome import as_json
 from cloudconv.messages import clock
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import of_run
@@ -226,7 +225,7 @@ def run_job(
     if summary is not None:
         console.info(summary(result))
         if console.json:
-            print_json(as_json(result))
+            print_json(jobs.as_json(result))
     return result
 
 

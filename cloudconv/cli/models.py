@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product, starmap
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -104,7 +103,17 @@ def models(console: Console, ctx: typer.Context, **given: Any) -> None:
 @with_options(runs_job=False)
 def show(console: Console, name: _Name) -> None:
     """Describe one model in full."""
-    rows = _one(name)
+    from cloudconv import checkpoints, weights
+    from cloudconv.models import registry
+
+    path = checkpoints.file_of(name)
+    if path is None:
+        chosen = registry.spec(name).name
+        rows = [_row(spec) for spec in registry.MODELS if spec.name == chosen]
+    else:
+        spec, metadata = registry.describe(path)
+        registry.state_of(path, spec)  # raises an error for damaged tensors
+        rows = [_Row(spec, "ok", file=weights.trained_file(path, metadata))]
     _print(console, rows, lambda: "\n\n".join(map(_in_full, rows)))
 
 
@@ -123,26 +132,6 @@ def _print(console: Console, rows: list[_Row], text: Callable[[], str]) -> None:
         print_json({"models": [row.as_json() for row in rows]})
     elif not console.quiet:
         print_result(text())
-
-
-def _one(name: str) -> list[_Row]:
-    from cloudconv.checkpoints import file_of
-    from cloudconv.models import registry
-
-    path = file_of(name)
-    if path is not None:
-        return [_row_of_file(path)]
-    chosen = registry.spec(name).name
-    return [_row(spec) for spec in registry.MODELS if spec.name == chosen]
-
-
-def _row_of_file(path: Path) -> _Row:
-    from cloudconv import weights
-    from cloudconv.models import registry
-
-    spec, metadata = registry.describe(path)
-    registry.state_of(path, spec)  # raises an error for damaged tensors
-    return _Row(spec, "ok", file=weights.trained_file(path, metadata))
 
 
 def _row(spec: ModelSpec) -> _Row:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import import_module
 from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 from cloudconv import settings as kinds
 from cloudconv.errors import SettingsError
 from cloudconv.events import Event, Job, Pace, Progress, mapped
-from cloudconv.jobs.outcome import planned
 from cloudconv.media.input import check_there
 from cloudconv.settings.values import clip_files
 
@@ -97,3 +97,21 @@ def _module(settings: Any, function: str) -> Any:
             f"{'run' if function == 'run' else 'be planned'}: give one such as InterpSettings."
         )
     return module
+
+
+def planned(plan: Any) -> dict[str, Any]:
+    """Return the JSON of a plan: the keys of the result that are decided, with warnings."""
+    from cloudconv.media.muxer import try_copies  # imports PyAV
+
+    encoding = getattr(plan, "encoding", None)
+    others = [] if encoding is None else try_copies(encoding, packets=False)
+    texts = dict.fromkeys(each.text for each in (*plan.warnings, *others))
+    return {**plan.facts, "warnings": [*texts]}
+
+
+def as_json(result: Any) -> dict[str, Any]:
+    """Return the JSON of a result: its fields, with warnings as sentences."""
+    fields = asdict(result)
+    if "warnings" in fields:
+        fields["warnings"] = [each.text for each in result.warnings]
+    return fields

@@ -327,7 +327,6 @@ def _milliseconds(time: Fraction) -> Fraction:
 def _compared(
     plan: TrainPlan, started: bytes, initial: loop.Validation, best: loop.Validation
 ) -> Generator[Event, None, tuple[loop.Validation, loop.Validation]]:
-    """Score the initial and the written weights as ``compare`` does, with the fallback."""
     if plan.spec.task != "interpolate":
         return initial, best
     settings, spans = plan.settings, _spans(plan)
@@ -391,7 +390,6 @@ class _Results:
     def write(
         self, initial: loop.Validation | None = None, best: loop.Validation | None = None
     ) -> None:
-        """Write the best weights so far, with their scores and the settings."""
         initial, best = initial or self.trainer.history[0], best or self.trainer.best
         assert best is not None
         left_out = ("output", "recipe", "resume", "overwrite")

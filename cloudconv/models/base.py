@@ -133,28 +133,16 @@ class Interpolator(Model):
         scale: float = 1.0,
         outer: OuterPictures | None = None,
     ) -> Picture:
-        """Return the pictures at ``timestep`` between ``x0`` and ``x1``.
+        """Return the pictures at ``timestep`` between ``x0`` and ``x1``, on the device of ``x0``.
 
-        A midpoint-only model halves the interval until it reaches the timestep, to within 1/128.
-
-        Args:
-            x0: a picture or a batch of any kind of :mod:`cloudconv.models.arrays`: NumPy arrays,
-                PIL images, tensors (B, 3, H, W) or (B, H, W, C), uint8, gray, RGBA. Floating-point
-                samples are nominally in [0, 1]. Never changed.
-            x1: of the same kind and shape.
-            timestep: (B,) in [0, 1], or one number for all.
-            scale: the resolution at which motion is estimated, relative to the picture's: 0.5
-                for 4K and large motion.
-            outer: the frames before and after the pair, of the same kind, for a model with a
-                context of four. Without these frames the model assumes an even motion.
-
-        Returns:
-            The same kind as ``x0``, on the same device; floating-point samples are not clamped.
-
-        Raises:
-            PictureError: the kind of the pictures is not accepted, their shapes differ, or the
-                number of timesteps is not B.
-            SettingsError: the model does not accept the scale, or a timestep is outside [0, 1].
+        ``x0``, ``x1`` and the result are pictures or batches of one kind and shape: NumPy arrays,
+        PIL images, tensors (B, 3, H, W) or (B, H, W, C), uint8, gray, RGBA, or floating point that
+        is nominally in [0, 1] and not clamped. ``timestep``: (B,) in [0, 1], or one number for all;
+        a midpoint-only model halves the interval, and reaches it to within 1/128. ``scale``: the
+        resolution at which motion is estimated, relative to the picture's: 0.5 for 4K and large
+        motion. ``outer``: the frames before and after the pair, for a model with a context of four;
+        without them the model assumes an even motion. Raises PictureError for other kinds or
+        numbers of pictures, and SettingsError for a scale or timestep that is not accepted.
         """
         timesteps = timestep.flatten().tolist() if isinstance(timestep, Tensor) else [timestep]
         for each in timesteps:

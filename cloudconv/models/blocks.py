@@ -15,15 +15,7 @@ from cloudconv.models.ops import joined, shuffled
 SLOPE = 0.2
 
 
-class Fusible(nn.Module):
-    """A part of a network that has a faster form for inference."""
-
-    def fuse(self) -> None:
-        """Replace the layers by faster, fused ones; the weights cannot be trained afterwards."""
-        raise NotImplementedError
-
-
-class Block(Fusible):
+class Block(nn.Module):
     """A network that reads pictures and an estimate so far, and returns a change of the estimate.
 
     ``width`` are the channels of the hidden layers, ``outputs`` those of the estimate. ``made`` are
@@ -52,6 +44,7 @@ class Block(Fusible):
         return shuffled(self.lastconv(hidden), self._outputs)
 
     def fuse(self) -> None:
+        """Use fused layers, which are faster; the weights cannot be trained afterwards."""
         hidden: list[Any] = list(self.convblock)
         for layer in hidden:
             fold(layer.conv.weight, layer.conv.bias, layer.beta)

@@ -109,7 +109,6 @@ def _energies(result: Tensor, pair: Pair) -> Tensor:
 
 
 def _best(means: Tensor) -> Tensor:
-    """Return the weight of the blend with the least squared error."""
     worse, apart = torch.split(means, 1, 1)
     return 0.5 + worse / (2 * apart + _LEAST_ENERGY)
 

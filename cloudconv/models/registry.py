@@ -79,17 +79,12 @@ def spec(
     timesteps: str | None = None,
     also: Sequence[str] = (),
 ) -> ModelSpec:
-    """Return the spec of a model.
+    """Return the spec of a model that ships, by its name, or of the network in a file of weights.
 
-    Args:
-        name_or_path: the name of a model that ships, or a file of weights: one that ``cloudconv
-            train`` wrote, or one of a published network.
-        task: the task that the model is for; ``hold`` is an interpolator and a predictor.
-        timesteps: those of a published network, ``middle`` or ``any``, see :func:`describe`.
-        also: other names that the caller knows, which an error may suggest.
-
-    Raises UnknownModelError if there is no such model for that task, and WeightsError if the file
-    cannot be read, or its network is unknown.
+    ``task``: the task that the model is for; ``hold`` is an interpolator and a predictor.
+    ``timesteps``: see :func:`describe`. ``also``: other names that an error may suggest. Raises
+    UnknownModelError if there is no such model for that task, and WeightsError if the file cannot
+    be read, or its network is unknown.
     """
     path, name = file_of(name_or_path), str(name_or_path)
     same_name = [k for k in MODELS if k.name == name] if path is None else []
@@ -126,15 +121,12 @@ def load_model(
     """
     import torch
 
-    from cloudconv.models.blocks import Fusible
-
     chosen = spec(name_or_path, task, timesteps)
     model: Model = chosen.build()
     if (state := state_of(name_or_path, chosen, sha256)) is not None:
         fill(model, state, file_of(name_or_path) or chosen.weights)
     model.requires_grad_(False).eval()
-    for part in [part for part in model.modules() if isinstance(part, Fusible)]:
-        part.fuse()
+    fuse(model)
     # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels last.
     return model.to(  # type: ignore[call-overload, no-any-return]
         device=device, dtype=dtype or torch.float32, memory_format=torch.channels_last
@@ -173,6 +165,12 @@ def check_timesteps(timesteps: str | None, specs: Iterable[ModelSpec]) -> None:
             "timesteps-of-own: cloudconv knows the times of its own models: give --timesteps only "
             "with the file of another network."
         )
+
+
+def fuse(model: Model) -> None:
+    """Give all parts of a model their faster form for inference, if they have one."""
+    for part in [part for part in model.modules() if hasattr(part, "fuse")]:
+        part.fuse()  # type: ignore[operator]
 
 
 def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -> None:

@@ -135,7 +135,6 @@ class IFNet(Interpolator):
         return [reduced(pair.joined(side)) for side in pair.sides[:sides]]
 
     def _change(self, pair: Pair, motion: Tensor, size: float) -> Scaled:
-        """Return the correction of a motion by the outer frames, and the factor of its scale."""
         assert self.refine is not None
         coarse = _REFINED / pair.scale
         pictures = [x.clamp(0, 1) for x in self._reduced(pair, coarse, 4)]
@@ -228,7 +227,6 @@ def enlarged_motion(motion: Tensor, factor: float) -> Tensor:
 def _grids(
     motion: Tensor, height: int, width: int, gain: float = 1.0, top: int = 0
 ) -> list[Tensor]:
-    """Return the sampling grids of x0 and x1 for the flows times ``gain``, from row ``top`` on."""
     flows = motion[:, :2], motion[:, 2:4]
     return [sampling_grid(flow, height, width, gain=gain, top=top) for flow in flows]
 

@@ -83,7 +83,6 @@ def _missing(own: Tensor, pair: Pair, flows: Tensor, size: float) -> Tensor:
 
 
 def _of_source(picture: Tensor) -> Tensor:
-    """Return the smoothed energy of the band, and the level: (B, 2, h, w)."""
     means = torch.cat([_means(luma, of_source=True) for luma in _lumas(picture)], 2)
     energy, level = torch.split(means, 1, 1)
     return torch.cat((_smooth(energy), level), 1)

@@ -88,7 +88,6 @@ def stillness(pair: Pair) -> Stillness | None:
 
 
 def _equal_places(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``centres`` and ``around`` of :class:`Stillness` for pictures."""
     found = [_compared(x0, x1, top) for top in range(0, x0.shape[2], strip_rows(x0))]
     centres, cells = (
         torch.cat(parts, 2) if len(parts) > 1 else parts[0] for parts in zip(*found, strict=True)
@@ -98,7 +97,6 @@ def _equal_places(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _compared(x0: Tensor, x1: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """Return the centres in a strip from row ``top`` on, and the part of each cell that moves."""
     rows, inside = _widened(top, strip_rows(x0), _SIDE)
     difference = (x0[:, :COLOURS, rows] - x1[:, :COLOURS, rows]).abs_().amax(1, keepdim=True)
     centres = _ramp(_largest_nearby(difference), _DIFFERENT, _EQUAL)[:, :, inside]

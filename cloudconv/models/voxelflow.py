@@ -124,7 +124,6 @@ class VoxelFlow(Predictor):
         return from_rife(state) if is_ungated(state) else dict(state)
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """Yield forecasts from real frames only, mixed with the weights that trials give."""
         weights = self._trial_weights(context)
         candidates = self._candidates(context[:, -self.spec.context :], steps)
         for number, (made, flowed, last) in enumerate(candidates):
@@ -151,7 +150,6 @@ class VoxelFlow(Predictor):
         ]
 
     def _candidates(self, context: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield for each step the network's forecast, the optical flow's, and the last frame."""
         scene = _scene(context)
         latest = scene.frames[:, 0]
         velocity, displacement = scene.velocity, torch.zeros_like(scene.velocity)
@@ -271,7 +269,6 @@ def _inputs(scene: _Scene, number: int, motion: Tensor | None, moment: _Moment) 
 
 
 def _paired(frames: Tensor, partner: Tensor) -> Tensor:
-    """Return from each item of ``frames`` the frame with the number in ``partner``, (B,)."""
     return frames[torch.arange(len(frames), device=frames.device), partner]
 
 

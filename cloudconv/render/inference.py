@@ -144,11 +144,7 @@ class Inference:
         pictures: list[list[SourcePicture]],
         trials: list[list[_Trial]],
     ) -> None:
-        """Mix plain blends into ``new``, in place, where the trials have large errors.
-
-        The last channel of ``new`` is the leftover.
-        Pictures are processed one by one on a CPU, all at once on a GPU.
-        """
+        """Mix blends into ``new``, whose last channel is the leftover, where the trials fail."""
         self._try(list(chain.from_iterable(trials)))
         found = [[each.target.trials[each.key] for each in some] for some in trials]
         parts = [slice(n, n + 1) for n, some in enumerate(found) if some]
@@ -190,7 +186,6 @@ def advance(steps: Steps) -> Arriving | Steps:
 
 
 def _trials(task: FrameTask, pictures: list[SourcePicture]) -> list[_Trial]:
-    """Return the trials that reconstruct the two frames of the pair from their neighbours."""
     left, right, before, after = pictures
     trials = []
     if task.before is not None:

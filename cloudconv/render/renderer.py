@@ -109,10 +109,6 @@ class Renderer:
     def _warn(self, text: str) -> None:
         self._warned.put(Warned(text))
 
-    def _fit(self, width: int, height: int) -> None:
-        if self._size != (width, height):
-            self.choose_sizes(width, height)
-
     def use_sizes(self, width: int, height: int, sizes: Sizes) -> None:
         """Use these sizes for frames of that size; only a lack of memory changes them later."""
         self._size = width, height
@@ -152,7 +148,9 @@ class Renderer:
                         shown = item.left.at(item.time, item.duration)
                         item = replace(shown, captions=item.captions)
                     elif isinstance(item, Task):
-                        self._fit(item.left.width, item.left.height)
+                        size = item.left.width, item.left.height
+                        if self._size != size:
+                            self.choose_sizes(*size)
                     ends = item is None
                     if item is not None and (isinstance(item, Task) or collected):
                         collected.append(item)

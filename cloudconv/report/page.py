@@ -69,7 +69,8 @@ class Chart:
 def render_report(data: ReportData) -> str:
     """Return the page as HTML. The page needs no network and runs one inline script."""
     columns = [COLUMNS[key] for key in data.metrics]
-    colors = _colors(data)
+    names = dict.fromkeys([data.model, data.baseline, *data.methods])
+    colors = {name: k % _COLORS for k, name in enumerate(names)}
     charts = _charts(data, colors)
     worst = [_card(data, f"worst-{k}", item) for k, item in enumerate(data.worst)]
     script = {
@@ -97,11 +98,6 @@ def render_report(data: ReportData) -> str:
             worst=worst,
         )
     )
-
-
-def _colors(data: ReportData) -> dict[str, int]:
-    names = [data.model, data.baseline, *data.methods]
-    return {name: k % _COLORS for k, name in enumerate(dict.fromkeys(names))}
 
 
 def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:

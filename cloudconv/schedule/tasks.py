@@ -258,7 +258,6 @@ class _Window:
             del self._items[done]
 
     def pair(self, slot: Slot) -> tuple[Frame, Frame | None]:
-        """Return the pair of a slot, or the left frame and None if the left frame is shown."""
         left = self._items[slot.left].frame
         if slot.timestep == 0 or slot.held:
             return left, None
@@ -272,11 +271,7 @@ class _Window:
         return left, None if self._alike[1] else right
 
     def captions(self, left: Frame, slot: Slot) -> bytes:
-        """Return the captions of the output frame that is made of ``left`` for ``slot``.
-
-        They stay with their frame, or move to the output frame that is shown meanwhile. A frame
-        that is in the output more than once has them once.
-        """
+        """Return captions, once each: with their frame, or the output frame shown meanwhile."""
         while self._captioned:
             frame = self._captioned[0]
             if frame.time > left.time and frame.time + frame.duration > self._end_of(slot):

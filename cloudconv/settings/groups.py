@@ -6,7 +6,7 @@ and ``__repr__``, because generating both for each group takes import time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -157,8 +157,3 @@ class EncodeSettings(Machine):
     encoder_option: Pairs = _encoding(
         _MORE, "KEY=VALUE", default=(), parse=values.pairs, repeats=True
     )
-
-    def encoding(self, threads: int | None) -> EncodeSettings:
-        """Return the settings of the encoding alone, for a number of threads."""
-        own = {each.name: getattr(self, each.name) for each in fields(EncodeSettings)}
-        return EncodeSettings(**{**own, "threads": threads})

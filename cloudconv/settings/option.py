@@ -190,10 +190,7 @@ class Settings:
     """
 
     def __new__(cls, *values: Any, **named: Any) -> Self:
-        """Record the names of the values that the caller gives, None among them.
-
-        A copy by ``dataclasses.replace`` passes all values, so its default values do not count.
-        """
+        """Record the names of given values; in a copy, which gets all, defaults do not count."""
         self = super().__new__(cls)
         passed = dict(zip(cls.__match_args__, values, strict=False)) | named
         usual = {each.name: each.default for each in fields_of(cls)}

@@ -319,7 +319,6 @@ def _sample(windows: Windows, window: Tensor, random: np.random.Generator) -> tu
 def _crop(
     window: Tensor, numbers: list[int], settings: TrainSettings, random: np.random.Generator
 ) -> Tensor:
-    """Return a crop at a random place with enough motion, else the crop with the most motion."""
     side = settings.crop
     tried: list[tuple[float, Tensor]] = []
     for _ in range(_CROP_TRIES):
@@ -370,7 +369,6 @@ def _pictures(clip: TrainingClip, frames: list[Frame]) -> Tensor:
 
 
 def _starts(clip: TrainingClip, needed: int) -> list[tuple[int, int]]:
-    """Return each first frame of a window, and the end of its part of the clip."""
     parts = clip.parts()
     return [(first, end) for begin, end in parts for first in range(begin, end - needed + 1)]
 

@@ -217,7 +217,6 @@ class Trainer:
         return parts
 
     def _advance(self, batch: Batch) -> None:
-        """Make one step, with random numbers that depend on the seed and the step alone."""
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate * _rate(self.step, self.done)
         frames, indices = upload([batch.frames, batch.indices], self.device)
@@ -238,7 +237,6 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Update the moving average; its decay is 0 at first, and then rises to ``ema``."""
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step)) if self.step else 0.0
         both = zip(self.shown.state_dict().values(), self.model.state_dict().values(), strict=True)
         for mean, value in both:
@@ -265,7 +263,6 @@ class Trainer:
         return made
 
     def _total(self, made: list[Prediction]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss to minimise, and the losses of the final and of the naive pictures."""
         total = made[0].truth.new_zeros(())
         plain, naive = total, total
         for pictures in made:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
-from cloudconv.models.blocks import Fusible
 from cloudconv.models.pair import Pair
 from cloudconv.models.published import families, normalised, recognise, unfit
 from tests.helpers import published
@@ -72,8 +72,8 @@ def model(name, state=None, *, fused=True):
     assert isinstance(made, Interpolator)
     made.load_state_dict(normalised(published.recorded(name).state()) if state is None else state)
     made.requires_grad_(False).eval()
-    for part in [part for part in made.modules() if fused and isinstance(part, Fusible)]:
-        part.fuse()
+    if fused:
+        registry.fuse(made)
     return made.to(memory_format=torch.channels_last)
 
 

@@ -19,8 +19,8 @@ import torch
 from cloudconv import files
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
+from cloudconv.jobs import as_json
 from cloudconv.jobs.naming import check_outputs
-from cloudconv.jobs.outcome import as_json
 from cloudconv.jobs.video import probed
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo

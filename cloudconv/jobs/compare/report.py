@@ -78,7 +78,6 @@ class ReportWriter:
         del self._worst[SHOWN:]
 
     def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor]) -> None:
-        """Add a frame to the video: the truth beside each method."""
         shown = [truth, *made.values()]
         side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(shown))
         panels = [shrunk(rgb, side) for rgb in shown]

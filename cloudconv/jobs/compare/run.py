@@ -60,7 +60,11 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
         yield from (*source.warnings, *_warnings(plan, scorer, rows))
         check_unchanged(plan.info)
         if not rows:
-            raise _nothing_scored(plan)
+            code, made = ("forecast", "forecast on") if plan.forecasts else ("frame", "frame of")
+            raise InputError(
+                f"no-{code}-scored: No {made} {plan.info.path} could be scored, because of its "
+                "cuts: choose another part, or give --scene-cut=off."
+            )
         start = plan.info.timing.start
         lost = sorted({row.index for row in losses(plan.judged, plan.naive, rows)})
         result = CompareResult(
@@ -134,12 +138,4 @@ def _report(
             *(("note", str(warned)) for warned in result.warnings),
         ),
         files=(VIDEO, RESULT),
-    )
-
-
-def _nothing_scored(plan: ComparePlan) -> InputError:
-    code, made = ("forecast", "forecast on") if plan.forecasts else ("frame", "frame of")
-    return InputError(
-        f"no-{code}-scored: No {made} {plan.info.path} could be scored, because of its cuts: "
-        "choose another part, or give --scene-cut=off."
     )

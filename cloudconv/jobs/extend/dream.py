@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -32,7 +32,7 @@ from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult, enough_memory, 
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import claim
-from cloudconv.messages import counted, flag, short
+from cloudconv.messages import counted, flag, listed, short
 from cloudconv.render.device import precision_name, set_threads
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
@@ -98,7 +98,6 @@ def decide(settings: DreamSettings) -> DreamPlan:
 
 @torch.inference_mode()
 def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]:
-    """Read the material, and choose the mode; return them with the complete plan."""
     settings, info = plan.settings, plan.info
     with enough_memory(plan.device, info):
         material = gather_material(
@@ -130,13 +129,11 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
     # No loop is possible if the output begins with another scene than the one that goes on.
     loops = settings.loop and (settings.only_new or start is None)
     if settings.loop and not loops:
-        warnings.append(
-            Warned(
-                "loop-of-another-scene: The video begins with another scene, so the end cannot "
-                "lead into it: leave the source out with --only-new for a loop of the dream "
-                "alone."
-            )
+        apart = (
+            "loop-of-another-scene: The video begins with another scene, so the end cannot lead "
+            "into it: leave the source out with --only-new for a loop of the dream alone."
         )
+        warnings.append(Warned(apart))
     has_model = "model" in spec.options
     dtype = plan.dtype if has_model else torch.float32
     wind, model, seed = settings.direction, settings.predictor, settings.seed
@@ -170,33 +167,10 @@ def _requested(settings: DreamSettings) -> ModeChoice | None:
     return None if spec is None else ModeChoice(spec.name, f"{spec.name}: {why}.")
 
 
-@dataclass(slots=True)
-class _Watch:
-    """The measurements of a dream's new frames.
-
-    The thread that makes the frames puts a small picture of each frame into ``smalls``. The job's
-    thread measures the pictures with :meth:`measure`, while the other thread makes the next frames.
-    """
-
-    plan: DreamPlan
-    meter: VitalsMeter
-    smalls: SimpleQueue[_Small] = field(default_factory=SimpleQueue)
-
-    @torch.inference_mode()
-    def measure(self) -> list[Measured]:
-        """Measure the next new frame; return the vitals about once per second of the dream."""
-        window = self.meter.push(self.smalls.get_nowait())
-        if window is None and self.meter.seen % max(_LOOK, round(1 / self.plan.step)):
-            return []
-        return [Measured("vitals", window or self.meter.now())]
-
-    @property
-    def faults(self) -> list[dict[str, Any]]:
-        """Return the faults for the JSON, with their times in the output."""
-        plan = self.plan
-        begins = 0 if plan.settings.only_new else plan.begins - plan.info.timing.start
-        times = [(float(begins + each.frame * plan.step), each) for each in self.meter.faults]
-        return [{"time": round(t, 3), "vital": each.vital, "text": each.text} for t, each in times]
+def _faults(plan: DreamPlan, meter: VitalsMeter) -> list[dict[str, Any]]:
+    begins = 0 if plan.settings.only_new else plan.begins - plan.info.timing.start
+    times = [(float(begins + each.frame * plan.step), each) for each in meter.faults]
+    return [{"time": round(t, 3), "vital": each.vital, "text": each.text} for t, each in times]
 
 
 def _warnings(faults: list[dict[str, Any]], *, by_choice: bool) -> Iterator[Warned]:
@@ -208,9 +182,8 @@ def _warnings(faults: list[dict[str, Any]], *, by_choice: bool) -> Iterator[Warn
     for text, times in kinds.items():
         more = len(times) - _MOST_TIMES
         named = [*times[:_MOST_TIMES], f"{more} more times"] if more > 0 else times
-        at = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
         unit = "" if more > 0 else " s"
-        yield Warned(f"dream-fault: At {at}{unit} {text}.{instead}")
+        yield Warned(f"dream-fault: At {listed(named, 'and')}{unit} {text}.{instead}")
         instead = ""
 
 
@@ -236,13 +209,20 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
         with torch.inference_mode():
             meter = VitalsMeter(material, plan.new_frames, follows=follows)
         yield Progress("analysing", 100, 100, unit="%")
-        watch = _Watch(plan, meter)
         options = replace(options, frames=plan.new_frames)
-        pictures = partial(_pictures, plan, material, spec, options, watch.smalls)
-        fields = yield from plan.write(pictures, began, watch.measure)
-        faults, period = watch.faults, meter.period
-        by_choice = settings.mode == AUTO and not settings.given
-        yield from _warnings(faults, by_choice=by_choice)
+        smalls: SimpleQueue[_Small] = SimpleQueue()  # filled by the thread that makes the frames
+        every = max(_LOOK, round(1 / plan.step))
+
+        @torch.inference_mode()
+        def measure() -> list[Measured]:
+            window = meter.push(smalls.get_nowait())
+            is_due = window is not None or meter.seen % every == 0
+            return [Measured("vitals", window or meter.now())] if is_due else []
+
+        pictures = partial(_pictures, plan, material, spec, options, smalls)
+        fields = yield from plan.write(pictures, began, measure)
+        faults, period = _faults(plan, meter), meter.period
+        yield from _warnings(faults, by_choice=settings.mode == AUTO and not settings.given)
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],

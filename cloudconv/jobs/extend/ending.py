@@ -35,7 +35,6 @@ class Ending:
     """
 
     def __init__(self, count: int, different: int) -> None:
-        """Start without frames."""
         self.items: deque[AnalysedFrame] = deque(maxlen=count)
         self.frames: deque[Frame] = deque(maxlen=different)
         self.cut: Fraction | None = None

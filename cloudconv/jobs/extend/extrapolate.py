@@ -154,7 +154,6 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
 
 
 def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterator[Frame]:
-    """Yield the new frames, with repeats that continue the cadence of the source."""
     spec, count = model.spec, plan.new_frames
     frames = [*scene.frames][-(spec.context + spec.past) :]
     known, last = [rgb_of(frame, plan.device) for frame in frames], frames[-1]
@@ -188,9 +187,7 @@ def _trial(plan: ExtrapolatePlan, scene: Ending) -> Generator[Progress, None, tu
 
     A second trial on half as many frames begins nearer to the end, where the motion is more like
     the motion to come. The third begins at the end, and counts what the last frame does not show.
-    The trials use small pictures, in which a viewer sees the same faults. Returns the predictor
-    whose forecasts look best, the number of its frames that held in all trials, and the number of
-    frames that were tried.
+    Returns the best predictor, how many of its frames held in all trials, and how many were tried.
     """
     names = _names(plan.settings)
     tried = min(MOST_HELD, plan.new_frames, len(scene.frames) - plan.predictor.context)

@@ -14,12 +14,12 @@ from typing import Any
 from cloudconv.errors import CloudconvError, Interrupted, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
 from cloudconv.host import lack_of_memory, refusal
+from cloudconv.jobs import planned
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
-from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
+from cloudconv.jobs.interp.pool import choose_workers
 from cloudconv.jobs.interp.run import Workers, interpolate, start
 from cloudconv.jobs.naming import output_path, stem_of
-from cloudconv.jobs.outcome import planned
 from cloudconv.media import pictures as images
 from cloudconv.media.containers import CONTAINERS, MKV
 from cloudconv.media.output import check_free, check_home, writing
@@ -145,18 +145,8 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
     outcomes: dict[int, InputOutcome] = {}
     batch = _BatchProgress(every)
     try:
-        for number, settings in enumerate(every):
-            existing = _existing(settings, _usual_output(settings))
-            if existing is not None:
-                outcomes[number] = existing
-                batch.leave_out(number)
-                yield Ended(number, str(settings.input), existing, len(every))
-        if len(outcomes) == len(every):
-            config = WorkerConfig()  # no input is left, so no workers start
         with start(config) as workers:
             for number, settings in enumerate(every):
-                if number in outcomes:
-                    continue
                 outcomes[number] = yield from _outcome(number, settings, inputs, workers, batch)
                 yield Ended(number, str(settings.input), outcomes[number], len(every))
                 yield batch.progress()
@@ -219,7 +209,6 @@ class _BatchProgress:
         return self.progress()
 
     def leave_out(self, number: int) -> None:
-        """Remove an input from the total; its finished frames still count as done."""
         self._sizes.pop(number, None)
         self._expected.pop(number, None)
 
@@ -259,18 +248,16 @@ def decide(settings: InterpManySettings) -> ManyPlan:
 
 
 def _decided(settings: InterpSettings, inputs: Sequence[File]) -> InterpPlan | Exists:
+    path = Path(settings.input)
+    suffix = CONTAINERS.get(path.suffix.lower(), MKV).suffixes[0]
+    usual = output_path(settings.output, path, name_tag(settings), suffix)  # a few get another
+    if (existing := _existing(settings, usual)) is not None:
+        return existing
     plan = decide_one(settings.changed(overwrite=True), inputs)  # an output may exist
     if (existing := _existing(settings, plan.output)) is not None:
         return existing
     check_free(plan.output, overwrite=settings.overwrite)
     return replace(plan, settings=settings)
-
-
-def _usual_output(settings: InterpSettings) -> Path:
-    """Return the output's name by the name of the input alone; a few inputs get another one."""
-    path = Path(settings.input)
-    suffix = CONTAINERS.get(path.suffix.lower(), MKV).suffixes[0]
-    return output_path(settings.output, path, name_tag(settings), suffix)
 
 
 def _existing(settings: InterpSettings, output: Path) -> Exists | None:
@@ -284,7 +271,6 @@ def _existing(settings: InterpSettings, output: Path) -> Exists | None:
 
 
 def _size(path: Path | str) -> int:
-    """Return the size of a file in bytes, as a rough measure of a video's length; 0 if unknown."""
     with suppress(OSError):
         return Path(path).stat().st_size
     return 0

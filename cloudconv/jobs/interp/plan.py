@@ -106,7 +106,6 @@ class InterpPlan(VideoPlan):
             )
 
     def _gap_warnings(self) -> Iterator[Warned]:
-        """Yield a warning if new frames fill the time of a picture that lasts unusually long."""
         timing, (start, end) = self.info.timing, self.window
         if timing.median_gap is None or timing.longest_gap is None:
             return
@@ -124,7 +123,6 @@ class InterpPlan(VideoPlan):
         )
 
     def _rate_warnings(self) -> Iterator[Warned]:
-        """Yield a warning if the rate is the source's or less, or if it keeps few frames."""
         timing, rate = self.info.timing, exact(self.settings.fps)
         own = timing.rate
         if rate is None:
@@ -165,7 +163,6 @@ class InterpPlan(VideoPlan):
 
     @property
     def _used_frames(self) -> int | None:
-        """Return the approximate number of source frames; None for a stream of unknown length."""
         timing, (start, end) = self.info.timing, self.window
         if timing.open_ended and self.settings.end is None:
             return None
@@ -310,7 +307,8 @@ def decide(
     registry.check_timesteps(settings.timesteps, [spec])
     workers, device, warned = choose_workers(settings.workers, settings.device, settings.threads)
     dtype = workers.precision(settings.precision, device, spec)
-    info = probed(settings, live=live and _is_live(settings))
+    to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
+    info = probed(settings, live=live and to_stdout and str(settings.input) == "-")
     timing = info.timing
     if timing.frames == 1:
         raise InputError(
@@ -341,8 +339,10 @@ def decide(
             f"not-joinable: {output} has a format that cannot be joined from segments: leave "
             "--workers and --device=cuda:all out, or write an .mp4 or .mkv."
         )
-    if not settings.many_frames:
-        _check_count(settings, info, request)
+    begins = timing.next_frame(timing.start + (start or 0))
+    ends = timing.end if end is None else min(timing.end, timing.start + end)
+    if not (settings.many_frames or timing.open_ended):  # `frames` checks those that still arrive
+        _refuse_many(info, request, timing.frames, ends - begins)
     carry = Carry(info, timing.start)
     encoding = plan_encoding(output, info, rate=rate, settings=settings, carry=carry)
     is_whole = settings.start is None and settings.end is None
@@ -353,12 +353,7 @@ def decide(
         *(settings, info, output, device, dtype, encoding),
         *(request, rate, weights, workers, Fraction(0), tuple(warned)),
     )
-    return plan.beginning(timing.next_frame(timing.start + (start or 0)))
-
-
-def _is_live(settings: InterpSettings) -> bool:
-    to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
-    return str(settings.input) == "-" and to_stdout
+    return plan.beginning(begins)
 
 
 def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
@@ -378,18 +373,6 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
         f"{short(float(factor))} gives no definite times: give a whole number, or a fixed rate "
         "with --fps."
     )
-
-
-def _check_count(settings: InterpSettings, info: MediaInfo, request: Request) -> None:
-    timing = info.timing
-    if timing.open_ended:
-        return  # ``frames_of`` checks the frames as they arrive
-    # The output begins with the first frame after the start.
-    begins = timing.next_frame(timing.start + (exact(settings.start) or 0))
-    ends = timing.end
-    if settings.end is not None:
-        ends = min(ends, timing.start + exact(settings.end))
-    _refuse_many(info, request, timing.frames, ends - begins)
 
 
 def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fraction) -> None:

@@ -148,10 +148,7 @@ class _Worker:
             self.connection.send(self._sent)
 
     def received(self) -> Iterator[tuple[SegmentPlan, Any]]:
-        """Yield the next event; if the process has died, another one renders its segment.
-
-        The segment is given up if too many processes died of it.
-        """
+        """Yield the next event; replace a process that has died, until its segment is given up."""
         assert self.segment is not None
         segment = self.segment
         try:
@@ -185,7 +182,6 @@ class _Worker:
 
 
 def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -> None:
-    """Render the segments that arrive on a connection; the main function of a worker process."""
     os.environ.update(environment)
     # Waiting threads of OpenMP must leave the cores to other processes. The command line also sets
     # this variable, but a script that imports cloudconv does not.

@@ -114,10 +114,7 @@ class Cluster:
 
 
 def _join(ray: Any, address: str | None) -> None:
-    """Join the cluster at an address; without one a cluster on this machine, or a new one.
-
-    The handler of SIGTERM, which Ray replaces, is kept.
-    """
+    """Join the cluster at an address, or one on this machine; keep the handler of SIGTERM."""
     handler = signal.getsignal(signal.SIGTERM)
     quiet = partial(ray.init, log_to_driver=False, logging_level="error")
     try:

@@ -127,7 +127,6 @@ def interpolate(
 
 @contextmanager
 def _opened(plan: InterpPlan) -> Iterator[Store]:
-    """Claim the output, and keep finished work or the open output during a block."""
     settings, encoding = plan.settings, plan.encoding
     with claim(plan.output, overwrite=settings.overwrite):
         if not is_joinable(plan.output):
@@ -142,7 +141,6 @@ def _opened(plan: InterpPlan) -> Iterator[Store]:
 
 
 def _resolved(plan: InterpPlan, store: Store, renderer: Renderer, *, nvdec: bool) -> RenderPlan:
-    """Return the plan to render, with the decisions that are pinned in the store, or are now."""
     info, workers = plan.info, plan.workers
     if store.pinned is None:
         at_once = 1 if workers.each_gpu else workers.count
@@ -196,7 +194,6 @@ def _followed(
 def _render_by_workers(
     plan: RenderPlan, frames: Iterator[FrameTask], store: SegmentStore, workers: Workers
 ) -> SegmentEvents:
-    """Render the missing segments in workers, which decode the source frames again."""
     errors: list[CloudconvError] = []
 
     def missing() -> Generator[SegmentPlan | None, None, None]:

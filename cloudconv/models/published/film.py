@@ -129,7 +129,6 @@ class FilmNetwork(Published):
 
 
 def _pyramid(x0: Tensor, x1: Tensor) -> list[Tensor]:
-    """Return both pictures, (2B, 3, h, w), at each size at which the flows are estimated."""
     pictures = [torch.cat((x0, x1)).clamp(0, 1)]
     for _ in range(_LEVELS - 1):
         pictures.append(F.avg_pool2d(pictures[-1], 2))

@@ -21,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.models.base import COLOURS
-from cloudconv.models.blocks import SLOPE, Fusible, Packed, fold, rectified
+from cloudconv.models.blocks import SLOPE, Packed, fold, rectified
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, sample, shuffled, warp
 from cloudconv.models.pair import Pair
@@ -209,7 +209,7 @@ class Estimates:
         return result
 
 
-class Rife4(Published, Fusible):
+class Rife4(Published):
     """A RIFE 4.x network of any version."""
 
     def __init__(self, spec: ModelSpec, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -241,9 +241,7 @@ class Rife4(Published, Fusible):
     def _motion(
         self, seen: list[Tensor], timestep: Tensor, scale: float
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the flows and the mask, (B, 5, H, W), of all blocks.
-
-        ``seen``: colours, and perhaps features, of x0 and x1.
+        """Return the flows and the mask, (B, 5, H, W); ``seen``: colours and features of x0 and x1.
 
         For 4.0 and 4.1 also return the items, (B, 1, 1, 1), whose motion is so far after two blocks
         that the network starts again with all scales doubled; otherwise None.
@@ -306,7 +304,6 @@ class Rife4(Published, Fusible):
         return rectified(x, *self.both(name), stride, self._packed.setdefault(name, {}))
 
     def _encoded(self, last: str, pictures: Tensor) -> Tensor:
-        """Map (B, 3, H, W) float32 to features of the pictures, (B, C, H, W) float32."""
         hidden = joined(colours_of(pictures), self.dtype)
         for number, name in enumerate(_ENCODERS[last]):
             stride = 1 if number else 2
