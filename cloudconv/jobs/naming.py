@@ -64,7 +64,7 @@ def check_begin(info: MediaInfo, time: Fraction | None) -> None:
 
 def origin(info: MediaInfo, first: Fraction) -> Fraction:
     """Return the source time that becomes 0: the first frame's, or that of earlier audio."""
-    begins = [s.start for s in info.streams if s.kind == "audio" and s.start is not None]
+    begins = [start for kind, start in info.streams if kind == "audio" and start is not None]
     earliest = min([first, *begins])
     return earliest if first - earliest > _PRIMING else first
 

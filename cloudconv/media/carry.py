@@ -59,7 +59,7 @@ def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
     """Return the tags that are still true for a file that was encoded again."""
     if "name" in tags:  # FFmpeg's MP4 reader calls a track's title so, and its writer does not
         tags = {"title": tags["name"]} | tags
-    dropped = _STALE if container.keeps_handlers else _STALE | _MP4_ONLY
+    dropped = _STALE if container.is_mp4 else _STALE | _MP4_ONLY
     return {
         key: value
         for key, value in tags.items()

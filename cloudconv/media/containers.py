@@ -30,18 +30,18 @@ class Container:
     clock: Fraction | None = None  # the tick in seconds that all times are rounded to; None for any
     fastest: Fraction | None = None  # the fastest rate that players show, in frames per second
     most_ticks: int | None = None  # of the longest frame; None for any
-    sums_gaps: bool = False  # a track's length is the sum of the gaps between decode times
+    # Whether it is MP4 or MOV: edit lists hide samples that a decoder needs before the first one,
+    # a track's length is the sum of the gaps between decode times, each track has ``handler_name``,
+    # and few players show RGB, 4:4:4 or transparency.
+    is_mp4: bool = False
     refuses: tuple[str, ...] = ()  # encoders whose codecs the muxer lists but cannot write
     refuses_alpha: tuple[str, ...] = ()  # encoders whose transparency it cannot store
-    needs_plain: bool = False  # few players show RGB, 4:4:4 or transparency in it
-    keeps_alpha: bool = False  # transparency is kept although ``needs_plain`` is set
+    keeps_alpha: bool = False  # transparency is kept although ``is_mp4`` is set
     has_palette: bool = False  # pictures are reduced to few colours
     hevc_tag: str | None = None  # the tag that players need for HEVC
     attachments: bool = False  # fonts and covers are attached as files
     subtitles: str | None = None  # the codec for text subtitles whose own codec is refused
     seldom_heard: tuple[str, ...] = ()  # prefixes of audio codecs that few players support in it
-    has_edit_list: bool = False  # it can hide the samples that a decoder needs before the first one
-    keeps_handlers: bool = False  # every track has the tags ``handler_name`` and ``vendor_id``
     # The finished file is corrected: its aspect, its rate, and the delay of each audio track, which
     # no edit list states.
     is_amended: bool = False
@@ -59,7 +59,7 @@ class Container:
 
     def longest_frame(self, tick: Fraction) -> Fraction | None:
         """Return the longest time that a frame can last at that encoder's tick; None for any."""
-        if not self.sums_gaps:
+        if not self.is_mp4:
             return None if self.most_ticks is None else self.most_ticks * tick
         scale = tick.denominator
         while scale < _LEAST_SCALE:  # as FFmpeg's muxer of MP4 does
@@ -89,13 +89,10 @@ MP4 = Container(
     is_video=True,
     subtitles="mov_text",
     seldom_heard=("pcm_",),
-    has_edit_list=True,
-    keeps_handlers=True,
+    is_mp4=True,
     # Only Matroska and WebM can store alpha beside the packets.
     refuses_alpha=("libvpx-vp9",),
     hevc_tag="hvc1",
-    needs_plain=True,
-    sums_gaps=True,
 )
 MOV = replace(
     MP4,

@@ -189,7 +189,7 @@ def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> E
     """
     source, exactly = layout(info.working_pix_fmt), settings.pix_fmt
     given = settings.encoder or _kept(container, info, settings)
-    free = given is None and exactly is None and container.needs_plain
+    free = given is None and exactly is None and container.is_mp4
     is_still = info.input_format.is_pictures and info.timing.frames == 1
     drawn = source.alpha or is_still or (info.input_format.is_drawn and source.family != "yuv")
     becomes_plain = free and drawn and not (source.alpha and container.keeps_alpha)
@@ -234,7 +234,7 @@ def _warnings(
         return
     is_plain = stored.family == "gray" or (stored.family == "yuv" and stored.chroma_shift_x > 0)
     is_shown = is_plain or settings.pix_fmt is not None or codec in (info.codec, *_EDITED)
-    if is_free and container.needs_plain and not is_shown:
+    if is_free and container.is_mp4 and not is_shown:
         yield Warned(
             f"kept-few-players: Few players show {choice.working} in {container.name}, which "
             "keeps the colours of the source exactly. For a file that most players show, give "

@@ -58,12 +58,6 @@ class EncodingPlan:
         return replace(self, tick=_tick(self, spans, offset), carry=carry)
 
     @property
-    def least_gap(self) -> int:
-        """Return the smallest number of ticks between two frames that players show."""
-        fastest = container_of(self.target).fastest
-        return 1 if fastest is None else round(1 / (fastest * self.tick))
-
-    @property
     def movie_scale(self) -> int:
         """Return the number of ticks per second in which MP4 counts edit lists and durations.
 
@@ -177,7 +171,7 @@ def _losses(plan: EncodingPlan) -> Iterator[Warned]:
             f"odd-rotation: {container.name} cannot hold a rotation that is not a quarter turn: "
             "the pictures stay as they are stored."
         )
-    kinds = sorted({stream.kind for stream in info.streams}) + ["chapters"] * (info.chapters > 0)
+    kinds = sorted({kind for kind, _ in info.streams}) + ["chapters"] * (info.chapters > 0)
     if plan.carry is not None and kinds:
         yield Warned(
             f"streams-left-out: {container.name} cannot hold these parts of the source, which are "

@@ -101,7 +101,7 @@ FrameTask = Task[Frame]
 
 
 def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int) -> av.VideoFrame:
-    """Create a picture of the planes; raise ValueError if the planes do not fit.
+    """Create a picture of the planes, which have its sizes and types.
 
     The planes are copied, unless FFmpeg's codecs can use their memory. That must not change then.
     """
@@ -112,13 +112,8 @@ def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int
     # FFmpeg allocates the memory, because its codecs may read beyond the end of a row.
     picture = av.VideoFrame(width, height, pix_fmt)
     for target, plane in zip(picture.planes, planes, strict=True):
-        copy: Tensor = from_dlpack(target)
-        if copy.shape != plane.shape or copy.dtype != plane.dtype:
-            raise ValueError(
-                f"a {width}x{height} {pix_fmt} plane is {tuple(copy.shape)} {copy.dtype}, "
-                f"got {tuple(plane.shape)} {plane.dtype}"
-            )
-        np.copyto(copy.numpy(), plane.numpy())  # copy_ would wake every thread of PyTorch
+        # `copy_` would wake every thread of PyTorch.
+        np.copyto(from_dlpack(target).numpy(), plane.numpy(), casting="no")
     return picture
 
 

@@ -14,14 +14,6 @@ from cloudconv.media.timing import Timing
 
 
 @dataclass(frozen=True, slots=True)
-class StreamInfo:
-    """A stream beside the main video; ``start`` in seconds, None if the file states no start."""
-
-    kind: str
-    start: Fraction | None
-
-
-@dataclass(frozen=True, slots=True)
 class MediaInfo:
     """The description of an input: the main video, and everything else in the file."""
 
@@ -46,7 +38,8 @@ class MediaInfo:
     interlaced: bool = False  # whether the first picture is interlaced
     fields: FieldKind | None = None  # if two frames are made from each picture
     coded: Timing | None = None  # then the times of the pictures in the file
-    streams: tuple[StreamInfo, ...] = ()  # the other streams
+    # The kind of each other stream, and its start in seconds; None if the file states no start.
+    streams: tuple[tuple[str, Fraction | None], ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)  # of the file, such as a title
     chapters: int = 0
     fingerprint: str = ""  # a hash of the files when they were probed; empty if they still arrive

@@ -73,7 +73,7 @@ class Muxer(Writer):
         self._others: OtherStreams | None = None
         # Data on standard output cannot be corrected afterwards.
         self._amends = container.is_amended and not is_stdout(path)
-        self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
+        self._order = _DecodeTimes() if container.is_mp4 and plan.rate is None else None
         options, url = _options(container, plan), f"file:{path}"
         if is_trial:
             options.pop("movflags", None)  # +faststart reads the file

@@ -33,7 +33,7 @@ from cloudconv.media.demux import (
     too_short,
 )
 from cloudconv.media.input import is_picture, numbered, pictures_of
-from cloudconv.media.sidedata import matrix_of
+from cloudconv.media.sidedata import side_data_of
 
 SEQUENCE_RATE = Fraction(25)
 _MILLISECOND = Fraction(1, 1000)
@@ -252,7 +252,7 @@ def _upright(file: Path, picture: VideoFrame, codec: str) -> VideoFrame:
     """Return the picture as its EXIF data says that the camera was held."""
     if codec in ("png", "apng") and b"eXIf" not in file.read_bytes():
         return picture  # the search takes less time than the filters
-    turn = turn_of(matrix_of(picture, codec))
+    turn = turn_of(side_data_of(picture, codec).get("DISPLAYMATRIX"))
     with suppress(ValueError):  # later code gives a message for a format that cannot be used
         return picture if turn is None else turn.picture(picture)
     return picture

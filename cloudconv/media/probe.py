@@ -40,7 +40,7 @@ from cloudconv.media.demux import (
 from cloudconv.media.formats import LINEAR, SRGB, is_float, widened, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.identity import input_fingerprint, input_stamp
-from cloudconv.media.info import MediaInfo, StreamInfo
+from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import growth_of, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.pictures import (
@@ -161,20 +161,17 @@ def _probe(
             aspect=Fraction(ratio) if ratio and ratio != 1 else None,
             chroma_location=place,
             interlaced=bool(first.interlaced_frame),
-            streams=tuple(_others(container, stream)),
+            streams=tuple(
+                (s.type, None if s.start_time is None else s.start_time * (s.time_base or 0))
+                for s in container.streams
+                if s.index != stream.index and not is_chapters(s)
+            ),
             metadata=dict(container.metadata),
             warnings=tuple(_warnings(container, stream, stamps, timing, first)),
             chapters=len(container.chapters()),
         )
         info.side_data.update(marks)
         return info
-
-
-def _others(container: InputContainer, video: Any) -> Iterator[StreamInfo]:
-    for stream in container.streams:
-        if stream.index != video.index and not is_chapters(stream):
-            start, base = stream.start_time, stream.time_base
-            yield StreamInfo(stream.type, start * base if start is not None and base else None)
 
 
 def _scan(

@@ -113,18 +113,6 @@ def readable(picture: VideoFrame) -> dict[str, bytes]:
     return {entry.type.name: bytes(entry) for entry in entries}
 
 
-def matrix_of(picture: VideoFrame, codec: str) -> bytes | None:
-    """Return a picture's display matrix, for example that of EXIF's orientation."""
-    if codec not in ("png", "apng"):
-        with suppress(ValueError):
-            return readable(picture).get("DISPLAYMATRIX")
-    deletes = [("sidedata", f"mode=delete:type={number}") for number in _UNREADABLE.values()]
-    (plain,) = Chain(picture, *deletes).push(picture, picture.pts)
-    with suppress(ValueError):
-        return readable(plain).get("DISPLAYMATRIX")
-    return None
-
-
 def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:
     """Return FFmpeg's name for the place of chroma samples, and the stream's own side data."""
     # PyAV 18 has no attribute for either, and the muxer writes both into its header.

@@ -78,20 +78,15 @@ class Sink:
         """Encode a frame without changing the frame's picture.
 
         ``frame.time`` is on the output's clock, at least 0, and later than the time of the frame
-        before. Raises ValueError for another time or size, and OutputError if players cannot show
-        frames so close to each other, or the container cannot store so long a frame.
+        before. Raises OutputError if players cannot show frames so close to each other, or the
+        container cannot store so long a frame.
         """
-        plan, info, container, shown = self.plan, self.plan.info, self._container, self._shown
+        plan, container, shown = self.plan, self._container, self._shown
         tick = round(frame.time / plan.tick)
         end = round((frame.time + frame.duration) / plan.tick)
-        if tick < 0 or (shown.frames and frame.time <= shown.last):
-            raise ValueError(f"Output times must be 0 or more and increase, got {frame.time} s.")
         frame = replace(frame, picture=plan.turn.picture(frame.picture))
-        if (frame.width, frame.height) != (info.width, info.height):
-            raise ValueError(
-                f"A frame of {frame.width}x{frame.height} has another size than others."
-            )
-        if shown.frames and tick - self._last < plan.least_gap:
+        gap = 1 if container.fastest is None else round(1 / (container.fastest * plan.tick))
+        if shown.frames and tick - self._last < gap:
             # The frame is too close to the frame before: players need a larger gap, or the clock is
             # so coarse that both frames have the same tick.
             if container.fastest is not None:

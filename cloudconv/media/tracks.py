@@ -147,7 +147,7 @@ class CarriedStream:
         if self.source.type != "audio":
             waits = self._ends is None and (begin < first or not packet.is_keyframe)
             return None if waits else (begin, end)
-        if self._container.has_edit_list:
+        if self._container.is_mp4:
             leads = end > first - _PREROLL  # is kept for the start of a decoder
         else:
             # No edit list hides this audio. After a cut, the audio would be heard.
@@ -167,7 +167,7 @@ class CarriedStream:
 
     def _earliest(self) -> Fraction:
         """Return the earliest packet time for which the muxer does not move the whole file."""
-        if self._container.has_edit_list or self.source.type != "audio":
+        if self._container.is_mp4 or self.source.type != "audio":
             return Fraction(-1) if self.source.type == "audio" else LONG_AGO
         # A muxer without edit lists adds the codec's delay to all times. A packet may thus precede
         # 0 by the delay. A still earlier packet would move the whole file.
