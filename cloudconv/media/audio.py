@@ -33,9 +33,8 @@ _TOLERANCE = Fraction(1, 50)
 def choose_format(source: Any, muxer: str) -> Callable[[OutputContainer], Any] | None:
     """Return a function that adds an encoder for a stream to an output without a header.
 
-    The format is the first one that the container of ``muxer`` accepts. The codec of the stream is
-    tried first, then AAC and Opus, and then the same with fewer channels. None means that there is
-    no decoder, or no such format.
+    The codec of the stream is tried first, then AAC and Opus, then the same with fewer channels.
+    None means that there is no decoder, or no format that ``muxer`` accepts.
     """
     context = source.codec_context
     if context is None or not context.sample_rate or not context.layout.nb_channels:
@@ -80,13 +79,10 @@ def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
 class AudioEncoder:
     """An encoder of one audio stream into ``target``, which also decodes and stretches it.
 
-    Audio at the source time ``carry.origin + t`` moves to ``factor * t``. Audio before
-    ``carry.begin`` and from ``carry.end`` on is cut off. The output has exactly ``factor`` times
-    the length of the kept part, to the sample. Gaps in the source's times become silence, so that
-    sound and picture stay in sync. Memory does not grow with the length of the audio.
-
-    ``lost`` counts packets that could not be decoded. ``led`` is the length in seconds of the audio
-    before ``carry.begin``.
+    Audio at the source time ``carry.origin + t`` moves to ``factor * t``. The output has exactly
+    ``factor`` times the length of the part from ``carry.begin`` to ``carry.end``, to the sample;
+    gaps in the source's times become silence. ``lost`` counts packets that could not be decoded.
+    ``led`` is the length in seconds of the audio before ``carry.begin``.
     """
 
     def __init__(self, source: Any, target: Any, factor: Fraction, carry: Carry) -> None:

@@ -91,11 +91,10 @@ def frames_of_fields(
 ) -> Iterator[Timed]:
     """Yield two whole frames for each picture, one for each field, by ``bwdif``.
 
-    A frame has the lines of its field. The other lines are computed from the fields before and
-    after. A progressive picture is yielded twice. The pictures have one size and planar pixel
-    format. ``second`` returns the time of a picture's second frame, from the time of the picture
-    and that of the next one (None after the last one). Raises InputError if a plane is smaller than
-    3x4 samples.
+    The lines of the other field are computed from the fields before and after. A progressive
+    picture is yielded twice. ``second`` returns the time of a picture's second frame, from the time
+    of the picture and that of the next one, None after the last one. Raises InputError if a plane
+    is smaller than 3x4 samples.
     """
     source = iter(pictures)
     first = next(source, None)

@@ -179,10 +179,9 @@ def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> E
     More than 8 bits, or HDR, select HEVC before H.264, because more players support such video in
     HEVC. Video in an editing codec keeps its codec if the container and the size allow the codec,
     unless any encoder setting but ``threads`` is given. In MP4 and MOV, a single picture becomes
-    4:2:0, and so do pictures and animations that are not YUV, because few players show RGB in these
-    containers. A transparent source becomes 4:2:0 in MP4, for which no encoder keeps transparency,
-    and stays transparent in MOV. None of these rules applies if an encoder or a pixel format is
-    requested. Each substitution adds a warning to the choice.
+    4:2:0, and so do pictures and animations that are not YUV, because few players show RGB there;
+    MOV keeps transparency. No rule applies if an encoder or a pixel format is requested. Each
+    substitution adds a warning to the choice.
 
     Raises EncoderError if an encoder, option, preset or pixel format is unknown, the container
     refuses the encoder, or no encoder fits the size.

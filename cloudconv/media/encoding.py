@@ -112,9 +112,8 @@ def plan_encoding(
     """Choose the encoder and the clock of an output with the final name ``path``.
 
     ``rate`` is the exact constant rate; None for a variable one, at which all times of the frames
-    are sums of ``spans``. ``offset`` is added to all times. These times are in seconds. ``carry``
-    is what the source file adds; None for nothing. Raises EncoderError if the encoder is missing,
-    or the container refuses it, and OutputError if the output cannot store the rate.
+    are sums of ``spans`` in seconds, and of ``offset``. Raises EncoderError if the encoder is
+    missing, or the container refuses it, and OutputError if the output cannot store the rate.
     """
     container = container_of(path)
     turn = UPRIGHT if container.is_video else turn_of(info.display_matrix)

@@ -95,12 +95,9 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
 
     The options are those that FFmpeg users usually choose, with the filter's own scene detection.
     Output frame k has exactly the time ``first.time + k / rate``. The output ends at the last input
-    frame, which is included if its time is on this grid. The filter alone would end at the
-    second-last input frame, so the filter receives the last one twice. An input frame on the grid
-    keeps its own samples, above 8 bits and in RGB approximately, because the filter works on 8-bit
-    YUV. A single input frame keeps its picture and time, and lasts ``1 / rate``. Only the last of
-    ``frames``, all of one size and pixel format, is stored. Raises ModelError if a side is under
-    32 pixels.
+    frame. The filter alone would end at the second-last, so the filter receives the last one twice.
+    The filter works on 8-bit YUV: an input frame on the grid keeps its samples, above 8 bits and in
+    RGB approximately. Raises ModelError if a side is under 32 pixels.
     """
     source = iter(frames)
     first = next(source, None)

@@ -144,10 +144,9 @@ class Muxer(Writer):
 class _DecodeTimes:
     """A queue of packets that gives an MP4 track of a variable rate the right length.
 
-    MP4 stores a packet's duration as the gap to the next decode time. The track's length is the sum
-    of all gaps. Encoders that reorder frames set the first decode times before 0, by the durations
-    of the first frames. The last packet of such an encoder need not be the last one shown. With a
-    variable rate, the sum of the gaps is therefore wrong by seconds. The queue places the packets
+    The track's length is the sum of all gaps between decode times. Encoders that reorder frames set
+    the first ones before 0, by the durations of the first frames, and their last packet need not be
+    the last one shown: at a variable rate the sum is wrong by seconds. The queue places the packets
     before the first shown frame one tick apart, and gives the last packet the remaining duration.
     All times are in ticks. No presentation time changes.
     """

@@ -35,11 +35,9 @@ _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
 class OtherStreams:
     """The source's streams beside its video, on their way into an output container.
 
-    The source is opened a second time. The constructor adds the streams to ``out``, whose
-    header is not written yet. ``until`` then copies the packets up to a time, so that the streams
-    are interleaved as players need. ``seekable`` is whether the output can be written at any
-    position. Raises OutputError if ``carry.copies_only`` is set and the container cannot store an
-    audio stream.
+    The constructor opens the source a second time, and adds the streams to ``out``, whose header is
+    not written yet. ``seekable`` is whether the output can be written at any position. Raises
+    OutputError if ``carry.copies_only`` is set and the container cannot store an audio stream.
     """
 
     def __init__(

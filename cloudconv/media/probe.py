@@ -70,12 +70,11 @@ def probe(
     """Probe a video file, animation, still, folder of pictures or ``%05d`` pattern.
 
     ``-`` is standard input. Its temporary copy exists as long as the description. With ``live``,
-    the description of Matroska comes from its first seconds, and the rest is read while the input
-    arrives. ``picture_rate`` is in frames per second, for pictures without times. With
-    ``deinterlace``, the description is of two frames for each interlaced picture, one for each
-    field; the first pictures show the order of the fields. ``stream`` is the number of the video
-    stream; None takes the best one. Raises InputError if the input has no decodable video, or has
-    times of its own and a ``picture_rate`` is given.
+    the description of Matroska comes from its first seconds. ``picture_rate`` is in frames per
+    second, for pictures without times. With ``deinterlace``, the description is of two frames for
+    each interlaced picture. ``stream`` is the number of the video stream; None takes the best one.
+    Raises InputError if the input has no decodable video, or has times of its own and a
+    ``picture_rate`` is given.
     """
     file = local_file(path, live=live)
     growth, stamp, fingerprint = growth_of(file), "", ""

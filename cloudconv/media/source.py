@@ -39,11 +39,10 @@ class Source:
     for standard input, or the result of :func:`cloudconv.media.probe.probe`. ``start``
     (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is the
     decoder's number of threads; None lets the decoder choose. ``nvdec`` is the number of an NVIDIA
-    GPU for decoding. ``by_gpu`` is whether it decodes, known after the first frame; if it does not,
-    the CPU does, and a warning gives the reason. ``warnings`` are complete after the last frame. If
-    the probe's result has ``fields``, two frames are made from each picture of the file. With
-    ``following``, the frames end with the one that follows ``end``, if the source goes on. The file
-    stays open, so frames are taken from one call of :meth:`frames` at a time.
+    GPU for decoding; if it does not decode, the CPU does, and a warning gives the reason.
+    ``warnings`` are complete after the last frame. With ``following``, the frames end with the one
+    that follows ``end``, if the source goes on. Frames are taken from one call of :meth:`frames` at
+    a time.
     """
 
     def __init__(
@@ -289,14 +288,11 @@ class _Pass:
 
 
 class _Grid:
-    """The exact times of frames.
-
-    With a ``gap_rate``, each time stamp is moved to ``start + k / gap_rate``. ``_last_raw`` and
-    ``_last`` are the last frame's time before and after the move. ``_index`` is the last frame's k.
-    """
+    """The exact times of frames: with a ``gap_rate``, stamps move to ``start + k / gap_rate``."""
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
+        # The last frame's time before and after the move, and its k.
         self._last_raw: Fraction | None = None
         self._last: Fraction | None = None
         self._index = -1

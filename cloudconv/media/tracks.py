@@ -44,8 +44,7 @@ class CarriedStream:
     ``target``. ``led`` is the length in seconds of the audio that was left out before the first
     video frame. ``unreadable`` texts could not be converted, and ``styled`` ones lost positions,
     colours or fonts. ``delay`` is the number of seconds by which the first packet precedes 0. The
-    file states this delay, and readers subtract it from all times. An output that is not
-    ``seekable`` cannot state it.
+    file states this delay, unless it is not ``seekable``, and readers subtract it from all times.
     """
 
     def __init__(
