@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from cloudconv import metrics
 
@@ -24,6 +23,8 @@ def pair(height=50, width=70, seed=0, noise=0.05):
 
 
 def reference_ssim(test, truth):
+    from skimage.metrics import structural_similarity  # with scipy.stats, which takes a second
+
     x, y = (metrics.luma(rgb.double()).numpy() for rgb in (test, truth))
     return float(structural_similarity(x, y, **WANG))
 
@@ -36,6 +37,8 @@ def reference_ssim(test, truth):
     noise=st.sampled_from([0.002, 0.03, 0.3]),
 )
 def test_metrics_agree_with_scikit_image(height, width, seed, noise):
+    from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
+
     test, truth = pair(height, width, seed, noise)
     a, b = (rgb.double().numpy() for rgb in (test, truth))
     error = mean_squared_error(b, a)

@@ -30,6 +30,7 @@ def filmed():
     return [source.filmed_small(k)[:200] for k in range(len(source.frames))]
 
 
+@cache
 def panned(speed, rise=0.0):
     """Return a dark ridge before filmed clouds, seen by a camera that moves right and up."""
     width, height = SIZE
@@ -81,7 +82,7 @@ def test_the_path_of_a_pan_is_right_at_the_sizes_of_a_fourier_transform(size):
 
 
 def test_a_hill_that_enters_with_a_pan_is_land_and_the_sky_above_is_not():
-    pictures, (width, height) = panned(0.5), SIZE
+    pictures, (width, height) = [picture.copy() for picture in panned(0.5)], SIZE
     entered = round(0.5 * (len(pictures) - 1))
     away = np.arange(width) - width + 5
     tops = (0.8 * height - 45 * np.exp(-np.square(away / 12))).round().astype(int)

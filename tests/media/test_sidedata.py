@@ -115,17 +115,24 @@ def test_a_3d_layout_is_kept_or_named(tmp_path, suffix, encoder, kind, inverted,
 
 
 @pytest.mark.parametrize(
-    ("suffix", "encoder"), [("mkv", "ffv1"), ("webm", "libvpx-vp9"), ("mov", "prores_ks")]
+    ("suffix", "encoder", "pix_fmt", "preset"),
+    [
+        ("mkv", "ffv1", "yuv420p", {}),
+        ("webm", "libvpx-vp9", "yuv420p", {}),
+        ("mov", "prores_ks", "yuv422p10le", {}),
+        ("mp4", "libx264", "yuv420p10le", FAST),
+        ("mp4", "libx265", "yuv420p10le", FAST),
+        ("mp4", "libsvtav1", "yuv420p10le", {"preset": "12"}),
+    ],
 )
-def test_hdr10_metadata_is_kept_by_the_container(tmp_path, suffix, encoder):
+def test_hdr10_metadata_is_kept(tmp_path, suffix, encoder, pix_fmt, preset):
     numbers = [34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450]
     ratios = [part for number in numbers for part in (number, 50000)]
     display = np.array([*ratios, 1, 10000, 1000, 1, 1, 1], "<i4").tobytes()
     light = np.array([1000, 400], "<u4").tobytes()
     given = {"MASTERING_DISPLAY_METADATA": display, "CONTENT_LIGHT_LEVEL": light}
-    path, pix_fmt = tmp_path / f"clip.{suffix}", "yuv422p10le" if suffix == "mov" else "yuv420p"
-    info = info_of(pix_fmt=pix_fmt, side_data=given)
-    sink = write(path, even(2, pix_fmt=pix_fmt), info, rate=24, encoder=encoder)
+    path, info = tmp_path / f"clip.{suffix}", info_of(pix_fmt=pix_fmt, side_data=given)
+    sink = write(path, even(2, pix_fmt=pix_fmt), info, rate=24, encoder=encoder, **preset)
     assert not sink.warnings
     made = probe(path).side_data
     assert made["CONTENT_LIGHT_LEVEL"] == light

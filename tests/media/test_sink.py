@@ -197,25 +197,6 @@ def test_av1_does_not_get_real_time_priority(tmp_path):
     write(tmp_path / "a.mkv", watched(), rate=24, encoder="libsvtav1", preset="12")
 
 
-@pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1"])
-def test_hdr10_metadata_is_kept(tmp_path, encoder):
-    numbers = [34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450]
-    ratios = [part for number in numbers for part in (number, 50000)]
-    display = np.array([*ratios, 1, 10000, 1000, 1, 1, 1], "<i4").tobytes()
-    light = np.array([1000, 400], "<u4").tobytes()
-    given = {"MASTERING_DISPLAY_METADATA": display, "CONTENT_LIGHT_LEVEL": light}
-    info = info_of(pix_fmt="yuv420p10le", side_data=given)
-    path = tmp_path / "clip.mp4"
-    preset = "12" if encoder == "libsvtav1" else "ultrafast"
-    frames = even(2, pix_fmt="yuv420p10le")
-    write(path, frames, info, rate=24, encoder=encoder, preset=preset)
-    made = probe(path).side_data
-    assert made["CONTENT_LIGHT_LEVEL"] == light
-    found, wanted = (np.frombuffer(each, "<i4")[:20].reshape(-1, 2)
-                     for each in (made["MASTERING_DISPLAY_METADATA"], display))  # fmt: skip
-    np.testing.assert_allclose(found[:, 0] / found[:, 1], wanted[:, 0] / wanted[:, 1], atol=1e-4)
-
-
 def test_an_mp4_plays_while_it_is_downloaded_and_names_hevc_as_apple_players_want(tmp_path):
     path = tmp_path / "clip.mp4"
     write(path, even(1), encoder="libx265", **FAST)
