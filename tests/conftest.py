@@ -1,6 +1,7 @@
 """Set up all tests: fixed examples of hypothesis, threads, and quick commands."""
 
 import functools
+import gc
 import os
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ os.environ["CLOUDCONV_DATA"] = os.path.join(tempfile.gettempdir(), "cloudconv-te
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+gc.disable()  # until all tests are collected: what they import is never garbage
 
 # No test loses power, and waiting for the disk takes time.
 os.fsync = lambda _: None
@@ -55,6 +58,8 @@ def data_folder(tmp_path, monkeypatch):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse a test of two tiers: ``-m full`` must never start one that takes hours."""
+    gc.freeze()
+    gc.enable()
     for item in items:
         if item.get_closest_marker("full") and item.get_closest_marker("slow"):
             raise pytest.UsageError(f"{item.nodeid} is marked full and slow; choose one.")

@@ -198,10 +198,9 @@ def test_a_dry_run_of_many_inputs_plans_each(clip):
     assert sorted(os.listdir(clip.parent)) == ["a.mp4", "b.mp4"]
 
 
+@pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-@pytest.mark.parametrize(
-    "name", ["SIGINT", *(pytest.param(n, marks=pytest.mark.full) for n in ("SIGTERM", "SIGHUP"))]
-)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_run_keeps_finished_segments_and_no_half_file(clip, name):
     command = [sys.executable, "-m", "cloudconv", "interp", str(clip), "--factor", "1000", *TINY]
     pipe, work = subprocess.PIPE, clip.with_name("a_x1000.mp4.work")

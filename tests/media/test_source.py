@@ -110,7 +110,7 @@ def test_every_frame_is_decoded_once_at_its_exact_time(
     assert begun.call_count == len(parts)
 
 
-@pytest.mark.parametrize("rate", [10, 25, 30])
+@pytest.mark.parametrize("rate", [25, *(pytest.param(k, marks=pytest.mark.full) for k in (10, 30))])
 @pytest.mark.parametrize(
     ("codec", "options"),
     [("libx264", {"bf": "0"}), ("libx264", X264), ("mpeg4", {}), ("mpeg4", {"bf": "2", "g": "12"})],
