@@ -16,15 +16,9 @@ from torch import Tensor
 from cloudconv.errors import PictureError
 from cloudconv.transfer import QUEUES, download
 
-CHANNELS = (1, 3, 4)
-"""Gray, RGB, and RGB with opacity."""
-
-DEEP = 65535
-"""White in 16 bits."""
-
-OVERSHOOT = 0.25
-"""The amount by which floating-point samples may exceed 0 to 1, as after a resize with ringing."""
-
+_CHANNELS = (1, 3, 4)  # gray, RGB, and RGB with opacity
+_DEEP = 65535  # white in 16 bits
+_OVERSHOOT = 0.25  # by which floating point may exceed 0 to 1, as after a resize with ringing
 _TYPES = ("uint8", "uint16", "float16", "bfloat16", "float32", "float64")
 _MODES = ("L", "RGB", "RGBA", "I;16")
 
@@ -75,7 +69,7 @@ class PictureKind:
     @property
     def most(self) -> int:
         """Return the code of white; 1 for floating point."""
-        return {"uint8": 255, "uint16": DEEP}.get(self.dtype, 1)
+        return {"uint8": 255, "uint16": _DEEP}.get(self.dtype, 1)
 
     @property
     def channels(self) -> int:
@@ -108,16 +102,16 @@ class PictureKind:
         check, data = None, self.values(picture)
         if self.is_float:
             data = data.to(torch.float32)
-            check = SampleCheck(data, OVERSHOOT)
+            check = SampleCheck(data, _OVERSHOOT)
             data = data.clamp(0, 1)
-        elif self.most == DEEP:
+        elif self.most == _DEEP:
             data = data.to(torch.int32)
         return [plane.clone() for plane in data.movedim(-1, 0)], check
 
     def floats(self, picture: Any) -> Tensor:
         """Return the samples as float32, (C, H, W); integers are scaled to 0 to 1."""
         data = self.values(picture)
-        data = data.to(torch.int32) if self.most == DEEP else data
+        data = data.to(torch.int32) if self.most == _DEEP else data
         return data.to(torch.float32).movedim(-1, 0) / self.most
 
     def from_floats(self, data: Tensor) -> Any:
@@ -270,5 +264,5 @@ def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
     """Return the axis of the channels, 0 or 2; if both are possible, 0 if ``first``, else 2."""
     if len(shape) != 3:
         return None
-    axes = [axis for axis in (0, 2) if shape[axis] in CHANNELS]
+    axes = [axis for axis in (0, 2) if shape[axis] in _CHANNELS]
     return (axes[0] if first else axes[-1]) if axes else None

@@ -7,11 +7,10 @@ from fractions import Fraction
 from typing import Literal
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import flag, short
 from cloudconv.settings import values
 from cloudconv.settings.groups import Cuts, EncodeSettings, Output, Overwrite, Reading, of_frames
 from cloudconv.settings.option import option
-from cloudconv.settings.values import File, Rational, exact
+from cloudconv.settings.values import File, Rational
 from cloudconv.timeline import parse_time
 
 DEFAULT_PREDICTOR = "voxelflow"
@@ -51,8 +50,8 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
     """The length and the start of the new frames; ``frames`` and ``seconds`` exclude each other."""
 
     frames: int | None = option(_FRAMES, "N", least=1)
-    seconds: Rational | None = option(_SECONDS, "S", parse=parse_time)
-    at: Rational | None = option(_AT, "T", parse=parse_time)
+    seconds: Rational | None = option(_SECONDS, "S", parse=parse_time, above=0)
+    at: Rational | None = option(_AT, "T", parse=parse_time, above=0)
     only_new: bool = option("Leave the source's frames out.", default=False)
 
     def _check(self) -> None:
@@ -60,12 +59,6 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
             raise SettingsError(
                 "frames-and-seconds: --frames and --seconds both give the length: give one of them."
             )
-        for name in ("seconds", "at"):
-            value = exact(getattr(self, name))
-            if value is not None and value <= 0:
-                raise SettingsError(
-                    f"not-positive: {flag(name)} must be above 0, got {short(float(value))}."
-                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +84,9 @@ class ExtrapolateSettings(ExtendSettings):
 class DreamSettings(ExtendSettings):
     """The options of :func:`cloudconv.dream`. ``wind`` is (dx, dy) in pixels a frame."""
 
-    seconds: Rational | None = option(_SECONDS, "S", parse=parse_time, shown=str(_USUAL_DREAM))
+    seconds: Rational | None = option(
+        _SECONDS, "S", parse=parse_time, above=0, shown=str(_USUAL_DREAM)
+    )
     mode: Mode = option(_MODE, "NAME", default="auto")
     seed: int = option(_SEED, "N", default=0, least=0, most=2**63 - 1)
     loop: bool = option("Let the last frame lead into the first.", default=False)

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import flag, short
+from cloudconv.messages import flag
 from cloudconv.settings import groups, values
 from cloudconv.settings.groups import DEFAULT_MODEL, of_device, of_frames, of_run, on_machine
 from cloudconv.settings.option import declared, option
-from cloudconv.settings.values import File, Rational, exact
+from cloudconv.settings.values import File, Rational
 from cloudconv.timeline import parse_factor, parse_rate
 
-MOST_FPS, MOST_FACTOR = 10_000, 1000
-
+_factor = partial(option, parse=parse_factor, above=1, most=1000)
 _size = partial(on_machine, metavar="N", least=1, rare=True)
 
 _DEVICES = "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU."
@@ -64,24 +63,15 @@ class _Scheduling(groups.Rendering, groups.Cuts, groups.Machine):
         return {**super().pinned(), **chosen}
 
 
-def _check_factor(name: str, value: Rational | None, least: int, most: int) -> None:
-    factor = exact(value)
-    if factor is not None and not least < factor <= most:
-        raise SettingsError(
-            f"factor-out-of-range: {flag(name)} must be above {least} and at most {most}, got "
-            f"{short(float(factor))}."
-        )
-
-
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Interpolation(
     groups.InputPart, groups.Reading, groups.Overwrite, _Scheduling, groups.EncodeSettings
 ):
     """The options that one video and many share."""
 
-    factor: Rational | None = option(_FACTOR, "N", parse=parse_factor)
-    fps: Rational | None = option(_FPS, "RATE", parse=parse_rate)
-    slowmo: Rational | None = option(_SLOWMO, "N", parse=parse_factor)
+    factor: Rational | None = _factor(_FACTOR, "N")
+    fps: Rational | None = option(_FPS, "RATE", parse=parse_rate, above=0, most=10_000)
+    slowmo: Rational | None = _factor(_SLOWMO, "N")
     many_frames: bool = of_frames(_MANY_FRAMES, pinned=False, rare=True, default=False)
     audio: Literal["drop", "stretch", "copy"] | None = of_frames(
         _AUDIO, "HOW", shown="drop in slow motion, else kept"
@@ -103,9 +93,6 @@ class Interpolation(
                 "factor-fps-or-slowmo: Give exactly one of --factor, --fps and --slowmo, or "
                 f"--slowmo with --fps; got {', '.join(map(flag, chosen))}."
             )
-        _check_factor("factor", self.factor, 1, MOST_FACTOR)
-        _check_factor("slowmo", self.slowmo, 1, MOST_FACTOR)
-        _check_factor("fps", self.fps, 0, MOST_FPS)
         if self.audio in ("drop", "stretch") and self.slowmo is None:
             raise SettingsError(
                 f"audio-without-slowmo: --audio={self.audio} is for slow motion: give --slowmo too."
@@ -161,8 +148,5 @@ class FramesSettings(_Scheduling):
     factor: Rational = field(
         default=2,
         kw_only=False,
-        metadata=declared("Make N times the pictures.", "N", parse=parse_factor),
+        metadata=_factor("Make N times the pictures.", "N").metadata,
     )
-
-    def _check(self) -> None:
-        _check_factor("factor", self.factor, 1, MOST_FACTOR)

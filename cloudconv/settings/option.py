@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from fractions import Fraction
 from functools import cache
 from itertools import chain
 from numbers import Rational
@@ -83,7 +84,7 @@ class Option:
 
     @property
     def _is_text(self) -> bool:
-        return self.number is None and not self.choices and not self.is_switch
+        return not (self.parse or self.number or self.choices or self.is_switch)
 
     def _accepted(self) -> str:
         if self.is_switch or self._is_text:
@@ -94,7 +95,14 @@ class Option:
             number += f" above {above}{f' and at most {most}' if most else ''}"
         else:
             number += f" of {least} or more" if most is None else f" from {least} to {most}"
-        return listed([*self.choices, *([number] if self.number else [])], "or")
+        return listed([*self.choices, *([number] if self.number or self.parse else [])], "or")
+
+    def _is_within(self, number: float | Fraction) -> bool:
+        return (
+            (self.least is None or number >= self.least)
+            and (self.above is None or number > self.above)
+            and (self.most is None or number <= self.most)
+        )
 
     def read(self, value: Any) -> Any:
         """Return a given value, checked and converted to its exact form; None gives the default."""
@@ -103,10 +111,12 @@ class Option:
         self._check_form(value)
         if self.parse is not None:
             try:
-                return self.parse(value)
+                read = self.parse(value)
             except (SettingsError, ValueError, TypeError, OverflowError) as error:
                 why = error.text if isinstance(error, SettingsError) else error
                 raise SettingsError(f"bad-value: {self.as_parameter}: {why}") from error
+            if not isinstance(read, Fraction) or self._is_within(read):
+                return read
         if self.is_switch and isinstance(value, bool):
             return value
         if isinstance(value, str) and value in self.choices:
@@ -114,13 +124,7 @@ class Option:
         if self._is_text and isinstance(value, str | os.PathLike):
             return no_stream(value) if self.takes_files else value
         number = None if self.number is None else _number(self.number, value)
-        least, above, most = self.least, self.above, self.most
-        if (
-            number is not None
-            and (least is None or number >= least)
-            and (above is None or number > above)
-            and (most is None or number <= most)
-        ):
+        if number is not None and self._is_within(number):
             return number
         raise SettingsError(
             f"not-accepted: {self.as_parameter} must be {self._accepted()}, got "

@@ -201,15 +201,11 @@ class Windows:
 
     def chosen(self) -> Generator[Progress, None, list[Tensor]]:
         """Return windows to validate on, spread evenly over all clips and their usable parts."""
-        clips, count = [clip for group in self.groups for clip in group], self.settings.val_windows
-        each = max(1, count // len(clips))
-        # More clips than windows: take clips at even distances in the list.
-        chosen = (
-            clips if len(clips) <= count else [clips[k * len(clips) // count] for k in range(count)]
-        )
+        clips, most = [clip for group in self.groups for clip in group], self.settings.val_windows
+        each, count = max(1, most // len(clips)), min(most, len(clips))
         windows: list[Tensor] = []
         reason: str | None = None
-        for clip in chosen:
+        for clip in (clips[k * len(clips) // count] for k in range(count)):
             starts = _starts(clip, self.needed)
             for index in np.linspace(0, len(starts) - 1, min(each, len(starts))).round():
                 frames = self._read(clip, *starts[int(index)], self.interval[0])

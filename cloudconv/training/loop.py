@@ -7,11 +7,12 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -166,19 +167,19 @@ class Trainer:
                 scores.setdefault(label, []).append(row)
 
         def means(name: str) -> dict[str, float]:
-            return {label: _mean([row[name] for row in rows]) for label, rows in scores.items()}
+            return {label: fmean([row[name] for row in rows]) for label, rows in scores.items()}
 
         # Each window gives one picture of each label, so means of means are means of all pictures.
         psnr, naive = means("psnr"), means("naive_psnr")
         return Validation(
             step=self.step,
             windows=len(windows),
-            loss=_mean(means("loss").values()),
-            naive_loss=_mean(means("naive_loss").values()),
+            loss=fmean(means("loss").values()),
+            naive_loss=fmean(means("naive_loss").values()),
             psnr=psnr,
             naive_psnr=naive,
             sharpness=means("sharpness"),
-            gain=_mean([psnr[label] - naive[label] for label in psnr]),
+            gain=fmean([psnr[label] - naive[label] for label in psnr]),
         )
 
     def state(self) -> dict[str, Any]:
@@ -315,7 +316,7 @@ class Trainer:
         best = self.best is None or validation.gain > self.best.gain
         if best:
             self.best, self.best_state = validation, model.state_dict()
-        loss, naive = map(_mean, zip(*self._losses, strict=True)) if self._losses else (None, None)
+        loss, naive = map(fmean, zip(*self._losses, strict=True)) if self._losses else (None, None)
         self._losses.clear()
         losses = Losses(self.step, self.done, self.seconds, loss, naive, validation, best)
         yield Measured("losses", losses)
@@ -371,7 +372,3 @@ def _rate(step: int, done: float) -> float:
 
 def _gradient(picture: Tensor) -> float:
     return float(picture.diff(dim=-1).abs().mean() + picture.diff(dim=-2).abs().mean())
-
-
-def _mean(numbers: Collection[float]) -> float:
-    return sum(numbers) / len(numbers)

@@ -185,8 +185,7 @@ def methods_of(settings: CompareSettings) -> tuple[str, ...]:
 EVERY = 6
 """The number of frames between the starts of two forecasts."""
 
-CADENCE_FRAMES = 300
-"""The number of first source frames that are searched for a cadence (regular repeats)."""
+_CADENCE_FRAMES = 300  # first source frames that are searched for regular repeats
 
 Item = TypeVar("Item")
 
@@ -243,7 +242,7 @@ class ComparedClip:
         end = length if settings.end is None else min(exact(settings.end), length)
         part = max(end - (exact(settings.start) or 0), Fraction(0))
         self.frames_expected = frames = round(timing.frames * part / length)
-        first = islice(analyse(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
+        first = islice(analyse(self.source().frames(), settings.scene_cut), _CADENCE_FRAMES)
         cadence, _ = cadence_of(first)
         self.has_cadence = cadence.description is not None
         distinct = int(frames * (cadence.distinct_fraction if self.has_cadence else 1))

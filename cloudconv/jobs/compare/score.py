@@ -20,9 +20,6 @@ from cloudconv.messages import counted
 from cloudconv.report.data import CURVES, Row, frames_ahead
 from cloudconv.settings.compare import FAULT
 
-TIME = "seconds_per_frame"
-"""The name of the mean time for a frame among the scores of a method."""
-
 EQUAL = 0.1
 """A difference of PSNR in dB; a smaller one is none."""
 
@@ -114,7 +111,7 @@ class Scorer:
         self._methods = {name: method(name, plan) for name in plan.methods}
         self._meters = {name: SequenceMeter(plan.metrics) for name in plan.methods}
         steps = range(plan.settings.horizon or 1)
-        scored = (*plan.metrics, TIME)
+        scored = (*plan.metrics, "seconds_per_frame")
         self.scores = {name: [Scores(scored) for _ in steps] for name in plan.methods}
         self.filmed = Scores(["texture"] if "texture" in plan.metrics else [])
 
@@ -154,7 +151,7 @@ class Scorer:
                 scores.add(meter.follow(truth, made))
                 values = self._values(truth, made, kept.rgb, texture)
                 scores.add(None if values is None else values.items())
-                scores.add([(TIME, seconds)], count)
+                scores.add([("seconds_per_frame", seconds)], count)
                 shown[name] = None if made is None else made.rgb
                 curves[name] = values or {}
             row = self._row(sample.items[k], number + 1 if ahead else None, curves)

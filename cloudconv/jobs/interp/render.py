@@ -57,12 +57,6 @@ class RenderPlan:
         """Return a source that stays open between two segments, in a process with one GPU."""
         return Source(self.run.info, threads=self.threads, nvdec=0 if self.nvdec else None)
 
-    def renderer(self) -> Renderer:
-        """Load the model on the device of a worker, which has one; the sizes are not set yet."""
-        run, device = self.run, torch.device(self.run.workers.device_type)
-        given = run.settings.chosen_model, run.settings, device, run.dtype
-        return renderer_for(*given, self.sizes.cpu_streams, sha256=run.weights)
-
     def apply_to(self, renderer: Renderer) -> None:
         """Set the sizes of a renderer."""
         renderer.use_sizes(self.run.info.width, self.run.info.height, self.sizes)
@@ -228,7 +222,10 @@ class SegmentWork:
             set_threads(plan.threads)
             if self._renderer is None or before is None or before.model_key != plan.model_key:
                 self._renderer = None  # frees the memory for the next one
-                self._renderer = plan.renderer()
+                run, device = plan.run, torch.device(plan.run.workers.device_type)  # of a worker
+                given = run.settings.chosen_model, run.settings, device, run.dtype
+                streams = plan.sizes.cpu_streams
+                self._renderer = renderer_for(*given, streams, sha256=run.weights)
             plan.apply_to(self._renderer)
             if self._source is not None:
                 self._source.__exit__()
