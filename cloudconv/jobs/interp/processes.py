@@ -20,8 +20,9 @@ from cloudconv.events import Finished, SegmentEvent
 from cloudconv.host import lack_of_memory, reuse_memory
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.interp.render import RenderPlan, SegmentResult, SegmentWork
+    from cloudconv.jobs.interp.render import RenderPlan, SegmentWork
     from cloudconv.jobs.interp.segments import SegmentPlan
+    from cloudconv.jobs.interp.store import FinishedSegment
 
 POLL = 0.05
 """Seconds until the next request for a segment, if the next one is not known yet."""
@@ -32,7 +33,7 @@ LAST_SECONDS = 10.0
 END: Any = object()
 """What replaces the next segment after the last one."""
 
-Keep = Callable[["SegmentPlan", "SegmentResult"], None]
+Keep = Callable[["SegmentPlan", "FinishedSegment"], None]
 """What keeps the result of a segment."""
 
 

@@ -18,7 +18,7 @@ from cloudconv.errors import CloudconvError, DeviceError, UnfitInputError
 from cloudconv.events import Finished, Progress, SegmentEvent
 from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.jobs.interp.segments import Segment, SegmentPlan
-from cloudconv.jobs.interp.store import fresh_file, token_of
+from cloudconv.jobs.interp.store import FinishedSegment, fresh_file, token_of
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
@@ -106,8 +106,6 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
 
 
 SegmentEvents = Generator[SegmentEvent, None, None]
-SegmentResult = tuple[Path, PacketSummary]
-"""The packet file of a segment in the work folder, and its summary."""
 
 
 def render_segments(
@@ -196,9 +194,9 @@ class SegmentWork:
                     f"folder-not-shared: A machine of the cluster does not see {plan.folder}: give "
                     "all machines the input, the weights and the output's folder at the same paths."
                 )
-            made: list[SegmentResult] = []
+            made: list[FinishedSegment] = []
 
-            def keep(file: Path, summary: PacketSummary) -> SegmentResult:
+            def keep(file: Path, summary: PacketSummary) -> FinishedSegment:
                 made.append((file, summary))
                 return made[0]
 

@@ -21,15 +21,9 @@ from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_join
 from cloudconv.jobs.interp.pool import WorkerConfig, environments
 from cloudconv.jobs.interp.processes import Processes
 from cloudconv.jobs.interp.ray import Cluster
-from cloudconv.jobs.interp.render import (
-    RenderPlan,
-    SegmentEvents,
-    SegmentResult,
-    SegmentWork,
-    render_segments,
-)
+from cloudconv.jobs.interp.render import RenderPlan, SegmentEvents, SegmentWork, render_segments
 from cloudconv.jobs.interp.segments import SegmentPlan
-from cloudconv.jobs.interp.store import DirectStore, SegmentStore, Store, token_of
+from cloudconv.jobs.interp.store import DirectStore, FinishedSegment, SegmentStore, Store, token_of
 from cloudconv.jobs.video import size_of
 from cloudconv.media.frame import FrameTask
 from cloudconv.media.muxer import try_copies
@@ -207,7 +201,7 @@ def _render_by_workers(
             except CloudconvError as error:  # raised when the workers have finished their segments
                 errors.append(error)
 
-    def keep(segment: SegmentPlan, made: SegmentResult) -> None:
+    def keep(segment: SegmentPlan, made: FinishedSegment) -> None:
         store.record(segment, *made)
 
     with closing(missing()) as given, closing(workers.map(plan, given, keep)) as events:

@@ -46,7 +46,7 @@ _LONGEST_END = 1024  # bytes; at least those of a segment's end
 
 
 FinishedSegment = tuple[Path, PacketSummary]
-"""The complete and synced file of a segment, and its summary."""
+"""The complete file of a segment, and its summary."""
 
 
 class DirectStore:
