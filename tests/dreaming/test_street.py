@@ -27,8 +27,13 @@ def place_of(picture, colour):
 
 
 @pytest.fixture(scope="module")
-def made():
-    clip = material(street(FILM))
+def film():
+    return street(FILM)
+
+
+@pytest.fixture(scope="module")
+def made(film):
+    clip = material(film)
     assert goes_on(clip, Options())
     return dream(clip)
 
@@ -44,10 +49,10 @@ def test_things_move_on_until_they_leave(made):
                 assert np.abs(centre - wanted).max() < 1.5
 
 
-def test_nothing_pops_up_and_nothing_vanishes(made):
-    film = torch.from_numpy(np.stack(street(FILM)[-2:])).permute(0, 3, 1, 2) / 255
+def test_nothing_pops_up_and_nothing_vanishes(film, made):
+    before = torch.from_numpy(np.stack(film[-2:])).permute(0, 3, 1, 2) / 255
     for colour in COLOURS:
-        areas = [place_of(picture, colour)[0] for picture in [*film, *made]]
+        areas = [place_of(picture, colour)[0] for picture in [*before, *made]]
         # A thing of 40 by 24 pixels enters and leaves by 4 columns in a frame.
         assert np.abs(np.diff(areas)).max() < 6 * 24
 
@@ -66,17 +71,16 @@ def test_what_things_leave_is_the_ground_without_a_rim(made):
         assert (each > 0.1).sum() < 1.3 * area + 300
 
 
-def test_the_same_seed_makes_the_same_frames(made):
-    clip = material(street(FILM))
-    assert torch.equal(dream(clip, frames=30), made[:30])
+def test_the_same_seed_makes_the_same_frames(film, made):
+    assert torch.equal(dream(material(film), frames=30), made[:30])
 
 
-def test_a_moving_camera_and_a_loop_stay_a_texture_of_the_whole_picture():
+def test_a_moving_camera_and_a_loop_stay_a_texture_of_the_whole_picture(film):
     ground = textured(0, HEIGHT, WIDTH + 200)
     pictures = [255 * ground[:, 3 * n : 3 * n + WIDTH] for n in range(FILM)]
     assert not goes_on(material(street(FILM, pictures)), Options())
-    assert not goes_on(material(street(FILM)), Options(loop=True))
+    assert not goes_on(material(film), Options(loop=True))
 
 
-def test_a_clip_into_which_nothing_comes_stays_a_texture_of_the_whole_picture():
-    assert not goes_on(material(street(FILM)[20:]), Options())
+def test_a_clip_into_which_nothing_comes_stays_a_texture_of_the_whole_picture(film):
+    assert not goes_on(material(film[20:]), Options())
