@@ -70,7 +70,7 @@ def test_a_signal_is_answered_while_standard_input_is_waited_for(tmp_path, outpu
         assert run.stderr.readline() == b"loaded\n"
         run.stdin.write(data[:part])
         run.stdin.flush()
-        time.sleep(3)
+        time.sleep(1)
         run.send_signal(signal.SIGTERM)
         try:
             assert run.wait(10) == 130
