@@ -275,8 +275,8 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **given: Any) -
     def summary(result: ExtrapolateResult) -> str:
         more = f"; repeats as in the source: {result.cadence}" if result.cadence else ""
         if result.tried_ahead:
-            known = counted(result.tried_ahead, "known frame")
-            more += f"; in a trial the forecast held for {result.held_ahead} of {known}"
+            tried = counted(result.tried_ahead, "frame")
+            more += f"; the forecast probably holds for {result.held_ahead} of {tried}"
         return _video(result, more)
 
     settings = ExtrapolateSettings(source, _chosen_output(console, out, given), **given)

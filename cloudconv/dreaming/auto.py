@@ -7,15 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import (
-    COARSE_SIDE,
-    TINY,
-    gradients,
-    grey,
-    parts,
-    small_copy,
-    spread,
-)
+from cloudconv.dreaming.images import COARSE_SIDE, TINY, gradients, grey, parts, small_copy, spread
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import MethodSpec, method

@@ -135,11 +135,7 @@ def after(velocity: Motion, steps: float, size: Sequence[int]) -> Motion:
 
 
 def sampled(
-    picture: Bytes,
-    motion: Motion,
-    area: Area | None = None,
-    *,
-    outside: int = cv2.BORDER_REPLICATE,
+    picture: Bytes, motion: Motion, area: Area | None = None, *, outside: int = cv2.BORDER_REPLICATE
 ) -> Bytes:
     """Return ``picture`` at the positions to which ``motion`` moves each pixel of ``area``."""
     rows, columns = area or (slice(0, picture.shape[0]), slice(0, picture.shape[1]))

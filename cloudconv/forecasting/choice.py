@@ -14,6 +14,8 @@ HELD = 0.6
 STANDS = 0.2
 """The part of the motion that a forecast may lack at its start; chosen by eye."""
 
+_WIDTH = 320  # of the pictures in which the stretch of the motion is measured
+_LITTLE = 1e-6
 _CHANGED = 6.0  # difference of luma at a place that moves, of 255
 _LEAST_SIDE = 32
 _REGION = 9  # regions in a width: a thing
@@ -39,8 +41,7 @@ def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
         last: the last frame before the forecast.
     """
     one, two, before = (_luma(picture) for picture in (made, true, last))
-    method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow = method.calc(two.astype(np.uint8), one.astype(np.uint8), None)
+    flow = _flow(two, one)
     moving = np.max([_change(picture, before) for picture in (one, two)], 0) > _CHANGED
     at = grid_of(two.shape) + flow
     aligned, detail = sampled_at(one, at), sampled_at(_fine(one), at)
@@ -60,6 +61,25 @@ def stands(made: Tensor, last: Tensor, before: Tensor) -> float:
     shown, filmed = _regions(_change(one, two)), _regions(_change(two, three))
     lost = (filmed - shown / _STILL).clip(0)
     return float((lost * filmed).sum() / max(np.square(filmed).sum(), _NOISE))
+
+
+def lasts(last: Tensor, before: Tensor) -> float:
+    """Return in how many frames the motion to the ``last`` one tears a thing, if it goes on.
+
+    Parts that move apart tear. A region is torn where it has been stretched by its own size.
+    """
+    scale = min(1.0, _WIDTH / last.shape[-1])
+    small = (None, None, scale, scale, cv2.INTER_AREA)
+    one, two = (cv2.resize(_luma(picture), *small) for picture in (last, before))
+    flow = _flow(one, two, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    stretch: Floats = np.abs(np.gradient(flow, axis=(0, 1))).sum((0, -1))
+    return 1 / max(float(_regions(stretch).max()), _LITTLE)
+
+
+def _flow(one: Floats, two: Floats, preset: int = cv2.DISOPTICAL_FLOW_PRESET_FAST) -> Floats:
+    method = cv2.DISOpticalFlow_create(preset)
+    flow: Floats = method.calc(one.astype(np.uint8), two.astype(np.uint8), None)
+    return flow
 
 
 def _luma(picture: Tensor) -> Floats:

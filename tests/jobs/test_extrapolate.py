@@ -77,7 +77,7 @@ def test_a_trial_says_how_far_a_forecast_held(tmp_path, turns):
     assert result.tried_ahead == 3
     assert (result.held_ahead < 2, result.held_ahead == 3) == (turns, not turns)
     assert len(warned) == turns
-    assert all(f"held for {result.held_ahead}. For a longer" in said for said in warned)
+    assert all(f"holds for {result.held_ahead}. For a longer" in said for said in warned)
     assert all("'cloudconv dream'" in said for said in warned)
 
 

@@ -16,14 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.dreaming.images import TINY, Floats, blurred, centres, resized
-from cloudconv.dreaming.methods.front import (
-    BETWEEN,
-    TIMES,
-    best_times,
-    carried,
-    drifts,
-    inside,
-)
+from cloudconv.dreaming.methods.front import BETWEEN, TIMES, best_times, carried, drifts, inside
 
 Sight = Callable[[int], tuple[Tensor, Tensor]]
 """A function of an age in frames that returns the footage then, (3, h, w) float32, and its known

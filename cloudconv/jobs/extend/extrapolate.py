@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from math import inf
+from math import inf, sqrt
 from statistics import fmean
 
 import torch
@@ -22,7 +22,7 @@ from torch.nn.functional import interpolate
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Finished, Job, Progress, Warned, each_once
-from cloudconv.forecasting.choice import HELD, STANDS, fault, stands
+from cloudconv.forecasting.choice import HELD, STANDS, fault, lasts, stands
 from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.ending import Ending, read_ending
@@ -52,8 +52,8 @@ class ExtrapolateResult(ExtendResult):
 
     ``context_frames`` is the number of frames that the model sees. ``tried_ahead`` is the number of
     known last frames that the model forecast as a trial, without repeats. ``held_ahead`` is the
-    number of them before the first that looks wrong, see :mod:`cloudconv.forecasting.choice`. Both
-    are 0 without enough frames.
+    probable number of new frames, of as many, before the first that looks wrong. Both are 0 without
+    enough frames.
     """
 
     model: str
@@ -102,10 +102,10 @@ def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
             plan = replace(plan, settings=replace(settings, frames=max(1, held)))
         if held < min(tried, plan.new_frames):
             yield Warned(
-                f"forecast-did-not-hold: From new frame {held + 1} on, things that move probably "
-                "look torn, soft or out of place: in a trial on the last "
-                f"{counted(tried, 'frame')} of the clip, which are known, the forecast of {name} "
-                f"held for {held}. For a longer continuation use 'cloudconv dream'."
+                f"forecast-did-not-hold: From about new frame {held + 1} on, things that move "
+                "probably look torn, soft or out of place: trials on the last "
+                f"{counted(tried, 'frame')} of the clip, and its last motion, say that the "
+                f"forecast of {name} holds for {held}. For a longer one use 'cloudconv dream'."
             )
         model = registry.load_predictor(name, plan.device, plan.dtype)
         fields = yield from plan.write(lambda _: _pictures(plan, scene, model), began)
@@ -146,10 +146,7 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
         )
         warnings.append(Warned(short_of))
     step = 1 / timing.rate if timing.rate is not None else scene.gap or timing.last_duration
-    own = {
-        "context_frames": min(len(scene.frames), spec.context),
-        "cadence": scene.cadence,
-    }
+    own = {"context_frames": min(len(scene.frames), spec.context), "cadence": scene.cadence}
     return plan.after(scene.last, step, own, *warnings), scene
 
 
@@ -187,7 +184,9 @@ def _trial(plan: ExtrapolatePlan, scene: Ending) -> Generator[Progress, None, tu
 
     A second trial on half as many frames begins nearer to the end, where the motion is more like
     the motion to come. The third begins at the end, and counts what the last frame does not show.
-    Returns the best predictor, how many of its frames held in all trials, and how many were tried.
+    Returns the best predictor, how many new frames probably hold, and how many frames were tried.
+    Where a trial fails, the former number is the geometric mean of two: of the frames that held in
+    all trials, and of those until the last motion tears things.
     """
     names = _names(plan.settings)
     tried = min(MOST_HELD, plan.new_frames, len(scene.frames) - plan.predictor.context)
@@ -218,6 +217,8 @@ def _trial(plan: ExtrapolatePlan, scene: Ending) -> Generator[Progress, None, tu
         size = size * (1 + _ALIKE * place) + lost
         if size < least:
             best, least = name, size
+            if right < tried:
+                right = min(tried, round(sqrt(right * lasts(known[-1], known[-2]))))
             held = min(right, 1) if lost > STANDS else right
     return best, held, tried
 

@@ -29,12 +29,7 @@ from cloudconv.models import registry
 from cloudconv.models.base import check_finite
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.pipeline import prefetch
-from cloudconv.render.device import (
-    auto_warnings,
-    choose_device,
-    choose_precision,
-    use_device,
-)
+from cloudconv.render.device import auto_warnings, choose_device, choose_precision, use_device
 from cloudconv.render.memory import is_out_of_memory
 from cloudconv.settings.extend import MOST_HELD, ExtendSettings
 from cloudconv.settings.values import exact
