@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
+from cloudconv.jobs.interp.store import sealed
 from cloudconv.media.endings import Target
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, packets_of, picture, write_clip
@@ -274,12 +275,22 @@ def test_any_damage_of_a_segment_is_one_sentence_and_then_repaired(
     assert precious.read_bytes() == data
 
 
-@pytest.mark.parametrize("change", [b"[" * 100_000, b"{}", None])
-def test_a_changed_plan_starts_the_run_again(interrupted, clips, change):
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"identity": []}, {"decided": 5}, {"decided": None}, {"identity": {}, "version": [1]}),
+        *(None, {}, {"batch": 10**9}, {"tile": "x"}, {"cpu_streams": None}, {"threads": True}),
+        *({"batch": 0}, {"threads": -1}, {"tile": 1.5}, {"evil": 1}),
+    ],
+    ids=range(14),
+)
+def test_a_plan_of_another_shape_starts_the_run_again(interrupted, clips, change):
     path = interrupted / "b.mkv.work" / ".cloudconv-plan.json"
     plan = json.loads(path.read_bytes())
-    plan["decided"]["batch"] += 1
-    path.write_bytes(json.dumps(plan).encode() if change is None else change)
+    del plan["sum"]
+    if change is not None and not change.keys() & plan.keys():
+        change = {"decided": {**plan["decided"], **change} if change else {}}
+    path.write_bytes(b"[" * 100_000 if change is None else sealed({**plan, **change}))
     result = interp(clips / "a.mkv", interrupted / "b.mkv")
     assert not result.resumed
     assert "cannot be resumed" in " ".join(map(str, result.warnings))

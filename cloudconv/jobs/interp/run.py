@@ -12,7 +12,9 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, fields, replace
+from functools import partial
 from itertools import chain
+from typing import Any
 
 from cloudconv.checkpoints import file_of
 from cloudconv.errors import CloudconvError
@@ -31,13 +33,15 @@ from cloudconv.media.output import claim
 from cloudconv.media.sink import Sink
 from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import set_threads
-from cloudconv.render.memory import Sizes, empty_cache, least_free_memory
+from cloudconv.render.memory import MAX_BATCH, Sizes, empty_cache, least_free_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.tasks import Counts, ScheduleEvents, schedule
 from cloudconv.settings import InterpSettings
 
 _PLANNED = 8
 """The number of segments that are planned ahead, in addition to one per worker."""
+_UNSET = ("tile", "threads")
+"""The decisions that may be None."""
 
 Workers = Processes | Cluster
 """Processes or a cluster that render segments; a context manager that ends them."""
@@ -130,8 +134,19 @@ def _opened(plan: InterpPlan) -> Iterator[Store]:
         store = SegmentStore(plan.output)
         # Copied streams that cannot be written raise their errors now instead of at the end.
         store.warnings += [*encoding.warnings, *try_copies(encoding)]
-        with store.opened(plan.identity, resume=settings.resume):
+        fits = partial(_is_possible, settings)
+        with store.opened(plan.identity, fits, resume=settings.resume):
             yield store
+
+
+def _is_possible(settings: InterpSettings, decided: dict[str, Any]) -> bool:
+    """Return whether decisions have the types and ranges of those in :func:`_resolved`."""
+    batch = MAX_BATCH if settings.batch == "auto" else settings.batch
+    most = {"batch": batch, "tile": 1 << 16, "cpu_streams": 64, "threads": 1024}
+    return decided.keys() == most.keys() and all(
+        0 < value <= most[name] if type(value) is int else value is None and name in _UNSET
+        for name, value in decided.items()
+    )
 
 
 def _resolved(plan: InterpPlan, store: Store, renderer: Renderer, *, nvdec: bool) -> RenderPlan:

@@ -15,9 +15,9 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Warned
 from cloudconv.files import beside, part_prefix, sync_folder, write_whole
-from cloudconv.jobs.interp.segments import OpenSegment, Segment, SegmentPlan, split
+from cloudconv.jobs.interp.segments import MAX_FRAMES, OpenSegment, Segment, SegmentPlan, split
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.endings import Target
 from cloudconv.media.frame import FrameTask
@@ -42,6 +42,7 @@ _VERSION = 8
 _PLAN = ".cloudconv-plan.json"
 _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
+_LATEST = 1 << 62  # ticks
 _LONGEST_END = 1024  # bytes; at least those of a segment's end
 
 
@@ -103,13 +104,16 @@ class SegmentStore:
         return sum(summary.packets for _, summary in self.finished.values())
 
     @contextmanager
-    def opened(self, identity: dict[str, Any], *, resume: bool) -> Iterator[None]:
+    def opened(
+        self, identity: dict[str, Any], fits: Callable[[dict[str, Any]], bool], *, resume: bool
+    ) -> Iterator[None]:
         """Keep the finished segments in the folder during a block; delete it if there are none.
 
         Errors in the block name the finished work that remains, and Ctrl-C becomes Interrupted.
-        ``identity`` is everything that can change a pixel of the output, as JSON data. Without
-        ``resume`` segments of an earlier run are deleted. Raises OutputError if the folder has
-        finished segments of another identity or version, which are not deleted.
+        ``identity`` is everything that can change a pixel of the output, as JSON data. ``fits``
+        returns whether decisions of an earlier run are possible. Without ``resume`` segments of an
+        earlier run are deleted. Raises OutputError if the folder has finished segments of another
+        identity or version, which are not deleted.
         """
         self._identity = json.loads(json.dumps(identity))
         with writing(self.path):
@@ -119,7 +123,7 @@ class SegmentStore:
                     "not made it: move it away, or name another output."
                 )
             self.path.mkdir(exist_ok=True)
-            self._take_over(resume=resume)
+            self._take_over(fits, resume=resume)
         try:
             yield
         except KeyboardInterrupt as error:
@@ -251,20 +255,21 @@ class SegmentStore:
         made += chain(self.path.glob(".cloudconv-*.part"), self.path.glob(_PLAN))
         return [file for file in made if stat.S_ISREG(file.lstat().st_mode)]
 
-    def _take_over(self, *, resume: bool) -> None:
+    def _take_over(self, fits: Callable[[dict[str, Any]], bool], *, resume: bool) -> None:
         file = self.path / _PLAN
         plan: dict[str, Any] | None = {}
         if file.is_file():
             with file.open("rb") as opened:
                 plan = unsealed(opened.read(_LONGEST_PLAN))
         version = (plan or {}).get("version", _VERSION)
-        if version != _VERSION and resume and any(self.path.glob("*.packets")):
+        other = isinstance(version, int) and version != _VERSION
+        if other and resume and any(self.path.glob("*.packets")):
             raise OutputError(
                 f"work-of-other-version: {self.path} holds the work of another version of "
                 "cloudconv: finish it with that version, name another output, or delete that work "
                 "with --no-resume."
             )
-        if plan is None or version != _VERSION:
+        if plan is None or (plan and not (_is_plan(plan) and fits(plan["decided"]))):
             self._warn(
                 f"work-unreadable: The unfinished work in {self.path} cannot be resumed; the run "
                 "starts from the beginning."
@@ -331,9 +336,20 @@ def summary_in(file: Path, digest: str) -> PacketSummary | None:
         opened.seek(max(size - _LONGEST_END, 0))
         line = opened.read().rpartition(b"\n")[2]
     end = unsealed(line) or {}
-    if end.pop("digest", None) != digest or end["bytes"] != size - len(line) - 1:
+    is_of_plan = end.pop("digest", None) == digest
+    numbers = [end.get(name) for name in ("first", "last", "delay", "packets", "bytes")]
+    if not is_of_plan or end.keys() != {field.name for field in fields(PacketSummary)}:
         return None
-    return PacketSummary(**end)
+    if not all(type(number) is int for number in numbers) or type(end["extradata"]) is not str:
+        return None
+    summary = PacketSummary(**end)
+    is_possible = (
+        0 <= summary.delay <= summary.packets <= MAX_FRAMES
+        and 0 <= summary.first <= summary.last < _LATEST
+        and 0 < summary.packets <= summary.last - summary.first + 1
+        and summary.bytes == size - len(line) - 1
+    )
+    return summary if is_possible else None
 
 
 def token_of(folder: Path) -> str:
@@ -373,6 +389,11 @@ def unsealed(line: bytes) -> dict[str, Any] | None:
         return None
     is_whole = isinstance(data, dict) and data.pop("sum", None) == _sum(data)
     return data if is_whole else None
+
+
+def _is_plan(data: dict[str, Any]) -> bool:
+    parts = (data.get("identity"), data.get("decided"))
+    return data.get("version") == _VERSION and all(isinstance(part, dict) for part in parts)
 
 
 def _sum(data: dict[str, Any]) -> str:

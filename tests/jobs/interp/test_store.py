@@ -27,7 +27,7 @@ def segment(number, digest="da" * 16):
 def opened(output, identity=IDENTITY, *, resume=True, finished=()):
     """Open a store, in which segments with these numbers are finished."""
     work = SegmentStore(output)
-    with work.opened(identity, resume=resume):
+    with work.opened(identity, lambda pinned: pinned == {"batch": 4}, resume=resume):
         if finished:
             work.pin({"batch": 4})
         for number in finished:
@@ -118,6 +118,21 @@ def test_a_segment_whose_end_has_changed_is_made_again(output, damage):
     assert sorted(again.finished) == [0]
     assert [warned.code for warned in again.warnings] == ["segments-damaged"]
     assert not file.exists()
+
+
+@pytest.mark.parametrize("value", [None, "x", -1, 10**30, [], 1.5, True])
+@pytest.mark.parametrize("name", ["packets", "bytes", "first", "last", "delay", "extradata", "new"])
+def test_a_segment_with_an_impossible_end_is_made_again(output, name, value):
+    file = made(output, 0, 1).finished[1][0]
+    body, _, end = file.read_bytes().rpartition(b"\n")
+    data = store.unsealed(end)
+    absent = {each: content for each, content in data.items() if each != name}
+    for changed in (data | {name: value}, *[absent] * (absent != data)):
+        if (name, value) == ("extradata", "x") and changed != absent:
+            continue  # the join compares it
+        file.write_bytes(body + b"\n" + store.sealed(changed))
+        assert sorted(made(output).finished) == [0]
+        assert not file.exists()
 
 
 def test_a_segment_whose_file_is_gone_is_made_again(output):
