@@ -12,7 +12,7 @@ import av.error
 import numpy as np
 from av.container import OutputContainer
 
-from cloudconv.media.carry import Carry, accepts
+from cloudconv.media.carry import Carry, header_of
 from cloudconv.media.stretch import Samples, TimeStretch
 
 # Encoders for audio whose own codec has no encoder, or none that the container accepts.
@@ -45,7 +45,7 @@ def choose_format(source: Any, muxer: str) -> Callable[[OutputContainer], Any] |
     for layout in dict.fromkeys(layouts):
         for name in encoders:
             add = partial(_add, context, name, layout)
-            if accepts(muxer, add):
+            if header_of(muxer, add) is not None:
                 return add
     return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -59,6 +59,8 @@ def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
     """Return the tags that are still true for a file that was encoded again."""
     if "name" in tags:  # FFmpeg's MP4 reader calls a track's title so, and its writer does not
         tags = {"title": tags["name"]} | tags
+    if container.is_mp4 and "language" in tags:
+        tags = tags | {"language": _three_letters(tags["language"])}
     dropped = _STALE if container.is_mp4 else _STALE | _MP4_ONLY
     return {
         key: value
@@ -67,19 +69,32 @@ def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
     }
 
 
-def accepts(muxer: str, add: Callable[[OutputContainer], Any]) -> bool:
-    """Return whether the muxer accepts the stream that ``add`` adds.
+def header_of(muxer: str, add: Callable[[OutputContainer], Any]) -> bytes | None:
+    """Return the muxer's header for the stream that ``add`` adds; None if it refuses the stream.
 
-    Some muxers refuse a stream only when the header is written, so a header is written and
-    discarded. If the stream has an encoder, the encoder must open, too.
+    If the stream has an encoder, the encoder must open, too.
     """
+    header, plain = io.BytesIO(), {"write_crc32": "0"} if muxer == "matroska" else {}
     try:
-        with av.open(f"file:{os.devnull}", "w", format=muxer) as trial:
-            add(trial)
-            trial.start_encoding()
+        with av.open(header, "w", format=muxer, container_options=plain) as out:
+            add(out)
+            out.start_encoding()
     except (av.error.FFmpegError, ValueError):
-        return False
-    return True
+        return None
+    return header.getvalue()
+
+
+def _three_letters(language: str) -> str:
+    """Return a language tag, such as ``pt-BR``, as the code of three letters that MP4 stores."""
+    if len(language) == 3:
+        return language
+
+    def add(out: OutputContainer) -> None:
+        out.add_stream("pcm_s16le", rate=8000).metadata["language"] = language.split("-")[0]
+
+    # FFmpeg converts languages in its reader of ASF, and has no function for that.
+    with av.open(io.BytesIO(header_of("asf", add) or b""), format="asf") as made:
+        return made.streams[0].metadata.get("language", language)
 
 
 def add_copy(out: OutputContainer, stream: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Convert a frame to a new picture for an encoder; turn pictures; reduce their colours.
+"""Convert a frame to a new picture for an encoder; turn pictures.
 
 An encoder never receives a frame's own picture: encoding writes times and frame types into the
 picture, and a repeated frame is encoded many times. The new picture may share the memory of the
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import torch
-from av.filter import Graph
 from torch import Tensor
 
 from cloudconv.media.color import (
@@ -86,35 +84,6 @@ def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
     picture.color_trc = LINEAR if is_float(pix_fmt) else tags.transfer
     picture.colorspace, picture.color_range = tags.matrix, tags.range
     return picture
-
-
-class Palette:
-    """A conversion to 256 colours, with a separate palette for each picture.
-
-    One palette for the whole clip would need all frames in memory.
-    """
-
-    def __init__(self, width: int, height: int) -> None:
-        self._graph = graph = Graph()  # must exist as long as its filters
-        size = f"video_size={width}x{height}:pix_fmt=bgra:time_base=1/100:pixel_aspect=1/1"
-        self._buffer: Any = graph.add("buffer", size)
-        self._sink: Any = graph.add("buffersink")
-        split, use = graph.add("split"), graph.add("paletteuse", "new=1")
-        palette = graph.add("palettegen", "stats_mode=single")
-        graph.link_nodes(self._buffer, split, palette)
-        split.link_to(use, 1, 0)
-        palette.link_to(use, 0, 1)
-        use.link_to(self._sink)
-        graph.configure()
-        self._count = 0
-
-    def reduce(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """Convert a bgra picture to pal8; change the time stamp of the bgra picture."""
-        picture.pts, picture.time_base = self._count, Fraction(1, 100)
-        self._count += 1
-        self._buffer.push(picture)
-        made: av.VideoFrame = self._sink.pull()
-        return made
 
 
 class Turn(NamedTuple):

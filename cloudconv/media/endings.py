@@ -97,11 +97,10 @@ class Target:
                     files.put_all(file, target.parent, overwrite=self._overwrite, old=old)
                 else:
                     files.put(file, home, overwrite=self._overwrite)
-            except FileExistsError as error:
-                raise files.put_under_free_name(file, home) from error
-            except PermissionError as error:
+            except (FileExistsError, PermissionError) as error:
                 # Windows cannot replace a file that another program has open.
-                if not os.path.lexists(home) or is_folder:
+                is_refused = isinstance(error, PermissionError)
+                if is_refused and (is_folder or not os.path.lexists(home)):
                     raise
                 raise files.put_under_free_name(file, home) from error
             files.sync_folder(home.parent)

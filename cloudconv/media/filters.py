@@ -13,8 +13,9 @@ import av.filter
 class Chain:
     """A chain of filters, each with its name and settings, for pictures like ``like``.
 
-    ``tick`` is the time base of all pictures in seconds, ``rate`` the pictures per second. Raises
-    FFmpegError if a filter refuses such pictures.
+    ``tick`` is the time base of all pictures in seconds, ``rate`` the pictures per second. With
+    ``reduces``, each picture gets a palette of 256 colours of its own; one for all would need all
+    pictures in memory. Raises FFmpegError if a filter refuses such pictures.
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class Chain:
         *steps: tuple[str, str],
         tick: Fraction = Fraction(1, 25),
         rate: Fraction = Fraction(25),
+        reduces: bool = False,
     ) -> None:
         self._tick, self._shape = tick, _shape(like)
         self._graph = graph = av.filter.Graph()  # must exist as long as its filters
@@ -33,7 +35,15 @@ class Chain:
             f"colorspace={int(like.colorspace)}:range={int(like.color_range)}",
         )
         self._sink = graph.add("buffersink")
-        graph.link_nodes(self._entry, *(graph.add(*step) for step in steps), self._sink)
+        nodes = [self._entry, *(graph.add(*step) for step in steps)]
+        if reduces:
+            split, use = graph.add("split"), graph.add("paletteuse", "new=1")
+            palette = graph.add("palettegen", "stats_mode=single")
+            graph.link_nodes(*nodes, split, palette)
+            palette.link_to(use, 0, 1)
+            split.link_to(use, 1)
+            nodes = [use]
+        graph.link_nodes(*nodes, self._sink)
         graph.configure()
 
     def push(self, picture: av.VideoFrame, pts: int | None = None) -> Iterator[av.VideoFrame]:

@@ -148,11 +148,10 @@ def is_float(pix_fmt: str) -> bool:
 
 
 def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
-    """Return the same samples in another pixel format; the picture itself if nothing changes.
+    """Return the same samples in a format that stores them; the picture itself if nothing changes.
 
     The result never has bottom-up rows. Time stamps and colour tags are copied; side data is not.
-    For floats see the start of this module. Raises ValueError if the two formats do not store
-    the same samples.
+    For floats see the start of this module.
     """
     name = picture.format.name
     if name == to_pix_fmt:
@@ -162,11 +161,6 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
         return repack(_unscaled(picture, _EXPANDED[name]), to_pix_fmt)
     if _FLOATS.get(name) == to_pix_fmt or _FLOATS.get(to_pix_fmt) == name:
         return _through_light(picture, to_pix_fmt)
-    comparable = is_exact(to_pix_fmt) and not is_float(name)
-    if not comparable or working_format(name) != working_format(to_pix_fmt):
-        raise ValueError(
-            f"A picture in {name!r} cannot be stored as {to_pix_fmt!r} without changing samples."
-        )
     if to_pix_fmt in _DETOURS:
         picture = _unscaled(picture, _DETOURS[to_pix_fmt])
     return _unscaled(picture, to_pix_fmt)

@@ -44,7 +44,7 @@ class VmafMeter:
         finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def push(self, truth: Frame, test: Frame) -> None:
-        """Add the next frame; raise ValueError if the frames differ in size or pixel format."""
+        """Add the next frame."""
         if self._luma is None:
             self._luma = Chain(truth.picture, *_to_eight_bit(truth), ("extractplanes", "y"))
             self._files = [av.open(str(self._folder / name), "w") for name in _COMPARED]

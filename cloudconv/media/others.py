@@ -6,7 +6,6 @@ While the video is written, packets follow as soon as the video has reached thei
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -22,7 +21,7 @@ from av.stream import Disposition
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.audio import AudioEncoder, choose_format, name_channels
-from cloudconv.media.carry import Carry, accepts, add_copy, codec_name, fresh_tags
+from cloudconv.media.carry import Carry, add_copy, codec_name, fresh_tags, header_of
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import is_made_anew, only, open_container, read_packets
 from cloudconv.media.tracks import LONG_AGO, PRIMING, TEXT, CarriedStream, Parts
@@ -268,7 +267,7 @@ class OtherStreams:
                     f"{_label(stream)} becomes {kind.subtitles} and loses its styles."
                 )
         elif stream.type == "audio" and carry.copies_only:
-            mkv = accepts("matroska", lambda out: add_copy(out, stream))
+            mkv = header_of("matroska", lambda out: add_copy(out, stream))
             raise OutputError(
                 f"sound-not-copied: FFmpeg cannot copy {_label(stream)} to {kind.name}: leave "
                 f"--audio=copy out{', or write an .mkv' if mkv else ''}."
@@ -312,14 +311,12 @@ class OtherStreams:
 
     def _describe(self, stream: Any, target: Any) -> None:
         target.metadata.update(fresh_tags(stream.metadata, self._kind))
-        if self._kind.is_mp4 and "language" in target.metadata:
-            target.metadata["language"] = _three_letters(target.metadata["language"])
         target.disposition = stream.disposition
         if stream.type == "video":  # players show the new video, not a thumbnail
             target.disposition &= ~Disposition.default
 
     def _accepts(self, stream: Any) -> bool:
-        return accepts(self._kind.muxer, lambda out: add_copy(out, stream))
+        return header_of(self._kind.muxer, lambda out: add_copy(out, stream)) is not None
 
     def _first_packet(self, stream: Any) -> Any:
         with open_container(self._carry.info.path) as source:
@@ -372,20 +369,6 @@ def _lost_marks(given: Any, made: Any) -> str:
     names = [each.name for each in Disposition if each in flags]
     marks = [f'language "{language}"'] * is_lost + [f'flag "{name}"' for name in names]
     return " and no ".join(marks).replace("_", " ")
-
-
-def _three_letters(language: str) -> str:
-    """Return a language tag, such as ``pt-BR``, as the code of three letters that MP4 stores."""
-    if len(language) == 3:
-        return language
-    # FFmpeg converts languages in its reader of ASF, and has no function for that.
-    header = io.BytesIO()
-    with av.open(header, "w", format="asf") as out:
-        out.add_stream("pcm_s16le", rate=8000).metadata["language"] = language.split("-")[0]
-        out.start_encoding()
-    header.seek(0)
-    with av.open(header) as made:
-        return made.streams[0].metadata.get("language", language)
 
 
 def _is_empty(track: CarriedStream | None) -> bool:

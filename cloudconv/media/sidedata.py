@@ -14,12 +14,11 @@ from contextlib import suppress
 from typing import Any
 
 import av
-import av.error
 from av.bitstream import BitStreamFilterContext
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
 from av.video.frame import VideoFrame
 
-from cloudconv.media.carry import add_copy
+from cloudconv.media.carry import add_copy, header_of
 from cloudconv.media.containers import Container
 from cloudconv.media.filters import Chain
 from cloudconv.media.info import MediaInfo
@@ -116,14 +115,10 @@ def readable(picture: VideoFrame) -> dict[str, bytes]:
 def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:
     """Return FFmpeg's name for the place of chroma samples, and the stream's own side data."""
     # PyAV 18 has no attribute for either, and the muxer writes both into its header.
-    header, plain = io.BytesIO(), {"write_crc32": "0"}
-    try:
-        with av.open(header, "w", format="matroska", container_options=plain) as out:
-            add_copy(out, stream)
-            out.start_encoding()
-    except (av.error.FFmpegError, ValueError):
+    header = header_of("matroska", lambda out: add_copy(out, stream))
+    if header is None:
         return None, {}
-    video = video_elements(header.getvalue())
+    video = video_elements(header)
     colour = dict(children(video.get(_COLOUR, b"")))
     across, down = (int.from_bytes(colour.get(each, b""), "big") for each in _SITED)
     crop = cropping(video)

@@ -9,10 +9,11 @@ from typing import Any, Self
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.containers import container_of
-from cloudconv.media.convert import Palette, encoder_picture
+from cloudconv.media.convert import encoder_picture
 from cloudconv.media.encoders import supported_options
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.endings import Shown, Target
+from cloudconv.media.filters import Chain
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import too_close, writing
 from cloudconv.media.packets import PacketFile, Writer
@@ -44,7 +45,7 @@ class Sink:
             self._writer = PacketFile(plan, file)
         self._container = container_of(plan.target)
         size, choice = (plan.info.width, plan.info.height), plan.choice
-        self._palette = Palette(*size) if self._container.has_palette else None
+        self._palette: Chain | None = None
         stores = "a53cc" in supported_options(choice.encoder)
         self._captions = Captions(*size, choice.pix_fmt) if stores else None
         self._lost: list[Warned] = []
@@ -97,7 +98,9 @@ class Sink:
         picture = encoder_picture(
             frame, pix_fmt=choice.pix_fmt, working=choice.working, tags=plan.tags
         )
-        picture = picture if self._palette is None else self._palette.reduce(picture)
+        if container.has_palette:
+            self._palette = self._palette or Chain(picture, reduces=True)
+            (picture,) = self._palette.push(picture, shown.frames)
         if frame.captions and self._captions is not None:
             picture = self._captions.add(picture, frame.captions)
         elif frame.captions and not self._lost:

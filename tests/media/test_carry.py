@@ -65,6 +65,7 @@ def video(
         shown = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
         shown.width = shown.height = 32
         shown.codec_context.time_base = Fraction(1, rate)
+        shown.metadata["language"] = languages[0]
         streams = [out.add_stream(codec, rate=48000) for codec, *_ in tracks]
         for number, stream in enumerate(streams):
             stream.layout = "mono"
@@ -262,6 +263,7 @@ def test_languages_and_flags_are_kept_or_named(tmp_path, suffix, languages, lost
     sink = convert(source, target)
     with av.open(str(target)) as clip:
         assert [stream.language for stream in clip.streams.audio] == languages
+        assert clip.streams.video[0].language == "por"
         assert bool(clip.streams.audio[1].disposition & Disposition.forced) == (not lost)
     named = said(sink, "Audio stream")
     assert named == [f"FFmpeg stores no {lost} of Audio stream 2 (aac, fre, Ton 1) in MOV."] * bool(
