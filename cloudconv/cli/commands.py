@@ -17,7 +17,6 @@ from cloudconv.cli.command import INTERRUPTED, examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json, run_job, run_with_progress
 from cloudconv.errors import CloudconvError, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Measured, watched
-from cloudconv.media.input import check_there
 from cloudconv.messages import clock, counted
 from cloudconv.report.data import COLUMNS, Column, frame_time, marked
 from cloudconv.settings import (
@@ -31,7 +30,7 @@ from cloudconv.settings import (
     fields_of,
 )
 from cloudconv.settings.groups import INPUT
-from cloudconv.settings.values import clip_files, names
+from cloudconv.settings.values import names
 
 if TYPE_CHECKING:
     from cloudconv.dreaming.vitals.vitals import Vitals
@@ -309,12 +308,7 @@ def train(console: Console, clips: _Clips = None, **given: Any) -> None:
     """
     if clips:
         given["clips"] = clips
-    try:
-        settings = TrainSettings(**given)
-    except SettingsError as error:
-        if error.code == "no-model":
-            check_there(clip_files(clips or ()))  # a wrong name is the more useful message
-        raise
+    settings = TrainSettings(**given)
 
     def note(measured: Measured) -> str | None:
         if measured.name == "stopping":

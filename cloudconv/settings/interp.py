@@ -83,15 +83,10 @@ class Interpolation(
 
     def _check(self) -> None:
         chosen = [name for name in ("factor", "fps", "slowmo") if getattr(self, name) is not None]
-        if not chosen:
-            raise SettingsError(
-                "no-factor: Give exactly one of --factor, --fps and --slowmo, or --slowmo with "
-                "--fps; got none of them."
-            )
         if len(chosen) != 1 and chosen != ["fps", "slowmo"]:
             raise SettingsError(
                 "factor-fps-or-slowmo: Give exactly one of --factor, --fps and --slowmo, or "
-                f"--slowmo with --fps; got {', '.join(map(flag, chosen))}."
+                f"--slowmo with --fps; got {', '.join(map(flag, chosen)) or 'none of them'}."
             )
         if self.audio in ("drop", "stretch") and self.slowmo is None:
             raise SettingsError(

@@ -118,7 +118,3 @@ class TrainSettings(Overwrite, Machine):
             raise SettingsError(
                 "no-clips: There is nothing to train on: name clips, or give a --recipe."
             )
-        if not (self.recipe or self.model or self.init):
-            raise SettingsError(
-                "no-model: There is no model to train: give --model, --init or --recipe."
-            )
