@@ -49,9 +49,9 @@ def symmetry(left: Tensor, right: Tensor) -> Tensor:
         second.addcmul_(two, two)
         for offset in offsets:
             both[offset].addcmul_(one, two[:, offset : offset + height])
-    first, second = (functional.avg_pool2d(part, (tall, 1), 1) for part in (first, second))
+    first, second = (_means(part, tall) for part in (first, second))
     size = [(first * second[:, k : k + first.shape[1]]).sqrt() + wide * _FAINT for k in offsets]
-    alike = functional.avg_pool2d(both.flatten(0, 1), (tall, 1), 1) / torch.cat(size)
+    alike = _means(both.flatten(0, 1), tall) / torch.cat(size)
     result: Tensor = alike.amax((1, 2)).view(len(offsets), -1).amax(0)
     return result
 
@@ -62,12 +62,22 @@ def repeats(left: Tensor, right: Tensor) -> Tensor:
     Both are the results of ``detail``, (n, h, w). The result is the greatest correlation, (n,).
     """
     height, width = left.shape[-2:]
-    part = max(1, round(_TALL * height)), max(1, round(_WIDE * width))
-    energy = [functional.avg_pool2d(one.square(), part, 1) for one in (left, right)]
+    tall, wide = max(1, round(_TALL * height)), max(1, round(_WIDE * width))
+    energy = [_means(one.square(), tall, wide) for one in (left, right)]
     found = [left.new_zeros(len(left))]
     # A part that is nearer than half of its width is about the part itself.
-    for shift in range((part[1] + 1) // 2, width - part[1]):
-        both = functional.avg_pool2d(left[..., shift:] * right[..., :-shift], part, 1)
+    for shift in range((wide + 1) // 2, width - wide):
+        both = _means(left[..., shift:] * right[..., :-shift], tall, wide)
         size = (energy[0][..., shift:] * energy[1][..., :-shift]).sqrt()
         found.append((both / (size + _FAINT)).amax((1, 2)))
     return torch.stack(found).amax(0)
+
+
+def _means(pictures: Tensor, tall: int, wide: int = 1) -> Tensor:
+    """Return the mean of every ``tall`` rows by ``wide`` columns; ``avg_pool2d`` is slow at it."""
+    rows, columns = (
+        pictures.new_ones(side, side).triu().tril(part - 1)[: side - part + 1] / part
+        for side, part in zip(pictures.shape[-2:], (tall, wide), strict=True)
+    )
+    means = rows @ pictures
+    return means @ columns.T if wide > 1 else means
