@@ -82,5 +82,8 @@ def test_a_moving_camera_and_a_loop_stay_a_texture_of_the_whole_picture(film):
     assert not goes_on(material(film), Options(loop=True))
 
 
-def test_a_clip_into_which_nothing_comes_stays_a_texture_of_the_whole_picture(film):
-    assert not goes_on(material(film[20:]), Options())
+@pytest.mark.parametrize("first", [4, 20], ids=["only at its begin", "never"])
+def test_a_clip_into_which_nothing_comes_stays_a_texture_of_the_whole_picture(film, first):
+    clip = material(film[first:])
+    assert clip.things.hold
+    assert not goes_on(clip, Options())

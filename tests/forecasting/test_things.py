@@ -1,11 +1,13 @@
 """Things before a still camera are found, followed, and moved on as wholes."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from cloudconv.forecasting.things import Things, plate_of
+from cloudconv.forecasting.things import Path, Things, plate_of
 from cloudconv.models import registry
 from tests.forecasting.test_layers import textured
 from tests.helpers.street import COLOURS, HEIGHT, WIDTH, places_of, street
@@ -17,6 +19,22 @@ def test_the_plate_has_no_blot_of_things_and_follows_the_light():
     pictures = street(KNOWN, ground := textured(0, HEIGHT, WIDTH), light=0.005)
     apart = np.abs(plate_of(pictures) - 255.0 * ground * 1.005 ** (KNOWN - 1)).mean((0, 2))
     assert apart.max() < 6
+
+
+def test_a_thing_that_waits_for_more_than_half_of_the_time_leaves_no_ghost():
+    ground, random = textured(0, HEIGHT, WIDTH), np.random.default_rng(0)
+    coat = (255 * random.random((60, 60, 3))).astype(np.uint8)
+    noise = random.normal(0, 1, (60, *ground.shape))
+    pictures = [*(255 * ground + noise).clip(0, 255).astype(np.uint8)]
+    for n, picture in enumerate(pictures):
+        left = min(
+            100 + max(0, n - 29) * 12, WIDTH - 1
+        )  # the thing stays for 30 of 60 frames, and is restless
+        picture[60:120, left : left + 60] = np.roll(coat, n, (0, 1))[:, : WIDTH - left]
+    things = Things(pictures)
+    assert np.abs(things.plate - 255 * ground).mean(2)[60:120, 100:160].max() < 20
+    # The thing is found whole while it waits.
+    assert things.masks[10][62:118, 102:158].mean() > 0.95
 
 
 def test_a_thing_is_one_track_from_its_entry_on():
@@ -80,6 +98,19 @@ def test_a_small_thing_that_goes_away_becomes_smaller_and_slower():
     size, move = going.path.at(60)
     assert size == pytest.approx(far / (far + 0.06 * 60), rel=0.15)
     assert np.abs(move - np.array((325, 115)) * (1 / (far + 3.6) - 1 / far)).max() < 10
+
+
+def test_a_far_thing_goes_on_as_an_earlier_one_did_on_its_lane():
+    first, second = coming_or_going(110, 3, 0.02), coming_or_going(110, 3.9, 0.02)
+    ground = (255 * textured(0, HEIGHT, WIDTH)).astype(np.uint8)
+    both = [np.where(a == ground, b, a) for a, b in zip(first, second, strict=True)]
+    things = Things(both[:100])
+    far = min(things.going, key=lambda each: each.sights[-1].area)
+    far = things.along(replace(far, path=Path(far.path.velocity, 0.0)))
+    size, move = far.path.at(30)
+    begin, end = 3.9 - 0.02 * 99, 3.9 - 0.02 * 129
+    assert size == pytest.approx(begin / end, rel=0.1)
+    assert np.abs(move - np.array((325, 115)) * (1 / end - 1 / begin)).max() < 12
 
 
 def test_things_before_a_moving_camera_do_not_hold():

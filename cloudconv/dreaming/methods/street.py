@@ -28,6 +28,9 @@ _LOOKS = 21  # frames of the plate at full size
 _PART = 1 / 3  # shortest piece, as a part of the clip
 _APART = 0.5  # starts of pieces nearer than this are alike, in seconds
 _LIGHT = 0.02  # cost of a level of difference of the light
+_WAIT = 0.02  # cost of a second in which nothing enters
+_LARGE = 0.2  # area of a thing that counts, as a part of the largest
+_FIRST = 5  # frames in which nothing can have entered
 _KEPT = 4  # frames in memory
 _STANDS = 0.3  # pixels per frame
 _WAITS, _GOES = 2.0, 1.5  # seconds for which a thing that stands is seen, and until it has gone
@@ -51,7 +54,7 @@ def goes_on(material: Material, options: Options) -> bool:
     if options.loop or len(material) < FEWEST or material.path is not None:
         return False
     things = material.things
-    return things.hold and any(track.since > 0 for track in things.tracks)
+    return things.hold and any(track.since > _FIRST for track in things.tracks)
 
 
 class Street:
@@ -73,11 +76,22 @@ class Street:
         self._stage = Stage(self._things, self._picture, plate_of(levels))
         self._tail = min(round(_TAIL / self._step), self._count // 4)
         self._fade = round(_FADE / self._step)
+        self._going = [self._things.along(each) for each in self._things.going]
         covered = np.zeros(self._count)
         for track in self._things.tracks:
             for sight in track.sights:
                 if sight is not None:
                     covered[sight.frame] += sight.area
+        # Neither small things nor those that enter after the end of a piece count.
+        areas = [max(each.area for each in track.sights if each) for track in self._things.tracks]
+        self._entries = np.array(
+            [self._count]
+            + [
+                track.since
+                for track, area in zip(self._things.tracks, areas, strict=True)
+                if area > _LARGE * max(areas) and track.since < self._count - self._tail
+            ]
+        )
         self._covered = covered / self._things.plate[..., 0].size
         self._levels = np.array([each.mean((0, 1)) for each in self._things.pictures])
 
@@ -101,12 +115,14 @@ class Street:
             yield torch.from_numpy(made).permute(2, 0, 1).to(self._material.device)
 
     def _next(self, time: int, pieces: Sequence[_Piece]) -> _Piece:
-        """Return the piece that begins at a time, where the clip shows few things."""
+        """Return the piece that begins at a time, where few things are and others come soon."""
         shortest = max(self._tail + self._fade, round(_PART * self._count))
         starts = np.arange(max(1, self._count - shortest))
         costs = self._covered[starts] + 0.01 * self._random.random(len(starts))
         now = min(time - 1 + pieces[-1].offset, self._count - 1)
         costs += _LIGHT * np.abs(self._levels[starts] - self._levels[now]).max(1)
+        soon = self._entries[:, None] - starts
+        costs += _WAIT * self._step * np.where(soon > 0, soon, self._count).min(0)
         for piece in pieces[-3:]:
             away = np.abs(starts - piece.after) * self._step / _APART
             costs += 0.1 * np.exp(-np.square(away))
@@ -150,7 +166,7 @@ class Street:
                 if (sight := track.sight(frame)) is not None:
                     self._stage.paint(made, light, sight)
             return
-        for going in self._things.going:
+        for going in self._going:
             if any(track in tracks for track in going.tracks):
                 sight, way = going.after(frame)
                 seconds, part = (frame - going.sights[-1].frame) * self._step, 1.0
