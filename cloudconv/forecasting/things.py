@@ -38,6 +38,7 @@ _LEAST, _NOISE = 18, 4.0  # difference to the plate, of 255 and in its usual dif
 _FREE = 0.3  # part of the frames in which a place is free
 _MOST_COVERED, _FOLLOWED, _POPPED = 0.12, 0.9, 0.06  # of things that hold
 _TRAVELLED = 1.0  # mean way of things that hold, in sides of the thing
+_OFTEN, _HIDDEN = 0.35, 0.9  # part of the frames; part of what things hide in a frame
 _NEAR, _CROWDED = 10, 0.4  # pixels between things; part of the things that have others so near
 _SMALLEST = 1.7e-4  # area of a thing, as a part of the picture
 _GAPS = 7  # side of the square that closes gaps of a mask
@@ -236,6 +237,10 @@ class Things:
             return False
         masks = float(sum(mask.sum() for mask in self.masks))
         if not 0 < masks < _MOST_COVERED * len(self.masks) * self.masks[0].size:
+            return False
+        # What hides most of its way for long may be in the plate.
+        usual = np.mean(self.masks, 0)
+        if (usual > _OFTEN).sum() > _HIDDEN * usual.sum():
             return False
         seen = [[s for s in track.sights if s] for track in self.tracks]
         followed = sum(sight.area for sights in seen for sight in sights)
