@@ -29,6 +29,7 @@ _PART = 1 / 3  # shortest piece, as a part of the clip
 _APART = 0.5  # starts of pieces nearer than this are alike, in seconds
 _LIGHT = 0.02  # cost of a level of difference of the light
 _WAIT = 0.02  # cost of a second in which nothing enters
+_MEETS = 0.1  # cost of things that enter too soon
 _LARGE = 0.2  # area of a thing that counts, as a part of the largest
 _FIRST = 5  # frames in which nothing can have entered
 _KEPT = 4  # frames in memory
@@ -83,15 +84,15 @@ class Street:
                 if sight is not None:
                     covered[sight.frame] += sight.area
         # Neither small things nor those that enter after the end of a piece count.
-        areas = [max(each.area for each in track.sights if each) for track in self._things.tracks]
-        self._entries = np.array(
-            [self._count]
-            + [
-                track.since
-                for track, area in zip(self._things.tracks, areas, strict=True)
-                if area > _LARGE * max(areas) and track.since < self._count - self._tail
-            ]
-        )
+        seen = [[each for each in track.sights if each] for track in self._things.tracks]
+        large = _LARGE * max(each.area for sights in seen for each in sights)
+        self._entries = [
+            (sights[0].frame, next((s.frame for s in sights if s.clear), sights[-1].frame))
+            for sights in seen
+            if max(s.area for s in sights) > large
+            and _FIRST < sights[0].frame < self._count - self._tail
+        ]
+        """The frames in which large things enter, and in which all of each is seen."""
         self._covered = covered / self._things.plate[..., 0].size
         self._levels = np.array([each.mean((0, 1)) for each in self._things.pictures])
 
@@ -121,8 +122,16 @@ class Street:
         costs = self._covered[starts] + 0.01 * self._random.random(len(starts))
         now = min(time - 1 + pieces[-1].offset, self._count - 1)
         costs += _LIGHT * np.abs(self._levels[starts] - self._levels[now]).max(1)
-        soon = self._entries[:, None] - starts
-        costs += _WAIT * self._step * np.where(soon > 0, soon, self._count).min(0)
+        soon = np.array([self._count] + [first for first, _ in self._entries])[:, None] - starts
+        soon = np.where(soon > 0, soon, self._count).min(0)
+        # A thing that enters before the last one is there would run into it.
+        there = [
+            whole - piece.offset
+            for piece in pieces
+            for first, whole in self._entries
+            if first > piece.after and first - piece.offset < time
+        ]
+        costs += _WAIT * self._step * soon + _MEETS * (time + soon <= max(there, default=0))
         for piece in pieces[-3:]:
             away = np.abs(starts - piece.after) * self._step / _APART
             costs += 0.1 * np.exp(-np.square(away))
