@@ -141,8 +141,6 @@ def _area_weights(before: int, after: int, device: torch.device) -> Tensor:
 def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
     """Resize a field of displacements and its values: (B, 2, h, w) to (B, 2, H, W), in pixels."""
     height, width = size
-    if flow.shape[-2:] == (height, width):
-        return flow
     large = torch.stack([resized(field.float(), (height, width)) for field in flow])
     large[:, 0] *= width / flow.shape[-1]
     large[:, 1] *= height / flow.shape[-2]
@@ -205,12 +203,7 @@ def filled(values: Tensor, known: Tensor) -> Tensor:
 
 
 def blurred(values: Tensor, sigma: float) -> Tensor:
-    """Blur values (C, h, w) by a Gaussian of ``sigma`` pixels, with continued edges.
-
-    A ``sigma`` of 0 or less changes nothing.
-    """
-    if sigma <= 0:
-        return values
+    """Blur values (C, h, w) by a Gaussian of ``sigma`` pixels, with continued edges."""
     # A wide Gaussian leaves no fine detail, so a smaller picture is blurred.
     factor = max(1, int(sigma / 2))
     height, width = values.shape[-2:]

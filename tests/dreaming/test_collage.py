@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cloudconv.dreaming.images import blurred, resized, weight_size
 from cloudconv.dreaming.material.light import lit
-from cloudconv.dreaming.material.wind import sky_behind
+from cloudconv.dreaming.material.wind import Drift, sky_behind
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.compositing import blended
@@ -170,6 +170,20 @@ def test_fine_detail_changes_faster_than_coarse_detail():
     assert fine < 0.3 * coarse
     assert shown[[0, -1]].tolist() == [[0, 0], [1, 1]]
     assert len(set((shown - 0.5).abs().argmin(0).tolist())) == 1  # both are half-way at once
+
+
+def test_bright_clouds_change_more_slowly_than_faint_ones():
+    def sight(age, bright=0.0):
+        picture = torch.full((3, 36, 64), 0.3)
+        picture[:, :, 32:] += bright
+        picture[:, :, :32] += bright / 20
+        return picture, torch.ones(36, 64)
+
+    still, random = torch.zeros(2, 36, 64), np.random.default_rng(0)
+    front = front_of(sight, lambda age: sight(age, 0.6), still, 100, random, (10.0, 50.0))
+    fine = torch.stack([front.weights(still, age, (36, 64))[0] for age in range(101)])
+    lasts = ((fine > 0.05) & (fine < 0.95)).sum(0).float()
+    assert float(lasts[:, 40:].mean()) > 1.5 * float(lasts[:, :24].mean())
 
 
 @pytest.mark.parametrize(("left", "newer"), [(1, 0.0), (8, 0.0), (20, 1.0)])
@@ -427,6 +441,18 @@ def test_a_glow_above_land_does_not_go_out_when_the_picture_moves():
     sky = sky_behind(still)(picture)
     assert torch.equal(sky[:, :-44], picture[:, :-44])
     assert float(sky[0, -40:-36].min()) > 0.5  # the glow goes on behind the land
+
+
+def test_trees_leave_no_ghosts_in_the_sky_that_moves_behind_them():
+    picture, still = torch.full((3, 120, 160), 0.8), torch.zeros(120, 160)
+    for left in range(10, 150, 20):
+        still[60:, left : left + 6] = 1
+    picture[:, still > 0] = 0
+    wind = torch.zeros(2, 120, 160)
+    wind[0] = 3
+    drift = Drift(lambda _: picture, 1, [wind] * 2, sky_behind(still))
+    for age in range(1, 6):
+        assert float(drift.picture(age)[:, still == 0].min()) > 0.75
 
 
 @cache

@@ -34,7 +34,7 @@ _FOLD = 0.25  # … so that displacements change by this much from pixel to pixe
 _TURNS = 16  # frames that a picture of a slow sky shows in turn, at most
 _ENOUGH = 0.85  # change of the moved frame, relative to the clip's, from which none is shown
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
-_FILLS_BY = 4.0  # displacement from which only the filled picture is used, in pixels
+_FILLS_BY = 12.0  # displacement from which only the filled picture is used, in pixels
 
 
 def mean_flow(material: Material, pairs: Sequence[int]) -> Tensor:
@@ -130,14 +130,17 @@ class Drift:
     def picture(self, k: int, *, sky: bool = False) -> Tensor:
         """Return the frame ``k``, or the moved picture: (3, H, W).
 
-        ``sky``: show sky in place of its still parts. A moved picture fades to this by itself.
+        ``sky``: show sky in place of its still parts. In a moved picture these stay at their place,
+        and fade to sky.
         """
         number, by = self._moved(k)
-        fade = 1.0 if sky else min(abs(by) * self._fastest[k > 0] / _FILLS_BY, 1.0)
-        picture = self._filled(number) if fade == 1 else self._frames(number)
-        if 0 < fade < 1:
-            picture = torch.lerp(picture, self._filled(number), fade)
-        return moved(picture, by * self.flows[k > 0], mirrors=self.mirrors) if by else picture
+        left = 0.0 if sky else max(1 - abs(by) * self._fastest[k > 0] / _FILLS_BY, 0.0)
+        if left == 1:
+            return self._frames(number)
+        picture = filled = self._filled(number)
+        if by:
+            picture = moved(filled, by * self.flows[k > 0], mirrors=self.mirrors)
+        return picture + left * (self._frames(number) - filled) if left else picture
 
     def covers(self, k: int, size: tuple[int, int]) -> Tensor:
         """Return the known part of a picture: (h, w) of ``size``, 0 for points from outside."""

@@ -46,7 +46,7 @@ def collage(material: Material, options: Options) -> Iterator[Tensor]:
         left = frames - number
         if left == ending:
             composition.end(left, options.loop_to)
-        elif left > ending and composition.due:
+        elif left > ending and number % composition.spacing == 0:
             composition.start_next()
         yield composition.step()
 
@@ -77,18 +77,13 @@ class _Composition:
         shown = [resized(as_tensor(material.glance(k)), self._size) for k in spread(len(material))]
         self._mean = torch.stack(shown).mean(0).to(material.device)
         self._land = _Land(material, self._light)
-        large = Footage(self._drifting, self._light, self._size)
-        self._footage = large, self._thumbs.footage
+        self._footage = Footage(self._drifting, self._light, self._size), self._thumbs.footage
         self._pieces = [Piece(self._footage, 0, Placement(len(material)))]
         self._number = 0
 
-    @property
-    def due(self) -> bool:
-        return self._number % self.spacing == 0
-
     def start_next(self) -> None:
         blank = Piece(self._footage, self._number, Placement(0), life=2 * self.spacing)
-        ages = [self.spacing * part // PARTS for part in range(1, PARTS)]
+        ages = [self.spacing * part // PARTS for part in range(PARTS)]
         seen = [self._beneath(age)[0] for age in ages]
         piece = self._chooser.choose(blank, seen, ages)
         self._pieces.append(self._arriving(piece, self.spacing))

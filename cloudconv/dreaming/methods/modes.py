@@ -35,10 +35,6 @@ class MethodSpec:
     note: Callable[[Material, Options], str] = lambda material, options: ""
 
 
-def _cycle(_material: Material, _options: Options) -> str:
-    return "The picture returns in a cycle."
-
-
 def _wholes(material: Material, options: Options) -> str:
     if not goes_on(material, options):
         return ""
@@ -48,7 +44,7 @@ def _wholes(material: Material, options: Options) -> str:
 METHODS = (
     MethodSpec("collage", 8, collage),
     MethodSpec("texture", 2, texture, note=_wholes),
-    MethodSpec("flow", 1, flow, ("wind",), _cycle),
+    MethodSpec("flow", 1, flow, ("wind",), lambda *_: "The picture returns in a cycle."),
     MethodSpec("rollout", 1, rollout, ("model",)),
 )
 

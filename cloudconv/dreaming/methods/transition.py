@@ -25,8 +25,11 @@ part, (h, w) from 0 to 1."""
 Fades = tuple[float, float]
 """The durations of the change of one point, in frames: of its fine, and of its coarse detail."""
 
+_Compared = tuple[Floats, Any, tuple[Floats, Floats]]
+
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
 _AROUND = np.ones((7, 7))  # area in which a cut keeps away from differences: clouds have soft rims
+_SLOWER = 2.0  # factor of the time of fine detail where the difference is the mean one
 _UNEVEN = 0.3  # standard deviation of this variation, relative to the way across the picture
 
 
@@ -40,7 +43,7 @@ class Front:
 
     order: Tensor
     margins: tuple[int, int]
-    fades: Fades
+    fades: tuple[Tensor | float, float]
 
     def weights(self, displacement: Tensor, age: int, size: tuple[int, int]) -> Tensor:
         """Return the weights of the new footage after ``age`` frames: (2, h, w).
@@ -55,10 +58,12 @@ class Front:
         y, x = y[:, None] + back[1] + self.margins[0], x + back[0] + self.margins[1]
         rows, columns = self.order.shape
         places = torch.stack([2 * x / columns - 1, 2 * y / rows - 1], -1)
-        times = functional.grid_sample(
-            self.order[None, None], places[None], padding_mode="border", align_corners=False
-        )[0, 0]
-        since = torch.stack([2 * (age - times) / fade for fade in self.fades]).clamp(-1, 1)
+        both = torch.stack([self.order, torch.as_tensor(self.fades[0]).expand_as(self.order)])
+        times, fine = functional.grid_sample(
+            both[None], places[None], padding_mode="border", align_corners=False
+        )[0]
+        fades = fine, self.fades[1]
+        since = torch.stack([2 * (age - times) / fade for fade in fades]).clamp(-1, 1)
         return (1 + since * (3 - since.square()) / 2) / 2
 
 
@@ -80,19 +85,19 @@ def front_of(
     grid = (wind.shape[-2], wind.shape[-1])
     positions, margins = drifts(wind.numpy(), lasts)
     fine, coarse = (min(fade, lasts / 2) for fade in fades)
-    apart, times, allowed = _compared(old, coming, positions, lasts, (fine, coarse))
+    compared = _compared(old, coming, positions, lasts, (fine, coarse))
     around = [(margin, margin) for margin in margins]
     wanted = np.pad(order_of(wind, random, grid).numpy(), around, mode="edge")
     # No visible point changes before the transition begins, because the stack hides unknown parts.
     begin = np.float32(coarse / 2)
     wanted = begin + np.float32(lasts - coarse) * wanted
-    order = best_times(apart, times, allowed, wanted).clip(begin)
+    order = best_times(*compared, wanted).clip(begin)
     # A point that enters with the wind has changed by then, so that new sky does not fade in there.
     # The nearest points have no time for that.
     enters = inside(positions, grid).argmax(0) * np.float32(lasts / len(positions))
     entering = np.pad(np.ones(grid), around) == 0
     order[entering] = np.minimum(order, np.abs(enters - begin))[entering]
-    return Front(torch.from_numpy(order), margins, (fine, coarse))
+    return _front(order, margins, compared, (fine, coarse))
 
 
 def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fades: Fades) -> Front:
@@ -108,13 +113,21 @@ def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fades: Fad
         fades: see :class:`Front`.
     """
     positions, margins = drifts(wind.numpy(), life)
-    order = best_times(*_compared(first, second, positions, life, fades))
-    return Front(torch.from_numpy(order), margins, fades)
+    compared = _compared(first, second, positions, life, fades)
+    return _front(best_times(*compared), margins, compared, fades)
 
 
-def _compared(
-    old: Sight, new: Sight, positions: Floats, lasts: int, fades: Fades
-) -> tuple[Floats, Any, tuple[Floats, Floats]]:
+def _front(order: Floats, margins: tuple[int, int], compared: _Compared, fades: Fades) -> Front:
+    """Return a front at which a point changes more slowly where its old and new sky differ more."""
+    (apart, times, (first, last)), (fine, coarse) = compared, fades
+    nearest = np.abs(times[:, None, None] - order).argmin(0)[None]
+    differs = np.take_along_axis(apart, nearest, 0)[0] / apart[apart > 0].mean()
+    known = fine + 2 * np.minimum(order - first, last - order).clip(0)
+    each = np.minimum((_SLOWER * fine * differs).clip(fine, coarse), known).astype(np.float32)
+    return Front(torch.from_numpy(order), margins, (torch.from_numpy(each), coarse))
+
+
+def _compared(old: Sight, new: Sight, positions: Floats, lasts: int, fades: Fades) -> _Compared:
     """Compare two sequences of pictures at moving points.
 
     Returns:
