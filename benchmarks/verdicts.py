@@ -1,6 +1,6 @@
 """Compare the verdicts of ``dream`` with an eye's, docs/measurements/eyes.json.
 
-    python benchmarks/verdicts.py FOLDER [--half tune] [--auto] [--verbose]
+    python benchmarks/verdicts.py FOLDER [--list JSON] [--half tune] [--auto] [--verbose]
 
 FOLDER/in has the small clips that docs/measurements/eyes.md describes, and FOLDER has the dreams:
 "_" stands for a slash of a clip's name, and "__other" marks the other mode. A missing dream is
@@ -45,13 +45,15 @@ def main() -> None:
     """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--list", type=Path, default=LIST)
     parser.add_argument("--half", choices=("tune", "held"))
     parser.add_argument("--auto", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    seen = [e for e in json.loads(LIST.read_text()) if options.half in (None, e["half"])]
+    listed = json.loads(options.list.read_text())
+    seen = [entry for entry in listed if options.half in (None, entry["half"])]
     if options.auto:
         choices(seen, options.folder, verbose=options.verbose)
         return

@@ -16,7 +16,7 @@ from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
-_REPLAY = 1.5  # factor of the faults of a texture, which shows the same pictures again
+_REPLAY = 1.2  # factor of the faults of a texture, which shows the same pictures again
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
 _FINE = 0.54  # finest detail of moving parts, relative to their mean gradient, of solid things …
 _FINER = 0.7  # … and where land stands still, whose edge is fine

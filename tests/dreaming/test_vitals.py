@@ -129,6 +129,28 @@ def test_a_thing_that_vanishes_is_a_fault_at_its_time_and_place(source, footage)
     assert [each for each in calm.faults if each.vital == "local"] == []
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("vanishes", [False, True])
+def test_a_thing_may_enter_at_the_border_as_in_the_clip(footage, vanishes):
+    """A fast car drives through the clip twice, and once through the dream or part of it."""
+    paint = np.random.default_rng(0).integers(0, 255, (18, 26, 3), np.uint8)
+    paint = cv2.GaussianBlur(paint, (0, 0), 1)
+
+    def drive(number):
+        shown = np.pad(footage[number], ((0, 0), (26, 26), (0, 0)))
+        for steps in (number - 20, number - 70, number - 140):
+            left = 6 * (steps + 1)
+            if 0 < left < 154 and not (vanishes and number >= 148):
+                shown[78:96, left : left + 26] = paint
+        return np.ascontiguousarray(shown[:, 26:-26])
+
+    meter = meter_of(material([drive(k) for k in range(120)]), frames=60)
+    for number in range(120, 180):
+        meter.push(drive(number))
+    found = {each.frame for each in meter.faults if each.vital == "local"}
+    assert found & {20, 28} == ({28} if vanishes else set())
+
+
 def test_the_time_after_which_pictures_come_again_is_measured(source, footage):
     meter = meter_of(source, frames=60)
     for number in range(60):

@@ -28,6 +28,8 @@ _RUNS = Fraction(1, 4)  # time in which motion against the film counts, in secon
 _USUAL = 0.98  # quantile of the clip's changes of a place
 _LEAST_LOCAL = 6.0  # least such change, in levels of lightness and colour together, and …
 _PART = 0.75  # … as a part of that of the place that changes most: things move to new places
+_EDGE = 5  # part of a side, as a divisor, in which things enter and leave
+_THING = 1.8  # sigma of the area in which differences are summed for ``local``, in places: a thing
 _AREA = 6.0  # sigma of the area in which differences are summed for ``sudden``, in pixels
 _LEAST = 0.5  # least such change of a clip, in levels: less is noise
 
@@ -35,9 +37,9 @@ _LEAST = 0.5  # least such change of a clip, in levels: less is noise
 class FeatureMeter:
     """The state in which the features of successive pictures are measured.
 
-    ``moving``: the parts that count, (h, w) bool. ``step``: the time between two pictures in
-    seconds. ``count``: the number of pictures of the clip. ``place`` has the words for the place
-    that ``local`` measured last, and ``course`` the motion of the clip after :meth:`begin`.
+    ``moving``: the parts that count, (h, w) bool. ``step``: the seconds between two pictures of the
+    clip, which has ``count``. ``place`` says where ``local`` was measured last, and ``course`` has
+    the motion of the clip after :meth:`begin`.
     """
 
     def __init__(self, moving: NDArray[np.bool_], step: Fraction, count: int) -> None:
@@ -61,9 +63,12 @@ class FeatureMeter:
         if self._filmed:
             flows, changes = zip(*self._filmed, strict=True)
             self.course = Course(flows, self._runs, self._second)
-            most = float(np.quantile(np.max(changes, (1, 2)), _USUAL))
-            usual = np.quantile(changes, _USUAL, 0)
-            self._usual = np.maximum(usual, max(_LEAST_LOCAL, _PART * most))
+            inner = [slice(k // _EDGE, k - k // _EDGE) for k in changes[0].shape]
+            self._usual = np.empty_like(changes[0])
+            for (down, across), quantile in (([slice(None)] * 2, 1.0), (inner, _USUAL)):
+                part = np.array(changes)[:, down, across]
+                least = max(_LEAST_LOCAL, _PART * float(np.quantile(part.max((1, 2)), _USUAL)))
+                self._usual[down, across] = np.maximum(np.quantile(part, quantile, 0), least)
         self._filmed = None
         if not follows:
             self._before = None
@@ -100,14 +105,15 @@ class FeatureMeter:
         """Return the greatest change of a place between two pictures that no motion explains.
 
         Each picture is moved to the other along the optical flow. The difference is averaged around
-        each place, and divided by that of the clip at the place (its quantile .98). A viewer sees
-        more than 1.35; a car that vanishes within a frame gives 3.
+        each place, and divided by that of the clip at the place (its quantile .98; near the border,
+        where things enter, its largest). A viewer sees more than 1.15.
         """
-        flow, back = (_flow(*pair) for pair in ((picture, before), (before, picture)))
+        pairs = (self._shown[-1], one := grey(before)), (one, self._shown[-1])
+        flow, back = (measured_flow(*pair, quick=True) for pair in pairs)
         self._flows.append(by_place(flow))
         apart = _unexplained(before, picture, flow)
-        apart = np.maximum(apart, _unexplained(picture, before, back))
-        change: Array = cv2.GaussianBlur(by_place(apart), (0, 0), 1)
+        apart = by_place(np.maximum(apart, _unexplained(picture, before, back)))
+        change: Array = cv2.GaussianBlur(apart, (0, 0), _THING, borderType=cv2.BORDER_CONSTANT)
         if self._filmed is not None:
             self._filmed.append((self._flows[-1], change))
         if self.course is None:
@@ -138,10 +144,6 @@ class FeatureMeter:
         if self._filmed is not None:
             self._most = max(change, self._most, _LEAST)
         return change / self._most if self._most else None
-
-
-def _flow(later: Small, earlier: Small) -> Array:
-    return measured_flow(grey(later), grey(earlier), quick=True)
 
 
 def _unexplained(one: Small, two: Small, flow: Array) -> Array:

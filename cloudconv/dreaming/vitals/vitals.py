@@ -1,8 +1,7 @@
 """Find the faults of a dream, while the dream is made, by comparing its pictures with the clip.
 
 The measured values are called vitals. docs/measurements/eyes.md says how many of the faults that an
-eye sees they name. Real footage varies too, so the limits are wide enough for the clip itself. A
-dream without a fault may still look wrong.
+eye sees they name. A dream without a fault may still look wrong.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Vital(NamedTuple):
 VITALS = {
     "sudden": Vital("the picture becomes another within half a second", 1.4),
     "against": Vital("things run back", 0.25),
-    "local": Vital("something in the {place} appears, vanishes or jumps", 1.35),
+    "local": Vital("something in the {place} appears, vanishes or jumps", 1.15),
     "slides": Vital("parts that stood still slide", 0.06, lasts=True),
     "motion": Vital("motion grows", 3.0, 0.5, "motion stops or slows", 0.01, lasts=True),
     "sharpness": Vital(
