@@ -386,17 +386,27 @@ def timecode_at_rate(timecode: str, source: Fraction, rate: Fraction, cut: Fract
     """Return the time code ``cut`` seconds after ``timecode``, from rate ``source`` to ``rate``.
 
     The result is None if the text is no time code. Drop-frame codes exist at two rates only; at
-    other rates the result counts every frame. SMPTE ST 12-1; after a cut a drop-frame code may be
-    two frames off.
+    other rates the result counts every frame. Method: SMPTE ST 12-1.
     """
     parts = _TIMECODE.fullmatch(timecode.strip())
     if parts is None:
         return None
     hours, minutes, seconds, frames = (int(parts[k]) for k in (1, 2, 3, 5))
-    own, nominal, drops = round(source), round(rate), parts[4] != ":"
-    passed = cut * (1 if drops else source / own)  # drop-frame codes keep to the clock
-    made = int(((hours * 60 + minutes) * 60 + seconds + Fraction(frames, own) + passed) * nominal)
+    minutes += hours * 60
+    number = (minutes * 60 + seconds) * round(source) + frames
+    drops, nominal = parts[4] != ":", round(rate)
+    if drops:
+        number -= _dropped(minutes, round(source))
+    number = made = int((number / source + cut) * rate)
+    drops = drops and rate in _DROP_RATES
+    for _ in range(4 if drops else 0):  # skipped numbers may reach the next minute
+        made = number + _dropped(made // (nominal * 60), nominal)
     seconds, frames = divmod(made, nominal)
     hours, seconds = divmod(seconds, 3600)
-    mark = ";" if drops and rate in _DROP_RATES else ":"
-    return f"{hours % 24:02d}:{seconds // 60:02d}:{seconds % 60:02d}{mark}{frames:02d}"
+    minutes, seconds = divmod(seconds, 60)
+    return f"{hours % 24:02d}:{minutes:02d}:{seconds:02d}{':;'[drops]}{frames:02d}"
+
+
+def _dropped(minutes: int, nominal: int) -> int:
+    """Return the count of frame numbers that drop-frame codes skip in the first ``minutes``."""
+    return (minutes - minutes // 10) * nominal // 15

@@ -36,6 +36,7 @@ from tests.media.test_sink import even, write
 
 SRT = [(Fraction(1, 2), Fraction(1), "Clouds & rain"), (Fraction(2), Fraction(1, 2), "Sun")]
 HALF = Fraction(3, 2)
+NTSC = Fraction(30000, 1001)
 
 
 def video(
@@ -419,7 +420,7 @@ def test_a_time_code_is_converted_or_left_out_with_a_warning(tmp_path, suffix, r
 
 
 def test_the_clock_of_an_mp4_lets_hours_fit_in_32_bits(tmp_path):
-    form = {"rate": Fraction(30000, 1001), "codec": "libx264", "audio": ["aac"]}
+    form = {"rate": NTSC, "codec": "libx264", "audio": ["aac"]}
     convert(write_clip(tmp_path / "in.mp4", 6, **form), tmp_path / "out.mp4", factor=2)
     data = (tmp_path / "out.mp4").read_bytes()
     scale = int.from_bytes(data[data.index(b"mvhd") + 16 :][:4], "big")
@@ -432,8 +433,11 @@ def test_the_clock_of_an_mp4_lets_hours_fit_in_32_bits(tmp_path):
     [
         ("01:00:00:12", 24, 48, 0, "01:00:00:24"),
         ("00:00:59:29", 30, 60, 1, "00:01:00:58"),
-        ("10:00:00;00", Fraction(30000, 1001), Fraction(60000, 1001), 0, "10:00:00;00"),
-        ("00:01:00;02", Fraction(30000, 1001), Fraction(30000, 1001), 0, "00:01:00;02"),
+        ("10:00:00;00", NTSC, 2 * NTSC, 0, "10:00:00;00"),
+        ("00:01:00;02", NTSC, NTSC, 0, "00:01:00;02"),
+        ("00:00:59;29", NTSC, NTSC, 1 / NTSC, "00:01:00;02"),
+        ("00:00:00;00", NTSC, 2 * NTSC, 17982 / NTSC, "00:10:00;00"),
+        ("00:00:00;00", NTSC, Fraction(50), Fraction(10), "00:00:10:00"),
         ("23:59:59:23", 24, 24, Fraction(1, 24), "00:00:00:00"),
         ("noon", 24, 48, 0, None),
     ],

@@ -255,12 +255,14 @@ class InterpPlan(VideoPlan):
     def facts(self) -> dict[str, Any]:
         """Return the fields of the result that are decided; numbers of frames are approximate."""
         start, end = self.window
-        lasts, expected = None, self.expected
+        lasts, expected, common = None, self.expected, self.common
         if expected is not None:
             lasts = expected / self.rate if self.rate else (end - start) * self.request.slowdown
         return {
-            **dict.fromkeys(("input", "output", "model"), self.settings.chosen_model),
-            **self.common,  # keeps this order
+            "input": common.pop("input"),
+            "output": common.pop("output"),
+            "model": self.settings.chosen_model,
+            **common,
             "device": "cuda:all" if self.workers.each_gpu else self.workers.device,
             "source_frames": self._used_frames,
             "output_frames": expected,
