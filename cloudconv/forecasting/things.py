@@ -357,15 +357,7 @@ class Things:
         new = []
         for blob in left:
             # A part of a thing at its expected place, or a new thing.
-            home = next(
-                (
-                    each
-                    for each in due
-                    if any(_near(other, blob, _NEAR) for other in each.found)
-                    and self._within(blob, each)
-                ),
-                None,
-            )
+            home = next((each for each in due if self._within(blob, each)), None)
             if home is not None:
                 home.found.append(blob)
                 continue
@@ -398,7 +390,8 @@ class Things:
         return owners
 
     def _within(self, blob: Sight, due: _Due) -> bool:
-        covered = self._overlap(blob, due, _CLOSE)
+        near = any(_near(other, blob, _NEAR) for other in due.found)
+        covered = self._overlap(blob, due, _CLOSE) if near else 0
         return blob.area < due.sight.area and covered > blob.area / 2
 
     def _overlap(self, blob: Sight, due: _Due, wider: int) -> int:
