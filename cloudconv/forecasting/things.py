@@ -216,6 +216,12 @@ class Things:
         self.pictures = [shifted(*each) for each in zip(pictures, self.shifts, strict=True)]
         self.plate = plate_of(self.pictures)
         self._bare = _lab(self.plate)
+        # Before a camera that trembles, a place is compared with its neighbours, too.
+        around = np.ones((3, 3) if self.shifts.any() else (1, 1), np.uint8)
+        self._around = [
+            cv2.subtract(found(self._bare, around), self._bare, dtype=cv2.CV_16S)
+            for found in (cv2.erode, cv2.dilate)
+        ]
         looks = [self.pictures[k] for k in spread(len(pictures), _FEW)]
         noise = np.quantile([self._difference(look) for look in looks], _FREE, 0)
         self._least = cv2.GaussianBlur(_LEAST + _NOISE * noise, (0, 0), 1.5)
@@ -279,7 +285,7 @@ class Things:
         """Return the difference to the plate in the light of the picture."""
         change = cv2.subtract(_lab(picture), self._bare, dtype=cv2.CV_16S)
         change -= np.median(change[::_COARSE, ::_COARSE], (0, 1)).astype(np.int16)
-        total = cv2.transform(cv2.absdiff(change, np.zeros_like(change)), np.ones((1, 3)))
+        total = cv2.transform(cv2.absdiff(change, np.clip(change, *self._around)), np.ones((1, 3)))
         found: Floats = cv2.GaussianBlur(total.astype(np.float32), (0, 0), 1)
         return found
 

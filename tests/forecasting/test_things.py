@@ -121,6 +121,24 @@ def test_things_before_a_moving_camera_do_not_hold():
     assert not Things(street(KNOWN, ground=pictures)).hold
 
 
+def test_lines_before_a_camera_that_trembles_are_no_things():
+    ground, random = np.full((HEIGHT, WIDTH, 3), 90, np.uint8), np.random.default_rng(0)
+    for left in range(20, 320, 40):
+        cv2.line(ground, (left, 0), (left - 60, HEIGHT), (240, 240, 240), 3, cv2.LINE_AA)
+    pictures = []
+    for n, picture in enumerate(street(KNOWN, ground / 255)):
+        # The tremble of the last frames is not a shift alone.
+        turn = cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), 0.3 * (n > KNOWN - 8), 1)
+        turn[:, 2] += random.normal(0, 1, 2)
+        size = WIDTH, HEIGHT
+        pictures.append(cv2.warpAffine(picture, turn, size, borderMode=cv2.BORDER_REPLICATE))
+    masks = Things(pictures).masks
+    for n, mask in enumerate(masks):
+        for left, top, width, height in places_of(n):
+            mask[max(top - 12, 0) : top + height + 12, max(left - 12, 0) : left + width + 12] = 0
+    assert np.mean([mask[8:-8, 8:-8].mean() for mask in masks[-7:]]) < 0.001
+
+
 def test_a_walker_goes_on_with_its_own_steps():
     ground, pictures = textured(0, HEIGHT, WIDTH), []
     for n in range(64):
