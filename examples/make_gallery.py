@@ -1,9 +1,10 @@
-"""Make the contact sheets of the README's gallery: dreams of clouds.mp4 in each mode.
+"""Make the contact sheets of the gallery: dreams of clouds.mp4 in each mode, and one of a street.
 
-Usage: python make_gallery.py [FOLDER [NAME...]]
+Usage: python make_gallery.py STREET [FOLDER [NAME...]]
 
-Each sheet shows the last source frame, then the new frames whose numbers are in SHOWN. Needs
-cloudconv and Pillow only.
+STREET is ``car-detection.mp4`` of https://github.com/intel-iot-devkit/sample-videos (CC BY 4.0).
+Each sheet shows the last source frame, then the new frames whose numbers are in SHOWN, or in STREET
+for the street. Needs cloudconv and Pillow only.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ import cloudconv
 
 SOURCE = Path(__file__).with_name("clouds.mp4")
 GALLERY = Path(__file__).with_name("gallery")
-SHOWN = (1, 24, 72, 144, 216, 300)
+SHOWN = (1, 24, 72, 120, 168, 228, 300)
+STREET = (4, 8, 12, 24, 36, 46, 56)
 WIDTH = 240
 SHEETS: dict[str, dict[str, Any]] = {
     "collage": {"mode": "collage"},
     "texture": {"mode": "texture"},
     "flow": {"mode": "flow"},
     "rollout": {"model": "conv"},
+    "street": {"mode": "texture"},
 }
 
 
@@ -38,7 +41,13 @@ def command(name: str) -> str:
         f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}")
         for key, value in SHEETS[name].items()
     )
-    return f"cloudconv dream examples/clouds.mp4 --frames {max(SHOWN)} --only-new {options}"
+    clip = "street.mp4" if name == "street" else "examples/clouds.mp4"
+    return f"cloudconv dream {clip} --frames {max(shown(name))} --only-new {options}"
+
+
+def shown(name: str) -> tuple[int, ...]:
+    """Return the numbers of the frames of a sheet."""
+    return STREET if name == "street" else SHOWN
 
 
 def frames(path: Path, wanted: set[int]) -> dict[int, Image.Image]:
@@ -68,35 +77,30 @@ def sheet(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
     return made
 
 
-def make(folder: Path, names: Sequence[str] = tuple(SHEETS)) -> None:
+def make(street: Path, folder: Path, names: Sequence[str] = tuple(SHEETS)) -> None:
     """Make the dreams and write their sheets."""
     folder.mkdir(parents=True, exist_ok=True)
-    with av.open(str(SOURCE)) as clip:
-        count = clip.streams.video[0].frames
-    last = frames(SOURCE, {count})[count]
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
-            video = Path(scratch) / f"{name}.mp4"
+            source = street if name == "street" else SOURCE
+            with av.open(str(source)) as clip:
+                count = sum(1 for _ in clip.decode(video=0))
+            numbers, video = shown(name), Path(scratch) / f"{name}.mp4"
             result = cloudconv.dream(
-                SOURCE, video, frames=max(SHOWN), only_new=True, **SHEETS[name]
+                source, video, frames=max(numbers), only_new=True, **SHEETS[name]
             )
-            made = frames(video, set(SHOWN))
-            shown = [("last real frame", last), *((f"frame {k}", made[k]) for k in SHOWN)]
-            # The sheet has seven pictures and one free place, for the verdict.
-            alive = sum(row["alive"] for row in result.vitals)
-            verdict = Image.new("RGB", last.size, "black")
-            text = f"{name}\nalive in {alive} of {len(result.vitals)}\nwindows of 100 frames"
-            font = ImageFont.load_default(size=16)
-            ImageDraw.Draw(verdict).text((16, 30), text, fill="white", font=font)
+            made = frames(video, set(numbers))
+            pictures = [("last real frame", frames(source, {count})[count])]
+            pictures += [(f"frame {k}", made[k]) for k in numbers]
             picture = folder / f"{name}.jpg"
-            sheet([*shown, ("", verdict)]).save(picture, quality=75)
+            sheet(pictures).save(picture, quality=75)
             if folder.resolve() == GALLERY.resolve():
                 note(picture, [command(name)], [m for m in [SHEETS[name].get("model")] if m])
-            print(f"{name}: {result.frames_per_second:.1f} frames/s")
-            for row in result.vitals:
-                print("   ", {key: value for key, value in row.items() if value is not None})
+            print(
+                f"{name}: {result.frames_per_second:.1f} frames/s", *result.warnings, sep="\n    "
+            )
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else GALLERY
-    make(target, sys.argv[2:] or tuple(SHEETS))
+    target = Path(sys.argv[2]) if len(sys.argv) > 2 else GALLERY
+    make(Path(sys.argv[1]), target, sys.argv[3:] or tuple(SHEETS))
