@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from itertools import chain
 from typing import Any
 
 import cv2
@@ -62,10 +63,10 @@ _TRACED, _SEARCH = 6, 4  # frames in which a thing is found by its picture, and 
 _GROWS = -0.06, 0.04  # growth in a frame; no thing comes from infinity in the frames of a fit
 _TRAVEL, _SEEN = 0.5, 300  # way on which growth shows, in sides of a thing, and its least area
 _CUT = 0.4  # part of a thing at the edge of the picture that is not compared
-_LARGEST = 0.4  # inverse of the size to which a thing may grow
-_PACED, _SLOW = 6, 0.1  # frames in which a velocity shows; pixels in a frame
-_LIKELY, _FARTHEST = 0.6, 400  # largest difference of things on a lane; frames of a course
-_BLOT = 8  # side of a thing that cannot grow
+LARGEST = 0.4
+"""The inverse of the size to which a thing may grow."""
+PACED = 6
+"""The number of frames in which a velocity shows."""
 _HERE: Way = 1.0, np.zeros(2)
 _LOOK = 16, 24  # width and height of pictures that are compared
 _PERIODS = (4, 40)  # lengths of a period of pictures, in frames
@@ -110,12 +111,12 @@ class Path:
     def at(self, steps: float) -> Way:
         """Return the size and the place after some steps, relative to those now."""
         if steps > 0 and self.course:
-            known = min(round(steps), len(self.course))
-            size, place = self.course[known - 1]
-            begin = self.course[max(known - _PACED, 0)][1]
-            beyond = (place - begin) / max(_PACED - 1, 1) if known >= _PACED else self.velocity
-            return size, place + (steps - known) * beyond
-        size = 1 / max(1 - self.growth * steps, _LARGEST)
+            known = min(max(round(steps), 1), len(self.course))
+            (size, place), velocity = self.course[known - 1], self.velocity
+            if known >= PACED:
+                velocity = (place - self.course[known - PACED][1]) / (PACED - 1)
+            return size, place + (steps - known) * velocity
+        size = 1 / max(1 - self.growth * steps, LARGEST)
         return size, self.velocity * (steps * size)
 
 
@@ -139,6 +140,11 @@ class Track:
         """Return the sight in a frame, or None."""
         inside = self.begin <= frame <= self.end
         return self.sights[frame - self.begin] if inside else None
+
+    @property
+    def seen(self) -> list[Sight]:
+        """Return the sights of the frames in which the thing is seen."""
+        return [sight for sight in self.sights if sight]
 
     def last(self) -> Sight:
         """Return the latest sight."""
@@ -248,12 +254,12 @@ class Things:
         usual = np.mean(self.masks, 0)
         if (usual > _OFTEN).sum() > _HIDDEN * usual.sum():
             return False
-        seen = [[s for s in track.sights if s] for track in self.tracks]
+        seen = [track.seen for track in self.tracks]
         followed = sum(sight.area for sights in seen for sight in sights)
         largest = sum(max(sight.area for sight in sights) for sights in seen)
-        frames = [
-            [s for track in self.tracks if (s := track.sight(k))] for k in range(len(self.masks))
-        ]
+        frames: list[list[Sight]] = [[] for _ in self.masks]
+        for sight in chain(*seen):
+            frames[sight.frame].append(sight)
         crowded = sum(
             one.area
             for sights in frames
@@ -322,7 +328,7 @@ class Things:
             live, new = self._continued(frame, live, self._blobs(frame))
             live += new
             tracks += new
-        return [track for track in tracks if sum(s is not None for s in track.sights) >= _SHORTEST]
+        return [track for track in tracks if len(track.seen) >= _SHORTEST]
 
     def _blobs(self, frame: int) -> list[Sight]:
         mask = self.masks[frame]
@@ -454,53 +460,6 @@ class Things:
             sights = self._period(first) if len(group) == 1 else (sight,)
             going.append(Going(tuple(group), sights, path))
         return sorted(going, key=lambda each: each.sights[-1].box[0].stop)
-
-    def along(self, going: Going) -> Going:
-        """Return a thing that goes on as earlier things did on its lane, if the clip shows one."""
-        sight, path = going.sights[-1], going.path
-        size, place, velocity = 1.0, sight.centre, path.velocity
-        course: list[Way] = []
-        # A picture that is enlarged more is a blot.
-        most = max(1.0, min(1 / _LARGEST, sight.area**0.5 / _BLOT))
-        while len(course) < _FARTHEST and np.hypot(*velocity) > _SLOW:
-            side, least = size * sight.area**0.5, _LIKELY
-            lane = np.empty((0, 3), np.float32)
-            for each in self._lanes:
-                away = np.hypot(*(each[:-_PACED, :2] - place).T)
-                at = int(away.argmin())
-                motion = (each[at + _PACED, :2] - each[at, :2]) / _PACED
-                unlike = np.hypot(*(motion - velocity)) / np.hypot(*velocity)
-                unlike += away[at] / side + abs(np.log(each[at, 2] / side))
-                if unlike < least:
-                    least, lane = unlike, each[at:]
-            if not len(lane):
-                break
-            pace = np.hypot(*velocity) * _PACED / np.hypot(*(lane[_PACED, :2] - lane[0, :2]))
-            steps = np.arange(pace, len(lane) - 1 + 1e-6, pace)
-            rest = np.array([np.interp(steps, np.arange(len(lane)), each) for each in lane.T]).T
-            ratio = rest[:, 2:] / lane[0, 2]
-            places = rest[:, :2] + (place - lane[0, :2]) * ratio
-            sizes = np.minimum(size * ratio[:, 0], most)
-            course += zip(sizes.tolist(), places - sight.centre, strict=True)
-            if len(places) < _PACED:
-                break
-            size, place = size * float(ratio[-1, 0]), places[-1]
-            velocity = (place - places[-_PACED]) / (_PACED - 1)
-        return replace(going, path=replace(path, course=tuple(course)))
-
-    @cached_property
-    def _lanes(self) -> list[Floats]:
-        """The smooth ways of the tracks, (n, 3): x, y and side in each frame."""
-        lanes = []
-        for track in self.tracks:
-            seen = [s for s in track.sights if s and s.clear]
-            if len(seen) > 2 * _PACED:
-                frames = [s.frame for s in seen]
-                values = np.array([(*s.centre, s.area**0.5) for s in seen])
-                every = np.arange(frames[0], frames[-1] + 1)
-                lane = np.array([np.interp(every, frames, each) for each in values.T]).T
-                lanes.append(cv2.blur(lane, (1, 2 * _PACED + 1), borderType=cv2.BORDER_REPLICATE))
-        return lanes
 
     def _period(self, track: Track) -> tuple[Sight, ...]:
         """Return the last sights of a track that come again, oldest first; or the last alone."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from cloudconv.dreaming.methods.street import along, lanes_of
 from cloudconv.forecasting.things import Path, Things, plate_of
 from cloudconv.models import registry
 from tests.forecasting.test_layers import textured
@@ -106,7 +107,7 @@ def test_a_far_thing_goes_on_as_an_earlier_one_did_on_its_lane():
     both = [np.where(a == ground, b, a) for a, b in zip(first, second, strict=True)]
     things = Things(both[:100])
     far = min(things.going, key=lambda each: each.sights[-1].area)
-    far = things.along(replace(far, path=Path(far.path.velocity, 0.0)))
+    far = along(replace(far, path=Path(far.path.velocity, 0.0)), lanes_of(things.tracks))
     size, move = far.path.at(30)
     begin, end = 3.9 - 0.02 * 99, 3.9 - 0.02 * 129
     assert size == pytest.approx(begin / end, rel=0.1)

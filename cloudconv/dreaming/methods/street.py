@@ -9,10 +9,11 @@ until they have left. Source: Schödl and Essa, Controlled Animation of Video Sp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,7 +21,18 @@ from torch import Tensor
 from cloudconv.dreaming.images import Floats
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.forecasting.things import FEWEST, Stage, Track, plate_of, shifted, spread
+from cloudconv.forecasting.things import (
+    FEWEST,
+    LARGEST,
+    PACED,
+    Going,
+    Stage,
+    Track,
+    Way,
+    plate_of,
+    shifted,
+    spread,
+)
 
 _TAIL = 1.5  # time for which the clip goes on behind a jump, for things that have not left, seconds
 _FADE = 0.4  # duration of the change of backgrounds, in seconds
@@ -36,6 +48,8 @@ _KEPT = 4  # frames in memory
 _STANDS = 0.3  # pixels per frame
 _WAITS, _GOES = 2.0, 1.5  # seconds for which a thing that stands is seen, and until it has gone
 _LONGEST = 12.0  # seconds for which a thing is moved on
+_LIKELY, _FARTHEST = 0.6, 400  # largest difference of things on a lane; frames of a course
+_SLOW, _BLOT = 0.1, 8  # pixels in a frame; side of a thing that cannot grow
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +91,14 @@ class Street:
         self._stage = Stage(self._things, self._picture, plate_of(levels))
         self._tail = min(round(_TAIL / self._step), self._count // 4)
         self._fade = round(_FADE / self._step)
-        self._going = [self._things.along(each) for each in self._things.going]
+        lanes = lanes_of(self._things.tracks)
+        self._going = [along(each, lanes) for each in self._things.going]
+        seen = [track.seen for track in self._things.tracks]
         covered = np.zeros(self._count)
-        for track in self._things.tracks:
-            for sight in track.sights:
-                if sight is not None:
-                    covered[sight.frame] += sight.area
+        for sight in chain(*seen):
+            covered[sight.frame] += sight.area
         # Neither small things nor those that enter after the end of a piece count.
-        seen = [[each for each in track.sights if each] for track in self._things.tracks]
-        large = _LARGE * max(each.area for sights in seen for each in sights)
+        large = _LARGE * max(sight.area for sight in chain(*seen))
         self._entries = [
             (sights[0].frame, next((s.frame for s in sights if s.clear), sights[-1].frame))
             for sights in seen
@@ -184,3 +197,51 @@ class Street:
                 seen = sight.area * way[0] ** 2 >= self._things.least_area
                 if seconds < _LONGEST and part > 0 and seen:
                     self._stage.paint(made, light, sight, way, part)
+
+
+def along(going: Going, lanes: Sequence[Floats]) -> Going:
+    """Return a thing that goes on as earlier things did, if one of their :func:`lanes_of` fits."""
+    sight, path = going.sights[-1], going.path
+    size, place, velocity = 1.0, sight.centre, path.velocity
+    course: list[Way] = []
+    # A picture that is enlarged more is a blot.
+    most = max(1.0, min(1 / LARGEST, sight.area**0.5 / _BLOT))
+    while len(course) < _FARTHEST and np.hypot(*velocity) > _SLOW:
+        side, least = size * sight.area**0.5, _LIKELY
+        lane = np.empty((0, 3), np.float32)
+        for each in lanes:
+            away = np.hypot(*(each[:-PACED, :2] - place).T)
+            at = int(away.argmin())
+            motion = (each[at + PACED, :2] - each[at, :2]) / PACED
+            unlike = np.hypot(*(motion - velocity)) / np.hypot(*velocity)
+            unlike += away[at] / side + abs(np.log(each[at, 2] / side))
+            if unlike < least:
+                least, lane = unlike, each[at:]
+        if not len(lane):
+            break
+        pace = np.hypot(*velocity) * PACED / np.hypot(*(lane[PACED, :2] - lane[0, :2]))
+        steps = np.arange(pace, len(lane) - 1 + 1e-6, pace)
+        rest = np.array([np.interp(steps, np.arange(len(lane)), each) for each in lane.T]).T
+        ratio = rest[:, 2:] / lane[0, 2]
+        places = rest[:, :2] + (place - lane[0, :2]) * ratio
+        sizes = np.minimum(size * ratio[:, 0], most)
+        course += zip(sizes.tolist(), places - sight.centre, strict=True)
+        if len(places) < PACED:
+            break
+        size, place = size * float(ratio[-1, 0]), places[-1]
+        velocity = (place - places[-PACED]) / (PACED - 1)
+    return replace(going, path=replace(path, course=tuple(course)))
+
+
+def lanes_of(tracks: Sequence[Track]) -> list[Floats]:
+    """Return the smooth ways of tracks, (n, 3) each: x, y and side in each frame."""
+    lanes = []
+    for track in tracks:
+        seen = [sight for sight in track.seen if sight.clear]
+        if len(seen) > 2 * PACED:
+            frames = [s.frame for s in seen]
+            values = np.array([(*s.centre, s.area**0.5) for s in seen])
+            every = np.arange(frames[0], frames[-1] + 1)
+            lane = np.array([np.interp(every, frames, each) for each in values.T]).T
+            lanes.append(cv2.blur(lane, (1, 2 * PACED + 1), borderType=cv2.BORDER_REPLICATE))
+    return lanes
