@@ -15,14 +15,7 @@ import av
 import torch
 from torch import Tensor
 
-from cloudconv.media.color import (
-    alpha_from_float,
-    alpha_to_float,
-    color_space,
-    description_of,
-    from_rgb,
-    to_rgb,
-)
+from cloudconv.media import color
 from cloudconv.media.formats import LINEAR, is_float, layout, on_its_side, repack, turned
 from cloudconv.media.frame import ColorTags, Frame, make_picture, share_picture
 from cloudconv.media.info import MediaInfo
@@ -48,7 +41,7 @@ def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
     if becomes.family == "rgb":
         return ColorTags(tags.primaries, tags.transfer, 0, 2)
     if was.family == "gray":
-        extent = 2 if color_space(tags, was, info.width, info.height).full_range else 1
+        extent = 2 if color.color_space(tags, was, info.width, info.height).full_range else 1
         return ColorTags(tags.primaries, tags.transfer, tags.matrix, extent)
     matrix = 9 if tags.primaries == 9 else 1 if info.width >= 1280 or info.height > 576 else 6
     return ColorTags(tags.primaries, tags.transfer, matrix, 1)
@@ -62,18 +55,18 @@ def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
     Otherwise its planes are converted through floating-point RGB.
     """
     planes = frame.planes()
-    was, before = description_of(frame)
+    was, before = color.description_of(frame)
     becomes = layout(working)
-    after = color_space(tags, becomes, frame.width, frame.height)
+    after = color.color_space(tags, becomes, frame.width, frame.height)
     if frame.pix_fmt != working or before != after:
         colours = planes[:-1] if was.alpha else planes
         other = replace(was, name=becomes.name, alpha=becomes.alpha) != becomes  # the colours
         if other or before != after:
-            colours = from_rgb(to_rgb(colours, was, before), becomes, after)
+            colours = color.from_rgb(color.to_rgb(colours, was, before), becomes, after)
         if becomes.alpha:
             opaque = torch.ones((1, frame.height, frame.width))
-            opacity = alpha_to_float(planes[-1], was) if was.alpha else opaque
-            colours = (*colours, alpha_from_float(opacity, becomes))
+            opacity = color.alpha_to_float(planes[-1], was) if was.alpha else opaque
+            colours = (*colours, color.alpha_from_float(opacity, becomes))
         picture = make_picture(colours, working, frame.width, frame.height)
     else:
         picture = share_picture(frame.picture)

@@ -25,15 +25,8 @@ from av.video.frame import PictureType, VideoFrame
 
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
+from cloudconv.media import demux
 from cloudconv.media.clock import VideoClock
-from cloudconv.media.demux import (
-    is_shown,
-    main_video,
-    only,
-    open_container,
-    open_decoder,
-    read_packets,
-)
 from cloudconv.media.formats import can_widen, working_format
 from cloudconv.media.identity import input_fingerprint
 from cloudconv.media.info import MediaInfo
@@ -159,7 +152,7 @@ class VideoFile:
             # threads must be idle by then (PyAV-Org/PyAV#751, #1053).
             stack.callback(decoder.flush_buffers)
             for packet in chain(_packets(container, stream, key), [None]):
-                if packet is not None and is_shown(packet, info.codec):
+                if packet is not None and demux.is_shown(packet, info.codec):
                     due = queue.add(packet)
                     account.promised += due is None or account.wants(due)
                 try:
@@ -188,9 +181,9 @@ class VideoFile:
             self.close()
             self._file = now, self._container(mode)
         container = self._file[1]
-        stream = main_video(container, self._info.path, self._info.video_index)
-        only(container, (stream.index,))
-        decoder = open_decoder(stream)
+        stream = demux.main_video(container, self._info.path, self._info.video_index)
+        demux.only(container, (stream.index,))
+        decoder = demux.open_decoder(stream)
         if mode == _NVDEC and not is_hardware(decoder):
             raise _NextModeError(f"this FFmpeg has no NVDEC decoder for {self._info.codec}")
         if not decoder.is_open:
@@ -201,7 +194,7 @@ class VideoFile:
 
     def _container(self, mode: str) -> InputContainer:
         if mode != _NVDEC:
-            return open_container(self._info.path)
+            return demux.open_container(self._info.path)
         codec, is_timed = self._info.codec, self._info.file_timing.has_timestamps
         if not is_timed or codec not in _NVDEC_CODECS:
             other = codec if is_timed else "video without time stamps"
@@ -210,7 +203,7 @@ class VideoFile:
             )
         try:
             hardware = HWAccel("cuda", str(self._nvdec), allow_software_fallback=False)
-            return open_container(self._info.path, hardware)
+            return demux.open_container(self._info.path, hardware)
         except (InputError, RuntimeError) as error:
             raise _NextModeError("there is no NVIDIA GPU that can decode") from error
 
@@ -219,7 +212,7 @@ class VideoFile:
 
 
 def _packets(container: InputContainer, stream: Any, key: Key | None) -> Iterator[Any]:
-    packets = read_packets(container, stream, VideoClock(container, stream))
+    packets = demux.read_packets(container, stream, VideoClock(container, stream))
     if key is None:
         return packets
     with suppress(av.error.FFmpegError):  # else read from the start

@@ -1,4 +1,4 @@
-"""Complete an output: correct and check the finished file, and give it its name."""
+"""Complete an output: join segments, correct and check the finished file, and give it its name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import struct
 import zlib
 from array import array
+from collections.abc import Sequence
 from fractions import Fraction
+from heapq import heappushpop
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -15,12 +17,12 @@ import av
 from cloudconv import files
 from cloudconv.errors import OutputError
 from cloudconv.media.containers import Container, container_of
-from cloudconv.media.encoding import EncodingPlan
+from cloudconv.media.encoding import EncodingPlan, extradata_hash
 from cloudconv.media.identity import check_unchanged
 from cloudconv.media.input import is_stdout, pictures_of
 from cloudconv.media.muxer import Muxer, PictureFolder
 from cloudconv.media.output import claimed, writing
-from cloudconv.media.packets import Writer
+from cloudconv.media.packets import PacketSummary, Writer, read_segment
 from cloudconv.media.pictures import frame_durations
 
 _LARGEST_FIELD = 2**16 - 1  # of a duration in APNG
@@ -131,6 +133,43 @@ class Target:
                 f"{float(last):.3f} s instead of {float(shown.last):.3f} s. Please report "
                 "this."
             )
+
+
+def join(segments: Sequence[tuple[Path, PacketSummary]], target: Target) -> Path | None:
+    """Write the packets of all segments, which follow each other in time; complete the target.
+
+    Every segment begins with a key frame and does not refer to other segments. The decode times
+    of all packets are new. Each encoder counted decode times from the start of its own segment,
+    but the first packets of a segment must be decoded before the last picture of the segment
+    before is shown. One delay is used throughout: packet ``k`` is decoded when picture
+    ``k - delay`` is shown. Raises OutputError if a segment is damaged, or was encoded with
+    other settings. Returns the unfinished file, which has its final name later.
+    """
+    plan = target.plan
+    delay = max(summary.delay for _, summary in segments)
+    # The ticks from one frame to the next; 1 at a variable rate.
+    step = 1 if plan.rate is None else round(1 / (plan.rate * plan.tick))
+    first = segments[0][1].first
+    # A heap of the times that are not yet used as decode times; ``delay`` times remain in it.
+    unused = [first - k * step for k in range(delay, 0, -1)]
+    # On a clock too coarse for the frames, two segments can use the same tick. ``late`` has the
+    # number of ticks by which each segment is moved.
+    late, last, own = [], first - 1, extradata_hash(target.writer.encoder)
+    for path, summary in segments:
+        if summary.extradata != own:
+            raise OutputError(
+                f"segment-encoded-otherwise: The finished segment {path} was encoded with "
+                "other parameters than this output: start again with --no-resume."
+            )
+        late.append(max(last + 1 - summary.first, 0))
+        last = summary.last + late[-1]
+    with target.writer.abandoned_on_error():
+        for (path, summary), ticks in zip(segments, late, strict=True):
+            for packet in read_segment(path, summary):
+                packet.pts += ticks
+                packet.dts = heappushpop(unused, packet.pts)
+                target.writer.write(packet)
+    return target.complete(Shown(sum(s.packets for _, s in segments), last * plan.tick))
 
 
 def hold_last(path: Path, container: Container, end: Fraction, duration: Fraction) -> None:

@@ -22,16 +22,8 @@ from PIL import Image
 
 from cloudconv.errors import InputError, ReadError
 from cloudconv.files import raise_read_error, reading
+from cloudconv.media import demux
 from cloudconv.media.convert import turn_of
-from cloudconv.media.demux import (
-    check_size,
-    main_video,
-    open_container,
-    open_decoder,
-    png_kind,
-    read_packets,
-    too_short,
-)
 from cloudconv.media.input import is_picture, numbered, pictures_of
 from cloudconv.media.sidedata import side_data_of
 
@@ -224,7 +216,7 @@ def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
 
 def common_format(files: Sequence[Path]) -> str | None:
     """Return the pixel format that holds PNG files of several kinds; None for all other files."""
-    kinds = set(map(png_kind, files))
+    kinds = set(map(demux.png_kind, files))
     known = [kind for kind in kinds if kind is not None]
     if len(known) < max(len(kinds), 2):
         return None
@@ -236,10 +228,10 @@ def common_format(files: Sequence[Path]) -> str | None:
 
 def _decode_still(file: Path) -> VideoFrame | None:
     try:
-        with open_container(file) as container:
-            stream = main_video(container, file)
-            decoder = open_decoder(stream)
-            packets = chain(read_packets(container, stream), [None])
+        with demux.open_container(file) as container:
+            stream = demux.main_video(container, file)
+            decoder = demux.open_decoder(stream)
+            packets = chain(demux.read_packets(container, stream), [None])
             picture = next(chain.from_iterable(map(decoder.decode, packets)), None)
             return None if picture is None else _upright(file, picture, decoder.name)
     except ReadError:
@@ -265,11 +257,11 @@ def _animated_webp(file: Path) -> Pictures | None:
         if not is_extended or not head[20] & 0x02:
             return None
         width, height = (int.from_bytes(head[k : k + 3], "little") + 1 for k in (24, 27))
-        check_size(width, height, file)
+        demux.check_size(width, height, file)
         # A frame without a duration is shown for a tenth of a second, as in browsers.
         durations = [(length or 100) * _MILLISECOND for _, length in frame_durations(data)]
     if not durations:
-        raise InputError(too_short(file))
+        raise InputError(demux.too_short(file))
     decode = partial(_decode_webp, file, len(durations), alpha=bool(head[20] & 0x10))
     return Pictures("webp", (file,), durations, decode)
 

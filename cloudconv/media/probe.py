@@ -24,19 +24,9 @@ from av.video.frame import VideoFrame
 
 from cloudconv.errors import InputError, ReadError
 from cloudconv.events import Warned
+from cloudconv.media import demux
 from cloudconv.media.clock import VideoClock, format_of
 from cloudconv.media.deinterlace import MEASURED_PICTURES, FieldMeter
-from cloudconv.media.demux import (
-    is_chapters,
-    is_shown,
-    main_video,
-    no_stream,
-    only,
-    open_container,
-    open_decoder,
-    read_packets,
-    too_short,
-)
 from cloudconv.media.formats import LINEAR, SRGB, is_float, widened, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.identity import input_fingerprint, input_stamp
@@ -97,7 +87,7 @@ def probe(
             "leave it out."
         )
     if stream not in (None, info.video_index):
-        raise no_stream(stream, [info.video_index], file)
+        raise demux.no_stream(stream, [info.video_index], file)
     untold = "several-videos" if stream is not None else ""
     warnings = tuple(warned for warned in info.warnings if warned.code != untold)
     info = replace(info, fingerprint=fingerprint, stamp=stamp, warnings=warnings)
@@ -125,10 +115,10 @@ def _probe(
     pictures = open_pictures(path, picture_rate)
     if pictures is not None:
         return _probe_pictures(path, pictures, meter, picture_rate)
-    with open_container(path) as container:
-        stream = main_video(container, path, number)
-        only(container, (stream.index,))
-        decoder = open_decoder(stream)
+    with demux.open_container(path) as container:
+        stream = demux.main_video(container, path, number)
+        demux.only(container, (stream.index,))
+        decoder = demux.open_decoder(stream)
         expected_aspect = decoder.sample_aspect_ratio  # before the first frame
         briefly = growth_of(path) is not None
         stamps = _scan(container, stream, decoder, meter, briefly=briefly)
@@ -139,7 +129,7 @@ def _probe(
                 f"data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, "
                 f"incomplete or encrypted ({tried} tried). Give a complete file that players show."
                 if stamps.packets
-                else too_short(path)
+                else demux.too_short(path)
             )
         timing = timing_of(stamps, picture_rate)
         ratio, of_frame = stream.sample_aspect_ratio, decoder.sample_aspect_ratio
@@ -163,7 +153,7 @@ def _probe(
             streams=tuple(
                 (s.type, None if s.start_time is None else s.start_time * (s.time_base or 0))
                 for s in container.streams
-                if s.index != stream.index and not is_chapters(s)
+                if s.index != stream.index and not demux.is_chapters(s)
             ),
             metadata=dict(container.metadata),
             warnings=tuple(_warnings(container, stream, stamps, timing, first)),
@@ -183,7 +173,7 @@ def _scan(
     apart = math.ceil(_KEYS_APART / stream.time_base)
     # If a codec reorders frames, and the times still increase, they may be decode times.
     may_decode = decoder.reorder_depth > 0 and not briefly
-    for packet in chain(read_packets(container, stream, clock), [None]):
+    for packet in chain(demux.read_packets(container, stream, clock), [None]):
         if meter.pictures < meter.most or (may_decode and len(decoded) < _FRAMES_FOR_RATE):
             for picture in _decoded(decoder, packet):
                 decoded.append(_NO_TIME if picture.pts is None else picture.pts)
@@ -196,7 +186,7 @@ def _scan(
             by_shown = kind.finds_shown or packet.dts is None
             key = Key(packet.pts, packet.pts if by_shown else packet.dts)
             keys += [key] if not keys or key.pts >= keys[-1].pts + apart else []
-        if not is_shown(packet, codec):
+        if not demux.is_shown(packet, codec):
             continue
         may_decode &= packet.pts is not None and (not stamps or packet.pts > stamps[-1])
         stamps.append(_NO_TIME if packet.pts is None else packet.pts)

@@ -18,18 +18,11 @@ from av.bitstream import BitStreamFilterContext
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
 from av.video.frame import VideoFrame
 
+from cloudconv.media import matroska
 from cloudconv.media.carry import add_copy, header_of
 from cloudconv.media.containers import Container
 from cloudconv.media.filters import Chain
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.matroska import (
-    CROPS,
-    children,
-    cropping,
-    described_video,
-    element,
-    video_elements,
-)
 
 # All kinds of side data of pictures in FFmpeg's enum AVFrameDataType, with the words for a person.
 # None marks kinds that nobody would miss: those of sound, what a decoder computes, an encoder's
@@ -118,10 +111,10 @@ def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:
     header = header_of("matroska", lambda out: add_copy(out, stream))
     if header is None:
         return None, {}
-    video = video_elements(header)
-    colour = dict(children(video.get(_COLOUR, b"")))
+    video = matroska.video_elements(header)
+    colour = dict(matroska.children(video.get(_COLOUR, b"")))
     across, down = (int.from_bytes(colour.get(each, b""), "big") for each in _SITED)
-    crop = cropping(video)
+    crop = matroska.cropping(video)
     return _SITES.get((across, down)), {_CROP: struct.pack("<4I", *crop)} if any(crop) else {}
 
 
@@ -140,7 +133,7 @@ def keep(stream: Any, info: MediaInfo, container: Container) -> bool:
     if elements:
         # PyAV cannot set side data of a stream (PyAV-Org/PyAV#1150). A stream without a codec has
         # it, and a filter of packets copies all parameters of its input stream to its output.
-        header = io.BytesIO(described_video(elements))
+        header = io.BytesIO(matroska.described_video(elements))
         with av.open(header, format="matroska") as described:
             BitStreamFilterContext("null", described.streams[0], stream)
     return bool(elements)
@@ -187,39 +180,39 @@ def _projection(info: MediaInfo, container: Container) -> bytes:
     pose = zip((0x7673, 0x7674, 0x7675), (yaw, pitch, roll), strict=True)
     return b"".join(
         (
-            element(0x7671, b"\2" if kind == _CUBEMAP else b"\1"),
-            element(0x7672, private),
-            *(element(name, struct.pack(">d", angle / 2**16)) for name, angle in pose),
+            matroska.element(0x7671, b"\2" if kind == _CUBEMAP else b"\1"),
+            matroska.element(0x7672, private),
+            *(matroska.element(name, struct.pack(">d", angle / 2**16)) for name, angle in pose),
         )
     )
 
 
 def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
     if projection := _projection(info, container):
-        yield element(_PROJECTION, projection)
+        yield matroska.element(_PROJECTION, projection)
     if mode := _stereo_mode(info, container):
-        yield element(0x53B8, bytes([mode]))
+        yield matroska.element(0x53B8, bytes([mode]))
     crop = struct.unpack("<4I", info.side_data.get(_CROP, bytes(16)))
-    for name, size in zip(CROPS, crop, strict=True) if any(crop) else ():
-        yield element(name, size.to_bytes(4, "big"))
+    for name, size in zip(matroska.CROPS, crop, strict=True) if any(crop) else ():
+        yield matroska.element(name, size.to_bytes(4, "big"))
     colour = b""
     if (light := info.side_data.get(_LIGHT)) is not None:
         for name, level in zip((0x55BC, 0x55BD), struct.unpack_from("<2I", light), strict=True):
-            colour += element(name, level.to_bytes(4, "big"))
+            colour += matroska.element(name, level.to_bytes(4, "big"))
     if (display := info.side_data.get(_DISPLAY)) is not None:
         numbers = struct.unpack_from("<22i", display)
         *primaries, least, most = zip(numbers[:20:2], numbers[1:20:2], strict=True)
         names = [*range(0x55D1, 0x55D9)] * bool(numbers[20]) + [0x55DA, 0x55D9] * bool(numbers[21])
         values = primaries * bool(numbers[20]) + [least, most] * bool(numbers[21])
-        colour += element(
+        colour += matroska.element(
             0x55D0,
             b"".join(
-                element(name, struct.pack(">d", top / (bottom or 1)))
+                matroska.element(name, struct.pack(">d", top / (bottom or 1)))
                 for name, (top, bottom) in zip(names, values, strict=True)
             ),
         )
     if colour:
-        yield element(_COLOUR, colour)
+        yield matroska.element(_COLOUR, colour)
 
 
 class Captions:

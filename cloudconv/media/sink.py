@@ -16,7 +16,7 @@ from cloudconv.media.endings import Shown, Target
 from cloudconv.media.filters import Chain
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import too_close, writing
-from cloudconv.media.packets import PacketFile, Writer
+from cloudconv.media.packets import PacketFile
 from cloudconv.media.sidedata import CAPTIONS, KINDS, Captions
 
 FEW = 2
@@ -35,19 +35,13 @@ class Sink:
     def __init__(
         self, plan: EncodingPlan, *, file: Path | None = None, overwrite: bool = False
     ) -> None:
-        self.plan = plan
-        self._target: Target | None = None
-        self._writer: Writer
-        if file is None:
-            self._target = Target(plan, overwrite=overwrite)
-            self._writer = self._target.writer
-        else:
-            self._writer = PacketFile(plan, file)
+        self.plan, info, choice = plan, plan.info, plan.choice
+        self._target = target = None if file else Target(plan, overwrite=overwrite)
+        self._writer = target.writer if target else PacketFile(plan, file or plan.target)
         self._container = container_of(plan.target)
-        size, choice = (plan.info.width, plan.info.height), plan.choice
         self._palette: Chain | None = None
         stores = "a53cc" in supported_options(choice.encoder)
-        self._captions = Captions(*size, choice.pix_fmt) if stores else None
+        self._captions = Captions(info.width, info.height, choice.pix_fmt) if stores else None
         self._lost: list[Warned] = []
         self._durations: dict[int, int] = {}  # of the pictures in the encoder, by time in ticks
         self._shown = Shown()

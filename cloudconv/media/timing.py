@@ -174,33 +174,23 @@ class Timing:
 
 def timing_of(stamps: Stamps, picture_rate: Fraction | None) -> Timing:
     """Return the times of all frames; ``picture_rate`` is that of a picture without a duration."""
-    times = _of_decodable(stamps)
-    if stamps.unstamped * _FEW_UNSTAMPED <= stamps.shown and len(times) > 1:
-        timing = _measured(stamps, _with_missing(times, stamps.unstamped), picture_rate)
-    elif stamps.shown == len(times) == 1:
-        timing = _measured(stamps, times, picture_rate)
-    else:
-        timing = _counted(stamps, times)
-    timing = replace(
-        timing,
-        shifts=stamps.shifts,
-        in_order=stamps.in_order,
-        keys=stamps.keys,
-        **_gaps(stamps, timing),
-    )
-    if stamps.is_brief:
-        end = timing.start + _FAR_FUTURE
-        timing = replace(timing, end=end, rate_before_last=None, open_ended=True)
-    return timing
-
-
-def _of_decodable(stamps: Stamps) -> NDArray[np.int64]:
-    """Return the times without those of frames that cannot be decoded, or are not sure yet."""
     times = stamps.times
     if stamps.first is not None and not stamps.in_order:
         # The recording starts mid-stream: frames before the first key frame cannot be decoded.
         times = times[times >= stamps.first]
-    return times[:-_UNSURE] if stamps.is_brief else times
+    if stamps.is_brief:
+        times = times[:-_UNSURE]
+    is_timed = len(times) > 1 or stamps.shown == len(times) == 1
+    if is_timed and stamps.unstamped * _FEW_UNSTAMPED <= stamps.shown:
+        timing = _measured(stamps, _with_missing(times, stamps.unstamped), picture_rate)
+    else:
+        timing = _counted(stamps, times)
+    about = _gaps(stamps, timing) | {"shifts": stamps.shifts, "keys": stamps.keys}
+    timing = replace(timing, in_order=stamps.in_order, **about)
+    if stamps.is_brief:
+        end = timing.start + _FAR_FUTURE
+        timing = replace(timing, end=end, rate_before_last=None, open_ended=True)
+    return timing
 
 
 def _with_missing(times: NDArray[np.int64], missing: int) -> NDArray[np.int64]:
@@ -216,11 +206,8 @@ def _counted(stamps: Stamps, times: NDArray[np.int64]) -> Timing:
     Elementary streams and some program streams are such.
     """
     duration = next(iter(stamps.durations)) if len(stamps.durations) == 1 else 0
-    rate = (
-        1 / (duration * stamps.tick)
-        if duration
-        else next(iter(stamps.header_rates or ()), _UNKNOWN_RATE)
-    )
+    stated = next(iter(stamps.header_rates), _UNKNOWN_RATE)
+    rate = 1 / (duration * stamps.tick) if duration else stated
     start = (int(times[0]) if len(times) else stamps.first or 0) * stamps.tick
     end = start + stamps.shown / rate
     return Timing(start, stamps.shown, rate, 1 / rate, stamps.tick, end, False)
@@ -234,7 +221,7 @@ def _measured(stamps: Stamps, times: NDArray[np.int64], picture_rate: Fraction |
     before, even, lag = constant, None, Fraction(0)
     if constant is not None and (count == 1 or lasts < LONG_GAP / constant):
         before, even, lasts = None, constant, 1 / constant
-        lag = middle_distance(times, tick, constant)
+        lag = sum(_distances(times - times[0], 1 / (constant * tick))) * tick / 2
     about: Any = {"rate_before_last": before, "film": film, "lag": lag}
     return Timing(start, count, even, lasts, tick, last + lasts, not stamps.in_order, **about)
 
@@ -380,8 +367,8 @@ def film_rate(
     """Return the rate of film if all stamps are within a field of it; None for a change of rate."""
     rates = (hint * part for hint in hints for part in (Fraction(4, 5), Fraction(2, 5)))
     rate = next((rate for rate in rates if abs(rate - 24) < Fraction(1, 10)), _BROADCAST[0])
-    earliest, latest = _distances(times - times[0], 1 / (rate * time_base))
-    return rate if latest - earliest <= 2 * _FIELD / time_base else None
+    fits = _fits(times - times[0], 1 / (rate * time_base), 2 * _FIELD / time_base)
+    return rate if fits else None
 
 
 def _candidates(low: Fraction, high: Fraction, hints: Sequence[Fraction]) -> Iterator[Fraction]:
@@ -399,14 +386,6 @@ def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
     """Return whether some offset is at most ``slack`` before every stamp less ``k * step``."""
     earliest, latest = _distances(ticks, step)
     return latest - earliest <= slack
-
-
-def middle_distance(
-    times: Sequence[int] | NDArray[np.int64], time_base: Fraction, rate: Fraction
-) -> Fraction:
-    """Return the middle distance in seconds of the stamps from ``times[0] + k / rate``."""
-    ticks = np.asarray(times, np.int64)
-    return sum(_distances(ticks - ticks[0], 1 / (rate * time_base))) * time_base / 2
 
 
 def _distances(ticks: NDArray[np.int64], step: Fraction) -> tuple[Fraction, Fraction]:

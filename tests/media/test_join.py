@@ -9,8 +9,7 @@ import pytest
 
 from cloudconv.errors import OutputError
 from cloudconv.media.encoding import plan_encoding
-from cloudconv.media.endings import Target
-from cloudconv.media.join import join
+from cloudconv.media.endings import Target, join
 from cloudconv.media.packets import read_segment
 from cloudconv.media.sink import Sink
 from cloudconv.settings import EncodeSettings

@@ -329,6 +329,6 @@ def test_a_decoder_whose_threads_cannot_start_is_no_damaged_file(tmp_path, monke
         about["reorder_depth"] = 0
         return Mock(**about, decode=Mock(side_effect=refused))
 
-    monkeypatch.setattr("cloudconv.media.probe.open_decoder", opened)
+    monkeypatch.setattr("cloudconv.media.demux.open_decoder", opened)
     with pytest.raises(BlockingIOError):
         probe(write_clip(tmp_path / "a.mkv", 3))

@@ -16,6 +16,7 @@ from PIL import Image
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media import decode as decode_module
+from cloudconv.media import demux
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from tests.helpers.factory import (
@@ -286,11 +287,11 @@ def test_pictures_without_a_time_come_once_if_another_mode_decodes_again(tmp_pat
 def pretend_nvdec(monkeypatch):
     """Return a function that simulates a GPU that decodes a file, and returns its maker."""
 
-    def pretend(gives, real=decode_module.open_container):
+    def pretend(gives, real=demux.open_container):
         accelerator = Mock()
         opened = Mock(side_effect=lambda path, hardware=None: real(gives if hardware else path))
         monkeypatch.setattr(decode_module, "HWAccel", accelerator)
-        monkeypatch.setattr(decode_module, "open_container", opened)
+        monkeypatch.setattr(demux, "open_container", opened)
         monkeypatch.setattr(decode_module, "is_hardware", lambda decoder: True)
         return accelerator
 

@@ -29,9 +29,8 @@ from cloudconv.events import Warned
 from cloudconv.files import beside, part_prefix, sync_folder, write_whole
 from cloudconv.jobs.interp.segments import MAX_FRAMES, OpenSegment, Segment, SegmentPlan, split
 from cloudconv.media.encoding import EncodingPlan
-from cloudconv.media.endings import Target
+from cloudconv.media.endings import Target, join
 from cloudconv.media.frame import FrameTask
-from cloudconv.media.join import join
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
