@@ -84,11 +84,6 @@ class Claim:
         # covers a process that is just releasing the lock.
         self._lock = FileLock(self._path, timeout=0.2, thread_local=False)
 
-    @property
-    def is_acquired(self) -> bool:
-        """Return whether this object has acquired the claim."""
-        return self._lock.is_locked
-
     def _in_use(self) -> OutputError:
         return OutputError(
             f"output-in-use: Another cloudconv is writing {self._target}, or {self._path} is not "
@@ -129,7 +124,7 @@ class Claim:
 
     def release(self) -> None:
         """Release the claim; further calls do nothing."""
-        if self.is_acquired:
+        if self._lock.is_locked:
             # The file is deleted before the lock is released, so that a waiting process notices the
             # deletion.
             with suppress(OSError):

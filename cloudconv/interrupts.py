@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -112,7 +113,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     global _has_arrived, _is_repeat
     repeat, _is_repeat = _is_repeat, False
     _has_arrived = True
-    if _is_importing(frame):
+    frames = () if frame is None else (each for each, _ in traceback.walk_stack(frame))
+    if any(each.f_code.co_filename.startswith("<frozen importlib") for each in frames):
         # An exception during the import of PyTorch ends the process: send the signal again later.
         later = threading.Timer(_IMPORT_DELAY, _send_again, (number,))
         later.daemon = True
@@ -137,11 +139,3 @@ def _send_again(number: int) -> None:
         signal.pthread_kill(main, number)  # wakes the main thread
     else:
         signal.raise_signal(number)  # Windows
-
-
-def _is_importing(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False

@@ -26,18 +26,12 @@ class _Stage:
         self.taken_by: _Stage | None = None
 
 
-class _Here(threading.local):
-    """The stage that this thread runs."""
-
-    stage: _Stage | None = None
-
-
-_here = _Here()
+_here = threading.local()  # ``stage`` is the stage that this thread runs
 
 
 def is_closing() -> bool:
     """Return whether nobody takes what this thread makes any more, so that a wait must end."""
-    stage = _here.stage
+    stage: _Stage | None = getattr(_here, "stage", None)
     while stage is not None and not stage.closing:
         stage = stage.taken_by
     return stage is not None
@@ -60,7 +54,7 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
 
     def __next__(self) -> Item:
         with self._in_use:
-            self._stage.taken_by = _here.stage
+            self._stage.taken_by = getattr(_here, "stage", None)
             return next(self._items)
 
     @property
@@ -113,12 +107,12 @@ def _prefetch(
     def take() -> Item | _End:
         item = pending.popleft().result()
         if item is not _End.END:
-            pending.append(worker.submit(_advance, iterator))
+            pending.append(worker.submit(next, iterator, _End.END))
         return item
 
     try:
         for _ in range(depth):
-            pending.append(worker.submit(_advance, iterator))
+            pending.append(worker.submit(next, iterator, _End.END))
         while pending[0].result() is not _End.END:
             # The item has no name: a name would keep a frame in memory while the generator waits.
             yield take()  # type: ignore[misc]
@@ -159,10 +153,6 @@ def _wait(worker: ThreadPoolExecutor) -> None:
             interrupt = error
     if interrupt is not None:
         raise interrupt
-
-
-def _advance(iterator: Iterator[Item]) -> Item | _End:
-    return next(iterator, _End.END)
 
 
 def close_iterator(iterator: Iterator[Item]) -> None:

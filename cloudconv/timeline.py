@@ -111,22 +111,14 @@ class Resample:
     rate: Fraction
 
 
-@dataclass(slots=True)
-class _Times:
-    """``count`` output times, the first at ``time`` and each ``step`` after the one before."""
-
-    time: Fraction
-    step: Fraction
-    count: int
-
-
 class Timeline:
     """A converter from source times to output slots, both in order of time.
 
     A slot is returned as soon as no later source time can change it. Until then the timeline stores
     the output times between two content frames. This storage does not grow with the length of the
     source. ``request`` is the rule for the output times, ``slowdown`` the factor of slow motion.
-    With ``loop`` the last content frame leads back to the first one.
+    With ``loop`` the last content frame leads back to the first one. ``oldest`` is the index of the
+    first content frame that later slots may need; when looping, content frame 0 is needed, too.
     """
 
     def __init__(
@@ -140,17 +132,9 @@ class Timeline:
         self._made = 0  # output times made so far (Resample)
         self._first_content = _ZERO
         self._contents: deque[Fraction] = deque()  # content times that later slots may need
-        self._oldest = 0  # index of the first entry of _contents
-        self._waiting: deque[_Times] = deque()  # undecided times
-
-    @property
-    def oldest(self) -> int:
-        """Return the index of the first content frame that later slots may need.
-
-        The caller may release the content frames before that index. When looping, the caller still
-        needs content frame 0.
-        """
-        return self._oldest
+        self.oldest = 0  # index of the first entry of _contents
+        # Undecided output times: the first of some, the step to the next one, and their number.
+        self._waiting: deque[tuple[Fraction, Fraction, int]] = deque()
 
     def push(self, time: Fraction, shows: Fraction | EllipsisType | None = ...) -> Iterator[Slot]:
         """Add the next source frame and return the slots that are now decided.
@@ -168,7 +152,12 @@ class Timeline:
         else:
             self._divide(self._on_output(time))
         if shows is not None:
-            self._add_content(self._on_output(time if shows is ... else shows))
+            content = self._on_output(time if shows is ... else shows)
+            if not self._contents:
+                self._first_content = content
+            elif content <= (last := self._contents[-1]):
+                raise ValueError(f"content times must increase, got {content} after {last}")
+            self._contents.append(content)
         if not self._contents:
             raise ValueError("the first source frame cannot repeat another")
         return self._decided()
@@ -191,10 +180,9 @@ class Timeline:
         elif following is not None and self._on_output(following) > self._contents[-1]:
             self._contents.append(self._on_output(following))
         yield from self._decided()
-        last, shown = self._oldest + len(self._contents) - 1, self._contents[-1]
+        last, shown = self.oldest + len(self._contents) - 1, self._contents[-1]
         while self._waiting:
-            time, duration = self._waiting[0].time, self._waiting[0].step
-            self._pop()
+            time, duration = self._next()
             yield Slot(last, _ZERO, time, duration, time != shown)
 
     def _on_output(self, time: Fraction) -> Fraction:
@@ -202,31 +190,24 @@ class Timeline:
         since = time - self._origin
         return since if self._slowdown == 1 else since * self._slowdown
 
-    def _add_content(self, time: Fraction) -> None:
-        if not self._contents:
-            self._first_content = time
-        elif time <= self._contents[-1]:
-            raise ValueError(f"content times must increase, got {time} after {self._contents[-1]}")
-        self._contents.append(time)
-
     def _divide(self, time: Fraction) -> None:
         gap = time - self._latest
         if gap <= 0:
             raise ValueError(f"source times must increase, got {time} after {self._latest}")
         if isinstance(self._request, Multiply):
             step = gap / self._request.factor
-            self._waiting.append(_Times(self._latest, step, self._request.factor))
+            self._waiting.append((self._latest, step, self._request.factor))
         else:
             rate = self._request.rate
             made = ceil(time * rate)
             if made > self._made:
-                self._waiting.append(_Times(self._made / rate, 1 / rate, made - self._made))
+                self._waiting.append((self._made / rate, 1 / rate, made - self._made))
             self._made = made
         self._latest = time
 
     def _decided(self) -> Iterator[Slot]:
         while self._waiting:
-            time, duration = self._waiting[0].time, self._waiting[0].step
+            time, duration, _ = self._waiting[0]
             self._drop_before(time)
             left = self._contents[0]
             if time <= left:  # before ``left`` only if content frame 0 was moved to a later time
@@ -235,21 +216,21 @@ class Timeline:
                 timestep = (time - left) / (self._contents[1] - left)
             else:
                 return
-            self._pop()
-            yield Slot(self._oldest, timestep, time, duration, time < left)
+            self._next()
+            yield Slot(self.oldest, timestep, time, duration, time < left)
         by = self._request
         self._drop_before(self._latest if isinstance(by, Multiply) else self._made / by.rate)
 
-    def _pop(self) -> None:
-        times = self._waiting[0]
-        times.time, times.count = times.time + times.step, times.count - 1
-        if not times.count:
-            self._waiting.popleft()
+    def _next(self) -> tuple[Fraction, Fraction]:
+        time, step, count = self._waiting.popleft()
+        if count > 1:
+            self._waiting.appendleft((time + step, step, count - 1))
+        return time, step
 
     def _drop_before(self, time: Fraction) -> None:
         while len(self._contents) > 1 and self._contents[1] <= time:
             self._contents.popleft()
-            self._oldest += 1
+            self.oldest += 1
 
 
 def output_rate(

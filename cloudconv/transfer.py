@@ -62,7 +62,11 @@ def download(planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
     if device.type not in QUEUES:
         return Arriving([*stay, *(plane.cpu() for plane in planes)])
     here = [_page_locked(plane).copy_(plane, non_blocking=True) for plane in planes]
-    arrived = _event(device)
+    if device.type == "cuda":
+        # A wait for another event, torch.Event included, keeps a core busy that the encoder needs.
+        arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    else:
+        arrived = torch.get_device_module(device).Event()
     # The copies run in the queue of the planes' device, which need not be the current one.
     arrived.record(torch.get_device_module(device).current_stream(device))
     return Arriving([*stay, *here], arrived)
@@ -85,11 +89,3 @@ class Arriving:
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._planes
-
-
-def _event(device: torch.device) -> torch.Event:
-    if device.type == "cuda":
-        # A wait for another event, torch.Event included, keeps a core busy that the encoder needs.
-        return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-    event: torch.Event = torch.get_device_module(device).Event()
-    return event

@@ -242,9 +242,8 @@ def _warnings(
     elif is_free and container.is_video and name != first and codec != info.codec:
         few = "Few players show that; for a file that most players show, give"
         tail = f" {few} --pix-fmt={_plain(kept)}." if name == "ffv1" else ""
-        why = f"does not suit {wanted} at {size}"
-        if wanted not in _takes(first):
-            why = f"cannot hold {wanted}"
+        takes = wanted in _takes(first)
+        why = f"does not suit {wanted} at {size}" if takes else f"cannot hold {wanted}"
         yield Warned(f"other-encoder: The encoder {first} {why}: {name} is used instead.{tail}")
     loses_alpha = kept.alpha and not stored.alpha
     # Outputs other than video report only fewer bits and lost transparency. A GIF always has few

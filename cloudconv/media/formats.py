@@ -316,14 +316,10 @@ def codes_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.uint1
         if alpha:
             opacity = np.where(alpha[0] > 0, alpha[0], np.float32(1))
             colours = [(plane / opacity).astype(np.float32) for plane in colours]
-        colours = [_srgb(np.clip(plane, 0, 1)) for plane in colours]
+        for number, light in enumerate(np.clip(colours, 0, 1)):
+            curved = 1.055 * light ** np.float32(1 / 2.4) - 0.055
+            colours[number] = np.where(light <= 0.0031308, light * 12.92, curved)
     return [np.rint(np.clip(plane, 0, 1) * _TOP).astype(np.uint16) for plane in (*colours, *alpha)]
-
-
-def _srgb(light: NDArray[np.float32]) -> NDArray[np.float32]:
-    curved = 1.055 * light ** np.float32(1 / 2.4) - 0.055
-    made: NDArray[np.float32] = np.where(light <= 0.0031308, light * 12.92, curved)
-    return made
 
 
 @cache

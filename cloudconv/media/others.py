@@ -135,11 +135,8 @@ class OtherStreams:
                     f"sound-damaged: {label} is damaged: {encoder.lost} of its packets could not "
                     "be decoded, and silence is in their place."
                 )
-            if track.unreadable:
-                texts, are = (
-                    counted(track.unreadable, "text"),
-                    plural(track.unreadable, "is", "are"),
-                )
+            if bad := track.unreadable:
+                texts, are = counted(bad, "text"), plural(bad, "is", "are")
                 self._warn(f"subtitles-damaged: {texts} of {label} {are} damaged and left out.")
             if track.styled:
                 self._warn(
@@ -154,7 +151,7 @@ class OtherStreams:
                     "track: players may lose the sound from there. Encode the sound first: "
                     "'ffmpeg -i IN -map 0 -c copy -c:a aac OUT.mkv'."
                 )
-            if moved := track.order.moved:
+            if moved := track.moved:
                 self._warn(
                     f"clock-steps-back: The time stamps of {label} step back: {moved} of its "
                     "packets are moved to later times."

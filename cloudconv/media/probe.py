@@ -297,14 +297,8 @@ def _warnings(
     by_turns = len(delays) > 1 and (is_even or bool((gaps[2:] == gaps[:-2]).all()))
     if container.format.name == "gif" and by_turns and len(gaps) > 2:
         named = listed([f"{float(each * timing.time_base):g}" for each in delays], "and")
-        yield Warned(
-            f"uneven-delays: The pictures of the GIF last {named} s by turns: "
-            + (
-                f"they get even times, at {timing.in_words}."
-                if is_even
-                else "the rate is variable."
-            )
-        )
+        rate = f"they get even times, at {timing.in_words}" if is_even else "the rate is variable"
+        yield Warned(f"uneven-delays: The pictures of the GIF last {named} s by turns: {rate}.")
     stated = None if stamps.is_brief else _stated_seconds(stream)
     shortfall = 3 * timing.last_duration + Fraction(1, 10)
     if stamps.is_cut_off:

@@ -182,7 +182,7 @@ class _Pass:
 
     def __init__(self, info: MediaInfo, account: Account) -> None:
         self._info, self._account = info, account
-        self._corrupt = self._out_of_order = 0  # numbers of frames
+        self._corrupt = self._misplaced = 0  # numbers of frames
         self._first_aspect: Fraction | None = None  # of the first frame
         self._changes: dict[str, Warned] = {}  # the first change of each property by its code
 
@@ -194,7 +194,7 @@ class _Pass:
         for decoded in file.decode(wanted.begin - early, wanted):
             picture, time = decoded.picture, grid.time_of(decoded.time)
             if time is None:
-                self._out_of_order += 1
+                self._misplaced += 1
                 continue
             self._corrupt += bool(picture.is_corrupt)
             captions = self._captions(picture, time)
@@ -214,16 +214,12 @@ class _Pass:
         account = self._account
         account.warnings += self._changes.values()
         lost = account.promised * (1 if self._info.fields is None else 2) - delivered
-        told = [
+        found = [
             ("lost", lost * bool(account.errors), "could not be decoded and {are} missing"),
             ("damaged", self._corrupt, "decoded from damaged data may look wrong"),
-            (
-                "out-of-order",
-                self._out_of_order,
-                "with a repeated or backward time {are} left out",
-            ),
+            ("out-of-order", self._misplaced, "with a repeated or backward time {are} left out"),
         ]
-        for code, number, what in told:
+        for code, number, what in found:
             if number > 0:
                 text = what.format(are=plural(number, "is", "are"))
                 account.warnings.append(

@@ -96,7 +96,11 @@ class TimeStretch:
             if self._out is not None:
                 yield made
             self._out, self._middle = out, middle
-        self._forget()
+        first = min(self._middle, self._attacks.seen) - 2 * self._reach
+        if first > self._at:  # no later window can contain the samples before
+            self._source = self._source[first - self._at :]
+            self._at = first
+        self._attacks.forget(first)
 
     def _middle_of(self, out: int) -> int:
         """Return the middle in the source of the window whose middle in the output is ``out``."""
@@ -141,14 +145,6 @@ class TimeStretch:
         if not pattern.any() or not field.any():
             return wanted
         return low + int(np.argmax(alike / np.sqrt(energy + 1e-9)))
-
-    def _forget(self) -> None:
-        """Drop the samples that no later window can contain."""
-        first = min(self._middle, self._attacks.seen) - 2 * self._reach
-        if first > self._at:
-            self._source = self._source[first - self._at :]
-            self._at = first
-        self._attacks.forget(first)
 
 
 class _Attacks:

@@ -1,7 +1,7 @@
 """Select the packets of the streams that are carried over, and set their times.
 
 A packet first moves to the clock of the whole video (`Parts`). Then it is left out, or moves to the
-output's clock (`_placed`). At last its decode time moves later if it steps back (`Order`).
+output's clock (`_placed`). At last its decode time moves later if it steps back (`_ordered`).
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class CarriedStream:
     ``parts`` are those of all tracks. ``converts`` is for text subtitles in the codec of the
     ``target``. ``led`` is the length in seconds of the audio that was left out before the first
     video frame. ``unreadable`` texts could not be converted, and ``styled`` ones lost positions,
-    colours or fonts. ``delay`` is the number of seconds by which the first packet precedes 0. The
-    file states this delay, unless it is not ``seekable``, and readers subtract it from all times.
+    colours or fonts. ``moved`` counts the packets whose decode time steps back. ``delay`` is the
+    number of seconds by which the first packet precedes 0. The file states this delay, unless it is
+    not ``seekable``, and readers subtract it from all times.
     """
 
     def __init__(
@@ -61,9 +62,8 @@ class CarriedStream:
     ) -> None:
         self.source, self.target, self.encoder = source, target, encoder
         self.led = self.delay = Fraction(0)
-        self.unreadable = self.styled = 0
+        self.unreadable = self.styled = self.moved = 0
         self._is_ass = codec_name(source) in ("ass", "ssa")
-        self.order = Order(source, target)
         self._carry, self._container, self._converts = carry, container, converts
         self._states_delay = container.is_amended and seekable
         self._parts = Parts(source, carry.info.timing.shifts, parts)
@@ -74,6 +74,8 @@ class CarriedStream:
         self.changes: Fraction | None = None  # the time of another format, in the output
         self._shown = False  # whether a packet has come that no edit list hides
         self._ends: Fraction | None = None  # the last packet's end in seconds, in the output
+        self._steps_back = False  # whether the last packet was moved, or one before that it follows
+        self._decoded: int | None = None  # the decode time of the last packet in ticks
 
     @property
     def is_empty(self) -> bool:
@@ -100,7 +102,7 @@ class CarriedStream:
                 _refine(packet)
             placed = self._placed(packet)
             if placed is not None:
-                yield self.order.move(placed, self.delay)
+                yield self._ordered(placed)
 
     def _placed(self, packet: Any) -> Any:
         """Return the packet moved to the output's clock; None if it is outside the span."""
@@ -193,6 +195,32 @@ class CarriedStream:
         made.duration = round(duration * 1000)
         return made
 
+    def _ordered(self, packet: Any) -> tuple[Fraction, Any]:
+        """Return the decode time and the packet, moved later if the decode time steps back.
+
+        No muxer accepts a decode time before that of the last packet, and some refuse an equal one.
+        """
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        base, tick, kind = packet.time_base, self.target.time_base, self.source.type
+        if packet.dts is None and kind == "video":
+            return stamp * base, packet
+        if self._decoded is not None:
+            flags = Flags(self.target.container.format.flags)
+            alike = kind == "subtitle" or flags & Flags.ts_nonstrict
+            least = self._decoded + (0 if alike else ceil(tick / base))
+            if stamp < least:
+                self._steps_back |= stamp < self._decoded
+                self.moved += self._steps_back
+                stamp = least
+                packet.dts, packet.pts = stamp, max(packet.pts, stamp)
+            else:
+                self._steps_back = False
+        self._decoded = stamp
+        later = round(round(self.delay / tick) * tick / base)
+        if later:
+            packet.pts, packet.dts = packet.pts + later, stamp + later
+        return (stamp + later) * base, packet
+
 
 class Parts:
     """The parts of a recording that was joined from several, as one stream shows them.
@@ -229,43 +257,6 @@ class Parts:
         packet.pts = None if packet.pts is None else packet.pts + later
         packet.dts = None if packet.dts is None else packet.dts + later
         return begins
-
-
-class Order:
-    """The order of a stream's packets; ``moved`` counts those whose decode time steps back."""
-
-    def __init__(self, source: Any, target: Any) -> None:
-        self.moved = 0
-        self._kind, self._target = source.type, target
-        self._steps_back = False  # whether the last packet was moved, or one before that it follows
-        self._decoded: int | None = None  # the decode time of the last packet in ticks
-
-    def move(self, packet: Any, delay: Fraction) -> tuple[Fraction, Any]:
-        """Return the decode time and the packet, moved later if the decode time steps back.
-
-        No muxer accepts a decode time before that of the last packet, and some refuse an equal one.
-        ``delay`` in seconds is added to all times.
-        """
-        stamp = packet.dts if packet.dts is not None else packet.pts
-        base, tick = packet.time_base, self._target.time_base
-        if packet.dts is None and self._kind == "video":
-            return stamp * base, packet
-        if self._decoded is not None:
-            flags = Flags(self._target.container.format.flags)
-            alike = self._kind == "subtitle" or flags & Flags.ts_nonstrict
-            least = self._decoded + (0 if alike else ceil(tick / base))
-            if stamp < least:
-                self._steps_back |= stamp < self._decoded
-                self.moved += self._steps_back
-                stamp = least
-                packet.dts, packet.pts = stamp, max(packet.pts, stamp)
-            else:
-                self._steps_back = False
-        self._decoded = stamp
-        later = round(round(delay / tick) * tick / base)
-        if later:
-            packet.pts, packet.dts = packet.pts + later, stamp + later
-        return (stamp + later) * base, packet
 
 
 def _refine(packet: Any) -> None:
