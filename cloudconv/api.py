@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-from cloudconv import errors, jobs
+from cloudconv import errors
 from cloudconv.errors import (
     CloudconvError,
     DeviceError,
@@ -25,6 +25,7 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
 from cloudconv.host import reuse_memory
+from cloudconv.jobs import plan, run
 from cloudconv.messages import did_you_mean
 from cloudconv.settings import (
     CompareSettings,
@@ -89,10 +90,6 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'cloudconv' has no attribute {name!r}")
 
 
-def _result(settings: Settings) -> Any:
-    return watched(jobs.run(settings))
-
-
 def _check_keywords(settings: Any, given: Collection[str]) -> None:
     known = [each.name for each in fields_of(settings)]
     for name in given:
@@ -101,13 +98,13 @@ def _check_keywords(settings: Any, given: Collection[str]) -> None:
 
 
 def _call(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, R]]:
-    def decorate(run: Callable[[S], R]) -> Callable[P, R]:
+    def decorate(command: Callable[[S], R]) -> Callable[P, R]:
         def function(*args: P.args, **kwargs: P.kwargs) -> R:
             _check_keywords(settings, kwargs)
-            return run(settings(*args, **kwargs))
+            return command(settings(*args, **kwargs))
 
         for name in ("__name__", "__qualname__", "__doc__"):
-            setattr(function, name, getattr(run, name))
+            setattr(function, name, getattr(command, name))
         function.__wrapped__ = settings  # type: ignore[attr-defined]
         return function
 
@@ -122,7 +119,7 @@ def interpolate(settings: InterpSettings) -> InterpResult:
     (frame k at exactly k/fps) and ``slowmo`` (N times longer at the same frame rate), or ``slowmo``
     with ``fps``. After Ctrl-C, which raises Interrupted, the same call resumes.
     """
-    return cast("InterpResult", _result(settings))
+    return cast("InterpResult", watched(run(settings)))
 
 
 @_call(InterpManySettings)
@@ -132,7 +129,7 @@ def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
     Returns for each video, in order, its result, :class:`Exists` where the output exists and is
     newer, or the :class:`CloudconvError` that stopped it.
     """
-    return cast("list[InputOutcome]", _result(settings))
+    return cast("list[InputOutcome]", watched(run(settings)))
 
 
 @_call(ExtrapolateSettings)
@@ -143,7 +140,7 @@ def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
     trial, at most 15. The output is the source and the forecast. An interrupted call does not
     resume.
     """
-    return cast("ExtrapolateResult", _result(settings))
+    return cast("ExtrapolateResult", watched(run(settings)))
 
 
 @_call(DreamSettings)
@@ -154,7 +151,7 @@ def dream(settings: DreamSettings) -> DreamResult:
     by the dream; ``result.vitals`` has measurements for every 100 frames. An interrupted call does
     not resume.
     """
-    return cast("DreamResult", _result(settings))
+    return cast("DreamResult", watched(run(settings)))
 
 
 @_call(CompareSettings)
@@ -164,7 +161,7 @@ def compare(settings: CompareSettings) -> CompareResult:
     With ``drop`` one frame of every N is kept, and interpolators make the others again. With
     ``horizon`` predictors forecast that many frames ahead.
     """
-    return cast("CompareResult", _result(settings))
+    return cast("CompareResult", watched(run(settings)))
 
 
 @_call(TrainSettings)
@@ -175,7 +172,7 @@ def train(settings: TrainSettings) -> TrainResult:
     the current step: the output then has the best weights so far, and ``result.interrupted`` is
     True. A second Ctrl-C raises Interrupted; the same call resumes from the checkpoint.
     """
-    return cast("TrainResult", _result(settings))
+    return cast("TrainResult", watched(run(settings)))
 
 
 @_call(DoctorSettings)
@@ -184,29 +181,7 @@ def doctor(settings: DoctorSettings) -> Diagnosis:
 
     ``check`` tests the device on a synthetic clip, for up to a minute.
     """
-    return cast("Diagnosis", _result(settings))
-
-
-def plan(settings: Settings) -> dict[str, Any]:
-    """Return what ``--dry-run --json`` prints; no output is written.
-
-    These are the keys of the result that are decided before the run, such as ``output``,
-    ``encoder`` and ``warnings``. Numbers of frames are approximate. The first error that the run
-    would find before its frames is raised.
-    """
-    return jobs.plan(settings)
-
-
-def run(settings: Settings) -> Job:
-    """Run a command from its settings; yield the events of the job.
-
-    >>> for event in cloudconv.run(settings):  # doctest: +SKIP
-    ...     print(event)
-
-    The last event is :class:`Finished`, with the result. Closing the generator cancels the job;
-    finished work is kept.
-    """
-    return jobs.run(settings)
+    return cast("Diagnosis", watched(run(settings)))
 
 
 def _frames_call(

@@ -14,7 +14,7 @@ import typer
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_json
 from cloudconv.cli.streams import field_rows, print_result, table
-from cloudconv.settings.tools import ModelsSettings
+from cloudconv.settings.option import Settings, option
 
 if TYPE_CHECKING:
     from cloudconv.models.catalogue import ModelSpec, ModelTask
@@ -89,14 +89,19 @@ class _Row:
         return shown
 
 
-@with_options(ModelsSettings, runs_job=False)
+@dataclass(frozen=True, kw_only=True)
+class _ModelsSettings(Settings):
+    all: bool = option("List the small research models too.", default=False)
+
+
+@with_options(_ModelsSettings, runs_job=False)
 def models(console: Console, ctx: typer.Context, **given: Any) -> None:
     """List the models with their use, gain and time; or show one."""
     if ctx.invoked_subcommand is not None:
         return
     from cloudconv.models import catalogue
 
-    rows, everything = [_row(spec) for spec in catalogue.MODELS], ModelsSettings(**given).all
+    rows, everything = [_row(spec) for spec in catalogue.MODELS], _ModelsSettings(**given).all
     _print(console, rows, lambda: _list(rows, everything))
 
 

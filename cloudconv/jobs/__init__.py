@@ -36,14 +36,26 @@ _PATIENCE = 60.0
 """Seconds for which a job waits for one whose events nobody takes."""
 
 
-def run(settings: Any) -> Job:
-    """Return the job of a command; it waits until the jobs of other threads have ended."""
+def run(settings: kinds.Settings) -> Job:
+    """Run a command from its settings; yield the events of the job.
+
+    >>> for event in cloudconv.run(settings):  # doctest: +SKIP
+    ...     print(event)
+
+    The last event is :class:`Finished`, with the result. Closing the generator cancels the job;
+    finished work is kept. The job waits until the jobs of other threads have ended.
+    """
     job: Job = _module(settings, "run").run(settings)
     return _one_after_another(job)
 
 
-def plan(settings: Any) -> dict[str, Any]:
-    """Return the keys of a run's result that are decided before the run; write nothing."""
+def plan(settings: kinds.Settings) -> dict[str, Any]:
+    """Return what ``--dry-run --json`` prints; no output is written.
+
+    These are the keys of the result that are decided before the run, such as ``output``,
+    ``encoder`` and ``warnings``. Numbers of frames are approximate. The first error that the run
+    would find before its frames is raised.
+    """
     module = _module(settings, "decide")
     with _turn():
         return planned(module.decide(settings))

@@ -22,21 +22,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cloudconv import checkpoints, files, interrupts
-from cloudconv.errors import (
-    InputError,
-    Interrupted,
-    ModelError,
-    OutputError,
-    SettingsError,
-    WeightsError,
-)
+from cloudconv import checkpoints, errors, files, interrupts
 from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned, each_once
 from cloudconv.files import reading
 from cloudconv.jobs.compare import run as compare
 from cloudconv.jobs.compare.plan import CompareResult
 from cloudconv.jobs.compare.score import EQUAL
-from cloudconv.jobs.naming import check_outputs
+from cloudconv.jobs.video import check_outputs
 from cloudconv.media.identity import has_changed
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import check_there, local_file
@@ -121,12 +113,9 @@ class TrainPlan:
     @property
     def warnings(self) -> list[Warned]:
         """Return the warnings about the clips and the device."""
-        fields = [
-            replace(warned, about=path.name)
-            for path, info in self.infos.items()
-            for warned in info.warnings
-            if warned.code in ("interlaced", "not-interlaced")
-        ]
+        found = [(path, each) for path, info in self.infos.items() for each in info.warnings]
+        fields = [replace(each, about=path.name) for path, each in found]
+        fields = [each for each in fields if each.code in ("interlaced", "not-interlaced")]
         return [*self.train.warnings, *devices.auto_warnings(self.settings.device), *fields]
 
     @property
@@ -169,7 +158,7 @@ def completed(settings: TrainSettings) -> TrainSettings:
     given = settings.passed
     merged = {} if settings.recipe is None else _read_recipe(settings.recipe)
     if unknown := sorted(merged.keys() - known):
-        raise SettingsError(
+        raise errors.SettingsError(
             f"unknown-training-setting: The recipe {settings.recipe} has {unknown[0]!r}, which is "
             "not a training setting: correct that name."
         )
@@ -182,7 +171,7 @@ def completed(settings: TrainSettings) -> TrainSettings:
         start = registry.spec(merged["init"])  # a published network has no other name than its file
         merged["model"] = str(merged["init"]) if start.published else start.name
     if not (model := merged.get("model")):
-        raise SettingsError(
+        raise errors.SettingsError(
             "no-model: There is no model to train: give --model, --init or --recipe."
         )
     if settings.recipe is None:
@@ -201,7 +190,7 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
         with reading(path):
             return tomllib.loads(local_file(path).read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise SettingsError(
+        raise errors.SettingsError(
             f"recipe-not-toml: The recipe {path} is not TOML ({error}): correct that line."
         ) from error
 
@@ -231,7 +220,7 @@ def run(reported: list[Warned], given: TrainSettings) -> Job:
         except KeyboardInterrupt as error:
             if not loop.is_checkpoint(checkpoint):
                 raise
-            raise Interrupted(f"{checkpoint} keeps the training so far") from error
+            raise errors.Interrupted(f"{checkpoint} keeps the training so far") from error
 
 
 def _run(reported: list[Warned], plan: TrainPlan) -> Generator[Event, None, TrainResult]:
@@ -312,16 +301,12 @@ def _spans(plan: TrainPlan) -> list[tuple[TrainingClip, Fraction, Fraction]]:
 
     They are rounded down, so that an exact number in JSON leads to the same frames.
     """
+    every = [clip for group in plan.held_back.groups for clip in group]
+    parts = [(clip, 1000 * clip.gap, part) for clip in every for part in clip.parts()]
     return [
-        (clip, _milliseconds(begin * clip.gap), _milliseconds(end * clip.gap))
-        for group in plan.held_back.groups
-        for clip in group
-        for begin, end in clip.parts()
+        (clip, Fraction(floor(begin * gap), 1000), Fraction(floor(end * gap), 1000))
+        for clip, gap, (begin, end) in parts
     ]
-
-
-def _milliseconds(time: Fraction) -> Fraction:
-    return Fraction(floor(1000 * time), 1000)
 
 
 def _compared(
@@ -348,7 +333,7 @@ def _compared(
                 threads=settings.threads,
             )
             # No frame of a short part, or beside a cut, can be scored.
-            with suppress(InputError), closing(compare.run(wanted)) as job:
+            with suppress(errors.InputError), closing(compare.run(wanted)) as job:
                 for event in job:
                     if isinstance(event, Finished):
                         scores.append(event.result)
@@ -358,11 +343,11 @@ def _compared(
     if not count:
         return initial, best
 
-    def mean(name: str) -> float:
-        return fsum(each.methods[name]["psnr"] * each.scored_frames for each in scores) / count
-
     def scored(old: loop.Validation, name: str) -> loop.Validation:
-        psnr, naive = mean(name), mean(plan.goal.naive)
+        psnr, naive = (
+            fsum(each.methods[method]["psnr"] * each.scored_frames for each in scores) / count
+            for method in (name, plan.goal.naive)
+        )
         return replace(old, psnr={"1": psnr}, naive_psnr={"1": naive}, gain=psnr - naive)
 
     return scored(initial, str(before)), scored(best, str(plan.output))
@@ -408,11 +393,11 @@ class _Results:
         try:
             with writing(output):
                 files.write_whole(output, data, overwrite=replaces)
-        except OutputError as error:
+        except errors.OutputError as error:
             if not isinstance(error.__cause__, FileExistsError):
                 raise
             checkpoint = self.plan.checkpoint
-            raise OutputError(
+            raise errors.OutputError(
                 f"weights-appeared: Another program made {output} during the training, and that "
                 f"file is left as it is. The training so far is kept in {checkpoint}: move the "
                 "file away and run the command again."
@@ -422,7 +407,7 @@ class _Results:
 def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> None:
     resumes = settings.resume and checkpoint.exists()
     if os.path.lexists(checkpoint) and not loop.is_checkpoint(checkpoint):
-        raise InputError(
+        raise errors.InputError(
             f"checkpoint-foreign: The checkpoint {checkpoint} is damaged, of another version, or "
             "another program's file: move it away, or name another output."
         )
@@ -453,11 +438,11 @@ def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> in
         return 0
     try:
         spec = registry.spec(settings.init, model.spec.task)
-    except ModelError:
+    except errors.ModelError:
         spec = registry.spec(settings.init)
     tensors = registry.state_of(settings.init, spec, sha256)
     if tensors is None:
-        raise ModelError(
+        raise errors.ModelError(
             f"nothing-to-train: {settings.init} has no weights, so there is nothing to train: "
             "choose a network."
         )
@@ -469,7 +454,7 @@ def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> in
     own = model.state_dict()
     fitting = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
     if not fitting:
-        raise WeightsError(
+        raise errors.WeightsError(
             f"nothing-fits: No tensor of the weights {settings.init} ({spec.name}) has the name "
             f"and shape of one of {model.spec.name}: start from other weights, or without --init."
         )
@@ -481,7 +466,7 @@ def _check_frozen(model: Model, settings: TrainSettings) -> None:
     names, frozen = [name for name, _ in model.named_parameters()], values.files(settings.frozen)
     known = all(any(name.startswith(each) for name in names) for each in frozen)
     if frozen and (not known or all(name.startswith(frozen) for name in names)):
-        raise SettingsError(
+        raise errors.SettingsError(
             f"unknown-tensor: {', '.join(frozen)} do not name some of the tensors of "
             f"{model.spec.name} to freeze: its tensors are {names[0]}, … {names[-1]}."
         )
@@ -512,12 +497,12 @@ def _windows(
             groups.append([replace(clip, spans=rest) for clip in group if rest])
             train_groups.append([replace(clip, spans=used) for clip in group if used])
     if not any(groups):
-        raise SettingsError(
+        raise errors.SettingsError(
             "nothing-held-back: The whole clips are used for training, which leaves nothing "
             "to validate on: give --val or --val-part, or train on clip.mp4[0:0.75]."
         )
     if not any(train_groups):
-        raise SettingsError(
+        raise errors.SettingsError(
             "all-held-back: The whole clips are held back to validate on, which leaves nothing to "
             "train on: give other clips, or a smaller --val-part."
         )
@@ -531,7 +516,7 @@ def _windows(
             Windows(train_groups, goal.length, goal.picks, settings),
             Windows(groups, length, goal.picks, validation),
         )
-    except InputError:
+    except errors.InputError:
         if not goal.narrow():
             raise
         return _windows(settings, goal, written)
@@ -539,7 +524,7 @@ def _windows(
 
 def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:
     for path, info in infos.items():
-        with suppress(InputError):
+        with suppress(errors.InputError):
             if has_changed(info):
                 yield Warned(
                     f"clip-changed: {path} was changed while it was trained on: train again."
@@ -553,14 +538,14 @@ def _restore(
     with loop.load_checkpoint(checkpoint, trainer.device) as state:
         saved, now = state["settings"], trainer.settings.pinned()
         if name := min((name for name in now if saved.get(name) != now[name]), default=None):
-            raise SettingsError(
+            raise errors.SettingsError(
                 f"checkpoint-of-other-settings: {checkpoint} belongs to a run with another "
                 f"{flag(name)}: give the same settings, or start again with --no-resume."
             )
         before = state["footage"]
         names = sorted(n for n in before.keys() | footage.keys() if before.get(n) != footage.get(n))
         if names:
-            raise InputError(
+            raise errors.InputError(
                 f"checkpoint-of-other-clips: {checkpoint} belongs to a run with other content of "
                 f"{shortened(names, 3)}: give the same files, or start again with --no-resume."
             )
@@ -569,7 +554,7 @@ def _restore(
 
 
 def _digest(path: Path) -> str | None:
-    with suppress(WeightsError):  # there is no file that can be read
+    with suppress(errors.WeightsError):  # there is no file that can be read
         return checkpoints.digest(path)
     return None
 

@@ -1,25 +1,33 @@
-"""Define what the plans and results of all commands that write a video share."""
+"""Define what plans and results share; name the output, and check that it is no input."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cloudconv import checkpoints, files, weights
+from cloudconv.errors import InputError, ModelError
 from cloudconv.events import Warned
-from cloudconv.jobs.naming import check_outputs
+from cloudconv.media import pictures as images
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.output import check_output, check_rate, written_by
 from cloudconv.media.probe import probe
+from cloudconv.messages import short
+from cloudconv.models import registry
 from cloudconv.render.device import precision_name
-from cloudconv.settings.values import exact
+from cloudconv.settings.values import exact, names_folder
+
+_PRIMING = Fraction(1, 20)
+"""Audio that starts at most this many seconds before the first picture is encoder priming."""
 
 
 @dataclass(frozen=True)
@@ -110,3 +118,82 @@ class VideoResult:
     wall_seconds: float
     frames_per_second: float
     warnings: list[Warned]
+
+
+def output_path(given: Path | str | None, input: Path, tag: str, suffix: str) -> Path:
+    """Return the output's name: the given one, or ``<stem>_<tag><suffix>`` beside the input.
+
+    In a given folder the name is the default one too, shortened if it is too long for a file.
+    """
+    if given is not None and not names_folder(given):
+        return Path(given)
+    name = f"{stem_of(input)}_{tag}{suffix}"
+    return files.fitting(
+        _named_after(input).with_name(name) if given is None else Path(given) / name
+    )
+
+
+def part_tag(start: Fraction | None, end: Fraction | None) -> str:
+    """Return the end of a default name that states the used seconds: ``_62-65.5``, ``_62-end``."""
+    if start is None and end is None:
+        return ""
+    return f"_{float(start or 0):g}-{'end' if end is None else format(float(end), 'g')}"
+
+
+def stem_of(input: Path) -> str:
+    """Return the start of default names: the file's stem, or the folder's name for pictures."""
+    named = _named_after(input)
+    return named.name if named.is_dir() else named.stem
+
+
+def _named_after(input: Path) -> Path:
+    named = images.folder_of(input) or input
+    return named if named.name else named.resolve()
+
+
+def check_begin(info: MediaInfo, time: Fraction | None) -> None:
+    """Raise InputError if a time, in seconds from the first frame, is after the end."""
+    length = info.timing.end - info.timing.start
+    if time is not None and time > length:
+        raise InputError(
+            f"at-after-end: {info.path} lasts {short(float(length))} s, so it has no frame at "
+            f"{short(float(time))} s: choose an earlier time."
+        )
+
+
+def origin(info: MediaInfo, first: Fraction) -> Fraction:
+    """Return the source time that becomes 0: the first frame's, or that of earlier audio."""
+    begins = [start for kind, start in info.streams if kind == "audio" and start is not None]
+    earliest = min([first, *begins])
+    return earliest if first - earliest > _PRIMING else first
+
+
+MODELS = ("model", "models", "chosen_model", "against", "init")
+"""Attributes of settings that name models, or files of weights."""
+
+
+def check_outputs(
+    settings: Any, outputs: Iterable[Path | str | None], videos: Iterable[Path]
+) -> None:
+    """Refuse an output, or None, that is a file which the command reads, such as a video."""
+    written = [Path(path) for path in outputs if path is not None]
+    files.check_apart(written, _files_read(settings, videos))
+
+
+def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
+    for path in videos:
+        with suppress(InputError):  # the reader of that input raises the error again
+            yield from images.files_of(path)
+    if recipe := getattr(settings, "recipe", None):
+        yield Path(recipe)
+    given = (getattr(settings, name, None) or () for name in MODELS)
+    named = ((each,) if isinstance(each, str | Path) else each for each in given)
+    for name in map(str, chain.from_iterable(named)):
+        file = checkpoints.file_of(name)
+        if file is not None:
+            yield file
+            continue
+        with suppress(ModelError):  # a method outside the registry, such as FFmpeg's
+            shipped = registry.spec(name).weights
+            if shipped is not None:
+                yield weights.weights_folder() / weights.entry(shipped).file

@@ -46,6 +46,8 @@ class Column:
         return self.text(max(numbers) if self.higher_is_better else min(numbers))
 
 
+_TEXTURE = "amount of the finest detail relative to the kept neighbours; below 0 is softer"
+
 COLUMNS: dict[str, Column] = {
     column.key: column
     for column in (
@@ -55,15 +57,7 @@ COLUMNS: dict[str, Column] = {
         Column("l2", "L2", "", 6, False, "mean squared error of channels in 0 to 1"),
         Column("gdl", "GDL", "", 5, False, "difference of the edges (Mathieu 2015, alpha 1)"),
         Column("sharpness", "Sharpness", "dB", 2, True, "similarity of the edges (Mathieu 2015)"),
-        Column(
-            "texture",
-            "Texture",
-            "dB",
-            2,
-            True,
-            "amount of the finest detail relative to the kept neighbours; below 0 is softer",
-            signed=True,
-        ),
+        Column("texture", "Texture", "dB", 2, True, _TEXTURE, signed=True),
         Column("fault", "Fault", "", 3, False, "how wrong the frame looks where it moves"),
         Column("flicker", "Flicker", "", 5, False, "error of brightness changes between frames"),
     )

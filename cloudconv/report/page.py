@@ -19,18 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.messages import plain
-from cloudconv.report.data import (
-    COLUMNS,
-    CURVES,
-    Column,
-    Comparison,
-    ReportData,
-    ReportPicture,
-    Row,
-    frame_time,
-    frames_ahead,
-    marked,
-)
+from cloudconv.report import data as contents
+from cloudconv.report.data import Column, Comparison, ReportData, ReportPicture, Row, frames_ahead
 
 POINTS = 1500
 """The largest number of frames that a chart draws; a screen has fewer columns."""
@@ -55,10 +45,8 @@ class Line:
 class Chart:
     """A chart of lines over ``x``, which ``labels`` name; ``marks`` are dashed vertical lines."""
 
-    key: str
+    column: Column
     title: str
-    unit: str
-    digits: int
     x: Sequence[float]
     labels: Sequence[str]
     ticks: Sequence[tuple[float, str]]
@@ -68,35 +56,32 @@ class Chart:
 
 def render_report(data: ReportData) -> str:
     """Return the page as HTML. The page needs no network and runs one inline script."""
-    columns = [COLUMNS[key] for key in data.metrics]
+    columns = [contents.COLUMNS[key] for key in data.metrics]
     names = dict.fromkeys([data.model, data.baseline, *data.methods])
     colors = {name: k % _COLORS for k, name in enumerate(names)}
     charts = _charts(data, colors)
     worst = [_card(data, f"worst-{k}", item) for k, item in enumerate(data.worst)]
     script = {
-        "charts": {chart.key: chart_data(chart) for chart in charts},
+        "charts": {chart.column.key: _chart_data(chart) for chart in charts},
         "verdicts": {card["key"]: card["verdict"] for card in worst},
     }
     # Inside a script element only "</script" and "<!--" have a meaning.
     text = json.dumps(script, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return (
-        _templates()
-        .get_template("compare.html")
-        .render(
-            script_data=Markup(text),
-            data=data,
-            columns=columns,
-            colors=colors,
-            frame_time=frame_time,
-            missing={
-                name: sum(row.scores[name]["psnr"] is None for row in data.rows)
-                for name in data.methods
-            },
-            rows=marked({column.key: column for column in columns}, data.methods),
-            horizon_tables=[(column, _by_horizon(data, column)) for column in columns],
-            drawings=[draw(chart) for chart in charts],
-            worst=worst,
-        )
+    missing = {
+        name: sum(row.scores[name]["psnr"] is None for row in data.rows) for name in data.methods
+    }
+    page = _templates().get_template("compare.html")
+    return page.render(
+        script_data=Markup(text),
+        data=data,
+        columns=columns,
+        colors=colors,
+        frame_time=contents.frame_time,
+        missing=missing,
+        rows=contents.marked({column.key: column for column in columns}, data.methods),
+        horizon_tables=[(column, _by_horizon(data, column)) for column in columns],
+        drawings=[draw(chart) for chart in charts],
+        worst=worst,
     )
 
 
@@ -106,6 +91,7 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
         return []
     shared: dict[str, Any]
     scores: dict[str, list[Mapping[str, float | None]]]
+    ahead = " by frames ahead" if steps else ""
     if steps:
         shared = {"x": list(steps), "labels": [frames_ahead(step) for step in steps]}
         shared["ticks"] = [(step, str(step)) for step in steps[:: ceil(len(steps) / 12)]]
@@ -117,21 +103,14 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
         shared["ticks"] = [(t, f"{t:g} s") for t in round_numbers(times[0], times[-1], 8)]
         scores = {name: [row.scores[name] for row in rows] for name in data.methods}
     known = data.metrics if steps else rows[0].scores[data.model]
-    return [
-        Chart(
-            key=key,
-            title=COLUMNS[key].label + (" by frames ahead" if steps else ""),
-            unit=COLUMNS[key].unit,
-            digits=COLUMNS[key].digits,
-            lines=[
-                Line(name, [each.get(key) for each in of], colors[name])
-                for name, of in scores.items()
-            ],
-            **shared,
-        )
-        for key in CURVES
-        if key in known
-    ]
+    charts = []
+    for column in (contents.COLUMNS[key] for key in contents.CURVES if key in known):
+        lines = [
+            Line(name, [each.get(column.key) for each in of], colors[name])
+            for name, of in scores.items()
+        ]
+        charts.append(Chart(column, column.label + ahead, lines=lines, **shared))
+    return charts
 
 
 def _drawn(data: ReportData) -> list[Row]:
@@ -150,7 +129,7 @@ def _by_horizon(data: ReportData, column: Column) -> dict[str, list[tuple[str, b
         name: {step: steps[str(step)].get(column.key) for step in data.horizons}
         for name, steps in data.methods.items()
     }
-    return marked(dict.fromkeys(data.horizons, column), scores)
+    return contents.marked(dict.fromkeys(data.horizons, column), scores)
 
 
 def _card(data: ReportData, key: str, item: Comparison) -> dict[str, Any]:
@@ -221,22 +200,15 @@ def _known(score: float | None) -> TypeGuard[float]:
     return score is not None and isfinite(score)
 
 
-def chart_data(chart: Chart) -> dict[str, Any]:
+def _chart_data(chart: Chart) -> dict[str, Any]:
     """Return the data of a chart for the page's script, ready for JSON."""
-    return {
-        "x": chart.x,
-        "labels": chart.labels,
-        "digits": chart.digits,
-        "unit": f" {chart.unit}" if chart.unit else "",
-        "lines": [
-            {
-                "name": line.name,
-                "color": line.color,
-                "values": [round(v, chart.digits) if _known(v) else None for v in line.values],
-            }
-            for line in chart.lines
-        ],
-    }
+    digits, unit = chart.column.digits, chart.column.unit
+    lines = []
+    for line in chart.lines:
+        values = [round(score, digits) if _known(score) else None for score in line.values]
+        lines.append({"name": line.name, "color": line.color, "values": values})
+    unit = f" {unit}" if unit else ""
+    return {"x": chart.x, "labels": chart.labels, "digits": digits, "unit": unit, "lines": lines}
 
 
 def _range(chart: Chart) -> tuple[float, float]:

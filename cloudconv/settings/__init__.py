@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from cloudconv.settings.compare import CompareSettings
 from cloudconv.settings.extend import DreamSettings, ExtrapolateSettings
 from cloudconv.settings.groups import EncodeSettings
 from cloudconv.settings.interp import FramesSettings, InterpManySettings, InterpSettings
-from cloudconv.settings.option import Option, Settings, fields_of
-from cloudconv.settings.tools import DoctorSettings
+from cloudconv.settings.option import Option, Settings, fields_of, option
 from cloudconv.settings.train import TrainSettings
-from cloudconv.settings.values import exact
+from cloudconv.settings.values import device, exact
 
 __all__ = ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
 __all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
 __all__ += ["EncodeSettings", "Option", "Settings", "exact"]
 __all__ += ["fields_of"]
+
+_CHECK = """Compare frames that the device makes with those of the CPU, at every precision, and
+measure its speed; takes up to a minute."""
+_DEVICE = "Run the check on this device: auto, cpu, cuda, cuda:N or mps."
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorSettings(Settings):
+    """The options of :func:`cloudconv.doctor`."""
+
+    check: bool = option(_CHECK, default=False)
+    device: str | None = option(_DEVICE, "NAME", parse=device, shown="auto")

@@ -228,7 +228,7 @@ def test_axis_steps_are_round_numbers_that_cover_the_range(low, high):
 
 def test_perfect_frames_do_not_stretch_the_axis_of_a_chart():
     line = Line("rife-4.6", [30.0, 34.0, 100.0], 0)
-    levels = draw(Chart("psnr", "PSNR", "dB", 2, [0, 1, 2], ["", "", ""], [], [line]))["levels"]
+    levels = draw(Chart(COLUMNS["psnr"], "PSNR", [0, 1, 2], ["", "", ""], [], [line]))["levels"]
     assert [float(text) for _, text in levels] == [30, 31, 32, 33, 34]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import islice, pairwise
 
+import torch
 from torch import Tensor
 
 from cloudconv import metrics
@@ -19,8 +20,9 @@ from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.meters import minterpolate
 from cloudconv.models import registry
+from cloudconv.models.base import Predictor
 from cloudconv.render.device import choose_device, choose_precision
-from cloudconv.render.renderer import renderer_for
+from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.tasks import beside
 from cloudconv.timeline import Task
 from cloudconv.transfer import download, upload
@@ -42,76 +44,69 @@ class ShownFrame:
 Made = tuple[ShownFrame | None, float, int]
 """A frame that a method made, or None, and the seconds that so many frames took."""
 
-
-class Method(ABC):
-    """A method that makes the scored frames of samples."""
-
-    @abstractmethod
-    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
-        """Yield one frame for each scored frame; ``context`` are the kept frames before, as RGB."""
-
-    def new_warnings(self) -> list[Warned]:
-        """Return the warnings since the last call."""
-        return []
+Make = Callable[[Sample, Tensor], Iterator[Made]]
+"""A function that yields a frame for each scored frame of a sample; the tensor has the kept frames
+before as RGB."""
 
 
-class _Interpolator(Method):
-    def __init__(self, model: str, plan: ComparePlan) -> None:
-        spec, device = registry.spec(model, "interpolate"), choose_device(str(plan.device))
-        dtype = choose_precision(plan.settings.precision, device, spec)
-        # Options that the model does not support are left out.
-        self._renderer = renderer_for(model, plan.settings, device, dtype, lenient=True)
+def method(model: str, plan: ComparePlan, warned: list[Warned]) -> Make:
+    """Load the model of a method: a name, a file, or ``minterpolate``; it adds to ``warned``."""
+    if model == MINTERPOLATE:
+        return _Minterpolate(plan).make
+    device = choose_device(str(plan.device))
+    spec = registry.spec(model, "predict" if plan.forecasts else "interpolate")
+    dtype = choose_precision(plan.settings.precision, device, spec)
+    if plan.forecasts:
+        return partial(_predicted, registry.load_predictor(model, device, dtype), device)
+    # Options that the model does not support are left out.
+    renderer = renderer_for(model, plan.settings, device, dtype, lenient=True)
+    return partial(_interpolated, renderer, warned)
 
-    def new_warnings(self) -> list[Warned]:
-        return self._renderer.new_warnings()
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
-        began = time.perf_counter()
-        left, right = sample.frames[0], sample.frames[-1]
-        span = right.time - left.time
-        # As in ``interp``, no model makes a frame between two equal frames.
-        is_still = left.same_picture(right)
-        before, after = (
-            None if other is None else beside(other.frame, abs(other.frame.time - near.time), span)
-            for other, near in ((sample.before, left), (sample.after, right))
+def _interpolated(
+    renderer: Renderer, warned: list[Warned], sample: Sample, context: Tensor
+) -> Iterator[Made]:
+    began = time.perf_counter()
+    left, right = sample.frames[0], sample.frames[-1]
+    span = right.time - left.time
+    # As in ``interp``, no model makes a frame between two equal frames.
+    is_still = left.same_picture(right)
+    before, after = (
+        None if other is None else beside(other.frame, abs(other.frame.time - near.time), span)
+        for other, near in ((sample.before, left), (sample.after, right))
+    )
+    tasks = [
+        Task(
+            left,
+            None if is_still else right,
+            (true.time - left.time) / span,
+            true.time,
+            true.duration,
+            before=before,
+            after=after,
         )
-        tasks = [
-            Task(
-                left,
-                None if is_still else right,
-                (true.time - left.time) / span,
-                true.time,
-                true.duration,
-                before=before,
-                after=after,
-            )
-            for true in (sample.frames[k] for k in sample.scored)
-        ]
-        made = list(self._renderer.render(tasks))
-        seconds = (time.perf_counter() - began) / len(made)
-        for frame in made:
-            yield ShownFrame(as_rgb(frame), frame), seconds, 1
+        for true in (sample.frames[k] for k in sample.scored)
+    ]
+    made = list(renderer.render(tasks))
+    warned += renderer.new_warnings()
+    seconds = (time.perf_counter() - began) / len(made)
+    for frame in made:
+        yield ShownFrame(as_rgb(frame), frame), seconds, 1
 
 
-class _Predictor(Method):
-    """A registered predictor. The predictor sees RGB rounded to 8 bits, like all scored frames."""
-
-    def __init__(self, model: str, plan: ComparePlan) -> None:
-        self._device = choose_device(str(plan.device))
-        spec = registry.spec(model, "predict")
-        dtype = choose_precision(plan.settings.precision, self._device, spec)
-        self._model = registry.load_predictor(model, self._device, dtype)
-
-    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
-        (sent,) = upload([context[None]], self._device)
-        made = self._model.forecast(sent, len(sample.scored), checks=False)
-        for _ in sample.scored:
-            began = time.perf_counter()
-            (rgb,) = download([next(made)[0]]).planes()
-            yield ShownFrame(metrics.eight_bit(rgb)), time.perf_counter() - began, 1
+def _predicted(
+    model: Predictor, device: torch.device, sample: Sample, context: Tensor
+) -> Iterator[Made]:
+    """Yield forecasts; the predictor sees RGB rounded to 8 bits, like all scored frames."""
+    (sent,) = upload([context[None]], device)
+    made = model.forecast(sent, len(sample.scored), checks=False)
+    for _ in sample.scored:
+        began = time.perf_counter()
+        (rgb,) = download([next(made)[0]]).planes()
+        yield ShownFrame(metrics.eight_bit(rgb)), time.perf_counter() - began, 1
 
 
-class _Minterpolate(Method):
+class _Minterpolate:
     """FFmpeg's ``minterpolate`` filter over all kept frames of the clip, which is read again.
 
     The filter makes frames at a constant rate, otherwise that of the most common gap. A scored
@@ -168,10 +163,3 @@ def _usual_rate(clip: ComparedClip) -> Fraction:
     times = [item.frame.time for item in islice(clip.frames(clip.source()), 100)]
     gaps = Counter(b - a for a, b in pairwise(times))
     return 1 / gaps.most_common(1)[0][0]
-
-
-def method(model: str, plan: ComparePlan) -> Method:
-    """Load the model of a method: a name, a file, or ``minterpolate``."""
-    if plan.forecasts:
-        return _Predictor(model, plan)
-    return _Minterpolate(plan) if model == MINTERPOLATE else _Interpolator(model, plan)

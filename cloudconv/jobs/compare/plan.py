@@ -20,8 +20,7 @@ from cloudconv import files
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs import as_json
-from cloudconv.jobs.naming import check_outputs
-from cloudconv.jobs.video import probed
+from cloudconv.jobs.video import check_outputs, probed
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.output import check_free, check_home

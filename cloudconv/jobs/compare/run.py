@@ -1,17 +1,30 @@
-"""Compare the frames that several methods make with the filmed frames of the same times."""
+"""Compare the frames that several methods make with the filmed frames of the same times.
+
+A report has a page, a side-by-side video and the result.
+"""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from cloudconv import files, metrics
 from cloudconv.errors import InputError
 from cloudconv.events import Finished, Job, Progress, Warned, each_once
 from cloudconv.jobs.compare.plan import (
+    PAGE,
     RESULT,
     VIDEO,
     ComparedClip,
@@ -19,16 +32,33 @@ from cloudconv.jobs.compare.plan import (
     CompareResult,
     decide,
 )
-from cloudconv.jobs.compare.report import report_writer
-from cloudconv.jobs.compare.score import Scorer, losses, verdict
+from cloudconv.jobs.compare.score import ScoredFrame, Scorer, losses, verdict
+from cloudconv.media.color import color_space, from_rgb
+from cloudconv.media.convert import UPRIGHT, turn_of
+from cloudconv.media.encoding import plan_encoding
+from cloudconv.media.formats import layout
+from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.identity import check_unchanged
+from cloudconv.media.output import writing
+from cloudconv.media.sink import Sink
 from cloudconv.messages import counted
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import set_threads
-from cloudconv.report.data import ReportData, Row, frames_ahead
+from cloudconv.report.data import Comparison, ReportData, Row, frames_ahead
+from cloudconv.report.page import jpeg, render_report, shrunk
 from cloudconv.settings import CompareSettings
 
 __all__ = ["CompareResult", "CompareSettings", "decide", "run"]
+
+SHOWN = 10
+"""The number of frames of the lowest PSNR on the page."""
+
+_PANEL_WIDTH = 640
+_VIDEO_WIDTH = 3840
+_LABEL_HEIGHT = 32
+_VIDEO_TAGS = ColorTags(1, 1, 1, 1)
+
+_jpeg = partial(jpeg, width=960, quality=90)
 
 
 @each_once
@@ -139,3 +169,118 @@ def _report(
         ),
         files=(VIDEO, RESULT),
     )
+
+
+@dataclass(slots=True)
+class ReportWriter:
+    """An unfinished report; ``_worst`` has at most ``SHOWN`` frames, the worst first."""
+
+    _path: Path
+    _folder: Path
+    _plan: ComparePlan
+    _videos: ExitStack
+    _worst: list[tuple[float, Comparison]] = field(default_factory=list)
+    _video: Sink | None = None
+    _clock: Fraction = Fraction(0)
+    _labels: Tensor | None = None
+
+    def add(self, scored: ScoredFrame) -> None:
+        """Add a frame to the video, and to the page if the frame is one of the worst."""
+        turn, row = turn_of(self._plan.info.display_matrix) or UPRIGHT, scored.row
+        truth = turn.samples(scored.truth)
+        images = {name: scored.made[name] for name in self._plan.methods}
+        # A frame that a method could not make is black.
+        made = {
+            name: truth * 0 if rgb is None else turn.samples(rgb) for name, rgb in images.items()
+        }
+        self._show(scored.duration, truth, made)
+        compared = (self._plan.judged, self._plan.baseline)
+        if row is None or any(images[name] is None for name in compared):
+            return
+        psnr = row.scores[self._plan.judged]["psnr"]
+        assert psnr is not None
+        # Only pictures of the worst frames are encoded.
+        if len(self._worst) == SHOWN and psnr >= self._worst[-1][0]:
+            return
+        error = metrics.error_map(made[self._plan.judged], truth)
+        shown = {name: _jpeg(rgb) for name, rgb in made.items()}
+        self._worst.append((psnr, Comparison(row, _jpeg(truth), shown, _jpeg(error))))
+        self._worst.sort(key=lambda entry: entry[0])
+        del self._worst[SHOWN:]
+
+    def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor]) -> None:
+        shown = [truth, *made.values()]
+        side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(shown))
+        panels = [shrunk(rgb, side) for rgb in shown]
+        if self._labels is None:
+            width = panels[0].shape[2]
+            self._labels = torch.cat([_label(name, width) for name in ("truth", *made)], 2)
+        rgb = torch.cat([self._labels, torch.cat(panels, 2)], 1)
+        rgb = rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2]
+        form = layout("yuv420p")
+        height, width = rgb.shape[1:]
+        planes = from_rgb(rgb, form, color_space(_VIDEO_TAGS, form, width, height))
+        picture = make_picture(planes, form.name, width, height)
+        if self._video is None:
+            self._video = self._videos.enter_context(self._open_video(width, height))
+        self._video.write(Frame(picture, self._clock, duration, _VIDEO_TAGS))
+        self._clock += duration
+
+    def _open_video(self, width: int, height: int) -> Sink:
+        timing = self._plan.info.timing
+        info = replace(
+            self._plan.info,
+            width=width,
+            height=height,
+            pix_fmt="yuv420p",
+            working_pix_fmt="yuv420p",
+            tags=_VIDEO_TAGS,
+            aspect=None,
+            display_matrix=None,
+            side_data={},
+            streams=(),
+        )
+        place = self._path / VIDEO
+        return Sink(plan_encoding(place, info, rate=timing.rate, spans=[timing.time_base]))
+
+    def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
+        """Write all files, and move them to the report's folder, or beside it if they appeared.
+
+        ``data`` are the contents of the page except its pictures.
+        """
+        self._videos.close()
+        report = replace(data, worst=tuple(item for _, item in self._worst))
+        texts = {
+            RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            PAGE: render_report(report),
+        }
+        home = self._folder.resolve()
+        with writing(self._folder):
+            for name, text in texts.items():
+                # A file name on the page may contain bytes that are not text.
+                (self._path / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            try:
+                files.put_all(self._path, home, overwrite=self._plan.settings.overwrite)
+            except FileExistsError as error:
+                raise files.put_under_free_name(self._path, home) from error
+
+
+@contextmanager
+def report_writer(folder: Path, plan: ComparePlan) -> Iterator[ReportWriter]:
+    """Claim the report's folder, and open a report, which is deleted if it is not finished."""
+    home = folder.resolve()
+    with ExitStack() as stack:
+        with writing(folder):
+            home.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.Claim(home))
+            path = files.create_part(home, folder=True, within=home if home.is_dir() else None)
+            stack.callback(files.remove, path)
+        yield ReportWriter(path, folder, plan, stack.enter_context(ExitStack()))
+
+
+def _label(name: str, width: int) -> Tensor:
+    image = Image.new("L", (width, _LABEL_HEIGHT))
+    font = ImageFont.load_default(size=18)
+    ImageDraw.Draw(image).text((8, 4), name, fill=255, font=font)
+    gray = torch.from_numpy(np.array(image)).float().div(255)
+    return gray.expand(3, -1, -1)

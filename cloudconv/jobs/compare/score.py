@@ -108,7 +108,8 @@ class Scorer:
 
     def __init__(self, plan: ComparePlan) -> None:
         self._plan = plan
-        self._methods = {name: method(name, plan) for name in plan.methods}
+        self._warned: list[Warned] = []
+        self._makers = {name: method(name, plan, self._warned) for name in plan.methods}
         self._meters = {name: SequenceMeter(plan.metrics) for name in plan.methods}
         steps = range(plan.settings.horizon or 1)
         scored = (*plan.metrics, "seconds_per_frame")
@@ -117,7 +118,9 @@ class Scorer:
 
     def new_warnings(self) -> list[Warned]:
         """Return the new warnings of the methods."""
-        return [warned for each in self._methods.values() for warned in each.new_warnings()]
+        new = self._warned[:]
+        self._warned.clear()
+        return new
 
     def score(self, sample: Sample) -> Iterator[ScoredFrame]:
         """Make and score the frames of the next sample; yield them and the first kept frame."""
@@ -135,9 +138,9 @@ class Scorer:
             self.scores[name][0].add(meter.follow(kept, kept))
         if not ahead:  # no report shows the frame before a forecast
             yield ScoredFrame(
-                frames[0].duration, kept.rgb, dict.fromkeys(self._methods, kept.rgb), None
+                frames[0].duration, kept.rgb, dict.fromkeys(self._makers, kept.rgb), None
             )
-        making = {name: each.make(sample, context) for name, each in self._methods.items()}
+        making = {name: make(sample, context) for name, make in self._makers.items()}
         for number, k in enumerate(sample.scored):
             truth = ShownFrame(as_rgb(frames[k]), frames[k])
             if texture is not None and not ahead:

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from cloudconv.errors import DeviceError
 from cloudconv.events import Event, Measured, Progress, Warned
-from cloudconv.jobs.naming import check_begin, origin, output_path
-from cloudconv.jobs.video import VideoPlan, VideoResult, check_target, probed, size_of
+from cloudconv.jobs import video
 from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.containers import default_suffix
@@ -39,7 +38,7 @@ S = TypeVar("S", bound=ExtendSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtendResult(VideoResult):
+class ExtendResult(video.VideoResult):
     """The result of a run.
 
     ``source_frames`` counts the source's frames in the output. ``at`` is the start of the new
@@ -52,7 +51,7 @@ class ExtendResult(VideoResult):
 
 
 @dataclass(frozen=True)
-class ExtendPlan(VideoPlan, Generic[S]):
+class ExtendPlan(video.VideoPlan, Generic[S]):
     """Everything that extrapolate or dream decides before it writes.
 
     ``predictor`` is the model of extrapolate, and of the dream modes that take one. ``begins`` is
@@ -136,7 +135,7 @@ class ExtendPlan(VideoPlan, Generic[S]):
             passing = iter(()) if settings.only_new else source.frames()
             first = next(passing, None)
             shown = self.begins if first is None else first.time
-            zero = shown if first is None else origin(info, shown)
+            zero = shown if first is None else video.origin(info, shown)
             # The source's time ``zero`` becomes time 0 of the output.
             gap = 1 / (timing.gap_rate or Fraction(1))
             # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
@@ -170,7 +169,7 @@ class ExtendPlan(VideoPlan, Generic[S]):
         fields = self.counted(written - self.new_frames, shown)
         return {
             **fields,
-            **size_of(self.output, fields["duration"]),
+            **video.size_of(self.output, fields["duration"]),
             "wall_seconds": wall,
             "frames_per_second": written / wall,
         }
@@ -186,16 +185,16 @@ def decide(settings: S, model: str, tag: str, own: dict[str, Any]) -> ExtendPlan
     spec = registry.spec(model, "predict")
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device, spec)
-    info = probed(settings)
+    info = video.probed(settings)
     timing, at = info.timing, exact(settings.at)
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
     suffix = default_suffix(info, timing.gap_rate, timing.fastest_rate)
-    output = output_path(settings.output, info.path, tag, suffix)
+    output = video.output_path(settings.output, info.path, tag, suffix)
     carry = Carry(info, timing.start, audio=not settings.only_new)
     encoding = plan_encoding(output, info, rate=timing.rate, settings=settings, carry=carry)
-    check_target(settings, output, timing.rate, None, [info.path])
-    check_begin(info, at)
+    video.check_target(settings, output, timing.rate, None, [info.path])
+    video.check_begin(info, at)
     begins = timing.end if at is None else timing.start + at
     warnings = (*info.warnings, *auto_warnings(settings.device), *encoding.warnings)
     return ExtendPlan(

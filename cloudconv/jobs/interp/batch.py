@@ -19,7 +19,7 @@ from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
 from cloudconv.jobs.interp.pool import choose_workers
 from cloudconv.jobs.interp.run import Workers, interpolate, start
-from cloudconv.jobs.naming import output_path, stem_of
+from cloudconv.jobs.video import output_path, stem_of
 from cloudconv.media import pictures as images
 from cloudconv.media.containers import CONTAINERS, MKV
 from cloudconv.media.output import check_free, check_home, writing

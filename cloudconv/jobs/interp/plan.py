@@ -13,9 +13,8 @@ import torch
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
+from cloudconv.jobs import video
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
-from cloudconv.jobs.naming import check_begin, origin, output_path, part_tag
-from cloudconv.jobs.video import VideoPlan, VideoResult, check_target, probed
 from cloudconv.media import pictures as images
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of, default_suffix
@@ -50,7 +49,7 @@ second number times the median gap."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpResult(VideoResult):
+class InterpResult(video.VideoResult):
     """The result of a run; ``frames_per_second`` excludes the frames of an earlier run.
 
     ``held_frames`` are repeated, as at a cut or after the last frame. ``cuts`` are the times of
@@ -64,7 +63,7 @@ class InterpResult(VideoResult):
 
 
 @dataclass(frozen=True)
-class InterpPlan(VideoPlan):
+class InterpPlan(video.VideoPlan):
     """The decisions that an interpolation makes before the first frame.
 
     ``request`` describes the output frames; ``rate`` is None if variable. ``weights`` is a
@@ -213,7 +212,7 @@ class InterpPlan(VideoPlan):
         is_whole = settings.start is None and settings.end is None
         # These outputs begin with the first frame, even if the source's sound begins earlier.
         starts_with_frame = settings.start is not None or settings.slowmo is not None
-        offset = Fraction(0) if starts_with_frame else first - origin(info, first)
+        offset = Fraction(0) if starts_with_frame else first - video.origin(info, first)
         factor = request.slowdown
         if isinstance(request.rate, Multiply):
             factor /= request.rate.factor
@@ -310,7 +309,7 @@ def decide(
     workers, device, warned = choose_workers(settings.workers, settings.device, settings.threads)
     dtype = workers.precision(settings.precision, device, spec)
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
-    info = probed(settings, live=live and to_stdout and str(settings.input) == "-")
+    info = video.probed(settings, live=live and to_stdout and str(settings.input) == "-")
     timing = info.timing
     if timing.frames == 1:
         raise InputError(
@@ -318,7 +317,7 @@ def decide(
             "give a longer video or part."
         )
     start, end = exact(settings.start), exact(settings.end)
-    check_begin(info, start)
+    video.check_begin(info, start)
     request = Request(
         name=str(info.path),
         rate=_rate(settings, info),
@@ -334,7 +333,7 @@ def decide(
     gap_rate = output_rate(request.rate, timing.gap_rate, request.slowdown)
     fastest = output_rate(request.rate, timing.fastest_rate, request.slowdown)
     suffix = default_suffix(info, gap_rate, fastest)
-    output = output_path(settings.output, info.path, name_tag(settings), suffix)
+    output = video.output_path(settings.output, info.path, name_tag(settings), suffix)
     rate = output_rate(request.rate, timing.rate, request.slowdown)
     if workers.kind != "inline" and not is_joinable(output):
         raise SettingsError(
@@ -349,7 +348,7 @@ def decide(
     encoding = plan_encoding(output, info, rate=rate, settings=settings, carry=carry)
     is_whole = settings.start is None and settings.end is None
     read = [info.path, *map(Path, inputs)]
-    check_target(settings, output, rate, fastest if is_whole else None, read)
+    video.check_target(settings, output, rate, fastest if is_whole else None, read)
     weights = registry.weights_fingerprint(settings.chosen_model)
     plan = InterpPlan(
         *(settings, info, output, device, dtype, encoding),
@@ -420,7 +419,7 @@ def name_tag(settings: InterpSettings) -> str:
         ntsc = fps.denominator == 1001
         tags.append(f"{float(fps):.2f}fps" if ntsc else f"{float(fps):g}fps")
     tags += ["loop"] * settings.loop + ["refill"] * settings.refill
-    return "_".join(tags) + part_tag(exact(settings.start), exact(settings.end))
+    return "_".join(tags) + video.part_tag(exact(settings.start), exact(settings.end))
 
 
 def is_joinable(output: Path) -> bool:

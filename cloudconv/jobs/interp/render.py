@@ -20,7 +20,6 @@ from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.jobs.interp.segments import Segment, SegmentPlan
 from cloudconv.jobs.interp.store import FinishedSegment, fresh_file, token_of
 from cloudconv.media.frame import Frame, FrameTask
-from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
 from cloudconv.pipeline import one_thread, prefetch
@@ -196,9 +195,9 @@ class SegmentWork:
                 )
             made: list[FinishedSegment] = []
 
-            def keep(file: Path, summary: PacketSummary) -> FinishedSegment:
-                made.append((file, summary))
-                return made[0]
+            def keep(_: SegmentPlan, *finished: Any) -> FinishedSegment:
+                made.append(finished)
+                return finished
 
             def encoder() -> Sink:
                 return Sink(plan.run.encoding, file=fresh_file(plan.folder))

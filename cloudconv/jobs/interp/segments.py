@@ -8,8 +8,8 @@ enough to make its frames in any process.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -64,64 +64,52 @@ class SegmentPlan:
         return min([self.frames[0].left, *before])
 
 
-class OpenSegment(Iterable[FrameTask]):
-    """A segment whose frames are still being planned; for ``number`` see :class:`SegmentPlan`."""
-
-    def __init__(self, number: int, tasks: Iterator[FrameTask]) -> None:
-        self.number = number
-        self._tasks = tasks
-        self._frames: list[Task[Fraction]] = []
-
-    def __iter__(self) -> Iterator[FrameTask]:
-        for task in self._tasks:
-            self._frames.append(task.of(attrgetter("time")))
-            yield task
-
-    @property
-    def plan(self) -> SegmentPlan:
-        """Return the plan of the frames that are taken."""
-        return SegmentPlan(self.number, tuple(self._frames))
-
-    def skip(self) -> SegmentPlan:
-        """Take all frames without rendering them, and return the plan."""
-        for _ in self:
-            pass
-        return self.plan
-
-
 @dataclass(eq=False, slots=True)
 class Segment:
-    """A segment that is being made; ``open`` opens its encoder at the first frame.
+    """A segment that is being planned and made; for ``number`` see :class:`SegmentPlan`.
 
-    Another thread calls ``keep`` with the encoder's complete file and its summary. A part without
-    ``keep`` is the whole output.
+    ``open`` opens its encoder at the first frame. Another thread calls ``keep`` with the plan, the
+    encoder's complete file and its summary. A part without ``keep`` is the whole output.
     """
 
     number: int
-    frames: Iterable[FrameTask]
-    open: Callable[[], Sink]
-    keep: Callable[[Path, PacketSummary], Any] | None
+    frames: Iterator[FrameTask]
+    open: Callable[[], Sink] | None = None
+    keep: Callable[[SegmentPlan, Path, PacketSummary], Any] | None = None
     encoder: Sink | None = None
     written: int = 0
-    _planned: int = 0
+    _planned: list[Task[Fraction]] = field(default_factory=list)
     _ended: bool = False
 
     def tasks(self) -> Iterator[FrameTask | None]:
         """Yield the planned frames, and None after the last; they may be taken ahead."""
         for task in self.frames:
-            self._planned += 1
+            self._planned.append(task.of(attrgetter("time")))
             yield task
         self._ended = True
         yield None
 
     @property
+    def plan(self) -> SegmentPlan:
+        """Return the plan of the frames that are taken."""
+        return SegmentPlan(self.number, tuple(self._planned))
+
+    def skip(self) -> SegmentPlan:
+        """Take all frames without rendering them, and return the plan."""
+        for _ in self.tasks():
+            pass
+        return self.plan
+
+    @property
     def is_written(self) -> bool:
         """Return whether all frames are written."""
-        return self._ended and self.written == self._planned
+        return self._ended and self.written == len(self._planned)
 
     def write(self, frame: Frame) -> None:
         """Encode the next frame."""
-        self.encoder = self.encoder or self.open()
+        if self.encoder is None:
+            assert self.open is not None
+            self.encoder = self.open()
         self.encoder.write(frame)
         self.written += 1
 
@@ -129,10 +117,10 @@ class Segment:
         """Complete the encoder's file, and return what ``keep`` makes of it."""
         assert self.encoder is not None
         summary = self.encoder.complete()
-        return self.keep and self.keep(self.encoder.file, summary)
+        return self.keep and self.keep(self.plan, self.encoder.file, summary)
 
 
-def split(tasks: Iterator[FrameTask], finished: Mapping[int, int]) -> Iterator[OpenSegment]:
+def split(tasks: Iterator[FrameTask], finished: Mapping[int, int]) -> Iterator[Segment]:
     """Divide planned frames into segments.
 
     The caller must take all frames of a segment before the next segment. ``finished`` has the
@@ -146,7 +134,7 @@ def split(tasks: Iterator[FrameTask], finished: Mapping[int, int]) -> Iterator[O
     """
     ends = {number + count for number, count in finished.items()}
     for number, numbered in groupby(_numbered(tasks, ends.union(finished)), itemgetter(0)):
-        yield OpenSegment(number, (task for _, task in numbered))
+        yield Segment(number, (task for _, task in numbered))
 
 
 def _numbered(tasks: Iterator[FrameTask], cuts: Container[int]) -> Iterator[tuple[int, FrameTask]]:

@@ -18,7 +18,6 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from shutil import disk_usage
@@ -27,7 +26,7 @@ from typing import Any
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Warned
 from cloudconv.files import beside, part_prefix, sync_folder, write_whole
-from cloudconv.jobs.interp.segments import MAX_FRAMES, OpenSegment, Segment, SegmentPlan, split
+from cloudconv.jobs.interp.segments import MAX_FRAMES, Segment, SegmentPlan, split
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.endings import Target, join
 from cloudconv.media.frame import FrameTask
@@ -70,7 +69,7 @@ class DirectStore:
 
     def segments(self, tasks: Iterator[FrameTask], _: EncodingPlan) -> Iterator[Segment]:
         """Yield all frames as one segment, which nothing keeps after an interrupt."""
-        yield Segment(0, tasks, lambda: self._sink, None)
+        yield Segment(0, tasks, lambda: self._sink)
 
     def join(self, _: EncodingPlan, *, overwrite: bool) -> list[Warned]:
         """Complete the output except for its name, and return all warnings."""
@@ -154,7 +153,7 @@ class SegmentStore:
             write_whole(self.path / _PLAN, sealed(plan))
         self.pinned = decided
 
-    def missing(self, tasks: Iterator[FrameTask]) -> Iterator[OpenSegment]:
+    def missing(self, tasks: Iterator[FrameTask]) -> Iterator[Segment]:
         """Divide planned frames into segments, and yield those that are not finished.
 
         Raises OutputError if a finished segment has another plan.
@@ -174,15 +173,10 @@ class SegmentStore:
 
     def segments(self, tasks: Iterator[FrameTask], encoding: EncodingPlan) -> Iterator[Segment]:
         """Yield the segments that are not finished, each with its encoder."""
-
-        def encoder() -> Sink:
-            return Sink(encoding, file=fresh_file(self.path))
-
-        def keep(segment: OpenSegment, file: Path, summary: PacketSummary) -> None:
-            self.record(segment.plan, file, summary)
-
         for segment in self.missing(tasks):
-            yield Segment(segment.number, segment, encoder, partial(keep, segment))
+            segment.open = lambda: Sink(encoding, file=fresh_file(self.path))
+            segment.keep = self.record
+            yield segment
 
     def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
         """Add the summary to the file of a segment's first frames, and give it its final name."""
