@@ -14,13 +14,15 @@ from typer.exceptions import TyperException
 
 from cloudconv import __version__, files
 from cloudconv.cli import commands, models, streams
-from cloudconv.cli.command import ALL, INTERRUPTED, show_help, write_options
+from cloudconv.cli.command import ALL, HEADINGS, INTERRUPTED, OPTIONS, show_help
 from cloudconv.cli.console import print_error, print_json
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.host import lack_of_memory, refusal
 from cloudconv.messages import did_you_mean
+from cloudconv.settings.groups import RUN
 
+_LEFT = 26  # columns of an option, at most, before its text in ``--help``
 _ABOUT = "Raise the frame rate of a video, forecast its next frames, or continue the video."
 
 
@@ -43,8 +45,19 @@ class _Documented(_PrintedHelp):
         return [*(each.metavar or "" for each in arguments), "[OPTIONS]"]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        parameters = self.get_params(ctx)  # type: ignore[attr-defined]
-        write_options(parameters, formatter, everything=ctx.meta.get(ALL, False))
+        rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
+        for each in self.get_params(ctx):  # type: ignore[attr-defined]
+            if each.param_type_name == "argument":
+                rows["Arguments"].append((each.metavar, each.help))
+            elif not each.hidden or ctx.meta.get(ALL):
+                flags = sorted(each.opts, key=lambda name: name.startswith("--"))
+                value = "" if each.is_flag or not each.metavar else f" {each.metavar}"
+                heading = RUN if each.name == "help" else each.rich_help_panel or OPTIONS
+                name = ", ".join([*flags, *each.secondary_opts]) + value
+                rows[heading].append((name, each.help or ""))
+        for heading in filter(rows.get, HEADINGS):
+            with formatter.section(heading):
+                formatter.write_dl(rows[heading], col_max=_LEFT)
 
 
 class _Command(_Documented, TyperCommand):
@@ -128,11 +141,17 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     if isinstance(error, CloudconvError):
         return error.text, error.kind, error.exit_code
     if isinstance(error, TyperException):
-        return _usage(error), SettingsError.kind, error.exit_code
+        unknown, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+        text = error.format_message()
+        if unknown is not None and near is not None:
+            text = f"There is no option {unknown}{did_you_mean(unknown, near)}: see --help."
+        return text, SettingsError.kind, error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         for path in files.unfinished():  # created during the interrupt
             files.remove(path)
-        text = error.text if isinstance(error, Interrupted) else _interrupted()
+        left = " and ".join(map(str, files.unfinished()))
+        text = f"{left} could not be removed" if left else "this run has left no unfinished file"
+        text = error.text if isinstance(error, Interrupted) else f"interrupted; {text}"
         return text, "interrupted", INTERRUPTED
     if (why := lack_of_memory(error)) is not None:  # also while a library loads
         return why, "memory", 1
@@ -141,20 +160,6 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     details = "" if verbose else "; run again with --verbose for the details"
     return f"unexpected, please report it as a bug ({what}){details}", "bug", 1
-
-
-def _usage(error: TyperException) -> str:
-    unknown, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
-    if unknown is None or near is None:
-        return error.format_message()
-    return f"There is no option {unknown}{did_you_mean(unknown, near)}: see --help."
-
-
-def _interrupted() -> str:
-    left = [str(path) for path in files.unfinished()]
-    if left:
-        return f"interrupted; {' and '.join(left)} could not be removed"
-    return "interrupted; this run has left no unfinished file"
 
 
 app = typer.Typer(

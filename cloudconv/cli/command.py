@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -25,10 +25,6 @@ INTERRUPTED = 130
 OPTIONS = "Options"
 HEADINGS = ("Arguments", OPTIONS, CLIPS, LEARNING, FRAMES, MODEL, ENCODING, MACHINE, RUN)
 """The headings of ``--help``, in order."""
-
-_LEFT = 26
-"""The largest number of columns that ``--help`` gives to an option before its text."""
-
 
 ALL = "cloudconv.all"
 """The key in the context of a command: whether its help shows rare options too."""
@@ -123,6 +119,9 @@ def _check_surroundings(console: Console) -> None:
 
 
 def _annotation(option: Option) -> Any:
+    def completed(incomplete: str) -> list[str]:
+        return [each for each in option.choices if each.startswith(incomplete)]
+
     kind = bool if option.is_switch else list[str] if option.repeats else str
     return Annotated[
         kind | None,
@@ -130,7 +129,7 @@ def _annotation(option: Option) -> Any:
             *option.flags,
             metavar=None if option.is_switch else option.metavar,
             help=option.text,
-            autocompletion=_completion(option.choices) if option.choices else None,
+            autocompletion=completed if option.choices else None,
             show_default=False,
             hidden=option.rare,
             rich_help_panel=option.group or OPTIONS,
@@ -138,29 +137,6 @@ def _annotation(option: Option) -> Any:
     ]
 
 
-def _completion(choices: Sequence[str]) -> Callable[[str], list[str]]:
-    return lambda incomplete: [each for each in choices if each.startswith(incomplete)]
-
-
 def examples(*lines: str) -> str:
     """Return the end of a command's help."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-def write_options(parameters: Sequence[Any], formatter: Any, *, everything: bool) -> None:
-    """Write the options, with ``everything`` also rare ones, to the help, under their headings."""
-    rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
-    for each in parameters:
-        if each.param_type_name == "argument":
-            rows["Arguments"].append((each.metavar, each.help))
-            continue
-        if each.hidden and not everything:
-            continue
-        names = [*sorted(each.opts, key=lambda name: name.startswith("--")), *each.secondary_opts]
-        value = "" if each.is_flag or not each.metavar else f" {each.metavar}"
-        heading = RUN if each.name == "help" else each.rich_help_panel or OPTIONS
-        rows[heading].append((", ".join(names) + value, each.help or ""))
-    for heading, each in rows.items():
-        if each:
-            with formatter.section(heading):
-                formatter.write_dl(each, col_max=_LEFT)

@@ -124,15 +124,11 @@ def run(settings: InterpManySettings) -> Job:
     An input is skipped if its output exists and is newer. Yields warnings, progress over all
     inputs, an ``Ended`` for each input, and the list of outcomes.
     """
-    every = each_input(settings)
+    every, folder = each_input(settings), Path(settings.out_dir)
     yield from left_out(settings)
-    if every:
-        yield from _interpolate_each(every, Path(settings.out_dir))
-    else:
+    if not every:
         yield Finished([])
-
-
-def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
+        return
     first, inputs = every[0], [each.input for each in every]
     registry.spec(first.chosen_model, "interpolate")
     config, _, _ = choose_workers(first.workers, first.device, first.threads)
@@ -140,15 +136,15 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
     if folder.exists():
         check_home(folder / "any")
     with writing(folder):
-        for each in {str(each.output) for each in every}:
-            Path(each).mkdir(parents=True, exist_ok=True)
+        for output in {str(each.output) for each in every}:
+            Path(output).mkdir(parents=True, exist_ok=True)
     outcomes: dict[int, InputOutcome] = {}
     batch = _BatchProgress(every)
     try:
         with start(config) as workers:
-            for number, settings in enumerate(every):
-                outcomes[number] = yield from _outcome(number, settings, inputs, workers, batch)
-                yield Ended(number, str(settings.input), outcomes[number], len(every))
+            for number, each in enumerate(every):
+                outcomes[number] = yield from _outcome(number, each, inputs, workers, batch)
+                yield Ended(number, str(each.input), outcomes[number], len(every))
                 yield batch.progress()
     except KeyboardInterrupt as error:
         kept = list(error.kept) if isinstance(error, Interrupted) else []
