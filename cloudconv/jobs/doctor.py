@@ -99,20 +99,15 @@ def run(settings: DoctorSettings) -> Job:
 
 
 def _diagnose() -> Diagnosis:
-    problems: list[str] = []
     # A hardware encoder may be built in and still fail without its hardware.
     encoders = {name: encoder_state(name) for name in _ENCODERS}
     filters = {name: has_filter(name) for name in _FILTERS}
     shipped = (spec.weights for spec in registry.MODELS if spec.weights is not None)
     states: dict[str, str] = {name: weights.status(name) for name in shipped}
-    problems += [
-        f"The weights of {name} are {state}." for name, state in states.items() if state != "ok"
-    ]
+    problems = [f"The weights of {n} are {state}." for n, state in states.items() if state != "ok"]
     if encoders["libx264"] != "works":
         problems.append("libx264, the default encoder, does not work here.")
-    problems += [
-        f"FFmpeg's filter {name} is missing." for name, here in filters.items() if not here
-    ]
+    problems += [f"FFmpeg's filter {name} is missing." for name in filters if not filters[name]]
     return Diagnosis(
         cloudconv=metadata.version("cloudconv"),
         python=platform.python_version(),
@@ -199,22 +194,19 @@ class _AbsentError(Exception):
 
 def check_device(device: str = "auto") -> Iterator[Check]:
     """Yield checks of a device: its frames compared with those of the CPU, and its speed."""
-    began = time.monotonic()
-    for name, check in _checks(devices.choose_device(device), device):
+    began, chosen = time.monotonic(), devices.choose_device(device)
+    checks: dict[str, Callable[[], str]] = {"device": partial(_device, chosen, device)}
+    checks |= {"speed": partial(_speed, chosen), "video": partial(_video, chosen)}
+    for spec in registry.MODELS:
+        expected = cache(partial(_quarters, spec.name, torch.device("cpu"), torch.float32))
+        for precision in devices.PRECISIONS if spec.task == "interpolate" and spec.weights else ():
+            parity = partial(_parity, chosen, spec, precision, expected)
+            checks[f"{spec.name} {precision}"] = parity
+    for name, check in checks.items():
         if time.monotonic() - began > SECONDS:
             yield Check(name, "absent", "not tried: the time was used up")
         else:
             yield _tried(name, check)
-
-
-def _checks(device: torch.device, device_name: str) -> Iterator[tuple[str, Callable[[], str]]]:
-    yield "device", partial(_device, device, device_name)
-    yield "speed", partial(_speed, device)
-    yield "video", partial(_video, device)
-    for spec in registry.MODELS:
-        expected = cache(partial(_quarters, spec.name, torch.device("cpu"), torch.float32))
-        for precision in devices.PRECISIONS if spec.task == "interpolate" and spec.weights else ():
-            yield f"{spec.name} {precision}", partial(_parity, device, spec, precision, expected)
 
 
 def _tried(name: str, check: Callable[[], str]) -> Check:

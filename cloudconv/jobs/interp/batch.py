@@ -18,7 +18,8 @@ from cloudconv.jobs import planned
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
 from cloudconv.jobs.interp.pool import choose_workers
-from cloudconv.jobs.interp.run import Workers, interpolate, start
+from cloudconv.jobs.interp.run import interpolate, start
+from cloudconv.jobs.interp.workers import Workers
 from cloudconv.jobs.video import output_path, stem_of
 from cloudconv.media import pictures as images
 from cloudconv.media.containers import CONTAINERS, MKV

@@ -21,11 +21,10 @@ from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Finished, Job, Progress, Warned, each_once
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
 from cloudconv.jobs.interp.pool import WorkerConfig, environments
-from cloudconv.jobs.interp.processes import Processes
-from cloudconv.jobs.interp.ray import Cluster
 from cloudconv.jobs.interp.render import RenderPlan, SegmentEvents, SegmentWork, render_segments
 from cloudconv.jobs.interp.segments import SegmentPlan
 from cloudconv.jobs.interp.store import DirectStore, FinishedSegment, SegmentStore, Store, token_of
+from cloudconv.jobs.interp.workers import Cluster, Processes, Workers
 from cloudconv.jobs.video import size_of
 from cloudconv.media.frame import FrameTask
 from cloudconv.media.muxer import try_copies
@@ -42,9 +41,6 @@ _PLANNED = 8
 """The number of segments that are planned ahead, in addition to one per worker."""
 _UNSET = ("tile", "threads")
 """The decisions that may be None."""
-
-Workers = Processes | Cluster
-"""Processes or a cluster that render segments; a context manager that ends them."""
 
 __all__ = ["decide", "interpolate", "run", "start"]
 

@@ -263,10 +263,11 @@ class SegmentStore:
                 "with --no-resume."
             )
         if plan is None or (plan and not (_is_plan(plan) and fits(plan["decided"]))):
-            self._warn(
+            unreadable = Warned(
                 f"work-unreadable: The unfinished work in {self.path} cannot be resumed; the run "
                 "starts from the beginning."
             )
+            self.warnings.append(unreadable)
         elif plan and resume:
             self.pinned = plan["decided"]
             self._find_segments()
@@ -306,13 +307,8 @@ class SegmentStore:
                     self.finished[int(match[1])] = file, summary
         if lost:
             segments, are = plural(lost, "segment", "segments"), plural(lost, "is", "are")
-            self._warn(
-                f"segments-damaged: {lost} finished {segments} in {self.path} {are} damaged and "
-                "made again."
-            )
-
-    def _warn(self, text: str) -> None:
-        self.warnings.append(Warned(text))
+            damaged = f"{lost} finished {segments} in {self.path} {are} damaged and made again."
+            self.warnings.append(Warned(f"segments-damaged: {damaged}"))
 
 
 Store = SegmentStore | DirectStore

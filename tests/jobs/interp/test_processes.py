@@ -20,9 +20,9 @@ from cloudconv.events import Finished
 from cloudconv.jobs.interp import pool
 from cloudconv.jobs.interp.plan import decide
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers, cores, environments
-from cloudconv.jobs.interp.processes import Processes, outcome_of
 from cloudconv.jobs.interp.render import RenderPlan, decode
 from cloudconv.jobs.interp.segments import SegmentPlan
+from cloudconv.jobs.interp.workers import Processes, outcome_of
 from cloudconv.media import pictures
 from cloudconv.media.source import Source
 from cloudconv.render.memory import Sizes
@@ -94,7 +94,7 @@ def test_a_worker_has_its_environment_before_torch_is_imported(monkeypatch):
 
 PARENT = """
 import os
-from cloudconv.jobs.interp.processes import Processes
+from cloudconv.jobs.interp.workers import Processes
 from tests.helpers.workers import Waits, numbered, rendered
 if __name__ == "__main__":
     for event in rendered(Processes(Waits(), [{}]), numbered(1)):

@@ -1,15 +1,22 @@
-"""Render segments in processes of this machine. The module loads no PyTorch."""
+"""Render segments in processes of this machine, or on a Ray cluster. The module loads no PyTorch.
+
+The machines of a cluster share a folder; Ray is an optional extra.
+"""
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import pickle
+import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Self
@@ -30,14 +37,15 @@ MAX_ATTEMPTS = 3
 """The number of attempts at a segment whose worker dies each time."""
 LAST_SECONDS = 10.0
 """Seconds for the workers to cut their segments short after an interrupt."""
-END: Any = object()
+_TIMEOUT = 10  # seconds, for a connection to a cluster
+_END: Any = object()
 """What replaces the next segment after the last one."""
 
 Keep = Callable[["SegmentPlan", "FinishedSegment"], None]
 """What keeps the result of a segment."""
 
 
-def event_of(segment: SegmentPlan, content: Any, keep: Keep) -> SegmentEvent:
+def _event_of(segment: SegmentPlan, content: Any, keep: Keep) -> SegmentEvent:
     """Return a worker's event about a segment; ``keep`` gets the result, if this is the end."""
     event = SegmentEvent(segment.number, content)
     if isinstance(content, Finished) and event.error is None:
@@ -92,15 +100,15 @@ class Processes:
     ) -> Iterator[SegmentEvent]:
         while True:
             for worker in (each for each in self._workers if not each.segment):
-                if (segment := next(segments, END)) in (None, END):
+                if (segment := next(segments, _END)) in (None, _END):
                     break
                 worker.give(plan, segment)
             busy = {each.connection: each for each in self._workers if each.segment}
-            if segment is END and not busy:
+            if segment is _END and not busy:
                 break
             for connection in wait(list(busy), POLL if segment is None else None):
                 for made, content in busy[connection].received():  # type: ignore[index]
-                    yield event_of(made, content, keep)
+                    yield _event_of(made, content, keep)
 
     def _cut_short(self, keep: Keep) -> None:
         until = time.monotonic() + LAST_SECONDS
@@ -111,7 +119,7 @@ class Processes:
         for worker in busy:
             with suppress(OSError, EOFError):
                 while worker.segment and worker.connection.poll(max(until - time.monotonic(), 0)):
-                    event = event_of(worker.segment, worker.connection.recv(), keep)
+                    event = _event_of(worker.segment, worker.connection.recv(), keep)
                     if isinstance(event.content, Finished):
                         worker.segment = None
 
@@ -237,3 +245,150 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(0)
+
+
+class Cluster:
+    """A connection to a Ray cluster; a context manager that cancels its work.
+
+    The address is None for a cluster on this machine, or a new one. A segment needs so many
+    ``cores`` and ``gpus``. Raises DeviceError if Ray is not installed, if there is no cluster at
+    that address, or if no machine has enough cores or GPUs.
+    """
+
+    def __init__(self, work: SegmentWork, address: str | None, *, cores: int, gpus: int) -> None:
+        self._ray, self._work = _ray(), work
+        self._needs = {"CPU": cores, "GPU": gpus}
+        self._running: dict[Any, SegmentPlan] = {}  # by the reference to the result
+        self._joined = not self._ray.is_initialized()
+        with ExitStack() as undo:
+            undo.push(self.__exit__)
+            if self._joined:
+                _join(self._ray, address)
+            self._check_room()
+            undo.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        if self._joined:
+            self._ray.shutdown()
+
+    def map(
+        self, plan: RenderPlan, segments: Iterator[SegmentPlan | None], keep: Keep
+    ) -> Generator[SegmentEvent, None, None]:
+        """Render on the cluster; see :meth:`Processes.map`.
+
+        A segment whose machine or process is lost is made again on another one. An interrupt loses
+        segments.
+        """
+        cores, gpus = self._needs.values()
+        needs = {"max_retries": MAX_ATTEMPTS - 1, "num_cpus": cores, "num_gpus": gpus}
+        perform = self._ray.remote(**needs)(_perform)
+        sent = self._ray.put((secrets.token_hex(8), self._work, plan))
+        segment: Any = None
+        while segment is not _END or self._running:
+            room = self._room()
+            while len(self._running) < room:
+                if (segment := next(segments, _END)) in (None, _END):
+                    break
+                self._running[perform.remote(sent, segment)] = segment
+            if not self._running:
+                time.sleep(POLL if segment is None else 0)
+                continue
+            patience = POLL if segment is None else None
+            ended, _ = self._ray.wait(list(self._running), timeout=patience)
+            for reference in ended:
+                made = self._running.pop(reference)
+                yield from (_event_of(made, each, keep) for each in self._result(reference))
+
+    def _check_room(self) -> None:
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if any(all(node.get(k, 0) >= need for k, need in self._needs.items()) for node in nodes):
+            return
+        if self._needs["GPU"] and not any(node.get("GPU", 0) for node in nodes):
+            raise DeviceError(
+                "no-gpu-in-cluster: --device names a GPU, but no machine of the cluster has one: "
+                "use --device=cpu, or start Ray on a machine with a GPU."
+            )
+        raise DeviceError(
+            f"no-machine: No machine of the cluster has {self._needs['CPU']} cores"
+            f"{' and a GPU' if self._needs['GPU'] else ''}: give fewer cores with --threads."
+        )
+
+    def _room(self) -> int:
+        """Return how many segments to submit at once: two for each that the cluster can do now."""
+        resources = self._ray.cluster_resources()
+        slots = min(int(resources.get(k, 0) // need) for k, need in self._needs.items() if need)
+        return max(1, slots) * 2
+
+    def _result(self, reference: Any) -> list[Any]:
+        try:
+            return list(self._ray.get(reference))
+        except self._ray.exceptions.RayTaskError:
+            raise
+        except self._ray.exceptions.RayError as error:
+            lost = DeviceError(
+                f"frames-lost-by-cluster: The cluster lost the same frames {MAX_ATTEMPTS} times "
+                f"({str(error).splitlines()[0]}): 'ray status' shows its machines."
+            )
+            return [Finished(lost)]
+
+
+def _join(ray: Any, address: str | None) -> None:
+    """Join the cluster at an address, or one on this machine; keep the handler of SIGTERM."""
+    handler = signal.getsignal(signal.SIGTERM)
+    quiet = partial(ray.init, log_to_driver=False, logging_level="error")
+    try:
+        if address is not None:  # Ray itself would retry for minutes if nothing answers
+            host, _, port = address.rpartition("://")[2].rpartition(":")
+            socket.create_connection((host, int(port)), _TIMEOUT).close()
+        try:
+            quiet(address=address or "auto")
+        except ConnectionError:
+            if address is not None:
+                raise
+            quiet(include_dashboard=False)
+    except RuntimeError as error:
+        why = str(error).strip().partition("\n")[0].rstrip(".:")
+        raise DeviceError(
+            f"cluster-refuses: The Ray cluster cannot be joined ({why}): install the versions of "
+            "Python and Ray that the cluster has."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DeviceError(
+            f"no-cluster: There is no Ray cluster at {address}: start one with 'ray start "
+            "--head', which prints its address, or leave the address out."
+        ) from error
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+_works: dict[str, SegmentWork] = {}
+"""The work of this process by its token, so that a model stays loaded between two segments."""
+
+
+def _perform(sent: tuple[str, SegmentWork, RenderPlan], segment: Any) -> list[Any]:
+    token, work, plan = sent
+    if token not in _works:
+        reuse_memory()
+        _works.clear()
+        _works[token] = work
+    return list(outcome_of(_works[token], plan, segment))
+
+
+def _ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise DeviceError(
+            "no-ray: A cluster needs Ray, which is not installed: run pip install "
+            '"cloudconv[cluster]".'
+        ) from error
+
+
+Workers = Processes | Cluster
+"""Processes or a cluster that render segments; a context manager that ends them."""
