@@ -17,12 +17,10 @@ from cloudconv.media.containers import Container
 from cloudconv.media.info import MediaInfo
 
 # Tags that describe the old file, not its content.
-_STALE = frozenset(
-    ("encoder", "duration", "bps", "major_brand", "minor_version", "compatible_brands")
-)
+_STALE = {"encoder", "duration", "bps", "major_brand", "minor_version", "compatible_brands"}
 _STALE_PREFIXES = ("number_of_", "_statistics_")
 # Tags that every track of MP4 and MOV has, also if nobody has chosen them.
-_MP4_ONLY = frozenset(("handler_name", "vendor_id"))
+_MP4_ONLY = {"handler_name", "vendor_id"}
 
 # Codecs that FFmpeg writes to Matroska as in an AVI, and does not list for Matroska.
 _ACM = ("wmav1", "wmav2", "wmapro", "wmalossless", "wmavoice", "pcm_alaw", "pcm_mulaw",

@@ -25,14 +25,12 @@ from cloudconv.media.input import GrowthReader, check_kind, growth_of
 from cloudconv.messages import listed
 
 # Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked first.
-_LEFT_OUT = frozenset(
-    (
-        *("hls", "concat", "dash", "webm_dash_manifest", "imf", "mlv", "vobsub"),
-        *("sdp", "rtp", "rtsp", "sap", "png_pipe", "apng"),
-    )
-)
+_LEFT_OUT = {
+    *("hls", "concat", "dash", "webm_dash_manifest", "imf", "mlv", "vobsub"),
+    *("sdp", "rtp", "rtsp", "sap", "png_pipe", "apng"),
+}
 _FORMATS = ",".join(sorted(av.formats_available - _LEFT_OUT))
-_PNG = frozenset(("png", "apng"))
+_PNG = {"png", "apng"}
 # FFmpeg decodes a picture of each stream that it opens. Pictures of PNG are checked first.
 _CODECS = ",".join(sorted(av.codec.codecs_available - _PNG))
 _BUFFER = 1 << 18  # bytes to read at once

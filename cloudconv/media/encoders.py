@@ -38,9 +38,7 @@ _PRESETS = (
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
 # Options that set the quality. If the user gives one of them, the default quality is not set.
-_QUALITY = frozenset(
-    ("crf", "qp", "b", "q", "cq", "qscale", "global_quality", "lossless", "quality", "rc")
-)
+_QUALITY = {"crf", "qp", "b", "q", "cq", "qscale", "global_quality", "lossless", "quality", "rc"}
 # Codecs for video editing, which a source keeps by default, and their encoders.
 _EDITED = {"dnxhd": "dnxhd", "prores": "prores_ks"}
 # Their profiles for 4:4:4, for 10 bits and for 8 bits by FFmpeg's names, the default one first.
@@ -523,9 +521,8 @@ def hdr_parameters(encoder: str, info: MediaInfo) -> str:
             else str(round(Fraction(top * unit, bottom or 1)))
             for top, bottom, unit in zip(numbers[:20:2], numbers[1:20:2], units, strict=True)
         )
-        parts.append(
-            f"{names[0]}=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({most},{least})"
-        )
+        points = f"G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})"
+        parts.append(f"{names[0]}={points}L({most},{least})")
     if light:
         brightest, mean = struct.unpack_from("<2I", light)
         parts.append(f"{names[1]}={brightest},{mean}")

@@ -110,12 +110,10 @@ class GrowthReader:
         return data
 
 
-_SUFFIXES = frozenset(
-    (
-        *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".exr"),
-        *(".tga", ".dpx", ".jp2", ".ppm"),
-    )
-)
+_SUFFIXES = {
+    *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".exr"),
+    *(".tga", ".dpx", ".jp2", ".ppm"),
+}
 
 
 def is_picture(file: Path) -> bool:

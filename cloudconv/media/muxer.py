@@ -23,14 +23,12 @@ from cloudconv.media.packets import Writer
 from cloudconv.media.pictures import shows_of
 
 _HEAD = 1 << 13  # bytes of the start of a file, with the description of the first track
-_NAMED_TAGS = frozenset(
-    (
-        *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
-        *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
-        *("network", "keywords", "episode_sort", "season_number", "media_type", "hd_video"),
-        *("gapless_playback", "compilation", "track", "disc", "creation_time", "language"),
-    )
-)
+_NAMED_TAGS = {
+    *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
+    *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
+    *("network", "keywords", "episode_sort", "season_number", "media_type", "hd_video"),
+    *("gapless_playback", "compilation", "track", "disc", "creation_time", "language"),
+}
 
 
 def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
@@ -41,12 +39,9 @@ def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
             # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
             free = any(key.lower() not in _NAMED_TAGS for key in kept)
             flags = "+faststart" + ("+use_metadata_tags" if free else "")
+            scale = str(plan.movie_scale)
             # Boxes of 360° and 3D video are in no edition of the standard.
-            return {
-                "movie_timescale": str(plan.movie_scale),
-                "movflags": flags,
-                "strict": "unofficial",
-            }
+            return {"movie_timescale": scale, "movflags": flags, "strict": "unofficial"}
         case "matroska" | "webm":
             return {"write_crc32": "0"}  # checksums would be wrong after the corrections
         case "gif":

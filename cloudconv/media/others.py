@@ -360,10 +360,8 @@ def _lost_marks(given: Any, made: Any) -> str:
     """Return the words for a stream's language and flags that the finished file lacks."""
     language = given.metadata.get("language", "und")
     is_lost = language != "und" and made.metadata.get("language", "und") == "und"
-    flags = (
-        given.disposition & ~made.disposition & ~(Disposition.default | Disposition.attached_pic)
-    )
-    names = [each.name for each in Disposition if each in flags]
+    known = made.disposition | Disposition.default | Disposition.attached_pic
+    names = [each.name for each in Disposition if each in given.disposition & ~known]
     marks = [f'language "{language}"'] * is_lost + [f'flag "{name}"' for name in names]
     return " and no ".join(marks).replace("_", " ")
 

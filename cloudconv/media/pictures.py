@@ -30,13 +30,11 @@ from cloudconv.media.sidedata import side_data_of
 SEQUENCE_RATE = Fraction(25)
 _MILLISECOND = Fraction(1, 1000)
 _PILLOW_ERRORS = (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError)
-_VIDEOS = frozenset(
-    (
-        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
-        *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".y4m", ".nut", ".gif", ".apng", ".vob", ".mxf"),
-        *(".dv", ".f4v", ".3g2", ".m2v", ".mpv", ".divx", ".rm", ".rmvb", ".ivf", ".264", ".265"),
-    )
-)
+_VIDEOS = {
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
+    *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".y4m", ".nut", ".gif", ".apng", ".vob", ".mxf"),
+    *(".dv", ".f4v", ".3g2", ".m2v", ".mpv", ".divx", ".rm", ".rmvb", ".ivf", ".264", ".265"),
+}
 
 
 @dataclass(frozen=True, slots=True)

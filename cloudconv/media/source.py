@@ -221,10 +221,8 @@ class _Pass:
         ]
         for code, number, what in found:
             if number > 0:
-                text = what.format(are=plural(number, "is", "are"))
-                account.warnings.append(
-                    Warned(f"frames-{code}: {counted(number, 'frame')} {text}.")
-                )
+                told = f"{counted(number, 'frame')} {what.format(are=plural(number, 'is', 'are'))}"
+                account.warnings.append(Warned(f"frames-{code}: {told}."))
 
     def _note(self, key: str, text: str) -> None:
         self._changes.setdefault(key, Warned(text))

@@ -172,11 +172,10 @@ class CarriedStream:
             return Fraction(-1) if self.source.type == "audio" else LONG_AGO
         # A muxer without edit lists adds the codec's delay to all times. A packet may thus precede
         # 0 by the delay. A still earlier packet would move the whole file.
-        states_delay = (
-            self._carry.info.input_format.states_delay or codec_name(self.source) == "opus"
-        )
-        context = self.source.codec_context
-        return -Fraction(int(context.delay), context.sample_rate) if states_delay else Fraction(0)
+        is_opus, context = codec_name(self.source) == "opus", self.source.codec_context
+        if not (is_opus or self._carry.info.input_format.states_delay):
+            return Fraction(0)
+        return -Fraction(int(context.delay), context.sample_rate)
 
     def _converted(self, packet: Any, start: Fraction, duration: Fraction) -> Any:
         """Return a text packet in the target's codec, shown from ``start``; None if it is empty."""
@@ -268,5 +267,5 @@ def _refine(packet: Any) -> None:
     packet.pts, packet.dts, packet.duration = pts, dts, duration
 
 
-TEXT = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"))
+TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
 """Codecs of text subtitles, which can be converted to one another."""
