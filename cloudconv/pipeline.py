@@ -57,18 +57,13 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
             self._stage.taken_by = getattr(_here, "stage", None)
             return next(self._items)
 
-    @property
-    def ready(self) -> bool:
-        """Return whether the next item is complete, or no item was requested yet."""
-        return not self._pending or self._pending[0].done()
-
     def arriving(self) -> Iterator[Item | None]:
         """Yield each item; while the next item is incomplete, yield None instead.
 
         The call for the first item waits for it.
         """
         while True:
-            if not self.ready:
+            if self._pending and not self._pending[0].done():
                 yield None
                 continue
             try:

@@ -29,8 +29,8 @@ from cloudconv.jobs.compare import run as compare
 from cloudconv.jobs.compare.plan import CompareResult
 from cloudconv.jobs.compare.score import EQUAL
 from cloudconv.jobs.video import check_outputs
+from cloudconv.media.frame import MediaInfo
 from cloudconv.media.identity import has_changed
-from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import check_there, local_file
 from cloudconv.media.output import check_free, check_home, writing
 from cloudconv.messages import flag, shortened

@@ -17,7 +17,7 @@ from cloudconv.errors import InputError, ModelError
 from cloudconv.events import Warned
 from cloudconv.media import pictures as images
 from cloudconv.media.encoding import EncodingPlan
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.output import check_output, check_rate, written_by
 from cloudconv.media.probe import probe

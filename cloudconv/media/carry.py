@@ -14,7 +14,7 @@ from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 
 from cloudconv.media.containers import Container
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import MediaInfo
 
 # Tags that describe the old file, not its content.
 _STALE = {"encoder", "duration", "bps", "major_brand", "minor_version", "compatible_brands"}

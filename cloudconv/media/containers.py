@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from cloudconv.errors import EncoderError, OutputUsageError
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import MediaInfo
 from cloudconv.media.input import is_stdout, numbered
 
 _MILLISECOND = Fraction(1, 1000)

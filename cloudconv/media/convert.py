@@ -17,8 +17,7 @@ from torch import Tensor
 
 from cloudconv.media import color
 from cloudconv.media.formats import LINEAR, is_float, layout, on_its_side, repack, turned
-from cloudconv.media.frame import ColorTags, Frame, make_picture, share_picture
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import ColorTags, Frame, MediaInfo, make_picture, share_picture
 
 # Encoders whose format defines the (matrix, range) of every picture: JFIF is full-range BT.601, and
 # WebP is limited-range BT.601.
@@ -28,23 +27,23 @@ _OWN_COLOURS = {"mjpeg": (5, 2), "libwebp": (6, 1), "libwebp_anim": (6, 1)}
 def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
     """Return the colour tags of the output in a working format; those that remain true are kept."""
     was, becomes, tags = layout(info.working_pix_fmt), layout(working), info.tags
+    matrix, extent = tags.matrix, tags.range
     if encoder == "exr":
-        return ColorTags(tags.primaries, tags.transfer, 0 if becomes.family == "rgb" else 2, 2)
-    if encoder in _OWN_COLOURS and becomes.family != "rgb":
+        matrix, extent = 0 if becomes.family == "rgb" else 2, 2
+    elif encoder in _OWN_COLOURS and becomes.family != "rgb":
         matrix, extent = _OWN_COLOURS[encoder]
-        return ColorTags(tags.primaries, tags.transfer, matrix, extent)
-    if was.family == becomes.family:
+    elif was.family == becomes.family:
         if was.family == "gray" and not tags.range and encoder in ("libx264", "libx265"):
             # Decoders may return this video as YUV, and would read an unspecified range as limited.
-            return ColorTags(tags.primaries, tags.transfer, tags.matrix, 2)
-        return tags
-    if becomes.family == "rgb":
-        return ColorTags(tags.primaries, tags.transfer, 0, 2)
-    if was.family == "gray":
+            extent = 2
+    elif becomes.family == "rgb":
+        matrix, extent = 0, 2
+    elif was.family == "gray":
         extent = 2 if color.color_space(tags, was, info.width, info.height).full_range else 1
-        return ColorTags(tags.primaries, tags.transfer, tags.matrix, extent)
-    matrix = 9 if tags.primaries == 9 else 1 if info.width >= 1280 or info.height > 576 else 6
-    return ColorTags(tags.primaries, tags.transfer, matrix, 1)
+    else:
+        matrix = 9 if tags.primaries == 9 else 1 if info.width >= 1280 or info.height > 576 else 6
+        extent = 1
+    return replace(tags, matrix=matrix, range=extent)
 
 
 def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags) -> av.VideoFrame:

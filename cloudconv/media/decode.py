@@ -28,8 +28,8 @@ from cloudconv.events import Warned
 from cloudconv.media import demux
 from cloudconv.media.clock import VideoClock
 from cloudconv.media.formats import can_widen, working_format
+from cloudconv.media.frame import MediaInfo
 from cloudconv.media.identity import input_fingerprint
-from cloudconv.media.info import MediaInfo
 from cloudconv.media.pictures import open_pictures
 from cloudconv.media.timing import Key, Timing
 

@@ -19,7 +19,7 @@ from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
 from cloudconv.media.containers import Container
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import MediaInfo
 from cloudconv.media.sidedata import frame_packing
 from cloudconv.messages import did_you_mean, listed, short
 from cloudconv.settings import EncodeSettings

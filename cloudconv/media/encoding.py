@@ -18,8 +18,7 @@ from cloudconv.media.containers import container_of
 from cloudconv.media.convert import UPRIGHT, Turn, output_tags, turn_of
 from cloudconv.media.encoders import DEFAULTS, EncoderChoice, choose
 from cloudconv.media.formats import layout
-from cloudconv.media.frame import ColorTags
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import ColorTags, MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.output import check_rate
 from cloudconv.media.sidedata import keep, left_out
@@ -30,7 +29,6 @@ from cloudconv.settings import EncodeSettings
 _FINEST = 100_000_000
 _MOST_TICKS = 2**31 - 1
 _ZERO = Fraction(0)
-_MOST_SCALE = 600_000  # of a movie in MP4: 32 bits then suffice for two hours
 _VPX = 10_000_000  # the same for libvpx, which rounds all times to a clock of its own
 # Encoders whose bitstreams contain the sample aspect ratio.
 _STATE_ASPECT = ("libx264", "libx265")
@@ -56,18 +54,6 @@ class EncodingPlan:
     def at(self, spans: Iterable[Fraction], offset: Fraction, carry: Carry | None) -> EncodingPlan:
         """Return the plan for other times and contents; see :func:`plan_encoding`."""
         return replace(self, tick=_tick(self, spans, offset), carry=carry)
-
-    @property
-    def movie_scale(self) -> int:
-        """Return the number of ticks per second in which MP4 counts edit lists and durations.
-
-        Such a tick must divide a tick of the video, and be fine enough for the audio.
-        """
-        scale = self.tick.denominator
-        for factor in (48000, 44100):
-            finer = lcm(scale, factor)
-            scale = finer if finer <= _MOST_SCALE else scale
-        return scale
 
     def add_video(self, out: OutputContainer) -> Any:
         """Return a video stream with an encoder, added to ``out``; the encoder is opened later."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cloudconv.errors import UnfitInputError
 from cloudconv.files import reading
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import MediaInfo
 from cloudconv.media.input import check_kind, is_copy
 from cloudconv.media.pictures import files_of
 

@@ -7,6 +7,7 @@ import os
 import struct
 from contextlib import ExitStack
 from fractions import Fraction
+from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cloudconv.media.output import writing
 from cloudconv.media.packets import Writer
 from cloudconv.media.pictures import shows_of
 
+_MOST_SCALE = 600_000  # ticks of a movie in MP4 per second: 32 bits then suffice for two hours
 _HEAD = 1 << 13  # bytes of the start of a file, with the description of the first track
 _NAMED_TAGS = {
     *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
@@ -39,9 +41,12 @@ def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
             # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
             free = any(key.lower() not in _NAMED_TAGS for key in kept)
             flags = "+faststart" + ("+use_metadata_tags" if free else "")
-            scale = str(plan.movie_scale)
+            # A tick of edit lists and durations divides one of the video, and suits the audio.
+            scale = plan.tick.denominator
+            for rate in (48000, 44100):
+                scale = finer if (finer := lcm(scale, rate)) <= _MOST_SCALE else scale
             # Boxes of 360° and 3D video are in no edition of the standard.
-            return {"movie_timescale": scale, "movflags": flags, "strict": "unofficial"}
+            return {"movie_timescale": str(scale), "movflags": flags, "strict": "unofficial"}
         case "matroska" | "webm":
             return {"write_crc32": "0"}  # checksums would be wrong after the corrections
         case "gif":

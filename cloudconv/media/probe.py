@@ -28,9 +28,8 @@ from cloudconv.media import demux
 from cloudconv.media.clock import VideoClock, format_of
 from cloudconv.media.deinterlace import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.formats import LINEAR, SRGB, is_float, widened, working_format
-from cloudconv.media.frame import ColorTags
+from cloudconv.media.frame import ColorTags, MediaInfo
 from cloudconv.media.identity import input_fingerprint, input_stamp
-from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import growth_of, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.pictures import (
@@ -366,10 +365,7 @@ def _probe_pictures(
         meter.push(picture if common is None else widened(picture, common))
     first = meter.first
     if first is None:
-        raise InputError(
-            f"no-frame-decoded: No frame of {path} can be decoded: the file is damaged. Give a "
-            "complete file."
-        )
+        raise no_frame(path)
     durations, gap_rate = pictures.durations, pictures.rate
     is_even = gap_rate and not LONG_GAP / gap_rate <= durations[-1] <= LONGEST_LAST
     rate = gap_rate if is_even else None
@@ -396,6 +392,12 @@ def _probe_pictures(
         chroma_location="center" if suffix in (".jpg", ".jpeg") else None,
         warnings=tuple(_picture_warnings(path, pictures, picture_rate)),
     )
+
+
+def no_frame(path: Path) -> InputError:
+    """Return the error for an input of which no frame can be decoded."""
+    why = "can be decoded: the file is damaged. Give a complete file."
+    return InputError(f"no-frame-decoded: No frame of {path} {why}")
 
 
 def _picture_warnings(

@@ -22,7 +22,7 @@ from cloudconv.media import matroska
 from cloudconv.media.carry import add_copy, header_of
 from cloudconv.media.containers import Container
 from cloudconv.media.filters import Chain
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import MediaInfo
 
 # All kinds of side data of pictures in FFmpeg's enum AVFrameDataType, with the words for a person.
 # None marks kinds that nobody would miss: those of sound, what a decoder computes, an encoder's

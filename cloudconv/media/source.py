@@ -18,10 +18,9 @@ from cloudconv.events import Warned
 from cloudconv.media.decode import Account, Decoded, VideoFile, fits
 from cloudconv.media.deinterlace import Timed, frames_of_fields
 from cloudconv.media.formats import widened
-from cloudconv.media.frame import Frame
+from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.identity import check_unchanged
-from cloudconv.media.info import MediaInfo
-from cloudconv.media.probe import probe
+from cloudconv.media.probe import no_frame, probe
 from cloudconv.media.sidedata import CAPTIONS, KINDS, readable
 from cloudconv.media.timing import Timing, filmed
 from cloudconv.messages import counted, plural
@@ -146,7 +145,7 @@ class Source:
                 lasts = min(left, lasts) or lasts
             yield waiting.at(waiting.time, self._until(waiting.time + lasts) - waiting.time)
         if not delivered:
-            self._refuse()
+            raise self._refusal()
         reading.sum_up(delivered)
 
     def _until(self, time: Fraction) -> Fraction:
@@ -162,18 +161,15 @@ class Source:
             end = timing.start + ceil((end - timing.start) * timing.rate) / timing.rate
         return min(time, end)
 
-    def _refuse(self) -> None:
+    def _refusal(self) -> InputError:
         info = self.info
         check_unchanged(info)
-        if not self._whole:
-            length = float(info.timing.end - info.timing.start)
-            raise InputError(
-                f"part-without-frame: {info.path} lasts {length:.3f} s and has no frame in the "
-                "part that was given: choose another part."
-            )
-        raise InputError(
-            f"no-frame-decoded: No frame of {info.path} can be decoded: the file is damaged. "
-            "Give a complete file."
+        if self._whole:
+            return no_frame(info.path)
+        length = float(info.timing.end - info.timing.start)
+        return InputError(
+            f"part-without-frame: {info.path} lasts {length:.3f} s and has no frame in the part "
+            "that was given: choose another part."
         )
 
 

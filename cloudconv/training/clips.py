@@ -24,8 +24,7 @@ from cloudconv.errors import InputError
 from cloudconv.events import Progress, Warned
 from cloudconv.media import pictures as images
 from cloudconv.media.color import block_means, rgb_of, thumbnail
-from cloudconv.media.frame import Frame
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.messages import counted, shortened

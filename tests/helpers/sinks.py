@@ -9,8 +9,7 @@ from typing import Any
 
 from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.formats import working_format
-from cloudconv.media.frame import ColorTags
-from cloudconv.media.info import MediaInfo, Timing
+from cloudconv.media.frame import ColorTags, MediaInfo, Timing
 from cloudconv.media.sink import Sink
 
 

@@ -21,8 +21,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs import as_json
 from cloudconv.jobs.video import check_outputs, probed
-from cloudconv.media.frame import Frame
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.output import check_free, check_home
 from cloudconv.media.source import Source
 from cloudconv.messages import counted

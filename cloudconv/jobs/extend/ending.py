@@ -13,8 +13,7 @@ import torch
 from cloudconv.dreaming.material.material import Material
 from cloudconv.errors import InputError
 from cloudconv.media.formats import layout
-from cloudconv.media.frame import Frame
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.source import Source
 from cloudconv.schedule.cadence import MAX_REPEATS, Cadence
 from cloudconv.schedule.tasks import AnalysedFrame, analyse, cadence_of

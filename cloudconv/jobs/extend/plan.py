@@ -20,8 +20,7 @@ from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.containers import default_suffix
 from cloudconv.media.encoding import plan_encoding
-from cloudconv.media.frame import Frame
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
 from cloudconv.models import registry

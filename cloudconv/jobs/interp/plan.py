@@ -19,8 +19,7 @@ from cloudconv.media import pictures as images
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of, default_suffix
 from cloudconv.media.encoding import plan_encoding
-from cloudconv.media.frame import Frame
-from cloudconv.media.info import MediaInfo
+from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.source import Source
 from cloudconv.media.timing import constant_rate
