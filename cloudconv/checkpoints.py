@@ -51,6 +51,28 @@ _MOST_CONVERTED = 16
 _CONVERTED = re.compile(r"[0-9a-f]{64}\.safetensors")
 """The names of the results that the data folder keeps."""
 
+# By its code, what the converting process says of a file, and what an error says.
+_REFUSALS = {
+    "weights-of-no-format": (
+        re.compile(r"not in a subdirectory|hasRecord|file data\.pkl"),
+        "is neither a PyTorch file nor a safetensors file: give a network's weights, such as "
+        "flownet.pkl.",
+    ),
+    "weights-without-names": (
+        re.compile(r"has no attribute '(?:get|items)'"),
+        "contains no tensors by name: give a file with the state_dict of a network.",
+    ),
+    "weights-too-large": (
+        re.compile(r"MemoryError|bad_alloc|allocate memory|more than the file"),
+        "is larger than any known network, or reading takes more than 2 GiB or 20 s: give a file "
+        "with the state_dict alone.",
+    ),
+    "weights-cut-off": (
+        re.compile(""),
+        "is cut off or damaged: make the file again, or copy or download it again.",
+    ),
+}
+
 
 def file_of(model: str | Path) -> Path | None:
     """Return the file of a model that is given as a file, by the ending of its name, or None."""
@@ -69,7 +91,7 @@ def content(path: Path) -> bytes:
     """Return the bytes of a file of weights, for :func:`tensors_of`."""
     with reading(path) as size:
         if size > _MOST_BYTES:
-            raise _too_large(path)
+            raise refused("weights-too-large", path)
         return path.read_bytes()
 
 
@@ -83,7 +105,7 @@ def tensors_of(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, st
             return _converted(data, path), {}
         if not data:
             raise WeightsError(f"weights-empty: {path} is empty: copy or download the file again.")
-        raise _of_no_format(path)
+        raise refused("weights-of-no-format", path)
 
 
 def checked(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -112,7 +134,7 @@ def _loaded(data: bytes, source: Path) -> tuple[dict[str, Tensor], dict[str, str
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end]) if end <= _MOST_HEADER else None
     if header is None or len(header) - ("__metadata__" in header) > _MOST_TENSORS:
-        raise _too_large(source)
+        raise refused("weights-too-large", source)
     return load(data), header.get("__metadata__", {})
 
 
@@ -156,7 +178,7 @@ def _convert(given: Path, target: Path, source: Path) -> None:
         try:
             while child.poll() is None:
                 if time.monotonic() > end or _resident(child) > foreign.MEMORY + _PYTORCH:
-                    raise _too_large(source)
+                    raise refused("weights-too-large", source)
                 time.sleep(0.02)
         finally:
             child.kill()
@@ -170,18 +192,16 @@ def _convert(given: Path, target: Path, source: Path) -> None:
         raise _refusal(source, text)
 
 
-def _too_large(path: Path) -> WeightsError:
-    return WeightsError(
-        f"weights-too-large: {path} is larger than any known network, or reading takes more than "
-        "2 GiB or 20 s: give a file with the state_dict alone."
-    )
-
-
 def _no_room(path: Path) -> WeightsError:
     return WeightsError(
         f"no-room-to-convert: {path} is converted in {tempfile.gettempdir()}, which is full: free "
         "some space there, or set TMPDIR to another folder."
     )
+
+
+def refused(code: str, path: Path) -> WeightsError:
+    """Return the error with one of the codes of ``_REFUSALS``."""
+    return WeightsError(f"{code}: {path} {_REFUSALS[code][1]}")
 
 
 def _refusal(path: Path, text: str) -> WeightsError:
@@ -190,35 +210,7 @@ def _refusal(path: Path, text: str) -> WeightsError:
             f"weights-with-code: {path} contains more than weights ({found[1] or found[2]}), and "
             "cloudconv runs no code of a file: give a file with the state_dict alone."
         )
-    if re.search(r"not in a subdirectory|hasRecord|file data\.pkl", text):
-        return _of_no_format(path)
-    if re.search(r"has no attribute '(?:get|items)'", text):
-        return without_names(path)
-    if re.search(r"MemoryError|bad_alloc|allocate memory|more than the file", text):
-        return _too_large(path)
-    return _cut_off(path)
-
-
-def _of_no_format(path: Path) -> WeightsError:
-    return WeightsError(
-        f"weights-of-no-format: {path} is neither a PyTorch file nor a safetensors file: give a "
-        "network's weights, such as flownet.pkl."
-    )
-
-
-def without_names(path: Path) -> WeightsError:
-    """Return the error for a file without tensors by name."""
-    return WeightsError(
-        f"weights-without-names: {path} contains no tensors by name: give a file with the "
-        "state_dict of a network."
-    )
-
-
-def _cut_off(path: Path) -> WeightsError:
-    return WeightsError(
-        f"weights-cut-off: {path} is cut off or damaged: make the file again, or copy or download "
-        "it again."
-    )
+    return refused(next(code for code, (sign, _) in _REFUSALS.items() if sign.search(text)), path)
 
 
 def _resident(child: subprocess.Popen[bytes]) -> int:
@@ -264,4 +256,4 @@ def reading(path: Path) -> Iterator[int]:
     except (SafetensorError, RuntimeError, ValueError, KeyError, AttributeError) as error:
         if lack_of_memory(error) is not None:
             raise MemoryError(str(error)) from error
-        raise _cut_off(path) from error
+        raise refused("weights-cut-off", path) from error

@@ -291,15 +291,11 @@ def parse_time(value: Fraction | float | str) -> Fraction:
 
     Raises SettingsError for anything else.
     """
-    time = _number(value)
-    if time is None and (match := _UNITS.fullmatch(str(value).strip())):
-        parts = (Fraction(part or 0) for part in match.groups())
-        time = sum(
-            (part * unit for part, unit in zip(parts, (3600, 60, 1), strict=True)), Fraction()
-        )
-    if time is None and (match := _CLOCK.fullmatch(str(value).strip())):
+    time, text = _number(value), str(value).strip()
+    match = _UNITS.fullmatch(text) or _CLOCK.fullmatch(text)
+    if time is None and match is not None:
         hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
-        if seconds < 60 and (minutes < 60 or not hours):
+        if match.re is _UNITS or (seconds < 60 and (minutes < 60 or not hours)):
             time = hours * 3600 + minutes * 60 + seconds
     if time is None or time < 0:
         raise SettingsError(

@@ -31,7 +31,7 @@ from cloudconv.transfer import upload
 Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco", "rgb"]
 BLOCK = 8  # side in pixels; the mean over a block removes most of a codec's noise
 _TIE = 64  # values are rounded to 1/64 of a level first, see `_to_codes`
-_Rows = tuple[tuple[float, float, float], ...]
+_Rows = tuple[tuple[float, ...], ...]
 
 # The weights of red and of blue in luma. Green has the rest.
 _LUMA: dict[str, tuple[float, float]] = {
@@ -262,8 +262,7 @@ def _to_code_rows(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[
         r, _, b = torch.eye(3, dtype=torch.float64)
         rows = torch.stack((y, (b - y) / (2 * (1 - blue)), (r - y) / (2 * (1 - red))))
     rows = rows * torch.tensor([[luma[0]], [chroma[0]], [chroma[0]]], dtype=torch.float64)
-    first, second, third = rows.tolist()
-    return (tuple(first), tuple(second), tuple(third)), (luma[1], chroma[1], chroma[1])
+    return tuple(map(tuple, rows.tolist())), (luma[1], chroma[1], chroma[1])
 
 
 @cache
@@ -272,13 +271,10 @@ def _from_codes(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[fl
     rows, zeros = _to_code_rows(layout, space)
     inverse = torch.linalg.inv(torch.tensor(rows, dtype=torch.float64))
     offsets = -inverse @ torch.tensor(zeros, dtype=torch.float64)
-    first, second, third = inverse.tolist()
-    return (tuple(first), tuple(second), tuple(third)), tuple(offsets.tolist())
+    return tuple(map(tuple, inverse.tolist())), tuple(offsets.tolist())
 
 
-def _mixed(
-    rgb: Tensor | Sequence[Tensor], row: tuple[float, float, float], factor: float = 1.0
-) -> Tensor:
+def _mixed(rgb: Tensor | Sequence[Tensor], row: Sequence[float], factor: float = 1.0) -> Tensor:
     mixed = rgb[0] * (row[0] * factor)
     return mixed.add_(rgb[1], alpha=row[1] * factor).add_(rgb[2], alpha=row[2] * factor)
 
@@ -334,9 +330,8 @@ def _summed(x: Tensor, dim: int, factor: int) -> Tensor:
         return x
     missing = -x.shape[dim] % factor
     if missing:
-        x = F.pad(
-            x[None], (0, missing, 0, 0) if dim == -1 else (0, 0, 0, missing), mode="replicate"
-        )[0]
+        beyond = (0, missing, 0, 0) if dim == -1 else (0, 0, 0, missing)
+        x = F.pad(x[None], beyond, mode="replicate")[0]
     total = _every(x, dim, 0, factor) + _every(x, dim, 1, factor)
     for phase in range(2, factor):
         total.add_(_every(x, dim, phase, factor))

@@ -68,25 +68,22 @@ class VideoFile:
     """The file or the pictures of an input; a file stays open for the next seek.
 
     ``threads`` and ``nvdec`` are those of :class:`cloudconv.media.source.Source`. ``by_gpu`` is
-    whether a GPU decodes, known after the first picture.
+    whether a GPU decodes, known after the first picture. ``seeks`` is whether times are right after
+    a seek.
     """
 
     def __init__(self, info: MediaInfo, threads: int | None, nvdec: int | None) -> None:
         self.by_gpu = False
         self._info, self._threads, self._nvdec = info, threads, nvdec
         self._file: tuple[object, InputContainer] | None = None
+        timing = info.file_timing
+        self.seeks = info.input_format.seeks and timing.has_timestamps and not timing.shifts
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file[1].close()
             self._file = None
-
-    @property
-    def seeks(self) -> bool:
-        """Return whether times are right after a seek."""
-        timing = self._info.file_timing
-        return self._info.input_format.seeks and timing.has_timestamps and not timing.shifts
 
     def decode(self, start: Fraction, account: Account) -> Iterator[Decoded]:
         """Yield the pictures from a key frame at or before ``start``, or from the beginning."""

@@ -38,6 +38,7 @@ class Sink:
         self.plan, info, choice = plan, plan.info, plan.choice
         self._target = target = None if file else Target(plan, overwrite=overwrite)
         self._writer = target.writer if target else PacketFile(plan, file or plan.target)
+        self.file = self._writer.file or plan.target  # the unfinished one, or standard output
         self._container = container_of(plan.target)
         self._palette: Chain | None = None
         stores = "a53cc" in supported_options(choice.encoder)
@@ -58,11 +59,6 @@ class Sink:
         self.complete()
         if self._target is not None:
             self._target.commit()
-
-    @property
-    def file(self) -> Path:
-        """Return the unfinished file, or standard output."""
-        return self._writer.file or self.plan.target
 
     @property
     def warnings(self) -> list[Warned]:

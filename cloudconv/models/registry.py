@@ -55,7 +55,7 @@ def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, 
         return next((each for each in same_name if each.task == task), same_name[0]), metadata
     state = published.normalised(content)
     if not state:
-        raise checkpoints.without_names(path)
+        raise checkpoints.refused("weights-without-names", path)
     found = published.recognise(state)
     if found is None:
         first = [f"{name} {'x'.join(map(str, state[name].shape))}" for name in state]
