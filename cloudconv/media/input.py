@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary, finalize
 
 from cloudconv.errors import InputError
@@ -148,12 +148,14 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     copy = Copy(folder / "standard-input")
     copy.shown = "standard input"
     finalize(copy, shutil.rmtree, folder, ignore_errors=True)
+    given: Any = sys.stdin.buffer
     try:
-        if live and (head := _matroska_head()) is not None:
-            copy.growth = Growth(Path(os.fspath(copy)), head)
+        live = live and isinstance(given, io.BufferedReader)
+        if live and given.peek(4).startswith(_MATROSKA):
+            copy.growth = Growth(Path(os.fspath(copy)), given.read1())
         else:
             with copy.open("wb") as target:
-                shutil.copyfileobj(sys.stdin.buffer, target, _CHUNK)
+                shutil.copyfileobj(given, target, _CHUNK)
         empty = not copy.stat().st_size
     except OSError as error:
         raise _not_stored(copy, error) from error
@@ -201,13 +203,6 @@ def check_kind(path: Path) -> None:
         # Some files of the system have no size, and wait for data without end.
         if stat.S_ISREG(about.st_mode) and not about.st_size:
             raise InputError(f"empty-file: {path} is empty (0 bytes): give a complete video file.")
-
-
-def _matroska_head() -> bytes | None:
-    given = sys.stdin.buffer
-    if not isinstance(given, io.BufferedReader) or not given.peek(4).startswith(_MATROSKA):
-        return None
-    return given.read1()
 
 
 _NUMBER = re.compile(r"((?:[^%]|%%)*)%0?(\d{0,2})d((?:[^%]|%%)*)")

@@ -37,7 +37,12 @@ class VmafMeter:
     """
 
     def __init__(self) -> None:
-        self._program = _ffmpeg()
+        try:
+            self._program = str(import_module("imageio_ffmpeg").get_ffmpeg_exe())
+        except (ImportError, RuntimeError) as error:
+            raise ModelError(
+                'no-vmaf: VMAF needs an FFmpeg with libvmaf: run pip install "cloudconv[vmaf]".'
+            ) from error
         self._luma: Chain | None = None
         self._files: list[Any] = []
         self._folder = Path(tempfile.mkdtemp(prefix="cloudconv-"))
@@ -79,15 +84,6 @@ class VmafMeter:
             )
         frames = json.loads((folder / _LOG).read_text("utf-8"))["frames"]
         return [float(frame["metrics"]["vmaf"]) for frame in frames]
-
-
-def _ffmpeg() -> str:
-    try:
-        return str(import_module("imageio_ffmpeg").get_ffmpeg_exe())
-    except (ImportError, RuntimeError) as error:
-        raise ModelError(
-            'no-vmaf: VMAF needs an FFmpeg with libvmaf: run pip install "cloudconv[vmaf]".'
-        ) from error
 
 
 def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:

@@ -178,17 +178,15 @@ class _Attacks:
         for number in np.flatnonzero(loud > np.maximum(before * _RISE, _FLOOR)):
             here = np.sqrt(power[number * block : (number + ahead) * block])
             start = int(np.argmax(here >= _BEGINS * here.max())) + int(number - 1) * block
-            self._keep(self.seen + start, float(loud[number]))
+            attack, height = self.seen + start, float(loud[number])
+            if self.times and attack - self.times[-1] < self._apart:
+                if height <= self._height:
+                    continue
+                self.times.pop()
+            self.times.append(attack)
+            self._height = height
         self._loud = known[-_BEFORE:]
         self.seen += count * block
-
-    def _keep(self, attack: int, height: float) -> None:
-        if self.times and attack - self.times[-1] < self._apart:
-            if height <= self._height:
-                return
-            self.times.pop()
-        self.times.append(attack)
-        self._height = height
 
     def forget(self, first: int) -> None:
         """Drop the attacks that are too far before sample number ``first``."""

@@ -182,7 +182,11 @@ def timing_of(stamps: Stamps, picture_rate: Fraction | None) -> Timing:
         times = times[:-_UNSURE]
     is_timed = len(times) > 1 or stamps.shown == len(times) == 1
     if is_timed and stamps.unstamped * _FEW_UNSTAMPED <= stamps.shown:
-        timing = _measured(stamps, _with_missing(times, stamps.unstamped), picture_rate)
+        # Each frame without a time gets one in the middle of one of the longest gaps.
+        gaps = np.diff(times)
+        longest = np.argsort(gaps)[len(gaps) - min(stamps.unstamped, len(gaps)) :]
+        times = np.union1d(times, times[longest] + gaps[longest] // 2)
+        timing = _measured(stamps, times, picture_rate)
     else:
         timing = _counted(stamps, times)
     about = _gaps(stamps, timing) | {"shifts": stamps.shifts, "keys": stamps.keys}
@@ -191,13 +195,6 @@ def timing_of(stamps: Stamps, picture_rate: Fraction | None) -> Timing:
         end = timing.start + _FAR_FUTURE
         timing = replace(timing, end=end, rate_before_last=None, open_ended=True)
     return timing
-
-
-def _with_missing(times: NDArray[np.int64], missing: int) -> NDArray[np.int64]:
-    """Return the times, and one in the middle of each of the longest gaps."""
-    gaps = np.diff(times)
-    longest = np.argsort(gaps)[len(gaps) - min(missing, len(gaps)) :]
-    return np.union1d(times, times[longest] + gaps[longest] // 2)
 
 
 def _counted(stamps: Stamps, times: NDArray[np.int64]) -> Timing:

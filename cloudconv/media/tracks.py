@@ -99,7 +99,11 @@ class CarriedStream:
             yield from ((each.dts * each.time_base, each) for each in made)
         elif packet is not None:
             if packet.time_base > _COARSE:
-                _refine(packet)
+                parts = ceil(packet.time_base / _FINE)
+                times = (packet.pts, packet.dts, packet.duration)
+                finer = [None if time is None else time * parts for time in times]
+                packet.time_base /= parts
+                packet.pts, packet.dts, packet.duration = finer
             placed = self._placed(packet)
             if placed is not None:
                 yield self._ordered(placed)
@@ -256,15 +260,6 @@ class Parts:
         packet.pts = None if packet.pts is None else packet.pts + later
         packet.dts = None if packet.dts is None else packet.dts + later
         return begins
-
-
-def _refine(packet: Any) -> None:
-    """Give the packet a finer time base without changing its times."""
-    parts = ceil(packet.time_base / _FINE)
-    times = (packet.pts, packet.dts, packet.duration)
-    pts, dts, duration = (None if time is None else time * parts for time in times)
-    packet.time_base /= parts
-    packet.pts, packet.dts, packet.duration = pts, dts, duration
 
 
 TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
