@@ -303,16 +303,11 @@ def sync_folder(folder: Path) -> None:
 
     This does nothing if the operating system cannot open folders (Windows), or must not read this.
     """
-    if not FOLDERS_CAN_BE_OPENED:
-        return
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with suppress(PermissionError), ExitStack() as stack:
+        if FOLDERS_CAN_BE_OPENED:
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            os.fsync(handle)
 
 
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

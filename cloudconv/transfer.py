@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -77,12 +78,12 @@ def _page_locked(plane: Tensor) -> Tensor:
     return memory[: plane.nbytes].view(plane.dtype).view(plane.shape)
 
 
+@dataclass(frozen=True, slots=True)
 class Arriving:
-    """Planes on their way to main memory."""
+    """Planes on their way to main memory; the mark after their copies is None if they are there."""
 
-    def __init__(self, planes: list[Tensor], arrived: torch.Event | None = None) -> None:
-        """Hold the planes; ``arrived`` is the mark after their copies, None if these are done."""
-        self._planes, self._arrived = planes, arrived
+    _planes: list[Tensor]
+    _arrived: torch.Event | None = None
 
     def planes(self) -> list[Tensor]:
         """Wait for the copies and return all planes."""

@@ -71,16 +71,14 @@ class OtherStreams:
         stream.disposition = source.disposition | Disposition.default
         self._carried.insert(0, ("video", _label(source), stream, None))
         timing = self._carry.info.timing
+        cut = self._carry.origin - timing.start
         for tags in (stream.metadata, self._out.metadata):
             for key in [key for key in tags if key.lower() == "timecode"]:
                 given = tags.pop(key)
                 if rate is None or timing.rate is None or min(rate, timing.rate) < 1:
                     why = "varies" if rate is None or timing.rate is None else "is below 1"
                     self._warn(f"time-code: The time code is left out: the frame rate {why}.")
-                    continue
-                cut = self._carry.origin - timing.start
-                moved = timecode_at_rate(given, timing.rate, rate, cut)
-                if moved is not None:
+                elif moved := timecode_at_rate(given, timing.rate, rate, cut):
                     tags["timecode"] = moved
 
     @property

@@ -339,11 +339,9 @@ def _warnings(
 
 def _stated_seconds(stream: Any) -> Fraction | None:
     parts = stream.metadata.get("DURATION", "").strip("\0 ").split(":")
-    if len(parts) != 3:
-        return None
     try:
-        hours, minutes, seconds = (Fraction(part) for part in parts)
-    except ValueError:
+        hours, minutes, seconds = map(Fraction, parts)
+    except ValueError:  # also if there are not three
         return None
     return hours * 3600 + minutes * 60 + seconds
 
