@@ -1,7 +1,5 @@
 """Start the command line: ``cloudconv`` and ``python -m cloudconv``."""
 
-from __future__ import annotations
-
 import gc
 import os
 import sys

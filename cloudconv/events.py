@@ -1,7 +1,5 @@
 """Define the events of a job; a step that takes time is a generator of events too."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Generator

@@ -6,8 +6,6 @@ exists. The process therefore never changes or deletes a file or link of another
 run that acquires the target's lock deletes the parts of a run that was killed.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -5,8 +5,6 @@ malicious file can fill the memory, never end, or crash the process. Therefore t
 limits, and :mod:`cloudconv.checkpoints` waits for it and reads only what it has written.
 """
 
-from __future__ import annotations
-
 import sys
 import warnings
 from collections.abc import Mapping

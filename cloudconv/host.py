@@ -1,7 +1,5 @@
 """Measure the free memory of the host, within a container's limit; reuse memory; read versions."""
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

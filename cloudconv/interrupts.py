@@ -5,8 +5,6 @@ records the signal, and the command line calls :func:`check` whenever a job repo
 other module sets a handler.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

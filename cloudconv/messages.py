@@ -5,8 +5,6 @@ A message begins with its code, a colon and a space: ``raise InputError(f"no-fil
 ``--no-resume``; :func:`in_python` writes keywords instead.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Sequence
 from typing import Any

@@ -9,8 +9,6 @@ SSIM uses only windows that are inside the picture, as Wang's code does. scikit-
 ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1`` agrees to 1e-5.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import lru_cache

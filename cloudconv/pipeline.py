@@ -1,7 +1,5 @@
 """Run the stages of a pipeline at the same time, each in a thread of its own."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator

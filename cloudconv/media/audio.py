@@ -1,7 +1,5 @@
 """Encode audio again, and slow it down with the picture without a change of pitch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial

@@ -1,7 +1,5 @@
 """Decide which streams besides the video, and which tags, the output takes from the source."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from dataclasses import dataclass

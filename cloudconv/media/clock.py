@@ -1,7 +1,5 @@
 """Tell by its format which time stamps of a file can be trusted, and correct the others."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any

@@ -11,8 +11,6 @@ Reducing takes the mean of each cell, which is the sample again.
 Matrices and code ranges: ITU-T H.273, section 8.3 (MatrixCoefficients).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """Describe all output formats, and find the format of an output's name."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path

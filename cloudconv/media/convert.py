@@ -5,8 +5,6 @@ picture, and a repeated frame is encoded many times. The new picture may share t
 samples, which nobody changes.
 """
 
-from __future__ import annotations
-
 import struct
 from dataclasses import replace
 from typing import NamedTuple

@@ -7,8 +7,6 @@ then slice threads. Each mode decodes from the same place, and leaves out the pi
 already yielded. The last mode continues after errors and counts them.
 """
 
-from __future__ import annotations
-
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator

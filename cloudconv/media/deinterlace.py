@@ -4,8 +4,6 @@ An interlaced picture has two fields, which were filmed one after the other: the
 odd lines. A progressive picture in an interlaced stream was filmed at once.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress

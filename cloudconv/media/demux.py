@@ -1,7 +1,5 @@
 """Read a media file's packets: open it, choose the video stream, continue after damage."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct

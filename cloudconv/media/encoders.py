@@ -1,7 +1,5 @@
 """Choose the encoder of an output, its pixel format and its options."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct

@@ -1,14 +1,12 @@
 """Plan the encoding of an output: encoder, clock, and warnings about contents that get lost."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from av.container import OutputContainer
 
@@ -51,7 +49,7 @@ class EncodingPlan:
     # About the choice, and about contents that the output cannot store.
     warnings: tuple[Warned, ...] = ()
 
-    def at(self, spans: Iterable[Fraction], offset: Fraction, carry: Carry | None) -> EncodingPlan:
+    def at(self, spans: Iterable[Fraction], offset: Fraction, carry: Carry | None) -> Self:
         """Return the plan for other times and contents; see :func:`plan_encoding`."""
         return replace(self, tick=_tick(self, spans, offset), carry=carry)
 

@@ -1,7 +1,5 @@
 """Complete an output: join segments, correct and check the finished file, and give it its name."""
 
-from __future__ import annotations
-
 import os
 import struct
 import zlib

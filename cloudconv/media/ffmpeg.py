@@ -1,7 +1,5 @@
 """Learn what this build of FFmpeg has, and start its encoders, which only log what they refuse."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

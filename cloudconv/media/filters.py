@@ -1,7 +1,5 @@
 """Run a chain of FFmpeg's filters on pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from fractions import Fraction
 

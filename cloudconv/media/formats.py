@@ -12,8 +12,6 @@ display light in units of 100 nits. HLG gives scene light from 0 to 1 (ITU-R BT.
 tag gives sRGB's curve, as in Blender and Nuke.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """Detect by size, date and content of the files whether an input has changed since a probe."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -7,8 +7,6 @@ of FFV1 with wide pixels, and with AAC from an MP4. RFC 9559 defines the element
 their encoding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Run the filters of FFmpeg that ``compare`` needs: minterpolate and VMAF."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

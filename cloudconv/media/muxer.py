@@ -1,7 +1,5 @@
 """Write packets into the files of an output, between those of the other streams."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct

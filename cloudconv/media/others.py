@@ -4,8 +4,6 @@ Before the output's header is written, each stream is added or named in a warnin
 While the video is written, packets follow as soon as the video has reached their time (`until`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from fractions import Fraction

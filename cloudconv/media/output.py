@@ -1,7 +1,5 @@
 """Check the output's path, and keep other runs from writing it."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterator, Sequence

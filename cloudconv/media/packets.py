@@ -6,8 +6,6 @@ file is one record per packet in decoding order: its size and a checksum, a head
 the side data.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import struct

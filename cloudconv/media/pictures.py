@@ -1,7 +1,5 @@
 """Read inputs that are no video file: folders of pictures, picture patterns, animated WebP."""
 
-from __future__ import annotations
-
 import os
 import re
 import struct

@@ -5,8 +5,6 @@ read once from end to end (`_scan`), and only its first frame is decoded. `media
 times of the stamps. Some key frames are kept, so that a source seeks once.
 """
 
-from __future__ import annotations
-
 import math
 from array import array
 from collections.abc import Iterator

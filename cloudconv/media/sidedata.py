@@ -5,8 +5,6 @@ the functions here take other ways. Matroska's elements: RFC 9559; sizes of stru
 libavutil (``spherical.h``, ``stereo3d.h``, ``mastering_display_metadata.h``).
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from collections.abc import Iterator

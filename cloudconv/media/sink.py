@@ -1,7 +1,5 @@
 """Encode frames at exact times."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """Take the frames of a video in order and at exact times, with warnings about what is lost."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress

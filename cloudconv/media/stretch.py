@@ -3,8 +3,6 @@
 An attack is the sudden start of a sound, such as a drum beat.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Iterator
 from fractions import Fraction

@@ -4,14 +4,12 @@ A header may be wrong, and time stamps are rounded to the ticks of a clock, or m
 has a function for each case.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +155,7 @@ class Timing:
         ticks = (self.end - self.start) / max(self.frames, 1) // self.time_base
         return time + min(length, max(ticks, 1) * self.time_base) / 2
 
-    def of_fields(self) -> Timing:
+    def of_fields(self) -> Self:
         """Return the times of two frames for each picture, one for each field."""
         last = self.second_field(Fraction(0), None)
         return replace(
