@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import av
-import av.error
 import numpy as np
 from av.container import OutputContainer
 

@@ -7,7 +7,6 @@ from fractions import Fraction
 from typing import Any
 
 import av
-import av.error
 from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 

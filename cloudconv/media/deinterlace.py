@@ -13,7 +13,6 @@ from itertools import chain
 from typing import Literal
 
 import av
-import av.error
 
 from cloudconv.errors import InputError
 from cloudconv.media.filters import Chain

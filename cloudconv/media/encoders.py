@@ -9,8 +9,6 @@ from fractions import Fraction
 from functools import cache
 
 import av
-import av.codec.codec
-import av.error
 import numpy as np
 
 from cloudconv.errors import EncoderError, EncoderUsageError

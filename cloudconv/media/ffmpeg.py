@@ -10,10 +10,6 @@ from functools import cache
 from typing import Any, Literal
 
 import av
-import av.codec.codec
-import av.error
-import av.filter
-import av.logging
 from av.logging import Capture
 
 from cloudconv.errors import EncoderError

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import av
-import av.error
-import av.filter
 
 
 class Chain:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
-import av.error
+import av
 
 from cloudconv import files
 from cloudconv.errors import EncoderError, OutputError

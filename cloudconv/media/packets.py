@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import av.error
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
 from cloudconv import files

@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
-import av.error
+import av
 from av.format import Flags
 
 from cloudconv.media.audio import AudioEncoder
