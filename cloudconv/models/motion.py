@@ -36,9 +36,7 @@ class FlowPredictor(Predictor):
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         last = context[:, -1]
         velocity = torch.stack([mean_velocity(frames) for frames in context])
-        displacement = torch.zeros_like(velocity)
-        for _ in range(steps):
-            velocity, displacement = advected(velocity, displacement)
+        for displacement in displacements(velocity, steps):
             yield sharp(last, sampling_grid(displacement, *last.shape[-2:]))
 
 
@@ -57,14 +55,17 @@ class LayersPredictor(Predictor):
             yield torch.cat(pictures)
 
 
-def advected(velocity: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
-    """Return velocity and displacement to the last frame, (B, 2, H, W) in pixels, a step later.
+def displacements(velocity: Tensor, steps: int) -> Iterator[Tensor]:
+    """Yield the backward displacement to the last frame at each later step.
 
-    Both are backward. Velocities move with the picture; the displacement is 0 at the last frame.
+    ``velocity`` and the results are (B, 2, H, W) in pixels. Velocities move with the picture.
     """
-    # A point at (x, y) was at (x, y) + velocity one step before, and keeps its velocity.
-    velocity = warp(velocity, velocity)
-    return velocity, velocity + warp(displacement, velocity)
+    displacement = torch.zeros_like(velocity)
+    for _ in range(steps):
+        # A point at (x, y) was at (x, y) + velocity one step before, and keeps its velocity.
+        velocity = warp(velocity, velocity)
+        displacement = velocity + warp(displacement, velocity)
+        yield displacement
 
 
 def mean_velocity(frames: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from cloudconv.models.base import Predictor
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.motion import advected, mean_velocity
+from cloudconv.models.motion import displacements, mean_velocity
 from cloudconv.models.ops import sample, sampling_grid, warp
 from cloudconv.models.rife import enlarged_motion, is_ungated
 from cloudconv.transfer import upload
@@ -111,13 +111,9 @@ class VoxelFlow(Predictor):
         """See ``Predictor.forward``; ``horizon``, (B,), selects later frames than the next one."""
         scene = _scene(context)
         ahead = torch.ones(len(context)) if horizon is None else horizon.cpu()
-        velocity, displacement = scene.velocity, torch.zeros_like(scene.velocity)
-        for step in range(int(ahead.max())):
-            (moves,) = upload([(ahead > step).view(-1, 1, 1, 1)], displacement.device)
-            later, longer = advected(velocity, displacement)
-            velocity = torch.where(moves, later, velocity)
-            displacement = torch.where(moves, longer, displacement)
-        return self._picture(scene, ahead, displacement)
+        steps = list(displacements(scene.velocity, int(ahead.max())))
+        own = [steps[int(count) - 1][number] for number, count in enumerate(ahead)]
+        return self._picture(scene, ahead, torch.stack(own))
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See ``Model.start_from``: RIFE's tensors are converted, others stay as they are."""
@@ -152,9 +148,7 @@ class VoxelFlow(Predictor):
     def _candidates(self, context: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         scene = _scene(context)
         latest = scene.frames[:, 0]
-        velocity, displacement = scene.velocity, torch.zeros_like(scene.velocity)
-        for step in range(1, steps + 1):
-            velocity, displacement = advected(velocity, displacement)
+        for step, displacement in enumerate(displacements(scene.velocity, steps), 1):
             made = self._picture(scene, torch.full((len(context),), step), displacement)
             yield made, _sharp(latest, _resized(displacement, 2)), latest
 

@@ -133,17 +133,13 @@ class InterpolationGoal(Goal[Interpolator]):
 
 
 class Forecast(Goal[Predictor]):
-    """The goal to predict the frames after a context, at most ``ahead`` of them."""
+    """The goal to predict ``ahead`` frames one by one, each from the frames before it."""
 
     naive = "hold"
 
     def __init__(self, spec: ModelSpec, ahead: int) -> None:
         self.context, self.ahead = spec.context, ahead
         self.length = spec.context + ahead
-
-
-class RolloutGoal(Forecast):
-    """The goal to predict frames one by one, each from the real and predicted frames before it."""
 
     def picks(self, random: np.random.Generator) -> list[int]:
         return list(range(self.length))
@@ -154,9 +150,8 @@ class RolloutGoal(Forecast):
         seen = _noisy(context, noise)
         result = []
         for truth in truths:
-            levels = model.stages(seen) if model.staged else [model(seen)]
-            made = levels[-1]
-            result.append(Prediction(made, truth, last, seen, tuple(levels[:-1])))
+            *earlier, made = model.stages(seen) if model.staged else [model(seen)]
+            result.append(Prediction(made, truth, last, seen, tuple(earlier)))
             seen = torch.cat((seen[:, 1:], made[:, None]), 1)
         return result
 
@@ -165,7 +160,7 @@ class RolloutGoal(Forecast):
 
 
 class Direct(Forecast):
-    """The goal to predict one frame with a model that takes a horizon."""
+    """The goal to predict one of ``ahead`` frames with a model that takes a horizon."""
 
     def picks(self, random: np.random.Generator) -> list[int]:
         ahead = int(self.ahead * random.random() ** _NEAR)
@@ -212,11 +207,9 @@ def goal_for(spec: ModelSpec, *, rollout: int | None, gap: int) -> Goal[Any]:
         return InterpolationGoal(spec, gap)
     if spec.task == "reconstruct":
         return Reconstruction()
-    return (
-        Direct(spec, rollout or _LAST_HORIZON)
-        if spec.cls.takes_horizon
-        else RolloutGoal(spec, rollout or 1)
-    )
+    if spec.cls.takes_horizon:
+        return Direct(spec, rollout or _LAST_HORIZON)
+    return Forecast(spec, rollout or 1)
 
 
 def padded(frames: Tensor, multiple: int) -> Tensor:

@@ -47,15 +47,9 @@ def detect(state: StateDict) -> ModelSpec | None:
             return None
         depths.append(_depth(state, level))
     width = state[first].shape[0]
-    return row(
-        state,
-        FAMILY,
-        _PUBLISHED.get((width, tuple(depths)), "of no published size"),
-        "Zhang et al., CVPR 2023",
-        "ema_vfi:EmaVfi",
-        multiple=32,
-        bytes_per_pixel=200 + 106 * width,
-    )
+    size = _PUBLISHED.get((width, tuple(depths)), "of no published size")
+    limits = {"multiple": 32, "bytes_per_pixel": 200 + 106 * width}
+    return row(state, FAMILY, size, "Zhang et al., CVPR 2023", "ema_vfi:EmaVfi", **limits)
 
 
 def _block(level: int, number: int) -> str:

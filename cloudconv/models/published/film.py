@@ -40,15 +40,9 @@ def detect(state: StateDict) -> ModelSpec | None:
     if not all(has(state, name, None, None, 3, 3) for name in (first, *flows)):
         return None
     widths = [state[name].shape[0] for name in (first, *flows)]
-    return row(
-        state,
-        FAMILY,
-        "of the paper" if widths == _PUBLISHED else "of no published size",
-        "Reda et al., ECCV 2022",
-        "film:FilmNetwork",
-        multiple=1 << (_LEVELS - 1),
-        bytes_per_pixel=4730,
-    )
+    size = "of the paper" if widths == _PUBLISHED else "of no published size"
+    limits = {"multiple": 1 << (_LEVELS - 1), "bytes_per_pixel": 4730}
+    return row(state, FAMILY, size, "Reda et al., ECCV 2022", "film:FilmNetwork", **limits)
 
 
 class FilmNetwork(Published):

@@ -40,15 +40,9 @@ def detect(state: StateDict) -> ModelSpec | None:
     if not all(has(state, name, None, None, None, None) for name in firsts):
         return None
     widths = tuple(state[name].shape[0] for name in firsts)
-    return row(
-        state,
-        FAMILY,
-        _NAMES.get(widths, "of no published size"),
-        "Kong et al., CVPR 2022",
-        "ifrnet:Ifrnet",
-        multiple=16,
-        bytes_per_pixel=300 + 24 * widths[0],
-    )
+    size = _NAMES.get(widths, "of no published size")
+    limits = {"multiple": 16, "bytes_per_pixel": 300 + 24 * widths[0]}
+    return row(state, FAMILY, size, "Kong et al., CVPR 2022", "ifrnet:Ifrnet", **limits)
 
 
 class Ifrnet(Published):

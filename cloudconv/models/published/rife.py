@@ -78,7 +78,7 @@ _PAPER_SCALES = (4, 2, 1)
 _LEVELS = 4  # sizes of the features of the paper's network
 _FIRST = "block0.conv0.0.0.weight"
 
-FAMILY = "RIFE"
+FAMILY, _SOURCE = "RIFE", "Huang et al., ECCV 2022"
 
 
 def detect(state: StateDict) -> ModelSpec | None:
@@ -102,16 +102,10 @@ def detect(state: StateDict) -> ModelSpec | None:
     if not has(state, inputs, None, None, 3, 3):
         return None
     multiple = 4 * _scales(widths)[0]
-    return row(
-        state,
-        FAMILY,
-        _VERSIONS.get(tuple(version), "of no published version"),
-        "Huang et al., ECCV 2022",
-        "rife:Rife4",
-        multiple=multiple,
-        bytes_per_pixel=_BYTES * state[inputs].shape[1],
-        overlap=min(_WIDEST_OVERLAP, 4 * multiple),
-    )
+    known = _VERSIONS.get(tuple(version), "of no published version")
+    limits = {"multiple": multiple, "overlap": min(_WIDEST_OVERLAP, 4 * multiple)}
+    memory = _BYTES * state[inputs].shape[1]
+    return row(state, FAMILY, known, _SOURCE, "rife:Rife4", bytes_per_pixel=memory, **limits)
 
 
 def _detect_paper(state: StateDict) -> ModelSpec | None:
@@ -121,16 +115,9 @@ def _detect_paper(state: StateDict) -> ModelSpec | None:
     if not has(state, _FIRST, None, None, 3, 3) or "contextnet.conv1.conv1.0.weight" not in state:
         return None
     reads_time = state[_FIRST].shape[1] > 2 * COLOURS
-    return row(
-        state,
-        "RIFEm" if reads_time else FAMILY,
-        "of the paper",
-        "Huang et al., ECCV 2022",
-        "rife:RifePaper",
-        multiple=32,
-        bytes_per_pixel=850,
-        arbitrary_timestep=reads_time,
-    )
+    limits = {"multiple": 32, "bytes_per_pixel": 850, "arbitrary_timestep": reads_time}
+    name = "RIFEm" if reads_time else FAMILY
+    return row(state, name, "of the paper", _SOURCE, "rife:RifePaper", **limits)
 
 
 def _widths(known: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
