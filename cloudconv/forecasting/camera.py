@@ -59,7 +59,7 @@ def camera_of(greys: Sequence[Bytes]) -> Camera:
     size = greys[0].shape
     steps = _steps(greys[: _MEASURED + 1])
     velocity = np.mean([logarithm(motion, size) for motion in steps], 0)
-    corners = positions([(0, 0), (size[1], 0), (0, size[0]), (size[1], size[0])])
+    corners = np.array([(x, y) for y in (0, size[0]) for x in (0, size[1])], np.float32)
     if np.abs(carried(after(velocity, 1, size), corners) - corners).max() < _STILL:
         velocity = np.zeros((3, 3))
     return Camera(_chained(steps, np.eye(3)), velocity)
@@ -100,11 +100,6 @@ def _followed(later: Bytes, earlier: Bytes, points: Floats) -> tuple[Floats, NDA
     again, two, _ = cv2.calcOpticalFlowPyrLK(earlier, later, found, None, **window)
     near = np.linalg.norm((points - again)[:, 0], axis=1) < _RETURN
     return found, near & (one[:, 0] > 0) & (two[:, 0] > 0)
-
-
-def positions(points: Sequence[tuple[float, float]]) -> Floats:
-    """Return (n, 2) positions, x and y."""
-    return np.array(points, np.float32)
 
 
 def carried(motion: Motion, points: Floats) -> Floats:

@@ -15,19 +15,20 @@ from collections.abc import Iterator, Mapping
 from itertools import repeat
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips
+from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips, warp
 from cloudconv.models.pair import Pair
-from cloudconv.models.refine import MOTION, Refinement
 from cloudconv.models.sharpening import restore_detail
 from cloudconv.models.stillness import stillness
 
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
+_MOTION = 6  # channels of the flows, the mask and the gate
 _LOGITS = 2  # mask and gate
 _SHUT = -3.0  # the logit of a gate that is nearly closed
 _UNGATED = 12  # inputs of the later blocks without a gate
@@ -35,10 +36,81 @@ _EXITS = 2  # number, from 0, of the first block after which training scores an 
 _REFINED = 4  # at scale 1, a motion is refined at a quarter of the size
 _STRIP = 128  # rows
 _NEAR = 32  # within 1/32 of the interval from a source frame, the result fades to that frame
+_AROUND = 4  # pixels to each side over which an energy is averaged: 9 by 9 in all
+_LEAST_ENERGY = 1e-6
+_GAIN = 4.0  # factor of the differences that the refinement reads, so that they are of order 1
 
 
 Scaled = tuple[Tensor, float]
 """A motion or its correction, and the factor by which it is smaller than the picture."""
+
+
+class Refinement(nn.Module):
+    """A small block that reads four pictures, moved and unmoved, and corrects a motion.
+
+    From two frames only even motion (constant velocity) can be estimated. Continued to the
+    outer frames, those before and after the pair, such a motion leads to the same things only
+    where the true motion is even. A small network reads the differences. The network bends the
+    flows (as in Xu et al., Quadratic Video Interpolation, NeurIPS 2019, arXiv 1911.00627, but
+    learned), and changes the weights of the pair's pictures and of the unmoved pictures (the
+    gate). The network also adds a part of the moved outer pictures, which corrects noise of the
+    pair alone, and an uneven change of brightness.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block(25, 48, _MOTION + 2, depth=4)
+        for parameter in self.block.lastconv.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self, pictures: list[Tensor], motion: Tensor, timestep: Tensor, reach: Tensor
+    ) -> Tensor:
+        """Return the correction of a motion: (B, 9, h, w), for its six channels and three colours.
+
+        The colours are those of the mix of the moved pictures. ``pictures``: x0, x1, the frame
+        before and the frame after the pair, in [0, 1]. ``motion``: flows to x0 and x1 in pixels,
+        logits of mask and gate. ``reach``: see :class:`~cloudconv.models.base.OuterPictures`.
+        """
+        x0, x1, before, after = pictures
+        back, ahead = torch.split(reach.view(-1, 2, 1, 1), 1, 1)
+        flow0, flow1 = motion[:, :2], motion[:, 2:4]
+        velocity = flow1 - flow0
+        w0, w1, far0, far1 = (
+            warp(picture, flow)
+            for picture, flow in zip(
+                pictures,
+                (flow0, flow1, flow0 - back * velocity, flow1 + ahead * velocity),
+                strict=True,
+            )
+        )
+        bent0, bent1 = _bend(far0, w0, w1, back), _bend(far1, w1, w0, ahead)
+        still0, still1 = _bend(before, x0, x1, back), _bend(after, x1, x0, ahead)
+        with torch.no_grad():  # only inputs of the network; the slope of a root at 0 is infinite
+            bent, still, common, moved, unmoved = _energies(
+                bent0.square() + bent1.square(),
+                still0.square() + still1.square(),
+                bent0 * bent1,
+                (w0 - w1).square(),
+                (x0 - x1).square(),
+            )
+        change: Tensor = self.block(
+            w0,
+            w1,
+            far0,
+            far1,
+            timestep.expand(-1, 1, *w0.shape[2:]),
+            motion,
+            (x0 - x1).abs().mean(1, keepdim=True),
+            bent / (bent + still + _LEAST_ENERGY),
+            moved / (moved + unmoved + _LEAST_ENERGY),
+            common / (bent + _LEAST_ENERGY),
+            moved.sqrt() * _GAIN,
+            bent.sqrt() * _GAIN,
+        )
+        weight0, weight1 = torch.split(change[:, _MOTION:], 1, 1)
+        corrected = weight0 * (far0 - w0) + weight1 * (far1 - w1)
+        return torch.cat((change[:, :_MOTION], corrected), 1)
 
 
 class IFNet(Interpolator):
@@ -97,7 +169,7 @@ class IFNet(Interpolator):
                 continue
             wanted = own[tensor_name].shape
             if tensor.ndim == len(wanted) == 4 and tensor.shape[1] < wanted[1]:
-                tensor = nn.functional.pad(tensor, (0, 0, 0, 0, 0, wanted[1] - tensor.shape[1]))
+                tensor = F.pad(tensor, (0, 0, 0, 0, 0, wanted[1] - tensor.shape[1]))
             if tensor.shape != wanted:
                 continue  # of another network
             if new_gate and ".lastconv." in tensor_name:
@@ -205,7 +277,7 @@ class IFNet(Interpolator):
         if strength is not None:
             if change is not None:
                 smaller = enlarged_motion(motion, size / coarse)
-                motion, size = smaller + change[:, :MOTION], coarse
+                motion, size = smaller + change[:, :_MOTION], coarse
             flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
             restore_detail(result, pair, flows, size, strength)
         return result
@@ -256,3 +328,29 @@ def _fill(
     if result.shape[1] > channels:
         left = (warped0 - warped1)[:, :COLOURS]
         target[:, channels:].copy_(left.mean(1, keepdim=True))
+
+
+def _bend(outer: Tensor, near: Tensor, far: Tensor, reach: Tensor) -> Tensor:
+    """Return ``near`` less the linear mix of ``outer`` and ``far`` at the time of ``near``.
+
+    ``reach``: the time from ``outer`` to ``near``, as a multiple of that from ``near`` to ``far``.
+    """
+    return near - (outer + reach * far) / (1 + reach)
+
+
+def _energies(*products: Tensor) -> tuple[Tensor, ...]:
+    """Return means over colours and nearby pixels: (B, 1, h, w) each."""
+    means = torch.cat([product.mean(1, keepdim=True) for product in products], 1)
+    padded = F.pad(means, (_AROUND,) * 4, mode="replicate")
+    if padded.device.type != "cpu":
+        return torch.split(F.avg_pool2d(padded, 2 * _AROUND + 1, 1), 1, 1)
+    return torch.split(_nine(_nine(padded, 2), 3).div_(81), 1, 1)
+
+
+def _nine(images: Tensor, axis: int) -> Tensor:
+    """Return sums of nine neighbours along an axis, on a CPU faster than by pooling."""
+    for step in (1, 3):
+        count = images.shape[axis] - 2 * step
+        first, second, third = (images.narrow(axis, k * step, count) for k in range(3))
+        images = first + second + third
+    return images

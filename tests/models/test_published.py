@@ -195,8 +195,7 @@ def test_what_is_kept_of_pictures_and_pairs_changes_nothing(name):
 
 TOY = """
 import torch
-from cloudconv.models.published import has, row
-from cloudconv.models.published.layers import Published
+from cloudconv.models.published import Published, has, row
 
 FAMILY = "Toy"
 

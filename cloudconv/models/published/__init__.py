@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
 
+from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.catalogue import ModelSpec
+from cloudconv.models.ops import joined, resize, warp
+from cloudconv.models.pair import Pair
 
 StateDict = Mapping[str, Tensor]
 """Tensors by name. Recognition reads names and shapes only, so the tensors may be meta tensors."""
@@ -29,6 +33,8 @@ _CACHED = (".attn_mask", ".HW")
 _BLOCK = re.compile(r"^blocks\.(\d+)\.")
 _UNUSED_BY_4 = ("contextnet.", "unet.")
 """Parts in files of RIFE 4.x that only the paper's network, with three blocks, uses."""
+
+_LEVELS = 4  # of the network that corrects a picture
 
 
 def row(
@@ -104,3 +110,148 @@ def families() -> tuple[Any, ...]:
     """Return the modules of this folder that define a family of networks."""
     modules = [import_module(f"{__name__}.{each.name}") for each in iter_modules(__path__)]
     return tuple(each for each in modules if hasattr(each, "detect"))
+
+
+class Published(Interpolator):
+    """A published network, with tensors of the names and ``shapes`` of a file.
+
+    A family has no modules. Its methods call the layers, whose sizes follow from the tensors. A
+    family whose pictures are mixes of two moved pictures defines ``estimate`` only.
+    ``estimate(seen, pair)`` takes the colours of x0 and x1, (B, 3, H, W) in [0, 1], and their pair.
+    It returns flows, (B, 4, H, W), backward to x0 and to x1 in pixels; the weight of x0; and a
+    correction of the colours or None. All are float32 in any dtype.
+    """
+
+    scale_option = fallback = carries_alpha = True
+    estimate: Callable[..., tuple[Tensor, Tensor, Tensor | None]]
+
+    def __init__(self, spec: ModelSpec, shapes: Mapping[str, Sequence[int]]) -> None:
+        super().__init__(spec)
+        self.shapes = shapes
+        self._read: dict[str, None] = {}
+        for name, shape in shapes.items():
+            *parents, last = name.split(".")
+            part: nn.Module = self
+            for parent in parents:
+                if parent not in dict(part.named_children()):
+                    part.add_module(parent, nn.Module())
+                part = part.get_submodule(parent)
+            part.register_parameter(last, nn.Parameter(torch.empty(*shape)))
+
+    def forward(self, pair: Pair, leftover: bool = False) -> Tensor:
+        """See ``Interpolator.forward``.
+
+        Published networks clamp their result to [0, 1]; here the part of a source colour that is
+        outside this range stays. Opacity moves with the colours.
+        """
+        given = pair.x0, pair.x1
+        flows, mask, residual = self.estimate(colours_of(*given), pair)
+        warped0, warped1 = (warp(x, flow) for x, flow in zip(given, flows.chunk(2, 1), strict=True))
+        result = torch.lerp(warped1, warped0, mask)
+        if residual is not None:
+            colours = result[:, :COLOURS]
+            inside = colours.clamp(0, 1)
+            shown = (inside + residual).clamp(0, 1) + (colours - inside)
+            result = torch.cat((shown, result[:, COLOURS:]), 1)
+        if leftover:
+            left = (warped0 - warped1)[:, :COLOURS].mean(1, keepdim=True)
+            result = torch.cat((result, left), 1)
+        return result
+
+    @torch.no_grad()
+    def unfit(self) -> list[str]:
+        """Run the network once; return the tensors that it does not read, or cannot use."""
+        side = self.spec.multiple
+        picture = torch.zeros(1, COLOURS, side, side)
+        try:
+            self(Pair.of([picture, picture], torch.tensor([0.5])))
+        except AttributeError:  # the tensor is missing
+            return [*self._read][-1:]
+        except (LookupError, RuntimeError, ValueError):  # in the layer that was read last
+            return [[*self._read][-1].replace(".bias", ".weight")]
+        return [name for name, _ in self.named_parameters() if name not in self._read]
+
+    def tensor(self, name: str) -> Tensor:
+        """Return the tensor of that name."""
+        self._read[name] = None
+        return self.get_parameter(name)
+
+    def both(self, name: str, outputs: int = 0) -> tuple[Tensor, Tensor]:
+        """Return the weight and the bias of a layer; raise ValueError if they do not fit.
+
+        ``outputs`` is the axis of the outputs. Without values, PyTorch does not check these shapes.
+        """
+        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        shape = weight.shape
+        if bias.shape != shape[outputs : outputs + 1] or shape[2:3] != shape[3:]:
+            raise ValueError(name)
+        return weight, bias
+
+    def conv(self, name: str, x: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
+        """Apply a convolution that keeps the size, or divides it by ``stride``."""
+        weight, bias = self.both(name)
+        padding, groups = (weight.shape[2] - 1) // 2 * dilation, x.shape[1] // weight.shape[1]
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    def deconv(self, name: str, x: Tensor) -> Tensor:
+        """Apply a transposed convolution that doubles the size."""
+        weight, bias = self.both(name, 1)
+        if len(weight) != x.shape[1]:
+            raise ValueError(name)
+        return F.conv_transpose2d(x, weight, bias, 2, 1)
+
+    def layer(self, name: str, x: Tensor, stride: int = 1, *, first: int = 0) -> Tensor:
+        """Apply a convolution and a PReLU, numbers ``first`` and ``first + 1`` of a sequence."""
+        made = self.conv(f"{name}.{first}", x, stride)
+        return F.prelu(made, self.tensor(f"{name}.{first + 1}.weight"))
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """Apply a linear layer to the last axis."""
+        return F.linear(x, *self.both(name))
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        weight, bias = self.both(name)
+        return F.layer_norm(x, weight.shape, weight, bias, 1e-6)
+
+    def halved(self, name: str, x: Tensor) -> Tensor:
+        """Apply two layers, of which the first halves the size."""
+        return self.layer(f"{name}.conv2", self.layer(f"{name}.conv1", x, 2))
+
+    def correction(self, first: Sequence[Tensor], features: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Return the correction of the colours in RIFE's paper and EMA-VFI: (B, 3, H, W) float32.
+
+        ``first`` are inputs at full size, ``features`` those at a half to a sixteenth of the size.
+        """
+        hidden: list[Tensor] = []
+        seen = list(first)
+        for level in range(_LEVELS):
+            hidden.append(self.halved(f"unet.down{level}", joined(seen, self.dtype)))
+            seen = [hidden[-1], *features[level]]
+        hidden.pop()
+        for level in range(_LEVELS):
+            made = self.deconv(f"unet.up{level}.0", joined(seen, self.dtype))
+            made = F.prelu(made, self.tensor(f"unet.up{level}.1.weight"))
+            seen = [made, *hidden[-1:]]
+            del hidden[-1:]
+        return torch.sigmoid(self.conv("unet.conv", made).float()) * 2 - 1
+
+
+def colours_of(*pictures: Tensor) -> list[Tensor]:
+    """Return the colours of pictures, which published networks read in [0, 1]."""
+    return [x[:, :COLOURS].clamp(0, 1) for x in pictures]
+
+
+def sides(features: Sequence[Tensor]) -> list[Tensor]:
+    """Return the parts of x0 and of x1, (B, …), of each of ``features``, (2B, …)."""
+    return [side for each in features for side in each.chunk(2)]
+
+
+def all_moved(features: Sequence[Tensor], flow: Tensor) -> list[Tensor]:
+    """Return features of a picture, each of half of the size before, moved by a flow in pixels."""
+    result = []
+    for level, each in enumerate(features):
+        if level:
+            flow = resize(flow, 0.5) * 0.5
+        result.append(warp(each, flow))
+    return result

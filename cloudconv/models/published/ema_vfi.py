@@ -20,8 +20,7 @@ from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, sampling_grid, warp
 from cloudconv.models.pair import Pair
-from cloudconv.models.published import StateDict, has, row
-from cloudconv.models.published.layers import Published, colours_of, moved_features, sides
+from cloudconv.models.published import Published, StateDict, all_moved, colours_of, has, row, sides
 
 _FLOWS = 4  # channels
 _SCALES = (16, 8)  # of the features that the heads read
@@ -82,7 +81,7 @@ class EmaVfi(Published):
         flows, mask = (resize(part, 1 / scale) for part in made)
         flows = flows / scale
         count = 2 * (_LEVELS + len(_SCALES))
-        moved = [moved_features(own[k:count:2], flow) for k, flow in enumerate(flows.chunk(2, 1))]
+        moved = [all_moved(own[k:count:2], flow) for k, flow in enumerate(flows.chunk(2, 1))]
         warped = [warp(x, flow) for x, flow in zip(seen, flows.chunk(2, 1), strict=True)]
         pairs = list(zip(*moved, strict=True))
         residual = self.correction([*seen, *warped, mask, flows, *pairs[0]], pairs[1:])

@@ -18,8 +18,7 @@ from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
 from cloudconv.models.pair import Pair
-from cloudconv.models.published import StateDict, has, row
-from cloudconv.models.published.layers import Published, sides
+from cloudconv.models.published import Published, StateDict, has, row, sides
 
 _LEVELS = 7  # sizes at which the flows are estimated
 _FUSED = 5  # sizes that the decoder reads

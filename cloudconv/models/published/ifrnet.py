@@ -19,8 +19,7 @@ from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
 from cloudconv.models.pair import Pair
-from cloudconv.models.published import StateDict, has, row
-from cloudconv.models.published.layers import Published, colours_of, sides
+from cloudconv.models.published import Published, StateDict, colours_of, has, row, sides
 
 _LEVELS = 4
 _FLOWS, _MASK = 4, 1

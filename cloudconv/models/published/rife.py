@@ -25,8 +25,7 @@ from cloudconv.models.blocks import SLOPE, Packed, fold, rectified
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, sample, shuffled, warp
 from cloudconv.models.pair import Pair
-from cloudconv.models.published import StateDict, has, row, shapes
-from cloudconv.models.published.layers import Published, colours_of, moved_features
+from cloudconv.models.published import Published, StateDict, all_moved, colours_of, has, row, shapes
 
 FLOWS, MASK = 4, 1
 """Channels of an estimate. Features that a block hands to the next one may follow."""
@@ -327,4 +326,4 @@ class RifePaper(Rife4):
         features = [joined([picture], self.dtype)]
         for level in range(_LEVELS):
             features.append(self.halved(f"contextnet.conv{level + 1}", features[-1]))
-        return moved_features(features[1:], resize(flow, 0.5) * 0.5)
+        return all_moved(features[1:], resize(flow, 0.5) * 0.5)
