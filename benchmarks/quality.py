@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import cloudconv
+from cloudconv.forecasting.camera import measured_flow
 from cloudconv.media.color import thumbnail
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
-from cloudconv.models.motion import measured_flow
 
 _METRICS = ("psnr", "ssim", "sharpness", "texture")
 _FLOW_PAIRS = 8

@@ -30,6 +30,7 @@ _SPREAD = 0.3  # least part of the picture that points on the background span
 _MEASURED = 5  # steps whose mean continues
 _STILL = 0.12  # pixels per frame at the corner that moves most, below which the camera stands
 _TERMS = 30
+_LEAST_SIDE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,23 @@ def _followed(later: Bytes, earlier: Bytes, points: Floats) -> tuple[Floats, NDA
     again, two, _ = cv2.calcOpticalFlowPyrLK(earlier, later, found, None, **window)
     near = np.linalg.norm((points - again)[:, 0], axis=1) < _RETURN
     return found, near & (one[:, 0] > 0) & (two[:, 0] > 0)
+
+
+def measured_flow(later: Bytes, earlier: Bytes, *, quick: bool = False) -> Floats:
+    """Return the backward flow: the position of each pixel of ``later`` in ``earlier``.
+
+    The pictures are (h, w); the flow is (h, w, 2): dx and dy in pixels. ``quick``: estimate at half
+    the usual resolution, which takes a sixth of the time.
+    """
+    height, width = later.shape
+    # OpenCV crashes where a picture of the finest level is smaller than a patch.
+    least = 2 * _LEAST_SIDE if quick else _LEAST_SIDE
+    missing = ((0, max(least - height, 0)), (0, max(least - width, 0)))
+    later, earlier = (np.pad(picture, missing, mode="edge") for picture in (later, earlier))
+    preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if quick else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+    method = cv2.DISOpticalFlow_create(preset)
+    flow: Floats = method.calc(later, earlier, None)
+    return flow[:height, :width]
 
 
 def carried(motion: Motion, points: Floats) -> Floats:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from cloudconv.forecasting.camera import Floats, grid_of, sampled_at
+from cloudconv.forecasting.camera import Floats, grid_of, measured_flow, sampled_at
 from cloudconv.metrics import luma
 
 HELD = 0.6
@@ -41,7 +41,7 @@ def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
         last: the last frame before the forecast.
     """
     one, two, before = (_luma(picture) for picture in (made, true, last))
-    flow = _flow(two, one)
+    flow = measured_flow(two.astype(np.uint8), one.astype(np.uint8), quick=True)
     moving = np.max([_change(picture, before) for picture in (one, two)], 0) > _CHANGED
     at = grid_of(two.shape) + flow
     aligned, detail = sampled_at(one, at), sampled_at(_fine(one), at)
@@ -71,15 +71,9 @@ def lasts(last: Tensor, before: Tensor) -> float:
     scale = min(1.0, _WIDTH / last.shape[-1])
     small = (None, None, scale, scale, cv2.INTER_AREA)
     one, two = (cv2.resize(_luma(picture), *small) for picture in (last, before))
-    flow = _flow(one, two, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = measured_flow(one.astype(np.uint8), two.astype(np.uint8))
     stretch: Floats = np.abs(np.gradient(flow, axis=(0, 1))).sum((0, -1))
     return 1 / max(float(_regions(stretch).max()), _LITTLE)
-
-
-def _flow(one: Floats, two: Floats, preset: int = cv2.DISOPTICAL_FLOW_PRESET_FAST) -> Floats:
-    method = cv2.DISOpticalFlow_create(preset)
-    flow: Floats = method.calc(one.astype(np.uint8), two.astype(np.uint8), None)
-    return flow
 
 
 def _luma(picture: Tensor) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +21,7 @@ from cloudconv.forecasting.camera import (
     camera_of,
     carried,
     grid_of,
+    measured_flow,
     sampled_at,
 )
 from cloudconv.forecasting.regions import FRAMES, MOST_COVERED, Mask, Thing, plate_of, things_of
@@ -143,12 +144,10 @@ class StillScene:
             yield made.permute(2, 0, 1)[None]
 
 
-def scene_of(frames: Tensor, flow_of: Callable[[Bytes, Bytes], Floats]) -> Scene | StillScene:
+def scene_of(frames: Tensor) -> Scene | StillScene:
     """Return the layers of the last frame, or the things before a camera that stands.
 
-    Args:
-        frames: (T, 3, H, W) on the device that draws, oldest first.
-        flow_of: returns the optical flow from a grey picture to an earlier one.
+    ``frames`` are (T, 3, H, W) on the device that draws, oldest first.
     """
     pictures, last = [_bytes(frame) for frame in frames.unbind()], frames[-1:].float()
     if len(pictures) >= FEWEST:
@@ -162,7 +161,7 @@ def scene_of(frames: Tensor, flow_of: Callable[[Bytes, Bytes], Floats]) -> Scene
     small = [_resized(picture, *size) for picture in pictures]
     greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8) for picture in small]
     camera = camera_of(greys)
-    flows = [flow_of(later, earlier) for later, earlier in pairwise(greys[: FRAMES + 1])]
+    flows = [measured_flow(later, earlier) for later, earlier in pairwise(greys[: FRAMES + 1])]
     things = things_of(small, camera, flows)
     if sum(int(thing.mask.sum()) for thing in things) > MOST_COVERED * greys[0].size:
         things = []

@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.forecasting.sampling import sharp
@@ -21,8 +20,6 @@ from cloudconv.metrics import luma
 from cloudconv.models.base import Predictor
 from cloudconv.models.ops import sampling_grid, warp
 from cloudconv.transfer import upload
-
-_LEAST_SIDE = 16
 
 
 class FlowPredictor(Predictor):
@@ -50,7 +47,7 @@ class LayersPredictor(Predictor):
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         from cloudconv.forecasting.scene import scene_of  # OpenCV: every command loads this module
 
-        scenes = [scene_of(frames, measured_flow) for frames in context]
+        scenes = [scene_of(frames) for frames in context]
         for pictures in zip(*(scene.pictures(steps) for scene in scenes), strict=True):
             yield torch.cat(pictures)
 
@@ -70,29 +67,10 @@ def displacements(velocity: Tensor, steps: int) -> Iterator[Tensor]:
 
 def mean_velocity(frames: Tensor) -> Tensor:
     """Return the mean backward flow of (T, 3, H, W): (2, H, W) in pixels per frame, detached."""
+    from cloudconv.forecasting.camera import measured_flow
+
     grey = luma(frames.detach().float().clamp(0, 1))
     pictures = (grey * 255).round().byte().cpu().numpy()
     flows = [measured_flow(later, earlier) for earlier, later in pairwise(pictures)]
     (mean,) = upload([torch.from_numpy(np.mean(flows, 0))], frames.device)
     return mean.permute(2, 0, 1)
-
-
-def measured_flow(
-    later: NDArray[np.uint8], earlier: NDArray[np.uint8], *, quick: bool = False
-) -> NDArray[np.float32]:
-    """Return the backward flow: the position of each pixel of ``later`` in ``earlier``.
-
-    The pictures are (h, w); the flow is (h, w, 2): dx and dy in pixels. ``quick``: estimate at half
-    the usual resolution, which takes a sixth of the time.
-    """
-    import cv2  # imported here, because every command loads this module
-
-    height, width = later.shape
-    # OpenCV crashes where a picture of the finest level is smaller than a patch.
-    least = 2 * _LEAST_SIDE if quick else _LEAST_SIDE
-    missing = ((0, max(least - height, 0)), (0, max(least - width, 0)))
-    later, earlier = (np.pad(picture, missing, mode="edge") for picture in (later, earlier))
-    preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if quick else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
-    method = cv2.DISOpticalFlow_create(preset)
-    flow: NDArray[np.float32] = method.calc(later, earlier, None)
-    return flow[:height, :width]

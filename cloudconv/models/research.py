@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -27,8 +27,6 @@ from cloudconv.models.blocks import SLOPE
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, laplacian_pyramid, shrunk_like
 from cloudconv.models.pair import Pair
-
-Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def conv(inputs: int, outputs: int, side: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -43,7 +41,7 @@ def active(layer: nn.Module) -> nn.Sequential:
     return nn.Sequential(layer, nn.LeakyReLU(SLOPE))
 
 
-def zeroed(layer: Layer) -> Layer:
+def zeroed(layer: nn.Module) -> nn.Module:
     """Set all weights of ``layer`` to zero, so that a network starts by copying a frame."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -265,12 +263,9 @@ def _through(cells: nn.ModuleList, features: Tensor, states: list[CellState | No
 
 
 def _normed(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    layers = {
-        "conv": conv(inputs, outputs, 3, stride=stride),
-        "norm": nn.BatchNorm2d(outputs),
-        "active": nn.LeakyReLU(SLOPE),
-    }
-    return nn.Sequential(OrderedDict(layers))
+    first = conv(inputs, outputs, 3, stride=stride)
+    norm, rectifier = nn.BatchNorm2d(outputs), nn.LeakyReLU(SLOPE)
+    return nn.Sequential(OrderedDict(conv=first, norm=norm, active=rectifier))
 
 
 class _Cell(nn.Module):

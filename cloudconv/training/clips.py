@@ -211,7 +211,9 @@ class Windows:
                 if isinstance(frames, str):
                     reason = frames
                     continue
-                windows.append(_centre(_pictures(clip, frames), self.settings.val_crop))
+                window, side = _pictures(clip, frames), self.settings.val_crop
+                top, left = (max(0, length - side) // 2 for length in window.shape[2:])
+                windows.append(window[..., top : top + side, left : left + side].contiguous())
                 yield Progress("analysing", len(windows), None, unit="windows")
         if not windows:
             raise InputError(
@@ -324,12 +326,6 @@ def _crop(
             return crop
         tried.append((motion, crop))
     return max(tried, key=itemgetter(0))[1]
-
-
-def _centre(window: Tensor, side: int) -> Tensor:
-    height, width = window.shape[2:]
-    top, left = max(0, height - side) // 2, max(0, width - side) // 2
-    return window[..., top : top + side, left : left + side].contiguous()
 
 
 def _motion(frames: Tensor) -> float:

@@ -211,8 +211,7 @@ class Trainer:
         )
 
     def _stateful(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {"model": self.model, "shown": self.shown}
-        parts["optimiser"] = self._optimiser
+        parts = {"model": self.model, "shown": self.shown, "optimiser": self._optimiser}
         if (adversary := self.adversary) is not None:
             parts |= {"adversary": adversary.network, "adversary_optimiser": adversary.optimiser}
         return parts

@@ -10,7 +10,7 @@ from cloudconv.dreaming.images import grey, small_copy
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.flow import flow
-from cloudconv.models.motion import measured_flow
+from cloudconv.forecasting.camera import measured_flow
 from tests.helpers.dreams import clouds, material, tensor
 
 SIZE = (192, 128)

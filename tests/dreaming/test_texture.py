@@ -10,7 +10,7 @@ import torch
 from cloudconv.dreaming.images import grey, small_copy
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.texture import _Clip, texture
-from cloudconv.models.motion import measured_flow
+from cloudconv.forecasting.camera import measured_flow
 from tests.helpers.dreams import ball, ball_is_whole, clouds, material, tensor, vitals_of
 
 

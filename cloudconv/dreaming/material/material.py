@@ -36,10 +36,10 @@ from cloudconv.dreaming.images import (
 from cloudconv.dreaming.material.land import matte_of
 from cloudconv.dreaming.material.pan import view_of
 from cloudconv.dreaming.material.sky import sky_of
+from cloudconv.forecasting.camera import measured_flow
 from cloudconv.forecasting.things import Things
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
-from cloudconv.models.motion import measured_flow
 
 
 class Material:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.images import MIDDLE_SIDE, gradients, grey, moved, parts, reduced
 from cloudconv.dreaming.vitals.course import Course, by_place
-from cloudconv.models.motion import measured_flow
+from cloudconv.forecasting.camera import measured_flow
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
