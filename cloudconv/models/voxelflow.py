@@ -20,9 +20,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.models.base import Predictor
+from cloudconv.models.baselines import displacements, mean_velocity
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.motion import displacements, mean_velocity
 from cloudconv.models.ops import sample, sampling_grid, warp
 from cloudconv.models.rife import enlarged_motion, is_ungated
 from cloudconv.transfer import upload

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from cloudconv.transfer import upload
 
-
-class TileSpan(NamedTuple):
-    """The extent of a tile along one axis, from pixel ``start`` to before ``stop``.
-
-    ``weights``: (stop - start,) float32 in [0, 1]; those of all spans sum to 1 at each pixel.
-    """
-
-    start: int
-    stop: int
-    weights: Tensor
+TileSpan = tuple[slice, Tensor]
+"""The pixels of a tile along one axis, and their weights, float32 in [0, 1]. The weights of all
+spans sum to 1 at each pixel."""
 
 
 def round_up(size: int, multiple: int) -> int:
@@ -45,7 +37,7 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[TileSpan]:
     units, tile_units = -(-size // multiple), tile // multiple
     shared = -(-overlap // multiple)
     if units <= tile_units:
-        return [TileSpan(0, size, torch.ones(size))]
+        return [(slice(0, size), torch.ones(size))]
     count = -(-(units - shared) // (tile_units - shared))
     # Use the smallest tiles of which this number covers the picture, so that they overlap less.
     tile_units = -(-(units + (count - 1) * shared) // count)
@@ -62,8 +54,8 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[TileSpan]:
         ramps.append(0.5 + 0.5 * torch.sin(x * (torch.pi / 2)))
     ramps.append(torch.zeros(size))
     weights = [rise - fall for rise, fall in pairwise(ramps)]
-    each = zip(starts, stops, weights, strict=True)
-    return [TileSpan(start, stop, weight[start:stop]) for start, stop, weight in each]
+    parts = [slice(*ends) for ends in zip(starts, stops, strict=True)]
+    return [(part, weight[part]) for part, weight in zip(parts, weights, strict=True)]
 
 
 def tiled(
@@ -83,12 +75,12 @@ def tiled(
     rows = spans(height, tile, overlap, multiple)
     columns = spans(width, tile, overlap, multiple)
     # Copy the weights before the first tile: later copies would make the CPU wait for a GPU.
-    weights = upload([span.weights for span in (*rows, *columns)], pictures[0].device)
+    weights = upload([weights for _, weights in (*rows, *columns)], pictures[0].device)
     down, across = weights[: len(rows)], weights[len(rows) :]
     joined: Tensor | None = None
-    for row, falling in zip(rows, down, strict=True):
-        for column, rising in zip(columns, across, strict=True):
-            part = (..., slice(row.start, row.stop), slice(column.start, column.stop))
+    for (row, _), falling in zip(rows, down, strict=True):
+        for (column, _), rising in zip(columns, across, strict=True):
+            part = (..., row, column)
             made = run([picture[part] for picture in pictures])
             if joined is None:
                 joined = made.new_zeros((*made.shape[:-2], height, width))

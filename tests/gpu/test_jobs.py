@@ -19,7 +19,7 @@ from tests.helpers.dreams import clouds, video
 from tests.helpers.factory import read_planes, write_clip
 from tests.helpers.trainees import moving
 
-ANALYSIS = ("metrics.py", "models/motion.py", "models/voxelflow.py", "forecasting/scene.py")
+ANALYSIS = ("metrics.py", "models/baselines.py", "models/voxelflow.py", "forecasting/scene.py")
 """Modules that look at the frames before a forecast; there the CPU computes, too."""
 FORECASTERS = [spec.name for spec in registry.MODELS if spec.task == "predict"]
 
