@@ -83,7 +83,10 @@ def things_of(pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]
     """
     size = pictures[0].shape[:2]
     grid = grid_of(size)
-    paths = _paths(flows, grid)
+    paths, path = [], np.zeros_like(flows[0])
+    for flow in flows:
+        path = path + sampled_at(flow, grid + path)
+        paths.append(path)
     whole = (slice(0, size[0]), slice(0, size[1]))
     behind = _error(pictures, camera.back[1 : len(paths) + 1], whole)
     proposals = _proposals(paths, camera, grid, behind)
@@ -105,14 +108,6 @@ def things_of(pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]
             free &= 1 - mask
             things.append(Thing(mask, velocity, _followed(mask, velocity, motions, pictures)))
     return things
-
-
-def _paths(flows: Sequence[Floats], grid: Floats) -> list[Floats]:
-    paths, path = [], np.zeros_like(flows[0])
-    for flow in flows:
-        path = path + sampled_at(flow, grid + path)
-        paths.append(path)
-    return paths
 
 
 def _proposals(

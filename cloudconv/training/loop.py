@@ -307,7 +307,10 @@ class Trainer:
                 yield label, scores
 
     def _score(self, windows: list[Tensor]) -> Generator[Event, None, None]:
-        model = self._anchored()
+        model = copy.deepcopy(self.shown)
+        with torch.no_grad():
+            for parameter, start in zip(model.parameters(), self._start, strict=False):
+                parameter.lerp_(start, self.settings.anchor)
         validation = yield from self.validate(model, windows)
         if not math.isfinite(validation.loss):
             raise self._not_finite()
@@ -319,13 +322,6 @@ class Trainer:
         self._losses.clear()
         losses = Losses(self.step, self.done, self.seconds, loss, naive, validation, best)
         yield Measured("losses", losses)
-
-    @torch.no_grad()
-    def _anchored(self) -> Model:
-        mixed = copy.deepcopy(self.shown)
-        for parameter, start in zip(mixed.parameters(), self._start, strict=False):
-            parameter.lerp_(start, self.settings.anchor)
-        return mixed
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], *, of: Path) -> None:

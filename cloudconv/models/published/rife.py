@@ -139,24 +139,19 @@ class Estimates:
 
     def __init__(self, *, adds_mask: bool) -> None:
         self._summed = FLOWS + MASK * adds_mask
-        self._total = self._change = self._others = torch.zeros(())
+        self._total = self._others = torch.zeros(())
         self._factor = 1.0
 
-    def add(self, estimate: Tensor, factor: float) -> None:
+    def add(self, estimate: Tensor, factor: float) -> Tensor:
         """Add an estimate, (B, 5 or more, h, w), which is smaller than the picture by ``factor``.
 
-        The flows are in pixels of the smaller picture.
+        The flows are in pixels of the smaller picture. The result is the part that was summed.
         """
         flows, rest = estimate[:, :FLOWS] * factor, estimate[:, FLOWS : self._summed]
-        self._change = resize(torch.cat((flows, rest), 1), factor)
-        self._total = self._change + self._total
+        change = resize(torch.cat((flows, rest), 1), factor)
+        self._total = change + self._total
         self._others, self._factor = estimate[:, self._summed :], factor
-
-    def is_far(self, least: float) -> Tensor:
-        """Return the items, (B, 1, 1, 1), of whose last estimate both flows exceed ``least``."""
-        most = self._change[:, :FLOWS].abs().amax((2, 3), keepdim=True)
-        to_x0, to_x1 = (flow.amax(1, keepdim=True) for flow in most.chunk(2, 1))
-        return (to_x0 > least) & (to_x1 > least)
+        return change
 
     def reduced(self, factor: float) -> tuple[Tensor, Tensor]:
         """Return the flows, (B, 4, h, w), and mask and handed features, (B, 1 or more, h, w).
@@ -246,9 +241,10 @@ class Rife4(Published):
                 flows, others = total.reduced(factor)
                 inputs += [others, flows]
             made = self.block(f"block{number}", inputs)
-            total.add(made, factor * inputs[0].shape[3] / made.shape[3])
+            change = total.add(made, factor * inputs[0].shape[3] / made.shape[3])
             if number == _DECISIVE and "block0.conv0.0.1.weight" in self.shapes:
-                far = total.is_far(_FAR)
+                to_x0, to_x1 = change[:, :FLOWS].abs().chunk(2, 1)
+                far = (to_x0.amax((1, 2, 3), True) > _FAR) & (to_x1.amax((1, 2, 3), True) > _FAR)
         flows, mask = total.reduced(1)
         return torch.cat((flows, mask[:, :MASK]), 1), far
 
