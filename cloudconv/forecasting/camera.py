@@ -60,8 +60,7 @@ def camera_of(greys: Sequence[Bytes]) -> Camera:
     size = greys[0].shape
     steps = _steps(greys[: _MEASURED + 1])
     velocity = np.mean([logarithm(motion, size) for motion in steps], 0)
-    corners = np.array([(x, y) for y in (0, size[0]) for x in (0, size[1])], np.float32)
-    if np.abs(carried(after(velocity, 1, size), corners) - corners).max() < _STILL:
+    if travelled(after(velocity, 1, size), size) < _STILL:
         velocity = np.zeros((3, 3))
     return Camera(_chained(steps, np.eye(3)), velocity)
 
@@ -71,10 +70,10 @@ def _chained(steps: Sequence[Motion], start: Motion) -> tuple[Motion, ...]:
 
 
 def _steps(greys: Sequence[Bytes]) -> list[Motion]:
-    return [_step(later, earlier) for later, earlier in pairwise(greys)]
+    return [step_between(later, earlier) for later, earlier in pairwise(greys)]
 
 
-def _step(later: Bytes, earlier: Bytes) -> Motion:
+def step_between(later: Bytes, earlier: Bytes) -> Motion:
     """Return the motion of the background from ``later`` to ``earlier``."""
     still, (height, width) = np.eye(3), later.shape
     points = cv2.goodFeaturesToTrack(later, _POINTS, 0.002, max(5, width // _NEAREST))
@@ -123,6 +122,20 @@ def measured_flow(later: Bytes, earlier: Bytes, *, quick: bool = False) -> Float
 def carried(motion: Motion, points: Floats) -> Floats:
     """Return (…, 2) positions after a motion."""
     return points @ motion[:2, :2].T.astype(np.float32) + motion[:2, 2].astype(np.float32)
+
+
+def travelled(motion: Motion, size: Sequence[int]) -> float:
+    """Return how far a motion moves the corner of a picture of ``size``, (h, w), that moves most."""
+    corners = np.array([(x, y) for y in (0, size[0]) for x in (0, size[1])], np.float32)
+    return float(np.abs(carried(motion, corners) - corners).max())
+
+
+def scaled(motion: Motion, scale: float) -> Motion:
+    """Return a motion between pictures that are larger by a factor."""
+    full = np.diag([scale, scale, 1])
+    full[:2, 2] = (scale - 1) / 2
+    made: Motion = full @ motion @ np.linalg.inv(full)
+    return made
 
 
 def logarithm(motion: Motion, size: Sequence[int]) -> Motion:

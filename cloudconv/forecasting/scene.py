@@ -152,7 +152,7 @@ def scene_of(frames: Tensor) -> Scene | StillScene:
     pictures, last = [_bytes(frame) for frame in frames.unbind()], frames[-1:].float()
     if len(pictures) >= FEWEST:
         still = things_in(pictures)
-        if still.hold:
+        if still.hold and not still.drifts:
             return StillScene(still, stage_of(still, pictures), last)
     pictures = pictures[: -_MOST - 1 : -1]
     height, width = frames.shape[2:]

@@ -1,4 +1,4 @@
-"""Follow things before a still camera: cut them out of a clip, and move them on as wholes.
+"""Follow things before a still or slow camera: cut them out of a clip, and move them on as wholes.
 
 A thing is what differs from the plate, the clip without things. Its parts in one frame are a sight;
 sights that follow each other are a track. A track knows where its thing goes when the clip ends.
@@ -10,14 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.forecasting.camera import Area, Bytes, Floats, area_of
+from cloudconv.forecasting.camera import (
+    Area,
+    Bytes,
+    Floats,
+    area_of,
+    carried,
+    grid_of,
+    sampled,
+    sampled_at,
+    scaled,
+    step_between,
+    travelled,
+)
 
 Mask = NDArray[np.uint8]
 Place = NDArray[np.float64]
@@ -33,6 +45,8 @@ LOOKS = 45
 """The largest number of frames from which a plate is made."""
 _TREMBLES = 0.25  # motion of a camera, in pixels, that is removed
 _AWAY, _NEARER = 0.03, 0.9  # largest shift, in widths; ratio of the differences after it
+_EACH, _FARTHEST = 3, 0.1  # frames between measured views; way of a slow camera, in widths
+_RAMP = 5  # pixels at the edge of a frame in which the plate begins, before a slow camera
 _STANDS = 0.7  # part of the detail that the median of the frames keeps, if the camera stands
 _TEXTURED, _FEW = 9.0, 24  # detail that counts; frames in which detail and noise are measured
 _LEAST, _NOISE = 18, 4.0  # difference to the plate, of 255 and in its usual differences
@@ -209,7 +223,7 @@ class _Due:
 
 
 class Things:
-    """The things of a clip before a still camera.
+    """The things of a clip before a still or slow camera.
 
     Args:
         pictures: (h, w, 3) RGB, oldest first, as from one view.
@@ -218,12 +232,19 @@ class Things:
     def __init__(self, pictures: Sequence[Bytes]) -> None:
         """Find the plate, the things in each frame, and their tracks."""
         self.size = pictures[0].shape[:2]
-        self.shifts, self.stands = _shifts(pictures)
-        self.pictures = [shifted(*each) for each in zip(pictures, self.shifts, strict=True)]
-        self.plate = plate_of(self.pictures)
+        self._views, self.stands, drifts = _views(pictures)
+        rows, columns = (np.arange(side) + 1 for side in self.size)
+        inside = np.minimum.outer(*(np.minimum(k, k[::-1]).clip(0, _RAMP) for k in (rows, columns)))
+        inside = (inside * (255 // _RAMP)).astype(np.uint8)
+        count = len(pictures) * drifts
+        self._seen = [self.steadied(k, inside, cv2.BORDER_CONSTANT) for k in range(count)]
+        steady = [self.steadied(*each) for each in enumerate(pictures)]
+        self.plate = self.plate_of(steady, range(len(steady)))
+        self.pictures = [self.completed(k, each, self.plate) for k, each in enumerate(steady)]
         self._bare = _lab(self.plate)
         # Before a camera that trembles, a place is compared with its neighbours, too.
-        around = np.ones((3, 3) if self.shifts.any() else (1, 1), np.uint8)
+        moves = (self._views != np.eye(3)).any()
+        around = np.ones((3, 3) if moves else (1, 1), np.uint8)
         self._around = [
             cv2.subtract(found(self._bare, around), self._bare, dtype=cv2.CV_16S)
             for found in (cv2.erode, cv2.dilate)
@@ -231,6 +252,35 @@ class Things:
         looks = [self.pictures[k] for k in spread(len(pictures), _FEW)]
         noise = np.quantile([self._difference(look) for look in looks], _FREE, 0)
         self._least = cv2.GaussianBlur(_LEAST + _NOISE * noise, (0, 0), 1.5)
+
+    @property
+    def drifts(self) -> bool:
+        """Return whether the camera moves slowly."""
+        return bool(self._seen)
+
+    def steadied(self, frame: int, picture: Any, outside: int = cv2.BORDER_REPLICATE) -> Any:
+        """Return a picture of a frame, of any size, as from the last view."""
+        motion, size = self._views[frame], picture.shape[1::-1]
+        if (motion == np.eye(3)).all():
+            return picture
+        move = scaled(motion, size[0] / self.size[1])[:2]
+        how = {"flags": cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, "borderMode": outside}
+        return cv2.warpAffine(picture, move, size, **how)
+
+    def completed(self, frame: int, picture: Any, ground: Any) -> Any:
+        """Return a steady picture in which ``ground`` fills what the frame does not show."""
+        if not self.drifts:
+            return picture
+        part = cv2.resize(self._seen[frame], picture.shape[1::-1])[..., None] / np.float32(255)
+        made: Any = ground + part * (picture.astype(np.float32) - ground)
+        return made if picture.dtype == np.float32 else np.rint(made).astype(np.uint8)
+
+    def plate_of(self, pictures: Sequence[Bytes], frames: Sequence[int]) -> Bytes:
+        """Return the plate of steady pictures of frames, the last one included."""
+        # Different frames show what others do not: if one did, it would be most alike.
+        made = [self.completed(*each, pictures[-1]) for each in zip(frames, pictures, strict=True)]
+        each = zip(frames, pictures, reversed(made), strict=True)
+        return plate_of([self.completed(*one) for one in each])
 
     @cached_property
     def masks(self) -> list[Mask]:
@@ -282,6 +332,8 @@ class Things:
         )
 
     def _at_edge(self, sight: Sight, margin: int = 3) -> bool:
+        if self.drifts and self._seen[sight.frame][sight.box].min() < 255:
+            return True
         return any(
             each.start <= margin or each.stop >= side - margin
             for each, side in zip(sight.box, self.size, strict=True)
@@ -308,6 +360,8 @@ class Things:
         """
         size = tuple(-(-side // _DIM) for side in reversed(self.size))
         free = 1 - cv2.dilate(self.masks[frame], np.ones((9, 9), np.uint8))[..., None]
+        if self.drifts:
+            free &= (self._seen[frame] == 255)[..., None]
         pairs = [
             cv2.resize((each * free).astype(np.float32), size, interpolation=cv2.INTER_AREA)
             for each in (self.pictures[frame], self.plate, np.ones_like(self.plate))
@@ -465,17 +519,19 @@ class Things:
         """Return the last sights of a track that come again, oldest first; or the last alone."""
         shortest, longest = _PERIODS
         frames = range(track.last().frame, max(track.begin, track.end - 2 * longest) - 1, -1)
-        sights = [s for k in frames if (s := track.sight(k)) and s.clear]
+        seen = (sight for k in frames if (sight := track.sight(k)))
+        sights = [*takewhile(lambda sight: sight.clear, seen)]
+        # A sight is missing where another thing hides this one.
+        sights = sights[: next((k for k, s in enumerate(sights) if s.frame != frames[k]), None)]
         looks = np.array([self._look(sight) for sight in sights])
         apart = [
             np.mean([np.abs(looks[k] - looks[k + lag]).mean() for k in range(3)])
             for lag in range(1, len(sights) // 2)
         ]
-        if len(apart) < shortest or sights[0].frame - sights[-1].frame >= len(sights):
-            return (track.last(),)
-        best = int(np.argmin(apart[shortest - 1 :])) + shortest
-        alike = apart[best - 1] < _LIKE * max(apart[:best])
-        return tuple(sights[best - 1 :: -1]) if alike else (track.last(),)
+        lags = range(shortest, len(apart) + 1)
+        again = [lag for lag in lags if apart[lag - 1] < _LIKE * max(apart[:lag])]
+        best = min(again, key=lambda lag: apart[lag - 1], default=1)
+        return tuple(sights[best - 1 :: -1]) or (track.last(),)
 
     def _look(self, sight: Sight) -> Floats:
         """Return a small picture of a thing without its ground."""
@@ -594,6 +650,11 @@ class Stage:
         below, lit = target[place], self._lit(light, place)
         target[place] = below + matte * (shown * lit - below) + (1 - matte) * rim * rest * lit
 
+    def ground(self, frame: int) -> Floats:
+        """Return the plate in the light of a frame."""
+        rows, columns = (slice(0, side) for side in self._plate.shape[:2])
+        return np.multiply(self._plate, self._lit(frame, (rows, columns)), dtype=np.float32)
+
     def _lit(self, frame: int, at: Area) -> Floats:
         """Return the light of a frame in an area, relative to the plate."""
         light = self._light(frame)
@@ -636,9 +697,9 @@ def things_in(pictures: Sequence[Bytes]) -> Things:
 
 def stage_of(things: Things, pictures: Sequence[Bytes]) -> Stage:
     """Return the stage of full-size pictures, (H, W, 3) RGB, whose small ones have the things."""
-    scale = pictures[0].shape[1] / things.size[1]
-    steady = [shifted(*each) for each in zip(pictures, scale * things.shifts, strict=True)]
-    return Stage(things, lambda frame: steady[frame].astype(np.float32) / 255, plate_of(steady))
+    steady = [things.steadied(*each) for each in enumerate(pictures)]
+    plate = things.plate_of(steady, range(len(steady)))
+    return Stage(things, lambda frame: steady[frame].astype(np.float32) / 255, plate)
 
 
 def _disc(reach: int) -> Mask:
@@ -661,19 +722,21 @@ def shifted(picture: Any, shift: Place, outside: int = cv2.BORDER_REPLICATE) -> 
     return cv2.warpAffine(picture, motion, picture.shape[1::-1], **how)
 
 
-def _shifts(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool]:
-    """Return the shift of each frame to the view of the last, (n, 2), and if the camera stands.
+def _views(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool, bool]:
+    """Return the motion from the last view to each frame, (n, 3, 3), and what the camera does.
 
-    A camera that trembles stands.
+    That is whether all frames show one view, as before a camera that trembles, and whether the
+    camera moves slowly.
 
     Source: phase correlation, Kuglin and Hines 1975, in OpenCV's version.
     """
     # OpenCV's phase correlation is wrong by half a pixel along odd sides.
     rows, columns = (2 * (side // 4) for side in pictures[0].shape[:2])
-    small = []
+    small, greys = [], []
     for picture in pictures:
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
         grey = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
+        greys.append(grey.astype(np.uint8))
         small.append(grey - cv2.GaussianBlur(grey, (0, 0), 4))
     window = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
     usual = np.median([small[k] for k in spread(len(small), LOOKS)], 0)
@@ -686,14 +749,40 @@ def _shifts(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool]:
         # A large thing has a motion of its own, which brings the rest no nearer.
         if np.abs(shift).max() < _AWAY * columns and near < _NEARER * far:
             place[:] = shift
-    steady = [shifted(small[k], found[k]) for k in spread(len(small), _FEW)]
-    detail = np.median([_detail(each) for each in steady], 0)
+    few = spread(len(small), _FEW)
+    stands, drifts = _last([shifted(small[k], found[k]) for k in few], usual), False
+    views = np.tile(np.eye(3), (len(small), 1, 1))
+    if np.quantile(np.abs(found), 0.9) * pictures[0].shape[1] >= _TREMBLES * columns:
+        views[:, :2, 2] = found[-1] - found
+    if not stands and (motions := _followed(greys)) is not None:
+        looks = [sampled_at(small[k], carried(motions[k], grid_of((rows, columns)))) for k in few]
+        drifts = stands = _last(looks, np.median(looks, 0))
+        views = motions if drifts else views
+    scale = pictures[0].shape[1] / columns
+    return np.array([scaled(view, scale) for view in views]), stands, drifts
+
+
+def _followed(greys: Sequence[Bytes]) -> NDArray[np.float64] | None:
+    """Return the motion from the last view to each frame, if the camera moves slowly."""
+    count, size = len(greys), greys[0].shape
+    known = [*range(count - 1, 0, -_EACH), 0]
+    motions, motion = [], np.eye(3)
+    for k in known:
+        motion = motion @ step_between(greys[-1], sampled(greys[k], motion))
+        if travelled(motion, size) > _FARTHEST * size[1]:
+            return None
+        motions.append(motion.ravel())
+    terms = np.array(motions[::-1]).T
+    every = [np.interp(range(count), known[::-1], term) for term in terms]
+    return np.array(every).T.reshape(-1, 3, 3)
+
+
+def _last(looks: Sequence[Floats], usual: Floats) -> bool:
+    """Return whether the usual look has most of the detail of the looks."""
+    detail = np.median([_detail(each) for each in looks], 0)
     textured = detail > _TEXTURED
-    lasting = _detail(usual)[textured] / detail[textured]
-    stands = bool(len(lasting) and np.median(lasting) > _STANDS)
-    found *= np.array(pictures[0].shape[1::-1]) / (columns, rows)
-    still = np.quantile(np.abs(found), 0.9) < _TREMBLES
-    return np.zeros_like(found) if still else found - found[-1], stands
+    lasting = _detail(usual)[textured] > _STANDS * detail[textured]
+    return bool(len(lasting) and np.average(lasting, weights=detail[textured]) > 0.5)
 
 
 def _detail(values: Floats) -> Floats:

@@ -87,3 +87,13 @@ def test_a_clip_into_which_nothing_comes_stays_a_texture_of_the_whole_picture(fi
     clip = material(film[first:])
     assert clip.things.hold
     assert not goes_on(clip, Options())
+
+
+@pytest.mark.full
+def test_things_of_the_first_frame_come_in_where_nothing_large_enters():
+    """A small thing enters, and a car is there from the first frame on."""
+    things = (200, 100, 60, 36, -4, 0), (340, 40, 12, 8, -3, 0)
+    made = dream(material(street(80, things=things)), frames=130)
+    areas = [place_of(picture, COLOURS[0])[0] for picture in made]
+    assert max(areas[20:]) > 2000
+    assert np.abs(np.diff(areas)).max() < 6 * 36

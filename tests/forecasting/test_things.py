@@ -122,6 +122,28 @@ def test_things_before_a_moving_camera_do_not_hold():
     assert not Things(street(KNOWN, ground=pictures)).hold
 
 
+def test_things_before_a_camera_that_moves_slowly_are_found_in_the_last_view():
+    ground = textured(0, HEIGHT, WIDTH)
+    view = 16, 10, WIDTH - 32, HEIGHT - 20
+
+    def seen(picture, left):
+        turn = cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), left / 16, 1)
+        turn[:, 2] += np.array((left, left / 4)) - view[:2]
+        return cv2.warpAffine(picture, turn, view[2:], flags=cv2.INTER_CUBIC)
+
+    pictures = [seen(each, 0.3 * (KNOWN - n)) for n, each in enumerate(street(KNOWN))]
+    things = Things(pictures)
+    assert things.drifts
+    assert things.hold
+    wanted = seen((255 * ground).astype(np.uint8), 0.3)
+    assert np.abs(things.plate - wanted.astype(float)).mean() < 3
+    for n in range(0, KNOWN, 5):
+        for (left, top, width, height), colour in zip(places_of(n), COLOURS, strict=True):
+            if left > 40 and left + width < WIDTH - 40:
+                middle = things.pictures[n][top + height // 2 - 10, left + width // 2 - 16]
+                assert np.abs(middle - np.array(colour)).max() < 30
+
+
 def test_lines_before_a_camera_that_trembles_are_no_things():
     ground, random = np.full((HEIGHT, WIDTH, 3), 90, np.uint8), np.random.default_rng(0)
     for left in range(20, 320, 40):

@@ -38,7 +38,8 @@ class MethodSpec:
 def _wholes(material: Material, options: Options) -> str:
     if not goes_on(material, options):
         return ""
-    return "The camera stands, and things leave and come in as wholes."
+    camera = "The slow camera stops" if material.things.drifts else "The camera stands"
+    return f"{camera}, and things leave and come in as wholes."
 
 
 METHODS = (

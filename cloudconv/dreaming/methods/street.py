@@ -8,7 +8,7 @@ until they have left. Source: Schödl and Essa, Controlled Animation of Video Sp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, pairwise
@@ -26,11 +26,12 @@ from cloudconv.forecasting.things import (
     LARGEST,
     PACED,
     Going,
+    Path,
+    Place,
+    Sight,
     Stage,
     Track,
     Way,
-    plate_of,
-    shifted,
     spread,
 )
 
@@ -43,6 +44,7 @@ _LIGHT = 0.02  # cost of a level of difference of the light
 _WAIT = 0.02  # cost of a second in which nothing enters
 _MEETS = 0.1  # cost of things that enter too soon
 _LARGE = 0.2  # area of a thing that counts, as a part of the largest
+_LEAD, _OFTEN = 3.0, 4  # longest time in which things come in, in seconds; frames between starts
 _FIRST = 5  # frames in which nothing can have entered
 _KEPT = 4  # frames in memory
 _STANDS = 0.3  # pixels per frame
@@ -56,12 +58,17 @@ _SLOW, _BLOT = 0.1, 8  # pixels in a frame; side of a thing that cannot grow
 class _Piece:
     """A part of the dream, from the time ``begins`` on: time ``t`` shows frame ``t + offset``.
 
-    Its things have entered after frame ``after``.
+    Its things have entered after frame ``after``, or are those that come in before it begins.
     """
 
     begins: int
     offset: int
     after: int
+    coming: Mapping[Track, Path]
+
+    def has(self, track: Track) -> bool:
+        """Return whether a thing of the clip is a thing of the piece."""
+        return track.since > self.after or track in self.coming
 
 
 def goes_on(material: Material, options: Options) -> bool:
@@ -86,11 +93,14 @@ class Street:
         self._random = np.random.default_rng(seed)
         self._count, self._step = len(material), float(material.step)
         self._picture = lru_cache(_KEPT)(self._shown)
-        looks = [self._picture(k) for k in spread(self._count, _LOOKS)]
-        levels = [np.rint(255 * look.clip(0, 1)).astype(np.uint8) for look in looks]
-        self._stage = Stage(self._things, self._picture, plate_of(levels))
+        chosen = spread(self._count, _LOOKS)
+        levels = [np.rint(255 * self._steady(k).clip(0, 1)).astype(np.uint8) for k in chosen]
+        plate = self._things.plate_of(levels, chosen)
+        self._stage = Stage(self._things, self._picture, plate)
         self._tail = min(round(_TAIL / self._step), self._count // 4)
-        self._fade = round(_FADE / self._step)
+        self._fade, self._lead = round(_FADE / self._step), round(_LEAD / self._step)
+        shortest = max(self._tail + self._fade, round(_PART * self._count))
+        self._last_start = max(1, self._count - shortest)
         lanes = lanes_of(self._things.tracks)
         self._going = [along(each, lanes) for each in self._things.going]
         seen = [track.seen for track in self._things.tracks]
@@ -106,62 +116,121 @@ class Street:
             and _FIRST < sights[0].frame < self._count - self._tail
         ]
         """The frames in which large things enter, and in which all of each is seen."""
-        self._covered = covered / self._things.plate[..., 0].size
+        self._size = self._things.plate[..., 0].size
+        self._covered = covered / self._size
+        self._left = {track: track.end for track in self._things.tracks}
+        """The frames in which things are seen last."""
+        for going in self._going:
+            last = going.sights[-1].frame
+            after = range(last + 1, last + round(_LONGEST / self._step))
+            left = next((k for k in after if self._is_outside(*going.after(k))), after.stop)
+            self._left |= dict.fromkeys(going.tracks, left)
+        self._coming: dict[int, list[tuple[Track, Path]]] = {}
+        """The things at a frame that come in before a piece begins there, and their ways back."""
+        # Things that enter in the clip are enough.
+        for start in range(0, 0 if self._entries else self._last_start, _OFTEN):
+            paths = [(each, self._back(each, start)) for each in self._things.tracks]
+            self._coming[start] = [(track, path) for track, path in paths if path]
         self._levels = np.array([each.mean((0, 1)) for each in self._things.pictures])
 
-    def _shown(self, k: int) -> Floats:
+    def _steady(self, k: int) -> Floats:
         """Return a frame as from the last view: (H, W, 3)."""
         picture = self._material.shown(k).cpu().permute(1, 2, 0).numpy()
-        scale = picture.shape[1] / self._things.size[1]
-        made: Floats = shifted(picture, scale * self._things.shifts[k])
+        made: Floats = self._things.steadied(k, picture)
+        return made
+
+    def _shown(self, k: int) -> Floats:
+        """Return the same frame, and the plate in its light where the frame shows nothing."""
+        steady = self._steady(k)
+        if not self._things.drifts:
+            return steady
+        made: Floats = self._things.completed(k, steady, self._stage.ground(k))
         return made
 
     def pictures(self, frames: int) -> Iterator[Tensor]:
         """Yield the frames of the dream, (3, H, W)."""
         end, longest = self._count - 1, _LONGEST / self._step
-        pieces = [_Piece(0, end, -1)]
+        pieces, later = [_Piece(0, end, -1, {})], None
         for time in range(1, frames + 1):
-            if time + pieces[-1].offset > end - self._tail * (pieces[-1].after >= 0):
-                pieces = [p for p in pieces if time + p.offset < self._count + longest] + [
-                    self._next(time, pieces)
-                ]
+            now = pieces[-1]
+            begins = end - now.offset - self._tail * (now.after >= 0) + 1
+            if later is None and time >= begins - self._lead:
+                later = self._next(begins, pieces, begins - time)
+            if later is not None and time == begins:
+                pieces = [p for p in pieces if time + p.offset < self._count + longest] + [later]
+                now, later = later, None
             made = self._made(time, pieces)
+            if later is not None:
+                for track, path in later.coming.items():
+                    if sight := track.sight(later.after):
+                        to = path.at(begins - time)
+                        self._stage.paint(made, time + now.offset, sight, to)
             yield torch.from_numpy(made).permute(2, 0, 1).to(self._material.device)
 
-    def _next(self, time: int, pieces: Sequence[_Piece]) -> _Piece:
-        """Return the piece that begins at a time, where few things are and others come soon."""
-        shortest = max(self._tail + self._fade, round(_PART * self._count))
-        starts = np.arange(max(1, self._count - shortest))
+    def _next(self, time: int, pieces: Sequence[_Piece], lead: int) -> _Piece:
+        """Return the piece that begins at a time, where few things are and others come soon.
+
+        The things of the first frame can come in if their way from outside is at most ``lead``.
+        """
+        starts = np.arange(self._last_start)
         costs = self._covered[starts] + 0.01 * self._random.random(len(starts))
         now = min(time - 1 + pieces[-1].offset, self._count - 1)
         costs += _LIGHT * np.abs(self._levels[starts] - self._levels[now]).max(1)
         soon = np.array([self._count] + [first for first, _ in self._entries])[:, None] - starts
         soon = np.where(soon > 0, soon, self._count).min(0)
-        # A thing that enters before the last one is there would run into it.
-        there = [
-            whole - piece.offset
-            for piece in pieces
-            for first, whole in self._entries
-            if first > piece.after and first - piece.offset < time
-        ]
-        costs += _WAIT * self._step * soon + _MEETS * (time + soon <= max(there, default=0))
+        # The same thing is not seen twice at a time.
+        shown = {
+            t
+            for p in pieces
+            for t, left in self._left.items()
+            if p.has(t) and left >= time + p.offset
+        }
+        coming = {
+            k: {t: path for t, path in ways if len(path.course) <= lead and t not in shown}
+            for k, ways in self._coming.items()
+        }
+        for k in coming:
+            area = sum(sight.area for track in coming[k] if (sight := track.sight(k)))
+            costs[k] -= area / self._size
         for piece in pieces[-3:]:
             away = np.abs(starts - piece.after) * self._step / _APART
             costs += 0.1 * np.exp(-np.square(away))
         start = int(costs.argmin())
-        return _Piece(time, start - time, start)
+        return _Piece(time, start - time, start, coming.get(start, {}))
+
+    def _back(self, track: Track, start: int) -> Path | None:
+        """Return the way of a thing from a frame back, until it is outside; None if it stays."""
+        if (sight := track.sight(start)) is None:
+            return None
+        later = track.sights[start - track.begin :][::-1]
+        path = Track(0, 0, later).path(len(later) - 1)
+        least, most = _corners(sight)
+        # The edge of the picture cuts a thing off, so the thing may not come from elsewhere.
+        cut = (path.velocity > 0) & (least < 2)
+        cut |= (path.velocity < 0) & (most > np.array(self._things.size[::-1]) - 2)
+        course: list[Way] = []
+        while not cut.any() and len(course) < self._lead:
+            course.append(path.at(len(course) + 1))
+            if self._is_outside(sight, course[-1]):
+                return replace(path, course=tuple(course))
+        return None
+
+    def _is_outside(self, sight: Sight, way: Way) -> bool:
+        size, move = way
+        least, most = (sight.centre + size * (c - sight.centre) + move for c in _corners(sight))
+        return bool((most < 0).any() or (least > self._things.size[::-1]).any())
 
     def _made(self, time: int, pieces: Sequence[_Piece]) -> Floats:
         now, before = pieces[-1], pieces[-2]
         frame = time + now.offset
         part = (time - now.begins + 1) / (self._fade + 1)
         fades = part < 1
-        made = self._bare(frame, [t for t in self._things.tracks if fades or t.since <= now.after])
+        made = self._bare(frame, [t for t in self._things.tracks if fades or not now.has(t)])
         if fades:
             old = min(time + before.offset, self._count - 1)
             bare = self._bare(old, self._things.tracks)
             made = bare + np.float32(part) * (made - bare)
-            entered = [t for t in self._things.tracks if t.since > now.after]
+            entered = [track for track in self._things.tracks if now.has(track)]
             for track in entered:
                 if (sight := track.sight(frame)) is not None:
                     self._stage.paint(made, frame, sight)
@@ -181,7 +250,7 @@ class Street:
         tracks = [
             track
             for track in self._things.tracks
-            if piece.after < track.since <= last and track.end >= last
+            if piece.has(track) and track.since <= last and track.end >= last
         ]
         if frame < self._count:
             for track in tracks:
@@ -197,6 +266,11 @@ class Street:
                 seen = sight.area * way[0] ** 2 >= self._things.least_area
                 if seconds < _LONGEST and part > 0 and seen:
                     self._stage.paint(made, light, sight, way, part)
+
+
+def _corners(sight: Sight) -> tuple[Place, Place]:
+    rows, columns = sight.box
+    return np.array([columns.start, rows.start]), np.array([columns.stop, rows.stop])
 
 
 def along(going: Going, lanes: Sequence[Floats]) -> Going:
