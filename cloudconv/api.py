@@ -62,8 +62,7 @@ _LATER = (
 )
 """The modules of results and models, imported in this order until a name is found."""
 
-__all__ = ["__version__", "list_models", "load_model"]
-__all__ += ["reuse_memory"]
+__all__ = ["__version__", "list_models", "load_model", "reuse_memory"]
 __all__ += ["compare", "doctor", "dream", "extrapolate", "plan", "run", "train"]
 __all__ += ["interpolate", "interpolate_frames", "interpolate_many"]
 __all__ += ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]

@@ -19,8 +19,7 @@ from cloudconv.settings import Option, Settings, fields_of
 from cloudconv.settings.groups import ENCODING, FRAMES, MACHINE, MODEL, RUN
 from cloudconv.settings.train import CLIPS, LEARNING
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C."""
+INTERRUPTED = 130  # the exit code after Ctrl-C
 
 OPTIONS = "Options"
 HEADINGS = ("Arguments", OPTIONS, CLIPS, LEARNING, FRAMES, MODEL, ENCODING, MACHINE, RUN)

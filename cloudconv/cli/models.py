@@ -28,24 +28,19 @@ _ONE = """Describe this model: a name, a file that 'cloudconv train' wrote, or a
 file."""
 _Name = Annotated[str, typer.Argument(metavar="NAME", help=_ONE)]
 
-_WIDTH = 80
-"""The width of the list of models in columns."""
+_WIDTH = 80  # the width of the list of models in columns
 
 _TESTS = {
-    "interpolate": (
-        *("18 clips, 1 of 2 frames made again", "blend"),
-        "blending, 18 clips, one frame of two dropped",
-    ),
-    "predict": (
-        *("17 clips, 1 frame ahead", "hold"),
-        "repeating the last frame, 17 clips, one frame ahead",
-    ),
-    "research": (
-        *("the end of a cloud clip, 480 wide", "naive"),
-        "the naive picture, the end of a cloud clip, trained on its beginning",
-    ),
+    "interpolate": ("18 clips, 1 of 2 frames made again", "blend"),
+    "predict": ("17 clips, 1 frame ahead", "hold"),
+    "research": ("the end of a cloud clip, 480 wide", "naive"),
 }
-"""The test in the manifest whose gain is listed, the method to compare with, and both in words."""
+"""The test in the manifest whose gain is listed, and the method to compare with."""
+_OVER = {
+    "interpolate": "blending, 18 clips, one frame of two dropped",
+    "predict": "repeating the last frame, 17 clips, one frame ahead",
+    "research": "the naive picture, the end of a cloud clip, trained on its beginning",
+}
 _METHODS = {"blend": "blending", "hold": "repeating the last", "naive": "the naive picture"}
 _TASKS: dict[ModelTask, str] = {
     "interpolate": "frames between two others",
@@ -155,19 +150,17 @@ def _list(rows: list[_Row], everything: bool) -> str:
         of_task = [row for row in rows if row.spec.task == task]
         group = [row for row in of_task if (row.spec in RESEARCH) == research]
         if group and research:
-            parts.append(_group(f"Research: {_TASKS[task]}", group, _TESTS["research"]))
+            parts.append(_group(f"Research: {_TASKS[task]}", group, "research"))
         elif group:
-            title = _TASKS[task].capitalize() + _USES[task]
-            parts.append(_group(title, group, _TESTS[task]))
+            parts.append(_group(_TASKS[task].capitalize() + _USES[task], group, task))
     if not everything:
         count = len({row.spec.name for row in rows if row.spec in RESEARCH})
         parts.append(f"and {count} small research models: cloudconv models --all")
     return "\n\n".join(parts)
 
 
-def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
-    name, baseline, words = test
-    gains = {row.spec.name: _gain(row.spec, name, baseline) for row in rows}
+def _group(title: str, rows: list[_Row], test: str) -> str:
+    gains = {row.spec.name: _gain(row.spec, *_TESTS[test]) for row in rows}
     unit = next((row.spec.name for row in rows if row.spec.time == 1), None)
     lines = []
     for row in sorted(rows, key=lambda row: -(gains[row.spec.name] or 0.0)):
@@ -186,7 +179,7 @@ def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
     wide = sum(max(len(key), *(len(line[key]) for line in lines)) + 2 for key in others)
     for line in lines if sys.stdout.isatty() else ():
         line["for"] = textwrap.shorten(line["for"], _WIDTH - wide, placeholder=" …")
-    notes = [f"(gain: PSNR over {words})", *([f"(time: relative to {unit})"] if unit else [])]
+    notes = [f"(gain: PSNR over {_OVER[test]})"] + [f"(time: relative to {unit})"] * bool(unit)
     return "\n".join([title, table(header, [list(line.values()) for line in lines]), *notes])
 
 

@@ -30,10 +30,8 @@ _MODULES: dict[type, str] = {
 _turns = threading.Condition()
 _running: list[tuple[int, Job | None]] = []
 """Each job, or None for a plan, that has not ended, after its thread; all have the same thread."""
-_latest = 0.0
-"""The time of the latest event."""
-_PATIENCE = 60.0
-"""Seconds for which a job waits for one whose events nobody takes."""
+_latest = 0.0  # the time of the latest event
+_PATIENCE = 60.0  # seconds for which a job waits for one whose events nobody takes
 
 
 def run(settings: kinds.Settings) -> Job:

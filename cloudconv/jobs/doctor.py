@@ -169,8 +169,7 @@ def _auto(problems: list[str]) -> dict[str, Any]:
     return chosen | {"device": str(device), "precision": precision, "sizes": sizes}
 
 
-SECONDS = 45
-"""The number of seconds after which no check starts."""
+SECONDS = 45  # the number of seconds after which no check starts
 
 _LEAST_PSNR = 45.0  # dB
 _SMALL, _SPEED = (128, 64), (640, 360)

@@ -133,13 +133,6 @@ def output_path(given: Path | str | None, input: Path, tag: str, suffix: str) ->
     )
 
 
-def part_tag(start: Fraction | None, end: Fraction | None) -> str:
-    """Return the end of a default name that states the used seconds: ``_62-65.5``, ``_62-end``."""
-    if start is None and end is None:
-        return ""
-    return f"_{float(start or 0):g}-{'end' if end is None else format(float(end), 'g')}"
-
-
 def stem_of(input: Path) -> str:
     """Return the start of default names: the file's stem, or the folder's name for pictures."""
     named = _named_after(input)

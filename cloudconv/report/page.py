@@ -22,14 +22,11 @@ from cloudconv.messages import plain
 from cloudconv.report import data as contents
 from cloudconv.report.data import Column, Comparison, ReportData, ReportPicture, Row, frames_ahead
 
-POINTS = 1500
-"""The largest number of frames that a chart draws; a screen has fewer columns."""
+POINTS = 1500  # the largest number of frames that a chart draws; a screen has fewer columns
 
 _COLORS = 8
-PERFECT = 100.0
-"""The score in dB of a frame that equals the original."""
-_SIDE = 1000
-"""Units on each side of the drawing; the box on the page sets the real proportions."""
+PERFECT = 100.0  # the score in dB of a frame that equals the original
+_SIDE = 1000  # units on each side of the drawing; the box on the page sets the real proportions
 
 
 @dataclass(frozen=True, slots=True)

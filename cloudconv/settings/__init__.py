@@ -14,8 +14,7 @@ from cloudconv.settings.values import device, exact
 
 __all__ = ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
 __all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
-__all__ += ["EncodeSettings", "Option", "Settings", "exact"]
-__all__ += ["fields_of"]
+__all__ += ["EncodeSettings", "Option", "Settings", "exact", "fields_of"]
 
 _CHECK = """Compare frames that the device makes with those of the CPU, at every precision, and
 measure its speed; takes up to a minute."""

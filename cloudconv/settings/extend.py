@@ -13,23 +13,16 @@ from cloudconv.settings.option import option
 from cloudconv.settings.values import File, Rational
 from cloudconv.timeline import parse_time
 
-DEFAULT_PREDICTOR = "voxelflow"
-"""The predictor that is used by default."""
-
-AUTO_PREDICTOR = "auto"
-"""The choice of a predictor by a trial on the last known frames."""
+DEFAULT_PREDICTOR = "voxelflow"  # the predictor that is used by default
+AUTO_PREDICTOR = "auto"  # the choice of a predictor by a trial on the last known frames
 
 Mode = Literal["auto", "collage", "texture", "flow", "rollout"]
 """The modes of dreaming; ``auto`` chooses one for the material."""
 
 AUTO: Mode = "auto"
-
 MOST_HELD = 15
 """The largest number of known frames that a trial forecasts, and of new frames by default."""
-
-MOST_FORECAST = 10_000
-"""The largest number of new frames of a forecast."""
-
+MOST_FORECAST = 10_000  # the largest number of new frames of a forecast
 _USUAL_DREAM = Fraction(10)  # seconds
 
 _FRAMES = "Make N new frames."
@@ -73,11 +66,6 @@ class ExtrapolateSettings(ExtendSettings):
         shown=f"as long as the forecast holds, at most {MOST_HELD}",
     )
     model: File = option(_PREDICTOR, "NAME", default=AUTO_PREDICTOR)
-
-    @property
-    def chosen_model(self) -> str:
-        """Return the name or file of the model that is used."""
-        return str(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,8 +31,7 @@ of_run = partial(option, group=RUN, pinned=False)
 MOST_THREADS = 256
 """The largest number of threads; more may exhaust a system before the work starts."""
 
-DEFAULT_MODEL = "cloud-best"
-"""The interpolator that is used by default."""
+DEFAULT_MODEL = "cloud-best"  # the interpolator that is used by default
 
 INPUT = "Read a video, an animation, a folder or pattern of pictures, or - for stdin."
 

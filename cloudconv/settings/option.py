@@ -26,8 +26,7 @@ from cloudconv.settings.values import check_name, names, no_stream, split_path
 
 _MOST_BITS = 256  # of a number, or of numerator and denominator of a fraction
 
-MOST = 1_000_000_000
-"""The largest whole number that an option without ``most`` accepts."""
+MOST = 1_000_000_000  # the largest whole number that an option without ``most`` accepts
 
 
 @dataclass(frozen=True, slots=True)

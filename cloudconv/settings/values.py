@@ -13,11 +13,8 @@ from typing import Any, TypeAlias, overload
 
 from cloudconv.errors import CloudconvError, SettingsError
 
-File: TypeAlias = Path | str
-"""The name of a file or folder."""
-
-Files: TypeAlias = Path | str | Sequence[Path | str]
-"""One name, or several."""
+File: TypeAlias = Path | str  # the name of a file or folder
+Files: TypeAlias = Path | str | Sequence[Path | str]  # one name, or several
 
 Rational: TypeAlias = Fraction | float | str
 """A rate, factor or time: a number, or text as on the command line (``60000/1001``, ``1:02``)."""
@@ -103,8 +100,7 @@ def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
     return least, most
 
 
-ADVERSARIAL = "adversarial"
-"""The term of a loss that discriminators compute."""
+ADVERSARIAL = "adversarial"  # the term of a loss that discriminators compute
 
 LOSSES = ("l1", "l2", "charbonnier", "ssim", "gdl", "laplacian", "psnr", ADVERSARIAL)
 """The terms of a loss."""

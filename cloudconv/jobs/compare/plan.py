@@ -180,8 +180,7 @@ def methods_of(settings: CompareSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*models, *against, BLEND)))
 
 
-EVERY = 6
-"""The number of frames between the starts of two forecasts."""
+EVERY = 6  # the number of frames between the starts of two forecasts
 
 _CADENCE_FRAMES = 300  # first source frames that are searched for regular repeats
 

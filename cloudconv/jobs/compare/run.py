@@ -50,8 +50,7 @@ from cloudconv.settings import CompareSettings
 
 __all__ = ["CompareResult", "CompareSettings", "decide", "run"]
 
-SHOWN = 10
-"""The number of frames of the lowest PSNR on the page."""
+SHOWN = 10  # the number of frames of the lowest PSNR on the page
 
 _PANEL_WIDTH = 640
 _VIDEO_WIDTH = 3840

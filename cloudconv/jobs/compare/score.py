@@ -20,11 +20,9 @@ from cloudconv.messages import counted
 from cloudconv.report.data import CURVES, Row, frames_ahead
 from cloudconv.settings.compare import FAULT
 
-EQUAL = 0.1
-"""A difference of PSNR in dB; a smaller one is none."""
+EQUAL = 0.1  # a difference of PSNR in dB; a smaller one is none
 
-Values = Iterable[tuple[str, float]]
-"""Values of metrics by name, for one frame."""
+Values = Iterable[tuple[str, float]]  # values of metrics by name, for one frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ from cloudconv.schedule.cadence import MAX_REPEATS, Cadence
 from cloudconv.schedule.tasks import AnalysedFrame, analyse, cadence_of
 from cloudconv.settings.groups import SceneCut
 
-MOST_FRAMES = 300
-"""The largest number of frames that become material."""
+MOST_FRAMES = 300  # the largest number of frames that become material
 _LEAST_FRAMES, _MEMORY_BYTES = 64, 2**30  # 64 frames are kept even if they need more bytes
 _MOST_STEPS = 10 * MOST_FRAMES
 

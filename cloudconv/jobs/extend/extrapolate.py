@@ -79,7 +79,7 @@ def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
 
 def _names(settings: ExtrapolateSettings) -> Sequence[str]:
     """Return the predictors to try; without frames for a trial the last one is used."""
-    chosen = settings.chosen_model
+    chosen = str(settings.model)
     return CANDIDATES if chosen == AUTO_PREDICTOR else (chosen,)
 
 
@@ -127,7 +127,7 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
         different=needed + MOST_HELD,
     )
     if len(scene.frames) < min(spec.context, 2):
-        path, model = plan.info.path, settings.chosen_model
+        path, model = plan.info.path, settings.model
         code, where = "one-frame-to-forecast", "to forecast from"
         if scene.cut is not None:
             cut = float(scene.cut - timing.start)

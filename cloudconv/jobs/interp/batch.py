@@ -132,7 +132,7 @@ def run(settings: InterpManySettings) -> Job:
         return
     first, inputs = every[0], [each.input for each in every]
     registry.spec(first.chosen_model, "interpolate")
-    config, _, _ = choose_workers(first.workers, first.device, first.threads)
+    config, _ = choose_workers(first.workers, first.device, first.threads)
     set_threads(first.threads)
     if folder.exists():
         check_home(folder / "any")

@@ -26,7 +26,7 @@ from cloudconv.media.timing import constant_rate
 from cloudconv.messages import amount, short
 from cloudconv.models import registry
 from cloudconv.render.cpu_streams import useful_cpu_streams
-from cloudconv.render.device import machine_fingerprint, precision_name, set_threads
+from cloudconv.render.device import auto_warnings, machine_fingerprint, precision_name, set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.tasks import Counts, Request
 from cloudconv.settings import InterpSettings, exact
@@ -37,11 +37,9 @@ _MANY_FRAMES, _MANY_TIMES = 100_000, 10
 the second number times those that the source's frames make at their usual rate."""
 _SLOWEST = Fraction(1, 60)
 """The lowest usual rate: the header of a damaged AVI states a constant rate of days per frame."""
-_FEW_KEPT = 2
-"""A rate that keeps one in so many source frames is advised."""
+_FEW_KEPT = 2  # a rate that keeps one in so many source frames is advised
 _NTSC = Fraction(1000, 1001)
-_STILL_RATES = 30, 50, 60
-"""The rates that the warning of a long gap names for repeated pictures."""
+_STILL_RATES = 30, 50, 60  # the rates that the warning of a long gap names for repeated pictures
 _LONG_GAP, _LONG_TIMES = Fraction(1), 8
 """A gap between two frames gives a warning if it lasts at least so many seconds, and at least the
 second number times the median gap."""
@@ -76,7 +74,6 @@ class InterpPlan(video.VideoPlan):
     weights: str | None
     workers: WorkerConfig
     offset: Fraction
-    device_warnings: tuple[Warned, ...]
 
     @property
     def window(self) -> tuple[Fraction, Fraction]:
@@ -88,8 +85,9 @@ class InterpPlan(video.VideoPlan):
     @property
     def warnings(self) -> list[Warned]:
         """Return all warnings that are known before the first frame."""
+        device = auto_warnings(self.settings.device)
         others = [*self._gap_warnings(), *self._rate_warnings(), *self._disk_warnings()]
-        return [*self.info.warnings, *self.device_warnings, *others, *self.encoding.warnings]
+        return [*self.info.warnings, *device, *others, *self.encoding.warnings]
 
     def _disk_warnings(self) -> Iterator[Warned]:
         home = next(folder for folder in self.output.absolute().parents if folder.is_dir())
@@ -305,7 +303,7 @@ def decide(
     """
     spec = registry.spec(settings.chosen_model, "interpolate", settings.timesteps)
     registry.check_timesteps(settings.timesteps, [spec])
-    workers, device, warned = choose_workers(settings.workers, settings.device, settings.threads)
+    workers, device = choose_workers(settings.workers, settings.device, settings.threads)
     dtype = workers.precision(settings.precision, device, spec)
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
     info = video.probed(settings, live=live and to_stdout and str(settings.input) == "-")
@@ -349,10 +347,8 @@ def decide(
     read = [info.path, *map(Path, inputs)]
     video.check_target(settings, output, rate, fastest if is_whole else None, read)
     weights = registry.weights_fingerprint(settings.chosen_model)
-    plan = InterpPlan(
-        *(settings, info, output, device, dtype, encoding),
-        *(request, rate, weights, workers, Fraction(0), tuple(warned)),
-    )
+    decided = (settings, info, output, device, dtype, encoding)
+    plan = InterpPlan(*decided, request, rate, weights, workers, Fraction(0))
     return plan.beginning(begins)
 
 
@@ -408,7 +404,8 @@ def _frames_for_each(request: Request, own: Fraction | None) -> Fraction | None:
 
 def name_tag(settings: InterpSettings) -> str:
     """Return the end of the default name, without the suffix."""
-    tags, fps = [], exact(settings.fps)
+    fps, start, end = exact(settings.fps), exact(settings.start), exact(settings.end)
+    tags = []
     if settings.factor is not None:
         tags.append(f"x{float(settings.factor):g}")
     if settings.slowmo is not None:
@@ -418,7 +415,8 @@ def name_tag(settings: InterpSettings) -> str:
         ntsc = fps.denominator == 1001
         tags.append(f"{float(fps):.2f}fps" if ntsc else f"{float(fps):g}fps")
     tags += ["loop"] * settings.loop + ["refill"] * settings.refill
-    return "_".join(tags) + video.part_tag(exact(settings.start), exact(settings.end))
+    part = f"_{float(start or 0):g}-{'end' if end is None else format(float(end), 'g')}"
+    return "_".join(tags) + ("" if start is None and end is None else part)
 
 
 def is_joinable(output: Path) -> bool:

@@ -8,9 +8,7 @@ from typing import Literal
 
 import torch
 
-from cloudconv.events import Warned
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.render import device as devices
 from cloudconv.render.device import PRECISIONS, choose_device, choose_precision, cores
 
 _GPU_CORES = 4
@@ -64,32 +62,26 @@ class WorkerConfig:
 
 def choose_workers(
     workers: str, device: str, threads: int | None = None
-) -> tuple[WorkerConfig, torch.device, list[Warned]]:
-    """Return the workers, the device in this process, and warnings.
+) -> tuple[WorkerConfig, torch.device]:
+    """Return the workers, and the device in this process.
 
     The arguments are those of the settings: ``cuda:all`` means one worker for each GPU, and
     ``threads`` on a cluster the number of cores for each segment. Raises CloudconvError if there is
     no such device.
     """
-    kind, _, detail = workers.partition(":")
-    if kind != "ray":
+    name, _, detail = workers.partition(":")
+    kind: Literal["inline", "local"]
+    if name != "ray":
         each_gpu = device == "cuda:all"
         chosen = choose_device("cuda" if each_gpu else device)
         count = max(1, torch.cuda.device_count()) if each_gpu else int(detail or 1)
-        config = WorkerConfig(
-            "local" if detail or each_gpu else "inline",
-            count,
-            threads or 1,
-            each_gpu=each_gpu,
-            device=str(chosen),
-        )
-        return config, chosen, devices.auto_warnings(device)
+        kind = "local" if detail or each_gpu else "inline"
+        return WorkerConfig(kind, count, threads or 1, None, each_gpu, str(chosen)), chosen
     # Each machine of the cluster has the device; without it here, this process uses the CPU.
     chosen = choose_device("cpu" if device == "cuda" and not torch.cuda.is_available() else device)
-    kind = "cuda" if device == "cuda" else chosen.type
-    cores = threads or (_GPU_CORES if kind == "cuda" else 1)
-    config = WorkerConfig("ray", cores=cores, address=detail or None, device=kind)
-    return config, chosen, devices.auto_warnings(device)
+    of_each = "cuda" if device == "cuda" else chosen.type
+    cores = threads or (_GPU_CORES if of_each == "cuda" else 1)
+    return WorkerConfig("ray", cores=cores, address=detail or None, device=of_each), chosen
 
 
 def environments(config: WorkerConfig) -> list[dict[str, str]]:

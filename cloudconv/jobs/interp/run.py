@@ -37,8 +37,7 @@ from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.tasks import Counts, ScheduleEvents, schedule
 from cloudconv.settings import InterpSettings
 
-_PLANNED = 8
-"""The number of segments that are planned ahead, in addition to one per worker."""
+_PLANNED = 8  # the number of segments that are planned ahead, in addition to one per worker
 _UNSET = ("tile", "threads")
 """The decisions that may be None."""
 

@@ -21,15 +21,13 @@ from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
 from cloudconv.timeline import Task
 
-MAX_SOURCE_FRAMES = 64
-"""The largest number of source frames that start a pair in a segment."""
+MAX_SOURCE_FRAMES = 64  # the largest number of source frames that start a pair in a segment
 MAX_FRAMES = 512
 """The largest number of output frames in a segment, so that a kill loses little work."""
 _FIRST = 8
 """The largest number of source frames in the first segment. Each further segment doubles this
 number, up to ``MAX_SOURCE_FRAMES``."""
-_LEAST_BEFORE_CUT = 8
-"""The least number of source frames of a segment that ends at a cut."""
+_LEAST_BEFORE_CUT = 8  # the least number of source frames of a segment that ends at a cut
 
 
 @dataclass(frozen=True, slots=True)

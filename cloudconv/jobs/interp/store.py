@@ -44,8 +44,7 @@ _LATEST = 1 << 62  # ticks
 _LONGEST_END = 1024  # bytes; at least those of a segment's end
 
 
-FinishedSegment = tuple[Path, PacketSummary]
-"""The complete file of a segment, and its summary."""
+FinishedSegment = tuple[Path, PacketSummary]  # the complete file of a segment, and its summary
 
 
 class DirectStore:

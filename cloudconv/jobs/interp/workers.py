@@ -31,15 +31,11 @@ if TYPE_CHECKING:
     from cloudconv.jobs.interp.segments import SegmentPlan
     from cloudconv.jobs.interp.store import FinishedSegment
 
-POLL = 0.05
-"""Seconds until the next request for a segment, if the next one is not known yet."""
-MAX_ATTEMPTS = 3
-"""The number of attempts at a segment whose worker dies each time."""
-LAST_SECONDS = 10.0
-"""Seconds for the workers to cut their segments short after an interrupt."""
+POLL = 0.05  # seconds until the next request for a segment, if the next one is not known yet
+MAX_ATTEMPTS = 3  # the number of attempts at a segment whose worker dies each time
+LAST_SECONDS = 10.0  # seconds for the workers to cut their segments short after an interrupt
 _TIMEOUT = 10  # seconds, for a connection to a cluster
-_END: Any = object()
-"""What replaces the next segment after the last one."""
+_END: Any = object()  # what replaces the next segment after the last one
 
 Keep = Callable[["SegmentPlan", "FinishedSegment"], None]
 """What keeps the result of a segment."""
