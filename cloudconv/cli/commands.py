@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloudconv import interrupts, jobs
+from cloudconv import settings as kinds
 from cloudconv.cli import streams
 from cloudconv.cli.command import INTERRUPTED, examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json, run_job, run_with_progress
@@ -19,16 +20,6 @@ from cloudconv.errors import CloudconvError, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Measured, watched
 from cloudconv.messages import clock, counted
 from cloudconv.report.data import COLUMNS, Column, frame_time, marked
-from cloudconv.settings import (
-    CompareSettings,
-    DoctorSettings,
-    DreamSettings,
-    ExtrapolateSettings,
-    InterpManySettings,
-    InterpSettings,
-    TrainSettings,
-    fields_of,
-)
 from cloudconv.settings.groups import INPUT
 from cloudconv.settings.values import names
 
@@ -45,7 +36,7 @@ _In = Annotated[str, typer.Argument(metavar="IN", help=INPUT)]
 _Out = Annotated[str | None, typer.Argument(metavar="[OUT]", help="Same as --output.")]
 _INPUTS = f"{INPUT} With --out-dir all of them are inputs."
 _Inputs = Annotated[list[str], typer.Argument(metavar="IN [OUT]", help=_INPUTS)]
-_CLIPS = next(each for each in fields_of(TrainSettings) if each.name == "clips")
+_CLIPS = next(each for each in kinds.fields_of(kinds.TrainSettings) if each.name == "clips")
 _Clips = Annotated[list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=_CLIPS.help)]
 
 _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
@@ -99,7 +90,7 @@ def _video(result: Any, more: str = "") -> str:
     )
 
 
-@with_options(InterpSettings, InterpManySettings)
+@with_options(kinds.InterpSettings, kinds.InterpManySettings)
 def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
     """Raise the frame rate of IN.
 
@@ -118,7 +109,7 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
         )
     out = inputs[1] if len(inputs) == 2 else None
     output = _chosen_output(console, out, given)
-    settings = InterpSettings(inputs[0], output, **given)
+    settings = kinds.InterpSettings(inputs[0], output, **given)
     if out is not None and settings.overwrite and Path(out).is_file():
         console.info(
             f"{out} is taken as the output, which -y replaces; with --out-dir both are inputs"
@@ -142,7 +133,7 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
 def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> None:
     if "output" in given:
         raise SettingsError("for-one-input: --output is for a single input: leave --out-dir out.")
-    settings = InterpManySettings(inputs, **given)
+    settings = kinds.InterpManySettings(inputs, **given)
     if console.dry_run:
         plan = jobs.plan(settings)
         for each in () if console.json else (plan, *plan["plans"]):
@@ -166,7 +157,7 @@ def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> N
         raise typer.Exit(1)
 
 
-def _run_all(console: Console, settings: InterpManySettings) -> list[dict[str, Any]]:
+def _run_all(console: Console, settings: kinds.InterpManySettings) -> list[dict[str, Any]]:
     ends: dict[int, Ended] = {}
 
     def ended(event: Ended) -> str:
@@ -208,10 +199,10 @@ def _outcomes(every: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> st
     return streams.table(["input", "result", *columns, "output"], rows)
 
 
-@with_options(CompareSettings)
+@with_options(kinds.CompareSettings)
 def compare(console: Console, source: _In, **given: Any) -> None:
     """Score models on frames dropped from IN."""
-    settings = CompareSettings(source, **given)
+    settings = kinds.CompareSettings(source, **given)
     result: CompareResult | None = run_job(console, "comparing", settings)
     if result is None:
         return
@@ -264,7 +255,7 @@ def print_table(
     streams.print_result(shown)
 
 
-@with_options(ExtrapolateSettings)
+@with_options(kinds.ExtrapolateSettings)
 def extrapolate(console: Console, source: _In, out: _Out = None, **given: Any) -> None:
     """Forecast the frames after the last frame of IN.
 
@@ -278,11 +269,11 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **given: Any) -
             more += f"; the forecast probably holds for {result.held_ahead} of {tried}"
         return _video(result, more)
 
-    settings = ExtrapolateSettings(source, _chosen_output(console, out, given), **given)
+    settings = kinds.ExtrapolateSettings(source, _chosen_output(console, out, given), **given)
     run_job(console, "forecasting", settings, summary)
 
 
-@with_options(DreamSettings)
+@with_options(kinds.DreamSettings)
 def dream(console: Console, source: _In, out: _Out = None, **given: Any) -> None:
     """Continue IN with new frames for any length of time.
 
@@ -296,11 +287,11 @@ def dream(console: Console, source: _In, out: _Out = None, **given: Any) -> None
     def summary(result: DreamResult) -> str:
         return _video(result, f"; {result.why.removesuffix('.')}{result.verdict}")
 
-    settings = DreamSettings(source, _chosen_output(console, out, given), **given)
+    settings = kinds.DreamSettings(source, _chosen_output(console, out, given), **given)
     run_job(console, "dreaming", settings, summary, words)
 
 
-@with_options(TrainSettings)
+@with_options(kinds.TrainSettings)
 def train(console: Console, clips: _Clips = None, **given: Any) -> None:
     """Train a model on CLIPS.
 
@@ -308,7 +299,7 @@ def train(console: Console, clips: _Clips = None, **given: Any) -> None:
     """
     if clips:
         given["clips"] = clips
-    settings = TrainSettings(**given)
+    settings = kinds.TrainSettings(**given)
 
     def note(measured: Measured) -> str | None:
         if measured.name == "stopping":
@@ -358,14 +349,14 @@ def _trained(result: TrainResult) -> str:
     return f"{result.output}: {state}{_decibels(result.best, result.initial)} on held-back frames"
 
 
-@with_options(DoctorSettings, runs_job=False)
+@with_options(kinds.DoctorSettings, runs_job=False)
 def doctor(console: Console, **given: Any) -> None:
     """Describe this machine, for bug reports.
 
     Print versions, encoders, devices, weights, memory, and what --device auto and --precision auto
     would choose. Leave no file behind. The exit code is 1 if a problem is found.
     """
-    settings = DoctorSettings(**given)
+    settings = kinds.DoctorSettings(**given)
     from cloudconv.jobs.doctor import run
 
     def show(event: Event) -> None:

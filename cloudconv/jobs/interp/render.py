@@ -187,22 +187,21 @@ class SegmentWork:
     def __call__(self, plan: RenderPlan, segment: SegmentPlan) -> Iterator[Any]:
         """Render a segment; yield its progress, warnings, and ``Finished`` with the result."""
         source, renderer = self._opened(plan)
-        with ExitStack() as stack:
-            if token_of(plan.folder) != plan.token:
-                raise DeviceError(
-                    f"folder-not-shared: A machine of the cluster does not see {plan.folder}: give "
-                    "all machines the input, the weights and the output's folder at the same paths."
-                )
-            made: list[FinishedSegment] = []
+        if token_of(plan.folder) != plan.token:
+            raise DeviceError(
+                f"folder-not-shared: A machine of the cluster does not see {plan.folder}: give all "
+                "machines the input, the weights and the output's folder at the same paths."
+            )
+        made: list[FinishedSegment] = []
 
-            def keep(_: SegmentPlan, *finished: Any) -> FinishedSegment:
-                made.append(finished)
-                return finished
+        def keep(_: SegmentPlan, *finished: Any) -> FinishedSegment:
+            made.append(finished)
+            return finished
 
-            def encoder() -> Sink:
-                return Sink(plan.run.encoding, file=fresh_file(plan.folder))
+        def encoder() -> Sink:
+            return Sink(plan.run.encoding, file=fresh_file(plan.folder))
 
-            frames = stack.enter_context(prefetch(decode(segment, source), 8))
+        with prefetch(decode(segment, source), 8) as frames:
             opened = Segment(segment.number, frames, encoder, keep)
             events = render_segments([opened], renderer, plan.run.offset)
             try:
