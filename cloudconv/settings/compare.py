@@ -89,10 +89,8 @@ class CompareSettings(
                 "nothing-to-overwrite: --overwrite replaces the files of --report: give --report "
                 "too, or leave --overwrite out."
             )
-        if self.horizon is not None:
-            self._check_forecasts(self.horizon)
-
-    def _check_forecasts(self, horizon: int) -> None:
+        if (horizon := self.horizon) is None:
+            return
         if self.drop is not None:
             raise SettingsError(
                 "drop-and-horizon: --drop scores interpolation and --horizon scores forecasts: "

@@ -53,12 +53,6 @@ class Ending:
         elif not item.repeats:
             self.frames.append(item.frame)
 
-    def begin_after(self, time: Fraction) -> None:
-        """Drop all of ``items`` up to ``time``; the first frame that is kept becomes the cut."""
-        while self.items[0].frame.time <= time:
-            self.items.popleft()
-            self.cut = self.items[0].frame.time
-
     @property
     def last(self) -> Frame:
         """Return the last frame, which may repeat the last of ``frames``."""
@@ -151,7 +145,9 @@ def gather_material(
     step = scene.gap if info.timing.rate is None else 1 / info.timing.rate
     if step is not None:
         # The material has a picture for each step: without a limit, a gap of days never ends.
-        scene.begin_after(scene.last.time - _MOST_STEPS * step)
+        while scene.items[0].frame.time <= scene.last.time - _MOST_STEPS * step:
+            scene.items.popleft()
+            scene.cut = scene.items[0].frame.time
     frames, times, cadence = _placed(list(scene.items))
     return Material(
         frames,

@@ -166,24 +166,22 @@ def _outcome(
     batch: _BatchProgress,
 ) -> Generator[Event, None, InputOutcome]:
     try:
-        plan = _decided(settings, inputs)
-        if isinstance(plan, Exists):
-            batch.leave_out(number)
-            return plan
-        batch.expect(number, plan.expected)
-        change = partial(batch.change, number, str(settings.input))
-        result = yield from mapped(interpolate(plan, workers), change)
-        batch.expect(number, result.output_frames)
-        return result
+        outcome: Exists | CloudconvError | InterpPlan = _decided(settings, inputs)
+        if isinstance(outcome, InterpPlan):
+            batch.expect(number, outcome.expected)
+            change = partial(batch.change, number, str(settings.input))
+            result = yield from mapped(interpolate(outcome, workers), change)
+            batch.expect(number, result.output_frames)
+            return result
     except CloudconvError as error:
-        batch.leave_out(number)
-        return error
+        outcome = error
     except Exception as error:  # noqa: BLE001 - it must not stop the other inputs
-        batch.leave_out(number)
         what = f"{type(error).__name__}: {error}"
         why = lack_of_memory(error) or refusal(error)
         why = why or f"unexpected, please report it as a bug ({what})"
-        return CloudconvError(f"unexpected: {settings.input}: {why}.")
+        outcome = CloudconvError(f"unexpected: {settings.input}: {why}.")
+    batch.leave_out(number)
+    return outcome
 
 
 class _BatchProgress:
