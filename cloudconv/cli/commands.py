@@ -68,11 +68,9 @@ def _chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> 
 
 def _video(result: Any, more: str = "") -> str:
     by = (getattr(result, "model", None), result.device, result.precision)
-    size = [
-        streams.format_value(name, getattr(result, name))
-        for name in ("output_bytes", "bits_per_second")
-    ]
-    written = ", ".join(filter(None, (result.encoder, *size)))
+    size = streams.format_value("output_bytes", result.output_bytes)
+    pace = streams.format_value("bits_per_second", result.bits_per_second)
+    written = ", ".join(filter(None, (result.encoder, size, pace)))
     frames = counted(result.output_frames, "frame")
     since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""
     if since and not result.source_frames:
