@@ -1,7 +1,5 @@
 """Run the command that the words name, and turn every error into a message and an exit code."""
 
-from __future__ import annotations
-
 import re
 import sys
 import traceback

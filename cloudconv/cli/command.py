@@ -1,7 +1,5 @@
 """Build commands whose options are the fields of settings classes, and write their ``--help``."""
 
-from __future__ import annotations
-
 import inspect
 import platform
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Write to the standard streams, and format numbers, tables and fields for people."""
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Plan or run each command, from its settings to its result."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Report the state of the installation and the choices of ``auto``, and test a device."""
 
-from __future__ import annotations
-
 import platform
 import shutil
 import tempfile
@@ -54,6 +52,18 @@ _ENCODERS = (
 _FILTERS = ("minterpolate", "bwdif", "idet")
 _EXTRAS = {"ray": "ray", "vmaf": "imageio_ffmpeg"}
 _STATES = ("ok", "missing", "damaged")
+
+
+Status = Literal["ok", "failed", "absent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A test and its result; ``absent`` means that the test did not run."""
+
+    name: str
+    status: Status
+    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,17 +184,6 @@ SECONDS = 45  # the number of seconds after which no check starts
 _LEAST_PSNR = 45.0  # dB
 _SMALL, _SPEED = (128, 64), (640, 360)
 _MOTION = 3  # pixels per frame
-
-Status = Literal["ok", "failed", "absent"]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A test and its result; ``absent`` means that the test did not run."""
-
-    name: str
-    status: Status
-    detail: str
 
 
 class _AbsentError(Exception):

@@ -1,7 +1,5 @@
 """Train a model on clips, from random or from existing weights, and write a weights file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Define what plans and results share; name the output, and check that it is no input."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Define the contents of a report, and the name, better direction and format of each score."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Write the results of ``compare`` as one self-contained HTML page, with charts as inline SVG."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Mapping, Sequence

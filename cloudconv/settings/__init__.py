@@ -1,7 +1,5 @@
 """Declare the options of each command, each option once; import nothing heavy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from cloudconv.settings.compare import CompareSettings

@@ -1,7 +1,5 @@
 """Declare the options of ``compare``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal

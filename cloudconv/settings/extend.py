@@ -1,7 +1,5 @@
 """Declare the options of the commands that continue a video: ``extrapolate`` and ``dream``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal

@@ -4,8 +4,6 @@ A field keeps the value that the caller gave. Only the class of a command has a 
 and ``__repr__``, because generating both for each group takes import time.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal

@@ -1,7 +1,5 @@
 """Declare the options of an interpolation: of one video, of many, and of pictures in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial

@@ -5,8 +5,6 @@ line, the keyword of the Python call, the row in the documents and the check of 
 the same field.
 """
 
-from __future__ import annotations
-
 import inspect
 import math
 import os

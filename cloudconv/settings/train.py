@@ -1,7 +1,5 @@
 """Declare the options of ``train``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial

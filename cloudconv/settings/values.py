@@ -1,7 +1,5 @@
 """Parse values of options that are not plain words or numbers, in all accepted forms."""
 
-from __future__ import annotations
-
 import errno
 import math
 import os

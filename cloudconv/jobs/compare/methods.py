@@ -1,7 +1,5 @@
 """Make frames by each compared method: models of the registry, and FFmpeg's ``minterpolate``."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator

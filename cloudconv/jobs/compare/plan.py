@@ -4,8 +4,6 @@ The scores of a sample depend only on the sample's frames. Metrics that need fra
 depend on the samples before.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

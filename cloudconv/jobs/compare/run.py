@@ -3,8 +3,6 @@
 A report has a page, a side-by-side video and the result.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence

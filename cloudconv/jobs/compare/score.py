@@ -1,7 +1,5 @@
 """Make frames by each method, score them against the true frames, and state the verdict."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

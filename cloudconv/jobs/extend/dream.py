@@ -5,8 +5,6 @@ frames unchanged, and the frames of the dream after them. Each new frame adds to
 measure whether the dream still looks like the clip.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

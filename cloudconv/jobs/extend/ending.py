@@ -1,7 +1,5 @@
 """Read the last scene of a video before a time, also as material for a dream."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction

@@ -6,8 +6,6 @@ repeat regularly (24 fps material in a 30 fps file), the model forecasts differe
 the job adds the repeats.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing

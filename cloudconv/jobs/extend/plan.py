@@ -1,7 +1,5 @@
 """Plan and write an output of extrapolate or dream: the source's frames, then the new ones."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager

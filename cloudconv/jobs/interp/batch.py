@@ -1,7 +1,5 @@
 """Interpolate many inputs in one run; a broken input does not stop the others."""
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
@@ -119,6 +117,38 @@ class Exists:
 InputOutcome = InterpResult | Exists | CloudconvError
 
 
+class _BatchProgress:
+    """The progress over all inputs; sizes of files stand for frames that are not probed yet."""
+
+    def __init__(self, every: Sequence[InterpSettings]) -> None:
+        self._sizes = {number: _size(each.input) for number, each in enumerate(every)}
+        self._expected: dict[int, int] = {}
+        self._latest: dict[int, Progress] = {}
+
+    def expect(self, number: int, frames: int | None) -> None:
+        self._expected[number] = frames or 0
+
+    def change(self, number: int, about: str, event: Event) -> Event | None:
+        if isinstance(event, Warned):
+            return replace(event, about=about)
+        if not isinstance(event, Progress) or event.stage != "rendering":
+            return event
+        self._latest[number] = event
+        return self.progress()
+
+    def leave_out(self, number: int) -> None:
+        self._sizes.pop(number, None)
+        self._expected.pop(number, None)
+
+    def progress(self) -> Progress:
+        done = sum(each.done for each in self._latest.values())
+        frames = sum(self._expected.values())
+        size = sum(self._sizes.get(number, 0) for number in self._expected)
+        total = max(round(frames * sum(self._sizes.values()) / size), done) if size else None
+        resumed = sum(each.resumed for each in self._latest.values())
+        return Progress("rendering", done, total, resumed)
+
+
 def run(settings: InterpManySettings) -> Job:
     """Interpolate every input into the output folder; one that fails does not stop the others.
 
@@ -182,38 +212,6 @@ def _outcome(
         outcome = CloudconvError(f"unexpected: {settings.input}: {why}.")
     batch.leave_out(number)
     return outcome
-
-
-class _BatchProgress:
-    """The progress over all inputs; sizes of files stand for frames that are not probed yet."""
-
-    def __init__(self, every: Sequence[InterpSettings]) -> None:
-        self._sizes = {number: _size(each.input) for number, each in enumerate(every)}
-        self._expected: dict[int, int] = {}
-        self._latest: dict[int, Progress] = {}
-
-    def expect(self, number: int, frames: int | None) -> None:
-        self._expected[number] = frames or 0
-
-    def change(self, number: int, about: str, event: Event) -> Event | None:
-        if isinstance(event, Warned):
-            return replace(event, about=about)
-        if not isinstance(event, Progress) or event.stage != "rendering":
-            return event
-        self._latest[number] = event
-        return self.progress()
-
-    def leave_out(self, number: int) -> None:
-        self._sizes.pop(number, None)
-        self._expected.pop(number, None)
-
-    def progress(self) -> Progress:
-        done = sum(each.done for each in self._latest.values())
-        frames = sum(self._expected.values())
-        size = sum(self._sizes.get(number, 0) for number in self._expected)
-        total = max(round(frames * sum(self._sizes.values()) / size), done) if size else None
-        resumed = sum(each.resumed for each in self._latest.values())
-        return Progress("rendering", done, total, resumed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """Interpolate a sequence of pictures in memory, without a file."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

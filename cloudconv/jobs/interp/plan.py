@@ -1,13 +1,11 @@
 """Plan an interpolation from its settings and a probe of the input."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from shutil import disk_usage
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -203,7 +201,7 @@ class InterpPlan(video.VideoPlan):
         given = self.settings.chosen_model, self.settings, self.device, self.dtype
         return renderer_for(*given, streams, sha256=self.weights)
 
-    def beginning(self, first: Fraction) -> InterpPlan:
+    def beginning(self, first: Fraction) -> Self:
         """Return the plan for a source whose used part begins at ``first``, on its clock."""
         info, timing, settings, request = self.info, self.info.timing, self.settings, self.request
         is_whole = settings.start is None and settings.end is None

@@ -1,7 +1,5 @@
 """Choose who renders the segments: this process, several processes, or a cluster."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import Literal

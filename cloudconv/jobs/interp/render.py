@@ -1,7 +1,5 @@
 """Render planned frames into files, in this process or in a worker."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future

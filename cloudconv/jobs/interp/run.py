@@ -6,8 +6,6 @@ remain after a crash. An output that cannot be joined is one segment that is wri
 itself.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager

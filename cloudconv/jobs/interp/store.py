@@ -7,8 +7,6 @@ the digest of its plan. Unfinished files have other names, and are deleted. An o
 be joined has a store too, which keeps nothing: its only segment is written to the output itself.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
