@@ -6,8 +6,6 @@ in the motion. Both are equal unless repeated frames are refilled (``shows`` in
 :meth:`Timeline.push`). The output clock is 0 at the first source frame and includes slow motion.
 """
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -66,7 +64,7 @@ class Task(Generic[Source]):
         beside = (each and each[0] for each in (self.before, self.after))
         return [each for each in (self.left, self.right, *beside) if each is not None]
 
-    def of(self, other: Callable[[Source], Other]) -> Task[Other]:
+    def of(self, other: Callable[[Source], Other]) -> "Task[Other]":
         """Return the task with other source frames, such as the decoded frames of times."""
         left, right = other(self.left), None if self.right is None else other(self.right)
         before, after = (

@@ -1,7 +1,5 @@
 """Copy the planes of pictures to a device, and back while the device computes others."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -51,6 +49,20 @@ def _starts(planes: Sequence[Tensor]) -> list[int]:
     return list(accumulate(sizes, initial=0))
 
 
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """Planes on their way to main memory; the mark after their copies is None if they are there."""
+
+    _planes: list[Tensor]
+    _arrived: torch.Event | None = None
+
+    def planes(self) -> list[Tensor]:
+        """Wait for the copies and return all planes."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._planes
+
+
 def download(planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
     """Start the copy of planes from a device, which may still have to compute them.
 
@@ -76,17 +88,3 @@ def download(planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
 def _page_locked(plane: Tensor) -> Tensor:
     memory = torch.empty(plane.nbytes + PADDING, dtype=torch.uint8, pin_memory=True)
     return memory[: plane.nbytes].view(plane.dtype).view(plane.shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Arriving:
-    """Planes on their way to main memory; the mark after their copies is None if they are there."""
-
-    _planes: list[Tensor]
-    _arrived: torch.Event | None = None
-
-    def planes(self) -> list[Tensor]:
-        """Wait for the copies and return all planes."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        return self._planes

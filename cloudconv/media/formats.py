@@ -59,18 +59,9 @@ _SUBSAMPLINGS = {
 
 # Formats of old codecs, and the formats that replace them. FFmpeg's scaler converts each code to a
 # colour without loss. There is no conversion in the other direction.
-_EXPANDED = {
-    "pal8": "bgra",
-    "monow": "gray",
-    "monob": "gray",
-    **{
-        f"{order}{bits}{end}": "rgb24"
-        for order in ("rgb", "bgr")
-        for bits in ("555", "565")
-        for end in ("le", "be")
-    },
-    **{f"{order}{kind}": "rgb24" for order in ("rgb", "bgr") for kind in ("8", "4_byte")},
-}
+_EXPANDED = {"pal8": "bgra", "monow": "gray", "monob": "gray"}
+for _kind in ("8", "4_byte", "555le", "555be", "565le", "565be"):
+    _EXPANDED |= {f"rgb{_kind}": "rgb24", f"bgr{_kind}": "rgb24"}
 
 # Formats of floating-point samples, and the working formats that replace them.
 _FLOATS = {

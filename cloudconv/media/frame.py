@@ -1,11 +1,10 @@
 """Define the types of a frame, which is a picture at a time, and of the description of an input."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 import av
 import numpy as np
@@ -127,16 +126,16 @@ class Frame:
         """
         return tuple(from_dlpack(plane) for plane in self.picture.planes)
 
-    def at(self, time: Fraction, duration: Fraction) -> Frame:
+    def at(self, time: Fraction, duration: Fraction) -> Self:
         """Return the same picture at another time."""
         return replace(self, time=time, duration=duration)
 
-    def like(self, planes: Sequence[Tensor], time: Fraction, duration: Fraction) -> Frame:
+    def like(self, planes: Sequence[Tensor], time: Fraction, duration: Fraction) -> "Frame":
         """Return a frame with copies of other planes, but the same pixel format, size and tags."""
         picture = make_picture(planes, self.pix_fmt, self.width, self.height)
         return Frame(picture, time, duration, self.tags)
 
-    def same_picture(self, other: Frame) -> bool:
+    def same_picture(self, other: "Frame") -> bool:
         """Return whether both frames have exactly the same samples."""
         if (self.pix_fmt, self.width, self.height) != (other.pix_fmt, other.width, other.height):
             return False

@@ -4,8 +4,6 @@ A copy exists as long as an object refers to its path, such as the description o
 plan of a job. Nothing has to delete a copy.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import re
@@ -29,22 +27,6 @@ _PAUSE = 0.02  # seconds
 # has backslashes.
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]+")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
-
-
-class Copy(type(Path())):  # type: ignore[misc] # the class of this system's paths
-    """The path of a temporary copy, which messages show as standard input.
-
-    ``growth`` is set if a thread writes the copy.
-    """
-
-    shown: str
-    growth: Growth | None = None
-
-    def __format__(self, _: str) -> str:
-        return getattr(self, "shown", str(self))
-
-
-_copies: WeakValueDictionary[str, Copy] = WeakValueDictionary()  # "-" to its copy
 
 
 def _not_stored(copy: Path, error: OSError) -> InputError:
@@ -81,6 +63,22 @@ class Growth:
         if self._error is not None:
             raise _not_stored(self.copy, self._error) from self._error
         return ended
+
+
+class Copy(type(Path())):  # type: ignore[misc] # the class of this system's paths
+    """The path of a temporary copy, which messages show as standard input.
+
+    ``growth`` is set if a thread writes the copy.
+    """
+
+    shown: str
+    growth: Growth | None = None
+
+    def __format__(self, _: str) -> str:
+        return getattr(self, "shown", str(self))
+
+
+_copies: WeakValueDictionary[str, Copy] = WeakValueDictionary()  # "-" to its copy
 
 
 class GrowthReader:

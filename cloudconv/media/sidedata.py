@@ -175,14 +175,11 @@ def _projection(info: MediaInfo, container: Container) -> bytes:
         private = struct.pack(">5I", 0, top, bottom, left, right)
     else:
         return b""
-    pose = zip((0x7673, 0x7674, 0x7675), (yaw, pitch, roll), strict=True)
-    return b"".join(
-        (
-            matroska.element(0x7671, b"\2" if kind == _CUBEMAP else b"\1"),
-            matroska.element(0x7672, private),
-            *(matroska.element(name, struct.pack(">d", angle / 2**16)) for name, angle in pose),
-        )
-    )
+    made = matroska.element(0x7671, b"\2" if kind == _CUBEMAP else b"\1")
+    made += matroska.element(0x7672, private)
+    for name, angle in zip((0x7673, 0x7674, 0x7675), (yaw, pitch, roll), strict=True):
+        made += matroska.element(name, struct.pack(">d", angle / 2**16))
+    return made
 
 
 def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
@@ -202,13 +199,10 @@ def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
         *primaries, least, most = zip(numbers[:20:2], numbers[1:20:2], strict=True)
         names = [*range(0x55D1, 0x55D9)] * bool(numbers[20]) + [0x55DA, 0x55D9] * bool(numbers[21])
         values = primaries * bool(numbers[20]) + [least, most] * bool(numbers[21])
-        colour += matroska.element(
-            0x55D0,
-            b"".join(
-                matroska.element(name, struct.pack(">d", top / (bottom or 1)))
-                for name, (top, bottom) in zip(names, values, strict=True)
-            ),
-        )
+        described = b""
+        for name, (top, bottom) in zip(names, values, strict=True):
+            described += matroska.element(name, struct.pack(">d", top / (bottom or 1)))
+        colour += matroska.element(0x55D0, described)
     if colour:
         yield matroska.element(_COLOUR, colour)
 

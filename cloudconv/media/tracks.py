@@ -4,13 +4,11 @@ A packet first moves to the clock of the whole video (`Parts`). Then it is left 
 output's clock (`_placed`). At last its decode time moves later if it steps back (`_ordered`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
-from typing import Any
+from typing import Any, Self
 
 import av
 from av.format import Flags
@@ -35,6 +33,43 @@ _SKIPPING = "wma"
 _STYLE = re.compile(rb"\\(an?\d|pos|move|\d?c&|fn)")
 LONG_AGO = Fraction(-(10**9))
 """A time in seconds before that of every packet."""
+
+
+class Parts:
+    """The parts of a recording that was joined from several, as one stream shows them.
+
+    ``shifts`` are the seconds that the video's own restarts add to all times. ``others`` are the
+    parts of all streams, to which these are added.
+    """
+
+    def __init__(self, source: Any, shifts: tuple[Fraction, ...], others: list[Self]) -> None:
+        self._is_text = source.type == "subtitle"
+        self._shifts, self._others = (Fraction(0), *shifts), others
+        self._clock, self._number = Clock(source.container), 0
+        self._offset = self._reached = Fraction(0)  # of this part, and the last packet's end
+        others.append(self)
+
+    def shift(self, packet: Any, time: Fraction) -> bool:
+        """Move a packet to the clock of the whole video; return whether a part begins with it.
+
+        ``time`` is the packet's own time in seconds.
+        """
+        self._clock.take(time, packet)
+        part, begins = self._clock.part, False
+        if self._is_text:
+            # Subtitles are so far apart that their own times may not show the next part's start.
+            part = min(max(each._clock.part for each in self._others), len(self._shifts) - 1)
+        if part != self._number:
+            # A part that the video does not have directly follows the part before.
+            alone = part >= len(self._shifts)
+            self._offset = self._reached - time if alone else self._shifts[part]
+            self._number, begins = part, True
+        base = packet.time_base
+        self._reached = time + self._offset + (packet.duration or 0) * base
+        later = round(self._offset / base)
+        packet.pts = None if packet.pts is None else packet.pts + later
+        packet.dts = None if packet.dts is None else packet.dts + later
+        return begins
 
 
 class CarriedStream:
@@ -223,43 +258,6 @@ class CarriedStream:
         if later:
             packet.pts, packet.dts = packet.pts + later, stamp + later
         return (stamp + later) * base, packet
-
-
-class Parts:
-    """The parts of a recording that was joined from several, as one stream shows them.
-
-    ``shifts`` are the seconds that the video's own restarts add to all times. ``others`` are the
-    parts of all streams, to which these are added.
-    """
-
-    def __init__(self, source: Any, shifts: tuple[Fraction, ...], others: list[Parts]) -> None:
-        self._is_text = source.type == "subtitle"
-        self._shifts, self._others = (Fraction(0), *shifts), others
-        self._clock, self._number = Clock(source.container), 0
-        self._offset = self._reached = Fraction(0)  # of this part, and the last packet's end
-        others.append(self)
-
-    def shift(self, packet: Any, time: Fraction) -> bool:
-        """Move a packet to the clock of the whole video; return whether a part begins with it.
-
-        ``time`` is the packet's own time in seconds.
-        """
-        self._clock.take(time, packet)
-        part, begins = self._clock.part, False
-        if self._is_text:
-            # Subtitles are so far apart that their own times may not show the next part's start.
-            part = min(max(each._clock.part for each in self._others), len(self._shifts) - 1)
-        if part != self._number:
-            # A part that the video does not have directly follows the part before.
-            alone = part >= len(self._shifts)
-            self._offset = self._reached - time if alone else self._shifts[part]
-            self._number, begins = part, True
-        base = packet.time_base
-        self._reached = time + self._offset + (packet.duration or 0) * base
-        later = round(self._offset / base)
-        packet.pts = None if packet.pts is None else packet.pts + later
-        packet.dts = None if packet.dts is None else packet.dts + later
-        return begins
 
 
 TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
