@@ -4,10 +4,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from enum import Enum
 from queue import Empty, SimpleQueue
-from typing import Generic, Self, TypeVar
+from typing import TypeVar
 
 Item = TypeVar("Item")
 
@@ -35,7 +35,7 @@ def is_closing() -> bool:
     return stage is not None
 
 
-class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a function
+class prefetch(AbstractContextManager["prefetch[Item]"], Iterator[Item]):  # noqa: N801
     """An iterator over ``iterable``, which a thread runs up to ``depth`` items ahead.
 
     Items keep their order. An exception of ``iterable`` is raised after the items before it, with
@@ -69,9 +69,6 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
             except StopIteration:
                 return
             yield item
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -5,10 +5,11 @@ import struct
 import zlib
 from array import array
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from heapq import heappushpop
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import av
 
@@ -35,7 +36,7 @@ class Shown(NamedTuple):
     lasts: Fraction = Fraction(0)  # 0 if packets were copied
 
 
-class Target:
+class Target(AbstractContextManager["Target"]):
     """The output of a plan, which appears when the block ends without an error.
 
     Until then everything is written to a temporary file or folder beside the output. Standard
@@ -56,9 +57,6 @@ class Target:
             with writing(path):
                 path = files.create_part(home, folder=folder, within=within)
         self.writer: Writer = (PictureFolder if folder else Muxer)(plan, path)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:

@@ -1,8 +1,9 @@
 """Encode frames at exact times."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
@@ -21,7 +22,7 @@ FEW = 2
 """The largest number of pictures for which libx265 sets arbitrary decode times, as one shows."""
 
 
-class Sink:
+class Sink(AbstractContextManager["Sink"]):
     """An encoder of frames into the target of a plan, or into ``file``, a segment's packet file.
 
     The target appears when the ``with`` block ends without an error; see
@@ -46,9 +47,6 @@ class Sink:
         self._shown = Shown()
         self._last = -1  # the time of the last picture in ticks
         self._is_complete = False
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:

@@ -2,11 +2,10 @@
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Self
 from weakref import WeakSet
 
 from av.video.frame import VideoFrame
@@ -29,7 +28,7 @@ _EARLY_SECONDS = Fraction(1, 2)
 _DRIFT = Fraction(1, 4)
 
 
-class Source:
+class Source(AbstractContextManager["Source"]):
     """The frames of a video, decoded on demand; a context manager that closes the file.
 
     ``path_or_info`` is a file, a folder of pictures, a pattern such as ``frames/%05d.png``, ``-``
@@ -66,9 +65,6 @@ class Source:
         self._open: WeakSet[Generator[Frame, None, None]] = WeakSet()
         self._reader: Iterator[Frame] | None = None  # of `onward`, and its latest frames
         self._latest: deque[Frame] = deque(maxlen=8)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         for frames in self._open:
