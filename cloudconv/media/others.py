@@ -44,8 +44,8 @@ class OtherStreams:
         self._seekable, self._carry, self._kind, self._out = seekable, carry, container, out
         self._tracks: dict[int, CarriedStream] = {}  # by their index in the source
         self._parts: list[Parts] = []
-        # Kind, label, and stream in the output; the last is None for what it does not copy.
-        self._carried: list[tuple[str, str, Any, CarriedStream | None]] = []
+        # Kind, label, and stream in the output; the last is None for a cover or an attachment.
+        self._carried: list[tuple[str, str, Any]] = []
         self._covers: list[tuple[Fraction, Any]] = []
         # Several pictures and animated WebP have no other streams.
         is_container = carry.info.path.is_file() and carry.info.container != "webp"
@@ -67,7 +67,7 @@ class OtherStreams:
         tags = fresh_tags(source.metadata, self._kind)
         stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
         stream.disposition = source.disposition | Disposition.default
-        self._carried.insert(0, ("video", _label(source), stream, None))
+        self._carried.insert(0, ("video", _label(source), stream))
         timing = self._carry.info.timing
         cut = self._carry.origin - timing.start
         for tags in (stream.metadata, self._out.metadata):
@@ -102,19 +102,20 @@ class OtherStreams:
     def compare(self, path: Path) -> None:
         """Add warnings about streams, languages and flags that the finished file lacks."""
         name = self._kind.name
+        empty = [track.target for track in self._tracks.values() if track.is_empty]
         with av.open(f"file:{path}") as made:
             streams = [stream for stream in made.streams if not is_made_anew(stream)]
             for each in dict.fromkeys(kind for kind, *_ in self._carried):
                 found = [stream for stream in streams if _kind(stream) == each]
                 carried = [entry for entry in self._carried if entry[0] == each]
                 # Some muxers store no stream without packets; such a stream is the missing one.
-                for entry in sorted(carried, key=lambda entry: _is_empty(entry[3]))[len(found) :]:
+                for entry in sorted(carried, key=lambda entry: entry[2] in empty)[len(found) :]:
                     carried.remove(entry)
-                    kind = "stream without packets" if _is_empty(entry[3]) else "such stream"
+                    kind = "stream without packets" if entry[2] in empty else "such stream"
                     self._warn(
                         f"stream-lost: {entry[1]} is left out: FFmpeg stores no {kind} in {name}."
                     )
-                for (_, label, given, _), stream in zip(carried, found, strict=False):
+                for (_, label, given), stream in zip(carried, found, strict=False):
                     if given is not None and (lost := _lost_marks(given, stream)):
                         self._warn(f"marks-lost: FFmpeg stores no {lost} of {label} in {name}.")
 
@@ -216,7 +217,7 @@ class OtherStreams:
         carried = self._carry, self._kind, self._parts
         track = CarriedStream(stream, target, *carried, seekable=self._seekable, **kind)
         self._tracks[stream.index] = track
-        self._carried.append((_kind(stream), _label(stream), target, track))
+        self._carried.append((_kind(stream), _label(stream), target))
 
     def _add_still(self, stream: Any) -> None:
         """Add cover art or an attachment, which has no time and no packets to interleave."""
@@ -239,7 +240,7 @@ class OtherStreams:
             packet.stream.disposition = Disposition.attached_pic
             packet.pts = packet.dts = 0
             self._covers.append((LONG_AGO, packet))
-        self._carried.append((_kind(stream), _label(stream), None, None))
+        self._carried.append((_kind(stream), _label(stream), None))
 
     def _add_timed(self, stream: Any) -> None:
         codec, carry, kind = codec_name(stream), self._carry, self._kind
@@ -360,10 +361,6 @@ def _lost_marks(given: Any, made: Any) -> str:
     names = [each.name for each in Disposition if each in given.disposition & ~known]
     marks = [f'language "{language}"'] * is_lost + [f'flag "{name}"' for name in names]
     return " and no ".join(marks).replace("_", " ")
-
-
-def _is_empty(track: CarriedStream | None) -> bool:
-    return track is not None and track.is_empty
 
 
 def _label(stream: Any) -> str:
