@@ -83,17 +83,12 @@ def version_of(package: str) -> str:
 def _free_host() -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return _half_of_host()
+    except OSError:  # half of the memory is a guess for systems that do not report what is free
+        names = getattr(os, "sysconf_names", {})
+        if sys.platform == "win32" or not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
+            return None
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")), None)
-
-
-def _half_of_host() -> int | None:
-    """Return half of the memory, a guess for systems that do not report their free memory."""
-    names = getattr(os, "sysconf_names", {})
-    if sys.platform == "win32" or not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
-        return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _free_in_container() -> int | None:

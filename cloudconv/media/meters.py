@@ -103,7 +103,11 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
             f"side, and these pictures are {first.width}x{first.height}: leave it out of "
             "--against."
         )
-    tick = _tick(first, rate)
+    # On this time base the output grid and usually all input times are whole numbers. Rounding of
+    # the others to a microsecond changes no pixel: the filter blends in 1/1024 of a gap.
+    steps = lcm(rate.numerator, first.duration.denominator, first.time.denominator)
+    steps *= ceil(1_000_000 / steps)
+    tick = Fraction(1, steps if steps < _TICK_LIMIT else 1_000_000_000)
     options = "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
     filters = Chain(
         first.picture,
@@ -129,16 +133,6 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
         yield from send(last, last.time + gap)
     else:
         yield first.at(first.time, 1 / rate)
-
-
-def _tick(first: Frame, rate: Fraction) -> Fraction:
-    """Return a time base on which the output grid and usually all input times are whole numbers.
-
-    Rounding of the others to a microsecond changes no pixel: the filter blends in 1/1024 of a gap.
-    """
-    steps = lcm(rate.numerator, first.duration.denominator, first.time.denominator)
-    steps *= ceil(1_000_000 / steps)
-    return Fraction(1, steps if steps < _TICK_LIMIT else 1_000_000_000)
 
 
 def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:

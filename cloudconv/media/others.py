@@ -299,7 +299,12 @@ class OtherStreams:
         if is_aac and not self._seekable:
             # On a pipe the header must contain the decoder's configuration. In a file the muxer
             # adds the configuration at the end.
-            target.codec_context.extradata = _aac_config(stream, self._first_packet(stream))
+            made = BitStreamFilterContext("aac_adtstoasc", stream).filter(
+                self._first_packet(stream)
+            )
+            sides = chain.from_iterable(each.iter_sidedata() for each in made)
+            new = (bytes(side) for side in sides if side.data_type == "new_extradata")
+            target.codec_context.extradata = next(new, None)
         self._describe(stream, target)
         return target
 
@@ -333,19 +338,11 @@ class OtherStreams:
             start = max(start, carry.start or start, carry.origin)
             end = end if carry.end is None else min(end, carry.end)
             if start < end:
-                moved = dict(chapter, time_base=Fraction(1, 1_000_000))
-                moved["start"] = round((start - carry.origin) * factor * 1_000_000)
-                moved["end"] = round((end - carry.origin) * factor * 1_000_000)
-                kept.append(moved)
+                ticks = [round((t - carry.origin) * factor * 1_000_000) for t in (start, end)]
+                moved = {"start": ticks[0], "end": ticks[1], "time_base": Fraction(1, 1_000_000)}
+                kept.append({**chapter, **moved})
         if kept:
             self._out.set_chapters(kept)
-
-
-def _aac_config(stream: Any, packet: Any) -> bytes | None:
-    """Return the configuration of AAC from the header of a packet of a transport stream."""
-    made = BitStreamFilterContext("aac_adtstoasc", stream).filter(packet)
-    sides = chain.from_iterable(each.iter_sidedata() for each in made)
-    return next((bytes(side) for side in sides if side.data_type == "new_extradata"), None)
 
 
 def _kind(stream: Any) -> str:
