@@ -39,8 +39,7 @@ SUFFIXES = (".safetensors", ".pkl", ".pth", ".pt", ".ckpt", ".bin")
 _MOST_HEADER = 4 << 20
 """The largest header (names, shapes, metadata) that is read, in bytes; networks have 0.2 MB."""
 _MOST_TENSORS = 10_000
-_MOST_BYTES = 2 << 30
-"""The largest file that is read; networks have at most 0.3 GB."""
+_MOST_BYTES = 2 << 30  # the largest file that is read; networks have at most 0.3 GB
 
 _LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
 """The number that begins a PyTorch file without an archive, without its pickle opcodes."""
@@ -48,8 +47,7 @@ _LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
 _SECONDS = 20
 _PYTORCH = 1 << 29  # the memory that PyTorch itself takes
 _MOST_CONVERTED = 16
-_CONVERTED = re.compile(r"[0-9a-f]{64}\.safetensors")
-"""The names of the results that the data folder keeps."""
+_CONVERTED = re.compile(r"[0-9a-f]{64}\.safetensors")  # the results that the data folder keeps
 
 # By its code, what the converting process says of a file, and what an error says.
 _REFUSALS = {

@@ -110,8 +110,7 @@ class SegmentEvent:
 
 
 Event = Warned | Progress | Measured | Ended | Finished[Any]
-Job = Generator[Event, None, None]
-"""A running job; its last event is ``Finished``."""
+Job = Generator[Event, None, None]  # a running job; its last event is ``Finished``
 
 
 class Pace:

@@ -29,12 +29,9 @@ _LONGEST = 255  # longest file name, in bytes
 # In a part whose files are being moved: the moves, and the files that they replace.
 _MOVES, _REPLACED = ".cloudconv-moves", ".cloudconv-replaced"
 _parts: set[Path] = set()  # the parts that this process has created
-FOLDERS_CAN_BE_OPENED = os.name != "nt"
-"""True if the operating system can open a folder in order to sync its entries."""
+FOLDERS_CAN_BE_OPENED = os.name != "nt"  # the system can open a folder to sync its entries
 
-
-DATA = "CLOUDCONV_DATA"
-"""The environment variable that names another data folder."""
+DATA = "CLOUDCONV_DATA"  # the environment variable that names another data folder
 
 
 def data_folder() -> Path:

@@ -15,8 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-MEMORY = 2 << 30
-"""The memory that the conversion may take beyond what the import of PyTorch takes, in bytes."""
+MEMORY = 2 << 30  # bytes that the conversion may take beyond what the import of PyTorch takes
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "model", "net", "flownet")
 _DEEPEST = 4

@@ -14,7 +14,6 @@ _CGROUPS = (
 )
 """The files with a container's memory limit, use and caches, for cgroups version 2 and then 1."""
 
-
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
 _SIGNS = (
     *("failed to map segment", "annot allocate memory", "can't allocate memory"),

@@ -16,8 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-PERFECT = 100.0
-"""The highest score in dB. Identical pictures get this score instead of infinity."""
+PERFECT = 100.0  # the highest score in dB. Identical pictures get this score instead of infinity
 
 SSIM_WINDOW = 11
 

@@ -24,7 +24,6 @@ _ZERO = Fraction(0)
 _LONGEST_NUMBER = 60  # characters
 _TOO_LARGE = 10**12
 
-
 Beside = tuple[Source, Fraction]
 """A source frame before or after a pair of source frames, and its distance from the pair as a
 multiple of the time between the two frames of the pair."""

@@ -11,8 +11,7 @@ from torch import Tensor
 QUEUES = ("cuda", "xpu")
 """Devices that copy from page-locked memory in the order of their work, while the CPU continues."""
 
-PADDING = 64
-"""Bytes behind each plane that arrives in page-locked memory; FFmpeg's codecs may read them."""
+PADDING = 64  # bytes behind each plane in page-locked memory; FFmpeg's codecs may read them
 _ALIGNMENT = 16  # bytes
 
 

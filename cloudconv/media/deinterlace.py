@@ -21,15 +21,13 @@ from cloudconv.media.formats import repack, working_format
 Order = Literal["tff", "bff", "auto"]
 """The earlier field: ``tff`` the even lines, ``bff`` the odd lines, ``auto`` as pictures state."""
 
-MEASURED_PICTURES = 25
-"""The number of first pictures that show whether and how a video is interlaced."""
+MEASURED_PICTURES = 25  # first pictures that show whether and how a video is interlaced
 
 # The filter compares the fields of a picture with those of the pictures beside it. With its own
 # threshold of 1.5 for progressive pictures it leaves 40 % of them undetermined.
 _DETECTOR = "idet", "intl_thres=1.1:prog_thres=1.1"
 
-Timed = tuple[av.VideoFrame, Fraction, bytes]
-"""A picture, its time in seconds, and its captions."""
+Timed = tuple[av.VideoFrame, Fraction, bytes]  # a picture, its time in seconds, and its captions
 
 SecondTime = Callable[[Fraction, Fraction | None], Fraction]
 

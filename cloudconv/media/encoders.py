@@ -26,8 +26,7 @@ from cloudconv.settings.values import pairs
 os.environ.setdefault("SVT_LOG", "1")
 
 DEFAULTS = EncodeSettings()
-DEFAULT_CRF = 17.0
-"""The default quality on libx264's scale: visually lossless at ordinary viewing."""
+DEFAULT_CRF = 17.0  # the default quality on libx264's scale: visually lossless at ordinary viewing
 
 _PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),

@@ -15,13 +15,10 @@ from av.logging import Capture
 from cloudconv.errors import EncoderError
 from cloudconv.media.encoders import EncoderChoice, known_encoder
 
-FFMPEG = str(av.ffmpeg_version_info)
-"""FFmpeg's own version name, such as ``8.1``."""
-
+FFMPEG = str(av.ffmpeg_version_info)  # FFmpeg's own version name, such as ``8.1``
 
 EncoderState = Literal["works", "missing", "fails"]
-LogLine = tuple[int, str, str]
-"""The level, component and text of a line."""
+LogLine = tuple[int, str, str]  # the level, component and text of a line
 
 _SIDE = 256  # side in pixels of the picture that tests whether an encoder works
 _READING = threading.Lock()

@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 
 Family = Literal["yuv", "rgb", "gray"]
 
-LINEAR, SRGB = 8, 13
-"""FFmpeg's numbers of the transfer functions."""
+LINEAR, SRGB = 8, 13  # FFmpeg's numbers of the transfer functions
 
 _POWERS = {4: 2.2, 5: 2.8, LINEAR: 1.0}  # the exponents of pure power functions
 _PQ, _HLG = 16, 18

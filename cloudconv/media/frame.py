@@ -19,8 +19,7 @@ from cloudconv.media.timing import Timing
 from cloudconv.timeline import Task
 from cloudconv.transfer import PADDING
 
-ALIGNMENT = 64
-"""Bytes; the largest alignment that FFmpeg's codecs expect of rows (AVX-512)."""
+ALIGNMENT = 64  # bytes; the largest alignment that FFmpeg's codecs expect of rows (AVX-512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +141,7 @@ class Frame:
         return all(torch.equal(a, b) for a, b in zip(self.planes(), other.planes(), strict=True))
 
 
-FrameTask = Task[Frame]
-"""An output frame to make; the source frames stay in memory as long as the task."""
+FrameTask = Task[Frame]  # an output frame to make; its source frames stay in memory with the task
 
 
 def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int) -> av.VideoFrame:

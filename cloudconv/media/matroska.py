@@ -22,8 +22,7 @@ _ASPECT_RATIO_UNIT = 3
 # fonts and covers come later.
 _HEAD = 1 << 24
 
-Element = tuple[int, bytes]
-"""The id and the content of an element."""
+Element = tuple[int, bytes]  # the id and the content of an element
 
 
 def room(tracks: int) -> str:

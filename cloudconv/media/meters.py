@@ -20,8 +20,7 @@ from cloudconv.media.filters import Chain
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import writing
 
-MINTERPOLATE_SIDE = 32
-"""The smallest side for minterpolate, which needs two of its 16-pixel blocks along each side."""
+MINTERPOLATE_SIDE = 32  # pixels; minterpolate needs two of its 16-pixel blocks along each side
 _TICK_LIMIT = 2**31  # FFmpeg's limit of a time base's denominator
 _LOG, _COMPARED = "vmaf.json", ("test.mkv", "truth.mkv")
 

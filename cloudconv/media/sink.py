@@ -18,8 +18,7 @@ from cloudconv.media.output import too_close, writing
 from cloudconv.media.packets import PacketFile
 from cloudconv.media.sidedata import CAPTIONS, KINDS, Captions
 
-FEW = 2
-"""The largest number of pictures for which libx265 sets arbitrary decode times, as one shows."""
+FEW = 2  # at most so many pictures get arbitrary decode times from libx265, as one shows
 
 
 class Sink(AbstractContextManager["Sink"]):

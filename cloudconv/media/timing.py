@@ -29,8 +29,7 @@ _BROADCAST = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 
 
 LONG_GAP = 2
 """If the last frame lasts at least this many times as long as the others, its end is intended."""
-LONGEST_LAST = 600
-"""Seconds; a longer last frame is an error of the file."""
+LONGEST_LAST = 600  # seconds; a longer last frame is an error of the file
 # Packets for each one without a time, from which on the others give the times of the frames.
 _FEW_UNSTAMPED = 10
 _UNKNOWN_RATE = Fraction(25)  # of frames without times and rate, in frames per second

@@ -21,8 +21,7 @@ from cloudconv.media.containers import Container
 # The seconds of audio before the kept part that are copied too, because a decoder needs this
 # audio to start. An edit list, as in MP4, hides this audio from players.
 _PREROLL = Fraction(1, 10)
-PRIMING = Fraction(1, 20)
-"""The same for a container without an edit list, in which players play this audio."""
+PRIMING = Fraction(1, 20)  # the same for a container without an edit list: players play it
 # The longest usable tick in seconds, and the upper limit of the tick that replaces a longer one. A
 # tick of AVI can be a whole audio packet; a cut between two ticks needs finer ones.
 _COARSE, _FINE = Fraction(1, 500), Fraction(1, 90_000)
@@ -31,8 +30,7 @@ _AAC_FORMAT = 0xFDC0  # profile, sampling rate and channels in two bytes of an A
 _SKIPPING = "wma"
 # Positions, colours and fonts in the codes of ASS, to which FFmpeg decodes every text subtitle.
 _STYLE = re.compile(rb"\\(an?\d|pos|move|\d?c&|fn)")
-LONG_AGO = Fraction(-(10**9))
-"""A time in seconds before that of every packet."""
+LONG_AGO = Fraction(-(10**9))  # a time in seconds before that of every packet
 
 
 class Parts:
