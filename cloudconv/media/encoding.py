@@ -28,8 +28,7 @@ _FINEST = 100_000_000
 _MOST_TICKS = 2**31 - 1
 _ZERO = Fraction(0)
 _VPX = 10_000_000  # the same for libvpx, which rounds all times to a clock of its own
-# Encoders whose bitstreams contain the sample aspect ratio.
-_STATE_ASPECT = ("libx264", "libx265")
+_STATE_ASPECT = ("libx264", "libx265")  # their bitstreams contain the sample aspect ratio
 _STAND_IN_RATE = Fraction(30)  # frames per second, for encoders of a variable rate
 
 
@@ -46,8 +45,7 @@ class EncodingPlan:
     tags: ColorTags  # of the output
     threads: int | None  # of the encoder; None for its default
     carry: Carry | None  # the contents to carry over from the source
-    # About the choice, and about contents that the output cannot store.
-    warnings: tuple[Warned, ...] = ()
+    warnings: tuple[Warned, ...] = ()  # about the choice, and contents that the output cannot store
 
     def at(self, spans: Iterable[Fraction], offset: Fraction, carry: Carry | None) -> Self:
         """Return the plan for other times and contents; see :func:`plan_encoding`."""

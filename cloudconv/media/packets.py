@@ -33,8 +33,7 @@ from cloudconv.media.output import writing
 _START = struct.Struct("<II")  # bytes that follow, their checksum
 _HEAD = struct.Struct("<qqII?")  # time, duration, ticks per second, payload bytes, key frame
 _SIDE = struct.Struct("<HI")  # FFmpeg's number of the type, bytes
-# Side data that only the encoder needs.
-_IDLE = ("quality_stats",)
+_IDLE = ("quality_stats",)  # side data that only the encoder needs
 
 
 @dataclass(frozen=True, slots=True)

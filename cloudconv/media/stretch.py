@@ -13,18 +13,15 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
 
-# Windows of at least 1/24 s contain a full period of the lowest tones.
-_WINDOWS_PER_SECOND = 24
+_WINDOWS_PER_SECOND = 24  # windows of 1/24 s contain a full period of the lowest tones
 _BLOCKS_PER_WINDOW = 32
 # An attack has at least this many times the energy of the loudest of the blocks before it, and at
 # least -66 dB of full scale.
 _RISE = 4.0
 _FLOOR = 2.5e-7
 _BEFORE = 20  # blocks
-# An attack begins at the first sample with this fraction of the greatest level.
-_BEGINS = 0.3
-# Part of the previous sample to subtract, which emphasises high frequencies.
-_EMPHASIS = 0.95
+_BEGINS = 0.3  # of the greatest level; an attack begins at the first such sample
+_EMPHASIS = 0.95  # part of the previous sample to subtract, which emphasises high frequencies
 
 
 class TimeStretch:
