@@ -88,8 +88,7 @@ MP4 = Container(
     subtitles="mov_text",
     seldom_heard=("pcm_",),
     is_mp4=True,
-    # Only Matroska and WebM can store alpha beside the packets.
-    refuses_alpha=("libvpx-vp9",),
+    refuses_alpha=("libvpx-vp9",),  # only Matroska and WebM can store alpha beside the packets
     hevc_tag="hvc1",
 )
 MOV = replace(
@@ -129,8 +128,7 @@ GIF = Container(
     suffixes=(".gif",),
     encoders=("gif",),
     clock=Fraction(1, 100),
-    # Players show frames of less than two hundredths of a second for longer.
-    fastest=Fraction(50),
+    fastest=Fraction(50),  # players show frames of less than two hundredths of a second longer
     has_palette=True,
     most_ticks=2**16 - 1,
 )
