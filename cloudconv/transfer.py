@@ -48,7 +48,7 @@ def _starts(planes: Sequence[Tensor]) -> list[int]:
     return list(accumulate(sizes, initial=0))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Arriving:
     """Planes on their way to main memory; the mark after their copies is None if they are there."""
 

@@ -112,8 +112,7 @@ def plan_encoding(
         tags=output_tags(info, choice.encoder, choice.working),
         threads=settings.threads,
         carry=carry,
-    )
-    plan = plan.at(spans, offset, carry)
+    ).at(spans, offset, carry)
     return replace(plan, warnings=(*choice.warnings, *_losses(plan)))
 
 

@@ -349,9 +349,8 @@ def film_parts(times: NDArray[np.int64], time_base: Fraction) -> tuple[Film, ...
 def filmed(parts: Sequence[Film], time: Fraction) -> Fraction:
     """Return the even time of a picture that is film; for any other, its ``time`` in the file."""
     number = bisect_right(parts, time, key=lambda part: part.first)
-    for part in parts[max(number - 1, 0) : number]:
-        if time <= part.last:
-            return part.first + round((time - part.first) / part.lasts) * part.lasts
+    if number and time <= (part := parts[number - 1]).last:
+        return part.first + round((time - part.first) / part.lasts) * part.lasts
     return time
 
 
