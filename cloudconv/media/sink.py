@@ -1,31 +1,149 @@
-"""Encode frames at exact times."""
+"""Encode frames at exact times into an output, which appears under its name when it is complete."""
 
+import os
+import struct
+import zlib
+from array import array
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from fractions import Fraction
+from heapq import heappushpop
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import av
+
+from cloudconv import files
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.containers import container_of
+from cloudconv.media.containers import Container, container_of
 from cloudconv.media.convert import encoder_picture
 from cloudconv.media.encoders import supported_options
-from cloudconv.media.encoding import EncodingPlan
-from cloudconv.media.endings import Shown, Target
+from cloudconv.media.encoding import EncodingPlan, extradata_hash
 from cloudconv.media.filters import Chain
 from cloudconv.media.frame import Frame
-from cloudconv.media.output import too_close, writing
-from cloudconv.media.packets import PacketFile
+from cloudconv.media.identity import check_unchanged
+from cloudconv.media.input import is_stdout, pictures_of
+from cloudconv.media.muxer import Muxer, PictureFolder
+from cloudconv.media.output import claimed, too_close, writing
+from cloudconv.media.packets import PacketFile, PacketSummary, Writer, read_segment
+from cloudconv.media.pictures import frame_durations
 from cloudconv.media.sidedata import CAPTIONS, KINDS, Captions
 
 FEW = 2  # at most so many pictures get arbitrary decode times from libx265, as one shows
+_LARGEST_FIELD = 2**16 - 1  # of a duration in APNG
+
+
+class Shown(NamedTuple):
+    """The frames of an output: their number, and times of the last one in seconds."""
+
+    frames: int = 0
+    last: Fraction = Fraction(0)  # its time
+    end: Fraction = Fraction(0)
+    lasts: Fraction = Fraction(0)  # 0 if packets were copied
+
+
+class Target(AbstractContextManager["Target"]):
+    """The output of a plan, which appears when the block ends without an error.
+
+    Until then everything is written to a temporary file or folder beside the output. Standard
+    output is written directly. Without ``overwrite`` no existing file is replaced: if the name is
+    taken at the end, the output gets another name, and TakenError is raised. UnfitInputError is
+    raised at the end if the source has changed since the source was probed.
+    """
+
+    def __init__(self, plan: EncodingPlan, *, overwrite: bool = False) -> None:
+        self.plan, self._overwrite = plan, overwrite
+        self._container, path = container_of(plan.target), plan.target
+        folder = self._container.is_folder
+        if not is_stdout(path):
+            home = claimed(path)
+            # An existing folder gets the part, because the folder's parent may not be writable.
+            within = home if folder and home.exists() else None
+            # Create the part now, so that an unwritable folder is an error before any work.
+            with writing(path):
+                path = files.create_part(home, folder=folder, within=within)
+        self.writer: Writer = (PictureFolder if folder else Muxer)(plan, path)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.writer.abandon()
+
+    def complete(self, shown: Shown) -> Path | None:
+        """Complete the output except for its name; return its file, None for standard output."""
+        file = self.writer.file
+        with self.writer.abandoned_on_error():
+            self.writer.finish()
+            if file is not None:
+                hold_last(file, self._container, shown.end, shown.lasts)
+                self._verify(file, shown)
+            check_unchanged(self.plan.info)
+        return file
+
+    def commit(self) -> None:
+        """Write the complete output to the disk, and give it its name.
+
+        Raises TakenError if something else has the name and cannot be replaced, so that the output
+        has another name, and OutputError if the output cannot be synced or renamed.
+        """
+        file, is_folder = self.writer.file, self._container.is_folder
+        if file is None:
+            return
+        with self.writer.abandoned_on_error():
+            for written in sorted(file.iterdir()) if is_folder else [file]:
+                with written.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+            target, home = self.plan.target, claimed(self.plan.target)
+            try:
+                if is_folder:
+                    old = pictures_of(target)
+                    files.put_all(file, target.parent, overwrite=self._overwrite, old=old)
+                else:
+                    files.put(file, home, overwrite=self._overwrite)
+            except (FileExistsError, PermissionError) as error:
+                # Windows cannot replace a file that another program has open.
+                is_refused = isinstance(error, PermissionError)
+                if is_refused and (is_folder or not os.path.lexists(home)):
+                    raise
+                raise files.put_under_free_name(file, home) from error
+            files.sync_folder(home.parent)
+
+    def _verify(self, file: Path, shown: Shown) -> None:
+        """Read the file back, because some muxers report success on a full disk."""
+        container, last = self._container, None
+        if container.is_folder:
+            found = sum(1 for picture in file.iterdir() if picture.stat().st_size)
+        elif container.muxer == "webp":  # FFmpeg cannot read animated WebP
+            found = shown.frames if file.stat().st_size else 0
+        else:
+            with av.open(f"file:{file}") as made:
+                stream, times = made.streams.video[0], array("q")
+                times.extend(p.pts for p in made.demux(stream) if p.size and p.pts is not None)
+                found, tick = len(times), Fraction(stream.time_base or 0)
+            # An APNG stores durations exactly. Readers round each, and add up the rounded ones.
+            last = max(times) * tick if times and container.muxer != "apng" else None
+        grain = max(container.clock or self.plan.tick, self.plan.tick)
+        if found != shown.frames:
+            raise OutputError(
+                f"output-incomplete: {self.plan.target} is incomplete: it holds {found} of "
+                f"{shown.frames} frames. Is the disk full?"
+            )
+        if last is not None and abs(last - shown.last) > grain:
+            raise OutputError(
+                f"last-frame-misplaced: {self.plan.target} is wrong: its last frame is at "
+                f"{float(last):.3f} s instead of {float(shown.last):.3f} s. Please report "
+                "this."
+            )
 
 
 class Sink(AbstractContextManager["Sink"]):
     """An encoder of frames into the target of a plan, or into ``file``, a segment's packet file.
 
     The target appears when the ``with`` block ends without an error; see
-    :class:`cloudconv.media.endings.Target`, which also explains ``overwrite``. Most errors are
+    :class:`Target`, which also explains ``overwrite``. Most errors are
     raised before the first frame, but that for a full disk is raised later. ``warnings`` are about
     the encoding and the other streams; they are complete after :meth:`complete`.
     """
@@ -129,3 +247,74 @@ class Sink(AbstractContextManager["Sink"]):
     def abandon(self) -> None:
         """Delete the unfinished output; do nothing if the output is complete."""
         self._writer.abandon()
+
+
+def join(segments: Sequence[tuple[Path, PacketSummary]], target: Target) -> Path | None:
+    """Write the packets of all segments, which follow each other in time; complete the target.
+
+    Every segment begins with a key frame and does not refer to other segments. The decode times
+    of all packets are new. Each encoder counted decode times from the start of its own segment,
+    but the first packets of a segment must be decoded before the last picture of the segment
+    before is shown. One delay is used throughout: packet ``k`` is decoded when picture
+    ``k - delay`` is shown. Raises OutputError if a segment is damaged, or was encoded with
+    other settings. Returns the unfinished file, which has its final name later.
+    """
+    plan = target.plan
+    delay = max(summary.delay for _, summary in segments)
+    # The ticks from one frame to the next; 1 at a variable rate.
+    step = 1 if plan.rate is None else round(1 / (plan.rate * plan.tick))
+    first = segments[0][1].first
+    # A heap of the times that are not yet used as decode times; ``delay`` times remain in it.
+    unused = [first - k * step for k in range(delay, 0, -1)]
+    # On a clock too coarse for the frames, two segments can use the same tick. ``late`` has the
+    # number of ticks by which each segment is moved.
+    late, last, own = [], first - 1, extradata_hash(target.writer.encoder)
+    for path, summary in segments:
+        if summary.extradata != own:
+            raise OutputError(
+                f"segment-encoded-otherwise: The finished segment {path} was encoded with "
+                "other parameters than this output: start again with --no-resume."
+            )
+        late.append(max(last + 1 - summary.first, 0))
+        last = summary.last + late[-1]
+    with target.writer.abandoned_on_error():
+        for (path, summary), ticks in zip(segments, late, strict=True):
+            for packet in read_segment(path, summary):
+                packet.pts += ticks
+                packet.dts = heappushpop(unused, packet.pts)
+                target.writer.write(packet)
+    return target.complete(Shown(sum(s.packets for _, s in segments), last * plan.tick))
+
+
+def hold_last(path: Path, container: Container, end: Fraction, duration: Fraction) -> None:
+    """Write the last frame's duration into a finished file whose muxer guesses this duration.
+
+    ``end`` is the end of the last frame and ``duration`` its duration, in seconds; 0 if packets
+    were copied. The options ``final_delay`` of the muxers must be known before the first frame.
+    """
+    if container.muxer == "webp":
+        with path.open("rb+") as file:
+            # The encoder guesses the duration of the last frame, and joins equal frames to one.
+            durations = list(frame_durations(file))
+            if durations:
+                before = sum(milliseconds for _, milliseconds in durations[:-1])
+                file.seek(durations[-1][0])
+                file.write(max(round(end * 1000) - before, 1).to_bytes(3, "little"))
+    elif container.muxer in ("gif", "apng") and duration:
+        with av.open(f"file:{path}") as made:
+            start = max((packet.pos or 0 for packet in made.demux() if packet.size), default=0)
+        with path.open("rb+") as file:
+            if start and container.muxer == "gif":
+                # A packet begins with a graphic control extension (GIF89a), which has the duration.
+                file.seek(start + 4)
+                file.write(round(duration * 100).to_bytes(2, "little"))
+            elif start:
+                # A packet begins with a chunk fcTL (PNG, third edition), which has the duration.
+                file.seek(start + 8)
+                control = bytearray(file.read(26))
+                most = max(min(_LARGEST_FIELD, int(_LARGEST_FIELD / duration)), 1)
+                delay = duration.limit_denominator(most)
+                fields = min(delay.numerator, _LARGEST_FIELD), delay.denominator
+                control[20:24] = struct.pack(">HH", *fields)
+                file.seek(start + 8)
+                file.write(control + struct.pack(">I", zlib.crc32(b"fcTL" + control)))

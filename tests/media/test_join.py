@@ -9,9 +9,8 @@ import pytest
 
 from cloudconv.errors import OutputError
 from cloudconv.media.encoding import plan_encoding
-from cloudconv.media.endings import Target, join
 from cloudconv.media.packets import read_segment
-from cloudconv.media.sink import Sink
+from cloudconv.media.sink import Sink, Target, join
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes, read_times
 from tests.helpers.sinks import info_of

@@ -14,8 +14,8 @@ from cloudconv import files, weights
 from cloudconv.errors import EncoderError, OutputError, TakenError
 from cloudconv.jobs.interp import batch, store
 from cloudconv.jobs.interp import run as interp
-from cloudconv.media.endings import Target
 from cloudconv.media.others import OtherStreams
+from cloudconv.media.sink import Target
 from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip

@@ -15,7 +15,7 @@ import pytest
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.jobs.interp.store import sealed
-from cloudconv.media.endings import Target
+from cloudconv.media.sink import Target
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, packets_of, picture, write_clip
 from tests.helpers.jobs import on, stop_after

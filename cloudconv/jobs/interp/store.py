@@ -26,11 +26,10 @@ from cloudconv.events import Warned
 from cloudconv.files import beside, part_prefix, sync_folder, write_whole
 from cloudconv.jobs.interp.segments import MAX_FRAMES, Segment, SegmentPlan, split
 from cloudconv.media.encoding import EncodingPlan
-from cloudconv.media.endings import Target, join
 from cloudconv.media.frame import FrameTask
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
-from cloudconv.media.sink import Sink
+from cloudconv.media.sink import Sink, Target, join
 from cloudconv.messages import amount, plural
 
 # Raise this number with each change to packet files or to the digests of plans.
