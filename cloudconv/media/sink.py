@@ -44,41 +44,125 @@ class Shown(NamedTuple):
     lasts: Fraction = Fraction(0)  # 0 if packets were copied
 
 
-class Target(AbstractContextManager["Target"]):
-    """The output of a plan, which appears when the block ends without an error.
+class Sink(AbstractContextManager["Sink"]):
+    """The output of a plan, which appears when the ``with`` block ends without an error.
 
-    Until then everything is written to a temporary file or folder beside the output. Standard
-    output is written directly. Without ``overwrite`` no existing file is replaced: if the name is
-    taken at the end, the output gets another name, and TakenError is raised. UnfitInputError is
-    raised at the end if the source has changed since the source was probed.
+    Until then everything is written to ``file``, a temporary file or folder beside the output.
+    Standard output is written directly. Without ``overwrite`` no existing file is replaced: if the
+    name is taken at the end, the output gets another name, and TakenError is raised. Most errors
+    are raised before the first frame, but that for a full disk is raised later, and UnfitInputError
+    at the end if the source has changed since the source was probed. With ``file``, the output is
+    that packet file of a segment. ``warnings`` are about the encoding and the other streams; they
+    are complete after :meth:`complete`.
     """
 
-    def __init__(self, plan: EncodingPlan, *, overwrite: bool = False) -> None:
-        self.plan, self._overwrite = plan, overwrite
+    def __init__(
+        self, plan: EncodingPlan, *, file: Path | None = None, overwrite: bool = False
+    ) -> None:
+        self.plan, self._overwrite, self._segment = plan, overwrite, file
         self._container, path = container_of(plan.target), plan.target
         folder = self._container.is_folder
-        if not is_stdout(path):
+        if file is None and not is_stdout(path):
             home = claimed(path)
             # An existing folder gets the part, because the folder's parent may not be writable.
             within = home if folder and home.exists() else None
             # Create the part now, so that an unwritable folder is an error before any work.
             with writing(path):
                 path = files.create_part(home, folder=folder, within=within)
-        self.writer: Writer = (PictureFolder if folder else Muxer)(plan, path)
+        kind = PictureFolder if folder else Muxer
+        self.writer: Writer = kind(plan, path) if file is None else PacketFile(plan, file)
+        self.file = self.writer.file or plan.target
+        self._palette: Chain | None = None
+        stores = "a53cc" in supported_options(plan.choice.encoder)
+        size = plan.info.width, plan.info.height
+        self._captions = Captions(*size, plan.choice.pix_fmt) if stores else None
+        self._lost: list[Warned] = []
+        self._durations: dict[int, int] = {}  # of the pictures in the encoder, by time in ticks
+        self._shown = Shown()
+        self._last = -1  # the time of the last picture in ticks
+        self._is_complete = False
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.commit()
-        else:
+        if kind is not None:
             self.writer.abandon()
+            return
+        self.complete()
+        self.commit()
 
-    def complete(self, shown: Shown) -> Path | None:
-        """Complete the output except for its name; return its file, None for standard output."""
-        file = self.writer.file
+    @property
+    def warnings(self) -> list[Warned]:
+        """Return the warnings so far."""
+        return [*self.plan.warnings, *self.writer.warnings, *self._lost]
+
+    def write(self, frame: Frame) -> None:
+        """Encode a frame without changing the frame's picture.
+
+        ``frame.time`` is on the output's clock, at least 0, and later than the time of the frame
+        before. Raises OutputError if players cannot show frames so close to each other, or the
+        container cannot store so long a frame.
+        """
+        plan, container, shown = self.plan, self._container, self._shown
+        tick = round(frame.time / plan.tick)
+        end = round((frame.time + frame.duration) / plan.tick)
+        frame = replace(frame, picture=plan.turn.picture(frame.picture))
+        gap = 1 if container.fastest is None else round(1 / (container.fastest * plan.tick))
+        if shown.frames and tick - self._last < gap:
+            # The frame is too close to the frame before: players need a larger gap, or the clock is
+            # so coarse that both frames have the same tick.
+            if container.fastest is not None:
+                raise too_close(container)
+            tick = self._last + 1
+        container.check_span(frame.time, frame.duration, plan.tick)
+        choice = plan.choice
+        picture = encoder_picture(
+            frame, pix_fmt=choice.pix_fmt, working=choice.working, tags=plan.tags
+        )
+        if container.has_palette:
+            self._palette = self._palette or Chain(picture, reduces=True)
+            (picture,) = self._palette.push(picture, shown.frames)
+        if frame.captions and self._captions is not None:
+            picture = self._captions.add(picture, frame.captions)
+        elif frame.captions and not self._lost:
+            text = f"The {KINDS[CAPTIONS]} of the source cannot be written by {choice.encoder}"
+            which = "will be missing; libx264 and libx265 write them"
+            self._lost.append(Warned(f"captions-lost: {text}, and {which}."))
+        picture.pts, picture.time_base = tick, plan.tick
+        lasts = self._durations[tick] = max(end - tick, 1)
+        with writing(plan.target):
+            self._store(self.writer.encoder.encode(picture))
+        end, self._last = tick + lasts, tick
+        self._shown = Shown(shown.frames + 1, frame.time, end * plan.tick, lasts * plan.tick)
+
+    def _store(self, packets: list[Any], *, restamp: bool = False) -> None:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts)
+            if restamp:
+                packet.dts = packet.pts
+            self.writer.write(packet)
+
+    def complete(self, joined: Shown | None = None) -> Any:
+        """Complete the output except for its name; further calls do nothing.
+
+        ``joined`` are the frames whose packets were written without an encoder. Return the
+        unfinished file, None for standard output, or the summary of a segment.
+        """
+        if self._is_complete:
+            return None
         with self.writer.abandoned_on_error():
-            self.writer.finish()
+            shown = joined or self._shown
+            if not shown.frames:
+                raise OutputError(
+                    f"no-frames: There are no frames to write, so {self.plan.target} was not made: "
+                    "choose another part."
+                )
+            if joined is None:
+                self._store(self.writer.encoder.encode(None), restamp=shown.frames <= FEW)
+            self._is_complete = True
+            made, file = self.writer.finish(), self.writer.file
+            if self._segment is not None:
+                return made
             if file is not None:
-                hold_last(file, self._container, shown.end, shown.lasts)
+                hold_last(file, self._container, shown)
                 self._verify(file, shown)
             check_unchanged(self.plan.info)
         return file
@@ -90,7 +174,7 @@ class Target(AbstractContextManager["Target"]):
         has another name, and OutputError if the output cannot be synced or renamed.
         """
         file, is_folder = self.writer.file, self._container.is_folder
-        if file is None:
+        if file is None or self._segment is not None:
             return
         with self.writer.abandoned_on_error():
             for written in sorted(file.iterdir()) if is_folder else [file]:
@@ -138,118 +222,12 @@ class Target(AbstractContextManager["Target"]):
                 "this."
             )
 
-
-class Sink(AbstractContextManager["Sink"]):
-    """An encoder of frames into the target of a plan, or into ``file``, a segment's packet file.
-
-    The target appears when the ``with`` block ends without an error; see
-    :class:`Target`, which also explains ``overwrite``. Most errors are
-    raised before the first frame, but that for a full disk is raised later. ``warnings`` are about
-    the encoding and the other streams; they are complete after :meth:`complete`.
-    """
-
-    def __init__(
-        self, plan: EncodingPlan, *, file: Path | None = None, overwrite: bool = False
-    ) -> None:
-        self.plan, info, choice = plan, plan.info, plan.choice
-        self._target = target = None if file else Target(plan, overwrite=overwrite)
-        self._writer = target.writer if target else PacketFile(plan, file or plan.target)
-        self.file = self._writer.file or plan.target  # the unfinished one, or standard output
-        self._container = container_of(plan.target)
-        self._palette: Chain | None = None
-        stores = "a53cc" in supported_options(choice.encoder)
-        self._captions = Captions(info.width, info.height, choice.pix_fmt) if stores else None
-        self._lost: list[Warned] = []
-        self._durations: dict[int, int] = {}  # of the pictures in the encoder, by time in ticks
-        self._shown = Shown()
-        self._last = -1  # the time of the last picture in ticks
-        self._is_complete = False
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            self.abandon()
-            return
-        self.complete()
-        if self._target is not None:
-            self._target.commit()
-
-    @property
-    def warnings(self) -> list[Warned]:
-        """Return the warnings so far."""
-        return [*self.plan.warnings, *self._writer.warnings, *self._lost]
-
-    def write(self, frame: Frame) -> None:
-        """Encode a frame without changing the frame's picture.
-
-        ``frame.time`` is on the output's clock, at least 0, and later than the time of the frame
-        before. Raises OutputError if players cannot show frames so close to each other, or the
-        container cannot store so long a frame.
-        """
-        plan, container, shown = self.plan, self._container, self._shown
-        tick = round(frame.time / plan.tick)
-        end = round((frame.time + frame.duration) / plan.tick)
-        frame = replace(frame, picture=plan.turn.picture(frame.picture))
-        gap = 1 if container.fastest is None else round(1 / (container.fastest * plan.tick))
-        if shown.frames and tick - self._last < gap:
-            # The frame is too close to the frame before: players need a larger gap, or the clock is
-            # so coarse that both frames have the same tick.
-            if container.fastest is not None:
-                raise too_close(container)
-            tick = self._last + 1
-        container.check_span(frame.time, frame.duration, plan.tick)
-        choice = plan.choice
-        picture = encoder_picture(
-            frame, pix_fmt=choice.pix_fmt, working=choice.working, tags=plan.tags
-        )
-        if container.has_palette:
-            self._palette = self._palette or Chain(picture, reduces=True)
-            (picture,) = self._palette.push(picture, shown.frames)
-        if frame.captions and self._captions is not None:
-            picture = self._captions.add(picture, frame.captions)
-        elif frame.captions and not self._lost:
-            text = f"The {KINDS[CAPTIONS]} of the source cannot be written by {choice.encoder}"
-            which = "will be missing; libx264 and libx265 write them"
-            self._lost.append(Warned(f"captions-lost: {text}, and {which}."))
-        picture.pts, picture.time_base = tick, plan.tick
-        lasts = self._durations[tick] = max(end - tick, 1)
-        with writing(plan.target):
-            self._store(self._writer.encoder.encode(picture))
-        end, self._last = tick + lasts, tick
-        self._shown = Shown(shown.frames + 1, frame.time, end * plan.tick, lasts * plan.tick)
-
-    def _store(self, packets: list[Any], *, restamp: bool = False) -> None:
-        for packet in packets:
-            packet.duration = self._durations.pop(packet.pts)
-            if restamp:
-                packet.dts = packet.pts
-            self._writer.write(packet)
-
-    def complete(self) -> Any:
-        """Complete the output except for its name; further calls do nothing.
-
-        Return the unfinished file of a target, or the summary of a segment.
-        """
-        if self._is_complete:
-            return None
-        with self._writer.abandoned_on_error():
-            frames = self._shown.frames
-            if not frames:
-                raise OutputError(
-                    f"no-frames: There are no frames to write, so {self.plan.target} was not made: "
-                    "choose another part."
-                )
-            self._store(self._writer.encoder.encode(None), restamp=frames <= FEW)
-            self._is_complete = True
-            if self._target is not None:
-                return self._target.complete(self._shown)
-            return self._writer.finish()
-
     def abandon(self) -> None:
         """Delete the unfinished output; do nothing if the output is complete."""
-        self._writer.abandon()
+        self.writer.abandon()
 
 
-def join(segments: Sequence[tuple[Path, PacketSummary]], target: Target) -> Path | None:
+def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> None:
     """Write the packets of all segments, which follow each other in time; complete the target.
 
     Every segment begins with a key frame and does not refer to other segments. The decode times
@@ -257,7 +235,7 @@ def join(segments: Sequence[tuple[Path, PacketSummary]], target: Target) -> Path
     but the first packets of a segment must be decoded before the last picture of the segment
     before is shown. One delay is used throughout: packet ``k`` is decoded when picture
     ``k - delay`` is shown. Raises OutputError if a segment is damaged, or was encoded with
-    other settings. Returns the unfinished file, which has its final name later.
+    other settings.
     """
     plan = target.plan
     delay = max(summary.delay for _, summary in segments)
@@ -283,14 +261,13 @@ def join(segments: Sequence[tuple[Path, PacketSummary]], target: Target) -> Path
                 packet.pts += ticks
                 packet.dts = heappushpop(unused, packet.pts)
                 target.writer.write(packet)
-    return target.complete(Shown(sum(s.packets for _, s in segments), last * plan.tick))
+    target.complete(Shown(sum(s.packets for _, s in segments), last * plan.tick))
 
 
-def hold_last(path: Path, container: Container, end: Fraction, duration: Fraction) -> None:
+def hold_last(path: Path, container: Container, shown: Shown) -> None:
     """Write the last frame's duration into a finished file whose muxer guesses this duration.
 
-    ``end`` is the end of the last frame and ``duration`` its duration, in seconds; 0 if packets
-    were copied. The options ``final_delay`` of the muxers must be known before the first frame.
+    The options ``final_delay`` of the muxers must be known before the first frame.
     """
     if container.muxer == "webp":
         with path.open("rb+") as file:
@@ -299,21 +276,21 @@ def hold_last(path: Path, container: Container, end: Fraction, duration: Fractio
             if durations:
                 before = sum(milliseconds for _, milliseconds in durations[:-1])
                 file.seek(durations[-1][0])
-                file.write(max(round(end * 1000) - before, 1).to_bytes(3, "little"))
-    elif container.muxer in ("gif", "apng") and duration:
+                file.write(max(round(shown.end * 1000) - before, 1).to_bytes(3, "little"))
+    elif container.muxer in ("gif", "apng"):
         with av.open(f"file:{path}") as made:
             start = max((packet.pos or 0 for packet in made.demux() if packet.size), default=0)
         with path.open("rb+") as file:
             if start and container.muxer == "gif":
                 # A packet begins with a graphic control extension (GIF89a), which has the duration.
                 file.seek(start + 4)
-                file.write(round(duration * 100).to_bytes(2, "little"))
+                file.write(round(shown.lasts * 100).to_bytes(2, "little"))
             elif start:
                 # A packet begins with a chunk fcTL (PNG, third edition), which has the duration.
                 file.seek(start + 8)
                 control = bytearray(file.read(26))
-                most = max(min(_LARGEST_FIELD, int(_LARGEST_FIELD / duration)), 1)
-                delay = duration.limit_denominator(most)
+                most = max(min(_LARGEST_FIELD, int(_LARGEST_FIELD / shown.lasts)), 1)
+                delay = shown.lasts.limit_denominator(most)
                 fields = min(delay.numerator, _LARGEST_FIELD), delay.denominator
                 control[20:24] = struct.pack(">HH", *fields)
                 file.seek(start + 8)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -115,9 +116,8 @@ class Source(AbstractContextManager["Source"]):
         self.warnings = []
         info, waiting, delivered = self.info, None, 0
         begin = info.timing.start + max(start, Fraction(0))
-        part = Account(begin, self._end, self.warnings)
-        reading = _Pass(info, part)
-        pictures = reading.pictures(self._file)
+        part = _Pass(begin, self._end, self.warnings, info=info)
+        pictures = part.pictures(self._file)
         if info.fields is not None:
             pictures = frames_of_fields(pictures, info.fields, info.file_timing.second_field)
         for picture, time, captions in pictures:
@@ -140,7 +140,7 @@ class Source(AbstractContextManager["Source"]):
             yield waiting.at(waiting.time, self._until(waiting.time + lasts) - waiting.time)
         if not delivered:
             raise self._refusal()
-        reading.sum_up(delivered)
+        part.sum_up(delivered)
 
     def _until(self, time: Fraction) -> Fraction:
         """Return the end of a frame that the source shows until ``time``.
@@ -167,67 +167,67 @@ class Source(AbstractContextManager["Source"]):
         )
 
 
-class _Pass:
+@dataclass
+class _Pass(Account):
     """One decoding of a part of a video, and what is found out meanwhile."""
 
-    def __init__(self, info: MediaInfo, account: Account) -> None:
-        self._info, self._account = info, account
-        self._corrupt = self._misplaced = 0  # numbers of frames
-        self._first_aspect: Fraction | None = None  # of the first frame
-        self._changes: dict[str, Warned] = {}  # the first change of each property by its code
+    info: MediaInfo = field(kw_only=True)
+    corrupt: int = 0  # frames
+    misplaced: int = 0
+    first_aspect: Fraction | None = None  # of the first frame
+    changes: dict[str, Warned] = field(default_factory=dict)  # the first of each property
 
     def pictures(self, file: VideoFile) -> Iterator[Timed]:
         """Yield the pictures of the file in their working pixel format, with their exact times."""
-        info, wanted, grid = self._info, self._account, _Grid(self._info.file_timing)
+        info, grid = self.info, _Grid(self.info.file_timing)
         known: tuple[object, ...] = ()
         early = 0 if info.fields is None else _EARLY_SECONDS
-        for decoded in file.decode(wanted.begin - early, wanted):
+        for decoded in file.decode(self.begin - early, self):
             picture, time = decoded.picture, grid.time_of(decoded.time)
             if time is None:
-                self._misplaced += 1
+                self.misplaced += 1
                 continue
-            self._corrupt += bool(picture.is_corrupt)
+            self.corrupt += bool(picture.is_corrupt)
             captions = self._captions(picture, time)
             seen = (
                 (picture.width, picture.height, picture.format.name),
                 (decoded.aspect, picture.interlaced_frame),
-                (picture.key_frame, wanted.wants(time)),
+                (picture.key_frame, self.wants(time)),
             )
             if seen != known:
                 self._inspect(decoded, time)
                 known = seen
-            if info.fields is not None or time >= wanted.begin:
+            if info.fields is not None or time >= self.begin:
                 yield widened(picture, info.working_pix_fmt), time, captions
 
     def sum_up(self, delivered: int) -> None:
         """Add warnings about changes, and about lost, damaged and left-out frames."""
-        account = self._account
-        account.warnings += self._changes.values()
-        lost = account.promised * (1 if self._info.fields is None else 2) - delivered
+        self.warnings += self.changes.values()
+        lost = self.promised * (1 if self.info.fields is None else 2) - delivered
         found = [
-            ("lost", lost * bool(account.errors), "could not be decoded and {are} missing"),
-            ("damaged", self._corrupt, "decoded from damaged data may look wrong"),
-            ("out-of-order", self._misplaced, "with a repeated or backward time {are} left out"),
+            ("lost", lost * bool(self.errors), "could not be decoded and {are} missing"),
+            ("damaged", self.corrupt, "decoded from damaged data may look wrong"),
+            ("out-of-order", self.misplaced, "with a repeated or backward time {are} left out"),
         ]
         for code, number, what in found:
             if number > 0:
                 told = f"{counted(number, 'frame')} {what.format(are=plural(number, 'is', 'are'))}"
-                account.warnings.append(Warned(f"frames-{code}: {told}."))
+                self.warnings.append(Warned(f"frames-{code}: {told}."))
 
     def _note(self, key: str, text: str) -> None:
-        self._changes.setdefault(key, Warned(text))
+        self.changes.setdefault(key, Warned(text))
 
     def _captions(self, picture: VideoFrame, time: Fraction) -> bytes:
         """Return the captions; record side data that the first picture does not have."""
-        if self._info.codec in ("png", "apng"):
+        if self.info.codec in ("png", "apng"):
             return b""
         side_data = {}
         with suppress(ValueError):
             side_data = readable(picture)
         captions = side_data.pop(CAPTIONS, b"")
-        for kind in side_data.keys() - self._info.side_data.keys():
+        for kind in side_data.keys() - self.info.side_data.keys():
             if words := KINDS[kind]:
-                at = float(time - self._info.timing.start)
+                at = float(time - self.info.timing.start)
                 text = f"The {words} of the source begin at {at:.3f} s and are left out."
                 self._note(kind, f"side-data-late: {text}")
         return captions
@@ -237,7 +237,7 @@ class _Pass:
 
         Raise UnfitInputError if the size or the pixel format has changed.
         """
-        info, picture = self._info, decoded.picture
+        info, picture = self.info, decoded.picture
         at = float(time - info.timing.start)
         if not fits(picture, info):
             check_unchanged(info)  # raises its own error if another file has replaced the input
@@ -247,10 +247,10 @@ class _Pass:
                 f"{info.pix_fmt} to {picture.width}x{picture.height} {name} at {at:.3f} s: cut it "
                 "there, or convert it to one size and pixel format first."
             )
-        if not self._account.wants(time):
+        if not self.wants(time):
             return
         aspect = decoded.aspect or Fraction(1)
-        known = self._first_aspect = self._first_aspect or aspect
+        known = self.first_aspect = self.first_aspect or aspect
         # The aspect changes at key frames only. At other pictures the decoder may already return
         # the next aspect, because the decoder has read later packets.
         if aspect != known and picture.key_frame:

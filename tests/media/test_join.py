@@ -10,7 +10,7 @@ import pytest
 from cloudconv.errors import OutputError
 from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.packets import read_segment
-from cloudconv.media.sink import Sink, Target, join
+from cloudconv.media.sink import Sink, join
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes, read_times
 from tests.helpers.sinks import info_of
@@ -54,7 +54,7 @@ def write_whole_and_joined(folder, suffix, encoder, pix_fmt, rate):
     plan = plan_of(joined, rate, pix_fmt, encoder, threads=1)
     segments = [stored(plan, folder / f"{a}.packets", frames[a:b]) for a, b in BORDERS]
     assert not joined.exists()
-    with Target(plan) as target:
+    with Sink(plan) as target:
         join(segments, target)
     return whole, joined
 
@@ -100,7 +100,7 @@ def store(folder, **settings):
 
 def test_segments_of_other_encoder_settings_are_refused(tmp_path):
     segment, plan = store(tmp_path, crf=30, preset="ultrafast"), plan_of(tmp_path / "a.mp4")
-    with pytest.raises(OutputError, match="`resume=False`"), Target(plan) as target:
+    with pytest.raises(OutputError, match="`resume=False`"), Sink(plan) as target:
         join([segment], target)
     assert os.listdir(tmp_path) == ["0.packets"]
 

@@ -15,7 +15,7 @@ from cloudconv.errors import EncoderError, OutputError, TakenError
 from cloudconv.jobs.interp import batch, store
 from cloudconv.jobs.interp import run as interp
 from cloudconv.media.others import OtherStreams
-from cloudconv.media.sink import Target
+from cloudconv.media.sink import Sink
 from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
@@ -167,12 +167,12 @@ def test_an_output_that_appears_during_a_run_is_kept(clip, out, kind, monkeypatc
     name, _, pattern = KINDS[kind][1].partition("/")
     theirs = out / name / "001.png" if pattern else out / name
 
-    def late(part, commit=Target.commit):
+    def late(part, commit=Sink.commit):
         theirs.parent.mkdir(exist_ok=True)
         theirs.write_text("precious")
         commit(part)
 
-    monkeypatch.setattr(Target, "commit", late)
+    monkeypatch.setattr(Sink, "commit", late)
     with pytest.raises(TakenError, match="is left as it is") as raised:
         make(kind, clip, out)
     assert "carries on" not in str(raised.value)

@@ -15,7 +15,7 @@ import pytest
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.jobs.interp.store import sealed
-from cloudconv.media.sink import Target
+from cloudconv.media.sink import Sink
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, packets_of, picture, write_clip
 from tests.helpers.jobs import on, stop_after
@@ -159,11 +159,11 @@ def test_an_interrupt_of_a_format_without_segments_leaves_nothing(clips, tmp_pat
 
 
 def test_an_interrupt_when_the_output_is_complete_keeps_no_work(clips, tmp_path, monkeypatch):
-    def then_interrupted(part, commit=Target.commit):
+    def then_interrupted(part, commit=Sink.commit):
         commit(part)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Target, "commit", then_interrupted)
+    monkeypatch.setattr(Sink, "commit", then_interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         interp(clips / "a.mkv", tmp_path / "b.mkv")
     assert not isinstance(caught.value, Interrupted)  # which says that the command carries on

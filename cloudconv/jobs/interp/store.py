@@ -29,7 +29,7 @@ from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import FrameTask
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
-from cloudconv.media.sink import Sink, Target, join
+from cloudconv.media.sink import Sink, join
 from cloudconv.messages import amount, plural
 
 # Raise this number with each change to packet files or to the digests of plans.
@@ -202,7 +202,7 @@ class SegmentStore:
         done = [self._joined[number] for number in sorted(self._joined)]
         size = sum(summary.bytes for _, summary in done)
         made: os.stat_result | None = None
-        output = Target(encoding, overwrite=overwrite)
+        output = Sink(encoding, overwrite=overwrite)
         try:
             with output:
                 free = disk_usage(self.path).free
@@ -211,14 +211,13 @@ class SegmentStore:
                         f"no-room-to-join: Joining the finished frames needs {amount(size)} more "
                         f"on the disk, and {amount(free)} are free: free some space."
                     )
-                complete = join(done, output)
-                assert complete is not None
-                made = complete.stat()
+                join(done, output)
+                made = output.file.stat()
         finally:  # an interrupt may come when the output has its name
             with suppress(OSError):
                 if made is not None and os.path.samestat(made, encoding.target.stat()):
                     self.remove()
-        return [*encoding.warnings, *output.writer.warnings]
+        return output.warnings
 
     @contextmanager
     def named(self) -> Iterator[None]:
