@@ -99,8 +99,7 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
     if min(first.width, first.height) < MINTERPOLATE_SIDE:
         raise ModelError(
             f"minterpolate-too-small: minterpolate needs at least {MINTERPOLATE_SIDE} pixels a "
-            f"side, and these pictures are {first.width}x{first.height}: leave it out of "
-            "--against."
+            f"side, and these pictures are {first.width}x{first.height}: leave it out of --against."
         )
     # On this time base the output grid and usually all input times are whole numbers. Rounding of
     # the others to a microsecond changes no pixel: the filter blends in 1/1024 of a gap.

@@ -218,8 +218,7 @@ class Sink(AbstractContextManager["Sink"]):
         if last is not None and abs(last - shown.last) > grain:
             raise OutputError(
                 f"last-frame-misplaced: {self.plan.target} is wrong: its last frame is at "
-                f"{float(last):.3f} s instead of {float(shown.last):.3f} s. Please report "
-                "this."
+                f"{float(last):.3f} s instead of {float(shown.last):.3f} s. Please report this."
             )
 
     def abandon(self) -> None:
