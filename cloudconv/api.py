@@ -234,6 +234,5 @@ def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> 
         )
     FramesSettings(model=name, device=device, precision=cast("Any", precision))  # checks these
     chosen = choose_device(device)
-    return registry.load_model(
-        name, chosen, choose_precision(precision, chosen, registry.spec(name))
-    )
+    dtype = choose_precision(precision, chosen, registry.spec(name))
+    return registry.load_model(name, chosen, dtype)

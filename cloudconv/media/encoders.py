@@ -421,9 +421,7 @@ def _best(
     )
 
 
-def options_for(
-    name: str, working: str, settings: EncodeSettings, profile: str = ""
-) -> dict[str, str]:
+def options_for(name: str, working: str, settings: EncodeSettings, profile: str) -> dict[str, str]:
     """Return the options of an encoder for pictures of the ``working`` format.
 
     An editing codec keeps the source's ``profile``, if that profile suits such pictures.

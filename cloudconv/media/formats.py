@@ -317,9 +317,8 @@ def _curve(transfer: int) -> NDArray[np.float32]:
         light = signal ** _POWERS[transfer]
     elif transfer == _PQ:
         root = signal ** (32 / 2523)
-        light = 100 * (np.maximum(root - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * root)) ** (
-            8192 / 1305
-        )
+        part = np.maximum(root - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * root)
+        light = 100 * part ** (8192 / 1305)
     elif transfer == _HLG:
         a = 0.17883277
         b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)

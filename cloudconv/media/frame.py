@@ -149,9 +149,8 @@ def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int
 
     The planes are copied, unless FFmpeg's codecs can use their memory. That must not change then.
     """
-    if all(_is_usable(plane) for plane in planes) and (
-        shared := _shared(planes, pix_fmt, width, height)
-    ):
+    are_usable = all(_is_usable(plane) for plane in planes)
+    if are_usable and (shared := _shared(planes, pix_fmt, width, height)):
         return shared
     # FFmpeg allocates the memory, because its codecs may read beyond the end of a row.
     picture = av.VideoFrame(width, height, pix_fmt)

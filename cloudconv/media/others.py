@@ -299,9 +299,8 @@ class OtherStreams:
         if is_aac and not self._seekable:
             # On a pipe the header must contain the decoder's configuration. In a file the muxer
             # adds the configuration at the end.
-            made = BitStreamFilterContext("aac_adtstoasc", stream).filter(
-                self._first_packet(stream)
-            )
+            packet = self._first_packet(stream)
+            made = BitStreamFilterContext("aac_adtstoasc", stream).filter(packet)
             sides = chain.from_iterable(each.iter_sidedata() for each in made)
             new = (bytes(side) for side in sides if side.data_type == "new_extradata")
             target.codec_context.extradata = next(new, None)

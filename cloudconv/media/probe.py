@@ -106,12 +106,10 @@ def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
     return replace(info, warnings=(*warnings, Warned(text)))
 
 
-def _probe(
-    path: Path, picture_rate: Fraction | None, meter: FieldMeter, number: int | None
-) -> MediaInfo:
-    pictures = open_pictures(path, picture_rate)
+def _probe(path: Path, rate: Fraction | None, meter: FieldMeter, number: int | None) -> MediaInfo:
+    pictures = open_pictures(path, rate)
     if pictures is not None:
-        return _probe_pictures(path, pictures, meter, picture_rate)
+        return _probe_pictures(path, pictures, meter, rate)
     with demux.open_container(path) as container:
         stream = demux.main_video(container, path, number)
         demux.only(container, (stream.index,))
@@ -128,7 +126,7 @@ def _probe(
                 if stamps.packets
                 else demux.too_short(path)
             )
-        timing = timing_of(stamps, picture_rate)
+        timing = timing_of(stamps, rate)
         ratio, of_frame = stream.sample_aspect_ratio, decoder.sample_aspect_ratio
         if ratio == expected_aspect:
             # The container's ratio may be a copy of the decoder's, so the first frame has priority.
@@ -396,10 +394,8 @@ def no_frame(path: Path) -> InputError:
     return InputError(f"no-frame-decoded: No frame of {path} {why}")
 
 
-def _picture_warnings(
-    path: Path, pictures: Pictures, picture_rate: Fraction | None
-) -> Iterator[Warned]:
-    if picture_rate is None and pictures.container == "image2" and len(pictures.files) > 1:
+def _picture_warnings(path: Path, pictures: Pictures, rate: Fraction | None) -> Iterator[Warned]:
+    if rate is None and pictures.container == "image2" and len(pictures.files) > 1:
         yield Warned(
             f"rate-assumed: The pictures have no times and are read at {SEQUENCE_RATE} fps: give "
             "another rate with --input-fps."
