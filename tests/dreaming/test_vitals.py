@@ -28,6 +28,19 @@ def row_of(source, pictures, **kind):
     return row
 
 
+def measured(source, pictures):
+    """Return the meter of a dream of 60 frames after these pictures."""
+    meter = meter_of(source, frames=60)
+    for picture in pictures:
+        meter.push(picture)
+    return meter
+
+
+PAINT = np.random.default_rng(0).integers(0, 255, (18, 26, 3), np.uint8)
+PAINT = cv2.GaussianBlur(PAINT, (0, 0), 1)
+"""A car."""
+
+
 def sharpness(footage, row):
     """Return the sharpness of the sky in the frames of a row, relative to the first 160 frames."""
 
@@ -107,25 +120,20 @@ def test_footage_without_still_parts_is_measured(footage):
 @pytest.mark.full
 def test_a_thing_that_vanishes_is_a_fault_at_its_time_and_place(source, footage):
     """A car drives through the clip and the dream, and vanishes within a frame."""
-    paint = np.random.default_rng(0).integers(0, 255, (18, 26, 3), np.uint8)
-    paint = cv2.GaussianBlur(paint, (0, 0), 1)
 
     def drive(number):
         shown = footage[number].copy()
         left = number // 3
-        shown[70:88, left : left + 26] = paint
+        shown[70:88, left : left + 26] = PAINT
         return shown
 
-    meter = meter_of(material([drive(k) for k in range(120)]), frames=60)
-    for number in range(60):
-        meter.push(footage[120 + number] if number >= 33 else drive(120 + number))
+    clip = material([drive(k) for k in range(120)])
+    meter = measured(clip, [*map(drive, range(120, 153)), *footage[153:180]])
     (fault,) = [each for each in meter.faults if each.vital == "local"]
     assert fault.frame == 33
     assert fault.text == "something in the lower middle appears, vanishes or jumps"
     assert fault.size > 1.5
-    calm = meter_of(material([drive(k) for k in range(120)]), frames=60)
-    for number in range(60):
-        calm.push(drive(120 + number))
+    calm = measured(clip, map(drive, range(120, 180)))
     assert [each for each in calm.faults if each.vital == "local"] == []
 
 
@@ -133,33 +141,23 @@ def test_a_thing_that_vanishes_is_a_fault_at_its_time_and_place(source, footage)
 @pytest.mark.parametrize("vanishes", [False, True])
 def test_a_thing_may_enter_at_the_border_as_in_the_clip(footage, vanishes):
     """A fast car drives through the clip twice, and once through the dream or part of it."""
-    paint = np.random.default_rng(0).integers(0, 255, (18, 26, 3), np.uint8)
-    paint = cv2.GaussianBlur(paint, (0, 0), 1)
 
     def drive(number):
         shown = np.pad(footage[number], ((0, 0), (26, 26), (0, 0)))
         for steps in (number - 20, number - 70, number - 140):
             left = 6 * (steps + 1)
             if 0 < left < 154 and not (vanishes and number >= 148):
-                shown[78:96, left : left + 26] = paint
+                shown[78:96, left : left + 26] = PAINT
         return np.ascontiguousarray(shown[:, 26:-26])
 
-    meter = meter_of(material([drive(k) for k in range(120)]), frames=60)
-    for number in range(120, 180):
-        meter.push(drive(number))
+    meter = measured(material([drive(k) for k in range(120)]), map(drive, range(120, 180)))
     found = {each.frame for each in meter.faults if each.vital == "local"}
     assert found & {20, 28} == ({28} if vanishes else set())
 
 
 def test_the_time_after_which_pictures_come_again_is_measured(source, footage):
-    meter = meter_of(source, frames=60)
-    for number in range(60):
-        meter.push(footage[160 + number % 20])
-    assert meter.period == 20
-    new = meter_of(source, frames=60)
-    for number in range(60):
-        new.push(footage[160 + number])
-    assert new.period is None
+    assert measured(source, footage[160:180] * 3).period == 20
+    assert measured(source, footage[160:220]).period is None
 
 
 def test_a_still_source_has_no_limits_of_motion(footage):
@@ -206,9 +204,8 @@ def test_land_that_slides_is_a_fault():
 
 def test_things_that_run_back_are_a_fault_at_their_time(source, footage):
     """Clouds drift on for 20 frames, back for 15, and on again."""
-    meter = meter_of(source, frames=60)
-    for number in (*range(20), *range(20, 5, -1), *range(5, 30)):
-        meter.push(footage[160 + number])
+    turns = (*range(20), *range(20, 5, -1), *range(5, 30))
+    meter = measured(source, [footage[160 + number] for number in turns])
     (fault,) = [each for each in meter.faults if each.vital == "against"]
     assert 20 <= fault.frame <= 38
     assert fault.text == "things run back"

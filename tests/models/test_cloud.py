@@ -209,38 +209,38 @@ def test_missing_outer_frames_cost_little():
     assert min(scores) > psnr((x0 + x1) / 2, truth) + 6
 
 
-def test_the_benchmark_of_kinds_can_leave_out_each_rule(monkeypatch):
+@pytest.fixture
+def kinds(monkeypatch):
+    """Return the benchmark of kinds."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    kinds = importlib.import_module("kinds")
+    return importlib.import_module("kinds")
+
+
+def test_the_benchmark_of_kinds_can_leave_out_each_rule(kinds):
     for without in kinds.RULES.values():
         with without():
             pass
 
 
+def gain(kinds, clip):
+    """Return by how many dB the default model is better than RIFE."""
+    # Things enter and leave the screens and drawings; the other kinds are alike at all times.
+    frames = 13 if clip.group in ("screen", "drawn") else 7
+    own, rife = (kinds.score(clip, name, frames=frames) for name in ("cloud-best", "rife-4.6"))
+    return own.psnr - rife.psnr
+
+
 @pytest.mark.full
-def test_no_drawn_kind_is_far_behind_rife(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    kinds = importlib.import_module("kinds")
+def test_no_drawn_kind_is_far_behind_rife(kinds, monkeypatch):
     monkeypatch.setattr(registry, "load", cache(registry.load))  # half of a second for each clip
-    gains = {}
-    for clip in kinds.KINDS:
-        # Things enter and leave the screens and drawings; the other kinds are alike at all times.
-        frames = 13 if clip.group in ("screen", "drawn") else 7
-        own, rife = (kinds.score(clip, name, frames=frames) for name in ("cloud-best", "rife-4.6"))
-        gains[clip.name] = own.psnr - rife.psnr
-    assert {
-        name: gain for name, gain in gains.items() if gain < -0.3 and name != "snow"
-    } == {}  # dB
+    gains = {clip.name: gain(kinds, clip) for clip in kinds.KINDS if clip.name != "snow"}
+    assert {name: found for name, found in gains.items() if found < -0.3} == {}
     # Text stands still over a moving picture.
     assert min(gains["subtitles"], gains["subtitles-fast"]) > 0.9
 
 
 @pytest.mark.full
 @pytest.mark.xfail(strict=True, reason="0.5 dB behind since the mix is weighed anew: kinds.md")
-def test_drawn_snow_is_not_far_behind_rife(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    kinds = importlib.import_module("kinds")
+def test_drawn_snow_is_not_far_behind_rife(kinds):
     (snow,) = (clip for clip in kinds.KINDS if clip.name == "snow")
-    frames = 13 if snow.group in ("screen", "drawn") else 7
-    own, rife = (kinds.score(snow, name, frames=frames) for name in ("cloud-best", "rife-4.6"))
-    assert own.psnr - rife.psnr > -0.3  # dB
+    assert gain(kinds, snow) > -0.3
