@@ -30,13 +30,10 @@ def test_every_layout_gives_the_same_network(layout):
     assert all(torch.equal(each, loaded[name]) for name, each in small_state().items())
 
 
-def test_a_file_is_known_by_its_suffix():
-    assert all(checkpoints.file_of(f"a{suffix}") for suffix in (*SUFFIXES, ".PTH"))
-
-
 @pytest.mark.parametrize(("suffix", "legacy"), [(".safetensors", False), (".PTH", True)])
 @pytest.mark.usefixtures("forked")
 def test_the_content_decides_how_a_file_is_read(tmp_path, suffix, legacy):
+    assert all(checkpoints.file_of(f"a{each}") for each in (*SUFFIXES, ".PTH"))
     written, path = tmp_path / "a.pth", tmp_path / f"b{suffix}"
     save(written, small_state(), legacy=legacy)
     written.rename(path)

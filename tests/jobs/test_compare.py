@@ -309,13 +309,10 @@ def test_the_default_methods(tmp_path):
     assert ({"hold", "linear"} <= set(ahead.methods), ahead.baseline) == (True, "hold")
 
 
-def test_the_verdict_names_the_method_that_made_no_frame():
+def test_the_verdict_names_a_method_without_frames_and_no_difference_below_a_tenth_of_a_decibel():
     for own, other, blamed in ((30.0, None, "blend"), (None, 30.0, "tiny")):
         rows = [Row(1, F(1), None, {"tiny": {"psnr": own}, "blend": {"psnr": other}})]
         assert verdict("tiny", "blend", rows) == f"{blamed} made no frame that could be scored"
-
-
-def test_a_difference_below_a_tenth_of_a_decibel_is_none():
     rows = [
         Row(k, F(k), None, {"tiny": {"psnr": 30.0}, "blend": {"psnr": 30.0 + lost}})
         for k, lost in enumerate((0.09, 0.05, -0.01, 0.11))

@@ -208,8 +208,9 @@ def test_everything_else_in_the_file_is_copied(tmp_path):
         assert context.sample_aspect_ratio == F(8, 9)
 
 
-def test_an_existing_output_is_kept_unless_overwrite_is_set(tmp_path):
+def test_an_existing_output_is_kept_unless_overwrite_is_set_and_an_input_always(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 4, rate=25, codec="libx264")
+    before = clip.read_bytes()
     target = tmp_path / "b.mp4"
     target.write_bytes(b"precious")
     with pytest.raises(OutputError, match="exists"):
@@ -221,11 +222,6 @@ def test_an_existing_output_is_kept_unless_overwrite_is_set(tmp_path):
     interp(clip, "b.mp4", factor=2, overwrite=True)
     assert len(read_times(target)) == 8
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
-
-
-def test_the_input_is_never_overwritten(tmp_path):
-    clip = write_clip(tmp_path / "a.mp4", 4, codec="libx264")
-    before = clip.read_bytes()
     with pytest.raises(OutputError):
         interp(clip, "a.mp4", factor=2, overwrite=True)
     assert clip.read_bytes() == before

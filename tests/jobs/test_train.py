@@ -567,13 +567,10 @@ def test_a_training_is_not_resumed_on_other_content(run, tmp_path, what):
     assert not run(resume=False, overwrite=True, **changes).resumed
 
 
-def test_two_runs_never_write_one_weights_file(run, output, tmp_path):
+def test_a_full_disk_or_another_run_that_writes_the_file_gives_one_sentence(run, output, tmp_path):
     with Claim(output), pytest.raises(OutputError, match="Another cloudconv is writing"):
         run()
     assert os.listdir(tmp_path) == []
-
-
-def test_a_full_disk_gives_one_sentence(run, tmp_path):
     with largest_file(2_000), pytest.raises(OutputError, match="largest file allowed here"):
         run()
     assert os.listdir(tmp_path) == []

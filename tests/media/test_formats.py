@@ -60,12 +60,6 @@ def test_packed_samples_agree_with_ffmpeg(name):
     assert same(*(planes_of(frame.reformat(format=back, threads=1)) for frame in (ours, theirs)))
 
 
-def test_jpeg_range_becomes_a_tag():
-    frame = VideoFrame(16, 8, "yuvj420p")
-    frame.color_range = 0
-    assert repack(frame, "yuv420p").color_range == 2
-
-
 def test_a_palette_keeps_colours_and_opacity(tmp_path):
     from PIL import Image
 
@@ -82,14 +76,14 @@ def test_a_palette_keeps_colours_and_opacity(tmp_path):
     assert alpha == [255, 128, 0]
 
 
-def test_gray_with_alpha_becomes_rgb_with_alpha():
+def test_jpeg_range_gray_with_alpha_and_single_bits_become_plain_formats():
+    frame = VideoFrame(16, 8, "yuvj420p")
+    frame.color_range = 0
+    assert repack(frame, "yuv420p").color_range == 2
     frame = VideoFrame(4, 1, "ya8")
     np.frombuffer(frame.planes[0], np.uint8)[:8] = [1, 255, 2, 0, 3, 9, 4, 8]
     planes = [plane[0].tolist() for plane in planes_of(repack(frame, "gbrap"))]
     assert planes == [[1, 2, 3, 4]] * 3 + [[255, 0, 9, 8]]
-
-
-def test_one_bit_pictures_become_black_and_white():
     frame = VideoFrame(8, 1, "monob")
     np.frombuffer(frame.planes[0], np.uint8)[:] = 0b1010_0000
     made = repack(frame, "gray")

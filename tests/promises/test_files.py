@@ -119,14 +119,24 @@ def test_foreign_files_are_neither_changed_nor_deleted(clip, out, precious, kind
     assert all((out / name).is_symlink() for name in ("o.mkv.part", "o.gif.part", "o.mkv.work"))
 
 
-def test_links_in_a_work_folder_are_not_followed(clip, tmp_path, precious):
+NAMES = [".cloudconv-plan.json", ".cloudconv-1.part", "plan.json", "lock", "x.packets"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_folder_of_the_user_is_no_work_folder_and_its_links_are_not_followed(
+    clip, tmp_path, precious, links
+):
     work = tmp_path / "o.mkv.work"
     work.mkdir()
-    for name in (".cloudconv-plan.json", ".cloudconv-1.part", "plan.json", "lock", "x.packets"):
-        (work / name).symlink_to(precious)
+    own = ["cloudconv", "adapted.csv", *NAMES[2:], f"00000000-{'0' * 32}.packets"]
+    for name in (names := NAMES if links else own):
+        (work / name).symlink_to(precious) if links else (work / name).write_text("precious")
     calls.interpolate(clip, tmp_path / "o.mkv", **BLEND)
-    assert len(os.listdir(work)) == 5
-    assert read_times(tmp_path / "o.mkv")
+    assert {each.name: each.read_text() for each in work.iterdir()} == dict.fromkeys(
+        names, "precious"
+    )
+    assert len(read_times(tmp_path / "o.mkv")) == 12
+    assert sorted(os.listdir(tmp_path)) == ["a.mkv", "o.mkv", "o.mkv.work", "precious"]
 
 
 def test_a_folder_that_may_be_written_but_not_read_gets_the_output(clip, out, monkeypatch):
@@ -138,17 +148,6 @@ def test_a_folder_that_may_be_written_but_not_read_gets_the_output(clip, out, mo
     monkeypatch.setattr(os, "open", refused)
     calls.interpolate(clip, out / "o.mkv", **BLEND)
     assert len(read_times(out / "o.mkv")) == 12
-
-
-def test_a_folder_of_the_user_is_no_work_folder(clip, tmp_path):
-    work = tmp_path / "o.mkv.work"
-    work.mkdir()
-    for name in ("cloudconv", "plan.json", "adapted.csv", f"00000000-{'0' * 32}.packets"):
-        (work / name).write_text("precious")
-    calls.interpolate(clip, tmp_path / "o.mkv", **BLEND)
-    assert set((work / name).read_text() for name in os.listdir(work)) == {"precious"}
-    assert len(os.listdir(work)) == 4
-    assert sorted(os.listdir(tmp_path)) == ["a.mkv", "o.mkv", "o.mkv.work"]
 
 
 def test_the_next_run_removes_the_files_of_a_killed_run(clip, tmp_path):

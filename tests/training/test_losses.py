@@ -71,7 +71,8 @@ def test_coarse_errors_weigh_more_in_a_laplacian_pyramid():
     assert torch.allclose(checked, even / 8, rtol=0.02)
 
 
-def test_losses_are_added_with_their_weights():
+def test_losses_are_added_with_their_weights_and_the_settings_know_all():
+    assert {*TERMS, ADVERSARIAL} == {*LOSSES}
     truth, made = pictures()
     naive = truth.roll(1, 3)
     total = parse_loss("l2:1,gdl:0.5")(made, truth, naive)
@@ -108,10 +109,6 @@ def test_impossible_losses_are_refused(text, said):
     for parse in (parse_loss, lambda loss: TrainSettings("a.mp4", model="tiny", loss=loss)):
         with pytest.raises(SettingsError, match=said):
             parse(text)
-
-
-def test_the_settings_know_all_losses():
-    assert {*TERMS, ADVERSARIAL} == {*LOSSES}
 
 
 def test_a_discriminator_learns_to_distinguish_pictures():
