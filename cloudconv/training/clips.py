@@ -183,15 +183,23 @@ class Windows:
         return max(windows, key=lambda w: _motion(F.avg_pool2d(w.float(), _SHRUNK, ceil_mode=True)))
 
     def _draw(self, *key: int) -> Tensor:
-        reason: str | None = None
+        reason, least = "", self.settings.min_motion
         for attempt in range(_TRIES):
             random = np.random.default_rng([self.settings.seed, *key, attempt])
             group = self.groups[random.integers(len(self.groups))]
             clip = group[random.integers(len(group))]
-            window = self._read_somewhere(clip, random)
-            if isinstance(window, Tensor):
+            low, high = self.interval
+            longest = max(end - begin for begin, end in clip.parts())
+            steps = max(1, self.length - 1)
+            interval = int(random.integers(low, max(low, min(high, (longest - 1) // steps)) + 1))
+            starts = _starts(clip, steps * interval + 1 if self.length > 1 else 1)
+            window = self._read(clip, *starts[int(random.integers(len(starts)))], interval)
+            if isinstance(window, str):
+                reason = window
+            elif least and _motion(window) < least:
+                reason = f"{clip.info.path.name} hardly moves in that sequence"
+            else:
                 return window
-            reason = window
         raise InputError(
             f"no-window: In {_TRIES} tries no usable sequence of {self.length} frames "
             f"was found; the last try: {reason}. Give other clips, or for train a smaller "
@@ -207,11 +215,11 @@ class Windows:
         for clip in (clips[k * len(clips) // count] for k in range(count)):
             starts = _starts(clip, self.needed)
             for index in np.linspace(0, len(starts) - 1, min(each, len(starts))).round():
-                frames = self._read(clip, *starts[int(index)], self.interval[0])
-                if isinstance(frames, str):
-                    reason = frames
+                window = self._read(clip, *starts[int(index)], self.interval[0])
+                if isinstance(window, str):
+                    reason = window
                     continue
-                window, side = _pictures(clip, frames), self.settings.val_crop
+                side = self.settings.val_crop
                 top, left = (max(0, length - side) // 2 for length in window.shape[2:])
                 windows.append(window[..., top : top + side, left : left + side].contiguous())
                 yield Progress("analysing", len(windows), None, unit="windows")
@@ -235,22 +243,7 @@ class Windows:
             return f"{name} is {width}x{height}, smaller than the crop of {crop}"
         return None
 
-    def _read_somewhere(self, clip: TrainingClip, random: np.random.Generator) -> Tensor | str:
-        low, high = self.interval
-        longest = max(end - begin for begin, end in clip.parts())
-        steps = max(1, self.length - 1)
-        interval = int(random.integers(low, max(low, min(high, (longest - 1) // steps)) + 1))
-        needed = steps * interval + 1 if self.length > 1 else 1
-        starts = _starts(clip, needed)
-        frames = self._read(clip, *starts[int(random.integers(len(starts)))], interval)
-        if isinstance(frames, str):
-            return frames
-        window = _pictures(clip, frames)
-        if self.settings.min_motion and _motion(window) < self.settings.min_motion:
-            return f"{clip.info.path.name} hardly moves in that sequence"
-        return window
-
-    def _read(self, clip: TrainingClip, begin: int, end: int, interval: int) -> list[Frame] | str:
+    def _read(self, clip: TrainingClip, begin: int, end: int, interval: int) -> Tensor | str:
         """Return the window that begins at frame ``begin``, or a reason not to use it."""
         repeats = RepeatDetector()
         frames: list[Frame] = []
@@ -272,9 +265,9 @@ class Windows:
                     break
         if len(frames) < self.length:
             return f"{clip.info.path.name} ends too soon, or repeats too many frames"
-        return (
-            f"{clip.info.path.name} has a cut in that sequence" if _has_cut(thumbnails) else frames
-        )
+        if _has_cut(thumbnails):
+            return f"{clip.info.path.name} has a cut in that sequence"
+        return _pictures(clip, frames)
 
 
 def batches(
