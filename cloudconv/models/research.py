@@ -385,10 +385,7 @@ class SkipAutoencoder(Predictor):
         result = {key: tensor for key, tensor in state.items() if ".encoder." in key}
         first = "ladder.encoder.0.0.weight"
         if first in result and result[first].shape[1] == 3:
-            narrow = result[first]
-            wide = narrow.new_zeros(len(narrow), 3 * self.spec.context, *narrow.shape[2:])
-            wide[:, -3:] = narrow
-            result[first] = wide
+            result[first] = F.pad(result[first], (0, 0, 0, 0, 3 * self.spec.context - 3, 0))
         return result
 
 

@@ -191,13 +191,11 @@ def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
     for number in range(len(_SCALES)):
         prefix = f"block{number}."
-        for name, tensor in state.items():
-            if name.startswith(prefix):
-                result[name] = tensor.float().clone()
+        own = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
+        result |= {name: tensor.float().clone() for name, tensor in own.items()}
         first = f"{prefix}conv0.0.0.weight"
-        taken = result[first]
-        wide = taken.new_zeros(len(taken), _FIRST if number == 0 else _LATER, 3, 3)
-        wide[:, : taken.shape[1]] = taken
+        more = (_LATER if number else _FIRST) - result[first].shape[1]
+        wide = F.pad(result[first], (0, 0, 0, 0, 0, more))
         if number:
             # The input of the flow so far: at timestep 0.5, RIFE's two flows are half of the
             # velocity and minus half of the velocity.

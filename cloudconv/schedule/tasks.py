@@ -163,12 +163,11 @@ def schedule(
     following: Fraction | None = None
     analysed = evened(analyse(frames, request.scene_cut), cadence, refill=refill)
     for item in chain(analysed, [None]):
-        if item is not None and request.end is not None and item.frame.time >= request.end:
-            window.add(item)
-            following = item.shows
-            continue
         if item is not None:
             window.add(item)
+            if request.end is not None and item.frame.time >= request.end:
+                following = item.shows
+                continue
             counts.add(item, request.tick)
             if item.cut:
                 opened.append(item.frame.time)
