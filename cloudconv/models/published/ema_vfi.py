@@ -159,11 +159,8 @@ class EmaVfi(Published):
         below, right = -height % _WINDOW, -width % _WINDOW
         edges = (0, 0, right // 2, right - right // 2, below // 2, below - below // 2)
         place = sampling_grid(x.new_zeros(1, 2, height, width), height, width).to(x.dtype)
-        padded, places = F.pad(x, edges), F.pad(place, edges)
+        padded, places = (F.pad(each, edges).roll((-shift, -shift), (1, 2)) for each in (x, place))
         rows, columns = padded.shape[1:3]
-        if shift:
-            padded = padded.roll((-shift, -shift), (1, 2))
-            places = places.roll((-shift, -shift), (1, 2))
         seen = self.norm(f"{name}.norm1", _windows(padded))
         other = torch.cat(seen.chunk(2)[::-1])
         mask = _mask(height, width, shift, x.device)
@@ -171,9 +168,7 @@ class EmaVfi(Published):
         results = []
         for each in (seen + found, moved):
             x = each.view(batch, rows // _WINDOW, columns // _WINDOW, _WINDOW, _WINDOW, -1)
-            whole = x.transpose(2, 3).reshape(batch, rows, columns, -1)
-            if shift:
-                whole = whole.roll((shift, shift), (1, 2))
+            whole = x.transpose(2, 3).reshape(batch, rows, columns, -1).roll((shift, shift), (1, 2))
             top, left = below // 2, right // 2
             results.append(whole[:, top : top + height, left : left + width])
         x, moved = results
