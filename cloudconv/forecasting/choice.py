@@ -1,7 +1,5 @@
 """Judge forecasts of known frames as a viewer does."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from torch import Tensor

@@ -5,8 +5,6 @@ the last frame then takes the motion, of a thing or of the camera, along which t
 same colour in the frames before. What is behind the things comes from the frames before, too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Sample a picture once, sharply, and continue it beyond its edges by its mirror image."""
 
-from __future__ import annotations
-
 from math import gcd
 
 import torch

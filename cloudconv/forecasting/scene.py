@@ -1,7 +1,5 @@
 """Divide the last frames into layers, and draw the layers at a later time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise

@@ -5,8 +5,6 @@ sights that follow each other are a track. A track knows where its thing goes wh
 Source of the idea: video sprites, Schödl and Essa 2002.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property

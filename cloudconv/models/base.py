@@ -1,7 +1,5 @@
 """Define the base classes of all models: spec, checks, padding, cropping and recursion."""
 
-from __future__ import annotations
-
 import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping

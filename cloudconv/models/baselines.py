@@ -6,8 +6,6 @@ velocity field along itself, too (semi-Lagrangian advection). Layers: Wang and A
 Moving Images with Layers, 1994.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Define the blocks of RIFE's networks, and a faster form for inference."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 A new model is a class and a row in ``MODELS``, and weights with an entry in the manifest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial

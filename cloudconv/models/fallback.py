@@ -11,8 +11,6 @@ distance of model and blend. The weight of the blend with the least squared erro
 pixel and over the whole picture. The method is least squares, as in Wiener's filter, 1949.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor

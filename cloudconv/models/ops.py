@@ -1,7 +1,5 @@
 """Define tensor operations that networks share: padding, resizing, backward warping."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

@@ -11,8 +11,6 @@ loses, and noise in them makes the deep layers learn it. ``MultiscaleGan`` follo
 2015 (arXiv 1511.05440). Before training each predictor repeats the last frame.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from itertools import pairwise

@@ -9,8 +9,6 @@ picture's size. This halves the time and changes the score by some hundredths of
 cloudconv's own models (see :mod:`cloudconv.models.catalogue`) are the same network with a gate.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from itertools import repeat
 

@@ -10,8 +10,6 @@ Detail of noise cannot be restored. Sharpening fades where less than half of the
 common to both moved pictures, as in a picture that is only noise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

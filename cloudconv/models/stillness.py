@@ -8,8 +8,6 @@ the pixels that the network moves to the place stand still themselves. Or the pl
 place has detail of its own, and most of the picture around moves.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -9,8 +9,6 @@ Flow, ICCV 2017 (arXiv 1702.02463). Coarse-to-fine flow for prediction: Hu et al
 samples real frames once and does not blur with the number of steps. A gate holds still things.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple

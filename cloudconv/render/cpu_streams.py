@@ -1,7 +1,5 @@
 """Run several computations at once on one processor, each with some of the threads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Choose the processor that runs the networks, and the precision; identify the machine."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

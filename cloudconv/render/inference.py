@@ -1,7 +1,5 @@
 """Compute the new frames of one batch, with trials where motion is doubtful."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Measure the free memory, and plan batches and tiles that fit into it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Make new frames in order: in batches, on any device, in tiles where memory is short."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future

@@ -1,7 +1,5 @@
 """Process large pictures in overlapping tiles, and join the tiles without a visible seam."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 

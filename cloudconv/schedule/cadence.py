@@ -5,8 +5,6 @@ a 30 fps file has cycles of four frames and one repeat. Animation on twos has cy
 and one repeat. This module uses neither av nor torch.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction

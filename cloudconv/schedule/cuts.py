@@ -20,8 +20,6 @@ pictures have no structure to compare.
 difference is far smaller than those of its neighbours.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from functools import cached_property

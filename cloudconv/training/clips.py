@@ -5,8 +5,6 @@ not grow with a clip's length: only the facts that :func:`probe` returns are kep
 depends on the seed and n alone, so a resumed run continues with the same batches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction

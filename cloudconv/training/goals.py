@@ -4,8 +4,6 @@ A window is a run of frames of a clip. A sample is a choice of frames of one win
 order. ``indices`` are the numbers of these frames within the window.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar

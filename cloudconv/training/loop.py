@@ -1,7 +1,5 @@
 """Run the training loop: steps, validation and checkpoints."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import io

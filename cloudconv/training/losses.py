@@ -1,7 +1,5 @@
 """Compute training losses: sums of differences between the made and the true picture."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

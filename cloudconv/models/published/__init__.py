@@ -1,7 +1,5 @@
 """Run published networks from a user's own file, recognised by names and shapes of the tensors."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache

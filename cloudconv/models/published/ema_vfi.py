@@ -7,8 +7,6 @@ that both show, and the motion between them. Two heads estimate flows and a mask
 further network corrects the mixed picture.
 """
 
-from __future__ import annotations
-
 from collections.abc import Container, Sequence
 from functools import partial
 

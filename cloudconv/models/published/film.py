@@ -6,8 +6,6 @@ frame-interpolation-pytorch). Features of all scales share their weights. Two fl
 from coarse to fine. A decoder makes the new picture of what parts of both flows move.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -6,8 +6,6 @@ at four sizes. Decoders, coarse to fine, estimate the flows together with the fe
 picture, and at last a mask and a correction of the colours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

@@ -11,8 +11,6 @@ the four pixels in the middle of each cell. So :class:`Estimates` moves only the
 results are equal up to rounding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 
