@@ -4,8 +4,6 @@ Every kind is a function of the time in frames, so the truth between two frames 
 functions draw at four times the size, and reduce the picture by means over areas.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ the eye, ``again``, counts in place of the first. The trials use
 pictures of 320 pixels, like the list. It takes about half a minute for a clip on one core.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections import Counter

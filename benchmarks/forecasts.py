@@ -10,8 +10,6 @@ the true frames and a row for each model. Frames that repeat the one before are 
 150 frames are read.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import defaultdict
 from pathlib import Path

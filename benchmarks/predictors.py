@@ -11,8 +11,6 @@ Clips are reduced to at most 480 pixels a side by area averaging (OpenCV). Forec
 6th frame among the first 60 frames. Frames are counted as in the file, including repeats.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -9,8 +9,6 @@ process for a picture, without what the process has after a small picture.
 and the difference of 16 bits to float32.
 """
 
-from __future__ import annotations
-
 import argparse
 import resource
 import subprocess

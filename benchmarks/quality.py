@@ -9,8 +9,6 @@ texture from 0, and "its worst" is the texture with the greatest distance. PSNR 
 clip follow, sorted by mean motion between kept frames (DIS flow), the fastest first.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

@@ -10,8 +10,6 @@ The output has the medians over the rounds and, for ratios, the middle half. On 
 measures from file to file.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform

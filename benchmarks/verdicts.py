@@ -13,8 +13,6 @@ follow the obvious faults that one vital alone names, with the false warnings of
 ``--auto`` compares the choices of ``auto`` with the eye's, where one of two modes looks better.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -11,8 +11,6 @@ the device takes for the networks. With ``--no-encoder`` the frames are not enco
 ``minterpolate`` runs in addition if ``ffmpeg`` is installed.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -6,8 +6,6 @@ SCORES.json maps the name of a manifest entry to the measured scores. Run the co
 a checkout.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

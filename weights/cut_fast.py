@@ -6,8 +6,6 @@ The shorter network makes good pictures, because the training of cloud-best also
 of the picture after the third block.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

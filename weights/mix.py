@@ -10,8 +10,6 @@ The mean of initial and fine-tuned weights is often better than either (Wortsman
 fine-tuning of zero-shot models, CVPR 2022, arXiv 2109.01903).
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
