@@ -1,7 +1,5 @@
 """Choose the mode that fits a clip by small dreams, judged by vitals; say why in a sentence."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2

@@ -3,8 +3,6 @@
 The functions run in torch on any device, and in OpenCV where torch is slow on a CPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any

@@ -1,7 +1,5 @@
 """Find the time after which the pictures of a dream come again."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Follow the light of a clip, which changes slowly and by region."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """Find a slow motion of the camera over land."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from typing import Any

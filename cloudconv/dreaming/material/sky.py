@@ -1,7 +1,5 @@
 """Find the sky in a single picture, which shows no motion, from its colours."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -1,7 +1,5 @@
 """Define the options of the modes of dreaming."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

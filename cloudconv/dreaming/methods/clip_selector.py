@@ -4,8 +4,6 @@ Random pieces are compared by thumbnails. The cheapest piece resembles the foota
 but not the earlier pictures of the dream.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace

@@ -9,8 +9,6 @@ Related: Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams between patches 
 et al., Video Textures, SIGGRAPH 2000 (which part of a clip may follow which).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

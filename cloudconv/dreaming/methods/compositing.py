@@ -1,7 +1,5 @@
 """Blend several pictures into one, without a seam."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

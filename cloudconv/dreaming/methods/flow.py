@@ -7,8 +7,6 @@ in the paper, pictures are sampled along backward flow. Where one of the two mov
 the picture, the other movement is used.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

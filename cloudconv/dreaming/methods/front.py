@@ -11,8 +11,6 @@ Felzenszwalb and Huttenlocher, Efficient Belief Propagation for Early Vision, IJ
 search, belief propagation from coarse to fine with messages in linear time.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2

@@ -1,7 +1,5 @@
 """List the modes of dreaming. A new mode needs a module and an entry in ``METHODS``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

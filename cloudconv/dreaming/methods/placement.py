@@ -4,8 +4,6 @@ A clip that is mirrored left-right and played backwards keeps its wind. A shifte
 one side unknown.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Mode ``rollout``: feed a predictor with its own pictures, which get worse with time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

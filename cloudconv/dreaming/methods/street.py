@@ -6,8 +6,6 @@ are shown. The things of the piece before stay in front, in their own later fram
 until they have left. Source: Schödl and Essa, Controlled Animation of Video Sprites, 2002.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache

@@ -5,8 +5,6 @@ result is their correlation at the best axis. Only the detail of moving parts co
 the whole picture, and layers of clouds that lie level, are symmetric in real skies, too.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

@@ -10,8 +10,6 @@ Sources: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000; Kwa
 Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the change by place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Measure each small picture of a clip, and of the dream that follows."""
 
-from __future__ import annotations
-
 from collections import deque
 from fractions import Fraction
 
