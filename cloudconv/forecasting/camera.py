@@ -125,7 +125,7 @@ def carried(motion: Motion, points: Floats) -> Floats:
 
 
 def travelled(motion: Motion, size: Sequence[int]) -> float:
-    """Return how far a motion moves the corner of a picture of ``size``, (h, w), that moves most."""
+    """Return the longest way of a corner of a picture of ``size``, (h, w), under a motion."""
     corners = np.array([(x, y) for y in (0, size[0]) for x in (0, size[1])], np.float32)
     return float(np.abs(carried(motion, corners) - corners).max())
 
