@@ -35,9 +35,14 @@ def _module(file):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
+def _tree(file):
+    return ast.parse(file.read_text("utf-8"))
+
+
 def _imports(file):
     package = ".".join(file.relative_to(ROOT.parent).parent.parts)
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    for node in ast.walk(_tree(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -73,21 +78,17 @@ def _definitions(kind):
     """Return the modules that define each public name of one kind, by name."""
     found = defaultdict(set)
     for module, file in FILES.items():
-        for node in ast.parse(file.read_text("utf-8")).body:
+        for node in _tree(file).body:
             if isinstance(node, kind) and not node.name.startswith("_"):
                 found[node.name].add(module)
     return found
 
 
-def test_no_two_public_classes_have_the_same_name():
-    found = _definitions(ast.ClassDef).items()
-    assert {name for name, where in found if len(where) > 1} == set()
-
-
-def test_a_public_function_has_its_name_in_three_modules_at_most():
+def test_a_public_class_has_its_name_alone_and_a_function_in_three_modules_at_most():
     """Every command has ``run`` and ``decide``; every published family has ``detect``."""
-    found = _definitions(ast.FunctionDef)
-    many = {name for name, where in found.items() if len(where) > 3}
+    classes, functions = map(_definitions, (ast.ClassDef, ast.FunctionDef))
+    assert {name for name, where in classes.items() if len(where) > 1} == set()
+    many = {name for name, where in functions.items() if len(where) > 3}
     assert many == {"run", "decide", "detect"}
 
 
@@ -126,7 +127,7 @@ def _messages():
     """Return (module, code of the text) of every message that the code raises or warns of."""
     found = []
     for name, file in FILES.items():
-        for call in ast.walk(ast.parse(file.read_text("utf-8"))):
+        for call in ast.walk(_tree(file)):
             if isinstance(call, ast.Call) and call.args:
                 maker = getattr(call.func, "attr", getattr(call.func, "id", ""))
                 if maker in MAKERS and isinstance(call.args[0], ast.Constant | ast.JoinedStr):

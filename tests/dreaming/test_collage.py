@@ -57,6 +57,7 @@ def usual():
     return dreamt(50)
 
 
+@pytest.mark.full
 def test_a_collage_starts_without_a_jump_and_has_the_requested_length(usual):
     assert len(usual) == 50
     assert usual[0].shape == (3, 96, 128)
@@ -101,6 +102,7 @@ def test_all_vitals_hold_for_six_hundred_frames():
     assert {key for row in rows for key in row.failed} <= {"sudden"}
 
 
+@pytest.mark.full
 def test_land_stays_still_while_the_sky_moves(usual):
     last = tensor(footage()[-1])
     assert max(change(p[:, 90:], last[:, 90:]) for p in usual) < 0.01

@@ -176,9 +176,8 @@ def test_every_task_and_loss_trains(run, output, changes):
     assert registry.load_model(output).spec.name == changes["model"]
 
 
-@pytest.mark.parametrize(
-    "model", [PREDICT.name, pytest.param(ADVERSARIAL.name, marks=pytest.mark.full)]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("model", [PREDICT.name, ADVERSARIAL.name])
 def test_a_stopped_run_continues_exactly(run, output, checkpoint, tmp_path, model):
     loss = "l1+adversarial:0.1" if model == ADVERSARIAL.name else "l1"
     changes = {"model": model, "loss": loss, "noise": 0.05, "steps": 40}

@@ -26,7 +26,8 @@ main()
 """
 
 
-@pytest.mark.parametrize("frames", [pytest.param(240, marks=pytest.mark.full), 20])
+@pytest.mark.full
+@pytest.mark.parametrize("frames", [240, 20])
 def test_matroska_is_interpolated_before_its_end_arrives(tmp_path, frames):
     form = {"codec": "libx264", "audio": ["aac"], "noise": 3, "size": (64, 48)}
     clip, made, some = write_clip(tmp_path / "a.mkv", frames, rate=25, **form), bytearray(), Event()

@@ -151,13 +151,10 @@ def test_a_folder_and_a_pattern_give_the_same_pictures(tmp_path):
         assert (info.width, info.height, info.working_pix_fmt) == (8, 6, "gbrp")
 
 
-def test_a_picture_file_is_one_frame(tmp_path):
+def test_a_picture_or_a_container_without_durations_may_have_one_frame(tmp_path):
     path = tmp_path / "100%d.png"  # a name that looks like a pattern
     Image.new("RGB", (8, 6)).save(path)
     assert probe(path).timing.frames == 1
-
-
-def test_a_container_without_durations_may_have_one_frame(tmp_path):
     timing = probe(write_clip(tmp_path / "a.flv", 1, codec="flv1")).timing
     assert (timing.frames, timing.rate) == (1, 24)
     assert timing.end - timing.start == Fraction(1, 24)

@@ -126,11 +126,16 @@ def test_a_pattern_means_the_same_for_input_and_output(pictures, tmp_path, patte
         make(pictures, tmp_path / "out" / pattern)
 
 
-def test_a_pattern_of_a_million_digits_is_none(pictures, tmp_path):
+def test_a_pattern_of_a_million_digits_and_a_folder_that_also_holds_videos_are_errors(
+    pictures, tmp_path
+):
     with pytest.raises(OutputError, match="one picture"):
         make(pictures, tmp_path / "%099999999d.png")
     with pytest.raises(InputError, match="no file"):
         probe(tmp_path / "%099999999d.png")
+    write_clip(pictures / "a.mkv", 3)
+    with pytest.raises(InputError, match="holds videos: give one of them"):
+        make(pictures)
 
 
 @pytest.mark.parametrize("suffix", ["webp", "bmp", "tif", "png"])
@@ -143,12 +148,6 @@ def test_a_pattern_gives_one_picture_for_each_frame(pictures, tmp_path, suffix):
             assert getattr(image, "n_frames", 1) == 1
             red = image.convert("RGB").getpixel((16, 12))[0]
             assert abs(red - 60 * number) <= (3 if suffix == "webp" else 0)
-
-
-def test_a_folder_of_pictures_and_videos_is_an_error(pictures):
-    write_clip(pictures / "a.mkv", 3)
-    with pytest.raises(InputError, match="holds videos: give one of them"):
-        make(pictures)
 
 
 @pytest.mark.parametrize(

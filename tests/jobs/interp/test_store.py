@@ -104,8 +104,8 @@ def test_the_version_changes_with_the_digest_of_a_plan():
     assert (store._VERSION, digest[:8]) == (8, "33bdc090")
 
 
-@pytest.mark.parametrize("damage", ["shorter", "longer", "other plan", *range(-256, 0, 8)])
-def test_a_segment_whose_end_has_changed_is_made_again(output, damage):
+@pytest.mark.parametrize("damage", ["gone", "shorter", "longer", "other plan", *range(-256, 0, 8)])
+def test_a_segment_that_is_gone_or_whose_end_has_changed_is_made_again(output, damage):
     work = made(output, 0, 1)
     file = work.finished[1][0]
     data, other = (bytearray(path.read_bytes()) for path in (file, work.finished[0][0]))
@@ -113,10 +113,11 @@ def test_a_segment_whose_end_has_changed_is_made_again(output, damage):
         data[damage] ^= 1
     other_plan = other.replace(b"da" * 16, b"db" * 16)
     changed = {"shorter": data[:-1], "longer": data + b"more", "other plan": other_plan}
-    file.write_bytes(changed.get(damage, data))
+    file.unlink() if damage == "gone" else file.write_bytes(changed.get(damage, data))
     again = made(output)
     assert sorted(again.finished) == [0]
-    assert [warned.code for warned in again.warnings] == ["segments-damaged"]
+    codes = ["segments-damaged"] * (damage != "gone")
+    assert [warned.code for warned in again.warnings] == codes
     assert not file.exists()
 
 
@@ -133,11 +134,6 @@ def test_a_segment_with_an_impossible_end_is_made_again(output, name, value):
         file.write_bytes(body + b"\n" + store.sealed(changed))
         assert sorted(made(output).finished) == [0]
         assert not file.exists()
-
-
-def test_a_segment_whose_file_is_gone_is_made_again(output):
-    made(output, 0, 1).finished[1][0].unlink()
-    assert sorted(made(output).finished) == [0]
 
 
 def test_unfinished_files_are_deleted_and_foreign_files_are_kept(output):
