@@ -10,7 +10,7 @@ from pathlib import Path
 from cloudconv.errors import UnfitInputError
 from cloudconv.files import reading
 from cloudconv.media.frame import MediaInfo
-from cloudconv.media.input import check_kind, is_copy
+from cloudconv.media.input import Copy, check_kind
 from cloudconv.media.pictures import files_of
 
 BLOCK = 1 << 20  # bytes
@@ -27,7 +27,7 @@ def input_fingerprint(path: Path, *, content: bool = True) -> str:
     if the input does not exist, or cannot be read.
     """
     known = hashlib.sha256()
-    lasting = not is_copy(path)
+    lasting = not isinstance(path, Copy)
     files = list(files_of(path))
     for file in files:
         with reading(file):
@@ -74,7 +74,7 @@ def _blocks(file: Path, size: int, most: int) -> Iterator[bytes]:
 def has_changed(info: MediaInfo) -> bool:
     """Return whether an input has changed since it was probed."""
     # Only this process writes to a copy of standard input. The copy grows, but does not change.
-    is_ours = not info.fingerprint or is_copy(info.path)
+    is_ours = not info.fingerprint or isinstance(info.path, Copy)
     if is_ours or (info.stamp and input_stamp(info.path) == info.stamp):
         return False
     return input_fingerprint(info.path) != info.fingerprint

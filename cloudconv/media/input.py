@@ -119,11 +119,6 @@ def is_picture(file: Path) -> bool:
     return file.suffix.lower() in _SUFFIXES
 
 
-def is_copy(path: Path) -> bool:
-    """Return whether the path is that of a temporary copy of standard input."""
-    return isinstance(path, Copy)
-
-
 def growth_of(path: Path) -> Growth | None:
     """Return the growth of a copy of standard input; None for any other path."""
     return path.growth if isinstance(path, Copy) else None

@@ -20,7 +20,7 @@ from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.identity import check_unchanged
 from cloudconv.media.probe import no_frame, probe
 from cloudconv.media.sidedata import CAPTIONS, KINDS, readable
-from cloudconv.media.timing import Timing, filmed
+from cloudconv.media.timing import filmed
 from cloudconv.messages import counted, plural
 
 # Seconds to decode before the first frame of fields, which depends on the pictures before.
@@ -176,14 +176,18 @@ class _Pass(Account):
     misplaced: int = 0
     first_aspect: Fraction | None = None  # of the first frame
     changes: dict[str, Warned] = field(default_factory=dict)  # the first of each property
+    # The last frame's time, the same before a move to ``start + k / gap_rate``, and its k.
+    last: Fraction | None = None
+    last_raw: Fraction | None = None
+    index: int = -1
 
     def pictures(self, file: VideoFile) -> Iterator[Timed]:
         """Yield the pictures of the file in their working pixel format, with their exact times."""
-        info, grid = self.info, _Grid(self.info.file_timing)
+        info = self.info
         known: tuple[object, ...] = ()
         early = 0 if info.fields is None else _EARLY_SECONDS
         for decoded in file.decode(self.begin - early, self):
-            picture, time = decoded.picture, grid.time_of(decoded.time)
+            picture, time = decoded.picture, self._time_of(decoded.time)
             if time is None:
                 self.misplaced += 1
                 continue
@@ -270,31 +274,20 @@ class _Pass(Account):
                 "interlaced picture.",
             )
 
-
-class _Grid:
-    """The exact times of frames: with a ``gap_rate``, stamps move to ``start + k / gap_rate``."""
-
-    def __init__(self, timing: Timing) -> None:
-        self._timing = timing
-        # The last frame's time before and after the move, and its k.
-        self._last_raw: Fraction | None = None
-        self._last: Fraction | None = None
-        self._index = -1
-
-    def time_of(self, stamp: Fraction | None) -> Fraction | None:
+    def _time_of(self, stamp: Fraction | None) -> Fraction | None:
         """Return the time of the next frame; None if not after the time of the previous frame.
 
         Raise UnfitInputError if the frame rate changes in an input that is still arriving.
         """
-        timing, last = self._timing, self._last
+        timing, last = self.info.file_timing, self.last
         if stamp is None:
             stamp = timing.start if last is None else last + timing.last_duration
         raw, time = stamp, filmed(timing.film, stamp)
         if timing.gap_rate is not None:
             nearest = round((raw - timing.start - timing.lag) * timing.gap_rate)
             # A later time stamp than the last one means a new frame, which needs the next k.
-            if nearest <= self._index and self._last_raw is not None and raw > self._last_raw:
-                nearest = self._index + 1
+            if nearest <= self.index and self.last_raw is not None and raw > self.last_raw:
+                nearest = self.index + 1
             time = timing.start + nearest / timing.gap_rate
             if timing.open_ended and abs(time - raw) * timing.gap_rate > _DRIFT:
                 raise UnfitInputError(
@@ -305,8 +298,8 @@ class _Grid:
         if last is not None and time <= last:
             return None
         if timing.gap_rate is not None:
-            self._index = nearest
-        self._last_raw, self._last = raw, time
+            self.index = nearest
+        self.last_raw, self.last = raw, time
         return time
 
 
