@@ -17,7 +17,7 @@ PLACES = 40
 """Number of places along the longer side of a picture."""
 
 _STEADY = 0.5  # least mean motion of a place with a direction, relative to its mean speed
-_FEW = 0.02  # least steady motion of a clip with a direction, relative to all its motion
+_FEW = 0.2  # least steady motion of a clip with a direction, relative to all: less is chance
 _BACK = 0.25  # least speed of what runs back, relative to the film's mean motion at its place
 _FAST = 0.9  # quantile of the mean speeds of the places, which is that of things that move
 _SLIDES = 0.3  # least speed of what slides, relative to that of things that move, and …
@@ -39,8 +39,7 @@ class Course:
         mean, speeds = np.mean(flows, 0), np.linalg.norm(flows, axis=-1).mean(0)
         length = np.linalg.norm(mean, axis=-1)
         self._weights = length * (length > _STEADY * speeds)
-        if self._weights.sum() <= _FEW * speeds.sum():
-            self._weights[:] = 0  # no direction
+        self._weights *= self._weights.sum() > _FEW * speeds.sum()  # or there is no direction
         self._mean = mean / np.maximum(length, TINY)[..., None] ** 2
         self.own = max(map(self.against, means(flows, runs)))
         own = np.max([np.linalg.norm(flow, axis=-1) for flow in means(flows, second)], 0)

@@ -37,7 +37,7 @@ class Vital(NamedTuple):
 
 VITALS = {
     "sudden": Vital("the picture becomes another within half a second", 1.4),
-    "against": Vital("things run back", 0.25),
+    "against": Vital("things run back", 0.5),
     "local": Vital("something in the {place} appears, vanishes or jumps", 1.15),
     "slides": Vital("parts that stood still slide", 0.06, lasts=True),
     "motion": Vital("motion grows", 3.0, 0.5, "motion stops or slows", 0.01, lasts=True),
@@ -109,7 +109,8 @@ class VitalsMeter:
                 self._means[key] = mean if mean > noise else None
                 # A factor would widen the limits so far that smeared pictures would pass.
                 own = np.maximum(known / max(mean, TINY), TINY) ** _SLACK
-                low, high = float(own.min(initial=low)), float(own.max(initial=high))
+                seen = 10 * noise / max(mean, TINY)  # a viewer sees no growth up to there
+                low, high = float(own.min(initial=low)), float(own.max(initial=max(high, seen)))
             elif key == "against" and self._meter.course is not None:
                 high = max(high, _SLACK * self._meter.course.own)
             self.limits[key] = round(low, 4), round(high, 4)
