@@ -47,7 +47,8 @@ VITALS = {
 }
 """The vitals, in the order of every table."""
 
-_SLACK = 1.5  # factor, or exponent of a ratio, by which a limit exceeds the values of the clip
+_SLACK = 1.5  # exponent by which limits exceed the clip's ratios: a factor lets smears pass …
+_OWN = 2.3  # … and factor by which that of ``against`` exceeds the clip's own
 _MOST = 10.0  # greatest size of a fault that is below a limit
 
 
@@ -107,12 +108,11 @@ class VitalsMeter:
             if noise is not None:
                 mean = float(known.mean()) if known.size else 0.0
                 self._means[key] = mean if mean > noise else None
-                # A factor would widen the limits so far that smeared pictures would pass.
                 own = np.maximum(known / max(mean, TINY), TINY) ** _SLACK
                 seen = 10 * noise / max(mean, TINY)  # a viewer sees no growth up to there
                 low, high = float(own.min(initial=low)), float(own.max(initial=max(high, seen)))
             elif key == "against" and self._meter.course is not None:
-                high = max(high, _SLACK * self._meter.course.own)
+                high = max(high, _OWN * self._meter.course.own)
             self.limits[key] = round(low, 4), round(high, 4)
         self._half = max(1, round(1 / (2 * material.step)))
         self._shows = Repeats(material.moving, pictures)
