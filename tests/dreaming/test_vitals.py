@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from cloudconv.dreaming.vitals.course import Course
 from cloudconv.dreaming.vitals.vitals import VITALS
 from tests.helpers.dreams import ball, clouds, material, meter_of, tensor, vitals_of
 
@@ -202,13 +203,21 @@ def test_land_that_slides_is_a_fault():
         assert ("slides" in row.failed) is slides, row.values
 
 
-def test_things_that_run_back_are_a_fault_at_their_time(source, footage):
-    """Clouds drift on for 20 frames, back for 15, and on again."""
-    turns = (*range(20), *range(20, 5, -1), *range(5, 30))
-    meter = measured(source, [footage[160 + number] for number in turns])
-    (fault,) = [each for each in meter.faults if each.vital == "against"]
-    assert 20 <= fault.frame <= 38
-    assert fault.text == "things run back"
+@pytest.mark.parametrize("part", [1, 0.4])
+def test_things_that_run_back_are_a_fault_at_their_time(source, footage, part):
+    """Clouds drift on for 20 frames, all or a smaller part of them back for 15, and on again."""
+    meter, width = meter_of(source, frames=60), int(part * footage[0].shape[1])
+    for count, number in enumerate((*range(20), *range(20, 5, -1), *range(5, 30))):
+        back, on = footage[160 + number], footage[160 + count]
+        meter.push(np.hstack((back[:, :width], on[:, width:])))
+    found = [each for each in meter.faults if each.vital == "against"]
+    assert [each.text for each in found] == ["things run back"] * (part == 1)
+    assert all(20 <= each.frame <= 38 for each in found)
+
+
+def test_motion_by_chance_has_no_direction():
+    flows = np.random.default_rng(0).normal(size=(12, 22, 40, 2))
+    assert Course(flows).against(-flows.mean(0)) == 0
 
 
 def test_a_sky_that_becomes_another_at_once_is_dead(source, footage):
