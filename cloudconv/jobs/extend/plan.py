@@ -176,8 +176,7 @@ def decide(settings: S, model: str, tag: str, own: dict[str, Any]) -> ExtendPlan
     """Probe the input, and decide everything that does not need its frames.
 
     ``model`` is the name or file of the predictor, and ``tag`` a word for the default name of the
-    output. ``own`` are decided fields of the result. Raises CloudconvError if the input, the model
-    or the device cannot be used, or the output cannot be written.
+    output. ``own`` are decided fields of the result.
     """
     spec = registry.spec(model, "predict")
     device = choose_device(settings.device)

@@ -64,8 +64,7 @@ def choose_workers(
     """Return the workers, and the device in this process.
 
     The arguments are those of the settings: ``cuda:all`` means one worker for each GPU, and
-    ``threads`` on a cluster the number of cores for each segment. Raises CloudconvError if there is
-    no such device.
+    ``threads`` on a cluster the number of cores for each segment.
     """
     name, _, detail = workers.partition(":")
     kind: Literal["inline", "local"]

@@ -5,16 +5,14 @@ several processes or machines can make segments at once. The plan of a segment a
 enough to make its frames in any process.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.packets import PacketSummary
@@ -42,9 +40,9 @@ class SegmentPlan:
         """Return a hash of the plan, which does not depend on the process."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:32]
 
-    def first(self, count: int) -> SegmentPlan:
+    def first(self, count: int) -> Self:
         """Return the plan of the segment's first frames alone."""
-        return SegmentPlan(self.number, self.frames[:count])
+        return replace(self, frames=self.frames[:count])
 
     @property
     def sources(self) -> list[Fraction]:
