@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 from cloudconv import __version__, files
 from cloudconv.cli import commands, models, streams
-from cloudconv.cli.command import ALL, HEADINGS, INTERRUPTED, OPTIONS, show_help
+from cloudconv.cli.command import ALL, HEADINGS, INTERRUPTED, OPTIONS, printing, show_help
 from cloudconv.cli.console import print_error, print_json
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
@@ -177,13 +177,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-_Version = typer.Option(
-    "--version",
-    help="Print the version and stop.",
-    callback=_version,
-    is_eager=True,
-    show_default=False,
-)
+_Version = printing("--version", help="Print the version and stop.", callback=_version)
 
 
 @app.callback(help=_ABOUT)
@@ -195,6 +189,5 @@ for _command, _examples in commands.COMMANDS.items():
     app.command(cls=_Command, epilog=_examples)(_command)
 _group = typer.Typer(cls=_Group, invoke_without_command=True, epilog=models.EXAMPLES)
 _group.callback()(models.models)
-for _command, _examples in models.COMMANDS.items():
-    _group.command(cls=_Command, epilog=_examples)(_command)
+_group.command(cls=_Command, epilog=models.SHOW_EXAMPLES)(models.show)
 app.add_typer(_group, name="models")

@@ -3,7 +3,7 @@
 import inspect
 import platform
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -35,17 +35,10 @@ def show_help(ctx: typer.Context, param: typer.CallbackParam, wanted: bool) -> N
         raise typer.Exit
 
 
-_HelpAll = Annotated[
-    bool,
-    typer.Option(
-        "--help-all",
-        help="Show the rare options too, and exit.",
-        callback=show_help,
-        is_eager=True,
-        show_default=False,
-        rich_help_panel=RUN,
-    ),
-]
+printing = partial(typer.Option, is_eager=True, show_default=False, rich_help_panel=RUN)
+"""An option whose callback prints a text instead of the command."""
+_HELP_ALL = printing("--help-all", help="Show the rare options too, and exit.", callback=show_help)
+_keyword = partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
 
 
 def with_options(
@@ -69,9 +62,7 @@ def with_options(
             if each.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         derived = [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(each)
-            )
+            _keyword(name, default=None, annotation=_annotation(each))
             for name, each in options.items()
         ]
 
@@ -83,11 +74,8 @@ def with_options(
             function(console, **given)
 
         if any(each.rare for each in options.values()):
-            derived.append(
-                inspect.Parameter(
-                    "help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_HelpAll
-                )
-            )
+            help_all = Annotated[bool, _HELP_ALL]
+            derived.append(_keyword("help_all", default=False, annotation=help_all))
         parameters = [*declared, *derived]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in parameters}

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "cloudconv models", "cloudconv models show cloud-best", "cloudconv models show flownet.pkl"
 )
+SHOW_EXAMPLES = examples(
+    "cloudconv models show cloud-best",
+    "cloudconv models show mine.safetensors",
+    "cloudconv models show flownet.pkl",
+)
 
 _ONE = """Describe this model: a name, a file that 'cloudconv train' wrote, or a published network's
 file."""
@@ -115,16 +120,6 @@ def show(console: Console, name: _Name) -> None:
         registry.state_of(path, spec)  # raises an error for damaged tensors
         rows = [_Row(spec, "ok", file=weights.trained_file(path, metadata))]
     _print(console, rows, lambda: "\n\n".join(map(_in_full, rows)))
-
-
-COMMANDS = {
-    show: examples(
-        "cloudconv models show cloud-best",
-        "cloudconv models show mine.safetensors",
-        "cloudconv models show flownet.pkl",
-    ),
-}
-"""The commands of ``models``, with their examples."""
 
 
 def _print(console: Console, rows: list[_Row], text: Callable[[], str]) -> None:

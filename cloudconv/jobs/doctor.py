@@ -140,28 +140,20 @@ def _diagnose() -> Diagnosis:
 
 def _devices() -> list[dict[str, Any]]:
     cpu = {"name": "cpu", "description": devices.processor_name()}
-    gpus = [
-        {
-            "name": f"cuda:{number}",
-            "description": torch.cuda.get_device_name(number),
-            "free_bytes": free_memory(torch.device("cuda", number)),
-        }
-        for number in range(torch.cuda.device_count())
-    ]
+    gpus = []
+    for number in range(torch.cuda.device_count()):
+        about, free = torch.cuda.get_device_name(number), free_memory(torch.device("cuda", number))
+        gpus.append({"name": f"cuda:{number}", "description": about, "free_bytes": free})
     apple = [{"name": "mps", "description": "Apple GPU"}] * torch.backends.mps.is_available()
     return [cpu | {"fast_bf16": devices.has_fast_bf16()}, *gpus, *apple]
 
 
 def _auto(problems: list[str]) -> dict[str, Any]:
     spec = registry.spec(DEFAULT_MODEL)
-    chosen: dict[str, Any] = {
-        "model": spec.name,
-        "threads": torch.get_num_threads(),
-        "encoders": {
-            suffix: present(CONTAINERS[suffix].encoders)[0]
-            for suffix in (".mp4", ".mkv", ".mov", ".webm")
-        },
-    }
+    suffixes = (".mp4", ".mkv", ".mov", ".webm")
+    encoders = {suffix: present(CONTAINERS[suffix].encoders)[0] for suffix in suffixes}
+    chosen: dict[str, Any] = {"model": spec.name, "threads": torch.get_num_threads()}
+    chosen["encoders"] = encoders
     try:
         device = devices.choose_device()
         problems += [str(warned) for warned in devices.auto_warnings("auto")]

@@ -317,19 +317,12 @@ def _compared(
     with TemporaryDirectory(prefix="cloudconv-") as folder:
         before = Path(folder, "initial.safetensors")
         before.write_bytes(started)
+        same = ("deinterlace", "device", "precision", "threads")
+        given: dict[str, Any] = {name: getattr(settings, name) for name in same}
+        given |= {"model": [str(before), str(plan.output)], "metrics": "psnr"}
+        given["frames"] = max(1, _MOST_COMPARED // len(spans))
         for clip, start, end in spans:
-            wanted = CompareSettings(
-                clip.info.path,
-                model=[str(before), str(plan.output)],
-                metrics="psnr",
-                frames=max(1, _MOST_COMPARED // len(spans)),
-                start=start,
-                end=end,
-                deinterlace=settings.deinterlace,
-                device=settings.device,
-                precision=settings.precision,
-                threads=settings.threads,
-            )
+            wanted = CompareSettings(clip.info.path, start=start, end=end, **given)
             # No frame of a short part, or beside a cut, can be scored.
             with suppress(errors.InputError), closing(compare.run(wanted)) as job:
                 for event in job:

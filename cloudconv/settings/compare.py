@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from cloudconv.errors import SettingsError
 from cloudconv.messages import did_you_mean
 from cloudconv.settings import groups, values
+from cloudconv.settings.groups import Cuts, Input, InputPart, Machine, Overwrite, Reading, Rendering
 from cloudconv.settings.option import option
 from cloudconv.settings.values import File, Files
 
@@ -49,15 +50,7 @@ _methods = partial(option, parse=values.names)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareSettings(
-    groups.Overwrite,
-    groups.Reading,
-    groups.InputPart,
-    groups.Cuts,
-    groups.Input,
-    groups.Rendering,
-    groups.Machine,
-):
+class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Machine):
     """The options of :func:`cloudconv.compare`. The verdict is about the first model.
 
     With ``drop`` one frame of every N is kept, and interpolators make the others again. With

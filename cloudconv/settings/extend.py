@@ -24,6 +24,7 @@ MOST_FORECAST = 10_000  # the largest number of new frames of a forecast
 _USUAL_DREAM = Fraction(10)  # seconds
 
 _FRAMES = "Make N new frames."
+_WHILE_HELD = f"as long as the forecast holds, at most {MOST_HELD}"
 _SECONDS = "Make new frames for S seconds, or for 1m30s."
 _AT = "Continue from this time instead of the end: seconds, 1m30s or h:mm:ss."
 _PREDICTOR = (
@@ -56,13 +57,7 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
 class ExtrapolateSettings(ExtendSettings):
     """The options of :func:`cloudconv.extrapolate`."""
 
-    frames: int | None = option(
-        _FRAMES,
-        "N",
-        least=1,
-        most=MOST_FORECAST,
-        shown=f"as long as the forecast holds, at most {MOST_HELD}",
-    )
+    frames: int | None = option(_FRAMES, "N", least=1, most=MOST_FORECAST, shown=_WHILE_HELD)
     model: File = option(_PREDICTOR, "NAME", default=AUTO_PREDICTOR)
 
 

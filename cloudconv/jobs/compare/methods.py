@@ -68,23 +68,15 @@ def _interpolated(
     left, right = sample.frames[0], sample.frames[-1]
     span = right.time - left.time
     # As in ``interp``, no model makes a frame between two equal frames.
-    is_still = left.same_picture(right)
+    other_side = None if left.same_picture(right) else right
     before, after = (
         None if other is None else beside(other.frame, abs(other.frame.time - near.time), span)
         for other, near in ((sample.before, left), (sample.after, right))
     )
-    tasks = [
-        Task(
-            left,
-            None if is_still else right,
-            (true.time - left.time) / span,
-            true.time,
-            true.duration,
-            before=before,
-            after=after,
-        )
-        for true in (sample.frames[k] for k in sample.scored)
-    ]
+    tasks = []
+    for true in (sample.frames[k] for k in sample.scored):
+        times = (true.time - left.time) / span, true.time, true.duration
+        tasks.append(Task(left, other_side, *times, before=before, after=after))
     made = list(renderer.render(tasks))
     warned += renderer.new_warnings()
     seconds = (time.perf_counter() - began) / len(made)

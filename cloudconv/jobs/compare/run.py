@@ -225,18 +225,10 @@ class ReportWriter:
 
     def _open_video(self, width: int, height: int) -> Sink:
         timing = self._plan.info.timing
-        info = replace(
-            self._plan.info,
-            width=width,
-            height=height,
-            pix_fmt="yuv420p",
-            working_pix_fmt="yuv420p",
-            tags=_VIDEO_TAGS,
-            aspect=None,
-            display_matrix=None,
-            side_data={},
-            streams=(),
-        )
+        shown: dict[str, Any] = {"width": width, "height": height, "tags": _VIDEO_TAGS}
+        shown |= dict.fromkeys(("pix_fmt", "working_pix_fmt"), "yuv420p")
+        shown |= {"aspect": None, "display_matrix": None, "side_data": {}, "streams": ()}
+        info = replace(self._plan.info, **shown)
         place = self._path / VIDEO
         return Sink(plan_encoding(place, info, rate=timing.rate, spans=[timing.time_base]))
 

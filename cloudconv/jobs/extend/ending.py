@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import cycle, pairwise, repeat
 from statistics import fmean, median_high
+from typing import Any
 
 import torch
 
@@ -147,15 +148,8 @@ def gather_material(
             scene.items.popleft()
             scene.cut = scene.items[0].frame.time
     frames, times, cadence = _placed(list(scene.items))
-    return Material(
-        frames,
-        device=device,
-        times=times,
-        step=step,
-        last=scene.last,
-        cut=scene.cut,
-        cadence=cadence,
-    )
+    known: dict[str, Any] = {"last": scene.last, "cut": scene.cut, "cadence": cadence}
+    return Material(frames, device=device, times=times, step=step, **known)
 
 
 def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], str | None]:

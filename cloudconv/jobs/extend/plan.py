@@ -138,11 +138,8 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
             audio_end = None if end is None else self.begins
             parts = timing.last_duration, gap, self.step, self.begins - timing.start
-            encoding = self.encoding.at(
-                (timing.time_base, *parts),
-                shown - zero,
-                Carry(info, zero, None, audio_end, audio=not settings.only_new),
-            )
+            carry = Carry(info, zero, None, audio_end, audio=not settings.only_new)
+            encoding = self.encoding.at((timing.time_base, *parts), shown - zero, carry)
             sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
             yield from sink.warnings
             written = 0
@@ -164,12 +161,8 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         yield from (*source.warnings, *sink.warnings)
         wall = time.monotonic() - began
         fields = self.counted(written - self.new_frames, shown)
-        return {
-            **fields,
-            **video.size_of(self.output, fields["duration"]),
-            "wall_seconds": wall,
-            "frames_per_second": written / wall,
-        }
+        fields |= {"wall_seconds": wall, "frames_per_second": written / wall}
+        return {**fields, **video.size_of(self.output, fields["duration"])}
 
 
 def decide(settings: S, model: str, tag: str, own: dict[str, Any]) -> ExtendPlan[S]:

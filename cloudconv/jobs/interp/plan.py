@@ -215,15 +215,10 @@ class InterpPlan(video.VideoPlan):
         gap, ends = 1 / (timing.gap_rate or Fraction(1)), exact(settings.end) or Fraction(1)
         spans = [timing.time_base, timing.last_duration, gap, ends]
         start, end = (None, None) if is_whole else self.window
-        carry = Carry(
-            info,
-            first - offset,
-            start,
-            end,
-            audio=settings.slowmo is None or settings.audio == "stretch",
-            slowdown=exact(settings.slowmo),
-            copies_only=settings.audio == "copy",
-        )
+        has_sound = settings.slowmo is None or settings.audio == "stretch"
+        slow, copies = exact(settings.slowmo), settings.audio == "copy"
+        zero = first - offset
+        carry = Carry(info, zero, start, end, audio=has_sound, slowdown=slow, copies_only=copies)
         encoding = self.encoding.at([span * factor for span in spans], offset, carry)
         return replace(self, offset=offset, encoding=encoding)
 

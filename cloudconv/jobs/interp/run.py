@@ -152,19 +152,13 @@ def _resolved(plan: InterpPlan, store: Store, renderer: Renderer, *, nvdec: bool
     pinned = store.pinned or {}
     threads = pinned["threads"]
     settings, model = plan.settings, file_of(plan.settings.chosen_model)
-    return RenderPlan(
-        run=replace(
-            plan,
-            settings=settings if model is None else settings.changed(model=model.absolute()),
-            info=replace(info, path=info.path.absolute()),
-            encoding=replace(plan.encoding, threads=threads),
-        ),
-        threads=threads,
-        sizes=Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)}),
-        nvdec=nvdec,
-        folder=store.path.absolute(),
-        token=token_of(store.path),
-    )
+    if model is not None:
+        settings = settings.changed(model=model.absolute())
+    info = replace(info, path=info.path.absolute())
+    encoding = replace(plan.encoding, threads=threads)
+    run = replace(plan, settings=settings, info=info, encoding=encoding)
+    sizes = Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)})
+    return RenderPlan(run, threads, sizes, nvdec, store.path.absolute(), token_of(store.path))
 
 
 def _followed(
