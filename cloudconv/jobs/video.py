@@ -1,6 +1,6 @@
 """Define what plans and results share; name the output, and check that it is no input."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -59,20 +59,12 @@ class VideoPlan:
 
 def probed(settings: Any, *, live: bool = False) -> MediaInfo:
     """Probe the input of a command; ``live``: standard input may be read as it arrives."""
-    return probe(
-        *(settings.input, exact(settings.input_fps)),
-        live=live,
-        deinterlace=settings.deinterlace,
-        stream=settings.stream,
-    )
+    rate, fields, stream = exact(settings.input_fps), settings.deinterlace, settings.stream
+    return probe(settings.input, rate, live=live, deinterlace=fields, stream=stream)
 
 
 def check_target(
-    settings: Any,
-    output: Path,
-    rate: Fraction | None,
-    fastest: Fraction | None,
-    inputs: Sequence[Path],
+    settings: Any, output: Path, rate: Fraction | None, fastest: Fraction | None, inputs: list[Path]
 ) -> None:
     """Raise OutputError if the output cannot be written, or replaces a file that is read."""
     check_output(output, overwrite=settings.overwrite, inputs=inputs[:1])

@@ -139,7 +139,5 @@ class FramesSettings(_Scheduling):
     """The options of :func:`cloudconv.interpolate_frames`: ``factor`` times as many pictures."""
 
     factor: Rational = field(
-        default=2,
-        kw_only=False,
-        metadata=_factor("Make N times the pictures.", "N").metadata,
+        default=2, kw_only=False, metadata=_factor("Make N times the pictures.", "N").metadata
     )

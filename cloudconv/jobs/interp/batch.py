@@ -121,7 +121,8 @@ class _BatchProgress:
     """The progress over all inputs; sizes of files stand for frames that are not probed yet."""
 
     def __init__(self, every: Sequence[InterpSettings]) -> None:
-        self._sizes = {number: _size(each.input) for number, each in enumerate(every)}
+        self.inputs = [each.input for each in every]
+        self._sizes = {number: _size(each) for number, each in enumerate(self.inputs)}
         self._expected: dict[int, int] = {}
         self._latest: dict[int, Progress] = {}
 
@@ -160,7 +161,7 @@ def run(settings: InterpManySettings) -> Job:
     if not every:
         yield Finished([])
         return
-    first, inputs = every[0], [each.input for each in every]
+    first = every[0]
     registry.spec(first.chosen_model, "interpolate")
     config, _ = choose_workers(first.workers, first.device, first.threads)
     set_threads(first.threads)
@@ -174,7 +175,7 @@ def run(settings: InterpManySettings) -> Job:
     try:
         with start(config) as workers:
             for number, each in enumerate(every):
-                outcomes[number] = yield from _outcome(number, each, inputs, workers, batch)
+                outcomes[number] = yield from _outcome(number, each, workers, batch)
                 yield Ended(number, str(each.input), outcomes[number], len(every))
                 yield batch.progress()
     except KeyboardInterrupt as error:
@@ -189,14 +190,10 @@ def run(settings: InterpManySettings) -> Job:
 
 
 def _outcome(
-    number: int,
-    settings: InterpSettings,
-    inputs: Sequence[File],
-    workers: Workers,
-    batch: _BatchProgress,
+    number: int, settings: InterpSettings, workers: Workers, batch: _BatchProgress
 ) -> Generator[Event, None, InputOutcome]:
     try:
-        outcome: Exists | CloudconvError | InterpPlan = _decided(settings, inputs)
+        outcome: Exists | CloudconvError | InterpPlan = _decided(settings, batch.inputs)
         if isinstance(outcome, InterpPlan):
             batch.expect(number, outcome.expected)
             change = partial(batch.change, number, str(settings.input))

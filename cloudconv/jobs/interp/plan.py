@@ -173,15 +173,10 @@ class InterpPlan(video.VideoPlan):
 
     def source(self) -> Source:
         """Return a source that decodes the requested part of the input."""
-        s = self.settings
-        return Source(
-            self.info,
-            start=exact(s.start),
-            end=exact(s.end),
-            threads=s.threads,
-            nvdec=(self.device.index or 0) if s.nvdec else None,
-            following=self.request.end is not None,
-        )
+        info, s, follows = self.info, self.settings, self.request.end is not None
+        start, end = exact(s.start), exact(s.end)
+        gpu = (self.device.index or 0) if s.nvdec else None
+        return Source(info, start=start, end=end, threads=s.threads, nvdec=gpu, following=follows)
 
     def frames(self, source: Source) -> Iterator[Frame]:
         """Yield the source's frames; raise InputError if gaps of a live one make too many."""

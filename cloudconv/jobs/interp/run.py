@@ -162,10 +162,7 @@ def _resolved(plan: InterpPlan, store: Store, renderer: Renderer, *, nvdec: bool
 
 
 def _followed(
-    rendering: SegmentEvents,
-    planning: ScheduleEvents,
-    resumed: int,
-    expected: int | None,
+    rendering: SegmentEvents, planning: ScheduleEvents, resumed: int, expected: int | None
 ) -> Generator[Event, None, Counts]:
     counts, finished, started = Counts(), resumed, dict[int, int]()
     with closing(rendering):
