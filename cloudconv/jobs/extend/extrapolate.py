@@ -115,10 +115,10 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
     spec, timing = plan.predictor, plan.info.timing
     settings, needed = plan.settings, spec.context + spec.past
     warnings: list[Warned] = []
-    at, cut, threads = exact(settings.at), settings.scene_cut, settings.threads
+    at, finds, threads = exact(settings.at), settings.scene_cut, settings.threads
     most = needed + MOST_HELD
     scene = read_ending(
-        plan.info, _WINDOW, at=at, scene_cut=cut, threads=threads, needed=needed, different=most
+        plan.info, _WINDOW, at=at, scene_cut=finds, threads=threads, needed=needed, different=most
     )
     if len(scene.frames) < min(spec.context, 2):
         path, model = plan.info.path, settings.model
