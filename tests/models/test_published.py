@@ -84,25 +84,17 @@ def kept(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_picture_is_that_of_the_authors_network(name):
-    recorded = published.recorded(name)
-    network = model(name)
+def test_the_picture_is_that_of_the_authors_network_whose_version_is_recognised(name):
+    recorded, network = published.recorded(name), model(name)
+    shapes = {k: torch.empty(s, device="meta") for k, s in recorded.shapes.items()}
+    assert unfit(shown(name), normalised(shapes)) == []
+    assert shown(name).family.partition(" ")[2] == VERSIONS[name]
     network.reads_bgr = False  # the pictures of the recording are in the authors' order
     made = network(Pair.of(published.pair(*recorded.size), recorded.timestep))
     assert (recorded.shown(made) - recorded.sample).abs().max() < CLOSE
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.full) for n in VERSIONS]
-)
-def test_names_and_shapes_show_the_version(name):
-    shapes = published.recorded(name).shapes
-    recorded = {k: torch.empty(s, device="meta") for k, s in shapes.items()}
-    assert unfit(shown(name), normalised(recorded)) == []
-    assert shown(name).family.partition(" ")[2] == VERSIONS[name]
-
-
-def test_both_layouts_of_film_are_recognised():
+def test_both_layouts_of_film_are_recognised_and_parts_of_4_2_that_run_no_more_are_ignored():
     shapes = published.recorded("film").shapes
     older = {
         re.sub(r"\.0\.(weight|bias)$", r".conv.\1", name): torch.empty(shape, device="meta")
@@ -110,9 +102,6 @@ def test_both_layouts_of_film_are_recognised():
     }
     assert "extract.extract_sublevels.convs.0.0.conv.weight" in older
     assert recognise(normalised(older)) == shown("film")
-
-
-def test_parts_of_4_2_that_run_no_more_are_ignored():
     state = published.recorded("rife_4_2").state()
     more = {"contextnet.conv1.conv1.0.weight": torch.empty(1), "unet.conv.bias": torch.empty(1)}
     assert recognise(normalised(state | more)) == shown("rife_4_2")
