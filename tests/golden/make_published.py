@@ -5,8 +5,6 @@ Usage: ``python -m tests.golden.make_published FOLDER``. The folder has a JSON f
 safetensors file with one picture. ``tests/helpers/published.py`` computes weights and inputs.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from itertools import count

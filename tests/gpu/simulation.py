@@ -16,8 +16,6 @@ stream, cuDNN's workspaces and its choice of algorithms, NVDEC, NVENC, and the b
 engine needs a real device: every gradient is :data:`GRADIENT`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import hashlib

@@ -1,7 +1,5 @@
 """Jobs as typed calls that take a watcher of their events."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Small scenes for dreams: clouds over a silhouette, a bouncing ball, noise."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from copy import deepcopy
 from fractions import Fraction

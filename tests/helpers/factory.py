@@ -1,7 +1,5 @@
 """Generated clips with exact pixels and times, and functions that read clips."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence

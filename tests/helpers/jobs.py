@@ -1,7 +1,5 @@
 """Jobs whose events are watched, and which a watcher can stop."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

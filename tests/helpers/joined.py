@@ -1,7 +1,5 @@
 """Joined excerpts of real clips, with cuts where they meet."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 from pathlib import Path

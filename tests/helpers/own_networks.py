@@ -1,7 +1,5 @@
 """Files of small published networks with computed weights, in every layout that users have."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

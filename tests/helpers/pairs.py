@@ -1,7 +1,5 @@
 """Pairs that share pictures, as those of consecutive frames do."""
 
-from __future__ import annotations
-
 import torch
 
 from cloudconv.models.base import Interpolator

@@ -4,8 +4,6 @@ The pictures that the authors' networks made from these numbers are recorded as 
 ``tests/golden/make_published.py``.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Sinks from the description of an output."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Draw a street: coloured rectangles that drive over a textured ground."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

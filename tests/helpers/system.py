@@ -1,7 +1,5 @@
 """Limit and end processes as the operating system does, also on Windows where possible."""
 
-from __future__ import annotations
-
 import faulthandler
 import multiprocessing
 import os
@@ -10,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import pytest
 
@@ -47,7 +45,7 @@ class Fork:
             warnings.simplefilter("ignore")  # this process may have threads
             self._process.start()
 
-    def __enter__(self) -> Fork:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """Networks that learn within seconds, and clips to train them on."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Work for the tests of workers. None needs pictures, so that the workers start quickly."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Training samples: their choice, what is left out, and their reproducibility."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from itertools import islice
 
