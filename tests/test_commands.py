@@ -45,7 +45,6 @@ NEAR = 4  # levels of 255 by which pictures may differ on another machine
 
 
 def result_of(*words):
-    """Run a command and return its JSON."""
     result = invoke(*words, "--json", catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -117,7 +116,6 @@ def test_a_command_makes_its_golden_output(name, tmp_path, monkeypatch):
 
 
 def main():
-    """Write the golden outputs."""
     made = {}
     for name in COMMANDS:
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

@@ -33,12 +33,10 @@ def solid(width):
 
 
 def pan():
-    """Return a pan over solid objects."""
     return [np.ascontiguousarray(solid(400)[:, k : k + 200]) for k in range(60)]
 
 
 def page(speed=3.0):
-    """Return a page of text that scrolls."""
     whole = np.full((400, 240, 3), 250, np.uint8)
     for row in range(16, 400, 12):
         text = "the sky moves on and on"[row // 5 % 6 :]

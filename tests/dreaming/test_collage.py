@@ -53,7 +53,6 @@ def change(a, b):
 
 @pytest.fixture(scope="module")
 def usual():
-    """Return a dream of 50 frames."""
     return dreamt(50)
 
 

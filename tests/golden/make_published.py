@@ -18,7 +18,6 @@ SAMPLES = 1500
 
 
 def main(folder: Path) -> None:
-    """Write the samples of all networks to one file."""
     arrays = {}
     for path in sorted(folder.glob("*.json")):
         network = json.loads(path.read_text())

@@ -122,7 +122,6 @@ class Browser:
         self.send("Input.dispatchMouseEvent", **event)
 
     def key(self, name: str) -> None:
-        """Press and release a key such as ``ArrowLeft``."""
         codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "End": 35}
         for kind in ("rawKeyDown", "keyUp"):
             event = {"type": kind, "key": name, "code": name, "windowsVirtualKeyCode": codes[name]}

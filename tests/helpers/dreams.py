@@ -167,7 +167,6 @@ def _new_meter(material: Material, frames: int) -> VitalsMeter:
 
 
 def meter_of(material: Material, frames: int = WINDOW) -> VitalsMeter:
-    """Return a meter for a dream of that length."""
     # A copy takes much less time than the analysis of the material.
     return deepcopy(_new_meter(material, frames))
 

@@ -95,14 +95,12 @@ class Recorded:
 
 
 def networks() -> tuple[str, ...]:
-    """Return the names of the recorded networks."""
     with np.load(_RECORD) as arrays:
         return tuple(key.removesuffix("_about") for key in arrays if key.endswith("_about"))
 
 
 @cache
 def recorded(name: str) -> Recorded:
-    """Return what is recorded about a network."""
     with np.load(_RECORD) as arrays:
         about = json.loads(arrays[f"{name}_about"].tobytes())
         sample = torch.from_numpy(arrays[f"{name}_picture"])

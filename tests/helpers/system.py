@@ -53,15 +53,12 @@ class Fork:
 
     @property
     def returncode(self) -> int | None:
-        """Return the exit status, or None while the process runs."""
         return self._process.exitcode
 
     def poll(self) -> int | None:
-        """Return the exit status, or None while the process runs."""
         return self.returncode
 
     def kill(self) -> None:
-        """End the process if it runs."""
         self._process.kill()
 
 

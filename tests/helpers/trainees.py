@@ -35,7 +35,6 @@ COARSE = replace(PREDICT, name="small-pyramid", network="trainees:Coarse")
 
 
 def register_models(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:
-    """Add models to the registry for one test."""
     monkeypatch.setattr(registry, "MODELS", (*registry.MODELS, *specs))
 
 

@@ -94,7 +94,6 @@ def killed(run):
 
 
 def at_losses(do):
-    """Return a watcher that calls ``do`` with the reported losses."""
 
     def watch(event):
         if isinstance(event, Measured) and event.name == "losses":
@@ -114,7 +113,6 @@ def fail(error):
 
 
 def same(one, other):
-    """Return whether two files have the same weights."""
     a, b = load_file(one), load_file(other)
     return all(torch.equal(a[name], b[name]) for name in a)
 

@@ -21,7 +21,6 @@ def frames(count, rate=24, start=0, size=(96, 64)):
 
 
 def distance(a, b):
-    """Return the mean difference of the luma of two pictures."""
     return np.abs(planes_of(a)[0].astype(float) - planes_of(b)[0]).mean()
 
 

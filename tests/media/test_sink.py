@@ -35,7 +35,6 @@ def frames_of(times, last, size=(96, 64), pix_fmt="yuv420p", tags=NO_TAGS, **opt
 
 
 def even(count, *form, rate=24, **options):
-    """Return frames at a constant rate."""
     tick = 1 / Fraction(rate)
     return list(frames_of([k * tick for k in range(count)], tick, *form, **options))
 

@@ -50,7 +50,6 @@ def check_times(frames):
 
 
 def assert_same(found, expected):
-    """Assert that two lists of frames have the same times and pictures."""
     assert [(f.time, f.duration) for f in found] == [(f.time, f.duration) for f in expected]
     assert all(a.same_picture(b) for a, b in zip(found, expected, strict=True))
 

@@ -211,7 +211,6 @@ def test_missing_outer_frames_cost_little():
 
 @pytest.fixture
 def kinds(monkeypatch):
-    """Return the benchmark of kinds."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     return importlib.import_module("kinds")
 

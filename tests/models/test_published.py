@@ -79,7 +79,6 @@ def model(name, state=None, *, fused=True):
 
 @cache
 def kept(name):
-    """Return a network that several tests use."""
     return model(name)
 
 

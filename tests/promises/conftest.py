@@ -12,7 +12,6 @@ def clip(tmp_path):
 
 @pytest.fixture
 def out(tmp_path):
-    """Return an empty folder."""
     folder = tmp_path / "out"
     folder.mkdir()
     return folder

@@ -29,7 +29,6 @@ KINDS = {
 
 
 def make(kind, clip, out, **more):
-    """Write one kind of output into a folder, or a report."""
     if kind == "comparison":
         return calls.compare(clip, model="blend", report=out / "look", **more)
     job, name, options = KINDS[kind]

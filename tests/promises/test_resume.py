@@ -53,7 +53,6 @@ def stopped(clips, tmp_path_factory):
 
 @pytest.fixture
 def interrupted(stopped, tmp_path):
-    """Return a copy of that folder."""
     return Path(shutil.copytree(stopped, tmp_path / "stopped"))
 
 

@@ -245,7 +245,6 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Return the reports of both kinds of comparison."""
     made = []
     for data in (example(), horizon_example()):
         made.append(tmp_path_factory.mktemp("report") / "index.html")

@@ -155,7 +155,6 @@ def repeats(frames):
 
 
 def encode_and_decode(tmp_path, pictures, **options):
-    """Return the frames as decoded from a lossy file."""
     path = write_clip(
         tmp_path / "clip.mp4", pictures, codec="libx264", options={"crf": "23"}, **options
     )
