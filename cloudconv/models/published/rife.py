@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.models.base import COLOURS
-from cloudconv.models.blocks import SLOPE, fold, rectified
+from cloudconv.models.blocks import SLOPE, Packed, fold, rectified
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, sample, shuffled, warp
 from cloudconv.models.pair import Pair
@@ -193,10 +193,10 @@ class Rife4(Published):
 
     def __init__(self, spec: ModelSpec, shapes: Mapping[str, Sequence[int]]) -> None:
         super().__init__(spec, shapes)
-        self._fused = False
+        self._packed: dict[str, Packed] | None = None  # None if the network can be trained
 
     def fuse(self) -> None:
-        self._fused = True
+        self._packed = {}
         for name in self.shapes:
             if name.endswith(".beta"):
                 fold(*self.both(name.removesuffix("beta") + "conv"), self.tensor(name))
@@ -271,7 +271,7 @@ class Rife4(Published):
             return self.layer(name, x, stride)
         if f"{name}.beta" not in self.shapes:
             return self._rectified(f"{name}.0", x, stride)
-        if self._fused:
+        if self._packed is not None:
             return self._rectified(f"{name}.conv", x)
         made, beta = self.conv(f"{name}.conv", x), self.tensor(f"{name}.beta").to(x.dtype)
         if beta.shape != (1, x.shape[1], 1, 1):
@@ -279,9 +279,9 @@ class Rife4(Published):
         return F.leaky_relu_(torch.addcmul(x, made, beta), SLOPE)
 
     def _rectified(self, name: str, x: Tensor, stride: int = 1) -> Tensor:
-        if self._fused:
-            return rectified(x, *self.both(name), stride)
-        return F.leaky_relu_(self.conv(name, x, stride), SLOPE)
+        if self._packed is None:
+            return F.leaky_relu_(self.conv(name, x, stride), SLOPE)
+        return rectified(x, *self.both(name), stride, self._packed.setdefault(name, {}))
 
     def _encoded(self, last: str, pictures: Tensor) -> Tensor:
         hidden = joined(colours_of(pictures), self.dtype)
