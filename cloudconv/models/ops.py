@@ -90,11 +90,27 @@ def resize(images: Tensor, factor: float, multiple: int = 1) -> Tensor:
             return images
         return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
     for axis, side in zip((-2, -1), sides, strict=True):
-        upper = torch.arange(cell // 2 - 1, side, cell)
-        # The last line of the picture is repeated for cells beyond the edge.
-        lines = ((upper + k).clamp_(max=images.shape[axis] - 1) for k in (0, 1))
-        images = torch.add(*(images.index_select(axis, each) for each in lines))
+        images = _middles(images, axis, cell, side // cell)
     return images.div_(4)
+
+
+def _middles(images: Tensor, axis: int, cell: int, count: int) -> Tensor:
+    """Return the sums of the two middle lines of each of ``count`` cells along ``axis``.
+
+    The last line of the picture is repeated for cells beyond the edge.
+    """
+    size, first = images.shape[axis], cell // 2 - 1
+    whole = min(count, max(0, (size - first - 2) // cell + 1))
+    lines = [slice(start, start + cell * whole, cell) for start in (first, first + 1)]
+    upper, lower = (images[..., k, :] if axis == -2 else images[..., k] for k in lines)
+    sums = upper + lower
+    if whole == count:
+        return sums
+    last = images.narrow(axis, size - 1, 1)
+    end = images.narrow(axis, min(first + cell * whole, size - 1), 1) + last
+    shape = list(end.shape)
+    shape[axis] = count - whole - 1
+    return torch.cat((sums, end, (2 * last).expand(shape)), axis)
 
 
 def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tensor]]:
