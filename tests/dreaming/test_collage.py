@@ -444,6 +444,17 @@ def test_a_glow_above_land_does_not_go_out_when_the_picture_moves():
     assert float(sky[0, -40:-36].min()) > 0.5  # the glow goes on behind the land
 
 
+def test_clouds_go_on_behind_a_hill():
+    picture, still = tensor(clouds(1, (320, 300))[0][:240]), torch.zeros(240, 320)
+    hill = 180 - 20 * torch.sin(torch.arange(320) / 50)
+    still[torch.arange(240)[:, None] >= hill] = 1
+    sky = sky_behind(still)(picture * (1 - still))
+    above, behind = (
+        sky[:, rows].diff(dim=2).abs().mean() for rows in (slice(120, 150), slice(205, 235))
+    )
+    assert float(behind) > 0.5 * float(above)
+
+
 def test_trees_leave_no_ghosts_in_the_sky_that_moves_behind_them():
     picture, still = torch.full((3, 120, 160), 0.8), torch.zeros(120, 160)
     for left in range(10, 150, 20):

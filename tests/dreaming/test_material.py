@@ -102,6 +102,20 @@ def test_everything_is_land_where_only_noise_changes():
     assert material(noisy).land.min() == 1
 
 
+def test_a_glow_on_a_ridge_whose_light_changes_is_no_land():
+    y, x = np.mgrid[:160, :240]
+    glow = 1.5 - np.minimum((120 - y) / 4, np.hypot((x - 110) / 20, (120 - y) / 10))
+    glow = glow.clip(0, 1)[..., None]
+    pictures = []
+    for k, sky in enumerate(clouds(40, (240, 200), speed=2.0)):
+        made = sky[:160] * (1 - glow) + glow * np.array([255, 190, 40]) * (1 - 0.9 * (k % 8) / 8)
+        made[120:] = 3
+        pictures.append(made.clip(0, 255).astype(np.uint8))
+    land = material(pictures).land
+    assert land[120:].min() == 1
+    assert land[:120].mean() < 0.001
+
+
 def test_only_the_last_scene_is_material(tmp_path):
     first, second = clouds(30, SIZE), [255 - p[::-1] for p in clouds(40, SIZE)]
     pictures = [video(np.ascontiguousarray(p)) for p in first + second]

@@ -61,10 +61,12 @@ def land_of(pictures: Sequence[Bytes]) -> Mask:
         return alike
     picture = np.median(pictures, 0).astype(np.uint8)
     found = divided(picture, kinds)
+    # Seeds contain some of the sky beside them, and a glow may have the same colours.
+    sky = moves & _wider(~edges, _AROUND)
     for part in _parts(found):
         hangs = part[0].any() and _height(part) < _height(moves)
         if not hangs and _bounded(part, edges) and not _alike(part, ~found, picture):
-            land |= part
+            land |= part & ~sky
     # Small gaps, such as bright leaves, belong to the land.
     gaps = ~land
     for part in _parts(gaps):

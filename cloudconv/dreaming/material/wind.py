@@ -34,6 +34,7 @@ _FOLD = 0.25  # … so that displacements change by this much from pixel to pixe
 _TURNS = 16  # frames that a picture of a slow sky shows in turn, at most
 _ENOUGH = 0.85  # change of the moved frame, relative to the clip's, from which none is shown
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
+_ROUND = 0.05  # sigma of the blur of the rim at which the sky is mirrored, of the longer side
 _FILLS_BY = 12.0  # displacement from which only the filled picture is used, in pixels
 
 
@@ -194,24 +195,43 @@ def _moves(material: Material, flow: Tensor) -> float:
 def sky_behind(still: Tensor) -> Callable[[Tensor], Tensor]:
     """Return a function that shows sky in place of a picture's still parts, (H, W).
 
-    The still parts are widened a little, so that none of their rim remains in the sky, which is
-    continued from the sky around. The sky beside them stays: it may glow above a ridge.
+    The still parts are widened a little, so that none of their rim remains in the sky. Behind them
+    the sky continues as its mirror image at their rim, or smoothly where they are thin. The sky
+    beside them stays: it may glow above a ridge.
     """
     size = weight_size(still.shape[0], still.shape[1])
     # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
     fraction = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
     known = 1 - F.adaptive_max_pool2d(fraction, size)[0]
     box = bounds(fraction[0])
-    fraction = fraction[0][box]
+    mirror, fraction = _mirror(resized(fraction, size)[0] > 1 / 2), fraction[0][box]
 
     def behind(picture: Tensor) -> Tensor:
         if not fraction.numel():
             return picture
         sky, made = filled(resized(picture, size), known), picture.clone()
         made[:, *box].lerp_(resized(sky, picture.shape[-2:])[:, *box], fraction)
+        made[:, *box].lerp_(moved(made, mirror, mirrors=True)[:, *box], fraction)
         return made
 
     return behind
+
+
+def _mirror(hidden: Tensor) -> Tensor:
+    """Return the flow from each hidden point to its mirror image at the rim of what is seen.
+
+    ``hidden``: (h, w) bool. The result is (2, h, w), and 0 in what is seen or thin.
+    """
+    sigma = _ROUND * max(hidden.shape)
+    around = round(3 * sigma) + 1
+    land = np.pad(hidden.cpu().numpy().astype(np.uint8), around, mode="edge")
+    inner, outer = (cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (land, 1 - land))
+    # The distance is infinite without a rim, and the image would be torn at its corners.
+    depth = cv2.GaussianBlur((inner - outer).clip(-len(land), len(land)), (0, 0), sigma)
+    towards = np.stack(np.gradient(depth)[::-1])
+    flow = -2 * depth.clip(0) * towards / np.maximum(np.hypot(*towards), TINY)
+    flow = flow[:, around:-around, around:-around]
+    return torch.from_numpy(flow.astype(np.float32)).to(hidden.device)
 
 
 def _inside(displacement: Tensor) -> Tensor:
