@@ -50,7 +50,7 @@ _TEXTURED, _FEW = 9.0, 24  # detail that counts; frames in which detail and nois
 _LEAST, _NOISE = 18, 4.0  # difference to the plate, of 255 and in its usual differences
 _FREE = 0.3  # part of the frames in which a place is free
 _MOST_COVERED, _FOLLOWED, _POPPED = 0.12, 0.9, 0.06  # of things that hold
-_TRAVELLED = 1.0  # mean way of things that hold, in sides of the thing
+_FAR_WAY = 1.2  # mean distance of things that hold from where they begin, in their sides
 _OFTEN, _HIDDEN = 0.35, 0.9  # part of the frames; part of what things hide in a frame
 _NEAR, _CROWDED = 10, 0.4  # pixels between things; part of the things that have others so near
 _SMALLEST = 1.7e-4  # area of a thing, as a part of the picture
@@ -314,19 +314,19 @@ class Things:
             for one in sights
             if any(one is not other and _near(one, other, _NEAR) for other in sights)
         )
-        end, popped, travelled = len(self.masks) - 1, 0, 0.0
+        end, popped, far = len(self.masks) - 1, 0, 0.0
         for track, sights in zip(self.tracks, seen, strict=True):
             if track.since == track.begin > _PATIENCE and not self._at_edge(sights[0]):
                 popped += sights[0].area
             if sights[-1].frame < end - _PATIENCE and not self._at_edge(sights[-1]):
                 popped += sights[-1].area
-            way = np.hypot(*(sights[-1].centre - sights[0].centre))
-            travelled += way * max(sight.area for sight in sights) ** 0.5
+            way = max(np.hypot(*(sight.centre - sights[0].centre)) for sight in sights)
+            far += way * max(sight.area for sight in sights) ** 0.5
         return (
             followed > _FOLLOWED * masks
             and crowded < _CROWDED * followed
             and popped < _POPPED * largest
-            and travelled > _TRAVELLED * largest
+            and far > _FAR_WAY * largest
         )
 
     def _at_edge(self, sight: Sight, margin: int = 3) -> bool:

@@ -64,6 +64,15 @@ def test_the_forecast_keeps_things_whole_at_their_places():
             assert apart.abs().max() < 0.08
 
 
+def test_a_thing_that_comes_back_to_where_it_was_holds():
+    ground = [255 * textured(0, HEIGHT, WIDTH) for _ in range(2 * KNOWN)]
+    for n, picture in enumerate(ground):
+        left = 30 + 5 * (KNOWN - abs(KNOWN - n))
+        picture[90:120, left : left + 40] = COLOURS[0]
+    pictures = [picture.astype(np.uint8) for picture in ground]
+    assert Things(pictures).hold
+
+
 def test_two_things_that_meet_are_divided_and_go_on():
     crossing = [(2, 60, 30, 24, 4, 0), (250, 70, 30, 24, -4, 0)]
     things = Things(street(64, things=crossing))

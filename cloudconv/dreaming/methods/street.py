@@ -106,11 +106,11 @@ class Street:
         for sight in chain(*seen):
             covered[sight.frame] += sight.area
         # Neither small things nor those that enter after the end of a piece count.
-        large = _LARGE * max(sight.area for sight in chain(*seen))
+        self._large = _LARGE * max(sight.area for sight in chain(*seen))
         self._entries = [
             (sights[0].frame, next((s.frame for s in sights if s.clear), sights[-1].frame))
             for sights in seen
-            if max(s.area for s in sights) > large
+            if max(s.area for s in sights) > self._large
             and _FIRST < sights[0].frame < self._count - self._tail
         ]
         """The frames in which large things enter, and in which all of each is seen."""
@@ -202,16 +202,18 @@ class Street:
             return None
         later = track.sights[start - track.begin :][::-1]
         path = Track(0, 0, later).path(len(later) - 1)
-        least, most = _corners(sight)
-        # The edge of the picture cuts a thing off, so the thing may not come from elsewhere.
-        cut = (path.velocity > 0) & (least < 2)
-        cut |= (path.velocity < 0) & (most > np.array(self._things.size[::-1]) - 2)
         course: list[Way] = []
-        while not cut.any() and len(course) < self._lead:
+        while not self._is_cut(sight, path) and len(course) < self._lead:
             course.append(path.at(len(course) + 1))
             if self._is_outside(sight, course[-1]):
                 return replace(path, course=tuple(course))
         return None
+
+    def _is_cut(self, sight: Sight, path: Path) -> bool:
+        """Return whether a thing moves away from an edge of the picture that cuts it off."""
+        (least, most), velocity = _corners(sight), path.velocity
+        ends = np.array(self._things.size[::-1]) - 2
+        return bool(((velocity > _SLOW) & (least < 2) | (velocity < -_SLOW) & (most > ends)).any())
 
     def _is_outside(self, sight: Sight, way: Way) -> bool:
         size, move = way
@@ -259,8 +261,10 @@ class Street:
             if any(track in tracks for track in going.tracks):
                 sight, way = going.after(frame)
                 seconds, part = (frame - going.sights[-1].frame) * self._step, 1.0
-                if np.hypot(*going.path.velocity) < _STANDS:
-                    part = min(1 - (seconds - _WAITS) / _GOES, 1.0)
+                small = sight.area < self._large and self._is_cut(going.sights[-1], going.path)
+                if small or np.hypot(*going.path.velocity) < _STANDS:
+                    waits = 0.0 if small else _WAITS
+                    part = min(1 - (seconds - waits) / _GOES, 1.0)
                 seen = sight.area * way[0] ** 2 >= self._things.least_area
                 if seconds < _LONGEST and part > 0 and seen:
                     self._stage.paint(made, light, sight, way, part)
