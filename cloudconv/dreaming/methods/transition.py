@@ -91,12 +91,14 @@ def front_of(
     # No visible point changes before the transition begins, because the stack hides unknown parts.
     begin = np.float32(coarse / 2)
     wanted = begin + np.float32(lasts - coarse) * wanted
-    order = best_times(*compared, wanted).clip(begin)
     # A point that enters with the wind has changed by then, so that new sky does not fade in there.
-    # The nearest points have no time for that.
+    # The nearest points have no time for that, and change in view.
+    apart, times, (first, last) = compared
     enters = inside(positions, grid).argmax(0) * np.float32(lasts / len(positions))
-    entering = np.pad(np.ones(grid), around) == 0
-    order[entering] = np.minimum(order, np.abs(enters - begin))[entering]
+    before = (enters > begin) & (np.pad(np.ones(grid), around) == 0)
+    soonest = np.where(before, np.minimum(last, enters - begin), last)
+    order = best_times(apart, times, (first, soonest), wanted)
+    order[~before] = order[~before].clip(begin)
     return _front(order, margins, compared, (fine, coarse))
 
 
