@@ -1,5 +1,6 @@
 """Define the events of a job; a step that takes time is a generator of events too."""
 
+import inspect
 import time
 from collections import deque
 from collections.abc import Callable, Generator
@@ -144,17 +145,22 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
     Ctrl-C during this call is raised inside the job, which then reports the saved work.
     """
     result: Any = None
+    interrupt: KeyboardInterrupt | None = None
     with closing(job):
-        event = next(job, None)
-        while event is not None:
-            if isinstance(event, Finished):
-                result = event.result
+        while True:
             try:
+                event = job.throw(interrupt) if interrupt else next(job, None)
+                if event is None:
+                    break
+                interrupt = None
+                if isinstance(event, Finished):
+                    result = event.result
                 show(event)
             except KeyboardInterrupt as error:
-                event = job.throw(error)
-            else:
-                event = next(job, None)
+                # A signal that arrives while the job yields is raised here, outside the job.
+                if inspect.getgeneratorstate(job) == inspect.GEN_CLOSED:
+                    raise
+                interrupt = error
     return result
 
 

@@ -1,0 +1,25 @@
+"""A caller of a job gets the job's result, and an interrupt at any moment reaches the job."""
+
+import pytest
+
+from cloudconv.errors import Interrupted
+from cloudconv.events import watched
+
+
+class Late:
+    """An event after which a signal arrives before the event is shown."""
+
+    @property
+    def __class__(self):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_between_two_events_is_raised_inside_the_job():
+    def job():
+        try:
+            yield Late()
+        except KeyboardInterrupt as error:
+            raise Interrupted("the work is kept") from error
+
+    with pytest.raises(Interrupted, match="the work is kept"):
+        watched(job())
