@@ -174,8 +174,18 @@ class Street:
         costs = self._covered[starts] + 0.01 * self._random.random(len(starts))
         now = min(time - 1 + pieces[-1].offset, self._count - 1)
         costs += _LIGHT * np.abs(self._levels[starts] - self._levels[now]).max(1)
-        soon = np.array([self._count] + [first for first, _ in self._entries])[:, None] - starts
-        soon = np.where(soon > 0, soon, self._count).min(0)
+        if self._entries:
+            firsts = [self._count] + [first for first, _ in self._entries]
+            soon = np.array(firsts)[:, None] - starts
+            soon = np.where(soon > 0, soon, self._count).min(0)
+            # A thing that enters before the last one is there would run into it.
+            there = [
+                whole - piece.offset
+                for piece in pieces
+                for first, whole in self._entries
+                if first > piece.after and first - piece.offset < time
+            ]
+            costs += _WAIT * self._step * soon + _MEETS * (time + soon <= max(there, default=0))
         # The same thing is not seen twice at a time.
         shown = {
             t
