@@ -97,3 +97,12 @@ def test_things_of_the_first_frame_come_in_where_nothing_large_enters():
     areas = [place_of(picture, COLOURS[0])[0] for picture in made]
     assert max(areas[20:]) > 2000
     assert np.abs(np.diff(areas)).max() < 6 * 36
+
+
+@pytest.mark.full
+def test_the_street_is_never_empty_for_long_where_things_enter_in_the_clip():
+    """A car enters after 70 frames, and leaves."""
+    things = (-40 - 4 * 70, 60, 40, 24, 4, 0), (300, 110, 40, 24, -4, 0)
+    made = dream(material(street(150, things=things)), frames=240)
+    empty = [sum(place_of(each, colour)[0] for colour in COLOURS) < 200 for each in made]
+    assert max(len(run) for run in "".join(" x"[each] for each in empty).split()) < 45
