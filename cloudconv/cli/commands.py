@@ -20,6 +20,7 @@ from cloudconv.errors import CloudconvError, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Measured, watched
 from cloudconv.messages import clock, counted
 from cloudconv.report.data import COLUMNS, Column, frame_time, marked
+from cloudconv.settings.compare import FAULT
 from cloudconv.settings.groups import INPUT
 from cloudconv.settings.values import names
 
@@ -41,6 +42,9 @@ _Clips = Annotated[list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help
 
 _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
 """The columns that a narrow terminal shows: scores, or numbers of frames ahead in forecasts."""
+
+_TABLES = ("psnr", "ssim", "texture", FAULT)
+"""The scores of forecasts that have a table, if they are computed."""
 
 
 def _chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> str | None:
@@ -220,8 +224,8 @@ def _print_scores(result: CompareResult, wanted: Sequence[str]) -> None:
     if result.horizon is None:
         print_table({key: (COLUMNS[key], head(key)) for key in wanted}, result.methods)
     else:
-        # Forecasts have a table for each of the most important scores.
-        for key in [key for key in ("psnr", "ssim", "texture") if key in wanted] or wanted[:1]:
+        scored = next(iter(result.methods.values()))["1"]
+        for key in [key for key in _TABLES if key in scored] or wanted[:1]:
             rows = {
                 name: {step: scores[key] for step, scores in by_step.items()}
                 for name, by_step in result.methods.items()
@@ -263,8 +267,8 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **given: Any) -
     def summary(result: ExtrapolateResult) -> str:
         more = f"; repeats as in the source: {result.cadence}" if result.cadence else ""
         if result.tried_ahead:
-            tried = counted(result.tried_ahead, "frame")
-            more += f"; the forecast probably holds for {result.held_ahead} of {tried}"
+            held, tried = result.held_ahead, counted(result.tried_ahead, "frame")
+            more += f"; the forecast probably holds for {held or 'none'} of {tried}"
         return _video(result, more)
 
     settings = kinds.ExtrapolateSettings(source, _chosen_output(console, out, given), **given)

@@ -43,8 +43,13 @@ def test_the_table_of_forecasts_has_a_column_for_each_horizon(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 9, step=1)
     result = run(clip, "--horizon", 3, "--model", "linear", *QUICK)
     assert result.exit_code == 0, result.stderr
-    title, head, *_, verdict = result.stdout.splitlines()
+    title, head, *rest, verdict = result.stdout.splitlines()
     assert title == "PSNR dB, by frames ahead"
+    assert [line for line in rest if "by frames ahead" in line] == [
+        "SSIM, by frames ahead",
+        "Texture dB, by frames ahead",
+        "Fault, by frames ahead",
+    ]
     assert head.split() == ["method", "1", "2", "3"]
     assert "1 frame ahead" in verdict
 

@@ -268,6 +268,19 @@ def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(two_shot
     }
 
 
+def test_a_frozen_picture_has_the_largest_fault_where_anything_moves(tmp_path):
+    """At few frames the alignment with the true frame would excuse the missing motion."""
+    shown = [picture(k, 96, 64, step=1.0, scene=2) for k in range(16)]
+    clip = write_clip(tmp_path / "a.mkv", shown)
+    result = compare(clip, horizon=5, model=("linear",), against=("hold", "flow"))
+    for scores in zip(*(by.values() for by in result.methods.values()), strict=True):
+        linear, held, flow = (each["fault"] for each in scores)
+        assert held > 0.9
+        assert held > max(linear, flow)
+    still = write_clip(tmp_path / "b.mkv", [picture(0, 96, 64)] * 16)
+    assert compare(still, horizon=5, model=("hold",)).methods["hold"]["5"]["fault"] == 0
+
+
 @given(st.integers(0, 30), st.integers(1, 8), st.integers(1, 7), st.data())
 def test_forecast_windows_are_regular_and_within_the_clip(total, most, step, data):
     least = data.draw(st.integers(1, most))

@@ -75,9 +75,9 @@ def test_a_trial_says_how_far_a_forecast_held(tmp_path, turns):
     result = forecast(clip, "b.mkv", frames=3, model="flow")
     warned = [str(w) for w in result.warnings if w.code == "forecast-did-not-hold"]
     assert result.tried_ahead == 3
-    assert (result.held_ahead < 2, result.held_ahead == 3) == (turns, not turns)
+    assert result.held_ahead == (0 if turns else 3)
     assert len(warned) == turns
-    assert all(f"holds for {result.held_ahead}. For a longer" in said for said in warned)
+    assert all("flow does not hold for a single frame. For a longer" in said for said in warned)
     assert all("'cloudconv dream'" in said for said in warned)
 
 
@@ -97,6 +97,21 @@ def test_by_default_a_forecast_is_as_long_as_it_holds(tmp_path, step):
     assert (result.held_ahead < 15) == (step > 1)
     assert (result.new_frames, result.output_frames) == (result.held_ahead, 40 + result.held_ahead)
     assert not result.warnings
+
+
+@pytest.mark.parametrize("count", [None, 4])
+def test_a_forecast_that_holds_for_no_frame_says_so(tmp_path, monkeypatch, count):
+    def trial(*_):
+        yield from ()
+        return "linear", 0, 15
+
+    monkeypatch.setattr(job, "_trial", trial)
+    result = forecast(write_clip(tmp_path / "a.mkv", 20), "b.mkv", frames=count)
+    assert (result.held_ahead, result.new_frames) == (0, count or 1)
+    (said,) = [w.text for w in result.warnings]
+    assert said.startswith("From the first new frame on, things that move probably look torn")
+    assert ("linear does not hold for a single frame, so only one is made." in said) == (not count)
+    assert "holds for 0" not in said
 
 
 def test_new_frames_alone_have_a_constant_rate(tmp_path):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.events import Warned
-from cloudconv.forecasting.choice import fault
+from cloudconv.forecasting.choice import fault, stands
 from cloudconv.jobs.compare.methods import ShownFrame, as_rgb, method
 from cloudconv.jobs.compare.plan import ClipFrame, ComparePlan, Sample
 from cloudconv.media.meters import VmafMeter
@@ -181,7 +181,9 @@ class Scorer:
             and not math.isnan(value := float(metrics.PER_FRAME[name](made.rgb, truth.rgb)))
         }
         if FAULT in wanted:
-            scores[FAULT] = fault(made.rgb.cpu(), truth.rgb.cpu(), before.cpu())
+            pictures = made.rgb.cpu(), truth.rgb.cpu(), before.cpu()
+            # The alignment excuses a frozen picture, so motion that is missing counts apart.
+            scores[FAULT] = max(fault(*pictures), stands(pictures[0], pictures[2], pictures[1]))
         return scores if texture is None else scores | _texture(made.rgb, texture)
 
 

@@ -96,14 +96,18 @@ def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
     yield from plan.warnings
     with claim(plan.output, overwrite=settings.overwrite):
         name, held, tried = yield from _trial(plan, scene)
-        if settings.frames is None and settings.seconds is None and tried:
+        is_free = settings.frames is None and settings.seconds is None
+        if is_free and tried:
             plan = replace(plan, settings=replace(settings, frames=max(1, held)))
         if held < min(tried, plan.new_frames):
+            begins = f"From about new frame {held + 1}" if held else "From the first new frame"
+            only = ", so only one is made" if is_free else ""
+            holds = f"holds for {held}" if held else f"does not hold for a single frame{only}"
             yield Warned(
-                f"forecast-did-not-hold: From about new frame {held + 1} on, things that move "
-                "probably look torn, soft or out of place: trials on the last "
-                f"{counted(tried, 'frame')} of the clip, and its last motion, say that the "
-                f"forecast of {name} holds for {held}. For a longer one use 'cloudconv dream'."
+                f"forecast-did-not-hold: {begins} on, things that move probably look torn, soft or "
+                f"out of place: trials on the last {counted(tried, 'frame')} of the clip, and its "
+                f"last motion, say that the forecast of {name} {holds}. For a longer one use "
+                "'cloudconv dream'."
             )
         model = registry.load_predictor(name, plan.device, plan.dtype)
         fields = yield from plan.write(lambda _: _pictures(plan, scene, model), began)
