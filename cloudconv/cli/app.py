@@ -4,7 +4,7 @@ import re
 import sys
 import traceback
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -122,42 +122,53 @@ class Commands(_PrintedHelp, _Commanding):
     def _fail(self, error: BaseException) -> int:
         short = "".join(word for word in self._words if re.fullmatch("-[a-z]+", word))
         verbose = ("--verbose" in self._words or "v" in short) and "q" not in short
-        text, kind, code = _describe(error, verbose=verbose)
-        if kind == "interrupted":
-            print_message(text)  # an interrupt is no error
+        failure = _describe(error, verbose=verbose)
+        if failure.code == "interrupted":
+            print_message(failure.error)  # an interrupt is no error
         else:
             if verbose and not isinstance(error, TyperException):
                 for line in "".join(traceback.format_exception(error)).splitlines():
                     print_message(line)
-            print_error(text)
+            print_error(failure.error)
         if "--json" in self._words and "stdout" not in streams.closed_streams:
-            print_json({"error": text, "kind": kind, "exit_code": code})
-        return code
+            print_json(failure._asdict())
+        return failure.exit_code
 
 
-def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
+class _Failure(NamedTuple):
+    """The keys of the object that a command which fails prints with ``--json``."""
+
+    error: str
+    code: str
+    kind: str
+    exit_code: int
+
+
+def _describe(error: BaseException, *, verbose: bool) -> _Failure:
     if isinstance(error, CloudconvError):
-        return error.text, error.kind, error.exit_code
+        return _Failure(error.text, error.code, error.kind, error.exit_code)
     if isinstance(error, TyperException):
         unknown, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
         text = error.format_message()
         if unknown is not None and near is not None:
             text = f"There is no option {unknown}{did_you_mean(unknown, near)}: see --help."
-        return text, SettingsError.kind, error.exit_code
+        words = re.findall("[A-Z][a-z]+", type(error).__name__)  # such as NoSuchOption
+        return _Failure(text, "-".join(words).lower(), SettingsError.kind, error.exit_code)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         for path in files.unfinished():  # created during the interrupt
             files.remove(path)
         left = " and ".join(map(str, files.unfinished()))
         text = f"{left} could not be removed" if left else "this run has left no unfinished file"
         text = error.text if isinstance(error, Interrupted) else f"interrupted; {text}"
-        return text, "interrupted", INTERRUPTED
+        return _Failure(text, "interrupted", "interrupted", INTERRUPTED)
     if (why := lack_of_memory(error)) is not None:  # also while a library loads
-        return why, "memory", 1
+        return _Failure(why, "memory", "memory", 1)
     if (why := refusal(error)) is not None:
-        return why, CloudconvError.kind, 1
+        return _Failure(why, "system-refuses", CloudconvError.kind, 1)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     details = "" if verbose else "; run again with --verbose for the details"
-    return f"unexpected, please report it as a bug ({what}){details}", "bug", 1
+    text = f"unexpected, please report it as a bug ({what}){details}"
+    return _Failure(text, "unexpected", "bug", 1)
 
 
 app = typer.Typer(

@@ -127,7 +127,7 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
     except OutputError as error:
         if error.code == "output-exists" and out is not None:
             raise OutputError(
-                f"second-name-exists: {error.text} If it is an input too, give --out-dir."
+                f"{error.code}: {error.text} If it is an input too, give --out-dir."
             ) from error
         raise
 
@@ -177,7 +177,7 @@ def _run_all(console: Console, settings: kinds.InterpManySettings) -> list[dict[
 
     run_with_progress(console, "interpolating", jobs.run(settings), ended)
     return [
-        {"input": event.input, "error": event.outcome.text}
+        {"input": event.input, "error": event.outcome.text, "code": event.outcome.code}
         if isinstance(event.outcome, CloudconvError)
         else {**jobs.as_json(event.outcome), "exists": not hasattr(event.outcome, "duration")}
         for _, event in sorted(ends.items())

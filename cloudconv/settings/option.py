@@ -109,9 +109,10 @@ class Option:
         if self.parse is not None:
             try:
                 read = self.parse(value)
-            except (SettingsError, ValueError, TypeError, OverflowError) as error:
-                why = error.text if isinstance(error, SettingsError) else error
-                raise SettingsError(f"bad-value: {self.as_parameter}: {why}") from error
+            except SettingsError as error:
+                raise SettingsError(f"{error.code}: {self.as_parameter}: {error.text}") from error
+            except (ValueError, TypeError, OverflowError) as error:
+                raise SettingsError(f"bad-value: {self.as_parameter}: {error}") from error
             if not isinstance(read, Fraction) or self._is_within(read):
                 return read
         if self.is_switch and isinstance(value, bool):

@@ -1,6 +1,7 @@
 """Wrong command lines: each is one sentence, an exit code, and with ``--json`` one object."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -141,8 +142,37 @@ def test_a_mistake_is_one_sentence_and_with_json_one_object(
     if not words.endswith("--output"):  # takes the next word as its value
         assert (as_json.exit_code, as_json.stderr) == (code, plain.stderr)
         shown = {"error": line.removeprefix("error: "), "kind": kind, "exit_code": code}
-        assert json.loads(as_json.stdout) == shown
+        failure = json.loads(as_json.stdout)
+        assert re.fullmatch("[a-z0-9-]+", failure.pop("code"))
+        assert failure == shown
     assert [file.name for file in folder.iterdir()] == ["a.mp4"]
+
+
+CODES = {
+    "interp missing.mp4 --factor 2": "no-file",
+    f"{INTERP} --device gpu": "unknown-device",
+    f"{INTERP} --wind 1": "no-such-option",
+    f"{INTERP} --output": "bad-option-usage",
+    f"{INTERP} a.mp4": "output-is-input",
+    "interp a.mp4 b.mp4 --factor four": "not-a-number",
+}
+
+
+@pytest.mark.parametrize(("words", "code"), CODES.items())
+def test_the_object_of_an_error_has_its_code(folder, monkeypatch, words, code):
+    monkeypatch.chdir(folder)
+    command, *rest = words.split()
+    failure = json.loads(CliRunner().invoke(app, [command, "--json", *rest]).stdout)
+    assert failure["code"] == code
+
+
+def test_an_output_that_exists_keeps_its_code_if_it_is_the_second_word(folder, tmp_path):
+    (tmp_path / "b.mkv").touch()
+    given = str(folder / "a.mp4"), str(tmp_path / "b.mkv")
+    done = CliRunner().invoke(app, ["interp", "--json", *given, "--factor", "2"])
+    failure = json.loads(done.stdout)
+    assert failure["code"] == "output-exists"
+    assert "give --out-dir" in failure["error"]
 
 
 def test_a_video_and_json_cannot_share_standard_output(folder, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -43,8 +44,9 @@ def one_sentence(result, exit_code=1):
     """Return the error line; check that stderr and the JSON on stdout give the same error."""
     line, said = error_of(result, exit_code), json.loads(result.stdout)
     assert line == f"error: {said['error']}"
-    assert (said["exit_code"], said.keys()) == (exit_code, {"error", "kind", "exit_code"})
+    assert (said["exit_code"], said.keys()) == (exit_code, {"error", "code", "kind", "exit_code"})
     assert said["kind"] != "bug"
+    assert re.fullmatch("[a-z0-9-]+", said["code"])
     return line
 
 

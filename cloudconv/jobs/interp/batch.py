@@ -232,7 +232,7 @@ def decide(settings: InterpManySettings) -> ManyPlan:
             else:
                 plans.append({**planned(plan), "exists": False})
         except CloudconvError as error:
-            plans.append({"input": str(each.input), "error": error.text})
+            plans.append({"input": str(each.input), "error": error.text, "code": error.code})
     failed = sum("error" in each for each in plans)
     return ManyPlan({"plans": plans, "failed": failed}, tuple(left_out(settings)))
 

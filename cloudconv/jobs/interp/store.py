@@ -135,8 +135,8 @@ class SegmentStore:
             if not (work := self._work()):
                 raise
             more = "; the same command carries on" if error.may_pass else ""
-            said = f"error-with-work: {error.text} {self.path} keeps {work}{more}."
-            raise type(error)(said) from error
+            said = f"{error.text} {self.path} keeps {work}{more}."
+            raise type(error)(f"{error.code}: {said}") from error
         finally:
             if not self._work():
                 self.remove()

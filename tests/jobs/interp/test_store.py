@@ -66,10 +66,11 @@ def test_finished_segments_and_pinned_settings_are_resumed(output):
 def test_an_error_says_what_remains_and_whether_the_same_command_helps(output):
     for error, more in ((OutputError, "; the same command carries on"), (EncoderError, "")):
         with (
-            pytest.raises(error, match=rf"^full\. \S+ keeps 4 finished frames{more}\.$"),
+            pytest.raises(error, match=rf"^full\. \S+ keeps 4 finished frames{more}\.$") as raised,
             opened(output, finished=[0]),
         ):
             raise error("disk-full: full.")
+        assert raised.value.code == "disk-full"
     with pytest.raises(TakenError, match=r"^taken\.$"), opened(output) as work:
         raise TakenError("output-taken: taken.")
     assert not work.path.exists()
