@@ -124,3 +124,15 @@ class Interrupted(KeyboardInterrupt):
         self.kept = kept
         self.text = f"interrupted; {' and '.join(kept)}; the same command carries on."
         super().__init__(in_python(self.text))
+
+
+class InterruptedAtEnd(KeyboardInterrupt):
+    """Ctrl-C when the output was complete; ``kept`` names it."""
+
+    code = "interrupted"
+
+    def __init__(self, output: object) -> None:
+        """Create the exception for an output, which has its name."""
+        self.kept = (f"{output} is complete",)
+        self.text = f"interrupted; {output} is complete"
+        super().__init__(self.text)

@@ -186,7 +186,9 @@ def put(part: Path, target: Path, *, overwrite: bool) -> None:
     try:
         os.link(part, target)  # unlike a rename, a link replaces nothing
     except FileExistsError:
-        raise
+        if not _are_one(part, target):  # an earlier call was interrupted between link and unlink
+            raise
+        part.unlink()
     except OSError as error:
         # The part is a folder, or the file system has no links. A renamed folder can replace only
         # an empty folder, so no file is lost.
@@ -236,8 +238,12 @@ def _take_back(part: Path) -> bool:
         for name, mark in json.loads((part / _MOVES).read_bytes()).items():
             moved = part.parent / Path(name).name
             with suppress(OSError):
-                if not os.path.lexists(part / moved.name) and _mark(moved) == mark:
-                    moved.rename(part / moved.name)
+                if _mark(moved) == mark:
+                    # After an interrupted `put` both names are one file; a rename would keep both.
+                    if _are_one(moved, part / moved.name):
+                        moved.unlink()
+                    elif not os.path.lexists(part / moved.name):
+                        moved.rename(part / moved.name)
         for file in (part / _REPLACED).iterdir():
             with suppress(OSError):
                 put(file, part.parent / file.name, overwrite=False)
@@ -246,9 +252,25 @@ def _take_back(part: Path) -> bool:
     return not os.path.lexists(part / _MOVES) or not any((part / _REPLACED).glob("*"))
 
 
+def _are_one(name: Path, other: Path) -> bool:
+    """Return whether two names are links to one file, which is no symbolic link."""
+    with suppress(OSError):
+        return os.path.samestat(name.lstat(), other.lstat())
+    return False
+
+
 def _mark(file: Path) -> list[int]:
     about = file.lstat()
     return [about.st_ino, about.st_size, about.st_mtime_ns]
+
+
+def marks_of(files: Iterable[Path]) -> dict[Path, list[int]]:
+    """Return what differs after a file of one of these names was made or replaced."""
+    marks = {}
+    for file in files:
+        with suppress(OSError):
+            marks[file] = _mark(file)
+    return marks
 
 
 def clear(target: Path) -> None:

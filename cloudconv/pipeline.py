@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -90,7 +90,7 @@ def _prefetch(
     iterator = iter(iterable)
     with ExitStack() as undo:
         undo.callback(close_iterator, iterator)
-        worker = one_thread("cloudconv-prefetch")
+        worker = _one_thread("cloudconv-prefetch")
         worker.submit(setattr, _here, "stage", stage)
         undo.pop_all()
 
@@ -115,7 +115,17 @@ def _prefetch(
         closed.result()
 
 
-def one_thread(name: str) -> ThreadPoolExecutor:
+@contextmanager
+def one_thread(name: str) -> Iterator[ThreadPoolExecutor]:
+    """Return a context with a pool of one thread, which has ended when the context ends."""
+    worker = _one_thread(name)
+    try:
+        yield worker
+    finally:
+        _wait(worker)
+
+
+def _one_thread(name: str) -> ThreadPoolExecutor:
     """Return a pool of one thread that is already running.
 
     If an interrupt comes while a pool starts a thread, the pool forgets that thread and starts

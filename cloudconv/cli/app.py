@@ -15,7 +15,13 @@ from cloudconv.cli import commands, models, streams
 from cloudconv.cli.command import ALL, HEADINGS, INTERRUPTED, OPTIONS, printing, show_help
 from cloudconv.cli.console import print_error, print_json
 from cloudconv.cli.streams import print_message, print_result
-from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
+from cloudconv.errors import (
+    CloudconvError,
+    Interrupted,
+    InterruptedAtEnd,
+    OutputError,
+    SettingsError,
+)
 from cloudconv.host import lack_of_memory, refusal
 from cloudconv.messages import did_you_mean
 from cloudconv.settings.groups import RUN
@@ -157,10 +163,11 @@ def _describe(error: BaseException, *, verbose: bool) -> _Failure:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         for path in files.unfinished():  # created during the interrupt
             files.remove(path)
+        if isinstance(error, Interrupted | InterruptedAtEnd):
+            return _Failure(error.text, "interrupted", "interrupted", INTERRUPTED)
         left = " and ".join(map(str, files.unfinished()))
         text = f"{left} could not be removed" if left else "this run has left no unfinished file"
-        text = error.text if isinstance(error, Interrupted) else f"interrupted; {text}"
-        return _Failure(text, "interrupted", "interrupted", INTERRUPTED)
+        return _Failure(f"interrupted; {text}", "interrupted", "interrupted", INTERRUPTED)
     if (why := lack_of_memory(error)) is not None:  # also while a library loads
         return _Failure(why, "memory", "memory", 1)
     if (why := refusal(error)) is not None:

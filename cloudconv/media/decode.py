@@ -27,7 +27,7 @@ from cloudconv.media import demux
 from cloudconv.media.clock import VideoClock
 from cloudconv.media.formats import can_widen, working_format
 from cloudconv.media.frame import MediaInfo
-from cloudconv.media.identity import input_fingerprint
+from cloudconv.media.identity import input_version
 from cloudconv.media.pictures import open_pictures
 from cloudconv.media.timing import Key, Timing
 
@@ -169,8 +169,8 @@ class VideoFile:
 
     def _opened(self, mode: str, key: Key | None) -> tuple[InputContainer, Any, Any]:
         """Open the file; for a seek, use the file that is open already if possible."""
-        # The size and date show whether another file has replaced the input.
-        now = None if key is None else (mode, input_fingerprint(self._info.path, content=False))
+        # Another file may have replaced the input.
+        now = None if key is None else (mode, input_version(self._info.path))
         if now is None or self._file is None or self._file[0] != now:
             self.close()
             self._file = now, self._container(mode)

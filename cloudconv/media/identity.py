@@ -1,4 +1,4 @@
-"""Detect by size, date and content of the files whether an input has changed since a probe."""
+"""Detect by the content of the files whether an input has changed since a probe."""
 
 import hashlib
 import io
@@ -19,25 +19,36 @@ FRESH = 2 * 10**9  # nanoseconds; a change after that time has another time
 _HAS_CHANGE_TIME = os.name != "nt"  # on Windows st_ctime is the time of creation
 
 
-def input_fingerprint(path: Path, *, content: bool = True) -> str:
-    """Return a hash of the size, date and, if wanted, content of each file of an input.
+def input_fingerprint(path: Path) -> str:
+    """Return a hash of the size and content of each file of an input.
 
-    Of inputs above 4 GiB, blocks of 1 MiB at even distances are hashed, at least two of each file.
-    The date of a temporary copy of standard input has no meaning and is left out. Raises InputError
-    if the input does not exist, or cannot be read.
+    Of inputs above 4 GiB, blocks of 1 MiB at even distances are hashed, at least two of each file,
+    and the date of a file with other blocks. The date of a temporary copy of standard input has no
+    meaning. Raises InputError if the input does not exist, or cannot be read.
     """
     known = hashlib.sha256()
-    lasting = not isinstance(path, Copy)
     files = list(files_of(path))
+    most = max(BLOCKS // len(files), 2)
     for file in files:
         with reading(file):
             about = file.stat()
-            known.update(f"{about.st_size} {about.st_mtime_ns if lasting else ''};".encode())
-            if content:
-                check_kind(file)
-                for block in _blocks(file, about.st_size, max(BLOCKS // len(files), 2)):
-                    known.update(block)
+            is_hashed_whole = about.st_size <= most * BLOCK or isinstance(path, Copy)
+            date = "" if is_hashed_whole else about.st_mtime_ns
+            known.update(f"{about.st_size} {date};".encode())
+            check_kind(file)
+            for block in _blocks(file, about.st_size, most):
+                known.update(block)
     return known.hexdigest()
+
+
+def input_version(path: Path) -> list[tuple[int, ...]]:
+    """Return values that differ if a file of an input was replaced, or written at another time."""
+    versions: list[tuple[int, ...]] = []
+    for file in files_of(path):
+        with reading(file):
+            about = file.stat()
+        versions.append((about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns))
+    return versions
 
 
 def input_stamp(path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 
 from cloudconv import files
-from cloudconv.errors import EncoderError, OutputError
+from cloudconv.errors import EncoderError, InterruptedAtEnd, OutputError
 from cloudconv.media.containers import Container, container_of, is_sequence
 from cloudconv.media.input import is_picture, is_stdout, pictures_of
 from cloudconv.media.pictures import files_of, folder_of
@@ -121,7 +121,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
     """Keep other runs from writing the same output until the end of the block.
 
-    Raise OutputError if another run is writing it, or if it exists without ``overwrite``.
+    Raise OutputError if another run is writing it, or if it exists without ``overwrite``. Ctrl-C
+    becomes InterruptedAtEnd if the output is complete by then.
     """
     if is_stdout(path):
         yield
@@ -130,7 +131,14 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
         with writing(path):
             stack.enter_context(files.Claim(claimed(path)))
         check_free(path, overwrite=overwrite)
-        yield
+        before = files.marks_of(written_by(path))
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            # The output gets its name when it is complete.
+            if files.marks_of(written_by(path)) == before:
+                raise
+            raise InterruptedAtEnd(path) from error
 
 
 def written_by(path: Path) -> list[Path]:

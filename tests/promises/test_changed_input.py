@@ -99,6 +99,7 @@ def test_a_change_that_keeps_the_content_is_no_error(clip, tmp_path):
         (tmp_path / "moved.mkv").rename(clip)
         change_middle(clip)
         change_middle(clip)
+        clip.touch()
 
     calls.interpolate(clip, tmp_path / "o.mkv", watch=change_at_first_frame(change), **BLEND)
     assert len(read_times(tmp_path / "o.mkv")) == 12
@@ -118,8 +119,20 @@ def test_a_large_input_is_compared_at_many_places(tmp_path, monkeypatch):
     assert len(found) == 50
 
 
+def test_the_date_of_an_input_counts_only_where_its_content_is_not_hashed_whole(
+    clip, tmp_path, monkeypatch
+):
+    touch = change_at_first_frame(lambda: os.utime(clip, (1, 1)))
+    calls.interpolate(clip, tmp_path / "o.mkv", watch=touch, **BLEND)
+    monkeypatch.setattr(fingerprint, "BLOCK", 100)
+    monkeypatch.setattr(fingerprint, "BLOCKS", 2)
+    touch = change_at_first_frame(clip.touch)
+    with pytest.raises(CloudconvError, match="was changed while it was read"):
+        calls.interpolate(clip, tmp_path / "p.mkv", watch=touch, **BLEND)
+
+
 def test_standard_output_ends_in_an_error_if_the_input_changes(clip, monkeypatch):
-    change = change_at_first_frame(lambda: os.utime(clip, (1, 1)))
+    change = change_at_first_frame(lambda: change_middle(clip))
 
     def watched(console, label, job, real=console.run_with_progress, **more):
         return real(console, label, mapped(job, lambda at: (change(at), at)[1]), **more)
@@ -136,7 +149,7 @@ def test_train_warns_which_clip_was_changed(tmp_path, monkeypatch):
     clip = moving(tmp_path / "a.mkv", 40)
     result = calls.train(
         [clip], output=tmp_path / "mine.safetensors", model=MIDDLE.name, steps=4, crop=32, batch=2,
-        val_part="0.5:1", threads=1, watch=change_at_first_frame(lambda: os.utime(clip, (1, 1))),
+        val_part="0.5:1", threads=1, watch=change_at_first_frame(lambda: change_middle(clip)),
     )  # fmt: skip
     assert ["a.mkv was changed" in str(text) for text in result.warnings] == [True]
 

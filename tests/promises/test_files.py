@@ -215,6 +215,88 @@ def test_a_sequence_is_put_into_a_folder_whole_or_not_at_all(
     assert len(os.listdir(folder)) == 13
 
 
+@pytest.mark.parametrize("replaces", [True, False])
+@pytest.mark.parametrize("name", ["005.png", "012.png"])
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_picture_with_two_names_at_an_interrupt_is_taken_back(
+    clip, tmp_path, monkeypatch, replaces, name, is_killed
+):
+    """A picture has its name in the part, too, between ``link`` and ``unlink``."""
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for number in range(1, 20 * replaces):
+        (folder / f"{number:03}.png").write_text("precious")
+    before = contents(folder)
+    is_over = []
+
+    def link(part, target, real=os.link):
+        real(part, target)
+        if Path(target).name == name and not is_over:
+            is_over.append(True)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", link)
+        if is_killed:
+            patched.setattr(files, "_take_back", lambda _: False)
+        with pytest.raises(KeyboardInterrupt):
+            calls.interpolate(clip, folder / "%03d.png", overwrite=replaces, **BLEND)
+    if is_killed:
+        files.clear(folder)
+    assert contents(folder) == before
+    calls.interpolate(clip, folder / "%03d.png", overwrite=replaces, **BLEND)
+    assert len(os.listdir(folder)) == 12
+
+
+def test_a_replaced_picture_with_two_names_is_restored_by_the_next_run(clip, tmp_path, monkeypatch):
+    """An interrupt ends the move, and a second one ends the undoing of the move."""
+    folder = tmp_path / "p"
+    folder.mkdir()
+    for number in range(1, 13):
+        (folder / f"{number:03}.png").write_text("precious")
+    before, links = contents(folder), []
+
+    def link(part, target, real=os.link):
+        real(part, target)
+        links.append(target)
+        if len(links) in (3, 5):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", link)
+        with pytest.raises(KeyboardInterrupt):
+            calls.interpolate(clip, folder / "%03d.png", overwrite=True, **BLEND)
+    files.clear(folder)
+    assert contents(folder) == before
+    assert len(os.listdir(folder)) == 12
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["video", "gif", "dream"])
+@pytest.mark.parametrize("moment", ["link", "put", "sync_folder"])
+def test_an_interrupt_after_the_output_has_its_name_says_that_it_is_complete(
+    clip, out, kind, moment, monkeypatch
+):
+    name = KINDS[kind][1]
+    target = out / name
+    owner = os if moment == "link" else files
+
+    real = getattr(owner, moment)
+
+    def ended(*given, **options):
+        real(*given, **options)
+        if target.exists():
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, moment, ended)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        make(kind, clip, out)
+    assert raised.value.text == f"interrupted; {target} is complete"
+    assert os.listdir(out) == [name]
+    assert len(read_times(target)) >= 8
+
+
 @pytest.mark.parametrize("during", [False, True])
 def test_a_folder_in_the_place_of_a_picture_is_refused(clip, tmp_path, during):
     (tmp_path / "p").mkdir()

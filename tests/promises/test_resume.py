@@ -1,26 +1,32 @@
 """Finished segments are kept after every interruption and never mixed with other work."""
 
+import itertools
 import json
 import os
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.jobs.interp.store import sealed
+from cloudconv.media.muxer import Muxer, PictureFolder
+from cloudconv.media.packets import PacketFile, Writer
 from cloudconv.media.sink import Sink
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, packets_of, picture, write_clip
 from tests.helpers.jobs import on, stop_after
 from tests.helpers.system import largest_file
-from tests.promises.test_changed_input import change_middle
+from tests.promises.test_changed_input import KINDS, change_middle, make
 
 FRAMES = 64
 SIZE = (96, 64)
@@ -157,6 +163,36 @@ def test_an_interrupt_of_a_format_without_segments_leaves_nothing(clips, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no signal to a thread")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signal_closes_no_file_into_which_a_thread_writes(kind, tmp_path, monkeypatch):
+    clip = write_clip(tmp_path / "a.mkv", 12, rate=24)
+    (out := tmp_path / "out").mkdir()
+    numbers, inside, closed_inside = itertools.count(), set(), []
+
+    def write(writer, packet, real):
+        inside.add(writer)
+        try:
+            real(writer, packet)
+            if next(numbers) == 2:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                time.sleep(0.3)
+        finally:
+            inside.discard(writer)
+
+    def abandon(writer, real=Writer.abandon):
+        closed_inside.append(writer in inside)
+        real(writer)
+
+    for writer in (Muxer, PacketFile, PictureFolder):
+        monkeypatch.setattr(writer, "write", partialmethod(write, real=writer.write))
+    monkeypatch.setattr(Writer, "abandon", abandon)
+    with pytest.raises(KeyboardInterrupt):
+        make(kind, clip, out)
+    assert not any(closed_inside)
+    assert kind == "video" or (closed_inside and os.listdir(out) == [])
+
+
 def test_an_interrupt_when_the_output_is_complete_keeps_no_work(clips, tmp_path, monkeypatch):
     def then_interrupted(part, commit=Sink.commit):
         commit(part)
@@ -210,6 +246,15 @@ def test_work_on_an_input_whose_middle_has_changed_is_kept(clips, tmp_path):
     with pytest.raises(OutputError, match="input"):
         interp(part, tmp_path / "b.mkv")
     assert segments(tmp_path)
+
+
+def test_work_on_an_input_whose_date_has_changed_is_resumed(clips, tmp_path):
+    part = Path(shutil.copy2(clips / "a.mkv", tmp_path))
+    with pytest.raises(Interrupted, match="carries on"):
+        interp(part, tmp_path / "b.mkv", watch=stop_after(96))
+    part.touch()
+    assert interp(part, tmp_path / "b.mkv").resumed
+    assert_same(tmp_path / "b.mkv", clips / "whole.mkv")
 
 
 def test_work_with_other_weights_is_kept(interrupted, clips, monkeypatch):

@@ -179,7 +179,7 @@ def run(settings: InterpManySettings) -> Job:
                 yield Ended(number, str(each.input), outcomes[number], len(every))
                 yield batch.progress()
     except KeyboardInterrupt as error:
-        kept = list(error.kept) if isinstance(error, Interrupted) else []
+        kept: list[str] = list(getattr(error, "kept", ()))
         count = sum(not isinstance(outcome, CloudconvError) for outcome in outcomes.values())
         if count:
             kept.insert(0, f"{count} of {len(every)} inputs are finished")

@@ -126,14 +126,14 @@ def render_segments(
         if taken and taken[0].encoder is not None:
             taken[0].encoder.abandon()
 
-    with (
-        one_thread("cloudconv-finish") as worker,
-        one_thread("cloudconv-encode") as encoding,  # an interrupt leaves no frame half encoded
-        ExitStack() as undo,
-    ):
+    with ExitStack() as stack:
+        # After an interrupt the threads may still be encoding: they end before the file is closed.
+        stack.callback(abandon)
+        worker = stack.enter_context(one_thread("cloudconv-finish"))
+        # An interrupt leaves no frame half encoded.
+        encoding = stack.enter_context(one_thread("cloudconv-encode"))
         flushing: list[Future[SegmentEvent]] = []
-        made = undo.enter_context(prefetch(renderer.render(_tasks(segments, taken, errors)), 4))
-        undo.callback(abandon)
+        made = stack.enter_context(prefetch(renderer.render(_tasks(segments, taken, errors)), 4))
         try:
             for frame in chain(made, [None]):
                 if taken and taken[0].is_written:

@@ -32,8 +32,8 @@ from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink, join
 from cloudconv.messages import amount, plural
 
-# Raise this number with each change to packet files or to the digests of plans.
-_VERSION = 8
+# Raise this number with each change to packet files, to digests of plans or to identities.
+_VERSION = 9
 _PLAN = ".cloudconv-plan.json"
 _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
@@ -225,7 +225,7 @@ class SegmentStore:
         try:
             yield
         except KeyboardInterrupt as error:
-            if isinstance(error, Interrupted) or not self._own_files():
+            if type(error) is not KeyboardInterrupt or not self._own_files():
                 raise
             raise Interrupted(f"{self.path} keeps the work of an earlier run") from error
 
