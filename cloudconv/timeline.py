@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
-from types import EllipsisType
 from typing import Generic, TypeVar
 
 from cloudconv.errors import SettingsError
@@ -60,18 +59,31 @@ class Task(Generic[Source]):
     @property
     def sources(self) -> list[Source]:
         """Return all source frames of the task."""
-        beside = (each and each[0] for each in (self.before, self.after))
-        return [each for each in (self.left, self.right, *beside) if each is not None]
+        sources = [self.left]
+        if self.right is not None:
+            sources.append(self.right)
+        for beside in (self.before, self.after):
+            if beside is not None:
+                sources.append(beside[0])
+        return sources
 
     def of(self, other: Callable[[Source], Other]) -> "Task[Other]":
         """Return the task with other source frames, such as the decoded frames of times."""
-        left, right = other(self.left), None if self.right is None else other(self.right)
-        before, after = (
-            None if each is None else (other(each[0]), each[1])
-            for each in (self.before, self.after)
+
+        def of_beside(beside: Beside[Source] | None) -> Beside[Other] | None:
+            return None if beside is None else (other(beside[0]), beside[1])
+
+        return Task(
+            left=other(self.left),
+            right=None if self.right is None else other(self.right),
+            t=self.t,
+            time=self.time,
+            duration=self.duration,
+            opens_scene=self.opens_scene,
+            before=of_beside(self.before),
+            after=of_beside(self.after),
+            captions=self.captions,
         )
-        given = (self.t, self.time, self.duration, self.opens_scene)
-        return Task(left, right, *given, before, after, self.captions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,30 +138,30 @@ class Timeline:
         self._loop = loop
         self._origin: Fraction | None = None  # the first source time, on the source's clock
         self._latest = _ZERO  # the last source time, on the output clock
-        self._made = 0  # output times made so far (Resample)
+        self._count = 0  # output times so far (Resample)
         self._first_content = _ZERO
         self._contents: deque[Fraction] = deque()  # content times that later slots may need
         self.oldest = 0  # index of the first entry of _contents
         # Undecided output times: the first of some, the step to the next one, and their number.
         self._waiting: deque[tuple[Fraction, Fraction, int]] = deque()
 
-    def push(self, time: Fraction, shows: Fraction | EllipsisType | None = ...) -> Iterator[Slot]:
+    def push(self, time: Fraction, shows: Fraction | None) -> Iterator[Slot]:
         """Add the next source frame and return the slots that are now decided.
 
         A gap of hours has millions of slots, and none is stored. Slots that are not taken come with
         the next call.
 
         The source shows the frame at ``time``, on the source's clock. The frame becomes the next
-        content frame, whose content belongs to the time ``shows`` (default: ``time``). None means
-        that the frame repeats the content before it; then only ``time`` counts. Raises ValueError
-        if source or content times do not increase, or the first frame is a repeat.
+        content frame, whose content belongs to the time ``shows``. None means that the frame
+        repeats the content before it; then only ``time`` counts. Raises ValueError if source or
+        content times do not increase, or the first frame is a repeat.
         """
         if self._origin is None:
             self._origin = time
         else:
             self._divide(self._on_output(time))
         if shows is not None:
-            content = self._on_output(time if shows is ... else shows)
+            content = self._on_output(shows)
             if not self._contents:
                 self._first_content = content
             elif content <= (last := self._contents[-1]):
@@ -177,10 +189,11 @@ class Timeline:
         elif following is not None and self._on_output(following) > self._contents[-1]:
             self._contents.append(self._on_output(following))
         yield from self._decided()
-        last, shown = self.oldest + len(self._contents) - 1, self._contents[-1]
+        last = self.oldest + len(self._contents) - 1
+        last_time = self._contents[-1]
         while self._waiting:
             time, duration = self._next()
-            yield Slot(last, _ZERO, time, duration, time != shown)
+            yield Slot(last, _ZERO, time, duration, time != last_time)
 
     def _on_output(self, time: Fraction) -> Fraction:
         assert self._origin is not None
@@ -196,10 +209,10 @@ class Timeline:
             self._waiting.append((self._latest, step, self._request.factor))
         else:
             rate = self._request.rate
-            made = ceil(time * rate)
-            if made > self._made:
-                self._waiting.append((self._made / rate, 1 / rate, made - self._made))
-            self._made = made
+            count = ceil(time * rate)
+            if count > self._count:
+                self._waiting.append((self._count / rate, 1 / rate, count - self._count))
+            self._count = count
         self._latest = time
 
     def _decided(self) -> Iterator[Slot]:
@@ -216,7 +229,7 @@ class Timeline:
             self._next()
             yield Slot(self.oldest, timestep, time, duration, time < left)
         by = self._request
-        self._drop_before(self._latest if isinstance(by, Multiply) else self._made / by.rate)
+        self._drop_before(self._latest if isinstance(by, Multiply) else self._count / by.rate)
 
     def _next(self) -> tuple[Fraction, Fraction]:
         time, step, count = self._waiting.popleft()
@@ -288,7 +301,8 @@ def parse_time(value: Fraction | float | str) -> Fraction:
 
     Raises SettingsError for anything else.
     """
-    time, text = _number(value), str(value).strip()
+    time = _number(value)
+    text = str(value).strip()
     match = _UNITS.fullmatch(text) or _CLOCK.fullmatch(text)
     if time is None and match is not None:
         hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
@@ -307,7 +321,9 @@ def rate_name(rate: Fraction) -> str:
 
     A rate below 1/1000 is a fraction. :func:`parse_rate` restores a common NTSC rate exactly.
     """
-    return f"{float(rate):.3f}".rstrip("0").rstrip(".") if rate >= Fraction(1, 1000) else str(rate)
+    if rate < Fraction(1, 1000):
+        return str(rate)
+    return f"{float(rate):.3f}".rstrip("0").rstrip(".")
 
 
 def _ratio(value: Fraction | float | str, kind: str, such: str) -> Fraction:

@@ -132,8 +132,8 @@ def test_slots_that_are_not_taken_come_later(source, request, taken):
     whole, halting = Timeline(request), Timeline(request)
     expected, found = [], []
     for number, time in enumerate(times):
-        expected += whole.push(time)
-        found += islice(halting.push(time), taken[number] if number < len(taken) else None)
+        expected += whole.push(time, time)
+        found += islice(halting.push(time, time), taken[number] if number < len(taken) else None)
     assert [*found, *halting.finish(end)] == [*expected, *whole.finish(end)]
 
 
@@ -144,7 +144,7 @@ def test_released_frames_are_never_used_again(source, request, slowdown):
     timeline = Timeline(request, slowdown=slowdown)
     forgotten = made = 0
     for number, time in enumerate(times):
-        for slot in timeline.push(time):
+        for slot in timeline.push(time, time):
             made += 1
             assert forgotten <= slot.left
             assert slot.timestep == 0 or slot.left + 1 <= number

@@ -70,17 +70,13 @@ def marked(
     columns: Mapping[Key, Column], methods: Mapping[str, Mapping[Key, float | None]]
 ) -> dict[str, list[tuple[str, bool]]]:
     """Return the scores of each method as text, and whether each is the best of its column."""
-    best = {
-        key: column.best(scores.get(key) for scores in methods.values())
-        for key, column in columns.items()
-    }
-    return {
-        name: [
-            (text := column.text(scores.get(key)), text == best[key])
-            for key, column in columns.items()
-        ]
-        for name, scores in methods.items()
-    }
+    rows: dict[str, list[tuple[str, bool]]] = {name: [] for name in methods}
+    for key, column in columns.items():
+        best = column.best(scores.get(key) for scores in methods.values())
+        for name, scores in methods.items():
+            text = column.text(scores.get(key))
+            rows[name].append((text, text == best))
+    return rows
 
 
 def frame_time(seconds: float | None) -> str:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -81,29 +81,39 @@ def render_report(data: ReportData) -> str:
 
 
 def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
-    steps, rows = data.horizons, _drawn(data)
+    steps = data.horizons
+    rows = _drawn(data)
     if not steps and not rows:
         return []
-    shared: dict[str, Any]
-    scores: dict[str, list[Mapping[str, float | None]]]
-    ahead = " by frames ahead" if steps else ""
+    shared: dict[str, Any] = {}
+    scores: dict[str, list[Mapping[str, float | None]]] = {}
     if steps:
-        shared = {"x": list(steps), "labels": [frames_ahead(step) for step in steps]}
+        ahead = " by frames ahead"
+        metrics: Collection[str] = data.metrics
+        shared["x"] = list(steps)
+        shared["labels"] = [frames_ahead(step) for step in steps]
         shared["ticks"] = [(step, str(step)) for step in steps[:: ceil(len(steps) / 12)]]
-        scores = {name: [each[str(k)] for k in steps] for name, each in data.methods.items()}
+        for name, by_step in data.methods.items():
+            scores[name] = [by_step[str(step)] for step in steps]
     else:
+        ahead = ""
+        metrics = rows[0].scores[data.model]
         times = [float(row.time) for row in rows]
-        shared = {"x": [round(time, 6) for time in times], "marks": [float(c) for c in data.cuts]}
+        shared["x"] = [round(time, 6) for time in times]
+        shared["marks"] = [float(cut) for cut in data.cuts]
         shared["labels"] = [f"{float(row.time):.3f} s, frame {row.index}" for row in rows]
         shared["ticks"] = [(t, f"{t:g} s") for t in round_numbers(times[0], times[-1], 8)]
-        scores = {name: [row.scores[name] for row in rows] for name in data.methods}
-    known = data.metrics if steps else rows[0].scores[data.model]
+        for name in data.methods:
+            scores[name] = [row.scores[name] for row in rows]
     charts = []
-    for column in (contents.COLUMNS[key] for key in contents.CURVES if key in known):
-        lines = [
-            Line(name, [each.get(column.key) for each in of], colors[name])
-            for name, of in scores.items()
-        ]
+    for key in contents.CURVES:
+        if key not in metrics:
+            continue
+        column = contents.COLUMNS[key]
+        lines = []
+        for name, points in scores.items():
+            values = [point.get(key) for point in points]
+            lines.append(Line(name, values, colors[name]))
         charts.append(Chart(column, column.label + ahead, lines=lines, **shared))
     return charts
 
@@ -120,10 +130,9 @@ def _drawn(data: ReportData) -> list[Row]:
 
 
 def _by_horizon(data: ReportData, column: Column) -> dict[str, list[tuple[str, bool]]]:
-    scores = {
-        name: {step: steps[str(step)].get(column.key) for step in data.horizons}
-        for name, steps in data.methods.items()
-    }
+    scores = {}
+    for name, steps in data.methods.items():
+        scores[name] = {step: steps[str(step)].get(column.key) for step in data.horizons}
     return contents.marked(dict.fromkeys(data.horizons, column), scores)
 
 
@@ -138,7 +147,7 @@ def _card(data: ReportData, key: str, item: Comparison) -> dict[str, Any]:
         "verdict": f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+z.2f})",
         "views": (
             ("truth", "truth", item.truth),
-            *((f"made-{number}", *each) for number, each in enumerate(item.made.items())),
+            *((f"made-{k}", name, picture) for k, (name, picture) in enumerate(item.made.items())),
             ("error", f"error of {data.model}", item.error),
         ),
     }
@@ -171,8 +180,8 @@ def draw(chart: Chart) -> dict[str, Any]:
     def path(line: Line) -> str:
         drawn = ""
         points = zip(chart.x, line.values, strict=True)
-        for known, run in groupby(points, lambda point: _known(point[1])):
-            if known:
+        for is_known, run in groupby(points, lambda point: _is_known(point[1])):
+            if is_known:
                 places = [f"{to_x(x):.1f} {to_y(y or 0):.1f}" for x, y in run]
                 # A single point becomes a dot, because round line ends are visible even on a line
                 # of length 0.
@@ -191,7 +200,7 @@ def draw(chart: Chart) -> dict[str, Any]:
     }
 
 
-def _known(score: float | None) -> TypeGuard[float]:
+def _is_known(score: float | None) -> TypeGuard[float]:
     return score is not None and isfinite(score)
 
 
@@ -200,7 +209,7 @@ def _chart_data(chart: Chart) -> dict[str, Any]:
     digits, unit = chart.column.digits, chart.column.unit
     lines = []
     for line in chart.lines:
-        values = [round(score, digits) if _known(score) else None for score in line.values]
+        values = [round(score, digits) if _is_known(score) else None for score in line.values]
         lines.append({"name": line.name, "color": line.color, "values": values})
     unit = f" {unit}" if unit else ""
     return {"x": chart.x, "labels": chart.labels, "digits": digits, "unit": unit, "lines": lines}
@@ -208,9 +217,10 @@ def _chart_data(chart: Chart) -> dict[str, Any]:
 
 def _range(chart: Chart) -> tuple[float, float]:
     """Return the lowest and the highest score; perfect frames, at the upper edge, do not count."""
-    known = [v for line in chart.lines for v in line.values if _known(v)]
-    inside = [v for v in known if v < PERFECT - 0.01] or known or [0.0]
-    low, high = min(inside), max(inside)
+    scores = [score for line in chart.lines for score in line.values if _is_known(score)]
+    inside = [score for score in scores if score < PERFECT - 0.01] or scores or [0.0]
+    low = min(inside)
+    high = max(inside)
     return low, high if high > low else low + 1
 
 
@@ -220,13 +230,13 @@ def _templates() -> Environment:
         loader=PackageLoader("cloudconv.report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
 
 
-def _shown(value: Any) -> Any:
+def _printable(value: Any) -> Any:
     """Escape control characters and undecodable bytes in a text that a template inserts."""
     return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
@@ -241,8 +251,8 @@ def shrunk(rgb: Tensor, width: int) -> Tensor:
 
 def jpeg(rgb: Tensor, width: int, quality: int) -> ReportPicture:
     """Return RGB, (3, H, W) in [0, 1], as a JPEG that is at most ``width`` pixels wide."""
-    shown = shrunk(rgb, width)
-    samples = shown.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    small = shrunk(rgb, width)
+    samples = small.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
     data = io.BytesIO()
     Image.fromarray(samples.cpu().numpy()).save(data, "JPEG", quality=quality)
-    return ReportPicture(data.getvalue(), shown.shape[2], shown.shape[1])
+    return ReportPicture(data.getvalue(), small.shape[2], small.shape[1])

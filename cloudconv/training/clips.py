@@ -8,7 +8,7 @@ depends on the seed and n alone, so a resumed run continues with the same batche
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise, product
 from math import ceil
 from operator import itemgetter
 from pathlib import Path
@@ -101,12 +101,12 @@ def excluding(
 ) -> list[list[TrainingClip]]:
     """Return ``groups`` without each clip that has a part in common with ``held_back``."""
     taken: dict[Path, list[Span]] = {}
-    for clip in (clip for group in held_back for clip in group):
+    for clip in chain.from_iterable(held_back):
         taken.setdefault(clip.info.path.resolve(), []).extend(clip.spans)
 
     def free(clip: TrainingClip) -> bool:
         others = taken.get(clip.info.path.resolve(), [])
-        return not any(a < d and c < b for a, b in clip.spans for c, d in others)
+        return not any(a < d and c < b for (a, b), (c, d) in product(clip.spans, others))
 
     return [[clip for clip in group if free(clip)] for group in groups]
 
@@ -115,8 +115,9 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     clips = images.videos_in(path)
-    inside = images.subfolders_of(path)
-    clips += [each for each in inside if images.pictures_in(each) and not images.videos_in(each)]
+    for folder in images.subfolders_of(path):
+        if images.pictures_in(folder) and not images.videos_in(folder):
+            clips.append(folder)
     if clips:
         return clips
     try:
@@ -144,10 +145,10 @@ class Windows:
     warnings: list[Warned] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        given = [clip for group in self.groups for clip in group]
-        self.groups = [[c for c in group if self._fault(c) is None] for group in self.groups]
-        self.groups = [group for group in self.groups if group]
-        unfit = [fault for clip in given if (fault := self._fault(clip)) is not None]
+        faults = [self._fault(clip) for clip in chain.from_iterable(self.groups)]
+        unfit = [fault for fault in faults if fault is not None]
+        fit = [list(filter(self._is_fit, group)) for group in self.groups]
+        self.groups = [group for group in fit if group]
         if not self.groups:
             raise InputError(
                 f"no-usable-clip: No clip can be used: {shortened(unfit, 3)}. Give longer or "
@@ -157,7 +158,7 @@ class Windows:
         if unfit:
             self.warnings.append(
                 Warned(
-                    f"clips-left-out: Some of the {len(given)} clips are left out: "
+                    f"clips-left-out: Some of the {len(faults)} clips are left out: "
                     f"{shortened(unfit, 3)}."
                 )
             )
@@ -181,7 +182,8 @@ class Windows:
         return max(windows, key=lambda w: _motion(F.avg_pool2d(w.float(), _SHRUNK, ceil_mode=True)))
 
     def _draw(self, *key: int) -> Tensor:
-        reason, least = "", self.settings.min_motion
+        reason = ""
+        least = self.settings.min_motion
         for attempt in range(_TRIES):
             random = np.random.default_rng([self.settings.seed, *key, attempt])
             group = self.groups[random.integers(len(self.groups))]
@@ -206,13 +208,15 @@ class Windows:
 
     def chosen(self) -> Generator[Progress, None, list[Tensor]]:
         """Return windows to validate on, spread evenly over all clips and their usable parts."""
-        clips, most = [clip for group in self.groups for clip in group], self.settings.val_windows
-        each, count = max(1, most // len(clips)), min(most, len(clips))
+        clips = list(chain.from_iterable(self.groups))
+        most = self.settings.val_windows
+        count = min(most, len(clips))
+        per_clip = max(1, most // len(clips))
         windows: list[Tensor] = []
         reason: str | None = None
         for clip in (clips[k * len(clips) // count] for k in range(count)):
             starts = _starts(clip, self.needed)
-            for index in np.linspace(0, len(starts) - 1, min(each, len(starts))).round():
+            for index in np.linspace(0, len(starts) - 1, min(per_clip, len(starts))).round():
                 window = self._read(clip, *starts[int(index)], self.interval[0])
                 if isinstance(window, str):
                     reason = window
@@ -228,8 +232,13 @@ class Windows:
             )
         return windows
 
+    def _is_fit(self, clip: TrainingClip) -> bool:
+        return self._fault(clip) is None
+
     def _fault(self, clip: TrainingClip) -> str | None:
-        name, needed, crop = clip.info.path.name, self.needed, self.settings.crop
+        name = clip.info.path.name
+        needed = self.needed
+        crop = self.settings.crop
         longest = max(end - begin for begin, end in clip.parts())
         if longest < needed:
             parts = ",".join(f"{float(begin):g}:{float(end):g}" for begin, end in clip.spans)
@@ -246,7 +255,8 @@ class Windows:
         repeats = RepeatDetector()
         frames: list[Frame] = []
         thumbnails: list[Tensor] = []
-        lead, differing = min(begin, _LEAD), 0
+        lead = min(begin, _LEAD)
+        differing = 0
         with Source(
             clip.info, start=(begin - lead) * clip.gap, end=end * clip.gap, threads=1
         ) as source:
@@ -285,11 +295,13 @@ def batches(
         for row in list(zip(*columns, strict=True))[skip:]:
             frames, indices = zip(*row, strict=True)
             yield Batch(torch.stack(frames), torch.stack(indices))
-        done, skip = done + 1, 0
+        done += 1
+        skip = 0
 
 
 def _sample(windows: Windows, window: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    indices, settings = windows.picks(random), windows.settings
+    indices = windows.picks(random)
+    settings = windows.settings
     turned = settings.reversal and random.random() < 0.5
     crop = _crop(window, [~n for n in indices] if turned else indices, settings, random)
     if settings.augment:
@@ -336,7 +348,7 @@ def _has_cut(thumbnails: list[Tensor]) -> bool:
     if largest > _CUT_JUMP * sorted(jumps)[(len(jumps) - 1) // 2]:
         return True
     detector = CutDetector()
-    decisions = [decision for each in thumbnails for decision in detector.push(each)]
+    decisions = list(chain.from_iterable(map(detector.push, thumbnails)))
     return any(decisions + detector.finish())
 
 
@@ -351,8 +363,10 @@ def _pictures(clip: TrainingClip, frames: list[Frame]) -> Tensor:
 
 
 def _starts(clip: TrainingClip, needed: int) -> list[tuple[int, int]]:
-    parts = clip.parts()
-    return [(first, end) for begin, end in parts for first in range(begin, end - needed + 1)]
+    starts: list[tuple[int, int]] = []
+    for begin, end in clip.parts():
+        starts += [(first, end) for first in range(begin, end - needed + 1)]
+    return starts
 
 
 _LINES = (1, 4)  # the fewest and the most lines of text
@@ -365,7 +379,8 @@ _INK = 0.55  # fraction of the cells that are filled
 def overlaid(frames: Tensor, random: np.random.Generator) -> Tensor:
     """Return frames, (L, 3, H, W) uint8, with lines of random cells, half of the time in a box."""
     height, width = frames.shape[2:]
-    beside, below = -(-width // 4), _LINES[1] * (_GLYPH + 2) * _CELL[1]
+    beside = -(-width // 4)
+    below = _LINES[1] * (_GLYPH + 2) * _CELL[1]
     # Lines may reach beyond the edges.
     ink, box = np.zeros((2, height + below, beside + width + _LONGEST * _CELL[1]), bool)
     opacity = float(random.uniform(0.5, 1.0))

@@ -122,9 +122,9 @@ class InterpolationGoal(Goal[Interpolator]):
             outer = [_noisy(frames[:, number], noise) for number in (0, 4)]
         both = Pair.of([_noisy(x0, noise), _noisy(x1, noise), *outer], timestep, reach)
         staged = model.staged and model.training
-        *earlier, made = model.stages(both) if staged else [model(both)]
+        *earlier, picture = model.stages(both) if staged else [model(both)]
         naive = x0 + (x1 - x0) * timestep
-        return [Prediction(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
+        return [Prediction(picture, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
         return [([0, 2, 3, 4, 6] if self._four_frames else [0, 1, 2], ["1"])]
@@ -148,9 +148,9 @@ class Forecast(Goal[Predictor]):
         seen = _noisy(context, noise)
         result = []
         for truth in truths:
-            *earlier, made = model.stages(seen) if model.staged else [model(seen)]
-            result.append(Prediction(made, truth, last, seen, tuple(earlier)))
-            seen = torch.cat((seen[:, 1:], made[:, None]), 1)
+            *earlier, picture = model.stages(seen) if model.staged else [model(seen)]
+            result.append(Prediction(picture, truth, last, seen, tuple(earlier)))
+            seen = torch.cat((seen[:, 1:], picture[:, None]), 1)
         return result
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
@@ -167,8 +167,8 @@ class Direct(Forecast):
     def make(self, model: Predictor, frames: Tensor, indices: Tensor, noise: float) -> Made:
         context, truth = frames[:, :-1], frames[:, -1]
         horizon = (indices[:, -1] - indices[:, -2]).float()
-        made = model(_noisy(context, noise), horizon)
-        return [Prediction(made, truth, context[:, -1], context)]
+        picture = model(_noisy(context, noise), horizon)
+        return [Prediction(picture, truth, context[:, -1], context)]
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
         """Return a sample for each of three horizons: 1, a third of the farthest, the farthest."""

@@ -182,7 +182,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return the state from which :meth:`restore` continues exactly."""
-        parts = {name: part.state_dict() for name, part in self._stateful().items()}
+        parts = {name: module.state_dict() for name, module in self._stateful().items()}
         return {
             "parts": {**parts, "best": self.best_state},
             "step": self.step,
@@ -194,8 +194,8 @@ class Trainer:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a result of :meth:`state`, which must come from the same settings."""
         parts = state["parts"]
-        for name, part in self._stateful().items():
-            part.load_state_dict(parts[name])
+        for name, module in self._stateful().items():
+            module.load_state_dict(parts[name])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.best_state = parts["best"]
         self.best = None if state["best"] is None else Validation(**state["best"])
@@ -219,8 +219,8 @@ class Trainer:
             group["lr"] = self.rate * _rate(self.step, self.done)
         frames, indices = upload([batch.frames, batch.indices], self.device)
         frames = padded(frames.float().div_(255), self.model.spec.multiple)
-        made = within_memory(lambda: self._gradients(frames, indices), self.precision)
-        if made is None:
+        predictions = within_memory(lambda: self._gradients(frames, indices), self.precision)
+        if predictions is None:
             raise DeviceError(
                 f"batch-fills-memory: {self.device} ran out of memory: close other programs, or "
                 "give train a smaller --batch or --crop."
@@ -228,8 +228,9 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_gradient)
         self._optimiser.step()
         if self.adversary is not None:
-            for pictures in made:
-                self.adversary.learn(pictures.context, pictures.picture.float(), pictures.truth)
+            for prediction in predictions:
+                picture = prediction.picture.float()
+                self.adversary.learn(prediction.context, picture, prediction.truth)
         self._average()
         self.step += 1
 
@@ -247,8 +248,8 @@ class Trainer:
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         self._optimiser.zero_grad(set_to_none=True)
         with self._autocast():
-            made = self.goal.make(self.model, frames, indices, self.settings.noise)
-        total, plain, naive = self._total(made)
+            predictions = self.goal.make(self.model, frames, indices, self.settings.noise)
+        total, plain, naive = self._total(predictions)
         # On a GPU the check below suffices.
         if self.device.type == "cpu" and not total.isfinite():
             raise self._not_finite()
@@ -258,25 +259,31 @@ class Trainer:
         if not math.isfinite(loss):
             raise self._not_finite()
         self._losses.append(losses)
-        return made
+        return predictions
 
-    def _total(self, made: list[Prediction]) -> tuple[Tensor, Tensor, Tensor]:
-        total = made[0].truth.new_zeros(())
-        plain, naive = total, total
-        for pictures in made:
-            fine = self._loss(pictures.picture.float(), pictures.truth, pictures.naive)
-            plain = plain + fine / len(made)
+    def _total(self, predictions: list[Prediction]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss to minimise, and the mean losses of prediction and naive picture."""
+        zero = predictions[0].truth.new_zeros(())
+        total = zero
+        plain = zero
+        naive = zero
+        count = len(predictions)
+        for prediction in predictions:
+            picture = prediction.picture.float()
+            fine = self._loss(picture, prediction.truth, prediction.naive)
+            plain = plain + fine / count
             total = total + fine
-            for level in pictures.levels:
-                both = (shrunk_like(each, level) for each in (pictures.truth, pictures.naive))
-                total = total + self._loss(level.float(), *both)
+            for level in prediction.levels:
+                truth = shrunk_like(prediction.truth, level)
+                small_naive = shrunk_like(prediction.naive, level)
+                total = total + self._loss(level.float(), truth, small_naive)
             if self.adversary is not None:
-                fooled = self.adversary.generator_loss(pictures.context, pictures.picture.float())
+                fooled = self.adversary.generator_loss(prediction.context, picture)
                 total = total + self._loss.adversarial * fooled
             with torch.no_grad():
-                loss = self._loss(pictures.naive, pictures.truth, pictures.naive)
-                naive = naive + loss / len(made)
-        return total / len(made), plain, naive
+                loss = self._loss(prediction.naive, prediction.truth, prediction.naive)
+                naive = naive + loss / count
+        return total / count, plain, naive
 
     def _autocast(self) -> torch.autocast:
         enabled = self.precision != torch.float32
@@ -290,11 +297,12 @@ class Trainer:
             indices = torch.tensor([picks], device=self.device)
             with self._autocast():
                 frames = padded(frames, self.model.spec.multiple)
-                made = self.goal.make(model, frames, indices, 0.0)
-            for label, each in zip(labels, made, strict=True):
+                predictions = self.goal.make(model, frames, indices, 0.0)
+            for label, prediction in zip(labels, predictions, strict=True):
                 # Scores are float64, which not every device has.
-                given = each.picture.float().clamp(0, 1), each.truth, each.naive
-                picture, truth, naive = (image[..., :height, :width].cpu() for image in given)
+                picture = prediction.picture.float().clamp(0, 1)[..., :height, :width].cpu()
+                truth = prediction.truth[..., :height, :width].cpu()
+                naive = prediction.naive[..., :height, :width].cpu()
                 scores = {
                     "loss": float(self._loss(picture, truth, naive)),
                     "naive_loss": float(self._loss(naive, truth, naive)),
@@ -316,7 +324,9 @@ class Trainer:
         best = self.best is None or validation.gain > self.best.gain
         if best:
             self.best, self.best_state = validation, model.state_dict()
-        loss, naive = map(fmean, zip(*self._losses, strict=True)) if self._losses else (None, None)
+        loss, naive = None, None
+        if self._losses:
+            loss, naive = map(fmean, zip(*self._losses, strict=True))
         self._losses.clear()
         losses = Losses(self.step, self.done, self.seconds, loss, naive, validation, best)
         yield Measured("losses", losses)

@@ -1,4 +1,4 @@
-"""Compute training losses: sums of differences between the made and the true picture."""
+"""Compute training losses: sums of differences between a predicted and a true picture."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,57 +17,57 @@ _LEVELS = 4  # number of levels of the Laplacian pyramid
 _FLOOR = 2 / 255  # added to the divisor of a relative loss, so that still items do not dominate
 
 
-def l1(made: Tensor, truth: Tensor) -> Tensor:
+def l1(picture: Tensor, truth: Tensor) -> Tensor:
     """Return the mean absolute error of each item: two (B, 3, H, W) give (B,)."""
-    return (made - truth).abs().mean(dim=(1, 2, 3))
+    return (picture - truth).abs().mean(dim=(1, 2, 3))
 
 
-def l2(made: Tensor, truth: Tensor) -> Tensor:
+def l2(picture: Tensor, truth: Tensor) -> Tensor:
     """Return the mean squared error of each item."""
-    return (made - truth).square().mean(dim=(1, 2, 3))
+    return (picture - truth).square().mean(dim=(1, 2, 3))
 
 
-def charbonnier(made: Tensor, truth: Tensor) -> Tensor:
+def charbonnier(picture: Tensor, truth: Tensor) -> Tensor:
     """Return the mean of ``sqrt(d² + 10⁻⁶)``, an l1 smooth at 0 (Charbonnier et al. 1994)."""
-    return ((made - truth).square() + _CHARBONNIER**2).sqrt().mean(dim=(1, 2, 3))
+    return ((picture - truth).square() + _CHARBONNIER**2).sqrt().mean(dim=(1, 2, 3))
 
 
-def ssim(made: Tensor, truth: Tensor) -> Tensor:
+def ssim(picture: Tensor, truth: Tensor) -> Tensor:
     """Return 1 minus the structural similarity (Wang et al. 2004) of all channels.
 
     Reflection extends the pictures beyond their edges, so that each pixel has a window.
     """
     margin = 4 * (SSIM_WINDOW // 2,)
-    luminance, contrast = ssim_terms(*(F.pad(x, margin, "reflect") for x in (made, truth)))
+    luminance, contrast = ssim_terms(*(F.pad(x, margin, "reflect") for x in (picture, truth)))
     return torch.sub(1, (luminance * contrast).mean(dim=(1, 2, 3)))
 
 
-def gdl(made: Tensor, truth: Tensor) -> Tensor:
+def gdl(picture: Tensor, truth: Tensor) -> Tensor:
     """Return the gradient difference loss of Mathieu et al. 2015 (arXiv 1511.05440), alpha = 1."""
-    total = made.new_zeros(len(made))
+    total = picture.new_zeros(len(picture))
     for axis in (2, 3):
-        difference = made.diff(dim=axis).abs() - truth.diff(dim=axis).abs()
+        difference = picture.diff(dim=axis).abs() - truth.diff(dim=axis).abs()
         total = total + difference.abs().mean(dim=(1, 2, 3))
     return total
 
 
-def laplacian(made: Tensor, truth: Tensor) -> Tensor:
+def laplacian(picture: Tensor, truth: Tensor) -> Tensor:
     """Return the l1 between Laplacian pyramids of four levels (Bojanowski et al. 2017).
 
     Each level has twice the weight of the next finer level.
     """
-    bands, rest = laplacian_pyramid(made - truth, _LEVELS - 1)
+    bands, rest = laplacian_pyramid(picture - truth, _LEVELS - 1)
     means = [band.abs().mean(dim=(1, 2, 3)) for band in (*bands, rest)]
     return torch.stack([0.5 ** (_LEVELS - n) * mean for n, mean in enumerate(means)]).sum(0)
 
 
-def psnr(made: Tensor, truth: Tensor) -> Tensor:
+def psnr(picture: Tensor, truth: Tensor) -> Tensor:
     """Return ``ln(1 + 10⁶·MSE)``, so that each decibel up to 60 dB counts the same."""
-    return (l2(made, truth) * _PSNR_SCALE).log1p()
+    return (l2(picture, truth) * _PSNR_SCALE).log1p()
 
 
 TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    each.__name__: each for each in (l1, l2, charbonnier, ssim, gdl, laplacian, psnr)
+    term.__name__: term for term in (l1, l2, charbonnier, ssim, gdl, laplacian, psnr)
 }
 """Terms that compare pictures, by their name on the command line."""
 
@@ -84,16 +84,17 @@ class Loss:
     adversarial: float = 0.0
     relative: bool = False
 
-    def __call__(self, made: Tensor, truth: Tensor, naive: Tensor) -> Tensor:
+    def __call__(self, picture: Tensor, truth: Tensor, naive: Tensor) -> Tensor:
         """Return the mean over items of (B, 3, H, W) pictures, without the adversarial term."""
-        total = made.new_zeros(())
+        total = picture.new_zeros(())
         for name, weight in self.terms:
-            each = TERMS[name](made, truth)
+            term = TERMS[name](picture, truth)
             if self.relative:
+                floor = _FLOOR**2 if name == "l2" else _FLOOR
                 with torch.no_grad():
-                    naive_term = TERMS[name](naive, truth) + (_FLOOR**2 if name == "l2" else _FLOOR)
-                each = each / naive_term
-            total = total + weight * each.mean()
+                    naive_term = TERMS[name](naive, truth) + floor
+                term = term / naive_term
+            total = total + weight * term.mean()
         return total
 
 
@@ -105,7 +106,7 @@ def parse_loss(text: str, *, relative: bool = False) -> Loss:
 
 
 class Adversary:
-    """Discriminators, which learn during training to distinguish made pictures from true ones.
+    """Discriminators, which learn during training to distinguish predicted pictures from true ones.
 
     Goodfellow et al. 2014 (arXiv 1406.2661), in the conditional form of Mathieu et al. 2015
     (arXiv 1511.05440): ``network`` gets (B, T, 3, H, W) contexts and (B, 3, H, W) pictures, and
@@ -116,21 +117,22 @@ class Adversary:
         self.network = network
         self.optimiser = torch.optim.Adam(network.parameters(), learning_rate, betas=(0.5, 0.999))
 
-    def generator_loss(self, context: Tensor, made: Tensor) -> Tensor:
-        """Return the adversarial loss: small if the discriminators take ``made`` for true."""
-        return self._mean(context, made, 1.0)
+    def generator_loss(self, context: Tensor, picture: Tensor) -> Tensor:
+        """Return the adversarial loss: small if the discriminators take ``picture`` for true."""
+        return self._mean(context, picture, 1.0)
 
-    def learn(self, context: Tensor, made: Tensor, truth: Tensor) -> None:
+    def learn(self, context: Tensor, picture: Tensor, truth: Tensor) -> None:
         """Make one training step of the discriminators."""
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self._mean(context, truth, 1.0) + self._mean(context, made.detach(), 0.0)
+        loss = self._mean(context, truth, 1.0) + self._mean(context, picture.detach(), 0.0)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
 
     def _mean(self, context: Tensor, picture: Tensor, wanted: float) -> Tensor:
         logits: list[Tensor] = self.network(context, picture)
-        each = [
-            F.binary_cross_entropy_with_logits(x.float(), torch.full_like(x.float(), wanted))
-            for x in logits
-        ]
-        return torch.stack(each).mean()
+        losses = []
+        for scale in logits:
+            scale = scale.float()
+            truth = torch.full_like(scale, wanted)
+            losses.append(F.binary_cross_entropy_with_logits(scale, truth))
+        return torch.stack(losses).mean()
