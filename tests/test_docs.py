@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 import threading
+from dataclasses import fields
 from pathlib import Path
 from statistics import median
 
@@ -12,6 +13,14 @@ import pytest
 from typer.main import get_command
 
 from cloudconv.cli.app import app
+from cloudconv.jobs.compare.plan import CompareResult
+from cloudconv.jobs.doctor import Diagnosis
+from cloudconv.jobs.extend.dream import DreamResult
+from cloudconv.jobs.extend.extrapolate import ExtrapolateResult
+from cloudconv.jobs.extend.plan import ExtendResult
+from cloudconv.jobs.interp.plan import InterpResult
+from cloudconv.jobs.train import TrainResult
+from cloudconv.jobs.video import VideoResult
 from cloudconv.models import registry
 from tests.helpers import calls
 from tests.helpers.factory import write_clip
@@ -42,6 +51,29 @@ def test_the_tables_of_options_agree_with_the_help():
         anew = make_options.renewed(text)
         assert text == anew, f"{document.name} is out of date: run python docs/make_options.py"
     assert found == COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        (VideoResult, None),
+        (InterpResult, VideoResult),
+        (ExtendResult, VideoResult),
+        (ExtrapolateResult, ExtendResult),
+        (DreamResult, ExtendResult),
+        (CompareResult, None),
+        (TrainResult, None),
+        (Diagnosis, None),
+    ],
+    ids=lambda kind: kind and kind.__name__,
+)
+def test_the_keys_of_the_json_are_those_of_the_results(kind, base):
+    text = (ROOT / "docs" / "json.md").read_text("utf-8")
+    table = text.split(f"<!-- keys of {kind.__name__} -->")[1].split("<!-- end -->")[0]
+    first_cells = re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
+    keys = re.findall("`([a-z_]+)`", " ".join(first_cells))
+    inherited = {field.name for field in fields(base)} if base else set()
+    assert sorted(keys) == sorted({field.name for field in fields(kind)} - inherited)
 
 
 @pytest.mark.full

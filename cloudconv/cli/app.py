@@ -99,20 +99,27 @@ class Commands(_PrintedHelp, _Commanding):
     def main(self, args: Any = None, *given: Any, **named: Any) -> Any:
         """Run the command that ``args`` name; see :meth:`typer.core.TyperGroup.main`."""
         self._words = tuple(sys.argv[1:] if args is None else args)
+        is_json = "--progress json" in " ".join(self._words).replace("=", " ")
+        streams.messages.as_objects = is_json
         try:
-            try:
-                # Without arguments Typer prints the help. Outside standalone mode a caller handles
-                # errors.
-                if not self._words or not named.get("standalone_mode", True):
-                    return super().main(args, *given, **named)
-                code = super().main(args, *given, **named | {"standalone_mode": False})
-            except (typer.Abort, TyperException) as error:  # before a command was found
-                code = self._fail(error)
+            # Without arguments Typer prints the help. Outside standalone mode a caller handles
+            # errors.
+            if not self._words or not named.get("standalone_mode", True):
+                return super().main(args, *given, **named)
+            code = self._exit_code(args, *given, **named)
         except (OutputError, OSError) as error:  # of standard output
             if not isinstance(error, BrokenPipeError):
                 print_error(getattr(error, "text", str(error)))
             sys.exit(1)
+        finally:
+            streams.messages.as_objects = False
         sys.exit(code if isinstance(code, int) else 0)
+
+    def _exit_code(self, args: Any, *given: Any, **named: Any) -> Any:
+        try:
+            return super().main(args, *given, **named | {"standalone_mode": False})
+        except (typer.Abort, TyperException) as error:  # before a command was found
+            return self._fail(error)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; print an error as one message and exit with its code."""
@@ -130,12 +137,12 @@ class Commands(_PrintedHelp, _Commanding):
         verbose = ("--verbose" in self._words or "v" in short) and "q" not in short
         failure = _describe(error, verbose=verbose)
         if failure.code == "interrupted":
-            print_message(failure.error)  # an interrupt is no error
+            print_message(failure.error, "interrupted")  # an interrupt is no error
         else:
             if verbose and not isinstance(error, TyperException):
                 for line in "".join(traceback.format_exception(error)).splitlines():
-                    print_message(line)
-            print_error(failure.error)
+                    print_message(line, "traceback")
+            print_error(**failure._asdict())
         if "--json" in self._words and "stdout" not in streams.closed_streams:
             print_json(failure._asdict())
         return failure.exit_code

@@ -167,7 +167,8 @@ def _run_all(console: Console, settings: kinds.InterpManySettings) -> list[dict[
         ends[event.number] = event
         if isinstance(event.outcome, CloudconvError):
             message = event.outcome.text
-            print_error(message if event.input in message else f"{event.input}: {message}")
+            text = message if event.input in message else f"{event.input}: {message}"
+            print_error(text, code=event.outcome.code, input=event.input)
         elif not hasattr(event.outcome, "duration"):
             console.info(
                 f"{event.outcome.output} exists and is newer than {event.input}: skipped; -y makes "
@@ -212,7 +213,7 @@ def compare(console: Console, source: _In, **given: Any) -> None:
         print_json(result.as_json())
     else:
         _print_scores(result, names(settings.metrics))
-    console.info(f"{result.summary}; took {clock(result.wall_seconds)}")
+    console.info(f"{result.summary}; took {clock(result.wall_seconds)}", "summary")
     if settings.report is not None:
         console.info(f"the report is in {settings.report}")
 

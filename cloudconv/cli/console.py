@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cloudconv import interrupts, jobs
-from cloudconv.cli.streams import field_rows, print_message, print_result
+from cloudconv.cli import streams
+from cloudconv.cli.streams import field_rows, print_message, print_object, print_result
 from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Pace, Progress, Warned, watched
 from cloudconv.messages import clock
@@ -100,12 +101,18 @@ def _print_line(task: Task) -> None:
 
 
 def _print_object(task: Task) -> None:
-    at, rate, left = task.fields["at"], task.speed, task.fields["at"].seconds_left
-    shown: dict[str, Any] = {"stage": task.description, "done": at.done, "total": at.total}
-    shown["unit"] = at.unit
-    shown["rate"] = None if rate is None else round(rate, 3)
-    shown["seconds_left"] = None if left is None else round(left, 1)
-    print_message(json.dumps(shown))
+    at: Progress = task.fields["at"]
+    rate = task.speed
+    left = at.seconds_left
+    print_object(
+        "progress",
+        stage=task.description,
+        done=at.done,
+        total=at.total,
+        unit=at.unit,
+        rate=None if rate is None else round(rate, 3),
+        seconds_left=None if left is None else round(left, 1),
+    )
 
 
 @contextmanager
@@ -149,7 +156,7 @@ def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Report
 
 
 _PROGRESS = """Show progress: auto is a bar, or without a terminal a line every 10 s; json is an
-object a second on stderr, for programs; off."""
+object a second on stderr, for programs, and an object for each other line there; off."""
 _JSON = "Print one JSON object on stdout, and nothing else there."
 _VERBOSE = "Print versions too, and the traceback of an error."
 
@@ -163,9 +170,12 @@ def print_json(value: dict[str, Any]) -> None:
     print_result(json.dumps(value, indent=2, allow_nan=False))
 
 
-def print_error(text: str) -> None:
-    """Print a reason for the end of a command in one line."""
-    print_message(f"error: {text}")
+def print_error(error: str, **facts: Any) -> None:
+    """Print a reason for the end of a command in one line; ``facts`` are for programs only."""
+    if streams.messages.as_objects:
+        print_object("error", error=error, **facts)
+    else:
+        print_message(f"error: {error}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,19 +194,24 @@ class Console(Settings):
                 "quiet-and-verbose: --quiet and --verbose contradict each other: give one of them."
             )
 
-    def info(self, text: str) -> None:
+    def info(self, text: str, kind: str = "note") -> None:
         """Print a line for people, unless the console is quiet."""
         if not self.quiet:
-            print_message(text)
+            print_message(text, kind)
 
     def detail(self, text: str) -> None:
         """Print a line that only ``--verbose`` shows."""
         if self.verbose:
             print_message(text)
 
-    def warning(self, text: str, about: str | None = None) -> None:
+    def warning(self, text: str, about: str | None = None, code: str | None = None) -> None:
         """Print a warning in one line, after the name ``about`` unless the text has that name."""
-        print_message(f"warning: {text if about is None or about in text else f'{about}: {text}'}")
+        if streams.messages.as_objects:
+            print_object("warning", text=text, code=code, about=about)
+        elif about is None or about in text:
+            print_message(f"warning: {text}")
+        else:
+            print_message(f"warning: {about}: {text}")
 
 
 def run_job(
@@ -223,7 +238,7 @@ def run_job(
         return None
     result = run_with_progress(console, label, jobs.run(settings), note=note)
     if summary is not None:
-        console.info(summary(result))
+        console.info(summary(result), "summary")
         if console.json:
             print_json(jobs.as_json(result))
     return result
@@ -237,7 +252,7 @@ def run_with_progress(console: Console, label: str, job: Job, note: Note | None 
         def show(event: Event) -> None:
             nonlocal words, resumed
             if isinstance(event, Warned):
-                console.warning(event.text, event.about)
+                console.warning(event.text, event.about, event.code)
             elif isinstance(event, Measured | Ended) and note is not None:
                 new = note(event)
                 words = words if new is None else new

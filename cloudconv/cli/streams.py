@@ -1,6 +1,7 @@
 """Write to the standard streams, and format numbers, tables and fields for people."""
 
 import io
+import json
 import os
 import shutil
 import sys
@@ -35,14 +36,39 @@ def replace_closed() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def print_message(line: str) -> None:
-    """Write one line to stderr, wrapped between words on a terminal; ignore errors in writing."""
-    shown = plain(line).replace("\n", "\\n")
+class _Messages:
+    """The form of the lines on stderr: text, or with ``as_objects`` JSON."""
+
+    as_objects = False
+
+
+messages = _Messages()
+"""The form of all lines on stderr, which ``--progress json`` changes."""
+
+
+def print_message(line: str, kind: str = "note") -> None:
+    """Write one line to stderr, wrapped between words on a terminal; ignore errors in writing.
+
+    ``kind`` is the ``type`` of the object if lines are JSON.
+    """
+    if messages.as_objects:
+        print_object(kind, text=line)
+        return
+    line = plain(line).replace("\n", "\\n")
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+    _write(line)
+
+
+def print_object(kind: str, /, **values: Any) -> None:
+    """Write a JSON object with the key ``type`` to stderr as one line; ignore errors in writing."""
+    _write(json.dumps({"type": kind, **values}, allow_nan=False))
+
+
+def _write(line: str) -> None:
     with suppress(OSError):
-        if sys.stderr.isatty() and not shown.startswith("{"):
-            width = shutil.get_terminal_size().columns
-            shown = textwrap.fill(shown, width, break_long_words=False, break_on_hyphens=False)
-        sys.stderr.write(shown + "\n")
+        sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
 

@@ -73,7 +73,8 @@ def test_progress_json_prints_one_object_a_line(now, capsys):
         ("analysing", 25, None),
         ("working", 3, 7),
     ]
-    assert set(rows[0]) == {"stage", "done", "total", "unit", "rate", "seconds_left"}
+    assert set(rows[0]) == {"type", "stage", "done", "total", "unit", "rate", "seconds_left"}
+    assert {row["type"] for row in rows} == {"progress"}
     assert {row["unit"] for row in rows} == {at(0, 1).unit}
     assert rows[1]["rate"] == 10.0
 
@@ -107,8 +108,37 @@ def test_progress_of_a_run_as_json(tmp_path):
     result = run("interp", clip, "--factor", 2, *TINY, "--progress", "json", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["output_frames"] == 10
-    rows = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    *rows, summary = [json.loads(line) for line in result.stderr.splitlines()]
     assert (rows[-1]["stage"], rows[-1]["done"], rows[-1]["total"]) == ("interpolating", 10, 10)
+    assert summary["type"] == "summary"
+    assert "10 frames" in summary["text"]
+
+
+@pytest.mark.parametrize("words", ["--progress json", "--progress=json -v"])
+def test_with_progress_json_each_line_on_stderr_is_an_object(tmp_path, words):
+    clip = write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
+    odd = run("interp", clip, tmp_path / "a.gif", "--factor", 2, *TINY, *words.split())
+    missing = run("interp", tmp_path / "no.mp4", "--factor", 2, *words.split())
+    misspelt = run("interp", clip, "--facto", 2, *words.split())
+    rows = [json.loads(line) for line in odd.stderr.splitlines()]
+    assert all("type" in row for row in rows)
+    (error,) = [row for row in map(json.loads, missing.stderr.splitlines()) if "error" in row]
+    assert (error["type"], error["kind"], error["exit_code"]) == ("error", "input", 1)
+    (error,) = [row for row in map(json.loads, misspelt.stderr.splitlines()) if "error" in row]
+    assert (error["kind"], error["exit_code"]) == ("usage", 2)
+    after = run("interp", tmp_path / "no.mp4", "--factor", 2)
+    assert after.stderr.startswith("error: ")
+
+
+def test_a_warning_is_an_object_with_its_code(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
+    result = run("interp", clip, tmp_path / "a.gif", "--factor", 4, *TINY, "--progress", "json")
+    rows = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [row for row in rows if row["type"] in ("warning", "error")]
+    for row in rows:
+        if row["type"] == "warning":
+            assert set(row) == {"type", "text", "code", "about"}
+            assert row["code"]
 
 
 @pytest.mark.parametrize(("unit", "rate"), [("%", ""), ("frames", "1.0 frames/s  ")])
