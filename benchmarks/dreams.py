@@ -35,7 +35,7 @@ from PIL import Image
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.images import small_copy
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.base import Composed, Options
 from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.vitals.vitals import Vitals, VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
@@ -104,8 +104,8 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     shares, kept, took = [], [], time.perf_counter() - began
     for number in range(options.frames):
         began = time.perf_counter()
-        picture = next(made)
-        meter.push(small_copy(picture, material.small_size))
+        picture, origin = next(made)
+        meter.push(small_copy(picture, material.small_size), origin)
         took += time.perf_counter() - began
         shares.append(source.unreal(picture))
         if number in chosen:
@@ -163,7 +163,7 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     meter = VitalsMeter(first, count)
     pictures = [second.filmed(second.source_of(k)[0]) for k in range(count)]
     for picture in change(pictures, [first.filmed(k) for k in range(len(first.frames))]):
-        meter.push(small_copy(picture, first.small_size))
+        meter.push(small_copy(picture, first.small_size), Composed())
     return meter.rows
 
 

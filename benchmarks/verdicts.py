@@ -28,6 +28,7 @@ import torch
 from cloudconv.api import dream
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.images import as_tensor, small_copy
+from cloudconv.dreaming.methods.base import Composed
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
@@ -102,7 +103,7 @@ def verdict(entry: dict[str, Any], folder: Path) -> tuple[list[dict[str, Any]], 
                 pictures.append(small_copy(shown, material.small_size))
     meter = VitalsMeter(material, len(pictures))
     for picture in pictures:
-        meter.push(picture)
+        meter.push(picture, Composed())
     step = float(material.step)
     period = None if meter.period is None else meter.period * step
     return [{**each._asdict(), "time": each.frame * step} for each in meter.faults], period

@@ -84,6 +84,6 @@ def _is_solid(material: Material) -> bool:
 def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     """Make a small dream in a mode, and judge the dream. ``material`` is a small material."""
     meter = VitalsMeter(material, FRAMES)
-    for picture in spec.dream(material, Options(FRAMES, seed)):
-        meter.push(small_copy(picture, material.small_size))
+    for picture, origin in spec.dream(material, Options(FRAMES, seed)):
+        meter.push(small_copy(picture, material.small_size), origin)
     return Trial(meter.visible, spec.name, meter.faults)

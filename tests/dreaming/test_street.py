@@ -16,7 +16,7 @@ FILM, DREAM = 60, 70
 
 def dream(clip, seed=0, frames=DREAM):
     with torch.inference_mode():
-        return torch.stack([*texture(clip, Options(frames=frames, seed=seed))])
+        return torch.stack([f.picture for f in texture(clip, Options(frames=frames, seed=seed))])
 
 
 def place_of(picture, colour):

@@ -8,15 +8,19 @@ import pytest
 import torch
 
 from cloudconv.dreaming.images import grey, small_copy
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.base import Filmed, Jump, Options
 from cloudconv.dreaming.methods.texture import _Clip, texture
 from cloudconv.forecasting.camera import measured_flow
 from tests.helpers.dreams import ball, ball_is_whole, clouds, material, tensor, vitals_of
 
 
+def textured(source, options):
+    """Return the pictures of a texture."""
+    return [frame.picture.clone() for frame in texture(source, options)]
+
+
 def dream(count, frames, seed=0, **options):
-    made = texture(material(ball(count)), Options(frames, seed, **options))
-    return [picture.clone() for picture in made]
+    return textured(material(ball(count)), Options(frames, seed, **options))
 
 
 def changes(pictures):
@@ -57,7 +61,7 @@ def test_a_sky_that_never_comes_back_changes_slowly(loop):
     source = [np.uint8(255 * sky) for sky in slow_skies()]
     shown = [tensor(picture) for picture in source]
     to_source = {"loop": True, "loop_to": shown[0]} if loop else {}
-    made = list(texture(material(source), Options(150, 0, **to_source)))
+    made = textured(material(source), Options(150, 0, **to_source))
     around = [shown[-1], *made, *shown[:12]] if loop else [shown[-1], *made]
     moved = [float((b - a).abs().mean()) for a, b in zip(around, around[12:], strict=False)]
     # Within 12 frames less than a quarter of the difference of the two pictures appears.
@@ -70,7 +74,7 @@ def test_rain_goes_on_while_a_slow_sky_begins():
         np.uint8(255 * np.where(drop, 1, 0.8 * sky))
         for sky, drop in zip(slow_skies(), drops, strict=True)
     ]
-    made = list(texture(material(source), Options(50, 0)))
+    made = textured(material(source), Options(50, 0))
     usual = np.median(changes([tensor(p) for p in source]))
     shown = changes([tensor(source[-1]), *made])
     assert 0.6 * usual < min(shown) <= max(shown) < 1.3 * usual
@@ -82,7 +86,7 @@ def test_no_frame_stands_out_where_a_slow_change_begins_and_ends():
     noise = np.random.default_rng(2).random((2, 96, 128, 3)).astype(np.float32)
     pair = [cv2.GaussianBlur(each, (0, 0), 1) for each in noise]
     source = material([np.uint8(255 * sky) for sky in slow_skies(pair)])
-    rows = vitals_of(source, list(texture(source, Options(120, 0))))
+    rows = vitals_of(source, textured(source, Options(120, 0)))
     assert max(row.values["local"] for row in rows) < 1.35
 
 
@@ -90,7 +94,7 @@ def test_frames_depend_on_the_seed():
     source = material(clouds(60, (64, 48)))
 
     def made(seed):
-        return list(texture(source, Options(90, seed)))
+        return textured(source, Options(90, seed))
 
     one, again, other = made(0), made(0), made(5)
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
@@ -119,7 +123,7 @@ def test_short_clips_give_the_requested_length(count, loop):
 @pytest.mark.xfail(strict=True, reason="a change by place is a quick dissolve in these clouds")
 def test_clouds_move_without_jumps():
     source = material(clouds(80))
-    made = list(texture(source, Options(120, 1)))
+    made = textured(source, Options(120, 1))
     rows = vitals_of(source, made)
     assert rows
     for row in rows:
@@ -137,7 +141,7 @@ def scrolling(count):
 
 
 def test_motion_that_repeats_goes_on_forwards_without_an_end():
-    made = list(texture(material(scrolling(80)), Options(200, 0)))
+    made = textured(material(scrolling(80)), Options(200, 0))
     wanted = scrolling(280)[80:]
     apart = [float((a - tensor(b)).abs().mean()) for a, b in zip(made, wanted, strict=True)]
     assert max(apart) < 0.004, apart
@@ -149,13 +153,42 @@ def test_motion_that_repeats_goes_on_forwards_without_an_end():
 def test_frames_between_jumps_are_as_filmed():
     """A jump lasts for a third of a clip at most, and the next one begins later."""
     source = clouds(60, (64, 48))
-    made = torch.stack(list(texture(material(source), Options(200, 3))))
+    made = torch.stack(textured(material(source), Options(200, 3)))
     real = torch.stack([tensor(picture) for picture in source])
     apart = (made[:, None] - real).abs().amax((2, 3, 4))
     filmed = apart.amin(1) < 1e-6
     assert float(filmed.float().mean()) > 0.3
     shown = apart.argmin(1)
     assert {int(step) for step in shown.diff()[filmed[1:] & filmed[:-1]]} == {1}
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_each_frame_says_if_it_is_filmed_or_made_by_a_jump(loop):
+    source = clouds(60, (64, 48))
+    to_source = {"loop": True, "loop_to": tensor(source[0])} if loop else {}
+    made = [*texture(material(source), Options(150, 3, **to_source))]
+    origins = [frame.origin for frame in made]
+    for frame in made:
+        if isinstance(frame.origin, Filmed):
+            assert torch.equal(frame.picture, tensor(source[frame.origin.number]))
+    jumps = {(o.start, o.length) for o in origins if isinstance(o, Jump)}
+    assert len(jumps) > 1
+    for start, length in jumps:
+        pictures = origins[start : start + length]
+        assert {(o.start, o.length) for o in pictures} == {(start, length)}
+        parts = [o.part for o in pictures]
+        wanted = [k / (length + 1) for k in range(1, len(parts) + 1)]
+        assert parts == pytest.approx(wanted)
+        assert len(parts) == min(length, len(made) - start)
+        if start == 0:
+            assert pictures[0].before == len(source) - 1
+        elif isinstance(origins[start - 1], Filmed):
+            assert pictures[0].before == origins[start - 1].number + 1
+        following = origins[start + length] if start + length < len(made) else None
+        if isinstance(following, Filmed):
+            assert following.number == pictures[-1].after + 1
+    to_home = [o.after is None for o in origins if isinstance(o, Jump)]
+    assert any(to_home) == loop
 
 
 def test_clouds_do_not_run_back_at_a_jump():
@@ -167,7 +200,7 @@ def test_clouds_do_not_run_back_at_a_jump():
 
     source = clouds(60)
     film = [tensor(picture) for picture in source]
-    made = list(texture(material(source), Options(70, 0)))
+    made = textured(material(source), Options(70, 0))
     assert min(along([film[-1], *made])) > 0.3 * np.mean(along(film))
 
 
@@ -184,7 +217,7 @@ def crossing(count):
 
 
 def test_a_thing_moves_to_its_new_place_and_does_not_dissolve():
-    made = list(texture(material(crossing(60)), Options(120, 0)))
+    made = textured(material(crossing(60)), Options(120, 0))
     assert all(ball_is_whole(picture) for picture in made)
     places = [float((p[0] - p[1] > 0.3).nonzero()[:, 1].float().mean()) for p in made]
     assert max(abs(b - a) for a, b in pairwise(places)) < 8
@@ -193,7 +226,7 @@ def test_a_thing_moves_to_its_new_place_and_does_not_dissolve():
 def test_a_change_of_exposure_leaves_no_edges():
     base = clouds(1, (192, 144))[0][:108].astype(np.float32)
     shares = [1 - 0.4 * max(0, k - 40) / 20 for k in range(60)]
-    made = list(texture(material([np.uint8(base * s) for s in shares]), Options(30, 0)))
+    made = textured(material([np.uint8(base * s) for s in shares]), Options(30, 0))
     for picture in made:
         light = picture.mean(0) / tensor(np.uint8(base)).mean(0)
         assert float(light[4:-4, 4:-4].diff(dim=1).abs().quantile(0.999)) < 0.08
@@ -208,7 +241,7 @@ def two_balls(count):
 @pytest.mark.full
 def test_things_that_repeat_after_different_times_change_slowly():
     source = two_balls(100)
-    made = list(texture(material(source), Options(150, 0)))
+    made = textured(material(source), Options(150, 0))
     usual = changes([tensor(p) for p in source])
     assert max(changes(made[25:])) < 1.5 * max(usual)
     assert all(ball_is_whole(picture[..., :96]) for picture in made[25:])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from cloudconv.dreaming.methods.base import Composed
 from cloudconv.dreaming.vitals.course import Course
 from cloudconv.dreaming.vitals.vitals import VITALS
 from tests.helpers.dreams import ball, clouds, material, meter_of, tensor, vitals_of
@@ -33,7 +34,7 @@ def measured(source, pictures):
     """Return the meter of a dream of 60 frames after these pictures."""
     meter = meter_of(source, frames=60)
     for picture in pictures:
-        meter.push(picture)
+        meter.push(picture, Composed())
     return meter
 
 
@@ -101,8 +102,8 @@ def test_what_lasts_is_a_fault_once(source, footage):
     """The dream stands still. After a second this is known."""
     meter = meter_of(source, frames=60)
     for _ in range(59):
-        assert meter.push(footage[159]) is None
-    row = meter.push(footage[159])
+        assert meter.push(footage[159], Composed()) is None
+    row = meter.push(footage[159], Composed())
     assert meter.rows == [row]
     assert "motion" in row.failed
     (fault,) = meter.faults
@@ -209,7 +210,7 @@ def test_things_that_run_back_are_a_fault_at_their_time(source, footage, part):
     meter, width = meter_of(source, frames=60), int(part * footage[0].shape[1])
     for count, number in enumerate((*range(20), *range(20, 5, -1), *range(5, 30))):
         back, on = footage[160 + number], footage[160 + count]
-        meter.push(np.hstack((back[:, :width], on[:, width:])))
+        meter.push(np.hstack((back[:, :width], on[:, width:])), Composed())
     found = [each for each in meter.faults if each.vital == "against"]
     assert [each.text for each in found] == ["things run back"] * (part == 1)
     assert all(20 <= each.frame <= 38 for each in found)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.images import small_copy
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import Composed
 from cloudconv.dreaming.vitals.vitals import WINDOW, Vitals, VitalsMeter
 from cloudconv.media.frame import Frame
 
@@ -176,5 +177,5 @@ def vitals_of(material: Material, pictures: Iterable[Tensor]) -> list[Vitals]:
     shown = list(pictures)
     meter = meter_of(material, len(shown))
     for picture in shown:
-        meter.push(small_copy(picture, material.small_size))
+        meter.push(small_copy(picture, material.small_size), Composed())
     return meter.rows

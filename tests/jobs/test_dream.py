@@ -63,8 +63,8 @@ def test_vitals_are_complete_before_the_output_has_its_name(bouncing, tmp_path, 
     complete = []
     push = VitalsMeter.push
 
-    def observe(meter, small):
-        push(meter, small)
+    def observe(meter, small, origin):
+        push(meter, small, origin)
         complete.append((tmp_path / "b.mkv").exists())
 
     monkeypatch.setattr(VitalsMeter, "push", observe)

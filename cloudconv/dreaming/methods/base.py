@@ -1,9 +1,12 @@
-"""Define the options of the modes of dreaming."""
+"""Define the options of the modes of dreaming, and the frames that a mode yields."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from cloudconv.dreaming.images import Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +27,55 @@ class Options:
     wind: tuple[float, float] | None = None
     model: str | None = None
     dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True, slots=True)
+class Filmed:
+    """The origin of a frame of the film, perhaps moved as a whole (a steadied camera).
+
+    ``number``: the real frame, an index of ``material.frames`` and of ``material.times``.
+    """
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """The origin of a picture that is made between two frames of the film.
+
+    ``before``, ``after``: the real frames that the old and the new shot show at this time, indices
+    like :attr:`Filmed.number`. ``after`` is None in a loop that leads to the first frame of the
+    source, which need not be in the material. ``part``: how far the jump is, between 0 and 1.
+    ``start``, ``length``: the first picture of the jump, counted from 0 in the dream, and the
+    number of its pictures, which the end of the dream may cut short; all pictures of one jump have
+    the same two.
+    """
+
+    before: int
+    after: int | None
+    part: float
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """The origin of a picture that is put together or forecast.
+
+    ``number``: the real frame behind what is made, like :attr:`Filmed.number`; None if there is no
+    such frame. ``made``: where the picture is not this frame, (h, w) of the material's
+    ``small_size``; None for everywhere.
+    """
+
+    number: int | None = None
+    made: Mask | None = None
+
+
+Origin = Filmed | Jump | Composed
+
+
+class DreamFrame(NamedTuple):
+    """A frame of a dream: the picture, (3, H, W) RGB, nominally in [0, 1], and its origin."""
+
+    picture: Tensor
+    origin: Origin

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.flow import flow
 from cloudconv.dreaming.methods.rollout import rollout
@@ -19,16 +19,16 @@ class MethodSpec:
     """The description of a mode. Jobs read the description and never branch on a mode's name.
 
     ``least_frames``: the number of frames that the material needs. ``dream``: yields the frames
-    that follow ``material.last``, (3, H, W) float32 RGB on ``material.device``, nominally in [0, 1]
-    and not clamped. The first follows by one ``material.step``. The same material, options and
-    machine give the same frames. Memory does not grow with their number. ``options``: the names of
-    the :class:`Options` that a user may give. ``note``: returns a sentence for the user
-    about the dream.
+    that follow ``material.last``, each with its origin. The pictures are (3, H, W) float32 RGB on
+    ``material.device``, nominally in [0, 1] and not clamped. The first follows by one
+    ``material.step``. The same material, options and machine give the same frames. Memory does not
+    grow with their number. ``options``: the names of the :class:`Options` that a user may give.
+    ``note``: returns a sentence for the user about the dream.
     """
 
     name: str
     least_frames: int
-    dream: Callable[[Material, Options], Iterator[Tensor]]
+    dream: Callable[[Material, Options], Iterator[DreamFrame]]
     options: tuple[str, ...] = ()
     note: Callable[[Material, Options], str] = lambda material, options: ""
 
@@ -40,11 +40,20 @@ def _wholes(material: Material, options: Options) -> str:
     return f"{camera}, and things leave and come in as wholes."
 
 
+def _composed(
+    pictures: Callable[[Material, Options], Iterator[Tensor]],
+) -> Callable[[Material, Options], Iterator[DreamFrame]]:
+    """Return a mode all of whose pictures are put together or forecast."""
+    return lambda material, options: (
+        DreamFrame(picture, Composed()) for picture in pictures(material, options)
+    )
+
+
 METHODS = (
-    MethodSpec("collage", 8, collage),
+    MethodSpec("collage", 8, _composed(collage)),
     MethodSpec("texture", 2, texture, note=_wholes),
-    MethodSpec("flow", 1, flow, ("wind",), lambda *_: "The picture returns in a cycle."),
-    MethodSpec("rollout", 1, rollout, ("model",)),
+    MethodSpec("flow", 1, _composed(flow), ("wind",), lambda *_: "The picture returns in a cycle."),
+    MethodSpec("rollout", 1, _composed(rollout), ("model",)),
 )
 
 

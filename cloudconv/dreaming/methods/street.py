@@ -14,11 +14,10 @@ from itertools import chain, pairwise
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from cloudconv.dreaming.images import Floats
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.forecasting.things import (
     FEWEST,
     LARGEST,
@@ -145,11 +144,11 @@ class Street:
         made: Floats = self._things.completed(k, steady, self._stage.ground(k))
         return made
 
-    def pictures(self, frames: int) -> Iterator[Tensor]:
-        """Yield the frames of the dream, (3, H, W)."""
+    def frames(self, count: int) -> Iterator[DreamFrame]:
+        """Yield the frames of the dream."""
         end, longest = self._count - 1, _LONGEST / self._step
         pieces, later = [_Piece(0, end, -1, {})], None
-        for time in range(1, frames + 1):
+        for time in range(1, count + 1):
             now = pieces[-1]
             begins = end - now.offset - self._tail * (now.after >= 0) + 1
             if later is None and time >= begins - self._lead:
@@ -163,7 +162,9 @@ class Street:
                     if sight := track.sight(later.after):
                         to = path.at(begins - time)
                         self._stage.paint(made, time + now.offset, sight, to)
-            yield torch.from_numpy(made).permute(2, 0, 1).to(self._material.device)
+            picture = torch.from_numpy(made).permute(2, 0, 1).to(self._material.device)
+            number, _ = self._material.source_of(min(time + now.offset, end))
+            yield DreamFrame(picture, Composed(number))
 
     def _next(self, time: int, pieces: Sequence[_Piece], lead: int) -> _Piece:
         """Return the piece that begins at a time, where few things are and others come soon.

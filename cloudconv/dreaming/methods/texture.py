@@ -34,7 +34,7 @@ from cloudconv.dreaming.images import (
 )
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import mean_flow
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.pieces import Points
 from cloudconv.dreaming.methods.street import Street, goes_on
@@ -61,10 +61,10 @@ _EDGE = 0.1  # part of a jump, at its begin and at its end, in which the shot it
 _VARIES = 0.1  # part of the cost of a period that depends on the seed
 
 
-def texture(material: Material, options: Options) -> Iterator[Tensor]:
+def texture(material: Material, options: Options) -> Iterator[DreamFrame]:
     """Yield the clip's frames forwards, again and again; things go on as wholes where they can."""
     if goes_on(material, options):
-        yield from Street(material, options.seed).pictures(options.frames)
+        yield from Street(material, options.seed).frames(options.frames)
         return
     clip = _Clip(material, options)
     shots = clip.shots(options)
@@ -80,17 +80,21 @@ def texture(material: Material, options: Options) -> Iterator[Tensor]:
 class _Shot:
     """Pictures by the time of the dream, at which the last real frame has the time 0.
 
-    ``picture``: returns the picture of a time, (3, H, W). ``begins``: the first time at which the
-    shot is seen. ``lasts``: the number of frames between the shot before and this one. ``front``:
-    the times at which the places change to this shot; None if a network makes the change.
-    ``passing``: returns the fast motion that is added to the network's pictures, or None.
+    ``picture``: returns the picture of a time, (3, H, W), and ``number`` the real frame of a time.
+    ``begins``: the first time at which the shot is seen. ``lasts``: the number of frames between
+    the shot before and this one. ``front``: the times at which the places change to this shot; None
+    if a network makes the change. ``passing``: returns the fast motion that is added to the
+    network's pictures, or None. ``is_home``: the shot is the first frame of the source, to which a
+    loop leads; it need not be in the material.
     """
 
     picture: Callable[[int], Tensor]
+    number: Callable[[int], int]
     begins: int = 1
     lasts: int = 0
     front: Front | None = None
     passing: Callable[[int], Tensor] | None = None
+    is_home: bool = False
 
 
 class _Clip:
@@ -164,7 +168,7 @@ class _Clip:
             stop -= min(int(self._lasting(unlike[home])), frames // 2)
         start, lasts, back = home - 1, 0, home - 1 - stop
         if options.loop and loop_to is None:
-            yield _Shot(self._from(start))
+            yield self._shot(start)
         else:
             start, lasts = self._entry()
             is_short = options.loop and lasts + longest > stop
@@ -185,7 +189,7 @@ class _Clip:
             begins = min(times, key=lambda time: self._unlike_at(start + time, back + time))
             yield self._jump(start, back, begins, min(longest, stop - begins + 1))
         if loop_to is not None:
-            yield _Shot(lambda _: loop_to, stop + 1, frames - stop)
+            yield _Shot(lambda _: loop_to, lambda _: 0, stop + 1, frames - stop, is_home=True)
 
     def _entering(self, start: int, lasts: int, most: int) -> Iterator[_Shot]:
         """Yield the last real frame, and the clip, whose frame ``start`` has the time 0.
@@ -195,7 +199,7 @@ class _Clip:
         """
         if 0 < lasts <= self._slow:
             ahead, small = self._onwards(), self._small(self._count)[None]
-            yield _Shot(lambda _: next(ahead))
+            yield _Shot(lambda _: next(ahead), lambda _: self._real(self._count))
             yield self._by_place(
                 lambda age: warp(small, self._points.back(age)[None])[0], start, 1, (lasts, most)
             )
@@ -215,9 +219,13 @@ class _Clip:
         before, after = last, clip(entered)
         if is_long:
             before, after = split(self._count - 1 - beside)[0], split(start + entered)[0]
-        yield _Shot(lambda time: torch.lerp(last, before, min(time / (2 * beside), 1.0)))
+        yield _Shot(
+            lambda time: torch.lerp(last, before, min(time / (2 * beside), 1.0)),
+            lambda _: self._real(self._count),
+        )
         yield _Shot(
             lambda time: after if time < entered else clip(time),
+            lambda time: self._real(start + max(time, entered)),
             lasts=lasts,
             passing=(lambda time: split(start + time)[1]) if is_long else None,
         )
@@ -252,16 +260,22 @@ class _Clip:
             self._random,
             (count / 2, count / 2),
         )
-        return _Shot(self._from(start), begins, count, front)
+        return self._shot(start, begins, count, front)
 
     def _small(self, number: int) -> Tensor:
         return as_tensor(reduced(self._material.glance(self._inside(number)), THUMB_SIDE))
 
-    def joined(self, before: _Shot, now: _Shot, time: int) -> Tensor:
-        """Return the picture of a time, between two shots if the later one has just begun."""
+    def joined(self, before: _Shot, now: _Shot, time: int) -> DreamFrame:
+        """Return the frame of a time, between two shots if the later one has just begun."""
         part = (time - now.begins + 1) / (now.lasts + 1)
         if part >= 1:
-            return now.picture(time)
+            return DreamFrame(now.picture(time), Filmed(now.number(time)))
+        after = None if now.is_home else now.number(time)
+        jump = Jump(before.number(time), after, part, now.begins - 1, now.lasts)
+        return DreamFrame(self._between(before, now, time, part), jump)
+
+    def _between(self, before: _Shot, now: _Shot, time: int, part: float) -> Tensor:
+        """Return the picture of a time in the change from one shot to another."""
         pictures = [shot.picture(time) for shot in (before, now)]
         if now.front is not None:
             age, size = time - now.begins + 1, weight_size(*self._material.size)
@@ -273,6 +287,16 @@ class _Clip:
         # The network's picture is softer than both, and a sudden end of this would be seen.
         made = torch.lerp(pictures[round(part)], made, min(part, 1 - part, _EDGE) / _EDGE)
         return made if now.passing is None else made + now.passing(time)
+
+    def _shot(
+        self, start: int, begins: int = 1, lasts: int = 0, front: Front | None = None
+    ) -> _Shot:
+        """Return the shot that shows frame ``start + time``."""
+        return _Shot(self._from(start), lambda time: self._real(start + time), begins, lasts, front)
+
+    def _real(self, number: int) -> int:
+        """Return the real frame of a frame of the clip."""
+        return self._material.source_of(self._inside(number))[0]
 
     def _from(self, start: int) -> Callable[[int], Tensor]:
         """Return a function of a time that returns the frame ``start + time``: (3, H, W)."""
@@ -288,7 +312,7 @@ class _Clip:
             return self._by_place(
                 lambda age: self._small(start + begins + age), back, begins, (lasts, most)
             )
-        return _Shot(self._from(back), begins, min(lasts, most))
+        return self._shot(back, begins, min(lasts, most))
 
     def _unlike_at(self, one: int, other: int) -> float:
         return float(self._apart[self._inside(one), self._inside(other)])

@@ -13,6 +13,7 @@ import numpy as np
 
 from cloudconv.dreaming.images import TINY, Bytes
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import Origin
 from cloudconv.dreaming.repeats import Repeats
 from cloudconv.dreaming.vitals.features import FeatureMeter, Values
 
@@ -122,7 +123,7 @@ class VitalsMeter:
         self._worst: list[float] = []
         self.rows: list[Vitals] = []
 
-    def push(self, small: Bytes) -> Vitals | None:
+    def push(self, small: Bytes, origin: Origin) -> Vitals | None:
         """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``.
 
         Returns:

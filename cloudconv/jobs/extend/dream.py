@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cloudconv.dreaming.auto import ModeChoice, choose
 from cloudconv.dreaming.images import small_copy
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.base import Options, Origin
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.errors import InputError, SettingsError
@@ -208,12 +208,13 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
             meter = VitalsMeter(material, plan.new_frames, follows=follows)
         yield Progress("analysing", 100, 100, unit="%")
         options = replace(options, frames=plan.new_frames)
-        smalls: SimpleQueue[_Small] = SimpleQueue()  # filled by the thread that makes the frames
+        # The thread that makes the frames fills this queue.
+        smalls: SimpleQueue[tuple[_Small, Origin]] = SimpleQueue()
         every = max(_LOOK, round(1 / plan.step))
 
         @torch.inference_mode()
         def measure() -> list[Measured]:
-            window = meter.push(smalls.get_nowait())
+            window = meter.push(*smalls.get_nowait())
             is_due = window is not None or meter.seen % every == 0
             return [Measured("vitals", window or meter.now())] if is_due else []
 
@@ -238,18 +239,18 @@ def _pictures(
     material: Material,
     spec: MethodSpec,
     options: Options,
-    smalls: SimpleQueue[_Small],
+    smalls: SimpleQueue[tuple[_Small, Origin]],
     first: Frame | None,
 ) -> Iterator[Frame]:
-    """Yield the new frames, and put a small picture of each frame into ``smalls`` before."""
+    """Yield the new frames, and put a small picture and the origin of each into ``smalls``."""
     with enough_memory(plan.device, plan.info):
         if options.loop and first is not None:
             options = replace(options, loop_to=rgb_of(first, plan.device))
-        pictures = spec.dream(material, options)
+        frames = spec.dream(material, options)
         for _ in range(plan.new_frames):
             with torch.inference_mode():
-                rgb = next(pictures)
+                rgb, origin = next(frames)
                 frame = new_frame(rgb, material.last)
                 small = small_copy(rgb, material.small_size)
-            smalls.put(small)
+            smalls.put((small, origin))
             yield frame
