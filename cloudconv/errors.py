@@ -4,6 +4,29 @@ An error has a code and a text (:mod:`cloudconv.messages`). A text has one or tw
 given value, the accepted values, the remedy. Code that calls a third-party library converts its
 exceptions to these classes, with ``raise … from``. :class:`Interrupted` (Ctrl-C) is separate, so
 that code that catches errors does not catch it.
+
+::
+
+    Exception
+      CloudconvError               exit code 1
+        SettingsError              exit code 2: wrong usage
+          OutputUsageError           (an OutputError, too)
+          EncoderUsageError          (an EncoderError, too)
+          ModelUsageError            (a ModelError, too)
+          UnknownModelError          (a ModelError, too)
+        InputError                 the input is missing or unreadable
+          ReadError                  the disk or the connection fails
+          UnfitInputError            the input changed during the run
+          PictureError               (a ValueError, too) pictures in memory
+        OutputError                the output cannot be written
+          EncoderError               the encoder refuses the pictures or options
+          TakenError                 the output is complete, under another name
+        ModelError                 the network does not fit, or fails
+          WeightsError               the file of weights is missing or damaged
+        DeviceError                the device is missing, or lacks memory
+    KeyboardInterrupt              exit code 130
+      Interrupted                  finished work is kept, and the next run goes on
+      InterruptedAtEnd             the output is complete
 """
 
 from cloudconv.messages import in_python

@@ -93,6 +93,10 @@ def _write_speed(task: Task) -> None:
     task.fields["speed"] = "  ".join(_speed(task))
 
 
+def _print_nothing(task: Task) -> None:
+    pass
+
+
 def _print_line(task: Task) -> None:
     at: Progress = task.fields["at"]
     of = "" if at.total is None else f" of {at.total}"
@@ -142,11 +146,12 @@ def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Report
         disable=mode != "auto" or quiet or not sys.stderr.isatty(),
     )
     show: Callable[[Task], object] = _write_speed
-    period, first = _BAR_EVERY, 0.0
+    period = _BAR_EVERY
+    first = 0.0
     if mode == "json":
         show, period = _print_object, JSON_EVERY
     elif mode == "off" or quiet:
-        show = id  # shows nothing
+        show = _print_nothing
     elif bar.disable:
         show, period, first = _print_line, LINE_EVERY, LINE_EVERY
     reporter = Reporter(bar, label, show, period, first)

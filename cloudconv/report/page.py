@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.messages import plain
+from cloudconv.metrics import PERFECT
 from cloudconv.report import data as contents
 from cloudconv.report.data import Column, Comparison, ReportData, ReportPicture, Row, frames_ahead
 
 POINTS = 1500  # the largest number of frames that a chart draws; a screen has fewer columns
 
 _COLORS = 8
-PERFECT = 100.0  # the score in dB of a frame that equals the original
 _SIDE = 1000  # units on each side of the drawing; the box on the page sets the real proportions
 
 
