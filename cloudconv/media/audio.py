@@ -1,10 +1,11 @@
 """Encode audio again, and slow it down with the picture without a change of pitch."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -12,7 +13,7 @@ from av.container import OutputContainer
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from cloudconv.media.carry import Carry, header_of
+from cloudconv.media.carry import Carry, add_copy, header_of
 
 Samples = NDArray[np.float32]
 
@@ -42,19 +43,77 @@ _BEGINS = 0.3  # of the greatest level; an attack begins at the first such sampl
 _EMPHASIS = 0.95  # part of the previous sample to subtract, which emphasises high frequencies
 
 
+class Channels(NamedTuple):
+    """The channels of an audio stream."""
+
+    total: int
+    layout: str  # FFmpeg's name of the layout in FFmpeg's own order; empty without names
+    # The place in the stream of each channel of the layout, if the file lists them; else empty.
+    order: tuple[int, ...] = ()
+
+    @property
+    def is_reordered(self) -> bool:
+        """Return whether the stream has the channels in another order than FFmpeg."""
+        return list(self.order) != sorted(self.order)
+
+
+def channels_of(stream: Any) -> Channels:
+    """Return the channels of a stream of an input, without a look at its codec context.
+
+    If a file lists its channels one by one, PyAV 18 frees that list twice, and the process aborts,
+    as soon as ``layout`` or ``channels`` of a codec context or a frame is read. A frame reads its
+    own layout. A muxer of text names the channels instead.
+    """
+    header = header_of("framecrc", lambda out: add_copy(out, stream)) or b""
+    found = re.search(rb"#channel_layout_name 0: (.*)", header)
+    name = "" if found is None else found[1].decode(errors="replace")
+    listed = re.fullmatch(r"(\d+) channels(?: \((.*)\))?", name)
+    if listed is None:
+        return Channels(av.AudioLayout(name).nb_channels if name else 0, name)
+    count = int(listed[1])
+    names = [each.partition("@")[0] for each in (listed[2] or "").split("+")]
+    places = {_numbers().get(each): place for place, each in enumerate(names)}
+    numbers = sorted(number for number in places if number is not None)
+    mask = hex(sum(1 << number for number in numbers))
+    # A name may be missing, unknown or used twice, and FFmpeg does not mix all groups of channels.
+    if not len(names) == len(numbers) == count or not _mixes(mask, "stereo"):
+        return Channels(count, "")
+    return Channels(count, mask, tuple(places[number] for number in numbers))
+
+
+@cache
+def _numbers() -> dict[str, int]:
+    """Return the number of each channel that FFmpeg names; layouts have them in this order."""
+    return {av.AudioLayout(hex(1 << number)).channels[0].name: number for number in range(63)}
+
+
+@cache
+def _mixes(layout: str, into: str) -> bool:
+    """Return whether FFmpeg converts sound of one layout to another one."""
+    samples = np.zeros((1, 64 * av.AudioLayout(layout).nb_channels), np.float32)
+    frame = av.AudioFrame.from_ndarray(samples, format="flt", layout=layout)
+    frame.sample_rate = 48000
+    try:
+        av.AudioResampler("flt", into).resample(frame)
+    except av.error.FFmpegError:
+        return False
+    return True
+
+
 def choose_format(source: Any, muxer: str) -> Callable[[OutputContainer], Any] | None:
     """Return a function that adds an encoder for a stream to an output without a header.
 
     The codec of the stream is tried first, then AAC and Opus, then the same with fewer channels.
     None means that there is no decoder, or no format that ``muxer`` accepts.
     """
-    context = source.codec_context
-    if context is None or not context.sample_rate or not context.layout.nb_channels:
+    context, channels = source.codec_context, channels_of(source)
+    if context is None or not context.sample_rate or not channels.total:
         return None
     encoders = dict.fromkeys((context.codec.canonical_name, *_OTHERWISE))
-    usual = _USUAL.get(context.layout.nb_channels, "5.1")
-    layouts = [usual if _is_unnamed(context.layout) else context.layout.name, usual, "stereo"]
-    for layout in dict.fromkeys(layouts):
+    usual = _USUAL.get(channels.total, "5.1")
+    given = channels.layout or f"{channels.total} channels"
+    layouts = dict.fromkeys((channels.layout or usual, usual, "stereo"))
+    for layout in (each for each in layouts if _mixes(given, each)):
         for name in encoders:
             add = partial(_add, context, name, layout)
             if header_of(muxer, add) is not None:
@@ -62,15 +121,11 @@ def choose_format(source: Any, muxer: str) -> Callable[[OutputContainer], Any] |
     return None
 
 
-def name_channels(context: Any) -> None:
-    """Give unnamed channels of a codec context FFmpeg's default layout."""
-    usual = _USUAL.get(context.layout.nb_channels)
-    if _is_unnamed(context.layout) and usual is not None:
-        context.layout = usual
-
-
-def _is_unnamed(layout: Any) -> bool:
-    return str(layout.name).endswith(" channels")
+def name_channels(stream: Any, context: Any) -> None:
+    """Give a codec context FFmpeg's default layout if the channels of ``stream`` have no names."""
+    channels = channels_of(stream)
+    if not channels.layout and channels.total in _USUAL:
+        context.layout = _USUAL[channels.total]
 
 
 def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
@@ -108,6 +163,10 @@ class AudioEncoder:
         self._rate: int = context.sample_rate
         self._layout: str = context.layout.name
         self._channels: int = context.layout.nb_channels
+        self._given = channels_of(source)
+        if self._given.order or not self._given.layout:
+            # Without this the frames have the list of channels, see `channels_of`.
+            source.codec_context.layout = f"{self._given.total} channels"
         # Positions in samples from the origin, before the stretch: the bounds of the kept part
         # (``_least``, ``_end``), the first kept sample and the next sample. ``_made`` is the number
         # of stretched samples that are encoded.
@@ -145,7 +204,7 @@ class AudioEncoder:
         except av.error.FFmpegError:
             self.lost += 1
             return
-        for frame in frames:
+        for frame in map(self._named, frames):
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
             if self._resampler is None or self._resampler[0] != kind:
                 yield from self._resampled(None)
@@ -155,6 +214,18 @@ class AudioEncoder:
                 frame.pts = round(frame.pts * frame.time_base * frame.sample_rate)
             frame.time_base = Fraction(1, frame.sample_rate)
             yield from self._resampled(frame)
+
+    def _named(self, frame: Any) -> Any:
+        """Return a frame whose channels have names and FFmpeg's order, if the file names them."""
+        order = self._given.order
+        if not order or frame.layout.name != f"{len(order)} channels":
+            return frame  # a decoder may know the channels better than the file
+        (packed,) = av.AudioResampler("flt").resample(frame)
+        samples = packed.to_ndarray().reshape(-1, len(order))[:, order].reshape(1, -1)
+        data = np.ascontiguousarray(samples, np.float32)
+        made = av.AudioFrame.from_ndarray(data, format="flt", layout=self._given.layout)
+        made.sample_rate, made.time_base, made.pts = frame.sample_rate, frame.time_base, frame.pts
+        return made
 
     def _resampled(self, given: Any) -> Iterator[Any]:
         for frame in [] if self._resampler is None else self._resampler[1].resample(given):

@@ -20,27 +20,32 @@ from cloudconv.media.frame import ColorTags, Frame, MediaInfo, make_picture, sha
 # Encoders whose format defines the (matrix, range) of every picture: JFIF is full-range BT.601, and
 # WebP is limited-range BT.601.
 _OWN_COLOURS = {"mjpeg": (5, 2), "libwebp": (6, 1), "libwebp_anim": (6, 1)}
+_READ_AS_YUV = ("libx264", "libx265")  # encoders whose gray video decoders may return as YUV
+_RGB, _UNSPECIFIED = 0, 2  # FFmpeg's numbers of matrices
 
 
 def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
-    """Return the colour tags of the output in a working format; those that remain true are kept."""
+    """Return the colour tags of the output in a working format; those that remain true are kept.
+
+    RGB, and nothing else, has the matrix of RGB. FFmpeg states that matrix for gray PNG, too.
+    """
     was, becomes, tags = layout(info.working_pix_fmt), layout(working), info.tags
+    space = color.color_space(tags, was, info.width, info.height)
     matrix, extent = tags.matrix, tags.range
     if encoder == "exr":
-        matrix, extent = 0 if becomes.family == "rgb" else 2, 2
-    elif encoder in _OWN_COLOURS and becomes.family != "rgb":
-        matrix, extent = _OWN_COLOURS[encoder]
-    elif was.family == becomes.family:
-        if was.family == "gray" and not tags.range and encoder in ("libx264", "libx265"):
-            # Decoders may return this video as YUV, and would read an unspecified range as limited.
-            extent = 2
+        matrix, extent = _RGB if becomes.family == "rgb" else _UNSPECIFIED, 2
     elif becomes.family == "rgb":
-        matrix, extent = 0, 2
-    elif was.family == "gray":
-        extent = 2 if color.color_space(tags, was, info.width, info.height).full_range else 1
-    else:
-        matrix = 9 if tags.primaries == 9 else 1 if info.width >= 1280 or info.height > 576 else 6
-        extent = 1
+        matrix, extent = _RGB, extent if was.family == "rgb" else 2
+    elif encoder in _OWN_COLOURS:
+        matrix, extent = _OWN_COLOURS[encoder]
+    elif was.family != becomes.family:
+        is_large = info.width >= 1280 or info.height > 576
+        matrix = 9 if tags.primaries == 9 else 1 if is_large else 6
+        extent = 2 if was.family == "gray" and space.full_range else 1
+    elif matrix == _RGB:
+        matrix = _UNSPECIFIED if was.family == "gray" else {"bt709": 1}.get(space.matrix, 6)
+    if was.family == becomes.family == "gray" and not extent and encoder in _READ_AS_YUV:
+        extent = 2  # decoders may return YUV, and would read an unspecified range as limited
     return replace(tags, matrix=matrix, range=extent)
 
 

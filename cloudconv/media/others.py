@@ -18,7 +18,7 @@ from av.stream import Disposition
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.audio import AudioEncoder, choose_format, name_channels
+from cloudconv.media.audio import AudioEncoder, channels_of, choose_format, name_channels
 from cloudconv.media.carry import Carry, add_copy, codec_name, fresh_tags, header_of
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import is_made_anew, only, open_container, read_packets
@@ -281,20 +281,20 @@ class OtherStreams:
         self._describe(stream, target)
         encoder = AudioEncoder(stream, target, factor, self._carry)
         self._add_track(stream, target, encoder=encoder)
-        before, after = stream.codec_context, target.codec_context
+        after = target.codec_context
         codec = after.codec.canonical_name
-        if codec != before.codec.canonical_name:
+        if codec != stream.codec_context.codec.canonical_name:
             name = self._kind.name
             why = f"FFmpeg cannot copy it to {name}" if factor == 1 else "it is slowed down"
             self._warn(f"sound-encoded: {_label(stream)} becomes {codec}, because {why}.")
-        if after.layout.nb_channels != before.layout.nb_channels:
+        if after.layout.nb_channels != channels_of(stream).total:
             self._warn(f"sound-mixed-down: {_label(stream)} is mixed down to {after.layout.name}.")
 
     def _copy_of(self, stream: Any) -> Any:
         target = add_copy(self._out, stream)
         if stream.type == "audio" and target.codec_context is not None:
             # Unlike Matroska, MP4 cannot store PCM with unnamed channels.
-            name_channels(target.codec_context)
+            name_channels(stream, target.codec_context)
         is_aac = codec_name(stream) == "aac" and not stream.codec_context.extradata
         if is_aac and not self._seekable:
             # On a pipe the header must contain the decoder's configuration. In a file the muxer
@@ -314,6 +314,9 @@ class OtherStreams:
             target.disposition &= ~Disposition.default
 
     def _accepts(self, stream: Any) -> bool:
+        # Other files than MP4 and MOV state no order of channels.
+        if stream.type == "audio" and not self._kind.is_mp4 and channels_of(stream).is_reordered:
+            return False
         return header_of(self._kind.muxer, lambda out: add_copy(out, stream)) is not None
 
     def _first_packet(self, stream: Any) -> Any:

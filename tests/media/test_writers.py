@@ -13,6 +13,7 @@ from PIL import Image, ImageSequence
 import cloudconv
 from cloudconv.errors import InputError, OutputError
 from cloudconv.media.encoding import EncodingPlan
+from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.pictures import shows_of
 from cloudconv.media.probe import probe
@@ -230,3 +231,28 @@ def test_an_animation_is_shown_as_often_as_its_source(tmp_path, source, target, 
     with Image.open(made) as image:
         expected = None if shows == 1 else max(shows - 1, 0)
         assert image.info.get("loop") == (expected if target == "gif" else shows)
+
+
+FAMILIES = ("gray", "gray16le", "yuv420p", "yuv422p10le", "yuva420p", "gbrp", "gbrap", "gbrp10le")
+NAMES = (*(".mp4", ".mov", ".mkv", ".webm", ".gif", ".apng"), *(".png", ".jpg", ".tif", ".exr"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("suffix", NAMES)
+@pytest.mark.parametrize("pix_fmt", FAMILIES)
+@pytest.mark.parametrize("matrix", [0, 2])
+def test_the_tags_of_an_output_suit_its_pixel_format(tmp_path, pix_fmt, suffix, matrix):
+    tags = ColorTags(2, 2, matrix, 0 if pix_fmt.startswith("yuv") else 2)
+    info = info_of((64, 48), pix_fmt, tags=tags)
+    path = tmp_path / ("out" if suffix in NAMES[:6] else "%05d")
+    path = path.with_name(path.name + suffix)
+    write(path, even(3, (64, 48), pix_fmt, rate=10, tags=tags), info, rate=10)
+    with av.open(str(path).replace("%05d", "00001")) as clip:
+        context = clip.streams.video[0].codec_context
+        shown = next(clip.decode(video=0))
+    family = layout(shown.format.name).family
+    found = {int(shown.colorspace), int(context.colorspace)}
+    if family == "rgb":
+        assert found <= {0, 2}
+    elif family == "yuv" or suffix not in (".png", ".apng"):  # FFmpeg reads gray PNG as RGB
+        assert 0 not in found
