@@ -11,7 +11,7 @@ from typing import Any
 
 from cloudconv import settings as kinds
 from cloudconv.errors import SettingsError
-from cloudconv.events import Event, Job, Pace, Progress, mapped
+from cloudconv.events import Event, Job, Pace, Progress, Warned, mapped
 from cloudconv.media.input import check_there
 from cloudconv.settings.values import clip_files
 
@@ -109,10 +109,12 @@ def _module(settings: Any, function: str) -> Any:
 
 def planned(plan: Any) -> dict[str, Any]:
     """Return the JSON of a plan: the keys of the result that are decided, with warnings."""
-    from cloudconv.media.muxer import try_copies  # imports PyAV
+    from cloudconv.jobs.video import VideoPlan  # imports PyTorch
+    from cloudconv.media.muxer import try_copies
 
-    encoding = getattr(plan, "encoding", None)
-    others = [] if encoding is None else try_copies(encoding, packets=False)
+    others: list[Warned] = []
+    if isinstance(plan, VideoPlan):
+        others = try_copies(plan.encoding(plan.probable_start), packets=False)
     texts = dict.fromkeys(each.text for each in (*plan.warnings, *others))
     return {**plan.facts, "warnings": [*texts]}
 

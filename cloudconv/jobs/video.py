@@ -1,5 +1,6 @@
 """Define what plans and results share; name the output, and check that it is no input."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from cloudconv import checkpoints, files, weights
 from cloudconv.errors import InputError, ModelError
 from cloudconv.events import Warned
 from cloudconv.media import pictures as images
-from cloudconv.media.encoding import EncodingPlan
+from cloudconv.media.encoding import EncodingDraft, EncodingPlan
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.output import check_output, check_rate, written_by
@@ -29,10 +30,11 @@ _PRIMING = Fraction(1, 20)
 
 
 @dataclass(frozen=True)
-class VideoPlan:
+class VideoPlan(ABC):
     """Hold the decisions of each command before it writes a video.
 
-    The clock of ``encoding``, and the times of what is carried, follow from the first frame.
+    The clock of the encoding, and the times of what is carried, follow from the first frame:
+    :meth:`encoding`.
     """
 
     settings: Any
@@ -40,7 +42,16 @@ class VideoPlan:
     output: Path
     device: torch.device
     dtype: torch.dtype
-    encoding: EncodingPlan
+    draft: EncodingDraft
+
+    @property
+    @abstractmethod
+    def probable_start(self) -> Fraction:
+        """Return the time of the output's first frame by the probe, on the source's clock."""
+
+    @abstractmethod
+    def encoding(self, first: Fraction) -> EncodingPlan:
+        """Return the encoding for the time of the first frame on the source's clock."""
 
     @property
     def common(self) -> dict[str, Any]:
@@ -51,7 +62,7 @@ class VideoPlan:
             "output": str(self.output),
             "device": str(self.device),
             "precision": precision_name(self.dtype),
-            "encoder": self.encoding.choice.encoder,
+            "encoder": self.draft.choice.encoder,
             "source_fps": None if timing.rate is None else str(timing.rate),
             "source_timing": timing.in_words,
         }

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from av.container import OutputContainer
 
@@ -33,23 +33,38 @@ _STAND_IN_RATE = Fraction(30)  # frames per second, for encoders of a variable r
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EncodingPlan:
-    """The settings of the encoding, and the other contents of the output."""
+class EncodingDraft:
+    """The settings of an encoding that do not depend on the times of the frames."""
 
     target: Path  # the final name of the output
     info: MediaInfo  # of the source, with the width and height of the turned pictures
     turn: Turn  # the rotation of the pictures before they are encoded
     choice: EncoderChoice
     rate: Fraction | None  # the constant rate; None for a variable one
-    tick: Fraction  # of the encoder's clock, in seconds
     tags: ColorTags  # of the output
     threads: int | None  # of the encoder; None for its default
-    carry: Carry | None  # the contents to carry over from the source
     warnings: tuple[Warned, ...] = ()  # about the choice, and contents that the output cannot store
 
-    def at(self, spans: Iterable[Fraction], offset: Fraction, carry: Carry | None) -> Self:
-        """Return the plan for other times and contents; see :func:`plan_encoding`."""
-        return replace(self, tick=_tick(self, spans, offset), carry=carry)
+    def at(
+        self, spans: Iterable[Fraction] = (), offset: Fraction = _ZERO, carry: Carry | None = None
+    ) -> "EncodingPlan":
+        """Return the complete plan, whose first frame is shown at ``offset``, in seconds.
+
+        At a variable rate all times of the frames are sums of ``spans``, in seconds, and of
+        ``offset``.
+        """
+        decided = {each.name: getattr(self, each.name) for each in fields(EncodingDraft)}
+        tick = _tick(self, spans, offset)
+        return EncodingPlan(**decided, tick=tick, offset=offset, carry=carry)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodingPlan(EncodingDraft):
+    """The settings of an encoding, its clock, and the other contents of the output."""
+
+    tick: Fraction  # of the encoder's clock, in seconds
+    offset: Fraction  # the time of the first frame, in seconds
+    carry: Carry | None  # the contents to carry over from the source
 
     def add_video(self, out: OutputContainer) -> Any:
         """Return a video stream with an encoder, added to ``out``; the encoder is opened later."""
@@ -81,42 +96,38 @@ class EncodingPlan:
         return stream
 
 
-def plan_encoding(
+def draft_encoding(
     path: Path,
     info: MediaInfo,
     *,
     rate: Fraction | None,
-    spans: Iterable[Fraction] = (),
-    offset: Fraction = _ZERO,
     settings: EncodeSettings = DEFAULTS,
-    carry: Carry | None = None,
-) -> EncodingPlan:
-    """Choose the encoder and the clock of an output with the final name ``path``.
+    carries: bool = False,
+) -> EncodingDraft:
+    """Choose the encoder of an output with the final name ``path``.
 
-    ``rate`` is the exact constant rate; None for a variable one, at which all times of the frames
-    are sums of ``spans`` in seconds, and of ``offset``. Raises EncoderError if the encoder is
-    missing, or the container refuses it, and OutputError if the output cannot store the rate.
+    ``rate`` is the exact constant rate; None for a variable one. ``carries``: whether the output
+    gets the other contents of the source. Raises EncoderError if the encoder is missing, or the
+    container refuses it, and OutputError if the output cannot store the rate.
     """
     container = container_of(path)
     turn = UPRIGHT if container.is_video else turn_of(info.display_matrix)
     info = (turn or UPRIGHT).info(info)
     choice = choose(container, info, settings)
     check_rate(path, rate)
-    plan = EncodingPlan(
+    draft = EncodingDraft(
         target=path,
         info=info,
         turn=turn or UPRIGHT,
         choice=choice,
         rate=rate,
-        tick=_ZERO,
         tags=output_tags(info, choice.encoder, choice.working),
         threads=settings.threads,
-        carry=carry,
-    ).at(spans, offset, carry)
-    return replace(plan, warnings=(*choice.warnings, *_losses(plan)))
+    )
+    return replace(draft, warnings=(*choice.warnings, *_losses(draft, carries=carries)))
 
 
-def _tick(plan: EncodingPlan, spans: Iterable[Fraction], offset: Fraction) -> Fraction:
+def _tick(plan: EncodingDraft, spans: Iterable[Fraction], offset: Fraction) -> Fraction:
     """Return the length of a tick in seconds, such that all output times are whole ticks.
 
     If that is too short for a file, only the times without ``offset`` are whole ticks, or they are
@@ -132,7 +143,7 @@ def _tick(plan: EncodingPlan, spans: Iterable[Fraction], offset: Fraction) -> Fr
     return Fraction(1, min(next((n for n in (exact, even) if n <= most), 1_000_000), finest))
 
 
-def _losses(plan: EncodingPlan) -> Iterator[Warned]:
+def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
     info, container, encoder = plan.info, container_of(plan.target), plan.choice.encoder
     for words in left_out(info, container, encoder):
         yield Warned(
@@ -152,7 +163,7 @@ def _losses(plan: EncodingPlan) -> Iterator[Warned]:
             "the pictures stay as they are stored."
         )
     kinds = sorted({kind for kind, _ in info.streams}) + ["chapters"] * (info.chapters > 0)
-    if plan.carry is not None and kinds:
+    if carries and kinds:
         yield Warned(
             f"streams-left-out: {container.name} cannot hold these parts of the source, which are "
             f"left out: {', '.join(kinds)}."

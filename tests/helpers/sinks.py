@@ -1,21 +1,38 @@
 """Sinks from the description of an output."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from cloudconv.media.encoding import plan_encoding
+from cloudconv.media.carry import Carry
+from cloudconv.media.encoding import EncodingPlan, draft_encoding
 from cloudconv.media.formats import working_format
 from cloudconv.media.frame import ColorTags, MediaInfo, Timing
 from cloudconv.media.sink import Sink
+
+
+def plan_encoding(
+    path: Path | str,
+    info: MediaInfo,
+    *,
+    rate: Fraction | None,
+    spans: Sequence[Fraction] = (),
+    offset: Fraction = Fraction(0),
+    carry: Carry | None = None,
+    **settings: Any,
+) -> EncodingPlan:
+    """Return the complete plan of an encoding."""
+    draft = draft_encoding(Path(path), info, rate=rate, carries=carry is not None, **settings)
+    return draft.at(spans, offset, carry)
 
 
 def open_sink(
     path: Path | str, info: MediaInfo, *, overwrite: bool = False, **options: Any
 ) -> Sink:
     """Plan the encoding of an output and open its sink."""
-    return Sink(plan_encoding(Path(path), info, **options), overwrite=overwrite)
+    return Sink(plan_encoding(path, info, **options), overwrite=overwrite)
 
 
 def info_of(

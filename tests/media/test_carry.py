@@ -15,7 +15,6 @@ from PIL import Image
 
 from cloudconv.errors import OutputError
 from cloudconv.media.carry import Carry, add_copy
-from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.matroska import amend, room
 from cloudconv.media.muxer import try_copies
 from cloudconv.media.others import timecode_at_rate
@@ -31,6 +30,7 @@ from tests.helpers.factory import (
     tone,
     write_clip,
 )
+from tests.helpers.sinks import plan_encoding
 from tests.helpers.system import largest_file
 from tests.media.test_sink import even, write
 

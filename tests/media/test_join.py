@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from cloudconv.errors import OutputError
-from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.packets import read_segment
 from cloudconv.media.sink import Sink, join
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes, read_times
-from tests.helpers.sinks import info_of
+from tests.helpers.sinks import info_of, plan_encoding
 from tests.media.test_sink import frames_of
 
 RATE = F(60000, 1001)

@@ -33,7 +33,7 @@ from cloudconv.jobs.compare.plan import (
 from cloudconv.jobs.compare.score import ScoredFrame, Scorer, losses, verdict
 from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.convert import UPRIGHT, turn_of
-from cloudconv.media.encoding import plan_encoding
+from cloudconv.media.encoding import draft_encoding
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.identity import check_unchanged
@@ -230,7 +230,7 @@ class ReportWriter:
         shown |= {"aspect": None, "display_matrix": None, "side_data": {}, "streams": ()}
         info = replace(self._plan.info, **shown)
         place = self._path / VIDEO
-        return Sink(plan_encoding(place, info, rate=timing.rate, spans=[timing.time_base]))
+        return Sink(draft_encoding(place, info, rate=timing.rate).at([timing.time_base]))
 
     def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
         """Write all files, and move them to the report's folder, or beside it if they appeared.

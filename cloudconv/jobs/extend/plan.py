@@ -17,7 +17,7 @@ from cloudconv.jobs import video
 from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.containers import default_suffix
-from cloudconv.media.encoding import plan_encoding
+from cloudconv.media.encoding import EncodingPlan, draft_encoding
 from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
@@ -112,6 +112,22 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             "duration": float(self.begins + self.new_frames * self.step - start),
         }
 
+    @property
+    def probable_start(self) -> Fraction:
+        """Return the time of the output's first frame by the probe, on the source's clock."""
+        return self.begins if self.settings.only_new else self.info.timing.start
+
+    def encoding(self, first: Fraction) -> EncodingPlan:
+        """Return the encoding for the time of the first frame on the source's clock."""
+        info, timing, settings = self.info, self.info.timing, self.settings
+        offset = Fraction(0) if settings.only_new else first - video.origin(info, first)
+        gap = 1 / (timing.gap_rate or Fraction(1))
+        parts = timing.last_duration, gap, self.step, self.begins - timing.start
+        # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
+        audio_end = None if settings.at is None else self.begins
+        carry = Carry(info, first - offset, None, audio_end, audio=not settings.only_new)
+        return self.draft.at((timing.time_base, *parts), offset, carry)
+
     def write(
         self,
         make: Callable[[Frame | None], Iterator[Frame]],
@@ -132,14 +148,8 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             passing = iter(()) if settings.only_new else source.frames()
             first = next(passing, None)
             shown = self.begins if first is None else first.time
-            zero = shown if first is None else video.origin(info, shown)
-            # The source's time ``zero`` becomes time 0 of the output.
-            gap = 1 / (timing.gap_rate or Fraction(1))
-            # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
-            audio_end = None if end is None else self.begins
-            parts = timing.last_duration, gap, self.step, self.begins - timing.start
-            carry = Carry(info, zero, None, audio_end, audio=not settings.only_new)
-            encoding = self.encoding.at((timing.time_base, *parts), shown - zero, carry)
+            encoding = self.encoding(shown)
+            zero = shown - encoding.offset  # the source's time that becomes 0 in the output
             sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
             yield from sink.warnings
             written = 0
@@ -180,14 +190,13 @@ def decide(settings: S, model: str, tag: str, own: dict[str, Any]) -> ExtendPlan
     tag += "_new" if settings.only_new else ""
     suffix = default_suffix(info, timing.gap_rate, timing.fastest_rate)
     output = video.output_path(settings.output, info.path, tag, suffix)
-    carry = Carry(info, timing.start, audio=not settings.only_new)
-    encoding = plan_encoding(output, info, rate=timing.rate, settings=settings, carry=carry)
+    draft = draft_encoding(output, info, rate=timing.rate, settings=settings, carries=True)
     video.check_target(settings, output, timing.rate, None, [info.path])
     video.check_begin(info, at)
     begins = timing.end if at is None else timing.start + at
-    warnings = (*info.warnings, *auto_warnings(settings.device), *encoding.warnings)
+    warnings = (*info.warnings, *auto_warnings(settings.device), *draft.warnings)
     return ExtendPlan(
-        *(settings, info, output, device, dtype, encoding),
+        *(settings, info, output, device, dtype, draft),
         *(spec, begins, 1 / timing.usual_rate, warnings, own),
     )
 

@@ -1,11 +1,11 @@
 """Plan an interpolation from its settings and a probe of the input."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from shutil import disk_usage
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -16,7 +16,7 @@ from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
 from cloudconv.media import pictures as images
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of, default_suffix
-from cloudconv.media.encoding import plan_encoding
+from cloudconv.media.encoding import EncodingPlan, draft_encoding
 from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.source import Source
@@ -62,8 +62,7 @@ class InterpPlan(video.VideoPlan):
     """The decisions that an interpolation makes before the first frame.
 
     ``request`` describes the output frames; ``rate`` is None if variable. ``weights`` is a
-    hash of the model's weights. ``offset`` is the output's time of the first frame, approximate
-    until :meth:`beginning`.
+    hash of the model's weights.
     """
 
     settings: InterpSettings
@@ -71,7 +70,6 @@ class InterpPlan(video.VideoPlan):
     rate: Fraction | None
     weights: str | None
     workers: WorkerConfig
-    offset: Fraction
 
     @property
     def window(self) -> tuple[Fraction, Fraction]:
@@ -85,7 +83,7 @@ class InterpPlan(video.VideoPlan):
         """Return all warnings that are known before the first frame."""
         device = auto_warnings(self.settings.device)
         others = [*self._gap_warnings(), *self._rate_warnings(), *self._disk_warnings()]
-        return [*self.info.warnings, *device, *others, *self.encoding.warnings]
+        return [*self.info.warnings, *device, *others, *self.draft.warnings]
 
     def _disk_warnings(self) -> Iterator[Warned]:
         home = next(folder for folder in self.output.absolute().parents if folder.is_dir())
@@ -196,8 +194,14 @@ class InterpPlan(video.VideoPlan):
         given = self.settings.chosen_model, self.settings, self.device, self.dtype
         return renderer_for(*given, streams, sha256=self.weights)
 
-    def beginning(self, first: Fraction) -> Self:
-        """Return the plan for a source whose used part begins at ``first``, on its clock."""
+    @property
+    def probable_start(self) -> Fraction:
+        """Return the time of the output's first frame by the probe, on the source's clock."""
+        timing = self.info.timing
+        return timing.next_frame(timing.start + (exact(self.settings.start) or 0))
+
+    def encoding(self, first: Fraction) -> EncodingPlan:
+        """Return the encoding for the time of the first frame on the source's clock."""
         info, timing, settings, request = self.info, self.info.timing, self.settings, self.request
         is_whole = settings.start is None and settings.end is None
         # These outputs begin with the first frame, even if the source's sound begins earlier.
@@ -214,16 +218,14 @@ class InterpPlan(video.VideoPlan):
         slow, copies = exact(settings.slowmo), settings.audio == "copy"
         zero = first - offset
         carry = Carry(info, zero, start, end, audio=has_sound, slowdown=slow, copies_only=copies)
-        encoding = self.encoding.at([span * factor for span in spans], offset, carry)
-        return replace(self, offset=offset, encoding=encoding)
+        return self.draft.at([span * factor for span in spans], offset, carry)
 
-    @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self, encoding: EncodingPlan) -> dict[str, Any]:
         """Return everything that can change a pixel of the output."""
         machine = machine_fingerprint(self.device, each_gpu=self.workers.each_gpu)
         if self.workers.device_type != self.device.type:
             machine["device"] = f"{self.workers.device_type} of a cluster"
-        choice = self.encoding.choice
+        choice = encoding.choice
         return {
             "input": self.info.fingerprint,
             **self.settings.pinned(),
@@ -232,7 +234,7 @@ class InterpPlan(video.VideoPlan):
             "precision": precision_name(self.dtype),
             "encoder": f"{choice.encoder}, {dict(choice.options)}",
             "pix_fmt": choice.working,
-            "times": f"{self.encoding.tick} {self.offset}",
+            "times": f"{encoding.tick} {encoding.offset}",
         }
 
     @property
@@ -329,15 +331,13 @@ def decide(
     ends = timing.end if end is None else min(timing.end, timing.start + end)
     if not (settings.many_frames or timing.open_ended):  # `frames` checks those that still arrive
         _refuse_many(info, request, timing.frames, ends - begins)
-    carry = Carry(info, timing.start)
-    encoding = plan_encoding(output, info, rate=rate, settings=settings, carry=carry)
+    draft = draft_encoding(output, info, rate=rate, settings=settings, carries=True)
     is_whole = settings.start is None and settings.end is None
     read = [info.path, *map(Path, inputs)]
     video.check_target(settings, output, rate, fastest if is_whole else None, read)
     weights = registry.weights_fingerprint(settings.chosen_model)
-    decided = (settings, info, output, device, dtype, encoding)
-    plan = InterpPlan(*decided, request, rate, weights, workers, Fraction(0))
-    return plan.beginning(begins)
+    decided = (settings, info, output, device, dtype, draft)
+    return InterpPlan(*decided, request, rate, weights, workers)
 
 
 def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:

@@ -17,6 +17,7 @@ from cloudconv.events import Finished, Progress, SegmentEvent
 from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.jobs.interp.segments import Segment, SegmentPlan
 from cloudconv.jobs.interp.store import FinishedSegment, fresh_file, token_of
+from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
@@ -37,6 +38,7 @@ class RenderPlan:
     """
 
     run: InterpPlan
+    encoding: EncodingPlan
     threads: int | None
     sizes: Sizes
     nvdec: bool
@@ -197,11 +199,11 @@ class SegmentWork:
             return finished
 
         def encoder() -> Sink:
-            return Sink(plan.run.encoding, file=fresh_file(plan.folder))
+            return Sink(plan.encoding, file=fresh_file(plan.folder))
 
         with prefetch(decode(segment, source), 8) as frames:
             opened = Segment(segment.number, frames, encoder, keep)
-            events = render_segments([opened], renderer, plan.run.offset)
+            events = render_segments([opened], renderer, plan.encoding.offset)
             try:
                 for event in events:
                     yield event.content

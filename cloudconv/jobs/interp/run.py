@@ -24,6 +24,7 @@ from cloudconv.jobs.interp.segments import SegmentPlan
 from cloudconv.jobs.interp.store import DirectStore, FinishedSegment, SegmentStore, Store, token_of
 from cloudconv.jobs.interp.workers import Cluster, Processes, Workers
 from cloudconv.jobs.video import size_of
+from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import FrameTask
 from cloudconv.media.muxer import try_copies
 from cloudconv.media.output import claim
@@ -79,22 +80,22 @@ def interpolate(
         scheduled = schedule(plan.frames(source), plan.request, events)
         ahead = stack.enter_context(prefetch(scheduled, 8))
         head = next(ahead)
-        plan, tasks = plan.beginning(head.left.time), chain([head], ahead)
+        encoding, tasks = plan.encoding(head.left.time), chain([head], ahead)  # the only completion
         del head  # so that the first pictures do not stay in memory after they are rendered
         # Load the finished segments of an earlier run, or open the output.
-        store = stack.enter_context(_opened(plan))
+        store = stack.enter_context(_opened(plan, encoding))
         yield from store.warnings
         resumed, expected = store.frames, plan.expected
         renderer = plan.renderer()
         # A GPU that decodes here also decodes for the workers.
-        render_plan = _resolved(plan, store, renderer, nvdec=source.by_gpu)
+        render_plan = _resolved(plan, encoding, store, renderer, nvdec=source.by_gpu)
         yield from renderer.new_warnings()
         # Render the missing segments.
         set_threads(render_plan.threads)
-        encoding = render_plan.run.encoding
+        encoding = render_plan.encoding
         if plan.workers.kind == "inline":
             render_plan.apply_to(renderer)
-            rendering = render_segments(store.segments(tasks, encoding), renderer, plan.offset)
+            rendering = render_segments(store.segments(tasks, encoding), renderer, encoding.offset)
         else:
             assert isinstance(store, SegmentStore)  # `decide` refuses workers for other outputs
             del renderer
@@ -117,8 +118,8 @@ def interpolate(
 
 
 @contextmanager
-def _opened(plan: InterpPlan) -> Iterator[Store]:
-    settings, encoding = plan.settings, plan.encoding
+def _opened(plan: InterpPlan, encoding: EncodingPlan) -> Iterator[Store]:
+    settings = plan.settings
     with claim(plan.output, overwrite=settings.overwrite):
         if not is_joinable(plan.output):
             with Sink(encoding, overwrite=settings.overwrite) as sink:
@@ -128,7 +129,7 @@ def _opened(plan: InterpPlan) -> Iterator[Store]:
         # Copied streams that cannot be written raise their errors now instead of at the end.
         store.warnings += [*encoding.warnings, *try_copies(encoding)]
         fits = partial(_is_possible, settings)
-        with store.opened(plan.identity, fits, resume=settings.resume):
+        with store.opened(plan.identity(encoding), fits, resume=settings.resume):
             yield store
 
 
@@ -142,7 +143,9 @@ def _is_possible(settings: InterpSettings, decided: dict[str, Any]) -> bool:
     )
 
 
-def _resolved(plan: InterpPlan, store: Store, renderer: Renderer, *, nvdec: bool) -> RenderPlan:
+def _resolved(
+    plan: InterpPlan, encoding: EncodingPlan, store: Store, renderer: Renderer, *, nvdec: bool
+) -> RenderPlan:
     info, workers = plan.info, plan.workers
     if store.pinned is None:
         at_once = 1 if workers.each_gpu else workers.count
@@ -155,10 +158,12 @@ def _resolved(plan: InterpPlan, store: Store, renderer: Renderer, *, nvdec: bool
     if model is not None:
         settings = settings.changed(model=model.absolute())
     info = replace(info, path=info.path.absolute())
-    encoding = replace(plan.encoding, threads=threads)
-    run = replace(plan, settings=settings, info=info, encoding=encoding)
+    encoding = replace(encoding, threads=threads)
+    run = replace(plan, settings=settings, info=info)
     sizes = Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)})
-    return RenderPlan(run, threads, sizes, nvdec, store.path.absolute(), token_of(store.path))
+    return RenderPlan(
+        run, encoding, threads, sizes, nvdec, store.path.absolute(), token_of(store.path)
+    )
 
 
 def _followed(

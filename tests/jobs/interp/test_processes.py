@@ -209,7 +209,7 @@ def plan_of(path, **given):
     settings = {"model": "tiny", "encoder": "ffv1", "threads": 1, "device": "cpu"}
     run = decide(InterpSettings(path, path.with_name("out.mkv"), factor=2, **settings))
     usual = {"threads": 1, "sizes": Sizes(2), "nvdec": False, "folder": Path(), "token": ""}
-    return RenderPlan(run, **usual | given)
+    return RenderPlan(run, run.encoding(run.probable_start), **usual | given)
 
 
 def decoded(source, *pairs):
