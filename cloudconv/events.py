@@ -3,13 +3,12 @@
 import inspect
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
-from cloudconv.errors import CloudconvError
 from cloudconv.messages import in_python
 
 Result = TypeVar("Result", covariant=True)
@@ -93,25 +92,19 @@ class Finished(Generic[Result]):
     result: Result
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentEvent:
-    """An event of one of the segments of a video, by the segment's number.
-
-    ``Finished`` ends the segment; its result is a CloudconvError if the segment failed.
-    """
-
-    number: int
-    content: Any
-
-    @property
-    def error(self) -> CloudconvError | None:
-        """Return the error that ends the segment; None if this event is another one."""
-        result = self.content.result if isinstance(self.content, Finished) else None
-        return result if isinstance(result, CloudconvError) else None
-
-
 Event = Warned | Progress | Measured | Ended | Finished[Any]
 Job = Generator[Event, None, None]  # a running job; its last event is ``Finished``
+
+
+class Reported(list[Warned]):
+    """The warnings that a job has yielded, each once, for its result."""
+
+    def new(self, warnings: Iterable[Warned]) -> Iterator[Warned]:
+        """Yield and keep those of the warnings that are new."""
+        for warned in warnings:
+            if warned not in self:
+                self.append(warned)
+                yield warned
 
 
 class Pace:

@@ -4,7 +4,7 @@ import os
 import struct
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from fractions import Fraction
@@ -226,8 +226,10 @@ class Sink(AbstractContextManager["Sink"]):
         self.writer.abandon()
 
 
-def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> None:
+def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> Iterator[int]:
     """Write the packets of all segments, which follow each other in time; complete the target.
+
+    Yield the number of packets so far after each packet.
 
     Every segment begins with a key frame and does not refer to other segments. The decode times
     of all packets are new. Each encoder counted decode times from the start of its own segment,
@@ -255,11 +257,14 @@ def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> None:
         late.append(max(last + 1 - summary.first, 0))
         last = summary.last + late[-1]
     with target.writer.abandoned_on_error():
+        written = 0
         for (path, summary), ticks in zip(segments, late, strict=True):
             for packet in read_segment(path, summary):
                 packet.pts += ticks
                 packet.dts = heappushpop(unused, packet.pts)
                 target.writer.write(packet)
+                written += 1
+                yield written
     target.complete(Shown(sum(s.packets for _, s in segments), last * plan.tick))
 
 

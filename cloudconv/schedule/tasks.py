@@ -66,7 +66,8 @@ class Counts:
 
     ``cuts`` are the times of each new scene's first frame, on the source's clock. ``duration`` is
     the output's, in seconds. ``steps`` are the first two different durations of output frames.
-    ``ticks`` are the times of the source frames, at a variable rate.
+    ``ticks`` are the times of the source frames, at a variable rate. The thread that plans puts
+    ``warnings`` there as soon as they are known.
     """
 
     source_frames: int = 0
@@ -77,6 +78,7 @@ class Counts:
     duration: Fraction = Fraction(0)
     steps: set[Fraction] = field(default_factory=set)
     ticks: array[int] = field(default_factory=lambda: array("q"))
+    warnings: SimpleQueue[Warned] = field(default_factory=SimpleQueue)
 
     def add(self, item: AnalysedFrame, tick: Fraction | None) -> None:
         """Count a source frame."""
@@ -140,21 +142,16 @@ def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[AnalysedF
     return cadence, list(evened(frames, cadence))
 
 
-ScheduleEvents = SimpleQueue[Warned | Counts]
-"""The warnings and the counts of the thread that plans."""
-
-
 def schedule(
-    frames: Iterable[Frame], request: Request, events: ScheduleEvents | None = None
+    frames: Iterable[Frame], request: Request, counts: Counts | None = None
 ) -> Iterator[FrameTask]:
     """Plan every output frame, in order of time, on the schedule's clock, which starts at 0.
 
-    ``events`` receives a warning as soon as regular repeats are found that the output keeps, and
-    the counts at the end. Raises InputError if there are fewer than two frames.
+    ``counts`` are complete at the end, and get a warning as soon as regular repeats are found that
+    the output keeps. Raises InputError if there are fewer than two frames.
     """
     timeline = Timeline(request.rate, slowdown=request.slowdown, loop=request.loop)
-    events = SimpleQueue() if events is None else events
-    counts, cadence = Counts(), Cadence()
+    counts, cadence = Counts() if counts is None else counts, Cadence()
     is_reported = refill = request.duplicates == "refill"
     window = _Window(beside=request.context >= FOUR, slowdown=request.slowdown)
     held: list[Slot] = []  # at most one slot, whose source frames are not all known
@@ -183,7 +180,7 @@ def schedule(
             )
         if not is_reported and (item is None or cadence.certain) and cadence.description:
             text = f"The video repeats frames: {cadence.description}."
-            events.put(Warned(f"cadence-kept: {text} --refill makes the motion even."))
+            counts.warnings.put(Warned(f"cadence-kept: {text} --refill makes the motion even."))
             is_reported = True
         pending, held = chain(held, made), []
         for slot in pending:
@@ -204,7 +201,6 @@ def schedule(
             given = slot.time, slot.duration, is_first, *outer, window.captions(left, slot)
             yield Task(left, right, Fraction(0) if right is None else slot.timestep, *given)
         window.forget(held[0].left if held else timeline.oldest)
-    events.put(counts)
 
 
 def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside[Frame] | None:

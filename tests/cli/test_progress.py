@@ -109,7 +109,8 @@ def test_progress_of_a_run_as_json(tmp_path):
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["output_frames"] == 10
     *rows, summary = [json.loads(line) for line in result.stderr.splitlines()]
-    assert (rows[-1]["stage"], rows[-1]["done"], rows[-1]["total"]) == ("interpolating", 10, 10)
+    ends = {row["stage"]: (row["done"], row["total"]) for row in rows}
+    assert ends == {"interpolating": (10, 10), "joining": (10, 10)}
     assert summary["type"] == "summary"
     assert "10 frames" in summary["text"]
 

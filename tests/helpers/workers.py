@@ -4,11 +4,13 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from cloudconv.errors import InputError
+from cloudconv.errors import CloudconvError, InputError
 from cloudconv.events import Finished
 from tests.helpers.system import kill_this_process
 
@@ -80,7 +82,15 @@ def numbered(count: int) -> Iterator[Number]:
 def rendered(workers: Any, given: Iterator[Number | None]) -> Iterator[Any]:
     """Yield the events of workers whose work uses neither a plan nor a store."""
     kept: list[tuple[int, Any]] = []
-    for event in workers.map(None, given, lambda at, result: kept.append((at.number, result))):
-        yield event
-        if isinstance(event.content, Finished) and event.error is None:
-            assert kept[-1] == (event.number, event.content.result)
+    events = workers.map(None, given, lambda at, result: kept.append((at.number, result)))
+    with closing(events):
+        yield from _seen(events, kept)
+
+
+def _seen(events: Iterator[Any], kept: list[tuple[int, Any]]) -> Iterator[Any]:
+    for number, content in events:
+        result = content.result if isinstance(content, Finished) else None
+        error = result if isinstance(result, CloudconvError) else None
+        yield SimpleNamespace(number=number, content=content, error=error)
+        if isinstance(content, Finished) and error is None:
+            assert kept[-1] == (number, result)

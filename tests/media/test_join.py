@@ -54,7 +54,7 @@ def write_whole_and_joined(folder, suffix, encoder, pix_fmt, rate):
     segments = [stored(plan, folder / f"{a}.packets", frames[a:b]) for a, b in BORDERS]
     assert not joined.exists()
     with Sink(plan) as target:
-        join(segments, target)
+        assert [*join(segments, target)] == [*range(1, 41)]
     return whole, joined
 
 
@@ -100,7 +100,7 @@ def store(folder, **settings):
 def test_segments_of_other_encoder_settings_are_refused(tmp_path):
     segment, plan = store(tmp_path, crf=30, preset="ultrafast"), plan_of(tmp_path / "a.mp4")
     with pytest.raises(OutputError, match="`resume=False`"), Sink(plan) as target:
-        join([segment], target)
+        list(join([segment], target))
     assert os.listdir(tmp_path) == ["0.packets"]
 
 

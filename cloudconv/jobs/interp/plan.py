@@ -1,14 +1,15 @@
 """Plan an interpolation from its settings and a probe of the input."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from shutil import disk_usage
-from typing import Any
+from typing import Any, Self
 
 import torch
 
+from cloudconv.checkpoints import file_of
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs import video
@@ -25,6 +26,7 @@ from cloudconv.messages import amount, short
 from cloudconv.models import registry
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import auto_warnings, machine_fingerprint, precision_name, set_threads
+from cloudconv.render.memory import MAX_BATCH, least_free_memory
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.tasks import Counts, Request
 from cloudconv.settings import InterpSettings, exact
@@ -33,6 +35,7 @@ from cloudconv.timeline import Multiply, Resample, expected_frames, output_rate,
 _MANY_FRAMES, _MANY_TIMES = 100_000, 10
 """A run needs ``many_frames`` to make more frames than the first number, if they are also more than
 the second number times those that the source's frames make at their usual rate."""
+_UNSET = ("tile", "threads")  # the decisions that may be None
 _SLOWEST = Fraction(1, 60)
 """The lowest usual rate: the header of a damaged AVI states a constant rate of days per frame."""
 _FEW_KEPT = 2  # a rate that keeps one in so many source frames is advised
@@ -193,6 +196,32 @@ class InterpPlan(video.VideoPlan):
         streams = useful_cpu_streams(torch.device(self.workers.device), threads)
         given = self.settings.chosen_model, self.settings, self.device, self.dtype
         return renderer_for(*given, streams, sha256=self.weights)
+
+    def decisions(self, renderer: Renderer) -> dict[str, Any]:
+        """Choose the sizes and the threads with which all segments of the output are made."""
+        info, workers = self.info, self.workers
+        at_once = 1 if workers.each_gpu else workers.count
+        free = least_free_memory(self.device) if workers.each_gpu else None
+        sizes = renderer.choose_sizes(info.width, info.height, at_once, free_bytes=free)
+        return {**asdict(sizes), "threads": workers.threads(self.settings.threads)}
+
+    def may_have_decided(self, decisions: dict[str, Any]) -> bool:
+        """Return whether an earlier run can have made the decisions, which are of a file."""
+        batch = MAX_BATCH if self.settings.batch == "auto" else self.settings.batch
+        most = {"batch": batch, "tile": 1 << 16, "cpu_streams": 64, "threads": 1024}
+        return decisions.keys() == most.keys() and all(
+            0 < value <= most[name] if type(value) is int else value is None and name in _UNSET
+            for name, value in decisions.items()
+        )
+
+    def absolute(self) -> Self:
+        """Return the plan with paths that another process, or another machine, can read."""
+        settings, model = self.settings, file_of(self.settings.chosen_model)
+        if model is not None:
+            settings = settings.changed(model=model.absolute())
+        return replace(
+            self, settings=settings, info=replace(self.info, path=self.info.path.absolute())
+        )
 
     @property
     def probable_start(self) -> Fraction:

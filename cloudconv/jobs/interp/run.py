@@ -9,19 +9,22 @@ itself.
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, fields, replace
-from functools import partial
 from itertools import chain
 from typing import Any
 
-from cloudconv.checkpoints import file_of
 from cloudconv.errors import CloudconvError
-from cloudconv.events import Event, Finished, Job, Progress, Warned, each_once
+from cloudconv.events import Event, Finished, Job, Progress, Reported, Warned
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
 from cloudconv.jobs.interp.pool import WorkerConfig, environments
-from cloudconv.jobs.interp.render import RenderPlan, SegmentEvents, SegmentWork, render_segments
-from cloudconv.jobs.interp.segments import SegmentPlan
-from cloudconv.jobs.interp.store import DirectStore, FinishedSegment, SegmentStore, Store, token_of
+from cloudconv.jobs.interp.segments import (
+    FinishedSegment,
+    RenderJob,
+    SegmentEvents,
+    SegmentPlan,
+    SegmentWork,
+    render_segments,
+)
+from cloudconv.jobs.interp.store import SegmentStore
 from cloudconv.jobs.interp.workers import Cluster, Processes, Workers
 from cloudconv.jobs.video import size_of
 from cloudconv.media.encoding import EncodingPlan
@@ -31,14 +34,12 @@ from cloudconv.media.output import claim
 from cloudconv.media.sink import Sink
 from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import set_threads
-from cloudconv.render.memory import MAX_BATCH, Sizes, empty_cache, least_free_memory
+from cloudconv.render.memory import empty_cache
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.tasks import Counts, ScheduleEvents, schedule
+from cloudconv.schedule.tasks import Counts, schedule
 from cloudconv.settings import InterpSettings
 
 _PLANNED = 8  # the number of segments that are planned ahead, in addition to one per worker
-_UNSET = ("tile", "threads")
-"""The decisions that may be None."""
 
 __all__ = ["decide", "interpolate", "run", "start"]
 
@@ -64,48 +65,50 @@ def start(config: WorkerConfig, work: SegmentWork | None = None) -> Workers:
     return Cluster(work, config.address, cores=config.cores, gpus=config.gpus)
 
 
-@each_once
-def interpolate(
-    reported: list[Warned], plan: InterpPlan, workers: Workers
-) -> Generator[Event, None, InterpResult]:
+def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, InterpResult]:
     """Interpolate one video."""
     began = time.monotonic()
     set_threads(plan.settings.threads)
-    yield from plan.warnings
+    reported, counts = Reported(), Counts()
+    yield from reported.new(plan.warnings)
     with ExitStack() as stack:
         stack.enter_context(SegmentStore(plan.output).named())
         # Decode and plan in another thread.
-        events = ScheduleEvents()
         source = stack.enter_context(plan.source())
-        scheduled = schedule(plan.frames(source), plan.request, events)
+        scheduled = schedule(plan.frames(source), plan.request, counts)
         ahead = stack.enter_context(prefetch(scheduled, 8))
         head = next(ahead)
-        encoding, tasks = plan.encoding(head.left.time), chain([head], ahead)  # the only completion
+        encoding, tasks = plan.encoding(head.left.time), chain([head], ahead)
         del head  # so that the first pictures do not stay in memory after they are rendered
         # Load the finished segments of an earlier run, or open the output.
-        store = stack.enter_context(_opened(plan, encoding))
-        yield from store.warnings
-        resumed, expected = store.frames, plan.expected
+        out = stack.enter_context(_opened(plan, encoding))
+        yield from reported.new(out.warnings)
         renderer = plan.renderer()
+        decisions = _decisions(plan, renderer, out)
+        folder, resumed = (out.path, out.frames) if isinstance(out, SegmentStore) else (None, 0)
         # A GPU that decodes here also decodes for the workers.
-        render_plan = _resolved(plan, encoding, store, renderer, nvdec=source.by_gpu)
-        yield from renderer.new_warnings()
+        job = RenderJob.of(plan, encoding, decisions, folder, nvdec=source.by_gpu)
+        yield from reported.new(renderer.new_warnings())
         # Render the missing segments.
-        set_threads(render_plan.threads)
-        encoding = render_plan.encoding
-        if plan.workers.kind == "inline":
-            render_plan.apply_to(renderer)
-            rendering = render_segments(store.segments(tasks, encoding), renderer, encoding.offset)
-        else:
-            assert isinstance(store, SegmentStore)  # `decide` refuses workers for other outputs
-            del renderer
-            empty_cache(plan.device)  # the workers need the memory of the model
-            rendering = _render_by_workers(render_plan, tasks, store, workers)
+        expected = plan.expected
         if resumed:
             yield Progress("rendering", resumed, expected, resumed)
-        counts = yield from _followed(rendering, events, resumed, expected)
-        yield from store.join(encoding, overwrite=plan.settings.overwrite)
-        yield from source.warnings
+        done, in_work = resumed, dict[int, int]()  # frames; those of each segment in work
+        rendering = _render(job, renderer, tasks, out, workers)
+        del renderer
+        with closing(rendering):
+            for number, event in rendering:
+                yield from reported.new(drained(counts.warnings))
+                if isinstance(event, Progress):
+                    in_work[number] = max(event.done, in_work.get(number, 0))
+                    yield Progress("rendering", done + sum(in_work.values()), expected, resumed)
+                elif isinstance(event, Finished):
+                    done += in_work.pop(number, 0)
+                elif isinstance(event, Warned):
+                    yield from reported.new([event])
+        yield from reported.new(drained(counts.warnings))
+        yield from reported.new((yield from _complete(job, out)))
+        yield from reported.new(source.warnings)
     seconds = time.monotonic() - began
     return InterpResult(
         **plan.counted(counts),
@@ -118,85 +121,68 @@ def interpolate(
 
 
 @contextmanager
-def _opened(plan: InterpPlan, encoding: EncodingPlan) -> Iterator[Store]:
+def _opened(plan: InterpPlan, encoding: EncodingPlan) -> Iterator[SegmentStore | Sink]:
+    """Open the work folder, or the output itself if it cannot be joined from segments."""
     settings = plan.settings
     with claim(plan.output, overwrite=settings.overwrite):
         if not is_joinable(plan.output):
             with Sink(encoding, overwrite=settings.overwrite) as sink:
-                yield DirectStore(sink)
+                yield sink
             return
         store = SegmentStore(plan.output)
         # Copied streams that cannot be written raise their errors now instead of at the end.
-        store.warnings += [*encoding.warnings, *try_copies(encoding)]
-        fits = partial(_is_possible, settings)
-        with store.opened(plan.identity(encoding), fits, resume=settings.resume):
+        store.warnings += try_copies(encoding)
+        identity = plan.identity(encoding)
+        with store.opened(identity, plan.may_have_decided, resume=settings.resume):
             yield store
 
 
-def _is_possible(settings: InterpSettings, decided: dict[str, Any]) -> bool:
-    """Return whether decisions have the types and ranges of those in :func:`_resolved`."""
-    batch = MAX_BATCH if settings.batch == "auto" else settings.batch
-    most = {"batch": batch, "tile": 1 << 16, "cpu_streams": 64, "threads": 1024}
-    return decided.keys() == most.keys() and all(
-        0 < value <= most[name] if type(value) is int else value is None and name in _UNSET
-        for name, value in decided.items()
-    )
+def _decisions(plan: InterpPlan, renderer: Renderer, out: SegmentStore | Sink) -> dict[str, Any]:
+    """Return the decisions of the run that began the output."""
+    if isinstance(out, SegmentStore) and out.pinned is not None:
+        return out.pinned
+    decisions = plan.decisions(renderer)
+    if isinstance(out, SegmentStore):
+        out.pin(decisions)
+    return decisions
 
 
-def _resolved(
-    plan: InterpPlan, encoding: EncodingPlan, store: Store, renderer: Renderer, *, nvdec: bool
-) -> RenderPlan:
-    info, workers = plan.info, plan.workers
-    if store.pinned is None:
-        at_once = 1 if workers.each_gpu else workers.count
-        free = least_free_memory(plan.device) if workers.each_gpu else None
-        sizes = renderer.choose_sizes(info.width, info.height, at_once, free_bytes=free)
-        store.pin({**asdict(sizes), "threads": workers.threads(plan.settings.threads)})
-    pinned = store.pinned or {}
-    threads = pinned["threads"]
-    settings, model = plan.settings, file_of(plan.settings.chosen_model)
-    if model is not None:
-        settings = settings.changed(model=model.absolute())
-    info = replace(info, path=info.path.absolute())
-    encoding = replace(encoding, threads=threads)
-    run = replace(plan, settings=settings, info=info)
-    sizes = Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)})
-    return RenderPlan(
-        run, encoding, threads, sizes, nvdec, store.path.absolute(), token_of(store.path)
-    )
+def _render(
+    job: RenderJob,
+    renderer: Renderer,
+    tasks: Iterator[FrameTask],
+    out: SegmentStore | Sink,
+    workers: Workers,
+) -> SegmentEvents:
+    """Render all frames that are not finished."""
+    set_threads(job.threads)
+    if job.run.workers.kind != "inline":
+        assert isinstance(out, SegmentStore)  # `decide` refuses workers for other outputs
+        return _render_by_workers(job, tasks, out, workers)
+    job.apply_to(renderer)
+    offset = job.encoding.offset
+    if isinstance(out, Sink):
+        return render_segments([(0, tasks)], renderer, offset, lambda: out)
+    return render_segments(out.missing(tasks), renderer, offset, job.begin, out.record)
 
 
-def _followed(
-    rendering: SegmentEvents, planning: ScheduleEvents, resumed: int, expected: int | None
-) -> Generator[Event, None, Counts]:
-    counts, finished, started = Counts(), resumed, dict[int, int]()
-    with closing(rendering):
-        for event in chain(rendering, [None]):  # also if no segment was missing
-            for planned in drained(planning):
-                if isinstance(planned, Counts):
-                    counts = planned
-                else:
-                    yield planned
-            if event is None:
-                break
-            if isinstance(event.content, Warned):
-                yield event.content
-            elif isinstance(event.content, Finished):
-                finished += started.pop(event.number, 0)
-            else:
-                started[event.number] = max(event.content.done, started.get(event.number, 0))
-                yield Progress("rendering", finished + sum(started.values()), expected, resumed)
-    return counts
+def _complete(job: RenderJob, out: SegmentStore | Sink) -> Generator[Progress, None, list[Warned]]:
+    """Complete the output except for its name, and return its warnings."""
+    if isinstance(out, SegmentStore):
+        return (yield from out.join(job.encoding, overwrite=job.run.settings.overwrite))
+    out.complete()
+    return out.warnings
 
 
 def _render_by_workers(
-    plan: RenderPlan, frames: Iterator[FrameTask], store: SegmentStore, workers: Workers
+    job: RenderJob, tasks: Iterator[FrameTask], store: SegmentStore, workers: Workers
 ) -> SegmentEvents:
+    empty_cache(job.run.device)  # the workers need the memory of the model
     errors: list[CloudconvError] = []
 
     def missing() -> Generator[SegmentPlan | None, None, None]:
-        segments = (segment.skip() for segment in store.missing(frames))
-        with prefetch(segments, plan.run.workers.count + _PLANNED) as ahead:
+        segments = (SegmentPlan.of(*live) for live in store.missing(tasks))
+        with prefetch(segments, job.run.workers.count + _PLANNED) as ahead:
             try:
                 for segment in ahead.arriving():
                     if errors:
@@ -208,11 +194,11 @@ def _render_by_workers(
     def keep(segment: SegmentPlan, made: FinishedSegment) -> None:
         store.record(segment, *made)
 
-    with closing(missing()) as given, closing(workers.map(plan, given, keep)) as events:
-        for event in events:
-            if event.error is None:
-                yield event
+    with closing(missing()) as given, closing(workers.map(job, given, keep)) as events:
+        for number, event in events:
+            if isinstance(event, Finished) and isinstance(event.result, CloudconvError):
+                errors.append(event.result)
             else:
-                errors.append(event.error)
+                yield number, event
     if errors:
         raise errors[0]

@@ -1,4 +1,4 @@
-"""Divide the output frames of a run into segments.
+"""Divide the output frames of a run into segments, and render segments in any process.
 
 Segments are independent of each other: an interrupted run resumes after the finished segments, and
 several processes or machines can make segments at once. The plan of a segment and the source are
@@ -6,17 +6,32 @@ enough to make its frames in any process.
 """
 
 import hashlib
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import secrets
+from collections import deque
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+
+from cloudconv.errors import CloudconvError, DeviceError, UnfitInputError
+from cloudconv.events import Event, Finished, Progress, Warned
+from cloudconv.jobs.interp.plan import InterpPlan
+from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
+from cloudconv.media.source import Source
+from cloudconv.pipeline import one_thread, prefetch
+from cloudconv.render.device import set_threads
+from cloudconv.render.memory import Sizes
+from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.timeline import Task
 
 MAX_SOURCE_FRAMES = 64  # the largest number of source frames that start a pair in a segment
@@ -34,6 +49,11 @@ class SegmentPlan:
 
     number: int
     frames: tuple[Task[Fraction], ...]
+
+    @classmethod
+    def of(cls, number: int, tasks: Iterable[FrameTask]) -> Self:
+        """Return the plan of frames, which need not be decoded any more."""
+        return cls(number, tuple(task.of(attrgetter("time")) for task in tasks))
 
     @property
     def digest(self) -> str:
@@ -60,63 +80,17 @@ class SegmentPlan:
         return min([self.frames[0].left, *before])
 
 
-@dataclass(eq=False, slots=True)
-class Segment:
-    """A segment that is being planned and made; for ``number`` see :class:`SegmentPlan`.
-
-    ``open`` opens its encoder at the first frame. Another thread calls ``keep`` with the plan, the
-    encoder's complete file and its summary. A part without ``keep`` is the whole output.
-    """
-
-    number: int
-    frames: Iterator[FrameTask]
-    open: Callable[[], Sink] | None = None
-    keep: Callable[[SegmentPlan, Path, PacketSummary], Any] | None = None
-    encoder: Sink | None = None
-    written: int = 0
-    _planned: list[Task[Fraction]] = field(default_factory=list)
-    _ended: bool = False
-
-    def tasks(self) -> Iterator[FrameTask | None]:
-        """Yield the planned frames, and None after the last; they may be taken ahead."""
-        for task in self.frames:
-            self._planned.append(task.of(attrgetter("time")))
-            yield task
-        self._ended = True
-        yield None
-
-    @property
-    def plan(self) -> SegmentPlan:
-        """Return the plan of the frames that are taken."""
-        return SegmentPlan(self.number, tuple(self._planned))
-
-    def skip(self) -> SegmentPlan:
-        """Take all frames without rendering them, and return the plan."""
-        for _ in self.tasks():
-            pass
-        return self.plan
-
-    @property
-    def is_written(self) -> bool:
-        """Return whether all frames are written."""
-        return self._ended and self.written == len(self._planned)
-
-    def write(self, frame: Frame) -> None:
-        """Encode the next frame."""
-        if self.encoder is None:
-            assert self.open is not None
-            self.encoder = self.open()
-        self.encoder.write(frame)
-        self.written += 1
-
-    def complete(self) -> Any:
-        """Complete the encoder's file, and return what ``keep`` makes of it."""
-        assert self.encoder is not None
-        summary = self.encoder.complete()
-        return self.keep and self.keep(self.plan, self.encoder.file, summary)
+LiveSegment = tuple[int, Iterator[FrameTask]]
+"""The number of a segment, and its frames, whose source frames are decoded."""
+FinishedSegment = tuple[Path, PacketSummary]
+"""The complete file of a segment, and its summary."""
+SegmentEvents = Generator[tuple[int, Event], None, None]
+"""Events, each with the number of its segment."""
+Keep = Callable[[SegmentPlan, Path, PacketSummary], Any]
+"""What keeps the complete file of a segment."""
 
 
-def split(tasks: Iterator[FrameTask], finished: Mapping[int, int]) -> Iterator[Segment]:
+def split(tasks: Iterator[FrameTask], finished: Mapping[int, int]) -> Iterator[LiveSegment]:
     """Divide planned frames into segments.
 
     The caller must take all frames of a segment before the next segment. ``finished`` has the
@@ -130,7 +104,7 @@ def split(tasks: Iterator[FrameTask], finished: Mapping[int, int]) -> Iterator[S
     """
     ends = {number + count for number, count in finished.items()}
     for number, numbered in groupby(_numbered(tasks, ends.union(finished)), itemgetter(0)):
-        yield Segment(number, (task for _, task in numbered))
+        yield number, (task for _, task in numbered)
 
 
 def _numbered(tasks: Iterator[FrameTask], cuts: Container[int]) -> Iterator[tuple[int, FrameTask]]:
@@ -146,3 +120,289 @@ def _numbered(tasks: Iterator[FrameTask], cuts: Container[int]) -> Iterator[tupl
             number = index
         frames, sources, left = frames + 1, sources + is_new_source, task.left.time
         yield number, task
+
+
+@dataclass(frozen=True, slots=True)
+class RenderJob:
+    """Everything that is needed to render any segment of a run, in any process.
+
+    ``threads`` is the number of each worker's threads, None for all. ``sizes`` are the same for all
+    segments. ``nvdec``: the GPU of each worker decodes. The segments' files are written to
+    ``folder``. ``token`` identifies the folder's content: a machine that finds another token at
+    that path does not see the same folder. Paths are absolute.
+    """
+
+    run: InterpPlan
+    encoding: EncodingPlan
+    threads: int | None
+    sizes: Sizes
+    nvdec: bool
+    folder: Path
+    token: str
+
+    @classmethod
+    def of(
+        cls,
+        plan: InterpPlan,
+        encoding: EncodingPlan,
+        decisions: dict[str, Any],
+        folder: Path | None,
+        *,
+        nvdec: bool,
+    ) -> Self:
+        """Return the job of a run; without ``folder`` only this process can do it."""
+        sizes = {each.name: decisions[each.name] for each in fields(Sizes)}
+        threads = decisions["threads"]
+        return cls(
+            run=plan.absolute(),
+            encoding=replace(encoding, threads=threads),
+            threads=threads,
+            sizes=Sizes(**sizes),
+            nvdec=nvdec,
+            folder=Path() if folder is None else folder.absolute(),
+            token="" if folder is None else token_of(folder),
+        )
+
+    def begin(self) -> Sink:
+        """Open the unfinished file of a segment."""
+        return Sink(self.encoding, file=fresh_file(self.folder))
+
+    @property
+    def model_key(self) -> tuple[object, ...]:
+        """Return a key that is equal for plans that can use the same model."""
+        run, settings = self.run, self.run.settings
+        options = settings.scale, settings.fallback, settings.tile, settings.timesteps
+        return run.workers.device_type, run.dtype, settings.chosen_model, run.weights, *options
+
+    def source(self) -> Source:
+        """Return a source that stays open between two segments, in a process with one GPU."""
+        return Source(self.run.info, threads=self.threads, nvdec=0 if self.nvdec else None)
+
+    def apply_to(self, renderer: Renderer) -> None:
+        """Set the sizes of a renderer."""
+        renderer.use_sizes(self.run.info.width, self.run.info.height, self.sizes)
+
+
+def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
+    """Decode the source frames of a segment, and yield each planned frame with its source frames.
+
+    Raises UnfitInputError if the source has changed and has no frame at a planned time.
+    """
+    info, wanted, main = source.info, set(segment.sources), segment.start
+    origin = info.timing.start
+    decoded: dict[Fraction, Frame] = {}
+    # The last frames of a loop also need the source's first frame, which is before this start.
+    for early in sorted(each for each in wanted if each < main):
+        first = next(source.frames(start=early - origin), None)
+        if first is not None and first.time == early:
+            decoded[early] = first
+    frames, is_whole = source.onward(main - origin), False
+
+    def get(time: Fraction) -> Frame:
+        nonlocal frames, is_whole
+        while time not in decoded:
+            frame = next(frames, None)
+            if frame is not None and frame.time <= time:
+                if frame.time in wanted:
+                    decoded[frame.time] = frame
+            elif is_whole:
+                raise UnfitInputError(
+                    f"frame-gone: {info.path} has no frame at {float(time):.3f} s any more: the "
+                    "file has changed, or it is damaged and each reading gives other frames. "
+                    "Repair the file, or convert a copy of it, and start again; interp needs "
+                    "--no-resume then."
+                )
+            else:
+                # Start at the beginning: some damaged files lose frames after a seek.
+                frames, is_whole = source.frames(), True
+        return decoded[time]
+
+    lefts = main, segment.frames[0].left
+    for plan in segment.frames:
+        yield plan.of(get)
+        # The left frame of the previous pair may still be an outer frame of this pair.
+        lefts = lefts if plan.left == lefts[1] else (lefts[1], plan.left)
+        for old in [each for each in decoded if main <= each < lefts[0]]:
+            del decoded[old]
+
+
+class _SegmentFile:
+    """The file of the segment that is being encoded; for ``begin`` see :func:`render_segments`."""
+
+    def __init__(self, number: int, begin: Callable[[], Sink], keep: Keep | None) -> None:
+        self.number, self.written = number, 0
+        self._begin, self._keep = begin, keep
+        self._encoder: Sink | None = None
+        self._frames: list[Task[Fraction]] = []
+
+    def write(self, frame: Frame, times: Task[Fraction]) -> None:
+        if self._encoder is None:
+            self._encoder = self._begin()
+        if self._keep is not None:  # otherwise the segment may have any length
+            self._frames.append(times)
+        self._encoder.write(frame)
+        self.written += 1
+
+    @property
+    def warnings(self) -> list[Warned]:
+        return [] if self._encoder is None else self._encoder.warnings
+
+    def complete(self) -> tuple[int, Event]:
+        if self._encoder is None:
+            return self.number, Finished(None)
+        summary, plan = self._encoder.complete(), SegmentPlan(self.number, tuple(self._frames))
+        return self.number, Finished(self._keep and self._keep(plan, self._encoder.file, summary))
+
+    def abandon(self) -> None:
+        if self._encoder is not None:
+            self._encoder.abandon()
+
+
+def render_segments(
+    segments: Iterable[LiveSegment],
+    renderer: Renderer,
+    offset: Fraction,
+    begin: Callable[[], Sink],
+    keep: Keep | None = None,
+) -> SegmentEvents:
+    """Render segments in order, while another thread completes the previous segment's file.
+
+    ``offset`` is the output's time of the first frame, in seconds. ``begin`` opens the file of a
+    segment at its first frame. Another thread calls ``keep`` with the complete file; without
+    ``keep`` the file is the output itself. Yield events, each with the number of its segment;
+    ``Finished`` ends a segment, with what ``keep`` returned. The device makes the frames of the
+    next segment meanwhile. If a segment cannot be planned to its end, the frames before are
+    rendered, and then the error is raised. The file of an incomplete segment is deleted; after an
+    interrupt it ends with its last encoded frame, if there is ``keep``.
+    """
+    planned: deque[tuple[int, Task[Fraction] | None]] = deque()
+    errors: list[CloudconvError] = []
+    file: _SegmentFile | None = None
+    ending: list[Future[tuple[int, Event]]] = []  # of the segment before
+
+    def abandon() -> None:
+        if file is not None:
+            file.abandon()
+
+    with ExitStack() as stack:
+        # After an interrupt the threads may still be encoding: they end before the file is closed.
+        stack.callback(abandon)
+        finishing = stack.enter_context(one_thread("cloudconv-finish"))
+        # An interrupt leaves no frame half encoded.
+        encoding = stack.enter_context(one_thread("cloudconv-encode"))
+        made = stack.enter_context(prefetch(renderer.render(_tasks(segments, planned, errors)), 4))
+        try:
+            for frame in chain(made, [None]):
+                if file is not None and planned and planned[0][1] is None:
+                    planned.popleft()
+                    yield from (each.result() for each in ending)
+                    done, file = file, None
+                    ending = [finishing.submit(done.complete)]
+                    yield from ((done.number, each) for each in done.warnings)
+                if frame is None:
+                    break
+                number, times = planned.popleft()
+                assert times is not None
+                file = file or _SegmentFile(number, begin, keep)
+                timed = frame.at(frame.time + offset, frame.duration)
+                encoding.submit(file.write, timed, times).result()
+                yield from ((number, each) for each in renderer.new_warnings())
+                yield number, Progress("rendering", file.written, None)
+                if ending and ending[0].done():
+                    yield ending.pop().result()
+        except (KeyboardInterrupt, GeneratorExit):
+            if keep is not None and file is not None:
+                unfinished, file = file, None
+                with suppress(CloudconvError):  # no room
+                    encoding.submit(unfinished.complete).result()
+            raise
+        yield from (each.result() for each in ending)
+        if errors:
+            raise errors[0]
+
+
+def _tasks(
+    segments: Iterable[LiveSegment],
+    planned: deque[tuple[int, Task[Fraction] | None]],
+    errors: list[CloudconvError],
+) -> Iterator[FrameTask | None]:
+    """Yield the tasks of all segments, and None after each; an error ends the tasks.
+
+    ``planned`` receives the number of each task's segment, and the times of the task or None.
+    """
+    try:
+        for number, tasks in segments:
+            for task in tasks:
+                planned.append((number, task.of(attrgetter("time"))))
+                yield task
+            planned.append((number, None))
+            yield None
+    except CloudconvError as error:
+        errors.append(error)
+
+
+class SegmentWork:
+    """Render segments in a worker; model and source remain open between two segments."""
+
+    def __init__(self) -> None:
+        self._job: RenderJob | None = None
+        self._renderer: Renderer | None = None
+        self._source: Source | None = None
+
+    def __call__(self, job: RenderJob, segment: SegmentPlan) -> Iterator[Any]:
+        """Render a segment; yield its progress, warnings, and ``Finished`` with the result."""
+        source, renderer = self._opened(job)
+        if token_of(job.folder) != job.token:
+            raise DeviceError(
+                f"folder-not-shared: A machine of the cluster does not see {job.folder}: give all "
+                "machines the input, the weights and the output's folder at the same paths."
+            )
+        made: list[FinishedSegment] = []
+
+        def keep(_: SegmentPlan, *finished: Any) -> FinishedSegment:
+            made.append(finished)
+            return finished
+
+        with prefetch(decode(segment, source), 8) as frames:
+            live = [(segment.number, frames)]
+            events = render_segments(live, renderer, job.encoding.offset, job.begin, keep)
+            try:
+                for _, event in events:
+                    yield event
+            except KeyboardInterrupt:
+                events.close()
+                yield from map(Finished, made)
+
+    def _opened(self, job: RenderJob) -> tuple[Source, Renderer]:
+        before, self._job = self._job, job
+        # An equal job keeps the batch size, which a lack of memory may have reduced.
+        if self._source is None or self._renderer is None or before != job:
+            set_threads(job.threads)
+            if self._renderer is None or before is None or before.model_key != job.model_key:
+                self._renderer = None  # frees the memory for the next one
+                run, device = job.run, torch.device(job.run.workers.device_type)  # of a worker
+                given = run.settings.chosen_model, run.settings, device, run.dtype
+                streams = job.sizes.cpu_streams
+                self._renderer = renderer_for(*given, streams, sha256=run.weights)
+            job.apply_to(self._renderer)
+            if self._source is not None:
+                self._source.__exit__()
+            self._source = job.source()
+        return self._source, self._renderer
+
+
+PLAN = ".cloudconv-plan.json"
+"""The file in the folder of unfinished work that identifies the work."""
+
+
+def token_of(folder: Path) -> str:
+    """Return a hash of the plan file, which identifies the folder; empty without a plan."""
+    try:
+        return hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def fresh_file(folder: Path) -> Path:
+    """Return a name for the unfinished file of a segment that no other process uses."""
+    return folder / f".cloudconv-{secrets.token_hex(8)}.part"

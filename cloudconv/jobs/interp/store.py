@@ -3,8 +3,7 @@
 The work folder is beside the output. The folder has the plan of the run and a packet file for each
 finished segment. The power may fail at any time. A segment's file therefore gets a summary with a
 checksum at its end, is synced to the disk, and then gets its final name: the segment's number and
-the digest of its plan. Unfinished files have other names, and are deleted. An output that cannot
-be joined has a store too, which keeps nothing: its only segment is written to the output itself.
+the digest of its plan. Unfinished files have other names, and are deleted.
 """
 
 import hashlib
@@ -13,7 +12,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from itertools import chain
@@ -22,9 +21,16 @@ from shutil import disk_usage
 from typing import Any
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
-from cloudconv.events import Warned
+from cloudconv.events import Progress, Warned
 from cloudconv.files import beside, part_prefix, sync_folder, write_whole
-from cloudconv.jobs.interp.segments import MAX_FRAMES, Segment, SegmentPlan, split
+from cloudconv.jobs.interp.segments import (
+    MAX_FRAMES,
+    PLAN,
+    FinishedSegment,
+    LiveSegment,
+    SegmentPlan,
+    split,
+)
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import FrameTask
 from cloudconv.media.output import writing
@@ -34,43 +40,10 @@ from cloudconv.messages import amount, plural
 
 # Raise this number with each change to packet files, to digests of plans or to identities.
 _VERSION = 9
-_PLAN = ".cloudconv-plan.json"
-_LONGEST_PLAN = 1 << 20  # bytes
+_LONGESTPLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 _LATEST = 1 << 62  # ticks
 _LONGEST_END = 1024  # bytes; at least those of a segment's end
-
-
-FinishedSegment = tuple[Path, PacketSummary]  # the complete file of a segment, and its summary
-
-
-class DirectStore:
-    """An output that cannot be joined from segments: one segment, whose encoder is the output."""
-
-    frames = 0
-
-    def __init__(self, sink: Sink) -> None:
-        self.path = sink.file
-        self.pinned: dict[str, Any] | None = None
-        self._sink = sink
-
-    @property
-    def warnings(self) -> list[Warned]:
-        """Return the warnings so far."""
-        return self._sink.warnings
-
-    def pin(self, decided: dict[str, Any]) -> None:
-        """Keep the decisions of this run."""
-        self.pinned = decided
-
-    def segments(self, tasks: Iterator[FrameTask], _: EncodingPlan) -> Iterator[Segment]:
-        """Yield all frames as one segment, which nothing keeps after an interrupt."""
-        yield Segment(0, tasks, lambda: self._sink)
-
-    def join(self, _: EncodingPlan, *, overwrite: bool) -> list[Warned]:
-        """Complete the output except for its name, and return all warnings."""
-        self._sink.complete()
-        return self.warnings
 
 
 class SegmentStore:
@@ -146,33 +119,26 @@ class SegmentStore:
         unique = secrets.token_hex(8)  # so that `token_of` differs between all folders
         plan = {"version": _VERSION, "of": unique, "identity": self._identity, "decided": decided}
         with writing(self.path):
-            write_whole(self.path / _PLAN, sealed(plan))
+            write_whole(self.path / PLAN, sealed(plan))
         self.pinned = decided
 
-    def missing(self, tasks: Iterator[FrameTask]) -> Iterator[Segment]:
+    def missing(self, tasks: Iterator[FrameTask]) -> Iterator[LiveSegment]:
         """Divide planned frames into segments, and yield those that are not finished.
 
         Raises OutputError if a finished segment has another plan.
         """
         lengths = {number: summary.packets for number, (_, summary) in self.finished.items()}
-        for segment in split(tasks, lengths):
-            finished = self.finished.get(segment.number)
+        for number, live in split(tasks, lengths):
+            finished = self.finished.get(number)
             if finished is None:
-                yield segment
+                yield number, live
                 continue
-            if finished[0].name != _name_of(segment.skip()):
+            if finished[0].name != _name_of(SegmentPlan.of(number, live)):
                 raise OutputError(
                     f"other-plan: The finished work in {self.path} belongs to another plan of "
                     "this video, with other frames or times: start again with --no-resume."
                 )
-            self._joined[segment.number] = finished
-
-    def segments(self, tasks: Iterator[FrameTask], encoding: EncodingPlan) -> Iterator[Segment]:
-        """Yield the segments that are not finished, each with its encoder."""
-        for segment in self.missing(tasks):
-            segment.open = lambda: Sink(encoding, file=fresh_file(self.path))
-            segment.keep = self.record
-            yield segment
+            self._joined[number] = finished
 
     def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
         """Add the summary to the file of a segment's first frames, and give it its final name."""
@@ -193,13 +159,16 @@ class SegmentStore:
             self.finished[segment.number] = self._joined[segment.number] = named, summary
             sync_folder(self.path)
 
-    def join(self, encoding: EncodingPlan, *, overwrite: bool) -> list[Warned]:
+    def join(
+        self, encoding: EncodingPlan, *, overwrite: bool
+    ) -> Generator[Progress, None, list[Warned]]:
         """Join the segments of this run's plan into the output, and delete the folder.
 
-        Return all warnings. Raises OutputError if the disk has too little room, or a segment is
-        damaged.
+        Return the warnings about the output. Raises OutputError if the disk has too little room, or
+        a segment is damaged.
         """
         done = [self._joined[number] for number in sorted(self._joined)]
+        frames = sum(summary.packets for _, summary in done)
         size = sum(summary.bytes for _, summary in done)
         made: os.stat_result | None = None
         output = Sink(encoding, overwrite=overwrite)
@@ -211,7 +180,8 @@ class SegmentStore:
                         f"no-room-to-join: Joining the finished frames needs {amount(size)} more "
                         f"on the disk, and {amount(free)} are free: free some space."
                     )
-                join(done, output)
+                for written in join(done, output):
+                    yield Progress("joining", written, frames)
                 made = output.file.stat()
         finally:  # an interrupt may come when the output has its name
             with suppress(OSError):
@@ -240,15 +210,15 @@ class SegmentStore:
     def _own_files(self) -> list[Path]:
         """Return the files that cloudconv made, the plan last; other files may be the user's."""
         made = [file for file in self.path.glob("*.packets") if _SEGMENT.fullmatch(file.name)]
-        made += chain(self.path.glob(".cloudconv-*.part"), self.path.glob(_PLAN))
+        made += chain(self.path.glob(".cloudconv-*.part"), self.path.glob(PLAN))
         return [file for file in made if stat.S_ISREG(file.lstat().st_mode)]
 
     def _take_over(self, fits: Callable[[dict[str, Any]], bool], *, resume: bool) -> None:
-        file = self.path / _PLAN
+        file = self.path / PLAN
         plan: dict[str, Any] | None = {}
         if file.is_file():
             with file.open("rb") as opened:
-                plan = unsealed(opened.read(_LONGEST_PLAN))
+                plan = unsealed(opened.read(_LONGESTPLAN))
         version = (plan or {}).get("version", _VERSION)
         other = isinstance(version, int) and version != _VERSION
         if other and resume and any(self.path.glob("*.packets")):
@@ -280,7 +250,7 @@ class SegmentStore:
                 self.pinned = None
         kept = {file for file, _ in self.finished.values()}
         if self.pinned is not None:
-            kept.add(self.path / _PLAN)
+            kept.add(self.path / PLAN)
         for file in self._own_files():
             if file not in kept:
                 file.unlink()
@@ -304,9 +274,6 @@ class SegmentStore:
             segments, are = plural(lost, "segment", "segments"), plural(lost, "is", "are")
             damaged = f"{lost} finished {segments} in {self.path} {are} damaged and made again."
             self.warnings.append(Warned(f"segments-damaged: {damaged}"))
-
-
-Store = SegmentStore | DirectStore
 
 
 def _name_of(segment: SegmentPlan) -> str:
@@ -336,19 +303,6 @@ def summary_in(file: Path, digest: str) -> PacketSummary | None:
     return summary if is_possible else None
 
 
-def token_of(folder: Path) -> str:
-    """Return a hash of the plan file, which identifies the folder; empty without a plan."""
-    try:
-        return hashlib.sha256((folder / _PLAN).read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
-def fresh_file(folder: Path) -> Path:
-    """Return a name for the unfinished file of a segment that no other process uses."""
-    return folder / f".cloudconv-{secrets.token_hex(8)}.part"
-
-
 def _is_ours(folder: Path) -> bool:
     """Return whether cloudconv may use the folder: its own folder, or a missing or empty one."""
     if not os.path.lexists(folder):
@@ -356,7 +310,7 @@ def _is_ours(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
     names = os.listdir(folder)
-    is_linked = (folder / _PLAN).is_symlink()
+    is_linked = (folder / PLAN).is_symlink()
     return not is_linked and (not names or any(name.startswith(".cloudconv-") for name in names))
 
 

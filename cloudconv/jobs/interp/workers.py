@@ -23,13 +23,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cloudconv import interrupts
 from cloudconv.errors import CloudconvError, DeviceError
-from cloudconv.events import Finished, SegmentEvent
+from cloudconv.events import Event, Finished
 from cloudconv.host import lack_of_memory, reuse_memory
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.interp.render import RenderPlan, SegmentWork
-    from cloudconv.jobs.interp.segments import SegmentPlan
-    from cloudconv.jobs.interp.store import FinishedSegment
+    from cloudconv.jobs.interp.segments import (
+        FinishedSegment,
+        RenderJob,
+        SegmentPlan,
+        SegmentWork,
+    )
 
 POLL = 0.05  # seconds until the next request for a segment, if the next one is not known yet
 MAX_ATTEMPTS = 3  # the number of attempts at a segment whose worker dies each time
@@ -41,12 +44,11 @@ Keep = Callable[["SegmentPlan", "FinishedSegment"], None]
 """What keeps the result of a segment."""
 
 
-def _event_of(segment: SegmentPlan, content: Any, keep: Keep) -> SegmentEvent:
-    """Return a worker's event about a segment; ``keep`` gets the result, if this is the end."""
-    event = SegmentEvent(segment.number, content)
-    if isinstance(content, Finished) and event.error is None:
-        keep(segment, content.result)
-    return event
+def _kept(segment: SegmentPlan, event: Event, keep: Keep) -> tuple[int, Event]:
+    """Return a worker's event with the segment's number; ``keep`` gets the result at the end."""
+    if isinstance(event, Finished) and not isinstance(event.result, CloudconvError):
+        keep(segment, event.result)
+    return segment.number, event
 
 
 class Processes:
@@ -69,11 +71,12 @@ class Processes:
             self._workers.pop().end()
 
     def map(
-        self, plan: RenderPlan, segments: Iterator[SegmentPlan | None], keep: Keep
-    ) -> Generator[SegmentEvent, None, None]:
-        """Render segments in any order and yield their events; ``Finished`` ends each segment.
+        self, job: RenderJob, segments: Iterator[SegmentPlan | None], keep: Keep
+    ) -> Generator[tuple[int, Event], None, None]:
+        """Render segments in any order; yield events, each with the number of its segment.
 
-        ``keep`` gets each result. If a segment is made again, its events come again. None among the
+        ``Finished`` ends a segment; its result is a CloudconvError if the segment failed. ``keep``
+        gets each other result. If a segment is made again, its events come again. None among the
         segments means that the next one is not known yet; ``map`` then yields events before the
         next request. An interrupt, and closing the generator, end the processes: each has some
         seconds to cut its segment short, and ``keep`` gets the results. The method may be called
@@ -85,26 +88,26 @@ class Processes:
         with ExitStack() as undo:
             undo.callback(self.__exit__)
             try:
-                yield from self._events(plan, segments, keep)
+                yield from self._events(job, segments, keep)
             except (KeyboardInterrupt, GeneratorExit):
                 self._cut_short(keep)
                 raise
             undo.pop_all()
 
     def _events(
-        self, plan: RenderPlan, segments: Iterator[SegmentPlan | None], keep: Keep
-    ) -> Iterator[SegmentEvent]:
+        self, job: RenderJob, segments: Iterator[SegmentPlan | None], keep: Keep
+    ) -> Iterator[tuple[int, Event]]:
         while True:
             for worker in (each for each in self._workers if not each.segment):
                 if (segment := next(segments, _END)) in (None, _END):
                     break
-                worker.give(plan, segment)
+                worker.give(job, segment)
             busy = {each.connection: each for each in self._workers if each.segment}
             if segment is _END and not busy:
                 break
             for connection in wait(list(busy), POLL if segment is None else None):
-                for made, content in busy[connection].received():  # type: ignore[index]
-                    yield _event_of(made, content, keep)
+                for made, event in busy[connection].received():  # type: ignore[index]
+                    yield _kept(made, event, keep)
 
     def _cut_short(self, keep: Keep) -> None:
         until = time.monotonic() + LAST_SECONDS
@@ -115,8 +118,8 @@ class Processes:
         for worker in busy:
             with suppress(OSError, EOFError):
                 while worker.segment and worker.connection.poll(max(until - time.monotonic(), 0)):
-                    event = _event_of(worker.segment, worker.connection.recv(), keep)
-                    if isinstance(event.content, Finished):
+                    _, event = _kept(worker.segment, worker.connection.recv(), keep)
+                    if isinstance(event, Finished):
                         worker.segment = None
 
 
@@ -144,8 +147,8 @@ class _Worker:
             self._process.start()
         theirs.close()
 
-    def give(self, plan: RenderPlan, segment: SegmentPlan) -> None:
-        self.segment, self._deaths, self._sent = segment, 0, (plan, segment)
+    def give(self, job: RenderJob, segment: SegmentPlan) -> None:
+        self.segment, self._deaths, self._sent = segment, 0, (job, segment)
         self._send()
 
     def _send(self) -> None:
@@ -273,8 +276,8 @@ class Cluster:
             self._ray.shutdown()
 
     def map(
-        self, plan: RenderPlan, segments: Iterator[SegmentPlan | None], keep: Keep
-    ) -> Generator[SegmentEvent, None, None]:
+        self, job: RenderJob, segments: Iterator[SegmentPlan | None], keep: Keep
+    ) -> Generator[tuple[int, Event], None, None]:
         """Render on the cluster; see :meth:`Processes.map`.
 
         A segment whose machine or process is lost is made again on another one. An interrupt loses
@@ -283,7 +286,7 @@ class Cluster:
         cores, gpus = self._needs.values()
         needs = {"max_retries": MAX_ATTEMPTS - 1, "num_cpus": cores, "num_gpus": gpus}
         perform = self._ray.remote(**needs)(_perform)
-        sent = self._ray.put((secrets.token_hex(8), self._work, plan))
+        sent = self._ray.put((secrets.token_hex(8), self._work, job))
         segment: Any = None
         while segment is not _END or self._running:
             room = self._room()
@@ -298,7 +301,7 @@ class Cluster:
             ended, _ = self._ray.wait(list(self._running), timeout=patience)
             for reference in ended:
                 made = self._running.pop(reference)
-                yield from (_event_of(made, each, keep) for each in self._result(reference))
+                yield from (_kept(made, each, keep) for each in self._result(reference))
 
     def _check_room(self) -> None:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
@@ -367,13 +370,13 @@ _works: dict[str, SegmentWork] = {}
 """The work of this process by its token, so that a model stays loaded between two segments."""
 
 
-def _perform(sent: tuple[str, SegmentWork, RenderPlan], segment: Any) -> list[Any]:
-    token, work, plan = sent
+def _perform(sent: tuple[str, SegmentWork, RenderJob], segment: Any) -> list[Any]:
+    token, work, job = sent
     if token not in _works:
         reuse_memory()
         _works.clear()
         _works[token] = work
-    return list(outcome_of(_works[token], plan, segment))
+    return list(outcome_of(_works[token], job, segment))
 
 
 def _ray() -> Any:

@@ -20,8 +20,7 @@ from cloudconv.events import Finished
 from cloudconv.jobs.interp import pool
 from cloudconv.jobs.interp.plan import decide
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers, cores, environments
-from cloudconv.jobs.interp.render import RenderPlan, decode
-from cloudconv.jobs.interp.segments import SegmentPlan
+from cloudconv.jobs.interp.segments import RenderJob, SegmentPlan, decode
 from cloudconv.jobs.interp.workers import Processes, outcome_of
 from cloudconv.media import pictures
 from cloudconv.media.source import Source
@@ -209,7 +208,7 @@ def plan_of(path, **given):
     settings = {"model": "tiny", "encoder": "ffv1", "threads": 1, "device": "cpu"}
     run = decide(InterpSettings(path, path.with_name("out.mkv"), factor=2, **settings))
     usual = {"threads": 1, "sizes": Sizes(2), "nvdec": False, "folder": Path(), "token": ""}
-    return RenderPlan(run, run.encoding(run.probable_start), **usual | given)
+    return RenderJob(run, run.encoding(run.probable_start), **usual | given)
 
 
 def decoded(source, *pairs):
@@ -220,7 +219,7 @@ def decoded(source, *pairs):
 
 def test_workers_decode_as_the_planner_does(clip, monkeypatch):
     opened = Mock(side_effect=lambda *given, nvdec, **options: Source(*given, **options))
-    monkeypatch.setattr("cloudconv.jobs.interp.render.Source", opened)
+    monkeypatch.setattr("cloudconv.jobs.interp.segments.Source", opened)
     for nvdec in (False, True):
         assert len(decoded(plan_of(clip, nvdec=nvdec).source(), (F(0), None))) == 1
     assert [call.kwargs["nvdec"] for call in opened.mock_calls] == [None, 0]

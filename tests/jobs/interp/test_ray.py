@@ -20,9 +20,7 @@ from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp import workers as ray_workers
 from cloudconv.jobs.interp.plan import InterpResult, decide
-from cloudconv.jobs.interp.render import SegmentWork
-from cloudconv.jobs.interp.segments import SegmentPlan
-from cloudconv.jobs.interp.store import token_of
+from cloudconv.jobs.interp.segments import SegmentPlan, SegmentWork, token_of
 from cloudconv.jobs.interp.workers import Cluster
 from cloudconv.media.packets import read_segment
 from cloudconv.models.baselines import Tiny

@@ -35,13 +35,8 @@ def plans(draw):
 
 
 def segments_of(plan, finished=()):
-    made = []
     tasks = (task.of(lambda time: SimpleNamespace(time=time)) for task in plan)
-    for segment in split(tasks, dict(finished)):
-        frames = [task.of(attrgetter("time")) for task in segment.tasks() if task is not None]
-        assert frames == list(segment.plan.frames)
-        made.append(segment.plan)
-    return made
+    return [SegmentPlan.of(*segment) for segment in split(tasks, dict(finished))]
 
 
 @given(plans())

@@ -8,7 +8,7 @@ import pytest
 
 from cloudconv.errors import EncoderError, Interrupted, OutputError, TakenError
 from cloudconv.jobs.interp import store
-from cloudconv.jobs.interp.segments import SegmentPlan
+from cloudconv.jobs.interp.segments import SegmentPlan, fresh_file
 from cloudconv.jobs.interp.store import SegmentStore
 from cloudconv.media.packets import PacketSummary
 from cloudconv.timeline import Task
@@ -31,7 +31,7 @@ def opened(output, identity=IDENTITY, *, resume=True, finished=()):
         if finished:
             work.pin({"batch": 4})
         for number in finished:
-            file = store.fresh_file(work.path)
+            file = fresh_file(work.path)
             file.write_bytes(b"packets.")
             work.record(segment(number), file, PacketSummary(4, 8, 0, 3, 0, "ef" * 32))
         yield work
@@ -139,7 +139,7 @@ def test_a_segment_with_an_impossible_end_is_made_again(output, name, value):
 
 def test_unfinished_files_are_deleted_and_foreign_files_are_kept(output):
     work = made(output, 0)
-    lost, notes = store.fresh_file(work.path), work.path / "notes.txt"
+    lost, notes = fresh_file(work.path), work.path / "notes.txt"
     for file in (lost, notes):
         file.write_text("mine")
     with opened(output) as again:
@@ -151,7 +151,7 @@ def test_unfinished_files_are_deleted_and_foreign_files_are_kept(output):
 
 def test_an_incomplete_file_is_never_recorded(output):
     with opened(output) as work:
-        file = store.fresh_file(work.path)
+        file = fresh_file(work.path)
         file.write_bytes(b"pack")
         with pytest.raises(OutputError, match="4 of 7 bytes"):
             work.record(segment(0), file, PacketSummary(4, 7, 0, 3, 0, "ef" * 32))
