@@ -226,13 +226,14 @@ def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> 
     that a published network has.
     """
     from cloudconv.models import registry
-    from cloudconv.render.device import choose_device, choose_precision
+    from cloudconv.render.device import choose_device, choose_precision, restored
 
     if name is None:
         raise SettingsError(
             "no-model: The model is None: give the name of a model that ships, or a file."
         )
     FramesSettings(model=name, device=device, precision=cast("Any", precision))  # checks these
-    chosen = choose_device(device)
-    dtype = choose_precision(precision, chosen, registry.spec(name))
-    return registry.load_model(name, chosen, dtype)
+    with restored():
+        chosen = choose_device(device)
+        dtype = choose_precision(precision, chosen, registry.spec(name))
+        return registry.load_model(name, chosen, dtype)

@@ -38,6 +38,56 @@ def test_an_unknown_keyword_is_a_type_error():
             call("a.mp4", devise="cpu")
 
 
+FUNCTIONS = {
+    "interpolate": lambda clip, home: cloudconv.interpolate(
+        clip, home / "b.mkv", factor=2, **QUICK
+    ),
+    "interpolate_many": lambda clip, home: cloudconv.interpolate_many(
+        [clip], out_dir=home / "many", factor=2, **QUICK
+    ),
+    "extrapolate": lambda clip, home: cloudconv.extrapolate(
+        clip, home / "c.mkv", frames=1, **QUICK | {"model": "linear"}
+    ),
+    "dream": lambda clip, home: cloudconv.dream(
+        clip, home / "d.mkv", frames=1, mode="flow", threads=1
+    ),
+    "compare": lambda clip, home: cloudconv.compare(clip, metrics="psnr", **QUICK),
+    "train": lambda clip, home: cloudconv.train(
+        [clip], output=home / "e.safetensors", steps=1, crop=16, batch=1, **QUICK
+    ),
+    "plan": lambda clip, home: cloudconv.plan(cloudconv.InterpSettings(clip, factor=2, **QUICK)),
+}
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("call", FUNCTIONS)
+def test_a_call_leaves_the_threads_of_the_process_as_they_were(tmp_path, three_threads, call):
+    clip = write_clip(tmp_path / "a.mkv", 24, size=(48, 32))
+    FUNCTIONS[call](clip, tmp_path)
+    assert torch.get_num_threads() == 3
+
+
+def test_a_call_that_fails_leaves_the_threads_as_they_were(tmp_path, three_threads):
+    clip = write_clip(tmp_path / "a.mkv", 12, size=(48, 32))
+    with pytest.raises(InputError):
+        cloudconv.compare(clip, drop=64, **QUICK)
+    assert torch.get_num_threads() == 3
+
+
+def test_pictures_in_memory_leave_the_threads_as_they_were_between_two(three_threads):
+    frames = cloudconv.interpolate_frames([np.zeros((16, 16, 3), np.uint8)] * 2, **QUICK)
+    assert torch.get_num_threads() == 3
+    assert [torch.get_num_threads() for _ in frames] == [3] * 4
+    assert torch.get_num_threads() == 3
+
+
 def test_progress_has_the_time_left_that_the_command_line_shows(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
     settings = cloudconv.InterpSettings(clip, tmp_path / "b.mp4", factor=2, **QUICK)
@@ -75,6 +125,29 @@ def test_keywords_are_read_as_options_of_the_command():
 def test_an_impossible_value_is_one_error_in_python(wrong, said):
     with pytest.raises(SettingsError, match=re.escape(said)):
         cloudconv.InterpSettings(**({"input": "a.mp4", "factor": 2} | wrong))
+
+
+def test_only_commands_that_use_several_gpus_advise_and_take_cuda_all():
+    takers = {cloudconv.InterpSettings, cloudconv.InterpManySettings}
+    kinds = [getattr(settings, name) for name in settings.__all__ if name.endswith("Settings")]
+    for kind in kinds:
+        option = {each.name: each for each in settings.fields_of(kind)}.get("device")
+        if option is None:
+            continue
+        with pytest.raises(SettingsError) as refused:
+            option.read("foo")
+        assert ("cuda:all" in refused.value.text) == (kind in takers)
+        if kind in takers:
+            assert option.read("cuda:all") == "cuda:all"
+        else:
+            with pytest.raises(SettingsError, match='no device "cuda:all": choose auto, cpu'):
+                option.read("cuda:all")
+
+
+def test_the_number_of_processes_has_plain_digits():
+    for value in ("local:\u0662", "local:0", "local:1\n"):
+        with pytest.raises(SettingsError, match="There are no workers called"):
+            cloudconv.InterpSettings("a.mp4", factor=2, workers=value)
 
 
 def test_settings_list_all_models_metrics_and_modes():

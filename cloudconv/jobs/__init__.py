@@ -53,12 +53,14 @@ def plan(settings: kinds.Settings) -> dict[str, Any]:
     would find before its frames is raised.
     """
     module = _module(settings, "decide")
-    with _turn():
+    from cloudconv.render.device import restored  # imports PyTorch
+
+    with _turn(), restored():
         return planned(module.decide(settings))
 
 
 def _one_after_another(job: Job) -> Job:
-    from cloudconv.render.device import exact_arithmetic  # imports PyTorch
+    from cloudconv.render.device import exact_arithmetic, restored  # imports PyTorch
 
     pace = Pace()
 
@@ -67,7 +69,7 @@ def _one_after_another(job: Job) -> Job:
         _latest = time.monotonic()
         return pace(event) if isinstance(event, Progress) else event
 
-    with _turn(job), exact_arithmetic():
+    with _turn(job), exact_arithmetic(), restored():
         yield from mapped(job, noted)
 
 

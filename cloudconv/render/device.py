@@ -82,6 +82,21 @@ def use_device(device: torch.device) -> None:
 
 
 @contextmanager
+def restored() -> Iterator[None]:
+    """Give the caller's thread its number of threads and its current GPU again after a block."""
+    threads = torch.get_num_threads()
+    # To ask for the current GPU would start CUDA, in which the first GPU is the current one.
+    cuda: Any = torch.cuda
+    gpu = cuda.current_device() if cuda.is_initialized() else 0
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if cuda.is_initialized():
+            cuda.set_device(gpu)
+
+
+@contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Compute exactly in all threads of this process during a block.
 

@@ -74,7 +74,7 @@ class Interpolation(
     audio: Literal["drop", "stretch", "copy"] | None = of_frames(
         _AUDIO, "HOW", shown="drop in slow motion, else kept"
     )
-    device: str = of_device(_DEVICES, default="auto")
+    device: str = of_device(_DEVICES, default="auto", parse=values.device_or_all)
     workers: str = on_machine(_WORKERS, "WHO", default="local", parse=values.workers, pinned=False)
     nvdec: bool = on_machine(_NVDEC, pinned=False, default=False)
     resume: bool = of_run(_RESUME, default=True, off="--no-resume")

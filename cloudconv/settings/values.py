@@ -193,7 +193,7 @@ MOST_WORKERS = 256
 
 def workers(value: str) -> str:
     """Check and return ``local``, ``local:N``, ``ray`` or ``ray:ADDRESS``."""
-    match = re.fullmatch(r"local(?::(\d{1,6}))?|ray(?::(.+))?", str(value))
+    match = re.fullmatch(r"local(?::([0-9]{1,6}))?|ray(?::(.+))?", str(value))
     if match is None or (match[1] and not 1 <= int(match[1]) <= MOST_WORKERS):
         raise SettingsError(
             f"unknown-workers: There are no workers called {value!r}: use local, local:N (1 to "
@@ -204,11 +204,19 @@ def workers(value: str) -> str:
 
 def device(value: str) -> str:
     """Check the form of a device's name and return the name; the device may be absent."""
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,4})?|cuda:all", str(value)):
-        raise SettingsError(
-            f'unknown-device: There is no device "{value}": choose auto, cpu, cuda, cuda:N, '
-            "cuda:all or mps."
-        )
+    return _device(value, "auto, cpu, cuda, cuda:N or mps")
+
+
+def device_or_all(value: str) -> str:
+    """Return a name as :func:`device` does, or ``cuda:all``, which stands for every GPU."""
+    if str(value) == "cuda:all":
+        return value
+    return _device(value, "auto, cpu, cuda, cuda:N, cuda:all or mps")
+
+
+def _device(value: str, choices: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:[0-9]{1,4})?", str(value)):
+        raise SettingsError(f'unknown-device: There is no device "{value}": choose {choices}.')
     return value
 
 

@@ -309,7 +309,14 @@ def test_a_second_name_that_exists_may_be_an_input(clip, tmp_path):
          "29.97 fps already: its frames are only encoded again"),
         (24, "o.mp4", "--fps 6",
          "6 fps is less than the 24 fps of the source: about 75% of its frames"),
-        (24, "o.mp4", "--slowmo 4 --fps 6", r"^(?!.*is less than)"),
+        (24, "o.mp4", "--slowmo 4 --fps 6", r"slowed source has 6 fps already(?!.*is less than)"),
+        (24, "o.mp4", "--slowmo 4 --fps 3", "3 fps is less than the 6 fps of the slowed source"),
+        (F(30000, 1001), "o.mp4", "--slowmo 4 --fps 60",
+         "only one of 125 source frames .*; 59.94 fps keeps all source frames"),
+        (F(30000, 1001), "o.mp4", "--slowmo 4 --fps 59.94", "^$"),
+        (F(30000, 1001), "o.mp4", "--slowmo 4 --fps 52", "; 7500/143 fps keeps all source"),
+        (30, "o.mp4", "--fps 24", r"^(?!.*left out).*only one of 5 source frames is kept"),
+        (30, "o.mp4", "--fps 29.97", "only one of 1001 .*; 30 fps keeps all source frames[.] $"),
     ],
 )  # fmt: skip
 def test_a_rate_that_leaves_source_frames_out_is_a_warning(tmp_path, source, output, options, said):

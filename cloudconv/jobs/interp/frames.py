@@ -1,9 +1,11 @@
 """Interpolate a sequence of pictures in memory, without a file."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,7 +17,7 @@ from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.arrays import PictureKind, SampleCheck, each_of, place_of
 from cloudconv.render.cpu_streams import useful_cpu_streams
-from cloudconv.render.device import choose_device, choose_precision, set_threads
+from cloudconv.render.device import choose_device, choose_precision, restored, set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.settings import FramesSettings, exact
@@ -66,7 +68,25 @@ class _MemoryFrame(Frame):
 
 def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
     """Yield the given pictures and new ones between them; see ``cloudconv.interpolate_frames``."""
-    pictures = each_of(pictures)
+    with restored():
+        frames = _interpolated(each_of(pictures), settings)
+    return _steps(frames, settings.threads)
+
+
+def _steps(frames: Generator[Any, None, None], threads: int | None) -> Iterator[Any]:
+    """Yield the frames; between two of them the process is as the caller left it."""
+    following: list[Any] = []  # keeps no picture that the caller has
+    with closing(frames):
+        while True:
+            with restored():
+                set_threads(threads)
+                following.extend(islice(frames, 1))
+            if not following:
+                return
+            yield following.pop()
+
+
+def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, None, None]:
     on_gpu = isinstance(pictures, Tensor) and pictures.is_cuda and settings.device == "auto"
     device = choose_device(str(pictures.device) if on_gpu else settings.device)
     spec = registry.spec(settings.chosen_model, "interpolate", settings.timesteps)
@@ -89,7 +109,7 @@ def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
 
 def _made(
     pictures: Iterable[Any], renderer: Renderer, request: Request, device: torch.device
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     kind: PictureKind | None = None
     waiting: WeakValueDictionary[int, _Samples] = WeakValueDictionary()  # by place in memory
     checks: list[SampleCheck] = []

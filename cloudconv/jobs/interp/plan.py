@@ -30,7 +30,14 @@ from cloudconv.render.memory import MAX_BATCH, least_free_memory
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.tasks import Counts, Request
 from cloudconv.settings import InterpSettings, exact
-from cloudconv.timeline import Multiply, Resample, expected_frames, output_rate, rate_name
+from cloudconv.timeline import (
+    Multiply,
+    Resample,
+    expected_frames,
+    output_rate,
+    parse_rate,
+    rate_name,
+)
 
 _MANY_FRAMES, _MANY_TIMES = 100_000, 10
 """A run needs ``many_frames`` to make more frames than the first number, if they are also more than
@@ -119,42 +126,55 @@ class InterpPlan(video.VideoPlan):
 
     def _rate_warnings(self) -> Iterator[Warned]:
         timing, rate = self.info.timing, exact(self.settings.fps)
-        own = timing.rate
         if rate is None:
             return
-        if not timing.open_ended:
-            mean = own or (timing.frames / (timing.end - timing.start)).limit_denominator(1000)
-            mean /= self.request.slowdown
-            if rate < mean:
-                yield Warned(
-                    f"frames-dropped: {rate_name(rate)} fps is less than the {rate_name(mean)} "
-                    f"fps of the source: about {float(1 - rate / mean):.0%} of its frames are "
-                    "left out."
-                )
-                return
-        if own is None or self.settings.slowmo is not None:
+        source = "source" if self.settings.slowmo is None else "slowed source"
+        if timing.rate is not None:
+            own = timing.rate / self.request.slowdown
+        elif timing.open_ended:
             return
+        else:
+            mean = (timing.frames / (timing.end - timing.start)).limit_denominator(1000)
+            own = mean / self.request.slowdown
         factor = rate / own
-        if factor == 1 and not self.settings.refill:
+        if factor < 1 and (timing.rate is None or factor.numerator == 1):
             yield Warned(
-                f"rate-kept: The source has {rate_name(own)} fps already: its frames are only "
-                "encoded again, and new ones only fill gaps."
+                f"frames-dropped: {rate_name(rate)} fps is less than the {rate_name(own)} fps of "
+                f"the {source}: about {float(1 - factor):.0%} of its frames are left out."
             )
-        if factor.denominator > 1:
-            beside = (rate * each for each in (_NTSC, 1 / _NTSC))  # 59.94 for 60, and 60 for 59.94
-            near = next((each for each in beside if (each / own).denominator <= _FEW_KEPT), rate)
-            whole = own * max(2, round(near / own))
-            half = "" if near in (rate, whole) else self._advice(near, "every second one")
-            all_kept = self._advice(whole, "all source frames")
+        elif timing.rate is None:
+            return
+        elif factor.denominator > 1:
+            advice = self._advice(rate, own)
             yield Warned(
                 f"few-frames-kept: At {rate_name(rate)} fps only one of {factor.denominator} "
-                f"source frames is kept, and new frames replace the others{half}{all_kept}."
+                f"source frames is kept, and new frames replace the others{advice}."
+            )
+        elif factor == 1 and not self.settings.refill:
+            yield Warned(
+                f"rate-kept: The {source} has {rate_name(own)} fps already: its frames are only "
+                "encoded again, and new ones only fill gaps."
             )
 
-    def _advice(self, rate: Fraction, kept: str) -> str:
-        """Return a clause about a rate; empty if the output's container does not support it."""
-        plays = is_stdout(self.output) or container_of(self.output).plays(rate)
-        return f"; {rate_name(rate)} fps keeps {kept}" if plays else ""
+    def _advice(self, rate: Fraction, own: Fraction) -> str:
+        """Return clauses about rates near ``rate`` that keep all source frames, or half of them.
+
+        ``own`` is the source's rate. A rate that the output's container does not support is left
+        out.
+        """
+        beside = (rate * each for each in (_NTSC, 1 / _NTSC))  # 59.94 for 60, and 60 for 59.94
+        near = next((each for each in beside if (each / own).denominator <= _FEW_KEPT), rate)
+        advised = {}
+        if near != rate and (near / own).denominator > 1:
+            advised[near] = "every second one"
+        whole = near if (near / own).denominator == 1 else own * max(2, round(near / own))
+        advised[whole] = "all source frames"
+        to_stdout = is_stdout(self.output)
+        return "".join(
+            f"; {_typed(each)} fps keeps {kept}"
+            for each, kept in advised.items()
+            if to_stdout or container_of(self.output).plays(each)
+        )
 
     @property
     def _used_frames(self) -> int | None:
@@ -386,6 +406,12 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
         f"{short(float(factor))} gives no definite times: give a whole number, or a fixed rate "
         "with --fps."
     )
+
+
+def _typed(rate: Fraction) -> str:
+    """Return a rate as --fps takes it, for people."""
+    name = rate_name(rate)
+    return name if parse_rate(name) == rate else str(rate)
 
 
 def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fraction) -> None:
