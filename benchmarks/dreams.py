@@ -33,7 +33,7 @@ import torch
 from PIL import Image
 
 from cloudconv.dreaming.auto import choose
-from cloudconv.dreaming.images import small_copy
+from cloudconv.dreaming.images import picture_from, small_copy, tensor_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, Options
 from cloudconv.dreaming.methods.modes import method
@@ -104,9 +104,10 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     shares, kept, took = [], [], time.perf_counter() - began
     for number in range(options.frames):
         began = time.perf_counter()
-        picture, origin = next(made)
-        meter.push(small_copy(picture, material.small_size), origin)
+        shown, origin = next(made)
+        meter.push(small_copy(shown, material.small_size), origin)
         took += time.perf_counter() - began
+        picture = tensor_of(shown)
         shares.append(source.unreal(picture))
         if number in chosen:
             kept.append(levels(picture))
@@ -127,7 +128,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
 def show_land(clip: Path, folder: Path) -> None:
     """Print the fraction of a clip's picture that is land, and write the sheet."""
     material = gather_material(probe(clip))
-    matte, last = material.matte.cpu(), material.picture(-1).cpu()
+    matte, last = torch.from_numpy(material.matte), tensor_of(material.picture(-1))
     tinted = last * (1 - matte) + matte * (last + last.new_tensor([2.0, 0, 0])[:, None, None]) / 3
     name = f"{clip.parent.name}-{clip.stem}"
     sheet([levels(last), levels(tinted)], rows=1).save(folder / f"{name}-land.png")
@@ -161,9 +162,10 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     """Return the vitals of a clip's second half, after a change, compared with the first half."""
     count = len(second)
     meter = VitalsMeter(first, count)
-    pictures = [second.filmed(second.source_of(k)[0]) for k in range(count)]
-    for picture in change(pictures, [first.filmed(k) for k in range(len(first.frames))]):
-        meter.push(small_copy(picture, first.small_size), Composed())
+    pictures = [tensor_of(second.shown(k)) for k in range(count)]
+    known = [tensor_of(first.filmed(k)) for k in range(len(first.frames))]
+    for picture in change(pictures, known):
+        meter.push(small_copy(picture_from(picture), first.small_size), Composed())
     return meter.rows
 
 
@@ -217,7 +219,7 @@ class Blocks:
 
     def __init__(self, material: Material) -> None:
         """Cut all frames of the material into blocks."""
-        frames = [material.filmed(k) for k in range(len(material.frames))]
+        frames = [tensor_of(material.filmed(k)) for k in range(len(material.frames))]
         rows = torch.stack([self.cut(frame) for frame in frames])
         self._rows = rows.permute(1, 0, 2).contiguous()
         self._squares = self._rows.square().sum(2)

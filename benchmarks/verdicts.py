@@ -27,7 +27,7 @@ import torch
 
 from cloudconv.api import dream
 from cloudconv.dreaming.auto import choose
-from cloudconv.dreaming.images import as_tensor, small_copy
+from cloudconv.dreaming.images import as_picture, small_copy
 from cloudconv.dreaming.methods.base import Composed
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
@@ -99,7 +99,7 @@ def verdict(entry: dict[str, Any], folder: Path) -> tuple[list[dict[str, Any]], 
     with av.open(str(made)) as container:
         for number, frame in enumerate(container.decode(video=0)):
             if number >= entry["source_frames"]:
-                shown = as_tensor(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
+                shown = as_picture(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
                 pictures.append(small_copy(shown, material.small_size))
     meter = VitalsMeter(material, len(pictures))
     for picture in pictures:

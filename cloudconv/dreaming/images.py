@@ -1,6 +1,7 @@
 """Resize, sample, blur and fill pictures.
 
-The functions run in torch on any device, and in OpenCV where torch is slow on a CPU.
+A picture is (H, W, 3) float32 RGB, nominally in [0, 1] and not clamped; other values are (h, w) or
+(h, w, channels).
 """
 
 from collections.abc import Sequence
@@ -10,15 +11,17 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.models.ops import sampling_grid
+from cloudconv.media.color import rgb_of
+from cloudconv.media.frame import Frame
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Area = tuple[slice, slice]
+"""Rows and columns."""
 
 LONGEST_SIDE = 480
 """Longest side of the pictures that motion is measured on, in pixels."""
@@ -56,26 +59,53 @@ def weight_size(height: int, width: int) -> tuple[int, int]:
     return -(-height // factor), -(-width // factor)
 
 
-def small_copy(picture: Tensor, size: tuple[int, int]) -> Bytes:
-    """Return a picture averaged over areas: (3, H, W) nominally in [0, 1] to (h, w, 3) uint8.
+def picture_of(frame: Frame) -> Floats:
+    """Return a frame as a picture."""
+    return picture_from(rgb_of(frame))
 
-    Values that are no numbers become black.
-    """
-    picture = resized(picture.detach().float(), size)
-    levels = picture.nan_to_num(0, 1, 0).clamp_(0, 1).mul_(255).round_().byte()
-    made: Bytes = levels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+def picture_from(rgb: Tensor) -> Floats:
+    """Return the picture that a network made, (3, H, W) on any device."""
+    made: Floats = cv2.merge([channel.numpy() for channel in rgb.detach().float().cpu()])
     return made
 
 
-def as_tensor(levels: Bytes) -> Tensor:
-    """Return a picture as values in [0, 1]: (h, w, 3) uint8 to (3, h, w) float32."""
-    return torch.from_numpy(levels).permute(2, 0, 1).float() / 255
+def tensor_of(picture: Floats) -> Tensor:
+    """Return a picture for a network: (3, H, W) float32 in main memory."""
+    return torch.from_numpy(np.stack(cv2.split(picture)))
+
+
+def small_copy(picture: Floats, size: tuple[int, int]) -> Bytes:
+    """Return a picture averaged over areas: (h, w, 3) uint8.
+
+    Values that are no numbers become black.
+    """
+    small: Floats = np.nan_to_num(resized(picture, size), nan=0, posinf=1, neginf=0)
+    return levels_of(small)
+
+
+def levels_of(picture: Floats) -> Bytes:
+    """Return a picture as levels, (h, w, 3) uint8."""
+    levels: Bytes = cv2.multiply(picture, (255,) * 4, dtype=cv2.CV_8U)
+    return levels
+
+
+def as_picture(levels: Bytes) -> Floats:
+    """Return levels, (h, w, 3) uint8, as a picture."""
+    return levels.astype(np.float32) / np.float32(255)
 
 
 def grey(picture: Bytes) -> Bytes:
     """Return the luma of a picture: (h, w, 3) uint8 to (h, w) uint8."""
     luma: Bytes = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     return luma
+
+
+def luma(pictures: Floats) -> Floats:
+    """Return the luma, as in ITU-R BT.601: (…, h, w, 3) to (…, h, w)."""
+    rows = pictures.reshape(-1, *pictures.shape[-2:])
+    made: Floats = cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY).reshape(pictures.shape[:-1])
+    return made
 
 
 def gradients(luma: Floats) -> tuple[Floats, Floats]:
@@ -102,123 +132,143 @@ def parts(mask: Mask, longest: int) -> Mask:
     return inside if inside.any() else ~inside
 
 
-def resized(values: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize values (C, h, w): smaller by averages of areas, larger by bilinear filtering."""
-    size = (size[0], size[1])
-    if values.shape[-2:] == size:
-        return values
-    smaller = size[0] <= values.shape[-2] and size[1] <= values.shape[-1]
-    if values.device.type == "cpu" and values.dtype == torch.float32:
-        # OpenCV is several times as fast as torch, and exact for fractional factors.
-        how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        made = torch.empty((values.shape[0], *size))
-        for channel, target in zip(values, made, strict=True):
-            cv2.resize(channel.contiguous().numpy(), size[::-1], target.numpy(), interpolation=how)
-        return made
-    if smaller:
-        rows, columns = (
-            _area_weights(before, after, values.device)
-            for before, after in zip(values.shape[-2:], size, strict=True)
-        )
-        return rows @ values.float() @ columns.t()
-    return F.interpolate(values[None], size, mode="bilinear", align_corners=False)[0]
-
-
-@lru_cache
-def _area_weights(before: int, after: int, device: torch.device) -> Tensor:
-    """Return (after, before) float32: how much of each pixel is in each area; rows sum to 1.
-
-    OpenCV counts pixels on the border of two areas for both in part. PyTorch's own mode ``area``
-    counts them as a whole for both, which differs by up to a tenth of the range.
-    """
-    each = np.eye(before, dtype=np.float32)
-    weights = cv2.resize(each, (before, after), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(weights).to(device)
-
-
-def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize a field of displacements and its values: (B, 2, h, w) to (B, 2, H, W), in pixels."""
+def resized(values: Floats, size: Sequence[int]) -> Floats:
+    """Resize values: smaller by averages of areas, larger by bilinear filtering."""
     height, width = size
-    large = torch.stack([resized(field.float(), (height, width)) for field in flow])
-    large[:, 0] *= width / flow.shape[-1]
-    large[:, 1] *= height / flow.shape[-2]
-    return large
-
-
-def moved(picture: Tensor, flow: Tensor, *, mirrors: bool = False) -> Tensor:
-    """Sample a picture where the flow points, with bicubic filtering.
-
-    Args:
-        picture: (3, H, W) float32.
-        flow: (2, h, w) backward flow (dx, dy) in pixels, of any size.
-        mirrors: continue the picture by its mirror image; its edges are repeated otherwise.
-
-    Returns:
-        (3, H, W) float32.
-    """
-    flow = resized_flow(flow[None], picture.shape[-2:])[0]
-    if picture.device.type != "cpu":
-        grid = sampling_grid(flow[None], *picture.shape[-2:])
-        padding = "reflection" if mirrors else "border"
-        return F.grid_sample(
-            picture[None], grid, mode="bicubic", padding_mode=padding, align_corners=True
-        )[0]
-    height, width = picture.shape[-2:]
-    x = (flow[0] + torch.arange(width, dtype=torch.float32)).numpy()
-    y = (flow[1] + torch.arange(height, dtype=torch.float32)[:, None]).numpy()
-    joined = cv2.merge([channel.numpy() for channel in picture.contiguous()])
-    border = cv2.BORDER_REFLECT_101 if mirrors else cv2.BORDER_REPLICATE
-    sampled = cv2.remap(joined, x, y, cv2.INTER_CUBIC, borderMode=border)
-    made = torch.empty_like(picture, memory_format=torch.contiguous_format)
-    cv2.split(sampled, [channel.numpy() for channel in made])
+    if values.shape[:2] == (height, width):
+        return values
+    smaller = height <= values.shape[0] and width <= values.shape[1]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    made: Floats = cv2.resize(values, (width, height), interpolation=how)
     return made
 
 
-def filled(values: Tensor, known: Tensor) -> Tensor:
+def resized_flow(flow: Floats, size: Sequence[int]) -> Floats:
+    """Resize a field of displacements and its values: (h, w, 2) to (H, W, 2), in pixels."""
+    height, width = size
+    scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    return resized(flow * scale, size)
+
+
+@lru_cache(8)
+def _grid(height: int, width: int) -> Floats:
+    grid = np.empty((height, width, 2), np.float32)
+    grid[..., 0] = np.arange(width)
+    grid[..., 1] = np.arange(height)[:, None]
+    return grid
+
+
+def pointed(flow: Floats, size: Sequence[int]) -> Floats:
+    """Return the places to which the pixels of a flow of any size point: (H, W, 2) of ``size``."""
+    places: Floats = cv2.add(resized_flow(flow, size), _grid(size[0], size[1]))
+    return places
+
+
+def moved(picture: Floats, flow: Floats, *, mirrors: bool = False) -> Floats:
+    """Sample a picture where the flow points, with bicubic filtering.
+
+    Args:
+        picture: (H, W) or (H, W, channels).
+        flow: (h, w, 2) backward flow (dx, dy) in pixels, of any size.
+        mirrors: continue the picture by its mirror image; its edges are repeated otherwise.
+
+    Returns:
+        The picture, of the same shape.
+    """
+    return sampled(picture, pointed(flow, picture.shape[:2]), mirrors=mirrors)
+
+
+def sampled(picture: Floats, places: Floats, *, mirrors: bool = False) -> Floats:
+    """Return the values at places, (h, w, 2), with bicubic filtering; see :func:`moved`."""
+    border = cv2.BORDER_REFLECT_101 if mirrors else cv2.BORDER_REPLICATE
+    made: Floats = cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=border)
+    return made
+
+
+def between(values: Floats, places: Floats) -> Floats:
+    """Return values (h, w, channels) at places, (h', w', 2), bilinear, with repeated edges.
+
+    OpenCV would round the places to 1/32 of a pixel.
+    """
+    height, width = values.shape[:2]
+    x, left, right = _neighbours(places[..., 0], width)
+    y, top, low = _neighbours(places[..., 1], height)
+    above: Floats = values[top, left] * (1 - x) + values[top, right] * x
+    below: Floats = values[low, left] * (1 - x) + values[low, right] * x
+    return above * (1 - y) + below * y
+
+
+def _neighbours(places: Floats, side: int) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
+    """Return the part of the way from one pixel to the next, (h, w, 1), and both numbers."""
+    inside: Floats = places.clip(0, side - 1)
+    before = inside.astype(np.intp)
+    part: Floats = (inside - before.astype(np.float32))[..., None]
+    return part, before, np.minimum(before + 1, side - 1)
+
+
+def warped(values: Floats, flow: Floats) -> Floats:
+    """Return values (h, w, channels) moved along a backward flow, (h, w, 2), bilinear."""
+    return between(values, _grid(*flow.shape[:2]) + flow)
+
+
+def filled(values: Floats, known: Floats) -> Floats:
     """Fill unknown values from the known values around, with more weight for nearer ones.
 
     Source: push-pull, Gortler et al., The Lumigraph, SIGGRAPH 1996.
 
     Args:
-        values: (C, h, w) float32.
-        known: (h, w) float32 in [0, 1].
+        values: (h, w, channels).
+        known: (h, w) in [0, 1].
 
     Returns:
-        (C, h, w) float32: ``values`` where ``known`` is 1. Zero if nothing is known; values fade to
+        (h, w, channels): ``values`` where ``known`` is 1. Zero if nothing is known; values fade to
         zero further from all known values than about the shorter side.
     """
-    levels = [(values * known, known[None])]
-    while min(levels[-1][1].shape[-2:]) > 1:
-        above, weight = levels[-1]
-        size = (-(-above.shape[-2] // 2), -(-above.shape[-1] // 2))
+    levels = [np.dstack([values * known[..., None], known])]
+    while min(levels[-1].shape[:2]) > 1:
+        height, width = levels[-1].shape[:2]
         # A few known pixels are enough, because the last level is divided by its weight.
-        levels.append((resized(above, size), resized(weight, size)))
-    top, weight = levels[-1]
-    result = top / weight.clamp_min(TINY)
-    for below, weight in reversed(levels[:-1]):
-        result = below + (1 - weight) * resized(result, below.shape[-2:])
+        levels.append(resized(levels[-1], (-(-height // 2), -(-width // 2))))
+    result: Floats = levels[-1][..., :-1] / levels[-1][..., -1:].clip(TINY)
+    for level in reversed(levels[:-1]):
+        result = _channels(resized(result, level.shape[:2]))
+        result = level[..., :-1] + (1 - level[..., -1:]) * result
     return result
 
 
-def blurred(values: Tensor, sigma: float) -> Tensor:
-    """Blur values (C, h, w) by a Gaussian of ``sigma`` pixels, with continued edges."""
+def _channels(values: Floats) -> Floats:
+    """Return (h, w, channels); OpenCV returns (h, w) for a single channel."""
+    return values[..., None] if values.ndim == 2 else values
+
+
+def blurred(values: Floats, sigma: float) -> Floats:
+    """Blur values by a Gaussian of ``sigma`` pixels, with continued edges."""
     # A wide Gaussian leaves no fine detail, so a smaller picture is blurred.
     factor = max(1, int(sigma / 2))
-    height, width = values.shape[-2:]
-    small = resized(values, (-(-height // factor), -(-width // factor)))[:, None]
+    height, width = values.shape[:2]
+    small = resized(values, (-(-height // factor), -(-width // factor)))
     sigma /= factor
-    radius = max(1, round(3 * sigma))
-    steps = torch.arange(-radius, radius + 1, device=values.device, dtype=torch.float32)
-    kernel = torch.exp(steps.square() / (-2 * sigma**2))
-    kernel /= kernel.sum()
-    small = F.pad(small, (radius, radius, radius, radius), mode="replicate")
-    small = F.conv2d(F.conv2d(small, kernel[None, None, None]), kernel[None, None, :, None])
-    return resized(small[:, 0], (height, width))
+    side = 2 * max(1, round(3 * sigma)) + 1
+    small = cv2.GaussianBlur(small, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
+    return resized(small, (height, width))
 
 
-def centres(count: int) -> Tensor:
+def in_channels(weight: Floats) -> Floats:
+    """Return a weight, (H, W), for each of three channels: (H, W, 3)."""
+    made: Floats = cv2.merge([weight] * 3)
+    return made
+
+
+def lerp_into(target: Floats, other: Floats, weight: Floats | float) -> None:
+    """Move a target to another picture by a weight, of the same shape or one for all pixels."""
+    apart = cv2.subtract(other, target)
+    apart *= weight
+    target += apart
+
+
+def centres(count: int) -> Floats:
     """Return the places of ``count`` pixels side by side, from 0 to 1."""
-    return (torch.arange(count) + 0.5) / count
+    return (np.arange(count, dtype=np.float32) + np.float32(0.5)) / np.float32(count)
 
 
 def spread(count: int, first: int = 0) -> list[int]:
@@ -227,7 +277,7 @@ def spread(count: int, first: int = 0) -> list[int]:
     return [int(k) for k in np.unique(numbers)]
 
 
-def bounds(weights: Tensor) -> tuple[slice, slice]:
+def bounds(weights: Floats) -> Area:
     """Return the rows and the columns that contain all values above zero of ``weights``, (H, W)."""
-    left, top, width, height = cv2.boundingRect((weights > 0).byte().cpu().numpy())
+    left, top, width, height = cv2.boundingRect((weights > 0).astype(np.uint8))
     return slice(top, top + height), slice(left, left + width)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.dreaming.images import grey, small_copy
+from cloudconv.dreaming.images import grey, picture_from, small_copy, tensor_of
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.flow import flow
 from cloudconv.forecasting.camera import measured_flow
-from tests.helpers.dreams import clouds, material, tensor
+from tests.helpers.dreams import clouds, material, tensor, tensors
 
 SIZE = (192, 128)
 
@@ -27,12 +27,13 @@ def steps(made):
 def dreamt(count, pictures=1, wind=None, **options):
     source = material(clouds(pictures, SIZE, speed=2.0))
     with torch.inference_mode():
-        return list(flow(source, Options(count, wind=wind, **options)))
+        return tensors(flow(source, Options(count, wind=wind, **options)))
 
 
 def sky_flow(later, earlier):
     size = (SIZE[1], SIZE[0])
-    flow = measured_flow(grey(small_copy(later, size)), grey(small_copy(earlier, size)))
+    later, earlier = (grey(small_copy(picture_from(each), size)) for each in (later, earlier))
+    flow = measured_flow(later, earlier)
     return np.median(flow[10:50, 40:-40], (0, 1))
 
 
@@ -50,15 +51,15 @@ def test_a_still_without_a_given_wind_gets_a_calm_one():
 
 def test_a_clip_in_which_nothing_moves_moves_like_a_still():
     pictures = clouds(1, SIZE) * 20
-    (made,) = flow(material(pictures), Options(1, 0))
-    (still,) = flow(material(pictures[:1]), Options(1, 0))
+    (made,) = tensors(flow(material(pictures), Options(1, 0)))
+    (still,) = tensors(flow(material(pictures[:1]), Options(1, 0)))
     assert torch.equal(made, still)
     assert change(made, tensor(pictures[0])) > 0
 
 
 def test_the_ground_of_a_still_stays_and_its_sky_moves():
     source = material(clouds(1, SIZE))
-    last = source.picture(-1)
+    last = tensor_of(source.picture(-1))
     assert source.matte[:80].mean() < 0.05
     assert source.matte[118:].mean() > 0.95
     made = dreamt(40, wind=(2.0, 0.0))
@@ -100,5 +101,5 @@ def test_a_loop_is_seamless(count):
 
 def test_a_loop_after_a_source_leads_to_its_first_frame():
     first = tensor(clouds(1, SIZE)[0]).flip(2)
-    made = dreamt(60, wind=(2.0, 0.0), loop=True, loop_to=first)
+    made = dreamt(60, wind=(2.0, 0.0), loop=True, loop_to=picture_from(first))
     assert 0 < change(made[-1], first) < 2.5 * float(np.median(steps(made)))

@@ -4,7 +4,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import torch
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.jobs.extend.ending import MOST_FRAMES, gather_material
@@ -16,7 +15,7 @@ SIZE = (96, 64)
 
 
 def psnr(a, b):
-    return float(-10 * torch.log10((a - b).square().mean() + 1e-10))
+    return float(-10 * np.log10(np.square(a - b).mean() + 1e-10))
 
 
 def test_frames_of_an_even_clip_are_unchanged():
@@ -24,9 +23,9 @@ def test_frames_of_an_even_clip_are_unchanged():
     assert len(source) == 6
     assert source.size == (64, 96)
     assert source.step == Fraction(1, 25)
-    shown = torch.from_numpy(clouds(6, SIZE)[2]).permute(2, 0, 1) / 255
+    shown = clouds(6, SIZE)[2].astype(np.float32) / 255
     assert psnr(source.picture(2), shown) > 60
-    assert torch.equal(source.picture(-1), source.picture(5))
+    assert np.array_equal(source.picture(-1), source.picture(5))
     assert source.glance(0).shape == (64, 96, 3)
     with pytest.raises(IndexError):
         source.picture(6)
@@ -46,14 +45,14 @@ def test_retimed_frames_are_interpolated_and_not_blended():
     halved = frames(pictures)[::2]
     made = Material(halved, step=Fraction(1, 25))
     assert len(made) == 25
-    sky = (slice(None), slice(8, 88), slice(24, 168))
+    sky = (slice(8, 88), slice(24, 168))
     for k in (9, 11, 13):
         blend = (wanted.picture(k - 1) + wanted.picture(k + 1)) / 2
         there = wanted.picture(k)[sky]
         assert psnr(made.picture(k)[sky], there) > psnr(blend[sky], there) + 2
     # The motion from frame to frame is even.
     changes = [
-        float((made.picture(k)[sky] - made.picture(k - 1)[sky]).abs().mean()) for k in range(4, 20)
+        float(np.abs(made.picture(k)[sky] - made.picture(k - 1)[sky]).mean()) for k in range(4, 20)
     ]
     assert max(changes) < 1.5 * min(changes)
 
@@ -147,5 +146,5 @@ def test_only_the_end_of_a_long_clip_is_kept(tmp_path):
 def test_gray_and_ten_bit_pictures_become_three_channels():
     for pix_fmt in ("gray", "yuv420p10le", "yuva420p"):
         source = Material(frames(clouds(3, (33, 21)), pix_fmt=pix_fmt))
-        assert source.picture(1).shape == (3, 21, 33)
+        assert source.picture(1).shape == (21, 33, 3)
         assert 0.2 < float(source.picture(1).mean()) < 0.9

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from cloudconv.dreaming.images import picture_from
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.rollout import rollout
 from cloudconv.errors import ModelError
 from cloudconv.models import registry
-from tests.helpers.dreams import clouds, material, tensor, vitals_of
+from tests.helpers.dreams import clouds, material, tensor, tensors, vitals_of
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def footage():
 
 def test_each_frame_is_predicted_from_the_frames_before(footage):
     source = material(footage)
-    made = list(rollout(source, Options(3, model="linear")))
+    made = tensors(rollout(source, Options(3, model="linear")))
     assert len(made) == 3
     before, last = tensor(footage[-2]), tensor(footage[-1])
     for picture in made:
@@ -30,14 +31,14 @@ def test_each_frame_is_predicted_from_the_frames_before(footage):
 @pytest.mark.parametrize("loop", [False, True])
 def test_a_rollout_has_the_requested_length(loop):
     source = material(clouds(3, (50, 35)))
-    made = list(rollout(source, Options(4, loop=loop, model="flow")))
+    made = tensors(rollout(source, Options(4, loop=loop, model="flow")))
     assert [tuple(picture.shape) for picture in made] == [(3, 35, 50)] * 4
 
 
 @pytest.mark.full
 def test_a_rollout_that_collapses_is_not_alive(footage):
     source = material(footage)
-    made = list(rollout(source, Options(60, model="conv")))
+    made = tensors(rollout(source, Options(60, model="conv")))
     (row,) = vitals_of(source, made)
     assert not row.alive
     assert len(row.failed) >= 3
@@ -46,7 +47,9 @@ def test_a_rollout_that_collapses_is_not_alive(footage):
 def test_a_loop_fades_into_its_first_frame(footage):
     source = material(footage)
     first = tensor(footage[0])
-    made = list(rollout(source, Options(30, loop=True, loop_to=first, model="hold")))
+    made = tensors(
+        rollout(source, Options(30, loop=True, loop_to=picture_from(first), model="hold"))
+    )
     differences = [float((picture - first).abs().mean()) for picture in made]
     # The last 15 frames go in even steps to the frame that the first would follow.
     shares = [min(1, (30 - number) / 16) for number in range(30)]

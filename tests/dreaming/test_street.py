@@ -8,7 +8,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.street import goes_on
 from cloudconv.dreaming.methods.texture import texture
 from tests.forecasting.test_layers import textured
-from tests.helpers.dreams import material
+from tests.helpers.dreams import material, tensors
 from tests.helpers.street import COLOURS, HEIGHT, WIDTH, places_of, street
 
 FILM, DREAM = 60, 70
@@ -16,7 +16,8 @@ FILM, DREAM = 60, 70
 
 def dream(clip, seed=0, frames=DREAM):
     with torch.inference_mode():
-        return torch.stack([f.picture for f in texture(clip, Options(frames=frames, seed=seed))])
+        shown = texture(clip, Options(frames=frames, seed=seed))
+        return torch.stack(tensors(frame.picture for frame in shown))
 
 
 def place_of(picture, colour):

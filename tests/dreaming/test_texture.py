@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.dreaming.images import grey, small_copy
+from cloudconv.dreaming.images import grey, picture_from, small_copy, tensor_of
 from cloudconv.dreaming.methods.base import Filmed, Jump, Options
 from cloudconv.dreaming.methods.texture import _Clip, texture
 from cloudconv.forecasting.camera import measured_flow
@@ -16,7 +16,7 @@ from tests.helpers.dreams import ball, ball_is_whole, clouds, material, tensor, 
 
 def textured(source, options):
     """Return the pictures of a texture."""
-    return [frame.picture.clone() for frame in texture(source, options)]
+    return [tensor_of(frame.picture) for frame in texture(source, options)]
 
 
 def dream(count, frames, seed=0, **options):
@@ -60,7 +60,7 @@ def test_a_sky_that_never_comes_back_changes_slowly(loop):
     """A picture slowly becomes another, so that no frame of the clip is like the last one."""
     source = [np.uint8(255 * sky) for sky in slow_skies()]
     shown = [tensor(picture) for picture in source]
-    to_source = {"loop": True, "loop_to": shown[0]} if loop else {}
+    to_source = {"loop": True, "loop_to": picture_from(shown[0])} if loop else {}
     made = textured(material(source), Options(150, 0, **to_source))
     around = [shown[-1], *made, *shown[:12]] if loop else [shown[-1], *made]
     moved = [float((b - a).abs().mean()) for a, b in zip(around, around[12:], strict=False)]
@@ -106,7 +106,9 @@ def test_frames_depend_on_the_seed():
 )
 def test_a_loop_leads_into_its_own_first_frame_or_into_the_source(frames, to_source):
     source = [tensor(p) for p in ball(60)]
-    made = dream(60, frames, loop=True, **({"loop_to": source[0]} if to_source else {}))
+    made = dream(
+        60, frames, loop=True, **({"loop_to": picture_from(source[0])} if to_source else {})
+    )
     assert len(made) == frames
     around = [source[-1], *made, source[0]] if to_source else [*made, made[0]]
     assert max(changes(around)) < 1.5 * max(changes(source))
@@ -165,12 +167,12 @@ def test_frames_between_jumps_are_as_filmed():
 @pytest.mark.parametrize("loop", [False, True])
 def test_each_frame_says_if_it_is_filmed_or_made_by_a_jump(loop):
     source = clouds(60, (64, 48))
-    to_source = {"loop": True, "loop_to": tensor(source[0])} if loop else {}
+    to_source = {"loop": True, "loop_to": picture_from(tensor(source[0]))} if loop else {}
     made = [*texture(material(source), Options(150, 3, **to_source))]
     origins = [frame.origin for frame in made]
     for frame in made:
         if isinstance(frame.origin, Filmed):
-            assert torch.equal(frame.picture, tensor(source[frame.origin.number]))
+            assert torch.equal(tensor_of(frame.picture), tensor(source[frame.origin.number]))
     jumps = {(o.start, o.length) for o in origins if isinstance(o, Jump)}
     assert len(jumps) > 1
     for start, length in jumps:
@@ -194,7 +196,7 @@ def test_each_frame_says_if_it_is_filmed_or_made_by_a_jump(loop):
 def test_clouds_do_not_run_back_at_a_jump():
     def along(pictures):
         """Return the motion to the right, in pixels a frame, over each 12 frames."""
-        shown = [grey(small_copy(picture, (96, 128)))[:70] for picture in pictures]
+        shown = [grey(small_copy(picture_from(picture), (96, 128)))[:70] for picture in pictures]
         motion = [-measured_flow(b, a)[..., 0].mean() for a, b in pairwise(shown)]
         return np.convolve(motion, np.ones(12) / 12, "valid")
 

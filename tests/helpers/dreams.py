@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.images import small_copy
+from cloudconv.dreaming.images import Floats, picture_from, small_copy, tensor_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed
 from cloudconv.dreaming.vitals.vitals import WINDOW, Vitals, VitalsMeter
@@ -152,6 +152,11 @@ def tensor(picture: Picture) -> Tensor:
     return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
 
 
+def tensors(pictures: Iterable[Floats]) -> list[Tensor]:
+    """Return pictures of a dream as tensors: (3, H, W) each."""
+    return [tensor_of(picture) for picture in pictures]
+
+
 def ball_is_whole(picture: Tensor) -> bool:
     """Return whether the picture shows exactly one round ball."""
     red = (picture[0] - picture[1] > 0.3).numpy().astype(np.uint8)
@@ -177,5 +182,5 @@ def vitals_of(material: Material, pictures: Iterable[Tensor]) -> list[Vitals]:
     shown = list(pictures)
     meter = meter_of(material, len(shown))
     for picture in shown:
-        meter.push(small_copy(picture, material.small_size), Composed())
+        meter.push(small_copy(picture_from(picture), material.small_size), Composed())
     return meter.rows

@@ -17,11 +17,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
-from cloudconv.dreaming.images import Bytes, Mask, gradients, grey, resized
-from cloudconv.metrics import luma
+from cloudconv.dreaming.images import Bytes, Floats, Mask, gradients, grey, luma, resized
 
 _SAME = 0.8  # least fraction of an edge's squared gradient that is the same in all frames
 _BOUND = 0.7  # least fraction of the rim of land that lies along such edges
@@ -156,7 +153,7 @@ def _wider(mask: Mask, reach: int) -> Mask:
     return wide
 
 
-def matte_of(land: Tensor, picture: Tensor) -> Tensor:
+def matte_of(land: Floats, picture: Floats) -> Floats:
     """Return the fraction of each pixel that the land covers: (H, W) float32 in [0, 1].
 
     Near the edge of the land the fraction follows the brightness of the picture, so that twigs and
@@ -165,13 +162,13 @@ def matte_of(land: Tensor, picture: Tensor) -> Tensor:
     Source: He, Sun and Tang, Guided Image Filtering, ECCV 2010.
 
     Args:
-        land: (h, w) float32, 0 or 1.
-        picture: (3, H, W) float32 RGB.
+        land: (h, w), 0 or 1.
+        picture: (H, W, 3).
     """
-    size = (picture.shape[-2], picture.shape[-1])
-    coarse = resized(land[None], size)[0].cpu().numpy()
+    size = picture.shape[:2]
+    coarse = resized(land, size)
     reach = max(1, round(_RIM * max(size)))
-    guide = luma(picture[None])[0].cpu().numpy().astype(np.float32)
+    guide = luma(picture)
 
     def mean(values: Any) -> Any:
         return cv2.blur(values, (2 * reach + 1, 2 * reach + 1))
@@ -182,4 +179,5 @@ def matte_of(land: Tensor, picture: Tensor) -> Tensor:
     follows = mean(slope) * guide + mean(covered - slope * around)
     kernel = np.ones((reach + 1, reach + 1), np.uint8)
     matte = np.clip(follows, cv2.erode(coarse, kernel), cv2.dilate(coarse, kernel))
-    return torch.from_numpy(matte.clip(0, 1)).to(picture.device)
+    fraction: Floats = matte.clip(0, 1)
+    return fraction

@@ -1,13 +1,10 @@
 """Follow the light of a clip, which changes slowly and by region."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from cloudconv.dreaming.images import TINY, Bytes, Floats, centres, reduced, spread
+from cloudconv.dreaming.images import TINY, Bytes, Floats, centres, luma, reduced, spread
 from cloudconv.dreaming.material.material import Material
-from cloudconv.metrics import luma
 
 _Fields = NDArray[np.float64]
 
@@ -58,8 +55,8 @@ class Light:
         most = max(float(np.abs(apart).mean()), TINY)
         self._now += apart * min(1.0, _FOLLOWS * self._fastest / most)
 
-    def on(self, frame: int, *, mirrored: bool = False, shift: float = 0.0) -> Tensor | None:
-        """Return the gains, (3, h, w), that bring a frame to the current light; None if all are 1.
+    def on(self, frame: int, *, mirrored: bool = False, shift: float = 0.0) -> Floats | None:
+        """Return the gains, (h, w, 3), that bring a frame to the current light; None if all are 1.
 
         ``mirrored``, ``shift``: the placement of the frame; the shift is in widths.
         """
@@ -71,9 +68,10 @@ class Light:
         apart = np.clip(self._now - light, -np.log(_MOST), np.log(_MOST))
         if float(np.abs(apart).max()) < 1 / 255:
             return None
-        return torch.from_numpy(np.exp(apart).astype(np.float32)).permute(2, 0, 1).contiguous()
+        gains: Floats = np.exp(apart).astype(np.float32)
+        return gains
 
-    def sampled(self, columns: Tensor, height: int) -> Tensor:
+    def sampled(self, columns: Floats, height: int) -> Floats:
         """Return the gains that adapt columns to the light of another place of the picture.
 
         Args:
@@ -82,40 +80,43 @@ class Light:
             height: the number of rows.
 
         Returns:
-            (1, height, w): brightness alone, as colours may belong to passing clouds.
+            (height, w, 1): brightness alone, as colours may belong to passing clouds.
         """
         rows, here = centres(height), centres(len(columns))
-        apart = _terms(rows, here) - _terms(rows, columns.clamp(0, 1))
-        apart = torch.einsum("chw,c->hw", apart, self._slope)[None]
-        return apart.clamp(-_MOST_MOVED, _MOST_MOVED).exp()
+        apart = (_terms(rows, here) - _terms(rows, columns.clip(0, 1))) @ self._slope
+        gains: Floats = np.exp(apart.clip(-_MOST_MOVED, _MOST_MOVED))[..., None]
+        return gains
 
 
-def lit(picture: Tensor, gain: Tensor) -> Tensor:
-    """Return a picture, (..., 3, h, w) from 0 to 1, in the light of a gain.
+def lit(picture: Floats, gain: Floats) -> Floats:
+    """Return a picture, (…, h, w, 3) from 0 to 1, in the light of a gain.
 
     A darker light changes the colour of bright parts, but hardly their brightness: clipped parts
     have no detail, and would become flat grey patches.
     """
-    bright = luma(picture.clamp(0, 1)).unsqueeze(-3) ** _WHITE
-    return picture * gain / (1 - bright * (1 - gain.mean(-3, keepdim=True)).clamp_min(0))
+    bright = luma(picture.clip(0, 1))[..., None] ** _WHITE
+    darker = np.maximum(1 - gain.mean(-1, keepdims=True), 0)
+    relit: Floats = picture * (gain / (1 - bright * darker))
+    return relit
 
 
-def _terms(rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the terms of a parabola over the picture, (5, h, w), from (h,) and (w,)."""
-    y, x = torch.meshgrid(rows.float() - 0.5, columns.float() - 0.5, indexing="ij")
-    return torch.stack([x, y, x * y, x * x, y * y])
+def _terms(rows: Floats, columns: Floats) -> Floats:
+    """Return the terms of a parabola over the picture, (h, w, 5), from (h,) and (w,)."""
+    y, x = np.meshgrid(rows - 0.5, columns - 0.5, indexing="ij")
+    return np.stack([x, y, x * y, x * x, y * y], -1)
 
 
-def _slope(picture: NDArray[np.float64], static: Floats) -> Tensor:
+def _slope(picture: NDArray[np.float64], static: Floats) -> Floats:
     """Return the parabola, (5,), that fits the logarithm of light in a picture's moving part."""
     small = reduced(picture.astype(np.float32), _SLOPE_SIDE)
     moves = reduced(static, _SLOPE_SIDE).round() == 0
-    terms = _terms(*map(centres, moves.shape)).double().numpy()[:, moves]
-    used = np.concatenate([terms, np.ones_like(terms[:1])]).T
+    terms = _terms(*map(centres, moves.shape)).astype(np.float64)[moves]
+    used = np.concatenate([terms, np.ones_like(terms[:, :1])], 1)
     values = np.log(np.maximum(small[moves].mean(-1), _DARK))
     # The ridge term of 1 makes the curves calm: clouds are no light.
     fit = np.linalg.solve(used.T @ used + np.eye(used.shape[1]), used.T @ values)
-    return torch.from_numpy((_BELIEVED * fit[:5]).astype(np.float32))
+    slope: Floats = (_BELIEVED * fit[:5]).astype(np.float32)
+    return slope
 
 
 def _field(picture: Bytes) -> _Fields:

@@ -15,9 +15,7 @@ from statistics import median_high
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cloudconv.dreaming.images import (
     COARSE_SIDE,
@@ -25,9 +23,10 @@ from cloudconv.dreaming.images import (
     Floats,
     Mask,
     analysis_size,
-    as_tensor,
+    as_picture,
     grey,
     moved,
+    picture_of,
     reduced,
     resized,
     small_copy,
@@ -38,7 +37,6 @@ from cloudconv.dreaming.material.pan import view_of
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.forecasting.camera import measured_flow
 from cloudconv.forecasting.things import Things
-from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 
 
@@ -48,13 +46,12 @@ class Material:
     ``m.picture(k)`` is full size, ``m.glance(k)`` and ``m.flow(k)`` are for analysis. ``k`` runs
     from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``m.filmed(n)`` and
     ``m.filmed_small(n)`` are real frames, by their number in ``frames``, as if a camera that pans
-    slowly over land had always had its last view: (3, H, W) float32 RGB, nominally in [0, 1], and
+    slowly over land had always had its last view: (H, W, 3) float32 RGB, nominally in [0, 1], and
     (h, w, 3) uint8, the longest side at most 480. ``size`` and ``small_size`` are height and width
     of both pictures.
 
     Args:
         frames: the frames without repeats, oldest first; at least one.
-        device: the device of full-size pictures.
         times: the time of each frame's content in seconds, strictly rising; None for the
             frames' own times.
         step: the time between two frames of the output and of the grid; None for the median gap.
@@ -67,7 +64,6 @@ class Material:
         self,
         frames: Sequence[Frame],
         *,
-        device: torch.device | str = "cpu",
         times: Sequence[Fraction] | None = None,
         step: Fraction | None = None,
         last: Frame | None = None,
@@ -75,7 +71,6 @@ class Material:
         cadence: str | None = None,
     ) -> None:
         """Compute the grid; pictures, flow and mattes are computed when they are needed."""
-        self.device = torch.device(device)
         self.times = tuple(times or [frame.time for frame in frames])
         gaps = [b - a for a, b in pairwise(self.times)] or [frames[-1].duration or Fraction(1, 25)]
         self.step = step or median_high(gaps)
@@ -86,7 +81,7 @@ class Material:
         self.cut = cut
         self.cadence = cadence
         self._grid = _grid(self.times, self.step)
-        self._raw: Callable[[int], Tensor] = lambda number: rgb_of(self.frames[number], self.device)
+        self._raw: Callable[[int], Floats] = lambda number: picture_of(self.frames[number])
         self._raw_small = cache(lambda number: small_copy(self._raw(number), self.small_size))
         self.filmed_small = cache(self._seen_small)
         self._things = cache(lambda: Things([self.glance(k) for k in range(len(self))]))
@@ -110,8 +105,8 @@ class Material:
         # Half precision takes half the memory, and is finer than flow can be measured.
         return measured_flow(later, earlier, quick=quick).astype(np.float16)
 
-    def picture(self, k: int) -> Tensor:
-        """Return the frame at ``k``: (3, H, W) float32 RGB on ``device``, nominally in [0, 1].
+    def picture(self, k: int) -> Floats:
+        """Return the frame at ``k``: (H, W, 3) float32 RGB, nominally in [0, 1].
 
         Raises:
             IndexError: there is no such frame.
@@ -123,9 +118,9 @@ class Material:
         # Nearly all frames are moved, but only by a part of the flow: a quick flow is enough.
         flow = self._flow(max(frame, 1), True).astype(np.float32) * np.float32(lead)
         flow *= (1 - self.static)[..., None]
-        return moved(picture, torch.from_numpy(flow).permute(2, 0, 1).to(self.device))
+        return moved(picture, flow)
 
-    def shown(self, k: int) -> Tensor:
+    def shown(self, k: int) -> Floats:
         """Return the real frame nearest to ``k``, as filmed: see ``filmed``."""
         return self.filmed(self.source_of(k)[0])
 
@@ -148,25 +143,25 @@ class Material:
         steps = (self.times[frame] - self.times[frame - 1]) / self.step
         return self._flow(frame, False).astype(np.float32) / np.float32(steps)
 
-    def filmed(self, number: int) -> Tensor:
-        """Return a real frame, as from the last view: (3, H, W) float32 RGB on ``device``."""
+    def filmed(self, number: int) -> Floats:
+        """Return a real frame, as from the last view: (H, W, 3) float32 RGB."""
         return self._seen(self._raw(number), number)
 
-    def _seen(self, picture: Tensor, number: int) -> Tensor:
+    def _seen(self, picture: Floats, number: int) -> Floats:
         if self.path is None:
             return picture
-        back = torch.from_numpy(-self.path[number]).to(picture)[:, None, None]
-        return moved(picture, back.expand(2, *self.small_size), mirrors=True)
+        back = np.full((*self.small_size, 2), -self.path[number], np.float32)
+        return moved(picture, back, mirrors=True)
 
     def _seen_small(self, number: int) -> Bytes:
         small = self._raw_small(number)
         if self.path is None:
             return small
-        return small_copy(self._seen(as_tensor(small), number), self.small_size)
+        return small_copy(self._seen(as_picture(small), number), self.small_size)
 
     @property
-    def land(self) -> Tensor:
-        """The parts in front of the sky in the last view: (h, w) float32 on ``device``, 0 or 1."""
+    def land(self) -> Floats:
+        """The parts in front of the sky in the last view: (h, w) float32, 0 or 1."""
         return self._view[0]
 
     @property
@@ -175,7 +170,7 @@ class Material:
         return self._view[1]
 
     @cached_property
-    def _view(self) -> tuple[Tensor, NDArray[np.float64] | None]:
+    def _view(self) -> tuple[Floats, NDArray[np.float64] | None]:
         count = len(self.frames)
         chosen = spread(count)
         pictures = [self._raw_small(k) for k in chosen]
@@ -183,27 +178,27 @@ class Material:
         if path is not None:
             axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
             path = np.stack(axes, 1)
-        return torch.from_numpy(land.astype(np.float32)).to(self.device), path
+        return land.astype(np.float32), path
 
     def reduced(self) -> Material:
-        """Return a material of small pictures on the CPU, with the same land, camera and motion.
+        """Return a material of small pictures, with the same land, camera and motion.
 
         The pictures are reduced from those for analysis, so no frame is decoded again. Because the
         motion is the same, collages of both materials choose the same footage.
         """
         made = Material(self.frames, times=self.times, step=self.step)
-        made._raw = lambda number: as_tensor(reduced(self._raw_small(number), COARSE_SIDE))
+        made._raw = lambda number: as_picture(reduced(self._raw_small(number), COARSE_SIDE))
         made._things = self._things
-        height, width = made._raw(0).shape[1:]
+        height, width = made._raw(0).shape[:2]
         made.size = made.small_size = height, width
         part = np.float32(width / self.small_size[1])
         made._flow = lambda number, quick: reduced(part * self._flow(number, quick), COARSE_SIDE)
-        land = resized(self.land[None].cpu(), made.size)[0].round()
+        land = resized(self.land, made.size).round()
         made._view = land, None if self.path is None else part * self.path
         return made
 
     @cached_property
-    def matte(self) -> Tensor:
+    def matte(self) -> Floats:
         """The fraction of each pixel of the last frame that the land covers: (H, W) float32."""
         return matte_of(self.land, self.picture(-1))
 
@@ -216,8 +211,7 @@ class Material:
     @cached_property
     def static(self) -> Floats:
         """The matte for analysis: (h, w) float32 in [0, 1], soft edges."""
-        still: Floats = resized(self.matte[None], self.small_size)[0].cpu().numpy()
-        return still
+        return resized(self.matte, self.small_size)
 
     def source_of(self, k: int) -> tuple[int, float]:
         """Return the number of the real frame at ``k``, and by how many gaps the frame is moved."""

@@ -1,6 +1,6 @@
 """Measure the material's wind, and move a real frame along it.
 
-Flow fields are backward, (2, h, w) float32, in pixels of the small picture.
+Flow fields are backward, (h, w, 2) float32, in pixels of the small picture.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 
 from cloudconv.dreaming.images import (
     TINY,
-    as_tensor,
+    Floats,
+    Mask,
+    as_picture,
     bounds,
     filled,
+    in_channels,
+    lerp_into,
     moved,
+    pointed,
     resized,
     resized_flow,
+    sampled,
     weight_size,
 )
 from cloudconv.dreaming.material.material import Material
@@ -38,59 +41,58 @@ _ROUND = 0.05  # sigma of the blur of the rim at which the sky is mirrored, of t
 _FILLS_BY = 12.0  # displacement from which only the filled picture is used, in pixels
 
 
-def mean_flow(material: Material, pairs: Sequence[int]) -> Tensor:
-    """Return the mean flow of pairs of frames: (2, h, w), 0 without a pair.
+def mean_flow(material: Material, pairs: Sequence[int]) -> Floats:
+    """Return the mean flow of pairs of frames: (h, w, 2), 0 without a pair.
 
     ``pairs``: the later frames of the pairs. The flow is backward, in small pixels per frame, and
     continues behind still parts and where not all frames are known.
     """
     size = *material.small_size, 2
-    flow = sum((material.flow(k) for k in pairs), np.zeros(size, np.float32)) / max(len(pairs), 1)
-    measured = torch.from_numpy(flow).permute(2, 0, 1).to(material.device)
+    total = sum((material.flow(k) for k in pairs), np.zeros(size, np.float32))
+    measured = total / np.float32(max(len(pairs), 1))
     known = 1 - material.land
     if material.path is not None and pairs:
         # Where a pan has not been yet, the frames are mirrored, and so is their flow.
-        path = torch.from_numpy(material.path[[material.source_of(k)[0] for k in pairs]])
-        for shift in (path.amin(0), path.amax(0)):
-            known = known * _inside(-shift.to(measured)[:, None, None].expand_as(measured))
+        path = material.path[[material.source_of(k)[0] for k in pairs]]
+        for shift in (path.min(0), path.max(0)):
+            known = known * _inside(np.full(size, -shift, np.float32))
     return filled(measured, known)
 
 
-def crossing(material: Material, wind: Tensor) -> float:
-    """Return the frames in which a wind, (2, h, w) in small pixels per frame, crosses the sky."""
-    x, y = np.abs(wind.cpu().numpy()[:, material.moving].mean(1))
+def crossing(material: Material, wind: Floats) -> float:
+    """Return the frames in which a wind, (h, w, 2) in small pixels per frame, crosses the sky."""
+    x, y = np.abs(wind[material.moving].mean(0))
     height, width = material.small_size
     return float((x * width + y * height) / max(x * x + y * y, TINY))
 
 
-def end_flow(material: Material, frames: int, *, first: bool) -> Tensor:
+def end_flow(material: Material, frames: int, *, first: bool) -> Floats:
     """Return the flow of the clip's first or last pairs, smooth enough to move for ``frames``."""
     pairs = range(1, len(material))
     recent = pairs[:_RECENT] if first else pairs[-_RECENT:]
     return unfolded(mean_flow(material, recent), frames)
 
 
-def unfolded(flow: Tensor, frames: int) -> Tensor:
-    """Return a flow (2, h, w) so smooth that a picture which moves for ``frames`` does not fold."""
-    measured = flow.permute(1, 2, 0).cpu().numpy()
-    smooth, longest = np.full_like(measured, measured.mean((0, 1))), max(flow.shape)
+def unfolded(flow: Floats, frames: int) -> Floats:
+    """Return a flow (h, w, 2) so smooth that a picture which moves for ``frames`` does not fold."""
+    smooth, longest = np.full_like(flow, flow.mean((0, 1))), max(flow.shape)
     sigma = _SMOOTH * longest
     while sigma < 2 * longest:
-        found = np.asarray(cv2.GaussianBlur(measured, (0, 0), sigma))
+        found = np.asarray(cv2.GaussianBlur(flow, (0, 0), sigma))
         steps = max(float(np.abs(np.diff(found, axis=axis)).max(initial=0)) for axis in (0, 1))
         if frames * steps <= _FOLD:
             smooth = found
             break
         sigma *= 1.5
-    return torch.from_numpy(smooth).permute(2, 0, 1).to(flow.device)
+    return smooth
 
 
 class Drift:
     """Frames, the first and last of which move steadily before and after their times.
 
-    ``frames``: a function that returns a frame, (3, H, W), by its number from 0 to ``count`` - 1.
-    ``flows``: (2, h, w) backward flow per frame at the first and at the last frame, so smooth that
-    pictures do not fold, on the device of the pictures. ``behind``: returns a picture with sky in
+    ``frames``: a function that returns a frame, (H, W, 3), by its number from 0 to ``count`` - 1.
+    ``flows``: (h, w, 2) backward flow per frame at the first and at the last frame, so smooth that
+    pictures do not fold. ``behind``: returns a picture with sky in
     place of its still parts. ``turns``: the number of frames that are shown in turn, so that clouds
     of a slow sky change their form. ``mirrors``: a mirror image continues each picture, because
     repeated edges are visible as streaks. ``path``: (count, 2), the way that each frame was moved
@@ -99,37 +101,37 @@ class Drift:
 
     def __init__(
         self,
-        frames: Callable[[int], Tensor],
+        frames: Callable[[int], Floats],
         count: int,
-        flows: Sequence[Tensor],
-        behind: Callable[[Tensor], Tensor] = lambda picture: picture,
+        flows: Sequence[Floats],
+        behind: Callable[[Floats], Floats] = lambda picture: picture,
         *,
         turns: int = 0,
         mirrors: bool = True,
-        path: Tensor | None = None,
+        path: Floats | None = None,
     ) -> None:
         """Store the frames and their motion."""
         self.flows, self.count, self.behind, self.turns = flows, count, behind, turns
         self.mirrors, self._path = mirrors, path
         self._frames = lru_cache(1)(frames)  # a frame that moves is shown many times
-        self._fastest = [float(flow.norm(dim=0).max()) for flow in flows]
+        self._fastest = [float(np.linalg.norm(flow, axis=-1).max()) for flow in flows]
         self._filled = lru_cache(2)(lambda number: behind(frames(number)))
 
-    def over(self, skies: Sequence[Tensor]) -> Drift:
-        """Return the same motion of other pictures, (3, h, w) each, that show only sky.
+    def over(self, skies: Sequence[Floats]) -> Drift:
+        """Return the same motion of other pictures, (h, w, 3) each, that show only sky.
 
         Before and after their times one frame is shown, not several in turn, and edges are
         repeated: a choice of footage would take a mirror image for clouds.
         """
-        flows = [resized_flow(flow[None], skies[0].shape[1:])[0].cpu() for flow in self.flows]
+        flows = [resized_flow(flow, skies[0].shape[:2]) for flow in self.flows]
         return Drift(skies.__getitem__, len(skies), flows, mirrors=False, path=self._path)
 
     def frame(self, k: int) -> int:
         """Return the number of the frame that a picture shows."""
         return self._moved(k)[0]
 
-    def picture(self, k: int, *, sky: bool = False) -> Tensor:
-        """Return the frame ``k``, or the moved picture: (3, H, W).
+    def picture(self, k: int, *, sky: bool = False) -> Floats:
+        """Return the frame ``k``, or the moved picture: (H, W, 3).
 
         ``sky``: show sky in place of its still parts. In a moved picture these stay at their place,
         and fade to sky.
@@ -140,17 +142,20 @@ class Drift:
             return self._frames(number)
         picture = filled = self._filled(number)
         if by:
-            picture = moved(filled, by * self.flows[k > 0], mirrors=self.mirrors)
-        return picture + left * (self._frames(number) - filled) if left else picture
+            flow = np.float32(by) * self.flows[k > 0]
+            picture = moved(filled, flow, mirrors=self.mirrors)
+        if left:
+            picture = picture + np.float32(left) * (self._frames(number) - filled)
+        return picture
 
-    def covers(self, k: int, size: tuple[int, int]) -> Tensor:
+    def covers(self, k: int, size: tuple[int, int]) -> Floats:
         """Return the known part of a picture: (h, w) of ``size``, 0 for points from outside."""
         away = self._outside(k)
         if not away and self._path is None:
-            return torch.ones(size, device=self.flows[0].device)
-        displacement = resized_flow(away * self.flows[k > 0][None], size)[0]
+            return np.ones(size, np.float32)
+        displacement = resized_flow(np.float32(away) * self.flows[k > 0], size)
         if self._path is not None:
-            displacement -= size[1] * self._path[self.frame(k)].to(displacement)[:, None, None]
+            displacement = displacement - size[1] * self._path[self.frame(k)]
         return _inside(displacement)
 
     def _outside(self, k: int) -> int:
@@ -174,25 +179,25 @@ def drift_of(material: Material, lasts: int) -> Drift:
     path = None
     if material.path is not None:
         shown = [material.source_of(k)[0] for k in range(count)]
-        path = torch.from_numpy(material.path[shown] / material.small_size[1])
+        path = (material.path[shown] / material.small_size[1]).astype(np.float32)
     behind = sky_behind(material.matte)
     return Drift(material.picture, count, flows, behind, turns=turns, path=path)
 
 
-def _moves(material: Material, flow: Tensor) -> float:
+def _moves(material: Material, flow: Floats) -> float:
     """Return the change of the last frame that a flow moves, relative to the clip's change.
 
     A change of the whole picture is light and does not count.
     """
-    recent = [as_tensor(material.glance(-1 - k)) for k in range(min(_TURNS + 1, len(material)))]
-    shown = torch.stack(recent).to(flow.device)
-    apart = torch.cat([moved(shown[0], flow)[None], shown]).diff(dim=0)
-    apart = (apart - apart.mean((-2, -1), keepdim=True)).abs() * (1 - material.land)
-    moved_on, *filmed = apart.flatten(1).mean(1).tolist()
+    count = min(_TURNS + 1, len(material))
+    shown = [as_picture(material.glance(-1 - k)) for k in range(count)]
+    apart = np.diff([moved(shown[0], flow), *shown], axis=0)
+    apart = np.abs(apart - apart.mean((1, 2), keepdims=True)) * (1 - material.land)[..., None]
+    moved_on, *filmed = apart.mean((1, 2, 3)).tolist()
     return float(moved_on / max(np.mean(filmed or 0.0), TINY))
 
 
-def sky_behind(still: Tensor) -> Callable[[Tensor], Tensor]:
+def sky_behind(still: Floats) -> Callable[[Floats], Floats]:
     """Return a function that shows sky in place of a picture's still parts, (H, W).
 
     The still parts are widened a little, so that none of their rim remains in the sky. Behind them
@@ -201,48 +206,62 @@ def sky_behind(still: Tensor) -> Callable[[Tensor], Tensor]:
     """
     size = weight_size(still.shape[0], still.shape[1])
     # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
-    fraction = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
-    known = 1 - F.adaptive_max_pool2d(fraction, size)[0]
-    box = bounds(fraction[0])
-    mirror, fraction = _mirror(resized(fraction, size)[0] > 1 / 2), fraction[0][box]
+    fraction = (cv2.dilate(still, np.ones((5, 5), np.uint8)) / np.float32(_FILLED)).clip(0, 1)
+    known = 1 - _largest(fraction, size)
+    box = bounds(fraction)
+    places = pointed(_mirror(resized(fraction, size) > 1 / 2), still.shape)[box].copy()
+    share = in_channels(fraction[box])
 
-    def behind(picture: Tensor) -> Tensor:
-        if not fraction.numel():
+    def behind(picture: Floats) -> Floats:
+        if not share.size:
             return picture
-        sky, made = filled(resized(picture, size), known), picture.clone()
-        made[:, *box].lerp_(resized(sky, picture.shape[-2:])[:, *box], fraction)
-        made[:, *box].lerp_(moved(made, mirror, mirrors=True)[:, *box], fraction)
+        sky, made = filled(resized(picture, size), known), picture.copy()
+        lerp_into(made[box], resized(sky, still.shape)[box], share)
+        lerp_into(made[box], sampled(made, places, mirrors=True), share)
         return made
 
     return behind
 
 
-def _mirror(hidden: Tensor) -> Tensor:
+def _largest(values: Floats, size: tuple[int, int]) -> Floats:
+    """Return the largest of the values (H, W) in each cell of a smaller picture, (h, w)."""
+    for axis, (side, few) in enumerate(zip(values.shape, size, strict=True)):
+        starts, ends = np.arange(few) * side // few, -(np.arange(1, few + 1) * -side // few)
+        cells = [
+            values.take(range(*ends), axis).max(axis) for ends in zip(starts, ends, strict=True)
+        ]
+        values = np.stack(cells, axis)
+    return values
+
+
+def _mirror(hidden: Mask) -> Floats:
     """Return the flow from each hidden point to its mirror image at the rim of what is seen.
 
-    ``hidden``: (h, w) bool. The result is (2, h, w), and 0 in what is seen or thin.
+    ``hidden``: (h, w). The result is (h, w, 2), and 0 in what is seen or thin.
     """
     sigma = _ROUND * max(hidden.shape)
     around = round(3 * sigma) + 1
-    land = np.pad(hidden.cpu().numpy().astype(np.uint8), around, mode="edge")
+    land = np.pad(hidden.astype(np.uint8), around, mode="edge")
     inner, outer = (cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (land, 1 - land))
     # The distance is infinite without a rim, and the image would be torn at its corners.
     depth = cv2.GaussianBlur((inner - outer).clip(-len(land), len(land)), (0, 0), sigma)
     towards = np.stack(np.gradient(depth)[::-1])
     flow = -2 * depth.clip(0) * towards / np.maximum(np.hypot(*towards), TINY)
-    flow = flow[:, around:-around, around:-around]
-    return torch.from_numpy(flow.astype(np.float32)).to(hidden.device)
+    inner_flow: Floats = np.dstack(list(flow[:, around:-around, around:-around]))
+    return inner_flow.astype(np.float32)
 
 
-def _inside(displacement: Tensor) -> Tensor:
-    """Return the certainty that each point of a displacement (2, h, w) comes from the picture.
+def _inside(displacement: Floats) -> Floats:
+    """Return the certainty that each point of a displacement (h, w, 2) comes from the picture.
 
     The result, (h, w), is 1 inside and where nothing moves, and falls to 0 outside. Points that
     have moved count as nearer to the edge.
     """
-    edge = _EDGE * max(displacement.shape)
-    x, y = (torch.arange(side, device=displacement.device) for side in displacement.shape[:0:-1])
-    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"))
-    places, margin = pixels + displacement, (_CAUTION * displacement.abs()).clamp_max(edge)
-    beyond = torch.maximum(margin - places, places + margin - pixels[:, -1:, -1:])
-    return (1 - beyond.amax(0) / edge).clamp(0, 1)
+    height, width = displacement.shape[:2]
+    edge = np.float32(_EDGE * max(height, width))
+    places = pointed(displacement, (height, width))
+    margin = np.minimum(np.float32(_CAUTION) * np.abs(displacement), edge)
+    last = np.array([width - 1, height - 1], np.float32)
+    beyond = np.maximum(margin - places, places + margin - last)
+    certainty: Floats = (1 - beyond.max(-1) / edge).clip(0, 1)
+    return certainty

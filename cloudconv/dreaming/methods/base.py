@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from cloudconv.dreaming.images import Mask
+from cloudconv.dreaming.images import Floats, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,17 +14,19 @@ class Options:
 
     ``frames``: the number of new frames, at least 1. ``seed``: any integer from 0. ``loop``: the
     first frame of the output follows smoothly after the last one. ``loop_to``: this first frame,
-    (3, H, W) RGB on the material's device, if the output begins with the source's frames; None if
+    (H, W, 3) RGB, if the output begins with the source's frames; None if
     it begins with the dream. ``wind``: the motion of the sky, (dx, dy) in full-size pixels per
-    frame. ``model``: the name or weights file of a predictor. ``dtype``: the precision of networks.
+    frame. ``model``: the name or weights file of a predictor. ``device``,
+    ``dtype``: the device and the precision of networks.
     """
 
     frames: int = 1
     seed: int = 0
     loop: bool = False
-    loop_to: Tensor | None = None
+    loop_to: Floats | None = None
     wind: tuple[float, float] | None = None
     model: str | None = None
+    device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
 
 
@@ -75,7 +76,7 @@ Origin = Filmed | Jump | Composed
 
 
 class DreamFrame(NamedTuple):
-    """A frame of a dream: the picture, (3, H, W) RGB, nominally in [0, 1], and its origin."""
+    """A frame of a dream: the picture, (H, W, 3) RGB, nominally in [0, 1], and its origin."""
 
-    picture: Tensor
+    picture: Floats
     origin: Origin

@@ -11,18 +11,14 @@ from functools import partial
 from math import inf
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
-from cloudconv.dreaming.images import TINY, resized
+from cloudconv.dreaming.images import TINY, Floats, luma, resized
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
 from cloudconv.dreaming.methods.transition import Fades, along_wind, cut_between
 from cloudconv.dreaming.repeats import HISTORY
-from cloudconv.metrics import luma
 
 PARTS = 4
 """Number of parts of a crossing of the picture, between which pictures are compared."""
@@ -46,26 +42,27 @@ class Past:
         """Remember the clip."""
         self._thumbs = thumbs
         self._mean = luma(thumbs.frames).mean(0)
-        self._rows: deque[Tensor] = deque(maxlen=HISTORY // _EVERY)
+        self._rows: deque[Floats] = deque(maxlen=HISTORY // _EVERY)
         self._rows.extend(self._patterns(thumbs.frames[::_EVERY]))
         self._count = 0
 
-    def remember(self, picture: Tensor) -> None:
-        """Remember the next picture of the dream, (3, H, W); the first of every six counts."""
+    def remember(self, picture: Floats) -> None:
+        """Remember the next picture of the dream, (H, W, 3); the first of every six counts."""
         if self._count % _EVERY == 0:
-            thumb = resized(picture, self._thumbs.size).cpu()[None]
-            self._rows.append(self._patterns(thumb)[0])
+            thumb = resized(picture, self._thumbs.size)
+            self._rows.append(self._patterns(thumb[None])[0])
         self._count += 1
 
-    def likeness(self, thumbs: Tensor) -> Tensor:
-        """Return the greatest correlation of each of (n, 3, h, w) with the past: (n,)."""
-        return (self._patterns(thumbs) @ torch.stack(list(self._rows)).T).amax(1)
+    def likeness(self, thumbs: Floats) -> Floats:
+        """Return the greatest correlation of each of (n, h, w, 3) with the past: (n,)."""
+        most: Floats = (self._patterns(thumbs) @ np.stack(self._rows).T).max(1)
+        return most
 
-    def _patterns(self, thumbs: Tensor) -> Tensor:
+    def _patterns(self, thumbs: Floats) -> Floats:
         """Return the differences of thumbnails from the mean, as rows of length 1."""
         apart = (luma(thumbs) - self._mean)[:, self._thumbs.moving]
-        apart = apart - apart.mean(1, keepdim=True)
-        rows: Tensor = apart / apart.norm(dim=1, keepdim=True).clamp_min(TINY)
+        apart = apart - apart.mean(1, keepdims=True)
+        rows: Floats = apart / np.linalg.norm(apart, axis=1, keepdims=True).clip(TINY)
         return rows
 
 
@@ -91,34 +88,36 @@ class ClipSelector:
         # The frames that were shown as whole pictures, and whether mirrored.
         self._whole = {(number, False) for number in range(len(thumbs.frames))}
 
-    def choose(self, blank: Piece, seen: Sequence[Tensor], ages: Sequence[int]) -> Piece:
+    def choose(self, blank: Piece, seen: Sequence[Floats], ages: Sequence[int]) -> Piece:
         """Return the next piece.
 
         Args:
             blank: a piece with the footage, the start and the life of the result.
-            seen: the thumbnails of the older footage at some moments of the transition, (3, h, w)
+            seen: the thumbnails of the older footage at some moments of the transition, (h, w, 3)
                 each.
             ages: those moments, in frames after the piece's start.
         """
         life = blank.life
         tried = [self._drawn(blank) for _ in range(_TRIED)]
         looks = [*ages, *(life * part // PARTS for part in range(2, PARTS + 1))]
-        before = torch.stack(list(seen))
+        before = np.stack(seen)
         # New sky meets old sky along a border that crosses the picture with the wind.
-        parts = torch.tensor([2 * age / life for age in ages])[:, None, None]
-        zones = (1 - (self._order - parts).abs() / _BORDER).clamp_min(0)
-        apart, cost = torch.zeros(_TRIED), torch.zeros(_TRIED)
+        parts = np.array([2 * age / life for age in ages], np.float32)[:, None, None]
+        zones = (1 - np.abs(self._order - parts) / _BORDER).clip(0)
+        apart, cost = np.zeros(_TRIED, np.float32), np.zeros(_TRIED, np.float32)
         for start in range(0, _TRIED, _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             thumbs = self._thumbs.composed(tried[part], looks)
             changing = thumbs[:, : len(ages)]
-            differs = (changing - before).abs().mean(2) * zones
+            differs = np.abs(changing - before).mean(-1) * zones
             apart[part] = differs[..., self._thumbs.moving].sum((1, 2))
-            doubled = self._doubled(before, changing).clamp_min(0)
-            likeness = self._past.likeness(thumbs.flatten(0, 1)).reshape(thumbs.shape[:2]).amax(1)
-            likenesses = torch.cat([doubled, likeness.clamp_min(0)[None]])
-            cost[part] = _SEEN * likenesses.square().sum(0)
-        cost += apart / apart.median().clamp_min(TINY)
+            doubled = self._doubled(before, changing).clip(0)
+            flat = thumbs.reshape(-1, *thumbs.shape[2:])
+            likeness = self._past.likeness(flat).reshape(thumbs.shape[:2]).max(1)
+            likenesses = np.vstack([doubled, likeness.clip(0)])
+            cost[part] = _SEEN * np.square(likenesses).sum(0)
+        # The lower of both middle ones counts.
+        cost += apart / max(float(np.sort(apart)[(_TRIED - 1) // 2]), TINY)
         for number, one in enumerate(tried):
             if self._whole & self._frames(one):
                 cost[number] = inf
@@ -147,7 +146,7 @@ class ClipSelector:
             arrived = self._order < part if part < 1 else self._order > part - 1
             age = round(part * piece.life / 2)
             both = {piece.first, piece.second or piece.first}
-            known = torch.stack([self._thumbs.footage.covers(one, age) for one in both]).amax(0)
+            known = np.max([self._thumbs.footage.covers(one, age) for one in both], 0)
             found.append(float(((1 - known) * arrived).mean()))
         return max(found)
 
@@ -168,7 +167,7 @@ class ClipSelector:
         beyond = 1 - random.uniform(*_OVERLAPS)
         split = random.random()
         # Clouds drift from the first placement to the second.
-        wind = self._thumbs.points.wind[0][self._thumbs.moving]
+        wind = self._thumbs.points.wind[self._thumbs.moving, 0]
         side = 1 if float(wind.mean()) < 0 else -1
         first = replace(first, shift=-side * split * beyond)
         second = replace(second, shift=side * (1 - split) * beyond)
@@ -183,31 +182,39 @@ class ClipSelector:
         start = count - 1 - offset if backwards else offset
         return Placement(start, backwards, mirrored)
 
-    def _doubled(self, before: Tensor, after: Tensor) -> Tensor:
+    def _doubled(self, before: Floats, after: Floats) -> Floats:
         """Return how much new pictures mirror old ones, and how much they show clouds twice.
 
-        ``before``: (moments, 3, h, w). ``after``: (pieces, moments, 3, h, w). The result is
+        ``before``: (moments, h, w, 3). ``after``: (pieces, moments, h, w, 3). The result is
         (2, pieces).
         """
         middle, shape = len(before) // 2, after.shape[:2]
-        old = detail(255 * luma(before), self._thumbs.moving).repeat(len(after), 1, 1)
-        new = detail(255 * luma(after.flatten(0, 1)), self._thumbs.moving)
-        mirrored = torch.maximum(symmetry(old, new), symmetry(new, old)).reshape(shape).amax(1)
+        old = np.tile(detail(255 * luma(before), self._thumbs.moving), (len(after), 1, 1))
+        flat = after.reshape(-1, *after.shape[2:])
+        new = detail(255 * luma(flat), self._thumbs.moving)
+        mirrored = np.maximum(symmetry(old, new), symmetry(new, old)).reshape(shape).max(1)
         # One moment at half the size is enough to find clouds that are visible twice.
         old, new = (
-            functional.avg_pool2d(one.reshape(*shape, *self._thumbs.size)[:, middle], 2)
-            for one in (old, new)
+            _halved(one.reshape(*shape, *self._thumbs.size)[:, middle]) for one in (old, new)
         )
-        twice = torch.stack([repeats(old, new), repeats(new, old), repeats(new, new)]).amax(0)
-        return torch.stack([mirrored, twice])
+        twice = np.max([repeats(old, new), repeats(new, old), repeats(new, new)], 0)
+        return np.stack([mirrored, twice])
+
+
+def _halved(pictures: Floats) -> Floats:
+    """Return pictures, (n, h, w), averaged over two by two pixels."""
+    height, width = (side // 2 * 2 for side in pictures.shape[1:])
+    cells = pictures[:, :height, :width].reshape(-1, height // 2, 2, width // 2, 2)
+    halved: Floats = cells.mean((2, 4))
+    return halved
 
 
 def _kept_winds(thumbs: Thumbs) -> list[tuple[bool, bool]]:
     """Return the directions, (backwards, mirrored), that keep the wind about the same."""
     kept, wind, moving = [(False, False)], thumbs.points.wind, thumbs.moving
-    speed = float(wind.norm(dim=0)[moving].mean())
+    speed = float(np.linalg.norm(wind, axis=-1)[moving].mean())
     for direction in ((True, True), (False, True)):
-        apart = (Placement(0, *direction).flow(wind) - wind).norm(dim=0)
+        apart = np.linalg.norm(Placement(0, *direction).flow(wind) - wind, axis=-1)
         if float(apart[moving].mean()) < speed:
             kept.append(direction)
     return kept

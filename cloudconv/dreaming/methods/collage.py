@@ -13,10 +13,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from cloudconv.dreaming.images import as_tensor, bounds, resized, spread, weight_size
+from cloudconv.dreaming.images import (
+    Floats,
+    as_picture,
+    bounds,
+    in_channels,
+    lerp_into,
+    resized,
+    spread,
+    weight_size,
+)
 from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift, crossing, drift_of, end_flow, mean_flow
@@ -34,7 +41,7 @@ _FADE = 0.23  # part of the way across the picture by which the sky moves while 
 _FINE = 0.6  # time in which fine detail changes, relative to the time in which the sky itself does
 
 
-def collage(material: Material, options: Options) -> Iterator[Tensor]:
+def collage(material: Material, options: Options) -> Iterator[Floats]:
     """Yield frames in which new footage of the clip replaces older footage, with the wind."""
     composition, frames = _Composition(material, options.seed), options.frames
     # A loop leads to the source's first frame (``loop_to``). If the output begins with the dream, a
@@ -72,8 +79,8 @@ class _Composition:
         self._fades = min(coarse, fine), coarse
         self._past = Past(self._thumbs)
         self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, self._fades)
-        shown = [resized(as_tensor(material.glance(k)), self._size) for k in spread(len(material))]
-        self._mean = torch.stack(shown).mean(0).to(material.device)
+        shown = [resized(as_picture(material.glance(k)), self._size) for k in spread(len(material))]
+        self._mean = np.mean(shown, 0)
         self._land = _Land(material, self._light)
         self._footage = Footage(self._drifting, self._light, self._size), self._thumbs.footage
         self._pieces = [Piece(self._footage, 0, Placement(len(material)))]
@@ -86,7 +93,7 @@ class _Composition:
         piece = self._chooser.choose(blank, seen, ages)
         self._pieces.append(self._arriving(piece, self.spacing))
 
-    def end(self, frames: int, loop_to: Tensor | None) -> None:
+    def end(self, frames: int, loop_to: Floats | None) -> None:
         """Start the last transition of a loop, to pictures that lead to the output's first."""
         if loop_to is None:
             start = Placement(len(self._material) - frames)
@@ -96,7 +103,7 @@ class _Composition:
             flow = end_flow(self._material, frames, first=True)
             behind = self._drifting.behind
             drift = Drift(lambda _: loop_to, 1, [flow] * 2, behind)
-            small = drift.over([resized(behind(loop_to).cpu(), self._thumbs.size)])
+            small = drift.over([resized(behind(loop_to), self._thumbs.size)])
             footage = (
                 Footage(drift, self._light, self._size),
                 Footage(small, self._light, self._thumbs.size, follows=False),
@@ -104,7 +111,7 @@ class _Composition:
             piece = Piece(footage, self._number, Placement(-frames), life=frames)
         self._pieces.append(self._arriving(piece, frames))
 
-    def step(self) -> Tensor:
+    def step(self) -> Floats:
         top = self._pieces[-1]
         self._light.follow(top.footage[0].frame(top.first, self._number - top.start))
         shots, weights, hidden = visible(self._pieces, self._number, self._thumbs.points)
@@ -121,7 +128,7 @@ class _Composition:
         self._land.paste(seen)
         return seen
 
-    def _beneath(self, age: int) -> tuple[Tensor, Tensor]:
+    def _beneath(self, age: int) -> tuple[Floats, Floats]:
         """Return the thumbnail of the last piece ``age`` frames from now, and its known part."""
         return self._pieces[-1].seen(self._number + age, self._thumbs.points)
 
@@ -146,21 +153,23 @@ class _Land:
 
     def __init__(self, material: Material, light: Light) -> None:
         self._light = light
-        self._picture = material.picture(-1)
-        self._matte = material.matte
-        self._box = bounds(self._matte)
-        self._target: Tensor | None = None
+        self._size = material.size
+        self._box = bounds(material.matte)
+        self._picture = material.picture(-1)[self._box]
+        self._share = in_channels(material.matte[self._box])
+        self._target: Floats | None = None
         self._fade, self._left = 0.0, 1.0
 
-    def lead_to(self, picture: Tensor, frames: int) -> None:
-        self._target, self._fade = picture, 1 / frames
+    def lead_to(self, picture: Floats, frames: int) -> None:
+        self._target, self._fade = picture[self._box], 1 / frames
 
-    def paste(self, seen: Tensor) -> None:
+    def paste(self, seen: Floats) -> None:
+        if not self._share.size:
+            return
         self._left = max(self._left - self._fade, 0.0)
-        pasted, gain = self._picture[:, *self._box], self._light.on(-1)
+        pasted, gain = self._picture, self._light.on(-1)
         if self._target is not None:
-            pasted = torch.lerp(self._target[:, *self._box], pasted, self._left)
+            pasted = self._target + np.float32(self._left) * (pasted - self._target)
         elif gain is not None:
-            size = self._matte.shape
-            pasted = lit(pasted, resized(gain.to(pasted.device), size)[:, *self._box])
-        seen[:, *self._box].lerp_(pasted, self._matte[self._box])
+            pasted = lit(pasted, resized(gain, self._size)[self._box])
+        lerp_into(seen[self._box], pasted, self._share)

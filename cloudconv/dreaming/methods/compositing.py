@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import cv2
+import numpy as np
 
-from cloudconv.dreaming.images import blurred, resized
-from cloudconv.metrics import luma
+from cloudconv.dreaming.images import Floats, blurred, in_channels, luma, resized
 
 _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
 _FAINT = (1 / 255) ** 2  # added to both squared contrasts of a ratio, so that noise is not enlarged
@@ -15,12 +14,12 @@ _MOST_GAIN = 2.0  # greatest gain of contrast; two unrelated pictures in equal p
 
 
 def blended(
-    pictures: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    mean_picture: Tensor | None = None,
-    smalls: Sequence[Tensor] | None = None,
-    lit: Sequence[Tensor] | None = None,
-) -> Tensor:
+    pictures: Sequence[Floats],
+    weights: Sequence[Floats],
+    mean_picture: Floats | None = None,
+    smalls: Sequence[Floats] | None = None,
+    lit: Sequence[Floats] | None = None,
+) -> Floats:
     """Blend pictures without a seam and without a loss of contrast.
 
     Fine detail is blended with sharp weights, and coarse detail with blurred weights, which hides
@@ -36,76 +35,85 @@ def blended(
     Histogram-Preserving Blending Operator, HPG 2018.
 
     Args:
-        pictures: (3, H, W) float32 each.
-        weights: (h, w) float32 each, of ``weight_size``; their sum is 1 everywhere. Or (2, h, w)
+        pictures: (H, W, 3) each.
+        weights: (h, w) each, of ``weight_size``; their sum is 1 everywhere. Or (h, w, 2)
             each, for fine and for coarse detail.
-        mean_picture: (3, h, w), the mean picture of the clip; None to leave contrast unchanged.
-        smalls: (3, h, w) float32 each, the pictures at the size of the weights; None to compute
-            them.
-        lit: (3, h, w) float32 each, the small pictures with the wanted brightness and colours;
-            None for unchanged ones.
+        mean_picture: (h, w, 3), the mean picture of the clip; None to leave contrast unchanged.
+        smalls: (h, w, 3) each, the pictures at the size of the weights; None to compute them.
+        lit: (h, w, 3) each, the small pictures with the wanted brightness and colours; None for
+            unchanged ones.
 
     Returns:
-        (3, H, W) float32.
+        A new picture, (H, W, 3).
     """
-    size = pictures[0].shape[-2:]
-    area = weights[0].shape[-2:]
+    size = pictures[0].shape[:2]
+    area = weights[0].shape[:2]
     smalls = smalls or [resized(picture, area) for picture in pictures]
     lit = lit or smalls
     if len(pictures) == 1:
         return pictures[0] + resized(lit[0] - smalls[0], size)
-    small, shown = torch.stack(list(smalls)), torch.stack(list(lit))
-    bands = torch.stack(list(weights)).view(len(weights), -1, *area)
-    weight = bands[:, :1]
-    wanted, gain = pyramid_mean(shown, bands), None
+    bands = [weight.reshape(*area, -1) for weight in weights]
+    shares = [np.ascontiguousarray(band[..., 0]) for band in bands]
+    wanted = pyramid_mean(lit, bands)
     if mean_picture is not None:
-        wanted, gain = _contrasted(wanted, shown, weight, mean_picture)
-    coarse = (small * weight).sum(0)
-    result = resized(wanted - coarse if gain is None else -coarse, size)
-    are_seen = (weight > 0).flatten(1).any(1).tolist()
-    for picture, own_weight, is_seen in zip(pictures, weight, are_seen, strict=True):
-        if is_seen:
-            result.addcmul_(picture, resized(own_weight, size))
-    return result if gain is None else result.mul_(resized(gain, size)).add_(resized(wanted, size))
+        wanted, gain = _contrasted(wanted, lit, shares, mean_picture)
+        shares = [share * gain for share in shares]
+    seen = [number for number, share in enumerate(shares) if share.any()]
+    # Detail finer than the small pictures comes from the full-size ones.
+    for number in seen:
+        wanted = wanted - smalls[number] * shares[number][..., None]
+    result = resized(wanted, size)
+    for number in seen:
+        cv2.accumulateProduct(pictures[number], resized(in_channels(shares[number]), size), result)
+    return result
 
 
 def _contrasted(
-    mixed: Tensor, pictures: Tensor, weights: Tensor, mean_picture: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the ``mixed`` picture, (3, h, w), with the mean luma contrast of ``pictures``.
+    mixed: Floats, pictures: Sequence[Floats], weights: Sequence[Floats], mean_picture: Floats
+) -> tuple[Floats, Floats]:
+    """Return the ``mixed`` picture, (h, w, 3), with the mean luma contrast of ``pictures``.
 
     Only luma changes: more contrast between colours would show as fringes. The second result is the
-    gain, (1, h, w), that finer detail needs.
+    gain, (h, w), that finer detail needs.
     """
-    light = luma(torch.cat([pictures, mixed[None], mean_picture[None]]))
-    each, here = light[:-2], light[-2]
-    apart = here - light[-1]
-    energy = torch.stack([apart.square(), ((each - light[-1]).square() * weights[:, 0]).sum(0)])
-    have, want = blurred(energy, _AREA * max(mixed.shape)) + _FAINT
-    gain = (want / have).sqrt().clamp(1, _MOST_GAIN)
+    each, here, usual = [luma(one) for one in pictures], luma(mixed), luma(mean_picture)
+    apart = here - usual
+    shown = sum(np.square(one - usual) * weight for one, weight in zip(each, weights, strict=True))
+    energy = np.dstack([np.square(apart), shown])
+    have, want = np.moveaxis(blurred(energy, _AREA * max(mixed.shape)) + np.float32(_FAINT), 2, 0)
+    gain = np.sqrt(want / have).clip(1, _MOST_GAIN)
     # The result stays between the darkest and the brightest picture, so that no area is clipped.
     # A picture that fades in extends this range gradually.
-    reach = here + (each - here) * weights[:, 0].sqrt()
-    wanted = (light[-1] + gain * apart).clamp(reach.amin(0), reach.amax(0))
-    return mixed + (wanted - here), gain[None]
+    reach = [
+        here + (one - here) * np.sqrt(weight) for one, weight in zip(each, weights, strict=True)
+    ]
+    wanted = (usual + gain * apart).clip(np.min(reach, 0), np.max(reach, 0))
+    return mixed + (wanted - here)[..., None], gain
 
 
-def pyramid_mean(pictures: Tensor, weights: Tensor) -> Tensor:
-    """Blend pictures (N, 3, h, w) with weights (N, 1 or 2, h, w); return (3, h, w).
+def pyramid_mean(pictures: Sequence[Floats], weights: Sequence[Floats]) -> Floats:
+    """Blend pictures, (h, w, 3) each, with weights, (h, w, 1 or 2) each; return (h, w, 3).
 
     Each band is blended with the weights at its own resolution: those of fine detail, those of
     coarse detail, or a mix. The coarsest band has two or three rows or columns, so a difference in
     light fades over a third of the picture or more.
     """
-    height, width = pictures.shape[-2:]
-    part = min(1.0, _COARSE / max(height, width))
-    weight = torch.lerp(weights[:, :1], weights[:, -1:], part)
+    height, width = pictures[0].shape[:2]
+    part = np.float32(min(1.0, _COARSE / max(height, width)))
+    shares = [band[..., :1] + part * (band[..., -1:] - band[..., :1]) for band in weights]
     if min(height, width) < 4:
-        return (pictures * weight).sum(0)
+        return _mean(pictures, shares)
     size = (-(-height // 2), -(-width // 2))
-    coarse = resized(pictures.flatten(0, 1), size).view(*pictures.shape[:2], *size)
-    up = resized(coarse.flatten(0, 1), (height, width)).reshape(pictures.shape)
-    smaller = resized(weights.flatten(0, 1), size).view(*weights.shape[:2], *size)
-    above = pyramid_mean(coarse, smaller)
-    result: Tensor = resized(above, (height, width)) + ((pictures - up) * weight).sum(0)
-    return result
+    coarse = [resized(picture, size) for picture in pictures]
+    fine = [
+        picture - resized(small, (height, width))
+        for picture, small in zip(pictures, coarse, strict=True)
+    ]
+    smaller = [resized(band, size).reshape(*size, -1) for band in weights]
+    return resized(pyramid_mean(coarse, smaller), (height, width)) + _mean(fine, shares)
+
+
+def _mean(pictures: Sequence[Floats], shares: Sequence[Floats]) -> Floats:
+    weighted = [picture * share for picture, share in zip(pictures, shares, strict=True)]
+    total: Floats = np.sum(weighted, 0)
+    return total

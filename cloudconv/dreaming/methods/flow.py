@@ -10,16 +10,21 @@ the picture, the other movement is used.
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from cloudconv.dreaming.images import TINY, resized_flow, spread, weight_size
+from cloudconv.dreaming.images import (
+    TINY,
+    Floats,
+    in_channels,
+    lerp_into,
+    resized_flow,
+    spread,
+    weight_size,
+)
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift, end_flow, mean_flow, sky_behind, unfolded
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import Front, order_of
-from cloudconv.transfer import upload
 
 # Distance that the fastest parts move in a period, of the longer side. A measured motion is uneven
 # and distorts clouds; with an even wind the sky enters again before it has left.
@@ -30,7 +35,7 @@ _HORIZON = 0.6  # speed at the horizon, relative to the speed at the top of the 
 _SOFT = 0.13, 0.33  # one place's fades, see `Front`, in periods
 
 
-def flow(material: Material, options: Options) -> Iterator[Tensor]:
+def flow(material: Material, options: Options) -> Iterator[Floats]:
     """Yield forward and backward movements of a picture, cross-faded, along a steady field.
 
     The option ``wind`` replaces the measured motion of a clip. For a still picture, the option
@@ -39,7 +44,7 @@ def flow(material: Material, options: Options) -> Iterator[Tensor]:
     frames, loop, loop_to = options.frames, options.loop, options.loop_to
     if bool(material.land.all()):
         # Nothing moves in the clip, so the last frame is a single picture.
-        material = Material(material.frames[-1:], device=material.device, step=material.step)
+        material = Material(material.frames[-1:], step=material.step)
     last, still, size = material.picture(-1), material.matte, weight_size(*material.size)
     measured = len(material) > 1 and options.wind is None
     wind = _wind(material, options, measured)
@@ -55,8 +60,9 @@ def flow(material: Material, options: Options) -> Iterator[Tensor]:
         first, wind = end_flow(material, period, first=False), unfolded(wind, period)
     leaving, entering = (Drift(lambda _: last, 1, [each] * 2, behind) for each in (first, wind))
     # The order in which pixels cross-fade moves with the wind.
-    drifts = resized_flow(wind.cpu()[None], size)[0]
+    drifts = resized_flow(wind, size)
     order = order_of(drifts, np.random.default_rng(options.seed), size)
+    share = in_channels(still)
     number, target = 0, last
     for k in range(1, rounds + 1):
         end = turns * k // rounds if loop else period * k
@@ -67,33 +73,37 @@ def flow(material: Material, options: Options) -> Iterator[Tensor]:
         fine, coarse = (count * soft for soft in _SOFT)
         front = Front(coarse / 2 + (count - coarse) * order, (0, 0), (fine, coarse))
         for phase in range(1, min(end, frames) - number + 1):
-            shown = front.weights((phase - count // 2) * drifts, phase, size)
-            (shown,) = upload([shown], last.device)
+            shown = front.weights(np.float32(phase - count // 2) * drifts, phase, size)
             # Where one of the two is from outside the picture, the other is better.
-            old, new = leaving.covers(phase, size), entering.covers(phase - count, size)
-            shown = torch.maximum(shown * torch.maximum(new, 1 - old), (new - old).clamp_min(0))
+            old, new = (
+                drift.covers(by, size)[..., None]
+                for drift, by in ((leaving, phase), (entering, phase - count))
+            )
+            shown = np.maximum(shown * np.maximum(new, 1 - old), (new - old).clip(0))
             earlier = leaving.picture(phase, sky=k > 1)
             sky = blended([earlier, entering.picture(phase - count, sky=True)], [1 - shown, shown])
-            yield torch.lerp(sky, torch.lerp(last, target, phase / count), still)
+            ground = last + np.float32(phase / count) * (target - last)
+            lerp_into(sky, ground, share)
+            yield sky
         leaving, number = entering, end
 
 
-def _wind(material: Material, options: Options, measured: bool) -> Tensor:
-    """Return the backward flow per frame, (2, h, w), in pixels of the small picture."""
+def _wind(material: Material, options: Options, measured: bool) -> Floats:
+    """Return the backward flow per frame, (h, w, 2), in pixels of the small picture."""
     if measured:
         return mean_flow(material, spread(len(material), 1))
     (height, width), (rows, columns) = material.size, material.small_size
     dx, dy = options.wind or (_CALM * width, 0.0)
-    wind = material.land.new_tensor([-dx * columns / width, -dy * rows / height])
-    speed = torch.ones(rows, device=wind.device)
-    sky = (material.land == 0).any(1).nonzero()
+    wind = np.array([-dx * columns / width, -dy * rows / height], np.float32)
+    speed = np.ones(rows, np.float32)
+    (sky,) = (material.land == 0).any(1).nonzero()
     if len(material) == 1 and len(sky) and material.land.any():
         # Clouds near the horizon are further away and move more slowly.
-        down = torch.arange(rows, device=wind.device) / (sky[-1] + 1)
-        speed = 1 - (1 - _HORIZON) * down.clamp(0, 1)
-    return wind[:, None, None] * speed[:, None].expand(rows, columns)
+        down = np.arange(rows, dtype=np.float32) / np.float32(sky[-1] + 1)
+        speed = 1 - np.float32(1 - _HORIZON) * down.clip(0, 1)
+    return np.tile(wind * speed[:, None, None], (1, columns, 1))
 
 
-def _period(wind: Tensor, travel: float) -> int:
-    far = travel * max(wind.shape[-2:])
-    return int(min(max(far / max(float(wind.norm(dim=0).max()), TINY), _SHORTEST), _LONGEST))
+def _period(wind: Floats, travel: float) -> int:
+    far, fastest = travel * max(wind.shape), float(np.linalg.norm(wind, axis=-1).max())
+    return int(min(max(far / max(fastest, TINY), _SHORTEST), _LONGEST))

@@ -34,7 +34,7 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
     """Return the positions of points that move with the wind.
 
     Args:
-        wind: (2, h, w) backward flow per frame, in pixels of the grid.
+        wind: (h, w, 2) backward flow per frame, in pixels of the grid.
         frames: the number of frames of the whole transition.
 
     Returns:
@@ -42,15 +42,15 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
         middle of each interval; and the margins (my, mx), in pixels, outside the picture from
         which points enter.
     """
-    height, width = wind.shape[1:]
-    fastest = np.abs(wind).max((1, 2)) * frames
+    height, width = wind.shape[:2]
+    fastest = np.abs(wind).max((0, 1)) * frames
     mx, my = (int(min(np.ceil(v) + 1, s)) for v, s in zip(fastest, (width, height), strict=True))
     place = np.mgrid[-my : height + my, -mx : width + mx].astype(np.float32)[::-1]
     step = frames / (TIMES * BETWEEN)
     positions = []
     for number in range(TIMES * BETWEEN):
         part = np.float32(step / 2 if number == 0 else step)
-        place = place - part * np.stack([carried(axis, place) for axis in wind])
+        place = place - part * np.moveaxis(carried(wind, place), 2, 0)
         positions.append(place)
     return np.stack(positions), (my, mx)
 

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from cloudconv.dreaming.images import Floats
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.dreaming.methods.collage import collage
@@ -19,11 +18,11 @@ class MethodSpec:
     """The description of a mode. Jobs read the description and never branch on a mode's name.
 
     ``least_frames``: the number of frames that the material needs. ``dream``: yields the frames
-    that follow ``material.last``, each with its origin. The pictures are (3, H, W) float32 RGB on
-    ``material.device``, nominally in [0, 1] and not clamped. The first follows by one
-    ``material.step``. The same material, options and machine give the same frames. Memory does not
-    grow with their number. ``options``: the names of the :class:`Options` that a user may give.
-    ``note``: returns a sentence for the user about the dream.
+    that follow ``material.last``, each with its origin. The pictures are (H, W, 3) float32 RGB,
+    nominally in [0, 1] and not clamped. The first follows by one ``material.step``. The same
+    material, options and machine give the same frames. Memory does not grow with their number.
+    ``options``: the names of the :class:`Options` that a user may give. ``note``: returns a
+    sentence for the user about the dream.
     """
 
     name: str
@@ -41,7 +40,7 @@ def _wholes(material: Material, options: Options) -> str:
 
 
 def _composed(
-    pictures: Callable[[Material, Options], Iterator[Tensor]],
+    pictures: Callable[[Material, Options], Iterator[Floats]],
 ) -> Callable[[Material, Options], Iterator[DreamFrame]]:
     """Return a mode all of whose pictures are put together or forecast."""
     return lambda material, options: (

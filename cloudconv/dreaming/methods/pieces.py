@@ -6,34 +6,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from cloudconv.dreaming.images import THUMB_SIDE, TINY, filled, reduced, resized, resized_flow
+from cloudconv.dreaming.images import (
+    THUMB_SIDE,
+    TINY,
+    Floats,
+    as_picture,
+    filled,
+    reduced,
+    resized,
+    resized_flow,
+    warped,
+)
 from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front
 from cloudconv.dreaming.vitals.features import QUANTILE
-from cloudconv.models.ops import warp
-from cloudconv.transfer import upload
 
 _GONE = 0.5  # known part of a picture below which its mirror image fades from unknown parts
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A picture (3, H, W) of footage.
+    """A picture (H, W, 3) of footage.
 
-    ``small``: (3, h, w), a copy at the size of the weights. ``relit``: the same copy, adapted to
+    ``small``: (h, w, 3), a copy at the size of the weights. ``relit``: the same copy, adapted to
     the light. ``covers``: (h, w), 1 where the picture is known.
     """
 
-    picture: Tensor
-    small: Tensor
-    relit: Tensor
-    covers: Tensor
+    picture: Floats
+    small: Floats
+    relit: Floats
+    covers: Floats
 
 
 class Footage:
@@ -61,24 +68,23 @@ class Footage:
         picture = placement.placed(drift.picture(number, sky=not aligned))
         small = relit = resized(picture, self.size)
         if not aligned:
-            relit = lit(relit, upload([self._gain(placement)], relit.device)[0])
+            relit = lit(relit, self._gain(placement))
         if self._follows:
             real, mirrored = drift.frame(number), placement.mirrored
             gain = light.on(real, mirrored=mirrored, shift=placement.shift)
             if gain is not None:
-                relit = lit(relit, resized(upload([gain], relit.device)[0], self.size))
+                relit = lit(relit, resized(gain, self.size))
         return Shot(picture, small, relit, self.covers(placement, age))
 
-    def sight(self, placement: Placement, age: int) -> tuple[Tensor, Tensor]:
+    def sight(self, placement: Placement, age: int) -> tuple[Floats, Floats]:
         """Return the small picture in the light of the footage, and its known part."""
         shot = self.at(placement, age)
         return shot.relit, shot.covers
 
-    def covers(self, placement: Placement, age: int) -> Tensor:
+    def covers(self, placement: Placement, age: int) -> Floats:
         """Return the known part of a placement at an age: (h, w), from 0 to 1."""
         covered = self._drift.covers(placement.frame(age), self.size)
-        (known,) = upload([placement.known(self.size[1])], covered.device)
-        return known * placement.placed(covered[None])[0]
+        return placement.known(self.size[1]) * placement.placed(covered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,77 +107,76 @@ class Piece:
     cut: Front | None = None
     front: Front | None = None
 
-    def shots(self, number: int, points: Points, *, small: bool) -> list[tuple[Shot, Tensor]]:
-        """Return the pictures at a frame of the dream, and their weights, (2, h, w) each.
+    def shots(self, number: int, points: Points, *, small: bool) -> list[tuple[Shot, Floats]]:
+        """Return the pictures at a frame of the dream, and their weights, (h, w, 2) each.
 
         The weights are those of fine and of coarse detail.
         """
         footage, age = self.footage[small], number - self.start
         first = footage.at(self.first, age)
         if self.second is None:
-            return [(first, torch.ones_like(first.covers.expand(2, -1, -1)))]
+            return [(first, np.ones((*footage.size, 2), np.float32))]
         assert self.cut is not None
         second = footage.at(self.second, age)
         back = points.back(min(age + 1, self.life))
         weight = self.cut.weights(back, age, footage.size)
-        (weight,) = upload([weight], first.covers.device)
-        weight = weight.clamp(1 - first.covers, second.covers)
-        if not bool((weight > 0).any()):
+        least, most = 1 - first.covers, second.covers
+        weight = np.minimum(np.maximum(weight, least[..., None]), most[..., None])
+        if not weight.any():
             return [(first, 1 - weight)]
         return [(first, 1 - weight), (second, weight)]
 
-    def seen(self, number: int, points: Points) -> tuple[Tensor, Tensor]:
-        """Return the piece's own thumbnail, (3, h, w), and its known part, (h, w)."""
+    def seen(self, number: int, points: Points) -> tuple[Floats, Floats]:
+        """Return the piece's own thumbnail, (h, w, 3), and its known part, (h, w)."""
         shots = self.shots(number, points, small=True)
-        thumb = torch.stack([shot.relit * weight[-1] for shot, weight in shots]).sum(0)
-        return thumb, torch.stack([shot.covers for shot, _ in shots]).amax(0)
+        thumb = np.sum([shot.relit * weight[..., -1:] for shot, weight in shots], 0)
+        return thumb, np.max([shot.covers for shot, _ in shots], 0)
 
 
 class Points:
-    """The points of the sky, which move with the ``wind``, (2, h, w) backward flow per frame."""
+    """The points of the sky, which move with the ``wind``, (h, w, 2) backward flow per frame."""
 
-    def __init__(self, wind: Tensor) -> None:
+    def __init__(self, wind: Floats) -> None:
         """Begin without motion."""
         self.wind = wind
-        self._back = [torch.zeros_like(wind)]
+        self._back = [np.zeros_like(wind)]
 
-    def back(self, age: int) -> Tensor:
-        """Return the displacement to each point's place ``age`` frames ago: (2, h, w)."""
+    def back(self, age: int) -> Floats:
+        """Return the displacement to each point's place ``age`` frames ago: (h, w, 2)."""
         while len(self._back) <= age:
-            self._back.append(self.wind + warp(self._back[-1][None], self.wind[None])[0])
+            self._back.append(self.wind + warped(self._back[-1], self.wind))
         return self._back[age]
 
 
 def visible(
     pieces: Sequence[Piece], number: int, points: Points
-) -> tuple[list[Shot], list[Tensor], int]:
+) -> tuple[list[Shot], list[Floats], int]:
     """Return the pictures at a frame of the dream.
 
     Returns:
-        The pictures; their weights, (2, h, w) each, for fine and for coarse detail; and the number
+        The pictures; their weights, (h, w, 2) each, for fine and for coarse detail; and the number
         of the first pieces that later pieces hide.
     """
     shots: list[Shot] = []
-    weights: list[Tensor] = []
-    hidden, covered = 0, torch.zeros(())
+    weights: list[Floats] = []
+    hidden, covered = 0, np.zeros((*pieces[0].footage[0].size, 1), np.float32)
     for index, piece in enumerate(pieces):
         own = piece.shots(number, points, small=False)
-        covers = torch.stack([shot.covers for shot, _ in own]).amax(0)
-        shown = torch.ones_like(covers)
+        covers = np.max([shot.covers for shot, _ in own], 0)[..., None]
+        shown = np.ones_like(covers)
         if shots and piece.front is not None:
             # A piece that stays visible in a corner does not make the list of displacements grow.
             age = min(number - piece.start + 1, piece.life)
             shown = piece.front.weights(points.back(age), age, piece.footage[0].size)
-            (shown,) = upload([shown], covers.device)
             # Where neither is known, the older picture goes on until most of it has left.
-            left = (_GONE - covered.mean()).clamp_min(0) / _GONE
-            shown = shown * (left + (1 - left) * torch.maximum(covers, covered))
+            left = max(_GONE - float(covered.mean()), 0.0) / _GONE
+            shown = shown * (left + (1 - left) * np.maximum(covers, covered))
             # Where only one of two pictures is known, this picture is shown.
             newer = covers - covered
-            shown = shown.clamp(newer.clamp_min(0), 1 + newer.clamp_max(0))
-            if bool((shown == 1).all()):
+            shown = np.minimum(np.maximum(shown, newer.clip(0)), 1 + newer.clip(None, 0))
+            if (shown == 1).all():
                 hidden, shots, weights = index, [], []
-        covered = torch.maximum(covered.to(covers), covers)
+        covered = np.maximum(covered, covers)
         weights = [weight * (1 - shown) for weight in weights]
         weights += [shown * weight for _, weight in own]
         shots += [shot for shot, _ in own]
@@ -181,68 +186,69 @@ def visible(
 class Thumbs:
     """The thumbnails of a clip's frames, with sky in place of still parts, and in one light.
 
-    ``size``: their height and width. ``frames``: (n, 3, h, w). ``moving``: (h, w) bool, the parts
+    ``size``: their height and width. ``frames``: (n, h, w, 3). ``moving``: (h, w) bool, the parts
     that move. ``points``: the points of the sky. ``footage``: the thumbnails, as footage.
     """
 
     def __init__(
-        self, material: Material, light: Light, wind: Tensor, drifting: Drift, before: int
+        self, material: Material, light: Light, wind: Floats, drifting: Drift, before: int
     ) -> None:
         """Make the thumbnails of the clip, and of ``before`` frames before and after the clip.
 
-        ``wind``: (2, h, w) backward flow in pixels of the small picture.
+        ``wind``: (h, w, 2) backward flow in pixels of the small picture.
         """
         height, width = reduced(material.glance(0), THUMB_SIDE).shape[:2]
         self.size = height, width
-        self.points = Points(resized_flow(wind.cpu()[None], self.size)[0])
+        self.points = Points(resized_flow(wind, self.size))
         self._light = light
-        covered = resized(material.matte[None].cpu(), self.size)[0]
-        known = (1 - 2 * covered).clamp_min(0)
+        known = (1 - 2 * resized(material.matte, self.size)).clip(0)
         self.moving = known > 0
         if int(self.moving.sum()) < 2:  # one pixel has no contrast
-            self.moving = torch.ones_like(self.moving)
+            self.moving = np.ones_like(self.moving)
         thumbs = []
         for k in range(len(material)):
-            levels = torch.from_numpy(material.glance(k)).permute(2, 0, 1)
-            thumb, gain = filled(resized(levels / 255, self.size), known), light.on(k)
+            small = resized(as_picture(material.glance(k)), self.size)
+            thumb, gain = filled(small, known), light.on(k)
             thumbs.append(thumb if gain is None else lit(thumb, resized(gain, self.size)))
-        self.frames = torch.stack(thumbs)
+        self.frames = np.stack(thumbs)
         moving = drifting.over(thumbs)
         self.footage = Footage(moving, light, self.size, follows=False)
         self._before = before
-        self._all = torch.stack([moving.picture(k) for k in range(-before, len(thumbs) + before)])
+        self._all = np.stack([moving.picture(k) for k in range(-before, len(thumbs) + before)])
 
     def changes_in(self, lag: int) -> float:
         """Return the frames in which the clip changes wholly, at its speed within ``lag`` frames.
 
         The wind is no change. Two frames that are half of the clip apart differ wholly.
         """
-        way = (lag * self.points.wind)[None].expand(len(self.frames) - lag, -1, -1, -1)
-        changes = warp(self.frames[:-lag], way) - self.frames[lag:]
-        apart = self.frames - self.frames.roll(len(self.frames) // 2, 0)
-        soon, whole = (each.abs().mean(1)[:, self.moving].mean(1) for each in (changes, apart))
-        return lag * float(whole.mean() / soon.quantile(QUANTILE).clamp_min(TINY))
+        way = np.float32(lag) * self.points.wind
+        moved_on = np.stack([warped(frame, way) for frame in self.frames[:-lag]])
+        apart = self.frames - np.roll(self.frames, len(self.frames) // 2, 0)
+        soon, whole = (
+            np.abs(each).mean(3)[:, self.moving].mean(1)
+            for each in (moved_on - self.frames[lag:], apart)
+        )
+        return lag * float(whole.mean() / max(np.quantile(soon, QUANTILE), TINY))
 
-    def composed(self, tried: Sequence[Piece], ages: Sequence[int]) -> Tensor:
+    def composed(self, tried: Sequence[Piece], ages: Sequence[int]) -> Floats:
         """Return the thumbnails of pieces, with the border in the middle of the overlap.
 
-        The result is (pieces, ages, 3, h, w).
+        The result is (pieces, ages, h, w, 3).
         """
         height, width = self.size
         frames, sources = [], []
         for one in tried:
             both = one.first, one.second or one.first
-            numbers = torch.tensor([[placed.frame(age) for placed in both] for age in ages])
+            numbers = np.array([[placed.frame(age) for placed in both] for age in ages])
             source, other = (placed.source(width) for placed in both)
             # A column shows the placement of which it is nearer to the middle.
-            side = (2 * other - 1).abs() < (2 * source - 1).abs()
-            frames.append(torch.where(side, numbers[:, 1:], numbers[:, :1]))
-            sources.append(torch.where(side, other, source))
-        columns = (torch.stack(sources) * width).long().clamp(0, width - 1)
-        rows, columns = torch.arange(height)[None, :, None], columns[:, None]
+            side = np.abs(2 * other - 1) < np.abs(2 * source - 1)
+            frames.append(np.where(side, numbers[:, 1:], numbers[:, :1]))
+            sources.append(np.where(side, other, source))
+        columns = (np.stack(sources) * width).astype(int).clip(0, width - 1)
         # The indices are (pieces, ages, h, w); each chooses a colour of (frames, h, w, 3).
-        numbers = (torch.stack(frames) + self._before).clamp(0, len(self._all) - 1)
-        chosen = numbers[:, :, None], rows[:, None], columns[:, None]
-        thumbs = self._all.movedim(1, -1)[chosen].movedim(-1, 2)
-        gains = torch.stack([self._light.sampled(source, height) for source in sources])
+        numbers = (np.stack(frames) + self._before).clip(0, len(self._all) - 1)
+        rows = np.arange(height)[:, None]
+        thumbs = self._all[numbers[:, :, None], rows, columns[:, None, None]]
+        gains = np.stack([self._light.sampled(source, height) for source in sources])
         return lit(thumbs, gains[:, None])

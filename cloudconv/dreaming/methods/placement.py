@@ -6,10 +6,10 @@ one side unknown.
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import cv2
+import numpy as np
 
-from cloudconv.dreaming.images import centres
+from cloudconv.dreaming.images import Floats, centres
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +36,32 @@ class Placement:
         """Return the number of the frame shown ``age`` frames after the first."""
         return self.start - age if self.backwards else self.start + age
 
-    def placed(self, picture: Tensor) -> Tensor:
-        """Return a picture (C, H, W) in its place; its mirror image fills what is not known."""
+    def placed(self, picture: Floats) -> Floats:
+        """Return a picture in its place; its mirror image fills what is not known."""
         if self.aligned:
             return picture
-        width = picture.shape[-1]
-        whole = picture.flip(-1) if self.mirrored else picture
-        columns = torch.arange(width, device=picture.device) - round(self.shift * width)
-        steps = columns % (2 * width)
-        return whole[..., torch.minimum(steps, 2 * width - 1 - steps)]
+        width = picture.shape[1]
+        whole = cv2.flip(picture, 1) if self.mirrored else picture
+        by = round(self.shift * width)
+        left, right = max(by, 0), max(-by, 0)
+        made: Floats = cv2.copyMakeBorder(whole, 0, 0, left, right, cv2.BORDER_REFLECT)
+        return made[:, right : right + width]
 
-    def known(self, width: int) -> Tensor:
+    def known(self, width: int) -> Floats:
         """Return 1 in the columns that the placed picture covers, else 0: (width,)."""
         source = self.source(width)
-        return ((source > 0) & (source < 1)).float()
+        return ((source > 0) & (source < 1)).astype(np.float32)
 
-    def flow(self, flow: Tensor) -> Tensor:
-        """Return a backward flow (2, h, w) as the placement shows the flow."""
+    def flow(self, flow: Floats) -> Floats:
+        """Return a backward flow (h, w, 2) as the placement shows the flow."""
         x, y = self.backwards != self.mirrored, self.backwards
-        turned = torch.where(torch.tensor([x, y], device=flow.device)[:, None, None], -flow, flow)
-        return self.placed(turned)
+        return self.placed(flow * np.array([-1 if x else 1, -1 if y else 1], np.float32))
 
-    def source(self, width: int) -> Tensor:
+    def source(self, width: int) -> Floats:
         """Return the place in the clip's picture that each of ``width`` columns shows.
 
         Returns:
             (width,), from 0 to 1; outside this range where the picture is unknown.
         """
-        columns = centres(width) - round(self.shift * width) / width
+        columns = centres(width) - np.float32(round(self.shift * width) / width)
         return 1 - columns if self.mirrored else columns

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
-from torch import Tensor
 
+from cloudconv.dreaming.images import Floats, picture_from, tensor_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.models import registry
@@ -13,23 +14,28 @@ from cloudconv.settings.extend import DEFAULT_PREDICTOR
 _FADE = 24  # frames in which a loop fades into its beginning
 
 
-def rollout(material: Material, options: Options) -> Iterator[Tensor]:
+def rollout(material: Material, options: Options) -> Iterator[Floats]:
     """Yield frames predicted from the frames before, predicted ones included.
 
     A prediction is not random, so the seed changes nothing. A prediction cannot aim at a frame
     either: in a loop the last frames fade into the first one.
     """
     frames, loop, loop_to = options.frames, options.loop, options.loop_to
-    device = material.device
-    model = registry.load_predictor(options.model or DEFAULT_PREDICTOR, device, options.dtype)
+    model = registry.load_predictor(
+        options.model or DEFAULT_PREDICTOR, options.device, options.dtype
+    )
     need = model.spec.context
     numbers = [max(0, len(material) - need + k) for k in range(need)]
-    context = torch.stack([material.picture(k) for k in numbers])[None]
+    known = [tensor_of(material.picture(k)) for k in numbers]
+    context = torch.stack(known).to(options.device)[None]
     fade = min(_FADE, frames // 2)
     for number in range(frames):
-        made = next(model.forecast(context, 1, checks=False))
-        context = torch.cat((context[:, 1:], made[:, None]), 1)
+        predicted = next(model.forecast(context, 1, checks=False))
+        context = torch.cat((context[:, 1:], predicted[:, None]), 1)
+        picture = picture_from(predicted[0])
         if loop and loop_to is None:
-            loop_to = made[0]
-        share = min((frames - number) / (fade + 1), 1.0)
-        yield made[0] if loop_to is None else torch.lerp(loop_to, made[0], share)
+            loop_to = picture
+        if loop_to is not None:
+            share = np.float32(min((frames - number) / (fade + 1), 1.0))
+            picture = loop_to + share * (picture - loop_to)
+        yield picture

@@ -13,7 +13,6 @@ from itertools import chain, pairwise
 
 import cv2
 import numpy as np
-import torch
 
 from cloudconv.dreaming.images import Floats
 from cloudconv.dreaming.material.material import Material
@@ -132,8 +131,7 @@ class Street:
 
     def _steady(self, k: int) -> Floats:
         """Return a frame as from the last view: (H, W, 3)."""
-        picture = self._material.shown(k).cpu().permute(1, 2, 0).numpy()
-        made: Floats = self._things.steadied(k, picture)
+        made: Floats = self._things.steadied(k, self._material.shown(k))
         return made
 
     def _shown(self, k: int) -> Floats:
@@ -162,9 +160,8 @@ class Street:
                     if sight := track.sight(later.after):
                         to = path.at(begins - time)
                         self._stage.paint(made, time + now.offset, sight, to)
-            picture = torch.from_numpy(made).permute(2, 0, 1).to(self._material.device)
             number, _ = self._material.source_of(min(time + now.offset, end))
-            yield DreamFrame(picture, Composed(number))
+            yield DreamFrame(made, Composed(number))
 
     def _next(self, time: int, pieces: Sequence[_Piece], lead: int) -> _Piece:
         """Return the piece that begins at a time, where few things are and others come soon.

@@ -17,7 +17,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from cloudconv.dreaming.images import (
     COARSE_SIDE,
@@ -25,11 +24,14 @@ from cloudconv.dreaming.images import (
     THUMB_SIDE,
     Bytes,
     Floats,
-    as_tensor,
+    as_picture,
+    picture_from,
     reduced,
     resized_flow,
     small_copy,
     spread,
+    tensor_of,
+    warped,
     weight_size,
 )
 from cloudconv.dreaming.material.material import Material
@@ -41,10 +43,8 @@ from cloudconv.dreaming.methods.street import Street, goes_on
 from cloudconv.dreaming.methods.transition import Front, front_of
 from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.models import registry
-from cloudconv.models.ops import warp
 from cloudconv.models.pair import Pair
 from cloudconv.settings.values import SCALES
-from cloudconv.transfer import upload
 
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
 _PART = 1 / 3  # shortest period, and longest jump, as a part of the clip
@@ -80,7 +80,7 @@ def texture(material: Material, options: Options) -> Iterator[DreamFrame]:
 class _Shot:
     """Pictures by the time of the dream, at which the last real frame has the time 0.
 
-    ``picture``: returns the picture of a time, (3, H, W), and ``number`` the real frame of a time.
+    ``picture``: returns the picture of a time, (H, W, 3), and ``number`` the real frame of a time.
     ``begins``: the first time at which the shot is seen. ``lasts``: the number of frames between
     the shot before and this one. ``front``: the times at which the places change to this shot; None
     if a network makes the change. ``passing``: returns the fast motion that is added to the
@@ -88,12 +88,12 @@ class _Shot:
     loop leads; it need not be in the material.
     """
 
-    picture: Callable[[int], Tensor]
+    picture: Callable[[int], Floats]
     number: Callable[[int], int]
     begins: int = 1
     lasts: int = 0
     front: Front | None = None
-    passing: Callable[[int], Tensor] | None = None
+    passing: Callable[[int], Floats] | None = None
     is_home: bool = False
 
 
@@ -103,11 +103,12 @@ class _Clip:
     def __init__(self, material: Material, options: Options) -> None:
         self._material = material
         self._random = np.random.default_rng(options.seed)
-        self._network = registry.load(_MODEL, material.device, options.dtype)
+        self._device = options.device
+        self._network = registry.load(_MODEL, options.device, options.dtype)
         scales = [s for s in SCALES if s <= 1 and s * max(material.size) <= LONGEST_SIDE]
         self._scale = max(scales, default=min(SCALES))
         self._count = len(material)
-        self._smalls = torch.stack([_compared(material.glance(k)) for k in range(self._count)])
+        self._smalls = np.stack([_compared(material.glance(k)) for k in range(self._count)])
         self._apart = self._unlike(self._smalls)
         lags = range(self._count)
         # A large change of the clip within each number of frames.
@@ -115,8 +116,9 @@ class _Clip:
         self._changes = np.maximum.accumulate(changes)
         self._most = round(_LONGEST / float(material.step))
         wind = self._wind()
-        self._known = torch.ones(reduced(material.glance(0), THUMB_SIDE).shape[:2])
-        self._points = Points(resized_flow(wind[None], self._known.shape)[0])
+        size = reduced(material.glance(0), THUMB_SIDE).shape[:2]
+        self._known = np.ones(size, np.float32)
+        self._points = Points(resized_flow(wind, size))
         by_place = min(_BY_PLACE / float(material.step), _PART * self._count)
         directed = bool(wind.any())
         self._least = round(by_place) * directed
@@ -124,23 +126,21 @@ class _Clip:
         # Frame ``_end - _period`` looks like frame ``_end``, and is shown in its place.
         self._period, self._end = self._chosen_period()
 
-    def _wind(self) -> Tensor:
-        """Return the mean backward flow, (2, h, w); 0 for a film without a direction."""
+    def _wind(self) -> Floats:
+        """Return the mean backward flow, (h, w, 2); 0 for a film without a direction."""
         flow, pairs = self._material.flow, spread(self._count, 1)
-        wind = mean_flow(self._material, pairs).cpu()
+        wind = mean_flow(self._material, pairs)
         speed = np.mean([np.linalg.norm(flow(k), axis=2).mean() for k in pairs] or [0.0])
-        each = wind.norm(dim=0)
-        is_wide = float(each.mean() ** 2) >= _WIDE * float(each.square().mean())
+        each = np.linalg.norm(wind, axis=2)
+        is_wide = float(each.mean() ** 2) >= _WIDE * float(np.square(each).mean())
         is_steady = float(each.mean()) >= max(_DIRECTED * float(speed), _FAINT)
-        return wind if is_wide and is_steady else torch.zeros_like(wind)
+        return wind * np.float32(is_wide and is_steady)
 
-    def _unlike(self, smalls: Tensor) -> Floats:
+    def _unlike(self, smalls: Floats) -> Floats:
         """Return the root mean square differences of (n, values) from each frame, in levels."""
         # The usual form, a product of matrices, loses small differences of large values.
-        apart = torch.cdist(smalls, self._smalls, compute_mode="donot_use_mm_for_euclid_dist")
-        apart /= self._smalls.shape[1] ** 0.5
-        made: Floats = apart.numpy()
-        return made
+        apart = [np.linalg.norm(self._smalls - small, axis=1) for small in smalls]
+        return np.stack(apart).astype(np.float32) / np.float32(self._smalls.shape[1] ** 0.5)
 
     def _chosen_period(self) -> tuple[int, int]:
         best, found = np.inf, (self._count, self._count)
@@ -198,29 +198,29 @@ class _Clip:
         for long, so in a long entry the rain of the clip passes in front of both pictures.
         """
         if 0 < lasts <= self._slow:
-            ahead, small = self._onwards(), self._small(self._count)[None]
+            ahead, small = self._onwards(), self._small(self._count)
             yield _Shot(lambda _: next(ahead), lambda _: self._real(self._count))
             yield self._by_place(
-                lambda age: warp(small, self._points.back(age)[None])[0], start, 1, (lasts, most)
+                lambda age: warped(small, self._points.back(age)), start, 1, (lasts, most)
             )
             return
         last, clip, entered = self._material.picture(-1), self._from(start), 1 + lasts
         step = float(self._material.step)
         is_long, beside = lasts * step >= _LONG, max(1, round(_PASSES / step))
 
-        def split(number: int) -> tuple[Tensor, Tensor]:
+        def split(number: int) -> tuple[Floats, Floats]:
             """Return what moves slowly and what moves fast in a frame; their sum is the frame."""
             numbers = [self._inside(number + away) for away in (-beside, 0, beside)]
             one, two, three = (self._material.shown(k) for k in numbers)
-            # The median, in a seventh of the time of torch's own.
-            slow = three.clamp(torch.minimum(one, two), torch.maximum(one, two))
+            low, high = np.minimum(one, two), np.maximum(one, two)
+            slow = np.minimum(np.maximum(three, low), high)  # the median
             return slow, two - slow
 
         before, after = last, clip(entered)
         if is_long:
             before, after = split(self._count - 1 - beside)[0], split(start + entered)[0]
         yield _Shot(
-            lambda time: torch.lerp(last, before, min(time / (2 * beside), 1.0)),
+            lambda time: _mixed(last, before, min(time / (2 * beside), 1.0)),
             lambda _: self._real(self._count),
         )
         yield _Shot(
@@ -230,21 +230,23 @@ class _Clip:
             passing=(lambda time: split(start + time)[1]) if is_long else None,
         )
 
-    def _onwards(self) -> Iterator[Tensor]:
+    def _onwards(self) -> Iterator[Floats]:
         """Yield the last real frame, which moves on for a short time; the iterator never ends."""
         material = self._material
-        model = registry.load_predictor("flow", material.device, torch.float32)
+        model = registry.load_predictor("flow", self._device, torch.float32)
         numbers = [max(-away, -self._count) for away in range(model.spec.context, 0, -1)]
-        context = torch.stack([material.picture(k) for k in numbers])[None]
-        made = context[:, -1]
+        known = [tensor_of(material.picture(k)) for k in numbers]
+        context = torch.stack(known).to(self._device)[None]
+        shown = material.picture(-1)
         # Later, things would be stretched, and half of the places have changed.
-        for made in model.forecast(context, max(1, self._least // 2), checks=False):
-            yield made[0]
+        for forecast in model.forecast(context, max(1, self._least // 2), checks=False):
+            shown = picture_from(forecast[0])
+            yield shown
         while True:
-            yield made[0]
+            yield shown
 
     def _by_place(
-        self, old: Callable[[int], Tensor], start: int, begins: int, lasts: tuple[int, int]
+        self, old: Callable[[int], Floats], start: int, begins: int, lasts: tuple[int, int]
     ) -> _Shot:
         """Return the shot whose frame ``start`` has the time 0, and which places change to.
 
@@ -262,8 +264,8 @@ class _Clip:
         )
         return self._shot(start, begins, count, front)
 
-    def _small(self, number: int) -> Tensor:
-        return as_tensor(reduced(self._material.glance(self._inside(number)), THUMB_SIDE))
+    def _small(self, number: int) -> Floats:
+        return as_picture(reduced(self._material.glance(self._inside(number)), THUMB_SIDE))
 
     def joined(self, before: _Shot, now: _Shot, time: int) -> DreamFrame:
         """Return the frame of a time, between two shots if the later one has just begun."""
@@ -274,18 +276,18 @@ class _Clip:
         jump = Jump(before.number(time), after, part, now.begins - 1, now.lasts)
         return DreamFrame(self._between(before, now, time, part), jump)
 
-    def _between(self, before: _Shot, now: _Shot, time: int, part: float) -> Tensor:
+    def _between(self, before: _Shot, now: _Shot, time: int, part: float) -> Floats:
         """Return the picture of a time in the change from one shot to another."""
         pictures = [shot.picture(time) for shot in (before, now)]
         if now.front is not None:
             age, size = time - now.begins + 1, weight_size(*self._material.size)
-            weights = now.front.weights(self._points.back(age), age, size)
-            (shown,) = upload([weights], self._material.device)
+            shown = now.front.weights(self._points.back(age), age, size)
             return blended(pictures, [1 - shown, shown])
-        pair = Pair.of([picture[None] for picture in pictures], part, None, self._scale)
-        made = self._network.between(pair)[0]
+        both = [tensor_of(picture)[None].to(self._device) for picture in pictures]
+        pair = Pair.of(both, part, None, self._scale)
+        made = picture_from(self._network.between(pair)[0])
         # The network's picture is softer than both, and a sudden end of this would be seen.
-        made = torch.lerp(pictures[round(part)], made, min(part, 1 - part, _EDGE) / _EDGE)
+        made = _mixed(pictures[round(part)], made, min(part, 1 - part, _EDGE) / _EDGE)
         return made if now.passing is None else made + now.passing(time)
 
     def _shot(
@@ -298,8 +300,8 @@ class _Clip:
         """Return the real frame of a frame of the clip."""
         return self._material.source_of(self._inside(number))[0]
 
-    def _from(self, start: int) -> Callable[[int], Tensor]:
-        """Return a function of a time that returns the frame ``start + time``: (3, H, W)."""
+    def _from(self, start: int) -> Callable[[int], Floats]:
+        """Return a function of a time that returns the frame ``start + time``: (H, W, 3)."""
         return lambda time: self._material.shown(self._inside(start + time))
 
     def _inside(self, number: int) -> int:
@@ -338,6 +340,10 @@ class _Clip:
         return min(start, self._end - 1 - lasts), lasts
 
 
-def _compared(picture: Bytes) -> Tensor:
-    small = reduced(cv2.GaussianBlur(picture, (0, 0), 1), COARSE_SIDE)
-    return torch.from_numpy(small.astype(np.float32).ravel())
+def _compared(picture: Bytes) -> Floats:
+    small: Floats = reduced(cv2.GaussianBlur(picture, (0, 0), 1), COARSE_SIDE).astype(np.float32)
+    return small.ravel()
+
+
+def _mixed(one: Floats, two: Floats, part: float) -> Floats:
+    return one + np.float32(part) * (two - one)

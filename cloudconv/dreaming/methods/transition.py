@@ -11,16 +11,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
-from cloudconv.dreaming.images import TINY, Floats, blurred, centres, resized
+from cloudconv.dreaming.images import TINY, Floats, between, blurred, centres, resized
 from cloudconv.dreaming.methods.front import BETWEEN, TIMES, best_times, carried, drifts, inside
 
-Sight = Callable[[int], tuple[Tensor, Tensor]]
-"""A function of an age in frames that returns the footage then, (3, h, w) float32, and its known
-part, (h, w) from 0 to 1."""
+Sight = Callable[[int], tuple[Floats, Floats]]
+"""A function of an age in frames that returns the footage then, (h, w, 3), and its known part,
+ (h, w) from 0 to 1."""
 
 Fades = tuple[float, float]
 """The durations of the change of one point, in frames: of its fine, and of its coarse detail."""
@@ -41,34 +38,33 @@ class Front:
     (my, mx) are outside the picture when the transition begins. ``fades``: their durations.
     """
 
-    order: Tensor
+    order: Floats
     margins: tuple[int, int]
-    fades: tuple[Tensor | float, float]
+    fades: tuple[Floats | float, float]
 
-    def weights(self, displacement: Tensor, age: int, size: tuple[int, int]) -> Tensor:
-        """Return the weights of the new footage after ``age`` frames: (2, h, w).
+    def weights(self, displacement: Floats, age: int, size: tuple[int, int]) -> Floats:
+        """Return the weights of the new footage after ``age`` frames: (h, w, 2).
 
         The first is that of fine detail, the second that of coarse detail, which changes slowly.
-        ``displacement``, (2, h', w'), leads from a pixel of the grid back to its point's start.
+        ``displacement``, (h', w', 2), leads from a pixel of the grid back to its point's start.
         ``size``: (h, w) of the result.
         """
-        grid = displacement.shape[-2:]
-        y, x = (centres(side) * points for side, points in zip(size, grid, strict=True))
-        back = resized(displacement, size)
-        y, x = y[:, None] + back[1] + self.margins[0], x + back[0] + self.margins[1]
-        rows, columns = self.order.shape
-        places = torch.stack([2 * x / columns - 1, 2 * y / rows - 1], -1)
-        both = torch.stack([self.order, torch.as_tensor(self.fades[0]).expand_as(self.order)])
-        times, fine = functional.grid_sample(
-            both[None], places[None], padding_mode="border", align_corners=False
-        )[0]
-        fades = fine, self.fades[1]
-        since = torch.stack([2 * (age - times) / fade for fade in fades]).clamp(-1, 1)
-        return (1 + since * (3 - since.square()) / 2) / 2
+        grid = displacement.shape[:2]
+        y, x = (centres(side) * points - 0.5 for side, points in zip(size, grid, strict=True))
+        places = resized(displacement, size).copy()
+        places[..., 0] += x + self.margins[1]
+        places[..., 1] += y[:, None] + self.margins[0]
+        both = np.dstack([self.order, np.broadcast_to(self.fades[0], self.order.shape)])
+        found = between(both.astype(np.float32), places)
+        times, fine = found[..., 0], found[..., 1]
+        fades = fine, np.float32(self.fades[1])
+        since = np.dstack([2 * (age - times) / fade for fade in fades]).clip(-1, 1)
+        shown: Floats = (1 + since * (3 - np.square(since)) / 2) / 2
+        return shown
 
 
 def front_of(
-    old: Sight, coming: Sight, wind: Tensor, lasts: int, random: np.random.Generator, fades: Fades
+    old: Sight, coming: Sight, wind: Floats, lasts: int, random: np.random.Generator, fades: Fades
 ) -> Front:
     """Return the times at which the points change from old to new footage.
 
@@ -77,17 +73,17 @@ def front_of(
     Args:
         old: the old footage, by the number of frames from now.
         coming: the new footage.
-        wind: (2, h, w) backward flow per frame, in pixels of these pictures.
+        wind: (h, w, 2) backward flow per frame, in pixels of these pictures.
         lasts: the number of frames in which all points change.
         random: chooses the variation of the times.
         fades: see :class:`Front`.
     """
-    grid = (wind.shape[-2], wind.shape[-1])
-    positions, margins = drifts(wind.numpy(), lasts)
+    grid = (wind.shape[0], wind.shape[1])
+    positions, margins = drifts(wind, lasts)
     fine, coarse = (min(fade, lasts / 2) for fade in fades)
     compared = _compared(old, coming, positions, lasts, (fine, coarse))
     around = [(margin, margin) for margin in margins]
-    wanted = np.pad(order_of(wind, random, grid).numpy(), around, mode="edge")
+    wanted = np.pad(order_of(wind, random, grid), around, mode="edge")
     # No visible point changes before the transition begins, because the stack hides unknown parts.
     begin = np.float32(coarse / 2)
     wanted = begin + np.float32(lasts - coarse) * wanted
@@ -102,7 +98,7 @@ def front_of(
     return _front(order, margins, compared, (fine, coarse))
 
 
-def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fades: Fades) -> Front:
+def cut_between(first: Sight, second: Sight, wind: Floats, life: int, fades: Fades) -> Front:
     """Return the times at which points change from one footage to the adjacent footage.
 
     The border between the two is the cut of least error that moves with the wind.
@@ -110,11 +106,11 @@ def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fades: Fad
     Args:
         first: the footage upwind, by its age.
         second: the footage downwind.
-        wind: (2, h, w) backward flow per frame, in pixels of these pictures.
+        wind: (h, w, 2) backward flow per frame, in pixels of these pictures.
         life: the number of frames in which both are visible.
         fades: see :class:`Front`.
     """
-    positions, margins = drifts(wind.numpy(), life)
+    positions, margins = drifts(wind, life)
     compared = _compared(first, second, positions, life, fades)
     return _front(best_times(*compared), margins, compared, fades)
 
@@ -126,7 +122,7 @@ def _front(order: Floats, margins: tuple[int, int], compared: _Compared, fades: 
     differs = np.take_along_axis(apart, nearest, 0)[0] / apart[apart > 0].mean()
     known = fine + 2 * np.minimum(order - first, last - order).clip(0)
     each = np.minimum((_SLOWER * fine * differs).clip(fine, coarse), known).astype(np.float32)
-    return Front(torch.from_numpy(order), margins, (torch.from_numpy(each), coarse))
+    return Front(order, margins, (each, coarse))
 
 
 def _compared(old: Sight, new: Sight, positions: Floats, lasts: int, fades: Fades) -> _Compared:
@@ -138,18 +134,18 @@ def _compared(old: Sight, new: Sight, positions: Floats, lasts: int, fades: Fade
         change, (h, w) each, so that neither footage is unknown while its fine detail changes.
     """
     fine, coarse = fades
-    times = coarse / 2 + (lasts - coarse) * centres(TIMES).numpy()
+    times = coarse / 2 + (lasts - coarse) * centres(TIMES)
     found, unknown = [], []
     step = lasts / len(positions)
-    ages = (lasts * centres(len(positions))).round().int().tolist()
+    ages = (lasts * centres(len(positions))).round().astype(int).tolist()
     for number, (age, position) in enumerate(zip(ages, positions, strict=True)):
         pictures = old(age), new(age)
         height, width = pictures[0][1].shape
         within = inside(position, (height, width))
-        covers = [carried(known.numpy(), position).round() for _, known in pictures]
+        covers = [carried(known, position).round() for _, known in pictures]
         unknown.append([within * (each == 0) for each in covers])
         if number % BETWEEN == BETWEEN // 2:  # the middle of a time of change
-            differs = (pictures[0][0] - pictures[1][0]).abs().sum(0).numpy()
+            differs = np.abs(pictures[0][0] - pictures[1][0]).sum(2)
             found.append(within * (carried(cv2.dilate(differs, _AROUND), position) + TINY))
     gone, missing = np.stack(unknown, 1)
     begins = (len(positions) - missing[::-1].argmax(0)) * step + fine / 2
@@ -159,30 +155,32 @@ def _compared(old: Sight, new: Sight, positions: Floats, lasts: int, fades: Fade
     return np.stack(found), times, (first, last)
 
 
-def order_of(wind: Tensor, random: np.random.Generator, size: tuple[int, int]) -> Tensor:
+def order_of(wind: Floats, random: np.random.Generator, size: tuple[int, int]) -> Floats:
     """Return the wanted time of change of each pixel: (h, w) float32, evenly from 0 to 1.
 
     New footage enters where the wind enters, with random variation in large areas.
 
     Args:
-        wind: (2, h, w) backward flow per frame.
+        wind: (h, w, 2) backward flow per frame.
         random: chooses the variation.
         size: (h, w) of the result.
     """
-    noise = torch.from_numpy(random.standard_normal((1, *size)).astype(np.float32))
-    smooth = blurred(noise, _GRAIN * max(size))[0]
-    smooth = _UNEVEN * smooth / smooth.std().clamp_min(TINY)
-    return _ranks(along_wind(wind, size) + smooth.to(wind.device))
+    noise = random.standard_normal(size).astype(np.float32)
+    smooth = blurred(noise, _GRAIN * max(size))
+    smooth *= _UNEVEN / max(float(smooth.std(ddof=1)), TINY)
+    return _ranks(along_wind(wind, size) + smooth)
 
 
-def along_wind(wind: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the order in which a wind (2, h, w) reaches pixels: (h, w) of ``size``, 0 to 1."""
-    x, y = (-float(axis.mean()) for axis in wind)
-    rows, columns = torch.linspace(0, 1, size[0])[:, None], torch.linspace(0, 1, size[1])[None]
+def along_wind(wind: Floats, size: tuple[int, int]) -> Floats:
+    """Return the order in which a wind (h, w, 2) reaches pixels: (h, w) of ``size``, 0 to 1."""
+    x, y = (-float(each) for each in wind.mean((0, 1)))
+    rows, columns = (np.linspace(0, 1, side) for side in size)
     speed = max(float(np.hypot(x, y)), TINY)
-    return _ranks((x * columns + y * rows) / speed).to(wind.device)
+    return _ranks(((x * columns + y * rows[:, None]) / speed).astype(np.float32))
 
 
-def _ranks(order: Tensor) -> Tensor:
-    ranks = order.flatten().argsort(stable=True).argsort().float()
-    return (ranks / max(len(ranks) - 1, 1)).reshape(order.shape)
+def _ranks(order: Floats) -> Floats:
+    ranks = np.empty(order.size, np.float32)
+    ranks[order.argsort(axis=None, kind="stable")] = np.arange(order.size)
+    ranks /= max(order.size - 1, 1)
+    return ranks.reshape(order.shape)

@@ -5,7 +5,6 @@ from fractions import Fraction
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.images import MIDDLE_SIDE, gradients, grey, moved, parts, reduced
@@ -134,8 +133,7 @@ class FeatureMeter:
         if len(self._shown) <= self._lag or self._count % max(1, self._lag // 3):
             return None
         now, before = self._shown[-1], self._shown[0]
-        flow = torch.from_numpy(measured_flow(now, before, quick=True)).permute(2, 0, 1)
-        explained = moved(torch.from_numpy(before)[None].float(), flow)[0].numpy()
+        explained = moved(before.astype(np.float32), measured_flow(now, before, quick=True))
         apart = cv2.GaussianBlur(np.abs(explained - now), (0, 0), _AREA)
         sizes = np.sort(apart[self._moving])
         change = float(sizes[int(QUANTILE * len(sizes)) :].mean())

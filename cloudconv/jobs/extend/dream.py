@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.auto import ModeChoice, choose
-from cloudconv.dreaming.images import small_copy
+from cloudconv.dreaming.images import picture_of, small_copy, tensor_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options, Origin
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
@@ -27,7 +27,6 @@ from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_onc
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult, enough_memory, new_frame
-from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import claim
 from cloudconv.messages import counted, flag, listed, short
@@ -102,7 +101,6 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
             info,
             at=exact(settings.at),
             scene_cut=settings.scene_cut,
-            device=plan.device,
             threads=settings.threads,
         )
         choice = _requested(settings) or choose(material, settings.seed)
@@ -134,8 +132,14 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
         warnings.append(Warned(apart))
     has_model = "model" in spec.options
     dtype = plan.dtype if has_model else torch.float32
-    wind, model, seed = settings.direction, settings.predictor, settings.seed
-    options = Options(seed=seed, loop=loops, wind=wind, model=model, dtype=dtype)
+    options = Options(
+        seed=settings.seed,
+        loop=loops,
+        wind=settings.direction,
+        model=settings.predictor,
+        device=plan.device,
+        dtype=dtype,
+    )
     own = {
         "mode": spec.name,
         "why": f"{choice.why} {spec.note(material, options)}".rstrip(),
@@ -245,12 +249,12 @@ def _pictures(
     """Yield the new frames, and put a small picture and the origin of each into ``smalls``."""
     with enough_memory(plan.device, plan.info):
         if options.loop and first is not None:
-            options = replace(options, loop_to=rgb_of(first, plan.device))
+            options = replace(options, loop_to=picture_of(first))
         frames = spec.dream(material, options)
         for _ in range(plan.new_frames):
             with torch.inference_mode():
-                rgb, origin = next(frames)
-                frame = new_frame(rgb, material.last)
-                small = small_copy(rgb, material.small_size)
+                picture, origin = next(frames)
+                frame = new_frame(tensor_of(picture), material.last)
+                small = small_copy(picture, material.small_size)
             smalls.put((small, origin))
             yield frame

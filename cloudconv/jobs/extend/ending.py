@@ -7,8 +7,6 @@ from itertools import cycle, pairwise, repeat
 from statistics import fmean, median_high
 from typing import Any
 
-import torch
-
 from cloudconv.dreaming.material.material import Material
 from cloudconv.errors import InputError
 from cloudconv.media.formats import layout
@@ -128,7 +126,6 @@ def gather_material(
     *,
     at: Fraction | None = None,
     scene_cut: SceneCut = "auto",
-    device: torch.device | str = "cpu",
     threads: int | None = None,
 ) -> Material:
     """Return the last frames before ``at`` that belong to one scene.
@@ -149,7 +146,7 @@ def gather_material(
             scene.cut = scene.items[0].frame.time
     frames, times, cadence = _placed(list(scene.items))
     known: dict[str, Any] = {"last": scene.last, "cut": scene.cut, "cadence": cadence}
-    return Material(frames, device=device, times=times, step=step, **known)
+    return Material(frames, times=times, step=step, **known)
 
 
 def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], str | None]:
