@@ -369,7 +369,8 @@ def test_blending_unlike_pictures_keeps_their_contrast_within_their_range():
 
 
 def test_blending_unlike_pictures_keeps_their_fine_detail():
-    noise = np.random.default_rng(0).random((2, 96, 128, 3)).astype(np.float32)
+    noise = torch.rand((2, 3, 96, 128), generator=torch.Generator().manual_seed(0))
+    noise = np.stack([picture_from(each) for each in noise])
     size = weight_size(96, 128)
     weights = [np.full(size, 0.5, np.float32)] * 2
     mean = np.full((*size, 3), 0.5, np.float32)
@@ -417,8 +418,8 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters():
 @given(st.floats(0.3, 2.0), st.floats(0, 1), st.floats(0, 1))
 def test_other_light_keeps_the_order_of_levels_and_leaves_white_and_black(gain, one, two):
     dark, bright = sorted([one, two])
-    levels = np.dstack([np.array([[0, dark, bright, 1]], np.float32)] * 3)
-    black, low, high, white = lit(levels, np.full((1, 4, 3), gain, np.float32))[0, :, 0].tolist()
+    levels = np.dstack([np.array([[0], [dark], [bright], [1]], np.float32)] * 3)
+    black, low, high, white = lit(levels, np.full((4, 1, 3), gain, np.float32))[:, 0, 0].tolist()
     assert black == 0
     assert low <= high
     assert white == pytest.approx(max(gain, 1.0))
