@@ -200,14 +200,17 @@ class InterpPlan(video.VideoPlan):
         return Source(info, start=start, end=end, threads=s.threads, nvdec=gpu, following=follows)
 
     def frames(self, source: Source) -> Iterator[Frame]:
-        """Yield the source's frames; raise InputError if gaps of a live one make too many."""
-        checks = self.info.timing.open_ended and not self.settings.many_frames
+        """Return the source's frames; they raise InputError if gaps of a live one make too many."""
+        frames = source.frames()
+        if self.settings.many_frames or not self.info.timing.open_ended:
+            return frames
+        return self._checked(frames)
+
+    def _checked(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         begins = None
-        for number, frame in enumerate(source.frames(), 1):
+        for number, frame in enumerate(frames, 1):
             begins = frame.time if begins is None else begins
-            if checks:
-                length = frame.time + frame.duration - begins
-                _refuse_many(self.info, self.request, number, length)
+            _refuse_many(self.info, self.request, number, frame.time + frame.duration - begins)
             yield frame
 
     def renderer(self) -> Renderer:

@@ -9,7 +9,7 @@ itself.
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from itertools import chain
+from itertools import chain, repeat, starmap
 from typing import Any
 
 from cloudconv.errors import CloudconvError
@@ -22,6 +22,7 @@ from cloudconv.jobs.interp.segments import (
     SegmentEvents,
     SegmentPlan,
     SegmentWork,
+    each_segment,
     render_segments,
 )
 from cloudconv.jobs.interp.store import SegmentStore
@@ -162,7 +163,7 @@ def _render(
     job.apply_to(renderer)
     offset = job.encoding.offset
     if isinstance(out, Sink):
-        return render_segments([(0, tasks)], renderer, offset, lambda: out)
+        return render_segments(zip(repeat(0), tasks), renderer, offset, lambda: out)
     return render_segments(out.missing(tasks), renderer, offset, job.begin, out.record)
 
 
@@ -181,7 +182,7 @@ def _render_by_workers(
     errors: list[CloudconvError] = []
 
     def missing() -> Generator[SegmentPlan | None, None, None]:
-        segments = (SegmentPlan.of(*live) for live in store.missing(tasks))
+        segments = starmap(SegmentPlan.of, each_segment(store.missing(tasks)))
         with prefetch(segments, job.run.workers.count + _PLANNED) as ahead:
             try:
                 for segment in ahead.arriving():

@@ -8,12 +8,12 @@ enough to make its frames in any process.
 import hashlib
 import secrets
 from collections import deque
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from itertools import chain, groupby
+from itertools import chain, groupby, repeat
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Self
@@ -51,9 +51,9 @@ class SegmentPlan:
     frames: tuple[Task[Fraction], ...]
 
     @classmethod
-    def of(cls, number: int, tasks: Iterable[FrameTask]) -> Self:
-        """Return the plan of frames, which need not be decoded any more."""
-        return cls(number, tuple(task.of(attrgetter("time")) for task in tasks))
+    def of(cls, number: int, tasks: Iterable["NumberedTask"]) -> Self:
+        """Return the plan of a segment's frames, which need not be decoded any more."""
+        return cls(number, tuple(task.of(attrgetter("time")) for _, task in tasks))
 
     @property
     def digest(self) -> str:
@@ -80,8 +80,8 @@ class SegmentPlan:
         return min([self.frames[0].left, *before])
 
 
-LiveSegment = tuple[int, Iterator[FrameTask]]
-"""The number of a segment, and its frames, whose source frames are decoded."""
+NumberedTask = tuple[int, FrameTask]
+"""A planned frame, after the number of its segment."""
 FinishedSegment = tuple[Path, PacketSummary]
 """The complete file of a segment, and its summary."""
 SegmentEvents = Generator[tuple[int, Event], None, None]
@@ -90,12 +90,11 @@ Keep = Callable[[SegmentPlan, Path, PacketSummary], Any]
 """What keeps the complete file of a segment."""
 
 
-def split(tasks: Iterator[FrameTask], finished: Mapping[int, int]) -> Iterator[LiveSegment]:
-    """Divide planned frames into segments.
+def divide(tasks: Iterable[FrameTask], finished: Mapping[int, int]) -> Iterator[NumberedTask]:
+    """Divide planned frames into segments: yield each frame with the number of its segment.
 
-    The caller must take all frames of a segment before the next segment. ``finished`` has the
-    number of frames of each finished segment by its number. An interrupt may have cut one short:
-    the others of its frames are a segment of their own.
+    ``finished`` has the number of frames of each finished segment by its number. An interrupt may
+    have cut one short: the others of its frames are a segment of their own.
 
     A segment ends after :data:`MAX_SOURCE_FRAMES` source frames or :data:`MAX_FRAMES` output
     frames. It also ends before a cut, where the encoder would start a key frame anyway, unless the
@@ -103,11 +102,6 @@ def split(tasks: Iterator[FrameTask], finished: Mapping[int, int]) -> Iterator[L
     and each worker soon receives a segment.
     """
     ends = {number + count for number, count in finished.items()}
-    for number, numbered in groupby(_numbered(tasks, ends.union(finished)), itemgetter(0)):
-        yield number, (task for _, task in numbered)
-
-
-def _numbered(tasks: Iterator[FrameTask], cuts: Container[int]) -> Iterator[tuple[int, FrameTask]]:
     count = number = frames = sources = 0
     left: Fraction | None = None
     for index, task in enumerate(tasks):
@@ -116,10 +110,15 @@ def _numbered(tasks: Iterator[FrameTask], cuts: Container[int]) -> Iterator[tupl
         is_full = sources + is_new_source > most or frames >= MAX_FRAMES
         if is_full or (task.opens_scene and sources >= _LEAST_BEFORE_CUT):
             number, count, frames, sources, is_new_source = index, count + 1, 0, 0, True
-        elif index in cuts:
+        elif index in ends or index in finished:
             number = index
         frames, sources, left = frames + 1, sources + is_new_source, task.left.time
         yield number, task
+
+
+def each_segment(tasks: Iterable[NumberedTask]) -> Iterator[tuple[int, Iterator[NumberedTask]]]:
+    """Return each segment's number, and its frames, which must be taken before the next segment."""
+    return groupby(tasks, itemgetter(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,13 +258,13 @@ class _SegmentFile:
 
 
 def render_segments(
-    segments: Iterable[LiveSegment],
+    tasks: Iterable[NumberedTask],
     renderer: Renderer,
     offset: Fraction,
     begin: Callable[[], Sink],
     keep: Keep | None = None,
 ) -> SegmentEvents:
-    """Render segments in order, while another thread completes the previous segment's file.
+    """Render frames in order, while another thread completes the previous segment's file.
 
     ``offset`` is the output's time of the first frame, in seconds. ``begin`` opens the file of a
     segment at its first frame. Another thread calls ``keep`` with the complete file; without
@@ -290,7 +289,7 @@ def render_segments(
         finishing = stack.enter_context(one_thread("cloudconv-finish"))
         # An interrupt leaves no frame half encoded.
         encoding = stack.enter_context(one_thread("cloudconv-encode"))
-        made = stack.enter_context(prefetch(renderer.render(_tasks(segments, planned, errors)), 4))
+        made = stack.enter_context(prefetch(renderer.render(_noted(tasks, planned, errors)), 4))
         try:
             for frame in chain(made, [None]):
                 if file is not None and planned and planned[0][1] is None:
@@ -321,21 +320,26 @@ def render_segments(
             raise errors[0]
 
 
-def _tasks(
-    segments: Iterable[LiveSegment],
+def _noted(
+    tasks: Iterable[NumberedTask],
     planned: deque[tuple[int, Task[Fraction] | None]],
     errors: list[CloudconvError],
 ) -> Iterator[FrameTask | None]:
-    """Yield the tasks of all segments, and None after each; an error ends the tasks.
+    """Yield the tasks, and None after each segment; an error ends the tasks.
 
     ``planned`` receives the number of each task's segment, and the times of the task or None.
     """
+    before: int | None = None
     try:
-        for number, tasks in segments:
-            for task in tasks:
-                planned.append((number, task.of(attrgetter("time"))))
-                yield task
-            planned.append((number, None))
+        for number, task in tasks:
+            if before is not None and number != before:
+                planned.append((before, None))
+                yield None
+            planned.append((number, task.of(attrgetter("time"))))
+            yield task
+            before = number
+        if before is not None:
+            planned.append((before, None))
             yield None
     except CloudconvError as error:
         errors.append(error)
@@ -364,8 +368,8 @@ class SegmentWork:
             return finished
 
         with prefetch(decode(segment, source), 8) as frames:
-            live = [(segment.number, frames)]
-            events = render_segments(live, renderer, job.encoding.offset, job.begin, keep)
+            tasks = zip(repeat(segment.number), frames)
+            events = render_segments(tasks, renderer, job.encoding.offset, job.begin, keep)
             try:
                 for _, event in events:
                     yield event

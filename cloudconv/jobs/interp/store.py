@@ -27,9 +27,10 @@ from cloudconv.jobs.interp.segments import (
     MAX_FRAMES,
     PLAN,
     FinishedSegment,
-    LiveSegment,
+    NumberedTask,
     SegmentPlan,
-    split,
+    divide,
+    each_segment,
 )
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import FrameTask
@@ -122,18 +123,18 @@ class SegmentStore:
             write_whole(self.path / PLAN, sealed(plan))
         self.pinned = decided
 
-    def missing(self, tasks: Iterator[FrameTask]) -> Iterator[LiveSegment]:
-        """Divide planned frames into segments, and yield those that are not finished.
+    def missing(self, tasks: Iterator[FrameTask]) -> Iterator[NumberedTask]:
+        """Divide planned frames into segments, and yield the frames of those that are not finished.
 
         Raises OutputError if a finished segment has another plan.
         """
         lengths = {number: summary.packets for number, (_, summary) in self.finished.items()}
-        for number, live in split(tasks, lengths):
+        for number, segment in each_segment(divide(tasks, lengths)):
             finished = self.finished.get(number)
             if finished is None:
-                yield number, live
+                yield from segment
                 continue
-            if finished[0].name != _name_of(SegmentPlan.of(number, live)):
+            if finished[0].name != _name_of(SegmentPlan.of(number, segment)):
                 raise OutputError(
                     f"other-plan: The finished work in {self.path} belongs to another plan of "
                     "this video, with other frames or times: start again with --no-resume."

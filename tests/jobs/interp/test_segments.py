@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.jobs.interp.segments import MAX_FRAMES, MAX_SOURCE_FRAMES, SegmentPlan, split
+from cloudconv.jobs.interp.segments import (
+    MAX_FRAMES,
+    MAX_SOURCE_FRAMES,
+    SegmentPlan,
+    divide,
+    each_segment,
+)
 from cloudconv.timeline import Task
 
 
@@ -36,7 +42,7 @@ def plans(draw):
 
 def segments_of(plan, finished=()):
     tasks = (task.of(lambda time: SimpleNamespace(time=time)) for task in plan)
-    return [SegmentPlan.of(*segment) for segment in split(tasks, dict(finished))]
+    return [SegmentPlan.of(*segment) for segment in each_segment(divide(tasks, dict(finished)))]
 
 
 @given(plans())
