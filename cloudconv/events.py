@@ -6,15 +6,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import wraps
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from cloudconv.messages import in_python
 
 Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
 Yielded = TypeVar("Yielded")
-Given = ParamSpec("Given")
 
 _MINUTE = 60.0  # seconds over which a speed is measured
 
@@ -155,31 +153,6 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
                     raise
                 interrupt = error
     return result
-
-
-def each_once(
-    job: Callable[Concatenate[list[Warned], Given], Generator[Event, None, Returned]],
-) -> Callable[Given, Generator[Event, None, Returned]]:
-    """Return a job that yields each warning once, as a decorator.
-
-    It turns ``run(reported, settings)`` into ``run(settings)``: ``reported`` is the list of the
-    warnings so far.
-    """
-
-    @wraps(job)
-    def run(*given: Given.args, **named: Given.kwargs) -> Generator[Event, None, Returned]:
-        reported: list[Warned] = []
-
-        def new(event: Event) -> Event | None:
-            if isinstance(event, Warned):
-                if event in reported:
-                    return None
-                reported.append(event)
-            return event
-
-        return mapped(job(reported, *given, **named), new)
-
-    return run
 
 
 def mapped(

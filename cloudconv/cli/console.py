@@ -14,7 +14,7 @@ from cloudconv import interrupts, jobs
 from cloudconv.cli import streams
 from cloudconv.cli.streams import field_rows, print_message, print_object, print_result
 from cloudconv.errors import SettingsError
-from cloudconv.events import Ended, Event, Finished, Job, Measured, Pace, Progress, Warned, watched
+from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
 from cloudconv.messages import clock
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import of_run
@@ -47,7 +47,6 @@ class Reporter:
         self._bar, self._label, self._show, self._period = bar, label, show, period
         self._task = self._started(label, Progress("rendering", 0, None))
         self._due, self._is_pending = time.monotonic() + first, False
-        self._pace = Pace()  # for a job that has none
 
     def __call__(self, at: Progress, note: str = "") -> None:
         """Show the progress of a stage, the main one with a few words beside it.
@@ -56,7 +55,7 @@ class Reporter:
         raised here.
         """
         interrupts.check()
-        before, at = self._task, self._pace(at)
+        before = self._task
         is_main = at.stage in ("rendering", "scoring")
         name, note = (self._label, note) if is_main else (at.stage, "")
         if (name, at.resumed) != (before.description, before.fields["at"].resumed):

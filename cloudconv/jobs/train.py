@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cloudconv import checkpoints, errors, files, interrupts
-from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned, each_once
+from cloudconv.events import Event, Finished, Job, Measured, Progress, Reported, Warned
 from cloudconv.files import reading
 from cloudconv.jobs.compare import run as compare
 from cloudconv.jobs.compare.plan import CompareResult
@@ -193,8 +193,7 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
         ) from error
 
 
-@each_once
-def run(reported: list[Warned], given: TrainSettings) -> Job:
+def run(given: TrainSettings) -> Job:
     """Train a model, and write the weights with the best scores on the held-back windows.
 
     A checkpoint beside the output, ``….checkpoint``, lets a later run with the same settings
@@ -214,15 +213,15 @@ def run(reported: list[Warned], given: TrainSettings) -> Job:
         gpus = [] if settings.device in ("cpu", "mps") else range(torch.cuda.device_count())
         stack.enter_context(torch.random.fork_rng(list(gpus)))
         try:
-            yield Finished((yield from _run(reported, plan)))
+            yield Finished((yield from _run(plan)))
         except KeyboardInterrupt as error:
             if not loop.is_checkpoint(checkpoint):
                 raise
             raise errors.Interrupted(f"{checkpoint} keeps the training so far") from error
 
 
-def _run(reported: list[Warned], plan: TrainPlan) -> Generator[Event, None, TrainResult]:
-    began, stop = time.monotonic(), threading.Event()
+def _run(plan: TrainPlan) -> Generator[Event, None, TrainResult]:
+    began, stop, reported = time.monotonic(), threading.Event(), Reported()
     settings, checkpoint = plan.settings, plan.checkpoint
     devices.set_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -231,7 +230,7 @@ def _run(reported: list[Warned], plan: TrainPlan) -> Generator[Event, None, Trai
     initialised = _initialise(model, settings, sha256)
     started = _stored(model.state_dict(), plan.spec, {})
     _check_frozen(model, settings)
-    yield from plan.warnings
+    yield from reported.new(plan.warnings)
     complete = initialised == len(model.state_dict())
     rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
     trainer = loop.Trainer(model, goal, settings, plan.device, plan.precision, rate)
@@ -272,11 +271,12 @@ def _run(reported: list[Warned], plan: TrainPlan) -> Generator[Event, None, Trai
         results.write(initial, best)
         checkpoint.unlink(missing_ok=True)
         if (lost := initial.gain - best.gain) >= EQUAL:
-            yield Warned(
+            is_worse = Warned(
                 f"training-lost: On the held-back part {plan.output} is {lost:.2f} dB worse than "
                 f"{settings.init or 'its initial weights'}: do not use the new weights."
             )
-    yield from _changed(infos)
+            yield from reported.new([is_worse])
+    yield from reported.new(_changed(infos))
     return TrainResult(
         **plan.facts | {"steps": trainer.step},
         naive=goal.naive,

@@ -9,7 +9,7 @@ import pytest
 from cloudconv.cli import console as progress
 from cloudconv.cli import streams
 from cloudconv.cli.console import reporting
-from cloudconv.events import Progress
+from cloudconv.events import Pace, Progress
 from tests.helpers.command import invoke as run
 from tests.helpers.factory import write_clip
 
@@ -42,10 +42,11 @@ def test_a_terminal_gets_a_bar(monkeypatch):
 
 
 def test_without_a_terminal_there_is_a_line_every_ten_seconds(now, capsys):
+    pace = Pace()
     with reporting("working", "auto", quiet=False) as report:
         for second in range(26):
             now[0] = float(second)
-            report(at(second * 2, 100))
+            report(pace(at(second * 2, 100)))
     first, second_line = capsys.readouterr().err.splitlines()
     assert first.startswith("working: 20 of 100 frames")
     assert second_line.startswith("working: 40 of 100 frames")
@@ -94,11 +95,12 @@ def test_progress_json_prints_one_object_a_line(now, capsys):
     ids=["resumed", "batch", "estimate", "slower"],
 )
 def test_the_rate_is_that_of_the_frames_made_now(now, capsys, seconds, shown, done, left):
+    pace = Pace()
     with reporting("working", "json", quiet=False) as report:
         for second in range(seconds + 1):
             now[0] = float(second)
             made, total, resumed = shown(second)
-            report(at(made, total, resumed=resumed))
+            report(pace(at(made, total, resumed=resumed)))
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert (last["done"], last["rate"], last["seconds_left"]) == (done, 1.0, left)
 
@@ -145,10 +147,11 @@ def test_a_warning_is_an_object_with_its_code(tmp_path):
 @pytest.mark.parametrize(("unit", "rate"), [("%", ""), ("frames", "1.0 frames/s  ")])
 def test_percent_have_no_rate(now, capsys, unit, rate):
     """A rate such as ``0.9 %/s`` would mean nothing."""
+    pace = Pace()
     with reporting("dreaming", "auto", quiet=False) as report:
         for second in range(11):
             now[0] = float(second)
-            report(Progress("rendering", second, 60, unit=unit))
+            report(pace(Progress("rendering", second, 60, unit=unit)))
     said = capsys.readouterr().err
     assert said == f"dreaming: 10 of 60 {unit}, {rate.strip()}{', ' if rate else ''}50.0 s left\n"
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cloudconv import files, metrics
 from cloudconv.errors import InputError
-from cloudconv.events import Finished, Job, Progress, Warned, each_once
+from cloudconv.events import Finished, Job, Progress, Reported, Warned
 from cloudconv.jobs.compare.plan import (
     PAGE,
     RESULT,
@@ -58,19 +58,18 @@ _VIDEO_TAGS = ColorTags(1, 1, 1, 1)
 _jpeg = partial(jpeg, width=960, quality=90)
 
 
-@each_once
-def run(reported: list[Warned], settings: CompareSettings) -> Job:
+def run(settings: CompareSettings) -> Job:
     """Score every method on ``settings.input``; the last event has a :class:`CompareResult`."""
     set_threads(settings.threads)
     plan = decide(settings)
-    began = time.monotonic()
-    yield from plan.warnings
+    began, reported = time.monotonic(), Reported()
+    yield from reported.new(plan.warnings)
     with ExitStack() as stack:
         clip = ComparedClip(plan)
         writer = None
         if settings.report is not None:
             writer = stack.enter_context(report_writer(Path(settings.report), plan))
-            yield from plan.info.tags.flat_in("report")
+            yield from reported.new(plan.info.tags.flat_in("report"))
         source = stack.enter_context(clip.source())
         scorer = Scorer(plan)
         rows: list[Row] = []
@@ -81,10 +80,10 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
                 rows += [] if scored.row is None else [scored.row]
                 if writer is not None:
                     writer.add(scored)
-            yield from scorer.new_warnings()
+            yield from reported.new(scorer.new_warnings())
             total = clip.frames_expected
             yield Progress("scoring", min(sample.read, total), total)
-        yield from (*source.warnings, *_warnings(plan, scorer, rows))
+        yield from reported.new((*source.warnings, *_warnings(plan, scorer, rows)))
         check_unchanged(plan.info)
         if not rows:
             code, made = ("forecast", "forecast on") if plan.forecasts else ("frame", "frame of")

@@ -23,7 +23,7 @@ from cloudconv.dreaming.methods.base import Options, Origin
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once
+from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult, enough_memory, new_frame
@@ -189,23 +189,22 @@ def _warnings(faults: list[dict[str, Any]], *, by_choice: bool) -> Iterator[Warn
         instead = ""
 
 
-@each_once
-def run(reported: list[Warned], settings: DreamSettings) -> Job:
+def run(settings: DreamSettings) -> Job:
     """Write ``settings.input`` and a dream that continues it.
 
     The output appears only when it is complete. Yields progress, a measurement named ``vitals``
     about once per second of the dream, warnings, at the end one for each kind of fault, and a
     :class:`DreamResult`.
     """
-    began = time.monotonic()
+    began, reported = time.monotonic(), Reported()
     set_threads(settings.threads)
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
-    yield from plan.warnings
+    yield from reported.new(plan.warnings)
     plan, material, spec, options = _resolve(plan)
     yield Progress("analysing", 50, 100, unit="%")
     with claim(plan.output, overwrite=settings.overwrite):
-        yield from plan.warnings
+        yield from reported.new(plan.warnings)
         # A loop of the dream alone begins with the dream's first frame.
         follows = not (settings.loop and settings.only_new)
         with torch.inference_mode():
@@ -223,9 +222,10 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
             return [Measured("vitals", window or meter.now())] if is_due else []
 
         pictures = partial(_pictures, plan, material, spec, options, smalls)
-        fields = yield from plan.write(pictures, began, measure)
+        fields = yield from plan.write(pictures, began, reported, measure)
         faults, period = _faults(plan, meter), meter.period
-        yield from _warnings(faults, by_choice=settings.mode == AUTO and not settings.given)
+        by_choice = settings.mode == AUTO and not settings.given
+        yield from reported.new(_warnings(faults, by_choice=by_choice))
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],

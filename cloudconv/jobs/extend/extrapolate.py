@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import Finished, Job, Progress, Warned, each_once
+from cloudconv.events import Finished, Job, Progress, Reported, Warned
 from cloudconv.forecasting.choice import HELD, STANDS, fault, lasts, stands
 from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
@@ -81,19 +81,18 @@ def _names(settings: ExtrapolateSettings) -> Sequence[str]:
     return CANDIDATES if chosen == AUTO_PREDICTOR else (chosen,)
 
 
-@each_once
-def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
+def run(settings: ExtrapolateSettings) -> Job:
     """Write ``settings.input`` and the forecast of the frames that follow.
 
     The output appears only when it is complete. Yields warnings, progress, and at the end an
     :class:`ExtrapolateResult`.
     """
-    began = time.monotonic()
+    began, reported = time.monotonic(), Reported()
     set_threads(settings.threads)
     plan = decide(settings)
-    yield from plan.warnings
+    yield from reported.new(plan.warnings)
     plan, scene = _resolve(plan)
-    yield from plan.warnings
+    yield from reported.new(plan.warnings)
     with claim(plan.output, overwrite=settings.overwrite):
         name, held, tried = yield from _trial(plan, scene)
         is_free = settings.frames is None and settings.seconds is None
@@ -103,14 +102,15 @@ def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
             begins = f"From about new frame {held + 1}" if held else "From the first new frame"
             only = ", so only one is made" if is_free else ""
             holds = f"holds for {held}" if held else f"does not hold for a single frame{only}"
-            yield Warned(
+            not_held = Warned(
                 f"forecast-did-not-hold: {begins} on, things that move probably look torn, soft or "
                 f"out of place: trials on the last {counted(tried, 'frame')} of the clip, and its "
                 f"last motion, say that the forecast of {name} {holds}. For a longer one use "
                 "'cloudconv dream'."
             )
+            yield from reported.new([not_held])
         model = registry.load_predictor(name, plan.device, plan.dtype)
-        fields = yield from plan.write(lambda _: _pictures(plan, scene, model), began)
+        fields = yield from plan.write(lambda _: _pictures(plan, scene, model), began, reported)
     fields |= {"model": name, "tried_ahead": tried, "held_ahead": held, "warnings": reported}
     yield Finished(ExtrapolateResult(**fields))
 

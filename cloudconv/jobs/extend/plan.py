@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.errors import DeviceError
-from cloudconv.events import Event, Measured, Progress, Warned
+from cloudconv.events import Event, Measured, Progress, Reported, Warned
 from cloudconv.jobs import video
 from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
@@ -132,14 +132,16 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         self,
         make: Callable[[Frame | None], Iterator[Frame]],
         began: float,
-        measure: Callable[[], Iterable[Warned | Measured]] = tuple,
+        reported: Reported,
+        measure: Callable[[], Iterable[Measured]] = tuple,
     ) -> Generator[Event, None, dict[str, Any]]:
         """Write the source's frames, then the new ones; return the fields of a result.
 
         The output appears only when it is complete. ``make`` yields the new frames in another
         thread; their times are ignored. Its argument is the output's first frame if that is a
         source frame, otherwise None. ``began`` was ``time.monotonic()`` when the run started.
-        ``measure`` is called after each new frame, and returns events.
+        ``measure`` is called after each new frame, and returns events. ``reported`` gets the
+        warnings.
         """
         info, timing, settings = self.info, self.info.timing, self.settings
         with ExitStack() as stack:
@@ -151,7 +153,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             encoding = self.encoding(shown)
             zero = shown - encoding.offset  # the source's time that becomes 0 in the output
             sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
-            yield from sink.warnings
+            yield from reported.new(sink.warnings)
             written = 0
 
             def frames() -> Iterator[Frame]:
@@ -168,7 +170,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
                 if frame.time >= self.begins:
                     yield from measure()
                 yield Progress("rendering", written, self.output_frames)
-        yield from (*source.warnings, *sink.warnings)
+        yield from reported.new((*source.warnings, *sink.warnings))
         wall = time.monotonic() - began
         fields = self.counted(written - self.new_frames, shown)
         fields |= {"wall_seconds": wall, "frames_per_second": written / wall}
