@@ -112,11 +112,11 @@ def _module(settings: Any, function: str) -> Any:
 def planned(plan: Any) -> dict[str, Any]:
     """Return the JSON of a plan: the keys of the result that are decided, with warnings."""
     from cloudconv.jobs.video import VideoPlan  # imports PyTorch
-    from cloudconv.media.muxer import try_copies
+    from cloudconv.media.muxer import without_refused
 
     others: list[Warned] = []
     if isinstance(plan, VideoPlan):
-        others = try_copies(plan.encoding(plan.probable_start), packets=False)
+        _, others = without_refused(plan.encoding(plan.probable_start))
     texts = dict.fromkeys(each.text for each in (*plan.warnings, *others))
     return {**plan.facts, "warnings": [*texts]}
 

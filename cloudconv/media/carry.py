@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -43,6 +43,9 @@ class Carry:
     slowdown: Fraction | None = None
     # Whether audio that the container cannot store is an error. Otherwise it is encoded again.
     copies_only: bool = False
+    # For each stream that the container has refused in a trial, by its index, FFmpeg's reason. A
+    # stream is then encoded again; after a second refusal it is left out.
+    refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def begin(self) -> Fraction:

@@ -32,6 +32,15 @@ _PNG = {"png", "apng"}
 # FFmpeg decodes a picture of each stream that it opens. Pictures of PNG are checked first.
 _CODECS = ",".join(sorted(av.codec.codecs_available - _PNG))
 _BUFFER = 1 << 18  # bytes to read at once
+# In transport streams, a stream may begin late, or under another number: a recording with other
+# parts between. The reader looks for streams in so many bytes and microseconds.
+_TRANSPORT = {
+    "merge_pmt_versions": "1",
+    "probesize": "40000000",
+    "analyzeduration": "600000000",
+    "scan_all_pmts": "1",
+}
+_SYNC = ((0, 188, 376), (4, 196, 388))  # where packets of transport streams begin with 0x47
 _MOST_PACKETS = 250  # among which a video has two if it moves
 _LIMIT = "CLOUDCONV_MAX_PIXELS"
 _MAX_PIXELS = 8192 * 8192
@@ -90,6 +99,7 @@ def too_short(path: Path) -> str:
 
 def _open(path: Path, hardware: HWAccel | None, formats: str, **options: str) -> InputContainer:
     growth = growth_of(path)
+    options |= _TRANSPORT if is_transport(path) else {}
     # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option prevents
     # that a "%" in a picture's name is read as a sequence.
     return av.open(
@@ -100,6 +110,13 @@ def _open(path: Path, hardware: HWAccel | None, formats: str, **options: str) ->
         hwaccel=hardware,
         buffer_size=_BUFFER,
     )
+
+
+def is_transport(path: Path) -> bool:
+    """Return whether a file is an MPEG transport stream."""
+    with path.open("rb") as file:
+        head = file.read(400)
+    return any(all(head[at : at + 1] == b"G" for at in places) for places in _SYNC)
 
 
 def main_video(container: InputContainer, path: Path, number: int | None = None) -> Any:

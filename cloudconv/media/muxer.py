@@ -4,19 +4,23 @@ import io
 import os
 import struct
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
 from typing import Any
 
+from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media import matroska
 from cloudconv.media.carry import fresh_tags
 from cloudconv.media.containers import Container, container_of
+from cloudconv.media.demux import open_container
 from cloudconv.media.encoding import EncodingPlan
+from cloudconv.media.ffmpeg import log_lines
 from cloudconv.media.formats import layout
 from cloudconv.media.input import is_stdout, numbered
-from cloudconv.media.others import OtherStreams
+from cloudconv.media.others import NOT_COPIED, OtherStreams
 from cloudconv.media.output import writing
 from cloudconv.media.packets import Writer
 from cloudconv.media.pictures import shows_of
@@ -108,10 +112,9 @@ class Muxer(Writer):
         self._out.mux(packet)
 
     def write_copies(self) -> None:
-        """Write all copied streams and close the file; do nothing if a stream is encoded again."""
-        # Encoding audio again takes long, and no container refuses the result.
-        if self._others is not None and not self._others.encodes:
-            self._others.until(None)
+        """Write all copied streams and close the file."""
+        if self._others is not None:
+            self._others.write_copies()
             self._out.close()
 
     def finish(self) -> None:
@@ -203,14 +206,46 @@ class PictureFolder(Writer):
         (self._folder / self._names.name(self._count)).write_bytes(bytes(packet))
 
 
-def try_copies(plan: EncodingPlan, *, packets: bool = True) -> list[Warned]:
-    """Write all streams that are copied to nowhere, and return the warnings.
+def without_refused(plan: EncodingPlan) -> tuple[EncodingPlan, list[Warned]]:
+    """Return the plan without copies of streams that the container refuses, and all warnings.
 
-    Without ``packets`` the streams are only added. Raises OutputError if the container refuses one.
+    All copied streams are written to nowhere. If the muxer refuses that, each stream is tried
+    alone. Raises OutputError if no single stream is the cause.
     """
+    while True:
+        try:
+            return plan, _try_copies(plan)
+        except OutputError as error:
+            refused = {} if error.code == NOT_COPIED else _refused(plan)
+            if plan.carry is None or not refused:
+                raise
+            plan = replace(plan, carry=replace(plan.carry, refused=plan.carry.refused | refused))
+
+
+def _try_copies(plan: EncodingPlan) -> list[Warned]:
     with writing(plan.target), ExitStack() as stack:
         muxer = Muxer(plan, None)
         stack.callback(muxer.abandon)
-        if packets:
+        with log_lines():  # so that an error has its reason
             muxer.write_copies()
     return muxer.warnings
+
+
+def _refused(plan: EncodingPlan) -> dict[int, tuple[str, ...]]:
+    """Return the reasons for the refusal of each stream that the muxer also refuses alone."""
+    carry, refused = plan.carry, dict[int, tuple[str, ...]]()
+    if carry is None or not carry.info.path.is_file():
+        return refused
+    with open_container(carry.info.path) as source:
+        numbers = [s.index for s in source.streams if s.index != carry.info.video_index]
+    for number in numbers:
+        before = carry.refused.get(number, ())
+        others = dict.fromkeys((each for each in numbers if each != number), ("", ""))
+        alone = replace(carry, refused=others | ({number: before} if before else {}))
+        try:
+            _try_copies(replace(plan, carry=alone))
+        except OutputError as error:
+            log = getattr(error.__cause__, "log", None)  # level, component and text
+            reason = log[2] if log else getattr(error.__cause__, "strerror", None) or ""
+            refused[number] = (*before, str(reason).strip().rstrip("."))
+    return refused

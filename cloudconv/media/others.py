@@ -25,7 +25,9 @@ from cloudconv.media.demux import is_made_anew, only, open_container, read_packe
 from cloudconv.media.tracks import LONG_AGO, PRIMING, TEXT, CarriedStream, Parts
 from cloudconv.messages import clock, counted, plural
 
+NOT_COPIED = "sound-not-copied"
 _TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;.])(\d+)")
+_FASTEST_TIMECODE = 255  # frames per second, which MP4 and MOV store in a byte
 _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
 
 
@@ -52,6 +54,7 @@ class OtherStreams:
         self._input = open_container(carry.info.path) if is_container else None
         self._queue: Iterator[tuple[Fraction, Any]] = iter(())
         self._pending: tuple[Fraction, Any] | None = None
+        self._only_copies = False
         if self._input is not None:
             self._add_streams(self._input)
 
@@ -76,19 +79,24 @@ class OtherStreams:
                 if rate is None or timing.rate is None or min(rate, timing.rate) < 1:
                     why = "varies" if rate is None or timing.rate is None else "is below 1"
                     self._warn(f"time-code: The time code is left out: the frame rate {why}.")
+                elif self._kind.is_mp4 and round(rate) > _FASTEST_TIMECODE:
+                    self._warn(
+                        f"time-code: The time code is left out: {self._kind.name} stores none "
+                        f"above {_FASTEST_TIMECODE} fps."
+                    )
                 elif moved := timecode_at_rate(given, timing.rate, rate, cut):
                     tags["timecode"] = moved
-
-    @property
-    def encodes(self) -> bool:
-        """Return whether a stream is encoded again, such as slowed audio."""
-        return any(track.encoder is not None for track in self._tracks.values())
 
     @property
     def delays(self) -> list[Fraction]:
         """Return the delay in seconds that the file must state, for each audio track in order."""
         tracks = sorted(self._tracks.values(), key=lambda track: track.target.index)
         return [track.delay for track in tracks if track.target.type == "audio"]
+
+    def write_copies(self) -> None:
+        """Write the packets of all streams that are copied, and none of those encoded again."""
+        self._only_copies = True
+        self.until(None)
 
     def until(self, time: Fraction | None) -> None:
         """Write every packet at or before ``time`` on the output's clock; all with None."""
@@ -127,6 +135,8 @@ class OtherStreams:
             leads.append(track.led)
             if encoder is not None and self._carry.start is None:
                 leads.append(encoder.led)
+            if self._only_copies:
+                continue  # a trial decodes nothing
             if encoder is not None and encoder.lost:
                 self._warn(
                     f"sound-damaged: {label} is damaged: {encoder.lost} of its packets could not "
@@ -164,18 +174,21 @@ class OtherStreams:
     def _warn(self, message: str) -> None:
         self.warnings.append(Warned(message))
 
+    def _refusal(self, stream: Any) -> str:
+        reason = "".join(self._carry.refused.get(stream.index, ())[-1:])
+        return f"FFmpeg cannot write it to {self._kind.name}" + (f" ({reason})" if reason else "")
+
     def _drop(self, code: str, stream: Any, why: str = "") -> None:
-        self._warn(
-            f"{code}: {_label(stream)} is left out: "
-            f"{why or f'FFmpeg cannot write it to {self._kind.name}'}."
-        )
+        self._warn(f"{code}: {_label(stream)} is left out: {why or self._refusal(stream)}.")
 
     def _add_streams(self, source: InputContainer) -> None:
         self._out.metadata.update(fresh_tags(source.metadata, self._kind))
         others = [s for s in source.streams if s.index != self._carry.info.video_index]
         timed = []
         for stream in others:
-            if _kind(stream) == "still":
+            if len(self._carry.refused.get(stream.index, ())) > 1:
+                self._drop("stream-refused", stream)
+            elif _kind(stream) == "still":
                 self._add_still(stream)
             elif not (is_made_anew(stream) or self._drops(stream)):
                 timed.append(stream)
@@ -207,10 +220,14 @@ class OtherStreams:
         return True
 
     def _packets(self, source: InputContainer) -> Iterator[tuple[Fraction, Any]]:
-        only(source, self._tracks)
-        for packet in read_packets(source, [source.streams[index] for index in self._tracks]):
-            yield from self._tracks[packet.stream.index].packets(packet)
-        for track in self._tracks.values():
+        skips = self._only_copies
+        tracks = {k: t for k, t in self._tracks.items() if t.encoder is None or not skips}
+        if not tracks:
+            return
+        only(source, tracks)
+        for packet in read_packets(source, [source.streams[index] for index in tracks]):
+            yield from tracks[packet.stream.index].packets(packet)
+        for track in tracks.values():
             yield from track.packets(None)
 
     def _add_track(self, stream: Any, target: Any, **kind: Any) -> None:
@@ -263,7 +280,7 @@ class OtherStreams:
         elif stream.type == "audio" and carry.copies_only:
             mkv = header_of("matroska", lambda out: add_copy(out, stream))
             raise OutputError(
-                f"sound-not-copied: FFmpeg cannot copy {_label(stream)} to {kind.name}: leave "
+                f"{NOT_COPIED}: FFmpeg cannot copy {_label(stream)} to {kind.name}: leave "
                 f"--audio=copy out{', or write an .mkv' if mkv else ''}."
             )
         elif stream.type == "audio":
@@ -314,6 +331,8 @@ class OtherStreams:
             target.disposition &= ~Disposition.default
 
     def _accepts(self, stream: Any) -> bool:
+        if stream.index in self._carry.refused:
+            return False
         # Other files than MP4 and MOV state no order of channels.
         if stream.type == "audio" and not self._kind.is_mp4 and channels_of(stream).is_reordered:
             return False

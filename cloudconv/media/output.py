@@ -188,7 +188,9 @@ def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
                 "complete."
             )
     why = error.strerror or error
-    return f"not-written: {name} could not be written ({why}): choose another folder or container."
+    if error.errno == errno.EINVAL:
+        return f"not-written: FFmpeg could not write {name} ({why}): choose another container."
+    return f"not-written: {name} could not be written ({why}): choose another folder."
 
 
 def claimed(path: Path) -> Path:

@@ -30,6 +30,9 @@ _AAC_FORMAT = 0xFDC0  # profile, sampling rate and channels in two bytes of an A
 _SKIPPING = "wma"
 # Positions, colours and fonts in the codes of ASS, to which FFmpeg decodes every text subtitle.
 _STYLE = re.compile(rb"\\(an?\d|pos|move|\d?c&|fn)")
+# FFmpeg's mark of a bitmap subtitle that is shown until the next one is 2^32 - 1 ms; files hold
+# that as a duration, which MP4 refuses.
+_ENDLESS = Fraction(1 << 31, 1000)
 LONG_AGO = Fraction(-(10**9))  # a time in seconds before that of every packet
 
 
@@ -178,6 +181,8 @@ class CarriedStream:
         if carry.end is not None and begin >= carry.end:
             return None
         if self.source.type == "subtitle":
+            if end - begin >= _ENDLESS:
+                end = max(carry.info.timing.end, begin)
             if end <= first and begin < first:
                 return None
             shown = max(begin, first)

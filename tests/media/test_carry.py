@@ -14,11 +14,13 @@ from av.subtitles.subtitle import SubtitleSet
 from PIL import Image
 
 from cloudconv.errors import OutputError
+from cloudconv.media import tracks
 from cloudconv.media.carry import Carry, add_copy
 from cloudconv.media.matroska import amend, room
-from cloudconv.media.muxer import try_copies
+from cloudconv.media.muxer import without_refused
 from cloudconv.media.others import timecode_at_rate
 from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from tests.helpers.factory import (
     packet_times,
     packets_of,
@@ -499,7 +501,8 @@ def test_a_trial_of_the_copies_stores_nothing(tmp_path, name):
     carry = Carry(info, info.timing.start)
     times = {"rate": Fraction(24), "spans": [Fraction(1, 24)]}
     with largest_file(100):
-        assert try_copies(plan_encoding(tmp_path / name, info, carry=carry, **times)) == []
+        plan = plan_encoding(tmp_path / name, info, carry=carry, **times)
+        assert without_refused(plan) == (plan, [])
     assert [file.name for file in tmp_path.iterdir()] == ["in.mp4"]
 
 
@@ -600,3 +603,92 @@ def test_audio_cut_from_an_avi_stays_in_step(tmp_path, target, start):
     for packet, time in made.items():
         belongs = given[packet] - probe(source).timing.start - start
         assert abs(time - belongs) <= Fraction(1, 1000)
+
+
+def transport(path, parts, first_pid=0x100, seconds=1):
+    """Write a transport stream of 25 fps; ``parts`` are codecs of sound and their starts."""
+    options = {"mpegts_start_pid": str(first_pid)}
+    with av.open(str(path), "w", format="mpegts", container_options=options) as out:
+        shown = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "bf": "0"})
+        shown.width, shown.height = 64, 48
+        streams = [out.add_stream(codec, rate=48000) for codec, _ in parts]
+        for stream in streams:
+            stream.layout = "mono"
+        for number in range(25 * seconds):
+            frame = picture(number, 64, 48)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(shown.encode(frame))
+        out.mux(shown.encode(None))
+        for stream, (_, start) in zip(streams, parts, strict=True):
+            sound(out, stream, tone(440, 48000 * (seconds - start)), 48000 * start)
+    return path
+
+
+def test_parts_with_other_numbers_of_streams_are_one_video(tmp_path):
+    parts = [transport(tmp_path / f"{pid}.ts", [("aac", 0)], pid) for pid in (0x100, 0x200)]
+    path, target = tmp_path / "in.ts", tmp_path / "out.mkv"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with Source(path) as source:
+        assert [each.code for each in source.info.warnings] == ["clock-restarts"]
+        # FFmpeg returns the last picture of the first part after all others.
+        assert len([*source.frames()]) == 49
+        assert [each.code for each in source.warnings] == ["frames-out-of-order"]
+    convert(path, target)
+    assert len(packets_of(target)[0]) > 90
+
+
+def test_sound_that_begins_late_in_a_transport_stream_is_carried(tmp_path):
+    source, target = transport(tmp_path / "in.ts", [("aac", 12)], seconds=16), tmp_path / "out.mp4"
+    assert not said(convert(source, target), "left out")
+    assert packet_times(target)[-1] > 15
+
+
+@pytest.mark.parametrize(("suffix", "lost"), [(".mp4", True), (".mkv", False)])
+def test_a_time_code_above_255_fps_is_left_out_of_mp4(tmp_path, suffix, lost):
+    source, target = tmp_path / "in.mov", tmp_path / f"out{suffix}"
+    write_clip(source, 4, rate=120, codec="libx264", metadata={"timecode": "01:00:00:12"})
+    warned = convert(source, target, factor=3).warnings
+    assert [each.code for each in warned] == ["time-code"] * lost
+
+
+def bitmaps(path, times):
+    """Write one second of video, and bitmap subtitles at these times in ms without an end."""
+    with av.open(str(path), "w") as out:
+        shown = out.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
+        shown.width, shown.height = 64, 48
+        texts = out.add_mux_stream("dvdsub", time_base=Fraction(1, 1000))
+        for number in range(24):
+            out.mux(shown.encode(picture(number, 64, 48)))
+        out.mux(shown.encode(None))
+        for time in times:
+            packet = av.Packet(b"\0\x14" + bytes(18))
+            packet.stream, packet.time_base = texts, Fraction(1, 1000)
+            packet.pts = packet.dts = time
+            packet.duration = 2**32 - 1
+            out.mux(packet)
+    return path
+
+
+def test_a_bitmap_subtitle_without_an_end_lasts_to_the_end_of_the_video(tmp_path):
+    source, target = bitmaps(tmp_path / "in.mkv", [250]), tmp_path / "out.mp4"
+    assert not said(convert(source, target), "left out")
+    with av.open(str(target)) as made:
+        (packet,) = [each for each in made.demux(subtitles=0) if each.size]
+        assert packet.duration * packet.time_base <= 1
+
+
+def test_a_stream_that_the_container_refuses_is_named_and_the_others_are_kept(
+    tmp_path, monkeypatch
+):
+    source = bitmaps(tmp_path / "in.mkv", [250])
+    monkeypatch.setattr(tracks, "_ENDLESS", Fraction(2**40))  # MP4 refuses the duration
+    info = probe(source)
+    carry = Carry(info, info.timing.start)
+    plan = plan_encoding(tmp_path / "out.mp4", info, rate=Fraction(24), carry=carry)
+    settled, warnings = without_refused(plan)
+    assert [each.code for each in warnings] == ["stream-refused"]
+    assert "Subtitle stream 1 (dvdsub) is left out" in str(warnings[0])
+    assert "invalid" in str(warnings[0])
+    write(tmp_path / "out.mp4", even(24, (64, 48)), info, rate=24, carry=settled.carry)
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        assert [stream.type for stream in made.streams] == ["video"]

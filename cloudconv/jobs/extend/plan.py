@@ -19,6 +19,7 @@ from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.containers import default_suffix
 from cloudconv.media.encoding import EncodingPlan, draft_encoding
 from cloudconv.media.frame import Frame, MediaInfo
+from cloudconv.media.muxer import without_refused
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
 from cloudconv.models import registry
@@ -150,7 +151,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             passing = iter(()) if settings.only_new else source.frames()
             first = next(passing, None)
             shown = self.begins if first is None else first.time
-            encoding = self.encoding(shown)
+            encoding, _ = without_refused(self.encoding(shown))  # the sink warns of the refused
             zero = shown - encoding.offset  # the source's time that becomes 0 in the output
             sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
             yield from reported.new(sink.warnings)

@@ -30,7 +30,7 @@ from cloudconv.jobs.interp.workers import Cluster, Processes, Workers
 from cloudconv.jobs.video import size_of
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import FrameTask
-from cloudconv.media.muxer import try_copies
+from cloudconv.media.muxer import without_refused
 from cloudconv.media.output import claim
 from cloudconv.media.sink import Sink
 from cloudconv.pipeline import drained, prefetch
@@ -82,7 +82,7 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
         encoding, tasks = plan.encoding(head.left.time), chain([head], ahead)
         del head  # so that the first pictures do not stay in memory after they are rendered
         # Load the finished segments of an earlier run, or open the output.
-        out = stack.enter_context(_opened(plan, encoding))
+        encoding, out = stack.enter_context(_opened(plan, encoding))
         yield from reported.new(out.warnings)
         renderer = plan.renderer()
         decisions = _decisions(plan, renderer, out)
@@ -122,20 +122,25 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
 
 
 @contextmanager
-def _opened(plan: InterpPlan, encoding: EncodingPlan) -> Iterator[SegmentStore | Sink]:
-    """Open the work folder, or the output itself if it cannot be joined from segments."""
+def _opened(
+    plan: InterpPlan, encoding: EncodingPlan
+) -> Iterator[tuple[EncodingPlan, SegmentStore | Sink]]:
+    """Open the work folder, or the output itself if it cannot be joined from segments.
+
+    The plan that is yielded lacks the streams that the container refuses.
+    """
     settings = plan.settings
     with claim(plan.output, overwrite=settings.overwrite):
         if not is_joinable(plan.output):
             with Sink(encoding, overwrite=settings.overwrite) as sink:
-                yield sink
+                yield encoding, sink
             return
         store = SegmentStore(plan.output)
-        # Copied streams that cannot be written raise their errors now instead of at the end.
-        store.warnings += try_copies(encoding)
+        encoding, warnings = without_refused(encoding)
+        store.warnings += warnings
         identity = plan.identity(encoding)
         with store.opened(identity, plan.may_have_decided, resume=settings.resume):
-            yield store
+            yield encoding, store
 
 
 def _decisions(plan: InterpPlan, renderer: Renderer, out: SegmentStore | Sink) -> dict[str, Any]:
