@@ -1,5 +1,6 @@
 """Choose the mode that fits a clip by small dreams, judged by vitals; say why in a sentence."""
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import cv2
@@ -10,12 +11,16 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import MethodSpec, method
 from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
+from cloudconv.forecasting.camera import measured_flow
 
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
 _REPLAY = 1.2  # factor of the faults of a texture, which shows the same pictures again
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
+_STEADY = 0.6  # least steadiness in time of the motion of a sky
+_APART = Fraction(1, 5)  # time between two pictures whose motion is compared, in seconds: a pair
+# of successive pictures shows less motion of a slow sky than noise
 _FINE = 0.54  # finest detail of moving parts, relative to their mean gradient, of solid things …
 _FINER = 0.7  # … and where land stands still, whose edge is fine
 _ALL = 0.9  # least moving part of a picture without land
@@ -57,7 +62,9 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         why = f"{count} frames are too few for the modes that play the clip's frames"
     elif count < _COLLAGE:
         mode, why = "texture", f"{count} frames are too few for a collage"
-    elif _is_solid(small := material.reduced()):
+    elif steadiness(small := material.reduced()) < _STEADY:
+        mode, why = "texture", "what moves has no steady direction, and a collage needs a wind"
+    elif _is_solid(small):
         mode, why = "texture", "what moves has finer detail than clouds, so a collage would tear it"
     elif small.things.hold:
         mode, why = "texture", "things move before a still camera, so a collage would tear them"
@@ -69,6 +76,21 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         mode = min(trials).mode
         why = f"in a trial of {FRAMES} small frames, {'; '.join(map(str, trials))}"
     return ModeChoice(mode, f"{mode}: {why}.")
+
+
+def steadiness(material: Material) -> float:
+    """Return how steady the motion of the moving parts is in time: 1 is a wind, 0 is none.
+
+    The length of the mean motion of each place is compared with the mean length. ``material`` is a
+    small material.
+    """
+    apart = max(1, min(round(_APART / material.step), len(material) - 1))
+    pairs = [(k, k - apart) for k in spread(len(material), apart)]
+    shown = [[grey(material.glance(k)) for k in pair] for pair in pairs]
+    flows = np.array([measured_flow(*pair, quick=True) for pair in shown])
+    moving = parts(material.moving, COARSE_SIDE)
+    mean = np.linalg.norm(flows.mean(0), axis=-1)[moving].sum()
+    return float(mean / max(np.linalg.norm(flows, axis=-1).mean(0)[moving].sum(), TINY))
 
 
 def _is_solid(material: Material) -> bool:

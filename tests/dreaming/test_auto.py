@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cloudconv.dreaming.auto import FRAMES, Trial, choose
+from cloudconv.dreaming.auto import FRAMES, Trial, choose, steadiness
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
@@ -113,6 +113,22 @@ def test_the_trial_with_the_least_visible_faults_is_the_best():
     assert sorted(reversed(order)) == order
     assert str(order[0]) == "collage shows no fault"
     assert str(order[3]) == "in collage b, a"
+
+
+def swaying(count=60):
+    """Return soft pictures that move to and fro, like flames, surf and grass."""
+    soft = cv2.GaussianBlur(clouds(1, (160, 120))[0], (0, 0), 3)
+    return [np.roll(soft, round(6 * np.sin(k / 3)), 1) for k in range(count)]
+
+
+def test_motion_without_a_direction_gives_a_texture_without_a_trial():
+    """New footage of a collage comes with the wind; there is none."""
+    made = material(swaying())
+    assert steadiness(made.reduced()) < 0.4
+    assert choose(made).why == (
+        "texture: what moves has no steady direction, and a collage needs a wind."
+    )
+    assert steadiness(material(clouds(60)).reduced()) > 0.8
 
 
 @pytest.mark.full
