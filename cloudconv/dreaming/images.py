@@ -255,6 +255,8 @@ def blurred(values: Floats, sigma: float) -> Floats:
 
 def in_channels(weight: Floats) -> Floats:
     """Return a weight, (H, W), for each of three channels: (H, W, 3)."""
+    if not weight.size:  # OpenCV refuses an empty picture
+        return np.empty((*weight.shape, 3), np.float32)
     made: Floats = cv2.merge([weight] * 3)
     return made
 

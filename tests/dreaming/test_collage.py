@@ -101,6 +101,11 @@ def test_all_vitals_hold_for_six_hundred_frames():
     assert {key for row in rows for key in row.failed} <= {"sudden"}
 
 
+def test_a_picture_without_land_is_all_sky():
+    picture = np.random.default_rng(0).random((64, 96, 3), np.float32)
+    assert sky_behind(np.zeros((64, 96), np.float32))(picture) is picture
+
+
 @pytest.mark.full
 def test_land_stays_still_while_the_sky_moves(usual):
     last = tensor(footage()[-1])
