@@ -8,11 +8,15 @@ from importlib import metadata
 from pathlib import Path
 
 _CGROUP_FOLDER = Path("/sys/fs/cgroup")
-_CGROUPS = (
-    ("memory.max", "memory.current", "memory.stat"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-)
-"""The files with a container's memory limit, use and caches, for cgroups version 2 and then 1."""
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_CGROUPS = {
+    "": ("memory.max", "memory.current", "memory.stat"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"),
+}
+"""The files with a group's memory limit, use and caches, for cgroups version 2 and then 1.
+
+The key is the name of the controller, which is also that of the folder.
+"""
 
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
 _SIGNS = (
@@ -91,14 +95,40 @@ def _free_host() -> int | None:
 
 
 def _free_in_container() -> int | None:
-    """Return the bytes that the limit of a container leaves; None without a limit."""
-    for names in _CGROUPS:
-        limit, used, cache = (_CGROUP_FOLDER / name for name in names)
-        try:
-            most, now = int(limit.read_text()), int(used.read_text())
-            stat = dict(x.split() for x in cache.read_text().splitlines())
-        except (OSError, ValueError):  # "max" is no number: no limit
-            continue
-        reclaimable = int(stat.get("inactive_file", stat.get("total_inactive_file", 0)))
-        return max(0, most - now + reclaimable)
-    return None
+    """Return the bytes that the limits of a container leave; None without a limit.
+
+    The limits of a group also hold for the groups inside.
+    """
+    left = [
+        free
+        for controller, names in _CGROUPS.items()
+        for folder in _groups_of(controller)
+        if (free := _free_in(folder, names)) is not None
+    ]
+    return min(left, default=None)
+
+
+def _groups_of(controller: str) -> list[Path]:
+    """Return the folders of this process's group and of all groups around."""
+    root = _CGROUP_FOLDER / controller
+    try:
+        lines = _OWN_CGROUPS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return [root]
+    for line in lines:
+        _, controllers, name = (*line.split(":", 2), "", "")[:3]
+        if controller in controllers.split(","):
+            own = Path(name.lstrip("/"))
+            return [root / each for each in (own, *own.parents)]
+    return [root]
+
+
+def _free_in(folder: Path, names: tuple[str, str, str]) -> int | None:
+    limit, used, cache = (folder / name for name in names)
+    try:
+        most, now = int(limit.read_text()), int(used.read_text())
+        stat = dict(x.split() for x in cache.read_text().splitlines())
+    except (OSError, ValueError):  # "max" is no number: no limit
+        return None
+    reclaimable = int(stat.get("inactive_file", stat.get("total_inactive_file", 0)))
+    return max(0, most - now + reclaimable)

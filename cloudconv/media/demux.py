@@ -1,5 +1,6 @@
 """Read a media file's packets: open it, choose the video stream, continue after damage."""
 
+import errno
 import io
 import os
 import struct
@@ -22,10 +23,15 @@ from cloudconv.media.clock import VideoClock
 from cloudconv.media.input import GrowthReader, check_kind, growth_of
 from cloudconv.messages import listed
 
+_TEXT = "tty"  # FFmpeg's reader that shows text as a video
 # Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked first.
 _LEFT_OUT = {
     *("hls", "concat", "dash", "webm_dash_manifest", "imf", "mlv", "vobsub"),
     *("sdp", "rtp", "rtsp", "sap", "png_pipe", "apng"),
+    # Text, and what is no file.
+    *(_TEXT, "lavfi", "alsa", "oss", "pulse", "sndio", "jack", "openal", "android_camera"),
+    *("x11grab", "xcbgrab", "kmsgrab", "gdigrab", "fbdev", "dshow", "vfwcap", "avfoundation"),
+    *("video4linux2", "v4l2", "video4linux2,v4l2", "decklink", "iec61883", "libdc1394", "libcdio"),
 }
 _FORMATS = ",".join(sorted(av.formats_available - _LEFT_OUT))
 _PNG = {"png", "apng"}
@@ -44,6 +50,8 @@ _SYNC = ((0, 188, 376), (4, 196, 388))  # where packets of transport streams beg
 _MOST_PACKETS = 250  # among which a video has two if it moves
 _LIMIT = "CLOUDCONV_MAX_PIXELS"
 _MAX_PIXELS = 8192 * 8192
+_LONGEST_HEAD = 1 << 20  # bytes of a header
+_DIGITS = 40  # of a limit that no picture reaches; Python converts 4,300 at most
 
 
 def open_container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
@@ -81,15 +89,33 @@ def _reason(path: Path, error: Exception) -> str:
                 )
             why = "is damaged, or is not a video"
             return f"not-a-video: {path} {why}: give a video that FFmpeg can read."
+        case av.error.ArgumentError() if _is_text(path):
+            return f"not-a-video: {path} is text, not a video: give a video that FFmpeg can read."
         case av.error.ArgumentError():
             return (
                 f"names-files: {path} is a playlist or another list of files, or a format that "
                 "FFmpeg cannot read: join the files first, for example with "
                 f"'ffmpeg -i {path} -c copy joined.mkv'."
             )
+    if getattr(error, "errno", None) == errno.EIO and _is_short(path):
+        return too_short(path)  # FFmpeg has the error of a disk also for the end within a header
     raise_read_error(path, error)
     why = f"cannot be read as a video ({getattr(error, 'strerror', None) or error})"
     return f"unreadable-video: {path} {why}: give a video that FFmpeg can read."
+
+
+def _is_short(path: Path) -> bool:
+    """Return whether the file may be a part of a header, and the disk returns all of it."""
+    with suppress(OSError), path.open("rb") as file:
+        return len(file.read(_LONGEST_HEAD + 1)) <= _LONGEST_HEAD
+    return False
+
+
+def _is_text(path: Path) -> bool:
+    with suppress(av.error.FFmpegError, OSError, ValueError):
+        _open(path, None, _TEXT).close()
+        return True
+    return False
 
 
 def too_short(path: Path) -> str:
@@ -175,12 +201,13 @@ def check_size(width: int, height: int, path: Path) -> None:
     the limit is no whole number above 0.
     """
     given = os.environ.get(_LIMIT, "")
-    if given and not (given.isascii() and given.isdecimal() and int(given)):
+    digits = given.lstrip("0")[:_DIGITS]
+    if given and not (given.isascii() and given.isdecimal() and digits):
         raise SettingsError(
             f"bad-environment: The environment variable {_LIMIT} must be a whole number above 0, "
             f"got {given!r}."
         )
-    most = int(given) if given else _MAX_PIXELS
+    most = int(digits) if given else _MAX_PIXELS
     if width * height > most:
         raise InputError(
             f"too-many-pixels: {path} is {width}x{height}, and pictures of more than {most} "

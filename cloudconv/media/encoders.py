@@ -2,7 +2,6 @@
 
 import io
 import os
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -16,7 +15,7 @@ from cloudconv.events import Warned
 from cloudconv.media.containers import Container
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.frame import MediaInfo
-from cloudconv.media.sidedata import frame_packing
+from cloudconv.media.sidedata import frame_packing, light_levels, mastering_display
 from cloudconv.messages import did_you_mean, listed, short
 from cloudconv.settings import EncodeSettings
 from cloudconv.settings.values import pairs
@@ -498,12 +497,11 @@ def hdr_parameters(encoder: str, info: MediaInfo) -> str:
     """
     if (names := known_encoder(encoder).hdr) is None:
         return ""
-    display = info.side_data.get("MASTERING_DISPLAY_METADATA")
-    light = info.side_data.get("CONTENT_LIGHT_LEVEL")
+    display, light = mastering_display(info), light_levels(info)
     parts: list[str] = []
     # Ten fractions (x and y of red, green, blue and the white point, least and most luminance), and
     # two flags, which are 0 if there are no primaries or no luminance.
-    numbers = struct.unpack_from("<22i", display) if display else (0,) * 22
+    numbers = display or (0,) * 22
     if numbers[20] and numbers[21]:
         # Decimal numbers, or multiples of the units of HEVC: 0.00002 for chromaticities, 0.0001
         # cd/m² for luminances.
@@ -516,8 +514,8 @@ def hdr_parameters(encoder: str, info: MediaInfo) -> str:
         )
         points = f"G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})"
         parts.append(f"{names[0]}={points}L({most},{least})")
-    if light:
-        brightest, mean = struct.unpack_from("<2I", light)
+    if light is not None:
+        brightest, mean = light
         parts.append(f"{names[1]}={brightest},{mean}")
     if parts and encoder == "libx265":
         parts += ["hdr10=1", "repeat-headers=1"]

@@ -9,6 +9,7 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -75,6 +76,8 @@ _EQUIRECTANGULAR, _CUBEMAP, _TILE = range(3)
 # exist for the bottom.
 _SITES = {(1, 2): "left", (2, 2): "center", (1, 1): "topleft", (2, 1): "top"}
 _SITED = 0x55B7, 0x55B8
+_MOST_LIGHT = 2**16 - 1  # cd/m²
+_MOST_LUMINANCE = (2**32 - 1) // 10_000  # the same, of a display
 _COLOUR, _PROJECTION = 0x55B0, 0x7670
 
 
@@ -116,6 +119,29 @@ def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:
     return _SITES.get((across, down)), {_CROP: struct.pack("<4I", *crop)} if any(crop) else {}
 
 
+def light_levels(info: MediaInfo) -> tuple[int, int] | None:
+    """Return MaxCLL and MaxFALL in cd/m²; None if there are none, or 16 bits do not hold them."""
+    data = info.side_data.get(_LIGHT, b"")
+    if len(data) < 8:
+        return None
+    brightest, mean = struct.unpack_from("<2I", data)
+    return (brightest, mean) if max(brightest, mean) <= _MOST_LIGHT else None
+
+
+def mastering_display(info: MediaInfo) -> tuple[int, ...] | None:
+    """Return the numbers of FFmpeg's AVMasteringDisplayMetadata; None if one is impossible."""
+    data = info.side_data.get(_DISPLAY, b"")
+    if len(data) < 88:
+        return None
+    numbers = struct.unpack_from("<22i", data)
+    pairs = zip(numbers[:20:2], numbers[1:20:2], strict=True)
+    values = [Fraction(top, bottom or 1) for top, bottom in pairs]
+    most = [1] * 8 * bool(numbers[20]) + [_MOST_LUMINANCE] * 2 * bool(numbers[21])
+    given = values[:8] * bool(numbers[20]) + values[8:] * bool(numbers[21])
+    fits = all(0 <= value <= limit for value, limit in zip(given, most, strict=True))
+    return numbers if fits else None
+
+
 def frame_packing(info: MediaInfo) -> int | None:
     """Return the number of H.264's frame packing for a stereo 3D layout; None if it has none."""
     kind, inverted = _stereo(info)
@@ -139,7 +165,8 @@ def keep(stream: Any, info: MediaInfo, container: Container) -> bool:
 
 def left_out(info: MediaInfo, container: Container, encoder: str) -> list[str]:
     """Return the words for side data of the source that the output cannot store."""
-    kept = {_DISPLAY, _LIGHT}
+    kept = {_DISPLAY} if mastering_display(info) is not None else set()
+    kept |= {_LIGHT} if light_levels(info) is not None else set()
     if container.is_video:
         kept.add(_CROP)
         kept |= {_SPHERICAL} if _projection(info, container) else set()
@@ -191,11 +218,10 @@ def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
     for name, size in zip(matroska.CROPS, crop, strict=True) if any(crop) else ():
         yield matroska.element(name, size.to_bytes(4, "big"))
     colour = b""
-    if (light := info.side_data.get(_LIGHT)) is not None:
-        for name, level in zip((0x55BC, 0x55BD), struct.unpack_from("<2I", light), strict=True):
+    if (light := light_levels(info)) is not None:
+        for name, level in zip((0x55BC, 0x55BD), light, strict=True):
             colour += matroska.element(name, level.to_bytes(4, "big"))
-    if (display := info.side_data.get(_DISPLAY)) is not None:
-        numbers = struct.unpack_from("<22i", display)
+    if (numbers := mastering_display(info)) is not None:
         *primaries, least, most = zip(numbers[:20:2], numbers[1:20:2], strict=True)
         names = [*range(0x55D1, 0x55D9)] * bool(numbers[20]) + [0x55DA, 0x55D9] * bool(numbers[21])
         values = primaries * bool(numbers[20]) + [least, most] * bool(numbers[21])

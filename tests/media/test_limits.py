@@ -6,15 +6,22 @@ import time
 from fractions import Fraction
 from functools import cache
 from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from cloudconv.errors import InputError, SettingsError
+from cloudconv.media.frame import ColorTags
 from cloudconv.media.probe import probe
 from tests.helpers.factory import write_clip
+from tests.helpers.sinks import info_of
+from tests.media.test_sink import even, write
 
 
 @pytest.mark.parametrize(
@@ -130,3 +137,54 @@ def test_a_small_file_with_huge_pictures_is_refused(tmp_path, monkeypatch):
         monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", wrong)
         with pytest.raises(SettingsError, match=rf"CLOUDCONV_MAX_PIXELS must be .* '{wrong}'"):
             probe(clip)
+
+
+@pytest.mark.parametrize("light", [(65535, 400), (65536, 400), (100_000, 100_000)])
+@pytest.mark.parametrize("encoder", ["libx265", "libx264", "libsvtav1"])
+def test_light_levels_beyond_16_bits_are_left_out_with_a_warning(tmp_path, light, encoder):
+    side_data = {"CONTENT_LIGHT_LEVEL": struct.pack("<2I", *light)}
+    info = info_of(tags=ColorTags(9, 16, 9, 1), side_data=side_data)
+    sink = write(tmp_path / "out.mkv", even(1), info, rate=1, encoder=encoder)
+    warned = [each.code for each in sink.warnings]
+    with av.open(str(tmp_path / "out.mkv")) as made:
+        sides = next(made.decode(video=0)).side_data
+        kept = {side.type.name: bytes(side)[:8] for side in sides}
+    if max(light) < 2**16:
+        assert kept["CONTENT_LIGHT_LEVEL"] == side_data["CONTENT_LIGHT_LEVEL"]
+        assert "side-data" not in warned
+    else:
+        assert "CONTENT_LIGHT_LEVEL" not in kept
+        assert "side-data" in warned
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=20, max_size=20))
+def test_no_numbers_of_a_mastering_display_stop_an_encoder(numbers):
+    side_data = {"MASTERING_DISPLAY_METADATA": struct.pack("<22i", *numbers, 1, 1)}
+    info = info_of(tags=ColorTags(9, 16, 9, 1), side_data=side_data)
+    with TemporaryDirectory() as folder:
+        write(Path(folder) / "out.mkv", even(1), info, rate=1, encoder="libx265")
+
+
+def test_text_is_no_video(tmp_path):
+    path = tmp_path / "v.txt"
+    path.write_text("clouds move over the hill\n" * 2000)
+    with pytest.raises(InputError, match="is text, not a video"):
+        probe(path)
+
+
+@pytest.mark.parametrize("size", [100, 200, 400])
+def test_a_file_that_ends_within_its_header_is_called_incomplete(tmp_path, size):
+    path = write_clip(tmp_path / "in.mkv", 3)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(InputError, match="ends before its first frame"):
+        probe(path)
+
+
+def test_a_limit_of_thousands_of_digits_is_a_limit(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "in.mkv", 3)
+    monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", "9" * 5000)
+    assert probe(path).width == 96
+    monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", "0" * 5000)
+    with pytest.raises(SettingsError, match="whole number above 0"):
+        probe(path)

@@ -98,10 +98,28 @@ def test_free_memory_is_within_the_limit_of_the_container(monkeypatch, tmp_path)
     texts["memory.stat"] = "anon 5\ninactive_file 500000"
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(host, "_CGROUPS", (tuple(str(tmp_path / name) for name in texts),))
+    monkeypatch.setattr(host, "_CGROUP_FOLDER", tmp_path)
+    monkeypatch.setattr(host, "_OWN_CGROUPS", tmp_path / "own")
     assert host.free_memory() == 2_500_000
     (tmp_path / "memory.max").write_text("max")
     assert host.free_memory() != 2_500_000
+
+
+@pytest.mark.parametrize(
+    ("line", "folder"), [("0::/outer/inner", "outer"), ("4:cpu,memory:/outer", "memory/outer")]
+)
+def test_the_limit_of_a_group_inside_another_one_counts(monkeypatch, tmp_path, line, folder):
+    inside = tmp_path / folder
+    inside.mkdir(parents=True)
+    version = {"memory.max": "7000", "memory.current": "1000"}
+    if folder.startswith("memory"):
+        version = {"memory.limit_in_bytes": "7000", "memory.usage_in_bytes": "1000"}
+    for name, text in (version | {"memory.stat": "anon 5"}).items():
+        (inside / name).write_text(text)
+    (tmp_path / "own").write_text(f"7:pids:/other\n{line}\n")
+    monkeypatch.setattr(host, "_CGROUP_FOLDER", tmp_path)
+    monkeypatch.setattr(host, "_OWN_CGROUPS", tmp_path / "own")
+    assert host.free_memory() == 6000
 
 
 def test_upload_to_the_cpu_copies_nothing():
