@@ -103,13 +103,16 @@ def _mixes(layout: str, into: str) -> bool:
 def choose_format(source: Any, muxer: str) -> Callable[[OutputContainer], Any] | None:
     """Return a function that adds an encoder for a stream to an output without a header.
 
-    The codec of the stream is tried first, then AAC and Opus, then the same with fewer channels.
-    None means that there is no decoder, or no format that ``muxer`` accepts.
+    The codec of the stream is tried first, for a lossless one ALAC, then AAC and Opus, then the
+    same with fewer channels. None means that there is no decoder, or no format that ``muxer``
+    accepts.
     """
     context, channels = source.codec_context, channels_of(source)
     if context is None or not context.sample_rate or not channels.total:
         return None
-    encoders = dict.fromkeys((context.codec.canonical_name, *_OTHERWISE))
+    codec = context.codec.canonical_name
+    lossless = ("alac",) if codec.startswith(_LOSSLESS) and not codec.startswith("pcm_") else ()
+    encoders = dict.fromkeys((codec, *lossless, *_OTHERWISE))
     usual = _USUAL.get(channels.total, "5.1")
     given = channels.layout or f"{channels.total} channels"
     layouts = dict.fromkeys((channels.layout or usual, usual, "stereo"))

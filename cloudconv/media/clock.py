@@ -14,6 +14,8 @@ _STEP_FORWARD = Fraction(3600)
 _MOST_EMPTY = 5  # frames; more empty ones are no delay of an encoder
 # The longest step, in seconds, that is taken for the duration of the last frame of a part.
 _LONGEST_STEP = Fraction(1)
+# Browsers show a picture of an animation that lasts at most ``SHORTEST`` for ``SHOWN``, in seconds.
+SHORTEST, SHOWN = Fraction(1, 100), Fraction(1, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class VideoClock(Clock):
     """A clock of a video stream, on which each part begins where the previous part ends.
 
     The times of a reader that knows decode times only are computed from them, with the codec's
-    delay. AVI does not delay its audio, so its pictures have no delay either.
+    delay. AVI does not delay its audio, so its pictures have no delay either. ``hurried`` counts
+    the pictures of an animation that browsers show for longer than the file states.
     """
 
     def __init__(self, container: InputContainer, stream: Any) -> None:
@@ -109,6 +112,9 @@ class VideoClock(Clock):
         # XviD with B-frames fills its delay with empty frames after the first one.
         self._fills = self._delay == 0 < depth and codec == "mpeg4"
         self._tick = Fraction(stream.time_base)
+        self.hurried = 0
+        self._is_animation = container.format.name in ("gif", "apng")
+        self._later = 0  # ticks that longer durations add to the times of an animation
         self._offsets = [0]  # the offset of each part, in ticks
         self._decoded: int | None = None  # the last decode time in the file
         self._end = 0
@@ -120,6 +126,9 @@ class VideoClock(Clock):
 
     def move(self, packet: Any) -> None:
         """Add the offset of the packet's part to the packet's times."""
+        if self._is_animation:
+            self._lengthen(packet)
+            return
         if packet.dts is not None:
             if self._delay is not None:
                 packet.pts = packet.dts + self._delay * packet.duration
@@ -141,3 +150,13 @@ class VideoClock(Clock):
             self._end = max(self._end, begins + self._offsets[-1] + lasts)
         if packet.pts is not None:
             packet.pts += self._offsets[-1]
+
+    def _lengthen(self, packet: Any) -> None:
+        """Give a picture of an animation a duration with which browsers show it."""
+        packet.pts = None if packet.pts is None else packet.pts + self._later
+        packet.dts = None if packet.dts is None else packet.dts + self._later
+        if packet.duration * self._tick <= SHORTEST:
+            self.hurried += 1
+            lasts = int(SHOWN / self._tick)
+            self._later += lasts - packet.duration
+            packet.duration = lasts

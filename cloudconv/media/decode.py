@@ -272,7 +272,9 @@ def fits(picture: VideoFrame, info: MediaInfo) -> bool:
     name = picture.format.name
     with suppress(ValueError):
         alike = name == info.pix_fmt or working_format(name) == info.working_pix_fmt
-        alike |= info.input_format.is_pictures and can_widen(name, info.working_pix_fmt)
+        is_jpeg = info.suffix in (".jpg", ".jpeg")
+        wide = info.working_pix_fmt
+        alike |= info.input_format.is_pictures and can_widen(name, wide, is_jpeg=is_jpeg)
         return alike and (picture.width, picture.height) == (info.width, info.height)
     return False
 

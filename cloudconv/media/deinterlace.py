@@ -23,6 +23,8 @@ Order = Literal["tff", "bff", "auto"]
 
 MEASURED_PICTURES = 25  # first pictures that show whether and how a video is interlaced
 
+_TALLEST = 1088  # lines of interlaced pictures
+_CLEARLY = 10  # pictures
 # The filter compares the fields of a picture with those of the pictures beside it. With its own
 # threshold of 1.5 for progressive pictures it leaves 40 % of them undetermined.
 _DETECTOR = "idet", "intl_thres=1.1:prog_thres=1.1"
@@ -44,11 +46,13 @@ class FieldKind:
 class FieldMeter:
     """A measurement of the first pictures of a video: whether and how they are interlaced.
 
-    ``pictures`` is their number, ``most`` the wanted number, and ``first`` the first picture.
+    ``pictures`` is their number, ``most`` the wanted number, ``first`` the first picture, and
+    ``aspect`` the sample aspect ratio that the decoder had then.
     """
 
     def __init__(self, most: int) -> None:
         self.first: av.VideoFrame | None = None
+        self.aspect: Fraction | None = None
         self.pictures, self.most = 0, most
         self._marked = False
         self._detector: Chain | None = None
@@ -59,12 +63,21 @@ class FieldMeter:
         self.first = self.first or picture
         self.pictures += 1
         self._marked |= bool(picture.interlaced_frame)
+        if picture.height > _TALLEST:
+            self.most = 1
         if self.most > 1:
             # Later code gives a better message for a format that changes or cannot be used.
             with suppress(ValueError):
                 picture = repack(picture, working_format(picture.format.name))
                 self._detector = self._detector or Chain(picture, _DETECTOR)
                 self._found.update(map(_found, self._detector.push(picture, pts=picture.pts)))
+
+    @property
+    def shows_combs(self) -> bool:
+        """Return whether pictures that are marked as progressive are clearly interlaced."""
+        less, more = sorted((self._found["tff"], self._found["bff"]))
+        whole = self._found["progressive"]
+        return not self._marked and more >= _CLEARLY and more > 4 * max(less, whole)
 
     @property
     def kind(self) -> FieldKind | None:

@@ -64,7 +64,8 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
         except av.error.ArgumentError:
             if not is_png(path):
                 raise
-            return _open(path, hardware, "png_pipe,apng")
+            # A picture without a duration then has one that is too short, see `VideoClock`.
+            return _open(path, hardware, "png_pipe,apng", default_fps="100")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(_reason(path, error)) from error
 
@@ -217,12 +218,14 @@ def check_size(width: int, height: int, path: Path) -> None:
 
 def is_made_anew(stream: Any) -> bool:
     """Return whether a muxer creates the stream itself: MP4's tracks of chapters and time codes."""
-    return stream.type == "data" and bool(stream.metadata.get("timecode") or is_chapters(stream))
+    has_code = stream.type == "data" and stream.name is None and "timecode" in stream.metadata
+    return has_code or is_chapters(stream)
 
 
 def is_chapters(stream: Any) -> bool:
     """Return whether the stream is the track of chapter titles in MP4."""
-    return stream.type == "data" and "subtitle" in stream.metadata.get("handler_name", "").lower()
+    is_named = "subtitle" in stream.metadata.get("handler_name", "").lower()
+    return stream.type == "data" and is_named and bool(stream.container.chapters())
 
 
 def only(container: InputContainer, indices: Container[int]) -> None:
@@ -286,6 +289,14 @@ def is_shown(packet: Any, codec: str) -> bool:
     return True
 
 
+# Pixel formats by the two factors of each component, of four bits each. FFmpeg converts CMYK.
+_JPEG_FORMATS = {
+    (0x22, 0x11, 0x11): "yuvj420p",
+    (0x21, 0x11, 0x11): "yuvj422p",
+    (0x12, 0x11, 0x11): "yuvj440p",
+    (0x11, 0x11, 0x11): "yuvj444p",
+    (0x11, 0x11, 0x11, 0x11): "gbrap",
+}
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST = 1 << 26  # unpacked bytes of all these chunks
 
@@ -325,6 +336,22 @@ def _check_png(file: BinaryIO, name: Path | str) -> None:
                 f"{_MOST >> 20} MiB: remove them from the picture."
             )
         file.seek(begin + size + 4)
+
+
+def jpeg_format(path: Path) -> str | None:
+    """Return FFmpeg's pixel format for a JPEG; None for other files and uncommon samplings."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\xff\xd8":
+            return None
+        while len(head := file.read(4)) == 4 and head[0] == 0xFF:
+            size = int.from_bytes(head[2:], "big")
+            if 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
+                frame = file.read(size - 2)
+                parts = frame[5] if len(frame) > 5 else 0
+                samplings = tuple(frame[7 + 3 * k] for k in range(parts) if 7 + 3 * k < len(frame))
+                return _JPEG_FORMATS.get(samplings, "gray" if parts == 1 else None)
+            file.seek(size - 2, os.SEEK_CUR)
+    return None
 
 
 def png_kind(path: Path) -> tuple[int, int, bool] | None:

@@ -170,10 +170,10 @@ def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> E
 
     More than 8 bits, or HDR, select HEVC before H.264, because more players support such video in
     HEVC. Video in an editing codec keeps its codec if the container and the size allow the codec,
-    unless any encoder setting but ``threads`` is given. In MP4 and MOV, a single picture becomes
-    4:2:0, and so do pictures and animations that are not YUV, because few players show RGB there;
-    MOV keeps transparency. No rule applies if an encoder or a pixel format is requested. Each
-    substitution adds a warning to the choice.
+    unless any encoder setting but ``threads`` is given. In MP4 and MOV, pictures and animations
+    become 4:2:0, because few players show RGB, 4:4:4 or 4:2:2 there; MOV keeps transparency. No
+    rule applies if an encoder or a pixel format is requested. Each substitution adds a warning to
+    the choice.
 
     Raises EncoderError if an encoder, option, preset or pixel format is unknown, the container
     refuses the encoder, or no encoder fits the size.
@@ -181,8 +181,7 @@ def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> E
     source, exactly = layout(info.working_pix_fmt), settings.pix_fmt
     given = settings.encoder or _kept(container, info, settings)
     free = given is None and exactly is None and container.is_mp4
-    is_still = info.input_format.is_pictures and info.timing.frames == 1
-    drawn = source.alpha or is_still or (info.input_format.is_drawn and source.family != "yuv")
+    drawn = source.alpha or info.input_format.is_drawn
     becomes_plain = free and drawn and not (source.alpha and container.keeps_alpha)
     wanted = _plain(source) if becomes_plain else info.working_pix_fmt
     wanted = wanted if exactly is None else _working(exactly)
@@ -217,13 +216,16 @@ def _warnings(
     size = f"{info.width}x{info.height}"
     if settings.pix_fmt is None and wanted != info.working_pix_fmt:
         opaque = " without transparency" if source.alpha else ""
+        is_finer = source.family == "yuv" and not source.alpha
+        finer = info.working_pix_fmt if is_finer else wanted.replace("420", "444")
         yield Warned(
             f"few-players: Few players show {info.working_pix_fmt} in {container.name}, so the "
             f"pictures are converted to {choice.working}{opaque}. To choose another format, give "
-            f"--pix-fmt={wanted.replace('420', '444')} or --encoder."
+            f"--pix-fmt={finer} or --encoder."
         )
         return
-    is_plain = stored.family == "gray" or (stored.family == "yuv" and stored.chroma_shift_x > 0)
+    is_420 = (stored.chroma_shift_x, stored.chroma_shift_y) == (1, 1)
+    is_plain = stored.family == "gray" or (stored.family == "yuv" and is_420)
     is_shown = is_plain or settings.pix_fmt is not None or codec in (info.codec, *_EDITED)
     if is_free and container.is_mp4 and not is_shown:
         yield Warned(
@@ -237,6 +239,12 @@ def _warnings(
         takes = wanted in _takes(first)
         why = f"does not suit {wanted} at {size}" if takes else f"cannot hold {wanted}"
         yield Warned(f"other-encoder: The encoder {first} {why}: {name} is used instead.{tail}")
+    if container.is_video and info.tags.hdr and stored.depth < min(source.depth, 10):
+        yield Warned(
+            f"hdr-few-bits: The source is HDR ({info.tags.hdr}), which needs 10 bits, and "
+            f"{choice.working} has {stored.depth}: skies show steps. Give --pix-fmt="
+            f"{_plain(source)}."
+        )
     loses_alpha = kept.alpha and not stored.alpha
     # Outputs other than video report only fewer bits and lost transparency. A GIF always has few
     # colours, so fewer bits need no warning there.

@@ -155,8 +155,13 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
 
 
 @cache
-def can_widen(pix_fmt: str, to: str) -> bool:
-    """Return whether a working format of RGB or gray holds all samples of another such format."""
+def can_widen(pix_fmt: str, to: str, *, is_jpeg: bool = False) -> bool:
+    """Return whether a working format of pictures holds all samples of another format.
+
+    RGB holds RGB and gray; 4:4:4 and RGB of 8 bits hold the formats of JPEG.
+    """
+    if is_jpeg and to in ("yuv444p", "gbrp"):
+        return to == "gbrp" or pix_fmt == "gray" or pix_fmt.startswith("yuvj")
     if is_float(pix_fmt):
         return False
     given, wide = layout(working_format(pix_fmt)), layout(to)
@@ -169,6 +174,8 @@ def widened(picture: VideoFrame, to: str) -> VideoFrame:
     """Return a picture in a format for which :func:`can_widen` is true."""
     if working_format(picture.format.name) == to:
         return repack(picture, to)
+    if "yuv" in picture.format.name or to == "yuv444p":
+        return _from_jpeg(picture, to)
     if layout(to).depth == layout(working_format(picture.format.name)).depth:
         return _unscaled(picture, to)
     small, made = widened(picture, to[:-4]), VideoFrame(picture.width, picture.height, to)
@@ -176,6 +183,28 @@ def widened(picture: VideoFrame, to: str) -> VideoFrame:
         values = _rows(small, number, "u1")[:, : picture.width]
         _rows(made, number, "<u2")[:, : picture.width] = values * np.uint16(257)
     return _like(small, made)
+
+
+def _from_jpeg(picture: VideoFrame, to: str) -> VideoFrame:
+    """Return a picture of a JPEG as 4:4:4, each sample unchanged, or as RGB."""
+    if to == "yuv444p":
+        made = _unscaled(picture, to)
+    else:
+        made = _like(
+            picture,
+            picture.reformat(
+                format=to,
+                src_colorspace=Colorspace.ITU601,
+                dst_colorspace=Colorspace.ITU601,
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.JPEG,
+                interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
+                threads=1,
+            ),
+        )
+        made.colorspace = 0
+    made.color_range = 2
+    return made
 
 
 @cache

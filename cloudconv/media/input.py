@@ -110,7 +110,7 @@ class GrowthReader:
 
 _SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".exr"),
-    *(".tga", ".dpx", ".jp2", ".ppm"),
+    *(".tga", ".dpx", ".jp2", ".ppm", ".avif", ".jxl", ".sgi", ".pcx", ".xwd"),
 }
 
 

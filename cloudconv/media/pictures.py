@@ -4,14 +4,14 @@ import os
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -21,9 +21,11 @@ from PIL import Image
 from cloudconv.errors import InputError, ReadError
 from cloudconv.files import raise_read_error, reading
 from cloudconv.media import demux
+from cloudconv.media.clock import SHORTEST, SHOWN
 from cloudconv.media.convert import turn_of
 from cloudconv.media.input import is_picture, numbered, pictures_of
 from cloudconv.media.sidedata import side_data_of
+from cloudconv.media.tiff import pages_of, with_page
 
 SEQUENCE_RATE = Fraction(25)
 _MILLISECOND = Fraction(1, 1000)
@@ -47,6 +49,7 @@ class Pictures:
     files: tuple[Path, ...]
     durations: Sequence[Fraction]
     decode: Callable[[int], Iterator[VideoFrame | None]]
+    hurried: int = 0  # pictures that get a longer duration, see `VideoClock`
 
     @property
     def rate(self) -> Fraction | None:
@@ -157,7 +160,7 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
     other path. Raises InputError if there is no picture, or something else to read.
     """
     if path.is_file():
-        return _animated_webp(path) if path.suffix.lower() == ".webp" else None
+        return _pages(path, rate) or _animated_webp(path)
     if not path.is_dir():
         if (matches := matching(path)) == []:
             raise InputError(
@@ -211,7 +214,10 @@ def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
 
 
 def common_format(files: Sequence[Path]) -> str | None:
-    """Return the pixel format that holds PNG files of several kinds; None for all other files."""
+    """Return the pixel format that holds PNG or JPEG files of several kinds; else None."""
+    formats = {demux.jpeg_format(file) for file in files}
+    if len(formats) > 1 and None not in formats:
+        return "gbrp" if "gbrap" in formats else "yuv444p"
     kinds = set(map(demux.png_kind, files))
     known = [kind for kind in kinds if kind is not None]
     if len(known) < max(len(kinds), 2):
@@ -222,17 +228,21 @@ def common_format(files: Sequence[Path]) -> str | None:
     return planar + ("16le" if 16 in depths else "")
 
 
-def _decode_still(file: Path) -> VideoFrame | None:
+def _decode_still(file: Path, page: int = 0) -> VideoFrame | None:
     try:
         with demux.open_container(file) as container:
             stream = demux.main_video(container, file)
             decoder = demux.open_decoder(stream)
-            packets = chain(demux.read_packets(container, stream), [None])
+            packets: Iterable[Any] = chain(demux.read_packets(container, stream), [None])
+            if page:  # FFmpeg's own option for that refuses the files of common programs
+                packets = [av.Packet(with_page(file.read_bytes(), file, page)), None]
             picture = next(chain.from_iterable(map(decoder.decode, packets)), None)
             return None if picture is None else _upright(file, picture, decoder.name)
     except ReadError:
         raise
-    except (InputError, av.error.FFmpegError):
+    except (InputError, av.error.FFmpegError) as error:
+        if isinstance(error, InputError) and error.code == "unknown-codec":
+            raise
         return None
 
 
@@ -246,7 +256,36 @@ def _upright(file: Path, picture: VideoFrame, codec: str) -> VideoFrame:
     return picture
 
 
+def _pages(file: Path, rate: Fraction | None) -> Pictures | None:
+    """Return the pages of a TIFF file; None for one page and for other files."""
+    count = pages_of(file) if file.suffix.lower() in (".tif", ".tiff") else 1
+    if count < 2:
+        return None
+
+    def decode(first: int) -> Iterator[VideoFrame | None]:
+        return (_decode_still(file, page) for page in range(first, count))
+
+    durations = [1 / (rate or SEQUENCE_RATE)] * count
+    return Pictures("image2", (file,) * count, durations, decode)
+
+
+def motion_photo(file: Path) -> InputError | None:
+    """Return the error for a JPEG that a phone has written with a video behind the picture."""
+    if file.suffix.lower() not in (".jpg", ".jpeg") or not file.is_file():
+        return None
+    data = file.read_bytes()
+    begin = data.find(b"ftyp") - 4
+    if begin <= 0 or b"moov" not in data[begin:]:
+        return None
+    return InputError(
+        f"motion-photo: {file} is a picture with a video behind the picture (a motion photo): take "
+        f"the video out first: tail -c {len(data) - begin} {file} > motion.mp4"
+    )
+
+
 def _animated_webp(file: Path) -> Pictures | None:
+    if file.suffix.lower() != ".webp":
+        return None
     with file.open("rb") as data:
         head = data.read(30)
         is_extended = len(head) == 30 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
@@ -254,12 +293,13 @@ def _animated_webp(file: Path) -> Pictures | None:
             return None
         width, height = (int.from_bytes(head[k : k + 3], "little") + 1 for k in (24, 27))
         demux.check_size(width, height, file)
-        # A frame without a duration is shown for a tenth of a second, as in browsers.
-        durations = [(length or 100) * _MILLISECOND for _, length in frame_durations(data)]
+        stated = [length * _MILLISECOND for _, length in frame_durations(data)]
+    durations = [SHOWN if length <= SHORTEST else length for length in stated]
     if not durations:
         raise InputError(demux.too_short(file))
     decode = partial(_decode_webp, file, len(durations), alpha=bool(head[20] & 0x10))
-    return Pictures("webp", (file,), durations, decode)
+    hurried = sum(length <= SHORTEST for length in stated)
+    return Pictures("webp", (file,), durations, decode, hurried)
 
 
 def _decode_webp(file: Path, count: int, first: int, *, alpha: bool) -> Iterator[VideoFrame | None]:

@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 from cloudconv.errors import InputError, ReadError
 from cloudconv.events import Warned
 from cloudconv.media import demux
-from cloudconv.media.clock import VideoClock, format_of
+from cloudconv.media.clock import SHORTEST, SHOWN, VideoClock, format_of
 from cloudconv.media.deinterlace import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.formats import LINEAR, SRGB, is_float, widened, working_format
 from cloudconv.media.frame import ColorTags, MediaInfo
@@ -38,9 +38,14 @@ from cloudconv.media.pictures import (
     subfolders_of,
 )
 from cloudconv.media.sidedata import marks_of, side_data_of
+from cloudconv.media.tiff import pages_of, says_more
 from cloudconv.media.timing import LONG_GAP, LONGEST_LAST, Key, Stamps, Timing, timing_of
 from cloudconv.messages import counted, listed, plural, shortened
 
+_COMBS = Warned(
+    "combs: The video is marked as progressive, and its pictures look interlaced: moving edges "
+    "look like combs. --deinterlace makes two whole frames of each picture."
+)
 _NO_TIME = -(2**63)  # before every time
 _FRAMES_FOR_RATE = 48  # frames to read before the rate of an arriving input is computed
 _KEYS_APART = Fraction(1, 10)  # seconds between the key frames that are kept
@@ -72,7 +77,7 @@ def probe(
         except InputError as error:
             if isinstance(error, ReadError):
                 raise  # later code gives a better message for others
-    meter = FieldMeter(MEASURED_PICTURES if deinterlace else 1)
+    meter = FieldMeter(MEASURED_PICTURES if growth is None or deinterlace else 1)
     try:
         info = _probe(file, picture_rate, meter, stream)
     finally:
@@ -88,7 +93,9 @@ def probe(
     untold = "several-videos" if stream is not None else ""
     warnings = tuple(warned for warned in info.warnings if warned.code != untold)
     info = replace(info, fingerprint=fingerprint, stamp=stamp, warnings=warnings)
-    return _with_fields(info, meter) if deinterlace else info
+    if deinterlace:
+        return _with_fields(info, meter)
+    return replace(info, warnings=(*info.warnings, _COMBS)) if meter.shows_combs else info
 
 
 def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
@@ -127,7 +134,7 @@ def _probe(path: Path, rate: Fraction | None, meter: FieldMeter, number: int | N
                 else demux.too_short(path)
             )
         timing = timing_of(stamps, rate)
-        ratio, of_frame = stream.sample_aspect_ratio, decoder.sample_aspect_ratio
+        ratio, of_frame = stream.sample_aspect_ratio, meter.aspect
         if ratio == expected_aspect:
             # The container's ratio may be a copy of the decoder's, so the first frame has priority.
             ratio = of_frame or ratio
@@ -173,6 +180,8 @@ def _scan(
             for picture in _decoded(decoder, packet):
                 decoded.append(_NO_TIME if picture.pts is None else picture.pts)
                 if meter.pictures < meter.most:
+                    if meter.first is None:
+                        meter.aspect = decoder.sample_aspect_ratio
                     meter.push(picture)
         if packet is None:
             break
@@ -216,6 +225,7 @@ def _scan(
         in_order=may_decode and len(times) > 1 and (jumps or kind.stamps_decoding),
         shifts=clock.shifts,
         keys=tuple(keys),
+        hurried=clock.hurried,
     )
 
 
@@ -236,9 +246,13 @@ def _described(
     *,
     codec: str,
     warnings: tuple[Warned, ...],
+    file: Path | None = None,
     **known: Any,
 ) -> MediaInfo:
-    """Return what is known and what the first picture shows; ``context`` is a file's decoder."""
+    """Return what is known and what the first picture shows; ``context`` is a file's decoder.
+
+    ``file`` is the first picture if ``path`` is no file.
+    """
     name = first.format.name
     if is_float(name) and int(first.color_trc) == LINEAR:
         text = (
@@ -253,6 +267,8 @@ def _described(
             "whole numbers of at most 16 bits: convert to a format such as yuv420p or yuv444p10le."
         ) from error
     side_data = side_data_of(first, codec)
+    if codec in ("tiff", "tif") and not says_more(file or path):
+        side_data.pop("EXIF", None)  # FFmpeg calls all tags of a TIFF so
     return MediaInfo(
         path=path,
         codec=codec,
@@ -294,6 +310,13 @@ def _warnings(
         named = listed([f"{float(each * timing.time_base):g}" for each in delays], "and")
         rate = f"they get even times, at {timing.in_words}" if is_even else "the rate is variable"
         yield Warned(f"uneven-delays: The pictures of the GIF last {named} s by turns: {rate}.")
+    if stamps.hurried:
+        yield _hurried(stamps.hurried)
+    if stamps.early:
+        yield Warned(
+            f"starts-without-key: The recording begins between two key frames: "
+            f"{counted(stamps.early, 'frame')} before the first one cannot be decoded."
+        )
     stated = None if stamps.is_brief else _stated_seconds(stream)
     shortfall = 3 * timing.last_duration + Fraction(1, 10)
     if stamps.is_cut_off:
@@ -331,6 +354,14 @@ def _warnings(
             f"several-videos: The file has several video streams; stream {stream.index} is used. "
             f"--stream takes another: {listed(others, 'or')}."
         )
+
+
+def _hurried(count: int) -> Warned:
+    last = plural(count, "picture lasts", "pictures last")
+    return Warned(
+        f"short-delays: {count} {last} {float(SHORTEST):g} s or less by the file, and "
+        f"{plural(count, 'gets', 'get')} {float(SHOWN):g} s, as browsers show such pictures."
+    )
 
 
 def _stated_seconds(stream: Any) -> Fraction | None:
@@ -382,6 +413,7 @@ def _probe_pictures(
         timing=timing,
         suffix=suffix,
         codec=suffix[1:],
+        file=pictures.files[0],
         # JPEG has the samples of chroma in the middle of the pixels that they cover.
         chroma_location="center" if suffix in (".jpg", ".jpeg") else None,
         warnings=tuple(_picture_warnings(path, pictures, picture_rate)),
@@ -395,6 +427,8 @@ def no_frame(path: Path) -> InputError:
 
 
 def _picture_warnings(path: Path, pictures: Pictures, rate: Fraction | None) -> Iterator[Warned]:
+    if pictures.hurried:
+        yield _hurried(pictures.hurried)
     if rate is None and pictures.container == "image2" and len(pictures.files) > 1:
         yield Warned(
             f"rate-assumed: The pictures have no times and are read at {SEQUENCE_RATE} fps: give "
@@ -405,6 +439,12 @@ def _picture_warnings(path: Path, pictures: Pictures, rate: Fraction | None) -> 
         yield Warned(
             f"pictures-missing: Numbers are missing among the pictures: {gaps}. The picture after "
             "a gap directly follows the one before."
+        )
+    parts = [] if len({*pictures.files}) < len(pictures.files) else pictures.files
+    if stacks := [file.name for file in parts if pages_of(file) > 1]:
+        yield Warned(
+            f"pages-left-out: Only the first page of each TIFF is used, and {len(stacks)} have "
+            f"more ({shortened(stacks, 3)}): give such a file alone."
         )
     if path.is_dir() and (folders := subfolders_of(path)):
         names = [folder.name for folder in folders]

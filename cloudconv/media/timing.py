@@ -76,6 +76,14 @@ class Stamps:
     in_order: bool  # see `Timing`
     shifts: tuple[Fraction, ...]
     keys: tuple[Key, ...]
+    hurried: int = 0  # pictures of an animation that get a longer duration, see `VideoClock`
+
+    @property
+    def early(self) -> int:
+        """Return the number of frames before the first one that can be decoded."""
+        if self.first is None or self.in_order:
+            return 0
+        return int((self.times < self.first).sum())
 
 
 @dataclass(frozen=True, slots=True)

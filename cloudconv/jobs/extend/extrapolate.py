@@ -28,6 +28,7 @@ from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import claim
+from cloudconv.media.pictures import motion_photo
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
@@ -130,7 +131,7 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
         if scene.cut is not None:
             cut = float(scene.cut - timing.start)
             code, where = "one-frame-after-cut", f"after a cut at {cut:g} s"
-        raise InputError(
+        raise motion_photo(path) or InputError(
             f"{code}: {path} has a single frame {where}, and {model} needs two or more: forecast "
             "from another time with --at, or give a longer video."
         )

@@ -20,6 +20,7 @@ from cloudconv.media.containers import container_of, default_suffix
 from cloudconv.media.encoding import EncodingPlan, draft_encoding
 from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.input import is_stdout
+from cloudconv.media.pictures import motion_photo
 from cloudconv.media.source import Source
 from cloudconv.media.timing import constant_rate
 from cloudconv.messages import amount, short
@@ -351,7 +352,7 @@ def decide(
     info = video.probed(settings, live=live and to_stdout and str(settings.input) == "-")
     timing = info.timing
     if timing.frames == 1:
-        raise InputError(
+        raise motion_photo(info.path) or InputError(
             f"single-frame: {info.path} has a single frame, and interpolation needs two or more: "
             "give a longer video or part."
         )

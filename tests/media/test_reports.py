@@ -1,0 +1,197 @@
+"""Files that users of other programs reported: each is read as players show it, or named."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from cloudconv.errors import InputError
+from cloudconv.media.carry import add_copy
+from cloudconv.media.containers import MP4
+from cloudconv.media.encoders import DEFAULTS, choose
+from cloudconv.media.frame import ColorTags
+from cloudconv.media.pictures import motion_photo
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
+from tests.helpers.factory import (
+    animation,
+    interlaced,
+    picture,
+    planes_of,
+    remux,
+    write_clip,
+)
+from tests.helpers.sinks import info_of
+from tests.media.test_carry import convert, said
+from tests.media.test_sink import even, write
+
+
+def codes(warnings):
+    return [each.code for each in warnings]
+
+
+def level(number):
+    return 40 + 20 * number
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".sgi", ".pcx"])
+def test_a_folder_of_any_common_kind_of_pictures_is_read(tmp_path, suffix):
+    for number in range(3):
+        Image.new("RGB", (32, 16), (level(number),) * 3).save(tmp_path / f"{number}{suffix}")
+    with Source(tmp_path) as source:
+        shown = [planes_of(frame.picture)[0].mean() for frame in source.frames()]
+    assert len(shown) == 3
+    assert shown[0] < shown[1] < shown[2]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_the_pages_of_a_tiff_are_its_frames(tmp_path, mode):
+    path, wide = tmp_path / "stack.tif", mode == "I;16"
+    kind = np.uint16 if wide else np.uint8
+    pages = [np.full((16, 32), level(k) << 8 * wide, kind) for k in range(4)]
+    images = [Image.fromarray(page) for page in pages]
+    images = images if wide else [image.convert(mode) for image in images]
+    images[0].save(path, save_all=True, append_images=images[1:])
+    with Source(path) as source:
+        assert codes(source.info.warnings) == ["rate-assumed"]
+        shown = [planes_of(frame.picture)[0][0, 0] for frame in source.frames()]
+        assert shown == [page[0, 0] for page in pages]
+        assert [planes_of(f.picture)[0][0, 0] for f in source.frames(Fraction(2, 25))] == shown[2:]
+
+
+def test_further_pages_of_tiffs_in_a_folder_are_named(tmp_path):
+    images = [Image.new("L", (32, 16), level(k)) for k in range(3)]
+    images[0].save(tmp_path / "1.tif", save_all=True, append_images=images[1:])
+    images[1].save(tmp_path / "2.tif")
+    info = probe(tmp_path)
+    assert info.timing.frames == 2
+    (named,) = [each for each in info.warnings if each.code == "pages-left-out"]
+    assert "1.tif" in str(named)
+
+
+@pytest.mark.parametrize("has_date", [False, True])
+def test_exif_of_a_tiff_is_named_only_if_there_is_any(tmp_path, has_date):
+    given = {"tiffinfo": {306: "2026:01:01 00:00:00"}} if has_date else {}
+    Image.new("RGB", (32, 16)).save(tmp_path / "1.tif", **given)
+    assert ("EXIF" in probe(tmp_path / "1.tif").side_data) == has_date
+
+
+@pytest.mark.parametrize("cmyk", [False, True])
+def test_jpegs_of_several_kinds_are_one_sequence(tmp_path, cmyk):
+    grey = Image.new("RGB", (32, 16), (level(1),) * 3)
+    grey.save(tmp_path / "1.jpg", subsampling=2, quality=95)
+    grey.save(tmp_path / "2.jpg", subsampling=0, quality=95)
+    grey.convert("L").save(tmp_path / "3.jpg", quality=95)
+    if cmyk:
+        grey.convert("CMYK").save(tmp_path / "4.jpg", quality=95)
+    with Source(tmp_path) as source:
+        assert source.info.working_pix_fmt == ("gbrp" if cmyk else "yuv444p")
+        shown = [planes_of(frame.picture)[0].mean() for frame in source.frames()]
+    assert len(shown) == 3 + cmyk
+    assert max(abs(each - level(1)) for each in shown) <= 2
+
+
+def test_a_motion_photo_is_named(tmp_path):
+    path, clip = tmp_path / "motion.jpg", write_clip(tmp_path / "in.mp4", 3, codec="libx264")
+    Image.new("RGB", (32, 16)).save(path)
+    assert motion_photo(path) is None
+    path.write_bytes(path.read_bytes() + clip.read_bytes())
+    error = motion_photo(path)
+    assert isinstance(error, InputError)
+    assert f"tail -c {clip.stat().st_size} " in str(error)
+
+
+@pytest.mark.parametrize("kind", ["gif", "apng", "webp"])
+def test_pictures_of_an_animation_last_as_long_as_in_browsers(tmp_path, kind):
+    given = [0, 10, 50, 20, 40]
+    if kind == "gif":
+        given = [10, 50, 20, 10, 40]  # Pillow writes no duration of 0
+    info = probe(animation(tmp_path / f"in.{kind}", given))
+    assert "short-delays" in codes(info.warnings)
+    with Source(info) as source:
+        shown = [frame.duration for frame in source.frames()]
+    assert shown == [Fraction(100 if length <= 10 else length, 1000) for length in given]
+    assert "short-delays" not in codes(probe(animation(tmp_path / f"b.{kind}", [20, 40])).warnings)
+
+
+@pytest.mark.parametrize("order", ["tff", "bff", None])
+def test_combs_in_video_marked_as_progressive_are_named(tmp_path, order):
+    shown = [picture(k, step=2.5) if order is None else interlaced(k, order) for k in range(25)]
+    info = probe(write_clip(tmp_path / "in.mkv", shown, codec="libx264", options={"crf": "8"}))
+    assert codes(info.warnings) == ([] if order is None else ["combs"])
+
+
+def test_frames_before_the_first_key_frame_are_counted(tmp_path):
+    options = {"g": "12", "bf": "0", "sc_threshold": "0"}
+    whole = write_clip(tmp_path / "whole.mkv", 36, codec="libx264", options=options)
+    with av.open(str(whole)) as clip:
+        sizes = [packet.size for packet in clip.demux(video=0) if packet.size][:3]
+
+    def later(packet):
+        return None if packet.size in sizes else packet
+
+    info = probe(remux(whole, tmp_path / "in.mkv", later))
+    assert codes(info.warnings) == ["starts-without-key"]
+    assert "8 frames" in str(info.warnings[0])
+
+
+def test_lossless_sound_stays_lossless_in_mov(tmp_path):
+    source = write_clip(tmp_path / "in.mkv", 24, codec="libx264", audio=["flac"])
+    sink = convert(source, tmp_path / "out.mov")
+    assert said(sink, "becomes alac")
+    sounds = []
+    for path in (source, tmp_path / "out.mov"):
+        with av.open(str(path)) as clip:
+            to_s32 = av.AudioResampler("s32", "stereo", 48000)
+            frames = [to_s32.resample(frame) for frame in clip.decode(audio=0)]
+            parts = [each.to_ndarray() for made in frames for each in made]
+            sounds.append(np.concatenate(parts, 1))
+    assert np.array_equal(sounds[0], sounds[1])
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv444p", "yuv420p", "gbrp"])
+@pytest.mark.parametrize("frames", [1, 5])
+def test_pictures_become_420_for_players(pix_fmt, frames):
+    timing = replace(info_of().timing, frames=frames)
+    info = info_of(pix_fmt=pix_fmt, container="image2", suffix=".jpg", timing=timing)
+    choice = choose(MP4, info, DEFAULTS)
+    assert choice.working == "yuv420p"
+    assert codes(choice.warnings) == ([] if pix_fmt == "yuv420p" else ["few-players"])
+
+
+def test_422_of_another_codec_is_kept_with_a_warning():
+    choice = choose(MP4, info_of(pix_fmt="yuv422p", codec="mpeg2video"), DEFAULTS)
+    assert choice.working == "yuv422p"
+    assert codes(choice.warnings) == ["kept-few-players"]
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_in_8_bits_is_named(tmp_path, transfer):
+    tags = ColorTags(9, transfer, 9, 1)
+    info = info_of(pix_fmt="yuv420p10le", tags=tags)
+    frames = even(1, (96, 64), "yuv420p10le", tags=tags)
+    sink = write(tmp_path / "out.mp4", frames, info, rate=1, pix_fmt="yuv420p")
+    assert "hdr-few-bits" in codes(sink.warnings)
+
+
+def test_a_track_of_data_that_only_sounds_like_chapters_is_named(tmp_path):
+    chapters = [(Fraction(0), Fraction(1), "one")]
+    path = write_clip(tmp_path / "in.mp4", 24, codec="libx264", chapters=chapters)
+    assert not said(convert(path, tmp_path / "out.mkv"), "left out")
+    with av.open(str(path)) as clip, av.open(str(tmp_path / "b.ts"), "w") as out:
+        streams = [add_copy(out, stream) for stream in clip.streams.video]
+        streams.append(out.add_mux_stream("bin_data", time_base=Fraction(1, 90000)))
+        for packet in clip.demux(video=0):
+            if packet.size:
+                packet.stream = streams[0]
+                out.mux(packet)
+                text = av.Packet(b"one")
+                text.pts = text.dts = packet.dts
+                text.time_base, text.stream = packet.time_base, streams[1]
+                out.mux(text)
+    with av.open(str(tmp_path / "b.ts")) as clip:
+        assert [stream.type for stream in clip.streams] == ["video", "data"]
+    assert said(convert(tmp_path / "b.ts", tmp_path / "b.mkv"), "Data stream 1")
