@@ -21,7 +21,10 @@ from cloudconv.media.frame import ColorTags, Frame, MediaInfo, make_picture, sha
 # WebP is limited-range BT.601.
 _OWN_COLOURS = {"mjpeg": (5, 2), "libwebp": (6, 1), "libwebp_anim": (6, 1)}
 _READ_AS_YUV = ("libx264", "libx265")  # encoders whose gray video decoders may return as YUV
-_RGB, _UNSPECIFIED = 0, 2  # FFmpeg's numbers of matrices
+_RGB = 0  # FFmpeg's number of the matrix
+_UNSPECIFIED, _RESERVED = 2, 3  # of primaries, transfer functions and matrices
+# The largest numbers of primaries, transfer function and matrix with which an encoder starts.
+_MOST_TAGS = {"libx265": (12, 18, 14)}
 
 
 def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
@@ -46,7 +49,13 @@ def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
         matrix = _UNSPECIFIED if was.family == "gray" else {"bt709": 1}.get(space.matrix, 6)
     if was.family == becomes.family == "gray" and not extent and encoder in _READ_AS_YUV:
         extent = 2  # decoders may return YUV, and would read an unspecified range as limited
-    return replace(tags, matrix=matrix, range=extent)
+    numbers = tags.primaries or _RESERVED, tags.transfer or _RESERVED, matrix
+    most = _MOST_TAGS.get(encoder, numbers)
+    primaries, transfer, matrix = (
+        _UNSPECIFIED if number == _RESERVED or number > limit else number
+        for number, limit in zip(numbers, most, strict=True)
+    )
+    return ColorTags(primaries, transfer, matrix, extent)
 
 
 def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags) -> av.VideoFrame:

@@ -256,3 +256,17 @@ def test_the_tags_of_an_output_suit_its_pixel_format(tmp_path, pix_fmt, suffix, 
         assert found <= {0, 2}
     elif family == "yuv" or suffix not in (".png", ".apng"):  # FFmpeg reads gray PNG as RGB
         assert 0 not in found
+
+
+@pytest.mark.parametrize("encoder", ["libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1"])
+@pytest.mark.parametrize("tags", [(3, 3, 3), (22, 18, 17), (0, 0, 15), (12, 16, 16), (9, 16, 9)])
+def test_no_colour_tags_of_a_source_stop_an_encoder(tmp_path, encoder, tags):
+    given = ColorTags(*tags, 1)
+    info = info_of((64, 48), tags=given)
+    write(tmp_path / "out.mkv", even(1, (64, 48), tags=given), info, rate=10, encoder=encoder)
+    with av.open(str(tmp_path / "out.mkv")) as clip:
+        shown = next(clip.decode(video=0))
+        found = tuple(map(int, (shown.color_primaries, shown.color_trc, shown.colorspace)))
+    assert 3 not in found
+    if tags == (9, 16, 9):
+        assert found == tags
