@@ -140,18 +140,20 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
     with closing(job):
         while True:
             try:
-                event = job.throw(interrupt) if interrupt else next(job, None)
-                if event is None:
-                    break
+                event = job.throw(interrupt) if interrupt else next(job)
                 interrupt = None
                 if isinstance(event, Finished):
                     result = event.result
                 show(event)
+            except StopIteration:
+                break
             except KeyboardInterrupt as error:
                 # A signal that arrives while the job yields is raised here, outside the job.
                 if inspect.getgeneratorstate(job) == inspect.GEN_CLOSED:
                     raise
                 interrupt = error
+    if interrupt is not None and result is None:
+        raise interrupt
     return result
 
 

@@ -12,6 +12,7 @@ import pytest
 import typer.testing
 from hypothesis import settings
 
+from cloudconv.cli import console
 from tests.helpers.system import Fork
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -24,6 +25,9 @@ settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 
 gc.disable()  # until all tests are collected: what they import is never garbage
+
+# A line about a slow start would come and go with the load of the machine.
+console.SILENCE = 3600.0
 
 # No test loses power, and waiting for the disk takes time.
 os.fsync = lambda _: None

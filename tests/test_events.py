@@ -3,7 +3,7 @@
 import pytest
 
 from cloudconv.errors import Interrupted
-from cloudconv.events import watched
+from cloudconv.events import Finished, watched
 
 
 class Late:
@@ -23,3 +23,24 @@ def test_an_interrupt_between_two_events_is_raised_inside_the_job():
 
     with pytest.raises(Interrupted, match="the work is kept"):
         watched(job())
+
+
+def test_a_job_that_ends_on_an_interrupt_ends_the_call_with_it():
+    def job():
+        try:
+            yield Late()
+        except KeyboardInterrupt:
+            return
+
+    with pytest.raises(KeyboardInterrupt):
+        watched(job())
+
+
+def test_a_job_that_finishes_after_an_interrupt_returns_its_result():
+    def job():
+        try:
+            yield Late()
+        except KeyboardInterrupt:
+            yield Finished("the best so far")
+
+    assert watched(job()) == "the best so far"

@@ -15,7 +15,14 @@ from cloudconv import interrupts, jobs
 from cloudconv import settings as kinds
 from cloudconv.cli import streams
 from cloudconv.cli.command import INTERRUPTED, examples, with_options
-from cloudconv.cli.console import Console, print_error, print_json, run_job, run_with_progress
+from cloudconv.cli.console import (
+    Console,
+    patience,
+    print_error,
+    print_json,
+    run_job,
+    run_with_progress,
+)
 from cloudconv.errors import CloudconvError, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Measured, watched
 from cloudconv.messages import clock, counted
@@ -137,7 +144,8 @@ def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> N
         raise SettingsError("for-one-input: --output is for a single input: leave --out-dir out.")
     settings = kinds.InterpManySettings(inputs, **given)
     if console.dry_run:
-        plan = jobs.plan(settings)
+        with patience(console, settings):
+            plan = jobs.plan(settings)
         for each in () if console.json else (plan, *plan["plans"]):
             for text in each.get("warnings", ()):
                 console.warning(text, each.get("input"))
@@ -176,7 +184,7 @@ def _run_all(console: Console, settings: kinds.InterpManySettings) -> list[dict[
             )
         return f"{len(ends)} of {event.inputs} inputs"
 
-    run_with_progress(console, "interpolating", jobs.run(settings), ended)
+    run_with_progress(console, "interpolating", settings, ended)
     return [
         {"input": event.input, "error": event.outcome.text, "code": event.outcome.code}
         if isinstance(event.outcome, CloudconvError)

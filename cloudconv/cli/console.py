@@ -6,15 +6,16 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from threading import Timer
 from typing import TYPE_CHECKING, Any, Literal
 
 from cloudconv import interrupts, jobs
 from cloudconv.cli import streams
 from cloudconv.cli.streams import field_rows, print_message, print_object, print_result
 from cloudconv.errors import SettingsError
-from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
+from cloudconv.events import Ended, Event, Finished, Measured, Progress, Warned, watched
 from cloudconv.messages import clock
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import of_run
@@ -31,6 +32,7 @@ LINE_EVERY = 10.0
 _BAR_EVERY = 0.1
 """The least time in seconds between two JSON objects, two lines, or two texts beside the bar."""
 
+SILENCE = 1.0  # seconds after the start until a line says what is read
 _WINDOW = 60.0  # seconds over which the speed is measured
 
 
@@ -231,7 +233,8 @@ def run_job(
     which the JSON follows; without it neither is printed. The result is None after a dry run.
     """
     if console.dry_run:
-        plan = jobs.plan(settings)
+        with patience(console, settings):
+            plan = jobs.plan(settings)
         if console.json:
             print_json(plan)
         else:
@@ -240,7 +243,7 @@ def run_job(
             plan.pop("source_fps", None)  # which ``source_timing`` has in words
             print_result(field_rows(plan))
         return None
-    result = run_with_progress(console, label, jobs.run(settings), note=note)
+    result = run_with_progress(console, label, settings, note)
     if summary is not None:
         console.info(summary(result), "summary")
         if console.json:
@@ -248,13 +251,40 @@ def run_job(
     return result
 
 
-def run_with_progress(console: Console, label: str, job: Job, note: Note | None = None) -> Any:
+@contextmanager
+def patience(console: Console, settings: Settings) -> Iterator[Callable[[], None]]:
+    """Say which input is read if nothing was printed for a second.
+
+    The block calls the function that it gets before it prints. Large libraries are imported in that
+    time, and the whole input is read.
+    """
+    inputs = [getattr(settings, "input", None) or "the inputs"]
+    name = "standard input" if str(inputs[0]) == "-" else inputs[0]
+    timer = Timer(SILENCE, console.info, (f"reading {name}",))
+    timer.daemon = True
+    if console.progress == "auto":
+        with suppress(RuntimeError):  # the system gives no more threads
+            timer.start()
+    try:
+        yield timer.cancel
+    finally:
+        timer.cancel()
+
+
+def run_with_progress(
+    console: Console, label: str, settings: Settings, note: Note | None = None
+) -> Any:
     """Run a job, show its progress and its warnings, and return its result; see :func:`run_job`."""
     words, resumed = "", 0
-    with reporting(label, console.progress, quiet=console.quiet) as report:
+    with ExitStack() as stack:
+        break_silence = stack.enter_context(patience(console, settings))
+        job = jobs.run(settings)  # imports large libraries
+        report = stack.enter_context(reporting(label, console.progress, quiet=console.quiet))
 
         def show(event: Event) -> None:
             nonlocal words, resumed
+            if not isinstance(event, Progress) or event.done:
+                break_silence()
             if isinstance(event, Warned):
                 console.warning(event.text, event.about, event.code)
             elif isinstance(event, Measured | Ended) and note is not None:

@@ -12,8 +12,7 @@ from typing import Any
 from cloudconv import settings as kinds
 from cloudconv.errors import SettingsError
 from cloudconv.events import Event, Job, Pace, Progress, Warned, mapped
-from cloudconv.media.input import check_there
-from cloudconv.settings.values import clip_files
+from cloudconv.jobs.words import check_words
 
 _MODULES: dict[type, str] = {
     kinds.InterpSettings: "cloudconv.jobs.interp.run",
@@ -97,9 +96,7 @@ def _turn(job: Job | None = None) -> Iterator[None]:
 
 def _module(settings: Any, function: str) -> Any:
     kind = type(settings)
-    # Before PyTorch is imported, which takes a second.
-    check_there([getattr(settings, "input", "-")])
-    check_there(clip_files(getattr(settings, "clips", ())))
+    check_words(settings)  # before PyTorch is imported, which takes a second
     module = import_module(_MODULES[kind]) if kind in _MODULES else None
     if not hasattr(module, function):
         raise SettingsError(

@@ -324,12 +324,17 @@ def _compared(
         for clip, start, end in spans:
             wanted = CompareSettings(clip.info.path, start=start, end=end, **given)
             # No frame of a short part, or beside a cut, can be scored.
-            with suppress(errors.InputError), closing(compare.run(wanted)) as job:
-                for event in job:
-                    if isinstance(event, Finished):
-                        scores.append(event.result)
-                    elif isinstance(event, Progress):
-                        yield replace(event, stage="checking")
+            try:
+                with closing(compare.run(wanted)) as job:
+                    for event in job:
+                        if isinstance(event, Finished):
+                            scores.append(event.result)
+                        elif isinstance(event, Progress):
+                            yield replace(event, stage="checking")
+            except (errors.ReadError, errors.UnfitInputError):
+                raise
+            except errors.InputError:
+                continue
     count = sum(each.scored_frames for each in scores)
     if not count:
         return initial, best

@@ -1,12 +1,17 @@
 """Describe all output formats, and find the format of an output's name."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloudconv.errors import EncoderError, OutputUsageError
-from cloudconv.media.frame import MediaInfo
 from cloudconv.media.input import is_stdout, numbered
+
+if TYPE_CHECKING:
+    from cloudconv.media.frame import MediaInfo
 
 _MILLISECOND = Fraction(1, 1000)
 _MOST_TICKS = 2**31 - 1  # of a video between two frames of MP4

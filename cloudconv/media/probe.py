@@ -139,10 +139,11 @@ def _probe(path: Path, rate: Fraction | None, meter: FieldMeter, number: int | N
             # The container's ratio may be a copy of the decoder's, so the first frame has priority.
             ratio = of_frame or ratio
         place, marks = marks_of(stream)
-        info = _described(
+        return _described(
             path,
             first,
             context,
+            marks=marks,
             container=container.format.name,
             timing=timing,
             suffix=path.suffix.lower(),
@@ -161,8 +162,6 @@ def _probe(path: Path, rate: Fraction | None, meter: FieldMeter, number: int | N
             warnings=tuple(_warnings(container, stream, stamps, timing, first)),
             chapters=len(container.chapters()),
         )
-        info.side_data.update(marks)
-        return info
 
 
 def _scan(
@@ -247,11 +246,13 @@ def _described(
     codec: str,
     warnings: tuple[Warned, ...],
     file: Path | None = None,
+    marks: dict[str, bytes] | None = None,
     **known: Any,
 ) -> MediaInfo:
     """Return what is known and what the first picture shows; ``context`` is a file's decoder.
 
-    ``file`` is the first picture if ``path`` is no file.
+    ``file`` is the first picture if ``path`` is no file; ``marks`` is the side data
+    of the stream.
     """
     name = first.format.name
     if is_float(name) and int(first.color_trc) == LINEAR:
@@ -273,7 +274,7 @@ def _described(
         path=path,
         codec=codec,
         display_matrix=side_data.pop("DISPLAYMATRIX", None),
-        side_data=side_data,
+        side_data=side_data | (marks or {}),
         width=first.width,
         height=first.height,
         pix_fmt=name,

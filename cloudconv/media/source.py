@@ -230,7 +230,7 @@ class _Pass(Account):
             side_data = readable(picture)
         captions = side_data.pop(CAPTIONS, b"")
         for kind in side_data.keys() - self.info.side_data.keys():
-            if words := KINDS[kind]:
+            if words := KINDS.get(kind, kind):
                 at = float(time - self.info.timing.start)
                 text = f"The {words} of the source begin at {at:.3f} s and are left out."
                 self._note(kind, f"side-data-late: {text}")

@@ -28,6 +28,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cloudconv.errors import SettingsError
+
 _HEIGHT, _WIDTH = 36, 64
 _BEFORE = 4  # compared frames before a cut; one more than the longest flash
 _AFTER = 4  # compared frames from the cut on
@@ -94,6 +96,10 @@ class CutDetector:
     lookahead = _AFTER - 1
 
     def __init__(self, threshold: float | None = None) -> None:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise SettingsError(
+                f"not-a-threshold: A threshold of scene changes is from 0 to 1, got {threshold}."
+            )
         self._threshold = _AUTO_THRESHOLD if threshold is None else threshold
         self._thumbnails: deque[Thumbnail] = deque(maxlen=_BEFORE + _AFTER)
         # The change of luma of each frame from those before.

@@ -23,6 +23,9 @@ METRICS = (
 _SLOW = (FAULT, *SEQUENCE_METRICS)
 DEFAULT_METRICS = tuple(name for name in METRICS if name not in _SLOW)
 
+MINTERPOLATE = "minterpolate"
+"""The method that uses FFmpeg's filter of this name instead of a model."""
+
 _METRICS = f"Compute these scores: {', '.join(METRICS)}."
 _DROP = "Keep one frame of every N and make the others again."
 _HORIZON = "Forecast H frames ahead, instead of --drop."

@@ -1,1 +1,1 @@
-"""Train models on clips, and fine-tune an interpolator on the video that it interpolates."""
+"""Define training clips, losses, the tasks that a model learns, and the training loop."""

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -173,6 +175,34 @@ def test_an_output_that_exists_keeps_its_code_if_it_is_the_second_word(folder, t
     failure = json.loads(done.stdout)
     assert failure["code"] == "output-exists"
     assert "give --out-dir" in failure["error"]
+
+
+FROM_WORDS = """
+import sys
+from typer.testing import CliRunner
+from cloudconv.cli.app import app
+for words, said in [
+    ("interp a.mp4 out.xyz --factor 2", "names no format"),
+    ("interp a.mp4 out.png --factor 2", "for a sequence give"),
+    ("interp a.mp4 --factor 2 --model nope", "no model"),
+    ("interp a.mp4 --factor 2 --model voxelflow", "is needed"),
+    ("interp a.mp4 --factor 2 --model nope --out-dir x", "no model"),
+    ("dream a.mp4 o.xyz", "names no format"),
+    ("dream a.mp4 --model nope", "no model"),
+    ("extrapolate a.mp4 --model nope", "no model"),
+    ("compare a.mp4 --against minterpolat", "did you mean minterpolate"),
+    ("train a.mp4 --model nope", "no model"),
+    ("interp missing.mp4 --factor 2", "no file"),
+]:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code in (1, 2), words
+    assert said in done.stderr, (words, done.stderr)
+    assert not {"torch", "av"} & sys.modules.keys(), words
+"""
+
+
+def test_what_the_words_show_is_refused_before_large_libraries_are_loaded(folder):
+    subprocess.run([sys.executable, "-c", FROM_WORDS], cwd=folder, check=True)
 
 
 def test_a_video_and_json_cannot_share_standard_output(folder, monkeypatch):

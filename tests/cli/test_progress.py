@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import time
 
 import pytest
 
@@ -10,6 +11,7 @@ from cloudconv.cli import console as progress
 from cloudconv.cli import streams
 from cloudconv.cli.console import reporting
 from cloudconv.events import Pace, Progress
+from cloudconv.jobs.interp import run as run_module
 from tests.helpers.command import invoke as run
 from tests.helpers.factory import write_clip
 
@@ -176,3 +178,29 @@ def test_one_millisecond_gives_no_rate(monkeypatch, now, capsys):
         report(at(1, None))
     rates = [json.loads(line)["rate"] for line in capsys.readouterr().err.splitlines()]
     assert rates == [None, None], "one unit in a millisecond would be 1000 a second"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [((), True), (("--dry-run",), True), (("-q",), False), (("--progress", "off"), False)],
+)
+def test_a_second_of_silence_is_ended_by_the_name_of_the_input(tmp_path, monkeypatch, more, told):
+    clip = write_clip(tmp_path / "in.mkv", 4, size=(32, 32))
+    monkeypatch.setattr(progress, "SILENCE", 0.0)
+    decide = run_module.decide
+
+    def slowly(*given, **named):
+        time.sleep(0.2)
+        return decide(*given, **named)
+
+    monkeypatch.setattr(run_module, "decide", slowly)
+    done = run("interp", clip, tmp_path / "out.mkv", "--factor", 2, *TINY, *more)
+    assert done.exit_code == 0
+    lines = done.stderr.splitlines()
+    assert (f"reading {clip}" in lines) == told
+
+
+def test_a_command_that_answers_at_once_says_nothing_about_reading(tmp_path):
+    clip = write_clip(tmp_path / "in.mkv", 4, size=(32, 32))
+    done = run("interp", clip, tmp_path / "out.mkv", "--factor", 2, *TINY)
+    assert "reading" not in done.stderr

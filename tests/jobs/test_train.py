@@ -20,6 +20,7 @@ from cloudconv.errors import (
     Interrupted,
     ModelError,
     OutputError,
+    ReadError,
     SettingsError,
 )
 from cloudconv.events import Finished, Measured, Progress
@@ -439,6 +440,20 @@ def test_every_shipped_recipe_trains_a_step(large_clip, output, recipe):
     given |= {"recipe": recipe, "init": init, "output": output, "precision": "fp32"}
     result = finish(train.run(TrainSettings(**small, **given, threads=1, device="cpu")))
     assert (result.steps, len(result.history)) == (1, 2)
+
+
+@pytest.mark.parametrize("error", [ReadError("read-error: gone."), InputError("few: too few.")])
+def test_only_a_part_without_frames_is_left_out_of_the_final_scores(
+    clip, output, monkeypatch, error
+):
+    monkeypatch.setattr(train.compare, "run", Mock(side_effect=error))
+    given = {"model": "tiny", "steps": 1, "crop": 32, "batch": 1, "val_part": "0.8:1"}
+    job = train.run(TrainSettings([clip], output=output, threads=1, device="cpu", **given))
+    if isinstance(error, ReadError):
+        with pytest.raises(ReadError, match="gone"):
+            finish(job)
+    else:
+        assert finish(job).steps == 1
 
 
 def test_the_command_train(clip, output, tmp_path):

@@ -232,6 +232,14 @@ def test_side_data_that_begins_later_is_named(tmp_path):
     assert "0.125 s" in warning
 
 
+def test_side_data_of_an_unknown_kind_that_begins_later_is_named(tmp_path, monkeypatch):
+    monkeypatch.delitem(KINDS, "STEREO3D")
+    pictures = [picture(0), carrying(picture(1), "stereo_3d", stereo(1)), picture(2)]
+    source = write_clip(tmp_path / "in.mkv", pictures, codec="mpeg2video")
+    result = interpolate(source, tmp_path / "out.mkv", factor=2, model="blend", **FAST)
+    assert [each for each in result.warnings if "STEREO3D of the source begin" in each.text]
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_a_colour_profile_of_pictures_is_named(tmp_path, suffix):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()

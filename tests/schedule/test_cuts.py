@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloudconv.errors import SettingsError
 from cloudconv.media.color import block_means
 from cloudconv.media.frame import Frame
 from cloudconv.media.source import Source
@@ -203,3 +204,9 @@ def test_cuts_are_found_in_real_footage():
     assert sum(len(a & b) for a, b in pairs) >= 0.98 * sum(len(a) for a, _ in pairs)
     false = sum(len(b - a) for a, b in pairs)
     assert false <= sum(len(thumbnails) for thumbnails, _ in scenes) / 1000
+
+
+@pytest.mark.parametrize("threshold", [5.0, -0.1, float("nan")])
+def test_a_threshold_outside_of_its_range_is_refused(threshold):
+    with pytest.raises(SettingsError, match="from 0 to 1, got"):
+        CutDetector(threshold)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.events import Warned
-from cloudconv.jobs.compare.plan import MINTERPOLATE, ComparedClip, ComparePlan, Sample
+from cloudconv.jobs.compare.plan import ComparedClip, ComparePlan, Sample
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.meters import minterpolate
@@ -22,6 +22,7 @@ from cloudconv.models.base import Predictor
 from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.tasks import beside
+from cloudconv.settings.compare import MINTERPOLATE
 from cloudconv.timeline import Task
 from cloudconv.transfer import download, upload
 

@@ -29,13 +29,10 @@ from cloudconv.render.device import auto_warnings, choose_device, choose_precisi
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.tasks import analyse, cadence_of, evened
 from cloudconv.settings import CompareSettings, exact
-from cloudconv.settings.compare import DEFAULT_METRICS, FAULT
+from cloudconv.settings.compare import DEFAULT_METRICS, FAULT, MINTERPOLATE
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.groups import DEFAULT_MODEL
 from cloudconv.settings.values import names
-
-MINTERPOLATE = "minterpolate"
-"""The method that uses FFmpeg's filter of this name instead of a model."""
 
 PAGE, VIDEO, RESULT = PAGES = ("index.html", "side_by_side.mp4", "result.json")
 """The files of a report."""
@@ -237,8 +234,9 @@ class ComparedClip:
         end = length if settings.end is None else min(exact(settings.end), length)
         part = max(end - (exact(settings.start) or 0), Fraction(0))
         self.frames_expected = frames = round(timing.frames * part / length)
-        first = islice(analyse(self.source().frames(), settings.scene_cut), _CADENCE_FRAMES)
-        cadence, _ = cadence_of(first)
+        with self.source() as source:
+            first = islice(analyse(source.frames(), settings.scene_cut), _CADENCE_FRAMES)
+            cadence, _ = cadence_of(first)
         self.has_cadence = cadence.description is not None
         distinct = int(frames * (cadence.distinct_fraction if self.has_cadence else 1))
         if settings.horizon is None:

@@ -116,10 +116,10 @@ def read_ending(
     while True:
         start, span, scene = end - span, 4 * span, Ending(count, different)
         whole = start <= 0
-        source = Source(info, start=None if whole else start, end=at, threads=threads)
         try:
-            for item in analyse(source.frames(), scene_cut):
-                scene.push(item)
+            with Source(info, start=None if whole else start, end=at, threads=threads) as source:
+                for item in analyse(source.frames(), scene_cut):
+                    scene.push(item)
         except InputError:
             if whole or scene.items:
                 raise
