@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from cloudconv.jobs.interp.plan import InterpResult
     from cloudconv.jobs.train import TrainResult
     from cloudconv.models.base import Interpolator, Model, OuterPictures, Predictor
-    from cloudconv.models.catalogue import ModelSpec
+    from cloudconv.models.catalogue import ModelSpec, ModelTask
     from cloudconv.training.loop import Validation
 
     __version__: str
@@ -211,11 +211,15 @@ def _frames_call(
 interpolate_frames = _frames_call(FramesSettings)
 
 
-def list_models() -> list[ModelSpec]:
-    """Return the description of every model that ships, the default model first."""
+def list_models(task: ModelTask | None = None) -> list[ModelSpec]:
+    """Return the description of every model that ships, the default model first.
+
+    ``task`` is ``interpolate``, ``predict`` or ``reconstruct``: only models for it. The name
+    ``hold`` stands for two models, one to interpolate and one to predict.
+    """
     from cloudconv.models.catalogue import MODELS
 
-    return [*MODELS]
+    return [spec for spec in MODELS if task in (None, spec.task)]
 
 
 def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> Model:

@@ -150,6 +150,14 @@ def test_the_number_of_processes_has_plain_digits():
             cloudconv.InterpSettings("a.mp4", factor=2, workers=value)
 
 
+def test_models_are_listed_by_task():
+    for task in ("interpolate", "predict", "reconstruct"):
+        listed = cloudconv.list_models(task)
+        assert {spec.task for spec in listed} == {task}
+        assert len({spec.name for spec in listed}) == len(listed)
+    assert len(cloudconv.list_models()) > len(listed)
+
+
 def test_settings_list_all_models_metrics_and_modes():
     assert registry.spec(DEFAULT_PREDICTOR, "predict").weights
     known = (*metrics.PER_FRAME, "texture", FAULT, "flicker", *SEQUENCE_METRICS)

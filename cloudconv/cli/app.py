@@ -3,7 +3,8 @@
 import re
 import sys
 import traceback
-from difflib import get_close_matches
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -74,11 +75,11 @@ class _Commanding(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             known = self.list_commands(ctx)
-            near = get_close_matches(args[0], known, 1)
-            meant = near[0] if near else f"{known[0]} {args[0]}"
+            meant = did_you_mean(args[0], known)
+            such = "" if meant else f", such as '{ctx.command_path} {known[0]} {args[0]}'"
             raise SettingsError(
-                f"unknown-command: There is no command '{ctx.command_path} {args[0]}': choose one "
-                f"of {', '.join(known)}, such as '{ctx.command_path} {meant}'."
+                f"unknown-command: There is no command '{ctx.command_path} {args[0]}'{meant}: "
+                f"choose one of {', '.join(known)}{such}."
             )
         return super().resolve_command(ctx, args)
 
@@ -136,6 +137,8 @@ class Commands(_PrintedHelp, _Commanding):
         short = "".join(word for word in self._words if re.fullmatch("-[a-z]+", word))
         verbose = ("--verbose" in self._words or "v" in short) and "q" not in short
         failure = _describe(error, verbose=verbose)
+        if isinstance(error, TyperException):
+            failure = failure._replace(error=failure.error + _dash_hint(self._words))
         if failure.code == "interrupted":
             print_message(failure.error, "interrupted")  # an interrupt is no error
         else:
@@ -146,6 +149,18 @@ class Commands(_PrintedHelp, _Commanding):
         if "--json" in self._words and "stdout" not in streams.closed_streams:
             print_json(failure._asdict())
         return failure.exit_code
+
+
+def _dash_hint(words: Sequence[str]) -> str:
+    """Return a sentence about the first word that looks like a file and begins with a dash."""
+    for word in words:
+        ending = Path(word).suffix[1:]
+        is_file = ending.isalnum() and not ending.isdecimal() and "=" not in word
+        if word == "--":
+            break
+        if word.startswith("-") and is_file:
+            return f" If {word} is a file, put -- before the files: -- {word}."
+    return ""
 
 
 class _Failure(NamedTuple):

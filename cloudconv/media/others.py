@@ -77,8 +77,14 @@ class OtherStreams:
             for key in [key for key in tags if key.lower() == "timecode"]:
                 given = tags.pop(key)
                 if rate is None or timing.rate is None or min(rate, timing.rate) < 1:
-                    why = "varies" if rate is None or timing.rate is None else "is below 1"
-                    self._warn(f"time-code: The time code is left out: the frame rate {why}.")
+                    is_source = timing.rate is None or timing.rate < 1
+                    unfit = timing.rate if is_source else rate
+                    whose = "source" if is_source else "output"
+                    fault = "varies" if unfit is None else "is below 1"
+                    self._warn(
+                        f"time-code: The time code is left out: the frame rate of the {whose} "
+                        f"{fault}."
+                    )
                 elif self._kind.is_mp4 and round(rate) > _FASTEST_TIMECODE:
                     self._warn(
                         f"time-code: The time code is left out: {self._kind.name} stores none "

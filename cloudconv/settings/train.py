@@ -13,6 +13,7 @@ from cloudconv.settings.values import File, Files
 
 CLIPS, LEARNING = "Clips", "Learning"
 
+_MINUTES = "Train for M minutes; the scores before and after the training take more."
 _RATE_DEFAULT = "5e-4, or 1e-4 if --init sets all weights"
 
 _learn = partial(option, group=LEARNING)
@@ -62,7 +63,7 @@ class TrainSettings(Overwrite, Machine):
     init: File | None = option(_INIT, "NAME")
     recipe: File | None = option(_RECIPE, "FILE", pinned=False)
     steps: int | None = option("Train for N steps.", "N", least=1, shown="1000", pinned=False)
-    minutes: float | None = option("Train for M minutes.", "M", above=0, most=1e6, pinned=False)
+    minutes: float | None = option(_MINUTES, "M", above=0, most=1e6, pinned=False)
     loss: str = option(_LOSS, "SUM", default="charbonnier", parse=values.checked(values.loss_terms))
     val: Files = option(
         _VAL, "CLIPS", default=(), parse=values.files, shown="parts of the clips", repeats=True
