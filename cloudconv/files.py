@@ -328,22 +328,30 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise OutputError if an output is one of the inputs; links count as their targets."""
-    by_identity = {key: path for path in inputs if (key := _identity(path)) is not None}
+    """Raise OutputError if an output is one of the inputs; links count as their targets.
+
+    ``-`` is the file that the shell has opened as standard output, or as standard input.
+    """
+    by_identity = {key: path for path in inputs if (key := _identity(path, 0)) is not None}
     for path in outputs:
-        match = by_identity.get(_identity(path) or (0, 0))
+        match = by_identity.get(_identity(path, 1) or (0, 0))
         if match is not None:
-            other = "" if match == path else f" ({match})"
+            output = "Standard output" if str(path) == "-" else f"The output {path}"
+            given = "standard input" if str(match) == "-" else match
+            other = "" if match == path else f" ({given})"
             raise OutputError(
-                f"output-is-input: The output {path} is the input itself{other}: give it another "
-                "name or folder."
+                f"output-is-input: {output} is the input itself{other}: give it another name or "
+                "folder."
             )
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path, descriptor: int) -> tuple[int, int] | None:
+    """Return device and inode of a file; ``descriptor`` is that of ``-``."""
+    is_stream = str(path) == "-"
     with suppress(OSError):
-        status = path.stat()
-        return status.st_dev, status.st_ino
+        status = os.fstat(descriptor) if is_stream else path.stat()
+        if not is_stream or stat.S_ISREG(status.st_mode):  # not a terminal, a pipe or /dev/null
+            return status.st_dev, status.st_ino
     return None
 
 

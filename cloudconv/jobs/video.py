@@ -17,7 +17,7 @@ from cloudconv.events import Warned
 from cloudconv.media import pictures as images
 from cloudconv.media.encoding import EncodingDraft, EncodingPlan
 from cloudconv.media.frame import MediaInfo
-from cloudconv.media.input import is_stdout
+from cloudconv.media.input import Copy, is_stdout
 from cloudconv.media.output import check_output, check_rate, written_by
 from cloudconv.media.probe import probe
 from cloudconv.messages import short
@@ -176,6 +176,8 @@ def check_outputs(
 
 def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
     for path in videos:
+        if isinstance(path, Copy):
+            yield Path("-")
         with suppress(InputError):  # the reader of that input raises the error again
             yield from images.files_of(path)
     if recipe := getattr(settings, "recipe", None):

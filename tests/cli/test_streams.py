@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
@@ -139,3 +140,41 @@ def test_pipes_beside_pictures_are_ignored(tmp_path):
     done = run("interp", tmp_path / "p" / "%03d.png", tmp_path / "b.mkv", *TINY)
     assert done.exit_code == 0, done.stderr
     assert len(read_times(tmp_path / "b.mkv")) == 12
+
+
+@contextmanager
+def descriptor_of(number, file, flags):
+    """Return a context in which a descriptor of the process is that of a file."""
+    before, opened = os.dup(number), os.open(file, flags)
+    os.dup2(opened, number)
+    try:
+        yield
+    finally:
+        os.dup2(before, number)
+        os.close(before)
+        os.close(opened)
+
+
+def test_an_output_is_not_the_file_behind_standard_input(tmp_path):
+    clip = write_clip(tmp_path / "s.mkv", 4, size=(32, 32))
+    before = clip.read_bytes()
+    (tmp_path / "link.mkv").symlink_to(clip)
+    for output in (clip, tmp_path / "link.mkv"):
+        with descriptor_of(0, clip, os.O_RDONLY):
+            done = run("interp", "-", "-o", output, "-y", *TINY, input=before)
+        assert done.exit_code == 1
+        assert f"The output {output} is the input itself (standard input)" in done.stderr
+        assert clip.read_bytes() == before
+    with descriptor_of(0, clip, os.O_RDONLY):
+        words = ("interp", "-", "-o", tmp_path / "other.mkv", *TINY)
+        assert run(*words, input=before).exit_code == 0
+
+
+def test_standard_output_is_not_the_file_that_is_read(tmp_path):
+    clip = write_clip(tmp_path / "s.mkv", 4, size=(32, 32))
+    before = clip.read_bytes()
+    with descriptor_of(1, clip, os.O_WRONLY | os.O_APPEND):
+        done = run("interp", clip, "-o", "-", *TINY)
+    assert done.exit_code == 1
+    assert f"Standard output is the input itself ({clip})" in done.stderr
+    assert clip.read_bytes() == before
