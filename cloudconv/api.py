@@ -125,8 +125,8 @@ def interpolate(settings: InterpSettings) -> InterpResult:
 def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
     """Interpolate ``inputs``, also folders of videos, into the folder ``out_dir``.
 
-    Returns for each video, in order, its result, :class:`Exists` where the output exists and is
-    newer, or the :class:`CloudconvError` that stopped it.
+    Returns for each video, in order, its result, :class:`Exists` where an output of the same input
+    and options exists, or the :class:`CloudconvError` that stopped it.
     """
     return cast("list[InputOutcome]", watched(run(settings)))
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cloudconv.jobs.compare.plan import CompareResult
     from cloudconv.jobs.extend.dream import DreamResult
     from cloudconv.jobs.extend.extrapolate import ExtrapolateResult
+    from cloudconv.jobs.interp.batch import Exists
     from cloudconv.jobs.interp.plan import InterpResult
     from cloudconv.jobs.train import TrainResult
     from cloudconv.training.loop import Losses, Validation
@@ -178,10 +179,7 @@ def _run_all(console: Console, settings: kinds.InterpManySettings) -> list[dict[
             text = message if event.input in message else f"{event.input}: {message}"
             print_error(text, code=event.outcome.code, input=event.input)
         elif not hasattr(event.outcome, "duration"):
-            console.info(
-                f"{event.outcome.output} exists and is newer than {event.input}: skipped; -y makes "
-                "it again"
-            )
+            console.info(_skipped(event.outcome))
         return f"{len(ends)} of {event.inputs} inputs"
 
     run_with_progress(console, "interpolating", settings, ended)
@@ -191,6 +189,18 @@ def _run_all(console: Console, settings: kinds.InterpManySettings) -> list[dict[
         else {**jobs.as_json(event.outcome), "exists": not hasattr(event.outcome, "duration")}
         for _, event in sorted(ends.items())
     ]
+
+
+def _skipped(outcome: Exists) -> str:
+    if outcome.compared:
+        return (
+            f"{outcome.output} was made of {outcome.input} with these options: skipped; -y makes "
+            "it again"
+        )
+    return (
+        f"{outcome.output} exists and is newer than {outcome.input}, and its options are not "
+        "recorded: skipped; -y makes it again"
+    )
 
 
 def _outcomes(every: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> str:

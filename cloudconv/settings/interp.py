@@ -31,8 +31,8 @@ copy is an error if the sound would have to be encoded again."""
 _NVDEC = "Decode h264, hevc and vp9 on an NVIDIA GPU; the CPU decodes what the GPU cannot."
 _REFILL = "Put new frames in the place of repeated source frames, such as animation on twos."
 _RESUME = "Resume the work of an interrupted run, or delete that work and start again."
-_OUT_DIR = """Take any number of inputs and write their outputs to this folder. An input whose
-output exists and is newer is skipped."""
+_OUT_DIR = """Take any number of inputs and write their outputs to this folder. An input is skipped
+if its output was made of it, as it is now, with the same options."""
 _MANY_FRAMES = """Fill long gaps of the source, also with over 100,000 frames and ten times the
 number that its frames make at their usual rate."""
 _RECURSIVE = "Read the videos of all subfolders too, and keep the subfolders in --out-dir."

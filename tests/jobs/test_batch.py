@@ -12,7 +12,7 @@ from PIL import Image
 from cloudconv import interrupts
 from cloudconv.errors import Interrupted
 from cloudconv.events import Ended, Progress
-from cloudconv.jobs.interp import batch
+from cloudconv.jobs.interp import batch, origins
 from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.settings import InterpManySettings
 from tests.helpers import calls
@@ -34,6 +34,11 @@ def rows(said):
     return [[Path(line.split()[0]).name, line.split()[1]] for line in lines[head + 1 :]]
 
 
+def visible(folder):
+    """Return the names of all files in a folder but the record of a batch."""
+    return sorted(name for name in os.listdir(folder) if name != origins.FILE)
+
+
 @pytest.fixture
 def made(tmp_path):
     return tmp_path / "made"
@@ -53,7 +58,7 @@ def test_a_broken_input_does_not_stop_the_others(clips, made):
     result = run(*clips, same_stem, "--out-dir", made)
     assert (result.exit_code, result.stdout) == (1, "")
     frames = {"a_x2.mov": 8, "a_x2.mp4": 10, "c_x2.mkv": 14}
-    assert sorted(os.listdir(made)) == list(frames)
+    assert visible(made) == list(frames)
     assert {name: len(read_times(made / name)) for name in frames} == frames
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: {clips[1]} ")
@@ -68,7 +73,7 @@ def test_an_input_that_is_given_twice_is_one(clips, made):
     other.parent.mkdir()
     other.hardlink_to(first)
     result = run(first, other, first, "--out-dir", made)
-    assert (result.exit_code, os.listdir(made)) == (2, ["c_x2.mkv"])
+    assert (result.exit_code, visible(made)) == (2, ["c_x2.mkv"])
     assert f"{first} and {other} have the same output name" in result.stderr
 
 
@@ -93,7 +98,7 @@ def test_a_second_run_skips_finished_outputs(clips, made):
     data = json.loads(again.stdout)
     assert again.exit_code == 0
     assert data["results"] == [
-        {"input": str(clip), "output": output, "exists": True}
+        {"input": str(clip), "output": output, "compared": True, "exists": True}
         for clip, output in zip((clips[0], clips[2]), outputs, strict=True)
     ]
     assert [os.stat(path).st_mtime_ns for path in outputs] == dates
@@ -101,12 +106,40 @@ def test_a_second_run_skips_finished_outputs(clips, made):
     assert [each["exists"] for each in anew["results"]] == [False, False]
 
 
-def test_only_an_output_that_is_newer_than_its_input_is_skipped(clips, made):
+def test_an_output_of_another_input_or_other_options_is_an_error(clips, made):
     words = (clips[0], clips[2], "--out-dir", made)
     assert run(*words).exit_code == 0
-    done = run(*words, "--scene-cut", "off")  # other settings are not noticed
+    skipped = run(*words)
+    assert rows(skipped.stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
+    assert (
+        f"{made / 'a_x2.mp4'} was made of {clips[0]} with these options: skipped" in skipped.stderr
+    )
+    for more in ([], ["--dry-run"]):
+        other = run(*words, "--scene-cut", "off", "--crf", 30, *more)
+        assert other.exit_code == 1
+        assert [state for _, state in rows(other.stderr + other.stdout)] == ["failed"] * 2
+        output = made / "a_x2.mp4"
+        differs = f"{output} exists, and was made with another crf and scene cut: make it again"
+        assert differs in other.stderr + other.stdout
+    # Another input with an output of that name.
+    write_clip(clips[0].with_suffix(".avi"), 4, codec="mpeg4")
+    clips[0].with_suffix(".avi").rename(clips[2].with_suffix(".avi"))
+    avi = run(clips[2].with_suffix(".avi"), "--out-dir", made)
+    assert "c_x2.mkv exists, and was made of c.mkv: make it again" in avi.stderr
+    os.utime(clips[2], (10**9, 10**9))  # an older date is another one, too
+    assert "c_x2.mkv exists, and was made of an earlier c.mkv: make" in run(*words).stderr
+    assert rows(run(*words, "-y").stderr) == [["a.mp4", "done"], ["c.mkv", "done"]]
+    assert rows(run(*words).stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
+
+
+def test_of_an_output_without_a_record_the_date_is_compared(clips, made):
+    words = (clips[0], clips[2], "--out-dir", made)
+    assert run(*words).exit_code == 0
+    with (made / origins.FILE).open("r+b") as file:
+        file.truncate(20)  # as after a loss of power
+    done = run(*words)
     assert rows(done.stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
-    assert f"{made / 'a_x2.mp4'} exists and is newer than {clips[0]}: skipped; -y" in done.stderr
+    assert f"is newer than {clips[0]}, and its options are not recorded: skipped" in done.stderr
     old = made / "c_x2.mkv"
     os.utime(old, (0, 0))
     (made / "a_x2.mp4").unlink()
@@ -138,7 +171,7 @@ def test_a_folder_of_videos_and_photos_stands_for_its_videos(clips, recursive):
         left = "IMG_0.JPG, IMG_1.JPG, IMG_2.JPG and 2 more"
         (line,) = [line for line in result.stderr.splitlines() if "pictures" in line]
         assert line.endswith(f"stands for its videos, and pictures in it are left out: {left}.")
-    assert sorted(os.listdir(home / "made")) == ["a_x2.mp4", "c_x2.mkv", "thumbnail.jpg"]
+    assert visible(home / "made") == ["a_x2.mp4", "c_x2.mkv", "thumbnail.jpg"]
 
 
 def test_an_error_that_concerns_all_inputs_is_printed_once(clips, made):
@@ -183,8 +216,8 @@ def make(clips, folder, *, stop_at=None, **settings):
 def assert_as_alone(folder, videos):
     """Assert that a folder has the results of single runs and nothing else."""
     alone = videos[0].parent / "alone"
-    assert sorted(os.listdir(folder)) == sorted(os.listdir(alone))
-    for name in set(os.listdir(alone)):
+    assert visible(folder) == visible(alone)
+    for name in visible(alone):
         assert_same_frames(folder / name, alone / name)
 
 

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cloudconv.errors import CloudconvError, Interrupted, SettingsError
+from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
 from cloudconv.host import lack_of_memory, refusal
 from cloudconv.jobs import planned
+from cloudconv.jobs.interp.origins import Origin, origin_of, record
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
 from cloudconv.jobs.interp.pool import choose_workers
@@ -108,10 +109,15 @@ def left_out(settings: InterpManySettings) -> Iterator[Warned]:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """The outcome for an input that is skipped: its output exists, and is newer."""
+    """The outcome for an input that is skipped, because its output exists.
+
+    ``compared``: whether the output was made of this input, as it is now, with these options. If
+    nothing is recorded of the output, it is only newer than the input.
+    """
 
     input: str
     output: str
+    compared: bool
 
 
 InputOutcome = InterpResult | Exists | CloudconvError
@@ -153,8 +159,8 @@ class _BatchProgress:
 def run(settings: InterpManySettings) -> Job:
     """Interpolate every input into the output folder; one that fails does not stop the others.
 
-    An input is skipped if its output exists and is newer. Yields warnings, progress over all
-    inputs, an ``Ended`` for each input, and the list of outcomes.
+    An input is skipped if its output exists, see :class:`Exists`. Yields warnings, progress over
+    all inputs, an ``Ended`` for each input, and the list of outcomes.
     """
     every, folder = each_input(settings), Path(settings.out_dir)
     yield from left_out(settings)
@@ -197,7 +203,9 @@ def _outcome(
         if isinstance(outcome, InterpPlan):
             batch.expect(number, outcome.expected)
             change = partial(batch.change, number, str(settings.input))
+            origin = Origin.of(settings)
             result = yield from mapped(interpolate(outcome, workers), change)
+            record(outcome.output, origin)
             batch.expect(number, result.output_frames)
             return result
     except CloudconvError as error:
@@ -251,12 +259,22 @@ def _decided(settings: InterpSettings, inputs: Sequence[File]) -> InterpPlan | E
 
 
 def _existing(settings: InterpSettings, output: Path) -> Exists | None:
+    changes: list[str] = []
     with suppress(CloudconvError, OSError, ValueError):  # such as a name that no file can have
+        if settings.overwrite or not output.is_file():
+            return None
         path = Path(settings.input)
+        origin, now = origin_of(output), Origin.of(settings)
         read = [*images.files_of(path), *[path] * path.is_dir()]
-        changed = max(file.stat().st_mtime_ns for file in read)
-        if not settings.overwrite and output.is_file() and output.stat().st_mtime_ns > changed:
-            return Exists(str(settings.input), str(output))
+        newer = output.stat().st_mtime_ns > max(file.stat().st_mtime_ns for file in read)
+        changes = [] if origin is None else [*origin.changes(now)]
+        if not changes and (origin is not None or newer):
+            return Exists(str(settings.input), str(output), origin is not None)
+    if changes:
+        raise OutputError(
+            f"output-of-other-run: {output} exists, and was made {listed(changes, 'and')}: make it "
+            "again with --overwrite, or name another --out-dir."
+        )
     return None
 
 

@@ -1,0 +1,84 @@
+"""Record what each output of a batch was made of, in one hidden file beside the outputs.
+
+Each line of the file is the record of one output; the last line about an output counts. Runs that
+write to one folder at once only add lines. A line that was cut off is no record.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cloudconv.media import pictures as images
+from cloudconv.models import registry
+from cloudconv.settings import InterpSettings
+
+FILE = ".cloudconv-outputs.jsonl"
+_WITHOUT_EFFECT = ("threads", "batch", "tile")  # on what a viewer sees
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The input that an output was made of, and the options that can change the output.
+
+    The input is its name, its size in bytes, and the time of its last change in nanoseconds; those
+    of a folder of pictures are the sum and the latest of its files.
+    """
+
+    name: str
+    size: int
+    time: int
+    options: dict[str, str]
+
+    @classmethod
+    def of(cls, settings: InterpSettings) -> "Origin":
+        """Return the origin of an output that these settings make now."""
+        path = Path(settings.input)
+        about = [file.stat() for file in images.files_of(path)]
+        options = settings.pinned()
+        for name in _WITHOUT_EFFECT:
+            options.pop(name, None)
+        options["weights"] = str(registry.weights_fingerprint(settings.chosen_model))
+        size = sum(each.st_size for each in about)
+        return cls(
+            Path(os.path.abspath(path)).name, size, max(each.st_mtime_ns for each in about), options
+        )
+
+    def changes(self, now: "Origin") -> Iterator[str]:
+        """Yield in words what differs from an origin now."""
+        if self.name != now.name:
+            yield f"of {self.name}"
+        elif (self.size, self.time) != (now.size, now.time):
+            yield f"of an earlier {self.name}"
+        names = sorted(self.options.keys() | now.options.keys())
+        differing = [k for k in names if self.options.get(k) != now.options.get(k)]
+        if differing:
+            yield f"with another {' and '.join(name.replace('_', ' ') for name in differing)}"
+
+
+def origin_of(output: Path) -> Origin | None:
+    """Return the recorded origin of an output; None without a record of this file."""
+    found = None
+    with suppress(OSError):
+        for line in (output.parent / FILE).read_bytes().splitlines():
+            with suppress(ValueError, TypeError, KeyError):
+                record = json.loads(line)
+                if record.pop("output") == [output.name, *_mark(output)]:
+                    found = Origin(**record)
+    return found
+
+
+def record(output: Path, origin: Origin) -> None:
+    """Add the origin of a finished output to the file beside it, if the file can be written."""
+    with suppress(OSError):
+        line: dict[str, Any] = {"output": [output.name, *_mark(output)], **asdict(origin)}
+        with (output.parent / FILE).open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+
+
+def _mark(output: Path) -> list[int]:
+    about = output.stat()
+    return [about.st_size, about.st_mtime_ns]
