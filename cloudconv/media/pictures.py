@@ -34,7 +34,10 @@ _VIDEOS = {
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
     *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".y4m", ".nut", ".gif", ".apng", ".vob", ".mxf"),
     *(".dv", ".f4v", ".3g2", ".m2v", ".mpv", ".divx", ".rm", ".rmvb", ".ivf", ".264", ".265"),
+    *(".insv", ".360", ".lrv", ".lrf", ".tod", ".dav", ".trp", ".tp", ".wtv", ".amv", ".mk3d"),
+    *(".qt", ".hevc", ".vro", ".m1v", ".evo", ".ismv", ".avif"),
 }
+_ANIMATIONS = (".gif", ".apng", ".avif")  # or still pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +65,26 @@ class Pictures:
         first = max(bisect_right(times, start) - 1, 0)
         return zip(self.decode(first), times[first:], strict=False)
 
+    @property
+    def wraps_after(self) -> Path | None:
+        """Return the file with the last number before a counter begins again; None without."""
+        numbers = _numbers(self.files)
+        return next((self.files[k] for k, (a, b) in enumerate(pairwise(numbers)) if a > b), None)
+
     def missing(self) -> list[tuple[int, int]]:
         """Return the first and last missing number of each gap in the files' numbering.
 
         Files count as numbered if their names differ in one number only, and at least half of the
         steps from one number to the next equal the smallest step.
         """
-        names = [re.split(r"(\d+)", file.stem) for file in self.files]
-        differing = [parts for parts in zip(*names, strict=False) if len(set(parts)) > 1]
-        if len(differing) != 1 or not differing[0][0].isdecimal():
+        numbers = _numbers(self.files)
+        wrap = next((k for k, (a, b) in enumerate(pairwise(numbers)) if a > b), None)
+        if wrap is not None:  # the numbers go on behind the largest one
+            behind = 10 ** len(str(numbers[wrap]))
+            numbers = numbers[: wrap + 1] + [behind + number for number in numbers[wrap + 1 :]]
+        steps = list(pairwise(numbers))
+        if not steps:
             return []
-        steps = list(pairwise(map(int, differing[0])))
         least = min(after - before for before, after in steps)
         gaps = [(a + least, b - least) for a, b in steps if b - a > least]
         return gaps if least > 0 and 2 * len(gaps) <= len(steps) else []
@@ -80,15 +92,21 @@ class Pictures:
 
 def videos_in(folder: Path) -> list[Path]:
     """Return the folder's videos and animations, sorted by name, without hidden files."""
-    return [file for file in _visible_in(folder) if _is_video(file)]
+    return [file for file in visible_in(folder) if is_video(file)]
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """Return the folder's pictures, sorted by name, without hidden files."""
-    return [file for file in _visible_in(folder) if is_picture(file)]
+    return [file for file in visible_in(folder) if is_picture(file)]
 
 
-def _visible_in(folder: Path) -> list[Path]:
+def has_video_suffix(file: Path) -> bool:
+    """Return whether the name has the suffix of a video, or of an animation."""
+    return file.suffix.lower() in _VIDEOS
+
+
+def visible_in(folder: Path) -> list[Path]:
+    """Return the files in a folder, sorted by name, without hidden ones."""
     # macOS writes a hidden file such as "._a.png" beside each file on some disks.
     with reading(folder):
         visible = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]
@@ -114,16 +132,15 @@ def subfolders_of(folder: Path) -> list[Path]:
     for inside in sorted(folder.iterdir()):
         if inside.is_dir() and not inside.name.startswith("."):
             with suppress(OSError):  # leave out a folder that cannot be read
-                if any(is_picture(file) or _is_video(file) for file in inside.iterdir()):
+                if any(is_picture(file) or is_video(file) for file in inside.iterdir()):
                     folders.append(inside)
     return folders
 
 
-def _is_video(file: Path) -> bool:
-    """Return whether the file's name has a video suffix; a GIF or APNG must be animated, too."""
-    suffix = file.suffix.lower()
-    if suffix not in (".gif", ".apng"):
-        return suffix in _VIDEOS
+def is_video(file: Path) -> bool:
+    """Return whether the file's name has a video suffix; an animation must move, too."""
+    if file.suffix.lower() not in _ANIMATIONS:
+        return has_video_suffix(file)
     try:
         with Image.open(file) as image:
             return bool(getattr(image, "is_animated", False))
@@ -173,7 +190,7 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
             "them to interp with --out-dir."
         )
     # There is no video, so a file with the suffix of a video is a GIF or APNG of one picture.
-    files = pictures_in(path) or [f for f in _visible_in(path) if f.suffix.lower() in _VIDEOS]
+    files = pictures_in(path) or [f for f in visible_in(path) if f.suffix.lower() in _VIDEOS]
     if not files:
         raise InputError(
             f"folder-without-pictures: The folder {path} itself holds no pictures and no videos: "
@@ -201,12 +218,39 @@ def files_of(*inputs: Path) -> Iterator[Path]:
         yield from (path,) if pictures is None else pictures.files
 
 
+def _numbers(files: Sequence[Path]) -> list[int]:
+    """Return the number in each name if the names differ in one number only; else nothing."""
+    names = [re.split(r"([0-9]+)", file.stem) for file in files]
+    differing = [parts for parts in zip(*names, strict=False) if len(set(parts)) > 1]
+    if len(differing) != 1 or not differing[0][0].isdecimal():
+        return []
+    return [int(part) for part in differing[0]]
+
+
+def _from_the_first(files: list[Path]) -> list[Path]:
+    """Return sorted files in the order of a counter that may have wrapped: 9999, then 0000.
+
+    Such a counter has used its last number (all digits are 9) and its first one (0 or 1), and at
+    least a tenth of all numbers is missing in one gap, which is before the first picture.
+    """
+    numbers = _numbers(files)
+    if not numbers or numbers[0] > 1 or set(str(numbers[-1])) != {"9"}:
+        return files
+    gaps = [after - before for before, after in pairwise(numbers)]
+    begins = gaps.index(max(gaps)) + 1
+    is_padded = f"{numbers[0]:0{len(str(numbers[-1]))}}" in files[0].stem
+    if not is_padded or 10 * max(gaps) <= numbers[-1]:
+        return files
+    return files[begins:] + files[:begins]
+
+
 def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
     def natural(file: Path) -> list[tuple[int, str]]:
         parts = re.findall(r"\d+|\D+", file.name)
         return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
     files.sort(key=natural)
+    files = _from_the_first(files)
     durations = [1 / (rate or SEQUENCE_RATE)] * len(files)
     return Pictures(
         "image2", tuple(files), durations, lambda first: map(_decode_still, files[first:])

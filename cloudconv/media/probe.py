@@ -435,6 +435,11 @@ def _picture_warnings(path: Path, pictures: Pictures, rate: Fraction | None) -> 
             f"rate-assumed: The pictures have no times and are read at {SEQUENCE_RATE} fps: give "
             "another rate with --input-fps."
         )
+    if (last := pictures.wraps_after) is not None:
+        yield Warned(
+            f"counter-wraps: The numbers of the pictures go on after {last.name} with their first "
+            f"number: the video begins with {pictures.files[0].name}."
+        )
     if missing := pictures.missing():
         gaps = shortened([str(a) if a == b else f"{a}-{b}" for a, b in missing], 6)
         yield Warned(

@@ -1,7 +1,7 @@
 """Interpolate many inputs in one run; a broken input does not stop the others."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +22,7 @@ from cloudconv.jobs.interp.workers import Workers
 from cloudconv.jobs.video import output_path, stem_of
 from cloudconv.media import pictures as images
 from cloudconv.media.containers import CONTAINERS, MKV
+from cloudconv.media.folders import by_ending, inventory
 from cloudconv.media.output import check_free, check_home, writing
 from cloudconv.messages import listed, shortened
 from cloudconv.models import registry
@@ -70,7 +71,7 @@ def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
             f"on {path}: name another folder, such as {path / 'made'}."
         )
     folders = _folders(path, settings)
-    found = ((v, each.relative_to(path)) for each in folders for v in images.videos_in(each))
+    found = ((v, each.relative_to(path)) for each in folders for v in inventory(each).videos)
     return [(str(video), subfolder) for video, subfolder in found]
 
 
@@ -98,6 +99,7 @@ def left_out(settings: InterpManySettings) -> Iterator[Warned]:
             )
         elif names:
             yield Warned(f"subfolders-ignored: Folders inside {folder} are ignored: {names}.")
+        yield from _files_left_out(folder, settings)
         pictures = [p for each in _folders(folder, settings) for p in images.pictures_in(each)]
         if pictures:
             shown = shortened([str(file.relative_to(folder)) for file in pictures], 3)
@@ -105,6 +107,23 @@ def left_out(settings: InterpManySettings) -> Iterator[Warned]:
                 f"pictures-left-out: {folder} stands for its videos, and pictures in it are left "
                 f"out: {shown}."
             )
+
+
+def _files_left_out(folder: Path, settings: InterpManySettings) -> Iterator[Warned]:
+    inside = [inventory(each) for each in _folders(folder, settings)]
+    others = sum((each.others for each in inside), Counter[str]())
+    if others:
+        yield Warned(
+            f"files-left-out: {folder} stands for its videos, and files without a video in it are "
+            f"left out: {by_ending(others.most_common())}."
+        )
+    proxies = [proxy for each in inside for proxy in each.proxies]
+    if proxies:
+        counts = Counter(proxy.suffix.lower() for proxy in proxies)
+        yield Warned(
+            f"proxies-left-out: Small copies (proxies) beside their videos in {folder} are left "
+            f"out: {by_ending(counts.most_common())}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
