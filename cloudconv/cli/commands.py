@@ -182,7 +182,8 @@ def _run_all(console: Console, settings: kinds.InterpManySettings) -> list[dict[
             console.info(_skipped(event.outcome))
         return f"{len(ends)} of {event.inputs} inputs"
 
-    run_with_progress(console, "interpolating", settings, ended)
+    with patience(console, settings) as heard:
+        run_with_progress(console, "interpolating", jobs.run(settings), ended, heard)
     return [
         {"input": event.input, "error": event.outcome.text, "code": event.outcome.code}
         if isinstance(event.outcome, CloudconvError)

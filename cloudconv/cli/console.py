@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +15,7 @@ from cloudconv import interrupts, jobs
 from cloudconv.cli import streams
 from cloudconv.cli.streams import field_rows, print_message, print_object, print_result
 from cloudconv.errors import SettingsError
-from cloudconv.events import Ended, Event, Finished, Measured, Progress, Warned, watched
+from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
 from cloudconv.messages import clock
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import of_run
@@ -243,7 +243,9 @@ def run_job(
             plan.pop("source_fps", None)  # which ``source_timing`` has in words
             print_result(field_rows(plan))
         return None
-    result = run_with_progress(console, label, settings, note)
+    with patience(console, settings) as heard:
+        job = jobs.run(settings)  # imports large libraries
+        result = run_with_progress(console, label, job, note=note, break_silence=heard)
     if summary is not None:
         console.info(summary(result), "summary")
         if console.json:
@@ -272,14 +274,18 @@ def patience(console: Console, settings: Settings) -> Iterator[Callable[[], None
 
 
 def run_with_progress(
-    console: Console, label: str, settings: Settings, note: Note | None = None
+    console: Console,
+    label: str,
+    job: Job,
+    note: Note | None = None,
+    break_silence: Callable[[], None] = lambda: None,
 ) -> Any:
-    """Run a job, show its progress and its warnings, and return its result; see :func:`run_job`."""
+    """Run a job, show its progress and its warnings, and return its result; see :func:`run_job`.
+
+    ``break_silence`` is called when there is something to print; see :func:`patience`.
+    """
     words, resumed = "", 0
-    with ExitStack() as stack:
-        break_silence = stack.enter_context(patience(console, settings))
-        job = jobs.run(settings)  # imports large libraries
-        report = stack.enter_context(reporting(label, console.progress, quiet=console.quiet))
+    with reporting(label, console.progress, quiet=console.quiet) as report:
 
         def show(event: Event) -> None:
             nonlocal words, resumed

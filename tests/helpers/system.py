@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Self
@@ -36,14 +35,18 @@ def kill_this_process() -> None:
 
 
 class Fork:
-    """A stand-in for the ``Popen`` of :mod:`cloudconv.foreign`: a copy of this process."""
+    """A stand-in for the ``Popen`` of :mod:`cloudconv.foreign`: a copy of a process with PyTorch.
+
+    This process has threads (PyTorch, pytest-xdist), and a copy of it would wait for ever for a
+    lock that one of them holds at the moment of the copy. The server of processes has none.
+    """
 
     def __init__(self, command: list[str], *, stderr: IO[bytes], **_: Any) -> None:
-        context = multiprocessing.get_context("fork")
-        self._process = context.Process(target=_convert, args=(stderr.fileno(), *command[-2:]))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # this process may have threads
-            self._process.start()
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["cloudconv.foreign"])
+        said = f"/proc/{os.getpid()}/fd/{stderr.fileno()}"
+        self._process = context.Process(target=_convert, args=(said, *command[-2:]))
+        self._process.start()
 
     def __enter__(self) -> Self:
         return self
@@ -62,10 +65,10 @@ class Fork:
         self._process.kill()
 
 
-def _convert(stderr: int, *words: str) -> None:
+def _convert(said: str, *words: str) -> None:
     from cloudconv import foreign  # not in workers, which import this module, too
 
     faulthandler.disable()  # a damaged file may crash the reader
-    os.dup2(stderr, 2)
+    os.dup2(os.open(said, os.O_WRONLY), 2)
     sys.stderr = open(2, "w")  # noqa: SIM115 - for the traceback
     foreign.main(*words)
