@@ -4,6 +4,7 @@ A copy exists as long as an object refers to its path, such as the description o
 plan of a job. Nothing has to delete a copy.
 """
 
+import errno
 import io
 import os
 import re
@@ -12,16 +13,24 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from weakref import WeakValueDictionary, finalize
 
+from filelock import FileLock, Timeout
+
 from cloudconv.errors import InputError
+from cloudconv.messages import amount
 from cloudconv.pipeline import is_closing
 
 _CHUNK = 1 << 20  # bytes
+_RESERVE = 1 << 30  # bytes of the disk that a copy leaves free, or else half of what is free
+_PREFIX, _LOCK = "cloudconv-stdin-", "lock"
+_NEW = 10  # seconds in which a folder may not have its lock yet
 _PAUSE = 0.02  # seconds
 # The start of an address such as https://. A single letter is a drive instead. On Windows a path
 # has backslashes.
@@ -32,8 +41,30 @@ _MATROSKA = b"\x1a\x45\xdf\xa3"
 def _not_stored(copy: Path, error: OSError) -> InputError:
     return InputError(
         f"copy-not-kept: The data from standard input cannot be stored in {copy.parent.parent} "
-        f"({error.strerror}): free some space there."
+        f"({error.strerror}): free some space there, set TMPDIR to another folder, or name a file."
     )
+
+
+def _store(read: Callable[[], bytes], target: BinaryIO, folder: Path) -> None:
+    """Write what arrives to a file; raise OSError before the disk has no room for anything else."""
+    reserve = min(_RESERVE, shutil.disk_usage(folder).free // 2)
+    while data := read():
+        if shutil.disk_usage(folder).free - len(data) < reserve:
+            raise OSError(errno.ENOSPC, f"less than {amount(reserve)} would stay free")
+        target.write(data)
+
+
+def _leave_no_copies() -> None:
+    """Delete the copies of runs that were killed: those whose lock no process has."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError, Timeout):
+            lock = folder / _LOCK
+            about = folder.lstat()
+            if not stat.S_ISDIR(about.st_mode) or about.st_uid != getattr(os, "getuid", int)():
+                continue  # another user's
+            if lock.is_file() and time.time() - about.st_mtime > _NEW:
+                with FileLock(lock, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Growth:
@@ -51,8 +82,7 @@ class Growth:
         try:
             with self.copy.open("ab", buffering=0) as target:
                 # os.read takes no lock. sys.stdin.read would hold a lock when the process ends.
-                while data := os.read(sys.stdin.fileno(), _CHUNK):
-                    target.write(data)
+                _store(partial(os.read, sys.stdin.fileno(), _CHUNK), target, self.copy.parent)
         except OSError as error:
             self._error = error
         self._ended.set()
@@ -63,6 +93,11 @@ class Growth:
         if self._error is not None:
             raise _not_stored(self.copy, self._error) from self._error
         return ended
+
+
+def _discard(folder: Path, lock: FileLock) -> None:
+    lock.release()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Copy(type(Path())):  # type: ignore[misc] # the class of this system's paths
@@ -137,10 +172,13 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
         return path
     if (known := _copies.get(name)) is not None:
         return known
-    folder = Path(tempfile.mkdtemp(prefix="cloudconv-"))
+    _leave_no_copies()
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    lock = FileLock(folder / _LOCK, timeout=0, thread_local=False)
+    lock.acquire()
     copy = Copy(folder / "standard-input")
     copy.shown = "standard input"
-    finalize(copy, shutil.rmtree, folder, ignore_errors=True)
+    finalize(copy, _discard, folder, lock)
     given: Any = sys.stdin.buffer
     try:
         live = live and isinstance(given, io.BufferedReader)
@@ -148,7 +186,7 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
             copy.growth = Growth(Path(os.fspath(copy)), given.read1())
         else:
             with copy.open("wb") as target:
-                shutil.copyfileobj(given, target, _CHUNK)
+                _store(partial(given.read, _CHUNK), target, folder)
         empty = not copy.stat().st_size
     except OSError as error:
         raise _not_stored(copy, error) from error
