@@ -25,7 +25,7 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
 from cloudconv.host import reuse_memory
-from cloudconv.jobs import plan, run
+from cloudconv.jobs import check_process, plan, run
 from cloudconv.messages import did_you_mean
 from cloudconv.settings import (
     CompareSettings,
@@ -201,6 +201,7 @@ def _frames_call(
         """
         _check_keywords(settings, kwargs)
         wanted = settings(*args, **kwargs)
+        check_process()
         from cloudconv.jobs.interp.frames import interpolated
 
         return interpolated(frames, wanted)
@@ -236,6 +237,7 @@ def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> 
         raise SettingsError(
             "no-model: The model is None: give the name of a model that ships, or a file."
         )
+    check_process()
     FramesSettings(model=name, device=device, precision=cast("Any", precision))  # checks these
     with restored():
         chosen = choose_device(device)

@@ -2,6 +2,7 @@
 
 import faulthandler
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -329,6 +330,39 @@ def test_frames_in_memory_are_repeated_at_cuts_and_repeats():
 def test_unusable_pictures_are_one_clear_sentence(given, words):
     with pytest.raises(InputError, match=words):
         list(cloudconv.interpolate_frames(given, 2, model="hold", device="cpu"))
+
+
+FORKED = """
+import multiprocessing, sys, cloudconv
+
+def attempt(name):
+    given = {"model": "tiny", "device": "cpu", "threads": 2}
+    try:
+        if name == "frames":
+            next(cloudconv.interpolate_frames([], **given))
+        elif name == "model":
+            cloudconv.load_model("tiny")
+        elif name == "plan":
+            cloudconv.plan(cloudconv.InterpSettings(sys.argv[1], factor=2, **given))
+        else:
+            cloudconv.interpolate(sys.argv[1], sys.argv[2], factor=2, overwrite=True, **given)
+    except cloudconv.CloudconvError as error:
+        return str(error)
+
+assert attempt("run") is None
+names = ("run", "plan", "frames", "model")
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    for said in pool.map_async(attempt, names).get(60):
+        assert said and said.endswith("by multiprocessing.get_context('spawn')."), said
+"""
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_fork_of_a_process_that_has_used_cloudconv_is_refused(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", 4, size=(32, 32))
+    words = [sys.executable, "-W", "ignore", "-c", FORKED, clip, tmp_path / "b.mkv"]
+    subprocess.run(words, check=True, timeout=180)
 
 
 def test_calls_of_several_threads_run_one_after_another(tmp_path):

@@ -1,5 +1,6 @@
 """Plan or run each command, from its settings to its result."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any
 
 from cloudconv import settings as kinds
-from cloudconv.errors import SettingsError
+from cloudconv.errors import CloudconvError, SettingsError
 from cloudconv.events import Event, Job, Pace, Progress, Warned, mapped
 from cloudconv.jobs.words import check_words
 
@@ -27,8 +28,23 @@ _MODULES: dict[type, str] = {
 _turns = threading.Condition()
 _running: list[tuple[int, Job | None]] = []
 """Each job, or None for a plan, that has not ended, after its thread; all have the same thread."""
+_used_by: int | None = None  # the process that has run the first job
 _latest = 0.0  # the time of the latest event
 _PATIENCE = 60.0  # seconds for which a job waits for one whose events nobody takes
+
+
+def check_process() -> None:
+    """Raise CloudconvError in a fork of a process that has used cloudconv.
+
+    The threads of PyTorch (OpenMP) do not exist in the fork, which would wait for them for ever.
+    """
+    global _used_by
+    _used_by = _used_by or os.getpid()
+    if _used_by != os.getpid():
+        raise CloudconvError(
+            "forked: This process is a fork of one that has used cloudconv, and the threads of "
+            "PyTorch are missing in it: start processes by multiprocessing.get_context('spawn')."
+        )
 
 
 def run(settings: kinds.Settings) -> Job:
@@ -75,6 +91,7 @@ def _one_after_another(job: Job) -> Job:
 @contextmanager
 def _turn(job: Job | None = None) -> Iterator[None]:
     """Keep other threads' jobs out: PyTorch's threads and FFmpeg's log belong to the process."""
+    check_process()
     thread, began = threading.get_ident(), time.monotonic()
     with _turns:
         while any(other != thread for other, _ in _running):
