@@ -16,6 +16,11 @@ def main() -> None:
     except KeyboardInterrupt:
         # The signal came before or after the command, which handles signals itself.
         sys.exit(130)
+    except (OSError, RuntimeError, MemoryError, ImportError) as error:
+        # The start needs files and a thread. The command itself, once it runs, handles its errors.
+        text = f"error: cloudconv cannot start ({error}): close other programs, or raise the limits"
+        os.write(2, f"{text} on open files, processes and memory (ulimit -n, -u and -v)\n".encode())
+        sys.exit(1)
 
 
 def _run() -> None:

@@ -2,8 +2,9 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -111,6 +112,15 @@ def check_free(path: Path, *, overwrite: bool) -> None:
             f"folder-of-that-name: {folders[0]} is a folder, and the output would replace it: move "
             "it away, or name another output."
         )
+    for written in written_by(path):
+        with suppress(OSError):
+            mode = written.stat().st_mode
+            if not stat.S_ISREG(mode):
+                kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+                raise OutputError(
+                    f"output-is-no-file: {written} is {kind}, which no file replaces: name a file, "
+                    "or write to standard output (named -)."
+                )
     if not overwrite and any(map(os.path.lexists, written_by(path))):
         raise OutputError(
             f"output-exists: The output {path} exists already: replace it with --overwrite."

@@ -178,3 +178,40 @@ def test_standard_output_is_not_the_file_that_is_read(tmp_path):
     assert done.exit_code == 1
     assert f"Standard output is the input itself ({clip})" in done.stderr
     assert clip.read_bytes() == before
+
+
+def test_an_output_replaces_no_pipe_and_no_device(tmp_path):
+    clip = write_clip(tmp_path / "s.mkv", 4, size=(32, 32))
+    os.mkfifo(tmp_path / "pipe.mkv")
+    (tmp_path / "null.mkv").symlink_to(os.devnull)
+    for name, kind in (("pipe.mkv", "a named pipe"), ("null.mkv", "a device or a socket")):
+        for more in ([], ["-y"]):
+            done = run("interp", clip, tmp_path / name, *TINY, *more)
+            assert done.exit_code == 1
+            assert f"{name} is {kind}, which no file replaces: name a file" in done.stderr
+    assert (tmp_path / "pipe.mkv").is_fifo()
+    assert (tmp_path / "null.mkv").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "import os; os.pipe = fail(OSError(24, 'Too many open files'))",
+        "import threading; threading.Thread.start = fail(RuntimeError('no new thread'))",
+    ],
+)
+def test_a_start_without_a_free_file_or_thread_is_one_sentence(broken):
+    code = f"""
+def fail(error):
+    def function(*given):
+        raise error
+    return function
+{broken}
+from cloudconv.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: cloudconv cannot start (")
+    assert "raise the limits on open files" in line
