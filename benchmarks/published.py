@@ -17,6 +17,7 @@ import sys
 import torch
 
 from cloudconv.models.base import Interpolator
+from cloudconv.models.convolutions import engine_for
 from cloudconv.models.published import normalised, recognise
 from cloudconv.models.registry import fuse
 from tests.helpers import published
@@ -35,7 +36,7 @@ def loaded(name: str, dtype: torch.dtype = torch.float32) -> Interpolator:
     assert isinstance(model, Interpolator)
     model.load_state_dict(state)
     model.requires_grad_(False).eval()
-    fuse(model)
+    fuse(model, engine_for("cpu", dtype))
     return model.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

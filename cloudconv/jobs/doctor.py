@@ -32,6 +32,7 @@ from cloudconv.media.source import Source
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.catalogue import ModelSpec
+from cloudconv.models.convolutions import PYTORCH, engine_for
 from cloudconv.render import device as devices
 from cloudconv.render.memory import free_memory, plan_memory
 from cloudconv.settings import DoctorSettings, InterpSettings
@@ -42,7 +43,7 @@ SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2160p": (3840, 2160)}
 
 _PACKAGES = (
     *("torch", "av", "numpy", "opencv-python-headless", "safetensors"),
-    *("typer", "rich", "Pillow"),
+    *("typer", "rich", "Pillow", "ncnn"),
 )
 _ENCODERS = (
     *("libx264", "libx264rgb", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"),
@@ -145,7 +146,8 @@ def _devices() -> list[dict[str, Any]]:
         about, free = torch.cuda.get_device_name(number), free_memory(torch.device("cuda", number))
         gpus.append({"name": f"cuda:{number}", "description": about, "free_bytes": free})
     apple = [{"name": "mps", "description": "Apple GPU"}] * torch.backends.mps.is_available()
-    return [cpu | {"fast_bf16": devices.has_fast_bf16()}, *gpus, *apple]
+    fast = {"fast_bf16": devices.has_fast_bf16(), "float32": engine_for("cpu", torch.float32)}
+    return [cpu | fast, *gpus, *apple]
 
 
 def _auto(problems: list[str]) -> dict[str, Any]:
@@ -167,8 +169,19 @@ def _auto(problems: list[str]) -> dict[str, Any]:
         name: {"batch": p.sizes.batch, "tile": p.sizes.tile, "memory_bytes": p.memory_bytes}
         for name, p in plans.items()
     }
-    precision = devices.precision_name(dtype)
-    return chosen | {"device": str(device), "precision": precision, "sizes": sizes}
+    chosen |= {"device": str(device), "precision": devices.precision_name(dtype)}
+    chosen |= {"convolutions": engine_for(device.type, dtype), "reason": _reason(device, dtype)}
+    return chosen | {"sizes": sizes}
+
+
+def _reason(device: torch.device, dtype: torch.dtype) -> str:
+    """Return why ``auto`` chooses a precision."""
+    if device.type != "cpu":
+        return f"{device.type} is{'' if dtype == torch.float16 else ' not'} fast and exact in fp16"
+    if dtype == torch.bfloat16:
+        return "this CPU multiplies bf16 in hardware"
+    ncnn = "missing" if engine_for("cpu", dtype) == PYTORCH else "faster than PyTorch in fp32"
+    return f"this CPU does not multiply bf16 in hardware, and ncnn is {ncnn}"
 
 
 SECONDS = 45  # the number of seconds after which no check starts

@@ -32,7 +32,7 @@ from cloudconv.media.pictures import open_pictures
 from cloudconv.media.timing import Key, Timing
 
 _NVDEC = "nvdec"  # the GPU's decoder; the other modes are FFmpeg's kinds of threads
-_NVDEC_CODECS = ("h264", "hevc", "vp9")  # NVDEC returns exactly the CPU's samples of these
+_NVDEC_CODECS = ("h264", "hevc", "vp9", "av1")  # NVDEC returns exactly the CPU's samples of these
 # Which key frames before the wanted time are tried in turn. The last ones are for video that has no
 # whole picture at a key frame, but refreshes its pictures part by part.
 _KEYS_BEFORE = (1, 2, 5)

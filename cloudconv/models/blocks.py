@@ -1,16 +1,13 @@
 """Define the blocks of RIFE's networks, and a faster form for inference."""
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from cloudconv.models.convolutions import SLOPE, HiddenLayer, HiddenLayers
 from cloudconv.models.ops import joined, shuffled
-
-SLOPE = 0.2
 
 
 class Block(nn.Module):
@@ -26,7 +23,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self._outputs = outputs
-        self._fused: list[tuple[Any, Packed]] = []  # convolutions, with weights for oneDNN
+        self._fused: HiddenLayers | None = None
         self.conv0 = nn.Sequential(_active(inputs, width // 2), _active(width // 2, width))
         self.convblock = nn.Sequential(*(_Residual(width) for _ in range(depth)))
         # A pixel shuffle makes four neighbouring pixels of one channel from four outputs.
@@ -34,20 +31,21 @@ class Block(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Map (B, C, h, w) float32 inputs of one size to the estimate, float32."""
-        hidden = joined(inputs, next(self.parameters()).dtype)
-        for conv, packed in self._fused:
-            hidden = rectified(hidden, conv.weight, conv.bias, conv.stride[0], packed)
-        if not self._fused:
-            hidden = self.convblock(self.conv0(hidden))
+        dtype = next(self.parameters()).dtype
+        if self._fused is not None:
+            hidden = self._fused.apply(joined(inputs, dtype))
+        else:
+            hidden = self.convblock(self.conv0(joined(inputs, dtype)))
         return shuffled(self.lastconv(hidden), self._outputs)
 
-    def fuse(self) -> None:
+    def fuse(self, engine: str) -> None:
         """Use fused layers, which are faster; the weights cannot be trained afterwards."""
         hidden: list[Any] = list(self.convblock)
         for layer in hidden:
             fold(layer.conv.weight, layer.conv.bias, layer.beta)
         convs = [*(layer.get_submodule("0") for layer in self.conv0), *(x.conv for x in hidden)]
-        self._fused = [(conv, {}) for conv in convs]
+        layers = [HiddenLayer(conv.weight, conv.bias, conv.stride[0]) for conv in convs]
+        self._fused = HiddenLayers(layers, convs[0].in_channels, engine)
 
 
 def _active(inputs: int, outputs: int) -> nn.Sequential:
@@ -76,39 +74,3 @@ def fold(weight: Tensor, bias: Tensor, beta: Tensor) -> None:
     # Each group has a square matrix of weights at the middle of the kernel.
     middles = weight.view(len(weight) // weight.shape[1], -1, *weight.shape[1:])[..., 1, 1]
     torch.diagonal(middles, dim1=1, dim2=2).add_(1)
-
-
-Packed = dict[torch.dtype, Tensor]
-"""The weights of a convolution in the order of oneDNN, for each type."""
-
-
-def rectified(x: Tensor, weight: Tensor, bias: Tensor, stride: int, packed: Packed) -> Tensor:
-    """Apply a 3x3 convolution and a leaky rectifier, in one step if PyTorch has such a step."""
-    if x.dtype == torch.bfloat16 and x.shape[3] <= stride > 1:
-        # For a result of one column, oneDNN reads memory that is not set (PyTorch 2.13 on AMX).
-        # Zeros on the right add a column and change nothing else.
-        return rectified(F.pad(x, (0, 2)), weight, bias, stride, packed)[..., :1]
-    groups = x.shape[1] // weight.shape[1]
-    if x.device.type != "cpu" or torch.is_grad_enabled() or not _has_fused(x.dtype):
-        return F.leaky_relu_(F.conv2d(x, weight, bias, stride, 1, 1, groups), SLOPE)
-    shape = (1, 1), (stride, stride), (1, 1), groups
-    if x.dtype not in packed:
-        # Reorder the weights for oneDNN once; otherwise each call would reorder them.
-        packed[x.dtype] = torch.ops.mkldnn._reorder_convolution_weight(weight, *shape, x.shape)
-    fused: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
-    return fused(x, packed[x.dtype], bias, *shape, "leaky_relu", [SLOPE], "")
-
-
-@cache
-def _has_fused(dtype: torch.dtype) -> bool:
-    """Return whether oneDNN runs a convolution and a rectifier as one fast step in that type."""
-    # PyTorch's own compiler calls this step on a CPU; it has no public name. On other processors
-    # than x86 the step may exist and be slow.
-    known = torch.ops.mkldnn
-    if not hasattr(known, "_convolution_pointwise"):
-        return False
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        return False
-    if dtype == torch.bfloat16:
-        return bool(known._is_mkldnn_bf16_supported())
-    return dtype == torch.float32

@@ -121,15 +121,18 @@ def load_model(
     """
     import torch
 
+    from cloudconv.models.convolutions import engine_for
+
+    dtype = dtype or torch.float32
     chosen = spec(name_or_path, task, timesteps)
     model: Model = chosen.build()
     if (state := state_of(name_or_path, chosen, sha256)) is not None:
         fill(model, state, file_of(name_or_path) or chosen.weights)
     model.requires_grad_(False).eval()
-    fuse(model)
+    fuse(model, engine_for(torch.device(device).type, dtype))
     # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels last.
     return model.to(  # type: ignore[call-overload, no-any-return]
-        device=device, dtype=dtype or torch.float32, memory_format=torch.channels_last
+        device=device, dtype=dtype, memory_format=torch.channels_last
     )
 
 
@@ -167,11 +170,14 @@ def check_timesteps(timesteps: str | None, specs: Iterable[ModelSpec]) -> None:
         )
 
 
-def fuse(model: Model) -> None:
-    """Give all parts of a model their faster form for inference, if they have one."""
+def fuse(model: Model, engine: str) -> None:
+    """Give all parts of a model their faster form for inference, if they have one.
+
+    ``engine``: see :func:`cloudconv.models.convolutions.engine_for`.
+    """
     # Of the class: FILM has a layer of that name.
     for part in [part for part in model.modules() if hasattr(type(part), "fuse")]:
-        part.fuse()  # type: ignore[operator]
+        part.fuse(engine)  # type: ignore[operator]
 
 
 def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -> None:

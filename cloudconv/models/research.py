@@ -21,8 +21,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import Interpolator, Predictor, Reconstructor
-from cloudconv.models.blocks import SLOPE
 from cloudconv.models.catalogue import ModelSpec
+from cloudconv.models.convolutions import SLOPE
 from cloudconv.models.ops import enlarged, laplacian_pyramid, shrunk_like
 from cloudconv.models.pair import Pair
 

@@ -153,9 +153,10 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
     """Return the type of the network's weights and activations on ``device``.
 
     The name is ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses fp16 on a CUDA GPU and
-    bf16 on a CPU where the hardware is fast with them, else fp32. For a published network ``auto``
-    is fp32. A model whose ``spec`` excludes 16 bits runs in float32 whatever the name. Raises
-    SettingsError for an unknown name, DeviceError if the device cannot compute at that precision.
+    bf16 on a CPU where the hardware is fast with them, else fp32, which ncnn makes faster, see
+    :mod:`cloudconv.models.convolutions`. For a published network ``auto`` is fp32. A model whose
+    ``spec`` excludes 16 bits runs in float32 whatever the name. Raises SettingsError for an unknown
+    name, DeviceError if the device cannot compute at that precision.
     """
     if name == "auto":
         if not spec.half_precision or spec.published:

@@ -28,7 +28,7 @@ _FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
 _SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
 _AUDIO = """In slow motion, drop the sound or stretch the sound at its own pitch. At normal speed,
 copy is an error if the sound would have to be encoded again."""
-_NVDEC = "Decode h264, hevc and vp9 on an NVIDIA GPU; the CPU decodes what the GPU cannot."
+_NVDEC = "Decode h264, hevc, vp9 and av1 on an NVIDIA GPU; the CPU decodes what the GPU cannot."
 _REFILL = "Put new frames in the place of repeated source frames, such as animation on twos."
 _RESUME = "Resume the work of an interrupted run, or delete that work and start again."
 _OUT_DIR = """Take any number of inputs and write their outputs to this folder. An input is skipped

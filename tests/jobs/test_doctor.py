@@ -13,6 +13,7 @@ from cloudconv.jobs import doctor as doctor_job
 from cloudconv.jobs.doctor import SIZES, Check
 from cloudconv.models import registry
 from cloudconv.models.baselines import Blend
+from cloudconv.models.convolutions import PYTORCH
 from cloudconv.settings.groups import DEFAULT_MODEL
 from tests.helpers.command import invoke
 
@@ -37,6 +38,8 @@ def test_json_has_all_facts_and_no_problems():
     assert data["auto"]["model"] == DEFAULT_MODEL
     assert data["auto"]["encoders"][".mp4"] == "libx264"
     assert set(data["auto"]["sizes"]) == set(SIZES)
+    assert data["auto"]["convolutions"] in (PYTORCH, f"ncnn {data['packages']['ncnn']}")
+    assert "bf16" in data["auto"]["reason"]
 
 
 def test_another_build_of_a_package_is_no_error(monkeypatch):

@@ -318,7 +318,7 @@ def test_nvdec_is_used_only_if_its_first_picture_matches_the_probe(
 
 @pytest.mark.parametrize(
     ("given", "codec", "pix_fmt", "reason"),
-    [("a.mkv", "mpeg4", "yuv420p", "NVDEC is used for h264, hevc, vp9 only, not for mpeg4"),
+    [("a.mkv", "mpeg4", "yuv420p", "NVDEC is used for h264, hevc, vp9, av1 only, not for mpeg4"),
      ("%d.png", "png", "rgb24", "the input is pictures")],
 )  # fmt: skip
 def test_nvdec_is_not_used_for_other_codecs(tmp_path, pretend_nvdec, given, codec, pix_fmt, reason):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cloudconv.errors import ModelError
 from cloudconv.models.blocks import Block
+from cloudconv.models.convolutions import PYTORCH, engine_for
 from cloudconv.models.ops import (
     enlarged,
     joined,
@@ -20,6 +21,7 @@ from cloudconv.models.ops import (
     warp,
 )
 
+ENGINES = list(dict.fromkeys([PYTORCH, engine_for("cpu", torch.float32)]))
 sides = st.integers(1, 40)
 
 
@@ -142,9 +144,10 @@ def inputs():
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_a_fused_block_gives_the_same_result(grad):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_fused_block_gives_the_same_result(grad, engine):
     plain, fused = block(), block()
-    fused.fuse()
+    fused.fuse(engine)
     with torch.set_grad_enabled(grad):
         expected, found = plain(*inputs()), fused(*inputs())
     assert found.shape == (2, 5, 24, 40)
@@ -156,7 +159,7 @@ def test_a_fused_block_gives_the_same_result(grad):
 def test_a_narrow_picture_is_correct_in_bfloat16(width):
     """Some convolutions of such a picture have a result of one column."""
     fused = block()
-    fused.fuse()
+    fused.fuse(PYTORCH)
     pictures = [torch.rand(1, channels, 160, width) for channels in (3, 3, 1, 1)]
     exact = fused(*pictures)
     coarse = fused.to(torch.bfloat16)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.models import registry
+from cloudconv.models import convolutions, registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.pair import Pair
 from cloudconv.models.published import families, normalised, recognise, unfit
@@ -17,6 +17,7 @@ from tests.helpers import published
 from tests.helpers.pairs import difference_of_shared
 
 CLOSE = 1e-4
+ENGINE = convolutions.engine_for("cpu", torch.float32)
 ORDER = Path(__file__).parents[1] / "golden" / "rife4_order.npz"
 
 VERSIONS = {
@@ -73,7 +74,7 @@ def model(name, state=None, *, fused=True):
     made.load_state_dict(normalised(published.recorded(name).state()) if state is None else state)
     made.requires_grad_(False).eval()
     if fused:
-        registry.fuse(made)
+        registry.fuse(made, ENGINE)
     return made.to(memory_format=torch.channels_last)
 
 

@@ -25,6 +25,7 @@ from cloudconv.media.source import Source
 from cloudconv.media.timing import constant_rate
 from cloudconv.messages import amount, short
 from cloudconv.models import registry
+from cloudconv.models.convolutions import engine_for
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import auto_warnings, machine_fingerprint, precision_name, set_threads
 from cloudconv.render.memory import MAX_BATCH, least_free_memory
@@ -80,6 +81,7 @@ class InterpPlan(video.VideoPlan):
     request: Request
     rate: Fraction | None
     weights: str | None
+    engine: str
     workers: WorkerConfig
 
     @property
@@ -285,6 +287,7 @@ class InterpPlan(video.VideoPlan):
             **machine,
             "weights": self.weights,
             "precision": precision_name(self.dtype),
+            "convolutions": self.engine,
             "encoder": f"{choice.encoder}, {dict(choice.options)}",
             "pix_fmt": choice.working,
             "times": f"{encoding.tick} {encoding.offset}",
@@ -390,7 +393,8 @@ def decide(
     video.check_target(settings, output, rate, fastest if is_whole else None, read)
     weights = registry.weights_fingerprint(settings.chosen_model)
     decided = (settings, info, output, device, dtype, draft)
-    return InterpPlan(*decided, request, rate, weights, workers)
+    engine = engine_for(workers.device_type, dtype)
+    return InterpPlan(*decided, request, rate, weights, engine, workers)
 
 
 def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:

@@ -28,6 +28,7 @@ from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
+from cloudconv.models.convolutions import engine_for
 from cloudconv.pipeline import one_thread, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import Sizes
@@ -386,6 +387,11 @@ class SegmentWork:
                 self._renderer = None  # frees the memory for the next one
                 run, device = job.run, torch.device(job.run.workers.device_type)  # of a worker
                 given = run.settings.chosen_model, run.settings, device, run.dtype
+                if (own := engine_for(device.type, run.dtype)) != run.engine:
+                    raise DeviceError(
+                        f"other-engine: The run computes convolutions with {run.engine}, and a "
+                        f"worker with {own}: install the same packages on all machines."
+                    )
                 streams = job.sizes.cpu_streams
                 self._renderer = renderer_for(*given, streams, sha256=run.weights)
             job.apply_to(self._renderer)

@@ -19,8 +19,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.models.base import COLOURS
-from cloudconv.models.blocks import SLOPE, Packed, fold, rectified
+from cloudconv.models.blocks import fold
 from cloudconv.models.catalogue import ModelSpec
+from cloudconv.models.convolutions import SLOPE, HiddenLayer, HiddenLayers
 from cloudconv.models.ops import joined, pad_to_multiple, resize, sample, shuffled, warp
 from cloudconv.models.pair import Pair
 from cloudconv.models.published import Published, StateDict, all_moved, colours_of, has, row, shapes
@@ -193,13 +194,15 @@ class Rife4(Published):
 
     def __init__(self, spec: ModelSpec, shapes: Mapping[str, Sequence[int]]) -> None:
         super().__init__(spec, shapes)
-        self._packed: dict[str, Packed] | None = None  # None if the network can be trained
+        self._engine: str | None = None  # None if the network can be trained
+        self._rows: dict[str, HiddenLayers] = {}
 
-    def fuse(self) -> None:
-        self._packed = {}
+    def fuse(self, engine: str) -> None:
         for name in self.shapes:
             if name.endswith(".beta"):
                 fold(*self.both(name.removesuffix("beta") + "conv"), self.tensor(name))
+        self._engine = engine
+        self.unfit()  # makes all rows, before several threads use these
 
     def estimate(self, seen: list[Tensor], pair: Pair) -> tuple[Tensor, Tensor, Tensor | None]:
         last = _last_of_encoder(self.shapes)
@@ -252,12 +255,9 @@ class Rife4(Published):
         Before 4.2, a single skip is around all hidden layers, and rectifiers have slopes. From 4.5
         on, each hidden layer has a skip, and a pixel shuffle doubles the size of the result.
         """
-        hidden = joined(inputs, self.dtype)
-        for k in range(2):
-            hidden = self._active(f"{name}.conv0.{k}", hidden, 2)
-        reduced = hidden
-        for k in range(_DEPTH):
-            hidden = self._active(f"{name}.convblock.{k}", hidden)
+        start = [f"{name}.conv0.{k}" for k in range(2)]
+        reduced = self._active(start, joined(inputs, self.dtype), 2)
+        hidden = self._active([f"{name}.convblock.{k}" for k in range(_DEPTH)], reduced)
         if f"{name}.lastconv.0.weight" in self.shapes:
             # Block 0 alone does not read an estimate.
             first, second = (self.shapes[f"block{k}.conv0.0.0.weight"][1] for k in (0, 1))
@@ -266,22 +266,37 @@ class Rife4(Published):
             hidden = hidden + reduced
         return self.deconv(f"{name}.lastconv", hidden).float().contiguous()
 
-    def _active(self, name: str, x: Tensor, stride: int = 1) -> Tensor:
+    def _active(self, names: Sequence[str], x: Tensor, stride: int = 1) -> Tensor:
+        """Apply layers one after the other, each a convolution and a rectifier."""
+        if self._engine is not None:
+            if names[0] not in self._rows:
+                layers = [self._layer(name, stride) for name in names]
+                self._rows[names[0]] = HiddenLayers(layers, x.shape[1], self._engine)
+            return self._rows[names[0]].apply(x)
+        for name in names:
+            x = self._trained(name, x, stride)
+        return x
+
+    def _trained(self, name: str, x: Tensor, stride: int) -> Tensor:
         if f"{name}.1.weight" in self.shapes:
             return self.layer(name, x, stride)
-        if f"{name}.beta" not in self.shapes:
-            return self._rectified(f"{name}.0", x, stride)
-        if self._packed is not None:
-            return self._rectified(f"{name}.conv", x)
-        made, beta = self.conv(f"{name}.conv", x), self.tensor(f"{name}.beta").to(x.dtype)
-        if beta.shape != (1, x.shape[1], 1, 1):
-            raise ValueError(name)
-        return F.leaky_relu_(torch.addcmul(x, made, beta), SLOPE)
+        result = self.conv(self._convolution(name), x, stride)
+        if f"{name}.beta" in self.shapes:
+            beta = self.tensor(f"{name}.beta").to(x.dtype)
+            if beta.shape != (1, x.shape[1], 1, 1):
+                raise ValueError(name)
+            result = torch.addcmul(x, result, beta)
+        return F.leaky_relu_(result, SLOPE)
 
-    def _rectified(self, name: str, x: Tensor, stride: int = 1) -> Tensor:
-        if self._packed is None:
-            return F.leaky_relu_(self.conv(name, x, stride), SLOPE)
-        return rectified(x, *self.both(name), stride, self._packed.setdefault(name, {}))
+    def _layer(self, name: str, stride: int) -> HiddenLayer:
+        slopes = f"{name}.1.weight"
+        rectifier = self.tensor(slopes) if slopes in self.shapes else SLOPE
+        return HiddenLayer(*self.both(self._convolution(name)), stride, rectifier)
+
+    def _convolution(self, name: str) -> str:
+        if f"{name}.beta" in self.shapes:
+            return f"{name}.conv"
+        return name if f"{name}.weight" in self.shapes else f"{name}.0"
 
     def _encoded(self, last: str, pictures: Tensor) -> Tensor:
         hidden = joined(colours_of(pictures), self.dtype)
@@ -290,7 +305,7 @@ class Rife4(Published):
             if last == _PAIR:  # without a rectifier
                 hidden = self.conv(name, hidden, stride)
             else:
-                hidden = self._rectified(name, hidden, stride)
+                hidden = self._active([name], hidden, stride)
         return self.deconv(last, hidden).float().contiguous()
 
 

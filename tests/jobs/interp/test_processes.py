@@ -54,6 +54,20 @@ def clip(tmp_path_factory):
     return write_clip(path, pictures, rate=F(24000, 1001), codec="libx264", options=options)
 
 
+@pytest.mark.full
+def test_threads_batches_and_processes_change_no_sample(tmp_path):
+    """The hidden layers of this model are wide, so that ncnn computes these if it is there."""
+    pictures = [picture(k, 192, 128) for k in range(5)]
+    made = write_clip(tmp_path / "wide.mkv", pictures, rate=24)
+    given = {"model": "cloud-turbo", "precision": "fp32", "factor": 3}
+    interp(made, tmp_path / "usual.mkv", **given)
+    others = [{"threads": 2}, {"threads": 5}, {"batch": 3}, {"workers": "local:2", "threads": 2}]
+    for number, other in enumerate(others):
+        out = tmp_path / f"{number}.mkv"
+        interp(made, out, **given, **other)
+        assert_same_frames(out, tmp_path / "usual.mkv")
+
+
 PART = {"factor": None, "fps": 60, "loop": True, "start": "0.5", "end": 4, "refill": True}
 
 

@@ -1,0 +1,285 @@
+"""Compute convolutions of networks on a CPU, each by the engine that is fastest there.
+
+No other module chooses an engine. ncnn computes 3x3 convolutions of stride 1 in float32 by
+Winograd's algorithm, with a quarter of the multiplications (Lavin and Gray, Fast Algorithms for
+Convolutional Neural Networks, arXiv 1509.09308). PyTorch computes the others, those in 16 bits, and
+all of them where ncnn is missing.
+"""
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cloudconv.errors import ModelError
+from cloudconv.host import version_of
+
+SLOPE = 0.2
+"""The slope of RIFE's rectifiers for negative values."""
+
+PYTORCH = "PyTorch"
+_NCNN = "ncnn"
+_LANES = {"DEFAULT": 4, "AVX2": 8, "AVX512": 16}
+"""Neighbouring channels of a pixel in ncnn's memory. Another number is slower and not wrong."""
+_ALIGNMENT = 64  # bytes, of values whose channels are in groups; ncnn ends the process otherwise
+_TILE = 4  # lines of a result that Winograd's algorithm computes at once, or a multiple
+_LEAST_LINES = 16  # of a thread
+_WIDEST = 160  # channels
+_LEAST_CHANNELS = 32  # with fewer channels the copies to and from ncnn take longer than they save
+
+_Values = NDArray[np.float32]
+"""Values in ncnn's order: (groups of channels, lines, columns, channels of a group)."""
+
+Packed = dict[torch.dtype, Tensor]
+"""The weights of a convolution in the order of oneDNN, for each type."""
+
+
+class HiddenLayer(NamedTuple):
+    """A 3x3 convolution, and the slopes of its rectifier: of all channels, of each, or None."""
+
+    weight: Tensor
+    bias: Tensor
+    stride: int = 1
+    slope: Tensor | float | None = SLOPE
+
+
+def engine_for(device_type: str, dtype: torch.dtype) -> str:
+    """Return the engine, with its version, that computes 3x3 convolutions of stride 1.
+
+    Two engines round differently, so that a sample of a picture may differ by two levels.
+    """
+    has_ncnn = find_spec(_NCNN) is not None and _ncnn() is not None
+    if device_type == "cpu" and dtype == torch.float32 and has_ncnn:
+        return f"{_NCNN} {version_of(_NCNN)}"
+    return PYTORCH
+
+
+class HiddenLayers:
+    """Convolutions one after the other, for inference; the weights cannot be trained afterwards.
+
+    ``channels`` are those of the first layer's input. ``engine``: see :func:`engine_for`. ncnn
+    copies the weights here, so that several threads may call the object; PyTorch reads the weights
+    in each call.
+    """
+
+    def __init__(self, layers: Sequence[HiddenLayer], channels: int, engine: str) -> None:
+        self._layers: list[tuple[HiddenLayer, Packed]] = [(layer, {}) for layer in layers]
+        inputs = [channels, *(len(layer.weight) for layer in layers)]
+        count = len(layers)
+        while engine != PYTORCH and count and _suits_winograd(layers[count - 1], inputs[count - 1]):
+            count -= 1
+        self._others = count  # the number of first layers that PyTorch always computes
+        self._winograd = _Winograd(layers[count:]) if count < len(layers) else None
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return the last layer's result, with channels last in memory on a CPU.
+
+        If the caller has no other reference to ``x``, its memory is free after the first layer.
+        """
+        is_plain = x.device.type == "cpu" and x.dtype == torch.float32
+        winograd = None if torch.is_grad_enabled() or not is_plain else self._winograd
+        for layer, packed in self._layers[: self._others if winograd else None]:
+            x = _computed(x, layer, packed)
+        if winograd is None:
+            return x
+        pictures = list(torch.split(x, 1))
+        del x
+        return winograd.apply(pictures)
+
+
+def _suits_winograd(layer: HiddenLayer, channels: int) -> bool:
+    outputs, inputs, *kernel = layer.weight.shape
+    is_dense = inputs == channels  # not in groups
+    is_wide = inputs >= _LEAST_CHANNELS <= outputs
+    return is_dense and is_wide and kernel == [3, 3] and layer.stride == 1
+
+
+def _computed(x: Tensor, layer: HiddenLayer, packed: Packed) -> Tensor:
+    """Return what PyTorch makes of a layer, by oneDNN's step for both parts if there is one."""
+    weight, bias, stride, slope = layer
+    groups = x.shape[1] // weight.shape[1]
+    if x.dtype == torch.bfloat16 and x.shape[3] <= stride > 1:
+        # For a result of one column, oneDNN reads memory that is not set (PyTorch 2.13 on AMX).
+        # Zeros on the right add a column and change nothing else.
+        return _computed(F.pad(x, (0, 2)), layer, packed)[..., :1]
+    if not isinstance(slope, float):
+        result = F.conv2d(x, weight, bias, stride, 1, 1, groups)
+        return result if slope is None else F.prelu(result, slope)
+    if x.device.type != "cpu" or torch.is_grad_enabled() or not _has_fused(x.dtype):
+        return F.leaky_relu_(F.conv2d(x, weight, bias, stride, 1, 1, groups), slope)
+    shape = (1, 1), (stride, stride), (1, 1), groups
+    if x.dtype not in packed:
+        # Reorder the weights for oneDNN once; otherwise each call would reorder them.
+        packed[x.dtype] = torch.ops.mkldnn._reorder_convolution_weight(weight, *shape, x.shape)
+    fused: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
+    return fused(x, packed[x.dtype], bias, *shape, "leaky_relu", [slope], "")
+
+
+@cache
+def _has_fused(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN runs a convolution and a rectifier as one fast step in that type."""
+    # PyTorch's own compiler calls this step on a CPU; it has no public name. On other processors
+    # than x86 the step may exist and be slow.
+    known = torch.ops.mkldnn
+    if not hasattr(known, "_convolution_pointwise"):
+        return False
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        return False
+    if dtype == torch.bfloat16:
+        return bool(known._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
+
+
+@cache
+def _ncnn() -> Any:
+    """Return the module ncnn; None if it cannot be imported."""
+    try:
+        return import_module(_NCNN)
+    except (ImportError, OSError):  # no wheel, or one without a library that it needs
+        return None
+
+
+@cache
+def _memory() -> Any:
+    """Return the pool from which all networks of this process take the memory of one call."""
+    pool = _ncnn().PoolAllocator()
+    pool.set_size_compare_ratio(0.8)  # a small blob does not take the room of a large one
+    return pool
+
+
+class _Winograd:
+    """A row of layers in ncnn; its calls release the GIL, and may be at the same time.
+
+    A thread of PyTorch's computes the whole row. If there are several threads, each computes some
+    lines of each layer. These are whole tiles of the algorithm, so that every number of threads
+    gives the same bits.
+    """
+
+    def __init__(self, layers: Sequence[HiddenLayer]) -> None:
+        net = self._net = _ncnn().Net()
+        options = net.opt
+        options.num_threads = 1  # ncnn's own threads would remain
+        options.use_bf16_storage = options.use_fp16_storage = False
+        options.use_fp16_packed = options.use_fp16_arithmetic = False
+        # Tiles of 6x6 are less exact. Those of 2x2 are slower, but need half of the memory for the
+        # weights of wide layers, which have few pixels.
+        is_wide = max(len(layer.weight) for layer in layers) > _WIDEST
+        options.use_winograd23_convolution = is_wide
+        options.use_winograd43_convolution = not is_wide
+        options.use_winograd63_convolution = False
+        options.blob_allocator = options.workspace_allocator = _memory()
+        lines, numbers = ["Input in 0 1 0"], []
+        self._names = ["0"]  # of the input and of each layer's result
+        for weight, bias, _, slope in layers:
+            shape = f"0={len(weight)} 1=3 4=1 5=1 6={weight.numel()}"
+            leaky = f" 9=2 -23310=1,{slope}" if isinstance(slope, float) else ""
+            at = len(lines)
+            lines.append(f"Convolution {at} 1 1 {at - 1} {at} {shape}{leaky}")
+            numbers += [torch.zeros(1), weight, bias]  # 0: the weights are float32
+            if isinstance(slope, Tensor):
+                at += 1
+                lines.append(f"PReLU {at} 1 1 {at - 1} {at} 0={slope.numel()}")
+                numbers.append(slope)
+            self._names.append(str(at))
+        text = "\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines, ""])
+        if net.load_param_mem(text) or net.load_model(_reader(numbers)):
+            raise ModelError("ncnn-refuses: ncnn cannot load this network: uninstall ncnn.")
+
+    def apply(self, pictures: list[Tensor]) -> Tensor:
+        """Map (1, C, H, W) each to (B, C, H, W); empty the list."""
+        threads, result = torch.get_num_threads(), []
+        while pictures:
+            result.append(self._of_one(pictures.pop(0), threads))
+        _memory().clear()
+        return result[0] if len(result) == 1 else torch.cat(result)
+
+    def _of_one(self, picture: Tensor, threads: int) -> Tensor:
+        channels, height, width = picture.shape[1:]
+        lanes = _LANES.get(torch.backends.cpu.get_cpu_capability(), 1)
+        lanes = 1 if channels % lanes else lanes
+        groups = picture[0].permute(1, 2, 0).reshape(height, width, -1, lanes).permute(2, 0, 1, 3)
+        values = torch.empty(groups.shape).copy_(groups).numpy()
+        del picture, groups
+        count = min(threads, height // _LEAST_LINES)
+        if count > 1:
+            with ThreadPoolExecutor(count, "cloudconv-ncnn") as pool:
+                for names in pairwise(self._names):
+                    values = self._in_bands(values, names, count, pool)
+        else:
+            values = self._computed(values, 0, height, (self._names[0], self._names[-1]))
+        made = torch.from_numpy(values).permute(1, 2, 0, 3).reshape(height, width, -1)
+        return made.permute(2, 0, 1)[None]
+
+    def _in_bands(
+        self, values: _Values, names: tuple[str, str], count: int, pool: ThreadPoolExecutor
+    ) -> _Values:
+        tiles = -(-values.shape[1] // _TILE)
+        tops = [_TILE * (tiles * number // count) for number in range(count)]
+        bands = list(pairwise([*tops, values.shape[1]]))
+        made = list(pool.map(lambda band: self._computed(values, band[0], band[1], names), bands))
+        return np.concatenate(made, 1)
+
+    def _computed(self, values: _Values, top: int, end: int, names: tuple[str, str]) -> _Values:
+        """Return some lines of the blob ``names[1]`` from all lines of the blob ``names[0]``.
+
+        ``top`` is a multiple of a tile's lines, and so is ``end`` if it is not the last line.
+        """
+        groups, height, width, lanes = values.shape
+        first, last = max(0, top - _TILE), min(height, end + _TILE)
+        lines = values[:, first:last]
+        if lines.ctypes.data % _ALIGNMENT or last - first < height:
+            lines = _copied(lines)
+        # `given` has no copy; `lines` outlives it.
+        given = _ncnn().Mat(lines.reshape(groups, last - first, width * lanes))
+        given.w, given.elemsize, given.elempack = width, 4 * lanes, lanes
+        given.cstep = (last - first) * width
+        extractor = self._net.create_extractor()
+        extractor.input(names[0], given)
+        # The form of this call without `made` creates Python's objects without the GIL.
+        made = _ncnn().Mat()
+        if extractor.extract(names[1], made, 1):  # 1: as it is in memory
+            raise MemoryError("ncnn: not enough memory")
+        lanes = made.elempack
+        made.w, made.cstep, made.elemsize, made.elempack = made.w * lanes, made.cstep * lanes, 4, 1
+        result: _Values = np.asarray(made).reshape(-1, last - first, width, lanes)
+        return result[:, top - first : end - first]
+
+
+def _copied(values: _Values) -> _Values:
+    copy: _Values = torch.empty(values.shape).numpy()  # memory of PyTorch is aligned
+    copy[...] = values
+    return copy
+
+
+def _reader(tensors: Sequence[Tensor]) -> Any:
+    """Return an object from which ncnn copies the values of float32 tensors."""
+    base: Any = _ncnn().DataReader
+    address = ctypes.pythonapi.PyCapsule_GetPointer
+    address.restype, address.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+
+    class Reader(base):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self._tensors: Iterator[Tensor] = iter(tensors)
+
+        def read(self, target: object, size: int) -> int:
+            values = next(self._tensors).detach().float().contiguous()
+            if values.nbytes != size:
+                return 0
+            ctypes.memmove(address(target, None), values.data_ptr(), size)
+            return size
+
+        def scan(self, *_: object) -> int:
+            return 0
+
+    return Reader()

@@ -1,0 +1,207 @@
+"""ncnn's convolutions give PyTorch's pictures, and leave no thread, file or damage behind."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudconv.models import convolutions, registry
+from cloudconv.models.convolutions import PYTORCH, HiddenLayer, HiddenLayers, engine_for
+
+NCNN = engine_for("cpu", torch.float32)
+needs_ncnn = pytest.mark.skipif(NCNN == PYTORCH, reason="ncnn is missing")
+SLOPES = [0.2, 0.01, None, "each"]
+
+
+def layers(width, slope, count=3):
+    numbers = torch.Generator().manual_seed(width)
+    made = []
+    for _ in range(count):
+        weight = torch.randn(width, width, 3, 3, generator=numbers) / (3 * width**0.5)
+        bias = torch.randn(width, generator=numbers)
+        slopes = torch.rand(width, generator=numbers) if slope == "each" else slope
+        made.append(HiddenLayer(weight, bias, 1, slopes))
+    return made
+
+
+def exact(x, some):
+    for weight, bias, stride, slope in some:
+        x = F.conv2d(x.double(), weight.double(), bias.double(), stride, 1)
+        if slope is not None:
+            slopes = torch.full((len(bias),), slope) if isinstance(slope, float) else slope
+            x = F.prelu(x, slopes.double())
+    return x
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("engine", dict.fromkeys([PYTORCH, NCNN]))
+@settings(deadline=None, max_examples=25)
+@given(
+    width=st.sampled_from([32, 36, 48, 64, 192]),
+    size=st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40)),
+    slope=st.sampled_from(SLOPES),
+)
+def test_every_engine_gives_the_same_result_for_every_size(engine, width, size, slope):
+    count, height, columns = size
+    some = layers(width, slope)
+    numbers = torch.Generator().manual_seed(1)
+    x = torch.randn(count, width, height, columns, generator=numbers)
+    expected = exact(x, some)
+    found = HiddenLayers(some, width, engine).apply(x.contiguous(memory_format=torch.channels_last))
+    assert found.shape == expected.shape
+    assert torch.allclose(found.double(), expected, atol=2e-5 * float(expected.abs().max()))
+
+
+@pytest.fixture(scope="module")
+def row():
+    return HiddenLayers(layers(64, 0.2), 64, NCNN)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return torch.randn(4, 64, 45, 61, generator=torch.Generator().manual_seed(2))
+
+
+@needs_ncnn
+@torch.no_grad()
+@settings(deadline=None, max_examples=15)
+@given(
+    st.sampled_from([32, 40, 48, 192]), st.integers(28, 90), st.integers(1, 50), st.integers(2, 5)
+)
+def test_threads_and_batches_change_no_bit(width, height, columns, threads):
+    made = HiddenLayers(layers(width, "each", 2), width, NCNN)
+    numbers = torch.Generator().manual_seed(2)
+    x = torch.randn(2, width, height, columns, generator=numbers)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = made.apply(x)
+        torch.set_num_threads(threads)
+        assert torch.equal(made.apply(x), expected)
+        assert torch.equal(made.apply(x[1:]), expected[1:])
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_ncnn
+def test_several_threads_share_a_network(row, pictures):
+    with torch.no_grad():
+        expected = row.apply(pictures)
+
+    def one(number):
+        with torch.inference_mode():
+            return torch.equal(row.apply(pictures[number, None]), expected[number, None])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(one, [0, 1, 2, 3] * 10))
+
+
+@needs_ncnn
+@torch.no_grad()
+def test_the_weights_are_copied(pictures):
+    some = layers(64, 0.2)
+    made = HiddenLayers(some, 64, NCNN)
+    expected = made.apply(pictures)
+    for layer in some:
+        layer.weight.zero_()
+        layer.bias.zero_()
+    del some
+    assert torch.equal(made.apply(pictures), expected)
+
+
+@needs_ncnn
+def test_a_gradient_passes_through_a_fused_row(row, pictures):
+    x = pictures[:1, :, :5, :5].clone().requires_grad_()
+    row.apply(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+@needs_ncnn
+@torch.no_grad()
+@pytest.mark.parametrize("threads", [1, 3])
+def test_no_thread_of_ncnn_remains(row, pictures, threads):
+    """Neither one of Python nor one of OpenMP."""
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        pytest.skip("the system lists no threads")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch.ones(1_000_000).add(1)  # starts the threads of PyTorch
+    count = len(list(tasks.iterdir()))
+    row.apply(pictures)
+    torch.set_num_threads(before)
+    assert len(list(tasks.iterdir())) <= count
+
+
+FORK = """
+import os, torch
+from tests.models.test_convolutions import NCNN, HiddenLayers, layers
+torch.set_num_threads({threads})
+x = torch.randn(1, 64, 20, 30)
+with torch.no_grad():
+    row = HiddenLayers(layers(64, 0.2), 64, NCNN)
+    expected = row.apply(x)
+    child = os.fork()
+    if not child:
+        torch.set_num_threads(1)
+        os._exit(0 if torch.equal(row.apply(x), expected) else 1)
+    assert torch.equal(row.apply(x), expected)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def python(code):
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_ncnn
+@pytest.mark.full
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_forked_process_computes_the_same(threads):
+    python(FORK.format(threads=threads))
+
+
+def test_an_import_of_cloudconv_does_not_import_ncnn():
+    code = "import sys, cloudconv; cloudconv.list_models(); import cloudconv.api"
+    assert python(f"{code}; print('ncnn' in sys.modules)") == "False\n"
+
+
+@pytest.fixture
+def without_ncnn(monkeypatch):
+    """Let imports of ncnn fail."""
+    monkeypatch.setitem(sys.modules, "ncnn", None)
+    convolutions._ncnn.cache_clear()
+    yield
+    convolutions._ncnn.cache_clear()
+
+
+@needs_ncnn
+def test_without_ncnn_pytorch_makes_the_same_picture(without_ncnn, monkeypatch):
+    numbers = torch.Generator().manual_seed(3)
+    coarse = torch.rand(2, 3, 12, 16, generator=numbers)
+    pair = F.interpolate(coarse, (96, 128), mode="bicubic").clamp(0, 1).split(1)
+    make = partial(registry.load, "cloud-turbo")
+    assert engine_for("cpu", torch.float32) == PYTORCH
+    without = make().interpolate(*pair, 0.5)
+    monkeypatch.undo()
+    convolutions._ncnn.cache_clear()
+    assert engine_for("cpu", torch.float32) == NCNN
+    assert (make().interpolate(*pair, 0.5) - without).abs().max() < 1 / 255
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_other_devices_and_16_bits_use_pytorch(kind):
+    assert engine_for(kind, torch.float32) == engine_for("cpu", torch.bfloat16) == PYTORCH
