@@ -104,10 +104,10 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     shares, kept, took = [], [], time.perf_counter() - began
     for number in range(options.frames):
         began = time.perf_counter()
-        shown, origin = next(made)
-        meter.push(small_copy(shown, material.small_size), origin)
+        frame = next(made)
+        meter.push(frame.small(material), frame.origin)
         took += time.perf_counter() - began
-        picture = tensor_of(shown)
+        picture = tensor_of(frame.show())
         shares.append(source.unreal(picture))
         if number in chosen:
             kept.append(levels(picture))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import COARSE_SIDE, TINY, gradients, grey, parts, small_copy, spread
+from cloudconv.dreaming.images import COARSE_SIDE, TINY, gradients, grey, parts, spread
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import MethodSpec, method
@@ -106,6 +106,6 @@ def _is_solid(material: Material) -> bool:
 def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     """Make a small dream in a mode, and judge the dream. ``material`` is a small material."""
     meter = VitalsMeter(material, FRAMES)
-    for picture, origin in spec.dream(material, Options(FRAMES, seed)):
-        meter.push(small_copy(picture, material.small_size), origin)
+    for frame in spec.dream(material, Options(FRAMES, seed)):
+        meter.push(frame.small(material), frame.origin)
     return Trial(meter.visible, spec.name, meter.faults)

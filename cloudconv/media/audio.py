@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.container import OutputContainer
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from cloudconv.media.attacks import Attacks
 from cloudconv.media.carry import Carry, add_copy, header_of
 
-Samples = NDArray[np.float32]
+Samples = NDArray[Any]  # of floating-point numbers
 
 # Encoders for audio whose own codec has no encoder, or none that the container accepts.
 _OTHERWISE = ("aac", "libopus")
@@ -34,13 +34,6 @@ _TOLERANCE = Fraction(1, 50)
 # The stretcher keeps every attack sharp: the sudden start of a sound, such as a drum beat.
 _WINDOWS_PER_SECOND = 24  # windows of 1/24 s contain a full period of the lowest tones
 _BLOCKS_PER_WINDOW = 32
-# An attack has at least this many times the energy of the loudest of the blocks before it, and at
-# least -66 dB of full scale.
-_RISE = 4.0
-_FLOOR = 2.5e-7
-_BEFORE = 20  # blocks
-_BEGINS = 0.3  # of the greatest level; an attack begins at the first such sample
-_EMPHASIS = 0.95  # part of the previous sample to subtract, which emphasises high frequencies
 
 
 class Channels(NamedTuple):
@@ -124,6 +117,11 @@ def choose_format(source: Any, muxer: str) -> Callable[[OutputContainer], Any] |
     return None
 
 
+def is_lossless(encoder: str) -> bool:
+    """Return whether an encoder keeps every sample, so that it has no bit rate."""
+    return encoder.startswith(_LOSSLESS)
+
+
 def name_channels(stream: Any, context: Any) -> None:
     """Give a codec context FFmpeg's default layout if the channels of ``stream`` have no names."""
     channels = channels_of(stream)
@@ -141,7 +139,7 @@ def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
     stream: Any = out.add_stream(encoder, rate=rate)
     made = stream.codec_context
     made.layout, made.format, made.time_base = layout, [*liked, *formats][0], Fraction(1, rate)
-    if not encoder.startswith(_LOSSLESS):
+    if not is_lossless(encoder):
         made.bit_rate = _BITS_PER_CHANNEL * made.layout.nb_channels
     return stream
 
@@ -171,16 +169,18 @@ class AudioEncoder:
             # Without this the frames have the list of channels, see `channels_of`.
             source.codec_context.layout = f"{self._given.total} channels"
         # Positions in samples from the origin, before the stretch: the bounds of the kept part
-        # (``_least``, ``_end``), the first kept sample and the next sample. ``_made`` is the number
-        # of stretched samples that are encoded.
+        # (``_least``, ``_end``), the first kept sample and the next sample. ``_place`` is the time
+        # of the next sample to encode, after the stretch.
         self._least = round((carry.begin - carry.origin) * self._rate)
         self._end = None if carry.end is None else round((carry.end - carry.origin) * self._rate)
         # The format, layout and rate of the frames, and the resampler for such frames.
         self._resampler: tuple[tuple[str, str, int], Any] | None = None
         self._first: int | None = None
         self._next = 0
-        self._made = 0
+        self._place = 0
         self._stretch = TimeStretch(self._rate, self._channels, factor)
+        self._type: np.dtype[Any] = np.dtype(np.float32)
+        self._format = "flt"  # of the samples here
 
     def feed(self, packet: Any) -> Iterator[Any]:
         """Decode a packet of the source, and yield slowed packets for the muxer."""
@@ -211,7 +211,7 @@ class AudioEncoder:
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
             if self._resampler is None or self._resampler[0] != kind:
                 yield from self._resampled(None)
-                self._resampler = kind, av.AudioResampler("flt", self._layout, self._rate)
+                self._resampler = kind, av.AudioResampler(self._format, self._layout, self._rate)
             if frame.pts is not None:
                 # The resampler needs times in samples; the container's ticks may be coarser.
                 frame.pts = round(frame.pts * frame.time_base * frame.sample_rate)
@@ -241,11 +241,13 @@ class AudioEncoder:
                 if at + len(samples) <= self._least or (self._end is not None and at >= self._end):
                     continue
                 self._first = self._next = max(at, self._least)
+                self._place = round(self._first * self._factor)
             elif abs(at - self._next) <= _TOLERANCE * self._rate:
                 at = self._next
             while at > self._next and (self._end is None or self._next < self._end):
                 gap = min(at, self._next + self._rate, self._end or at) - self._next
-                yield from self._stretched(np.zeros((gap, self._channels), np.float32))
+                silence = np.zeros((gap, self._channels), self._type)
+                yield from self._stretched(silence)
             kept = samples[max(self._next - at, 0) :]
             if self._end is not None:
                 kept = kept[: max(self._end - self._next, 0)]
@@ -257,14 +259,13 @@ class AudioEncoder:
             yield from self._encoded(self._stretch.push(samples))
 
     def _encoded(self, parts: Iterator[Samples]) -> Iterator[Any]:
-        assert self._first is not None
         for samples in parts:
             if len(samples):
-                data = np.ascontiguousarray(samples, np.float32).reshape(1, -1)
-                frame = av.AudioFrame.from_ndarray(data, format="flt", layout=self._layout)
+                data = np.ascontiguousarray(samples).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(data, format=self._format, layout=self._layout)
                 frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
-                frame.pts = round(self._first * self._factor) + self._made
-                self._made += len(samples)
+                frame.pts = self._place
+                self._place += len(samples)
                 yield from self._target.encode(frame)
 
 
@@ -295,7 +296,7 @@ class TimeStretch:
         self._source: Samples = np.zeros((2 * window, channels), np.float32)
         self._at = -len(self._source)
         self._given = 0
-        self._attacks = _Attacks(window // _BLOCKS_PER_WINDOW, apart=window * 3 // 2)
+        self._attacks = Attacks(window // _BLOCKS_PER_WINDOW, apart=window * 3 // 2)
         # The middle of the last window, in the output and in the source, and the window's second
         # half.
         self._out: int | None = None
@@ -384,50 +385,3 @@ class TimeStretch:
         if not pattern.any() or not field.any():
             return wanted
         return low + int(np.argmax(alike / np.sqrt(energy + 1e-9)))
-
-
-class _Attacks:
-    """The attacks in a sound, at least ``apart`` samples from each other; ``times`` in samples.
-
-    ``block`` is the length that is measured at once. ``seen`` is the end of the searched part.
-    """
-
-    def __init__(self, block: int, apart: int) -> None:
-        self.seen = 0
-        self.times: list[int] = []
-        self._block, self._apart = block, apart
-        self._loud = np.zeros(_BEFORE, np.float32)
-        self._height = 0.0  # of the last attack
-
-    def find(self, source: Samples, at: int) -> None:
-        """Find blocks that are much louder than the blocks before; of two near ones, the louder.
-
-        ``source`` begins with sample number ``at``.
-        """
-        block, ahead = self._block, 4
-        count = (at + len(source) - self.seen) // block - ahead
-        if count <= 0:
-            return
-        begin = self.seen - at
-        part = source[begin - block - 1 : begin + (count + ahead) * block].astype(np.float64)
-        power = ((part[1:] - _EMPHASIS * part[:-1]) ** 2).sum(1)
-        loud = power[block : (count + 1) * block].reshape(count, block).mean(1)
-        known = np.concatenate([self._loud, loud])
-        before = sliding_window_view(known, _BEFORE)[:-1].max(1)
-        for number in np.flatnonzero(loud > np.maximum(before * _RISE, _FLOOR)):
-            here = np.sqrt(power[number * block : (number + ahead) * block])
-            start = int(np.argmax(here >= _BEGINS * here.max())) + int(number - 1) * block
-            attack, height = self.seen + start, float(loud[number])
-            if self.times and attack - self.times[-1] < self._apart:
-                if height <= self._height:
-                    continue
-                self.times.pop()
-            self.times.append(attack)
-            self._height = height
-        self._loud = known[-_BEFORE:]
-        self.seen += count * block
-
-    def forget(self, first: int) -> None:
-        """Drop the attacks that are too far before sample number ``first``."""
-        while len(self.times) > 1 and self.times[1] < first:
-            del self.times[0]

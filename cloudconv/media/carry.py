@@ -12,6 +12,7 @@ from av.container import OutputContainer
 
 from cloudconv.media.containers import Container
 from cloudconv.media.frame import MediaInfo
+from cloudconv.media.playlist import Playlist
 
 # Tags that describe the old file, not its content.
 _STALE = {"encoder", "duration", "bps", "major_brand", "minor_version", "compatible_brands"}
@@ -46,6 +47,10 @@ class Carry:
     # For each stream that the container has refused in a trial, by its index, FFmpeg's reason. A
     # stream is then encoded again; after a second refusal it is left out.
     refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    # The passages by which all audio goes on after the film, also without ``audio``; None if the
+    # audio ends with the film.
+    playlist: Playlist | None = None
+    is_mute: bool = False  # whether audio is left out, and nothing else
 
     @property
     def begin(self) -> Fraction:

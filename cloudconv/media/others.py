@@ -18,16 +18,25 @@ from av.stream import Disposition
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.audio import AudioEncoder, channels_of, choose_format, name_channels
+from cloudconv.media.audio import (
+    AudioEncoder,
+    channels_of,
+    choose_format,
+    is_lossless,
+    name_channels,
+)
 from cloudconv.media.carry import Carry, add_copy, codec_name, fresh_tags, header_of
 from cloudconv.media.containers import Container
+from cloudconv.media.continued import ContinuedAudio
 from cloudconv.media.demux import is_made_anew, only, open_container, read_packets
+from cloudconv.media.playlist import Playlist
 from cloudconv.media.tracks import LONG_AGO, PRIMING, TEXT, CarriedStream, Parts
 from cloudconv.messages import clock, counted, plural
 
 NOT_COPIED = "sound-not-copied"
 _TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;.])(\d+)")
 _FASTEST_TIMECODE = 255  # frames per second, which MP4 and MOV store in a byte
+_NOT_YET = (LONG_AGO, None)  # in the place of a packet that is not known yet
 _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
 
 
@@ -108,6 +117,9 @@ class OtherStreams:
         """Write every packet at or before ``time`` on the output's clock; all with None."""
         while True:
             self._pending = self._pending or next(self._queue, None)
+            if self._pending is _NOT_YET:
+                self._pending = None
+                return
             if self._pending is None or (time is not None and self._pending[0] > time):
                 return
             self._out.mux(self._pending[1])
@@ -147,6 +159,11 @@ class OtherStreams:
                 self._warn(
                     f"sound-damaged: {label} is damaged: {encoder.lost} of its packets could not "
                     "be decoded, and silence is in their place."
+                )
+            if isinstance(encoder, ContinuedAudio) and encoder.is_silent:
+                self._warn(
+                    f"sound-too-short: {label} is too short to go on with the new frames, and is "
+                    "silent there."
                 )
             if bad := track.unreadable:
                 texts, are = counted(bad, "text"), plural(bad, "is", "are")
@@ -214,6 +231,10 @@ class OtherStreams:
     def _drops(self, stream: Any) -> bool:
         """Return whether the settings leave a stream out, and add a warning about that."""
         carry, is_sound = self._carry, stream.type == "audio"
+        if is_sound and carry.is_mute:
+            return True
+        if is_sound and carry.playlist is not None:
+            return False
         is_text = stream.type == "subtitle" and codec_name(stream) in TEXT
         if carry.slowdown is not None and not (carry.audio if is_sound else is_text):
             advice = "; --audio=stretch slows such a stream" if is_sound else ""
@@ -233,6 +254,11 @@ class OtherStreams:
         only(source, tracks)
         for packet in read_packets(source, [source.streams[index] for index in tracks]):
             yield from tracks[packet.stream.index].packets(packet)
+        playlist = self._carry.playlist
+        while playlist is not None and not playlist.is_complete:
+            for track in tracks.values():
+                yield from track.continued()
+            yield _NOT_YET
         for track in tracks.values():
             yield from track.packets(None)
 
@@ -269,6 +295,8 @@ class OtherStreams:
         codec, carry, kind = codec_name(stream), self._carry, self._kind
         if stream.type == "audio" and carry.slowdown is not None:
             self._add_encoded(stream, carry.slowdown)
+        elif stream.type == "audio" and carry.playlist is not None:
+            self._add_continued(stream, carry.playlist)
         elif self._accepts(stream):
             self._add_track(stream, self._copy_of(stream))
         elif stream.type == "subtitle" and codec in TEXT and kind.subtitles:
@@ -301,14 +329,36 @@ class OtherStreams:
             self._drop("stream-unreadable", stream, "it cannot be decoded and encoded again")
             return
         target = add(self._out)
+        name = self._kind.name
+        why = f"FFmpeg cannot copy it to {name}" if factor == 1 else "it is slowed down"
+        self._encode(stream, target, AudioEncoder(stream, target, factor, self._carry), why)
+
+    def _add_continued(self, stream: Any, playlist: Playlist) -> None:
+        """Add audio that goes on after the film; copy audio that cannot be encoded again."""
+        add, name = choose_format(stream, self._kind.muxer), self._kind.name
+        if add is not None:
+            target = add(self._out)
+            encoder = ContinuedAudio(stream, target, self._carry, playlist)
+            why = f"FFmpeg cannot encode {codec_name(stream)} for {name}"
+            self._encode(stream, target, encoder, why)
+            if not is_lossless(target.codec_context.name):
+                playlist.encoded.append(target.codec_context.codec.canonical_name)
+        elif self._carry.audio and self._accepts(stream):
+            self._add_track(stream, self._copy_of(stream))
+            self._warn(
+                f"sound-not-continued: {_label(stream)} ends with the film, because FFmpeg cannot "
+                f"decode it and encode it again for {name}."
+            )
+        else:
+            self._drop("stream-unreadable", stream, "it cannot be decoded and encoded again")
+
+    def _encode(self, stream: Any, target: Any, encoder: AudioEncoder, why: str) -> None:
+        """Add a track that is encoded again; ``why`` is the reason for another codec."""
         self._describe(stream, target)
-        encoder = AudioEncoder(stream, target, factor, self._carry)
         self._add_track(stream, target, encoder=encoder)
         after = target.codec_context
         codec = after.codec.canonical_name
         if codec != stream.codec_context.codec.canonical_name:
-            name = self._kind.name
-            why = f"FFmpeg cannot copy it to {name}" if factor == 1 else "it is slowed down"
             self._warn(f"sound-encoded: {_label(stream)} becomes {codec}, because {why}.")
         if after.layout.nb_channels != channels_of(stream).total:
             self._warn(f"sound-mixed-down: {_label(stream)} is mixed down to {after.layout.name}.")

@@ -17,6 +17,7 @@ from cloudconv.media.audio import AudioEncoder
 from cloudconv.media.carry import Carry, codec_name
 from cloudconv.media.clock import Clock
 from cloudconv.media.containers import Container
+from cloudconv.media.continued import ContinuedAudio
 
 # The seconds of audio before the kept part that are copied too, because a decoder needs this
 # audio to start. An edit list, as in MP4, hides this audio from players.
@@ -143,6 +144,11 @@ class CarriedStream:
             placed = self._placed(packet)
             if placed is not None:
                 yield self._ordered(placed)
+
+    def continued(self) -> Iterator[tuple[Fraction, Any]]:
+        """Yield packets of audio that goes on after the film, as far as the playlist is known."""
+        if isinstance(self.encoder, ContinuedAudio):
+            yield from ((each.dts * each.time_base, each) for each in self.encoder.continued())
 
     def _placed(self, packet: Any) -> Any:
         """Return the packet moved to the output's clock; None if it is outside the span."""

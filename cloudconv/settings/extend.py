@@ -17,6 +17,9 @@ AUTO_PREDICTOR = "auto"  # the choice of a predictor by a trial on the last know
 Mode = Literal["auto", "collage", "texture", "flow", "rollout"]
 """The modes of dreaming; ``auto`` chooses one for the material."""
 
+Audio = Literal["continue", "copy", "drop"]
+"""The ways to treat the sound of a film that goes on."""
+
 AUTO: Mode = "auto"
 MOST_HELD = 15
 """The largest number of known frames that a trial forecasts, and of new frames by default."""
@@ -33,6 +36,8 @@ _PREDICTOR = (
 )
 _MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip."
 _SEED = "Seed the random choices; the same seed repeats the dream."
+_AUDIO = """Let the sound of the film go on with the new frames (continue), copy the sound, which
+then ends with the film, or drop the sound."""
 _WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
 _ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
 
@@ -51,6 +56,11 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
             raise SettingsError(
                 "frames-and-seconds: --frames and --seconds both give the length: give one of them."
             )
+
+    @property
+    def sound(self) -> Audio | None:
+        """Return how the sound is treated; None if sound ends with the film and may be encoded."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +81,7 @@ class DreamSettings(ExtendSettings):
     mode: Mode = option(_MODE, "NAME", default="auto")
     seed: int = option(_SEED, "N", default=0, least=0, most=2**63 - 1)
     loop: bool = option("Let the last frame lead into the first.", default=False)
+    audio: Audio = of_frames(_AUDIO, "HOW", default="continue")
     wind: str | tuple[float, float] | None = of_frames(_WIND, "DX,DY", parse=values.wind)
     model: File | None = of_frames(_ROLLOUT, "NAME")
 
@@ -88,6 +99,11 @@ class DreamSettings(ExtendSettings):
     def predictor(self) -> str:
         """Return the predictor for the mode ``rollout``."""
         return str(self.model or DEFAULT_PREDICTOR)
+
+    @property
+    def sound(self) -> Audio:
+        """Return how the sound is treated."""
+        return self.audio
 
     @property
     def direction(self) -> tuple[float, float] | None:

@@ -17,7 +17,7 @@ FILM, DREAM = 60, 70
 def dream(clip, seed=0, frames=DREAM):
     with torch.inference_mode():
         shown = texture(clip, Options(frames=frames, seed=seed))
-        return torch.stack(tensors(frame.picture for frame in shown))
+        return torch.stack(tensors(frame.show() for frame in shown))
 
 
 def place_of(picture, colour):

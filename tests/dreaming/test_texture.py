@@ -16,7 +16,7 @@ from tests.helpers.dreams import ball, ball_is_whole, clouds, material, tensor, 
 
 def textured(source, options):
     """Return the pictures of a texture."""
-    return [tensor_of(frame.picture) for frame in texture(source, options)]
+    return [tensor_of(frame.show()) for frame in texture(source, options)]
 
 
 def dream(count, frames, seed=0, **options):
@@ -172,7 +172,7 @@ def test_each_frame_says_if_it_is_filmed_or_made_by_a_jump(loop):
     origins = [frame.origin for frame in made]
     for frame in made:
         if isinstance(frame.origin, Filmed):
-            assert torch.equal(tensor_of(frame.picture), tensor(source[frame.origin.number]))
+            assert torch.equal(tensor_of(frame.show()), tensor(source[frame.origin.number]))
     jumps = {(o.start, o.length) for o in origins if isinstance(o, Jump)}
     assert len(jumps) > 1
     for start, length in jumps:

@@ -1,11 +1,13 @@
 """Define the options of the modes of dreaming, and the frames that a mode yields."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Self
 
 import torch
 
-from cloudconv.dreaming.images import Floats, Mask
+from cloudconv.dreaming.images import Bytes, Floats, Mask, small_copy
+from cloudconv.dreaming.material.material import Material
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,24 @@ class Composed:
 Origin = Filmed | Jump | Composed
 
 
-class DreamFrame(NamedTuple):
-    """A frame of a dream: the picture, (H, W, 3) RGB, nominally in [0, 1], and its origin."""
+@dataclass(frozen=True, slots=True, eq=False)
+class DreamFrame:
+    """A frame of a dream, and its origin.
 
-    picture: Floats
+    ``show`` returns the picture, (H, W, 3) RGB, nominally in [0, 1]. For a frame of the film this
+    takes time, so that callers can take the film's own frame instead.
+    """
+
+    show: Callable[[], Floats]
     origin: Origin
+
+    @classmethod
+    def made(cls, picture: Floats, origin: Origin) -> Self:
+        """Return a frame of a picture that is finished."""
+        return cls(lambda: picture, origin)
+
+    def small(self, material: Material) -> Bytes:
+        """Return the picture for analysis: (h, w, 3), of the material's ``small_size``."""
+        if isinstance(self.origin, Filmed):
+            return material.filmed_small(self.origin.number)
+        return small_copy(self.show(), material.small_size)

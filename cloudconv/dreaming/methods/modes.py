@@ -44,7 +44,7 @@ def _composed(
 ) -> Callable[[Material, Options], Iterator[DreamFrame]]:
     """Return a mode all of whose pictures are put together or forecast."""
     return lambda material, options: (
-        DreamFrame(picture, Composed()) for picture in pictures(material, options)
+        DreamFrame.made(picture, Composed()) for picture in pictures(material, options)
     )
 
 

@@ -161,7 +161,7 @@ class Street:
                         to = path.at(begins - time)
                         self._stage.paint(made, time + now.offset, sight, to)
             number, _ = self._material.source_of(min(time + now.offset, end))
-            yield DreamFrame(made, Composed(number))
+            yield DreamFrame.made(made, Composed(number))
 
     def _next(self, time: int, pieces: Sequence[_Piece], lead: int) -> _Piece:
         """Return the piece that begins at a time, where few things are and others come soon.

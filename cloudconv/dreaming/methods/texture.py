@@ -12,6 +12,7 @@ Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the change by place.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -271,10 +272,10 @@ class _Clip:
         """Return the frame of a time, between two shots if the later one has just begun."""
         part = (time - now.begins + 1) / (now.lasts + 1)
         if part >= 1:
-            return DreamFrame(now.picture(time), Filmed(now.number(time)))
+            return DreamFrame(partial(now.picture, time), Filmed(now.number(time)))
         after = None if now.is_home else now.number(time)
         jump = Jump(before.number(time), after, part, now.begins - 1, now.lasts)
-        return DreamFrame(self._between(before, now, time, part), jump)
+        return DreamFrame.made(self._between(before, now, time, part), jump)
 
     def _between(self, before: _Shot, now: _Shot, time: int, part: float) -> Floats:
         """Return the picture of a time in the change from one shot to another."""

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.auto import ModeChoice, choose
-from cloudconv.dreaming.images import picture_of, small_copy, tensor_of
+from cloudconv.dreaming.heard import Listener
+from cloudconv.dreaming.images import picture_of, tensor_of
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options, Origin
+from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Options, Origin
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.errors import InputError, SettingsError
@@ -29,6 +30,7 @@ from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult, enough_memory, new_frame
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import claim
+from cloudconv.media.playlist import Playlist
 from cloudconv.messages import counted, flag, listed, short
 from cloudconv.render.device import precision_name, set_threads
 from cloudconv.settings import DreamSettings, exact
@@ -36,6 +38,8 @@ from cloudconv.settings.extend import AUTO
 
 _LOOK = 20  # least number of frames between two measurements
 _MOST_TIMES = 4  # of one kind of fault that a warning names
+
+_EARLIER = 1  # seconds of sound before the material that may be heard in fades
 
 _Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
 _LEAST_SIDE = 16  # in smaller pictures some functions of OpenCV fail, or never end
@@ -52,8 +56,9 @@ class DreamResult(ExtendResult):
     the cut before them, in seconds from the first frame, or None. ``vitals`` has a row for every
     100 frames. ``limits`` are the lowest and highest healthy value of each vital. ``alive`` states
     whether no vital was outside. ``repeats_every`` is the time in seconds after which most pictures
-    come again, None if few do. ``faults`` has the time of each fault in seconds of the output, its
-    vital, and a text for viewers.
+    come again, None if few do. ``sound_encoded`` are the codecs with loss in which the film's sound
+    is encoded again, because it goes on with the new frames. ``faults`` has the time of each fault
+    in seconds of the output, its vital, and a text for viewers.
     """
 
     mode: str
@@ -67,14 +72,21 @@ class DreamResult(ExtendResult):
     limits: dict[str, tuple[float, float]]
     alive: bool
     repeats_every: float | None
+    sound_encoded: list[str]
     faults: list[dict[str, Any]]
 
     @property
     def verdict(self) -> str:
         """Return clauses about the new frames, for a headline."""
-        if self.repeats_every is None:
-            return ""
-        return f"; repeats every {self.repeats_every:.1f} s, a longer clip repeats less often"
+        clauses = []
+        if self.repeats_every is not None:
+            every = f"repeats every {self.repeats_every:.1f} s"
+            clauses.append(f"{every}, a longer clip repeats less often")
+        if self.sound_encoded:
+            clauses.append(
+                f"the whole sound is encoded again ({listed(self.sound_encoded, 'and')})"
+            )
+        return "".join(f"; {clause}" for clause in clauses)
 
 
 def decide(settings: DreamSettings) -> DreamPlan:
@@ -214,15 +226,20 @@ def run(settings: DreamSettings) -> Job:
         # The thread that makes the frames fills this queue.
         smalls: SimpleQueue[tuple[_Small, Origin]] = SimpleQueue()
         every = max(_LOOK, round(1 / plan.step))
+        playlist = _playlist(plan, material, options)
+        listener = None if playlist is None else Listener(playlist, material.times, plan.step)
 
         @torch.inference_mode()
         def measure() -> list[Measured]:
-            window = meter.push(*smalls.get_nowait())
+            small, origin = smalls.get_nowait()
+            if listener is not None:
+                listener.push(origin)
+            window = meter.push(small, origin)
             is_due = window is not None or meter.seen % every == 0
             return [Measured("vitals", window or meter.now())] if is_due else []
 
         pictures = partial(_pictures, plan, material, spec, options, smalls)
-        fields = yield from plan.write(pictures, began, reported, measure)
+        fields = yield from plan.write(pictures, began, reported, measure, playlist)
         faults, period = _faults(plan, meter), meter.period
         by_choice = settings.mode == AUTO and not settings.given
         yield from reported.new(_warnings(faults, by_choice=by_choice))
@@ -232,10 +249,20 @@ def run(settings: DreamSettings) -> Job:
             limits=meter.limits,
             alive=all(row.alive for row in meter.rows),
             repeats_every=None if period is None else round(float(period * plan.step), 3),
+            sound_encoded=[] if playlist is None else sorted({*playlist.encoded}),
             faults=faults,
             warnings=reported,
         )
     yield Finished(result)
+
+
+def _playlist(plan: DreamPlan, material: Material, options: Options) -> Playlist | None:
+    """Return the empty playlist of the dream; None if no sound goes on."""
+    if not extend.goes_on(plan.settings, plan.info):
+        return None
+    ends = plan.begins + plan.new_frames * plan.step
+    scene = material.times[0] - _EARLIER if material.cut is None else material.cut
+    return Playlist(plan.begins, ends, scene, seed=options.seed, loops=options.loop)
 
 
 def _pictures(
@@ -253,8 +280,15 @@ def _pictures(
         frames = spec.dream(material, options)
         for _ in range(plan.new_frames):
             with torch.inference_mode():
-                picture, origin = next(frames)
-                frame = new_frame(tensor_of(picture), material.last)
-                small = small_copy(picture, material.small_size)
-            smalls.put((small, origin))
+                made = next(frames)
+                frame = _frame(made, material)
+                small = made.small(material)
+            smalls.put((small, made.origin))
             yield frame
+
+
+def _frame(made: DreamFrame, material: Material) -> Frame:
+    """Return a frame of the dream in the film's pixel format; a filmed frame is the film's own."""
+    if isinstance(made.origin, Filmed) and material.path is None:
+        return replace(material.frames[made.origin.number], captions=b"")
+    return new_frame(tensor_of(made.show()), material.last)

@@ -20,6 +20,7 @@ from cloudconv.media.containers import default_suffix
 from cloudconv.media.encoding import EncodingPlan, draft_encoding
 from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.muxer import without_refused
+from cloudconv.media.playlist import Playlist
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
 from cloudconv.models import registry
@@ -119,14 +120,29 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         return self.begins if self.settings.only_new else self.info.timing.start
 
     def encoding(self, first: Fraction) -> EncodingPlan:
-        """Return the encoding for the time of the first frame on the source's clock."""
+        """Return the encoding for the time of the first frame on the source's clock.
+
+        If the sound goes on, the playlist is empty.
+        """
         info, timing, settings = self.info, self.info.timing, self.settings
         offset = Fraction(0) if settings.only_new else first - video.origin(info, first)
         gap = 1 / (timing.gap_rate or Fraction(1))
         parts = timing.last_duration, gap, self.step, self.begins - timing.start
         # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
         audio_end = None if settings.at is None else self.begins
-        carry = Carry(info, first - offset, None, audio_end, audio=not settings.only_new)
+        playlist = None
+        if goes_on(settings, info):
+            playlist = Playlist(self.begins, self.begins, self.begins)
+        carry = Carry(
+            info,
+            first - offset,
+            first - offset if settings.only_new else None,
+            audio_end,
+            audio=not settings.only_new,
+            copies_only=settings.sound == "copy",
+            playlist=playlist,
+            is_mute=settings.sound == "drop",
+        )
         return self.draft.at((timing.time_base, *parts), offset, carry)
 
     def write(
@@ -135,6 +151,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         began: float,
         reported: Reported,
         measure: Callable[[], Iterable[Measured]] = tuple,
+        playlist: Playlist | None = None,
     ) -> Generator[Event, None, dict[str, Any]]:
         """Write the source's frames, then the new ones; return the fields of a result.
 
@@ -142,7 +159,8 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         thread; their times are ignored. Its argument is the output's first frame if that is a
         source frame, otherwise None. ``began`` was ``time.monotonic()`` when the run started.
         ``measure`` is called after each new frame, and returns events. ``reported`` gets the
-        warnings.
+        warnings. The sound goes on by ``playlist``, which is complete after the last call of
+        ``measure``. Without a playlist the sound ends with the film.
         """
         info, timing, settings = self.info, self.info.timing, self.settings
         with ExitStack() as stack:
@@ -152,6 +170,9 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             first = next(passing, None)
             shown = self.begins if first is None else first.time
             encoding, _ = without_refused(self.encoding(shown))  # the sink warns of the refused
+            if playlist is not None and encoding.carry is not None:
+                carry = replace(encoding.carry, playlist=playlist)
+                encoding = replace(encoding, carry=carry)
             zero = shown - encoding.offset  # the source's time that becomes 0 in the output
             sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
             yield from reported.new(sink.warnings)
@@ -202,6 +223,11 @@ def decide(settings: S, model: str, tag: str, own: dict[str, Any]) -> ExtendPlan
         *(settings, info, output, device, dtype, draft),
         *(spec, begins, 1 / timing.usual_rate, warnings, own),
     )
+
+
+def goes_on(settings: ExtendSettings, info: MediaInfo) -> bool:
+    """Return whether the film has sound, which goes on with the new frames."""
+    return settings.sound == "continue" and any(kind == "audio" for kind, _ in info.streams)
 
 
 def new_frame(rgb: Tensor, like: Frame) -> Frame:

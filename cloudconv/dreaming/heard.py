@@ -1,0 +1,81 @@
+"""Tell from the origins of a dream's frames which parts of the film's sound play with them."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+
+from cloudconv.dreaming.methods.base import Filmed, Jump, Origin
+from cloudconv.media.playlist import Passage, Playlist
+
+
+class Listener:
+    """A writer of the playlist of a dream, which is told the origin of each new frame in order.
+
+    Frames that show the film in its own order belong to one passage, which keeps the offset between
+    the film's time and the output's. A jump belongs to the passage that follows: the offset of that
+    passage is known with the first frame after the jump.
+
+    ``times`` are those of the film's frames on the source's clock, and ``step`` is the duration of
+    a new frame.
+    """
+
+    def __init__(self, playlist: Playlist, times: Sequence[Fraction], step: Fraction) -> None:
+        self._playlist, self._times, self._step = playlist, times, step
+        self._count = 0
+        # The offset of the passage that plays, and whether this is a passage of the film.
+        self._offset: Fraction | None = Fraction(0)
+        self._jump: Jump | None = None
+
+    def push(self, origin: Origin) -> None:
+        """Take the origin of the next frame."""
+        time = self._playlist.begins + self._count * self._step
+        self._count += 1
+        if isinstance(origin, Jump):
+            if self._jump is not None and self._jump.start != origin.start:
+                self._end_jump(time - self._step)
+            self._jump = origin
+        elif isinstance(origin, Filmed):
+            offset = self._times[origin.number] - time
+            if self._jump is not None:
+                self._begin(offset)
+            elif self._offset is None or self._is_apart(origin.number, offset):
+                self._playlist.add(Passage(time, Fraction(0), offset))
+                self._offset = offset
+        else:
+            if self._jump is not None:
+                self._end_jump(time - self._step)
+            if self._offset is not None:
+                self._playlist.add(Passage(time, Fraction(0), None))
+                self._offset = None
+        if self._jump is None:
+            self._playlist.reach(time + self._step)
+        else:
+            self._playlist.reach(self._playlist.begins + self._jump.start * self._step)
+        if time + self._step >= self._playlist.ends:
+            if self._jump is not None:
+                self._end_jump(time)
+            self._playlist.reach(self._playlist.ends)
+
+    def _is_apart(self, number: int, offset: Fraction) -> bool:
+        """Return whether a frame of the film does not follow the frame before in the film's order.
+
+        At uneven times, the frame shown is the nearest one, less than a gap from the exact time.
+        """
+        assert self._offset is not None
+        beside = self._times[max(number - 1, 0) : number + 2]
+        gaps = [later - earlier for earlier, later in pairwise(beside)]
+        return abs(offset - self._offset) >= max(self._step, *gaps, Fraction(0))
+
+    def _end_jump(self, last: Fraction) -> None:
+        """Begin the passage of a jump whose last picture has the time ``last``, if there is one."""
+        assert self._jump is not None
+        if self._jump.after is None:  # the start of the source, to which the mixer leads
+            self._jump = None
+        else:
+            self._begin(self._times[self._jump.after] - last)
+
+    def _begin(self, offset: Fraction) -> None:
+        assert self._jump is not None
+        begins = self._playlist.begins + self._jump.start * self._step
+        self._playlist.add(Passage(begins, self._jump.length * self._step, offset))
+        self._offset, self._jump = offset, None

@@ -1,0 +1,62 @@
+"""Find the attacks in a sound: the sudden starts, such as a drum beat or a crackle."""
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+# An attack has at least this many times the energy of the loudest of the blocks before it, and at
+# least -66 dB of full scale.
+_RISE = 4.0
+_FLOOR = 2.5e-7
+_BEFORE = 20  # blocks
+_BEGINS = 0.3  # of the greatest level; an attack begins at the first such sample
+_EMPHASIS = 0.95  # part of the previous sample to subtract, which emphasises high frequencies
+
+
+class Attacks:
+    """The attacks in a sound, at least ``apart`` samples from each other; ``times`` in samples.
+
+    ``block`` is the length that is measured at once. ``seen`` is the end of the searched part.
+    """
+
+    def __init__(self, block: int, apart: int) -> None:
+        self.seen = 0
+        self.times: list[int] = []
+        self._block, self._apart = block, apart
+        self._loud = np.zeros(_BEFORE, np.float32)
+        self._height = 0.0  # of the last attack
+
+    def find(self, source: NDArray[Any], at: int) -> None:
+        """Find blocks that are much louder than the blocks before; of two near ones, the louder.
+
+        ``source`` begins with sample number ``at``.
+        """
+        block, ahead = self._block, 4
+        count = (at + len(source) - self.seen) // block - ahead
+        if count <= 0:
+            return
+        begin = self.seen - at
+        part = source[begin - block - 1 : begin + (count + ahead) * block].astype(np.float64)
+        power = ((part[1:] - _EMPHASIS * part[:-1]) ** 2).sum(1)
+        loud = power[block : (count + 1) * block].reshape(count, block).mean(1)
+        known = np.concatenate([self._loud, loud])
+        before = sliding_window_view(known, _BEFORE)[:-1].max(1)
+        for number in np.flatnonzero(loud > np.maximum(before * _RISE, _FLOOR)):
+            here = np.sqrt(power[number * block : (number + ahead) * block])
+            start = int(np.argmax(here >= _BEGINS * here.max())) + int(number - 1) * block
+            attack, height = self.seen + start, float(loud[number])
+            if self.times and attack - self.times[-1] < self._apart:
+                if height <= self._height:
+                    continue
+                self.times.pop()
+            self.times.append(attack)
+            self._height = height
+        self._loud = known[-_BEFORE:]
+        self.seen += count * block
+
+    def forget(self, first: int) -> None:
+        """Drop the attacks that are too far before sample number ``first``."""
+        while len(self.times) > 1 and self.times[1] < first:
+            del self.times[0]

@@ -1,0 +1,102 @@
+"""Continue the sound of a film with parts of itself, as the playlist of a dream says."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from cloudconv.media.audio import AudioEncoder, Samples
+from cloudconv.media.carry import Carry
+from cloudconv.media.fades import FilmSound
+from cloudconv.media.mixing import Mixer
+from cloudconv.media.playlist import Playlist
+
+# A sound that ends at most this many seconds before the picture is continued from its own end, and
+# not after a silence. Packets of audio rarely end with a frame.
+_ENDS_EARLY = Fraction(1, 10)
+_LEAD = Fraction(1, 2)  # seconds at the start of the output that are kept for a loop
+# Sample formats with more digits than a number of 32 bits has.
+_FINE = ("s32", "s64", "dbl")
+
+
+class ContinuedAudio(AudioEncoder):
+    """An encoder of a track that goes on after the film, up to the end of the playlist.
+
+    The track is encoded again as a whole. The sound of the scene stays in memory. Before the
+    playlist begins, the samples of a codec without loss keep their values.
+    """
+
+    def __init__(self, source: Any, target: Any, carry: Carry, playlist: Playlist) -> None:
+        super().__init__(source, target, Fraction(1), carry)
+        if source.codec_context.format.name.removesuffix("p") in _FINE:
+            self._format, self._type = "dbl", np.dtype(np.float64)
+        self._playlist, self._passages = playlist, playlist.follow()
+        # Places in samples: of the first sample of the output, and of the first that may play.
+        self._start = self._least
+        self._scene = round((playlist.scene - carry.origin) * self._rate)
+        self._end = round((playlist.begins - carry.origin) * self._rate)
+        self._least = min(self._start, self._scene)
+        self._begin = min(self._begin, playlist.scene)
+        self._leads = self._start < self._end
+        self._lead: list[Samples] = []
+        self._heard: list[Samples] = []
+        self._first_heard: int | None = None
+        self._is_read = False
+        self._mixer: Mixer | None = None
+
+    @property
+    def is_silent(self) -> bool:
+        """Return whether the new part is silent, because the sound is too short."""
+        return self._mixer is not None and self._mixer.is_silent
+
+    def continued(self) -> Iterator[Any]:
+        """Yield packets as far as the playlist is known, after the last call of :meth:`feed`."""
+        if not self._is_read:
+            self._is_read = True
+            yield from self._decoded(None)
+            yield from self._resampled(None)
+            if self._first is not None:
+                yield from self._prepared()
+        if self._mixer is not None:
+            yield from self._encoded(self._mixer.play())
+
+    def finish(self) -> Iterator[Any]:
+        """Yield the last packets; the playlist is complete."""
+        yield from self.continued()
+        if self._first is not None:
+            yield from self._target.encode(None)
+
+    def _prepared(self) -> Iterator[Any]:
+        end, origin = self._end or 0, self._origin
+        if not self._leads or end - self._next > _ENDS_EARLY * self._rate:
+            while self._next < end:
+                length = min(end - self._next, self._rate)
+                yield from self._stretched(np.zeros((length, self._channels), self._type))
+        silence = np.zeros((0, self._channels), self._type)
+        sound = np.concatenate(self._heard or [silence])
+        self._heard.clear()
+        first = self._next if self._first_heard is None else self._first_heard
+        film = FilmSound(sound, self._rate, first)
+        lead = np.concatenate(self._lead or [silence]) if self._leads else None
+        self._mixer = Mixer(self._playlist, self._passages, film, self._next, origin, lead)
+        if not self._leads:
+            self._place = self._next
+
+    def _stretched(self, samples: Samples) -> Iterator[Any]:
+        at = self._next
+        self._next += len(samples)
+        heard = samples[max(self._scene - at, 0) :]
+        if len(heard):
+            if self._first_heard is None:
+                self._first_heard = max(at, self._scene)
+            self._heard.append(heard)
+        shown = samples[max(self._start - at, 0) :]
+        if len(shown) and self._leads:
+            begins = max(at, self._start)
+            if self._playlist.loops and begins < self._start + _LEAD * self._rate:
+                if not self._lead:
+                    self._lead.append(np.zeros((begins - self._start, self._channels), self._type))
+                self._lead.append(shown)
+            self._place = begins
+            yield from self._encoded(iter([shown]))

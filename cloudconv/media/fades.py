@@ -1,0 +1,168 @@
+"""Compare places of a sound, and cross from one to the other where this is heard least.
+
+A fade lies where both sounds are most alike, outside of attacks such as a crackle. The law of a
+fade follows the correlation of both sounds: equal power for unlike sounds, and equal gain for like
+ones. Positions and lengths are in samples.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.media.attacks import Attacks
+
+Sound = NDArray[Any]  # float32 or float64, (n, channels)
+Positions = NDArray[np.int64]
+
+_HOPS = 100  # spectra a second
+_BANDS, _LOWEST, _HIGHEST = 16, 60.0, 16_000.0  # of a spectrum; in Hz
+_QUIET = 1e-8  # power of full scale below which all sounds are alike
+# Costs of a fade, in dB of the difference between two spectra: of a fade within an attack in each
+# sound, and of an attack at any place of the fade.
+_WITHIN, _ANY = 12.0, 6.0
+_BEFORE, _AFTER = 0.015, 0.1  # seconds around the start of an attack that belong to the attack
+_BLOCK, _APART = 1 / 750, 0.06  # seconds that are measured at once, and between two attacks
+
+# Seconds by which a sound may shift so that it does not cancel the sound before, and the least
+# correlation after the shift. A hum has this correlation at some shift, and noise does not.
+_SHIFT, _FITS = 0.008, 0.5
+_OPPOSED = -0.5  # correlation; the law of a fade for sounds that cancel each other even more
+
+_EXTENSION = 0.1  # seconds by which a sound goes on beyond its ends
+_KNOWN = 3  # times the length of an extension, from which the extension follows
+_ORDER = 64  # samples from which the next sample is predicted
+_NOTHING = 1e-20  # power of silence
+
+
+class FilmSound:
+    """The sound of a film from the position ``first`` on, for playing any part of it.
+
+    The sound goes on beyond both of its ends for a tenth of a second, for fades. Silence follows.
+    ``begin`` and ``end`` are the ends of the sound itself.
+    """
+
+    def __init__(self, sound: Sound, rate: int, first: int) -> None:
+        self.rate, self.begin, self.end = rate, first, first + len(sound)
+        self._reach = round(_EXTENSION * rate) if len(sound) else 0
+        head = extension(sound[::-1], self._reach)[::-1]
+        self._sound = np.concatenate([head, sound, extension(sound, self._reach)])
+        self._first = first - self._reach
+        self._hop = rate // _HOPS
+        self._spectra = _spectra(self._sound, rate, self._hop)
+        self._busy = _busy(self._sound, rate, self._hop)[: len(self._spectra)]
+
+    def heard(self, begin: int, length: int) -> Sound:
+        """Return the sound from a position on; silence where there is none."""
+        start = begin - self._first
+        inside = self._sound[max(start, 0) : max(start + length, 0)]
+        if len(inside) == length:
+            return inside
+        whole = np.zeros((length, self._sound.shape[1]), self._sound.dtype)
+        skipped = min(max(-start, 0), length)
+        whole[skipped : skipped + len(inside)] = inside
+        return whole
+
+    def costs(self, before: Positions, after: Positions, length: int) -> NDArray[np.float64]:
+        """Return how much a listener hears of fades from one position each to another, in dB.
+
+        The cost is infinite where one of the two has no sound for the whole length.
+        """
+        spans = max(round(length / self._hop), 1)
+        costs = np.full(len(before), np.inf)
+        low, high = self._first, self._first + len(self._sound) - length
+        has_both = (before >= low) & (before <= high) & (after >= low) & (after <= high)
+        numbers = [(one[has_both] - self._first) // self._hop for one in (before, after)]
+        most = len(self._spectra) - spans
+        if most < 0 or not has_both.any():
+            return costs
+        inside = [np.minimum(one, most)[:, None] + np.arange(spans) for one in numbers]
+        old, new = (self._spectra[one] for one in inside)
+        busy = np.stack([self._busy[one] for one in inside])
+        heard = _WITHIN * busy.mean(2) + _ANY * busy.any(2)
+        costs[has_both] = np.abs(old - new).mean((1, 2)) + heard.sum(0)
+        return costs
+
+    def fitting(self, before: int, after: int, length: int) -> int:
+        """Return the position nearest to ``after`` that continues the waveform of ``before``.
+
+        The position differs from ``after`` only for tones that would cancel each other.
+        """
+        most = round(_SHIFT * self.rate)
+        old = self.heard(before, length).astype(np.float64)
+        new = self.heard(after - most, length + 2 * most).astype(np.float64)
+        size = 1 << (len(new) - 1).bit_length()
+        product = np.fft.rfft(new, size, axis=0) * np.fft.rfft(old, size, axis=0).conj()
+        alike = np.fft.irfft(product.sum(1), size)[: 2 * most + 1]
+        power = np.concatenate([[0.0], np.cumsum((new**2).sum(1))])
+        energy = (power[length:] - power[:-length])[: 2 * most + 1] * (old**2).sum()
+        alike /= np.sqrt(np.maximum(energy, 1e-12))
+        near = np.flatnonzero(alike >= _FITS)
+        if alike[most] >= 0 or not len(near):
+            return after
+        return after - most + int(near[np.abs(near - most).argmin()])
+
+
+def crossed(old: Sound, new: Sound) -> Sound:
+    """Return the fade from one sound to another of the same length."""
+    place = ((np.arange(len(old)) + 0.5) / len(old))[:, None]
+    both = place * (1 - place)
+    product = float((both * old * new).sum())
+    power = float((both * old**2).sum()) * float((both * new**2).sum())
+    alike = max(product / power**0.5, _OPPOSED) if power > 0 else 0.0
+    scale = 1 / np.sqrt(1 - 2 * both * (1 - alike))
+    made: Sound = (((1 - place) * old + place * new) * scale).astype(old.dtype)
+    return made
+
+
+def extension(sound: Sound, length: int) -> Sound:
+    """Return samples that continue a sound: its tones go on, and its noise has the same spectrum.
+
+    Method: linear prediction (Burg 1975), which is always stable. The errors of the prediction at
+    the end, in reverse order, excite the predictor. The last fifth of the samples falls to silence.
+    """
+    known = sound[-_KNOWN * length :].astype(np.float64)
+    channels = sound.shape[1]
+    if len(known) < 8 * _ORDER:
+        return np.zeros((length, channels), sound.dtype)
+    weights, ahead, behind = np.ones((1, channels)), known, known
+    for _ in range(_ORDER):
+        ahead, behind = ahead[1:], behind[:-1]
+        power = (ahead**2 + behind**2).sum(0)
+        part = -2 * (ahead * behind).sum(0) / np.maximum(power, _NOTHING)
+        longer = np.pad(weights, ((0, 1), (0, 0)))
+        weights = longer + part * longer[::-1]
+        ahead, behind = ahead + part * behind, behind + part * ahead
+    errors = np.resize(ahead[::-1], (length, channels))
+    made = np.concatenate([known[-_ORDER:], np.zeros((length, channels))])
+    for number in range(length):
+        recent = made[number : number + _ORDER]
+        made[number + _ORDER] = errors[number] - (recent * weights[:0:-1]).sum(0)
+    made = made[_ORDER:]
+    fall = np.clip(np.linspace(5, 0, length), 0, 1)[:, None]
+    return (made * fall).astype(sound.dtype)
+
+
+def _spectra(sound: Sound, rate: int, hop: int) -> NDArray[np.float32]:
+    """Return the level in each band of two hops from each hop on, in dB: (hops, bands)."""
+    size = 1 << (2 * hop - 1).bit_length()
+    edges = np.geomspace(_LOWEST, min(_HIGHEST, rate / 2), _BANDS + 1) * size / rate
+    bins = np.unique(edges.astype(int))[:-1]
+    window = np.hanning(2 * hop)[:, None]
+    levels = np.zeros((max(len(sound) // hop - 1, 0), len(bins)), np.float32)
+    for number in range(len(levels)):
+        part = sound[number * hop : (number + 2) * hop] * window
+        power = (np.abs(np.fft.rfft(part, size, axis=0)) ** 2).sum(1) / hop**2
+        levels[number] = 10 * np.log10(np.add.reduceat(power, bins) + _QUIET)
+    return levels
+
+
+def _busy(sound: Sound, rate: int, hop: int) -> NDArray[np.bool_]:
+    """Return whether each hop belongs to an attack."""
+    attacks, silence = Attacks(max(round(_BLOCK * rate), 1), round(_APART * rate)), rate // 10
+    attacks.find(np.concatenate([np.zeros((silence, sound.shape[1])), sound]), -silence)
+    busy = np.zeros(len(sound) // hop + 1, np.bool_)
+    for time in attacks.times:
+        first, last = ((time + away * rate) / hop for away in (-_BEFORE, _AFTER))
+        busy[max(int(first), 0) : max(int(last) + 1, 0)] = True
+    return busy

@@ -1,0 +1,68 @@
+"""Define the playlist of a dream: which parts of the film's sound play, and from when on."""
+
+from collections import deque
+from dataclasses import dataclass
+from fractions import Fraction
+
+LOOK_AHEAD = Fraction(1, 2)
+"""The seconds around the pictures of a jump within which the sound may change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A part of the film that begins to play, until the next passage begins.
+
+    ``begins`` is the time of the first picture between the passage before and this one, on the
+    source's clock, and ``lasts`` is the length of such pictures in seconds: 0 for a change from one
+    frame to the next. At the time ``t`` the sound of the film's time ``t + offset`` plays. With an
+    offset of None the footage has no order, and the sound is an ambience.
+    """
+
+    begins: Fraction
+    lasts: Fraction
+    offset: Fraction | None
+
+
+class Playlist:
+    """The passages of a dream, which become known while the dream is made.
+
+    ``begins`` and ``ends`` are the times of the new frames, and ``scene`` is the start of the sound
+    that may play, all on the source's clock. ``loops`` states whether the last sample leads into
+    the first one of the output. ``seed`` is for random choices. Every passage that begins before
+    ``known`` was added. ``encoded`` are the codecs with loss in which the film's sound is encoded
+    again.
+    """
+
+    def __init__(
+        self,
+        begins: Fraction,
+        ends: Fraction,
+        scene: Fraction,
+        *,
+        seed: int = 0,
+        loops: bool = False,
+    ) -> None:
+        self.begins, self.ends, self.scene = begins, ends, scene
+        self.seed, self.loops = seed, loops
+        self.known = begins
+        self.encoded: list[str] = []
+        self._followers: list[deque[Passage]] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether all passages are known."""
+        return self.known >= self.ends
+
+    def follow(self) -> deque[Passage]:
+        """Return a queue that gets all later passages, in order; the caller empties the queue."""
+        self._followers.append(deque())
+        return self._followers[-1]
+
+    def add(self, passage: Passage) -> None:
+        """Add a passage that begins at or after ``known``."""
+        for follower in self._followers:
+            follower.append(passage)
+
+    def reach(self, time: Fraction) -> None:
+        """State that every passage that begins before ``time`` was added."""
+        self.known = max(self.known, time)

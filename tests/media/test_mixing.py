@@ -1,0 +1,214 @@
+"""The sound of a dream: which part plays when, and how one part crosses to the next."""
+
+from fractions import Fraction as F
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudconv.media.fades import FilmSound, crossed, extension
+from cloudconv.media.mixing import Mixer
+from cloudconv.media.playlist import Passage, Playlist
+
+RATE = 8000
+LENGTH = 10 * RATE  # of the film, which begins at the position 0
+AMBIENCE = Passage(F(10), F(0), None)
+
+
+def mixed(film, passages, seconds=20, *, chunk=F(1, 4), follows=True, **options):
+    """Return the sound after the film, by a playlist that becomes known bit by bit."""
+    ends = F(len(film), RATE)
+    playlist = Playlist(ends, ends + seconds, F(0), **options)
+    lead = film[: RATE // 2] if follows else None
+    sound = FilmSound(film, RATE, 0)
+    mixer = Mixer(playlist, playlist.follow(), sound, len(film), F(0), lead)
+    parts, waiting, known = [film[:0]], list(passages), ends
+    while not playlist.is_complete:
+        known = min(known + chunk, playlist.ends)
+        while waiting and waiting[0].begins < known:
+            playlist.add(waiting.pop(0))
+        playlist.reach(known)
+        parts += mixer.play()
+    return np.concatenate(parts)
+
+
+def noise(length=LENGTH, channels=1, seed=1):
+    made = np.random.default_rng(seed).normal(0, 0.1, (length, channels))
+    return made.astype(np.float32)
+
+
+def tone(hertz, length=LENGTH):
+    wave = 0.3 * np.sin(2 * np.pi * hertz * np.arange(length) / RATE)
+    return wave[:, None].astype(np.float32)
+
+
+def crackling(seed=1):
+    """Return a fire: filtered noise, and short bursts at random times."""
+    random = np.random.default_rng(seed)
+    film = np.convolve(noise(seed=seed)[:, 0], np.ones(8) / 8, "same")
+    for start in random.integers(0, LENGTH - 800, 25):
+        fall = np.exp(-np.arange(800) / 120)
+        film[start : start + 800] += random.normal(0, 0.4, 800) * fall
+    return film[:, None].astype(np.float32)
+
+
+def loudness(sound):
+    """Return the level of windows of 0.4 seconds in dB, one every 0.05 seconds."""
+    size = int(0.4 * RATE)
+    power = np.convolve((sound.astype(float) ** 2).mean(1), np.ones(size) / size, "valid")
+    return 10 * np.log10(power[:: size // 8] + 1e-12)
+
+
+def positions(made, film, length=64):
+    """Return where in the film each ``length`` samples were taken from, -1 for nowhere."""
+    known = {film[k : k + length].tobytes(): k for k in range(len(film) - length + 1)}
+    blocks = (made[k : k + length].tobytes() for k in range(0, len(made) - length, length))
+    return np.array([known.get(block, -1) for block in blocks])
+
+
+def test_between_two_jumps_the_sound_of_the_film_plays_to_the_sample():
+    film = noise()
+    made = mixed(film, [Passage(F(10), F(1, 25), F(-8)), Passage(F(14), F(0), F(-11))])
+    assert len(made) == 20 * RATE
+    # From a second after each jump to half a second before the next.
+    np.testing.assert_array_equal(made[RATE : 3 * RATE], film[3 * RATE : 5 * RATE])
+    np.testing.assert_array_equal(made[5 * RATE : 6 * RATE], film[4 * RATE : 5 * RATE])
+
+
+@pytest.mark.full
+@settings(max_examples=30, deadline=None)
+@given(st.floats(62.5, 3000), st.lists(st.integers(25, 170), min_size=10, max_size=10))
+def test_a_sine_through_ten_jumps_has_no_step_and_no_dip(hertz, targets):
+    film = tone(hertz)
+    passages = [
+        Passage(10 + F(2 * number), F(1, 25), F(target, 25) - 10 - 2 * number)
+        for number, target in enumerate(targets)
+    ]
+    made = mixed(film, passages)
+    steps = np.abs(np.diff(made[:, 0], prepend=film[-1, 0]))
+    assert steps.max() <= 1.05 * np.abs(np.diff(film[:, 0])).max()
+    assert np.abs(loudness(made) - loudness(film).mean()).max() < 0.3
+
+
+@pytest.mark.parametrize("film", [noise(), crackling()], ids=["rain", "fire"])
+def test_a_steady_sound_keeps_its_loudness_at_jumps(film):
+    passages = [
+        Passage(10 + F(number), F(1, 25), F(-9 + number * 2 % 7 - number)) for number in range(9)
+    ]
+    usual, made = loudness(film), loudness(mixed(film, passages, 10))
+    assert made.min() > usual.min() - 1.5
+    assert made.max() < usual.max() + 1.5
+
+
+def test_a_sound_crosses_outside_of_attacks():
+    film = 0.01 * noise()
+    clicks = [RATE * 2 + RATE * k // 5 for k in range(-5, 6)]  # one every 0.2 seconds
+    for click in clicks:
+        film[click : click + 200] += 0.5
+    made = mixed(film, [Passage(F(10), F(0), F(-9)), Passage(F(11), F(1, 25), F(-3))], 5)
+    # Each click that is heard is heard whole.
+    loud = np.flatnonzero(made[:, 0] > 0.1)
+    ends = np.flatnonzero(np.diff(loud, append=10 * LENGTH) > 1)
+    lengths = np.diff(ends, prepend=-1)
+    assert len(lengths) >= 3
+    assert set(lengths) == {200}
+
+
+def test_a_slow_jump_fades_as_long_as_it_lasts():
+    film = np.concatenate([noise(), noise() * 0]).astype(np.float32)
+    film[LENGTH:] = 0.2
+    passages = [Passage(F(20), F(0), F(-20)), Passage(F(23), F(4), F(-12))]
+    made = mixed(film, passages, 9)
+    rises = made[3 * RATE : 7 * RATE, 0].reshape(8, -1).mean(1)
+    assert np.all(np.diff(rises) > 0)
+    np.testing.assert_array_equal(made[7 * RATE : 8 * RATE], film[15 * RATE : 16 * RATE])
+
+
+@pytest.mark.full
+@given(st.integers(0, 2**32))
+@settings(max_examples=10, deadline=None)
+def test_an_ambience_joins_pieces_of_two_seconds_and_no_join_twice_in_a_row(seed):
+    film = noise()
+    made = mixed(film, [AMBIENCE], 60, seed=seed)
+    at = positions(made, film)
+    shifts = [int(k - 64 * n) for n, k in enumerate(at) if k >= 0]
+    pieces = [(shift, shifts.count(shift)) for shift in dict.fromkeys(shifts)]
+    # The fades shorten what is found of a piece.
+    assert all(count * 64 >= 1.6 * RATE for _, count in pieces[:-1])
+    assert len(pieces) >= 8
+    joins = []
+    for (before, _), (after, _) in pairwise(pieces):
+        place = 64 * next(n for n, k in enumerate(at) if k >= 0 and k - 64 * n == after)
+        joins.append((place + before, place + after))
+    for (a, b), (c, d) in pairwise(joins):
+        assert max(abs(a - c), abs(b - d)) > RATE // 10
+
+
+def test_a_seed_repeats_the_sound_and_another_seed_does_not():
+    film = noise()
+    first, again, other = (mixed(film, [AMBIENCE], seed=seed) for seed in (4, 4, 5))
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+
+
+def test_the_sound_does_not_depend_on_how_far_ahead_the_score_is_known():
+    film, passages = noise(), [Passage(F(10), F(0), F(-8)), Passage(F(13), F(1, 5), F(-12))]
+    parts = [mixed(film, passages, chunk=chunk) for chunk in (F(1, 50), F(2), F(20))]
+    np.testing.assert_array_equal(parts[0], parts[1])
+    np.testing.assert_array_equal(parts[0], parts[2])
+
+
+@pytest.mark.parametrize("follows", [True, False], ids=["film", "only-new"])
+@pytest.mark.parametrize(
+    "passage", [AMBIENCE, Passage(F(10), F(0), F(-7))], ids=["ambience", "passage"]
+)
+def test_the_last_sample_of_a_loop_leads_into_the_first(follows, passage):
+    film = tone(437, LENGTH + 7)
+    made = mixed(film, [passage], 5 if passage.offset else 20, loops=True, follows=follows)
+    begin = film if follows else made
+    seam = np.concatenate([made[-3:, 0], begin[:3, 0]])
+    for order in (1, 2):  # steps, and changes of the slope
+        usual = np.abs(np.diff(film[:, 0], order)).max()
+        assert np.abs(np.diff(seam, order)).max() <= 1.1 * usual
+
+
+def test_silence_stays_silence():
+    film = noise()
+    film[: 4 * RATE] = 0
+    made = mixed(film, [Passage(F(10), F(0), F(-9))], 5)
+    assert not made[RATE : 2 * RATE].any()
+    np.testing.assert_array_equal(made[4 * RATE :], film[5 * RATE : 6 * RATE])
+
+
+def test_a_sound_of_a_second_loops_and_one_of_a_fifth_is_silent():
+    short = noise(RATE)
+    made = mixed(short, [Passage(F(1), F(0), None)], 10)
+    assert loudness(made).min() > loudness(short).mean() - 2
+    shortest = noise(RATE // 5)
+    assert not mixed(shortest, [Passage(F(1, 5), F(0), None)], 3)[RATE:].any()
+
+
+@pytest.mark.parametrize("alike", [0, 1])
+def test_the_law_of_a_fade_follows_the_correlation(alike):
+    old, other = noise(seed=1), noise(seed=2)
+    new = old if alike else other
+    level = loudness(crossed(old, new))
+    assert np.abs(level - loudness(old).mean()).max() < 0.5
+
+
+def test_an_extension_goes_on_with_a_tone_and_with_noise():
+    wave = tone(437, LENGTH + 800)
+    made = extension(wave[:LENGTH], 800)
+    np.testing.assert_allclose(made[:600], wave[LENGTH : LENGTH + 600], atol=0.01)
+    hiss = extension(noise(), 800)[:600]
+    assert 0.05 < hiss.std() < 0.2
+
+
+def test_many_fast_jumps_do_not_delay_the_sound():
+    film = noise()
+    passages = [Passage(10 + F(n, 50), F(0), F(-9 + n % 3) - F(n, 50)) for n in range(200)]
+    passages.append(Passage(F(14), F(0), F(-12)))
+    made = mixed(film, passages, 8)
+    np.testing.assert_array_equal(made[5 * RATE : 7 * RATE], film[3 * RATE : 5 * RATE])
