@@ -23,7 +23,7 @@ Order = Literal["tff", "bff", "auto"]
 
 MEASURED_PICTURES = 25  # first pictures that show whether and how a video is interlaced
 
-_TALLEST = 1088  # lines of interlaced pictures
+_LOWEST, _TALLEST = 240, 1088  # lines of interlaced pictures
 _CLEARLY = 10  # pictures
 # The filter compares the fields of a picture with those of the pictures beside it. With its own
 # threshold of 1.5 for progressive pictures it leaves 40 % of them undetermined.
@@ -77,7 +77,8 @@ class FieldMeter:
         """Return whether pictures that are marked as progressive are clearly interlaced."""
         less, more = sorted((self._found["tff"], self._found["bff"]))
         whole = self._found["progressive"]
-        return not self._marked and more >= _CLEARLY and more > 4 * max(less, whole)
+        is_low = self.first is None or self.first.height < _LOWEST
+        return not (self._marked or is_low) and more >= _CLEARLY and more > 4 * max(less, whole)
 
     @property
     def kind(self) -> FieldKind | None:

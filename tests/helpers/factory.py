@@ -86,9 +86,9 @@ FIELDS = {"flags": "+ilme+ildct", "x264-params": "bff=1", "crf": "8"}
 FIELD_STEP = 2.5
 
 
-def interlaced(index: int, order: str = "bff") -> VideoFrame:
+def interlaced(index: int, order: str = "bff", *, size: tuple[int, int] = (96, 64)) -> VideoFrame:
     """Return a picture of two fields, which show the motion at 2 * index and one later."""
-    first, second = (picture(2 * index + k, 96, 64, step=FIELD_STEP) for k in range(2))
+    first, second = (picture(2 * index + k, *size, step=FIELD_STEP) for k in range(2))
     upper, lower = (first, second) if order == "tff" else (second, first)
     for target, source in zip(upper.planes, lower.planes, strict=True):
         width = target.line_size

@@ -119,7 +119,9 @@ def test_pictures_of_an_animation_last_as_long_as_in_browsers(tmp_path, kind):
 
 @pytest.mark.parametrize("order", ["tff", "bff", None])
 def test_combs_in_video_marked_as_progressive_are_named(tmp_path, order):
-    shown = [picture(k, step=2.5) if order is None else interlaced(k, order) for k in range(25)]
+    shown = [picture(k, 320, 240, step=2.5) for k in range(25)]
+    if order is not None:
+        shown = [interlaced(k, order, size=(320, 240)) for k in range(25)]
     info = probe(write_clip(tmp_path / "in.mkv", shown, codec="libx264", options={"crf": "8"}))
     assert codes(info.warnings) == ([] if order is None else ["combs"])
 
