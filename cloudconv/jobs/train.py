@@ -415,7 +415,8 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> No
         if _digest(output) not in own:
             check_free(output, overwrite=False)
     check_home(output)
-    check_outputs(settings, [output, checkpoint], [])
+    recipe = [] if settings.recipe is None else [Path(settings.recipe)]
+    check_outputs(settings, [output, checkpoint], recipe)
 
 
 def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -> torch.dtype:

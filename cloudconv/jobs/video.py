@@ -23,6 +23,7 @@ from cloudconv.media.probe import probe
 from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.render.device import precision_name
+from cloudconv.settings.option import Settings
 from cloudconv.settings.values import exact, names_folder
 
 _PRIMING = Fraction(1, 20)
@@ -162,29 +163,24 @@ def origin(info: MediaInfo, first: Fraction) -> Fraction:
     return earliest if first - earliest > _PRIMING else first
 
 
-MODELS = ("model", "models", "chosen_model", "against", "init")
-"""Attributes of settings that name models, or files of weights."""
-
-
 def check_outputs(
-    settings: Any, outputs: Iterable[Path | str | None], videos: Iterable[Path]
+    settings: Settings, outputs: Iterable[Path | str | None], read: Iterable[Path]
 ) -> None:
-    """Refuse an output, or None, that is a file which the command reads, such as a video."""
+    """Refuse an output, or None, that is one of the files ``read``, or the weights of a model."""
     written = [Path(path) for path in outputs if path is not None]
-    files.check_apart(written, _files_read(settings, videos))
+    files.check_apart(written, chain(_existing(read), _weights(settings)))
 
 
-def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
-    for path in videos:
+def _existing(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
         if isinstance(path, Copy):
             yield Path("-")
         with suppress(InputError):  # the reader of that input raises the error again
             yield from images.files_of(path)
-    if recipe := getattr(settings, "recipe", None):
-        yield Path(recipe)
-    given = (getattr(settings, name, None) or () for name in MODELS)
-    named = ((each,) if isinstance(each, str | Path) else each for each in given)
-    for name in map(str, chain.from_iterable(named)):
+
+
+def _weights(settings: Settings) -> Iterator[Path]:
+    for name in settings.named_models:
         file = checkpoints.file_of(name)
         if file is not None:
             yield file

@@ -32,7 +32,7 @@ from cloudconv.render.memory import (
     within_memory,
 )
 from cloudconv.render.tiling import round_up, smallest_tile
-from cloudconv.settings import CompareSettings, FramesSettings, InterpSettings
+from cloudconv.settings.groups import Rendering
 from cloudconv.timeline import Task
 from cloudconv.transfer import QUEUES, Arriving
 
@@ -267,10 +267,10 @@ class Renderer:
 
 def renderer_for(
     model: str,
-    settings: InterpSettings | FramesSettings | CompareSettings,
+    settings: Rendering,
     device: torch.device,
     dtype: torch.dtype,
-    cpu_streams: int = 1,
+    wanted: WantedSizes = AUTOMATIC,
     *,
     lenient: bool = False,
     sha256: str | None = None,
@@ -284,9 +284,7 @@ def renderer_for(
     return Renderer(
         network,
         device=device,
-        wanted=WantedSizes(
-            settings.batch, settings.tile if spec.overlap or not lenient else "auto", cpu_streams
-        ),
+        wanted=wanted,
         scale=((network.scale_option or not lenient) and settings.scale) or 1.0,
         fallback=spec.falls_back(settings.fallback),
     )

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import did_you_mean
@@ -69,13 +68,16 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
     )
     frames: int | None = option("Score at most N frames, spread evenly.", "N", least=1)
     report: File | None = option(_REPORT, "DIR")
-    batch: ClassVar[Literal["auto"]] = "auto"
-    tile: ClassVar[Literal["auto"]] = "auto"
 
     @property
     def models(self) -> tuple[str, ...]:
         """Return the names and files of the given models."""
         return values.names(self.model)
+
+    @property
+    def named_models(self) -> tuple[str, ...]:
+        """Return the models that the values name: names, or files of weights."""
+        return (*self.models, *values.names(self.against or ()))
 
     def _check(self) -> None:
         if self.overwrite and self.report is None:

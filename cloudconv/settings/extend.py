@@ -70,6 +70,11 @@ class ExtrapolateSettings(ExtendSettings):
     frames: int | None = option(_FRAMES, "N", least=1, most=MOST_FORECAST, shown=_WHILE_HELD)
     model: File = option(_PREDICTOR, "NAME", default=AUTO_PREDICTOR)
 
+    @property
+    def named_models(self) -> tuple[str, ...]:
+        """Return the models that the values name: names, or files of weights."""
+        return (str(self.model),)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DreamSettings(ExtendSettings):
@@ -94,6 +99,11 @@ class DreamSettings(ExtendSettings):
         """Return the names of the given options that belong to one mode."""
         known = {"wind": self.wind, "model": self.model}
         return tuple(name for name, value in known.items() if value)
+
+    @property
+    def named_models(self) -> tuple[str, ...]:
+        """Return the models that the values name: names, or files of weights."""
+        return () if self.model is None else (str(self.model),)
 
     @property
     def predictor(self) -> str:

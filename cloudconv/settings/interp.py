@@ -56,6 +56,11 @@ class _Scheduling(groups.Rendering, groups.Cuts, groups.Machine):
     def chosen_model(self) -> str:
         return str(self.model or DEFAULT_MODEL)
 
+    @property
+    def named_models(self) -> tuple[str, ...]:
+        """Return the models that the values name: names, or files of weights."""
+        return (self.chosen_model,)
+
     def pinned(self) -> dict[str, str]:
         chosen = {"model": self.chosen_model, "scale": str(self.scale or 1.0)}
         return {**super().pinned(), **chosen}

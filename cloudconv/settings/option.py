@@ -223,6 +223,11 @@ class Settings:
         """Return the values that the caller has given, by name."""
         return {name: getattr(self, name) for name in vars(self)["_passed"]}
 
+    @property
+    def named_models(self) -> tuple[str, ...]:
+        """Return the models that the values name: names, or files of weights."""
+        return ()
+
     def pinned(self) -> dict[str, str]:
         """Return the values that determine the result, by name, as text."""
         named = [each.name for each in fields_of(type(self)) if each.pinned]

@@ -107,6 +107,11 @@ class TrainSettings(Overwrite, Machine):
     )
     clip_gradient: float = _rare("Limit the norm of the gradient.", default=1.0, above=0)
 
+    @property
+    def named_models(self) -> tuple[str, ...]:
+        """Return the models that the values name: names, or files of weights."""
+        return tuple(str(name) for name in (self.model, self.init) if name)
+
     def _check(self) -> None:
         if self.steps is not None and self.minutes is not None:
             raise SettingsError(

@@ -18,6 +18,7 @@ from cloudconv.models import registry
 from cloudconv.models.arrays import PictureKind, SampleCheck, each_of, place_of
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import choose_device, choose_precision, restored, set_threads
+from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.settings import FramesSettings, exact
@@ -94,7 +95,8 @@ def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, Non
     registry.check_times(spec, exact(settings.factor))
     dtype = choose_precision(settings.precision, device, spec)
     streams = useful_cpu_streams(device, set_threads(settings.threads))
-    renderer = renderer_for(settings.chosen_model, settings, device, dtype, streams)
+    wanted = WantedSizes(settings.batch, settings.tile, streams)
+    renderer = renderer_for(settings.chosen_model, settings, device, dtype, wanted)
     request = Request(
         name=_NAME,
         rate=Resample(exact(settings.factor)),

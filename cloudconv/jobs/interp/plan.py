@@ -28,7 +28,7 @@ from cloudconv.models import registry
 from cloudconv.models.convolutions import engine_for
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import auto_warnings, machine_fingerprint, precision_name, set_threads
-from cloudconv.render.memory import MAX_BATCH, least_free_memory
+from cloudconv.render.memory import MAX_BATCH, WantedSizes, least_free_memory
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.tasks import Counts, Request
 from cloudconv.settings import InterpSettings, exact
@@ -220,8 +220,14 @@ class InterpPlan(video.VideoPlan):
         """Return a renderer in this process; its batch is not chosen yet."""
         threads = self.workers.threads(self.settings.threads) or set_threads(None)
         streams = useful_cpu_streams(torch.device(self.workers.device), threads)
-        given = self.settings.chosen_model, self.settings, self.device, self.dtype
-        return renderer_for(*given, streams, sha256=self.weights)
+        return self.renderer_on(self.device, streams)
+
+    def renderer_on(self, device: torch.device, cpu_streams: int) -> Renderer:
+        """Return a renderer with the model of the run on a device."""
+        settings = self.settings
+        wanted = WantedSizes(settings.batch, settings.tile, cpu_streams)
+        given = settings.chosen_model, settings, device, self.dtype
+        return renderer_for(*given, wanted, sha256=self.weights)
 
     def decisions(self, renderer: Renderer) -> dict[str, Any]:
         """Choose the sizes and the threads with which all segments of the output are made."""

@@ -32,7 +32,7 @@ from cloudconv.models.convolutions import engine_for
 from cloudconv.pipeline import one_thread, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import Sizes
-from cloudconv.render.renderer import Renderer, renderer_for
+from cloudconv.render.renderer import Renderer
 from cloudconv.timeline import Task
 
 MAX_SOURCE_FRAMES = 64  # the largest number of source frames that start a pair in a segment
@@ -386,14 +386,12 @@ class SegmentWork:
             if self._renderer is None or before is None or before.model_key != job.model_key:
                 self._renderer = None  # frees the memory for the next one
                 run, device = job.run, torch.device(job.run.workers.device_type)  # of a worker
-                given = run.settings.chosen_model, run.settings, device, run.dtype
                 if (own := engine_for(device.type, run.dtype)) != run.engine:
                     raise DeviceError(
                         f"other-engine: The run computes convolutions with {run.engine}, and a "
                         f"worker with {own}: install the same packages on all machines."
                     )
-                streams = job.sizes.cpu_streams
-                self._renderer = renderer_for(*given, streams, sha256=run.weights)
+                self._renderer = run.renderer_on(device, job.sizes.cpu_streams)
             job.apply_to(self._renderer)
             if self._source is not None:
                 self._source.__exit__()
