@@ -179,7 +179,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     if torch.cuda.is_available():
         Interpolator.between = timed_network  # type: ignore[method-assign]
     stages.watch(decode, "read_packets", "read")
-    stages.watch(source._Pass, "pictures", "decode")
+    stages.watch(source.Source, "_pictures", "decode")
     stages.watch(interp, "schedule", "analyse")
     stages.watch(inference.SourcePicture, "on", "upload")
     stages.watch(inference, "advance", "network")

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -20,7 +19,7 @@ from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.identity import check_unchanged
 from cloudconv.media.probe import no_frame, probe
 from cloudconv.media.sidedata import CAPTIONS, KINDS, readable
-from cloudconv.media.timing import filmed
+from cloudconv.media.timing import Timing, filmed
 from cloudconv.messages import counted, plural
 
 # Seconds to decode before the first frame of fields, which depends on the pictures before.
@@ -116,8 +115,9 @@ class Source(AbstractContextManager["Source"]):
         self.warnings = []
         info, waiting, delivered = self.info, None, 0
         begin = info.timing.start + max(start, Fraction(0))
-        part = _Pass(begin, self._end, self.warnings, info=info)
-        pictures = part.pictures(self._file)
+        part = Account(begin, self._end, self.warnings)
+        seen = _Changes(info, part)
+        pictures = self._pictures(part, seen)
         if info.fields is not None:
             pictures = frames_of_fields(pictures, info.fields, info.file_timing.second_field)
         for picture, time, captions in pictures:
@@ -140,7 +140,21 @@ class Source(AbstractContextManager["Source"]):
             yield waiting.at(waiting.time, self._until(waiting.time + lasts) - waiting.time)
         if not delivered:
             raise self._refusal()
-        part.sum_up(delivered)
+        self.warnings += seen.warnings(delivered)
+
+    def _pictures(self, part: Account, seen: "_Changes") -> Iterator[Timed]:
+        """Yield the pictures of the file in their working pixel format, with their exact times."""
+        info, times = self.info, _FrameTimes(self.info.file_timing)
+        early = 0 if info.fields is None else _EARLY_SECONDS
+        for decoded in self._file.decode(part.begin - early, part):
+            picture, time = decoded.picture, times.next(decoded.time)
+            if time is None:
+                seen.misplaced += 1
+                continue
+            captions = seen.captions(picture, time)
+            seen.look(decoded, time)
+            if info.fields is not None or time >= part.begin:
+                yield widened(picture, info.working_pix_fmt), time, captions
 
     def _until(self, time: Fraction) -> Fraction:
         """Return the end of a frame that the source shows until ``time``.
@@ -167,71 +181,97 @@ class Source(AbstractContextManager["Source"]):
         )
 
 
-@dataclass
-class _Pass(Account):
-    """One decoding of a part of a video, and what is found out meanwhile."""
+class _FrameTimes:
+    """The exact times of frames, which follow from the time stamps and the probed rate."""
 
-    info: MediaInfo = field(kw_only=True)
-    corrupt: int = 0  # frames
-    misplaced: int = 0
-    first_aspect: Fraction | None = None  # of the first frame
-    changes: dict[str, Warned] = field(default_factory=dict)  # the first of each property
-    # The last frame's time, the same before a move to ``start + k / gap_rate``, and its k.
-    last: Fraction | None = None
-    last_raw: Fraction | None = None
-    index: int = -1
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        # The last frame's time, the same before a move to ``start + k / gap_rate``, and its k.
+        self._last: Fraction | None = None
+        self._last_raw: Fraction | None = None
+        self._index = -1
 
-    def pictures(self, file: VideoFile) -> Iterator[Timed]:
-        """Yield the pictures of the file in their working pixel format, with their exact times."""
-        info = self.info
-        known: tuple[object, ...] = ()
-        early = 0 if info.fields is None else _EARLY_SECONDS
-        for decoded in file.decode(self.begin - early, self):
-            picture, time = decoded.picture, self._time_of(decoded.time)
-            if time is None:
-                self.misplaced += 1
-                continue
-            self.corrupt += bool(picture.is_corrupt)
-            captions = self._captions(picture, time)
-            seen = (
-                (picture.width, picture.height, picture.format.name),
-                (decoded.aspect, picture.interlaced_frame),
-                (picture.key_frame, self.wants(time)),
-            )
-            if seen != known:
-                self._inspect(decoded, time)
-                known = seen
-            if info.fields is not None or time >= self.begin:
-                yield widened(picture, info.working_pix_fmt), time, captions
+    def next(self, stamp: Fraction | None) -> Fraction | None:
+        """Return the time of the next frame; None if not after the time of the previous frame.
 
-    def sum_up(self, delivered: int) -> None:
-        """Add warnings about changes, and about lost, damaged and left-out frames."""
-        self.warnings += self.changes.values()
-        lost = self.promised * (1 if self.info.fields is None else 2) - delivered
+        Raise UnfitInputError if the frame rate changes in an input that is still arriving.
+        """
+        timing, last = self._timing, self._last
+        if stamp is None:
+            stamp = timing.start if last is None else last + timing.last_duration
+        raw, time = stamp, filmed(timing.film, stamp)
+        if timing.gap_rate is not None:
+            nearest = round((raw - timing.start - timing.lag) * timing.gap_rate)
+            # A later time stamp than the last one means a new frame, which needs the next k.
+            if nearest <= self._index and self._last_raw is not None and raw > self._last_raw:
+                nearest = self._index + 1
+            time = timing.start + nearest / timing.gap_rate
+            if timing.open_ended and abs(time - raw) * timing.gap_rate > _DRIFT:
+                raise UnfitInputError(
+                    f"rate-changes: The frame rate changes at {float(raw - timing.start):.3f} s, "
+                    "and an input that is read while it arrives cannot be checked for that "
+                    "first: write the input to a file."
+                )
+        if last is not None and time <= last:
+            return None
+        if timing.gap_rate is not None:
+            self._index = nearest
+        self._last_raw, self._last = raw, time
+        return time
+
+
+class _Changes:
+    """What changes or is damaged within a part of a video: the output stores one value of each."""
+
+    def __init__(self, info: MediaInfo, part: Account) -> None:
+        self._info, self._part = info, part
+        self.misplaced = 0  # frames whose time is not after that of the frame before
+        self._damaged = 0
+        self._first_aspect: Fraction | None = None
+        self._known: tuple[object, ...] = ()
+        self._noted: dict[str, Warned] = {}  # the first change of each property
+
+    def look(self, decoded: Decoded, time: Fraction) -> None:
+        """Look at a picture; raise UnfitInputError if the size or the pixel format has changed."""
+        picture = decoded.picture
+        self._damaged += bool(picture.is_corrupt)
+        properties = (
+            (picture.width, picture.height, picture.format.name),
+            (decoded.aspect, picture.interlaced_frame),
+            (picture.key_frame, self._part.wants(time)),
+        )
+        if properties != self._known:
+            self._inspect(decoded, time)
+            self._known = properties
+
+    def warnings(self, delivered: int) -> Iterator[Warned]:
+        """Yield warnings about changes, and about lost, damaged and left-out frames."""
+        yield from self._noted.values()
+        lost = self._part.promised * (1 if self._info.fields is None else 2) - delivered
         found = [
-            ("lost", lost * bool(self.errors), "could not be decoded and {are} missing"),
-            ("damaged", self.corrupt, "decoded from damaged data may look wrong"),
+            ("lost", lost * bool(self._part.errors), "could not be decoded and {are} missing"),
+            ("damaged", self._damaged, "decoded from damaged data may look wrong"),
             ("out-of-order", self.misplaced, "with a repeated or backward time {are} left out"),
         ]
         for code, number, what in found:
             if number > 0:
                 told = f"{counted(number, 'frame')} {what.format(are=plural(number, 'is', 'are'))}"
-                self.warnings.append(Warned(f"frames-{code}: {told}."))
+                yield Warned(f"frames-{code}: {told}.")
 
     def _note(self, key: str, text: str) -> None:
-        self.changes.setdefault(key, Warned(text))
+        self._noted.setdefault(key, Warned(text))
 
-    def _captions(self, picture: VideoFrame, time: Fraction) -> bytes:
+    def captions(self, picture: VideoFrame, time: Fraction) -> bytes:
         """Return the captions; record side data that the first picture does not have."""
-        if self.info.codec in ("png", "apng"):
+        if self._info.codec in ("png", "apng"):
             return b""
         side_data = {}
         with suppress(ValueError):
             side_data = readable(picture)
         captions = side_data.pop(CAPTIONS, b"")
-        for kind in side_data.keys() - self.info.side_data.keys():
+        for kind in side_data.keys() - self._info.side_data.keys():
             if words := KINDS.get(kind, kind):
-                at = float(time - self.info.timing.start)
+                at = float(time - self._info.timing.start)
                 text = f"The {words} of the source begin at {at:.3f} s and are left out."
                 self._note(kind, f"side-data-late: {text}")
         return captions
@@ -241,7 +281,7 @@ class _Pass(Account):
 
         Raise UnfitInputError if the size or the pixel format has changed.
         """
-        info, picture = self.info, decoded.picture
+        info, picture = self._info, decoded.picture
         at = float(time - info.timing.start)
         if not fits(picture, info):
             check_unchanged(info)  # raises its own error if another file has replaced the input
@@ -251,10 +291,10 @@ class _Pass(Account):
                 f"{info.pix_fmt} to {picture.width}x{picture.height} {name} at {at:.3f} s: cut it "
                 "there, or convert it to one size and pixel format first."
             )
-        if not self.wants(time):
+        if not self._part.wants(time):
             return
         aspect = decoded.aspect or Fraction(1)
-        known = self.first_aspect = self.first_aspect or aspect
+        known = self._first_aspect = self._first_aspect or aspect
         # The aspect changes at key frames only. At other pictures the decoder may already return
         # the next aspect, because the decoder has read later packets.
         if aspect != known and picture.key_frame:
@@ -273,34 +313,6 @@ class _Pass(Account):
                 "pictures are used as they are. --deinterlace makes two whole frames of each "
                 "interlaced picture.",
             )
-
-    def _time_of(self, stamp: Fraction | None) -> Fraction | None:
-        """Return the time of the next frame; None if not after the time of the previous frame.
-
-        Raise UnfitInputError if the frame rate changes in an input that is still arriving.
-        """
-        timing, last = self.info.file_timing, self.last
-        if stamp is None:
-            stamp = timing.start if last is None else last + timing.last_duration
-        raw, time = stamp, filmed(timing.film, stamp)
-        if timing.gap_rate is not None:
-            nearest = round((raw - timing.start - timing.lag) * timing.gap_rate)
-            # A later time stamp than the last one means a new frame, which needs the next k.
-            if nearest <= self.index and self.last_raw is not None and raw > self.last_raw:
-                nearest = self.index + 1
-            time = timing.start + nearest / timing.gap_rate
-            if timing.open_ended and abs(time - raw) * timing.gap_rate > _DRIFT:
-                raise UnfitInputError(
-                    f"rate-changes: The frame rate changes at {float(raw - timing.start):.3f} s, "
-                    "and an input that is read while it arrives cannot be checked for that "
-                    "first: write the input to a file."
-                )
-        if last is not None and time <= last:
-            return None
-        if timing.gap_rate is not None:
-            self.index = nearest
-        self.last_raw, self.last = raw, time
-        return time
 
 
 def _ratio(value: Fraction) -> str:
