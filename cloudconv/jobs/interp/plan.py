@@ -137,8 +137,9 @@ class InterpPlan(video.VideoPlan):
         elif timing.open_ended:
             return
         else:
-            mean = (timing.frames / (timing.end - timing.start)).limit_denominator(1000)
-            own = mean / self.request.slowdown
+            mean = timing.frames / (timing.end - timing.start)
+            # A gap of days gives a rate of nearly 0.
+            own = (mean.limit_denominator(1000) or mean) / self.request.slowdown
         factor = rate / own
         if factor < 1 and (timing.rate is None or factor.numerator == 1):
             yield Warned(
