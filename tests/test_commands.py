@@ -123,7 +123,7 @@ def main():
             made[name] = run(name, Path(folder))
     lines = [
         f'"{name}": '
-        + json.dumps(value).replace('"frames": [[', '\n"frames": [\n[').replace("], [", "],\n[")
+        + json.dumps(value).replace(' "frames": [[', '\n"frames": [\n[').replace("], [", "],\n[")
         for name, value in made.items()
     ]
     GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
