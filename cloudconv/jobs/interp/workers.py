@@ -12,10 +12,11 @@ import pickle
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 POLL = 0.05  # seconds until the next request for a segment, if the next one is not known yet
 MAX_ATTEMPTS = 3  # the number of attempts at a segment whose worker dies each time
 LAST_SECONDS = 10.0  # seconds for the workers to cut their segments short after an interrupt
+_TOKEN = "set RAY_AUTH_MODE=token here and copy the file .ray/auth_token of its first machine"
 _TIMEOUT = 10  # seconds, for a connection to a cluster
 _END: Any = object()  # what replaces the next segment after the last one
 
@@ -336,6 +338,27 @@ class Cluster:
             return [Finished(lost)]
 
 
+@contextmanager
+def _raw_lines_dropped() -> Iterator[None]:
+    """Drop what C++ code writes to stderr in the block: Ray logs each attempt to connect."""
+    with suppress(OSError):
+        sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _authentication_error(ray: Any) -> type[Exception] | tuple[()]:
+    """Return Ray's error for a missing token; nothing in a version without tokens."""
+    kind = getattr(ray.exceptions, "AuthenticationError", None)
+    return kind if isinstance(kind, type) else ()
+
+
 def _join(ray: Any, address: str | None) -> None:
     """Join the cluster at an address, or one on this machine; keep the handler of SIGTERM."""
     handler = signal.getsignal(signal.SIGTERM)
@@ -344,12 +367,18 @@ def _join(ray: Any, address: str | None) -> None:
         if address is not None:  # Ray itself would retry for minutes if nothing answers
             host, _, port = address.rpartition("://")[2].rpartition(":")
             socket.create_connection((host, int(port)), _TIMEOUT).close()
-        try:
-            quiet(address=address or "auto")
-        except ConnectionError:
-            if address is not None:
-                raise
-            quiet(include_dashboard=False)
+        with _raw_lines_dropped():
+            try:
+                quiet(address=address or "auto")
+            except ConnectionError:
+                if address is not None:
+                    raise
+                quiet(include_dashboard=False)
+    except _authentication_error(ray) as error:
+        raise DeviceError(
+            f"cluster-wants-token: The Ray cluster {address or 'here'} wants a token, and this "
+            f"machine has none: {_TOKEN}."
+        ) from error
     except RuntimeError as error:
         why = str(error).strip().partition("\n")[0].rstrip(".:")
         raise DeviceError(
@@ -358,8 +387,9 @@ def _join(ray: Any, address: str | None) -> None:
         ) from error
     except (OSError, ValueError) as error:
         raise DeviceError(
-            f"no-cluster: There is no Ray cluster at {address}: start one with 'ray start "
-            "--head', which prints its address, or leave the address out."
+            f"no-cluster: There is no Ray cluster at {address} that takes this machine: start one "
+            "with 'ray start --head', which prints its address, or leave the address out. If the "
+            f"cluster has a token, {_TOKEN}."
         ) from error
     finally:
         if handler is not None and threading.current_thread() is threading.main_thread():

@@ -115,15 +115,25 @@ def test_an_address_without_a_cluster_is_an_error(stand_in, address):
         Cluster(Tenfold(), address, cores=1, gpus=0)
 
 
+class MissingTokenError(Exception):
+    """A stand-in for Ray's AuthenticationError."""
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
         (ConnectionError("404"), "no Ray cluster at 127.0.0.1:"),
+        (ConnectionError("refused"), "If the cluster has a token, set RAY_AUTH_MODE=token here"),
+        (
+            MissingTokenError("none"),
+            "wants a token, and this machine has none: set RAY_AUTH_MODE=token",
+        ),
         (RuntimeError("Version: 2.9\nmore"), r"joined \(Version: 2\.9\): install"),
     ],
 )
 def test_a_program_that_is_no_usable_cluster_is_an_error(stand_in, error, said):
-    stand_in().init.side_effect = error
+    ray = stand_in()
+    ray.init.side_effect, ray.exceptions.AuthenticationError = error, MissingTokenError
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(DeviceError, match=said):
@@ -167,6 +177,47 @@ def test_a_cluster_makes_the_same_frames_and_resumes(clip, tmp_path):
     assert interp(clip, tmp_path / "c.mkv").resumed
     assert_same_frames(tmp_path / "c.mkv", clip.with_name("whole.mkv"))
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
+
+
+TOKENS = """
+from cloudconv.errors import DeviceError
+from cloudconv.jobs.interp.workers import Cluster
+from tests.helpers.workers import Tenfold
+import sys
+try:
+    Cluster(Tenfold(), sys.argv[1], cores=1, gpus=0)
+    print("joined")
+except DeviceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_that_ray_start_made_takes_machines_with_its_token(tmp_path):
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    first, other = ({**os.environ, "HOME": str(tmp_path / name)} for name in ("first", "other"))
+    (tmp_path / "first").mkdir()
+    (tmp_path / "other").mkdir()
+    with_token = {**first, "RAY_AUTH_MODE": "token"}
+    subprocess.run([*ray, "get-auth-token", "--generate"], env=with_token, check=True)
+    head = [*ray, "start", "--head", "--port", str(port), "--num-cpus", "1", "--block"]
+    said = []
+    with subprocess.Popen(head, env=with_token, stdout=subprocess.DEVNULL) as running:
+        try:
+            time.sleep(20)
+            for env in (with_token, first, {**other, "RAY_AUTH_MODE": "token"}):
+                command = [sys.executable, "-c", TOKENS, f"127.0.0.1:{port}"]
+                done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+                said.append(done.stdout)
+                assert "InvalidAuthToken" not in done.stderr
+        finally:
+            running.terminate()
+    assert said[0] == "joined\n"
+    assert "If the cluster has a token, set RAY_AUTH_MODE=token" in said[1]
+    assert "wants a token, and this machine has none" in said[2]
 
 
 @pytest.mark.slow
