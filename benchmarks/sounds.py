@@ -95,6 +95,7 @@ def measure(film: Path, options: argparse.Namespace) -> str:
     result = cloudconv.dream(
         film, out, mode=options.mode, seconds=options.seconds, overwrite=True, threads=1
     )
+    assert isinstance(result, cloudconv.DreamResult)
     (before, rate), (after, _) = heard(film), heard(out)
     times = [float(passage.begins) for passage in passages]
     usual, made = loudness(before, rate), loudness(after, rate)

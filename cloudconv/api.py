@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cloudconv.jobs.doctor import Check, Diagnosis
     from cloudconv.jobs.extend.dream import DreamResult
     from cloudconv.jobs.extend.extrapolate import ExtrapolateResult
+    from cloudconv.jobs.extend.preview import PreviewResult
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
     from cloudconv.jobs.interp.plan import InterpResult
     from cloudconv.jobs.train import TrainResult
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 _LATER = (
     *("models.catalogue", "models.base", "jobs.interp.plan", "jobs.interp.batch"),
     *("jobs.extend.extrapolate", "jobs.compare.plan", "jobs.extend.dream"),
+    "jobs.extend.preview",
     *("training.loop", "jobs.train", "jobs.doctor"),
 )
 """The modules of results and models, imported in this order until a name is found."""
@@ -68,7 +70,7 @@ __all__ += ["interpolate", "interpolate_frames", "interpolate_many"]
 __all__ += ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
 __all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
 __all__ += ["CompareResult", "Diagnosis", "DreamResult", "Exists", "ExtrapolateResult"]
-__all__ += ["Check", "InterpResult", "TrainResult", "Validation"]
+__all__ += ["Check", "InterpResult", "PreviewResult", "TrainResult", "Validation"]
 __all__ += ["Interpolator", "Model", "ModelSpec", "OuterPictures", "Predictor"]
 __all__ += ["Ended", "Event", "Finished", "Job", "Measured", "Progress", "Warned"]
 __all__ += ["CloudconvError", "DeviceError", "EncoderError", "InputError", "Interrupted", "errors"]
@@ -143,14 +145,14 @@ def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
 
 
 @_call(DreamSettings)
-def dream(settings: DreamSettings) -> DreamResult:
+def dream(settings: DreamSettings) -> DreamResult | PreviewResult:
     """Continue ``input`` with new frames for any length of time.
 
     Give one of ``frames`` and ``seconds`` (default: 10 seconds). The output is the source followed
     by the dream; ``result.vitals`` has measurements for every 100 frames. An interrupted call does
-    not resume.
+    not resume. With ``preview`` the result is a PreviewResult, and no dream is written.
     """
-    return cast("DreamResult", watched(run(settings)))
+    return cast("DreamResult | PreviewResult", watched(run(settings)))
 
 
 @_call(CompareSettings)

@@ -89,6 +89,7 @@ def make(street: Path, folder: Path, names: Sequence[str] = tuple(SHEETS)) -> No
             result = cloudconv.dream(
                 source, video, frames=max(numbers), only_new=True, **SHEETS[name]
             )
+            assert isinstance(result, cloudconv.DreamResult)
             made = frames(video, set(numbers))
             pictures = [("last real frame", frames(source, {count})[count])]
             pictures += [(f"frame {k}", made[k]) for k in numbers]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cloudconv.jobs.compare.plan import CompareResult
     from cloudconv.jobs.extend.dream import DreamResult
     from cloudconv.jobs.extend.extrapolate import ExtrapolateResult
+    from cloudconv.jobs.extend.preview import PreviewResult
     from cloudconv.jobs.interp.batch import Exists
     from cloudconv.jobs.interp.plan import InterpResult
     from cloudconv.jobs.train import TrainResult
@@ -309,8 +310,14 @@ def dream(console: Console, source: _In, out: _Out = None, **given: Any) -> None
     def summary(result: DreamResult) -> str:
         return _video(result, f"; {result.why.removesuffix('.')}{result.verdict}")
 
+    def shown(result: PreviewResult) -> str:
+        return f"{result.preview}: {result.summary}; took {clock(result.wall_seconds)}"
+
     settings = kinds.DreamSettings(source, _chosen_output(console, out, given), **given)
-    run_job(console, "dreaming", settings, summary, words)
+    if settings.preview is not None:
+        run_job(console, "previewing", settings, shown)
+    else:
+        run_job(console, "dreaming", settings, summary, words)
 
 
 @with_options(kinds.TrainSettings)
@@ -423,6 +430,7 @@ COMMANDS = {
     ),
     dream: examples(
         "cloudconv dream clouds.mp4 --seconds 20",
+        "cloudconv dream clouds.mp4 --preview modes.jpg",
         "cloudconv dream waves.mov endless.gif --frames 90 --loop --only-new",
         "cloudconv dream sky.jpg sky.mp4 --seconds 10 --wind 1.5,0",
     ),

@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import Literal
 
 from cloudconv.errors import SettingsError
+from cloudconv.messages import flag, listed
 from cloudconv.settings import values
 from cloudconv.settings.groups import Cuts, EncodeSettings, Output, Overwrite, Reading, of_frames
 from cloudconv.settings.option import option
@@ -26,6 +27,12 @@ MOST_HELD = 15
 MOST_FORECAST = 10_000  # the largest number of new frames of a forecast
 _USUAL_DREAM = Fraction(10)  # seconds
 
+_OF_A_DREAM = {
+    *("output", "frames", "seconds", "only_new", "mode", "loop", "audio"),
+    *("encoder", "crf", "preset", "pix_fmt", "encoder_option"),
+}
+"""The options of a dream that a preview does not have."""
+
 _FRAMES = "Make N new frames."
 _WHILE_HELD = f"as long as the forecast holds, at most {MOST_HELD}"
 _SECONDS = "Make new frames for S seconds, or for 1m30s."
@@ -39,6 +46,8 @@ _SEED = "Seed the random choices; the same seed repeats the dream."
 _AUDIO = """Let the sound of the film go on with the new frames (continue), copy the sound, which
 then ends with the film, or drop the sound."""
 _WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
+_PREVIEW = """Write all modes side by side, small and for 8 seconds, as a picture (.jpg, .png) or
+a video (.mp4), and no dream."""
 _ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
 
 
@@ -84,6 +93,7 @@ class DreamSettings(ExtendSettings):
         _SECONDS, "S", parse=parse_time, above=0, shown=str(_USUAL_DREAM)
     )
     mode: Mode = option(_MODE, "NAME", default="auto")
+    preview: File | None = option(_PREVIEW, "FILE", parse=values.preview)
     seed: int = option(_SEED, "N", default=0, least=0, most=2**63 - 1)
     loop: bool = option("Let the last frame lead into the first.", default=False)
     audio: Audio = of_frames(_AUDIO, "HOW", default="continue")
@@ -91,8 +101,21 @@ class DreamSettings(ExtendSettings):
     model: File | None = of_frames(_ROLLOUT, "NAME")
 
     def _check(self) -> None:
+        unused = [
+            flag(name) for name, value in self.passed.items() if name in _OF_A_DREAM and value
+        ]
+        if self.preview is not None and unused:
+            raise SettingsError(
+                "preview-and-dream: With --preview no dream is written, so "
+                f"{listed(unused, 'and')} would do nothing: leave out the one or the other."
+            )
         if self.frames is None and self.seconds is None:
             self._set("seconds", _USUAL_DREAM)
+
+    @property
+    def names_output(self) -> bool:
+        """Return whether an output needs a name: a preview has one."""
+        return self.preview is None
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -70,9 +70,15 @@ class Output(Input):
 
     output: File | None = option(_OUT, "OUT", also="-o", shown="a name beside IN", pinned=False)
 
+    @property
+    def names_output(self) -> bool:
+        """Return whether the output needs a name."""
+        return True
+
     def _check(self) -> None:
         # Reading standard input may take long, so a missing name is an error before the reading.
-        if str(self.input) == "-" and (self.output is None or values.names_folder(self.output)):
+        is_unnamed = self.output is None or values.names_folder(self.output)
+        if str(self.input) == "-" and self.names_output and is_unnamed:
             raise SettingsError(
                 "stdin-without-name: stdin has no file name from which to name the output: name "
                 "the output, or an input file."

@@ -167,6 +167,21 @@ def weights_file(value: File) -> File:
     return value
 
 
+PREVIEW_VIDEO = ".mp4"
+PREVIEWS = (".jpg", ".jpeg", ".png", PREVIEW_VIDEO)
+"""The endings of a preview: a picture, or a video."""
+
+
+def preview(value: File) -> File:
+    """Check and return the name of a preview."""
+    if Path(value).suffix.lower() not in PREVIEWS:
+        raise SettingsError(
+            f"not-a-preview: A preview is a picture (.jpg, .png) or a video (.mp4): {value} needs "
+            "one of these endings."
+        )
+    return value
+
+
 def names_folder(value: File) -> bool:
     """Return whether an output is a folder: its name ends in a slash, or the folder exists."""
     text = os.fspath(value)

@@ -180,19 +180,21 @@ class Material:
             path = np.stack(axes, 1)
         return land.astype(np.float32), path
 
-    def reduced(self) -> Material:
+    def reduced(self, longest: int = COARSE_SIDE) -> Material:
         """Return a material of small pictures, with the same land, camera and motion.
+
+        ``longest``: the longest side of the pictures, in pixels, at most 480.
 
         The pictures are reduced from those for analysis, so no frame is decoded again. Because the
         motion is the same, collages of both materials choose the same footage.
         """
         made = Material(self.frames, times=self.times, step=self.step)
-        made._raw = lambda number: as_picture(reduced(self._raw_small(number), COARSE_SIDE))
+        made._raw = lambda number: as_picture(reduced(self._raw_small(number), longest))
         made._things = self._things
         height, width = made._raw(0).shape[:2]
         made.size = made.small_size = height, width
         part = np.float32(width / self.small_size[1])
-        made._flow = lambda number, quick: reduced(part * self._flow(number, quick), COARSE_SIDE)
+        made._flow = lambda number, quick: reduced(part * self._flow(number, quick), longest)
         land = resized(self.land, made.size).round()
         made._view = land, None if self.path is None else part * self.path
         return made

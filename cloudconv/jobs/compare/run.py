@@ -13,9 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cloudconv import files, metrics
@@ -31,11 +29,8 @@ from cloudconv.jobs.compare.plan import (
     decide,
 )
 from cloudconv.jobs.compare.score import ScoredFrame, Scorer, losses, verdict
-from cloudconv.media.color import color_space, from_rgb
+from cloudconv.jobs.drawn import drawn_frame, drawn_video, even, label
 from cloudconv.media.convert import UPRIGHT, turn_of
-from cloudconv.media.encoding import draft_encoding
-from cloudconv.media.formats import layout
-from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.identity import check_unchanged
 from cloudconv.media.output import writing
 from cloudconv.media.sink import Sink
@@ -52,8 +47,6 @@ SHOWN = 10  # the number of frames of the lowest PSNR on the page
 
 _PANEL_WIDTH = 640
 _VIDEO_WIDTH = 3840
-_LABEL_HEIGHT = 32
-_VIDEO_TAGS = ColorTags(1, 1, 1, 1)
 
 _jpeg = partial(jpeg, width=960, quality=90)
 
@@ -210,26 +203,14 @@ class ReportWriter:
         panels = [shrunk(rgb, side) for rgb in shown]
         if self._labels is None:
             width = panels[0].shape[2]
-            self._labels = torch.cat([_label(name, width) for name in ("truth", *made)], 2)
-        rgb = torch.cat([self._labels, torch.cat(panels, 2)], 1)
-        rgb = rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2]
-        form = layout("yuv420p")
-        height, width = rgb.shape[1:]
-        planes = from_rgb(rgb, form, color_space(_VIDEO_TAGS, form, width, height))
-        picture = make_picture(planes, form.name, width, height)
+            self._labels = torch.cat([label([name], width) for name in ("truth", *made)], 2)
+        rgb = even(torch.cat([self._labels, torch.cat(panels, 2)], 1))
         if self._video is None:
-            self._video = self._videos.enter_context(self._open_video(width, height))
-        self._video.write(Frame(picture, self._clock, duration, _VIDEO_TAGS))
+            info = self._plan.info
+            video = drawn_video(self._path / VIDEO, info, rgb, info.timing.rate)
+            self._video = self._videos.enter_context(video)
+        self._video.write(drawn_frame(rgb, self._clock, duration))
         self._clock += duration
-
-    def _open_video(self, width: int, height: int) -> Sink:
-        timing = self._plan.info.timing
-        shown: dict[str, Any] = {"width": width, "height": height, "tags": _VIDEO_TAGS}
-        shown |= dict.fromkeys(("pix_fmt", "working_pix_fmt"), "yuv420p")
-        shown |= {"aspect": None, "display_matrix": None, "side_data": {}, "streams": ()}
-        info = replace(self._plan.info, **shown)
-        place = self._path / VIDEO
-        return Sink(draft_encoding(place, info, rate=timing.rate).at([timing.time_base]))
 
     def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
         """Write all files, and move them to the report's folder, or beside it if they appeared.
@@ -264,11 +245,3 @@ def report_writer(folder: Path, plan: ComparePlan) -> Iterator[ReportWriter]:
             path = files.create_part(home, folder=True, within=home if home.is_dir() else None)
             stack.callback(files.remove, path)
         yield ReportWriter(path, folder, plan, stack.enter_context(ExitStack()))
-
-
-def _label(name: str, width: int) -> Tensor:
-    image = Image.new("L", (width, _LABEL_HEIGHT))
-    font = ImageFont.load_default(size=18)
-    ImageDraw.Draw(image).text((8, 4), name, fill=255, font=font)
-    gray = torch.from_numpy(np.array(image)).float().div(255)
-    return gray.expand(3, -1, -1)

@@ -26,12 +26,13 @@ from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
 from cloudconv.jobs.extend import plan as extend
-from cloudconv.jobs.extend.ending import gather_material
+from cloudconv.jobs.extend import preview
+from cloudconv.jobs.extend.ending import gather_material, last_scene
 from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult, enough_memory, new_frame
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import claim
 from cloudconv.media.playlist import Playlist
-from cloudconv.messages import counted, flag, listed, short
+from cloudconv.messages import counted, flag, listed
 from cloudconv.render.device import precision_name, set_threads
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
@@ -42,7 +43,6 @@ _MOST_TIMES = 4  # of one kind of fault that a warning names
 _EARLIER = 1  # seconds of sound before the material that may be heard in fades
 
 _Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
-_LEAST_SIDE = 16  # in smaller pictures some functions of OpenCV fail, or never end
 
 DreamPlan = ExtendPlan[DreamSettings]
 
@@ -89,19 +89,18 @@ class DreamResult(ExtendResult):
         return "".join(f"; {clause}" for clause in clauses)
 
 
-def decide(settings: DreamSettings) -> DreamPlan:
+def decide(settings: DreamSettings) -> DreamPlan | preview.PreviewPlan:
     """Probe the input, and decide everything that does not need its frames."""
+    return _decide(settings) if settings.preview is None else preview.decide(settings)
+
+
+def _decide(settings: DreamSettings) -> DreamPlan:
     own: dict[str, Any] = {"seed": settings.seed}
     if (choice := _requested(settings)) is not None:
         has_model = "model" in method(choice.mode).options
         own |= {"mode": choice.mode, "model": settings.predictor if has_model else None}
     plan = extend.decide(settings, settings.predictor, "dream", own)
-    width, height = plan.info.width, plan.info.height
-    if min(width, height) < _LEAST_SIDE:
-        raise InputError(
-            f"too-small-to-dream: {plan.info.path} has {width}x{height} pixels, and a dream needs "
-            f"at least {_LEAST_SIDE} on each side: enlarge the clip first."
-        )
+    extend.check_sides(plan.info)
     return plan
 
 
@@ -117,16 +116,7 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
         )
         choice = _requested(settings) or choose(material, settings.seed)
     spec = method(choice.mode)
-    warnings: list[Warned] = []
-    count = len(material)
-    start = None if material.cut is None else float(material.cut - info.timing.start)
-    if start is not None:
-        warnings.append(
-            Warned(
-                f"last-scene: Only the last scene, from {short(start)} s on, is used for the "
-                f"dream: {counted(count, 'frame')}."
-            )
-        )
+    count, (start, warnings) = len(material), last_scene(material, info)
     if count < spec.least_frames:
         whole = "too-short-for-mode", "to continue from"
         code, where = whole if start is None else ("too-short-after-cut", "after its last cut")
@@ -208,10 +198,13 @@ def run(settings: DreamSettings) -> Job:
     about once per second of the dream, warnings, at the end one for each kind of fault, and a
     :class:`DreamResult`.
     """
+    if settings.preview is not None:
+        yield from preview.run(settings)
+        return
     began, reported = time.monotonic(), Reported()
     set_threads(settings.threads)
     yield Progress("analysing", 0, 100, unit="%")
-    plan = decide(settings)
+    plan = _decide(settings)
     yield from reported.new(plan.warnings)
     plan, material, spec, options = _resolve(plan)
     yield Progress("analysing", 50, 100, unit="%")

@@ -9,9 +9,11 @@ from typing import Any
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.errors import InputError
+from cloudconv.events import Warned
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.source import Source
+from cloudconv.messages import counted, short
 from cloudconv.schedule.cadence import MAX_REPEATS, Cadence
 from cloudconv.schedule.tasks import AnalysedFrame, analyse, cadence_of
 from cloudconv.settings.groups import SceneCut
@@ -147,6 +149,19 @@ def gather_material(
     frames, times, cadence = _placed(list(scene.items))
     known: dict[str, Any] = {"last": scene.last, "cut": scene.cut, "cadence": cadence}
     return Material(frames, times=times, step=step, **known)
+
+
+def last_scene(material: Material, info: MediaInfo) -> tuple[float | None, list[Warned]]:
+    """Return the time of the cut before a material, in seconds from the first frame, and a warning.
+
+    The time is None, and there is no warning, if nothing was left out.
+    """
+    if material.cut is None:
+        return None, []
+    start = float(material.cut - info.timing.start)
+    frames = counted(len(material), "frame")
+    said = f"Only the last scene, from {short(start)} s on, is used for the dream: {frames}."
+    return start, [Warned(f"last-scene: {said}")]
 
 
 def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], str | None]:

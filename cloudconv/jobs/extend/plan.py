@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from cloudconv.errors import DeviceError
+from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Event, Measured, Progress, Reported, Warned
 from cloudconv.jobs import video
 from cloudconv.media.carry import Carry
@@ -32,6 +32,8 @@ from cloudconv.render.memory import is_out_of_memory
 from cloudconv.settings.extend import MOST_HELD, ExtendSettings
 from cloudconv.settings.values import exact
 from cloudconv.transfer import download
+
+_LEAST_SIDE = 16  # in smaller pictures some functions of OpenCV fail, or never end
 
 S = TypeVar("S", bound=ExtendSettings)
 
@@ -228,6 +230,15 @@ def decide(settings: S, model: str, tag: str, own: dict[str, Any]) -> ExtendPlan
 def goes_on(settings: ExtendSettings, info: MediaInfo) -> bool:
     """Return whether the film has sound, which goes on with the new frames."""
     return settings.sound == "continue" and any(kind == "audio" for kind, _ in info.streams)
+
+
+def check_sides(info: MediaInfo) -> None:
+    """Raise InputError if pictures are too small for a dream."""
+    if min(info.width, info.height) < _LEAST_SIDE:
+        raise InputError(
+            f"too-small-to-dream: {info.path} has {info.width}x{info.height} pixels, and a dream "
+            f"needs at least {_LEAST_SIDE} on each side: enlarge the clip first."
+        )
 
 
 def new_frame(rgb: Tensor, like: Frame) -> Frame:

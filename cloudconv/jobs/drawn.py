@@ -1,0 +1,73 @@
+"""Draw labelled pictures, and write them as a video."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from cloudconv.media.color import color_space, from_rgb
+from cloudconv.media.encoding import draft_encoding
+from cloudconv.media.formats import layout
+from cloudconv.media.frame import ColorTags, Frame, MediaInfo, make_picture
+from cloudconv.media.sink import Sink
+
+LABEL_HEIGHT = 32  # of one line
+_TAGS = ColorTags(1, 1, 1, 1)
+_PIX_FMT = "yuv420p"
+_MARGIN = 8
+
+
+def label(lines: Sequence[str], width: int, size: int = 18) -> Tensor:
+    """Return lines of white text on black, (3, h, width) RGB in [0, 1]."""
+    height = LABEL_HEIGHT * size // 18
+    image = Image.new("L", (width, height * len(lines)))
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=size)
+    for number, line in enumerate(lines):
+        pen.text((_MARGIN, height * number + 4), line, fill=255, font=font)
+    return torch.from_numpy(np.array(image)).float().div(255).expand(3, -1, -1)
+
+
+def wrapped(text: str, width: int, size: int, most: int) -> list[str]:
+    """Return a text as exactly ``most`` lines of a label; what does not fit ends in an ellipsis."""
+    font, lines = ImageFont.load_default(size=size), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width - 2 * _MARGIN:
+            lines[-1] = longer
+        elif len(lines) == most:
+            lines[-1] = f"{lines[-1].rpartition(' ')[0]} …"
+            break
+        else:
+            lines.append(word)
+    return lines + [""] * (most - len(lines))
+
+
+def even(rgb: Tensor) -> Tensor:
+    """Return a picture, (3, H, W), without a last row or column that yuv420p cannot hold."""
+    return rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2]
+
+
+def drawn_frame(rgb: Tensor, time: Fraction, duration: Fraction) -> Frame:
+    """Return a picture, (3, H, W) RGB in [0, 1] with even sides, as a frame of a drawn video."""
+    form = layout(_PIX_FMT)
+    height, width = rgb.shape[1:]
+    planes = from_rgb(rgb, form, color_space(_TAGS, form, width, height))
+    return Frame(make_picture(planes, form.name, width, height), time, duration, _TAGS)
+
+
+def drawn_video(
+    path: Path, info: MediaInfo, rgb: Tensor, rate: Fraction | None, *, overwrite: bool = False
+) -> Sink:
+    """Open a video, without sound, of pictures of the size of ``rgb``, drawn from a source."""
+    height, width = rgb.shape[1:]
+    shown: dict[str, Any] = {"width": width, "height": height, "tags": _TAGS}
+    shown |= dict.fromkeys(("pix_fmt", "working_pix_fmt"), _PIX_FMT)
+    shown |= {"aspect": None, "display_matrix": None, "side_data": {}, "streams": ()}
+    encoding = draft_encoding(path, replace(info, **shown), rate=rate)
+    return Sink(encoding.at([info.timing.time_base]), overwrite=overwrite)

@@ -1,0 +1,298 @@
+"""Show all modes of a dream of a clip, small and side by side, each with a verdict.
+
+The modes make eight seconds of small pictures. The preview is one picture, a row for each mode, or
+a video. No dream is written.
+"""
+
+import io
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cloudconv import files
+from cloudconv.dreaming.auto import choose
+from cloudconv.dreaming.images import MIDDLE_SIDE, as_picture, small_copy, tensor_of
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.modes import METHODS, MethodSpec
+from cloudconv.dreaming.vitals.vitals import VitalsMeter
+from cloudconv.events import Finished, Job, Progress, Reported, Warned
+from cloudconv.jobs import video
+from cloudconv.jobs.drawn import drawn_frame, drawn_video, even, label, wrapped
+from cloudconv.jobs.extend.ending import gather_material, last_scene
+from cloudconv.jobs.extend.plan import check_sides, enough_memory
+from cloudconv.media.convert import UPRIGHT, turn_of
+from cloudconv.media.frame import MediaInfo
+from cloudconv.media.output import check_free, check_home, claim, writing
+from cloudconv.messages import counted, listed
+from cloudconv.models import registry
+from cloudconv.render.device import (
+    auto_warnings,
+    choose_device,
+    choose_precision,
+    precision_name,
+    set_threads,
+)
+from cloudconv.report.page import jpeg
+from cloudconv.settings import DreamSettings, exact
+from cloudconv.settings.values import PREVIEW_VIDEO
+
+SECONDS = Fraction(8)
+"""The duration of each dream of a preview."""
+
+_COLUMNS = 8  # pictures of a mode in a sheet
+_ACROSS = 2  # dreams beside each other in a video
+_TEXT, _LINES = 13, 4  # size and number of the lines under the name of a mode
+_MOST_KINDS = 2  # of faults in a verdict
+_QUALITY = 92  # of the pictures that are kept, and of a sheet
+
+
+@dataclass(frozen=True)
+class PreviewPlan:
+    """The decisions before the first frame is read."""
+
+    settings: DreamSettings
+    info: MediaInfo
+    output: Path
+    device: torch.device
+    dtype: torch.dtype
+    warnings: tuple[Warned, ...]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return the fields of the result that are decided."""
+        return {
+            "input": str(self.settings.input),
+            "preview": str(self.output),
+            "device": str(self.device),
+            "precision": precision_name(self.dtype),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewResult:
+    """The result of :func:`cloudconv.dream` with ``preview``, the file that was written.
+
+    ``mode`` is the one that ``auto`` takes, and ``why`` the reason. ``material_frames`` and ``cut``
+    are those of a dream. ``modes`` has an entry for each mode: its name ``mode``, whether it
+    ``runs``, a ``verdict`` in words, the ``faults``, with times in seconds after the last frame of
+    the source, and ``repeats_every``.
+    """
+
+    input: str
+    preview: str
+    device: str
+    precision: str
+    mode: str
+    why: str
+    seed: int
+    material_frames: int
+    cut: float | None
+    modes: list[dict[str, Any]]
+    output_bytes: int | None
+    wall_seconds: float
+    warnings: list[Warned]
+
+    @property
+    def summary(self) -> str:
+        """Return what the preview shows, in a line."""
+        shown = [
+            f"{each['mode']}{' (auto takes it)' * (each['mode'] == self.mode)}: {each['verdict']}"
+            for each in self.modes
+        ]
+        return "; ".join(shown)
+
+
+@dataclass(slots=True)
+class _Panel:
+    """The dream of one mode: its pictures as JPEG, those that are shown, and its verdict."""
+
+    mode: str
+    runs: bool
+    verdict: str = ""
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    repeats_every: float | None = None
+    pictures: list[bytes] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        names = ("mode", "runs", "verdict", "faults", "repeats_every")
+        return {name: getattr(self, name) for name in names}
+
+    def judge(self, meter: VitalsMeter, step: Fraction) -> None:
+        """Set the verdict, when the whole dream has been measured."""
+        kinds: dict[str, list[str]] = {}
+        for fault in meter.faults:
+            seconds = round(float(fault.frame * step), 3)
+            self.faults.append({"time": seconds, "vital": fault.vital, "text": fault.text})
+            kinds.setdefault(fault.text, []).append(f"{seconds:.1f}")
+        found = [f"at {listed(each, 'and')} s {text}" for text, each in kinds.items()]
+        more = [counted(len(found) - _MOST_KINDS, "more kind")] if len(found) > _MOST_KINDS else []
+        if meter.period is not None:
+            self.repeats_every = round(float(meter.period * step), 3)
+            more.append(f"repeats every {self.repeats_every:.1f} s")
+        self.verdict = "; ".join([*(found[:_MOST_KINDS] or ["no fault found"]), *more])
+
+
+def decide(settings: DreamSettings) -> PreviewPlan:
+    """Probe the input, and decide everything that does not need its frames."""
+    assert settings.preview is not None
+    spec = registry.spec(settings.predictor, "predict")
+    device = choose_device(settings.device)
+    dtype = choose_precision(settings.precision, device, spec)
+    info, output = video.probed(settings), Path(settings.preview)
+    check_sides(info)
+    video.check_begin(info, exact(settings.at))
+    check_home(output)
+    check_free(output, overwrite=settings.overwrite)
+    video.check_outputs(settings, [output], [info.path])
+    warnings = (*info.warnings, *auto_warnings(settings.device))
+    return PreviewPlan(settings, info, output, device, dtype, warnings)
+
+
+def run(settings: DreamSettings) -> Job:
+    """Write the preview of a dream; the last event has a :class:`PreviewResult`."""
+    began, reported = time.monotonic(), Reported()
+    set_threads(settings.threads)
+    yield Progress("analysing", 0, 100, unit="%")
+    plan = decide(settings)
+    yield from reported.new(plan.warnings)
+    with claim(plan.output, overwrite=settings.overwrite):
+        with enough_memory(plan.device, plan.info), torch.inference_mode():
+            material = gather_material(
+                plan.info,
+                at=exact(settings.at),
+                scene_cut=settings.scene_cut,
+                threads=settings.threads,
+            )
+            start, warnings = last_scene(material, plan.info)
+            choice = choose(material, settings.seed)
+            small = material.reduced(MIDDLE_SIDE)
+        yield from reported.new(warnings)
+        yield Progress("analysing", 100, 100, unit="%")
+        panels = [
+            _Panel(spec.name, len(small) >= spec.least_frames, _missing(spec, small))
+            for spec in METHODS
+        ]
+        yield from _dreamed(plan, panels, small)
+        with enough_memory(plan.device, plan.info), writing(plan.output):
+            if plan.output.suffix.lower() == PREVIEW_VIDEO:
+                _write_video(plan, panels, small.step, choice.mode)
+            else:
+                _write_sheet(plan, panels, choice.mode)
+        yield Finished(
+            PreviewResult(
+                **plan.facts,
+                mode=choice.mode,
+                why=choice.why,
+                seed=settings.seed,
+                material_frames=len(material),
+                cut=start,
+                modes=[panel.as_json() for panel in panels],
+                output_bytes=video.size_of(plan.output, 0)["output_bytes"],
+                wall_seconds=time.monotonic() - began,
+                warnings=reported,
+            )
+        )
+
+
+def _missing(spec: MethodSpec, material: Material) -> str:
+    count, least = len(material), spec.least_frames
+    there = "is 1" if count == 1 else f"are {count}"
+    return "" if count >= least else f"cannot run: it needs {least} frames, and there {there}"
+
+
+def _dreamed(plan: PreviewPlan, panels: list[_Panel], small: Material) -> Iterator[Progress]:
+    """Make the dreams of the modes that run, and judge them."""
+    settings, count = plan.settings, ceil(SECONDS / small.step)
+    is_video = plan.output.suffix.lower() == PREVIEW_VIDEO
+    shown = range(count) if is_video else _spread(count)
+    wind = settings.direction
+    if wind is not None:
+        part = small.size[1] / plan.info.width
+        wind = wind[0] * part, wind[1] * part
+    running = [panel for panel in panels if panel.runs]
+    with torch.inference_mode():
+        new_meter = VitalsMeter(small, count)
+    done, turn = 0, turn_of(plan.info.display_matrix) or UPRIGHT
+    for panel, spec in zip(panels, METHODS, strict=True):
+        if not panel.runs:
+            continue
+        dtype = plan.dtype if "model" in spec.options else torch.float32
+        model, seed = settings.predictor, settings.seed
+        options = Options(count, seed, wind=wind, model=model, device=plan.device, dtype=dtype)
+        meter, frames = deepcopy(new_meter), spec.dream(small, options)
+        for number in range(count):
+            with enough_memory(plan.device, plan.info), torch.inference_mode():
+                frame = next(frames)
+                seen = small_copy(frame.show(), small.size)
+                meter.push(seen, frame.origin)
+            if number in shown:
+                panel.pictures.append(_jpeg(turn.samples(tensor_of(as_picture(seen)))))
+            done += 1
+            yield Progress("rendering", done, count * len(running))
+        panel.judge(meter, small.step)
+
+
+def _spread(count: int) -> list[int]:
+    return [round(k * (count - 1) / (_COLUMNS - 1)) for k in range(_COLUMNS)]
+
+
+def _jpeg(rgb: Tensor) -> bytes:
+    return jpeg(rgb, rgb.shape[2], _QUALITY).data
+
+
+def _titled(panel: _Panel, width: int, lines: int, chosen: str) -> Tensor:
+    """Return the name of a mode and its verdict, (3, h, width)."""
+    name = panel.mode + "  (auto takes this mode)" * (panel.mode == chosen)
+    words = label(wrapped(panel.verdict, width, _TEXT, lines), width, _TEXT)
+    return torch.cat([label([name], width), words], 1)
+
+
+def _pictures(panels: list[_Panel], number: int) -> list[Tensor]:
+    """Return a picture of each dream, (3, h, w); black if the mode cannot run."""
+    shown = [each.pictures[number] if each.pictures else None for each in panels]
+    known = [None if data is None else _decoded(data) for data in shown]
+    black = next(torch.zeros_like(rgb) for rgb in known if rgb is not None)
+    return [black if rgb is None else rgb for rgb in known]
+
+
+def _decoded(data: bytes) -> Tensor:
+    return tensor_of(as_picture(np.asarray(Image.open(io.BytesIO(data)))))
+
+
+def _write_sheet(plan: PreviewPlan, panels: list[_Panel], chosen: str) -> None:
+    columns = [_pictures(panels, number) for number in range(_COLUMNS)]
+    rows = []
+    for panel, *shown in zip(panels, *columns, strict=True):
+        row = torch.cat(shown, 2)
+        rows += [_titled(panel, row.shape[2], 1, chosen), row]
+    sheet = torch.cat(rows, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    data, kind = io.BytesIO(), "PNG" if plan.output.suffix.lower() == ".png" else "JPEG"
+    Image.fromarray(sheet).save(data, kind, quality=_QUALITY)
+    files.write_whole(plan.output, data.getvalue(), overwrite=plan.settings.overwrite)
+
+
+def _write_video(plan: PreviewPlan, panels: list[_Panel], step: Fraction, chosen: str) -> None:
+    width = _pictures(panels, 0)[0].shape[2]
+    titles = [_titled(panel, width, _LINES, chosen) for panel in panels]
+
+    def drawn(number: int) -> Tensor:
+        pictures = zip(titles, _pictures(panels, number), strict=True)
+        shown = [torch.cat(each, 1) for each in pictures]
+        rows = [torch.cat(shown[k : k + _ACROSS], 2) for k in range(0, len(shown), _ACROSS)]
+        return even(torch.cat(rows, 1))
+
+    overwrite = plan.settings.overwrite
+    with drawn_video(plan.output, plan.info, drawn(0), 1 / step, overwrite=overwrite) as sink:
+        for number in range(ceil(SECONDS / step)):
+            sink.write(drawn_frame(drawn(number), number * step, step))

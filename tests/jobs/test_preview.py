@@ -1,0 +1,86 @@
+"""Previews of dreams: all modes in one picture or video, with verdicts, and no dream."""
+
+import json
+from fractions import Fraction as F
+
+import pytest
+from PIL import Image
+
+from cloudconv.dreaming.methods.modes import METHODS
+from cloudconv.errors import InputError, OutputError
+from cloudconv.jobs.extend import preview
+from cloudconv.media.probe import probe
+from tests.helpers import calls
+from tests.helpers.command import invoke
+from tests.helpers.dreams import ball, video
+from tests.helpers.factory import read_times, write_clip
+
+NAMES = [spec.name for spec in METHODS]
+
+
+@pytest.fixture
+def clip(tmp_path, monkeypatch):
+    monkeypatch.setattr(preview, "SECONDS", F(1))
+    return write_clip(tmp_path / "a.mkv", [video(p) for p in ball(30)], rate=25)
+
+
+def made(clip, name, **options):
+    return calls.dream(clip, preview=clip.with_name(name), threads=1, **options)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["modes.jpg", "modes.PNG"])
+def test_a_sheet_shows_all_modes_and_writes_no_dream(clip, name):
+    result = made(clip, name)
+    assert sorted(each.name for each in clip.parent.iterdir()) == ["a.mkv", name]
+    with Image.open(clip.with_name(name)) as sheet:
+        width, height = sheet.size
+    assert (width, height) == (8 * 96, len(NAMES) * (64 + 32 + 23))
+    assert [each["mode"] for each in result.modes] == NAMES
+    assert all(each["runs"] and each["verdict"] for each in result.modes)
+    times = [fault["time"] for each in result.modes for fault in each["faults"]]
+    assert all(0 <= time < 1 for time in times)
+    assert (result.mode, result.material_frames, result.cut) == ("texture", 30, None)
+    assert "texture (auto takes it): " in result.summary
+
+
+@pytest.mark.full
+def test_a_video_shows_all_modes_for_the_whole_time(clip):
+    made(clip, "modes.mp4")
+    assert read_times(clip.with_name("modes.mp4")) == [F(k, 25) for k in range(25)]
+    info = probe(clip.with_name("modes.mp4"))
+    assert (info.width, info.height) == (2 * 96, 2 * (64 + 32 + 4 * 23))
+
+
+@pytest.mark.full
+def test_a_mode_that_cannot_run_is_marked(clip):
+    result = made(clip, "modes.png", at=F(5, 25))
+    runs = {each["mode"]: each["runs"] for each in result.modes}
+    assert runs == {"collage": False, "texture": True, "flow": True, "rollout": True}
+    said = "cannot run: it needs 8 frames, and there are 5"
+    assert result.modes[0]["verdict"] == said
+
+
+def test_what_is_wrong_is_said_before_any_work(clip, monkeypatch):
+    monkeypatch.setattr(preview, "gather_material", None)
+    there = clip.with_name("there.jpg")
+    there.write_bytes(b"mine")
+    with pytest.raises(OutputError, match="exists already"):
+        made(clip, "there.jpg")
+    with pytest.raises(InputError, match="so it has no frame at"):
+        made(clip, "new.jpg", at=9)
+    assert there.read_bytes() == b"mine"
+    assert not clip.with_name("new.jpg").exists()
+
+
+@pytest.mark.full
+def test_the_command_prints_one_object_and_replaces_with_y(clip):
+    there = clip.with_name("there.jpg")
+    there.write_bytes(b"mine")
+    plan = invoke("dream", clip, "--preview", there, "-y", "--dry-run", "--json")
+    assert json.loads(plan.stdout)["preview"] == str(there)
+    assert there.read_bytes() == b"mine"
+    shown = invoke("dream", clip, "--preview", there, "-y", "--json")
+    result = json.loads(shown.stdout)
+    assert (shown.exit_code, result["mode"], len(result["modes"])) == (0, "texture", 4)
+    assert there.stat().st_size == result["output_bytes"] > 1000
