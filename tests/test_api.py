@@ -332,6 +332,24 @@ def test_unusable_pictures_are_one_clear_sentence(given, words):
         list(cloudconv.interpolate_frames(given, 2, model="hold", device="cpu"))
 
 
+ALIVE = """
+import sys, cloudconv
+given = {"factor": 4, "model": "tiny", "device": "cpu", "threads": 1}
+job = cloudconv.run(cloudconv.InterpSettings(sys.argv[1], sys.argv[2], **given))
+next(event for event in job if isinstance(event, cloudconv.Progress))
+"""
+
+
+@pytest.mark.full
+def test_a_job_that_is_alive_when_python_ends_is_closed(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", 40, size=(32, 32))
+    words = [sys.executable, "-c", ALIVE, clip, tmp_path / "b.mkv"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=100)
+    assert done.stderr == ""
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left <= {"a.mkv", "b.mkv.work"}
+
+
 FORKED = """
 import multiprocessing, sys, cloudconv
 

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
 from inspect import GEN_SUSPENDED, getgeneratorstate
@@ -109,6 +109,19 @@ def _turn(job: Job | None = None) -> Iterator[None]:
         with _turns:
             _running.remove((thread, job))
             _turns.notify_all()
+
+
+def _close_all() -> None:
+    """Close the jobs whose events nobody has taken to the end, when Python ends."""
+    for _, job in [*_running]:
+        with suppress(ValueError):  # another thread runs the job
+            if job is not None:
+                job.close()
+
+
+# Python ends the threads of all pools before the functions of `atexit` run, and a job that is
+# closed needs its threads.
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 
 
 def _module(settings: Any, function: str) -> Any:
