@@ -42,9 +42,13 @@ class Trial(NamedTuple):
 
     def __str__(self) -> str:
         """Return a clause about the result."""
-        worst = sorted(self.faults, key=lambda each: -each.size)
-        texts = list(dict.fromkeys(each.text for each in worst))[:2]
+        worst = sorted(self.faults, key=lambda fault: -fault.size)
+        texts = list(dict.fromkeys(fault.text for fault in worst))[:2]
         return f"in {self.mode} {', '.join(texts)}" if texts else f"{self.mode} shows no fault"
+
+    def taken(self) -> str:
+        """Return a clause about the trial that is best: the dream itself may have no fault."""
+        return f"{self.mode} shows less that is wrong" if self.faults else str(self)
 
 
 def choose(material: Material, seed: int = 0) -> ModeChoice:
@@ -73,8 +77,9 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         if trials[0].faults:
             texture = tried(method("texture"), small, seed)
             trials.append(texture._replace(visible=_REPLAY * texture.visible))
-        mode = min(trials).mode
-        why = f"in a trial of {FRAMES} small frames, {'; '.join(map(str, trials))}"
+        best = min(trials)
+        clauses = [trial.taken() if trial is best else str(trial) for trial in trials]
+        mode, why = best.mode, f"in a trial of {FRAMES} small frames, {'; '.join(clauses)}"
     return ModeChoice(mode, f"{mode}: {why}.")
 
 

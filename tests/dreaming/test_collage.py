@@ -97,8 +97,8 @@ def test_all_vitals_hold_for_six_hundred_frames():
     source = material(clouds(250, SIZE))
     rows = vitals_of(source, dream_of(source, 600, seed=1))
     assert len(rows) == 6
-    # The clouds of this sky only drift, so every change of footage is sudden beside them.
-    assert {key for row in rows for key in row.failed} <= {"sudden"}
+    # The clouds of this sky only drift, so every change of footage is a leftover beside them.
+    assert {key for row in rows for key in row.failed} <= {"leftover"}
 
 
 def test_a_picture_without_land_is_all_sky():

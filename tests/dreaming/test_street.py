@@ -72,6 +72,17 @@ def test_what_things_leave_is_the_ground_without_a_rim(made):
         assert (each > 0.1).sum() < 1.3 * area + 300
 
 
+def test_a_street_says_where_it_is_not_as_filmed(film):
+    clip = material(film)
+    with torch.inference_mode():
+        frames = [*texture(clip, Options(frames=30))]
+    for frame in frames:
+        made = frame.origin.made
+        apart = np.abs(frame.show() * 255 - film[frame.origin.number]).max(2)
+        assert made.mean() < 0.5
+        assert apart[~made].max() < 4
+
+
 def test_the_same_seed_makes_the_same_frames(film, made):
     assert torch.equal(dream(material(film), frames=30), made[:30])
 

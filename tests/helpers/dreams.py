@@ -173,12 +173,13 @@ def _new_meter(material: Material, frames: int) -> VitalsMeter:
 
 
 def meter_of(material: Material, frames: int = WINDOW) -> VitalsMeter:
-    # A copy takes much less time than the analysis of the material.
-    return deepcopy(_new_meter(material, frames))
+    # The copy shares what is measured of the material, which takes long.
+    meter = _new_meter(material, frames)
+    return deepcopy(meter, {id(x): x for x in (material, meter._film, meter._leftovers)})
 
 
 def vitals_of(material: Material, pictures: Iterable[Tensor]) -> list[Vitals]:
-    """Return the vitals of pictures that follow the material, a row for every ``WINDOW`` frames."""
+    """Return the vitals of composed pictures that follow the material, by ``WINDOW`` frames."""
     shown = list(pictures)
     meter = meter_of(material, len(shown))
     for picture in shown:

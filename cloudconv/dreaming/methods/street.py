@@ -43,6 +43,7 @@ _LARGE = 0.2  # area of a thing that counts, as a part of the largest
 _LEAD, _OFTEN = 3.0, 4  # longest time in which things come in, in seconds; frames between starts
 _FIRST = 5  # frames in which nothing can have entered
 _KEPT = 4  # frames in memory
+_SAME = 2 / 255  # greatest difference of a pixel that is as filmed
 _STANDS = 0.3  # pixels per frame
 _WAITS, _GOES = 2.0, 1.5  # seconds for which a thing that stands is seen, and until it has gone
 _LONGEST = 12.0  # seconds for which a thing is moved on
@@ -160,8 +161,16 @@ class Street:
                     if sight := track.sight(later.after):
                         to = path.at(begins - time)
                         self._stage.paint(made, time + now.offset, sight, to)
-            number, _ = self._material.source_of(min(time + now.offset, end))
-            yield DreamFrame.made(made, Composed(number))
+            yield DreamFrame.made(made, self._origin(made, time + now.offset))
+
+    def _origin(self, made: Floats, frame: int) -> Composed:
+        """Return where a picture is not the frame of the film, which may be steadied."""
+        number, _ = self._material.source_of(frame)
+        filmed = self._steady(frame) if self._things.drifts else self._picture(frame)
+        apart = np.abs(made - filmed).max(2)
+        height, width = self._material.small_size
+        mask = cv2.resize(apart, (width, height), interpolation=cv2.INTER_AREA) > _SAME
+        return Composed(number, mask)
 
     def _next(self, time: int, pieces: Sequence[_Piece], lead: int) -> _Piece:
         """Return the piece that begins at a time, where few things are and others come soon.

@@ -66,7 +66,12 @@ def texture(material: Material, options: Options) -> Iterator[DreamFrame]:
     """Yield the clip's frames forwards, again and again; things go on as wholes where they can."""
     if goes_on(material, options):
         yield from Street(material, options.seed).frames(options.frames)
-        return
+    else:
+        yield from whole(material, options)
+
+
+def whole(material: Material, options: Options) -> Iterator[DreamFrame]:
+    """Yield the clip's frames forwards, again and again, with jumps of the whole picture."""
     clip = _Clip(material, options)
     shots = clip.shots(options)
     before = now = next(shots)

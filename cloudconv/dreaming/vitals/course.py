@@ -8,6 +8,7 @@ taken for sky slides with the clouds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,13 @@ def by_place(flow: Floats) -> Floats:
     return made
 
 
-def means(flows: Sequence[Floats], count: int) -> list[Floats]:
-    """Return the means of each ``count`` successive flows, at least one."""
+def means(flows: Sequence[Any], count: int) -> list[Any]:
+    """Return the means of each ``count`` successive flows or numbers, at least one."""
     starts = range(max(len(flows) - count, 0) + 1)
     return [np.mean(flows[k : k + count], 0) for k in starts]
+
+
+def place_of(down: float, across: float) -> str:
+    """Return the words for a place, whose distances from the upper left are from 0 to 1."""
+    row = ("upper ", "", "lower ")[int(3 * down)]
+    return row + ("left", "middle", "right")[int(3 * across)]

@@ -1,148 +1,181 @@
-"""Measure each small picture of a clip, and of the dream that follows."""
+"""Measure the small pictures of a clip, and those of the dream that a mode made."""
 
 from collections import deque
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import cached_property
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from cloudconv.dreaming.images import MIDDLE_SIDE, gradients, grey, moved, parts, reduced
-from cloudconv.dreaming.vitals.course import Course, by_place
+from cloudconv.dreaming.images import Bytes, Floats, Mask, gradients, grey, parts
+from cloudconv.dreaming.vitals.course import Course, by_place, means, place_of
 from cloudconv.forecasting.camera import measured_flow
-
-Array = NDArray[np.float32]
-Small = NDArray[np.uint8]
-Values = dict[str, float | None]
 
 QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""
 
 SPAN = Fraction(2, 5)
-"""The time between two pictures whose unexplained change counts, in seconds."""
+"""The time between two composed pictures whose leftover counts, in seconds."""
 
 _RUNS = Fraction(1, 4)  # time in which motion against the film counts, in seconds
 _USUAL = 0.98  # quantile of the clip's changes of a place
 _LEAST_LOCAL = 6.0  # least such change, in levels of lightness and colour together, and …
 _PART = 0.75  # … as a part of that of the place that changes most: things move to new places
-_EDGE = 5  # part of a side, as a divisor, in which things enter and leave
-_THING = 1.8  # sigma of the area in which differences are summed for ``local``, in places: a thing
-_AREA = 6.0  # sigma of the area in which differences are summed for ``sudden``, in pixels
-_LEAST = 0.5  # least such change of a clip, in levels: less is noise
+_THING = 1.8  # sigma of the area in which differences are summed, in places: a thing
+_CHANNELS = 3  # of L*a*b*, whose differences are summed
+
+
+class Feature(NamedTuple):
+    """A value, and the size of what is wrong: levels of a pixel, averaged over the picture."""
+
+    value: float
+    size: float
+
+
+Features = dict[str, Feature]
+
+
+class Film:
+    """The pictures of a clip; each property is measured when it is first needed.
+
+    ``pictures``: (h, w, 3) uint8. ``moving``: the parts that count, of any size. ``runs``,
+    ``second``: the numbers of frames in which motion against the film counts, and in a second.
+    """
+
+    def __init__(self, pictures: Sequence[Bytes], moving: Mask, step: Fraction) -> None:
+        self.pictures = pictures
+        self.moving = parts(moving, max(pictures[0].shape))
+        most = max(1, len(pictures) // 2)
+        self.runs, self.second = (min(max(1, round(t / step)), most) for t in (_RUNS, Fraction(1)))
+
+    @cached_property
+    def _changes(self) -> tuple[list[Floats], list[Floats]]:
+        pairs = zip(self.pictures[:-1], self.pictures[1:], strict=True)
+        flows, apart = zip(*(change(*pair) for pair in pairs), strict=True)
+        return list(flows), list(apart)
+
+    @cached_property
+    def course(self) -> Course | None:
+        """The motion of the clip by place; None for a single picture."""
+        return Course(self._changes[0], self.runs, self.second) if len(self.pictures) > 1 else None
+
+    @cached_property
+    def usual(self) -> Floats:
+        """The change that is usual in the clip, by place; a viewer sees more than 1.15 of it."""
+        apart = np.array(self._changes[1])
+        least = max(_LEAST_LOCAL, _PART * float(np.quantile(apart.max((1, 2)), _USUAL)))
+        usual: Floats = np.maximum(np.quantile(apart, _USUAL, 0), least)
+        return usual
+
+    @cached_property
+    def motion(self) -> list[float]:
+        """The mean speed of the places over each second, in pixels per frame."""
+        speeds = [np.linalg.norm(flow, axis=-1).mean() for flow in self._changes[0]]
+        return [float(mean) for mean in means(speeds, self.second)]
+
+    @cached_property
+    def sharpness(self) -> list[float]:
+        """The mean gradient over each second, in levels per pixel."""
+        slopes = [np.float32(self.slope(picture)) for picture in self.pictures]
+        return [float(mean) for mean in means(slopes, self.second)]
+
+    @cached_property
+    def varies(self) -> float:
+        """The mean change of a pixel within a second, in levels."""
+        greys = [grey(picture) for picture in self.pictures]
+        pairs = zip(greys, greys[self.second :], strict=False)
+        return float(np.mean([cv2.absdiff(*pair).mean() for pair in pairs]))
+
+    def slope(self, picture: Bytes) -> float:
+        """Return the mean gradient of the parts that count."""
+        slopes = cv2.magnitude(*gradients(grey(picture).astype(np.float32)))
+        return float(slopes[self.moving].mean())
 
 
 class FeatureMeter:
-    """The state in which the features of successive pictures are measured.
+    """The state in which the features of successive made pictures are measured."""
 
-    ``moving``: the parts that count, (h, w) bool. ``step``: the seconds between two pictures of the
-    clip, which has ``count``. ``place`` says where ``local`` was measured last, and ``course`` has
-    the motion of the clip after :meth:`begin`.
-    """
-
-    def __init__(self, moving: NDArray[np.bool_], step: Fraction, count: int) -> None:
-        """Begin with the clip."""
-        self._moving = parts(moving, MIDDLE_SIDE)
-        self._lag = max(2, round(SPAN / step))
-        spans = (round(_RUNS / step), round(1 / step))
-        self._runs, self._second = (max(1, min(span, count // 2)) for span in spans)
-        self._shown: deque[Small] = deque(maxlen=self._lag + 1)
-        self._flows: deque[Array] = deque(maxlen=self._second)
-        self._slopes: deque[float] = deque(maxlen=self._second)
-        self._before: Small | None = None
-        self._count, self._most = 0, 0.0
-        self._filmed: list[tuple[Array, Array]] | None = []
-        self._usual: Array = np.ones(1, np.float32)
-        self.course: Course | None = None
+    def __init__(self, film: Film) -> None:
+        self._film = film
+        self._flows: deque[Floats] = deque(maxlen=film.second)
+        self._slopes: deque[float] = deque(maxlen=film.second)
+        self._shown: deque[Bytes] = deque(maxlen=film.second + 1)
         self.place = ""
 
-    def begin(self, *, follows: bool) -> None:
-        """Go over to the dream. ``follows``: the dream follows the clip directly."""
-        if self._filmed:
-            flows, changes = zip(*self._filmed, strict=True)
-            self.course = Course(flows, self._runs, self._second)
-            inner = [slice(k // _EDGE, k - k // _EDGE) for k in changes[0].shape]
-            self._usual = np.empty_like(changes[0])
-            for (down, across), quantile in (([slice(None)] * 2, 1.0), (inner, _USUAL)):
-                part = np.array(changes)[:, down, across]
-                least = max(_LEAST_LOCAL, _PART * float(np.quantile(part.max((1, 2)), _USUAL)))
-                self._usual[down, across] = np.maximum(np.quantile(part, quantile, 0), least)
-        self._filmed = None
-        if not follows:
-            self._before = None
-            for shown in (self._shown, self._flows, self._slopes):
-                shown.clear()
+    def clear(self) -> None:
+        """Forget the pictures so far, which what follows does not continue."""
+        for shown in (self._flows, self._slopes, self._shown):
+            shown.clear()
 
-    def measure(self, picture: Small) -> Values:
-        """Return the features of the next picture, (h, w, 3) uint8; None if one is not known.
+    def jumping(self, before: Bytes, picture: Bytes) -> Features:
+        """Return whether things run back in a picture of a jump, after the picture before."""
+        self._flows.append(change(before, picture)[0])
+        self._shown.append(grey(picture))
+        return self._against()
+
+    def composed(self, before: Bytes, picture: Bytes) -> Features:
+        """Return the features of a composed picture, after the picture before.
 
         ``sharpness``: mean gradient, in levels per pixel, and ``motion``: mean speed of the places,
         in pixels per frame, both over the last second. ``against``, ``slides``: see ``course.py``.
-        ``sudden``, ``local``: see the methods.
         """
-        picture = reduced(picture, MIDDLE_SIDE)
-        before, self._before = self._before, picture
+        film, features = self._film, self.pasted(before, picture, None)
         self._shown.append(grey(picture))
-        slopes = cv2.magnitude(*gradients(self._shown[-1].astype(np.float32)))
-        self._slopes.append(float(slopes[self._moving].mean()))
-        values: Values = dict.fromkeys(("against", "slides", "motion", "sharpness"))
-        values["sudden"] = self._sudden()
-        values["local"] = None if before is None else self._change(before, picture)
-        flows = np.array(self._flows)
-        if len(self._slopes) == self._second:
-            values["sharpness"] = float(np.mean(self._slopes))
-        if len(flows) == self._second:
-            values["motion"] = float(np.linalg.norm(flows, axis=-1).mean())
-            if self.course is not None:
-                values["slides"] = self.course.slides(flows.mean(0))
-        if self.course is not None and len(flows) >= self._runs:
-            values["against"] = self.course.against(flows[-self._runs :].mean(0))
-        return values
+        self._slopes.append(film.slope(picture))
+        features |= self._against()
+        if len(self._slopes) == film.second:
+            sharpness = float(np.mean(self._slopes))
+            size = abs(sharpness - float(np.mean(film.sharpness)))
+            features["sharpness"] = Feature(sharpness, size)
+        if len(self._flows) == film.second and film.course is not None:
+            flows = np.array(self._flows)
+            varies = float(cv2.absdiff(self._shown[-1], self._shown[0]).mean())
+            motion = float(np.linalg.norm(flows, axis=-1).mean())
+            features["motion"] = Feature(motion, abs(varies - film.varies))
+            slides = film.course.slides(flows.mean(0))
+            features["slides"] = Feature(slides, slides * varies)
+        return features
 
-    def _change(self, before: Small, picture: Small) -> float | None:
-        """Return the greatest change of a place between two pictures that no motion explains.
+    def pasted(self, before: Bytes, picture: Bytes, made: Mask | None) -> Features:
+        """Return the greatest change of a place, in the ``made`` part, that no motion explains."""
+        flow, apart = change(before, picture)
+        self._flows.append(flow)
+        if self._film.course is None:
+            return {}
+        inside = 1.0 if made is None else by_place(made.astype(np.float32)) > 0
+        usual = self._film.usual
+        ratio = apart / usual * inside
+        down, across = (int(k) for k in np.unravel_index(ratio.argmax(), ratio.shape))
+        self.place = place_of(down / ratio.shape[0], across / ratio.shape[1])
+        size = float(((apart - usual).clip(0) * inside).mean()) / _CHANNELS
+        return {"local": Feature(float(ratio.max()), size)}
 
-        Each picture is moved to the other along the optical flow. The difference is averaged around
-        each place, and divided by that of the clip at the place (its quantile .98; near the border,
-        where things enter, its largest). A viewer sees more than 1.15.
-        """
-        pairs = (self._shown[-1], one := grey(before)), (one, self._shown[-1])
-        flow, back = (measured_flow(*pair, quick=True) for pair in pairs)
-        self._flows.append(by_place(flow))
-        apart = _unexplained(before, picture, flow)
-        apart = by_place(np.maximum(apart, _unexplained(picture, before, back)))
-        change: Array = cv2.GaussianBlur(apart, (0, 0), _THING, borderType=cv2.BORDER_CONSTANT)
-        if self._filmed is not None:
-            self._filmed.append((self._flows[-1], change))
-        if self.course is None:
-            return None
-        change = change / self._usual
-        down, across = (int(k) for k in np.unravel_index(change.argmax(), change.shape))
-        row = ("upper ", "", "lower ")[3 * down // change.shape[0]]
-        self.place = row + ("left", "middle", "right")[3 * across // change.shape[1]]
-        return float(change.max())
-
-    def _sudden(self) -> float | None:
-        """Return how suddenly the pictures change; None if this picture is not compared.
-
-        One sky that becomes another in the blink of an eye is a change that no motion explains. So
-        some pictures are compared with the picture 0.4 seconds earlier, moved along the flow
-        between the two. The mean of the tenth of the picture that differs most is divided by the
-        largest of the clip.
-        """
-        self._count += 1
-        if len(self._shown) <= self._lag or self._count % max(1, self._lag // 3):
-            return None
-        now, before = self._shown[-1], self._shown[0]
-        explained = moved(before.astype(np.float32), measured_flow(now, before, quick=True))
-        apart = cv2.GaussianBlur(np.abs(explained - now), (0, 0), _AREA)
-        sizes = np.sort(apart[self._moving])
-        change = float(sizes[int(QUANTILE * len(sizes)) :].mean())
-        if self._filmed is not None:
-            self._most = max(change, self._most, _LEAST)
-        return change / self._most if self._most else None
+    def _against(self) -> Features:
+        film = self._film
+        if film.course is None or len(self._flows) < film.runs:
+            return {}
+        part = film.course.against(np.mean([*self._flows][-film.runs :], 0))
+        shown = [*self._shown][-film.runs - 1 :]
+        return {"against": Feature(part, part * float(cv2.absdiff(shown[-1], shown[0]).mean()))}
 
 
-def _unexplained(one: Small, two: Small, flow: Array) -> Array:
+def change(before: Bytes, picture: Bytes) -> tuple[Floats, Floats]:
+    """Return the backward flow by place, and the change that no motion explains.
+
+    Each picture is moved to the other along the optical flow. The difference is averaged around
+    each place.
+    """
+    pairs = (grey(picture), one := grey(before)), (one, grey(picture))
+    flow, back = (measured_flow(*pair, quick=True) for pair in pairs)
+    apart = _unexplained(before, picture, flow)
+    apart = by_place(np.maximum(apart, _unexplained(picture, before, back)))
+    apart = cv2.GaussianBlur(apart, (0, 0), _THING, borderType=cv2.BORDER_CONSTANT)
+    return by_place(flow), apart
+
+
+def _unexplained(one: Bytes, two: Bytes, flow: Floats) -> Floats:
     """Return the difference of each pixel of ``two`` from ``one`` moved to it, in levels of L*a*b*.
 
     What comes from outside the picture, and lines of one pixel, do not count.
@@ -150,9 +183,9 @@ def _unexplained(one: Small, two: Small, flow: Array) -> Array:
     height, width = flow.shape[:2]
     x, y = flow[..., 0] + np.arange(width, dtype=np.float32), flow[..., 1]
     y = y + np.arange(height, dtype=np.float32)[:, None]
-    lab, true = (cv2.cvtColor(each, cv2.COLOR_RGB2LAB) for each in (one, two))
+    lab, true = (cv2.cvtColor(picture, cv2.COLOR_RGB2LAB) for picture in (one, two))
     explained = cv2.remap(lab, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     apart = cv2.transform(cv2.absdiff(true, explained), np.ones((1, 3), np.float32))
     inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
-    made: Array = (cv2.erode(apart, np.ones((3, 3))) * inside).astype(np.float32)
-    return made
+    unexplained: Floats = (cv2.erode(apart, np.ones((3, 3))) * inside).astype(np.float32)
+    return unexplained

@@ -38,7 +38,7 @@ from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
 
 _LOOK = 20  # least number of frames between two measurements
-_MOST_TIMES = 4  # of one kind of fault that a warning names
+_MOST_TIMES = 4  # of one kind of fault that a warning names, or one more
 
 _EARLIER = 1  # seconds of sound before the material that may be heard in fades
 
@@ -184,10 +184,10 @@ def _warnings(faults: list[dict[str, Any]], *, by_choice: bool) -> Iterator[Warn
         kinds.setdefault(fault["text"], []).append(f"{fault['time']:.1f}")
     instead = "" if by_choice else " The mode auto compares modes on this clip."
     for text, times in kinds.items():
-        more = len(times) - _MOST_TIMES
-        named = [*times[:_MOST_TIMES], f"{more} more times"] if more > 0 else times
-        unit = "" if more > 0 else " s"
-        yield Warned(f"dream-fault: At {listed(named, 'and')}{unit} {text}.{instead}")
+        few = len(times) <= _MOST_TIMES + 1
+        named = times if few else times[:_MOST_TIMES]
+        more = "" if few else f", and {len(times) - _MOST_TIMES} more times,"
+        yield Warned(f"dream-fault: At {listed(named, 'and')} s{more} {text}.{instead}")
         instead = ""
 
 

@@ -1,0 +1,68 @@
+"""Verdicts name what was made, and never what was filmed."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudconv.dreaming.methods.base import Composed, Filmed, Jump, Options
+from cloudconv.dreaming.methods.texture import texture
+from cloudconv.dreaming.vitals.vitals import VitalsMeter
+from tests.helpers.dreams import clouds, material
+
+SIZE = (64, 48)
+
+
+def painted(random, count):
+    """Return pictures of which each may be any other: (h, w, 3) each."""
+    few = random.integers(0, 255, (3, 6, 8, 3), np.uint8)
+    looks = [cv2.resize(look, SIZE, interpolation=cv2.INTER_CUBIC) for look in few]
+    return [looks[k] for k in random.integers(0, 3, count)]
+
+
+@given(
+    seed=st.integers(0, 99),
+    stretches=st.lists(st.tuples(st.sampled_from("fjcm"), st.integers(1, 12)), min_size=1),
+    follows=st.booleans(),
+)
+@settings(max_examples=15, deadline=None)
+@pytest.mark.full
+def test_a_fault_is_always_in_a_made_picture(seed, stretches, follows):
+    """The pictures, and which of them are filmed, are random."""
+    random = np.random.default_rng(seed)
+    origins = []
+    for kind, length in stretches:
+        start = len(origins)
+        for k in range(length):
+            part = (k + 1) / (length + 1)
+            mask = np.zeros(SIZE[::-1], bool)
+            mask[10:30, 10:30] = True
+            origins.append(
+                {
+                    "f": Filmed(k),
+                    "j": Jump(0, 1, part, start, length),
+                    "c": Composed(),
+                    "m": Composed(k, mask),
+                }[kind]
+            )
+    meter = VitalsMeter(material(painted(random, 16)), len(origins), follows=follows)
+    for picture, origin in zip(painted(random, len(origins)), origins, strict=True):
+        meter.push(picture, origin)
+    assert not any(isinstance(origins[fault.frame], Filmed) for fault in meter.faults)
+    assert len(meter.rows) == -(-len(origins) // 100)
+    assert all(row.alive or set(row.failed) for row in meter.rows)
+
+
+@given(seed=st.integers(0, 99), kind=st.sampled_from(["clouds", "looks"]))
+@settings(max_examples=4, deadline=None)
+@pytest.mark.full
+def test_a_warning_of_a_texture_has_the_time_of_a_jump(seed, kind):
+    random = np.random.default_rng(seed)
+    film = painted(random, 40) if kind == "looks" else clouds(40, SIZE, speed=1 + seed % 5)
+    clip = material(film)
+    meter, origins = VitalsMeter(clip, 90), []
+    for frame in texture(clip, Options(90, seed)):
+        meter.push(frame.small(clip), frame.origin)
+        origins.append(frame.origin)
+    assert all(isinstance(origins[fault.frame], Jump) for fault in meter.faults)
