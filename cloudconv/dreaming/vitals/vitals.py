@@ -38,9 +38,9 @@ class Vital(NamedTuple):
 
 
 VITALS = {
+    "local": Vital("something in the {place} appears, vanishes or jumps", 1.15),
     "leftover": Vital("something in the {place} dissolves, appears or vanishes", 1.0),
     "against": Vital("things run back", 0.5),
-    "local": Vital("something in the {place} appears, vanishes or jumps", 1.15),
     "slides": Vital("parts that stood still slide", 0.06, lasts=True),
     "motion": Vital("motion grows", 3.0, 0.5, "motion stops or slows", 0.01, lasts=True),
     "sharpness": Vital(
@@ -50,6 +50,7 @@ VITALS = {
 """The vitals, in the order of every table."""
 
 _WHOLE = "the picture dissolves into another"
+_MANY = 1.4  # what the largest of many leftovers of composed pictures may exceed by chance
 _SLACK = 1.5  # exponent by which limits exceed the clip's ratios: a factor lets smears pass …
 _OWN = 2.3  # … and factor by which that of ``against`` exceeds the clip's own
 
@@ -176,17 +177,21 @@ class VitalsMeter:
                 # The first frame of the source, to which a loop leads, is what its end shows.
                 last = picture if origin.after is None else self._filmed(origin.after)
                 ends = origin.start, min(origin.start + origin.length, self._frames)
-                self._dissolves(self._filmed(origin.before), last, origin.length + 1, ends)
+                self._dissolves(
+                    self._filmed(origin.before), last, origin.length + 1, ends, composed=False
+                )
         elif isinstance(origin, Composed) and origin.made is None and self._film.course is not None:
             self._ago.append(picture if self._before is None else self._before)
             if len(self._ago) == self._span:
                 made = number + 1 - self._span, number + 1
-                self._dissolves(self._ago[0], picture, self._span, made)
+                self._dissolves(self._ago[0], picture, self._span, made, composed=True)
                 self._ago.clear()
         else:
             self._ago.clear()
 
-    def _dissolves(self, first: Bytes, last: Bytes, frames: int, made: tuple[int, int]) -> None:
+    def _dissolves(
+        self, first: Bytes, last: Bytes, frames: int, made: tuple[int, int], *, composed: bool
+    ) -> None:
         """Judge a change between two pictures, which is made in some frames of the dream.
 
         ``frames``: the distance of pairs of the film with which the change is compared.
@@ -196,6 +201,7 @@ class VitalsMeter:
         start, end = made
         # A viewer sees a change less that takes longer than a second.
         slow = max(1.0, float((end - start) * self._material.step)) ** 0.5
+        slow *= _MANY if composed else 1.0
         whole, thing, size = whole / slow, thing / slow, leftover.mean
         value = max(whole, thing)
         place = None if whole > 1 and leftover.is_spread else leftover.place
