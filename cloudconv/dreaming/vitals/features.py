@@ -37,7 +37,7 @@ class Feature(NamedTuple):
 Features = dict[str, Feature]
 
 
-class Film:
+class FilmFeatures:
     """The pictures of a clip; each property is measured when it is first needed.
 
     ``pictures``: (h, w, 3) uint8. ``moving``: the parts that count, of any size. ``runs``,
@@ -97,7 +97,7 @@ class Film:
 class FeatureMeter:
     """The state in which the features of successive made pictures are measured."""
 
-    def __init__(self, film: Film) -> None:
+    def __init__(self, film: FilmFeatures) -> None:
         self._film = film
         self._flows: deque[Floats] = deque(maxlen=film.second)
         self._slopes: deque[float] = deque(maxlen=film.second)

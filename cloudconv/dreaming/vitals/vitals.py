@@ -15,7 +15,7 @@ from cloudconv.dreaming.images import MIDDLE_SIDE, TINY, Bytes, reduced
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, Jump, Origin
 from cloudconv.dreaming.repeats import Repeats
-from cloudconv.dreaming.vitals.features import SPAN, FeatureMeter, Features, Film
+from cloudconv.dreaming.vitals.features import SPAN, FeatureMeter, Features, FilmFeatures
 from cloudconv.dreaming.vitals.leftover import Leftovers
 
 WINDOW = 100
@@ -117,7 +117,7 @@ class VitalsMeter:
         glances = [material.glance(k) for k in range(len(material))]
         pictures = [reduced(picture, MIDDLE_SIDE) for picture in glances]
         self._material = material
-        self._film = Film(pictures, material.moving, material.step)
+        self._film = FilmFeatures(pictures, material.moving, material.step)
         self._meter, self._leftovers = FeatureMeter(self._film), Leftovers(pictures)
         self._span = max(1, round(SPAN / material.step))
         self._half = max(1, round(1 / (2 * material.step)))
