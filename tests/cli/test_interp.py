@@ -148,7 +148,7 @@ def test_a_dry_run_prints_the_plan_loads_no_network_and_writes_nothing(clip, mon
 
 def test_a_dry_run_names_the_streams_that_are_left_out(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 5, codec="libx264", audio=["aac"])
-    for words in (["interp", clip, "--slowmo", 2, *TINY], ["dream", clip, "--only-new"]):
+    for words in (["interp", clip, "--slowmo", 2, *TINY], ["extrapolate", clip, "--only-new"]):
         warned = json.loads(invoke(*words, "--dry-run", "--json").stdout)["warnings"]
         assert any("Audio stream 1 (aac) is left out" in text for text in warned)
 

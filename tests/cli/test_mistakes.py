@@ -49,7 +49,7 @@ USAGE = {
     "compare a.mp4 --horizon 2 --scale 2": "for interpolation",
     "dream a.mp4 --preview modes.gif": "a picture (.jpg, .png) or a video (.mp4)",
     "dream a.mp4 b.mp4 --preview modes.jpg": "--output would do nothing",
-    "dream a.mp4 --preview m.jpg --loop --seconds 9": "--loop and --seconds would do nothing",
+    "dream a.mp4 --preview m.jpg --loop --seconds 9": "--seconds and --loop would do nothing",
     f"{INTERP} --batch 0": "--batch must be auto or",
     f"{INTERP} --tile -1": "--tile must be auto, off or",
     f"{INTERP} --threads 0": "from 1 to 256",
