@@ -4,7 +4,7 @@ A picture is (H, W, 3) float32 RGB, nominally in [0, 1] and not clamped; other v
 (h, w, channels).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,10 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Area = tuple[slice, slice]
-"""Rows and columns."""
+"""Rows and columns, with their first and last one."""
+
+Look = Callable[[Area], Floats]
+"""A picture that is made where it is looked at: returns an area of it, which nobody changes."""
 
 LONGEST_SIDE = 480
 """Longest side of the pictures that motion is measured on, in pixels."""
@@ -59,9 +62,9 @@ def weight_size(height: int, width: int) -> tuple[int, int]:
     return -(-height // factor), -(-width // factor)
 
 
-def picture_of(frame: Frame) -> Floats:
-    """Return a frame as a picture."""
-    return picture_from(rgb_of(frame))
+def picture_of(frame: Frame, area: Area = (slice(None), slice(None))) -> Floats:
+    """Return a frame, or an area of it, as a picture."""
+    return picture_from(rgb_of(frame, area=area))
 
 
 def picture_from(rgb: Tensor) -> Floats:
@@ -183,6 +186,33 @@ def sampled(picture: Floats, places: Floats, *, mirrors: bool = False) -> Floats
     border = cv2.BORDER_REFLECT_101 if mirrors else cv2.BORDER_REPLICATE
     made: Floats = cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=border)
     return made
+
+
+def whole(size: Sequence[int]) -> Area:
+    """Return the area of a whole picture of ``size``, (H, W)."""
+    return slice(0, size[0]), slice(0, size[1])
+
+
+def looked_at(look: Look, size: Sequence[int], places: Floats, *, mirrors: bool = False) -> Floats:
+    """Return a picture of ``size`` at places, (h, w, 2); see :func:`sampled`.
+
+    Only the area that the places need is looked at.
+    """
+    if not places.size:
+        return np.zeros((*places.shape[:2], 3), np.float32)
+    rows, columns = (
+        span(places[..., axis], side, mirrors) for axis, side in ((1, size[0]), (0, size[1]))
+    )
+    start = np.array([columns.start, rows.start], np.float32)
+    return sampled(look((rows, columns)), places - start, mirrors=mirrors)
+
+
+def span(places: Floats, side: int, mirrors: bool) -> slice:
+    """Return the pixels that bicubic filtering needs at places along a side."""
+    first, last = int(np.floor(places.min())) - 2, int(np.floor(places.max())) + 3
+    if mirrors and (first < 0 or last >= side):
+        return slice(0, side)
+    return slice(min(max(first, 0), side - 1), max(min(last + 1, side), 1))
 
 
 def between(values: Floats, places: Floats) -> Floats:

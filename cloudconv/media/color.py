@@ -166,11 +166,39 @@ def from_channels(channels: Tensor, frame: Frame) -> list[Tensor]:
     return [*from_rgb(channels[:3], form, space), *alpha]
 
 
-def rgb_of(frame: Frame, device: torch.device | str = "cpu") -> Tensor:
-    """Return a frame as RGB without alpha, (3, H, W) float32 on ``device``; see :func:`to_rgb`."""
+def rgb_of(
+    frame: Frame,
+    device: torch.device | str = "cpu",
+    area: tuple[slice, slice] = (slice(None), slice(None)),
+) -> Tensor:
+    """Return a frame as RGB without alpha, (3, H, W) float32 on ``device``; see :func:`to_rgb`.
+
+    ``area``: the rows and the columns of the result.
+    """
     form, space = description_of(frame)
     planes = frame.planes()[: 1 if form.family == "gray" else 3]
-    return to_rgb(upload(planes, device), form, space)
+    # The cells beside the area have a part in its chroma.
+    (rows, inner_rows), (columns, inner_columns) = (
+        _cells(part, side, shift)
+        for part, side, shift in zip(
+            area, planes[0].shape, (form.chroma_shift_y, form.chroma_shift_x), strict=True
+        )
+    )
+    chosen = [planes[0][rows, columns]]
+    down, across = (
+        slice(part.start >> shift, -(-part.stop // (1 << shift)))
+        for part, shift in ((rows, form.chroma_shift_y), (columns, form.chroma_shift_x))
+    )
+    chosen += [plane[down, across] for plane in planes[1:]]
+    return to_rgb(upload(chosen, device), form, space)[:, inner_rows, inner_columns]
+
+
+def _cells(part: slice, side: int, shift: int) -> tuple[slice, slice]:
+    """Return a part of a side in whole cells with a cell around, and its place in the result."""
+    start, stop, _ = part.indices(side)
+    first = max(((start >> shift) - 1) << shift, 0)
+    last = min((((stop - 1) >> shift) + 2) << shift, side)
+    return slice(first, last), slice(start - first, stop - first)
 
 
 def block_means(plane: Tensor) -> Tensor:

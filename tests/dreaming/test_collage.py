@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudconv.dreaming.images import blurred, picture_from, resized, weight_size
+from cloudconv.dreaming.images import blurred, picture_from, resized, weight_size, whole
 from cloudconv.dreaming.material.light import lit
-from cloudconv.dreaming.material.wind import Drift, sky_behind
+from cloudconv.dreaming.material.wind import Drift, SkyBehind
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.compositing import blended
@@ -202,7 +202,7 @@ def test_a_picture_that_has_left_is_not_seen_in_unknown_parts(left, newer):
         covers = np.ones(size, np.float32)
         covers[:, :unknown] = 0
         small = np.zeros((*size, 3), np.float32)
-        shot = Shot(np.zeros((40, 80, 3), np.float32), small, small, covers)
+        shot = Shot(Mock(), small, small, covers)
         front = Mock(weights=lambda *_: np.ones((*size, 2), np.float32))
         footage = [Mock(size=size)]
         shots = [(shot, np.ones((*size, 2), np.float32))]
@@ -448,7 +448,7 @@ def test_a_gust_at_the_end_smears_no_edge():
 def test_a_glow_above_land_does_not_go_out_when_the_picture_moves():
     picture, still = np.full((240, 320, 3), 0.3, np.float32), np.zeros((240, 320), np.float32)
     still[-40:], picture[-40:], picture[-48:-40, :, 0] = 1, 0, 1.0
-    sky = sky_behind(still)(picture)
+    sky = SkyBehind(still).look(picture.__getitem__)(whole(still.shape))
     assert np.array_equal(sky[:-44], picture[:-44])
     assert float(sky[-40:-36, :, 0].min()) > 0.5  # the glow goes on behind the land
 
@@ -457,7 +457,8 @@ def test_clouds_go_on_behind_a_hill():
     picture = picture_from(tensor(clouds(1, (320, 300))[0][:240]))
     hill = 180 - 20 * np.sin(np.arange(320) / 50)
     still = (np.arange(240)[:, None] >= hill).astype(np.float32)
-    sky = sky_behind(still)(picture * (1 - still[..., None]))
+    seen = picture * (1 - still[..., None])
+    sky = SkyBehind(still).look(seen.__getitem__)(whole(still.shape))
     above, behind = (
         np.abs(np.diff(sky[rows], axis=1)).mean() for rows in (slice(120, 150), slice(205, 235))
     )
@@ -470,7 +471,7 @@ def test_trees_leave_no_ghosts_in_the_sky_that_moves_behind_them():
         still[60:, left : left + 6] = 1
     picture[still > 0] = 0
     wind = np.full((120, 160, 2), (3, 0), np.float32)
-    drift = Drift(lambda _: picture, 1, [wind] * 2, sky_behind(still))
+    drift = Drift(lambda _: picture, 1, [wind] * 2, SkyBehind(still))
     for age in range(1, 6):
         assert float(drift.picture(age)[still == 0].min()) > 0.75
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import pairwise
 from statistics import median_high
 from typing import Any
@@ -19,18 +19,23 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.images import (
     COARSE_SIDE,
+    Area,
     Bytes,
     Floats,
+    Look,
     Mask,
     analysis_size,
     as_picture,
     grey,
     moved,
+    looked_at,
     picture_of,
+    pointed,
     reduced,
     resized,
     small_copy,
     spread,
+    whole,
 )
 from cloudconv.dreaming.material.land import matte_of
 from cloudconv.dreaming.material.pan import view_of
@@ -81,11 +86,16 @@ class Material:
         self.cut = cut
         self.cadence = cadence
         self._grid = _grid(self.times, self.step)
-        self._raw: Callable[[int], Floats] = lambda number: picture_of(self.frames[number])
-        self._raw_small = cache(lambda number: small_copy(self._raw(number), self.small_size))
+        self._raw: Callable[[int, Area], Floats] = lambda number, area: picture_of(
+            self.frames[number], area
+        )
+        self._raw_small = cache(self._small_copy)
         self.filmed_small = cache(self._seen_small)
         self._things = cache(lambda: Things([self.glance(k) for k in range(len(self))]))
         self._flow: Callable[[int, bool], NDArray[Any]] = cache(self._measured)
+
+    def _small_copy(self, number: int) -> Bytes:
+        return small_copy(self._raw(number, whole(self.size)), self.small_size)
 
     @property
     def things(self) -> Things:
@@ -111,14 +121,32 @@ class Material:
         Raises:
             IndexError: there is no such frame.
         """
+        return self.look(k)(whole(self.size))
+
+    def look(self, k: int) -> Look:
+        """Return the same frame, which is made where it is looked at."""
         frame, lead = self.source_of(k)
-        picture = self.filmed(frame)
         if not lead:
-            return picture
+            return partial(self._seen, frame)
+        flow = self._lead(frame, lead)
+
+        def look(area: Area) -> Floats:
+            places = pointed(flow, self.size)[area]
+            return looked_at(partial(self._seen, frame), self.size, places)
+
+        return look
+
+    def small_picture(self, k: int, size: tuple[int, int]) -> Floats:
+        """Return the same frame at a size for analysis, (h, w, 3)."""
+        frame, lead = self.source_of(k)
+        small = resized(as_picture(self.filmed_small(frame)), size)
+        return moved(small, self._lead(frame, lead)) if lead else small
+
+    def _lead(self, frame: int, lead: float) -> Floats:
         # Nearly all frames are moved, but only by a part of the flow: a quick flow is enough.
         flow = self._flow(max(frame, 1), True).astype(np.float32) * np.float32(lead)
-        flow *= (1 - self.static)[..., None]
-        return moved(picture, flow)
+        moves: Floats = flow * (1 - self.static)[..., None]
+        return moves
 
     def shown(self, k: int) -> Floats:
         """Return the real frame nearest to ``k``, as filmed: see ``filmed``."""
@@ -145,19 +173,26 @@ class Material:
 
     def filmed(self, number: int) -> Floats:
         """Return a real frame, as from the last view: (H, W, 3) float32 RGB."""
-        return self._seen(self._raw(number), number)
+        return self._seen(number, whole(self.size))
 
-    def _seen(self, picture: Floats, number: int) -> Floats:
+    def _seen(self, number: int, area: Area) -> Floats:
+        """Return an area of a real frame, as from the last view."""
         if self.path is None:
-            return picture
-        back = np.full((*self.small_size, 2), -self.path[number], np.float32)
-        return moved(picture, back, mirrors=True)
+            return self._raw(number, area)
+        places = pointed(self._back(number), self.size)[area]
+        return looked_at(partial(self._raw, number), self.size, places, mirrors=True)
+
+    def _back(self, number: int) -> Floats:
+        """Return the flow from the last view to a real frame: (h, w, 2)."""
+        assert self.path is not None
+        return np.full((*self.small_size, 2), -self.path[number], np.float32)
 
     def _seen_small(self, number: int) -> Bytes:
         small = self._raw_small(number)
         if self.path is None:
             return small
-        return small_copy(self._seen(as_picture(small), number), self.small_size)
+        seen = moved(as_picture(small), self._back(number), mirrors=True)
+        return small_copy(seen, self.small_size)
 
     @property
     def land(self) -> Floats:
@@ -189,9 +224,11 @@ class Material:
         motion is the same, collages of both materials choose the same footage.
         """
         made = Material(self.frames, times=self.times, step=self.step)
-        made._raw = lambda number: as_picture(reduced(self._raw_small(number), longest))
+        made._raw = lambda number, area: as_picture(
+            reduced(self._raw_small(number), longest)[area]
+        )
         made._things = self._things
-        height, width = made._raw(0).shape[:2]
+        height, width = reduced(self._raw_small(0), longest).shape[:2]
         made.size = made.small_size = height, width
         part = np.float32(width / self.small_size[1])
         made._flow = lambda number, quick: reduced(part * self._flow(number, quick), longest)

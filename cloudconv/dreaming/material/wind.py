@@ -6,26 +6,33 @@ Flow fields are backward, (h, w, 2) float32, in pixels of the small picture.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 
 from cloudconv.dreaming.images import (
     TINY,
+    Area,
     Floats,
+    Look,
     Mask,
     as_picture,
     bounds,
     filled,
     in_channels,
     lerp_into,
+    looked_at,
     moved,
     pointed,
     resized,
     resized_flow,
     sampled,
+    span,
     weight_size,
+    whole,
 )
 from cloudconv.dreaming.material.material import Material
 
@@ -90,13 +97,15 @@ def unfolded(flow: Floats, frames: int) -> Floats:
 class Drift:
     """Frames, the first and last of which move steadily before and after their times.
 
-    ``frames``: a function that returns a frame, (H, W, 3), by its number from 0 to ``count`` - 1.
+    ``frames``: a function that returns a frame by its number from 0 to ``count`` - 1, (H, W, 3).
     ``flows``: (h, w, 2) backward flow per frame at the first and at the last frame, so smooth that
-    pictures do not fold. ``behind``: returns a picture with sky in
-    place of its still parts. ``turns``: the number of frames that are shown in turn, so that clouds
-    of a slow sky change their form. ``mirrors``: a mirror image continues each picture, because
-    repeated edges are visible as streaks. ``path``: (count, 2), the way that each frame was moved
-    before, in widths; its edges are unknown then.
+    pictures do not fold. ``behind``: shows sky in place of the still parts; None without any.
+    ``turns``: the number of frames that are shown in turn, so that clouds of a slow sky change
+    their form. ``mirrors``: a mirror image continues each picture, because repeated edges are
+    visible as streaks. ``path``: (count, 2), the way that each frame was moved before, in widths;
+    its edges are unknown then. ``looks``: returns a frame that is made where it is looked at; None
+    to take the area from the frame. ``smalls``: returns a small frame, which the sky behind the
+    still parts is filled from.
     """
 
     def __init__(
@@ -104,18 +113,22 @@ class Drift:
         frames: Callable[[int], Floats],
         count: int,
         flows: Sequence[Floats],
-        behind: Callable[[Floats], Floats] = lambda picture: picture,
+        behind: SkyBehind | None = None,
         *,
         turns: int = 0,
         mirrors: bool = True,
         path: Floats | None = None,
+        looks: Callable[[int], Look] | None = None,
+        smalls: Callable[[int], Floats] | None = None,
     ) -> None:
         """Store the frames and their motion."""
         self.flows, self.count, self.behind, self.turns = flows, count, behind, turns
         self.mirrors, self._path = mirrors, path
         self._frames = lru_cache(1)(frames)  # a frame that moves is shown many times
+        self._looks = looks or (lambda number: self._frames(number).__getitem__)
+        self._smalls = smalls
         self._fastest = [float(np.linalg.norm(flow, axis=-1).max()) for flow in flows]
-        self._filled = lru_cache(2)(lambda number: behind(frames(number)))
+        self._filled = lru_cache(2)(self._skies)
 
     def over(self, skies: Sequence[Floats]) -> Drift:
         """Return the same motion of other pictures, (h, w, 3) each, that show only sky.
@@ -137,16 +150,50 @@ class Drift:
         and fade to sky.
         """
         number, by = self._moved(k)
-        left = 0.0 if sky else max(1 - abs(by) * self._fastest[k > 0] / _FILLS_BY, 0.0)
+        left = self._left(k, by, sky=sky)
         if left == 1:
             return self._frames(number)
         picture = filled = self._filled(number)
         if by:
-            flow = np.float32(by) * self.flows[k > 0]
-            picture = moved(filled, flow, mirrors=self.mirrors)
+            picture = moved(filled, np.float32(by) * self.flows[k > 0], mirrors=self.mirrors)
         if left:
             picture = picture + np.float32(left) * (self._frames(number) - filled)
         return picture
+
+    def look(self, k: int, *, sky: bool = False) -> Look:
+        """Return the same picture, which is made where it is looked at."""
+        number, by = self._moved(k)
+        if by:
+            return self._moving(k, number, by, left=self._left(k, by, sky=sky))
+        look = self._looks(number)
+        if not sky or self.behind is None:
+            return look
+        small = None if self._smalls is None else self._smalls(number)
+        return self.behind.look(look, small)
+
+    def _moving(self, k: int, number: int, by: int, *, left: float) -> Look:
+        filled, flow = self._filled(number), np.float32(by) * self.flows[k > 0]
+        size = filled.shape[:2]
+
+        def look(area: Area) -> Floats:
+            places = pointed(flow, size)[area]
+            picture = looked_at(filled.__getitem__, size, places, mirrors=self.mirrors)
+            if left:
+                picture += np.float32(left) * (self._frames(number)[area] - filled[area])
+            return picture
+
+        return look
+
+    def _left(self, k: int, by: int, *, sky: bool) -> float:
+        """Return how much of the still parts is left in a picture."""
+        return 0.0 if sky else max(1 - abs(by) * self._fastest[k > 0] / _FILLS_BY, 0.0)
+
+    def _skies(self, number: int) -> Floats:
+        frame = self._frames(number)
+        if self.behind is None:
+            return frame
+        small = None if self._smalls is None else self._smalls(number)
+        return self.behind.look(frame.__getitem__, small)(whole(frame.shape))
 
     def covers(self, k: int, size: tuple[int, int]) -> Floats:
         """Return the known part of a picture: (h, w) of ``size``, 0 for points from outside."""
@@ -168,8 +215,10 @@ class Drift:
         return min(max(k, 0), self.count - 1) - way * ago, away + way * ago
 
 
-def drift_of(material: Material, lasts: int) -> Drift:
+def drifts_of(material: Material, lasts: int) -> tuple[Drift, Drift]:
     """Return the frames of a material, which drift by the motion at both ends of the clip.
+
+    The second ones are at the size of the weights.
 
     ``lasts``: the greatest number of frames that a picture moves.
     """
@@ -180,8 +229,11 @@ def drift_of(material: Material, lasts: int) -> Drift:
     if material.path is not None:
         shown = [material.source_of(k)[0] for k in range(count)]
         path = (material.path[shown] / material.small_size[1]).astype(np.float32)
-    behind = sky_behind(material.matte)
-    return Drift(material.picture, count, flows, behind, turns=turns, path=path)
+    behind, size = SkyBehind(material.matte), weight_size(*material.size)
+    smalls = lru_cache(4)(lambda k: material.small_picture(k, size))
+    how: dict[str, Any] = {"turns": turns, "path": path}
+    large = Drift(material.picture, count, flows, behind, looks=material.look, smalls=smalls, **how)
+    return large, Drift(smalls, count, flows, behind.small, **how)
 
 
 def _moves(material: Material, flow: Floats) -> float:
@@ -197,30 +249,91 @@ def _moves(material: Material, flow: Floats) -> float:
     return float(moved_on / max(np.mean(filmed or 0.0), TINY))
 
 
-def sky_behind(still: Floats) -> Callable[[Floats], Floats]:
-    """Return a function that shows sky in place of a picture's still parts, (H, W).
+class SkyBehind:
+    """Sky in place of a picture's still parts, (H, W).
 
     The still parts are widened a little, so that none of their rim remains in the sky. Behind them
     the sky continues as its mirror image at their rim, or smoothly where they are thin. The sky
     beside them stays: it may glow above a ridge.
     """
-    size = weight_size(still.shape[0], still.shape[1])
-    # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
-    fraction = (cv2.dilate(still, np.ones((5, 5), np.uint8)) / np.float32(_FILLED)).clip(0, 1)
-    known = 1 - _largest(fraction, size)
-    box = bounds(fraction)
-    places = pointed(_mirror(resized(fraction, size) > 1 / 2), still.shape)[box].copy()
-    share = in_channels(fraction[box])
 
-    def behind(picture: Floats) -> Floats:
-        if not share.size:
-            return picture
-        sky, made = filled(resized(picture, size), known), picture.copy()
-        lerp_into(made[box], resized(sky, still.shape)[box], share)
-        lerp_into(made[box], sampled(made, places, mirrors=True), share)
+    def __init__(self, still: Floats) -> None:
+        """Find the still parts, and the places of the mirror image."""
+        self._size, small = still.shape, weight_size(still.shape[0], still.shape[1])
+        # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
+        wide = cv2.dilate(still, np.ones((5, 5), np.uint8)) / np.float32(_FILLED)
+        fraction: Floats = wide.clip(0, 1)
+        known = 1 - _largest(fraction, small)
+        self._set(fraction, known, _mirror(resized(fraction, small) > 1 / 2))
+
+    def _set(self, fraction: Floats, known: Floats, mirror: Floats) -> None:
+        self._known, self._mirror, self._fraction = known, mirror, fraction
+        self._box = bounds(fraction)
+        self._share = in_channels(fraction[self._box])
+        self._places = pointed(mirror, fraction.shape)[self._box].copy()
+
+    @property
+    def small(self) -> SkyBehind:
+        """The same for pictures of the size of the weights."""
+        made = copy(self)
+        made._size = self._known.shape
+        made._set(resized(self._fraction, made._size), self._known, self._mirror)
         return made
 
-    return behind
+    def look(self, look: Look, small: Floats | None = None) -> Look:
+        """Return the sky of a picture, whose ``small`` one has the size of the weights."""
+        if not self._share.size:
+            return look
+        if small is None:
+            small = resized(look(whole(self._size)), self._known.shape)
+        sky = resized(filled(small, self._known), self._size)
+
+        def seen(area: Area) -> Floats:
+            hidden = _common(area, self._box)
+            if hidden is None:
+                return look(area)
+            inner = _within(hidden, self._box)
+            places, share = self._places[inner], self._share[inner]
+            wider = _around(area, places, self._size)
+            picture = look(wider).copy()
+            smooth = _common(wider, self._box)
+            assert smooth is not None
+            lerp_into(
+                picture[_within(smooth, wider)],
+                sky[smooth],
+                self._share[_within(smooth, self._box)],
+            )
+            start = np.array([wider[1].start, wider[0].start], np.float32)
+            mirrored = sampled(picture, places - start, mirrors=True)
+            lerp_into(picture[_within(hidden, wider)], mirrored, share)
+            return picture[_within(area, wider)]
+
+        return seen
+
+
+def _common(one: Area, other: Area) -> Area | None:
+    """Return the common part of two areas; None if there is none."""
+    rows, columns = (
+        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+    )
+    return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+
+
+def _within(area: Area, other: Area) -> Area:
+    """Return an area by its place in another one that has all of it."""
+    rows, columns = (
+        slice(a.start - b.start, a.stop - b.start) for a, b in zip(area, other, strict=True)
+    )
+    return rows, columns
+
+
+def _around(area: Area, places: Floats, size: Sequence[int]) -> Area:
+    """Return an area that also has all pixels that sampling at places needs."""
+    needed = span(places[..., 1], size[0], True), span(places[..., 0], size[1], True)
+    rows, columns = (
+        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(area, needed, strict=True)
+    )
+    return rows, columns
 
 
 def _largest(values: Floats, size: tuple[int, int]) -> Floats:

@@ -23,13 +23,14 @@ from cloudconv.dreaming.images import (
     resized,
     spread,
     weight_size,
+    whole,
 )
 from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift, crossing, drift_of, end_flow, mean_flow
+from cloudconv.dreaming.material.wind import Drift, crossing, drifts_of, end_flow, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.clip_selector import PARTS, ClipSelector, Past
-from cloudconv.dreaming.methods.compositing import blended
+from cloudconv.dreaming.methods.compositing import composed
 from cloudconv.dreaming.methods.pieces import Footage, Piece, Thumbs, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import front_of
@@ -72,8 +73,9 @@ class _Composition:
         self.spacing = max(shortest, int(min(crosses, _SLOWEST / float(material.step))))
         # Without wind all places fade slowly.
         coarse = min(_FADE * crosses, self.spacing / 2) or self.spacing / 2
-        self._drifting = drift_of(material, self.spacing)
-        self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
+        large, small = drifts_of(material, self.spacing)
+        self._behind = large.behind
+        self._thumbs = Thumbs(material, self._light, wind, large, self.spacing)
         lag = max(1, min(round(SPAN / material.step), len(material) // 2))
         fine = max(1.0, _FINE * self._thumbs.changes_in(lag))
         self._fades = min(coarse, fine), coarse
@@ -82,7 +84,7 @@ class _Composition:
         shown = [resized(as_picture(material.glance(k)), self._size) for k in spread(len(material))]
         self._mean = np.mean(shown, 0)
         self._land = _Land(material, self._light)
-        self._footage = Footage(self._drifting, self._light, self._size), self._thumbs.footage
+        self._footage = self._footage_of(large, small), self._thumbs.footage
         self._pieces = [Piece(self._footage, 0, Placement(len(material)))]
         self._number = 0
 
@@ -101,12 +103,14 @@ class _Composition:
         else:
             self._land.lead_to(loop_to, frames)
             flow = end_flow(self._material, frames, first=True)
-            behind = self._drifting.behind
-            drift = Drift(lambda _: loop_to, 1, [flow] * 2, behind)
-            small = drift.over([resized(behind(loop_to), self._thumbs.size)])
+            reduced, flows = resized(loop_to, self._size), [flow] * 2
+            large = Drift(lambda _: loop_to, 1, flows, self._behind, smalls=lambda _: reduced)
+            small = Drift(lambda _: reduced, 1, flows, self._behind and self._behind.small)
+            sky = large.look(0, sky=True)(whole(self._land.size))
+            thumbs = large.over([resized(sky, self._thumbs.size)])
             footage = (
-                Footage(drift, self._light, self._size),
-                Footage(small, self._light, self._thumbs.size, follows=False),
+                self._footage_of(large, small),
+                Footage(thumbs, self._light, self._thumbs.size, follows=False),
             )
             piece = Piece(footage, self._number, Placement(-frames), life=frames)
         self._pieces.append(self._arriving(piece, frames))
@@ -116,17 +120,22 @@ class _Composition:
         self._light.follow(top.footage[0].frame(top.first, self._number - top.start))
         shots, weights, hidden = visible(self._pieces, self._number, self._thumbs.points)
         del self._pieces[:hidden]
-        seen = blended(
-            [shot.picture for shot in shots],
+        seen = composed(
+            [shot.look for shot in shots],
             weights,
-            self._mean,
             [shot.small for shot in shots],
             [shot.relit for shot in shots],
+            self._land.size,
+            mean_picture=self._mean,
+            needed=self._land.beside,
         )
         self._number += 1
         self._past.remember(seen)
         self._land.paste(seen)
         return seen
+
+    def _footage_of(self, large: Drift, small: Drift) -> Footage:
+        return Footage(small, self._light, self._size, large=large, width=self._land.size[1])
 
     def _beneath(self, age: int) -> tuple[Floats, Floats]:
         """Return the thumbnail of the last piece ``age`` frames from now, and its known part."""
@@ -153,7 +162,9 @@ class _Land:
 
     def __init__(self, material: Material, light: Light) -> None:
         self._light = light
-        self._size = material.size
+        self.size = material.size
+        self.beside = bounds((material.matte < 1).astype(np.float32))
+        """The area that the land does not hide."""
         self._box = bounds(material.matte)
         self._picture = material.picture(-1)[self._box]
         self._share = in_channels(material.matte[self._box])
@@ -171,5 +182,5 @@ class _Land:
         if self._target is not None:
             pasted = self._target + np.float32(self._left) * (pasted - self._target)
         elif gain is not None:
-            pasted = lit(pasted, resized(gain, self._size)[self._box])
+            pasted = lit(pasted, resized(gain, self.size)[self._box])
         lerp_into(seen[self._box], pasted, self._share)

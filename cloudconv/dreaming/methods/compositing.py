@@ -5,7 +5,17 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import Floats, blurred, in_channels, luma, resized
+from cloudconv.dreaming.images import (
+    Area,
+    Floats,
+    Look,
+    blurred,
+    bounds,
+    in_channels,
+    luma,
+    resized,
+    whole,
+)
 
 _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
 _FAINT = (1 / 255) ** 2  # added to both squared contrasts of a ratio, so that noise is not enlarged
@@ -14,11 +24,24 @@ _MOST_GAIN = 2.0  # greatest gain of contrast; two unrelated pictures in equal p
 
 
 def blended(
-    pictures: Sequence[Floats],
+    pictures: Sequence[Floats], weights: Sequence[Floats], mean_picture: Floats | None = None
+) -> Floats:
+    """Blend pictures, (H, W, 3) each, without other light; see :func:`composed`."""
+    smalls = [resized(picture, weights[0].shape[:2]) for picture in pictures]
+    looks = [picture.__getitem__ for picture in pictures]
+    size = pictures[0].shape[0], pictures[0].shape[1]
+    return composed(looks, weights, smalls, smalls, size, mean_picture=mean_picture)
+
+
+def composed(
+    looks: Sequence[Look],
     weights: Sequence[Floats],
+    smalls: Sequence[Floats],
+    lit: Sequence[Floats],
+    size: tuple[int, int],
+    *,
     mean_picture: Floats | None = None,
-    smalls: Sequence[Floats] | None = None,
-    lit: Sequence[Floats] | None = None,
+    needed: Area | None = None,
 ) -> Floats:
     """Blend pictures without a seam and without a loss of contrast.
 
@@ -35,37 +58,54 @@ def blended(
     Histogram-Preserving Blending Operator, HPG 2018.
 
     Args:
-        pictures: (H, W, 3) each.
+        looks: the pictures, (H, W, 3) each. Only the areas with a weight are looked at.
         weights: (h, w) each, of ``weight_size``; their sum is 1 everywhere. Or (h, w, 2)
             each, for fine and for coarse detail.
+        smalls: (h, w, 3) each, the pictures at the size of the weights.
+        lit: (h, w, 3) each, the small pictures with the wanted brightness and colours.
+        size: (H, W).
         mean_picture: (h, w, 3), the mean picture of the clip; None to leave contrast unchanged.
-        smalls: (h, w, 3) each, the pictures at the size of the weights; None to compute them.
-        lit: (h, w, 3) each, the small pictures with the wanted brightness and colours; None for
-            unchanged ones.
+        needed: the area whose fine detail is needed; None for everything.
 
     Returns:
         A new picture, (H, W, 3).
     """
-    size = pictures[0].shape[:2]
     area = weights[0].shape[:2]
-    smalls = smalls or [resized(picture, area) for picture in pictures]
-    lit = lit or smalls
-    if len(pictures) == 1:
-        return pictures[0] + resized(lit[0] - smalls[0], size)
     bands = [weight.reshape(*area, -1) for weight in weights]
     shares = [np.ascontiguousarray(band[..., 0]) for band in bands]
-    wanted = pyramid_mean(lit, bands)
-    if mean_picture is not None:
-        wanted, gain = _contrasted(wanted, lit, shares, mean_picture)
-        shares = [share * gain for share in shares]
+    if len(looks) == 1:
+        wanted = lit[0]
+    else:
+        wanted = pyramid_mean(lit, bands)
+        if mean_picture is not None:
+            wanted, gain = _contrasted(wanted, lit, shares, mean_picture)
+            shares = [share * gain for share in shares]
     seen = [number for number, share in enumerate(shares) if share.any()]
     # Detail finer than the small pictures comes from the full-size ones.
     for number in seen:
         wanted = wanted - smalls[number] * shares[number][..., None]
     result = resized(wanted, size)
     for number in seen:
-        cv2.accumulateProduct(pictures[number], resized(in_channels(shares[number]), size), result)
+        rows, columns = (
+            _enlarged(part, few, side, within)
+            for part, few, side, within in zip(
+                bounds(shares[number]), area, size, needed or whole(size), strict=True
+            )
+        )
+        if rows.start < rows.stop and columns.start < columns.stop:
+            place = rows, columns
+            weight = resized(in_channels(shares[number]), size)[place]
+            result[place] += cv2.multiply(looks[number](place), weight)
     return result
+
+
+def _enlarged(part: slice, few: int, side: int, within: slice) -> slice:
+    """Return a part of ``few`` values, and one more on each side, as pixels of a longer side.
+
+    Only pixels ``within`` count.
+    """
+    start, stop = (part.start - 1) * side // few, -((part.stop + 1) * -side // few)
+    return slice(max(start, within.start), min(stop, within.stop))
 
 
 def _contrasted(

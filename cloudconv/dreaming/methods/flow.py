@@ -21,7 +21,7 @@ from cloudconv.dreaming.images import (
     weight_size,
 )
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift, end_flow, mean_flow, sky_behind, unfolded
+from cloudconv.dreaming.material.wind import Drift, SkyBehind, end_flow, mean_flow, unfolded
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import Front, order_of
@@ -54,7 +54,7 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
     rounds = max(1, round(turns / period)) if loop else -(-turns // period)
     # A loop is a whole number of periods, whose lengths differ by a frame at most.
     period = -(-turns // rounds) if loop else period
-    behind, first = sky_behind(still), wind
+    behind, first = SkyBehind(still), wind
     if measured:
         # The first period begins with a forecast from the motion of the last frames.
         first, wind = end_flow(material, period, first=False), unfolded(wind, period)

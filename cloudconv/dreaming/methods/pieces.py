@@ -12,6 +12,7 @@ from cloudconv.dreaming.images import (
     THUMB_SIDE,
     TINY,
     Floats,
+    Look,
     as_picture,
     filled,
     reduced,
@@ -31,30 +32,39 @@ _GONE = 0.5  # known part of a picture below which its mirror image fades from u
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A picture (H, W, 3) of footage.
+    """A picture of footage, (H, W, 3), which is made where it is looked at.
 
     ``small``: (h, w, 3), a copy at the size of the weights. ``relit``: the same copy, adapted to
     the light. ``covers``: (h, w), 1 where the picture is known.
     """
 
-    picture: Floats
+    look: Look
     small: Floats
     relit: Floats
     covers: Floats
 
 
 class Footage:
-    """The pictures of a clip at one size. ``size``: height and width of the weights.
+    """The pictures of a clip. ``size``: height and width of the weights.
 
-    ``follows``: whether the pictures follow the current light; they are in one light otherwise.
+    ``small``: the clip at this size. ``large``: the clip as shown, ``width`` pixels wide; only
+    thumbnails have none. ``follows``: whether the pictures follow the current light; they are in one light otherwise.
     """
 
     def __init__(
-        self, drift: Drift, light: Light, size: tuple[int, int], *, follows: bool = True
+        self,
+        small: Drift,
+        light: Light,
+        size: tuple[int, int],
+        *,
+        large: Drift | None = None,
+        width: int = 0,
+        follows: bool = True,
     ) -> None:
         """Store the clip."""
         self.size = size
-        self._drift, self._light, self._follows = drift, light, follows
+        self._drift, self._light, self._follows = small, light, follows
+        self._large, self._width = large or small, width or size[1]
         self._gain = lru_cache(lambda placed: light.sampled(placed.source(size[1]), size[0]))
 
     def frame(self, placement: Placement, age: int) -> int:
@@ -65,8 +75,7 @@ class Footage:
         """Return the picture of a placement at an age in frames."""
         number, drift, light = placement.frame(age), self._drift, self._light
         aligned = placement.aligned
-        picture = placement.placed(drift.picture(number, sky=not aligned))
-        small = relit = resized(picture, self.size)
+        small = relit = placement.placed(drift.picture(number, sky=not aligned))
         if not aligned:
             relit = lit(relit, self._gain(placement))
         if self._follows:
@@ -74,7 +83,8 @@ class Footage:
             gain = light.on(real, mirrored=mirrored, shift=placement.shift)
             if gain is not None:
                 relit = lit(relit, resized(gain, self.size))
-        return Shot(picture, small, relit, self.covers(placement, age))
+        look = placement.look(self._large.look(number, sky=not aligned), self._width)
+        return Shot(look, small, relit, self.covers(placement, age))
 
     def sight(self, placement: Placement, age: int) -> tuple[Floats, Floats]:
         """Return the small picture in the light of the footage, and its known part."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import Floats, centres
+from cloudconv.dreaming.images import Area, Floats, Look, centres
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,29 @@ class Placement:
         left, right = max(by, 0), max(-by, 0)
         made: Floats = cv2.copyMakeBorder(whole, 0, 0, left, right, cv2.BORDER_REFLECT)
         return made[:, right : right + width]
+
+    def look(self, look: Look, width: int) -> Look:
+        """Return a picture of a width in its place, which is made where it is looked at."""
+        if self.aligned:
+            return look
+        by = round(self.shift * width)
+
+        def placed(area: Area) -> Floats:
+            rows, columns = area
+            parts, start = [], columns.start
+            while start < columns.stop:
+                # The picture and its mirror image follow each other.
+                turn, first = divmod(start - by, width)
+                last = min(width, first + columns.stop - start)
+                backwards = bool(turn % 2) != self.mirrored
+                source = slice(width - last, width - first) if backwards else slice(first, last)
+                part = look((rows, source))
+                parts.append(cv2.flip(part, 1) if backwards else part)
+                start += last - first
+            made: Floats = cv2.hconcat(parts) if len(parts) > 1 else parts[0]
+            return made
+
+        return placed
 
     def known(self, width: int) -> Floats:
         """Return 1 in the columns that the placed picture covers, else 0: (width,)."""
