@@ -75,7 +75,9 @@ def picture_from(rgb: Tensor) -> Floats:
 
 def tensor_of(picture: Floats) -> Tensor:
     """Return a picture for a network: (3, H, W) float32 in main memory."""
-    return torch.from_numpy(np.stack(cv2.split(picture)))
+    made = np.empty((3, *picture.shape[:2]), np.float32)
+    cv2.split(picture, list(made))
+    return torch.from_numpy(made)
 
 
 def small_copy(picture: Floats, size: tuple[int, int]) -> Bytes:
@@ -149,8 +151,8 @@ def resized(values: Floats, size: Sequence[int]) -> Floats:
 def resized_flow(flow: Floats, size: Sequence[int]) -> Floats:
     """Resize a field of displacements and its values: (h, w, 2) to (H, W, 2), in pixels."""
     height, width = size
-    scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
-    return resized(flow * scale, size)
+    scale = width / flow.shape[1], height / flow.shape[0]
+    return resized(cv2.multiply(flow, (*scale, 0, 0)), size)
 
 
 @lru_cache(8)
@@ -193,26 +195,45 @@ def whole(size: Sequence[int]) -> Area:
     return slice(0, size[0]), slice(0, size[1])
 
 
-def looked_at(look: Look, size: Sequence[int], places: Floats, *, mirrors: bool = False) -> Floats:
-    """Return a picture of ``size`` at places, (h, w, 2); see :func:`sampled`.
+def looked_at(
+    look: Look, size: Sequence[int], flow: Floats, area: Area, *, mirrors: bool = False
+) -> Floats:
+    """Return an area of a moved picture of ``size``, as :func:`moved` does.
 
-    Only the area that the places need is looked at.
+    Only what the area needs of the picture is looked at.
     """
-    if not places.size:
-        return np.zeros((*places.shape[:2], 3), np.float32)
-    rows, columns = (
-        span(places[..., axis], side, mirrors) for axis, side in ((1, size[0]), (0, size[1]))
+    window = needed_by(area, flow, size, mirrors=mirrors)
+    places = placed_in(window, area, resized_flow(flow, size)[area], size)
+    return sampled(look(window), places, mirrors=mirrors)
+
+
+def needed_by(area: Area, flow: Floats, size: Sequence[int], *, mirrors: bool) -> Area:
+    """Return the area of a picture of ``size`` from which an area of the moved picture comes."""
+    spans = []
+    inside = tuple(
+        slice(max(part.start * few // side - 1, 0), part.stop * few // side + 2)
+        for part, few, side in zip(area, flow.shape, size, strict=False)
     )
-    start = np.array([columns.start, rows.start], np.float32)
-    return sampled(look((rows, columns)), places - start, mirrors=mirrors)
+    near = flow[inside]
+    for part, side, axis in zip(area, size, (1, 0), strict=True):
+        scale = side / flow.shape[1 - axis]
+        least, most, *_ = cv2.minMaxLoc(cv2.extractChannel(near, axis))
+        first = part.start + int(np.floor(scale * least)) - 2
+        last = part.stop + int(np.ceil(scale * most)) + 2
+        if mirrors and (first < 0 or last > side):
+            first, last = 0, side
+        spans.append(slice(max(min(first, part.start), 0), min(max(last, part.stop), side)))
+    return spans[0], spans[1]
 
 
-def span(places: Floats, side: int, mirrors: bool) -> slice:
-    """Return the pixels that bicubic filtering needs at places along a side."""
-    first, last = int(np.floor(places.min())) - 2, int(np.floor(places.max())) + 3
-    if mirrors and (first < 0 or last >= side):
-        return slice(0, side)
-    return slice(min(max(first, 0), side - 1), max(min(last + 1, side), 1))
+def placed_in(window: Area, area: Area, flow: Floats, size: Sequence[int]) -> Floats:
+    """Return the places in a window to which the flow of an area, (h, w, 2), points."""
+    rows, columns = (
+        slice(part.start - whole_part.start, part.stop - whole_part.start)
+        for part, whole_part in zip(area, window, strict=True)
+    )
+    places: Floats = cv2.add(flow, _grid(size[0], size[1])[rows, columns])
+    return places
 
 
 def between(values: Floats, places: Floats) -> Floats:
@@ -223,9 +244,13 @@ def between(values: Floats, places: Floats) -> Floats:
     height, width = values.shape[:2]
     x, left, right = _neighbours(places[..., 0], width)
     y, top, low = _neighbours(places[..., 1], height)
-    above: Floats = values[top, left] * (1 - x) + values[top, right] * x
-    below: Floats = values[low, left] * (1 - x) + values[low, right] * x
-    return above * (1 - y) + below * y
+    flat = values.reshape(height * width, -1)
+    above, below = (
+        (1 - x) * flat.take(row * width + left, 0) + x * flat.take(row * width + right, 0)
+        for row in (top, low)
+    )
+    made: Floats = (1 - y) * above + y * below
+    return made
 
 
 def _neighbours(places: Floats, side: int) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
@@ -254,21 +279,19 @@ def filled(values: Floats, known: Floats) -> Floats:
         (h, w, channels): ``values`` where ``known`` is 1. Zero if nothing is known; values fade to
         zero further from all known values than about the shorter side.
     """
-    levels = [np.dstack([values * known[..., None], known])]
-    while min(levels[-1].shape[:2]) > 1:
-        height, width = levels[-1].shape[:2]
+    weight = in_channels(known, values.shape[2])
+    levels = [(values * weight, weight)]
+    while min(levels[-1][1].shape[:2]) > 1:
+        above, weight = levels[-1]
+        height, width = weight.shape[:2]
+        size = -(-height // 2), -(-width // 2)
         # A few known pixels are enough, because the last level is divided by its weight.
-        levels.append(resized(levels[-1], (-(-height // 2), -(-width // 2))))
-    result: Floats = levels[-1][..., :-1] / levels[-1][..., -1:].clip(TINY)
-    for level in reversed(levels[:-1]):
-        result = _channels(resized(result, level.shape[:2]))
-        result = level[..., :-1] + (1 - level[..., -1:]) * result
+        levels.append((resized(above, size), resized(weight, size)))
+    above, weight = levels[-1]
+    result: Floats = above / weight.clip(TINY)
+    for below, weight in reversed(levels[:-1]):
+        result = below + (1 - weight) * resized(result, below.shape[:2])
     return result
-
-
-def _channels(values: Floats) -> Floats:
-    """Return (h, w, channels); OpenCV returns (h, w) for a single channel."""
-    return values[..., None] if values.ndim == 2 else values
 
 
 def blurred(values: Floats, sigma: float) -> Floats:
@@ -283,11 +306,12 @@ def blurred(values: Floats, sigma: float) -> Floats:
     return resized(small, (height, width))
 
 
-def in_channels(weight: Floats) -> Floats:
-    """Return a weight, (H, W), for each of three channels: (H, W, 3)."""
+def in_channels(weight: Floats, count: int = 3) -> Floats:
+    """Return a weight, (H, W), for each channel: (H, W, channels)."""
     if not weight.size:  # OpenCV refuses an empty picture
-        return np.empty((*weight.shape, 3), np.float32)
-    made: Floats = cv2.merge([weight] * 3)
+        return np.empty((*weight.shape, count), np.float32)
+    # NumPy is slow where it repeats values along a short last axis.
+    made: Floats = cv2.merge([weight] * count)
     return made
 
 

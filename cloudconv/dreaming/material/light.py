@@ -15,7 +15,6 @@ _DARK = 8.0  # least light of a region, in levels: a gain would make the noise o
 _MOST = 1.6  # greatest factor by which a frame is made brighter or darker
 _FOLLOWS = 0.7  # greatest change of light, relative to the clip's fastest: new footage adds change
 _MOST_MOVED = 0.18  # greatest logarithm of the gain for footage at another place
-_WHITE = 3  # power of the luma with which a darker light loses its effect on bright parts
 _SLOPE_SIDE = 48  # longest side of the picture that the slope is fitted to
 _BELIEVED = 0.8  # part of the slope that counts as light: clouds have a slope by chance
 
@@ -92,11 +91,13 @@ def lit(picture: Floats, gain: Floats) -> Floats:
     """Return a picture, (…, h, w, 3) from 0 to 1, in the light of a gain.
 
     A darker light changes the colour of bright parts, but hardly their brightness: clipped parts
-    have no detail, and would become flat grey patches.
+    have no detail, and would become flat grey patches. The effect falls with the cube of the luma.
     """
-    bright = luma(picture.clip(0, 1))[..., None] ** _WHITE
-    darker = np.maximum(1 - gain.mean(-1, keepdims=True), 0)
-    relit: Floats = picture * (gain / (1 - bright * darker))
+    bright = luma(picture.clip(0, 1))
+    mean = sum(np.moveaxis(gain, -1, 0)) / np.float32(gain.shape[-1])
+    kept = 1 / (1 - bright * bright * bright * np.maximum(1 - mean, 0))
+    relit: Floats = picture * gain
+    relit *= kept[..., None]
     return relit
 
 

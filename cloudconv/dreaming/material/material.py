@@ -14,6 +14,7 @@ from itertools import pairwise
 from statistics import median_high
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,10 +28,10 @@ from cloudconv.dreaming.images import (
     analysis_size,
     as_picture,
     grey,
-    moved,
+    in_channels,
     looked_at,
+    moved,
     picture_of,
-    pointed,
     reduced,
     resized,
     small_copy,
@@ -130,11 +131,7 @@ class Material:
             return partial(self._seen, frame)
         flow = self._lead(frame, lead)
 
-        def look(area: Area) -> Floats:
-            places = pointed(flow, self.size)[area]
-            return looked_at(partial(self._seen, frame), self.size, places)
-
-        return look
+        return partial(looked_at, partial(self._seen, frame), self.size, flow)
 
     def small_picture(self, k: int, size: tuple[int, int]) -> Floats:
         """Return the same frame at a size for analysis, (h, w, 3)."""
@@ -144,9 +141,14 @@ class Material:
 
     def _lead(self, frame: int, lead: float) -> Floats:
         # Nearly all frames are moved, but only by a part of the flow: a quick flow is enough.
-        flow = self._flow(max(frame, 1), True).astype(np.float32) * np.float32(lead)
-        moves: Floats = flow * (1 - self.static)[..., None]
+        flow = self._flow(max(frame, 1), True).astype(np.float32)
+        moves: Floats = cv2.multiply(flow, self._moves, scale=lead)
         return moves
+
+    @cached_property
+    def _moves(self) -> Floats:
+        """How much each pixel for analysis moves: (h, w, 2) from 0 to 1."""
+        return in_channels(1 - self.static, 2)
 
     def shown(self, k: int) -> Floats:
         """Return the real frame nearest to ``k``, as filmed: see ``filmed``."""
@@ -179,8 +181,8 @@ class Material:
         """Return an area of a real frame, as from the last view."""
         if self.path is None:
             return self._raw(number, area)
-        places = pointed(self._back(number), self.size)[area]
-        return looked_at(partial(self._raw, number), self.size, places, mirrors=True)
+        look = partial(self._raw, number)
+        return looked_at(look, self.size, self._back(number), area, mirrors=True)
 
     def _back(self, number: int) -> Floats:
         """Return the flow from the last view to a real frame: (h, w, 2)."""

@@ -26,11 +26,12 @@ from cloudconv.dreaming.images import (
     lerp_into,
     looked_at,
     moved,
+    needed_by,
+    placed_in,
     pointed,
     resized,
     resized_flow,
     sampled,
-    span,
     weight_size,
     whole,
 )
@@ -176,8 +177,8 @@ class Drift:
         size = filled.shape[:2]
 
         def look(area: Area) -> Floats:
-            places = pointed(flow, size)[area]
-            picture = looked_at(filled.__getitem__, size, places, mirrors=self.mirrors)
+            look = filled.__getitem__
+            picture = looked_at(look, size, flow, area, mirrors=self.mirrors)
             if left:
                 picture += np.float32(left) * (self._frames(number)[area] - filled[area])
             return picture
@@ -270,7 +271,7 @@ class SkyBehind:
         self._known, self._mirror, self._fraction = known, mirror, fraction
         self._box = bounds(fraction)
         self._share = in_channels(fraction[self._box])
-        self._places = pointed(mirror, fraction.shape)[self._box].copy()
+        self._flow = resized_flow(mirror, fraction.shape)[self._box].copy()
 
     @property
     def small(self) -> SkyBehind:
@@ -293,8 +294,8 @@ class SkyBehind:
             if hidden is None:
                 return look(area)
             inner = _within(hidden, self._box)
-            places, share = self._places[inner], self._share[inner]
-            wider = _around(area, places, self._size)
+            window = needed_by(hidden, self._mirror, self._size, mirrors=True)
+            wider = _around(area, window)
             picture = look(wider).copy()
             smooth = _common(wider, self._box)
             assert smooth is not None
@@ -303,9 +304,9 @@ class SkyBehind:
                 sky[smooth],
                 self._share[_within(smooth, self._box)],
             )
-            start = np.array([wider[1].start, wider[0].start], np.float32)
-            mirrored = sampled(picture, places - start, mirrors=True)
-            lerp_into(picture[_within(hidden, wider)], mirrored, share)
+            places = placed_in(wider, hidden, self._flow[inner], self._size)
+            mirrored = sampled(picture, places, mirrors=True)
+            lerp_into(picture[_within(hidden, wider)], mirrored, self._share[inner])
             return picture[_within(area, wider)]
 
         return seen
@@ -327,11 +328,10 @@ def _within(area: Area, other: Area) -> Area:
     return rows, columns
 
 
-def _around(area: Area, places: Floats, size: Sequence[int]) -> Area:
-    """Return an area that also has all pixels that sampling at places needs."""
-    needed = span(places[..., 1], size[0], True), span(places[..., 0], size[1], True)
+def _around(one: Area, other: Area) -> Area:
+    """Return the smallest area that has two areas."""
     rows, columns = (
-        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(area, needed, strict=True)
+        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
     )
     return rows, columns
 

@@ -83,7 +83,7 @@ def composed(
     seen = [number for number, share in enumerate(shares) if share.any()]
     # Detail finer than the small pictures comes from the full-size ones.
     for number in seen:
-        wanted = wanted - smalls[number] * shares[number][..., None]
+        wanted = wanted - smalls[number] * in_channels(shares[number])
     result = resized(wanted, size)
     for number in seen:
         rows, columns = (
@@ -95,7 +95,7 @@ def composed(
         if rows.start < rows.stop and columns.start < columns.stop:
             place = rows, columns
             weight = resized(in_channels(shares[number]), size)[place]
-            result[place] += cv2.multiply(looks[number](place), weight)
+            cv2.accumulateProduct(looks[number](place), weight, result[place])
     return result
 
 
@@ -128,7 +128,7 @@ def _contrasted(
         here + (one - here) * np.sqrt(weight) for one, weight in zip(each, weights, strict=True)
     ]
     wanted = (usual + gain * apart).clip(np.min(reach, 0), np.max(reach, 0))
-    return mixed + (wanted - here)[..., None], gain
+    return mixed + in_channels(wanted - here), gain
 
 
 def pyramid_mean(pictures: Sequence[Floats], weights: Sequence[Floats]) -> Floats:
@@ -140,7 +140,7 @@ def pyramid_mean(pictures: Sequence[Floats], weights: Sequence[Floats]) -> Float
     """
     height, width = pictures[0].shape[:2]
     part = np.float32(min(1.0, _COARSE / max(height, width)))
-    shares = [band[..., :1] + part * (band[..., -1:] - band[..., :1]) for band in weights]
+    shares = [band[..., 0] + part * (band[..., -1] - band[..., 0]) for band in weights]
     if min(height, width) < 4:
         return _mean(pictures, shares)
     size = (-(-height // 2), -(-width // 2))
@@ -154,6 +154,7 @@ def pyramid_mean(pictures: Sequence[Floats], weights: Sequence[Floats]) -> Float
 
 
 def _mean(pictures: Sequence[Floats], shares: Sequence[Floats]) -> Floats:
-    weighted = [picture * share for picture, share in zip(pictures, shares, strict=True)]
-    total: Floats = np.sum(weighted, 0)
+    total = np.zeros_like(pictures[0])
+    for picture, share in zip(pictures, shares, strict=True):
+        cv2.accumulateProduct(picture, in_channels(share), total)
     return total

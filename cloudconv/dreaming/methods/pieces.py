@@ -48,7 +48,8 @@ class Footage:
     """The pictures of a clip. ``size``: height and width of the weights.
 
     ``small``: the clip at this size. ``large``: the clip as shown, ``width`` pixels wide; only
-    thumbnails have none. ``follows``: whether the pictures follow the current light; they are in one light otherwise.
+    thumbnails have none. ``follows``: whether the pictures follow the current light; they are in
+    one light otherwise.
     """
 
     def __init__(
