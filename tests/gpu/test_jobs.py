@@ -159,8 +159,8 @@ def test_extrapolate_is_as_on_the_cpu(gpu, clip, tmp_path, monkeypatch):
 DREAMS = {
     # For each new frame: bytes to the device and back, relative to a frame, and waits in all. Only
     # networks use the device. A rollout begins each forecast anew, with optical flow from the CPU.
-    "rollout": (2.7, 2, 5),
-    "texture": (5, 2, 3),
+    "rollout": (2.7, 4, 5),
+    "texture": (5, 4, 3),
     "flow": (0, 0, 0),
     "collage": (0, 0, 0),
 }
