@@ -208,3 +208,17 @@ def test_a_lack_of_memory_is_named(bouncing, tmp_path, monkeypatch):
     with pytest.raises(DeviceError, match="cpu ran out of memory on a 96x64 frame"):
         finish(job.run(settings))
     assert not list(tmp_path.iterdir())
+
+
+def test_only_modes_with_a_network_have_a_precision(bouncing, tmp_path):
+    def precision(mode, name):
+        given = {"mode": mode, "precision": name, "device": "cpu"}
+        return job.decide(DreamSettings(bouncing, tmp_path / "o.mkv", frames=1, **given)).facts[
+            "precision"
+        ]
+
+    assert precision("flow", "fp16") == precision("collage", "bf16") == "fp32"
+    assert precision("texture", "bf16") == "bf16"
+    with pytest.raises(DeviceError, match="fp16 is for GPUs"):
+        precision("texture", "fp16")
+    assert dream(bouncing, tmp_path / "o.mkv", mode="texture", precision="bf16").precision == "bf16"

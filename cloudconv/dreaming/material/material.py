@@ -226,9 +226,7 @@ class Material:
         motion is the same, collages of both materials choose the same footage.
         """
         made = Material(self.frames, times=self.times, step=self.step)
-        made._raw = lambda number, area: as_picture(
-            reduced(self._raw_small(number), longest)[area]
-        )
+        made._raw = lambda number, area: as_picture(reduced(self._raw_small(number), longest)[area])
         made._things = self._things
         height, width = reduced(self._raw_small(0), longest).shape[:2]
         made.size = made.small_size = height, width

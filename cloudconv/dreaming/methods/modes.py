@@ -10,7 +10,7 @@ from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.flow import flow
 from cloudconv.dreaming.methods.rollout import rollout
 from cloudconv.dreaming.methods.street import goes_on
-from cloudconv.dreaming.methods.texture import texture
+from cloudconv.dreaming.methods.texture import NETWORK, texture
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class MethodSpec:
     nominally in [0, 1] and not clamped. The first follows by one ``material.step``. The same
     material, options and machine give the same frames. Memory does not grow with their number.
     ``options``: the names of the :class:`Options` that a user may give. ``note``: returns a
-    sentence for the user about the dream.
+    sentence for the user about the dream. ``network``: the model that makes pictures, if the user
+    does not name one; empty without one.
     """
 
     name: str
@@ -30,6 +31,7 @@ class MethodSpec:
     dream: Callable[[Material, Options], Iterator[DreamFrame]]
     options: tuple[str, ...] = ()
     note: Callable[[Material, Options], str] = lambda material, options: ""
+    network: str = ""
 
 
 def _wholes(material: Material, options: Options) -> str:
@@ -50,7 +52,7 @@ def _composed(
 
 METHODS = (
     MethodSpec("collage", 8, _composed(collage)),
-    MethodSpec("texture", 2, texture, note=_wholes),
+    MethodSpec("texture", 2, texture, note=_wholes, network=NETWORK),
     MethodSpec("flow", 1, _composed(flow), ("wind",), lambda *_: "The picture returns in a cycle."),
     MethodSpec("rollout", 1, _composed(rollout), ("model",)),
 )

@@ -47,7 +47,9 @@ from cloudconv.models import registry
 from cloudconv.models.pair import Pair
 from cloudconv.settings.values import SCALES
 
-_MODEL = "cloud-best"  # the network that makes the pictures of a jump
+NETWORK = "cloud-best"
+"""The network that makes the pictures of a jump."""
+
 _PART = 1 / 3  # shortest period, and longest jump, as a part of the clip
 _LONGEST = 6.0  # greatest duration of a jump, in seconds
 _LONG = 1.0  # duration of an entry from which on rain moves, in seconds: a sheep would be torn
@@ -110,7 +112,7 @@ class _Clip:
         self._material = material
         self._random = np.random.default_rng(options.seed)
         self._device = options.device
-        self._network = registry.load(_MODEL, options.device, options.dtype)
+        self._network = registry.load(NETWORK, options.device, options.dtype)
         scales = [s for s in SCALES if s <= 1 and s * max(material.size) <= LONGEST_SIDE]
         self._scale = max(scales, default=min(SCALES))
         self._count = len(material)

@@ -28,11 +28,19 @@ from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend import preview
 from cloudconv.jobs.extend.ending import gather_material, last_scene
-from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult, enough_memory, new_frame
+from cloudconv.jobs.extend.plan import (
+    ExtendPlan,
+    ExtendResult,
+    enough_memory,
+    new_frame,
+    precision_of,
+)
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import claim
 from cloudconv.media.playlist import Playlist
 from cloudconv.messages import counted, flag, listed
+from cloudconv.models import registry
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render.device import precision_name, set_threads
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
@@ -99,7 +107,9 @@ def _decide(settings: DreamSettings) -> DreamPlan:
     if (choice := _requested(settings)) is not None:
         has_model = "model" in method(choice.mode).options
         own |= {"mode": choice.mode, "model": settings.predictor if has_model else None}
-    plan = extend.decide(settings, settings.predictor, "dream", own)
+    # Of the modes that are chosen without a request, only texture has a network.
+    network = _network(method("texture" if choice is None else choice.mode), settings)
+    plan = extend.decide(settings, settings.predictor, "dream", own, network)
     extend.check_sides(plan.info)
     return plan
 
@@ -133,7 +143,7 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
         )
         warnings.append(Warned(apart))
     has_model = "model" in spec.options
-    dtype = plan.dtype if has_model else torch.float32
+    dtype = precision_of(settings, plan.device, _network(spec, settings))
     options = Options(
         seed=settings.seed,
         loop=loops,
@@ -154,6 +164,13 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
         "cadence": material.cadence,
     }
     return plan.after(material.last, material.step, own, *warnings), material, spec, options
+
+
+def _network(spec: MethodSpec, settings: DreamSettings) -> ModelSpec | None:
+    """Return the network of a mode; None without one."""
+    if "model" in spec.options:
+        return registry.spec(settings.predictor, "predict")
+    return registry.spec(spec.network, "interpolate") if spec.network else None
 
 
 def _requested(settings: DreamSettings) -> ModeChoice | None:

@@ -65,7 +65,8 @@ def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
     """Probe the input, and decide everything that does not need its frames."""
     names = _names(settings)
     own = {"model": names[0]} if len(names) == 1 else {}
-    plan = extend.decide(settings, names[-1], "forecast", own)
+    network = registry.spec(names[-1], "predict")
+    plan = extend.decide(settings, names[-1], "forecast", own, network)
     if plan.new_frames > MOST_FORECAST:
         raise SettingsError(
             f"forecast-too-long: A forecast has at most {MOST_FORECAST} frames, and --seconds "
@@ -152,8 +153,14 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
 def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterator[Frame]:
     spec, count = model.spec, plan.new_frames
     frames = [*scene.frames][-(spec.context + spec.past) :]
-    known, last = [rgb_of(frame, plan.device) for frame in frames], frames[-1]
-    made, shown = _made(plan, model, known, count), last
+    last, missing = frames[-1], max(spec.context - len(frames), 0)
+    with extend.enough_memory(plan.device, plan.info):
+        # One picture after the other: a list of all would need the memory twice.
+        size = len(frames) + missing, 3, last.height, last.width
+        context = torch.empty(size, device=plan.device)
+        for place, frame in zip(context, [frames[0]] * missing + frames, strict=True):
+            place.copy_(rgb_of(frame, plan.device))
+    made, shown = _made(plan, model, context, count), last
     for repeats in islice(scene.repeats(), count):
         if not repeats:
             picture = next(made)
@@ -163,14 +170,10 @@ def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterato
 
 
 def _made(
-    plan: ExtrapolatePlan, model: Predictor, frames: Sequence[Tensor], count: int
+    plan: ExtrapolatePlan, model: Predictor, context: Tensor, count: int
 ) -> Generator[Tensor, None, None]:
-    device, spec = plan.device, model.spec
-    frames = frames[-(spec.context + spec.past) :]
-    with extend.enough_memory(device, plan.info):
+    with extend.enough_memory(plan.device, plan.info):
         with torch.inference_mode():
-            missing = [frames[0]] * (spec.context - len(frames))
-            context = torch.stack(upload([*missing, *frames], device))
             made = model.forecast(context[None], count, checks=False)
         for _ in range(count):
             with torch.inference_mode():
@@ -202,7 +205,10 @@ def _trial(plan: ExtrapolatePlan, scene: Ending) -> Generator[Progress, None, tu
         size, lost, right = 0.0, 0.0, tried
         for before, wanted in trials:
             faults: list[float] = []
-            with closing(_made(plan, model, before, len(wanted))) as pictures:
+            recent = before[-(model.spec.context + model.spec.past) :]
+            missing = [recent[0]] * (model.spec.context - len(recent))
+            context = torch.stack(upload([*missing, *recent], plan.device))
+            with closing(_made(plan, model, context, len(wanted))) as pictures:
                 for made, true in zip(pictures, wanted, strict=True):
                     yield Progress("checking", done, total)
                     done += 1

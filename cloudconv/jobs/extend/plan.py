@@ -201,15 +201,18 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         return {**fields, **video.size_of(self.output, fields["duration"])}
 
 
-def decide(settings: S, model: str, tag: str, own: dict[str, Any]) -> ExtendPlan[S]:
+def decide(
+    settings: S, model: str, tag: str, own: dict[str, Any], network: ModelSpec | None
+) -> ExtendPlan[S]:
     """Probe the input, and decide everything that does not need its frames.
 
     ``model`` is the name or file of the predictor, and ``tag`` a word for the default name of the
-    output. ``own`` are decided fields of the result.
+    output. ``own`` are decided fields of the result. ``network`` is computed in the precision of
+    the settings; without one the precision is float32.
     """
     spec = registry.spec(model, "predict")
     device = choose_device(settings.device)
-    dtype = choose_precision(settings.precision, device, spec)
+    dtype = precision_of(settings, device, network)
     info = video.probed(settings)
     timing, at = info.timing, exact(settings.at)
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
@@ -239,6 +242,15 @@ def check_sides(info: MediaInfo) -> None:
             f"too-small-to-dream: {info.path} has {info.width}x{info.height} pixels, and a dream "
             f"needs at least {_LEAST_SIDE} on each side: enlarge the clip first."
         )
+
+
+def precision_of(
+    settings: ExtendSettings, device: torch.device, network: ModelSpec | None
+) -> torch.dtype:
+    """Return the precision of a network; float32 without one."""
+    if network is None:
+        return torch.float32
+    return choose_precision(settings.precision, device, network)
 
 
 def new_frame(rgb: Tensor, like: Frame) -> Frame:
