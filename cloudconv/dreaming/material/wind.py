@@ -166,21 +166,26 @@ class Drift:
         number, by = self._moved(k)
         if by:
             return self._moving(k, number, by, left=self._left(k, by, sky=sky))
+        return self._sky_of(number) if sky else self._looks(number)
+
+    def _sky_of(self, number: int) -> Look:
+        """Return a frame with sky in place of its still parts."""
         look = self._looks(number)
-        if not sky or self.behind is None:
+        if self.behind is None:
             return look
         small = None if self._smalls is None else self._smalls(number)
         return self.behind.look(look, small)
 
     def _moving(self, k: int, number: int, by: int, *, left: float) -> Look:
-        filled, flow = self._filled(number), np.float32(by) * self.flows[k > 0]
-        size = filled.shape[:2]
+        flow = np.float32(by) * self.flows[k > 0]
+        # A frame that is not shown in turn with others is shown many times.
+        filled = self._sky_of(number) if self.turns else self._filled(number).__getitem__
+        size = self._frames(number).shape[:2] if self.behind is None else self.behind.size
 
         def look(area: Area) -> Floats:
-            look = filled.__getitem__
-            picture = looked_at(look, size, flow, area, mirrors=self.mirrors)
+            picture = looked_at(filled, size, flow, area, mirrors=self.mirrors)
             if left:
-                picture += np.float32(left) * (self._frames(number)[area] - filled[area])
+                picture += np.float32(left) * (self._looks(number)(area) - filled(area))
             return picture
 
         return look
@@ -260,7 +265,7 @@ class SkyBehind:
 
     def __init__(self, still: Floats) -> None:
         """Find the still parts, and the places of the mirror image."""
-        self._size, small = still.shape, weight_size(still.shape[0], still.shape[1])
+        self.size, small = still.shape, weight_size(still.shape[0], still.shape[1])
         # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
         wide = cv2.dilate(still, np.ones((5, 5), np.uint8)) / np.float32(_FILLED)
         fraction: Floats = wide.clip(0, 1)
@@ -277,8 +282,8 @@ class SkyBehind:
     def small(self) -> SkyBehind:
         """The same for pictures of the size of the weights."""
         made = copy(self)
-        made._size = self._known.shape
-        made._set(resized(self._fraction, made._size), self._known, self._mirror)
+        made.size = self._known.shape
+        made._set(resized(self._fraction, made.size), self._known, self._mirror)
         return made
 
     def look(self, look: Look, small: Floats | None = None) -> Look:
@@ -286,15 +291,15 @@ class SkyBehind:
         if not self._share.size:
             return look
         if small is None:
-            small = resized(look(whole(self._size)), self._known.shape)
-        sky = resized(filled(small, self._known), self._size)
+            small = resized(look(whole(self.size)), self._known.shape)
+        sky = resized(filled(small, self._known), self.size)
 
         def seen(area: Area) -> Floats:
             hidden = _common(area, self._box)
             if hidden is None:
                 return look(area)
             inner = _within(hidden, self._box)
-            window = needed_by(hidden, self._mirror, self._size, mirrors=True)
+            window = needed_by(hidden, self._mirror, self.size, mirrors=True)
             wider = _around(area, window)
             picture = look(wider).copy()
             smooth = _common(wider, self._box)
@@ -304,7 +309,7 @@ class SkyBehind:
                 sky[smooth],
                 self._share[_within(smooth, self._box)],
             )
-            places = placed_in(wider, hidden, self._flow[inner], self._size)
+            places = placed_in(wider, hidden, self._flow[inner], self.size)
             mirrored = sampled(picture, places, mirrors=True)
             lerp_into(picture[_within(hidden, wider)], mirrored, self._share[inner])
             return picture[_within(area, wider)]
