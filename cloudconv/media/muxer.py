@@ -217,6 +217,8 @@ def without_refused(plan: EncodingPlan) -> tuple[EncodingPlan, list[Warned]]:
             return plan, _try_copies(plan)
         except OutputError as error:
             refused = {} if error.code == NOT_COPIED else _refused(plan)
+            # A stream that is refused twice is left out, so a third refusal has another cause.
+            refused = {k: reasons for k, reasons in refused.items() if len(reasons) <= 2}
             if plan.carry is None or not refused:
                 raise
             plan = replace(plan, carry=replace(plan.carry, refused=plan.carry.refused | refused))
