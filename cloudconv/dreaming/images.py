@@ -185,9 +185,11 @@ def moved(picture: Floats, flow: Floats, *, mirrors: bool = False) -> Floats:
 
 def sampled(picture: Floats, places: Floats, *, mirrors: bool = False) -> Floats:
     """Return the values at places, (h, w, 2), with bicubic filtering; see :func:`moved`."""
-    border = cv2.BORDER_REFLECT_101 if mirrors else cv2.BORDER_REPLICATE
-    made: Floats = cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=border)
-    return made
+    # OpenCV never ends on the mirror image of a single row or column.
+    has_mirror_image = mirrors and min(picture.shape[:2]) > 1
+    border = cv2.BORDER_REFLECT_101 if has_mirror_image else cv2.BORDER_REPLICATE
+    values: Floats = cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=border)
+    return values
 
 
 def whole(size: Sequence[int]) -> Area:
