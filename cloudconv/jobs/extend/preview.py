@@ -7,7 +7,6 @@ a video. No dream is written.
 import io
 import time
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -221,8 +220,6 @@ def _dreamed(plan: PreviewPlan, panels: list[_Panel], small: Material) -> Iterat
         part = small.size[1] / plan.info.width
         wind = wind[0] * part, wind[1] * part
     running = [panel for panel in panels if panel.runs]
-    with torch.inference_mode():
-        new_meter = VitalsMeter(small, count)
     done, turn = 0, turn_of(plan.info.display_matrix) or UPRIGHT
     for panel, spec in zip(panels, METHODS, strict=True):
         if not panel.runs:
@@ -230,7 +227,9 @@ def _dreamed(plan: PreviewPlan, panels: list[_Panel], small: Material) -> Iterat
         dtype = plan.dtype if "model" in spec.options else torch.float32
         model, seed = settings.predictor, settings.seed
         options = Options(count, seed, wind=wind, model=model, device=plan.device, dtype=dtype)
-        meter, frames = deepcopy(new_meter), spec.dream(small, options)
+        frames = spec.dream(small, options)
+        with torch.inference_mode():
+            meter = VitalsMeter(small, count)
         for number in range(count):
             with enough_memory(plan.device, plan.info), torch.inference_mode():
                 frame = next(frames)
