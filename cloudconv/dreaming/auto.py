@@ -77,7 +77,9 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         if trials[0].faults:
             texture = tried(method("texture"), small, seed)
             trials.append(texture._replace(visible=_REPLAY * texture.visible))
-        best = min(trials)
+        # A wind moves the sky alone: where land slides with the sky, there is no collage.
+        slides = any(fault.vital == "slides" for fault in trials[0].faults)
+        best = trials[-1] if slides else min(trials)
         clauses = [trial.taken() if trial is best else str(trial) for trial in trials]
         mode, why = best.mode, f"in a trial of {FRAMES} small frames, {'; '.join(clauses)}"
     return ModeChoice(mode, f"{mode}: {why}.")

@@ -94,7 +94,6 @@ def test_a_hill_that_enters_with_a_pan_is_land_and_the_sky_above_is_not():
     assert (land == hill)[:, -entered:].mean() > 0.98
 
 
-@pytest.mark.xfail(strict=True, reason="auto takes a collage since faults are measured in levels")
 @pytest.mark.full
 @pytest.mark.parametrize("speed", [0.0, 0.2])
 def test_a_camera_that_rises_over_land_leads_to_no_collage(speed):
