@@ -221,7 +221,7 @@ class _FrameTimes:
 
 
 class _Changes:
-    """What changes or is damaged within a part of a video: the output stores one value of each."""
+    """The changes and the damage within a part of a video: the output stores one value of each."""
 
     def __init__(self, info: MediaInfo, part: Account) -> None:
         self._info, self._part = info, part
