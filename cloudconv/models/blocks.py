@@ -44,7 +44,10 @@ class Block(nn.Module):
         for layer in hidden:
             fold(layer.conv.weight, layer.conv.bias, layer.beta)
         convs = [*(layer.get_submodule("0") for layer in self.conv0), *(x.conv for x in hidden)]
-        layers = [HiddenLayer(conv.weight, conv.bias, conv.stride[0]) for conv in convs]
+
+        def layers() -> list[HiddenLayer]:
+            return [HiddenLayer(conv.weight, conv.bias, conv.stride[0]) for conv in convs]
+
         self._fused = HiddenLayers(layers, convs[0].in_channels, engine)
 
 

@@ -67,19 +67,24 @@ def engine_for(device_type: str, dtype: torch.dtype) -> str:
 class HiddenLayers:
     """Convolutions one after the other, for inference; the weights cannot be trained afterwards.
 
-    ``channels`` are those of the first layer's input. ``engine``: see :func:`engine_for`. ncnn
-    copies the weights here, so that several threads may call the object; PyTorch reads the weights
-    in each call.
+    ``layers`` returns the layers, with the parameters of the network as they are then: a move to
+    another device replaces these. ``channels`` are those of the first layer's input. ``engine``:
+    see :func:`engine_for`. ncnn copies the weights here, so that several threads may call the
+    object; PyTorch reads the weights in each call.
     """
 
-    def __init__(self, layers: Sequence[HiddenLayer], channels: int, engine: str) -> None:
-        self._layers: list[tuple[HiddenLayer, Packed]] = [(layer, {}) for layer in layers]
-        inputs = [channels, *(len(layer.weight) for layer in layers)]
-        count = len(layers)
-        while engine != PYTORCH and count and _suits_winograd(layers[count - 1], inputs[count - 1]):
+    def __init__(
+        self, layers: Callable[[], Sequence[HiddenLayer]], channels: int, engine: str
+    ) -> None:
+        self._layers = layers
+        now = layers()
+        self._packed: list[Packed] = [{} for _ in now]
+        inputs = [channels, *(len(layer.weight) for layer in now)]
+        count = len(now)
+        while engine != PYTORCH and count and _suits_winograd(now[count - 1], inputs[count - 1]):
             count -= 1
         self._others = count  # the number of first layers that PyTorch always computes
-        self._winograd = _Winograd(layers[count:]) if count < len(layers) else None
+        self._winograd = _Winograd(now[count:]) if count < len(now) else None
 
     def apply(self, x: Tensor) -> Tensor:
         """Return the last layer's result, with channels last in memory on a CPU.
@@ -88,7 +93,9 @@ class HiddenLayers:
         """
         is_plain = x.device.type == "cpu" and x.dtype == torch.float32
         winograd = None if torch.is_grad_enabled() or not is_plain else self._winograd
-        for layer, packed in self._layers[: self._others if winograd else None]:
+        count = len(self._packed) if winograd is None else self._others
+        layers = self._layers()[:count] if count else ()
+        for layer, packed in zip(layers, self._packed[:count], strict=True):
             x = _computed(x, layer, packed)
         if winograd is None:
             return x

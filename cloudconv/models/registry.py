@@ -129,9 +129,6 @@ def load_model(
     if (state := state_of(name_or_path, chosen, sha256)) is not None:
         fill(model, state, file_of(name_or_path) or chosen.weights)
     model.requires_grad_(False).eval()
-    if torch.device(device).type != "cpu":
-        # Fused layers keep the parameters, which a move to another device replaces.
-        model.to(device=device, dtype=dtype)
     fuse(model, engine_for(torch.device(device).type, dtype))
     # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels last.
     return model.to(  # type: ignore[call-overload, no-any-return]

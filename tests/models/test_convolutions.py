@@ -55,14 +55,16 @@ def test_every_engine_gives_the_same_result_for_every_size(engine, width, size, 
     numbers = torch.Generator().manual_seed(1)
     x = torch.randn(count, width, height, columns, generator=numbers)
     expected = exact(x, some)
-    found = HiddenLayers(some, width, engine).apply(x.contiguous(memory_format=torch.channels_last))
+    found = HiddenLayers(lambda: some, width, engine).apply(
+        x.contiguous(memory_format=torch.channels_last)
+    )
     assert found.shape == expected.shape
     assert torch.allclose(found.double(), expected, atol=2e-5 * float(expected.abs().max()))
 
 
 @pytest.fixture(scope="module")
 def row():
-    return HiddenLayers(layers(64, 0.2), 64, NCNN)
+    return HiddenLayers(lambda: layers(64, 0.2), 64, NCNN)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def pictures():
     st.sampled_from([32, 40, 48, 192]), st.integers(28, 90), st.integers(1, 50), st.integers(2, 5)
 )
 def test_threads_and_batches_change_no_bit(width, height, columns, threads):
-    made = HiddenLayers(layers(width, "each", 2), width, NCNN)
+    made = HiddenLayers(lambda: layers(width, "each", 2), width, NCNN)
     numbers = torch.Generator().manual_seed(2)
     x = torch.randn(2, width, height, columns, generator=numbers)
     before = torch.get_num_threads()
@@ -108,7 +110,7 @@ def test_several_threads_share_a_network(row, pictures):
 @torch.no_grad()
 def test_the_weights_are_copied(pictures):
     some = layers(64, 0.2)
-    made = HiddenLayers(some, 64, NCNN)
+    made = HiddenLayers(lambda kept=some: kept, 64, NCNN)
     expected = made.apply(pictures)
     for layer in some:
         layer.weight.zero_()
@@ -148,7 +150,7 @@ from tests.models.test_convolutions import NCNN, HiddenLayers, layers
 torch.set_num_threads({threads})
 x = torch.randn(1, 64, 20, 30)
 with torch.no_grad():
-    row = HiddenLayers(layers(64, 0.2), 64, NCNN)
+    row = HiddenLayers(lambda: layers(64, 0.2), 64, NCNN)
     expected = row.apply(x)
     child = os.fork()
     if not child:

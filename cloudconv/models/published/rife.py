@@ -270,8 +270,9 @@ class Rife4(Published):
         """Apply layers one after the other, each a convolution and a rectifier."""
         if self._engine is not None:
             if names[0] not in self._rows:
-                layers = [self._layer(name, stride) for name in names]
-                self._rows[names[0]] = HiddenLayers(layers, x.shape[1], self._engine)
+                self._rows[names[0]] = HiddenLayers(
+                    lambda: [self._layer(name, stride) for name in names], x.shape[1], self._engine
+                )
             return self._rows[names[0]].apply(x)
         for name in names:
             x = self._trained(name, x, stride)
