@@ -2,8 +2,8 @@
 
     python -m benchmarks.convolutions --models cloud-best cloud-turbo --size 960x720
 
-Prints processor time with one thread, and the time on the clock of two frames at once in two
-threads; each is the least of several rounds, in which the engines take turns.
+Prints processor time with one thread, and the time on the clock of two frames at once in
+two threads; each is the least of several rounds, in which the engines take turns.
 """
 
 import argparse
@@ -56,7 +56,9 @@ def main() -> None:
     width, height = map(int, options.size.split("x"))
     numbers = torch.Generator().manual_seed(0)
     coarse = torch.rand(2, 3, height // 24, width // 24, generator=numbers)
-    x0, x1 = torch.split(F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1), 1)
+    x0, x1 = torch.split(
+        F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1), 1
+    )
     torch.set_num_threads(1)
     for name in options.models:
         engines = dict.fromkeys([PYTORCH, engine_for("cpu", torch.float32)])

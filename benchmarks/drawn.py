@@ -1,7 +1,7 @@
 """Draw the clips of ``kinds.py``: screens, drawn animation, overlays, noise, flicker and fades.
 
-Every kind is a function of the time in frames, so the truth between two frames is known. The
-functions draw at four times the size, and reduce the picture by means over areas.
+Every kind is a function of the time in frames, so the truth between two frames is known.
+The functions draw at four times the size, and reduce the picture by means over areas.
 """
 
 import math
@@ -22,7 +22,19 @@ Draw = Callable[[float, Size], Picture]
 _FINER = 4
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
-_WORDS = ["the", "cloud", "drifts", "over", "a", "quiet", "town", "and", "nobody", "looks", "up"]
+_WORDS = [
+    "the",
+    "cloud",
+    "drifts",
+    "over",
+    "a",
+    "quiet",
+    "town",
+    "and",
+    "nobody",
+    "looks",
+    "up",
+]
 
 
 class Sheet:
@@ -44,7 +56,9 @@ class Sheet:
         corners = np.array([_fine(point) for point in points], np.int32)
         cv2.fillPoly(self._canvas, [corners], colour)
 
-    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
+    def box(
+        self, left: float, top: float, right: float, bottom: float, colour: Colour
+    ) -> None:
         """Fill a rectangle."""
         self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour)
 
@@ -68,7 +82,9 @@ class Sheet:
 
     def picture(self) -> Picture:
         """Return the picture at its own size, (height, width, 3) uint8."""
-        small = cv2.resize(self._canvas, (self.width, self.height), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(
+            self._canvas, (self.width, self.height), interpolation=cv2.INTER_AREA
+        )
         return np.ascontiguousarray(small, np.uint8)
 
 
@@ -112,7 +128,9 @@ def chart(time: float, size: Size) -> Picture:
     width, height = size
     for row in range(4):
         sheet.line(
-            [(20, height * (row + 1) / 5), (width - 10, height * (row + 1) / 5)], 1, (200,) * 3
+            [(20, height * (row + 1) / 5), (width - 10, height * (row + 1) / 5)],
+            1,
+            (200,) * 3,
         )
     for k in range(8):
         top = height - 16 - min(height - 60, (2.5 + 0.7 * k) * time)
@@ -146,7 +164,8 @@ def line(time: float, size: Size) -> Picture:
     width, height = size
     x = 20 + 7 * time
     sheet.line([(x, 6), (x, height - 6)], 1, (240, 200, 60))
-    centre, angle = (width * 0.7, height / 2), time / 14
+    centre = (width * 0.7, height / 2)
+    angle = time / 14
     reach = height * 0.4
     tip = (centre[0] + reach * math.cos(angle), centre[1] + reach * math.sin(angle))
     sheet.line([centre, tip], 1.5, (120, 220, 160))
@@ -183,7 +202,9 @@ def titles(time: float, size: Size) -> Picture:
     sheet = Sheet(size, (30, 60, 50))
     width, height = size
     sheet.text("THE QUIET TOWN", -120 + 11 * time, height * 0.45, (240, 235, 220), 0.9)
-    sheet.text("a film about clouds", width - 40 - 8 * time, height * 0.65, (230, 190, 90), 0.6)
+    sheet.text(
+        "a film about clouds", width - 40 - 8 * time, height * 0.65, (230, 190, 90), 0.6
+    )
     return sheet.picture()
 
 
@@ -194,9 +215,11 @@ def character(time: float, size: Size) -> Picture:
     floor = height * 0.9
     sheet.box(0, floor, width, height, (150, 140, 110))
     sheet.box(width * 0.55, height * 0.25, width * 0.85, floor, (200, 160, 130))
-    x, swing = 40 + 6 * time, math.sin(time / 3)
+    x = 40 + 6 * time
+    swing = math.sin(time / 3)
     unit = height / 100
-    hip, neck = (x, floor - 38 * unit), (x + 2 * unit, floor - 66 * unit)
+    hip = (x, floor - 38 * unit)
+    neck = (x + 2 * unit, floor - 66 * unit)
     for side, shade in ((-1, (30, 40, 90)), (1, (50, 70, 150))):
         knee = _limb(hip, 20 * unit, side * 0.6 * swing)
         foot = _limb(knee, 19 * unit, side * 0.6 * swing - 0.4 * max(0.0, side * swing))
@@ -235,7 +258,8 @@ def subtitles(time: float, size: Size, speed: float) -> Picture:
     """Draw two outlined lines of text that stand still over a pan of ``speed`` pixels a frame."""
     sheet = Sheet(size, panned(speed * time, 0, size))
     for number, words in enumerate(("Nobody looks up,", "and the cloud drifts on.")):
-        left, base = size[0] * 0.2, size[1] - 40 + 24 * number
+        left = size[0] * 0.2
+        base = size[1] - 40 + 24 * number
         for dx, dy in ((-1.5, 0), (1.5, 0), (0, -1.5), (0, 1.5)):
             sheet.text(words, left + dx, base + dy, _BLACK, 0.6)
         sheet.text(words, left, base, _WHITE, 0.6)
@@ -246,7 +270,8 @@ def game(time: float, size: Size) -> Picture:
     """Draw the fixed display of a game over a fast world with a sprite."""
     sheet = Sheet(size, panned(14 * time, 3 * math.sin(time / 5), size))
     width, height = size
-    x, y = width * 0.5 + 30 * math.sin(time / 4), height * 0.6
+    x = width * 0.5 + 30 * math.sin(time / 4)
+    y = height * 0.6
     sheet.polygon([(x - 18, y + 14), (x, y - 20), (x + 18, y + 14)], (230, 80, 40))
     sheet.box(8, 8, 96, 20, _BLACK)
     sheet.box(10, 10, 74, 18, (60, 210, 70))
@@ -257,7 +282,10 @@ def game(time: float, size: Size) -> Picture:
 
 
 def snow(time: float, size: Size) -> Picture:
-    """Draw a square that moves in front of white noise; the noise is another one in each frame."""
+    """Draw a square that moves in front of white noise.
+
+    The noise is another one in each frame.
+    """
     return _square_over_noise(time, size, round(64 * time))
 
 
@@ -270,7 +298,8 @@ def _square_over_noise(time: float, size: Size, seed: int) -> Picture:
     random = np.random.default_rng([3, seed])
     noise = np.clip(random.normal(128, 40, (size[1], size[0], 1)), 0, 255).astype(np.uint8)
     sheet = Sheet(size, noise.repeat(3, 2))
-    x, y = 40 + 8 * time, size[1] * 0.3
+    x = 40 + 8 * time
+    y = size[1] * 0.3
     sheet.box(x, y, x + 60, y + 60, (200, 40, 40))
     return sheet.picture()
 
@@ -278,7 +307,9 @@ def _square_over_noise(time: float, size: Size, seed: int) -> Picture:
 def flicker(time: float, size: Size) -> Picture:
     """Draw a slow pan under a lamp whose brightness is another one in each frame."""
     light = 1 + 0.12 * np.random.default_rng([5, round(64 * time)]).uniform(-1, 1)
-    picture: Picture = np.clip(panned(2 * time, time, size) * light, 0, 255).astype(np.uint8)
+    picture: Picture = np.clip(panned(2 * time, time, size) * light, 0, 255).astype(
+        np.uint8
+    )
     return picture
 
 
@@ -291,7 +322,8 @@ def fade(time: float, size: Size) -> Picture:
 def dissolve(time: float, size: Size) -> Picture:
     """Draw a pan that dissolves into another pan within 40 frames."""
     share = min(1.0, time / 40)
-    first, second = panned(3 * time, 0, size), panned(500 - 4 * time, 60, size)
+    first = panned(3 * time, 0, size)
+    second = panned(500 - 4 * time, 60, size)
     return (first * (1 - share) + second * share).astype(np.uint8)
 
 
@@ -314,7 +346,8 @@ def _landscape() -> Picture:
             coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
         )
     for _ in range(160):  # things with edges
-        x, y = int(random.uniform(0, width)), int(random.uniform(0, height))
+        x = int(random.uniform(0, width))
+        y = int(random.uniform(0, height))
         w, h = (int(v) for v in random.uniform(8, 60, 2))
         total[y : y + h, x : x + w] += random.uniform(-50, 50, 3).astype(np.float32)
     return np.clip(total + 120, 0, 255).astype(np.uint8)
@@ -324,8 +357,8 @@ def _landscape() -> Picture:
 class Kind:
     """A generated kind of clip.
 
-    ``group`` is its column in the table. ``twos`` marks animation in which each drawing is shown
-    twice.
+    ``group`` is its column in the table. ``twos`` marks animation in which each drawing is
+    shown twice.
     """
 
     name: str

@@ -4,17 +4,19 @@
     python benchmarks/dreams.py CLIP... --out FOLDER --check
     python benchmarks/dreams.py CLIP... --out FOLDER --land
 
-Clips are reduced first. Each row has the mode and its reason, the share of unreal blocks on average
-and in the worst frame, the vitals that failed, and new frames a second without encoding. A block
-has sides of 20 pixels at a width of 320. An unreal block differs from all source frames at its
-place by more than .03 (root mean square). FOLDER/results.json gets all vitals of each window.
+Clips are reduced first. Each row has the mode and its reason, the share of unreal blocks on
+average and in the worst frame, the vitals that failed, and new frames a second without
+encoding. A block has sides of 20 pixels at a width of 320. An unreal block differs from all
+source frames at its place by more than .03 (root mean square). FOLDER/results.json gets all
+vitals of each window.
 
-``--check`` tests the vitals themselves, over all windows of the clips. The second half of a clip
-must be alive when compared with the first. Faults that no footage has must be dead: two frames
-mixed, a rectangle of another frame, a repeated edge column, a sudden change of light.
+``--check`` tests the vitals themselves, over all windows of the clips. The second half of a
+clip must be alive when compared with the first. Faults that no footage has must be dead:
+two frames mixed, a rectangle of another frame, a repeated edge column, a sudden change of
+light.
 
-``--land`` prints the fraction of the picture that counts as land, of clips at their full size. The
-sheet of a clip has the last frame, and the same frame with the land in red.
+``--land`` prints the fraction of the picture that counts as land, of clips at their full
+size. The sheet of a clip has the last frame, and the same frame with the land in red.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ from cloudconv.media.probe import probe
 
 BLOCK, WIDE = 20, 320
 UNREAL = 0.03
-LEAST_HALF = 24  # least frames of half a clip: a shorter half says too little about the other
+# Least frames of half a clip: a shorter half says too little about the other.
+LEAST_HALF = 24
 
 
 def main() -> None:
@@ -54,12 +57,16 @@ def main() -> None:
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--width", type=int, default=320, help="0 for the width of the clip")
+    parser.add_argument(
+        "--width", type=int, default=320, help="0 for the width of the clip"
+    )
     parser.add_argument("--mode", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--check", action="store_true", help="test the vitals instead")
-    parser.add_argument("--land", action="store_true", help="show what counts as land instead")
+    parser.add_argument(
+        "--land", action="store_true", help="show what counts as land instead"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -92,7 +99,8 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     info = probe(small_clip(clip, options.width, options.out))
     material = gather_material(info)
     began = time.perf_counter()
-    mode, why = options.mode, "asked for"
+    mode = options.mode
+    why = "asked for"
     if mode == "auto":
         choice = choose(material)
         mode, why = choice.mode, choice.why
@@ -101,7 +109,9 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     meter = VitalsMeter(material, options.frames)
     chosen = set(np.linspace(1, options.frames, 8).round().astype(int) - 1)
     source = Blocks(material)
-    shares, kept, took = [], [], time.perf_counter() - began
+    shares = []
+    kept = []
+    took = time.perf_counter() - began
     for number in range(options.frames):
         began = time.perf_counter()
         frame = next(made)
@@ -128,8 +138,12 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
 def show_land(clip: Path, folder: Path) -> None:
     """Print the fraction of a clip's picture that is land, and write the sheet."""
     material = gather_material(probe(clip))
-    matte, last = torch.from_numpy(material.matte), tensor_of(material.picture(-1))
-    tinted = last * (1 - matte) + matte * (last + last.new_tensor([2.0, 0, 0])[:, None, None]) / 3
+    matte = torch.from_numpy(material.matte)
+    last = tensor_of(material.picture(-1))
+    tinted = (
+        last * (1 - matte)
+        + matte * (last + last.new_tensor([2.0, 0, 0])[:, None, None]) / 3
+    )
     name = f"{clip.parent.name}-{clip.stem}"
     sheet([levels(last), levels(tinted)], rows=1).save(folder / f"{name}-land.png")
     pan = " pan" if material.path is not None else ""
@@ -145,14 +159,18 @@ def check(options: argparse.Namespace) -> None:
         if half < LEAST_HALF:
             continue
         first, second = (
-            Material(whole.frames[part], times=whole.times[part], step=whole.step, cut=whole.cut)
+            Material(
+                whole.frames[part], times=whole.times[part], step=whole.step, cut=whole.cut
+            )
             for part in (slice(half), slice(half, None))
         )
         said = []
         for kind in alive:
             rows = judged(first, second, BROKEN.get(kind, lambda pictures, _: pictures))
             alive[kind] += [row.alive for row in rows]
-            said.append(f"{kind}: {' '.join(','.join(row.failed) or 'alive' for row in rows)}")
+            said.append(
+                f"{kind}: {' '.join(','.join(row.failed) or 'alive' for row in rows)}"
+            )
         print(f"{clip.stem[:34]:34} {' | '.join(said)}", flush=True)
     for kind, windows in alive.items():
         print(f"{kind}: {sum(windows)} of {len(windows)} windows alive")
@@ -181,7 +199,9 @@ def pasted(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[torc
         high, wide = picture.shape[1:]
         box = slice(high // 4, high * 3 // 4), slice(wide // 4, wide * 3 // 4)
         part = known[k % len(known)][:, *box]
-        light = picture[:, *box].mean((1, 2), keepdim=True) - part.mean((1, 2), keepdim=True)
+        light = picture[:, *box].mean((1, 2), keepdim=True) - part.mean(
+            (1, 2), keepdim=True
+        )
         made.append(picture.clone())
         made[-1][:, *box] = part + light
     return made
@@ -259,7 +279,9 @@ def small_clip(clip: Path, width: int, folder: Path) -> Path:
         made.options = {"qp": "0", "preset": "ultrafast"}
         for number, frame in enumerate(read.decode(given)):
             small = frame.reformat(made.width, made.height, "yuv420p", interpolation="AREA")
-            small.pict_type, small.pts, small.time_base = 0, number, Fraction(1 / rate)
+            small.pict_type = 0
+            small.pts = number
+            small.time_base = Fraction(1 / rate)
             write.mux(made.encode(small))
         write.mux(made.encode())
     return target
@@ -274,7 +296,8 @@ def sheet(pictures: list[np.ndarray], width: int = 400, rows: int = 2) -> Image.
     """Return the pictures in rows, each ``width`` pixels wide."""
     shown = [Image.fromarray(picture) for picture in pictures]
     shown = [p.resize((width, round(p.height * width / p.width))) for p in shown]
-    across, high = -(-len(shown) // rows), shown[0].height
+    across = -(-len(shown) // rows)
+    high = shown[0].height
     made = Image.new("RGB", (across * width, rows * high))
     for place, picture in enumerate(shown):
         made.paste(picture, (place % across * width, place // across * high))

@@ -2,11 +2,11 @@
 
     python benchmarks/eyes_forecasts.py CLIPS [--list docs/measurements/eyes-forecasts.json]
 
-``CLIPS`` is the folder of the list's clips; a clip that is missing is left out. Each line has a
-clip's half, the model that ``auto`` takes beside those that the eye prefers, and the number of
-frames that held beside the number that the eye gives. The last lines count, for each half, how
-often the model is one of those, and how often the numbers differ by two at most. A second look of
-the eye, ``again``, counts in place of the first. The trials use
+``CLIPS`` is the folder of the list's clips; a clip that is missing is left out. Each line
+has a clip's half, the model that ``auto`` takes beside those that the eye prefers, and the
+number of frames that held beside the number that the eye gives. The last lines count, for
+each half, how often the model is one of those, and how often the numbers differ by two at
+most. A second look of the eye, ``again``, counts in place of the first. The trials use
 pictures of 320 pixels, like the list. It takes about half a minute for a clip on one core.
 """
 
@@ -36,13 +36,17 @@ def main() -> None:
     counts: Counter[tuple[str, str]] = Counter()
     for row in json.loads(arguments.list.read_text(encoding="utf-8")):
         row |= row.get("again", {})
-        clip, half = arguments.clips / row["clip"], row["half"]
+        clip = arguments.clips / row["clip"]
+        half = row["half"]
         if not clip.exists():
             continue
         model, held = verdict(clip, row["from"])
-        agrees, near = model in row["preferred"], abs(held - row["holds"][model]) <= NEAR
+        agrees = model in row["preferred"]
+        near = abs(held - row["holds"][model]) <= NEAR
         counts.update([(half, "clips")])
-        counts.update((half, what) for what, yes in (("model", agrees), ("held", near)) if yes)
+        counts.update(
+            (half, what) for what, yes in (("model", agrees), ("held", near)) if yes
+        )
         eye = f"{'/'.join(row['preferred'])} {row['holds'][model]}"
         signs = ("" if agrees else " MODEL") + ("" if near else " HELD")
         print(f"{half:5} {clip.stem[-40:]:40} {model} {held} | {eye}{signs}", flush=True)

@@ -2,12 +2,12 @@
 
     python benchmarks/forecasts.py CLIP... [--sheets FOLDER]
 
-For each clip, reduced to 560 pixels: the choice of two trials on the 15 and the 7 frames before the
-last 15, and the choice that the true last frames give; with the fault of each model, the mean over
-the frames, of both trials together. Then means over the clips at 1, 2, 4, 8 and 12 frames: PSNR,
-the finest band where anything moves relative to the true frame (dB), and the fault. A sheet shows
-the true frames and a row for each model. Frames that repeat the one before are left out. At most
-150 frames are read.
+For each clip, reduced to 560 pixels: the choice of two trials on the 15 and the 7 frames
+before the last 15, and the choice that the true last frames give; with the fault of each
+model, the mean over the frames, of both trials together. Then means over the clips at 1, 2,
+4, 8 and 12 frames: PSNR, the finest band where anything moves relative to the true frame
+(dB), and the fault. A sheet shows the true frames and a row for each model. Frames that
+repeat the one before are left out. At most 150 frames are read.
 """
 
 import argparse
@@ -27,7 +27,10 @@ from cloudconv.media.source import Source
 from cloudconv.metrics import eight_bit, luma, psnr
 from cloudconv.models import registry
 
-AHEAD, SIDE, MOST, KEPT = 15, 560, 150, 60
+AHEAD = 15
+SIDE = 560
+MOST = 150
+KEPT = 60
 SHOWN = (0, 1, 3, 7, 11)
 
 
@@ -44,20 +47,25 @@ def main() -> None:
         known = frames[:-AHEAD]
         tried = min(AHEAD, len(known) - 8)
         trials = [(known[:-span], known[-span:]) for span in (tried, max(1, tried // 2))]
-        line, chosen = [clip.stem[-30:]], ""
+        line = [clip.stem[-30:]]
+        chosen = ""
         for spans in (trials, [(known, frames[-AHEAD:])]):
             total = dict.fromkeys(models, 0.0)
             for before, true in spans:
                 made = {name: _forecast(name, before, len(true)) for name in models}
                 faults = {
-                    name: [fault(*pair, before[-1]) for pair in zip(each, true, strict=True)]
+                    name: [
+                        fault(*pair, before[-1]) for pair in zip(each, true, strict=True)
+                    ]
                     for name, each in made.items()
                 }
                 for name in models:
                     total[name] += float(np.mean(faults[name])) / len(spans)
             best = min(CANDIDATES, key=lambda name: total[name])
             chosen = chosen or best
-            line.append(f"{best:9} " + " ".join(f"{total[name]:.3f}" for name in CANDIDATES))
+            line.append(
+                f"{best:9} " + " ".join(f"{total[name]:.3f}" for name in CANDIDATES)
+            )
         for name in models:
             score = [
                 (float(psnr(each, truth)), _detail(each, truth, known[-1]), wrong)
@@ -72,7 +80,9 @@ def main() -> None:
             sheet = torch.cat(wide, 1).mul(255).byte().permute(1, 2, 0).numpy()
             cv2.imwrite(str(arguments.sheets / f"{clip.stem}.png"), sheet[..., ::-1])
     for name, scores in means.items():
-        for title, values in zip(("PSNR", "detail", "fault"), np.mean(scores, 0).T, strict=True):
+        for title, values in zip(
+            ("PSNR", "detail", "fault"), np.mean(scores, 0).T, strict=True
+        ):
             print(f"{name:10} {title:7}", " ".join(f"{value:.2f}" for value in values))
 
 
@@ -101,7 +111,9 @@ def _detail(made: Tensor, true: Tensor, last: Tensor) -> float:
     moving = cv2.GaussianBlur(cv2.absdiff(two, three), (0, 0), 2) > 6
     if not moving.any():
         return 0.0
-    bands = [np.square(each - cv2.GaussianBlur(each, (0, 0), 1))[moving] for each in (one, two)]
+    bands = [
+        np.square(each - cv2.GaussianBlur(each, (0, 0), 1))[moving] for each in (one, two)
+    ]
     return float(10 * np.log10((bands[0].mean() + 1e-3) / (bands[1].mean() + 1e-3)))
 
 

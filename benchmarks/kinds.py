@@ -1,18 +1,19 @@
 """Compare two models on every kind of clip, or measure the rules of one model by leaving them out.
 
-    python benchmarks/kinds.py                                  # cloud-best against rife-4.6
-    python benchmarks/kinds.py --models cloud-fast,rife-4.6 animals.txt --root clips
-    python benchmarks/kinds.py --without marks,fallback         # the gain of each rule
+    python benchmarks/kinds.py                                  # cloud-best against
+    rife-4.6 python benchmarks/kinds.py --models cloud-fast,rife-4.6 animals.txt --root
+    clips python benchmarks/kinds.py --without marks,fallback         # the gain of each
+    rule
 
-Drawn kinds are generated (``drawn.py``). Filmed kinds are files with a row for each clip: the kind,
-a tab, and the path of the clip below ``--root``; or folders, each of which is a kind. Of a clip the
-centre is taken. Every second frame is kept, and the others are made again as ``interp`` makes them.
-Animation on twos is made with ``--refill``, and scored against the true drawings. A PSNR
-counts up to 60 dB. Texture: see ``docs/compare.md``.
+Drawn kinds are generated (``drawn.py``). Filmed kinds are files with a row for each clip:
+the kind, a tab, and the path of the clip below ``--root``; or folders, each of which is a
+kind. Of a clip the centre is taken. Every second frame is kept, and the others are made
+again as ``interp`` makes them. Animation on twos is made with ``--refill``, and scored
+against the true drawings. A PSNR counts up to 60 dB. Texture: see ``docs/compare.md``.
 
-A rule's table has the gain in dB for each kind, the mean over its clips and the worst clip. The
-rule ``near`` acts only close to a source frame, so its frames are made at 1/64 of the gap, and of
-drawn kinds only.
+A rule's table has the gain in dB for each kind, the mean over its clips and the worst clip.
+The rule ``near`` acts only close to a source frame, so its frames are made at 1/64 of the
+gap, and of drawn kinds only.
 """
 
 from __future__ import annotations
@@ -69,12 +70,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("filmed", nargs="*", type=Path, help="lists of clips, or folders of clips")
-    parser.add_argument("--root", type=Path, default=Path(), help="the folder of the lists' clips")
+    parser.add_argument(
+        "filmed", nargs="*", type=Path, help="lists of clips, or folders of clips"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path(), help="the folder of the lists' clips"
+    )
     parser.add_argument("--models", default="cloud-best,rife-4.6", help="two, with a comma")
-    parser.add_argument("--without", metavar="RULES", help=f"with commas: {','.join(RULES)}")
-    parser.add_argument("--drawn", default="all", help="drawn kinds with commas, all or none")
-    parser.add_argument("--size", default="480x272", help="of the pictures (default 480x272)")
+    parser.add_argument(
+        "--without", metavar="RULES", help=f"with commas: {','.join(RULES)}"
+    )
+    parser.add_argument(
+        "--drawn", default="all", help="drawn kinds with commas, all or none"
+    )
+    parser.add_argument(
+        "--size", default="480x272", help="of the pictures (default 480x272)"
+    )
     parser.add_argument("--frames", type=int, default=7, help="of each clip (default 7)")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
@@ -109,7 +120,10 @@ def compare(clips: list[Clip], models: tuple[str, str], shot: Any) -> None:
         own, against = (shot(clip, model) for model in models)
         gains.setdefault(clip.group, {})[clip.name] = own.psnr - against.psnr
         texture = f"{own.texture:+.2f} {against.texture:+.2f}"
-        row = f"{own.psnr:10.2f} {against.psnr:10.2f} {own.psnr - against.psnr:+6.2f}  {texture}"
+        row = (
+            f"{own.psnr:10.2f} {against.psnr:10.2f} {own.psnr - against.psnr:+6.2f}  "
+            f"{texture}"
+        )
         print(f"{clip.name[:32]:32} {row}", flush=True)
     print_gains("gain", gains)
 
@@ -142,7 +156,8 @@ def print_gains(name: str, gains: Mapping[str, Mapping[str, float]]) -> None:
         worst = min(each, key=each.__getitem__)
         best = max(each, key=each.__getitem__)
         mean = statistics.fmean(each.values())
-        least, most = f"{each[worst]:+.2f} {worst[:28]}", f"{each[best]:+.2f} {best[:28]}"
+        least = f"{each[worst]:+.2f} {worst[:28]}"
+        most = f"{each[best]:+.2f} {best[:28]}"
         print(f"  {group:12} {mean:+.2f}, worst {least}, best {most}", flush=True)
 
 
@@ -157,14 +172,17 @@ def score(
 ) -> Score:
     """Return the score of the frames that a model makes of a clip.
 
-    ``frames``: the most frames of the clip, an odd number; every second one is kept. ``near``: make
-    one frame close to the first frame of a drawn clip instead.
+    ``frames``: the most frames of the clip, an odd number; every second one is kept.
+    ``near``: make one frame close to the first frame of a drawn clip instead.
     """
-    make = partial(cloudconv.interpolate_frames, model=model, fallback=fallback, scene_cut="off")
+    make = partial(
+        cloudconv.interpolate_frames, model=model, fallback=fallback, scene_cut="off"
+    )
     if isinstance(clip, Filmed):
         pictures = _filmed(clip.path, size, frames)
     elif clip.twos:
-        # The repeats are left out, so the times of the new frames are halves of a drawing's time.
+        # The repeats are left out, so the times of the new frames are halves of a drawing's
+        # time.
         pictures = _drawn(clip, size, frames)
         made = list(make(pictures, 2, refill=True))
         places = range(2, 2 * frames - 4, 4)
@@ -178,7 +196,9 @@ def score(
             return _mean([(one[0], clip.draw(2 / _NEAR, size), pictures[:3:2])])
     made = list(make(pictures[::2], 2))
     places = range(1, len(pictures) - 1, 2)
-    return _mean([(made[k], pictures[k], [pictures[k - 1], pictures[k + 1]]) for k in places])
+    return _mean(
+        [(made[k], pictures[k], [pictures[k - 1], pictures[k + 1]]) for k in places]
+    )
 
 
 @lru_cache(maxsize=1)
@@ -253,7 +273,9 @@ def _without_sharpening() -> Iterator[None]:
 
 RULES: Mapping[str, Any] = {
     "marks": partial(patch, "cloudconv.models.stillness.Stillness.marks", lambda *_: None),
-    "still": partial(patch, "cloudconv.models.stillness.sample", lambda *_: torch.zeros(())),
+    "still": partial(
+        patch, "cloudconv.models.stillness.sample", lambda *_: torch.zeros(())
+    ),
     "near": partial(patch, "cloudconv.models.rife._NEAR", torch.inf),
     "sharpening": _without_sharpening,
     "fallback": nullcontext,

@@ -1,14 +1,17 @@
 """Score every predictor, including the small research models, on a folder of clips.
 
-    python benchmarks/predictors.py CLIPS [--weights FOLDER] [--models conv,unet5,flow] [--json F]
+    python benchmarks/predictors.py CLIPS [--weights FOLDER] [--models conv,unet5,flow]
+    [--json F]
 
-For each horizon: PSNR, sharpness (Mathieu et al. 2015), L2, GDL, the total loss L2 + GDL, and the
-mean gradient of the forecast relative to the truth ("gradient": 1 is as sharp as the source). Then
-the middle frame by unet-middle, trained with three losses, by rife-4.6 and by blending. Scores are
-means over each clip, then over the clips, so that long clips do not count more.
+For each horizon: PSNR, sharpness (Mathieu et al. 2015), L2, GDL, the total loss L2 + GDL,
+and the mean gradient of the forecast relative to the truth ("gradient": 1 is as sharp as
+the source). Then the middle frame by unet-middle, trained with three losses, by rife-4.6
+and by blending. Scores are means over each clip, then over the clips, so that long clips do
+not count more.
 
-Clips are reduced to at most 480 pixels a side by area averaging (OpenCV). Forecasts start at every
-6th frame among the first 60 frames. Frames are counted as in the file, including repeats.
+Clips are reduced to at most 480 pixels a side by area averaging (OpenCV). Forecasts start
+at every 6th frame among the first 60 frames. Frames are counted as in the file, including
+repeats.
 """
 
 import argparse
@@ -42,7 +45,9 @@ def main() -> None:
     """Run the command that the docstring of the module shows."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    clips = sorted(p for p in arguments.clips.iterdir() if p.is_file() and p.suffix != ".md")
+    clips = sorted(
+        p for p in arguments.clips.iterdir() if p.is_file() and p.suffix != ".md"
+    )
     tables: dict[str, dict[str, dict[str, Scores]]] = {"predict": {}, "interpolate": {}}
     for spec in _wanted(arguments.models):
         try:
@@ -84,10 +89,14 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", type=Path, help="a folder of clips")
-    parser.add_argument("--weights", type=Path, help="weights that replace the shipped ones")
+    parser.add_argument(
+        "--weights", type=Path, help="weights that replace the shipped ones"
+    )
     parser.add_argument("--models", type=lambda text: text.split(","), help="only these")
     parser.add_argument(
-        "--horizons", type=lambda text: [int(h) for h in text.split(",")], default=[1, 5, 15]
+        "--horizons",
+        type=lambda text: [int(h) for h in text.split(",")],
+        default=[1, 5, 15],
     )
     parser.add_argument("--every", type=int, default=6, help="frames between two forecasts")
     parser.add_argument("--frames", type=int, default=60, help="frames of each clip")
@@ -150,7 +159,9 @@ def _forecasts(
 def _middles(model: Interpolator, frames: Tensor, every: int) -> dict[str, Scores]:
     half = torch.tensor([0.5])
     rows = [
-        _scores(model.interpolate(frames[k - 1][None], frames[k + 1][None], half)[0], frames[k])
+        _scores(
+            model.interpolate(frames[k - 1][None], frames[k + 1][None], half)[0], frames[k]
+        )
         for k in range(5, len(frames) - 1, every)
     ]
     return {"middle": _mean_of(rows)}

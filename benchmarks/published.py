@@ -3,10 +3,10 @@
     python -m benchmarks.published rife_4_25 ema_vfi --memory
     python -m benchmarks.published all --equality
 
-The weights are computed, see ``tests/helpers/published.py``. ``--memory`` prints the peak of a new
-process for a picture, without what the process has after a small picture.
-``--equality`` prints the largest difference to a sample of the picture that the authors' code made,
-and the difference of 16 bits to float32.
+The weights are computed, see ``tests/helpers/published.py``. ``--memory`` prints the peak
+of a new process for a picture, without what the process has after a small picture.
+``--equality`` prints the largest difference to a sample of the picture that the authors'
+code made, and the difference of 16 bits to float32.
 """
 
 import argparse
@@ -57,7 +57,8 @@ def memory(name: str, width: int, height: int) -> None:
 def equality(name: str) -> None:
     """Print the difference to the authors' picture, and the differences of 16 bits."""
     recorded = published.recorded(name)
-    pair, timestep = published.pair(*recorded.size), torch.full((1, 1, 1, 1), recorded.timestep)
+    pair = published.pair(*recorded.size)
+    timestep = torch.full((1, 1, 1, 1), recorded.timestep)
     with torch.no_grad():
         exact = loaded(name)(*pair, timestep)
         row = f"{name:16} {(recorded.shown(exact) - recorded.sample).abs().max():.1e}"

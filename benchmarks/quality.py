@@ -2,11 +2,12 @@
 
     python benchmarks/quality.py clips --drop 2,4 --frames 24
 
-One frame of every N is kept, and each method makes the others (``cloudconv compare``). Each clip
-has the same weight: mean, median and worst are over the mean PSNR of the clips. The share of frames
-that lose to ``blend`` is over all scored frames. |texture| is the mean distance of the clips'
-texture from 0, and "its worst" is the texture with the greatest distance. PSNR and texture of each
-clip follow, sorted by mean motion between kept frames (DIS flow), the fastest first.
+One frame of every N is kept, and each method makes the others (``cloudconv compare``). Each
+clip has the same weight: mean, median and worst are over the mean PSNR of the clips. The
+share of frames that lose to ``blend`` is over all scored frames. |texture| is the mean
+distance of the clips' texture from 0, and "its worst" is the texture with the greatest
+distance. PSNR and texture of each clip follow, sorted by mean motion between kept frames
+(DIS flow), the fastest first.
 """
 
 import argparse
@@ -32,23 +33,35 @@ _FLOW_SIDE = 320
 def main() -> None:
     """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Help)
-    parser.add_argument("clips", type=Path, help="a folder of clips and of folders of pictures")
-    parser.add_argument("--drop", default="2", help="one or several, with commas: 2,4 (default 2)")
+    parser.add_argument(
+        "clips", type=Path, help="a folder of clips and of folders of pictures"
+    )
+    parser.add_argument(
+        "--drop", default="2", help="one or several, with commas: 2,4 (default 2)"
+    )
     parser.add_argument(
         "--models", default="cloud-best,cloud-fast,cloud-turbo,rife-4.6", help="with commas"
     )
     parser.add_argument(
         "--against", default="minterpolate,hold", help="with commas; blend is always there"
     )
-    parser.add_argument("--frames", type=int, help="most frames that are scored of each clip")
+    parser.add_argument(
+        "--frames", type=int, help="most frames that are scored of each clip"
+    )
     parser.add_argument("--fallback", choices=("blend", "off"), default="blend")
-    parser.add_argument("--vmaf", action="store_true", help="measure VMAF, too (cloudconv[vmaf])")
+    parser.add_argument(
+        "--vmaf", action="store_true", help="measure VMAF, too (cloudconv[vmaf])"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, to this file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="all figures, to this file"
+    )
     options = parser.parse_args()
-    clips = sorted(path for path in options.clips.iterdir() if not path.name.startswith("."))
+    clips = sorted(
+        path for path in options.clips.iterdir() if not path.name.startswith(".")
+    )
     found = {}
     for drop in map(int, options.drop.split(",")):
         results = dict(_compare(clips, drop, options))
@@ -127,16 +140,21 @@ def _filmed(results: dict[str, dict[str, Any]]) -> str:
 
 def _of(name: str, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     def means(metric: str) -> dict[str, float]:
-        scores = {clip: result["methods"][name].get(metric) for clip, result in results.items()}
+        scores = {
+            clip: result["methods"][name].get(metric) for clip, result in results.items()
+        }
         return {clip: score for clip, score in scores.items() if score is not None}
 
-    psnr, ssim, seconds = means("psnr"), means("ssim"), means("seconds_per_frame")
+    psnr = means("psnr")
+    ssim = means("ssim")
+    seconds = means("seconds_per_frame")
     texture = means("texture")
     worst = min(psnr, key=psnr.__getitem__, default=None)
     lost = total = 0
     for result in results.values():
         for row in result["per_frame"]:
-            own, other = row[name]["psnr"], row["blend"]["psnr"]
+            own = row[name]["psnr"]
+            other = row["blend"]["psnr"]
             if own is not None and other is not None:
                 total += 1
                 lost += own < other
@@ -212,7 +230,9 @@ def _clip_table(results: dict[str, dict[str, Any]], score: str) -> str:
 def _aligned(header: list[str], rows: list[list[str]]) -> str:
     widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
         for row in (header, *rows)
     )
 

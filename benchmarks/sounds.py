@@ -2,9 +2,10 @@
 
     python benchmarks/sounds.py FILM... --out FOLDER [--seconds 60] [--mode texture]
 
-For each film the folder gets the dream and a picture: four frames around the first change of the
-sound, and spectrograms of two seconds around up to eight changes. The table says by how much the
-loudness near a change, in windows of 0.4 seconds, is outside the range of the film's own sound.
+For each film the folder gets the dream and a picture: four frames around the first change
+of the sound, and spectrograms of two seconds around up to eight changes. The table says by
+how much the loudness near a change, in windows of 0.4 seconds, is outside the range of the
+film's own sound.
 """
 
 import argparse
@@ -47,13 +48,16 @@ def heard(path: Path) -> tuple[Sound, int]:
     with av.open(str(path)) as clip:
         stream = clip.streams.audio[0]
         mono = av.AudioResampler("dbl", "mono", stream.rate)
-        parts = [made.to_ndarray()[0] for f in clip.decode(stream) for made in mono.resample(f)]
+        parts = [
+            made.to_ndarray()[0] for f in clip.decode(stream) for made in mono.resample(f)
+        ]
         return np.concatenate(parts), stream.rate
 
 
 def loudness(sound: Sound, rate: int) -> Sound:
     """Return the level of each window in dB; windows begin every 0.05 seconds."""
-    size, step = int(_WINDOW * rate), rate // 20
+    size = int(_WINDOW * rate)
+    step = rate // 20
     power = np.cumsum(np.concatenate([[0.0], sound**2]))
     starts = np.arange(0, len(sound) - size, step)
     made: Sound = 10 * np.log10((power[starts + size] - power[starts]) / size + 1e-10)
@@ -77,9 +81,15 @@ def spectrogram(sound: Sound, rate: int) -> Picture:
 def frames_at(path: Path, times: list[float]) -> Iterator[Picture]:
     """Yield the frames of a file that are shown at these times."""
     with av.open(str(path)) as clip:
-        last, wanted = None, list(times)
+        last = None
+        wanted = list(times)
         for frame in clip.decode(video=0):
-            while last is not None and wanted and frame.time is not None and frame.time > wanted[0]:
+            while (
+                last is not None
+                and wanted
+                and frame.time is not None
+                and frame.time > wanted[0]
+            ):
                 wanted.pop(0)
                 yield cast("Picture", last.to_ndarray(format="bgr24"))
             if not wanted:
@@ -111,7 +121,9 @@ def measure(film: Path, options: argparse.Namespace) -> str:
     rows = [np.concatenate(panels[k : k + 2], 1) for k in range(0, len(panels) - 1, 2)]
     if times:
         step = float(Fraction(result.output_fps or "25") ** -1)
-        shown = list(frames_at(out, [times[0] + step * (k - 1.5) + step / 4 for k in range(4)]))
+        shown = list(
+            frames_at(out, [times[0] + step * (k - 1.5) + step / 4 for k in range(4)])
+        )
         width = 2 * _PANEL[0] // 4
         small = [cv2.resize(p, (width, width * p.shape[0] // p.shape[1])) for p in shown]
         rows.insert(0, np.concatenate([np.asarray(p) for p in small], 1))

@@ -2,12 +2,12 @@
 
     python benchmarks/speed.py --sizes 960x720,1920x1080 --json speed.json
 
-The plain loop is RIFE 4.6 as in its authors' project on a CPU: float32, one frame at a time, all at
-full size, from ``weights/make_rife46.py``. In each round all methods run in turn on the same
-pictures, and a ratio compares two times of one round, so other work on the machine affects both.
-The output has the medians over the rounds and, for ratios, the middle half. On a busy machine,
-``--cpu-time`` compares processor time instead of time on the clock. ``benchmarks/whole.py``
-measures from file to file.
+The plain loop is RIFE 4.6 as in its authors' project on a CPU: float32, one frame at a
+time, all at full size, from ``weights/make_rife46.py``. In each round all methods run in
+turn on the same pictures, and a ratio compares two times of one round, so other work on the
+machine affects both. The output has the medians over the rounds and, for ratios, the middle
+half. On a busy machine, ``--cpu-time`` compares processor time instead of time on the
+clock. ``benchmarks/whole.py`` measures from file to file.
 """
 
 import argparse
@@ -72,16 +72,22 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", default="854x480,960x720,1920x1080", help="WxH, with commas")
+    parser.add_argument(
+        "--sizes", default="854x480,960x720,1920x1080", help="WxH, with commas"
+    )
     parser.add_argument("--models", default="cloud-best,cloud-fast,cloud-turbo,rife-4.6")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
     parser.add_argument(
-        "--cpu-time", action="store_true", help="compare processor time, not the time on the clock"
+        "--cpu-time",
+        action="store_true",
+        help="compare processor time, not the time on the clock",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, to this file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="all figures, to this file"
+    )
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("at least one round is needed")
@@ -95,7 +101,9 @@ def _models(
     half = torch.tensor([0.5])
     methods: dict[str, Run] = {PLAIN: _plain(x0, x1, device)}
     for name in options.models.split(","):
-        dtype = choose_precision(options.precision, device, registry.spec(name, "interpolate"))
+        dtype = choose_precision(
+            options.precision, device, registry.spec(name, "interpolate")
+        )
         model = registry.load(name, device, dtype)
         methods[name] = partial(_timed, partial(model.interpolate, x0, x1, half), device)
     return methods
@@ -123,7 +131,8 @@ def _pictures(width: int, height: int) -> tuple[Tensor, Tensor]:
 
 
 def _timed(run: Callable[[], object], device: torch.device) -> Taken:
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall = time.perf_counter()
+    cpu = time.process_time()
     with torch.inference_mode():
         run()
     if device.type == "cuda":
@@ -131,7 +140,9 @@ def _timed(run: Callable[[], object], device: torch.device) -> Taken:
     return Taken(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def _measured(methods: dict[str, Run], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def _measured(
+    methods: dict[str, Run], options: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
     runs: dict[str, list[Taken]] = {name: [] for name in methods}
     for number in range(options.rounds + 1):
         for name, run in methods.items():
@@ -152,7 +163,11 @@ def _measured(methods: dict[str, Run], options: argparse.Namespace) -> dict[str,
 
 def _quartiles(values: list[float]) -> list[float]:
     """Return the lower quartile, the median and the upper quartile."""
-    return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return (
+        statistics.quantiles(values, n=4, method="inclusive")
+        if len(values) > 1
+        else values * 3
+    )
 
 
 def _table(measured: dict[str, dict[str, Any]]) -> str:
@@ -161,8 +176,8 @@ def _table(measured: dict[str, dict[str, Any]]) -> str:
     for name, row in measured.items():
         low, middle, high = row["ratio"]
         lines.append(
-            f"{name:{wide}}  {row['seconds']:8.4f}  {row['cpu_seconds']:8.4f}  {middle:6.3f}  "
-            f"{low:.3f} to {high:.3f}"
+            f"{name:{wide}}  {row['seconds']:8.4f}  {row['cpu_seconds']:8.4f}  "
+            f"{middle:6.3f}  {low:.3f} to {high:.3f}"
         )
     return "\n".join(lines)
 

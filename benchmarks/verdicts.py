@@ -2,12 +2,12 @@
 
     python benchmarks/verdicts.py FOLDER [--half tune] [--auto] [--verbose]
 
-FOLDER/in has the small clips that docs/measurements/eyes.md describes; "_" stands for a slash of a
-clip's name. The program makes the textures of the whole picture again, up to the second jump. A
-jump of docs/measurements/jumps.json is named if a warning has a time within it. Each line counts
-the jumps that the eye sees, and those that it does not see, and how many of both are named.
-``--auto`` compares the choices of ``auto`` with the eye's in docs/measurements/eyes.json, where one
-of two modes looks better.
+FOLDER/in has the small clips that docs/measurements/eyes.md describes; "_" stands for a
+slash of a clip's name. The program makes the textures of the whole picture again, up to the
+second jump. A jump of docs/measurements/jumps.json is named if a warning has a time within
+it. Each line counts the jumps that the eye sees, and those that it does not see, and how
+many of both are named. ``--auto`` compares the choices of ``auto`` with the eye's in
+docs/measurements/eyes.json, where one of two modes looks better.
 """
 
 import argparse
@@ -41,7 +41,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    listed = json.loads((LISTS / ("eyes.json" if options.auto else "jumps.json")).read_text())
+    listed = json.loads(
+        (LISTS / ("eyes.json" if options.auto else "jumps.json")).read_text()
+    )
     entries = [entry for entry in listed if options.half in (None, entry["half"])]
     if options.auto:
         choices(entries, options.folder, verbose=options.verbose)
@@ -71,14 +73,17 @@ def count(entries: list[dict[str, Any]], folder: Path, *, verbose: bool) -> None
     print(f"{'':14}  seen: named  not seen: named")
     for key, row in sorted(rows.items()):
         seen, unseen = row[True], row[False]
-        print(f"{key:14}  {sum(seen):3} of {len(seen):3}  {sum(unseen):3} of {len(unseen):3}")
+        print(
+            f"{key:14}  {sum(seen):3} of {len(seen):3}  {sum(unseen):3} of {len(unseen):3}"
+        )
 
 
 def verdict(small: Path, jumps: int) -> list[Fault]:
     """Return the faults of a texture up to the end of some jumps."""
     material = gather_material(probe(small), threads=1)
     frames = round(SECONDS / material.step)
-    meter, ends = VitalsMeter(material, frames), set()
+    meter = VitalsMeter(material, frames)
+    ends = set()
     for frame in whole(material, Options(frames)):
         meter.push(frame.small(material), frame.origin)
         if isinstance(frame.origin, Jump):

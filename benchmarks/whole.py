@@ -2,13 +2,14 @@
 
     python benchmarks/whole.py --models cloud-turbo,blend --json whole.json
 
-Each run is a process of its own, which doubles the rate of a generated clip, by default to 1,000
-output frames of 1920x1080. ``busy`` is the time on the clock that a stage takes for each output
-frame, without the stages inside it. The stages of one thread stand in one row; ``waiting`` is the
-rest of the thread's time, in which it waits for other threads. On a GPU ``network`` is the time in
-which the CPU starts the work, ``download`` the wait for the device, and ``device`` the time that
-the device takes for the networks. With ``--no-encoder`` the frames are not encoded. FFmpeg's
-``minterpolate`` runs in addition if ``ffmpeg`` is installed.
+Each run is a process of its own, which doubles the rate of a generated clip, by default to
+1,000 output frames of 1920x1080. ``busy`` is the time on the clock that a stage takes for
+each output frame, without the stages inside it. The stages of one thread stand in one row;
+``waiting`` is the rest of the thread's time, in which it waits for other threads. On a GPU
+``network`` is the time in which the CPU starts the work, ``download`` the wait for the
+device, and ``device`` the time that the device takes for the networks. With
+``--no-encoder`` the frames are not encoded. FFmpeg's ``minterpolate`` runs in addition if
+``ffmpeg`` is installed.
 """
 
 import argparse
@@ -52,7 +53,14 @@ def main() -> None:
         for name in options.models.split(","):
             for preset in options.presets.split(","):
                 command = [sys.executable, __file__, "--child", "--models", name]
-                command += ["--presets", preset, "--clip", str(clip), "--device", options.device]
+                command += [
+                    "--presets",
+                    preset,
+                    "--clip",
+                    str(clip),
+                    "--device",
+                    options.device,
+                ]
                 command += ["--no-encoder"] * options.no_encoder
                 rows[f"{name}, {preset}"] = _process(command)
         if shutil.which("ffmpeg") and not options.no_encoder:
@@ -76,7 +84,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", default="1920x1080", metavar="WxH")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-encoder", action="store_true", help="drop the frames")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, to this file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="all figures, to this file"
+    )
     parser.add_argument("--clip", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -88,7 +98,8 @@ def _write_clip(path: Path, width: int, height: int, frames: int) -> None:
     import numpy as np
 
     numbers = np.random.default_rng(0)
-    step, wide = 3, width + 3 * frames
+    step = 3
+    wide = width + 3 * frames
     planes = []
     for scale in (1, 2, 2):
         coarse = numbers.random((height // scale // 8 + 2, wide // scale // 8 + 2))
@@ -98,14 +109,20 @@ def _write_clip(path: Path, width: int, height: int, frames: int) -> None:
         fine = fine * 150 + 50 + numbers.normal(0, 1, fine.shape)
         planes.append(fine.astype(np.uint8))
     with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=_RATE, options={"preset": "veryfast", "crf": "17"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream = out.add_stream(
+            "libx264", rate=_RATE, options={"preset": "veryfast", "crf": "17"}
+        )
+        stream.width = width
+        stream.height = height
+        stream.pix_fmt = "yuv420p"
         for number in range(frames):
             parts = []
             for plane, scale in zip(planes, (1, 2, 2), strict=True):
                 start = number * step // scale
                 parts.append(plane[:, start : start + width // scale].reshape(-1, width))
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.concatenate(parts), "yuv420p")))
+            out.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.concatenate(parts), "yuv420p"))
+            )
         out.mux(stream.encode(None))
 
 
@@ -138,7 +155,8 @@ class _Stages:
             items.close()  # type: ignore[attr-defined]  # a generator has it
 
     def _timed(self, call: Callable[[], Any], stage: str) -> Any:
-        inside, self._here.inside = getattr(self._here, "inside", 0.0), 0.0
+        inside = getattr(self._here, "inside", 0.0)
+        self._here.inside = 0.0
         began = time.perf_counter()
         try:
             return call()
@@ -165,7 +183,8 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     from cloudconv.render import inference, renderer
     from cloudconv.settings import InterpSettings
 
-    stages, events = _Stages(), list[Any]()
+    stages = _Stages()
+    events = list[Any]()
     network = Interpolator.between
 
     def timed_network(*given: Any, **named: Any) -> Any:
@@ -212,11 +231,18 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
             first = time.perf_counter()
     ended = time.perf_counter()
     device = sum(a.elapsed_time(b) for a, b in events) / 1e3
-    return {"start": first - began, "running": ended - first, "device": device} | stages.busy
+    return {
+        "start": first - began,
+        "running": ended - first,
+        "device": device,
+    } | stages.busy
 
 
 def _process(command: list[str]) -> dict[str, Any]:
-    """Run a command; return its figures, its time on the clock, and that of the processors."""
+    """Run a command.
+
+    Return its figures, its time on the clock, and that of the processors.
+    """
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
@@ -226,16 +252,20 @@ def _process(command: list[str]) -> dict[str, Any]:
     if running.returncode:
         raise SystemExit(f"{command} failed")
     row: dict[str, Any] = json.loads(said) if said.strip() else {}
-    row |= {"wall": time.perf_counter() - began, "user": used.ru_utime, "system": used.ru_stime}
+    row |= {
+        "wall": time.perf_counter() - began,
+        "user": used.ru_utime,
+        "system": used.ru_stime,
+    }
     return row | {"page_faults": used.ru_minflt, "memory": used.ru_maxrss * 1024}
 
 
 def _text(name: str, row: dict[str, Any], frames: int) -> str:
     each = 1e3 / frames
     lines = [
-        f"{name}: {row['frames_per_second']:.1f} output frames a second, {row['wall']:.1f} s "
-        f"(user {row['user']:.1f}, system {row['system']:.1f}), "
-        f"{row['page_faults']:,} page faults, {row['memory'] / 1e6:.0f} MB"
+        f"{name}: {row['frames_per_second']:.1f} output frames a second, {row['wall']:.1f} "
+        f"s (user {row['user']:.1f}, system {row['system']:.1f}), {row['page_faults']:,} "
+        f"page faults, {row['memory'] / 1e6:.0f} MB"
     ]
     if "running" in row:
         lines.append(f"  start {row['start']:.1f} s, then ms for each output frame:")

@@ -5,10 +5,11 @@
 >>> result.output_frames  # doctest: +SKIP
 1000
 
-Every command has a function, and every option of a command is a keyword of the function: the fields
-of its settings class (``InterpSettings`` for :func:`interpolate`). The fields of the result are the
-keys of the command's JSON. Rates, factors and times may be numbers, fractions, or text as on the
-command line: ``"60000/1001"``, ``"1:02"``. Heavy modules are imported on first use.
+Every command has a function, and every option of a command is a keyword of the function:
+the fields of its settings class (``InterpSettings`` for :func:`interpolate`). The fields of
+the result are the keys of the command's JSON. Rates, factors and times may be numbers,
+fractions, or text as on the command line: ``"60000/1001"``, ``"1:02"``. Heavy modules are
+imported on first use.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """Return a submodule, or a public object from :mod:`cloudconv.api`.
 
-    Nothing else is imported before the first use, so that the command line can end quietly if
-    Ctrl-C arrives during the imports.
+    Nothing else is imported before the first use, so that the command line can end quietly
+    if Ctrl-C arrives during the imports.
     """
     if find_spec(f"{__name__}.{name}"):
         return import_module(f"{__name__}.{name}")

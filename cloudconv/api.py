@@ -23,7 +23,16 @@ from cloudconv.errors import (
     SettingsError,
     WeightsError,
 )
-from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
+from cloudconv.events import (
+    Ended,
+    Event,
+    Finished,
+    Job,
+    Measured,
+    Progress,
+    Warned,
+    watched,
+)
 from cloudconv.host import reuse_memory
 from cloudconv.jobs import check_process, plan, run
 from cloudconv.messages import did_you_mean
@@ -73,7 +82,14 @@ __all__ += ["CompareResult", "Diagnosis", "DreamResult", "Exists", "ExtrapolateR
 __all__ += ["Check", "InterpResult", "PreviewResult", "TrainResult", "Validation"]
 __all__ += ["Interpolator", "Model", "ModelSpec", "OuterPictures", "Predictor"]
 __all__ += ["Ended", "Event", "Finished", "Job", "Measured", "Progress", "Warned"]
-__all__ += ["CloudconvError", "DeviceError", "EncoderError", "InputError", "Interrupted", "errors"]
+__all__ += [
+    "CloudconvError",
+    "DeviceError",
+    "EncoderError",
+    "InputError",
+    "Interrupted",
+    "errors",
+]
 __all__ += ["ModelError", "OutputError", "PictureError", "SettingsError", "WeightsError"]
 
 P = ParamSpec("P")
@@ -116,9 +132,10 @@ def _call(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, 
 def interpolate(settings: InterpSettings) -> InterpResult:
     """Interpolate ``input`` into ``output`` (default: beside the input), and return the result.
 
-    Give exactly one of ``factor`` (N times the frames; a whole N keeps every source frame), ``fps``
-    (frame k at exactly k/fps) and ``slowmo`` (N times longer at the same frame rate), or ``slowmo``
-    with ``fps``. After Ctrl-C, which raises Interrupted, the same call resumes.
+    Give exactly one of ``factor`` (N times the frames; a whole N keeps every source frame),
+    ``fps`` (frame k at exactly k/fps) and ``slowmo`` (N times longer at the same frame
+    rate), or ``slowmo`` with ``fps``. After Ctrl-C, which raises Interrupted, the same call
+    resumes.
     """
     return cast("InterpResult", watched(run(settings)))
 
@@ -127,8 +144,8 @@ def interpolate(settings: InterpSettings) -> InterpResult:
 def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
     """Interpolate ``inputs``, also folders of videos, into the folder ``out_dir``.
 
-    Returns for each video, in order, its result, :class:`Exists` where an output of the same input
-    and options exists, or the :class:`CloudconvError` that stopped it.
+    Returns for each video, in order, its result, :class:`Exists` where an output of the
+    same input and options exists, or the :class:`CloudconvError` that stopped it.
     """
     return cast("list[InputOutcome]", watched(run(settings)))
 
@@ -137,9 +154,9 @@ def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
 def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
     """Forecast the frames after the end of ``input``, or after the last frame before ``at``.
 
-    Give one of ``frames`` and ``seconds``; without them the output has as many frames as hold in a
-    trial, at most 15. The output is the source and the forecast. An interrupted call does not
-    resume.
+    Give one of ``frames`` and ``seconds``; without them the output has as many frames as
+    hold in a trial, at most 15. The output is the source and the forecast. An interrupted
+    call does not resume.
     """
     return cast("ExtrapolateResult", watched(run(settings)))
 
@@ -148,9 +165,10 @@ def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
 def dream(settings: DreamSettings) -> DreamResult | PreviewResult:
     """Continue ``input`` with new frames for any length of time.
 
-    Give one of ``frames`` and ``seconds`` (default: 10 seconds). The output is the source followed
-    by the dream; ``result.vitals`` has measurements for every 100 frames. An interrupted call does
-    not resume. With ``preview`` the result is a PreviewResult, and no dream is written.
+    Give one of ``frames`` and ``seconds`` (default: 10 seconds). The output is the source
+    followed by the dream; ``result.vitals`` has measurements for every 100 frames. An
+    interrupted call does not resume. With ``preview`` the result is a PreviewResult, and no
+    dream is written.
     """
     return cast("DreamResult | PreviewResult", watched(run(settings)))
 
@@ -159,8 +177,8 @@ def dream(settings: DreamSettings) -> DreamResult | PreviewResult:
 def compare(settings: CompareSettings) -> CompareResult:
     """Score models on your own clip, against its true frames.
 
-    With ``drop`` one frame of every N is kept, and interpolators make the others again. With
-    ``horizon`` predictors forecast that many frames ahead.
+    With ``drop`` one frame of every N is kept, and interpolators make the others again.
+    With ``horizon`` predictors forecast that many frames ahead.
     """
     return cast("CompareResult", watched(run(settings)))
 
@@ -169,9 +187,10 @@ def compare(settings: CompareSettings) -> CompareResult:
 def train(settings: TrainSettings) -> TrainResult:
     """Train a model on ``clips``; with ``init`` start from existing weights.
 
-    Other calls take the trained weights as ``model=result.output``. Ctrl-C ends the training after
-    the current step: the output then has the best weights so far, and ``result.interrupted`` is
-    True. A second Ctrl-C raises Interrupted; the same call resumes from the checkpoint.
+    Other calls take the trained weights as ``model=result.output``. Ctrl-C ends the
+    training after the current step: the output then has the best weights so far, and
+    ``result.interrupted`` is True. A second Ctrl-C raises Interrupted; the same call
+    resumes from the checkpoint.
     """
     return cast("TrainResult", watched(run(settings)))
 
@@ -193,12 +212,12 @@ def _frames_call(
     ) -> Iterator[Picture]:
         """Yield the pictures of any iterable, with new pictures between them.
 
-        The work is lazy, and no picture is kept longer than needed. Pictures of one kind and size
-        are NumPy arrays, PyTorch tensors or PIL images; one array or tensor may hold several, (B,
-        H, W, C) or (B, C, H, W). Samples of floating point are from 0 to 1. Give copies of the
-        frames of a reader that reuses its buffer.
-        The pictures count as evenly spaced. With a whole ``factor`` N, by default 2, N - 1 new ones
-        follow each given picture (the same object). The earlier picture is repeated at a cut,
+        The work is lazy, and no picture is kept longer than needed. Pictures of one kind
+        and size are NumPy arrays, PyTorch tensors or PIL images; one array or tensor may
+        hold several, (B, H, W, C) or (B, C, H, W). Samples of floating point are from 0 to
+        1. Give copies of the frames of a reader that reuses its buffer. The pictures count
+        as evenly spaced. With a whole ``factor`` N, by default 2, N - 1 new ones follow
+        each given picture (the same object). The earlier picture is repeated at a cut,
         between equal pictures, and at the end unless ``loop``.
         """
         _check_keywords(settings, kwargs)
@@ -217,8 +236,8 @@ interpolate_frames = _frames_call(FramesSettings)
 def list_models(task: ModelTask | None = None) -> list[ModelSpec]:
     """Return the description of every model that ships, the default model first.
 
-    ``task`` is ``interpolate``, ``predict`` or ``reconstruct``: only models for it. The name
-    ``hold`` stands for two models, one to interpolate and one to predict.
+    ``task`` is ``interpolate``, ``predict`` or ``reconstruct``: only models for it. The
+    name ``hold`` stands for two models, one to interpolate and one to predict.
     """
     from cloudconv.models.catalogue import MODELS
 
@@ -228,9 +247,9 @@ def list_models(task: ModelTask | None = None) -> list[ModelSpec]:
 def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> Model:
     """Return a registered model with its weights, ready to run.
 
-    An interpolator is called as ``interpolate(x0, x1, 0.5)``, a predictor as ``predict(context)``:
-    see :mod:`cloudconv.models.base`. ``name`` may also be a weights file that ``train`` wrote or
-    that a published network has.
+    An interpolator is called as ``interpolate(x0, x1, 0.5)``, a predictor as
+    ``predict(context)``: see :mod:`cloudconv.models.base`. ``name`` may also be a weights
+    file that ``train`` wrote or that a published network has.
     """
     from cloudconv.models import registry
     from cloudconv.render.device import choose_device, choose_precision, restored
@@ -240,7 +259,8 @@ def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> 
             "no-model: The model is None: give the name of a model that ships, or a file."
         )
     check_process()
-    FramesSettings(model=name, device=device, precision=cast("Any", precision))  # checks these
+    # Checks these.
+    FramesSettings(model=name, device=device, precision=cast("Any", precision))
     with restored():
         chosen = choose_device(device)
         dtype = choose_precision(precision, chosen, registry.spec(name))

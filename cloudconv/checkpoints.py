@@ -1,7 +1,8 @@
 """Read files of weights by their content, without running anything from them.
 
-This process reads safetensors files only. A file that PyTorch wrote is converted by a child process
-with limits (:mod:`cloudconv.foreign`); the user's data folder keeps the latest results.
+This process reads safetensors files only. A file that PyTorch wrote is converted by a child
+process with limits (:mod:`cloudconv.foreign`); the user's data folder keeps the latest
+results.
 """
 
 from __future__ import annotations
@@ -47,14 +48,15 @@ _LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
 _SECONDS = 20
 _PYTORCH = 1 << 29  # the memory that PyTorch itself takes
 _MOST_CONVERTED = 16
-_CONVERTED = re.compile(r"[0-9a-f]{64}\.safetensors")  # the results that the data folder keeps
+# The results that the data folder keeps.
+_CONVERTED = re.compile(r"[0-9a-f]{64}\.safetensors")
 
 # By its code, what the converting process says of a file, and what an error says.
 _REFUSALS = {
     "weights-of-no-format": (
         re.compile(r"not in a subdirectory|hasRecord|file data\.pkl"),
-        "is neither a PyTorch file nor a safetensors file: give a network's weights, such as "
-        "flownet.pkl.",
+        "is neither a PyTorch file nor a safetensors file: give a network's weights, such "
+        "as flownet.pkl.",
     ),
     "weights-without-names": (
         re.compile(r"has no attribute '(?:get|items)'"),
@@ -62,8 +64,8 @@ _REFUSALS = {
     ),
     "weights-too-large": (
         re.compile(r"MemoryError|bad_alloc|allocate memory|more than the file"),
-        "is larger than any known network, or reading takes more than 2 GiB or 20 s: give a file "
-        "with the state_dict alone.",
+        "is larger than any known network, or reading takes more than 2 GiB or 20 s: give "
+        "a file with the state_dict alone.",
     ),
     "weights-cut-off": (
         re.compile(""),
@@ -94,7 +96,10 @@ def content(path: Path) -> bytes:
 
 
 def tensors_of(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors of a file's bytes as stored, and the metadata; see :func:`read`."""
+    """Return the tensors of a file's bytes as stored, and the metadata.
+
+    See :func:`read`.
+    """
     with reading(path):
         start = data[:64]
         if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= len(data):
@@ -102,7 +107,9 @@ def tensors_of(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, st
         if start.startswith(b"PK") or _LEGACY_MAGIC in start:
             return _converted(data, path), {}
         if not data:
-            raise WeightsError(f"weights-empty: {path} is empty: copy or download the file again.")
+            raise WeightsError(
+                f"weights-empty: {path} is empty: copy or download the file again."
+            )
         raise refused("weights-of-no-format", path)
 
 
@@ -143,7 +150,9 @@ def _converted(data: bytes, source: Path) -> dict[str, Tensor]:
     with suppress(OSError, SafetensorError, ValueError):
         os.utime(kept)
         return _loaded(kept.read_bytes(), source)[0]
-    with tempfile.TemporaryDirectory(prefix="cloudconv-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix="cloudconv-", ignore_cleanup_errors=True
+    ) as scratch:
         given, made = Path(scratch, "given"), Path(scratch, kept.name)
         given.write_bytes(data)  # the file itself may be replaced meanwhile
         _convert(given, made, source)
@@ -192,8 +201,8 @@ def _convert(given: Path, target: Path, source: Path) -> None:
 
 def _no_room(path: Path) -> WeightsError:
     return WeightsError(
-        f"no-room-to-convert: {path} is converted in {tempfile.gettempdir()}, which is full: free "
-        "some space there, or set TMPDIR to another folder."
+        f"no-room-to-convert: {path} is converted in {tempfile.gettempdir()}, which is "
+        "full: free some space there, or set TMPDIR to another folder."
     )
 
 
@@ -205,20 +214,28 @@ def refused(code: str, path: Path) -> WeightsError:
 def _refusal(path: Path, text: str) -> WeightsError:
     if found := re.search(r"GLOBAL (\S{1,100}) (?:was|whose)|(TorchScript) archives", text):
         return WeightsError(
-            f"weights-with-code: {path} contains more than weights ({found[1] or found[2]}), and "
-            "cloudconv runs no code of a file: give a file with the state_dict alone."
+            f"weights-with-code: {path} contains more than weights "
+            f"({found[1] or found[2]}), and cloudconv runs no code of a file: give a file "
+            "with the state_dict alone."
         )
-    return refused(next(code for code, (sign, _) in _REFUSALS.items() if sign.search(text)), path)
+    return refused(
+        next(code for code, (sign, _) in _REFUSALS.items() if sign.search(text)), path
+    )
 
 
 def _resident(child: subprocess.Popen[bytes]) -> int:
-    """Return the memory of a process in bytes; 0 on Linux, where the process limits itself."""
+    """Return the memory of a process in bytes.
+
+    0 on Linux, where the process limits itself.
+    """
     if sys.platform == "linux":
         return 0
     if sys.platform == "win32":
         counters = (ctypes.c_size_t * 9)()  # PROCESS_MEMORY_COUNTERS
         handle = ctypes.c_void_p(int(child._handle))  # type: ignore[attr-defined]
-        ctypes.windll.kernel32.K32GetProcessMemoryInfo(handle, counters, ctypes.sizeof(counters))
+        ctypes.windll.kernel32.K32GetProcessMemoryInfo(
+            handle, counters, ctypes.sizeof(counters)
+        )
         return counters[1]  # the peak
     command = ["ps", "-o", "rss=", "-p", str(child.pid)]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
@@ -227,13 +244,17 @@ def _resident(child: subprocess.Popen[bytes]) -> int:
 
 @contextmanager
 def reading(path: Path) -> Iterator[int]:
-    """Yield the size of a file; convert the errors of readers, and ignore their warnings."""
+    """Yield the size of a file.
+
+    Convert the errors of readers, and ignore their warnings.
+    """
     try:
         status = path.stat()
         # Opening a pipe without a writer would block for ever.
         if not stat.S_ISREG(status.st_mode):
             raise WeightsError(
-                f"weights-not-a-file: The weights {path} are not a file: name a file of weights."
+                f"weights-not-a-file: The weights {path} are not a file: name a file of "
+                "weights."
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -242,14 +263,15 @@ def reading(path: Path) -> Iterator[int]:
         raise
     except FileNotFoundError as error:
         raise WeightsError(
-            f"weights-missing: The weights file {path} is missing: check the name, or reinstall "
-            "cloudconv if the file belongs to it."
+            f"weights-missing: The weights file {path} is missing: check the name, or "
+            "reinstall cloudconv if the file belongs to it."
         ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise _no_room(path) from error
         raise WeightsError(
-            f"unreadable: {path} cannot be read ({error.strerror}): check its name and permissions."
+            f"unreadable: {path} cannot be read ({error.strerror}): check its name and "
+            "permissions."
         ) from error
     except (SafetensorError, RuntimeError, ValueError, KeyError, AttributeError) as error:
         if lack_of_memory(error) is not None:

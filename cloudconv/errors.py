@@ -1,9 +1,9 @@
 """Define every error that cloudconv raises on purpose.
 
-An error has a code and a text (:mod:`cloudconv.messages`). A text has one or two sentences: the
-given value, the accepted values, the remedy. Code that calls a third-party library converts its
-exceptions to these classes, with ``raise … from``. :class:`Interrupted` (Ctrl-C) is separate, so
-that code that catches errors does not catch it.
+An error has a code and a text (:mod:`cloudconv.messages`). A text has one or two sentences:
+the given value, the accepted values, the remedy. Code that calls a third-party library
+converts its exceptions to these classes, with ``raise … from``. :class:`Interrupted`
+(Ctrl-C) is separate, so that code that catches errors does not catch it.
 
 ::
 
@@ -33,12 +33,14 @@ from cloudconv.messages import in_python
 
 
 class CloudconvError(Exception):
-    """Base class of all errors; the command line prints the text and exits with ``exit_code``.
+    """Base class of all errors.
 
-    ``kind`` identifies the type of error for other programs; ``code`` identifies the message.
-    ``text`` has options as on the command line; ``str()`` has them as Python keywords.
-    ``may_pass``: the same command may succeed later, with more memory, room or rights.
-    ``ends_work``: an interrupted run cannot go on after this error.
+    The command line prints the text and exits with ``exit_code``.
+
+    ``kind`` identifies the type of error for other programs; ``code`` identifies the
+    message. ``text`` has options as on the command line; ``str()`` has them as Python
+    keywords. ``may_pass``: the same command may succeed later, with more memory, room or
+    rights. ``ends_work``: an interrupted run cannot go on after this error.
     """
 
     exit_code = 1
@@ -73,7 +75,10 @@ class ReadError(InputError):
 
 
 class UnfitInputError(InputError):
-    """The input changed its size or content during the run; the work so far cannot be used."""
+    """The input changed its size or content during the run.
+
+    The work so far cannot be used.
+    """
 
     ends_work = True
 
@@ -138,7 +143,10 @@ class DeviceError(CloudconvError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during work that the same command can resume; ``kept`` names the saved work."""
+    """Ctrl-C during work that the same command can resume.
+
+    ``kept`` names the saved work.
+    """
 
     code = "interrupted"
 

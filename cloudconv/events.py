@@ -47,8 +47,8 @@ class Warned:
 class Progress:
     """The progress of a stage: ``done`` of ``total`` items, or of an unknown number.
 
-    An earlier run made ``resumed`` of them. ``seconds_left`` is the rest of a time limit, or it
-    follows from the speed of the last minute; None if unknown.
+    An earlier run made ``resumed`` of them. ``seconds_left`` is the rest of a time limit,
+    or it follows from the speed of the last minute; None if unknown.
     """
 
     stage: Stage
@@ -63,7 +63,8 @@ class Progress:
 class Measured:
     """Measured values of a running job.
 
-    ``name`` is ``losses``, ``vitals``, ``check``, or ``stopping`` for a training after Ctrl-C.
+    ``name`` is ``losses``, ``vitals``, ``check``, or ``stopping`` for a training after
+    Ctrl-C.
     """
 
     name: str
@@ -148,7 +149,8 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
             except StopIteration:
                 break
             except KeyboardInterrupt as error:
-                # A signal that arrives while the job yields is raised here, outside the job.
+                # A signal that arrives while the job yields is raised here, outside the
+                # job.
                 if inspect.getgeneratorstate(job) == inspect.GEN_CLOSED:
                     raise
                 interrupt = error

@@ -1,9 +1,9 @@
 """Create output files safely: one process per output, and no file of another process is changed.
 
-A part is an unfinished file or folder, stored beside its target as
-``.cloudconv-<hash of the target's name>-<random>.part``. The creation of a part fails if the name
-exists. The process therefore never changes or deletes a file or link of another process. The next
-run that acquires the target's lock deletes the parts of a run that was killed.
+A part is an unfinished file or folder, stored beside its target as ``.cloudconv-<hash of
+the target's name>-<random>.part``. The creation of a part fails if the name exists. The
+process therefore never changes or deletes a file or link of another process. The next run
+that acquires the target's lock deletes the parts of a run that was killed.
 """
 
 import errno
@@ -37,7 +37,9 @@ DATA = "CLOUDCONV_DATA"  # the environment variable that names another data fold
 def data_folder() -> Path:
     """Return the folder of the user's data, such as converted weights, which may not exist."""
     given = os.environ.get(DATA)
-    return Path(given) if given else platformdirs.user_data_path("cloudconv", appauthor=False)
+    return (
+        Path(given) if given else platformdirs.user_data_path("cloudconv", appauthor=False)
+    )
 
 
 @contextmanager
@@ -48,7 +50,8 @@ def reading(path: Path | str) -> Iterator[None]:
     except OSError as error:
         raise_read_error(path, error)
         raise InputError(
-            f"unreadable: {path} cannot be read ({error.strerror}): check its name and permissions."
+            f"unreadable: {path} cannot be read ({error.strerror}): check its name and "
+            "permissions."
         ) from error
 
 
@@ -57,8 +60,8 @@ def raise_read_error(path: Path | str, error: Exception) -> None:
     number = getattr(error, "errno", None)
     if number in _READ_ERRORS:
         raise ReadError(
-            f"read-error: {path} cannot be read to its end ({os.strerror(number)}): check the "
-            "disk or the connection, and run the command again."
+            f"read-error: {path} cannot be read to its end ({os.strerror(number)}): check "
+            "the disk or the connection, and run the command again."
         ) from error
 
 
@@ -75,34 +78,36 @@ class Claim:
         if folder.exists() and not os.access(folder, os.W_OK):
             folder = target  # possibly the only folder that this process may write to
         self._path = folder / f"{part_prefix(target)}.lock"
-        # Another thread may release the lock, so the lock is not bound to a thread. The timeout
-        # covers a process that is just releasing the lock.
+        # Another thread may release the lock, so the lock is not bound to a thread. The
+        # timeout covers a process that is just releasing the lock.
         self._lock = FileLock(self._path, timeout=0.2, thread_local=False)
 
     def _in_use(self) -> OutputError:
         return OutputError(
-            f"output-in-use: Another cloudconv is writing {self._target}, or {self._path} is not "
-            "its lock: wait for it, or name another output."
+            f"output-in-use: Another cloudconv is writing {self._target}, or {self._path} "
+            "is not its lock: wait for it, or name another output."
         )
 
     def acquire(self) -> None:
         """Acquire the claim and delete the unfinished files of a run that was killed.
 
-        Missing parent folders of the target are created. Raises OutputError if another process or
-        thread has the claim, or something that is no lock has the name of the lock, and OSError if
-        the lock file cannot be written. After Ctrl-C no lock file of this process remains.
+        Missing parent folders of the target are created. Raises OutputError if another
+        process or thread has the claim, or something that is no lock has the name of the
+        lock, and OSError if the lock file cannot be written. After Ctrl-C no lock file of
+        this process remains.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             about = self._path.lstat()
-            # The lock would truncate or delete what cloudconv did not make. A lock is empty.
+            # The lock would truncate or delete what cloudconv did not make. A lock is
+            # empty.
             if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1 or about.st_size:
                 raise self._in_use()
         try:
             self._lock.acquire()
         except Timeout as error:
-            # In a folder without write permission the lock fails as if another process had it.
-            # Creating a file there raises the true error.
+            # In a folder without write permission the lock fails as if another process had
+            # it. Creating a file there raises the true error.
             remove(create_part(self._target))
             raise self._in_use() from error
         except KeyboardInterrupt:
@@ -120,8 +125,8 @@ class Claim:
     def release(self) -> None:
         """Release the claim; further calls do nothing."""
         if self._lock.is_locked:
-            # The file is deleted before the lock is released, so that a waiting process notices the
-            # deletion.
+            # The file is deleted before the lock is released, so that a waiting process
+            # notices the deletion.
             with suppress(OSError):
                 self._path.unlink()
             self._lock.release()
@@ -142,8 +147,8 @@ def _leftovers(target: Path) -> Iterator[Path]:
 def create_part(target: Path, *, folder: bool = False, within: Path | None = None) -> Path:
     """Create an empty part, which the caller fills and renames to ``target``.
 
-    The part is a file or a ``folder``, ``within`` a folder (default: beside the target). Missing
-    parent folders are created.
+    The part is a file or a ``folder``, ``within`` a folder (default: beside the target).
+    Missing parent folders are created.
     """
     parent = within or _folder_of(target)
     parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +169,8 @@ def unfinished() -> list[Path]:
 def remove(path: Path) -> None:
     """Delete a file, a link (not its target) or a folder with its contents, if possible.
 
-    Files that an unfinished move has replaced come back first; if one cannot, the folder stays.
+    Files that an unfinished move has replaced come back first; if one cannot, the folder
+    stays.
     """
     if path.is_dir() and not path.is_symlink():
         if _take_back(path):
@@ -186,14 +192,17 @@ def put(part: Path, target: Path, *, overwrite: bool) -> None:
     try:
         os.link(part, target)  # unlike a rename, a link replaces nothing
     except FileExistsError:
-        if not _are_one(part, target):  # an earlier call was interrupted between link and unlink
+        # An earlier call was interrupted between link and unlink.
+        if not _are_one(part, target):
             raise
         part.unlink()
     except OSError as error:
-        # The part is a folder, or the file system has no links. A renamed folder can replace only
-        # an empty folder, so no file is lost.
+        # The part is a folder, or the file system has no links. A renamed folder can
+        # replace only an empty folder, so no file is lost.
         if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+            raise FileExistsError(
+                errno.EEXIST, os.strerror(errno.EEXIST), str(target)
+            ) from error
         part.rename(target)
     else:
         part.unlink()
@@ -202,10 +211,11 @@ def put(part: Path, target: Path, *, overwrite: bool) -> None:
 def put_all(part: Path, folder: Path, *, overwrite: bool, old: Iterable[Path] = ()) -> None:
     """Rename a finished part to ``folder``, or move its contents into an existing folder.
 
-    All files are moved, or none: after an error at once, after a kill when the part is removed. The
-    part is a folder in the same file system. The ``old`` files in the folder go, if ``overwrite``
-    allows that files are replaced. Raises FileExistsError if one of the names exists and must not
-    be replaced, and OSError if one is a folder, or a file cannot be renamed.
+    All files are moved, or none: after an error at once, after a kill when the part is
+    removed. The part is a folder in the same file system. The ``old`` files in the folder
+    go, if ``overwrite`` allows that files are replaced. Raises FileExistsError if one of
+    the names exists and must not be replaced, and OSError if one is a folder, or a file
+    cannot be renamed.
     """
     if not os.path.lexists(folder):
         put(part, folder, overwrite=False)
@@ -239,7 +249,8 @@ def _take_back(part: Path) -> bool:
             moved = part.parent / Path(name).name
             with suppress(OSError):
                 if _mark(moved) == mark:
-                    # After an interrupted `put` both names are one file; a rename would keep both.
+                    # After an interrupted `put` both names are one file; a rename would
+                    # keep both.
                     if _are_one(moved, part / moved.name):
                         moved.unlink()
                     elif not os.path.lexists(part / moved.name):
@@ -291,17 +302,20 @@ def put_under_free_name(part: Path, target: Path) -> TakenError:
             put(part, other, overwrite=False)
             break
     return TakenError(
-        f"output-taken: Another program made {target} during the run, or has it open: that file is "
-        f"left as it is, and the new output is {other}."
+        f"output-taken: Another program made {target} during the run, or has it open: that "
+        f"file is left as it is, and the new output is {other}."
     )
 
 
-def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: bool = True) -> None:
+def write_whole(
+    path: Path, data: bytes, *, of: Path | None = None, overwrite: bool = True
+) -> None:
     """Write a file and replace an existing one in a single step.
 
-    After a crash either the old file or the new one is there, complete. ``of`` is the claimed
-    target to which the file belongs (default: the file itself). Raises FileExistsError if the file
-    exists, and ``overwrite`` is off, and OSError if it cannot be written; the old one then stays.
+    After a crash either the old file or the new one is there, complete. ``of`` is the
+    claimed target to which the file belongs (default: the file itself). Raises
+    FileExistsError if the file exists, and ``overwrite`` is off, and OSError if it cannot
+    be written; the old one then stays.
     """
     part = create_part(of or path, within=path.parent)
     with ExitStack() as undo:
@@ -318,7 +332,8 @@ def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: b
 def sync_folder(folder: Path) -> None:
     """Write the entries of a folder to the disk.
 
-    This does nothing if the operating system cannot open folders (Windows), or must not read this.
+    This does nothing if the operating system cannot open folders (Windows), or must not
+    read this.
     """
     with suppress(PermissionError), ExitStack() as stack:
         if FOLDERS_CAN_BE_OPENED:
@@ -340,8 +355,8 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
             given = "standard input" if str(match) == "-" else match
             other = "" if match == path else f" ({given})"
             raise OutputError(
-                f"output-is-input: {output} is the input itself{other}: give it another name or "
-                "folder."
+                f"output-is-input: {output} is the input itself{other}: give it another "
+                "name or folder."
             )
 
 
@@ -350,13 +365,15 @@ def _identity(path: Path, descriptor: int) -> tuple[int, int] | None:
     is_stream = str(path) == "-"
     with suppress(OSError):
         status = os.fstat(descriptor) if is_stream else path.stat()
-        if not is_stream or stat.S_ISREG(status.st_mode):  # not a terminal, a pipe or /dev/null
+        # Not a terminal, a pipe or /dev/null.
+        if not is_stream or stat.S_ISREG(status.st_mode):
             return status.st_dev, status.st_ino
     return None
 
 
 def _folder_of(target: Path) -> Path:
-    return Path(os.path.realpath(target.parent))  # unlike ``resolve``, accepts a link to itself
+    # Unlike ``resolve``, accepts a link to itself.
+    return Path(os.path.realpath(target.parent))
 
 
 def beside(target: Path, suffix: str) -> Path:
@@ -366,7 +383,10 @@ def beside(target: Path, suffix: str) -> Path:
 
 
 def fitting(path: Path) -> Path:
-    """Return the path with its stem shortened if it is too long; different stems stay different."""
+    """Return the path with its stem shortened if it is too long.
+
+    Different stems stay different.
+    """
     if _fits(path):
         return path
     mark = f"~{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:8]}"

@@ -1,8 +1,9 @@
 """Convert a file of weights of another program to safetensors, in a process of its own.
 
-Run as ``python -P foreign.py SOURCE TARGET``. PyTorch's restricted unpickler runs no code, but a
-malicious file can fill the memory, never end, or crash the process. Therefore the process has
-limits, and :mod:`cloudconv.checkpoints` waits for it and reads only what it has written.
+Run as ``python -P foreign.py SOURCE TARGET``. PyTorch's restricted unpickler runs no code,
+but a malicious file can fill the memory, never end, or crash the process. Therefore the
+process has limits, and :mod:`cloudconv.checkpoints` waits for it and reads only what it has
+written.
 """
 
 import sys
@@ -15,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-MEMORY = 2 << 30  # bytes that the conversion may take beyond what the import of PyTorch takes
+# Bytes that the conversion may take beyond what the import of PyTorch takes.
+MEMORY = 2 << 30
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "model", "net", "flownet")
 _DEEPEST = 4
@@ -27,11 +29,16 @@ def main(source: str, target: str) -> None:
     _limit_memory()
     torch.set_num_threads(1)  # each thread would reserve memory
     warnings.simplefilter("ignore")
-    with Path(source).open("rb") as file:  # PyTorch would take a path's ending for its format
+    # PyTorch would take a path's ending for its format.
+    with Path(source).open("rb") as file:
         content = torch.load(file, map_location="cpu", weights_only=True)
     tensors = unwrapped(content)
-    if sum(each.nbytes for each in tensors.values()) > _MOST_TIMES * Path(source).stat().st_size:
-        raise MemoryError("the tensors hold more than the file")  # such as one repeated number
+    if (
+        sum(each.nbytes for each in tensors.values())
+        > _MOST_TIMES * Path(source).stat().st_size
+    ):
+        # Such as one repeated number.
+        raise MemoryError("the tensors hold more than the file")
     form = torch.contiguous_format
     save_file({k: v.detach().clone(memory_format=form) for k, v in tensors.items()}, target)
 

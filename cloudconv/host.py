@@ -1,4 +1,7 @@
-"""Measure the free memory of the host, within a container's limit; reuse memory; read versions."""
+"""Measure the free memory of the host, within a container's limit; reuse memory.
+
+Read versions.
+"""
 
 import ctypes
 import errno
@@ -18,7 +21,14 @@ _CGROUPS = {
 The key is the name of the controller, which is also that of the folder.
 """
 
-_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
+_LIMITS = (
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EAGAIN,
+)
 _SIGNS = (
     *("failed to map segment", "annot allocate memory", "can't allocate memory"),
     *("can't start new thread", "out of memory", "not enough memory", "std::bad_alloc"),
@@ -27,26 +37,38 @@ _SIGNS = (
 
 
 def lack_of_memory(error: BaseException) -> str | None:
-    """Return the reason and the remedy if an error tells a lack of memory; None for another one."""
+    """Return the reason and the remedy if an error tells a lack of memory.
+
+    The result is None for another one.
+    """
     lines = str(error).splitlines() or ["none was left"]
     signs = [line.strip() for line in lines if any(sign in line for sign in _SIGNS)]
     if not signs and not isinstance(error, MemoryError):
         return None
     return (
-        f"there is not enough memory ({[*signs, *lines][0]}): close other programs, or raise the "
-        "limit on memory (ulimit -v)"
+        f"there is not enough memory ({[*signs, *lines][0]}): close other programs, or "
+        "raise the limit on memory (ulimit -v)"
     )
 
 
 def refusal(error: BaseException) -> str | None:
-    """Return the reason and the remedy if the system refuses something; None for another error."""
+    """Return the reason and the remedy if the system refuses something.
+
+    The result is None for another error.
+    """
     if not isinstance(error, OSError):
         return None
     if error.errno in _LIMITS:
-        return f"the system gives no more ({error.strerror}): free some or raise the limit (ulimit)"
+        return (
+            f"the system gives no more ({error.strerror}): free some or raise the limit "
+            "(ulimit)"
+        )
     if error.filename is None:
         return None
-    return f"{error.filename} cannot be used ({error.strerror}): check its name and permissions"
+    return (
+        f"{error.filename} cannot be used ({error.strerror}): check its name and "
+        "permissions"
+    )
 
 
 def free_memory() -> int | None:
@@ -61,10 +83,10 @@ def free_memory() -> int | None:
 def reuse_memory() -> None:
     """Let this process keep the memory that it frees, for its own later use.
 
-    By default the C library of Linux (glibc) maps each block of some megabytes anew, and the kernel
-    fills the block with zeros: a fifth of the processor time of ``interp``. The call changes the
-    whole process until the process ends. Other systems and C libraries are not changed. See
-    mallopt(3).
+    By default the C library of Linux (glibc) maps each block of some megabytes anew, and
+    the kernel fills the block with zeros: a fifth of the processor time of ``interp``. The
+    call changes the whole process until the process ends. Other systems and C libraries are
+    not changed. See mallopt(3).
     """
     if sys.platform != "linux":
         return
@@ -72,7 +94,8 @@ def reuse_memory() -> None:
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(-4, 0)  # M_MMAP_MAX: no block gets a map of its own
         library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: no memory goes back to the kernel
-        library.mallopt(-8, 1)  # M_ARENA_MAX: the arenas of threads cannot hold large blocks
+        # M_ARENA_MAX: the arenas of threads cannot hold large blocks.
+        library.mallopt(-8, 1)
 
 
 def version_of(package: str) -> str:
@@ -86,12 +109,15 @@ def version_of(package: str) -> str:
 def _free_host() -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:  # half of the memory is a guess for systems that do not report what is free
+    # Half of the memory is a guess for systems that do not report what is free.
+    except OSError:
         names = getattr(os, "sysconf_names", {})
         if sys.platform == "win32" or not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
             return None
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")), None)
+    return next(
+        (int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")), None
+    )
 
 
 def _free_in_container() -> int | None:

@@ -1,8 +1,8 @@
 """Handle Ctrl-C, SIGTERM and the end of the terminal without losing a signal.
 
-A callback from C and a destructor discard a ``KeyboardInterrupt``. Therefore the handler also
-records the signal, and the command line calls :func:`check` whenever a job reports progress. No
-other module sets a handler.
+A callback from C and a destructor discard a ``KeyboardInterrupt``. Therefore the handler
+also records the signal, and the command line calls :func:`check` whenever a job reports
+progress. No other module sets a handler.
 """
 
 import os
@@ -30,7 +30,8 @@ _IGNORE_PERIOD = 1.0
 def install() -> None:
     """Make SIGINT, SIGTERM, SIGHUP and SIGBREAK raise KeyboardInterrupt, as Ctrl-C does."""
     for number in _numbers():
-        # A shell ignores SIGINT for background commands, and nohup ignores SIGHUP: change neither.
+        # A shell ignores SIGINT for background commands, and nohup ignores SIGHUP: change
+        # neither.
         if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     if os.name == "posix":
@@ -47,7 +48,9 @@ def _end_after_sigterm(read_end: int) -> None:
     time.sleep(_GRACE)
     for path in files.unfinished():
         files.remove(path)
-    os.write(2, b"interrupted; a library did not return, so this run has ended without it\n")
+    os.write(
+        2, b"interrupted; a library did not return, so this run has ended without it\n"
+    )
     os._exit(130)
 
 
@@ -66,7 +69,10 @@ def ignore() -> None:
 
 @contextmanager
 def deferred(stop: threading.Event) -> Iterator[None]:
-    """Set ``stop`` on Ctrl-C and its like during a block; a second signal interrupts at once."""
+    """Set ``stop`` on Ctrl-C and its like during a block.
+
+    A second signal interrupts at once.
+    """
     global _is_deferring
 
     def request_stop(number: int, _: object) -> None:
@@ -77,7 +83,9 @@ def deferred(stop: threading.Event) -> Iterator[None]:
 
     # Only the main thread gets signals, and those that the process ignores stay ignored.
     in_main = threading.current_thread() is threading.main_thread()
-    handled = [n for n in _numbers() if in_main and signal.getsignal(n) is not signal.SIG_IGN]
+    handled = [
+        n for n in _numbers() if in_main and signal.getsignal(n) is not signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, request_stop) for number in handled}
     _is_deferring = True
     try:
@@ -90,7 +98,10 @@ def deferred(stop: threading.Event) -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold back the signals of a terminal; a process that starts in the block never gets them."""
+    """Hold back the signals of a terminal.
+
+    A process that starts in the block never gets them.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -109,16 +120,20 @@ def _numbers() -> list[int]:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _has_arrived, _is_repeat
-    repeat, _is_repeat = _is_repeat, False
+    repeat = _is_repeat
+    _is_repeat = False
     _has_arrived = True
     frames = () if frame is None else (each for each, _ in traceback.walk_stack(frame))
     if any(each.f_code.co_filename.startswith("<frozen importlib") for each in frames):
-        # An exception during the import of PyTorch ends the process: send the signal again later.
+        # An exception during the import of PyTorch ends the process: send the signal again
+        # later.
         later = threading.Timer(_IMPORT_DELAY, _send_again, (number,))
         later.daemon = True
         later.start()
         return
-    if _raised_at is not None and (repeat or time.monotonic() - _raised_at < _IGNORE_PERIOD):
+    if _raised_at is not None and (
+        repeat or time.monotonic() - _raised_at < _IGNORE_PERIOD
+    ):
         return
     _raise()
 

@@ -1,16 +1,16 @@
 """Write the parts of warnings and errors.
 
-A message begins with its code, a colon and a space: ``raise InputError(f"no-file: There is no file
-{path}: check the name.")``. An option stands in it as the command line takes it, ``--crf`` or
-``--no-resume``; :func:`in_python` writes keywords instead.
+A message begins with its code, a colon and a space: ``raise InputError(f"no-file: There is
+no file {path}: check the name.")``. An option stands in it as the command line takes it,
+``--crf`` or ``--no-resume``; :func:`in_python` writes keywords instead.
 """
 
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-# Control characters that :func:`plain` escapes: C0 without the newline, DEL, C1, the marks that
-# change the direction of text, and lone surrogates.
+# Control characters that :func:`plain` escapes: C0 without the newline, DEL, C1, the marks
+# that change the direction of text, and lone surrogates.
 _CONTROLS = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -80,7 +80,10 @@ def short(number: float) -> str:
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """Return a question that names the most similar known name; empty if no name is similar."""
+    """Return a question that names the most similar known name.
+
+    Empty if no name is similar.
+    """
     import difflib
 
     near = difflib.get_close_matches(name, known, 1)

@@ -1,12 +1,13 @@
 """Measure the difference between a made picture and the true one, with one function per metric.
 
-Pictures are RGB, (3, H, W) or (B, 3, H, W), floating point in [0, 1], made from 8-bit frames (see
-:func:`eight_bit`). Scores are float64, one per picture: shape () for (3, H, W), (B,) for
-(B, 3, H, W). A score that is not defined for a size is NaN, never an error. SSIM needs a side of
-at least 11 pixels, GDL and sharpness of 2.
+Pictures are RGB, (3, H, W) or (B, 3, H, W), floating point in [0, 1], made from 8-bit
+frames (see :func:`eight_bit`). Scores are float64, one per picture: shape () for (3, H, W),
+(B,) for (B, 3, H, W). A score that is not defined for a size is NaN, never an error. SSIM
+needs a side of at least 11 pixels, GDL and sharpness of 2.
 
 SSIM uses only windows that are inside the picture, as Wang's code does. scikit-image with
-``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1`` agrees to 1e-5.
+``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1`` agrees to
+1e-5.
 """
 
 import math
@@ -16,7 +17,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-PERFECT = 100.0  # the highest score in dB. Identical pictures get this score instead of infinity
+# The highest score in dB. Identical pictures get this score instead of infinity.
+PERFECT = 100.0
 
 SSIM_WINDOW = 11
 
@@ -37,8 +39,8 @@ def eight_bit(rgb: Tensor) -> Tensor:
 def luma(rgb: Tensor) -> Tensor:
     """Return the luma of RGB: (…, 3, H, W) → (…, H, W), 0.299 R + 0.587 G + 0.114 B, full range.
 
-    The weights are those of ITU-R BT.601, as in the reference code of Wang 2004. They are the same
-    for all sources, so that scores of different clips can be compared.
+    The weights are those of ITU-R BT.601, as in the reference code of Wang 2004. They are
+    the same for all sources, so that scores of different clips can be compared.
     """
     return torch.einsum("...chw,c->...hw", rgb, _luma_weights(rgb.device, rgb.dtype))
 
@@ -63,12 +65,14 @@ def l2(test: Tensor, truth: Tensor) -> Tensor:
 def gdl(test: Tensor, truth: Tensor) -> Tensor:
     """Return the gradient difference loss, Mathieu et al. 2015 (arXiv 1511.05440, eq. 6), alpha 1.
 
-    The loss is the mean of ``| |∇ truth| - |∇ test| |`` over all vertical neighbours, plus the same
-    mean over all horizontal neighbours. Means replace the paper's sums, so that the size of the
-    picture does not count. The loss is NaN below 2 pixels per side.
+    The loss is the mean of ``| |∇ truth| - |∇ test| |`` over all vertical neighbours, plus
+    the same mean over all horizontal neighbours. Means replace the paper's sums, so that
+    the size of the picture does not count. The loss is NaN below 2 pixels per side.
     """
     down, across = (
-        (_steps(truth, axis) - _steps(test, axis)).abs().mean(dim=(-3, -2, -1), dtype=torch.float64)
+        (_steps(truth, axis) - _steps(test, axis))
+        .abs()
+        .mean(dim=(-3, -2, -1), dtype=torch.float64)
         for axis in (-2, -1)
     )
     return down + across
@@ -77,9 +81,10 @@ def gdl(test: Tensor, truth: Tensor) -> Tensor:
 def sharpness(test: Tensor, truth: Tensor) -> Tensor:
     """Return the sharpness difference of Mathieu et al. 2015 (arXiv 1511.05440, eq. 9), in dB.
 
-    The score is 10·log10(1 / mean ``|(∇i truth + ∇j truth) - (∇i test + ∇j test)|``), at most 100.
-    ∇i is the absolute difference to the pixel above, ∇j to the pixel on the left. The mean is over
-    all pixels that have both. A higher score is better. The score is NaN below 2 pixels per side.
+    The score is 10·log10(1 / mean ``|(∇i truth + ∇j truth) - (∇i test + ∇j test)|``), at
+    most 100. ∇i is the absolute difference to the pixel above, ∇j to the pixel on the left.
+    The mean is over all pixels that have both. A higher score is better. The score is NaN
+    below 2 pixels per side.
     """
 
     def edges(rgb: Tensor) -> Tensor:
@@ -92,11 +97,12 @@ def sharpness(test: Tensor, truth: Tensor) -> Tensor:
 def ssim(test: Tensor, truth: Tensor) -> Tensor:
     """Return the structural similarity of Wang et al. 2004 on luma, at most 1.
 
-    The score is the mean over all windows inside the picture. A window is an 11x11 Gaussian of
-    sigma 1.5. K1 is 0.01, K2 is 0.03, and variances are those of the population. The score is NaN
-    below 11 pixels per side, where no window fits.
+    The score is the mean over all windows inside the picture. A window is an 11x11 Gaussian
+    of sigma 1.5. K1 is 0.01, K2 is 0.03, and variances are those of the population. The
+    score is NaN below 11 pixels per side, where no window fits.
     """
-    x, y = test.reshape(-1, *test.shape[-3:]), truth.reshape(-1, *truth.shape[-3:])
+    x = test.reshape(-1, *test.shape[-3:])
+    y = truth.reshape(-1, *truth.shape[-3:])
     scores = [_ssim(luma(a.float()), luma(b.float())) for a, b in zip(x, y, strict=True)]
     return torch.tensor(scores, dtype=torch.float64).reshape(test.shape[:-3])
 
@@ -110,8 +116,8 @@ PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def texture(test: Tensor, reference: Tensor) -> Tensor:
     """Return the fine texture of a frame relative to its neighbours, in dB: (…, 3, H, W) → (…).
 
-    The score is 10·log10 of the frame's energy over the neighbours' energy, within ±100. 0 means
-    the neighbours' energy. A negative score means a softer frame. ``reference``:
+    The score is 10·log10 of the frame's energy over the neighbours' energy, within ±100. 0
+    means the neighbours' energy. A negative score means a softer frame. ``reference``:
     :func:`texture_energy` of the neighbour, or the geometric mean of two neighbours.
     """
     ratio = (texture_energy(test) + _LEAST_ENERGY) / (reference + _LEAST_ENERGY)
@@ -121,7 +127,8 @@ def texture(test: Tensor, reference: Tensor) -> Tensor:
 def texture_energy(rgb: Tensor) -> Tensor:
     """Return the mean square of the finest band of luma: (…, 3, H, W) → (…).
 
-    The band is luma less its Gaussian blur of sigma 1. Edge pixels are repeated beyond the edges.
+    The band is luma less its Gaussian blur of sigma 1. Edge pixels are repeated beyond the
+    edges.
     """
     sharp = luma(rgb)
     return (sharp - _blurred(sharp, 1.0, 4)).square().mean((-2, -1), dtype=torch.float64)
@@ -144,14 +151,16 @@ def _blurred(image: Tensor, sigma: float, reach: int) -> Tensor:
 
 def brightness(test: Tensor, truth: Tensor) -> float:
     """Return the mean luma of a frame, (3, H, W), less the mean luma of the true frame."""
-    return float(luma(test).mean(dtype=torch.float64) - luma(truth).mean(dtype=torch.float64))
+    return float(
+        luma(test).mean(dtype=torch.float64) - luma(truth).mean(dtype=torch.float64)
+    )
 
 
 def error_map(test: Tensor, truth: Tensor) -> Tensor:
     """Return a picture of the error of a frame: (3, H, W) RGB in [0, 1].
 
-    The colour shows the mean absolute error of the three channels, times 4, from black through
-    violet and orange to pale yellow.
+    The colour shows the mean absolute error of the three channels, times 4, from black
+    through violet and orange to pale yellow.
     """
     ramp = test.new_tensor(
         ((0.03, 0.02, 0.07), (0.34, 0.09, 0.43), (0.83, 0.28, 0.31), (0.98, 0.98, 0.72))
@@ -173,16 +182,17 @@ def _steps(rgb: Tensor, axis: int) -> Tensor:
 def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return two terms for each window of SSIM: luminance, and contrast with structure.
 
-    SSIM is the mean of their product. With the difference d = y - x, the terms are
-    1 - E[d]² / (E[x]² + E[y]² + C1) and 1 - var(d) / (var(x) + var(y) + C2). In this form float32
-    is precise: two identical pictures score exactly 1, and rounding errors of the denominators
-    count little where the pictures differ little. ``x``, ``y``: one channel of pictures, (…, H, W)
-    in [0, 1]. The terms are (…, H - 10, W - 10), at most 1.
+    SSIM is the mean of their product. With the difference d = y - x, the terms are 1 -
+    E[d]² / (E[x]² + E[y]² + C1) and 1 - var(d) / (var(x) + var(y) + C2). In this form
+    float32 is precise: two identical pictures score exactly 1, and rounding errors of the
+    denominators count little where the pictures differ little. ``x``, ``y``: one channel of
+    pictures, (…, H, W) in [0, 1]. The terms are (…, H - 10, W - 10), at most 1.
     """
     d = y - x
     maps = _blurred(torch.stack((x, d, x * x + y * y, d * d)), 1.5, _MARGIN)
     mean, shift, squares, error = maps[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
-    means, shifts = mean.square() + (mean + shift).square(), shift.square()
+    means = mean.square() + (mean + shift).square()
+    shifts = shift.square()
     return 1 - shifts / (means + _C1), 1 - (error - shifts) / (squares - means + _C2)
 
 

@@ -17,7 +17,10 @@ class _End(Enum):
 
 
 class _Stage:
-    """A stage of a pipeline; ``taken_by`` is the stage that takes its items, None at the end."""
+    """A stage of a pipeline.
+
+    ``taken_by`` is the stage that takes its items, None at the end.
+    """
 
     def __init__(self) -> None:
         self.closing = False
@@ -38,10 +41,11 @@ def is_closing() -> bool:
 class prefetch(AbstractContextManager["prefetch[Item]"], Iterator[Item]):  # noqa: N801
     """An iterator over ``iterable``, which a thread runs up to ``depth`` items ahead.
 
-    Items keep their order. An exception of ``iterable`` is raised after the items before it, with
-    its own traceback. The thread starts when the first item is requested. The thread ends after the
-    last item, after an exception, in :meth:`close`, or at the end of the ``with`` block. One thread
-    makes all items and calls the iterator's ``close``, because codecs require this.
+    Items keep their order. An exception of ``iterable`` is raised after the items before
+    it, with its own traceback. The thread starts when the first item is requested. The
+    thread ends after the last item, after an exception, in :meth:`close`, or at the end of
+    the ``with`` block. One thread makes all items and calls the iterator's ``close``,
+    because codecs require this.
     """
 
     def __init__(self, iterable: Iterable[Item], depth: int) -> None:
@@ -76,8 +80,8 @@ class prefetch(AbstractContextManager["prefetch[Item]"], Iterator[Item]):  # noq
     def close(self) -> None:
         """Wait for the current item, close the iterator and stop the thread.
 
-        Further calls do nothing. After an interrupt another thread may still be taking an item; the
-        call waits for that thread.
+        Further calls do nothing. After an interrupt another thread may still be taking an
+        item; the call waits for that thread.
         """
         with self._in_use:
             self._items.close()
@@ -104,7 +108,8 @@ def _prefetch(
         for _ in range(depth):
             pending.append(worker.submit(next, iterator, _End.END))
         while pending[0].result() is not _End.END:
-            # The item has no name: a name would keep a frame in memory while the generator waits.
+            # The item has no name: a name would keep a frame in memory while the generator
+            # waits.
             yield take()  # type: ignore[misc]
     finally:
         stage.closing = True
@@ -128,8 +133,8 @@ def one_thread(name: str) -> Iterator[ThreadPoolExecutor]:
 def _one_thread(name: str) -> ThreadPoolExecutor:
     """Return a pool of one thread that is already running.
 
-    If an interrupt comes while a pool starts a thread, the pool forgets that thread and starts
-    another one later. The thread therefore starts before the pool gets any work.
+    If an interrupt comes while a pool starts a thread, the pool forgets that thread and
+    starts another one later. The thread therefore starts before the pool gets any work.
     """
     worker = ThreadPoolExecutor(1, thread_name_prefix=name)
     with ExitStack() as undo:

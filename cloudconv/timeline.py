@@ -1,9 +1,11 @@
 """Compute when each output frame is shown and which source frames it is made from.
 
-All times are Fractions of a second, never floats. This module handles no pixels and no codec. A
-*source time* is when the source shows a frame. A *content time* is when the frame's content belongs
-in the motion. Both are equal unless repeated frames are refilled (``shows`` in
-:meth:`Timeline.push`). The output clock is 0 at the first source frame and includes slow motion.
+All times are Fractions of a second, never floats. This module handles no pixels and no
+codec. A
+*source time* is when the source shows a frame. A *content time* is when the frame's content
+belongs in the motion. Both are equal unless repeated frames are refilled (``shows`` in
+:meth:`Timeline.push`). The output clock is 0 at the first source frame and includes slow
+motion.
 """
 
 import re
@@ -32,13 +34,13 @@ multiple of the time between the two frames of the pair."""
 class Task(Generic[Source]):
     """An output frame to make: the picture at ``t``, from 0 to 1, between two source frames.
 
-    A source frame is a decoded ``Frame``, or only its time on the source's clock: a task of times
-    can be sent to other processes. ``time`` and ``duration`` are in seconds on the schedule's
-    clock, which begins at 0; the output adds an offset. If ``right`` is None, the output frame is
-    the unchanged source frame ``left``. ``opens_scene`` marks the first output frame of a scene.
-    ``before`` and ``after`` are the frames beside the pair, for models that read four frames. They
-    are None if they are not needed, or if the scene has no suitable frame there. ``captions``
-    are the closed captions of the output frame.
+    A source frame is a decoded ``Frame``, or only its time on the source's clock: a task of
+    times can be sent to other processes. ``time`` and ``duration`` are in seconds on the
+    schedule's clock, which begins at 0; the output adds an offset. If ``right`` is None,
+    the output frame is the unchanged source frame ``left``. ``opens_scene`` marks the first
+    output frame of a scene. ``before`` and ``after`` are the frames beside the pair, for
+    models that read four frames. They are None if they are not needed, or if the scene has
+    no suitable frame there. ``captions`` are the closed captions of the output frame.
     """
 
     left: Source
@@ -90,10 +92,10 @@ class Task(Generic[Source]):
 class Slot:
     """One interval on the schedule's clock, before its picture is decided.
 
-    ``left`` is the index of a content frame, in the order of pushing. ``timestep``, in [0, 1), is
-    the position between ``left`` and ``left + 1``; 0 shows ``left`` itself. ``held`` means that
-    ``left`` is shown at another time than its own, because there is no content frame on the other
-    side. ``time`` and ``duration`` are seconds on the schedule's clock.
+    ``left`` is the index of a content frame, in the order of pushing. ``timestep``, in [0,
+    1), is the position between ``left`` and ``left + 1``; 0 shows ``left`` itself. ``held``
+    means that ``left`` is shown at another time than its own, because there is no content
+    frame on the other side. ``time`` and ``duration`` are seconds on the schedule's clock.
     """
 
     left: int
@@ -123,15 +125,20 @@ class Resample:
 class Timeline:
     """A converter from source times to output slots, both in order of time.
 
-    A slot is returned as soon as no later source time can change it. Until then the timeline stores
-    the output times between two content frames. This storage does not grow with the length of the
-    source. ``request`` is the rule for the output times, ``slowdown`` the factor of slow motion.
-    With ``loop`` the last content frame leads back to the first one. ``oldest`` is the index of the
-    first content frame that later slots may need; when looping, content frame 0 is needed, too.
+    A slot is returned as soon as no later source time can change it. Until then the
+    timeline stores the output times between two content frames. This storage does not grow
+    with the length of the source. ``request`` is the rule for the output times,
+    ``slowdown`` the factor of slow motion. With ``loop`` the last content frame leads back
+    to the first one. ``oldest`` is the index of the first content frame that later slots
+    may need; when looping, content frame 0 is needed, too.
     """
 
     def __init__(
-        self, request: Multiply | Resample, *, slowdown: Fraction | int = 1, loop: bool = False
+        self,
+        request: Multiply | Resample,
+        *,
+        slowdown: Fraction | int = 1,
+        loop: bool = False,
     ) -> None:
         self._request = request
         self._slowdown = Fraction(slowdown)
@@ -142,19 +149,20 @@ class Timeline:
         self._first_content = _ZERO
         self._contents: deque[Fraction] = deque()  # content times that later slots may need
         self.oldest = 0  # index of the first entry of _contents
-        # Undecided output times: the first of some, the step to the next one, and their number.
+        # Undecided output times: the first of some, the step to the next one, and their
+        # number.
         self._waiting: deque[tuple[Fraction, Fraction, int]] = deque()
 
     def push(self, time: Fraction, shows: Fraction | None) -> Iterator[Slot]:
         """Add the next source frame and return the slots that are now decided.
 
-        A gap of hours has millions of slots, and none is stored. Slots that are not taken come with
-        the next call.
+        A gap of hours has millions of slots, and none is stored. Slots that are not taken
+        come with the next call.
 
-        The source shows the frame at ``time``, on the source's clock. The frame becomes the next
-        content frame, whose content belongs to the time ``shows``. None means that the frame
-        repeats the content before it; then only ``time`` counts. Raises ValueError if source or
-        content times do not increase, or the first frame is a repeat.
+        The source shows the frame at ``time``, on the source's clock. The frame becomes the
+        next content frame, whose content belongs to the time ``shows``. None means that the
+        frame repeats the content before it; then only ``time`` counts. Raises ValueError if
+        source or content times do not increase, or the first frame is a repeat.
         """
         if self._origin is None:
             self._origin = time
@@ -174,10 +182,11 @@ class Timeline:
     def finish(self, end: Fraction, following: Fraction | None = None) -> Iterator[Slot]:
         """Return all remaining slots, up to ``end`` on the source's clock.
 
-        The slots after the last content frame lead to the content of the frame that follows the
-        end, at the time ``following``. Without such a frame they hold the last content frame. When
-        looping, they instead lead to content frame 0, which is shown again at ``end``. Without any
-        source frame there is no slot. Raises ValueError if ``end`` is not after the last one.
+        The slots after the last content frame lead to the content of the frame that follows
+        the end, at the time ``following``. Without such a frame they hold the last content
+        frame. When looping, they instead lead to content frame 0, which is shown again at
+        ``end``. Without any source frame there is no slot. Raises ValueError if ``end`` is
+        not after the last one.
         """
         if self._origin is None:
             return
@@ -220,7 +229,8 @@ class Timeline:
             time, duration, _ = self._waiting[0]
             self._drop_before(time)
             left = self._contents[0]
-            if time <= left:  # before ``left`` only if content frame 0 was moved to a later time
+            # Before ``left`` only if content frame 0 was moved to a later time.
+            if time <= left:
                 timestep = _ZERO
             elif len(self._contents) > 1:
                 timestep = (time - left) / (self._contents[1] - left)
@@ -229,7 +239,9 @@ class Timeline:
             self._next()
             yield Slot(self.oldest, timestep, time, duration, time < left)
         by = self._request
-        self._drop_before(self._latest if isinstance(by, Multiply) else self._count / by.rate)
+        self._drop_before(
+            self._latest if isinstance(by, Multiply) else self._count / by.rate
+        )
 
     def _next(self) -> tuple[Fraction, Fraction]:
         time, step, count = self._waiting.popleft()
@@ -256,7 +268,10 @@ def output_rate(
 
 
 def expected_frames(
-    request: Multiply | Resample, frames: int, duration: Fraction, slowdown: Fraction | int = 1
+    request: Multiply | Resample,
+    frames: int,
+    duration: Fraction,
+    slowdown: Fraction | int = 1,
 ) -> int:
     """Return the number of slots for ``frames`` source frames of ``duration`` seconds in all."""
     if isinstance(request, Multiply):
@@ -276,10 +291,10 @@ _CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2}(?:\.\d{1,40})?)", re.ASC
 def parse_rate(value: Fraction | float | str) -> Fraction:
     """Parse a frame rate: ``60``, ``12.5``, ``60000/1001``, or a rounded NTSC rate.
 
-    An NTSC rate is a multiple of 12 or 15 frames per second times 1000/1001. A decimal number with
-    at least two places that equals such a rate after rounding means the exact rate: 23.976 and
-    23.98 are 24000/1001. A number with more than nine places means the simplest fraction near it.
-    Raises SettingsError for anything but a number above 0.
+    An NTSC rate is a multiple of 12 or 15 frames per second times 1000/1001. A decimal
+    number with at least two places that equals such a rate after rounding means the exact
+    rate: 23.976 and 23.98 are 24000/1001. A number with more than nine places means the
+    simplest fraction near it. Raises SettingsError for anything but a number above 0.
     """
     rate = _ratio(value, "a frame rate", "60, 59.94 or 60000/1001")
     _, point, places = str(value).strip().partition(".")
@@ -310,8 +325,8 @@ def parse_time(value: Fraction | float | str) -> Fraction:
             time = hours * 3600 + minutes * 60 + seconds
     if time is None or time < 0:
         raise SettingsError(
-            f"not-a-time: {f'{value!s:.60}'!r} is not a time: give seconds (12.5), units (1m30s) "
-            "or hours:minutes:seconds (1:02:03)."
+            f"not-a-time: {f'{value!s:.60}'!r} is not a time: give seconds (12.5), units "
+            "(1m30s) or hours:minutes:seconds (1:02:03)."
         )
     return time
 
@@ -319,7 +334,8 @@ def parse_time(value: Fraction | float | str) -> Fraction:
 def rate_name(rate: Fraction) -> str:
     """Return the rate as a decimal number of at most three places, such as ``119.88``.
 
-    A rate below 1/1000 is a fraction. :func:`parse_rate` restores a common NTSC rate exactly.
+    A rate below 1/1000 is a fraction. :func:`parse_rate` restores a common NTSC rate
+    exactly.
     """
     if rate < Fraction(1, 1000):
         return str(rate)
@@ -333,16 +349,20 @@ def _ratio(value: Fraction | float | str, kind: str, such: str) -> Fraction:
         raise SettingsError(
             f"not-a-number: {f'{value!s:.60}'!r} is not {kind}: give one such as {such}."
         )
-    return number if isinstance(value, Fraction) or number.denominator <= 10**9 else _near(number)
+    return (
+        number
+        if isinstance(value, Fraction) or number.denominator <= 10**9
+        else _near(number)
+    )
 
 
 def _number(value: Fraction | float | str) -> Fraction | None:
     """Return the exact value of a whole number, a plain decimal or a quotient.
 
-    A float with at most nine decimal places is that decimal. Any other float, such as ``1 / 3`` and
-    ``0.1 + 0.2``, is the result of a computation: its value is the simplest fraction that differs
-    by at most 5e-11, so the time of a frame is exact again. None means that the value has another
-    form.
+    A float with at most nine decimal places is that decimal. Any other float, such as ``1 /
+    3`` and ``0.1 + 0.2``, is the result of a computation: its value is the simplest
+    fraction that differs by at most 5e-11, so the time of a frame is exact again. None
+    means that the value has another form.
     """
     if isinstance(value, Fraction):
         return value
@@ -351,7 +371,11 @@ def _number(value: Fraction | float | str) -> Fraction | None:
         if not 0 <= value < _TOO_LARGE:  # also if not a number
             return None
         return _near(Fraction(value))
-    if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text) or re.search(r"/0+$", text):
+    if (
+        len(text) > _LONGEST_NUMBER
+        or not _NUMBER.fullmatch(text)
+        or re.search(r"/0+$", text)
+    ):
         return None
     number = Fraction(text.rstrip("."))
     return number if number < _TOO_LARGE else None

@@ -50,7 +50,10 @@ def _starts(planes: Sequence[Tensor]) -> list[int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arriving:
-    """Planes on their way to main memory; the mark after their copies is None if they are there."""
+    """Planes on their way to main memory.
+
+    The mark after their copies is None if they are there.
+    """
 
     _planes: list[Tensor]
     _arrived: torch.Event | None = None
@@ -65,17 +68,18 @@ class Arriving:
 def download(planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
     """Start the copy of planes from a device, which may still have to compute them.
 
-    If main memory can be page-locked for the device, the copy is a step in the device's only queue
-    of work, so that two queues never use the same memory. The CPU waits for the copy only when the
-    planes are read. On other devices the copy is complete when the call returns. The planes that
-    ``stay`` on the device come first in the result.
+    If main memory can be page-locked for the device, the copy is a step in the device's
+    only queue of work, so that two queues never use the same memory. The CPU waits for the
+    copy only when the planes are read. On other devices the copy is complete when the call
+    returns. The planes that ``stay`` on the device come first in the result.
     """
     device = planes[0].device
     if device.type not in QUEUES:
         return Arriving([*stay, *(plane.cpu() for plane in planes)])
     here = [_page_locked(plane).copy_(plane, non_blocking=True) for plane in planes]
     if device.type == "cuda":
-        # A wait for another event, torch.Event included, keeps a core busy that the encoder needs.
+        # A wait for another event, torch.Event included, keeps a core busy that the encoder
+        # needs.
         arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
     else:
         arrived = torch.get_device_module(device).Event()

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class WeightsEntry:
     """One weights file, as described in ``weights/manifest.json``.
 
-    ``sha256`` and ``size_bytes`` describe the file. ``origin`` names every source of the weights.
-    ``command`` is the command that made the file. ``scores`` has for each test the PSNR of this
-    model (``psnr``) and of others, and its ``detail`` relative to the truth's.
+    ``sha256`` and ``size_bytes`` describe the file. ``origin`` names every source of the
+    weights. ``command`` is the command that made the file. ``scores`` has for each test the
+    PSNR of this model (``psnr``) and of others, and its ``detail`` relative to the truth's.
     """
 
     name: str
@@ -50,7 +50,10 @@ def weights_folder() -> Path:
 
 
 def manifest() -> dict[str, WeightsEntry]:
-    """Return all manifest entries by name; raise WeightsError if the manifest cannot be read."""
+    """Return all manifest entries by name.
+
+    Raise WeightsError if the manifest cannot be read.
+    """
     path = weights_folder() / "manifest.json"
     with checkpoints.reading(path):
         data = path.read_bytes()
@@ -72,7 +75,10 @@ def entry(name: str) -> WeightsEntry:
 
 
 def status(name: str) -> Literal["ok", "missing", "damaged"]:
-    """Check the SHA-256 of an entry's file; raise WeightsError if there is no such entry."""
+    """Check the SHA-256 of an entry's file.
+
+    Raise WeightsError if there is no such entry.
+    """
     wanted = entry(name)
     path = weights_folder() / wanted.file
     if not path.exists():
@@ -98,18 +104,21 @@ def load_state(name: str) -> dict[str, Tensor]:
 def trained_file(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     """Return the description of a file of weights; raise WeightsError for damaged metadata.
 
-    ``base``, ``steps``, ``gain``, ``gained`` and ``scores`` are of ``cloudconv train``: ``base`` is
-    the model that training started from. On held-back frames, ``gain`` is in dB of PSNR over the
-    naive picture, and ``gained`` over ``base``; None if unknown.
+    ``base``, ``steps``, ``gain``, ``gained`` and ``scores`` are of ``cloudconv train``:
+    ``base`` is the model that training started from. On held-back frames, ``gain`` is in dB
+    of PSNR over the naive picture, and ``gained`` over ``base``; None if unknown.
     """
-    size, sha256 = path.stat().st_size, checkpoints.digest(path)
+    size = path.stat().st_size
+    sha256 = checkpoints.digest(path)
     try:
         recipe = json.loads(metadata.get("recipe", "{}"))
         recorded = json.loads(metadata.get("scores", "{}"))
         scores = {
             f"{name}_{ahead}" if isinstance(value, dict) else name: float(score)
             for name, value in recorded.items()
-            for ahead, score in (value.items() if isinstance(value, dict) else [("", value)])
+            for ahead, score in (
+                value.items() if isinstance(value, dict) else [("", value)]
+            )
         }
         if not all(map(math.isfinite, scores.values())):
             raise ValueError

@@ -2,8 +2,8 @@
 
 Usage: python docs/make_options.py
 
-The text between ``<!-- options of NAME -->`` and ``<!-- end -->`` is replaced by the options of
-``cloudconv NAME --help``. A test compares the two.
+The text between ``<!-- options of NAME -->`` and ``<!-- end -->`` is replaced by the
+options of ``cloudconv NAME --help``. A test compares the two.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def row(option: Any) -> str:
 
 def renewed(text: str) -> str:
     """Return a document with updated tables."""
-    return PLACE.sub(lambda found: found[1] + "\n" + table(found[2]) + "\n" + found[3], text)
+    return PLACE.sub(
+        lambda found: found[1] + "\n" + table(found[2]) + "\n" + found[3], text
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH, HEIGHT, FRAMES, RATE = 480, 270, 72, 24
+WIDTH = 480
+HEIGHT = 270
+FRAMES = 72
+RATE = 24
 SAMPLE_RATE = 48000
 TILE = 1024
 Array = NDArray[np.float64]
@@ -46,9 +49,11 @@ class Noise:
 
 def sample(field: Array, x: Array, y: Array) -> Array:
     """Return bilinear samples at (x, y) in pixels; the field wraps around."""
-    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    left = np.floor(x).astype(int)
+    top = np.floor(y).astype(int)
     fx, fy = x - left, y - top
-    rows, columns = (top % TILE, (top + 1) % TILE), (left % TILE, (left + 1) % TILE)
+    rows = (top % TILE, (top + 1) % TILE)
+    columns = (left % TILE, (left + 1) % TILE)
     upper = field[rows[0], columns[0]] * (1 - fx) + field[rows[0], columns[1]] * fx
     lower = field[rows[1], columns[0]] * (1 - fx) + field[rows[1], columns[1]] * fx
     samples: Array = upper * (1 - fy) + lower * fy
@@ -77,7 +82,8 @@ def clouds(sky: Array, shape: Array, detail: Array, seconds: float) -> Array:
     cover = smoothstep(0.05, 0.75, here)[..., None]
     # Light comes from the upper left, so thick cloud in that direction gives shade.
     shade = smoothstep(-0.5, 2.7, density(-9, 14) * 0.7 + here * 0.3)[..., None]
-    white, grey = np.array([1.0, 0.985, 0.96]), np.array([0.56, 0.61, 0.70])
+    white = np.array([1.0, 0.985, 0.96])
+    grey = np.array([0.56, 0.61, 0.70])
     colour = white * (1 - shade) + grey * shade
     haze = smoothstep(0.25, 0.85, y / HEIGHT)[..., None] * 0.45
     colour = colour * (1 - haze) + np.array([0.84, 0.88, 0.93]) * haze
@@ -99,7 +105,8 @@ def trees() -> Array:
     x = np.arange(WIDTH * fine) / fine
     top = HEIGHT - 22 - 7 * np.sin(x / 71 + 1) - 4 * np.sin(x / 23)
     for _ in range(130):
-        centre, height = random.uniform(-5, WIDTH + 5), random.uniform(9, 34)
+        centre = random.uniform(-5, WIDTH + 5)
+        height = random.uniform(9, 34)
         width = height * random.uniform(0.16, 0.30)
         ragged = 1 + 0.22 * np.sign(np.sin(x * random.uniform(2.0, 3.5)))
         crown = height * (1 - np.abs(x - centre) / (width * ragged))
@@ -123,7 +130,9 @@ def to_yuv420p(rgb: Array) -> av.VideoFrame:
     for number, (plane, values) in enumerate(zip(frame.planes, planes, strict=True)):
         if number:
             values = values.reshape(HEIGHT // 2, 2, WIDTH // 2, 2).mean(axis=(1, 3))
-        buffer = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+        buffer = np.frombuffer(memoryview(plane), np.uint8).reshape(
+            plane.height, plane.line_size
+        )
         buffer[:, : plane.width] = np.rint(values)
     return frame
 
@@ -164,16 +173,21 @@ def write(path: Path) -> None:
             # With mbtree or several threads, the output of x264 is not reproducible.
             options={"crf": "21", "preset": "slow", "x264-params": "mbtree=0:threads=1"},
         )
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.width = WIDTH
+        video.height = HEIGHT
+        video.pix_fmt = "yuv420p"
         video.thread_count = 1
         context = video.codec_context
-        context.color_primaries = context.color_trc = context.colorspace = context.color_range = 1
+        context.color_primaries = context.color_trc = context.colorspace = (
+            context.color_range
+        ) = 1
         context.time_base = Fraction(1, RATE)
         track: Any = out.add_stream("aac", rate=SAMPLE_RATE, options={"b": "48k"})
         track.layout = "mono"
         for index in range(FRAMES):
             frame = draw(index)
-            frame.pts, frame.time_base = index, Fraction(1, RATE)
+            frame.pts = index
+            frame.time_base = Fraction(1, RATE)
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
         samples = wind()

@@ -2,9 +2,9 @@
 
 Usage: python make_gallery.py STREET [FOLDER [NAME...]]
 
-STREET is ``car-detection.mp4`` of https://github.com/intel-iot-devkit/sample-videos (CC BY 4.0).
-Each sheet shows the last source frame, then the new frames whose numbers are in SHOWN, or in STREET
-for the street. Needs cloudconv and Pillow only.
+STREET is ``car-detection.mp4`` of https://github.com/intel-iot-devkit/sample-videos (CC BY
+4.0). Each sheet shows the last source frame, then the new frames whose numbers are in
+SHOWN, or in STREET for the street. Needs cloudconv and Pillow only.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def make(street: Path, folder: Path, names: Sequence[str] = tuple(SHEETS)) -> No
             source = street if name == "street" else SOURCE
             with av.open(str(source)) as clip:
                 count = sum(1 for _ in clip.decode(video=0))
-            numbers, video = shown(name), Path(scratch) / f"{name}.mp4"
+            numbers = shown(name)
+            video = Path(scratch) / f"{name}.mp4"
             result = cloudconv.dream(
                 source, video, frames=max(numbers), only_new=True, **SHEETS[name]
             )
@@ -96,9 +97,13 @@ def make(street: Path, folder: Path, names: Sequence[str] = tuple(SHEETS)) -> No
             picture = folder / f"{name}.jpg"
             sheet(pictures).save(picture, quality=75)
             if folder.resolve() == GALLERY.resolve():
-                note(picture, [command(name)], [m for m in [SHEETS[name].get("model")] if m])
+                note(
+                    picture, [command(name)], [m for m in [SHEETS[name].get("model")] if m]
+                )
             print(
-                f"{name}: {result.frames_per_second:.1f} frames/s", *result.warnings, sep="\n    "
+                f"{name}: {result.frames_per_second:.1f} frames/s",
+                *result.warnings,
+                sep="\n    ",
             )
 
 

@@ -2,8 +2,8 @@
 
 Usage: python make_showcase.py STREET [OUT]
 
-STREET is ``car-detection.mp4`` of https://github.com/intel-iot-devkit/sample-videos (CC BY 4.0);
-the other clip is ``stream.mp4`` beside this script. Needs cloudconv and Pillow only.
+STREET is ``car-detection.mp4`` of https://github.com/intel-iot-devkit/sample-videos (CC BY
+4.0); the other clip is ``stream.mp4`` beside this script. Needs cloudconv and Pillow only.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Row:
     def words(self) -> dict[str, str]:
         """Return the command's options by name."""
         words = shlex.split(self.command)[3:]
-        return dict(zip((word.lstrip("-") for word in words[::2]), words[1::2], strict=True))
+        return dict(
+            zip((word.lstrip("-") for word in words[::2]), words[1::2], strict=True)
+        )
 
 
 ROWS = (
@@ -97,11 +99,15 @@ def make(street: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for number, row in enumerate(ROWS):
             source = HERE / "stream.mp4" if "stream" in row.command else street
-            start, end = (Fraction(row.words.get(key, d)) for key, d in (("start", 0), ("end", 2)))
+            start, end = (
+                Fraction(row.words.get(key, d)) for key, d in (("start", 0), ("end", 2))
+            )
             made = Path(scratch) / f"{number}.mkv"
             factor = int(row.words["factor"])
             cloudconv.interpolate(source, made, factor=factor, start=start, end=end, crf=12)
-            panels.append([(t, labelled(p, row.before)) for t, p in pictures(source, start, end)])
+            panels.append(
+                [(t, labelled(p, row.before)) for t, p in pictures(source, start, end)]
+            )
             after = pictures(made, Fraction(0), end - start)
             panels.append([(t, labelled(p, row.after)) for t, p in after])
     times = [0]
@@ -110,14 +116,19 @@ def make(street: Path, target: Path) -> None:
             times.append(time)
     frames = []
     for time in times:
-        sheet = Image.new("RGB", (2 * WIDTH + GAP, len(ROWS) * (HEIGHT + GAP) - GAP), "white")
+        sheet = Image.new(
+            "RGB", (2 * WIDTH + GAP, len(ROWS) * (HEIGHT + GAP) - GAP), "white"
+        )
         for number, panel in enumerate(panels):
             line, column = divmod(number, 2)
-            # A picture may change a few milliseconds late, so that both clips change together.
+            # A picture may change a few milliseconds late, so that both clips change
+            # together.
             at = (column * (WIDTH + GAP), line * (HEIGHT + GAP))
             sheet.paste(shown(panel, time + LEAST - 1), at)
         frames.append(sheet)
-    lengths = [after - before for before, after in zip(times, [*times[1:], LENGTH], strict=True)]
+    lengths = [
+        after - before for before, after in zip(times, [*times[1:], LENGTH], strict=True)
+    ]
     frames[0].save(
         target,
         save_all=True,

@@ -13,23 +13,31 @@ from pathlib import Path
 
 import av
 
-FRAMES, RATE = 60, Fraction(30000, 1001)
+FRAMES = 60
+RATE = Fraction(30000, 1001)
 
 
 def make(source: Path, target: Path) -> None:
     """Encode the first frames of ``source`` again, each at its own place of a constant rate."""
     with av.open(str(source)) as clip, av.open(str(target), "w") as made:
         stream = made.add_stream(
-            "libx264", rate=RATE, options={"crf": "27", "preset": "veryslow", "threads": "1"}
+            "libx264",
+            rate=RATE,
+            options={"crf": "27", "preset": "veryslow", "threads": "1"},
         )
-        stream.width, stream.height, stream.pix_fmt = 480, 360, "yuv420p"
+        stream.width = 480
+        stream.height = 360
+        stream.pix_fmt = "yuv420p"
         for number, frame in zip(range(FRAMES), clip.decode(video=0), strict=False):
-            frame.pts, frame.time_base = number, 1 / RATE
+            frame.pts = number
+            frame.time_base = 1 / RATE
             made.mux(stream.encode(frame))
         made.mux(stream.encode(None))
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).with_name("stream.mp4")
+    target = (
+        Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).with_name("stream.mp4")
+    )
     make(Path(sys.argv[1]), target)
     print(target)

@@ -1,7 +1,7 @@
 """Record how each picture in ``examples/`` was made: commands, weights and the picture's own hash.
 
-``pictures.json`` holds the records. A test compares them with the scripts, the weights and the
-pictures, so that no picture shows what cloudconv no longer makes.
+``pictures.json`` holds the records. A test compares them with the scripts, the weights and
+the pictures, so that no picture shows what cloudconv no longer makes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def read() -> dict[str, Any]:
     return dict(json.loads(RECORDS.read_text("utf-8"))) if RECORDS.exists() else {}
 
 
-def record(picture: Path, commands: Iterable[str], models: Iterable[str]) -> Mapping[str, Any]:
+def record(
+    picture: Path, commands: Iterable[str], models: Iterable[str]
+) -> Mapping[str, Any]:
     """Return what identifies a picture: its SHA-256, its commands, and its models' weights."""
     return {
         "sha256": hashlib.sha256(picture.read_bytes()).hexdigest(),

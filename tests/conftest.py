@@ -16,10 +16,13 @@ from cloudconv.cli import console
 from tests.helpers.system import Fork
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-if "PYTEST_XDIST_WORKER" in os.environ:  # more threads than cores cost a sixth more CPU time
+# More threads than cores cost a sixth more CPU time.
+if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The models that the user of this machine has added are no part of the tests.
-os.environ["CLOUDCONV_DATA"] = os.path.join(tempfile.gettempdir(), "cloudconv-tests-without-models")
+os.environ["CLOUDCONV_DATA"] = os.path.join(
+    tempfile.gettempdir(), "cloudconv-tests-without-models"
+)
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
@@ -32,7 +35,8 @@ console.SILENCE = 3600.0
 # No test loses power, and waiting for the disk takes time.
 os.fsync = lambda _: None
 
-# Without this, CliRunner builds all commands for each run, and most runs take less time than that.
+# Without this, CliRunner builds all commands for each run, and most runs take less time
+# than that.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 

@@ -23,7 +23,13 @@ from PIL import Image
 import cloudconv
 from cloudconv import metrics, settings
 from cloudconv.dreaming.methods.modes import METHODS
-from cloudconv.errors import InputError, ModelError, OutputError, PictureError, SettingsError
+from cloudconv.errors import (
+    InputError,
+    ModelError,
+    OutputError,
+    PictureError,
+    SettingsError,
+)
 from cloudconv.models import registry
 from cloudconv.settings.compare import FAULT, METRICS, SEQUENCE_METRICS
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
@@ -35,7 +41,9 @@ QUICK = {"device": "cpu", "model": "tiny", "threads": 1}
 
 def test_an_unknown_keyword_is_a_type_error():
     for call in (cloudconv.interpolate, cloudconv.dream, cloudconv.interpolate_frames):
-        with pytest.raises(TypeError, match=r"unexpected keyword 'devise' .did you mean device"):
+        with pytest.raises(
+            TypeError, match=r"unexpected keyword 'devise' .did you mean device"
+        ):
             call("a.mp4", devise="cpu")
 
 
@@ -56,7 +64,9 @@ FUNCTIONS = {
     "train": lambda clip, home: cloudconv.train(
         [clip], output=home / "e.safetensors", steps=1, crop=16, batch=1, **QUICK
     ),
-    "plan": lambda clip, home: cloudconv.plan(cloudconv.InterpSettings(clip, factor=2, **QUICK)),
+    "plan": lambda clip, home: cloudconv.plan(
+        cloudconv.InterpSettings(clip, factor=2, **QUICK)
+    ),
 }
 
 
@@ -69,7 +79,9 @@ def three_threads():
 
 
 @pytest.mark.parametrize("call", FUNCTIONS)
-def test_a_call_leaves_the_threads_of_the_process_as_they_were(tmp_path, three_threads, call):
+def test_a_call_leaves_the_threads_of_the_process_as_they_were(
+    tmp_path, three_threads, call
+):
     clip = write_clip(tmp_path / "a.mkv", 24, size=(48, 32))
     FUNCTIONS[call](clip, tmp_path)
     assert torch.get_num_threads() == 3
@@ -92,7 +104,9 @@ def test_pictures_in_memory_leave_the_threads_as_they_were_between_two(three_thr
 def test_progress_has_the_time_left_that_the_command_line_shows(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
     settings = cloudconv.InterpSettings(clip, tmp_path / "b.mp4", factor=2, **QUICK)
-    seen = [each for each in cloudconv.run(settings) if isinstance(each, cloudconv.Progress)]
+    seen = [
+        each for each in cloudconv.run(settings) if isinstance(each, cloudconv.Progress)
+    ]
     first, *_, last = [each.seconds_left for each in seen if each.stage == "rendering"]
     assert (first, last) == (None, 0)
 
@@ -108,7 +122,9 @@ def test_keywords_are_read_as_options_of_the_command():
     assert read.encoder_option == (("level", "3"), ("g", "1"))
     compared = cloudconv.CompareSettings("a", model="blend", against="hold,blend")
     assert (compared.model, compared.against) == (("blend",), ("hold", "blend"))
-    exact, rounded = (cloudconv.InterpSettings("a", fps=x) for x in (F(60000, 1001), "59.94"))
+    exact, rounded = (
+        cloudconv.InterpSettings("a", fps=x) for x in (F(60000, 1001), "59.94")
+    )
     assert exact == rounded
     assert replace(read, crf=3).crf == 3
 
@@ -130,7 +146,9 @@ def test_an_impossible_value_is_one_error_in_python(wrong, said):
 
 def test_only_commands_that_use_several_gpus_advise_and_take_cuda_all():
     takers = {cloudconv.InterpSettings, cloudconv.InterpManySettings}
-    kinds = [getattr(settings, name) for name in settings.__all__ if name.endswith("Settings")]
+    kinds = [
+        getattr(settings, name) for name in settings.__all__ if name.endswith("Settings")
+    ]
     for kind in kinds:
         option = {each.name: each for each in settings.fields_of(kind)}.get("device")
         if option is None:
@@ -141,7 +159,9 @@ def test_only_commands_that_use_several_gpus_advise_and_take_cuda_all():
         if kind in takers:
             assert option.read("cuda:all") == "cuda:all"
         else:
-            with pytest.raises(SettingsError, match='no device "cuda:all": choose auto, cpu'):
+            with pytest.raises(
+                SettingsError, match='no device "cuda:all": choose auto, cpu'
+            ):
                 option.read("cuda:all")
 
 
@@ -163,7 +183,9 @@ def test_settings_list_all_models_metrics_and_modes():
     assert registry.spec(DEFAULT_PREDICTOR, "predict").weights
     known = (*metrics.PER_FRAME, "texture", FAULT, "flicker", *SEQUENCE_METRICS)
     assert known == METRICS
-    (mode,) = [each for each in settings.fields_of(cloudconv.DreamSettings) if each.name == "mode"]
+    (mode,) = [
+        each for each in settings.fields_of(cloudconv.DreamSettings) if each.name == "mode"
+    ]
     assert mode.choices == ("auto", *(method.name for method in METHODS))
     assert all(name in mode.help for name in mode.choices)
 
@@ -186,10 +208,12 @@ def test_a_flag_in_a_message_becomes_a_keyword(text, python):
 
 def test_importing_the_package_loads_no_large_library():
     code = (
-        "import cloudconv, sys; cloudconv.InterpSettings('a.mp4', factor=2); "
-        "print([name for name in ('torch', 'av', 'cv2', 'typer', 'numpy') if name in sys.modules])"
+        "import cloudconv, sys; cloudconv.InterpSettings('a.mp4', factor=2); print([name "
+        "for name in ('torch', 'av', 'cv2', 'typer', 'numpy') if name in sys.modules])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert ran.stdout.strip() == "[]"
 
 
@@ -237,7 +261,8 @@ def test_mypy_finds_wrong_calls_and_knows_results(tmp_path):
 
 
 def test_input_fps_sets_the_rate_of_pictures(tmp_path):
-    clip, folder = write_clip(tmp_path / "a.mkv", 4), tmp_path / "pics"
+    clip = write_clip(tmp_path / "a.mkv", 4)
+    folder = tmp_path / "pics"
     cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)
     words = ["--factor", "2", "--model", "tiny", "--json", "--input-fps", "29.97"]
     done = invoke("interp", folder, tmp_path / "b.mp4", *words)
@@ -267,7 +292,9 @@ def test_a_warning_names_reports_of_hdr(tmp_path, transfer, curve):
 def pictures(count, scene=0):
     """Return a texture of the scene that moves to the right, (48, 64, 3) uint8."""
     return [
-        np.repeat(picture(number, 64, 48, "gray", scene=scene).to_ndarray()[..., None], 3, 2)
+        np.repeat(
+            picture(number, 64, 48, "gray", scene=scene).to_ndarray()[..., None], 3, 2
+        )
         for number in range(count)
     ]
 
@@ -309,7 +336,10 @@ def test_frames_in_memory_are_repeated_at_cuts_and_repeats():
     [
         ([], "no frame"),
         (pictures(1), "single frame"),
-        ([*pictures(1), np.zeros((48, 65, 3), np.uint8)], "Picture 1 is not like the first"),
+        (
+            [*pictures(1), np.zeros((48, 65, 3), np.uint8)],
+            "Picture 1 is not like the first",
+        ),
         ([np.zeros((48, 64, 2), np.uint8)] * 2, r"\(H, W, C\)"),
         ([np.zeros((3, 48, 64), np.int32)] * 2, r"\(H, W, C\)"),
         ([np.zeros((48, 64, 3), ">f4")] * 2, ">f4"),
@@ -403,14 +433,18 @@ def test_calls_of_several_threads_run_one_after_another(tmp_path):
     assert threading.active_count() == before
 
 
-def test_a_job_whose_events_nobody_takes_does_not_block_other_threads(tmp_path, monkeypatch):
+def test_a_job_whose_events_nobody_takes_does_not_block_other_threads(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr("cloudconv.jobs._PATIENCE", 0.3)
     given = {"input": write_clip(tmp_path / "a.mkv", 6), "factor": 2, "model": "blend"}
     job = cloudconv.run(cloudconv.InterpSettings(output=tmp_path / "first.mkv", **given))
     next(job)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(cloudconv.interpolate, output=tmp_path / "b.mkv", **given)
-        with pytest.raises(SettingsError, match="nobody takes its events: take all of them, or"):
+        with pytest.raises(
+            SettingsError, match="nobody takes its events: take all of them, or"
+        ):
             call.result(60)
     job.close()
 
@@ -439,14 +473,20 @@ def test_six_threads_that_call_at_once_do_not_stall(tmp_path):
 HUGE = "9" * 400
 
 
-@pytest.mark.parametrize("value", [HUGE, int(HUGE), F(int(HUGE)), F(1, int(HUGE)), f"-{HUGE}"])
-@pytest.mark.parametrize("of", ["Interp", "Extrapolate", "Dream", "Compare", "Train", "Frames"])
+@pytest.mark.parametrize(
+    "value", [HUGE, int(HUGE), F(int(HUGE)), F(1, int(HUGE)), f"-{HUGE}"]
+)
+@pytest.mark.parametrize(
+    "of", ["Interp", "Extrapolate", "Dream", "Compare", "Train", "Frames"]
+)
 def test_numbers_of_hundreds_of_digits_are_one_clear_sentence(of, value):
     for rate in ("1e308", 1e308, "inf", value):
         with pytest.raises(SettingsError, match=r"learning_rate"):
             cloudconv.TrainSettings("a", learning_rate=rate)
     kind = getattr(settings, f"{of}Settings")
-    read = [f for f in settings.fields_of(kind) if f.number is not None or f.parse is not None]
+    read = [
+        f for f in settings.fields_of(kind) if f.number is not None or f.parse is not None
+    ]
     assert read
     for each in read:
         with suppress(cloudconv.CloudconvError):
@@ -482,7 +522,9 @@ UNUSABLE = [EMPTY / 0, EMPTY.to("meta"), EMPTY.to_sparse(), EMPTY[:0], EMPTY[...
 
 
 def test_a_loaded_model_refuses_unusable_pictures_and_times():
-    predictor, model = (cloudconv.load_model(n, device="cpu") for n in ("linear", "rife-4.6"))
+    predictor, model = (
+        cloudconv.load_model(n, device="cpu") for n in ("linear", "rife-4.6")
+    )
     for wrong in (*UNUSABLE, EMPTY.byte()):
         with pytest.raises(PictureError):
             predictor.predict(wrong)
@@ -504,7 +546,9 @@ def test_a_loaded_model_refuses_unusable_pictures_and_times():
         model.interpolate(a, b[..., 1:], 0.5)
 
 
-@pytest.mark.parametrize("name", ["a\0b", "a\0.safetensors", "\ud800", "n" * 300 + ".safetensors"])
+@pytest.mark.parametrize(
+    "name", ["a\0b", "a\0.safetensors", "\ud800", "n" * 300 + ".safetensors"]
+)
 def test_impossible_names_are_one_clear_sentence(tmp_path, name):
     clip = str(write_clip(tmp_path / "a.mkv", 3))
     rest = {"factor": 2, "model": "blend"}
@@ -566,7 +610,8 @@ def check_middle(made, given):
 @pytest.mark.parametrize("kind", STORED)
 def test_new_pictures_of_every_type_have_that_type_also_from_one_array(kind):
     """ComfyUI gives pictures as one tensor: (B, H, W, C) or (B, C, H, W)."""
-    given, model = STORED[kind], cloudconv.load_model("blend", device="cpu")
+    given = STORED[kind]
+    model = cloudconv.load_model("blend", device="cpu")
     made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
     assert made[0] is given[0]
     check_middle(made[1], given)
@@ -584,7 +629,9 @@ def test_new_pictures_of_every_type_have_that_type_also_from_one_array(kind):
 
 def test_a_network_gets_the_chosen_precision_and_the_colours_without_the_opacity():
     given = ("bf16", "fp32")
-    half, model = (cloudconv.load_model("tiny", device="cpu", precision=each) for each in given)
+    half, model = (
+        cloudconv.load_model("tiny", device="cpu", precision=each) for each in given
+    )
     assert (half.dtype, model.dtype) == (torch.bfloat16, torch.float32)
     plain = model.interpolate(*(p[..., :3] for p in OPAQUE), 0.5)
     assert np.array_equal(model.interpolate(*OPAQUE, 0.5)[..., :3], plain)
@@ -593,7 +640,9 @@ def test_a_network_gets_the_chosen_precision_and_the_colours_without_the_opacity
 def test_a_loaded_model_accepts_a_float_and_single_pictures():
     model = cloudconv.load_model("blend", device="cpu")
     a, b = torch.rand(2, 3, 20, 30)
-    assert torch.equal(model.interpolate(a, b, 0.25), model.interpolate(a[None], b[None], 0.25)[0])
+    assert torch.equal(
+        model.interpolate(a, b, 0.25), model.interpolate(a[None], b[None], 0.25)[0]
+    )
     between = model.interpolate(a[None], b[None], torch.tensor([0.25]))
     assert torch.equal(model.interpolate(a[None], b[None], 0.25), between)
 
@@ -607,7 +656,11 @@ def test_pictures_become_yuv420p_in_mp4(tmp_path):
         result = cloudconv.interpolate(tmp_path / "pics", tmp_path / name, **given)
         with av.open(result.output) as video:
             context = video.streams.video[0].codec_context
-            return context.name, context.pix_fmt, sum("Few pl" in str(w) for w in result.warnings)
+            return (
+                context.name,
+                context.pix_fmt,
+                sum("Few pl" in str(w) for w in result.warnings),
+            )
 
     assert made("b.mp4") == ("h264", "yuv420p", 1)
     assert made("c.mp4", pix_fmt="yuv444p")[:2] == ("h264", "yuv444p")

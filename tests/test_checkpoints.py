@@ -120,7 +120,10 @@ BAD = {
         "larger than any known network",
     ),
     "sparse": (saved({"a": torch.eye(2).to_sparse()}), "damaged"),
-    "nested": (lambda path: pickled(path, b"})" + b"\x85" * 400_000 + b"K\x01s"), "damaged"),
+    "nested": (
+        lambda path: pickled(path, b"})" + b"\x85" * 400_000 + b"K\x01s"),
+        "damaged",
+    ),
     "bomb": (lambda path: pickled(path, BOMB), TOO_MUCH),
     "huge tensor": (huge_tensor, "larger than any known network"),
     "header": (written(struct.pack("<q", 50) + b'{"a'), "neither a PyTorch"),
@@ -135,7 +138,8 @@ LARGE = ("many names", "nested")  # these take seconds
     "kind", [pytest.param(k, marks=[pytest.mark.full] if k in LARGE else []) for k in BAD]
 )
 def test_a_bad_file_is_an_error_of_one_sentence(tmp_path, kind, request):
-    if kind != "nested":  # this one crashes the reader, and copies of a process may hang then
+    # This one crashes the reader, and copies of a process may hang then.
+    if kind != "nested":
         request.getfixturevalue("forked")
     make, said = BAD[kind]
     path = tmp_path / "a.pth"
@@ -164,9 +168,14 @@ def test_code_in_a_file_is_named_and_never_run(tmp_path, way):
 @pytest.mark.usefixtures("forked")
 def test_a_cut_off_or_changed_file_is_an_error(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
-    save(path, {"a.weight": torch.rand(30), "b.weight": torch.rand(3)}, legacy=suffix == ".pkl")
+    save(
+        path,
+        {"a.weight": torch.rand(30), "b.weight": torch.rand(3)},
+        legacy=suffix == ".pkl",
+    )
     whole = path.read_bytes()
-    places = 60 if suffix == ".safetensors" else 4  # each place in the others costs a process
+    # Each place in the others costs a process.
+    places = 60 if suffix == ".safetensors" else 4
     seen = Counter()
     for at in range(len(whole) // places // 2, len(whole), len(whole) // places):
         for data in (whole[:at], whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]):
@@ -189,7 +198,10 @@ def test_a_lack_of_room_or_memory_is_not_called_damage(tmp_path, monkeypatch):
     save(path := tmp_path / "a.pth", small_state())
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
-    with largest_file(2000), pytest.raises(WeightsError, match="which is full: free some space th"):
+    with (
+        largest_file(2000),
+        pytest.raises(WeightsError, match="which is full: free some space th"),
+    ):
         registry.spec(path)
     with pytest.raises(MemoryError), checkpoints.reading(path):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
@@ -201,7 +213,11 @@ def test_the_data_folder_keeps_sixteen_results(tmp_path, data_folder, monkeypatc
     save(path, small_state())
     kept.mkdir(parents=True)
     own = [kept / f"{number:064x}.safetensors" for number in range(17)]
-    others = [kept / "mine.safetensors", kept / "notes.txt", kept / f"{99:064x}.safetensors"]
+    others = [
+        kept / "mine.safetensors",
+        kept / "notes.txt",
+        kept / f"{99:064x}.safetensors",
+    ]
     for number, each in enumerate([*others[:2], *own]):
         each.touch()
         os.utime(each, (number, number))
@@ -219,8 +235,12 @@ def test_a_changed_file_is_recognised_again(tmp_path):
     path = small_file(tmp_path / "a.safetensors")
     assert registry.spec(path).published
     name = "block2.conv0.0.0.weight"
-    foreign, wrong = {"a": torch.rand(2)}, {**small_state(), name: torch.rand(5)}
-    for content, said in ((foreign, "holds no network"), (wrong, f"looks like RIFE.*{name}")):
+    foreign = {"a": torch.rand(2)}
+    wrong = {**small_state(), name: torch.rand(5)}
+    for content, said in (
+        (foreign, "holds no network"),
+        (wrong, f"looks like RIFE.*{name}"),
+    ):
         save(path, content)
         with pytest.raises(WeightsError, match=said):
             registry.spec(path)

@@ -1,7 +1,7 @@
 """Each command is run once from end to end and compared with a golden output.
 
-``python -m tests.test_commands`` writes ``tests/golden/commands.json`` anew after an intended
-change of the weights or of the JSON. Review the difference before a commit.
+``python -m tests.test_commands`` writes ``tests/golden/commands.json`` anew after an
+intended change of the weights or of the JSON. Review the difference before a commit.
 """
 
 import json
@@ -19,7 +19,8 @@ GOLDEN = Path(__file__).parent / "golden" / "commands.json"
 EXACT = ("--encoder", "ffv1", "--precision", "fp32")
 COMMANDS = {
     "interp": ("interp", "a.mkv", "out.mkv", "--factor", "2", *EXACT),
-    # In the trial of auto the faults of layers and flow differ by 1 % here, so a model is named.
+    # In the trial of auto the faults of layers and flow differ by 1 % here, so a model is
+    # named.
     "extrapolate": (
         *("extrapolate", "a.mkv", "out.mkv", "--frames", "3", "--model", "layers"),
         *EXACT,
@@ -69,14 +70,17 @@ def run(name, folder):
     if (folder / "out.mkv").exists():
         with av.open(str(folder / "out.mkv")) as made:
             found["frames"] = [
-                [str(frame.pts * frame.time_base), *small(frame)] for frame in made.decode(video=0)
+                [str(frame.pts * frame.time_base), *small(frame)]
+                for frame in made.decode(video=0)
             ]
     return found
 
 
 def small(frame):
     """Return the luma of a frame, reduced to (3, 4) pixels, in one list."""
-    luma = cv2.resize(frame.to_ndarray()[: frame.height], (4, 3), interpolation=cv2.INTER_AREA)
+    luma = cv2.resize(
+        frame.to_ndarray()[: frame.height], (4, 3), interpolation=cv2.INTER_AREA
+    )
     return [int(level) for level in luma.ravel()]
 
 
@@ -85,14 +89,19 @@ def kept(value):
     if isinstance(value, dict):
         # The text of a warning may change, but not the number of warnings.
         counted = {"warnings": len(value["warnings"])} if "warnings" in value else {}
-        return {k: None if k in CHANGES else kept(v) for k, v in {**value, **counted}.items()}
+        return {
+            k: None if k in CHANGES else kept(v) for k, v in {**value, **counted}.items()
+        }
     if isinstance(value, list):
         return [kept(each) for each in value]
     return value
 
 
 def assert_near(found, golden, where):
-    """Compare two values of the same structure; numbers may differ as they do between machines."""
+    """Compare two values of the same structure.
+
+    Numbers may differ as they do between machines.
+    """
     if isinstance(golden, dict):
         assert found.keys() == golden.keys(), where
         for key, value in golden.items():
@@ -123,7 +132,9 @@ def main():
             made[name] = run(name, Path(folder))
     lines = [
         f'"{name}": '
-        + json.dumps(value).replace(' "frames": [[', '\n"frames": [\n[').replace("], [", "],\n[")
+        + json.dumps(value)
+        .replace(' "frames": [[', '\n"frames": [\n[')
+        .replace("], [", "],\n[")
         for name, value in made.items()
     ]
     GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")

@@ -44,12 +44,15 @@ def load(path):
 
 
 def test_the_tables_of_options_agree_with_the_help():
-    make_options, found = load(ROOT / "docs" / "make_options.py"), set()
+    make_options = load(ROOT / "docs" / "make_options.py")
+    found = set()
     for document in DOCUMENTS:
         text = document.read_text("utf-8")
         found |= {command for _, command, _ in make_options.PLACE.findall(text)}
         anew = make_options.renewed(text)
-        assert text == anew, f"{document.name} is out of date: run python docs/make_options.py"
+        assert text == anew, (
+            f"{document.name} is out of date: run python docs/make_options.py"
+        )
     assert found == COMMANDS
 
 
@@ -93,15 +96,21 @@ def test_the_examples_in_python_run(document, tmp_path, monkeypatch):
 def test_every_command_in_the_docs_is_valid():
     """The command, the script and each option exist, in blocks, sentences and tables."""
     commands = get_command(app)
-    pages = [page.read_text("utf-8") for page in [*DOCUMENTS, *(ROOT / "docs").glob("*/*.md")]]
+    pages = [
+        page.read_text("utf-8") for page in [*DOCUMENTS, *(ROOT / "docs").glob("*/*.md")]
+    ]
     text = "\n".join(pages)
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
-    lines = re.findall(r"^(?:cat .*\| )?(cloudconv .*?)(?: [|>] .*)?$", blocks, re.MULTILINE)
+    lines = re.findall(
+        r"^(?:cat .*\| )?(cloudconv .*?)(?: [|>] .*)?$", blocks, re.MULTILINE
+    )
     assert len(lines) > 30
     spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     spans += re.findall(r"^ {4}(.*)$", text, re.MULTILINE)
     count = 0
-    for words in [span.split() for span in spans] + [shlex.split(x, comments=True) for x in lines]:
+    for words in [span.split() for span in spans] + [
+        shlex.split(x, comments=True) for x in lines
+    ]:
         words = words[words[:1] == ["python"] :]
         if words[:1] == ["cloudconv"]:
             words = words[1:]
@@ -109,7 +118,9 @@ def test_every_command_in_the_docs_is_valid():
             command = commands.commands[words[0]]
             given = [] if words[0] in ("models", "doctor") or words[1][0] != "-" else ["IN"]
             command.make_context(words[0], given + words[1:])
-        elif len(words) > 0 and re.fullmatch(r"(benchmarks|weights|examples)/\w+\.py", words[0]):
+        elif len(words) > 0 and re.fullmatch(
+            r"(benchmarks|weights|examples)/\w+\.py", words[0]
+        ):
             source = (ROOT / words[0]).read_text("utf-8")
             own = words[: words.index("--")] if "--" in words else words
             for option in (word for word in own if word.startswith("--")):
@@ -123,7 +134,9 @@ def test_every_command_in_the_docs_is_valid():
 def test_stated_times_agree_with_the_table():
     """A model's time is the median over all sizes in the table of whole commands."""
     text = (ROOT / "docs" / "measurements" / "interpolation.md").read_text("utf-8")
-    names, *rows = re.findall(r"^\| (?:size, factor|\d+\W\d+ \W\d) \|.*$", text, re.MULTILINE)
+    names, *rows = re.findall(
+        r"^\| (?:size, factor|\d+\W\d+ \W\d) \|.*$", text, re.MULTILINE
+    )
     columns = [cell.strip(" `") for cell in names.split("|")[2:-1]]
     seconds = [
         dict(zip(columns, map(float, re.findall(r"\| ([\d.]+)[ ,]", row)), strict=True))
@@ -174,7 +187,11 @@ def test_every_file_that_a_document_names_or_links_exists():
     assert len(named) > 30
     for file in named:
         assert (ROOT / file).exists() or (ROOT / "cloudconv" / file).exists(), file
-    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    documents = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").rglob("*.md"),
+    ]
     count = 0
     for document in documents:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
@@ -196,19 +213,27 @@ def test_every_picture_has_a_record_that_agrees_with_it_and_the_weights(record):
     ]
     recorded = record.read()
     assert "showcase.webp" in recorded
-    names = [path.relative_to(EXAMPLES).as_posix() for path in shown if EXAMPLES in path.parents]
+    names = [
+        path.relative_to(EXAMPLES).as_posix() for path in shown if EXAMPLES in path.parents
+    ]
     assert {*names} == {*recorded}
     for name, known in recorded.items():
         now = record.record(EXAMPLES / name, known["commands"], known["weights"])
-        assert known == now, f"{name} is out of date: make it again with its script in examples/"
+        assert known == now, (
+            f"{name} is out of date: make it again with its script in examples/"
+        )
 
 
 def test_recorded_commands_agree_with_the_scripts_and_the_readme(record):
-    showcase, gallery = (load(EXAMPLES / f"make_{name}.py") for name in ("showcase", "gallery"))
+    showcase, gallery = (
+        load(EXAMPLES / f"make_{name}.py") for name in ("showcase", "gallery")
+    )
     commands = {name: known["commands"] for name, known in record.read().items()}
     shown = commands.pop("showcase.webp")
     assert shown == [row.command for row in showcase.ROWS] != []
-    assert commands == {f"gallery/{name}.jpg": [gallery.command(name)] for name in gallery.SHEETS}
+    assert commands == {
+        f"gallery/{name}.jpg": [gallery.command(name)] for name in gallery.SHEETS
+    }
     readme = (ROOT / "README.md").read_text("utf-8")
     for command in shown:
         assert f"`{command.partition(' --start')[0]}`" in readme

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from cloudconv import metrics
 
-WANG = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+WANG = {
+    "gaussian_weights": True,
+    "sigma": 1.5,
+    "use_sample_covariance": False,
+    "data_range": 1.0,
+}
 
 
 def pair(height=50, width=70, seed=0, noise=0.05):
@@ -23,7 +28,8 @@ def pair(height=50, width=70, seed=0, noise=0.05):
 
 
 def reference_ssim(test, truth):
-    from skimage.metrics import structural_similarity  # with scipy.stats, which takes a second
+    # With scipy.stats, which takes a second.
+    from skimage.metrics import structural_similarity
 
     x, y = (metrics.luma(rgb.double()).numpy() for rgb in (test, truth))
     return float(structural_similarity(x, y, **WANG))
@@ -43,11 +49,15 @@ def test_metrics_agree_with_scikit_image(height, width, seed, noise):
     a, b = (rgb.double().numpy() for rgb in (test, truth))
     error = mean_squared_error(b, a)
     assert float(metrics.l2(test, truth)) == pytest.approx(error, abs=1e-7)
-    assert float(metrics.ssim(test, truth)) == pytest.approx(reference_ssim(test, truth), abs=1e-5)
+    assert float(metrics.ssim(test, truth)) == pytest.approx(
+        reference_ssim(test, truth), abs=1e-5
+    )
     if error:
         expected = peak_signal_noise_ratio(b, a, data_range=1.0)
         assert float(metrics.psnr(test, truth)) == pytest.approx(expected, abs=1e-4)
-    perfect = {name: float(metric(truth, truth)) for name, metric in metrics.PER_FRAME.items()}
+    perfect = {
+        name: float(metric(truth, truth)) for name, metric in metrics.PER_FRAME.items()
+    }
     ssim = pytest.approx(1, abs=1e-5)
     assert perfect == {"psnr": 100, "sharpness": 100, "ssim": ssim, "l2": 0, "gdl": 0}
 
@@ -58,7 +68,9 @@ def test_ssim_is_precise_for_flat_pictures_of_any_brightness(level):
     test = truth.clone()
     test[:, ::7, ::5] -= 1 / 255
     assert float(metrics.ssim(truth, truth)) == pytest.approx(1, abs=1e-5)
-    assert float(metrics.ssim(test, truth)) == pytest.approx(reference_ssim(test, truth), abs=1e-5)
+    assert float(metrics.ssim(test, truth)) == pytest.approx(
+        reference_ssim(test, truth), abs=1e-5
+    )
 
 
 def test_pictures_of_a_batch_are_scored_independently():
@@ -75,7 +87,8 @@ def test_pictures_of_a_batch_are_scored_independently():
 
 
 def test_gdl_and_sharpness_agree_with_values_computed_by_hand():
-    # An edge against a flat picture: steps of 0.2 and 0.1 across one row; 0.4, 0.2 and 0.3 down.
+    # An edge against a flat picture: steps of 0.2 and 0.1 across one row; 0.4, 0.2 and 0.3
+    # down.
     truth = torch.tensor([[0.5, 0.5, 0.5], [0.1, 0.3, 0.2]]).expand(3, 2, 3)
     flat = torch.full((3, 2, 3), 0.5)
     assert float(metrics.gdl(flat, truth)) == pytest.approx(0.3 / 4 + 0.9 / 3, abs=1e-6)

@@ -27,8 +27,19 @@ def dist(tmp_path_factory):
     pytest.importorskip("build")
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-W", "error", "-m", "build", "--no-isolation", "-o", str(folder)]
-    done = subprocess.run([*command, str(ROOT)], capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "build",
+        "--no-isolation",
+        "-o",
+        str(folder),
+    ]
+    done = subprocess.run(
+        [*command, str(ROOT)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warn" not in (done.stdout + done.stderr).lower()
     return folder
@@ -40,7 +51,12 @@ def test_the_sdist_has_all_files_for_contributors(dist):
     with tarfile.open(path) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
     tracked = ("README.md", "CONTRIBUTING.md", ".ci/run", ".github/workflows/ci.yml")
-    assert {*tracked, "constraints.txt", "examples/stream.mp4", "tests/conftest.py"} <= names
+    assert {
+        *tracked,
+        "constraints.txt",
+        "examples/stream.mp4",
+        "tests/conftest.py",
+    } <= names
     assert not any(name.endswith((".pyc", ".part")) for name in names)
 
 
@@ -48,13 +64,23 @@ def test_the_sdist_has_all_files_for_contributors(dist):
 def test_the_wheel_works_outside_the_checkout(dist, tmp_path):
     pytest.importorskip("pip")
     (path,) = dist.glob("*.whl")
-    site, clip = tmp_path / "site", write_clip(tmp_path / "a.mkv", 4)
-    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
+    site = tmp_path / "site"
+    clip = write_clip(tmp_path / "a.mkv", 4)
+    install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(site),
+    ]
     subprocess.run([sys.executable, *install, str(path)], check=True, capture_output=True)
     code = (
-        "import cloudconv; from cloudconv import weights; "
-        "print(cloudconv.__file__, cloudconv.__version__); "
-        f"print(cloudconv.interpolate({str(clip)!r}, factor=2, model='cloud-turbo').output_frames)"
+        "import cloudconv; from cloudconv import weights; print(cloudconv.__file__, "
+        f"cloudconv.__version__); print(cloudconv.interpolate({str(clip)!r}, factor=2, "
+        "model='cloud-turbo').output_frames)"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
@@ -93,7 +119,10 @@ def test_the_readme_starts_with_the_two_commands():
     assert "'" not in install, "cmd.exe on Windows takes only double quotes"
     ci = (ROOT / ".ci" / "run").read_text()
     left_out = [f"{test.strip()} -m {mark}" for mark in ("full", "cuda tests/gpu")]
-    assert [line for line in ci.splitlines() if "pytest" in line] == [test.strip(), *left_out]
+    assert [line for line in ci.splitlines() if "pytest" in line] == [
+        test.strip(),
+        *left_out,
+    ]
     assert "-c constraints.txt" in ci
 
 
@@ -105,7 +134,9 @@ def test_the_table_of_models_in_the_readme_agrees_with_the_command_models():
     assert len(shown) == 4
     printed = invoke("models", terminal_width=120).output
     rows = re.findall(r"^(\S+) .* {2}([+\d.]+ dB) +([\d.]+) ", printed, re.MULTILINE)
-    assert [row for row in rows if row[0] in dict.fromkeys(name for name, *_ in shown)] == shown
+    assert [
+        row for row in rows if row[0] in dict.fromkeys(name for name, *_ in shown)
+    ] == shown
 
 
 def test_every_requirement_has_a_lower_bound_and_a_pinned_version():

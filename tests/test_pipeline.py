@@ -122,7 +122,8 @@ def test_a_second_ctrl_c_leaves_nothing_running():
         for item in source:
             if item:
                 waiting.wait(5)
-                time.sleep(0.05)  # wait until the main thread waits for the end of this thread
+                # Wait until the main thread waits for the end of this thread.
+                time.sleep(0.05)
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
                 time.sleep(0.05)
             yield item
@@ -140,7 +141,8 @@ def test_a_second_ctrl_c_leaves_nothing_running():
 
 def test_ctrl_c_during_the_start_of_the_thread_leaves_nothing_running(monkeypatch):
     """The interrupt comes after the thread has started and before the pool has a record of it."""
-    start, source = threading.Thread.start, Source()
+    start = threading.Thread.start
+    source = Source()
 
     def interrupted(thread):
         monkeypatch.setattr(threading.Thread, "start", start)
@@ -158,7 +160,8 @@ def test_ctrl_c_during_the_start_of_the_thread_leaves_nothing_running(monkeypatc
 
 def test_a_stage_can_be_closed_while_another_thread_takes_an_item():
     """After an interrupt, the next stage may still be waiting for an item."""
-    go, taken = threading.Event(), []
+    go = threading.Event()
+    taken = []
     first = prefetch(halting(go), 1)
     assert next(first) == 1
     taker = threading.Thread(target=lambda: taken.append(next(first)))

@@ -71,7 +71,9 @@ def test_packages_import_only_those_before_them():
         for target in imported:
             if not target.startswith("cloudconv.") or target == "cloudconv.__version__":
                 continue
-            assert ORDER.index(_package(target)) <= ORDER.index(_package(name)), f"{name}: {target}"
+            assert ORDER.index(_package(target)) <= ORDER.index(_package(name)), (
+                f"{name}: {target}"
+            )
 
 
 def _definitions(kind):
@@ -93,7 +95,10 @@ def test_a_public_class_has_its_name_alone_and_a_function_in_three_modules_at_mo
 
 
 def test_no_two_modules_have_the_same_name():
-    """A command has its own name in ``jobs`` and ``settings``; RIFE in two packages of models."""
+    """A command has its own name in ``jobs`` and ``settings``.
+
+    RIFE in two packages of models.
+    """
     modules = [name for name, file in FILES.items() if file.name != "__init__.py"]
     counts = Counter(name.rpartition(".")[2] for name in modules)
     assert {name for name, count in counts.items() if count > 1} <= SHARED_MODULES
@@ -101,7 +106,9 @@ def test_no_two_modules_have_the_same_name():
 
 def test_no_module_at_the_top_has_the_name_of_a_public_function():
     """``cloudconv.compare`` stays a function after the import of any module."""
-    functions = {name for name in api.__all__ if isinstance(getattr(api, name), FunctionType)}
+    functions = {
+        name for name in api.__all__ if isinstance(getattr(api, name), FunctionType)
+    }
     assert {"compare", "train", "interpolate"} < functions
     assert not functions & {name.split(".")[1] for name in FILES if "." in name}
 
@@ -110,7 +117,9 @@ def test_modules_have_no_circular_imports():
     """Imports inside functions and imports for types count, too."""
     graph = {}
     for name, imported in _all_imports().items():
-        modules = {t if t in FILES else t.rpartition(".")[0] for t in imported} & FILES.keys()
+        modules = {
+            t if t in FILES else t.rpartition(".")[0] for t in imported
+        } & FILES.keys()
         graph[name] = modules - {"cloudconv"} if name != "cloudconv" else set()
     TopologicalSorter(graph).prepare()  # raises a CycleError that names a circle
 
@@ -130,7 +139,9 @@ def _messages():
         for call in ast.walk(_tree(file)):
             if isinstance(call, ast.Call) and call.args:
                 maker = getattr(call.func, "attr", getattr(call.func, "id", ""))
-                if maker in MAKERS and isinstance(call.args[0], ast.Constant | ast.JoinedStr):
+                if maker in MAKERS and isinstance(
+                    call.args[0], ast.Constant | ast.JoinedStr
+                ):
                     found.append((name, ast.unparse(call.args[0])))
     return found
 
@@ -143,9 +154,15 @@ def test_every_message_begins_with_its_code():
 
 
 def test_every_option_in_a_message_exists():
-    kinds = [getattr(settings, name) for name in settings.__all__ if name.endswith("Settings")]
+    kinds = [
+        getattr(settings, name) for name in settings.__all__ if name.endswith("Settings")
+    ]
     kinds = [kind for kind in kinds if issubclass(kind, settings.Settings)]
-    names = {each.name for kind in kinds for each in settings.fields_of(kind)} | COMMAND_LINE_ONLY
+    names = {
+        each.name for kind in kinds for each in settings.fields_of(kind)
+    } | COMMAND_LINE_ONLY
     for name, text in _messages():
-        for option in re.findall(r"--(?:no-)?([a-zA-Z-]+)", text.replace("ray start --head", "")):
+        for option in re.findall(
+            r"--(?:no-)?([a-zA-Z-]+)", text.replace("ray start --head", "")
+        ):
             assert option.replace("-", "_") in names, f"{name}: {text}"

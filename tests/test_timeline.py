@@ -24,7 +24,17 @@ from cloudconv.timeline import (
 )
 
 F = Fraction
-RATES = [F(24000, 1001), F(24), F(25), F(30000, 1001), F(30), F(48), F(60000, 1001), F(60), F(12)]
+RATES = [
+    F(24000, 1001),
+    F(24),
+    F(25),
+    F(30000, 1001),
+    F(30),
+    F(48),
+    F(60000, 1001),
+    F(60),
+    F(12),
+]
 rates = st.sampled_from(RATES)
 starts = st.sampled_from([F(0), F(10), F(-1, 3), F(1001, 24000), F(7, 90000)])
 slowdowns = st.sampled_from([F(1), F(2), F(5, 2), F(1, 2)])
@@ -50,7 +60,10 @@ def run(request, times, end, *, slowdown=1, loop=False, shows=None):
 
 
 def check(slots, contents, *, loop_to):
-    """Check that every slot shows the content of its time; all times are on the output clock."""
+    """Check that every slot shows the content of its time.
+
+    All times are on the output clock.
+    """
     knots = [*contents] if loop_to is None else [*contents, loop_to]
     for before, slot in pairwise(slots):
         assert before.time + before.duration == slot.time
@@ -115,7 +128,9 @@ def test_refilled_repeats_keep_the_grid_of_the_source(source, request, loop, dat
     repeats = [False, *(data.draw(st.booleans()) for _ in times[1:])]
     own = [t for t, again in zip(times, repeats, strict=True) if not again]
     moves = [data.draw(st.fractions(0, F(9, 10), max_denominator=10)) for _ in own]
-    moved = [a + m * (b - a) for (a, b), m in zip(pairwise([*own, end]), moves, strict=True)]
+    moved = [
+        a + m * (b - a) for (a, b), m in zip(pairwise([*own, end]), moves, strict=True)
+    ]
     queue = iter(moved)
     shows = [None if again else next(queue) for again in repeats]
     slots = run(request, times, end, loop=loop, shows=shows)
@@ -133,7 +148,9 @@ def test_slots_that_are_not_taken_come_later(source, request, taken):
     expected, found = [], []
     for number, time in enumerate(times):
         expected += whole.push(time, time)
-        found += islice(halting.push(time, time), taken[number] if number < len(taken) else None)
+        found += islice(
+            halting.push(time, time), taken[number] if number < len(taken) else None
+        )
     assert [*found, *halting.finish(end)] == [*expected, *whole.finish(end)]
 
 
@@ -153,7 +170,9 @@ def test_released_frames_are_never_used_again(source, request, slowdown):
         assert number - forgotten <= 1
     rest = list(timeline.finish(end))
     assert all(slot.left >= forgotten for slot in rest)
-    assert made + len(rest) == expected_frames(request, len(times), end - times[0], slowdown)
+    assert made + len(rest) == expected_frames(
+        request, len(times), end - times[0], slowdown
+    )
 
 
 @given(st.sampled_from([24, 30, 48, 60, 120]), st.integers(2, 9))
@@ -186,7 +205,20 @@ def test_rates_are_parsed_exactly(text, rate):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "fast", "-5", "0", "0/5", "5/0", "5/00", "1e3", "nan", "1/2/3", "٣", "9" * 5000),
+        *(
+            "",
+            "fast",
+            "-5",
+            "0",
+            "0/5",
+            "5/0",
+            "5/00",
+            "1e3",
+            "nan",
+            "1/2/3",
+            "٣",
+            "9" * 5000,
+        ),
         *(math.nan, math.inf, -1 / 3, 1e300, 0.0),
     ],
 )
@@ -225,7 +257,9 @@ def test_times_are_parsed_exactly(text, seconds):
     assert parse_time(text) == seconds
 
 
-@given(st.integers(0, 10**6), st.sampled_from([F(24), F(24000, 1001), F(120000, 1001), F(120)]))
+@given(
+    st.integers(0, 10**6), st.sampled_from([F(24), F(24000, 1001), F(120000, 1001), F(120)])
+)
 def test_the_computed_time_of_a_frame_is_its_exact_time(frame, rate):
     assert parse_time(frame / float(rate)) == frame / rate
     assert ExtrapolateSettings("a.mp4", seconds=7 / 24).seconds == F(7, 24)
@@ -238,7 +272,21 @@ def test_a_float_time_differs_from_its_value_by_less_than_a_nanosecond(seconds):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-1", "1:60", "1:60:00", "1:2:3:4", "1:", "soon", "1 2", -0.5, "s", "30s1m", "1m30", "1d"],
+    [
+        "",
+        "-1",
+        "1:60",
+        "1:60:00",
+        "1:2:3:4",
+        "1:",
+        "soon",
+        "1 2",
+        -0.5,
+        "s",
+        "30s1m",
+        "1m30",
+        "1d",
+    ],
 )
 def test_text_that_is_no_time_is_refused(text):
     with pytest.raises(SettingsError, match="is not a time: give"):
@@ -246,6 +294,6 @@ def test_text_that_is_no_time_is_refused(text):
 
 
 def test_a_very_low_rate_is_shown_as_a_fraction():
-    assert [rate_name(Fraction(*each)) for each in ((1, 86400), (1, 1000), (24000, 1001))] == [
-        *("1/86400", "0.001", "23.976")
-    ]
+    assert [
+        rate_name(Fraction(*each)) for each in ((1, 86400), (1, 1000), (24000, 1001))
+    ] == [*("1/86400", "0.001", "23.976")]

@@ -22,9 +22,13 @@ def test_every_weights_file_is_complete_and_names_its_origin():
         state = weights.load_state(name)
         for spec in (spec for spec in registry.MODELS if spec.weights == name):
             assert spec.parameters == entry.parameters
-            wanted = {key: tensor.shape for key, tensor in spec.build().state_dict().items()}
+            wanted = {
+                key: tensor.shape for key, tensor in spec.build().state_dict().items()
+            }
             assert {key: tensor.shape for key, tensor in state.items()} == wanted
-        assert {str(t.dtype).removeprefix("torch.") for t in state.values()} == {entry.dtype}
+        assert {str(t.dtype).removeprefix("torch.") for t in state.values()} == {
+            entry.dtype
+        }
         registry.spec(entry.model)
         assert all((entry.origin, entry.training_data, entry.command, entry.scores))
         text = (weights.weights_folder() / entry.licence_file).read_text()
@@ -41,11 +45,15 @@ def test_bad_weights_are_named_with_a_remedy_by_every_command(copied_weights, ha
     with pytest.raises(WeightsError, match=rf"rife-4\.6.*{harm}.*reinstall"):
         registry.load("rife-4.6")
     registry.load("blend")
-    listed, examined = (invoke(*words.split()) for words in ("models --json", "doctor --json"))
+    listed, examined = (
+        invoke(*words.split()) for words in ("models --json", "doctor --json")
+    )
     assert (listed.exit_code, examined.exit_code) == (0, 1)
     rows = {row["name"]: row["weights"] for row in json.loads(listed.stdout)["models"]}
     assert (rows["rife-4.6"], rows["cloud-best"]) == (harm, "ok")
-    assert json.loads(examined.stdout)["problems"] == [f"The weights of rife-4.6 are {harm}."]
+    assert json.loads(examined.stdout)["problems"] == [
+        f"The weights of rife-4.6 are {harm}."
+    ]
     assert f"weights of rife-4.6 are {harm}" in examined.stderr
 
 
@@ -56,5 +64,7 @@ def test_a_damaged_or_missing_manifest_is_an_error(tmp_path, monkeypatch, text):
     monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path)
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(WeightsError, match=re.escape("missing" if text is None else "manifest")):
+    with pytest.raises(
+        WeightsError, match=re.escape("missing" if text is None else "manifest")
+    ):
         registry.load("rife-4.6")

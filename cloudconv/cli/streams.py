@@ -47,7 +47,9 @@ messages = _Messages()
 
 
 def print_message(line: str, kind: str = "note") -> None:
-    """Write one line to stderr, wrapped between words on a terminal; ignore errors in writing.
+    """Write one line to stderr, wrapped between words on a terminal.
+
+    Ignore errors in writing.
 
     ``kind`` is the ``type`` of the object if lines are JSON.
     """
@@ -62,7 +64,10 @@ def print_message(line: str, kind: str = "note") -> None:
 
 
 def print_object(kind: str, /, **values: Any) -> None:
-    """Write a JSON object with the key ``type`` to stderr as one line; ignore errors in writing."""
+    """Write a JSON object with the key ``type`` to stderr as one line.
+
+    Ignore errors in writing.
+    """
     _write(json.dumps({"type": kind, **values}, allow_nan=False))
 
 
@@ -80,7 +85,8 @@ def print_result(text: str) -> None:
         sys.stdout.write(plain(text) + "\n")
         sys.stdout.flush()
     except OSError as error:
-        # Use the null device: the interpreter flushes once more at its end, and must not fail.
+        # Use the null device: the interpreter flushes once more at its end, and must not
+        # fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
@@ -110,7 +116,9 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, *rows]
     widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
         for line in lines
     )
 
@@ -122,14 +130,20 @@ def field_rows(values: Mapping[str, Any], width: int = 0) -> str:
     """
     rows = []
     for label, text in _field_rows(values):
-        lines = [part for line in text.split("\n") for part in textwrap.wrap(line, width or 10**6)]
+        lines = [
+            part
+            for line in text.split("\n")
+            for part in textwrap.wrap(line, width or 10**6)
+        ]
         rows += [[label if not number else "", line] for number, line in enumerate(lines)]
     return table(rows[0], rows[1:])
 
 
 def _field_rows(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in values.items():
-        if isinstance(value, dict) and any(isinstance(each, dict) for each in value.values()):
+        if isinstance(value, dict) and any(
+            isinstance(each, dict) for each in value.values()
+        ):
             yield from _field_rows(value, f"{prefix}{name}: ")
         elif text := format_value(name, value):
             yield prefix + _label(name), text
@@ -140,7 +154,10 @@ def _label(name: str) -> str:
 
 
 def format_value(name: str, value: Any) -> str:
-    """Return the value of a field for people; empty for None (except a rate) and if empty."""
+    """Return the value of a field for people.
+
+    Empty for None (except a rate) and if empty.
+    """
     if name.endswith("_fps"):
         return rate(value)
     if value is None:

@@ -1,4 +1,7 @@
-"""Choose the mode that fits a clip by small dreams, judged by vitals; say why in a sentence."""
+"""Choose the mode that fits a clip by small dreams, judged by vitals.
+
+Say why in a sentence.
+"""
 
 from fractions import Fraction
 from typing import NamedTuple
@@ -17,11 +20,14 @@ FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
 _REPLAY = 1.2  # factor of the faults of a texture, which shows the same pictures again
-_COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
+# Least number of frames for a collage: with fewer, the same clouds soon return.
+_COLLAGE = 48
 _STEADY = 0.6  # least steadiness in time of the motion of a sky
-_APART = Fraction(1, 5)  # time between two pictures whose motion is compared, in seconds: a pair
+# Time between two pictures whose motion is compared, in seconds: a pair.
+_APART = Fraction(1, 5)
 # of successive pictures shows less motion of a slow sky than noise
-_FINE = 0.54  # finest detail of moving parts, relative to their mean gradient, of solid things …
+# Finest detail of moving parts, relative to their mean gradient, of solid things ….
+_FINE = 0.54
 _FINER = 0.7  # … and where land stands still, whose edge is fine
 _ALL = 0.9  # least moving part of a picture without land
 
@@ -44,7 +50,9 @@ class Trial(NamedTuple):
         """Return a clause about the result."""
         worst = sorted(self.faults, key=lambda fault: -fault.size)
         texts = list(dict.fromkeys(fault.text for fault in worst))[:2]
-        return f"in {self.mode} {', '.join(texts)}" if texts else f"{self.mode} shows no fault"
+        return (
+            f"in {self.mode} {', '.join(texts)}" if texts else f"{self.mode} shows no fault"
+        )
 
     def taken(self) -> str:
         """Return a clause about the trial that is best: the dream itself may have no fault."""
@@ -54,10 +62,11 @@ class Trial(NamedTuple):
 def choose(material: Material, seed: int = 0) -> ModeChoice:
     """Choose the mode for a material, with the reason.
 
-    Where two modes are possible, each makes a small dream. The one with the least visible faults is
-    taken, and the collage of two without a fault: its pictures are new.
+    Where two modes are possible, each makes a small dream. The one with the least visible
+    faults is taken, and the collage of two without a fault: its pictures are new.
     """
-    mode, count = "flow", len(material)
+    mode = "flow"
+    count = len(material)
     if count == 1:
         why = "the input is a single picture, which this mode moves"
     elif bool(material.land.all()) and material.path is None:
@@ -65,13 +74,17 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
     elif count < method("collage").least_frames:
         why = f"{count} frames are too few for the modes that play the clip's frames"
     elif count < _COLLAGE:
-        mode, why = "texture", f"{count} frames are too few for a collage"
+        mode = "texture"
+        why = f"{count} frames are too few for a collage"
     elif steadiness(small := material.reduced()) < _STEADY:
-        mode, why = "texture", "what moves has no steady direction, and a collage needs a wind"
+        mode = "texture"
+        why = "what moves has no steady direction, and a collage needs a wind"
     elif _is_solid(small):
-        mode, why = "texture", "what moves has finer detail than clouds, so a collage would tear it"
+        mode = "texture"
+        why = "what moves has finer detail than clouds, so a collage would tear it"
     elif small.things.hold:
-        mode, why = "texture", "things move before a still camera, so a collage would tear them"
+        mode = "texture"
+        why = "things move before a still camera, so a collage would tear them"
     else:
         trials = [tried(method("collage"), small, seed)]
         if trials[0].faults:
@@ -81,15 +94,16 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         slides = any(fault.vital == "slides" for fault in trials[0].faults)
         best = trials[-1] if slides else min(trials)
         clauses = [trial.taken() if trial is best else str(trial) for trial in trials]
-        mode, why = best.mode, f"in a trial of {FRAMES} small frames, {'; '.join(clauses)}"
+        mode = best.mode
+        why = f"in a trial of {FRAMES} small frames, {'; '.join(clauses)}"
     return ModeChoice(mode, f"{mode}: {why}.")
 
 
 def steadiness(material: Material) -> float:
     """Return how steady the motion of the moving parts is in time: 1 is a wind, 0 is none.
 
-    The length of the mean motion of each place is compared with the mean length. ``material`` is a
-    small material.
+    The length of the mean motion of each place is compared with the mean length.
+    ``material`` is a small material.
     """
     apart = max(1, min(round(_APART / material.step), len(material) - 1))
     pairs = [(k, k - apart) for k in spread(len(material), apart)]
@@ -102,16 +116,22 @@ def steadiness(material: Material) -> float:
 
 def _is_solid(material: Material) -> bool:
     """Return whether the parts that move have finer detail than clouds."""
-    moving, found = parts(material.moving, COARSE_SIDE), []
+    moving = parts(material.moving, COARSE_SIDE)
+    found = []
     for number in spread(len(material)):
         luma = grey(material.glance(number)).astype(np.float32)
         detail = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))[moving]
-        found.append(detail.sum() / max(cv2.magnitude(*gradients(luma))[moving].sum(), TINY))
+        found.append(
+            detail.sum() / max(cv2.magnitude(*gradients(luma))[moving].sum(), TINY)
+        )
     return bool(np.mean(found) > (_FINE if moving.mean() > _ALL else _FINER))
 
 
 def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
-    """Make a small dream in a mode, and judge the dream. ``material`` is a small material."""
+    """Make a small dream in a mode, and judge the dream.
+
+    ``material`` is a small material.
+    """
     meter = VitalsMeter(material, FRAMES)
     for frame in spec.dream(material, Options(FRAMES, seed)):
         meter.push(frame.small(material), frame.origin)

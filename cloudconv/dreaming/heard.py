@@ -11,16 +11,20 @@ from cloudconv.media.playlist import Passage, Playlist
 class Listener:
     """A writer of the playlist of a dream, which is told the origin of each new frame in order.
 
-    Frames that show the film in its own order belong to one passage, which keeps the offset between
-    the film's time and the output's. A jump belongs to the passage that follows: the offset of that
-    passage is known with the first frame after the jump.
+    Frames that show the film in its own order belong to one passage, which keeps the offset
+    between the film's time and the output's. A jump belongs to the passage that follows:
+    the offset of that passage is known with the first frame after the jump.
 
-    ``times`` are those of the film's frames on the source's clock, and ``step`` is the duration of
-    a new frame.
+    ``times`` are those of the film's frames on the source's clock, and ``step`` is the
+    duration of a new frame.
     """
 
-    def __init__(self, playlist: Playlist, times: Sequence[Fraction], step: Fraction) -> None:
-        self._playlist, self._times, self._step = playlist, times, step
+    def __init__(
+        self, playlist: Playlist, times: Sequence[Fraction], step: Fraction
+    ) -> None:
+        self._playlist = playlist
+        self._times = times
+        self._step = step
         self._count = 0
         # The offset of the passage that plays, and whether this is a passage of the film.
         self._offset: Fraction | None = Fraction(0)
@@ -59,7 +63,8 @@ class Listener:
     def _is_apart(self, number: int, offset: Fraction) -> bool:
         """Return whether a frame of the film does not follow the frame before in the film's order.
 
-        At uneven times, the frame shown is the nearest one, less than a gap from the exact time.
+        At uneven times, the frame shown is the nearest one, less than a gap from the exact
+        time.
         """
         assert self._offset is not None
         beside = self._times[max(number - 1, 0) : number + 2]
@@ -78,4 +83,5 @@ class Listener:
         assert self._jump is not None
         begins = self._playlist.begins + self._jump.start * self._step
         self._playlist.add(Passage(begins, self._jump.length * self._step, offset))
-        self._offset, self._jump = offset, None
+        self._offset = offset
+        self._jump = None

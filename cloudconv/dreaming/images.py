@@ -1,7 +1,7 @@
 """Resize, sample, blur and fill pictures.
 
-A picture is (H, W, 3) float32 RGB, nominally in [0, 1] and not clamped; other values are (h, w) or
-(h, w, channels).
+A picture is (H, W, 3) float32 RGB, nominally in [0, 1] and not clamped; other values are
+(h, w) or (h, w, channels).
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,8 @@ MIDDLE_SIDE = 320
 """Longest side of weights, and of pictures that are compared in time, in pixels."""
 
 _SHORTEST = 8  # least side of a reduced picture
-_LOOKS = 40  # frames, spread over a clip, from which a property of the whole clip is measured
+# Frames, spread over a clip, from which a property of the whole clip is measured.
+_LOOKS = 40
 
 THUMB_SIDE = 72
 """Longest side of the pictures that are compared with many others, in pixels."""
@@ -132,7 +133,10 @@ def reduced(values: NDArray[Any], longest: int) -> NDArray[Any]:
 
 
 def parts(mask: Mask, longest: int) -> Mask:
-    """Return a mask (h, w) at the size of :func:`reduced`; everything if the mask is empty."""
+    """Return a mask (h, w) at the size of :func:`reduced`.
+
+    Everything if the mask is empty.
+    """
     inside: Mask = reduced(mask.astype(np.float32), longest).round() > 0
     return inside if inside.any() else ~inside
 
@@ -223,7 +227,8 @@ def needed_by(area: Area, flow: Floats, size: Sequence[int], *, mirrors: bool) -
         first = part.start + int(np.floor(scale * least)) - 2
         last = part.stop + int(np.ceil(scale * most)) + 2
         if mirrors and (first < 0 or last > side):
-            first, last = 0, side
+            first = 0
+            last = side
         spans.append(slice(max(min(first, part.start), 0), min(max(last, part.stop), side)))
     return spans[0], spans[1]
 
@@ -255,7 +260,9 @@ def between(values: Floats, places: Floats) -> Floats:
     return made
 
 
-def _neighbours(places: Floats, side: int) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
+def _neighbours(
+    places: Floats, side: int
+) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
     """Return the part of the way from one pixel to the next, (h, w, 1), and both numbers."""
     inside: Floats = places.clip(0, side - 1)
     before = inside.astype(np.intp)
@@ -278,8 +285,8 @@ def filled(values: Floats, known: Floats) -> Floats:
         known: (h, w) in [0, 1].
 
     Returns:
-        (h, w, channels): ``values`` where ``known`` is 1. Zero if nothing is known; values fade to
-        zero further from all known values than about the shorter side.
+        (h, w, channels): ``values`` where ``known`` is 1. Zero if nothing is known; values
+        fade to zero further from all known values than about the shorter side.
     """
     weight = in_channels(known, values.shape[2])
     levels = [(values * weight, weight)]

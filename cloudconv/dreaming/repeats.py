@@ -11,7 +11,8 @@ HISTORY = 900
 """Number of the latest pictures that are stored to find those that come again."""
 
 _BESIDE = 5  # least distance of two pictures that are compared, in frames
-_EQUAL = 0.1  # greatest squared difference of equal pictures, relative to that of neighbours
+# Greatest squared difference of equal pictures, relative to that of neighbours.
+_EQUAL = 0.1
 
 
 class Repeats:

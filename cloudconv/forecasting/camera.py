@@ -1,8 +1,8 @@
 """Measure the camera's motion over the last frames, and continue it.
 
-Sources: points by Shi and Tomasi 1994, followed by Lucas and Kanade's pyramids (Bouguet 2001);
-RANSAC, Fischler and Bolles 1981; all in OpenCV's versions. A motion is an affine map in pixels. The
-mean of several motions is that of their logarithms.
+Sources: points by Shi and Tomasi 1994, followed by Lucas and Kanade's pyramids (Bouguet
+2001); RANSAC, Fischler and Bolles 1981; all in OpenCV's versions. A motion is an affine map
+in pixels. The mean of several motions is that of their logarithms.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ Motion = NDArray[np.float64]
 Area = tuple[slice, slice]
 """Rows and columns."""
 
-_POINTS, _NEAREST = 600, 80  # points to follow, and their least distance as a part of the width
+# Points to follow, and their least distance as a part of the width.
+_POINTS, _NEAREST = 600, 80
 _RETURN = 0.7  # a followed point must come back this near, in pixels
 _LEAST_POINTS = 12
 _FIT = 1.0  # distance to the motion of the camera, in pixels
 _SPREAD = 0.3  # least part of the picture that points on the background span
 _MEASURED = 5  # steps whose mean continues
-_STILL = 0.12  # pixels per frame at the corner that moves most, below which the camera stands
+# Pixels per frame at the corner that moves most, below which the camera stands.
+_STILL = 0.12
 _TERMS = 30
 _LEAST_SIDE = 16
 
@@ -37,9 +39,9 @@ _LEAST_SIDE = 16
 class Camera:
     """The motion of the background.
 
-    ``back`` has for each number of steps the motion from the last frame to the frame that many
-    steps before; the first is no motion. ``velocity`` is the logarithm of the motion of one step
-    back.
+    ``back`` has for each number of steps the motion from the last frame to the frame that
+    many steps before; the first is no motion. ``velocity`` is the logarithm of the motion
+    of one step back.
     """
 
     back: tuple[Motion, ...]
@@ -75,12 +77,14 @@ def _steps(greys: Sequence[Bytes]) -> list[Motion]:
 
 def step_between(later: Bytes, earlier: Bytes) -> Motion:
     """Return the motion of the background from ``later`` to ``earlier``."""
-    still, (height, width) = np.eye(3), later.shape
+    still = np.eye(3)
+    (height, width) = later.shape
     points = cv2.goodFeaturesToTrack(later, _POINTS, 0.002, max(5, width // _NEAREST))
     if points is None:
         return still
     found, ok = _followed(later, earlier, points)
-    start, found = points[ok, 0], found[ok, 0]
+    start = points[ok, 0]
+    found = found[ok, 0]
     if len(start) < _LEAST_POINTS:
         return still
     affine, fits = cv2.estimateAffine2D(
@@ -94,7 +98,9 @@ def step_between(later: Bytes, earlier: Bytes) -> Motion:
     return np.vstack([affine, [0, 0, 1]])
 
 
-def _followed(later: Bytes, earlier: Bytes, points: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+def _followed(
+    later: Bytes, earlier: Bytes, points: Floats
+) -> tuple[Floats, NDArray[np.bool_]]:
     window = {"winSize": (21, 21), "maxLevel": 4}
     found, one, _ = cv2.calcOpticalFlowPyrLK(later, earlier, points, None, **window)
     again, two, _ = cv2.calcOpticalFlowPyrLK(earlier, later, found, None, **window)
@@ -105,8 +111,8 @@ def _followed(later: Bytes, earlier: Bytes, points: Floats) -> tuple[Floats, NDA
 def measured_flow(later: Bytes, earlier: Bytes, *, quick: bool = False) -> Floats:
     """Return the backward flow: the position of each pixel of ``later`` in ``earlier``.
 
-    The pictures are (h, w); the flow is (h, w, 2): dx and dy in pixels. ``quick``: estimate at half
-    the usual resolution, which takes a sixth of the time.
+    The pictures are (h, w); the flow is (h, w, 2): dx and dy in pixels. ``quick``: estimate
+    at half the usual resolution, which takes a sixth of the time.
     """
     height, width = later.shape
     # OpenCV crashes where a picture of the finest level is smaller than a patch.
@@ -140,9 +146,11 @@ def scaled(motion: Motion, scale: float) -> Motion:
 
 def logarithm(motion: Motion, size: Sequence[int]) -> Motion:
     """Return the logarithm of a motion in a picture of ``size``, (h, w), by its series."""
-    unit = np.diag([2 / size[1], 2 / size[1], 1.0])  # the series converges for small numbers
+    # The series converges for small numbers.
+    unit = np.diag([2 / size[1], 2 / size[1], 1.0])
     rest = unit @ motion @ np.linalg.inv(unit) - np.eye(3)
-    total, power = np.zeros((3, 3)), np.eye(3)
+    total = np.zeros((3, 3))
+    power = np.eye(3)
     for term in range(1, _TERMS):
         power = power @ rest
         total += power / term * (1 if term % 2 else -1)
@@ -152,7 +160,9 @@ def logarithm(motion: Motion, size: Sequence[int]) -> Motion:
 def after(velocity: Motion, steps: float, size: Sequence[int]) -> Motion:
     """Return the motion of ``steps`` times a velocity of :func:`logarithm`."""
     unit = np.diag([2 / size[1], 2 / size[1], 1.0])
-    small, total, power = velocity * (steps / 256), np.eye(3), np.eye(3)
+    small = velocity * (steps / 256)
+    total = np.eye(3)
+    power = np.eye(3)
     for term in range(1, 6):
         power = power @ small / term
         total = total + power
@@ -161,7 +171,11 @@ def after(velocity: Motion, steps: float, size: Sequence[int]) -> Motion:
 
 
 def sampled(
-    picture: Bytes, motion: Motion, area: Area | None = None, *, outside: int = cv2.BORDER_REPLICATE
+    picture: Bytes,
+    motion: Motion,
+    area: Area | None = None,
+    *,
+    outside: int = cv2.BORDER_REPLICATE,
 ) -> Bytes:
     """Return ``picture`` at the positions to which ``motion`` moves each pixel of ``area``."""
     rows, columns = area or (slice(0, picture.shape[0]), slice(0, picture.shape[1]))

@@ -27,11 +27,12 @@ _STILL = 1 / 3  # part of the filmed change, below which a region stands
 def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
     """Return how wrong the worst thing of a forecast looks: 0 is as filmed, 1 is all wrong.
 
-    A whole thing that is a few pixels off is a small fault. A thing that is blurred, transparent,
-    doubled or torn is a large one, although its PSNR may be higher. So the forecast is first
-    aligned with the true frame by optical flow. Then two differences count alike at places that
-    move: those of structure (SSIM's second term), and of the energy of the finest band. A place
-    that is far off counts more than these.
+    A whole thing that is a few pixels off is a small fault. A thing that is blurred,
+    transparent, doubled or torn is a large one, although its PSNR may be higher. So the
+    forecast is first aligned with the true frame by optical flow. Then two differences
+    count alike at places that
+    move: those of structure (SSIM's second term), and of the energy of the finest band. A
+    place that is far off counts more than these.
 
     Args:
         made: the forecast, (3, h, w) RGB on the CPU.
@@ -52,11 +53,13 @@ def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
 def stands(made: Tensor, last: Tensor, before: Tensor) -> float:
     """Return the part of the motion, 0 to 1, that is missing from the start of a forecast.
 
-    A region stands if it changes much less from the last frame to the forecast than it did from the
-    frame ``before`` to the ``last`` one. Regions count by the energy of their motion.
+    A region stands if it changes much less from the last frame to the forecast than it did
+    from the frame ``before`` to the ``last`` one. Regions count by the energy of their
+    motion.
     """
     one, two, three = (_luma(picture) for picture in (made, last, before))
-    shown, filmed = _regions(_change(one, two)), _regions(_change(two, three))
+    shown = _regions(_change(one, two))
+    filmed = _regions(_change(two, three))
     lost = (filmed - shown / _STILL).clip(0)
     return float((lost * filmed).sum() / max(np.square(filmed).sum(), _NOISE))
 
@@ -64,7 +67,8 @@ def stands(made: Tensor, last: Tensor, before: Tensor) -> float:
 def lasts(last: Tensor, before: Tensor) -> float:
     """Return in how many frames the motion to the ``last`` one tears a thing, if it goes on.
 
-    Parts that move apart tear. A region is torn where it has been stretched by its own size.
+    Parts that move apart tear. A region is torn where it has been stretched by its own
+    size.
     """
     scale = min(1.0, _WIDTH / last.shape[-1])
     small = (None, None, scale, scale, cv2.INTER_AREA)
@@ -76,7 +80,8 @@ def lasts(last: Tensor, before: Tensor) -> float:
 
 def _luma(picture: Tensor) -> Floats:
     grey: Floats = luma(picture.float().clamp(0, 1)).mul(255).round().numpy()
-    missing = [(0, max(_LEAST_SIDE - side, 0)) for side in grey.shape]  # for the optical flow
+    # For the optical flow.
+    missing = [(0, max(_LEAST_SIDE - side, 0)) for side in grey.shape]
     return np.pad(grey, missing, mode="edge")
 
 

@@ -1,8 +1,9 @@
 """Find things that move steadily before the background, and their outlines.
 
-A region of the optical flow that differs from the camera's motion proposes a motion. Each pixel of
-the last frame then takes the motion, of a thing or of the camera, along which the pixel had the
-same colour in the frames before. What is behind the things comes from the frames before, too.
+A region of the optical flow that differs from the camera's motion proposes a motion. Each
+pixel of the last frame then takes the motion, of a thing or of the camera, along which the
+pixel had the same colour in the frames before. What is behind the things comes from the
+frames before, too.
 """
 
 from collections.abc import Sequence
@@ -54,7 +55,8 @@ _PASSED = 9  # the same for outlines in earlier frames, which are less certain
 _LATEST = 5  # frames of the median
 _FEWEST, _UNSURE = 3, 12.0  # frames that agree, and their usual difference, of 255
 _NEAREST = 2  # steps before the last frame, from which a frame can show more
-_LIGHT, _LITTLE = 0.02, 1e-3  # sigma of the light, as a part of the longest side; a small weight
+# Sigma of the light, as a part of the longest side; a small weight.
+_LIGHT, _LITTLE = 0.02, 1e-3
 _REACH = 5.0  # radius of the inpainting, in pixels
 
 
@@ -62,8 +64,8 @@ _REACH = 5.0  # radius of the inpainting, in pixels
 class Thing:
     """A thing: its outline in the last frame, (h, w), 0 or 1, and its velocity one step back.
 
-    ``back`` has for each number of steps the motion to the frame that many steps before, as in
-    :class:`~cloudconv.forecasting.camera.Camera`.
+    ``back`` has for each number of steps the motion to the frame that many steps before, as
+    in :class:`~cloudconv.forecasting.camera.Camera`.
     """
 
     mask: Mask
@@ -71,25 +73,31 @@ class Thing:
     back: tuple[Motion, ...]
 
 
-def things_of(pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]) -> list[Thing]:
+def things_of(
+    pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]
+) -> list[Thing]:
     """Return the things that move before the background.
 
     Args:
         pictures: (h, w, 3) RGB, the last frame first.
         camera: the motion of the background.
-        flows: the optical flow from each picture to the one before, (h, w, 2), ``FRAMES`` or fewer.
+        flows: the optical flow from each picture to the one before, (h, w, 2), ``FRAMES``
+            or fewer.
     """
     size = pictures[0].shape[:2]
     grid = grid_of(size)
-    paths, path = [], np.zeros_like(flows[0])
+    paths = []
+    path = np.zeros_like(flows[0])
     for flow in flows:
         path = path + sampled_at(flow, grid + path)
         paths.append(path)
     whole = (slice(0, size[0]), slice(0, size[1]))
     behind = _error(pictures, camera.back[1 : len(paths) + 1], whole)
     proposals = _proposals(paths, camera, grid, behind)
-    least, doubtful = _mean(behind, 2) - _STAYS, _different(behind)
-    best, gains = np.zeros(size, np.uint8), []
+    least = _mean(behind, 2) - _STAYS
+    doubtful = _different(behind)
+    best = np.zeros(size, np.uint8)
+    gains = []
     for number, (region, motions, _) in enumerate(proposals, 1):
         _, _, width, height = cv2.boundingRect(region)
         near = cv2.dilate(region, _disc(12.85 + 0.15 * min(width, height)))
@@ -98,13 +106,18 @@ def things_of(pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]
         gains.append((area, behind[area] - error))
         error = _mean(error, _AROUND) - _PRIOR * (region & doubtful)[area]
         better = (near[area] > 0) & (error < least[area])
-        least[area][better], best[area][better] = error[better], number
-    things, free = [], np.ones(size, np.uint8)
+        least[area][better] = error[better]
+        best[area][better] = number
+    things = []
+    free = np.ones(size, np.uint8)
     for number, (_, motions, velocity) in enumerate(proposals, 1):
-        mask, (area, gain) = _filled((best == number).astype(np.uint8)) & free, gains[number - 1]
+        mask = _filled((best == number).astype(np.uint8)) & free
+        (area, gain) = gains[number - 1]
         if mask.sum() >= _SMALLEST * mask.size and gain[mask[area] > 0].mean() >= _GAIN:
             free &= 1 - mask
-            things.append(Thing(mask, velocity, _followed(mask, velocity, motions, pictures)))
+            things.append(
+                Thing(mask, velocity, _followed(mask, velocity, motions, pictures))
+            )
     return things
 
 
@@ -117,15 +130,21 @@ def _proposals(
         for step, path in enumerate(paths, 1)
     ]
     relative = np.median(own[-3:], 0).astype(np.float32)
-    smooth = [cv2.medianBlur(np.ascontiguousarray(relative[..., axis]), 5) for axis in (0, 1)]
+    smooth = [
+        cv2.medianBlur(np.ascontiguousarray(relative[..., axis]), 5) for axis in (0, 1)
+    ]
     speed = cv2.magnitude(*smooth)
     slopes = [
-        cv2.Sobel(part, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for part in smooth for dx in (0, 1)
+        cv2.Sobel(part, cv2.CV_32F, dx, 1 - dx, scale=1 / 8)
+        for part in smooth
+        for dx in (0, 1)
     ]
     cameras = np.linalg.norm(carried(camera.back[1], grid) - grid, axis=-1)
     moving = (speed > _SLOW + _DOUBT * cameras) & (_different(behind) > 0)
     moving &= np.abs(slopes).sum(0) < _EDGE + 0.1 * speed
-    opened = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    opened = cv2.morphologyEx(
+        moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
+    )
     _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     found = []
     for number in np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:_MOST] + 1:
@@ -149,11 +168,14 @@ def _motions(region: Mask, paths: Sequence[Floats], grid: Floats) -> list[Motion
     """Return the motion of a region to each earlier frame; None if it is not steady."""
     rows, columns = np.nonzero(region)
     step = max(1, len(rows) // 2000)
-    rows, columns = rows[::step], columns[::step]
-    start, motions = grid[rows, columns], []
+    rows = rows[::step]
+    columns = columns[::step]
+    start = grid[rows, columns]
+    motions = []
     wide = min(np.ptp(rows), np.ptp(columns)) >= _WIDE
     for path in paths:
-        end, affine = start + path[rows, columns], None
+        end = start + path[rows, columns]
+        affine = None
         if wide:
             affine, _ = cv2.estimateAffinePartial2D(start, end, ransacReprojThreshold=1.0)
         if affine is None:
@@ -170,7 +192,8 @@ def _error(pictures: Sequence[Bytes], motions: Sequence[Motion], area: Area) -> 
 
     A pixel may be hidden in one of the frames.
     """
-    last, errors = pictures[0][area], []
+    last = pictures[0][area]
+    errors = []
     for picture, motion in zip(pictures[1:], motions, strict=False):
         red, green, blue = cv2.split(cv2.absdiff(last, sampled(picture, motion, area)))
         largest = cv2.max(cv2.max(red, green), blue)
@@ -208,12 +231,16 @@ def _followed(
     """Return the motion of a thing to all earlier frames, by matching its picture."""
     area = area_of(mask)
     around = tuple(slice(each.start - _SEARCH, each.stop + _SEARCH) for each in area)
-    shape, wanted = mask[area], pictures[0][area]
-    back, step = [np.eye(3), *motions], after(velocity, 1, mask.shape)
+    shape = mask[area]
+    wanted = pictures[0][area]
+    back = [np.eye(3), *motions]
+    step = after(velocity, 1, mask.shape)
     for picture in pictures[len(back) :]:
         guess = step @ back[-1]
         # The match in a window around the thing is the error of the guess.
-        window = sampled(picture, guess, (around[0], around[1]), outside=cv2.BORDER_CONSTANT)
+        window = sampled(
+            picture, guess, (around[0], around[1]), outside=cv2.BORDER_CONSTANT
+        )
         errors = cv2.matchTemplate(window, wanted, cv2.TM_SQDIFF, mask=shape)
         row, column = np.unravel_index(np.argmin(errors), errors.shape)
         found = [[1, 0, column - _SEARCH], [0, 1, row - _SEARCH], [0, 0, 1]]
@@ -232,8 +259,9 @@ def plate_of(
 ) -> Bytes:
     """Return the last frame without its things: (H, W, 3).
 
-    A pixel behind a thing is the median of the latest frames that show the background there. Where
-    none does, the surroundings are continued (Telea 2004, in OpenCV's version).
+    A pixel behind a thing is the median of the latest frames that show the background
+    there. Where none does, the surroundings are continued (Telea 2004, in OpenCV's
+    version).
 
     Args:
         pictures: (H, W, 3) RGB, the last frame first.
@@ -241,7 +269,8 @@ def plate_of(
         camera: the motion of the background, in pictures of the size of the things' masks.
         things: the things to remove.
     """
-    plate, small = pictures[0].copy(), things[0].mask
+    plate = pictures[0].copy()
+    small = things[0].mask
     hidden = _widened(behind, _RIM)
     rows, columns = np.nonzero(hidden)
     height, width = (small.shape[axis] / behind.shape[axis] for axis in (0, 1))
@@ -251,7 +280,9 @@ def plate_of(
     count = np.zeros(len(rows), np.intp)
     for steps in range(_NEAREST, len(pictures)):
         there = np.bitwise_or.reduce([in_past(thing, camera, steps) for thing in things])
-        inside = sampled(np.ones_like(small), camera.back[steps], outside=cv2.BORDER_CONSTANT)
+        inside = sampled(
+            np.ones_like(small), camera.back[steps], outside=cv2.BORDER_CONSTANT
+        )
         free = (inside > 0) & (_widened(there, round(_PASSED * width) | 1) == 0)
         new = np.nonzero(free[at] & (count < _LATEST))[0]
         shown = sampled(pictures[steps], np.linalg.inv(scale) @ camera.back[steps] @ scale)

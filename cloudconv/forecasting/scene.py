@@ -22,7 +22,14 @@ from cloudconv.forecasting.camera import (
     measured_flow,
     sampled_at,
 )
-from cloudconv.forecasting.regions import FRAMES, MOST_COVERED, Mask, Thing, plate_of, things_of
+from cloudconv.forecasting.regions import (
+    FRAMES,
+    MOST_COVERED,
+    Mask,
+    Thing,
+    plate_of,
+    things_of,
+)
 from cloudconv.forecasting.sampling import sampled_on_threads, sharp
 from cloudconv.forecasting.things import FEWEST, Stage, Things, stage_of, things_in
 from cloudconv.transfer import upload
@@ -42,8 +49,8 @@ _LITTLE = 1e-3
 class Layer:
     """A part of a picture, (1, 3, h, w), with a matte, (1, 1, h, w), at ``top`` and ``left``.
 
-    The background has no matte. ``rest`` is a motion of the layer's parts in a step, such as that
-    of legs: (1, 2, h, w), backward, in pixels; ``reach`` is the largest one.
+    The background has no matte. ``rest`` is a motion of the layer's parts in a step, such
+    as that of legs: (1, 2, h, w), backward, in pixels; ``reach`` is the largest one.
     """
 
     picture: Tensor
@@ -54,10 +61,12 @@ class Layer:
     reach: float
 
     def onto(self, target: Tensor, motion: Motion, bent: int) -> None:
-        """Draw the layer; ``motion`` maps positions of ``target``, (1, 3, H, W), to the layer's.
+        """Draw the layer.
 
-        Its parts move for ``bent`` steps. Beyond the edges of the background its mirror image
-        follows.
+        ``motion`` maps positions of ``target``, (1, 3, H, W), to the layer's.
+
+        Its parts move for ``bent`` steps. Beyond the edges of the background its mirror
+        image follows.
         """
         height, width = self.picture.shape[2:]
         rows, columns = self._reached(motion, target.shape[2:], bent * self.reach)
@@ -68,7 +77,9 @@ class Layer:
         part = scale @ motion[:2, :2]
         start = motion[:2] @ np.array([columns.start, rows.start, 1.0])
         origin = scale @ (start - (self.left, self.top)) - 1
-        numbers = np.column_stack([part, origin, bent * scale.diagonal()]).astype(np.float32)
+        numbers = np.column_stack([part, origin, bent * scale.diagonal()]).astype(
+            np.float32
+        )
         (sent,) = upload([torch.from_numpy(numbers)], target.device)
         x = torch.arange(columns.stop - columns.start, device=target.device)[None, :, None]
         y = torch.arange(rows.stop - rows.start, device=target.device)[:, None, None]
@@ -93,7 +104,8 @@ class Layer:
         y = (self.top - reach, self.top + height + reach)
         outline = np.array([(a, b) for a in x for b in y], np.float32)
         corners = carried(np.asarray(np.linalg.inv(motion), float), outline)
-        least, most = np.floor(corners.min(0)) - 1, np.ceil(corners.max(0)) + 2
+        least = np.floor(corners.min(0)) - 1
+        most = np.ceil(corners.max(0)) + 2
         left, right = np.clip([least[0], most[0]], 0, size[1]).astype(int)
         top, bottom = np.clip([least[1], most[1]], 0, size[0]).astype(int)
         return slice(int(top), int(bottom)), slice(int(left), int(right))
@@ -147,7 +159,8 @@ def scene_of(frames: Tensor) -> Scene | StillScene:
 
     ``frames`` are (T, 3, H, W) on the device that draws, oldest first.
     """
-    pictures, last = [_bytes(frame) for frame in frames.unbind()], frames[-1:].float()
+    pictures = [_bytes(frame) for frame in frames.unbind()]
+    last = frames[-1:].float()
     if len(pictures) >= FEWEST:
         still = things_in(pictures)
         if still.hold and not still.drifts:
@@ -157,9 +170,13 @@ def scene_of(frames: Tensor) -> Scene | StillScene:
     scale = min(1.0, SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = [_resized(picture, *size) for picture in pictures]
-    greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8) for picture in small]
+    greys = [
+        cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8) for picture in small
+    ]
     camera = camera_of(greys)
-    flows = [measured_flow(later, earlier) for later, earlier in pairwise(greys[: FRAMES + 1])]
+    flows = [
+        measured_flow(later, earlier) for later, earlier in pairwise(greys[: FRAMES + 1])
+    ]
     things = things_of(small, camera, flows)
     if sum(int(thing.mask.sum()) for thing in things) > MOST_COVERED * greys[0].size:
         things = []
@@ -185,7 +202,11 @@ def layer_of(picture: Tensor, rest: Floats, matte: Floats | None) -> Layer:
     ``rest`` is the motion of its parts, (h, w, 2), in pixels of its own size.
     """
     height, width = picture.shape[2:]
-    shown = np.ones((height, width), np.uint8) if matte is None else (matte > 0).astype(np.uint8)
+    shown = (
+        np.ones((height, width), np.uint8)
+        if matte is None
+        else (matte > 0).astype(np.uint8)
+    )
     rows, columns = area = area_of(shown)
     large = cv2.resize(rest, (width, height), interpolation=cv2.INTER_LINEAR)[area]
     rest = np.moveaxis(large * np.float32(width / rest.shape[1]), -1, 0)[None]
@@ -220,11 +241,15 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
 
     It counts where the flow explains the last frame better than the own motion.
     """
-    area, rest = area_of(inside, int(4 * _EVEN)), np.zeros_like(flow)
+    area = area_of(inside, int(4 * _EVEN))
+    rest = np.zeros_like(flow)
     grid = grid_of(inside.shape)[area]
-    own, along = carried(after(velocity, 1, inside.shape), grid), grid + flow[area]
+    own = carried(after(velocity, 1, inside.shape), grid)
+    along = grid + flow[area]
     last, before = (grey.astype(np.float32) for grey in greys[:2])
-    wrong, less = (cv2.absdiff(last[area], sampled_at(before, each)) for each in (own, along))
+    wrong, less = (
+        cv2.absdiff(last[area], sampled_at(before, each)) for each in (own, along)
+    )
     gain = cv2.GaussianBlur(wrong - less, (0, 0), _EVEN)
     part = ((gain - _NO_GAIN) / (_WHOLE_GAIN - _NO_GAIN)).clip(0, 1) * inside[area]
     even = cv2.GaussianBlur((along - own) * part[..., None], (0, 0), _EVEN)

@@ -1,8 +1,8 @@
 """Follow things before a still or slow camera: cut them out of a clip, and move them on as wholes.
 
-A thing is what differs from the plate, the clip without things. Its parts in one frame are a sight;
-sights that follow each other are a track. A track knows where its thing goes when the clip ends.
-Source of the idea: video sprites, Schödl and Essa 2002.
+A thing is what differs from the plate, the clip without things. Its parts in one frame are
+a sight; sights that follow each other are a track. A track knows where its thing goes when
+the clip ends. Source of the idea: video sprites, Schödl and Essa 2002.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,17 +45,21 @@ _TREMBLES = 0.25  # motion of a camera, in pixels, that is removed
 _AWAY, _NEARER = 0.03, 0.9  # largest shift, in widths; ratio of the differences after it
 _EACH, _FARTHEST = 3, 0.1  # frames between measured views; way of a slow camera, in widths
 _RAMP = 5  # pixels at the edge of a frame in which the plate begins, before a slow camera
-_STANDS = 0.7  # part of the detail that the median of the frames keeps, if the camera stands
-_TEXTURED, _FEW = 9.0, 24  # detail that counts; frames in which detail and noise are measured
+# Part of the detail that the median of the frames keeps, if the camera stands.
+_STANDS = 0.7
+# Detail that counts; frames in which detail and noise are measured.
+_TEXTURED, _FEW = 9.0, 24
 _LEAST, _NOISE = 18, 4.0  # difference to the plate, of 255 and in its usual differences
 _FREE = 0.3  # part of the frames in which a place is free
 _MOST_COVERED, _FOLLOWED, _POPPED = 0.12, 0.9, 0.06  # of things that hold
 _FAR_WAY = 1.2  # mean distance of things that hold from where they begin, in their sides
 _OFTEN, _HIDDEN = 0.35, 0.9  # part of the frames; part of what things hide in a frame
-_NEAR, _CROWDED = 10, 0.4  # pixels between things; part of the things that have others so near
+# Pixels between things; part of the things that have others so near.
+_NEAR, _CROWDED = 10, 0.4
 _SMALLEST = 1.7e-4  # area of a thing, as a part of the picture
 _GAPS = 7  # side of the square that closes gaps of a mask
-_AGREE, _DARK = 0.4, 16  # part of the looks of a place that is alike; a level that counts as dark
+# Part of the looks of a place that is alike; a level that counts as dark.
+_AGREE, _DARK = 0.4, 16
 _BAND = 64  # rows of a plate that are computed at once
 _COARSE, _EVEN = 4, 0.03  # steps between compared pixels; least change of the light
 _DIM = 8  # ratio of the picture's width to that of its light
@@ -71,9 +75,12 @@ _CLOSE = 5  # pixels between a thing and its parts
 _SHORTEST = 4  # sights of a track
 _FEW_PIXELS = 12
 _FIT = 15  # latest sights whose motion continues
-_TRACED, _SEARCH = 6, 4  # frames in which a thing is found by its picture, and pixels around
-_GROWS = -0.06, 0.04  # growth in a frame; no thing comes from infinity in the frames of a fit
-_TRAVEL, _SEEN = 0.5, 300  # way on which growth shows, in sides of a thing, and its least area
+# Frames in which a thing is found by its picture, and pixels around.
+_TRACED, _SEARCH = 6, 4
+# Growth in a frame; no thing comes from infinity in the frames of a fit.
+_GROWS = -0.06, 0.04
+# Way on which growth shows, in sides of a thing, and its least area.
+_TRAVEL, _SEEN = 0.5, 300
 _CUT = 0.4  # part of a thing at the edge of the picture that is not compared
 LARGEST = 0.4
 """The inverse of the size to which a thing may grow."""
@@ -112,8 +119,9 @@ class Sight:
 class Path:
     """The way of a thing after a sight: it begins with ``velocity``, and grows by ``growth``.
 
-    Things that come nearer at an even speed grow and become faster; things that go away slow down.
-    ``course``: the size and the place after each of the first steps, if they are known better.
+    Things that come nearer at an even speed grow and become faster; things that go away
+    slow down. ``course``: the size and the place after each of the first steps, if they are
+    known better.
     """
 
     velocity: Place
@@ -193,7 +201,8 @@ class Track:
 class Going:
     """A thing that goes on after the clip: its tracks, its last sights, and the way from there.
 
-    The sights are one period of its pictures, such as steps of a walker, or the last one alone.
+    The sights are one period of its pictures, such as steps of a walker, or the last one
+    alone.
     """
 
     tracks: tuple[Track, ...]
@@ -212,7 +221,8 @@ class _Due:
     """Hold the expected place of a track in a frame, and the sights found there."""
 
     def __init__(self, track: Track, frame: int) -> None:
-        self.track, self.sight = track, track.last()
+        self.track = track
+        self.sight = track.last()
         self.frame = self.sight.frame
         self.path = track.path(self.frame)
         self.move = self.path.at(frame - self.frame)[1]
@@ -232,13 +242,17 @@ class Things:
         self.size = pictures[0].shape[:2]
         self._views, self.stands, drifts = _views(pictures)
         rows, columns = (np.arange(side) + 1 for side in self.size)
-        inside = np.minimum.outer(*(np.minimum(k, k[::-1]).clip(0, _RAMP) for k in (rows, columns)))
+        inside = np.minimum.outer(
+            *(np.minimum(k, k[::-1]).clip(0, _RAMP) for k in (rows, columns))
+        )
         inside = (inside * (255 // _RAMP)).astype(np.uint8)
         count = len(pictures) * drifts
         self._seen = [self.steadied(k, inside, cv2.BORDER_CONSTANT) for k in range(count)]
         steady = [self.steadied(*each) for each in enumerate(pictures)]
         self.plate = self.plate_of(steady, range(len(steady)))
-        self.pictures = [self.completed(k, each, self.plate) for k, each in enumerate(steady)]
+        self.pictures = [
+            self.completed(k, each, self.plate) for k, each in enumerate(steady)
+        ]
         self._bare = _lab(self.plate)
         # Before a camera that trembles, a place is compared with its neighbours, too.
         moves = (self._views != np.eye(3)).any()
@@ -256,9 +270,12 @@ class Things:
         """Return whether the camera moves slowly."""
         return bool(self._seen)
 
-    def steadied(self, frame: int, picture: Any, outside: int = cv2.BORDER_REPLICATE) -> Any:
+    def steadied(
+        self, frame: int, picture: Any, outside: int = cv2.BORDER_REPLICATE
+    ) -> Any:
         """Return a picture of a frame, of any size, as from the last view."""
-        motion, size = self._views[frame], picture.shape[1::-1]
+        motion = self._views[frame]
+        size = picture.shape[1::-1]
         if (motion == np.eye(3)).all():
             return picture
         move = scaled(motion, size[0] / self.size[1])[:2]
@@ -269,14 +286,19 @@ class Things:
         """Return a steady picture in which ``ground`` fills what the frame does not show."""
         if not self.drifts:
             return picture
-        part = cv2.resize(self._seen[frame], picture.shape[1::-1])[..., None] / np.float32(255)
+        part = cv2.resize(self._seen[frame], picture.shape[1::-1])[..., None] / np.float32(
+            255
+        )
         made: Any = ground + part * (picture.astype(np.float32) - ground)
         return made if picture.dtype == np.float32 else np.rint(made).astype(np.uint8)
 
     def plate_of(self, pictures: Sequence[Bytes], frames: Sequence[int]) -> Bytes:
         """Return the plate of steady pictures of frames, the last one included."""
         # Different frames show what others do not: if one did, it would be most alike.
-        made = [self.completed(*each, pictures[-1]) for each in zip(frames, pictures, strict=True)]
+        made = [
+            self.completed(*each, pictures[-1])
+            for each in zip(frames, pictures, strict=True)
+        ]
         each = zip(frames, pictures, reversed(made), strict=True)
         return plate_of([self.completed(*one) for one in each])
 
@@ -314,7 +336,9 @@ class Things:
             for one in sights
             if any(one is not other and _near(one, other, _NEAR) for other in sights)
         )
-        end, popped, far = len(self.masks) - 1, 0, 0.0
+        end = len(self.masks) - 1
+        popped = 0
+        far = 0.0
         for track, sights in zip(self.tracks, seen, strict=True):
             if track.since == track.begin > _PATIENCE and not self._at_edge(sights[0]):
                 popped += sights[0].area
@@ -341,7 +365,9 @@ class Things:
         """Return the difference to the plate in the light of the picture."""
         change = cv2.subtract(_lab(picture), self._bare, dtype=cv2.CV_16S)
         change -= np.median(change[::_COARSE, ::_COARSE], (0, 1)).astype(np.int16)
-        total = cv2.transform(cv2.absdiff(change, np.clip(change, *self._around)), np.ones((1, 3)))
+        total = cv2.transform(
+            cv2.absdiff(change, np.clip(change, *self._around)), np.ones((1, 3))
+        )
         found: Floats = cv2.GaussianBlur(total.astype(np.float32), (0, 0), 1)
         return found
 
@@ -406,7 +432,10 @@ class Things:
     def _continued(
         self, frame: int, live: list[Track], blobs: list[Sight]
     ) -> tuple[list[Track], list[Track]]:
-        """Give each blob of a frame to its tracks; return those that go on, and new ones."""
+        """Give each blob of a frame to its tracks.
+
+        Return those that go on, and new ones.
+        """
         due = [_Due(track, frame) for track in live]
         left = []
         for blob, owners in zip(blobs, self._owners(due, blobs), strict=True):
@@ -428,8 +457,12 @@ class Things:
             near = [e.track.since for e in due if _near(e.sight, blob, _CLOSE)]
             new.append(Track(frame, min([frame, *near]), [blob]))
         for each in due:
-            each.track.sights.append(self._joined(each.found, frame) if each.found else None)
-        patient = (e.track for e in due if e.found or (e.sure and frame - e.frame < _PATIENCE))
+            each.track.sights.append(
+                self._joined(each.found, frame) if each.found else None
+            )
+        patient = (
+            e.track for e in due if e.found or (e.sure and frame - e.frame < _PATIENCE)
+        )
         return [*patient], new
 
     def _owners(self, due: Sequence[_Due], blobs: Sequence[Sight]) -> list[list[_Due]]:
@@ -466,7 +499,9 @@ class Things:
 
     def _expected(self, due: _Due, wider: int = 0) -> Mask:
         """Return the mask of the whole picture with a thing at its expected place."""
-        moved: Mask = shifted(self.alone(due.sight, wider), due.move.round(), cv2.BORDER_CONSTANT)
+        moved: Mask = shifted(
+            self.alone(due.sight, wider), due.move.round(), cv2.BORDER_CONSTANT
+        )
         return moved
 
     def alone(self, sight: Sight, wider: int = 0) -> Mask:
@@ -486,7 +521,9 @@ class Things:
         for k, each in enumerate(owners):
             mask = (blob.mask & (nearest == k)).astype(np.uint8)
             if mask.any():
-                each.found.append(self._sight(mask, blob.left, blob.top, blob.frame, whole=False))
+                each.found.append(
+                    self._sight(mask, blob.left, blob.top, blob.frame, whole=False)
+                )
 
     @cached_property
     def going(self) -> list[Going]:
@@ -500,7 +537,11 @@ class Things:
             sight = track.last()
             if sight.frame < end - _PATIENCE:
                 continue
-            apart = [g for g in groups if not any(self._touch(sight, other.last()) for other in g)]
+            apart = [
+                g
+                for g in groups
+                if not any(self._touch(sight, other.last()) for other in g)
+            ]
             joined = [other for g in groups if g not in apart for other in g]
             groups = [*apart, [track, *joined]]
         going = []
@@ -514,13 +555,20 @@ class Things:
         return sorted(going, key=lambda each: each.sights[-1].box[0].stop)
 
     def _period(self, track: Track) -> tuple[Sight, ...]:
-        """Return the last sights of a track that come again, oldest first; or the last alone."""
+        """Return the last sights of a track that come again, oldest first.
+
+        Or the last alone.
+        """
         shortest, longest = _PERIODS
-        frames = range(track.last().frame, max(track.begin, track.end - 2 * longest) - 1, -1)
+        frames = range(
+            track.last().frame, max(track.begin, track.end - 2 * longest) - 1, -1
+        )
         seen = (sight for k in frames if (sight := track.sight(k)))
         sights = [*takewhile(lambda sight: sight.clear, seen)]
         # A sight is missing where another thing hides this one.
-        sights = sights[: next((k for k, s in enumerate(sights) if s.frame != frames[k]), None)]
+        sights = sights[
+            : next((k for k, s in enumerate(sights) if s.frame != frames[k]), None)
+        ]
         looks = np.array([self._look(sight) for sight in sights])
         apart = [
             np.mean([np.abs(looks[k] - looks[k + lag]).mean() for k in range(3)])
@@ -534,16 +582,23 @@ class Things:
     def _look(self, sight: Sight) -> Floats:
         """Return a small picture of a thing without its ground."""
         grey = cv2.cvtColor(self.pictures[sight.frame][sight.box], cv2.COLOR_RGB2GRAY)
-        look = np.where(sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0)
+        look = np.where(
+            sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0
+        )
         made: Floats = cv2.resize(look, _LOOK, interpolation=cv2.INTER_AREA)
         return made
 
     def _touch(self, one: Sight, other: Sight) -> bool:
-        return _near(one, other, 2) and bool((self.alone(one, 2)[other.box] & other.mask).any())
+        return _near(one, other, 2) and bool(
+            (self.alone(one, 2)[other.box] & other.mask).any()
+        )
 
     def _traced(self, sight: Sight, path: Path) -> Place:
         """Return the velocity of a thing, by its picture in the frames before."""
-        frame, way, places, move = sight.frame, [0.0], [np.zeros(2)], -path.velocity
+        frame = sight.frame
+        way = [0.0]
+        places = [np.zeros(2)]
+        move = -path.velocity
         # What the edge of the picture cuts off was more or less in the frames before.
         box = self._inner(sight)
         shape = self.alone(sight)[box]
@@ -551,7 +606,9 @@ class Things:
         for steps in range(1, min(_TRACED, frame) + 1):
             size, _ = path.at(-steps)
             extent = [max(1, round(side * size)) for side in shape.shape[::-1]]
-            shown = cv2.resize(self.pictures[frame][box], extent, interpolation=cv2.INTER_AREA)
+            shown = cv2.resize(
+                self.pictures[frame][box], extent, interpolation=cv2.INTER_AREA
+            )
             mask = cv2.resize(shape, extent, interpolation=cv2.INTER_NEAREST)
             # The thing has this corner if its centre goes along the path.
             still = sight.centre + size * (corner - sight.centre)
@@ -562,8 +619,13 @@ class Things:
             if window.shape[0] < extent[1] or window.shape[1] < extent[0] or not mask.any():
                 break
             errors = cv2.matchTemplate(window, shown, cv2.TM_SQDIFF, mask=mask)
-            row, column = (int(each) for each in np.unravel_index(np.argmin(errors), errors.shape))
-            found = [column + _vertex(errors[row], column), row + _vertex(errors[:, column], row)]
+            row, column = (
+                int(each) for each in np.unravel_index(np.argmin(errors), errors.shape)
+            )
+            found = [
+                column + _vertex(errors[row], column),
+                row + _vertex(errors[:, column], row),
+            ]
             place = least + found - still
             move = place - places[-1]
             places.append(place)
@@ -576,7 +638,10 @@ class Things:
     def _inner(self, sight: Sight) -> Area:
         """Return the box of a sight, less at each edge of the picture that it touches."""
         rows, columns = (
-            slice(each.start + less * (each.start < 2), each.stop - less * (each.stop > end - 2))
+            slice(
+                each.start + less * (each.start < 2),
+                each.stop - less * (each.stop > end - 2),
+            )
             for each, end in zip(sight.box, self.size, strict=True)
             for less in [int(_CUT * (each.stop - each.start))]
         )
@@ -602,7 +667,9 @@ class Stage:
         plate: the plate at full size.
     """
 
-    def __init__(self, things: Things, picture: Callable[[int], Floats], plate: Bytes) -> None:
+    def __init__(
+        self, things: Things, picture: Callable[[int], Floats], plate: Bytes
+    ) -> None:
         self._things, self._picture = things, picture
         self._plate = plate.astype(np.float32) / 255
         self._scale = np.array(plate.shape[1::-1]) / things.size[::-1]  # of x and y
@@ -619,9 +686,9 @@ class Stage:
     ) -> None:
         """Paint the thing of a sight, in a frame, over a target that has the light of a frame.
 
-        ``to`` is its size and its motion since the sight, in pixels of the small pictures; ``part``
-        is how much of it is seen. Where the thing ends and its shadow begins, what the frame adds
-        to the plate is added instead.
+        ``to`` is its size and its motion since the sight, in pixels of the small pictures;
+        ``part`` is how much of it is seen. Where the thing ends and its shadow begins, what
+        the frame adds to the plate is added instead.
         """
         at, mattes = self._mattes(sight, 1, _RIM)
         shown = self._picture(sight.frame)[at] / self._lit(sight.frame, at)
@@ -632,7 +699,9 @@ class Stage:
         if size != 1 or move.any():
             # From positions in the picture to positions in the picture.
             centre = (sight.centre + 0.5) * self._scale - 0.5
-            motion = np.column_stack([size * np.eye(2), (1 - size) * centre + move * self._scale])
+            motion = np.column_stack(
+                [size * np.eye(2), (1 - size) * centre + move * self._scale]
+            )
             corners = np.array([[columns.start, rows.start], [columns.stop, rows.stop]])
             least, most = corners * size + motion[:, 2]
             left, top = np.maximum(np.floor(least), 0).astype(int)
@@ -642,11 +711,16 @@ class Stage:
             place = slice(top, bottom), slice(left, right)
             motion[:, 2] += motion[:, :2] @ corners[0] - (left, top)
             extent = (int(right - left), int(bottom - top))
-            parts = [cv2.warpAffine(p, motion, extent, flags=cv2.INTER_CUBIC) for p in parts]
+            parts = [
+                cv2.warpAffine(p, motion, extent, flags=cv2.INTER_CUBIC) for p in parts
+            ]
         shown, rest, mattes = parts
         matte, rim = (part * mattes.clip(0, 1)[..., k : k + 1] for k in (0, 1))
-        below, lit = target[place], self._lit(light, place)
-        target[place] = below + matte * (shown * lit - below) + (1 - matte) * rim * rest * lit
+        below = target[place]
+        lit = self._lit(light, place)
+        target[place] = (
+            below + matte * (shown * lit - below) + (1 - matte) * rim * rest * lit
+        )
 
     def ground(self, frame: int) -> Floats:
         """Return the plate in the light of a frame."""
@@ -656,7 +730,9 @@ class Stage:
     def _lit(self, frame: int, at: Area) -> Floats:
         """Return the light of a frame in an area, relative to the plate."""
         light = self._light(frame)
-        return self._sampled(light, np.array(light.shape[1::-1]) / self._plate.shape[1::-1], at)
+        return self._sampled(
+            light, np.array(light.shape[1::-1]) / self._plate.shape[1::-1], at
+        )
 
     def _sampled(
         self, values: Floats, scale: Place, at: Area, left: int = 0, top: int = 0
@@ -664,8 +740,12 @@ class Stage:
         """Return smaller values, which begin at ``left`` and ``top``, in a full-size area."""
         rows, columns = at
         start = (np.array([columns.start, rows.start]) + 0.5) * scale - 0.5 - (left, top)
-        size, motion = (columns.stop - columns.start, rows.stop - rows.start), np.diag(scale)
-        how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        motion = np.diag(scale)
+        how = {
+            "flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            "borderMode": cv2.BORDER_REPLICATE,
+        }
         made: Floats = cv2.warpAffine(values, np.column_stack([motion, start]), size, **how)
         return made
 
@@ -682,7 +762,9 @@ class Stage:
             slice(int(rows.start * height), int(np.ceil(rows.stop * height))),
             slice(int(columns.start * width), int(np.ceil(columns.stop * width))),
         )
-        mattes = self._sampled(np.dstack(soft), 1 / self._scale, at, columns.start, rows.start)
+        mattes = self._sampled(
+            np.dstack(soft), 1 / self._scale, at, columns.start, rows.start
+        )
         return at, mattes.reshape(*mattes.shape[:2], -1)
 
 
@@ -690,7 +772,9 @@ def things_in(pictures: Sequence[Bytes]) -> Things:
     """Return the things in pictures of any size."""
     scale = min(1.0, SIDE / max(pictures[0].shape))
     size = [max(1, round(side * scale)) for side in pictures[0].shape[1::-1]]
-    return Things([cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in pictures])
+    return Things(
+        [cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in pictures]
+    )
 
 
 def stage_of(things: Things, pictures: Sequence[Bytes]) -> Stage:
@@ -723,8 +807,8 @@ def shifted(picture: Any, shift: Place, outside: int = cv2.BORDER_REPLICATE) -> 
 def _views(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool, bool]:
     """Return the motion from the last view to each frame, (n, 3, 3), and what the camera does.
 
-    That is whether all frames show one view, as before a camera that trembles, and whether the
-    camera moves slowly.
+    That is whether all frames show one view, as before a camera that trembles, and whether
+    the camera moves slowly.
 
     Source: phase correlation, Kuglin and Hines 1975, in OpenCV's version.
     """
@@ -743,17 +827,22 @@ def _views(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool, bool]:
     for place, each in zip(found, small, strict=True):
         # OpenCV writes into the pictures that it gets.
         shift = np.array(cv2.phaseCorrelate(each.copy(), usual.copy(), window)[0])
-        far, near = (cv2.absdiff(x, usual)[lines].mean() for x in (each, shifted(each, shift)))
+        far, near = (
+            cv2.absdiff(x, usual)[lines].mean() for x in (each, shifted(each, shift))
+        )
         # A large thing has a motion of its own, which brings the rest no nearer.
         if np.abs(shift).max() < _AWAY * columns and near < _NEARER * far:
             place[:] = shift
     few = spread(len(small), _FEW)
-    stands, drifts = _last([shifted(small[k], found[k]) for k in few], usual), False
+    stands = _last([shifted(small[k], found[k]) for k in few], usual)
+    drifts = False
     views = np.tile(np.eye(3), (len(small), 1, 1))
     if np.quantile(np.abs(found), 0.9) * pictures[0].shape[1] >= _TREMBLES * columns:
         views[:, :2, 2] = found[-1] - found
     if not stands and (motions := _followed(greys)) is not None:
-        looks = [sampled_at(small[k], carried(motions[k], grid_of((rows, columns)))) for k in few]
+        looks = [
+            sampled_at(small[k], carried(motions[k], grid_of((rows, columns)))) for k in few
+        ]
         drifts = stands = _last(looks, np.median(looks, 0))
         views = motions if drifts else views
     scale = pictures[0].shape[1] / columns
@@ -762,9 +851,11 @@ def _views(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool, bool]:
 
 def _followed(greys: Sequence[Bytes]) -> NDArray[np.float64] | None:
     """Return the motion from the last view to each frame, if the camera moves slowly."""
-    count, size = len(greys), greys[0].shape
+    count = len(greys)
+    size = greys[0].shape
     known = [*range(count - 1, 0, -_EACH), 0]
-    motions, motion = [], np.eye(3)
+    motions = []
+    motion = np.eye(3)
     for k in known:
         motion = motion @ step_between(greys[-1], sampled(greys[k], motion))
         if travelled(motion, size) > _FARTHEST * size[1]:
@@ -791,8 +882,8 @@ def _detail(values: Floats) -> Floats:
 def plate_of(pictures: Sequence[Bytes]) -> Bytes:
     """Return the usual picture of a clip, in the light of its last frame.
 
-    A frame in another light counts in the light of the others, so that no place keeps the light of
-    those frames in which a thing leaves the place free.
+    A frame in another light counts in the light of the others, so that no place keeps the
+    light of those frames in which a thing leaves the place free.
     """
     chosen = [pictures[k] for k in spread(len(pictures), LOOKS)]
     grid = [picture[::_COARSE, ::_COARSE] + np.float32(1) for picture in chosen]
@@ -811,7 +902,8 @@ def plate_of(pictures: Sequence[Bytes]) -> Bytes:
 def _agreed(looks: Sequence[Bytes]) -> Bytes:
     """Return the mean of those looks of each place that are most alike.
 
-    Things that wait hide a place for longer than they leave it free, but no two look the same.
+    Things that wait hide a place for longer than they leave it free, but no two look the
+    same.
 
     Source: half-sample mode, Bickel and Frühwirth 2006, in one step.
     """
@@ -820,7 +912,8 @@ def _agreed(looks: Sequence[Bytes]) -> Bytes:
     keys = np.log(
         np.stack([cv2.GaussianBlur(grey, (0, 0), 1) for grey in greys]) + np.float32(_DARK)
     )
-    ranked, agree = np.sort(keys, 0), round(_AGREE * len(looks))
+    ranked = np.sort(keys, 0)
+    agree = round(_AGREE * len(looks))
     first = (ranked[agree:] - ranked[: len(looks) - agree]).argmin(0)[None]
     least, most = (np.take_along_axis(ranked, first + k, 0)[0] for k in (0, agree))
     total = np.zeros(looks[0].shape, np.float32)

@@ -36,14 +36,16 @@ _PATIENCE = 60.0  # seconds for which a job waits for one whose events nobody ta
 def check_process() -> None:
     """Raise CloudconvError in a fork of a process that has used cloudconv.
 
-    The threads of PyTorch (OpenMP) do not exist in the fork, which would wait for them for ever.
+    The threads of PyTorch (OpenMP) do not exist in the fork, which would wait for them for
+    ever.
     """
     global _used_by
     _used_by = _used_by or os.getpid()
     if _used_by != os.getpid():
         raise CloudconvError(
-            "forked: This process is a fork of one that has used cloudconv, and the threads of "
-            "PyTorch are missing in it: start processes by multiprocessing.get_context('spawn')."
+            "forked: This process is a fork of one that has used cloudconv, and the "
+            "threads of PyTorch are missing in it: start processes by "
+            "multiprocessing.get_context('spawn')."
         )
 
 
@@ -53,8 +55,8 @@ def run(settings: kinds.Settings) -> Job:
     >>> for event in cloudconv.run(settings):  # doctest: +SKIP
     ...     print(event)
 
-    The last event is :class:`Finished`, with the result. Closing the generator cancels the job;
-    finished work is kept. The job waits until the jobs of other threads have ended.
+    The last event is :class:`Finished`, with the result. Closing the generator cancels the
+    job; finished work is kept. The job waits until the jobs of other threads have ended.
     """
     job: Job = _module(settings, "run").run(settings)
     return _one_after_another(job)
@@ -64,8 +66,8 @@ def plan(settings: kinds.Settings) -> dict[str, Any]:
     """Return what ``--dry-run --json`` prints; no output is written.
 
     These are the keys of the result that are decided before the run, such as ``output``,
-    ``encoder`` and ``warnings``. Numbers of frames are approximate. The first error that the run
-    would find before its frames is raised.
+    ``encoder`` and ``warnings``. Numbers of frames are approximate. The first error that
+    the run would find before its frames is raised.
     """
     module = _module(settings, "decide")
     from cloudconv.render.device import restored  # imports PyTorch
@@ -92,15 +94,22 @@ def _one_after_another(job: Job) -> Job:
 def _turn(job: Job | None = None) -> Iterator[None]:
     """Keep other threads' jobs out: PyTorch's threads and FFmpeg's log belong to the process."""
     check_process()
-    thread, began = threading.get_ident(), time.monotonic()
+    thread = threading.get_ident()
+    began = time.monotonic()
     with _turns:
         while any(other != thread for other, _ in _running):
             _turns.wait(_PATIENCE / 60)
-            left = [each and getgeneratorstate(each) == GEN_SUSPENDED for _, each in _running]
-            if any(left) and all(left) and time.monotonic() - max(_latest, began) > _PATIENCE:
+            left = [
+                each and getgeneratorstate(each) == GEN_SUSPENDED for _, each in _running
+            ]
+            if (
+                any(left)
+                and all(left)
+                and time.monotonic() - max(_latest, began) > _PATIENCE
+            ):
                 raise SettingsError(
-                    "job-not-ended: A job of another thread has not ended, and nobody takes its "
-                    "events: take all of them, or close the job."
+                    "job-not-ended: A job of another thread has not ended, and nobody "
+                    "takes its events: take all of them, or close the job."
                 )
         _running.append((thread, job))
     try:
@@ -119,8 +128,8 @@ def _close_all() -> None:
                 job.close()
 
 
-# Python ends the threads of all pools before the functions of `atexit` run, and a job that is
-# closed needs its threads.
+# Python ends the threads of all pools before the functions of `atexit` run, and a job that
+# is closed needs its threads.
 threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 
 
@@ -130,8 +139,9 @@ def _module(settings: Any, function: str) -> Any:
     module = import_module(_MODULES[kind]) if kind in _MODULES else None
     if not hasattr(module, function):
         raise SettingsError(
-            f"not-settings: {kind.__name__} is not the settings class of a command that can "
-            f"{'run' if function == 'run' else 'be planned'}: give one such as InterpSettings."
+            f"not-settings: {kind.__name__} is not the settings class of a command that "
+            f"can {'run' if function == 'run' else 'be planned'}: give one such as "
+            "InterpSettings."
         )
     return module
 

@@ -71,9 +71,9 @@ class Check:
 class Diagnosis:
     """The state of the installation; the fields are the keys of the command's JSON.
 
-    ``auto`` has the default choices: also the batch, the tile (None for complete frames) and the
-    estimated bytes for each of :data:`SIZES`, if the default model can be loaded. ``problems`` has
-    one sentence for each problem.
+    ``auto`` has the default choices: also the batch, the tile (None for complete frames)
+    and the estimated bytes for each of :data:`SIZES`, if the default model can be loaded.
+    ``problems`` has one sentence for each problem.
     """
 
     cloudconv: str
@@ -98,7 +98,8 @@ class Diagnosis:
 def run(settings: DoctorSettings) -> Job:
     """Diagnose the installation, and with ``check`` or ``device`` test the device.
 
-    Yields a measurement named ``check`` for each test, and at the end the :class:`Diagnosis`.
+    Yields a measurement named ``check`` for each test, and at the end the
+    :class:`Diagnosis`.
     """
     diagnosis = _diagnose()
     checks: list[Check] = []
@@ -115,10 +116,14 @@ def _diagnose() -> Diagnosis:
     filters = {name: has_filter(name) for name in _FILTERS}
     shipped = (spec.weights for spec in registry.MODELS if spec.weights is not None)
     states: dict[str, str] = {name: weights.status(name) for name in shipped}
-    problems = [f"The weights of {n} are {state}." for n, state in states.items() if state != "ok"]
+    problems = [
+        f"The weights of {n} are {state}." for n, state in states.items() if state != "ok"
+    ]
     if encoders["libx264"] != "works":
         problems.append("libx264, the default encoder, does not work here.")
-    problems += [f"FFmpeg's filter {name} is missing." for name in filters if not filters[name]]
+    problems += [
+        f"FFmpeg's filter {name} is missing." for name in filters if not filters[name]
+    ]
     return Diagnosis(
         cloudconv=metadata.version("cloudconv"),
         python=platform.python_version(),
@@ -143,10 +148,16 @@ def _devices() -> list[dict[str, Any]]:
     cpu = {"name": "cpu", "description": devices.processor_name()}
     gpus = []
     for number in range(torch.cuda.device_count()):
-        about, free = torch.cuda.get_device_name(number), free_memory(torch.device("cuda", number))
+        about = torch.cuda.get_device_name(number)
+        free = free_memory(torch.device("cuda", number))
         gpus.append({"name": f"cuda:{number}", "description": about, "free_bytes": free})
-    apple = [{"name": "mps", "description": "Apple GPU"}] * torch.backends.mps.is_available()
-    fast = {"fast_bf16": devices.has_fast_bf16(), "float32": engine_for("cpu", torch.float32)}
+    apple = [
+        {"name": "mps", "description": "Apple GPU"}
+    ] * torch.backends.mps.is_available()
+    fast = {
+        "fast_bf16": devices.has_fast_bf16(),
+        "float32": engine_for("cpu", torch.float32),
+    }
     return [cpu | fast, *gpus, *apple]
 
 
@@ -161,7 +172,9 @@ def _auto(problems: list[str]) -> dict[str, Any]:
         problems += [str(warned) for warned in devices.auto_warnings("auto")]
         dtype = devices.choose_precision("auto", device, spec)
         model = registry.load(spec.name, device, dtype)
-        plans = {name: plan_memory(model, *size, device=device) for name, size in SIZES.items()}
+        plans = {
+            name: plan_memory(model, *size, device=device) for name, size in SIZES.items()
+        }
     except CloudconvError as error:
         problems.append(str(error))
         return chosen
@@ -170,17 +183,25 @@ def _auto(problems: list[str]) -> dict[str, Any]:
         for name, p in plans.items()
     }
     chosen |= {"device": str(device), "precision": devices.precision_name(dtype)}
-    chosen |= {"convolutions": engine_for(device.type, dtype), "reason": _reason(device, dtype)}
+    chosen |= {
+        "convolutions": engine_for(device.type, dtype),
+        "reason": _reason(device, dtype),
+    }
     return chosen | {"sizes": sizes}
 
 
 def _reason(device: torch.device, dtype: torch.dtype) -> str:
     """Return why ``auto`` chooses a precision."""
     if device.type != "cpu":
-        return f"{device.type} is{'' if dtype == torch.float16 else ' not'} fast and exact in fp16"
+        return (
+            f"{device.type} is{'' if dtype == torch.float16 else ' not'} fast and exact in "
+            "fp16"
+        )
     if dtype == torch.bfloat16:
         return "this CPU multiplies bf16 in hardware"
-    ncnn = "missing" if engine_for("cpu", dtype) == PYTORCH else "faster than PyTorch in fp32"
+    ncnn = (
+        "missing" if engine_for("cpu", dtype) == PYTORCH else "faster than PyTorch in fp32"
+    )
     return f"this CPU does not multiply bf16 in hardware, and ncnn is {ncnn}"
 
 
@@ -197,12 +218,15 @@ class _AbsentError(Exception):
 
 def check_device(device: str = "auto") -> Iterator[Check]:
     """Yield checks of a device: its frames compared with those of the CPU, and its speed."""
-    began, chosen = time.monotonic(), devices.choose_device(device)
+    began = time.monotonic()
+    chosen = devices.choose_device(device)
     checks: dict[str, Callable[[], str]] = {"device": partial(_device, chosen, device)}
     checks |= {"speed": partial(_speed, chosen), "video": partial(_video, chosen)}
     for spec in registry.MODELS:
         expected = cache(partial(_quarters, spec.name, torch.device("cpu"), torch.float32))
-        for precision in devices.PRECISIONS if spec.task == "interpolate" and spec.weights else ():
+        for precision in (
+            devices.PRECISIONS if spec.task == "interpolate" and spec.weights else ()
+        ):
             parity = partial(_parity, chosen, spec, precision, expected)
             checks[f"{spec.name} {precision}"] = parity
     for name, check in checks.items():
@@ -277,7 +301,8 @@ def _rate(device: torch.device) -> float:
     dtype = devices.choose_precision("auto", device, registry.spec(DEFAULT_MODEL))
     made = partial(_quarters, DEFAULT_MODEL, device, dtype, _SPEED)
     made()
-    began, count = time.perf_counter(), 0
+    began = time.perf_counter()
+    count = 0
     while count < 3 or (count < 200 and time.perf_counter() - began < 1):
         count += len(made())
     return count / (time.perf_counter() - began)

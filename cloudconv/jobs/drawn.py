@@ -27,15 +27,20 @@ def label(lines: Sequence[str], width: int, size: int = 18) -> Tensor:
     """Return lines of white text on black, (3, h, width) RGB in [0, 1]."""
     height = LABEL_HEIGHT * size // 18
     image = Image.new("L", (width, height * len(lines)))
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=size)
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=size)
     for number, line in enumerate(lines):
         pen.text((_MARGIN, height * number + 4), line, fill=255, font=font)
     return torch.from_numpy(np.array(image)).float().div(255).expand(3, -1, -1)
 
 
 def wrapped(text: str, width: int, size: int, most: int) -> list[str]:
-    """Return a text as exactly ``most`` lines of a label; what does not fit ends in an ellipsis."""
-    font, lines = ImageFont.load_default(size=size), [""]
+    """Return a text as exactly ``most`` lines of a label.
+
+    What does not fit ends in an ellipsis.
+    """
+    font = ImageFont.load_default(size=size)
+    lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) <= width - 2 * _MARGIN:
@@ -62,7 +67,12 @@ def drawn_frame(rgb: Tensor, time: Fraction, duration: Fraction) -> Frame:
 
 
 def drawn_video(
-    path: Path, info: MediaInfo, rgb: Tensor, rate: Fraction | None, *, overwrite: bool = False
+    path: Path,
+    info: MediaInfo,
+    rgb: Tensor,
+    rate: Fraction | None,
+    *,
+    overwrite: bool = False,
 ) -> Sink:
     """Open a video, without sound, of pictures of the size of ``rgb``, drawn from a source."""
     height, width = rgb.shape[1:]

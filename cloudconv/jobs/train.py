@@ -44,8 +44,8 @@ from cloudconv.training import clips, loop
 from cloudconv.training.clips import TrainingClip, Windows
 from cloudconv.training.goals import Goal, goal_for
 
-# The least length of a held-back part, in windows. Repeated frames do not count, so a window may
-# need more frames of the clip than its length.
+# The least length of a held-back part, in windows. Repeated frames do not count, so a
+# window may need more frames of the clip than its length.
 _ROOM = 1.5
 _MOST_COMPARED = 60  # frames of the held-back parts that compare scores at the end
 _STEPS = 1000  # if neither steps nor minutes are given
@@ -57,12 +57,13 @@ _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 class TrainResult:
     """The result of a training.
 
-    ``initial`` are scores before the first step, ``best`` those of the weights in ``output``, and
-    ``seen`` those of the same weights on the training clips. ``steps`` includes ``steps_before`` of
-    earlier runs. ``initialised`` tensors came from ``init``. ``improved``: whether ``output`` has
-    trained weights; otherwise the initial weights have the best scores. ``held_back`` are the parts
-    of the clips that ``initial`` and ``best`` are measured on, in seconds. For an interpolator the
-    PSNR of both is what ``compare`` finds there, unless the training was interrupted.
+    ``initial`` are scores before the first step, ``best`` those of the weights in
+    ``output``, and ``seen`` those of the same weights on the training clips. ``steps``
+    includes ``steps_before`` of earlier runs. ``initialised`` tensors came from ``init``.
+    ``improved``: whether ``output`` has trained weights; otherwise the initial weights have
+    the best scores. ``held_back`` are the parts of the clips that ``initial`` and ``best``
+    are measured on, in seconds. For an interpolator the PSNR of both is what ``compare``
+    finds there, unless the training was interrupted.
     """
 
     output: str
@@ -111,7 +112,9 @@ class TrainPlan:
     @property
     def warnings(self) -> list[Warned]:
         """Return the warnings about the clips and the device."""
-        found = [(path, each) for path, info in self.infos.items() for each in info.warnings]
+        found = [
+            (path, each) for path, info in self.infos.items() for each in info.warnings
+        ]
         fields = [replace(each, about=path.name) for path, each in found]
         fields = [each for each in fields if each.code in ("interlaced", "not-interlaced")]
         return [*self.train.warnings, *devices.auto_warnings(self.settings.device), *fields]
@@ -138,13 +141,17 @@ def decide(given: TrainSettings) -> TrainPlan:
     checkpoint = files.beside(output, ".checkpoint")
     spec = registry.spec(settings.model, settings.task)
     device = devices.choose_device(settings.device)
-    check_there(values.clip_files((*values.files(settings.clips), *values.files(settings.val))))
+    check_there(
+        values.clip_files((*values.files(settings.clips), *values.files(settings.val)))
+    )
     precision = _precision(settings, device, spec)
     _check_output(output, checkpoint, settings)
     goal = goal_for(spec, rollout=settings.rollout, gap=settings.gap)
     windows = _windows(settings, goal, [output, checkpoint])
     resumes = settings.resume and checkpoint.exists()
-    return TrainPlan(settings, output, checkpoint, spec, device, precision, goal, *windows, resumes)
+    return TrainPlan(
+        settings, output, checkpoint, spec, device, precision, goal, *windows, resumes
+    )
 
 
 def completed(settings: TrainSettings) -> TrainSettings:
@@ -157,27 +164,36 @@ def completed(settings: TrainSettings) -> TrainSettings:
     merged = {} if settings.recipe is None else _read_recipe(settings.recipe)
     if unknown := sorted(merged.keys() - known):
         raise errors.SettingsError(
-            f"unknown-training-setting: The recipe {settings.recipe} has {unknown[0]!r}, which is "
-            "not a training setting: correct that name."
+            f"unknown-training-setting: The recipe {settings.recipe} has {unknown[0]!r}, "
+            "which is not a training setting: correct that name."
         )
     # A given `steps` also replaces the recipe's `minutes`, and the reverse.
     if "minutes" in given or "steps" in given:
-        merged = {name: value for name, value in merged.items() if name not in ("minutes", "steps")}
+        merged = {
+            name: value
+            for name, value in merged.items()
+            if name not in ("minutes", "steps")
+        }
     # A given None, or nothing, unsets a value of the recipe.
     merged = {k: v for k, v in (merged | given).items() if v not in (None, (), "")}
     if "model" not in merged and "init" in merged:
-        start = registry.spec(merged["init"])  # a published network has no other name than its file
+        # A published network has no other name than its file.
+        start = registry.spec(merged["init"])
         merged["model"] = str(merged["init"]) if start.published else start.name
     if not (model := merged.get("model")):
         raise errors.SettingsError(
             "no-model: There is no model to train: give --model, --init or --recipe."
         )
     if settings.recipe is None:
-        merged = dict(registry.spec(model, merged.get("task")).cls.training_settings) | merged
+        merged = (
+            dict(registry.spec(model, merged.get("task")).cls.training_settings) | merged
+        )
     folder = merged.get("output", "")
     if not folder or names_folder(folder):
         file = checkpoints.file_of(model)
-        merged["output"] = str(Path(folder, f"{file.stem if file else model}_trained.safetensors"))
+        merged["output"] = str(
+            Path(folder, f"{file.stem if file else model}_trained.safetensors")
+        )
     if not merged.keys() & {"steps", "minutes"}:
         merged["steps"] = _STEPS
     return TrainSettings(**merged)
@@ -196,13 +212,13 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
 def run(given: TrainSettings) -> Job:
     """Train a model, and write the weights with the best scores on the held-back windows.
 
-    A checkpoint beside the output, ``….checkpoint``, lets a later run with the same settings
-    continue exactly where this run stopped. Ctrl-C ends the training after the current step, and
-    writes the best weights so far and a checkpoint.
+    A checkpoint beside the output, ``….checkpoint``, lets a later run with the same
+    settings continue exactly where this run stopped. Ctrl-C ends the training after the
+    current step, and writes the best weights so far and a checkpoint.
 
     Yields:
-        Warnings, the progress of every step and window, ``losses`` at intervals and after each
-        validation, ``stopping`` after Ctrl-C, and at the end a :class:`TrainResult`.
+        Warnings, the progress of every step and window, ``losses`` at intervals and after
+        each validation, ``stopping`` after Ctrl-C, and at the end a :class:`TrainResult`.
     """
     plan = decide(given)
     settings, checkpoint = plan.settings, plan.checkpoint
@@ -221,11 +237,15 @@ def run(given: TrainSettings) -> Job:
 
 
 def _run(plan: TrainPlan) -> Generator[Event, None, TrainResult]:
-    began, stop, reported = time.monotonic(), threading.Event(), Reported()
+    began = time.monotonic()
+    stop = threading.Event()
+    reported = Reported()
     settings, checkpoint = plan.settings, plan.checkpoint
     devices.set_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    model, goal, infos = plan.spec.build(), plan.goal, plan.infos
+    model = plan.spec.build()
+    goal = plan.goal
+    infos = plan.infos
     sha256 = None if settings.init is None else weights_fingerprint(str(settings.init))
     initialised = _initialise(model, settings, sha256)
     started = _stored(model.state_dict(), plan.spec, {})
@@ -240,40 +260,24 @@ def _run(plan: TrainPlan) -> Generator[Event, None, TrainResult]:
     results = _Results(plan, trainer, footage, written)
     steps_before = trainer.step
     windows = yield from plan.held_back.chosen()
-    with interrupts.deferred(stop), ExitStack() as stack:
-        stack.push(
-            lambda kind, *_: results.save() if kind is GeneratorExit and trainer.best else None
-        )
-        batch = stack.enter_context(
-            prefetch(clips.batches(plan.train, trainer.step, stop.is_set), 2)
-        )
-        for event in stack.enter_context(closing(trainer.train(batch, windows))):
-            if isinstance(event, Measured) and event.values.best:
-                results.write()
-            yield event
-            is_step = isinstance(event, Progress) and event.stage == "training"
-            if is_step and trainer.step % settings.checkpoint_every == 0:
-                results.save()
-            if stop.is_set():
-                yield Measured("stopping", None)
-                break
-        best = trainer.best
-        if best is None:
-            raise KeyboardInterrupt
-        results.write()
+    best = yield from _trained(plan, trainer, results, windows, stop)
     interrupted = stop.is_set()
-    seen, initial = None, trainer.history[0]
+    seen = None
+    initial = trainer.history[0]
     if not interrupted:
         trainer.shown.load_state_dict(trainer.best_state)
         windows = yield from plan.train.chosen()
-        seen = replace((yield from trainer.validate(trainer.shown, windows)), step=best.step)
+        seen = replace(
+            (yield from trainer.validate(trainer.shown, windows)), step=best.step
+        )
         initial, best = yield from _compared(plan, started, initial, best)
         results.write(initial, best)
         checkpoint.unlink(missing_ok=True)
         if (lost := initial.gain - best.gain) >= EQUAL:
             is_worse = Warned(
-                f"training-lost: On the held-back part {plan.output} is {lost:.2f} dB worse than "
-                f"{settings.init or 'its initial weights'}: do not use the new weights."
+                f"training-lost: On the held-back part {plan.output} is {lost:.2f} dB "
+                f"worse than {settings.init or 'its initial weights'}: do not use the new "
+                "weights."
             )
             yield from reported.new([is_worse])
     yield from reported.new(_changed(infos))
@@ -294,6 +298,39 @@ def _run(plan: TrainPlan) -> Generator[Event, None, TrainResult]:
     )
 
 
+def _trained(
+    plan: TrainPlan,
+    trainer: loop.Trainer,
+    results: "_Results",
+    windows: list[Tensor],
+    stop: threading.Event,
+) -> Generator[Event, None, loop.Validation]:
+    """Train until the last step or Ctrl-C; return the scores of the best weights, now on disk."""
+
+    def save(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is GeneratorExit and trainer.best:
+            results.save()
+
+    with interrupts.deferred(stop), ExitStack() as stack:
+        stack.push(save)
+        batches = clips.batches(plan.train, trainer.step, stop.is_set)
+        ready = stack.enter_context(prefetch(batches, 2))
+        for event in stack.enter_context(closing(trainer.train(ready, windows))):
+            if isinstance(event, Measured) and event.values.best:
+                results.write()
+            yield event
+            is_step = isinstance(event, Progress) and event.stage == "training"
+            if is_step and trainer.step % plan.settings.checkpoint_every == 0:
+                results.save()
+            if stop.is_set():
+                yield Measured("stopping", None)
+                break
+        if trainer.best is None:
+            raise KeyboardInterrupt
+        results.write()
+        return trainer.best
+
+
 def _spans(plan: TrainPlan) -> list[tuple[TrainingClip, Fraction, Fraction]]:
     """Return each held-back part: its clip, and its start and end in whole milliseconds.
 
@@ -312,7 +349,8 @@ def _compared(
 ) -> Generator[Event, None, tuple[loop.Validation, loop.Validation]]:
     if plan.spec.task != "interpolate":
         return initial, best
-    settings, spans = plan.settings, _spans(plan)
+    settings = plan.settings
+    spans = _spans(plan)
     scores: list[CompareResult] = []
     with TemporaryDirectory(prefix="cloudconv-") as folder:
         before = Path(folder, "initial.safetensors")
@@ -341,7 +379,8 @@ def _compared(
 
     def scored(old: loop.Validation, name: str) -> loop.Validation:
         psnr, naive = (
-            fsum(each.methods[method]["psnr"] * each.scored_frames for each in scores) / count
+            fsum(each.methods[method]["psnr"] * each.scored_frames for each in scores)
+            / count
             for method in (name, plan.goal.naive)
         )
         return replace(old, psnr={"1": psnr}, naive_psnr={"1": naive}, gain=psnr - naive)
@@ -353,8 +392,9 @@ def _compared(
 class _Results:
     """The files that a training writes: the checkpoint, and the output with the best weights.
 
-    ``footage`` has a hash of each file that is read. ``written`` are hashes of the outputs that
-    this training may replace: its newest, and the one before if it is killed in between.
+    ``footage`` has a hash of each file that is read. ``written`` are hashes of the outputs
+    that this training may replace: its newest, and the one before if it is killed in
+    between.
     """
 
     plan: TrainPlan
@@ -371,7 +411,8 @@ class _Results:
     def write(
         self, initial: loop.Validation | None = None, best: loop.Validation | None = None
     ) -> None:
-        initial, best = initial or self.trainer.history[0], best or self.trainer.best
+        initial = initial or self.trainer.history[0]
+        best = best or self.trainer.best
         assert best is not None
         left_out = ("output", "recipe", "resume", "overwrite")
         recipe = {k: v for k, v in asdict(self.plan.settings).items() if k not in left_out}
@@ -394,9 +435,9 @@ class _Results:
                 raise
             checkpoint = self.plan.checkpoint
             raise errors.OutputError(
-                f"weights-appeared: Another program made {output} during the training, and that "
-                f"file is left as it is. The training so far is kept in {checkpoint}: move the "
-                "file away and run the command again."
+                f"weights-appeared: Another program made {output} during the training, and "
+                f"that file is left as it is. The training so far is kept in {checkpoint}: "
+                "move the file away and run the command again."
             ) from error
 
 
@@ -404,8 +445,8 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> No
     resumes = settings.resume and checkpoint.exists()
     if os.path.lexists(checkpoint) and not loop.is_checkpoint(checkpoint):
         raise errors.InputError(
-            f"checkpoint-foreign: The checkpoint {checkpoint} is damaged, of another version, or "
-            "another program's file: move it away, or name another output."
+            f"checkpoint-foreign: The checkpoint {checkpoint} is damaged, of another "
+            "version, or another program's file: move it away, or name another output."
         )
     if os.path.lexists(output) and not settings.overwrite:
         own: list[str] = []
@@ -419,7 +460,9 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> No
     check_outputs(settings, [output, checkpoint], recipe)
 
 
-def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -> torch.dtype:
+def _precision(
+    settings: TrainSettings, device: torch.device, spec: ModelSpec
+) -> torch.dtype:
     if settings.precision != "auto":
         return devices.choose_precision(settings.precision, device, spec)
     fast = device.type == "cuda" and spec.half_precision and devices.has_bf16(device)
@@ -427,9 +470,12 @@ def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -
 
 
 def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> int:
-    """Load the weights of ``init``, which have that hash; return the number of loaded tensors.
+    """Load the weights of ``init``, which have that hash.
 
-    All weights of the same model must fit; of another model's, those of the same name and shape.
+    Return the number of loaded tensors.
+
+    All weights of the same model must fit; of another model's, those of the same name and
+    shape.
     """
     if settings.init is None:
         return 0
@@ -440,8 +486,8 @@ def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> in
     tensors = registry.state_of(settings.init, spec, sha256)
     if tensors is None:
         raise errors.ModelError(
-            f"nothing-to-train: {settings.init} has no weights, so there is nothing to train: "
-            "choose a network."
+            f"nothing-to-train: {settings.init} has no weights, so there is nothing to "
+            "train: choose a network."
         )
     state = {name: tensor.float() for name, tensor in tensors.items()}
     if spec.name == model.spec.name:
@@ -452,15 +498,17 @@ def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> in
     fitting = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
     if not fitting:
         raise errors.WeightsError(
-            f"nothing-fits: No tensor of the weights {settings.init} ({spec.name}) has the name "
-            f"and shape of one of {model.spec.name}: start from other weights, or without --init."
+            f"nothing-fits: No tensor of the weights {settings.init} ({spec.name}) has the "
+            f"name and shape of one of {model.spec.name}: start from other weights, or "
+            "without --init."
         )
     model.load_state_dict(fitting, strict=False)
     return len(fitting)
 
 
 def _check_frozen(model: Model, settings: TrainSettings) -> None:
-    names, frozen = [name for name, _ in model.named_parameters()], values.files(settings.frozen)
+    names = [name for name, _ in model.named_parameters()]
+    frozen = values.files(settings.frozen)
     known = all(any(name.startswith(each) for name in names) for each in frozen)
     if frozen and (not known or all(name.startswith(frozen) for name in names)):
         raise errors.SettingsError(
@@ -472,7 +520,10 @@ def _check_frozen(model: Model, settings: TrainSettings) -> None:
 def _windows(
     settings: TrainSettings, goal: Goal[Any], written: Sequence[Path]
 ) -> tuple[Windows, Windows]:
-    """Return the windows of training and of validation; ``written`` must be none of their files."""
+    """Return the windows of training and of validation.
+
+    ``written`` must be none of their files.
+    """
     held_back = None if settings.val_part is None else parse_spans(settings.val_part)
     interval = values.interval(settings.interval)
     opened = partial(clips.open_clips, deinterlace=settings.deinterlace)
@@ -495,18 +546,21 @@ def _windows(
             train_groups.append([replace(clip, spans=used) for clip in group if used])
     if not any(groups):
         raise errors.SettingsError(
-            "nothing-held-back: The whole clips are used for training, which leaves nothing "
-            "to validate on: give --val or --val-part, or train on clip.mp4[0:0.75]."
+            "nothing-held-back: The whole clips are used for training, which leaves "
+            "nothing to validate on: give --val or --val-part, or train on "
+            "clip.mp4[0:0.75]."
         )
     if not any(train_groups):
         raise errors.SettingsError(
-            "all-held-back: The whole clips are held back to validate on, which leaves nothing to "
-            "train on: give other clips, or a smaller --val-part."
+            "all-held-back: The whole clips are held back to validate on, which leaves "
+            "nothing to train on: give other clips, or a smaller --val-part."
         )
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
     check_outputs(settings, written, read)
-    # Validation uses the smallest interval, and accepts small clips and windows without motion.
-    length, least = 1 + max(max(picks) for picks, _ in goal.validation()), (interval[0],) * 2
+    # Validation uses the smallest interval, and accepts small clips and windows without
+    # motion.
+    length = 1 + max(max(picks) for picks, _ in goal.validation())
+    least = (interval[0],) * 2
     validation = settings.changed(crop=1, interval=least, min_motion=0.0)
     try:
         return (
@@ -524,27 +578,37 @@ def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:
         with suppress(errors.InputError):
             if has_changed(info):
                 yield Warned(
-                    f"clip-changed: {path} was changed while it was trained on: train again."
+                    f"clip-changed: {path} was changed while it was trained on: train "
+                    "again."
                 )
 
 
 def _restore(
     trainer: loop.Trainer, checkpoint: Path, footage: Mapping[str, str | None]
 ) -> list[str]:
-    """Continue a training; return the hashes of the outputs that the training has written."""
+    """Continue a training.
+
+    Return the hashes of the outputs that the training has written.
+    """
     with loop.load_checkpoint(checkpoint, trainer.device) as state:
-        saved, now = state["settings"], trainer.settings.pinned()
-        if name := min((name for name in now if saved.get(name) != now[name]), default=None):
+        saved = state["settings"]
+        now = trainer.settings.pinned()
+        if name := min(
+            (name for name in now if saved.get(name) != now[name]), default=None
+        ):
             raise errors.SettingsError(
                 f"checkpoint-of-other-settings: {checkpoint} belongs to a run with another "
                 f"{flag(name)}: give the same settings, or start again with --no-resume."
             )
         before = state["footage"]
-        names = sorted(n for n in before.keys() | footage.keys() if before.get(n) != footage.get(n))
+        names = sorted(
+            n for n in before.keys() | footage.keys() if before.get(n) != footage.get(n)
+        )
         if names:
             raise errors.InputError(
-                f"checkpoint-of-other-clips: {checkpoint} belongs to a run with other content of "
-                f"{shortened(names, 3)}: give the same files, or start again with --no-resume."
+                f"checkpoint-of-other-clips: {checkpoint} belongs to a run with other "
+                f"content of {shortened(names, 3)}: give the same files, or start again "
+                "with --no-resume."
             )
         trainer.restore(state)
         return list(state["written"])
@@ -556,13 +620,18 @@ def _digest(path: Path) -> str | None:
     return None
 
 
-def _stored(state: Mapping[str, Tensor], spec: ModelSpec, metadata: Mapping[str, str]) -> bytes:
+def _stored(
+    state: Mapping[str, Tensor], spec: ModelSpec, metadata: Mapping[str, str]
+) -> bytes:
     about = {"model": spec.name, "task": spec.task, **metadata}
     if spec.task == "interpolate" and not spec.arbitrary_timestep:
         about["timesteps"] = "middle"
     # safetensors refuses tensors with common memory, which `half` and `cpu` may return.
     stored = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous().clone()
+        name: (tensor.half() if tensor.is_floating_point() else tensor)
+        .cpu()
+        .contiguous()
+        .clone()
         for name, tensor in state.items()
     }
     return safetensors.torch.save(stored, about)

@@ -34,8 +34,8 @@ _PRIMING = Fraction(1, 20)
 class VideoPlan(ABC):
     """Hold the decisions of each command before it writes a video.
 
-    The clock of the encoding, and the times of what is carried, follow from the first frame:
-    :meth:`encoding`.
+    The clock of the encoding, and the times of what is carried, follow from the first
+    frame: :meth:`encoding`.
     """
 
     settings: Any
@@ -71,12 +71,18 @@ class VideoPlan(ABC):
 
 def probed(settings: Any, *, live: bool = False) -> MediaInfo:
     """Probe the input of a command; ``live``: standard input may be read as it arrives."""
-    rate, fields, stream = exact(settings.input_fps), settings.deinterlace, settings.stream
+    rate = exact(settings.input_fps)
+    fields = settings.deinterlace
+    stream = settings.stream
     return probe(settings.input, rate, live=live, deinterlace=fields, stream=stream)
 
 
 def check_target(
-    settings: Any, output: Path, rate: Fraction | None, fastest: Fraction | None, inputs: list[Path]
+    settings: Any,
+    output: Path,
+    rate: Fraction | None,
+    fastest: Fraction | None,
+    inputs: list[Path],
 ) -> None:
     """Raise OutputError if the output cannot be written, or replaces a file that is read."""
     check_output(output, overwrite=settings.overwrite, inputs=inputs[:1])
@@ -125,7 +131,8 @@ class VideoResult:
 def output_path(given: Path | str | None, input: Path, tag: str, suffix: str) -> Path:
     """Return the output's name: the given one, or ``<stem>_<tag><suffix>`` beside the input.
 
-    In a given folder the name is the default one too, shortened if it is too long for a file.
+    In a given folder the name is the default one too, shortened if it is too long for a
+    file.
     """
     if given is not None and not names_folder(given):
         return Path(given)
@@ -151,14 +158,16 @@ def check_begin(info: MediaInfo, time: Fraction | None) -> None:
     length = info.timing.end - info.timing.start
     if time is not None and time > length:
         raise InputError(
-            f"at-after-end: {info.path} lasts {short(float(length))} s, so it has no frame at "
-            f"{short(float(time))} s: choose an earlier time."
+            f"at-after-end: {info.path} lasts {short(float(length))} s, so it has no frame "
+            f"at {short(float(time))} s: choose an earlier time."
         )
 
 
 def origin(info: MediaInfo, first: Fraction) -> Fraction:
     """Return the source time that becomes 0: the first frame's, or that of earlier audio."""
-    begins = [start for kind, start in info.streams if kind == "audio" and start is not None]
+    begins = [
+        start for kind, start in info.streams if kind == "audio" and start is not None
+    ]
     earliest = min([first, *begins])
     return earliest if first - earliest > _PRIMING else first
 

@@ -6,19 +6,23 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-# An attack has at least this many times the energy of the loudest of the blocks before it, and at
-# least -66 dB of full scale.
+# An attack has at least this many times the energy of the loudest of the blocks before it,
+# and at least -66 dB of full scale.
 _RISE = 4.0
 _FLOOR = 2.5e-7
 _BEFORE = 20  # blocks
 _BEGINS = 0.3  # of the greatest level; an attack begins at the first such sample
-_EMPHASIS = 0.95  # part of the previous sample to subtract, which emphasises high frequencies
+# Part of the previous sample to subtract, which emphasises high frequencies.
+_EMPHASIS = 0.95
 
 
 class Attacks:
-    """The attacks in a sound, at least ``apart`` samples from each other; ``times`` in samples.
+    """The attacks in a sound, at least ``apart`` samples from each other.
 
-    ``block`` is the length that is measured at once. ``seen`` is the end of the searched part.
+    ``times`` in samples.
+
+    ``block`` is the length that is measured at once. ``seen`` is the end of the searched
+    part.
     """
 
     def __init__(self, block: int, apart: int) -> None:
@@ -29,16 +33,21 @@ class Attacks:
         self._height = 0.0  # of the last attack
 
     def find(self, source: NDArray[Any], at: int) -> None:
-        """Find blocks that are much louder than the blocks before; of two near ones, the louder.
+        """Find blocks that are much louder than the blocks before.
+
+        Of two near ones, the louder.
 
         ``source`` begins with sample number ``at``.
         """
-        block, ahead = self._block, 4
+        block = self._block
+        ahead = 4
         count = (at + len(source) - self.seen) // block - ahead
         if count <= 0:
             return
         begin = self.seen - at
-        part = source[begin - block - 1 : begin + (count + ahead) * block].astype(np.float64)
+        part = source[begin - block - 1 : begin + (count + ahead) * block].astype(
+            np.float64
+        )
         power = ((part[1:] - _EMPHASIS * part[:-1]) ** 2).sum(1)
         loud = power[block : (count + 1) * block].reshape(count, block).mean(1)
         known = np.concatenate([self._loud, loud])
@@ -46,7 +55,8 @@ class Attacks:
         for number in np.flatnonzero(loud > np.maximum(before * _RISE, _FLOOR)):
             here = np.sqrt(power[number * block : (number + ahead) * block])
             start = int(np.argmax(here >= _BEGINS * here.max())) + int(number - 1) * block
-            attack, height = self.seen + start, float(loud[number])
+            attack = self.seen + start
+            height = float(loud[number])
             if self.times and attack - self.times[-1] < self._apart:
                 if height <= self._height:
                     continue

@@ -22,13 +22,23 @@ _OTHERWISE = ("aac", "libopus")
 # The beginnings of the names of encoders without a bit rate.
 _LOSSLESS = ("alac", "flac", "pcm_", "tta", "wavpack")
 # FFmpeg's default layout for a number of unnamed channels.
-_USUAL = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_USUAL = {
+    1: "mono",
+    2: "stereo",
+    3: "2.1",
+    4: "4.0",
+    5: "5.0",
+    6: "5.1",
+    7: "6.1",
+    8: "7.1",
+}
 _BITS_PER_CHANNEL = 96_000  # per second
 
-# The seconds before the kept part that are also decoded, because a decoder needs earlier packets.
+# The seconds before the kept part that are also decoded, because a decoder needs earlier
+# packets.
 _PREROLL = Fraction(1)
-# The largest rounding error of time stamps, in seconds. A larger gap is filled with silence; a
-# larger overlap is cut.
+# The largest rounding error of time stamps, in seconds. A larger gap is filled with
+# silence; a larger overlap is cut.
 _TOLERANCE = Fraction(1, 50)
 
 # The stretcher keeps every attack sharp: the sudden start of a sound, such as a drum beat.
@@ -41,7 +51,8 @@ class Channels(NamedTuple):
 
     total: int
     layout: str  # FFmpeg's name of the layout in FFmpeg's own order; empty without names
-    # The place in the stream of each channel of the layout, if the file lists them; else empty.
+    # The place in the stream of each channel of the layout, if the file lists them; else
+    # empty.
     order: tuple[int, ...] = ()
 
     @property
@@ -53,9 +64,9 @@ class Channels(NamedTuple):
 def channels_of(stream: Any) -> Channels:
     """Return the channels of a stream of an input, without a look at its codec context.
 
-    If a file lists its channels one by one, PyAV 18 frees that list twice, and the process aborts,
-    as soon as ``layout`` or ``channels`` of a codec context or a frame is read. A frame reads its
-    own layout. A muxer of text names the channels instead.
+    If a file lists its channels one by one, PyAV 18 frees that list twice, and the process
+    aborts, as soon as ``layout`` or ``channels`` of a codec context or a frame is read. A
+    frame reads its own layout. A muxer of text names the channels instead.
     """
     header = header_of("framecrc", lambda out: add_copy(out, stream)) or b""
     found = re.search(rb"#channel_layout_name 0: (.*)", header)
@@ -68,7 +79,8 @@ def channels_of(stream: Any) -> Channels:
     places = {_numbers().get(each): place for place, each in enumerate(names)}
     numbers = sorted(number for number in places if number is not None)
     mask = hex(sum(1 << number for number in numbers))
-    # A name may be missing, unknown or used twice, and FFmpeg does not mix all groups of channels.
+    # A name may be missing, unknown or used twice, and FFmpeg does not mix all groups of
+    # channels.
     if not len(names) == len(numbers) == count or not _mixes(mask, "stereo"):
         return Channels(count, "")
     return Channels(count, mask, tuple(places[number] for number in numbers))
@@ -76,8 +88,13 @@ def channels_of(stream: Any) -> Channels:
 
 @cache
 def _numbers() -> dict[str, int]:
-    """Return the number of each channel that FFmpeg names; layouts have them in this order."""
-    return {av.AudioLayout(hex(1 << number)).channels[0].name: number for number in range(63)}
+    """Return the number of each channel that FFmpeg names.
+
+    Layouts have them in this order.
+    """
+    return {
+        av.AudioLayout(hex(1 << number)).channels[0].name: number for number in range(63)
+    }
 
 
 @cache
@@ -96,15 +113,18 @@ def _mixes(layout: str, into: str) -> bool:
 def choose_format(source: Any, muxer: str) -> Callable[[OutputContainer], Any] | None:
     """Return a function that adds an encoder for a stream to an output without a header.
 
-    The codec of the stream is tried first, for a lossless one ALAC, then AAC and Opus, then the
-    same with fewer channels. None means that there is no decoder, or no format that ``muxer``
-    accepts.
+    The codec of the stream is tried first, for a lossless one ALAC, then AAC and Opus, then
+    the same with fewer channels. None means that there is no decoder, or no format that
+    ``muxer`` accepts.
     """
-    context, channels = source.codec_context, channels_of(source)
+    context = source.codec_context
+    channels = channels_of(source)
     if context is None or not context.sample_rate or not channels.total:
         return None
     codec = context.codec.canonical_name
-    lossless = ("alac",) if codec.startswith(_LOSSLESS) and not codec.startswith("pcm_") else ()
+    lossless = (
+        ("alac",) if codec.startswith(_LOSSLESS) and not codec.startswith("pcm_") else ()
+    )
     encoders = dict.fromkeys((codec, *lossless, *_OTHERWISE))
     usual = _USUAL.get(channels.total, "5.1")
     given = channels.layout or f"{channels.total} channels"
@@ -135,10 +155,14 @@ def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
     rate = next((r for r in rates if r >= context.sample_rate), rates[-1])
     formats: list[str] = [f.name for f in codec.audio_formats or [context.format]]
     given = context.format.name.removesuffix("p")
-    liked = [f for wanted in (given, "flt") for f in formats if f.removesuffix("p") == wanted]
+    liked = [
+        f for wanted in (given, "flt") for f in formats if f.removesuffix("p") == wanted
+    ]
     stream: Any = out.add_stream(encoder, rate=rate)
     made = stream.codec_context
-    made.layout, made.format, made.time_base = layout, [*liked, *formats][0], Fraction(1, rate)
+    made.layout = layout
+    made.format = [*liked, *formats][0]
+    made.time_base = Fraction(1, rate)
     if not is_lossless(encoder):
         made.bit_rate = _BITS_PER_CHANNEL * made.layout.nb_channels
     return stream
@@ -147,10 +171,11 @@ def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
 class AudioEncoder:
     """An encoder of one audio stream into ``target``, which also decodes and stretches it.
 
-    Audio at the source time ``carry.origin + t`` moves to ``factor * t``. The output has exactly
-    ``factor`` times the length of the part from ``carry.begin`` to ``carry.end``, to the sample;
-    gaps in the source's times become silence. ``lost`` counts packets that could not be decoded.
-    ``led`` is the length in seconds of the audio before ``carry.begin``.
+    Audio at the source time ``carry.origin + t`` moves to ``factor * t``. The output has
+    exactly ``factor`` times the length of the part from ``carry.begin`` to ``carry.end``,
+    to the sample; gaps in the source's times become silence. ``lost`` counts packets that
+    could not be decoded. ``led`` is the length in seconds of the audio before
+    ``carry.begin``.
     """
 
     def __init__(self, source: Any, target: Any, factor: Fraction, carry: Carry) -> None:
@@ -168,11 +193,13 @@ class AudioEncoder:
         if self._given.order or not self._given.layout:
             # Without this the frames have the list of channels, see `channels_of`.
             source.codec_context.layout = f"{self._given.total} channels"
-        # Positions in samples from the origin, before the stretch: the bounds of the kept part
-        # (``_least``, ``_end``), the first kept sample and the next sample. ``_place`` is the time
-        # of the next sample to encode, after the stretch.
+        # Positions in samples from the origin, before the stretch: the bounds of the kept
+        # part (``_least``, ``_end``), the first kept sample and the next sample. ``_place``
+        # is the time of the next sample to encode, after the stretch.
         self._least = round((carry.begin - carry.origin) * self._rate)
-        self._end = None if carry.end is None else round((carry.end - carry.origin) * self._rate)
+        self._end = (
+            None if carry.end is None else round((carry.end - carry.origin) * self._rate)
+        )
         # The format, layout and rate of the frames, and the resampler for such frames.
         self._resampler: tuple[tuple[str, str, int], Any] | None = None
         self._first: int | None = None
@@ -211,9 +238,13 @@ class AudioEncoder:
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
             if self._resampler is None or self._resampler[0] != kind:
                 yield from self._resampled(None)
-                self._resampler = kind, av.AudioResampler(self._format, self._layout, self._rate)
+                self._resampler = (
+                    kind,
+                    av.AudioResampler(self._format, self._layout, self._rate),
+                )
             if frame.pts is not None:
-                # The resampler needs times in samples; the container's ticks may be coarser.
+                # The resampler needs times in samples; the container's ticks may be
+                # coarser.
                 frame.pts = round(frame.pts * frame.time_base * frame.sample_rate)
             frame.time_base = Fraction(1, frame.sample_rate)
             yield from self._resampled(frame)
@@ -227,7 +258,9 @@ class AudioEncoder:
         samples = packed.to_ndarray().reshape(-1, len(order))[:, order].reshape(1, -1)
         data = np.ascontiguousarray(samples, np.float32)
         made = av.AudioFrame.from_ndarray(data, format="flt", layout=self._given.layout)
-        made.sample_rate, made.time_base, made.pts = frame.sample_rate, frame.time_base, frame.pts
+        made.sample_rate = frame.sample_rate
+        made.time_base = frame.time_base
+        made.pts = frame.pts
         return made
 
     def _resampled(self, given: Any) -> Iterator[Any]:
@@ -238,7 +271,9 @@ class AudioEncoder:
                 at = round((frame.pts * frame.time_base - self._origin) * self._rate)
             if self._first is None:
                 self.led = max(self.led, Fraction(self._least - at, self._rate))
-                if at + len(samples) <= self._least or (self._end is not None and at >= self._end):
+                if at + len(samples) <= self._least or (
+                    self._end is not None and at >= self._end
+                ):
                     continue
                 self._first = self._next = max(at, self._least)
                 self._place = round(self._first * self._factor)
@@ -262,8 +297,11 @@ class AudioEncoder:
         for samples in parts:
             if len(samples):
                 data = np.ascontiguousarray(samples).reshape(1, -1)
-                frame = av.AudioFrame.from_ndarray(data, format=self._format, layout=self._layout)
-                frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
+                frame = av.AudioFrame.from_ndarray(
+                    data, format=self._format, layout=self._layout
+                )
+                frame.sample_rate = self._rate
+                frame.time_base = Fraction(1, self._rate)
                 frame.pts = self._place
                 self._place += len(samples)
                 yield from self._target.encode(frame)
@@ -272,13 +310,15 @@ class AudioEncoder:
 class TimeStretch:
     """A stretcher that returns ``factor`` (at least 1) times as many samples, at the same pitch.
 
-    Method: waveform similarity overlap-add (Verhelst and Roelands 1993). Windows are taken from the
-    source at a slower pace. Each window is shifted to the position that best continues the window
-    before. An attack would be heard several times, once in each window that contains the attack.
-    The windows around an attack therefore keep the source's own pace. The attack is heard once, at
-    ``factor`` times its time, and the sound between attacks is slowed more.
+    Method: waveform similarity overlap-add (Verhelst and Roelands 1993). Windows are taken
+    from the source at a slower pace. Each window is shifted to the position that best
+    continues the window before. An attack would be heard several times, once in each window
+    that contains the attack. The windows around an attack therefore keep the source's own
+    pace. The attack is heard once, at ``factor`` times its time, and the sound between
+    attacks is slowed more.
 
-    ``rate`` is in samples per second. Samples are float32 ``(n, channels)``, about in [-1, 1].
+    ``rate`` is in samples per second. Samples are float32 ``(n, channels)``, about in [-1,
+    1].
     """
 
     def __init__(self, rate: int, channels: int, factor: Fraction) -> None:
@@ -287,18 +327,20 @@ class TimeStretch:
         self._half = window // 2
         self._search = window // 4
         self._hann = np.hanning(window + 1)[:-1, None].astype(np.float32)
-        # Distances from an attack, in source samples. The sound from ``_lead`` before to ``_trail``
-        # after the attack keeps the source's pace. At ``_reach`` the pace is the usual one again.
-        self._lead, self._trail = self._half, self._half + window // 8
+        # Distances from an attack, in source samples. The sound from ``_lead`` before to
+        # ``_trail`` after the attack keeps the source's pace. At ``_reach`` the pace is the
+        # usual one again.
+        self._lead = self._half
+        self._trail = self._half + window // 8
         self._reach = window * 5 // 2
-        # The source from sample number ``_at`` on; the first samples are silence. ``_given`` is the
-        # number of added samples.
+        # The source from sample number ``_at`` on; the first samples are silence.
+        # ``_given`` is the number of added samples.
         self._source: Samples = np.zeros((2 * window, channels), np.float32)
         self._at = -len(self._source)
         self._given = 0
         self._attacks = Attacks(window // _BLOCKS_PER_WINDOW, apart=window * 3 // 2)
-        # The middle of the last window, in the output and in the source, and the window's second
-        # half.
+        # The middle of the last window, in the output and in the source, and the window's
+        # second half.
         self._out: int | None = None
         self._middle = 0
         self._rest: Samples = np.zeros((self._half, channels), np.float32)
@@ -315,7 +357,9 @@ class TimeStretch:
         """Yield the remaining samples, so that the output is exactly ``factor`` times as long."""
         left = round(self._given * self._factor) - (self._out or 0)
         while left > 0:
-            for made in self._made(np.zeros((self._reach, self._source.shape[1]), np.float32)):
+            for made in self._made(
+                np.zeros((self._reach, self._source.shape[1]), np.float32)
+            ):
                 yield made[: max(left, 0)]
                 left -= len(made)
 
@@ -346,7 +390,8 @@ class TimeStretch:
         """Return the middle in the source of the window whose middle in the output is ``out``."""
         factor, attacks = self._factor, self._attacks.times
         following = bisect_right(attacks, out / factor)
-        low, high = -self._half, self._at + len(self._source)
+        low = -self._half
+        high = self._at + len(self._source)
         even = out * factor.denominator / factor.numerator
         wanted = even
         for number in range(max(following - 1, 0), min(following + 1, len(attacks))):
@@ -354,7 +399,11 @@ class TimeStretch:
             away = out - round(attack * factor)
             if -self._lead <= away <= self._trail:
                 return attack + away
-            other = attacks[number - 1 : number] if away < 0 else attacks[number + 1 : number + 2]
+            other = (
+                attacks[number - 1 : number]
+                if away < 0
+                else attacks[number + 1 : number + 2]
+            )
             reach = min([self._reach, *(abs(attack - near) // 2 for near in other)])
             near = self._trail if away > 0 else self._lead
             fade = 1 - (abs(away) - near) / (reach * float(factor) - near or 1)
@@ -369,7 +418,8 @@ class TimeStretch:
     def _best(self, wanted: int, low: int, high: int) -> int:
         """Return the middle near ``wanted`` of the window that best continues the last window."""
         half = self._half
-        low, high = max(low, wanted - self._search), min(high, wanted + self._search)
+        low = max(low, wanted - self._search)
+        high = min(high, wanted + self._search)
         following = self._middle + half
         if self._out is None or low <= following <= high:
             return wanted if self._out is None else following
@@ -378,7 +428,9 @@ class TimeStretch:
         begin = low - half - self._at
         field = self._source[begin : begin + high - low + half]
         size = 1 << (len(field) - 1).bit_length()
-        product = np.fft.rfft(field, size, axis=0) * np.fft.rfft(pattern, size, axis=0).conj()
+        product = (
+            np.fft.rfft(field, size, axis=0) * np.fft.rfft(pattern, size, axis=0).conj()
+        )
         alike = np.fft.irfft(product.sum(1), size)[: high - low + 1]
         power = np.concatenate([[0.0], np.cumsum((field.astype(np.float64) ** 2).sum(1))])
         energy = power[half:] - power[:-half]

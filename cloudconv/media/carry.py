@@ -29,7 +29,8 @@ _ACM = ("wmav1", "wmav2", "wmapro", "wmalossless", "wmavoice", "pcm_alaw", "pcm_
 class Carry:
     """A description of everything to carry over from the source file ``info``.
 
-    Timed streams are audio, subtitles, chapters and data. All times are on the source's clock.
+    Timed streams are audio, subtitles, chapters and data. All times are on the source's
+    clock.
     """
 
     info: MediaInfo
@@ -39,16 +40,18 @@ class Carry:
     # Whether timed streams are carried over. Tags, covers and attachments always are. With
     # ``slowdown``, only audio depends on ``audio``.
     audio: bool = True
-    # The factor by which the output is slower. Chapters and text subtitles are slowed too, and with
-    # ``audio`` the audio, which is encoded again. No other timed stream is carried over then.
+    # The factor by which the output is slower. Chapters and text subtitles are slowed too,
+    # and with ``audio`` the audio, which is encoded again. No other timed stream is carried
+    # over then.
     slowdown: Fraction | None = None
-    # Whether audio that the container cannot store is an error. Otherwise it is encoded again.
+    # Whether audio that the container cannot store is an error. Otherwise it is encoded
+    # again.
     copies_only: bool = False
-    # For each stream that the container has refused in a trial, by its index, FFmpeg's reason. A
-    # stream is then encoded again; after a second refusal it is left out.
+    # For each stream that the container has refused in a trial, by its index, FFmpeg's
+    # reason. A stream is then encoded again; after a second refusal it is left out.
     refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    # The passages by which all audio goes on after the film, also without ``audio``; None if the
-    # audio ends with the film.
+    # The passages by which all audio goes on after the film, also without ``audio``; None
+    # if the audio ends with the film.
     playlist: Playlist | None = None
     is_mute: bool = False  # whether audio is left out, and nothing else
 
@@ -60,7 +63,8 @@ class Carry:
 
 def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
     """Return the tags that are still true for a file that was encoded again."""
-    if "name" in tags:  # FFmpeg's MP4 reader calls a track's title so, and its writer does not
+    # FFmpeg's MP4 reader calls a track's title so, and its writer does not.
+    if "name" in tags:
         tags = {"title": tags["name"]} | tags
     if container.is_mp4 and "language" in tags:
         tags = tags | {"language": _three_letters(tags["language"])}
@@ -68,16 +72,20 @@ def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
     return {
         key: value
         for key, value in tags.items()
-        if key.lower().split("-")[0] not in dropped and not key.lower().startswith(_STALE_PREFIXES)
+        if key.lower().split("-")[0] not in dropped
+        and not key.lower().startswith(_STALE_PREFIXES)
     }
 
 
 def header_of(muxer: str, add: Callable[[OutputContainer], Any]) -> bytes | None:
-    """Return the muxer's header for the stream that ``add`` adds; None if it refuses the stream.
+    """Return the muxer's header for the stream that ``add`` adds.
+
+    The result is None if it refuses the stream.
 
     If the stream has an encoder, the encoder must open, too.
     """
-    header, plain = io.BytesIO(), {"write_crc32": "0"} if muxer == "matroska" else {}
+    header = io.BytesIO()
+    plain = {"write_crc32": "0"} if muxer == "matroska" else {}
     try:
         with av.open(header, "w", format=muxer, container_options=plain) as out:
             add(out)
@@ -102,16 +110,18 @@ def _three_letters(language: str) -> str:
 
 def add_copy(out: OutputContainer, stream: Any) -> Any:
     """Add a stream for copied packets of ``stream`` to a muxer before its header is written."""
-    # Without ``opaque``, PyAV requires an encoder of the video's codec (PyAV-Org/PyAV#1780).
+    # Without ``opaque``, PyAV requires an encoder of the video's codec
+    # (PyAV-Org/PyAV#1780).
     opaque = {"opaque": True} if stream.type == "video" else {}
     if out.format.name != "matroska" or codec_name(stream) not in _ACM:
         target = out.add_stream_from_template(stream, **opaque)
         if stream.type == "video" and not stream.codec_context.width:
-            # A cover that was not decoded has no size. Muxers want one, and MP4 does not store it.
+            # A cover that was not decoded has no size. Muxers want one, and MP4 does not
+            # store it.
             target.width = target.height = 1
         return target
-    # PyAV refuses these codecs: ``add_stream_from_template`` of an AVI's WMA is a ValueError. A
-    # filter of packets copies all parameters of its input stream.
+    # PyAV refuses these codecs: ``add_stream_from_template`` of an AVI's WMA is a
+    # ValueError. A filter of packets copies all parameters of its input stream.
     target = out.add_mux_stream("pcm_s16le")
     BitStreamFilterContext("null", stream, target)
     return target
@@ -120,4 +130,6 @@ def add_copy(out: OutputContainer, stream: Any) -> Any:
 def codec_name(stream: Any) -> str:
     """Return FFmpeg's short name of the codec."""
     context = stream.codec_context
-    return str(context.name if context is not None else getattr(stream, "name", None) or "unknown")
+    return str(
+        context.name if context is not None else getattr(stream, "name", None) or "unknown"
+    )

@@ -7,14 +7,15 @@ from typing import Any
 from av.container import InputContainer
 from av.format import Flags
 
-# Steps in decode time, in seconds. A larger step back means that the clock was set anew. A larger
-# step forward means the same in formats whose clock may restart.
+# Steps in decode time, in seconds. A larger step back means that the clock was set anew. A
+# larger step forward means the same in formats whose clock may restart.
 _STEP_BACK = Fraction(1, 2)
 _STEP_FORWARD = Fraction(3600)
 _MOST_EMPTY = 5  # frames; more empty ones are no delay of an encoder
 # The longest step, in seconds, that is taken for the duration of the last frame of a part.
 _LONGEST_STEP = Fraction(1)
-# Browsers show a picture of an animation that lasts at most ``SHORTEST`` for ``SHOWN``, in seconds.
+# Browsers show a picture of an animation that lasts at most ``SHORTEST`` for ``SHOWN``, in
+# seconds.
 SHORTEST, SHOWN = Fraction(1, 100), Fraction(1, 10)
 
 
@@ -22,17 +23,21 @@ SHORTEST, SHOWN = Fraction(1, 100), Fraction(1, 10)
 class InputFormat:
     """The special behaviour of one reader."""
 
-    # Whether time stamps are right after a seek. Other readers, above all that of MPEG program
-    # streams, return wrong time stamps after a seek.
+    # Whether time stamps are right after a seek. Other readers, above all that of MPEG
+    # program streams, return wrong time stamps after a seek.
     seeks: bool = False
-    finds_shown: bool = False  # a seek finds the time when a frame is shown, not when it is decoded
-    has_index: bool = False  # the header lists all frames and gives the right length of the track
+    # A seek finds the time when a frame is shown, not when it is decoded.
+    finds_shown: bool = False
+    # The header lists all frames and gives the right length of the track.
+    has_index: bool = False
     stamps_decoding: bool = False  # it knows decode times only; see `VideoClock`
     stamps_audio: bool = True  # audio has times of its own, and does not simply begin at 0
-    states_delay: bool = False  # it subtracts the delay of an audio codec from its time stamps
+    # It subtracts the delay of an audio codec from its time stamps.
+    states_delay: bool = False
     guesses_rate: bool = False  # FFmpeg guesses the rate, because the header states none
     is_pictures: bool = False  # it reads one or several picture files, which have no times
-    # Whether it reads pictures or an animation. Both are often RGB, which few players show in MP4.
+    # Whether it reads pictures or an animation. Both are often RGB, which few players show
+    # in MP4.
     is_drawn: bool = False
 
 
@@ -41,7 +46,9 @@ _FORMATS = {
     "matroska": InputFormat(seeks=True, finds_shown=True, states_delay=True),
     "avi": InputFormat(seeks=True, stamps_decoding=True, stamps_audio=False),
     "asf": InputFormat(seeks=True, stamps_decoding=True),
-    **dict.fromkeys(("mpegvideo", "gxf"), InputFormat(stamps_decoding=True, stamps_audio=False)),
+    **dict.fromkeys(
+        ("mpegvideo", "gxf"), InputFormat(stamps_decoding=True, stamps_audio=False)
+    ),
     "image2": InputFormat(is_pictures=True, is_drawn=True),
     "gif": InputFormat(is_drawn=True, guesses_rate=True),
     **dict.fromkeys(("apng", "webp"), InputFormat(is_drawn=True)),
@@ -59,9 +66,10 @@ def format_of(container: str) -> InputFormat:
 class Clock:
     """A counter of how often a stream's clock was set anew, from decode times in file order.
 
-    A recording that was joined from parts has a clock per part. A part begins where the time steps
-    back by more than half a second. In formats whose clock may restart, a part also begins where
-    the time steps forward by more than an hour. A single time out of order is damage, not a part.
+    A recording that was joined from parts has a clock per part. A part begins where the
+    time steps back by more than half a second. In formats whose clock may restart, a part
+    also begins where the time steps forward by more than an hour. A single time out of
+    order is damage, not a part.
     """
 
     def __init__(self, container: InputContainer) -> None:
@@ -95,16 +103,19 @@ class Clock:
 class VideoClock(Clock):
     """A clock of a video stream, on which each part begins where the previous part ends.
 
-    The times of a reader that knows decode times only are computed from them, with the codec's
-    delay. AVI does not delay its audio, so its pictures have no delay either. ``hurried`` counts
-    the pictures of an animation that browsers show for longer than the file states.
+    The times of a reader that knows decode times only are computed from them, with the
+    codec's delay. AVI does not delay its audio, so its pictures have no delay either.
+    ``hurried`` counts the pictures of an animation that browsers show for longer than the
+    file states.
     """
 
     def __init__(self, container: InputContainer, stream: Any) -> None:
         super().__init__(container)
-        reader, codec = format_of(container.format.name), stream.codec_context.codec.canonical_name
+        reader = format_of(container.format.name)
+        codec = stream.codec_context.codec.canonical_name
         depth = stream.codec_context.reorder_depth
-        self._delay: int | None = None  # in frames; None if FFmpeg knows the presentation times
+        # In frames; None if FFmpeg knows the presentation times.
+        self._delay: int | None = None
         if reader.stamps_decoding and not reader.stamps_audio:
             self._delay = 0
         elif reader.stamps_decoding and codec == "h264":
@@ -134,7 +145,8 @@ class VideoClock(Clock):
                 packet.pts = packet.dts + self._delay * packet.duration
             begins = packet.dts if packet.pts is None else packet.pts
             self.take(packet.dts * self._tick, packet)
-            # The stated duration is often that of a field, or of another rate in the header.
+            # The stated duration is often that of a field, or of another rate in the
+            # header.
             step = 0 if self._decoded is None else packet.dts - self._decoded
             if self._fills and self._decoded is not None:
                 self._fills = False

@@ -1,12 +1,12 @@
 """Convert between the planes of a picture and RGB for a network, without loss.
 
-Both conversions are linear, and RGB is neither clamped nor rounded. Pixels that a network does not
-change therefore return to exactly the same codes, whatever their colour.
+Both conversions are linear, and RGB is neither clamped nor rounded. Pixels that a network
+does not change therefore return to exactly the same codes, whatever their colour.
 
-A chroma sample describes a *cell*, the group of pixels that the sample covers, at the centre of the
-cell. Enlarging makes chroma a linear function within each cell, whose mean is the sample (as in
-finite-volume methods; for halved chroma this is bilinear interpolation with the mean restored).
-Reducing takes the mean of each cell, which is the sample again.
+A chroma sample describes a *cell*, the group of pixels that the sample covers, at the
+centre of the cell. Enlarging makes chroma a linear function within each cell, whose mean is
+the sample (as in finite-volume methods; for halved chroma this is bilinear interpolation
+with the mean restored). Reducing takes the mean of each cell, which is the sample again.
 
 Matrices and code ranges: ITU-T H.273, section 8.3 (MatrixCoefficients).
 """
@@ -39,8 +39,9 @@ _LUMA: dict[str, tuple[float, float]] = {
     "fcc": (0.30, 0.11),
     "smpte240m": (0.212, 0.087),
 }
-# The matrices of H.273's MatrixCoefficients. Number 10, constant-luminance BT.2020, is not linear.
-# Players treat 10 as 9, the non-constant variant. So does this table. A round trip remains exact.
+# The matrices of H.273's MatrixCoefficients. Number 10, constant-luminance BT.2020, is not
+# linear. Players treat 10 as 9, the non-constant variant. So does this table. A round trip
+# remains exact.
 _TAGGED: dict[int, Matrix] = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m"}
 _TAGGED |= {8: "ycgco", 9: "bt2020", 10: "bt2020"}
 
@@ -53,11 +54,13 @@ class ColorSpace:
     full_range: bool
 
 
-def color_space(tags: ColorTags, layout: PixelLayout, width: int, height: int) -> ColorSpace:
+def color_space(
+    tags: ColorTags, layout: PixelLayout, width: int, height: int
+) -> ColorSpace:
     """Return the colour space of a picture from its tags; guess missing tags as players do.
 
-    An unspecified matrix is BT.709 from 1280 pixels of width or above 576 lines, else BT.601.
-    Unspecified YUV is limited range, unspecified RGB and gray full range.
+    An unspecified matrix is BT.709 from 1280 pixels of width or above 576 lines, else
+    BT.601. Unspecified YUV is limited range, unspecified RGB and gray full range.
     """
     full_range = tags.range == 2 or (tags.range != 1 and layout.family != "yuv")
     if layout.family == "rgb":
@@ -75,8 +78,8 @@ def description_of(frame: Frame) -> tuple[PixelLayout, ColorSpace]:
 def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> Tensor:
     """Convert planes to RGB: (3, H, W) float32 on their device, nominally in [0, 1], not clamped.
 
-    The planes are (H, W) each, in FFmpeg's plane order: integer codes, or float32 for gray and RGB
-    pictures that a Python caller gives. An alpha plane at the end is ignored.
+    The planes are (H, W) each, in FFmpeg's plane order: integer codes, or float32 for gray
+    and RGB pictures that a Python caller gives. An alpha plane at the end is ignored.
     """
     (luma_scale, luma_zero), _ = _code_range(layout, space)
     if layout.family == "gray":
@@ -90,21 +93,22 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
     luma, u, v = (plane.to(torch.float32) for plane in planes[:3])
     rgb = torch.empty((3, *luma.shape), device=luma.device)
     rows, offsets = _from_codes(layout, space)
-    lumas = [row[0] for row in rows]  # the weights of luma in R, G and B: equal but for rounding
+    # The weights of luma in R, G and B: equal but for rounding.
+    lumas = [row[0] for row in rows]
     # The chroma and the offsets are summed on the small planes, then enlarged.
     tints = (
         (u * from_u).add_(v, alpha=from_v).add_(offset)
         for (_, from_u, from_v), offset in zip(rows, offsets, strict=True)
     )
-    # A CPU processes the channels one after the other, because one channel fits the caches. A GPU
-    # processes all channels together, because that needs fewer kernels.
+    # A CPU processes the channels one after the other, because one channel fits the caches.
+    # A GPU processes all channels together, because that needs fewer kernels.
     if rgb.device.type == "cpu":
         parts = zip(rgb, lumas, tints, strict=True)
     else:
         parts = zip([rgb], lumas[:1], [torch.stack(list(tints))], strict=True)
     for target, from_luma, tint in parts:
-        # Enlarge the width first, while there are few rows. Enlarging the width is the slow step,
-        # because the writes have a stride.
+        # Enlarge the width first, while there are few rows. Enlarging the width is the slow
+        # step, because the writes have a stride.
         tint = _spread(tint, -1, 1 << layout.chroma_shift_x, luma.shape[1])
         tint = _spread(tint, -2, 1 << layout.chroma_shift_y, luma.shape[0])
         torch.add(tint, luma, alpha=from_luma, out=target)
@@ -112,12 +116,14 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
 
 
 def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tensor, ...]:
-    """Convert RGB to colour planes; restore the planes exactly from unchanged results of `to_rgb`.
+    """Convert RGB to colour planes.
 
-    ``rgb`` is (3, H, W), nominally in [0, 1]; it is not changed. At the end, values are clamped to
-    the bit depth and, except for floats, rounded without bias. The planes are (H, W) each, in
-    FFmpeg's plane order without alpha, uint8, uint16 above 8 bits, or float32 for a floating-point
-    layout.
+    Restore the planes exactly from unchanged results of `to_rgb`.
+
+    ``rgb`` is (3, H, W), nominally in [0, 1]; it is not changed. At the end, values are
+    clamped to the bit depth and, except for floats, rounded without bias. The planes are
+    (H, W) each, in FFmpeg's plane order without alpha, uint8, uint16 above 8 bits, or
+    float32 for a floating-point layout.
     """
     rgb = rgb.to(torch.float32)
     if layout.family == "rgb":
@@ -129,7 +135,9 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
         return (luma,)
     parts = rgb if rgb.device.type == "cpu" else [rgb]  # see `to_rgb`
     cells = [
-        _summed(_summed(part, -2, 1 << layout.chroma_shift_y), -1, 1 << layout.chroma_shift_x)
+        _summed(
+            _summed(part, -2, 1 << layout.chroma_shift_y), -1, 1 << layout.chroma_shift_x
+        )
         for part in parts
     ]
     if len(cells) == 1:
@@ -171,7 +179,9 @@ def rgb_of(
     device: torch.device | str = "cpu",
     area: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> Tensor:
-    """Return a frame as RGB without alpha, (3, H, W) float32 on ``device``; see :func:`to_rgb`.
+    """Return a frame as RGB without alpha, (3, H, W) float32 on ``device``.
+
+    See :func:`to_rgb`.
 
     ``area``: the rows and the columns of the result.
     """
@@ -210,10 +220,14 @@ def block_means(plane: Tensor) -> Tensor:
         return F.avg_pool2d(plane.to(torch.float32)[None], BLOCK, ceil_mode=True)[0]
     codes: Any = plane.numpy()
     height, width = (side // BLOCK * BLOCK for side in codes.shape)
-    # A plane is read once and in its own codes; einsum adds rows several times as fast as sum.
+    # A plane is read once and in its own codes; einsum adds rows several times as fast as
+    # sum.
     total = np.uint16 if codes.dtype == np.uint8 else np.uint32
     strips = codes[:height].reshape(-1, BLOCK, codes.shape[1])
-    rows = np.einsum("kij->kj", strips, dtype=total, casting="unsafe").astype(np.float32) / BLOCK
+    rows = (
+        np.einsum("kij->kj", strips, dtype=total, casting="unsafe").astype(np.float32)
+        / BLOCK
+    )
     if height < len(codes):
         rows = np.concatenate([rows, codes[height:].mean(0, dtype=np.float32)[None]])
     mean = np.full(BLOCK, 1 / BLOCK, np.float32)
@@ -223,7 +237,9 @@ def block_means(plane: Tensor) -> Tensor:
     return torch.from_numpy(made)
 
 
-def thumbnail(frame: Frame, height: int, width: int, blocks: Tensor | None = None) -> Tensor:
+def thumbnail(
+    frame: Frame, height: int, width: int, blocks: Tensor | None = None
+) -> Tensor:
     """Return the luma of a frame averaged over areas: (height, width) float32 in [0, 1].
 
     ``blocks`` are the :func:`block_means` of the first plane, if they are known.
@@ -264,7 +280,8 @@ def _code_range(
     layout: PixelLayout, space: ColorSpace
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return two pairs (codes per unit, code of zero): of luma, gray and RGB, and of chroma."""
-    step, top = 2.0 ** (layout.depth - 8), float(_white(layout))
+    step = 2.0 ** (layout.depth - 8)
+    top = float(_white(layout))
     if space.full_range:
         return (top, 0.0), (top, 128 * step)
     return (219 * step, 16 * step), (224 * step, 128 * step)
@@ -276,7 +293,9 @@ def _white(layout: PixelLayout) -> int:
 
 
 @cache
-def _to_code_rows(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[float, ...]]:
+def _to_code_rows(
+    layout: PixelLayout, space: ColorSpace
+) -> tuple[_Rows, tuple[float, ...]]:
     """Return the matrix from RGB to codes, (rows, zeros): ``codes = rows @ rgb + zeros``."""
     luma, chroma = _code_range(layout, space)
     if space.matrix == "ycgco":
@@ -300,7 +319,9 @@ def _from_codes(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[fl
     return tuple(map(tuple, inverse.tolist())), tuple(offsets.tolist())
 
 
-def _mixed(rgb: Tensor | Sequence[Tensor], row: Sequence[float], factor: float = 1.0) -> Tensor:
+def _mixed(
+    rgb: Tensor | Sequence[Tensor], row: Sequence[float], factor: float = 1.0
+) -> Tensor:
     mixed = rgb[0] * (row[0] * factor)
     return mixed.add_(rgb[1], alpha=row[1] * factor).add_(rgb[2], alpha=row[2] * factor)
 
@@ -309,10 +330,10 @@ def _to_codes(values: Tensor, zero: float, layout: PixelLayout) -> Tensor:
     """Return ``values``, which change in place, plus ``zero`` as clamped codes."""
     if is_float(layout.name):
         return values.add_(zero).clamp_(0, 1)
-    # In the average of two frames, half of all pixels are ties: exactly between two levels. The
-    # float error of the matrices is the same for all pixels. The error would round nearly all ties
-    # in one direction, and shift the mean by a quarter of a level. The values are therefore rounded
-    # to fractions of a level first.
+    # In the average of two frames, half of all pixels are ties: exactly between two levels.
+    # The float error of the matrices is the same for all pixels. The error would round
+    # nearly all ties in one direction, and shift the mean by a quarter of a level. The
+    # values are therefore rounded to fractions of a level first.
     values.add_(zero).mul_(_TIE).round_().div_(_TIE).round_()
     dtype = torch.uint8 if layout.depth <= 8 else torch.uint16
     return values.clamp_(0, (1 << layout.depth) - 1).to(dtype)
@@ -330,10 +351,15 @@ def _spread(x: Tensor, dim: int, factor: int, size: int) -> Tensor:
     if factor == 1:
         return x
     count = x.shape[dim]
-    slope = torch.empty_like(x)  # twice the change per cell; beyond an edge, the edge sample
+    # Twice the change per cell; beyond an edge, the edge sample.
+    slope = torch.empty_like(x)
     if count > 1:
         inner, last = count - 2, count - 1
-        torch.sub(x.narrow(dim, 2, inner), x.narrow(dim, 0, inner), out=slope.narrow(dim, 1, inner))
+        torch.sub(
+            x.narrow(dim, 2, inner),
+            x.narrow(dim, 0, inner),
+            out=slope.narrow(dim, 1, inner),
+        )
         torch.sub(x.select(dim, 1), x.select(dim, 0), out=slope.select(dim, 0))
         torch.sub(x.select(dim, last), x.select(dim, inner), out=slope.select(dim, last))
     if count == 1 or size < count * factor:
@@ -345,13 +371,19 @@ def _spread(x: Tensor, dim: int, factor: int, size: int) -> Tensor:
         count = pixels.shape[dim]
         offset = (phase + 0.5) / factor - 0.5
         torch.add(
-            x.narrow(dim, 0, count), slope.narrow(dim, 0, count), alpha=offset / 2, out=pixels
+            x.narrow(dim, 0, count),
+            slope.narrow(dim, 0, count),
+            alpha=offset / 2,
+            out=pixels,
         )
     return spread
 
 
 def _summed(x: Tensor, dim: int, factor: int) -> Tensor:
-    """Return the sum of each cell of ``factor`` pixels; a short last cell repeats one pixel."""
+    """Return the sum of each cell of ``factor`` pixels.
+
+    A short last cell repeats one pixel.
+    """
     if factor == 1:
         return x
     missing = -x.shape[dim] % factor

@@ -30,12 +30,14 @@ class Container:
     # Whether it stores other streams, rotation and aspect. Only such outputs have segments.
     is_video: bool = False
     is_folder: bool = False  # of pictures without times
-    clock: Fraction | None = None  # the tick in seconds that all times are rounded to; None for any
-    fastest: Fraction | None = None  # the fastest rate that players show, in frames per second
+    # The tick in seconds that all times are rounded to; None for any.
+    clock: Fraction | None = None
+    # The fastest rate that players show, in frames per second.
+    fastest: Fraction | None = None
     most_ticks: int | None = None  # of the longest frame; None for any
-    # Whether it is MP4 or MOV: edit lists hide samples that a decoder needs before the first one,
-    # a track's length is the sum of the gaps between decode times, each track has ``handler_name``,
-    # and few players show RGB, 4:4:4 or transparency.
+    # Whether it is MP4 or MOV: edit lists hide samples that a decoder needs before the
+    # first one, a track's length is the sum of the gaps between decode times, each track
+    # has ``handler_name``, and few players show RGB, 4:4:4 or transparency.
     is_mp4: bool = False
     refuses: tuple[str, ...] = ()  # encoders whose codecs the muxer lists but cannot write
     refuses_alpha: tuple[str, ...] = ()  # encoders whose transparency it cannot store
@@ -44,16 +46,17 @@ class Container:
     hevc_tag: str | None = None  # the tag that players need for HEVC
     attachments: bool = False  # fonts and covers are attached as files
     subtitles: str | None = None  # the codec for text subtitles whose own codec is refused
-    seldom_heard: tuple[str, ...] = ()  # prefixes of audio codecs that few players support in it
-    # The finished file is corrected: its aspect, its rate, and the delay of each audio track, which
-    # no edit list states.
+    # Prefixes of audio codecs that few players support in it.
+    seldom_heard: tuple[str, ...] = ()
+    # The finished file is corrected: its aspect, its rate, and the delay of each audio
+    # track, which no edit list states.
     is_amended: bool = False
 
     def plays(self, rate: Fraction | None, fastest: Fraction | None = None) -> bool:
         """Return whether the container supports a constant rate, or a variable one (None).
 
-        ``fastest`` is the rate of the shortest frame at a variable rate, None if unknown: some
-        frames may then be too short.
+        ``fastest`` is the rate of the shortest frame at a variable rate, None if unknown:
+        some frames may then be too short.
         """
         if self.fastest is not None:
             most = rate or fastest
@@ -61,7 +64,10 @@ class Container:
         return rate is None or self.clock is None or rate * self.clock <= 1
 
     def longest_frame(self, tick: Fraction) -> Fraction | None:
-        """Return the longest time that a frame can last at that encoder's tick; None for any."""
+        """Return the longest time that a frame can last at that encoder's tick.
+
+        The result is None for any.
+        """
         if not self.is_mp4:
             return None if self.most_ticks is None else self.most_ticks * tick
         scale = tick.denominator
@@ -72,15 +78,16 @@ class Container:
     def check_span(self, time: Fraction, span: Fraction, tick: Fraction) -> None:
         """Raise EncoderError for a frame, with times in seconds, that the muxer would refuse.
 
-        A muxer that sums gaps also stores the time between decoding and showing a frame, which is
-        longer than a frame if the encoder reorders frames.
+        A muxer that sums gaps also stores the time between decoding and showing a frame,
+        which is longer than a frame if the encoder reorders frames.
         """
         longest = self.longest_frame(tick)
         if longest is not None and span > longest:
             raise EncoderError(
-                f"frame-too-long: The frames around {float(time):.3f} s last {float(span):.0f} s, "
-                f"and a frame in {self.name} lasts at most {float(longest):.0f} s there: write an "
-                ".mkv instead, or choose a part without the gap."
+                f"frame-too-long: The frames around {float(time):.3f} s last "
+                f"{float(span):.0f} s, and a frame in {self.name} lasts at most "
+                f"{float(longest):.0f} s there: write an .mkv instead, or choose a part "
+                "without the gap."
             )
 
 
@@ -93,7 +100,8 @@ MP4 = Container(
     subtitles="mov_text",
     seldom_heard=("pcm_",),
     is_mp4=True,
-    refuses_alpha=("libvpx-vp9",),  # only Matroska and WebM can store alpha beside the packets
+    # Only Matroska and WebM can store alpha beside the packets.
+    refuses_alpha=("libvpx-vp9",),
     hevc_tag="hvc1",
 )
 MOV = replace(
@@ -133,7 +141,8 @@ GIF = Container(
     suffixes=(".gif",),
     encoders=("gif",),
     clock=Fraction(1, 100),
-    fastest=Fraction(50),  # players show frames of less than two hundredths of a second longer
+    # Players show frames of less than two hundredths of a second longer.
+    fastest=Fraction(50),
     has_palette=True,
     most_ticks=2**16 - 1,
 )
@@ -158,7 +167,9 @@ PICTURES = {
     )
     for suffix in suffixes
 }
-CONTAINERS = {s: each for each in (MP4, MOV, MKV, WEBM, GIF, APNG, WEBP) for s in each.suffixes}
+CONTAINERS = {
+    s: each for each in (MP4, MOV, MKV, WEBM, GIF, APNG, WEBP) for s in each.suffixes
+}
 
 
 def is_sequence(path: Path) -> bool:
@@ -192,14 +203,18 @@ def container_of(path: Path) -> Container:
 def default_suffix(
     info: MediaInfo, rate: Fraction | None = None, fastest: Fraction | None = None
 ) -> str:
-    """Return the suffix of a default output name; for the rates see :meth:`Container.plays`.
+    """Return the suffix of a default output name.
 
-    A video keeps the video container that its name selects, else becomes Matroska. An animation
-    keeps its format under any name. Pictures, an MP4 or MOV without a suffix, and sources whose
-    container cannot play the rate become MP4.
+    For the rates see :meth:`Container.plays`.
+
+    A video keeps the video container that its name selects, else becomes Matroska. An
+    animation keeps its format under any name. Pictures, an MP4 or MOV without a suffix, and
+    sources whose container cannot play the rate become MP4.
     """
     own = CONTAINERS.get(f".{info.container}") or CONTAINERS.get(info.suffix, MKV)
-    if info.input_format.is_pictures or (not info.suffix and "mp4" in info.container.split(",")):
+    if info.input_format.is_pictures or (
+        not info.suffix and "mp4" in info.container.split(",")
+    ):
         own = MP4
     elif not (own.is_video or info.input_format.is_drawn):
         own = MKV

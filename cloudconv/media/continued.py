@@ -12,8 +12,8 @@ from cloudconv.media.fades import FilmSound
 from cloudconv.media.mixing import Mixer
 from cloudconv.media.playlist import Playlist
 
-# A sound that ends at most this many seconds before the picture is continued from its own end, and
-# not after a silence. Packets of audio rarely end with a frame.
+# A sound that ends at most this many seconds before the picture is continued from its own
+# end, and not after a silence. Packets of audio rarely end with a frame.
 _ENDS_EARLY = Fraction(1, 10)
 _LEAD = Fraction(1, 2)  # seconds at the start of the output that are kept for a loop
 # Sample formats with more digits than a number of 32 bits has.
@@ -23,16 +23,19 @@ _FINE = ("s32", "s64", "dbl")
 class ContinuedAudio(AudioEncoder):
     """An encoder of a track that goes on after the film, up to the end of the playlist.
 
-    The track is encoded again as a whole. The sound of the scene stays in memory. Before the
-    playlist begins, the samples of a codec without loss keep their values.
+    The track is encoded again as a whole. The sound of the scene stays in memory. Before
+    the playlist begins, the samples of a codec without loss keep their values.
     """
 
     def __init__(self, source: Any, target: Any, carry: Carry, playlist: Playlist) -> None:
         super().__init__(source, target, Fraction(1), carry)
         if source.codec_context.format.name.removesuffix("p") in _FINE:
-            self._format, self._type = "dbl", np.dtype(np.float64)
-        self._playlist, self._passages = playlist, playlist.follow()
-        # Places in samples: of the first sample of the output, and of the first that may play.
+            self._format = "dbl"
+            self._type = np.dtype(np.float64)
+        self._playlist = playlist
+        self._passages = playlist.follow()
+        # Places in samples: of the first sample of the output, and of the first that may
+        # play.
         self._start = self._least
         self._scene = round((playlist.scene - carry.origin) * self._rate)
         self._end = round((playlist.begins - carry.origin) * self._rate)
@@ -68,7 +71,8 @@ class ContinuedAudio(AudioEncoder):
             yield from self._target.encode(None)
 
     def _prepared(self) -> Iterator[Any]:
-        end, origin = self._end or 0, self._origin
+        end = self._end or 0
+        origin = self._origin
         if not self._leads or end - self._next > _ENDS_EARLY * self._rate:
             while self._next < end:
                 length = min(end - self._next, self._rate)
@@ -96,7 +100,9 @@ class ContinuedAudio(AudioEncoder):
             begins = max(at, self._start)
             if self._playlist.loops and begins < self._start + _LEAD * self._rate:
                 if not self._lead:
-                    self._lead.append(np.zeros((begins - self._start, self._channels), self._type))
+                    self._lead.append(
+                        np.zeros((begins - self._start, self._channels), self._type)
+                    )
                 self._lead.append(shown)
             self._place = begins
             yield from self._encoded(iter([shown]))

@@ -1,8 +1,8 @@
 """Convert a frame to a new picture for an encoder; turn pictures.
 
-An encoder never receives a frame's own picture: encoding writes times and frame types into the
-picture, and a repeated frame is encoded many times. The new picture may share the memory of the
-samples, which nobody changes.
+An encoder never receives a frame's own picture: encoding writes times and frame types into
+the picture, and a repeated frame is encoded many times. The new picture may share the
+memory of the samples, which nobody changes.
 """
 
 import struct
@@ -17,28 +17,37 @@ from cloudconv.media import color
 from cloudconv.media.formats import LINEAR, is_float, layout, on_its_side, repack, turned
 from cloudconv.media.frame import ColorTags, Frame, MediaInfo, make_picture, share_picture
 
-# Encoders whose format defines the (matrix, range) of every picture: JFIF is full-range BT.601, and
-# WebP is limited-range BT.601.
+# Encoders whose format defines the (matrix, range) of every picture: JFIF is full-range
+# BT.601, and WebP is limited-range BT.601.
 _OWN_COLOURS = {"mjpeg": (5, 2), "libwebp": (6, 1), "libwebp_anim": (6, 1)}
-_READ_AS_YUV = ("libx264", "libx265")  # encoders whose gray video decoders may return as YUV
+# Encoders whose gray video decoders may return as YUV.
+_READ_AS_YUV = ("libx264", "libx265")
 _RGB = 0  # FFmpeg's number of the matrix
 _UNSPECIFIED, _RESERVED = 2, 3  # of primaries, transfer functions and matrices
-# The largest numbers of primaries, transfer function and matrix with which an encoder starts.
+# The largest numbers of primaries, transfer function and matrix with which an encoder
+# starts.
 _MOST_TAGS = {"libx265": (12, 18, 14)}
 
 
 def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
-    """Return the colour tags of the output in a working format; those that remain true are kept.
+    """Return the colour tags of the output in a working format.
 
-    RGB, and nothing else, has the matrix of RGB. FFmpeg states that matrix for gray PNG, too.
+    Those that remain true are kept.
+
+    RGB, and nothing else, has the matrix of RGB. FFmpeg states that matrix for gray PNG,
+    too.
     """
-    was, becomes, tags = layout(info.working_pix_fmt), layout(working), info.tags
+    was = layout(info.working_pix_fmt)
+    becomes = layout(working)
+    tags = info.tags
     space = color.color_space(tags, was, info.width, info.height)
     matrix, extent = tags.matrix, tags.range
     if encoder == "exr":
-        matrix, extent = _RGB if becomes.family == "rgb" else _UNSPECIFIED, 2
+        matrix = _RGB if becomes.family == "rgb" else _UNSPECIFIED
+        extent = 2
     elif becomes.family == "rgb":
-        matrix, extent = _RGB, extent if was.family == "rgb" else 2
+        matrix = _RGB
+        extent = extent if was.family == "rgb" else 2
     elif encoder in _OWN_COLOURS:
         matrix, extent = _OWN_COLOURS[encoder]
     elif was.family != becomes.family:
@@ -48,7 +57,8 @@ def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
     elif matrix == _RGB:
         matrix = _UNSPECIFIED if was.family == "gray" else {"bt709": 1}.get(space.matrix, 6)
     if was.family == becomes.family == "gray" and not extent and encoder in _READ_AS_YUV:
-        extent = 2  # decoders may return YUV, and would read an unspecified range as limited
+        # Decoders may return YUV, and would read an unspecified range as limited.
+        extent = 2
     numbers = tags.primaries or _RESERVED, tags.transfer or _RESERVED, matrix
     most = _MOST_TAGS.get(encoder, numbers)
     primaries, transfer, matrix = (
@@ -58,12 +68,14 @@ def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
     return ColorTags(primaries, transfer, matrix, extent)
 
 
-def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags) -> av.VideoFrame:
+def encoder_picture(
+    frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
+) -> av.VideoFrame:
     """Return a new picture for the encoder with the frame's content, without time or frame type.
 
-    ``working`` is the planar format with the same samples as ``pix_fmt``. ``tags`` are those of the
-    output. If the frame already has that format and colour space, the picture shares its memory.
-    Otherwise its planes are converted through floating-point RGB.
+    ``working`` is the planar format with the same samples as ``pix_fmt``. ``tags`` are
+    those of the output. If the frame already has that format and colour space, the picture
+    shares its memory. Otherwise its planes are converted through floating-point RGB.
     """
     planes = frame.planes()
     was, before = color.description_of(frame)
@@ -71,7 +83,8 @@ def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
     after = color.color_space(tags, becomes, frame.width, frame.height)
     if frame.pix_fmt != working or before != after:
         colours = planes[:-1] if was.alpha else planes
-        other = replace(was, name=becomes.name, alpha=becomes.alpha) != becomes  # the colours
+        # The colours.
+        other = replace(was, name=becomes.name, alpha=becomes.alpha) != becomes
         if other or before != after:
             colours = color.from_rgb(color.to_rgb(colours, was, before), becomes, after)
         if becomes.alpha:

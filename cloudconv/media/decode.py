@@ -1,10 +1,11 @@
 """Decode the pictures of a video file from a key frame on, also if the file is damaged.
 
-`VideoFile` decides where to begin (`decode`) and which decoder to use (`_from`). Frame threads are
-faster than slice threads, but lose good frames near a damaged one. GPUs and CPUs return different
-pictures after damage. An error therefore starts the next mode: first the GPU, then frame threads,
-then slice threads. Each mode decodes from the same place, and leaves out the pictures that were
-already yielded. The last mode continues after errors and counts them.
+`VideoFile` decides where to begin (`decode`) and which decoder to use (`_from`). Frame
+threads are faster than slice threads, but lose good frames near a damaged one. GPUs and
+CPUs return different pictures after damage. An error therefore starts the next mode: first
+the GPU, then frame threads, then slice threads. Each mode decodes from the same place, and
+leaves out the pictures that were already yielded. The last mode continues after errors and
+counts them.
 """
 
 from array import array
@@ -32,9 +33,10 @@ from cloudconv.media.pictures import open_pictures
 from cloudconv.media.timing import Key, Timing
 
 _NVDEC = "nvdec"  # the GPU's decoder; the other modes are FFmpeg's kinds of threads
-_NVDEC_CODECS = ("h264", "hevc", "vp9", "av1")  # NVDEC returns exactly the CPU's samples of these
-# Which key frames before the wanted time are tried in turn. The last ones are for video that has no
-# whole picture at a key frame, but refreshes its pictures part by part.
+# NVDEC returns exactly the CPU's samples of these.
+_NVDEC_CODECS = ("h264", "hevc", "vp9", "av1")
+# Which key frames before the wanted time are tried in turn. The last ones are for video
+# that has no whole picture at a key frame, but refreshes its pictures part by part.
 _KEYS_BEFORE = (1, 2, 5)
 
 
@@ -64,9 +66,9 @@ class Account:
 class VideoFile:
     """The file or the pictures of an input; a file stays open for the next seek.
 
-    ``threads`` and ``nvdec`` are those of :class:`cloudconv.media.source.Source`. ``by_gpu`` is
-    whether a GPU decodes, known after the first picture. ``seeks`` is whether times are right after
-    a seek.
+    ``threads`` and ``nvdec`` are those of :class:`cloudconv.media.source.Source`.
+    ``by_gpu`` is whether a GPU decodes, known after the first picture. ``seeks`` is whether
+    times are right after a seek.
     """
 
     def __init__(self, info: MediaInfo, threads: int | None, nvdec: int | None) -> None:
@@ -117,12 +119,14 @@ class VideoFile:
         shown: Fraction | None = None  # the time of the latest picture
         untimed = 0  # the number of pictures without a time stamp
         for mode in modes:
-            after, seen = shown, 0
+            after = shown
+            seen = 0
             try:
                 for decoded in self._pictures(mode, key, account):
                     if (time := decoded.time) is None:
                         seen += 1
-                        is_next, untimed = seen > untimed, max(untimed, seen)
+                        is_next = seen > untimed
+                        untimed = max(untimed, seen)
                     else:
                         is_next = first is None or time >= first
                         is_next &= after is None or time > after
@@ -133,17 +137,19 @@ class VideoFile:
             except _NextModeError as error:
                 account.promised = 0
                 if mode == _NVDEC:
-                    self._nvdec, self.by_gpu = None, False  # also for later seeks
+                    self._nvdec = None  # also for later seeks
+                    self.by_gpu = False
                     self._without_nvdec(str(error), account)
 
     def _pictures(self, mode: str, key: Key | None, account: Account) -> Iterator[Decoded]:
         """Decode in one mode; raise _NextModeError if another mode may do better."""
-        info, queue = self._info, _Queue(self._info.file_timing)
+        info = self._info
+        queue = _Queue(self._info.file_timing)
         container, stream, decoder = self._opened(mode, key)
         with ExitStack() as stack:
-            # PyAV frees a decoder, and waits for its threads, without releasing the interpreter.
-            # While PyAV collects log lines, a thread that logs waits for the interpreter, so the
-            # threads must be idle by then (PyAV-Org/PyAV#751, #1053).
+            # PyAV frees a decoder, and waits for its threads, without releasing the
+            # interpreter. While PyAV collects log lines, a thread that logs waits for the
+            # interpreter, so the threads must be idle by then (PyAV-Org/PyAV#751, #1053).
             stack.callback(decoder.flush_buffers)
             for packet in chain(_packets(container, stream, key), [None]):
                 if packet is not None and demux.is_shown(packet, info.codec):
@@ -161,11 +167,14 @@ class VideoFile:
                 if mode == _NVDEC and not self.by_gpu and pictures:
                     if not fits(pictures[0], info):  # such as uncropped
                         raise _NextModeError(
-                            "NVDEC's pictures have another size or format than the file says"
+                            "NVDEC's pictures have another size or format than the file "
+                            "says"
                         )
                     self.by_gpu = True
                 for picture in pictures:
-                    yield Decoded(picture, queue.time_of(picture), decoder.sample_aspect_ratio)
+                    yield Decoded(
+                        picture, queue.time_of(picture), decoder.sample_aspect_ratio
+                    )
 
     def _opened(self, mode: str, key: Key | None) -> tuple[InputContainer, Any, Any]:
         """Open the file; for a seek, use the file that is open already if possible."""
@@ -189,7 +198,8 @@ class VideoFile:
     def _container(self, mode: str) -> InputContainer:
         if mode != _NVDEC:
             return demux.open_container(self._info.path)
-        codec, is_timed = self._info.codec, self._info.file_timing.has_timestamps
+        codec = self._info.codec
+        is_timed = self._info.file_timing.has_timestamps
         if not is_timed or codec not in _NVDEC_CODECS:
             other = codec if is_timed else "video without time stamps"
             raise _NextModeError(
@@ -212,7 +222,8 @@ def _packets(container: InputContainer, stream: Any, key: Key | None) -> Iterato
     with suppress(av.error.FFmpegError):  # else read from the start
         container.seek(key.found_by, stream=stream, backward=True)
     return dropwhile(
-        lambda packet: not packet.is_keyframe or packet.pts is None or packet.pts < key.pts, packets
+        lambda packet: not packet.is_keyframe or packet.pts is None or packet.pts < key.pts,
+        packets,
     )
 
 
@@ -228,7 +239,9 @@ class _Queue:
     def add(self, packet: Any) -> Fraction | None:
         """Add a packet with a visible frame, and return its time in seconds."""
         due = None if packet.pts is None else packet.pts * self._timing.time_base
-        self._newest = due if self._newest is None else max(self._newest, due or self._newest)
+        self._newest = (
+            due if self._newest is None else max(self._newest, due or self._newest)
+        )
         if self._timing.in_order:
             self._stamps.append(packet.pts)
         return due
@@ -256,7 +269,9 @@ class _Queue:
             return None
         if picture.pict_type != PictureType.B:
             # The pictures of all earlier packets have been shown, or do not exist.
-            before = bisect_left(self._stamps, own) + sum(each > own for each in self._shown[-16:])
+            before = bisect_left(self._stamps, own) + sum(
+                each > own for each in self._shown[-16:]
+            )
             self._shown += [own] * (before - len(self._shown))
         self._shown.append(own)
         number = len(self._shown)
@@ -264,7 +279,10 @@ class _Queue:
 
 
 class _NextModeError(Exception):
-    """The error that leads to the next mode of decoding; its text is the reason for NVDEC."""
+    """The error that leads to the next mode of decoding.
+
+    Its text is the reason for NVDEC.
+    """
 
 
 def fits(picture: VideoFrame, info: MediaInfo) -> bool:

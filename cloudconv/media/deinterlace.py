@@ -1,7 +1,7 @@
 """Make two frames of each interlaced picture, and measure whether and how a video is interlaced.
 
-An interlaced picture has two fields, which were filmed one after the other: the even lines and the
-odd lines. A progressive picture in an interlaced stream was filmed at once.
+An interlaced picture has two fields, which were filmed one after the other: the even lines
+and the odd lines. A progressive picture in an interlaced stream was filmed at once.
 """
 
 from collections import Counter
@@ -25,11 +25,12 @@ MEASURED_PICTURES = 25  # first pictures that show whether and how a video is in
 
 _LOWEST, _TALLEST = 240, 1088  # lines of interlaced pictures
 _CLEARLY = 10  # pictures
-# The filter compares the fields of a picture with those of the pictures beside it. With its own
-# threshold of 1.5 for progressive pictures it leaves 40 % of them undetermined.
+# The filter compares the fields of a picture with those of the pictures beside it. With its
+# own threshold of 1.5 for progressive pictures it leaves 40 % of them undetermined.
 _DETECTOR = "idet", "intl_thres=1.1:prog_thres=1.1"
 
-Timed = tuple[av.VideoFrame, Fraction, bytes]  # a picture, its time in seconds, and its captions
+# A picture, its time in seconds, and its captions.
+Timed = tuple[av.VideoFrame, Fraction, bytes]
 
 SecondTime = Callable[[Fraction, Fraction | None], Fraction]
 
@@ -46,20 +47,24 @@ class FieldKind:
 class FieldMeter:
     """A measurement of the first pictures of a video: whether and how they are interlaced.
 
-    ``pictures`` is their number, ``most`` the wanted number, ``first`` the first picture, and
-    ``aspect`` the sample aspect ratio that the decoder had then.
+    ``pictures`` is their number, ``most`` the wanted number, ``first`` the first picture,
+    and ``aspect`` the sample aspect ratio that the decoder had then.
     """
 
     def __init__(self, most: int) -> None:
         self.first: av.VideoFrame | None = None
         self.aspect: Fraction | None = None
-        self.pictures, self.most = 0, most
+        self.pictures = 0
+        self.most = most
         self._marked = False
         self._detector: Chain | None = None
         self._found: Counter[str] = Counter()
 
     def push(self, picture: av.VideoFrame) -> None:
-        """Add the next picture; a single one, and pictures unlike the first, are not measured."""
+        """Add the next picture.
+
+        A single one, and pictures unlike the first, are not measured.
+        """
         self.first = self.first or picture
         self.pictures += 1
         self._marked |= bool(picture.interlaced_frame)
@@ -70,7 +75,9 @@ class FieldMeter:
             with suppress(ValueError):
                 picture = repack(picture, working_format(picture.format.name))
                 self._detector = self._detector or Chain(picture, _DETECTOR)
-                self._found.update(map(_found, self._detector.push(picture, pts=picture.pts)))
+                self._found.update(
+                    map(_found, self._detector.push(picture, pts=picture.pts))
+                )
 
     @property
     def shows_combs(self) -> bool:
@@ -78,13 +85,18 @@ class FieldMeter:
         less, more = sorted((self._found["tff"], self._found["bff"]))
         whole = self._found["progressive"]
         is_low = self.first is None or self.first.height < _LOWEST
-        return not (self._marked or is_low) and more >= _CLEARLY and more > 4 * max(less, whole)
+        return (
+            not (self._marked or is_low)
+            and more >= _CLEARLY
+            and more > 4 * max(less, whole)
+        )
 
     @property
     def kind(self) -> FieldKind | None:
         """Return the kind of the fields; None if most pictures are progressive.
 
-        Pictures that state to be interlaced are interlaced. So are pictures in which nothing moves.
+        Pictures that state to be interlaced are interlaced. So are pictures in which
+        nothing moves.
         """
         order: Order = "auto"
         top, bottom = self._found["tff"], self._found["bff"]
@@ -100,26 +112,28 @@ def frames_of_fields(
 ) -> Iterator[Timed]:
     """Yield two whole frames for each picture, one for each field, by ``bwdif``.
 
-    The lines of the other field are computed from the fields before and after. A progressive
-    picture is yielded twice. ``second`` returns the time of a picture's second frame, from the time
-    of the picture and that of the next one, None after the last one. Raises InputError if a plane
-    is smaller than 3x4 samples.
+    The lines of the other field are computed from the fields before and after. A
+    progressive picture is yielded twice. ``second`` returns the time of a picture's second
+    frame, from the time of the picture and that of the next one, None after the last one.
+    Raises InputError if a plane is smaller than 3x4 samples.
     """
     source = iter(pictures)
     first = next(source, None)
     if first is None:
         return
-    like, step = first[0], f"mode=send_field:parity={kind.order}:deint=all"
+    like = first[0]
+    step = f"mode=send_field:parity={kind.order}:deint=all"
     try:
         filters = Chain(like, ("bwdif", step), ("format", like.format.name))
     except av.error.FFmpegError as error:
         raise InputError(
-            f"not-deinterlaced: Pictures of {like.width}x{like.height} cannot be deinterlaced: "
-            "leave --deinterlace out."
+            f"not-deinterlaced: Pictures of {like.width}x{like.height} cannot be "
+            "deinterlaced: leave --deinterlace out."
         ) from error
-    unmarked, detector = Chain(like, ("setfield", "mode=prog")), Chain(like, _DETECTOR)
-    # Damaged files repeat and omit time stamps. The filters need no time stamps. They return what
-    # belongs to a picture when the next picture arrives.
+    unmarked = Chain(like, ("setfield", "mode=prog"))
+    detector = Chain(like, _DETECTOR)
+    # Damaged files repeat and omit time stamps. The filters need no time stamps. They
+    # return what belongs to a picture when the next picture arrives.
     made, found = [*filters.push(like)], [*detector.push(like)]
     picture, time, captions = first
     for timed in chain(source, [None]):
@@ -132,7 +146,8 @@ def frames_of_fields(
         yield from zip(made, times, (captions, b""), strict=True)
         if timed is None:
             return
-        made, (picture, time, captions) = [], timed
+        made = []
+        (picture, time, captions) = timed
 
 
 def _found(picture: av.VideoFrame) -> str:

@@ -24,22 +24,40 @@ from cloudconv.media.input import GrowthReader, check_kind, growth_of
 from cloudconv.messages import listed
 
 _TEXT = "tty"  # FFmpeg's reader that shows text as a video
-# Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked first.
+# Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked
+# first.
 _LEFT_OUT = {
     *("hls", "concat", "dash", "webm_dash_manifest", "imf", "mlv", "vobsub"),
     *("sdp", "rtp", "rtsp", "sap", "png_pipe", "apng"),
     # Text, and what is no file.
     *(_TEXT, "lavfi", "alsa", "oss", "pulse", "sndio", "jack", "openal", "android_camera"),
-    *("x11grab", "xcbgrab", "kmsgrab", "gdigrab", "fbdev", "dshow", "vfwcap", "avfoundation"),
-    *("video4linux2", "v4l2", "video4linux2,v4l2", "decklink", "iec61883", "libdc1394", "libcdio"),
+    *(
+        "x11grab",
+        "xcbgrab",
+        "kmsgrab",
+        "gdigrab",
+        "fbdev",
+        "dshow",
+        "vfwcap",
+        "avfoundation",
+    ),
+    *(
+        "video4linux2",
+        "v4l2",
+        "video4linux2,v4l2",
+        "decklink",
+        "iec61883",
+        "libdc1394",
+        "libcdio",
+    ),
 }
 _FORMATS = ",".join(sorted(av.formats_available - _LEFT_OUT))
 _PNG = {"png", "apng"}
 # FFmpeg decodes a picture of each stream that it opens. Pictures of PNG are checked first.
 _CODECS = ",".join(sorted(av.codec.codecs_available - _PNG))
 _BUFFER = 1 << 18  # bytes to read at once
-# In transport streams, a stream may begin late, or under another number: a recording with other
-# parts between. The reader looks for streams in so many bytes and microseconds.
+# In transport streams, a stream may begin late, or under another number: a recording with
+# other parts between. The reader looks for streams in so many bytes and microseconds.
 _TRANSPORT = {
     "merge_pmt_versions": "1",
     "probesize": "40000000",
@@ -76,7 +94,8 @@ def _reason(path: Path, error: Exception) -> str:
             return f"no-file: There is no file {path}: check the name."
         case PermissionError():
             return (
-                f"no-permission: {path} cannot be read: permission denied. Change its permissions."
+                f"no-permission: {path} cannot be read: permission denied. Change its "
+                "permissions."
             )
         case av.error.EOFError():
             return too_short(path)
@@ -85,21 +104,26 @@ def _reason(path: Path, error: Exception) -> str:
                 is_mp4 = file.read(12)[4:8] == b"ftyp"
             if is_mp4:
                 return (
-                    f"damaged-mp4: {path} is a damaged, incomplete or encrypted MP4 file (its "
-                    "index cannot be read): copy or record it again, or repair it first."
+                    f"damaged-mp4: {path} is a damaged, incomplete or encrypted MP4 file "
+                    "(its index cannot be read): copy or record it again, or repair it "
+                    "first."
                 )
             why = "is damaged, or is not a video"
             return f"not-a-video: {path} {why}: give a video that FFmpeg can read."
         case av.error.ArgumentError() if _is_text(path):
-            return f"not-a-video: {path} is text, not a video: give a video that FFmpeg can read."
+            return (
+                f"not-a-video: {path} is text, not a video: give a video that FFmpeg can "
+                "read."
+            )
         case av.error.ArgumentError():
             return (
-                f"names-files: {path} is a playlist or another list of files, or a format that "
-                "FFmpeg cannot read: join the files first, for example with "
-                f"'ffmpeg -i {path} -c copy joined.mkv'."
+                f"names-files: {path} is a playlist or another list of files, or a format "
+                "that FFmpeg cannot read: join the files first, for example with 'ffmpeg "
+                f"-i {path} -c copy joined.mkv'."
             )
     if getattr(error, "errno", None) == errno.EIO and _is_short(path):
-        return too_short(path)  # FFmpeg has the error of a disk also for the end within a header
+        # FFmpeg has the error of a disk also for the end within a header.
+        return too_short(path)
     raise_read_error(path, error)
     why = f"cannot be read as a video ({getattr(error, 'strerror', None) or error})"
     return f"unreadable-video: {path} {why}: give a video that FFmpeg can read."
@@ -124,11 +148,13 @@ def too_short(path: Path) -> str:
     return f"ends-before-frame: {path} ends before its first frame: give a complete file."
 
 
-def _open(path: Path, hardware: HWAccel | None, formats: str, **options: str) -> InputContainer:
+def _open(
+    path: Path, hardware: HWAccel | None, formats: str, **options: str
+) -> InputContainer:
     growth = growth_of(path)
     options |= _TRANSPORT if is_transport(path) else {}
-    # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option prevents
-    # that a "%" in a picture's name is read as a sequence.
+    # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option
+    # prevents that a "%" in a picture's name is read as a sequence.
     return av.open(
         f"file:{os.fspath(path)}" if growth is None else GrowthReader(growth),
         mode="r",
@@ -162,12 +188,17 @@ def main_video(container: InputContainer, path: Path, number: int | None = None)
     if len(videos) > 1:
         chosen = _moving(path, chosen, videos)
     if chosen is None:
-        kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
+        kinds = {
+            "a cover picture" if s.type == "video" else s.type for s in container.streams
+        }
         what = f"only {', '.join(sorted(kinds))}" if kinds else "and no other stream"
         text = f"{path} holds no video, {what}: give a file with a video stream."
         raise InputError(f"no-video: {text}")
     if chosen.codec_context is None:
-        text = f"{path} holds video in a codec that this FFmpeg cannot decode: convert it first."
+        text = (
+            f"{path} holds video in a codec that this FFmpeg cannot decode: convert it "
+            "first."
+        )
         raise InputError(f"unknown-codec: {text}")
     check_size(chosen.codec_context.width, chosen.codec_context.height, path)
     return chosen
@@ -191,34 +222,39 @@ def _moving(path: Path, best: Any, videos: list[Any]) -> Any:
 
 def no_stream(number: int, numbers: Sequence[int], path: Path) -> InputError:
     """Return the error for a number that is not among those of the video streams."""
-    known = listed([str(each) for each in numbers], "or") if numbers else "a file with video"
+    known = (
+        listed([str(each) for each in numbers], "or") if numbers else "a file with video"
+    )
     return InputError(f"no-such-stream: {path} has no video stream {number}: give {known}.")
 
 
 def check_size(width: int, height: int, path: Path) -> None:
     """Refuse pictures that may fill the memory: a tiny file may need gigabytes per frame.
 
-    The limit is in CLOUDCONV_MAX_PIXELS, by default 8192². Raises InputError, or SettingsError if
-    the limit is no whole number above 0.
+    The limit is in CLOUDCONV_MAX_PIXELS, by default 8192². Raises InputError, or
+    SettingsError if the limit is no whole number above 0.
     """
     given = os.environ.get(_LIMIT, "")
     digits = given.lstrip("0")[:_DIGITS]
     if given and not (given.isascii() and given.isdecimal() and digits):
         raise SettingsError(
-            f"bad-environment: The environment variable {_LIMIT} must be a whole number above 0, "
-            f"got {given!r}."
+            f"bad-environment: The environment variable {_LIMIT} must be a whole number "
+            f"above 0, got {given!r}."
         )
     most = int(digits) if given else _MAX_PIXELS
     if width * height > most:
         raise InputError(
-            f"too-many-pixels: {path} is {width}x{height}, and pictures of more than {most} "
-            f"pixels are refused, because they may fill the memory: set {_LIMIT} to allow more."
+            f"too-many-pixels: {path} is {width}x{height}, and pictures of more than "
+            f"{most} pixels are refused, because they may fill the memory: set {_LIMIT} to "
+            "allow more."
         )
 
 
 def is_made_anew(stream: Any) -> bool:
     """Return whether a muxer creates the stream itself: MP4's tracks of chapters and time codes."""
-    has_code = stream.type == "data" and stream.name is None and "timecode" in stream.metadata
+    has_code = (
+        stream.type == "data" and stream.name is None and "timecode" in stream.metadata
+    )
     return has_code or is_chapters(stream)
 
 
@@ -238,11 +274,14 @@ def only(container: InputContainer, indices: Container[int]) -> None:
 def read_packets(
     container: InputContainer, stream: Any, clock: VideoClock | None = None
 ) -> Iterator[Any]:
-    """Yield the stream's packets that contain data; continue after up to 7 read errors in a row.
+    """Yield the stream's packets that contain data.
+
+    Continue after up to 7 read errors in a row.
 
     The times are moved to ``clock``, if there is one. Raises ReadError if the disk fails.
     """
-    failures, codec = 0, getattr(getattr(stream, "codec_context", None), "name", None)
+    failures = 0
+    codec = getattr(getattr(stream, "codec_context", None), "name", None)
     while failures < 8:
         try:
             for packet in container.demux(stream):
@@ -260,7 +299,8 @@ def read_packets(
             raise_read_error(container.name.removeprefix("file:"), error)
             failures += 1
         except IndexError:
-            return  # may come after the last packet if a stream begins late (PyAV-Org/PyAV#692)
+            # May come after the last packet if a stream begins late (PyAV-Org/PyAV#692).
+            return
 
 
 def open_decoder(stream: Any) -> Any:
@@ -285,11 +325,13 @@ def is_shown(packet: Any, codec: str) -> bool:
             return True  # a superframe: hidden frames and a shown one in the same packet
         bits = f"{data[0]:08b}"
         position = 4 + (bits[2:4] == "11")
-        return "1" in (bits[position], bits[position + 2])  # shows an existing frame, or its own
+        # Shows an existing frame, or its own.
+        return "1" in (bits[position], bits[position + 2])
     return True
 
 
-# Pixel formats by the two factors of each component, of four bits each. FFmpeg converts CMYK.
+# Pixel formats by the two factors of each component, of four bits each. FFmpeg converts
+# CMYK.
 _JPEG_FORMATS = {
     (0x22, 0x11, 0x11): "yuvj420p",
     (0x21, 0x11, 0x11): "yuvj422p",
@@ -302,7 +344,10 @@ _MOST = 1 << 26  # unpacked bytes of all these chunks
 
 
 def is_png(path: Path) -> bool:
-    """Return whether a file is a PNG or APNG; raise InputError for one that fills the memory."""
+    """Return whether a file is a PNG or APNG.
+
+    Raise InputError for one that fills the memory.
+    """
     with path.open("rb") as file:
         if file.read(8) != _SIGNATURE:
             return False
@@ -313,8 +358,8 @@ def is_png(path: Path) -> bool:
 def _check_png(file: BinaryIO, name: Path | str) -> None:
     """Raise InputError for a PNG that fills the memory.
 
-    FFmpeg unpacks texts and the colour profile without a limit: `ffprobe` on a PNG whose chunk zTXt
-    has a megabyte of packed zeros. Here their limit is 64 MiB.
+    FFmpeg unpacks texts and the colour profile without a limit: `ffprobe` on a PNG whose
+    chunk zTXt has a megabyte of packed zeros. Here their limit is 64 MiB.
     """
     room = _MOST
     file.seek(16)
@@ -339,7 +384,10 @@ def _check_png(file: BinaryIO, name: Path | str) -> None:
 
 
 def jpeg_format(path: Path) -> str | None:
-    """Return FFmpeg's pixel format for a JPEG; None for other files and uncommon samplings."""
+    """Return FFmpeg's pixel format for a JPEG.
+
+    The result is None for other files and uncommon samplings.
+    """
     with path.open("rb") as file:
         if file.read(2) != b"\xff\xd8":
             return None
@@ -348,14 +396,18 @@ def jpeg_format(path: Path) -> str | None:
             if 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
                 frame = file.read(size - 2)
                 parts = frame[5] if len(frame) > 5 else 0
-                samplings = tuple(frame[7 + 3 * k] for k in range(parts) if 7 + 3 * k < len(frame))
+                samplings = tuple(
+                    frame[7 + 3 * k] for k in range(parts) if 7 + 3 * k < len(frame)
+                )
                 return _JPEG_FORMATS.get(samplings, "gray" if parts == 1 else None)
             file.seek(size - 2, os.SEEK_CUR)
     return None
 
 
 def png_kind(path: Path) -> tuple[int, int, bool] | None:
-    """Return the bits, the colour type and whether a colour is transparent; None for other files.
+    """Return the bits, the colour type and whether a colour is transparent.
+
+    The result is None for other files.
 
     In the colour type, 2 means colour and 4 alpha.
     """

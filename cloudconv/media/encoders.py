@@ -20,22 +20,36 @@ from cloudconv.messages import did_you_mean, listed, short
 from cloudconv.settings import EncodeSettings
 from cloudconv.settings.values import pairs
 
-# SVT-AV1 reads this variable when SVT-AV1 starts. Without the variable, SVT-AV1 writes more than
-# errors to standard error.
+# SVT-AV1 reads this variable when SVT-AV1 starts. Without the variable, SVT-AV1 writes more
+# than errors to standard error.
 os.environ.setdefault("SVT_LOG", "1")
 
 DEFAULTS = EncodeSettings()
-DEFAULT_CRF = 17.0  # the default quality on libx264's scale: visually lossless at ordinary viewing
+# The default quality on libx264's scale: visually lossless at ordinary viewing.
+DEFAULT_CRF = 17.0
 
 _PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
-# Options that set the quality. If the user gives one of them, the default quality is not set.
-_QUALITY = {"crf", "qp", "b", "q", "cq", "qscale", "global_quality", "lossless", "quality", "rc"}
+# Options that set the quality. If the user gives one of them, the default quality is not
+# set.
+_QUALITY = {
+    "crf",
+    "qp",
+    "b",
+    "q",
+    "cq",
+    "qscale",
+    "global_quality",
+    "lossless",
+    "quality",
+    "rc",
+}
 # Codecs for video editing, which a source keeps by default, and their encoders.
 _EDITED = {"dnxhd": "dnxhd", "prores": "prores_ks"}
-# Their profiles for 4:4:4, for 10 bits and for 8 bits by FFmpeg's names, the default one first.
+# Their profiles for 4:4:4, for 10 bits and for 8 bits by FFmpeg's names, the default one
+# first.
 _PROFILES = {
     "prores_ks": (
         {"4444": "4444", "XQ": "4444xq"},
@@ -53,8 +67,9 @@ _PROFILES = {
 class EncoderChoice:
     """The encoder of an output.
 
-    ``pix_fmt`` is the pixel format of the encoder's input, ``working`` the planar format of the
-    same samples. ``codec_tag`` is the codec's tag of four characters; None for the muxer's default.
+    ``pix_fmt`` is the pixel format of the encoder's input, ``working`` the planar format of
+    the same samples. ``codec_tag`` is the codec's tag of four characters; None for the
+    muxer's default.
     """
 
     encoder: str
@@ -69,14 +84,17 @@ class EncoderChoice:
 class KnownEncoder:
     """The known facts about an encoder beyond those that its library reports."""
 
-    # The names of its parameters for the mastering display and for the light levels of HDR10.
+    # The names of its parameters for the mastering display and for the light levels of
+    # HDR10.
     hdr: tuple[str, str] | None = None
-    # The options that every quality needs beside ``crf``; without ``crf``, those of the default.
+    # The options that every quality needs beside ``crf``; without ``crf``, those of the
+    # default.
     quality: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)  # the default options
     # The option that ``--crf`` sets, and the largest value of ``--crf``; None if unknown.
     crf: tuple[str, float] | None = None
-    # Its values with the visual quality of the values of ``_SCALE``; None for the same values.
+    # Its values with the visual quality of the values of ``_SCALE``; None for the same
+    # values.
     looks_like: tuple[float, ...] | None = None
     least: float = 0.0  # the smallest value to set
     presets: tuple[str, ...] = ()  # the accepted ones; empty if they are not known
@@ -84,19 +102,20 @@ class KnownEncoder:
     refused: tuple[str, ...] = ()  # pixel formats that are listed but not accepted
     whole_chroma: bool = False  # width and height must be whole numbers of chroma samples
     smallest: int = 1  # the least width and height in pixels
-    corrupts: range = range(0)  # widths at which it writes beyond its memory, as valgrind shows
+    # Widths at which it writes beyond its memory, as valgrind shows.
+    corrupts: range = range(0)
 
 
-# CRF values of libx264, and the CRF values of two other encoders with the same XPSNR: medians over
-# five clips (benchmarks/encoder_quality.py of c1484f06). libx265 uses libx264's values, because the
-# values of the same XPSNR differ by less than one.
+# CRF values of libx264, and the CRF values of two other encoders with the same XPSNR:
+# medians over five clips (benchmarks/encoder_quality.py of c1484f06). libx265 uses
+# libx264's values, because the values of the same XPSNR differ by less than one.
 _SCALE = (0, 8, 12, 14, 16, 17, 18, 20, 23, 26, 30, 34, 51)
 _SVT_AV1 = (0, 4, 6, 9, 12, 15, 18, 25, 36, 45, 55, 59, 63)
 _VP9 = (0, 4, 8, 10, 13, 15, 17, 23, 30, 36, 44, 51, 63)
 
-# These values are not measured, but follow FFmpeg's help for the encoders. ``cq`` is 0 to 51 for
-# H.264 and HEVC, like the CRF of libx264, and 0 to 63 for AV1, like the CRF of SVT-AV1. 0 means
-# automatic.
+# These values are not measured, but follow FFmpeg's help for the encoders. ``cq`` is 0 to
+# 51 for H.264 and HEVC, like the CRF of libx264, and 0 to 63 for AV1, like the CRF of
+# SVT-AV1. 0 means automatic.
 _NVENC = KnownEncoder(
     quality={"rc": "vbr"},
     options={"preset": "p5"},
@@ -113,7 +132,9 @@ _X265_PARAMS = "x265-params"
 _ALSO_CALLED = {"x264": "libx264", "avc": "libx264", "x265": "libx265", "h265": "libx265"}
 
 _KNOWN: dict[str, KnownEncoder] = {
-    "libx264": replace(_X264, hdr=("mastering-display", "cll"), whole_chroma=True, smallest=2),
+    "libx264": replace(
+        _X264, hdr=("mastering-display", "cll"), whole_chroma=True, smallest=2
+    ),
     "libx264rgb": _X264,
     "libx265": KnownEncoder(
         hdr=("master-display", "max-cll"),
@@ -142,7 +163,8 @@ _KNOWN: dict[str, KnownEncoder] = {
         looks_like=_VP9,
         refused=("yuva422p", "yuva444p", "gbrap", "yuv440p"),  # MP4 cannot state the last
     ),
-    # Level 3 of FFV1 cuts pictures into slices. Small pictures have too few samples for slices.
+    # Level 3 of FFV1 cuts pictures into slices. Small pictures have too few samples for
+    # slices.
     "ffv1": KnownEncoder(options={"level": "3", "slicecrc": "1", "g": "1"}, smallest=16),
     "prores_ks": KnownEncoder(whole_chroma=True),
     "dnxhd": KnownEncoder(whole_chroma=True, smallest=120),
@@ -165,20 +187,23 @@ def known_encoder(name: str) -> KnownEncoder:
     return _KNOWN.get(name, KnownEncoder())
 
 
-def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> EncoderChoice:
+def choose(
+    container: Container, info: MediaInfo, settings: EncodeSettings
+) -> EncoderChoice:
     """Choose the encoder and the pixel format that lose nothing, or least, of a source.
 
-    More than 8 bits, or HDR, select HEVC before H.264, because more players support such video in
-    HEVC. Video in an editing codec keeps its codec if the container and the size allow the codec,
-    unless any encoder setting but ``threads`` is given. In MP4 and MOV, pictures and animations
-    become 4:2:0, because few players show RGB, 4:4:4 or 4:2:2 there; MOV keeps transparency. No
-    rule applies if an encoder or a pixel format is requested. Each substitution adds a warning to
-    the choice.
+    More than 8 bits, or HDR, select HEVC before H.264, because more players support such
+    video in HEVC. Video in an editing codec keeps its codec if the container and the size
+    allow the codec, unless any encoder setting but ``threads`` is given. In MP4 and MOV,
+    pictures and animations become 4:2:0, because few players show RGB, 4:4:4 or 4:2:2
+    there; MOV keeps transparency. No rule applies if an encoder or a pixel format is
+    requested. Each substitution adds a warning to the choice.
 
-    Raises EncoderError if an encoder, option, preset or pixel format is unknown, the container
-    refuses the encoder, or no encoder fits the size.
+    Raises EncoderError if an encoder, option, preset or pixel format is unknown, the
+    container refuses the encoder, or no encoder fits the size.
     """
-    source, exactly = layout(info.working_pix_fmt), settings.pix_fmt
+    source = layout(info.working_pix_fmt)
+    exactly = settings.pix_fmt
     given = settings.encoder or _kept(container, info, settings)
     free = given is None and exactly is None and container.is_mp4
     drawn = source.alpha or info.input_format.is_drawn
@@ -189,7 +214,8 @@ def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> E
     names = _candidates(container, layout(wanted), given, hevc=hevc)
     name, picked = _best(container, names, wanted, (info.width, info.height), exactly)
     picked = exactly if exactly in _formats(name) else picked
-    working, tag = _working(picked), container.hevc_tag if _codec(name) == "hevc" else None
+    working = _working(picked)
+    tag = container.hevc_tag if _codec(name) == "hevc" else None
     options = options_for(name, working, settings, info.profile)
     hdr = hdr_parameters(name, info)
     if name.startswith("libx264") and (packing := frame_packing(info)) is not None:
@@ -211,17 +237,21 @@ def _warnings(
     *,
     is_free: bool,
 ) -> Iterator[Warned]:
-    name, first, codec = choice.encoder, container.encoders[0], _codec(choice.encoder)
-    source, kept, stored = (layout(f) for f in (info.working_pix_fmt, wanted, choice.working))
+    name = choice.encoder
+    first = container.encoders[0]
+    codec = _codec(choice.encoder)
+    source, kept, stored = (
+        layout(f) for f in (info.working_pix_fmt, wanted, choice.working)
+    )
     size = f"{info.width}x{info.height}"
     if settings.pix_fmt is None and wanted != info.working_pix_fmt:
         opaque = " without transparency" if source.alpha else ""
         is_finer = source.family == "yuv" and not source.alpha
         finer = info.working_pix_fmt if is_finer else wanted.replace("420", "444")
         yield Warned(
-            f"few-players: Few players show {info.working_pix_fmt} in {container.name}, so the "
-            f"pictures are converted to {choice.working}{opaque}. To choose another format, give "
-            f"--pix-fmt={finer} or --encoder."
+            f"few-players: Few players show {info.working_pix_fmt} in {container.name}, so "
+            f"the pictures are converted to {choice.working}{opaque}. To choose another "
+            f"format, give --pix-fmt={finer} or --encoder."
         )
         return
     is_420 = (stored.chroma_shift_x, stored.chroma_shift_y) == (1, 1)
@@ -229,16 +259,18 @@ def _warnings(
     is_shown = is_plain or settings.pix_fmt is not None or codec in (info.codec, *_EDITED)
     if is_free and container.is_mp4 and not is_shown:
         yield Warned(
-            f"kept-few-players: Few players show {choice.working} in {container.name}, which "
-            "keeps the colours of the source exactly. For a file that most players show, give "
-            f"--pix-fmt={_plain(stored)}."
+            f"kept-few-players: Few players show {choice.working} in {container.name}, "
+            "which keeps the colours of the source exactly. For a file that most players "
+            f"show, give --pix-fmt={_plain(stored)}."
         )
     elif is_free and container.is_video and name != first and codec != info.codec:
         few = "Few players show that; for a file that most players show, give"
         tail = f" {few} --pix-fmt={_plain(kept)}." if name == "ffv1" else ""
         takes = wanted in _takes(first)
         why = f"does not suit {wanted} at {size}" if takes else f"cannot hold {wanted}"
-        yield Warned(f"other-encoder: The encoder {first} {why}: {name} is used instead.{tail}")
+        yield Warned(
+            f"other-encoder: The encoder {first} {why}: {name} is used instead.{tail}"
+        )
     if container.is_video and info.tags.hdr and stored.depth < min(source.depth, 10):
         yield Warned(
             f"hdr-few-bits: The source is HDR ({info.tags.hdr}), which needs 10 bits, and "
@@ -246,15 +278,15 @@ def _warnings(
             f"{_plain(source)}."
         )
     loses_alpha = kept.alpha and not stored.alpha
-    # Outputs other than video report only fewer bits and lost transparency. A GIF always has few
-    # colours, so fewer bits need no warning there.
+    # Outputs other than video report only fewer bits and lost transparency. A GIF always
+    # has few colours, so fewer bits need no warning there.
     coarser = stored.depth < kept.depth and not container.has_palette
     if choice.working != wanted and (container.is_video or coarser or loses_alpha):
         who = f"{name} in {container.name}" if container.is_video else container.name
         opaque = " Their transparency is dropped." if loses_alpha else ""
         yield Warned(
-            f"pix-fmt-changed: {who} cannot hold {wanted} at {size}: the pictures are written as "
-            f"{choice.working}.{opaque}"
+            f"pix-fmt-changed: {who} cannot hold {wanted} at {size}: the pictures are "
+            f"written as {choice.working}.{opaque}"
         )
     if not container.is_video and not is_float(choice.pix_fmt):
         yield from info.tags.flat_in(container.name)
@@ -269,20 +301,26 @@ def _codec(encoder: str) -> str:
 
 
 def _kept(container: Container, info: MediaInfo, settings: EncodeSettings) -> str | None:
-    """Return the encoder of the source's codec for editing; None if the codec is not kept."""
+    """Return the encoder of the source's codec for editing.
+
+    The result is None if the codec is not kept.
+    """
     name = _EDITED.get(info.codec)
     changes = settings.crf is not None or settings.preset or settings.pix_fmt
     if name is None or changes or settings.encoder_option or not container.is_video:
         return None
     size = info.width, info.height
-    fits = _can_be_in(container, name) and any(_fits(name, each, size) for each in _takes(name))
+    fits = _can_be_in(container, name) and any(
+        _fits(name, each, size) for each in _takes(name)
+    )
     return name if fits and present([name]) else None
 
 
 def _candidates(
     container: Container, wanted: PixelLayout, given: str | None, *, hevc: bool
 ) -> list[str]:
-    names, deep = list(container.encoders), hevc or wanted.depth > 8
+    names = list(container.encoders)
+    deep = hevc or wanted.depth > 8
     if not container.is_video:
         if given not in (None, names[0]):
             raise EncoderUsageError(
@@ -311,10 +349,15 @@ def _checked_name(name: str, container: Container) -> str:
         ) from error
     if codec.type != "video":
         raise EncoderUsageError(
-            f"not-for-video: {name!r} encodes {codec.type}, not video: choose an encoder of video."
+            f"not-for-video: {name!r} encodes {codec.type}, not video: choose an encoder "
+            "of video."
         )
     if not _can_be_in(container, codec.name):
-        other = "" if container.muxer == "matroska" else ", or another container (.mkv holds most)"
+        other = (
+            ""
+            if container.muxer == "matroska"
+            else ", or another container (.mkv holds most)"
+        )
         raise EncoderUsageError(
             f"encoder-not-in-container: FFmpeg does not write what {name} makes to "
             f"{container.name}: use {listed(present(container.encoders), 'or')}{other}."
@@ -349,14 +392,19 @@ def _working(pix_fmt: str) -> str:
 
 @cache
 def _formats(name: str) -> tuple[str, ...]:
-    """Return the encoder's pixel formats that store their working format exactly; EXR's floats."""
+    """Return the encoder's pixel formats that store their working format exactly.
+
+    EXR's floats.
+    """
     if name == "gif":
         # The encoder needs pictures with a palette, which the sink makes from bgra.
         return ("bgra",)
     usable = is_float if name == "exr" else is_exact
     refused = known_encoder(name).refused
     listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
-    return tuple(f for f in listed if usable(f) and f not in refused and not f.startswith("yuvj"))
+    return tuple(
+        f for f in listed if usable(f) and f not in refused and not f.startswith("yuvj")
+    )
 
 
 @cache
@@ -370,7 +418,9 @@ def _takes(name: str) -> dict[str, str]:
 
 
 def _fits(name: str, pix_fmt: str, size: tuple[int, int]) -> bool:
-    known, shape, (width, height) = known_encoder(name), layout(pix_fmt), size
+    known = known_encoder(name)
+    shape = layout(pix_fmt)
+    (width, height) = size
     if min(size) < known.smallest or width in known.corrupts:
         return False
     odd = width % (1 << shape.chroma_shift_x) or height % (1 << shape.chroma_shift_y)
@@ -380,8 +430,8 @@ def _fits(name: str, pix_fmt: str, size: tuple[int, int]) -> bool:
 def _cost(wanted: PixelLayout, stored: PixelLayout) -> tuple[int, ...]:
     """Return the cost of storing ``wanted`` as ``stored``; the smaller tuple is better.
 
-    Losses come first: transparency, bits, chroma samples, a conversion between RGB, YUV and gray.
-    Stored but unused transparency, bits and chroma samples follow.
+    Losses come first: transparency, bits, chroma samples, a conversion between RGB, YUV and
+    gray. Stored but unused transparency, bits and chroma samples follow.
     """
     lost = surplus = 0
     is_gray = wanted.family == "gray" and stored.family == "yuv"
@@ -399,7 +449,11 @@ def _cost(wanted: PixelLayout, stored: PixelLayout) -> tuple[int, ...]:
 
 
 def _best(
-    container: Container, names: list[str], wanted: str, size: tuple[int, int], exactly: str | None
+    container: Container,
+    names: list[str],
+    wanted: str,
+    size: tuple[int, int],
+    exactly: str | None,
 ) -> tuple[str, str]:
     """Return the cheapest pair of encoder and pixel format; earlier encoders win ties.
 
@@ -415,32 +469,40 @@ def _best(
     ]
     if options:
         return min(options)[2:]
-    who, shape = " and ".join(names), f"{size[0]}x{size[1]}"
+    who = " and ".join(names)
+    shape = f"{size[0]}x{size[1]}"
     if exactly is None:
         raise EncoderError(
-            f"encoder-size: {who} cannot encode pictures of {shape}: choose another encoder or "
-            "output."
+            f"encoder-size: {who} cannot encode pictures of {shape}: choose another "
+            "encoder or output."
         )
     taken = ", ".join(sorted({f for name in present(names) for f in _formats(name)}))
     raise EncoderError(
-        f"encoder-cannot-write: {who} in {container.name} cannot write {exactly} at {shape}: "
-        f"choose one of {taken}."
+        f"encoder-cannot-write: {who} in {container.name} cannot write {exactly} at "
+        f"{shape}: choose one of {taken}."
     )
 
 
-def options_for(name: str, working: str, settings: EncodeSettings, profile: str) -> dict[str, str]:
+def options_for(
+    name: str, working: str, settings: EncodeSettings, profile: str
+) -> dict[str, str]:
     """Return the options of an encoder for pictures of the ``working`` format.
 
     An editing codec keeps the source's ``profile``, if that profile suits such pictures.
     Raises EncoderUsageError for a setting that the encoder does not accept.
     """
-    known, given = known_encoder(name), dict(pairs(settings.encoder_option))
-    for key in given.keys() - supported_options(name):  # FFmpeg itself ignores an unknown option
+    known = known_encoder(name)
+    given = dict(pairs(settings.encoder_option))
+    # FFmpeg itself ignores an unknown option.
+    for key in given.keys() - supported_options(name):
         near = did_you_mean(key, sorted(supported_options(name)))
-        raise EncoderUsageError(f"unknown-encoder-option: {name} has no option {key!r}{near}.")
+        raise EncoderUsageError(
+            f"unknown-encoder-option: {name} has no option {key!r}{near}."
+        )
     options = dict(known.options)
     if name in _PROFILES and "profile" not in given:
-        full, deep = not working.startswith("yuv422"), layout(working).depth > 8
+        full = not working.startswith("yuv422")
+        deep = layout(working).depth > 8
         suitable = _PROFILES[name][0 if full else 1 if deep else 2]
         options["profile"] = suitable.get(profile, next(iter(suitable.values())))
     if name == "libvpx-vp9" and layout(working).alpha:
@@ -477,11 +539,13 @@ def _crf(name: str, crf: float) -> dict[str, str]:
     option, most = known.crf or ("crf", 63.0)
     if known.crf is None and "crf" not in supported_options(name):
         raise EncoderUsageError(
-            f"no-crf: {name} has no --crf: set its quality with --encoder-option, or use libx264."
+            f"no-crf: {name} has no --crf: set its quality with --encoder-option, or use "
+            "libx264."
         )
     if not 0 <= crf <= most:
         raise EncoderUsageError(
-            f"crf-out-of-range: --crf={crf:g} is out of range: {name} takes 0 to {short(most)}."
+            f"crf-out-of-range: --crf={crf:g} is out of range: {name} takes 0 to "
+            f"{short(most)}."
         )
     if known.looks_like is not None:
         crf = round(float(np.interp(crf, _SCALE, known.looks_like)))
@@ -498,27 +562,32 @@ def supported_options(name: str) -> frozenset[str]:
 
 
 def hdr_parameters(encoder: str, info: MediaInfo) -> str:
-    """Return HDR10 metadata as ``key=value:…`` for the encoder's bitstream; empty if impossible.
+    """Return HDR10 metadata as ``key=value:…`` for the encoder's bitstream.
 
-    The metadata are FFmpeg's AVMasteringDisplayMetadata (88 bytes) and AVContentLightMetadata (at
-    least 8 bytes).
+    Empty if impossible.
+
+    The metadata are FFmpeg's AVMasteringDisplayMetadata (88 bytes) and
+    AVContentLightMetadata (at least 8 bytes).
     """
     if (names := known_encoder(encoder).hdr) is None:
         return ""
-    display, light = mastering_display(info), light_levels(info)
+    display = mastering_display(info)
+    light = light_levels(info)
     parts: list[str] = []
-    # Ten fractions (x and y of red, green, blue and the white point, least and most luminance), and
-    # two flags, which are 0 if there are no primaries or no luminance.
+    # Ten fractions (x and y of red, green, blue and the white point, least and most
+    # luminance), and two flags, which are 0 if there are no primaries or no luminance.
     numbers = display or (0,) * 22
     if numbers[20] and numbers[21]:
-        # Decimal numbers, or multiples of the units of HEVC: 0.00002 for chromaticities, 0.0001
-        # cd/m² for luminances.
+        # Decimal numbers, or multiples of the units of HEVC: 0.00002 for chromaticities,
+        # 0.0001 cd/m² for luminances.
         units = [50_000] * 8 + [10_000] * 2
         rx, ry, gx, gy, bx, by, wx, wy, least, most = (
             f"{top / (bottom or 1):g}"
             if encoder == "libsvtav1"
             else str(round(Fraction(top * unit, bottom or 1)))
-            for top, bottom, unit in zip(numbers[:20:2], numbers[1:20:2], units, strict=True)
+            for top, bottom, unit in zip(
+                numbers[:20:2], numbers[1:20:2], units, strict=True
+            )
         )
         points = f"G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})"
         parts.append(f"{names[0]}={points}L({most},{least})")

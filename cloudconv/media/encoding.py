@@ -22,8 +22,8 @@ from cloudconv.media.output import check_rate
 from cloudconv.media.sidedata import keep, left_out
 from cloudconv.settings import EncodeSettings
 
-# Ticks per second of the finest clocks. MP4 stores the gap between two frames in 32 bits; with a
-# finer clock, a gap of a few seconds overflows them.
+# Ticks per second of the finest clocks. MP4 stores the gap between two frames in 32 bits;
+# with a finer clock, a gap of a few seconds overflows them.
 _FINEST = 100_000_000
 _MOST_TICKS = 2**31 - 1
 _ZERO = Fraction(0)
@@ -43,10 +43,14 @@ class EncodingDraft:
     rate: Fraction | None  # the constant rate; None for a variable one
     tags: ColorTags  # of the output
     threads: int | None  # of the encoder; None for its default
-    warnings: tuple[Warned, ...] = ()  # about the choice, and contents that the output cannot store
+    # About the choice, and contents that the output cannot store.
+    warnings: tuple[Warned, ...] = ()
 
     def at(
-        self, spans: Iterable[Fraction] = (), offset: Fraction = _ZERO, carry: Carry | None = None
+        self,
+        spans: Iterable[Fraction] = (),
+        offset: Fraction = _ZERO,
+        carry: Carry | None = None,
     ) -> "EncodingPlan":
         """Return the complete plan, whose first frame is shown at ``offset``, in seconds.
 
@@ -67,17 +71,23 @@ class EncodingPlan(EncodingDraft):
     carry: Carry | None  # the contents to carry over from the source
 
     def add_video(self, out: OutputContainer) -> Any:
-        """Return a video stream with an encoder, added to ``out``; the encoder is opened later."""
-        # Encoders adapt the quality to the rate, so a variable rate needs a plausible substitute.
-        # libvpx refuses a rate with less than one tick per frame.
+        """Return a video stream with an encoder, added to ``out``.
+
+        The encoder is opened later.
+        """
+        # Encoders adapt the quality to the rate, so a variable rate needs a plausible
+        # substitute. libvpx refuses a rate with less than one tick per frame.
         rate = self.rate or min(_STAND_IN_RATE, 1 / self.tick)
-        options, info = dict(self.choice.options), self.info
+        options = dict(self.choice.options)
+        info = self.info
         shifts = {(f.chroma_shift_x, f.chroma_shift_y)
                   for f in map(layout, (info.working_pix_fmt, self.choice.working))}  # fmt: skip
         if info.chroma_location is not None and len(shifts) == 1 and shifts != {(0, 0)}:
             options["chroma_sample_location"] = info.chroma_location
         stream: Any = out.add_stream(self.choice.encoder, rate=rate, options=options)
-        context, tags, container = stream.codec_context, self.tags, container_of(self.target)
+        context = stream.codec_context
+        tags = self.tags
+        container = container_of(self.target)
         if container.is_video and keep(stream, info, container):
             context.framerate = rate
         context.width, context.height = info.width, info.height
@@ -85,8 +95,10 @@ class EncodingPlan(EncodingDraft):
         if container.is_folder:
             context.framerate = Fraction(0)  # EXR pictures would state a rate
         context.time_base = self.tick
-        context.color_primaries, context.color_trc = tags.primaries, tags.transfer
-        context.colorspace, context.color_range = tags.matrix, tags.range
+        context.color_primaries = tags.primaries
+        context.color_trc = tags.transfer
+        context.colorspace = tags.matrix
+        context.color_range = tags.range
         context.sample_aspect_ratio = info.aspect or Fraction(1)
         if self.choice.codec_tag is not None:
             context.codec_tag = self.choice.codec_tag
@@ -106,9 +118,10 @@ def draft_encoding(
 ) -> EncodingDraft:
     """Choose the encoder of an output with the final name ``path``.
 
-    ``rate`` is the exact constant rate; None for a variable one. ``carries``: whether the output
-    gets the other contents of the source. Raises EncoderError if the encoder is missing, or the
-    container refuses it, and OutputError if the output cannot store the rate.
+    ``rate`` is the exact constant rate; None for a variable one. ``carries``: whether the
+    output gets the other contents of the source. Raises EncoderError if the encoder is
+    missing, or the container refuses it, and OutputError if the output cannot store the
+    rate.
     """
     container = container_of(path)
     turn = UPRIGHT if container.is_video else turn_of(info.display_matrix)
@@ -130,43 +143,49 @@ def draft_encoding(
 def _tick(plan: EncodingDraft, spans: Iterable[Fraction], offset: Fraction) -> Fraction:
     """Return the length of a tick in seconds, such that all output times are whole ticks.
 
-    If that is too short for a file, only the times without ``offset`` are whole ticks, or they are
-    rounded to a tick of the finest clock.
+    If that is too short for a file, only the times without ``offset`` are whole ticks, or
+    they are rounded to a tick of the finest clock.
     """
     container = container_of(plan.target)
     if container.clock is not None and not container.is_video:
         return container.clock
     finest = _VPX if plan.choice.encoder.startswith("libvpx") else _FINEST
-    even = lcm(*(s.denominator for s in spans)) if plan.rate is None else plan.rate.numerator
+    even = (
+        lcm(*(s.denominator for s in spans)) if plan.rate is None else plan.rate.numerator
+    )
     most = _MOST_TICKS if plan.rate is None else finest
     exact = lcm(even, offset.denominator)
-    return Fraction(1, min(next((n for n in (exact, even) if n <= most), 1_000_000), finest))
+    return Fraction(
+        1, min(next((n for n in (exact, even) if n <= most), 1_000_000), finest)
+    )
 
 
 def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
-    info, container, encoder = plan.info, container_of(plan.target), plan.choice.encoder
+    info = plan.info
+    container = container_of(plan.target)
+    encoder = plan.choice.encoder
     for words in left_out(info, container, encoder):
         yield Warned(
-            f"side-data: The {words} of the source cannot be written to {container.name} by "
-            f"{encoder}, and will be missing."
+            f"side-data: The {words} of the source cannot be written to {container.name} "
+            f"by {encoder}, and will be missing."
         )
     if is_stdout(plan.target) and info.aspect is not None and encoder not in _STATE_ASPECT:
         yield Warned(
-            f"aspect-lost: {container.name} with {encoder} does not keep the sample aspect ratio "
-            f"{info.aspect}; players will show square samples."
+            f"aspect-lost: {container.name} with {encoder} does not keep the sample aspect "
+            f"ratio {info.aspect}; players will show square samples."
         )
     if container.is_video:
         return
     if turn_of(info.display_matrix) is None:
         yield Warned(
-            f"odd-rotation: {container.name} cannot hold a rotation that is not a quarter turn: "
-            "the pictures stay as they are stored."
+            f"odd-rotation: {container.name} cannot hold a rotation that is not a quarter "
+            "turn: the pictures stay as they are stored."
         )
     kinds = sorted({kind for kind, _ in info.streams}) + ["chapters"] * (info.chapters > 0)
     if carries and kinds:
         yield Warned(
-            f"streams-left-out: {container.name} cannot hold these parts of the source, which are "
-            f"left out: {', '.join(kinds)}."
+            f"streams-left-out: {container.name} cannot hold these parts of the source, "
+            f"which are left out: {', '.join(kinds)}."
         )
     if container.is_folder and plan.rate is None:
         yield Warned("times-lost: Picture files keep no times; the uneven timing is lost.")
@@ -174,8 +193,8 @@ def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
         looks = "narrow" if info.aspect > 1 else "wide"
         yield Warned(
             f"aspect-ignored: Most programs show {container.name} with square samples: the "
-            f"pictures look too {looks}, because the sample aspect ratio is {info.aspect}. An "
-            ".mkv or .mp4 is shown right."
+            f"pictures look too {looks}, because the sample aspect ratio is {info.aspect}. "
+            "An .mkv or .mp4 is shown right."
         )
 
 

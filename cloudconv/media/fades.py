@@ -1,8 +1,8 @@
 """Compare places of a sound, and cross from one to the other where this is heard least.
 
-A fade lies where both sounds are most alike, outside of attacks such as a crackle. The law of a
-fade follows the correlation of both sounds: equal power for unlike sounds, and equal gain for like
-ones. Positions and lengths are in samples.
+A fade lies where both sounds are most alike, outside of attacks such as a crackle. The law
+of a fade follows the correlation of both sounds: equal power for unlike sounds, and equal
+gain for like ones. Positions and lengths are in samples.
 """
 
 from typing import Any
@@ -18,16 +18,21 @@ Positions = NDArray[np.int64]
 _HOPS = 100  # spectra a second
 _BANDS, _LOWEST, _HIGHEST = 16, 60.0, 16_000.0  # of a spectrum; in Hz
 _QUIET = 1e-8  # power of full scale below which all sounds are alike
-# Costs of a fade, in dB of the difference between two spectra: of a fade within an attack in each
-# sound, and of an attack at any place of the fade.
+# Costs of a fade, in dB of the difference between two spectra: of a fade within an attack
+# in each sound, and of an attack at any place of the fade.
 _WITHIN, _ANY = 12.0, 6.0
-_BEFORE, _AFTER = 0.015, 0.1  # seconds around the start of an attack that belong to the attack
-_BLOCK, _APART = 1 / 750, 0.06  # seconds that are measured at once, and between two attacks
+# Seconds around the start of an attack that belong to the attack.
+_BEFORE, _AFTER = 0.015, 0.1
+# seconds that are measured at once, and between two attacks
+_BLOCK = 1 / 750
+_APART = 0.06
 
-# Seconds by which a sound may shift so that it does not cancel the sound before, and the least
-# correlation after the shift. A hum has this correlation at some shift, and noise does not.
+# Seconds by which a sound may shift so that it does not cancel the sound before, and the
+# least correlation after the shift. A hum has this correlation at some shift, and noise
+# does not.
 _SHIFT, _FITS = 0.008, 0.5
-_OPPOSED = -0.5  # correlation; the law of a fade for sounds that cancel each other even more
+# Correlation; the law of a fade for sounds that cancel each other even more.
+_OPPOSED = -0.5
 
 _EXTENSION = 0.1  # seconds by which a sound goes on beyond its ends
 _KNOWN = 3  # times the length of an extension, from which the extension follows
@@ -38,12 +43,14 @@ _NOTHING = 1e-20  # power of silence
 class FilmSound:
     """The sound of a film from the position ``first`` on, for playing any part of it.
 
-    The sound goes on beyond both of its ends for a tenth of a second, for fades. Silence follows.
-    ``begin`` and ``end`` are the ends of the sound itself.
+    The sound goes on beyond both of its ends for a tenth of a second, for fades. Silence
+    follows. ``begin`` and ``end`` are the ends of the sound itself.
     """
 
     def __init__(self, sound: Sound, rate: int, first: int) -> None:
-        self.rate, self.begin, self.end = rate, first, first + len(sound)
+        self.rate = rate
+        self.begin = first
+        self.end = first + len(sound)
         self._reach = round(_EXTENSION * rate) if len(sound) else 0
         head = extension(sound[::-1], self._reach)[::-1]
         self._sound = np.concatenate([head, sound, extension(sound, self._reach)])
@@ -63,14 +70,17 @@ class FilmSound:
         whole[skipped : skipped + len(inside)] = inside
         return whole
 
-    def costs(self, before: Positions, after: Positions, length: int) -> NDArray[np.float64]:
+    def costs(
+        self, before: Positions, after: Positions, length: int
+    ) -> NDArray[np.float64]:
         """Return how much a listener hears of fades from one position each to another, in dB.
 
         The cost is infinite where one of the two has no sound for the whole length.
         """
         spans = max(round(length / self._hop), 1)
         costs = np.full(len(before), np.inf)
-        low, high = self._first, self._first + len(self._sound) - length
+        low = self._first
+        high = self._first + len(self._sound) - length
         has_both = (before >= low) & (before <= high) & (after >= low) & (after <= high)
         numbers = [(one[has_both] - self._first) // self._hop for one in (before, after)]
         most = len(self._spectra) - spans
@@ -118,16 +128,20 @@ def crossed(old: Sound, new: Sound) -> Sound:
 def extension(sound: Sound, length: int) -> Sound:
     """Return samples that continue a sound: its tones go on, and its noise has the same spectrum.
 
-    Method: linear prediction (Burg 1975), which is always stable. The errors of the prediction at
-    the end, in reverse order, excite the predictor. The last fifth of the samples falls to silence.
+    Method: linear prediction (Burg 1975), which is always stable. The errors of the
+    prediction at the end, in reverse order, excite the predictor. The last fifth of the
+    samples falls to silence.
     """
     known = sound[-_KNOWN * length :].astype(np.float64)
     channels = sound.shape[1]
     if len(known) < 8 * _ORDER:
         return np.zeros((length, channels), sound.dtype)
-    weights, ahead, behind = np.ones((1, channels)), known, known
+    weights = np.ones((1, channels))
+    ahead = known
+    behind = known
     for _ in range(_ORDER):
-        ahead, behind = ahead[1:], behind[:-1]
+        ahead = ahead[1:]
+        behind = behind[:-1]
         power = (ahead**2 + behind**2).sum(0)
         part = -2 * (ahead * behind).sum(0) / np.maximum(power, _NOTHING)
         longer = np.pad(weights, ((0, 1), (0, 0)))
@@ -159,7 +173,8 @@ def _spectra(sound: Sound, rate: int, hop: int) -> NDArray[np.float32]:
 
 def _busy(sound: Sound, rate: int, hop: int) -> NDArray[np.bool_]:
     """Return whether each hop belongs to an attack."""
-    attacks, silence = Attacks(max(round(_BLOCK * rate), 1), round(_APART * rate)), rate // 10
+    attacks = Attacks(max(round(_BLOCK * rate), 1), round(_APART * rate))
+    silence = rate // 10
     attacks.find(np.concatenate([np.zeros((silence, sound.shape[1])), sound]), -silence)
     busy = np.zeros(len(sound) // hop + 1, np.bool_)
     for time in attacks.times:

@@ -28,7 +28,9 @@ _NOTHING, _SILENT = -1, -8
 
 def libraries() -> dict[str, str]:
     """Return the versions of FFmpeg's libraries, such as ``{"libavcodec": "62.11.100"}``."""
-    return {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
+    return {
+        name: ".".join(map(str, version)) for name, version in av.library_versions.items()
+    }
 
 
 def has_filter(name: str) -> bool:
@@ -51,8 +53,9 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
         lines = "; ".join(_tidy(line) for _, _, line in log if line.strip()) or str(error)
         options = ", ".join(f"{key}={value}" for key, value in choice.options.items())
         raise EncoderError(
-            f"encoder-not-started: {choice.encoder} did not start with {choice.pix_fmt} and "
-            f"{options or 'no options'} ({lines}): give other options, or another --encoder."
+            f"encoder-not-started: {choice.encoder} did not start with {choice.pix_fmt} "
+            f"and {options or 'no options'} ({lines}): give other options, or another "
+            "--encoder."
         ) from error
     for _, name, line in log:
         if name == choice.encoder and _tidy(line).startswith(
@@ -60,8 +63,8 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
         ):
             key = known_encoder(choice.encoder).parameters
             raise EncoderError(
-                f"encoder-refuses-option: {choice.encoder} does not accept the value of {key} "
-                f"({_tidy(line)}): give another value."
+                f"encoder-refuses-option: {choice.encoder} does not accept the value of "
+                f"{key} ({_tidy(line)}): give another value."
             )
 
 
@@ -71,11 +74,14 @@ def _tidy(line: str) -> str:
 
 @contextmanager
 def log_lines() -> Iterator[list[LogLine]]:
-    """Collect the lines that FFmpeg logs in this thread within the block; drop all other lines.
+    """Collect the lines that FFmpeg logs in this thread within the block.
 
-    PyAV compares a line with the level of its log when the line's thread gets the interpreter,
-    perhaps after the block (PyAV-Org/PyAV#2276, #2394). PyAV cannot compare with the level None, so
-    the level never becomes None again. After the block FFmpeg's own callback silences the log.
+    Drop all other lines.
+
+    PyAV compares a line with the level of its log when the line's thread gets the
+    interpreter, perhaps after the block (PyAV-Org/PyAV#2276, #2394). PyAV cannot compare
+    with the level None, so the level never becomes None again. After the block FFmpeg's own
+    callback silences the log.
     """
     with _READING, Capture(local=False), Capture(local=True) as lines:
         before = av.logging.get_level()
@@ -93,13 +99,15 @@ def log_lines() -> Iterator[list[LogLine]]:
 def unchanged_priority() -> Iterator[None]:
     """Undo a change of the process's scheduling at the end of the context.
 
-    If root starts SVT-AV1 on Linux, SVT-AV1 gives its threads the highest real-time priority, as
-    `chrt -a -p PID` shows. Other processes then hardly run until the encoding ends.
+    If root starts SVT-AV1 on Linux, SVT-AV1 gives its threads the highest real-time
+    priority, as `chrt -a -p PID` shows. Other processes then hardly run until the encoding
+    ends.
     """
     if sys.platform != "linux":
         yield
         return
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    policy = os.sched_getscheduler(0)
+    parameters = os.sched_getparam(0)
     try:
         yield
     finally:
@@ -119,10 +127,12 @@ def encoder_state(name: str) -> EncoderState:
         return "missing"
     formats = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
     picture = av.VideoFrame(_SIDE, _SIDE, "yuv420p" if "yuv420p" in formats else formats[0])
-    picture.pts, picture.time_base = 0, Fraction(1, 25)
+    picture.pts = 0
+    picture.time_base = Fraction(1, 25)
     context: Any = av.CodecContext.create(name, "w")
     context.width = context.height = _SIDE
-    context.pix_fmt, context.time_base = picture.format.name, Fraction(1, 25)
+    context.pix_fmt = picture.format.name
+    context.time_base = Fraction(1, 25)
     context.options = dict(known_encoder(name).options)
     try:
         with unchanged_priority():

@@ -9,9 +9,9 @@ import av
 class Chain:
     """A chain of filters, each with its name and settings, for pictures like ``like``.
 
-    ``tick`` is the time base of all pictures in seconds, ``rate`` the pictures per second. With
-    ``reduces``, each picture gets a palette of 256 colours of its own; one for all would need all
-    pictures in memory. Raises FFmpegError if a filter refuses such pictures.
+    ``tick`` is the time base of all pictures in seconds, ``rate`` the pictures per second.
+    With ``reduces``, each picture gets a palette of 256 colours of its own; one for all
+    would need all pictures in memory. Raises FFmpegError if a filter refuses such pictures.
     """
 
     def __init__(
@@ -22,7 +22,8 @@ class Chain:
         rate: Fraction = Fraction(25),
         reduces: bool = False,
     ) -> None:
-        self._tick, self._shape = tick, _shape(like)
+        self._tick = tick
+        self._shape = _shape(like)
         self._graph = graph = av.filter.Graph()  # must exist as long as its filters
         self._entry = graph.add(
             "buffer",
@@ -33,7 +34,8 @@ class Chain:
         self._sink = graph.add("buffersink")
         nodes = [self._entry, *(graph.add(*step) for step in steps)]
         if reduces:
-            split, use = graph.add("split"), graph.add("paletteuse", "new=1")
+            split = graph.add("split")
+            use = graph.add("paletteuse", "new=1")
             palette = graph.add("palettegen", "stats_mode=single")
             graph.link_nodes(*nodes, split, palette)
             palette.link_to(use, 0, 1)
@@ -42,15 +44,18 @@ class Chain:
         graph.link_nodes(*nodes, self._sink)
         graph.configure()
 
-    def push(self, picture: av.VideoFrame, pts: int | None = None) -> Iterator[av.VideoFrame]:
+    def push(
+        self, picture: av.VideoFrame, pts: int | None = None
+    ) -> Iterator[av.VideoFrame]:
         """Add a picture with its time in ticks, and yield the pictures that are ready.
 
-        Later changes of the picture's time have no effect. Raises ValueError for a picture of
-        another size or pixel format.
+        Later changes of the picture's time have no effect. Raises ValueError for a picture
+        of another size or pixel format.
         """
         if _shape(picture) != self._shape:
             raise ValueError(f"pictures of one kind are filtered: {self._shape}")
-        picture.pts, picture.time_base = pts, self._tick
+        picture.pts = pts
+        picture.time_base = self._tick
         self._entry.push(picture)
         return self._ready()
 

@@ -51,7 +51,9 @@ def inventory(folder: Path) -> Inventory:
 
 def by_ending(counts: Iterable[tuple[str, int]]) -> str:
     """Return numbers of files for people: ``3 .txt, 1 without an ending``."""
-    return ", ".join(f"{number} {ending or 'without an ending'}" for ending, number in counts)
+    return ", ".join(
+        f"{number} {ending or 'without an ending'}" for ending, number in counts
+    )
 
 
 def _is_known(file: Path) -> bool:

@@ -1,15 +1,16 @@
 """Describe pixel formats, and convert exactly between formats that store the same samples.
 
-Inside cloudconv every picture is planar, little-endian and integer (a *working format*), so that a
-plane is a plain (H, W) array. Decoders also return packed, semi-planar, big-endian and palette
-formats, and some encoders need such formats. `repack` converts without a change of any sample. The
-floats of EXR pictures are the exception: they become the nearest 16-bit codes.
+Inside cloudconv every picture is planar, little-endian and integer (a *working format*), so
+that a plane is a plain (H, W) array. Decoders also return packed, semi-planar, big-endian
+and palette formats, and some encoders need such formats. `repack` converts without a change
+of any sample. The floats of EXR pictures are the exception: they become the nearest 16-bit
+codes.
 
-Light is float with 1 for diffuse white, and colours are multiplied by their alpha (OpenEXR's
-conventions). Codes have 16 bits. Codes made from light have sRGB's curve (IEC 61966-2-1). Light is
-made from codes by the source's transfer tag. A linear or pure power tag gives that power. PQ gives
-display light in units of 100 nits. HLG gives scene light from 0 to 1 (ITU-R BT.2100). Every other
-tag gives sRGB's curve, as in Blender and Nuke.
+Light is float with 1 for diffuse white, and colours are multiplied by their alpha
+(OpenEXR's conventions). Codes have 16 bits. Codes made from light have sRGB's curve (IEC
+61966-2-1). Light is made from codes by the source's transfer tag. A linear or pure power
+tag gives that power. PQ gives display light in units of 100 nits. HLG gives scene light
+from 0 to 1 (ITU-R BT.2100). Every other tag gives sRGB's curve, as in Blender and Nuke.
 """
 
 import re
@@ -36,7 +37,8 @@ _TOP = 65535  # the highest code
 class PixelLayout:
     """The contents of a pixel format.
 
-    ``depth`` is in bits. The chroma planes are smaller by 2 to the power of each chroma shift.
+    ``depth`` is in bits. The chroma planes are smaller by 2 to the power of each chroma
+    shift.
     """
 
     name: str
@@ -56,8 +58,8 @@ _SUBSAMPLINGS = {
     (0, 0): "444",
 }
 
-# Formats of old codecs, and the formats that replace them. FFmpeg's scaler converts each code to a
-# colour without loss. There is no conversion in the other direction.
+# Formats of old codecs, and the formats that replace them. FFmpeg's scaler converts each
+# code to a colour without loss. There is no conversion in the other direction.
 _EXPANDED = {"pal8": "bgra", "monow": "gray", "monob": "gray"}
 for _kind in ("8", "4_byte", "555le", "555be", "565le", "565be"):
     _EXPANDED |= {f"rgb{_kind}": "rgb24", f"bgr{_kind}": "rgb24"}
@@ -70,13 +72,19 @@ _FLOATS = {
     for end in ("le", "be")
 }
 
-# Formats that FFmpeg's scaler does not convert exactly: other floats, colour models, byte orders.
+# Formats that FFmpeg's scaler does not convert exactly: other floats, colour models, byte
+# orders.
 _UNUSABLE = re.compile(r".*f(16|32)|xyz|uyyvyy|gbrp1[02]msb|(x2|xv30|v30x|y21).*be")
 
-# FFmpeg's direct conversions to these formats leave out the last column or row of an odd size:
-# `reformat` of 5x5 pictures (jellyfin/jellyfin-ffmpeg#453 is about p010le). Conversions through the
-# second format, another order of the same samples, are complete.
-_DETOURS = {"p010le": "p010be", "p016le": "p016be", "yuyv422": "yvyu422", "uyvy422": "yvyu422"}
+# FFmpeg's direct conversions to these formats leave out the last column or row of an odd
+# size: `reformat` of 5x5 pictures (jellyfin/jellyfin-ffmpeg#453 is about p010le).
+# Conversions through the second format, another order of the same samples, are complete.
+_DETOURS = {
+    "p010le": "p010be",
+    "p016le": "p016be",
+    "yuyv422": "yvyu422",
+    "uyvy422": "yvyu422",
+}
 _UNSCALED = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 
@@ -90,10 +98,12 @@ def layout(pix_fmt: str) -> PixelLayout:
     known = VideoFormat(pix_fmt, side, side)
     if not known.components:  # vaapi, cuda: references to GPU memory, not samples
         raise ValueError(f"Pixel format {pix_fmt!r} holds no samples.")
-    is_rgb, alpha = known.is_rgb or pix_fmt == "pal8", pix_fmt == "pal8"
+    is_rgb = known.is_rgb or pix_fmt == "pal8"
+    alpha = pix_fmt == "pal8"
     alpha = alpha or any(c.is_alpha for c in known.components)
     colours = [c for c in known.components if not c.is_alpha]
-    # PyAV's is_chroma is true for subsampled components only, so the components are counted.
+    # PyAV's is_chroma is true for subsampled components only, so the components are
+    # counted.
     family: Family = "rgb" if is_rgb else "yuv" if len(colours) > 1 else "gray"
     shift_x = shift_y = 0
     if family == "yuv":
@@ -106,8 +116,9 @@ def layout(pix_fmt: str) -> PixelLayout:
 def working_format(pix_fmt: str) -> str:
     """Return the planar, little-endian integer format with the same samples (floats: rounded).
 
-    Gray with alpha becomes RGB with alpha, because no planar format stores gray and alpha. Raises
-    ValueError if there is no such format, as for more than 16 bits, packed floats and sensor data.
+    Gray with alpha becomes RGB with alpha, because no planar format stores gray and alpha.
+    Raises ValueError if there is no such format, as for more than 16 bits, packed floats
+    and sensor data.
     """
     stored = _EXPANDED.get(pix_fmt, _FLOATS.get(pix_fmt, pix_fmt))
     try:
@@ -125,7 +136,8 @@ def working_format(pix_fmt: str) -> str:
             raise ValueError(stored)
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"Pixel format {pix_fmt!r} cannot be held exactly in whole numbers of at most 16 bits."
+            f"Pixel format {pix_fmt!r} cannot be held exactly in whole numbers of at most "
+            "16 bits."
         ) from error
     return working
 
@@ -136,10 +148,12 @@ def is_float(pix_fmt: str) -> bool:
 
 
 def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
-    """Return the same samples in a format that stores them; the picture itself if nothing changes.
+    """Return the same samples in a format that stores them.
 
-    The result never has bottom-up rows. Time stamps and colour tags are copied; side data is not.
-    For floats see the start of this module.
+    The picture itself if nothing changes.
+
+    The result never has bottom-up rows. Time stamps and colour tags are copied; side data
+    is not. For floats see the start of this module.
     """
     name = picture.format.name
     if name == to_pix_fmt:
@@ -166,7 +180,8 @@ def can_widen(pix_fmt: str, to: str, *, is_jpeg: bool = False) -> bool:
         return False
     given, wide = layout(working_format(pix_fmt)), layout(to)
     alike = given.family != "yuv" and wide.family in (given.family, "rgb")
-    opaque = not given.alpha or pix_fmt == "pal8"  # most palettes have no transparent colour
+    # Most palettes have no transparent colour.
+    opaque = not given.alpha or pix_fmt == "pal8"
     return alike and given.depth in (8, wide.depth) and (wide.alpha or opaque)
 
 
@@ -178,7 +193,8 @@ def widened(picture: VideoFrame, to: str) -> VideoFrame:
         return _from_jpeg(picture, to)
     if layout(to).depth == layout(working_format(picture.format.name)).depth:
         return _unscaled(picture, to)
-    small, made = widened(picture, to[:-4]), VideoFrame(picture.width, picture.height, to)
+    small = widened(picture, to[:-4])
+    made = VideoFrame(picture.width, picture.height, to)
     for number in range(len(made.planes)):
         values = _rows(small, number, "u1")[:, : picture.width]
         _rows(made, number, "<u2")[:, : picture.width] = values * np.uint16(257)
@@ -221,8 +237,8 @@ def is_exact(pix_fmt: str) -> bool:
 
 def _unscaled(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     """Return the picture in another pixel format, without a change of size, range or matrix."""
-    # Matrix and range are equal on both sides. With the picture's own matrix and range, the scaler
-    # would convert the range of some formats, and refuse unusual matrices.
+    # Matrix and range are equal on both sides. With the picture's own matrix and range, the
+    # scaler would convert the range of some formats, and refuse unusual matrices.
     made = picture.reformat(
         format=to_pix_fmt,
         src_colorspace=Colorspace.ITU709,
@@ -249,13 +265,18 @@ def turned(picture: VideoFrame, swaps: bool, rows: bool, columns: bool) -> Video
     picture = repack(picture, working_format(picture.format.name))
     if swaps:
         picture = _unscaled(picture, on_its_side(picture.format.name))
-    size, name = (picture.width, picture.height), picture.format.name
-    made, kind = VideoFrame(*(size[::-1] if swaps else size), name), _dtype(name)
+    size = (picture.width, picture.height)
+    name = picture.format.name
+    made = VideoFrame(*(size[::-1] if swaps else size), name)
+    kind = _dtype(name)
     for number, plane in enumerate(made.planes):
         stored: Any = picture.planes[number]
         samples = _rows(picture, number, kind)[:, : stored.width]
         shown = samples.T if swaps else samples
-        steps = slice(None, None, -1 if rows else 1), slice(None, None, -1 if columns else 1)
+        steps = (
+            slice(None, None, -1 if rows else 1),
+            slice(None, None, -1 if columns else 1),
+        )
         _rows(made, number, kind)[:, : plane.width] = shown[steps]
     return _like(picture, made)
 
@@ -270,9 +291,12 @@ def on_its_side(pix_fmt: str) -> str:
 
 def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     """Convert linear or other floats to sRGB or other 16-bit codes, or codes to linear floats."""
-    name, transfer = picture.format.name, int(picture.color_trc)
+    name = picture.format.name
+    transfer = int(picture.color_trc)
     dtype, into = _dtype(name), _dtype(to_pix_fmt)
-    planes = [_rows(picture, k, dtype)[:, : picture.width] for k in range(len(picture.planes))]
+    planes = [
+        _rows(picture, k, dtype)[:, : picture.width] for k in range(len(picture.planes))
+    ]
     made = VideoFrame(picture.width, picture.height, to_pix_fmt)
     convert = codes_of if is_float(name) else light_of
     for number, plane in enumerate(convert(planes, transfer)):
@@ -296,7 +320,9 @@ def _rows(picture: VideoFrame, plane: int, dtype: str) -> NDArray[Any]:
     kind = np.dtype(dtype)
     line = abs(stored.line_size)
     whole = line // kind.itemsize * kind.itemsize
-    rows: NDArray[Any] = np.frombuffer(stored, np.uint8).reshape(-1, line)[:, :whole].view(kind)
+    rows: NDArray[Any] = (
+        np.frombuffer(stored, np.uint8).reshape(-1, line)[:, :whole].view(kind)
+    )
     return rows[::-1] if stored.line_size < 0 else rows
 
 
@@ -324,10 +350,12 @@ def light_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.float
 def codes_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.uint16]]:
     """Convert (H, W) floats to codes: with sRGB's curve for linear light, else without a curve.
 
-    The planes are those of :func:`light_of`. Linear colours are divided by their alpha. Values
-    below 0 or above 1 are clipped, and NaN becomes 0.
+    The planes are those of :func:`light_of`. Linear colours are divided by their alpha.
+    Values below 0 or above 1 are clipped, and NaN becomes 0.
     """
-    values = [np.nan_to_num(plane.astype(np.float32), posinf=1, neginf=0) for plane in planes]
+    values = [
+        np.nan_to_num(plane.astype(np.float32), posinf=1, neginf=0) for plane in planes
+    ]
     colours, alpha = values[:3], values[3:]
     if transfer == LINEAR:
         if alpha:
@@ -336,7 +364,10 @@ def codes_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.uint1
         for number, light in enumerate(np.clip(colours, 0, 1)):
             curved = 1.055 * light ** np.float32(1 / 2.4) - 0.055
             colours[number] = np.where(light <= 0.0031308, light * 12.92, curved)
-    return [np.rint(np.clip(plane, 0, 1) * _TOP).astype(np.uint16) for plane in (*colours, *alpha)]
+    return [
+        np.rint(np.clip(plane, 0, 1) * _TOP).astype(np.uint16)
+        for plane in (*colours, *alpha)
+    ]
 
 
 @cache
@@ -353,5 +384,7 @@ def _curve(transfer: int) -> NDArray[np.float32]:
         b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)
         light = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
     else:
-        light = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
+        light = np.where(
+            signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4
+        )
     return light.astype(np.float32)

@@ -39,8 +39,8 @@ class ColorTags:
     def flat_in(self, where: str) -> list[Warned]:
         """Return a warning for HDR video, which 8-bit pictures, named by ``where``, show flat."""
         text = (
-            f"flat-pictures: The source is HDR ({self.hdr}), which the {where} cannot show: its "
-            "pictures look flat and pale."
+            f"flat-pictures: The source is HDR ({self.hdr}), which the {where} cannot "
+            "show: its pictures look flat and pale."
         )
         return [] if self.hdr is None else [Warned(text)]
 
@@ -64,17 +64,20 @@ class MediaInfo:
     video_index: int = 0  # of the video stream
     aspect: Fraction | None = None  # the aspect ratio of a sample; None for square samples
     display_matrix: bytes | None = None  # the rotation, as FFmpeg's structure of 36 bytes
-    # The other side data of the first picture, as FFmpeg's structures; see media/sidedata.py.
+    # The other side data of the first picture, as FFmpeg's structures; see
+    # media/sidedata.py.
     side_data: dict[str, bytes] = field(default_factory=dict)
     chroma_location: str | None = None  # FFmpeg's name for the place of chroma samples
     interlaced: bool = False  # whether the first picture is interlaced
     fields: FieldKind | None = None  # if two frames are made from each picture
     coded: Timing | None = None  # then the times of the pictures in the file
-    # The kind of each other stream, and its start in seconds; None if the file states no start.
+    # The kind of each other stream, and its start in seconds; None if the file states no
+    # start.
     streams: tuple[tuple[str, Fraction | None], ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)  # of the file, such as a title
     chapters: int = 0
-    fingerprint: str = ""  # a hash of the files when they were probed; empty if they still arrive
+    # A hash of the files when they were probed; empty if they still arrive.
+    fingerprint: str = ""
     stamp: str = ""  # stays the same while no file is changed on this machine; may be empty
 
     @property
@@ -92,9 +95,10 @@ class MediaInfo:
 class Frame:
     """A picture in its own planar pixel format, at an exact time.
 
-    The samples of ``picture`` never change, because decoders keep references to their pictures, and
-    repeated frames are encoded more than once. ``time`` and ``duration`` are in seconds. ``time``
-    is on the source's clock for decoded frames, and on the output's clock for written frames.
+    The samples of ``picture`` never change, because decoders keep references to their
+    pictures, and repeated frames are encoded more than once. ``time`` and ``duration`` are
+    in seconds. ``time`` is on the source's clock for decoded frames, and on the output's
+    clock for written frames.
     """
 
     picture: av.VideoFrame
@@ -136,18 +140,28 @@ class Frame:
 
     def same_picture(self, other: "Frame") -> bool:
         """Return whether both frames have exactly the same samples."""
-        if (self.pix_fmt, self.width, self.height) != (other.pix_fmt, other.width, other.height):
+        if (self.pix_fmt, self.width, self.height) != (
+            other.pix_fmt,
+            other.width,
+            other.height,
+        ):
             return False
-        return all(torch.equal(a, b) for a, b in zip(self.planes(), other.planes(), strict=True))
+        return all(
+            torch.equal(a, b) for a, b in zip(self.planes(), other.planes(), strict=True)
+        )
 
 
-FrameTask = Task[Frame]  # an output frame to make; its source frames stay in memory with the task
+# An output frame to make; its source frames stay in memory with the task.
+FrameTask = Task[Frame]
 
 
-def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int) -> av.VideoFrame:
+def make_picture(
+    planes: Sequence[Tensor], pix_fmt: str, width: int, height: int
+) -> av.VideoFrame:
     """Create a picture of the planes, which have its sizes and types.
 
-    The planes are copied, unless FFmpeg's codecs can use their memory. That must not change then.
+    The planes are copied, unless FFmpeg's codecs can use their memory. That must not change
+    then.
     """
     are_usable = all(_is_usable(plane) for plane in planes)
     if are_usable and (shared := _shared(planes, pix_fmt, width, height)):
@@ -164,7 +178,9 @@ def share_picture(picture: av.VideoFrame) -> av.VideoFrame:
     """Return a new picture with the same samples in the same memory, without time or frame type."""
     form = picture.format.name, picture.width, picture.height
     planes = picture.planes
-    return _shared(planes, *form) or make_picture([from_dlpack(each) for each in planes], *form)
+    return _shared(planes, *form) or make_picture(
+        [from_dlpack(each) for each in planes], *form
+    )
 
 
 def _shared(

@@ -22,9 +22,10 @@ _HAS_CHANGE_TIME = os.name != "nt"  # on Windows st_ctime is the time of creatio
 def input_fingerprint(path: Path) -> str:
     """Return a hash of the size and content of each file of an input.
 
-    Of inputs above 4 GiB, blocks of 1 MiB at even distances are hashed, at least two of each file,
-    and the date of a file with other blocks. The date of a temporary copy of standard input has no
-    meaning. Raises InputError if the input does not exist, or cannot be read.
+    Of inputs above 4 GiB, blocks of 1 MiB at even distances are hashed, at least two of
+    each file, and the date of a file with other blocks. The date of a temporary copy of
+    standard input has no meaning. Raises InputError if the input does not exist, or cannot
+    be read.
     """
     known = hashlib.sha256()
     files = list(files_of(path))
@@ -54,9 +55,9 @@ def input_version(path: Path) -> list[tuple[int, ...]]:
 def input_stamp(path: Path) -> str:
     """Return a text that differs if any file of an input was written, renamed or replaced.
 
-    The text also differs after changes of other kinds, such as a new link to a file. The text is
-    empty on systems that do not record the time of such changes, and if a file was changed so
-    recently that another change could have the same time.
+    The text also differs after changes of other kinds, such as a new link to a file. The
+    text is empty on systems that do not record the time of such changes, and if a file was
+    changed so recently that another change could have the same time.
     """
     stamps = []
     for file in files_of(path) if _HAS_CHANGE_TIME else ():
@@ -84,7 +85,8 @@ def _blocks(file: Path, size: int, most: int) -> Iterator[bytes]:
 
 def has_changed(info: MediaInfo) -> bool:
     """Return whether an input has changed since it was probed."""
-    # Only this process writes to a copy of standard input. The copy grows, but does not change.
+    # Only this process writes to a copy of standard input. The copy grows, but does not
+    # change.
     is_ours = not info.fingerprint or isinstance(info.path, Copy)
     if is_ours or (info.stamp and input_stamp(info.path) == info.stamp):
         return False
@@ -95,6 +97,6 @@ def check_unchanged(info: MediaInfo) -> None:
     """Raise UnfitInputError if an input has changed since it was probed."""
     if has_changed(info):
         raise UnfitInputError(
-            f"input-changed: {info.path} was changed while it was read, so the parts of the "
-            "output do not belong together: run the command again."
+            f"input-changed: {info.path} was changed while it was read, so the parts of "
+            "the output do not belong together: run the command again."
         )

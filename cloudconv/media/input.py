@@ -1,7 +1,7 @@
 """Copy standard input to a file, because a video is read more than once.
 
-A copy exists as long as an object refers to its path, such as the description of the input in the
-plan of a job. Nothing has to delete a copy.
+A copy exists as long as an object refers to its path, such as the description of the input
+in the plan of a job. Nothing has to delete a copy.
 """
 
 import errno
@@ -28,25 +28,30 @@ from cloudconv.messages import amount
 from cloudconv.pipeline import is_closing
 
 _CHUNK = 1 << 20  # bytes
-_RESERVE = 1 << 30  # bytes of the disk that a copy leaves free, or else half of what is free
+# Bytes of the disk that a copy leaves free, or else half of what is free.
+_RESERVE = 1 << 30
 _PREFIX, _LOCK = "cloudconv-stdin-", "lock"
 _NEW = 10  # seconds in which a folder may not have its lock yet
 _PAUSE = 0.02  # seconds
-# The start of an address such as https://. A single letter is a drive instead. On Windows a path
-# has backslashes.
+# The start of an address such as https://. A single letter is a drive instead. On Windows a
+# path has backslashes.
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]+")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
 def _not_stored(copy: Path, error: OSError) -> InputError:
     return InputError(
-        f"copy-not-kept: The data from standard input cannot be stored in {copy.parent.parent} "
-        f"({error.strerror}): free some space there, set TMPDIR to another folder, or name a file."
+        "copy-not-kept: The data from standard input cannot be stored in "
+        f"{copy.parent.parent} ({error.strerror}): free some space there, set TMPDIR to "
+        "another folder, or name a file."
     )
 
 
 def _store(read: Callable[[], bytes], target: BinaryIO, folder: Path) -> None:
-    """Write what arrives to a file; raise OSError before the disk has no room for anything else."""
+    """Write what arrives to a file.
+
+    Raise OSError before the disk has no room for anything else.
+    """
     reserve = min(_RESERVE, shutil.disk_usage(folder).free // 2)
     while data := read():
         if shutil.disk_usage(folder).free - len(data) < reserve:
@@ -60,7 +65,10 @@ def _leave_no_copies() -> None:
         with suppress(OSError, Timeout):
             lock = folder / _LOCK
             about = folder.lstat()
-            if not stat.S_ISDIR(about.st_mode) or about.st_uid != getattr(os, "getuid", int)():
+            if (
+                not stat.S_ISDIR(about.st_mode)
+                or about.st_uid != getattr(os, "getuid", int)()
+            ):
                 continue  # another user's
             if lock.is_file() and time.time() - about.st_mtime > _NEW:
                 with FileLock(lock, timeout=0):
@@ -81,8 +89,11 @@ class Growth:
     def _fill(self) -> None:
         try:
             with self.copy.open("ab", buffering=0) as target:
-                # os.read takes no lock. sys.stdin.read would hold a lock when the process ends.
-                _store(partial(os.read, sys.stdin.fileno(), _CHUNK), target, self.copy.parent)
+                # os.read takes no lock. sys.stdin.read would hold a lock when the process
+                # ends.
+                _store(
+                    partial(os.read, sys.stdin.fileno(), _CHUNK), target, self.copy.parent
+                )
         except OSError as error:
             self._error = error
         self._ended.set()
@@ -127,7 +138,8 @@ class GrowthReader:
     def read(self, size: int) -> bytes:
         """Return 1 to ``size`` bytes, after a wait if necessary.
 
-        Returns no bytes at the end, after an interrupt, and while the caller's pipeline is closed.
+        Returns no bytes at the end, after an interrupt, and while the caller's pipeline is
+        closed.
         """
         try:
             while not (data := self._file.read(size)):
@@ -136,8 +148,8 @@ class GrowthReader:
                 if self._growth.interrupt or is_closing():
                     return b""
         except KeyboardInterrupt as error:
-            # FFmpeg calls this function, and PyAV loses the interrupt: Ctrl-C during the header of
-            # an input that does not go on.
+            # FFmpeg calls this function, and PyAV loses the interrupt: Ctrl-C during the
+            # header of an input that does not go on.
             self._growth.interrupt = error
             return b""
         return data
@@ -162,9 +174,10 @@ def growth_of(path: Path) -> Growth | None:
 def local_file(path: Path | str, *, live: bool = False) -> Path:
     """Return the path, or a temporary copy of ``-``, standard input.
 
-    The copy is made once and exists as long as the returned path. With ``live``, Matroska from
-    standard input is returned at once. The copy then grows, and `growth_of` returns its growth.
-    Raises InputError for what is no readable file, and if the copy cannot be written.
+    The copy is made once and exists as long as the returned path. With ``live``, Matroska
+    from standard input is returned at once. The copy then grows, and `growth_of` returns
+    its growth. Raises InputError for what is no readable file, and if the copy cannot be
+    written.
     """
     path = Path(path)
     if (name := str(path)) != "-":
@@ -192,7 +205,8 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
         raise _not_stored(copy, error) from error
     if empty:
         raise InputError(
-            "nothing-arrived: Nothing came through standard input: send a video file into it."
+            "nothing-arrived: Nothing came through standard input: send a video file into "
+            "it."
         )
     _copies[name] = copy
     return copy
@@ -209,7 +223,9 @@ def check_there(names: Iterable[Path | str]) -> None:
             try:
                 path.stat()
             except (FileNotFoundError, NotADirectoryError) as error:
-                raise InputError(f"no-file: There is no file {path}: check the name.") from error
+                raise InputError(
+                    f"no-file: There is no file {path}: check the name."
+                ) from error
             except OSError:
                 pass
 
@@ -220,20 +236,24 @@ def check_kind(path: Path) -> None:
     if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
         rest = str(path)[address.end() :].replace("\\", "/")
         raise InputError(
-            f"is-an-address: {address[1]}://{rest} is an address, and only files on this machine "
-            "are read: download it first."
+            f"is-an-address: {address[1]}://{rest} is an address, and only files on this "
+            "machine are read: download it first."
         )
     with suppress(OSError):
         about = path.stat()
         if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
-            kind = "a named pipe" if stat.S_ISFIFO(about.st_mode) else "a device or a socket"
+            kind = (
+                "a named pipe" if stat.S_ISFIFO(about.st_mode) else "a device or a socket"
+            )
             raise InputError(
-                f"not-a-file: {path} is {kind}: give a file, or send the video to standard input "
-                "(named -)."
+                f"not-a-file: {path} is {kind}: give a file, or send the video to standard "
+                "input (named -)."
             )
         # Some files of the system have no size, and wait for data without end.
         if stat.S_ISREG(about.st_mode) and not about.st_size:
-            raise InputError(f"empty-file: {path} is empty (0 bytes): give a complete video file.")
+            raise InputError(
+                f"empty-file: {path} is empty (0 bytes): give a complete video file."
+            )
 
 
 _NUMBER = re.compile(r"((?:[^%]|%%)*)%0?(\d{0,2})d((?:[^%]|%%)*)")
@@ -257,7 +277,10 @@ def is_stdout(path: Path) -> bool:
 
 
 def numbered(path: Path) -> Numbered | None:
-    """Return the pattern of a name with exactly one number field; ``%%`` stands for a ``%``."""
+    """Return the pattern of a name with exactly one number field.
+
+    ``%%`` stands for a ``%``.
+    """
     if (match := _NUMBER.fullmatch(path.name)) is None:
         return None
     before, width, after = match.groups()

@@ -1,10 +1,10 @@
 """Correct finished files of FFmpeg's Matroska muxer.
 
-The muxer states a constant rate for every encoded video. The muxer writes no sample aspect ratio
-for codecs that cannot store one in their bitstream. The muxer states no delay of copied audio whose
-source hides the first samples in another way. `mkvinfo` shows all three in files of uneven times,
-of FFV1 with wide pixels, and with AAC from an MP4. RFC 9559 defines the elements, and RFC 8794
-their encoding.
+The muxer states a constant rate for every encoded video. The muxer writes no sample aspect
+ratio for codecs that cannot store one in their bitstream. The muxer states no delay of
+copied audio whose source hides the first samples in another way. `mkvinfo` shows all three
+in files of uneven times, of FFV1 with wide pixels, and with AAC from an MP4. RFC 9559
+defines the elements, and RFC 8794 their encoding.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,13 +13,17 @@ from pathlib import Path
 
 _SEGMENT, _TRACKS, _TRACK_ENTRY = 0x18538067, 0x1654AE6B, 0xAE
 _NAME, _DEFAULT_DURATION, _VIDEO = 0x536E, 0x23E383, 0xE0
-_TRACK_TYPE, _CODEC_DELAY, _AUDIO = 0x83, 0x56AA, b"\2"
-_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_TRACK_TYPE = 0x83
+_CODEC_DELAY = 0x56AA
+_AUDIO = b"\2"
+_DISPLAY_WIDTH = 0x54B0
+_DISPLAY_HEIGHT = 0x54BA
+_DISPLAY_UNIT = 0x54B2
 _VOID = 0xEC
 CROPS = 0x54BB, 0x54AA, 0x54CC, 0x54DD
 _ASPECT_RATIO_UNIT = 3
-# The number of bytes to read from the start of a file. These bytes contain the tracks, because
-# fonts and covers come later.
+# The number of bytes to read from the start of a file. These bytes contain the tracks,
+# because fonts and covers come later.
 _HEAD = 1 << 24
 
 Element = tuple[int, bytes]  # the id and the content of an element
@@ -39,22 +43,28 @@ def amend(
     *,
     varies: bool,
 ) -> None:
-    """Correct the tracks of a finished file without checksums, in place. The first is a video.
+    """Correct the tracks of a finished file without checksums, in place.
 
-    The title of the first track must end with ``room``, which is removed. ``size`` is (width,
-    height). ``aspect`` is the sample aspect ratio to store, None to keep the present one.
-    ``delays`` are to be stated for the audio tracks, in seconds; 0 for no change. ``varies``
-    removes the stated constant rate. Padding follows the tracks, so nothing after them moves.
+    The first is a video.
+
+    The title of the first track must end with ``room``, which is removed. ``size`` is
+    (width, height). ``aspect`` is the sample aspect ratio to store, None to keep the
+    present one. ``delays`` are to be stated for the audio tracks, in seconds; 0 for no
+    change. ``varies`` removes the stated constant rate. Padding follows the tracks, so
+    nothing after them moves.
     """
     with path.open("rb+") as file:
         data = file.read(_HEAD)
         start, end = _tracks(data)
         (_, video), *others = children(data[start:end])
-        entries, waiting = [_amended(video, room, size, aspect, varies)], iter(delays)
+        entries = [_amended(video, room, size, aspect, varies)]
+        waiting = iter(delays)
         for _, entry in others:
             is_audio = (_TRACK_TYPE, _AUDIO) in children(entry)
             delay = round(next(waiting, Fraction(0)) * 10**9) if is_audio else 0
-            entries.append(entry + (element(_CODEC_DELAY, _number(delay)) if delay else b""))
+            entries.append(
+                entry + (element(_CODEC_DELAY, _number(delay)) if delay else b"")
+            )
         tracks = _joined((_TRACK_ENTRY, entry) for entry in entries)
         padding = bytes(end - start - len(tracks) - 9)
         file.seek(start)
@@ -93,7 +103,8 @@ def described_video(elements: bytes) -> bytes:
 def segment_end(data: bytes) -> int | None:
     """Return the size in bytes that the header of a Matroska file states for the whole file.
 
-    ``data`` is the start of the file. Returns None if ``data`` is not Matroska or states no size.
+    ``data`` is the start of the file. Returns None if ``data`` is not Matroska or states no
+    size.
     """
     if data[:4] != b"\x1aE\xdf\xa3":
         return None
@@ -111,7 +122,9 @@ def _amended(
         if kind == _NAME:
             content = content.removesuffix(room.encode())
         if kind == _VIDEO and aspect is not None:
-            kept = {each: value for each, value in children(content) if each != _DISPLAY_UNIT}
+            kept = {
+                each: value for each, value in children(content) if each != _DISPLAY_UNIT
+            }
             top, bottom, left, right = cropping(kept)
             shown = size[0] - left - right, size[1] - top - bottom
             content = _joined([*kept.items(), *_display(shown, aspect)])
@@ -123,13 +136,15 @@ def _amended(
 
 def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
     width, height = size
-    wide, high = width * aspect, height / aspect
+    wide = width * aspect
+    high = height / aspect
     if wide.denominator == 1:
         shown = int(wide), height
     elif high.denominator == 1:
         shown = width, int(high)
     else:
-        # No size in whole pixels has exactly this shape, so only the ratio of the sides is stored.
+        # No size in whole pixels has exactly this shape, so only the ratio of the sides is
+        # stored.
         shape = aspect * width / height
         shown = shape.numerator, shape.denominator
         yield _DISPLAY_UNIT, _number(_ASPECT_RATIO_UNIT)
@@ -139,7 +154,8 @@ def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
 
 def children(content: bytes) -> list[Element]:
     """Return the elements within an element."""
-    found, at = [], 0
+    found = []
+    at = 0
     while at < len(content):
         kind, body, end = _header(content, at)
         found.append((kind, content[body:end]))

@@ -20,17 +20,20 @@ from cloudconv.media.filters import Chain
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import writing
 
-MINTERPOLATE_SIDE = 32  # pixels; minterpolate needs two of its 16-pixel blocks along each side
+# Pixels; minterpolate needs two of its 16-pixel blocks along each side.
+MINTERPOLATE_SIDE = 32
 _TICK_LIMIT = 2**31  # FFmpeg's limit of a time base's denominator
-_LOG, _COMPARED = "vmaf.json", ("test.mkv", "truth.mkv")
+_LOG = "vmaf.json"
+_COMPARED = ("test.mkv", "truth.mkv")
 
 
 class VmafMeter:
     """A measurement of VMAF, Netflix's estimate of perceived quality (Li et al. 2016).
 
-    PyAV's FFmpeg lacks ``libvmaf``. The wheel of imageio-ffmpeg contains a program with it. Its
-    default model uses luma and motion, so it needs every frame of the output in order. The luma is
-    kept in temporary files, without loss. Raises ModelError if there is no FFmpeg program.
+    PyAV's FFmpeg lacks ``libvmaf``. The wheel of imageio-ffmpeg contains a program with it.
+    Its default model uses luma and motion, so it needs every frame of the output in order.
+    The luma is kept in temporary files, without loss. Raises ModelError if there is no
+    FFmpeg program.
     """
 
     def __init__(self) -> None:
@@ -52,17 +55,23 @@ class VmafMeter:
             self._files = [av.open(str(self._folder / name), "w") for name in _COMPARED]
             for file in self._files:
                 stream = file.add_stream("ffv1", rate=25, options={"level": "1"})
-                stream.width, stream.height, stream.pix_fmt = truth.width, truth.height, "gray"
+                stream.width = truth.width
+                stream.height = truth.height
+                stream.pix_fmt = "gray"
         with writing(self._folder):
             for file, frame in zip(self._files, (test, truth), strict=True):
                 for luma in self._luma.push(frame.picture):
                     file.mux(file.streams.video[0].encode(luma))
 
     def finish(self) -> list[float]:
-        """Return the score of every frame, 0 to 100; raise ModelError if the program fails."""
+        """Return the score of every frame, 0 to 100.
+
+        Raise ModelError if the program fails.
+        """
         if self._luma is None:
             return []
-        self._luma, folder = None, self._folder
+        self._luma = None
+        folder = self._folder
         with writing(self._folder):
             for file in self._files:
                 file.mux(file.streams.video[0].encode(None))
@@ -72,12 +81,15 @@ class VmafMeter:
         graph = f"[0]{plane}[a];[1]{plane}[b];[a][b]libvmaf=log_fmt=json:log_path={_LOG}"
         inputs = [part for name in _COMPARED for part in ("-i", name)]
         command = [self._program, "-v", "error", "-nostdin", *inputs, "-lavfi", graph]
-        done = subprocess.run([*command, "-f", "null", "-"], cwd=folder, capture_output=True)
+        done = subprocess.run(
+            [*command, "-f", "null", "-"], cwd=folder, capture_output=True
+        )
         if done.returncode or not (folder / _LOG).exists():
             errors = done.stderr.decode("utf-8", "replace").splitlines()
             raise ModelError(
                 f"vmaf-failed: {self._program} could not measure VMAF "
-                f"({errors[-1] if errors else 'it gave no reason'}): leave vmaf out of --metrics."
+                f"({errors[-1] if errors else 'it gave no reason'}): leave vmaf out of "
+                "--metrics."
             )
         frames = json.loads((folder / _LOG).read_text("utf-8"))["frames"]
         return [float(frame["metrics"]["vmaf"]) for frame in frames]
@@ -86,11 +98,12 @@ class VmafMeter:
 def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
     """Yield frames at ``rate``, made by FFmpeg's motion-compensated interpolation.
 
-    The options are those that FFmpeg users usually choose, with the filter's own scene detection.
-    Output frame k has exactly the time ``first.time + k / rate``. The output ends at the last input
-    frame. The filter alone would end at the second-last, so the filter receives the last one twice.
-    The filter works on 8-bit YUV: an input frame on the grid keeps its samples, above 8 bits and in
-    RGB approximately. Raises ModelError if a side is under 32 pixels.
+    The options are those that FFmpeg users usually choose, with the filter's own scene
+    detection. Output frame k has exactly the time ``first.time + k / rate``. The output
+    ends at the last input frame. The filter alone would end at the second-last, so the
+    filter receives the last one twice. The filter works on 8-bit YUV: an input frame on the
+    grid keeps its samples, above 8 bits and in RGB approximately. Raises ModelError if a
+    side is under 32 pixels.
     """
     source = iter(frames)
     first = next(source, None)
@@ -98,11 +111,13 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
         return
     if min(first.width, first.height) < MINTERPOLATE_SIDE:
         raise ModelError(
-            f"minterpolate-too-small: minterpolate needs at least {MINTERPOLATE_SIDE} pixels a "
-            f"side, and these pictures are {first.width}x{first.height}: leave it out of --against."
+            f"minterpolate-too-small: minterpolate needs at least {MINTERPOLATE_SIDE} "
+            f"pixels a side, and these pictures are {first.width}x{first.height}: leave it "
+            "out of --against."
         )
-    # On this time base the output grid and usually all input times are whole numbers. Rounding of
-    # the others to a microsecond changes no pixel: the filter blends in 1/1024 of a gap.
+    # On this time base the output grid and usually all input times are whole numbers.
+    # Rounding of the others to a microsecond changes no pixel: the filter blends in 1/1024
+    # of a gap.
     steps = lcm(rate.numerator, first.duration.denominator, first.time.denominator)
     steps *= ceil(1_000_000 / steps)
     tick = Fraction(1, steps if steps < _TICK_LIMIT else 1_000_000_000)
@@ -122,7 +137,8 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
             yield replace(first, picture=picture, time=when, duration=1 / rate)
 
     yield from send(first, first.time)
-    last, gap = first, Fraction(0)
+    last = first
+    gap = Fraction(0)
     for frame in source:
         gap = frame.time - last.time
         yield from send(frame, frame.time)
@@ -134,7 +150,10 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
 
 
 def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
-    """Return the filters that convert frames to 8-bit gray or YUV; subsampling and alpha remain."""
+    """Return the filters that convert frames to 8-bit gray or YUV.
+
+    Subsampling and alpha remain.
+    """
     layout = like.picture.format
     if layout.is_rgb:
         # Without a given matrix the filter would choose one by the size of the picture.

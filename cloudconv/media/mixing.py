@@ -1,6 +1,7 @@
 """Play the passages of a playlist, with the sound of one track of the film.
 
-A *place* is a sample on the output's clock, and a *position* is one on the clock of the film. The
+A *place* is a sample on the output's clock, and a *position* is one on the clock of the
+film. The
 *shift* of a part is the distance from each place to the position that plays there.
 """
 
@@ -15,14 +16,17 @@ from cloudconv.media.fades import FilmSound, Sound, crossed, extension
 from cloudconv.media.playlist import LOOK_AHEAD, Passage, Playlist
 
 _FADES = (0.3, 0.15, 0.08)  # lengths of a fade in seconds
-# Costs in dB: of each shorter length, and of a place half a second from the middle of a jump.
+# Costs in dB: of each shorter length, and of a place half a second from the middle of a
+# jump.
 _SHORTER, _AWAY = 0.5, 1.0
 _LOOP = 0.08  # seconds at the end of a loop that lead into its start
 
-_PIECE, _LONGER = 2.0, 6.0  # least length of a piece of an ambience in seconds, and most beyond
+# Least length of a piece of an ambience in seconds, and most beyond.
+_PIECE, _LONGER = 2.0, 6.0
 _PART = 0.6  # of a short sound that is the least length of a piece
 _LEAST = 0.5  # seconds; a shorter sound makes no ambience
-_APART = 0.125  # part of the sound, at most half a second, by which two joins in a row differ
+# Part of the sound, at most half a second, by which two joins in a row differ.
+_APART = 0.125
 _TRIALS = 400  # joins that are compared
 
 
@@ -37,9 +41,10 @@ class _Fade(NamedTuple):
 class Mixer:
     """A player of a playlist, from the place ``at`` to the end of the playlist.
 
-    ``origin`` is the time of place 0 on the source's clock. Before ``at`` the output plays the film
-    itself if ``lead`` is given: the sound at the start of the output, to which a loop leads.
-    ``is_silent`` states whether an ambience was wanted, and the sound is too short for that.
+    ``origin`` is the time of place 0 on the source's clock. Before ``at`` the output plays
+    the film itself if ``lead`` is given: the sound at the start of the output, to which a
+    loop leads. ``is_silent`` states whether an ambience was wanted, and the sound is too
+    short for that.
     """
 
     def __init__(
@@ -52,8 +57,11 @@ class Mixer:
         lead: Sound | None,
     ) -> None:
         self.is_silent = False
-        self._playlist, self._passages, self._film = playlist, passages, film
-        self._rate, self._origin = film.rate, origin
+        self._playlist = playlist
+        self._passages = passages
+        self._film = film
+        self._rate = film.rate
+        self._origin = origin
         self._random = np.random.default_rng(playlist.seed)
         self._begin, self._at, self._end = at, at, self._place(playlist.ends)
         self._loop = round(_LOOP * self._rate) if playlist.loops else 0
@@ -77,12 +85,16 @@ class Mixer:
             if window > self._playlist.known and not is_complete:
                 break  # the next passage may begin before this fade ends
             self._passages.popleft()
-            following = self._place(self._passages[0].begins) if self._passages else self._end
+            following = (
+                self._place(self._passages[0].begins) if self._passages else self._end
+            )
             if following > self._at or not self._passages:
                 yield from self._changed(passage, following)
         ends = self._end - self._loop
         if not is_complete:
-            known = min([self._playlist.known, *(passage.begins for passage in self._passages)])
+            known = min(
+                [self._playlist.known, *(passage.begins for passage in self._passages)]
+            )
             ends = min(self._place(known - LOOK_AHEAD), ends)
         yield from self._until(ends)
         if is_complete and self._at < self._end:
@@ -97,7 +109,8 @@ class Mixer:
             self._next = self._next or self._ending()
             if self._next.place >= place:
                 break
-            fade, self._next = self._next, None
+            fade = self._next
+            self._next = None
             yield from self._faded(fade)
         yield from self._onwards(place)
 
@@ -112,7 +125,8 @@ class Mixer:
         length = min(fade.length, self._end - self._at)
         if length > 0:
             old, new = (
-                self._film.heard(self._at + shift, length) for shift in (self._shift, fade.shift)
+                self._film.heard(self._at + shift, length)
+                for shift in (self._shift, fade.shift)
             )
             yield crossed(old, new)
             self._at += length
@@ -131,9 +145,11 @@ class Mixer:
 
     def _changed(self, passage: Passage, following: int) -> Iterator[Sound]:
         """Play up to a passage, and the fade to it, which ends before the place ``following``."""
-        begins, ends = self._place(passage.begins), self._place(passage.begins + passage.lasts)
+        begins = self._place(passage.begins)
+        ends = self._place(passage.begins + passage.lasts)
         around = round(LOOK_AHEAD * self._rate)
-        least, most = begins - around, min(ends + around, max(following, ends))
+        least = begins - around
+        most = min(ends + around, max(following, ends))
         if self._first_shift is None:
             least = most = self._at
         elif self._drifts:
@@ -153,7 +169,9 @@ class Mixer:
     def _crossing(self, least: int, most: int, jump: tuple[int, int], shift: int) -> _Fade:
         """Return the fade to a shift for a jump from one place to another."""
         begins, ends = jump
-        lasts, rate, film = ends - begins, self._rate, self._film
+        lasts = ends - begins
+        rate = self._rate
+        film = self._film
         if lasts > _FADES[0] * rate and begins >= least:
             place = np.array([begins])
             if np.isfinite(film.costs(place + self._shift, place + shift, lasts)[0]):
@@ -162,7 +180,9 @@ class Mixer:
         for number, seconds in enumerate(_FADES):
             length = round(seconds * rate)
             places = np.arange(least, max(most - length, least) + 1, rate // 100)
-            away = np.abs(places + length / 2 - (begins + ends) / 2) / (rate * float(LOOK_AHEAD))
+            away = np.abs(places + length / 2 - (begins + ends) / 2) / (
+                rate * float(LOOK_AHEAD)
+            )
             cost = film.costs(places + self._shift, places + shift, length)
             fades += [_Fade(place, length, shift) for place in places.tolist()]
             costs += (cost + _SHORTER * number + _AWAY * away).tolist()
@@ -180,13 +200,15 @@ class Mixer:
 
     def _ending(self) -> _Fade:
         """Return the fade at the end of the piece that plays."""
-        stops, fade = self._film.end - self._shift, round(_FADES[0] * self._rate)
+        stops = self._film.end - self._shift
+        fade = round(_FADES[0] * self._rate)
         longest = self._since + self._piece + round(_LONGER * self._rate)
         if self.is_silent or (self._end <= stops and self._end <= longest):
             return _Fade(self._end, 0, self._shift)
         least = max(self._at, self._since + self._piece)
         most = min(stops - fade, longest)
-        if least <= self._end - self._piece:  # the last piece should not be too short either
+        # The last piece should not be too short either.
+        if least <= self._end - self._piece:
             most = min(most, self._end - self._piece)
         elif self._end <= stops:
             return _Fade(self._end, 0, self._shift)

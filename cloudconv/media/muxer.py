@@ -25,7 +25,8 @@ from cloudconv.media.output import writing
 from cloudconv.media.packets import Writer
 from cloudconv.media.pictures import shows_of
 
-_MOST_SCALE = 600_000  # ticks of a movie in MP4 per second: 32 bits then suffice for two hours
+# Ticks of a movie in MP4 per second: 32 bits then suffice for two hours.
+_MOST_SCALE = 600_000
 _HEAD = 1 << 13  # bytes of the start of a file, with the description of the first track
 _NAMED_TAGS = {
     *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
@@ -39,16 +40,26 @@ def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
     shows = 0 if container.is_video else shows_of(plan.info.path)  # 0 without end
     match container.muxer:
         case "mp4" | "mov":
-            kept = {} if plan.carry is None else fresh_tags(plan.carry.info.metadata, container)
-            # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
+            kept = (
+                {}
+                if plan.carry is None
+                else fresh_tags(plan.carry.info.metadata, container)
+            )
+            # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no
+            # name.
             free = any(key.lower() not in _NAMED_TAGS for key in kept)
             flags = "+faststart" + ("+use_metadata_tags" if free else "")
-            # A tick of edit lists and durations divides one of the video, and suits the audio.
+            # A tick of edit lists and durations divides one of the video, and suits the
+            # audio.
             scale = plan.tick.denominator
             for rate in (48000, 44100):
                 scale = finer if (finer := lcm(scale, rate)) <= _MOST_SCALE else scale
             # Boxes of 360° and 3D video are in no edition of the standard.
-            return {"movie_timescale": str(scale), "movflags": flags, "strict": "unofficial"}
+            return {
+                "movie_timescale": str(scale),
+                "movflags": flags,
+                "strict": "unofficial",
+            }
         case "matroska" | "webm":
             return {"write_crc32": "0"}  # checksums would be wrong after the corrections
         case "gif":
@@ -76,14 +87,17 @@ class Muxer(Writer):
         # Data on standard output cannot be corrected afterwards.
         self._amends = container.is_amended and not is_stdout(path)
         self._order = _DecodeTimes() if container.is_mp4 and plan.rate is None else None
-        options, url = _options(container, plan), f"file:{path}"
+        options = _options(container, plan)
+        url = f"file:{path}"
         if is_trial:
             options.pop("movflags", None)  # +faststart reads the file
         file = None if is_trial or is_stdout(path) else path
         super().__init__(plan, file, "pipe:1" if is_stdout(path) else url, options)
 
     def _add_streams(self) -> None:
-        plan, container, stream = self._plan, self._container, self.encoder
+        plan = self._plan
+        container = self._container
+        stream = self.encoder
         if plan.carry is not None and container.is_video:
             seekable = not is_stdout(self._path)
             self._others = OtherStreams(plan.carry, self._out, container, seekable=seekable)
@@ -127,12 +141,14 @@ class Muxer(Writer):
             delays = self._others.delays
         super().finish()
         if self._amends:
-            info, varies = self._plan.info, self._plan.rate is None
+            info = self._plan.info
+            varies = self._plan.rate is None
             size = info.width, info.height
             matroska.amend(self._path, self._room, size, info.aspect, delays, varies=varies)
         elif self._container.muxer == "mp4":
-            # FFmpeg 8 also writes Apple's box, which states neither the layout of 3D video nor the
-            # pose of a sphere, and reads from that box that there is none (`ffprobe OUT.mp4`).
+            # FFmpeg 8 also writes Apple's box, which states neither the layout of 3D video
+            # nor the pose of a sphere, and reads from that box that there is none (`ffprobe
+            # OUT.mp4`).
             with self._path.open("rb+") as file:
                 at = file.read(_HEAD).find(b"vexu")
                 if at >= 0:
@@ -145,11 +161,12 @@ class Muxer(Writer):
 class _DecodeTimes:
     """A queue of packets that gives an MP4 track of a variable rate the right length.
 
-    The track's length is the sum of all gaps between decode times. Encoders that reorder frames set
-    the first ones before 0, by the durations of the first frames, and their last packet need not be
-    the last one shown: at a variable rate the sum is wrong by seconds. The queue places the packets
-    before the first shown frame one tick apart, and gives the last packet the remaining duration.
-    All times are in ticks. No presentation time changes.
+    The track's length is the sum of all gaps between decode times. Encoders that reorder
+    frames set the first ones before 0, by the durations of the first frames, and their last
+    packet need not be the last one shown: at a variable rate the sum is wrong by seconds.
+    The queue places the packets before the first shown frame one tick apart, and gives the
+    last packet the remaining duration. All times are in ticks. No presentation time
+    changes.
     """
 
     def __init__(self) -> None:
@@ -159,7 +176,10 @@ class _DecodeTimes:
         self._early = 0
 
     def push(self, packet: Any) -> list[Any]:
-        """Add a packet, and return packets to write; the newest packet stays in the queue."""
+        """Add a packet, and return packets to write.
+
+        The newest packet stays in the queue.
+        """
         self._first = packet.pts if self._first is None else self._first
         self._end = max(self._end, packet.pts + packet.duration)
         self._waiting.append(packet)
@@ -198,7 +218,9 @@ class PictureFolder(Writer):
         super().__init__(plan, folder, io.BytesIO())
         names = numbered(plan.target)
         assert names is not None
-        self._folder, self._names, self._count = folder, names, 0
+        self._folder = folder
+        self._names = names
+        self._count = 0
 
     def write(self, packet: Any) -> None:
         """Write the next file; the times are ignored."""
@@ -209,19 +231,22 @@ class PictureFolder(Writer):
 def without_refused(plan: EncodingPlan) -> tuple[EncodingPlan, list[Warned]]:
     """Return the plan without copies of streams that the container refuses, and all warnings.
 
-    All copied streams are written to nowhere. If the muxer refuses that, each stream is tried
-    alone. Raises OutputError if no single stream is the cause.
+    All copied streams are written to nowhere. If the muxer refuses that, each stream is
+    tried alone. Raises OutputError if no single stream is the cause.
     """
     while True:
         try:
             return plan, _try_copies(plan)
         except OutputError as error:
             refused = {} if error.code == NOT_COPIED else _refused(plan)
-            # A stream that is refused twice is left out, so a third refusal has another cause.
+            # A stream that is refused twice is left out, so a third refusal has another
+            # cause.
             refused = {k: reasons for k, reasons in refused.items() if len(reasons) <= 2}
             if plan.carry is None or not refused:
                 raise
-            plan = replace(plan, carry=replace(plan.carry, refused=plan.carry.refused | refused))
+            plan = replace(
+                plan, carry=replace(plan.carry, refused=plan.carry.refused | refused)
+            )
 
 
 def _try_copies(plan: EncodingPlan) -> list[Warned]:
@@ -235,7 +260,8 @@ def _try_copies(plan: EncodingPlan) -> list[Warned]:
 
 def _refused(plan: EncodingPlan) -> dict[int, tuple[str, ...]]:
     """Return the reasons for the refusal of each stream that the muxer also refuses alone."""
-    carry, refused = plan.carry, dict[int, tuple[str, ...]]()
+    carry = plan.carry
+    refused = dict[int, tuple[str, ...]]()
     if carry is None or not carry.info.path.is_file():
         return refused
     with open_container(carry.info.path) as source:

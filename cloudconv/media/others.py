@@ -1,7 +1,8 @@
 """Carry the streams beside the video over: copy, convert or encode them again, or name them.
 
-Before the output's header is written, each stream is added or named in a warning (`_add_streams`).
-While the video is written, packets follow as soon as the video has reached their time (`until`).
+Before the output's header is written, each stream is added or named in a warning
+(`_add_streams`). While the video is written, packets follow as soon as the video has
+reached their time (`until`).
 """
 
 import re
@@ -43,19 +44,24 @@ _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
 class OtherStreams:
     """The source's streams beside its video, on their way into an output container.
 
-    The constructor opens the source a second time, and adds the streams to ``out``, whose header is
-    not written yet. ``seekable`` is whether the output can be written at any position. Raises
-    OutputError if ``carry.copies_only`` is set and the container cannot store an audio stream.
+    The constructor opens the source a second time, and adds the streams to ``out``, whose
+    header is not written yet. ``seekable`` is whether the output can be written at any
+    position. Raises OutputError if ``carry.copies_only`` is set and the container cannot
+    store an audio stream.
     """
 
     def __init__(
         self, carry: Carry, out: OutputContainer, container: Container, *, seekable: bool
     ) -> None:
         self.warnings: list[Warned] = []
-        self._seekable, self._carry, self._kind, self._out = seekable, carry, container, out
+        self._seekable = seekable
+        self._carry = carry
+        self._kind = container
+        self._out = out
         self._tracks: dict[int, CarriedStream] = {}  # by their index in the source
         self._parts: list[Parts] = []
-        # Kind, label, and stream in the output; the last is None for a cover or an attachment.
+        # Kind, label, and stream in the output; the last is None for a cover or an
+        # attachment.
         self._carried: list[tuple[str, str, Any]] = []
         self._covers: list[tuple[Fraction, Any]] = []
         # Several pictures and animated WebP have no other streams.
@@ -70,8 +76,8 @@ class OtherStreams:
     def describe_video(self, stream: Any, rate: Fraction | None) -> None:
         """Copy the source video's tags and disposition to the output's video.
 
-        A time code is converted to ``rate``, the output's frame rate. If the rate of the source or
-        of the output is variable, the time code is left out.
+        A time code is converted to ``rate``, the output's frame rate. If the rate of the
+        source or of the output is variable, the time code is left out.
         """
         if self._input is None:
             return
@@ -91,13 +97,13 @@ class OtherStreams:
                     whose = "source" if is_source else "output"
                     fault = "varies" if unfit is None else "is below 1"
                     self._warn(
-                        f"time-code: The time code is left out: the frame rate of the {whose} "
-                        f"{fault}."
+                        "time-code: The time code is left out: the frame rate of the "
+                        f"{whose} {fault}."
                     )
                 elif self._kind.is_mp4 and round(rate) > _FASTEST_TIMECODE:
                     self._warn(
-                        f"time-code: The time code is left out: {self._kind.name} stores none "
-                        f"above {_FASTEST_TIMECODE} fps."
+                        f"time-code: The time code is left out: {self._kind.name} stores "
+                        f"none above {_FASTEST_TIMECODE} fps."
                     )
                 elif moved := timecode_at_rate(given, timing.rate, rate, cut):
                     tags["timecode"] = moved
@@ -134,22 +140,32 @@ class OtherStreams:
             for each in dict.fromkeys(kind for kind, *_ in self._carried):
                 found = [stream for stream in streams if _kind(stream) == each]
                 carried = [entry for entry in self._carried if entry[0] == each]
-                # Some muxers store no stream without packets; such a stream is the missing one.
-                for entry in sorted(carried, key=lambda entry: entry[2] in empty)[len(found) :]:
+                # Some muxers store no stream without packets; such a stream is the missing
+                # one.
+                for entry in sorted(carried, key=lambda entry: entry[2] in empty)[
+                    len(found) :
+                ]:
                     carried.remove(entry)
                     kind = "stream without packets" if entry[2] in empty else "such stream"
                     self._warn(
-                        f"stream-lost: {entry[1]} is left out: FFmpeg stores no {kind} in {name}."
+                        f"stream-lost: {entry[1]} is left out: FFmpeg stores no {kind} in "
+                        f"{name}."
                     )
                 for (_, label, given), stream in zip(carried, found, strict=False):
                     if given is not None and (lost := _lost_marks(given, stream)):
-                        self._warn(f"marks-lost: FFmpeg stores no {lost} of {label} in {name}.")
+                        self._warn(
+                            f"marks-lost: FFmpeg stores no {lost} of {label} in {name}."
+                        )
 
     def close(self) -> None:
-        """Close the source; add warnings about damaged, moved and left-out audio and packets."""
+        """Close the source.
+
+        Add warnings about damaged, moved and left-out audio and packets.
+        """
         leads = [Fraction(0)]
         for track in self._tracks.values():
-            label, encoder = _label(track.source), track.encoder
+            label = _label(track.source)
+            encoder = track.encoder
             leads.append(track.led)
             if encoder is not None and self._carry.start is None:
                 leads.append(encoder.led)
@@ -157,39 +173,43 @@ class OtherStreams:
                 continue  # a trial decodes nothing
             if encoder is not None and encoder.lost:
                 self._warn(
-                    f"sound-damaged: {label} is damaged: {encoder.lost} of its packets could not "
-                    "be decoded, and silence is in their place."
+                    f"sound-damaged: {label} is damaged: {encoder.lost} of its packets "
+                    "could not be decoded, and silence is in their place."
                 )
             if isinstance(encoder, ContinuedAudio) and encoder.is_silent:
                 self._warn(
-                    f"sound-too-short: {label} is too short to go on with the new frames, and is "
-                    "silent there."
+                    f"sound-too-short: {label} is too short to go on with the new frames, "
+                    "and is silent there."
                 )
             if bad := track.unreadable:
-                texts, are = counted(bad, "text"), plural(bad, "is", "are")
-                self._warn(f"subtitles-damaged: {texts} of {label} {are} damaged and left out.")
+                texts = counted(bad, "text")
+                are = plural(bad, "is", "are")
+                self._warn(
+                    f"subtitles-damaged: {texts} of {label} {are} damaged and left out."
+                )
             if track.styled:
                 self._warn(
-                    f"subtitles-plain: {label} becomes {codec_name(track.target)}, in which FFmpeg "
-                    f"writes no positions, colours or fonts: {counted(track.styled, 'text')} "
+                    f"subtitles-plain: {label} becomes {codec_name(track.target)}, in "
+                    "which FFmpeg writes no positions, colours or fonts: "
+                    f"{counted(track.styled, 'text')} "
                     f"{plural(track.styled, 'loses', 'lose')} them."
                 )
             if track.changes is not None:
                 self._warn(
-                    f"sound-changes: The sampling rate or the channels of {label} change at "
-                    f"{clock(float(track.changes))}, and {self._kind.name} stores one format for a "
-                    "track: players may lose the sound from there. Encode the sound first: "
-                    "'ffmpeg -i IN -map 0 -c copy -c:a aac OUT.mkv'."
+                    f"sound-changes: The sampling rate or the channels of {label} change "
+                    f"at {clock(float(track.changes))}, and {self._kind.name} stores one "
+                    "format for a track: players may lose the sound from there. Encode the "
+                    "sound first: 'ffmpeg -i IN -map 0 -c copy -c:a aac OUT.mkv'."
                 )
             if moved := track.moved:
                 self._warn(
-                    f"clock-steps-back: The time stamps of {label} step back: {moved} of its "
-                    "packets are moved to later times."
+                    f"clock-steps-back: The time stamps of {label} step back: {moved} of "
+                    "its packets are moved to later times."
                 )
         if (led := max(leads)) > PRIMING:
             self._warn(
-                f"early-sound: {float(led):.3f} s of audio from before the first video frame are "
-                "left out."
+                f"early-sound: {float(led):.3f} s of audio from before the first video "
+                "frame are left out."
             )
         if self._input is not None:
             self._input.close()
@@ -199,7 +219,9 @@ class OtherStreams:
 
     def _refusal(self, stream: Any) -> str:
         reason = "".join(self._carry.refused.get(stream.index, ())[-1:])
-        return f"FFmpeg cannot write it to {self._kind.name}" + (f" ({reason})" if reason else "")
+        return f"FFmpeg cannot write it to {self._kind.name}" + (
+            f" ({reason})" if reason else ""
+        )
 
     def _drop(self, code: str, stream: Any, why: str = "") -> None:
         self._warn(f"{code}: {_label(stream)} is left out: {why or self._refusal(stream)}.")
@@ -230,7 +252,8 @@ class OtherStreams:
 
     def _drops(self, stream: Any) -> bool:
         """Return whether the settings leave a stream out, and add a warning about that."""
-        carry, is_sound = self._carry, stream.type == "audio"
+        carry = self._carry
+        is_sound = stream.type == "audio"
         if is_sound and carry.is_mute:
             return True
         if is_sound and carry.playlist is not None:
@@ -285,14 +308,17 @@ class OtherStreams:
             self._out.add_attachment(name, mime, bytes(packet))
         else:
             packet.stream = self._copy_of(stream)
-            # MP4 with chapters has covers with a second flag, and the muxer writes those as videos.
+            # MP4 with chapters has covers with a second flag, and the muxer writes those as
+            # videos.
             packet.stream.disposition = Disposition.attached_pic
             packet.pts = packet.dts = 0
             self._covers.append((LONG_AGO, packet))
         self._carried.append((_kind(stream), _label(stream), None))
 
     def _add_timed(self, stream: Any) -> None:
-        codec, carry, kind = codec_name(stream), self._carry, self._kind
+        codec = codec_name(stream)
+        carry = self._carry
+        kind = self._kind
         if stream.type == "audio" and carry.slowdown is not None:
             self._add_encoded(stream, carry.slowdown)
         elif stream.type == "audio" and carry.playlist is not None:
@@ -308,8 +334,9 @@ class OtherStreams:
             self._add_track(stream, target, converts=True)
             if codec in ("ass", "ssa"):
                 self._warn(
-                    f"subtitles-plain: FFmpeg cannot write {codec} subtitles to {kind.name}: "
-                    f"{_label(stream)} becomes {kind.subtitles} and loses its styles."
+                    f"subtitles-plain: FFmpeg cannot write {codec} subtitles to "
+                    f"{kind.name}: {_label(stream)} becomes {kind.subtitles} and loses its "
+                    "styles."
                 )
         elif stream.type == "audio" and carry.copies_only:
             mkv = header_of("matroska", lambda out: add_copy(out, stream))
@@ -326,7 +353,9 @@ class OtherStreams:
         """Add slowed audio, or audio whose codec the container cannot store (``factor`` 1)."""
         add = choose_format(stream, self._kind.muxer)
         if add is None:
-            self._drop("stream-unreadable", stream, "it cannot be decoded and encoded again")
+            self._drop(
+                "stream-unreadable", stream, "it cannot be decoded and encoded again"
+            )
             return
         target = add(self._out)
         name = self._kind.name
@@ -334,8 +363,12 @@ class OtherStreams:
         self._encode(stream, target, AudioEncoder(stream, target, factor, self._carry), why)
 
     def _add_continued(self, stream: Any, playlist: Playlist) -> None:
-        """Add audio that goes on after the film; copy audio that cannot be encoded again."""
-        add, name = choose_format(stream, self._kind.muxer), self._kind.name
+        """Add audio that goes on after the film.
+
+        Copy audio that cannot be encoded again.
+        """
+        add = choose_format(stream, self._kind.muxer)
+        name = self._kind.name
         if add is not None:
             target = add(self._out)
             encoder = ContinuedAudio(stream, target, self._carry, playlist)
@@ -346,11 +379,13 @@ class OtherStreams:
         elif self._carry.audio and self._accepts(stream):
             self._add_track(stream, self._copy_of(stream))
             self._warn(
-                f"sound-not-continued: {_label(stream)} ends with the film, because FFmpeg cannot "
-                f"decode it and encode it again for {name}."
+                f"sound-not-continued: {_label(stream)} ends with the film, because FFmpeg "
+                f"cannot decode it and encode it again for {name}."
             )
         else:
-            self._drop("stream-unreadable", stream, "it cannot be decoded and encoded again")
+            self._drop(
+                "stream-unreadable", stream, "it cannot be decoded and encoded again"
+            )
 
     def _encode(self, stream: Any, target: Any, encoder: AudioEncoder, why: str) -> None:
         """Add a track that is encoded again; ``why`` is the reason for another codec."""
@@ -361,7 +396,9 @@ class OtherStreams:
         if codec != stream.codec_context.codec.canonical_name:
             self._warn(f"sound-encoded: {_label(stream)} becomes {codec}, because {why}.")
         if after.layout.nb_channels != channels_of(stream).total:
-            self._warn(f"sound-mixed-down: {_label(stream)} is mixed down to {after.layout.name}.")
+            self._warn(
+                f"sound-mixed-down: {_label(stream)} is mixed down to {after.layout.name}."
+            )
 
     def _copy_of(self, stream: Any) -> Any:
         target = add_copy(self._out, stream)
@@ -370,8 +407,8 @@ class OtherStreams:
             name_channels(stream, target.codec_context)
         is_aac = codec_name(stream) == "aac" and not stream.codec_context.extradata
         if is_aac and not self._seekable:
-            # On a pipe the header must contain the decoder's configuration. In a file the muxer
-            # adds the configuration at the end.
+            # On a pipe the header must contain the decoder's configuration. In a file the
+            # muxer adds the configuration at the end.
             packet = self._first_packet(stream)
             made = BitStreamFilterContext("aac_adtstoasc", stream).filter(packet)
             sides = chain.from_iterable(each.iter_sidedata() for each in made)
@@ -390,7 +427,11 @@ class OtherStreams:
         if stream.index in self._carry.refused:
             return False
         # Other files than MP4 and MOV state no order of channels.
-        if stream.type == "audio" and not self._kind.is_mp4 and channels_of(stream).is_reordered:
+        if (
+            stream.type == "audio"
+            and not self._kind.is_mp4
+            and channels_of(stream).is_reordered
+        ):
             return False
         return header_of(self._kind.muxer, lambda out: add_copy(out, stream)) is not None
 
@@ -400,23 +441,31 @@ class OtherStreams:
 
     def _add_chapters(self, source: InputContainer) -> None:
         kept: list[Any] = []
-        carry, factor = self._carry, self._carry.slowdown or Fraction(1)
+        carry = self._carry
+        factor = self._carry.slowdown or Fraction(1)
         ends = carry.slowdown is None and not carry.audio
         if ends and (count := len(source.chapters())):
             are = plural(count, "chapter is", "chapters are")
             self._warn(
-                f"chapters-not-continued: {count} {are} left out: chapters do not continue with "
-                "the new frames."
+                f"chapters-not-continued: {count} {are} left out: chapters do not continue "
+                "with the new frames."
             )
             return
         for chapter in source.chapters():
             base = Fraction(chapter["time_base"] or Fraction(1, 1000))
-            start, end = chapter["start"] * base, chapter["end"] * base
+            start = chapter["start"] * base
+            end = chapter["end"] * base
             start = max(start, carry.start or start, carry.origin)
             end = end if carry.end is None else min(end, carry.end)
             if start < end:
-                ticks = [round((t - carry.origin) * factor * 1_000_000) for t in (start, end)]
-                moved = {"start": ticks[0], "end": ticks[1], "time_base": Fraction(1, 1_000_000)}
+                ticks = [
+                    round((t - carry.origin) * factor * 1_000_000) for t in (start, end)
+                ]
+                moved = {
+                    "start": ticks[0],
+                    "end": ticks[1],
+                    "time_base": Fraction(1, 1_000_000),
+                }
                 kept.append({**chapter, **moved})
         if kept:
             self._out.set_chapters(kept)
@@ -441,14 +490,18 @@ def _label(stream: Any) -> str:
     title = stream.metadata.get("filename") or stream.metadata.get("title")
     details = [codec_name(stream), stream.metadata.get("language"), title]
     known = ", ".join(str(detail) for detail in details if detail and detail != "und")
-    return f"{stream.type.capitalize()} stream {stream.index}" + (f" ({known})" if known else "")
+    return f"{stream.type.capitalize()} stream {stream.index}" + (
+        f" ({known})" if known else ""
+    )
 
 
-def timecode_at_rate(timecode: str, source: Fraction, rate: Fraction, cut: Fraction) -> str | None:
+def timecode_at_rate(
+    timecode: str, source: Fraction, rate: Fraction, cut: Fraction
+) -> str | None:
     """Return the time code ``cut`` seconds after ``timecode``, from rate ``source`` to ``rate``.
 
-    The result is None if the text is no time code. Drop-frame codes exist at two rates only; at
-    other rates the result counts every frame. Method: SMPTE ST 12-1.
+    The result is None if the text is no time code. Drop-frame codes exist at two rates
+    only; at other rates the result counts every frame. Method: SMPTE ST 12-1.
     """
     parts = _TIMECODE.fullmatch(timecode.strip())
     if parts is None:
@@ -456,7 +509,8 @@ def timecode_at_rate(timecode: str, source: Fraction, rate: Fraction, cut: Fract
     hours, minutes, seconds, frames = (int(parts[k]) for k in (1, 2, 3, 5))
     minutes += hours * 60
     number = (minutes * 60 + seconds) * round(source) + frames
-    drops, nominal = parts[4] != ":", round(rate)
+    drops = parts[4] != ":"
+    nominal = round(rate)
     if drops:
         number -= _dropped(minutes, round(source))
     number = made = int((number / source + cut) * rate)

@@ -26,7 +26,8 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
 
     A missing folder is no error, because :func:`claim` creates the folder.
     """
-    container, folder = container_of(path), path.parent
+    container = container_of(path)
+    folder = path.parent
     if is_stdout(path):
         return
     if path.is_dir() and not container.is_folder:
@@ -37,8 +38,8 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
         taken = folder_of(given) or (given.parent if is_picture(given) else None)
         if taken is not None and taken.exists() and folder.samefile(taken):
             raise OutputError(
-                f"output-among-input: The output folder {folder} holds the input pictures: use "
-                "another folder."
+                f"output-among-input: The output folder {folder} holds the input pictures: "
+                "use another folder."
             )
     files.check_apart(written_by(path), files_of(*inputs))
     check_free(path, overwrite=overwrite)
@@ -51,8 +52,8 @@ def check_home(path: Path) -> None:
     folder = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     if not folder.is_dir():
         raise OutputError(
-            f"not-a-folder: {folder} is not a folder, so nothing can be written there: name "
-            "another folder."
+            f"not-a-folder: {folder} is not a folder, so nothing can be written there: "
+            "name another folder."
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(
@@ -64,8 +65,8 @@ def check_home(path: Path) -> None:
 def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = None) -> None:
     """Raise OutputError if the output cannot store a rate, in frames per second.
 
-    A variable rate (None) is refused only if the rate of its shortest frame, ``fastest``, is too
-    high for the container.
+    A variable rate (None) is refused only if the rate of its shortest frame, ``fastest``,
+    is too high for the container.
     """
     container = container_of(path)
     clock = container.clock
@@ -75,30 +76,30 @@ def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = Non
         return
     if max(rate.numerator, rate.denominator) >= _LARGEST:
         raise OutputError(
-            f"rate-beyond-files: Files cannot store a rate of {short(float(rate))} frames a "
-            "second: choose another; interp does so with --fps."
+            f"rate-beyond-files: Files cannot store a rate of {short(float(rate))} frames "
+            "a second: choose another; interp does so with --fps."
         )
     longest = container.longest_frame(clock or Fraction(1, rate.numerator))
     if longest is not None and 1 / rate > longest:
         raise OutputError(
             f"rate-too-low: At {rate_name(rate)} frames a second each frame lasts "
             f"{float(1 / rate):.0f} s, and a frame in {container.name} lasts at most "
-            f"{float(longest):.0f} s: write an .mkv instead, or choose a higher rate; interp does "
-            "so with --fps."
+            f"{float(longest):.0f} s: write an .mkv instead, or choose a higher rate; "
+            "interp does so with --fps."
         )
     if not container.plays(rate):
         most = container.fastest or (clock and 1 / clock)
         raise OutputError(
-            f"rate-beyond-container: A {container.name} plays at most {most} frames a second, not "
-            f"{float(rate):g}: write an .mp4 instead."
+            f"rate-beyond-container: A {container.name} plays at most {most} frames a "
+            f"second, not {float(rate):g}: write an .mp4 instead."
         )
 
 
 def too_close(container: Container) -> OutputError:
     """Return the error for frames that are too close for a container to show."""
     return OutputError(
-        f"frames-too-close: A {container.name} plays at most {container.fastest} frames a second, "
-        "and some of these frames are closer: write an .mp4 instead."
+        f"frames-too-close: A {container.name} plays at most {container.fastest} frames a "
+        "second, and some of these frames are closer: write an .mp4 instead."
     )
 
 
@@ -109,8 +110,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     folders = [each for each in written_by(path) if each.is_dir()]
     if folders:
         raise OutputError(
-            f"folder-of-that-name: {folders[0]} is a folder, and the output would replace it: move "
-            "it away, or name another output."
+            f"folder-of-that-name: {folders[0]} is a folder, and the output would replace "
+            "it: move it away, or name another output."
         )
     for written in written_by(path):
         with suppress(OSError):
@@ -118,8 +119,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
             if not stat.S_ISREG(mode):
                 kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
                 raise OutputError(
-                    f"output-is-no-file: {written} is {kind}, which no file replaces: name a file, "
-                    "or write to standard output (named -)."
+                    f"output-is-no-file: {written} is {kind}, which no file replaces: name "
+                    "a file, or write to standard output (named -)."
                 )
     if not overwrite and any(map(os.path.lexists, written_by(path))):
         raise OutputError(
@@ -131,8 +132,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
     """Keep other runs from writing the same output until the end of the block.
 
-    Raise OutputError if another run is writing it, or if it exists without ``overwrite``. Ctrl-C
-    becomes InterruptedAtEnd if the output is complete by then.
+    Raise OutputError if another run is writing it, or if it exists without ``overwrite``.
+    Ctrl-C becomes InterruptedAtEnd if the output is complete by then.
     """
     if is_stdout(path):
         yield
@@ -172,34 +173,36 @@ def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             return (
-                f"disk-full: The disk is full, so {name} could not be finished: free some space, "
-                "or name an output on another disk."
+                f"disk-full: The disk is full, so {name} could not be finished: free some "
+                "space, or name an output on another disk."
             )
         case errno.EFBIG:
             return (
-                f"file-too-large: {name} grew beyond the largest file allowed here: write it to "
-                "another disk."
+                f"file-too-large: {name} grew beyond the largest file allowed here: write "
+                "it to another disk."
             )
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return (
-                f"not-writable: {name} is not writable: choose another folder, or change its "
-                "permissions."
+                f"not-writable: {name} is not writable: choose another folder, or change "
+                "its permissions."
             )
         case errno.EEXIST:
             return (
-                f"appeared: Another program made {name} during the run, and that file is left as "
-                "it is: name another output."
+                f"appeared: Another program made {name} during the run, and that file is "
+                "left as it is: name another output."
             )
         case errno.ENOENT | errno.ENOTDIR if not path.parent.is_dir():
             return f"folder-missing: The folder of {name} does not exist: make it first."
         case errno.EPIPE:
             return (
-                "reader-ended: The program that reads standard output ended before the output was "
-                "complete."
+                "reader-ended: The program that reads standard output ended before the "
+                "output was complete."
             )
     why = error.strerror or error
     if error.errno == errno.EINVAL:
-        return f"not-written: FFmpeg could not write {name} ({why}): choose another container."
+        return (
+            f"not-written: FFmpeg could not write {name} ({why}): choose another container."
+        )
     return f"not-written: {name} could not be written ({why}): choose another folder."
 
 

@@ -1,9 +1,9 @@
 """Store the encoded pictures of a segment in a packet file until all segments can be joined.
 
-No container is suitable. Matroska rounds times to the millisecond. MP4 hides frames in edit lists
-and cannot store the alpha of VP9. Neither can prove later that every byte is unchanged. A packet
-file is one record per packet in decoding order: its size and a checksum, a head, the payload, and
-the side data.
+No container is suitable. Matroska rounds times to the millisecond. MP4 hides frames in edit
+lists and cannot store the alpha of VP9. Neither can prove later that every byte is
+unchanged. A packet file is one record per packet in decoding order: its size and a
+checksum, a head, the payload, and the side data.
 """
 
 import io
@@ -31,7 +31,8 @@ from cloudconv.media.ffmpeg import open_strictly
 from cloudconv.media.output import writing
 
 _START = struct.Struct("<II")  # bytes that follow, their checksum
-_HEAD = struct.Struct("<qqII?")  # time, duration, ticks per second, payload bytes, key frame
+# Time, duration, ticks per second, payload bytes, key frame.
+_HEAD = struct.Struct("<qqII?")
 _SIDE = struct.Struct("<HI")  # FFmpeg's number of the type, bytes
 _IDLE = ("quality_stats",)  # side data that only the encoder needs
 
@@ -55,12 +56,17 @@ class Writer(ABC):
     """
 
     def __init__(
-        self, plan: EncodingPlan, file: Path | None, url: Any, options: dict[str, str] | None = None
+        self,
+        plan: EncodingPlan,
+        file: Path | None,
+        url: Any,
+        options: dict[str, str] | None = None,
     ) -> None:
         """Open the encoder and the container's muxer, which writes to ``url``."""
         self.warnings: list[Warned] = []
         self.file = file
-        self._plan, self._container = plan, container_of(plan.target)
+        self._plan = plan
+        self._container = container_of(plan.target)
         self._opened = ExitStack()
         with self.abandoned_on_error():
             muxer = self._container.muxer or "image2pipe"
@@ -78,7 +84,8 @@ class Writer(ABC):
         """Write a packet of the encoder, with its times in ticks."""
 
     def _check(self, packet: Any) -> None:
-        tick, span = self._plan.tick, max(packet.pts - packet.dts, packet.duration)
+        tick = self._plan.tick
+        span = max(packet.pts - packet.dts, packet.duration)
         self._container.check_span(packet.pts * tick, span * tick, tick)
 
     def finish(self) -> Any:
@@ -95,9 +102,9 @@ class Writer(ABC):
 
     def abandon(self) -> None:
         """Close everything and delete the file, in any state."""
-        # When the MP4 muxer is closed, it opens its file again and rewrites everything to move the
-        # index to the start. The muxer does not rewrite a file that was deleted before. But some
-        # systems refuse to delete an open file.
+        # When the MP4 muxer is closed, it opens its file again and rewrites everything to
+        # move the index to the start. The muxer does not rewrite a file that was deleted
+        # before. But some systems refuse to delete an open file.
         self._delete()
         # The caller reports the error that ended the writing.
         with suppress(av.error.FFmpegError, OSError, ValueError):
@@ -133,7 +140,9 @@ class PacketFile(Writer):
         """Write everything to the disk and close the file; return the summary."""
         shown = sorted(self._times)
         # The number of places by which a packet lies behind its presentation order.
-        behind = (place - bisect_left(shown, time) for place, time in enumerate(self._times))
+        behind = (
+            place - bisect_left(shown, time) for place, time in enumerate(self._times)
+        )
         summary = PacketSummary(
             packets=len(self._times),
             bytes=self._file.tell(),
@@ -151,7 +160,8 @@ class PacketFile(Writer):
 def read_segment(path: Path, summary: PacketSummary) -> Iterator[Any]:
     """Yield the packets with times in ticks, without decode times.
 
-    A damaged file, or one that differs from the summary, is deleted, and OutputError is raised.
+    A damaged file, or one that differs from the summary, is deleted, and OutputError is
+    raised.
     """
     times: list[int] = []
     with writing(path), path.open("rb") as file:
@@ -201,7 +211,9 @@ def _packet(record: bytes) -> Any:
             side = PacketSideData(kind, length)  # type: ignore[call-arg]
             side.update(record[at - length : at])
             packet.set_sidedata(side, move=True)
-        packet.pts, packet.duration, packet.time_base = time, duration, Fraction(1, ticks)
+        packet.pts = time
+        packet.duration = duration
+        packet.time_base = Fraction(1, ticks)
     except (struct.error, ValueError, ArithmeticError):
         return None
     packet.is_keyframe = is_key

@@ -31,10 +31,58 @@ SEQUENCE_RATE = Fraction(25)
 _MILLISECOND = Fraction(1, 1000)
 _PILLOW_ERRORS = (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError)
 _VIDEOS = {
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
-    *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".y4m", ".nut", ".gif", ".apng", ".vob", ".mxf"),
-    *(".dv", ".f4v", ".3g2", ".m2v", ".mpv", ".divx", ".rm", ".rmvb", ".ivf", ".264", ".265"),
-    *(".insv", ".360", ".lrv", ".lrf", ".tod", ".dav", ".trp", ".tp", ".wtv", ".amv", ".mk3d"),
+    *(
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".ts",
+        ".m2ts",
+        ".mts",
+        ".mpg",
+        ".mpeg",
+    ),
+    *(
+        ".wmv",
+        ".asf",
+        ".flv",
+        ".ogv",
+        ".3gp",
+        ".y4m",
+        ".nut",
+        ".gif",
+        ".apng",
+        ".vob",
+        ".mxf",
+    ),
+    *(
+        ".dv",
+        ".f4v",
+        ".3g2",
+        ".m2v",
+        ".mpv",
+        ".divx",
+        ".rm",
+        ".rmvb",
+        ".ivf",
+        ".264",
+        ".265",
+    ),
+    *(
+        ".insv",
+        ".360",
+        ".lrv",
+        ".lrf",
+        ".tod",
+        ".dav",
+        ".trp",
+        ".tp",
+        ".wtv",
+        ".amv",
+        ".mk3d",
+    ),
     *(".qt", ".hevc", ".vro", ".m1v", ".evo", ".ismv", ".avif"),
 }
 _ANIMATIONS = (".gif", ".apng", ".avif")  # or still pictures
@@ -44,8 +92,8 @@ _ANIMATIONS = (".gif", ".apng", ".avif")  # or still pictures
 class Pictures:
     """Pictures with durations in seconds.
 
-    ``decode`` starts with the picture of the given number, and yields None for one that cannot be
-    decoded.
+    ``decode`` starts with the picture of the given number, and yields None for one that
+    cannot be decoded.
     """
 
     container: str
@@ -56,32 +104,45 @@ class Pictures:
 
     @property
     def rate(self) -> Fraction | None:
-        """Return the constant rate; None if the durations of all pictures but the last differ."""
+        """Return the constant rate.
+
+        The result is None if the durations of all pictures but the last differ.
+        """
         return 1 / self.durations[0] if len(set(self.durations[:-1])) <= 1 else None
 
     def timed(self, start: Fraction) -> Iterator[tuple[VideoFrame | None, Fraction]]:
-        """Yield each picture from the one at ``start`` on with its time; the first one has 0."""
+        """Yield each picture from the one at ``start`` on with its time.
+
+        The first one has 0.
+        """
         times = list(accumulate(self.durations, initial=Fraction(0)))
         first = max(bisect_right(times, start) - 1, 0)
         return zip(self.decode(first), times[first:], strict=False)
 
     @property
     def wraps_after(self) -> Path | None:
-        """Return the file with the last number before a counter begins again; None without."""
+        """Return the file with the last number before a counter begins again.
+
+        The result is None without.
+        """
         numbers = _numbers(self.files)
-        return next((self.files[k] for k, (a, b) in enumerate(pairwise(numbers)) if a > b), None)
+        return next(
+            (self.files[k] for k, (a, b) in enumerate(pairwise(numbers)) if a > b), None
+        )
 
     def missing(self) -> list[tuple[int, int]]:
         """Return the first and last missing number of each gap in the files' numbering.
 
-        Files count as numbered if their names differ in one number only, and at least half of the
-        steps from one number to the next equal the smallest step.
+        Files count as numbered if their names differ in one number only, and at least half
+        of the steps from one number to the next equal the smallest step.
         """
         numbers = _numbers(self.files)
         wrap = next((k for k, (a, b) in enumerate(pairwise(numbers)) if a > b), None)
         if wrap is not None:  # the numbers go on behind the largest one
             behind = 10 ** len(str(numbers[wrap]))
-            numbers = numbers[: wrap + 1] + [behind + number for number in numbers[wrap + 1 :]]
+            numbers = numbers[: wrap + 1] + [
+                behind + number for number in numbers[wrap + 1 :]
+            ]
         steps = list(pairwise(numbers))
         if not steps:
             return []
@@ -109,13 +170,18 @@ def visible_in(folder: Path) -> list[Path]:
     """Return the files in a folder, sorted by name, without hidden ones."""
     # macOS writes a hidden file such as "._a.png" beside each file on some disks.
     with reading(folder):
-        visible = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]
+        visible = [
+            file for file in sorted(folder.iterdir()) if not file.name.startswith(".")
+        ]
         # A link whose target is missing is listed too, so that an error names it.
         return [file for file in visible if file.is_file() or not file.exists()]
 
 
 def folders_within(folder: Path) -> Iterator[Path]:
-    """Yield a folder and all visible folders inside, sorted by name; links are not followed."""
+    """Yield a folder and all visible folders inside, sorted by name.
+
+    Links are not followed.
+    """
 
     def refuse(error: OSError) -> None:
         with reading(error.filename):
@@ -149,7 +215,10 @@ def is_video(file: Path) -> bool:
 
 
 def shows_of(file: Path) -> int:
-    """Return how often programs show an animation; 0 without end, and for any other file."""
+    """Return how often programs show an animation.
+
+    0 without end, and for any other file.
+    """
     try:
         with Image.open(file) as image:
             if not getattr(image, "is_animated", False):
@@ -173,29 +242,33 @@ def folder_of(path: Path) -> Path | None:
 def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
     """Return the pictures of a folder, a ``%05d`` pattern or an animated WebP.
 
-    ``rate`` is for pictures without times, by default :data:`SEQUENCE_RATE`. Returns None for any
-    other path. Raises InputError if there is no picture, or something else to read.
+    ``rate`` is for pictures without times, by default :data:`SEQUENCE_RATE`. Returns None
+    for any other path. Raises InputError if there is no picture, or something else to read.
     """
     if path.is_file():
         return _pages(path, rate) or _animated_webp(path)
     if not path.is_dir():
         if (matches := matching(path)) == []:
             raise InputError(
-                f"no-picture-matches: No picture matches {path}: check the pattern and the folder."
+                f"no-picture-matches: No picture matches {path}: check the pattern and the "
+                "folder."
             )
         return None if matches is None else _sequence(matches, rate)
     if videos_in(path):
         raise InputError(
-            f"folder-of-videos: The folder {path} holds videos: give one of them, or give all of "
-            "them to interp with --out-dir."
+            f"folder-of-videos: The folder {path} holds videos: give one of them, or give "
+            "all of them to interp with --out-dir."
         )
-    # There is no video, so a file with the suffix of a video is a GIF or APNG of one picture.
-    files = pictures_in(path) or [f for f in visible_in(path) if f.suffix.lower() in _VIDEOS]
+    # There is no video, so a file with the suffix of a video is a GIF or APNG of one
+    # picture.
+    files = pictures_in(path) or [
+        f for f in visible_in(path) if f.suffix.lower() in _VIDEOS
+    ]
     if not files:
         raise InputError(
-            f"folder-without-pictures: The folder {path} itself holds no pictures and no videos: "
-            "give a video file, a folder of PNG, JPEG, TIFF … files, or for its subfolders interp "
-            "with --out-dir and --recursive."
+            f"folder-without-pictures: The folder {path} itself holds no pictures and no "
+            "videos: give a video file, a folder of PNG, JPEG, TIFF … files, or for its "
+            "subfolders interp with --out-dir and --recursive."
         )
     return _sequence(files, rate)
 
@@ -209,7 +282,10 @@ def matching(path: Path) -> list[Path] | None:
 
 
 def files_of(*inputs: Path) -> Iterator[Path]:
-    """Yield all files that these inputs consist of; raise InputError as :func:`open_pictures`."""
+    """Yield all files that these inputs consist of.
+
+    Raise InputError as :func:`open_pictures`.
+    """
     for path in inputs:
         if path.is_file():
             yield path
@@ -219,7 +295,10 @@ def files_of(*inputs: Path) -> Iterator[Path]:
 
 
 def _numbers(files: Sequence[Path]) -> list[int]:
-    """Return the number in each name if the names differ in one number only; else nothing."""
+    """Return the number in each name if the names differ in one number only.
+
+    Else nothing.
+    """
     names = [re.split(r"([0-9]+)", file.stem) for file in files]
     differing = [parts for parts in zip(*names, strict=False) if len(set(parts)) > 1]
     if len(differing) != 1 or not differing[0][0].isdecimal():
@@ -230,8 +309,9 @@ def _numbers(files: Sequence[Path]) -> list[int]:
 def _from_the_first(files: list[Path]) -> list[Path]:
     """Return sorted files in the order of a counter that may have wrapped: 9999, then 0000.
 
-    Such a counter has used its last number (all digits are 9) and its first one (0 or 1), and at
-    least a tenth of all numbers is missing in one gap, which is before the first picture.
+    Such a counter has used its last number (all digits are 9) and its first one (0 or 1),
+    and at least a tenth of all numbers is missing in one gap, which is before the first
+    picture.
     """
     numbers = _numbers(files)
     if not numbers or numbers[0] > 1 or set(str(numbers[-1])) != {"9"}:
@@ -268,7 +348,9 @@ def common_format(files: Sequence[Path]) -> str | None:
         return None
     depths, colours, clear = zip(*known, strict=True)
     alpha = any(clear) or any(colour & 4 for colour in colours)
-    planar = "gbrap" if alpha else "gbrp" if any(colour & 2 for colour in colours) else "gray"
+    planar = (
+        "gbrap" if alpha else "gbrp" if any(colour & 2 for colour in colours) else "gray"
+    )
     return planar + ("16le" if 16 in depths else "")
 
 
@@ -295,7 +377,8 @@ def _upright(file: Path, picture: VideoFrame, codec: str) -> VideoFrame:
     if codec in ("png", "apng") and b"eXIf" not in file.read_bytes():
         return picture  # the search takes less time than the filters
     turn = turn_of(side_data_of(picture, codec).get("DISPLAYMATRIX"))
-    with suppress(ValueError):  # later code gives a message for a format that cannot be used
+    # Later code gives a message for a format that cannot be used.
+    with suppress(ValueError):
         return picture if turn is None else turn.picture(picture)
     return picture
 
@@ -322,8 +405,8 @@ def motion_photo(file: Path) -> InputError | None:
     if begin <= 0 or b"moov" not in data[begin:]:
         return None
     return InputError(
-        f"motion-photo: {file} is a picture with a video behind the picture (a motion photo): take "
-        f"the video out first: tail -c {len(data) - begin} {file} > motion.mp4"
+        f"motion-photo: {file} is a picture with a video behind the picture (a motion "
+        f"photo): take the video out first: tail -c {len(data) - begin} {file} > motion.mp4"
     )
 
 
@@ -346,7 +429,9 @@ def _animated_webp(file: Path) -> Pictures | None:
     return Pictures("webp", (file,), durations, decode, hurried)
 
 
-def _decode_webp(file: Path, count: int, first: int, *, alpha: bool) -> Iterator[VideoFrame | None]:
+def _decode_webp(
+    file: Path, count: int, first: int, *, alpha: bool
+) -> Iterator[VideoFrame | None]:
     mode, layout = ("RGBA", "rgba") if alpha else ("RGB", "rgb24")
     try:
         image = Image.open(file)

@@ -12,10 +12,11 @@ LOOK_AHEAD = Fraction(1, 2)
 class Passage:
     """A part of the film that begins to play, until the next passage begins.
 
-    ``begins`` is the time of the first picture between the passage before and this one, on the
-    source's clock, and ``lasts`` is the length of such pictures in seconds: 0 for a change from one
-    frame to the next. At the time ``t`` the sound of the film's time ``t + offset`` plays. With an
-    offset of None the footage has no order, and the sound is an ambience.
+    ``begins`` is the time of the first picture between the passage before and this one, on
+    the source's clock, and ``lasts`` is the length of such pictures in seconds: 0 for a
+    change from one frame to the next. At the time ``t`` the sound of the film's time ``t +
+    offset`` plays. With an offset of None the footage has no order, and the sound is an
+    ambience.
     """
 
     begins: Fraction
@@ -26,11 +27,11 @@ class Passage:
 class Playlist:
     """The passages of a dream, which become known while the dream is made.
 
-    ``begins`` and ``ends`` are the times of the new frames, and ``scene`` is the start of the sound
-    that may play, all on the source's clock. ``loops`` states whether the last sample leads into
-    the first one of the output. ``seed`` is for random choices. Every passage that begins before
-    ``known`` was added. ``encoded`` are the codecs with loss in which the film's sound is encoded
-    again.
+    ``begins`` and ``ends`` are the times of the new frames, and ``scene`` is the start of
+    the sound that may play, all on the source's clock. ``loops`` states whether the last
+    sample leads into the first one of the output. ``seed`` is for random choices. Every
+    passage that begins before ``known`` was added. ``encoded`` are the codecs with loss in
+    which the film's sound is encoded again.
     """
 
     def __init__(
@@ -54,7 +55,10 @@ class Playlist:
         return self.known >= self.ends
 
     def follow(self) -> deque[Passage]:
-        """Return a queue that gets all later passages, in order; the caller empties the queue."""
+        """Return a queue that gets all later passages, in order.
+
+        The caller empties the queue.
+        """
         self._followers.append(deque())
         return self._followers[-1]
 

@@ -1,8 +1,9 @@
 """Describe a file: its video stream, its exact timing, and its other streams and tags.
 
-The timing comes from the time stamps of all packets, because a header may be wrong. The file is
-read once from end to end (`_scan`), and only its first frame is decoded. `media/timing.py` makes
-times of the stamps. Some key frames are kept, so that a source seeks once.
+The timing comes from the time stamps of all packets, because a header may be wrong. The
+file is read once from end to end (`_scan`), and only its first frame is decoded.
+`media/timing.py` makes times of the stamps. Some key frames are kept, so that a source
+seeks once.
 """
 
 import math
@@ -43,8 +44,8 @@ from cloudconv.media.timing import LONG_GAP, LONGEST_LAST, Key, Stamps, Timing, 
 from cloudconv.messages import counted, listed, plural, shortened
 
 _COMBS = Warned(
-    "combs: The video is marked as progressive, and its pictures look interlaced: moving edges "
-    "look like combs. --deinterlace makes two whole frames of each picture."
+    "combs: The video is marked as progressive, and its pictures look interlaced: moving "
+    "edges look like combs. --deinterlace makes two whole frames of each picture."
 )
 _NO_TIME = -(2**63)  # before every time
 _FRAMES_FOR_RATE = 48  # frames to read before the rate of an arriving input is computed
@@ -61,19 +62,23 @@ def probe(
 ) -> MediaInfo:
     """Probe a video file, animation, still, folder of pictures or ``%05d`` pattern.
 
-    ``-`` is standard input. Its temporary copy exists as long as the description. With ``live``,
-    the description of Matroska comes from its first seconds. ``picture_rate`` is in frames per
-    second, for pictures without times. With ``deinterlace``, the description is of two frames for
-    each interlaced picture. ``stream`` is the number of the video stream; None takes the best one.
-    Raises InputError if the input has no decodable video, or has times of its own and a
-    ``picture_rate`` is given.
+    ``-`` is standard input. Its temporary copy exists as long as the description. With
+    ``live``, the description of Matroska comes from its first seconds. ``picture_rate`` is
+    in frames per second, for pictures without times. With ``deinterlace``, the description
+    is of two frames for each interlaced picture. ``stream`` is the number of the video
+    stream; None takes the best one. Raises InputError if the input has no decodable video,
+    or has times of its own and a ``picture_rate`` is given.
     """
     file = local_file(path, live=live)
-    growth, stamp, fingerprint = growth_of(file), "", ""
-    # Both are taken first, the stamp before the content, so that every later change is noticed.
+    growth = growth_of(file)
+    stamp = ""
+    fingerprint = ""
+    # Both are taken first, the stamp before the content, so that every later change is
+    # noticed.
     if growth is None:
         try:
-            stamp, fingerprint = input_stamp(file), input_fingerprint(file)
+            stamp = input_stamp(file)
+            fingerprint = input_fingerprint(file)
         except InputError as error:
             if isinstance(error, ReadError):
                 raise  # later code gives a better message for others
@@ -85,8 +90,8 @@ def probe(
             raise growth.interrupt  # which has ended the wait for the input
     if picture_rate is not None and not info.input_format.is_pictures:
         raise InputError(
-            f"rate-of-video: {path} has times of its own, and --input-fps is for pictures only: "
-            "leave it out."
+            f"rate-of-video: {path} has times of its own, and --input-fps is for pictures "
+            "only: leave it out."
         )
     if stream not in (None, info.video_index):
         raise demux.no_stream(stream, [info.video_index], file)
@@ -107,13 +112,15 @@ def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
         fields = timing.of_fields()
         return replace(info, warnings=warnings, fields=kind, coded=timing, timing=fields)
     text = (
-        f"not-interlaced: The first {meter.pictures} pictures of the video are not interlaced: "
-        "--deinterlace changes nothing."
+        f"not-interlaced: The first {meter.pictures} pictures of the video are not "
+        "interlaced: --deinterlace changes nothing."
     )
     return replace(info, warnings=(*warnings, Warned(text)))
 
 
-def _probe(path: Path, rate: Fraction | None, meter: FieldMeter, number: int | None) -> MediaInfo:
+def _probe(
+    path: Path, rate: Fraction | None, meter: FieldMeter, number: int | None
+) -> MediaInfo:
     pictures = open_pictures(path, rate)
     if pictures is not None:
         return _probe_pictures(path, pictures, meter, rate)
@@ -126,17 +133,20 @@ def _probe(path: Path, rate: Fraction | None, meter: FieldMeter, number: int | N
         stamps = _scan(container, stream, decoder, meter, briefly=briefly)
         first, context = meter.first, stream.codec_context
         if first is None:
-            codec, tried = decoder.codec.canonical_name, counted(stamps.packets, "packet")
+            codec = decoder.codec.canonical_name
+            tried = counted(stamps.packets, "packet")
             raise InputError(
-                f"data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, "
-                f"incomplete or encrypted ({tried} tried). Give a complete file that players show."
+                f"data-damaged: No frame of {path} can be decoded: its {codec} data is "
+                f"damaged, incomplete or encrypted ({tried} tried). Give a complete file "
+                "that players show."
                 if stamps.packets
                 else demux.too_short(path)
             )
         timing = timing_of(stamps, rate)
         ratio, of_frame = stream.sample_aspect_ratio, meter.aspect
         if ratio == expected_aspect:
-            # The container's ratio may be a copy of the decoder's, so the first frame has priority.
+            # The container's ratio may be a copy of the decoder's, so the first frame has
+            # priority.
             ratio = of_frame or ratio
         place, marks = marks_of(stream)
         return _described(
@@ -154,7 +164,10 @@ def _probe(path: Path, rate: Fraction | None, meter: FieldMeter, number: int | N
             chroma_location=place,
             interlaced=bool(first.interlaced_frame),
             streams=tuple(
-                (s.type, None if s.start_time is None else s.start_time * (s.time_base or 0))
+                (
+                    s.type,
+                    None if s.start_time is None else s.start_time * (s.time_base or 0),
+                )
                 for s in container.streams
                 if s.index != stream.index and not demux.is_chapters(s)
             ),
@@ -165,11 +178,20 @@ def _probe(path: Path, rate: Fraction | None, meter: FieldMeter, number: int | N
 
 
 def _scan(
-    container: InputContainer, stream: Any, decoder: Any, meter: FieldMeter, *, briefly: bool
+    container: InputContainer,
+    stream: Any,
+    decoder: Any,
+    meter: FieldMeter,
+    *,
+    briefly: bool,
 ) -> Stamps:
     """Read all packets of a video; with ``briefly``, those of its first seconds."""
-    kind, codec = format_of(container.format.name), decoder.codec.canonical_name
-    clock, keys, packets, is_brief = VideoClock(container, stream), list[Key](), 0, False
+    kind = format_of(container.format.name)
+    codec = decoder.codec.canonical_name
+    clock = VideoClock(container, stream)
+    keys = list[Key]()
+    packets = 0
+    is_brief = False
     stamps, durations, decoded = array("q"), array("q"), array("q")
     apart = math.ceil(_KEYS_APART / stream.time_base)
     # If a codec reorders frames, and the times still increase, they may be decode times.
@@ -203,7 +225,12 @@ def _scan(
     # The header also counts frames that an edit list hides; the reader's index does not.
     is_cut_off = kind.has_index and len(stream.index_entries) > packets
     end = None
-    if kind.has_index and not is_cut_off and stream.duration and stream.start_time is not None:
+    if (
+        kind.has_index
+        and not is_cut_off
+        and stream.duration
+        and stream.start_time is not None
+    ):
         end = stream.start_time + stream.duration
     seconds = None if is_brief else _stated_seconds(stream)
     return Stamps(
@@ -249,7 +276,9 @@ def _described(
     marks: dict[str, bytes] | None = None,
     **known: Any,
 ) -> MediaInfo:
-    """Return what is known and what the first picture shows; ``context`` is a file's decoder.
+    """Return what is known and what the first picture shows.
+
+    ``context`` is a file's decoder.
 
     ``file`` is the first picture if ``path`` is no file; ``marks`` is the side data
     of the stream.
@@ -257,15 +286,17 @@ def _described(
     name = first.format.name
     if is_float(name) and int(first.color_trc) == LINEAR:
         text = (
-            "Pictures of linear light are converted to sRGB with 16 bits; values above 1 become 1."
+            "Pictures of linear light are converted to sRGB with 16 bits; values above 1 "
+            "become 1."
         )
         warnings = (Warned(f"linear-light: {text}"), *warnings)
     try:
         working = working_format(name)
     except ValueError as error:
         raise InputError(
-            f"unusable-pixel-format: The pixel format {name} of {path} has samples that do not fit "
-            "whole numbers of at most 16 bits: convert to a format such as yuv420p or yuv444p10le."
+            f"unusable-pixel-format: The pixel format {name} of {path} has samples that do "
+            "not fit whole numbers of at most 16 bits: convert to a format such as yuv420p "
+            "or yuv444p10le."
         ) from error
     side_data = side_data_of(first, codec)
     if codec in ("tiff", "tif") and not says_more(file or path):
@@ -287,8 +318,10 @@ def _described(
 
 def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
     full = frame.format.name.startswith(("yuvj", "mono"))
-    primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
-    matrix, extent = int(frame.colorspace), 2 if full else int(frame.color_range)
+    primaries = int(frame.color_primaries)
+    transfer = int(frame.color_trc)
+    matrix = int(frame.colorspace)
+    extent = 2 if full else int(frame.color_range)
     if is_float(frame.format.name) and transfer == LINEAR:
         transfer = SRGB
     elif context is not None:
@@ -301,7 +334,11 @@ def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
 
 
 def _warnings(
-    container: InputContainer, stream: Any, stamps: Stamps, timing: Timing, first: VideoFrame
+    container: InputContainer,
+    stream: Any,
+    stamps: Stamps,
+    timing: Timing,
+    first: VideoFrame,
 ) -> Iterator[Warned]:
     gaps = np.diff(stamps.times)
     delays = sorted(set(gaps.tolist()))
@@ -309,8 +346,14 @@ def _warnings(
     by_turns = len(delays) > 1 and (is_even or bool((gaps[2:] == gaps[:-2]).all()))
     if container.format.name == "gif" and by_turns and len(gaps) > 2:
         named = listed([f"{float(each * timing.time_base):g}" for each in delays], "and")
-        rate = f"they get even times, at {timing.in_words}" if is_even else "the rate is variable"
-        yield Warned(f"uneven-delays: The pictures of the GIF last {named} s by turns: {rate}.")
+        rate = (
+            f"they get even times, at {timing.in_words}"
+            if is_even
+            else "the rate is variable"
+        )
+        yield Warned(
+            f"uneven-delays: The pictures of the GIF last {named} s by turns: {rate}."
+        )
     if stamps.hurried:
         yield _hurried(stamps.hurried)
     if stamps.early:
@@ -322,38 +365,40 @@ def _warnings(
     shortfall = 3 * timing.last_duration + Fraction(1, 10)
     if stamps.is_cut_off:
         yield Warned(
-            f"cut-off-index: The file is cut off: its index lists {len(stream.index_entries)} "
-            f"frames, and {stamps.packets} exist."
+            "cut-off-index: The file is cut off: its index lists "
+            f"{len(stream.index_entries)} frames, and {stamps.packets} exist."
         )
     elif stated and timing.end < stated - shortfall and _lacks_its_end(container):
         yield Warned(
-            f"cut-off-length: The file is cut off: its header says {float(stated):.2f} s, but its "
-            f"video ends at {float(timing.end):.2f} s."
+            f"cut-off-length: The file is cut off: its header says {float(stated):.2f} s, "
+            f"but its video ends at {float(timing.end):.2f} s."
         )
     if timing.shifts:
         again = plural(len(timing.shifts), "once", f"{len(timing.shifts)} times")
         yield Warned(
-            f"clock-restarts: The time stamps of the file start again {again}; the frames after "
-            "that follow without a gap."
+            f"clock-restarts: The time stamps of the file start again {again}; the frames "
+            "after that follow without a gap."
         )
     if timing.film:
         what = "The video is" if timing.rate else "Parts of the video are"
         yield Warned(
-            f"film: {what} film whose pictures last two and three fields in turn (soft telecine): "
-            "they get even times, about 24 a second, as they were filmed. --refill and "
-            "--deinterlace change nothing there."
+            f"film: {what} film whose pictures last two and three fields in turn (soft "
+            "telecine): they get even times, about 24 a second, as they were filmed. "
+            "--refill and --deinterlace change nothing there."
         )
     if first.interlaced_frame:
         yield Warned(
-            "interlaced: The video is marked as interlaced, and its pictures are used as they "
-            "are. If moving edges look like combs, --deinterlace makes two whole frames of each "
-            "picture."
+            "interlaced: The video is marked as interlaced, and its pictures are used as "
+            "they are. If moving edges look like combs, --deinterlace makes two whole "
+            "frames of each picture."
         )
-    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    videos = [
+        s for s in container.streams.video if not s.disposition & Disposition.attached_pic
+    ]
     if others := [str(video.index) for video in videos if video.index != stream.index]:
         yield Warned(
-            f"several-videos: The file has several video streams; stream {stream.index} is used. "
-            f"--stream takes another: {listed(others, 'or')}."
+            f"several-videos: The file has several video streams; stream {stream.index} is "
+            f"used. --stream takes another: {listed(others, 'or')}."
         )
 
 
@@ -361,7 +406,8 @@ def _hurried(count: int) -> Warned:
     last = plural(count, "picture lasts", "pictures last")
     return Warned(
         f"short-delays: {count} {last} {float(SHORTEST):g} s or less by the file, and "
-        f"{plural(count, 'gets', 'get')} {float(SHOWN):g} s, as browsers show such pictures."
+        f"{plural(count, 'gets', 'get')} {float(SHOWN):g} s, as browsers show such "
+        "pictures."
     )
 
 
@@ -427,31 +473,35 @@ def no_frame(path: Path) -> InputError:
     return InputError(f"no-frame-decoded: No frame of {path} {why}")
 
 
-def _picture_warnings(path: Path, pictures: Pictures, rate: Fraction | None) -> Iterator[Warned]:
+def _picture_warnings(
+    path: Path, pictures: Pictures, rate: Fraction | None
+) -> Iterator[Warned]:
     if pictures.hurried:
         yield _hurried(pictures.hurried)
     if rate is None and pictures.container == "image2" and len(pictures.files) > 1:
         yield Warned(
-            f"rate-assumed: The pictures have no times and are read at {SEQUENCE_RATE} fps: give "
-            "another rate with --input-fps."
+            f"rate-assumed: The pictures have no times and are read at {SEQUENCE_RATE} "
+            "fps: give another rate with --input-fps."
         )
     if (last := pictures.wraps_after) is not None:
         yield Warned(
-            f"counter-wraps: The numbers of the pictures go on after {last.name} with their first "
-            f"number: the video begins with {pictures.files[0].name}."
+            f"counter-wraps: The numbers of the pictures go on after {last.name} with "
+            f"their first number: the video begins with {pictures.files[0].name}."
         )
     if missing := pictures.missing():
         gaps = shortened([str(a) if a == b else f"{a}-{b}" for a, b in missing], 6)
         yield Warned(
-            f"pictures-missing: Numbers are missing among the pictures: {gaps}. The picture after "
-            "a gap directly follows the one before."
+            f"pictures-missing: Numbers are missing among the pictures: {gaps}. The "
+            "picture after a gap directly follows the one before."
         )
     parts = [] if len({*pictures.files}) < len(pictures.files) else pictures.files
     if stacks := [file.name for file in parts if pages_of(file) > 1]:
         yield Warned(
-            f"pages-left-out: Only the first page of each TIFF is used, and {len(stacks)} have "
-            f"more ({shortened(stacks, 3)}): give such a file alone."
+            f"pages-left-out: Only the first page of each TIFF is used, and {len(stacks)} "
+            f"have more ({shortened(stacks, 3)}): give such a file alone."
         )
     if path.is_dir() and (folders := subfolders_of(path)):
         names = [folder.name for folder in folders]
-        yield Warned(f"subfolders-ignored: Folders inside {path} are ignored: {', '.join(names)}.")
+        yield Warned(
+            f"subfolders-ignored: Folders inside {path} are ignored: {', '.join(names)}."
+        )

@@ -1,8 +1,9 @@
 """Read what a picture carries beside its samples, and put that into the output.
 
-FFmpeg calls this side data. PyAV can read most kinds, and sets none of a video but its rotation:
-the functions here take other ways. Matroska's elements: RFC 9559; sizes of structures: FFmpeg's
-libavutil (``spherical.h``, ``stereo3d.h``, ``mastering_display_metadata.h``).
+FFmpeg calls this side data. PyAV can read most kinds, and sets none of a video but its
+rotation: the functions here take other ways. Matroska's elements: RFC 9559; sizes of
+structures: FFmpeg's libavutil (``spherical.h``, ``stereo3d.h``,
+``mastering_display_metadata.h``).
 """
 
 import io
@@ -23,11 +24,19 @@ from cloudconv.media.containers import Container
 from cloudconv.media.filters import Chain
 from cloudconv.media.frame import MediaInfo
 
-# All kinds of side data of pictures in FFmpeg's enum AVFrameDataType, with the words for a person.
-# None marks kinds that nobody would miss: those of sound, what a decoder computes, an encoder's
-# notes, and values that every MPEG-2 file has. The rotation has an element of its own.
+# All kinds of side data of pictures in FFmpeg's enum AVFrameDataType, with the words for a
+# person. None marks kinds that nobody would miss: those of sound, what a decoder computes,
+# an encoder's notes, and values that every MPEG-2 file has. The rotation has an element of
+# its own.
 _NONE = (
-    *("PANSCAN", "MATRIXENCODING", "DOWNMIX_INFO", "REPLAYGAIN", "SKIP_SAMPLES", "GOP_TIMECODE"),
+    *(
+        "PANSCAN",
+        "MATRIXENCODING",
+        "DOWNMIX_INFO",
+        "REPLAYGAIN",
+        "SKIP_SAMPLES",
+        "GOP_TIMECODE",
+    ),
     *("AUDIO_SERVICE_TYPE", "MOTION_VECTORS", "REGIONS_OF_INTEREST", "VIDEO_ENC_PARAMS"),
     *("SEI_UNREGISTERED", "DETECTION_BBOXES", "VIDEO_HINT", "DISPLAYMATRIX"),
 )
@@ -56,13 +65,14 @@ KINDS: dict[str, str | None] = {
     "3D_REFERENCE_DISPLAYS": "3D reference displays",
     "EXIF": "EXIF data",
 }
-# Kinds that PyAV cannot read, by FFmpeg's number. PyAV 18 does not know those from 28 on (see
-# PyAV-Org/PyAV#2392), and frees the name of a PNG's colour profile twice, which ends the process:
-# `[*frame.side_data]` of a PNG with the chunk iCCP.
+# Kinds that PyAV cannot read, by FFmpeg's number. PyAV 18 does not know those from 28 on
+# (see PyAV-Org/PyAV#2392), and frees the name of a PNG's colour profile twice, which ends
+# the process: `[*frame.side_data]` of a PNG with the chunk iCCP.
 _UNREADABLE = {"ICC_PROFILE": 15, "LCEVC": 28, "VIEW_ID": 29, "3D_REFERENCE_DISPLAYS": 30}
 _UNREADABLE |= {"EXIF": 31} | {f"FFmpeg's side data {n}": n for n in range(32, 40)}
 
-# Matroska's StereoMode by FFmpeg's type of stereo 3D, and whether the right picture comes first.
+# Matroska's StereoMode by FFmpeg's type of stereo 3D, and whether the right picture comes
+# first.
 _STEREO_MODES = {
     **{(1, 0): 1, (1, 1): 11, (2, 0): 3, (2, 1): 2, (3, 0): 13, (3, 1): 14},
     **{(4, 0): 5, (4, 1): 4, (6, 0): 7, (6, 1): 6, (7, 0): 9, (7, 1): 8},
@@ -72,8 +82,8 @@ _NO_LAYOUT = 8
 # The frame packing of H.264 by FFmpeg's type of stereo 3D.
 _PACKINGS = {1: 3, 2: 4, 3: 5, 4: 0, 6: 2, 7: 1}
 _EQUIRECTANGULAR, _CUBEMAP, _TILE = range(3)
-# FFmpeg's places of chroma by Matroska's ChromaSitingHorz and ChromaSitingVert, of which no values
-# exist for the bottom.
+# FFmpeg's places of chroma by Matroska's ChromaSitingHorz and ChromaSitingVert, of which no
+# values exist for the bottom.
 _SITES = {(1, 2): "left", (2, 2): "center", (1, 1): "topleft", (2, 1): "top"}
 _SITED = 0x55B7, 0x55B8
 _MOST_LIGHT = 2**16 - 1  # cd/m²
@@ -82,7 +92,9 @@ _COLOUR, _PROJECTION = 0x55B0, 0x7670
 
 
 def side_data_of(picture: VideoFrame, codec: str = "") -> dict[str, bytes]:
-    """Return the side data of a picture of that codec by its kind; of some kinds without content.
+    """Return the side data of a picture of that codec by its kind.
+
+    Of some kinds without content.
 
     The picture's time base may change.
     """
@@ -91,7 +103,11 @@ def side_data_of(picture: VideoFrame, codec: str = "") -> dict[str, bytes]:
             return readable(picture)
     found = {}
     for kind, number in _UNREADABLE.items():
-        if [*Chain(picture, ("sidedata", f"mode=select:type={number}")).push(picture, picture.pts)]:
+        if [
+            *Chain(picture, ("sidedata", f"mode=select:type={number}")).push(
+                picture, picture.pts
+            )
+        ]:
             found[kind] = b""
             delete = Chain(picture, ("sidedata", f"mode=delete:type={number}"))
             (picture,) = delete.push(picture, picture.pts)
@@ -101,7 +117,10 @@ def side_data_of(picture: VideoFrame, codec: str = "") -> dict[str, bytes]:
 
 
 def readable(picture: VideoFrame) -> dict[str, bytes]:
-    """Return the side data of a picture; raise ValueError for a kind that PyAV does not know."""
+    """Return the side data of a picture.
+
+    Raise ValueError for a kind that PyAV does not know.
+    """
     entries: Any = picture.side_data
     return {entry.type.name: bytes(entry) for entry in entries}
 
@@ -116,11 +135,16 @@ def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:
     colour = dict(matroska.children(video.get(_COLOUR, b"")))
     across, down = (int.from_bytes(colour.get(each, b""), "big") for each in _SITED)
     crop = matroska.cropping(video)
-    return _SITES.get((across, down)), {_CROP: struct.pack("<4I", *crop)} if any(crop) else {}
+    return _SITES.get((across, down)), {_CROP: struct.pack("<4I", *crop)} if any(
+        crop
+    ) else {}
 
 
 def light_levels(info: MediaInfo) -> tuple[int, int] | None:
-    """Return MaxCLL and MaxFALL in cd/m²; None if there are none, or 16 bits do not hold them."""
+    """Return MaxCLL and MaxFALL in cd/m².
+
+    The result is None if there are none, or 16 bits do not hold them.
+    """
     data = info.side_data.get(_LIGHT, b"")
     if len(data) < 8:
         return None
@@ -129,7 +153,10 @@ def light_levels(info: MediaInfo) -> tuple[int, int] | None:
 
 
 def mastering_display(info: MediaInfo) -> tuple[int, ...] | None:
-    """Return the numbers of FFmpeg's AVMasteringDisplayMetadata; None if one is impossible."""
+    """Return the numbers of FFmpeg's AVMasteringDisplayMetadata.
+
+    The result is None if one is impossible.
+    """
     data = info.side_data.get(_DISPLAY, b"")
     if len(data) < 88:
         return None
@@ -143,7 +170,10 @@ def mastering_display(info: MediaInfo) -> tuple[int, ...] | None:
 
 
 def frame_packing(info: MediaInfo) -> int | None:
-    """Return the number of H.264's frame packing for a stereo 3D layout; None if it has none."""
+    """Return the number of H.264's frame packing for a stereo 3D layout.
+
+    The result is None if it has none.
+    """
     kind, inverted = _stereo(info)
     return None if inverted else _PACKINGS.get(kind)
 
@@ -155,8 +185,9 @@ def keep(stream: Any, info: MediaInfo, container: Container) -> bool:
     """
     elements = b"".join(_elements(info, container))
     if elements:
-        # PyAV cannot set side data of a stream (PyAV-Org/PyAV#1150). A stream without a codec has
-        # it, and a filter of packets copies all parameters of its input stream to its output.
+        # PyAV cannot set side data of a stream (PyAV-Org/PyAV#1150). A stream without a
+        # codec has it, and a filter of packets copies all parameters of its input stream to
+        # its output.
         header = io.BytesIO(matroska.described_video(elements))
         with av.open(header, format="matroska") as described:
             BitStreamFilterContext("null", described.streams[0], stream)
@@ -173,7 +204,9 @@ def left_out(info: MediaInfo, container: Container, encoder: str) -> list[str]:
         packs = encoder.startswith("libx264") and frame_packing(info) is not None
         is_flat = _stereo(info)[0] == 0
         kept |= {_STEREO} if packs or is_flat or _stereo_mode(info, container) else set()
-    kinds = (KINDS.get(kind, kind) for kind in info.side_data if kind not in {*kept, CAPTIONS})
+    kinds = (
+        KINDS.get(kind, kind) for kind in info.side_data if kind not in {*kept, CAPTIONS}
+    )
     return list(dict.fromkeys(words for words in kinds if words))
 
 
@@ -195,7 +228,9 @@ def _projection(info: MediaInfo, container: Container) -> bytes:
     # MOV states a whole sphere only, without its pose.
     if data is None or (container.muxer == "mov" and any(data)):
         return b""
-    kind, yaw, pitch, roll, left, top, right, bottom, padding = struct.unpack_from("<4i5I", data)
+    kind, yaw, pitch, roll, left, top, right, bottom, padding = struct.unpack_from(
+        "<4i5I", data
+    )
     if kind == _CUBEMAP:
         private = struct.pack(">3I", 0, 0, padding)
     elif kind in (_EQUIRECTANGULAR, _TILE):
@@ -223,7 +258,9 @@ def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
             colour += matroska.element(name, level.to_bytes(4, "big"))
     if (numbers := mastering_display(info)) is not None:
         *primaries, least, most = zip(numbers[:20:2], numbers[1:20:2], strict=True)
-        names = [*range(0x55D1, 0x55D9)] * bool(numbers[20]) + [0x55DA, 0x55D9] * bool(numbers[21])
+        names = [*range(0x55D1, 0x55D9)] * bool(numbers[20]) + [0x55DA, 0x55D9] * bool(
+            numbers[21]
+        )
         values = primaries * bool(numbers[20]) + [least, most] * bool(numbers[21])
         described = b""
         for name, (top, bottom) in zip(names, values, strict=True):
@@ -240,11 +277,14 @@ class Captions:
         self._pack: Any = av.CodecContext.create("rawvideo", "w")
         self._unpack: Any = av.CodecContext.create("rawvideo", "r")
         for context in (self._pack, self._unpack):
-            context.width, context.height, context.pix_fmt = width, height, pix_fmt
+            context.width = width
+            context.height = height
+            context.pix_fmt = pix_fmt
 
     def add(self, picture: VideoFrame, captions: bytes) -> Any:
         """Return a copy of the picture with captions, without its colour tags."""
-        # PyAV sets the side data of packets alone (PyAV-Org/PyAV#1593), which decoders copy.
+        # PyAV sets the side data of packets alone (PyAV-Org/PyAV#1593), which decoders
+        # copy.
         (packet,) = self._pack.encode(picture)
         kind = packet_sidedata_type_from_literal("a53_cc")
         side = PacketSideData(kind, len(captions))  # type: ignore[call-arg]

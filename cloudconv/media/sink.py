@@ -47,24 +47,28 @@ class Shown(NamedTuple):
 class Sink(AbstractContextManager["Sink"]):
     """The output of a plan, which appears when the ``with`` block ends without an error.
 
-    Until then everything is written to ``file``, a temporary file or folder beside the output.
-    Standard output is written directly. Without ``overwrite`` no existing file is replaced: if the
-    name is taken at the end, the output gets another name, and TakenError is raised. Most errors
-    are raised before the first frame, but that for a full disk is raised later, and UnfitInputError
-    at the end if the source has changed since the source was probed. With ``file``, the output is
-    that packet file of a segment. ``warnings`` are about the encoding and the other streams; they
-    are complete after :meth:`complete`.
+    Until then everything is written to ``file``, a temporary file or folder beside the
+    output. Standard output is written directly. Without ``overwrite`` no existing file is
+    replaced: if the name is taken at the end, the output gets another name, and TakenError
+    is raised. Most errors are raised before the first frame, but that for a full disk is
+    raised later, and UnfitInputError at the end if the source has changed since the source
+    was probed. With ``file``, the output is that packet file of a segment. ``warnings`` are
+    about the encoding and the other streams; they are complete after :meth:`complete`.
     """
 
     def __init__(
         self, plan: EncodingPlan, *, file: Path | None = None, overwrite: bool = False
     ) -> None:
-        self.plan, self._overwrite, self._segment = plan, overwrite, file
-        self._container, path = container_of(plan.target), plan.target
+        self.plan = plan
+        self._overwrite = overwrite
+        self._segment = file
+        self._container = container_of(plan.target)
+        path = plan.target
         folder = self._container.is_folder
         if file is None and not is_stdout(path):
             home = claimed(path)
-            # An existing folder gets the part, because the folder's parent may not be writable.
+            # An existing folder gets the part, because the folder's parent may not be
+            # writable.
             within = home if folder and home.exists() else None
             # Create the part now, so that an unwritable folder is an error before any work.
             with writing(path):
@@ -77,7 +81,8 @@ class Sink(AbstractContextManager["Sink"]):
         size = plan.info.width, plan.info.height
         self._captions = Captions(*size, plan.choice.pix_fmt) if stores else None
         self._lost: list[Warned] = []
-        self._durations: dict[int, int] = {}  # of the pictures in the encoder, by time in ticks
+        # Of the pictures in the encoder, by time in ticks.
+        self._durations: dict[int, int] = {}
         self._shown = Shown()
         self._last = -1  # the time of the last picture in ticks
         self._is_complete = False
@@ -97,18 +102,20 @@ class Sink(AbstractContextManager["Sink"]):
     def write(self, frame: Frame) -> None:
         """Encode a frame without changing the frame's picture.
 
-        ``frame.time`` is on the output's clock, at least 0, and later than the time of the frame
-        before. Raises OutputError if players cannot show frames so close to each other, or the
-        container cannot store so long a frame.
+        ``frame.time`` is on the output's clock, at least 0, and later than the time of the
+        frame before. Raises OutputError if players cannot show frames so close to each
+        other, or the container cannot store so long a frame.
         """
-        plan, container, shown = self.plan, self._container, self._shown
+        plan = self.plan
+        container = self._container
+        shown = self._shown
         tick = round(frame.time / plan.tick)
         end = round((frame.time + frame.duration) / plan.tick)
         frame = replace(frame, picture=plan.turn.picture(frame.picture))
         gap = 1 if container.fastest is None else round(1 / (container.fastest * plan.tick))
         if shown.frames and tick - self._last < gap:
-            # The frame is too close to the frame before: players need a larger gap, or the clock is
-            # so coarse that both frames have the same tick.
+            # The frame is too close to the frame before: players need a larger gap, or the
+            # clock is so coarse that both frames have the same tick.
             if container.fastest is not None:
                 raise too_close(container)
             tick = self._last + 1
@@ -123,15 +130,21 @@ class Sink(AbstractContextManager["Sink"]):
         if frame.captions and self._captions is not None:
             picture = self._captions.add(picture, frame.captions)
         elif frame.captions and not self._lost:
-            text = f"The {KINDS[CAPTIONS]} of the source cannot be written by {choice.encoder}"
+            text = (
+                f"The {KINDS[CAPTIONS]} of the source cannot be written by {choice.encoder}"
+            )
             which = "will be missing; libx264 and libx265 write them"
             self._lost.append(Warned(f"captions-lost: {text}, and {which}."))
-        picture.pts, picture.time_base = tick, plan.tick
+        picture.pts = tick
+        picture.time_base = plan.tick
         lasts = self._durations[tick] = max(end - tick, 1)
         with writing(plan.target):
             self._store(self.writer.encoder.encode(picture))
-        end, self._last = tick + lasts, tick
-        self._shown = Shown(shown.frames + 1, frame.time, end * plan.tick, lasts * plan.tick)
+        end = tick + lasts
+        self._last = tick
+        self._shown = Shown(
+            shown.frames + 1, frame.time, end * plan.tick, lasts * plan.tick
+        )
 
     def _store(self, packets: list[Any], *, restamp: bool = False) -> None:
         for packet in packets:
@@ -152,13 +165,14 @@ class Sink(AbstractContextManager["Sink"]):
             shown = joined or self._shown
             if not shown.frames:
                 raise OutputError(
-                    f"no-frames: There are no frames to write, so {self.plan.target} was not made: "
-                    "choose another part."
+                    f"no-frames: There are no frames to write, so {self.plan.target} was "
+                    "not made: choose another part."
                 )
             if joined is None:
                 self._store(self.writer.encoder.encode(None), restamp=shown.frames <= FEW)
             self._is_complete = True
-            made, file = self.writer.finish(), self.writer.file
+            made = self.writer.finish()
+            file = self.writer.file
             if self._segment is not None:
                 return made
             if file is not None:
@@ -170,8 +184,8 @@ class Sink(AbstractContextManager["Sink"]):
     def commit(self) -> None:
         """Write the complete output to the disk, and give it its name.
 
-        Raises TakenError if something else has the name and cannot be replaced, so that the output
-        has another name, and OutputError if the output cannot be synced or renamed.
+        Raises TakenError if something else has the name and cannot be replaced, so that the
+        output has another name, and OutputError if the output cannot be synced or renamed.
         """
         file, is_folder = self.writer.file, self._container.is_folder
         if file is None or self._segment is not None:
@@ -180,7 +194,8 @@ class Sink(AbstractContextManager["Sink"]):
             for written in sorted(file.iterdir()) if is_folder else [file]:
                 with written.open("rb+") as opened:
                     os.fsync(opened.fileno())
-            target, home = self.plan.target, claimed(self.plan.target)
+            target = self.plan.target
+            home = claimed(self.plan.target)
             try:
                 if is_folder:
                     old = pictures_of(target)
@@ -197,17 +212,23 @@ class Sink(AbstractContextManager["Sink"]):
 
     def _verify(self, file: Path, shown: Shown) -> None:
         """Read the file back, because some muxers report success on a full disk."""
-        container, last = self._container, None
+        container = self._container
+        last = None
         if container.is_folder:
             found = sum(1 for picture in file.iterdir() if picture.stat().st_size)
         elif container.muxer == "webp":  # FFmpeg cannot read animated WebP
             found = shown.frames if file.stat().st_size else 0
         else:
             with av.open(f"file:{file}") as made:
-                stream, times = made.streams.video[0], array("q")
-                times.extend(p.pts for p in made.demux(stream) if p.size and p.pts is not None)
-                found, tick = len(times), Fraction(stream.time_base or 0)
-            # An APNG stores durations exactly. Readers round each, and add up the rounded ones.
+                stream = made.streams.video[0]
+                times = array("q")
+                times.extend(
+                    p.pts for p in made.demux(stream) if p.size and p.pts is not None
+                )
+                found = len(times)
+                tick = Fraction(stream.time_base or 0)
+            # An APNG stores durations exactly. Readers round each, and add up the rounded
+            # ones.
             last = max(times) * tick if times and container.muxer != "apng" else None
         grain = max(container.clock or self.plan.tick, self.plan.tick)
         if found != shown.frames:
@@ -218,7 +239,8 @@ class Sink(AbstractContextManager["Sink"]):
         if last is not None and abs(last - shown.last) > grain:
             raise OutputError(
                 f"last-frame-misplaced: {self.plan.target} is wrong: its last frame is at "
-                f"{float(last):.3f} s instead of {float(shown.last):.3f} s. Please report this."
+                f"{float(last):.3f} s instead of {float(shown.last):.3f} s. Please report "
+                "this."
             )
 
     def abandon(self) -> None:
@@ -227,27 +249,32 @@ class Sink(AbstractContextManager["Sink"]):
 
 
 def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> Iterator[int]:
-    """Write the packets of all segments, which follow each other in time; complete the target.
+    """Write the packets of all segments, which follow each other in time.
+
+    Complete the target.
 
     Yield the number of packets so far after each packet.
 
-    Every segment begins with a key frame and does not refer to other segments. The decode times
-    of all packets are new. Each encoder counted decode times from the start of its own segment,
-    but the first packets of a segment must be decoded before the last picture of the segment
-    before is shown. One delay is used throughout: packet ``k`` is decoded when picture
-    ``k - delay`` is shown. Raises OutputError if a segment is damaged, or was encoded with
-    other settings.
+    Every segment begins with a key frame and does not refer to other segments. The decode
+    times of all packets are new. Each encoder counted decode times from the start of its
+    own segment, but the first packets of a segment must be decoded before the last picture
+    of the segment before is shown. One delay is used throughout: packet ``k`` is decoded
+    when picture ``k - delay`` is shown. Raises OutputError if a segment is damaged, or was
+    encoded with other settings.
     """
     plan = target.plan
     delay = max(summary.delay for _, summary in segments)
     # The ticks from one frame to the next; 1 at a variable rate.
     step = 1 if plan.rate is None else round(1 / (plan.rate * plan.tick))
     first = segments[0][1].first
-    # A heap of the times that are not yet used as decode times; ``delay`` times remain in it.
+    # A heap of the times that are not yet used as decode times; ``delay`` times remain in
+    # it.
     unused = [first - k * step for k in range(delay, 0, -1)]
-    # On a clock too coarse for the frames, two segments can use the same tick. ``late`` has the
-    # number of ticks by which each segment is moved.
-    late, last, own = [], first - 1, extradata_hash(target.writer.encoder)
+    # On a clock too coarse for the frames, two segments can use the same tick. ``late`` has
+    # the number of ticks by which each segment is moved.
+    late = []
+    last = first - 1
+    own = extradata_hash(target.writer.encoder)
     for path, summary in segments:
         if summary.extradata != own:
             raise OutputError(
@@ -275,7 +302,8 @@ def hold_last(path: Path, container: Container, shown: Shown) -> None:
     """
     if container.muxer == "webp":
         with path.open("rb+") as file:
-            # The encoder guesses the duration of the last frame, and joins equal frames to one.
+            # The encoder guesses the duration of the last frame, and joins equal frames to
+            # one.
             durations = list(frame_durations(file))
             if durations:
                 before = sum(milliseconds for _, milliseconds in durations[:-1])
@@ -283,14 +311,18 @@ def hold_last(path: Path, container: Container, shown: Shown) -> None:
                 file.write(max(round(shown.end * 1000) - before, 1).to_bytes(3, "little"))
     elif container.muxer in ("gif", "apng"):
         with av.open(f"file:{path}") as made:
-            start = max((packet.pos or 0 for packet in made.demux() if packet.size), default=0)
+            start = max(
+                (packet.pos or 0 for packet in made.demux() if packet.size), default=0
+            )
         with path.open("rb+") as file:
             if start and container.muxer == "gif":
-                # A packet begins with a graphic control extension (GIF89a), which has the duration.
+                # A packet begins with a graphic control extension (GIF89a), which has the
+                # duration.
                 file.seek(start + 4)
                 file.write(round(shown.lasts * 100).to_bytes(2, "little"))
             elif start:
-                # A packet begins with a chunk fcTL (PNG, third edition), which has the duration.
+                # A packet begins with a chunk fcTL (PNG, third edition), which has the
+                # duration.
                 file.seek(start + 8)
                 control = bytearray(file.read(26))
                 most = max(min(_LARGEST_FIELD, int(_LARGEST_FIELD / shown.lasts)), 1)

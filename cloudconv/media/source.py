@@ -24,21 +24,22 @@ from cloudconv.messages import counted, plural
 
 # Seconds to decode before the first frame of fields, which depends on the pictures before.
 _EARLY_SECONDS = Fraction(1, 2)
-# The largest distance, in frames, of a time stamp from the constant rate of an arriving input.
+# The largest distance, in frames, of a time stamp from the constant rate of an arriving
+# input.
 _DRIFT = Fraction(1, 4)
 
 
 class Source(AbstractContextManager["Source"]):
     """The frames of a video, decoded on demand; a context manager that closes the file.
 
-    ``path_or_info`` is a file, a folder of pictures, a pattern such as ``frames/%05d.png``, ``-``
-    for standard input, or the result of :func:`cloudconv.media.probe.probe`. ``start``
-    (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is the
-    decoder's number of threads; None lets the decoder choose. ``nvdec`` is the number of an NVIDIA
-    GPU for decoding; if it does not decode, the CPU does, and a warning gives the reason.
-    ``warnings`` are complete after the last frame. With ``following``, the frames end with the one
-    that follows ``end``, if the source goes on. Frames are taken from one call of :meth:`frames` at
-    a time.
+    ``path_or_info`` is a file, a folder of pictures, a pattern such as ``frames/%05d.png``,
+    ``-`` for standard input, or the result of :func:`cloudconv.media.probe.probe`.
+    ``start`` (inclusive) and ``end`` (exclusive) are seconds from the first frame.
+    ``threads`` is the decoder's number of threads; None lets the decoder choose. ``nvdec``
+    is the number of an NVIDIA GPU for decoding; if it does not decode, the CPU does, and a
+    warning gives the reason. ``warnings`` are complete after the last frame. With
+    ``following``, the frames end with the one that follows ``end``, if the source goes on.
+    Frames are taken from one call of :meth:`frames` at a time.
     """
 
     def __init__(
@@ -52,9 +53,12 @@ class Source(AbstractContextManager["Source"]):
         following: bool = False,
     ) -> None:
         self.warnings: list[Warned] = []
-        self.info = path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
+        self.info = (
+            path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
+        )
         self._whole = start is None and end is None
-        self._start, self._following = start or Fraction(0), following
+        self._start = start or Fraction(0)
+        self._following = following
         timing = self.info.timing
         # The end of the wanted part on the source's clock.
         ends = [] if end is None else [timing.start + end]
@@ -79,11 +83,12 @@ class Source(AbstractContextManager["Source"]):
     def frames(self, start: Fraction | None = None) -> Generator[Frame, None, None]:
         """Yield the frames in presentation order, each in its working pixel format.
 
-        ``start`` replaces that of the source. If ``timing.gap_rate`` is known, times are exactly
-        ``timing.start + k / gap_rate``. Otherwise the times are the file's own. A frame lasts until
-        the next one. A frame is left out if its time is not after the time of the previous frame.
-        Raises InputError if there is no frame, and UnfitInputError if the size, the pixel format,
-        the rate of an arriving input or the file has changed.
+        ``start`` replaces that of the source. If ``timing.gap_rate`` is known, times are
+        exactly ``timing.start + k / gap_rate``. Otherwise the times are the file's own. A
+        frame lasts until the next one. A frame is left out if its time is not after the
+        time of the previous frame. Raises InputError if there is no frame, and
+        UnfitInputError if the size, the pixel format, the rate of an arriving input or the
+        file has changed.
         """
         frames = self._decoded(self._start if start is None else start)
         self._open.add(frames)
@@ -91,9 +96,12 @@ class Source(AbstractContextManager["Source"]):
         return frames
 
     def onward(self, start: Fraction) -> Iterator[Frame]:
-        """Return the frames from ``start`` on; a file without seeking is read once for all calls.
+        """Return the frames from ``start`` on.
 
-        Each call may begin some frames before the end of the last one, else the file is read again.
+        A file without seeking is read once for all calls.
+
+        Each call may begin some frames before the end of the last one, else the file is
+        read again.
         """
         if self._file.seeks or self.info.input_format.is_pictures:
             return self.frames(start)
@@ -113,13 +121,17 @@ class Source(AbstractContextManager["Source"]):
 
     def _decoded(self, start: Fraction) -> Generator[Frame, None, None]:
         self.warnings = []
-        info, waiting, delivered = self.info, None, 0
+        info = self.info
+        waiting = None
+        delivered = 0
         begin = info.timing.start + max(start, Fraction(0))
         part = Account(begin, self._end, self.warnings)
         seen = _Changes(info, part)
         pictures = self._pictures(part, seen)
         if info.fields is not None:
-            pictures = frames_of_fields(pictures, info.fields, info.file_timing.second_field)
+            pictures = frames_of_fields(
+                pictures, info.fields, info.file_timing.second_field
+            )
         for picture, time, captions in pictures:
             if time < begin:
                 continue
@@ -134,7 +146,8 @@ class Source(AbstractContextManager["Source"]):
             waiting = Frame(picture, time, Fraction(0), info.tags, captions)
         if waiting is not None:
             delivered += 1
-            lasts, left = info.timing.last_duration, info.timing.end - waiting.time
+            lasts = info.timing.last_duration
+            left = info.timing.end - waiting.time
             if info.timing.rate is None and left > 0:
                 lasts = min(left, lasts) or lasts
             yield waiting.at(waiting.time, self._until(waiting.time + lasts) - waiting.time)
@@ -144,10 +157,12 @@ class Source(AbstractContextManager["Source"]):
 
     def _pictures(self, part: Account, seen: "_Changes") -> Iterator[Timed]:
         """Yield the pictures of the file in their working pixel format, with their exact times."""
-        info, times = self.info, _FrameTimes(self.info.file_timing)
+        info = self.info
+        times = _FrameTimes(self.info.file_timing)
         early = 0 if info.fields is None else _EARLY_SECONDS
         for decoded in self._file.decode(part.begin - early, part):
-            picture, time = decoded.picture, times.next(decoded.time)
+            picture = decoded.picture
+            time = times.next(decoded.time)
             if time is None:
                 seen.misplaced += 1
                 continue
@@ -159,8 +174,9 @@ class Source(AbstractContextManager["Source"]):
     def _until(self, time: Fraction) -> Fraction:
         """Return the end of a frame that the source shows until ``time``.
 
-        At a variable rate, the part ends within a frame. At a constant rate, the part consists of
-        whole frames. The rate of an arriving input is that of its first frames: a gap may follow.
+        At a variable rate, the part ends within a frame. At a constant rate, the part
+        consists of whole frames. The rate of an arriving input is that of its first frames:
+        a gap may follow.
         """
         end, timing = self._end, self.info.timing
         if end is None or (timing.rate is not None and not timing.open_ended):
@@ -176,8 +192,8 @@ class Source(AbstractContextManager["Source"]):
             return no_frame(info.path)
         length = float(info.timing.end - info.timing.start)
         return InputError(
-            f"part-without-frame: {info.path} lasts {length:.3f} s and has no frame in the part "
-            "that was given: choose another part."
+            f"part-without-frame: {info.path} lasts {length:.3f} s and has no frame in the "
+            "part that was given: choose another part."
         )
 
 
@@ -186,31 +202,41 @@ class _FrameTimes:
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
-        # The last frame's time, the same before a move to ``start + k / gap_rate``, and its k.
+        # The last frame's time, the same before a move to ``start + k / gap_rate``, and its
+        # k.
         self._last: Fraction | None = None
         self._last_raw: Fraction | None = None
         self._index = -1
 
     def next(self, stamp: Fraction | None) -> Fraction | None:
-        """Return the time of the next frame; None if not after the time of the previous frame.
+        """Return the time of the next frame.
+
+        The result is None if not after the time of the previous frame.
 
         Raise UnfitInputError if the frame rate changes in an input that is still arriving.
         """
         timing, last = self._timing, self._last
         if stamp is None:
             stamp = timing.start if last is None else last + timing.last_duration
-        raw, time = stamp, filmed(timing.film, stamp)
+        raw = stamp
+        time = filmed(timing.film, stamp)
         if timing.gap_rate is not None:
             nearest = round((raw - timing.start - timing.lag) * timing.gap_rate)
-            # A later time stamp than the last one means a new frame, which needs the next k.
-            if nearest <= self._index and self._last_raw is not None and raw > self._last_raw:
+            # A later time stamp than the last one means a new frame, which needs the next
+            # k.
+            if (
+                nearest <= self._index
+                and self._last_raw is not None
+                and raw > self._last_raw
+            ):
                 nearest = self._index + 1
             time = timing.start + nearest / timing.gap_rate
             if timing.open_ended and abs(time - raw) * timing.gap_rate > _DRIFT:
                 raise UnfitInputError(
-                    f"rate-changes: The frame rate changes at {float(raw - timing.start):.3f} s, "
-                    "and an input that is read while it arrives cannot be checked for that "
-                    "first: write the input to a file."
+                    "rate-changes: The frame rate changes at "
+                    f"{float(raw - timing.start):.3f} s, and an input that is read while "
+                    "it arrives cannot be checked for that first: write the input to a "
+                    "file."
                 )
         if last is not None and time <= last:
             return None
@@ -232,7 +258,10 @@ class _Changes:
         self._noted: dict[str, Warned] = {}  # the first change of each property
 
     def look(self, decoded: Decoded, time: Fraction) -> None:
-        """Look at a picture; raise UnfitInputError if the size or the pixel format has changed."""
+        """Look at a picture.
+
+        Raise UnfitInputError if the size or the pixel format has changed.
+        """
         picture = decoded.picture
         self._damaged += bool(picture.is_corrupt)
         properties = (
@@ -249,13 +278,24 @@ class _Changes:
         yield from self._noted.values()
         lost = self._part.promised * (1 if self._info.fields is None else 2) - delivered
         found = [
-            ("lost", lost * bool(self._part.errors), "could not be decoded and {are} missing"),
+            (
+                "lost",
+                lost * bool(self._part.errors),
+                "could not be decoded and {are} missing",
+            ),
             ("damaged", self._damaged, "decoded from damaged data may look wrong"),
-            ("out-of-order", self.misplaced, "with a repeated or backward time {are} left out"),
+            (
+                "out-of-order",
+                self.misplaced,
+                "with a repeated or backward time {are} left out",
+            ),
         ]
         for code, number, what in found:
             if number > 0:
-                told = f"{counted(number, 'frame')} {what.format(are=plural(number, 'is', 'are'))}"
+                told = (
+                    f"{counted(number, 'frame')} "
+                    f"{what.format(are=plural(number, 'is', 'are'))}"
+                )
                 yield Warned(f"frames-{code}: {told}.")
 
     def _note(self, key: str, text: str) -> None:
@@ -284,19 +324,20 @@ class _Changes:
         info, picture = self._info, decoded.picture
         at = float(time - info.timing.start)
         if not fits(picture, info):
-            check_unchanged(info)  # raises its own error if another file has replaced the input
+            # Raises its own error if another file has replaced the input.
+            check_unchanged(info)
             name = picture.format.name
             raise UnfitInputError(
                 f"picture-changes: {info.path} changes from {info.width}x{info.height} "
-                f"{info.pix_fmt} to {picture.width}x{picture.height} {name} at {at:.3f} s: cut it "
-                "there, or convert it to one size and pixel format first."
+                f"{info.pix_fmt} to {picture.width}x{picture.height} {name} at {at:.3f} s: "
+                "cut it there, or convert it to one size and pixel format first."
             )
         if not self._part.wants(time):
             return
         aspect = decoded.aspect or Fraction(1)
         known = self._first_aspect = self._first_aspect or aspect
-        # The aspect changes at key frames only. At other pictures the decoder may already return
-        # the next aspect, because the decoder has read later packets.
+        # The aspect changes at key frames only. At other pictures the decoder may already
+        # return the next aspect, because the decoder has read later packets.
         if aspect != known and picture.key_frame:
             self._note(
                 "aspect",
@@ -309,9 +350,9 @@ class _Changes:
             before, now = kinds if info.interlaced else kinds[::-1]
             self._note(
                 "fields",
-                f"fields-change: The video changes from {before} to {now} at {at:.3f} s; its "
-                "pictures are used as they are. --deinterlace makes two whole frames of each "
-                "interlaced picture.",
+                f"fields-change: The video changes from {before} to {now} at {at:.3f} s; "
+                "its pictures are used as they are. --deinterlace makes two whole frames "
+                "of each interlaced picture.",
             )
 
 

@@ -29,8 +29,12 @@ class _Form(NamedTuple):
 
 
 def pages_of(path: Path) -> int:
-    """Return the number of pictures of equal size; 1 if there are others, and for other files."""
-    count, sizes = 0, set()
+    """Return the number of pictures of equal size.
+
+    1 if there are others, and for other files.
+    """
+    count = 0
+    sizes = set()
     for _, tags in _directories(path):
         count += 1
         sizes.add((tags.get(_WIDTH), tags.get(_HEIGHT), tags.get(_KIND, 0) & _IS_SMALLER))

@@ -1,7 +1,7 @@
 """Find the exact times of a video's frames in the time stamps of its packets.
 
-A header may be wrong, and time stamps are rounded to the ticks of a clock, or missing. `timing_of`
-has a function for each case.
+A header may be wrong, and time stamps are rounded to the ticks of a clock, or missing.
+`timing_of` has a function for each case.
 """
 
 import math
@@ -19,21 +19,27 @@ from cloudconv.timeline import rate_name, simplest
 
 # Lengths of a clock's tick, in seconds.
 _FINE = Fraction(1, 10_000)  # the longest tick for which equal gaps show the rate exactly
-_VERY_FINE = Fraction(1, 200_000)  # with this tick or a shorter one, 33333 µs may mean 1/30 s
+# With this tick or a shorter one, 33333 µs may mean 1/30 s.
+_VERY_FINE = Fraction(1, 200_000)
 _COARSE = Fraction(1, 600)  # the longest tick of an earlier clock, see `constant_rate`
-_FIELD, _SLOWEST = Fraction(1, 60), Fraction(1001, 1000)  # seconds of a field, and a longer one
+# Seconds of a field, and a longer one.
+_FIELD, _SLOWEST = Fraction(1, 60), Fraction(1001, 1000)
 _FEWEST_FILM = 8  # pairs of a picture of two fields and one of three fields, in a row
 _JITTER = Fraction(1, 10_000)  # greatest error of a stamp of a common rate, in seconds
 # Rates of television and film, in frames per second: n·1000/1001.
-_BROADCAST = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 15, 12, 90, 72, 96))
+_BROADCAST = tuple(
+    Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 15, 12, 90, 72, 96)
+)
 
 LONG_GAP = 2
 """If the last frame lasts at least this many times as long as the others, its end is intended."""
 LONGEST_LAST = 600  # seconds; a longer last frame is an error of the file
-# Packets for each one without a time, from which on the others give the times of the frames.
+# Packets for each one without a time, from which on the others give the times of the
+# frames.
 _FEW_UNSTAMPED = 10
 _UNKNOWN_RATE = Fraction(25)  # of frames without times and rate, in frames per second
-_UNSURE = 24  # latest times of the first seconds, among which frames stored out of order are absent
+# Latest times of the first seconds, among which frames stored out of order are absent.
+_UNSURE = 24
 _FAR_FUTURE = 10**9  # seconds; the assumed length of an input that is still arriving
 
 
@@ -76,7 +82,8 @@ class Stamps:
     in_order: bool  # see `Timing`
     shifts: tuple[Fraction, ...]
     keys: tuple[Key, ...]
-    hurried: int = 0  # pictures of an animation that get a longer duration, see `VideoClock`
+    # Pictures of an animation that get a longer duration, see `VideoClock`.
+    hurried: int = 0
 
     @property
     def early(self) -> int:
@@ -92,24 +99,28 @@ class Timing:
 
     start: Fraction  # the time of the first frame
     frames: int  # that a player shows; an edit list may hide others
-    rate: Fraction | None  # constant, with frame k at ``start + k / rate``; None if variable
+    # Constant, with frame k at ``start + k / rate``; None if variable.
+    rate: Fraction | None
     last_duration: Fraction  # of the last frame
     time_base: Fraction  # the container's tick
     end: Fraction  # of the last frame
-    # Whether the file has usable presentation times. If not, and the file is ``in_order``, the k-th
-    # frame has the k-th time of the packets. Otherwise the rate gives the times.
+    # Whether the file has usable presentation times. If not, and the file is ``in_order``,
+    # the k-th frame has the k-th time of the packets. Otherwise the rate gives the times.
     has_timestamps: bool = True
     in_order: bool = False
-    shifts: tuple[Fraction, ...] = ()  # the offset that each restart of the clock adds to all times
-    rate_before_last: Fraction | None = None  # of all frames but the last, if only that is longer
+    # The offset that each restart of the clock adds to all times.
+    shifts: tuple[Fraction, ...] = ()
+    # Of all frames but the last, if only that is longer.
+    rate_before_last: Fraction | None = None
     film: tuple[Film, ...] = ()  # the parts that are film, whose pictures get even times
-    open_ended: bool = False  # the input still arrives, so ``frames`` and ``end`` have no meaning
+    # The input still arrives, so ``frames`` and ``end`` have no meaning.
+    open_ended: bool = False
     # Gaps between two frames; None at a constant rate, or if there is one frame.
     median_gap: Fraction | None = None
     shortest_gap: Fraction | None = None
     longest_gap: tuple[Fraction, Fraction] | None = None  # the times of its two frames
-    # The middle distance of the time stamps from ``start + k / gap_rate``. With a coarse clock, the
-    # first stamp may be up to a tick earlier or later than all others.
+    # The middle distance of the time stamps from ``start + k / gap_rate``. With a coarse
+    # clock, the first stamp may be up to a tick earlier or later than all others.
     lag: Fraction = Fraction(0)
     rate_but_gap: Fraction | None = None  # that of all frames but for the longest gap
     keys: tuple[Key, ...] = ()  # some of the key frames, in order
@@ -122,7 +133,8 @@ class Timing:
         if self.rate_but_gap is None or self.longest_gap is None:
             return "a variable rate"
         begins, ends = self.longest_gap
-        gap, at = clock(float(ends - begins)), clock(float(begins - self.start))
+        gap = clock(float(ends - begins))
+        at = clock(float(begins - self.start))
         return f"{rate_name(self.rate_but_gap)} fps, with a gap of {gap} at {at}"
 
     @property
@@ -147,14 +159,18 @@ class Timing:
 
     @property
     def gap_rate(self) -> Fraction | None:
-        """Return the rate of all frames but the last; None if the gaps between them differ."""
+        """Return the rate of all frames but the last.
+
+        The result is None if the gaps between them differ.
+        """
         return self.rate or self.rate_before_last
 
     def second_field(self, time: Fraction, following: Fraction | None) -> Fraction:
         """Return the time of the second field of the picture at ``time``.
 
-        A field lasts half as long as a picture usually does, but at a variable rate at most half as
-        long as its own picture. ``following`` is the time of the next picture, None for the last.
+        A field lasts half as long as a picture usually does, but at a variable rate at most
+        half as long as its own picture. ``following`` is the time of the next picture, None
+        for the last.
         """
         if self.gap_rate is not None:
             return time + 1 / (2 * self.gap_rate)
@@ -171,17 +187,24 @@ class Timing:
             rate=None if self.rate is None else 2 * self.rate,
             last_duration=self.last_duration - last,
             time_base=self.time_base / 2,
-            rate_before_last=None if self.rate_before_last is None else 2 * self.rate_before_last,
+            rate_before_last=None
+            if self.rate_before_last is None
+            else 2 * self.rate_before_last,
             median_gap=None if self.median_gap is None else self.median_gap / 2,
-            shortest_gap=None,  # a field lasts shorter than its picture, but not always by half
+            # A field lasts shorter than its picture, but not always by half.
+            shortest_gap=None,
         )
 
 
 def timing_of(stamps: Stamps, picture_rate: Fraction | None) -> Timing:
-    """Return the times of all frames; ``picture_rate`` is that of a picture without a duration."""
+    """Return the times of all frames.
+
+    ``picture_rate`` is that of a picture without a duration.
+    """
     times = stamps.times
     if stamps.first is not None and not stamps.in_order:
-        # The recording starts mid-stream: frames before the first key frame cannot be decoded.
+        # The recording starts mid-stream: frames before the first key frame cannot be
+        # decoded.
         times = times[times >= stamps.first]
     if stamps.is_brief:
         times = times[:-_UNSURE]
@@ -215,17 +238,27 @@ def _counted(stamps: Stamps, times: NDArray[np.int64]) -> Timing:
     return Timing(start, stamps.shown, rate, 1 / rate, stamps.tick, end, False)
 
 
-def _measured(stamps: Stamps, times: NDArray[np.int64], picture_rate: Fraction | None) -> Timing:
-    tick, count = stamps.tick, len(times)
+def _measured(
+    stamps: Stamps, times: NDArray[np.int64], picture_rate: Fraction | None
+) -> Timing:
+    tick = stamps.tick
+    count = len(times)
     constant, film = _rate(stamps, times, picture_rate)
-    lasts, start = _last_duration(stamps, times) * tick, int(times[0]) * tick
+    lasts = _last_duration(stamps, times) * tick
+    start = int(times[0]) * tick
     last = int(times[-1]) * tick if constant is None else start + (count - 1) / constant
-    before, even, lag = constant, None, Fraction(0)
+    before = constant
+    even = None
+    lag = Fraction(0)
     if constant is not None and (count == 1 or lasts < LONG_GAP / constant):
-        before, even, lasts = None, constant, 1 / constant
+        before = None
+        even = constant
+        lasts = 1 / constant
         lag = sum(_distances(times - times[0], 1 / (constant * tick))) * tick / 2
     about: Any = {"rate_before_last": before, "film": film, "lag": lag}
-    return Timing(start, count, even, lasts, tick, last + lasts, not stamps.in_order, **about)
+    return Timing(
+        start, count, even, lasts, tick, last + lasts, not stamps.in_order, **about
+    )
 
 
 def _rate(
@@ -247,20 +280,23 @@ def _rate(
 
 
 def _last_duration(stamps: Stamps, times: NDArray[np.int64]) -> int:
-    """Return the duration of the last frame in ticks; 0 for a single frame without a duration.
+    """Return the duration of the last frame in ticks.
 
-    The duration is the first possible one of: what the track's length leaves, that of the packet,
-    and the median of the others.
+    0 for a single frame without a duration.
+
+    The duration is the first possible one of: what the track's length leaves, that of the
+    packet, and the median of the others.
     """
     possible = [stamps.last_duration]
     if stamps.length:
-        # Matroska rarely states a frame's duration, so the length of the track gives the duration.
+        # Matroska rarely states a frame's duration, so the length of the track gives the
+        # duration.
         left = int(stamps.length / stamps.tick) - int(times[-1])
         if left > LONG_GAP * (stamps.last_duration or 1):
             possible.insert(0, left)
     if stamps.end is not None:
-        # The last packet in decode order is not the last one shown, so its duration may belong to
-        # another frame. The length of the track gives the right duration.
+        # The last packet in decode order is not the last one shown, so its duration may
+        # belong to another frame. The length of the track gives the right duration.
         possible.insert(0, stamps.end - int(times[-1]))
     gaps = np.sort(np.diff(times))
     least, usual = (int(gaps[0]) // 4, int(gaps[len(gaps) // 2])) if len(gaps) else (0, 0)
@@ -283,28 +319,39 @@ def _gaps(stamps: Stamps, timing: Timing) -> dict[str, Any]:
     }
 
 
-def _rate_but_gap(times: NDArray[np.int64], at: int, time_base: Fraction) -> Fraction | None:
-    """Return the rate of all frames but for the gap after frame ``at``; None if it is no rate."""
+def _rate_but_gap(
+    times: NDArray[np.int64], at: int, time_base: Fraction
+) -> Fraction | None:
+    """Return the rate of all frames but for the gap after frame ``at``.
+
+    The result is None if it is no rate.
+    """
     fewer, more = sorted((times[: at + 1], times[at + 1 :]), key=len)
     rate = constant_rate(more, time_base) if len(more) > 1 else None
-    alike = len(fewer) < 2 or rate is None or constant_rate(fewer, time_base, [rate]) == rate
+    alike = (
+        len(fewer) < 2 or rate is None or constant_rate(fewer, time_base, [rate]) == rate
+    )
     return rate if alike else None
 
 
 def constant_rate(
-    times: Sequence[int] | NDArray[np.int64], time_base: Fraction, hints: Sequence[Fraction] = ()
+    times: Sequence[int] | NDArray[np.int64],
+    time_base: Fraction,
+    hints: Sequence[Fraction] = (),
 ) -> Fraction | None:
-    """Return the constant rate of two or more time stamps in frames per second; None if variable.
+    """Return the constant rate of two or more time stamps in frames per second.
 
-    ``times`` are ticks of ``time_base`` seconds. A rate fits if there is an ``offset`` for which
-    every frame k is at ``offset + k / rate`` or at most one tick later. In a file copied from
-    Matroska or QuickTime, all stamps may be multiples of the earlier clock's tick, which counts
-    then. With equal gaps and a tick from ``_VERY_FINE`` (excluded) to ``_FINE``, the rate follows
-    exactly from the gaps. Otherwise the first rate that fits is returned: one of the header's rates
-    (``hints``), a whole number, n·1000/1001, the fraction with the smallest denominator, then one
-    of the first three kinds that fits to within 0.1 ms, which cameras write, then that of equal
-    gaps. Stamps that do not increase give None, and uneven stamps if a frame of the likeliest rate
-    lasts one or two ticks.
+    The result is None if variable.
+
+    ``times`` are ticks of ``time_base`` seconds. A rate fits if there is an ``offset`` for
+    which every frame k is at ``offset + k / rate`` or at most one tick later. In a file
+    copied from Matroska or QuickTime, all stamps may be multiples of the earlier clock's
+    tick, which counts then. With equal gaps and a tick from ``_VERY_FINE`` (excluded) to
+    ``_FINE``, the rate follows exactly from the gaps. Otherwise the first rate that fits is
+    returned: one of the header's rates (``hints``), a whole number, n·1000/1001, the
+    fraction with the smallest denominator, then one of the first three kinds that fits to
+    within 0.1 ms, which cameras write, then that of equal gaps. Stamps that do not increase
+    give None, and uneven stamps if a frame of the likeliest rate lasts one or two ticks.
     """
     ticks = np.asarray(times, np.int64)
     ticks = ticks - ticks[0]
@@ -316,7 +363,8 @@ def constant_rate(
         return 1 / (least * time_base)
     common = int(np.gcd.reduce(gaps))
     tick = Fraction(common if least != most and common * time_base <= _COARSE else 1)
-    span, count = int(ticks[-1]), len(ticks) - 1
+    span = int(ticks[-1])
+    count = len(ticks) - 1
     for slack in (tick, _JITTER / time_base):
         if slack < tick or most - least > 2 * slack or span <= slack:
             continue
@@ -324,7 +372,8 @@ def constant_rate(
         for rate in _candidates(low, high, hints):
             step = 1 / (rate * time_base)
             if step.denominator == 1 and step <= 2 * slack:
-                # Stamps of whole ticks need no rounding: an uneven gap lacks a frame, as in AVI.
+                # Stamps of whole ticks need no rounding: an uneven gap lacks a frame, as in
+                # AVI.
                 return rate if least == most else None
             if _fits(ticks, step, slack):
                 return rate
@@ -338,24 +387,32 @@ def film_parts(times: NDArray[np.int64], time_base: Fraction) -> tuple[Film, ...
     """Return the parts that are film, from all times in ticks of ``time_base`` seconds."""
     if time_base > _COARSE:
         return ()
-    gaps, length = np.diff(times), 5 * _FIELD / time_base
+    gaps = np.diff(times)
+    length = 5 * _FIELD / time_base
     pairs = gaps[1:] + gaps[:-1]
-    # The difference between three gaps of two fields and two gaps of three fields, in ticks.
+    # The difference between three gaps of two fields and two gaps of three fields, in
+    # ticks.
     off = 3 * np.minimum(gaps[1:], gaps[:-1]) - 2 * np.maximum(gaps[1:], gaps[:-1])
-    least, most = math.floor(length) - 1, math.ceil(length * _SLOWEST) + 1
+    least = math.floor(length) - 1
+    most = math.ceil(length * _SLOWEST) + 1
     is_film = (abs(off) <= 5) & (least <= pairs) & (pairs <= most)
     edges = np.flatnonzero(np.diff(is_film, prepend=False, append=False)).tolist()
     parts = []
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
         if end - begin >= _FEWEST_FILM:
             count = (end + 1 - begin) // 2 * 2
-            first, even, last = (int(times[k]) * time_base for k in (begin, begin + count, end + 1))
+            first, even, last = (
+                int(times[k]) * time_base for k in (begin, begin + count, end + 1)
+            )
             parts.append(Film(first, last, (even - first) / count))
     return tuple(parts)
 
 
 def filmed(parts: Sequence[Film], time: Fraction) -> Fraction:
-    """Return the even time of a picture that is film; for any other, its ``time`` in the file."""
+    """Return the even time of a picture that is film.
+
+    For any other, its ``time`` in the file.
+    """
     number = bisect_right(parts, time, key=lambda part: part.first)
     if number and time <= (part := parts[number - 1]).last:
         return part.first + round((time - part.first) / part.lasts) * part.lasts
@@ -365,18 +422,25 @@ def filmed(parts: Sequence[Film], time: Fraction) -> Fraction:
 def film_rate(
     times: NDArray[np.int64], time_base: Fraction, hints: Sequence[Fraction]
 ) -> Fraction | None:
-    """Return the rate of film if all stamps are within a field of it; None for a change of rate."""
+    """Return the rate of film if all stamps are within a field of it.
+
+    The result is None for a change of rate.
+    """
     rates = (hint * part for hint in hints for part in (Fraction(4, 5), Fraction(2, 5)))
     rate = next((rate for rate in rates if abs(rate - 24) < Fraction(1, 10)), _BROADCAST[0])
     fits = _fits(times - times[0], 1 / (rate * time_base), 2 * _FIELD / time_base)
     return rate if fits else None
 
 
-def _candidates(low: Fraction, high: Fraction, hints: Sequence[Fraction]) -> Iterator[Fraction]:
+def _candidates(
+    low: Fraction, high: Fraction, hints: Sequence[Fraction]
+) -> Iterator[Fraction]:
     for hint in hints:  # such as 29.97, which rounds 30000/1001
         exact = [rate for rate in _BROADCAST if abs(hint / rate - 1) < Fraction(1, 100_000)]
         yield from (rate for rate in (*exact, hint) if low <= rate <= high)
-    for whole in range(max(1, math.ceil(low)), min(math.floor(high), math.ceil(low) + 3) + 1):
+    for whole in range(
+        max(1, math.ceil(low)), min(math.floor(high), math.ceil(low) + 3) + 1
+    ):
         yield Fraction(whole)
     for rate in _BROADCAST:
         if low <= rate <= high:
@@ -391,10 +455,13 @@ def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
 
 def _distances(ticks: NDArray[np.int64], step: Fraction) -> tuple[Fraction, Fraction]:
     """Return the least and the greatest distance of the stamps from ``k * step``, in ticks."""
-    count, span = len(ticks), int(ticks[-1])
+    count = len(ticks)
+    span = int(ticks[-1])
     fits = max(span * step.denominator, count * step.numerator) < 2**62
-    kind: Any = np.int64 if fits else object  # Python's integers have no limit, but are slow
-    stamps, numbers = ticks.astype(kind), np.arange(count).astype(kind)
+    # Python's integers have no limit, but are slow.
+    kind: Any = np.int64 if fits else object
+    stamps = ticks.astype(kind)
+    numbers = np.arange(count).astype(kind)
     distances = stamps * step.denominator - numbers * step.numerator
     least, most = int(distances.min()), int(distances.max())
     return Fraction(least, step.denominator), Fraction(most, step.denominator)

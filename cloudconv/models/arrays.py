@@ -18,14 +18,18 @@ from cloudconv.transfer import QUEUES, download
 
 _CHANNELS = (1, 3, 4)  # gray, RGB, and RGB with opacity
 _DEEP = 65535  # white in 16 bits
-_OVERSHOOT = 0.25  # by which floating point may exceed 0 to 1, as after a resize with ringing
+# By which floating point may exceed 0 to 1, as after a resize with ringing.
+_OVERSHOOT = 0.25
 _TYPES = ("uint8", "uint16", "float16", "bfloat16", "float32", "float64")
 _MODES = ("L", "RGB", "RGBA", "I;16")
 
 
 @dataclass(frozen=True, slots=True)
 class PictureKind:
-    """The storage of a picture; its channels have the axis 0, 2, or None for gray without one."""
+    """The storage of a picture.
+
+    Its channels have the axis 0, 2, or None for gray without one.
+    """
 
     library: Literal["numpy", "torch", "pillow"]
     shape: tuple[int, ...]
@@ -35,8 +39,12 @@ class PictureKind:
 
     @classmethod
     def of(cls, picture: Any) -> PictureKind:
-        """Return the kind of a picture; raise PictureError if it is none that is accepted."""
-        is_image, is_tensor = isinstance(picture, Image.Image), isinstance(picture, Tensor)
+        """Return the kind of a picture.
+
+        Raise PictureError if it is none that is accepted.
+        """
+        is_image = isinstance(picture, Image.Image)
+        is_tensor = isinstance(picture, Tensor)
         if is_image and picture.mode not in _MODES:
             raise PictureError(
                 f"image-mode: PIL images may be {', '.join(_MODES)}, got "
@@ -46,17 +54,19 @@ class PictureKind:
             check_tensor(picture)
         elif not isinstance(picture, np.ndarray | Image.Image):
             raise PictureError(
-                "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
-                f"{type(picture).__name__}."
+                "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, "
+                f"got {type(picture).__name__}."
             )
         samples: Any = np.asarray(picture) if is_image else picture
-        shape, dtype = tuple(samples.shape), str(samples.dtype).removeprefix("torch.")
+        shape = tuple(samples.shape)
+        dtype = str(samples.dtype).removeprefix("torch.")
         axis = _channel_axis(shape, first=is_tensor)
         is_shaped = 0 not in shape and (len(shape) == 2 or axis is not None)
         if not is_shaped or dtype not in _TYPES:
             raise PictureError(
                 "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 "
-                f"channels, uint8, uint16 or floating point from 0 to 1, got {shape} {dtype}."
+                f"channels, uint8, uint16 or floating point from 0 to 1, got {shape} "
+                f"{dtype}."
             )
         library: Any = "pillow" if is_image else "torch" if is_tensor else "numpy"
         return cls(library, shape, dtype, axis, samples.device if is_tensor else None)
@@ -89,17 +99,23 @@ class PictureKind:
     def values(self, picture: Any) -> Tensor:
         """Return the samples as they are, (H, W, C), on the picture's device."""
         is_tensor = self.library == "torch"
-        data = picture.detach() if is_tensor else torch.from_numpy(np.array(picture, order="C"))
+        data = (
+            picture.detach()
+            if is_tensor
+            else torch.from_numpy(np.array(picture, order="C"))
+        )
         return data[..., None] if self.axis is None else data.movedim(self.axis, -1)
 
     def planes(self, picture: Any) -> tuple[list[Tensor], SampleCheck | None]:
         """Return copies of the channels, (H, W) each, on the picture's device, and their check.
 
-        8 bits become uint8, 16 bits int32 (CUDA lacks most operations on uint16), floating point
-        becomes float32 and is clamped to 0 to 1. Raises PictureError if floating-point samples are
-        not finite, or far outside 0 to 1; on a GPU the check raises this error later.
+        8 bits become uint8, 16 bits int32 (CUDA lacks most operations on uint16), floating
+        point becomes float32 and is clamped to 0 to 1. Raises PictureError if
+        floating-point samples are not finite, or far outside 0 to 1; on a GPU the check
+        raises this error later.
         """
-        check, data = None, self.values(picture)
+        check = None
+        data = self.values(picture)
         if self.is_float:
             data = data.to(torch.float32)
             check = SampleCheck(data, _OVERSHOOT)
@@ -126,23 +142,31 @@ class PictureKind:
         if self.library == "torch":
             return data.to(self.device, getattr(torch, self.dtype)).contiguous()
         array = data.cpu().numpy().astype(self.dtype)
-        return Image.fromarray(array) if self.library == "pillow" else np.ascontiguousarray(array)
+        return (
+            Image.fromarray(array)
+            if self.library == "pillow"
+            else np.ascontiguousarray(array)
+        )
 
 
 def check_tensor(tensor: Tensor) -> None:
     """Refuse a tensor that has no samples in memory, or stores them in another way."""
-    is_dense = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized)
+    is_dense = tensor.layout == torch.strided and not (
+        tensor.is_nested or tensor.is_quantized
+    )
     if not is_dense or tensor.is_meta or not tensor.numel():
         raise PictureError(
-            "tensor-without-samples: A tensor must have at least one picture, with all samples "
-            "in memory: empty, sparse, nested and quantized tensors, and tensors on the device "
-            "meta, are not accepted."
+            "tensor-without-samples: A tensor must have at least one picture, with all "
+            "samples in memory: empty, sparse, nested and quantized tensors, and tensors "
+            "on the device meta, are not accepted."
         )
 
 
 def tensor_needed(shape: str, got: object) -> PictureError:
     """Return the error for something else than a floating-point tensor of a shape."""
-    return PictureError(f"bad-tensor: A floating-point tensor {shape} is needed, got {got}.")
+    return PictureError(
+        f"bad-tensor: A floating-point tensor {shape} is needed, got {got}."
+    )
 
 
 def float_check(tensor: Tensor, shape: str) -> SampleCheck:
@@ -166,7 +190,10 @@ class SampleCheck:
             self.finish()
 
     def finish(self) -> None:
-        """Wait for the check, but not for later work of the GPU; raise PictureError for a fault."""
+        """Wait for the check, but not for later work of the GPU.
+
+        Raise PictureError for a fault.
+        """
         least, most = self._extremes.planes()[0].tolist()
         if not math.isfinite(least) or not math.isfinite(most):
             raise PictureError(
@@ -177,7 +204,8 @@ class SampleCheck:
         if overshoot is not None and (least < -overshoot or most > 1 + overshoot):
             raise PictureError(
                 "picture-range: Floating-point pictures have samples from 0 to 1, got "
-                f"{least:.4g} to {most:.4g}: divide samples from 0 to 255 by 255, or clip them."
+                f"{least:.4g} to {most:.4g}: divide samples from 0 to 255 by 255, or clip "
+                "them."
             )
 
 
@@ -205,20 +233,23 @@ def each_of(pictures: Any) -> Any:
         is_single = pictures.ndim < 3 or (pictures.ndim == 3 and has_channels)
     if is_single:
         raise PictureError(
-            "several-pictures: Several pictures are needed, and this is one: give a list, or one "
-            "array or tensor (B, H, W, C) or (B, C, H, W)."
+            "several-pictures: Several pictures are needed, and this is one: give a list, "
+            "or one array or tensor (B, H, W, C) or (B, C, H, W)."
         )
     return pictures
 
 
 def between(
-    given: Sequence[Any], interpolate: Callable[[list[Tensor]], Tensor], device: torch.device
+    given: Sequence[Any],
+    interpolate: Callable[[list[Tensor]], Tensor],
+    device: torch.device,
 ) -> Any:
     """Return the picture, or the batch, between others of any kind, as the same kind.
 
-    ``given`` are two or four pictures or batches. Gray becomes RGB for ``interpolate``, and the
-    result gray again. ``interpolate`` takes batches, (B, 3 or 4, H, W) float32 on ``device``.
-    Raises PictureError for unknown or different kinds or numbers, or a sample that is not finite.
+    ``given`` are two or four pictures or batches. Gray becomes RGB for ``interpolate``, and
+    the result gray again. ``interpolate`` takes batches, (B, 3 or 4, H, W) float32 on
+    ``device``. Raises PictureError for unknown or different kinds or numbers, or a sample
+    that is not finite.
     """
     several = isinstance(given[0], np.ndarray | Tensor) and given[0].ndim == 4
     batches = [_listed(each, several=several) for each in given]
@@ -228,8 +259,8 @@ def between(
     counts = sorted({len(each) for each in batches})
     if len(counts) > 1:
         raise PictureError(
-            f"batch-lengths: The batches have {' and '.join(map(str, counts))} pictures: give "
-            "batches of one length."
+            f"batch-lengths: The batches have {' and '.join(map(str, counts))} pictures: "
+            "give batches of one length."
         )
     floats = [torch.stack([kind.floats(each) for each in some]) for some in batches]
     checks = [SampleCheck(each) for each in floats] if kind.is_float else []
@@ -252,16 +283,23 @@ def _listed(pictures: Any, *, several: bool) -> list[Any]:
         return [pictures]
     if isinstance(pictures, Tensor):
         check_tensor(pictures)
-    if not isinstance(pictures, np.ndarray | Tensor) or pictures.ndim != 4 or not len(pictures):
+    if (
+        not isinstance(pictures, np.ndarray | Tensor)
+        or pictures.ndim != 4
+        or not len(pictures)
+    ):
         raise PictureError(
-            "pictures-of-one-kind: The pictures are of different kinds: give pictures, or batches, "
-            "of one kind."
+            "pictures-of-one-kind: The pictures are of different kinds: give pictures, or "
+            "batches, of one kind."
         )
     return list(pictures)
 
 
 def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
-    """Return the axis of the channels, 0 or 2; if both are possible, 0 if ``first``, else 2."""
+    """Return the axis of the channels, 0 or 2.
+
+    If both are possible, 0 if ``first``, else 2.
+    """
     if len(shape) != 3:
         return None
     axes = [axis for axis in (0, 2) if shape[axis] in _CHANNELS]

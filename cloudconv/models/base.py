@@ -35,8 +35,8 @@ def check_finite(total: Tensor, time: Fraction | None = None) -> None:
     if not total.isfinite():
         at = "" if time is None else f" at {round(float(time), 3):g} s"
         raise ModelError(
-            f"not-finite: The model made a picture{at} with values that are not finite, so nothing "
-            "is written: try --precision=fp32, or other weights."
+            f"not-finite: The model made a picture{at} with values that are not finite, so "
+            "nothing is written: try --precision=fp32, or other weights."
         )
 
 
@@ -48,10 +48,12 @@ class Model(nn.Module):
     # :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
     fallback: ClassVar = False
     carries_alpha: ClassVar = False  # further channels (opacity) move with the colours
-    takes_horizon: ClassVar = False  # a predictor's ``forward`` takes the number of frames ahead
+    # A predictor's ``forward`` takes the number of frames ahead.
+    takes_horizon: ClassVar = False
     # Training settings that differ from the usual ones (measured).
     training_settings: ClassVar[tuple[tuple[str, object], ...]] = ()
-    # ``stages`` returns early results, which the training scores too, and then the final one.
+    # ``stages`` returns early results, which the training scores too, and then the final
+    # one.
     staged: ClassVar = False
     stages: Callable[..., list[Tensor]]
     discriminators: ClassVar[type[nn.Module] | None] = None  # for the adversarial loss
@@ -62,7 +64,10 @@ class Model(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the type that the network computes in; float32 for a method without weights."""
+        """Return the type that the network computes in.
+
+        Float32 for a method without weights.
+        """
         return next((p.dtype for p in self.parameters()), torch.float32)
 
     def multiple(self, scale: float = 1.0) -> int:
@@ -74,8 +79,9 @@ class Model(nn.Module):
             return self.spec.multiple
         if not self.scale_option:
             raise ModelUsageError(
-                f"no-scale-option: The model {self.spec.name} has no scale option, and scale "
-                f"{short(scale)} was given: leave --scale at 1, or choose another model."
+                f"no-scale-option: The model {self.spec.name} has no scale option, and "
+                f"scale {short(scale)} was given: leave --scale at 1, or choose another "
+                "model."
             )
         return self.spec.multiple * math.ceil(max(1.0, 1.0 / checked_scale(scale)))
 
@@ -90,9 +96,9 @@ class Model(nn.Module):
 class OuterPictures(NamedTuple):
     """The source frames before and after a pair.
 
-    ``before``, ``after``: (B, C, H, W) like the pair. ``reach``: (B, 2), the time from ``before``
-    to x0 and from x1 to ``after``, as multiples of the time from x0 to x1. Where a frame is
-    missing, its ``reach`` is 0, and x0 or x1 itself replaces the frame.
+    ``before``, ``after``: (B, C, H, W) like the pair. ``reach``: (B, 2), the time from
+    ``before`` to x0 and from x1 to ``after``, as multiples of the time from x0 to x1. Where
+    a frame is missing, its ``reach`` is 0, and x0 or x1 itself replaces the frame.
     """
 
     before: Tensor
@@ -103,8 +109,8 @@ class OuterPictures(NamedTuple):
 class Interpolator(Model):
     """A model that makes the picture at a timestep between two pictures.
 
-    A model family defines ``forward`` only. This class pads, crops, and calls a midpoint-only model
-    (one whose spec lacks ``arbitrary_timestep``) repeatedly.
+    A model family defines ``forward`` only. This class pads, crops, and calls a
+    midpoint-only model (one whose spec lacks ``arbitrary_timestep``) repeatedly.
     """
 
     any_size: ClassVar = False  # without this, sides are padded to the multiple first
@@ -114,11 +120,11 @@ class Interpolator(Model):
     def forward(self, pair: Pair) -> Tensor:
         """Run the network of the model family: return pictures of the shape of x0, float32.
 
-        The pictures of ``pair`` are (B, 3, H, W), nominally in [0, 1]; other values are legal. A
-        network clamps the input of its convolutions, but not its result. With ``carries_alpha``
-        there may be more channels. Without ``any_size`` H and W are multiples of :meth:`multiple`.
-        A midpoint-only model gets timestep 0.5. A network with ``fallback`` also takes
-        ``leftover``, see :meth:`between`.
+        The pictures of ``pair`` are (B, 3, H, W), nominally in [0, 1]; other values are
+        legal. A network clamps the input of its convolutions, but not its result. With
+        ``carries_alpha`` there may be more channels. Without ``any_size`` H and W are
+        multiples of :meth:`multiple`. A midpoint-only model gets timestep 0.5. A network
+        with ``fallback`` also takes ``leftover``, see :meth:`between`.
         """
         raise NotImplementedError
 
@@ -133,16 +139,19 @@ class Interpolator(Model):
     ) -> Picture:
         """Return the pictures at ``timestep`` between ``x0`` and ``x1``, on the device of ``x0``.
 
-        ``x0``, ``x1`` and the result are pictures or batches of one kind and shape: NumPy arrays,
-        PIL images, tensors (B, 3, H, W) or (B, H, W, C), uint8, gray, RGBA, or floating point that
-        is nominally in [0, 1] and not clamped. ``timestep``: (B,) in [0, 1], or one number for all;
-        a midpoint-only model halves the interval, and reaches it to within 1/128. ``scale``: the
-        resolution at which motion is estimated, relative to the picture's: 0.5 for 4K and large
-        motion. ``outer``: the frames before and after the pair, for a model with a context of four;
-        without them the model assumes an even motion. Raises PictureError for other kinds or
-        numbers of pictures, and SettingsError for a scale or timestep that is not accepted.
+        ``x0``, ``x1`` and the result are pictures or batches of one kind and shape: NumPy
+        arrays, PIL images, tensors (B, 3, H, W) or (B, H, W, C), uint8, gray, RGBA, or
+        floating point that is nominally in [0, 1] and not clamped. ``timestep``: (B,) in
+        [0, 1], or one number for all; a midpoint-only model halves the interval, and
+        reaches it to within 1/128. ``scale``: the resolution at which motion is estimated,
+        relative to the picture's: 0.5 for 4K and large motion. ``outer``: the frames before
+        and after the pair, for a model with a context of four; without them the model
+        assumes an even motion. Raises PictureError for other kinds or numbers of pictures,
+        and SettingsError for a scale or timestep that is not accepted.
         """
-        timesteps = timestep.flatten().tolist() if isinstance(timestep, Tensor) else [timestep]
+        timesteps = (
+            timestep.flatten().tolist() if isinstance(timestep, Tensor) else [timestep]
+        )
         for each in timesteps:
             if not (isinstance(each, numbers.Real) and 0 <= float(each) <= 1):
                 raise SettingsError(
@@ -162,16 +171,19 @@ class Interpolator(Model):
         """Return the pictures between those of pairs of any size, on the model's device.
 
         A fourth channel (opacity) is mixed linearly if the model lacks ``carries_alpha``. A
-        midpoint-only model waits for times that are not in main memory. ``leftover``: return one
-        more channel, the difference of the colours' mean at each pixel between both pictures after
-        their motion to the timestep; only for models with ``fallback``.
+        midpoint-only model waits for times that are not in main memory. ``leftover``:
+        return one more channel, the difference of the colours' mean at each pixel between
+        both pictures after their motion to the timestep; only for models with ``fallback``.
         """
         channels, height, width = pair.sides[0][0].channels.shape[1:]
         colours = channels if self.carries_alpha else COLOURS
         multiple = 1 if self.any_size else self.multiple(pair.scale)
-        run, given = partial(self, leftover=True) if leftover else self, pair
+        run = partial(self, leftover=True) if leftover else self
+        given = pair
         if colours < channels or height % multiple or width % multiple:
-            given = pair.derived("fitted", lambda x: pad_to_multiple(x[:, :colours], multiple))
+            given = pair.derived(
+                "fitted", lambda x: pad_to_multiple(x[:, :colours], multiple)
+            )
         if self.spec.arbitrary_timestep:
             result: Tensor = run(given)
         else:
@@ -189,39 +201,48 @@ class Interpolator(Model):
 def _halved(pair: Pair, run: Callable[[Pair], Tensor]) -> Tensor:
     """Return what a network makes of one pair at its time, by halving.
 
-    Each middle is kept up to the end of its right half, after which it has no use: at most six.
+    Each middle is kept up to the end of its right half, after which it has no use: at most
+    six.
     """
     (x0,), (x1,) = pair.sides[:2]
-    first, last = 0, 2**_HALVINGS
+    first = 0
+    last = 2**_HALVINGS
     place = round(float(pair.times) * last)
     made: Tensor = (x1 if place else x0).channels
     while first < place < last:
         found = x0.kept.get(("middle", x1))
         if found is None:  # another thread may do the same meanwhile, with an equal result
             # Nothing else is kept: features of six pairs would need much memory.
-            made = run(Pair.of([x0.channels, x1.channels], 0.5, None, pair.scale, pair.whole))
-            found = x0.kept["middle", x1] = made, PairPicture(made[:, : x0.channels.shape[1]])
+            made = run(
+                Pair.of([x0.channels, x1.channels], 0.5, None, pair.scale, pair.whole)
+            )
+            found = x0.kept["middle", x1] = (
+                made,
+                PairPicture(made[:, : x0.channels.shape[1]]),
+            )
         made, between = found
         if place < (first + last) // 2:
-            last, x1 = (first + last) // 2, between
+            last = (first + last) // 2
+            x1 = between
         else:
             x0.kept.pop(("middle", between), None)
-            first, x0 = (first + last) // 2, between
+            first = (first + last) // 2
+            x0 = between
     return made
 
 
 class Predictor(Model):
     """A model that forecasts the pictures that follow ``spec.context`` pictures.
 
-    A model family defines ``forward``, or ``_steps`` if a later forecast needs more than the frames
-    before it, such as a flow to the last real frame or a state.
+    A model family defines ``forward``, or ``_steps`` if a later forecast needs more than
+    the frames before it, such as a flow to the last real frame or a state.
     """
 
     def forward(self, context: Tensor) -> Tensor:
         """Run the network of the model family: return the next frame, (B, 3, H, W) float32.
 
-        ``context``: (B, T, 3, H, W) float32, oldest first, T = ``spec.context``, H and W multiples
-        of ``spec.multiple``, nominally in [0, 1].
+        ``context``: (B, T, 3, H, W) float32, oldest first, T = ``spec.context``, H and W
+        multiples of ``spec.multiple``, nominally in [0, 1].
         """
         return next(self._steps(context, 1))
 
@@ -231,19 +252,27 @@ class Predictor(Model):
         return next(self.forecast(context, 1))
 
     @torch.no_grad()
-    def forecast(self, context: Tensor, steps: int, *, checks: bool = True) -> Iterator[Tensor]:
+    def forecast(
+        self, context: Tensor, steps: int, *, checks: bool = True
+    ) -> Iterator[Tensor]:
         """Yield the next ``steps`` frames, each (B, 3, H, W) float32.
 
-        ``context``: (B, T, 3, H, W), oldest first, any size, without repeats of a frame. Copies of
-        the oldest frame may replace missing frames. The model reads the last ``spec.context``
-        frames, and up to ``spec.past`` before them. ``checks``: check the samples, which is not
-        needed for decoded or forecast pictures; then the CPU does not wait for a GPU. Raises
-        PictureError if the context has too few frames, or is not a tensor of that shape.
+        ``context``: (B, T, 3, H, W), oldest first, any size, without repeats of a frame.
+        Copies of the oldest frame may replace missing frames. The model reads the last
+        ``spec.context`` frames, and up to ``spec.past`` before them. ``checks``: check the
+        samples, which is not needed for decoded or forecast pictures; then the CPU does not
+        wait for a GPU. Raises PictureError if the context has too few frames, or is not a
+        tensor of that shape.
         """
         shape = f"(B, T, 3, H, W) with T of at least {self.spec.context}"
         check = arrays.float_check(context, shape) if checks else None
-        own, (height, width) = context.device, context.shape[-2:]
-        if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
+        own = context.device
+        (height, width) = context.shape[-2:]
+        if (
+            context.ndim != 5
+            or context.shape[2] != 3
+            or context.shape[1] < self.spec.context
+        ):
             raise arrays.tensor_needed(shape, tuple(context.shape))
         device = next((weight.device for weight in self.parameters()), own)
         latest = context[:, -(self.spec.context + self.spec.past) :].to(device).float()
@@ -256,7 +285,8 @@ class Predictor(Model):
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Yield the next frames of a padded context.
 
-        By default each frame is made from the latest frames, forecasts included (a rollout).
+        By default each frame is made from the latest frames, forecasts included (a
+        rollout).
         """
         for _ in range(steps):
             made: Tensor = self(context)

@@ -1,9 +1,9 @@
 """Define methods without a network, the baselines for all models, and a network for tests.
 
-Source of the flow: dense inverse search, Kroeger et al., Fast Optical Flow using Dense Inverse
-Search, ECCV 2016 (arXiv 1603.03590), in OpenCV's version. Forecasts of weather radar usually move a
-velocity field along itself, too (semi-Lagrangian advection). Layers: Wang and Adelson, Representing
-Moving Images with Layers, 1994.
+Source of the flow: dense inverse search, Kroeger et al., Fast Optical Flow using Dense
+Inverse Search, ECCV 2016 (arXiv 1603.03590), in OpenCV's version. Forecasts of weather
+radar usually move a velocity field along itself, too (semi-Lagrangian advection). Layers:
+Wang and Adelson, Representing Moving Images with Layers, 1994.
 """
 
 from collections.abc import Iterator
@@ -58,9 +58,9 @@ class Linear(Predictor):
 class FlowPredictor(Predictor):
     """A forecast by the mean flow of the last four pairs, as a baseline for trained models.
 
-    Velocities move with the picture. Each step extends the displacement back to the last frame. So
-    each forecast samples that frame once, and later forecasts blur no more than the first. The
-    mirror image of the frame enters at its edges.
+    Velocities move with the picture. Each step extends the displacement back to the last
+    frame. So each forecast samples that frame once, and later forecasts blur no more than
+    the first. The mirror image of the frame enters at its edges.
     """
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
@@ -71,14 +71,17 @@ class FlowPredictor(Predictor):
 
 
 class LayersPredictor(Predictor):
-    """A background under the camera's motion, and things before it; see ``forecasting.scene``.
+    """A background under the camera's motion, and things before it.
 
-    Each part of a forecast is a part of the last frame, moved once, or background that an earlier
-    frame shows: one of the context, or one before it.
+    See ``forecasting.scene``.
+
+    Each part of a forecast is a part of the last frame, moved once, or background that an
+    earlier frame shows: one of the context, or one before it.
     """
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        from cloudconv.forecasting.scene import scene_of  # OpenCV: every command loads this module
+        # OpenCV: every command loads this module.
+        from cloudconv.forecasting.scene import scene_of
 
         scenes = [scene_of(frames) for frames in context]
         for pictures in zip(*(scene.pictures(steps) for scene in scenes), strict=True):
@@ -88,8 +91,8 @@ class LayersPredictor(Predictor):
 class Tiny(Interpolator):
     """A fast network for tests: a blend, plus a small texture from two random convolutions.
 
-    The weights have a fixed seed. The texture is zero at timesteps 0 and 1, and depends on the
-    frames before and after the pair.
+    The weights have a fixed seed. The texture is zero at timesteps 0 and 1, and depends on
+    the frames before and after the pair.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -105,7 +108,9 @@ class Tiny(Interpolator):
         arc = timestep * (1 - timestep) / 4
         plane = timestep.expand(-1, 1, *x0.shape[2:])
         seen = torch.cat((x0.clamp(0, 1), x1.clamp(0, 1), plane), 1).to(self.dtype)
-        texture = F.pixel_shuffle(torch.tanh(self.last(F.relu(self.first(seen)))), 2).float()
+        texture = F.pixel_shuffle(
+            torch.tanh(self.last(F.relu(self.first(seen)))), 2
+        ).float()
         if pair.reach is not None:
             before, after = (pair.joined(side) for side in pair.sides[2:])
             texture = texture + (x0 - before + x1 - after) / 4
@@ -115,11 +120,13 @@ class Tiny(Interpolator):
 def displacements(velocity: Tensor, steps: int) -> Iterator[Tensor]:
     """Yield the backward displacement to the last frame at each later step.
 
-    ``velocity`` and the results are (B, 2, H, W) in pixels. Velocities move with the picture.
+    ``velocity`` and the results are (B, 2, H, W) in pixels. Velocities move with the
+    picture.
     """
     displacement = torch.zeros_like(velocity)
     for _ in range(steps):
-        # A point at (x, y) was at (x, y) + velocity one step before, and keeps its velocity.
+        # A point at (x, y) was at (x, y) + velocity one step before, and keeps its
+        # velocity.
         velocity = warp(velocity, velocity)
         displacement = velocity + warp(displacement, velocity)
         yield displacement

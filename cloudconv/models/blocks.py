@@ -13,9 +13,9 @@ from cloudconv.models.ops import joined, shuffled
 class Block(nn.Module):
     """A network that reads pictures and an estimate so far, and returns a change of the estimate.
 
-    ``width`` are the channels of the hidden layers, ``outputs`` those of the estimate. ``made`` are
-    the channels that the last convolution computes, if more: RIFE's blocks have a sixth channel,
-    which was never trained. ``depth`` is the number of hidden layers.
+    ``width`` are the channels of the hidden layers, ``outputs`` those of the estimate.
+    ``made`` are the channels that the last convolution computes, if more: RIFE's blocks
+    have a sixth channel, which was never trained. ``depth`` is the number of hidden layers.
     """
 
     def __init__(
@@ -27,7 +27,9 @@ class Block(nn.Module):
         self.conv0 = nn.Sequential(_active(inputs, width // 2), _active(width // 2, width))
         self.convblock = nn.Sequential(*(_Residual(width) for _ in range(depth)))
         # A pixel shuffle makes four neighbouring pixels of one channel from four outputs.
-        self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, 4 * (made or outputs), 4, 2, 1))
+        self.lastconv = nn.Sequential(
+            nn.ConvTranspose2d(width, 4 * (made or outputs), 4, 2, 1)
+        )
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Map (B, C, h, w) float32 inputs of one size to the estimate, float32."""
@@ -43,7 +45,10 @@ class Block(nn.Module):
         hidden: list[Any] = list(self.convblock)
         for layer in hidden:
             fold(layer.conv.weight, layer.conv.bias, layer.beta)
-        convs = [*(layer.get_submodule("0") for layer in self.conv0), *(x.conv for x in hidden)]
+        convs = [
+            *(layer.get_submodule("0") for layer in self.conv0),
+            *(x.conv for x in hidden),
+        ]
 
         def layers() -> list[HiddenLayer]:
             return [HiddenLayer(conv.weight, conv.bias, conv.stride[0]) for conv in convs]

@@ -1,4 +1,6 @@
-"""List all models: a row for each. This module does not import PyTorch, so that lists are fast.
+"""List all models: a row for each.
+
+This module does not import PyTorch, so that lists are fast.
 
 A new model is a class and a row in ``MODELS``, and weights with an entry in the manifest.
 """
@@ -19,38 +21,45 @@ FOUR = 4
 class ModelSpec:
     """The properties of a model. Code tests these properties, never the name of a model.
 
-    The class of the network has further properties, see :class:`cloudconv.models.base.Model`.
+    The class of the network has further properties, see
+    :class:`cloudconv.models.base.Model`.
     """
 
     name: str  # on the command line
     context: int  # the number of source frames that the model reads
     multiple: int  # sides are padded to a multiple of this number (at scale 1)
-    # The peak working memory for each padded pixel of one batch item at float32 and scale 1, inputs
-    # and output included (measured on a CPU).
+    # The peak working memory for each padded pixel of one batch item at float32 and scale
+    # 1, inputs and output included (measured on a CPU).
     bytes_per_pixel: int
     overlap: int  # of neighbouring tiles, which hides the seam, in pixels at scale 1
     network: str  # the class, as `rife:IFNet`, or one of `research`; imported when needed
-    domain: str  # the use of the model in a few words; then footage that suits it, and the limits
+    # The use of the model in a few words; then footage that suits it, and the limits.
+    domain: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of the class
     task: ModelTask = "predict"
     # The source of the method and its weights.
     origin: str = "cloudconv; after earlier research projects"
-    past: int = 0  # frames before the context that a predictor also reads, to test its forecasts
+    # Frames before the context that a predictor also reads, to test its forecasts.
+    past: int = 0
     arbitrary_timestep: bool = False  # an interpolator takes any timestep, not only 0.5
-    # The manifest entry of the weights, if it is not the model's name; None without weights.
+    # The manifest entry of the weights, if it is not the model's name; None without
+    # weights.
     entry: str | None = ""
-    # Whether the model may run in 16 bits; others always run in float32. In measurements the score
-    # differs from float32's by at most 0.05 dB, and the PSNR between both is 60 dB or more.
+    # Whether the model may run in 16 bits; others always run in float32. In measurements
+    # the score differs from float32's by at most 0.05 dB, and the PSNR between both is 60
+    # dB or more.
     half_precision: bool = True
-    # The duration of a frame, relative to the default model of the task (medians of paired runs on
-    # a CPU); None if not measured.
+    # The duration of a frame, relative to the default model of the task (medians of paired
+    # runs on a CPU); None if not measured.
     time: float | None = None
 
     @property
     def cls(self) -> type[Any]:
         """Return the class of the network."""
         module, _, name = self.network.rpartition(":")
-        found: type[Any] = getattr(import_module(f"cloudconv.models.{module or 'research'}"), name)
+        found: type[Any] = getattr(
+            import_module(f"cloudconv.models.{module or 'research'}"), name
+        )
         return found
 
     @property
@@ -91,7 +100,10 @@ class ModelSpec:
         return wanted and self.cls.fallback
 
     def frames(self, asked: str | None) -> int:
-        """Return the number of source frames that a new frame needs; the fallback may need more."""
+        """Return the number of source frames that a new frame needs.
+
+        The fallback may need more.
+        """
         return FOUR if self.falls_back(asked) else self.context
 
 
@@ -108,14 +120,17 @@ _STEADY = "slow, steady motion such as clouds; blurs after about ten frames"
 _linear = partial(ModelSpec, half_precision=False)
 _middle = partial(ModelSpec, task="interpolate", origin=_UNET)
 _same = partial(ModelSpec, task="reconstruct")
-_AUTO, _SKIP, _FIVE = "Autoencoder", "SkipAutoencoder", (32, 64, 128, 256, 512)
+_AUTO = "Autoencoder"
+_SKIP = "SkipAutoencoder"
+_FIVE = (32, 64, 128, 256, 512)
 
 _method = partial(ModelSpec, origin="cloudconv", half_precision=False, entry=None)
 _between = partial(_method, task="interpolate", arbitrary_timestep=True)
 _flowing = partial(ModelSpec, task="interpolate", arbitrary_timestep=True, origin=_OURS)
 
 # fmt: off
-TINY = _between("tiny", FOUR, 4, 160, 8, "baselines:Tiny", "tests only", half_precision=True,
+TINY = _between("tiny", FOUR, 4, 160, 8, "baselines:Tiny", "tests "
+                                                           "only", half_precision=True,
                 origin="cloudconv; random weights, for tests only")
 """A fast network for tests. Lists for people omit this model."""
 
@@ -130,19 +145,22 @@ _FLOWING = (
              "slow machines, a first look; any live footage", time=0.5,
              options={"sizes": (16, 8, 4), "gated": True}),
     _flowing("rife-4.6", 2, 32, 335, 128, "rife:IFNet",
-             "the original of the cloud models; live footage, strong on camera and object motion",
+             "the original of the cloud models; live footage, strong on camera and object "
+             "motion",
              time=0.9, origin=f"{_RIFE} (arXiv 2011.06294), version 4.6"),
 )
 
 METHODS = (
-    _between("blend", 2, 1, 48, 0, "baselines:Blend", "a baseline: moving things look double",
+    _between("blend", 2, 1, 48, 0, "baselines:Blend", "a baseline: moving things look "
+                                                      "double",
              time=0.1),
     _between("hold", 2, 1, 36, 0, "baselines:Hold",
              "repeats the earlier frame; motion stays as jerky as before"),
     _method("layers", 5, 1, 720, 64, "baselines:LayersPredictor",
-            "pans, and things that pass; wrong for water, fire and views with depth", time=0.1,
-            past=40, origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, with "
-            "OpenCV's methods"),
+            "pans, and things that pass; wrong for water, fire and views with "
+            "depth", time=0.1,
+            past=40, origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, "
+                            "with OpenCV's methods"),
     _method("flow", 5, 1, 210, 64, "baselines:FlowPredictor",
             "steady motion; breaks up where the camera shakes or things collide", time=0.3,
             origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV"),
@@ -159,8 +177,10 @@ RESEARCH: tuple[ModelSpec, ...] = (
     _linear("conv-channel", 1, 1, 155, 8, "Conv",
             "dreams in vivid, chaotic colours", options={"groups": 3}),
     _linear("conv", 2, 1, 125, 8, "Conv", _STEADY),
-    _linear("conv-modes", 4, 2, 320, 16, "ConvModes", "steady motion in several directions"),
-    ModelSpec("conv-deep", 4, 1, 610, 16, "ConvDeep", "small motion; blurs after about ten frames"),
+    _linear("conv-modes", 4, 2, 320, 16, "ConvModes", "steady motion in several "
+                                                      "directions"),
+    ModelSpec("conv-deep", 4, 1, 610, 16, "ConvDeep", "small motion; blurs after about ten "
+                                                      "frames"),
     _linear("conv-recurrent", 4, 1, 540, 16, "ConvRecurrent", "slow, steady motion"),
     _linear("conv-pyramid", 2, 16, 175, 64, "ConvPyramid", _STEADY),
     _linear("conv-pyramid-2", 2, 2, 175, 16, "ConvPyramid",
@@ -174,7 +194,8 @@ RESEARCH: tuple[ModelSpec, ...] = (
          f"{_SMALL}; plain skip connections", options={"skips": "plain"}),
     ModelSpec("skip-autoencoder-none", 4, 32, 310, 64, _SKIP,
          f"{_SMALL}; no skip connections", options={"skips": "none"}),
-    ModelSpec("multiscale-gan", 4, 16, 1200, 96, "MultiscaleGan", "small motion; keeps detail",
+    ModelSpec("multiscale-gan", 4, 16, 1200, 96, "MultiscaleGan", "small motion; keeps "
+                                                                  "detail",
          origin=_GAN),
     _middle("unet-middle", 2, 16, 950, 64, "UNetMiddle",
             f"a small U-Net (Charbonnier loss); {_SMALL}"),

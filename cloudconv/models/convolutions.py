@@ -1,9 +1,9 @@
 """Compute convolutions of networks on a CPU, each by the engine that is fastest there.
 
 No other module chooses an engine. ncnn computes 3x3 convolutions of stride 1 in float32 by
-Winograd's algorithm, with a quarter of the multiplications (Lavin and Gray, Fast Algorithms for
-Convolutional Neural Networks, arXiv 1509.09308). PyTorch computes the others, those in 16 bits, and
-all of them where ncnn is missing.
+Winograd's algorithm, with a quarter of the multiplications (Lavin and Gray, Fast Algorithms
+for Convolutional Neural Networks, arXiv 1509.09308). PyTorch computes the others, those in
+16 bits, and all of them where ncnn is missing.
 """
 
 import ctypes
@@ -31,11 +31,13 @@ PYTORCH = "PyTorch"
 _NCNN = "ncnn"
 _LANES = {"DEFAULT": 4, "AVX2": 8, "AVX512": 16}
 """Neighbouring channels of a pixel in ncnn's memory. Another number is slower and not wrong."""
-_ALIGNMENT = 64  # bytes, of values whose channels are in groups; ncnn ends the process otherwise
+# Bytes, of values whose channels are in groups; ncnn ends the process otherwise.
+_ALIGNMENT = 64
 _TILE = 4  # lines of a result that Winograd's algorithm computes at once, or a multiple
 _LEAST_LINES = 16  # of a thread
 _WIDEST = 160  # channels
-_LEAST_CHANNELS = 32  # with fewer channels the copies to and from ncnn take longer than they save
+# With fewer channels the copies to and from ncnn take longer than they save.
+_LEAST_CHANNELS = 32
 
 _Values = NDArray[np.float32]
 """Values in ncnn's order: (groups of channels, lines, columns, channels of a group)."""
@@ -65,12 +67,14 @@ def engine_for(device_type: str, dtype: torch.dtype) -> str:
 
 
 class HiddenLayers:
-    """Convolutions one after the other, for inference; the weights cannot be trained afterwards.
+    """Convolutions one after the other, for inference.
 
-    ``layers`` returns the layers, with the parameters of the network as they are then: a move to
-    another device replaces these. ``channels`` are those of the first layer's input. ``engine``:
-    see :func:`engine_for`. ncnn copies the weights here, so that several threads may call the
-    object; PyTorch reads the weights in each call.
+    The weights cannot be trained afterwards.
+
+    ``layers`` returns the layers, with the parameters of the network as they are then: a
+    move to another device replaces these. ``channels`` are those of the first layer's
+    input. ``engine``: see :func:`engine_for`. ncnn copies the weights here, so that several
+    threads may call the object; PyTorch reads the weights in each call.
     """
 
     def __init__(
@@ -81,7 +85,11 @@ class HiddenLayers:
         self._packed: list[Packed] = [{} for _ in now]
         inputs = [channels, *(len(layer.weight) for layer in now)]
         count = len(now)
-        while engine != PYTORCH and count and _suits_winograd(now[count - 1], inputs[count - 1]):
+        while (
+            engine != PYTORCH
+            and count
+            and _suits_winograd(now[count - 1], inputs[count - 1])
+        ):
             count -= 1
         self._others = count  # the number of first layers that PyTorch always computes
         self._winograd = _Winograd(now[count:]) if count < len(now) else None
@@ -89,7 +97,8 @@ class HiddenLayers:
     def apply(self, x: Tensor) -> Tensor:
         """Return the last layer's result, with channels last in memory on a CPU.
 
-        If the caller has no other reference to ``x``, its memory is free after the first layer.
+        If the caller has no other reference to ``x``, its memory is free after the first
+        layer.
         """
         is_plain = x.device.type == "cpu" and x.dtype == torch.float32
         winograd = None if torch.is_grad_enabled() or not is_plain else self._winograd
@@ -116,8 +125,8 @@ def _computed(x: Tensor, layer: HiddenLayer, packed: Packed) -> Tensor:
     weight, bias, stride, slope = layer
     groups = x.shape[1] // weight.shape[1]
     if x.dtype == torch.bfloat16 and x.shape[3] <= stride > 1:
-        # For a result of one column, oneDNN reads memory that is not set (PyTorch 2.13 on AMX).
-        # Zeros on the right add a column and change nothing else.
+        # For a result of one column, oneDNN reads memory that is not set (PyTorch 2.13 on
+        # AMX). Zeros on the right add a column and change nothing else.
         return _computed(F.pad(x, (0, 2)), layer, packed)[..., :1]
     if not isinstance(slope, float):
         result = F.conv2d(x, weight, bias, stride, 1, 1, groups)
@@ -127,7 +136,9 @@ def _computed(x: Tensor, layer: HiddenLayer, packed: Packed) -> Tensor:
     shape = (1, 1), (stride, stride), (1, 1), groups
     if x.dtype not in packed:
         # Reorder the weights for oneDNN once; otherwise each call would reorder them.
-        packed[x.dtype] = torch.ops.mkldnn._reorder_convolution_weight(weight, *shape, x.shape)
+        packed[x.dtype] = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, *shape, x.shape
+        )
     fused: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
     return fused(x, packed[x.dtype], bias, *shape, "leaky_relu", [slope], "")
 
@@ -135,8 +146,8 @@ def _computed(x: Tensor, layer: HiddenLayer, packed: Packed) -> Tensor:
 @cache
 def _has_fused(dtype: torch.dtype) -> bool:
     """Return whether oneDNN runs a convolution and a rectifier as one fast step in that type."""
-    # PyTorch's own compiler calls this step on a CPU; it has no public name. On other processors
-    # than x86 the step may exist and be slow.
+    # PyTorch's own compiler calls this step on a CPU; it has no public name. On other
+    # processors than x86 the step may exist and be slow.
     known = torch.ops.mkldnn
     if not hasattr(known, "_convolution_pointwise"):
         return False
@@ -167,9 +178,9 @@ def _memory() -> Any:
 class _Winograd:
     """A row of layers in ncnn; its calls release the GIL, and may be at the same time.
 
-    A thread of PyTorch's computes the whole row. If there are several threads, each computes some
-    lines of each layer. These are whole tiles of the algorithm, so that every number of threads
-    gives the same bits.
+    A thread of PyTorch's computes the whole row. If there are several threads, each
+    computes some lines of each layer. These are whole tiles of the algorithm, so that every
+    number of threads gives the same bits.
     """
 
     def __init__(self, layers: Sequence[HiddenLayer]) -> None:
@@ -178,14 +189,15 @@ class _Winograd:
         options.num_threads = 1  # ncnn's own threads would remain
         options.use_bf16_storage = options.use_fp16_storage = False
         options.use_fp16_packed = options.use_fp16_arithmetic = False
-        # Tiles of 6x6 are less exact. Those of 2x2 are slower, but need half of the memory for the
-        # weights of wide layers, which have few pixels.
+        # Tiles of 6x6 are less exact. Those of 2x2 are slower, but need half of the memory
+        # for the weights of wide layers, which have few pixels.
         is_wide = max(len(layer.weight) for layer in layers) > _WIDEST
         options.use_winograd23_convolution = is_wide
         options.use_winograd43_convolution = not is_wide
         options.use_winograd63_convolution = False
         options.blob_allocator = options.workspace_allocator = _memory()
-        lines, numbers = ["Input in 0 1 0"], []
+        lines = ["Input in 0 1 0"]
+        numbers = []
         self._names = ["0"]  # of the input and of each layer's result
         for weight, bias, _, slope in layers:
             shape = f"0={len(weight)} 1=3 4=1 5=1 6={weight.numel()}"
@@ -204,7 +216,8 @@ class _Winograd:
 
     def apply(self, pictures: list[Tensor]) -> Tensor:
         """Map (1, C, H, W) each to (B, C, H, W); empty the list."""
-        threads, result = torch.get_num_threads(), []
+        threads = torch.get_num_threads()
+        result = []
         while pictures:
             result.append(self._of_one(pictures.pop(0), threads))
         _memory().clear()
@@ -214,7 +227,12 @@ class _Winograd:
         channels, height, width = picture.shape[1:]
         lanes = _LANES.get(torch.backends.cpu.get_cpu_capability(), 1)
         lanes = 1 if channels % lanes else lanes
-        groups = picture[0].permute(1, 2, 0).reshape(height, width, -1, lanes).permute(2, 0, 1, 3)
+        groups = (
+            picture[0]
+            .permute(1, 2, 0)
+            .reshape(height, width, -1, lanes)
+            .permute(2, 0, 1, 3)
+        )
         values = torch.empty(groups.shape).copy_(groups).numpy()
         del picture, groups
         count = min(threads, height // _LEAST_LINES)
@@ -233,22 +251,30 @@ class _Winograd:
         tiles = -(-values.shape[1] // _TILE)
         tops = [_TILE * (tiles * number // count) for number in range(count)]
         bands = list(pairwise([*tops, values.shape[1]]))
-        made = list(pool.map(lambda band: self._computed(values, band[0], band[1], names), bands))
+        made = list(
+            pool.map(lambda band: self._computed(values, band[0], band[1], names), bands)
+        )
         return np.concatenate(made, 1)
 
-    def _computed(self, values: _Values, top: int, end: int, names: tuple[str, str]) -> _Values:
+    def _computed(
+        self, values: _Values, top: int, end: int, names: tuple[str, str]
+    ) -> _Values:
         """Return some lines of the blob ``names[1]`` from all lines of the blob ``names[0]``.
 
-        ``top`` is a multiple of a tile's lines, and so is ``end`` if it is not the last line.
+        ``top`` is a multiple of a tile's lines, and so is ``end`` if it is not the last
+        line.
         """
         groups, height, width, lanes = values.shape
-        first, last = max(0, top - _TILE), min(height, end + _TILE)
+        first = max(0, top - _TILE)
+        last = min(height, end + _TILE)
         lines = values[:, first:last]
         if lines.ctypes.data % _ALIGNMENT or last - first < height:
             lines = _copied(lines)
         # `given` has no copy; `lines` outlives it.
         given = _ncnn().Mat(lines.reshape(groups, last - first, width * lanes))
-        given.w, given.elemsize, given.elempack = width, 4 * lanes, lanes
+        given.w = width
+        given.elemsize = 4 * lanes
+        given.elempack = lanes
         given.cstep = (last - first) * width
         extractor = self._net.create_extractor()
         extractor.input(names[0], given)
@@ -257,7 +283,10 @@ class _Winograd:
         if extractor.extract(names[1], made, 1):  # 1: as it is in memory
             raise MemoryError("ncnn: not enough memory")
         lanes = made.elempack
-        made.w, made.cstep, made.elemsize, made.elempack = made.w * lanes, made.cstep * lanes, 4, 1
+        made.w = made.w * lanes
+        made.cstep = made.cstep * lanes
+        made.elemsize = 4
+        made.elempack = 1
         result: _Values = np.asarray(made).reshape(-1, last - first, width, lanes)
         return result[:, top - first : end - first]
 
@@ -272,7 +301,8 @@ def _reader(tensors: Sequence[Tensor]) -> Any:
     """Return an object from which ncnn copies the values of float32 tensors."""
     base: Any = _ncnn().DataReader
     address = ctypes.pythonapi.PyCapsule_GetPointer
-    address.restype, address.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    address.restype = ctypes.c_void_p
+    address.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
     class Reader(base):  # type: ignore[misc]
         def __init__(self) -> None:

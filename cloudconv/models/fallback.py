@@ -1,14 +1,15 @@
 """Mix a plain blend of two pictures into the model's picture where the model's motion fails.
 
 If the motion is right, x0 and x1 differ little after both are moved to the timestep. This
-difference is the *leftover*, which motion does not explain. A large leftover makes the motion
-uncertain. The cause is wrong motion, noise, flicker, ripples, or merely difficult footage. Trials
-on filmed frames decide: the model reconstructs x0 from the frame before and x1, and x1 from x0 and
-the frame after. The frames of a trial are twice as far apart, which is harder for the model. So a
-trial says how large the model's error is relative to the leftover, and that of a blend relative to
-the difference of the two frames. Between x0 and x1 leftover and difference are known, and so is the
-distance of model and blend. The weight of the blend with the least squared error follows, near each
-pixel and over the whole picture. The method is least squares, as in Wiener's filter, 1949.
+difference is the *leftover*, which motion does not explain. A large leftover makes the
+motion uncertain. The cause is wrong motion, noise, flicker, ripples, or merely difficult
+footage. Trials on filmed frames decide: the model reconstructs x0 from the frame before and
+x1, and x1 from x0 and the frame after. The frames of a trial are twice as far apart, which
+is harder for the model. So a trial says how large the model's error is relative to the
+leftover, and that of a blend relative to the difference of the two frames. Between x0 and
+x1 leftover and difference are known, and so is the distance of model and blend. The weight
+of the blend with the least squared error follows, near each pixel and over the whole
+picture. The method is least squares, as in Wiener's filter, 1949.
 """
 
 import torch
@@ -28,7 +29,8 @@ _UNCERTAIN = (0.2, 0.3)
 _CELL = 8  # pixels of a trial's picture
 _WINDOW = 9  # cells; a window's weight is at most the weight of the whole picture
 _LEAST = 0.1  # the weight up to which no blend is mixed in
-_FINER = 1.2  # factor of the model's error at full size, where noise is stronger than in a trial
+# Factor of the model's error at full size, where noise is stronger than in a trial.
+_FINER = 1.2
 _LEAST_ENERGY = 1e-9
 
 
@@ -37,11 +39,14 @@ def uncertainty(result: Tensor, pair: Pair) -> Tensor:
 
     ``result``: (B, C + 1, H, W) from ``Interpolator.between``: pictures, then the leftover.
     """
-    # Squares give a few cars with the right motion more weight than the noise near the cars.
+    # Squares give a few cars with the right motion more weight than the noise near the
+    # cars.
     leftover = result[:, -1].square().mean((1, 2))
     (total,) = pair.once("difference", _difference)
     least, most = _UNCERTAIN
-    return ((leftover / total.clamp_min(_LEAST_ENERGY) - least) / (most - least)).clamp(0, 1)
+    return ((leftover / total.clamp_min(_LEAST_ENERGY) - least) / (most - least)).clamp(
+        0, 1
+    )
 
 
 def reduced(pictures: Tensor) -> Tensor:
@@ -52,10 +57,10 @@ def reduced(pictures: Tensor) -> Tensor:
 def errors(result: Tensor, pair: Pair, filmed: Tensor) -> Tensor:
     """Return the mean squared errors of model and blend in a trial.
 
-    ``result`` is the model's picture of the ``pair`` in the place of ``filmed``, (B, 3, h, w), and
-    the leftover; all are :func:`reduced`. The error of the model is relative to the leftover, and
-    that of the blend to the difference of the pair. The errors, (B, 2, rows, columns), have one
-    value per cell.
+    ``result`` is the model's picture of the ``pair`` in the place of ``filmed``, (B, 3, h,
+    w), and the leftover; all are :func:`reduced`. The error of the model is relative to the
+    leftover, and that of the blend to the difference of the pair. The errors, (B, 2, rows,
+    columns), have one value per cell.
     """
     made = torch.stack((result[:, :COLOURS], _blend(pair)), 1)
     return _cells((made - filmed[:, None]).square().mean(2)) / _energies(result, pair)
@@ -64,7 +69,8 @@ def errors(result: Tensor, pair: Pair, filmed: Tensor) -> Tensor:
 def blend_weight(shown: Tensor, result: Tensor, pair: Pair) -> Tensor:
     """Return the weight of the blend, (B, 1, rows, columns), from means of :func:`errors`.
 
-    ``result`` is the model's picture of the ``pair``, and the leftover; both are :func:`reduced`.
+    ``result`` is the model's picture of the ``pair``, and the leftover; both are
+    :func:`reduced`.
     """
     moved, blended = torch.split(shown * _energies(result, pair), 1, 1)
     apart = _cells((result[:, :COLOURS] - _blend(pair)).square().mean(1, keepdim=True))
@@ -78,8 +84,9 @@ def blend_weight(shown: Tensor, result: Tensor, pair: Pair) -> Tensor:
 def mix_in_blend(made: Tensor, pair: Pair, weight: Tensor) -> None:
     """Mix the blend of two pictures into the model's pictures, (B, C, H, W), in place.
 
-    ``weight``: from :func:`blend_weight`. The mix is sharpened to the detail of its parts. Further,
-    to that of x0 and x1, it would be worse than either: a blend is soft because noise averages out.
+    ``weight``: from :func:`blend_weight`. The mix is sharpened to the detail of its parts.
+    Further, to that of x0 and x1, it would be worse than either: a blend is soft because
+    noise averages out.
     """
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)
@@ -113,7 +120,8 @@ def _best(means: Tensor) -> Tensor:
 
 def _difference(x0: Tensor, x1: Tensor) -> tuple[Tensor]:
     """Return the mean over pixels of the square of the mean colour difference: (B,)."""
-    # A CPU takes strips, because passes over a whole picture take a fifth of the network's time.
+    # A CPU takes strips, because passes over a whole picture take a fifth of the network's
+    # time.
     rows = strip_rows(x0, 32)
     both = (torch.split(x[:, :COLOURS], rows, 2) for x in (x0, x1))
     strips = zip(*both, strict=True)

@@ -39,9 +39,10 @@ def shrunk_like(picture: Tensor, other: Tensor) -> Tensor:
 def laplacian_pyramid(images: Tensor, levels: int) -> tuple[list[Tensor], Tensor]:
     """Return the bands of ``images``, the finest first, and the rest.
 
-    Each band is half as large as the one before, rounded up. There are fewer bands than ``levels``
-    if a side of the rest is a single pixel. Source: Burt and Adelson, The Laplacian Pyramid as a
-    Compact Image Code, 1983; with means over areas instead of their filter.
+    Each band is half as large as the one before, rounded up. There are fewer bands than
+    ``levels`` if a side of the rest is a single pixel. Source: Burt and Adelson, The
+    Laplacian Pyramid as a Compact Image Code, 1983; with means over areas instead of their
+    filter.
     """
     bands: list[Tensor] = []
     while len(bands) < levels and min(images.shape[2:]) > 1:
@@ -57,16 +58,18 @@ def sampling_grid(
 ) -> Tensor:
     """Return the grid for ``torch.nn.functional.grid_sample`` from a flow on a picture.
 
-    ``flow``: (B, 2, rows, width), backward (dx, dy) in pixels, to multiply by ``gain``; the rows
-    begin at row ``top`` of the picture. The grid, (B, rows, width, 2) with aligned corners, is
-    always float32: positions in float16 are too coarse for sides of more than about 2,000 pixels.
+    ``flow``: (B, 2, rows, width), backward (dx, dy) in pixels, to multiply by ``gain``; the
+    rows begin at row ``top`` of the picture. The grid, (B, rows, width, 2) with aligned
+    corners, is always float32: positions in float16 are too coarse for sides of more than
+    about 2,000 pixels.
     """
     flow = flow.float()
     x = torch.linspace(-1, 1, width, device=flow.device)
     y = torch.linspace(-1, 1, height, device=flow.device)[top : top + flow.shape[2], None]
     # One plane for each axis, because whole rows are faster to write and to read.
     grid = torch.empty_like(flow, memory_format=torch.contiguous_format)
-    # The grid goes from -1 to 1. With corners aligned, one pixel is a step of 2 / (side - 1).
+    # The grid goes from -1 to 1. With corners aligned, one pixel is a step of 2 / (side -
+    # 1).
     grid[:, 0] = torch.add(x, flow[:, 0], alpha=2 * gain / max(width - 1, 1))
     grid[:, 1] = torch.add(y, flow[:, 1], alpha=2 * gain / max(height - 1, 1))
     return grid.permute(0, 2, 3, 1)
@@ -75,20 +78,22 @@ def sampling_grid(
 def resize(images: Tensor, factor: float, multiple: int = 1) -> Tensor:
     """Return pictures at ``factor`` times the size, bilinear, corners not aligned.
 
-    There is no antialiasing. At half, a quarter … of the size, each pixel of the result covers a
-    cell of pixels, and is the mean of the four pixels in the middle of the cell. Both sides are
-    padded to a multiple of ``multiple`` first, see :func:`pad_to_multiple`.
+    There is no antialiasing. At half, a quarter … of the size, each pixel of the result
+    covers a cell of pixels, and is the mean of the four pixels in the middle of the cell.
+    Both sides are padded to a multiple of ``multiple`` first, see :func:`pad_to_multiple`.
     """
     cell = round(1 / factor)
     sides = [side + -side % multiple for side in images.shape[2:]]
     uneven = factor > 0.5 or cell % 2 or any(side % cell for side in sides)
-    # ``interpolate`` is one kernel on a GPU. On a CPU, to add only the lines in the middle of the
-    # cells takes a third of the time.
+    # ``interpolate`` is one kernel on a GPU. On a CPU, to add only the lines in the middle
+    # of the cells takes a third of the time.
     if uneven or images.device.type != "cpu":
         images = pad_to_multiple(images, multiple)
         if factor == 1:
             return images
-        return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
+        return F.interpolate(
+            images, scale_factor=factor, mode="bilinear", align_corners=False
+        )
     for axis, side in zip((-2, -1), sides, strict=True):
         images = _middles(images, axis, cell, side // cell)
     return images.div_(4)
@@ -99,7 +104,8 @@ def _middles(images: Tensor, axis: int, cell: int, count: int) -> Tensor:
 
     The last line of the picture is repeated for cells beyond the edge.
     """
-    size, first = images.shape[axis], cell // 2 - 1
+    size = images.shape[axis]
+    first = cell // 2 - 1
     whole = min(count, max(0, (size - first - 2) // cell + 1))
     lines = [slice(start, start + cell * whole, cell) for start in (first, first + 1)]
     upper, lower = (images[..., k, :] if axis == -2 else images[..., k] for k in lines)
@@ -116,18 +122,21 @@ def _middles(images: Tensor, axis: int, cell: int, count: int) -> Tensor:
 def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the result of ``resize`` in strips of rows, which fit into a CPU's caches.
 
-    Each strip comes after the number of its first row, and may be a view. If ``factor`` is an even
-    number, ``rows`` must be a multiple of that number. The last strip may have fewer rows. On other
-    devices than a CPU there is one strip with all rows.
+    Each strip comes after the number of its first row, and may be a view. If ``factor`` is
+    an even number, ``rows`` must be a multiple of that number. The last strip may have
+    fewer rows. On other devices than a CPU there is one strip with all rows.
     """
     if images.device.type != "cpu":
         yield 0, resize(images, factor)
         return
-    step, phases = rows, round(factor)
+    step = rows
+    phases = round(factor)
     if factor == phases and phases % 2 == 0:
         # Widen the images first, while they have few rows.
         step, height, width = rows // phases, *images.shape[2:]
-        images = _between_lines(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, phases, 0, width)
+        images = _between_lines(
+            F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, phases, 0, width
+        )
         for top in range(0, height, step):
             count = min(step, height - top)
             yield top * phases, _between_lines(images, 2, phases, top, count)
@@ -137,11 +146,13 @@ def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tens
         yield top, images[:, :, top : top + step]
 
 
-def _between_lines(images: Tensor, axis: int, factor: int, first: int, count: int) -> Tensor:
+def _between_lines(
+    images: Tensor, axis: int, factor: int, first: int, count: int
+) -> Tensor:
     """Return ``count`` lines along ``axis``, 2 or 3, enlarged by an even factor.
 
-    Each line of the result is a weighted mean of two lines. ``images`` has one more line at each
-    end, and ``first`` is the number of the first line to enlarge without these.
+    Each line of the result is a weighted mean of two lines. ``images`` has one more line at
+    each end, and ``first`` is the number of the first line to enlarge without these.
     """
     shape = list(images.shape)
     shape[axis : axis + 1] = [count, factor]
@@ -176,8 +187,8 @@ def shuffled(features: Tensor, channels: int) -> Tensor:
     if features.device.type != "cpu" or torch.is_grad_enabled():
         return F.pixel_shuffle(features[:, : 4 * channels].float(), 2).contiguous()
     batch, _, height, width = features.shape
-    # Two neighbours in a row of the result are also neighbours in channels-last memory. To move
-    # both as one word takes a third of the time.
+    # Two neighbours in a row of the result are also neighbours in channels-last memory. To
+    # move both as one word takes a third of the time.
     word = {2: torch.int32, 4: torch.int64}[features.itemsize]
     pairs = features.permute(0, 2, 3, 1).contiguous().view(word).flatten(0, 2)
     planes = pairs.t().contiguous().view(features.dtype)[: 2 * channels]
@@ -195,9 +206,12 @@ def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float
 
 
 def warp(images: Tensor, flow: Tensor) -> Tensor:
-    """Sample each picture where the flow points: bilinear, with repeated edge pixels; in float32.
+    """Sample each picture where the flow points: bilinear, with repeated edge pixels.
 
-    ``flow``: (B, 2, H, W), backward: the result at (x, y) is the picture at (x + dx, y + dy).
+    In float32.
+
+    ``flow``: (B, 2, H, W), backward: the result at (x, y) is the picture at (x + dx, y +
+    dy).
     """
     return sample(images, sampling_grid(flow, *images.shape[-2:]))
 
@@ -205,13 +219,15 @@ def warp(images: Tensor, flow: Tensor) -> Tensor:
 def sample(images: Tensor, grid: Tensor, mode: str = "bilinear") -> Tensor:
     """Sample (B, C, H, W) at a grid of :func:`sampling_grid`: (B, C, h, w) float32.
 
-    Raises ModelError if the grid is not finite and gradients would follow: on a CPU these would be
-    written to memory outside of the picture.
+    Raises ModelError if the grid is not finite and gradients would follow: on a CPU these
+    would be written to memory outside of the picture.
     """
     if grid.requires_grad and grid.device.type != "cuda" and not grid.isfinite().all():
         raise ModelError(
-            "motion-not-finite: The motion that the model estimates is not a number any more: use "
-            "--precision=fp32, or for train a lower --learning-rate. The best weights so far are "
-            "kept."
+            "motion-not-finite: The motion that the model estimates is not a number any "
+            "more: use --precision=fp32, or for train a lower --learning-rate. The best "
+            "weights so far are kept."
         )
-    return F.grid_sample(images.float(), grid, mode, padding_mode="border", align_corners=True)
+    return F.grid_sample(
+        images.float(), grid, mode, padding_mode="border", align_corners=True
+    )

@@ -39,10 +39,11 @@ class PairPicture:
 class Pair:
     """A batch of pairs, and the time at which each is interpolated.
 
-    ``sides``: the pictures x0, x1, and perhaps those before and after the pairs; a picture may be
-    in several items. ``times``: B numbers from 0 to 1; ``timestep``: these as (B, 1, 1, 1) float32
-    on the device. ``reach``: with four sides, see :class:`~cloudconv.models.base.OuterPictures`.
-    ``scale``: that of the estimated motion. ``whole``: the pair of which this is a tile.
+    ``sides``: the pictures x0, x1, and perhaps those before and after the pairs; a picture
+    may be in several items. ``times``: B numbers from 0 to 1; ``timestep``: these as (B, 1,
+    1, 1) float32 on the device. ``reach``: with four sides, see
+    :class:`~cloudconv.models.base.OuterPictures`. ``scale``: that of the estimated motion.
+    ``whole``: the pair of which this is a tile.
     """
 
     sides: Sequence[Group]
@@ -60,7 +61,9 @@ class Pair:
 
     @classmethod
     def of(cls, pictures: Sequence[Tensor], times: Tensor | float, *others: Any) -> Pair:
-        """Return a batch of pairs of tensors, (B, C, H, W) each; a number is the time of all.
+        """Return a batch of pairs of tensors, (B, C, H, W) each.
+
+        A number is the time of all.
 
         Raises PictureError if the number of times is not B.
         """
@@ -69,8 +72,8 @@ class Pair:
             times = torch.full((count,), float(times))
         if times.numel() != count:
             raise PictureError(
-                f"timestep-for-each: A model takes one timestep for each of {count} pictures, "
-                f"got {tuple(times.shape)}."
+                f"timestep-for-each: A model takes one timestep for each of {count} "
+                f"pictures, got {tuple(times.shape)}."
             )
         sides = [tuple(map(PairPicture, torch.split(each, 1))) for each in pictures]
         pair = cls(sides, times, *others)
@@ -94,8 +97,11 @@ class Pair:
 
     def item(self, number: int) -> Pair:
         """Return one pair of the batch."""
-        part, whole = slice(number, number + 1), self.whole and self.whole.item(number)
-        return Pair([side[part] for side in self.sides], self.times[part], None, self.scale, whole)
+        part = slice(number, number + 1)
+        whole = self.whole and self.whole.item(number)
+        return Pair(
+            [side[part] for side in self.sides], self.times[part], None, self.scale, whole
+        )
 
     def joined(self, pictures: Group) -> Tensor:
         """Return the channels of pictures; a single picture is not copied."""
@@ -105,8 +111,13 @@ class Pair:
             self._joined[pictures] = torch.cat([each.channels for each in pictures])
         return self._joined[pictures]
 
-    def of_each(self, name: Any, make: Callable[[Tensor], Tensor], sides: int = 2) -> list[Tensor]:
-        """Return what ``make`` makes of x0 and x1, or of all four ``sides``; once per picture."""
+    def of_each(
+        self, name: Any, make: Callable[[Tensor], Tensor], sides: int = 2
+    ) -> list[Tensor]:
+        """Return what ``make`` makes of x0 and x1, or of all four ``sides``.
+
+        Once per picture.
+        """
         columns = [[(picture,) for picture in side] for side in self.sides[:sides]]
         self._complete(name, lambda x: [make(x)], [*chain.from_iterable(columns)])
         return [_kept(name, column)[0] for column in columns]
@@ -119,10 +130,14 @@ class Pair:
     def _complete(
         self, name: Any, make: Callable[..., Sequence[Tensor]], groups: list[Group]
     ) -> Sequence[Tensor]:
-        """Compute the results that are missing; return them if they are those of all groups."""
+        """Compute the results that are missing.
+
+        Return them if they are those of all groups.
+        """
         missing = [*dict.fromkeys(g for g in groups if (name, *g[1:]) not in g[0].kept)]
         made: Sequence[Tensor] = ()
-        # A copy of several pictures for a joint call would cost a CPU memory, and save nothing.
+        # A copy of several pictures for a joint call would cost a CPU memory, and save
+        # nothing.
         alone = len(groups[0]) == 1 and groups[0][0].channels.device.type == "cpu"
         for some in [[each] for each in missing] if alone else [missing] if missing else []:
             made = make(*(self.joined(column) for column in zip(*some, strict=True)))
@@ -134,4 +149,6 @@ class Pair:
 
 def _kept(name: Any, groups: Sequence[Group]) -> list[Tensor]:
     found = [group[0].kept[name, *group[1:]] for group in groups]
-    return [each[0] if len(each) == 1 else torch.cat(each) for each in zip(*found, strict=True)]
+    return [
+        each[0] if len(each) == 1 else torch.cat(each) for each in zip(*found, strict=True)
+    ]

@@ -1,4 +1,7 @@
-"""Find models by name or file, and load them. PyTorch is imported only when tensors are read."""
+"""Find models by name or file, and load them.
+
+PyTorch is imported only when tensors are read.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,14 @@ MODELS = (*catalogue.MODELS, TINY)
 """All models that ship, also the one for tests, the default model first."""
 
 
-def describe(path: Path, timesteps: str | None = None) -> tuple[ModelSpec, Mapping[str, str]]:
+def describe(
+    path: Path, timesteps: str | None = None
+) -> tuple[ModelSpec, Mapping[str, str]]:
     """Return the spec of a file's network, and the file's metadata.
 
-    A published network may have been trained for the ``middle`` of two frames only: ``timesteps``
-    says so, or else a key of the file. Raises WeightsError if the file is unreadable, or its
-    network unknown.
+    A published network may have been trained for the ``middle`` of two frames only:
+    ``timesteps`` says so, or else a key of the file. Raises WeightsError if the file is
+    unreadable, or its network unknown.
     """
     try:
         status = path.stat()
@@ -52,7 +57,9 @@ def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, 
     content, metadata = checkpoints.read(path)
     if same_name := [known for known in MODELS if known.name == metadata.get("model")]:
         task = metadata.get("task")
-        return next((each for each in same_name if each.task == task), same_name[0]), metadata
+        return next(
+            (each for each in same_name if each.task == task), same_name[0]
+        ), metadata
     state = published.normalised(content)
     if not state:
         raise checkpoints.refused("weights-without-names", path)
@@ -61,14 +68,15 @@ def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, 
         first = [f"{name} {'x'.join(map(str, state[name].shape))}" for name in state]
         families = sorted({each.FAMILY for each in published.families()})
         raise WeightsError(
-            f"network-unknown: {path} holds no network that cloudconv knows (its first tensors: "
-            f"{shortened(first, 3)}): give a file that 'cloudconv train' wrote, or one of "
-            f"{listed(families, 'or')}."
+            f"network-unknown: {path} holds no network that cloudconv knows (its first "
+            f"tensors: {shortened(first, 3)}): give a file that 'cloudconv train' wrote, "
+            f"or one of {listed(families, 'or')}."
         )
     if unfit := published.unfit(found, state):
         raise WeightsError(
-            f"network-differs: {path} looks like {found.family}, and some of its tensors differ "
-            f"({shortened(unfit, 3)}): give the file of a version that the authors published."
+            f"network-differs: {path} looks like {found.family}, and some of its tensors "
+            f"differ ({shortened(unfit, 3)}): give the file of a version that the authors "
+            "published."
         )
     return replace(found, name=path.name), metadata
 
@@ -82,11 +90,12 @@ def spec(
     """Return the spec of a model that ships, by its name, or of the network in a file of weights.
 
     ``task``: the task that the model is for; ``hold`` is an interpolator and a predictor.
-    ``timesteps``: see :func:`describe`. ``also``: other names that an error may suggest. Raises
-    UnknownModelError if there is no such model for that task, and WeightsError if the file cannot
-    be read, or its network is unknown.
+    ``timesteps``: see :func:`describe`. ``also``: other names that an error may suggest.
+    Raises UnknownModelError if there is no such model for that task, and WeightsError if
+    the file cannot be read, or its network is unknown.
     """
-    path, name = file_of(name_or_path), str(name_or_path)
+    path = file_of(name_or_path)
+    name = str(name_or_path)
     same_name = [k for k in MODELS if k.name == name] if path is None else []
     same_name += [] if path is None else [describe(path, timesteps)[0]]
     for known in same_name:
@@ -96,8 +105,8 @@ def spec(
     remedy = f"choose one of {shortened(names, 9)} (cloudconv models lists them)."
     if same_name:
         raise UnknownModelError(
-            f"model-of-other-task: {same_name[0].name} is a model to {same_name[0].task}, and one "
-            f"to {task} is needed: {remedy}"
+            f"model-of-other-task: {same_name[0].name} is a model to {same_name[0].task}, "
+            f"and one to {task} is needed: {remedy}"
         )
     raise UnknownModelError(
         f'unknown-model: There is no model "{name}"{did_you_mean(name, [*names, *also])}: {remedy}'
@@ -113,11 +122,13 @@ def load_model(
     timesteps: str | None = None,
     sha256: str | None = None,
 ) -> Model:
-    """Load a model with its weights, ready to run; for name, task and timesteps see :func:`spec`.
+    """Load a model with its weights, ready to run.
+
+    For name, task and timesteps see :func:`spec`.
 
     ``dtype`` is the type of the model's convolutions, None for float32; grids and sums stay
-    float32. Raises WeightsError if the weights are missing, damaged, or of another model, or if
-    they are not those of ``sha256``, see :func:`weights_fingerprint`.
+    float32. Raises WeightsError if the weights are missing, damaged, or of another model,
+    or if they are not those of ``sha256``, see :func:`weights_fingerprint`.
     """
     import torch
 
@@ -130,7 +141,8 @@ def load_model(
         fill(model, state, file_of(name_or_path) or chosen.weights)
     model.requires_grad_(False).eval()
     fuse(model, engine_for(torch.device(device).type, dtype))
-    # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels last.
+    # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels
+    # last.
     return model.to(  # type: ignore[call-overload, no-any-return]
         device=device, dtype=dtype, memory_format=torch.channels_last
     )
@@ -147,16 +159,19 @@ load_predictor: Callable[..., Predictor] = partial(  # type: ignore[assignment]
 def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
     """Refuse times that a published network for the middle of two frames cannot reach.
 
-    ``factor``: the number of frames for each source frame; None for times without a pattern.
+    ``factor``: the number of frames for each source frame; None for times without a
+    pattern.
     """
     if spec.arbitrary_timestep or not spec.published:
         return
     if factor is not None and factor.numerator & (factor.numerator - 1) == 0:
         return
-    known = [each.name for each in catalogue.MODELS if each.arbitrary_timestep and each.weights]
+    known = [
+        each.name for each in catalogue.MODELS if each.arbitrary_timestep and each.weights
+    ]
     raise ModelUsageError(
-        f"only-middle: The model {spec.name} makes only the middle of two frames, so the factor "
-        "must be a power of two: give 2, 4 or 8, or use a model for any time: "
+        f"only-middle: The model {spec.name} makes only the middle of two frames, so the "
+        "factor must be a power of two: give 2, 4 or 8, or use a model for any time: "
         f"{shortened(known, 3)}."
     )
 
@@ -165,8 +180,8 @@ def check_timesteps(timesteps: str | None, specs: Iterable[ModelSpec]) -> None:
     """Refuse the option ``timesteps`` if none of the models is a published network."""
     if timesteps is not None and not any(spec.published for spec in specs):
         raise SettingsError(
-            "timesteps-of-own: cloudconv knows the times of its own models: give --timesteps only "
-            "with the file of another network."
+            "timesteps-of-own: cloudconv knows the times of its own models: give "
+            "--timesteps only with the file of another network."
         )
 
 
@@ -186,8 +201,9 @@ def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise WeightsError(
-            f"weights-do-not-fit: The weights {source} do not fit the model {model.spec.name}: "
-            "they belong to another model or version. Use the ones that come with this cloudconv."
+            f"weights-do-not-fit: The weights {source} do not fit the model "
+            f"{model.spec.name}: they belong to another model or version. Use the ones "
+            "that come with this cloudconv."
         ) from error
 
 
@@ -196,7 +212,8 @@ def state_of(
 ) -> dict[str, Tensor] | None:
     """Return the weights by tensor name; None for a method without weights.
 
-    Raises WeightsError if they are not those of ``sha256``, see :func:`weights_fingerprint`.
+    Raises WeightsError if they are not those of ``sha256``, see
+    :func:`weights_fingerprint`.
     """
     path = file_of(name_or_path)
     if path is None:
@@ -215,8 +232,9 @@ def state_of(
 def _check_same(name: str | Path, found: str, sha256: str | None) -> None:
     if sha256 not in (None, found):
         raise WeightsError(
-            f"weights-replaced: The weights of {name} are not those with which the run began: "
-            "another file has replaced them, or another machine has others. Start again."
+            f"weights-replaced: The weights of {name} are not those with which the run "
+            "began: another file has replaced them, or another machine has others. Start "
+            "again."
         )
 
 

@@ -1,14 +1,15 @@
 """Define the networks of the earlier research projects from which cloudconv developed.
 
-Convolutions (``Conv…``) forecast; for one convolution, training finds the linear filter of the last
-frames with the lowest mean error, which can continue a steady drift and nothing else. The pyramid
-is that of Burt and Adelson 1983: a small kernel on a coarse level covers the same distance as a
-very large one on the full picture. U-Nets (Ronneberger et al. 2015, arXiv 1505.04597) run on
-pictures far larger than those of their training; such forecasts look painted. The LSTM (Shi et al.
-2015, arXiv 1506.04214) gets its own pictures during training too. Autoencoders halve the picture
-and double the channels, and reverse this; skip connections carry the detail that the narrow middle
-loses, and noise in them makes the deep layers learn it. ``MultiscaleGan`` follows Mathieu et al.
-2015 (arXiv 1511.05440). Before training each predictor repeats the last frame.
+Convolutions (``Conv…``) forecast; for one convolution, training finds the linear filter of
+the last frames with the lowest mean error, which can continue a steady drift and nothing
+else. The pyramid is that of Burt and Adelson 1983: a small kernel on a coarse level covers
+the same distance as a very large one on the full picture. U-Nets (Ronneberger et al. 2015,
+arXiv 1505.04597) run on pictures far larger than those of their training; such forecasts
+look painted. The LSTM (Shi et al. 2015, arXiv 1506.04214) gets its own pictures during
+training too. Autoencoders halve the picture and double the channels, and reverse this; skip
+connections carry the detail that the narrow middle loses, and noise in them makes the deep
+layers learn it. ``MultiscaleGan`` follows Mathieu et al. 2015 (arXiv 1511.05440). Before
+training each predictor repeats the last frame.
 """
 
 from collections import OrderedDict
@@ -27,7 +28,9 @@ from cloudconv.models.ops import enlarged, laplacian_pyramid, shrunk_like
 from cloudconv.models.pair import Pair
 
 
-def conv(inputs: int, outputs: int, side: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+def conv(
+    inputs: int, outputs: int, side: int, *, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
     """Return a convolution that keeps the size, or divides it by ``stride``."""
     return nn.Conv2d(
         inputs, outputs, side, stride, side // 2, groups=groups, padding_mode="replicate"
@@ -49,8 +52,9 @@ def zeroed(layer: nn.Module) -> nn.Module:
 def repeating(layer: nn.Conv2d, scatter: float = 0.0) -> nn.Conv2d:
     """Set the weights of ``layer`` to repeat its last three input channels, and return it.
 
-    The outputs are a multiple of three, in the order red, green, blue. ``scatter`` is the standard
-    deviation of noise on the weights: without it, kernels that start equal would learn the same.
+    The outputs are a multiple of three, in the order red, green, blue. ``scatter`` is the
+    standard deviation of noise on the weights: without it, kernels that start equal would
+    learn the same.
     """
     middle = layer.kernel_size[0] // 2
     with torch.no_grad():
@@ -77,8 +81,8 @@ _SIDE = 11
 class Conv(Predictor):
     """One convolution of all channels of the last frames, or one for each channel of the last.
 
-    With a convolution for each channel (3 groups), the channels of repeated forecasts drift apart
-    into vivid colours. Dreams can use this effect.
+    With a convolution for each channel (3 groups), the channels of repeated forecasts drift
+    apart into vivid colours. Dreams can use this effect.
     """
 
     def __init__(self, spec: ModelSpec, groups: int = 1) -> None:
@@ -102,12 +106,16 @@ class ConvModes(Predictor):
         inputs = 3 * self.spec.context
         self.kernel = repeating(conv(inputs, 3 * self.modes, _SIDE), scatter=1e-3)
         self.gate = nn.Sequential(
-            active(conv(inputs, 24, 5, stride=2)), active(conv(24, 24, 5)), conv(24, self.modes, 3)
+            active(conv(inputs, 24, 5, stride=2)),
+            active(conv(24, 24, 5)),
+            conv(24, self.modes, 3),
         )
 
     def forward(self, context: Tensor) -> Tensor:
         stacked = context.flatten(1, 2)
-        each = applied(self.kernel, stacked).view(len(stacked), self.modes, 3, *stacked.shape[2:])
+        each = applied(self.kernel, stacked).view(
+            len(stacked), self.modes, 3, *stacked.shape[2:]
+        )
         small = applied(self.gate, stacked.clamp(0, 1))
         gate = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
         return (gate.softmax(1)[:, :, None] * each).sum(1)
@@ -157,7 +165,9 @@ class ConvPyramid(Predictor):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         levels = spec.multiple.bit_length()
-        self.levels = nn.ModuleList(repeating(conv(3 * spec.context, 3, 5)) for _ in range(levels))
+        self.levels = nn.ModuleList(
+            repeating(conv(3 * spec.context, 3, 5)) for _ in range(levels)
+        )
 
     def forward(self, context: Tensor) -> Tensor:
         bands, rest = laplacian_pyramid(context.flatten(1, 2), len(self.levels) - 1)
@@ -170,7 +180,8 @@ class ConvPyramid(Predictor):
 class UNet(nn.Module):
     """A U-Net: strided convolutions shrink, bilinear steps enlarge, skip connections join.
 
-    ``widths`` are the channels of each level. The first has the picture's size, each other half.
+    ``widths`` are the channels of each level. The first has the picture's size, each other
+    half.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
@@ -190,14 +201,19 @@ class UNet(nn.Module):
             features.append(layer(features[-1]))
         made = features.pop()
         for layer in reversed(self.up):
-            large = F.interpolate(made, scale_factor=2, mode="bilinear", align_corners=False)
+            large = F.interpolate(
+                made, scale_factor=2, mode="bilinear", align_corners=False
+            )
             made = layer(torch.cat((features.pop(), large), 1))
         result: Tensor = self.exit(made)
         return result
 
 
 class UNet5(Predictor):
-    """A U-Net of five stacked frames (fifteen channels); its result is added to the last frame."""
+    """A U-Net of five stacked frames (fifteen channels).
+
+    Its result is added to the last frame.
+    """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
@@ -236,11 +252,14 @@ class ConvLSTM(Predictor):
         self.encoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
         self.decoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
         self.paint = nn.Sequential(
-            _normed(_WIDTH + 3 * 16, _WIDTH), zeroed(conv(_WIDTH, 3 * 16, 3)), nn.PixelShuffle(4)
+            _normed(_WIDTH + 3 * 16, _WIDTH),
+            zeroed(conv(_WIDTH, 3 * 16, 3)),
+            nn.PixelShuffle(4),
         )
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        dtype, last = self.dtype, context[:, -1]
+        dtype = self.dtype
+        last = context[:, -1]
         states: list[CellState | None] = [None, None]
         for picture in context.clamp(0, 1).to(dtype).unbind(1):
             _through(self.encoder, self.look(picture), states)
@@ -252,7 +271,9 @@ class ConvLSTM(Predictor):
             yield last
 
 
-def _through(cells: nn.ModuleList, features: Tensor, states: list[CellState | None]) -> Tensor:
+def _through(
+    cells: nn.ModuleList, features: Tensor, states: list[CellState | None]
+) -> Tensor:
     for number, cell in enumerate(cells):
         state: CellState = cell(features, states[number])
         states[number] = state
@@ -262,7 +283,8 @@ def _through(cells: nn.ModuleList, features: Tensor, states: list[CellState | No
 
 def _normed(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     first = conv(inputs, outputs, 3, stride=stride)
-    norm, rectifier = nn.BatchNorm2d(outputs), nn.LeakyReLU(SLOPE)
+    norm = nn.BatchNorm2d(outputs)
+    rectifier = nn.LeakyReLU(SLOPE)
     return nn.Sequential(OrderedDict(conv=first, norm=norm, active=rectifier))
 
 
@@ -276,7 +298,8 @@ class _Cell(nn.Module):
     def forward(self, images: Tensor, state: CellState | None) -> CellState:
         hidden, memory = (torch.zeros_like(images),) * 2 if state is None else state
         retain, write, show, new = self.gates(torch.cat((images, hidden), 1)).chunk(4, 1)
-        # The added 1 opens the forget gate of an untrained cell, so that it retains its memory.
+        # The added 1 opens the forget gate of an untrained cell, so that it retains its
+        # memory.
         memory = torch.sigmoid(retain + 1) * memory + torch.sigmoid(write) * torch.tanh(new)
         return torch.sigmoid(show) * torch.tanh(memory), memory
 
@@ -291,7 +314,8 @@ _NOISE = 0.5
 class Ladder(nn.Module):
     """A network that shrinks a picture by strided convolutions and enlarges it by deconvolutions.
 
-    ``widths``: the channels after each convolution, finest first. Noise is added in training only.
+    ``widths``: the channels after each convolution, finest first. Noise is added in
+    training only.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...], skips: Skips) -> None:
@@ -299,11 +323,14 @@ class Ladder(nn.Module):
         self.skips = skips
         self.encoder = nn.ModuleList()
         for before, after in zip((inputs, *widths), widths, strict=False):
-            self.encoder.append(active(conv(before, after, 3, stride=2, groups=_groups(before))))
+            self.encoder.append(
+                active(conv(before, after, 3, stride=2, groups=_groups(before)))
+            )
         self.decoder = nn.ModuleList()
         for number in reversed(range(len(widths))):
             after = widths[number - 1] if number else 3
-            # Use wide kernels on the fine levels, where the seams of narrow ones would be visible.
+            # Use wide kernels on the fine levels, where the seams of narrow ones would be
+            # visible.
             side, padding = (4, 1) if number < 2 else (2, 0)
             is_first = number == len(widths) - 1
             before = widths[number] * (1 if is_first or skips == "none" else 2)
@@ -359,15 +386,19 @@ class DenseAutoencoder(Reconstructor):
 
     def forward(self, picture: Tensor) -> Tensor:
         small = F.adaptive_avg_pool2d(picture.clamp(0, 1) - 0.5, self.side)
-        made = applied(nn.Sequential(self.encoder, self.decoder), small.flatten(1)).view_as(small)
-        return 0.5 + F.interpolate(made, picture.shape[2:], mode="bilinear", align_corners=False)
+        made = applied(nn.Sequential(self.encoder, self.decoder), small.flatten(1)).view_as(
+            small
+        )
+        return 0.5 + F.interpolate(
+            made, picture.shape[2:], mode="bilinear", align_corners=False
+        )
 
 
 class SkipAutoencoder(Predictor):
     """A predictor that adds to the last frame a change computed from four stacked frames.
 
-    The encoder's tensors have the same names as those of :class:`Autoencoder`, so that a predictor
-    can start from the weights of an autoencoder.
+    The encoder's tensors have the same names as those of :class:`Autoencoder`, so that a
+    predictor can start from the weights of an autoencoder.
     """
 
     def __init__(self, spec: ModelSpec, skips: Skips) -> None:
@@ -376,10 +407,15 @@ class SkipAutoencoder(Predictor):
         zeroed(self.ladder.decoder[-1])
 
     def forward(self, context: Tensor) -> Tensor:
-        return context[:, -1] + applied(self.ladder, context.flatten(1, 2).clamp(0, 1) - 0.5)
+        return context[:, -1] + applied(
+            self.ladder, context.flatten(1, 2).clamp(0, 1) - 0.5
+        )
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Model.start_from``; only the encoder's weights are used, for the last frame."""
+        """See ``Model.start_from``.
+
+        Only the encoder's weights are used, for the last frame.
+        """
         result = {key: tensor for key, tensor in state.items() if ".encoder." in key}
         first = "ladder.encoder.0.0.weight"
         if first in result and result[first].shape[1] == 3:
@@ -409,7 +445,10 @@ class Discriminators(nn.Module):
         )
 
     def forward(self, context: Tensor, picture: Tensor) -> list[Tensor]:
-        """Return the logits, (B, 1), for each size; values above 0 mean a true next ``picture``."""
+        """Return the logits, (B, 1), for each size.
+
+        Values above 0 mean a true next ``picture``.
+        """
         both = torch.cat((context[:, -_CONTEXT:].flatten(1, 2), picture), 1)
         pairs = zip(_PARTS, self.critics, strict=True)
         return [critic(F.avg_pool2d(both, part)) for part, critic in pairs]
@@ -418,8 +457,8 @@ class Discriminators(nn.Module):
 class MultiscaleGan(Predictor):
     """Four generators, coarse to fine.
 
-    The guess of the first generator is the last frame. The guess of each other generator is the
-    last frame plus the enlarged change that the generator before has forecast.
+    The guess of the first generator is the last frame. The guess of each other generator is
+    the last frame plus the enlarged change that the generator before has forecast.
     """
 
     staged = True
@@ -449,8 +488,8 @@ class MultiscaleGan(Predictor):
         for part, generator in zip(_PARTS, self.generators, strict=True):
             seen = F.avg_pool2d(stacked, part)
             last = seen[:, -3:]
-            # Enlarge only the change of the coarser forecast: the enlarged forecast itself would
-            # lack the detail of the last frame.
+            # Enlarge only the change of the coarser forecast: the enlarged forecast itself
+            # would lack the detail of the last frame.
             guess = last
             if made:
                 change = made[-1] - shrunk_like(last, made[-1])

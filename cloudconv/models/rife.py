@@ -1,12 +1,13 @@
 """Define RIFE 4.6, and the network of cloudconv's own models.
 
-Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation, ECCV
-2022 (arXiv 2011.06294), version 4.6 of the authors' practical line. The blocks are the published
-ones (``weights/make_rife46.py`` records the published network's results for the tests). Less is
-computed between the blocks: pictures are reduced once for each block and warped at the block's
-scale, and flow and mask stay at that scale. Only the last flow and mask are enlarged to the
-picture's size. This halves the time and changes the score by some hundredths of a decibel.
-cloudconv's own models (see :mod:`cloudconv.models.catalogue`) are the same network with a gate.
+Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation,
+ECCV 2022 (arXiv 2011.06294), version 4.6 of the authors' practical line. The blocks are the
+published ones (``weights/make_rife46.py`` records the published network's results for the
+tests). Less is computed between the blocks: pictures are reduced once for each block and
+warped at the block's scale, and flow and mask stay at that scale. Only the last flow and
+mask are enlarged to the picture's size. This halves the time and changes the score by some
+hundredths of a decibel. cloudconv's own models (see :mod:`cloudconv.models.catalogue`) are
+the same network with a gate.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,10 +34,12 @@ _UNGATED = 12  # inputs of the later blocks without a gate
 _EXITS = 2  # number, from 0, of the first block after which training scores an early result
 _REFINED = 4  # at scale 1, a motion is refined at a quarter of the size
 _STRIP = 128  # rows
-_NEAR = 32  # within 1/32 of the interval from a source frame, the result fades to that frame
+# Within 1/32 of the interval from a source frame, the result fades to that frame.
+_NEAR = 32
 _AROUND = 4  # pixels to each side over which an energy is averaged: 9 by 9 in all
 _LEAST_ENERGY = 1e-6
-_GAIN = 4.0  # factor of the differences that the refinement reads, so that they are of order 1
+# Factor of the differences that the refinement reads, so that they are of order 1.
+_GAIN = 4.0
 
 
 Scaled = tuple[Tensor, float]
@@ -47,12 +50,12 @@ class Refinement(nn.Module):
     """A small block that reads four pictures, moved and unmoved, and corrects a motion.
 
     From two frames only even motion (constant velocity) can be estimated. Continued to the
-    outer frames, those before and after the pair, such a motion leads to the same things only
-    where the true motion is even. A small network reads the differences. The network bends the
-    flows (as in Xu et al., Quadratic Video Interpolation, NeurIPS 2019, arXiv 1911.00627, but
-    learned), and changes the weights of the pair's pictures and of the unmoved pictures (the
-    gate). The network also adds a part of the moved outer pictures, which corrects noise of the
-    pair alone, and an uneven change of brightness.
+    outer frames, those before and after the pair, such a motion leads to the same things
+    only where the true motion is even. A small network reads the differences. The network
+    bends the flows (as in Xu et al., Quadratic Video Interpolation, NeurIPS 2019, arXiv
+    1911.00627, but learned), and changes the weights of the pair's pictures and of the
+    unmoved pictures (the gate). The network also adds a part of the moved outer pictures,
+    which corrects noise of the pair alone, and an uneven change of brightness.
     """
 
     def __init__(self) -> None:
@@ -66,9 +69,10 @@ class Refinement(nn.Module):
     ) -> Tensor:
         """Return the correction of a motion: (B, 9, h, w), for its six channels and three colours.
 
-        The colours are those of the mix of the moved pictures. ``pictures``: x0, x1, the frame
-        before and the frame after the pair, in [0, 1]. ``motion``: flows to x0 and x1 in pixels,
-        logits of mask and gate. ``reach``: see :class:`~cloudconv.models.base.OuterPictures`.
+        The colours are those of the mix of the moved pictures. ``pictures``: x0, x1, the
+        frame before and the frame after the pair, in [0, 1]. ``motion``: flows to x0 and x1
+        in pixels, logits of mask and gate. ``reach``: see
+        :class:`~cloudconv.models.base.OuterPictures`.
         """
         x0, x1, before, after = pictures
         back, ahead = torch.split(reach.view(-1, 2, 1, 1), 1, 1)
@@ -82,9 +86,12 @@ class Refinement(nn.Module):
                 strict=True,
             )
         )
-        bent0, bent1 = _bend(far0, w0, w1, back), _bend(far1, w1, w0, ahead)
-        still0, still1 = _bend(before, x0, x1, back), _bend(after, x1, x0, ahead)
-        with torch.no_grad():  # only inputs of the network; the slope of a root at 0 is infinite
+        bent0 = _bend(far0, w0, w1, back)
+        bent1 = _bend(far1, w1, w0, ahead)
+        still0 = _bend(before, x0, x1, back)
+        still1 = _bend(after, x1, x0, ahead)
+        # Only inputs of the network; the slope of a root at 0 is infinite.
+        with torch.no_grad():
             bent, still, common, moved, unmoved = _energies(
                 bent0.square() + bent1.square(),
                 still0.square() + still1.square(),
@@ -114,13 +121,14 @@ class Refinement(nn.Module):
 class IFNet(Interpolator):
     """A network whose blocks, coarse to fine, refine two backward flows and a mask.
 
-    ``sizes`` are the factors by which the blocks' inputs are smaller than the picture; each is half
-    of the one before. ``gated``: the channel that RIFE leaves unused is a gate: for each pixel the
-    weight of the unmoved pictures' blend. An open gate (weight 1) keeps still things and noise in
-    place, and avoids motion that cannot be estimated. The later blocks also read the gate so far
-    and the difference of the unmoved pictures. The gate is always open close to a source frame, and
-    where the network moves still things, see :mod:`cloudconv.models.stillness`. ``refines``:
-    correct the motion with the frames before and after the pair, if they are given.
+    ``sizes`` are the factors by which the blocks' inputs are smaller than the picture; each
+    is half of the one before. ``gated``: the channel that RIFE leaves unused is a gate: for
+    each pixel the weight of the unmoved pictures' blend. An open gate (weight 1) keeps
+    still things and noise in place, and avoids motion that cannot be estimated. The later
+    blocks also read the gate so far and the difference of the unmoved pictures. The gate is
+    always open close to a source frame, and where the network moves still things, see
+    :mod:`cloudconv.models.stillness`. ``refines``: correct the motion with the frames
+    before and after the pair, if they are given.
     """
 
     any_size = staged = True
@@ -138,11 +146,16 @@ class IFNet(Interpolator):
         self._sizes, self._gated = sizes, gated
         for number, width in enumerate(_WIDTHS[: len(sizes)]):
             inputs = 7 if number == 0 else 14 if gated else _UNGATED
-            self.add_module(f"block{number}", Block(inputs, width, 6 if gated else 5, made=6))
+            self.add_module(
+                f"block{number}", Block(inputs, width, 6 if gated else 5, made=6)
+            )
         self.refine = Refinement() if refines else None
 
     def forward(self, pair: Pair, leftover: bool = False) -> Tensor:
-        """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
+        """See ``Interpolator.forward``.
+
+        Grids, flow, mask and warps are float32 in any dtype.
+        """
         *_, motion = self._motions(pair)
         refines = self.refine is not None and pair.reach is not None
         change = self._change(pair, *motion) if refines else None
@@ -216,7 +229,8 @@ class IFNet(Interpolator):
         self, small: list[Tensor], motion: Tensor | None, timestep: Tensor
     ) -> Iterator[Tensor]:
         plane = timestep.expand(-1, 1, *small[0].shape[2:])
-        # The convolutions were trained on [0, 1]; only the warps of the result keep other values.
+        # The convolutions were trained on [0, 1]; only the warps of the result keep other
+        # values.
         if motion is None:
             yield from (x.clamp(0, 1) for x in small)
             yield plane
@@ -231,12 +245,17 @@ class IFNet(Interpolator):
             yield (small[0] - small[1]).abs_().mean(1, keepdim=True)
 
     def _mixed(
-        self, pair: Pair, moved: Scaled, changed: Scaled | None = None, *, leftover: bool = False
+        self,
+        pair: Pair,
+        moved: Scaled,
+        changed: Scaled | None = None,
+        *,
+        leftover: bool = False,
     ) -> Tensor:
         """Return the picture that a motion gives, perhaps with a correction of the motion.
 
-        ``leftover``: add one more channel, see ``Interpolator.between``. With a gate, the detail
-        of x0 and x1 is restored, but not where the gate is open.
+        ``leftover``: add one more channel, see ``Interpolator.between``. With a gate, the
+        detail of x0 and x1 is restored, but not where the gate is open.
         """
         (motion, size), (change, coarse) = moved, changed or (None, 1.0)
         x0, x1, timestep = pair.x0, pair.x1, pair.timestep
@@ -244,14 +263,15 @@ class IFNet(Interpolator):
         result = x0.new_empty((batch, channels + leftover, height, width))
         still = near = strength = None
         if self._gated:
-            # Close to a source frame use that frame, which is sharper than any mix of two frames.
+            # Close to a source frame use that frame, which is sharper than any mix of two
+            # frames.
             near = (1 - torch.minimum(timestep, 1 - timestep) * _NEAR).clamp_min(0)
             strength = 1 - near
             still = stillness(pair)
             if still is not None:
                 strength = x0.new_empty((batch, 1, height, width))
-        # These steps are limited by memory access on a CPU; strips make nothing faster on a GPU.
-        # The strips of a change must be as high as those of the motion.
+        # These steps are limited by memory access on a CPU; strips make nothing faster on a
+        # GPU. The strips of a change must be as high as those of the motion.
         in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
         rows = _STRIP if in_strips else -(-height // _STRIP) * _STRIP
         changes = repeat(None) if change is None else strips(change, coarse, rows)
@@ -275,7 +295,8 @@ class IFNet(Interpolator):
         if strength is not None:
             if change is not None:
                 smaller = enlarged_motion(motion, size / coarse)
-                motion, size = smaller + change[:, :_MOTION], coarse
+                motion = smaller + change[:, :_MOTION]
+                size = coarse
             flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
             restore_detail(result, pair, flows, size, strength)
         return result
@@ -302,12 +323,18 @@ def _grids(
 
 
 def _fill(
-    result: Tensor, kept: Tensor | None, pair: Pair, top: int, logits: Tensor, warped: list[Tensor]
+    result: Tensor,
+    kept: Tensor | None,
+    pair: Pair,
+    top: int,
+    logits: Tensor,
+    warped: list[Tensor],
 ) -> None:
     """Write the rows of ``result`` from ``top`` on.
 
-    ``kept``: the least weight of the unmoved pictures in these rows; None without a gate. After
-    the ``logits`` of mask and gate, with four frames, three colours to add to the mix follow.
+    ``kept``: the least weight of the unmoved pictures in these rows; None without a gate.
+    After the ``logits`` of mask and gate, with four frames, three colours to add to the mix
+    follow.
     """
     (warped0, warped1), channels, rows = warped, pair.x0.shape[1], logits.shape[2]
     target = result[:, :, top : top + rows]
@@ -331,7 +358,8 @@ def _fill(
 def _bend(outer: Tensor, near: Tensor, far: Tensor, reach: Tensor) -> Tensor:
     """Return ``near`` less the linear mix of ``outer`` and ``far`` at the time of ``near``.
 
-    ``reach``: the time from ``outer`` to ``near``, as a multiple of that from ``near`` to ``far``.
+    ``reach``: the time from ``outer`` to ``near``, as a multiple of that from ``near`` to
+    ``far``.
     """
     return near - (outer + reach * far) / (1 + reach)
 
@@ -339,5 +367,7 @@ def _bend(outer: Tensor, near: Tensor, far: Tensor, reach: Tensor) -> Tensor:
 def _energies(*products: Tensor) -> tuple[Tensor, ...]:
     """Return means over colours and nearby pixels: (B, 1, h, w) each."""
     means = torch.cat([product.mean(1, keepdim=True) for product in products], 1)
-    rows = F.avg_pool2d(F.pad(means, (_AROUND,) * 4, mode="replicate"), (2 * _AROUND + 1, 1), 1)
+    rows = F.avg_pool2d(
+        F.pad(means, (_AROUND,) * 4, mode="replicate"), (2 * _AROUND + 1, 1), 1
+    )
     return torch.split(F.avg_pool2d(rows, (1, 2 * _AROUND + 1), 1), 1, 1)

@@ -1,13 +1,13 @@
 """Sharpen a new picture until its fine detail is as strong as in the filmed pictures.
 
-Motion by a fraction of a pixel softens a picture, because bilinear sampling is a low-pass filter. A
-mix of two pictures is soft too, because their noise and small misfits average out. Between sharp
-source frames the change of sharpness is visible as a pulse. The luma is therefore sharpened in each
-patch until its finest band (luma minus a blur of sigma 1) has the energy of the same place in the
-moved source picture with more detail.
+Motion by a fraction of a pixel softens a picture, because bilinear sampling is a low-pass
+filter. A mix of two pictures is soft too, because their noise and small misfits average
+out. Between sharp source frames the change of sharpness is visible as a pulse. The luma is
+therefore sharpened in each patch until its finest band (luma minus a blur of sigma 1) has
+the energy of the same place in the moved source picture with more detail.
 
-Detail of noise cannot be restored. Sharpening fades where less than half of the contrast around is
-common to both moved pictures, as in a picture that is only noise.
+Detail of noise cannot be restored. Sharpening fades where less than half of the contrast
+around is common to both moved pictures, as in a picture that is only noise.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,8 @@ from cloudconv.models.ops import resize, sample, sampling_grid, strip_rows, stri
 from cloudconv.models.pair import Pair
 
 _CELL = 8  # pixels; energies are means over three by three cells
-_LINES = slice(3, 4)  # the measured lines of a cell; all lines would be slower and no better
+# The measured lines of a cell; all lines would be slower and no better.
+_LINES = slice(3, 4)
 _MOST = 2.0  # the largest gain of a detail
 _PEAK = 2.25
 """Limit of the sharpened detail, relative to the mean (RMS) detail nearby. Stronger detail is an
@@ -33,12 +34,14 @@ _REACH = 2  # pixels on each side that the blur reads
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def restore_detail(made: Tensor, pair: Pair, flows: Tensor, size: float, strength: Tensor) -> None:
+def restore_detail(
+    made: Tensor, pair: Pair, flows: Tensor, size: float, strength: Tensor
+) -> None:
     """Sharpen the luma of new pictures of pairs, (B, 3 or more, H, W), in place.
 
-    ``flows``, (B, 4, h, w), lead to both source pictures, in pixels of their own grid, which is
-    smaller by ``size``. ``strength``, (B, 1, H, W) or (B, 1, 1, 1), is the part of the missing
-    detail to restore.
+    ``flows``, (B, 4, h, w), lead to both source pictures, in pixels of their own grid,
+    which is smaller by ``size``. ``strength``, (B, 1, H, W) or (B, 1, 1, 1), is the part of
+    the missing detail to restore.
     """
     height, width = made.shape[2:]
     step = strip_rows(made)
@@ -63,7 +66,9 @@ def _missing(own: Tensor, pair: Pair, flows: Tensor, size: float) -> Tensor:
 
     ``own`` are the smoothed energies of the new picture, see :func:`_means`.
     """
-    moved = resize(flows, size / _CELL)[..., : own.shape[2], : own.shape[3]] * (size / _CELL)
+    moved = resize(flows, size / _CELL)[..., : own.shape[2], : own.shape[3]] * (
+        size / _CELL
+    )
     sources = pair.of_each("energy", _of_source)
     found = [
         sample(source, sampling_grid(flow, *own.shape[2:]))
@@ -74,7 +79,9 @@ def _missing(own: Tensor, pair: Pair, flows: Tensor, size: float) -> Tensor:
     band, product, details = torch.split(own, 1, 1)
     # With the gain ``more``, the energy of band + more * details equals ``wanted``.
     lack = (wanted - band).clamp_min(0)
-    more = ((product.square() + details * lack).sqrt() - product) / (details + _LEAST_ENERGY)
+    more = ((product.square() + details * lack).sqrt() - product) / (
+        details + _LEAST_ENERGY
+    )
     more.clamp_(0, _MOST)
     more *= _common(level0, level1)
     return torch.cat((more, more * details.sqrt() * _PEAK), 1)
@@ -88,7 +95,9 @@ def _of_source(picture: Tensor) -> Tensor:
 
 def _common(first: Tensor, second: Tensor) -> Tensor:
     """Return 1 where at least half of the contrast around is common to both, 0 up to a quarter."""
-    means = _around(torch.cat((first, second, first * first, second * second, first * second), 1))
+    means = _around(
+        torch.cat((first, second, first * first, second * second, first * second), 1)
+    )
     mean0, mean1, square0, square1, product = torch.split(means, 1, 1)
     variance0 = (square0 - mean0 * mean0).clamp_min(0) + _LEAST_VARIANCE
     variance1 = (square1 - mean1 * mean1).clamp_min(0) + _LEAST_VARIANCE
@@ -109,10 +118,12 @@ def _lumas(picture: Tensor) -> Iterator[Tensor]:
 
     Outside the picture the nearest pixel is repeated.
     """
-    height, step = picture.shape[2], strip_rows(picture)
+    height = picture.shape[2]
+    step = strip_rows(picture)
     for top in range(0, height, step):
         count = min(step, height - top)
-        first, last = max(0, top - _REACH), min(height, top + count + _REACH)
+        first = max(0, top - _REACH)
+        last = min(height, top + count + _REACH)
         red, green, blue = torch.split(picture[:, :COLOURS, first:last], 1, 1)
         luma = (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
         above = first - top + _REACH
@@ -123,14 +134,16 @@ def _lumas(picture: Tensor) -> Iterator[Tensor]:
 def _means(luma: Tensor, *, of_source: bool = False) -> Tensor:
     """Return means over each cell: (B, 3, h, w) of band², band x details and details².
 
-    The band is luma minus a binomial blur of variance 1. The details are luma minus a binomial blur
-    of variance 1/2. ``of_source``: return (B, 2, h, w) of band² and luma instead.
+    The band is luma minus a binomial blur of variance 1. The details are luma minus a
+    binomial blur of variance 1/2. ``of_source``: return (B, 2, h, w) of band² and luma
+    instead.
     """
     count = _LINES.stop - _LINES.start + 2 * _REACH
     lines = luma[:, :, _LINES.start :].unfold(2, count, _CELL)
     once = _blurred(lines, 4)
     middle = _inner(lines, 4, 2)
-    band, details = middle - _blurred(once, 4), middle - _inner(once, 4, 1)
+    band = middle - _blurred(once, 4)
+    details = middle - _inner(once, 4, 1)
     others = [middle] if of_source else [band * details, details.square()]
     means = torch.cat([each.mean(-1) for each in (band.square(), *others)], 1)
     return F.avg_pool2d(means, (1, _CELL), ceil_mode=True, count_include_pad=False)

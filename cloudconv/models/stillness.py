@@ -1,11 +1,12 @@
 """Find places at which a network moves things that stand still.
 
-A network moves text, logos and displays along with the moving picture behind them, and still things
-along with a moving thing beside them. There the unmoved pictures replace the moved ones. A place at
-which both pictures are merely equal is not such a place: another thing may pass between the two
-pictures, and only the network knows that thing. Two properties show that no thing passes. Either
-the pixels that the network moves to the place stand still themselves. Or the place is a *mark*: the
-place has detail of its own, and most of the picture around moves.
+A network moves text, logos and displays along with the moving picture behind them, and
+still things along with a moving thing beside them. There the unmoved pictures replace the
+moved ones. A place at which both pictures are merely equal is not such a place: another
+thing may pass between the two pictures, and only the network knows that thing. Two
+properties show that no thing passes. Either the pixels that the network moves to the place
+stand still themselves. Or the place is a *mark*: the place has detail of its own, and most
+of the picture around moves.
 """
 
 from typing import NamedTuple
@@ -25,14 +26,16 @@ _FLAT, _DETAILED = 16 / 255, 48 / 255  # contrast within a square
 _CELL = 8  # pixels
 _WINDOW = 9  # cells around a mark
 _FEW, _MOST = 0.5, 0.65  # part of that window that moves
-_SIDE = 1  # pixels on each side of the centre of a square; thin strokes have no larger squares
+# Pixels on each side of the centre of a square; thin strokes have no larger squares.
+_SIDE = 1
 
 
 class Stillness(NamedTuple):
     """Places that are equal in two pictures.
 
-    ``first``: x0, (B, 3, H, W). ``centres``: (B, 1, H, W) in [0, 1], 1 at the centres of squares of
-    3 by 3 equal pixels. ``around``: (B, 1, h, w) in [0, 1], 1 at cells in places that mostly move.
+    ``first``: x0, (B, 3, H, W). ``centres``: (B, 1, H, W) in [0, 1], 1 at the centres of
+    squares of 3 by 3 equal pixels. ``around``: (B, 1, h, w) in [0, 1], 1 at cells in places
+    that mostly move.
     """
 
     first: Tensor
@@ -42,8 +45,8 @@ class Stillness(NamedTuple):
     def kept(self, grids: list[Tensor], top: int, least: Tensor) -> Tensor:
         """Return the weight of the unmoved pictures, (B, 1, rows, W), for rows of sampling grids.
 
-        ``grids`` lead to x0 and to x1, and begin at row ``top``, a multiple of 8. ``least``, (B, 1,
-        1, 1), is the least weight, and the result if no place is still.
+        ``grids`` lead to x0 and to x1, and begin at row ``top``, a multiple of 8.
+        ``least``, (B, 1, 1, 1), is the least weight, and the result if no place is still.
         """
         count = grids[0].shape[1]
         rows, inside = _widened(top, count, _SIDE)
@@ -51,15 +54,17 @@ class Stillness(NamedTuple):
         if _is_zero(squares):
             return least
         first, second = (sample(self.centres, grid) for grid in grids)
-        moved_still = first.mul_(second)  # 1 where the pixels that the grids move stand still
-        kept, marks = (squares * moved_still).maximum(least), self.marks(squares, top)
+        # 1 where the pixels that the grids move stand still.
+        moved_still = first.mul_(second)
+        kept = (squares * moved_still).maximum(least)
+        marks = self.marks(squares, top)
         return kept if marks is None else kept.maximum(marks)
 
     def marks(self, squares: Tensor, top: int) -> Tensor | None:
         """Return 1 at squares of equal pixels with detail nearby, if most pixels around differ.
 
-        ``squares``: (B, 1, rows, W), 1 at all pixels of such squares, from row ``top`` on, a
-        multiple of 8. The result is None for 0 at all pixels.
+        ``squares``: (B, 1, rows, W), 1 at all pixels of such squares, from row ``top`` on,
+        a multiple of 8. The result is None for 0 at all pixels.
         """
         count, width = squares.shape[2:]
         cells, within = _widened(top // _CELL, -(-count // _CELL), 1)
@@ -80,7 +85,10 @@ class Stillness(NamedTuple):
 
 
 def stillness(pair: Pair) -> Stillness | None:
-    """Return the places that are equal in both pictures of pairs; None if no place is equal."""
+    """Return the places that are equal in both pictures of pairs.
+
+    The result is None if no place is equal.
+    """
     centres, around = pair.once("still", _equal_places)
     return None if _is_zero(centres) else Stillness(pair.x0[:, :COLOURS], centres, around)
 
@@ -88,7 +96,8 @@ def stillness(pair: Pair) -> Stillness | None:
 def _equal_places(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
     found = [_compared(x0, x1, top) for top in range(0, x0.shape[2], strip_rows(x0))]
     centres, cells = (
-        torch.cat(parts, 2) if len(parts) > 1 else parts[0] for parts in zip(*found, strict=True)
+        torch.cat(parts, 2) if len(parts) > 1 else parts[0]
+        for parts in zip(*found, strict=True)
     )
     near = F.pad(cells, (_WINDOW // 2,) * 4, mode="replicate")
     return centres, _ramp(F.avg_pool2d(near, _WINDOW, 1), _FEW, _MOST)
@@ -96,7 +105,9 @@ def _equal_places(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
 
 def _compared(x0: Tensor, x1: Tensor, top: int) -> tuple[Tensor, Tensor]:
     rows, inside = _widened(top, strip_rows(x0), _SIDE)
-    difference = (x0[:, :COLOURS, rows] - x1[:, :COLOURS, rows]).abs_().amax(1, keepdim=True)
+    difference = (
+        (x0[:, :COLOURS, rows] - x1[:, :COLOURS, rows]).abs_().amax(1, keepdim=True)
+    )
     centres = _ramp(_largest_nearby(difference), _DIFFERENT, _EQUAL)[:, :, inside]
     moving = difference[:, :, inside].gt_(_MOVING)
     return centres, F.avg_pool2d(moving, _CELL, ceil_mode=True, count_include_pad=False)
@@ -109,7 +120,10 @@ def _widened(top: int, count: int, more: int) -> tuple[slice, slice]:
 
 
 def _is_zero(images: Tensor, weights: Tensor | float = 1.0) -> bool:
-    """Return whether all products are 0, on a CPU; others would have to wait for the answer."""
+    """Return whether all products are 0, on a CPU.
+
+    Others would have to wait for the answer.
+    """
     return images.device.type == "cpu" and not bool((images * weights).amax() > 0)
 
 

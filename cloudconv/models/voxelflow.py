@@ -1,12 +1,13 @@
 """Forecast by moving the pixels of real frames, with a network that started from RIFE's weights.
 
-Sources: the network is the IFNet of RIFE (Huang et al., ECCV 2022, arXiv 2011.06294, version 4.6;
-see :mod:`cloudconv.models.rife`). Here the network makes frames after a pair, not between the two.
-Pictures sampled along the flow of a network: Liu et al., Video Frame Synthesis using Deep Voxel
-Flow, ICCV 2017 (arXiv 1702.02463). Coarse-to-fine flow for prediction: Hu et al., DMVFN, CVPR 2023
-(arXiv 2303.09875). Interpolation turned into prediction: Wu et al., OPT, CVPR 2022 (arXiv
-2206.13129). Two parts are cloudconv's own. Each horizon is reached directly, so that a forecast
-samples real frames once and does not blur with the number of steps. A gate holds still things.
+Sources: the network is the IFNet of RIFE (Huang et al., ECCV 2022, arXiv 2011.06294,
+version 4.6; see :mod:`cloudconv.models.rife`). Here the network makes frames after a pair,
+not between the two. Pictures sampled along the flow of a network: Liu et al., Video Frame
+Synthesis using Deep Voxel Flow, ICCV 2017 (arXiv 1702.02463). Coarse-to-fine flow for
+prediction: Hu et al., DMVFN, CVPR 2023 (arXiv 2303.09875). Interpolation turned into
+prediction: Wu et al., OPT, CVPR 2022 (arXiv 2206.13129). Two parts are cloudconv's own.
+Each horizon is reached directly, so that a forecast samples real frames once and does not
+blur with the number of steps. A gate holds still things.
 """
 
 from collections.abc import Iterator, Mapping
@@ -36,11 +37,13 @@ _WIDTHS = (192, 128, 96)  # channels inside each block
 _RIFE_FIRST = 7  # input channels of RIFE's first block
 _RIFE_TIMESTEP = 0.5
 _LATEST, _SHUT = 3.0, -4.0  # logits of the moved latest frame, and of a nearly closed gate
-# The outputs of each block: the velocity relative to the older and to the latest frame (2 x 2);
-# logits of the paired older frame (RIFE's mask), the latest frame unmoved (RIFE's unused channel),
-# the four older frames moved, the mean of the frames unmoved, and the latest frame moved by the
-# optical flow; a change of colour.
-_FLOWS, _LOGITS, _COLOURS = 4, 2 + _OLDER + 2, 3
+# The outputs of each block: the velocity relative to the older and to the latest frame (2 x
+# 2); logits of the paired older frame (RIFE's mask), the latest frame unmoved (RIFE's
+# unused channel), the four older frames moved, the mean of the frames unmoved, and the
+# latest frame moved by the optical flow; a change of colour.
+_FLOWS = 4
+_LOGITS = 2 + _OLDER + 2
+_COLOURS = 3
 _OUTPUTS = _FLOWS + _LOGITS + _COLOURS
 _FIRST = _RIFE_FIRST + 3 * _OLDER + 2 + 5  # input channels of the first block
 _LATER = _FIRST + 3 + _OUTPUTS  # input channels of the other blocks
@@ -56,8 +59,9 @@ class _Scene:
     """The data that a forecast starts from, the latest frame first.
 
     ``frames``: (B, 5, 3, H, W). ``small``: these frames for each scale, clamped for the
-    convolutions, which were trained on [0, 1]. ``ages``: (B, 5), steps from each frame to the
-    latest. ``velocity``: (B, 2, H/2, W/2) by optical flow, in pixels of that size per step.
+    convolutions, which were trained on [0, 1]. ``ages``: (B, 5), steps from each frame to
+    the latest. ``velocity``: (B, 2, H/2, W/2) by optical flow, in pixels of that size per
+    step.
     """
 
     frames: Tensor
@@ -69,9 +73,10 @@ class _Scene:
 class _Moment(NamedTuple):
     """The time of a forecast, and the older frame that is paired with the latest one.
 
-    ``horizon``: (B, 1, 1, 1), steps from the latest frame to the forecast. ``partner``: (B,), the
-    number of the older frame. ``gap``: (B, 1, 1, 1), steps from the older frame to the latest.
-    ``displacement``: (B, 2, H/2, W/2), from the forecast to the latest frame, by optical flow.
+    ``horizon``: (B, 1, 1, 1), steps from the latest frame to the forecast. ``partner``:
+    (B,), the number of the older frame. ``gap``: (B, 1, 1, 1), steps from the older frame
+    to the latest. ``displacement``: (B, 2, H/2, W/2), from the forecast to the latest
+    frame, by optical flow.
     """
 
     horizon: Tensor
@@ -83,17 +88,19 @@ class _Moment(NamedTuple):
 class VoxelFlow(Predictor):
     """A forecaster whose three blocks, coarse to fine, refine a velocity and weights of candidates.
 
-    Copies of the oldest frame replace missing frames. For horizon h the latest frame is paired with
-    the frame k = min(h, 4) steps before. The velocity is measured over these k steps, so that slow
-    motion exceeds the noise. A point of the forecast is sampled from the latest frame at a distance
-    of h/k times the velocity, and from the frame j steps before at (j + h)/k times the velocity.
-    The result is a weighted mean of these samples, of the latest frame moved by the mean optical
-    flow, of the latest frame unmoved, and of the unmoved mean of all frames, plus a smooth change
-    of colour. The weights differ per pixel. Where nothing moved, the latest frame stays.
+    Copies of the oldest frame replace missing frames. For horizon h the latest frame is
+    paired with the frame k = min(h, 4) steps before. The velocity is measured over these k
+    steps, so that slow motion exceeds the noise. A point of the forecast is sampled from
+    the latest frame at a distance of h/k times the velocity, and from the frame j steps
+    before at (j + h)/k times the velocity. The result is a weighted mean of these samples,
+    of the latest frame moved by the mean optical flow, of the latest frame unmoved, and of
+    the unmoved mean of all frames, plus a smooth change of colour. The weights differ per
+    pixel. Where nothing moved, the latest frame stays.
 
-    With more frames than the context, trials forecast the last of these frames. The trials decide
-    how much of the optical flow's forecast and of the last frame is mixed in. Footage that changes
-    irregularly, or stops and starts, is forecast better without continued motion.
+    With more frames than the context, trials forecast the last of these frames. The trials
+    decide how much of the optical flow's forecast and of the last frame is mixed in.
+    Footage that changes irregularly, or stops and starts, is forecast better without
+    continued motion.
     """
 
     takes_horizon = True
@@ -106,7 +113,10 @@ class VoxelFlow(Predictor):
         self.block2 = Block(_LATER, _WIDTHS[2], _OUTPUTS)
 
     def forward(self, context: Tensor, horizon: Tensor | None = None) -> Tensor:
-        """See ``Predictor.forward``; ``horizon``, (B,), selects later frames than the next one."""
+        """See ``Predictor.forward``.
+
+        ``horizon``, (B,), selects later frames than the next one.
+        """
         scene = _scene(context)
         ahead = torch.ones(len(context)) if horizon is None else horizon.cpu()
         steps = list(displacements(scene.velocity, int(ahead.max())))
@@ -130,20 +140,23 @@ class VoxelFlow(Predictor):
     def _trial_weights(self, context: Tensor) -> list[Tensor]:
         """Return the weights of the optical flow's forecast and of the last frame, (2, B).
 
-        There is one pair for each horizon of which a frame is known. The best weights of a trial
-        are only partly right for later frames, so half of them is used.
+        There is one pair for each horizon of which a frame is known. The best weights of a
+        trial are only partly right for later frames, so half of them is used.
         """
         count = min(context.shape[1] - self.spec.context, self.spec.past)
         if count < 1:
             return []
-        known, true = context[:, : context.shape[1] - count], context[:, -count:]
+        known = context[:, : context.shape[1] - count]
+        true = context[:, -count:]
         candidates = self._candidates(known[:, -self.spec.context :], count)
         return [
             _best_weights(*parts, true[:, number]) * _TRUSTED
             for number, parts in enumerate(candidates)
         ]
 
-    def _candidates(self, context: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _candidates(
+        self, context: Tensor, steps: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         scene = _scene(context)
         latest = scene.frames[:, 0]
         for step, displacement in enumerate(displacements(scene.velocity, steps), 1):
@@ -156,7 +169,12 @@ class VoxelFlow(Predictor):
         # Pair with the nearest frame that is old enough, or with the oldest.
         wanted = horizon.flatten(1).clamp(max=_OLDER)
         partner = (scene.ages < wanted).sum(1).clamp(max=_OLDER)
-        gap = scene.ages.gather(1, partner[:, None]).clamp(min=1).to(displacement).view(-1, 1, 1, 1)
+        gap = (
+            scene.ages.gather(1, partner[:, None])
+            .clamp(min=1)
+            .to(displacement)
+            .view(-1, 1, 1, 1)
+        )
         moment = _Moment(horizon, partner, gap, displacement)
         motion: Tensor = self.block0(*_inputs(scene, 0, None, moment))
         for number, block in enumerate((self.block1, self.block2), 1):
@@ -179,12 +197,13 @@ def _best_weights(made: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> T
 def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert RIFE 4.6's tensors to a start for :class:`VoxelFlow`.
 
-    The timestep stays halfway between two frames, where RIFE is most exact. The blocks see both
-    frames moved to the time of the forecast, so the motion that RIFE finds between the two is the
-    error of the velocity. Both velocities start as the difference of RIFE's two flows. New inputs
-    start with weight zero. New gates start nearly closed, because a gate that starts open learns to
-    keep everything in place. The gate of the optical flow starts with the weight of RIFE's own
-    motion. Untrained, the result is about as good as optical flow. RIFE's last block is not used.
+    The timestep stays halfway between two frames, where RIFE is most exact. The blocks see
+    both frames moved to the time of the forecast, so the motion that RIFE finds between the
+    two is the error of the velocity. Both velocities start as the difference of RIFE's two
+    flows. New inputs start with weight zero. New gates start nearly closed, because a gate
+    that starts open learns to keep everything in place. The gate of the optical flow starts
+    with the weight of RIFE's own motion. Untrained, the result is about as good as optical
+    flow. RIFE's last block is not used.
     """
     result: dict[str, Tensor] = {}
     for number in range(len(_SCALES)):
@@ -195,8 +214,8 @@ def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         more = (_LATER if number else _FIRST) - result[first].shape[1]
         wide = F.pad(result[first], (0, 0, 0, 0, 0, more))
         if number:
-            # The input of the flow so far: at timestep 0.5, RIFE's two flows are half of the
-            # velocity and minus half of the velocity.
+            # The input of the flow so far: at timestep 0.5, RIFE's two flows are half of
+            # the velocity and minus half of the velocity.
             wide[:, 8:10] *= 0.5
             wide[:, 10:12] *= -0.5
         result[first] = wide
@@ -209,15 +228,21 @@ def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             gates = [torch.full_like(mask, shut)] * (_LOGITS - 2)
             flowed = torch.full_like(mask, _LATEST if shut else 0.0)
             colours = [torch.zeros_like(mask)] * _COLOURS
-            result[name] = torch.cat((velocity, velocity, mask, *gates, flowed, *colours), axis)
+            result[name] = torch.cat(
+                (velocity, velocity, mask, *gates, flowed, *colours), axis
+            )
     return result
 
 
 def _scene(context: Tensor) -> _Scene:
     frames = context[:, -_FRAMES:].flip(1)
-    # Exact copies at the beginning replace missing frames, and have the age of the oldest frame.
-    copies = (context[:, 1:] == context[:, :-1]).flatten(2).all(2).cumprod(1).sum(1).tolist()
-    counts = [context.shape[1] - copied for copied in copies]  # different frames of each item
+    # Exact copies at the beginning replace missing frames, and have the age of the oldest
+    # frame.
+    copies = (
+        (context[:, 1:] == context[:, :-1]).flatten(2).all(2).cumprod(1).sum(1).tolist()
+    )
+    # Different frames of each item.
+    counts = [context.shape[1] - copied for copied in copies]
     ages = torch.stack([torch.arange(_FRAMES).clamp(max=count - 1) for count in counts])
     velocity = [
         mean_velocity(item[:count].flip(0)) if count > 1 else torch.zeros_like(item[0, :2])
@@ -236,9 +261,16 @@ def _scene(context: Tensor) -> _Scene:
     )
 
 
-def _inputs(scene: _Scene, number: int, motion: Tensor | None, moment: _Moment) -> Iterator[Tensor]:
-    """Yield the inputs of a block at its own scale; RIFE's inputs first, in RIFE's order."""
-    small, horizon, gap = scene.small[number], moment.horizon, moment.gap
+def _inputs(
+    scene: _Scene, number: int, motion: Tensor | None, moment: _Moment
+) -> Iterator[Tensor]:
+    """Yield the inputs of a block at its own scale.
+
+    RIFE's inputs first, in RIFE's order.
+    """
+    small = scene.small[number]
+    horizon = moment.horizon
+    gap = moment.gap
     latest = small[:, 0]
     moved = small if motion is None else _moved(small, scene.ages, motion, moment)
     yield _paired(moved, moment.partner)
@@ -279,12 +311,16 @@ def _mixed(scene: _Scene, motion: Tensor, moment: _Moment) -> Tensor:
     moved = _moved(frames, scene.ages, motion, moment)
     logits = motion[:, _FLOWS : _FLOWS + _LOGITS]
     weights = torch.cat((torch.full_like(logits[:, :1], _LATEST), logits), 1).softmax(1)
-    result = weights[:, 0:1] * _sharp(latest, motion[:, 2:4] * (moment.horizon / moment.gap))
+    result = weights[:, 0:1] * _sharp(
+        latest, motion[:, 2:4] * (moment.horizon / moment.gap)
+    )
     result = result + weights[:, 1:2] * _paired(moved, moment.partner)
     result = result + weights[:, 2:3] * latest
     result = result + (weights[:, 3 : 3 + _OLDER, None] * moved[:, 1:]).sum(1)
     result = result + weights[:, 3 + _OLDER : 4 + _OLDER] * frames.mean(1)
-    result = result + weights[:, 4 + _OLDER :] * _sharp(latest, _resized(moment.displacement, 2))
+    result = result + weights[:, 4 + _OLDER :] * _sharp(
+        latest, _resized(moment.displacement, 2)
+    )
     result = result + _COLOUR_STEP * motion[:, _FLOWS + _LOGITS :]
     change = (frames[:, 1:] - frames[:, :1]).abs().amax((1, 2), keepdim=True)[:, 0]
     still = F.avg_pool2d(change, _STILL_AREA, 1, _STILL_AREA // 2) < _STILL
@@ -297,4 +333,6 @@ def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
 
 
 def _resized(flow: Tensor, factor: float) -> Tensor:
-    return factor * F.interpolate(flow, scale_factor=factor, mode="bilinear", antialias=factor < 1)
+    return factor * F.interpolate(
+        flow, scale_factor=factor, mode="bilinear", antialias=factor < 1
+    )

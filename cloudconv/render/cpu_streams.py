@@ -15,17 +15,21 @@ Result = TypeVar("Result")
 
 
 def useful_cpu_streams(device: torch.device, threads: int) -> int:
-    """Return the fastest number of streams for ``threads`` threads; see :class:`CpuStreams`."""
+    """Return the fastest number of streams for ``threads`` threads.
+
+    See :class:`CpuStreams`.
+    """
     return min(threads, _MOST) if device.type == "cpu" else 1
 
 
 class CpuStreams:
     """Threads (streams) that start calls in order and share PyTorch's own threads equally.
 
-    Single steps of a network are too short to be divided well among cores, but whole pictures are
-    not: on two cores, two frames of 960x720 at once take 0.85 to 0.93 of the time of one after the
-    other. If the system refuses more threads, there is one stream. With one stream the caller's
-    thread runs each call at once, with all of PyTorch's threads.
+    Single steps of a network are too short to be divided well among cores, but whole
+    pictures are
+    not: on two cores, two frames of 960x720 at once take 0.85 to 0.93 of the time of one
+    after the other. If the system refuses more threads, there is one stream. With one
+    stream the caller's thread runs each call at once, with all of PyTorch's threads.
     """
 
     def __init__(self, count: int) -> None:
@@ -47,7 +51,8 @@ class CpuStreams:
             for _ in range(count):
                 self._pool.submit(int)
             ready.wait()
-        except RuntimeError:  # no more threads: those that started must not wait for the others
+        # No more threads: those that started must not wait for the others.
+        except RuntimeError:
             ready.abort()
             self.narrow()
         # The count of a stream also becomes the default of threads that start later.
@@ -56,7 +61,10 @@ class CpuStreams:
     def call(
         self, function: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
     ) -> Future[Result]:
-        """Start a call, which may wait for the results of earlier calls; return its future."""
+        """Start a call, which may wait for the results of earlier calls.
+
+        Return its future.
+        """
         if self._pool is not None:
             return self._pool.submit(function, *given, **named)
         done: Future[Result] = Future()
@@ -67,8 +75,13 @@ class CpuStreams:
         return done
 
     def narrow(self) -> bool:
-        """Wait for all calls and continue with one stream; return False if there was only one."""
-        pool, self._pool, self.count = self._pool, None, 1
+        """Wait for all calls and continue with one stream.
+
+        Return False if there was only one.
+        """
+        pool = self._pool
+        self._pool = None
+        self.count = 1
         if pool is not None:
             pool.shutdown()
         return pool is not None

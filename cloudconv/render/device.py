@@ -29,10 +29,12 @@ _matmul: Any = torch.backends.cuda.matmul
 _TF32: tuple[tuple[Any, str, Any], ...] = (
     ((_cudnn.conv, "fp32_precision", "ieee"), (_matmul, "fp32_precision", "ieee"))
     if hasattr(_matmul, "fp32_precision")
-    else ((_cudnn, "allow_tf32", False), (_matmul, "allow_tf32", False))  # before PyTorch 2.9
+    # Before PyTorch 2.9.
+    else ((_cudnn, "allow_tf32", False), (_matmul, "allow_tf32", False))
 )
 _EXACT = (*_TF32, (_cudnn, "deterministic", True))
-_settings_lock = threading.RLock()  # a garbage collection may close a block in the same thread
+# A garbage collection may close a block in the same thread.
+_settings_lock = threading.RLock()
 _settings_before: list[tuple[Any, str, Any]] = []
 _open_blocks: list[None] = []
 
@@ -43,8 +45,9 @@ def choose_device(name: str = "auto") -> torch.device:
     """Return the device called ``name`` and make it the current one of this thread.
 
     The name is ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``. ``auto`` is the
-    accelerator that PyTorch finds if it passes a small trial, else the CPU. Raises SettingsError
-    for an unknown name, and DeviceError if the device is missing or does not work.
+    accelerator that PyTorch finds if it passes a small trial, else the CPU. Raises
+    SettingsError for an unknown name, and DeviceError if the device is missing or does not
+    work.
     """
     if name == "auto":
         device = _auto()[0]
@@ -55,8 +58,8 @@ def choose_device(name: str = "auto") -> torch.device:
             torch.zeros(1, device=device)
         except RuntimeError as error:
             raise DeviceError(
-                f"device-fails: {name} does not work with this PyTorch ({_line(error)}): use "
-                "--device=cpu."
+                f"device-fails: {name} does not work with this PyTorch ({_line(error)}): "
+                "use --device=cpu."
             ) from error
     else:
         raise SettingsError(
@@ -72,10 +75,12 @@ def auto_warnings(name: str) -> list[Warned]:
 
 
 def use_device(device: torch.device) -> None:
-    """Make a device the current one of this thread; every thread that uses the device calls this.
+    """Make a device the current one of this thread.
 
-    Tensors determine the device of PyTorch's operations, but page-locked memory and events belong
-    to the current device.
+    Every thread that uses the device calls this.
+
+    Tensors determine the device of PyTorch's operations, but page-locked memory and events
+    belong to the current device.
     """
     if device.index is not None and device.type != "cpu":
         torch.accelerator.set_device_index(device.index)
@@ -85,7 +90,8 @@ def use_device(device: torch.device) -> None:
 def restored() -> Iterator[None]:
     """Give the caller's thread its number of threads and its current GPU again after a block."""
     threads = torch.get_num_threads()
-    # To ask for the current GPU would start CUDA, in which the first GPU is the current one.
+    # To ask for the current GPU would start CUDA, in which the first GPU is the current
+    # one.
     cuda: Any = torch.cuda
     gpu = cuda.current_device() if cuda.is_initialized() else 0
     try:
@@ -100,9 +106,9 @@ def restored() -> Iterator[None]:
 def exact_arithmetic() -> Iterator[None]:
     """Compute exactly in all threads of this process during a block.
 
-    float32 is exact (the mantissa of NVIDIA's TF32 has 10 bits). Convolutions are deterministic, so
-    that one GPU makes the same frames in every run. The last of several blocks that are open at
-    once restores the settings of the program around them.
+    float32 is exact (the mantissa of NVIDIA's TF32 has 10 bits). Convolutions are
+    deterministic, so that one GPU makes the same frames in every run. The last of several
+    blocks that are open at once restores the settings of the program around them.
     """
     with _settings_lock:
         if not _open_blocks:
@@ -120,7 +126,10 @@ def exact_arithmetic() -> Iterator[None]:
 
 
 def fault_of(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Compare a device in ``dtype`` with the CPU in float32; return the fault in words, or None."""
+    """Compare a device in ``dtype`` with the CPU in float32.
+
+    Return the fault in words, or None.
+    """
     try:
         with exact_arithmetic():
             result = _exercise(device, dtype).cpu()
@@ -129,13 +138,18 @@ def fault_of(device: torch.device, dtype: torch.dtype) -> str | None:
     off = (result - _exercise(torch.device("cpu"), torch.float32)).abs().max()
     most = 1e-3 if dtype == torch.float32 else 0.1
     # A difference that is not a number counts as large.
-    return None if off <= most else f"its results differ from those of the CPU by {float(off):.2g}"
+    return (
+        None
+        if off <= most
+        else f"its results differ from those of the CPU by {float(off):.2g}"
+    )
 
 
 def machine_fingerprint(device: torch.device, *, each_gpu: bool = False) -> dict[str, str]:
     """Return the kind of device, and the versions of all libraries that can change a pixel.
 
-    With ``each_gpu`` all GPUs of this machine compute, and the result names all their kinds.
+    With ``each_gpu`` all GPUs of this machine compute, and the result names all their
+    kinds.
     """
     kind = device.type
     if kind == "cuda":
@@ -152,11 +166,12 @@ def machine_fingerprint(device: torch.device, *, each_gpu: bool = False) -> dict
 def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
     """Return the type of the network's weights and activations on ``device``.
 
-    The name is ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses fp16 on a CUDA GPU and
-    bf16 on a CPU where the hardware is fast with them, else fp32, which ncnn makes faster, see
-    :mod:`cloudconv.models.convolutions`. For a published network ``auto`` is fp32. A model whose
-    ``spec`` excludes 16 bits runs in float32 whatever the name. Raises SettingsError for an unknown
-    name, DeviceError if the device cannot compute at that precision.
+    The name is ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses fp16 on a CUDA
+    GPU and bf16 on a CPU where the hardware is fast with them, else fp32, which ncnn makes
+    faster, see :mod:`cloudconv.models.convolutions`. For a published network ``auto`` is
+    fp32. A model whose ``spec`` excludes 16 bits runs in float32 whatever the name. Raises
+    SettingsError for an unknown name, DeviceError if the device cannot compute at that
+    precision.
     """
     if name == "auto":
         if not spec.half_precision or spec.published:
@@ -172,7 +187,9 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
         # MPS has 16-bit types, but nobody has measured the picture there yet.
         return torch.float32
     if name == "fp16" and device.type == "cpu":
-        raise DeviceError("fp16-on-cpu: fp16 is for GPUs: on the CPU use --precision=bf16 or fp32.")
+        raise DeviceError(
+            "fp16-on-cpu: fp16 is for GPUs: on the CPU use --precision=bf16 or fp32."
+        )
     if name == "bf16" and not has_bf16(device):
         raise DeviceError("no-bf16: This GPU has no bf16: use --precision=auto.")
     return PRECISIONS[name] if spec.half_precision else torch.float32
@@ -197,12 +214,16 @@ def has_fast_bf16() -> bool:
     probe = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     if probe is None or not probe():
         return False
-    # oneDNN also reports bf16 for AVX-512 without these flags, where bf16 is emulated and slow.
+    # oneDNN also reports bf16 for AVX-512 without these flags, where bf16 is emulated and
+    # slow.
     return not _cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def set_threads(count: int | None) -> int:
-    """Use ``count`` threads inside network operations, None for no change; return the number."""
+    """Use ``count`` threads inside network operations, None for no change.
+
+    Return the number.
+    """
     if count is not None:
         torch.set_num_threads(count)
     return torch.get_num_threads()
@@ -217,7 +238,9 @@ def cores() -> int:
 
 def processor_name() -> str:
     """Return the name of the processor."""
-    named = (x.partition(":")[2].strip() for x in _cpu_lines() if x.startswith("model name"))
+    named = (
+        x.partition(":")[2].strip() for x in _cpu_lines() if x.startswith("model name")
+    )
     return next(named, platform.processor() or platform.machine())
 
 
@@ -240,7 +263,8 @@ def _auto() -> tuple[torch.device, list[Warned]]:
 def _exercise(device: torch.device, dtype: torch.dtype) -> Tensor:
     numbers = torch.Generator().manual_seed(0)
     picture = torch.rand((1, 3, 32, 32), generator=numbers).to(device)
-    with torch.device("meta"):  # the usual random weights would change the caller's random numbers
+    # The usual random weights would change the caller's random numbers.
+    with torch.device("meta"):
         block = Block(3, 16, 2, depth=1)
     for weight in block.to_empty(device="cpu").parameters():
         weight.copy_(torch.rand(weight.shape, generator=numbers) - 0.5)
@@ -255,14 +279,15 @@ def _check_there(device: torch.device) -> None:
     if not there.is_available():
         raise DeviceError(
             f"no-device: {device} was given, but this machine has no working "
-            f"{('CUDA GPU' if device.type == 'cuda' else f'{device.type} device')}, or this "
-            "PyTorch was built without it: use --device=cpu, or install a build of PyTorch that "
-            "has it."
+            f"{('CUDA GPU' if device.type == 'cuda' else f'{device.type} device')}, or "
+            "this PyTorch was built without it: use --device=cpu, or install a build of "
+            "PyTorch that has it."
         )
     count = there.device_count()
     if device.index is not None and device.index >= count:
         raise DeviceError(
-            f"gpu-number: {device} was given, but the GPUs here are numbered 0 to {count - 1}."
+            f"gpu-number: {device} was given, but the GPUs here are numbered 0 to "
+            f"{count - 1}."
         )
 
 

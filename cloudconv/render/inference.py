@@ -24,8 +24,8 @@ from cloudconv.transfer import QUEUES, Arriving, download, upload
 class SourcePicture:
     """A source frame on the device; batches that run at the same time share it.
 
-    ``trials``: the errors of the trials that reconstruct this frame; the key is the times of both
-    neighbours. ``_source``: None until a batch needs the picture.
+    ``trials``: the errors of the trials that reconstruct this frame; the key is the times
+    of both neighbours. ``_source``: None until a batch needs the picture.
     """
 
     frame: Frame
@@ -64,9 +64,9 @@ the planes of all frames, followed by the sum of each frame's values."""
 class Inference:
     """A model on its device, with the sizes of batches and tiles.
 
-    ``fallback``: blend where a trial on source frames shows that motion fails. ``fills``: repeat
-    the last frame of a batch up to a power of two, at most a whole batch, because a caching
-    allocator keeps memory for each size.
+    ``fallback``: blend where a trial on source frames shows that motion fails. ``fills``:
+    repeat the last frame of a batch up to a power of two, at most a whole batch, because a
+    caching allocator keeps memory for each size.
     """
 
     model: Interpolator
@@ -80,13 +80,14 @@ class Inference:
     def make(self, tasks: list[FrameTask], pictures: list[list[SourcePicture]]) -> Steps:
         """Make one frame for each task.
 
-        ``tasks``: at most a batch. ``pictures``: for each task its source pictures: x0, x1, and
-        the frames before and after the pair if the model or the fallback needs them.
+        ``tasks``: at most a batch. ``pictures``: for each task its source pictures: x0, x1,
+        and the frames before and after the pair if the model or the fallback needs them.
         """
         count = len(tasks)
         whole = min(self.sizes.batch, 1 << (count - 1).bit_length())
         more = whole - count if self.fills else 0
-        wanted, given = tasks + tasks[-1:] * more, pictures + pictures[-1:] * more
+        wanted = tasks + tasks[-1:] * more
+        given = pictures + pictures[-1:] * more
         reaches = [[float(x[1]) if x else 0.0 for x in (t.before, t.after)] for t in wanted]
         times = torch.tensor([float(task.t) for task in wanted])
         sides = self._sides(given, self.model.spec.context)
@@ -102,15 +103,17 @@ class Inference:
             if any(uncertain):
                 trials = [
                     _trials(task, each) if is_uncertain else []
-                    for task, each, is_uncertain in zip(tasks, pictures, uncertain, strict=True)
+                    for task, each, is_uncertain in zip(
+                        tasks, pictures, uncertain, strict=True
+                    )
                 ]
                 self._blend(new[:count], times[:count], uncertainty, pictures, trials)
             new = new[:, :-1]
         new = new[:count]
         like = tasks[0].left
         planes = [plane for each in new for plane in from_channels(each, like)]
-        # A sum is finite only if all values are. The CPU checks the sums when they arrive, so the
-        # device does not wait for the check.
+        # A sum is finite only if all values are. The CPU checks the sums when they arrive,
+        # so the device does not wait for the check.
         totals = new.sum((1, 2, 3))
         if like.planes()[0].device.type == "cpu":
             yield download([*planes, totals])
@@ -151,7 +154,9 @@ class Inference:
         for part in parts:
             untried = torch.zeros_like(next(chain.from_iterable(found[part])))
             untried[:, 1] = torch.inf  # no blend
-            errors = torch.cat([torch.stack(some or [untried]).mean(0) for some in found[part]])
+            errors = torch.cat(
+                [torch.stack(some or [untried]).mean(0) for some in found[part]]
+            )
             pair = Pair(self._sides(pictures[part], 2), times[part])
             result = blending.reduced(new[part])
             weight = blending.blend_weight(errors, result, _small(pair))
@@ -159,14 +164,20 @@ class Inference:
             blending.mix_in_blend(new[part, :-1], pair, weight)
 
     def _try(self, trials: list[_Trial]) -> None:
-        missing = {(id(t.target), *t.key): t for t in trials if t.key not in t.target.trials}
+        missing = {
+            (id(t.target), *t.key): t for t in trials if t.key not in t.target.trials
+        }
         waiting = list(missing.values())
         # The planned memory is enough for one tile, or one frame on a CPU, at a time.
-        step = 1 if self.device.type == "cpu" or self.sizes.tile is not None else len(waiting)
+        step = (
+            1 if self.device.type == "cpu" or self.sizes.tile is not None else len(waiting)
+        )
         for start in range(0, len(waiting), max(step, 1)):
             some = waiting[start : start + step]
             numbers = torch.tensor([float(each.timestep) for each in some])
-            pair = Pair(self._sides([[*each[:3]] for each in some], 3), numbers, None, self.scale)
+            pair = Pair(
+                self._sides([[*each[:3]] for each in some], 3), numbers, None, self.scale
+            )
             pair = _small(pair)
             made = self._new(pair, leftover=True)
             errors = blending.errors(made, pair, pair.joined(pair.sides[2]))
@@ -179,7 +190,10 @@ def _small(pair: Pair) -> Pair:
 
 
 def advance(steps: Steps) -> Arriving | Steps:
-    """Continue a computation to its next ``yield``; return its result, or ``steps`` if not done."""
+    """Continue a computation to its next ``yield``.
+
+    Return its result, or ``steps`` if not done.
+    """
     return next(steps) or steps
 
 

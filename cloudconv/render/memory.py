@@ -54,9 +54,10 @@ _SIGNS = (
 class WantedSizes:
     """The sizes that a user wants.
 
-    ``batch``: new frames of a batch; ``auto`` depends on the size of a frame and the memory.
-    ``tile``: the side of tiles in pixels; ``auto`` uses tiles only where a whole frame does not fit
-    into memory, ``off`` never. ``cpu_streams``: the most batches at the same time on a CPU.
+    ``batch``: new frames of a batch; ``auto`` depends on the size of a frame and the
+    memory. ``tile``: the side of tiles in pixels; ``auto`` uses tiles only where a whole
+    frame does not fit into memory, ``off`` never. ``cpu_streams``: the most batches at the
+    same time on a CPU.
     """
 
     batch: int | Literal["auto"] = "auto"
@@ -71,8 +72,8 @@ AUTOMATIC = WantedSizes()
 class Sizes:
     """The number of frames and pixels that are computed at once, for frames of one size.
 
-    ``batch``: the most new frames of a batch. ``tile``: the side of tiles in pixels; None for whole
-    frames. ``cpu_streams``: batches at the same time.
+    ``batch``: the most new frames of a batch. ``tile``: the side of tiles in pixels; None
+    for whole frames. ``cpu_streams``: batches at the same time.
     """
 
     batch: int = 1
@@ -84,8 +85,8 @@ class Sizes:
 class MemoryPlan:
     """Sizes and their memory.
 
-    ``memory_bytes``: the estimated peak on the device. ``free_bytes``: free bytes on the device;
-    None if the system does not report them.
+    ``memory_bytes``: the estimated peak on the device. ``free_bytes``: free bytes on the
+    device; None if the system does not report them.
     """
 
     sizes: Sizes
@@ -94,7 +95,10 @@ class MemoryPlan:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return the bytes that can be allocated on ``device``; None if the system reports none."""
+    """Return the bytes that can be allocated on ``device``.
+
+    The result is None if the system reports none.
+    """
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     if device.type != "cpu":
@@ -125,19 +129,21 @@ def plan_memory(
 ) -> MemoryPlan:
     """Return batch, tiles and CPU streams for frames of ``width`` by ``height`` pixels.
 
-    The batch is halved, and the number of CPU streams reduced, until the batches fit. The side of
-    tiles is rounded up to the model's grid. The smallest tile is used even if the estimate says
-    that it does not fit. ``free_bytes``: None for the number that the device reports.
-    ``renderers``: renderers that use the device at the same time, each with an equal part. Raises
-    SettingsError if ``tile`` is too small.
+    The batch is halved, and the number of CPU streams reduced, until the batches fit. The
+    side of tiles is rounded up to the model's grid. The smallest tile is used even if the
+    estimate says that it does not fit. ``free_bytes``: None for the number that the device
+    reports. ``renderers``: renderers that use the device at the same time, each with an
+    equal part. Raises SettingsError if ``tile`` is too small.
     """
-    batch, tile, cpu_streams = wanted.batch, wanted.tile, wanted.cpu_streams
+    batch = wanted.batch
+    tile = wanted.tile
+    cpu_streams = wanted.cpu_streams
     multiple, overlap = grid(model, scale)
     smallest = smallest_tile(overlap, multiple)
     if not isinstance(tile, str) and tile < smallest:
         raise SettingsError(
-            f"tile-too-small: Tiles of {tile} pixels were given, and the model {model.spec.name} "
-            f"needs {smallest} or more: use such a size, or auto."
+            f"tile-too-small: Tiles of {tile} pixels were given, and the model "
+            f"{model.spec.name} needs {smallest} or more: use such a size, or auto."
         )
     if free_bytes is None:
         free_bytes = free_memory(device)
@@ -150,7 +156,8 @@ def plan_memory(
         per_pixel *= _OF_SIXTEEN_BITS
     if device.type != "cpu":
         per_pixel = max(per_pixel, _LEAST_OFF_CPU * max(1.0, scale) ** 2)
-    rows, columns = round_up(height, multiple), round_up(width, multiple)
+    rows = round_up(height, multiple)
+    columns = round_up(width, multiple)
 
     def need(side: int, items: int = 1) -> int:
         network = min(rows, side) * min(columns, side) * per_pixel
@@ -187,15 +194,17 @@ def is_out_of_memory(error: BaseException, dtype: torch.dtype = torch.float32) -
 def within_memory(work: Callable[[], Result], dtype: torch.dtype) -> Result | None:
     """Return the result of ``work``; None after a lack of memory.
 
-    After a lack of memory all tensors of the call are released. The caller then uses less memory
-    and tries again, outside of any ``except``. ``dtype``: see :func:`is_out_of_memory`.
+    After a lack of memory all tensors of the call are released. The caller then uses less
+    memory and tries again, outside of any ``except``. ``dtype``: see
+    :func:`is_out_of_memory`.
     """
     try:
         return work()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error, dtype):
             raise
-        # Tracebacks keep the stack frames of the failed call, and stack frames keep their tensors.
+        # Tracebacks keep the stack frames of the failed call, and stack frames keep their
+        # tensors.
         failed: BaseException | None = error
         while failed is not None:
             failed.__traceback__ = None
@@ -212,9 +221,9 @@ def empty_cache(device: torch.device) -> None:
 def _useful_batch(pixels: int, device: torch.device) -> int:
     """Return the largest batch that still makes a frame faster.
 
-    RIFE 4.6 on one core of a CPU, milliseconds a frame, alone and in a batch of 8: 7.5 and 4.0 at
-    96x64, 34 and 30 at 256x192, no difference from 480x270 on. cloud-best on an H200 at 1920x1080,
-    frames a second in batches of 1, 2, 4 and 8: 63, 119, 156 and 168.
+    RIFE 4.6 on one core of a CPU, milliseconds a frame, alone and in a batch of 8: 7.5 and
+    4.0 at 96x64, 34 and 30 at 256x192, no difference from 480x270 on. cloud-best on an H200
+    at 1920x1080, frames a second in batches of 1, 2, 4 and 8: 63, 119, 156 and 168.
     """
     full = _FULL_PIXELS_CPU if device.type == "cpu" else _FULL_PIXELS_GPU
     return max(1, min(MAX_BATCH, full // pixels))

@@ -56,10 +56,11 @@ class _Batch:
 class Renderer:
     """A maker of output frames: one model on one device.
 
-    ``wanted`` are the batch, the tiles and the CPU streams that the user wants. ``scale`` is that
-    of the motion estimation, 1 for models without this option. ``fallback``: mix in a blend of the
-    two source frames where the model's motion is wrong, tested on known source frames. Raises
-    ModelError or SettingsError if scale, batch or tile cannot be used.
+    ``wanted`` are the batch, the tiles and the CPU streams that the user wants. ``scale``
+    is that of the motion estimation, 1 for models without this option. ``fallback``: mix in
+    a blend of the two source frames where the model's motion is wrong, tested on known
+    source frames. Raises ModelError or SettingsError if scale, batch or tile cannot be
+    used.
     """
 
     def __init__(
@@ -74,7 +75,8 @@ class Renderer:
         self._inference = Inference(
             model, device, scale, fallback and model.fallback, fills=device.type != "cpu"
         )
-        self._device, self._dtype = device, model.dtype
+        self._device = device
+        self._dtype = model.dtype
         self._wanted = wanted
         self._context = FOUR if self._inference.fallback else model.spec.context
         self._warned: SimpleQueue[Warned] = SimpleQueue()
@@ -86,21 +88,27 @@ class Renderer:
     def choose_sizes(
         self, width: int, height: int, renderers: int = 1, *, free_bytes: int | None = None
     ) -> Sizes:
-        """Choose the sizes for frames of that size, and use them; see :func:`plan_memory`."""
+        """Choose the sizes for frames of that size, and use them.
+
+        See :func:`plan_memory`.
+        """
         plan = self.plan(width, height, renderers=renderers, free_bytes=free_bytes)
         sizes = plan.sizes
         self.use_sizes(width, height, sizes)
-        free = f"{(plan.free_bytes or 0) / 2**30:.1f} GiB of memory that {self._device} has free"
+        free = (
+            f"{(plan.free_bytes or 0) / 2**30:.1f} GiB of memory that {self._device} has "
+            "free"
+        )
         if sizes.tile is not None and self._wanted.tile == "auto":
             self._warn(
-                f"tiles: A whole {width}x{height} frame does not fit into the {free}: frames are "
-                f"computed in tiles of {sizes.tile} pixels."
+                f"tiles: A whole {width}x{height} frame does not fit into the {free}: "
+                f"frames are computed in tiles of {sizes.tile} pixels."
             )
         asked = self._wanted.batch
         if asked != "auto" and sizes.batch < asked:
             self._warn(
-                f"batch-reduced: A batch of {asked} frames of {width}x{height} does not fit into "
-                f"the {free}: the batch is {sizes.batch}."
+                f"batch-reduced: A batch of {asked} frames of {width}x{height} does not "
+                f"fit into the {free}: the batch is {sizes.batch}."
             )
         return sizes
 
@@ -108,7 +116,10 @@ class Renderer:
         self._warned.put(Warned(text))
 
     def use_sizes(self, width: int, height: int, sizes: Sizes) -> None:
-        """Use these sizes for frames of that size; only a lack of memory changes them later."""
+        """Use these sizes for frames of that size.
+
+        Only a lack of memory changes them later.
+        """
         self._size = width, height
         self._inference = replace(self._inference, sizes=sizes)
 
@@ -117,13 +128,16 @@ class Renderer:
         return list(drained(self._warned))
 
     def render(self, tasks: Iterable[FrameTask | None]) -> Generator[Frame, None, None]:
-        """Yield the planned frames, in their order. No batch goes on after None among the tasks.
+        """Yield the planned frames, in their order.
 
-        While a batch is copied back and yielded, a GPU with queued copies computes the next one.
-        A CPU with several streams meanwhile computes one batch per stream. Source frames wait for
-        the new frames before them; the number of waiting frames is limited.
-        ``tasks`` is closed with this generator. Raises DeviceError if the memory is too small for a
-        single small tile, and ModelError if a picture has values that are not finite.
+        No batch goes on after None among the tasks.
+
+        While a batch is copied back and yielded, a GPU with queued copies computes the next
+        one. A CPU with several streams meanwhile computes one batch per stream. Source
+        frames wait for the new frames before them; the number of waiting frames is limited.
+        ``tasks`` is closed with this generator. Raises DeviceError if the memory is too
+        small for a single small tile, and ModelError if a picture has values that are not
+        finite.
         """
         use_device(self._device)
         # Without this call oneDNN uses every core in a new thread.
@@ -166,7 +180,9 @@ class Renderer:
                         if self._device.type in QUEUES and len(computed) > 1:
                             self._advance(computed[-2], cpu_streams)
                     ahead = 0 if ended else self._ahead(cpu_streams)
-                    while computed and (len(computed) > ahead or len(computed[-1].items) > most):
+                    while computed and (
+                        len(computed) > ahead or len(computed[-1].items) > most
+                    ):
                         if not (yield from self._finish(computed[0], cpu_streams)):
                             again = deque(chain(*(each.items for each in computed), again))
                             computed.clear()
@@ -179,8 +195,8 @@ class Renderer:
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
         if self._device.type in QUEUES:
-            # With a fallback, the CPU waits until it knows whether a batch's motion is uncertain.
-            # The device meanwhile computes the next batch.
+            # With a fallback, the CPU waits until it knows whether a batch's motion is
+            # uncertain. The device meanwhile computes the next batch.
             return 1 + self._inference.fallback
         return cpu_streams.count if cpu_streams.count > 1 else 0
 
@@ -195,22 +211,34 @@ class Renderer:
             frames = [*pair, *(own if other is None else other[0] for other, own in outer)]
             # An id stays unique while its entry keeps the decoded picture in memory.
             needed = [(id(frame.picture), frame) for frame in frames[: self._context]]
-            pictures.append([self._pictures.setdefault(k, SourcePicture(f)) for k, f in needed])
-        # The next batch begins at the last pair of this batch or later. It can only reuse the
-        # pictures of this batch's last task.
+            pictures.append(
+                [self._pictures.setdefault(k, SourcePicture(f)) for k, f in needed]
+            )
+        # The next batch begins at the last pair of this batch or later. It can only reuse
+        # the pictures of this batch's last task.
         self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
         steps = self._inference.make(tasks, pictures)
-        return _Batch(items, cpu_streams.call(within_memory, partial(advance, steps), self._dtype))
+        return _Batch(
+            items, cpu_streams.call(within_memory, partial(advance, steps), self._dtype)
+        )
 
     def _advance(self, batch: _Batch, cpu_streams: CpuStreams) -> None:
         steps = batch.work.result()
         if isinstance(steps, Generator):
-            batch.work = cpu_streams.call(within_memory, partial(advance, steps), self._dtype)
+            batch.work = cpu_streams.call(
+                within_memory, partial(advance, steps), self._dtype
+            )
 
-    def _finish(self, batch: _Batch, cpu_streams: CpuStreams) -> Generator[Frame, None, bool]:
-        """Yield and release the frames of a batch; return False if there was too little memory."""
+    def _finish(
+        self, batch: _Batch, cpu_streams: CpuStreams
+    ) -> Generator[Frame, None, bool]:
+        """Yield and release the frames of a batch.
+
+        Return False if there was too little memory.
+        """
         self._advance(batch, cpu_streams)
-        items, done = batch.items, batch.work.result()
+        items = batch.items
+        done = batch.work.result()
         if done is None:
             return False
         assert isinstance(done, Arriving)
@@ -245,21 +273,22 @@ class Renderer:
         if sizes.batch > 1:
             sizes = replace(sizes, batch=sizes.batch // 2)
             less = (
-                f"out-of-memory: {self._device} ran out of memory: the batch is now {sizes.batch}."
+                f"out-of-memory: {self._device} ran out of memory: the batch is now "
+                f"{sizes.batch}."
             )
         elif self._wanted.tile != "off" and side > smallest:
             sizes = replace(sizes, tile=max(smallest, round_up(side // 2, multiple)))
             less = (
-                f"out-of-memory-tiles: {self._device} ran out of memory: frames are now computed "
-                f"in tiles of {sizes.tile} pixels."
+                f"out-of-memory-tiles: {self._device} ran out of memory: frames are now "
+                f"computed in tiles of {sizes.tile} pixels."
             )
         else:
             width, height = self._size
             tiles = "allow tiles with --tile=auto, " if side > smallest else ""
             raise DeviceError(
-                f"frame-fills-memory: {self._device} ran out of memory on a {width}x{height} "
-                f"frame: {tiles}close other programs, or use another --device or a smaller copy of "
-                "the video."
+                f"frame-fills-memory: {self._device} ran out of memory on a "
+                f"{width}x{height} frame: {tiles}close other programs, or use another "
+                "--device or a smaller copy of the video."
             )
         self._inference = replace(self._inference, sizes=sizes)
         self._warn(less)
@@ -279,7 +308,9 @@ def renderer_for(
 
     ``sha256`` is the hash that its weights must have, None for any.
     """
-    network = registry.load(model, device, dtype, timesteps=settings.timesteps, sha256=sha256)
+    network = registry.load(
+        model, device, dtype, timesteps=settings.timesteps, sha256=sha256
+    )
     spec = network.spec
     return Renderer(
         network,

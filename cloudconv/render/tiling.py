@@ -26,22 +26,24 @@ def smallest_tile(overlap: int, multiple: int) -> int:
 def spans(size: int, tile: int, overlap: int, multiple: int) -> list[TileSpan]:
     """Cut ``size`` pixels into tiles of at most ``tile`` pixels that overlap.
 
-    Tiles start at multiples of ``multiple``, so that a network which shrinks its input gets the
-    same grid as on the whole picture. Two tiles overlap by at least ``overlap`` pixels and are
-    cross-faded in the middle half of the overlap. The rest of the overlap is only input, because
-    networks are least exact near the edges of their input. ``tile`` is a multiple of ``multiple``
-    and at least :func:`smallest_tile`.
+    Tiles start at multiples of ``multiple``, so that a network which shrinks its input gets
+    the same grid as on the whole picture. Two tiles overlap by at least ``overlap`` pixels
+    and are cross-faded in the middle half of the overlap. The rest of the overlap is only
+    input, because networks are least exact near the edges of their input. ``tile`` is a
+    multiple of ``multiple`` and at least :func:`smallest_tile`.
     """
     units, tile_units = -(-size // multiple), tile // multiple
     shared = -(-overlap // multiple)
     if units <= tile_units:
         return [(slice(0, size), torch.ones(size))]
     count = -(-(units - shared) // (tile_units - shared))
-    # Use the smallest tiles of which this number covers the picture, so that they overlap less.
+    # Use the smallest tiles of which this number covers the picture, so that they overlap
+    # less.
     tile_units = -(-(units + (count - 1) * shared) // count)
     starts = [k * (units - tile_units) // (count - 1) * multiple for k in range(count)]
-    # ramp k goes from 0 to 1 across the seam of tile k - 1 and tile k; the first is 1 and the last
-    # is 0 everywhere. So the differences of neighbouring ramps, the weights, sum to 1.
+    # ramp k goes from 0 to 1 across the seam of tile k - 1 and tile k; the first is 1 and
+    # the last is 0 everywhere. So the differences of neighbouring ramps, the weights, sum
+    # to 1.
     position = torch.arange(size, dtype=torch.float32) + 0.5
     half = max(overlap / 4, 0.5)
     ramps = [torch.ones(size)]
@@ -66,13 +68,14 @@ def tiled(
 ) -> Tensor:
     """Call ``run`` on tiles of pictures and join the results with a cross-fade.
 
-    ``run`` takes a list of (B, 3 or 4, h, w), any h and w up to ``tile``, and returns (B, C, h, w).
-    The memory for the result is one picture, whatever the number of tiles.
+    ``run`` takes a list of (B, 3 or 4, h, w), any h and w up to ``tile``, and returns (B,
+    C, h, w). The memory for the result is one picture, whatever the number of tiles.
     """
     height, width = pictures[0].shape[-2:]
     rows = spans(height, tile, overlap, multiple)
     columns = spans(width, tile, overlap, multiple)
-    # Copy the weights before the first tile: later copies would make the CPU wait for a GPU.
+    # Copy the weights before the first tile: later copies would make the CPU wait for a
+    # GPU.
     weights = upload([weights for _, weights in (*rows, *columns)], pictures[0].device)
     down, across = weights[: len(rows)], weights[len(rows) :]
     joined: Tensor | None = None

@@ -35,7 +35,10 @@ class Column:
         return "-" if score is None or not isfinite(score) else f"{score:z.{self.digits}f}"
 
     def best(self, scores: Iterable[float | None]) -> str | None:
-        """Return the best of the formatted scores; None if there is none, or if all are equal."""
+        """Return the best of the formatted scores.
+
+        The result is None if there is none, or if all are equal.
+        """
         numbers = [score for score in scores if score is not None and isfinite(score)]
         if len({self.text(score) for score in numbers}) < 2:
             return None
@@ -49,15 +52,35 @@ _TEXTURE = "amount of the finest detail relative to the kept neighbours; below 0
 COLUMNS: dict[str, Column] = {
     column.key: column
     for column in (
-        Column("psnr", "PSNR", "dB", 2, True, "10 log10(1 / mean squared error); perfect is 100"),
+        Column(
+            "psnr",
+            "PSNR",
+            "dB",
+            2,
+            True,
+            "10 log10(1 / mean squared error); perfect is 100",
+        ),
         Column("ssim", "SSIM", "", 4, True, "similarity of structure of luma (Wang 2004)"),
-        Column("vmaf", "VMAF", "", 2, True, "Netflix's estimate of visible quality, 0 to 100"),
+        Column(
+            "vmaf", "VMAF", "", 2, True, "Netflix's estimate of visible quality, 0 to 100"
+        ),
         Column("l2", "L2", "", 6, False, "mean squared error of channels in 0 to 1"),
-        Column("gdl", "GDL", "", 5, False, "difference of the edges (Mathieu 2015, alpha 1)"),
-        Column("sharpness", "Sharpness", "dB", 2, True, "similarity of the edges (Mathieu 2015)"),
+        Column(
+            "gdl", "GDL", "", 5, False, "difference of the edges (Mathieu 2015, alpha 1)"
+        ),
+        Column(
+            "sharpness",
+            "Sharpness",
+            "dB",
+            2,
+            True,
+            "similarity of the edges (Mathieu 2015)",
+        ),
         Column("texture", "Texture", "dB", 2, True, _TEXTURE, signed=True),
         Column("fault", "Fault", "", 3, False, "how wrong the frame looks where it moves"),
-        Column("flicker", "Flicker", "", 5, False, "error of brightness changes between frames"),
+        Column(
+            "flicker", "Flicker", "", 5, False, "error of brightness changes between frames"
+        ),
     )
 }
 """All scores of ``compare``, in the order of its tables."""
@@ -111,9 +134,9 @@ class ReportPicture:
 class Row:
     """The scores of one frame by method.
 
-    ``index`` counts the source frames of the compared part from 0. ``time`` is in seconds from the
-    clip's first frame. ``horizon`` is the number of frames ahead, None for a frame between two kept
-    ones.
+    ``index`` counts the source frames of the compared part from 0. ``time`` is in seconds
+    from the clip's first frame. ``horizon`` is the number of frames ahead, None for a frame
+    between two kept ones.
     """
 
     index: int
@@ -122,14 +145,22 @@ class Row:
     scores: Mapping[str, Mapping[str, float | None]]
 
     def gain(self, model: str, baseline: str) -> float | None:
-        """Return the model's PSNR minus the baseline's, in dB; None if one made no frame."""
+        """Return the model's PSNR minus the baseline's, in dB.
+
+        The result is None if one made no frame.
+        """
         own, other = (self.scores[name]["psnr"] for name in (model, baseline))
         return None if own is None or other is None else own - other
 
     def as_json(self) -> dict[str, Any]:
         """Return the row for ``per_frame`` in the command's JSON."""
         ahead = {} if self.horizon is None else {"horizon": self.horizon}
-        return {"index": self.index, "pts_seconds": float(self.time), **ahead, **self.scores}
+        return {
+            "index": self.index,
+            "pts_seconds": float(self.time),
+            **ahead,
+            **self.scores,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +177,11 @@ class Comparison:
 class ReportData:
     """All contents of a report.
 
-    ``summary`` describes the test in a line. ``model`` is the first model, and ``baseline`` the
-    method with which the verdict compares it. ``methods`` are mean scores as in the command's JSON.
-    ``worst`` are the frames of lowest PSNR, the worst first. ``facts`` are (name, value), and
-    ``files`` the names of files beside the page. ``cuts`` are the times of the first frames of new
-    scenes.
+    ``summary`` describes the test in a line. ``model`` is the first model, and ``baseline``
+    the method with which the verdict compares it. ``methods`` are mean scores as in the
+    command's JSON. ``worst`` are the frames of lowest PSNR, the worst first. ``facts`` are
+    (name, value), and ``files`` the names of files beside the page. ``cuts`` are the times
+    of the first frames of new scenes.
     """
 
     source: str
@@ -168,5 +199,8 @@ class ReportData:
 
     @property
     def horizons(self) -> tuple[int, ...]:
-        """Return the scored horizons in order; empty unless the report is about forecasts."""
+        """Return the scored horizons in order.
+
+        Empty unless the report is about forecasts.
+        """
         return tuple(int(key) for key in self.methods[self.model] if key.isdigit())

@@ -19,12 +19,20 @@ from torch.nn import functional
 from cloudconv.messages import plain
 from cloudconv.metrics import PERFECT
 from cloudconv.report import data as contents
-from cloudconv.report.data import Column, Comparison, ReportData, ReportPicture, Row, frames_ahead
+from cloudconv.report.data import (
+    Column,
+    Comparison,
+    ReportData,
+    ReportPicture,
+    Row,
+    frames_ahead,
+)
 
 POINTS = 1500  # the largest number of frames that a chart draws; a screen has fewer columns
 
 _COLORS = 8
-_SIDE = 1000  # units on each side of the drawing; the box on the page sets the real proportions
+# Units on each side of the drawing; the box on the page sets the real proportions.
+_SIDE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart of lines over ``x``, which ``labels`` name; ``marks`` are dashed vertical lines."""
+    """A chart of lines over ``x``, which ``labels`` name.
+
+    ``marks`` are dashed vertical lines.
+    """
 
     column: Column
     title: str
@@ -61,9 +72,12 @@ def render_report(data: ReportData) -> str:
         "verdicts": {card["key"]: card["verdict"] for card in worst},
     }
     # Inside a script element only "</script" and "<!--" have a meaning.
-    text = json.dumps(script, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    text = json.dumps(script, separators=(",", ":"), allow_nan=False).replace(
+        "<", "\\u003c"
+    )
     missing = {
-        name: sum(row.scores[name]["psnr"] is None for row in data.rows) for name in data.methods
+        name: sum(row.scores[name]["psnr"] is None for row in data.rows)
+        for name in data.methods
     }
     page = _templates().get_template("compare.html")
     return page.render(
@@ -140,14 +154,19 @@ def _card(data: ReportData, key: str, item: Comparison) -> dict[str, Any]:
     """Return one frame for the page; ``views`` are its pictures as (key, name, picture)."""
     row = item.row
     ahead = f", {frames_ahead(row.horizon)}" if row.horizon else ""
-    psnr = (f"{name} {row.scores[name]['psnr']:.2f} dB" for name in (data.model, data.baseline))
+    psnr = (
+        f"{name} {row.scores[name]['psnr']:.2f} dB" for name in (data.model, data.baseline)
+    )
     return {
         "key": key,
         "title": f"Frame {row.index} at {float(row.time):.3f} s{ahead}",
         "verdict": f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+z.2f})",
         "views": (
             ("truth", "truth", item.truth),
-            *((f"made-{k}", name, picture) for k, (name, picture) in enumerate(item.made.items())),
+            *(
+                (f"made-{k}", name, picture)
+                for k, (name, picture) in enumerate(item.made.items())
+            ),
             ("error", f"error of {data.model}", item.error),
         ),
     }
@@ -158,7 +177,8 @@ def round_numbers(low: float, high: float, count: int) -> list[float]:
     span = max(high - low, 1e-9)
     size = 10 ** floor(log10(span / count))
     size = next(size * k for k in (1, 2, 5, 10) if span / (size * k) <= count)
-    first, last = floor(low / size + 1e-9), ceil(high / size - 1e-9)
+    first = floor(low / size + 1e-9)
+    last = ceil(high / size - 1e-9)
     return [k * size for k in range(first, max(last, first + 1) + 1)]
 
 
@@ -183,8 +203,8 @@ def draw(chart: Chart) -> dict[str, Any]:
         for is_known, run in groupby(points, lambda point: _is_known(point[1])):
             if is_known:
                 places = [f"{to_x(x):.1f} {to_y(y or 0):.1f}" for x, y in run]
-                # A single point becomes a dot, because round line ends are visible even on a line
-                # of length 0.
+                # A single point becomes a dot, because round line ends are visible even on
+                # a line of length 0.
                 drawn += "M" + "L".join(places) + ("h0" if len(places) == 1 else "")
         return drawn
 
@@ -193,7 +213,9 @@ def draw(chart: Chart) -> dict[str, Any]:
         "chart": chart,
         "side": _SIDE,
         "levels": [(f"{to_y(y) / 10:.2f}", f"{y:.{digits}f}") for y in levels],
-        "ticks": [(f"{to_x(x) / 10:.2f}", text) for x, text in chart.ticks if left <= x <= right],
+        "ticks": [
+            (f"{to_x(x) / 10:.2f}", text) for x, text in chart.ticks if left <= x <= right
+        ],
         "grid": [f"M0 {to_y(y):.1f}H{_SIDE}" for y in levels if low < y < high],
         "marks": [f"M{to_x(x):.1f} 0V{_SIDE}" for x in chart.marks if left <= x <= right],
         "lines": [(line, path(line)) for line in lines],
@@ -209,14 +231,25 @@ def _chart_data(chart: Chart) -> dict[str, Any]:
     digits, unit = chart.column.digits, chart.column.unit
     lines = []
     for line in chart.lines:
-        values = [round(score, digits) if _is_known(score) else None for score in line.values]
+        values = [
+            round(score, digits) if _is_known(score) else None for score in line.values
+        ]
         lines.append({"name": line.name, "color": line.color, "values": values})
     unit = f" {unit}" if unit else ""
-    return {"x": chart.x, "labels": chart.labels, "digits": digits, "unit": unit, "lines": lines}
+    return {
+        "x": chart.x,
+        "labels": chart.labels,
+        "digits": digits,
+        "unit": unit,
+        "lines": lines,
+    }
 
 
 def _range(chart: Chart) -> tuple[float, float]:
-    """Return the lowest and the highest score; perfect frames, at the upper edge, do not count."""
+    """Return the lowest and the highest score.
+
+    Perfect frames, at the upper edge, do not count.
+    """
     scores = [score for line in chart.lines for score in line.values if _is_known(score)]
     inside = [score for score in scores if score < PERFECT - 0.01] or scores or [0.0]
     low = min(inside)
@@ -238,7 +271,9 @@ def _templates() -> Environment:
 
 def _printable(value: Any) -> Any:
     """Escape control characters and undecodable bytes in a text that a template inserts."""
-    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return (
+        plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    )
 
 
 def shrunk(rgb: Tensor, width: int) -> Tensor:
@@ -252,7 +287,9 @@ def shrunk(rgb: Tensor, width: int) -> Tensor:
 def jpeg(rgb: Tensor, width: int, quality: int) -> ReportPicture:
     """Return RGB, (3, H, W) in [0, 1], as a JPEG that is at most ``width`` pixels wide."""
     small = shrunk(rgb, width)
-    samples = small.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    samples = (
+        small.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    )
     data = io.BytesIO()
     Image.fromarray(samples.cpu().numpy()).save(data, "JPEG", quality=quality)
     return ReportPicture(data.getvalue(), small.shape[2], small.shape[1])

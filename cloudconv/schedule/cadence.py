@@ -1,8 +1,8 @@
 """Compute even times for the frames of a clip that repeats some of them.
 
-A *cycle* is one or more different frames, followed by repeats of the last of them. A 24 fps film in
-a 30 fps file has cycles of four frames and one repeat. Animation on twos has cycles of one frame
-and one repeat. This module uses neither av nor torch.
+A *cycle* is one or more different frames, followed by repeats of the last of them. A 24 fps
+film in a 30 fps file has cycles of four frames and one repeat. Animation on twos has cycles
+of one frame and one repeat. This module uses neither av nor torch.
 """
 
 from collections import Counter
@@ -27,7 +27,10 @@ _REGULAR = Fraction(3, 4)  # least fraction of cycles of one kind
 
 @dataclass(slots=True)
 class _Cycle:
-    """One cycle; ``times`` are those of the different frames, then those of their repeats."""
+    """One cycle.
+
+    ``times`` are those of the different frames, then those of their repeats.
+    """
 
     times: list[Fraction] = field(default_factory=list)
     repeats: int = 0
@@ -39,35 +42,41 @@ class _Cycle:
     def placed(self, end: Fraction) -> list[Placed]:
         """Return the frames with even times from the cycle's start to ``end``, None for repeats."""
         step = (end - self.times[0]) / self.distinct
-        return [self.times[0] + k * step for k in range(self.distinct)] + [None] * self.repeats
+        return [self.times[0] + k * step for k in range(self.distinct)] + [
+            None
+        ] * self.repeats
 
 
 class Cadence:
     """A detector of a cadence, which gives the different frames even times.
 
-    The different frames of a cycle are spread evenly over the duration of the cycle, so that new
-    frames have even distances. Two one-frame cycles in a row are spread together if their lengths
-    differ by one (24 fps in a 60 fps file: shown 2, 3, 2, 3 … times). Some frames keep their times:
-    more than ``MAX_DISTINCT`` different frames without a repeat, more than ``MAX_REPEATS`` repeats
-    in a row, and frames without a repeat before a cut or the end. Nothing is spread across a cut.
-    The result of a frame is delayed by at most ``lookahead`` frames.
+    The different frames of a cycle are spread evenly over the duration of the cycle, so
+    that new frames have even distances. Two one-frame cycles in a row are spread together
+    if their lengths differ by one (24 fps in a 60 fps file: shown 2, 3, 2, 3 … times). Some
+    frames keep their times: more than ``MAX_DISTINCT`` different frames without a repeat,
+    more than ``MAX_REPEATS`` repeats in a row, and frames without a repeat before a cut or
+    the end. Nothing is spread across a cut. The result of a frame is delayed by at most
+    ``lookahead`` frames.
     """
 
     lookahead = MAX_DISTINCT + 2 * MAX_REPEATS + 1
 
     def __init__(self) -> None:
         self._cycle = _Cycle()
-        self._partner: _Cycle | None = None  # a complete one-frame cycle that may join the next
+        # A complete one-frame cycle that may join the next.
+        self._partner: _Cycle | None = None
         self._loose = False  # frames keep their own times until a new cycle begins
         self._after_repeat = False
-        self._kinds: Counter[tuple[int, int]] = Counter()  # (distinct, repeats) of complete cycles
+        # (distinct, repeats) of complete cycles.
+        self._kinds: Counter[tuple[int, int]] = Counter()
         self._frames = 0
 
     def push(self, time: Fraction, repeats: bool, cut: bool = False) -> list[Placed]:
         """Add the next frame, and return the frames that are now decided, in order.
 
-        ``time`` is later than that of the frame before. ``repeats``: the frame shows the same
-        picture as the frame before. A ``cut`` begins a new scene, and never counts as a repeat.
+        ``time`` is later than that of the frame before. ``repeats``: the frame shows the
+        same picture as the frame before. A ``cut`` begins a new scene, and never counts as
+        a repeat.
         """
         repeats = repeats and not cut and self._frames > 0
         begins = not repeats and (cut or self._after_repeat)
@@ -106,8 +115,9 @@ class Cadence:
     def description(self) -> str | None:
         """Return the clip's regular cadence, or None if there is none.
 
-        It is regular if the clip has at least four cycles, they make up at least half of the clip,
-        and three quarters of the cycles are of one kind, or differ from that kind by one frame.
+        It is regular if the clip has at least four cycles, they make up at least half of
+        the clip, and three quarters of the cycles are of one kind, or differ from that kind
+        by one frame.
         """
         cycles = self._kinds.total()
         covered = sum((d + r) * n for (d, r), n in self._kinds.items())
@@ -116,10 +126,14 @@ class Cadence:
         (distinct, repeats), _ = self._kinds.most_common(1)[0]
         slips = (-1, 0, 1) if distinct > 1 and repeats == 1 else (0,)
         # The kinds of cycles, their number of repeats, and their length.
-        regular = [({(distinct + slip, repeats) for slip in slips}, repeats, distinct + repeats)]
+        regular = [
+            ({(distinct + slip, repeats) for slip in slips}, repeats, distinct + repeats)
+        ]
         if distinct == 1:
             other = max((repeats - 1, repeats + 1), key=lambda count: self._kinds[1, count])
-            regular.append(({(1, repeats), (1, other)}, repeats + other, 2 + repeats + other))
+            regular.append(
+                ({(1, repeats), (1, other)}, repeats + other, 2 + repeats + other)
+            )
         for kinds, repeated, length in regular:
             if sum(self._kinds[kind] for kind in kinds) >= _REGULAR * cycles:
                 verb = plural(repeated, "repeats", "repeat")
@@ -127,8 +141,12 @@ class Cadence:
         return None
 
     def _close(self, end: Fraction, *, last: bool) -> list[Placed]:
-        """End the cycle at ``end``; return decided frames. ``last``: a cut or the end follows."""
-        cycle, self._cycle = self._cycle, _Cycle()
+        """End the cycle at ``end``; return decided frames.
+
+        ``last``: a cut or the end follows.
+        """
+        cycle = self._cycle
+        self._cycle = _Cycle()
         partner = self._partner
         if not cycle.repeats:
             return [*self._release_partner(), *cycle.times]
@@ -144,5 +162,6 @@ class Cadence:
         return placed + self._release_partner() if last else placed
 
     def _release_partner(self) -> list[Placed]:
-        partner, self._partner = self._partner, None
+        partner = self._partner
+        self._partner = None
         return [] if partner is None else partner.placed(partner.times[-1])

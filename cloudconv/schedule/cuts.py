@@ -1,20 +1,21 @@
 """Detect cuts and repeated frames in a stream of frames.
 
-**Cuts.** Small movements can align two pictures of one scene, but not two pictures of different
-scenes. The pictures are compared by structure (luma less its local mean, over its local contrast),
-so that flashes, fades, flicker and darkness have little effect. Each block of one picture is
-matched with the other picture at two places: around its own position, and around the position after
-the motion of the whole picture (phase correlation, Kuglin and Hines 1975). The remaining difference
-is divided by the remaining difference to the *mirrored* other picture, which is an unrelated
-picture of the same detail and light. A symmetric picture is compared with the other picture upside
-down, too. This quotient, the *unlikeness*, is near 0 within a scene, and near 1 across any cut.
+**Cuts.** Small movements can align two pictures of one scene, but not two pictures of
+different scenes. The pictures are compared by structure (luma less its local mean, over its
+local contrast), so that flashes, fades, flicker and darkness have little effect. Each block
+of one picture is matched with the other picture at two places: around its own position, and
+around the position after the motion of the whole picture (phase correlation, Kuglin and
+Hines 1975). The remaining difference is divided by the remaining difference to the
+*mirrored* other picture, which is an unrelated picture of the same detail and light. A
+symmetric picture is compared with the other picture upside down, too. This quotient, the
+*unlikeness*, is near 0 within a scene, and near 1 across any cut.
 
-At a cut every frame shortly before differs from every frame shortly after. At a flash, by contrast,
-the frames before and after are alike. The difference across a cut also exceeds the differences
-inside the two scenes, unlike in fire, strobe light and fades. Both values enter a logistic score,
-which was fitted to joined clips and to real and generated footage without cuts. In addition, a
-lasting change of brightness that is much larger than all others nearby is a cut: flat and repeating
-pictures have no structure to compare.
+At a cut every frame shortly before differs from every frame shortly after. At a flash, by
+contrast, the frames before and after are alike. The difference across a cut also exceeds
+the differences inside the two scenes, unlike in fire, strobe light and fades. Both values
+enter a logistic score, which was fitted to joined clips and to real and generated footage
+without cuts. In addition, a lasting change of brightness that is much larger than all
+others nearby is a cut: flat and repeating pictures have no structure to compare.
 
 **Repeats.** A repeated frame in a compressed file is not identical to the one before. Its
 difference is far smaller than those of its neighbours.
@@ -39,14 +40,16 @@ _BLOCK, _BLOCK_STEP = 8, 4
 _NEIGHBOURHOOD = 9  # side of the area for local mean and local contrast
 _FLAT = 2 / 255  # contrast of luma in [0, 1] below which an area counts as flat
 
-# The fitted score: logit = unlikeness weight * unlikeness + change weight * log(change) + offset.
+# The fitted score: logit = unlikeness weight * unlikeness + change weight * log(change) +
+# offset.
 _UNLIKENESS_WEIGHT, _CHANGE_WEIGHT, _OFFSET = 26.0, 4.8, -24.0
-# The highest unlikeness that counts. Black is completely unlike the last frame of a fade to black,
-# but must not count for more than another scene.
+# The highest unlikeness that counts. Black is completely unlike the last frame of a fade to
+# black, but must not count for more than another scene.
 _MOST_UNLIKE = 0.9
 _MOST_CHANGE = 2.0
-# A change this large and sudden is a cut if no small movement explains the change. Structure does
-# not count here: flat or repeating pictures have none. No false cut was found in 14,883 frames.
+# A change this large and sudden is a cut if no small movement explains the change.
+# Structure does not count here: flat or repeating pictures have none. No false cut was
+# found in 14,883 frames.
 _PLAIN_CHANGE, _PLAIN_RATIO = 0.05, 3.0
 _CHANGE_FLOOR = 0.5 / 255  # luma in [0, 1]; noise on stills stays below it
 _AUTO_THRESHOLD = 0.5
@@ -55,8 +58,8 @@ _AUTO_THRESHOLD = 0.5
 class _Thumbnail:
     """A thumbnail with values for comparisons, which are computed on first use.
 
-    ``luma``: (36, 64), [0, 1]. ``structure``: (36, 64), zero mean, about unit variance where there
-    is detail. ``spectrum``: (36, 33) complex, of the windowed structure.
+    ``luma``: (36, 64), [0, 1]. ``structure``: (36, 64), zero mean, about unit variance
+    where there is detail. ``spectrum``: (36, 33) complex, of the windowed structure.
     """
 
     def __init__(self, luma: Tensor) -> None:
@@ -72,17 +75,20 @@ class _Thumbnail:
     @cached_property
     def spectrum(self) -> Tensor:
         window = torch.outer(
-            torch.hann_window(_HEIGHT, periodic=False), torch.hann_window(_WIDTH, periodic=False)
+            torch.hann_window(_HEIGHT, periodic=False),
+            torch.hann_window(_WIDTH, periodic=False),
         )
-        spectrum: Tensor = torch.fft.rfft2((self.structure - self.structure.mean()) * window)
+        spectrum: Tensor = torch.fft.rfft2(
+            (self.structure - self.structure.mean()) * window
+        )
         return spectrum
 
 
 class CutDetector:
     """A detector that decides for each frame whether the frame begins a new scene.
 
-    ``threshold`` is the lowest score that counts as a cut, from 0 (a cut at every frame) to 1
-    (never a cut). Raises SettingsError if it is outside 0 … 1.
+    ``threshold`` is the lowest score that counts as a cut, from 0 (a cut at every frame) to
+    1 (never a cut). Raises SettingsError if it is outside 0 … 1.
     """
 
     THUMBNAIL = (_HEIGHT, _WIDTH)
@@ -91,7 +97,8 @@ class CutDetector:
     def __init__(self, threshold: float | None = None) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise SettingsError(
-                f"not-a-threshold: A threshold of scene changes is from 0 to 1, got {threshold}."
+                "not-a-threshold: A threshold of scene changes is from 0 to 1, got "
+                f"{threshold}."
             )
         self._threshold = _AUTO_THRESHOLD if threshold is None else threshold
         self._thumbnails: deque[_Thumbnail] = deque(maxlen=_BEFORE + _AFTER)
@@ -101,13 +108,17 @@ class CutDetector:
         self._decided = 0
 
     def push(self, thumbnail: Tensor) -> list[bool]:
-        """Add the next frame's luma, (36, 64) in [0, 1]; return the decision that is now possible.
+        """Add the next frame's luma, (36, 64) in [0, 1].
 
-        The last ``lookahead`` decisions come from :meth:`finish`. The first frame is never a cut.
+        Return the decision that is now possible.
+
+        The last ``lookahead`` decisions come from :meth:`finish`. The first frame is never
+        a cut.
         """
         luma = thumbnail.detach().to("cpu", torch.float32)
         recent = list(self._thumbnails)[-_BEFORE:]
-        # Take the difference to the most similar of the last frames, so that a flash counts once.
+        # Take the difference to the most similar of the last frames, so that a flash counts
+        # once.
         self._changes.append(min((_difference(a.luma, luma) for a in recent), default=0.0))
         self._thumbnails.append(_Thumbnail(luma))
         self._pushed += 1
@@ -125,15 +136,19 @@ class CutDetector:
         if self._threshold in (0, 1):
             return self._threshold == 0
         thumbnails = list(self._thumbnails)
-        before, after = thumbnails[:-waiting][-_BEFORE:], thumbnails[-waiting:]
+        before = thumbnails[:-waiting][-_BEFORE:]
+        after = thumbnails[-waiting:]
         change = min(
-            [self._changes[-waiting], *(_difference(before[-1].luma, b.luma) for b in after[1:])]
+            [
+                self._changes[-waiting],
+                *(_difference(before[-1].luma, b.luma) for b in after[1:]),
+            ]
         )
         changes = list(self._changes)  # the largest around this frame first
         nearby = changes[:-waiting][-_MEMORY:] + changes[len(changes) - waiting + 1 :]
         nearby.sort(reverse=True)
-        # Take the second largest change. A single flash or cut nearby does not raise this value,
-        # and some repeated frames do not lower it.
+        # Take the second largest change. A single flash or cut nearby does not raise this
+        # value, and some repeated frames do not lower it.
         usual = nearby[:2][-1]
         least = max(_PLAIN_CHANGE, _PLAIN_RATIO * nearby[0])
         if change > least and _unmatched([before[-1].luma], after[0].luma).mean() > least:
@@ -149,7 +164,10 @@ class CutDetector:
 
 
 def _score(unlikeness: float, change: float) -> float:
-    """Return the score of a cut, in (0, 1), similar to a probability; ``change`` is a logarithm."""
+    """Return the score of a cut, in (0, 1), similar to a probability.
+
+    ``change`` is a logarithm.
+    """
     logit = (
         _UNLIKENESS_WEIGHT * unlikeness
         + _CHANGE_WEIGHT * max(-_MOST_CHANGE, min(change, _MOST_CHANGE))
@@ -172,19 +190,26 @@ def _unlikeness(a: _Thumbnail, b: _Thumbnail) -> float:
     down, right = _shift(a, b)
     rows = (torch.arange(_HEIGHT) - down).clamp_(0, _HEIGHT - 1)
     columns = (torch.arange(_WIDTH) - right).clamp_(0, _WIDTH - 1)
-    moved, mirrored = a.structure[rows][:, columns], a.structure.flip(1)
+    moved = a.structure[rows][:, columns]
+    mirrored = a.structure.flip(1)
     best = _unmatched([a.structure, moved, mirrored, a.structure.flip(0)], b.structure)
-    rest, chance, inverted = torch.minimum(best[0], best[1]).mean(), best[2].mean(), best[3].mean()
-    # The mirror image of a symmetric picture, such as a figure in the middle of a flat background,
-    # is no unrelated picture. In footage, the picture upside down differs about as much as it.
+    rest = torch.minimum(best[0], best[1]).mean()
+    chance = best[2].mean()
+    inverted = best[3].mean()
+    # The mirror image of a symmetric picture, such as a figure in the middle of a flat
+    # background, is no unrelated picture. In footage, the picture upside down differs about
+    # as much as it.
     return float(rest / (torch.maximum(chance, inverted / 2) + 1e-6))
 
 
 def _unmatched(candidates: list[Tensor], target: Tensor) -> Tensor:
     """Return the mean difference of each block of ``target`` from its best match in a candidate."""
     padded = F.pad(torch.stack(candidates)[:, None], (_REACH,) * 4, mode="replicate")[:, 0]
-    windows = padded.unfold(1, _HEIGHT, 1).unfold(2, _WIDTH, 1)  # (n, shifts, shifts, 36, 64)
-    left = F.avg_pool2d((windows - target).abs_().flatten(0, 2)[:, None], _BLOCK, _BLOCK_STEP)
+    # (n, shifts, shifts, 36, 64).
+    windows = padded.unfold(1, _HEIGHT, 1).unfold(2, _WIDTH, 1)
+    left = F.avg_pool2d(
+        (windows - target).abs_().flatten(0, 2)[:, None], _BLOCK, _BLOCK_STEP
+    )
     return left.view(len(candidates), -1, *left.shape[-2:]).amin(1)
 
 
@@ -192,7 +217,9 @@ def _shift(a: _Thumbnail, b: _Thumbnail) -> tuple[int, int]:
     """Return the motion of the whole picture from ``a`` to ``b`` in pixels (down, right)."""
     cross = b.spectrum * a.spectrum.conj()
     size = cross.abs()
-    peaks = torch.fft.irfft2(cross / (size + 1e-3 * size.mean() + 1e-12), s=(_HEIGHT, _WIDTH))
+    peaks = torch.fft.irfft2(
+        cross / (size + 1e-3 * size.mean() + 1e-12), s=(_HEIGHT, _WIDTH)
+    )
     down, right = divmod(int(peaks.argmax()), _WIDTH)
     return (
         down - _HEIGHT if down > _HEIGHT // 2 else down,
@@ -208,11 +235,11 @@ _MOST_MOVING = 0.01  # fraction of blocks that is measured: the motion may be in
 class RepeatDetector:
     """A detector that decides for each frame whether it shows the same picture as the frame before.
 
-    The measure is the mean luma difference of the 1 % of blocks that changed most. A frame is a
-    repeat if its measure is 0, or at most a quarter of the level of the last twelve frames. The
-    level is their third largest measure, so that a cut or the jump at a key frame does not count.
-    Slow and quiet footage therefore has no repeats while the motion is even. A picture that comes
-    to rest counts as repeated until the level has fallen.
+    The measure is the mean luma difference of the 1 % of blocks that changed most. A frame
+    is a repeat if its measure is 0, or at most a quarter of the level of the last twelve
+    frames. The level is their third largest measure, so that a cut or the jump at a key
+    frame does not count. Slow and quiet footage therefore has no repeats while the motion
+    is even. A picture that comes to rest counts as repeated until the level has fallen.
     """
 
     def __init__(self) -> None:
@@ -222,10 +249,12 @@ class RepeatDetector:
     def push(self, blocks: Tensor) -> bool:
         """Add the next frame and return whether it repeats the one before.
 
-        ``blocks`` are the means of its luma in blocks (:func:`~cloudconv.media.color.block_means`),
-        or those of green, which replaces luma in gbr formats.
+        ``blocks`` are the means of its luma in blocks
+        (:func:`~cloudconv.media.color.block_means`), or those of green, which replaces luma
+        in gbr formats.
         """
-        last, self._blocks = self._blocks, blocks
+        last = self._blocks
+        self._blocks = blocks
         if last is None or last.shape != blocks.shape:
             self._differences.clear()
             return False

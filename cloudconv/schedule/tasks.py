@@ -29,8 +29,8 @@ _MOST_CAPTIONS = 3 * 31  # bytes that a frame can hold
 class AnalysedFrame:
     """A source frame with the results of the detectors of cuts and repeats.
 
-    ``shows`` is the frame's own time, or an evenly spaced time where regular repeats are left out.
-    None marks a repeat that is left out.
+    ``shows`` is the frame's own time, or an evenly spaced time where regular repeats are
+    left out. None marks a repeat that is left out.
     """
 
     frame: Frame
@@ -43,10 +43,10 @@ class AnalysedFrame:
 class Request:
     """The requested output of the source called ``name``; see ``InterpSettings``.
 
-    ``context`` is the number of source frames from which the model makes a new frame. A source
-    frame at ``end`` (on the source's clock) or later is not shown. The frame only serves as the
-    right neighbour of the last frame before. ``tick`` is that of the source's clock in seconds, if
-    the source has a variable rate.
+    ``context`` is the number of source frames from which the model makes a new frame. A
+    source frame at ``end`` (on the source's clock) or later is not shown. The frame only
+    serves as the right neighbour of the last frame before. ``tick`` is that of the source's
+    clock in seconds, if the source has a variable rate.
     """
 
     name: str
@@ -64,10 +64,10 @@ class Request:
 class Counts:
     """The counts of a schedule.
 
-    ``cuts`` are the times of each new scene's first frame, on the source's clock. ``duration`` is
-    the output's, in seconds. ``steps`` are the first two different durations of output frames.
-    ``ticks`` are the times of the source frames, at a variable rate. The thread that plans puts
-    ``warnings`` there as soon as they are known.
+    ``cuts`` are the times of each new scene's first frame, on the source's clock.
+    ``duration`` is the output's, in seconds. ``steps`` are the first two different
+    durations of output frames. ``ticks`` are the times of the source frames, at a variable
+    rate. The thread that plans puts ``warnings`` there as soon as they are known.
     """
 
     source_frames: int = 0
@@ -99,7 +99,8 @@ def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFr
     threshold = None if isinstance(scene_cut, str) else scene_cut
     detector = None if scene_cut == "off" else CutDetector(threshold)
     repetition = RepeatDetector()
-    undecided: deque[tuple[Frame, bool]] = deque()  # frames, and whether each repeats the last
+    # Frames, and whether each repeats the last.
+    undecided: deque[tuple[Frame, bool]] = deque()
     for frame in chain(frames, [None]):
         if frame is None:
             cuts = [] if detector is None else detector.finish()
@@ -117,7 +118,9 @@ def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFr
 def evened(
     frames: Iterable[AnalysedFrame], cadence: Cadence, *, refill: bool = True
 ) -> Iterator[AnalysedFrame]:
-    """Show a cadence each frame; with ``refill``, give the frames its even times, None to repeats.
+    """Show a cadence each frame.
+
+    With ``refill``, give the frames its even times, None to repeats.
 
     Without ``refill`` the frames stay as they are, and none waits for later ones.
     """
@@ -147,11 +150,12 @@ def schedule(
 ) -> Iterator[FrameTask]:
     """Plan every output frame, in order of time, on the schedule's clock, which starts at 0.
 
-    ``counts`` are complete at the end, and get a warning as soon as regular repeats are found that
-    the output keeps. Raises InputError if there are fewer than two frames.
+    ``counts`` are complete at the end, and get a warning as soon as regular repeats are
+    found that the output keeps. Raises InputError if there are fewer than two frames.
     """
     timeline = Timeline(request.rate, slowdown=request.slowdown, loop=request.loop)
-    counts, cadence = Counts() if counts is None else counts, Cadence()
+    counts = Counts() if counts is None else counts
+    cadence = Cadence()
     is_reported = refill = request.duplicates == "refill"
     window = _Window(beside=request.context >= FOUR, slowdown=request.slowdown)
     held: list[Slot] = []  # at most one slot, whose source frames are not all known
@@ -175,14 +179,17 @@ def schedule(
         else:
             has = "a single frame" if counts.source_frames else "no frame"
             raise InputError(
-                f"too-few-frames: {request.name} has {has}, and interpolation needs two or more: "
-                "give a longer video or part."
+                f"too-few-frames: {request.name} has {has}, and interpolation needs two or "
+                "more: give a longer video or part."
             )
         if not is_reported and (item is None or cadence.certain) and cadence.description:
             text = f"The video repeats frames: {cadence.description}."
-            counts.warnings.put(Warned(f"cadence-kept: {text} --refill makes the motion even."))
+            counts.warnings.put(
+                Warned(f"cadence-kept: {text} --refill makes the motion even.")
+            )
             is_reported = True
-        pending, held = chain(held, made), []
+        pending = chain(held, made)
+        held = []
         for slot in pending:
             if item is not None and not window.knows(slot):
                 held.append(slot)  # the timeline keeps those after it
@@ -206,8 +213,8 @@ def schedule(
 def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside[Frame] | None:
     """Return a frame beside a pair with its distance, as a multiple of the pair's ``gap``.
 
-    Return None if the distance is less than half or more than twice the gap, because the networks
-    were trained on frames at even times.
+    Return None if the distance is less than half or more than twice the gap, because the
+    networks were trained on frames at even times.
     """
     reach = distance / gap
     return (frame, reach) if 1 / _MOST_UNEVEN <= reach <= _MOST_UNEVEN else None
@@ -225,9 +232,12 @@ class _Window:
         self._first: Frame | None = None
         self._count = 0
         self._alike = (-1, False)  # the last pair that was compared, and the result
-        self._captioned: deque[Frame] = deque()  # frames whose captions no output frame has yet
-        self._due, self._has_captions = b"", False
-        self._end, self._slowdown = Fraction(0), slowdown
+        # Frames whose captions no output frame has yet.
+        self._captioned: deque[Frame] = deque()
+        self._due = b""
+        self._has_captions = False
+        self._end = Fraction(0)
+        self._slowdown = slowdown
 
     def add(self, item: AnalysedFrame) -> None:
         self._first = self._first or item.frame
@@ -272,19 +282,22 @@ class _Window:
             if frame.time > left.time and frame.time + frame.duration > self._end_of(slot):
                 break
             self._due += self._captioned.popleft().captions
-        now, self._due = self._due[:_MOST_CAPTIONS], self._due[_MOST_CAPTIONS:]
+        now = self._due[:_MOST_CAPTIONS]
+        self._due = self._due[_MOST_CAPTIONS:]
         return now
 
     def outer(self, index: int) -> tuple[Beside[Frame] | None, Beside[Frame] | None]:
         """Return the frames before and after the pair that begins at ``index``.
 
-        None stands for a missing frame, a frame of another scene, a repeat (which shows no motion),
-        and a frame that :func:`beside` excludes.
+        None stands for a missing frame, a frame of another scene, a repeat (which shows no
+        motion), and a frame that :func:`beside` excludes.
         """
         before, left, right, after = (self._items.get(index + k) for k in (-1, 0, 1, 2))
         if not self._beside or left is None or right is None:
             return None, None
-        gap, earlier, later = _gap(left, right), None, None
+        gap = _gap(left, right)
+        earlier = None
+        later = None
         if before is not None and not (left.cut or left.repeats):
             earlier = beside(before.frame, _gap(before, left), gap)
         if after is not None and not (after.cut or after.repeats):

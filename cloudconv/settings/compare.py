@@ -6,7 +6,15 @@ from functools import partial
 from cloudconv.errors import SettingsError
 from cloudconv.messages import did_you_mean
 from cloudconv.settings import groups, values
-from cloudconv.settings.groups import Cuts, Input, InputPart, Machine, Overwrite, Reading, Rendering
+from cloudconv.settings.groups import (
+    Cuts,
+    Input,
+    InputPart,
+    Machine,
+    Overwrite,
+    Reading,
+    Rendering,
+)
 from cloudconv.settings.option import option
 from cloudconv.settings.values import File, Files
 
@@ -17,7 +25,17 @@ FAULT = "fault"
 """The metric that ``extrapolate`` chooses by; computed by default for forecasts only."""
 
 METRICS = (
-    *("psnr", "ssim", "l2", "gdl", "sharpness", "texture", FAULT, "flicker", *SEQUENCE_METRICS),
+    *(
+        "psnr",
+        "ssim",
+        "l2",
+        "gdl",
+        "sharpness",
+        "texture",
+        FAULT,
+        "flicker",
+        *SEQUENCE_METRICS,
+    ),
 )
 _SLOW = (FAULT, *SEQUENCE_METRICS)
 DEFAULT_METRICS = tuple(name for name in METRICS if name not in _SLOW)
@@ -55,16 +73,22 @@ _methods = partial(option, parse=values.names)
 class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Machine):
     """The options of :func:`cloudconv.compare`. The verdict is about the first model.
 
-    With ``drop`` one frame of every N is kept, and interpolators make the others again. With
-    ``horizon`` predictors forecast that many frames.
+    With ``drop`` one frame of every N is kept, and interpolators make the others again.
+    With ``horizon`` predictors forecast that many frames.
     """
 
     drop: int | None = option(_DROP, "N", least=2, most=64, shown="2")
     horizon: int | None = option(_HORIZON, "H", least=1, most=1000)
-    model: Files = _methods(_MODEL, "NAME", default=(), shown=groups.DEFAULT_MODEL, repeats=True)
+    model: Files = _methods(
+        _MODEL, "NAME", default=(), shown=groups.DEFAULT_MODEL, repeats=True
+    )
     against: Files | None = _methods(_AGAINST, "NAME,…", shown=_SHOWN)
     metrics: Files = option(
-        _METRICS, "NAME,…", default=DEFAULT_METRICS, parse=_metrics, shown="all but the slow ones"
+        _METRICS,
+        "NAME,…",
+        default=DEFAULT_METRICS,
+        parse=_metrics,
+        shown="all but the slow ones",
     )
     frames: int | None = option("Score at most N frames, spread evenly.", "N", least=1)
     report: File | None = option(_REPORT, "DIR")
@@ -82,25 +106,25 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
     def _check(self) -> None:
         if self.overwrite and self.report is None:
             raise SettingsError(
-                "nothing-to-overwrite: --overwrite replaces the files of --report: give --report "
-                "too, or leave --overwrite out."
+                "nothing-to-overwrite: --overwrite replaces the files of --report: give "
+                "--report too, or leave --overwrite out."
             )
         if (horizon := self.horizon) is None:
             return
         if self.drop is not None:
             raise SettingsError(
-                "drop-and-horizon: --drop scores interpolation and --horizon scores forecasts: "
-                "give one of them."
+                "drop-and-horizon: --drop scores interpolation and --horizon scores "
+                "forecasts: give one of them."
             )
         if (self.scale, self.fallback, self.timesteps) != (None, None, None):
             raise SettingsError(
-                "not-for-forecasts: --scale, --fallback and --timesteps are for interpolation: "
-                "leave them out with --horizon."
+                "not-for-forecasts: --scale, --fallback and --timesteps are for "
+                "interpolation: leave them out with --horizon."
             )
         if self.frames is not None and self.frames < horizon:
             raise SettingsError(
-                f"frames-below-horizon: --frames is {self.frames}, less than one forecast over a "
-                f"horizon of {horizon}: give more --frames, or a smaller --horizon."
+                f"frames-below-horizon: --frames is {self.frames}, less than one forecast "
+                f"over a horizon of {horizon}: give more --frames, or a smaller --horizon."
             )
         for name in values.names(self.metrics):
             if name in SEQUENCE_METRICS:

@@ -7,7 +7,14 @@ from typing import Literal
 from cloudconv.errors import SettingsError
 from cloudconv.messages import flag, listed
 from cloudconv.settings import values
-from cloudconv.settings.groups import Cuts, EncodeSettings, Output, Overwrite, Reading, of_frames
+from cloudconv.settings.groups import (
+    Cuts,
+    EncodeSettings,
+    Output,
+    Overwrite,
+    Reading,
+    of_frames,
+)
 from cloudconv.settings.option import option
 from cloudconv.settings.values import File, Rational
 from cloudconv.timeline import parse_time
@@ -38,8 +45,8 @@ _WHILE_HELD = f"as long as the forecast holds, at most {MOST_HELD}"
 _SECONDS = "Make new frames for S seconds, or for 1m30s."
 _AT = "Continue from this time instead of the end: seconds, 1m30s or h:mm:ss."
 _PREDICTOR = (
-    "Use a predictor from 'cloudconv models', or a file that 'cloudconv train' wrote; auto takes "
-    "the one that looks best in a trial."
+    "Use a predictor from 'cloudconv models', or a file that 'cloudconv train' wrote; auto "
+    "takes the one that looks best in a trial."
 )
 _MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip."
 _SEED = "Seed the random choices; the same seed repeats the dream."
@@ -53,7 +60,10 @@ _ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
-    """The length and the start of the new frames; ``frames`` and ``seconds`` exclude each other."""
+    """The length and the start of the new frames.
+
+    ``frames`` and ``seconds`` exclude each other.
+    """
 
     frames: int | None = option(_FRAMES, "N", least=1)
     seconds: Rational | None = option(_SECONDS, "S", parse=parse_time, above=0)
@@ -63,12 +73,16 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
     def _check(self) -> None:
         if self.frames is not None and self.seconds is not None:
             raise SettingsError(
-                "frames-and-seconds: --frames and --seconds both give the length: give one of them."
+                "frames-and-seconds: --frames and --seconds both give the length: give one "
+                "of them."
             )
 
     @property
     def sound(self) -> Audio | None:
-        """Return how the sound is treated; None if sound ends with the film and may be encoded."""
+        """Return how the sound is treated.
+
+        The result is None if sound ends with the film and may be encoded.
+        """
         return None
 
 
@@ -76,7 +90,9 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
 class ExtrapolateSettings(ExtendSettings):
     """The options of :func:`cloudconv.extrapolate`."""
 
-    frames: int | None = option(_FRAMES, "N", least=1, most=MOST_FORECAST, shown=_WHILE_HELD)
+    frames: int | None = option(
+        _FRAMES, "N", least=1, most=MOST_FORECAST, shown=_WHILE_HELD
+    )
     model: File = option(_PREDICTOR, "NAME", default=AUTO_PREDICTOR)
 
     @property
@@ -102,7 +118,9 @@ class DreamSettings(ExtendSettings):
 
     def _check(self) -> None:
         unused = [
-            flag(name) for name, value in self.passed.items() if name in _OF_A_DREAM and value
+            flag(name)
+            for name, value in self.passed.items()
+            if name in _OF_A_DREAM and value
         ]
         if self.preview is not None and unused:
             raise SettingsError(

@@ -1,7 +1,7 @@
 """Declare groups of options that several commands share.
 
-A field keeps the value that the caller gave. Only the class of a command has a generated ``__eq__``
-and ``__repr__``, because generating both for each group takes import time.
+A field keeps the value that the caller gave. Only the class of a command has a generated
+``__eq__`` and ``__repr__``, because generating both for each group takes import time.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,11 @@ from cloudconv.settings.option import Settings, declared, option
 from cloudconv.settings.values import File, Pairs, Rational, exact
 from cloudconv.timeline import parse_rate, parse_time
 
-FRAMES, MODEL, ENCODING, MACHINE, RUN = "Frames", "Model", "Encoding", "Machine", "Run"
+FRAMES = "Frames"
+MODEL = "Model"
+ENCODING = "Encoding"
+MACHINE = "Machine"
+RUN = "Run"
 """Headings of the options in ``--help``."""
 
 # Declarations of options under these headings.
@@ -68,7 +72,9 @@ class Input(Settings):
 class Output(Input):
     """The options that name the input and the output."""
 
-    output: File | None = option(_OUT, "OUT", also="-o", shown="a name beside IN", pinned=False)
+    output: File | None = option(
+        _OUT, "OUT", also="-o", shown="a name beside IN", pinned=False
+    )
 
     @property
     def names_output(self) -> bool:
@@ -76,12 +82,13 @@ class Output(Input):
         return True
 
     def _check(self) -> None:
-        # Reading standard input may take long, so a missing name is an error before the reading.
+        # Reading standard input may take long, so a missing name is an error before the
+        # reading.
         is_unnamed = self.output is None or values.names_folder(self.output)
         if str(self.input) == "-" and self.names_output and is_unnamed:
             raise SettingsError(
-                "stdin-without-name: stdin has no file name from which to name the output: name "
-                "the output, or an input file."
+                "stdin-without-name: stdin has no file name from which to name the output: "
+                "name the output, or an input file."
             )
 
 
@@ -133,7 +140,9 @@ class Machine(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = on_machine(
         _PRECISION, "NAME", default="auto"
     )
-    threads: int | None = on_machine(_THREADS, "N", least=1, most=MOST_THREADS, shown="all cores")
+    threads: int | None = on_machine(
+        _THREADS, "N", least=1, most=MOST_THREADS, shown="all cores"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -156,7 +165,9 @@ class EncodeSettings(Machine):
     encoder: str | None = _encoding(_USE, "NAME", shown="by container and pixel format")
     crf: float | None = option(_CRF, "N", least=0, shown="17, visually lossless")
     preset: str | None = _encoding("Use this preset of the encoder.", "NAME")
-    pix_fmt: str | None = _encoding("Write this pixel format.", "NAME", shown="the source's")
+    pix_fmt: str | None = _encoding(
+        "Write this pixel format.", "NAME", shown="the source's"
+    )
     encoder_option: Pairs = _encoding(
         _MORE, "KEY=VALUE", default=(), parse=values.pairs, repeats=True
     )

@@ -9,7 +9,13 @@ from typing import Literal
 from cloudconv.errors import SettingsError
 from cloudconv.messages import flag
 from cloudconv.settings import groups, values
-from cloudconv.settings.groups import DEFAULT_MODEL, of_device, of_frames, of_run, on_machine
+from cloudconv.settings.groups import (
+    DEFAULT_MODEL,
+    of_device,
+    of_frames,
+    of_run,
+    on_machine,
+)
 from cloudconv.settings.option import declared, option
 from cloudconv.settings.values import File, Rational
 from cloudconv.timeline import parse_factor, parse_rate
@@ -17,7 +23,9 @@ from cloudconv.timeline import parse_factor, parse_rate
 _factor = partial(option, parse=parse_factor, above=1, most=1000)
 _size = partial(on_machine, metavar="N", least=1, rare=True)
 
-_DEVICES = "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU."
+_DEVICES = (
+    "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU."
+)
 _WORKERS = """Compute in this process (local), in N processes (local:N), or on a Ray cluster (ray,
 ray:ADDRESS)."""
 _MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times), another
@@ -28,8 +36,12 @@ _FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
 _SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
 _AUDIO = """In slow motion, drop the sound or stretch the sound at its own pitch. At normal speed,
 copy is an error if the sound would have to be encoded again."""
-_NVDEC = "Decode h264, hevc, vp9 and av1 on an NVIDIA GPU; the CPU decodes what the GPU cannot."
-_REFILL = "Put new frames in the place of repeated source frames, such as animation on twos."
+_NVDEC = (
+    "Decode h264, hevc, vp9 and av1 on an NVIDIA GPU; the CPU decodes what the GPU cannot."
+)
+_REFILL = (
+    "Put new frames in the place of repeated source frames, such as animation on twos."
+)
 _RESUME = "Resume the work of an interrupted run, or delete that work and start again."
 _OUT_DIR = """Take any number of inputs and write their outputs to this folder. An input is skipped
 if its output was made of it, as it is now, with the same options."""
@@ -80,40 +92,46 @@ class Interpolation(
         _AUDIO, "HOW", shown="drop in slow motion, else kept"
     )
     device: str = of_device(_DEVICES, default="auto", parse=values.device_or_all)
-    workers: str = on_machine(_WORKERS, "WHO", default="local", parse=values.workers, pinned=False)
+    workers: str = on_machine(
+        _WORKERS, "WHO", default="local", parse=values.workers, pinned=False
+    )
     nvdec: bool = on_machine(_NVDEC, pinned=False, default=False)
     resume: bool = of_run(_RESUME, default=True, off="--no-resume")
 
     def _check(self) -> None:
-        chosen = [name for name in ("factor", "fps", "slowmo") if getattr(self, name) is not None]
+        chosen = [
+            name for name in ("factor", "fps", "slowmo") if getattr(self, name) is not None
+        ]
         if len(chosen) != 1 and chosen != ["fps", "slowmo"]:
             raise SettingsError(
-                "factor-fps-or-slowmo: Give exactly one of --factor, --fps and --slowmo, or "
-                f"--slowmo with --fps; got {', '.join(map(flag, chosen)) or 'none of them'}."
+                "factor-fps-or-slowmo: Give exactly one of --factor, --fps and --slowmo, "
+                "or --slowmo with --fps; got "
+                f"{', '.join(map(flag, chosen)) or 'none of them'}."
             )
         if self.audio in ("drop", "stretch") and self.slowmo is None:
             raise SettingsError(
-                f"audio-without-slowmo: --audio={self.audio} is for slow motion: give --slowmo too."
+                f"audio-without-slowmo: --audio={self.audio} is for slow motion: give "
+                "--slowmo too."
             )
         if self.audio == "copy" and self.slowmo is not None:
             raise SettingsError(
-                "copy-with-slowmo: In slow motion audio is dropped or stretched, never copied: "
-                "leave --audio=copy out."
+                "copy-with-slowmo: In slow motion audio is dropped or stretched, never "
+                "copied: leave --audio=copy out."
             )
         if self.device == "cuda:all" and self.workers.startswith("local:"):
             raise SettingsError(
-                "workers-with-all-gpus: --device=cuda:all already means one worker for each GPU: "
-                "leave --workers out."
+                "workers-with-all-gpus: --device=cuda:all already means one worker for "
+                "each GPU: leave --workers out."
             )
         if self.device.startswith("cuda:") and self.workers.startswith("ray"):
             raise SettingsError(
-                "device-of-cluster: A cluster gives each worker its own GPU: give --device=cuda, "
-                f"not {self.device}."
+                "device-of-cluster: A cluster gives each worker its own GPU: give "
+                f"--device=cuda, not {self.device}."
             )
         if self.nvdec and self.deinterlace:
             raise SettingsError(
-                "deinterlace-with-nvdec: --deinterlace works on frames that the CPU decodes: "
-                "leave --nvdec out."
+                "deinterlace-with-nvdec: --deinterlace works on frames that the CPU "
+                "decodes: leave --nvdec out."
             )
 
 
@@ -128,13 +146,18 @@ class InterpManySettings(Interpolation):
 
     inputs: Sequence[File] = field(
         kw_only=False,
-        metadata=declared("Read videos, and folders of them.", parse=values.files, hidden=True),
+        metadata=declared(
+            "Read videos, and folders of them.", parse=values.files, hidden=True
+        ),
     )
     out_dir: File = field(metadata=declared(_OUT_DIR, "DIR", pinned=False))
     recursive: bool = option(_RECURSIVE, pinned=False, default=False)
 
     def of(self, name: File, subfolder: Path) -> InterpSettings:
-        """Return the settings for one input; the output goes to a subfolder of ``out_dir``."""
+        """Return the settings for one input.
+
+        The output goes to a subfolder of ``out_dir``.
+        """
         shared = {each.name: getattr(self, each.name) for each in fields(Interpolation)}
         return InterpSettings(name, f"{Path(self.out_dir) / subfolder}/", **shared)
 
@@ -144,5 +167,7 @@ class FramesSettings(_Scheduling):
     """The options of :func:`cloudconv.interpolate_frames`: ``factor`` times as many pictures."""
 
     factor: Rational = field(
-        default=2, kw_only=False, metadata=_factor("Make N times the pictures.", "N").metadata
+        default=2,
+        kw_only=False,
+        metadata=_factor("Make N times the pictures.", "N").metadata,
     )

@@ -1,8 +1,8 @@
 """Declare options; everything else about an option derives from its declaration.
 
-A settings class is a frozen dataclass whose fields are ``option(…)``. The option of the command
-line, the keyword of the Python call, the row in the documents and the check of the value all read
-the same field.
+A settings class is a frozen dataclass whose fields are ``option(…)``. The option of the
+command line, the keyword of the Python call, the row in the documents and the check of the
+value all read the same field.
 """
 
 import inspect
@@ -31,10 +31,11 @@ MOST = 1_000_000_000  # the largest whole number that an option without ``most``
 class Option:
     """The declaration of one option, and from ``name`` on the facts from its field.
 
-    ``also`` is one more flag, and ``off`` one that turns a switch off. ``parse`` reads a value
-    which the field's type does not describe. ``above`` is an excluded bound. ``shown`` is the
-    default in words. With another value of a ``pinned`` option an interrupted run cannot be
-    resumed. A ``hidden`` option has no flag; only ``--help-all`` shows a ``rare`` one.
+    ``also`` is one more flag, and ``off`` one that turns a switch off. ``parse`` reads a
+    value which the field's type does not describe. ``above`` is an excluded bound.
+    ``shown`` is the default in words. With another value of a ``pinned`` option an
+    interrupted run cannot be resumed. A ``hidden`` option has no flag; only ``--help-all``
+    shows a ``rare`` one.
     """
 
     help: str
@@ -92,7 +93,9 @@ class Option:
             number += f" above {above}{f' and at most {most}' if most else ''}"
         else:
             number += f" of {least} or more" if most is None else f" from {least} to {most}"
-        return listed([*self.choices, *([number] if self.number or self.parse else [])], "or")
+        return listed(
+            [*self.choices, *([number] if self.number or self.parse else [])], "or"
+        )
 
     def _is_within(self, number: float | Fraction) -> bool:
         return (
@@ -102,7 +105,10 @@ class Option:
         )
 
     def read(self, value: Any) -> Any:
-        """Return a given value, checked and converted to its exact form; None gives the default."""
+        """Return a given value, checked and converted to its exact form.
+
+        None gives the default.
+        """
         if value is None and not self.is_required:
             return self.default
         self._check_form(value)
@@ -110,7 +116,9 @@ class Option:
             try:
                 read = self.parse(value)
             except SettingsError as error:
-                raise SettingsError(f"{error.code}: {self.as_parameter}: {error.text}") from error
+                raise SettingsError(
+                    f"{error.code}: {self.as_parameter}: {error.text}"
+                ) from error
             except (ValueError, TypeError, OverflowError) as error:
                 raise SettingsError(f"bad-value: {self.as_parameter}: {error}") from error
             if not isinstance(read, Fraction) or self._is_within(read):
@@ -134,8 +142,8 @@ class Option:
             largest = max(abs(int(value.numerator)), int(value.denominator))
             if largest.bit_length() > _MOST_BITS:
                 raise SettingsError(
-                    f"number-too-long: {self.as_parameter} has too many digits: give a shorter "
-                    "number."
+                    f"number-too-long: {self.as_parameter} has too many digits: give a "
+                    "shorter number."
                 )
         for text in _texts(value):
             try:
@@ -145,8 +153,8 @@ class Option:
             except ValueError as error:
                 wrong = f"has a NUL or a character that cannot be stored, got {text!r}"
                 raise SettingsError(
-                    f"not-a-text: {self.as_parameter} {wrong if text else 'is empty'}: type it "
-                    "again."
+                    f"not-a-text: {self.as_parameter} {wrong if text else 'is empty'}: "
+                    "type it again."
                 ) from error
             if self.takes_files:
                 for name in names(text) if self.parse is names else [text]:
@@ -192,7 +200,10 @@ class Settings:
     """
 
     def __new__(cls, *values: Any, **named: Any) -> Self:
-        """Record the names of given values; in a copy, which gets all, defaults do not count."""
+        """Record the names of given values.
+
+        In a copy, which gets all, defaults do not count.
+        """
         self = super().__new__(cls)
         passed = dict(zip(cls.__match_args__, values, strict=False)) | named
         usual = {each.name: each.default for each in fields_of(cls)}
@@ -209,7 +220,10 @@ class Settings:
                 vars(part)["_check"](self)
 
     def _check(self) -> None:
-        """Raise SettingsError if two values contradict each other; base classes check first."""
+        """Raise SettingsError if two values contradict each other.
+
+        Base classes check first.
+        """
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -237,7 +251,9 @@ class Settings:
 def _read_fields(kind: Any) -> tuple[Option, ...]:
     hints = get_type_hints(kind)
     declared = {each.name: each for each in fields(kind)}
-    names = dict.fromkeys(name for part in kind.__mro__ for name in inspect.get_annotations(part))
+    names = dict.fromkeys(
+        name for part in kind.__mro__ for name in inspect.get_annotations(part)
+    )
     return tuple(_option(declared[name], hints[name]) for name in names if name in declared)
 
 

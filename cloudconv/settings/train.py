@@ -40,7 +40,9 @@ _RESUME = "Resume from the checkpoint of an interrupted run, or start again."
 _ROLLOUT = "Train predictors K frames ahead."
 _INTERVAL = "Take every K-th frame; with K-L, each sample draws its own number from K to L."
 _SEED = "Draw the samples with this seed; the same seed repeats a training."
-_PRECISION = "Train in this number format: auto, fp32 or bf16; gradients are too small for fp16."
+_PRECISION = (
+    "Train in this number format: auto, fp32 or bf16; gradients are too small for fp16."
+)
 _VAL_PART = "Validate on this part of each clip."
 
 
@@ -48,9 +50,9 @@ _VAL_PART = "Validate on this part of each clip."
 class TrainSettings(Overwrite, Machine):
     """The options of :func:`cloudconv.train`.
 
-    Give ``clips``, and ``model`` or ``init``; or give a ``recipe``. Each entry of ``clips`` gives
-    equally many samples. ``clip.mp4[0:0.75]@480`` is the first three quarters of a clip, with the
-    frames shrunk to 480 pixels on the longest side.
+    Give ``clips``, and ``model`` or ``init``; or give a ``recipe``. Each entry of ``clips``
+    gives equally many samples. ``clip.mp4[0:0.75]@480`` is the first three quarters of a
+    clip, with the frames shrunk to 480 pixels on the longest side.
     """
 
     clips: Files = field(
@@ -59,14 +61,25 @@ class TrainSettings(Overwrite, Machine):
         metadata=declared(_CLIPS, "CLIPS…", parse=values.files, hidden=True),
     )
     output: File | None = field(default=None, kw_only=False, metadata=_OUTPUT)
-    model: str = option("Train this model.", "NAME", default="", shown="the model of --init")
+    model: str = option(
+        "Train this model.", "NAME", default="", shown="the model of --init"
+    )
     init: File | None = option(_INIT, "NAME")
     recipe: File | None = option(_RECIPE, "FILE", pinned=False)
-    steps: int | None = option("Train for N steps.", "N", least=1, shown="1000", pinned=False)
+    steps: int | None = option(
+        "Train for N steps.", "N", least=1, shown="1000", pinned=False
+    )
     minutes: float | None = option(_MINUTES, "M", above=0, most=1e6, pinned=False)
-    loss: str = option(_LOSS, "SUM", default="charbonnier", parse=values.checked(values.loss_terms))
+    loss: str = option(
+        _LOSS, "SUM", default="charbonnier", parse=values.checked(values.loss_terms)
+    )
     val: Files = option(
-        _VAL, "CLIPS", default=(), parse=values.files, shown="parts of the clips", repeats=True
+        _VAL,
+        "CLIPS",
+        default=(),
+        parse=values.files,
+        shown="parts of the clips",
+        repeats=True,
     )
     resume: bool = option(_RESUME, default=True, off="--no-resume", pinned=False)
     task: Literal["interpolate", "predict", "reconstruct"] | None = _learn(
@@ -74,20 +87,32 @@ class TrainSettings(Overwrite, Machine):
     )
     relative: bool = _rare("Divide each loss by that of the naive picture.", default=False)
     batch: int = _learn("Use N samples for each step.", "N", default=8, least=1, most=4096)
-    rollout: int | None = _learn(_ROLLOUT, "K", least=1, most=1000, shown="1, or 8 for voxelflow")
-    gap: int = _rare("Train on pairs at most K frames apart.", default=2, least=2, most=1000)
-    noise: float = _rare("Add noise of this deviation, where white is 1.", default=0.0, least=0)
+    rollout: int | None = _learn(
+        _ROLLOUT, "K", least=1, most=1000, shown="1, or 8 for voxelflow"
+    )
+    gap: int = _rare(
+        "Train on pairs at most K frames apart.", default=2, least=2, most=1000
+    )
+    noise: float = _rare(
+        "Add noise of this deviation, where white is 1.", default=0.0, least=0
+    )
     learning_rate: float | None = _learn(
         "Train at this learning rate.", "R", above=0, most=1, shown=_RATE_DEFAULT
     )
-    precision: Literal["auto", "fp32", "bf16"] = on_machine(_PRECISION, "NAME", default="auto")
+    precision: Literal["auto", "fp32", "bf16"] = on_machine(
+        _PRECISION, "NAME", default="auto"
+    )
     seed: int = _learn(_SEED, "N", default=0, least=0, most=2**63 - 1)
     crop: int = _clip("Cut samples of N by N pixels.", "N", default=128, least=1)
     interval: int | str | Sequence[int] = _clip(
         _INTERVAL, "K", default=(1, 1), parse=values.interval, shown="1"
     )
-    min_motion: float = _rare("Leave out stiller samples, in levels of 255.", default=0.0, least=0)
-    val_part: str | None = _clip(_VAL_PART, "A:B", parse=_spans, shown="three parts of each")
+    min_motion: float = _rare(
+        "Leave out stiller samples, in levels of 255.", default=0.0, least=0
+    )
+    val_part: str | None = _clip(
+        _VAL_PART, "A:B", parse=_spans, shown="three parts of each"
+    )
     deinterlace: bool = _clip(DEINTERLACE, default=False)
     crops: int = _rare("Cut this many samples from each window.", default=8, least=1)
     repeats: bool = _rare("Keep repeated frames.", default=False)
@@ -95,11 +120,15 @@ class TrainSettings(Overwrite, Machine):
     overlays: float = _fraction("Put marks that stand still on this many samples.")
     augment: bool = _rare("Flip and turn samples at random.", default=True)
     reversal: bool = _rare("Play samples backwards at random.", default=True)
-    frozen: Files = _rare("Freeze tensors with these beginnings.", default=(), parse=values.files)
+    frozen: Files = _rare(
+        "Freeze tensors with these beginnings.", default=(), parse=values.files
+    )
     anchor: float = _fraction("Mix this fraction of the first weights into the result.")
     val_windows: int = _rare("Validate on this many samples.", default=24, least=1)
     val_crop: int = _rare("Validate on squares of this side.", default=256, least=1)
-    validate_every: int = _rare("Validate every N steps.", default=200, least=1, pinned=False)
+    validate_every: int = _rare(
+        "Validate every N steps.", default=200, least=1, pinned=False
+    )
     checkpoint_every: int = _rare("Save every N steps.", default=200, least=1, pinned=False)
     weight_decay: float = _rare("Use this weight decay.", default=1e-4, least=0)
     ema: float = _rare(
@@ -115,8 +144,8 @@ class TrainSettings(Overwrite, Machine):
     def _check(self) -> None:
         if self.steps is not None and self.minutes is not None:
             raise SettingsError(
-                "steps-and-minutes: --steps and --minutes both limit the training: give one of "
-                "them."
+                "steps-and-minutes: --steps and --minutes both limit the training: give "
+                "one of them."
             )
         if self.recipe is None and not self.clips:
             raise SettingsError(

@@ -31,10 +31,15 @@ def exact(value: Rational | None) -> Fraction | None:
 
 
 def names(value: Files) -> tuple[str, ...]:
-    """Split texts, but not names of existing files, at commas; return each name once, in order."""
+    """Split texts, but not names of existing files, at commas.
+
+    Return each name once, in order.
+    """
     parts: list[str] = []
     for each in files(value):
-        parts += [each] if os.path.isfile(each) else [part.strip() for part in each.split(",")]
+        parts += (
+            [each] if os.path.isfile(each) else [part.strip() for part in each.split(",")]
+        )
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
@@ -74,8 +79,8 @@ def wind(value: str | Sequence[float]) -> tuple[float, float]:
             raise ValueError
     except (ValueError, TypeError) as error:
         raise SettingsError(
-            f"not-a-wind: {value!r} is not of the form dx,dy: two numbers from -{MOST_WIND} to "
-            f"{MOST_WIND}, in pixels per frame."
+            f"not-a-wind: {value!r} is not of the form dx,dy: two numbers from "
+            f"-{MOST_WIND} to {MOST_WIND}, in pixels per frame."
         ) from error
     return across, down
 
@@ -92,8 +97,8 @@ def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
             raise ValueError
     except (ValueError, TypeError) as error:
         raise SettingsError(
-            f"not-an-interval: {value!r} is not a whole number from 1 to 1000, or a range of "
-            "these such as 1-3."
+            f"not-an-interval: {value!r} is not a whole number from 1 to 1000, or a range "
+            "of these such as 1-3."
         ) from error
     return least, most
 
@@ -115,15 +120,15 @@ def loss_terms(text: str) -> dict[str, float]:
             weight = -1.0
         if name not in LOSSES or name in weights or not 0 < weight < float("inf"):
             raise SettingsError(
-                f"unknown-loss: {part.strip()!r} is no loss: choose from {', '.join(LOSSES)}, each "
-                "once, and with a weight above 0 such as l2:0.5."
+                f"unknown-loss: {part.strip()!r} is no loss: choose from "
+                f"{', '.join(LOSSES)}, each once, and with a weight above 0 such as l2:0.5."
             )
         weights[name] = weight
     if [*weights] == [ADVERSARIAL]:
         raise SettingsError(
-            f"adversarial-alone: The loss {ADVERSARIAL} alone judges only whether a picture looks "
-            "real, not whether it is the right one: add another loss, such as "
-            "l2:1,gdl:1,adversarial:0.05."
+            f"adversarial-alone: The loss {ADVERSARIAL} alone judges only whether a "
+            "picture looks real, not whether it is the right one: add another loss, such "
+            "as l2:1,gdl:1,adversarial:0.05."
         )
     return weights
 
@@ -148,7 +153,8 @@ def check_name(name: File) -> None:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise CloudconvError(
-                f"name-too-long: The name {name} is too long for a file: give a shorter one."
+                f"name-too-long: The name {name} is too long for a file: give a shorter "
+                "one."
             ) from error
 
 
@@ -162,7 +168,8 @@ def weights_file(value: File) -> File:
     """Return the name of a weights file, or of a folder for one."""
     if Path(value).suffix != ".safetensors" and not names_folder(value):
         raise SettingsError(
-            f"not-safetensors: Weights are written as .safetensors: {value} needs that ending."
+            f"not-safetensors: Weights are written as .safetensors: {value} needs that "
+            "ending."
         )
     return value
 
@@ -176,8 +183,8 @@ def preview(value: File) -> File:
     """Check and return the name of a preview."""
     if Path(value).suffix.lower() not in PREVIEWS:
         raise SettingsError(
-            f"not-a-preview: A preview is a picture (.jpg, .png) or a video (.mp4): {value} needs "
-            "one of these endings."
+            "not-a-preview: A preview is a picture (.jpg, .png) or a video (.mp4): "
+            f"{value} needs one of these endings."
         )
     return value
 
@@ -211,8 +218,8 @@ def workers(value: str) -> str:
     match = re.fullmatch(r"local(?::([0-9]{1,6}))?|ray(?::(.+))?", str(value))
     if match is None or (match[1] and not 1 <= int(match[1]) <= MOST_WORKERS):
         raise SettingsError(
-            f"unknown-workers: There are no workers called {value!r}: use local, local:N (1 to "
-            f"{MOST_WORKERS} processes on this machine), ray or ray:ADDRESS."
+            f"unknown-workers: There are no workers called {value!r}: use local, local:N "
+            f"(1 to {MOST_WORKERS} processes on this machine), ray or ray:ADDRESS."
         )
     return value
 
@@ -231,7 +238,9 @@ def device_or_all(value: str) -> str:
 
 def _device(value: str, choices: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:[0-9]{1,4})?", str(value)):
-        raise SettingsError(f'unknown-device: There is no device "{value}": choose {choices}.')
+        raise SettingsError(
+            f'unknown-device: There is no device "{value}": choose {choices}.'
+        )
     return value
 
 
@@ -254,12 +263,17 @@ def parse_spans(text: str) -> tuple[Span, ...]:
         parts = (part.split(":") for part in text.split(","))
         spans = tuple((Fraction(begin or 0), Fraction(end or 1)) for begin, end in parts)
         edges = [edge for span in spans for edge in span]
-        if edges != sorted(edges) or edges[0] < 0 or edges[-1] > 1 or any(a == b for a, b in spans):
+        if (
+            edges != sorted(edges)
+            or edges[0] < 0
+            or edges[-1] > 1
+            or any(a == b for a, b in spans)
+        ):
             raise ValueError
     except (ValueError, ZeroDivisionError) as error:
         raise SettingsError(
-            f"not-a-part: {text!r} is no part of a clip: give fractions of its length from 0 to "
-            "1, such as 0:0.75, or several, such as 0:0.3,0.5:1."
+            f"not-a-part: {text!r} is no part of a clip: give fractions of its length from "
+            "0 to 1, such as 0:0.75, or several, such as 0:0.3,0.5:1."
         ) from error
     return spans
 

@@ -1,8 +1,9 @@
 """Draw training data: crops of short windows at random places of clips, decoded when needed.
 
-A window is a run of frames of a clip. A sample is a crop of some frames of one window. Memory does
-not grow with a clip's length: only the facts that :func:`probe` returns are kept. The n-th batch
-depends on the seed and n alone, so a resumed run continues with the same batches.
+A window is a run of frames of a clip. A sample is a crop of some frames of one window.
+Memory does not grow with a clip's length: only the facts that :func:`probe` returns are
+kept. The n-th batch depends on the seed and n alone, so a resumed run continues with the
+same batches.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -37,7 +38,8 @@ _TRIES = 64  # windows tried in a row before an error
 _CROP_TRIES = 8  # crops tried for enough motion
 _LIVELIEST_OF = 4  # windows drawn, of which the one with most motion is used
 _SHRUNK = 8  # side of the squares of pixels whose means are compared, to average noise
-_CUT_SUSPECTED = 0.03  # mean luma difference of neighbouring frames below which there is no cut
+# Mean luma difference of neighbouring frames below which there is no cut.
+_CUT_SUSPECTED = 0.03
 _CUT_JUMP = 5  # a difference above this multiple of a window's median difference is a cut
 
 
@@ -84,8 +86,8 @@ def open_clips(
 ) -> list[list[TrainingClip]]:
     """Open the clips of each path: a video, or a folder or pattern of videos or pictures.
 
-    A path may end in ``[0:0.75]``, the part of its clips to use, and in ``@480``, the longest side
-    to which its frames are shrunk; ``spans`` are for the others.
+    A path may end in ``[0:0.75]``, the part of its clips to use, and in ``@480``, the
+    longest side to which its frames are shrunk; ``spans`` are for the others.
     """
     groups = []
     for text in paths:
@@ -124,8 +126,8 @@ def _files(path: Path) -> list[Path]:
         images.open_pictures(path)
     except InputError as error:
         raise InputError(
-            f"folder-without-clips: The folder {path} holds no video and no pictures: give a "
-            "folder of clips, or files."
+            f"folder-without-clips: The folder {path} holds no video and no pictures: give "
+            "a folder of clips, or files."
         ) from error
     return [path]
 
@@ -134,8 +136,8 @@ def _files(path: Path) -> list[Path]:
 class Windows:
     """A source of windows from groups of clips, each group drawn equally often.
 
-    ``picks`` draws the numbers of a sample's frames within a window of ``length`` frames, which are
-    ``interval`` differing frames apart.
+    ``picks`` draws the numbers of a sample's frames within a window of ``length`` frames,
+    which are ``interval`` differing frames apart.
     """
 
     groups: list[list[TrainingClip]]
@@ -151,9 +153,9 @@ class Windows:
         self.groups = [group for group in fit if group]
         if not self.groups:
             raise InputError(
-                f"no-usable-clip: No clip can be used: {shortened(unfit, 3)}. Give longer or "
-                "larger clips, or for train a smaller --crop or --interval, or fewer frames at "
-                "once."
+                f"no-usable-clip: No clip can be used: {shortened(unfit, 3)}. Give longer "
+                "or larger clips, or for train a smaller --crop or --interval, or fewer "
+                "frames at once."
             )
         if unfit:
             self.warnings.append(
@@ -179,7 +181,9 @@ class Windows:
         if random.random() >= self.settings.lively:
             return self._draw(*key)
         windows = (self._draw(*key, n) for n in range(_LIVELIEST_OF))
-        return max(windows, key=lambda w: _motion(F.avg_pool2d(w.float(), _SHRUNK, ceil_mode=True)))
+        return max(
+            windows, key=lambda w: _motion(F.avg_pool2d(w.float(), _SHRUNK, ceil_mode=True))
+        )
 
     def _draw(self, *key: int) -> Tensor:
         reason = ""
@@ -191,7 +195,9 @@ class Windows:
             low, high = self.interval
             longest = max(end - begin for begin, end in clip.parts())
             steps = max(1, self.length - 1)
-            interval = int(random.integers(low, max(low, min(high, (longest - 1) // steps)) + 1))
+            interval = int(
+                random.integers(low, max(low, min(high, (longest - 1) // steps)) + 1)
+            )
             starts = _starts(clip, steps * interval + 1 if self.length > 1 else 1)
             window = self._read(clip, *starts[int(random.integers(len(starts)))], interval)
             if isinstance(window, str):
@@ -216,19 +222,23 @@ class Windows:
         reason: str | None = None
         for clip in (clips[k * len(clips) // count] for k in range(count)):
             starts = _starts(clip, self.needed)
-            for index in np.linspace(0, len(starts) - 1, min(per_clip, len(starts))).round():
+            for index in np.linspace(
+                0, len(starts) - 1, min(per_clip, len(starts))
+            ).round():
                 window = self._read(clip, *starts[int(index)], self.interval[0])
                 if isinstance(window, str):
                     reason = window
                     continue
                 side = self.settings.val_crop
                 top, left = (max(0, length - side) // 2 for length in window.shape[2:])
-                windows.append(window[..., top : top + side, left : left + side].contiguous())
+                windows.append(
+                    window[..., top : top + side, left : left + side].contiguous()
+                )
                 yield Progress("analysing", len(windows), None, unit="windows")
         if not windows:
             raise InputError(
-                "nothing-to-validate: No frames to validate on could be read; the last try: "
-                f"{reason}. Give other clips; train takes them with --val."
+                "nothing-to-validate: No frames to validate on could be read; the last "
+                f"try: {reason}. Give other clips; train takes them with --val."
             )
         return windows
 
@@ -241,7 +251,9 @@ class Windows:
         crop = self.settings.crop
         longest = max(end - begin for begin, end in clip.parts())
         if longest < needed:
-            parts = ",".join(f"{float(begin):g}:{float(end):g}" for begin, end in clip.spans)
+            parts = ",".join(
+                f"{float(begin):g}:{float(end):g}" for begin, end in clip.spans
+            )
             used = "" if parts == "0:1" else f" in its part {parts}"
             most = counted(longest, "frame")
             return f"{name} has at most {most} in a row{used}, and {needed} are needed"
@@ -250,7 +262,9 @@ class Windows:
             return f"{name} is {width}x{height}, smaller than the crop of {crop}"
         return None
 
-    def _read(self, clip: TrainingClip, begin: int, end: int, interval: int) -> Tensor | str:
+    def _read(
+        self, clip: TrainingClip, begin: int, end: int, interval: int
+    ) -> Tensor | str:
         """Return the window that begins at frame ``begin``, or a reason not to use it."""
         repeats = RepeatDetector()
         frames: list[Frame] = []
@@ -291,7 +305,9 @@ def batches(
                 return
             window = windows.draw(done, slot)
             random = np.random.default_rng([settings.seed, done, slot, _TRIES])
-            columns.append([_sample(windows, window, random) for _ in range(settings.crops)])
+            columns.append(
+                [_sample(windows, window, random) for _ in range(settings.crops)]
+            )
         for row in list(zip(*columns, strict=True))[skip:]:
             frames, indices = zip(*row, strict=True)
             yield Batch(torch.stack(frames), torch.stack(indices))
@@ -299,7 +315,9 @@ def batches(
         skip = 0
 
 
-def _sample(windows: Windows, window: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _sample(
+    windows: Windows, window: Tensor, random: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     indices = windows.picks(random)
     settings = windows.settings
     turned = settings.reversal and random.random() < 0.5
@@ -324,7 +342,8 @@ def _crop(
     for _ in range(_CROP_TRIES):
         top = int(random.integers(window.shape[2] - side + 1))
         left = int(random.integers(window.shape[3] - side + 1))
-        crop = window[numbers, :, top : top + side, left : left + side]  # copies only that part
+        # Copies only that part.
+        crop = window[numbers, :, top : top + side, left : left + side]
         if not settings.min_motion or (motion := _motion(crop)) >= settings.min_motion:
             return crop
         tried.append((motion, crop))
@@ -344,7 +363,8 @@ def _has_cut(thumbnails: list[Tensor]) -> bool:
     largest = max(jumps, default=0.0)
     if largest < _CUT_SUSPECTED:
         return False
-    # Training needs no flashes and jolts, so a change that only resembles a cut counts as a cut.
+    # Training needs no flashes and jolts, so a change that only resembles a cut counts as a
+    # cut.
     if largest > _CUT_JUMP * sorted(jumps)[(len(jumps) - 1) // 2]:
         return True
     detector = CutDetector()

@@ -1,7 +1,7 @@
 """Define the training goals: the input frames, the target frames, and the naive baseline.
 
-A window is a run of frames of a clip. A sample is a choice of frames of one window, in temporal
-order. ``indices`` are the numbers of these frames within the window.
+A window is a run of frames of a clip. A sample is a choice of frames of one window, in
+temporal order. ``indices`` are the numbers of these frames within the window.
 """
 
 from abc import ABC, abstractmethod
@@ -57,8 +57,9 @@ class Goal(ABC, Generic[M]):
     def make(self, model: M, frames: Tensor, indices: Tensor, noise: float) -> Made:
         """Return the pictures that the model makes of a batch of samples, with gradients.
 
-        ``frames`` are (B, L, 3, H, W) float32 in [0, 1], and ``indices`` (B, L) their numbers
-        within the window. ``noise`` is the standard deviation of noise that the input gets.
+        ``frames`` are (B, L, 3, H, W) float32 in [0, 1], and ``indices`` (B, L) their
+        numbers within the window. ``noise`` is the standard deviation of noise that the
+        input gets.
         """
 
     @abstractmethod
@@ -81,21 +82,28 @@ class InterpolationGoal(Goal[Interpolator]):
     def __init__(self, spec: ModelSpec, gap: int) -> None:
         if not spec.arbitrary_timestep and gap % 2:
             raise SettingsError(
-                f"gap-without-middle: {spec.name} makes only the frame in the middle of two, and "
-                f"a gap of {gap} has no middle frame: give an even number."
+                f"gap-without-middle: {spec.name} makes only the frame in the middle of "
+                f"two, and a gap of {gap} has no middle frame: give an even number."
             )
         self.spec, self.gap = spec, gap
         self._four_frames = spec.context >= FOUR
         self.length = (3 if self._four_frames else 1) * gap + 1
 
     def narrow(self) -> bool:
-        """Leave out the outer frames from now on; return False if they are left out already."""
-        had_outer_frames, self._four_frames = self._four_frames, False
+        """Leave out the outer frames from now on.
+
+        Return False if they are left out already.
+        """
+        had_outer_frames = self._four_frames
+        self._four_frames = False
         self.length = self.gap + 1
         return had_outer_frames
 
     def picks(self, random: np.random.Generator) -> list[int]:
-        """Return the indices of a pair and of a frame inside; with four frames, of all five."""
+        """Return the indices of a pair and of a frame inside.
+
+        With four frames, of all five.
+        """
         if self.spec.arbitrary_timestep:
             gap = 2 + int((self.gap - 1) * random.random() ** _NEAR)
             middle = int(random.integers(1, gap))
@@ -108,15 +116,21 @@ class InterpolationGoal(Goal[Interpolator]):
         no_before, no_after = random.random(2) < _NO_OUTER_FRAME
         return [gap * no_before, gap, gap + middle, 2 * gap, 3 * gap - gap * no_after]
 
-    def make(self, model: Interpolator, frames: Tensor, indices: Tensor, noise: float) -> Made:
-        """Interpolate the middle frame; the model's stages before the last become ``levels``."""
+    def make(
+        self, model: Interpolator, frames: Tensor, indices: Tensor, noise: float
+    ) -> Made:
+        """Interpolate the middle frame.
+
+        The model's stages before the last become ``levels``.
+        """
         middle = indices.shape[1] // 2
         pair = slice(middle - 1, middle + 2, 2)
         times = indices[:, middle - 1 : middle + 2].float()
         span = times[:, 2] - times[:, 0]
         timestep = ((times[:, 1] - times[:, 0]) / span).view(-1, 1, 1, 1)
         x0, x1 = frames[:, pair].unbind(1)
-        reach, outer = None, []
+        reach = None
+        outer = []
         if self._four_frames:
             reach = indices.diff(dim=1)[:, ::3] / span[:, None]
             outer = [_noisy(frames[:, number], noise) for number in (0, 4)]
@@ -124,7 +138,9 @@ class InterpolationGoal(Goal[Interpolator]):
         staged = model.staged and model.training
         *earlier, picture = model.stages(both) if staged else [model(both)]
         naive = x0 + (x1 - x0) * timestep
-        return [Prediction(picture, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
+        return [
+            Prediction(picture, frames[:, middle], naive, frames[:, pair], tuple(earlier))
+        ]
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
         return [([0, 2, 3, 4, 6] if self._four_frames else [0, 1, 2], ["1"])]
@@ -136,14 +152,16 @@ class Forecast(Goal[Predictor]):
     naive = "hold"
 
     def __init__(self, spec: ModelSpec, ahead: int) -> None:
-        self.context, self.ahead = spec.context, ahead
+        self.context = spec.context
+        self.ahead = ahead
         self.length = spec.context + ahead
 
     def picks(self, random: np.random.Generator) -> list[int]:
         return list(range(self.length))
 
     def make(self, model: Predictor, frames: Tensor, indices: Tensor, noise: float) -> Made:
-        context, truths = frames[:, : self.context], frames[:, self.context :].unbind(1)
+        context = frames[:, : self.context]
+        truths = frames[:, self.context :].unbind(1)
         last = context[:, -1]
         seen = _noisy(context, noise)
         result = []
@@ -154,7 +172,9 @@ class Forecast(Goal[Predictor]):
         return result
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
-        return [(list(range(self.length)), [str(step) for step in range(1, self.ahead + 1)])]
+        return [
+            (list(range(self.length)), [str(step) for step in range(1, self.ahead + 1)])
+        ]
 
 
 class Direct(Forecast):
@@ -185,7 +205,9 @@ class Reconstruction(Goal[Reconstructor]):
     def picks(self, random: np.random.Generator) -> list[int]:
         return [0]
 
-    def make(self, model: Reconstructor, frames: Tensor, indices: Tensor, noise: float) -> Made:
+    def make(
+        self, model: Reconstructor, frames: Tensor, indices: Tensor, noise: float
+    ) -> Made:
         truth = frames[:, 0]
         mean = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
         return [Prediction(model(_noisy(truth, noise)), truth, mean, frames)]
@@ -195,11 +217,14 @@ class Reconstruction(Goal[Reconstructor]):
 
 
 def goal_for(spec: ModelSpec, *, rollout: int | None, gap: int) -> Goal[Any]:
-    """Return the goal for a model's task; ``gap`` is the greatest distance of a pair in frames."""
+    """Return the goal for a model's task.
+
+    ``gap`` is the greatest distance of a pair in frames.
+    """
     if not spec.parameters:
         raise ModelError(
-            f"nothing-to-train: {spec.name} has no weights, so there is nothing to train: choose "
-            "a network."
+            f"nothing-to-train: {spec.name} has no weights, so there is nothing to train: "
+            "choose a network."
         )
     if spec.task == "interpolate":
         return InterpolationGoal(spec, gap)

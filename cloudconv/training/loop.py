@@ -38,9 +38,12 @@ _LAST_RATE = 0.02  # the final learning rate, relative to the highest one
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Scores on ``windows`` held-back windows; the keys of dictionaries are the frames ahead.
+    """Scores on ``windows`` held-back windows.
 
-    ``gain`` is over the naive baseline's PSNR, in dB. ``sharpness`` is relative to the truth's.
+    The keys of dictionaries are the frames ahead.
+
+    ``gain`` is over the naive baseline's PSNR, in dB. ``sharpness`` is relative to the
+    truth's.
     """
 
     step: int
@@ -73,9 +76,10 @@ class Losses:
 class Trainer:
     """A model in training, and the state that is needed to resume.
 
-    Validation and the result use ``shown``, the moving average of the model, mixed with the initial
-    weights: such a mix generalises better (Wortsman et al. 2022, arXiv 2109.01903). ``rate`` is the
-    highest learning rate.
+    Validation and the result use ``shown``, the moving average of the model, mixed with the
+    initial
+    weights: such a mix generalises better (Wortsman et al. 2022, arXiv 2109.01903).
+    ``rate`` is the highest learning rate.
     """
 
     model: Model
@@ -101,7 +105,9 @@ class Trainer:
         self.model.to(  # type: ignore[call-overload]
             device=self.device, memory_format=torch.channels_last
         )
-        self._start = [p.detach().clone() for p in self.model.parameters() if settings.anchor]
+        self._start = [
+            p.detach().clone() for p in self.model.parameters() if settings.anchor
+        ]
         self.shown = copy.deepcopy(self.model)
         self._optimiser = torch.optim.AdamW(
             (p for p in self.model.parameters() if p.requires_grad),
@@ -112,8 +118,8 @@ class Trainer:
             build = self.model.discriminators
             if build is None:
                 raise SettingsError(
-                    f"no-discriminators: {self.model.spec.name} has no discriminators, so the "
-                    "adversarial loss cannot train it: leave that loss out, or choose "
+                    f"no-discriminators: {self.model.spec.name} has no discriminators, so "
+                    "the adversarial loss cannot train it: leave that loss out, or choose "
                     "multiscale-gan."
                 )
             self.adversary = Adversary(build().to(self.device), self.rate)
@@ -131,7 +137,8 @@ class Trainer:
     ) -> Generator[Event, None, None]:
         """Train until the end or until ``batches`` end; validate the last state.
 
-        ``batches`` begin with number ``step``. ``windows`` are held back, (L, 3, H, W) uint8 each.
+        ``batches`` begin with number ``step``. ``windows`` are held back, (L, 3, H, W)
+        uint8 each.
         """
         resumed, settings = self.step, self.settings
         # A validation is repeated if the earlier run was stopped during that validation.
@@ -165,9 +172,12 @@ class Trainer:
                 scores.setdefault(label, []).append(row)
 
         def means(name: str) -> dict[str, float]:
-            return {label: fmean([row[name] for row in rows]) for label, rows in scores.items()}
+            return {
+                label: fmean([row[name] for row in rows]) for label, rows in scores.items()
+            }
 
-        # Each window gives one picture of each label, so means of means are means of all pictures.
+        # Each window gives one picture of each label, so means of means are means of all
+        # pictures.
         psnr, naive = means("psnr"), means("naive_psnr")
         return Validation(
             step=self.step,
@@ -196,7 +206,8 @@ class Trainer:
         parts = state["parts"]
         for name, module in self._stateful().items():
             module.load_state_dict(parts[name])
-        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.step = int(state["step"])
+        self.seconds = float(state["seconds"])
         self.best_state = parts["best"]
         self.best = None if state["best"] is None else Validation(**state["best"])
         self.history = [Validation(**entry) for entry in state["history"]]
@@ -204,14 +215,17 @@ class Trainer:
     def _not_finite(self) -> ModelError:
         return ModelError(
             f"loss-not-finite: The loss is not a number any more at step {self.step}: use "
-            "--precision=fp32, or for train a lower --learning-rate. The best weights so far "
-            "are kept."
+            "--precision=fp32, or for train a lower --learning-rate. The best weights so "
+            "far are kept."
         )
 
     def _stateful(self) -> dict[str, Any]:
         parts = {"model": self.model, "shown": self.shown, "optimiser": self._optimiser}
         if (adversary := self.adversary) is not None:
-            parts |= {"adversary": adversary.network, "adversary_optimiser": adversary.optimiser}
+            parts |= {
+                "adversary": adversary.network,
+                "adversary_optimiser": adversary.optimiser,
+            }
         return parts
 
     def _advance(self, batch: Batch) -> None:
@@ -219,11 +233,13 @@ class Trainer:
             group["lr"] = self.rate * _rate(self.step, self.done)
         frames, indices = upload([batch.frames, batch.indices], self.device)
         frames = padded(frames.float().div_(255), self.model.spec.multiple)
-        predictions = within_memory(lambda: self._gradients(frames, indices), self.precision)
+        predictions = within_memory(
+            lambda: self._gradients(frames, indices), self.precision
+        )
         if predictions is None:
             raise DeviceError(
-                f"batch-fills-memory: {self.device} ran out of memory: close other programs, or "
-                "give train a smaller --batch or --crop."
+                f"batch-fills-memory: {self.device} ran out of memory: close other "
+                "programs, or give train a smaller --batch or --crop."
             )
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_gradient)
         self._optimiser.step()
@@ -236,8 +252,12 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step)) if self.step else 0.0
-        both = zip(self.shown.state_dict().values(), self.model.state_dict().values(), strict=True)
+        decay = (
+            min(self.settings.ema, (1 + self.step) / (10 + self.step)) if self.step else 0.0
+        )
+        both = zip(
+            self.shown.state_dict().values(), self.model.state_dict().values(), strict=True
+        )
         for mean, value in both:
             if mean.is_floating_point():
                 mean.lerp_(value, 1 - decay)
@@ -290,7 +310,9 @@ class Trainer:
         return torch.autocast(self.device.type, self.precision, enabled=enabled)
 
     @torch.no_grad()
-    def _scores(self, model: Model, window: Tensor) -> Iterator[tuple[str, dict[str, float]]]:
+    def _scores(
+        self, model: Model, window: Tensor
+    ) -> Iterator[tuple[str, dict[str, float]]]:
         height, width = window.shape[2:]
         for picks, labels in self.goal.validation():
             frames = window[picks][None].to(self.device).float().div_(255)
@@ -323,7 +345,8 @@ class Trainer:
         self.history.append(validation)
         best = self.best is None or validation.gain > self.best.gain
         if best:
-            self.best, self.best_state = validation, model.state_dict()
+            self.best = validation
+            self.best_state = model.state_dict()
         loss, naive = None, None
         if self._losses:
             loss, naive = map(fmean, zip(*self._losses, strict=True))
@@ -333,7 +356,10 @@ class Trainer:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], *, of: Path) -> None:
-    """Write a state and its checksum as a whole; ``of`` is the output that the file belongs to."""
+    """Write a state and its checksum as a whole.
+
+    ``of`` is the output that the file belongs to.
+    """
     packed = io.BytesIO()
     torch.save(dict(state), packed)
     data = packed.getvalue()
@@ -341,7 +367,10 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], *, of: Path) -> None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Return whether the file starts as a checkpoint; the rest of the file may be damaged."""
+    """Return whether the file starts as a checkpoint.
+
+    The rest of the file may be damaged.
+    """
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -352,8 +381,8 @@ def is_checkpoint(path: Path) -> bool:
 def load_checkpoint(path: Path, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield a state with its tensors on ``device``."""
     damaged = (
-        f"checkpoint-damaged: The checkpoint {path} is damaged: delete it, or start again with "
-        "--no-resume."
+        f"checkpoint-damaged: The checkpoint {path} is damaged: delete it, or start again "
+        "with --no-resume."
     )
     with reading(path):
         data = path.read_bytes()

@@ -14,7 +14,8 @@ from cloudconv.settings.values import ADVERSARIAL, loss_terms
 _CHARBONNIER = 1e-3  # error at which the loss changes from squared to absolute
 _PSNR_SCALE = 1e6  # factor of the squared error; errors below 1/factor (60 dB) count little
 _LEVELS = 4  # number of levels of the Laplacian pyramid
-_FLOOR = 2 / 255  # added to the divisor of a relative loss, so that still items do not dominate
+# Added to the divisor of a relative loss, so that still items do not dominate.
+_FLOOR = 2 / 255
 
 
 def l1(picture: Tensor, truth: Tensor) -> Tensor:
@@ -38,7 +39,9 @@ def ssim(picture: Tensor, truth: Tensor) -> Tensor:
     Reflection extends the pictures beyond their edges, so that each pixel has a window.
     """
     margin = 4 * (SSIM_WINDOW // 2,)
-    luminance, contrast = ssim_terms(*(F.pad(x, margin, "reflect") for x in (picture, truth)))
+    luminance, contrast = ssim_terms(
+        *(F.pad(x, margin, "reflect") for x in (picture, truth))
+    )
     return torch.sub(1, (luminance * contrast).mean(dim=(1, 2, 3)))
 
 
@@ -76,8 +79,8 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Loss:
     """A weighted sum of terms; ``adversarial`` is the weight of the discriminators' term.
 
-    With ``relative`` each item's term is divided by that of a naive picture, so that footage with
-    little motion counts as much as other footage.
+    With ``relative`` each item's term is divided by that of a naive picture, so that
+    footage with little motion counts as much as other footage.
     """
 
     terms: tuple[tuple[str, float], ...]
@@ -109,13 +112,16 @@ class Adversary:
     """Discriminators, which learn during training to distinguish predicted pictures from true ones.
 
     Goodfellow et al. 2014 (arXiv 1406.2661), in the conditional form of Mathieu et al. 2015
-    (arXiv 1511.05440): ``network`` gets (B, T, 3, H, W) contexts and (B, 3, H, W) pictures, and
-    returns a list of logits, one tensor for each scale, above 0 for pictures that look true.
+    (arXiv 1511.05440): ``network`` gets (B, T, 3, H, W) contexts and (B, 3, H, W) pictures,
+    and returns a list of logits, one tensor for each scale, above 0 for pictures that look
+    true.
     """
 
     def __init__(self, network: nn.Module, learning_rate: float) -> None:
         self.network = network
-        self.optimiser = torch.optim.Adam(network.parameters(), learning_rate, betas=(0.5, 0.999))
+        self.optimiser = torch.optim.Adam(
+            network.parameters(), learning_rate, betas=(0.5, 0.999)
+        )
 
     def generator_loss(self, context: Tensor, picture: Tensor) -> Tensor:
         """Return the adversarial loss: small if the discriminators take ``picture`` for true."""

@@ -42,7 +42,10 @@ def test_without_json_stdout_stays_empty_and_stderr_ends_with_a_summary(clip):
     (summary,) = result.stderr.splitlines()[-1:]
     assert "[bold]a[nothing] 100%_x2.mp4: 10 frames (4 new) at 48 fps" in summary
     size = clip.with_name("[bold]a[nothing] 100%_x2.mp4").stat().st_size
-    assert f"libx264, {size / 1e3:.1f} kB, {8 * size * 24 / 5 / 1e3:.0f} kbit/s; took" in summary
+    assert (
+        f"libx264, {size / 1e3:.1f} kB, {8 * size * 24 / 5 / 1e3:.0f} kbit/s; took"
+        in summary
+    )
 
 
 def test_an_output_by_position_that_is_replaced_is_named_first(clip):
@@ -50,13 +53,16 @@ def test_an_output_by_position_that_is_replaced_is_named_first(clip):
     other.write_bytes(clip.read_bytes())
     said = run(clip, other, "--factor", 2, "-y", *TINY).stderr
     assert said.startswith(
-        f"{other} is taken as the output, which -y replaces; with --out-dir both are inputs\n"
+        f"{other} is taken as the output, which -y replaces; with --out-dir both are "
+        "inputs\n"
     )
     assert len(read_times(other)) == 10
 
 
 @pytest.mark.parametrize("more", [["-o", "o.mkv"], ["--out-dir", "out"]])
-@pytest.mark.parametrize("address", ["https://example.org/a.mp4", "rtsp://[::1]:1/x", "file:///a"])
+@pytest.mark.parametrize(
+    "address", ["https://example.org/a.mp4", "rtsp://[::1]:1/x", "file:///a"]
+)
 def test_a_network_address_is_refused(address, more, tmp_path):
     more = [more[0], str(tmp_path / more[1])]
     done = run(address, "--factor", 2, *more, *TINY)
@@ -97,7 +103,9 @@ def test_options_of_every_kind_reach_the_job_and_others_have_the_defaults_of_the
         overwrite=True,
         precision="fp32",
     )
-    assert slow == InterpSettings(input="in.mp4", output="out.mkv", slowmo=F(8), audio="stretch")
+    assert slow == InterpSettings(
+        input="in.mp4", output="out.mkv", slowmo=F(8), audio="stretch"
+    )
 
 
 @pytest.mark.parametrize("name", typer.main.get_command(app).commands)
@@ -113,8 +121,16 @@ def test_the_help_of_a_command_fits_two_screens(name):
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
-        (DeviceError("a: No bf16: use --precision=fp16."), 1, "error: No bf16: use --precision"),
-        (SettingsError("a: There is no model: give --model."), 2, "error: There is no model: give"),
+        (
+            DeviceError("a: No bf16: use --precision=fp16."),
+            1,
+            "error: No bf16: use --precision",
+        ),
+        (
+            SettingsError("a: There is no model: give --model."),
+            2,
+            "error: There is no model: give",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
         (Interrupted("5 are kept"), 130, "interrupted; 5 are kept; the same"),
         (ZeroDivisionError("oh"), 1, "report it as a bug (ZeroDivisionError: oh)"),
@@ -139,7 +155,11 @@ def test_a_dry_run_prints_the_plan_loads_no_network_and_writes_nothing(clip, mon
     assert (shown["output frames"], shown["output fps"]) == ("20", "96 fps")
     assert shown["output"].endswith("a_x4.mp4")
     said = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
-    assert (said["source_frames"], said["output_frames"], said["output_fps"]) == (5, 20, "96")
+    assert (said["source_frames"], said["output_frames"], said["output_fps"]) == (
+        5,
+        20,
+        "96",
+    )
     assert (said["encoder"], said["model"]) == ("libx264", "tiny")
     given = {"model": "tiny", "device": "cpu", "precision": "fp32"}
     assert said == plan(InterpSettings(clip, factor=4, **given))
@@ -148,7 +168,10 @@ def test_a_dry_run_prints_the_plan_loads_no_network_and_writes_nothing(clip, mon
 
 def test_a_dry_run_names_the_streams_that_are_left_out(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 5, codec="libx264", audio=["aac"])
-    for words in (["interp", clip, "--slowmo", 2, *TINY], ["extrapolate", clip, "--only-new"]):
+    for words in (
+        ["interp", clip, "--slowmo", 2, *TINY],
+        ["extrapolate", clip, "--only-new"],
+    ):
         warned = json.loads(invoke(*words, "--dry-run", "--json").stdout)["warnings"]
         assert any("Audio stream 1 (aac) is left out" in text for text in warned)
 
@@ -185,7 +208,9 @@ def test_a_dry_run_of_many_inputs_plans_each(clip):
     other = clip.with_name("b.mp4")
     other.write_bytes(b"no video")
     folder = clip.parent / "new" / "made"
-    done = run(clip, other, "--factor", 2, "--out-dir", folder, "--dry-run", "--json", *TINY)
+    done = run(
+        clip, other, "--factor", 2, "--out-dir", folder, "--dry-run", "--json", *TINY
+    )
     assert done.exit_code == 1
     said = json.loads(done.stdout)
     assert said["failed"] == 1
@@ -202,11 +227,23 @@ def test_a_dry_run_of_many_inputs_plans_each(clip):
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_run_keeps_finished_segments_and_no_half_file(clip, name):
-    command = [sys.executable, "-m", "cloudconv", "interp", str(clip), "--factor", "1000", *TINY]
-    pipe, work = subprocess.PIPE, clip.with_name("a_x1000.mp4.work")
+    command = [
+        sys.executable,
+        "-m",
+        "cloudconv",
+        "interp",
+        str(clip),
+        "--factor",
+        "1000",
+        *TINY,
+    ]
+    pipe = subprocess.PIPE
+    work = clip.with_name("a_x1000.mp4.work")
     # The process that starts these tests may have disabled Ctrl-C for all its children.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed) as running:
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed
+    ) as running:
         try:
             deadline = time.monotonic() + 60
             while not any(work.glob("*-*.packets")) and time.monotonic() < deadline:
@@ -217,28 +254,31 @@ def test_an_interrupted_run_keeps_finished_segments_and_no_half_file(clip, name)
         finally:
             running.kill()
     assert (running.returncode, out) == (130, "")
-    assert re.search(f"{work.name} keeps .* finished frames; the same command carries on", said)
+    assert re.search(
+        f"{work.name} keeps .* finished frames; the same command carries on", said
+    )
     assert sorted(os.listdir(clip.parent)) == ["a.mp4", work.name]
 
 
 def test_help_shows_examples_and_loads_neither_torch_nor_av():
     """A file that does not exist is named as fast."""
     code = (
-        "import sys\n"
-        "from cloudconv.cli.app import app\n"
-        "for arguments in (['--help'], ['interp', '--help'], ['models', '--help']):\n"
-        "    app(arguments, standalone_mode=False)\n"
-        "for command in ('interp --factor 2', 'dream', 'compare', 'train --init cloud-best'):\n"
-        "    try:\n"
-        "        app([*command.split(), 'none.mp4'])\n"
-        "    except SystemExit as end:\n"
-        "        assert end.code == 1\n"
-        "assert not {'torch', 'av', 'numpy'} & set(sys.modules)\n"
+        "import sys\nfrom cloudconv.cli.app import app\nfor arguments in (['--help'], "
+        "['interp', '--help'], ['models', '--help']):\n    app(arguments, "
+        "standalone_mode=False)\nfor command in ('interp --factor 2', 'dream', 'compare', "
+        "'train --init cloud-best'):\n    try:\n        app([*command.split(), "
+        "'none.mp4'])\n    except SystemExit as end:\n        assert end.code == 1\nassert "
+        "not {'torch', 'av', 'numpy'} & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert "cloudconv interp clouds.mp4 --factor 4" in done.stdout
     assert "cloudconv models show cloud-best" in done.stdout
-    assert done.stderr.splitlines() == ["error: There is no file none.mp4: check the name."] * 4
+    assert (
+        done.stderr.splitlines()
+        == ["error: There is no file none.mp4: check the name."] * 4
+    )
 
 
 def test_the_version_is_printed_and_the_shell_completes_words():
@@ -300,8 +340,10 @@ def test_a_second_name_that_exists_may_be_an_input(clip, tmp_path):
         (F(30000, 1001), "o.mp4", "--fps 60", "59.94 fps keeps all source frames"),
         # A GIF plays at most 50 frames a second, so no rate that keeps all frames is named.
         (F(30000, 1001), "o.gif", "--fps 50", r"source frames is kept(?!.* keeps all)"),
-        (24, "o.mp4", "--fps 60", "only one of 2 source frames .* 48 fps keeps all source frames"),
-        (24, "o.mp4", "--fps 59.94", "60 fps keeps every second one; 48 fps keeps all source"),
+        (24, "o.mp4", "--fps 60", "only one of 2 source frames .* 48 fps keeps all source "
+                                  "frames"),
+        (24, "o.mp4", "--fps 59.94", "60 fps keeps every second one; 48 fps keeps all "
+                                     "source"),
         (F(24000, 1001), "o.mp4", "--fps 60",
          "59.94 fps keeps every second one; 47.952 fps keeps all source frames"),
         (F(30000, 1001), "o.mp4", "--fps 59.94", "^$"),
@@ -309,17 +351,22 @@ def test_a_second_name_that_exists_may_be_an_input(clip, tmp_path):
          "29.97 fps already: its frames are only encoded again"),
         (24, "o.mp4", "--fps 6",
          "6 fps is less than the 24 fps of the source: about 75% of its frames"),
-        (24, "o.mp4", "--slowmo 4 --fps 6", r"slowed source has 6 fps already(?!.*is less than)"),
-        (24, "o.mp4", "--slowmo 4 --fps 3", "3 fps is less than the 6 fps of the slowed source"),
+        (24, "o.mp4", "--slowmo 4 --fps "
+                      "6", r"slowed source has 6 fps already(?!.*is less than)"),
+        (24, "o.mp4", "--slowmo 4 --fps 3", "3 fps is less than the 6 fps of the slowed "
+                                            "source"),
         (F(30000, 1001), "o.mp4", "--slowmo 4 --fps 60",
          "only one of 125 source frames .*; 59.94 fps keeps all source frames"),
         (F(30000, 1001), "o.mp4", "--slowmo 4 --fps 59.94", "^$"),
         (F(30000, 1001), "o.mp4", "--slowmo 4 --fps 52", "; 7500/143 fps keeps all source"),
         (30, "o.mp4", "--fps 24", r"^(?!.*left out).*only one of 5 source frames is kept"),
-        (30, "o.mp4", "--fps 29.97", "only one of 1001 .*; 30 fps keeps all source frames[.] $"),
+        (30, "o.mp4", "--fps 29.97", "only one of 1001 .*; 30 fps keeps all source "
+                                     "frames[.] $"),
     ],
 )  # fmt: skip
-def test_a_rate_that_leaves_source_frames_out_is_a_warning(tmp_path, source, output, options, said):
+def test_a_rate_that_leaves_source_frames_out_is_a_warning(
+    tmp_path, source, output, options, said
+):
     clip = write_clip(tmp_path / "a.mp4", 5, rate=source, codec="libx264")
     done = run(clip, tmp_path / output, *options.split(), "--dry-run", *TINY)
     assert re.search(said, done.stderr.replace("\n", " "))

@@ -32,9 +32,13 @@ def restored(monkeypatch):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_swallowed_interrupt_ends_the_run_at_the_next_event(name):
     interrupts.install()
-    with pytest.raises(KeyboardInterrupt):  # stands for a library that swallows the interrupt
+    # Stands for a library that swallows the interrupt.
+    with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(getattr(signal, name))
-    with reporting("working", "auto", quiet=True) as report, pytest.raises(KeyboardInterrupt):
+    with (
+        reporting("working", "auto", quiet=True) as report,
+        pytest.raises(KeyboardInterrupt),
+    ):
         report(Progress("rendering", 1, 2))
 
 
@@ -71,7 +75,8 @@ def test_an_interrupt_during_an_import_is_raised_once_afterwards(tmp_path, monke
     )
     interrupts.install()
     assert importlib.import_module("slow_module").noticed
-    time.sleep(0.2)  # the timer of the interrupt expires here, and must not raise a second time
+    # The timer of the interrupt expires here, and must not raise a second time.
+    time.sleep(0.2)
 
 
 ENDING = """
@@ -122,7 +127,10 @@ def test_sigterm_ends_a_run_in_which_a_library_does_not_return():
 
 def test_signals_are_handled_before_the_settings_are_imported():
     """An interrupt within a class of Python 3.11 may become a RuntimeError with a traceback."""
-    code = "from cloudconv import host, interrupts; from cloudconv.cli import streams; import sys; "
+    code = (
+        "from cloudconv import host, interrupts; from cloudconv.cli import streams; import "
+        "sys; "
+    )
     code += "print([name for name in sys.modules if name.startswith('cloudconv.settings')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.strip() == b"[]"

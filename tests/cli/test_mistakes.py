@@ -26,19 +26,23 @@ USAGE = {
     "interp a.mp4 --facter 2": "(did you mean --factor?): see --help.",
     "interp a.mp4 b.mp4 c.mp4 --factor 2": "need --out-dir",
     f"{INTERP} --fps 60": "got --factor, --fps",
-    f"{INTERP} --model rif-4.6": "did you mean rife-4.6?): choose one of cloud-best, cloud-fast",
+    f"{INTERP} --model rif-4.6": "did you mean rife-4.6?): choose one of cloud-best, "
+    "cloud-fast",
     f"{INTERP} --device gpu": 'no device "gpu"',
     f"{INTERP} --crf 99": "99",
     f"{INTERP} a.mp4 --crf 99": "99",  # before what is wrong with the output
     "interp a.mp4 --factor 2000000": "got 2000000",
     f"{INTERP} --encoder x277": "x277",
     f"{INTERP} --encoder libx246": "did you mean libx26",
-    f"{INTERP} --encoder prores": "use libx264, libx264rgb, libx265, libvpx-vp9 or libsvtav1,",
+    f"{INTERP} --encoder prores": "use libx264, libx264rgb, libx265, libvpx-vp9 or "
+    "libsvtav1,",
     f"{INTERP} --crf 52": "libx264 takes 0 to 51",
     f"{INTERP} --preset fasst": "did you mean fast?",
     "a.mp4 --factor 2": "such as 'cloudconv interp a.mp4'",
-    "intrep a.mp4 --factor 2": "no command 'cloudconv intrep' (did you mean interp?): choose one",
-    "interp -dash.mp4 --factor 2": "If -dash.mp4 is a file, put -- before the files: -- -dash.mp4.",
+    "intrep a.mp4 --factor 2": "no command 'cloudconv intrep' (did you mean interp?): "
+    "choose one",
+    "interp -dash.mp4 --factor 2": "If -dash.mp4 is a file, put -- before the files: -- "
+    "-dash.mp4.",
     "interp -o.mp4 --factor 2": "put -- before the files: -- -o.mp4.",
     "interp --dash.mp4 --factor 2": "put -- before the files: -- --dash.mp4.",
     f"{INTERP} --pix-fmt vaapi": "vaapi",
@@ -49,7 +53,8 @@ USAGE = {
     "compare a.mp4 --horizon 2 --scale 2": "for interpolation",
     "dream a.mp4 --preview modes.gif": "a picture (.jpg, .png) or a video (.mp4)",
     "dream a.mp4 b.mp4 --preview modes.jpg": "--output would do nothing",
-    "dream a.mp4 --preview m.jpg --loop --seconds 9": "--seconds and --loop would do nothing",
+    "dream a.mp4 --preview m.jpg --loop --seconds 9": "--seconds and --loop would do "
+    "nothing",
     f"{INTERP} --batch 0": "--batch must be auto or",
     f"{INTERP} --tile -1": "--tile must be auto, off or",
     f"{INTERP} --threads 0": "from 1 to 256",
@@ -123,7 +128,11 @@ INPUT = {
 CASES = [(words, said, "usage", 2) for words, said in USAGE.items()]
 CASES += [(words, said, "input", 1) for words, said in INPUT.items()]
 CASES += [("models show a.pkl", "The weights file a.pkl is missing", "weights", 1)]
-NO_FOLDER = (f"{INTERP} a.mp4/b.mp4", f"{INTERP} --out-dir a.mp4", f"{COMPARE} --report a.mp4")
+NO_FOLDER = (
+    f"{INTERP} a.mp4/b.mp4",
+    f"{INTERP} --out-dir a.mp4",
+    f"{COMPARE} --report a.mp4",
+)
 CASES += [(words, "a.mp4 is not a folder", "output", 1) for words in NO_FOLDER]
 
 
@@ -140,7 +149,8 @@ def test_a_mistake_is_one_sentence_and_with_json_one_object(
 ):
     monkeypatch.chdir(folder)
     plain, as_json = (
-        CliRunner().invoke(app, words + more, prog_name="cloudconv") for more in ("", " --json")
+        CliRunner().invoke(app, words + more, prog_name="cloudconv")
+        for more in ("", " --json")
     )
     assert (plain.exit_code, plain.stdout) == (code, "")
     (line,) = plain.stderr.splitlines()

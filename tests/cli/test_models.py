@@ -25,11 +25,14 @@ def test_the_table_is_short_and_describes_each_model(monkeypatch):
     monkeypatch.setattr("cloudconv.cli.models.sys", Mock())  # standard output is a terminal
     shown = run()
     assert (shown.exit_code, shown.stderr) == (0, "")
-    usual, every = shown.stdout.splitlines(), run("--all").stdout.splitlines()
+    usual = shown.stdout.splitlines()
+    every = run("--all").stdout.splitlines()
     assert max(len(line) for line in (*usual, *every) if not line.startswith("(")) <= 80
     assert max(map(len, every)) <= 86  # the notes below a table may wrap
     research = [spec.name for spec in SHOWN if spec in catalogue.RESEARCH]
-    named, all_named = ([line.split()[0] for line in lines if line] for lines in (usual, every))
+    named, all_named = (
+        [line.split()[0] for line in lines if line] for lines in (usual, every)
+    )
     for spec in SHOWN:
         count = sum(other.name == spec.name for other in SHOWN)
         assert all_named.count(spec.name) == count
@@ -46,7 +49,12 @@ def test_a_trained_file_shows_its_own_scores(tmp_path):
     from safetensors.torch import save_file
 
     scores = {"loss": 0.1, "psnr": {"1": 30.5}, "naive_psnr": {"1": 30.0}, "gain": 0.5}
-    data = {"model": "tiny", "task": "interpolate", "steps": "40", "scores": json.dumps(scores)}
+    data = {
+        "model": "tiny",
+        "task": "interpolate",
+        "steps": "40",
+        "scores": json.dumps(scores),
+    }
     data["gained"] = "0.3"
     path = tmp_path / "mine.safetensors"
     save_file({"a": torch.zeros(1)}, path, {**data, "recipe": json.dumps({"init": "tiny"})})
@@ -73,8 +81,12 @@ def test_scores_are_in_plain_words():
         assert "_" not in shown.replace(spec.name, "")
         assert max(map(len, shown.splitlines())) <= 80
     said = " ".join(run("show", "cloud-best").stdout.split())
-    assert re.search(r"18 clips, 1 of 2 frames made again: \d\d\.\d dB \(rife-4.6 .*blending", said)
-    assert all("psnr" in test for e in weights.manifest().values() for test in e.scores.values())
+    assert re.search(
+        r"18 clips, 1 of 2 frames made again: \d\d\.\d dB \(rife-4.6 .*blending", said
+    )
+    assert all(
+        "psnr" in test for e in weights.manifest().values() for test in e.scores.values()
+    )
 
 
 @pytest.mark.full

@@ -38,7 +38,9 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen)
     with reporting("working", "auto", quiet=False) as report:
         report(at(0, 30))
-        report(at(86_000, 600_000), "a note of many words that takes the room of two columns")
+        report(
+            at(86_000, 600_000), "a note of many words that takes the room of two columns"
+        )
     assert "working" in screen.getvalue()
     assert "86000/600000" in screen.getvalue()
 
@@ -76,7 +78,15 @@ def test_progress_json_prints_one_object_a_line(now, capsys):
         ("analysing", 25, None),
         ("working", 3, 7),
     ]
-    assert set(rows[0]) == {"type", "stage", "done", "total", "unit", "rate", "seconds_left"}
+    assert set(rows[0]) == {
+        "type",
+        "stage",
+        "done",
+        "total",
+        "unit",
+        "rate",
+        "seconds_left",
+    }
     assert {row["type"] for row in rows} == {"progress"}
     assert {row["unit"] for row in rows} == {at(0, 1).unit}
     assert rows[1]["rate"] == 10.0
@@ -85,10 +95,16 @@ def test_progress_json_prints_one_object_a_line(now, capsys):
 @pytest.mark.parametrize(
     ("seconds", "shown", "done", "left"),
     [
-        # After a resume 900 of 1000 frames are complete; the time left is that of the other 90.
+        # After a resume 900 of 1000 frames are complete; the time left is that of the other
+        # 90.
         (10, lambda second: (900 + second, 1000, 900), 910, 90.0),
         # The second input of a batch begins with 500 frames of an earlier run.
-        (10, lambda second: (second + 500 * (second > 5), 1000, 500 * (second > 5)), 510, 490.0),
+        (
+            10,
+            lambda second: (second + 500 * (second > 5), 1000, 500 * (second > 5)),
+            510,
+            490.0,
+        ),
         # The estimate of the total gets better.
         (10, lambda second: (second, 110 - second, 0), 10, 90.0),
         # The rate is that of the last minute.
@@ -127,9 +143,13 @@ def test_with_progress_json_each_line_on_stderr_is_an_object(tmp_path, words):
     misspelt = run("interp", clip, "--facto", 2, *words.split())
     rows = [json.loads(line) for line in odd.stderr.splitlines()]
     assert all("type" in row for row in rows)
-    (error,) = [row for row in map(json.loads, missing.stderr.splitlines()) if "error" in row]
+    (error,) = [
+        row for row in map(json.loads, missing.stderr.splitlines()) if "error" in row
+    ]
     assert (error["type"], error["kind"], error["exit_code"]) == ("error", "input", 1)
-    (error,) = [row for row in map(json.loads, misspelt.stderr.splitlines()) if "error" in row]
+    (error,) = [
+        row for row in map(json.loads, misspelt.stderr.splitlines()) if "error" in row
+    ]
     assert (error["kind"], error["exit_code"]) == ("usage", 2)
     after = run("interp", tmp_path / "no.mp4", "--factor", 2)
     assert after.stderr.startswith("error: ")
@@ -137,7 +157,9 @@ def test_with_progress_json_each_line_on_stderr_is_an_object(tmp_path, words):
 
 def test_a_warning_is_an_object_with_its_code(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
-    result = run("interp", clip, tmp_path / "a.gif", "--factor", 4, *TINY, "--progress", "json")
+    result = run(
+        "interp", clip, tmp_path / "a.gif", "--factor", 4, *TINY, "--progress", "json"
+    )
     rows = [json.loads(line) for line in result.stderr.splitlines()]
     assert [row for row in rows if row["type"] in ("warning", "error")]
     for row in rows:
@@ -155,7 +177,10 @@ def test_percent_have_no_rate(now, capsys, unit, rate):
             now[0] = float(second)
             report(pace(Progress("rendering", second, 60, unit=unit)))
     said = capsys.readouterr().err
-    assert said == f"dreaming: 10 of 60 {unit}, {rate.strip()}{', ' if rate else ''}50.0 s left\n"
+    assert (
+        said
+        == f"dreaming: 10 of 60 {unit}, {rate.strip()}{', ' if rate else ''}50.0 s left\n"
+    )
 
 
 def test_a_line_on_a_terminal_is_wrapped_between_words(monkeypatch, capsys):
@@ -184,7 +209,9 @@ def test_one_millisecond_gives_no_rate(monkeypatch, now, capsys):
     ("more", "told"),
     [((), True), (("--dry-run",), True), (("-q",), False), (("--progress", "off"), False)],
 )
-def test_a_second_of_silence_is_ended_by_the_name_of_the_input(tmp_path, monkeypatch, more, told):
+def test_a_second_of_silence_is_ended_by_the_name_of_the_input(
+    tmp_path, monkeypatch, more, told
+):
     clip = write_clip(tmp_path / "in.mkv", 4, size=(32, 32))
     monkeypatch.setattr(progress, "SILENCE", 0.0)
     decide = run_module.decide

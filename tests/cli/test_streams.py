@@ -21,8 +21,13 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell and
 
 
 def shell(words, streams="", **options):
-    """Run the command in a shell with redirected streams; return its exit code and output."""
-    command = f"{shlex.join([sys.executable, '-m', 'cloudconv', *map(str, words)])} {streams}"
+    """Run the command in a shell with redirected streams.
+
+    Return its exit code and output.
+    """
+    command = (
+        f"{shlex.join([sys.executable, '-m', 'cloudconv', *map(str, words)])} {streams}"
+    )
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, **options)
     return done.returncode, done.stdout, done.stderr
 
@@ -33,7 +38,9 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, name):
     done = run("interp", clip, tmp_path / f"{name}_2.mkv", *TINY)
     refused = run("interp", clip, tmp_path / f"{name}_2.mkv", *TINY)
     usage = run("interp", clip, "--factor", "2", "--model", name)
-    batch = run("interp", clip, tmp_path / f"{name}c.txt", "--out-dir", tmp_path / "o", *TINY)
+    batch = run(
+        "interp", clip, tmp_path / f"{name}c.txt", "--out-dir", tmp_path / "o", *TINY
+    )
     planned = run("interp", clip, tmp_path / "b.mkv", "--dry-run", *TINY)
     assert [r.exit_code for r in (done, refused, usage, batch, planned)] == [0, 1, 2, 1, 0]
     for said in (done, refused, usage, batch, planned):
@@ -65,8 +72,10 @@ def test_a_result_for_a_closed_standard_output_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [("interp PIPE o.mkv", "PIPE is a named pipe"), ("train --recipe PIPE", "PIPE is a named pipe"),
-     ("compare PIPE", "PIPE is a named pipe"), ("interp a.mkv --model PIPE", "are not a file")],
+    [("interp PIPE o.mkv", "PIPE is a named pipe"), ("train --recipe PIPE", "PIPE is a "
+                                                                            "named pipe"),
+     ("compare PIPE", "PIPE is a named pipe"), ("interp a.mkv --model PIPE", "are not a "
+                                                                             "file")],
 )  # fmt: skip
 def test_a_named_pipe_is_refused_at_once(tmp_path, monkeypatch, words, said):
     """Weights are also refused as a pipe."""
@@ -74,7 +83,9 @@ def test_a_named_pipe_is_refused_at_once(tmp_path, monkeypatch, words, said):
     write_clip("a.mkv", 3)
     name = "pipe.safetensors" if "--model" in words else "pipe.toml"
     os.mkfifo(name)
-    done = run(*words.replace("PIPE", name).split(), *(TINY[:2] if "interp" in words else ()))
+    done = run(
+        *words.replace("PIPE", name).split(), *(TINY[:2] if "interp" in words else ())
+    )
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
     assert said.replace("PIPE", name) in done.stderr
 
@@ -86,7 +97,13 @@ def test_a_named_pipe_is_refused_at_once(tmp_path, monkeypatch, words, said):
         "interp --help",
         *(
             pytest.param(each, marks=pytest.mark.full)
-            for each in ("--help", "--version", "models --json", "models nothing --json", "doctor")
+            for each in (
+                "--help",
+                "--version",
+                "models --json",
+                "models nothing --json",
+                "doctor",
+            )
         ),
     ],
 )
@@ -145,7 +162,8 @@ def test_pipes_beside_pictures_are_ignored(tmp_path):
 @contextmanager
 def descriptor_of(number, file, flags):
     """Return a context in which a descriptor of the process is that of a file."""
-    before, opened = os.dup(number), os.open(file, flags)
+    before = os.dup(number)
+    opened = os.open(file, flags)
     os.dup2(opened, number)
     try:
         yield
@@ -210,7 +228,9 @@ def fail(error):
 from cloudconv.__main__ import main
 main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: cloudconv cannot start (")

@@ -16,7 +16,8 @@ run = partial(invoke, "compare")
 
 
 def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path):
-    # Frames in pairs, too few for a cadence to be found: repeating the left frame is perfect.
+    # Frames in pairs, too few for a cadence to be found: repeating the left frame is
+    # perfect.
     clip = write_clip(tmp_path / "a.mkv", [picture(k // 2, step=9) for k in range(6)])
     result = run(clip, "--model", "hold", "--scene-cut", "off", *QUICK)
     assert result.exit_code == 0, result.stderr
@@ -57,10 +58,15 @@ def test_the_table_of_forecasts_has_a_column_for_each_horizon(tmp_path):
 def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(monkeypatch, capsys):
     keys = ("psnr", "ssim", "l2", "gdl", "sharpness", "flicker")
     scores = {key: 12.3456 for key in keys}
-    methods = {name: {**scores, "seconds_per_frame": 0.1234} for name in ("cloud-best", "blend")}
+    methods = {
+        name: {**scores, "seconds_per_frame": 0.1234} for name in ("cloud-best", "blend")
+    }
     columns = {key: (COLUMNS[key], COLUMNS[key].label) for key in keys}
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    for width, shown in (("60", ["12.35", "12.3456", "123.4 ms"]), ("200", ["12.35", "12.345600"])):
+    for width, shown in (
+        ("60", ["12.35", "12.3456", "123.4 ms"]),
+        ("200", ["12.35", "12.345600"]),
+    ):
         monkeypatch.setenv("COLUMNS", width)
         command.print_table(columns, methods)
         said = capsys.readouterr().out
@@ -71,7 +77,9 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(monkeypatch, cap
 
 
 def test_a_dream_needs_only_a_length(tmp_path):
-    clip = write_clip(tmp_path / "ball.mkv", [video(p) for p in ball(26, (64, 48))], rate=25)
+    clip = write_clip(
+        tmp_path / "ball.mkv", [video(p) for p in ball(26, (64, 48))], rate=25
+    )
     made = invoke("dream", clip, "--seconds", "0.5")
     assert (made.exit_code, made.stdout) == (0, "")
     assert len(read_planes(tmp_path / "ball_dream.mkv")) == 39
@@ -84,4 +92,7 @@ def test_a_dream_needs_only_a_length(tmp_path):
     words = ("--frames", 5, "--only-new", "--mode", "flow")
     alone = invoke("dream", clip, tmp_path / "b.mkv", *words)
     assert alone.exit_code == 0
-    assert "b.mkv: 5 new frames that continue the source, from 1.0 s on at 25 fps" in alone.stderr
+    assert (
+        "b.mkv: 5 new frames that continue the source, from 1.0 s on at 25 fps"
+        in alone.stderr
+    )

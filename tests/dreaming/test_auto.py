@@ -47,8 +47,12 @@ def page(speed=3.0):
 def passing():
     """Return soft things that pass each other."""
     soft = cv2.GaussianBlur(clouds(1)[0], (0, 0), 5)
-    other, half = np.roll(soft, 40, 1), len(soft) // 2
-    halves = [(np.roll(soft, 2 * k, 1)[:half], np.roll(other, -2 * k, 1)[half:]) for k in range(60)]
+    other = np.roll(soft, 40, 1)
+    half = len(soft) // 2
+    halves = [
+        (np.roll(soft, 2 * k, 1)[:half], np.roll(other, -2 * k, 1)[half:])
+        for k in range(60)
+    ]
     return [np.vstack(each) for each in halves]
 
 
@@ -141,7 +145,8 @@ def test_noise_on_a_still_counts_as_no_motion():
     random = np.random.default_rng(0)
     still = clouds(1)[0].astype(int)
     noisy = [
-        np.uint8(np.clip(still + random.integers(-1, 2, still.shape), 0, 255)) for _ in range(20)
+        np.uint8(np.clip(still + random.integers(-1, 2, still.shape), 0, 255))
+        for _ in range(20)
     ]
     assert choose(material(noisy)).mode == "flow"
 

@@ -41,14 +41,18 @@ def selector(source, thumbs):
 
 
 @pytest.mark.full
-def test_two_placements_leave_no_side_empty_and_no_part_unknown(source, thumbs, monkeypatch):
+def test_two_placements_leave_no_side_empty_and_no_part_unknown(
+    source, thumbs, monkeypatch
+):
     monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.0)
     chooser = selector(source, thumbs)
     seen = [thumbs.frames[59]] * 2
     for one in (chosen(chooser, thumbs, seen, [10, 30], 40) for _ in range(3)):
         assert one.cut is not None
         assert one.first.mirrored == one.second.mirrored
-        first, second = (placement.known(thumbs.size[1]) for placement in (one.first, one.second))
+        first, second = (
+            placement.known(thumbs.size[1]) for placement in (one.first, one.second)
+        )
         assert float((first + second).min()) >= 1
         for age in range(one.life):
             weights = one.cut.weights(thumbs.points.back(age), age, thumbs.size)
@@ -60,7 +64,9 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(source, thumbs, 
 @pytest.mark.full
 def test_no_picture_of_the_clip_is_shown_whole_twice(source, thumbs, monkeypatch):
     monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.97)
-    chooser, shown, singles = selector(source, thumbs), set[int](), 0
+    chooser = selector(source, thumbs)
+    shown = set[int]()
+    singles = 0
     for _ in range(8):
         one = chosen(chooser, thumbs, [thumbs.frames[59]] * 2, [3, 6], 8)
         if one.second is None:

@@ -21,7 +21,15 @@ from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.pieces import Shot, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, front_of, order_of
-from tests.helpers.dreams import clouds, lost_land, material, tensor, tensors, trees, vitals_of
+from tests.helpers.dreams import (
+    clouds,
+    lost_land,
+    material,
+    tensor,
+    tensors,
+    trees,
+    vitals_of,
+)
 
 SIZE = (128, 96)
 
@@ -69,7 +77,8 @@ def test_a_collage_starts_without_a_jump_and_has_the_requested_length(usual):
 def test_the_first_frames_are_a_forecast():
     made = dream_of(footage(80)[:70], 5, seed=1)
     for k in (0, 2, 4):
-        truth, last = tensor(footage(80)[70 + k]), tensor(footage(80)[69])
+        truth = tensor(footage(80)[70 + k])
+        last = tensor(footage(80)[69])
         # Other footage enters at the left, so the true content there cannot be known.
         assert change(made[k], truth) < 0.5 * change(last, truth)
         near = (..., slice(12, 24))
@@ -97,7 +106,8 @@ def test_all_vitals_hold_for_six_hundred_frames():
     source = material(clouds(250, SIZE))
     rows = vitals_of(source, dream_of(source, 600, seed=1))
     assert len(rows) == 6
-    # The clouds of this sky only drift, so every change of footage is a leftover beside them.
+    # The clouds of this sky only drift, so every change of footage is a leftover beside
+    # them.
     assert {key for row in rows for key in row.failed} <= {"leftover"}
 
 
@@ -153,8 +163,11 @@ def test_a_small_trial_shows_the_footage_of_the_large_dream():
     pictures = clouds(60, (256, 192), speed=2.0)
     source = material(pictures)
     small = source.reduced()
-    trial, made = dream_of(small, 40)[-1], dream_of(source, 40)[-1]
-    reduced, last = (resized(picture_from(p), small.size) for p in (made, tensor(pictures[-1])))
+    trial = dream_of(small, 40)[-1]
+    made = dream_of(source, 40)[-1]
+    reduced, last = (
+        resized(picture_from(p), small.size) for p in (made, tensor(pictures[-1]))
+    )
     shown = picture_from(trial)
     assert np.abs(reduced - shown).mean() < 0.2 * np.abs(last - shown).mean()
 
@@ -162,7 +175,8 @@ def test_a_small_trial_shows_the_footage_of_the_large_dream():
 def test_a_cut_between_two_placements_lies_where_they_are_alike():
     apart = np.full((TIMES, 24, 40), 1.0, np.float32)
     apart[:, :, 18:23] = 0.001
-    earliest, latest = np.full((24, 40), -100.0), np.full((24, 40), 200.0)
+    earliest = np.full((24, 40), -100.0)
+    latest = np.full((24, 40), 200.0)
     latest[:, 30:], earliest[:, :10] = 0, 100
     times = np.linspace(0, 100, TIMES)
     changes = best_times(apart, times, (earliest, latest))
@@ -177,7 +191,8 @@ def test_fine_detail_changes_faster_than_coarse_detail():
     fine, coarse = ((shown > 0.01) & (shown < 0.99)).sum(0).tolist()
     assert fine < 0.3 * coarse
     assert shown[[0, -1]].tolist() == [[0, 0], [1, 1]]
-    assert len(set(np.abs(shown - 0.5).argmin(0).tolist())) == 1  # both are half-way at once
+    # Both are half-way at once.
+    assert len(set(np.abs(shown - 0.5).argmin(0).tolist())) == 1
 
 
 def test_bright_clouds_change_more_slowly_than_faint_ones():
@@ -187,7 +202,8 @@ def test_bright_clouds_change_more_slowly_than_faint_ones():
         picture[:, :32] += bright / 20
         return picture, np.ones((36, 64), np.float32)
 
-    still, random = np.zeros((36, 64, 2), np.float32), np.random.default_rng(0)
+    still = np.zeros((36, 64, 2), np.float32)
+    random = np.random.default_rng(0)
     front = front_of(sight, lambda age: sight(age, 0.6), still, 100, random, (10.0, 50.0))
     fine = np.stack([front.weights(still, age, (36, 64))[..., 0] for age in range(101)])
     lasts = ((fine > 0.05) & (fine < 0.95)).sum(0)
@@ -207,7 +223,9 @@ def test_a_picture_that_has_left_is_not_seen_in_unknown_parts(left, newer):
         front = Mock(weights=lambda *_: np.ones((*size, 2), np.float32))
         footage = [Mock(size=size)]
         shots = [(shot, np.ones((*size, 2), np.float32))]
-        return Mock(shots=lambda *_, **__: shots, front=front, footage=footage, start=0, life=1)
+        return Mock(
+            shots=lambda *_, **__: shots, front=front, footage=footage, start=0, life=1
+        )
 
     _, weights, _ = visible([piece(left), piece(4)], 9, Mock())
     assert (weights[-1][:, :1] == newer).all()
@@ -221,7 +239,9 @@ def test_a_transition_is_complete_at_its_end(lasts):
     old, new = (lambda _, each=each: (each, everywhere) for each in noise)
     still = np.zeros((24, 32, 2), np.float32)
     front = front_of(old, new, still, lasts, np.random.default_rng(0), (36.0, 60.0))
-    begin, middle, end = (front.weights(still, age, (24, 32)) for age in (0, lasts // 2, lasts))
+    begin, middle, end = (
+        front.weights(still, age, (24, 32)) for age in (0, lasts // 2, lasts)
+    )
     assert float(begin.max()) < 1e-6 < float(middle.mean()) < 1 - 1e-6 < float(end.min())
 
 
@@ -236,7 +256,8 @@ def test_mirrored_footage_that_runs_backwards_keeps_its_wind():
 def test_shifted_footage_is_known_where_the_clip_is(shift, mirrored):
     placement = Placement(0, mirrored=mirrored, shift=shift)
     picture = picture_from(tensor(footage()[0]))
-    placed, known = placement.placed(picture), placement.known(128)
+    placed = placement.placed(picture)
+    known = placement.known(128)
     assert placed.shape == picture.shape
     assert float(known.mean()) >= 0.99 - abs(shift)
     (columns,), filmed = known.nonzero(), picture[:, ::-1] if mirrored else picture
@@ -283,7 +304,10 @@ def test_a_short_sky_shows_new_sky():
 
 
 def ridge(count):
-    """Return clouds over a hill; in places the clouds are as dark and as flat as the hill."""
+    """Return clouds over a hill.
+
+    In places the clouds are as dark and as flat as the hill.
+    """
     wide = np.tile(np.linspace(0, 8 * np.pi, 128 + 4 * count), (96, 1))
     down = np.arange(96)[:, None] / 9
     sky = 80 + 45 * np.sin(wide + np.sin(down)) * np.cos(down + wide / 3)
@@ -300,7 +324,8 @@ def ridge(count):
 @pytest.mark.full
 def test_a_silhouette_in_front_of_a_dark_sky_never_moves():
     pictures = ridge(50)
-    made, last = dream_of(pictures, 80), tensor(pictures[-1])
+    made = dream_of(pictures, 80)
+    last = tensor(pictures[-1])
     low = 82  # rows below this one show only land
     assert max(float((p[:, low:] - last[:, low:]).abs().max()) for p in made) < 0.05
 
@@ -363,7 +388,8 @@ def test_blending_unlike_pictures_keeps_their_contrast_within_their_range():
     pictures = [blotches(), blotches()]
     weights = [np.full(size, 0.5, np.float32)] * 2
     mean = np.full((*size, 3), 0.5, np.float32)
-    flat, kept = blended(pictures, weights), blended(pictures, weights, mean)
+    flat = blended(pictures, weights)
+    kept = blended(pictures, weights, mean)
     rich = float(np.mean([p.std() for p in pictures]))
     assert float(flat.std()) < 0.8 * rich
     assert 0.85 * rich < float(kept.std()) < 1.05 * rich
@@ -380,7 +406,8 @@ def test_blending_unlike_pictures_keeps_their_fine_detail():
     size = weight_size(96, 128)
     weights = [np.full(size, 0.5, np.float32)] * 2
     mean = np.full((*size, 3), 0.5, np.float32)
-    flat, kept = blended(list(noise), weights), blended(list(noise), weights, mean)
+    flat = blended(list(noise), weights)
+    kept = blended(list(noise), weights, mean)
     grain = np.diff(noise, axis=2).std()
     assert float(np.diff(flat, axis=1).std() / grain) < 0.75
     assert 0.9 < float(np.diff(kept, axis=1).std() / grain) < 1.05
@@ -398,13 +425,17 @@ def test_new_footage_arrives_from_the_side_of_the_wind():
 
 @pytest.mark.full
 def test_new_footage_has_the_light_of_the_picture_that_it_enters():
-    """The clip turns from red morning to blue noon; the dream starts blue and turns no faster."""
+    """The clip turns from red morning to blue noon.
+
+    The dream starts blue and turns no faster.
+    """
     shares = np.linspace(0.35, -0.35, 80)[:, None, None, None] * np.array([1, 0, -1])
     pictures = [
         np.uint8(np.clip(p * (1 + share), 0, 255))
         for p, share in zip(clouds(80), shares, strict=True)
     ]
-    made = dream_of(pictures, 90, seed=2)  # clouds change the measured warmth, too, by chance
+    # Clouds change the measured warmth, too, by chance.
+    made = dream_of(pictures, 90, seed=2)
 
     def warmth(picture):
         """Return the logarithm of red over blue in the sky, for the left and the right half."""
@@ -425,7 +456,9 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters():
 def test_other_light_keeps_the_order_of_levels_and_leaves_white_and_black(gain, one, two):
     dark, bright = sorted([one, two])
     levels = np.dstack([np.array([[0], [dark], [bright], [1]], np.float32)] * 3)
-    black, low, high, white = lit(levels, np.full((4, 1, 3), gain, np.float32))[:, 0, 0].tolist()
+    black, low, high, white = lit(levels, np.full((4, 1, 3), gain, np.float32))[
+        :, 0, 0
+    ].tolist()
     assert black == 0
     assert low <= high
     assert white == pytest.approx(max(gain, 1.0))
@@ -434,7 +467,10 @@ def test_other_light_keeps_the_order_of_levels_and_leaves_white_and_black(gain, 
 
 @pytest.mark.full
 def test_a_gust_at_the_end_smears_no_edge():
-    """The last frames move faster than the mean wind; the space that they leave is not smeared."""
+    """The last frames move faster than the mean wind.
+
+    The space that they leave is not smeared.
+    """
     calm = clouds(120)
 
     def towards(picture):
@@ -447,7 +483,8 @@ def test_a_gust_at_the_end_smears_no_edge():
 
 
 def test_a_glow_above_land_does_not_go_out_when_the_picture_moves():
-    picture, still = np.full((240, 320, 3), 0.3, np.float32), np.zeros((240, 320), np.float32)
+    picture = np.full((240, 320, 3), 0.3, np.float32)
+    still = np.zeros((240, 320), np.float32)
     still[-40:], picture[-40:], picture[-48:-40, :, 0] = 1, 0, 1.0
     sky = SkyBehind(still).look(picture.__getitem__)(whole(still.shape))
     assert np.array_equal(sky[:-44], picture[:-44])
@@ -461,13 +498,15 @@ def test_clouds_go_on_behind_a_hill():
     seen = picture * (1 - still[..., None])
     sky = SkyBehind(still).look(seen.__getitem__)(whole(still.shape))
     above, behind = (
-        np.abs(np.diff(sky[rows], axis=1)).mean() for rows in (slice(120, 150), slice(205, 235))
+        np.abs(np.diff(sky[rows], axis=1)).mean()
+        for rows in (slice(120, 150), slice(205, 235))
     )
     assert float(behind) > 0.5 * float(above)
 
 
 def test_trees_leave_no_ghosts_in_the_sky_that_moves_behind_them():
-    picture, still = np.full((120, 160, 3), 0.8, np.float32), np.zeros((120, 160), np.float32)
+    picture = np.full((120, 160, 3), 0.8, np.float32)
+    still = np.zeros((120, 160), np.float32)
     for left in range(10, 150, 20):
         still[60:, left : left + 6] = 1
     picture[still > 0] = 0
@@ -480,14 +519,18 @@ def test_trees_leave_no_ghosts_in_the_sky_that_moves_behind_them():
 @cache
 def open_sky(count=60):
     """Return clouds as soft and pale as filmed ones, without land."""
-    wide = [cv2.GaussianBlur(p[:120], (0, 0), 2.0) for p in clouds(count, (192, 180), speed=2.0)]
+    wide = [
+        cv2.GaussianBlur(p[:120], (0, 0), 2.0) for p in clouds(count, (192, 180), speed=2.0)
+    ]
     return [np.uint8(150 + 0.4 * (p.astype(np.float32) - 150)) for p in wide]
 
 
 def lettered(opacity, colour):
     """Return the sky behind letters that stand still, mixed with it by ``opacity``."""
     letters = np.zeros((120, 192), np.uint8)
-    cv2.putText(letters, "LOGO", (110, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2, cv2.LINE_AA)
+    cv2.putText(
+        letters, "LOGO", (110, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2, cv2.LINE_AA
+    )
     share = opacity * letters[..., None] / 255
     return [np.uint8(np.rint((1 - share) * p + share * colour)) for p in open_sky()]
 

@@ -19,7 +19,9 @@ SIZE = 240, 180
 def halved(path, out):
     with av.open(str(path)) as clip, av.open(str(out), "w") as made:
         stream = made.add_stream("libx264", clip.streams.video[0].average_rate)
-        stream.width, stream.height, stream.pix_fmt = 480, 360, "yuv420p"
+        stream.width = 480
+        stream.height = 360
+        stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "12", "preset": "ultrafast"}
         for frame in clip.decode(video=0):
             small = frame.reformat(480, 360, "yuv420p", interpolation="AREA")
@@ -40,16 +42,19 @@ def shown(path):
 @pytest.mark.full
 @pytest.mark.skipif(not CLIP.exists(), reason="the clip is not in the repository")
 def test_the_sky_goes_on_over_all_trees(tmp_path):
-    clip, out = halved(CLIP, tmp_path / "clip.mp4"), tmp_path / "dream.mp4"
+    clip = halved(CLIP, tmp_path / "clip.mp4")
+    out = tmp_path / "dream.mp4"
     result = finish(job.run(DreamSettings(clip, out, frames=200, only_new=True)))
     assert result.mode == "collage"
     assert [row["alive"] for row in result.vitals] == [True, True]
     pictures, made = shown(clip), shown(out)
     assert lost_land(pictures, map(tensor, made)) <= 0.01
-    # A replay is nearer to some source frame than source frames ten apart are to each other.
+    # A replay is nearer to some source frame than source frames ten apart are to each
+    # other.
     source = np.stack(pictures).astype(np.float32)
     moves = np.sqrt(np.square(source[10:] - source[:-10]).mean((1, 2, 3))).mean()
     away = [
-        np.sqrt(np.square(source[::2] - picture).mean((1, 2, 3))).min() for picture in made[60::10]
+        np.sqrt(np.square(source[::2] - picture).mean((1, 2, 3))).min()
+        for picture in made[60::10]
     ]
     assert np.median(away) > 0.5 * moves

@@ -32,7 +32,9 @@ def dreamt(count, pictures=1, wind=None, **options):
 
 def sky_flow(later, earlier):
     size = (SIZE[1], SIZE[0])
-    later, earlier = (grey(small_copy(picture_from(each), size)) for each in (later, earlier))
+    later, earlier = (
+        grey(small_copy(picture_from(each), size)) for each in (later, earlier)
+    )
     flow = measured_flow(later, earlier)
     return np.median(flow[10:50, 40:-40], (0, 1))
 
@@ -68,12 +70,16 @@ def test_the_ground_of_a_still_stays_and_its_sky_moves():
 
 
 def test_the_sky_of_a_still_does_not_come_back_before_it_has_crossed():
-    """The wind takes 96 frames to cross; a dissolve brought the sky back after 24 frames."""
+    """The wind takes 96 frames to cross.
+
+    A dissolve brought the sky back after 24 frames.
+    """
     last = tensor(clouds(1, SIZE)[0])
     made = dreamt(60, wind=(2.0, 0.0))
     away = [change(p[:, :80], last[:, :80]) for p in made]
     assert min(away[10:]) > 0.8 * away[10]
-    # A cloud is where the wind has carried it, which is 7 % slower in these rows than at the top.
+    # A cloud is where the wind has carried it, which is 7 % slower in these rows than at
+    # the top.
     assert change(made[29][:, :40, 100:160], last[:, :40, 44:104]) < away[29] / 2
 
 

@@ -17,7 +17,8 @@ BEGINS = F(4)  # the film's end
 def heard(origins, times=TIMES, step=STEP):
     """Return the passages for a dream of these origins, and the playlist."""
     playlist = Playlist(BEGINS, BEGINS + len(origins) * step, F(0))
-    passages, listener = playlist.follow(), Listener(playlist, times, step)
+    passages = playlist.follow()
+    listener = Listener(playlist, times, step)
     for number, origin in enumerate(origins):
         assert not playlist.is_complete
         listener.push(origin)
@@ -32,7 +33,9 @@ def filmed(first, count):
 
 def jump(before, after, start, length):
     parts = ((number + 1) / (length + 1) for number in range(length))
-    return [Jump(before + n, after + n, part, start, length) for n, part in enumerate(parts)]
+    return [
+        Jump(before + n, after + n, part, start, length) for n, part in enumerate(parts)
+    ]
 
 
 def test_frames_in_the_order_of_the_film_are_one_shot():
@@ -63,17 +66,24 @@ def test_a_loop_that_ends_in_a_jump_to_the_start_of_the_source_adds_no_shot():
 @given(st.lists(st.tuples(st.integers(0, 80), st.integers(1, 19)), min_size=1, max_size=12))
 def test_each_filmed_frame_has_the_sound_of_its_own_time(runs):
     origins = [origin for first, count in runs for origin in filmed(first, count)]
-    passages, offset = heard(origins), F(0)
+    passages = heard(origins)
+    offset = F(0)
     for number, origin in enumerate(origins):
         time = BEGINS + number * STEP
         offset = next((s.offset for s in reversed(passages) if s.begins <= time), offset)
         assert time + offset == TIMES[origin.number]
 
 
-@given(st.lists(st.fractions(F(1, 60), F(1, 12), max_denominator=600), min_size=30, max_size=30))
+@given(
+    st.lists(
+        st.fractions(F(1, 60), F(1, 12), max_denominator=600), min_size=30, max_size=30
+    )
+)
 def test_uneven_frames_of_a_film_stay_one_shot_and_less_than_a_gap_from_their_sound(gaps):
     times = [sum(gaps[:number], F(0)) for number in range(len(gaps))]
-    grid = [times[3] + number * STEP for number in range(int((times[-1] - times[3]) / STEP))]
+    grid = [
+        times[3] + number * STEP for number in range(int((times[-1] - times[3]) / STEP))
+    ]
     nearest = [min(range(30), key=lambda n: abs(times[n] - time)) for time in grid]
     passages = heard([Filmed(number) for number in nearest], times)
     assert len(passages) == 1

@@ -52,7 +52,8 @@ def test_retimed_frames_are_interpolated_and_not_blended():
         assert psnr(made.picture(k)[sky], there) > psnr(blend[sky], there) + 2
     # The motion from frame to frame is even.
     changes = [
-        float(np.abs(made.picture(k)[sky] - made.picture(k - 1)[sky]).mean()) for k in range(4, 20)
+        float(np.abs(made.picture(k)[sky] - made.picture(k - 1)[sky]).mean())
+        for k in range(4, 20)
     ]
     assert max(changes) < 1.5 * min(changes)
 
@@ -107,7 +108,9 @@ def test_a_glow_on_a_ridge_whose_light_changes_is_no_land():
     glow = glow.clip(0, 1)[..., None]
     pictures = []
     for k, sky in enumerate(clouds(40, (240, 200), speed=2.0)):
-        made = sky[:160] * (1 - glow) + glow * np.array([255, 190, 40]) * (1 - 0.9 * (k % 8) / 8)
+        made = sky[:160] * (1 - glow) + glow * np.array([255, 190, 40]) * (
+            1 - 0.9 * (k % 8) / 8
+        )
         made[120:] = 3
         pictures.append(made.clip(0, 255).astype(np.uint8))
     land = material(pictures).land
@@ -116,7 +119,8 @@ def test_a_glow_on_a_ridge_whose_light_changes_is_no_land():
 
 
 def test_only_the_last_scene_is_material(tmp_path):
-    first, second = clouds(30, SIZE), [255 - p[::-1] for p in clouds(40, SIZE)]
+    first = clouds(30, SIZE)
+    second = [255 - p[::-1] for p in clouds(40, SIZE)]
     pictures = [video(np.ascontiguousarray(p)) for p in first + second]
     clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
     source = gather_material(probe(clip))

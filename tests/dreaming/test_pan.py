@@ -19,7 +19,9 @@ from cloudconv.media.probe import probe
 from tests.helpers.dreams import clouds, lost_land, material, tensor, tensors
 
 CLIP = Path(__file__).parents[2] / "examples" / "clouds.mp4"
-SUNSET = Path(__file__).resolve().parents[3] / "shared" / "clips" / "hard" / "sunset-ridge.mp4"
+SUNSET = (
+    Path(__file__).resolve().parents[3] / "shared" / "clips" / "hard" / "sunset-ridge.mp4"
+)
 SIZE = 240, 150
 
 
@@ -59,12 +61,15 @@ def test_the_wind_of_a_pan_is_one_where_the_first_frames_are_unknown():
 @pytest.mark.parametrize("speed", [0.1, 0.5])
 def test_a_slow_pan_over_land_is_removed(speed):
     pictures = panned(speed)
-    source, last = material(pictures), len(pictures) - 1
+    source = material(pictures)
+    last = len(pictures) - 1
     assert source.path is not None
     assert source.path[0, 0] == pytest.approx(-speed * last, abs=1)
     assert torch.equal(tensor_of(source.picture(-1)), tensor(pictures[-1]))
-    # The ridge of the first frame is where the last frame shows it; the right side is not known.
-    land, drift = source.land > 0, drifts_of(source, 20)[0]
+    # The ridge of the first frame is where the last frame shows it; the right side is not
+    # known.
+    land = source.land > 0
+    drift = drifts_of(source, 20)[0]
     bright = [float((source.picture(k).max(2)[land] > 0.3).mean()) for k in (0, last)]
     assert bright[0] < bright[1] + 0.01
     known = drift.covers(0, SIZE[::-1])[0]
@@ -75,13 +80,15 @@ def test_a_slow_pan_over_land_is_removed(speed):
 @pytest.mark.parametrize("size", [(320, 240), (240, 160)])
 def test_the_path_of_a_pan_is_right_at_the_sizes_of_a_fourier_transform(size):
     pictures = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in panned(0.5)]
-    path, across = view_of(pictures)[1], 0.5 * size[0] / SIZE[0]
+    path = view_of(pictures)[1]
+    across = 0.5 * size[0] / SIZE[0]
     assert path is not None
     assert np.abs(path[:, 0] - across * np.arange(1 - len(pictures), 1)).max() < 1
 
 
 def test_a_hill_that_enters_with_a_pan_is_land_and_the_sky_above_is_not():
-    pictures, (width, height) = [picture.copy() for picture in panned(0.5)], SIZE
+    pictures = [picture.copy() for picture in panned(0.5)]
+    (width, height) = SIZE
     entered = round(0.5 * (len(pictures) - 1))
     away = np.arange(width) - width + 5
     tops = (0.8 * height - 45 * np.exp(-np.square(away / 12))).round().astype(int)
@@ -142,4 +149,6 @@ def test_a_ridge_stays_whole_after_a_pan_and_casts_no_shadow_in_the_sky(speed):
 @pytest.mark.skipif(not SUNSET.exists(), reason="the clip is not in the repository")
 def test_a_filmed_ridge_stays_whole_after_a_pan():
     source = gather_material(probe(SUNSET))
-    check_ridge([small_copy(picture_of(frame), source.small_size) for frame in source.frames])
+    check_ridge(
+        [small_copy(picture_of(frame), source.small_size) for frame in source.frames]
+    )

@@ -53,7 +53,9 @@ def test_a_loop_fades_into_its_first_frame(footage):
     differences = [float((picture - first).abs().mean()) for picture in made]
     # The last 15 frames go in even steps to the frame that the first would follow.
     shares = [min(1, (30 - number) / 16) for number in range(30)]
-    assert differences == pytest.approx([share * differences[0] for share in shares], abs=1e-5)
+    assert differences == pytest.approx(
+        [share * differences[0] for share in shares], abs=1e-5
+    )
 
 
 def test_a_rollout_needs_a_predictor(footage):

@@ -28,7 +28,10 @@ def changes(pictures):
 
 
 def slow_skies(pair=None):
-    """Return 90 pictures of one sky that slowly becomes another, of a ``pair``; from 0 to 1."""
+    """Return 90 pictures of one sky that slowly becomes another, of a ``pair``.
+
+    From 0 to 1.
+    """
     noise = np.random.default_rng(0).random((2, 12, 16, 3)).astype(np.float32)
     soft = (cv2.resize(each, (80, 60), interpolation=cv2.INTER_CUBIC) for each in noise)
     first, last = pair or soft
@@ -122,7 +125,9 @@ def test_short_clips_give_the_requested_length(count, loop):
 
 
 @pytest.mark.full
-@pytest.mark.xfail(strict=True, reason="a change by place is a quick dissolve in these clouds")
+@pytest.mark.xfail(
+    strict=True, reason="a change by place is a quick dissolve in these clouds"
+)
 def test_clouds_move_without_jumps():
     source = material(clouds(80))
     made = textured(source, Options(120, 1))
@@ -135,7 +140,9 @@ def test_clouds_move_without_jumps():
 def scrolling(count):
     """Return stripes of many colours that move two columns to the right in each frame."""
     random = np.random.default_rng(2)
-    wide = cv2.GaussianBlur(random.integers(0, 255, (64, 288, 3), np.uint8), (0, 0), 3)[:, 96:192]
+    wide = cv2.GaussianBlur(random.integers(0, 255, (64, 288, 3), np.uint8), (0, 0), 3)[
+        :, 96:192
+    ]
     # The picture is the same again after 96 columns.
     share = np.linspace(0, 1, 24)[None, :, None]
     wide[:, -24:] = np.uint8(wide[:, -24:] * (1 - share) + wide[:, :1] * share)
@@ -147,7 +154,9 @@ def test_motion_that_repeats_goes_on_forwards_without_an_end():
     wanted = scrolling(280)[80:]
     apart = [float((a - tensor(b)).abs().mean()) for a, b in zip(made, wanted, strict=True)]
     assert max(apart) < 0.004, apart
-    turned = [float((a - tensor(b)).abs().mean()) for a, b in zip(made, wanted[2:], strict=False)]
+    turned = [
+        float((a - tensor(b)).abs().mean()) for a, b in zip(made, wanted[2:], strict=False)
+    ]
     assert min(turned) > 0.01
 
 
@@ -196,7 +205,9 @@ def test_each_frame_says_if_it_is_filmed_or_made_by_a_jump(loop):
 def test_clouds_do_not_run_back_at_a_jump():
     def along(pictures):
         """Return the motion to the right, in pixels a frame, over each 12 frames."""
-        shown = [grey(small_copy(picture_from(picture), (96, 128)))[:70] for picture in pictures]
+        shown = [
+            grey(small_copy(picture_from(picture), (96, 128)))[:70] for picture in pictures
+        ]
         motion = [-measured_flow(b, a)[..., 0].mean() for a, b in pairwise(shown)]
         return np.convolve(motion, np.ones(12) / 12, "valid")
 
@@ -236,7 +247,8 @@ def test_a_change_of_exposure_leaves_no_edges():
 
 def two_balls(count):
     """Return two balls, far apart, whose motions repeat after different times."""
-    left, right = ball(count, period=24), ball(count + 31, period=37)[31:]
+    left = ball(count, period=24)
+    right = ball(count + 31, period=37)[31:]
     return [np.hstack([a, b]) for a, b in zip(left, right, strict=True)]
 
 

@@ -61,7 +61,8 @@ def test_a_warning_of_a_texture_has_the_time_of_a_jump(seed, kind):
     random = np.random.default_rng(seed)
     film = painted(random, 40) if kind == "looks" else clouds(40, SIZE, speed=1 + seed % 5)
     clip = material(film)
-    meter, origins = VitalsMeter(clip, 90), []
+    meter = VitalsMeter(clip, 90)
+    origins = []
     for frame in texture(clip, Options(90, seed)):
         meter.push(frame.small(clip), frame.origin)
         origins.append(frame.origin)

@@ -47,8 +47,12 @@ def sharpness(footage, row):
     """Return the sharpness of the sky in the frames of a row, relative to the first 160 frames."""
 
     def mean(pictures):
-        grey = [cv2.cvtColor(p[:68], cv2.COLOR_RGB2GRAY).astype(np.float32) for p in pictures]
-        slopes = [cv2.magnitude(*(cv2.Sobel(g, -1, x, 1 - x) for x in (0, 1))) for g in grey]
+        grey = [
+            cv2.cvtColor(p[:68], cv2.COLOR_RGB2GRAY).astype(np.float32) for p in pictures
+        ]
+        slopes = [
+            cv2.magnitude(*(cv2.Sobel(g, -1, x, 1 - x) for x in (0, 1))) for g in grey
+        ]
         return float(np.mean(slopes))
 
     return mean(footage[160 + row.start : 160 + row.end]) / mean(footage[:160])
@@ -100,7 +104,9 @@ def test_limits_include_the_variation_of_the_clip(footage):
     calm = limits_of(footage[:160])
     assert calm["sharpness"] == (0.8, 1.25)
     # The clip turns from sharp to soft, so its own windows exceed the default limits.
-    fading = [cv2.GaussianBlur(p, (0, 0), 0.1 + k / 40) for k, p in enumerate(footage[:240])]
+    fading = [
+        cv2.GaussianBlur(p, (0, 0), 0.1 + k / 40) for k, p in enumerate(footage[:240])
+    ]
     wide = limits_of(fading)
     assert wide["sharpness"][0] < 0.75
     assert wide["sharpness"][1] > 1.3
@@ -215,7 +221,8 @@ def test_land_that_slides_is_a_fault():
 @pytest.mark.parametrize("part", [1, 0.4])
 def test_things_that_run_back_are_a_fault_at_their_time(source, footage, part):
     """Clouds drift on for 20 frames, all or a smaller part of them back for 15, and on again."""
-    meter, width = meter_of(source, frames=60), int(part * footage[0].shape[1])
+    meter = meter_of(source, frames=60)
+    width = int(part * footage[0].shape[1])
     for count, number in enumerate((*range(20), *range(20, 5, -1), *range(5, 30))):
         back, on = footage[160 + number], footage[160 + count]
         meter.push(np.hstack((back[:, :width], on[:, width:])), Composed())

@@ -80,7 +80,9 @@ def test_a_thing_before_a_pan_stays_whole_and_sharp(square, ahead):
 
 @pytest.mark.parametrize("ahead", [8, 15])
 def test_the_background_behind_a_thing_is_uncovered(square, ahead):
-    true, made, (top, left) = square[0][ahead - 1], square[1][ahead - 1], square[2][ahead - 1]
+    true = square[0][ahead - 1]
+    made = square[1][ahead - 1]
+    (top, left) = square[2][ahead - 1]
     # The square has left this area since the last known frame.
     passed = min(5 * ahead, 48)
     behind = (slice(None), slice(top + 4, top + 44), slice(left - passed, left - 10))
@@ -89,7 +91,8 @@ def test_the_background_behind_a_thing_is_uncovered(square, ahead):
 
 
 def test_a_pan_is_continued_beyond_the_edge_without_streaks(square):
-    true, made = square[0][AHEAD - 1], square[1][AHEAD - 1]
+    true = square[0][AHEAD - 1]
+    made = square[1][AHEAD - 1]
     entered = 2 * AHEAD
     assert softer(made[..., -entered:], true[..., -entered:]) > -2
     # Streaks along the motion have no detail across.
@@ -99,9 +102,11 @@ def test_a_pan_is_continued_beyond_the_edge_without_streaks(square):
 
 def test_a_zoom_continues_and_stays_sharp():
     frames = zoom(KNOWN + AHEAD)
-    made, true = forecast(frames[:KNOWN]), frames[KNOWN:]
+    made = forecast(frames[:KNOWN])
+    true = frames[KNOWN:]
     for ahead in (1, 8, 15):
-        one, other = made[ahead - 1], true[ahead - 1]
+        one = made[ahead - 1]
+        other = true[ahead - 1]
         middle = (slice(None), slice(20, -20), slice(20, -20))
         assert (one[middle] - other[middle]).abs().mean() < 0.02
         assert softer(one[middle], other[middle]) > -2
@@ -114,7 +119,8 @@ def test_a_part_that_moves_within_a_thing_goes_on_for_two_frames():
         frames[n, :, top + 12 : top + 36, left + 8 : left + 40] = torch.from_numpy(
             part[:, 28 - n : 60 - n]
         ).permute(2, 0, 1)
-    made, last = forecast(frames[:KNOWN]), frames[KNOWN - 1]
+    made = forecast(frames[:KNOWN])
+    last = frames[KNOWN - 1]
     for ahead in (1, 2):
         apart = []
         for picture, number in ((made[ahead - 1], KNOWN - 1 + ahead), (last, KNOWN - 1)):
@@ -134,7 +140,8 @@ def test_a_still_scene_stays_as_it_is():
 def test_a_blur_or_a_small_thing_that_is_torn_is_a_larger_fault_than_a_small_shift_of_all():
     """PSNR says the opposite: the blur's is higher."""
     last, true, shifted = (
-        tensor([textured(0, HEIGHT, WIDTH + 40)[:, at : at + WIDTH]])[0] for at in (0, 20, 18)
+        tensor([textured(0, HEIGHT, WIDTH + 40)[:, at : at + WIDTH]])[0]
+        for at in (0, 20, 18)
     )
     kernel = [cv2.GaussianBlur(each.numpy(), (0, 0), 2) for each in true]
     blurred = torch.from_numpy(np.stack(kernel))
@@ -154,7 +161,9 @@ def test_a_transparent_thing_is_a_larger_fault_than_a_misplaced_one():
 
 
 def test_a_forecast_stands_where_motion_does_not_go_on():
-    pan = [tensor([textured(0, HEIGHT, WIDTH + 40)[:, at : at + WIDTH]])[0] for at in (0, 4, 8)]
+    pan = [
+        tensor([textured(0, HEIGHT, WIDTH + 40)[:, at : at + WIDTH]])[0] for at in (0, 4, 8)
+    ]
     half = pan[2].clone()
     half[..., : WIDTH // 2] = pan[1][..., : WIDTH // 2]
     lost = [stands(made, pan[1], pan[0]) for made in (pan[1], half, pan[2])]

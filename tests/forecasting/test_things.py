@@ -23,7 +23,8 @@ def test_the_plate_has_no_blot_of_things_and_follows_the_light():
 
 
 def test_a_thing_that_waits_for_more_than_half_of_the_time_leaves_no_ghost():
-    ground, random = textured(0, HEIGHT, WIDTH), np.random.default_rng(0)
+    ground = textured(0, HEIGHT, WIDTH)
+    random = np.random.default_rng(0)
     coat = (255 * random.random((60, 60, 3))).astype(np.uint8)
     noise = random.normal(0, 1, (60, *ground.shape))
     pictures = [*(255 * ground + noise).clip(0, 255).astype(np.uint8)]
@@ -43,9 +44,13 @@ def test_a_thing_is_one_track_from_its_entry_on():
     assert things.hold
     assert len(things.tracks) == 2
     for track, place in zip(things.tracks, places_of(KNOWN - 1), strict=True):
-        sight, (left, top, width, height) = track.last(), place
+        sight = track.last()
+        (left, top, width, height) = place
         assert sight.frame == KNOWN - 1
-        assert np.abs(sight.centre - (left + width / 2 - 0.5, top + height / 2 - 0.5)).max() < 1
+        assert (
+            np.abs(sight.centre - (left + width / 2 - 0.5, top + height / 2 - 0.5)).max()
+            < 1
+        )
 
 
 def test_the_forecast_keeps_things_whole_at_their_places():
@@ -54,7 +59,8 @@ def test_the_forecast_keeps_things_whole_at_their_places():
     made = list(registry.load_predictor("layers").forecast(known, AHEAD))
     assert torch.equal(known[0], pictures[:KNOWN])
     for step in (1, 6, AHEAD):
-        picture, true = made[step - 1][0], pictures[KNOWN + step - 1]
+        picture = made[step - 1][0]
+        true = pictures[KNOWN + step - 1]
         assert (picture - true).abs().mean() < 0.01
         for (left, top, width, height), colour in zip(
             places_of(KNOWN + step - 1), COLOURS, strict=True
@@ -83,7 +89,8 @@ def test_two_things_that_meet_are_divided_and_go_on():
 
 def coming_or_going(frames, begin, nearer, moved=90):
     """Return frames of a square whose distance falls by ``nearer`` in a frame."""
-    ground, pictures = textured(0, HEIGHT, WIDTH), []
+    ground = textured(0, HEIGHT, WIDTH)
+    pictures = []
     for n in range(frames):
         far = begin - nearer * n
         side, left, top = (round(value / far) for value in (50, 300, 90))
@@ -111,7 +118,8 @@ def test_a_small_thing_that_goes_away_becomes_smaller_and_slower():
 
 
 def test_a_far_thing_goes_on_as_an_earlier_one_did_on_its_lane():
-    first, second = coming_or_going(110, 3, 0.02), coming_or_going(110, 3.9, 0.02)
+    first = coming_or_going(110, 3, 0.02)
+    second = coming_or_going(110, 3.9, 0.02)
     ground = (255 * textured(0, HEIGHT, WIDTH)).astype(np.uint8)
     both = [np.where(a == ground, b, a) for a, b in zip(first, second, strict=True)]
     things = Things(both[:100])
@@ -126,7 +134,8 @@ def test_a_far_thing_goes_on_as_an_earlier_one_did_on_its_lane():
 def test_things_before_a_moving_camera_do_not_hold():
     ground = textured(0, HEIGHT, WIDTH + 200)
     pictures = [
-        (255 * ground[:, 2 * n : 2 * n + WIDTH]).astype(np.uint8).copy() for n in range(KNOWN)
+        (255 * ground[:, 2 * n : 2 * n + WIDTH]).astype(np.uint8).copy()
+        for n in range(KNOWN)
     ]
     assert not Things(street(KNOWN, ground=pictures)).hold
 
@@ -154,7 +163,8 @@ def test_things_before_a_camera_that_moves_slowly_are_found_in_the_last_view():
 
 
 def test_lines_before_a_camera_that_trembles_are_no_things():
-    ground, random = np.full((HEIGHT, WIDTH, 3), 90, np.uint8), np.random.default_rng(0)
+    ground = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    random = np.random.default_rng(0)
     for left in range(20, 320, 40):
         cv2.line(ground, (left, 0), (left - 60, HEIGHT), (240, 240, 240), 3, cv2.LINE_AA)
     pictures = []
@@ -163,19 +173,25 @@ def test_lines_before_a_camera_that_trembles_are_no_things():
         turn = cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), 0.3 * (n > KNOWN - 8), 1)
         turn[:, 2] += random.normal(0, 1, 2)
         size = WIDTH, HEIGHT
-        pictures.append(cv2.warpAffine(picture, turn, size, borderMode=cv2.BORDER_REPLICATE))
+        pictures.append(
+            cv2.warpAffine(picture, turn, size, borderMode=cv2.BORDER_REPLICATE)
+        )
     masks = Things(pictures).masks
     for n, mask in enumerate(masks):
         for left, top, width, height in places_of(n):
-            mask[max(top - 12, 0) : top + height + 12, max(left - 12, 0) : left + width + 12] = 0
+            mask[
+                max(top - 12, 0) : top + height + 12, max(left - 12, 0) : left + width + 12
+            ] = 0
     assert np.mean([mask[8:-8, 8:-8].mean() for mask in masks[-7:]]) < 0.001
 
 
 def test_a_walker_goes_on_with_its_own_steps():
-    ground, pictures = textured(0, HEIGHT, WIDTH), []
+    ground = textured(0, HEIGHT, WIDTH)
+    pictures = []
     for n in range(64):
         picture = (255 * ground).astype(np.uint8)
-        left, step = 20 + 3 * n, 12 * abs(n % 8 - 4)
+        left = 20 + 3 * n
+        step = 12 * abs(n % 8 - 4)
         cv2.rectangle(picture, (left, 60), (left + 30, 110), COLOURS[0], -1)
         cv2.rectangle(picture, (left, 80), (left + 30, 80 + step // 2), COLOURS[1], -1)
         pictures.append(picture)

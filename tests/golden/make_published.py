@@ -1,8 +1,9 @@
 """Record a sample of the pictures that authors' networks made from computed weights.
 
-Usage: ``python -m tests.golden.make_published FOLDER``. The folder has a JSON file for each network
-(names and shapes of its tensors, how to compute them, and the source of the authors' code), and a
-safetensors file with one picture. ``tests/helpers/published.py`` computes weights and inputs.
+Usage: ``python -m tests.golden.make_published FOLDER``. The folder has a JSON file for each
+network (names and shapes of its tensors, how to compute them, and the source of the
+authors' code), and a safetensors file with one picture. ``tests/helpers/published.py``
+computes weights and inputs.
 """
 
 import json
@@ -23,7 +24,9 @@ def main(folder: Path) -> None:
         network = json.loads(path.read_text())
         ((case, picture),) = load_file(path.with_suffix(".safetensors")).items()
         step = _prime(picture.size // SAMPLES)
-        kept = {key: network[key] for key in ("source", "gain", "prelu", "stride", "tensors")}
+        kept = {
+            key: network[key] for key in ("source", "gain", "prelu", "stride", "tensors")
+        }
         about = json.dumps({**kept, "case": case, "step": step})
         arrays[f"{path.stem}_about"] = np.frombuffer(about.encode(), np.uint8)
         arrays[f"{path.stem}_picture"] = picture.flatten()[::step].astype(np.float32)

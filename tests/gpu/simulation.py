@@ -1,19 +1,23 @@
 """A simulated CUDA device: CPU tensors that report ``cuda:0`` and follow the rules of CUDA.
 
-A :class:`SimulatedTensor` holds its numbers on the CPU. Operations on such tensors run there, in
-Python. The simulation
+A :class:`SimulatedTensor` holds its numbers on the CPU. Operations on such tensors run
+there, in Python. The simulation
 
-- refuses what CUDA refuses: tensors of two devices in one operation, ``numpy()`` of a tensor on
-  the device, page-locking such a tensor; reports float64, which CUDA has and other devices lack;
-- counts what costs time on a GPU: launches of kernels, waits of the CPU for the device, copies;
-- delays a copy into page-locked memory until its event is waited for, and fills the target with
+- refuses what CUDA refuses: tensors of two devices in one operation, ``numpy()`` of a
+tensor on
+  the device, page-locking such a tensor; reports float64, which CUDA has and other devices
+  lack;
+- counts what costs time on a GPU: launches of kernels, waits of the CPU for the device,
+copies;
+- delays a copy into page-locked memory until its event is waited for, and fills the target
+with
   other numbers until then, so that reading too early gives wrong frames;
 - raises a lack of memory above a limit.
 
-:func:`install` turns the whole process into a simulated GPU. This cannot be undone, so these tests
-run in processes of their own. Not simulated: the kernels, their time and their order within a
-stream, cuDNN's workspaces and its choice of algorithms, NVDEC, NVENC, and the backward pass, whose
-engine needs a real device: every gradient is :data:`GRADIENT`.
+:func:`install` turns the whole process into a simulated GPU. This cannot be undone, so
+these tests run in processes of their own. Not simulated: the kernels, their time and their
+order within a stream, cuDNN's workspaces and its choice of algorithms, NVDEC, NVENC, and
+the backward pass, whose engine needs a real device: every gradient is :data:`GRADIENT`.
 """
 
 import contextlib
@@ -38,7 +42,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 import cloudconv
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda", 0)
 GRADIENT = 0.01
 SOURCE = Path(__file__).with_name("guard.cpp")
 _PACKAGE = f"{Path(cloudconv.__file__).parent}{os.sep}"
@@ -68,7 +73,9 @@ _UNORDERED = frozenset({
 })  # fmt: skip
 """Operations whose result depends on the order in which a GPU's threads write."""
 
-_MOVES_WIDE = frozenset(["copy_", "_to_copy", "clone", "cat", "stack", "fill_", "zero_", "zeros"])
+_MOVES_WIDE = frozenset(
+    ["copy_", "_to_copy", "clone", "cat", "stack", "fill_", "zero_", "zeros"]
+)
 """Operations that CUDA supports for uint16, besides views."""
 
 
@@ -77,10 +84,10 @@ class Record:
     """The program's use of the device since :meth:`clear`; the keys of counters are lines.
 
     ``kernels``: launches. ``waits``: blocking synchronisations; waits for an event are in
-    ``events``, and those during which the device has nothing else to do in ``idle``. ``up`` and
-    ``down``: bytes copied. ``faults``: operations that CUDA refuses, or that give wrong numbers on
-    a GPU. ``unordered``: operations whose numbers may differ from run to run. ``peak``: the
-    largest number of bytes in use at once.
+    ``events``, and those during which the device has nothing else to do in ``idle``. ``up``
+    and ``down``: bytes copied. ``faults``: operations that CUDA refuses, or that give wrong
+    numbers on a GPU. ``unordered``: operations whose numbers may differ from run to run.
+    ``peak``: the largest number of bytes in use at once.
     """
 
     waits: Counter[str] = field(default_factory=Counter)
@@ -107,7 +114,9 @@ def in_loop(found, *others):
 
     ``others``: beginnings of more names of modules to leave out.
     """
-    kept = {k: n for k, n in found.items() if not any(each in k for each in (*_START, *others))}
+    kept = {
+        k: n for k, n in found.items() if not any(each in k for each in (*_START, *others))
+    }
     return Counter(kept)
 
 
@@ -179,7 +188,9 @@ class _Queue:
             if not self._copies or tensor.layout != torch.strided:
                 return False
             mine = tensor.untyped_storage()._cdata
-            return any(mine == target.untyped_storage()._cdata for _, target, _ in self._copies)
+            return any(
+                mine == target.untyped_storage()._cdata for _, target, _ in self._copies
+            )
 
 
 _QUEUE = _Queue()
@@ -212,7 +223,10 @@ class _Storages:
 
 
 class Memory:
-    """The device's memory: ``limit`` in bytes; None for no limit and no record of the peak."""
+    """The device's memory: ``limit`` in bytes.
+
+    The result is None for no limit and no record of the peak.
+    """
 
     def __init__(self):
         self.limit = None
@@ -227,7 +241,8 @@ class Memory:
             used = self._storages.total()
             if used > self.limit:
                 raise torch.OutOfMemoryError(
-                    f"CUDA out of memory (simulated): {used >> 20} MiB of {self.limit >> 20}"
+                    f"CUDA out of memory (simulated): {used >> 20} MiB of "
+                    f"{self.limit >> 20}"
                 )
             RECORD.peak = max(RECORD.peak, used)
 
@@ -271,7 +286,9 @@ class SimulatedTensor(Tensor):
 
     def __deepcopy__(self, memo):
         if id(self) not in memo:
-            made = SimulatedTensor(self.detach().held.clone()).requires_grad_(self.requires_grad)
+            made = SimulatedTensor(self.detach().held.clone()).requires_grad_(
+                self.requires_grad
+            )
             if getattr(self, "_is_param", False):
                 made._is_param = True
             memo[id(self)] = made
@@ -416,19 +433,25 @@ def _computed(func, name, args, kwargs, on_device):
     halves = {each.dtype for each in on_device} & {torch.float16, torch.bfloat16}
     if not (halves and name in ("convolution", "mm", "addmm", "bmm")):
         return func(*args, **kwargs)
-    # As on a GPU, products of 16-bit numbers are added in 32 bits. This is also quicker on a CPU.
+    # As on a GPU, products of 16-bit numbers are added in 32 bits. This is also quicker on
+    # a CPU.
     if len({each.dtype for each in on_device}) > 1:
         _fault(f"{name} of {sorted(str(each.dtype) for each in on_device)}")
     (dtype,) = halves
 
     def widened(value):
-        return value.float() if isinstance(value, Tensor) and value.dtype == dtype else value
+        return (
+            value.float() if isinstance(value, Tensor) and value.dtype == dtype else value
+        )
 
     return func(*tree_map(widened, args), **kwargs).to(dtype)
 
 
 def _wrapped(name, args, given, result):
-    """Return the result as simulated tensors; tensors written in place are the given ones."""
+    """Return the result as simulated tensors.
+
+    Tensors written in place are the given ones.
+    """
     known = {id(each.held): each for each in given}
     views_outside = (
         name in _VIEWS
@@ -494,14 +517,17 @@ def _listed(tensor):
 def _refused(what):
     def refuse(*_, **__):
         _fault(f"{what} of a tensor on the device")
-        raise TypeError("can't convert cuda:0 device type tensor to numpy: use Tensor.cpu() first")
+        raise TypeError(
+            "can't convert cuda:0 device type tensor to numpy: use Tensor.cpu() first"
+        )
 
     return refuse
 
 
 def _gradients(loss, *_, **__):
     """Give each leaf that the loss depends on a gradient, in place of the backward pass."""
-    seen, todo = set(), [loss.grad_fn]
+    seen = set()
+    todo = [loss.grad_fn]
     while todo:
         node = todo.pop()
         if node is None or node in seen:
@@ -573,7 +599,8 @@ def device(limit=None):
 def stay():
     """Put this thread on the device until its process ends.
 
-    A fault, or a wait in the loop of the frames, then ends the process: nobody reads its record.
+    A fault, or a wait in the loop of the frames, then ends the process: nobody reads its
+    record.
     """
     global _strict
     _strict = True
@@ -649,7 +676,10 @@ def _compiler():
 
 
 def _library():
-    """Return ``guard.cpp`` compiled for this PyTorch; compile once, outside the checkout."""
+    """Return ``guard.cpp`` compiled for this PyTorch.
+
+    Compile once, outside the checkout.
+    """
     text = SOURCE.read_bytes() + torch.__version__.encode()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     made = cache / "cloudconv-tests" / f"guard-{hashlib.sha256(text).hexdigest()[:16]}.so"

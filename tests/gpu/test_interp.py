@@ -36,7 +36,9 @@ def clips(tmp_path_factory):
         made = folder / f"{pix_fmt}-{noise}-{width}x{height}.mkv"
         if not made.exists():
             step = 0.0 if noise else 3.0
-            shown = [picture(k, width, height, pix_fmt, step=step, noise=noise) for k in range(9)]
+            shown = [
+                picture(k, width, height, pix_fmt, step=step, noise=noise) for k in range(9)
+            ]
             write_clip(made, shown, pix_fmt=pix_fmt)
         return made
 
@@ -74,7 +76,13 @@ def expected(tmp_path_factory):
 
 
 def interp(clip, output, **options):
-    given = {"factor": 2, "device": "cpu", "precision": "fp32", "encoder": "ffv1", "batch": BATCH}
+    given = {
+        "factor": 2,
+        "device": "cpu",
+        "precision": "fp32",
+        "encoder": "ffv1",
+        "batch": BATCH,
+    }
     return cloudconv.interpolate(clip, output, **{**given, "threads": 1, **options})
 
 
@@ -89,7 +97,10 @@ def decibels(one, other):
 
 
 def check(record, clip, made, batch=BATCH, again=0):
-    """Check the rules of a GPU, and that the CPU never waits; ``again``: frames decoded twice."""
+    """Check the rules of a GPU, and that the CPU never waits.
+
+    ``again``: frames decoded twice.
+    """
     if record is None:
         return
     assert not record.faults
@@ -104,7 +115,8 @@ def check(record, clip, made, batch=BATCH, again=0):
 
 
 WAYS = {
-    **{f"{name} {kind}": {"model": name, "precision": kind} for name in OURS for kind in NEAREST},
+    **{f"{name} "
+       f"{kind}": {"model": name, "precision": kind} for name in OURS for kind in NEAREST},
     **{f"{name} {kind}": {"model": name, "precision": kind}
        for name in NETWORKS for kind in ("fp32", "fp16")},
     "10 bit": {"pix_fmt": "yuv420p10le"},
@@ -126,7 +138,9 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_the_gpu_makes_the_frames_of_the_cpu(gpu, clips, file, expected, tmp_path, way):
     options = {"model": "cloud-fast", **WAYS[way]}
-    clip = clips(**{k: options.pop(k) for k in ("pix_fmt", "noise", "size") if k in options})
+    clip = clips(
+        **{k: options.pop(k) for k in ("pix_fmt", "noise", "size") if k in options}
+    )
     precision = options.pop("precision", "fp32")
     if options["model"] not in OURS:
         options["model"] = file(options["model"])
@@ -153,10 +167,14 @@ def test_a_lack_of_memory_reduces_the_batch(gpu, clips, expected, tmp_path):
     with gpu(limit=48 * 2**20) as record:
         if record is None:
             pytest.skip("only the simulated GPU has a limit of memory")
-        output, options = tmp_path / "a.mkv", {"model": "cloud-fast", "batch": 8}
+        output = tmp_path / "a.mkv"
+        options = {"model": "cloud-fast", "batch": 8}
         made = interp(clip, output, device="cuda", **options)
     assert decibels(output, expected(clip, **options)) >= NEAREST["fp32"]
-    assert [warned.code for warned in made.warnings][:1] in (["out-of-memory"], ["batch-reduced"])
+    assert [warned.code for warned in made.warnings][:1] in (
+        ["out-of-memory"],
+        ["batch-reduced"],
+    )
     assert not record.faults
 
 
@@ -193,14 +211,18 @@ def test_workers_make_the_same_frames(gpu, clips, expected, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("name", [*OURS, *NETWORKS, "film"])
 def test_the_plan_covers_the_memory_that_is_used(gpu, file, name):
-    size, one, own = (256, 192), Fraction(1), name in OURS
+    size = (256, 192)
+    one = Fraction(1)
+    own = name in OURS
     motion = {"noise": 6.0} if own else {"step": 3.0}
     frames = [Frame(picture(k, *size, **motion), Fraction(k), one) for k in range(7)]
     with gpu(limit=2**40) as record:
         if record is None:
             pytest.skip("a real GPU uses additional memory of its own")
         device = torch.device("cuda")
-        network = registry.load(name if own else file(name), device, torch.float16 if own else None)
+        network = registry.load(
+            name if own else file(name), device, torch.float16 if own else None
+        )
         weights = record.peak
         work = Renderer(network, device=device, wanted=WantedSizes(2), fallback=own)
         tasks = []

@@ -19,7 +19,12 @@ from tests.helpers.dreams import clouds, video
 from tests.helpers.factory import read_planes, write_clip
 from tests.helpers.trainees import moving
 
-ANALYSIS = ("metrics.py", "models/baselines.py", "models/voxelflow.py", "forecasting/scene.py")
+ANALYSIS = (
+    "metrics.py",
+    "models/baselines.py",
+    "models/voxelflow.py",
+    "forecasting/scene.py",
+)
 """Modules that look at the frames before a forecast; there the CPU computes, too."""
 FORECASTERS = [spec.name for spec in registry.MODELS if spec.task == "predict"]
 
@@ -55,12 +60,16 @@ def test_predictors_forecast_as_on_the_cpu(gpu, name, precision):
     spec = registry.spec(name, "predict")
     numbers = torch.Generator().manual_seed(0)
     coarse = torch.rand((1, 3, 9, 20), generator=numbers)
-    wide = torch.nn.functional.interpolate(coarse, size=(64, 160), mode="bicubic").clamp(0, 1)
+    wide = torch.nn.functional.interpolate(coarse, size=(64, 160), mode="bicubic").clamp(
+        0, 1
+    )
     frames = torch.stack([wide[..., 2 * k : 2 * k + 96] for k in range(spec.context)], 1)
     expected = registry.load_predictor(name).forecast(frames, 2)
     with gpu() as record, exact_arithmetic():
         dtype = choose_precision(precision, choose_device("cuda"), spec)
-        forecasts = registry.load_predictor(name, "cuda", dtype).forecast(frames.to("cuda"), 2)
+        forecasts = registry.load_predictor(name, "cuda", dtype).forecast(
+            frames.to("cuda"), 2
+        )
         made = [next(forecasts).cpu()]
         before = copy.deepcopy(record)
         made.append(next(forecasts))
@@ -92,7 +101,9 @@ STORED = {
 def test_pictures_on_the_device_stay_there(gpu, kind):
     """Only a few numbers per picture are copied to the host, for cuts, repeats and trials."""
     numbers = torch.Generator().manual_seed(0)
-    pictures = [STORED[kind](each) for each in torch.rand((5, 3, 64, 96), generator=numbers)]
+    pictures = [
+        STORED[kind](each) for each in torch.rand((5, 3, 64, 96), generator=numbers)
+    ]
     same = {"model": "tiny", "precision": "fp32"}
     model = cloudconv.load_model("tiny", device="cpu", precision="fp32")
     expected = [*cloudconv.interpolate_frames(pictures, 2, device="cpu", **same)]
@@ -115,7 +126,8 @@ def test_pictures_on_the_device_stay_there(gpu, kind):
         assert float((one.double() - other.double()).abs().max()) <= step
     if here is not None:
         up, down, faults, waits = here
-        # For each picture two measurements, of cuts and repeats, and the comparison of a pair.
+        # For each picture two measurements, of cuts and repeats, and the comparison of a
+        # pair.
         assert in_loop(waits).total() <= 3 * len(pictures)
         assert not faults
         thumbnails = 5 * 4 * 36 * 64
@@ -149,7 +161,8 @@ def test_extrapolate_is_as_on_the_cpu(gpu, clip, tmp_path, monkeypatch):
         return
     assert not record.faults
     assert not in_loop(record.unordered)
-    used, size = seen[-1] - seen[0], sum(plane.nbytes for plane in read_planes(clip)[0])
+    used = seen[-1] - seen[0]
+    size = sum(plane.nbytes for plane in read_planes(clip)[0])
     assert not used.waits
     assert used.events == 2
     assert used.up.total() <= 0.02 * size
@@ -157,8 +170,9 @@ def test_extrapolate_is_as_on_the_cpu(gpu, clip, tmp_path, monkeypatch):
 
 
 DREAMS = {
-    # For each new frame: bytes to the device and back, relative to a frame, and waits in all. Only
-    # networks use the device. A rollout begins each forecast anew, with optical flow from the CPU.
+    # For each new frame: bytes to the device and back, relative to a frame, and waits in
+    # all. Only networks use the device. A rollout begins each forecast anew, with optical
+    # flow from the CPU.
     "rollout": (2.7, 4, 5),
     "texture": (5, 4, 3),
     "flow": (0, 0, 0),
@@ -177,7 +191,8 @@ def test_dream_is_as_on_the_cpu(gpu, sky, tmp_path, mode, monkeypatch):
     if record is None:
         return
     assert not record.faults
-    used, size = seen[-1] - seen[0], sum(plane.nbytes for plane in read_planes(sky)[0])
+    used = seen[-1] - seen[0]
+    size = sum(plane.nbytes for plane in read_planes(sky)[0])
     sent, received, waits = DREAMS[mode]
     up, down = (in_loop(each, *ANALYSIS).total() for each in (used.up, used.down))
     assert used.waits.total() <= 5 * waits
@@ -209,9 +224,13 @@ def test_compare_is_as_on_the_cpu(gpu, clip, kind):
     made = 2 * len(here.per_frame)
     up, down = (in_loop(each, *ANALYSIS).total() for each in (record.up, record.down))
     if "horizon" in same:
-        size, sent = 12 * 96 * 64, 11 / 2  # float32 RGB; two forecasts from eleven frames
+        # float32 RGB; two forecasts from eleven frames
+        size = 12 * 96 * 64
+        sent = 11 / 2
     else:
-        size, sent = 96 * 64, 3  # four source frames for rife-4.6, two for blend
+        # four source frames for rife-4.6, two for blend
+        size = 96 * 64
+        sent = 3
     assert record.events <= 1.5 * made
     assert up <= 1.1 * size * sent * made
     assert down <= 1.1 * size * made
@@ -226,7 +245,11 @@ def test_train_runs_on_the_gpu(gpu, clip, tmp_path, precision):
     with gpu() as record:
         settings = TrainSettings(clips=(str(clip),), device="cuda", **given)
         for event in cloudconv.run(settings):
-            if isinstance(event, Progress) and event.stage == "training" and record is not None:
+            if (
+                isinstance(event, Progress)
+                and event.stage == "training"
+                and record is not None
+            ):
                 seen.append(copy.deepcopy(record))
     assert output.exists()
     assert event.result.steps == 4

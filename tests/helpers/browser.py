@@ -75,7 +75,9 @@ class Browser:
             ready, _, _ = select.select([self._read], [], [], 60)
             part = os.read(self._read, 1 << 20) if ready else b""
             if not part:
-                raise RuntimeError("the browser went away" if ready else "the browser is silent")
+                raise RuntimeError(
+                    "the browser went away" if ready else "the browser is silent"
+                )
             self._buffer += part
         line, _, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
@@ -94,9 +96,16 @@ class Browser:
         elif method == "Page.loadEventFired":
             self._loaded = True
 
-    def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+    def open(
+        self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False
+    ) -> None:
         """Load a file and wait until the page and its pictures are loaded."""
-        window = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        window = {
+            "width": width,
+            "height": height,
+            "deviceScaleFactor": 1,
+            "mobile": width < 600,
+        }
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setDeviceMetricsOverride", **window)
         self.send("Emulation.setEmulatedMedia", features=[scheme])
@@ -122,7 +131,18 @@ class Browser:
         self.send("Input.dispatchMouseEvent", **event)
 
     def key(self, name: str) -> None:
-        codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "End": 35}
+        codes = {
+            "ArrowLeft": 37,
+            "ArrowUp": 38,
+            "ArrowRight": 39,
+            "ArrowDown": 40,
+            "End": 35,
+        }
         for kind in ("rawKeyDown", "keyUp"):
-            event = {"type": kind, "key": name, "code": name, "windowsVirtualKeyCode": codes[name]}
+            event = {
+                "type": kind,
+                "key": name,
+                "code": name,
+                "windowsVirtualKeyCode": codes[name],
+            }
             self.send("Input.dispatchKeyEvent", **event)

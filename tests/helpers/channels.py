@@ -10,7 +10,16 @@ from av.audio.frame import AudioFrame
 
 from tests.helpers.factory import picture
 
-LABELS = {"FL": 1, "FR": 2, "FC": 3, "LFE": 4, "SL": 5, "SR": 6, "BC": 9, "UNSD": 0xFFFFFFFF}
+LABELS = {
+    "FL": 1,
+    "FR": 2,
+    "FC": 3,
+    "LFE": 4,
+    "SL": 5,
+    "SR": 6,
+    "BC": 9,
+    "UNSD": 0xFFFFFFFF,
+}
 """Apple's numbers of channels, by FFmpeg's names; the last one is an unknown channel."""
 _AROUND = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"sowt")
 

@@ -37,7 +37,8 @@ def _noise(seed: int, height: int, width: int, roughness: float) -> NDArray[np.f
 
 
 def _moved(layer: NDArray[np.float32], by: float, width: int) -> NDArray[np.float32]:
-    whole, part = int(by), by - int(by)
+    whole = int(by)
+    part = by - int(by)
     rolled = np.roll(layer, whole, 1)
     shown: NDArray[np.float32] = (1 - part) * rolled + part * np.roll(rolled, 1, 1)
     return shown[:, :width]
@@ -46,15 +47,23 @@ def _moved(layer: NDArray[np.float32], by: float, width: int) -> NDArray[np.floa
 def _cloudiness(size: tuple[int, int], by: float) -> NDArray[np.float32]:
     """Return clouds moved by pixels, and their details moved further: they change shape."""
     width, height = size
-    shape, detail = _noise(1, height, 1024, 1.7), _noise(2, height, 1024, 1.4)
+    shape = _noise(1, height, 1024, 1.7)
+    detail = _noise(2, height, 1024, 1.4)
     return _moved(shape, by, width) + 0.5 * _moved(detail, by * 1.3, width)
 
 
-def clouds(count: int, size: tuple[int, int] = (128, 96), speed: float = 1.0) -> list[Picture]:
-    """Return pictures of clouds that drift over hills and change shape; (h, w, 3) RGB each."""
+def clouds(
+    count: int, size: tuple[int, int] = (128, 96), speed: float = 1.0
+) -> list[Picture]:
+    """Return pictures of clouds that drift over hills and change shape.
+
+    (h, w, 3) RGB each.
+    """
     width, height = size
     hills = height * 0.8 + 5 * _noise(3, 1, 1024, 1.5)[0, :width]
-    land = np.clip(np.arange(height)[:, None] - hills + 0.5, 0, 1)[..., None].astype(np.float32)
+    land = np.clip(np.arange(height)[:, None] - hills + 0.5, 0, 1)[..., None].astype(
+        np.float32
+    )
     texture = 45 + 25 * _noise(4, height, 1024, 1.0)[:, :width, None]
     made = []
     for k in range(count):
@@ -66,7 +75,10 @@ def clouds(count: int, size: tuple[int, int] = (128, 96), speed: float = 1.0) ->
 
 
 def trees(count: int, size: tuple[int, int] = (240, 180)) -> list[Picture]:
-    """Return pictures of dark trees that stir, under clouds whose light changes; (h, w, 3) each."""
+    """Return pictures of dark trees that stir, under clouds whose light changes.
+
+    (h, w, 3) each.
+    """
     width, height = size
     tops = height * 0.75 - 12 * np.abs(_noise(5, 1, 1024, 1.0)[0, :width])
     leaves = 30 + 22 * _noise(6, height, 1024, 0.6)[:, :width]
@@ -75,9 +87,13 @@ def trees(count: int, size: tuple[int, int] = (240, 180)) -> list[Picture]:
     made = []
     for k, sky in enumerate(clouds(count, (width, 2 * height), speed=2.0)):
         # Each part of a tree sways by itself, by up to a pixel.
-        sway = np.sin(0.3 * k + 6 * _noise(7, height, 1024, 2.0)[:, :width]).astype(np.float32)
+        sway = np.sin(0.3 * k + 6 * _noise(7, height, 1024, 2.0)[:, :width]).astype(
+            np.float32
+        )
         how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT}
-        land, tree = (cv2.remap(np.float32(each), x + sway, y, **how) for each in (covered, leaves))
+        land, tree = (
+            cv2.remap(np.float32(each), x + sway, y, **how) for each in (covered, leaves)
+        )
         light = 1 + 0.25 * np.sin(0.05 * k)
         shown = light * (sky[:height] * (1 - land[..., None]) + (tree * land)[..., None])
         made.append(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
@@ -85,7 +101,10 @@ def trees(count: int, size: tuple[int, int] = (240, 180)) -> list[Picture]:
 
 
 def slow_clouds(count: int, speed: float) -> list[Picture]:
-    """Return pictures of clouds that hardly move, above flat blue sky; no land; (h, w, 3) each."""
+    """Return pictures of clouds that hardly move, above flat blue sky; no land.
+
+    (h, w, 3) each.
+    """
     height, width = 120, 160
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     blue = np.array([80, 130, 200]) + np.array([30, 30, 20]) * y[..., None]
@@ -99,7 +118,10 @@ def slow_clouds(count: int, speed: float) -> list[Picture]:
 
 
 def dusk(count: int, speed: float) -> list[Picture]:
-    """Return pictures of a sunset that darkens from the lower rim; no land; (h, w, 3) each."""
+    """Return pictures of a sunset that darkens from the lower rim; no land.
+
+    (h, w, 3) each.
+    """
     height, width = 120, 160
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     sky = np.array([150, 90, 110]) + np.array([100, 60, -60]) * y[..., None]
@@ -107,7 +129,9 @@ def dusk(count: int, speed: float) -> list[Picture]:
     for k in range(count):
         time = k / count
         light = (1 - 0.5 * time * y) * (1 - y**4 * (0.2 + 0.7 * time))
-        cover = 0.5 / (1 + np.exp(-6 * _moved(_noise(1, height, 1024, 1.7), k * speed, width)))
+        cover = 0.5 / (
+            1 + np.exp(-6 * _moved(_noise(1, height, 1024, 1.7), k * speed, width))
+        )
         shown = sky * (1 - cover[..., None]) + cover[..., None] * np.array([90, 50, 60])
         made.append(np.rint(shown * light[..., None]).astype(np.uint8))
     return made
@@ -135,7 +159,8 @@ def ball(count: int, size: tuple[int, int] = (96, 64), period: int = 24) -> list
 
 def frames(pictures: list[Picture], rate: int = 25, pix_fmt: str = "gbrp") -> list[Frame]:
     """Return the pictures as frames of a source at a constant rate."""
-    step, shown = Fraction(1, rate), [video(picture, pix_fmt) for picture in pictures]
+    step = Fraction(1, rate)
+    shown = [video(picture, pix_fmt) for picture in pictures]
     return [Frame(each, k * step, step) for k, each in enumerate(shown)]
 
 

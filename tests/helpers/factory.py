@@ -38,13 +38,17 @@ def picture(
     noise: float = 0.0,
     scene: int = 0,
 ) -> VideoFrame:
-    """Return a smooth texture moved right by ``index * step`` pixels; ``scene`` is its seed.
+    """Return a smooth texture moved right by ``index * step`` pixels.
+
+    ``scene`` is its seed.
 
     All values are within the limited range and within the RGB gamut.
     """
     frame = VideoFrame(width, height, pix_fmt)
     for plane, values in zip(
-        frame.planes, _texture(index, width, height, pix_fmt, step, noise, scene), strict=True
+        frame.planes,
+        _texture(index, width, height, pix_fmt, step, noise, scene),
+        strict=True,
     ):
         rows = np.frombuffer(plane, values.dtype).reshape(plane.height, -1)
         rows[:, : plane.width] = values
@@ -86,7 +90,9 @@ FIELDS = {"flags": "+ilme+ildct", "x264-params": "bff=1", "crf": "8"}
 FIELD_STEP = 2.5
 
 
-def interlaced(index: int, order: str = "bff", *, size: tuple[int, int] = (96, 64)) -> VideoFrame:
+def interlaced(
+    index: int, order: str = "bff", *, size: tuple[int, int] = (96, 64)
+) -> VideoFrame:
     """Return a picture of two fields, which show the motion at 2 * index and one later."""
     first, second = (picture(2 * index + k, *size, step=FIELD_STEP) for k in range(2))
     upper, lower = (first, second) if order == "tff" else (second, first)
@@ -120,8 +126,8 @@ def write_clip(
 ) -> Path:
     """Write a clip whose timestamps are exactly ``times`` (default: ``k / rate``).
 
-    ``colour`` is (primaries, transfer, matrix, range) as FFmpeg's integers. Each name in ``audio``
-    adds a sine track with that codec; track k has 440·(k+1) Hz.
+    ``colour`` is (primaries, transfer, matrix, range) as FFmpeg's integers. Each name in
+    ``audio`` adds a sine track with that codec; track k has 440·(k+1) Hz.
     """
     rate = Fraction(rate)
     if isinstance(pictures, int):
@@ -132,7 +138,9 @@ def write_clip(
     gaps = [b - a for a, b in itertools.pairwise(times)]
     gaps.append(last_duration or 1 / rate)
     if time_base is None:
-        time_base = Fraction(1, np.lcm.reduce([t.denominator for t in [*times, *gaps]], dtype=int))
+        time_base = Fraction(
+            1, np.lcm.reduce([t.denominator for t in [*times, *gaps]], dtype=int)
+        )
     is_mp4 = str(path)[-4:] in (".mp4", ".mov")
     extra = {"movie_timescale": str(time_base.denominator)} if is_mp4 else {}
     with av.open(str(path), "w", container_options=extra) as out:
@@ -150,12 +158,16 @@ def write_clip(
         out.metadata.update(metadata or {})
         if chapters:
             set_chapters(out, chapters)
-        tracks: list[Any] = [out.add_stream(name, rate=48000, bit_rate=128_000) for name in audio]
+        tracks: list[Any] = [
+            out.add_stream(name, rate=48000, bit_rate=128_000) for name in audio
+        ]
         ticks = [int(time / time_base) for time in times]
         lasts = dict(zip(ticks, (int(gap / time_base) for gap in gaps), strict=True))
         for frame, tick in zip([*shown, None], [*ticks, 0], strict=True):
             if frame is not None:  # the last call flushes the encoder
-                frame.pts, frame.time_base, frame.pict_type = tick, time_base, 0
+                frame.pts = tick
+                frame.time_base = time_base
+                frame.pict_type = 0
             for packet in video.encode(frame):
                 packet.duration = lasts[packet.pts]
                 out.mux(packet)
@@ -166,12 +178,16 @@ def write_clip(
 
 
 def animation(path: Path, durations: Sequence[int], **options: Any) -> Path:
-    """Write a GIF, APNG or WebP of 16x8 pixels, which gets redder; durations in milliseconds.
+    """Write a GIF, APNG or WebP of 16x8 pixels, which gets redder.
+
+    Durations in milliseconds.
 
     ``options`` are those of Pillow.
     """
     reds = range(0, 240, 240 // len(durations))
-    first, *others = (Image.new("RGB", (16, 8), (reds[k], 10, 20)) for k in range(len(durations)))
+    first, *others = (
+        Image.new("RGB", (16, 8), (reds[k], 10, 20)) for k in range(len(durations))
+    )
     given = {"lossless": True, "duration": list(durations), **options}
     first.save(path, save_all=True, append_images=others, **given)
     return path
@@ -194,11 +210,16 @@ def tone(hertz: float, samples: int) -> NDArray[np.float32]:
 
 
 def sound(out: Any, track: Any, wave: NDArray[np.float32], first: int = 0) -> None:
-    """Encode samples in mono at 48 kHz into a track; the first one has the number ``first``."""
+    """Encode samples in mono at 48 kHz into a track.
+
+    The first one has the number ``first``.
+    """
     for start in range(0, len(wave), 1024):
         part = wave[None, start : start + 1024]
         frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = 48000, first + start, Fraction(1, 48000)
+        frame.sample_rate = 48000
+        frame.pts = first + start
+        frame.time_base = Fraction(1, 48000)
         out.mux(track.encode(frame))
     out.mux(track.encode(None))
 
@@ -231,7 +252,9 @@ def assert_same_frames(found: Path, expected: Path) -> None:
 def packets_of(path: Path | str, kind: str = "audio") -> list[list[bytes]]:
     """Return the payload of every packet, one list for each stream of that kind."""
     with av.open(str(path)) as clip:
-        found: dict[int, list[bytes]] = {s.index: [] for s in clip.streams if s.type == kind}
+        found: dict[int, list[bytes]] = {
+            s.index: [] for s in clip.streams if s.type == kind
+        }
         for packet in clip.demux():
             if packet.size and packet.stream.index in found:
                 found[packet.stream.index].append(bytes(packet))
@@ -246,10 +269,19 @@ def packet_times(path: Path | str, kind: str = "audio") -> list[Fraction]:
 
 
 def remux(
-    source: Path, target: Path, change: Callable[[Any], Any] = lambda packet: packet, **options: str
+    source: Path,
+    target: Path,
+    change: Callable[[Any], Any] = lambda packet: packet,
+    **options: str,
 ) -> Path:
-    """Copy what ``change`` returns for each packet; ``options`` are those of the container."""
-    with av.open(str(source)) as clip, av.open(str(target), "w", container_options=options) as out:
+    """Copy what ``change`` returns for each packet.
+
+    ``options`` are those of the container.
+    """
+    with (
+        av.open(str(source)) as clip,
+        av.open(str(target), "w", container_options=options) as out,
+    ):
         streams = {stream.index: add_copy(out, stream) for stream in clip.streams}
         for packet in clip.demux():
             target_stream = streams[packet.stream.index]

@@ -13,7 +13,10 @@ def ignore(_: Event) -> None:
 
 
 def finish(job: Job, watch: Watch = ignore) -> Any:
-    """Run a job and return its result; raise in the job what ``watch`` raises at an event."""
+    """Run a job and return its result.
+
+    Raise in the job what ``watch`` raises at an event.
+    """
     result = None
     event = next(job, None)
     while event is not None:

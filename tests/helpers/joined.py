@@ -39,11 +39,13 @@ def join(
 ) -> tuple[Tensor, set[int]]:
     """Return joined excerpts of 8 to 60 frames, and the frames that start a new scene.
 
-    Excerpts are darkened, or have flashes of one to three frames and fast pans across a still.
+    Excerpts are darkened, or have flashes of one to three frames and fast pans across a
+    still.
     """
     parts: list[Tensor] = []
     cuts: set[int] = set()
-    length, last = 0, ""
+    length = 0
+    last = ""
     while len(parts) <= joins:
         name = chance.choice([n for n in clips if n != last and len(clips[n]) >= 8])
         last = name
@@ -63,7 +65,8 @@ def join(
 
 
 def _flash(part: Tensor, chance: random.Random) -> Tensor:
-    at, count = chance.randint(6, len(part) - 10), chance.randint(1, 3)
+    at = chance.randint(6, len(part) - 10)
+    count = chance.randint(1, 3)
     strength = chance.choice([0.6, 0.9, 1.0])
     part[at : at + count] = part[at : at + count] * (1 - strength) + strength
     return part
@@ -71,7 +74,8 @@ def _flash(part: Tensor, chance: random.Random) -> Tensor:
 
 def _pan(part: Tensor, chance: random.Random) -> Tensor:
     """Return a still frame, then a fast pan over the frame and its mirror image, then a still."""
-    start, count = len(part) // 3, chance.randint(6, 10)
+    start = len(part) // 3
+    count = chance.randint(6, 10)
     still = torch.nn.functional.interpolate(part[start][None, None], scale_factor=2.0)[0, 0]
     wide = torch.cat([still, still.flip(1), still], 1)
     step = chance.choice([4, 8, 12])

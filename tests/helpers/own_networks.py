@@ -50,7 +50,10 @@ LAYOUTS: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
     "both": _prefixed("module.flownet."),
     "blocks": _blocks,
     "state_dict": lambda state: {"state_dict": _prefixed("flownet.")(state), "epoch": 3},
-    "model": lambda state: {"model": _prefixed("module.")(state), "optimizer": {"state": {}}},
+    "model": lambda state: {
+        "model": _prefixed("module.")(state),
+        "optimizer": {"state": {}},
+    },
     "params": lambda state: {"params": state},
     "params_ema": lambda state: {"params_ema": state},
     "training": lambda state: {**state, "teacher.conv.weight": torch.ones(2)},

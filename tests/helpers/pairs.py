@@ -11,14 +11,18 @@ BATCHES = [1], [1, 1, 2], [2], [2, 2, 3]
 
 def difference_of_shared(model: Interpolator) -> float:
     """Return the largest difference that results kept from earlier batches make in new pictures."""
-    generator, differences = torch.Generator().manual_seed(0), []
+    generator = torch.Generator().manual_seed(0)
+    differences = []
     pictures = [PairPicture(x) for x in torch.rand(6, 1, 3, 70, 90, generator=generator)]
     for numbers in BATCHES:
         sides = [tuple(pictures[k + away] for k in numbers) for away in (0, 1, -1, 2)]
         sides = sides[: model.spec.context]
-        times, reach = torch.arange(1, len(numbers) + 1) / 4, torch.ones(len(numbers), 2)
+        times = torch.arange(1, len(numbers) + 1) / 4
+        reach = torch.ones(len(numbers), 2)
         shared = Pair(sides, times, reach)
-        alone = Pair.of([torch.cat([x.channels for x in side]) for side in sides], times, reach)
+        alone = Pair.of(
+            [torch.cat([x.channels for x in side]) for side in sides], times, reach
+        )
         made, expected = (model.between(each, leftover=True) for each in (shared, alone))
         differences.append(float((made - expected).abs().max()))
     assert all(picture.kept for picture in pictures[1:4])

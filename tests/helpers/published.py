@@ -1,7 +1,7 @@
 """Compute weights and pictures for published networks: the same numbers on every machine.
 
-The pictures that the authors' networks made from these numbers are recorded as test data, see
-``tests/golden/make_published.py``.
+The pictures that the authors' networks made from these numbers are recorded as test data,
+see ``tests/golden/make_published.py``.
 """
 
 import hashlib
@@ -28,7 +28,9 @@ def weights(
 
     ``gain`` is the factor of the convolutions' weights; ``prelu`` are names of slopes.
     """
-    return {name: _weight(name, tuple(shapes[name]), gain, name in prelu) for name in shapes}
+    return {
+        name: _weight(name, tuple(shapes[name]), gain, name in prelu) for name in shapes
+    }
 
 
 def _weight(name: str, shape: tuple[int, ...], gain: float, is_prelu: bool) -> Tensor:
@@ -61,8 +63,10 @@ def _picture(height: int, width: int, shift: float) -> Tensor:
     planes = np.zeros((3, height, width))
     for plane in planes:
         for _ in range(12):
-            across, down = random.uniform(-0.35, 0.35), random.uniform(-0.35, 0.35)
-            phase, strength = random.uniform(0, 6.28), random.uniform(0.3, 1)
+            across = random.uniform(-0.35, 0.35)
+            down = random.uniform(-0.35, 0.35)
+            phase = random.uniform(0, 6.28)
+            strength = random.uniform(0.3, 1)
             plane += strength * np.sin(across * x + down * y + phase)
     picture = np.round(np.clip(0.5 + planes / 8, 0, 1) * 255).astype(np.uint8)
     return torch.from_numpy(picture)[None].float() / 255

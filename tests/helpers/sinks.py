@@ -24,7 +24,9 @@ def plan_encoding(
     **settings: Any,
 ) -> EncodingPlan:
     """Return the complete plan of an encoding."""
-    draft = draft_encoding(Path(path), info, rate=rate, carries=carry is not None, **settings)
+    draft = draft_encoding(
+        Path(path), info, rate=rate, carries=carry is not None, **settings
+    )
     return draft.at(spans, offset, carry)
 
 

@@ -29,16 +29,21 @@ def street(
     things: Sequence[tuple[int, ...]] = CARS,
     light: float = 0.0,
 ) -> list[NDArray[np.uint8]]:
-    """Return frames of a street, (h, w, 3); ``ground`` is a picture in [0, 1], or all grounds.
+    """Return frames of a street, (h, w, 3).
+
+    ``ground`` is a picture in [0, 1], or all grounds.
 
     ``light``: the part by which each frame is lighter than the one before.
     """
     ground = textured(0, HEIGHT, WIDTH) if ground is None else ground
-    random, shown = np.random.default_rng(0), []
+    random = np.random.default_rng(0)
+    shown = []
     for n in range(frames):
         base = ground[n] if isinstance(ground, list) else 255 * ground
         picture = base * (1 + light) ** n + random.normal(0, 1, base.shape)
-        for (left, top, width, height), colour in zip(places_of(n, things), COLOURS, strict=True):
+        for (left, top, width, height), colour in zip(
+            places_of(n, things), COLOURS, strict=True
+        ):
             corner = (left + width - 1, top + height - 1)
             cv2.rectangle(picture, (left, top), corner, colour, -1)
         shown.append(picture.round().clip(0, 255).astype(np.uint8))

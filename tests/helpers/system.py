@@ -37,8 +37,9 @@ def kill_this_process() -> None:
 class Fork:
     """A stand-in for the ``Popen`` of :mod:`cloudconv.foreign`: a copy of a process with PyTorch.
 
-    This process has threads (PyTorch, pytest-xdist), and a copy of it would wait for ever for a
-    lock that one of them holds at the moment of the copy. The server of processes has none.
+    This process has threads (PyTorch, pytest-xdist), and a copy of it would wait for ever
+    for a lock that one of them holds at the moment of the copy. The server of processes has
+    none.
     """
 
     def __init__(self, command: list[str], *, stderr: IO[bytes], **_: Any) -> None:

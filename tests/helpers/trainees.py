@@ -21,14 +21,27 @@ from tests.helpers.factory import write_clip
 sys.modules["cloudconv.models.trainees"] = sys.modules[__name__]
 
 PREDICT = replace(
-    TINY, name="small-predictor", task="predict", context=2, multiple=4, network="trainees:Next"
+    TINY,
+    name="small-predictor",
+    task="predict",
+    context=2,
+    multiple=4,
+    network="trainees:Next",
 )
 AHEAD = replace(PREDICT, name="small-horizon", network="trainees:Ahead")
 MIDDLE = replace(
-    TINY, name="small-middle", context=2, arbitrary_timestep=False, network="trainees:Middle"
+    TINY,
+    name="small-middle",
+    context=2,
+    arbitrary_timestep=False,
+    network="trainees:Middle",
 )
 AUTOENCODER = replace(
-    TINY, name="small-autoencoder", task="reconstruct", context=1, network="trainees:Autoencoder"
+    TINY,
+    name="small-autoencoder",
+    task="reconstruct",
+    context=1,
+    network="trainees:Autoencoder",
 )
 ADVERSARIAL = replace(PREDICT, name="small-duel", network="trainees:Duellist")
 COARSE = replace(PREDICT, name="small-pyramid", network="trainees:Coarse")
@@ -139,7 +152,10 @@ def moving(
     shown: Callable[[int], int] = lambda k: k,
     seed: int = 0,
 ) -> Path:
-    """Write a clip of random shades that move to the right; frame k shows picture ``shown(k)``."""
+    """Write a clip of random shades that move to the right.
+
+    Frame k shows picture ``shown(k)``.
+    """
     width, height = size
     x = np.arange(width)
     knots = np.random.default_rng(seed).uniform(40, 210, (height, width // 4 + frames + 8))

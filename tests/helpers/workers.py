@@ -25,14 +25,17 @@ class Number:
 class Tenfold:
     """Work that multiplies by ten and reports its process.
 
-    The work fails at the number ``fails``. Its process dies at the number ``deadly``, the given
-    number of ``times``; the size of the file ``deaths`` counts them.
+    The work fails at the number ``fails``. Its process dies at the number ``deadly``, the
+    given number of ``times``; the size of the file ``deaths`` counts them.
     """
 
     def __init__(
         self, fails: int = -1, deadly: int = -1, deaths: Path = Path(), times: int = 1
     ) -> None:
-        self.fails, self.deadly, self.deaths, self.times = fails, deadly, deaths, times
+        self.fails = fails
+        self.deadly = deadly
+        self.deaths = deaths
+        self.times = times
 
     def __call__(self, plan: object, at: Number) -> Iterator[Any]:
         if at.number == self.deadly:
@@ -43,7 +46,8 @@ class Tenfold:
                     kill_this_process()
         if at.number == self.fails:
             raise InputError(
-                "no-permission: this cannot be read: permission denied. Change its permissions."
+                "no-permission: this cannot be read: permission denied. Change its "
+                "permissions."
             )
         yield os.getpid()
         yield Finished(at.number * 10)
@@ -52,7 +56,8 @@ class Tenfold:
 class ReportsEnvironment:
     """Work that reports the environment of its process when the process unpickles the work.
 
-    The report has the visible GPUs, the wait policy, and whether PyTorch was imported by then.
+    The report has the visible GPUs, the wait policy, and whether PyTorch was imported by
+    then.
     """
 
     def __getstate__(self) -> dict[str, Any]:

@@ -91,7 +91,10 @@ def test_a_second_run_skips_finished_outputs(clips, made):
     data = json.loads(first.stdout)
     outputs = [str(made / "a_x2.mp4"), str(made / "c_x2.mkv")]
     assert [each["output"] for each in data["results"]] == outputs
-    assert (data["failed"], [each["exists"] for each in data["results"]]) == (0, [False, False])
+    assert (data["failed"], [each["exists"] for each in data["results"]]) == (
+        0,
+        [False, False],
+    )
     dates = [os.stat(path).st_mtime_ns for path in outputs]
     # Options about workers and output on the terminal do not change a result.
     again = run(*words, "--workers", "local:2", "--batch", "1")
@@ -112,14 +115,17 @@ def test_an_output_of_another_input_or_other_options_is_an_error(clips, made):
     skipped = run(*words)
     assert rows(skipped.stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
     assert (
-        f"{made / 'a_x2.mp4'} was made of {clips[0]} with these options: skipped" in skipped.stderr
+        f"{made / 'a_x2.mp4'} was made of {clips[0]} with these options: skipped"
+        in skipped.stderr
     )
     for more in ([], ["--dry-run"]):
         other = run(*words, "--scene-cut", "off", "--crf", 30, *more)
         assert other.exit_code == 1
         assert [state for _, state in rows(other.stderr + other.stdout)] == ["failed"] * 2
         output = made / "a_x2.mp4"
-        differs = f"{output} exists, and was made with another crf and scene cut: make it again"
+        differs = (
+            f"{output} exists, and was made with another crf and scene cut: make it again"
+        )
         assert differs in other.stderr + other.stdout
     # Another input with an output of that name.
     write_clip(clips[0].with_suffix(".avi"), 4, codec="mpeg4")
@@ -139,7 +145,10 @@ def test_of_an_output_without_a_record_the_date_is_compared(clips, made):
         file.truncate(20)  # as after a loss of power
     done = run(*words)
     assert rows(done.stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
-    assert f"is newer than {clips[0]}, and its options are not recorded: skipped" in done.stderr
+    assert (
+        f"is newer than {clips[0]}, and its options are not recorded: skipped"
+        in done.stderr
+    )
     old = made / "c_x2.mkv"
     os.utime(old, (0, 0))
     (made / "a_x2.mp4").unlink()
@@ -170,7 +179,9 @@ def test_a_folder_of_videos_and_photos_stands_for_its_videos(clips, recursive):
         assert result.exit_code == 0, result.stderr
         left = "IMG_0.JPG, IMG_1.JPG, IMG_2.JPG and 2 more"
         (line,) = [line for line in result.stderr.splitlines() if "pictures" in line]
-        assert line.endswith(f"stands for its videos, and pictures in it are left out: {left}.")
+        assert line.endswith(
+            f"stands for its videos, and pictures in it are left out: {left}."
+        )
     assert visible(home / "made") == ["a_x2.mp4", "c_x2.mkv", "thumbnail.jpg"]
 
 
@@ -182,10 +193,15 @@ def test_an_error_that_concerns_all_inputs_is_printed_once(clips, made):
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Return clips of different sizes, rates and lengths; write their results into ``alone``."""
+    """Return clips of different sizes, rates and lengths.
+
+    Write their results into ``alone``.
+    """
     folder = tmp_path_factory.mktemp("videos")
     made = [
-        write_clip(folder / "a.mkv", [picture(k, scene=k // 30) for k in range(60)], rate=24),
+        write_clip(
+            folder / "a.mkv", [picture(k, scene=k // 30) for k in range(60)], rate=24
+        ),
         write_clip(folder / "b.mp4", 3, rate=30, codec="libx264"),
         write_clip(folder / "c.mkv", 25, rate=25, size=(64, 48)),
         write_clip(folder / "d.mkv", 12, rate=24),
@@ -196,7 +212,10 @@ def videos(tmp_path_factory):
 
 
 def make(clips, folder, *, stop_at=None, **settings):
-    """Run a batch; return each input's outcome, in the order of their ends, and the progress."""
+    """Run a batch.
+
+    Return each input's outcome, in the order of their ends, and the progress.
+    """
     given = {"factor": 2, "model": "tiny", "threads": 1, "device": "cpu", **calls.LOSSLESS}
     outcomes = {}
     seen = []
@@ -225,15 +244,21 @@ def assert_as_alone(folder, videos):
 def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, monkeypatch):
     started = []
     start = SpawnProcess.start
-    monkeypatch.setattr(SpawnProcess, "start", lambda self: (started.append(self), start(self)))
+    monkeypatch.setattr(
+        SpawnProcess, "start", lambda self: (started.append(self), start(self))
+    )
     broken = tmp_path / "broken.mkv"
     broken.write_bytes(b"no video")
     # The pictures change in size after 40 frames, as in a recorded broadcast.
     one = write_clip(tmp_path / "one.h264", 40, codec="libx264")
     other = write_clip(tmp_path / "other.h264", 8, size=(64, 48), codec="libx264")
-    (changing := tmp_path / "changing.h264").write_bytes(one.read_bytes() + other.read_bytes())
+    (changing := tmp_path / "changing.h264").write_bytes(
+        one.read_bytes() + other.read_bytes()
+    )
     folder = tmp_path / "made"
-    outcomes, seen = make([videos[0], broken, changing, *videos[1:]], folder, workers="local:2")
+    outcomes, seen = make(
+        [videos[0], broken, changing, *videos[1:]], folder, workers="local:2"
+    )
     assert len(started) == 2
     assert_as_alone(folder, videos)
     frames = [getattr(outcomes[k], "source_frames", None) for k in range(6)]
@@ -249,7 +274,9 @@ def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, m
 @pytest.mark.parametrize(("workers", "then"), [("local:2", "local"), ("local", "local:2")])
 def test_ctrl_c_stops_a_batch_and_the_same_command_resumes(videos, tmp_path, workers, then):
     turned = [videos[1], videos[0], videos[2], videos[3]]
-    with pytest.raises(Interrupted, match=r"of 4 inputs are finished.*the same command carries on"):
+    with pytest.raises(
+        Interrupted, match=r"of 4 inputs are finished.*the same command carries on"
+    ):
         make(turned, tmp_path, stop_at=100, workers=workers)
     # With workers, any of the segments may be finished first.
     kept = {name.split("_x2")[0]: name for name in os.listdir(tmp_path)}
@@ -267,7 +294,9 @@ def put(folder, *names):
     for path in (folder / name for name in names):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix in (".mkv", ".mov"):
-            write_clip(path, 3, rate=25, codec="ffv1" if path.suffix == ".mkv" else "libx264")
+            write_clip(
+                path, 3, rate=25, codec="ffv1" if path.suffix == ".mkv" else "libx264"
+            )
         else:
             Image.new("RGB", (32, 24)).save(path)
 
@@ -277,7 +306,10 @@ def put(folder, *names):
     [
         (["b.mov", "100MEDIA/a.jpg"], "100MEDIA.\n"),
         (["1.png", "2.png", "q/3.png"], "q.\n"),
-        (["b.mkv", "more/d.mkv", ".hidden/d.mkv", "made/d.mkv"], "more. --recursive includes"),
+        (
+            ["b.mkv", "more/d.mkv", ".hidden/d.mkv", "made/d.mkv"],
+            "more. --recursive includes",
+        ),
     ],
 )
 def test_a_warning_names_ignored_subfolders(tmp_path, names, said):
@@ -296,8 +328,12 @@ def test_a_warning_names_the_subfolders_of_a_card_whose_videos_are_all_inside(tm
     put(card, "100MEDIA/a.mov")
     done = run(card, "--out-dir", tmp_path / "made")
     assert done.exit_code == 1
-    assert f"Folders inside {card} are ignored: 100MEDIA. --recursive includes" in done.stderr
-    assert f"error: The folder {card} itself holds no pictures and no videos: " in done.stderr
+    assert (
+        f"Folders inside {card} are ignored: 100MEDIA. --recursive includes" in done.stderr
+    )
+    assert (
+        f"error: The folder {card} itself holds no pictures and no videos: " in done.stderr
+    )
     assert "for its subfolders interp with --out-dir and --recursive." in done.stderr
 
 
@@ -329,7 +365,9 @@ def test_the_output_folder_is_no_input_folder(clips, more):
 def test_gifs_of_one_picture_are_a_sequence(tmp_path):
     (tmp_path / "radar").mkdir()
     for number in range(3):
-        Image.new("RGB", (32, 24), (80 * number,) * 3).save(tmp_path / f"radar/{number}.gif")
+        Image.new("RGB", (32, 24), (80 * number,) * 3).save(
+            tmp_path / f"radar/{number}.gif"
+        )
     result = run(tmp_path / "radar", tmp_path / "o.mkv")
     assert result.exit_code == 0, result.stderr
     assert len(read_times(tmp_path / "o.mkv")) == 6
@@ -344,7 +382,9 @@ def test_a_lost_ctrl_c_is_noticed_between_two_inputs(clips, monkeypatch):
     assert os.listdir(clips[0].parent / "made") == []
 
 
-def test_a_video_that_arrives_during_the_run_waits_for_the_next_run(clips, made, monkeypatch):
+def test_a_video_that_arrives_during_the_run_waits_for_the_next_run(
+    clips, made, monkeypatch
+):
     def then_arrives(settings, each_input=batch.each_input):
         every = each_input(settings)
         clips[1].with_name("d.mkv").hardlink_to(clips[2])

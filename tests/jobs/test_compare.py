@@ -39,12 +39,17 @@ def compare(clip, **options):
 
 
 def gray(levels, path, **options):
-    """Write a lossless clip of frames with these levels; a level may be one for each pixel."""
+    """Write a lossless clip of frames with these levels.
+
+    A level may be one for each pixel.
+    """
     shown = []
     for level in levels:
         shown.append(picture(0, 64, 48, "gray"))
         np.frombuffer(shown[-1].planes[0], np.uint8)[:] = level
-    return write_clip(path, shown, pix_fmt="gray", size=(64, 48), colour=(2, 2, 2, 2), **options)
+    return write_clip(
+        path, shown, pix_fmt="gray", size=(64, 48), colour=(2, 2, 2, 2), **options
+    )
 
 
 @pytest.fixture
@@ -70,7 +75,9 @@ def test_every_dropped_frame_is_scored_at_its_own_timestep(tmp_path, drop, frame
     windows = (frames - 1) // drop
     expected = [k for k in range(windows * drop + 1) if k % drop]
     assert [row["index"] for row in result.per_frame] == expected
-    assert [row["pts_seconds"] for row in result.per_frame] == [float(F(k, 24)) for k in expected]
+    assert [row["pts_seconds"] for row in result.per_frame] == [
+        float(F(k, 24)) for k in expected
+    ]
     assert result.scored_frames == len(expected)
     assert result.methods["blend"]["psnr"] > 52
     for row in result.per_frame:
@@ -87,7 +94,9 @@ def test_scored_frames_are_those_that_interp_makes_of_the_kept_frames(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", shown, rate=24)
     kept = write_clip(tmp_path / "kept.mkv", shown[::2], rate=12)
     made = tmp_path / "made.mkv"
-    calls.interpolate(kept, made, factor=2, model="tiny", encoder="ffv1", scene_cut="off", **QUICK)
+    calls.interpolate(
+        kept, made, factor=2, model="tiny", encoder="ffv1", scene_cut="off", **QUICK
+    )
     expected = [
         float(metrics.psnr(metrics.eight_bit(rgb_of(a)), metrics.eight_bit(rgb_of(b))))
         for a, b in zip(frames_of(made)[1:-1:2], frames_of(clip)[1::2], strict=True)
@@ -103,7 +112,8 @@ def frames_of(path):
 
 
 def test_the_verdict_and_the_frames_that_lose_to_blending_are_about_the_model(tmp_path):
-    # Frame 1 is the mean of its neighbours (blending wins); frame 3 repeats frame 2 (holding wins).
+    # Frame 1 is the mean of its neighbours (blending wins); frame 3 repeats frame 2
+    # (holding wins).
     clip = gray([50, 60, 70, 70, 90], tmp_path / "a.mkv")
     result = compare(clip, model=("hold",))
     assert result.as_json()["loses_to_blend"] == [1]
@@ -188,7 +198,9 @@ def test_the_flicker_of_a_method_covers_every_change_beside_its_frames(tmp_path)
     assert result.methods["hold"]["flicker"] == pytest.approx(10 / 255, abs=1e-4)
     assert result.methods["blend"]["flicker"] == pytest.approx(0, abs=2 / 255)
     # No change is measured across an interruption.
-    dark, grey, light = (ShownFrame(torch.full((3, 4, 5), level)) for level in (0.1, 0.5, 0.9))
+    dark, grey, light = (
+        ShownFrame(torch.full((3, 4, 5), level)) for level in (0.1, 0.5, 0.9)
+    )
     meter = SequenceMeter(())
     for made in (dark, light):
         assert meter.follow(grey, made) == []
@@ -236,7 +248,9 @@ def test_a_plan_writes_nothing_and_is_correct(clip, tmp_path, kind):
 
 def test_forecasts_are_scored_against_the_frames_that_follow(clip):
     result = compare(clip, horizon=3, model=("linear",), against=("hold",))
-    expected = [(start + k, k + 1) for start in (2, 8, 14) for k in range(3) if start + k < 16]
+    expected = [
+        (start + k, k + 1) for start in (2, 8, 14) for k in range(3) if start + k < 16
+    ]
     assert [(row["index"], row["horizon"]) for row in result.per_frame] == expected
     for step in (1, 2, 3):
         scores = result.methods["hold"][str(step)]
@@ -250,14 +264,20 @@ def test_forecasts_are_scored_against_the_frames_that_follow(clip):
 
 def test_horizons_beyond_the_clip_are_left_out_and_named(clip):
     result = compare(clip, horizon=50, model=("linear",), against=("hold",))
-    assert [list(scores) for scores in result.methods.values()] == [[*map(str, range(1, 15))]] * 2
+    assert [list(scores) for scores in result.methods.values()] == [
+        [*map(str, range(1, 15))]
+    ] * 2
     (warned,) = result.warnings
     assert "50 frames ahead: the scores end at 14" in warned.text
 
 
-def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(two_shots, monkeypatch):
+def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(
+    two_shots, monkeypatch
+):
     monkeypatch.setattr("cloudconv.jobs.compare.plan.EVERY", 1)
-    result = compare(two_shots, horizon=3, model=("linear",), against=("hold",), scene_cut="auto")
+    result = compare(
+        two_shots, horizon=3, model=("linear",), against=("hold",), scene_cut="auto"
+    )
     # (the last frame of the context, horizon)
     rows = {(row["index"] - row["horizon"], row["horizon"]) for row in result.per_frame}
     assert rows == {
@@ -303,7 +323,9 @@ def test_repeats_of_a_cadence_are_left_out(tmp_path):
     assert min(row["blend"]["psnr"] for row in result.per_frame) == 100
     numbers = {row["index"] for row in result.per_frame}
     assert not numbers & {k for k in range(1, len(shown)) if shown[k] == shown[k - 1]}
-    ahead = compare(clip, horizon=2, model=("linear",), against=("hold",), metrics=("psnr",))
+    ahead = compare(
+        clip, horizon=2, model=("linear",), against=("hold",), metrics=("psnr",)
+    )
     assert ahead.skipped_frames == 20
     assert ahead.methods["linear"]["1"]["psnr"] == 100
 
@@ -325,18 +347,24 @@ def test_the_default_methods(tmp_path):
 def test_the_verdict_names_a_method_without_frames_and_no_difference_below_a_tenth_of_a_decibel():
     for own, other, blamed in ((30.0, None, "blend"), (None, 30.0, "tiny")):
         rows = [Row(1, F(1), None, {"tiny": {"psnr": own}, "blend": {"psnr": other}})]
-        assert verdict("tiny", "blend", rows) == f"{blamed} made no frame that could be scored"
+        assert (
+            verdict("tiny", "blend", rows) == f"{blamed} made no frame that could be scored"
+        )
     rows = [
         Row(k, F(k), None, {"tiny": {"psnr": 30.0}, "blend": {"psnr": 30.0 + lost}})
         for k, lost in enumerate((0.09, 0.05, -0.01, 0.11))
     ]
     said = verdict("tiny", "blend", rows[:3])
     assert said == "tiny is as good as blending; it is worse on none of 3 frames"
-    assert verdict("tiny", "blend", rows).endswith("it is worse on 1 of 4 frames, most at 3.0 s")
+    assert verdict("tiny", "blend", rows).endswith(
+        "it is worse on 1 of 4 frames, most at 3.0 s"
+    )
     assert COLUMNS["psnr"].text(-0.001) == "0.00"
 
 
-@pytest.mark.parametrize("kind", [{"model": ("blend",)}, {"horizon": 3, "model": ("linear",)}])
+@pytest.mark.parametrize(
+    "kind", [{"model": ("blend",)}, {"horizon": 3, "model": ("linear",)}]
+)
 def test_a_clip_with_a_cut_at_every_frame_has_nothing_to_score(tmp_path, kind):
     given = {"clip": write_clip(tmp_path / "a.mkv", 12), "scene_cut": 0.0, **kind}
     with pytest.raises(InputError, match="could be scored, because of its cuts"):
@@ -398,4 +426,6 @@ def test_a_report_that_fails_leaves_nothing(clip, tmp_path, there, monkeypatch):
     monkeypatch.setattr("cloudconv.jobs.compare.run.render_report", broken)
     with pytest.raises(RuntimeError, match="no page"):
         compare(clip, model=("tiny",), report=tmp_path / "report", overwrite=there)
-    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == old
+    assert {
+        path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")
+    } == old

@@ -1,4 +1,7 @@
-"""``doctor``: facts for bug reports; this CPU passes ``--check``, which finds simulated faults."""
+"""``doctor``: facts for bug reports.
+
+This CPU passes ``--check``, which finds simulated faults.
+"""
 
 import json
 from dataclasses import replace
@@ -62,9 +65,9 @@ def test_this_cpu_passes():
     assert checks["video"] == ("ok", "24 frames, equal") or "dB" in checks["video"][1]
     assert "frames/s at 640x360" in checks["speed"][1]
     shipped = [s.name for s in registry.MODELS if s.task == "interpolate" and s.weights]
-    assert {f"{name} {precision}" for name in shipped for precision in ("fp32", "bf16", "fp16")} < {
-        *checks
-    }
+    assert {
+        f"{name} {precision}" for name in shipped for precision in ("fp32", "bf16", "fp16")
+    } < {*checks}
 
 
 class Broken(Blend):

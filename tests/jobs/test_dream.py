@@ -49,7 +49,9 @@ def test_a_repeating_clip_becomes_a_texture(bouncing, tmp_path):
     assert result.mode == "texture"
     assert result.why.startswith("texture: ")
     assert (result.source_frames, result.new_frames, result.output_frames) == (60, 150, 210)
-    assert read_times(tmp_path / "b.mkv") == [F(round(1000 * F(k, 25)), 1000) for k in range(210)]
+    assert read_times(tmp_path / "b.mkv") == [
+        F(round(1000 * F(k, 25)), 1000) for k in range(210)
+    ]
     assert same(read_planes(tmp_path / "b.mkv")[:60], read_planes(bouncing))
     assert all(ball_is_whole(tensor(p)) for p in shown(tmp_path / "b.mkv"))
     assert [(row["from"], row["to"]) for row in result.vitals] == [(0, 100), (100, 150)]
@@ -58,7 +60,9 @@ def test_a_repeating_clip_becomes_a_texture(bouncing, tmp_path):
     assert not result.warnings
 
 
-def test_vitals_are_complete_before_the_output_has_its_name(bouncing, tmp_path, monkeypatch):
+def test_vitals_are_complete_before_the_output_has_its_name(
+    bouncing, tmp_path, monkeypatch
+):
     """After that point, an interrupt would report a complete output as interrupted."""
     complete = []
     push = VitalsMeter.push
@@ -88,7 +92,14 @@ def test_the_same_seed_gives_the_same_frames(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(40, (64, 48))])
     made = {}
     for name, seed in (("b", 3), ("c", 3), ("d", 5)):
-        dream(clip, tmp_path / f"{name}.mkv", mode="collage", frames=50, seed=seed, only_new=True)
+        dream(
+            clip,
+            tmp_path / f"{name}.mkv",
+            mode="collage",
+            frames=50,
+            seed=seed,
+            only_new=True,
+        )
         made[name] = read_planes(tmp_path / f"{name}.mkv")
     assert same(made["b"], made["c"])
     assert not same(made["b"], made["d"])
@@ -97,7 +108,8 @@ def test_the_same_seed_gives_the_same_frames(tmp_path):
 @pytest.mark.full
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4", ".mkv"])
 def test_a_loop_ends_where_it_starts_also_with_the_source(bouncing, tmp_path, suffix):
-    out, new = tmp_path / f"loop{suffix}", 36 if suffix == ".mkv" else 48
+    out = tmp_path / f"loop{suffix}"
+    new = 36 if suffix == ".mkv" else 48
     result = dream(bouncing, out, frames=new, mode="texture", loop=True, only_new=new == 48)
     assert result.output_frames == (48 if new == 48 else 96)
     if suffix != ".webp":
@@ -159,7 +171,11 @@ def test_a_clip_too_short_for_a_mode_is_an_error(bouncing, tmp_path):
 def noise(folder, size):
     """Return a folder with pictures of noise that moves."""
     folder.mkdir()
-    wide = np.random.default_rng(0).integers(0, 255, (size[1], size[0] + 60, 3)).astype(np.uint8)
+    wide = (
+        np.random.default_rng(0)
+        .integers(0, 255, (size[1], size[0] + 60, 3))
+        .astype(np.uint8)
+    )
     for k in range(60):
         Image.fromarray(wide[:, k : k + size[0]]).save(folder / f"{k:02}.png")
     return folder
@@ -167,7 +183,9 @@ def noise(folder, size):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 4096), (4096, 15)])
 def test_a_clip_of_few_pixels_is_an_error(tmp_path, size):
-    with pytest.raises(InputError, match=f"has {size[0]}x{size[1]} pixels, and a dream needs"):
+    with pytest.raises(
+        InputError, match=f"has {size[0]}x{size[1]} pixels, and a dream needs"
+    ):
         calls.dream(noise(tmp_path / "a", size), tmp_path / "b.mkv", frames=2)
 
 
@@ -196,7 +214,9 @@ def test_a_jpeg_that_keeps_its_pixel_format_gives_no_warning(tmp_path):
 
 
 def test_a_plan_of_decades_ends(bouncing, tmp_path):
-    settings = DreamSettings(bouncing, tmp_path / "b.mkv", seconds=10**9, mode="flow", loop=True)
+    settings = DreamSettings(
+        bouncing, tmp_path / "b.mkv", seconds=10**9, mode="flow", loop=True
+    )
     assert job.decide(settings).facts["new_frames"] == 25 * 10**9
 
 
@@ -213,12 +233,15 @@ def test_a_lack_of_memory_is_named(bouncing, tmp_path, monkeypatch):
 def test_only_modes_with_a_network_have_a_precision(bouncing, tmp_path):
     def precision(mode, name):
         given = {"mode": mode, "precision": name, "device": "cpu"}
-        return job.decide(DreamSettings(bouncing, tmp_path / "o.mkv", frames=1, **given)).facts[
-            "precision"
-        ]
+        return job.decide(
+            DreamSettings(bouncing, tmp_path / "o.mkv", frames=1, **given)
+        ).facts["precision"]
 
     assert precision("flow", "fp16") == precision("collage", "bf16") == "fp32"
     assert precision("texture", "bf16") == "bf16"
     with pytest.raises(DeviceError, match="fp16 is for GPUs"):
         precision("texture", "fp16")
-    assert dream(bouncing, tmp_path / "o.mkv", mode="texture", precision="bf16").precision == "bf16"
+    assert (
+        dream(bouncing, tmp_path / "o.mkv", mode="texture", precision="bf16").precision
+        == "bf16"
+    )

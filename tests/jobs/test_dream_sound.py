@@ -25,7 +25,9 @@ def filmed(number, size=(64, 48)):
     if number % FPS == 0:
         grey[4:20, 4:20] = 255
     planes = np.concatenate([grey, np.full((height // 2, width), 128)])
-    return av.VideoFrame.from_ndarray(planes.clip(0, 255).astype(np.uint8), format="yuv420p")
+    return av.VideoFrame.from_ndarray(
+        planes.clip(0, 255).astype(np.uint8), format="yuv420p"
+    )
 
 
 def noted(seconds, rate=RATE, first=300):
@@ -42,19 +44,29 @@ def rain(seconds, rate=RATE, channels=1):
 
 
 def film(
-    path, *waves, seconds=4, codec="pcm_s16le", rate=RATE, layout="mono", late=F(0), **options
+    path,
+    *waves,
+    seconds=4,
+    codec="pcm_s16le",
+    rate=RATE,
+    layout="mono",
+    late=F(0),
+    **options,
 ):
     """Write a film with a track for each wave, (samples,) or (samples, channels)."""
     with av.open(str(path), "w") as out:
         video = out.add_stream("ffv1" if path.suffix == ".mkv" else "libx264", rate=FPS)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.width = 64
+        video.height = 48
+        video.pix_fmt = "yuv420p"
         tracks = [out.add_stream(codec, rate=rate, layout=layout) for _ in waves]
         for track in tracks:
             for name, value in options.items():
                 setattr(track, name, value)
         for number in range(int(seconds * FPS)):
             frame = filmed(number)
-            frame.pts, frame.time_base = number, F(1, FPS)
+            frame.pts = number
+            frame.time_base = F(1, FPS)
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
         for track, wave in zip(tracks, waves, strict=True):
@@ -63,7 +75,8 @@ def film(
             for start in range(0, len(wave), 1024):
                 part = np.ascontiguousarray(samples[start : start + 1024].reshape(1, -1))
                 frame = av.AudioFrame.from_ndarray(part, format="flt", layout=layout)
-                frame.sample_rate, frame.pts = rate, start + int(late * rate)
+                frame.sample_rate = rate
+                frame.pts = start + int(late * rate)
                 frame.time_base = F(1, rate)
                 out.mux(track.encode(frame))
             out.mux(track.encode(None))
@@ -108,18 +121,24 @@ def test_each_frame_of_the_film_plays_with_its_own_sound(tmp_path):
     numbers = {planes[0].tobytes(): k for k, planes in enumerate(read_planes(clip))}
     shown = [numbers.get(planes[0].tobytes()) for planes in read_planes(out)]
     assert len(shown) == result.output_frames == 38 * FPS
-    compared, length, shift = 0, RATE // FPS, RATE // 50
+    compared = 0
+    length = RATE // FPS
+    shift = RATE // 50
     for place, number in enumerate(shown):
         around = shown[max(place - FPS, 0) : place + FPS]
         first = place - min(place, FPS)
         if (
             number is None
             or len(around) < FPS
-            or any(k is None or k - number != first + n - place for n, k in enumerate(around))
+            or any(
+                k is None or k - number != first + n - place for n, k in enumerate(around)
+            )
         ):
             continue  # a jump is near
-        least, most = max(number * length - shift, 0), (number + 1) * length + shift
-        field, wanted = before[least:most, 0], after[place * length : (place + 1) * length, 0]
+        least = max(number * length - shift, 0)
+        most = (number + 1) * length + shift
+        field = before[least:most, 0]
+        wanted = after[place * length : (place + 1) * length, 0]
         windows = np.lib.stride_tricks.sliding_window_view(field, len(wanted))
         assert np.abs(windows - wanted).max(1).min() < 1e-3
         compared += 1
@@ -211,7 +230,10 @@ def test_a_dream_from_an_earlier_time_never_plays_what_follows(tmp_path):
 @pytest.mark.full
 def test_only_the_scene_that_is_continued_sounds(tmp_path):
     stripes = np.tile(np.repeat([20, 230], 8), (72, 4)).astype(np.uint8)
-    other = [av.VideoFrame.from_ndarray(np.roll(stripes, k // 2, 1), "yuv420p") for k in range(48)]
+    other = [
+        av.VideoFrame.from_ndarray(np.roll(stripes, k // 2, 1), "yuv420p")
+        for k in range(48)
+    ]
     pictures = [*other, *(filmed(k) for k in range(1, 49))]
     clip = write_clip(tmp_path / "v.mkv", pictures, rate=FPS, size=(64, 48))
     wave = np.concatenate([np.full(4 * RATE, 0.7, np.float32), rain(4)[:, 0]])
@@ -236,14 +258,18 @@ def test_every_track_goes_on_with_its_language_and_flags(tmp_path):
     with av.open(str(clip)) as source, av.open(str(tmp_path / "a.mkv"), "w") as out:
         targets = [out.add_stream_from_template(s, opaque=True) if s.type == "video"
                    else out.add_stream_from_template(s) for s in source.streams]  # fmt: skip
-        targets[1].metadata["language"], targets[2].metadata["language"] = "eng", "fra"
+        targets[1].metadata["language"] = "eng"
+        targets[2].metadata["language"] = "fra"
         targets[2].disposition = Disposition.comment
         for packet in source.demux():
             if packet.size:
                 packet.stream = targets[packet.stream.index]
                 out.mux(packet)
     dream(tmp_path / "a.mkv", tmp_path / "b.mkv")
-    (_, first, _), (_, second, _) = heard(tmp_path / "b.mkv", 0), heard(tmp_path / "b.mkv", 1)
+    (_, first, _), (_, second, _) = (
+        heard(tmp_path / "b.mkv", 0),
+        heard(tmp_path / "b.mkv", 1),
+    )
     assert len(first) == len(second) == 7 * RATE
     with av.open(str(tmp_path / "b.mkv")) as made:
         tracks = made.streams.audio
@@ -262,7 +288,11 @@ def test_rates_and_channels_are_kept(tmp_path, rate, layout, channels):
     clip = film(tmp_path / "a.mkv", wave, rate=rate, layout=layout)
     dream(clip, tmp_path / "b.mkv")
     _, after, stream = heard(tmp_path / "b.mkv")
-    assert (stream.rate, stream.layout.nb_channels, len(after)) == (rate, channels, 7 * rate)
+    assert (stream.rate, stream.layout.nb_channels, len(after)) == (
+        rate,
+        channels,
+        7 * rate,
+    )
     new = np.sqrt((after[4 * rate :] ** 2).mean(0))
     np.testing.assert_allclose(new / new[0], levels, rtol=0.1)
 

@@ -37,7 +37,9 @@ def forecast(path, out, **given):
 
 def distance(a, b):
     """Return the mean luma difference, without the borders where new content enters."""
-    return float(np.abs(a[0][8:-8, 24:-8].astype(int) - b[0][8:-8, 24:-8].astype(int)).mean())
+    return float(
+        np.abs(a[0][8:-8, 24:-8].astype(int) - b[0][8:-8, 24:-8].astype(int)).mean()
+    )
 
 
 def shots(*lengths):
@@ -50,13 +52,17 @@ def shots(*lengths):
             patches = random.uniform(0, 60, (96 // size, 192 // size))
             wide += np.kron(patches, np.ones((size, size)))
         drawn = [wide[:, 60 - 2 * k : 188 - 2 * k] for k in range(length)]
-        scenes.append([av.VideoFrame.from_ndarray(x.astype(np.uint8), "gray") for x in drawn])
+        scenes.append(
+            [av.VideoFrame.from_ndarray(x.astype(np.uint8), "gray") for x in drawn]
+        )
     return scenes
 
 
 @pytest.mark.parametrize("rate", [F(24000, 1001), F(25), F(60)])
 def test_source_frames_are_unchanged_and_new_ones_follow_at_the_same_rate(tmp_path, rate):
-    clip = write_clip(tmp_path / "a.mp4", 12, rate=rate, codec="libx264", options={"bf": "2"})
+    clip = write_clip(
+        tmp_path / "a.mp4", 12, rate=rate, codec="libx264", options={"bf": "2"}
+    )
     result = forecast(clip, "b.mp4", frames=5)
     assert (result.source_frames, result.new_frames, result.output_frames) == (12, 5, 17)
     assert result.at == float(12 / rate)
@@ -77,7 +83,9 @@ def test_a_trial_says_how_far_a_forecast_held(tmp_path, turns):
     assert result.tried_ahead == 3
     assert result.held_ahead == (0 if turns else 3)
     assert len(warned) == turns
-    assert all("flow does not hold for a single frame. For a longer" in said for said in warned)
+    assert all(
+        "flow does not hold for a single frame. For a longer" in said for said in warned
+    )
     assert all("'cloudconv dream'" in said for said in warned)
 
 
@@ -91,11 +99,16 @@ def test_a_thing_that_stops_at_the_real_end_does_not_hold(tmp_path):
 
 @pytest.mark.parametrize("step", [0.5, 9.0])
 def test_by_default_a_forecast_is_as_long_as_it_holds(tmp_path, step):
-    clip = write_clip(tmp_path / "a.mkv", [picture(k, step=step) for k in range(40)], rate=24)
+    clip = write_clip(
+        tmp_path / "a.mkv", [picture(k, step=step) for k in range(40)], rate=24
+    )
     result = forecast(clip, "b.mkv", frames=None, model="flow")
     assert result.tried_ahead == 15
     assert (result.held_ahead < 15) == (step > 1)
-    assert (result.new_frames, result.output_frames) == (result.held_ahead, 40 + result.held_ahead)
+    assert (result.new_frames, result.output_frames) == (
+        result.held_ahead,
+        40 + result.held_ahead,
+    )
     assert not result.warnings
 
 
@@ -109,8 +122,12 @@ def test_a_forecast_that_holds_for_no_frame_says_so(tmp_path, monkeypatch, count
     result = forecast(write_clip(tmp_path / "a.mkv", 20), "b.mkv", frames=count)
     assert (result.held_ahead, result.new_frames) == (0, count or 1)
     (said,) = [w.text for w in result.warnings]
-    assert said.startswith("From the first new frame on, things that move probably look torn")
-    assert ("linear does not hold for a single frame, so only one is made." in said) == (not count)
+    assert said.startswith(
+        "From the first new frame on, things that move probably look torn"
+    )
+    assert ("linear does not hold for a single frame, so only one is made." in said) == (
+        not count
+    )
     assert "holds for 0" not in said
 
 
@@ -158,7 +175,8 @@ def test_a_cadence_continues(tmp_path, phase):
     expected = [(4 * k) // 5 for k in range(count + 10)]
     for k in range(count, count + 10):
         assert same(made[k], made[k - 1]) == (expected[k] == expected[k - 1])
-    truth, last = planes_of(picture(expected[-1])), planes_of(picture(contents[-1]))
+    truth = planes_of(picture(expected[-1]))
+    last = planes_of(picture(contents[-1]))
     assert distance(made[-1], truth) < 0.4 * distance(last, truth)
 
 
@@ -171,7 +189,9 @@ def test_a_picture_that_came_to_rest_stays_at_rest(tmp_path):
 
 def test_a_forecast_uses_no_frame_before_a_cut(tmp_path):
     first, second = shots(20, 4)
-    result = forecast(write_clip(tmp_path / "a.mkv", [*first, *second]), "b.mkv", model="flow")
+    result = forecast(
+        write_clip(tmp_path / "a.mkv", [*first, *second]), "b.mkv", model="flow"
+    )
     forecast(write_clip(tmp_path / "s.mkv", second), "c.mkv", model="flow")
     assert result.context_frames == 4
     assert any("4 since a cut" in message for message in map(str, result.warnings))
@@ -232,14 +252,20 @@ def test_the_better_of_two_forecasts_is_taken(tmp_path, monkeypatch):
 @pytest.mark.full
 def test_layers_are_taken_for_a_thing_before_a_pan(tmp_path):
     frames, _ = square_under_a_pan(30)
-    pictures = np.ascontiguousarray(frames.mul(255).round().byte().permute(0, 2, 3, 1).numpy())
-    shown = [av.VideoFrame.from_ndarray(x, "rgb24").reformat(format="yuv444p") for x in pictures]
+    pictures = np.ascontiguousarray(
+        frames.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+    )
+    shown = [
+        av.VideoFrame.from_ndarray(x, "rgb24").reformat(format="yuv444p") for x in pictures
+    ]
     result = calls.extrapolate(write_clip(tmp_path / "a.mkv", shown), frames=8, threads=1)
     assert (result.model, result.held_ahead, result.tried_ahead) == ("layers", 8, 8)
 
 
 def test_impossible_requests_are_refused_before_any_work(tmp_path):
-    clip, still = (write_clip(tmp_path / name, n) for name, n in (("a.mkv", 6), ("s.mkv", 1)))
+    clip, still = (
+        write_clip(tmp_path / name, n) for name, n in (("a.mkv", 6), ("s.mkv", 1))
+    )
     for changes, path, error, said in (
         ({"at": F(3)}, clip, InputError, r"lasts 0\.25 s"),
         ({"model": "blend"}, clip, ModelError, "one to predict is needed"),
@@ -255,7 +281,10 @@ def test_impossible_requests_are_refused_before_any_work(tmp_path):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    distinct=st.integers(1, 8), repeats=st.integers(1, 4), cycles=st.integers(3, 6), data=st.data()
+    distinct=st.integers(1, 8),
+    repeats=st.integers(1, 4),
+    cycles=st.integers(3, 6),
+    data=st.data(),
 )
 def test_a_regular_rhythm_continues_from_any_phase(distinct, repeats, cycles, data):
     cycle = [False] * distinct + [True] * repeats

@@ -30,12 +30,16 @@ SMALL = {"device": "cpu", "precision": "fp32", "threads": 1}
 def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clips") / "fields.mkv"
     pictures = [interlaced(k) for k in range(COUNT)]
-    return write_clip(path, pictures, rate=25, codec="libx264", options=FIELDS, audio=["aac"])
+    return write_clip(
+        path, pictures, rate=25, codec="libx264", options=FIELDS, audio=["aac"]
+    )
 
 
 def test_a_factor_refers_to_both_fields(clip, tmp_path):
     out = tmp_path / "b.mp4"
-    result = calls.interpolate(clip, out, factor=2, model="blend", deinterlace=True, **SMALL)
+    result = calls.interpolate(
+        clip, out, factor=2, model="blend", deinterlace=True, **SMALL
+    )
     assert (result.source_fps, result.output_fps) == ("50", "100")
     assert (result.source_frames, result.output_frames) == (2 * COUNT, 4 * COUNT)
     assert read_times(out) == [F(k, 100) for k in range(4 * COUNT)]
@@ -91,7 +95,9 @@ TRAIN = {"model": "tiny", "steps": 1, "crop": 32, "batch": 1, "val_crop": 32}
 )
 def test_the_warning_comes_before_the_work(kind, given, clip, tmp_path):
     suffix = ".safetensors" if kind is cloudconv.TrainSettings else ".mp4"
-    output = {} if kind is cloudconv.CompareSettings else {"output": tmp_path / f"b{suffix}"}
+    output = (
+        {} if kind is cloudconv.CompareSettings else {"output": tmp_path / f"b{suffix}"}
+    )
     job = jobs.run(kind(clip, **output, **given, **SMALL))
     for event in job:
         assert not isinstance(event, Progress) or event.done == 0

@@ -15,7 +15,14 @@ from cloudconv.events import Warned
 from cloudconv.jobs.interp.plan import decide
 from tests.helpers import calls
 from tests.helpers.command import invoke
-from tests.helpers.factory import packets_of, picture, read_planes, read_times, same, write_clip
+from tests.helpers.factory import (
+    packets_of,
+    picture,
+    read_planes,
+    read_times,
+    same,
+    write_clip,
+)
 
 LOSSLESS = calls.LOSSLESS
 
@@ -38,7 +45,9 @@ def test_a_constant_rate_is_multiplied_exactly(tmp_path, rate, factor):
     result = interp(clip, "b.mp4", factor=factor)
     assert result.output_frames == 9 * factor
     assert result.output_fps == str(rate * factor)
-    assert read_times(tmp_path / "b.mp4") == [k / (rate * factor) for k in range(9 * factor)]
+    assert read_times(tmp_path / "b.mp4") == [
+        k / (rate * factor) for k in range(9 * factor)
+    ]
     assert duration_of(tmp_path / "b.mp4") == 9 / rate
 
 
@@ -46,7 +55,9 @@ def test_the_size_of_a_video_whose_name_contains_a_number_field_is_reported(tmp_
     clip = write_clip(tmp_path / "a.mp4", 4, codec="libx264")
     for name in ("b_%03d.mp4", "%03d.png"):
         found = interp(clip, name, factor=2).output_bytes
-        assert found == sum(p.stat().st_size for p in tmp_path.glob(f"*[!a]{name[-4:]}")) > 0
+        assert (
+            found == sum(p.stat().st_size for p in tmp_path.glob(f"*[!a]{name[-4:]}")) > 0
+        )
 
 
 @pytest.mark.parametrize(
@@ -57,7 +68,9 @@ def test_the_size_of_a_video_whose_name_contains_a_number_field_is_reported(tmp_
         (".mov", "libx264", {"bf": "2"}),
     ],
 )
-def test_source_frames_are_bit_identical_at_their_own_time(tmp_path, suffix, codec, options):
+def test_source_frames_are_bit_identical_at_their_own_time(
+    tmp_path, suffix, codec, options
+):
     clip = write_clip(tmp_path / f"a{suffix}", 10, rate=25, codec=codec, options=options)
     interp(clip, f"b{suffix}", factor=3, **calls.lossless(clip), model="tiny")
     after = read_planes(tmp_path / f"b{suffix}")
@@ -71,7 +84,9 @@ def test_real_gaps_of_a_variable_rate_are_divided(tmp_path):
     given = {"times": times, "last_duration": end - times[-1], "codec": "libx264"}
     result = interp(write_clip(tmp_path / "a.mp4", 6, **given), "b.mp4", factor=4)
     assert (result.source_fps, result.output_fps) == (None, None)
-    expected = [a + (b - a) * k / 4 for a, b in itertools.pairwise([*times, end]) for k in range(4)]
+    expected = [
+        a + (b - a) * k / 4 for a, b in itertools.pairwise([*times, end]) for k in range(4)
+    ]
     assert read_times(tmp_path / "b.mp4") == expected
     assert duration_of(tmp_path / "b.mp4") == end
 
@@ -100,7 +115,8 @@ def test_a_fractional_factor_keeps_source_frames_whose_times_match(tmp_path):
 
 @pytest.mark.parametrize("varies", [False, True])
 @pytest.mark.parametrize(
-    "options", [{}, pytest.param({"workers": "local:2"}, marks=pytest.mark.full), {"refill": True}]
+    "options",
+    [{}, pytest.param({"workers": "local:2"}, marks=pytest.mark.full), {"refill": True}],
 )
 def test_the_frame_after_an_excerpt_is_its_right_neighbour(tmp_path, options, varies):
     times = [F(k, 20) + (F(1, 50) if varies and k % 3 else 0) for k in range(20)]
@@ -111,7 +127,10 @@ def test_the_frame_after_an_excerpt_is_its_right_neighbour(tmp_path, options, va
     for begin, stop in ((5, 10),) if "workers" in options else ((5, 9), (10, 20)):
         span = {"start": times[begin], "end": [*times, F(1)][stop]}
         result = interp(clip, f"{stop}.mkv", slowmo=4, **span, **LOSSLESS, **options)
-        assert (result.source_frames, result.held_frames) == (stop - begin, 3 * (stop == 20))
+        assert (result.source_frames, result.held_frames) == (
+            stop - begin,
+            3 * (stop == 20),
+        )
         assert same(read_planes(tmp_path / f"{stop}.mkv"), frames[4 * begin : 4 * stop])
 
 
@@ -154,11 +173,16 @@ def test_identical_neighbours_cost_no_inference(tmp_path):
 
 
 def test_refilled_duplicates_move_evenly(tmp_path):
-    """The clip shows every picture twice; refill replaces each repeat by the picture between."""
+    """The clip shows every picture twice.
+
+    Refill replaces each repeat by the picture between.
+    """
     shots = [picture(i // 2, 128, 96, step=6.0) for i in range(24)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=24)
     kept = interp(clip, "kept.mkv", factor=2, **LOSSLESS)
-    assert any("1 of every 2 frames repeats" in warning for warning in map(str, kept.warnings))
+    assert any(
+        "1 of every 2 frames repeats" in warning for warning in map(str, kept.warnings)
+    )
     interp(clip, "even.mkv", factor=2, **LOSSLESS, refill=True)
     after = [p[0].astype(float) for p in read_planes(tmp_path / "even.mkv")]
     assert len(after) == 48
@@ -168,7 +192,9 @@ def test_refilled_duplicates_move_evenly(tmp_path):
 
 @pytest.mark.parametrize("output", ["b.mkv", pytest.param("b.gif", marks=pytest.mark.full)])
 def test_a_cadence_is_named_once(tmp_path, output):
-    shots = [picture(k - k // 5 - 1 if k % 5 == 4 else k - k // 5, step=6.0) for k in range(120)]
+    shots = [
+        picture(k - k // 5 - 1 if k % 5 == 4 else k - k // 5, step=6.0) for k in range(120)
+    ]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=30)
     events = []
 
@@ -188,7 +214,10 @@ def test_new_frames_are_as_bright_as_real_ones(tmp_path, tags):
     shots = [picture(0, 160, 96, noise=6.0 + i / 1e3) for i in range(6)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=24, colour=tags)
     interp(clip, "b.mkv", factor=4, model="rife-4.6", **LOSSLESS)
-    after = [[p.astype(float).mean() for p in planes] for planes in read_planes(tmp_path / "b.mkv")]
+    after = [
+        [p.astype(float).mean() for p in planes]
+        for planes in read_planes(tmp_path / "b.mkv")
+    ]
     real = np.mean(after[:21:4], axis=0)
     new = np.mean([v for k, v in enumerate(after[:21]) if k % 4], axis=0)
     assert np.abs(real - new).max() <= 0.15
@@ -196,7 +225,10 @@ def test_new_frames_are_as_bright_as_real_ones(tmp_path, tags):
 
 def test_everything_else_in_the_file_is_copied(tmp_path):
     more = {"metadata": {"title": "Clouds"}, "colour": (9, 16, 9, 1), "aspect": F(8, 9)}
-    more |= {"chapters": [(F(0), F(1, 2), "one"), (F(1, 2), F(1), "two")], "codec": "libx264"}
+    more |= {
+        "chapters": [(F(0), F(1, 2), "one"), (F(1, 2), F(1), "two")],
+        "codec": "libx264",
+    }
     clip = write_clip(tmp_path / "a.mkv", 24, audio=["aac", "libopus"], **more)
     interp(clip, "b.mkv", factor=2)
     assert packets_of(tmp_path / "b.mkv") == packets_of(clip)
@@ -204,7 +236,11 @@ def test_everything_else_in_the_file_is_copied(tmp_path):
         assert out.metadata["title"] == "Clouds"
         assert [c["metadata"]["title"] for c in out.chapters()] == ["one", "two"]
         context = out.streams.video[0].codec_context
-        assert (context.color_primaries, context.color_trc, context.colorspace) == (9, 16, 9)
+        assert (context.color_primaries, context.color_trc, context.colorspace) == (
+            9,
+            16,
+            9,
+        )
         assert context.sample_aspect_ratio == F(8, 9)
 
 
@@ -239,7 +275,9 @@ def test_corrupt_packets_are_counted_and_the_rest_is_kept(tmp_path):
     result = interp(clip, "b.mp4", factor=2)
     assert read_times(tmp_path / "b.mp4") == [F(k, 48) for k in range(120)]
     assert result.source_frames < 60
-    assert any("3" in warning and "frame" in warning for warning in map(str, result.warnings))
+    assert any(
+        "3" in warning and "frame" in warning for warning in map(str, result.warnings)
+    )
 
 
 def _clip_with_gap(folder, seconds):
@@ -262,7 +300,9 @@ def test_an_animation_with_uneven_delays_stays_a_gif(tmp_path):
 @pytest.mark.parametrize("goal", [{"fps": 50}, {"factor": 2}])
 def test_a_picture_that_lasts_unusually_long_is_named(tmp_path, goal):
     def said(clip, **part):
-        settings = cloudconv.InterpSettings(clip, tmp_path / "b.mkv", model="blend", **goal, **part)
+        settings = cloudconv.InterpSettings(
+            clip, tmp_path / "b.mkv", model="blend", **goal, **part
+        )
         return [str(w) for w in decide(settings).warnings if w.code == "long-gap"]
 
     (warning,) = said(_clip_with_gap(tmp_path, 3))
@@ -271,7 +311,8 @@ def test_a_picture_that_lasts_unusually_long_is_named(tmp_path, goal):
     assert not said(tmp_path / "a.mkv", start=1)
     assert not said(tmp_path / "a.mkv", end=2)
     assert not said(_clip_with_gap(tmp_path, 0))
-    # At 60 frames a second in milliseconds most frames last 17 ms, which is 59 frames a second.
+    # At 60 frames a second in milliseconds most frames last 17 ms, which is 59 frames a
+    # second.
     times = [F(k, 1000) for k in (0, 17, 33, 50, 67, 3000, 3017)]
     screen = write_clip(tmp_path / "s.mkv", 7, times=times, time_base=F(1, 1000))
     assert "fps=60 OUT" in said(screen)[0]
@@ -293,9 +334,12 @@ def test_a_gap_of_many_frames_is_refused_before_the_work(tmp_path, words):
 def test_a_header_that_states_days_is_refused_with_the_number_of_frames(tmp_path):
     clip = write_clip(tmp_path / "a.avi", 9, rate=25, codec="mpeg4")
     data = bytearray(clip.read_bytes())
-    struct.pack_into("<I", data, data.index(b"strh") + 28, 8_160_000)  # the scale of the rate
+    # The scale of the rate.
+    struct.pack_into("<I", data, data.index(b"strh") + 28, 8_160_000)
     clip.write_bytes(data)
-    with pytest.raises(InputError, match=r"88,128,000 frames at 30 fps, .* one frame a minute"):
+    with pytest.raises(
+        InputError, match=r"88,128,000 frames at 30 fps, .* one frame a minute"
+    ):
         interp(clip, "b.mp4", fps=30)
     assert list(tmp_path.iterdir()) == [clip]
 
@@ -339,12 +383,16 @@ def test_a_part_that_ends_within_a_frame_lasts_as_long_as_the_result_says(tmp_pa
     assert result.duration == 1.02
     made = read_times(Path(result.output))[-8:]
     expected = [1 + F("0.02") * k / 8 for k in range(8)]
-    assert all(abs(one - other) <= F(1, 2000) for one, other in zip(made, expected, strict=True))
+    assert all(
+        abs(one - other) <= F(1, 2000) for one, other in zip(made, expected, strict=True)
+    )
 
 
 def test_many_frames_are_planned_if_they_are_allowed_or_usual(tmp_path):
     def planned(clip, **options):
-        return decide(cloudconv.InterpSettings(clip, tmp_path / "b.mkv", **options)).expected
+        return decide(
+            cloudconv.InterpSettings(clip, tmp_path / "b.mkv", **options)
+        ).expected
 
     clip = _clip_with_gap(tmp_path, 4000)
     with pytest.raises(InputError, match="12,00"):

@@ -44,16 +44,23 @@ def interp(clip, output, **options):
 
 
 def plan(clip, folder, **options):
-    return cloudconv.plan(cloudconv.InterpSettings(clip, folder / "o.mkv", **(GIVEN | options)))
+    return cloudconv.plan(
+        cloudconv.InterpSettings(clip, folder / "o.mkv", **(GIVEN | options))
+    )
 
 
 def test_the_new_pictures_are_those_of_the_network(file):
     pictures = torch.rand(3, 3, 64, 96)
-    made = [*cloudconv.interpolate_frames(pictures, 4, model=file, device="cpu", scene_cut="off")]
+    made = [
+        *cloudconv.interpolate_frames(
+            pictures, 4, model=file, device="cpu", scene_cut="off"
+        )
+    ]
     network = registry.load(file)
     assert len(made) >= 8
     for number, new in enumerate(made[:8]):
-        pair, quarter = pictures[number // 4 : number // 4 + 2], number % 4
+        pair = pictures[number // 4 : number // 4 + 2]
+        quarter = number % 4
         wanted = network.interpolate(*pair, quarter / 4) if quarter else pair[0]
         assert (new - wanted.clamp(0, 1)).abs().max() <= 1e-5
 
@@ -79,11 +86,19 @@ def test_16_bits_are_used_only_on_request(clip, file, tmp_path, monkeypatch):
 
 
 FITTING = [{"factor": 8}, {"fps": 48}, {"slowmo": 2}]
-OTHER = [{"factor": 3}, {"factor": 6}, {"factor": Fraction(5, 2)}, {"fps": 60}, {"slowmo": 3}]
+OTHER = [
+    {"factor": 3},
+    {"factor": 6},
+    {"factor": Fraction(5, 2)},
+    {"fps": 60},
+    {"slowmo": 3},
+]
 
 
 @pytest.mark.parametrize("options", [*FITTING, *OTHER])
-def test_a_network_of_the_middle_makes_halves_of_the_interval_only(clip, file, tmp_path, options):
+def test_a_network_of_the_middle_makes_halves_of_the_interval_only(
+    clip, file, tmp_path, options
+):
     given = {"model": file, "timesteps": "middle", "factor": None, **options}
     if options in FITTING:
         assert plan(clip, tmp_path, **given)["output_frames"] > 0
@@ -108,7 +123,8 @@ def test_a_variable_rate_and_pictures_in_memory_follow_the_same_rule(file, tmp_p
 
 
 def test_a_key_of_the_file_says_that_it_makes_the_middle_only(file, tmp_path):
-    state, path = load_file(file), tmp_path / "middle.safetensors"
+    state = load_file(file)
+    path = tmp_path / "middle.safetensors"
     save_file(state, path, {"timesteps": "middle"})
     assert not registry.spec(path).arbitrary_timestep
     assert registry.spec(path, timesteps="any").arbitrary_timestep
@@ -123,7 +139,8 @@ def test_a_comparison_takes_names_and_files(file, tmp_path):
 
 
 def test_weights_that_are_replaced_during_a_run_are_not_used(clip, tmp_path):
-    file, other = small_file(tmp_path / "flownet.pkl"), tmp_path / "other.safetensors"
+    file = small_file(tmp_path / "flownet.pkl")
+    other = tmp_path / "other.safetensors"
     save(other, small_state(gain=0.25))
     settings = cloudconv.InterpSettings(clip, tmp_path / "b.mkv", model=file, **GIVEN)
     decided = decide(settings)
@@ -138,7 +155,14 @@ def test_weights_that_are_replaced_during_a_run_are_not_used(clip, tmp_path):
     assert not (tmp_path / "b.mkv").exists()
 
 
-FAMILIES = ["rife_4_0", "rife_4_25", "rife_eccv", "rife_eccv_m", "ifrnet_s", "ema_vfi_small"]
+FAMILIES = [
+    "rife_4_0",
+    "rife_4_25",
+    "rife_eccv",
+    "rife_eccv_m",
+    "ifrnet_s",
+    "ema_vfi_small",
+]
 OPTIONS = {
     "usual": ({}, {}),
     "alpha": ({"pix_fmt": "yuva420p"}, {}),
@@ -154,7 +178,8 @@ OPTIONS = {
 @pytest.mark.full
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_runs_with_every_option_and_can_be_trained(tmp_path, name):
-    model, output = tmp_path / "a.safetensors", tmp_path / "trained.safetensors"
+    model = tmp_path / "a.safetensors"
+    output = tmp_path / "trained.safetensors"
     save(model, recorded(name).state())
     for way, (drawn, given) in OPTIONS.items():
         clip = write_clip(tmp_path / f"{way}.mkv", 4, **({"size": SIZE} | drawn))
@@ -162,7 +187,9 @@ def test_every_family_runs_with_every_option_and_can_be_trained(tmp_path, name):
         assert result.new_frames == 3 * (given.get("factor", 2) - 1)
         assert result.precision == given.get("precision", "fp32")
     whole = interp(tmp_path / "tiles.mkv", tmp_path / "whole.mkv", model=model)
-    tiled, untiled = (read_planes(each) for each in (tmp_path / "tiles-out.mkv", whole.output))
+    tiled, untiled = (
+        read_planes(each) for each in (tmp_path / "tiles-out.mkv", whole.output)
+    )
     for one, other in zip(tiled, untiled, strict=True):
         error = np.mean((one[0].astype(float) - other[0]) ** 2)
         assert error <= 255**2 / 10**4.5  # 45 dB
@@ -175,7 +202,8 @@ def test_every_family_runs_with_every_option_and_can_be_trained(tmp_path, name):
 
 @pytest.mark.full
 def test_a_published_network_can_be_trained(file, tmp_path):
-    clip, output = moving(tmp_path / "a.mkv", 40, size=SIZE), tmp_path / "trained.safetensors"
+    clip = moving(tmp_path / "a.mkv", 40, size=SIZE)
+    output = tmp_path / "trained.safetensors"
     cloudconv.train(clip, output, init=file, crop=32, batch=2, device="cpu", steps=3)
     trained = registry.spec(output)
     assert trained.published

@@ -48,7 +48,12 @@ from tests.helpers.trainees import (
 
 RECIPES = sorted((weights.weights_folder() / "recipes").glob("*.toml"))
 SMALL = {"model": PREDICT.name, "val_part": "0.8:1", "steps": 20, "crop": 32, "batch": 4}
-SMALL |= {"val_windows": 3, "validate_every": 10, "checkpoint_every": 10, "learning_rate": 3e-3}
+SMALL |= {
+    "val_windows": 3,
+    "validate_every": 10,
+    "checkpoint_every": 10,
+    "learning_rate": 3e-3,
+}
 SMALL |= {"augment": False, "reversal": False, "device": "cpu", "threads": 1}
 
 
@@ -126,7 +131,9 @@ def test_motion_is_forecast_better_than_by_holding(run, output):
     assert result.best.gain > 3
     assert result.seen.gain > 3
     assert result.improved
-    assert result.best.psnr["1"] - result.best.naive_psnr["1"] == pytest.approx(result.best.gain)
+    assert result.best.psnr["1"] - result.best.naive_psnr["1"] == pytest.approx(
+        result.best.gain
+    )
 
     metadata = checkpoints.read(output)[1]
     assert (metadata["model"], metadata["task"]) == (PREDICT.name, "predict")
@@ -140,7 +147,9 @@ def test_motion_is_forecast_better_than_by_holding(run, output):
 
 
 @pytest.mark.parametrize("spans", [None, "0.2:0.4,0.7:1"])
-def test_the_scores_of_an_interpolator_are_those_of_compare(run, clip, output, monkeypatch, spans):
+def test_the_scores_of_an_interpolator_are_those_of_compare(
+    run, clip, output, monkeypatch, spans
+):
     monkeypatch.setattr(train, "EQUAL", -99.0)  # any result counts as a loss
     result = run(model=MIDDLE.name, steps=4, precision="fp32", val_part=spans)
     found, count = 0.0, 0
@@ -247,7 +256,10 @@ def test_ctrl_c_during_validation_is_resumed(run, output, tmp_path):
         def press(event):
             if isinstance(event, Progress) and event.stage == "training":
                 steps.append(event.done)
-            elif isinstance(event, Progress) and (event.stage, event.done) == ("checking", 1):
+            elif isinstance(event, Progress) and (event.stage, event.done) == (
+                "checking",
+                1,
+            ):
                 _ = [0, *steps][-1] == step and signal.raise_signal(signal.SIGINT)
 
         return press
@@ -262,7 +274,11 @@ def test_ctrl_c_during_validation_is_resumed(run, output, tmp_path):
     assert {event.resumed for event in reported} == {10}
     assert (reported[0].done, reported[0].total) == (11, 20)
     expected = run(output=str(tmp_path / "whole.safetensors"))
-    assert [v.step for v in resumed.history] == [v.step for v in expected.history] == [0, 10, 20]
+    assert (
+        [v.step for v in resumed.history]
+        == [v.step for v in expected.history]
+        == [0, 10, 20]
+    )
     assert same(output, tmp_path / "whole.safetensors")
 
 
@@ -270,7 +286,9 @@ def test_a_run_without_steps_left_says_so(run, settings, tmp_path):
     run(press_at(10))
     recipe = tmp_path / "recipe.toml"
     given = {k: v for k, v in asdict(settings(steps=10)).items() if v is not None}
-    recipe.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items()))
+    recipe.write_text(
+        "".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items())
+    )
     said = invoke("train", "--recipe", recipe, "--device", "cpu", "--json")
     assert said.exit_code == 0, said.stderr
     result = json.loads(said.stdout)
@@ -282,7 +300,8 @@ def test_a_run_without_steps_left_says_so(run, settings, tmp_path):
 @pytest.mark.full
 def test_fine_tuning_never_ends_with_a_lower_score(run, output, tmp_path):
     before = run(steps=200)
-    # The learning rate is too high, so nothing is gained and the initial weights are returned.
+    # The learning rate is too high, so nothing is gained and the initial weights are
+    # returned.
     tuned = tmp_path / "tuned.safetensors"
     wild = {"init": str(output), "learning_rate": 0.3, "steps": 10}
     after = run(output=str(tuned), validate_every=5, **wild)
@@ -309,7 +328,9 @@ def test_a_predictor_can_start_from_parts_of_another_model(run, tmp_path):
         ("", 6, {"model": AHEAD.name}, "126"),
     ],
 )
-def test_spans_are_held_back_by_default_and_scored_ahead(run, clip, part, rollout, changes, ahead):
+def test_spans_are_held_back_by_default_and_scored_ahead(
+    run, clip, part, rollout, changes, ahead
+):
     result = run(clips=(clip + part,), val_part=None, steps=1, rollout=rollout, **changes)
     assert [*result.best.psnr] == [*ahead]
     assert result.best.naive_psnr[str(rollout)] > 10
@@ -318,7 +339,8 @@ def test_spans_are_held_back_by_default_and_scored_ahead(run, clip, part, rollou
 def test_impossible_inputs_are_one_clear_sentence(run, clip, output, tmp_path):
     short = str(moving(tmp_path / "short.mkv", 3))
     still = str(moving(tmp_path / "still.mkv", 30, step=0))
-    other, wide = str(tmp_path / "other.safetensors"), str(tmp_path / "wide.safetensors")
+    other = str(tmp_path / "other.safetensors")
+    wide = str(tmp_path / "wide.safetensors")
     save_file({"alien": torch.zeros(2)}, other, {"model": MIDDLE.name})
     state = PREDICT.build().state_dict() | {"encode.weight": torch.zeros(12, 9, 5, 5)}
     save_file(state, wide, {"model": PREDICT.name})
@@ -348,7 +370,9 @@ def test_impossible_inputs_are_one_clear_sentence(run, clip, output, tmp_path):
         assert not output.exists()
     with pytest.raises(ModelError, match="not a number any more"):
         run(noise=1e38)
-    assert registry.load_model(output).spec is PREDICT, "the best weights so far must be kept"
+    assert registry.load_model(output).spec is PREDICT, (
+        "the best weights so far must be kept"
+    )
     with pytest.raises(OutputError, match="exists"):
         run(resume=False)
 
@@ -378,7 +402,9 @@ def recipe(tmp_path):
 
 
 def test_a_recipe_gives_the_settings_and_none_or_nothing_unsets_one(clip, recipe):
-    file = recipe(f'model = "{PREDICT.name}"\nclips = ["{clip}"]\nsteps = 7\ninterval = [1, 2]\n')
+    file = recipe(
+        f'model = "{PREDICT.name}"\nclips = ["{clip}"]\nsteps = 7\ninterval = [1, 2]\n'
+    )
     read = completed(recipe=file, seed=3)
     assert (read.steps, read.seed, read.interval) == (7, 3, (1, 2))
     assert read.output == f"{PREDICT.name}_trained.safetensors"
@@ -389,7 +415,10 @@ def test_a_recipe_gives_the_settings_and_none_or_nothing_unsets_one(clip, recipe
     )
     read = completed(recipe=file, init=None, rollout=None, val=None, noise=None)
     assert (read.init, read.rollout, read.val, read.noise) == (None, None, (), 0.0)
-    assert (completed(recipe=file, seed=1).init, completed(recipe=file, val=()).val) == ("a", ())
+    assert (completed(recipe=file, seed=1).init, completed(recipe=file, val=()).val) == (
+        "a",
+        (),
+    )
 
 
 @pytest.mark.parametrize(
@@ -430,7 +459,9 @@ def large_clip(tmp_path_factory):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_trains_a_step(large_clip, output, recipe):
     read = completed(recipe=recipe)
-    assert read.steps is not None, "a recipe needs steps, which do not depend on the machine"
+    assert read.steps is not None, (
+        "a recipe needs steps, which do not depend on the machine"
+    )
     assert registry.spec(read.model, read.task).name == read.model
     init = tomllib.loads(recipe.read_text("utf-8")).get("init")
     if init is not None and init.endswith(".safetensors"):  # a file of an earlier training
@@ -442,7 +473,9 @@ def test_every_shipped_recipe_trains_a_step(large_clip, output, recipe):
     assert (result.steps, len(result.history)) == (1, 2)
 
 
-@pytest.mark.parametrize("error", [ReadError("read-error: gone."), InputError("few: too few.")])
+@pytest.mark.parametrize(
+    "error", [ReadError("read-error: gone."), InputError("few: too few.")]
+)
 def test_only_a_part_without_frames_is_left_out_of_the_final_scores(
     clip, output, monkeypatch, error
 ):
@@ -457,7 +490,10 @@ def test_only_a_part_without_frames_is_left_out_of_the_final_scores(
 
 
 def test_the_command_train(clip, output, tmp_path):
-    words = f"{clip} --model {PREDICT.name} --steps 10 --crop 32 --batch 2 --interval 1-2 --json"
+    words = (
+        f"{clip} --model {PREDICT.name} --steps 10 --crop 32 --batch 2 --interval 1-2 "
+        "--json"
+    )
     done = invoke("train", *words.split(), "-o", output, "--val-part", "0.8:1")
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
@@ -486,7 +522,8 @@ def test_a_second_ctrl_c_names_the_checkpoint(run):
 
 
 def test_a_flipped_bit_of_a_checkpoint_is_an_error(killed, output, checkpoint):
-    whole, made = checkpoint.read_bytes(), output.read_bytes()
+    whole = checkpoint.read_bytes()
+    made = output.read_bytes()
     damaged = [whole[: len(whole) // 2], b"nonsense"]
     for place in range(0, len(whole), len(whole) // 14):
         damaged.append(bytearray(whole))
@@ -500,7 +537,9 @@ def test_a_flipped_bit_of_a_checkpoint_is_an_error(killed, output, checkpoint):
     assert killed().resumed
 
 
-def test_a_checkpoint_with_a_right_checksum_and_wrong_content_is_an_error(run, output, checkpoint):
+def test_a_checkpoint_with_a_right_checksum_and_wrong_content_is_an_error(
+    run, output, checkpoint
+):
     for content in (
         {},
         {"written": 5, "settings": "{", "footage": {}},
@@ -537,7 +576,9 @@ def test_foreign_files_are_not_overwritten(run, output, checkpoint, tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("when", ["at the start", "after the first write", "between two runs"])
+@pytest.mark.parametrize(
+    "when", ["at the start", "after the first write", "between two runs"]
+)
 def test_a_file_that_appears_under_the_outputs_name_is_kept(run, output, tmp_path, when):
     """The training is kept, and continues exactly after the file has been moved away."""
     whole = run(output=str(tmp_path / "whole.safetensors"))
@@ -554,7 +595,9 @@ def test_a_file_that_appears_under_the_outputs_name_is_kept(run, output, tmp_pat
             run()
     else:
         late = on("training", lambda event: event.done == 5 and replace_output())
-        with pytest.raises(OutputError, match=r"Another program made .*p\.safetensors\.checkpoint"):
+        with pytest.raises(
+            OutputError, match=r"Another program made .*p\.safetensors\.checkpoint"
+        ):
             run(on("analysing", replace_output) if when == "at the start" else late)
     assert output.read_text() == "precious"
     output.unlink()
@@ -565,7 +608,8 @@ def test_a_file_that_appears_under_the_outputs_name_is_kept(run, output, tmp_pat
 
 @pytest.mark.parametrize("what", ["a.mkv", "start.safetensors"])
 def test_a_training_is_not_resumed_on_other_content(run, tmp_path, what):
-    clip, start = moving(tmp_path / "a.mkv", 60), str(tmp_path / "start.safetensors")
+    clip = moving(tmp_path / "a.mkv", 60)
+    start = str(tmp_path / "start.safetensors")
     run(clips=(str(clip),), output=start, steps=1)
     changes = {"clips": (str(clip),), "init": start}
     with pytest.raises(ZeroDivisionError):
@@ -574,12 +618,16 @@ def test_a_training_is_not_resumed_on_other_content(run, tmp_path, what):
         moving(clip, 60, seed=1)
     else:
         run(clips=(str(clip),), output=start, steps=2, overwrite=True)
-    with pytest.raises(InputError, match=rf"other content of \S*{re.escape(what)}: give the same"):
+    with pytest.raises(
+        InputError, match=rf"other content of \S*{re.escape(what)}: give the same"
+    ):
         run(**changes)
     assert not run(resume=False, overwrite=True, **changes).resumed
 
 
-def test_a_full_disk_or_another_run_that_writes_the_file_gives_one_sentence(run, output, tmp_path):
+def test_a_full_disk_or_another_run_that_writes_the_file_gives_one_sentence(
+    run, output, tmp_path
+):
     with Claim(output), pytest.raises(OutputError, match="Another cloudconv is writing"):
         run()
     assert os.listdir(tmp_path) == []

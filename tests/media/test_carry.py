@@ -59,8 +59,8 @@ def video(
 ):
     """Write a clip with two audio tracks, chapters and, in Matroska, an attachment.
 
-    ``tracks`` are given as (codec, start, samples). The pictures with numbers in ``white`` are
-    white. The second audio track has the flag ``second``.
+    ``tracks`` are given as (codec, start, samples). The pictures with numbers in ``white``
+    are white. The second audio track has the flag ``second``.
     """
     if tracks is None:
         tracks = [(audio, start, tone(440 * k, seconds * 48000)) for k in (1, 2) if audio]
@@ -72,7 +72,9 @@ def video(
         streams = [out.add_stream(codec, rate=48000) for codec, *_ in tracks]
         for number, stream in enumerate(streams):
             stream.layout = "mono"
-            stream.metadata.update({"language": languages[number], "title": f"Ton {number}"})
+            stream.metadata.update(
+                {"language": languages[number], "title": f"Ton {number}"}
+            )
             stream.disposition = second if number else Disposition.default
         texts = out.add_stream(subtitles) if subtitles else None
         if texts is not None:
@@ -88,7 +90,8 @@ def video(
             frame = picture(index, 32, 32)
             if index in white:
                 frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 255, np.uint8))
-            frame.pts, frame.time_base = index + start * rate, Fraction(1, rate)
+            frame.pts = index + start * rate
+            frame.time_base = Fraction(1, rate)
             out.mux(shown.encode(frame))
         out.mux(shown.encode(None))
         for stream, (_, begin, samples) in zip(streams, tracks, strict=True):
@@ -97,7 +100,8 @@ def video(
             words = f"0,0,Default,,0,0,0,,{text}".encode()
             made = SubtitleSet.create(words, 0, int(duration * 1000))
             packet = texts.codec_context.encode_subtitle(made)
-            packet.time_base, packet.stream = Fraction(1, 1000), texts
+            packet.time_base = Fraction(1, 1000)
+            packet.stream = texts
             packet.pts = packet.dts = int((begin + start) * 1000)
             packet.duration = int(duration * 1000)
             out.mux(packet)
@@ -161,7 +165,9 @@ def test_audio_is_bit_exact_and_labelled(tmp_path, suffixes):
     assert packets_of(target) == packets_of(source)
     with av.open(str(target)) as clip:
         assert [track.language for track in clip.streams.audio] == ["deu", "fra"]
-        names = [t.metadata.get("title", t.metadata.get("name")) for t in clip.streams.audio]
+        names = [
+            t.metadata.get("title", t.metadata.get("name")) for t in clip.streams.audio
+        ]
         assert names == ["Ton 0", "Ton 1"]
         tags = {key.lower(): value for key, value in clip.metadata.items()}
         assert clip.streams.audio[1].disposition & Disposition.comment
@@ -180,16 +186,19 @@ def test_audio_is_bit_exact_and_labelled(tmp_path, suffixes):
 def test_audio_from_a_transport_stream_is_copied(tmp_path, name):
     """A transport stream has AAC with headers of its own, which other containers do not allow.
 
-    A pipe cannot seek, so the header there must contain the configuration of the audio at once.
+    A pipe cannot seek, so the header there must contain the configuration of the audio at
+    once.
     """
-    source, target = video(tmp_path / "in.ts"), tmp_path / name
+    source = video(tmp_path / "in.ts")
+    target = tmp_path / name
     if name == "-":
         script = (
             "from pathlib import Path\n"
             "from tests.media.test_carry import convert\n"
             f"convert(Path({str(source)!r}), Path('-'))\n"
         )
-        command, root = [sys.executable, "-c", script], Path(__file__).parents[2]
+        command = [sys.executable, "-c", script]
+        root = Path(__file__).parents[2]
         done = subprocess.run(command, capture_output=True, check=True, cwd=root)
         assert done.stderr == b""
         target.write_bytes(done.stdout)
@@ -216,7 +225,8 @@ def test_a_late_start_keeps_audio_and_subtitles_in_step(tmp_path):
 def test_a_part_keeps_its_own_audio_subtitles_and_chapters(tmp_path, slow):
     source = video(tmp_path / "in.mkv", audio=None if slow else "flac", subtitles="srt")
     target = tmp_path / "out.mkv"
-    start, by = Fraction(1), slow or 1
+    start = Fraction(1)
+    by = slow or 1
     end = Fraction(24 * 4608, 48000)  # where a packet of audio begins
     convert(source, target, start=start, end=end, slow=slow)
     # The first subtitle starts before the part; the second ends after it.
@@ -226,7 +236,9 @@ def test_a_part_keeps_its_own_audio_subtitles_and_chapters(tmp_path, slow):
     assert chapters_of(target) == [(0, half, "one"), (half, (end - start) * by, "two")]
     if slow is None:
         given = zip(packets_of(source)[0], packet_times(source), strict=True)
-        assert packets_of(target)[0] == [packet for packet, time in given if start <= time < end]
+        assert packets_of(target)[0] == [
+            packet for packet, time in given if start <= time < end
+        ]
         times = packet_times(target)
         assert 0 <= times[0] < Fraction(1, 10)
         assert times[-1] < end - start
@@ -239,7 +251,9 @@ def test_a_part_keeps_its_own_audio_subtitles_and_chapters(tmp_path, slow):
      ((".mkv", "ass"), (".mp4", "mov_text")), ((".mkv", "srt"), (".webm", "webvtt")),
      ((".mkv", "ass"), (".mkv", "ass")), ((".mp4", "mov_text"), (".mov", "mov_text"))],
 )  # fmt: skip
-def test_subtitles_and_chapters_fit_the_container_and_the_speed(tmp_path, given, becomes, slow):
+def test_subtitles_and_chapters_fit_the_container_and_the_speed(
+    tmp_path, given, becomes, slow
+):
     source = video(tmp_path / f"in{given[0]}", audio=None, subtitles=given[1])
     target = tmp_path / f"out{becomes[0]}"
     sink = convert(source, target, slow=slow)
@@ -258,26 +272,31 @@ def test_subtitles_and_chapters_fit_the_container_and_the_speed(tmp_path, given,
 
 @pytest.mark.parametrize(
     ("suffix", "languages", "lost"),
-    [(".mp4", ["por", "fre"], ""), (".mov", ["por", None], 'language "fre" and no flag "forced"')],
+    [
+        (".mp4", ["por", "fre"], ""),
+        (".mov", ["por", None], 'language "fre" and no flag "forced"'),
+    ],
 )
 def test_languages_and_flags_are_kept_or_named(tmp_path, suffix, languages, lost):
     given = {"languages": ("pt-BR", "fre"), "second": Disposition.forced}
-    source, target = video(tmp_path / "in.mkv", **given), tmp_path / f"out{suffix}"
+    source = video(tmp_path / "in.mkv", **given)
+    target = tmp_path / f"out{suffix}"
     sink = convert(source, target)
     with av.open(str(target)) as clip:
         assert [stream.language for stream in clip.streams.audio] == languages
         assert clip.streams.video[0].language == "por"
         assert bool(clip.streams.audio[1].disposition & Disposition.forced) == (not lost)
     named = said(sink, "Audio stream")
-    assert named == [f"FFmpeg stores no {lost} of Audio stream 2 (aac, fre, Ton 1) in MOV."] * bool(
-        lost
-    )
+    assert named == [
+        f"FFmpeg stores no {lost} of Audio stream 2 (aac, fre, Ton 1) in MOV."
+    ] * bool(lost)
 
 
 @pytest.mark.parametrize(("suffix", "becomes"), [(".mp4", "mov_text"), (".webm", "webvtt")])
 def test_subtitles_that_lose_their_place_are_counted(tmp_path, suffix, becomes):
     texts = [
-        (Fraction(k), Fraction(1), text) for k, text in enumerate((r"{\an8}Sun", r"{\i1}Rain"))
+        (Fraction(k), Fraction(1), text)
+        for k, text in enumerate((r"{\an8}Sun", r"{\i1}Rain"))
     ]
     source = video(tmp_path / "in.mkv", audio=None, subtitles="srt", texts_given=texts)
     (warning,) = said(convert(source, tmp_path / f"out{suffix}"), "Subtitle")
@@ -291,7 +310,10 @@ def test_attachments_are_copied_or_named(tmp_path):
     convert(source, tmp_path / "out.mkv")
     with av.open(str(tmp_path / "out.mkv")) as clip:
         (attached,) = (s for s in clip.streams if s.type == "attachment")
-        assert (attached.metadata["filename"], attached.mimetype) == ("font.ttf", "font/ttf")
+        assert (attached.metadata["filename"], attached.mimetype) == (
+            "font.ttf",
+            "font/ttf",
+        )
         assert attached.data == b"glyphs" * 20
     (warning,) = said(convert(source, tmp_path / "out.mp4"), "font.ttf")
     assert "FFmpeg cannot write it to MP4" in warning
@@ -308,7 +330,8 @@ def test_streams_that_webm_cannot_hold_are_named(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_slow_motion_drops_audio_and_names_it(tmp_path, suffix):
-    source, target = video(tmp_path / f"in{suffix}"), tmp_path / f"out{suffix}"
+    source = video(tmp_path / f"in{suffix}")
+    target = tmp_path / f"out{suffix}"
     sink = convert(source, target, audio=False, slow=Fraction(2))
     with av.open(str(target)) as clip:
         assert "audio" not in {s.type for s in clip.streams}
@@ -328,17 +351,25 @@ def test_only_new_frames_have_no_chapters_and_a_warning_names_them(tmp_path, suf
         assert "subtitle" not in {s.type for s in clip.streams}
     subtitle, chapters = said(sink, "left out")
     assert subtitle.startswith("Subtitle stream 1")
-    assert chapters == "2 chapters are left out: chapters do not continue with the new frames."
+    assert (
+        chapters == "2 chapters are left out: chapters do not continue with the new frames."
+    )
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "pcm_f32le"])
-@pytest.mark.parametrize(("suffix", "named"), [(".mp4", True), (".mov", False), (".mkv", False)])
+@pytest.mark.parametrize(
+    ("suffix", "named"), [(".mp4", True), (".mov", False), (".mkv", False)]
+)
 def test_a_warning_names_pcm_that_few_players_read(tmp_path, codec, suffix, named):
-    source = write_clip(tmp_path / "in.mkv", 6, codec="libx264", size=(32, 32), audio=[codec])
+    source = write_clip(
+        tmp_path / "in.mkv", 6, codec="libx264", size=(32, 32), audio=[codec]
+    )
     target = tmp_path / f"out{suffix}"
     warnings = said(convert(source, target), f"Few players read {codec} in")
     assert packets_of(target) == packets_of(source)
-    assert ["Audio stream 1" in text and ".mov" in text for text in warnings] == [True] * named
+    assert ["Audio stream 1" in text and ".mov" in text for text in warnings] == [
+        True
+    ] * named
 
 
 def test_cover_art_is_copied(tmp_path):
@@ -350,7 +381,9 @@ def test_cover_art_is_copied(tmp_path):
         convert(files[given], files[made])
         assert probe(files[made]).warnings == ()
         with av.open(str(files[made])) as clip:
-            (art,) = (s for s in clip.streams.video if s.disposition & Disposition.attached_pic)
+            (art,) = (
+                s for s in clip.streams.video if s.disposition & Disposition.attached_pic
+            )
             assert bytes(next(p for p in clip.demux(art) if p.size)) == image
         assert chapters_of(files[made]) == chapters_of(files[0])
     (warning,) = said(convert(files[0], tmp_path / "out.mov"), "png")
@@ -367,7 +400,9 @@ def test_a_second_video_is_copied(tmp_path):
     one, two = (video(tmp_path / f"{n}.mkv", audio=None) for n in "ab")
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
     with av.open(str(one)) as a, av.open(str(two)) as b, av.open(str(source), "w") as out:
-        for clip, stream in [(each, add_copy(out, each.streams.video[0])) for each in (a, b)]:
+        for clip, stream in [
+            (each, add_copy(out, each.streams.video[0])) for each in (a, b)
+        ]:
             for packet in clip.demux(video=0):
                 if packet.size:
                     packet.stream = stream
@@ -379,7 +414,8 @@ def test_a_second_video_is_copied(tmp_path):
 @pytest.mark.full
 def test_audio_is_interleaved_with_the_video(tmp_path):
     """Neither stream is far ahead of the other in the file, so that players need not seek."""
-    source, target = video(tmp_path / "in.mp4", seconds=8), tmp_path / "out.mkv"
+    source = video(tmp_path / "in.mp4", seconds=8)
+    target = tmp_path / "out.mkv"
     convert(source, target, factor=2)
     latest = {}
     with av.open(str(target)) as clip:
@@ -398,7 +434,8 @@ def test_audio_that_is_longer_than_the_video_is_complete(tmp_path):
 
 
 def test_audio_before_the_video_is_cut_with_a_warning(tmp_path):
-    source, target = video(tmp_path / "in.mkv", audio="flac"), tmp_path / "out.mkv"
+    source = video(tmp_path / "in.mkv", audio="flac")
+    target = tmp_path / "out.mkv"
     info = probe(source)
     carry = Carry(info, info.timing.start + 1)
     sink = write(target, even(1, (32, 32)), info, rate=24, carry=carry)
@@ -410,10 +447,16 @@ def test_audio_before_the_video_is_cut_with_a_warning(tmp_path):
 
 @pytest.mark.parametrize(
     ("suffix", "rate", "given", "made"),
-    [(".mov", 24, "01:00:00:12", "01:00:00:24"), (".mkv", Fraction(1, 10), "01:00:00:00", None)],
+    [
+        (".mov", 24, "01:00:00:12", "01:00:00:24"),
+        (".mkv", Fraction(1, 10), "01:00:00:00", None),
+    ],
 )
-def test_a_time_code_is_converted_or_left_out_with_a_warning(tmp_path, suffix, rate, given, made):
-    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+def test_a_time_code_is_converted_or_left_out_with_a_warning(
+    tmp_path, suffix, rate, given, made
+):
+    source = tmp_path / f"in{suffix}"
+    target = tmp_path / f"out{suffix}"
     write_clip(source, 4, rate=rate, codec="libx264", metadata={"timecode": given})
     warned = convert(source, target, factor=2).warnings
     assert [each.code for each in warned] == ([] if made else ["time-code"])
@@ -466,10 +509,13 @@ def test_audio_that_ffmpeg_does_not_list_for_matroska_is_copied(tmp_path, name, 
 
 
 def test_audio_that_cannot_be_copied_gets_advice_that_helps(tmp_path):
-    source = write_clip(tmp_path / "in.avi", 24, codec="mpeg4", audio=["adpcm_yamaha", "pcm_alaw"])
+    source = write_clip(
+        tmp_path / "in.avi", 24, codec="mpeg4", audio=["adpcm_yamaha", "pcm_alaw"]
+    )
     (warning,) = said(convert(source, tmp_path / "out.mkv"), "")
     assert warning == (
-        "Audio stream 1 (adpcm_yamaha) becomes aac, because FFmpeg cannot copy it to Matroska."
+        "Audio stream 1 (adpcm_yamaha) becomes aac, because FFmpeg cannot copy it to "
+        "Matroska."
     )
     info = probe(source)
     strict = Carry(info, info.timing.start, copies_only=True)
@@ -486,7 +532,8 @@ def test_audio_that_an_edit_list_hides_is_not_called_lost(tmp_path, name, slow):
 
     def earlier(packet):
         packet.pts, packet.dts = (
-            time - int(Fraction(7, 5) / packet.time_base) for time in (packet.pts, packet.dts)
+            time - int(Fraction(7, 5) / packet.time_base)
+            for time in (packet.pts, packet.dts)
         )
         return packet
 
@@ -507,7 +554,8 @@ def test_a_trial_of_the_copies_stores_nothing(tmp_path, name):
 
 
 def test_many_tracks_of_sound_can_all_state_a_delay(tmp_path):
-    path, count = tmp_path / "in.mkv", 90
+    path = tmp_path / "in.mkv"
+    count = 90
     with av.open(str(path), "w", container_options={"write_crc32": "0"}) as out:
         shown = out.add_stream("ffv1", rate=24)
         shown.width = shown.height = 32
@@ -525,21 +573,27 @@ def test_many_tracks_of_sound_can_all_state_a_delay(tmp_path):
 
 
 def test_damaged_subtitles_are_left_out_and_counted(tmp_path):
-    whole, source = video(tmp_path / "whole.mkv", subtitles="subrip"), tmp_path / "in.mkv"
+    whole = video(tmp_path / "whole.mkv", subtitles="subrip")
+    source = tmp_path / "in.mkv"
 
     def damaged(packet):
         if bytes(packet).startswith(b"Clouds"):
             changed = av.Packet(b"\xff\xfe\xc3(" + bytes(packet))
-            changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
+            changed.pts = packet.pts
+            changed.dts = packet.dts
+            changed.duration = packet.duration
             changed.time_base = packet.time_base
             return changed
         return packet
 
     with av.open(str(whole)) as clip, av.open(str(source), "w") as out:
-        streams = {s.index: add_copy(out, s) for s in clip.streams if s.type != "attachment"}
+        streams = {
+            s.index: add_copy(out, s) for s in clip.streams if s.type != "attachment"
+        }
         for packet in clip.demux([clip.streams[index] for index in streams]):
             if packet.size:
-                index, packet = packet.stream.index, damaged(packet)
+                index = packet.stream.index
+                packet = damaged(packet)
                 packet.stream = streams[index]
                 out.mux(packet)
     (warning,) = said(convert(source, tmp_path / "out.mp4"), "damaged")
@@ -551,7 +605,9 @@ def test_damaged_subtitles_are_left_out_and_counted(tmp_path):
     ("suffix", "codec"),
     [*itertools.product(["ts", "mp4"], ["aac", "ac3", "libmp3lame"]), ("mp4", "libopus")],
 )
-def test_sound_that_begins_before_the_video_keeps_its_times_in_matroska(tmp_path, suffix, codec):
+def test_sound_that_begins_before_the_video_keeps_its_times_in_matroska(
+    tmp_path, suffix, codec
+):
     """The first packets are priming: an MP4 hides them by an edit list, other files do not."""
     source = write_clip(tmp_path / f"in.{suffix}", 24, codec="libx264", audio=[codec])
     made = tmp_path / "out.mkv"
@@ -597,7 +653,8 @@ def test_audio_cut_from_an_avi_stays_in_step(tmp_path, target, start):
     out = tmp_path / f"out.{target}"
     convert(source, out, start=start)
     given, made = (
-        dict(zip(packets_of(path)[0], packet_times(path), strict=True)) for path in (source, out)
+        dict(zip(packets_of(path)[0], packet_times(path), strict=True))
+        for path in (source, out)
     )
     assert made
     for packet, time in made.items():
@@ -606,17 +663,23 @@ def test_audio_cut_from_an_avi_stays_in_step(tmp_path, target, start):
 
 
 def transport(path, parts, first_pid=0x100, seconds=1):
-    """Write a transport stream of 25 fps; ``parts`` are codecs of sound and their starts."""
+    """Write a transport stream of 25 fps.
+
+    ``parts`` are codecs of sound and their starts.
+    """
     options = {"mpegts_start_pid": str(first_pid)}
     with av.open(str(path), "w", format="mpegts", container_options=options) as out:
-        shown = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "bf": "0"})
+        shown = out.add_stream(
+            "libx264", rate=25, options={"preset": "ultrafast", "bf": "0"}
+        )
         shown.width, shown.height = 64, 48
         streams = [out.add_stream(codec, rate=48000) for codec, _ in parts]
         for stream in streams:
             stream.layout = "mono"
         for number in range(25 * seconds):
             frame = picture(number, 64, 48)
-            frame.pts, frame.time_base = number, Fraction(1, 25)
+            frame.pts = number
+            frame.time_base = Fraction(1, 25)
             out.mux(shown.encode(frame))
         out.mux(shown.encode(None))
         for stream, (_, start) in zip(streams, parts, strict=True):
@@ -638,7 +701,8 @@ def test_parts_with_other_numbers_of_streams_are_one_video(tmp_path):
 
 
 def test_sound_that_begins_late_in_a_transport_stream_is_carried(tmp_path):
-    source, target = transport(tmp_path / "in.ts", [("aac", 12)], seconds=16), tmp_path / "out.mp4"
+    source = transport(tmp_path / "in.ts", [("aac", 12)], seconds=16)
+    target = tmp_path / "out.mp4"
     assert not said(convert(source, target), "left out")
     assert packet_times(target)[-1] > 15
 
@@ -662,7 +726,8 @@ def bitmaps(path, times):
         out.mux(shown.encode(None))
         for time in times:
             packet = av.Packet(b"\0\x14" + bytes(18))
-            packet.stream, packet.time_base = texts, Fraction(1, 1000)
+            packet.stream = texts
+            packet.time_base = Fraction(1, 1000)
             packet.pts = packet.dts = time
             packet.duration = 2**32 - 1
             out.mux(packet)
@@ -670,7 +735,8 @@ def bitmaps(path, times):
 
 
 def test_a_bitmap_subtitle_without_an_end_lasts_to_the_end_of_the_video(tmp_path):
-    source, target = bitmaps(tmp_path / "in.mkv", [250]), tmp_path / "out.mp4"
+    source = bitmaps(tmp_path / "in.mkv", [250])
+    target = tmp_path / "out.mp4"
     assert not said(convert(source, target), "left out")
     with av.open(str(target)) as made:
         (packet,) = [each for each in made.demux(subtitles=0) if each.size]

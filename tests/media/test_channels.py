@@ -60,7 +60,9 @@ def test_listed_channels_keep_their_names_in_a_file_without_a_list(tmp_path, suf
 
 @pytest.mark.full
 def test_a_copy_in_mov_keeps_the_list_of_channels(tmp_path):
-    source, target = write_listed(tmp_path / "in.mov", ["FR", "FL"]), tmp_path / "out.mov"
+    source = write_listed(tmp_path / "in.mov", ["FR", "FL"])
+    target = tmp_path / "out.mov"
     converted(source, target)
     before, after = (path.read_bytes().partition(b"chan")[2] for path in (source, target))
-    assert before[12:20] == after[12:20]  # two channels, of which the first is the right one
+    # Two channels, of which the first is the right one.
+    assert before[12:20] == after[12:20]

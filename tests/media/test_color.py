@@ -26,7 +26,14 @@ from tests.helpers.factory import picture
 MATRICES = ("bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco")
 FORMATS = [
     *("yuv410p", "yuv411p", "yuv420p", "yuv422p", "yuv440p", "yuv444p", "yuva420p"),
-    *("yuv420p9le", "yuv420p10le", "yuv422p12le", "yuv444p14le", "yuv420p16le", "yuv444p16le"),
+    *(
+        "yuv420p9le",
+        "yuv420p10le",
+        "yuv422p12le",
+        "yuv444p14le",
+        "yuv420p16le",
+        "yuv444p16le",
+    ),
     *("yuv440p10le", "yuva444p10le", "gray", "gray10le", "gray16le"),
     *("gbrp", "gbrp10le", "gbrp16le", "gbrap", "gbrap12le"),
 ]
@@ -39,12 +46,17 @@ def space_of(kind, matrix, full_range):
 def noise(kind, width, height, seed=0):
     """Return random planes over all codes of the bit depth."""
     generator = torch.Generator().manual_seed(seed)
-    small = (-(-height // (1 << kind.chroma_shift_y)), -(-width // (1 << kind.chroma_shift_x)))
+    small = (
+        -(-height // (1 << kind.chroma_shift_y)),
+        -(-width // (1 << kind.chroma_shift_x)),
+    )
     shapes = [(height, width)]
     if kind.family != "gray":
         shapes += [small, small, (height, width)][: 3 if kind.alpha else 2]
     dtype = torch.uint8 if kind.depth <= 8 else torch.uint16
-    return [torch.randint(0, 1 << kind.depth, s, generator=generator).to(dtype) for s in shapes]
+    return [
+        torch.randint(0, 1 << kind.depth, s, generator=generator).to(dtype) for s in shapes
+    ]
 
 
 def flat(kind, codes, width=8, height=8):
@@ -62,7 +74,9 @@ def flat(kind, codes, width=8, height=8):
     height=st.integers(1, 41),
     seed=st.integers(0, 1000),
 )
-def test_conversion_to_rgb_and_back_is_exact(pix_fmt, matrix, full_range, width, height, seed):
+def test_conversion_to_rgb_and_back_is_exact(
+    pix_fmt, matrix, full_range, width, height, seed
+):
     """The input is white noise over all codes, mostly outside the RGB gamut, also in odd sizes."""
     kind = layout(pix_fmt)
     space = space_of(kind, matrix, full_range)
@@ -160,7 +174,9 @@ def test_colours_and_opacity_beyond_the_codes_are_clamped(pix_fmt):
 
 def test_half_precision_pictures_are_converted():
     kind = layout("yuv420p")
-    planes = from_rgb(torch.ones(3, 5, 7, dtype=torch.bfloat16), kind, ColorSpace("bt709", False))
+    planes = from_rgb(
+        torch.ones(3, 5, 7, dtype=torch.bfloat16), kind, ColorSpace("bt709", False)
+    )
     assert [tuple(p.shape) for p in planes] == [(5, 7), (3, 4), (3, 4)]
     assert [int(p[0, 0]) for p in planes] == [235, 128, 128]
 
@@ -192,7 +208,9 @@ def test_the_colour_space_follows_tags_and_size(tags, pix_fmt, size, expected):
     assert color_space(tags, layout(pix_fmt), *size) == expected
 
 
-@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "gbrp", "gray16le", "yuva420p"])
+@pytest.mark.parametrize(
+    "pix_fmt", ["yuv420p", "yuv422p10le", "gbrp", "gray16le", "yuva420p"]
+)
 @pytest.mark.parametrize("size", [(96, 64), (101, 51), (7, 5)])
 def test_thumbnails_average_luma(pix_fmt, size):
     frame = Frame(picture(2, *size, pix_fmt), Fraction(0), Fraction(1))
@@ -204,7 +222,8 @@ def test_thumbnails_average_luma(pix_fmt, size):
 
 
 @pytest.mark.parametrize(
-    ("code", "extent", "expected"), [(16, 0, 0), (235, 0, 1), (255, 0, 1), (255, 2, 1), (0, 2, 0)]
+    ("code", "extent", "expected"),
+    [(16, 0, 0), (235, 0, 1), (255, 0, 1), (255, 2, 1), (0, 2, 0)],
 )
 def test_thumbnails_reach_black_and_white(code, extent, expected):
     made = make_picture(flat(layout("yuv420p"), (code, 128, 128)), "yuv420p", 8, 8)

@@ -9,7 +9,14 @@ from cloudconv.errors import InputError
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.schedule.tasks import analyse
-from tests.helpers.factory import FIELD_STEP, FIELDS, interlaced, picture, planes_of, write_clip
+from tests.helpers.factory import (
+    FIELD_STEP,
+    FIELDS,
+    interlaced,
+    picture,
+    planes_of,
+    write_clip,
+)
 from tests.media.test_source import assert_same
 
 COUNT = 12
@@ -37,7 +44,9 @@ def assert_filmed(made):
 @pytest.fixture
 def clip(tmp_path):
     shown = MIXED[:COUNT]
-    return write_clip(tmp_path / "fields.mkv", shown, rate=25, codec="libx264", options=FIELDS)
+    return write_clip(
+        tmp_path / "fields.mkv", shown, rate=25, codec="libx264", options=FIELDS
+    )
 
 
 def test_a_warning_names_interlacing_and_deinterlace_removes_it(clip):
@@ -76,7 +85,8 @@ def test_progressive_pictures_in_an_interlaced_stream_repeat(tmp_path):
     """Pictures that were filmed at once give pairs of the same frame, which count as repeats."""
     clip = write_clip(tmp_path / "a.mkv", MIXED, rate=25, codec="libx264", options=FIELDS)
     assert all(frame.picture.interlaced_frame for frame in frames_of(clip))
-    made, kept = frames_of(clip, deinterlace=True), frames_of(clip)
+    made = frames_of(clip, deinterlace=True)
+    kept = frames_of(clip)
     assert_filmed(made[: 2 * COUNT])
     for number in range(2 * COUNT + 2, 4 * COUNT):
         assert made[number].same_picture(kept[number // 2])
@@ -85,12 +95,16 @@ def test_progressive_pictures_in_an_interlaced_stream_repeat(tmp_path):
 
 
 def test_pictures_that_are_marked_as_progressive_repeat(tmp_path):
-    path, data = tmp_path / "both.h264", b""
+    path = tmp_path / "both.h264"
+    data = b""
     for options, shown in (FIELDS, MIXED[:COUNT]), ({"crf": "8"}, MIXED[COUNT:]):
-        part = write_clip(tmp_path / "a.h264", shown, rate=25, codec="libx264", options=options)
+        part = write_clip(
+            tmp_path / "a.h264", shown, rate=25, codec="libx264", options=options
+        )
         data += part.read_bytes()
     path.write_bytes(data)
-    made, kept = frames_of(path, deinterlace=True), frames_of(path)
+    made = frames_of(path, deinterlace=True)
+    kept = frames_of(path)
     assert len(made) == 4 * COUNT
     for number in range(2 * COUNT, 4 * COUNT):
         assert made[number].same_picture(kept[number // 2])

@@ -21,7 +21,9 @@ RATE = Fraction(25)
 MP4, MOV, MKV, WEBM = (CONTAINERS[s] for s in (".mp4", ".mov", ".mkv", ".webm"))
 
 
-def chosen(container, pix_fmt, size=(96, 64), /, *, codec="rawvideo", transfer=2, **settings):
+def chosen(
+    container, pix_fmt, size=(96, 64), /, *, codec="rawvideo", transfer=2, **settings
+):
     info = info_of(size, pix_fmt, codec=codec, tags=ColorTags(transfer=transfer))
     return choose(container, info, EncodeSettings(**settings))
 
@@ -107,7 +109,8 @@ def test_codec_and_pixel_format_are_kept_or_a_warning_names_the_change(
 ):
     given = tmp_path / ("in.mkv" if codec == "ffv1" else "in.mov")
     form = {"size": (256, 144), "codec": codec, "pix_fmt": pix_fmt, "options": options}
-    info, target = probe(write_clip(given, 3, rate=RATE, **form)), tmp_path / f"out{suffix}"
+    info = probe(write_clip(given, 3, rate=RATE, **form))
+    target = tmp_path / f"out{suffix}"
     sink = write(target, Source(info).frames(), info, rate=RATE, **settings)
     made = probe(target).working_pix_fmt.replace("12", "10")
     assert (sink.plan.choice.encoder, made) == (encoder or codec, becomes or pix_fmt)
@@ -125,7 +128,8 @@ def test_codec_and_pixel_format_are_kept_or_a_warning_names_the_change(
         ("prores", "a.mov", {"pix_fmt": "yuv420p"}, "libx264"),
         ("prores", "a.mov", {"encoder": "libx264"}, "libx264"),
         ("prores", "%d.png", {}, "png"),
-        ("dnxhd", "a.mov", {}, "libx265"),  # the picture is below the smallest size of DNxHR
+        # The picture is below the smallest size of DNxHR.
+        ("dnxhd", "a.mov", {}, "libx265"),
     ],
 )
 def test_an_editing_codec_is_kept_without_other_settings(codec, name, settings, encoder):
@@ -188,18 +192,23 @@ def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
         made = tmp_path / f"{encoder}.mkv"
         write(made, frames, probe(clip), rate=RATE, encoder=encoder, crf=crf)
         pairs = zip(read_planes(made), frames, strict=True)
-        return np.mean([(p[0] - planes_of(f.picture)[0].astype(float)) ** 2 for p, f in pairs])
+        return np.mean(
+            [(p[0] - planes_of(f.picture)[0].astype(float)) ** 2 for p, f in pairs]
+        )
 
     clip = write_clip(tmp_path / "clip.mkv", 12, rate=RATE, size=(192, 128), noise=4.0)
     with Source(clip) as source:
         frames = list(source.frames())
-    # On one small noisy clip the errors differ by up to 4 dB; with raw values it would be 8 dB.
+    # On one small noisy clip the errors differ by up to 4 dB; with raw values it would be 8
+    # dB.
     assert abs(10 * np.log10(error(name) / error("libx264"))) < 4
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 23), (16, 1)])
 def test_ffv1_refuses_pictures_that_are_too_small_for_slices(size):
-    with pytest.raises(EncoderError, match=f"ffv1 cannot encode pictures of {size[0]}x{size[1]}"):
+    with pytest.raises(
+        EncoderError, match=f"ffv1 cannot encode pictures of {size[0]}x{size[1]}"
+    ):
         chosen(MKV, "gbrp", size, encoder="ffv1")
 
 
@@ -210,7 +219,11 @@ def test_ffv1_refuses_pictures_that_are_too_small_for_slices(size):
         ({"encoder": "libsvtav1", "encoder_option": (("crf", "31"),)}, {"crf": "31"}),
         ({"encoder_option": (("qp", "0"),)}, {"qp": "0", "crf": None}),
         (
-            {"encoder": "libx265", "encoder_option": (("x265-params", "aq-mode=1"),), "threads": 2},
+            {
+                "encoder": "libx265",
+                "encoder_option": (("x265-params", "aq-mode=1"),),
+                "threads": 2,
+            },
             {"x265-params": "log-level=none:aq-mode=1:pools=2"},
         ),
     ],
@@ -227,7 +240,11 @@ def test_given_options_reach_the_encoder_and_replace_its_defaults(settings, opti
 )  # fmt: skip
 def test_a_chosen_encoder_or_pixel_format_is_kept(size, given, made, warns):
     choice = chosen(MP4, "yuv420p", size, **given)
-    assert (choice.encoder, choice.pix_fmt, bool(choice.warnings)) == ("libx264", made, warns)
+    assert (choice.encoder, choice.pix_fmt, bool(choice.warnings)) == (
+        "libx264",
+        made,
+        warns,
+    )
 
 
 @pytest.mark.parametrize(
@@ -278,4 +295,6 @@ def test_the_crf_of_nvenc_is_its_cq(container, pix_fmt, encoder, crf, quality):
     choice = chosen(container, pix_fmt, (640, 360), encoder=encoder, crf=crf)
     assert (choice.encoder, choice.working) == (encoder, pix_fmt)
     assert (choice.options["rc"], choice.options["cq"]) == ("vbr", quality)
-    assert choice.codec_tag == ("hvc1" if (encoder, container) == ("hevc_nvenc", MP4) else None)
+    assert choice.codec_tag == (
+        "hvc1" if (encoder, container) == ("hevc_nvenc", MP4) else None
+    )

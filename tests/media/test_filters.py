@@ -34,7 +34,9 @@ def distance(a, b):
 def test_new_frames_have_exact_times_and_reach_the_last_input(rate, factor, start, count):
     kept = frames(count, rate / factor, start, size=(64, 48))
     made = list(minterpolate(kept, rate))
-    assert [f.time for f in made] == [start + k / rate for k in range((count - 1) * factor + 1)]
+    assert [f.time for f in made] == [
+        start + k / rate for k in range((count - 1) * factor + 1)
+    ]
     assert {f.duration for f in made} == {1 / rate}
     for one, same in zip(kept, made[::factor], strict=True):
         assert one.same_picture(same)
@@ -58,7 +60,10 @@ FORMATS = [
 
 @pytest.mark.parametrize("pix_fmt", FORMATS)
 def test_pictures_keep_their_pixel_format_and_levels(pix_fmt):
-    still = [Frame(picture(0, pix_fmt=pix_fmt), Fraction(k, 12), Fraction(1, 12)) for k in range(3)]
+    still = [
+        Frame(picture(0, pix_fmt=pix_fmt), Fraction(k, 12), Fraction(1, 12))
+        for k in range(3)
+    ]
     made = list(minterpolate(still, Fraction(24)))
     assert len(made) == 5
     step = 2 ** (still[0].picture.format.components[0].bits - 8)

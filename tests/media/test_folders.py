@@ -32,7 +32,14 @@ def folder(tmp_path):
     home = tmp_path / "in"
     home.mkdir()
     clip = write_clip(tmp_path / "clip.mkv", 3, size=(32, 32)).read_bytes()
-    for name in ("VID_1.insv", "b.dav", "c.unheard", "noending", "GL010007.LRV", "GX010007.mp4"):
+    for name in (
+        "VID_1.insv",
+        "b.dav",
+        "c.unheard",
+        "noending",
+        "GL010007.LRV",
+        "GX010007.mp4",
+    ):
         (home / name).write_bytes(clip)
     (home / "alone0042.lrv").write_bytes(clip)
     Image.new("RGB", (8, 8)).save(tmp_path / "still.png")
@@ -46,12 +53,22 @@ def folder(tmp_path):
 
 def test_videos_are_found_by_their_endings_or_their_content(folder):
     found = inventory(folder)
-    names = ["GX010007.mp4", "VID_1.insv", "alone0042.lrv", "b.dav", "c.unheard", "noending"]
+    names = [
+        "GX010007.mp4",
+        "VID_1.insv",
+        "alone0042.lrv",
+        "b.dav",
+        "c.unheard",
+        "noending",
+    ]
     assert [file.name for file in found.videos] == names
     assert [file.name for file in found.proxies] == ["GL010007.LRV"]
     others = {".txt": 2, ".nfo": 1, ".thm": 1, ".sound": 1, ".bin": 1}
     assert found.others == Counter(others)
-    assert by_ending(Counter({".txt": 2, "": 1}).most_common()) == "2 .txt, 1 without an ending"
+    assert (
+        by_ending(Counter({".txt": 2, "": 1}).most_common())
+        == "2 .txt, 1 without an ending"
+    )
 
 
 def test_a_batch_takes_the_videos_and_says_what_it_leaves_out(folder, tmp_path):
@@ -67,10 +84,14 @@ def test_a_batch_takes_the_videos_and_says_what_it_leaves_out(folder, tmp_path):
 def test_a_counter_of_pictures_that_wraps_goes_on(tmp_path, first):
     numbers = [9997, 9998, 9999, first, first + 1]
     for place, number in enumerate(numbers):
-        Image.new("RGB", (32, 32), (50 * place, 0, 0)).save(tmp_path / f"IMG_{number:04}.png")
+        Image.new("RGB", (32, 32), (50 * place, 0, 0)).save(
+            tmp_path / f"IMG_{number:04}.png"
+        )
     info = probe(tmp_path)
     with Source(info) as source:
-        shades = [int(frame.to_ndarray(format="rgb24")[0, 0, 0]) for frame in pictures_of(source)]
+        shades = [
+            int(frame.to_ndarray(format="rgb24")[0, 0, 0]) for frame in pictures_of(source)
+        ]
     assert shades == [0, 50, 100, 150, 200]
     (said,) = [each.text for each in info.warnings if each.code == "counter-wraps"]
     assert "go on after IMG_9999.png" in said
@@ -82,7 +103,8 @@ def pictures_of(source):
 
 
 @pytest.mark.parametrize(
-    "numbers", [[0, 1, 2], [1, 5000, 9998], [9997, 9998, 9999], [*range(50), *range(52, 100)]]
+    "numbers",
+    [[0, 1, 2], [1, 5000, 9998], [9997, 9998, 9999], [*range(50), *range(52, 100)]],
 )
 def test_other_numbers_stay_in_their_order(tmp_path, numbers):
     for number in numbers:

@@ -36,7 +36,8 @@ def test_repacking_there_and_back_is_exact(name, width, height, seed):
     if name.startswith("yuvj"):
         width, height = 4 * width, 4 * height  # FFmpeg refuses odd sizes of yuvj formats
     source = noise(width, height, working_format(name), seed)
-    source.pts, source.time_base = 7, Fraction(1, 24)
+    source.pts = 7
+    source.time_base = Fraction(1, 24)
     stored = repack(source, name)
     back = repack(stored, working_format(name))
     packed, working = layout(name), layout(back.format.name)
@@ -55,9 +56,12 @@ def test_repacking_there_and_back_is_exact(name, width, height, seed):
 )
 def test_packed_samples_agree_with_ffmpeg(name):
     planar = noise(16, 8, working_format(name))
-    ours, theirs = repack(planar, name), planar.reformat(format=name, threads=1)
+    ours = repack(planar, name)
+    theirs = planar.reformat(format=name, threads=1)
     back = working_format(name) if layout(name).family == "yuv" else "gbrap16le"
-    assert same(*(planes_of(frame.reformat(format=back, threads=1)) for frame in (ours, theirs)))
+    assert same(
+        *(planes_of(frame.reformat(format=back, threads=1)) for frame in (ours, theirs))
+    )
 
 
 def test_a_palette_keeps_colours_and_opacity(tmp_path):

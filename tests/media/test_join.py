@@ -43,7 +43,10 @@ def stored(plan, path, frames):
 
 
 def write_whole_and_joined(folder, suffix, encoder, pix_fmt, rate):
-    """Write the same frames in one piece and joined from three segments; one has a single frame."""
+    """Write the same frames in one piece and joined from three segments.
+
+    One has a single frame.
+    """
     times, last = (EVEN, 1 / RATE) if rate else (UNEVEN, F(1, 20))
     frames = list(frames_of(times, last, pix_fmt=pix_fmt))
     whole, joined = (folder / f"{name}{suffix}" for name in ("whole", "joined"))
@@ -72,9 +75,12 @@ def write_whole_and_joined(folder, suffix, encoder, pix_fmt, rate):
         (".mkv", "ffv1", "gray10le"),
     ],
 )
-def test_joined_segments_have_the_times_of_one_piece(tmp_path, suffix, encoder, pix_fmt, rate):
+def test_joined_segments_have_the_times_of_one_piece(
+    tmp_path, suffix, encoder, pix_fmt, rate
+):
     whole, joined = write_whole_and_joined(tmp_path, suffix, encoder, pix_fmt, rate)
-    # Encoders may reorder frames differently at a border, but the decoding times are the same.
+    # Encoders may reorder frames differently at a border, but the decoding times are the
+    # same.
     assert stamps(joined) == stamps(whole)
     assert read_times(joined) == read_times(whole)
     for a, b in zip(read_planes(whole), read_planes(joined), strict=True):
@@ -93,12 +99,14 @@ def test_alpha_in_packet_side_data_is_kept(tmp_path):
 
 
 def store(folder, **settings):
-    plan, frames = plan_of(folder / "a.mp4", **settings), frames_of(EVEN[:20], 1 / RATE)
+    plan = plan_of(folder / "a.mp4", **settings)
+    frames = frames_of(EVEN[:20], 1 / RATE)
     return stored(plan, folder / "0.packets", frames)
 
 
 def test_segments_of_other_encoder_settings_are_refused(tmp_path):
-    segment, plan = store(tmp_path, crf=30, preset="ultrafast"), plan_of(tmp_path / "a.mp4")
+    segment = store(tmp_path, crf=30, preset="ultrafast")
+    plan = plan_of(tmp_path / "a.mp4")
     with pytest.raises(OutputError, match="`resume=False`"), Sink(plan) as target:
         list(join([segment], target))
     assert os.listdir(tmp_path) == ["0.packets"]

@@ -27,7 +27,10 @@ from tests.media.test_sink import even, write
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.mkv\n#EXT-X-ENDLIST\n"),
+        (
+            "list.m3u8",
+            "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.mkv\n#EXT-X-ENDLIST\n",
+        ),
         ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nlist.m3u8\n"),
         ("list.mkv", "ffconcat version 1.0\nfile a.mkv\n"),
         ("001.png", "ffconcat version 1.0\nfile a.mkv\n"),
@@ -54,7 +57,8 @@ def test_many_pngs_with_a_colour_profile_are_read(tmp_path):
 @cache
 def png(profile, *texts):
     """Return a PNG with a colour profile and texts of zeros, which have these sizes in MiB."""
-    file, about = BytesIO(), PngInfo()
+    file = BytesIO()
+    about = PngInfo()
     for size in texts:
         about.add_text("a", "\0" * (size << 20), zip=True)
     profile = bytes(profile << 20)
@@ -64,7 +68,10 @@ def png(profile, *texts):
 
 @pytest.mark.parametrize(
     "name",
-    ["a.png", *(pytest.param(n, marks=pytest.mark.full) for n in ("a.apng", "a.mkv", "a.jpg"))],
+    [
+        "a.png",
+        *(pytest.param(n, marks=pytest.mark.full) for n in ("a.apng", "a.mkv", "a.jpg")),
+    ],
 )
 def test_a_png_whose_texts_would_fill_the_memory_is_refused(tmp_path, name):
     file = tmp_path / name
@@ -83,11 +90,14 @@ def test_a_png_inside_a_video_gets_the_same_checks(tmp_path, suffix, place, monk
         file = tmp_path / f"{name}.{suffix}"
         with av.open(str(file), "w") as out:
             stream = out.add_stream("png", rate=24)
-            stream.width, stream.height, stream.pix_fmt = 16, 16, "rgb24"
+            stream.width = 16
+            stream.height = 16
+            stream.pix_fmt = "rgb24"
             for number in range(4):
                 packet = av.Packet(picture if number == place else png(0))
                 packet.pts = packet.dts = number
-                packet.time_base, packet.stream = Fraction(1, 24), stream
+                packet.time_base = Fraction(1, 24)
+                packet.stream = stream
                 packet.is_keyframe = True
                 out.mux(packet)
         return file
@@ -135,7 +145,9 @@ def test_a_small_file_with_huge_pictures_is_refused(tmp_path, monkeypatch):
     assert probe(clip).width == 64
     for wrong in ("abc", "-5", "0", "1e6", "²"):
         monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", wrong)
-        with pytest.raises(SettingsError, match=rf"CLOUDCONV_MAX_PIXELS must be .* '{wrong}'"):
+        with pytest.raises(
+            SettingsError, match=rf"CLOUDCONV_MAX_PIXELS must be .* '{wrong}'"
+        ):
             probe(clip)
 
 

@@ -28,7 +28,9 @@ def planes(file, dtype):
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_sixteen_bits_to_exr_and_back_are_exact(tmp_path, channels):
-    codes = np.random.default_rng(0).integers(1, 65536, (3, HEIGHT, WIDTH, channels), np.uint16)
+    codes = np.random.default_rng(0).integers(
+        1, 65536, (3, HEIGHT, WIDTH, channels), np.uint16
+    )
     (tmp_path / "in").mkdir()
     for number, picture in enumerate(codes):
         cv2.imwrite(str(tmp_path / "in" / f"{number}.png"), picture)
@@ -43,7 +45,9 @@ def test_sixteen_bits_to_exr_and_back_are_exact(tmp_path, channels):
 def test_exr_holds_linear_light(tmp_path):
     (tmp_path / "in").mkdir()
     for number in range(2):
-        Image.new("RGB", (WIDTH, HEIGHT), (188, 255, 0)).save(tmp_path / "in" / f"{number}.png")
+        Image.new("RGB", (WIDTH, HEIGHT), (188, 255, 0)).save(
+            tmp_path / "in" / f"{number}.png"
+        )
     make(tmp_path / "in", tmp_path / "out" / "%d.exr")
     info = probe(tmp_path / "out")
     assert (info.working_pix_fmt, info.tags.transfer) == ("gbrp16le", 13)
@@ -51,7 +55,9 @@ def test_exr_holds_linear_light(tmp_path):
     assert (green, blue) == (1, 0)
     assert red == pytest.approx(0.5029, abs=1e-4)  # code 188 is about half of the light
     make(tmp_path / "in", tmp_path / "half" / "%d.exr", encoder_option={"format": "half"})
-    assert planes(tmp_path / "half" / "1.exr", "<f2")[2][0, 0] == pytest.approx(red, abs=1e-3)
+    assert planes(tmp_path / "half" / "1.exr", "<f2")[2][0, 0] == pytest.approx(
+        red, abs=1e-3
+    )
     with pytest.raises(EncoderError, match="cannot write gbrpf32le"):
         make(tmp_path / "in", tmp_path / "out.mkv", encoder="ffv1", pix_fmt="gbrpf32le")
 
@@ -63,8 +69,15 @@ def test_light_out_of_range_is_clipped():
 
 @pytest.mark.parametrize(
     ("transfer", "signal", "light"),
-    # PQ at 1000 nits and HLG at diffuse white (BT.2100), then a pure power, linear and BT.709.
-    [(16, 0.7518, 10.0), (18, 0.75, 0.265), (4, 0.5, 0.2176), (8, 0.5, 0.5), (1, 0.5, 0.2140)],
+    # PQ at 1000 nits and HLG at diffuse white (BT.2100), then a pure power, linear and
+    # BT.709.
+    [
+        (16, 0.7518, 10.0),
+        (18, 0.75, 0.265),
+        (4, 0.5, 0.2176),
+        (8, 0.5, 0.5),
+        (1, 0.5, 0.2140),
+    ],
 )
 def test_each_transfer_function_gives_its_light(transfer, signal, light):
     made = light_of([np.array([[round(signal * 65535)]], np.uint16)], transfer)[0]

@@ -30,7 +30,9 @@ main()
 @pytest.mark.parametrize("frames", [240, 20])
 def test_matroska_is_interpolated_before_its_end_arrives(tmp_path, frames):
     form = {"codec": "libx264", "audio": ["aac"], "noise": 3, "size": (64, 48)}
-    clip, made, some = write_clip(tmp_path / "a.mkv", frames, rate=25, **form), bytearray(), Event()
+    clip = write_clip(tmp_path / "a.mkv", frames, rate=25, **form)
+    made = bytearray()
+    some = Event()
     data = clip.read_bytes()
     first = len(data) * 4 // 5 if frames > 100 else len(data)
 
@@ -57,7 +59,9 @@ def test_matroska_is_interpolated_before_its_end_arrives(tmp_path, frames):
 
 
 @pytest.mark.full
-@pytest.mark.skipif(sys.platform == "win32", reason="a signal ends a process of Windows at once")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="a signal ends a process of Windows at once"
+)
 @pytest.mark.parametrize(
     ("part", "output"), [(0, "o.mkv"), (100, "-"), (5000, "o.mkv"), (5000, "-")]
 )
@@ -90,7 +94,11 @@ def test_a_gap_of_days_in_an_arriving_input_is_refused(tmp_path, more):
     days = [F(k, 25) + 10**6 * (k >= 200) for k in range(210)]
     clip = write_clip(tmp_path / "a.mkv", 210, times=days, size=(16, 16), codec="libx264")
     done = subprocess.run(
-        [*COMMAND, *more], input=clip.read_bytes(), capture_output=True, timeout=90, check=False
+        [*COMMAND, *more],
+        input=clip.read_bytes(),
+        capture_output=True,
+        timeout=90,
+        check=False,
     )
     if more:
         assert done.returncode == 0, done.stderr

@@ -26,7 +26,8 @@ SIZE = 64, 48
 
 def damaged(path, codec):
     """Return a Matroska file of noise in which 40 bytes are random."""
-    noise, places = np.random.default_rng(0), random.Random(1)
+    noise = np.random.default_rng(0)
+    places = random.Random(1)
     shape = SIZE[1] * 3 // 2, SIZE[0]
     pictures = [av.VideoFrame.from_ndarray(noise.integers(0, 255, shape, np.uint8), "yuv420p")
                 for _ in range(12)]  # fmt: skip
@@ -50,7 +51,8 @@ def open_encoder():
     context = av.CodecContext.create(choice.encoder, "w")
     context.options = choice.options
     context.width, context.height = SIZE
-    context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
+    context.pix_fmt = "yuv420p"
+    context.time_base = Fraction(1, 25)
     open_strictly(choice, context.open)
 
 

@@ -24,7 +24,9 @@ def mixed(film, passages, seconds=20, *, chunk=F(1, 4), follows=True, **options)
     lead = film[: RATE // 2] if follows else None
     sound = FilmSound(film, RATE, 0)
     mixer = Mixer(playlist, playlist.follow(), sound, len(film), F(0), lead)
-    parts, waiting, known = [film[:0]], list(passages), ends
+    parts = [film[:0]]
+    waiting = list(passages)
+    known = ends
     while not playlist.is_complete:
         known = min(known + chunk, playlist.ends)
         while waiting and waiting[0].begins < known:
@@ -95,7 +97,8 @@ def test_a_sine_through_ten_jumps_has_no_step_and_no_dip(hertz, targets):
 @pytest.mark.parametrize("film", [noise(), crackling()], ids=["rain", "fire"])
 def test_a_steady_sound_keeps_its_loudness_at_jumps(film):
     passages = [
-        Passage(10 + F(number), F(1, 25), F(-9 + number * 2 % 7 - number)) for number in range(9)
+        Passage(10 + F(number), F(1, 25), F(-9 + number * 2 % 7 - number))
+        for number in range(9)
     ]
     usual, made = loudness(film), loudness(mixed(film, passages, 10))
     assert made.min() > usual.min() - 1.5
@@ -154,7 +157,8 @@ def test_a_seed_repeats_the_sound_and_another_seed_does_not():
 
 
 def test_the_sound_does_not_depend_on_how_far_ahead_the_score_is_known():
-    film, passages = noise(), [Passage(F(10), F(0), F(-8)), Passage(F(13), F(1, 5), F(-12))]
+    film = noise()
+    passages = [Passage(F(10), F(0), F(-8)), Passage(F(13), F(1, 5), F(-12))]
     parts = [mixed(film, passages, chunk=chunk) for chunk in (F(1, 50), F(2), F(20))]
     np.testing.assert_array_equal(parts[0], parts[1])
     np.testing.assert_array_equal(parts[0], parts[2])

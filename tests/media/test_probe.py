@@ -23,8 +23,13 @@ from tests.helpers.factory import animation, picture, sound, tone, write_clip
 
 NTSC = Fraction(24000, 1001)
 RATES = [Fraction(n) for n in (1, 8, 12, 15, 24, 25, 30, 48, 50, 60, 120, 240)]
-RATES += [Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)] + [Fraction(25, 2), Fraction(15, 2)]
-CLOCKS = [Fraction(1, d) for d in (1000, 600, 90_000, 15_360, 30_000, 1_000_000, 1_000_000_000)]
+RATES += [Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)] + [
+    Fraction(25, 2),
+    Fraction(15, 2),
+]
+CLOCKS = [
+    Fraction(1, d) for d in (1000, 600, 90_000, 15_360, 30_000, 1_000_000, 1_000_000_000)
+]
 
 
 def rounded_times(rate, clock, count, start=0):
@@ -32,11 +37,19 @@ def rounded_times(rate, clock, count, start=0):
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.sampled_from(RATES), st.sampled_from(CLOCKS), st.integers(2, 400), st.integers(0, 10**7))
+@given(
+    st.sampled_from(RATES),
+    st.sampled_from(CLOCKS),
+    st.integers(2, 400),
+    st.integers(0, 10**7),
+)
 def test_a_constant_rate_is_found_with_any_clock(rate, clock, count, start):
     times = rounded_times(rate, clock, count, start)
     found = constant_rate(times, clock, [rate])
-    if clock in (Fraction(1, 90_000), Fraction(1, 15_360), Fraction(1, 30_000)) and count < 20:
+    if (
+        clock in (Fraction(1, 90_000), Fraction(1, 15_360), Fraction(1, 30_000))
+        and count < 20
+    ):
         # The times of a fine clock are taken as exact unless a frame contradicts them.
         assert found is not None
         assert abs(found / rate - 1) < Fraction(1, 50)
@@ -84,7 +97,10 @@ def test_a_gif_with_even_delays_keeps_them(tmp_path, hundredths, count):
     ("delays", "said"),
     [
         ([30, 40] * 20, "last 0.03 and 0.04 s by turns: they get even times, at 28.5 fps."),
-        ([30, 30, 40] * 15, "last 0.03 and 0.04 s by turns: they get even times, at 30 fps."),
+        (
+            [30, 30, 40] * 15,
+            "last 0.03 and 0.04 s by turns: they get even times, at 30 fps.",
+        ),
         ([100, 200] * 10, "last 0.1 and 0.2 s by turns: the rate is variable."),
         ([40] * 20 + [500], None),
     ],
@@ -121,7 +137,9 @@ JITTER = np.random.default_rng(1).integers(-3, 4, 90).tolist()
         ([150 * t for t in rounded_times(NTSC, Fraction(1, 600), 200)], NTSC, NTSC),
     ],
 )
-def test_uneven_times_of_a_fine_clock_have_a_rate_only_if_they_are_rounded(times, hint, rate):
+def test_uneven_times_of_a_fine_clock_have_a_rate_only_if_they_are_rounded(
+    times, hint, rate
+):
     assert constant_rate(times, Fraction(1, 90_000), [Fraction(hint)]) == rate
 
 
@@ -134,7 +152,11 @@ def test_a_wrong_rate_in_the_header_is_ignored(tmp_path):
 def test_full_range_jpeg_formats_become_a_range_tag(tmp_path):
     frames = [picture(k, pix_fmt="yuvj420p") for k in range(2)]
     info = probe(write_clip(tmp_path / "a.mov", frames, codec="mjpeg"))
-    assert (info.pix_fmt, info.working_pix_fmt, info.tags.range) == ("yuvj420p", "yuv420p", 2)
+    assert (info.pix_fmt, info.working_pix_fmt, info.tags.range) == (
+        "yuvj420p",
+        "yuv420p",
+        2,
+    )
 
 
 def test_a_folder_and_a_pattern_give_the_same_pictures(tmp_path):
@@ -184,7 +206,9 @@ def test_every_bad_input_gets_one_clear_sentence(tmp_path):
         sound(out, out.add_stream("pcm_s16le", rate=48000), tone(440, 4800))
     with av.open(str(tmp_path / "none.mkv"), "w") as out:
         video = out.add_stream("ffv1", rate=24)
-        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        video.width = 96
+        video.height = 64
+        video.pix_fmt = "yuv420p"
         out.start_encoding()
     words = {
         "nowhere.mp4": "no file",
@@ -212,7 +236,9 @@ def test_every_bad_input_gets_one_clear_sentence(tmp_path):
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "gif"])
 @pytest.mark.parametrize("lasts", [Fraction(1, 1000), Fraction(5000)])
 @pytest.mark.parametrize("varies", [True, False])
-def test_a_last_frame_of_absurd_length_lasts_as_long_as_the_others(tmp_path, suffix, lasts, varies):
+def test_a_last_frame_of_absurd_length_lasts_as_long_as_the_others(
+    tmp_path, suffix, lasts, varies
+):
     numbers = (0, 1, 2, 3, 6, 7, 8, 9, 10, 13, 14, 15) if varies else range(12)
     about = {"codec": "libvpx" if suffix == "webm" else "mpeg4", "last_duration": lasts}
     if suffix == "gif":
@@ -232,15 +258,21 @@ def test_a_last_frame_of_absurd_length_lasts_as_long_as_the_others(tmp_path, suf
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts"])
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_stream_with_one_frame_is_not_taken_for_the_video(tmp_path, suffix, place):
-    """The thumbnail is larger, and the default; ``stream`` takes any video stream, and no other."""
+    """The thumbnail is larger, and the default.
+
+    ``stream`` takes any video stream, and no other.
+    """
     clips = [write_clip(tmp_path / "a.mkv", 12, codec="mpeg2video")]
-    clips.insert(place, write_clip(tmp_path / "b.mkv", 1, codec="mpeg2video", size=(192, 128)))
+    clips.insert(
+        place, write_clip(tmp_path / "b.mkv", 1, codec="mpeg2video", size=(192, 128))
+    )
     path = tmp_path / f"in.{suffix}"
     with ExitStack() as stack:
         out = stack.enter_context(av.open(str(path), "w"))
         given = [stack.enter_context(av.open(str(clip))).streams.video[0] for clip in clips]
         added = [add_copy(out, stream) for stream in given]
-        added[place].disposition, added[1 - place].disposition = Disposition.default, Disposition(0)
+        added[place].disposition = Disposition.default
+        added[1 - place].disposition = Disposition(0)
         for stream in (given[place], given[1 - place]):
             for packet in stream.container.demux(stream):
                 if packet.size:
@@ -271,7 +303,10 @@ def pictures(folder, names):
         ([1, 2, 3, 4], ""),
         ([0, 10, 20, 30], ""),
         ([1_700_000_003, 1_700_000_011, 1_700_000_012, 1_700_000_040], ""),
-        ([k for k in range(40) if k % 5 != 3 or k > 35], "3, 8, 13, 18, 23, 28 and 1 more."),
+        (
+            [k for k in range(40) if k % 5 != 3 or k > 35],
+            "3, 8, 13, 18, 23, 28 and 1 more.",
+        ),
     ],
 )
 @pytest.mark.parametrize("given", ["", "shot2_%d_v3.png"])
@@ -279,7 +314,9 @@ def test_gaps_among_numbered_pictures_are_named(tmp_path, numbers, said, given):
     pictures(tmp_path, [f"shot2_{number}_v3" for number in numbers])
     info = probe(tmp_path / given)
     assert info.timing.frames == len(numbers)
-    found = [str(text) for text in info.warnings if "missing among the pictures" in str(text)]
+    found = [
+        str(text) for text in info.warnings if "missing among the pictures" in str(text)
+    ]
     assert [said in text for text in found] == [True] * bool(said)
 
 
@@ -303,8 +340,10 @@ def test_one_packet_without_a_time_keeps_the_rate(tmp_path, varies):
     times = [Fraction(k, 25) for k in numbers]
     clip = tmp_path / "a.ts"
     write_clip(clip, len(times), times=times, rate=25, codec="libx264", options={"bf": "2"})
-    data, at = bytearray(clip.read_bytes()), 0
-    for _ in range(8):  # the eighth packet loses both of its time stamps, which are optional
+    data = bytearray(clip.read_bytes())
+    at = 0
+    # The eighth packet loses both of its time stamps, which are optional.
+    for _ in range(8):
         at = data.index(b"\0\0\1\xe0", at) + 1
     length = 5 if data[at + 6] & 0xC0 == 0x80 else 10
     data[at + 6] &= 0x3F

@@ -40,7 +40,9 @@ def level(number):
 @pytest.mark.parametrize("suffix", [".avif", ".sgi", ".pcx"])
 def test_a_folder_of_any_common_kind_of_pictures_is_read(tmp_path, suffix):
     for number in range(3):
-        Image.new("RGB", (32, 16), (level(number),) * 3).save(tmp_path / f"{number}{suffix}")
+        Image.new("RGB", (32, 16), (level(number),) * 3).save(
+            tmp_path / f"{number}{suffix}"
+        )
     with Source(tmp_path) as source:
         shown = [planes_of(frame.picture)[0].mean() for frame in source.frames()]
     assert len(shown) == 3
@@ -49,7 +51,8 @@ def test_a_folder_of_any_common_kind_of_pictures_is_read(tmp_path, suffix):
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
 def test_the_pages_of_a_tiff_are_its_frames(tmp_path, mode):
-    path, wide = tmp_path / "stack.tif", mode == "I;16"
+    path = tmp_path / "stack.tif"
+    wide = mode == "I;16"
     kind = np.uint16 if wide else np.uint8
     pages = [np.full((16, 32), level(k) << 8 * wide, kind) for k in range(4)]
     images = [Image.fromarray(page) for page in pages]
@@ -59,7 +62,9 @@ def test_the_pages_of_a_tiff_are_its_frames(tmp_path, mode):
         assert codes(source.info.warnings) == ["rate-assumed"]
         shown = [planes_of(frame.picture)[0][0, 0] for frame in source.frames()]
         assert shown == [page[0, 0] for page in pages]
-        assert [planes_of(f.picture)[0][0, 0] for f in source.frames(Fraction(2, 25))] == shown[2:]
+        assert [
+            planes_of(f.picture)[0][0, 0] for f in source.frames(Fraction(2, 25))
+        ] == shown[2:]
 
 
 def test_further_pages_of_tiffs_in_a_folder_are_named(tmp_path):
@@ -95,7 +100,8 @@ def test_jpegs_of_several_kinds_are_one_sequence(tmp_path, cmyk):
 
 
 def test_a_motion_photo_is_named(tmp_path):
-    path, clip = tmp_path / "motion.jpg", write_clip(tmp_path / "in.mp4", 3, codec="libx264")
+    path = tmp_path / "motion.jpg"
+    clip = write_clip(tmp_path / "in.mp4", 3, codec="libx264")
     Image.new("RGB", (32, 16)).save(path)
     assert motion_photo(path) is None
     path.write_bytes(path.read_bytes() + clip.read_bytes())
@@ -114,7 +120,9 @@ def test_pictures_of_an_animation_last_as_long_as_in_browsers(tmp_path, kind):
     with Source(info) as source:
         shown = [frame.duration for frame in source.frames()]
     assert shown == [Fraction(100 if length <= 10 else length, 1000) for length in given]
-    assert "short-delays" not in codes(probe(animation(tmp_path / f"b.{kind}", [20, 40])).warnings)
+    assert "short-delays" not in codes(
+        probe(animation(tmp_path / f"b.{kind}", [20, 40])).warnings
+    )
 
 
 @pytest.mark.parametrize("order", ["tff", "bff", None])
@@ -122,7 +130,9 @@ def test_combs_in_video_marked_as_progressive_are_named(tmp_path, order):
     shown = [picture(k, 320, 240, step=2.5) for k in range(25)]
     if order is not None:
         shown = [interlaced(k, order, size=(320, 240)) for k in range(25)]
-    info = probe(write_clip(tmp_path / "in.mkv", shown, codec="libx264", options={"crf": "8"}))
+    info = probe(
+        write_clip(tmp_path / "in.mkv", shown, codec="libx264", options={"crf": "8"})
+    )
     assert codes(info.warnings) == ([] if order is None else ["combs"])
 
 
@@ -192,7 +202,8 @@ def test_a_track_of_data_that_only_sounds_like_chapters_is_named(tmp_path):
                 out.mux(packet)
                 text = av.Packet(b"one")
                 text.pts = text.dts = packet.dts
-                text.time_base, text.stream = packet.time_base, streams[1]
+                text.time_base = packet.time_base
+                text.stream = streams[1]
                 out.mux(text)
     with av.open(str(tmp_path / "b.ts")) as clip:
         assert [stream.type for stream in clip.streams] == ["video", "data"]

@@ -36,7 +36,9 @@ def carrying(shown, kind, data):
     """Return the picture with side data, which decoders of raw video take from their packets."""
     context = {mode: av.CodecContext.create("rawvideo", mode) for mode in "rw"}
     for each in context.values():
-        each.width, each.height, each.pix_fmt = shown.width, shown.height, shown.format.name
+        each.width = shown.width
+        each.height = shown.height
+        each.pix_fmt = shown.format.name
     (packet,) = context["w"].encode(shown)
     side = PacketSideData(packet_sidedata_type_from_literal(kind), len(data))
     side.update(data)
@@ -82,7 +84,8 @@ def test_the_table_has_all_kinds_that_pyav_knows():
     ],
 )
 def test_a_360_degree_projection_is_kept_or_named(tmp_path, suffix, encoder, view):
-    data, path = struct.pack("<4i5I", *view), tmp_path / f"clip.{suffix}"
+    data = struct.pack("<4i5I", *view)
+    path = tmp_path / f"clip.{suffix}"
     info = info_of(side_data={"SPHERICAL": data})
     options = FAST if encoder != "libvpx-vp9" else {}
     warnings = write(path, even(2), info, rate=24, encoder=encoder, **options).warnings
@@ -100,12 +103,17 @@ def test_a_360_degree_projection_is_kept_or_named(tmp_path, suffix, encoder, vie
         *(("webm", "libvpx-vp9", kind, False, kind in (1, 2)) for kind in (1, 2, 4)),
         *(
             ("mov", name, 1, inverted, not inverted)
-            for name, inverted in (("libx264", True), ("libx264", False), ("libx264rgb", False))
+            for name, inverted in (
+                ("libx264", True),
+                ("libx264", False),
+                ("libx264rgb", False),
+            )
         ),
     ],
 )
 def test_a_3d_layout_is_kept_or_named(tmp_path, suffix, encoder, kind, inverted, kept):
-    path, data = tmp_path / f"clip.{suffix}", stereo(kind, inverted=inverted)
+    path = tmp_path / f"clip.{suffix}"
+    data = stereo(kind, inverted=inverted)
     options = FAST if encoder != "libvpx-vp9" else {}
     info = info_of(side_data={"STEREO3D": data})
     sink = write(path, even(2), info, rate=24, encoder=encoder, **options)
@@ -131,14 +139,17 @@ def test_hdr10_metadata_is_kept(tmp_path, suffix, encoder, pix_fmt, preset):
     display = np.array([*ratios, 1, 10000, 1000, 1, 1, 1], "<i4").tobytes()
     light = np.array([1000, 400], "<u4").tobytes()
     given = {"MASTERING_DISPLAY_METADATA": display, "CONTENT_LIGHT_LEVEL": light}
-    path, info = tmp_path / f"clip.{suffix}", info_of(pix_fmt=pix_fmt, side_data=given)
+    path = tmp_path / f"clip.{suffix}"
+    info = info_of(pix_fmt=pix_fmt, side_data=given)
     sink = write(path, even(2, pix_fmt=pix_fmt), info, rate=24, encoder=encoder, **preset)
     assert not sink.warnings
     made = probe(path).side_data
     assert made["CONTENT_LIGHT_LEVEL"] == light
     found, wanted = (np.frombuffer(each, "<i4")[:20].reshape(-1, 2)
                      for each in (made["MASTERING_DISPLAY_METADATA"], display))  # fmt: skip
-    np.testing.assert_allclose(found[:, 0] / found[:, 1], wanted[:, 0] / wanted[:, 1], atol=1e-4)
+    np.testing.assert_allclose(
+        found[:, 0] / found[:, 1], wanted[:, 0] / wanted[:, 1], atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("place", ["left", "center", "topleft", "top"])
@@ -155,14 +166,16 @@ def test_the_place_of_chroma_samples_is_kept(tmp_path, place, encoder):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "encoder"), [*EQUAL, ("mkv", "ffv1"), ("mov", "prores_ks"), ("%03d.png", "png")]
+    ("suffix", "encoder"),
+    [*EQUAL, ("mkv", "ffv1"), ("mov", "prores_ks"), ("%03d.png", "png")],
 )
 def test_the_marks_of_the_shown_part_are_kept_or_named(tmp_path, suffix, encoder):
     """A container may say that players show a part of the pictures only."""
     data = struct.pack("<4I", 1, 4, 2, 6)  # top, bottom, left, right
     shape = Fraction(4, 3)
     options = FAST if encoder.startswith("libx26") else {}
-    info, path = info_of(side_data={"FRAME_CROPPING": data}, aspect=shape), tmp_path / f"a.{suffix}"
+    info = info_of(side_data={"FRAME_CROPPING": data}, aspect=shape)
+    path = tmp_path / f"a.{suffix}"
     warnings = write(path, even(2), info, rate=24, encoder=encoder, **options).warnings
     if suffix == "%03d.png":
         assert any("shown part of the picture" in str(each) for each in warnings)
@@ -183,7 +196,9 @@ def test_captions_stay_with_their_frames(tmp_path, codec, suffix):
     expected = [(Fraction(k, 24), text) for k, text in enumerate(texts) if text]
     found = captions(made)
     assert [text for _, text in found] == [text for _, text in expected]
-    assert all(abs(a[0] - b[0]) < Fraction(1, 500) for a, b in zip(found, expected, strict=True))
+    assert all(
+        abs(a[0] - b[0]) < Fraction(1, 500) for a, b in zip(found, expected, strict=True)
+    )
 
 
 def test_captions_of_left_out_and_repeated_frames_are_shown_once(tmp_path):
@@ -203,7 +218,10 @@ def test_captions_that_the_encoder_cannot_store_are_named(tmp_path, name, option
     source = captioned(tmp_path / "in.mkv", [b"", b"", b"HI", b"ya"])
     result = interpolate(source, tmp_path / name, factor=2, model="blend", **options)
     (warning,) = [str(each) for each in result.warnings if "captions" in str(each)]
-    assert container_of(tmp_path / name).encoders[0] in warning or options["encoder"] in warning
+    assert (
+        container_of(tmp_path / name).encoders[0] in warning
+        or options["encoder"] in warning
+    )
 
 
 @pytest.mark.parametrize("name", ["out.mkv", "out.mp4", "out.gif"])
@@ -212,7 +230,9 @@ def test_every_other_kind_is_named(tmp_path, name):
     kinds = KINDS.keys() - {"A53_CC", *kept}
     info = info_of(side_data=dict.fromkeys(kinds, b"\5" + bytes(35)))
     options = {} if name == "out.gif" else FAST
-    told = "".join(map(str, write(tmp_path / name, even(2), info, rate=24, **options).warnings))
+    told = "".join(
+        map(str, write(tmp_path / name, even(2), info, rate=24, **options).warnings)
+    )
     assert all(KINDS[kind] in told for kind in kinds if KINDS[kind])
 
 
@@ -248,22 +268,28 @@ def test_a_colour_profile_of_pictures_is_named(tmp_path, suffix):
     for number in range(3):
         image = Image.new("RGB", (32, 32), (number * 80, 10, 10))
         image.save(folder / f"{number}.{suffix}", icc_profile=profile)
-    result = interpolate(folder, tmp_path / "out.mkv", factor=2, model="blend", encoder="ffv1")
+    result = interpolate(
+        folder, tmp_path / "out.mkv", factor=2, model="blend", encoder="ffv1"
+    )
     (warning,) = [str(each) for each in result.warnings if "profile" in str(each)]
     assert warning.startswith("The ICC colour profile of the source")
 
 
 def test_unknown_kinds_do_not_hide_others(tmp_path):
     """PyAV raises an error for all side data of a picture with a kind that it does not know."""
-    buffer, exif = io.BytesIO(), Image.Exif()
+    buffer = io.BytesIO()
+    exif = Image.Exif()
     exif[0x010F] = "Camera"
     Image.new("RGB", (32, 32)).save(buffer, "jpeg", exif=exif)
     with av.open(str(tmp_path / "in.mkv"), "w") as out:
         stream = out.add_stream("mjpeg", rate=24)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuvj420p"
+        stream.width = 32
+        stream.height = 32
+        stream.pix_fmt = "yuvj420p"
         for k in range(3):
             packet = av.Packet(buffer.getvalue())
             packet.pts = packet.dts = k
-            packet.time_base, packet.stream = Fraction(1, 24), stream
+            packet.time_base = Fraction(1, 24)
+            packet.stream = stream
             out.mux(packet)
     assert probe(tmp_path / "in.mkv").side_data == {"EXIF": b""}

@@ -25,7 +25,8 @@ from tests.helpers.system import largest_file
 
 FAST = {"preset": "ultrafast"}
 QUICK_VP9 = {"encoder_option": (("cpu-used", "8"),)}
-NO_TAGS, LIMITED_709 = ColorTags(), ColorTags(1, 1, 1, 1)
+NO_TAGS = ColorTags()
+LIMITED_709 = ColorTags(1, 1, 1, 1)
 
 
 def frames_of(times, last, size=(96, 64), pix_fmt="yuv420p", tags=NO_TAGS, **options):
@@ -53,7 +54,8 @@ def write(path, frames, info=None, *, rate=None, time_base=None, carry=None, **e
 @pytest.mark.parametrize("rate", [Fraction(96000, 1001), Fraction(60), Fraction(1000, 7)])
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
 def test_constant_rate_is_exact_in_mp4_and_mov(tmp_path, rate, suffix):
-    path, frames = tmp_path / f"clip{suffix}", even(40, rate=rate)
+    path = tmp_path / f"clip{suffix}"
+    frames = even(40, rate=rate)
     write(path, frames, rate=rate, **FAST)
     assert read_times(path) == [frame.time for frame in frames]
     with av.open(str(path)) as clip:
@@ -63,17 +65,24 @@ def test_constant_rate_is_exact_in_mp4_and_mov(tmp_path, rate, suffix):
         assert clip.duration == round(40 / rate * 1_000_000)
 
 
-@given(st.lists(st.integers(1, 5000), min_size=2, max_size=12), st.sampled_from([90000, 1001, 600]))
+@given(
+    st.lists(st.integers(1, 5000), min_size=2, max_size=12),
+    st.sampled_from([90000, 1001, 600]),
+)
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mov"])
 @pytest.mark.parametrize("reordered", [0, 3])
 def test_variable_times_are_exact_in_mp4(tmp_path, name, reordered, gaps, ticks):
     """B-frames are included: their packets are not stored in the order of display."""
-    path, tick = tmp_path / name, Fraction(1, ticks)
+    path = tmp_path / name
+    tick = Fraction(1, ticks)
     options = (("bf", str(reordered)), ("b_strategy", "0"))
-    times, last = [sum(gaps[:k]) * tick for k in range(len(gaps))], gaps[-1] * tick
+    times = [sum(gaps[:k]) * tick for k in range(len(gaps))]
+    last = gaps[-1] * tick
     frames = frames_of(times, last, (16, 16))
     encode = {"encoder": "libx264", "encoder_option": options}
     write(path, frames, info_of((16, 16)), time_base=tick, **encode)
@@ -92,7 +101,8 @@ def test_variable_times_are_exact_in_mp4(tmp_path, name, reordered, gaps, ticks)
 
 @pytest.mark.parametrize(("suffix", "encode"), [(".mkv", FAST), (".webm", QUICK_VP9)])
 def test_matroska_is_exact_to_the_millisecond(tmp_path, suffix, encode):
-    path, rate = tmp_path / f"clip{suffix}", Fraction(60000, 1001)
+    path = tmp_path / f"clip{suffix}"
+    rate = Fraction(60000, 1001)
     write(path, even(20, rate=rate), rate=rate, **encode)
     away = [abs(time - k / rate) for k, time in enumerate(read_times(path))]
     assert len(away) == 20
@@ -108,7 +118,8 @@ def test_matroska_is_exact_to_the_millisecond(tmp_path, suffix, encode):
     ],
 )
 def test_lossless_planes_are_unchanged(tmp_path, pix_fmt, size):
-    path, frames = tmp_path / "clip.mkv", even(3, size, pix_fmt, LIMITED_709)
+    path = tmp_path / "clip.mkv"
+    frames = even(3, size, pix_fmt, LIMITED_709)
     info = info_of(size, pix_fmt, tags=LIMITED_709)
     sink = write(path, frames, info, rate=24, encoder="ffv1")
     assert sink.plan.choice.working == pix_fmt
@@ -119,7 +130,10 @@ def test_lossless_planes_are_unchanged(tmp_path, pix_fmt, size):
 
 
 def test_forced_pixel_format_uses_the_sources_matrix(tmp_path):
-    """Pure red becomes 63, 102, 240 in BT.709; with that of BT.601 it would be 81, 90, 240."""
+    """Pure red becomes 63, 102, 240 in BT.709.
+
+    With that of BT.601 it would be 81, 90, 240.
+    """
     path = tmp_path / "clip.mkv"
     # The file has no matrix tag, so its size decides: BT.709, as in players.
     info = info_of((1280, 32), "gbrp")
@@ -136,7 +150,8 @@ def test_forced_pixel_format_uses_the_sources_matrix(tmp_path):
 
 
 def test_more_bits_and_chroma_do_not_change_levels(tmp_path):
-    path, frames = tmp_path / "clip.mkv", even(2, tags=LIMITED_709)
+    path = tmp_path / "clip.mkv"
+    frames = even(2, tags=LIMITED_709)
     deeper = {"encoder": "ffv1", "pix_fmt": "yuv444p10le"}
     write(path, frames, info_of(tags=LIMITED_709), rate=24, **deeper)
     for frame, made in zip(frames, read_planes(path), strict=True):
@@ -147,7 +162,9 @@ def test_more_bits_and_chroma_do_not_change_levels(tmp_path):
 @pytest.mark.parametrize("encoder", ["libx264", "libx265"])
 def test_tags_aspect_and_rotation_are_kept(tmp_path, suffix, encoder):
     turn = np.array([0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30], "<i4").tobytes()
-    info = info_of(tags=ColorTags(9, 16, 9, 2), aspect=Fraction(16, 11), display_matrix=turn)
+    info = info_of(
+        tags=ColorTags(9, 16, 9, 2), aspect=Fraction(16, 11), display_matrix=turn
+    )
     path = tmp_path / f"clip{suffix}"
     write(path, even(1), info, rate=1, encoder=encoder, **FAST)
     with av.open(str(path)) as clip:
@@ -162,7 +179,9 @@ def test_tags_aspect_and_rotation_are_kept(tmp_path, suffix, encoder):
 @pytest.mark.parametrize("aspect", [Fraction(239, 97), Fraction(16, 11), Fraction(5, 4)])
 @pytest.mark.parametrize("rate", [Fraction(24), None])
 @pytest.mark.parametrize(("suffix", "encoder"), [(".mkv", "ffv1"), (".webm", "libvpx-vp9")])
-def test_aspect_is_kept_if_the_codec_cannot_store_it(tmp_path, aspect, rate, suffix, encoder):
+def test_aspect_is_kept_if_the_codec_cannot_store_it(
+    tmp_path, aspect, rate, suffix, encoder
+):
     path = tmp_path / f"clip{suffix}"
     info = info_of((97, 65), aspect=aspect, metadata={})
     assert not write(path, even(30, (97, 65)), info, rate=rate, encoder=encoder).warnings
@@ -206,9 +225,14 @@ def test_an_mp4_plays_while_it_is_downloaded_and_names_hevc_as_apple_players_wan
 
 def test_writing_a_picture_many_times_does_not_change_it(tmp_path):
     """The same picture is written at many times while another thread reads its planes."""
-    shown, path = picture(3, noise=2), tmp_path / "clip.mkv"
-    shown.pts, shown.time_base, shown.pict_type = 77, Fraction(1, 13), 1
-    before, stop, seen = planes_of(shown), threading.Event(), []
+    shown = picture(3, noise=2)
+    path = tmp_path / "clip.mkv"
+    shown.pts = 77
+    shown.time_base = Fraction(1, 13)
+    shown.pict_type = 1
+    before = planes_of(shown)
+    stop = threading.Event()
+    seen = []
 
     def watch():
         while not stop.wait(0.001):
@@ -261,8 +285,11 @@ def test_wrong_option_values_are_errors_before_any_frame(tmp_path, options, word
 
 @pytest.mark.parametrize(("suffix", "most"), [(".gif", 655), (".webp", 16_777)])
 @pytest.mark.parametrize("times", [[0], [0, 1]])
-def test_a_frame_that_lasts_too_long_for_an_animation_is_an_error(tmp_path, suffix, most, times):
-    path, info = tmp_path / f"clip{suffix}", info_of((16, 16))
+def test_a_frame_that_lasts_too_long_for_an_animation_is_an_error(
+    tmp_path, suffix, most, times
+):
+    path = tmp_path / f"clip{suffix}"
+    info = info_of((16, 16))
     frames = list(frames_of(times, Fraction(most), (16, 16)))
     write(path, frames, info)
     with Image.open(path) as made:
@@ -278,7 +305,10 @@ def test_a_frame_that_lasts_too_long_for_an_animation_is_an_error(tmp_path, suff
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif", "_%03d.png"])
 def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, suffix):
     encode = {"crf": 1, **FAST} if suffix in (".mp4", ".mkv") else {}
-    with largest_file(5_000), pytest.raises(OutputError, match=r"could not be|largest file"):
+    with (
+        largest_file(5_000),
+        pytest.raises(OutputError, match=r"could not be|largest file"),
+    ):
         write(tmp_path / f"clip{suffix}", even(30, noise=40), rate=24, **encode)
     assert not list(tmp_path.iterdir())
 
@@ -298,7 +328,8 @@ def test_a_file_that_is_silently_truncated_is_an_error(tmp_path, monkeypatch):
 @pytest.mark.parametrize("rate", [None, Fraction(25)])
 @pytest.mark.parametrize("target", ["webm", "mkv", "mp4"])
 def test_libvpx_accepts_a_time_base_that_is_too_fine(tmp_path, rate, target):
-    fine, path = Fraction(1, 25_000_001), tmp_path / f"out.{target}"
+    fine = Fraction(1, 25_000_001)
+    path = tmp_path / f"out.{target}"
     times = [Fraction(k, 25) + (0 if rate else k * fine) for k in range(6)]
     frames = frames_of(times, Fraction(1, 25))
     write(path, frames, rate=rate, time_base=fine, encoder="libvpx-vp9", **QUICK_VP9)

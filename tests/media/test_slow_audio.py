@@ -26,7 +26,9 @@ def decode_audio(path, track=0):
         to_mono = av.AudioResampler("flt", "mono", stream.rate)
         frames = list(clip.decode(stream))
         begin = frames[0].pts * F(frames[0].time_base)
-        parts = [made.to_ndarray()[0] for frame in frames for made in to_mono.resample(frame)]
+        parts = [
+            made.to_ndarray()[0] for frame in frames for made in to_mono.resample(frame)
+        ]
     return begin, np.concatenate(parts), stream.rate
 
 
@@ -42,7 +44,11 @@ def onsets(samples):
     step = RATE // 200
     count = len(samples) // step
     loud = np.sqrt((samples[: count * step].reshape(count, step) ** 2).mean(1)) > 0.1
-    return [i * step / RATE for i in range(count) if loud[i] and not loud[max(i - 10, 0) : i].any()]
+    return [
+        i * step / RATE
+        for i in range(count)
+        if loud[i] and not loud[max(i - 10, 0) : i].any()
+    ]
 
 
 def noise(*bursts, length=F(1, 5)):
@@ -57,10 +63,13 @@ def noise(*bursts, length=F(1, 5)):
 @pytest.mark.full
 @pytest.mark.parametrize("factor", ["5/4", "2", "2.5", "8"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_stretched_audio_has_the_length_of_the_video_and_its_pitch(tmp_path, factor, suffix):
+def test_stretched_audio_has_the_length_of_the_video_and_its_pitch(
+    tmp_path, factor, suffix
+):
     form = {"codec": "libx264", "size": (32, 32), "audio": ["aac"]}
     clip = write_clip(tmp_path / f"a{suffix}", 11, rate=10, **form)
-    slowed, factor = tmp_path / f"b{suffix}", F(factor)
+    slowed = tmp_path / f"b{suffix}"
+    factor = F(factor)
     assert convert(clip, slowed, slow=factor).warnings == []
     _, before, _ = decode_audio(clip)
     begin, samples, _ = decode_audio(slowed)
@@ -80,18 +89,24 @@ def test_stretched_audio_has_the_length_of_the_video_and_its_pitch(tmp_path, fac
     [(2, "aac", ".mp4"), (4, "flac", ".mkv"), (8, "aac", ".mp4"), (16, "flac", ".mkv")],
 )
 def test_a_click_is_heard_when_the_flash_is_seen(tmp_path, factor, codec, suffix):
-    flashes, rate = [4, 9, 15, 22, 27], 20
+    flashes = [4, 9, 15, 22, 27]
+    rate = 20
     wave = np.random.default_rng(5).normal(0, 1e-3, 2 * RATE).astype(np.float32)
     for number in flashes:
-        wave[number * RATE // rate :][:240] += 0.7 * np.exp(-np.arange(240, dtype=np.float32) / 60)
+        wave[number * RATE // rate :][:240] += 0.7 * np.exp(
+            -np.arange(240, dtype=np.float32) / 60
+        )
     clip, slowed = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     video(clip, tracks=[(codec, 0, wave)], seconds=2, rate=rate, white=flashes)
     cloudconv.interpolate(clip, slowed, model="blend", slowmo=F(factor), audio="stretch")
-    shown = zip(read_times(slowed), (luma.mean() for luma, *_ in read_planes(slowed)), strict=True)
+    shown = zip(
+        read_times(slowed), (luma.mean() for luma, *_ in read_planes(slowed)), strict=True
+    )
     seen = [time for (_, dark), (time, light) in pairwise(shown) if dark < 230 < light]
     assert seen == [F(number * factor, rate) for number in flashes]
     begin, samples, _ = decode_audio(slowed)
-    for time in seen:  # search the audio a tenth of a source second to both sides of the flash
+    # Search the audio a tenth of a source second to both sides of the flash.
+    for time in seen:
         first = round((time - begin) * RATE) - factor * RATE // 10
         nearby = np.abs(samples[first : first + factor * RATE // 5])
         heard = (first + np.argmax(nearby > 0.2)) / RATE
@@ -100,7 +115,8 @@ def test_a_click_is_heard_when_the_flash_is_seen(tmp_path, factor, codec, suffix
 
 def test_every_track_keeps_its_codec_start_and_name(tmp_path):
     tracks = [("flac", 0, tone(330, 3 * RATE)), ("libopus", F(1, 2), tone(700, 3 * RATE))]
-    clip, slowed = video(tmp_path / "a.mkv", tracks=tracks, rate=10), tmp_path / "b.mkv"
+    clip = video(tmp_path / "a.mkv", tracks=tracks, rate=10)
+    slowed = tmp_path / "b.mkv"
     convert(clip, slowed, slow=F(5, 2))
     with av.open(str(slowed)) as out:
         tracks = out.streams.audio
@@ -131,7 +147,9 @@ def test_a_part_keeps_its_own_audio(tmp_path):
 @pytest.fixture
 def bursts(tmp_path):
     """Write a clip of three seconds with bursts of noise at .5 and 2.5 seconds."""
-    return video(tmp_path / "whole.mkv", tracks=[("flac", 0, noise(F(1, 2), F(5, 2)))], rate=10)
+    return video(
+        tmp_path / "whole.mkv", tracks=[("flac", 0, noise(F(1, 2), F(5, 2)))], rate=10
+    )
 
 
 def test_a_gap_in_the_audio_stays_a_gap(bursts, tmp_path):
@@ -173,7 +191,9 @@ def test_damaged_audio_is_counted_and_the_rest_keeps_its_times(bursts, tmp_path)
         ("ac3", ".mp4", "ac3"),
     ],
 )
-def test_the_source_codec_is_kept_if_the_container_can_hold_it(tmp_path, encoded, suffix, codec):
+def test_the_source_codec_is_kept_if_the_container_can_hold_it(
+    tmp_path, encoded, suffix, codec
+):
     source = tmp_path / ("a.avi" if encoded == "adpcm_ms" else "a.mkv")
     clip = write_clip(source, 10, rate=10, codec="libx264", audio=[encoded])
     slowed = tmp_path / f"b{suffix}"
@@ -195,7 +215,8 @@ def test_the_source_codec_is_kept_if_the_container_can_hold_it(tmp_path, encoded
 )
 def test_the_length_is_exact_for_any_factor_and_block_sizes(factor, blocks, channels):
     random = np.random.default_rng(2)
-    stretch, made = TimeStretch(8000, channels, factor), 0
+    stretch = TimeStretch(8000, channels, factor)
+    made = 0
     for count in blocks:
         samples = random.normal(0, 0.1, (count, channels)).astype(np.float32)
         made += sum(len(part) for part in stretch.push(samples))

@@ -91,11 +91,13 @@ def test_every_frame_is_decoded_once_at_its_exact_time(
 
     The file is decoded from one place for each part.
     """
-    path, rate = tmp_path / f"a.{suffix}", Fraction(24)
+    path = tmp_path / f"a.{suffix}"
+    rate = Fraction(24)
     times = [start + k / rate for k in range(72)]
     write_clip(path, 72, times=times, codec=codec, options=options, noise=3.0)
     with Source(path) as source:
-        frames, info = list(source.frames()), source.info
+        frames = list(source.frames())
+        info = source.info
         assert source.warnings == []
     timing = info.timing
     assert [f.time for f in frames] == [timing.start + k / rate for k in range(72)]
@@ -106,21 +108,36 @@ def test_every_frame_is_decoded_once_at_its_exact_time(
     monkeypatch.setattr(decode_module.VideoFile, "_from", lambda *given: begun(*given))
     parts = [(0, 5), (11, 13), (25, 26), (37, 60), (60, 72), (71, 72)]
     for first, last in parts:
-        assert_same(frames_of(info, start=first / rate, end=last / rate), frames[first:last])
+        assert_same(
+            frames_of(info, start=first / rate, end=last / rate), frames[first:last]
+        )
     assert begun.call_count == len(parts)
 
 
-@pytest.mark.parametrize("rate", [25, *(pytest.param(k, marks=pytest.mark.full) for k in (10, 30))])
+@pytest.mark.parametrize(
+    "rate", [25, *(pytest.param(k, marks=pytest.mark.full) for k in (10, 30))]
+)
 @pytest.mark.parametrize(
     ("codec", "options"),
-    [("libx264", {"bf": "0"}), ("libx264", X264), ("mpeg4", {}), ("mpeg4", {"bf": "2", "g": "12"})],
+    [
+        ("libx264", {"bf": "0"}),
+        ("libx264", X264),
+        ("mpeg4", {}),
+        ("mpeg4", {"bf": "2", "g": "12"}),
+    ],
 )
 @pytest.mark.parametrize("suffix", ["avi", "asf", "mov", "mkv"])
-def test_sound_is_in_step_if_stamps_are_decode_times(tmp_path, suffix, codec, options, rate):
-    """AVI delays no audio. ASF delays it as the video. The others lack presentation times."""
+def test_sound_is_in_step_if_stamps_are_decode_times(
+    tmp_path, suffix, codec, options, rate
+):
+    """AVI delays no audio.
+
+    ASF delays it as the video. The others lack presentation times.
+    """
     about = {"rate": rate, "codec": codec, "options": options, "audio": ["pcm_s16le"]}
     path = write_clip(tmp_path / f"a.{suffix}", 36, **about)
-    pictures, numbers = read_planes(path), count()
+    pictures = read_planes(path)
+    numbers = count()
 
     def decoded(packet):
         if packet.stream.type == "video":
@@ -130,14 +147,20 @@ def test_sound_is_in_step_if_stamps_are_decode_times(tmp_path, suffix, codec, op
 
     if suffix in ("mov", "mkv"):
         path = remux(path, tmp_path / f"old.{suffix}", decoded)
-    frames, heard = frames_of(path), packet_times(path)[0]
+    frames = frames_of(path)
+    heard = packet_times(path)[0]
     assert abs(frames[0].time - heard) <= Fraction(1, 1000)
-    assert [f.time - frames[0].time for f in frames] == [Fraction(k, rate) for k in range(36)]
+    assert [f.time - frames[0].time for f in frames] == [
+        Fraction(k, rate) for k in range(36)
+    ]
     assert same([planes_of(frame.picture) for frame in frames], pictures)
 
 
 def test_a_frame_that_an_avi_leaves_out_moves_no_other(tmp_path):
-    """An encoder fills its delay with three empty frames; a later packet holds no picture."""
+    """An encoder fills its delay with three empty frames.
+
+    A later packet holds no picture.
+    """
     whole = write_clip(tmp_path / "a.avi", 36, rate=25, codec="mpeg4", options={"bf": "2"})
     numbers = count()
 
@@ -147,7 +170,9 @@ def test_a_frame_that_an_avi_leaves_out_moves_no_other(tmp_path):
         if number != 9:
             return packet
         made = av.Packet(b"\0\0\1\xb6\x50\x4f")
-        made.pts, made.dts, made.time_base = packet.pts, packet.dts, packet.time_base
+        made.pts = packet.pts
+        made.dts = packet.dts
+        made.time_base = packet.time_base
         return made
 
     frames = frames_of(remux(whole, tmp_path / "b.avi", change))
@@ -191,7 +216,8 @@ def test_film_with_repeated_fields_gets_even_times(tmp_path, suffix, fields, rat
     ("ticks", "rate"),
     [
         ([0, 2, 3, 4, 5, 6, 7, 8, 9, 10], None),  # one frame lacks at 30 fps
-        ([0, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14], 24),  # 24 fps, rounded to ticks of 1/30 s
+        # 24 fps, rounded to ticks of 1/30 s.
+        ([0, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14], 24),
     ],
 )
 def test_no_frame_is_lost_if_a_tick_is_about_as_long_as_a_frame(tmp_path, ticks, rate):
@@ -202,18 +228,24 @@ def test_no_frame_is_lost_if_a_tick_is_about_as_long_as_a_frame(tmp_path, ticks,
     assert timing.end == (Fraction(11, 30) if rate is None else Fraction(len(ticks), rate))
     with Source(clip) as source:
         found = [frame.time for frame in source.frames()]
-    assert found == (times if rate is None else [Fraction(k, rate) for k in range(len(ticks))])
+    assert found == (
+        times if rate is None else [Fraction(k, rate) for k in range(len(ticks))]
+    )
 
 
 def test_frames_hidden_by_an_edit_list_are_left_out(tmp_path):
     times = [Fraction(k - 4, 24) for k in range(16)]
-    path = write_clip(tmp_path / "e.mp4", 16, times=times, codec="mpeg4", options={"g": "30"})
+    path = write_clip(
+        tmp_path / "e.mp4", 16, times=times, codec="mpeg4", options={"g": "30"}
+    )
     timing = probe(path).timing
     assert (timing.frames, timing.start, timing.rate) == (12, 0, 24)
     assert [f.time for f in frames_of(path)] == [Fraction(k, 24) for k in range(12)]
 
 
-@pytest.mark.parametrize("kinds", [*permutations(["RGB", "RGBA", "P", "L", "LA", "1", "I;16"], 2)])
+@pytest.mark.parametrize(
+    "kinds", [*permutations(["RGB", "RGBA", "P", "L", "LA", "1", "I;16"], 2)]
+)
 def test_pngs_of_several_kinds_in_a_folder_keep_their_colours(tmp_path, kinds):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8))
     expected = []
@@ -247,14 +279,19 @@ def test_frames_are_decoded_lazily_and_decoding_can_restart(tmp_path):
 
 
 def damaged(path, packets, **options):
-    """Copy the clip with the data of some packets overwritten; ``options`` of the container."""
+    """Copy the clip with the data of some packets overwritten.
+
+    ``options`` of the container.
+    """
     numbers = count()
 
     def spoiled(packet):
         if next(numbers) not in packets:
             return packet
         made = av.Packet(b"\xff" * packet.size)
-        made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+        made.pts = packet.pts
+        made.dts = packet.dts
+        made.duration = packet.duration
         made.time_base = packet.time_base
         return made
 
@@ -267,10 +304,14 @@ def test_nvdec_or_its_lack_changes_no_frame(tmp_path, start):
     path = damaged(write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264), {30})
     with Source(path, start=start, nvdec=0) as source:
         assert_same(list(source.frames()), frames_of(path, start=start))
-        assert source.by_gpu != any("not NVDEC" in text for text in map(str, source.warnings))
+        assert source.by_gpu != any(
+            "not NVDEC" in text for text in map(str, source.warnings)
+        )
 
 
-def test_pictures_without_a_time_come_once_if_another_mode_decodes_again(tmp_path, monkeypatch):
+def test_pictures_without_a_time_come_once_if_another_mode_decodes_again(
+    tmp_path, monkeypatch
+):
     path = damaged(write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264), {30})
     expected = [frame.time for frame in frames_of(path)]
     time_of = decode_module._Queue.time_of
@@ -288,7 +329,9 @@ def pretend_nvdec(monkeypatch):
 
     def pretend(gives, real=demux.open_container):
         accelerator = Mock()
-        opened = Mock(side_effect=lambda path, hardware=None: real(gives if hardware else path))
+        opened = Mock(
+            side_effect=lambda path, hardware=None: real(gives if hardware else path)
+        )
         monkeypatch.setattr(decode_module, "HWAccel", accelerator)
         monkeypatch.setattr(demux, "open_container", opened)
         monkeypatch.setattr(decode_module, "is_hardware", lambda decoder: True)
@@ -298,7 +341,8 @@ def pretend_nvdec(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("other", "taken"), [({}, True), ({"size": (96, 80)}, False), ({"pix_fmt": "yuv444p"}, False)]
+    ("other", "taken"),
+    [({}, True), ({"size": (96, 80)}, False), ({"pix_fmt": "yuv444p"}, False)],
 )
 def test_nvdec_is_used_only_if_its_first_picture_matches_the_probe(
     tmp_path, pretend_nvdec, other, taken
@@ -311,17 +355,23 @@ def test_nvdec_is_used_only_if_its_first_picture_matches_the_probe(
     with Source(path, nvdec=1) as source:
         assert_same(list(source.frames()), expected)
         assert source.by_gpu == taken
-        assert any("another size or format" in text for text in map(str, source.warnings)) != taken
+        assert (
+            any("another size or format" in text for text in map(str, source.warnings))
+            != taken
+        )
     # FFmpeg must not fall back to the CPU in silence.
     accelerator.assert_called_once_with("cuda", "1", allow_software_fallback=False)
 
 
 @pytest.mark.parametrize(
     ("given", "codec", "pix_fmt", "reason"),
-    [("a.mkv", "mpeg4", "yuv420p", "NVDEC is used for h264, hevc, vp9, av1 only, not for mpeg4"),
+    [("a.mkv", "mpeg4", "yuv420p", "NVDEC is used for h264, hevc, vp9, av1 only, not for "
+                                   "mpeg4"),
      ("%d.png", "png", "rgb24", "the input is pictures")],
 )  # fmt: skip
-def test_nvdec_is_not_used_for_other_codecs(tmp_path, pretend_nvdec, given, codec, pix_fmt, reason):
+def test_nvdec_is_not_used_for_other_codecs(
+    tmp_path, pretend_nvdec, given, codec, pix_fmt, reason
+):
     path = tmp_path / given.replace("%d", "0")
     write_clip(path, [picture(0, pix_fmt=pix_fmt)], codec=codec)
     accelerator = pretend_nvdec(path)
@@ -341,7 +391,8 @@ def test_a_truncated_file_gives_its_complete_frames(tmp_path, suffix):
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])
     with Source(path) as source:
-        frames, info = list(source.frames()), source.info
+        frames = list(source.frames())
+        info = source.info
     assert any("cut off" in w for w in map(str, info.warnings))
     assert 10 < info.timing.frames < 36
     assert info.timing.last_duration < Fraction(1, 10)  # and no pause
@@ -353,7 +404,9 @@ def test_a_truncated_file_gives_its_complete_frames(tmp_path, suffix):
 def test_a_stream_that_appears_late_does_not_end_the_video(tmp_path):
     clip = write_clip(tmp_path / "late.flv", 300, codec="flv", rate=25, size=(16, 16))
     audio = b"\x2f\xff\xfb\x90\x00"
-    tag = b"\x08" + len(audio).to_bytes(3, "big") + bytes(7) + audio + (16).to_bytes(4, "big")
+    tag = (
+        b"\x08" + len(audio).to_bytes(3, "big") + bytes(7) + audio + (16).to_bytes(4, "big")
+    )
     clip.write_bytes(clip.read_bytes() + 3 * tag)
     assert len(frames_of(clip)) == 300
 
@@ -393,9 +446,13 @@ def test_a_change_of_aspect_is_named_with_its_time(tmp_path):
         assert not any("changes" in w for w in map(str, source.warnings))
 
 
-@pytest.mark.parametrize("order", [("interlaced", "progressive"), ("progressive", "interlaced")])
+@pytest.mark.parametrize(
+    "order", [("interlaced", "progressive"), ("progressive", "interlaced")]
+)
 def test_interlacing_that_changes_is_named_with_its_time(tmp_path, order):
-    path = joined(tmp_path, *({"options": FIELDS if k == "interlaced" else {}} for k in order))
+    path = joined(
+        tmp_path, *({"options": FIELDS if k == "interlaced" else {}} for k in order)
+    )
     with Source(path) as source:
         assert len(list(source.frames())) == 10
         said = f"changes from {order[0]} to {order[1]} at 0.200 s"
@@ -407,7 +464,9 @@ def test_interlacing_that_changes_is_named_with_its_time(tmp_path, order):
 
 def test_a_change_of_size_is_named_with_its_time(tmp_path):
     path = joined(tmp_path, {"size": (96, 64)}, {"size": (128, 64)})
-    with pytest.raises(InputError, match=r"from 96x64 yuv420p to 128x64 yuv420p at 0\.200 s"):
+    with pytest.raises(
+        InputError, match=r"from 96x64 yuv420p to 128x64 yuv420p at 0\.200 s"
+    ):
         frames_of(path)
 
 
@@ -454,8 +513,12 @@ def test_the_copy_of_standard_input_is_deleted_after_use(tmp_path, monkeypatch):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize(("share", "words"), [(0, "Nothing came"), (2, "^standard input is")])
-def test_a_message_names_standard_input_and_not_its_copy(tmp_path, monkeypatch, share, words):
+@pytest.mark.parametrize(
+    ("share", "words"), [(0, "Nothing came"), (2, "^standard input is")]
+)
+def test_a_message_names_standard_input_and_not_its_copy(
+    tmp_path, monkeypatch, share, words
+):
     data = write_clip(tmp_path / "a.mp4", 7).read_bytes()
     data = data[: len(data) // share] if share else b""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))

@@ -61,7 +61,9 @@ def test_endless_input_stops_before_the_disk_is_full(temporary, monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Endless()))
     usage = lambda _: SimpleNamespace(free=free - sent[0] // inputs._CHUNK * step)  # noqa: E731
     monkeypatch.setattr(inputs.shutil, "disk_usage", usage)
-    with pytest.raises(InputError, match=r"less than 1\.1 GB would stay free\): free some space"):
+    with pytest.raises(
+        InputError, match=r"less than 1\.1 GB would stay free\): free some space"
+    ):
         inputs.local_file("-")
     assert sent[0] < 32 * inputs._CHUNK
     assert list(temporary.iterdir()) == []

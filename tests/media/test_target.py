@@ -66,7 +66,9 @@ def test_the_default_suffix_follows_the_input(container, suffix, rate, expected)
     assert default_suffix(info, Fraction(rate)) == expected
 
 
-@pytest.mark.parametrize(("shortest", "suffix"), [(50, ".gif"), (51, ".mp4"), (None, ".mp4")])
+@pytest.mark.parametrize(
+    ("shortest", "suffix"), [(50, ".gif"), (51, ".mp4"), (None, ".mp4")]
+)
 def test_a_gif_with_uneven_delays_stays_a_gif_if_players_show_it(shortest, suffix):
     info = info_of(container="gif", suffix=".gif")
     assert default_suffix(info, None, shortest and Fraction(shortest)) == suffix

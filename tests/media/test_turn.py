@@ -17,7 +17,8 @@ from cloudconv.media.source import Source
 from tests.helpers.factory import write_clip
 
 WIDTH, HEIGHT = 48, 32
-# Upper left 2x2 part of the matrix: the corner in which the stored top left corner is shown.
+# Upper left 2x2 part of the matrix: the corner in which the stored top left corner is
+# shown.
 TURNS = {
     (0, 1, -1, 0): "top right",  # a quarter turn clockwise: a phone held upright
     (0, -1, 1, 0): "bottom left",
@@ -37,8 +38,12 @@ def clip(path, turn, pix_fmt="yuv420p", frames=6):
     for k in range(frames):
         rgb = np.full((HEIGHT, WIDTH, 3), 8 + 4 * k, np.uint8)
         rgb[: HEIGHT // 2, : WIDTH // 2] = (220, 10, 10)
-        shown.append(av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pix_fmt))
-    return write_clip(path, shown, matrix=struct.pack("<9i", a, b, 0, c, d, 0, 0, 0, 1 << 30))
+        shown.append(
+            av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pix_fmt)
+        )
+    return write_clip(
+        path, shown, matrix=struct.pack("<9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    )
 
 
 def red_corner(image):
@@ -92,11 +97,25 @@ def test_an_angle_that_is_no_quarter_turn_gives_a_warning(tmp_path):
 def test_pictures_in_a_folder_are_upright_by_their_exif_orientation(tmp_path, suffix):
     """Eight cameras were held in all ways and show the same."""
     turns = Image.Transpose
-    stored = {1: None, 2: turns.FLIP_LEFT_RIGHT, 3: turns.ROTATE_180, 4: turns.FLIP_TOP_BOTTOM}
-    stored |= {5: turns.TRANSPOSE, 6: turns.ROTATE_90, 7: turns.TRANSVERSE, 8: turns.ROTATE_270}
-    upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8))
+    stored = {
+        1: None,
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+    }
+    stored |= {
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_90,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_270,
+    }
+    upright = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)
+    )
     upright = upright.resize((32, 48), Image.Resampling.NEAREST)  # blocks, which JPEG keeps
-    how = {"jpg": {"subsampling": 0, "quality": 95}, "webp": {"lossless": True}}.get(suffix, {})
+    how = {"jpg": {"subsampling": 0, "quality": 95}, "webp": {"lossless": True}}.get(
+        suffix, {}
+    )
     for orientation, turn in stored.items():
         exif = Image.Exif()
         exif[0x0112] = orientation
@@ -105,10 +124,15 @@ def test_pictures_in_a_folder_are_upright_by_their_exif_orientation(tmp_path, su
     info = probe(tmp_path)
     assert (info.width, info.height) == (32, 48)
     with Source(info) as source:
-        shown = [frame.picture.to_ndarray(format="rgb24").astype(int) for frame in source.frames()]
+        shown = [
+            frame.picture.to_ndarray(format="rgb24").astype(int)
+            for frame in source.frames()
+        ]
     assert len(shown) == 8
     for picture in shown:
-        assert abs(picture - np.asarray(upright)).max() <= (0 if suffix in ("png", "tif") else 12)
+        assert abs(picture - np.asarray(upright)).max() <= (
+            0 if suffix in ("png", "tif") else 12
+        )
 
 
 def pictures_of(page):

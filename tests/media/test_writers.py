@@ -48,7 +48,8 @@ def test_a_rate_too_high_for_the_container_is_an_error(tmp_path, name, rate, is_
 
 @pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(60000, 1001)])
 def test_apng_is_exact_and_lossless_for_rgb(tmp_path, rate):
-    path, frames = tmp_path / "clip.apng", even(4, (33, 21), "gbrp", rate=rate)
+    path = tmp_path / "clip.apng"
+    frames = even(4, (33, 21), "gbrp", rate=rate)
     write(path, frames, info_of((33, 21), "gbrp"), rate=rate)
     with Image.open(path) as image:
         for frame, shown in zip(frames, ImageSequence.Iterator(image), strict=True):
@@ -58,7 +59,9 @@ def test_apng_is_exact_and_lossless_for_rgb(tmp_path, rate):
             np.testing.assert_array_equal(made, np.stack([red, green, blue], -1))
 
 
-@pytest.mark.parametrize("name", ["out/%03d.png", "out/%03d.tif", "out/%03d.jpg", "clip.gif"])
+@pytest.mark.parametrize(
+    "name", ["out/%03d.png", "out/%03d.tif", "out/%03d.jpg", "clip.gif"]
+)
 def test_each_picture_format_stores_its_colours(tmp_path, name):
     tags = ColorTags(1, 1, 1, 1)
     frames = even(3, (34, 22), "yuv420p", tags)
@@ -85,7 +88,9 @@ def pictures(tmp_path):
     folder = tmp_path / "shots.v2"
     folder.mkdir()
     for number in range(4):
-        Image.new("RGB", (32, 24), (60 * number, 20, 200)).save(folder / f"{number:05d}.png")
+        Image.new("RGB", (32, 24), (60 * number, 20, 200)).save(
+            folder / f"{number:05d}.png"
+        )
     return folder
 
 
@@ -155,9 +160,13 @@ def test_a_pattern_gives_one_picture_for_each_frame(pictures, tmp_path, suffix):
     ("here", "given"),
     [(1, "shots.v2"), (1, "shots.v2/%05d.png"), (0, "."), (0, "%05d.png")],
 )
-def test_pictures_give_the_output_the_name_of_their_folder(pictures, monkeypatch, here, given):
+def test_pictures_give_the_output_the_name_of_their_folder(
+    pictures, monkeypatch, here, given
+):
     monkeypatch.chdir([pictures, pictures.parent][here])
-    assert Path(make(given).output).resolve() == pictures.parent.resolve() / "shots.v2_x2.mp4"
+    assert (
+        Path(make(given).output).resolve() == pictures.parent.resolve() / "shots.v2_x2.mp4"
+    )
 
 
 def clip_with_pause(path, rate=Fraction(10), frames=6, last=2):
@@ -184,7 +193,8 @@ def length_of(path):
 @pytest.mark.parametrize("target", [*ANIMATIONS, "mp4", "mov", "mkv"])
 @pytest.mark.parametrize("source", [*ANIMATIONS, "mp4", "mkv"])
 def test_the_last_frame_keeps_its_length(tmp_path, source, target):
-    clip, out = clip_with_pause(tmp_path / f"in.{source}"), tmp_path / f"out.{target}"
+    clip = clip_with_pause(tmp_path / f"in.{source}")
+    out = tmp_path / f"out.{target}"
     assert make(clip, out).output_frames == 12
     assert length_of(out) == Fraction(5, 2)
     if target != "webp":
@@ -195,9 +205,12 @@ def test_the_last_frame_keeps_its_length(tmp_path, source, target):
     assert again.frames == (11 if target == "webp" else 12)
 
 
-@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001)])
+@pytest.mark.parametrize(
+    "rate", [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001)]
+)
 def test_all_other_frames_keep_their_exact_times(tmp_path, rate):
-    clip, out = clip_with_pause(tmp_path / "in.mkv", rate, 30, 10), tmp_path / "out.mp4"
+    clip = clip_with_pause(tmp_path / "in.mkv", rate, 30, 10)
+    out = tmp_path / "out.mp4"
     with Source(clip) as source:
         assert [frame.time for frame in source.frames()] == [k / rate for k in range(30)]
         assert not source.warnings
@@ -225,7 +238,8 @@ def test_an_animation_is_shown_as_often_as_its_source(tmp_path, source, target, 
     # In a GIF, the number is that of repeats, and no number means no repeat.
     loop = {"loop": shows - 1 if source == "gif" and shows else shows}
     loop = {} if (source, shows) == ("gif", 1) else loop
-    clip, made = animation(tmp_path / f"in.{source}", [100] * 4, **loop), tmp_path / f"out.{target}"
+    clip = animation(tmp_path / f"in.{source}", [100] * 4, **loop)
+    made = tmp_path / f"out.{target}"
     make(clip, made)
     assert shows_of(made) == shows
     with Image.open(made) as image:
@@ -233,8 +247,20 @@ def test_an_animation_is_shown_as_often_as_its_source(tmp_path, source, target, 
         assert image.info.get("loop") == (expected if target == "gif" else shows)
 
 
-FAMILIES = ("gray", "gray16le", "yuv420p", "yuv422p10le", "yuva420p", "gbrp", "gbrap", "gbrp10le")
-NAMES = (*(".mp4", ".mov", ".mkv", ".webm", ".gif", ".apng"), *(".png", ".jpg", ".tif", ".exr"))
+FAMILIES = (
+    "gray",
+    "gray16le",
+    "yuv420p",
+    "yuv422p10le",
+    "yuva420p",
+    "gbrp",
+    "gbrap",
+    "gbrp10le",
+)
+NAMES = (
+    *(".mp4", ".mov", ".mkv", ".webm", ".gif", ".apng"),
+    *(".png", ".jpg", ".tif", ".exr"),
+)
 
 
 @pytest.mark.full
@@ -258,12 +284,18 @@ def test_the_tags_of_an_output_suit_its_pixel_format(tmp_path, pix_fmt, suffix, 
         assert 0 not in found
 
 
-@pytest.mark.parametrize("encoder", ["libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1"])
-@pytest.mark.parametrize("tags", [(3, 3, 3), (22, 18, 17), (0, 0, 15), (12, 16, 16), (9, 16, 9)])
+@pytest.mark.parametrize(
+    "encoder", ["libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1"]
+)
+@pytest.mark.parametrize(
+    "tags", [(3, 3, 3), (22, 18, 17), (0, 0, 15), (12, 16, 16), (9, 16, 9)]
+)
 def test_no_colour_tags_of_a_source_stop_an_encoder(tmp_path, encoder, tags):
     given = ColorTags(*tags, 1)
     info = info_of((64, 48), tags=given)
-    write(tmp_path / "out.mkv", even(1, (64, 48), tags=given), info, rate=10, encoder=encoder)
+    write(
+        tmp_path / "out.mkv", even(1, (64, 48), tags=given), info, rate=10, encoder=encoder
+    )
     with av.open(str(tmp_path / "out.mkv")) as clip:
         shown = next(clip.decode(video=0))
         found = tuple(map(int, (shown.color_primaries, shown.color_trc, shown.colorspace)))

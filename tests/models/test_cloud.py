@@ -29,7 +29,9 @@ def model(name):
 def pan(shift):
     """Return a soft random texture, (1, 3, 192, 256), moved to the left by ``shift`` pixels."""
     torch.manual_seed(4)
-    texture = F.interpolate(torch.rand(1, 3, 30, 50), (240, 400), mode="bicubic").clamp(0, 1)
+    texture = F.interpolate(torch.rand(1, 3, 30, 50), (240, 400), mode="bicubic").clamp(
+        0, 1
+    )
     begin = 32 + shift
     low = int(begin)
     left, right = (texture[..., 20:212, k : k + 256] for k in (low, low + 1))
@@ -125,7 +127,9 @@ def test_frames_at_every_timestep_have_the_texture_of_their_neighbours(name, mon
     monkeypatch.setattr("cloudconv.models.rife.restore_detail", lambda *_: None)
     soft = finest_texture()
     assert all(abs(a) < 0.75 * abs(b) for a, b in zip(restored, soft, strict=True))
-    jumps, softer = (max(abs(a - b) for a, b in pairwise(kept)) for kept in (restored, soft))
+    jumps, softer = (
+        max(abs(a - b) for a, b in pairwise(kept)) for kept in (restored, soft)
+    )
     assert jumps < max(0.5, 0.9 * softer)
 
 
@@ -154,7 +158,9 @@ def test_training_starts_with_the_result_of_rife(name):
     blocks = [key for key, _ in started.named_children() if key.startswith("block")]
     sizes = (16, 8, 4) if name == OURS[2] else (8, 4, 2, 1)[: len(blocks)]
     plain = IFNet(registry.spec("rife-4.6"), sizes)
-    plain.load_state_dict({k: v for k, v in rife.items() if k in plain.state_dict()}, strict=True)
+    plain.load_state_dict(
+        {k: v for k, v in rife.items() if k in plain.state_dict()}, strict=True
+    )
     x0, x1 = pan(0), pan(8)
     half = torch.tensor([0.5])
     expected = plain.interpolate(x0, x1, half)
@@ -223,15 +229,19 @@ def test_the_benchmark_of_kinds_can_leave_out_each_rule(kinds):
 
 def gain(kinds, clip):
     """Return by how many dB the default model is better than RIFE."""
-    # Things enter and leave the screens and drawings; the other kinds are alike at all times.
+    # Things enter and leave the screens and drawings; the other kinds are alike at all
+    # times.
     frames = 13 if clip.group in ("screen", "drawn") else 7
-    own, rife = (kinds.score(clip, name, frames=frames) for name in ("cloud-best", "rife-4.6"))
+    own, rife = (
+        kinds.score(clip, name, frames=frames) for name in ("cloud-best", "rife-4.6")
+    )
     return own.psnr - rife.psnr
 
 
 @pytest.mark.full
 def test_no_drawn_kind_is_far_behind_rife(kinds, monkeypatch):
-    monkeypatch.setattr(registry, "load", cache(registry.load))  # half of a second for each clip
+    # Half of a second for each clip.
+    monkeypatch.setattr(registry, "load", cache(registry.load))
     gains = {clip.name: gain(kinds, clip) for clip in kinds.KINDS if clip.name != "snow"}
     assert {name: found for name, found in gains.items() if found < -0.3} == {}
     # Text stands still over a moving picture.
@@ -239,7 +249,9 @@ def test_no_drawn_kind_is_far_behind_rife(kinds, monkeypatch):
 
 
 @pytest.mark.full
-@pytest.mark.xfail(strict=True, reason="0.5 dB behind since the mix is weighed anew: kinds.md")
+@pytest.mark.xfail(
+    strict=True, reason="0.5 dB behind since the mix is weighed anew: kinds.md"
+)
 def test_drawn_snow_is_not_far_behind_rife(kinds):
     (snow,) = (clip for clip in kinds.KINDS if clip.name == "snow")
     assert gain(kinds, snow) > -0.3

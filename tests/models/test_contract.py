@@ -24,16 +24,24 @@ SLOW = [spec for spec in INTERPOLATORS if spec.weights]
 
 
 def each_of(specs, *, full=False):
-    """Return the parameter ``spec`` for each of the specs; with ``full``, slow ones are marked."""
+    """Return the parameter ``spec`` for each of the specs.
+
+    With ``full``, slow ones are marked.
+    """
     names = [f"{spec.name}-{spec.task}" for spec in specs]
     marks = [[pytest.mark.full] if full and spec in SLOW else [] for spec in specs]
-    each = [pytest.param(s, id=i, marks=m) for s, i, m in zip(specs, names, marks, strict=True)]
+    each = [
+        pytest.param(s, id=i, marks=m) for s, i, m in zip(specs, names, marks, strict=True)
+    ]
     return pytest.mark.parametrize("spec", each)
 
 
 @cache
 def model(spec, dtype=torch.float32):
-    """Return an interpolator as it ships; others with random weights, which all have an effect."""
+    """Return an interpolator as it ships.
+
+    Others with random weights, which all have an effect.
+    """
     if spec.task == "interpolate":
         return registry.load(spec.name, dtype=dtype)
     torch.manual_seed(1)
@@ -64,7 +72,9 @@ def made_of(spec, pictures, dtype=torch.float32):
         return chosen.predict(pictures)
     if spec.task == "reconstruct":
         return chosen.reconstruct(pictures[:, 0])
-    return chosen.interpolate(pictures[:, 0], pictures[:, 1], pictures[:, 0, 0, 0, 0] / 2 + 0.2)
+    return chosen.interpolate(
+        pictures[:, 0], pictures[:, 1], pictures[:, 0, 0, 0, 0] / 2 + 0.2
+    )
 
 
 @each_of(SPECS, full=True)
@@ -94,9 +104,13 @@ def test_items_are_independent_results_repeatable_and_inputs_unchanged(spec):
 @each_of(NETWORKS, full=True)
 def test_bfloat16_weights_give_similar_float32_pictures(spec):
     frames = torch.stack([waves(k) for k in range(max(spec.context, 2))])[None]
-    exact, rounded = (made_of(spec, frames, dtype) for dtype in (torch.float32, torch.bfloat16))
+    exact, rounded = (
+        made_of(spec, frames, dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
     assert rounded.dtype == torch.float32
-    assert (rounded - exact).square().mean() < (1e-4 if spec.task == "interpolate" else 1e-3)
+    assert (rounded - exact).square().mean() < (
+        1e-4 if spec.task == "interpolate" else 1e-3
+    )
 
 
 @pytest.mark.full
@@ -145,7 +159,8 @@ def test_half_precision_and_strided_pictures_are_accepted(spec):
     last = [x.half().contiguous(memory_format=torch.channels_last) for x in (x0, x1)]
     made = model(spec).interpolate(*last, timestep)
     assert made.dtype == torch.float16
-    assert torch.allclose(made.float(), exact, atol=5e-4)  # rounded to the kind of the pictures
+    # Rounded to the kind of the pictures.
+    assert torch.allclose(made.float(), exact, atol=5e-4)
 
 
 @pytest.mark.full
@@ -164,7 +179,8 @@ def test_every_supported_scale_gives_a_similar_picture(spec):
 
 @each_of(PREDICTORS)
 def test_predictors_check_their_context_and_predict_their_first_forecast(spec):
-    chosen, need = model(spec), spec.context
+    chosen = model(spec)
+    need = spec.context
     with pytest.raises(ValueError, match=r"T of at least|at least one picture"):
         chosen.predict(torch.rand(1, need - 1, 3, 16, 16))
     with pytest.raises(ValueError, match="is needed"):
@@ -207,7 +223,9 @@ def test_a_midpoint_model_makes_every_eighth_by_recursion(eighths):
     timesteps = torch.tensor(eighths) / 8
     midpoint = Midpoint()
     result = midpoint.interpolate(x0, x1, timesteps)
-    assert torch.allclose(result, torch.lerp(x0, x1, timesteps.view(-1, 1, 1, 1)), atol=1e-6)
+    assert torch.allclose(
+        result, torch.lerp(x0, x1, timesteps.view(-1, 1, 1, 1)), atol=1e-6
+    )
     halvings = {0: 0, 8: 0, 4: 1, 2: 2, 6: 2}
     assert midpoint.items == sum(halvings.get(k, 3) for k in eighths)
 
@@ -219,7 +237,8 @@ def test_halving_keeps_the_unexplained_difference_of_the_last_step():
             left = (pair.x1 - pair.x0).abs()[:, :1]
             return torch.cat((made, left), 1) if leftover else made
 
-    x0, x1 = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    x0 = torch.zeros(2, 3, 4, 4)
+    x1 = torch.ones(2, 3, 4, 4)
     timesteps = [0.5, 0.75]
     made = WithLeftover().between(Pair.of([x0, x1], torch.tensor(timesteps)), leftover=True)
     assert made.mean((2, 3)).tolist() == [[0.5, 0.5, 0.5, 1.0], [0.75, 0.75, 0.75, 0.5]]

@@ -76,7 +76,10 @@ def pictures():
 @torch.no_grad()
 @settings(deadline=None, max_examples=15)
 @given(
-    st.sampled_from([32, 40, 48, 192]), st.integers(28, 90), st.integers(1, 50), st.integers(2, 5)
+    st.sampled_from([32, 40, 48, 192]),
+    st.integers(28, 90),
+    st.integers(1, 50),
+    st.integers(2, 5),
 )
 def test_threads_and_batches_change_no_bit(width, height, columns, threads):
     made = HiddenLayers(lambda: layers(width, "each", 2), width, NCNN)

@@ -149,7 +149,8 @@ def test_a_fused_block_gives_the_same_result(grad, engine):
     plain, fused = block(), block()
     fused.fuse(engine)
     with torch.set_grad_enabled(grad):
-        expected, found = plain(*inputs()), fused(*inputs())
+        expected = plain(*inputs())
+        found = fused(*inputs())
     assert found.shape == (2, 5, 24, 40)
     assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
 
@@ -164,6 +165,8 @@ def test_a_narrow_picture_is_correct_in_bfloat16(width):
     exact = fused(*pictures)
     coarse = fused.to(torch.bfloat16)
     for _ in range(4):
-        used = [torch.full((1, 64, 200, 200), torch.nan, dtype=torch.bfloat16) for _ in range(2)]
+        used = [
+            torch.full((1, 64, 200, 200), torch.nan, dtype=torch.bfloat16) for _ in range(2)
+        ]
         del used  # the memory is free, and has values that are no numbers
         assert torch.allclose(coarse(*pictures), exact, atol=0.05)

@@ -54,7 +54,8 @@ LARGE = (
     *("ema_vfi_small", "ema_vfi", "film"),
 )
 NETWORKS = [
-    pytest.param(name, marks=pytest.mark.full) if name in LARGE else name for name in VERSIONS
+    pytest.param(name, marks=pytest.mark.full) if name in LARGE else name
+    for name in VERSIONS
 ]
 
 
@@ -62,7 +63,9 @@ NETWORKS = [
 def shown(name):
     """Return what recognition says about the tensors of a network, without their values."""
     shapes = published.recorded(name).shapes
-    made = recognise(normalised({k: torch.empty(s, device="meta") for k, s in shapes.items()}))
+    made = recognise(
+        normalised({k: torch.empty(s, device="meta") for k, s in shapes.items()})
+    )
     assert made is not None
     return made
 
@@ -71,7 +74,9 @@ def model(name, state=None, *, fused=True):
     """Return a network with computed weights, or with those of ``state``."""
     made = shown(name).build()
     assert isinstance(made, Interpolator)
-    made.load_state_dict(normalised(published.recorded(name).state()) if state is None else state)
+    made.load_state_dict(
+        normalised(published.recorded(name).state()) if state is None else state
+    )
     made.requires_grad_(False).eval()
     if fused:
         registry.fuse(made, ENGINE)
@@ -85,7 +90,8 @@ def kept(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_picture_is_that_of_the_authors_network_whose_version_is_recognised(name):
-    recorded, network = published.recorded(name), model(name)
+    recorded = published.recorded(name)
+    network = model(name)
     shapes = {k: torch.empty(s, device="meta") for k, s in recorded.shapes.items()}
     assert unfit(shown(name), normalised(shapes)) == []
     assert shown(name).family.partition(" ")[2] == VERSIONS[name]
@@ -103,7 +109,10 @@ def test_both_layouts_of_film_are_recognised_and_parts_of_4_2_that_run_no_more_a
     assert "extract.extract_sublevels.convs.0.0.conv.weight" in older
     assert recognise(normalised(older)) == shown("film")
     state = published.recorded("rife_4_2").state()
-    more = {"contextnet.conv1.conv1.0.weight": torch.empty(1), "unet.conv.bias": torch.empty(1)}
+    more = {
+        "contextnet.conv1.conv1.0.weight": torch.empty(1),
+        "unet.conv.bias": torch.empty(1),
+    }
     assert recognise(normalised(state | more)) == shown("rife_4_2")
 
 
@@ -119,12 +128,20 @@ def test_missing_and_unknown_tensors_are_named():
     assert unfit(recognise(state), state | {"forward.weight": bias}) != []
 
 
-@pytest.mark.parametrize("name", ["", "a.weight", "block0.conv0.1.0.weight", "encode.cnn3.weight"])
+@pytest.mark.parametrize(
+    "name", ["", "a.weight", "block0.conv0.1.0.weight", "encode.cnn3.weight"]
+)
 def test_other_tensors_are_not_recognised(name):
     assert recognise(normalised({name: torch.empty(8, 8, 3, 3)})) is None
 
 
-SCALES = {"rife_4_0": 2, "rife_4_6": 0.5, "rife_4_7": 1, "rife_4_25_lite": 1, "rife_4_25": 4}
+SCALES = {
+    "rife_4_0": 2,
+    "rife_4_6": 0.5,
+    "rife_4_7": 1,
+    "rife_4_25_lite": 1,
+    "rife_4_25": 4,
+}
 
 
 def recorded_order(key):
@@ -140,7 +157,8 @@ def sample(picture):
 @pytest.mark.parametrize("name", SCALES)
 def test_other_sizes_timesteps_and_scales_agree_with_the_plain_order(name):
     """The network reads less than the authors' code, and computes the same."""
-    scale, own = SCALES[name], model(name, fused=False)
+    scale = SCALES[name]
+    own = model(name, fused=False)
     multiple = own.multiple(scale)
     made = own.interpolate(*published.pair(multiple, 2 * multiple), 0.7, scale=scale)
     assert (sample(made) - recorded_order(f"{name}_{scale}")).abs().max() < CLOSE
@@ -150,21 +168,27 @@ def test_4_0_doubles_its_scales_where_the_motion_is_far():
     """The decision is made for each item of a batch, also at sizes that fit the usual scales."""
     state = normalised(published.recorded("rife_4_0").state())
     own = model("rife_4_0", {k: v * 3 if "lastconv" in k else v for k, v in state.items()})
-    far, still = published.pair(64, 128), (torch.full((1, 3, 64, 128), 0.5),) * 2
+    far = published.pair(64, 128)
+    still = (torch.full((1, 3, 64, 128), 0.5),) * 2
     both = [torch.cat(each) for each in zip(far, still, strict=True)]
     made = own.interpolate(*both, torch.tensor((0.3, 0.6)))
     for item, key in zip(made, ("far", "still"), strict=True):
         # Flows of hundreds of pixels; without the doubling the first differs by 0.7.
         assert (sample(item) - recorded_order(key)).abs().max() < 10 * CLOSE
     for scale in (0.25, 0.5, 1):
-        assert own.interpolate(*(x[..., :32, :96] for x in far), 0.3, scale=scale).isfinite().all()
+        assert (
+            own.interpolate(*(x[..., :32, :96] for x in far), 0.3, scale=scale)
+            .isfinite()
+            .all()
+        )
 
 
 def test_ifrnet_subtracts_the_mean_of_whole_pictures_from_tiles():
     own = kept("ifrnet_s")
     x0, x1 = published.pair(96, 256)
     x0, x1 = (x * torch.linspace(0, 1, 256) for x in (x0, x1))
-    pair, left = Pair.of([x0, x1], 0.5), [x[..., :192] for x in (x0, x1)]
+    pair = Pair.of([x0, x1], 0.5)
+    left = [x[..., :192] for x in (x0, x1)]
     parts = pair, Pair.of(left, 0.5), Pair.of(left, 0.5, None, 1.0, pair)
     whole, alone, tile = (own.between(part) for part in parts)
     off, usual = ((each[..., :32] - whole[..., :32]).abs().max() for each in (tile, alone))
@@ -215,7 +239,9 @@ def test_a_family_in_the_folder_is_found(tmp_path, monkeypatch):
     assert (found.family, found.multiple) == ("Toy 3 wide", 2)
 
 
-@pytest.mark.parametrize("name", [*QUICK, pytest.param("ema_vfi_small", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "name", [*QUICK, pytest.param("ema_vfi_small", marks=pytest.mark.full)]
+)
 def test_items_opacity_and_leftover_are_independent(name):
     own = kept(name)
     x0, x1 = (torch.cat((x, x.flip(3))) for x in published.pair(64, 64))

@@ -27,7 +27,10 @@ def moving(count, height=64, width=96, step=2.0):
 
     def at(number):
         u = x - number * step
-        waves = [torch.sin(u / (3 + k) + y / (5 + k) + k) * torch.cos(y / 4 - k) for k in range(3)]
+        waves = [
+            torch.sin(u / (3 + k) + y / (5 + k) + k) * torch.cos(y / 4 - k)
+            for k in range(3)
+        ]
         return 0.5 + 0.4 * torch.stack(waves)
 
     return torch.stack([at(number) for number in range(count)])[None]
@@ -121,7 +124,12 @@ def test_multiscale_returns_its_stages_and_has_discriminators():
     gan = untrained("multiscale-gan").requires_grad_(False)
     frames = moving(4)
     steps = gan.stages(frames)
-    assert [tuple(made.shape[2:]) for made in steps] == [(4, 6), (16, 24), (32, 48), (64, 96)]
+    assert [tuple(made.shape[2:]) for made in steps] == [
+        (4, 6),
+        (16, 24),
+        (32, 48),
+        (64, 96),
+    ]
     assert torch.equal(steps[-1], gan(frames))
     assert gan.discriminators is not None
     critics = gan.discriminators()
@@ -152,7 +160,8 @@ def test_two_frames_are_continued_like_six(known):
     made = list(registry.load_predictor("voxelflow").forecast(frames[:, known], 3))
     assert len(made) == 3
     for step, picture in enumerate(made):
-        truth, last = frames[:, CONTEXT + step], frames[:, CONTEXT - 1]
+        truth = frames[:, CONTEXT + step]
+        last = frames[:, CONTEXT - 1]
         assert error(picture, truth) < 0.1 * error(last, truth)
 
 
@@ -160,7 +169,8 @@ def test_each_item_of_a_batch_has_its_own_horizon_and_number_of_frames():
     frames = moving(CONTEXT)
     known = [*range(CONTEXT)], PAIR, [CONTEXT - 1] * CONTEXT
     contexts = torch.cat([frames[:, numbers] for numbers in known])
-    model, horizons = registry.load_predictor("voxelflow"), (1, 4, 9)
+    model = registry.load_predictor("voxelflow")
+    horizons = (1, 4, 9)
     together = model(contexts, torch.tensor(horizons).float())
     for made, context, steps in zip(together, contexts, horizons, strict=True):
         alone = list(model.forecast(context[None], steps))[-1]

@@ -31,7 +31,9 @@ def case(number):
     timesteps = torch.from_numpy(recorded[f"{number}_timesteps"])
     pictures = torch.from_numpy(recorded[f"{number}_input"]).permute(0, 3, 1, 2) / 255
     x0, x1 = (picture.expand(len(timesteps), -1, -1, -1) for picture in pictures)
-    outputs = [recorded[f"{number}_output_{k}"].astype(np.float32) for k in range(len(timesteps))]
+    outputs = [
+        recorded[f"{number}_output_{k}"].astype(np.float32) for k in range(len(timesteps))
+    ]
     expected = torch.from_numpy(np.stack(outputs)).permute(0, 3, 1, 2) / 65535
     return x0, x1, timesteps, float(recorded[f"{number}_scale"]), expected
 
@@ -44,8 +46,8 @@ def psnr(a, b):
 def test_frames_agree_with_the_original_network(number):
     """Warping at the scale of each block changes the result far less than the error of the model.
 
-    On real clips the score differs by some hundredths of a decibel. A tensor that is wrong or in
-    the wrong place costs ten decibels or more here.
+    On real clips the score differs by some hundredths of a decibel. A tensor that is wrong
+    or in the wrong place costs ten decibels or more here.
     """
     x0, x1, timesteps, scale, expected = case(number)
     result = rife().interpolate(x0, x1, timesteps, scale=scale)

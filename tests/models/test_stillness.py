@@ -33,7 +33,8 @@ def marks_in(x0, x1):
     found = found_in(x0, x1)
     squares = torch.nn.functional.max_pool2d(found.centres, 3, stride=1, padding=1)
     marks = found.marks(squares, 0)
-    upper, lower = found.marks(squares[:, :, :48], 0), found.marks(squares[:, :, 48:], 48)
+    upper = found.marks(squares[:, :, :48], 0)
+    lower = found.marks(squares[:, :, 48:], 48)
     if marks is None:
         assert upper is None
         assert lower is None

@@ -52,7 +52,9 @@ def change_at_first_frame(change):
 def test_an_input_that_changes_gives_an_error_and_no_output(clip, out, kind):
     other = write_clip(clip.with_name("other.mkv"), 4, rate=24, codec="libx264", scene=1)
     change = change_at_first_frame(lambda: clip.write_bytes(other.read_bytes()))
-    with pytest.raises(CloudconvError, match=r"a\.mkv was changed while it was read") as raised:
+    with pytest.raises(
+        CloudconvError, match=r"a\.mkv was changed while it was read"
+    ) as raised:
         make(kind, clip, out, watch=change)
     assert "carries on" not in str(raised.value)
     assert os.listdir(out) == []
@@ -60,7 +62,8 @@ def test_an_input_that_changes_gives_an_error_and_no_output(clip, out, kind):
 
 def change_middle(file):
     """Change a byte in the middle of a file, and keep its size and date."""
-    about, data = file.stat(), bytearray(file.read_bytes())
+    about = file.stat()
+    data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 255
     file.write_bytes(data)
     os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
@@ -101,7 +104,9 @@ def test_a_change_that_keeps_the_content_is_no_error(clip, tmp_path):
         change_middle(clip)
         clip.touch()
 
-    calls.interpolate(clip, tmp_path / "o.mkv", watch=change_at_first_frame(change), **BLEND)
+    calls.interpolate(
+        clip, tmp_path / "o.mkv", watch=change_at_first_frame(change), **BLEND
+    )
     assert len(read_times(tmp_path / "o.mkv")) == 12
 
 
@@ -156,7 +161,15 @@ def test_train_warns_which_clip_was_changed(tmp_path, monkeypatch):
 
 @pytest.mark.full
 def test_workers_read_a_copy_of_a_pipe_to_its_end(clip, tmp_path):
-    command = [sys.executable, "-m", "cloudconv", "interp", "-", tmp_path / "o.mkv", "--factor=2"]
+    command = [
+        sys.executable,
+        "-m",
+        "cloudconv",
+        "interp",
+        "-",
+        tmp_path / "o.mkv",
+        "--factor=2",
+    ]
     command += ["--model=blend", "--workers=local:2"]
     run = subprocess.run(command, input=clip.read_bytes(), capture_output=True, check=False)
     assert run.returncode == 0, run.stderr

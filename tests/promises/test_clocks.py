@@ -9,7 +9,14 @@ import av
 import pytest
 
 import cloudconv
-from tests.helpers.factory import packet_times, packets_of, read_times, sound, tone, write_clip
+from tests.helpers.factory import (
+    packet_times,
+    packets_of,
+    read_times,
+    sound,
+    tone,
+    write_clip,
+)
 
 FRAMES = 25
 interp = partial(cloudconv.interpolate, model="blend", factor=2)
@@ -39,7 +46,9 @@ def twice(one):
         ("mkv", "libx264", "aac"),
     ],
 )
-def test_joined_recordings_give_one_continuous_video(tmp_path, suffix, video, audio, target):
+def test_joined_recordings_give_one_continuous_video(
+    tmp_path, suffix, video, audio, target
+):
     one = recording(tmp_path / f"one.{suffix}", video, audio, options={"bf": "2"})
     out = tmp_path / f"out.{target}"
     result = interp(twice(one), out)
@@ -53,13 +62,15 @@ def test_joined_recordings_give_one_continuous_video(tmp_path, suffix, video, au
         # At a seam a packet starts late or is left out, because packets may not overlap.
         assert all(lasts / 2 - F(1, 500) <= gap <= lasts * 2 for gap in gaps)
         assert abs(times[-1] + lasts - 2) < F(1, 20)
-        kept, given = packets_of(out)[0], packets_of(one)[0]
+        kept = packets_of(out)[0]
+        given = packets_of(one)[0]
         assert 2 * len(given) - 3 <= len(kept) <= 2 * len(given)
 
 
 @pytest.mark.parametrize("channels", ["mono", "5.1"])
 def test_a_change_of_the_sound_that_a_copy_cannot_store_is_named(tmp_path, channels):
-    silent, parts = recording(tmp_path / "silent.ts", "libx264", None), []
+    silent = recording(tmp_path / "silent.ts", "libx264", None)
+    parts = []
     for layout in ("mono", channels):
         path = tmp_path / f"{layout}.ts"
         with av.open(str(path), "w") as out, av.open(str(silent)) as clip:
@@ -80,7 +91,9 @@ def test_a_change_of_the_sound_that_a_copy_cannot_store_is_named(tmp_path, chann
 def test_a_wrong_duration_of_frames_leaves_the_seam_of_two_recordings_even(tmp_path):
     """The header states 24 fps with a tick of 1/25 s, so FFmpeg reads durations of 1/600 s."""
     times = [F(k, 25) for k in range(20)]
-    one = write_clip(tmp_path / "one.ts", 20, times=times, codec="libx264", options={"bf": "0"})
+    one = write_clip(
+        tmp_path / "one.ts", 20, times=times, codec="libx264", options={"bf": "0"}
+    )
     interp(twice(one), tmp_path / "out.mkv")
     assert read_times(tmp_path / "out.mkv") == [F(k, 50) for k in range(80)]
 
@@ -152,10 +165,14 @@ def moved_packets(times, source):
 
 @pytest.mark.parametrize(
     ("target", "moves"),
-    [*product(["mkv", "mp4"], [{10: -60, 20: -30}, {15: -350}]), ("mp4", {10: -60, 11: -47})],
+    [
+        *product(["mkv", "mp4"], [{10: -60, 20: -30}, {15: -350}]),
+        ("mp4", {10: -60, 11: -47}),
+    ],
 )
 def test_audio_whose_times_go_back_is_kept_with_one_warning(tmp_path, target, moves):
-    clip, out = with_shifted_audio(tmp_path / "in.flv", moves), tmp_path / f"out.{target}"
+    clip = with_shifted_audio(tmp_path / "in.flv", moves)
+    out = tmp_path / f"out.{target}"
     result = interp(clip, out)
     assert packets_of(out) == packets_of(clip)
     (warning,) = (text for text in map(str, result.warnings) if "step back" in text)

@@ -49,7 +49,9 @@ def test_what_is_in_the_place_of_a_file_of_cloudconv_is_kept(clip, out, precious
 
 @pytest.mark.parametrize("link", [None, os.link, os.symlink])
 def test_no_output_is_an_input_of_the_batch(clip, tmp_path, link):
-    other = write_clip(tmp_path / ("a_x2.mkv" if link is None else "b.mkv"), 3, codec="libx264")
+    other = write_clip(
+        tmp_path / ("a_x2.mkv" if link is None else "b.mkv"), 3, codec="libx264"
+    )
     if link is not None:
         link(other, tmp_path / "a_x2.mkv")
     before = other.read_bytes()
@@ -64,7 +66,8 @@ def test_no_output_is_an_input_of_the_batch(clip, tmp_path, link):
 @pytest.mark.parametrize("link", [None, os.link, os.symlink])
 def test_no_output_is_a_file_that_any_option_reads(clip, tmp_path, link, monkeypatch):
     """The files are weights, a recipe, a validation clip, the video itself and links to them."""
-    shipped, own = tmp_path / "shipped", weights.weights_folder() / "rife-4.6.safetensors"
+    shipped = tmp_path / "shipped"
+    own = weights.weights_folder() / "rife-4.6.safetensors"
     shipped.mkdir()
     for file in (own.with_name("manifest.json"), own):
         shutil.copyfile(file, shipped / file.name)
@@ -116,7 +119,9 @@ def test_foreign_files_are_neither_changed_nor_deleted(clip, out, precious, kind
     before = contents(out)
     make(kind, clip, out)
     assert before.items() <= contents(out).items()
-    assert all((out / name).is_symlink() for name in ("o.mkv.part", "o.gif.part", "o.mkv.work"))
+    assert all(
+        (out / name).is_symlink() for name in ("o.mkv.part", "o.gif.part", "o.mkv.work")
+    )
 
 
 NAMES = [".cloudconv-plan.json", ".cloudconv-1.part", "plan.json", "lock", "x.packets"]
@@ -130,7 +135,9 @@ def test_a_folder_of_the_user_is_no_work_folder_and_its_links_are_not_followed(
     work.mkdir()
     own = ["cloudconv", "adapted.csv", *NAMES[2:], f"00000000-{'0' * 32}.packets"]
     for name in (names := NAMES if links else own):
-        (work / name).symlink_to(precious) if links else (work / name).write_text("precious")
+        (work / name).symlink_to(precious) if links else (work / name).write_text(
+            "precious"
+        )
     calls.interpolate(clip, tmp_path / "o.mkv", **BLEND)
     assert {each.name: each.read_text() for each in work.iterdir()} == dict.fromkeys(
         names, "precious"
@@ -189,7 +196,8 @@ def test_an_output_that_appears_during_a_run_is_kept(clip, out, kind, monkeypatc
 def test_a_sequence_is_put_into_a_folder_whole_or_not_at_all(
     clip, tmp_path, monkeypatch, end, replaces
 ):
-    folder, put = tmp_path / "p", files.put
+    folder = tmp_path / "p"
+    put = files.put
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     for number in range(1, 20 * replaces):
@@ -248,13 +256,16 @@ def test_a_picture_with_two_names_at_an_interrupt_is_taken_back(
     assert len(os.listdir(folder)) == 12
 
 
-def test_a_replaced_picture_with_two_names_is_restored_by_the_next_run(clip, tmp_path, monkeypatch):
+def test_a_replaced_picture_with_two_names_is_restored_by_the_next_run(
+    clip, tmp_path, monkeypatch
+):
     """An interrupt ends the move, and a second one ends the undoing of the move."""
     folder = tmp_path / "p"
     folder.mkdir()
     for number in range(1, 13):
         (folder / f"{number:03}.png").write_text("precious")
-    before, links = contents(folder), []
+    before = contents(folder)
+    links = []
 
     def link(part, target, real=os.link):
         real(part, target)
@@ -301,13 +312,17 @@ def test_an_interrupt_after_the_output_has_its_name_says_that_it_is_complete(
 def test_a_folder_in_the_place_of_a_picture_is_refused(clip, tmp_path, during):
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "001.png").write_text("precious")
-    made, seen = (tmp_path / "p" / "007.png").mkdir, []
+    made = (tmp_path / "p" / "007.png").mkdir
+    seen = []
     watch = on(
-        "rendering", lambda progress: seen.append(progress) or (progress.done == 5 and made())
+        "rendering",
+        lambda progress: seen.append(progress) or (progress.done == 5 and made()),
     )
     made() if not during else None
     with pytest.raises(OutputError, match=r"Is a directory|007\.png is a folder"):
-        calls.interpolate(clip, tmp_path / "p" / "%03d.png", overwrite=True, watch=watch, **BLEND)
+        calls.interpolate(
+            clip, tmp_path / "p" / "%03d.png", overwrite=True, watch=watch, **BLEND
+        )
     assert bool(seen) == during
     assert sorted(os.listdir(tmp_path / "p")) == ["001.png", "007.png"]
     assert (tmp_path / "p" / "001.png").read_text() == "precious"
@@ -329,9 +344,14 @@ def test_a_report_never_replaces_its_input(tmp_path):
 
 
 @pytest.mark.full
-def test_one_run_at_a_time_writes_a_report_and_removes_files_of_a_killed_run(clip, tmp_path):
+def test_one_run_at_a_time_writes_a_report_and_removes_files_of_a_killed_run(
+    clip, tmp_path
+):
     folder = tmp_path / "look"
-    with files.Claim(folder), pytest.raises(OutputError, match="Another cloudconv is writing"):
+    with (
+        files.Claim(folder),
+        pytest.raises(OutputError, match="Another cloudconv is writing"),
+    ):
         compared(clip, folder)
     assert not folder.exists()
     (files.create_part(folder, folder=True) / "side_by_side.mp4").touch()
@@ -371,7 +391,9 @@ def test_a_plan_refuses_what_the_encoder_refuses(clip):
         InterpSettings(clip, model="blend", factor=2, **wrong),
         ExtrapolateSettings(clip, frames=2, model="linear", **wrong),
     ):
-        with pytest.raises(EncoderError, match="libx264 in MP4 cannot write yuva420p at 96x64"):
+        with pytest.raises(
+            EncoderError, match="libx264 in MP4 cannot write yuva420p at 96x64"
+        ):
             cloudconv.plan(settings)
 
 
@@ -379,21 +401,33 @@ def test_disk_space_is_checked_before_the_join(clip, tmp_path, monkeypatch):
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     with monkeypatch.context() as patched:
         patched.setattr(store, "disk_usage", lambda _: full)
-        with pytest.raises(OutputError, match=r"more on the disk, and 1\.0 kB are free.* the"):
+        with pytest.raises(
+            OutputError, match=r"more on the disk, and 1\.0 kB are free.* the"
+        ):
             calls.interpolate(clip, tmp_path / "o.mkv", **BLEND)
     assert sorted(os.listdir(tmp_path)) == ["a.mkv", "o.mkv.work"]
     assert calls.interpolate(clip, tmp_path / "o.mkv", **BLEND).resumed
 
 
-def test_too_little_disk_space_is_a_warning_before_the_first_frame(clip, tmp_path, monkeypatch):
-    """The output needs about the source's size times the factor; its segments need that, too."""
-    usage, size = shutil.disk_usage(tmp_path), clip.stat().st_size
+def test_too_little_disk_space_is_a_warning_before_the_first_frame(
+    clip, tmp_path, monkeypatch
+):
+    """The output needs about the source's size times the factor.
+
+    Its segments need that, too.
+    """
+    usage = shutil.disk_usage(tmp_path)
+    size = clip.stat().st_size
     for name, times in (("o.mkv", 2), ("o.gif", 1)):
-        settings = InterpSettings(input=clip, output=tmp_path / name, factor=F(2), model="blend")
+        settings = InterpSettings(
+            input=clip, output=tmp_path / name, factor=F(2), model="blend"
+        )
         for free in (2 * times * size, 2 * times * size - 1):
             left = usage._replace(free=free)
             with monkeypatch.context() as patched:
-                patched.setattr("cloudconv.jobs.interp.plan.disk_usage", lambda _, left=left: left)
+                patched.setattr(
+                    "cloudconv.jobs.interp.plan.disk_usage", lambda _, left=left: left
+                )
                 codes = [warned.code for warned in interp.decide(settings).warnings]
             assert ("disk-space" in codes) == (free < 2 * times * size)
 
@@ -405,7 +439,8 @@ def test_a_track_that_cannot_be_muxed_is_refused_before_the_first_frame(
 ):
     video, audio = ("libvpx-vp9", "libopus") if suffix == ".webm" else ("libx264", "aac")
     clip = write_clip(tmp_path / f"a{suffix}", 40, rate=24, codec=video, audio=[audio])
-    output, seen = tmp_path / f"o{suffix}", []
+    output = tmp_path / f"o{suffix}"
+    seen = []
 
     def broken(others, time, until=OtherStreams.until):
         until(others, time)

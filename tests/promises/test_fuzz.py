@@ -1,7 +1,7 @@
 """Damaged files give one sentence or a file that decodes, and never a crash.
 
-The seeds are generated clips of many kinds; the damage is random with a fixed seed. A few dozen
-cases run by default, more than a thousand with ``-m slow``.
+The seeds are generated clips of many kinds; the damage is random with a fixed seed. A few
+dozen cases run by default, more than a thousand with ``-m slow``.
 """
 
 import json
@@ -22,7 +22,9 @@ from cloudconv.__main__ import main
 from tests.helpers.factory import picture, read_times, write_clip
 
 resource = pytest.importorskip("resource")  # Windows lacks it
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the test forks and limits memory")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the test forks and limits memory"
+)
 
 SECONDS = 60
 FEW, MANY = 48, 1200
@@ -52,8 +54,12 @@ def seeds(tmp_path_factory):
         "i.mp4": (8, {"codec": "libx265", "options": h265}),
         "j.mpg": (10, {"codec": "mpeg2video", "rate": 25}),
     }
-    clips = [write_clip(folder / name, n, size=SIZE, **kind) for name, (n, kind) in kinds.items()]
-    stills = [Image.fromarray(picture(k, *SIZE).to_ndarray(format="rgb24")) for k in range(6)]
+    clips = [
+        write_clip(folder / name, n, size=SIZE, **kind) for name, (n, kind) in kinds.items()
+    ]
+    stills = [
+        Image.fromarray(picture(k, *SIZE).to_ndarray(format="rgb24")) for k in range(6)
+    ]
     for name in ("k.gif", "l.webp", "m.png"):
         stills[0].save(folder / name, save_all=True, append_images=stills[1:], duration=40)
         clips.append(folder / name)
@@ -63,9 +69,12 @@ def seeds(tmp_path_factory):
 def damaged(data, other, random):
     """Return the name of a random kind of damage, and the damaged data."""
     kind = str(
-        random.choice(("header", "packet", "truncation", "splice", "number", "gap", "twice"))
+        random.choice(
+            ("header", "packet", "truncation", "splice", "number", "gap", "twice")
+        )
     )
-    made, size = bytearray(data), len(data)
+    made = bytearray(data)
+    size = len(data)
 
     def below(most, least=0):
         return int(random.integers(least, most))
@@ -74,7 +83,8 @@ def damaged(data, other, random):
         for place in random.integers(0, min(size, HEADER), below(24, 1)):
             made[place] = below(256)
     elif kind == "packet":
-        begin, span = below(size), below(max(size // 8, 2), 1)
+        begin = below(size)
+        span = below(max(size // 8, 2), 1)
         noise = random.integers(0, 256, span, dtype=np.uint8).tobytes()
         made[begin : begin + span] = noise[: size - begin]
     elif kind == "truncation":
@@ -83,12 +93,14 @@ def damaged(data, other, random):
         made = bytearray(data[: below(size, 1)] + other[below(len(other)) :])
     elif kind == "number":
         for _ in range(below(4, 1)):
-            # Sizes, counts, rates and times are stored in the headers at both ends of a file.
+            # Sizes, counts, rates and times are stored in the headers at both ends of a
+            # file.
             near = below(min(size - 4, 2 * HEADER))
             place = near if random.random() < 0.6 else size - 4 - near
             made[place : place + 4] = bytes.fromhex(NASTY[below(len(NASTY))])
     else:
-        begin, span = below(size), below(max(size // 4, 2), 1)
+        begin = below(size)
+        span = below(max(size // 4, 2), 1)
         if kind == "gap":
             del made[begin : begin + span]
         else:
@@ -106,8 +118,8 @@ MEMORY = 3 << 30  # of a command; libraries reserve more than they use
 def run(tmp_path_factory):
     """Return a function that runs the command in a new process.
 
-    It returns the exit code, None after the time limit, the peak of memory in bytes, 0 after a
-    signal, and what was printed.
+    It returns the exit code, None after the time limit, the peak of memory in bytes, 0
+    after a signal, and what was printed.
     """
     folder = tmp_path_factory.mktemp("said")
 
@@ -120,7 +132,9 @@ def run(tmp_path_factory):
         code = process.exitcode
         process.kill()
         process.join()
-        said = [(folder / name).read_text("utf-8", "replace") for name in ("peak", "out", "err")]
+        said = [
+            (folder / name).read_text("utf-8", "replace") for name in ("peak", "out", "err")
+        ]
         return code, int(said[0] or 0), *said[1:]
 
     return run
@@ -157,7 +171,11 @@ def fault_of(code, peak, said, errors, output):
         found = len(read_times(output))
     except av.error.FFmpegError as error:
         return f"success, and an output that does not decode: {error}"
-    return None if found == reported else f"success with {reported} frames, but {found} are there"
+    return (
+        None
+        if found == reported
+        else f"success with {reported} frames, but {found} are there"
+    )
 
 
 def run_cases(run, seeds, folder, cases):

@@ -21,7 +21,13 @@ from tests.helpers.factory import assert_same_frames, read_times, write_clip
 
 SIZE = (64, 48)
 NAMES = [
-    *("two words.mkv", "quote\"s and 'more'.mkv", "new\nline.mkv", "-dash.mkv", "--factor.mkv"),
+    *(
+        "two words.mkv",
+        "quote\"s and 'more'.mkv",
+        "new\nline.mkv",
+        "-dash.mkv",
+        "--factor.mkv",
+    ),
     *("雲 ☁ ünïcödé.mkv", "50%.mkv", "a;b&c|d$HOME`x`.mkv", "file:name.mkv", "pipe:1.mkv"),
     *("#1?.mkv", "[ab].mkv", "star*.mkv", "back\\slash.mkv", " .mkv"),
 ]
@@ -34,17 +40,26 @@ def interp(*words):
 def error_of(result, exit_code=1):
     """Return the only line of stderr that is no warning."""
     assert result.exit_code == exit_code
-    (line,) = (line for line in result.stderr.splitlines() if not line.startswith("warning: "))
+    (line,) = (
+        line for line in result.stderr.splitlines() if not line.startswith("warning: ")
+    )
     assert line.startswith("error: ")
     assert "bug" not in line
     return line
 
 
 def one_sentence(result, exit_code=1):
-    """Return the error line; check that stderr and the JSON on stdout give the same error."""
-    line, said = error_of(result, exit_code), json.loads(result.stdout)
+    """Return the error line.
+
+    Check that stderr and the JSON on stdout give the same error.
+    """
+    line = error_of(result, exit_code)
+    said = json.loads(result.stdout)
     assert line == f"error: {said['error']}"
-    assert (said["exit_code"], said.keys()) == (exit_code, {"error", "code", "kind", "exit_code"})
+    assert (said["exit_code"], said.keys()) == (
+        exit_code,
+        {"error", "code", "kind", "exit_code"},
+    )
     assert said["kind"] != "bug"
     assert re.fullmatch("[a-z0-9-]+", said["code"])
     return line
@@ -137,7 +152,8 @@ WRONG_WEIGHTS = {
 
 @pytest.mark.parametrize("what", WRONG_WEIGHTS)
 def test_bad_weights_files_give_one_sentence(tmp_path, what):
-    clip, mine = write_clip(tmp_path / "clip.mkv", 4, size=SIZE), tmp_path / "mine.safetensors"
+    clip = write_clip(tmp_path / "clip.mkv", 4, size=SIZE)
+    mine = tmp_path / "mine.safetensors"
     mine.write_bytes(WRONG_WEIGHTS[what]((SHIPPED / "rife-4.6.safetensors").read_bytes()))
     other = what == "other model"  # a valid file of a model for another task: wrong usage
     result = interp(clip, tmp_path / "out.mkv", "--model", mine)
@@ -152,14 +168,17 @@ def first_value(value):
 @pytest.mark.full
 @pytest.mark.parametrize(
     "harm",
-    [first_value(float("nan")), first_value(float("inf")), torch.Tensor.int, torch.Tensor.bool],
+    [
+        first_value(float("nan")),
+        first_value(float("inf")),
+        torch.Tensor.int,
+        torch.Tensor.bool,
+    ],
 )
 @pytest.mark.parametrize("command", ["interp", "train"])
 def test_weights_with_invalid_values_or_types_are_refused(tmp_path, harm, command):
-    clip, mine = (
-        write_clip(tmp_path / "clip.mkv", 30, size=(144, 144)),
-        tmp_path / "mine.safetensors",
-    )
+    clip = write_clip(tmp_path / "clip.mkv", 30, size=(144, 144))
+    mine = tmp_path / "mine.safetensors"
     state, about = checkpoints.read(SHIPPED / "rife-4.6.safetensors")
     name = sorted(state)[-1]
     save_file({**state, name: harm(state[name])}, mine, {"model": "rife-4.6", **about})
@@ -175,8 +194,11 @@ def test_weights_with_invalid_values_or_types_are_refused(tmp_path, harm, comman
 
 @pytest.mark.parametrize("command", ["interp", "extrapolate"])
 def test_a_non_finite_picture_is_an_error(tmp_path, monkeypatch, command):
-    clip, output = write_clip(tmp_path / "clip.mkv", 6, size=SIZE), tmp_path / "out.mkv"
-    monkeypatch.setattr(Blend, "forward", lambda self, pair: (pair.x0 + pair.x1) / 0 - pair.x0 / 0)
+    clip = write_clip(tmp_path / "clip.mkv", 6, size=SIZE)
+    output = tmp_path / "out.mkv"
+    monkeypatch.setattr(
+        Blend, "forward", lambda self, pair: (pair.x0 + pair.x1) / 0 - pair.x0 / 0
+    )
     monkeypatch.setattr(Linear, "forward", lambda self, context: context[:, -1] / 0)
     words = {"interp": ["blend", "--factor=2"], "extrapolate": ["linear", "--frames=3"]}
     result = invoke(command, clip, output, "--model", *words[command])
@@ -184,7 +206,8 @@ def test_a_non_finite_picture_is_an_error(tmp_path, monkeypatch, command):
     assert not output.exists()
 
 
-# A read of the second half of a file named bad.mkv fails from the ``HEALTHY``-th such read on.
+# A read of the second half of a file named bad.mkv fails from the ``HEALTHY``-th such read
+# on.
 _FAILING_DISK = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -210,27 +233,46 @@ ssize_t read(int file, void *to, size_t size) {
 
 
 @pytest.mark.full
-@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="needs a compiler")
+@pytest.mark.skipif(
+    sys.platform != "linux" or not shutil.which("cc"), reason="needs a compiler"
+)
 def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path):
     clip = write_clip(tmp_path / "bad.mkv", 60, size=SIZE, noise=30, audio=["aac"])
-    output, library = tmp_path / "out.mkv", str(tmp_path / "disk.so")
+    output = tmp_path / "out.mkv"
+    library = str(tmp_path / "disk.so")
     (tmp_path / "disk.c").write_text(_FAILING_DISK)
     compiler = ["cc", "-shared", "-fPIC", "-o", library, tmp_path / "disk.c", "-ldl"]
     subprocess.run(compiler, check=True)
-    command = [sys.executable, "-m", "cloudconv", "interp", clip, output, "--factor=2", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "cloudconv",
+        "interp",
+        clip,
+        output,
+        "--factor=2",
+        "--json",
+    ]
     command += ["--model=blend", "--encoder=ffv1"]
 
     def run(healthy):
         given = os.environ | {"LD_PRELOAD": library, "HEALTHY": str(healthy)}
-        return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, env=given, capture_output=True, text=True, check=False
+        )
 
-    # The identity is read first, then the header and all packets, the frames, and the sound.
+    # The identity is read first, then the header and all packets, the frames, and the
+    # sound.
     for healthy, keeps in {0: False, 1: False, 13: True, 19: True}.items():
         failed = run(healthy)
         assert (failed.returncode, output.exists()) == (1, False)
         lines = failed.stderr.splitlines()
-        (error,) = [line for line in lines if not line.startswith(("continuing", "reading"))]
-        assert error.startswith(f"error: {clip} cannot be read to its end (Input/output error): ")
+        (error,) = [
+            line for line in lines if not line.startswith(("continuing", "reading"))
+        ]
+        assert error.startswith(
+            f"error: {clip} cannot be read to its end (Input/output error): "
+        )
         assert ("the same command carries on" in failed.stderr) == keeps
     assert json.loads(run(999).stdout)["resumed"]
     assert interp(clip, tmp_path / "whole.mkv", "--encoder", "ffv1").exit_code == 0
@@ -239,7 +281,10 @@ def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "named"),
-    [("/proc/out.mkv", "/proc/out.mkv"), ("/dev/full/out.mkv", "/dev/full is not a folder")],
+    [
+        ("/proc/out.mkv", "/proc/out.mkv"),
+        ("/dev/full/out.mkv", "/dev/full is not a folder"),
+    ],
 )
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, target, named):
     if not Path("/proc/self").exists():
@@ -259,8 +304,8 @@ def test_a_clip_of_absurd_length_keeps_its_times(tmp_path):
     assert read_times(tmp_path / "out.mkv")[:3] == [0, year / 2, year]
 
 
-# MP4 refuses a gap of 10**6 s itself, and the time in which an encoder reorders frames around two
-# gaps of 100,000 s. A clip of two frames has a constant rate.
+# MP4 refuses a gap of 10**6 s itself, and the time in which an encoder reorders frames
+# around two gaps of 100,000 s. A clip of two frames has a constant rate.
 @pytest.mark.parametrize(
     ("times", "said"),
     [
@@ -270,7 +315,8 @@ def test_a_clip_of_absurd_length_keeps_its_times(tmp_path):
     ],
 )
 def test_a_gap_too_long_for_mp4_is_refused_before_the_join(tmp_path, times, said):
-    clip, given = tmp_path / "gap.mkv", [Fraction(t, 10) for t in times]
+    clip = tmp_path / "gap.mkv"
+    given = [Fraction(t, 10) for t in times]
     write_clip(clip, len(times), times=given, size=SIZE)
     line = one_sentence(interp(clip, tmp_path / "out.mp4"))
     for words in (said, "in MP4 lasts at most 1", "write an .mkv instead"):

@@ -33,7 +33,8 @@ def long_clip(path, seconds, size=SIZE):
         samples = 0
         for number in range(frames):
             frame = pictures[abs(number % 46 - 23)]
-            frame.pts, frame.time_base = number, 1 / RATE
+            frame.pts = number
+            frame.time_base = 1 / RATE
             out.mux(video.encode(frame))
             while F(samples, SOUND) * RATE <= number:
                 sound = av.AudioFrame.from_ndarray(block, "fltp", "mono")
@@ -48,7 +49,16 @@ def long_clip(path, seconds, size=SIZE):
 def run(clip, out):
     """Return the result of a command, its peak of memory in bytes, and the use of resources."""
     command = [sys.executable, "-m", "cloudconv", "interp", str(clip), str(out), "--json"]
-    command += ["--factor", "2.5", "--model", "blend", "--preset", "ultrafast", "--threads", "1"]
+    command += [
+        "--factor",
+        "2.5",
+        "--model",
+        "blend",
+        "--preset",
+        "ultrafast",
+        "--threads",
+        "1",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
         said = running.stdout.read()
         _, status, usage = os.wait4(running.pid, 0)
@@ -97,12 +107,13 @@ def test_two_hours_stay_in_step_in_flat_memory(tmp_path, suffix):
     assert abs(drift) <= F(1, 1000)
     assert abs(after[0] - shown) <= tick / 2
 
-    grown, frames = many_bytes - few_bytes, long["output_frames"] - short["output_frames"]
+    grown = many_bytes - few_bytes
+    frames = long["output_frames"] - short["output_frames"]
     slower = (many_seconds - few_seconds) / frames * short["output_frames"] / few_seconds
     print(  # noqa: T201 - the figures that docs/guarantees.md states
         f"{suffix}: drift {float(drift) * 1000:.3f} ms, {few_bytes / MEGABYTE:.0f} MB + "
-        f"{grown / MEGABYTE:.0f} MB, {many_seconds:.0f} s, {slower:.2f} of the short clip's time "
-        f"a frame, {long['wall_seconds']:.0f} s by the clock"
+        f"{grown / MEGABYTE:.0f} MB, {many_seconds:.0f} s, {slower:.2f} of the short "
+        f"clip's time a frame, {long['wall_seconds']:.0f} s by the clock"
     )
     # The muxer and the demuxer keep an MP4's index in memory: about 100 bytes a packet.
     index = 200 * (after[2] + round(after[1] * SOUND / 1024)) if suffix == ".mp4" else 0

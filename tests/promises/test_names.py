@@ -38,7 +38,9 @@ def test_a_file_that_is_called_like_standard_input(clip, monkeypatch):
 
 def stop(event):
     """Raise KeyboardInterrupt at the first frame or the first measured losses."""
-    if isinstance(event, Measured) or (isinstance(event, Progress) and event.stage == "rendering"):
+    if isinstance(event, Measured) or (
+        isinstance(event, Progress) and event.stage == "rendering"
+    ):
         raise KeyboardInterrupt
 
 
@@ -58,7 +60,14 @@ def test_an_output_may_have_the_longest_name(clip, tmp_path, length, letter):
 
 def test_a_weights_file_may_have_the_longest_name(clip, out):
     out /= long_name(".safetensors")
-    given = {"model": "tiny", "steps": 2, "crop": 32, "batch": 2, "val_part": "0.5:1", "gap": 2}
+    given = {
+        "model": "tiny",
+        "steps": 2,
+        "crop": 32,
+        "batch": 2,
+        "val_part": "0.5:1",
+        "gap": 2,
+    }
     with pytest.raises(KeyboardInterrupt, match="keeps the training so far"):
         calls.train([clip], output=out, watch=stop, **given)
     assert len(os.listdir(out.parent)) == 2
@@ -100,7 +109,9 @@ def test_a_name_that_is_too_long_is_refused_at_once(clip, tmp_path, words, monke
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no newline in a name")
-@pytest.mark.parametrize("words", [["interp", "gone"], ["interp", "a"], ["models", "show", "gone"]])
+@pytest.mark.parametrize(
+    "words", [["interp", "gone"], ["interp", "a"], ["models", "show", "gone"]]
+)
 def test_a_newline_in_a_name_is_shown_escaped(clip, tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clip.rename("a\nb.mkv")
@@ -111,7 +122,9 @@ def test_a_newline_in_a_name_is_shown_escaped(clip, tmp_path, words, monkeypatch
     assert done.stderr.count("\n") <= 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only text as a name")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems allow only text as a name"
+)
 @pytest.mark.parametrize("name", ["a\udcff\udcfe", "b\x1b[31m\x07"])
 def test_a_name_that_is_no_valid_text_works_in_a_report(clip, tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -119,7 +132,9 @@ def test_a_name_that_is_no_valid_text_works_in_a_report(clip, tmp_path, name, mo
     shown = name.replace("\x1b", "\\x1b").replace("\x07", "\\x07")
     shown = shown.encode("utf-8", "backslashreplace").decode()
     folder = Path(f"look{name}")
-    done = invoke("compare", odd, "--model", "blend", "--against", "hold", "--report", folder)
+    done = invoke(
+        "compare", odd, "--model", "blend", "--against", "hold", "--report", folder
+    )
     assert done.exit_code == 0, done.stderr
     page = (folder / "index.html").read_text("utf-8")
     assert shown in page
@@ -144,8 +159,12 @@ def test_the_limit_of_the_file_system_counts(tmp_path, monkeypatch):
     assert len(os.fsencode(files.beside(target, ".work").name)) <= limit
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="Path.exists asks the system itself")
-@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOTCONN, errno.EMFILE, errno.EDQUOT])
+@pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="Path.exists asks the system itself"
+)
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.ENOTCONN, errno.EMFILE, errno.EDQUOT]
+)
 @pytest.mark.parametrize(
     "words",
     [
@@ -156,7 +175,9 @@ def test_the_limit_of_the_file_system_counts(tmp_path, monkeypatch):
         ["train", "a.mkv", "--model", "tiny", "-o", "shut/o.safetensors"],
     ],
 )
-def test_a_folder_that_the_system_refuses_gives_one_sentence(clip, words, number, monkeypatch):
+def test_a_folder_that_the_system_refuses_gives_one_sentence(
+    clip, words, number, monkeypatch
+):
     monkeypatch.chdir(clip.parent)
 
     def refused(path, *, follow_symlinks=True, found=Path.stat):

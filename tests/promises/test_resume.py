@@ -73,7 +73,10 @@ def segments(folder, output="b.mkv"):
 
 
 def killed_run(clip, out, count, delay):
-    """Kill a run ``delay`` seconds after ``count`` segments; return how many are finished."""
+    """Kill a run ``delay`` seconds after ``count`` segments.
+
+    Return how many are finished.
+    """
     command = [sys.executable, "-m", "cloudconv", "interp", clip, out, "--factor", "2"]
     command += ["--model", "tiny", "--encoder", "ffv1", "-q"]
     with subprocess.Popen(command) as running:
@@ -125,7 +128,11 @@ def test_ctrl_c_keeps_finished_segments(interrupted, clips):
     watch = on("rendering", seen.append)
     result = interp(clips / "a.mkv", interrupted / "b.mkv", watch=watch)
     assert (result.resumed, result.output_frames, result.warnings) == (True, 2 * FRAMES, [])
-    assert (result.source_frames, result.new_frames, len(result.cuts)) == (FRAMES, FRAMES - 4, 3)
+    assert (result.source_frames, result.new_frames, len(result.cuts)) == (
+        FRAMES,
+        FRAMES - 4,
+        3,
+    )
     (resumed,) = {progress.resumed for progress in seen}
     assert 0 < resumed == seen[0].done == seen[1].done - 1
     assert seen[-1].done == seen[-1].total == 2 * FRAMES
@@ -143,13 +150,23 @@ def test_finished_segments_are_not_made_again(interrupted, clips, monkeypatch):
 
 @pytest.mark.parametrize(
     ("workers", "counts"),
-    [("local", [3, 44, 45, 61, 120]), pytest.param("local:2", [20, 70], marks=pytest.mark.full)],
+    [
+        ("local", [3, 44, 45, 61, 120]),
+        pytest.param("local:2", [20, 70], marks=pytest.mark.full),
+    ],
 )
 def test_interrupts_lose_no_encoded_frame(clips, tmp_path, workers, counts):
     seen = []
     for count in counts:
-        with pytest.raises(Interrupted, match=r"b\.mkv\.work keeps \d+ finished frames; the same"):
-            interp(clips / "a.mkv", tmp_path / "b.mkv", workers=workers, watch=stop_after(count))
+        with pytest.raises(
+            Interrupted, match=r"b\.mkv\.work keeps \d+ finished frames; the same"
+        ):
+            interp(
+                clips / "a.mkv",
+                tmp_path / "b.mkv",
+                workers=workers,
+                watch=stop_after(count),
+            )
     watch = on("rendering", seen.append)
     assert interp(clips / "a.mkv", tmp_path / "b.mkv", watch=watch).resumed
     assert seen[0].resumed >= counts[-1]
@@ -168,7 +185,9 @@ def test_an_interrupt_of_a_format_without_segments_leaves_nothing(clips, tmp_pat
 def test_a_signal_closes_no_file_into_which_a_thread_writes(kind, tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mkv", 12, rate=24)
     (out := tmp_path / "out").mkdir()
-    numbers, inside, closed_inside = itertools.count(), set(), []
+    numbers = itertools.count()
+    inside = set()
+    closed_inside = []
 
     def write(writer, packet, real):
         inside.add(writer)
@@ -193,7 +212,9 @@ def test_a_signal_closes_no_file_into_which_a_thread_writes(kind, tmp_path, monk
     assert kind == "video" or (closed_inside and os.listdir(out) == [])
 
 
-def test_an_interrupt_when_the_output_is_complete_keeps_no_work(clips, tmp_path, monkeypatch):
+def test_an_interrupt_when_the_output_is_complete_keeps_no_work(
+    clips, tmp_path, monkeypatch
+):
     def then_interrupted(part, commit=Sink.commit):
         commit(part)
         raise KeyboardInterrupt
@@ -201,7 +222,8 @@ def test_an_interrupt_when_the_output_is_complete_keeps_no_work(clips, tmp_path,
     monkeypatch.setattr(Sink, "commit", then_interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         interp(clips / "a.mkv", tmp_path / "b.mkv")
-    assert not isinstance(caught.value, Interrupted)  # which says that the command carries on
+    # Which says that the command carries on.
+    assert not isinstance(caught.value, Interrupted)
     assert os.listdir(tmp_path) == ["b.mkv"]
     assert_same(tmp_path / "b.mkv", clips / "whole.mkv")
 
@@ -220,7 +242,9 @@ def test_work_with_other_settings_is_discarded_only_with_no_resume(
     interrupted, clips, changed, named
 ):
     kept = segments(interrupted)
-    with pytest.raises(OutputError, match=f"(?s)b.mkv.work .*{named}.* `resume=False`") as refused:
+    with pytest.raises(
+        OutputError, match=f"(?s)b.mkv.work .*{named}.* `resume=False`"
+    ) as refused:
         interp(clips / "a.mkv", interrupted / "b.mkv", **changed)
     assert "carries on" not in str(refused.value)
     assert segments(interrupted) == kept
@@ -259,7 +283,9 @@ def test_work_on_an_input_whose_date_has_changed_is_resumed(clips, tmp_path):
 
 def test_work_with_other_weights_is_kept(interrupted, clips, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("cloudconv.models.registry.weights_fingerprint", lambda _: "another hash")
+        patch.setattr(
+            "cloudconv.models.registry.weights_fingerprint", lambda _: "another hash"
+        )
         with pytest.raises(OutputError, match="differs in weights"):
             interp(clips / "a.mkv", interrupted / "b.mkv")
     assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed
@@ -292,16 +318,23 @@ def test_a_segment_that_the_plan_does_not_have_is_not_joined(interrupted, clips,
     assert_same(interrupted / "b.mkv", clips / "whole.mkv")
 
 
-RECORD = struct.pack("<II", 18, zlib.crc32(b"of another program", 1)) + b"of another program"
+RECORD = (
+    struct.pack("<II", 18, zlib.crc32(b"of another program", 1)) + b"of another program"
+)
 DAMAGE = {
     "shorter": lambda file, data: os.truncate(file, len(data) - 1),
-    "bit": lambda file, data: file.write_bytes(data[:999] + bytes([data[999] ^ 1]) + data[1000:]),
+    "bit": lambda file, data: file.write_bytes(
+        data[:999] + bytes([data[999] ^ 1]) + data[1000:]
+    ),
     "zeros": lambda file, data: file.write_bytes(bytes(len(data))),
     "swapped": lambda file, data: shutil.copy(segments(file.parents[1])[2], file),
     "record": lambda file, data: file.write_bytes(RECORD + data[len(RECORD) :]),
     "folder": lambda file, data: (file.unlink(), file.mkdir()),
     "pipe": lambda file, data: (file.unlink(), os.mkfifo(file)),
-    "link": lambda file, data: (file.unlink(), file.symlink_to(file.parents[2] / "precious")),
+    "link": lambda file, data: (
+        file.unlink(),
+        file.symlink_to(file.parents[2] / "precious"),
+    ),
 }
 SAID = {"shorter": "1 finished segment", "bit": "damaged on the disk"}
 
@@ -310,7 +343,8 @@ SAID = {"shorter": "1 finished segment", "bit": "damaged on the disk"}
 def test_any_damage_of_a_segment_is_one_sentence_and_then_repaired(
     interrupted, clips, tmp_path, kind
 ):
-    file, precious = segments(interrupted)[1], tmp_path / "precious"
+    file = segments(interrupted)[1]
+    precious = tmp_path / "precious"
     data = file.read_bytes()
     precious.write_bytes(data)
     DAMAGE[kind](file, data)
@@ -331,8 +365,20 @@ def test_any_damage_of_a_segment_is_one_sentence_and_then_repaired(
 @pytest.mark.parametrize(
     "change",
     [
-        *({"identity": []}, {"decided": 5}, {"decided": None}, {"identity": {}, "version": [1]}),
-        *(None, {}, {"batch": 10**9}, {"tile": "x"}, {"cpu_streams": None}, {"threads": True}),
+        *(
+            {"identity": []},
+            {"decided": 5},
+            {"decided": None},
+            {"identity": {}, "version": [1]},
+        ),
+        *(
+            None,
+            {},
+            {"batch": 10**9},
+            {"tile": "x"},
+            {"cpu_streams": None},
+            {"threads": True},
+        ),
         *({"batch": 0}, {"threads": -1}, {"tile": 1.5}, {"evil": 1}),
     ],
     ids=range(14),
@@ -378,7 +424,9 @@ def test_an_input_that_changes_during_a_run_is_noticed(clips, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
-@pytest.mark.parametrize("workers", ["local", pytest.param("local:2", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "workers", ["local", pytest.param("local:2", marks=pytest.mark.full)]
+)
 def test_an_input_that_a_pipe_replaces_ends_in_a_sentence(clips, tmp_path, workers):
     clip = Path(shutil.copy(clips / "a.mkv", tmp_path))
     watch = at_frame(10, lambda: (clip.unlink(), os.mkfifo(clip)))

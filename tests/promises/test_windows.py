@@ -31,7 +31,9 @@ def test_a_run_needs_neither_links_nor_open_folders(monkeypatch, clip, call, whe
 
     monkeypatch.setattr(files, "FOLDERS_CAN_BE_OPENED", call != "open")
     monkeypatch.setattr(os, call, failing)
-    assert len(read_times(cloudconv.interpolate(clip, factor=2, model="blend").output)) == 12
+    assert (
+        len(read_times(cloudconv.interpolate(clip, factor=2, model="blend").output)) == 12
+    )
 
 
 def test_a_file_that_another_program_has_open_is_kept_beside_the_result(monkeypatch, clip):
@@ -51,7 +53,9 @@ def test_a_file_that_another_program_has_open_is_kept_beside_the_result(monkeypa
 
 
 def test_missing_signals_are_ignored(monkeypatch):
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     monkeypatch.delattr(signal, "SIGHUP", raising=False)
     monkeypatch.delattr(signal, "pthread_kill", raising=False)
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGTERM, raising=False)

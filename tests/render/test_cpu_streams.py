@@ -14,7 +14,9 @@ def test_results_and_errors_of_calls_are_returned(count):
     with closing(CpuStreams(count)) as cpu_streams:
         calls = [cpu_streams.call(divmod, number, 3) for number in range(20)]
         failed = cpu_streams.call(torch.ones(2).reshape, 3)
-        assert [call.result() for call in calls] == [divmod(number, 3) for number in range(20)]
+        assert [call.result() for call in calls] == [
+            divmod(number, 3) for number in range(20)
+        ]
         with pytest.raises(RuntimeError, match="shape"):
             failed.result()
         call = cpu_streams.call(int, "1")
@@ -34,7 +36,9 @@ def test_calls_run_side_by_side_with_divided_threads():
 
     try:
         with closing(CpuStreams(2)) as cpu_streams:
-            assert [call.result() for call in [cpu_streams.call(meet) for _ in range(4)]] == [2] * 4
+            assert [
+                call.result() for call in [cpu_streams.call(meet) for _ in range(4)]
+            ] == [2] * 4
             assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(threads)
@@ -51,7 +55,8 @@ def test_after_narrow_calls_run_in_the_thread_of_the_caller():
 
 @pytest.mark.parametrize("granted", [0, 3])
 def test_too_few_threads_give_one_stream(granted, monkeypatch):
-    threads, start = torch.get_num_threads(), threading.Thread.start
+    threads = torch.get_num_threads()
+    start = threading.Thread.start
     started = []
 
     def limited_start(thread):

@@ -26,10 +26,15 @@ RIFE = registry.spec("rife-4.6")
 
 @pytest.fixture
 def simulated(monkeypatch):
-    """Simulate an accelerator that computes as the CPU does; return the devices put in use."""
+    """Simulate an accelerator that computes as the CPU does.
+
+    Return the devices put in use.
+    """
     used = []
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(
+        torch.accelerator, "current_accelerator", lambda: torch.device("cuda")
+    )
     monkeypatch.setattr(device_module, "use_device", used.append)
     device_module._auto.cache_clear()
     yield used
@@ -53,7 +58,9 @@ def test_auto_says_why_an_accelerator_is_not_used(simulated, monkeypatch, fault)
         if device == CPU:
             return made
         if fault == "grid_sample":
-            raise NotImplementedError("grid_sampler_2d_border is not for this device.\nSee ...")
+            raise NotImplementedError(
+                "grid_sampler_2d_border is not for this device.\nSee ..."
+            )
         return made * torch.nan if fault == "nan" else made + 0.01
 
     monkeypatch.setattr(device_module, "_exercise", broken)
@@ -70,7 +77,9 @@ def test_float32_is_exact_and_repeatable_until_the_last_block_ends():
     def settings():
         return [getattr(of, name) for of, name, _ in exact]
 
-    before, first, second = settings(), exact_arithmetic(), exact_arithmetic()
+    before = settings()
+    first = exact_arithmetic()
+    second = exact_arithmetic()
     try:
         for (of, name, _), value in zip(exact, ("tf32", "tf32", False), strict=True):
             setattr(of, name, value)
@@ -94,9 +103,13 @@ def test_each_thread_sets_its_device(monkeypatch):
 
 def test_bfloat16_support_is_that_of_the_chosen_gpu_without_emulation(monkeypatch):
     used = []
-    monkeypatch.setattr(torch.cuda, "device", lambda which: used.append(which) or nullcontext())
     monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+        torch.cuda, "device", lambda which: used.append(which) or nullcontext()
+    )
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation,
     )
     with pytest.raises(DeviceError, match="no bf16"):
         choose_precision("bf16", torch.device("cuda", 1), RIFE)
@@ -116,7 +129,9 @@ def test_an_unknown_device_is_a_usage_error_that_lists_the_devices(name):
 
 
 def test_auto_precision_is_16_bit_only_where_hardware_and_model_allow(monkeypatch):
-    def chosen(device, model=True, bf16=True, name="Tesla T4", capability=(7, 5), fault=None):
+    def chosen(
+        device, model=True, bf16=True, name="Tesla T4", capability=(7, 5), fault=None
+    ):
         monkeypatch.setattr(device_module, "has_fast_bf16", lambda: bf16)
         monkeypatch.setattr(device_module, "fault_of", lambda device, dtype: fault)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)

@@ -23,7 +23,8 @@ def frames(*, noise, step, width=160, height=128, reach=1):
     places = 0, reach, reach + 1, 2 * reach + 1
     pictures = [picture(k, width, height, step=step, noise=noise) for k in places]
     return [
-        Frame(p, Fraction(k, 24), Fraction(1, 24)) for k, p in zip(places, pictures, strict=True)
+        Frame(p, Fraction(k, 24), Fraction(1, 24))
+        for k, p in zip(places, pictures, strict=True)
     ]
 
 
@@ -92,7 +93,9 @@ def test_frames_of_any_size_are_tried_if_there_is_an_outer_frame(size, outer):
 @pytest.mark.full
 def test_tiles_blend_where_the_whole_picture_does():
     source = frames(noise=6.0, step=0.0, width=384, height=288)
-    whole, tiled = (new_frames(source, "rife-4.6", fallback=True, tile=t) for t in ("off", 256))
+    whole, tiled = (
+        new_frames(source, "rife-4.6", fallback=True, tile=t) for t in ("off", 256)
+    )
     plain = new_frames(source, "rife-4.6", fallback=False)
     assert difference(whole, blends(source)) < difference(plain, blends(source)) / 2
     assert difference(whole, tiled) < 0.5
@@ -104,7 +107,8 @@ def test_tiles_blend_where_the_whole_picture_does():
 def test_the_weight_is_that_of_least_squares(moved, blended, nearer, seed):
     """For independent errors, the best weight is that of a Wiener filter.
 
-    Where motion explains more than in the trial, the model's error is smaller in proportion.
+    Where motion explains more than in the trial, the model's error is smaller in
+    proportion.
     """
     generator = torch.Generator().manual_seed(seed)
 

@@ -46,7 +46,9 @@ def test_a_plan_fits_into_free_memory_or_is_the_smallest(width, height, free, ba
     assert plan.sizes.tile is None or (
         plan.sizes.tile % multiple == 0 and smallest <= plan.sizes.tile < longest
     )
-    is_smallest = plan.sizes.batch == 1 and (plan.sizes.tile == smallest or longest <= smallest)
+    is_smallest = plan.sizes.batch == 1 and (
+        plan.sizes.tile == smallest or longest <= smallest
+    )
     assert plan.memory_bytes <= free or is_smallest
     more = plan_memory(model, width, height, **given, free_bytes=2 * free)
     assert (more.sizes.tile or longest) >= (plan.sizes.tile or longest)
@@ -71,11 +73,17 @@ def test_strips_of_a_cpu_and_16_bits_need_less_memory():
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (RuntimeError("FIND was unable to find an engine to execute this computation"), True),
+        (
+            RuntimeError("FIND was unable to find an engine to execute this computation"),
+            True,
+        ),
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory."), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"), True),
+        (
+            RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"),
+            True,
+        ),
         (RuntimeError("shape mismatch"), False),
         (ValueError("out of memory"), False),
     ],
@@ -106,9 +114,12 @@ def test_free_memory_is_within_the_limit_of_the_container(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("line", "folder"), [("0::/outer/inner", "outer"), ("4:cpu,memory:/outer", "memory/outer")]
+    ("line", "folder"),
+    [("0::/outer/inner", "outer"), ("4:cpu,memory:/outer", "memory/outer")],
 )
-def test_the_limit_of_a_group_inside_another_one_counts(monkeypatch, tmp_path, line, folder):
+def test_the_limit_of_a_group_inside_another_one_counts(
+    monkeypatch, tmp_path, line, folder
+):
     inside = tmp_path / folder
     inside.mkdir(parents=True)
     version = {"memory.max": "7000", "memory.current": "1000"}
@@ -141,7 +152,11 @@ def test_planes_are_read_after_the_transfer_ends():
 def test_packed_planes_of_any_type_and_stride_are_unchanged():
     generator = torch.Generator().manual_seed(0)
     wide = torch.randint(0, 256, (5, 16), dtype=torch.uint8, generator=generator)
-    planes = [wide[:, :7], torch.rand(3, generator=generator), wide[:3, :4].to(torch.uint16)]
+    planes = [
+        wide[:, :7],
+        torch.rand(3, generator=generator),
+        wide[:3, :4].to(torch.uint16),
+    ]
     parts = unpack(pack(planes).clone(), planes)
     for part, plane in zip(parts, planes, strict=True):
         assert part.dtype == plane.dtype

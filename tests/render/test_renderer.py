@@ -30,7 +30,12 @@ LIMITED = ColorTags(1, 1, 1, 1)
 
 def clip(count, pix_fmt="yuv420p", **options):
     return [
-        Frame(picture(k, pix_fmt=pix_fmt, **options), Fraction(k, 24), Fraction(1, 24), LIMITED)
+        Frame(
+            picture(k, pix_fmt=pix_fmt, **options),
+            Fraction(k, 24),
+            Fraction(1, 24),
+            LIMITED,
+        )
         for k in range(count)
     ]
 
@@ -41,7 +46,9 @@ def multiplied(frames, factor):
     for k, frame in enumerate(frames):
         right = frames[k + 1] if k + 1 < len(frames) else None
         for part in range(factor):
-            yield Task(frame, right, Fraction(part, factor), (k * factor + part) * step, step)
+            yield Task(
+                frame, right, Fraction(part, factor), (k * factor + part) * step, step
+            )
 
 
 def renderer(model="tiny", **options):
@@ -75,7 +82,9 @@ class LimitedBlend(Blend):
         batch, _, height, width = pair.x0.shape
         self.sizes.append(tuple(pair.x0.shape))
         if batch * height * width > self.room:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to get more")
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to get more"
+            )
         return super().forward(pair)
 
 
@@ -94,7 +103,16 @@ def test_source_frames_pass_unchanged_at_their_own_times():
 
 @pytest.mark.parametrize(
     "pix_fmt",
-    ["yuv420p", "yuv422p10le", "yuv444p12le", "gray", "gray16le", "gbrp", "gbrap", "yuva420p"],
+    [
+        "yuv420p",
+        "yuv422p10le",
+        "yuv444p12le",
+        "gray",
+        "gray16le",
+        "gbrp",
+        "gbrap",
+        "yuva420p",
+    ],
 )
 @pytest.mark.parametrize("size", [(96, 64), (33, 17)])
 def test_every_pixel_format_is_blended_plane_by_plane(pix_fmt, size):
@@ -113,12 +131,20 @@ def test_every_pixel_format_is_blended_plane_by_plane(pix_fmt, size):
 @given(
     st.integers(1, 7),
     st.integers(1, 3),
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 4)), max_size=20),
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 4)), max_size=20
+    ),
 )
 def test_batches_change_neither_order_nor_pictures(batch, cpu_streams, wanted):
     frames = clip(4, width=24, height=16)
     tasks = [
-        Task(frames[a], None if b == 3 else frames[b], Fraction(t, 5), Fraction(k), Fraction(1))
+        Task(
+            frames[a],
+            None if b == 3 else frames[b],
+            Fraction(t, 5),
+            Fraction(k),
+            Fraction(1),
+        )
         for k, (a, b, t) in enumerate(wanted)
     ]
     one = list(renderer(batch=1).render(tasks))
@@ -133,7 +159,9 @@ def test_a_midpoint_model_makes_each_middle_of_a_pair_once(batch, factor):
     model = Midpoint()
     made = list(renderer(model, batch=batch).render(multiplied(clip(4), factor)))
     assert model.items == 3 * (factor - 1)
-    assert_alike(pixels(made), pixels(renderer("blend").render(multiplied(clip(4), factor))), 1)
+    assert_alike(
+        pixels(made), pixels(renderer("blend").render(multiplied(clip(4), factor))), 1
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 6])
@@ -166,12 +194,21 @@ def test_frames_are_freed_during_the_work(batch):
     ("size", "room", "sizes", "said"),
     [
         ((96, 64), 2 * 96 * 64, (8, 1), ["batch is now 4.", "batch is now 2."]),
-        ((96, 64), 2 * 96 * 64, (4, 3), ["batch is now 2."]),  # after one stream instead of three
-        ((480, 200), 130 * 130, (2, 1), ["batch is now 1.", "tiles of 240 ", "tiles of 120 "]),
+        # After one stream instead of three.
+        ((96, 64), 2 * 96 * 64, (4, 3), ["batch is now 2."]),
+        (
+            (480, 200),
+            130 * 130,
+            (2, 1),
+            ["batch is now 1.", "tiles of 240 ", "tiles of 120 "],
+        ),
     ],
 )
-def test_a_lack_of_memory_gives_one_stream_then_smaller_batches_then_tiles(size, room, sizes, said):
-    frames, threads = clip(4, width=size[0], height=size[1]), torch.get_num_threads()
+def test_a_lack_of_memory_gives_one_stream_then_smaller_batches_then_tiles(
+    size, room, sizes, said
+):
+    frames = clip(4, width=size[0], height=size[1])
+    threads = torch.get_num_threads()
     work = renderer(LimitedBlend(room), batch=sizes[0], cpu_streams=sizes[1])
     made = pixels(work.render(multiplied(frames, 4)))
     assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 4))))
@@ -189,7 +226,8 @@ class PoolBlend(Blend):
         self.taken = []
 
     def forward(self, pair):
-        mine = torch.empty_like(pair.x0)  # exists as long as this call, or the error that ends it
+        # Exists as long as this call, or the error that ends it.
+        mine = torch.empty_like(pair.x0)
         self.taken.append(weakref.ref(mine))
         if sum(len(t) for taken in self.taken if (t := taken()) is not None) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -207,7 +245,9 @@ def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams):
     finally:
         gc.enable()
     assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 4))))
-    assert [str(text).split(": ")[1] for text in work.new_warnings()] == ["the batch is now 2."]
+    assert [str(text).split(": ")[1] for text in work.new_warnings()] == [
+        "the batch is now 2."
+    ]
     assert not any(taken() is not None for taken in model.taken)
 
 
@@ -226,12 +266,15 @@ def test_only_as_many_streams_start_as_fit_into_memory(monkeypatch):
     one = renderer(cpu_streams=1).plan(640, 480)
     assert one.sizes.cpu_streams == 1
     # The plan may use 0.6 of the free memory, so two and a half streams fit.
-    monkeypatch.setattr(memory, "free_memory", lambda device: int(one.memory_bytes * 2.5 / 0.6))
+    monkeypatch.setattr(
+        memory, "free_memory", lambda device: int(one.memory_bytes * 2.5 / 0.6)
+    )
     assert renderer(cpu_streams=4).plan(640, 480).sizes.cpu_streams == 2
 
 
 @pytest.mark.parametrize(
-    ("sizes", "said"), [({"batch": 2}, "or a smaller copy"), ({"tile": "off"}, "tile='auto'")]
+    ("sizes", "said"),
+    [({"batch": 2}, "or a smaller copy"), ({"tile": "off"}, "tile='auto'")],
 )
 def test_memory_too_small_for_the_smallest_tile_or_a_whole_frame_is_an_error(sizes, said):
     work = renderer(LimitedBlend(room=10), **sizes)
@@ -243,7 +286,11 @@ def test_other_errors_are_not_treated_as_a_lack_of_memory():
     work = renderer()
     broken = replace(clip(1)[0], picture=picture(0, 48, 32))
     with pytest.raises((RuntimeError, ValueError)):
-        list(work.render([Task(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))]))
+        list(
+            work.render(
+                [Task(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))]
+            )
+        )
     assert work.new_warnings() == []
 
 

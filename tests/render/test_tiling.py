@@ -70,7 +70,10 @@ def moving(width, height):
     generator = torch.Generator().manual_seed(1)
     picture = torch.full((1, 3, height, width + 16), 0.5)
     for size in (4, 8, 16, 32, 64, 128):
-        coarse = torch.rand(1, 3, height // size + 2, width // size + 2, generator=generator) - 0.5
+        coarse = (
+            torch.rand(1, 3, height // size + 2, width // size + 2, generator=generator)
+            - 0.5
+        )
         picture += size / 128 * F.interpolate(coarse, picture.shape[2:], mode="bicubic")
     return picture[..., 8:-8], picture[..., 2:-14]
 

@@ -16,7 +16,14 @@ from tests.helpers.browser import CHROMIUM, Browser
 
 RATE = Fraction(24000, 1001)
 LEVELS = {"rife-4.6": 34.6, "blend": 30.4, "minterpolate": 33.1, "hold": 26.9}
-SCORES = {"psnr": 30, "ssim": 0.9, "l2": 2e-4, "gdl": 0.01, "sharpness": 20, "flicker": 0.01}
+SCORES = {
+    "psnr": 30,
+    "ssim": 0.9,
+    "l2": 2e-4,
+    "gdl": 0.01,
+    "sharpness": 20,
+    "flicker": 0.01,
+}
 STEPS = (1, 2, 5, 10, 15, 30)
 FACTS = {
     "Clip": "clouds & <hills>.mp4, 480x270, 24000/1001 frames per second, yuv420p",
@@ -38,11 +45,16 @@ def comparison(frame, *, horizon=None):
 
 
 def rows_of(frames, score):
-    """Return a row for each frame; ``score(name, frame)`` is the PSNR of a method, or None."""
+    """Return a row for each frame.
+
+    ``score(name, frame)`` is the PSNR of a method, or None.
+    """
     made = []
     for frame in frames:
         psnr = {name: score(name, frame) for name in LEVELS}
-        scores = {n: {"psnr": p, "ssim": p and 1 - 10 ** (-p / 24)} for n, p in psnr.items()}
+        scores = {
+            n: {"psnr": p, "ssim": p and 1 - 10 ** (-p / 24)} for n, p in psnr.items()
+        }
         made.append(Row(frame, frame / RATE, None, scores))
     return tuple(made)
 
@@ -59,8 +71,10 @@ def example():
     times = dict(zip(LEVELS, (0.213, 0.004, 0.182, 0.0001), strict=True))
     return ReportData(
         source="clouds & <hills>.mp4",
-        verdict="rife-4.6 is 4.1 dB better than blending; it is worse on 6 frames, most at 3.4 s.",
-        summary="One frame of every 2 kept, the others made again. 94 frames scored, 2 cuts apart.",
+        verdict="rife-4.6 is 4.1 dB better than blending; it is worse on 6 frames, most at "
+        "3.4 s.",
+        summary="One frame of every 2 kept, the others made again. 94 frames scored, 2 "
+        "cuts apart.",
         model="rife-4.6",
         baseline="blend",
         metrics=tuple(SCORES),
@@ -80,11 +94,17 @@ def horizon_example():
     """Return a forecast by four methods over six horizons."""
     methods = {
         name: {str(step): SCORES | {"psnr": level - math.log(step)} for step in STEPS}
-        for name, level in (("voxelflow", 36.6), ("hold", 35.5), ("linear", 32.0), ("flow", 36.9))
+        for name, level in (
+            ("voxelflow", 36.6),
+            ("hold", 35.5),
+            ("linear", 32.0),
+            ("flow", 36.9),
+        )
     }
     return ReportData(
         source="clouds.mp4",
-        verdict="voxelflow is 2.9 dB better than holding the last frame, from 1 to 30 frames on.",
+        verdict="voxelflow is 2.9 dB better than holding the last frame, from 1 to 30 "
+        "frames on.",
         summary="Forecasts of 30 frames from 12 starts; 1 cut left out.",
         model="voxelflow",
         baseline="hold",
@@ -115,7 +135,9 @@ class Structure(HTMLParser):
             self.ids.append(str(found["id"]))
         if tag == "img":
             self.images.append(found)
-        if tag not in self.VOID and not (self.open and self.open[-1] == "svg" and tag == "path"):
+        if tag not in self.VOID and not (
+            self.open and self.open[-1] == "svg" and tag == "path"
+        ):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -136,7 +158,9 @@ def test_the_page_is_well_formed_and_self_contained(data):
     assert structure.open == []
     assert len(structure.ids) == len(set(structure.ids))
     assert all("alt" in image for image in structure.images)
-    outside = re.findall(r'(?:src|href|action)="(?!data:)([^"]*)"|url\(|@import|https?:', page)
+    outside = re.findall(
+        r'(?:src|href|action)="(?!data:)([^"]*)"|url\(|@import|https?:', page
+    )
     assert sorted(filter(None, outside)) == sorted(data.files)
 
 
@@ -144,11 +168,19 @@ def test_the_page_is_well_formed_and_self_contained(data):
 def test_the_page_has_the_verdict_the_methods_and_the_conditions():
     page = render_report(example())
     text = Structure(page).text
-    for said in (*LEVELS, *FACTS.values(), "213 ms", "2 frames missing", "Frame 83 at 3.462 s"):
+    for said in (
+        *LEVELS,
+        *FACTS.values(),
+        "213 ms",
+        "2 frames missing",
+        "Frame 83 at 3.462 s",
+    ):
         assert said in text
     assert "rife-4.6 is 4.1 dB better than blending" in text
     assert "rife-4.6 28.22 dB, blend 24.90 dB (+3.32)" in text
-    bare = Structure(render_report(replace(example(), rows=(), worst=(), facts=(), files=()))).text
+    bare = Structure(
+        render_report(replace(example(), rows=(), worst=(), facts=(), files=()))
+    ).text
     for heading in ("Over time", "Look for yourself", "is worst", "How it was measured"):
         assert heading in text
         assert heading not in bare
@@ -189,7 +221,9 @@ def test_the_best_score_is_bold_if_lower_or_higher_is_better():
         "none": {"psnr": None, "l2": math.nan, "seconds_per_frame": None},
     }
     bare = replace(example(), rows=(), worst=())
-    page = render_report(replace(bare, methods=methods, metrics=("psnr", "l2"), model="good"))
+    page = render_report(
+        replace(bare, methods=methods, metrics=("psnr", "l2"), model="good")
+    )
     assert re.findall(r'<td class="best">([^<]*)</td>', page) == ["40.00", "0.001000"]
     column = COLUMNS["psnr"]
     assert column.best([30.001, 30.0, 29.0]) == "30.00"
@@ -213,12 +247,17 @@ def test_a_page_of_many_frames_is_small_and_has_the_worst_frame():
     page = render_report(replace(example(), rows=rows, worst=()))
     assert len(page) < 1_000_000
     assert "12.5," in page
-    note = "Of each group of neighbouring frames, the charts show the one where rife-4.6 is worst."
+    note = (
+        "Of each group of neighbouring frames, the charts show the one where rife-4.6 is "
+        "worst."
+    )
     assert note in page
     assert note not in render_report(example())
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.93, 0.99), (12.0, 48.0), (30.0, 30.0), (0.0, 7200.0)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.93, 0.99), (12.0, 48.0), (30.0, 30.0), (0.0, 7200.0)]
+)
 def test_axis_steps_are_round_numbers_that_cover_the_range(low, high):
     found = round_numbers(low, high, 5)
     assert found[0] <= low + 1e-9
@@ -228,7 +267,9 @@ def test_axis_steps_are_round_numbers_that_cover_the_range(low, high):
 
 def test_perfect_frames_do_not_stretch_the_axis_of_a_chart():
     line = Line("rife-4.6", [30.0, 34.0, 100.0], 0)
-    levels = draw(Chart(COLUMNS["psnr"], "PSNR", [0, 1, 2], ["", "", ""], [], [line]))["levels"]
+    levels = draw(Chart(COLUMNS["psnr"], "PSNR", [0, 1, 2], ["", "", ""], [], [line]))[
+        "levels"
+    ]
     assert [float(text) for _, text in levels] == [30, 31, 32, 33, 34]
 
 
@@ -275,8 +316,15 @@ def test_the_wipe_follows_the_mouse_and_the_arrow_keys(browser, pages):
     browser.open(pages[0])
     left, top, width, height = at(browser, "#stage")
     assert wipe_position(browser) == 50
-    drag = [("mouseMoved", 0.5), ("mousePressed", 0.5), ("mouseMoved", 0.7), ("mouseMoved", 0.8)]
-    for number, (kind, place) in enumerate([*drag, ("mouseReleased", 0.8), ("mouseMoved", 0.2)]):
+    drag = [
+        ("mouseMoved", 0.5),
+        ("mousePressed", 0.5),
+        ("mouseMoved", 0.7),
+        ("mouseMoved", 0.8),
+    ]
+    for number, (kind, place) in enumerate(
+        [*drag, ("mouseReleased", 0.8), ("mouseMoved", 0.2)]
+    ):
         browser.mouse(kind, left + width * place, top + height / 2, held=1 <= number <= 3)
     dragged = wipe_position(browser)
     assert dragged == pytest.approx(80, abs=1)
@@ -304,7 +352,9 @@ def test_the_wipe_shows_the_chosen_frames(browser, pages):
         "(document.querySelector('#wipe-left'))"
     )
     assert shown()[0] == "Frame 85 at 3.545 s: blend"
-    assert "blend 24.90 dB" in browser.run("document.querySelector('#wipe-verdict').textContent")
+    assert "blend 24.90 dB" in browser.run(
+        "document.querySelector('#wipe-verdict').textContent"
+    )
     browser.run("document.querySelector('[data-step=\"1\"]').click()")
     assert shown()[1] == "Frame 31 at 1.293 s: rife-4.6"
 
@@ -331,10 +381,16 @@ def test_charts_show_values_for_the_pointer_and_the_arrow_keys(browser, pages):
 
 @needs_chromium
 @pytest.mark.parametrize("width", [360, 500, 700, 1000, 1280])
-def test_the_page_fits_any_window_and_colour_scheme_and_loads_nothing_else(browser, pages, width):
+def test_the_page_fits_any_window_and_colour_scheme_and_loads_nothing_else(
+    browser, pages, width
+):
     dark = width not in (500, 1000)
-    pictures = "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
-    sides = "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
+    pictures = (
+        "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
+    )
+    sides = (
+        "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
+    )
     for path in pages:
         browser.open(path, width=width, dark=dark)
         assert browser.run("document.documentElement.scrollWidth") <= width

@@ -61,7 +61,8 @@ def test_a_cadence_after_a_still_is_found():
 
 def test_nothing_moves_across_a_cut():
     shows, _ = content_times("ddddrddddddr", cuts=[7])
-    assert shows[5:8] == [5, 6, 7]  # no repeat before the cut, so these frames keep their times
+    # No repeat before the cut, so these frames keep their times.
+    assert shows[5:8] == [5, 6, 7]
     assert [s for s in shows[7:] if s is not None] == [7 + k * F(5, 4) for k in range(4)]
 
 

@@ -36,7 +36,8 @@ def scene(seed, count, *, speed=0.4, level=0.5):
     angle = random.uniform(0, 2 * np.pi)
     frames = []
     for k in range(count):
-        down, right = k * speed * np.sin(angle), k * speed * np.cos(angle)
+        down = k * speed * np.sin(angle)
+        right = k * speed * np.cos(angle)
         rows = (np.arange(HEIGHT) + round(down)) % size
         columns = (np.arange(WIDTH) + round(right)) % size
         frames.append(texture[np.ix_(rows, columns)])
@@ -58,10 +59,15 @@ def cuts(thumbnails, threshold=None):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.integers(0, 10**6), st.sampled_from([0.0, 0.4, 2.0]), st.integers(1, 12), st.integers(1, 12)
+    st.integers(0, 10**6),
+    st.sampled_from([0.0, 0.4, 2.0]),
+    st.integers(1, 12),
+    st.integers(1, 12),
 )
 def test_a_hard_cut_is_found(seed, speed, before, after):
-    clip = torch.cat([scene(seed, before, speed=speed), scene(seed + 1, after, speed=speed)])
+    clip = torch.cat(
+        [scene(seed, before, speed=speed), scene(seed + 1, after, speed=speed)]
+    )
     assert cuts(clip) == [before]
 
 
@@ -91,7 +97,9 @@ def test_a_flash_is_not_a_cut(length, strength):
 def test_a_pan_is_not_a_cut(speed):
     for seed in range(4):
         moving = scene(seed, 20, speed=speed)
-        clip = torch.cat([moving[:1].expand(6, -1, -1), moving, moving[-1:].expand(6, -1, -1)])
+        clip = torch.cat(
+            [moving[:1].expand(6, -1, -1), moving, moving[-1:].expand(6, -1, -1)]
+        )
         assert cuts(clip) == []
 
 
@@ -102,14 +110,18 @@ def test_fades_and_dissolves_are_not_cuts():
     assert cuts(torch.cat([one * gain, black, other * gain.flip(0)])) == []
     dissolve = one * gain + other * (1 - gain)
     assert (
-        cuts(torch.cat([one[:1].expand(6, -1, -1), dissolve, other[-1:].expand(6, -1, -1)])) == []
+        cuts(torch.cat([one[:1].expand(6, -1, -1), dissolve, other[-1:].expand(6, -1, -1)]))
+        == []
     )
 
 
 def test_flicker_strobe_light_and_noise_are_not_cuts():
     clip = scene(5, 40)
     random = torch.Generator().manual_seed(1)
-    assert cuts((clip * (0.7 + 0.6 * torch.rand(40, 1, 1, generator=random))).clamp(0, 1)) == []
+    assert (
+        cuts((clip * (0.7 + 0.6 * torch.rand(40, 1, 1, generator=random))).clamp(0, 1))
+        == []
+    )
     clip[::2] *= 0.3
     assert cuts(clip) == []
     noise = torch.rand(60, HEIGHT, WIDTH, generator=random)
@@ -121,7 +133,9 @@ def drawing(x, y, stride):
     """Return a figure with a round body and two legs on flat ground: (36, 64)."""
     scale = 8  # samples per pixel in each direction
     down, right = torch.meshgrid(
-        torch.arange(HEIGHT * scale) / scale, torch.arange(WIDTH * scale) / scale, indexing="ij"
+        torch.arange(HEIGHT * scale) / scale,
+        torch.arange(WIDTH * scale) / scale,
+        indexing="ij",
     )
     picture = torch.where(down < 24, 0.78, 0.52)
     distance = torch.hypot(right - x, down - y)
@@ -135,7 +149,9 @@ def drawing(x, y, stride):
 
 @pytest.mark.parametrize("hold", [4, 5, 6])
 def test_a_figure_in_the_middle_of_a_flat_drawing_is_not_a_cut(hold):
-    drawings = [drawing(8 + 4 * k, 18 + 4 * np.sin(k / 0.75), 3 * np.sin(2 * k)) for k in range(13)]
+    drawings = [
+        drawing(8 + 4 * k, 18 + 4 * np.sin(k / 0.75), 3 * np.sin(2 * k)) for k in range(13)
+    ]
     walk = torch.stack(drawings).repeat_interleave(hold, 0)
     noise = scene(1, len(walk), speed=0, level=0) - scene(1, 1, speed=0, level=0)
     assert cuts((walk + 0.2 * noise).clamp(0, 1)) == []
@@ -152,7 +168,9 @@ def test_the_threshold_ranges_from_a_cut_at_every_frame_to_none():
 
 def repeats(frames):
     detector = RepeatDetector()
-    return [k for k, frame in enumerate(frames) if detector.push(block_means(frame.planes()[0]))]
+    return [
+        k for k, frame in enumerate(frames) if detector.push(block_means(frame.planes()[0]))
+    ]
 
 
 def encode_and_decode(tmp_path, pictures, **options):
@@ -166,7 +184,8 @@ def encode_and_decode(tmp_path, pictures, **options):
 @pytest.mark.parametrize("noise", [0.0, 2.0])
 @pytest.mark.parametrize("step", [0.25, 6.0])
 def test_repeats_are_found_in_a_lossy_file(tmp_path, step, noise):
-    slots = [k - (k + 1) // 5 for k in range(60)]  # of every five frames the last one repeats
+    # Of every five frames the last one repeats.
+    slots = [k - (k + 1) // 5 for k in range(60)]
     pictures = [picture(k, 192, 128, step=step, noise=noise) for k in slots]
     found = repeats(encode_and_decode(tmp_path, pictures))
     expected = list(range(4, 60, 5))

@@ -19,7 +19,12 @@ def frames(times, pictures=None):
 
 
 def request(**options):
-    defaults = {"rate": Multiply(2), "scene_cut": "off", "duplicates": "keep", "loop": False}
+    defaults = {
+        "rate": Multiply(2),
+        "scene_cut": "off",
+        "duplicates": "keep",
+        "loop": False,
+    }
     return Request(name="it", slowdown=F(1), **({"context": 4} | defaults | options))
 
 
@@ -68,7 +73,8 @@ def test_a_pair_gets_its_outer_frames():
     assert len(made) == len(EVEN) - 1
     gap = F(1, 25)
     for task in made:
-        before, after = task.left - gap, task.right + gap
+        before = task.left - gap
+        after = task.right + gap
         assert time_of(task.before) == (before if before >= 0 else None)
         assert time_of(task.after) == (after if after <= EVEN[-1] else None)
         assert all(outer is None or outer[1] == 1 for outer in (task.before, task.after))

@@ -61,7 +61,9 @@ def test_clips_may_be_folders_of_clips_or_of_pictures(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_numbered_clip(tmp_path / name, 6)
     (tmp_path / "notes.txt").write_text("nothing")
-    pictures = [f"{folder}/{k:03}.png" for folder in ("sequence", ".thumbs") for k in range(6)]
+    pictures = [
+        f"{folder}/{k:03}.png" for folder in ("sequence", ".thumbs") for k in range(6)
+    ]
     for number, name in enumerate((*pictures, "camera/photo.jpg")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (32, 24), (100 + 3 * number,) * 3).save(tmp_path / name)
@@ -74,14 +76,17 @@ def test_clips_may_be_folders_of_clips_or_of_pictures(tmp_path):
 def test_repeated_frames_are_skipped_or_kept(tmp_path):
     shown = [k - k // 5 for k in range(40)]  # every fifth frame repeats the one before
     clip = write_numbered_clip(tmp_path / "a.mkv", shown=shown)
-    skipped, kept = (drawn_from(windows(clip, length=6, repeats=on), 8) for on in (False, True))
+    skipped, kept = (
+        drawn_from(windows(clip, length=6, repeats=on), 8) for on in (False, True)
+    )
     assert all(np.diff(found).tolist() == [1] * 5 for found in skipped)
     assert all(0 in np.diff(found) for found in kept)
 
 
 def test_parts_of_a_clip_are_kept_apart(tmp_path):
     clip = write_numbered_clip(tmp_path / "a.mkv", 40)
-    early, late = windows(f"{clip}[0:0.5]", length=4), windows(clip, length=4, part="0.5:1")
+    early = windows(f"{clip}[0:0.5]", length=4)
+    late = windows(clip, length=4, part="0.5:1")
     assert max(map(max, drawn_from(early, 20))) < 20
     assert min(map(min, drawn_from(late, 20))) >= 20
 
@@ -177,7 +182,9 @@ def test_validation_clips_are_not_trained_on(tmp_path):
     assert len(excluding(halves, late)[0]) == 1
 
 
-@pytest.mark.parametrize("text", ["", "a:b", "0.5", "0.8:0.2", "0:1.5", "0:0.4,0.3:0.6", "1/0:1"])
+@pytest.mark.parametrize(
+    "text", ["", "a:b", "0.5", "0.8:0.2", "0:1.5", "0:0.4,0.3:0.6", "1/0:1"]
+)
 def test_impossible_parts_are_refused(text):
     with pytest.raises(SettingsError, match="no part of a clip"):
         parse_spans(text)
@@ -190,8 +197,16 @@ def test_unusable_clips_are_named(tmp_path):
     long = write_numbered_clip(tmp_path / "long.mkv", 12)
     (tmp_path / "empty").mkdir()
     for clip, given, said in (
-        (short, {"length": 5, "interval": (2, 2)}, "at most 4 frames in a row, and 9 are needed"),
-        (f"{short}[0.75:1]", {"length": 2}, "1 frame in a row in its part 0.75:1, and 2 are"),
+        (
+            short,
+            {"length": 5, "interval": (2, 2)},
+            "at most 4 frames in a row, and 9 are needed",
+        ),
+        (
+            f"{short}[0.75:1]",
+            {"length": 2},
+            "1 frame in a row in its part 0.75:1, and 2 are",
+        ),
         (short, {"length": 2, "crop": 64}, "smaller than the crop of 64"),
         (tmp_path / "empty", {}, "no video and no pictures"),
         (tmp_path / "nowhere.mp4", {}, "nowhere.mp4"),
@@ -210,7 +225,8 @@ def test_marks_have_one_place_in_all_frames_and_cover_a_small_part(tmp_path):
         assert result.shape == frames.shape
         assert result.dtype == torch.uint8
         touched = (result != frames).any(1)
-        # A mark may have the colour of the picture below, so a pixel may be unchanged in one frame.
+        # A mark may have the colour of the picture below, so a pixel may be unchanged in
+        # one frame.
         everywhere = touched.all(0).float().mean()
         anywhere = touched.any(0).float().mean()
         assert anywhere - everywhere < 0.05

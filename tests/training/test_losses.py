@@ -36,7 +36,9 @@ def test_the_ssim_loss_agrees_with_torchmetrics():
 @every_term
 @settings(deadline=None, max_examples=8)
 @given(batch=st.integers(1, 3), side=st.integers(12, 30), seed=st.integers(0, 99))
-def test_a_loss_is_least_without_error_and_independent_for_each_item(name, batch, side, seed):
+def test_a_loss_is_least_without_error_and_independent_for_each_item(
+    name, batch, side, seed
+):
     truth, made = pictures(batch, side, seed)
     wrong, right = TERMS[name](made, truth), TERMS[name](truth, truth)
     assert wrong.shape == (batch,)
@@ -86,7 +88,10 @@ def test_relative_losses_weigh_items_of_little_and_much_motion_equally():
     truth, _ = pictures()
     quiet, lively = truth[:1] + 0.02, truth[:1] + 0.2
     loss = parse_loss("l1", relative=True)
-    shares = [float(loss(truth[:1] + 0.5 * (p - truth[:1]), truth[:1], p)) for p in (quiet, lively)]
+    shares = [
+        float(loss(truth[:1] + 0.5 * (p - truth[:1]), truth[:1], p))
+        for p in (quiet, lively)
+    ]
     assert shares[0] == pytest.approx(0.5, abs=0.2)
     assert shares[1] == pytest.approx(0.5, abs=0.05)
     still = loss(truth[:1] + 0.02, truth[:1], truth[:1])

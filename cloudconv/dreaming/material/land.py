@@ -1,11 +1,11 @@
 """Find the land of a clip: the parts in front of the moving sky, such as hills, trees and roofs.
 
-Edges of the land are at the same place in all frames, while the edges of clouds are not. And the
-sky behind the land changes. Parts that hardly change may be blue sky, too, but such a part is not
-bounded by edges that stay. The parts that are found in this way train the colour models of GrabCut,
-which divides the picture. Slow clouds can pass as land so far. But land does not hang from the
-upper end of the picture above what changes, and has other colours than the rest of the picture.
-Letters and logos before the sky count as land, too.
+Edges of the land are at the same place in all frames, while the edges of clouds are not.
+And the sky behind the land changes. Parts that hardly change may be blue sky, too, but such
+a part is not bounded by edges that stay. The parts that are found in this way train the
+colour models of GrabCut, which divides the picture. Slow clouds can pass as land so far.
+But land does not hang from the upper end of the picture above what changes, and has other
+colours than the rest of the picture. Letters and logos before the sky count as land, too.
 
 Source: Rother, Kolmogorov and Blake, GrabCut, SIGGRAPH 2004, in OpenCV's implementation.
 """
@@ -24,8 +24,9 @@ _SAME = 0.8  # least fraction of an edge's squared gradient that is the same in 
 _BOUND = 0.7  # least fraction of the rim of land that lies along such edges
 _LEAST = 0.001  # smallest part of land, and smallest gap in it, relative to the picture
 _RIM = 0.01  # reach of twigs across the edge of the land, of the longer side
-# Letters have detail that lasts, in deviations over time, that is clear, in levels, where the sky
-# around changes, in times of the mean. The far clouds of a slow sky lack one of the three.
+# Letters have detail that lasts, in deviations over time, that is clear, in levels, where
+# the sky around changes, in times of the mean. The far clouds of a slow sky lack one of the
+# three.
 _MARKED, _CLEAR, _CHANGES = 2.0, 9.0, 0.85
 _STROKE = 0.8  # sigma of the blur that removes this detail
 _AROUND = 3  # distance by which letters and lasting edges are widened, in pixels
@@ -149,15 +150,17 @@ def _colours(picture: Bytes, mask: Mask) -> Any:
 
 
 def _wider(mask: Mask, reach: int) -> Mask:
-    wide: Mask = cv2.dilate(mask.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8)) > 0
+    wide: Mask = (
+        cv2.dilate(mask.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8)) > 0
+    )
     return wide
 
 
 def matte_of(land: Floats, picture: Floats) -> Floats:
     """Return the fraction of each pixel that the land covers: (H, W) float32 in [0, 1].
 
-    Near the edge of the land the fraction follows the brightness of the picture, so that twigs and
-    single leaves belong to the land, and the sky between them does not.
+    Near the edge of the land the fraction follows the brightness of the picture, so that
+    twigs and single leaves belong to the land, and the sky between them does not.
 
     Source: He, Sun and Tang, Guided Image Filtering, ECCV 2010.
 

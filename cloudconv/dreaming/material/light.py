@@ -11,9 +11,11 @@ _Fields = NDArray[np.float64]
 _REGIONS = 2  # number of regions along the longer side
 _BRIGHT = 0.9  # quantile of the colours of a region that counts as light
 _POWERS = 2  # degree of the polynomial in time that the light of a region follows
-_DARK = 8.0  # least light of a region, in levels: a gain would make the noise of darkness bright
+# Least light of a region, in levels: a gain would make the noise of darkness bright.
+_DARK = 8.0
 _MOST = 1.6  # greatest factor by which a frame is made brighter or darker
-_FOLLOWS = 0.7  # greatest change of light, relative to the clip's fastest: new footage adds change
+# Greatest change of light, relative to the clip's fastest: new footage adds change.
+_FOLLOWS = 0.7
 _MOST_MOVED = 0.18  # greatest logarithm of the gain for footage at another place
 _SLOPE_SIDE = 48  # longest side of the picture that the slope is fitted to
 _BELIEVED = 0.8  # part of the slope that counts as light: clouds have a slope by chance
@@ -22,13 +24,17 @@ _BELIEVED = 0.8  # part of the slope that counts as light: clouds have a slope b
 class Light:
     """The light of each frame of a material, without the clouds that pass by.
 
-    In each region a parabola in time is fitted to the colours. Only the fraction of the changes
-    that the parabola explains counts, so that passing clouds do not count as light. The slope of
-    the mean light over the picture, which is brighter towards the sun, is fitted as well.
+    In each region a parabola in time is fitted to the colours. Only the fraction of the
+    changes that the parabola explains counts, so that passing clouds do not count as light.
+    The slope of the mean light over the picture, which is brighter towards the sun, is
+    fitted as well.
     """
 
     def __init__(self, material: Material) -> None:
-        """Fit the light of a material; the current light begins as that of the last frame."""
+        """Fit the light of a material.
+
+        The current light begins as that of the last frame.
+        """
         count = len(material)
         chosen = np.array(spread(count))
         pictures = [material.glance(int(k)) for k in chosen]
@@ -42,7 +48,9 @@ class Light:
         left = np.square(flat - terms @ fit).sum(0)
         sure = np.clip(1 - left / np.maximum(varies, TINY), 0, 1)
         trend = flat.mean(0) + sure * (every @ fit - flat.mean(0))
-        self._log: _Fields = np.log(np.maximum(trend, _DARK)).reshape(count, *fields.shape[1:])
+        self._log: _Fields = np.log(np.maximum(trend, _DARK)).reshape(
+            count, *fields.shape[1:]
+        )
         steps = np.abs(np.diff(self._log.reshape(count, -1), axis=0)).mean(1)
         self._fastest = float(steps.max(initial=0))
         self._now = self._log[-1].copy()
@@ -54,8 +62,12 @@ class Light:
         most = max(float(np.abs(apart).mean()), TINY)
         self._now += apart * min(1.0, _FOLLOWS * self._fastest / most)
 
-    def on(self, frame: int, *, mirrored: bool = False, shift: float = 0.0) -> Floats | None:
-        """Return the gains, (h, w, 3), that bring a frame to the current light; None if all are 1.
+    def on(
+        self, frame: int, *, mirrored: bool = False, shift: float = 0.0
+    ) -> Floats | None:
+        """Return the gains, (h, w, 3), that bring a frame to the current light.
+
+        The result is None if all are 1.
 
         ``mirrored``, ``shift``: the placement of the frame; the shift is in widths.
         """
@@ -74,8 +86,8 @@ class Light:
         """Return the gains that adapt columns to the light of another place of the picture.
 
         Args:
-            columns: (w,), the column of the clip's picture that each column is from, in fractions
-                of the width.
+            columns: (w,), the column of the clip's picture that each column is from, in
+                fractions of the width.
             height: the number of rows.
 
         Returns:
@@ -90,8 +102,9 @@ class Light:
 def lit(picture: Floats, gain: Floats) -> Floats:
     """Return a picture, (…, h, w, 3) from 0 to 1, in the light of a gain.
 
-    A darker light changes the colour of bright parts, but hardly their brightness: clipped parts
-    have no detail, and would become flat grey patches. The effect falls with the cube of the luma.
+    A darker light changes the colour of bright parts, but hardly their brightness: clipped
+    parts have no detail, and would become flat grey patches. The effect falls with the cube
+    of the luma.
     """
     bright = luma(picture.clip(0, 1))
     mean = sum(np.moveaxis(gain, -1, 0)) / np.float32(gain.shape[-1])
@@ -125,12 +138,17 @@ def _field(picture: Bytes) -> _Fields:
 
     The brightest parts, cloud or sky, show the light; their area depends on the weather.
     """
-    half, longer = picture[::2, ::2], max(picture.shape[:2])
+    half = picture[::2, ::2]
+    longer = max(picture.shape[:2])
     rows, columns = (
-        min((side + 1) // 2, max(1, round(_REGIONS * side / longer))) for side in picture.shape[:2]
+        min((side + 1) // 2, max(1, round(_REGIONS * side / longer)))
+        for side in picture.shape[:2]
     )
     found = [
-        [np.quantile(part, _BRIGHT, axis=(0, 1)) for part in np.array_split(row, columns, 1)]
+        [
+            np.quantile(part, _BRIGHT, axis=(0, 1))
+            for part in np.array_split(row, columns, 1)
+        ]
         for row in np.array_split(half, rows, 0)
     ]
     return np.array(found)

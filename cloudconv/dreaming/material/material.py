@@ -1,8 +1,9 @@
 """The material of a dream: the last scene's frames before the dream, retimed to even motion.
 
-The *grid* is a list of points in time, one step of the output apart. The last point is the time of
-the last frame with new content. Each point shows the nearest real frame, moved along the flow to
-the time of the point. Two frames are never mixed, so nothing is seen twice.
+The *grid* is a list of points in time, one step of the output apart. The last point is the
+time of the last frame with new content. Each point shows the nearest real frame, moved
+along the flow to the time of the point. Two frames are never mixed, so nothing is seen
+twice.
 """
 
 from __future__ import annotations
@@ -49,18 +50,19 @@ from cloudconv.media.frame import Frame
 class Material:
     """The frames that a dream is made of.
 
-    ``m.picture(k)`` is full size, ``m.glance(k)`` and ``m.flow(k)`` are for analysis. ``k`` runs
-    from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``m.filmed(n)`` and
-    ``m.filmed_small(n)`` are real frames, by their number in ``frames``, as if a camera that pans
-    slowly over land had always had its last view: (H, W, 3) float32 RGB, nominally in [0, 1], and
-    (h, w, 3) uint8, the longest side at most 480. ``size`` and ``small_size`` are height and width
-    of both pictures.
+    ``m.picture(k)`` is full size, ``m.glance(k)`` and ``m.flow(k)`` are for analysis. ``k``
+    runs from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``m.filmed(n)`` and
+    ``m.filmed_small(n)`` are real frames, by their number in ``frames``, as if a camera
+    that pans slowly over land had always had its last view: (H, W, 3) float32 RGB,
+    nominally in [0, 1], and (h, w, 3) uint8, the longest side at most 480. ``size`` and
+    ``small_size`` are height and width of both pictures.
 
     Args:
         frames: the frames without repeats, oldest first; at least one.
         times: the time of each frame's content in seconds, strictly rising; None for the
             frames' own times.
-        step: the time between two frames of the output and of the grid; None for the median gap.
+        step: the time between two frames of the output and of the grid; None for the median
+            gap.
         last: the last frame as shown, which may repeat the last of ``frames``.
         cut: the time of the cut that begins the scene on the source's clock.
         cadence: how the source's frames repeat, if they repeat regularly.
@@ -78,7 +80,9 @@ class Material:
     ) -> None:
         """Compute the grid; pictures, flow and mattes are computed when they are needed."""
         self.times = tuple(times or [frame.time for frame in frames])
-        gaps = [b - a for a, b in pairwise(self.times)] or [frames[-1].duration or Fraction(1, 25)]
+        gaps = [b - a for a, b in pairwise(self.times)] or [
+            frames[-1].duration or Fraction(1, 25)
+        ]
         self.step = step or median_high(gaps)
         self.last = last or frames[-1]
         self.frames = tuple(frames)
@@ -140,7 +144,8 @@ class Material:
         return moved(small, self._lead(frame, lead)) if lead else small
 
     def _lead(self, frame: int, lead: float) -> Floats:
-        # Nearly all frames are moved, but only by a part of the flow: a quick flow is enough.
+        # Nearly all frames are moved, but only by a part of the flow: a quick flow is
+        # enough.
         flow = self._flow(max(frame, 1), True).astype(np.float32)
         moves: Floats = cv2.multiply(flow, self._moves, scale=lead)
         return moves
@@ -203,7 +208,10 @@ class Material:
 
     @property
     def path(self) -> NDArray[np.float64] | None:
-        """The shift from each real frame to the last view, see ``view_of``; None without a pan."""
+        """The shift from each real frame to the last view, see ``view_of``.
+
+        The result is None without a pan.
+        """
         return self._view[1]
 
     @cached_property
@@ -222,16 +230,20 @@ class Material:
 
         ``longest``: the longest side of the pictures, in pixels, at most 480.
 
-        The pictures are reduced from those for analysis, so no frame is decoded again. Because the
-        motion is the same, collages of both materials choose the same footage.
+        The pictures are reduced from those for analysis, so no frame is decoded again.
+        Because the motion is the same, collages of both materials choose the same footage.
         """
         made = Material(self.frames, times=self.times, step=self.step)
-        made._raw = lambda number, area: as_picture(reduced(self._raw_small(number), longest)[area])
+        made._raw = lambda number, area: as_picture(
+            reduced(self._raw_small(number), longest)[area]
+        )
         made._things = self._things
         height, width = reduced(self._raw_small(0), longest).shape[:2]
         made.size = made.small_size = height, width
         part = np.float32(width / self.small_size[1])
-        made._flow = lambda number, quick: reduced(part * self._flow(number, quick), longest)
+        made._flow = lambda number, quick: reduced(
+            part * self._flow(number, quick), longest
+        )
         land = resized(self.land, made.size).round()
         made._view = land, None if self.path is None else part * self.path
         return made
@@ -243,7 +255,10 @@ class Material:
 
     @property
     def moving(self) -> Mask:
-        """The parts that move: (h, w) bool; all if nothing moves, or a single picture is given."""
+        """The parts that move: (h, w) bool.
+
+        All if nothing moves, or a single picture is given.
+        """
         moving: Mask = self.static.round() == 0
         return moving if moving.any() and len(self) > 1 else np.ones_like(moving)
 

@@ -14,20 +14,24 @@ from cloudconv.forecasting.things import shifted
 
 _Path = NDArray[np.float64]
 
-_LOW = 0.25  # part of the picture, from below, whose motion is that of the camera if it is land
+# Part of the picture, from below, whose motion is that of the camera if it is land.
+_LOW = 0.25
 _DETAIL = 8.0  # sigma of the blur that removes changes of light, in pixels
-_LEAST, _MOST = 2.0, 0.4  # travel: least sideways and most upwards in pixels, most in widths
-_ACROSS = 0.9  # least part of the lower edge that land covers, for the land to show the camera
+# Travel: least sideways and most upwards in pixels, most in widths.
+_LEAST, _MOST = 2.0, 0.4
+# Least part of the lower edge that land covers, for the land to show the camera.
+_ACROSS = 0.9
 _ROUNDS = 2  # comparisons of all frames with their median
 
 
 def view_of(pictures: Sequence[Bytes]) -> tuple[Mask, _Path | None]:
     """Return the land as in the last picture, (h, w) bool, and the path of a slow, level pan.
 
-    The path is the shift (dx, dy) from each picture to the last view, (n, 2) in pixels, or None.
-    The lower quarter of the pictures shows the camera's motion if the quarter is land. Land is
-    found only in pictures that are aligned correctly, so a drift of clouds is not mistaken for a
-    pan. Source of the alignment: phase correlation, Kuglin and Hines 1975, in OpenCV's version.
+    The path is the shift (dx, dy) from each picture to the last view, (n, 2) in pixels, or
+    None. The lower quarter of the pictures shows the camera's motion if the quarter is
+    land. Land is found only in pictures that are aligned correctly, so a drift of clouds is
+    not mistaken for a pan. Source of the alignment: phase correlation, Kuglin and Hines
+    1975, in OpenCV's version.
 
     Args:
         pictures: frames from all over the clip, (h, w, 3) uint8 each.
@@ -36,7 +40,8 @@ def view_of(pictures: Sequence[Bytes]) -> tuple[Mask, _Path | None]:
     across, upwards = np.abs(path).max(0)
     if _LEAST <= across <= _MOST * pictures[0].shape[1] and upwards <= _LEAST:
         steady = land_of(_as_from_last(pictures, path))
-        # Columns that the first frames do not show stand still for long, and so does their sky.
+        # Columns that the first frames do not show stand still for long, and so does their
+        # sky.
         late = ~_seen(path[0], steady.shape[1])
         steady[:, late] &= like_land(steady, pictures[-1], ~late)[:, late]
         if steady[-1].mean() >= _ACROSS:
@@ -80,7 +85,8 @@ def _path(pictures: Sequence[Bytes]) -> _Path:
 
 
 def _shift(one: Any, two: Any, window: Any) -> Any:
-    # OpenCV's phase correlation multiplies its inputs by the window, in place, at some sizes.
+    # OpenCV's phase correlation multiplies its inputs by the window, in place, at some
+    # sizes.
     return cv2.phaseCorrelate(one.copy(), two.copy(), window)[0]
 
 
@@ -88,5 +94,7 @@ def _low(picture: Bytes) -> Any:
     luma = grey(picture).astype(np.float32)
     detail = luma - cv2.GaussianBlur(luma, (0, 0), _DETAIL)
     # OpenCV's phase correlation is wrong by half a pixel along odd sides.
-    rows, columns = (max(1, round(side / 2)) for side in (_LOW * detail.shape[0], detail.shape[1]))
+    rows, columns = (
+        max(1, round(side / 2)) for side in (_LOW * detail.shape[0], detail.shape[1])
+    )
     return np.ascontiguousarray(detail[-2 * rows :, : 2 * columns - detail.shape[1] % 2])

@@ -13,10 +13,10 @@ _NOISE = 8  # added to the deviation of both, in levels
 def sky_of(picture: Bytes) -> Mask:
     """Return a mask of the sky, (h, w) bool, in a picture, (h, w, 3) uint8.
 
-    GrabCut divides the picture, starting from the top rows as sky and the bottom rows as ground.
-    Parts that are not connected to the top are ground. If top and bottom look alike (only clouds,
-    only water), the whole picture counts as sky. Source: Rother, Kolmogorov and Blake, GrabCut,
-    SIGGRAPH 2004, in OpenCV's implementation.
+    GrabCut divides the picture, starting from the top rows as sky and the bottom rows as
+    ground. Parts that are not connected to the top are ground. If top and bottom look alike
+    (only clouds, only water), the whole picture counts as sky. Source: Rother, Kolmogorov
+    and Blake, GrabCut, SIGGRAPH 2004, in OpenCV's implementation.
     """
     rows = max(1, round(_SURE * picture.shape[0]))
     ends = picture[:rows], picture[-rows:]

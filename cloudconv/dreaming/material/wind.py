@@ -40,20 +40,23 @@ from cloudconv.dreaming.material.material import Material
 _EDGE = 0.02  # reach of the fade to unknown parts outside, of the longer side
 _RECENT = 4  # pairs that measure the motion of the last frame
 _CAUTION = 0.25  # part of its way by which a moved point counts as nearer to the edge
-_SMOOTH = 0.06  # sigma of the blur of the motion of a moved picture, of the longer side, at least …
+# Sigma of the blur of the motion of a moved picture, of the longer side, at least ….
+_SMOOTH = 0.06
 _FOLD = 0.25  # … so that displacements change by this much from pixel to pixel at most
 _TURNS = 16  # frames that a picture of a slow sky shows in turn, at most
-_ENOUGH = 0.85  # change of the moved frame, relative to the clip's, from which none is shown
+# Change of the moved frame, relative to the clip's, from which none is shown.
+_ENOUGH = 0.85
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
-_ROUND = 0.05  # sigma of the blur of the rim at which the sky is mirrored, of the longer side
+# Sigma of the blur of the rim at which the sky is mirrored, of the longer side.
+_ROUND = 0.05
 _FILLS_BY = 12.0  # displacement from which only the filled picture is used, in pixels
 
 
 def mean_flow(material: Material, pairs: Sequence[int]) -> Floats:
     """Return the mean flow of pairs of frames: (h, w, 2), 0 without a pair.
 
-    ``pairs``: the later frames of the pairs. The flow is backward, in small pixels per frame, and
-    continues behind still parts and where not all frames are known.
+    ``pairs``: the later frames of the pairs. The flow is backward, in small pixels per
+    frame, and continues behind still parts and where not all frames are known.
     """
     size = *material.small_size, 2
     total = sum((material.flow(k) for k in pairs), np.zeros(size, np.float32))
@@ -83,11 +86,14 @@ def end_flow(material: Material, frames: int, *, first: bool) -> Floats:
 
 def unfolded(flow: Floats, frames: int) -> Floats:
     """Return a flow (h, w, 2) so smooth that a picture which moves for ``frames`` does not fold."""
-    smooth, longest = np.full_like(flow, flow.mean((0, 1))), max(flow.shape)
+    smooth = np.full_like(flow, flow.mean((0, 1)))
+    longest = max(flow.shape)
     sigma = _SMOOTH * longest
     while sigma < 2 * longest:
         found = np.asarray(cv2.GaussianBlur(flow, (0, 0), sigma))
-        steps = max(float(np.abs(np.diff(found, axis=axis)).max(initial=0)) for axis in (0, 1))
+        steps = max(
+            float(np.abs(np.diff(found, axis=axis)).max(initial=0)) for axis in (0, 1)
+        )
         if frames * steps <= _FOLD:
             smooth = found
             break
@@ -98,15 +104,15 @@ def unfolded(flow: Floats, frames: int) -> Floats:
 class Drift:
     """Frames, the first and last of which move steadily before and after their times.
 
-    ``frames``: a function that returns a frame by its number from 0 to ``count`` - 1, (H, W, 3).
-    ``flows``: (h, w, 2) backward flow per frame at the first and at the last frame, so smooth that
-    pictures do not fold. ``behind``: shows sky in place of the still parts; None without any.
-    ``turns``: the number of frames that are shown in turn, so that clouds of a slow sky change
-    their form. ``mirrors``: a mirror image continues each picture, because repeated edges are
-    visible as streaks. ``path``: (count, 2), the way that each frame was moved before, in widths;
-    its edges are unknown then. ``looks``: returns a frame that is made where it is looked at; None
-    to take the area from the frame. ``smalls``: returns a small frame, which the sky behind the
-    still parts is filled from.
+    ``frames``: a function that returns a frame by its number from 0 to ``count`` - 1, (H,
+    W, 3). ``flows``: (h, w, 2) backward flow per frame at the first and at the last frame,
+    so smooth that pictures do not fold. ``behind``: shows sky in place of the still parts;
+    None without any. ``turns``: the number of frames that are shown in turn, so that clouds
+    of a slow sky change their form. ``mirrors``: a mirror image continues each picture,
+    because repeated edges are visible as streaks. ``path``: (count, 2), the way that each
+    frame was moved before, in widths; its edges are unknown then. ``looks``: returns a
+    frame that is made where it is looked at; None to take the area from the frame.
+    ``smalls``: returns a small frame, which the sky behind the still parts is filled from.
     """
 
     def __init__(
@@ -123,7 +129,10 @@ class Drift:
         smalls: Callable[[int], Floats] | None = None,
     ) -> None:
         """Store the frames and their motion."""
-        self.flows, self.count, self.behind, self.turns = flows, count, behind, turns
+        self.flows = flows
+        self.count = count
+        self.behind = behind
+        self.turns = turns
         self.mirrors, self._path = mirrors, path
         self._frames = lru_cache(1)(frames)  # a frame that moves is shown many times
         self._looks = looks or (lambda number: self._frames(number).__getitem__)
@@ -147,8 +156,8 @@ class Drift:
     def picture(self, k: int, *, sky: bool = False) -> Floats:
         """Return the frame ``k``, or the moved picture: (H, W, 3).
 
-        ``sky``: show sky in place of its still parts. In a moved picture these stay at their place,
-        and fade to sky.
+        ``sky``: show sky in place of its still parts. In a moved picture these stay at
+        their place, and fade to sky.
         """
         number, by = self._moved(k)
         left = self._left(k, by, sky=sky)
@@ -156,7 +165,9 @@ class Drift:
             return self._frames(number)
         picture = filled = self._filled(number)
         if by:
-            picture = moved(filled, np.float32(by) * self.flows[k > 0], mirrors=self.mirrors)
+            picture = moved(
+                filled, np.float32(by) * self.flows[k > 0], mirrors=self.mirrors
+            )
         if left:
             picture = picture + np.float32(left) * (self._frames(number) - filled)
         return picture
@@ -216,7 +227,8 @@ class Drift:
 
     def _moved(self, k: int) -> tuple[int, int]:
         """Return the number of the frame that a picture shows, and for how long it has moved."""
-        away, way = self._outside(k), 1 if k > 0 else -1
+        away = self._outside(k)
+        way = 1 if k > 0 else -1
         ago = self.turns - abs(self.turns - abs(away) % max(2 * self.turns, 1))
         return min(max(k, 0), self.count - 1) - way * ago, away + way * ago
 
@@ -235,10 +247,13 @@ def drifts_of(material: Material, lasts: int) -> tuple[Drift, Drift]:
     if material.path is not None:
         shown = [material.source_of(k)[0] for k in range(count)]
         path = (material.path[shown] / material.small_size[1]).astype(np.float32)
-    behind, size = SkyBehind(material.matte), weight_size(*material.size)
+    behind = SkyBehind(material.matte)
+    size = weight_size(*material.size)
     smalls = lru_cache(4)(lambda k: material.small_picture(k, size))
     how: dict[str, Any] = {"turns": turns, "path": path}
-    large = Drift(material.picture, count, flows, behind, looks=material.look, smalls=smalls, **how)
+    large = Drift(
+        material.picture, count, flows, behind, looks=material.look, smalls=smalls, **how
+    )
     return large, Drift(smalls, count, flows, behind.small, **how)
 
 
@@ -250,7 +265,9 @@ def _moves(material: Material, flow: Floats) -> float:
     count = min(_TURNS + 1, len(material))
     shown = [as_picture(material.glance(-1 - k)) for k in range(count)]
     apart = np.diff([moved(shown[0], flow), *shown], axis=0)
-    apart = np.abs(apart - apart.mean((1, 2), keepdims=True)) * (1 - material.land)[..., None]
+    apart = (
+        np.abs(apart - apart.mean((1, 2), keepdims=True)) * (1 - material.land)[..., None]
+    )
     moved_on, *filmed = apart.mean((1, 2, 3)).tolist()
     return float(moved_on / max(np.mean(filmed or 0.0), TINY))
 
@@ -258,14 +275,15 @@ def _moves(material: Material, flow: Floats) -> float:
 class SkyBehind:
     """Sky in place of a picture's still parts, (H, W).
 
-    The still parts are widened a little, so that none of their rim remains in the sky. Behind them
-    the sky continues as its mirror image at their rim, or smoothly where they are thin. The sky
-    beside them stays: it may glow above a ridge.
+    The still parts are widened a little, so that none of their rim remains in the sky.
+    Behind them the sky continues as its mirror image at their rim, or smoothly where they
+    are thin. The sky beside them stays: it may glow above a ridge.
     """
 
     def __init__(self, still: Floats) -> None:
         """Find the still parts, and the places of the mirror image."""
-        self.size, small = still.shape, weight_size(still.shape[0], still.shape[1])
+        self.size = still.shape
+        small = weight_size(still.shape[0], still.shape[1])
         # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
         wide = cv2.dilate(still, np.ones((5, 5), np.uint8)) / np.float32(_FILLED)
         fraction: Floats = wide.clip(0, 1)
@@ -273,7 +291,9 @@ class SkyBehind:
         self._set(fraction, known, _mirror(resized(fraction, small) > 1 / 2))
 
     def _set(self, fraction: Floats, known: Floats, mirror: Floats) -> None:
-        self._known, self._mirror, self._fraction = known, mirror, fraction
+        self._known = known
+        self._mirror = mirror
+        self._fraction = fraction
         self._box = bounds(fraction)
         self._share = in_channels(fraction[self._box])
         self._flow = resized_flow(mirror, fraction.shape)[self._box].copy()
@@ -320,9 +340,12 @@ class SkyBehind:
 def _common(one: Area, other: Area) -> Area | None:
     """Return the common part of two areas; None if there is none."""
     rows, columns = (
-        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+        slice(max(a.start, b.start), min(a.stop, b.stop))
+        for a, b in zip(one, other, strict=True)
     )
-    return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+    return (
+        (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+    )
 
 
 def _within(area: Area, other: Area) -> Area:
@@ -336,7 +359,8 @@ def _within(area: Area, other: Area) -> Area:
 def _around(one: Area, other: Area) -> Area:
     """Return the smallest area that has two areas."""
     rows, columns = (
-        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+        slice(min(a.start, b.start), max(a.stop, b.stop))
+        for a, b in zip(one, other, strict=True)
     )
     return rows, columns
 
@@ -344,9 +368,11 @@ def _around(one: Area, other: Area) -> Area:
 def _largest(values: Floats, size: tuple[int, int]) -> Floats:
     """Return the largest of the values (H, W) in each cell of a smaller picture, (h, w)."""
     for axis, (side, few) in enumerate(zip(values.shape, size, strict=True)):
-        starts, ends = np.arange(few) * side // few, -(np.arange(1, few + 1) * -side // few)
+        starts = np.arange(few) * side // few
+        ends = -(np.arange(1, few + 1) * -side // few)
         cells = [
-            values.take(range(*ends), axis).max(axis) for ends in zip(starts, ends, strict=True)
+            values.take(range(*ends), axis).max(axis)
+            for ends in zip(starts, ends, strict=True)
         ]
         values = np.stack(cells, axis)
     return values
@@ -360,7 +386,9 @@ def _mirror(hidden: Mask) -> Floats:
     sigma = _ROUND * max(hidden.shape)
     around = round(3 * sigma) + 1
     land = np.pad(hidden.astype(np.uint8), around, mode="edge")
-    inner, outer = (cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (land, 1 - land))
+    inner, outer = (
+        cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (land, 1 - land)
+    )
     # The distance is infinite without a rim, and the image would be torn at its corners.
     depth = cv2.GaussianBlur((inner - outer).clip(-len(land), len(land)), (0, 0), sigma)
     towards = np.stack(np.gradient(depth)[::-1])
@@ -372,8 +400,8 @@ def _mirror(hidden: Mask) -> Floats:
 def _inside(displacement: Floats) -> Floats:
     """Return the certainty that each point of a displacement (h, w, 2) comes from the picture.
 
-    The result, (h, w), is 1 inside and where nothing moves, and falls to 0 outside. Points that
-    have moved count as nearer to the edge.
+    The result, (h, w), is 1 inside and where nothing moves, and falls to 0 outside. Points
+    that have moved count as nearer to the edge.
     """
     height, width = displacement.shape[:2]
     edge = np.float32(_EDGE * max(height, width))

@@ -14,12 +14,12 @@ from cloudconv.dreaming.material.material import Material
 class Options:
     """The options of a dream; a mode ignores those that its description does not name.
 
-    ``frames``: the number of new frames, at least 1. ``seed``: any integer from 0. ``loop``: the
-    first frame of the output follows smoothly after the last one. ``loop_to``: this first frame,
-    (H, W, 3) RGB, if the output begins with the source's frames; None if
-    it begins with the dream. ``wind``: the motion of the sky, (dx, dy) in full-size pixels per
-    frame. ``model``: the name or weights file of a predictor. ``device``,
-    ``dtype``: the device and the precision of networks.
+    ``frames``: the number of new frames, at least 1. ``seed``: any integer from 0.
+    ``loop``: the first frame of the output follows smoothly after the last one.
+    ``loop_to``: this first frame, (H, W, 3) RGB, if the output begins with the source's
+    frames; None if it begins with the dream. ``wind``: the motion of the sky, (dx, dy) in
+    full-size pixels per frame. ``model``: the name or weights file of a predictor.
+    ``device``, ``dtype``: the device and the precision of networks.
     """
 
     frames: int = 1
@@ -46,12 +46,12 @@ class Filmed:
 class Jump:
     """The origin of a picture that is made between two frames of the film.
 
-    ``before``, ``after``: the real frames that the old and the new shot show at this time, indices
-    like :attr:`Filmed.number`. ``after`` is None in a loop that leads to the first frame of the
-    source, which need not be in the material. ``part``: how far the jump is, between 0 and 1.
-    ``start``, ``length``: the first picture of the jump, counted from 0 in the dream, and the
-    number of its pictures, which the end of the dream may cut short; all pictures of one jump have
-    the same two.
+    ``before``, ``after``: the real frames that the old and the new shot show at this time,
+    indices like :attr:`Filmed.number`. ``after`` is None in a loop that leads to the first
+    frame of the source, which need not be in the material. ``part``: how far the jump is,
+    between 0 and 1. ``start``, ``length``: the first picture of the jump, counted from 0 in
+    the dream, and the number of its pictures, which the end of the dream may cut short; all
+    pictures of one jump have the same two.
     """
 
     before: int
@@ -65,9 +65,9 @@ class Jump:
 class Composed:
     """The origin of a picture that is put together or forecast.
 
-    ``number``: the real frame behind what is made, like :attr:`Filmed.number`; None if there is no
-    such frame. ``made``: where the picture is not this frame, (h, w) of the material's
-    ``small_size``; None for everywhere.
+    ``number``: the real frame behind what is made, like :attr:`Filmed.number`; None if
+    there is no such frame. ``made``: where the picture is not this frame, (h, w) of the
+    material's ``small_size``; None for everywhere.
     """
 
     number: int | None = None
@@ -81,8 +81,8 @@ Origin = Filmed | Jump | Composed
 class DreamFrame:
     """A frame of a dream, and its origin.
 
-    ``show`` returns the picture, (H, W, 3) RGB, nominally in [0, 1]. For a frame of the film this
-    takes time, so that callers can take the film's own frame instead.
+    ``show`` returns the picture, (H, W, 3) RGB, nominally in [0, 1]. For a frame of the
+    film this takes time, so that callers can take the film's own frame instead.
     """
 
     show: Callable[[], Floats]

@@ -1,7 +1,7 @@
 """Choose the frames of the clip that a collage shows next, and their place in the picture.
 
-Random pieces are compared by thumbnails. The cheapest piece resembles the footage that it replaces,
-but not the earlier pictures of the dream.
+Random pieces are compared by thumbnails. The cheapest piece resembles the footage that it
+replaces, but not the earlier pictures of the dream.
 """
 
 from collections import deque
@@ -32,7 +32,8 @@ _UNKNOWN = 10.0  # cost of a piece that is unknown everywhere
 _MOMENTS = 6  # number of moments at which the known parts are compared
 _BORDER = 0.25  # reach of the border to the old sky, in times of its crossing
 # Costs are relative to that of the median difference from the old sky within this reach.
-_SEEN = 2.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
+# Cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself.
+_SEEN = 2.0
 
 
 class Past:
@@ -47,7 +48,10 @@ class Past:
         self._count = 0
 
     def remember(self, picture: Floats) -> None:
-        """Remember the next picture of the dream, (H, W, 3); the first of every six counts."""
+        """Remember the next picture of the dream, (H, W, 3).
+
+        The first of every six counts.
+        """
         if self._count % _EVERY == 0:
             thumb = resized(picture, self._thumbs.size)
             self._rows.append(self._patterns(thumb[None])[0])
@@ -93,8 +97,8 @@ class ClipSelector:
 
         Args:
             blank: a piece with the footage, the start and the life of the result.
-            seen: the thumbnails of the older footage at some moments of the transition, (h, w, 3)
-                each.
+            seen: the thumbnails of the older footage at some moments of the transition, (h,
+                w, 3) each.
             ages: those moments, in frames after the piece's start.
         """
         life = blank.life
@@ -104,7 +108,8 @@ class ClipSelector:
         # New sky meets old sky along a border that crosses the picture with the wind.
         parts = np.array([2 * age / life for age in ages], np.float32)[:, None, None]
         zones = (1 - np.abs(self._order - parts) / _BORDER).clip(0)
-        apart, cost = np.zeros(_TRIED, np.float32), np.zeros(_TRIED, np.float32)
+        apart = np.zeros(_TRIED, np.float32)
+        cost = np.zeros(_TRIED, np.float32)
         for start in range(0, _TRIED, _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             thumbs = self._thumbs.composed(tried[part], looks)
@@ -138,7 +143,8 @@ class ClipSelector:
     def _unknown(self, piece: Piece) -> float:
         """Return the greatest part of the picture that a piece should know and does not.
 
-        The piece arrives with the wind in half of its life, and the next piece then does the same.
+        The piece arrives with the wind in half of its life, and the next piece then does
+        the same.
         """
         found = []
         for moment in range(_MOMENTS):
@@ -176,8 +182,10 @@ class ClipSelector:
     def _played(self, life: int, backwards: bool, mirrored: bool) -> Placement:
         count = len(self._material)
         spare = count - life
-        # Real frames are shown from the end of the footage's arrival to the begin of the next's.
-        least, most = max(min(spare, 0), -(life // 2)), max(spare, min(0, count - life // 2))
+        # Real frames are shown from the end of the footage's arrival to the begin of the
+        # next's.
+        least = max(min(spare, 0), -(life // 2))
+        most = max(spare, min(0, count - life // 2))
         offset = int(self._random.integers(least, most + 1))
         start = count - 1 - offset if backwards else offset
         return Placement(start, backwards, mirrored)
@@ -188,14 +196,16 @@ class ClipSelector:
         ``before``: (moments, h, w, 3). ``after``: (pieces, moments, h, w, 3). The result is
         (2, pieces).
         """
-        middle, shape = len(before) // 2, after.shape[:2]
+        middle = len(before) // 2
+        shape = after.shape[:2]
         old = np.tile(detail(255 * luma(before), self._thumbs.moving), (len(after), 1, 1))
         flat = after.reshape(-1, *after.shape[2:])
         new = detail(255 * luma(flat), self._thumbs.moving)
         mirrored = np.maximum(symmetry(old, new), symmetry(new, old)).reshape(shape).max(1)
         # One moment at half the size is enough to find clouds that are visible twice.
         old, new = (
-            _halved(one.reshape(*shape, *self._thumbs.size)[:, middle]) for one in (old, new)
+            _halved(one.reshape(*shape, *self._thumbs.size)[:, middle])
+            for one in (old, new)
         )
         twice = np.max([repeats(old, new), repeats(new, old), repeats(new, new)], 0)
         return np.stack([mirrored, twice])
@@ -211,7 +221,9 @@ def _halved(pictures: Floats) -> Floats:
 
 def _kept_winds(thumbs: Thumbs) -> list[tuple[bool, bool]]:
     """Return the directions, (backwards, mirrored), that keep the wind about the same."""
-    kept, wind, moving = [(False, False)], thumbs.points.wind, thumbs.moving
+    kept = [(False, False)]
+    wind = thumbs.points.wind
+    moving = thumbs.moving
     speed = float(np.linalg.norm(wind, axis=-1)[moving].mean())
     for direction in ((True, True), (False, True)):
         apart = np.linalg.norm(Placement(0, *direction).flow(wind) - wind, axis=-1)

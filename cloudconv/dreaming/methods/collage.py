@@ -1,12 +1,12 @@
 """Mode ``collage``: real footage replaces older footage, again and again, along with the wind.
 
-The method is cloudconv's own, and all its pictures come from the material. First the wind moves the
-last real frame. Then footage, which is moving frames of the material, replaces this picture. New
-footage starts at another time, and may be mirrored, backwards or shifted. The
-borders between old and new footage are cuts of least error that move with the wind.
+The method is cloudconv's own, and all its pictures come from the material. First the wind
+moves the last real frame. Then footage, which is moving frames of the material, replaces
+this picture. New footage starts at another time, and may be mirrored, backwards or shifted.
+The borders between old and new footage are cuts of least error that move with the wind.
 
-Related: Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams between patches of video); Schoedl
-et al., Video Textures, SIGGRAPH 2000 (which part of a clip may follow which).
+Related: Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams between patches of video);
+Schoedl et al., Video Textures, SIGGRAPH 2000 (which part of a clip may follow which).
 """
 
 from collections.abc import Iterator
@@ -38,15 +38,18 @@ from cloudconv.dreaming.vitals.features import SPAN
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
 _SLOWEST = 10.0  # greatest such time, in seconds
-_FADE = 0.23  # part of the way across the picture by which the sky moves while one place changes
-_FINE = 0.6  # time in which fine detail changes, relative to the time in which the sky itself does
+# Part of the way across the picture by which the sky moves while one place changes.
+_FADE = 0.23
+# Time in which fine detail changes, relative to the time in which the sky itself does.
+_FINE = 0.6
 
 
 def collage(material: Material, options: Options) -> Iterator[Floats]:
     """Yield frames in which new footage of the clip replaces older footage, with the wind."""
-    composition, frames = _Composition(material, options.seed), options.frames
-    # A loop leads to the source's first frame (``loop_to``). If the output begins with the dream, a
-    # loop leads to the last real frame instead.
+    composition = _Composition(material, options.seed)
+    frames = options.frames
+    # A loop leads to the source's first frame (``loop_to``). If the output begins with the
+    # dream, a loop leads to the last real frame instead.
     ending = min(composition.spacing, frames // 2) if options.loop else 0
     for number in range(frames):
         left = frames - number
@@ -68,8 +71,8 @@ class _Composition:
         self._light = Light(material)
         crosses = crossing(material, wind)
         shortest = max(2, int(len(material) * _SPACING))
-        # New footage arrives while the wind crosses the picture, so that old sky leaves as new sky
-        # enters.
+        # New footage arrives while the wind crosses the picture, so that old sky leaves as
+        # new sky enters.
         self.spacing = max(shortest, int(min(crosses, _SLOWEST / float(material.step))))
         # Without wind all places fade slowly.
         coarse = min(_FADE * crosses, self.spacing / 2) or self.spacing / 2
@@ -80,8 +83,13 @@ class _Composition:
         fine = max(1.0, _FINE * self._thumbs.changes_in(lag))
         self._fades = min(coarse, fine), coarse
         self._past = Past(self._thumbs)
-        self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, self._fades)
-        shown = [resized(as_picture(material.glance(k)), self._size) for k in spread(len(material))]
+        self._chooser = ClipSelector(
+            material, self._thumbs, self._past, self._random, self._fades
+        )
+        shown = [
+            resized(as_picture(material.glance(k)), self._size)
+            for k in spread(len(material))
+        ]
         self._mean = np.mean(shown, 0)
         self._land = _Land(material, self._light)
         self._footage = self._footage_of(large, small), self._thumbs.footage
@@ -103,8 +111,11 @@ class _Composition:
         else:
             self._land.lead_to(loop_to, frames)
             flow = end_flow(self._material, frames, first=True)
-            reduced, flows = resized(loop_to, self._size), [flow] * 2
-            large = Drift(lambda _: loop_to, 1, flows, self._behind, smalls=lambda _: reduced)
+            reduced = resized(loop_to, self._size)
+            flows = [flow] * 2
+            large = Drift(
+                lambda _: loop_to, 1, flows, self._behind, smalls=lambda _: reduced
+            )
             small = Drift(lambda _: reduced, 1, flows, self._behind and self._behind.small)
             sky = large.look(0, sky=True)(whole(self._land.size))
             thumbs = large.over([resized(sky, self._thumbs.size)])
@@ -135,7 +146,9 @@ class _Composition:
         return seen
 
     def _footage_of(self, large: Drift, small: Drift) -> Footage:
-        return Footage(small, self._light, self._size, large=large, width=self._land.size[1])
+        return Footage(
+            small, self._light, self._size, large=large, width=self._land.size[1]
+        )
 
     def _beneath(self, age: int) -> tuple[Floats, Floats]:
         """Return the thumbnail of the last piece ``age`` frames from now, and its known part."""
@@ -172,13 +185,15 @@ class _Land:
         self._fade, self._left = 0.0, 1.0
 
     def lead_to(self, picture: Floats, frames: int) -> None:
-        self._target, self._fade = picture[self._box], 1 / frames
+        self._target = picture[self._box]
+        self._fade = 1 / frames
 
     def paste(self, seen: Floats) -> None:
         if not self._share.size:
             return
         self._left = max(self._left - self._fade, 0.0)
-        pasted, gain = self._picture, self._light.on(-1)
+        pasted = self._picture
+        gain = self._light.on(-1)
         if self._target is not None:
             pasted = self._target + np.float32(self._left) * (pasted - self._target)
         elif gain is not None:

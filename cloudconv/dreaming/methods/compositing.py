@@ -18,13 +18,17 @@ from cloudconv.dreaming.images import (
 )
 
 _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
-_FAINT = (1 / 255) ** 2  # added to both squared contrasts of a ratio, so that noise is not enlarged
+# Added to both squared contrasts of a ratio, so that noise is not enlarged.
+_FAINT = (1 / 255) ** 2
 _COARSE = 8  # sides of a picture up to which all of its detail counts as coarse, in pixels
-_MOST_GAIN = 2.0  # greatest gain of contrast; two unrelated pictures in equal parts need 1.41
+# Greatest gain of contrast; two unrelated pictures in equal parts need 1.41.
+_MOST_GAIN = 2.0
 
 
 def blended(
-    pictures: Sequence[Floats], weights: Sequence[Floats], mean_picture: Floats | None = None
+    pictures: Sequence[Floats],
+    weights: Sequence[Floats],
+    mean_picture: Floats | None = None,
 ) -> Floats:
     """Blend pictures, (H, W, 3) each, without other light; see :func:`composed`."""
     smalls = [resized(picture, weights[0].shape[:2]) for picture in pictures]
@@ -45,17 +49,18 @@ def composed(
 ) -> Floats:
     """Blend pictures without a seam and without a loss of contrast.
 
-    Fine detail is blended with sharp weights, and coarse detail with blurred weights, which hides
-    the seam. The sides of the weights are at most a quarter of the pictures' sides. So the finest
-    two bands have the same weights, and only the small pictures need a pyramid. The result is the
-    weighted mean of the full-size pictures, plus the enlarged difference between the pyramid's
-    result and the weighted mean of the small pictures. Mixing unrelated pictures lowers the
-    contrast. If ``mean_picture`` is given, the differences from this picture are
-    enlarged to their size in the pictures, and so is detail finer than the small pictures.
+    Fine detail is blended with sharp weights, and coarse detail with blurred weights, which
+    hides the seam. The sides of the weights are at most a quarter of the pictures' sides.
+    So the finest two bands have the same weights, and only the small pictures need a
+    pyramid. The result is the weighted mean of the full-size pictures, plus the enlarged
+    difference between the pyramid's result and the weighted mean of the small pictures.
+    Mixing unrelated pictures lowers the contrast. If ``mean_picture`` is given, the
+    differences from this picture are enlarged to their size in the pictures, and so is
+    detail finer than the small pictures.
 
-    Sources: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics, ACM
-    Transactions on Graphics 1983; Heitz and Neyret, High-Performance By-Example Noise using a
-    Histogram-Preserving Blending Operator, HPG 2018.
+    Sources: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics,
+    ACM Transactions on Graphics 1983; Heitz and Neyret, High-Performance By-Example Noise
+    using a Histogram-Preserving Blending Operator, HPG 2018.
 
     Args:
         looks: the pictures, (H, W, 3) each. Only the areas with a weight are looked at.
@@ -64,7 +69,8 @@ def composed(
         smalls: (h, w, 3) each, the pictures at the size of the weights.
         lit: (h, w, 3) each, the small pictures with the wanted brightness and colours.
         size: (H, W).
-        mean_picture: (h, w, 3), the mean picture of the clip; None to leave contrast unchanged.
+        mean_picture: (h, w, 3), the mean picture of the clip; None to leave contrast
+            unchanged.
         needed: the area whose fine detail is needed; None for everything.
 
     Returns:
@@ -104,28 +110,39 @@ def _enlarged(part: slice, few: int, side: int, within: slice) -> slice:
 
     Only pixels ``within`` count.
     """
-    start, stop = (part.start - 1) * side // few, -((part.stop + 1) * -side // few)
+    start = (part.start - 1) * side // few
+    stop = -((part.stop + 1) * -side // few)
     return slice(max(start, within.start), min(stop, within.stop))
 
 
 def _contrasted(
-    mixed: Floats, pictures: Sequence[Floats], weights: Sequence[Floats], mean_picture: Floats
+    mixed: Floats,
+    pictures: Sequence[Floats],
+    weights: Sequence[Floats],
+    mean_picture: Floats,
 ) -> tuple[Floats, Floats]:
     """Return the ``mixed`` picture, (h, w, 3), with the mean luma contrast of ``pictures``.
 
-    Only luma changes: more contrast between colours would show as fringes. The second result is the
-    gain, (h, w), that finer detail needs.
+    Only luma changes: more contrast between colours would show as fringes. The second
+    result is the gain, (h, w), that finer detail needs.
     """
-    each, here, usual = [luma(one) for one in pictures], luma(mixed), luma(mean_picture)
+    each = [luma(one) for one in pictures]
+    here = luma(mixed)
+    usual = luma(mean_picture)
     apart = here - usual
-    shown = sum(np.square(one - usual) * weight for one, weight in zip(each, weights, strict=True))
+    shown = sum(
+        np.square(one - usual) * weight for one, weight in zip(each, weights, strict=True)
+    )
     energy = np.dstack([np.square(apart), shown])
-    have, want = np.moveaxis(blurred(energy, _AREA * max(mixed.shape)) + np.float32(_FAINT), 2, 0)
+    have, want = np.moveaxis(
+        blurred(energy, _AREA * max(mixed.shape)) + np.float32(_FAINT), 2, 0
+    )
     gain = np.sqrt(want / have).clip(1, _MOST_GAIN)
-    # The result stays between the darkest and the brightest picture, so that no area is clipped.
-    # A picture that fades in extends this range gradually.
+    # The result stays between the darkest and the brightest picture, so that no area is
+    # clipped. A picture that fades in extends this range gradually.
     reach = [
-        here + (one - here) * np.sqrt(weight) for one, weight in zip(each, weights, strict=True)
+        here + (one - here) * np.sqrt(weight)
+        for one, weight in zip(each, weights, strict=True)
     ]
     wanted = (usual + gain * apart).clip(np.min(reach, 0), np.max(reach, 0))
     return mixed + in_channels(wanted - here), gain
@@ -134,9 +151,9 @@ def _contrasted(
 def pyramid_mean(pictures: Sequence[Floats], weights: Sequence[Floats]) -> Floats:
     """Blend pictures, (h, w, 3) each, with weights, (h, w, 1 or 2) each; return (h, w, 3).
 
-    Each band is blended with the weights at its own resolution: those of fine detail, those of
-    coarse detail, or a mix. The coarsest band has two or three rows or columns, so a difference in
-    light fades over a third of the picture or more.
+    Each band is blended with the weights at its own resolution: those of fine detail, those
+    of coarse detail, or a mix. The coarsest band has two or three rows or columns, so a
+    difference in light fades over a third of the picture or more.
     """
     height, width = pictures[0].shape[:2]
     part = np.float32(min(1.0, _COARSE / max(height, width)))

@@ -1,10 +1,10 @@
 """Mode ``flow``: move one picture along a steady field, from a clip or from a still.
 
 Source: Holynski et al., Animating Pictures with Eulerian Motion Fields, CVPR 2021 (arXiv
-2011.15128). The picture moves forwards and backwards along a field that does not change with time.
-The two movements are cross-faded over a period, so that the result repeats without a seam. Unlike
-in the paper, pictures are sampled along backward flow. Where one of the two movements leads out of
-the picture, the other movement is used.
+2011.15128). The picture moves forwards and backwards along a field that does not change
+with time. The two movements are cross-faded over a period, so that the result repeats
+without a seam. Unlike in the paper, pictures are sampled along backward flow. Where one of
+the two movements leads out of the picture, the other movement is used.
 """
 
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import Front, order_of
 
-# Distance that the fastest parts move in a period, of the longer side. A measured motion is uneven
-# and distorts clouds; with an even wind the sky enters again before it has left.
+# Distance that the fastest parts move in a period, of the longer side. A measured motion is
+# uneven and distorts clouds; with an even wind the sky enters again before it has left.
 _TRAVEL, _TRAVEL_EVEN = 0.1, 0.8
 _SHORTEST, _LONGEST = 24, 320  # least and greatest number of frames in a period
 _CALM = 1 / 960  # default wind of a still picture, in widths per frame
@@ -38,32 +38,43 @@ _SOFT = 0.13, 0.33  # one place's fades, see `Front`, in periods
 def flow(material: Material, options: Options) -> Iterator[Floats]:
     """Yield forward and backward movements of a picture, cross-faded, along a steady field.
 
-    The option ``wind`` replaces the measured motion of a clip. For a still picture, the option
-    replaces a slow wind from the left.
+    The option ``wind`` replaces the measured motion of a clip. For a still picture, the
+    option replaces a slow wind from the left.
     """
-    frames, loop, loop_to = options.frames, options.loop, options.loop_to
+    frames = options.frames
+    loop = options.loop
+    loop_to = options.loop_to
     if bool(material.land.all()):
         # Nothing moves in the clip, so the last frame is a single picture.
         material = Material(material.frames[-1:], step=material.step)
-    last, still, size = material.picture(-1), material.matte, weight_size(*material.size)
+    last = material.picture(-1)
+    still = material.matte
+    size = weight_size(*material.size)
     measured = len(material) > 1 and options.wind is None
     wind = _wind(material, options, measured)
     # In a loop with the source, the source's first frame follows the dream's last.
     turns = frames + (loop_to is not None)
-    period = _period(unfolded(wind, 1), _TRAVEL) if measured else _period(wind, _TRAVEL_EVEN)
+    period = (
+        _period(unfolded(wind, 1), _TRAVEL) if measured else _period(wind, _TRAVEL_EVEN)
+    )
     rounds = max(1, round(turns / period)) if loop else -(-turns // period)
     # A loop is a whole number of periods, whose lengths differ by a frame at most.
     period = -(-turns // rounds) if loop else period
-    behind, first = SkyBehind(still), wind
+    behind = SkyBehind(still)
+    first = wind
     if measured:
         # The first period begins with a forecast from the motion of the last frames.
-        first, wind = end_flow(material, period, first=False), unfolded(wind, period)
-    leaving, entering = (Drift(lambda _: last, 1, [each] * 2, behind) for each in (first, wind))
+        first = end_flow(material, period, first=False)
+        wind = unfolded(wind, period)
+    leaving, entering = (
+        Drift(lambda _: last, 1, [each] * 2, behind) for each in (first, wind)
+    )
     # The order in which pixels cross-fade moves with the wind.
     drifts = resized_flow(wind, size)
     order = order_of(drifts, np.random.default_rng(options.seed), size)
     share = in_channels(still)
-    number, target = 0, last
+    number = 0
+    target = last
     for k in range(1, rounds + 1):
         end = turns * k // rounds if loop else period * k
         if loop_to is not None and end == turns:
@@ -81,7 +92,9 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
             )
             shown = np.maximum(shown * np.maximum(new, 1 - old), (new - old).clip(0))
             earlier = leaving.picture(phase, sky=k > 1)
-            sky = blended([earlier, entering.picture(phase - count, sky=True)], [1 - shown, shown])
+            sky = blended(
+                [earlier, entering.picture(phase - count, sky=True)], [1 - shown, shown]
+            )
             ground = last + np.float32(phase / count) * (target - last)
             lerp_into(sky, ground, share)
             yield sky
@@ -105,5 +118,6 @@ def _wind(material: Material, options: Options, measured: bool) -> Floats:
 
 
 def _period(wind: Floats, travel: float) -> int:
-    far, fastest = travel * max(wind.shape), float(np.linalg.norm(wind, axis=-1).max())
+    far = travel * max(wind.shape)
+    fastest = float(np.linalg.norm(wind, axis=-1).max())
     return int(min(max(far / max(fastest, TINY), _SHORTEST), _LONGEST))

@@ -1,14 +1,14 @@
 """Find the least visible change from old to new footage, as a surface in space and time.
 
-Points of the picture move with the wind, and each point changes from old to new footage once. This
-module chooses the time of each point's change. The cost is the visible difference of old and new
-footage in two cases: at a point when the point changes, and along the border between changed and
-unchanged neighbours while that border exists. The best border lies where both are alike, and moves
-with the clouds.
+Points of the picture move with the wind, and each point changes from old to new footage
+once. This module chooses the time of each point's change. The cost is the visible
+difference of old and new footage in two cases: at a point when the point changes, and along
+the border between changed and unchanged neighbours while that border exists. The best
+border lies where both are alike, and moves with the clouds.
 
-Sources: Kwatra, Schoedl, Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the surface;
-Felzenszwalb and Huttenlocher, Efficient Belief Propagation for Early Vision, IJCV 2006, for the
-search, belief propagation from coarse to fine with messages in linear time.
+Sources: Kwatra, Schoedl, Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the
+surface; Felzenszwalb and Huttenlocher, Efficient Belief Propagation for Early Vision, IJCV
+2006, for the search, belief propagation from coarse to fine with messages in linear time.
 """
 
 from typing import Any
@@ -26,7 +26,8 @@ BETWEEN = 5
 
 # Costs are relative to the mean difference of old and new footage.
 _ROUNDS = 12  # iterations of belief propagation on each grid
-_WANTED = 7.0  # cost of a change that is the whole transition too early or too late, squared
+# Cost of a change that is the whole transition too early or too late, squared.
+_WANTED = 7.0
 _NEVER = 1e4  # cost of a point that shows unknown footage for a frame
 
 
@@ -38,13 +39,15 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
         frames: the number of frames of the whole transition.
 
     Returns:
-        (``TIMES * BETWEEN``, 2, h + 2 my, w + 2 mx), the position (x, y) of each point in the
-        middle of each interval; and the margins (my, mx), in pixels, outside the picture from
-        which points enter.
+        (``TIMES * BETWEEN``, 2, h + 2 my, w + 2 mx), the position (x, y) of each point in
+        the middle of each interval; and the margins (my, mx), in pixels, outside the
+        picture from which points enter.
     """
     height, width = wind.shape[:2]
     fastest = np.abs(wind).max((0, 1)) * frames
-    mx, my = (int(min(np.ceil(v) + 1, s)) for v, s in zip(fastest, (width, height), strict=True))
+    mx, my = (
+        int(min(np.ceil(v) + 1, s)) for v, s in zip(fastest, (width, height), strict=True)
+    )
     place = np.mgrid[-my : height + my, -mx : width + mx].astype(np.float32)[::-1]
     step = frames / (TIMES * BETWEEN)
     positions = []
@@ -61,14 +64,19 @@ def carried(values: Floats, positions: Floats) -> Floats:
     Outside the picture the nearest edge value counts.
     """
     sampled: Floats = cv2.remap(
-        values, positions[0], positions[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        values,
+        positions[0],
+        positions[1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     return sampled
 
 
 def inside(positions: Floats, size: tuple[int, int]) -> Floats:
     """Return 1 where positions (..., 2, h, w) are inside a picture of ``size`` (h, w), else 0."""
-    x, y = positions[..., 0, :, :].round(), positions[..., 1, :, :].round()
+    x = positions[..., 0, :, :].round()
+    y = positions[..., 1, :, :].round()
     within = (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
     return within.astype(np.float32)
 
@@ -79,41 +87,49 @@ def best_times(
     """Return the time of change of each point that makes the whole transition least visible.
 
     Args:
-        apart: (``TIMES``, h, w), the difference of old and new footage at ``times``; 0 outside the
-            picture.
+        apart: (``TIMES``, h, w), the difference of old and new footage at ``times``; 0
+            outside the picture.
         times: (``TIMES``,), the times at which a point may change, in frames.
-        allowed: (h, w) each, the first and the last time at which a point may change. The last
-            one counts where there is no time between the two.
-        wanted: (h, w), the wanted time of change. None for any time; a point may then also change
-            long before or long after the transition.
+        allowed: (h, w) each, the first and the last time at which a point may change. The
+            last one counts where there is no time between the two.
+        wanted: (h, w), the wanted time of change. None for any time; a point may then also
+            change long before or long after the transition.
 
     Returns:
         (h, w) float32.
     """
     own: Any = apart / apart[apart > 0].mean()
-    border, lasts = own, times[-1] + times[0]
+    border = own
+    lasts = times[-1] + times[0]
     if wanted is None:
         times = np.r_[-lasts, times, 2 * lasts].astype(np.float32)
         own = np.pad(own, ((1, 1), (0, 0), (0, 0)))
         border = np.pad(border, ((1, 1), (0, 0), (0, 0)), mode="edge")
     else:
         own = own + _WANTED * np.square((times[:, None, None] - wanted) / lasts)
-    each, (first, last) = times[:, None, None], allowed
+    each = times[:, None, None]
+    (first, last) = allowed
     # The nearest time counts if none is allowed.
     own = own + _NEVER * np.maximum(first - each, each - last).clip(0)
     best, _ = _propagated(own.astype(np.float32), border.astype(np.float32))
-    # No point may be shown where it is unknown: the border would be the straight edge of a piece.
-    changes: Floats = np.minimum(np.maximum(times[best.argmin(0)], first), last).astype(np.float32)
+    # No point may be shown where it is unknown: the border would be the straight edge of a
+    # piece.
+    changes: Floats = np.minimum(np.maximum(times[best.argmin(0)], first), last).astype(
+        np.float32
+    )
     return changes
 
 
 def _propagated(own: Floats, border: Floats) -> tuple[Floats, list[Floats]]:
     """Return the total cost of each time at each point, and the messages that it consists of.
 
-    The total is the point's ``own`` cost plus the costs of the borders to all other points. All
-    arrays are (times, h, w). The search begins with the messages of a grid of half the size.
+    The total is the point's ``own`` cost plus the costs of the borders to all other points.
+    All arrays are (times, h, w). The search begins with the messages of a grid of half the
+    size.
     """
-    near, far, every = slice(None, -1), slice(1, None), slice(None)
+    near = slice(None, -1)
+    far = slice(1, None)
+    every = slice(None)
     sides: list[tuple[slice, ...]] = [
         (every, every, near),
         (every, every, far),
@@ -128,13 +144,17 @@ def _propagated(own: Floats, border: Floats) -> tuple[Floats, list[Floats]]:
         for message, above in zip(messages, coarse, strict=True):
             message += above.repeat(2, 1).repeat(2, 2)[:, :height, :width] / 2
     total: Floats = own + sum(messages)
-    across, down = border[:, :, 1:] + border[:, :, :-1], border[:, 1:] + border[:, :-1]
+    across = border[:, :, 1:] + border[:, :, :-1]
+    down = border[:, 1:] + border[:, :-1]
     # The mean of two points at two times.
-    steps: list[Floats] = [(costs[1:] + costs[:-1]) * np.float32(1 / 4) for costs in (across, down)]
+    steps: list[Floats] = [
+        (costs[1:] + costs[:-1]) * np.float32(1 / 4) for costs in (across, down)
+    ]
     for _ in range(_ROUNDS):
         for number, give in enumerate(sides):
             # A message to a neighbour leaves out the message from that neighbour.
-            back, take = number ^ 1, sides[number ^ 1]
+            back = number ^ 1
+            take = sides[number ^ 1]
             message = total[give] - messages[back][give]
             _spread(message, steps[number // 2])
             message -= message.min(0)
@@ -159,10 +179,14 @@ def _in_blocks(values: Floats) -> Floats:
 def _spread(message: Floats, steps: Floats) -> None:
     """Limit each time's cost to any other time's cost plus the border between the two, in place.
 
-    A border exists between two neighbours from the change of one until the change of the other.
-    ``steps``: the cost of the border from each time to the next.
+    A border exists between two neighbours from the change of one until the change of the
+    other. ``steps``: the cost of the border from each time to the next.
     """
     for number in range(1, len(message)):
-        np.minimum(message[number], message[number - 1] + steps[number - 1], out=message[number])
+        np.minimum(
+            message[number], message[number - 1] + steps[number - 1], out=message[number]
+        )
     for number in range(len(message) - 2, -1, -1):
-        np.minimum(message[number], message[number + 1] + steps[number], out=message[number])
+        np.minimum(
+            message[number], message[number + 1] + steps[number], out=message[number]
+        )

@@ -15,15 +15,17 @@ from cloudconv.dreaming.methods.texture import NETWORK, texture
 
 @dataclass(frozen=True, slots=True)
 class MethodSpec:
-    """The description of a mode. Jobs read the description and never branch on a mode's name.
+    """The description of a mode.
 
-    ``least_frames``: the number of frames that the material needs. ``dream``: yields the frames
-    that follow ``material.last``, each with its origin. The pictures are (H, W, 3) float32 RGB,
-    nominally in [0, 1] and not clamped. The first follows by one ``material.step``. The same
-    material, options and machine give the same frames. Memory does not grow with their number.
-    ``options``: the names of the :class:`Options` that a user may give. ``note``: returns a
-    sentence for the user about the dream. ``network``: the model that makes pictures, if the user
-    does not name one; empty without one.
+    Jobs read the description and never branch on a mode's name.
+
+    ``least_frames``: the number of frames that the material needs. ``dream``: yields the
+    frames that follow ``material.last``, each with its origin. The pictures are (H, W, 3)
+    float32 RGB, nominally in [0, 1] and not clamped. The first follows by one
+    ``material.step``. The same material, options and machine give the same frames. Memory
+    does not grow with their number. ``options``: the names of the :class:`Options` that a
+    user may give. ``note``: returns a sentence for the user about the dream. ``network``:
+    the model that makes pictures, if the user does not name one; empty without one.
     """
 
     name: str
@@ -53,7 +55,9 @@ def _composed(
 METHODS = (
     MethodSpec("collage", 8, _composed(collage)),
     MethodSpec("texture", 2, texture, note=_wholes, network=NETWORK),
-    MethodSpec("flow", 1, _composed(flow), ("wind",), lambda *_: "The picture returns in a cycle."),
+    MethodSpec(
+        "flow", 1, _composed(flow), ("wind",), lambda *_: "The picture returns in a cycle."
+    ),
     MethodSpec("rollout", 1, _composed(rollout), ("model",)),
 )
 

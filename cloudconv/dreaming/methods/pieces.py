@@ -34,8 +34,8 @@ _GONE = 0.5  # known part of a picture below which its mirror image fades from u
 class Shot:
     """A picture of footage, (H, W, 3), which is made where it is looked at.
 
-    ``small``: (h, w, 3), a copy at the size of the weights. ``relit``: the same copy, adapted to
-    the light. ``covers``: (h, w), 1 where the picture is known.
+    ``small``: (h, w, 3), a copy at the size of the weights. ``relit``: the same copy,
+    adapted to the light. ``covers``: (h, w), 1 where the picture is known.
     """
 
     look: Look
@@ -47,9 +47,9 @@ class Shot:
 class Footage:
     """The pictures of a clip. ``size``: height and width of the weights.
 
-    ``small``: the clip at this size. ``large``: the clip as shown, ``width`` pixels wide; only
-    thumbnails have none. ``follows``: whether the pictures follow the current light; they are in
-    one light otherwise.
+    ``small``: the clip at this size. ``large``: the clip as shown, ``width`` pixels wide;
+    only thumbnails have none. ``follows``: whether the pictures follow the current light;
+    they are in one light otherwise.
     """
 
     def __init__(
@@ -64,9 +64,13 @@ class Footage:
     ) -> None:
         """Store the clip."""
         self.size = size
-        self._drift, self._light, self._follows = small, light, follows
+        self._drift = small
+        self._light = light
+        self._follows = follows
         self._large, self._width = large or small, width or size[1]
-        self._gain = lru_cache(lambda placed: light.sampled(placed.source(size[1]), size[0]))
+        self._gain = lru_cache(
+            lambda placed: light.sampled(placed.source(size[1]), size[0])
+        )
 
     def frame(self, placement: Placement, age: int) -> int:
         """Return the number of the real frame that a placement shows at an age in frames."""
@@ -74,13 +78,16 @@ class Footage:
 
     def at(self, placement: Placement, age: int) -> Shot:
         """Return the picture of a placement at an age in frames."""
-        number, drift, light = placement.frame(age), self._drift, self._light
+        number = placement.frame(age)
+        drift = self._drift
+        light = self._light
         aligned = placement.aligned
         small = relit = placement.placed(drift.picture(number, sky=not aligned))
         if not aligned:
             relit = lit(relit, self._gain(placement))
         if self._follows:
-            real, mirrored = drift.frame(number), placement.mirrored
+            real = drift.frame(number)
+            mirrored = placement.mirrored
             gain = light.on(real, mirrored=mirrored, shift=placement.shift)
             if gain is not None:
                 relit = lit(relit, resized(gain, self.size))
@@ -102,12 +109,12 @@ class Footage:
 class Piece:
     """Footage that replaces the pieces before: one placement, or two with a cut between them.
 
-    Points of the sky drift with the wind from the first placement to the second. ``cut``: the times
-    at which they change to the second. ``life``: the number of frames for which the piece can be
-    shown. ``front``: the times at which points change from older pieces to this one; None for a
-    piece that covers everything from the beginning.
-    ``start``: the number of the dream's frame that shows the first picture. ``footage``: at full
-    size, and as thumbnails.
+    Points of the sky drift with the wind from the first placement to the second. ``cut``:
+    the times at which they change to the second. ``life``: the number of frames for which
+    the piece can be shown. ``front``: the times at which points change from older pieces to
+    this one; None for a piece that covers everything from the beginning. ``start``: the
+    number of the dream's frame that shows the first picture. ``footage``: at full size, and
+    as thumbnails.
     """
 
     footage: tuple[Footage, Footage]
@@ -118,12 +125,15 @@ class Piece:
     cut: Front | None = None
     front: Front | None = None
 
-    def shots(self, number: int, points: Points, *, small: bool) -> list[tuple[Shot, Floats]]:
+    def shots(
+        self, number: int, points: Points, *, small: bool
+    ) -> list[tuple[Shot, Floats]]:
         """Return the pictures at a frame of the dream, and their weights, (h, w, 2) each.
 
         The weights are those of fine and of coarse detail.
         """
-        footage, age = self.footage[small], number - self.start
+        footage = self.footage[small]
+        age = number - self.start
         first = footage.at(self.first, age)
         if self.second is None:
             return [(first, np.ones((*footage.size, 2), np.float32))]
@@ -131,7 +141,8 @@ class Piece:
         second = footage.at(self.second, age)
         back = points.back(min(age + 1, self.life))
         weight = self.cut.weights(back, age, footage.size)
-        least, most = 1 - first.covers, second.covers
+        least = 1 - first.covers
+        most = second.covers
         weight = np.minimum(np.maximum(weight, least[..., None]), most[..., None])
         if not weight.any():
             return [(first, 1 - weight)]
@@ -165,18 +176,20 @@ def visible(
     """Return the pictures at a frame of the dream.
 
     Returns:
-        The pictures; their weights, (h, w, 2) each, for fine and for coarse detail; and the number
-        of the first pieces that later pieces hide.
+        The pictures; their weights, (h, w, 2) each, for fine and for coarse detail; and the
+        number of the first pieces that later pieces hide.
     """
     shots: list[Shot] = []
     weights: list[Floats] = []
-    hidden, covered = 0, np.zeros((*pieces[0].footage[0].size, 1), np.float32)
+    hidden = 0
+    covered = np.zeros((*pieces[0].footage[0].size, 1), np.float32)
     for index, piece in enumerate(pieces):
         own = piece.shots(number, points, small=False)
         covers = np.max([shot.covers for shot, _ in own], 0)[..., None]
         shown = np.ones_like(covers)
         if shots and piece.front is not None:
-            # A piece that stays visible in a corner does not make the list of displacements grow.
+            # A piece that stays visible in a corner does not make the list of displacements
+            # grow.
             age = min(number - piece.start + 1, piece.life)
             shown = piece.front.weights(points.back(age), age, piece.footage[0].size)
             # Where neither is known, the older picture goes on until most of it has left.
@@ -186,7 +199,9 @@ def visible(
             newer = covers - covered
             shown = np.minimum(np.maximum(shown, newer.clip(0)), 1 + newer.clip(None, 0))
             if (shown == 1).all():
-                hidden, shots, weights = index, [], []
+                hidden = index
+                shots = []
+                weights = []
         covered = np.maximum(covered, covers)
         weights = [weight * (1 - shown) for weight in weights]
         weights += [shown * weight for _, weight in own]
@@ -197,8 +212,9 @@ def visible(
 class Thumbs:
     """The thumbnails of a clip's frames, with sky in place of still parts, and in one light.
 
-    ``size``: their height and width. ``frames``: (n, h, w, 3). ``moving``: (h, w) bool, the parts
-    that move. ``points``: the points of the sky. ``footage``: the thumbnails, as footage.
+    ``size``: their height and width. ``frames``: (n, h, w, 3). ``moving``: (h, w) bool, the
+    parts that move. ``points``: the points of the sky. ``footage``: the thumbnails, as
+    footage.
     """
 
     def __init__(
@@ -219,13 +235,16 @@ class Thumbs:
         thumbs = []
         for k in range(len(material)):
             small = resized(as_picture(material.glance(k)), self.size)
-            thumb, gain = filled(small, known), light.on(k)
+            thumb = filled(small, known)
+            gain = light.on(k)
             thumbs.append(thumb if gain is None else lit(thumb, resized(gain, self.size)))
         self.frames = np.stack(thumbs)
         moving = drifting.over(thumbs)
         self.footage = Footage(moving, light, self.size, follows=False)
         self._before = before
-        self._all = np.stack([moving.picture(k) for k in range(-before, len(thumbs) + before)])
+        self._all = np.stack(
+            [moving.picture(k) for k in range(-before, len(thumbs) + before)]
+        )
 
     def changes_in(self, lag: int) -> float:
         """Return the frames in which the clip changes wholly, at its speed within ``lag`` frames.

@@ -1,7 +1,7 @@
 """Show a clip's sky as new sky: mirrored and backwards, shifted.
 
-A clip that is mirrored left-right and played backwards keeps its wind. A shifted picture leaves
-one side unknown.
+A clip that is mirrored left-right and played backwards keeps its wind. A shifted picture
+leaves one side unknown.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from cloudconv.dreaming.images import Area, Floats, Look, centres
 class Placement:
     """The footage to show, and its place in the picture.
 
-    ``start``: the first frame; the others follow one by one, with falling numbers if ``backwards``.
-    Numbers below 0 and from the clip's length on are of times before and after the clip.
-    ``mirrored``: left and right are exchanged. ``shift``: the distance to the right, in widths of
-    the picture.
+    ``start``: the first frame; the others follow one by one, with falling numbers if
+    ``backwards``. Numbers below 0 and from the clip's length on are of times before and
+    after the clip. ``mirrored``: left and right are exchanged. ``shift``: the distance to
+    the right, in widths of the picture.
     """
 
     start: int
@@ -55,13 +55,16 @@ class Placement:
 
         def placed(area: Area) -> Floats:
             rows, columns = area
-            parts, start = [], columns.start
+            parts = []
+            start = columns.start
             while start < columns.stop:
                 # The picture and its mirror image follow each other.
                 turn, first = divmod(start - by, width)
                 last = min(width, first + columns.stop - start)
                 backwards = bool(turn % 2) != self.mirrored
-                source = slice(width - last, width - first) if backwards else slice(first, last)
+                source = (
+                    slice(width - last, width - first) if backwards else slice(first, last)
+                )
                 part = look((rows, source))
                 parts.append(cv2.flip(part, 1) if backwards else part)
                 start += last - first
@@ -77,7 +80,8 @@ class Placement:
 
     def flow(self, flow: Floats) -> Floats:
         """Return a backward flow (h, w, 2) as the placement shows the flow."""
-        x, y = self.backwards != self.mirrored, self.backwards
+        x = self.backwards != self.mirrored
+        y = self.backwards
         return self.placed(flow * np.array([-1 if x else 1, -1 if y else 1], np.float32))
 
     def source(self, width: int) -> Floats:

@@ -17,10 +17,13 @@ _FADE = 24  # frames in which a loop fades into its beginning
 def rollout(material: Material, options: Options) -> Iterator[Floats]:
     """Yield frames predicted from the frames before, predicted ones included.
 
-    A prediction is not random, so the seed changes nothing. A prediction cannot aim at a frame
+    A prediction is not random, so the seed changes nothing. A prediction cannot aim at a
+    frame
     either: in a loop the last frames fade into the first one.
     """
-    frames, loop, loop_to = options.frames, options.loop, options.loop_to
+    frames = options.frames
+    loop = options.loop
+    loop_to = options.loop_to
     model = registry.load_predictor(
         options.model or DEFAULT_PREDICTOR, options.device, options.dtype
     )

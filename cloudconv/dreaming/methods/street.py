@@ -1,9 +1,10 @@
 """Continue a street: things leave as wholes along their way, and come in as the clip shows them.
 
-The dream consists of pieces of the clip. At the begin of a piece its background follows the old
-one. Things that it shows at that moment are hidden until they have left; things that enter later
-are shown. The things of the piece before stay in front, in their own later frames or moved on,
-until they have left. Source: Schödl and Essa, Controlled Animation of Video Sprites, 2002.
+The dream consists of pieces of the clip. At the begin of a piece its background follows the
+old one. Things that it shows at that moment are hidden until they have left; things that
+enter later are shown. The things of the piece before stay in front, in their own later
+frames or moved on, until they have left. Source: Schödl and Essa, Controlled Animation of
+Video Sprites, 2002.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,8 @@ from cloudconv.forecasting.things import (
     spread,
 )
 
-_TAIL = 1.5  # time for which the clip goes on behind a jump, for things that have not left, seconds
+# Time for which the clip goes on behind a jump, for things that have not left, seconds.
+_TAIL = 1.5
 _FADE = 0.4  # duration of the change of backgrounds, in seconds
 _LOOKS = 21  # frames of the plate at full size
 _PART = 1 / 3  # shortest piece, as a part of the clip
@@ -40,12 +42,14 @@ _LIGHT = 0.02  # cost of a level of difference of the light
 _WAIT = 0.02  # cost of a second in which nothing enters
 _MEETS = 0.1  # cost of things that enter too soon
 _LARGE = 0.2  # area of a thing that counts, as a part of the largest
-_LEAD, _OFTEN = 3.0, 4  # longest time in which things come in, in seconds; frames between starts
+# Longest time in which things come in, in seconds; frames between starts.
+_LEAD, _OFTEN = 3.0, 4
 _FIRST = 5  # frames in which nothing can have entered
 _KEPT = 4  # frames in memory
 _SAME = 2 / 255  # greatest difference of a pixel that is as filmed
 _STANDS = 0.3  # pixels per frame
-_WAITS, _GOES = 2.0, 1.5  # seconds for which a thing that stands is seen, and until it has gone
+# Seconds for which a thing that stands is seen, and until it has gone.
+_WAITS, _GOES = 2.0, 1.5
 _LONGEST = 12.0  # seconds for which a thing is moved on
 _LIKELY, _FARTHEST = 0.6, 400  # largest difference of things on a lane; frames of a course
 _SLOW, _BLOT = 0.1, 8  # pixels in a frame; side of a thing that cannot grow
@@ -55,7 +59,8 @@ _SLOW, _BLOT = 0.1, 8  # pixels in a frame; side of a thing that cannot grow
 class _Piece:
     """A part of the dream, from the time ``begins`` on: time ``t`` shows frame ``t + offset``.
 
-    Its things have entered after frame ``after``, or are those that come in before it begins.
+    Its things have entered after frame ``after``, or are those that come in before it
+    begins.
     """
 
     begins: int
@@ -77,7 +82,9 @@ def goes_on(material: Material, options: Options) -> bool:
 
 
 class Street:
-    """The pictures of a clip whose things hold; see :class:`~cloudconv.forecasting.things.Things`.
+    """The pictures of a clip whose things hold.
+
+    See :class:`~cloudconv.forecasting.things.Things`.
 
     Args:
         material: the frames.
@@ -86,12 +93,16 @@ class Street:
 
     def __init__(self, material: Material, seed: int) -> None:
         """Make the plate."""
-        self._material, self._things = material, material.things
+        self._material = material
+        self._things = material.things
         self._random = np.random.default_rng(seed)
-        self._count, self._step = len(material), float(material.step)
+        self._count = len(material)
+        self._step = float(material.step)
         self._picture = lru_cache(_KEPT)(self._shown)
         chosen = spread(self._count, _LOOKS)
-        levels = [np.rint(255 * self._steady(k).clip(0, 1)).astype(np.uint8) for k in chosen]
+        levels = [
+            np.rint(255 * self._steady(k).clip(0, 1)).astype(np.uint8) for k in chosen
+        ]
         plate = self._things.plate_of(levels, chosen)
         self._stage = Stage(self._things, self._picture, plate)
         self._tail = min(round(_TAIL / self._step), self._count // 4)
@@ -145,16 +156,21 @@ class Street:
 
     def frames(self, count: int) -> Iterator[DreamFrame]:
         """Yield the frames of the dream."""
-        end, longest = self._count - 1, _LONGEST / self._step
-        pieces, later = [_Piece(0, end, -1, {})], None
+        end = self._count - 1
+        longest = _LONGEST / self._step
+        pieces = [_Piece(0, end, -1, {})]
+        later = None
         for time in range(1, count + 1):
             now = pieces[-1]
             begins = end - now.offset - self._tail * (now.after >= 0) + 1
             if later is None and time >= begins - self._lead:
                 later = self._next(begins, pieces, begins - time)
             if later is not None and time == begins:
-                pieces = [p for p in pieces if time + p.offset < self._count + longest] + [later]
-                now, later = later, None
+                pieces = [p for p in pieces if time + p.offset < self._count + longest] + [
+                    later
+                ]
+                now = later
+                later = None
             made = self._made(time, pieces)
             if later is not None:
                 for track, path in later.coming.items():
@@ -175,7 +191,8 @@ class Street:
     def _next(self, time: int, pieces: Sequence[_Piece], lead: int) -> _Piece:
         """Return the piece that begins at a time, where few things are and others come soon.
 
-        The things of the first frame can come in if their way from outside is at most ``lead``.
+        The things of the first frame can come in if their way from outside is at most
+        ``lead``.
         """
         starts = np.arange(self._last_start)
         costs = self._covered[starts] + 0.01 * self._random.random(len(starts))
@@ -192,7 +209,9 @@ class Street:
                 for first, whole in self._entries
                 if first > piece.after and first - piece.offset < time
             ]
-            costs += _WAIT * self._step * soon + _MEETS * (time + soon <= max(there, default=0))
+            costs += _WAIT * self._step * soon + _MEETS * (
+                time + soon <= max(there, default=0)
+            )
         # The same thing is not seen twice at a time.
         shown = {
             t
@@ -214,7 +233,10 @@ class Street:
         return _Piece(time, start - time, start, coming.get(start, {}))
 
     def _back(self, track: Track, start: int) -> Path | None:
-        """Return the way of a thing from a frame back, until it is outside; None if it stays."""
+        """Return the way of a thing from a frame back, until it is outside.
+
+        The result is None if it stays.
+        """
         if (sight := track.sight(start)) is None:
             return None
         later = track.sights[start - track.begin :][::-1]
@@ -230,11 +252,15 @@ class Street:
         """Return whether a thing moves away from an edge of the picture that cuts it off."""
         (least, most), velocity = _corners(sight), path.velocity
         ends = np.array(self._things.size[::-1]) - 2
-        return bool(((velocity > _SLOW) & (least < 2) | (velocity < -_SLOW) & (most > ends)).any())
+        return bool(
+            ((velocity > _SLOW) & (least < 2) | (velocity < -_SLOW) & (most > ends)).any()
+        )
 
     def _is_outside(self, sight: Sight, way: Way) -> bool:
         size, move = way
-        least, most = (sight.centre + size * (c - sight.centre) + move for c in _corners(sight))
+        least, most = (
+            sight.centre + size * (c - sight.centre) + move for c in _corners(sight)
+        )
         return bool((most < 0).any() or (least > self._things.size[::-1]).any())
 
     def _made(self, time: int, pieces: Sequence[_Piece]) -> Floats:
@@ -242,7 +268,9 @@ class Street:
         frame = time + now.offset
         part = (time - now.begins + 1) / (self._fade + 1)
         fades = part < 1
-        made = self._bare(frame, [t for t in self._things.tracks if fades or not now.has(t)])
+        made = self._bare(
+            frame, [t for t in self._things.tracks if fades or not now.has(t)]
+        )
         if fades:
             old = min(time + before.offset, self._count - 1)
             bare = self._bare(old, self._things.tracks)
@@ -277,8 +305,11 @@ class Street:
         for going in self._going:
             if any(track in tracks for track in going.tracks):
                 sight, way = going.after(frame)
-                seconds, part = (frame - going.sights[-1].frame) * self._step, 1.0
-                small = sight.area < self._large and self._is_cut(going.sights[-1], going.path)
+                seconds = (frame - going.sights[-1].frame) * self._step
+                part = 1.0
+                small = sight.area < self._large and self._is_cut(
+                    going.sights[-1], going.path
+                )
                 if small or np.hypot(*going.path.velocity) < _STANDS:
                     waits = 0.0 if small else _WAITS
                     part = min(1 - (seconds - waits) / _GOES, 1.0)
@@ -294,13 +325,17 @@ def _corners(sight: Sight) -> tuple[Place, Place]:
 
 def along(going: Going, lanes: Sequence[Floats]) -> Going:
     """Return a thing that goes on as earlier things did, if one of their :func:`lanes_of` fits."""
-    sight, path = going.sights[-1], going.path
-    size, place, velocity = 1.0, sight.centre, path.velocity
+    sight = going.sights[-1]
+    path = going.path
+    size = 1.0
+    place = sight.centre
+    velocity = path.velocity
     course: list[Way] = []
     # A picture that is enlarged more is a blot.
     most = max(1.0, min(1 / LARGEST, sight.area**0.5 / _BLOT))
     while len(course) < _FARTHEST and np.hypot(*velocity) > _SLOW:
-        side, least = size * sight.area**0.5, _LIKELY
+        side = size * sight.area**0.5
+        least = _LIKELY
         lane = np.empty((0, 3), np.float32)
         for each in lanes:
             away = np.hypot(*(each[:-PACED, :2] - place).T)
@@ -309,7 +344,8 @@ def along(going: Going, lanes: Sequence[Floats]) -> Going:
             unlike = np.hypot(*(motion - velocity)) / np.hypot(*velocity)
             unlike += away[at] / side + abs(np.log(each[at, 2] / side))
             if unlike < least:
-                least, lane = unlike, each[at:]
+                least = unlike
+                lane = each[at:]
         if not len(lane):
             break
         pace = np.hypot(*velocity) * PACED / np.hypot(*(lane[PACED, :2] - lane[0, :2]))
@@ -321,7 +357,8 @@ def along(going: Going, lanes: Sequence[Floats]) -> Going:
         course += zip(sizes.tolist(), places - sight.centre, strict=True)
         if len(places) < PACED:
             break
-        size, place = size * float(ratio[-1, 0]), places[-1]
+        size = size * float(ratio[-1, 0])
+        place = places[-1]
         velocity = (place - places[-PACED]) / (PACED - 1)
     return replace(going, path=replace(path, course=tuple(course)))
 
@@ -336,5 +373,7 @@ def lanes_of(tracks: Sequence[Track]) -> list[Floats]:
             values = np.array([(*s.centre, s.area**0.5) for s in seen])
             every = np.arange(frames[0], frames[-1] + 1)
             lane = np.array([np.interp(every, frames, each) for each in values.T]).T
-            lanes.append(cv2.blur(lane, (1, 2 * PACED + 1), borderType=cv2.BORDER_REPLICATE))
+            lanes.append(
+                cv2.blur(lane, (1, 2 * PACED + 1), borderType=cv2.BORDER_REPLICATE)
+            )
     return lanes

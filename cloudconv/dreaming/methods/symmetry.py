@@ -1,19 +1,24 @@
 """Find a piece of sky beside its own mirror image, or beside itself.
 
-Two parts are compared: one to the left of an upright axis, and one to the right, mirrored. The
-result is their correlation at the best axis. Only the detail of moving parts counts. The light over
-the whole picture, and layers of clouds that lie level, are symmetric in real skies, too.
+Two parts are compared: one to the left of an upright axis, and one to the right, mirrored.
+The result is their correlation at the best axis. Only the detail of moving parts counts.
+The light over the whole picture, and layers of clouds that lie level, are symmetric in real
+skies, too.
 """
 
 import numpy as np
 
 from cloudconv.dreaming.images import Floats, Mask, blurred
 
-_ROWS = 2  # greatest distance by which a mirror image is lower or higher, in rows of a thumbnail
-_WIDE, _TALL = 0.2, 2 / 3  # width and height of each part, relative to the picture's
+# Greatest distance by which a mirror image is lower or higher, in rows of a thumbnail.
+_ROWS = 2
+# width and height of each part, relative to the picture's
+_WIDE = 0.2
+_TALL = 2 / 3
 _COARSE = 1 / 16  # sigma of the blur that leaves only light, relative to the width
 _NOISE = 16.0  # added to the squared contrast of each place, in squared levels
-_FAINT = 0.1  # added to the contrast of both parts, so that a part without detail does not count
+# Added to the contrast of both parts, so that a part without detail does not count.
+_FAINT = 0.1
 
 
 def detail(luma: Floats, moving: Mask) -> Floats:
@@ -39,19 +44,26 @@ def symmetry(left: Floats, right: Floats) -> Floats:
     ``left`` and ``right`` are :func:`detail`, (n, h, w). The result is a correlation, (n,).
     """
     height, width = left.shape[-2:]
-    wide, tall = max(1, round(_WIDE * width)), max(1, round(_TALL * height))
-    axes, offsets = width - 2 * wide + 1, range(2 * _ROWS + 1)
+    wide = max(1, round(_WIDE * width))
+    tall = max(1, round(_TALL * height))
+    axes = width - 2 * wide + 1
+    offsets = range(2 * _ROWS + 1)
     right = np.pad(right, ((0, 0), (_ROWS, _ROWS), (0, 0)))
-    first, second = (np.zeros((*part.shape[:-1], axes), np.float32) for part in (left, right))
+    first, second = (
+        np.zeros((*part.shape[:-1], axes), np.float32) for part in (left, right)
+    )
     both = np.zeros((len(offsets), *first.shape), np.float32)
     for away in range(wide):
-        one, two = left[..., wide - 1 - away :][..., :axes], right[..., wide + away :][..., :axes]
+        one = left[..., wide - 1 - away :][..., :axes]
+        two = right[..., wide + away :][..., :axes]
         first += one * one
         second += two * two
         for offset in offsets:
             both[offset] += one * two[:, offset : offset + height]
     first, second = (_means(part, tall) for part in (first, second))
-    size = [np.sqrt(first * second[:, k : k + first.shape[1]]) + wide * _FAINT for k in offsets]
+    size = [
+        np.sqrt(first * second[:, k : k + first.shape[1]]) + wide * _FAINT for k in offsets
+    ]
     most: Floats = (_means(both, tall) / np.stack(size)).max((0, 2, 3))
     return most
 
@@ -59,10 +71,12 @@ def symmetry(left: Floats, right: Floats) -> Floats:
 def repeats(left: Floats, right: Floats) -> Floats:
     """Return how much a part of ``left`` resembles a part of ``right`` to the left of its place.
 
-    Both are the results of ``detail``, (n, h, w). The result is the greatest correlation, (n,).
+    Both are the results of ``detail``, (n, h, w). The result is the greatest correlation,
+    (n,).
     """
     height, width = left.shape[-2:]
-    tall, wide = max(1, round(_TALL * height)), max(1, round(_WIDE * width))
+    tall = max(1, round(_TALL * height))
+    wide = max(1, round(_WIDE * width))
     energy = [_means(np.square(one), tall, wide) for one in (left, right)]
     found = np.zeros(len(left), np.float32)
     # A part that is nearer than half of its width is about the part itself.
@@ -76,7 +90,8 @@ def repeats(left: Floats, right: Floats) -> Floats:
 def _means(pictures: Floats, tall: int, wide: int = 1) -> Floats:
     """Return the mean of every ``tall`` rows by ``wide`` columns of pictures, (…, h, w)."""
     rows, columns = (
-        np.tril(np.triu(np.ones((side, side), np.float32)), part - 1)[: side - part + 1] / part
+        np.tril(np.triu(np.ones((side, side), np.float32)), part - 1)[: side - part + 1]
+        / part
         for side, part in zip(pictures.shape[-2:], (tall, wide), strict=True)
     )
     means: Floats = rows.astype(np.float32) @ pictures

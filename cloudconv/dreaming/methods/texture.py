@@ -1,13 +1,13 @@
 """Mode ``texture``: play the clip forwards for ever, and jump back where the jump is seen least.
 
-The dream consists of shots: the last real frame, and then the clip again and again. Each shot
-begins at a frame that looks like the frame shown before. An interpolation network makes the
-pictures between the two, so things move to their new place and do not dissolve. But water and
-clouds that move in one direction would run back. There both pictures go on moving instead, and
-each place changes at its own time.
+The dream consists of shots: the last real frame, and then the clip again and again. Each
+shot begins at a frame that looks like the frame shown before. An interpolation network
+makes the pictures between the two, so things move to their new place and do not dissolve.
+But water and clouds that move in one direction would run back. There both pictures go on
+moving instead, and each place changes at its own time.
 
-Sources: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000; Kwatra, Schödl, Essa,
-Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the change by place.
+Sources: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000; Kwatra, Schödl,
+Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the change by place.
 """
 
 from collections.abc import Callable, Iterator
@@ -52,10 +52,11 @@ NETWORK = "cloud-best"
 
 _PART = 1 / 3  # shortest period, and longest jump, as a part of the clip
 _LONGEST = 6.0  # greatest duration of a jump, in seconds
-_LONG = 1.0  # duration of an entry from which on rain moves, in seconds: a sheep would be torn
+# Duration of an entry from which on rain moves, in seconds: a sheep would be torn.
+_LONG = 1.0
 _PASSES = 0.07  # longest time in which rain passes a point, in seconds
-# A film has a direction if the mean motion of its places is this part of their speed, and at least
-# so many small pixels a frame, in this part of the picture.
+# A film has a direction if the mean motion of its places is this part of their speed, and
+# at least so many small pixels a frame, in this part of the picture.
 _DIRECTED, _FAINT, _WIDE = 0.3, 0.05, 0.25
 _SLOW = 1.5  # duration from which on a network makes the change, slowly, in seconds
 _BY_PLACE = 0.8  # least duration of a change by place, in seconds
@@ -65,7 +66,10 @@ _VARIES = 0.1  # part of the cost of a period that depends on the seed
 
 
 def texture(material: Material, options: Options) -> Iterator[DreamFrame]:
-    """Yield the clip's frames forwards, again and again; things go on as wholes where they can."""
+    """Yield the clip's frames forwards, again and again.
+
+    Things go on as wholes where they can.
+    """
     if goes_on(material, options):
         yield from Street(material, options.seed).frames(options.frames)
     else:
@@ -80,7 +84,9 @@ def whole(material: Material, options: Options) -> Iterator[DreamFrame]:
     coming = next(shots, None)
     for time in range(1, options.frames + 1):
         while coming is not None and time >= coming.begins:
-            before, now, coming = now, coming, next(shots, None)
+            before = now
+            now = coming
+            coming = next(shots, None)
         yield clip.joined(before, now, time)
 
 
@@ -88,12 +94,12 @@ def whole(material: Material, options: Options) -> Iterator[DreamFrame]:
 class _Shot:
     """Pictures by the time of the dream, at which the last real frame has the time 0.
 
-    ``picture``: returns the picture of a time, (H, W, 3), and ``number`` the real frame of a time.
-    ``begins``: the first time at which the shot is seen. ``lasts``: the number of frames between
-    the shot before and this one. ``front``: the times at which the places change to this shot; None
-    if a network makes the change. ``passing``: returns the fast motion that is added to the
-    network's pictures, or None. ``is_home``: the shot is the first frame of the source, to which a
-    loop leads; it need not be in the material.
+    ``picture``: returns the picture of a time, (H, W, 3), and ``number`` the real frame of
+    a time. ``begins``: the first time at which the shot is seen. ``lasts``: the number of
+    frames between the shot before and this one. ``front``: the times at which the places
+    change to this shot; None if a network makes the change. ``passing``: returns the fast
+    motion that is added to the network's pictures, or None. ``is_home``: the shot is the
+    first frame of the source, to which a loop leads; it need not be in the material.
     """
 
     picture: Callable[[int], Floats]
@@ -136,7 +142,8 @@ class _Clip:
 
     def _wind(self) -> Floats:
         """Return the mean backward flow, (h, w, 2); 0 for a film without a direction."""
-        flow, pairs = self._material.flow, spread(self._count, 1)
+        flow = self._material.flow
+        pairs = spread(self._count, 1)
         wind = mean_flow(self._material, pairs)
         speed = np.mean([np.linalg.norm(flow(k), axis=2).mean() for k in pairs] or [0.0])
         each = np.linalg.norm(wind, axis=2)
@@ -151,7 +158,8 @@ class _Clip:
         return np.stack(apart).astype(np.float32) / np.float32(self._smalls.shape[1] ** 0.5)
 
     def _chosen_period(self) -> tuple[int, int]:
-        best, found = np.inf, (self._count, self._count)
+        best = np.inf
+        found = (self._count, self._count)
         shortest = max(1, round(_PART * self._count))
         # A change by place takes long, so more is shown as filmed before the next.
         for period in range(shortest + self._least // 2, self._count - shortest):
@@ -162,27 +170,37 @@ class _Clip:
             costs = costs[ends + lasts <= self._count]
             cost = float(costs.min(initial=np.inf)) * (1 + _VARIES * self._random.random())
             if cost < best:
-                best, found = cost, (period, period + int(costs.argmin()))
+                best = cost
+                found = (period, period + int(costs.argmin()))
         return found
 
     def shots(self, options: Options) -> Iterator[_Shot]:
-        frames, loop_to, longest = options.frames, options.loop_to, round(_PART * self._count)
-        # A loop leads to the frame before ``home``; a dream that follows no frame begins there.
-        home, stop = self._end - self._period // 2, frames
+        frames = options.frames
+        loop_to = options.loop_to
+        longest = round(_PART * self._count)
+        # A loop leads to the frame before ``home``; a dream that follows no frame begins
+        # there.
+        home = self._end - self._period // 2
+        stop = frames
         if loop_to is not None:
             small = small_copy(loop_to, self._material.small_size)
             unlike = self._unlike(_compared(small)[None])[0]
             home = longest + int(unlike[longest:].argmin())
             stop -= min(int(self._lasting(unlike[home])), frames // 2)
-        start, lasts, back = home - 1, 0, home - 1 - stop
+        start = home - 1
+        lasts = 0
+        back = home - 1 - stop
         if options.loop and loop_to is None:
             yield self._shot(start)
         else:
             start, lasts = self._entry()
             is_short = options.loop and lasts + longest > stop
             if is_short:  # no time for a jump to the end of the loop
-                start, lasts = back, min(lasts, stop)
-            yield from self._entering(start, lasts, max(1, min(stop, self._end - 1 - start)))
+                start = back
+                lasts = min(lasts, stop)
+            yield from self._entering(
+                start, lasts, max(1, min(stop, self._end - 1 - start))
+            )
         ready = 1 + max(lasts, self._least)
         while not options.loop or self._end - start + longest < stop - home // 2:
             begins = self._end - start
@@ -197,36 +215,49 @@ class _Clip:
             begins = min(times, key=lambda time: self._unlike_at(start + time, back + time))
             yield self._jump(start, back, begins, min(longest, stop - begins + 1))
         if loop_to is not None:
-            yield _Shot(lambda _: loop_to, lambda _: 0, stop + 1, frames - stop, is_home=True)
+            yield _Shot(
+                lambda _: loop_to, lambda _: 0, stop + 1, frames - stop, is_home=True
+            )
 
     def _entering(self, start: int, lasts: int, most: int) -> Iterator[_Shot]:
         """Yield the last real frame, and the clip, whose frame ``start`` has the time 0.
 
-        Between two pictures that stand still, things move evenly. But rain must not stand still
-        for long, so in a long entry the rain of the clip passes in front of both pictures.
+        Between two pictures that stand still, things move evenly. But rain must not stand
+        still for long, so in a long entry the rain of the clip passes in front of both
+        pictures.
         """
         if 0 < lasts <= self._slow:
-            ahead, small = self._onwards(), self._small(self._count)
+            ahead = self._onwards()
+            small = self._small(self._count)
             yield _Shot(lambda _: next(ahead), lambda _: self._real(self._count))
             yield self._by_place(
                 lambda age: warped(small, self._points.back(age)), start, 1, (lasts, most)
             )
             return
-        last, clip, entered = self._material.picture(-1), self._from(start), 1 + lasts
+        last = self._material.picture(-1)
+        clip = self._from(start)
+        entered = 1 + lasts
         step = float(self._material.step)
-        is_long, beside = lasts * step >= _LONG, max(1, round(_PASSES / step))
+        is_long = lasts * step >= _LONG
+        beside = max(1, round(_PASSES / step))
 
         def split(number: int) -> tuple[Floats, Floats]:
-            """Return what moves slowly and what moves fast in a frame; their sum is the frame."""
+            """Return what moves slowly and what moves fast in a frame.
+
+            Their sum is the frame.
+            """
             numbers = [self._inside(number + away) for away in (-beside, 0, beside)]
             one, two, three = (self._material.shown(k) for k in numbers)
-            low, high = np.minimum(one, two), np.maximum(one, two)
+            low = np.minimum(one, two)
+            high = np.maximum(one, two)
             slow = np.minimum(np.maximum(three, low), high)  # the median
             return slow, two - slow
 
-        before, after = last, clip(entered)
+        before = last
+        after = clip(entered)
         if is_long:
-            before, after = split(self._count - 1 - beside)[0], split(start + entered)[0]
+            before = split(self._count - 1 - beside)[0]
+            after = split(start + entered)[0]
         yield _Shot(
             lambda time: _mixed(last, before, min(time / (2 * beside), 1.0)),
             lambda _: self._real(self._count),
@@ -239,7 +270,10 @@ class _Clip:
         )
 
     def _onwards(self) -> Iterator[Floats]:
-        """Yield the last real frame, which moves on for a short time; the iterator never ends."""
+        """Yield the last real frame, which moves on for a short time.
+
+        The iterator never ends.
+        """
         material = self._material
         model = registry.load_predictor("flow", self._device, torch.float32)
         numbers = [max(-away, -self._count) for away in range(model.spec.context, 0, -1)]
@@ -258,8 +292,8 @@ class _Clip:
     ) -> _Shot:
         """Return the shot whose frame ``start`` has the time 0, and which places change to.
 
-        ``old``: the small picture shown before, by its number of frames from ``begins``. ``lasts``:
-        the wanted number of frames of the change, and the greatest.
+        ``old``: the small picture shown before, by its number of frames from ``begins``.
+        ``lasts``: the wanted number of frames of the change, and the greatest.
         """
         count = min(max(lasts[0], min(4 * lasts[0], self._least)), lasts[1])
         front = front_of(
@@ -288,7 +322,8 @@ class _Clip:
         """Return the picture of a time in the change from one shot to another."""
         pictures = [shot.picture(time) for shot in (before, now)]
         if now.front is not None:
-            age, size = time - now.begins + 1, weight_size(*self._material.size)
+            age = time - now.begins + 1
+            size = weight_size(*self._material.size)
             shown = now.front.weights(self._points.back(age), age, size)
             return blended(pictures, [1 - shown, shown])
         both = [tensor_of(picture)[None].to(self._device) for picture in pictures]
@@ -302,7 +337,9 @@ class _Clip:
         self, start: int, begins: int = 1, lasts: int = 0, front: Front | None = None
     ) -> _Shot:
         """Return the shot that shows frame ``start + time``."""
-        return _Shot(self._from(start), lambda time: self._real(start + time), begins, lasts, front)
+        return _Shot(
+            self._from(start), lambda time: self._real(start + time), begins, lasts, front
+        )
 
     def _real(self, number: int) -> int:
         """Return the real frame of a frame of the clip."""
@@ -349,7 +386,9 @@ class _Clip:
 
 
 def _compared(picture: Bytes) -> Floats:
-    small: Floats = reduced(cv2.GaussianBlur(picture, (0, 0), 1), COARSE_SIDE).astype(np.float32)
+    small: Floats = reduced(cv2.GaussianBlur(picture, (0, 0), 1), COARSE_SIDE).astype(
+        np.float32
+    )
     return small.ravel()
 
 

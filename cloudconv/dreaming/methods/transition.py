@@ -13,7 +13,14 @@ import cv2
 import numpy as np
 
 from cloudconv.dreaming.images import TINY, Floats, between, blurred, centres, resized
-from cloudconv.dreaming.methods.front import BETWEEN, TIMES, best_times, carried, drifts, inside
+from cloudconv.dreaming.methods.front import (
+    BETWEEN,
+    TIMES,
+    best_times,
+    carried,
+    drifts,
+    inside,
+)
 
 Sight = Callable[[int], tuple[Floats, Floats]]
 """A function of an age in frames that returns the footage then, (h, w, 3), and its known part,
@@ -25,17 +32,20 @@ Fades = tuple[float, float]
 _Compared = tuple[Floats, Any, tuple[Floats, Floats]]
 
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
-_AROUND = np.ones((7, 7))  # area in which a cut keeps away from differences: clouds have soft rims
+# Area in which a cut keeps away from differences: clouds have soft rims.
+_AROUND = np.ones((7, 7))
 _SLOWER = 2.0  # factor of the time of fine detail where the difference is the mean one
-_UNEVEN = 0.3  # standard deviation of this variation, relative to the way across the picture
+# Standard deviation of this variation, relative to the way across the picture.
+_UNEVEN = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
     """The time at which each point changes, in frames after the begin of the transition.
 
-    ``order``: (h + 2 my, w + 2 mx), the middle of each point's change. Points in the ``margins``
-    (my, mx) are outside the picture when the transition begins. ``fades``: their durations.
+    ``order``: (h + 2 my, w + 2 mx), the middle of each point's change. Points in the
+    ``margins`` (my, mx) are outside the picture when the transition begins. ``fades``:
+    their durations.
     """
 
     order: Floats
@@ -45,12 +55,14 @@ class Front:
     def weights(self, displacement: Floats, age: int, size: tuple[int, int]) -> Floats:
         """Return the weights of the new footage after ``age`` frames: (h, w, 2).
 
-        The first is that of fine detail, the second that of coarse detail, which changes slowly.
-        ``displacement``, (h', w', 2), leads from a pixel of the grid back to its point's start.
-        ``size``: (h, w) of the result.
+        The first is that of fine detail, the second that of coarse detail, which changes
+        slowly. ``displacement``, (h', w', 2), leads from a pixel of the grid back to its
+        point's start. ``size``: (h, w) of the result.
         """
         grid = displacement.shape[:2]
-        y, x = (centres(side) * points - 0.5 for side, points in zip(size, grid, strict=True))
+        y, x = (
+            centres(side) * points - 0.5 for side, points in zip(size, grid, strict=True)
+        )
         places = resized(displacement, size).copy()
         places[..., 0] += x + self.margins[1]
         places[..., 1] += y[:, None] + self.margins[0]
@@ -64,7 +76,12 @@ class Front:
 
 
 def front_of(
-    old: Sight, coming: Sight, wind: Floats, lasts: int, random: np.random.Generator, fades: Fades
+    old: Sight,
+    coming: Sight,
+    wind: Floats,
+    lasts: int,
+    random: np.random.Generator,
+    fades: Fades,
 ) -> Front:
     """Return the times at which the points change from old to new footage.
 
@@ -84,11 +101,12 @@ def front_of(
     compared = _compared(old, coming, positions, lasts, (fine, coarse))
     around = [(margin, margin) for margin in margins]
     wanted = np.pad(order_of(wind, random, grid), around, mode="edge")
-    # No visible point changes before the transition begins, because the stack hides unknown parts.
+    # No visible point changes before the transition begins, because the stack hides unknown
+    # parts.
     begin = np.float32(coarse / 2)
     wanted = begin + np.float32(lasts - coarse) * wanted
-    # A point that enters with the wind has changed by then, so that new sky does not fade in there.
-    # The nearest points have no time for that, and change in view.
+    # A point that enters with the wind has changed by then, so that new sky does not fade
+    # in there. The nearest points have no time for that, and change in view.
     apart, times, (first, last) = compared
     enters = inside(positions, grid).argmax(0) * np.float32(lasts / len(positions))
     before = (enters > begin) & (np.pad(np.ones(grid), around) == 0)
@@ -98,7 +116,9 @@ def front_of(
     return _front(order, margins, compared, (fine, coarse))
 
 
-def cut_between(first: Sight, second: Sight, wind: Floats, life: int, fades: Fades) -> Front:
+def cut_between(
+    first: Sight, second: Sight, wind: Floats, life: int, fades: Fades
+) -> Front:
     """Return the times at which points change from one footage to the adjacent footage.
 
     The border between the two is the cut of least error that moves with the wind.
@@ -115,23 +135,30 @@ def cut_between(first: Sight, second: Sight, wind: Floats, life: int, fades: Fad
     return _front(best_times(*compared), margins, compared, fades)
 
 
-def _front(order: Floats, margins: tuple[int, int], compared: _Compared, fades: Fades) -> Front:
+def _front(
+    order: Floats, margins: tuple[int, int], compared: _Compared, fades: Fades
+) -> Front:
     """Return a front at which a point changes more slowly where its old and new sky differ more."""
     (apart, times, (first, last)), (fine, coarse) = compared, fades
     nearest = np.abs(times[:, None, None] - order).argmin(0)[None]
     differs = np.take_along_axis(apart, nearest, 0)[0] / apart[apart > 0].mean()
     known = fine + 2 * np.minimum(order - first, last - order).clip(0)
-    each = np.minimum((_SLOWER * fine * differs).clip(fine, coarse), known).astype(np.float32)
+    each = np.minimum((_SLOWER * fine * differs).clip(fine, coarse), known).astype(
+        np.float32
+    )
     return Front(order, margins, (each, coarse))
 
 
-def _compared(old: Sight, new: Sight, positions: Floats, lasts: int, fades: Fades) -> _Compared:
+def _compared(
+    old: Sight, new: Sight, positions: Floats, lasts: int, fades: Fades
+) -> _Compared:
     """Compare two sequences of pictures at moving points.
 
     Returns:
-        The greatest difference around each point, (TIMES, h, w), 0 outside the picture. The times
-        of the comparisons, in frames. And the first and the last time at which each point may
-        change, (h, w) each, so that neither footage is unknown while its fine detail changes.
+        The greatest difference around each point, (TIMES, h, w), 0 outside the picture. The
+        times of the comparisons, in frames. And the first and the last time at which each
+        point may change, (h, w) each, so that neither footage is unknown while its fine
+        detail changes.
     """
     fine, coarse = fades
     times = coarse / 2 + (lasts - coarse) * centres(TIMES)

@@ -1,8 +1,8 @@
 """Compare motion with the film's, by place: things that run back, slide, slow down or hurry.
 
-In a jump of a texture, the network moves things from one frame to another. If the other frame is
-the earlier one, a wave runs back, though no frame is played backwards. In a collage, land that is
-taken for sky slides with the clouds.
+In a jump of a texture, the network moves things from one frame to another. If the other
+frame is the earlier one, a wave runs back, though no frame is played backwards. In a
+collage, land that is taken for sky slides with the clouds.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ PLACES = 40
 """Number of places along the longer side of a picture."""
 
 _STEADY = 0.5  # least mean motion of a place with a direction, relative to its mean speed
-_FEW = 0.2  # least steady motion of a clip with a direction, relative to all: less is chance
-_BACK = 0.25  # least speed of what runs back, relative to the film's mean motion at its place
+# Least steady motion of a clip with a direction, relative to all: less is chance.
+_FEW = 0.2
+# Least speed of what runs back, relative to the film's mean motion at its place.
+_BACK = 0.25
 _FAST = 0.9  # quantile of the mean speeds of the places, which is that of things that move
 _SLIDES = 0.3  # least speed of what slides, relative to that of things that move, and …
 _TIMES = 3.0  # … to the greatest speed at its place
@@ -30,17 +32,19 @@ class Course:
 
     ``flows``: the backward flow from each frame of the clip to the one before, from
     :func:`by_place`. ``runs``, ``second``: the frames over which the flow is averaged for
-    :meth:`against` and for :meth:`slides`. A planned jump from frame ``a`` to frame ``b`` within
-    ``n`` frames has the flow ``by_place(measured_flow(b, a) / n)``, in pixels of pictures of the
-    same size. ``own``: the greatest result of :meth:`against` in the clip.
+    :meth:`against` and for :meth:`slides`. A planned jump from frame ``a`` to frame ``b``
+    within ``n`` frames has the flow ``by_place(measured_flow(b, a) / n)``, in pixels of
+    pictures of the same size. ``own``: the greatest result of :meth:`against` in the clip.
     """
 
     def __init__(self, flows: Sequence[Floats], runs: int = 1, second: int = 1) -> None:
         """Measure the mean motion."""
-        mean, speeds = np.mean(flows, 0), np.linalg.norm(flows, axis=-1).mean(0)
+        mean = np.mean(flows, 0)
+        speeds = np.linalg.norm(flows, axis=-1).mean(0)
         length = np.linalg.norm(mean, axis=-1)
         self._weights = length * (length > _STEADY * speeds)
-        self._weights *= self._weights.sum() > _FEW * speeds.sum()  # or there is no direction
+        # Or there is no direction.
+        self._weights *= self._weights.sum() > _FEW * speeds.sum()
         self._mean = mean / np.maximum(length, TINY)[..., None] ** 2
         self.own = max(map(self.against, means(flows, runs)))
         own = np.max([np.linalg.norm(flow, axis=-1) for flow in means(flows, second)], 0)

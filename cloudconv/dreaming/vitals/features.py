@@ -22,7 +22,8 @@ SPAN = Fraction(2, 5)
 _RUNS = Fraction(1, 4)  # time in which motion against the film counts, in seconds
 _USUAL = 0.98  # quantile of the clip's changes of a place
 _LEAST_LOCAL = 6.0  # least such change, in levels of lightness and colour together, and …
-_PART = 0.75  # … as a part of that of the place that changes most: things move to new places
+# … as a part of that of the place that changes most: things move to new places.
+_PART = 0.75
 _THING = 1.8  # sigma of the area in which differences are summed, in places: a thing
 _CHANNELS = 3  # of L*a*b*, whose differences are summed
 
@@ -41,14 +42,17 @@ class FilmFeatures:
     """The pictures of a clip; each property is measured when it is first needed.
 
     ``pictures``: (h, w, 3) uint8. ``moving``: the parts that count, of any size. ``runs``,
-    ``second``: the numbers of frames in which motion against the film counts, and in a second.
+    ``second``: the numbers of frames in which motion against the film counts, and in a
+    second.
     """
 
     def __init__(self, pictures: Sequence[Bytes], moving: Mask, step: Fraction) -> None:
         self.pictures = pictures
         self.moving = parts(moving, max(pictures[0].shape))
         most = max(1, len(pictures) // 2)
-        self.runs, self.second = (min(max(1, round(t / step)), most) for t in (_RUNS, Fraction(1)))
+        self.runs, self.second = (
+            min(max(1, round(t / step)), most) for t in (_RUNS, Fraction(1))
+        )
 
     @cached_property
     def _changes(self) -> tuple[list[Floats], list[Floats]]:
@@ -59,11 +63,18 @@ class FilmFeatures:
     @cached_property
     def course(self) -> Course | None:
         """The motion of the clip by place; None for a single picture."""
-        return Course(self._changes[0], self.runs, self.second) if len(self.pictures) > 1 else None
+        return (
+            Course(self._changes[0], self.runs, self.second)
+            if len(self.pictures) > 1
+            else None
+        )
 
     @cached_property
     def usual(self) -> Floats:
-        """The change that is usual in the clip, by place; a viewer sees more than 1.15 of it."""
+        """The change that is usual in the clip, by place.
+
+        A viewer sees more than 1.15 of it.
+        """
         apart = np.array(self._changes[1])
         least = max(_LEAST_LOCAL, _PART * float(np.quantile(apart.max((1, 2)), _USUAL)))
         usual: Floats = np.maximum(np.quantile(apart, _USUAL, 0), least)
@@ -118,10 +129,12 @@ class FeatureMeter:
     def composed(self, before: Bytes, picture: Bytes) -> Features:
         """Return the features of a composed picture, after the picture before.
 
-        ``sharpness``: mean gradient, in levels per pixel, and ``motion``: mean speed of the places,
-        in pixels per frame, both over the last second. ``against``, ``slides``: see ``course.py``.
+        ``sharpness``: mean gradient, in levels per pixel, and ``motion``: mean speed of the
+        places, in pixels per frame, both over the last second. ``against``, ``slides``: see
+        ``course.py``.
         """
-        film, features = self._film, self.pasted(before, picture, None)
+        film = self._film
+        features = self.pasted(before, picture, None)
         self._shown.append(grey(picture))
         self._slopes.append(film.slope(picture))
         features |= self._against()
@@ -158,14 +171,16 @@ class FeatureMeter:
             return {}
         part = film.course.against(np.mean([*self._flows][-film.runs :], 0))
         shown = [*self._shown][-film.runs - 1 :]
-        return {"against": Feature(part, part * float(cv2.absdiff(shown[-1], shown[0]).mean()))}
+        return {
+            "against": Feature(part, part * float(cv2.absdiff(shown[-1], shown[0]).mean()))
+        }
 
 
 def change(before: Bytes, picture: Bytes) -> tuple[Floats, Floats]:
     """Return the backward flow by place, and the change that no motion explains.
 
-    Each picture is moved to the other along the optical flow. The difference is averaged around
-    each place.
+    Each picture is moved to the other along the optical flow. The difference is averaged
+    around each place.
     """
     pairs = (grey(picture), one := grey(before)), (one, grey(picture))
     flow, back = (measured_flow(*pair, quick=True) for pair in pairs)
@@ -181,7 +196,8 @@ def _unexplained(one: Bytes, two: Bytes, flow: Floats) -> Floats:
     What comes from outside the picture, and lines of one pixel, do not count.
     """
     height, width = flow.shape[:2]
-    x, y = flow[..., 0] + np.arange(width, dtype=np.float32), flow[..., 1]
+    x = flow[..., 0] + np.arange(width, dtype=np.float32)
+    y = flow[..., 1]
     y = y + np.arange(height, dtype=np.float32)[:, None]
     lab, true = (cv2.cvtColor(picture, cv2.COLOR_RGB2LAB) for picture in (one, two))
     explained = cv2.remap(lab, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

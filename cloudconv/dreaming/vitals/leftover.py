@@ -1,8 +1,8 @@
 """Measure what no motion explains between two pictures, as the network of a texture sees it.
 
 The network moves the earlier and the later picture to the middle. Their difference is the
-*leftover*: what vanishes, pops up or dissolves between the two. Pairs of the film that are as far
-apart have a leftover too: fire and rain change as much.
+*leftover*: what vanishes, pops up or dissolves between the two. Pairs of the film that are
+as far apart have a leftover too: fire and rain change as much.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from cloudconv.models.pair import Pair
 
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
 _PAIRS = 8  # pairs of the film at a distance
-# A viewer sees a leftover of so many levels, if it is so many times the usual one of the film: …
+# A viewer sees a leftover of so many levels, if it is so many times the usual one of the
+# film: …
 _LEAST, _MORE = 3.0, 1.3  # … the mean of the picture, …
 _LEAST_THING, _MORE_THING = 10.0, 1.4  # … and that of an area as large as a thing
 
@@ -31,8 +32,9 @@ _LEAST_THING, _MORE_THING = 10.0, 1.4  # … and that of an area as large as a t
 class Leftover(NamedTuple):
     """The leftover of two pictures, in levels.
 
-    ``mean``: that of the whole picture. ``most``: the largest of an area as large as a thing, which
-    is at ``place``.  ``is_spread``: no ninth of the picture has half of the leftover.
+    ``mean``: that of the whole picture. ``most``: the largest of an area as large as a
+    thing, which is at ``place``.  ``is_spread``: no ninth of the picture has half of the
+    leftover.
     """
 
     mean: float
@@ -41,7 +43,10 @@ class Leftover(NamedTuple):
     is_spread: bool
 
     def seen(self, usual: Leftover) -> tuple[float, float]:
-        """Return how far a viewer sees the whole and the area; 1 is what a viewer just sees."""
+        """Return how far a viewer sees the whole and the area.
+
+        1 is what a viewer just sees.
+        """
         whole = self.mean / max(_LEAST, _MORE * usual.mean)
         return whole, self.most / max(_LEAST_THING, _MORE_THING * usual.most)
 
@@ -55,10 +60,14 @@ class Leftovers:
 
     def between(self, first: Bytes, last: Bytes) -> Leftover:
         """Return the leftover of two pictures."""
-        pair = Pair.of([tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5)
+        pair = Pair.of(
+            [tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5
+        )
         with torch.inference_mode():
             levels = 255 * np.abs(_network().between(pair, leftover=True)[0, -1].numpy())
-        things = cv2.GaussianBlur(by_place(levels), (0, 0), 1, borderType=cv2.BORDER_CONSTANT)
+        things = cv2.GaussianBlur(
+            by_place(levels), (0, 0), 1, borderType=cv2.BORDER_CONSTANT
+        )
         down, across = np.unravel_index(things.argmax(), things.shape)
         place = place_of(down / things.shape[0], across / things.shape[1])
         ninths = cv2.resize(levels, (3, 3), interpolation=cv2.INTER_AREA)
@@ -69,7 +78,9 @@ class Leftovers:
         """Return the medians of some pairs of the film that are so many frames apart."""
         frames = min(frames, len(self._film) - 1)
         if frames not in self._usual:
-            starts = np.linspace(0, len(self._film) - 1 - frames, _PAIRS).round().astype(int)
+            starts = (
+                np.linspace(0, len(self._film) - 1 - frames, _PAIRS).round().astype(int)
+            )
             pairs = [(self._film[k], self._film[k + frames]) for k in np.unique(starts)]
             found = [self.between(*pair) for pair in pairs]
             mean, most = np.median([(each.mean, each.most) for each in found], 0)

@@ -1,7 +1,7 @@
 """Find the faults of a dream, while the dream is made, by comparing its pictures with the clip.
 
-The measured values are called vitals. docs/measurements/eyes.md says how many of the faults that an
-eye sees they name. A dream without a fault may still look wrong.
+The measured values are called vitals. docs/measurements/eyes.md says how many of the faults
+that an eye sees they name. A dream without a fault may still look wrong.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ WINDOW = 100
 class Vital(NamedTuple):
     """A vital: clauses about a dream above and below its limits, before these fit a clip.
 
-    ``noise``: a ratio to the mean of the clip has no meaning if the mean is less; None for other
-    values. ``lasts``: only the first moment outside is reported, because the fault goes on.
+    ``noise``: a ratio to the mean of the clip has no meaning if the mean is less; None for
+    other values. ``lasts``: only the first moment outside is reported, because the fault
+    goes on.
     """
 
     fault: str
@@ -51,14 +52,16 @@ VITALS = {
 
 _WHOLE = "the picture dissolves into another"
 _MANY = 1.4  # what the largest of many leftovers of composed pictures may exceed by chance
-_SLACK = 1.5  # exponent by which limits exceed the clip's ratios: a factor lets smears pass …
+# Exponent by which limits exceed the clip's ratios: a factor lets smears pass ….
+_SLACK = 1.5
 _OWN = 2.3  # … and factor by which that of ``against`` exceeds the clip's own
 
 
 class Fault(NamedTuple):
     """A fault that a viewer sees: the frame of the dream, from 0, the vital, and a clause.
 
-    ``size``: how much of the picture is wrong: levels of a pixel, averaged over the picture.
+    ``size``: how much of the picture is wrong: levels of a pixel, averaged over the
+    picture.
     """
 
     frame: int
@@ -71,8 +74,9 @@ class Fault(NamedTuple):
 class Vitals:
     """The vitals of frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
 
-    ``values``: of each of ``VITALS`` the greatest of a moment, or the mean of what lasts; None if
-    nothing was measured. ``failed``: the vitals that were outside their limits, each with a clause.
+    ``values``: of each of ``VITALS`` the greatest of a moment, or the mean of what lasts;
+    None if nothing was measured. ``failed``: the vitals that were outside their limits,
+    each with a clause.
     """
 
     start: int
@@ -106,10 +110,10 @@ class Vitals:
 class VitalsMeter:
     """A measurement of a dream's pictures, one after the other, in bounded memory.
 
-    Only what a mode made is measured, because what was filmed is right. ``frames``: the number of
-    pictures. ``follows``: the dream is shown directly after the material, so the first change from
-    the material to the dream counts. ``limits``: (least, most) of each vital. ``seen``: the number
-    of pictures so far. ``rows``: the vitals of their windows.
+    Only what a mode made is measured, because what was filmed is right. ``frames``: the
+    number of pictures. ``follows``: the dream is shown directly after the material, so the
+    first change from the material to the dream counts. ``limits``: (least, most) of each
+    vital. ``seen``: the number of pictures so far. ``rows``: the vitals of their windows.
     """
 
     def __init__(self, material: Material, frames: int, *, follows: bool = True) -> None:
@@ -118,13 +122,15 @@ class VitalsMeter:
         pictures = [reduced(picture, MIDDLE_SIDE) for picture in glances]
         self._material = material
         self._film = FilmFeatures(pictures, material.moving, material.step)
-        self._meter, self._leftovers = FeatureMeter(self._film), Leftovers(pictures)
+        self._meter = FeatureMeter(self._film)
+        self._leftovers = Leftovers(pictures)
         self._span = max(1, round(SPAN / material.step))
         self._half = max(1, round(1 / (2 * material.step)))
         self._shows = Repeats(material.moving, glances)
         self._before = pictures[-1] if follows else None
         self._ago: list[Bytes] = []
-        self._frames, self.seen = frames, 0
+        self._frames = frames
+        self.seen = 0
         self._found: dict[str, list[Fault]] = {key: [] for key in VITALS}
         self._worst: list[float] = []
         self._means: dict[str, float | None] = {}
@@ -172,15 +178,26 @@ class VitalsMeter:
         """Measure the leftover of a jump in its middle, and of a composed part every span."""
         number = self.seen
         if isinstance(origin, Jump):
-            at = origin.start + (origin.length - 1) // (2 if origin.after is not None else 1)
+            at = origin.start + (origin.length - 1) // (
+                2 if origin.after is not None else 1
+            )
             if number == min(at, self._frames - 1):
-                # The first frame of the source, to which a loop leads, is what its end shows.
+                # The first frame of the source, to which a loop leads, is what its end
+                # shows.
                 last = picture if origin.after is None else self._filmed(origin.after)
                 ends = origin.start, min(origin.start + origin.length, self._frames)
                 self._dissolves(
-                    self._filmed(origin.before), last, origin.length + 1, ends, composed=False
+                    self._filmed(origin.before),
+                    last,
+                    origin.length + 1,
+                    ends,
+                    composed=False,
                 )
-        elif isinstance(origin, Composed) and origin.made is None and self._film.course is not None:
+        elif (
+            isinstance(origin, Composed)
+            and origin.made is None
+            and self._film.course is not None
+        ):
             self._ago.append(picture if self._before is None else self._before)
             if len(self._ago) == self._span:
                 made = number + 1 - self._span, number + 1
@@ -190,7 +207,13 @@ class VitalsMeter:
             self._ago.clear()
 
     def _dissolves(
-        self, first: Bytes, last: Bytes, frames: int, made: tuple[int, int], *, composed: bool
+        self,
+        first: Bytes,
+        last: Bytes,
+        frames: int,
+        made: tuple[int, int],
+        *,
+        composed: bool,
     ) -> None:
         """Judge a change between two pictures, which is made in some frames of the dream.
 
@@ -202,7 +225,9 @@ class VitalsMeter:
         # A viewer sees a change less that takes longer than a second.
         slow = max(1.0, float((end - start) * self._material.step)) ** 0.5
         slow *= _MANY if composed else 1.0
-        whole, thing, size = whole / slow, thing / slow, leftover.mean
+        whole = whole / slow
+        thing = thing / slow
+        size = leftover.mean
         value = max(whole, thing)
         place = None if whole > 1 and leftover.is_spread else leftover.place
         self._judge("leftover", value, size, (start + end - 1) // 2, place)
@@ -215,7 +240,9 @@ class VitalsMeter:
         self._worst += [0.0] * (half + 1 - len(self._worst))
         self._worst[half] = max(self._worst[half], size)
 
-    def _judge(self, key: str, value: float, size: float, frame: int, place: str | None) -> None:
+    def _judge(
+        self, key: str, value: float, size: float, frame: int, place: str | None
+    ) -> None:
         """Count a value at a frame, and the fault if the value is outside its limits."""
         vital = VITALS[key]
         self._fit(key)
@@ -250,18 +277,24 @@ class VitalsMeter:
             self._means[key] = mean if mean > vital.noise else None
             own = np.maximum(known / max(mean, TINY), TINY) ** _SLACK
             seen = 10 * vital.noise / max(mean, TINY)  # a viewer sees no growth up to there
-            low, high = float(own.min(initial=low)), float(own.max(initial=max(high, seen)))
+            low = float(own.min(initial=low))
+            high = float(own.max(initial=max(high, seen)))
         elif key == "against" and self._film.course is not None:
             high = max(vital.most, _OWN * self._film.course.own)
         self.limits[key] = round(low, 4), round(high, 4)
 
     @property
     def faults(self) -> list[Fault]:
-        """Return the faults so far; at one moment the first in the order of the vitals counts."""
+        """Return the faults so far.
+
+        At one moment the first in the order of the vitals counts.
+        """
         faults: list[Fault] = []
         for key, found in self._found.items():
             others = [] if VITALS[key].lasts else [fault.frame for fault in faults]
-            faults += [f for f in found if all(abs(f.frame - k) > self._half for k in others)]
+            faults += [
+                f for f in found if all(abs(f.frame - k) > self._half for k in others)
+            ]
         return sorted(faults)
 
     @property

@@ -34,7 +34,10 @@ def as_rgb(frame: Frame) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class ShownFrame:
-    """A kept source frame, or a frame that a method made; ``frame`` is None for a forecast."""
+    """A kept source frame, or a frame that a method made.
+
+    ``frame`` is None for a forecast.
+    """
 
     rgb: Tensor
     frame: Frame | None = None
@@ -49,7 +52,10 @@ before as RGB."""
 
 
 def method(model: str, plan: ComparePlan, warned: list[Warned]) -> Make:
-    """Load the model of a method: a name, a file, or ``minterpolate``; it adds to ``warned``."""
+    """Load the model of a method: a name, a file, or ``minterpolate``.
+
+    It adds to ``warned``.
+    """
     if model == MINTERPOLATE:
         return _Minterpolate(plan).make
     device = choose_device(str(plan.device))
@@ -71,7 +77,9 @@ def _interpolated(
     # As in ``interp``, no model makes a frame between two equal frames.
     other_side = None if left.same_picture(right) else right
     before, after = (
-        None if other is None else beside(other.frame, abs(other.frame.time - near.time), span)
+        None
+        if other is None
+        else beside(other.frame, abs(other.frame.time - near.time), span)
         for other, near in ((sample.before, left), (sample.after, right))
     )
     tasks = []
@@ -100,8 +108,8 @@ def _predicted(
 class _Minterpolate:
     """FFmpeg's ``minterpolate`` filter over all kept frames of the clip, which is read again.
 
-    The filter makes frames at a constant rate, otherwise that of the most common gap. A scored
-    frame farther than an eighth of a gap from the filter's frames gets none.
+    The filter makes frames at a constant rate, otherwise that of the most common gap. A
+    scored frame farther than an eighth of a gap from the filter's frames gets none.
     """
 
     def __init__(self, plan: ComparePlan) -> None:
@@ -125,7 +133,8 @@ class _Minterpolate:
             self._seconds -= time.perf_counter() - began
             if item is None:
                 return
-            # A kept frame passes the filter in almost no time, so this frame does not count.
+            # A kept frame passes the filter in almost no time, so this frame does not
+            # count.
             self._made -= 1
             yield item.frame
 

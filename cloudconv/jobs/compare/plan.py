@@ -1,7 +1,7 @@
 """Plan a comparison: its methods, its metrics, and its samples of neighbouring frames.
 
-The scores of a sample depend only on the sample's frames. Metrics that need frames in order also
-depend on the samples before.
+The scores of a sample depend only on the sample's frames. Metrics that need frames in order
+also depend on the samples before.
 """
 
 from collections import deque
@@ -25,7 +25,12 @@ from cloudconv.media.source import Source
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelTask
-from cloudconv.render.device import auto_warnings, choose_device, choose_precision, precision_name
+from cloudconv.render.device import (
+    auto_warnings,
+    choose_device,
+    choose_precision,
+    precision_name,
+)
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.tasks import analyse, cadence_of, evened
 from cloudconv.settings import CompareSettings, exact
@@ -45,11 +50,11 @@ _FORECASTS = (HOLD, "linear", "flow", "layers")
 class CompareResult:
     """The result of a comparison.
 
-    ``methods`` maps each name to its mean scores, or for forecasts to the scores of each horizon.
-    ``loses_to_blend`` and ``loses_to_hold`` are the numbers of the frames on which the first
-    model's PSNR is below that method's. ``skipped_frames`` counts repeats, and frames left out
-    because of a cut. ``filmed`` has the texture of the dropped source frames in dB: where light
-    changes, even these differ from 0.
+    ``methods`` maps each name to its mean scores, or for forecasts to the scores of each
+    horizon. ``loses_to_blend`` and ``loses_to_hold`` are the numbers of the frames on which
+    the first model's PSNR is below that method's. ``skipped_frames`` counts repeats, and
+    frames left out because of a cut. ``filmed`` has the texture of the dropped source
+    frames in dB: where light changes, even these differ from 0.
     """
 
     input: str
@@ -73,7 +78,11 @@ class CompareResult:
     @property
     def summary(self) -> str:
         """Return the numbers of frames, the device, and the texture of the dropped frames."""
-        left = f", {self.skipped_frames} left out (cuts, repeats)" if self.skipped_frames else ""
+        left = (
+            f", {self.skipped_frames} left out (cuts, repeats)"
+            if self.skipped_frames
+            else ""
+        )
         filmed = self.filmed.get("texture")
         where = f"{self.device}, {self.precision}"
         scored = f"{counted(self.scored_frames, 'frame')} scored{left} ({where})"
@@ -83,7 +92,8 @@ class CompareResult:
 
     def as_json(self) -> dict[str, Any]:
         """Return the command's JSON, with the keys of either ``drop`` or ``horizon``."""
-        drop, ahead = ("drop", "loses_to_blend"), ("horizon", "loses_to_hold")
+        drop = ("drop", "loses_to_blend")
+        ahead = ("horizon", "loses_to_hold")
         other = ahead if self.horizon is None else drop
         return {key: value for key, value in as_json(self).items() if key not in other}
 
@@ -92,8 +102,8 @@ class CompareResult:
 class ComparePlan:
     """The decisions before the first frame.
 
-    The verdict compares the first of ``methods`` with ``baseline``: the first other method of
-    ``against``, otherwise ``naive``, the method that every model should beat.
+    The verdict compares the first of ``methods`` with ``baseline``: the first other method
+    of ``against``, otherwise ``naive``, the method that every model should beat.
     """
 
     settings: CompareSettings
@@ -120,7 +130,9 @@ class ComparePlan:
     def facts(self) -> dict[str, Any]:
         """Return the fields of the result that are decided."""
         models = (name for name in self.methods if name != MINTERPOLATE)
-        spec = registry.spec(next(models, BLEND), "predict" if self.forecasts else "interpolate")
+        spec = registry.spec(
+            next(models, BLEND), "predict" if self.forecasts else "interpolate"
+        )
         dtype = choose_precision(self.settings.precision, self.device, spec)
         return {
             "input": str(self.settings.input),
@@ -135,14 +147,20 @@ class ComparePlan:
 
 def decide(settings: CompareSettings) -> ComparePlan:
     """Probe the input, and decide everything that does not need its frames."""
-    forecasts, methods = settings.horizon is not None, methods_of(settings)
+    forecasts = settings.horizon is not None
+    methods = methods_of(settings)
     models = [name for name in methods if name != MINTERPOLATE]
     task: ModelTask = "predict" if forecasts else "interpolate"
-    specs = [registry.spec(name, task, settings.timesteps, [MINTERPOLATE]) for name in models]
+    specs = [
+        registry.spec(name, task, settings.timesteps, [MINTERPOLATE]) for name in models
+    ]
     registry.check_timesteps(settings.timesteps, specs)
-    if settings.scale not in (None, 1.0) and not any(spec.cls.scale_option for spec in specs):
+    if settings.scale not in (None, 1.0) and not any(
+        spec.cls.scale_option for spec in specs
+    ):
         raise SettingsError(
-            f"scale-for-none: None of the models {', '.join(models)} has --scale: leave it at 1."
+            f"scale-for-none: None of the models {', '.join(models)} has --scale: leave it "
+            "at 1."
         )
     drop = settings.drop or 2
     for spec in () if forecasts else specs:
@@ -156,13 +174,16 @@ def decide(settings: CompareSettings) -> ComparePlan:
         files.clear(pages[0].parent.resolve())
         for page in pages:
             check_free(page, overwrite=settings.overwrite)
-    metrics, naive = names(settings.metrics), HOLD if forecasts else BLEND
+    metrics = names(settings.metrics)
+    naive = HOLD if forecasts else BLEND
     others = (*names(settings.against or ()), naive, *methods)
     if forecasts and metrics == DEFAULT_METRICS:
         metrics = (*metrics, FAULT)
     baseline = next((name for name in others if name != methods[0]), methods[0])
     warnings = (*info.warnings, *auto_warnings(settings.device))
-    return ComparePlan(settings, info, device, methods, metrics, naive, baseline, drop, warnings)
+    return ComparePlan(
+        settings, info, device, methods, metrics, naive, baseline, drop, warnings
+    )
 
 
 def methods_of(settings: CompareSettings) -> tuple[str, ...]:
@@ -186,8 +207,9 @@ Item = TypeVar("Item")
 class ClipFrame:
     """A source frame that is compared.
 
-    ``number`` counts all source frames of the compared part. In a clip with regular repeats the
-    time of ``frame`` is evenly spaced, unlike ``time``. ``cut``: whether it starts a scene.
+    ``number`` counts all source frames of the compared part. In a clip with regular repeats
+    the time of ``frame`` is evenly spaced, unlike ``time``. ``cut``: whether it starts a
+    scene.
     """
 
     number: int
@@ -200,8 +222,9 @@ class ClipFrame:
 class Sample:
     """Neighbouring source frames, of which those at the positions ``scored`` are made again.
 
-    ``read`` is the number of source frames up to its end; ``skipped`` are left out because of a
-    cut. With ``drop``, ``before`` and ``after`` are the kept frames beside it in the same scene.
+    ``read`` is the number of source frames up to its end; ``skipped`` are left out because
+    of a cut. With ``drop``, ``before`` and ``after`` are the kept frames beside it in the
+    same scene.
     """
 
     items: tuple[ClipFrame, ...]
@@ -220,9 +243,9 @@ class Sample:
 class ComparedClip:
     """The part of a clip that is compared, without regular repeats, and its division into samples.
 
-    ``cuts`` and ``left_out``, the number of repeats, are complete when all frames have been read.
-    With ``drop`` a sample is two kept frames and those between. With ``horizon`` it is the frames
-    that a predictor sees and those that follow, up to the next cut.
+    ``cuts`` and ``left_out``, the number of repeats, are complete when all frames have been
+    read. With ``drop`` a sample is two kept frames and those between. With ``horizon`` it
+    is the frames that a predictor sees and those that follow, up to the next cut.
     """
 
     def __init__(self, plan: ComparePlan) -> None:
@@ -240,7 +263,9 @@ class ComparedClip:
         self.has_cadence = cadence.description is not None
         distinct = int(frames * (cadence.distinct_fraction if self.has_cadence else 1))
         if settings.horizon is None:
-            self._context, self._inside, self._step = 1, plan.drop - 1, plan.drop
+            self._context = 1
+            self._inside = plan.drop - 1
+            self._step = plan.drop
             self._most = self._least = plan.drop + 1
             task = f"keeping one of every {plan.drop}"
         else:
@@ -249,15 +274,19 @@ class ComparedClip:
             roomy = max(spec.context + spec.past for spec in specs)
             if distinct >= roomy + settings.horizon:
                 self._context = roomy
-            self._inside, self._step = settings.horizon, EVERY
-            self._most, self._least = self._context + settings.horizon, self._context + 1
+            self._inside = settings.horizon
+            self._step = EVERY
+            self._most = self._context + settings.horizon
+            self._least = self._context + 1
             task = f"a forecast from {self._context} of them"
         self._total = (distinct - self._least) // self._step + 1
         if self._total < 1:
-            part_of = " in that part" if (settings.start, settings.end) != (None, None) else ""
+            part_of = (
+                " in that part" if (settings.start, settings.end) != (None, None) else ""
+            )
             raise InputError(
-                f"too-few-to-score: {info.path} has {counted(frames, 'frame')}{part_of}; {task} "
-                f"needs at least {self._least}."
+                f"too-few-to-score: {info.path} has {counted(frames, 'frame')}{part_of}; "
+                f"{task} needs at least {self._least}."
             )
 
     def source(self) -> Source:
@@ -280,11 +309,14 @@ class ComparedClip:
 
     def samples(self, source: Source) -> Iterator[Sample]:
         """Yield all samples in order, with their frames; an empty sample ends the clip."""
-        wanted, drops = self._settings.frames, self._settings.horizon is None
+        wanted = self._settings.frames
+        drops = self._settings.horizon is None
         each = self._inside if wanted is None else min(wanted, self._inside)
         chosen = evenly(self._total, None if wanted is None else wanted // each)
         within = evenly(self._inside, each)
-        first, last = self._context, int(drops)  # the kept frames at the ends of a sample
+        # the kept frames at the ends of a sample
+        first = self._context
+        last = int(drops)
         every = windows(self.frames(source), self._most, self._step, self._least)
         beside: list[tuple[ClipFrame, ...] | None] = [None]
         pairs = pairwise(pairwise(chain(beside, every, beside)))
@@ -305,13 +337,18 @@ class ComparedClip:
 
 
 def _kept(items: Sequence[ClipFrame] | None, index: int) -> ClipFrame | None:
-    """Return the first or the last frame of a neighbouring sample; None if it contains a cut."""
+    """Return the first or the last frame of a neighbouring sample.
+
+    The result is None if it contains a cut.
+    """
     if items is None or any(item.cut for item in items[1:]):
         return None
     return items[index]
 
 
-def windows(items: Iterable[Item], most: int, step: int, least: int) -> Iterator[tuple[Item, ...]]:
+def windows(
+    items: Iterable[Item], most: int, step: int, least: int
+) -> Iterator[tuple[Item, ...]]:
     """Yield windows of ``most`` items, or at the end ``least``, at every ``step``-th item."""
     ring: deque[Item] = deque(maxlen=most)
     read = 0

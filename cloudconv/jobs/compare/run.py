@@ -52,10 +52,14 @@ _jpeg = partial(jpeg, width=960, quality=90)
 
 
 def run(settings: CompareSettings) -> Job:
-    """Score every method on ``settings.input``; the last event has a :class:`CompareResult`."""
+    """Score every method on ``settings.input``.
+
+    The last event has a :class:`CompareResult`.
+    """
     set_threads(settings.threads)
     plan = decide(settings)
-    began, reported = time.monotonic(), Reported()
+    began = time.monotonic()
+    reported = Reported()
     yield from reported.new(plan.warnings)
     with ExitStack() as stack:
         clip = ComparedClip(plan)
@@ -79,15 +83,18 @@ def run(settings: CompareSettings) -> Job:
         yield from reported.new((*source.warnings, *_warnings(plan, scorer, rows)))
         check_unchanged(plan.info)
         if not rows:
-            code, made = ("forecast", "forecast on") if plan.forecasts else ("frame", "frame of")
+            code, made = (
+                ("forecast", "forecast on") if plan.forecasts else ("frame", "frame of")
+            )
             raise InputError(
-                f"no-{code}-scored: No {made} {plan.info.path} could be scored, because of its "
-                "cuts: choose another part, or give --scene-cut=off."
+                f"no-{code}-scored: No {made} {plan.info.path} could be scored, because of "
+                "its cuts: choose another part, or give --scene-cut=off."
             )
         start = plan.info.timing.start
         lost = sorted({row.index for row in losses(plan.judged, plan.naive, rows)})
         result = CompareResult(
-            **plan.facts | {f"loses_to_{plan.naive}": lost, "methods": _means(plan, scorer, rows)},
+            **plan.facts
+            | {f"loses_to_{plan.naive}": lost, "methods": _means(plan, scorer, rows)},
             scored_frames=len(rows),
             skipped_frames=skipped + clip.left_out,
             cuts=[float(cut - start) for cut in clip.cuts],
@@ -104,17 +111,18 @@ def run(settings: CompareSettings) -> Job:
 
 
 def _warnings(plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]) -> Iterator[Warned]:
-    horizon, reached = plan.settings.horizon, _reached(rows)
+    horizon = plan.settings.horizon
+    reached = _reached(rows)
     if horizon is not None and 0 < reached < horizon:
         yield Warned(
-            f"horizon-not-reached: No scene of the clip is long enough for {horizon} frames "
-            f"ahead: the scores end at {reached}."
+            f"horizon-not-reached: No scene of the clip is long enough for {horizon} "
+            f"frames ahead: the scores end at {reached}."
         )
     for name, scores in scorer.scores.items():
         if missing := sum(each.missing for each in scores):
             yield Warned(
-                f"frames-not-made: {name} could not make {counted(missing, 'frame')}: their "
-                "scores are null."
+                f"frames-not-made: {name} could not make {counted(missing, 'frame')}: "
+                "their scores are null."
             )
 
 
@@ -123,7 +131,9 @@ def _reached(rows: Sequence[Row]) -> int:
     return max((row.horizon or 0 for row in rows), default=0)
 
 
-def _means(plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def _means(
+    plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]
+) -> dict[str, dict[str, Any]]:
     means = {
         name: [each.means() for each in scores[: _reached(rows) or 1]]
         for name, scores in scorer.scores.items()
@@ -137,11 +147,16 @@ def _means(plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]) -> dict[str, 
 
 
 def _report(
-    plan: ComparePlan, result: CompareResult, rows: Sequence[Row], cuts: tuple[Fraction, ...]
+    plan: ComparePlan,
+    result: CompareResult,
+    rows: Sequence[Row],
+    cuts: tuple[Fraction, ...],
 ) -> ReportData:
     info, horizon = plan.info, plan.settings.horizon
     size = f"{info.width}x{info.height}"
-    task = f"one frame of every {plan.drop} kept" if horizon is None else frames_ahead(horizon)
+    task = (
+        f"one frame of every {plan.drop} kept" if horizon is None else frames_ahead(horizon)
+    )
     return ReportData(
         source=info.path.name,
         verdict=result.verdict,
@@ -175,12 +190,14 @@ class ReportWriter:
 
     def add(self, scored: ScoredFrame) -> None:
         """Add a frame to the video, and to the page if the frame is one of the worst."""
-        turn, row = turn_of(self._plan.info.display_matrix) or UPRIGHT, scored.row
+        turn = turn_of(self._plan.info.display_matrix) or UPRIGHT
+        row = scored.row
         truth = turn.samples(scored.truth)
         images = {name: scored.made[name] for name in self._plan.methods}
         # A frame that a method could not make is black.
         made = {
-            name: truth * 0 if rgb is None else turn.samples(rgb) for name, rgb in images.items()
+            name: truth * 0 if rgb is None else turn.samples(rgb)
+            for name, rgb in images.items()
         }
         self._show(scored.duration, truth, made)
         compared = (self._plan.judged, self._plan.baseline)
@@ -220,14 +237,17 @@ class ReportWriter:
         self._videos.close()
         report = replace(data, worst=tuple(item for _, item in self._worst))
         texts = {
-            RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+            + "\n",
             PAGE: render_report(report),
         }
         home = self._folder.resolve()
         with writing(self._folder):
             for name, text in texts.items():
                 # A file name on the page may contain bytes that are not text.
-                (self._path / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+                (self._path / name).write_text(
+                    text, encoding="utf-8", errors="backslashreplace"
+                )
             try:
                 files.put_all(self._path, home, overwrite=self._plan.settings.overwrite)
             except FileExistsError as error:
@@ -242,6 +262,8 @@ def report_writer(folder: Path, plan: ComparePlan) -> Iterator[ReportWriter]:
         with writing(folder):
             home.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.Claim(home))
-            path = files.create_part(home, folder=True, within=home if home.is_dir() else None)
+            path = files.create_part(
+                home, folder=True, within=home if home.is_dir() else None
+            )
             stack.callback(files.remove, path)
         yield ReportWriter(path, folder, plan, stack.enter_context(ExitStack()))

@@ -44,8 +44,13 @@ class SequenceMeter:
         self._made_in_vmaf: list[bool] = []
         self._brighter: float | None = None
 
-    def follow(self, truth: ShownFrame, shown: ShownFrame | None) -> list[tuple[str, float]]:
-        """Add the next frame and return new scores; ``shown`` is ``truth`` for a kept frame."""
+    def follow(
+        self, truth: ShownFrame, shown: ShownFrame | None
+    ) -> list[tuple[str, float]]:
+        """Add the next frame and return new scores.
+
+        ``shown`` is ``truth`` for a kept frame.
+        """
         if shown is None:
             return self.interrupt()
         made = shown is not truth
@@ -61,7 +66,8 @@ class SequenceMeter:
 
     def flicker(self, brighter: float = 0.0) -> list[tuple[str, float]]:
         """Return the error of the change of brightness since the last frame, if there is one."""
-        before, self._brighter = self._brighter, brighter
+        before = self._brighter
+        self._brighter = brighter
         return [] if before is None else [("flicker", abs(brighter - before))]
 
     def interrupt(self) -> list[tuple[str, float]]:
@@ -98,8 +104,8 @@ class Scores:
 class Scorer:
     """A set of methods, and the sums of the scores of the frames that they make.
 
-    ``scores`` has a list for each method: an entry for each horizon, or one. ``filmed`` has the
-    texture of the true frames.
+    ``scores`` has a list for each method: an entry for each horizon, or one. ``filmed`` has
+    the texture of the true frames.
     """
 
     def __init__(self, plan: ComparePlan) -> None:
@@ -119,7 +125,10 @@ class Scorer:
         return new
 
     def score(self, sample: Sample) -> Iterator[ScoredFrame]:
-        """Make and score the frames of the next sample; yield them and the first kept frame."""
+        """Make and score the frames of the next sample.
+
+        Yield them and the first kept frame.
+        """
         if not sample.scored:
             for name, meter in self._meters.items():
                 self.scores[name][0].add(meter.interrupt())
@@ -162,14 +171,21 @@ class Scorer:
                 self.scores[name][0].add(meter.flicker() if complete else meter.interrupt())
 
     def _row(
-        self, item: ClipFrame, horizon: int | None, values: Mapping[str, Mapping[str, float]]
+        self,
+        item: ClipFrame,
+        horizon: int | None,
+        values: Mapping[str, Mapping[str, float]],
     ) -> Row:
         curves = [name for name in CURVES if name in (*CURVES[:2], *self._plan.metrics)]
         scores = {name: {key: values[name].get(key) for key in curves} for name in values}
         return Row(item.number, item.time - self._plan.info.timing.start, horizon, scores)
 
     def _values(
-        self, truth: ShownFrame, made: ShownFrame | None, before: Tensor, texture: Tensor | None
+        self,
+        truth: ShownFrame,
+        made: ShownFrame | None,
+        before: Tensor,
+        texture: Tensor | None,
     ) -> dict[str, float] | None:
         if made is None:
             return None
@@ -182,8 +198,11 @@ class Scorer:
         }
         if FAULT in wanted:
             pictures = made.rgb.cpu(), truth.rgb.cpu(), before.cpu()
-            # The alignment excuses a frozen picture, so motion that is missing counts apart.
-            scores[FAULT] = max(fault(*pictures), stands(pictures[0], pictures[2], pictures[1]))
+            # The alignment excuses a frozen picture, so motion that is missing counts
+            # apart.
+            scores[FAULT] = max(
+                fault(*pictures), stands(pictures[0], pictures[2], pictures[1])
+            )
         return scores if texture is None else scores | _texture(made.rgb, texture)
 
 

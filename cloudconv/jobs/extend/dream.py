@@ -1,8 +1,8 @@
 """Continue a video with new frames for any length of time.
 
-The job first reads the material: the last frames of the source. Then the job writes the source's
-frames unchanged, and the frames of the dream after them. Each new frame adds to the vitals, which
-measure whether the dream still looks like the clip.
+The job first reads the material: the last frames of the source. Then the job writes the
+source's frames unchanged, and the frames of the dream after them. Each new frame adds to
+the vitals, which measure whether the dream still looks like the clip.
 """
 
 import time
@@ -59,14 +59,15 @@ DreamPlan = ExtendPlan[DreamSettings]
 class DreamResult(ExtendResult):
     """The result of a run.
 
-    ``why`` is the reason for the mode. ``model`` is the predictor, None in a mode without one.
-    ``material_frames`` is the number of frames that the dream is made of. ``cut`` is the time of
-    the cut before them, in seconds from the first frame, or None. ``vitals`` has a row for every
-    100 frames. ``limits`` are the lowest and highest healthy value of each vital. ``alive`` states
-    whether no vital was outside. ``repeats_every`` is the time in seconds after which most pictures
-    come again, None if few do. ``sound_encoded`` are the codecs with loss in which the film's sound
-    is encoded again, because it goes on with the new frames. ``faults`` has the time of each fault
-    in seconds of the output, its vital, and a text for viewers.
+    ``why`` is the reason for the mode. ``model`` is the predictor, None in a mode without
+    one. ``material_frames`` is the number of frames that the dream is made of. ``cut`` is
+    the time of the cut before them, in seconds from the first frame, or None. ``vitals``
+    has a row for every 100 frames. ``limits`` are the lowest and highest healthy value of
+    each vital. ``alive`` states whether no vital was outside. ``repeats_every`` is the time
+    in seconds after which most pictures come again, None if few do. ``sound_encoded`` are
+    the codecs with loss in which the film's sound is encoded again, because it goes on with
+    the new frames. ``faults`` has the time of each fault in seconds of the output, its
+    vital, and a text for viewers.
     """
 
     mode: str
@@ -126,20 +127,24 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
         )
         choice = _requested(settings) or choose(material, settings.seed)
     spec = method(choice.mode)
-    count, (start, warnings) = len(material), last_scene(material, info)
+    count = len(material)
+    (start, warnings) = last_scene(material, info)
     if count < spec.least_frames:
         whole = "too-short-for-mode", "to continue from"
-        code, where = whole if start is None else ("too-short-after-cut", "after its last cut")
+        code, where = (
+            whole if start is None else ("too-short-after-cut", "after its last cut")
+        )
         raise InputError(
-            f"{code}: {info.path} has {counted(count, 'frame')} {where}, and the mode {spec.name} "
-            f"needs {spec.least_frames}: use the mode {choose(material).mode}."
+            f"{code}: {info.path} has {counted(count, 'frame')} {where}, and the mode "
+            f"{spec.name} needs {spec.least_frames}: use the mode {choose(material).mode}."
         )
     # No loop is possible if the output begins with another scene than the one that goes on.
     loops = settings.loop and (settings.only_new or start is None)
     if settings.loop and not loops:
         apart = (
-            "loop-of-another-scene: The video begins with another scene, so the end cannot lead "
-            "into it: leave the source out with --only-new for a loop of the dream alone."
+            "loop-of-another-scene: The video begins with another scene, so the end cannot "
+            "lead into it: leave the source out with --only-new for a loop of the dream "
+            "alone."
         )
         warnings.append(Warned(apart))
     has_model = "model" in spec.options
@@ -174,16 +179,21 @@ def _network(spec: MethodSpec, settings: DreamSettings) -> ModelSpec | None:
 
 
 def _requested(settings: DreamSettings) -> ModeChoice | None:
-    """Return the mode that the settings name, or that has the given options; None for a choice."""
-    spec, why = None if settings.mode == AUTO else method(settings.mode), "the requested mode"
+    """Return the mode that the settings name, or that has the given options.
+
+    The result is None for a choice.
+    """
+    spec = None if settings.mode == AUTO else method(settings.mode)
+    why = "the requested mode"
     for name in settings.given:
         taker = next(other for other in METHODS if name in other.options)
         if spec is None:
-            spec, why = taker, f"the mode that uses {' and '.join(settings.given)}"
+            spec = taker
+            why = f"the mode that uses {' and '.join(settings.given)}"
         if name not in spec.options:
             raise SettingsError(
-                f"option-of-other-mode: The mode {spec.name} does not use {flag(name)}: leave "
-                f"{flag(name)} out, or choose the mode {taker.name}."
+                f"option-of-other-mode: The mode {spec.name} does not use {flag(name)}: "
+                f"leave {flag(name)} out, or choose the mode {taker.name}."
             )
     return None if spec is None else ModeChoice(spec.name, f"{spec.name}: {why}.")
 
@@ -191,7 +201,9 @@ def _requested(settings: DreamSettings) -> ModeChoice | None:
 def _faults(plan: DreamPlan, meter: VitalsMeter) -> list[dict[str, Any]]:
     begins = 0 if plan.settings.only_new else plan.begins - plan.info.timing.start
     times = [(float(begins + each.frame * plan.step), each) for each in meter.faults]
-    return [{"time": round(t, 3), "vital": each.vital, "text": each.text} for t, each in times]
+    return [
+        {"time": round(t, 3), "vital": each.vital, "text": each.text} for t, each in times
+    ]
 
 
 def _warnings(faults: list[dict[str, Any]], *, by_choice: bool) -> Iterator[Warned]:
@@ -211,14 +223,15 @@ def _warnings(faults: list[dict[str, Any]], *, by_choice: bool) -> Iterator[Warn
 def run(settings: DreamSettings) -> Job:
     """Write ``settings.input`` and a dream that continues it.
 
-    The output appears only when it is complete. Yields progress, a measurement named ``vitals``
-    about once per second of the dream, warnings, at the end one for each kind of fault, and a
-    :class:`DreamResult`.
+    The output appears only when it is complete. Yields progress, a measurement named
+    ``vitals`` about once per second of the dream, warnings, at the end one for each kind of
+    fault, and a :class:`DreamResult`.
     """
     if settings.preview is not None:
         yield from preview.run(settings)
         return
-    began, reported = time.monotonic(), Reported()
+    began = time.monotonic()
+    reported = Reported()
     set_threads(settings.threads)
     yield Progress("analysing", 0, 100, unit="%")
     plan = _decide(settings)
@@ -237,7 +250,9 @@ def run(settings: DreamSettings) -> Job:
         smalls: SimpleQueue[tuple[_Small, Origin]] = SimpleQueue()
         every = max(_LOOK, round(1 / plan.step))
         playlist = _playlist(plan, material, options)
-        listener = None if playlist is None else Listener(playlist, material.times, plan.step)
+        listener = (
+            None if playlist is None else Listener(playlist, material.times, plan.step)
+        )
 
         @torch.inference_mode()
         def measure() -> list[Measured]:
@@ -250,7 +265,8 @@ def run(settings: DreamSettings) -> Job:
 
         pictures = partial(_pictures, plan, material, spec, options, smalls)
         fields = yield from plan.write(pictures, began, reported, measure, playlist)
-        faults, period = _faults(plan, meter), meter.period
+        faults = _faults(plan, meter)
+        period = meter.period
         by_choice = settings.mode == AUTO and not settings.given
         yield from reported.new(_warnings(faults, by_choice=by_choice))
         result = DreamResult(
@@ -298,7 +314,10 @@ def _pictures(
 
 
 def _frame(made: DreamFrame, material: Material) -> Frame:
-    """Return a frame of the dream in the film's pixel format; a filmed frame is the film's own."""
+    """Return a frame of the dream in the film's pixel format.
+
+    A filmed frame is the film's own.
+    """
     if isinstance(made.origin, Filmed) and material.path is None:
         return replace(material.frames[made.origin.number], captions=b"")
     return new_frame(tensor_of(made.show()), material.last)

@@ -19,16 +19,18 @@ from cloudconv.schedule.tasks import AnalysedFrame, analyse, cadence_of
 from cloudconv.settings.groups import SceneCut
 
 MOST_FRAMES = 300  # the largest number of frames that become material
-_LEAST_FRAMES, _MEMORY_BYTES = 64, 2**30  # 64 frames are kept even if they need more bytes
+# 64 frames are kept even if they need more bytes
+_LEAST_FRAMES = 64
+_MEMORY_BYTES = 2**30
 _MOST_STEPS = 10 * MOST_FRAMES
 
 
 class Ending:
     """The last frames since the last cut.
 
-    ``items`` are the last ``count`` frames. ``frames`` are the last ``different`` frames with
-    different content, oldest first; if the picture stands still, they are one frame several times.
-    ``cut`` is the time of the cut on the source's clock, None without a cut.
+    ``items`` are the last ``count`` frames. ``frames`` are the last ``different`` frames
+    with different content, oldest first; if the picture stands still, they are one frame
+    several times. ``cut`` is the time of the cut on the source's clock, None without a cut.
     """
 
     def __init__(self, count: int, different: int) -> None:
@@ -69,7 +71,10 @@ class Ending:
         return cadence_of(self.items)[0].description
 
     def repeats(self) -> Iterator[bool]:
-        """Return for each new frame whether it repeats the one before; the iterator never ends."""
+        """Return for each new frame whether it repeats the one before.
+
+        The iterator never ends.
+        """
         pattern = [item.repeats for item in self.items]
         return repeat(False) if self.cadence is None else continued(pattern)
 
@@ -86,19 +91,24 @@ def read_ending(
 ) -> Ending:
     """Return the last scene before ``at``; see :class:`Ending`.
 
-    Only the end of the video is decoded, and more of it while that part has no frame, or less than
-    ``needed`` different frames since a cut. ``count`` and ``different`` are the largest numbers of
-    frames. ``at`` is the end of the scene, in seconds from the first frame, or None. Raises
-    InputError if there is no frame before ``at``, or none can be decoded.
+    Only the end of the video is decoded, and more of it while that part has no frame, or
+    less than ``needed`` different frames since a cut. ``count`` and ``different`` are the
+    largest numbers of frames. ``at`` is the end of the scene, in seconds from the first
+    frame, or None. Raises InputError if there is no frame before ``at``, or none can be
+    decoded.
     """
     length = info.timing.end - info.timing.start
     end = length if at is None else min(at, length)
     span = (count + Cadence.lookahead) * length / max(info.timing.frames, 1)
     while True:
-        start, span, scene = end - span, 4 * span, Ending(count, different)
+        start = end - span
+        span = 4 * span
+        scene = Ending(count, different)
         whole = start <= 0
         try:
-            with Source(info, start=None if whole else start, end=at, threads=threads) as source:
+            with Source(
+                info, start=None if whole else start, end=at, threads=threads
+            ) as source:
                 for item in analyse(source.frames(), scene_cut):
                     scene.push(item)
         except InputError:
@@ -117,7 +127,9 @@ def continued(pattern: Sequence[bool]) -> Iterator[bool]:
     """
 
     def misfit(period: int) -> float:
-        return fmean(one != other for one, other in zip(pattern, pattern[period:], strict=False))
+        return fmean(
+            one != other for one, other in zip(pattern, pattern[period:], strict=False)
+        )
 
     period = min(range(1, len(pattern) // 2 + 1), key=misfit)
     return cycle(pattern[-period:])
@@ -132,9 +144,10 @@ def gather_material(
 ) -> Material:
     """Return the last frames before ``at`` that belong to one scene.
 
-    At most 300 frames are kept. Fewer frames are kept if 300 need more than 1 GiB, but at least 64.
-    Frames before a very long gap are left out, as if the gap were a cut. ``at`` is in seconds from
-    the first frame; None for the end. Raises InputError as :func:`read_ending` does.
+    At most 300 frames are kept. Fewer frames are kept if 300 need more than 1 GiB, but at
+    least 64. Frames before a very long gap are left out, as if the gap were a cut. ``at``
+    is in seconds from the first frame; None for the end. Raises InputError as
+    :func:`read_ending` does.
     """
     bytes_a_sample = 1 if layout(info.working_pix_fmt).depth <= 8 else 2
     size = 3 * info.width * info.height // 2 * bytes_a_sample
@@ -142,7 +155,8 @@ def gather_material(
     scene = read_ending(info, kept, at=at, scene_cut=scene_cut, threads=threads)
     step = scene.gap if info.timing.rate is None else 1 / info.timing.rate
     if step is not None:
-        # The material has a picture for each step: without a limit, a gap of days never ends.
+        # The material has a picture for each step: without a limit, a gap of days never
+        # ends.
         while scene.items[0].frame.time <= scene.last.time - _MOST_STEPS * step:
             scene.items.popleft()
             scene.cut = scene.items[0].frame.time
@@ -160,15 +174,17 @@ def last_scene(material: Material, info: MediaInfo) -> tuple[float | None, list[
         return None, []
     start = float(material.cut - info.timing.start)
     frames = counted(len(material), "frame")
-    said = f"Only the last scene, from {short(start)} s on, is used for the dream: {frames}."
+    said = (
+        f"Only the last scene, from {short(start)} s on, is used for the dream: {frames}."
+    )
     return start, [Warned(f"last-scene: {said}")]
 
 
 def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], str | None]:
     """Return the different frames, the time of the content of each, and the cadence.
 
-    With a regular cadence the contents are spread evenly from the first to the last, so that an
-    incomplete cycle at the end does not look faster than the others.
+    With a regular cadence the contents are spread evenly from the first to the last, so
+    that an incomplete cycle at the end does not look faster than the others.
     """
     cadence, placed = cadence_of(items)
     kept = [(item.frame, item.shows) for item in placed if item.shows is not None]

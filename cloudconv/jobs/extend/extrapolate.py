@@ -1,9 +1,9 @@
 """Forecast the frames that follow a video's last frame, or any other of its frames.
 
-The job first reads the context, the last frames before the forecast; a seek skips the earlier
-frames. Then the job writes the source's frames unchanged, and the forecast after them. Where frames
-repeat regularly (24 fps material in a 30 fps file), the model forecasts different frames only, and
-the job adds the repeats.
+The job first reads the context, the last frames before the forecast; a seek skips the
+earlier frames. Then the job writes the source's frames unchanged, and the forecast after
+them. Where frames repeat regularly (24 fps material in a 30 fps file), the model forecasts
+different frames only, and the job adds the repeats.
 """
 
 import time
@@ -49,10 +49,10 @@ ExtrapolatePlan = ExtendPlan[ExtrapolateSettings]
 class ExtrapolateResult(ExtendResult):
     """The result of a run.
 
-    ``context_frames`` is the number of frames that the model sees. ``tried_ahead`` is the number of
-    known last frames that the model forecast as a trial, without repeats. ``held_ahead`` is the
-    probable number of new frames, of as many, before the first that looks wrong. Both are 0 without
-    enough frames.
+    ``context_frames`` is the number of frames that the model sees. ``tried_ahead`` is the
+    number of known last frames that the model forecast as a trial, without repeats.
+    ``held_ahead`` is the probable number of new frames, of as many, before the first that
+    looks wrong. Both are 0 without enough frames.
     """
 
     model: str
@@ -69,11 +69,13 @@ def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
     plan = extend.decide(settings, names[-1], "forecast", own, network)
     if plan.new_frames > MOST_FORECAST:
         raise SettingsError(
-            f"forecast-too-long: A forecast has at most {MOST_FORECAST} frames, and --seconds "
-            f"would make {plan.new_frames}: give fewer, or use 'cloudconv dream'."
+            f"forecast-too-long: A forecast has at most {MOST_FORECAST} frames, and "
+            f"--seconds would make {plan.new_frames}: give fewer, or use 'cloudconv dream'."
         )
     specs = [registry.spec(name, "predict") for name in names]
-    context, past = (max(getattr(spec, kind) for spec in specs) for kind in ("context", "past"))
+    context, past = (
+        max(getattr(spec, kind) for spec in specs) for kind in ("context", "past")
+    )
     return replace(plan, predictor=replace(plan.predictor, context=context, past=past))
 
 
@@ -86,10 +88,11 @@ def _names(settings: ExtrapolateSettings) -> Sequence[str]:
 def run(settings: ExtrapolateSettings) -> Job:
     """Write ``settings.input`` and the forecast of the frames that follow.
 
-    The output appears only when it is complete. Yields warnings, progress, and at the end an
-    :class:`ExtrapolateResult`.
+    The output appears only when it is complete. Yields warnings, progress, and at the end
+    an :class:`ExtrapolateResult`.
     """
-    began, reported = time.monotonic(), Reported()
+    began = time.monotonic()
+    reported = Reported()
     set_threads(settings.threads)
     plan = decide(settings)
     yield from reported.new(plan.warnings)
@@ -101,48 +104,70 @@ def run(settings: ExtrapolateSettings) -> Job:
         if is_free and tried:
             plan = replace(plan, settings=replace(settings, frames=max(1, held)))
         if held < min(tried, plan.new_frames):
-            begins = f"From about new frame {held + 1}" if held else "From the first new frame"
+            begins = (
+                f"From about new frame {held + 1}" if held else "From the first new frame"
+            )
             only = ", so only one is made" if is_free else ""
-            holds = f"holds for {held}" if held else f"does not hold for a single frame{only}"
+            holds = (
+                f"holds for {held}" if held else f"does not hold for a single frame{only}"
+            )
             not_held = Warned(
-                f"forecast-did-not-hold: {begins} on, things that move probably look torn, soft or "
-                f"out of place: trials on the last {counted(tried, 'frame')} of the clip, and its "
-                f"last motion, say that the forecast of {name} {holds}. For a longer one use "
-                "'cloudconv dream'."
+                f"forecast-did-not-hold: {begins} on, things that move probably look torn, "
+                f"soft or out of place: trials on the last {counted(tried, 'frame')} of "
+                f"the clip, and its last motion, say that the forecast of {name} {holds}. "
+                "For a longer one use 'cloudconv dream'."
             )
             yield from reported.new([not_held])
         model = registry.load_predictor(name, plan.device, plan.dtype)
-        fields = yield from plan.write(lambda _: _pictures(plan, scene, model), began, reported)
-    fields |= {"model": name, "tried_ahead": tried, "held_ahead": held, "warnings": reported}
+        fields = yield from plan.write(
+            lambda _: _pictures(plan, scene, model), began, reported
+        )
+    fields |= {
+        "model": name,
+        "tried_ahead": tried,
+        "held_ahead": held,
+        "warnings": reported,
+    }
     yield Finished(ExtrapolateResult(**fields))
 
 
 def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
     spec, timing = plan.predictor, plan.info.timing
-    settings, needed = plan.settings, spec.context + spec.past
+    settings = plan.settings
+    needed = spec.context + spec.past
     warnings: list[Warned] = []
-    at, finds, threads = exact(settings.at), settings.scene_cut, settings.threads
+    at = exact(settings.at)
+    finds = settings.scene_cut
+    threads = settings.threads
     most = needed + MOST_HELD
     scene = read_ending(
-        plan.info, _WINDOW, at=at, scene_cut=finds, threads=threads, needed=needed, different=most
+        plan.info,
+        _WINDOW,
+        at=at,
+        scene_cut=finds,
+        threads=threads,
+        needed=needed,
+        different=most,
     )
     if len(scene.frames) < min(spec.context, 2):
         path, model = plan.info.path, settings.model
         code, where = "one-frame-to-forecast", "to forecast from"
         if scene.cut is not None:
             cut = float(scene.cut - timing.start)
-            code, where = "one-frame-after-cut", f"after a cut at {cut:g} s"
+            code = "one-frame-after-cut"
+            where = f"after a cut at {cut:g} s"
         raise motion_photo(path) or InputError(
-            f"{code}: {path} has a single frame {where}, and {model} needs two or more: forecast "
-            "from another time with --at, or give a longer video."
+            f"{code}: {path} has a single frame {where}, and {model} needs two or more: "
+            "forecast from another time with --at, or give a longer video."
         )
     if len(scene.frames) < spec.context:
         code, where = "context-short", "in the video"
         if scene.cut is not None:
             code, where = "context-short-after-cut", "since a cut"
         short_of = (
-            f"{code}: {spec.name} uses {spec.context} frames, and there are {len(scene.frames)} "
-            f"{where}: the first one is repeated for those that are missing."
+            f"{code}: {spec.name} uses {spec.context} frames, and there are "
+            f"{len(scene.frames)} {where}: the first one is repeated for those that are "
+            "missing."
         )
         warnings.append(Warned(short_of))
     step = 1 / timing.rate if timing.rate is not None else scene.gap or timing.last_duration
@@ -153,14 +178,16 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
 def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterator[Frame]:
     spec, count = model.spec, plan.new_frames
     frames = [*scene.frames][-(spec.context + spec.past) :]
-    last, missing = frames[-1], max(spec.context - len(frames), 0)
+    last = frames[-1]
+    missing = max(spec.context - len(frames), 0)
     with extend.enough_memory(plan.device, plan.info):
         # One picture after the other: a list of all would need the memory twice.
         size = len(frames) + missing, 3, last.height, last.width
         context = torch.empty(size, device=plan.device)
         for place, frame in zip(context, [frames[0]] * missing + frames, strict=True):
             place.copy_(rgb_of(frame, plan.device))
-    made, shown = _made(plan, model, context, count), last
+    made = _made(plan, model, context, count)
+    shown = last
     for repeats in islice(scene.repeats(), count):
         if not repeats:
             picture = next(made)
@@ -181,14 +208,17 @@ def _made(
             yield picture
 
 
-def _trial(plan: ExtrapolatePlan, scene: Ending) -> Generator[Progress, None, tuple[str, int, int]]:
+def _trial(
+    plan: ExtrapolatePlan, scene: Ending
+) -> Generator[Progress, None, tuple[str, int, int]]:
     """Forecast known frames from earlier ones; see :class:`ExtrapolateResult`.
 
-    A second trial on half as many frames begins nearer to the end, where the motion is more like
-    the motion to come. The third begins at the end, and counts what the last frame does not show.
-    Returns the best predictor, how many new frames probably hold, and how many frames were tried.
-    Where a trial fails, the former number is the geometric mean of two: of the frames that held in
-    all trials, and of those until the last motion tears things.
+    A second trial on half as many frames begins nearer to the end, where the motion is more
+    like the motion to come. The third begins at the end, and counts what the last frame
+    does not show. Returns the best predictor, how many new frames probably hold, and how
+    many frames were tried. Where a trial fails, the former number is the geometric mean of
+    two: of the frames that held in all trials, and of those until the last motion tears
+    things.
     """
     names = _names(plan.settings)
     tried = min(MOST_HELD, plan.new_frames, len(scene.frames) - plan.predictor.context)
@@ -196,13 +226,20 @@ def _trial(plan: ExtrapolatePlan, scene: Ending) -> Generator[Progress, None, tu
         return names[-1], 0, 0
     needed = tried + plan.predictor.context + plan.predictor.past
     known = [_small(frame) for frame in [*scene.frames][-needed:]]
-    trials = [(known[:-span], known[-span:]) for span in sorted({tried, max(1, tried // 2)})]
+    trials = [
+        (known[:-span], known[-span:]) for span in sorted({tried, max(1, tried // 2)})
+    ]
     trials.append((known, known[-1:] * len(trials[0][1])))
     total = len(names) * sum(len(wanted) for _, wanted in trials)
-    done, best, held, least = 0, names[-1], 0, inf
+    done = 0
+    best = names[-1]
+    held = 0
+    least = inf
     for place, name in enumerate(names):
         model = registry.load_predictor(name, plan.device, plan.dtype)
-        size, lost, right = 0.0, 0.0, tried
+        size = 0.0
+        lost = 0.0
+        right = tried
         for before, wanted in trials:
             faults: list[float] = []
             recent = before[-(model.spec.context + model.spec.past) :]

@@ -27,7 +27,12 @@ from cloudconv.models import registry
 from cloudconv.models.base import check_finite
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.pipeline import prefetch
-from cloudconv.render.device import auto_warnings, choose_device, choose_precision, use_device
+from cloudconv.render.device import (
+    auto_warnings,
+    choose_device,
+    choose_precision,
+    use_device,
+)
 from cloudconv.render.memory import is_out_of_memory
 from cloudconv.settings.extend import MOST_HELD, ExtendSettings
 from cloudconv.settings.values import exact
@@ -42,9 +47,9 @@ S = TypeVar("S", bound=ExtendSettings)
 class ExtendResult(video.VideoResult):
     """The result of a run.
 
-    ``source_frames`` counts the source's frames in the output. ``at`` is the start of the new
-    frames, in seconds from the source's first frame. ``cadence`` describes regular repeats of the
-    source's frames, or is None.
+    ``source_frames`` counts the source's frames in the output. ``at`` is the start of the
+    new frames, in seconds from the source's first frame. ``cadence`` describes regular
+    repeats of the source's frames, or is None.
     """
 
     at: float
@@ -55,10 +60,11 @@ class ExtendResult(video.VideoResult):
 class ExtendPlan(video.VideoPlan, Generic[S]):
     """Everything that extrapolate or dream decides before it writes.
 
-    ``predictor`` is the model of extrapolate, and of the dream modes that take one. ``begins`` is
-    the time of the first new frame on the source's clock, and ``step`` the duration of each new
-    frame: both are approximate until :meth:`after`. ``own`` are the fields of the result that only
-    this command has.
+    ``predictor`` is the model of extrapolate, and of the dream modes that take one.
+    ``begins`` is the time of the first new frame on the source's clock, and ``step`` the
+    duration of each new
+    frame: both are approximate until :meth:`after`. ``own`` are the fields of the result
+    that only this command has.
     """
 
     settings: S
@@ -70,12 +76,16 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
 
     def after(self, last: Frame, step: Fraction, own: dict[str, Any], *new: Warned) -> Self:
         """Return the plan that goes on after the frame ``last``, with new warnings."""
-        begins, warnings = last.time + last.duration, (*self.warnings, *new)
+        begins = last.time + last.duration
+        warnings = (*self.warnings, *new)
         return replace(self, begins=begins, step=step, warnings=warnings, own=own)
 
     @property
     def new_frames(self) -> int:
-        """Return the number of new frames; without a given length the most that may hold."""
+        """Return the number of new frames.
+
+        Without a given length the most that may hold.
+        """
         settings = self.settings
         if settings.seconds is None:
             return settings.frames or MOST_HELD
@@ -92,7 +102,10 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return the fields of the result that are decided; numbers of frames are approximate."""
+        """Return the fields of the result that are decided.
+
+        Numbers of frames are approximate.
+        """
         source = 0 if self.settings.only_new else self.output_frames - self.new_frames
         start = self.begins if self.settings.only_new else self.info.timing.start
         fields = self.counted(source, start)
@@ -102,7 +115,10 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         return fields
 
     def counted(self, source_frames: int, start: Fraction) -> dict[str, Any]:
-        """Return the decided fields; ``start`` is the source's time at which the output begins."""
+        """Return the decided fields.
+
+        ``start`` is the source's time at which the output begins.
+        """
         common, only_new = self.common, self.settings.only_new
         return {
             **common,
@@ -126,7 +142,9 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
 
         If the sound goes on, the playlist is empty.
         """
-        info, timing, settings = self.info, self.info.timing, self.settings
+        info = self.info
+        timing = self.info.timing
+        settings = self.settings
         offset = Fraction(0) if settings.only_new else first - video.origin(info, first)
         gap = 1 / (timing.gap_rate or Fraction(1))
         parts = timing.last_duration, gap, self.step, self.begins - timing.start
@@ -157,21 +175,24 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
     ) -> Generator[Event, None, dict[str, Any]]:
         """Write the source's frames, then the new ones; return the fields of a result.
 
-        The output appears only when it is complete. ``make`` yields the new frames in another
-        thread; their times are ignored. Its argument is the output's first frame if that is a
-        source frame, otherwise None. ``began`` was ``time.monotonic()`` when the run started.
-        ``measure`` is called after each new frame, and returns events. ``reported`` gets the
-        warnings. The sound goes on by ``playlist``, which is complete after the last call of
-        ``measure``. Without a playlist the sound ends with the film.
+        The output appears only when it is complete. ``make`` yields the new frames in
+        another thread; their times are ignored. Its argument is the output's first frame if
+        that is a source frame, otherwise None. ``began`` was ``time.monotonic()`` when the
+        run started. ``measure`` is called after each new frame, and returns events.
+        ``reported`` gets the warnings. The sound goes on by ``playlist``, which is complete
+        after the last call of ``measure``. Without a playlist the sound ends with the film.
         """
-        info, timing, settings = self.info, self.info.timing, self.settings
+        info = self.info
+        timing = self.info.timing
+        settings = self.settings
         with ExitStack() as stack:
             end = exact(settings.at)
             source = stack.enter_context(Source(info, end=end, threads=settings.threads))
             passing = iter(()) if settings.only_new else source.frames()
             first = next(passing, None)
             shown = self.begins if first is None else first.time
-            encoding, _ = without_refused(self.encoding(shown))  # the sink warns of the refused
+            # The sink warns of the refused.
+            encoding, _ = without_refused(self.encoding(shown))
             if playlist is not None and encoding.carry is not None:
                 carry = replace(encoding.carry, playlist=playlist)
                 encoding = replace(encoding, carry=carry)
@@ -206,15 +227,16 @@ def decide(
 ) -> ExtendPlan[S]:
     """Probe the input, and decide everything that does not need its frames.
 
-    ``model`` is the name or file of the predictor, and ``tag`` a word for the default name of the
-    output. ``own`` are decided fields of the result. ``network`` is computed in the precision of
-    the settings; without one the precision is float32.
+    ``model`` is the name or file of the predictor, and ``tag`` a word for the default name
+    of the output. ``own`` are decided fields of the result. ``network`` is computed in the
+    precision of the settings; without one the precision is float32.
     """
     spec = registry.spec(model, "predict")
     device = choose_device(settings.device)
     dtype = precision_of(settings, device, network)
     info = video.probed(settings)
-    timing, at = info.timing, exact(settings.at)
+    timing = info.timing
+    at = exact(settings.at)
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
     suffix = default_suffix(info, timing.gap_rate, timing.fastest_rate)
@@ -239,8 +261,8 @@ def check_sides(info: MediaInfo) -> None:
     """Raise InputError if pictures are too small for a dream."""
     if min(info.width, info.height) < _LEAST_SIDE:
         raise InputError(
-            f"too-small-to-dream: {info.path} has {info.width}x{info.height} pixels, and a dream "
-            f"needs at least {_LEAST_SIDE} on each side: enlarge the clip first."
+            f"too-small-to-dream: {info.path} has {info.width}x{info.height} pixels, and a "
+            f"dream needs at least {_LEAST_SIDE} on each side: enlarge the clip first."
         )
 
 
@@ -256,8 +278,8 @@ def precision_of(
 def new_frame(rgb: Tensor, like: Frame) -> Frame:
     """Return a picture, (3, H, W) in [0, 1], as a frame at time 0 of the same format as ``like``.
 
-    Opacity is taken from ``like``, because models and dreams make colours only. Raises ModelError
-    if the picture has values that are not finite.
+    Opacity is taken from ``like``, because models and dreams make colours only. Raises
+    ModelError if the picture has values that are not finite.
     """
     form, space = description_of(like)
     colours = 3 if form.family != "gray" else 1
@@ -277,7 +299,7 @@ def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise DeviceError(
-            f"frame-fills-memory: {device} ran out of memory on a {info.width}x{info.height} "
-            "frame: close other programs, or use another "
+            f"frame-fills-memory: {device} ran out of memory on a "
+            f"{info.width}x{info.height} frame: close other programs, or use another "
             "--device or a smaller copy of the video."
         ) from error

@@ -1,7 +1,7 @@
 """Show all modes of a dream of a clip, small and side by side, each with a verdict.
 
-The modes make eight seconds of small pictures. The preview is one picture, a row for each mode, or
-a video. No dream is written.
+The modes make eight seconds of small pictures. The preview is one picture, a row for each
+mode, or a video. No dream is written.
 """
 
 import io
@@ -82,10 +82,10 @@ class PreviewPlan:
 class PreviewResult:
     """The result of :func:`cloudconv.dream` with ``preview``, the file that was written.
 
-    ``mode`` is the one that ``auto`` takes, and ``why`` the reason. ``material_frames`` and ``cut``
-    are those of a dream. ``modes`` has an entry for each mode: its name ``mode``, whether it
-    ``runs``, a ``verdict`` in words, the ``faults``, with times in seconds after the last frame of
-    the source, and ``repeats_every``.
+    ``mode`` is the one that ``auto`` takes, and ``why`` the reason. ``material_frames`` and
+    ``cut`` are those of a dream. ``modes`` has an entry for each mode: its name ``mode``,
+    whether it ``runs``, a ``verdict`` in words, the ``faults``, with times in seconds after
+    the last frame of the source, and ``repeats_every``.
     """
 
     input: str
@@ -106,7 +106,8 @@ class PreviewResult:
     def summary(self) -> str:
         """Return what the preview shows, in a line."""
         shown = [
-            f"{each['mode']}{' (auto takes it)' * (each['mode'] == self.mode)}: {each['verdict']}"
+            f"{each['mode']}{' (auto takes it)' * (each['mode'] == self.mode)}: "
+            f"{each['verdict']}"
             for each in self.modes
         ]
         return "; ".join(shown)
@@ -135,7 +136,11 @@ class _Panel:
             self.faults.append({"time": seconds, "vital": fault.vital, "text": fault.text})
             kinds.setdefault(fault.text, []).append(f"{seconds:.1f}")
         found = [f"at {listed(each, 'and')} s {text}" for text, each in kinds.items()]
-        more = [counted(len(found) - _MOST_KINDS, "more kind")] if len(found) > _MOST_KINDS else []
+        more = (
+            [counted(len(found) - _MOST_KINDS, "more kind")]
+            if len(found) > _MOST_KINDS
+            else []
+        )
         if meter.period is not None:
             self.repeats_every = round(float(meter.period * step), 3)
             more.append(f"repeats every {self.repeats_every:.1f} s")
@@ -148,7 +153,8 @@ def decide(settings: DreamSettings) -> PreviewPlan:
     spec = registry.spec(settings.predictor, "predict")
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device, spec)
-    info, output = video.probed(settings), Path(settings.preview)
+    info = video.probed(settings)
+    output = Path(settings.preview)
     check_sides(info)
     video.check_begin(info, exact(settings.at))
     check_home(output)
@@ -160,7 +166,8 @@ def decide(settings: DreamSettings) -> PreviewPlan:
 
 def run(settings: DreamSettings) -> Job:
     """Write the preview of a dream; the last event has a :class:`PreviewResult`."""
-    began, reported = time.monotonic(), Reported()
+    began = time.monotonic()
+    reported = Reported()
     set_threads(settings.threads)
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
@@ -205,14 +212,20 @@ def run(settings: DreamSettings) -> Job:
 
 
 def _missing(spec: MethodSpec, material: Material) -> str:
-    count, least = len(material), spec.least_frames
+    count = len(material)
+    least = spec.least_frames
     there = "is 1" if count == 1 else f"are {count}"
-    return "" if count >= least else f"cannot run: it needs {least} frames, and there {there}"
+    return (
+        "" if count >= least else f"cannot run: it needs {least} frames, and there {there}"
+    )
 
 
-def _dreamed(plan: PreviewPlan, panels: list[_Panel], small: Material) -> Iterator[Progress]:
+def _dreamed(
+    plan: PreviewPlan, panels: list[_Panel], small: Material
+) -> Iterator[Progress]:
     """Make the dreams of the modes that run, and judge them."""
-    settings, count = plan.settings, ceil(SECONDS / small.step)
+    settings = plan.settings
+    count = ceil(SECONDS / small.step)
     is_video = plan.output.suffix.lower() == PREVIEW_VIDEO
     shown = range(count) if is_video else _spread(count)
     wind = settings.direction
@@ -220,13 +233,16 @@ def _dreamed(plan: PreviewPlan, panels: list[_Panel], small: Material) -> Iterat
         part = small.size[1] / plan.info.width
         wind = wind[0] * part, wind[1] * part
     running = [panel for panel in panels if panel.runs]
-    done, turn = 0, turn_of(plan.info.display_matrix) or UPRIGHT
+    done = 0
+    turn = turn_of(plan.info.display_matrix) or UPRIGHT
     for panel, spec in zip(panels, METHODS, strict=True):
         if not panel.runs:
             continue
         dtype = plan.dtype if "model" in spec.options else torch.float32
         model, seed = settings.predictor, settings.seed
-        options = Options(count, seed, wind=wind, model=model, device=plan.device, dtype=dtype)
+        options = Options(
+            count, seed, wind=wind, model=model, device=plan.device, dtype=dtype
+        )
         frames = spec.dream(small, options)
         with torch.inference_mode():
             meter = VitalsMeter(small, count)
@@ -276,12 +292,15 @@ def _write_sheet(plan: PreviewPlan, panels: list[_Panel], chosen: str) -> None:
         row = torch.cat(shown, 2)
         rows += [_titled(panel, row.shape[2], 1, chosen), row]
     sheet = torch.cat(rows, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    data, kind = io.BytesIO(), "PNG" if plan.output.suffix.lower() == ".png" else "JPEG"
+    data = io.BytesIO()
+    kind = "PNG" if plan.output.suffix.lower() == ".png" else "JPEG"
     Image.fromarray(sheet).save(data, kind, quality=_QUALITY)
     files.write_whole(plan.output, data.getvalue(), overwrite=plan.settings.overwrite)
 
 
-def _write_video(plan: PreviewPlan, panels: list[_Panel], step: Fraction, chosen: str) -> None:
+def _write_video(
+    plan: PreviewPlan, panels: list[_Panel], step: Fraction, chosen: str
+) -> None:
     width = _pictures(panels, 0)[0].shape[2]
     titles = [_titled(panel, width, _LINES, chosen) for panel in panels]
 
@@ -292,6 +311,8 @@ def _write_video(plan: PreviewPlan, panels: list[_Panel], step: Fraction, chosen
         return even(torch.cat(rows, 1))
 
     overwrite = plan.settings.overwrite
-    with drawn_video(plan.output, plan.info, drawn(0), 1 / step, overwrite=overwrite) as sink:
+    with drawn_video(
+        plan.output, plan.info, drawn(0), 1 / step, overwrite=overwrite
+    ) as sink:
         for number in range(ceil(SECONDS / step)):
             sink.write(drawn_frame(drawn(number), number * step, step))

@@ -51,27 +51,31 @@ def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
     inputs_of: defaultdict[str, list[str]] = defaultdict(list)
     for each in some:
         with suppress(CloudconvError):
-            plan = decide_one(each.changed(overwrite=True))  # an output that exists counts too
+            # An output that exists counts too.
+            plan = decide_one(each.changed(overwrite=True))
             inputs_of[os.path.normcase(str(plan.output))].append(str(each.input))
     for names in inputs_of.values():
         if len(names) > 1:
             raise SettingsError(
-                f"same-output-name: {listed(names, 'and')} have the same output name in {folder}: "
-                "rename one of them, or write them to separate folders."
+                f"same-output-name: {listed(names, 'and')} have the same output name in "
+                f"{folder}: rename one of them, or write them to separate folders."
             )
 
 
 def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
     if not path.is_dir():
         return []
-    home, made = path.resolve(), Path(settings.out_dir).resolve()
+    home = path.resolve()
+    made = Path(settings.out_dir).resolve()
     if home == made or (settings.recursive and made in home.parents):
         raise SettingsError(
-            f"out-dir-is-input: The outputs in {settings.out_dir} would be inputs of the next run "
-            f"on {path}: name another folder, such as {path / 'made'}."
+            f"out-dir-is-input: The outputs in {settings.out_dir} would be inputs of the "
+            f"next run on {path}: name another folder, such as {path / 'made'}."
         )
     folders = _folders(path, settings)
-    found = ((v, each.relative_to(path)) for each in folders for v in inventory(each).videos)
+    found = (
+        (v, each.relative_to(path)) for each in folders for v in inventory(each).videos
+    )
     return [(str(video), subfolder) for video, subfolder in found]
 
 
@@ -87,25 +91,31 @@ def left_out(settings: InterpManySettings) -> Iterator[Warned]:
     """Yield warnings about the subfolders and the pictures in folders that are read for videos."""
     made = Path(settings.out_dir).resolve()
     for folder in map(Path, settings.inputs):
-        if not folder.is_dir() or (images.pictures_in(folder) and not _inside(folder, settings)):
+        if not folder.is_dir() or (
+            images.pictures_in(folder) and not _inside(folder, settings)
+        ):
             continue  # for a folder of pictures, the probe warns
         inside = [] if settings.recursive else images.subfolders_of(folder)
         inside = [each for each in inside if each.resolve() != made]
         names = ", ".join(each.name for each in inside)
         if any(map(images.videos_in, inside)):
             yield Warned(
-                f"subfolders-left-out: Folders inside {folder} are ignored: {names}. --recursive "
-                "includes their videos."
+                f"subfolders-left-out: Folders inside {folder} are ignored: {names}. "
+                "--recursive includes their videos."
             )
         elif names:
-            yield Warned(f"subfolders-ignored: Folders inside {folder} are ignored: {names}.")
+            yield Warned(
+                f"subfolders-ignored: Folders inside {folder} are ignored: {names}."
+            )
         yield from _files_left_out(folder, settings)
-        pictures = [p for each in _folders(folder, settings) for p in images.pictures_in(each)]
+        pictures = [
+            p for each in _folders(folder, settings) for p in images.pictures_in(each)
+        ]
         if pictures:
             shown = shortened([str(file.relative_to(folder)) for file in pictures], 3)
             yield Warned(
-                f"pictures-left-out: {folder} stands for its videos, and pictures in it are left "
-                f"out: {shown}."
+                f"pictures-left-out: {folder} stands for its videos, and pictures in it "
+                f"are left out: {shown}."
             )
 
 
@@ -114,15 +124,15 @@ def _files_left_out(folder: Path, settings: InterpManySettings) -> Iterator[Warn
     others = sum((each.others for each in inside), Counter[str]())
     if others:
         yield Warned(
-            f"files-left-out: {folder} stands for its videos, and files without a video in it are "
-            f"left out: {by_ending(others.most_common())}."
+            f"files-left-out: {folder} stands for its videos, and files without a video in "
+            f"it are left out: {by_ending(others.most_common())}."
         )
     proxies = [proxy for each in inside for proxy in each.proxies]
     if proxies:
         counts = Counter(proxy.suffix.lower() for proxy in proxies)
         yield Warned(
-            f"proxies-left-out: Small copies (proxies) beside their videos in {folder} are left "
-            f"out: {by_ending(counts.most_common())}."
+            f"proxies-left-out: Small copies (proxies) beside their videos in {folder} are "
+            f"left out: {by_ending(counts.most_common())}."
         )
 
 
@@ -130,8 +140,8 @@ def _files_left_out(folder: Path, settings: InterpManySettings) -> Iterator[Warn
 class Exists:
     """The outcome for an input that is skipped, because its output exists.
 
-    ``compared``: whether the output was made of this input, as it is now, with these options. If
-    nothing is recorded of the output, it is only newer than the input.
+    ``compared``: whether the output was made of this input, as it is now, with these
+    options. If nothing is recorded of the output, it is only newer than the input.
     """
 
     input: str
@@ -143,7 +153,10 @@ InputOutcome = InterpResult | Exists | CloudconvError
 
 
 class _BatchProgress:
-    """The progress over all inputs; sizes of files stand for frames that are not probed yet."""
+    """The progress over all inputs.
+
+    Sizes of files stand for frames that are not probed yet.
+    """
 
     def __init__(self, every: Sequence[InterpSettings]) -> None:
         self.inputs = [each.input for each in every]
@@ -170,18 +183,23 @@ class _BatchProgress:
         done = sum(each.done for each in self._latest.values())
         frames = sum(self._expected.values())
         size = sum(self._sizes.get(number, 0) for number in self._expected)
-        total = max(round(frames * sum(self._sizes.values()) / size), done) if size else None
+        total = (
+            max(round(frames * sum(self._sizes.values()) / size), done) if size else None
+        )
         resumed = sum(each.resumed for each in self._latest.values())
         return Progress("rendering", done, total, resumed)
 
 
 def run(settings: InterpManySettings) -> Job:
-    """Interpolate every input into the output folder; one that fails does not stop the others.
+    """Interpolate every input into the output folder.
 
-    An input is skipped if its output exists, see :class:`Exists`. Yields warnings, progress over
-    all inputs, an ``Ended`` for each input, and the list of outcomes.
+    One that fails does not stop the others.
+
+    An input is skipped if its output exists, see :class:`Exists`. Yields warnings, progress
+    over all inputs, an ``Ended`` for each input, and the list of outcomes.
     """
-    every, folder = each_input(settings), Path(settings.out_dir)
+    every = each_input(settings)
+    folder = Path(settings.out_dir)
     yield from left_out(settings)
     if not every:
         yield Finished([])
@@ -205,7 +223,9 @@ def run(settings: InterpManySettings) -> Job:
                 yield batch.progress()
     except KeyboardInterrupt as error:
         kept: list[str] = list(getattr(error, "kept", ()))
-        count = sum(not isinstance(outcome, CloudconvError) for outcome in outcomes.values())
+        count = sum(
+            not isinstance(outcome, CloudconvError) for outcome in outcomes.values()
+        )
         if count:
             kept.insert(0, f"{count} of {len(every)} inputs are finished")
         if not kept:
@@ -259,7 +279,9 @@ def decide(settings: InterpManySettings) -> ManyPlan:
             else:
                 plans.append({**planned(plan), "exists": False})
         except CloudconvError as error:
-            plans.append({"input": str(each.input), "error": error.text, "code": error.code})
+            plans.append(
+                {"input": str(each.input), "error": error.text, "code": error.code}
+            )
     failed = sum("error" in each for each in plans)
     return ManyPlan({"plans": plans, "failed": failed}, tuple(left_out(settings)))
 
@@ -267,7 +289,8 @@ def decide(settings: InterpManySettings) -> ManyPlan:
 def _decided(settings: InterpSettings, inputs: Sequence[File]) -> InterpPlan | Exists:
     path = Path(settings.input)
     suffix = CONTAINERS.get(path.suffix.lower(), MKV).suffixes[0]
-    usual = output_path(settings.output, path, name_tag(settings), suffix)  # a few get another
+    # A few get another.
+    usual = output_path(settings.output, path, name_tag(settings), suffix)
     if (existing := _existing(settings, usual)) is not None:
         return existing
     plan = decide_one(settings.changed(overwrite=True), inputs)  # an output may exist
@@ -279,11 +302,13 @@ def _decided(settings: InterpSettings, inputs: Sequence[File]) -> InterpPlan | E
 
 def _existing(settings: InterpSettings, output: Path) -> Exists | None:
     changes: list[str] = []
-    with suppress(CloudconvError, OSError, ValueError):  # such as a name that no file can have
+    # Such as a name that no file can have.
+    with suppress(CloudconvError, OSError, ValueError):
         if settings.overwrite or not output.is_file():
             return None
         path = Path(settings.input)
-        origin, now = origin_of(output), Origin.of(settings)
+        origin = origin_of(output)
+        now = Origin.of(settings)
         read = [*images.files_of(path), *[path] * path.is_dir()]
         newer = output.stat().st_mtime_ns > max(file.stat().st_mtime_ns for file in read)
         changes = [] if origin is None else [*origin.changes(now)]
@@ -291,8 +316,8 @@ def _existing(settings: InterpSettings, output: Path) -> Exists | None:
             return Exists(str(settings.input), str(output), origin is not None)
     if changes:
         raise OutputError(
-            f"output-of-other-run: {output} exists, and was made {listed(changes, 'and')}: make it "
-            "again with --overwrite, or name another --out-dir."
+            f"output-of-other-run: {output} exists, and was made {listed(changes, 'and')}: "
+            "make it again with --overwrite, or name another --out-dir."
         )
     return None
 

@@ -34,7 +34,10 @@ _FULL = ColorTags(range=2)  # only gray needs the tag: untagged RGB counts as fu
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class _Samples:
-    """The planes of a picture, (H, W) each, on any device; ``original`` is the caller's picture."""
+    """The planes of a picture, (H, W) each, on any device.
+
+    ``original`` is the caller's picture.
+    """
 
     planes: tuple[Tensor, ...]
     original: Any = None
@@ -68,7 +71,10 @@ class _MemoryFrame(Frame):
 
 
 def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
-    """Yield the given pictures and new ones between them; see ``cloudconv.interpolate_frames``."""
+    """Yield the given pictures and new ones between them.
+
+    See ``cloudconv.interpolate_frames``.
+    """
     with restored():
         frames = _interpolated(each_of(pictures), settings)
     return _steps(frames, settings.threads)
@@ -113,7 +119,8 @@ def _made(
     pictures: Iterable[Any], renderer: Renderer, request: Request, device: torch.device
 ) -> Generator[Any, None, None]:
     kind: PictureKind | None = None
-    waiting: WeakValueDictionary[int, _Samples] = WeakValueDictionary()  # by place in memory
+    # By place in memory.
+    waiting: WeakValueDictionary[int, _Samples] = WeakValueDictionary()
     checks: list[SampleCheck] = []
 
     def finish_checks() -> None:
@@ -123,17 +130,20 @@ def _made(
     def frames() -> Iterator[Frame]:
         nonlocal kind
         for number, picture in enumerate(pictures):
-            finish_checks()  # a GPU has checked the picture before while the CPU used the picture
+            # A GPU has checked the picture before while the CPU used the picture.
+            finish_checks()
             kind = kind or PictureKind.of(picture)
             kind.check(picture, number)
             frame, check = _frame(kind, picture, number, device)
             checks.extend([check] if check is not None else [])
             earlier = waiting.get(place_of(picture))
-            both = () if earlier is None else zip(earlier.planes, frame.planes(), strict=True)
+            both = (
+                () if earlier is None else zip(earlier.planes, frame.planes(), strict=True)
+            )
             if not all(before.equal(now) for before, now in both):
                 raise PictureError(
-                    f"picture-reused: Picture {number} is in the memory of an earlier picture, "
-                    "which has not been returned yet: give a copy of each picture."
+                    f"picture-reused: Picture {number} is in the memory of an earlier "
+                    "picture, which has not been returned yet: give a copy of each picture."
                 )
             waiting[place_of(picture)] = frame.picture
             yield frame
@@ -166,4 +176,6 @@ def _frame(
 def _picture(kind: PictureKind, frame: Frame) -> Any:
     planes = frame.planes()
     _, order = _FORMS[len(planes)]
-    return kind.stored(torch.stack([planes[order.index(k)] for k in range(len(planes))], -1))
+    return kind.stored(
+        torch.stack([planes[order.index(k)] for k in range(len(planes))], -1)
+    )

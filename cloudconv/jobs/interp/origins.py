@@ -1,7 +1,7 @@
 """Record what each output of a batch was made of, in one hidden file beside the outputs.
 
-Each line of the file is the record of one output; the last line about an output counts. Runs that
-write to one folder at once only add lines. A line that was cut off is no record.
+Each line of the file is the record of one output; the last line about an output counts.
+Runs that write to one folder at once only add lines. A line that was cut off is no record.
 """
 
 import json
@@ -24,8 +24,8 @@ _WITHOUT_EFFECT = ("threads", "batch", "tile")  # on what a viewer sees
 class Origin:
     """The input that an output was made of, and the options that can change the output.
 
-    The input is its name, its size in bytes, and the time of its last change in nanoseconds; those
-    of a folder of pictures are the sum and the latest of its files.
+    The input is its name, its size in bytes, and the time of its last change in
+    nanoseconds; those of a folder of pictures are the sum and the latest of its files.
     """
 
     name: str
@@ -44,7 +44,10 @@ class Origin:
         options["weights"] = str(registry.weights_fingerprint(settings.chosen_model))
         size = sum(each.st_size for each in about)
         return cls(
-            Path(os.path.abspath(path)).name, size, max(each.st_mtime_ns for each in about), options
+            Path(os.path.abspath(path)).name,
+            size,
+            max(each.st_mtime_ns for each in about),
+            options,
         )
 
     def changes(self, now: "Origin") -> Iterator[str]:
@@ -56,7 +59,9 @@ class Origin:
         names = sorted(self.options.keys() | now.options.keys())
         differing = [k for k in names if self.options.get(k) != now.options.get(k)]
         if differing:
-            yield f"with another {' and '.join(name.replace('_', ' ') for name in differing)}"
+            yield (
+                f"with another {' and '.join(name.replace('_', ' ') for name in differing)}"
+            )
 
 
 def origin_of(output: Path) -> Origin | None:

@@ -27,7 +27,12 @@ from cloudconv.messages import amount, short
 from cloudconv.models import registry
 from cloudconv.models.convolutions import engine_for
 from cloudconv.render.cpu_streams import useful_cpu_streams
-from cloudconv.render.device import auto_warnings, machine_fingerprint, precision_name, set_threads
+from cloudconv.render.device import (
+    auto_warnings,
+    machine_fingerprint,
+    precision_name,
+    set_threads,
+)
 from cloudconv.render.memory import MAX_BATCH, WantedSizes, least_free_memory
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.tasks import Counts, Request
@@ -49,8 +54,10 @@ _SLOWEST = Fraction(1, 60)
 """The lowest usual rate: the header of a damaged AVI states a constant rate of days per frame."""
 _FEW_KEPT = 2  # a rate that keeps one in so many source frames is advised
 _NTSC = Fraction(1000, 1001)
-_STILL_RATES = 30, 50, 60  # the rates that the warning of a long gap names for repeated pictures
-_LONG_GAP, _LONG_TIMES = Fraction(1), 8
+# The rates that the warning of a long gap names for repeated pictures.
+_STILL_RATES = 30, 50, 60
+_LONG_GAP = Fraction(1)
+_LONG_TIMES = 8
 """A gap between two frames gives a warning if it lasts at least so many seconds, and at least the
 second number times the median gap."""
 
@@ -59,8 +66,8 @@ second number times the median gap."""
 class InterpResult(video.VideoResult):
     """The result of a run; ``frames_per_second`` excludes the frames of an earlier run.
 
-    ``held_frames`` are repeated, as at a cut or after the last frame. ``cuts`` are the times of
-    each new scene's first frame, in seconds from the input's first frame.
+    ``held_frames`` are repeated, as at a cut or after the last frame. ``cuts`` are the
+    times of each new scene's first frame, in seconds from the input's first frame.
     """
 
     model: str
@@ -107,7 +114,8 @@ class InterpPlan(video.VideoPlan):
         need *= 2 if is_joinable(self.output) else 1
         if need > disk_usage(home).free:
             yield Warned(
-                f"disk-space: The run may need about {amount(need)} in {home}, and less is free."
+                f"disk-space: The run may need about {amount(need)} in {home}, and less is "
+                "free."
             )
 
     def _gap_warnings(self) -> Iterator[Warned]:
@@ -115,20 +123,22 @@ class InterpPlan(video.VideoPlan):
         if timing.median_gap is None or timing.longest_gap is None:
             return
         begin, following = timing.longest_gap
-        lasts, usual = following - begin, timing.median_gap
+        lasts = following - begin
+        usual = timing.median_gap
         if lasts < max(_LONG_GAP, _LONG_TIMES * usual) or following >= end or begin < start:
             return
         rate = min(_STILL_RATES, key=lambda each: abs(each - 1 / usual))
         yield Warned(
             f"long-gap: The picture at {float(begin - timing.start):.1f} s lasts "
             f"{float(lasts):.1f} s, and others mostly {float(usual):.2f} s: unless a cut "
-            "follows, new frames spread the change to the next picture over the whole time. "
-            "To keep still pictures of a screen recording still, repeat them first: ffmpeg "
-            f"-i IN -vf fps={rate} OUT."
+            "follows, new frames spread the change to the next picture over the whole "
+            "time. To keep still pictures of a screen recording still, repeat them first: "
+            f"ffmpeg -i IN -vf fps={rate} OUT."
         )
 
     def _rate_warnings(self) -> Iterator[Warned]:
-        timing, rate = self.info.timing, exact(self.settings.fps)
+        timing = self.info.timing
+        rate = exact(self.settings.fps)
         if rate is None:
             return
         source = "source" if self.settings.slowmo is None else "slowed source"
@@ -143,31 +153,36 @@ class InterpPlan(video.VideoPlan):
         factor = rate / own
         if factor < 1 and (timing.rate is None or factor.numerator == 1):
             yield Warned(
-                f"frames-dropped: {rate_name(rate)} fps is less than the {rate_name(own)} fps of "
-                f"the {source}: about {float(1 - factor):.0%} of its frames are left out."
+                f"frames-dropped: {rate_name(rate)} fps is less than the {rate_name(own)} "
+                f"fps of the {source}: about {float(1 - factor):.0%} of its frames are "
+                "left out."
             )
         elif timing.rate is None:
             return
         elif factor.denominator > 1:
             advice = self._advice(rate, own)
             yield Warned(
-                f"few-frames-kept: At {rate_name(rate)} fps only one of {factor.denominator} "
-                f"source frames is kept, and new frames replace the others{advice}."
+                f"few-frames-kept: At {rate_name(rate)} fps only one of "
+                f"{factor.denominator} source frames is kept, and new frames replace the "
+                f"others{advice}."
             )
         elif factor == 1 and not self.settings.refill:
             yield Warned(
-                f"rate-kept: The {source} has {rate_name(own)} fps already: its frames are only "
-                "encoded again, and new ones only fill gaps."
+                f"rate-kept: The {source} has {rate_name(own)} fps already: its frames are "
+                "only encoded again, and new ones only fill gaps."
             )
 
     def _advice(self, rate: Fraction, own: Fraction) -> str:
         """Return clauses about rates near ``rate`` that keep all source frames, or half of them.
 
-        ``own`` is the source's rate. A rate that the output's container does not support is left
-        out.
+        ``own`` is the source's rate. A rate that the output's container does not support is
+        left out.
         """
-        beside = (rate * each for each in (_NTSC, 1 / _NTSC))  # 59.94 for 60, and 60 for 59.94
-        near = next((each for each in beside if (each / own).denominator <= _FEW_KEPT), rate)
+        # 59.94 for 60, and 60 for 59.94.
+        beside = (rate * each for each in (_NTSC, 1 / _NTSC))
+        near = next(
+            (each for each in beside if (each / own).denominator <= _FEW_KEPT), rate
+        )
         advised = {}
         if near != rate and (near / own).denominator > 1:
             advised[near] = "every second one"
@@ -189,7 +204,10 @@ class InterpPlan(video.VideoPlan):
 
     @property
     def expected(self) -> int | None:
-        """Return the approximate number of output frames; None for a stream of unknown length."""
+        """Return the approximate number of output frames.
+
+        The result is None for a stream of unknown length.
+        """
         start, end = self.window
         frames, request = self._used_frames, self.request
         if frames is None:
@@ -198,13 +216,20 @@ class InterpPlan(video.VideoPlan):
 
     def source(self) -> Source:
         """Return a source that decodes the requested part of the input."""
-        info, s, follows = self.info, self.settings, self.request.end is not None
+        info = self.info
+        s = self.settings
+        follows = self.request.end is not None
         start, end = exact(s.start), exact(s.end)
         gpu = (self.device.index or 0) if s.nvdec else None
-        return Source(info, start=start, end=end, threads=s.threads, nvdec=gpu, following=follows)
+        return Source(
+            info, start=start, end=end, threads=s.threads, nvdec=gpu, following=follows
+        )
 
     def frames(self, source: Source) -> Iterator[Frame]:
-        """Return the source's frames; they raise InputError if gaps of a live one make too many."""
+        """Return the source's frames.
+
+        They raise InputError if gaps of a live one make too many.
+        """
         frames = source.frames()
         if self.settings.many_frames or not self.info.timing.open_ended:
             return frames
@@ -214,7 +239,9 @@ class InterpPlan(video.VideoPlan):
         begins = None
         for number, frame in enumerate(frames, 1):
             begins = frame.time if begins is None else begins
-            _refuse_many(self.info, self.request, number, frame.time + frame.duration - begins)
+            _refuse_many(
+                self.info, self.request, number, frame.time + frame.duration - begins
+            )
             yield frame
 
     def renderer(self) -> Renderer:
@@ -243,13 +270,16 @@ class InterpPlan(video.VideoPlan):
         batch = MAX_BATCH if self.settings.batch == "auto" else self.settings.batch
         most = {"batch": batch, "tile": 1 << 16, "cpu_streams": 64, "threads": 1024}
         return decisions.keys() == most.keys() and all(
-            0 < value <= most[name] if type(value) is int else value is None and name in _UNSET
+            0 < value <= most[name]
+            if type(value) is int
+            else value is None and name in _UNSET
             for name, value in decisions.items()
         )
 
     def absolute(self) -> Self:
         """Return the plan with paths that another process, or another machine, can read."""
-        settings, model = self.settings, file_of(self.settings.chosen_model)
+        settings = self.settings
+        model = file_of(self.settings.chosen_model)
         if model is not None:
             settings = settings.changed(model=model.absolute())
         return replace(
@@ -264,22 +294,30 @@ class InterpPlan(video.VideoPlan):
 
     def encoding(self, first: Fraction) -> EncodingPlan:
         """Return the encoding for the time of the first frame on the source's clock."""
-        info, timing, settings, request = self.info, self.info.timing, self.settings, self.request
+        info = self.info
+        timing = self.info.timing
+        settings = self.settings
+        request = self.request
         is_whole = settings.start is None and settings.end is None
-        # These outputs begin with the first frame, even if the source's sound begins earlier.
+        # These outputs begin with the first frame, even if the source's sound begins
+        # earlier.
         starts_with_frame = settings.start is not None or settings.slowmo is not None
         offset = Fraction(0) if starts_with_frame else first - video.origin(info, first)
         factor = request.slowdown
         if isinstance(request.rate, Multiply):
             factor /= request.rate.factor
         # At a variable rate the end can be within a frame.
-        gap, ends = 1 / (timing.gap_rate or Fraction(1)), exact(settings.end) or Fraction(1)
+        gap = 1 / (timing.gap_rate or Fraction(1))
+        ends = exact(settings.end) or Fraction(1)
         spans = [timing.time_base, timing.last_duration, gap, ends]
         start, end = (None, None) if is_whole else self.window
         has_sound = settings.slowmo is None or settings.audio == "stretch"
-        slow, copies = exact(settings.slowmo), settings.audio == "copy"
+        slow = exact(settings.slowmo)
+        copies = settings.audio == "copy"
         zero = first - offset
-        carry = Carry(info, zero, start, end, audio=has_sound, slowdown=slow, copies_only=copies)
+        carry = Carry(
+            info, zero, start, end, audio=has_sound, slowdown=slow, copies_only=copies
+        )
         return self.draft.at([span * factor for span in spans], offset, carry)
 
     def identity(self, encoding: EncodingPlan) -> dict[str, Any]:
@@ -302,11 +340,18 @@ class InterpPlan(video.VideoPlan):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return the fields of the result that are decided; numbers of frames are approximate."""
+        """Return the fields of the result that are decided.
+
+        Numbers of frames are approximate.
+        """
         start, end = self.window
-        lasts, expected, common = None, self.expected, self.common
+        lasts = None
+        expected = self.expected
+        common = self.common
         if expected is not None:
-            lasts = expected / self.rate if self.rate else (end - start) * self.request.slowdown
+            lasts = (
+                expected / self.rate if self.rate else (end - start) * self.request.slowdown
+            )
         return {
             "input": common.pop("input"),
             "output": common.pop("output"),
@@ -339,9 +384,11 @@ class InterpPlan(video.VideoPlan):
         request = self.request
         if len(counts.ticks) < 2 or request.end is None:
             return None
-        tick, length = self.info.timing.time_base, counts.duration / request.slowdown
+        tick = self.info.timing.time_base
+        length = counts.duration / request.slowdown
         rate = constant_rate(counts.ticks, tick)
-        if rate is None or length > len(counts.ticks) / rate + tick:  # the last frame lasts longer
+        # The last frame lasts longer.
+        if rate is None or length > len(counts.ticks) / rate + tick:
             return None
         return output_rate(request.rate, rate, request.slowdown)
 
@@ -351,8 +398,8 @@ def decide(
 ) -> InterpPlan:
     """Probe the input, and return the plan of its interpolation.
 
-    The output must replace none of ``inputs``. ``live``: whether standard input may be read as it
-    arrives, by the one run that uses the plan.
+    The output must replace none of ``inputs``. ``live``: whether standard input may be read
+    as it arrives, by the one run that uses the plan.
     """
     spec = registry.spec(settings.chosen_model, "interpolate", settings.timesteps)
     registry.check_timesteps(settings.timesteps, [spec])
@@ -363,8 +410,8 @@ def decide(
     timing = info.timing
     if timing.frames == 1:
         raise motion_photo(info.path) or InputError(
-            f"single-frame: {info.path} has a single frame, and interpolation needs two or more: "
-            "give a longer video or part."
+            f"single-frame: {info.path} has a single frame, and interpolation needs two or "
+            "more: give a longer video or part."
         )
     start, end = exact(settings.start), exact(settings.end)
     video.check_begin(info, start)
@@ -387,12 +434,13 @@ def decide(
     rate = output_rate(request.rate, timing.rate, request.slowdown)
     if workers.kind != "inline" and not is_joinable(output):
         raise SettingsError(
-            f"not-joinable: {output} has a format that cannot be joined from segments: leave "
-            "--workers and --device=cuda:all out, or write an .mp4 or .mkv."
+            f"not-joinable: {output} has a format that cannot be joined from segments: "
+            "leave --workers and --device=cuda:all out, or write an .mp4 or .mkv."
         )
     begins = timing.next_frame(timing.start + (start or 0))
     ends = timing.end if end is None else min(timing.end, timing.start + end)
-    if not (settings.many_frames or timing.open_ended):  # `frames` checks those that still arrive
+    # `frames` checks those that still arrive.
+    if not (settings.many_frames or timing.open_ended):
         _refuse_many(info, request, timing.frames, ends - begins)
     draft = draft_encoding(output, info, rate=rate, settings=settings, carries=True)
     is_whole = settings.start is None and settings.end is None
@@ -410,16 +458,17 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
         return Resample(fps)
     factor = exact(settings.factor or settings.slowmo or 1)
     if info.timing.rate is not None:
-        # At a constant rate the output times are evenly spaced, even where the source lacks frames.
+        # At a constant rate the output times are evenly spaced, even where the source lacks
+        # frames.
         return Resample(info.timing.rate * exact(settings.factor or 1))
     if factor.denominator == 1:
         return Multiply(int(factor))
     if info.timing.gap_rate is not None:
         return Resample(info.timing.gap_rate * exact(settings.factor or 1))
     raise SettingsError(
-        f"factor-on-variable-rate: {info.path} has a variable frame rate, for which a factor of "
-        f"{short(float(factor))} gives no definite times: give a whole number, or a fixed rate "
-        "with --fps."
+        f"factor-on-variable-rate: {info.path} has a variable frame rate, for which a "
+        f"factor of {short(float(factor))} gives no definite times: give a whole number, "
+        "or a fixed rate with --fps."
     )
 
 
@@ -444,13 +493,13 @@ def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fractio
         )
         if info.timing.open_ended:
             raise InputError(
-                f"too-many-frames-arrive: {info.path} shows a frame for very long: its first "
-                f"{made}. Save the input as a file first, which a whole --factor divides gap by "
-                "gap, or give --many-frames to make all frames."
+                f"too-many-frames-arrive: {info.path} shows a frame for very long: its "
+                f"first {made}. Save the input as a file first, which a whole --factor "
+                "divides gap by gap, or give --many-frames to make all frames."
             )
         raise InputError(
-            f"too-many-frames: {info.path} shows frames for very long: its {made}. Give a whole "
-            "--factor to divide each gap, or --many-frames to make all frames."
+            f"too-many-frames: {info.path} shows frames for very long: its {made}. Give a "
+            "whole --factor to divide each gap, or --many-frames to make all frames."
         )
 
 
@@ -462,7 +511,9 @@ def _frames_for_each(request: Request, own: Fraction | None) -> Fraction | None:
 
 def name_tag(settings: InterpSettings) -> str:
     """Return the end of the default name, without the suffix."""
-    fps, start, end = exact(settings.fps), exact(settings.start), exact(settings.end)
+    fps = exact(settings.fps)
+    start = exact(settings.start)
+    end = exact(settings.end)
     tags = []
     if settings.factor is not None:
         tags.append(f"x{float(settings.factor):g}")

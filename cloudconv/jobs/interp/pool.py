@@ -22,13 +22,15 @@ _VISIBLE = {
 class WorkerConfig:
     """A kind of workers, and their number."""
 
-    # ``inline`` is this process, ``local`` are processes of this machine, ``ray`` is a cluster.
+    # ``inline`` is this process, ``local`` are processes of this machine, ``ray`` is a
+    # cluster.
     kind: Literal["inline", "local", "ray"] = "inline"
     count: int = 1  # the number of processes on this machine
     cores: int = 1  # for a segment on a cluster
     address: str | None = None  # of the cluster; None to find or start one
     each_gpu: bool = False  # whether each GPU of this machine has one process
-    device: str = "cpu"  # the workers' device, as in this process if this process has the device
+    # The workers' device, as in this process if this process has the device.
+    device: str = "cpu"
 
     @property
     def gpus(self) -> int:
@@ -37,15 +39,20 @@ class WorkerConfig:
 
     @property
     def device_type(self) -> str:
-        """Return the type of the workers' device; each worker sees one device of that type."""
+        """Return the type of the workers' device.
+
+        Each worker sees one device of that type.
+        """
         return torch.device(self.device).type
 
     def precision(self, name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
-        """Return the type in which the workers run a model; ``name`` is that in the settings.
+        """Return the type in which the workers run a model.
 
-        If this process does not have the workers' device, the abilities of the device are unknown,
-        and ``auto`` is float32. Raises DeviceError if ``device``, that of this process, cannot
-        compute at that precision.
+        ``name`` is that in the settings.
+
+        If this process does not have the workers' device, the abilities of the device are
+        unknown, and ``auto`` is float32. Raises DeviceError if ``device``, that of this
+        process, cannot compute at that precision.
         """
         if self.device_type == device.type:
             return choose_precision(name, device, spec)
@@ -74,8 +81,11 @@ def choose_workers(
         count = max(1, torch.cuda.device_count()) if each_gpu else int(detail or 1)
         kind = "local" if detail or each_gpu else "inline"
         return WorkerConfig(kind, count, threads or 1, None, each_gpu, str(chosen)), chosen
-    # Each machine of the cluster has the device; without it here, this process uses the CPU.
-    chosen = choose_device("cpu" if device == "cuda" and not torch.cuda.is_available() else device)
+    # Each machine of the cluster has the device; without it here, this process uses the
+    # CPU.
+    chosen = choose_device(
+        "cpu" if device == "cuda" and not torch.cuda.is_available() else device
+    )
     of_each = "cuda" if device == "cuda" else chosen.type
     cores = threads or (_GPU_CORES if of_each == "cuda" else 1)
     return WorkerConfig("ray", cores=cores, address=detail or None, device=of_each), chosen

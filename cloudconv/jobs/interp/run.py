@@ -1,9 +1,10 @@
 """Raise a video's frame rate, from file to file.
 
-A source decodes, ``schedule`` plans each output frame, a renderer makes the new frames, and a sink
-encodes: in three threads with bounded queues between them. A video is made as segments, which
-remain after a crash. An output that cannot be joined is one segment that is written to the output
-itself.
+A source decodes, ``schedule`` plans each output frame, a renderer makes the new frames, and
+a sink
+encodes: in three threads with bounded queues between them. A video is made as segments,
+which remain after a crash. An output that cannot be joined is one segment that is written
+to the output itself.
 """
 
 import time
@@ -56,7 +57,9 @@ def run(settings: InterpSettings) -> Job:
 
 
 def start(config: WorkerConfig, work: SegmentWork | None = None) -> Workers:
-    """Return the workers; processes start with their first segments, of which ``inline`` gets none.
+    """Return the workers.
+
+    Processes start with their first segments, of which ``inline`` gets none.
 
     Raises DeviceError if there is no such cluster.
     """
@@ -70,7 +73,8 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
     """Interpolate one video."""
     began = time.monotonic()
     set_threads(plan.settings.threads)
-    reported, counts = Reported(), Counts()
+    reported = Reported()
+    counts = Counts()
     yield from reported.new(plan.warnings)
     with ExitStack() as stack:
         stack.enter_context(SegmentStore(plan.output).named())
@@ -79,14 +83,17 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
         scheduled = schedule(plan.frames(source), plan.request, counts)
         ahead = stack.enter_context(prefetch(scheduled, 8))
         head = next(ahead)
-        encoding, tasks = plan.encoding(head.left.time), chain([head], ahead)
+        encoding = plan.encoding(head.left.time)
+        tasks = chain([head], ahead)
         del head  # so that the first pictures do not stay in memory after they are rendered
         # Load the finished segments of an earlier run, or open the output.
         encoding, out = stack.enter_context(_opened(plan, encoding))
         yield from reported.new(out.warnings)
         renderer = plan.renderer()
         decisions = _decisions(plan, renderer, out)
-        folder, resumed = (out.path, out.frames) if isinstance(out, SegmentStore) else (None, 0)
+        folder, resumed = (
+            (out.path, out.frames) if isinstance(out, SegmentStore) else (None, 0)
+        )
         # A GPU that decodes here also decodes for the workers.
         job = RenderJob.of(plan, encoding, decisions, folder, nvdec=source.by_gpu)
         yield from reported.new(renderer.new_warnings())
@@ -94,7 +101,8 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
         expected = plan.expected
         if resumed:
             yield Progress("rendering", resumed, expected, resumed)
-        done, in_work = resumed, dict[int, int]()  # frames; those of each segment in work
+        done = resumed  # frames; those of each segment in work
+        in_work = dict[int, int]()
         rendering = _render(job, renderer, tasks, out, workers)
         del renderer
         with closing(rendering):
@@ -102,7 +110,9 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
                 yield from reported.new(drained(counts.warnings))
                 if isinstance(event, Progress):
                     in_work[number] = max(event.done, in_work.get(number, 0))
-                    yield Progress("rendering", done + sum(in_work.values()), expected, resumed)
+                    yield Progress(
+                        "rendering", done + sum(in_work.values()), expected, resumed
+                    )
                 elif isinstance(event, Finished):
                     done += in_work.pop(number, 0)
                 elif isinstance(event, Warned):
@@ -143,7 +153,9 @@ def _opened(
             yield encoding, store
 
 
-def _decisions(plan: InterpPlan, renderer: Renderer, out: SegmentStore | Sink) -> dict[str, Any]:
+def _decisions(
+    plan: InterpPlan, renderer: Renderer, out: SegmentStore | Sink
+) -> dict[str, Any]:
     """Return the decisions of the run that began the output."""
     if isinstance(out, SegmentStore) and out.pinned is not None:
         return out.pinned
@@ -172,7 +184,9 @@ def _render(
     return render_segments(out.missing(tasks), renderer, offset, job.begin, out.record)
 
 
-def _complete(job: RenderJob, out: SegmentStore | Sink) -> Generator[Progress, None, list[Warned]]:
+def _complete(
+    job: RenderJob, out: SegmentStore | Sink
+) -> Generator[Progress, None, list[Warned]]:
     """Complete the output except for its name, and return its warnings."""
     if isinstance(out, SegmentStore):
         return (yield from out.join(job.encoding, overwrite=job.run.settings.overwrite))
@@ -194,7 +208,8 @@ def _render_by_workers(
                     if errors:
                         return
                     yield segment
-            except CloudconvError as error:  # raised when the workers have finished their segments
+            # Raised when the workers have finished their segments.
+            except CloudconvError as error:
                 errors.append(error)
 
     def keep(segment: SegmentPlan, made: FinishedSegment) -> None:

@@ -1,8 +1,8 @@
 """Divide the output frames of a run into segments, and render segments in any process.
 
-Segments are independent of each other: an interrupted run resumes after the finished segments, and
-several processes or machines can make segments at once. The plan of a segment and the source are
-enough to make its frames in any process.
+Segments are independent of each other: an interrupted run resumes after the finished
+segments, and several processes or machines can make segments at once. The plan of a segment
+and the source are enough to make its frames in any process.
 """
 
 import hashlib
@@ -46,7 +46,10 @@ _LEAST_BEFORE_CUT = 8  # the least number of source frames of a segment that end
 
 @dataclass(frozen=True, slots=True)
 class SegmentPlan:
-    """Consecutive output frames; ``number`` is that of the first one, which counts from 0."""
+    """Consecutive output frames.
+
+    ``number`` is that of the first one, which counts from 0.
+    """
 
     number: int
     frames: tuple[Task[Fraction], ...]
@@ -74,8 +77,8 @@ class SegmentPlan:
     def start(self) -> Fraction:
         """Return the time of the segment's first source frame.
 
-        ``right`` does not count. In the last pair of a loop, ``right`` is the first frame of the
-        video, which can be earlier than the segment.
+        ``right`` does not count. In the last pair of a loop, ``right`` is the first frame
+        of the video, which can be earlier than the segment.
         """
         before = [frame.before[0] for frame in self.frames if frame.before is not None]
         return min([self.frames[0].left, *before])
@@ -91,16 +94,18 @@ Keep = Callable[[SegmentPlan, Path, PacketSummary], Any]
 """What keeps the complete file of a segment."""
 
 
-def divide(tasks: Iterable[FrameTask], finished: Mapping[int, int]) -> Iterator[NumberedTask]:
+def divide(
+    tasks: Iterable[FrameTask], finished: Mapping[int, int]
+) -> Iterator[NumberedTask]:
     """Divide planned frames into segments: yield each frame with the number of its segment.
 
-    ``finished`` has the number of frames of each finished segment by its number. An interrupt may
-    have cut one short: the others of its frames are a segment of their own.
+    ``finished`` has the number of frames of each finished segment by its number. An
+    interrupt may have cut one short: the others of its frames are a segment of their own.
 
-    A segment ends after :data:`MAX_SOURCE_FRAMES` source frames or :data:`MAX_FRAMES` output
-    frames. It also ends before a cut, where the encoder would start a key frame anyway, unless the
-    segment is very short. The first segments are shorter, so that a run soon has finished segments,
-    and each worker soon receives a segment.
+    A segment ends after :data:`MAX_SOURCE_FRAMES` source frames or :data:`MAX_FRAMES`
+    output frames. It also ends before a cut, where the encoder would start a key frame
+    anyway, unless the segment is very short. The first segments are shorter, so that a run
+    soon has finished segments, and each worker soon receives a segment.
     """
     ends = {number + count for number, count in finished.items()}
     count = number = frames = sources = 0
@@ -110,14 +115,22 @@ def divide(tasks: Iterable[FrameTask], finished: Mapping[int, int]) -> Iterator[
         most = min(_FIRST << min(count, 8), MAX_SOURCE_FRAMES)
         is_full = sources + is_new_source > most or frames >= MAX_FRAMES
         if is_full or (task.opens_scene and sources >= _LEAST_BEFORE_CUT):
-            number, count, frames, sources, is_new_source = index, count + 1, 0, 0, True
+            number = index
+            count = count + 1
+            frames = 0
+            sources = 0
+            is_new_source = True
         elif index in ends or index in finished:
             number = index
-        frames, sources, left = frames + 1, sources + is_new_source, task.left.time
+        frames = frames + 1
+        sources = sources + is_new_source
+        left = task.left.time
         yield number, task
 
 
-def each_segment(tasks: Iterable[NumberedTask]) -> Iterator[tuple[int, Iterator[NumberedTask]]]:
+def each_segment(
+    tasks: Iterable[NumberedTask],
+) -> Iterator[tuple[int, Iterator[NumberedTask]]]:
     """Return each segment's number, and its frames, which must be taken before the next segment."""
     return groupby(tasks, itemgetter(0))
 
@@ -126,10 +139,10 @@ def each_segment(tasks: Iterable[NumberedTask]) -> Iterator[tuple[int, Iterator[
 class RenderJob:
     """Everything that is needed to render any segment of a run, in any process.
 
-    ``threads`` is the number of each worker's threads, None for all. ``sizes`` are the same for all
-    segments. ``nvdec``: the GPU of each worker decodes. The segments' files are written to
-    ``folder``. ``token`` identifies the folder's content: a machine that finds another token at
-    that path does not see the same folder. Paths are absolute.
+    ``threads`` is the number of each worker's threads, None for all. ``sizes`` are the same
+    for all segments. ``nvdec``: the GPU of each worker decodes. The segments' files are
+    written to ``folder``. ``token`` identifies the folder's content: a machine that finds
+    another token at that path does not see the same folder. Paths are absolute.
     """
 
     run: InterpPlan
@@ -172,7 +185,13 @@ class RenderJob:
         """Return a key that is equal for plans that can use the same model."""
         run, settings = self.run, self.run.settings
         options = settings.scale, settings.fallback, settings.tile, settings.timesteps
-        return run.workers.device_type, run.dtype, settings.chosen_model, run.weights, *options
+        return (
+            run.workers.device_type,
+            run.dtype,
+            settings.chosen_model,
+            run.weights,
+            *options,
+        )
 
     def source(self) -> Source:
         """Return a source that stays open between two segments, in a process with one GPU."""
@@ -188,15 +207,19 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
 
     Raises UnfitInputError if the source has changed and has no frame at a planned time.
     """
-    info, wanted, main = source.info, set(segment.sources), segment.start
+    info = source.info
+    wanted = set(segment.sources)
+    main = segment.start
     origin = info.timing.start
     decoded: dict[Fraction, Frame] = {}
-    # The last frames of a loop also need the source's first frame, which is before this start.
+    # The last frames of a loop also need the source's first frame, which is before this
+    # start.
     for early in sorted(each for each in wanted if each < main):
         first = next(source.frames(start=early - origin), None)
         if first is not None and first.time == early:
             decoded[early] = first
-    frames, is_whole = source.onward(main - origin), False
+    frames = source.onward(main - origin)
+    is_whole = False
 
     def get(time: Fraction) -> Frame:
         nonlocal frames, is_whole
@@ -207,14 +230,15 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
                     decoded[frame.time] = frame
             elif is_whole:
                 raise UnfitInputError(
-                    f"frame-gone: {info.path} has no frame at {float(time):.3f} s any more: the "
-                    "file has changed, or it is damaged and each reading gives other frames. "
-                    "Repair the file, or convert a copy of it, and start again; interp needs "
-                    "--no-resume then."
+                    f"frame-gone: {info.path} has no frame at {float(time):.3f} s any "
+                    "more: the file has changed, or it is damaged and each reading gives "
+                    "other frames. Repair the file, or convert a copy of it, and start "
+                    "again; interp needs --no-resume then."
                 )
             else:
                 # Start at the beginning: some damaged files lose frames after a seek.
-                frames, is_whole = source.frames(), True
+                frames = source.frames()
+                is_whole = True
         return decoded[time]
 
     lefts = main, segment.frames[0].left
@@ -227,10 +251,14 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
 
 
 class _SegmentFile:
-    """The file of the segment that is being encoded; for ``begin`` see :func:`render_segments`."""
+    """The file of the segment that is being encoded.
+
+    For ``begin`` see :func:`render_segments`.
+    """
 
     def __init__(self, number: int, begin: Callable[[], Sink], keep: Keep | None) -> None:
-        self.number, self.written = number, 0
+        self.number = number
+        self.written = 0
         self._begin, self._keep = begin, keep
         self._encoder: Sink | None = None
         self._frames: list[Task[Fraction]] = []
@@ -250,8 +278,11 @@ class _SegmentFile:
     def complete(self) -> tuple[int, Event]:
         if self._encoder is None:
             return self.number, Finished(None)
-        summary, plan = self._encoder.complete(), SegmentPlan(self.number, tuple(self._frames))
-        return self.number, Finished(self._keep and self._keep(plan, self._encoder.file, summary))
+        summary = self._encoder.complete()
+        plan = SegmentPlan(self.number, tuple(self._frames))
+        return self.number, Finished(
+            self._keep and self._keep(plan, self._encoder.file, summary)
+        )
 
     def abandon(self) -> None:
         if self._encoder is not None:
@@ -267,13 +298,14 @@ def render_segments(
 ) -> SegmentEvents:
     """Render frames in order, while another thread completes the previous segment's file.
 
-    ``offset`` is the output's time of the first frame, in seconds. ``begin`` opens the file of a
-    segment at its first frame. Another thread calls ``keep`` with the complete file; without
-    ``keep`` the file is the output itself. Yield events, each with the number of its segment;
-    ``Finished`` ends a segment, with what ``keep`` returned. The device makes the frames of the
-    next segment meanwhile. If a segment cannot be planned to its end, the frames before are
-    rendered, and then the error is raised. The file of an incomplete segment is deleted; after an
-    interrupt it ends with its last encoded frame, if there is ``keep``.
+    ``offset`` is the output's time of the first frame, in seconds. ``begin`` opens the file
+    of a segment at its first frame. Another thread calls ``keep`` with the complete file;
+    without ``keep`` the file is the output itself. Yield events, each with the number of
+    its segment; ``Finished`` ends a segment, with what ``keep`` returned. The device makes
+    the frames of the next segment meanwhile. If a segment cannot be planned to its end, the
+    frames before are rendered, and then the error is raised. The file of an incomplete
+    segment is deleted; after an interrupt it ends with its last encoded frame, if there is
+    ``keep``.
     """
     planned: deque[tuple[int, Task[Fraction] | None]] = deque()
     errors: list[CloudconvError] = []
@@ -285,18 +317,22 @@ def render_segments(
             file.abandon()
 
     with ExitStack() as stack:
-        # After an interrupt the threads may still be encoding: they end before the file is closed.
+        # After an interrupt the threads may still be encoding: they end before the file is
+        # closed.
         stack.callback(abandon)
         finishing = stack.enter_context(one_thread("cloudconv-finish"))
         # An interrupt leaves no frame half encoded.
         encoding = stack.enter_context(one_thread("cloudconv-encode"))
-        made = stack.enter_context(prefetch(renderer.render(_noted(tasks, planned, errors)), 4))
+        made = stack.enter_context(
+            prefetch(renderer.render(_noted(tasks, planned, errors)), 4)
+        )
         try:
             for frame in chain(made, [None]):
                 if file is not None and planned and planned[0][1] is None:
                     planned.popleft()
                     yield from (each.result() for each in ending)
-                    done, file = file, None
+                    done = file
+                    file = None
                     ending = [finishing.submit(done.complete)]
                     yield from ((done.number, each) for each in done.warnings)
                 if frame is None:
@@ -312,7 +348,8 @@ def render_segments(
                     yield ending.pop().result()
         except (KeyboardInterrupt, GeneratorExit):
             if keep is not None and file is not None:
-                unfinished, file = file, None
+                unfinished = file
+                file = None
                 with suppress(CloudconvError):  # no room
                     encoding.submit(unfinished.complete).result()
             raise
@@ -328,7 +365,8 @@ def _noted(
 ) -> Iterator[FrameTask | None]:
     """Yield the tasks, and None after each segment; an error ends the tasks.
 
-    ``planned`` receives the number of each task's segment, and the times of the task or None.
+    ``planned`` receives the number of each task's segment, and the times of the task or
+    None.
     """
     before: int | None = None
     try:
@@ -355,12 +393,16 @@ class SegmentWork:
         self._source: Source | None = None
 
     def __call__(self, job: RenderJob, segment: SegmentPlan) -> Iterator[Any]:
-        """Render a segment; yield its progress, warnings, and ``Finished`` with the result."""
+        """Render a segment.
+
+        Yield its progress, warnings, and ``Finished`` with the result.
+        """
         source, renderer = self._opened(job)
         if token_of(job.folder) != job.token:
             raise DeviceError(
-                f"folder-not-shared: A machine of the cluster does not see {job.folder}: give all "
-                "machines the input, the weights and the output's folder at the same paths."
+                f"folder-not-shared: A machine of the cluster does not see {job.folder}: "
+                "give all machines the input, the weights and the output's folder at the "
+                "same paths."
             )
         made: list[FinishedSegment] = []
 
@@ -379,17 +421,24 @@ class SegmentWork:
                 yield from map(Finished, made)
 
     def _opened(self, job: RenderJob) -> tuple[Source, Renderer]:
-        before, self._job = self._job, job
+        before = self._job
+        self._job = job
         # An equal job keeps the batch size, which a lack of memory may have reduced.
         if self._source is None or self._renderer is None or before != job:
             set_threads(job.threads)
-            if self._renderer is None or before is None or before.model_key != job.model_key:
+            if (
+                self._renderer is None
+                or before is None
+                or before.model_key != job.model_key
+            ):
                 self._renderer = None  # frees the memory for the next one
-                run, device = job.run, torch.device(job.run.workers.device_type)  # of a worker
+                run = job.run  # of a worker
+                device = torch.device(job.run.workers.device_type)
                 if (own := engine_for(device.type, run.dtype)) != run.engine:
                     raise DeviceError(
-                        f"other-engine: The run computes convolutions with {run.engine}, and a "
-                        f"worker with {own}: install the same packages on all machines."
+                        f"other-engine: The run computes convolutions with {run.engine}, "
+                        f"and a worker with {own}: install the same packages on all "
+                        "machines."
                     )
                 self._renderer = run.renderer_on(device, job.sizes.cpu_streams)
             job.apply_to(self._renderer)

@@ -1,9 +1,10 @@
 """Store finished segments on the disk, so that a later run can resume.
 
-The work folder is beside the output. The folder has the plan of the run and a packet file for each
-finished segment. The power may fail at any time. A segment's file therefore gets a summary with a
-checksum at its end, is synced to the disk, and then gets its final name: the segment's number and
-the digest of its plan. Unfinished files have other names, and are deleted.
+The work folder is beside the output. The folder has the plan of the run and a packet file
+for each finished segment. The power may fail at any time. A segment's file therefore gets a
+summary with a checksum at its end, is synced to the disk, and then gets its final name: the
+segment's number and the digest of its plan. Unfinished files have other names, and are
+deleted.
 """
 
 import hashlib
@@ -50,10 +51,10 @@ _LONGEST_END = 1024  # bytes; at least those of a segment's end
 class SegmentStore:
     """The work folder of an output that this process has claimed.
 
-    The folder is ``<output>.work``, or a hidden one if another program made that folder. The plan
-    in the folder shows that cloudconv made it. ``finished`` are the segments by number. ``pinned``
-    are the decisions of the first run, such as the batch size, which later runs use too; None
-    before :meth:`pin`, unless :meth:`opened` has read them.
+    The folder is ``<output>.work``, or a hidden one if another program made that folder.
+    The plan in the folder shows that cloudconv made it. ``finished`` are the segments by
+    number. ``pinned`` are the decisions of the first run, such as the batch size, which
+    later runs use too; None before :meth:`pin`, unless :meth:`opened` has read them.
     """
 
     def __init__(self, output: Path) -> None:
@@ -73,22 +74,28 @@ class SegmentStore:
 
     @contextmanager
     def opened(
-        self, identity: dict[str, Any], fits: Callable[[dict[str, Any]], bool], *, resume: bool
+        self,
+        identity: dict[str, Any],
+        fits: Callable[[dict[str, Any]], bool],
+        *,
+        resume: bool,
     ) -> Iterator[None]:
-        """Keep the finished segments in the folder during a block; delete it if there are none.
+        """Keep the finished segments in the folder during a block.
 
-        Errors in the block name the finished work that remains, and Ctrl-C becomes Interrupted.
-        ``identity`` is everything that can change a pixel of the output, as JSON data. ``fits``
-        returns whether decisions of an earlier run are possible. Without ``resume`` segments of an
-        earlier run are deleted. Raises OutputError if the folder has finished segments of another
-        identity or version, which are not deleted.
+        Delete it if there are none.
+
+        Errors in the block name the finished work that remains, and Ctrl-C becomes
+        Interrupted. ``identity`` is everything that can change a pixel of the output, as
+        JSON data. ``fits`` returns whether decisions of an earlier run are possible.
+        Without ``resume`` segments of an earlier run are deleted. Raises OutputError if the
+        folder has finished segments of another identity or version, which are not deleted.
         """
         self._identity = json.loads(json.dumps(identity))
         with writing(self.path):
             if not _is_ours(self.path):
                 raise OutputError(
-                    f"folder-taken: {self.path} is needed for unfinished work, and cloudconv has "
-                    "not made it: move it away, or name another output."
+                    f"folder-taken: {self.path} is needed for unfinished work, and "
+                    "cloudconv has not made it: move it away, or name another output."
                 )
             self.path.mkdir(exist_ok=True)
             self._take_over(fits, resume=resume)
@@ -101,8 +108,8 @@ class SegmentStore:
         except CloudconvError as error:
             if not self.path.is_dir():
                 raise OutputError(
-                    f"work-folder-deleted: {self.path} was deleted while the output was being "
-                    "made: run the command again."
+                    f"work-folder-deleted: {self.path} was deleted while the output was "
+                    "being made: run the command again."
                 ) from error
             if error.ends_work:
                 self.remove()
@@ -118,7 +125,12 @@ class SegmentStore:
     def pin(self, decided: dict[str, Any]) -> None:
         """Save the decisions of this run for later runs."""
         unique = secrets.token_hex(8)  # so that `token_of` differs between all folders
-        plan = {"version": _VERSION, "of": unique, "identity": self._identity, "decided": decided}
+        plan = {
+            "version": _VERSION,
+            "of": unique,
+            "identity": self._identity,
+            "decided": decided,
+        }
         with writing(self.path):
             write_whole(self.path / PLAN, sealed(plan))
         self.pinned = decided
@@ -128,7 +140,9 @@ class SegmentStore:
 
         Raises OutputError if a finished segment has another plan.
         """
-        lengths = {number: summary.packets for number, (_, summary) in self.finished.items()}
+        lengths = {
+            number: summary.packets for number, (_, summary) in self.finished.items()
+        }
         for number, segment in each_segment(divide(tasks, lengths)):
             finished = self.finished.get(number)
             if finished is None:
@@ -136,8 +150,9 @@ class SegmentStore:
                 continue
             if finished[0].name != _name_of(SegmentPlan.of(number, segment)):
                 raise OutputError(
-                    f"other-plan: The finished work in {self.path} belongs to another plan of "
-                    "this video, with other frames or times: start again with --no-resume."
+                    f"other-plan: The finished work in {self.path} belongs to another plan "
+                    "of this video, with other frames or times: start again with "
+                    "--no-resume."
                 )
             self._joined[number] = finished
 
@@ -148,8 +163,8 @@ class SegmentStore:
             size = file.stat().st_size
             if size != summary.bytes:
                 raise OutputError(
-                    f"segment-incomplete: {file} is incomplete: it has {size} of {summary.bytes} "
-                    "bytes. Is the disk full?"
+                    f"segment-incomplete: {file} is incomplete: it has {size} of "
+                    f"{summary.bytes} bytes. Is the disk full?"
                 )
             with file.open("ab") as opened:
                 opened.write(b"\n" + sealed({**asdict(summary), "digest": segment.digest}))
@@ -165,8 +180,8 @@ class SegmentStore:
     ) -> Generator[Progress, None, list[Warned]]:
         """Join the segments of this run's plan into the output, and delete the folder.
 
-        Return the warnings about the output. Raises OutputError if the disk has too little room, or
-        a segment is damaged.
+        Return the warnings about the output. Raises OutputError if the disk has too little
+        room, or a segment is damaged.
         """
         done = [self._joined[number] for number in sorted(self._joined)]
         frames = sum(summary.packets for _, summary in done)
@@ -178,8 +193,9 @@ class SegmentStore:
                 free = disk_usage(self.path).free
                 if free < size:
                     raise OutputError(
-                        f"no-room-to-join: Joining the finished frames needs {amount(size)} more "
-                        f"on the disk, and {amount(free)} are free: free some space."
+                        "no-room-to-join: Joining the finished frames needs "
+                        f"{amount(size)} more on the disk, and {amount(free)} are free: "
+                        "free some space."
                     )
                 for written in join(done, output):
                     yield Progress("joining", written, frames)
@@ -209,8 +225,13 @@ class SegmentStore:
             self.path.rmdir()
 
     def _own_files(self) -> list[Path]:
-        """Return the files that cloudconv made, the plan last; other files may be the user's."""
-        made = [file for file in self.path.glob("*.packets") if _SEGMENT.fullmatch(file.name)]
+        """Return the files that cloudconv made, the plan last.
+
+        Other files may be the user's.
+        """
+        made = [
+            file for file in self.path.glob("*.packets") if _SEGMENT.fullmatch(file.name)
+        ]
         made += chain(self.path.glob(".cloudconv-*.part"), self.path.glob(PLAN))
         return [file for file in made if stat.S_ISREG(file.lstat().st_mode)]
 
@@ -225,27 +246,30 @@ class SegmentStore:
         if other and resume and any(self.path.glob("*.packets")):
             raise OutputError(
                 f"work-of-other-version: {self.path} holds the work of another version of "
-                "cloudconv: finish it with that version, name another output, or delete that work "
-                "with --no-resume."
+                "cloudconv: finish it with that version, name another output, or delete "
+                "that work with --no-resume."
             )
         if plan is None or (plan and not (_is_plan(plan) and fits(plan["decided"]))):
             unreadable = Warned(
-                f"work-unreadable: The unfinished work in {self.path} cannot be resumed; the run "
-                "starts from the beginning."
+                f"work-unreadable: The unfinished work in {self.path} cannot be resumed; "
+                "the run starts from the beginning."
             )
             self.warnings.append(unreadable)
         elif plan and resume:
             self.pinned = plan["decided"]
             self._find_segments()
-            old, new = plan["identity"], self._identity
-            names = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+            old = plan["identity"]
+            new = self._identity
+            names = sorted(
+                key for key in old.keys() | new.keys() if old.get(key) != new.get(key)
+            )
             if names and (work := self._work()):
                 changed = ", ".join(name.replace("_", " ") for name in names)
                 self.finished.clear()
                 raise OutputError(
-                    f"work-of-other-settings: {self.path} holds {work} of a run that differs in "
-                    f"{changed}: finish that work first, name another output, or delete that work "
-                    "with --no-resume."
+                    f"work-of-other-settings: {self.path} holds {work} of a run that "
+                    f"differs in {changed}: finish that work first, name another output, "
+                    "or delete that work with --no-resume."
                 )
             if names:
                 self.pinned = None
@@ -272,8 +296,11 @@ class SegmentStore:
                 else:
                     self.finished[int(match[1])] = file, summary
         if lost:
-            segments, are = plural(lost, "segment", "segments"), plural(lost, "is", "are")
-            damaged = f"{lost} finished {segments} in {self.path} {are} damaged and made again."
+            segments = plural(lost, "segment", "segments")
+            are = plural(lost, "is", "are")
+            damaged = (
+                f"{lost} finished {segments} in {self.path} {are} damaged and made again."
+            )
             self.warnings.append(Warned(f"segments-damaged: {damaged}"))
 
 
@@ -292,7 +319,10 @@ def summary_in(file: Path, digest: str) -> PacketSummary | None:
     numbers = [end.get(name) for name in ("first", "last", "delay", "packets", "bytes")]
     if not is_of_plan or end.keys() != {field.name for field in fields(PacketSummary)}:
         return None
-    if not all(type(number) is int for number in numbers) or type(end["extradata"]) is not str:
+    if (
+        not all(type(number) is int for number in numbers)
+        or type(end["extradata"]) is not str
+    ):
         return None
     summary = PacketSummary(**end)
     is_possible = (
@@ -312,7 +342,9 @@ def _is_ours(folder: Path) -> bool:
         return False
     names = os.listdir(folder)
     is_linked = (folder / PLAN).is_symlink()
-    return not is_linked and (not names or any(name.startswith(".cloudconv-") for name in names))
+    return not is_linked and (
+        not names or any(name.startswith(".cloudconv-") for name in names)
+    )
 
 
 def sealed(data: dict[str, Any]) -> bytes:

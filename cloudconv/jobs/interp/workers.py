@@ -1,4 +1,6 @@
-"""Render segments in processes of this machine, or on a Ray cluster. The module loads no PyTorch.
+"""Render segments in processes of this machine, or on a Ray cluster.
+
+The module loads no PyTorch.
 
 The machines of a cluster share a folder; Ray is an optional extra.
 """
@@ -35,10 +37,14 @@ if TYPE_CHECKING:
         SegmentWork,
     )
 
-POLL = 0.05  # seconds until the next request for a segment, if the next one is not known yet
+# Seconds until the next request for a segment, if the next one is not known yet.
+POLL = 0.05
 MAX_ATTEMPTS = 3  # the number of attempts at a segment whose worker dies each time
-LAST_SECONDS = 10.0  # seconds for the workers to cut their segments short after an interrupt
-_TOKEN = "set RAY_AUTH_MODE=token here and copy the file .ray/auth_token of its first machine"
+# Seconds for the workers to cut their segments short after an interrupt.
+LAST_SECONDS = 10.0
+_TOKEN = (
+    "set RAY_AUTH_MODE=token here and copy the file .ray/auth_token of its first machine"
+)
 _TIMEOUT = 10  # seconds, for a connection to a cluster
 _END: Any = object()  # what replaces the next segment after the last one
 
@@ -47,7 +53,10 @@ Keep = Callable[["SegmentPlan", "FinishedSegment"], None]
 
 
 def _kept(segment: SegmentPlan, event: Event, keep: Keep) -> tuple[int, Event]:
-    """Return a worker's event with the segment's number; ``keep`` gets the result at the end."""
+    """Return a worker's event with the segment's number.
+
+    ``keep`` gets the result at the end.
+    """
     if isinstance(event, Finished) and not isinstance(event.result, CloudconvError):
         keep(segment, event.result)
     return segment.number, event
@@ -56,12 +65,15 @@ def _kept(segment: SegmentPlan, event: Event, keep: Keep) -> tuple[int, Event]:
 class Processes:
     """Processes that render segments; a context manager that ends them.
 
-    Each process has its own copy of the work, and gets one of the environments in addition. The
-    processes start at the first call of :meth:`map`; later calls use the same processes. A process
-    that dies is replaced, and its segment is made again. All processes end with this process.
+    Each process has its own copy of the work, and gets one of the environments in addition.
+    The processes start at the first call of :meth:`map`; later calls use the same
+    processes. A process that dies is replaced, and its segment is made again. All processes
+    end with this process.
     """
 
-    def __init__(self, work: SegmentWork, environments: Sequence[Mapping[str, str]]) -> None:
+    def __init__(
+        self, work: SegmentWork, environments: Sequence[Mapping[str, str]]
+    ) -> None:
         self._work, self._environments = work, environments
         self._workers: list[_Worker] = []
 
@@ -77,13 +89,14 @@ class Processes:
     ) -> Generator[tuple[int, Event], None, None]:
         """Render segments in any order; yield events, each with the number of its segment.
 
-        ``Finished`` ends a segment; its result is a CloudconvError if the segment failed. ``keep``
-        gets each other result. If a segment is made again, its events come again. None among the
-        segments means that the next one is not known yet; ``map`` then yields events before the
-        next request. An interrupt, and closing the generator, end the processes: each has some
-        seconds to cut its segment short, and ``keep`` gets the results. The method may be called
-        again when the generator has ended. Errors of ``segments`` are raised, and RuntimeError if a
-        process ends with an unexpected exception.
+        ``Finished`` ends a segment; its result is a CloudconvError if the segment failed.
+        ``keep`` gets each other result. If a segment is made again, its events come again.
+        None among the segments means that the next one is not known yet; ``map`` then
+        yields events before the next request. An interrupt, and closing the generator, end
+        the processes: each has some seconds to cut its segment short, and ``keep`` gets the
+        results. The method may be called again when the generator has ended. Errors of
+        ``segments`` are raised, and RuntimeError if a process ends with an unexpected
+        exception.
         """
         for environment in self._environments[len(self._workers) :]:
             self._workers.append(_Worker(self._work, environment))
@@ -119,7 +132,9 @@ class Processes:
                 worker.connection.send(None)
         for worker in busy:
             with suppress(OSError, EOFError):
-                while worker.segment and worker.connection.poll(max(until - time.monotonic(), 0)):
+                while worker.segment and worker.connection.poll(
+                    max(until - time.monotonic(), 0)
+                ):
                     _, event = _kept(worker.segment, worker.connection.recv(), keep)
                     if isinstance(event, Finished):
                         worker.segment = None
@@ -142,7 +157,9 @@ class _Worker:
         # A forked process would inherit locks of this process's threads.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, *self._given), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(theirs, *self._given), daemon=True
+        )
         if os.name == "posix":  # the tracker would let the signals through at its own start
             resource_tracker.ensure_running()
         with interrupts.held():
@@ -150,7 +167,9 @@ class _Worker:
         theirs.close()
 
     def give(self, job: RenderJob, segment: SegmentPlan) -> None:
-        self.segment, self._deaths, self._sent = segment, 0, (job, segment)
+        self.segment = segment
+        self._deaths = 0
+        self._sent = (job, segment)
         self._send()
 
     def _send(self) -> None:
@@ -158,7 +177,10 @@ class _Worker:
             self.connection.send(self._sent)
 
     def received(self) -> Iterator[tuple[SegmentPlan, Any]]:
-        """Yield the next event; replace a process that has died, until its segment is given up."""
+        """Yield the next event.
+
+        Replace a process that has died, until its segment is given up.
+        """
         assert self.segment is not None
         segment = self.segment
         try:
@@ -166,17 +188,22 @@ class _Worker:
         except (EOFError, OSError):
             self.end()
             code = self._process.exitcode
-            if code == 1:  # Python's exit code after an exception that is not a CloudconvError
-                raise RuntimeError("a worker process failed; its error message is above") from None
+            # Python's exit code after an exception that is not a CloudconvError.
+            if code == 1:
+                raise RuntimeError(
+                    "a worker process failed; its error message is above"
+                ) from None
             self._start()
-            self.has_begun, self._deaths = False, self._deaths + 1
+            self.has_begun = False
+            self._deaths = self._deaths + 1
             if self._deaths < MAX_ATTEMPTS:
                 self._send()
                 return
             content = Finished(
                 DeviceError(
-                    f"workers-died: Worker processes ended {MAX_ATTEMPTS} times on the same frames "
-                    f"(exit code {code}), most likely for lack of memory: use fewer workers."
+                    f"workers-died: Worker processes ended {MAX_ATTEMPTS} times on the "
+                    f"same frames (exit code {code}), most likely for lack of memory: use "
+                    "fewer workers."
                 )
             )
         self.has_begun = not isinstance(content, Finished)
@@ -186,15 +213,16 @@ class _Worker:
 
     def end(self) -> None:
         self.connection.close()
-        self._process.join(0.1)  # so that a process that ended by itself keeps its exit code
+        # So that a process that ended by itself keeps its exit code.
+        self._process.join(0.1)
         self._process.kill()
         self._process.join()
 
 
 def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -> None:
     os.environ.update(environment)
-    # Waiting threads of OpenMP must leave the cores to other processes. The command line also sets
-    # this variable, but a script that imports cloudconv does not.
+    # Waiting threads of OpenMP must leave the cores to other processes. The command line
+    # also sets this variable, but a script that imports cloudconv does not.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     reuse_memory()
     work: SegmentWork | None = None
@@ -204,8 +232,8 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
         work = work or pickle.loads(packed)  # imports PyTorch, as what is sent does
         yield from work(*pickle.loads(sent))
 
-    # On Windows Ctrl-C and Ctrl-Break reach every process of the terminal. The main process alone
-    # ends the work.
+    # On Windows Ctrl-C and Ctrl-Break reach every process of the terminal. The main process
+    # alone ends the work.
     for name in ("SIGINT", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -228,7 +256,9 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
                 return
 
 
-def outcome_of(work: Callable[..., Iterator[Any]], *given: Any) -> Generator[Any, None, None]:
+def outcome_of(
+    work: Callable[..., Iterator[Any]], *given: Any
+) -> Generator[Any, None, None]:
     """Do the work and yield its events; an error for the user becomes the result."""
     try:
         yield from work(*given)
@@ -252,12 +282,15 @@ class Cluster:
     """A connection to a Ray cluster; a context manager that cancels its work.
 
     The address is None for a cluster on this machine, or a new one. A segment needs so many
-    ``cores`` and ``gpus``. Raises DeviceError if Ray is not installed, if there is no cluster at
-    that address, or if no machine has enough cores or GPUs.
+    ``cores`` and ``gpus``. Raises DeviceError if Ray is not installed, if there is no
+    cluster at that address, or if no machine has enough cores or GPUs.
     """
 
-    def __init__(self, work: SegmentWork, address: str | None, *, cores: int, gpus: int) -> None:
-        self._ray, self._work = _ray(), work
+    def __init__(
+        self, work: SegmentWork, address: str | None, *, cores: int, gpus: int
+    ) -> None:
+        self._ray = _ray()
+        self._work = work
         self._needs = {"CPU": cores, "GPU": gpus}
         self._running: dict[Any, SegmentPlan] = {}  # by the reference to the result
         self._joined = not self._ray.is_initialized()
@@ -282,8 +315,8 @@ class Cluster:
     ) -> Generator[tuple[int, Event], None, None]:
         """Render on the cluster; see :meth:`Processes.map`.
 
-        A segment whose machine or process is lost is made again on another one. An interrupt loses
-        segments.
+        A segment whose machine or process is lost is made again on another one. An
+        interrupt loses segments.
         """
         cores, gpus = self._needs.values()
         needs = {"max_retries": MAX_ATTEMPTS - 1, "num_cpus": cores, "num_gpus": gpus}
@@ -307,22 +340,27 @@ class Cluster:
 
     def _check_room(self) -> None:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        if any(all(node.get(k, 0) >= need for k, need in self._needs.items()) for node in nodes):
+        if any(
+            all(node.get(k, 0) >= need for k, need in self._needs.items()) for node in nodes
+        ):
             return
         if self._needs["GPU"] and not any(node.get("GPU", 0) for node in nodes):
             raise DeviceError(
-                "no-gpu-in-cluster: --device names a GPU, but no machine of the cluster has one: "
-                "use --device=cpu, or start Ray on a machine with a GPU."
+                "no-gpu-in-cluster: --device names a GPU, but no machine of the cluster "
+                "has one: use --device=cpu, or start Ray on a machine with a GPU."
             )
         raise DeviceError(
             f"no-machine: No machine of the cluster has {self._needs['CPU']} cores"
-            f"{' and a GPU' if self._needs['GPU'] else ''}: give fewer cores with --threads."
+            f"{' and a GPU' if self._needs['GPU'] else ''}: give fewer cores with "
+            "--threads."
         )
 
     def _room(self) -> int:
         """Return how many segments to submit at once: two for each that the cluster can do now."""
         resources = self._ray.cluster_resources()
-        slots = min(int(resources.get(k, 0) // need) for k, need in self._needs.items() if need)
+        slots = min(
+            int(resources.get(k, 0) // need) for k, need in self._needs.items() if need
+        )
         return max(1, slots) * 2
 
     def _result(self, reference: Any) -> list[Any]:
@@ -332,8 +370,8 @@ class Cluster:
             raise
         except self._ray.exceptions.RayError as error:
             lost = DeviceError(
-                f"frames-lost-by-cluster: The cluster lost the same frames {MAX_ATTEMPTS} times "
-                f"({str(error).splitlines()[0]}): 'ray status' shows its machines."
+                f"frames-lost-by-cluster: The cluster lost the same frames {MAX_ATTEMPTS} "
+                f"times ({str(error).splitlines()[0]}): 'ray status' shows its machines."
             )
             return [Finished(lost)]
 
@@ -343,7 +381,8 @@ def _raw_lines_dropped() -> Iterator[None]:
     """Drop what C++ code writes to stderr in the block: Ray logs each attempt to connect."""
     with suppress(OSError):
         sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
@@ -360,7 +399,10 @@ def _authentication_error(ray: Any) -> type[Exception] | tuple[()]:
 
 
 def _join(ray: Any, address: str | None) -> None:
-    """Join the cluster at an address, or one on this machine; keep the handler of SIGTERM."""
+    """Join the cluster at an address, or one on this machine.
+
+    Keep the handler of SIGTERM.
+    """
     handler = signal.getsignal(signal.SIGTERM)
     quiet = partial(ray.init, log_to_driver=False, logging_level="error")
     try:
@@ -376,20 +418,20 @@ def _join(ray: Any, address: str | None) -> None:
                 quiet(include_dashboard=False)
     except _authentication_error(ray) as error:
         raise DeviceError(
-            f"cluster-wants-token: The Ray cluster {address or 'here'} wants a token, and this "
-            f"machine has none: {_TOKEN}."
+            f"cluster-wants-token: The Ray cluster {address or 'here'} wants a token, and "
+            f"this machine has none: {_TOKEN}."
         ) from error
     except RuntimeError as error:
         why = str(error).strip().partition("\n")[0].rstrip(".:")
         raise DeviceError(
-            f"cluster-refuses: The Ray cluster cannot be joined ({why}): install the versions of "
-            "Python and Ray that the cluster has."
+            f"cluster-refuses: The Ray cluster cannot be joined ({why}): install the "
+            "versions of Python and Ray that the cluster has."
         ) from error
     except (OSError, ValueError) as error:
         raise DeviceError(
-            f"no-cluster: There is no Ray cluster at {address} that takes this machine: start one "
-            "with 'ray start --head', which prints its address, or leave the address out. If the "
-            f"cluster has a token, {_TOKEN}."
+            f"no-cluster: There is no Ray cluster at {address} that takes this machine: "
+            "start one with 'ray start --head', which prints its address, or leave the "
+            f"address out. If the cluster has a token, {_TOKEN}."
         ) from error
     finally:
         if handler is not None and threading.current_thread() is threading.main_thread():

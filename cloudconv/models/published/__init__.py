@@ -40,10 +40,10 @@ def row(
 ) -> ModelSpec:
     """Return the spec of a network that tensors, ``state``, of a user's file show.
 
-    A family is a module of this folder: its name, ``FAMILY``; its network; and ``detect``, which
-    returns this row for tensors that show the network, or None. ``version``: the published ones
-    with these tensors, which may differ in weights only. ``source``: authors and publication.
-    ``network``: module and class, as ``rife:Rife4``.
+    A family is a module of this folder: its name, ``FAMILY``; its network; and ``detect``,
+    which returns this row for tensors that show the network, or None. ``version``: the
+    published ones with these tensors, which may differ in weights only. ``source``: authors
+    and publication. ``network``: module and class, as ``rife:Rife4``.
     """
     usual: dict[str, Any] = {
         "name": "",
@@ -61,10 +61,14 @@ def row(
 
 
 def has(state: StateDict, name: str, *shape: int | None) -> bool:
-    """Return whether a tensor of that name and shape exists; None stands for any length above 0."""
+    """Return whether a tensor of that name and shape exists.
+
+    None stands for any length above 0.
+    """
     found = state[name].shape if name in state else ()
     return len(found) == len(shape) and all(
-        length > 0 and wanted in (None, length) for wanted, length in zip(shape, found, strict=True)
+        length > 0 and wanted in (None, length)
+        for wanted, length in zip(shape, found, strict=True)
     )
 
 
@@ -78,7 +82,9 @@ def normalised(state: StateDict) -> dict[str, Tensor]:
         result[_BLOCK.sub(r"block\1.", name)] = tensor
     has_four = any(name.startswith("block3.") for name in result)
     unused = _TRAINING_ONLY + (_UNUSED_BY_4 if has_four else ())
-    return {k: v for k, v in result.items() if not (k.startswith(unused) or k.endswith(_CACHED))}
+    return {
+        k: v for k, v in result.items() if not (k.startswith(unused) or k.endswith(_CACHED))
+    }
 
 
 def recognise(state: StateDict) -> ModelSpec | None:
@@ -92,7 +98,10 @@ def shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
 
 
 def unfit(spec: ModelSpec, state: StateDict) -> list[str]:
-    """Return the names of tensors that the network lacks, or that only it has; or other shapes."""
+    """Return the names of tensors that the network lacks, or that only it has.
+
+    Or other shapes.
+    """
     try:
         with torch.device("meta"):
             network = spec.build()
@@ -113,11 +122,11 @@ def families() -> tuple[Any, ...]:
 class Published(Interpolator):
     """A published network, with tensors of the names and ``shapes`` of a file.
 
-    A family has no modules. Its methods call the layers, whose sizes follow from the tensors. A
-    family whose pictures are mixes of two moved pictures defines ``estimate`` only.
-    ``estimate(seen, pair)`` takes the colours of x0 and x1, (B, 3, H, W) in [0, 1], and their pair.
-    It returns flows, (B, 4, H, W), backward to x0 and to x1 in pixels; the weight of x0; and a
-    correction of the colours or None. All are float32 in any dtype.
+    A family has no modules. Its methods call the layers, whose sizes follow from the
+    tensors. A family whose pictures are mixes of two moved pictures defines ``estimate``
+    only. ``estimate(seen, pair)`` takes the colours of x0 and x1, (B, 3, H, W) in [0, 1],
+    and their pair. It returns flows, (B, 4, H, W), backward to x0 and to x1 in pixels; the
+    weight of x0; and a correction of the colours or None. All are float32 in any dtype.
     """
 
     scale_option = fallback = carries_alpha = True
@@ -139,12 +148,14 @@ class Published(Interpolator):
     def forward(self, pair: Pair, leftover: bool = False) -> Tensor:
         """See ``Interpolator.forward``.
 
-        Published networks clamp their result to [0, 1]; here the part of a source colour that is
-        outside this range stays. Opacity moves with the colours.
+        Published networks clamp their result to [0, 1]; here the part of a source colour
+        that is outside this range stays. Opacity moves with the colours.
         """
         given = pair.x0, pair.x1
         flows, mask, residual = self.estimate(colours_of(*given), pair)
-        warped0, warped1 = (warp(x, flow) for x, flow in zip(given, flows.chunk(2, 1), strict=True))
+        warped0, warped1 = (
+            warp(x, flow) for x, flow in zip(given, flows.chunk(2, 1), strict=True)
+        )
         result = torch.lerp(warped1, warped0, mask)
         if residual is not None:
             colours = result[:, :COLOURS]
@@ -177,9 +188,11 @@ class Published(Interpolator):
     def both(self, name: str, outputs: int = 0) -> tuple[Tensor, Tensor]:
         """Return the weight and the bias of a layer; raise ValueError if they do not fit.
 
-        ``outputs`` is the axis of the outputs. Without values, PyTorch does not check these shapes.
+        ``outputs`` is the axis of the outputs. Without values, PyTorch does not check these
+        shapes.
         """
-        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        weight = self.tensor(f"{name}.weight")
+        bias = self.tensor(f"{name}.bias")
         shape = weight.shape
         if bias.shape != shape[outputs : outputs + 1] or shape[2:3] != shape[3:]:
             raise ValueError(name)
@@ -188,7 +201,8 @@ class Published(Interpolator):
     def conv(self, name: str, x: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
         """Apply a convolution that keeps the size, or divides it by ``stride``."""
         weight, bias = self.both(name)
-        padding, groups = (weight.shape[2] - 1) // 2 * dilation, x.shape[1] // weight.shape[1]
+        padding = (weight.shape[2] - 1) // 2 * dilation
+        groups = x.shape[1] // weight.shape[1]
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
     def deconv(self, name: str, x: Tensor) -> Tensor:
@@ -216,10 +230,13 @@ class Published(Interpolator):
         """Apply two layers, of which the first halves the size."""
         return self.layer(f"{name}.conv2", self.layer(f"{name}.conv1", x, 2))
 
-    def correction(self, first: Sequence[Tensor], features: Sequence[Sequence[Tensor]]) -> Tensor:
+    def correction(
+        self, first: Sequence[Tensor], features: Sequence[Sequence[Tensor]]
+    ) -> Tensor:
         """Return the correction of the colours in RIFE's paper and EMA-VFI: (B, 3, H, W) float32.
 
-        ``first`` are inputs at full size, ``features`` those at a half to a sixteenth of the size.
+        ``first`` are inputs at full size, ``features`` those at a half to a sixteenth of
+        the size.
         """
         hidden: list[Tensor] = []
         seen = list(first)

@@ -1,10 +1,10 @@
 """Define EMA-VFI in two sizes, with plain attention.
 
-Source: Zhang et al., Extracting Motion and Appearance via Inter-Frame Attention for Efficient Video
-Frame Interpolation, CVPR 2023 (arXiv 2303.00440; MCG-NJU/EMA-VFI, Apache-2.0). Each picture's
-features are compared with the other picture's within windows. The comparison gives the appearance
-that both show, and the motion between them. Two heads estimate flows and a mask from both, and a
-further network corrects the mixed picture.
+Source: Zhang et al., Extracting Motion and Appearance via Inter-Frame Attention for
+Efficient Video Frame Interpolation, CVPR 2023 (arXiv 2303.00440; MCG-NJU/EMA-VFI,
+Apache-2.0). Each picture's features are compared with the other picture's within windows.
+The comparison gives the appearance that both show, and the motion between them. Two heads
+estimate flows and a mask from both, and a further network corrects the mixed picture.
 """
 
 from collections.abc import Container, Sequence
@@ -18,7 +18,15 @@ from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, sampling_grid, warp
 from cloudconv.models.pair import Pair
-from cloudconv.models.published import Published, StateDict, all_moved, colours_of, has, row, sides
+from cloudconv.models.published import (
+    Published,
+    StateDict,
+    all_moved,
+    colours_of,
+    has,
+    row,
+    sides,
+)
 
 _FLOWS = 4  # channels
 _SCALES = (16, 8)  # of the features that the heads read
@@ -28,7 +36,10 @@ _WINDOW = 7
 _HEAD = 32  # channels
 _COORDINATES = 2
 _FAR = -100.0  # the logit of a pair that must not attend to each other
-_PUBLISHED: dict[tuple[int, tuple[int, ...]], str] = {(16, (2, 2)): "small", (32, (4, 4)): "full"}
+_PUBLISHED: dict[tuple[int, tuple[int, ...]], str] = {
+    (16, (2, 2)): "small",
+    (32, (4, 4)): "full",
+}
 
 FAMILY = "EMA-VFI"
 
@@ -64,13 +75,17 @@ class EmaVfi(Published):
     """An EMA-VFI network of any size, with blocks of attention at 1/8 and 1/16 of the size."""
 
     reads_bgr = True  # in training the colours were blue, green, red
-    middle_is_optional = True  # the weights "ours" make the middle only, "ours_t" any timestep
+    # The weights "ours" make the middle only, "ours_t" any timestep.
+    middle_is_optional = True
 
     def estimate(self, seen: list[Tensor], pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
-        scale, seen = pair.scale, self._ordered(seen)
+        scale = pair.scale
+        seen = self._ordered(seen)
 
         def found(x0: Tensor, x1: Tensor, scale: float = 1.0) -> list[Tensor]:
-            return self._features(*(resize(x, scale) for x in self._ordered(colours_of(x0, x1))))
+            return self._features(
+                *(resize(x, scale) for x in self._ordered(colours_of(x0, x1)))
+            )
 
         features = own = pair.once("features", found)
         if scale != 1:
@@ -79,7 +94,9 @@ class EmaVfi(Published):
         flows, mask = (resize(part, 1 / scale) for part in made)
         flows = flows / scale
         count = 2 * (_LEVELS + len(_SCALES))
-        moved = [all_moved(own[k:count:2], flow) for k, flow in enumerate(flows.chunk(2, 1))]
+        moved = [
+            all_moved(own[k:count:2], flow) for k, flow in enumerate(flows.chunk(2, 1))
+        ]
         warped = [warp(x, flow) for x, flow in zip(seen, flows.chunk(2, 1), strict=True)]
         pairs = list(zip(*moved, strict=True))
         residual = self.correction([*seen, *warped, mask, flows, *pairs[0]], pairs[1:])
@@ -98,8 +115,10 @@ class EmaVfi(Published):
             m0, m1 = (x.float() for x in both[-1 - number])
             a0, a1 = (x.float() for x in both[-1 - len(_SCALES) - number])
             large = torch.cat((timestep * m0, (1 - timestep) * m1, a0, a1), 1)
-            large = F.pixel_shuffle(F.pixel_shuffle(large, 2), 2)  # not the same as one by 4
-            inputs, factor = list(seen), size // _SHUFFLE
+            # Not the same as one by 4.
+            large = F.pixel_shuffle(F.pixel_shuffle(large, 2), 2)
+            inputs = list(seen)
+            factor = size // _SHUFFLE
             if number:
                 pairs = zip(seen, flows.chunk(2, 1), strict=True)
                 inputs += [*(warp(x, flow) for x, flow in pairs), mask, flows / factor]
@@ -107,7 +126,8 @@ class EmaVfi(Published):
             for k in range(3):
                 made = self.layer(f"block.{number}.conv.{k}", made)
             made = resize(made.float().contiguous(), factor)
-            flows, mask = flows + made[:, :_FLOWS] * factor, mask + made[:, _FLOWS:]
+            flows = flows + made[:, :_FLOWS] * factor
+            mask = mask + made[:, _FLOWS:]
         return flows, mask
 
     def _features(self, x0: Tensor, x1: Tensor) -> list[Tensor]:
@@ -151,13 +171,16 @@ class EmaVfi(Published):
     def _attended(self, name: str, x: Tensor, shift: int) -> tuple[Tensor, Tensor]:
         """Let each picture attend to the other one, within windows that are shifted.
 
-        Map (2B, h, w, C) to the same shape, and to the motion, (2B, h, w, channels of motion).
+        Map (2B, h, w, C) to the same shape, and to the motion, (2B, h, w, channels of
+        motion).
         """
         batch, height, width, _ = x.shape
         below, right = -height % _WINDOW, -width % _WINDOW
         edges = (0, 0, right // 2, right - right // 2, below // 2, below - below // 2)
         place = sampling_grid(x.new_zeros(1, 2, height, width), height, width).to(x.dtype)
-        padded, places = (F.pad(each, edges).roll((-shift, -shift), (1, 2)) for each in (x, place))
+        padded, places = (
+            F.pad(each, edges).roll((-shift, -shift), (1, 2)) for each in (x, place)
+        )
         rows, columns = padded.shape[1:3]
         seen = self.norm(f"{name}.norm1", _windows(padded))
         other = torch.cat(seen.chunk(2)[::-1])
@@ -166,11 +189,17 @@ class EmaVfi(Published):
         results = []
         for each in (seen + found, moved):
             x = each.view(batch, rows // _WINDOW, columns // _WINDOW, _WINDOW, _WINDOW, -1)
-            whole = x.transpose(2, 3).reshape(batch, rows, columns, -1).roll((shift, shift), (1, 2))
+            whole = (
+                x.transpose(2, 3)
+                .reshape(batch, rows, columns, -1)
+                .roll((shift, shift), (1, 2))
+            )
             top, left = below // 2, right // 2
             results.append(whole[:, top : top + height, left : left + width])
         x, moved = results
-        mixed = self.linear(f"{name}.mlp.fc1", self.norm(f"{name}.norm2", x)).permute(0, 3, 1, 2)
+        mixed = self.linear(f"{name}.mlp.fc1", self.norm(f"{name}.norm2", x)).permute(
+            0, 3, 1, 2
+        )
         mixed = self.conv(f"{name}.mlp.dwconv.dwconv", mixed)
         return x + self.linear(f"{name}.mlp.fc2", F.gelu(mixed.permute(0, 2, 3, 1))), moved
 
@@ -179,13 +208,16 @@ class EmaVfi(Published):
     ) -> tuple[Tensor, Tensor]:
         """Return the appearance, (W, N, C), and the motion, (W, N, …), of W windows.
 
-        ``x`` and ``other`` are (W, N, C). ``places``, (windows of one picture, N, 2), and the
-        logits ``mask``, (windows of one picture, 1, N, N), belong to one picture.
+        ``x`` and ``other`` are (W, N, C). ``places``, (windows of one picture, N, 2), and
+        the logits ``mask``, (windows of one picture, 1, N, N), belong to one picture.
         """
         pictures, heads = len(x) // len(places), x.shape[2] // _HEAD
         q, k, v = (
             each.view(*each.shape[:2], heads, -1).transpose(1, 2)
-            for each in (self.linear(f"{name}.q", x), *self.linear(f"{name}.kv", other).chunk(2, 2))
+            for each in (
+                self.linear(f"{name}.q", x),
+                *self.linear(f"{name}.kv", other).chunk(2, 2),
+            )
         )
         embedded = self.linear(f"{name}.cor_embed", places)
         where = embedded.view(*embedded.shape[:2], heads, -1).transpose(1, 2)
@@ -194,8 +226,12 @@ class EmaVfi(Published):
         if mask is not None:
             logits = logits + mask.repeat(pictures, 1, 1, 1).to(logits.dtype)
         weights = logits.softmax(3)
-        found, seen_at = ((weights @ each).transpose(1, 2).flatten(2) for each in (v, where))
-        motion = self.linear(f"{name}.motion_proj", seen_at - embedded.repeat(pictures, 1, 1))
+        found, seen_at = (
+            (weights @ each).transpose(1, 2).flatten(2) for each in (v, where)
+        )
+        motion = self.linear(
+            f"{name}.motion_proj", seen_at - embedded.repeat(pictures, 1, 1)
+        )
         return self.linear(f"{name}.proj", found), motion
 
 
@@ -204,7 +240,8 @@ def _mask(height: int, width: int, shift: int, device: torch.device) -> Tensor |
     regions = []  # the region of each row, and of each column
     for side in (height, width):
         more = -side % _WINDOW
-        line, bounds = torch.arange(side + more, device=device), [more // 2, more // 2 + side]
+        line = torch.arange(side + more, device=device)
+        bounds = [more // 2, more // 2 + side]
         if shift:
             bounds += [side + more - _WINDOW, side + more - shift]
         elif not (-height % _WINDOW or -width % _WINDOW):

@@ -1,9 +1,10 @@
 """Define FILM.
 
-Source: Reda et al., FILM: Frame Interpolation for Large Motion, ECCV 2022 (arXiv 2202.04901;
-google-research/frame-interpolation, Apache-2.0; names of tensors as in dajes'
-frame-interpolation-pytorch). Features of all scales share their weights. Two flows are estimated
-from coarse to fine. A decoder makes the new picture of what parts of both flows move.
+Source: Reda et al., FILM: Frame Interpolation for Large Motion, ECCV 2022 (arXiv
+2202.04901; google-research/frame-interpolation, Apache-2.0; names of tensors as in dajes'
+frame-interpolation-pytorch). Features of all scales share their weights. Two flows are
+estimated from coarse to fine. A decoder makes the new picture of what parts of both flows
+move.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ _OWN = 3  # sizes, the finest ones, that have an estimator of their own
 _ESTIMATING = 4  # convolutions of an estimator before the last
 _SLOPE = 0.2
 
-_PUBLISHED = [64, 256, 128, 64, 32]  # channels at the finest size, and of the flows' estimators
+# Channels at the finest size, and of the flows' estimators.
+_PUBLISHED = [64, 256, 128, 64, 32]
 FAMILY = "FILM"
 
 
@@ -55,7 +57,9 @@ class FilmNetwork(Published):
 
         def flows_of(x0: Tensor, x1: Tensor) -> list[Tensor]:
             is_all = len(x0) == len(pair.sides[0])
-            return sides(self._flows(features if is_all else self._features(_pyramid(x0, x1))))
+            return sides(
+                self._flows(features if is_all else self._features(_pyramid(x0, x1)))
+            )
 
         # The features would need more memory than the flows, for two pairs.
         flows = pair.once("flows", flows_of)
@@ -63,7 +67,8 @@ class FilmNetwork(Published):
         for level in range(_FUSED):
             forward, backward = flows[2 * level : 2 * level + 2]
             parts = backward * pair.timestep, forward * (1 - pair.timestep)
-            shown, known = pictures[level].chunk(2), features[level].float().chunk(2)
+            shown = pictures[level].chunk(2)
+            known = features[level].float().chunk(2)
             moved = [
                 warp(torch.cat(each, 1), flow)
                 for *each, flow in zip(shown, known, parts, strict=True)
@@ -86,24 +91,32 @@ class FilmNetwork(Published):
                 if depth:
                     x = F.avg_pool2d(x, 2)
                 for number in range(2):
-                    x = self._active(f"extract.extract_sublevels.convs.{depth}.{number}.0", x)
+                    x = self._active(
+                        f"extract.extract_sublevels.convs.{depth}.{number}.0", x
+                    )
                 found[start + depth].insert(0, x)
         return [torch.cat(each, 1) for each in found]
 
     def _flows(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return the flow at each size, (2B, 2, h, w) float32: from the first, from the second.
 
-        ``features``: at each size, (2B, C, h, w), those of the first pictures before the second's.
+        ``features``: at each size, (2B, C, h, w), those of the first pictures before the
+        second's.
         """
         flows: list[Tensor] = []
         for level in reversed(range(len(features))):
-            own, other = features[level], torch.cat(features[level].chunk(2)[::-1]).float()
+            own = features[level]
+            other = torch.cat(features[level].chunk(2)[::-1]).float()
             flow = enlarged(2 * flows[0], own.shape[2:]) if flows else None
             x = joined([own, other if flow is None else warp(other, flow)], self.dtype)
             name = "_predictor" if level >= _OWN else f"_predictors.{_OWN - 1 - level}"
             for number in range(_ESTIMATING):
                 x = self._active(f"predict_flow.{name}._convs.{number}.0", x)
-            x = self.conv(f"predict_flow.{name}._convs.{_ESTIMATING}.0", x).float().contiguous()
+            x = (
+                self.conv(f"predict_flow.{name}._convs.{_ESTIMATING}.0", x)
+                .float()
+                .contiguous()
+            )
             flows.insert(0, x if flow is None else x + flow)
         return flows
 

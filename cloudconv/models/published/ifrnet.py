@@ -1,9 +1,10 @@
 """Define IFRNet in three sizes: S, base and L.
 
-Source: Kong et al., IFRNet: Intermediate Feature Refine Network for Efficient Frame Interpolation,
-CVPR 2022 (arXiv 2205.14620; ltkong218/IFRNet, MIT). An encoder computes features of both pictures
-at four sizes. Decoders, coarse to fine, estimate the flows together with the features of the new
-picture, and at last a mask and a correction of the colours.
+Source: Kong et al., IFRNet: Intermediate Feature Refine Network for Efficient Frame
+Interpolation, CVPR 2022 (arXiv 2205.14620; ltkong218/IFRNet, MIT). An encoder computes
+features of both pictures at four sizes. Decoders, coarse to fine, estimate the flows
+together with the features of the new picture, and at last a mask and a correction of the
+colours.
 """
 
 from collections.abc import Sequence
@@ -45,11 +46,16 @@ def detect(state: StateDict) -> ModelSpec | None:
 class Ifrnet(Published):
     """An IFRNet of any size."""
 
-    middle_is_optional = True  # weights for Vimeo make the middle only, those for GoPro any time
+    # Weights for Vimeo make the middle only, those for GoPro any time.
+    middle_is_optional = True
 
     def estimate(self, seen: list[Tensor], pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``Published.estimate``. Tiles get the mean of all samples of both whole pictures."""
-        whole, find = pair.whole, partial(self._mean, pair.scale)
+        """See ``Published.estimate``.
+
+        Tiles get the mean of all samples of both whole pictures.
+        """
+        whole = pair.whole
+        find = partial(self._mean, pair.scale)
         mean = None if whole is None else whole.once("mean", find)
         features = pair.once("features", partial(self._features, pair.scale, mean))
         flows, others = features[-1][:0], features[-1][:0]
@@ -58,14 +64,19 @@ class Ifrnet(Published):
             if level == _LEVELS - 1:
                 inputs = [f0, f1, pair.timestep.expand(-1, 1, *f0.shape[2:])]
             else:
-                moved = [warp(f, flow) for f, flow in zip((f0, f1), flows.chunk(2, 1), strict=True)]
+                moved = [
+                    warp(f, flow)
+                    for f, flow in zip((f0, f1), flows.chunk(2, 1), strict=True)
+                ]
                 inputs = [others, *moved, flows]
             made = self._decoded(f"decoder{level + 1}.convblock", inputs)
-            change, others = made[:, :_FLOWS].float(), made[:, _FLOWS:]
+            change = made[:, :_FLOWS].float()
+            others = made[:, _FLOWS:]
             flows = change + 2 * resize(flows, 2) if level < _LEVELS - 1 else change
         mask, residual = torch.split(others.float(), [_MASK, COLOURS], 1)
         scale = pair.scale
-        flows, mask = resize(flows / scale, 1 / scale), resize(mask.sigmoid(), 1 / scale)
+        flows = resize(flows / scale, 1 / scale)
+        mask = resize(mask.sigmoid(), 1 / scale)
         return flows, mask, resize(residual, 1 / scale)
 
     def _mean(self, scale: float, *pictures: Tensor) -> list[Tensor]:
@@ -81,7 +92,9 @@ class Ifrnet(Published):
         features = [joined([resize(shown.flatten(0, 1), scale)], self.dtype)]
         for level in range(_LEVELS):
             name = f"encoder.pyramid{level + 1}"
-            features.append(self.layer(f"{name}.1", self.layer(f"{name}.0", features[-1], 2)))
+            features.append(
+                self.layer(f"{name}.1", self.layer(f"{name}.0", features[-1], 2))
+            )
         return sides(features[1:])
 
     def _decoded(self, name: str, inputs: list[Tensor]) -> Tensor:
@@ -90,7 +103,9 @@ class Ifrnet(Published):
             made = self.layer(f"{name}.1.conv{whole}", made)
             made = self._with_side(f"{name}.1.conv{part}", made)
         made = self.conv(f"{name}.1.conv5", made).add_(x)
-        return self.deconv(f"{name}.2", F.prelu(made, self.tensor(f"{name}.1.prelu.weight")))
+        return self.deconv(
+            f"{name}.2", F.prelu(made, self.tensor(f"{name}.1.prelu.weight"))
+        )
 
     def _with_side(self, name: str, x: Tensor) -> Tensor:
         """Return ``x`` with its last channels replaced by what a layer makes of them."""

@@ -1,14 +1,14 @@
 """Define RIFE 4.0 to 4.26, and the networks of RIFE's paper: RIFE, for the middle, and RIFEm.
 
-Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation, ECCV
-2022 (arXiv 2011.06294; hzwer/ECCV2022-RIFE, MIT), and the authors' practical line
-(hzwer/Practical-RIFE, MIT). Blocks, coarse to fine, estimate two backward flows and a mask. Each
-block reads the pictures moved by the flows so far, at the block's scale. In the paper's networks a
-further network corrects the mixed picture.
+Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation,
+ECCV 2022 (arXiv 2011.06294; hzwer/ECCV2022-RIFE, MIT), and the authors' practical line
+(hzwer/Practical-RIFE, MIT). Blocks, coarse to fine, estimate two backward flows and a mask.
+Each block reads the pictures moved by the flows so far, at the block's scale. In the
+paper's networks a further network corrects the mixed picture.
 
-The published networks move whole pictures, and then reduce the result. Their reduction reads only
-the four pixels in the middle of each cell. So :class:`Estimates` moves only these pixels. The
-results are equal up to rounding.
+The published networks move whole pictures, and then reduce the result. Their reduction
+reads only the four pixels in the middle of each cell. So :class:`Estimates` moves only
+these pixels. The results are equal up to rounding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,15 @@ from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.convolutions import SLOPE, HiddenLayer, HiddenLayers
 from cloudconv.models.ops import joined, pad_to_multiple, resize, sample, shuffled, warp
 from cloudconv.models.pair import Pair
-from cloudconv.models.published import Published, StateDict, all_moved, colours_of, has, row, shapes
+from cloudconv.models.published import (
+    Published,
+    StateDict,
+    all_moved,
+    colours_of,
+    has,
+    row,
+    shapes,
+)
 
 FLOWS, MASK = 4, 1
 """Channels of an estimate. Features that a block hands to the next one may follow."""
@@ -38,7 +46,8 @@ _WIDEST_OVERLAP = 256  # pixels
 
 _SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}
 """For each number of blocks, the factor by which each block's input is smaller than the picture."""
-_LITE, _LITE_SCALES = 24, (32, 16, 8, 4, 1)
+_LITE = 24
+_LITE_SCALES = (32, 16, 8, 4, 1)
 """The width of the fifth block of 4.25.lite, which alone has other scales."""
 
 _PAIR, _LIST, _NAMED = "encode.1", "encode.6", "encode.cnn3"
@@ -49,7 +58,9 @@ _ENCODERS = {
 }
 """The last layer of each kind of encoder, and the others."""
 
-_BASE, _SMALL, _FIVE = (192, 128, 96, 64), (128, 96, 64, 48), (192, 128, 96, 64, 32)
+_BASE = (192, 128, 96, 64)
+_SMALL = (128, 96, 64, 48)
+_FIVE = (192, 128, 96, 64, 32)
 _VERSIONS: dict[tuple[object, ...], str] = {
     (_BASE, "PReLU"): "4.0 or 4.1",
     (_BASE, "leaky"): "4.2 to 4.4",
@@ -94,7 +105,10 @@ def detect(state: StateDict) -> ModelSpec | None:
     if last := _last_of_encoder(shapes(state)):
         version += [last, *state[f"{last}.weight"].shape[:2]]
     hidden = "block1.convblock.0.conv.weight"
-    if has(state, hidden, None, None, 3, 3) and state[hidden].shape[0] > state[hidden].shape[1]:
+    if (
+        has(state, hidden, None, None, 3, 3)
+        and state[hidden].shape[0] > state[hidden].shape[1]
+    ):
         version.append("groups")
     inputs = "block1.conv0.0.0.weight"
     if not has(state, inputs, None, None, 3, 3):
@@ -103,14 +117,19 @@ def detect(state: StateDict) -> ModelSpec | None:
     known = _VERSIONS.get(tuple(version), "of no published version")
     limits = {"multiple": multiple, "overlap": min(_WIDEST_OVERLAP, 4 * multiple)}
     memory = _BYTES * state[inputs].shape[1]
-    return row(state, FAMILY, known, _SOURCE, "rife:Rife4", bytes_per_pixel=memory, **limits)
+    return row(
+        state, FAMILY, known, _SOURCE, "rife:Rife4", bytes_per_pixel=memory, **limits
+    )
 
 
 def _detect_paper(state: StateDict) -> ModelSpec | None:
     last = (f"block{k}.lastconv.weight" for k in range(len(_PAPER_SCALES)))
     if not all(has(state, name, None, FLOWS + MASK, 4, 4) for name in last):
         return None
-    if not has(state, _FIRST, None, None, 3, 3) or "contextnet.conv1.conv1.0.weight" not in state:
+    if (
+        not has(state, _FIRST, None, None, 3, 3)
+        or "contextnet.conv1.conv1.0.weight" not in state
+    ):
         return None
     reads_time = state[_FIRST].shape[1] > 2 * COLOURS
     limits = {"multiple": 32, "bytes_per_pixel": 850, "arbitrary_timestep": reads_time}
@@ -130,11 +149,16 @@ def _scales(widths: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _last_of_encoder(known: Mapping[str, Sequence[int]]) -> str | None:
-    return next((last for last in _ENCODERS if len(known.get(f"{last}.weight", ())) == 4), None)
+    return next(
+        (last for last in _ENCODERS if len(known.get(f"{last}.weight", ())) == 4), None
+    )
 
 
 class Estimates:
-    """The sum of the estimates so far, at the pictures' size; ``adds_mask``: of the masks, too."""
+    """The sum of the estimates so far, at the pictures' size.
+
+    ``adds_mask``: of the masks, too.
+    """
 
     def __init__(self, *, adds_mask: bool) -> None:
         self._summed = FLOWS + MASK * adds_mask
@@ -144,24 +168,30 @@ class Estimates:
     def add(self, estimate: Tensor, factor: float) -> Tensor:
         """Add an estimate, (B, 5 or more, h, w), which is smaller than the picture by ``factor``.
 
-        The flows are in pixels of the smaller picture. The result is the part that was summed.
+        The flows are in pixels of the smaller picture. The result is the part that was
+        summed.
         """
-        flows, rest = estimate[:, :FLOWS] * factor, estimate[:, FLOWS : self._summed]
+        flows = estimate[:, :FLOWS] * factor
+        rest = estimate[:, FLOWS : self._summed]
         change = resize(torch.cat((flows, rest), 1), factor)
         self._total = change + self._total
-        self._others, self._factor = estimate[:, self._summed :], factor
+        self._others = estimate[:, self._summed :]
+        self._factor = factor
         return change
 
     def reduced(self, factor: float) -> tuple[Tensor, Tensor]:
         """Return the flows, (B, 4, h, w), and mask and handed features, (B, 1 or more, h, w).
 
-        Both are reduced to 1 / ``factor`` of the picture's size, and so is the unit of the flows.
+        Both are reduced to 1 / ``factor`` of the picture's size, and so is the unit of the
+        flows.
         """
         total = resize(self._total, 1 / factor)
-        flows, mask = total[:, :FLOWS] / factor, total[:, FLOWS:]
+        flows = total[:, :FLOWS] / factor
+        mask = total[:, FLOWS:]
         if not self._others.shape[1]:
             return flows, mask
-        # The mean of a cell's middle is the value at its centre: coarser scales are linear there.
+        # The mean of a cell's middle is the value at its centre: coarser scales are linear
+        # there.
         first = max(factor, 1)
         others = resize(resize(self._others, self._factor / first), first / factor)
         return flows, torch.cat((mask, others), 1)
@@ -173,7 +203,9 @@ class Estimates:
             pairs = zip(pictures, flows.chunk(2, 1), strict=True)
             return [resize(warp(x, flow), 1 / factor) for x, flow in pairs]
         # Only the four pixels in the middle of each cell are read.
-        cell, sides, device = round(factor), flows.shape[2:], flows.device
+        cell = round(factor)
+        sides = flows.shape[2:]
+        device = flows.device
         starts = (torch.arange(cell // 2 - 1, side, cell, device=device) for side in sides)
         rows, columns = (torch.stack((each, each + 1), 1).flatten() for each in starts)
         flows = flows.index_select(2, rows).index_select(3, columns)
@@ -184,7 +216,9 @@ class Estimates:
         steps = [2 / max(side - 1, 1) for side in sides]
         result = []
         for picture, flow in zip(pictures, flows.chunk(2, 1), strict=True):
-            grid = torch.stack((x + flow[:, 0] * steps[1], y[:, None] + flow[:, 1] * steps[0]), -1)
+            grid = torch.stack(
+                (x + flow[:, 0] * steps[1], y[:, None] + flow[:, 1] * steps[0]), -1
+            )
             result.append(F.avg_pool2d(sample(picture, grid), 2))
         return result
 
@@ -204,14 +238,16 @@ class Rife4(Published):
         self._engine = engine
         self.unfit()  # makes all rows, before several threads use these
 
-    def estimate(self, seen: list[Tensor], pair: Pair) -> tuple[Tensor, Tensor, Tensor | None]:
+    def estimate(
+        self, seen: list[Tensor], pair: Pair
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         last = _last_of_encoder(self.shapes)
         if last is not None:
             features = pair.of_each("features", partial(self._encoded, last))
             seen = [torch.cat(each, 1) for each in zip(seen, features, strict=True)]
         motion, far = self._motion(seen, pair.timestep, pair.scale)
-        # Other devices than a CPU compute the doubled scales always, for a quarter of the time
-        # more, because the CPU would have to wait for the decision.
+        # Other devices than a CPU compute the doubled scales always, for a quarter of the
+        # time more, because the CPU would have to wait for the decision.
         if far is not None and (far.device.type != "cpu" or far.any()):
             multiple = self.spec.multiple * max(2, round(2 / pair.scale))
             wide = [pad_to_multiple(x, multiple) for x in seen]
@@ -223,17 +259,24 @@ class Rife4(Published):
     def _motion(
         self, seen: list[Tensor], timestep: Tensor, scale: float
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the flows and the mask, (B, 5, H, W); ``seen``: colours and features of x0 and x1.
+        """Return the flows and the mask, (B, 5, H, W).
 
-        For 4.0 and 4.1 also return the items, (B, 1, 1, 1), whose motion is so far after two blocks
-        that the network starts again with all scales doubled; otherwise None.
+        ``seen``: colours and features of x0 and x1.
+
+        For 4.0 and 4.1 also return the items, (B, 1, 1, 1), whose motion is so far after
+        two blocks that the network starts again with all scales doubled; otherwise None.
         """
         encodes = seen[0].shape[1] > COLOURS
         # Up to 4.6 blocks add to the mask; later they replace it.
-        total, far = Estimates(adds_mask=not encodes), None
+        total = Estimates(adds_mask=not encodes)
+        far = None
         for number, size in enumerate(_scales(_widths(self.shapes))):
             factor = size / scale
-            moved = total.warped(seen, factor) if number else [resize(x, 1 / factor) for x in seen]
+            moved = (
+                total.warped(seen, factor)
+                if number
+                else [resize(x, 1 / factor) for x in seen]
+            )
             inputs = [x[:, :COLOURS] for x in moved]
             if encodes:
                 inputs += [x[:, COLOURS:] for x in moved]
@@ -245,15 +288,18 @@ class Rife4(Published):
             change = total.add(made, factor * inputs[0].shape[3] / made.shape[3])
             if number == _DECISIVE and "block0.conv0.0.1.weight" in self.shapes:
                 to_x0, to_x1 = change[:, :FLOWS].abs().chunk(2, 1)
-                far = (to_x0.amax((1, 2, 3), True) > _FAR) & (to_x1.amax((1, 2, 3), True) > _FAR)
+                far = (to_x0.amax((1, 2, 3), True) > _FAR) & (
+                    to_x1.amax((1, 2, 3), True) > _FAR
+                )
         flows, mask = total.reduced(1)
         return torch.cat((flows, mask[:, :MASK]), 1), far
 
     def block(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
         """Map inputs of one size to a change of the estimate, float32.
 
-        Before 4.2, a single skip is around all hidden layers, and rectifiers have slopes. From 4.5
-        on, each hidden layer has a skip, and a pixel shuffle doubles the size of the result.
+        Before 4.2, a single skip is around all hidden layers, and rectifiers have slopes.
+        From 4.5 on, each hidden layer has a skip, and a pixel shuffle doubles the size of
+        the result.
         """
         start = [f"{name}.conv0.{k}" for k in range(2)]
         reduced = self._active(start, joined(inputs, self.dtype), 2)
@@ -271,7 +317,9 @@ class Rife4(Published):
         if self._engine is not None:
             if names[0] not in self._rows:
                 self._rows[names[0]] = HiddenLayers(
-                    lambda: [self._layer(name, stride) for name in names], x.shape[1], self._engine
+                    lambda: [self._layer(name, stride) for name in names],
+                    x.shape[1],
+                    self._engine,
                 )
             return self._rows[names[0]].apply(x)
         for name in names:
@@ -311,7 +359,10 @@ class Rife4(Published):
 
 
 class RifePaper(Rife4):
-    """A network with blocks as in 4.0; the first shows whether it reads the timestep (RIFEm)."""
+    """A network with blocks as in 4.0.
+
+    The first shows whether it reads the timestep (RIFEm).
+    """
 
     def estimate(self, seen: list[Tensor], pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
         total = Estimates(adds_mask=True)
@@ -326,7 +377,9 @@ class RifePaper(Rife4):
                 inputs += [*total.warped(seen, factor), mask, flows]
             total.add(self.block(f"block{number}", inputs), 2 * factor)
         flows, mask = total.reduced(1)
-        features = [self._context(x, f) for x, f in zip(seen, flows.chunk(2, 1), strict=True)]
+        features = [
+            self._context(x, f) for x, f in zip(seen, flows.chunk(2, 1), strict=True)
+        ]
         first = [*seen, *total.warped(seen, 1), mask, flows]
         residual = self.correction(first, list(zip(*features, strict=True)))
         return flows, mask.sigmoid(), residual

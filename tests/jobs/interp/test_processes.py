@@ -42,7 +42,9 @@ from tests.helpers.workers import ReportsEnvironment, Tenfold, numbered, rendere
 
 def interp(clip, out, **settings):
     return calls.interpolate(
-        clip, out, **{"factor": 2, "model": "tiny", "threads": 1, **calls.lossless(out), **settings}
+        clip,
+        out,
+        **{"factor": 2, "model": "tiny", "threads": 1, **calls.lossless(out), **settings},
     )
 
 
@@ -61,7 +63,12 @@ def test_threads_batches_and_processes_change_no_sample(tmp_path):
     made = write_clip(tmp_path / "wide.mkv", pictures, rate=24)
     given = {"model": "cloud-turbo", "precision": "fp32", "factor": 3}
     interp(made, tmp_path / "usual.mkv", **given)
-    others = [{"threads": 2}, {"threads": 5}, {"batch": 3}, {"workers": "local:2", "threads": 2}]
+    others = [
+        {"threads": 2},
+        {"threads": 5},
+        {"batch": 3},
+        {"workers": "local:2", "threads": 2},
+    ]
     for number, other in enumerate(others):
         out = tmp_path / f"{number}.mkv"
         interp(made, out, **given, **other)
@@ -81,7 +88,14 @@ def test_two_processes_make_the_same_frames(clip, tmp_path, monkeypatch, setting
     monkeypatch.setenv("TMPDIR", str(temporary))  # used by the new processes
     shared = interp(clip, out / "shared.mkv", workers="local:2", **settings)
     assert_same_frames(out / "shared.mkv", out / "alone.mkv")
-    for name in ("source_frames", "output_frames", "new_frames", "held_frames", "cuts", "warnings"):
+    for name in (
+        "source_frames",
+        "output_frames",
+        "new_frames",
+        "held_frames",
+        "cuts",
+        "warnings",
+    ):
         assert getattr(shared, name) == getattr(alone, name)
     assert sorted(os.listdir(out)) == ["alone.mkv", "shared.mkv"]
     assert not os.listdir(temporary), "a process left a temporary folder"
@@ -99,7 +113,9 @@ def test_one_process_resumes_the_work_of_several(clip, tmp_path):
 def test_a_worker_has_its_environment_before_torch_is_imported(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY")
     active = {"CUDA_VISIBLE_DEVICES": "3", "OMP_WAIT_POLICY": "ACTIVE"}
-    with Processes(ReportsEnvironment(), [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, active]) as processes:
+    with Processes(
+        ReportsEnvironment(), [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, active]
+    ) as processes:
         contents = [event.content for event in rendered(processes, numbered(4))]
     seen = {each for each in contents if isinstance(each, tuple)}
     assert seen == {("GPU-7f", "PASSIVE", False), ("3", "ACTIVE", False)}
@@ -119,10 +135,13 @@ if __name__ == "__main__":
 @pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot ask whether a process exists")
 def test_worker_processes_end_with_their_parent(tmp_path):
-    script, root = tmp_path / "parent.py", Path(__file__).parents[3]
+    script = tmp_path / "parent.py"
+    root = Path(__file__).parents[3]
     script.write_text(PARENT)
     given = {**os.environ, "PYTHONPATH": str(root)}
-    run = subprocess.run([sys.executable, script], capture_output=True, env=given, check=False)
+    run = subprocess.run(
+        [sys.executable, script], capture_output=True, env=given, check=False
+    )
     child = int(run.stdout)
     for _ in range(200):
         try:
@@ -154,7 +173,10 @@ def test_threads_are_divided_among_workers():
     assert WorkerConfig("local", 256).threads(None) == 1
     assert WorkerConfig("local", 1).threads(None) == cores()
     assert WorkerConfig("local", 3).threads(8) == 2
-    assert [WorkerConfig("ray", cores=4).threads(requests) for requests in (None, 2)] == [4, 2]
+    assert [WorkerConfig("ray", cores=4).threads(requests) for requests in (None, 2)] == [
+        4,
+        2,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +191,10 @@ def test_impossible_workers_are_refused(workers, device):
 
 @pytest.mark.parametrize(
     ("visible", "alone", "second"),
-    [(None, ["0", "1", "2", "3"], "1"), ("4,GPU-7f,6,7", ["4", "GPU-7f", "6", "7"], "GPU-7f")],
+    [
+        (None, ["0", "1", "2", "3"], "1"),
+        ("4,GPU-7f,6,7", ["4", "GPU-7f", "6", "7"], "GPU-7f"),
+    ],
 )
 def test_a_process_sees_one_gpu(monkeypatch, visible, alone, second):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
@@ -207,7 +232,9 @@ def test_ctrl_c_does_not_reach_a_process_that_starts(monkeypatch, capfd):
 )
 def test_a_lack_of_memory_in_a_worker_is_the_end_of_its_job(error):
     (event,) = outcome_of(Mock(side_effect=error), 1)
-    assert re.match(r"In a worker process there is not enough memory \(.*fewer", str(event.result))
+    assert re.match(
+        r"In a worker process there is not enough memory \(.*fewer", str(event.result)
+    )
     with pytest.raises(RuntimeError):
         list(outcome_of(Mock(side_effect=RuntimeError("another")), 1))
 
@@ -242,8 +269,11 @@ def test_workers_decode_as_the_planner_does(clip, monkeypatch):
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mpg"])
 def test_a_segment_at_any_position_decodes_its_frames(tmp_path, suffix):
     codec = "mpeg2video" if suffix == ".mpg" else "libx264"
-    path = write_clip(tmp_path / f"a{suffix}", 40, rate=25, codec=codec, options={"g": "12"})
-    source, planes = plan_of(path).source(), read_planes(path)
+    path = write_clip(
+        tmp_path / f"a{suffix}", 40, rate=25, codec=codec, options={"g": "12"}
+    )
+    source = plan_of(path).source()
+    planes = read_planes(path)
     times = [source.info.timing.start + F(k, 25) for k in range(40)]
     for first in (0, 1, 11, 13, 38, 20):
         left, right = times[first], times[first + 1]
@@ -253,10 +283,16 @@ def test_a_segment_at_any_position_decodes_its_frames(tmp_path, suffix):
 
 
 def test_segments_in_order_read_a_file_that_cannot_seek_once(tmp_path, monkeypatch):
-    path = write_clip(tmp_path / "a.mpg", 40, rate=25, codec="mpeg2video", options={"g": "12"})
-    source, planes, begun = plan_of(path).source(), read_planes(path), []
+    path = write_clip(
+        tmp_path / "a.mpg", 40, rate=25, codec="mpeg2video", options={"g": "12"}
+    )
+    source = plan_of(path).source()
+    planes = read_planes(path)
+    begun = []
     reads = Source._decoded
-    monkeypatch.setattr(Source, "_decoded", lambda *given: begun.append(given) or reads(*given))
+    monkeypatch.setattr(
+        Source, "_decoded", lambda *given: begun.append(given) or reads(*given)
+    )
     times = [source.info.timing.start + F(k, 25) for k in range(40)]
     for first in (0, 1, 7, 8, 25, 38):
         (one,) = decoded(source, (times[first], times[first + 1]))
@@ -267,9 +303,12 @@ def test_segments_in_order_read_a_file_that_cannot_seek_once(tmp_path, monkeypat
 
 def test_a_segment_of_a_folder_of_pictures_reads_its_own_pictures(tmp_path, monkeypatch):
     interp(write_clip(tmp_path / "a.mkv", 40), tmp_path / "p/%02d.png", model="hold")
-    source, read = plan_of(tmp_path / "p").source(), []
+    source = plan_of(tmp_path / "p").source()
+    read = []
     decode_still = pictures._decode_still
-    monkeypatch.setattr(pictures, "_decode_still", lambda f: read.append(f) or decode_still(f))
+    monkeypatch.setattr(
+        pictures, "_decode_still", lambda f: read.append(f) or decode_still(f)
+    )
     (one,) = decoded(source, (F(50, 25), F(51, 25)))
     assert (one.left.time, one.right.time) == (2, F(51, 25))
     assert [file.name for file in read] == ["51.png", "52.png", "53.png"][: len(read)]
@@ -277,7 +316,8 @@ def test_a_segment_of_a_folder_of_pictures_reads_its_own_pictures(tmp_path, monk
 
 @pytest.mark.parametrize("renamed", [False, True])
 def test_a_worker_notices_another_file_in_the_place_of_the_input(clip, tmp_path, renamed):
-    path, other = tmp_path / "a.mp4", write_clip(tmp_path / "b.mp4", 9, rate=F(24000, 1001))
+    path = tmp_path / "a.mp4"
+    other = write_clip(tmp_path / "b.mp4", 9, rate=F(24000, 1001))
     path.write_bytes(clip.read_bytes())
     with plan_of(path).source() as source:
         assert len(decoded(source, (F(1001, 24000), None))) == 1

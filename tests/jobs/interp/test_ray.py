@@ -1,4 +1,7 @@
-"""A Ray cluster makes the same frames; tests that need Ray are skipped if it is not installed."""
+"""A Ray cluster makes the same frames.
+
+Tests that need Ray are skipped if it is not installed.
+"""
 
 import importlib
 import os
@@ -46,19 +49,24 @@ def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch):
 @pytest.fixture
 def job(tmp_path):
     """Return the plan of a run and a segment of six frames."""
-    clip, folder = write_clip(tmp_path / "a.mkv", 10, rate=25), tmp_path / "b.mkv.work"
+    clip = write_clip(tmp_path / "a.mkv", 10, rate=25)
+    folder = tmp_path / "b.mkv.work"
     folder.mkdir()
     (folder / ".cloudconv-plan.json").write_text("a plan")
     made = []
     for k in range(6):
-        left, right = F(k // 2, 25), None if k % 2 == 0 else F(k // 2 + 1, 25)
+        left = F(k // 2, 25)
+        right = None if k % 2 == 0 else F(k // 2 + 1, 25)
         made.append(Task(left, right, F(k % 2, 2), F(k, 50), F(1, 50)))
     plan = plan_of(clip, folder=folder, token=token_of(folder))
     return plan, SegmentPlan(3, tuple(made))
 
 
 def render(job):
-    """Render one segment as a worker does, with a report for each frame; return the result."""
+    """Render one segment as a worker does, with a report for each frame.
+
+    Return the result.
+    """
     *reports, done = SegmentWork()(*job)
     assert [each.done for each in reports if isinstance(each, Progress)] == [*range(1, 7)]
     return done.result
@@ -68,13 +76,16 @@ def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(job, monkeypatch):
     error = RuntimeError("DefaultCPUAllocator: can't allocate memory")
     monkeypatch.setattr(Tiny, "forward", Mock(side_effect=error))
     plan, segment = job
-    plan = replace(plan, run=replace(plan.run, settings=plan.run.settings.changed(tile="off")))
+    plan = replace(
+        plan, run=replace(plan.run, settings=plan.run.settings.changed(tile="off"))
+    )
     with pytest.raises(DeviceError, match="tile='auto'"):
         render((plan, segment))
 
 
 def test_a_machine_writes_only_into_a_work_folder_that_it_shares(job):
-    folder, (file, summary) = job[0].folder, render(job)
+    folder = job[0].folder
+    (file, summary) = render(job)
     assert (file.parent, summary.packets) == (folder, 6)
     assert sorted(packet.pts for packet in read_segment(file, summary)) == list(range(6))
     (folder / ".cloudconv-plan.json").write_text("the plan of another run")
@@ -123,7 +134,10 @@ class MissingTokenError(Exception):
     ("error", "said"),
     [
         (ConnectionError("404"), "no Ray cluster at 127.0.0.1:"),
-        (ConnectionError("refused"), "If the cluster has a token, set RAY_AUTH_MODE=token here"),
+        (
+            ConnectionError("refused"),
+            "If the cluster has a token, set RAY_AUTH_MODE=token here",
+        ),
         (
             MissingTokenError("none"),
             "wants a token, and this machine has none: set RAY_AUTH_MODE=token",
@@ -133,7 +147,8 @@ class MissingTokenError(Exception):
 )
 def test_a_program_that_is_no_usable_cluster_is_an_error(stand_in, error, said):
     ray = stand_in()
-    ray.init.side_effect, ray.exceptions.AuthenticationError = error, MissingTokenError
+    ray.init.side_effect = error
+    ray.exceptions.AuthenticationError = MissingTokenError
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(DeviceError, match=said):
@@ -157,7 +172,9 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(monkeypatch, clip
         ({"CPU": 2}, 0, "has 4 cores: give fewer cores with `threads`"),
     ],
 )
-def test_a_resource_that_no_machine_has_is_an_error_at_once(stand_in, resources, gpus, said):
+def test_a_resource_that_no_machine_has_is_an_error_at_once(
+    stand_in, resources, gpus, said
+):
     cluster = stand_in(**resources)
     with pytest.raises(DeviceError, match=said):
         Cluster(Tenfold(), None, cores=4, gpus=gpus)
@@ -198,7 +215,9 @@ def test_a_cluster_that_ray_start_made_takes_machines_with_its_token(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    first, other = ({**os.environ, "HOME": str(tmp_path / name)} for name in ("first", "other"))
+    first, other = (
+        {**os.environ, "HOME": str(tmp_path / name)} for name in ("first", "other")
+    )
     (tmp_path / "first").mkdir()
     (tmp_path / "other").mkdir()
     with_token = {**first, "RAY_AUTH_MODE": "token"}
@@ -210,7 +229,9 @@ def test_a_cluster_that_ray_start_made_takes_machines_with_its_token(tmp_path):
             time.sleep(20)
             for env in (with_token, first, {**other, "RAY_AUTH_MODE": "token"}):
                 command = [sys.executable, "-c", TOKENS, f"127.0.0.1:{port}"]
-                done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+                done = subprocess.run(
+                    command, env=env, capture_output=True, text=True, check=True
+                )
                 said.append(done.stdout)
                 assert "InvalidAuthToken" not in done.stderr
         finally:
@@ -245,7 +266,9 @@ def test_a_cluster_renders_many_videos(clip, tmp_path):
     broken = tmp_path / "c.mkv"
     broken.write_bytes(b"no video")
     options = {"model": "tiny", "encoder": "ffv1", "threads": 1, "workers": "ray"}
-    many = InterpManySettings([clip, broken, short], out_dir=tmp_path / "made", factor=2, **options)
+    many = InterpManySettings(
+        [clip, broken, short], out_dir=tmp_path / "made", factor=2, **options
+    )
     outcomes = finish(batch.run(many))
     assert [type(outcomes[k]) for k in range(3)] == [InterpResult, InputError, InterpResult]
     interp(clip, tmp_path / "alone.mp4")

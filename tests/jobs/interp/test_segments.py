@@ -42,7 +42,9 @@ def plans(draw):
 
 def segments_of(plan, finished=()):
     tasks = (task.of(lambda time: SimpleNamespace(time=time)) for task in plan)
-    return [SegmentPlan.of(*segment) for segment in each_segment(divide(tasks, dict(finished)))]
+    return [
+        SegmentPlan.of(*segment) for segment in each_segment(divide(tasks, dict(finished)))
+    ]
 
 
 @given(plans())

@@ -58,7 +58,11 @@ def test_finished_segments_and_pinned_settings_are_resumed(output):
     ):
         raise KeyboardInterrupt
     with opened(output) as again:
-        assert (again.pinned, sorted(again.finished), again.frames) == ({"batch": 4}, [0, 2], 8)
+        assert (again.pinned, sorted(again.finished), again.frames) == (
+            {"batch": 4},
+            [0, 2],
+            8,
+        )
         again.remove()
     assert not again.path.exists()
 
@@ -66,7 +70,9 @@ def test_finished_segments_and_pinned_settings_are_resumed(output):
 def test_an_error_says_what_remains_and_whether_the_same_command_helps(output):
     for error, more in ((OutputError, "; the same command carries on"), (EncoderError, "")):
         with (
-            pytest.raises(error, match=rf"^full\. \S+ keeps 4 finished frames{more}\.$") as raised,
+            pytest.raises(
+                error, match=rf"^full\. \S+ keeps 4 finished frames{more}\.$"
+            ) as raised,
             opened(output, finished=[0]),
         ):
             raise error("disk-full: full.")
@@ -80,7 +86,9 @@ def test_an_error_says_what_remains_and_whether_the_same_command_helps(output):
     ("version", "identity", "said"),
     [(1, IDENTITY, "another version"), (store._VERSION, {**IDENTITY, "crf": 20}, "crf")],
 )
-def test_work_of_another_version_or_identity_is_kept(output, monkeypatch, version, identity, said):
+def test_work_of_another_version_or_identity_is_kept(
+    output, monkeypatch, version, identity, said
+):
     with monkeypatch.context() as earlier:
         earlier.setattr(store, "_VERSION", version)
         file = made(output, 0).finished[0][0]
@@ -94,7 +102,10 @@ def test_work_of_another_version_or_identity_is_kept(output, monkeypatch, versio
 
 def test_a_segment_of_another_plan_is_refused(output):
     task = Task(SimpleNamespace(time=F(0)), None, F(0), F(0), F(1, 24))
-    with opened(output, finished=[0]) as work, pytest.raises(OutputError, match="another plan"):
+    with (
+        opened(output, finished=[0]) as work,
+        pytest.raises(OutputError, match="another plan"),
+    ):
         list(work.missing(iter([task])))
 
 
@@ -105,7 +116,9 @@ def test_the_version_changes_with_the_digest_of_a_plan():
     assert (store._VERSION, digest[:8]) == (9, "33bdc090")
 
 
-@pytest.mark.parametrize("damage", ["gone", "shorter", "longer", "other plan", *range(-256, 0, 8)])
+@pytest.mark.parametrize(
+    "damage", ["gone", "shorter", "longer", "other plan", *range(-256, 0, 8)]
+)
 def test_a_segment_that_is_gone_or_whose_end_has_changed_is_made_again(output, damage):
     work = made(output, 0, 1)
     file = work.finished[1][0]
@@ -123,7 +136,9 @@ def test_a_segment_that_is_gone_or_whose_end_has_changed_is_made_again(output, d
 
 
 @pytest.mark.parametrize("value", [None, "x", -1, 10**30, [], 1.5, True])
-@pytest.mark.parametrize("name", ["packets", "bytes", "first", "last", "delay", "extradata", "new"])
+@pytest.mark.parametrize(
+    "name", ["packets", "bytes", "first", "last", "delay", "extradata", "new"]
+)
 def test_a_segment_with_an_impossible_end_is_made_again(output, name, value):
     file = made(output, 0, 1).finished[1][0]
     body, _, end = file.read_bytes().rpartition(b"\n")
@@ -139,7 +154,8 @@ def test_a_segment_with_an_impossible_end_is_made_again(output, name, value):
 
 def test_unfinished_files_are_deleted_and_foreign_files_are_kept(output):
     work = made(output, 0)
-    lost, notes = fresh_file(work.path), work.path / "notes.txt"
+    lost = fresh_file(work.path)
+    notes = work.path / "notes.txt"
     for file in (lost, notes):
         file.write_text("mine")
     with opened(output) as again:

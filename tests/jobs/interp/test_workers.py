@@ -11,7 +11,8 @@ from cloudconv.jobs.interp.pool import WorkerConfig
 from cloudconv.jobs.interp.run import start
 from tests.helpers.workers import Number, Tenfold, Waits, numbered, rendered
 
-LOCAL, RAY = WorkerConfig("local", 2), WorkerConfig("ray")
+LOCAL = WorkerConfig("local", 2)
+RAY = WorkerConfig("ray")
 
 cluster = pytest.param(
     RAY, marks=(pytest.mark.slow, pytest.mark.filterwarnings("default")), id="ray"
@@ -57,7 +58,9 @@ def test_a_task_that_fails_does_not_stop_the_others(workers):
     results, errors = ends(run(workers, Tenfold(fails=2), numbered(6)))
     assert (sorted(results), list(errors)) == ([0, 1, 3, 4, 5], [2])
     assert isinstance(errors[2], InputError)
-    assert str(errors[2]) == "this cannot be read: permission denied. Change its permissions."
+    assert (
+        str(errors[2]) == "this cannot be read: permission denied. Change its permissions."
+    )
 
 
 @everywhere
