@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import pairwise
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from unittest.mock import Mock
@@ -265,8 +266,11 @@ def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, m
     assert frames == [60, None, None, 3, 25, 12]
     assert "changes from 96x64" in str(outcomes[2])
     assert "carries on" not in str(outcomes[2])
-    done = [progress.done for progress in seen]
+    done = [progress.done for progress in seen if progress.stage == "rendering"]
     assert done == sorted(done)
+    # Each output is joined of the workers' segments; each join has a progress of its own.
+    joined = [progress.done for progress in seen if progress.stage == "joining"]
+    assert [last for last, after in pairwise([*joined, 0]) if after < last] == [120, 6, 50, 24]
     assert len(outcomes) == 6
 
 
