@@ -270,7 +270,12 @@ def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, m
     assert done == sorted(done)
     # Each output is joined of the workers' segments; each join has a progress of its own.
     joined = [progress.done for progress in seen if progress.stage == "joining"]
-    assert [last for last, after in pairwise([*joined, 0]) if after < last] == [120, 6, 50, 24]
+    assert [last for last, after in pairwise([*joined, 0]) if after < last] == [
+        120,
+        6,
+        50,
+        24,
+    ]
     assert len(outcomes) == 6
 
 
