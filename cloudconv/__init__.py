@@ -40,5 +40,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the names in this module, for ``dir``, ``help`` and the completion of names."""
+    """Return the names in this module, for ``dir``, ``help`` and completion."""
     return [*globals(), *__getattr__("__all__")]

@@ -130,7 +130,7 @@ def _call(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, 
 
 @_call(InterpSettings)
 def interpolate(settings: InterpSettings) -> InterpResult:
-    """Interpolate ``input`` into ``output`` (default: beside the input), and return the result.
+    """Interpolate ``input`` into ``output`` (default: beside the input); return the result.
 
     Give exactly one of ``factor`` (N times the frames; a whole N keeps every source frame),
     ``fps`` (frame k at exactly k/fps) and ``slowmo`` (N times longer at the same frame
@@ -152,7 +152,7 @@ def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
 
 @_call(ExtrapolateSettings)
 def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
-    """Forecast the frames after the end of ``input``, or after the last frame before ``at``.
+    """Forecast the frames after the end of ``input``, or after the last one before ``at``.
 
     Give one of ``frames`` and ``seconds``; without them the output has as many frames as
     hold in a trial, at most 15. The output is the source and the forecast. An interrupted

@@ -38,7 +38,8 @@ SUFFIXES = (".safetensors", ".pkl", ".pth", ".pt", ".ckpt", ".bin")
 """The endings of the names of files with weights."""
 
 _MOST_HEADER = 4 << 20
-"""The largest header (names, shapes, metadata) that is read, in bytes; networks have 0.2 MB."""
+"""The largest header (names, shapes, metadata) that is read, in bytes; networks have 0.2
+MB."""
 _MOST_TENSORS = 10_000
 _MOST_BYTES = 2 << 30  # the largest file that is read; networks have at most 0.3 GB
 
@@ -75,7 +76,7 @@ _REFUSALS = {
 
 
 def file_of(model: str | Path) -> Path | None:
-    """Return the file of a model that is given as a file, by the ending of its name, or None."""
+    """Return the file of a model that is given as a file, by its name's ending, or None."""
     return Path(model) if Path(model).suffix.lower() in SUFFIXES else None
 
 
@@ -114,7 +115,7 @@ def tensors_of(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, st
 
 
 def checked(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return the tensors, after a check that all values are finite floating-point numbers."""
+    """Return the tensors, after a check that all values are finite floats."""
     import torch
 
     kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

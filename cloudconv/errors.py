@@ -69,7 +69,7 @@ class InputError(CloudconvError):
 
 
 class ReadError(InputError):
-    """The disk or the connection of the input fails, so that a part of the input is missing."""
+    """The disk or the connection of the input fails: a part of the input is missing."""
 
     may_pass = True
 
@@ -99,7 +99,7 @@ class OutputUsageError(SettingsError, OutputError):
 
 
 class EncoderError(OutputError):
-    """The encoder, one of its options, or this encoder in this container is not available."""
+    """The encoder, an option of it, or its use in this container is not available."""
 
     kind = "encoder"
     may_pass = False

@@ -114,7 +114,7 @@ class Pace:
         self._marks: deque[tuple[float, int]] = deque(maxlen=1000)
 
     def __call__(self, at: Progress) -> Progress:
-        """Return the progress with ``seconds_left`` if that is unknown and follows by now."""
+        """Return the progress with ``seconds_left`` if this is unknown but computable."""
         if at.total is None or at.seconds_left is not None:
             return at
         if self._stage != (at.stage, at.resumed):

@@ -1,4 +1,4 @@
-"""Create output files safely: one process per output, and no file of another process is changed.
+"""Create output files safely: one process per output, and no foreign file is changed.
 
 A part is an unfinished file or folder, stored beside its target as ``.cloudconv-<hash of
 the target's name>-<random>.part``. The creation of a part fails if the name exists. The
@@ -35,7 +35,7 @@ DATA = "CLOUDCONV_DATA"  # the environment variable that names another data fold
 
 
 def data_folder() -> Path:
-    """Return the folder of the user's data, such as converted weights, which may not exist."""
+    """Return the folder of the user's data, such as converted weights; it may not exist."""
     given = os.environ.get(DATA)
     return (
         Path(given) if given else platformdirs.user_data_path("cloudconv", appauthor=False)
@@ -56,7 +56,7 @@ def reading(path: Path | str) -> Iterator[None]:
 
 
 def raise_read_error(path: Path | str, error: Exception) -> None:
-    """Raise ReadError if ``error`` is that of a disk or a connection, not of damaged data."""
+    """Raise ReadError if ``error`` comes from a disk or a connection, not from bad data."""
     number = getattr(error, "errno", None)
     if number in _READ_ERRORS:
         raise ReadError(
@@ -377,7 +377,7 @@ def _folder_of(target: Path) -> Path:
 
 
 def beside(target: Path, suffix: str) -> Path:
-    """Return the target's path with a suffix, or a short hidden name if that name is too long."""
+    """Return the target's path with a suffix, or a short hidden name for a long one."""
     path = target.with_name(f"{target.name}{suffix}")
     return path if _fits(path) else target.with_name(f"{part_prefix(target)}{suffix}")
 

@@ -24,7 +24,8 @@ _raised_at: float | None = None
 _IMPORT_DELAY = 0.05  # seconds until a signal that arrives during an import is sent again
 _GRACE = 8.0  # seconds that a run has to end after SIGTERM
 _IGNORE_PERIOD = 1.0
-"""Seconds after an interrupt in which further signals are ignored: a closing terminal sends two."""
+"""Seconds after an interrupt in which further signals are ignored: a closing terminal sends
+two."""
 
 
 def install() -> None:
@@ -55,13 +56,13 @@ def _end_after_sigterm(read_end: int) -> None:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if a signal has arrived, also if an earlier exception was lost."""
+    """Raise KeyboardInterrupt if a signal has arrived, also if an earlier one was lost."""
     if _has_arrived:
         _raise()
 
 
 def ignore() -> None:
-    """From now on, ignore the signals that :func:`install` handles, because the work is done."""
+    """Ignore the signals that :func:`install` handles from now on: the work is done."""
     for number in _numbers():
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, signal.SIG_IGN)

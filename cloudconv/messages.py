@@ -16,7 +16,8 @@ _CONTROLS = re.compile(
 )
 # A command in quotes, which stays, or a flag with or without a value.
 _FLAG = re.compile(
-    r"'(?:cloudconv|ray) [^']*'|(?<![^\s(])--(no-)?([a-zA-Z][a-zA-Z-]*)(?:=([^\s,;)]*[^\s,;:.)]))?"
+    r"'(?:cloudconv|ray) [^']*'"
+    r"|(?<![^\s(])--(no-)?([a-zA-Z][a-zA-Z-]*)(?:=([^\s,;)]*[^\s,;:.)]))?"
 )
 
 
@@ -26,7 +27,7 @@ def flag(name: str) -> str:
 
 
 def in_python(text: str) -> str:
-    """Return a text with each flag as Python's keyword: ``resume=False`` for ``--no-resume``."""
+    """Return a text with flags as keywords: ``resume=False`` for ``--no-resume``."""
     return _FLAG.sub(_keyword, text)
 
 
@@ -91,5 +92,5 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the text with control characters, on which a terminal would act, as escapes."""
+    """Return the text with escapes for control characters: a terminal would act on them."""
     return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

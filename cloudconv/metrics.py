@@ -1,4 +1,4 @@
-"""Measure the difference between a made picture and the true one, with one function per metric.
+"""Measure the difference between a made picture and the true one, a function per metric.
 
 Pictures are RGB, (3, H, W) or (B, 3, H, W), floating point in [0, 1], made from 8-bit
 frames (see :func:`eight_bit`). Scores are float64, one per picture: shape () for (3, H, W),
@@ -26,18 +26,20 @@ _MARGIN = SSIM_WINDOW // 2
 _C1, _C2 = 0.01**2, 0.03**2
 _STRIP = 64  # rows of windows that are computed at once, so that they fit a CPU's caches
 _LEAST_ENERGY = 1e-12
-"""The energy that is added to each band, far below the noise of rounding to 8 bits. With this
-addition, a flat frame between flat frames scores 0 dB.
+"""The energy that is added to each band, far below the noise of rounding to 8 bits. With
+this addition, a flat frame between flat frames scores 0 dB.
 """
 
 
 def eight_bit(rgb: Tensor) -> Tensor:
-    """Return RGB as in an 8-bit file: clamped to [0, 1] and rounded to n/255, same shape."""
+    """Return RGB as in an 8-bit file: clamped to [0, 1], rounded to n/255, same shape."""
     return rgb.clamp(0, 1).mul(255).round_().div_(255)
 
 
 def luma(rgb: Tensor) -> Tensor:
-    """Return the luma of RGB: (…, 3, H, W) → (…, H, W), 0.299 R + 0.587 G + 0.114 B, full range.
+    """Return the luma of RGB, full range: (…, 3, H, W) → (…, H, W).
+
+    The luma is 0.299 R + 0.587 G + 0.114 B.
 
     The weights are those of ITU-R BT.601, as in the reference code of Wang 2004. They are
     the same for all sources, so that scores of different clips can be compared.
@@ -63,7 +65,9 @@ def l2(test: Tensor, truth: Tensor) -> Tensor:
 
 
 def gdl(test: Tensor, truth: Tensor) -> Tensor:
-    """Return the gradient difference loss, Mathieu et al. 2015 (arXiv 1511.05440, eq. 6), alpha 1.
+    """Return the gradient difference loss of Mathieu et al. 2015 for alpha 1.
+
+    Equation 6 of arXiv 1511.05440.
 
     The loss is the mean of ``| |∇ truth| - |∇ test| |`` over all vertical neighbours, plus
     the same mean over all horizontal neighbours. Means replace the paper's sums, so that
@@ -79,7 +83,9 @@ def gdl(test: Tensor, truth: Tensor) -> Tensor:
 
 
 def sharpness(test: Tensor, truth: Tensor) -> Tensor:
-    """Return the sharpness difference of Mathieu et al. 2015 (arXiv 1511.05440, eq. 9), in dB.
+    """Return the sharpness difference of Mathieu et al. 2015 in dB.
+
+    Equation 9 of arXiv 1511.05440.
 
     The score is 10·log10(1 / mean ``|(∇i truth + ∇j truth) - (∇i test + ∇j test)|``), at
     most 100. ∇i is the absolute difference to the pixel above, ∇j to the pixel on the left.
@@ -114,7 +120,7 @@ PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def texture(test: Tensor, reference: Tensor) -> Tensor:
-    """Return the fine texture of a frame relative to its neighbours, in dB: (…, 3, H, W) → (…).
+    """Return a frame's fine texture relative to its neighbours, in dB: (…, 3, H, W) → (…).
 
     The score is 10·log10 of the frame's energy over the neighbours' energy, within ±100. 0
     means the neighbours' energy. A negative score means a softer frame. ``reference``:

@@ -31,7 +31,7 @@ _here = threading.local()  # ``stage`` is the stage that this thread runs
 
 
 def is_closing() -> bool:
-    """Return whether nobody takes what this thread makes any more, so that a wait must end."""
+    """Return whether nobody takes this thread's results any more: a wait must end."""
     stage: _Stage | None = getattr(_here, "stage", None)
     while stage is not None and not stage.closing:
         stage = stage.taken_by

@@ -26,13 +26,13 @@ _LONGEST_NUMBER = 60  # characters
 _TOO_LARGE = 10**12
 
 Beside = tuple[Source, Fraction]
-"""A source frame before or after a pair of source frames, and its distance from the pair as a
-multiple of the time between the two frames of the pair."""
+"""A source frame before or after a pair of source frames, and its distance from the pair as
+a multiple of the time between the two frames of the pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task(Generic[Source]):
-    """An output frame to make: the picture at ``t``, from 0 to 1, between two source frames.
+    """An output frame to make: the picture at ``t``, 0 to 1, between two source frames.
 
     A source frame is a decoded ``Frame``, or only its time on the source's clock: a task of
     times can be sent to other processes. ``time`` and ``duration`` are in seconds on the
@@ -107,7 +107,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Multiply:
-    """Divide each gap between source frames, and the duration of the last one, by ``factor``."""
+    """Divide each gap between source frames, and the last duration, by ``factor``."""
 
     factor: int
 
@@ -273,7 +273,7 @@ def expected_frames(
     duration: Fraction,
     slowdown: Fraction | int = 1,
 ) -> int:
-    """Return the number of slots for ``frames`` source frames of ``duration`` seconds in all."""
+    """Return the number of slots for ``frames`` source frames of ``duration`` seconds."""
     if isinstance(request, Multiply):
         return frames * request.factor
     return ceil(duration * slowdown * request.rate)
@@ -312,7 +312,7 @@ def parse_factor(value: Fraction | float | str) -> Fraction:
 
 
 def parse_time(value: Fraction | float | str) -> Fraction:
-    """Parse seconds (``12.5``, ``1001/24``), units (``90s``, ``1m30s``) or a clock (``1:02:03.5``).
+    """Parse seconds (``12.5``, ``1001/24``), units (``1m30s``) or a clock (``1:02:03.5``).
 
     Raises SettingsError for anything else.
     """
@@ -343,7 +343,7 @@ def rate_name(rate: Fraction) -> str:
 
 
 def _ratio(value: Fraction | float | str, kind: str, such: str) -> Fraction:
-    """Return a number above 0 as :func:`_number` does, but a long decimal as files can store it."""
+    """Return a number above 0 as :func:`_number` does; a long decimal as files store it."""
     number = _number(value)
     if number is None or number <= 0:
         raise SettingsError(
@@ -387,7 +387,7 @@ def _near(number: Fraction) -> Fraction:
 
 
 def simplest(low: Fraction, high: Fraction) -> Fraction:
-    """Return the fraction from ``low`` (at least 0) to ``high`` with the smallest denominator."""
+    """Return the fraction from ``low`` (at least 0) to ``high`` of smallest denominator."""
     whole = ceil(low)
     if whole <= high:
         return Fraction(whole)

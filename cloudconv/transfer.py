@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 QUEUES = ("cuda", "xpu")
-"""Devices that copy from page-locked memory in the order of their work, while the CPU continues."""
+"""Devices that copy from page-locked memory in the order of their work, while the CPU
+continues."""
 
 PADDING = 64  # bytes behind each plane in page-locked memory; FFmpeg's codecs may read them
 _ALIGNMENT = 16  # bytes

@@ -1,4 +1,4 @@
-"""Find, check and load the weights that ship with cloudconv, and files of ``cloudconv train``."""
+"""Find, check and load shipped weights, and files of ``cloudconv train``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WeightsEntry:
 
 
 def weights_folder() -> Path:
-    """Return the folder of the weights: in an installed package, or beside a checkout's package."""
+    """Return the folder of the weights: in the installed package, or in the checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "_weights"
     return installed if installed.is_dir() else package.parent / "weights"
@@ -89,7 +89,7 @@ def status(name: str) -> Literal["ok", "missing", "damaged"]:
 
 
 def load_state(name: str) -> dict[str, Tensor]:
-    """Return the tensors of an entry in the file's dtype, after a check of the file's SHA-256."""
+    """Return the tensors of an entry in the file's dtype, after a check of its SHA-256."""
     wanted = entry(name)
     path = weights_folder() / wanted.file
     data = checkpoints.content(path)

@@ -1,4 +1,7 @@
-"""Run the command that the words name, and turn every error into a message and an exit code."""
+"""Run the command that the words name, and end with an exit code.
+
+Every error becomes a message.
+"""
 
 import re
 import sys
@@ -152,7 +155,7 @@ class Commands(_PrintedHelp, _Commanding):
 
 
 def _dash_hint(words: Sequence[str]) -> str:
-    """Return a sentence about the first word that looks like a file and begins with a dash."""
+    """Return a sentence about the first word that looks like a file after a dash."""
     for word in words:
         ending = Path(word).suffix[1:]
         is_file = ending.isalnum() and not ending.isdecimal() and "=" not in word

@@ -1,4 +1,4 @@
-"""Build commands whose options are the fields of settings classes, and write their ``--help``."""
+"""Build commands whose options are fields of settings classes, and write their help."""
 
 import inspect
 import platform
@@ -28,7 +28,7 @@ ALL = "cloudconv.all"
 
 
 def show_help(ctx: typer.Context, param: typer.CallbackParam, wanted: bool) -> None:
-    """Print a command's help with :func:`print_result`, which raises an error on a full disk."""
+    """Print a command's help by :func:`print_result`, which fails on a full disk."""
     if wanted and not ctx.resilient_parsing:
         ctx.meta[ALL] = param.name == "help_all"
         print_result(ctx.get_help())

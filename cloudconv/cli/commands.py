@@ -1,4 +1,7 @@
-"""Define the commands but for ``cloudconv models``: their settings, and the words for results."""
+"""Define the commands: their settings, and the words for results.
+
+``cloudconv models`` is in a module of its own.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,8 @@ _Clips = Annotated[
 ]
 
 _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
-"""The columns that a narrow terminal shows: scores, or numbers of frames ahead in forecasts."""
+"""The columns that a narrow terminal shows: scores, or numbers of frames ahead in
+forecasts."""
 
 _TABLES = ("psnr", "ssim", "texture", FAULT)
 """The scores of forecasts that have a table, if they are computed."""

@@ -39,14 +39,15 @@ ProgressMode = Literal["auto", "json", "off"]
 JSON_EVERY = 1.0
 LINE_EVERY = 10.0
 _BAR_EVERY = 0.1
-"""The least time in seconds between two JSON objects, two lines, or two texts beside the bar."""
+"""The least time in seconds between two JSON objects, two lines, or two texts beside the
+bar."""
 
 SILENCE = 1.0  # seconds after the start until a line says what is read
 _WINDOW = 60.0  # seconds over which the speed is measured
 
 
 class Reporter:
-    """A receiver of progress that calls ``show`` at most once in each ``period`` of seconds.
+    """A receiver of progress that calls ``show`` at most once in ``period`` seconds.
 
     Each stage of a run is a task of ``bar``, which measures the speed also if it is
     disabled. The fields of the task are ``at``, the latest :class:`Progress`, and ``note``,
@@ -187,14 +188,15 @@ def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Report
     reporter.finish()
 
 
-_PROGRESS = """Show progress: auto is a bar, or without a terminal a line every 10 s; json is an
-object a second on stderr, for programs, and an object for each other line there; off."""
+_PROGRESS = """Show progress: auto is a bar, or without a terminal a line every 10 s; json
+is an object a second on stderr, for programs, and an object for each other line there;
+off."""
 _JSON = "Print one JSON object on stdout, and nothing else there."
 _VERBOSE = "Print versions too, and the traceback of an error."
 
 Note = Callable[[Any], str | None]
-"""A function that returns the words beside the bar for a ``Measured`` or ``Ended`` event; with None
-the last words stay."""
+"""A function that returns the words beside the bar for a ``Measured`` or ``Ended`` event;
+with None the last words stay."""
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -241,7 +243,7 @@ class Console(Settings):
             print_message(text)
 
     def warning(self, text: str, about: str | None = None, code: str | None = None) -> None:
-        """Print a warning in one line, after the name ``about`` unless the text has that name."""
+        """Print a warning in one line, after the name ``about`` unless the text has it."""
         if streams.messages.as_objects:
             print_object("warning", text=text, code=code, about=about)
         elif about is None or about in text:

@@ -31,8 +31,8 @@ SHOW_EXAMPLES = examples(
     "cloudconv models show flownet.pkl",
 )
 
-_ONE = """Describe this model: a name, a file that 'cloudconv train' wrote, or a published network's
-file."""
+_ONE = """Describe this model: a name, a file that 'cloudconv train' wrote, or a published
+network's file."""
 _Name = Annotated[str, typer.Argument(metavar="NAME", help=_ONE)]
 
 _WIDTH = 80  # the width of the list of models in columns
@@ -69,12 +69,13 @@ _OF_MODEL = (
     "domain",
 )
 _OF_WEIGHTS = ("size_bytes", "sha256", "scores")
-"""The keys of the JSON: of every model, and of its weights; a file that does not ship has more."""
+"""The keys of the JSON: of every model, and of its weights; a file that does not ship has
+more."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A model with the state of its shipped weights, or what is known of a ``file`` of weights."""
+    """A model and the state of its shipped weights, or the facts on a file of weights."""
 
     spec: ModelSpec
     weights: str
@@ -197,7 +198,10 @@ def _group(title: str, rows: list[_Row], test: str) -> str:
 
 
 def _gain(spec: ModelSpec, test: str, baseline: str) -> float | None:
-    """Return the gain over the baseline in dB, from its own entry or that of another model."""
+    """Return the gain over the baseline in dB.
+
+    The baseline's score is in the model's entry, or in that of another model.
+    """
     from cloudconv import weights
 
     for entry in weights.manifest().values():

@@ -143,7 +143,7 @@ def is_lossless(encoder: str) -> bool:
 
 
 def name_channels(stream: Any, context: Any) -> None:
-    """Give a codec context FFmpeg's default layout if the channels of ``stream`` have no names."""
+    """Give a codec context FFmpeg's default layout if ``stream`` names no channels."""
     channels = channels_of(stream)
     if not channels.layout and channels.total in _USUAL:
         context.layout = _USUAL[channels.total]
@@ -250,7 +250,7 @@ class AudioEncoder:
             yield from self._resampled(frame)
 
     def _named(self, frame: Any) -> Any:
-        """Return a frame whose channels have names and FFmpeg's order, if the file names them."""
+        """Return a frame with named channels in FFmpeg's order, if the file names them."""
         order = self._given.order
         if not order or frame.layout.name != f"{len(order)} channels":
             return frame  # a decoder may know the channels better than the file
@@ -308,7 +308,7 @@ class AudioEncoder:
 
 
 class TimeStretch:
-    """A stretcher that returns ``factor`` (at least 1) times as many samples, at the same pitch.
+    """A stretcher that returns ``factor`` (at least 1) times the samples at equal pitch.
 
     Method: waveform similarity overlap-add (Verhelst and Roelands 1993). Windows are taken
     from the source at a slower pace. Each window is shifted to the position that best
@@ -354,7 +354,7 @@ class TimeStretch:
         yield from self._made(samples)
 
     def finish(self) -> Iterator[Samples]:
-        """Yield the remaining samples, so that the output is exactly ``factor`` times as long."""
+        """Yield the remaining samples: the output is exactly ``factor`` times as long."""
         left = round(self._given * self._factor) - (self._out or 0)
         while left > 0:
             for made in self._made(
@@ -387,7 +387,7 @@ class TimeStretch:
         self._attacks.forget(first)
 
     def _middle_of(self, out: int) -> int:
-        """Return the middle in the source of the window whose middle in the output is ``out``."""
+        """Return a window's middle in the source; ``out`` is that in the output."""
         factor, attacks = self._factor, self._attacks.times
         following = bisect_right(attacks, out / factor)
         low = -self._half
@@ -416,7 +416,7 @@ class TimeStretch:
         return self._best(round(min(max(wanted, low), high)), low, high)
 
     def _best(self, wanted: int, low: int, high: int) -> int:
-        """Return the middle near ``wanted`` of the window that best continues the last window."""
+        """Return the middle near ``wanted`` of the window that continues the last best."""
         half = self._half
         low = max(low, wanted - self._search)
         high = min(high, wanted + self._search)

@@ -1,4 +1,4 @@
-"""Decide which streams besides the video, and which tags, the output takes from the source."""
+"""Decide which streams besides the video, and which tags, the output takes over."""
 
 import io
 from collections.abc import Callable
@@ -96,7 +96,7 @@ def header_of(muxer: str, add: Callable[[OutputContainer], Any]) -> bytes | None
 
 
 def _three_letters(language: str) -> str:
-    """Return a language tag, such as ``pt-BR``, as the code of three letters that MP4 stores."""
+    """Return a language tag, such as ``pt-BR``, as the three letters that MP4 stores."""
     if len(language) == 3:
         return language
 
@@ -109,7 +109,7 @@ def _three_letters(language: str) -> str:
 
 
 def add_copy(out: OutputContainer, stream: Any) -> Any:
-    """Add a stream for copied packets of ``stream`` to a muxer before its header is written."""
+    """Add a stream for copied packets of ``stream`` to a muxer that has no header yet."""
     # Without ``opaque``, PyAV requires an encoder of the video's codec
     # (PyAV-Org/PyAV#1780).
     opaque = {"opaque": True} if stream.type == "video" else {}

@@ -64,7 +64,7 @@ def format_of(container: str) -> InputFormat:
 
 
 class Clock:
-    """A counter of how often a stream's clock was set anew, from decode times in file order.
+    """A counter of the clocks of a stream, from decode times in the order of the file.
 
     A recording that was joined from parts has a clock per part. A part begins where the
     time steps back by more than half a second. In formats whose clock may restart, a part
@@ -80,7 +80,7 @@ class Clock:
         self._is_fresh = False
 
     def take(self, time: Fraction, packet: Any) -> None:
-        """Add the packet's time in seconds, and set ``part`` to the number of that part, from 0."""
+        """Add the packet's time in seconds, and set ``part`` to its part's number."""
         if packet.is_discard:
             return  # an edit list may take parts of a recording in any order
         last, before = self._last, self._before

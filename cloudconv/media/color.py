@@ -76,7 +76,9 @@ def description_of(frame: Frame) -> tuple[PixelLayout, ColorSpace]:
 
 
 def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> Tensor:
-    """Convert planes to RGB: (3, H, W) float32 on their device, nominally in [0, 1], not clamped.
+    """Convert planes to RGB: (3, H, W) float32 on their device, nominally in [0, 1].
+
+    RGB is not clamped.
 
     The planes are (H, W) each, in FFmpeg's plane order: integer codes, or float32 for gray
     and RGB pictures that a Python caller gives. An alpha plane at the end is ignored.
@@ -151,24 +153,24 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
 
 
 def alpha_to_float(plane: Tensor, layout: PixelLayout) -> Tensor:
-    """Convert an alpha plane, (H, W) of full range, to opacity, (1, H, W) float32 in [0, 1]."""
+    """Convert an alpha plane, (H, W) of full range, to opacity: (1, H, W) float32."""
     return plane.to(torch.float32).div_(_white(layout))[None]
 
 
 def alpha_from_float(alpha: Tensor, layout: PixelLayout) -> Tensor:
-    """Convert (1, H, W) opacity to an alpha plane: the exact inverse of `alpha_to_float`."""
+    """Convert (1, H, W) opacity to an alpha plane: the inverse of `alpha_to_float`."""
     return _to_codes(alpha[0].to(torch.float32) * _white(layout), 0.0, layout)
 
 
 def to_channels(planes: Sequence[Tensor], frame: Frame) -> Tensor:
-    """Convert the planes of a frame, on any device, to RGB and opacity: (3 or 4, H, W) float32."""
+    """Convert a frame's planes on any device to RGB and opacity: (3 or 4, H, W) floats."""
     form, space = description_of(frame)
     rgb = to_rgb(planes, form, space)
     return torch.cat((rgb, alpha_to_float(planes[-1], form))) if form.alpha else rgb
 
 
 def from_channels(channels: Tensor, frame: Frame) -> list[Tensor]:
-    """Convert (3 or 4, H, W) to planes of the frame's pixel format: inverts `to_channels`."""
+    """Convert (3 or 4, H, W) to planes of the frame's format: inverts `to_channels`."""
     form, space = description_of(frame)
     alpha = [alpha_from_float(channels[3:], form)] if form.alpha else []
     return [*from_rgb(channels[:3], form, space), *alpha]
@@ -204,7 +206,7 @@ def rgb_of(
 
 
 def _cells(part: slice, side: int, shift: int) -> tuple[slice, slice]:
-    """Return a part of a side in whole cells with a cell around, and its place in the result."""
+    """Return a part of a side in whole cells, a cell around, and its place in these."""
     start, stop, _ = part.indices(side)
     first = max(((start >> shift) - 1) << shift, 0)
     last = min((((stop - 1) >> shift) + 2) << shift, side)
@@ -212,7 +214,7 @@ def _cells(part: slice, side: int, shift: int) -> tuple[slice, slice]:
 
 
 def block_means(plane: Tensor) -> Tensor:
-    """Return the mean of each block of 8x8 samples: (ceil(H / 8), ceil(W / 8)) float32, in codes.
+    """Return the means of blocks of 8x8 samples: (ceil(H / 8), ceil(W / 8)) float32 codes.
 
     Blocks at the lower and the right edge may be smaller.
     """
@@ -267,7 +269,7 @@ def thumbnail(
 
 
 def _area_means(values: NDArray[Any], few: int) -> NDArray[Any]:
-    """Return the means of ``few`` equal areas of the first axis, which may end within a value."""
+    """Return means of ``few`` equal areas of the first axis; they may end within values."""
     sums = np.concatenate([np.zeros_like(values[:1]), values]).cumsum(0)
     edges = np.arange(few + 1) * (len(values) / few)
     before = np.minimum(edges.astype(int), len(values) - 1)
@@ -279,7 +281,7 @@ def _area_means(values: NDArray[Any], few: int) -> NDArray[Any]:
 def _code_range(
     layout: PixelLayout, space: ColorSpace
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return two pairs (codes per unit, code of zero): of luma, gray and RGB, and of chroma."""
+    """Return (codes per unit, code of zero) of luma, gray and RGB, and that of chroma."""
     step = 2.0 ** (layout.depth - 8)
     top = float(_white(layout))
     if space.full_range:
@@ -296,7 +298,7 @@ def _white(layout: PixelLayout) -> int:
 def _to_code_rows(
     layout: PixelLayout, space: ColorSpace
 ) -> tuple[_Rows, tuple[float, ...]]:
-    """Return the matrix from RGB to codes, (rows, zeros): ``codes = rows @ rgb + zeros``."""
+    """Return the matrix from RGB to codes, (rows, zeros): codes = rows @ rgb + zeros."""
     luma, chroma = _code_range(layout, space)
     if space.matrix == "ycgco":
         rows = torch.tensor([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
@@ -312,7 +314,7 @@ def _to_code_rows(
 
 @cache
 def _from_codes(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[float, ...]]:
-    """Return the matrix from codes to RGB, (rows, offsets): ``rgb = rows @ codes + offsets``."""
+    """Return the matrix from codes to RGB, (rows, offsets): rgb = rows @ codes + them."""
     rows, zeros = _to_code_rows(layout, space)
     inverse = torch.linalg.inv(torch.tensor(rows, dtype=torch.float64))
     offsets = -inverse @ torch.tensor(zeros, dtype=torch.float64)
@@ -344,7 +346,7 @@ def _every(x: Tensor, dim: int, phase: int, factor: int) -> Tensor:
 
 
 def _spread(x: Tensor, dim: int, factor: int, size: int) -> Tensor:
-    """Enlarge ``x`` along ``dim`` to ``size`` pixels: each sample becomes ``factor`` pixels.
+    """Enlarge ``x`` along ``dim`` to ``size`` pixels: a sample becomes ``factor`` pixels.
 
     If ``size`` leaves fewer pixels to the last cell, these are constant.
     """

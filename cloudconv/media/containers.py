@@ -76,7 +76,7 @@ class Container:
         return Fraction(_MOST_TICKS, scale)
 
     def check_span(self, time: Fraction, span: Fraction, tick: Fraction) -> None:
-        """Raise EncoderError for a frame, with times in seconds, that the muxer would refuse.
+        """Raise EncoderError for a frame, times in seconds, that the muxer would refuse.
 
         A muxer that sums gaps also stores the time between decoding and showing a frame,
         which is longer than a frame if the encoder reorders frames.
@@ -173,7 +173,7 @@ CONTAINERS = {
 
 
 def is_sequence(path: Path) -> bool:
-    """Return whether the name is a pattern of numbered pictures such as ``out/%05d.png``."""
+    """Return whether the name is a pattern of numbered pictures: ``out/%05d.png``."""
     return path.suffix.lower() in PICTURES and numbered(path) is not None
 
 

@@ -54,7 +54,7 @@ class ContinuedAudio(AudioEncoder):
         return self._mixer is not None and self._mixer.is_silent
 
     def continued(self) -> Iterator[Any]:
-        """Yield packets as far as the playlist is known, after the last call of :meth:`feed`."""
+        """Yield packets as far as the playlist is known, after the last :meth:`feed`."""
         if not self._is_read:
             self._is_read = True
             yield from self._decoded(None)

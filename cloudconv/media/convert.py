@@ -71,7 +71,9 @@ def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
 def encoder_picture(
     frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
 ) -> av.VideoFrame:
-    """Return a new picture for the encoder with the frame's content, without time or frame type.
+    """Return a new picture for the encoder with the frame's content.
+
+    The picture has no time and no frame type.
 
     ``working`` is the planar format with the same samples as ``pix_fmt``. ``tags`` are
     those of the output. If the frame already has that format and colour space, the picture

@@ -50,7 +50,7 @@ class Decoded(NamedTuple):
 
 @dataclass(slots=True)
 class Account:
-    """The part to decode, on the source's clock, and the packets of its frames and the errors."""
+    """The part to decode, on the source's clock; its frames' packets, and the errors."""
 
     begin: Fraction
     end: Fraction | None  # None for no bound
@@ -85,7 +85,7 @@ class VideoFile:
             self._file = None
 
     def decode(self, start: Fraction, account: Account) -> Iterator[Decoded]:
-        """Yield the pictures from a key frame at or before ``start``, or from the beginning."""
+        """Yield the pictures from a key frame at or before ``start``, or all pictures."""
         timing = self._info.file_timing
         if (pictures := open_pictures(self._info.path, timing.rate)) is not None:
             if self._nvdec is not None:
@@ -228,7 +228,7 @@ def _packets(container: InputContainer, stream: Any, key: Key | None) -> Iterato
 
 
 class _Queue:
-    """The times of the packets that a decoder was given, and of the pictures it has returned."""
+    """The times of packets that a decoder was given, and of pictures it has returned."""
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
@@ -247,7 +247,7 @@ class _Queue:
         return due
 
     def lacks_last(self, pictures: list[VideoFrame]) -> bool:
-        """Return whether the last picture is missing among those that threads return at the end.
+        """Return whether the last of the pictures that threads return at the end lacks.
 
         Errors are visible only as missing pictures then.
         """

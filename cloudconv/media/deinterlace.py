@@ -1,4 +1,4 @@
-"""Make two frames of each interlaced picture, and measure whether and how a video is interlaced.
+"""Make two frames of each interlaced picture, and measure how a video is interlaced.
 
 An interlaced picture has two fields, which were filmed one after the other: the even lines
 and the odd lines. A progressive picture in an interlaced stream was filmed at once.
@@ -19,7 +19,8 @@ from cloudconv.media.filters import Chain
 from cloudconv.media.formats import repack, working_format
 
 Order = Literal["tff", "bff", "auto"]
-"""The earlier field: ``tff`` the even lines, ``bff`` the odd lines, ``auto`` as pictures state."""
+"""The earlier field: ``tff`` the even lines, ``bff`` the odd lines, ``auto`` as pictures
+state."""
 
 MEASURED_PICTURES = 25  # first pictures that show whether and how a video is interlaced
 

@@ -173,7 +173,7 @@ def is_transport(path: Path) -> bool:
 
 
 def main_video(container: InputContainer, path: Path, number: int | None = None) -> Any:
-    """Return the video stream ``number``, or the best one that is not cover art or a thumbnail.
+    """Return video stream ``number``, or the best one that is no cover art or thumbnail.
 
     Raises InputError if there is none.
     """
@@ -251,7 +251,7 @@ def check_size(width: int, height: int, path: Path) -> None:
 
 
 def is_made_anew(stream: Any) -> bool:
-    """Return whether a muxer creates the stream itself: MP4's tracks of chapters and time codes."""
+    """Return whether the muxer creates the stream itself: MP4's chapters and time codes."""
     has_code = (
         stream.type == "data" and stream.name is None and "timecode" in stream.metadata
     )
@@ -314,7 +314,7 @@ def open_decoder(stream: Any) -> Any:
 
 
 def is_shown(packet: Any, codec: str) -> bool:
-    """Return whether the packet's frame is shown: neither the edit list nor the codec hides it."""
+    """Return whether the packet's frame is shown: edit list and codec do not hide it."""
     if packet.is_discard:
         return False
     if codec == "vp8":

@@ -344,8 +344,8 @@ def _checked_name(name: str, container: Container) -> str:
         known = present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1"))
         near = did_you_mean(name, [*known, *_ALSO_CALLED, *container.encoders])
         raise EncoderUsageError(
-            f'unknown-encoder: There is no encoder "{name}" here{near}: choose one, such as '
-            f"{', '.join(known)}."
+            f'unknown-encoder: There is no encoder "{name}" here{near}: choose one, such '
+            f"as {', '.join(known)}."
         ) from error
     if codec.type != "video":
         raise EncoderUsageError(
@@ -385,8 +385,8 @@ def _working(pix_fmt: str) -> str:
         return working_format(pix_fmt)
     except ValueError as error:
         raise EncoderUsageError(
-            f'unknown-pix-fmt: There is no pixel format "{pix_fmt}" that can be written: choose '
-            "one such as yuv420p or yuv444p10le."
+            f'unknown-pix-fmt: There is no pixel format "{pix_fmt}" that can be written: '
+            "choose one such as yuv420p or yuv444p10le."
         ) from error
 
 

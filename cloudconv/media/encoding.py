@@ -1,4 +1,4 @@
-"""Plan the encoding of an output: encoder, clock, and warnings about contents that get lost."""
+"""Plan the encoding of an output: encoder, clock, and warnings about lost contents."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -80,8 +80,8 @@ class EncodingPlan(EncodingDraft):
         rate = self.rate or min(_STAND_IN_RATE, 1 / self.tick)
         options = dict(self.choice.options)
         info = self.info
-        shifts = {(f.chroma_shift_x, f.chroma_shift_y)
-                  for f in map(layout, (info.working_pix_fmt, self.choice.working))}  # fmt: skip
+        formats = (layout(info.working_pix_fmt), layout(self.choice.working))
+        shifts = {(form.chroma_shift_x, form.chroma_shift_y) for form in formats}
         if info.chroma_location is not None and len(shifts) == 1 and shifts != {(0, 0)}:
             options["chroma_sample_location"] = info.chroma_location
         stream: Any = out.add_stream(self.choice.encoder, rate=rate, options=options)
@@ -199,5 +199,5 @@ def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
 
 
 def extradata_hash(stream: Any) -> str:
-    """Return a hash of an open encoder's data that a decoder needs before the first packet."""
+    """Return a hash of the data of an open encoder that a decoder needs at first."""
     return hashlib.sha256(stream.codec_context.extradata or b"").hexdigest()

@@ -73,7 +73,7 @@ class FilmSound:
     def costs(
         self, before: Positions, after: Positions, length: int
     ) -> NDArray[np.float64]:
-        """Return how much a listener hears of fades from one position each to another, in dB.
+        """Return how much a listener hears of fades from positions to others, in dB.
 
         The cost is infinite where one of the two has no sound for the whole length.
         """
@@ -94,7 +94,7 @@ class FilmSound:
         return costs
 
     def fitting(self, before: int, after: int, length: int) -> int:
-        """Return the position nearest to ``after`` that continues the waveform of ``before``.
+        """Return the position nearest to ``after`` that fits the waveform of ``before``.
 
         The position differs from ``after`` only for tones that would cancel each other.
         """
@@ -126,7 +126,7 @@ def crossed(old: Sound, new: Sound) -> Sound:
 
 
 def extension(sound: Sound, length: int) -> Sound:
-    """Return samples that continue a sound: its tones go on, and its noise has the same spectrum.
+    """Return samples that continue a sound: its tones, and noise of the same spectrum.
 
     Method: linear prediction (Burg 1975), which is always stable. The errors of the
     prediction at the end, in reverse order, excite the predictor. The last fifth of the

@@ -1,4 +1,7 @@
-"""Learn what this build of FFmpeg has, and start its encoders, which only log what they refuse."""
+"""Learn what this build of FFmpeg has, and start its encoders.
+
+Encoders only log what they refuse.
+"""
 
 import os
 import sys
@@ -27,7 +30,7 @@ _NOTHING, _SILENT = -1, -8
 
 
 def libraries() -> dict[str, str]:
-    """Return the versions of FFmpeg's libraries, such as ``{"libavcodec": "62.11.100"}``."""
+    """Return the versions of FFmpeg's libraries: ``{"libavcodec": "62.11.100", …}``."""
     return {
         name: ".".join(map(str, version)) for name, version in av.library_versions.items()
     }

@@ -1,4 +1,4 @@
-"""Find the videos in a folder, also under endings that nobody knows, and name what is left out."""
+"""Find the videos in a folder, also under unknown endings, and name what is left out."""
 
 import re
 from collections import Counter
@@ -25,7 +25,7 @@ _PROBED = 100  # packets at most
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The files of a folder: its videos, the proxies of some of them, and the number of others.
+    """The files of a folder: videos, the proxies of some, and the number of others.
 
     The keys of ``others`` are endings. Pictures are in none of these.
     """
@@ -65,7 +65,7 @@ def _is_proxy(file: Path) -> bool:
 
 
 def _recording(file: Path) -> tuple[str, ...]:
-    """Return what the names of a video and its proxy share: GX010001.MP4 and GL010001.LRV."""
+    """Return what a video's name and its proxy's share: GX010001.MP4 and GL010001.LRV."""
     return tuple(re.findall(r"[0-9]+", file.stem)[:2]) or (file.stem.lower(),)
 
 

@@ -114,7 +114,7 @@ def layout(pix_fmt: str) -> PixelLayout:
 
 @cache
 def working_format(pix_fmt: str) -> str:
-    """Return the planar, little-endian integer format with the same samples (floats: rounded).
+    """Return the planar, little-endian integer format of equal samples; floats are rounded.
 
     Gray with alpha becomes RGB with alpha, because no planar format stores gray and alpha.
     Raises ValueError if there is no such format, as for more than 16 bits, packed floats
@@ -236,7 +236,7 @@ def is_exact(pix_fmt: str) -> bool:
 
 
 def _unscaled(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
-    """Return the picture in another pixel format, without a change of size, range or matrix."""
+    """Return the picture in another pixel format of the same size, range and matrix."""
     # Matrix and range are equal on both sides. With the picture's own matrix and range, the
     # scaler would convert the range of some formats, and refuse unusual matrices.
     made = picture.reformat(
@@ -261,7 +261,7 @@ def _upright(picture: VideoFrame) -> VideoFrame:
 
 
 def turned(picture: VideoFrame, swaps: bool, rows: bool, columns: bool) -> VideoFrame:
-    """Return a picture with swapped rows and columns, then reversed rows, columns or both."""
+    """Return a picture with swapped rows and columns, then reversed rows or columns."""
     picture = repack(picture, working_format(picture.format.name))
     if swaps:
         picture = _unscaled(picture, on_its_side(picture.format.name))
@@ -282,7 +282,7 @@ def turned(picture: VideoFrame, swaps: bool, rows: bool, columns: bool) -> Video
 
 
 def on_its_side(pix_fmt: str) -> str:
-    """Return the format of turned pictures: 4:4:4 for 4:2:2, which few encoders store on its side.
+    """Return the format of turned pictures: 4:4:4 for 4:2:2, whose turned form is rare.
 
     The chroma of the other formats has equal subsampling in both directions.
     """
@@ -290,7 +290,7 @@ def on_its_side(pix_fmt: str) -> str:
 
 
 def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
-    """Convert linear or other floats to sRGB or other 16-bit codes, or codes to linear floats."""
+    """Convert floats to 16-bit codes, sRGB's for linear ones, or codes to linear floats."""
     name = picture.format.name
     transfer = int(picture.color_trc)
     dtype, into = _dtype(name), _dtype(to_pix_fmt)
@@ -339,7 +339,7 @@ def _like(picture: VideoFrame, made: VideoFrame) -> VideoFrame:
 
 
 def light_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.float32]]:
-    """Convert (H, W) uint16 codes to light: one gray plane, or three colours and perhaps alpha."""
+    """Convert (H, W) uint16 codes to light: a gray plane, or colours and perhaps alpha."""
     light = [_curve(transfer)[plane] for plane in planes[:3]]
     if len(planes) < 4:
         return light
@@ -348,7 +348,7 @@ def light_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.float
 
 
 def codes_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.uint16]]:
-    """Convert (H, W) floats to codes: with sRGB's curve for linear light, else without a curve.
+    """Convert (H, W) floats to codes: with sRGB's curve for linear light, else linearly.
 
     The planes are those of :func:`light_of`. Linear colours are divided by their alpha.
     Values below 0 or above 1 are clipped, and NaN becomes 0.

@@ -1,4 +1,4 @@
-"""Define the types of a frame, which is a picture at a time, and of the description of an input."""
+"""Define a frame, which is a picture at a time, and the description of an input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,7 @@ class ColorTags:
         return {16: "PQ", 18: "HLG"}.get(self.transfer)
 
     def flat_in(self, where: str) -> list[Warned]:
-        """Return a warning for HDR video, which 8-bit pictures, named by ``where``, show flat."""
+        """Return a warning for HDR video, which 8-bit pictures in ``where`` show flat."""
         text = (
             f"flat-pictures: The source is HDR ({self.hdr}), which the {where} cannot "
             "show: its pictures look flat and pale."
@@ -87,7 +87,7 @@ class MediaInfo:
 
     @property
     def input_format(self) -> InputFormat:
-        """Return the behaviour of FFmpeg's reader for this container, for example after a seek."""
+        """Return how FFmpeg's reader for this container behaves, such as after a seek."""
         return format_of(self.container)
 
 
@@ -123,7 +123,7 @@ class Frame:
         return self.picture.format.name
 
     def planes(self) -> tuple[Tensor, ...]:
-        """Return the planes without a copy: (H, W) uint8 or uint16 each, in FFmpeg's plane order.
+        """Return the planes in FFmpeg's order, not copied: (H, W) uint8 or uint16 each.
 
         For ``gbrp*`` that order is G, B, R. Callers must not change the planes.
         """
@@ -134,7 +134,7 @@ class Frame:
         return replace(self, time=time, duration=duration)
 
     def like(self, planes: Sequence[Tensor], time: Fraction, duration: Fraction) -> "Frame":
-        """Return a frame with copies of other planes, but the same pixel format, size and tags."""
+        """Return a frame with copies of other planes; pixel format, size and tags stay."""
         picture = make_picture(planes, self.pix_fmt, self.width, self.height)
         return Frame(picture, time, duration, self.tags)
 
@@ -175,7 +175,10 @@ def make_picture(
 
 
 def share_picture(picture: av.VideoFrame) -> av.VideoFrame:
-    """Return a new picture with the same samples in the same memory, without time or frame type."""
+    """Return a new picture with the same samples in the same memory, but without time.
+
+    The picture has no frame type either.
+    """
     form = picture.format.name, picture.width, picture.height
     planes = picture.planes
     return _shared(planes, *form) or make_picture(
@@ -186,7 +189,7 @@ def share_picture(picture: av.VideoFrame) -> av.VideoFrame:
 def _shared(
     planes: Sequence[object], pix_fmt: str, width: int, height: int
 ) -> av.VideoFrame | None:
-    """Return a picture that keeps the planes and uses their memory, None if PyAV cannot do that.
+    """Return a picture that uses the planes' memory, or None if PyAV cannot do that.
 
     PyAV 18 refuses odd sizes of formats with smaller chroma planes, such as 5x5 of yuv420p.
     """
@@ -197,7 +200,7 @@ def _shared(
 
 
 def _is_usable(plane: Tensor) -> bool:
-    """Return whether codecs can read the plane: rows are aligned, and memory follows the last."""
+    """Return whether codecs can read the plane: aligned rows, and memory after the last."""
     row = plane.stride(0) * plane.itemsize
     after = plane.untyped_storage().nbytes() - plane.storage_offset() * plane.itemsize
     after -= row * plane.shape[0]

@@ -43,7 +43,7 @@ def input_fingerprint(path: Path) -> str:
 
 
 def input_version(path: Path) -> list[tuple[int, ...]]:
-    """Return values that differ if a file of an input was replaced, or written at another time."""
+    """Return values that change if a file of an input is replaced or written again."""
     versions: list[tuple[int, ...]] = []
     for file in files_of(path):
         with reading(file):
@@ -71,7 +71,7 @@ def input_stamp(path: Path) -> str:
 
 
 def _blocks(file: Path, size: int, most: int) -> Iterator[bytes]:
-    """Yield a file's content, or ``most`` blocks of it: the first, the last, and others between."""
+    """Yield a file's content, or ``most`` blocks of it: first, last, and some between."""
     with io.FileIO(file) as opened:
         if size <= most * BLOCK:
             # Some files of the system, of size 0, have no end.

@@ -231,7 +231,7 @@ def check_there(names: Iterable[Path | str]) -> None:
 
 
 def check_kind(path: Path) -> None:
-    """Raise InputError for an address, an empty file, and what is neither a file nor a folder."""
+    """Raise InputError for an address, an empty file, and anything but a file or folder."""
     # Path has reduced the two slashes of an address to one.
     if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
         rest = str(path)[address.end() :].replace("\\", "/")
@@ -260,7 +260,7 @@ _NUMBER = re.compile(r"((?:[^%]|%%)*)%0?(\d{0,2})d((?:[^%]|%%)*)")
 
 
 class Numbered(NamedTuple):
-    """The parts of a pattern such as ``%05d.png``: the number has ``width`` digits or more."""
+    """The parts of a pattern such as ``%05d.png``: numbers of ``width`` or more digits."""
 
     before: str
     width: int

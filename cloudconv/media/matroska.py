@@ -30,7 +30,7 @@ Element = tuple[int, bytes]  # the id and the content of an element
 
 
 def room(tracks: int) -> str:
-    """Return an ending of the video track's title, which :func:`amend` replaces with elements."""
+    """Return an ending for the track's title, which :func:`amend` replaces by elements."""
     return "~" * (400 + 16 * tracks)
 
 
@@ -90,7 +90,7 @@ def cropping(video: dict[int, bytes]) -> list[int]:
 
 
 def described_video(elements: bytes) -> bytes:
-    """Return a file of one video track without a codec, with these elements in its Video."""
+    """Return a file of one video track without codec, with these elements in its Video."""
     pixel = element(0xB0, b"\x7f\xff") + element(0xBA, b"\x7f\xff")
     track = b"".join(element(kind, b"\1") for kind in (0xD7, 0x73C5, _TRACK_TYPE))
     track += element(0x86, b"V_NONE") + element(_VIDEO, pixel + elements)
@@ -101,7 +101,7 @@ def described_video(elements: bytes) -> bytes:
 
 
 def segment_end(data: bytes) -> int | None:
-    """Return the size in bytes that the header of a Matroska file states for the whole file.
+    """Return the size of the whole file in bytes that a Matroska file's header states.
 
     ``data`` is the start of the file. Returns None if ``data`` is not Matroska or states no
     size.

@@ -41,7 +41,8 @@ class VmafMeter:
             self._program = str(import_module("imageio_ffmpeg").get_ffmpeg_exe())
         except (ImportError, RuntimeError) as error:
             raise ModelError(
-                'no-vmaf: VMAF needs an FFmpeg with libvmaf: run pip install "cloudconv[vmaf]".'
+                "no-vmaf: VMAF needs an FFmpeg with libvmaf: "
+                'run pip install "cloudconv[vmaf]".'
             ) from error
         self._luma: Chain | None = None
         self._files: list[Any] = []

@@ -77,7 +77,7 @@ class Mixer:
         self._apart = round(min(self._rate / 2, _APART * length))
 
     def play(self) -> Iterator[Sound]:
-        """Yield the samples that follow, as far as the playlist is known, in blocks of a second."""
+        """Yield the next samples in blocks of a second, as far as the playlist is known."""
         is_complete = self._playlist.is_complete
         while self._passages:
             passage = self._passages[0]
@@ -144,7 +144,7 @@ class Mixer:
         return made
 
     def _changed(self, passage: Passage, following: int) -> Iterator[Sound]:
-        """Play up to a passage, and the fade to it, which ends before the place ``following``."""
+        """Play up to a passage, and the fade to it, which ends before ``following``."""
         begins = self._place(passage.begins)
         ends = self._place(passage.begins + passage.lasts)
         around = round(LOOK_AHEAD * self._rate)
@@ -199,7 +199,6 @@ class Mixer:
         return fade._replace(shift=fade.shift + fitting - after)
 
     def _ending(self) -> _Fade:
-        """Return the fade at the end of the piece that plays."""
         stops = self._film.end - self._shift
         fade = round(_FADES[0] * self._rate)
         longest = self._since + self._piece + round(_LONGER * self._rate)

@@ -229,7 +229,7 @@ class PictureFolder(Writer):
 
 
 def without_refused(plan: EncodingPlan) -> tuple[EncodingPlan, list[Warned]]:
-    """Return the plan without copies of streams that the container refuses, and all warnings.
+    """Return the plan without copies that the container refuses, and all warnings.
 
     All copied streams are written to nowhere. If the muxer refuses that, each stream is
     tried alone. Raises OutputError if no single stream is the cause.
@@ -259,7 +259,7 @@ def _try_copies(plan: EncodingPlan) -> list[Warned]:
 
 
 def _refused(plan: EncodingPlan) -> dict[int, tuple[str, ...]]:
-    """Return the reasons for the refusal of each stream that the muxer also refuses alone."""
+    """Return why the muxer refuses each stream that it also refuses alone."""
     carry = plan.carry
     refused = dict[int, tuple[str, ...]]()
     if carry is None or not carry.info.path.is_file():

@@ -1,4 +1,4 @@
-"""Carry the streams beside the video over: copy, convert or encode them again, or name them.
+"""Carry the streams beside the video over: copied, converted, encoded again or named.
 
 Before the output's header is written, each stream is added or named in a warning
 (`_add_streams`). While the video is written, packets follow as soon as the video has
@@ -110,12 +110,12 @@ class OtherStreams:
 
     @property
     def delays(self) -> list[Fraction]:
-        """Return the delay in seconds that the file must state, for each audio track in order."""
+        """Return the delays in seconds that the file must state, one per audio track."""
         tracks = sorted(self._tracks.values(), key=lambda track: track.target.index)
         return [track.delay for track in tracks if track.target.type == "audio"]
 
     def write_copies(self) -> None:
-        """Write the packets of all streams that are copied, and none of those encoded again."""
+        """Write the packets of all copied streams, and none of those encoded again."""
         self._only_copies = True
         self.until(None)
 
@@ -292,7 +292,7 @@ class OtherStreams:
         self._carried.append((_kind(stream), _label(stream), target))
 
     def _add_still(self, stream: Any) -> None:
-        """Add cover art or an attachment, which has no time and no packets to interleave."""
+        """Add cover art or an attachment, which has no time and nothing to interleave."""
         attaches = self._kind.attachments
         if stream.type == "attachment" and attaches:
             self._out.add_stream_from_template(stream)
@@ -350,7 +350,7 @@ class OtherStreams:
             self._drop("stream-refused", stream)
 
     def _add_encoded(self, stream: Any, factor: Fraction) -> None:
-        """Add slowed audio, or audio whose codec the container cannot store (``factor`` 1)."""
+        """Add slowed audio, or audio in a codec that the container lacks (``factor`` 1)."""
         add = choose_format(stream, self._kind.muxer)
         if add is None:
             self._drop(
@@ -498,7 +498,7 @@ def _label(stream: Any) -> str:
 def timecode_at_rate(
     timecode: str, source: Fraction, rate: Fraction, cut: Fraction
 ) -> str | None:
-    """Return the time code ``cut`` seconds after ``timecode``, from rate ``source`` to ``rate``.
+    """Return the time code ``cut`` seconds later, from rate ``source`` to ``rate``.
 
     The result is None if the text is no time code. Drop-frame codes exist at two rates
     only; at other rates the result counts every frame. Method: SMPTE ST 12-1.
@@ -524,5 +524,5 @@ def timecode_at_rate(
 
 
 def _dropped(minutes: int, nominal: int) -> int:
-    """Return the count of frame numbers that drop-frame codes skip in the first ``minutes``."""
+    """Return how many numbers drop-frame codes skip in the first ``minutes``."""
     return (minutes - minutes // 10) * nominal // 15

@@ -153,7 +153,7 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
 
 
 def written_by(path: Path) -> list[Path]:
-    """Return the files that this output replaces: the file, even if missing, or the pictures."""
+    """Return the files that an output replaces: a file, even a missing one, or pictures."""
     return list(pictures_of(path)) if is_sequence(path) else [path]
 
 

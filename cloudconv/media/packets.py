@@ -1,4 +1,4 @@
-"""Store the encoded pictures of a segment in a packet file until all segments can be joined.
+"""Store a segment's encoded pictures in a packet file until all segments are joined.
 
 No container is suitable. Matroska rounds times to the millisecond. MP4 hides frames in edit
 lists and cannot store the alpha of VP9. Neither can prove later that every byte is
@@ -94,7 +94,7 @@ class Writer(ABC):
 
     @contextmanager
     def abandoned_on_error(self) -> Iterator[None]:
-        """Delete the output if the block raises an error, which may become an OutputError."""
+        """Delete the output if the block raises an error, which may become OutputError."""
         with ExitStack() as undo, writing(self._plan.target):
             undo.callback(self.abandon)
             yield

@@ -1,4 +1,4 @@
-"""Read inputs that are no video file: folders of pictures, picture patterns, animated WebP."""
+"""Read inputs other than video files: folders or patterns of pictures, animated WebP."""
 
 import os
 import re
@@ -397,7 +397,7 @@ def _pages(file: Path, rate: Fraction | None) -> Pictures | None:
 
 
 def motion_photo(file: Path) -> InputError | None:
-    """Return the error for a JPEG that a phone has written with a video behind the picture."""
+    """Return the error for a JPEG with a phone's video behind the picture."""
     if file.suffix.lower() not in (".jpg", ".jpeg") or not file.is_file():
         return None
     data = file.read_bytes()

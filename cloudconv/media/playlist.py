@@ -1,4 +1,4 @@
-"""Define the playlist of a dream: which parts of the film's sound play, and from when on."""
+"""Define the playlist of a dream: the parts of the film's sound, and when they play."""
 
 from collections import deque
 from dataclasses import dataclass

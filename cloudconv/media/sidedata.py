@@ -126,7 +126,7 @@ def readable(picture: VideoFrame) -> dict[str, bytes]:
 
 
 def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:
-    """Return FFmpeg's name for the place of chroma samples, and the stream's own side data."""
+    """Return FFmpeg's name for the chroma's place, and the stream's own side data."""
     # PyAV 18 has no attribute for either, and the muxer writes both into its header.
     header = header_of("matroska", lambda out: add_copy(out, stream))
     if header is None:

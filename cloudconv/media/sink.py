@@ -1,4 +1,4 @@
-"""Encode frames at exact times into an output, which appears under its name when it is complete."""
+"""Encode frames at exact times into an output, which gets its name when complete."""
 
 import os
 import struct
@@ -296,7 +296,7 @@ def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> Iterat
 
 
 def hold_last(path: Path, container: Container, shown: Shown) -> None:
-    """Write the last frame's duration into a finished file whose muxer guesses this duration.
+    """Write the last frame's duration into a file whose muxer guesses this duration.
 
     The options ``final_delay`` of the muxers must be known before the first frame.
     """

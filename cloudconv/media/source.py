@@ -1,4 +1,4 @@
-"""Take the frames of a video in order and at exact times, with warnings about what is lost."""
+"""Take a video's frames in order and at exact times, and warn about what is lost."""
 
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -156,7 +156,7 @@ class Source(AbstractContextManager["Source"]):
         self.warnings += seen.warnings(delivered)
 
     def _pictures(self, part: Account, seen: "_Changes") -> Iterator[Timed]:
-        """Yield the pictures of the file in their working pixel format, with their exact times."""
+        """Yield the file's pictures in their working pixel format, at their exact times."""
         info = self.info
         times = _FrameTimes(self.info.file_timing)
         early = 0 if info.fields is None else _EARLY_SECONDS
@@ -247,7 +247,7 @@ class _FrameTimes:
 
 
 class _Changes:
-    """The changes and the damage within a part of a video: the output stores one value of each."""
+    """The changes and the damage within a part: the output stores one value of each."""
 
     def __init__(self, info: MediaInfo, part: Account) -> None:
         self._info, self._part = info, part
@@ -317,7 +317,7 @@ class _Changes:
         return captions
 
     def _inspect(self, decoded: Decoded, time: Fraction) -> None:
-        """Record the first change of aspect and of interlacing: the output stores one value each.
+        """Record the first changes of aspect and interlacing: the output stores one each.
 
         Raise UnfitInputError if the size or the pixel format has changed.
         """

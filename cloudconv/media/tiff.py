@@ -49,7 +49,7 @@ def says_more(path: Path) -> bool:
 
 
 def with_page(data: bytes, path: Path, number: int) -> bytes:
-    """Return the content of the file at ``path`` with picture ``number``, from 0, as the first."""
+    """Return the content of the file at ``path`` with picture ``number``, from 0, first."""
     form = _form_of(data[:16])
     place = next(islice(_directories(path), number, None), None)
     if form is None or place is None:
@@ -69,7 +69,7 @@ def _form_of(head: bytes) -> _Form | None:
 
 
 def _directories(path: Path) -> Iterator[tuple[int, dict[int, int]]]:
-    """Yield for each picture its offset, and the first value of each tag or their offset."""
+    """Yield each picture's offset, and the first values of its tags or their offsets."""
     with suppress(OSError, struct.error), path.open("rb") as file:
         head = file.read(16)
         if (form := _form_of(head)) is None:

@@ -32,7 +32,8 @@ _BROADCAST = tuple(
 )
 
 LONG_GAP = 2
-"""If the last frame lasts at least this many times as long as the others, its end is intended."""
+"""If the last frame lasts at least this many times as long as the others, its end is
+intended."""
 LONGEST_LAST = 600  # seconds; a longer last frame is an error of the file
 # Packets for each one without a time, from which on the others give the times of the
 # frames.
@@ -264,7 +265,7 @@ def _measured(
 def _rate(
     stamps: Stamps, times: NDArray[np.int64], picture_rate: Fraction | None
 ) -> tuple[Fraction | None, tuple[Film, ...]]:
-    """Return the rate of all frames but the last, None if it varies, and the parts of film."""
+    """Return the rate of all frames but the last, or None, and the parts of film."""
     hints = stamps.header_rates
     if len(times) == 1 and (picture_rate is not None or not stamps.last_duration):
         return picture_rate or next((r for r in hints if 1 <= r <= 1000), _UNKNOWN_RATE), ()
@@ -448,13 +449,13 @@ def _candidates(
 
 
 def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
-    """Return whether some offset is at most ``slack`` before every stamp less ``k * step``."""
+    """Return whether an offset is at most ``slack`` before all stamps less ``k * step``."""
     earliest, latest = _distances(ticks, step)
     return latest - earliest <= slack
 
 
 def _distances(ticks: NDArray[np.int64], step: Fraction) -> tuple[Fraction, Fraction]:
-    """Return the least and the greatest distance of the stamps from ``k * step``, in ticks."""
+    """Return the stamps' least and greatest distances from ``k * step``, in ticks."""
     count = len(ticks)
     span = int(ticks[-1])
     fits = max(span * step.denominator, count * step.numerator) < 2**62

@@ -171,7 +171,7 @@ class CarriedStream:
                 yield self._ordered(placed)
 
     def continued(self) -> Iterator[tuple[Fraction, Any]]:
-        """Yield packets of audio that goes on after the film, as far as the playlist is known."""
+        """Yield packets of audio after the film, as far as the playlist is known."""
         if isinstance(self.encoder, ContinuedAudio):
             yield from (
                 (each.dts * each.time_base, each) for each in self.encoder.continued()
@@ -247,7 +247,7 @@ class CarriedStream:
         return begin, end
 
     def _earliest(self) -> Fraction:
-        """Return the earliest packet time for which the muxer does not move the whole file."""
+        """Return the earliest packet time at which the muxer keeps the file's times."""
         if self._container.is_mp4 or self.source.type != "audio":
             return Fraction(-1) if self.source.type == "audio" else LONG_AGO
         # A muxer without edit lists adds the codec's delay to all times. A packet may thus

@@ -107,7 +107,7 @@ class PictureKind:
         return data[..., None] if self.axis is None else data.movedim(self.axis, -1)
 
     def planes(self, picture: Any) -> tuple[list[Tensor], SampleCheck | None]:
-        """Return copies of the channels, (H, W) each, on the picture's device, and their check.
+        """Return copies of the channels, (H, W) each, on their device, and their check.
 
         8 bits become uint8, 16 bits int32 (CUDA lacks most operations on uint16), floating
         point becomes float32 and is clamped to 0 to 1. Raises PictureError if
@@ -131,13 +131,13 @@ class PictureKind:
         return data.to(torch.float32).movedim(-1, 0) / self.most
 
     def from_floats(self, data: Tensor) -> Any:
-        """Return a picture of this kind: the inverse of :meth:`floats`, clamped and rounded."""
+        """Return a picture of this kind: inverts :meth:`floats`, clamps and rounds."""
         if not self.is_float:
             data = data.clamp(0, 1).mul(self.most).round().to(torch.int32)
         return self.stored(data.movedim(0, -1))
 
     def stored(self, data: Tensor) -> Any:
-        """Return a picture of this kind with samples (H, W, C): the inverse of :meth:`values`."""
+        """Return a picture of this kind from samples (H, W, C): inverts :meth:`values`."""
         data = data[..., 0] if self.axis is None else data.movedim(-1, self.axis)
         if self.library == "torch":
             return data.to(self.device, getattr(torch, self.dtype)).contiguous()
@@ -210,7 +210,7 @@ class SampleCheck:
 
 
 def place_of(picture: Any) -> int:
-    """Return the place in memory of a picture, which is the same for a buffer that is reused."""
+    """Return the place of a picture in memory, the same for a buffer that is reused."""
     if isinstance(picture, Tensor):
         return picture.data_ptr()
     if isinstance(picture, np.ndarray):
@@ -219,7 +219,7 @@ def place_of(picture: Any) -> int:
 
 
 def each_of(pictures: Any) -> Any:
-    """Return ``pictures``, an iterable of pictures or one array or tensor of several pictures.
+    """Return ``pictures``, an iterable of pictures, or one array or tensor of several.
 
     Raises PictureError for a single picture, and for no iterable.
     """

@@ -22,7 +22,8 @@ from cloudconv.settings.values import scale as checked_scale
 Picture = TypeVar("Picture")
 
 COLOURS = 3
-"""The number of colour channels. Networks read only these; opacity may move with the colours."""
+"""The number of colour channels. Networks read only these; opacity may move with the
+colours."""
 
 _HALVINGS = 6  # a midpoint-only model halves the interval at most this many times
 
@@ -71,7 +72,7 @@ class Model(nn.Module):
         return next((p.dtype for p in self.parameters()), torch.float32)
 
     def multiple(self, scale: float = 1.0) -> int:
-        """Return the multiple to which the sides of the network's input are padded, in pixels.
+        """Return the multiple to which the network's input is padded, in pixels.
 
         Raises SettingsError if the model does not accept the scale.
         """
@@ -86,7 +87,7 @@ class Model(nn.Module):
         return self.spec.multiple * math.ceil(max(1.0, 1.0 / checked_scale(scale)))
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Convert another model's tensors to initial weights for the training of this model.
+        """Convert another model's tensors to initial weights for this model's training.
 
         The training ignores tensors that this model lacks or has in another shape.
         """
@@ -137,7 +138,7 @@ class Interpolator(Model):
         scale: float = 1.0,
         outer: OuterPictures | None = None,
     ) -> Picture:
-        """Return the pictures at ``timestep`` between ``x0`` and ``x1``, on the device of ``x0``.
+        """Return the pictures at ``timestep`` between ``x0`` and ``x1``, on their device.
 
         ``x0``, ``x1`` and the result are pictures or batches of one kind and shape: NumPy
         arrays, PIL images, tensors (B, 3, H, W) or (B, H, W, C), uint8, gray, RGBA, or
@@ -298,7 +299,7 @@ class Reconstructor(Model):
     """A model that reconstructs a picture from a smaller description."""
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Map (B, 3, H, W) float32, sides multiples of ``spec.multiple``, to the same shape."""
+        """Map (B, 3, H, W) float32 to that shape; sides are multiples of the spec's."""
         raise NotImplementedError
 
     @torch.no_grad()

@@ -133,7 +133,7 @@ def displacements(velocity: Tensor, steps: int) -> Iterator[Tensor]:
 
 
 def mean_velocity(frames: Tensor) -> Tensor:
-    """Return the mean backward flow of (T, 3, H, W): (2, H, W) in pixels per frame, detached."""
+    """Return (T, 3, H, W)'s mean backward flow: (2, H, W) in pixels per frame, detached."""
     from cloudconv.forecasting.camera import measured_flow
 
     grey = luma(frames.detach().float().clamp(0, 1))

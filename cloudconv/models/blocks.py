@@ -11,7 +11,7 @@ from cloudconv.models.ops import joined, shuffled
 
 
 class Block(nn.Module):
-    """A network that reads pictures and an estimate so far, and returns a change of the estimate.
+    """A network that reads pictures and an estimate, and returns a change of the estimate.
 
     ``width`` are the channels of the hidden layers, ``outputs`` those of the estimate.
     ``made`` are the channels that the last convolution computes, if more: RIFE's blocks
@@ -61,7 +61,7 @@ def _active(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class _Residual(nn.Module):
-    """A convolution whose result is weighted per channel, added to its input and rectified."""
+    """A convolution whose weighted result is added to its input and rectified."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class _Residual(nn.Module):
 
 @torch.no_grad()
 def fold(weight: Tensor, bias: Tensor, beta: Tensor) -> None:
-    """Include the factors ``beta`` and the addition of the input in a convolution's weights."""
+    """Include the factors ``beta`` and the input's addition in a convolution's weights."""
     # In 16 bits this is also more exact: the sum is rounded once instead of three times.
     beta = beta.flatten()
     weight.mul_(beta[:, None, None, None])

@@ -95,7 +95,7 @@ class ModelSpec:
         return self.cls(self, **self.options)
 
     def falls_back(self, asked: str | None) -> bool:
-        """Return whether the fallback is used, if ``asked`` is the option: blend, off, or None."""
+        """Return whether the fallback is used; ``asked`` is blend, off or None."""
         wanted = asked == "blend" if asked else not self.published
         return wanted and self.cls.fallback
 
@@ -217,7 +217,8 @@ RESEARCH: tuple[ModelSpec, ...] = (
     _same("skip-autoencoder", 1, 32, 245, 64, _AUTO, f"{_ANY}; {_NOISY}",
           options={"widths": _FIVE, "skips": "noisy"}, entry="skip-autoencoder-picture"),
 )
-"""The research models: name, context, multiple, bytes per pixel, overlap, network and domain."""
+"""The research models: name, context, multiple, bytes per pixel, overlap, network and
+domain."""
 
 MODELS = (*_FLOWING, *METHODS, *RESEARCH)
 """All models that lists show, the default model first."""

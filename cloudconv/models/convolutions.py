@@ -30,7 +30,8 @@ SLOPE = 0.2
 PYTORCH = "PyTorch"
 _NCNN = "ncnn"
 _LANES = {"DEFAULT": 4, "AVX2": 8, "AVX512": 16}
-"""Neighbouring channels of a pixel in ncnn's memory. Another number is slower and not wrong."""
+"""Neighbouring channels of a pixel in ncnn's memory. Another number is slower and not
+wrong."""
 # Bytes, of values whose channels are in groups; ncnn ends the process otherwise.
 _ALIGNMENT = 64
 _TILE = 4  # lines of a result that Winograd's algorithm computes at once, or a multiple
@@ -47,7 +48,7 @@ Packed = dict[torch.dtype, Tensor]
 
 
 class HiddenLayer(NamedTuple):
-    """A 3x3 convolution, and the slopes of its rectifier: of all channels, of each, or None."""
+    """A 3x3 convolution, and its rectifier's slopes: one, one per channel, or None."""
 
     weight: Tensor
     bias: Tensor
@@ -121,7 +122,7 @@ def _suits_winograd(layer: HiddenLayer, channels: int) -> bool:
 
 
 def _computed(x: Tensor, layer: HiddenLayer, packed: Packed) -> Tensor:
-    """Return what PyTorch makes of a layer, by oneDNN's step for both parts if there is one."""
+    """Return PyTorch's result of a layer, by oneDNN's step for both if there is one."""
     weight, bias, stride, slope = layer
     groups = x.shape[1] // weight.shape[1]
     if x.dtype == torch.bfloat16 and x.shape[3] <= stride > 1:
@@ -145,7 +146,7 @@ def _computed(x: Tensor, layer: HiddenLayer, packed: Packed) -> Tensor:
 
 @cache
 def _has_fused(dtype: torch.dtype) -> bool:
-    """Return whether oneDNN runs a convolution and a rectifier as one fast step in that type."""
+    """Return whether oneDNN runs a convolution and a rectifier as a fast step."""
     # PyTorch's own compiler calls this step on a CPU; it has no public name. On other
     # processors than x86 the step may exist and be slow.
     known = torch.ops.mkldnn
@@ -169,7 +170,7 @@ def _ncnn() -> Any:
 
 @cache
 def _memory() -> Any:
-    """Return the pool from which all networks of this process take the memory of one call."""
+    """Return the pool of memory for one call of any network of this process."""
     pool = _ncnn().PoolAllocator()
     pool.set_size_compare_ratio(0.8)  # a small blob does not take the room of a large one
     return pool
@@ -259,7 +260,7 @@ class _Winograd:
     def _computed(
         self, values: _Values, top: int, end: int, names: tuple[str, str]
     ) -> _Values:
-        """Return some lines of the blob ``names[1]`` from all lines of the blob ``names[0]``.
+        """Return some lines of the blob ``names[1]`` from all of the blob ``names[0]``.
 
         ``top`` is a multiple of a tile's lines, and so is ``end`` if it is not the last
         line.

@@ -1,4 +1,4 @@
-"""Mix a plain blend of two pictures into the model's picture where the model's motion fails.
+"""Mix a plain blend of two pictures into the model's where the model's motion fails.
 
 If the motion is right, x0 and x1 differ little after both are moved to the timestep. This
 difference is the *leftover*, which motion does not explain. A large leftover makes the
@@ -22,7 +22,8 @@ from cloudconv.models.pair import Pair
 from cloudconv.models.sharpening import restore_detail
 
 SHRINK = 0.5
-"""The scale of trials. At full size they take four times as long, for nearly the same blends."""
+"""The scale of trials. At full size they take four times as long, for nearly the same
+blends."""
 
 # The leftovers, relative to the difference of the pair, with an uncertainty of 0 and of 1.
 _UNCERTAIN = (0.2, 0.3)
@@ -35,7 +36,7 @@ _LEAST_ENERGY = 1e-9
 
 
 def uncertainty(result: Tensor, pair: Pair) -> Tensor:
-    """Return the uncertainty of each pair's motion, (B,) in [0, 1], computed from the leftover.
+    """Return the uncertainty of each pair's motion, (B,) in [0, 1], from the leftover.
 
     ``result``: (B, C + 1, H, W) from ``Interpolator.between``: pictures, then the leftover.
     """
@@ -107,7 +108,7 @@ def _cells(values: Tensor) -> Tensor:
 
 
 def _energies(result: Tensor, pair: Pair) -> Tensor:
-    """Return the energies to which the errors of model and blend are relative: (B, 2, 1, 1)."""
+    """Return energies to which errors of model and blend are relative: (B, 2, 1, 1)."""
     (total,) = pair.once("difference", _difference)
     energies = torch.stack((result[:, -1].square().mean((1, 2)), total), 1)
     return energies.clamp_min(_LEAST_ENERGY)[..., None, None]

@@ -10,7 +10,7 @@ from cloudconv.errors import ModelError
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """Return (B, C, H, W) with repeated right and lower edges, so that both sides are multiples.
+    """Return (B, C, H, W) with repeated right and lower edges: both sides are multiples.
 
     Return ``images`` itself if both sides are multiples already.
     """
@@ -167,7 +167,7 @@ def _between_lines(
 
 
 def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Return (B, C, H, W) tensors joined along C, in ``dtype``, with channels last in memory."""
+    """Return (B, C, H, W) tensors joined along C in ``dtype``, channels last in memory."""
     if torch.is_grad_enabled() or parts[0].device.type != "cpu":
         # This takes two kernels for any number of parts.
         return torch.cat(list(parts), 1).to(dtype, memory_format=torch.channels_last)
@@ -183,7 +183,7 @@ def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 def shuffled(features: Tensor, channels: int) -> Tensor:
-    """Shuffle pixels by 2: (B, 4C, h, w) to the first channels, (B, channels, 2h, 2w) float32."""
+    """Shuffle (B, 4C, h, w) by 2 into the first channels: (B, channels, 2h, 2w) float32."""
     if features.device.type != "cpu" or torch.is_grad_enabled():
         return F.pixel_shuffle(features[:, : 4 * channels].float(), 2).contiguous()
     batch, _, height, width = features.shape

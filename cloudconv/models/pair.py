@@ -1,4 +1,4 @@
-"""Hold pairs of source pictures, and what is computed once from a picture or from a pair."""
+"""Hold pairs of source pictures, and results that are computed once for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PairPicture:
         self.kept: dict[Any, Any] = {}
 
     def derived(self, name: str, make: Callable[[Tensor], Tensor]) -> PairPicture:
-        """Return the picture of that name, which ``make`` makes of this one at the first call."""
+        """Return the picture of that name, which ``make`` creates at the first call."""
         found: PairPicture | None = self.kept.get(name)
         if found is None:  # another thread may do the same meanwhile; both get one object
             found = self.kept.setdefault(name, PairPicture(make(self.channels)))

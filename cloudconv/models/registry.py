@@ -87,7 +87,7 @@ def spec(
     timesteps: str | None = None,
     also: Sequence[str] = (),
 ) -> ModelSpec:
-    """Return the spec of a model that ships, by its name, or of the network in a file of weights.
+    """Return the spec of a shipped model by name, or of the network in a weights file.
 
     ``task``: the task that the model is for; ``hold`` is an interpolator and a predictor.
     ``timesteps``: see :func:`describe`. ``also``: other names that an error may suggest.
@@ -109,7 +109,8 @@ def spec(
             f"and one to {task} is needed: {remedy}"
         )
     raise UnknownModelError(
-        f'unknown-model: There is no model "{name}"{did_you_mean(name, [*names, *also])}: {remedy}'
+        f'unknown-model: There is no model "{name}"'
+        f"{did_you_mean(name, [*names, *also])}: {remedy}"
     )
 
 

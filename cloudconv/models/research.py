@@ -69,7 +69,7 @@ def repeating(layer: nn.Conv2d, scatter: float = 0.0) -> nn.Conv2d:
 
 
 def applied(network: nn.Module, images: Tensor) -> Tensor:
-    """Return the output of ``network`` for ``images``, computed in its dtype, as float32."""
+    """Return the network's output for ``images`` as float32, computed in its own dtype."""
     dtype = next(network.parameters()).dtype
     made: Tensor = network(images.to(dtype))
     return made.float()
@@ -79,7 +79,7 @@ _SIDE = 11
 
 
 class Conv(Predictor):
-    """One convolution of all channels of the last frames, or one for each channel of the last.
+    """One convolution of all channels of the last frames, or one per channel of the last.
 
     With a convolution for each channel (3 groups), the channels of repeated forecasts drift
     apart into vivid colours. Dreams can use this effect.
@@ -94,7 +94,7 @@ class Conv(Predictor):
 
 
 class ConvModes(Predictor):
-    """Several kernels, each for one direction of motion, whose results a small network weights.
+    """Kernels for one direction of motion each, whose results a small network weights.
 
     Source of such kernels: Jia et al., Dynamic Filter Networks, 2016 (arXiv 1605.09673).
     """
@@ -138,7 +138,7 @@ class ConvDeep(Predictor):
 
 
 class ConvRecurrent(Predictor):
-    """One convolution of the last frame and of a state that summarises the frames before it."""
+    """A convolution of the last frame and of a state that summarises earlier frames."""
 
     width = 16
 
@@ -157,7 +157,7 @@ class ConvRecurrent(Predictor):
 
 
 class ConvPyramid(Predictor):
-    """A 5 by 5 convolution per level, from the bands of the last frames to those of the next frame.
+    """A 5 by 5 convolution per level, from bands of the last frames to the next frame's.
 
     The multiple of the spec, a power of two, sets the number of levels.
     """
@@ -241,7 +241,7 @@ CellState = tuple[Tensor, Tensor]
 
 
 class ConvLSTM(Predictor):
-    """An encoder and a decoder of two recurrent layers each, at a quarter of the frame's size.
+    """An encoder and a decoder of two recurrent layers each, at a quarter of the size.
 
     ``look`` reduces a picture to that size. ``paint`` makes the change of the last picture.
     """
@@ -308,11 +308,12 @@ Skips = Literal["none", "plain", "noisy"]
 WIDTHS = (32, 64, 128, 256, 512)
 
 _NOISE = 0.5
-"""Standard deviation of the noise in noisy skip connections, relative to that of their signal."""
+"""Standard deviation of the noise in noisy skip connections, relative to that of their
+signal."""
 
 
 class Ladder(nn.Module):
-    """A network that shrinks a picture by strided convolutions and enlarges it by deconvolutions.
+    """A network of strided convolutions that shrink, and deconvolutions that enlarge.
 
     ``widths``: the channels after each convolution, finest first. Noise is added in
     training only.
@@ -374,7 +375,7 @@ class Autoencoder(Reconstructor):
 
 
 class DenseAutoencoder(Reconstructor):
-    """Two dense layers on a picture scaled to 32 by 32 pixels, for comparison with the others."""
+    """Two dense layers on a picture of 32 by 32 pixels, for comparison with the others."""
 
     side = 32
     middle = 64

@@ -67,7 +67,7 @@ class Refinement(nn.Module):
     def forward(
         self, pictures: list[Tensor], motion: Tensor, timestep: Tensor, reach: Tensor
     ) -> Tensor:
-        """Return the correction of a motion: (B, 9, h, w), for its six channels and three colours.
+        """Return a motion's correction, (B, 9, h, w): six channels and three colours.
 
         The colours are those of the mix of the moved pictures. ``pictures``: x0, x1, the
         frame before and the frame after the pair, in [0, 1]. ``motion``: flows to x0 and x1
@@ -162,7 +162,7 @@ class IFNet(Interpolator):
         return self._mixed(pair, motion, change, leftover=leftover)
 
     def stages(self, pair: Pair) -> list[Tensor]:
-        """Return the result after three of four blocks, which form a network too, then the final.
+        """Return the result after three of four blocks, a network too, then the final.
 
         A network of fewer blocks has no early result.
         """
@@ -193,7 +193,7 @@ class IFNet(Interpolator):
         return result
 
     def _motions(self, pair: Pair) -> Iterator[Scaled]:
-        """Yield the motion after each block, at the block's scale, and the factor of that scale.
+        """Yield the motion after each block, at its scale, and the factor of the scale.
 
         The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits.
         """

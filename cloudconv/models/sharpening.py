@@ -25,8 +25,8 @@ _CELL = 8  # pixels; energies are means over three by three cells
 _LINES = slice(3, 4)
 _MOST = 2.0  # the largest gain of a detail
 _PEAK = 2.25
-"""Limit of the sharpened detail, relative to the mean (RMS) detail nearby. Stronger detail is an
-edge, and a sharpened edge would ring."""
+"""Limit of the sharpened detail, relative to the mean (RMS) detail nearby. Stronger detail
+is an edge, and a sharpened edge would ring."""
 _LEAST_ENERGY = 1e-7
 _AROUND = 13  # cells, along each side, over which the two pictures are compared
 _LEAST_VARIANCE = 1e-6  # a thousandth of the range of luma: flat pictures are equal
@@ -94,7 +94,7 @@ def _of_source(picture: Tensor) -> Tensor:
 
 
 def _common(first: Tensor, second: Tensor) -> Tensor:
-    """Return 1 where at least half of the contrast around is common to both, 0 up to a quarter."""
+    """Return 1 where half of the contrast around is in both or more, 0 up to a quarter."""
     means = _around(
         torch.cat((first, second, first * first, second * second, first * second), 1)
     )
@@ -150,7 +150,7 @@ def _means(luma: Tensor, *, of_source: bool = False) -> Tensor:
 
 
 def _blurred(luma: Tensor, rows: int) -> Tensor:
-    """Apply a 3x3 binomial blur, which removes a pixel on each side of the axes ``rows`` and 3."""
+    """Blur by a 3x3 binomial, which takes a pixel from each side of axes ``rows`` and 3."""
     for axis in (rows, 3):
         count = luma.shape[axis] - 2
         outer = luma.narrow(axis, 0, count) + luma.narrow(axis, 2, count)

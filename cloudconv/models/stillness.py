@@ -43,7 +43,7 @@ class Stillness(NamedTuple):
     around: Tensor
 
     def kept(self, grids: list[Tensor], top: int, least: Tensor) -> Tensor:
-        """Return the weight of the unmoved pictures, (B, 1, rows, W), for rows of sampling grids.
+        """Return the weight of unmoved pictures, (B, 1, rows, W), for rows of grids.
 
         ``grids`` lead to x0 and to x1, and begin at row ``top``, a multiple of 8.
         ``least``, (B, 1, 1, 1), is the least weight, and the result if no place is still.
@@ -61,7 +61,7 @@ class Stillness(NamedTuple):
         return kept if marks is None else kept.maximum(marks)
 
     def marks(self, squares: Tensor, top: int) -> Tensor | None:
-        """Return 1 at squares of equal pixels with detail nearby, if most pixels around differ.
+        """Return 1 at squares of equal pixels near detail, if most around differ.
 
         ``squares``: (B, 1, rows, W), 1 at all pixels of such squares, from row ``top`` on,
         a multiple of 8. The result is None for 0 at all pixels.
@@ -114,7 +114,7 @@ def _compared(x0: Tensor, x1: Tensor, top: int) -> tuple[Tensor, Tensor]:
 
 
 def _widened(top: int, count: int, more: int) -> tuple[slice, slice]:
-    """Return some rows with ``more`` rows on each side, and the place of the rows within these."""
+    """Return rows with ``more`` rows on each side, and the rows' place within these."""
     first = max(0, top - more)
     return slice(first, top + count + more), slice(top - first, top - first + count)
 

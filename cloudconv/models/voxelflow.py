@@ -1,4 +1,4 @@
-"""Forecast by moving the pixels of real frames, with a network that started from RIFE's weights.
+"""Forecast by moving the pixels of real frames, with a network based on RIFE's weights.
 
 Sources: the network is the IFNet of RIFE (Huang et al., ECCV 2022, arXiv 2011.06294,
 version 4.6; see :mod:`cloudconv.models.rife`). Here the network makes frames after a pair,
@@ -27,8 +27,8 @@ from cloudconv.models.rife import enlarged_motion, is_ungated
 from cloudconv.transfer import upload
 
 REACH = 15
-"""The largest horizon that the network reads. For later forecasts the network reads this value, and
-the estimated motion is extended to the true horizon."""
+"""The largest horizon that the network reads. For later forecasts the network reads this
+value, and the estimated motion is extended to the true horizon."""
 
 _FRAMES = 5  # frames of the context that are used, the latest ones
 _OLDER = _FRAMES - 1
@@ -86,7 +86,9 @@ class _Moment(NamedTuple):
 
 
 class VoxelFlow(Predictor):
-    """A forecaster whose three blocks, coarse to fine, refine a velocity and weights of candidates.
+    """A forecaster of three blocks that refine a velocity and weights of candidates.
+
+    The blocks run from coarse to fine.
 
     Copies of the oldest frame replace missing frames. For horizon h the latest frame is
     paired with the frame k = min(h, 4) steps before. The velocity is measured over these k
@@ -124,7 +126,7 @@ class VoxelFlow(Predictor):
         return self._picture(scene, ahead, torch.stack(own))
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Model.start_from``: RIFE's tensors are converted, others stay as they are."""
+        """See ``Model.start_from``: RIFE's tensors are converted, others are kept."""
         return from_rife(state) if is_ungated(state) else dict(state)
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
@@ -184,7 +186,7 @@ class VoxelFlow(Predictor):
 
 
 def _best_weights(made: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> Tensor:
-    """Return the weights of ``flowed`` and ``last`` with the least squared error: (2, B)."""
+    """Return the weights of ``flowed`` and ``last`` of least squared error: (2, B)."""
     errors = torch.stack([made - true, flowed - true, last - true], 1).flatten(2)
     products = torch.einsum("bin,bjn->bij", errors, errors)
     steps = range(_GRID + 1)

@@ -63,7 +63,8 @@ def choose_device(name: str = "auto") -> torch.device:
             ) from error
     else:
         raise SettingsError(
-            f'not-one-device: There is no device "{name}": choose auto, cpu, cuda, cuda:N or mps.'
+            f'not-one-device: There is no device "{name}": '
+            "choose auto, cpu, cuda, cuda:N or mps."
         )
     use_device(device)
     return device
@@ -88,7 +89,7 @@ def use_device(device: torch.device) -> None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Give the caller's thread its number of threads and its current GPU again after a block."""
+    """Restore the calling thread's number of threads and its current GPU after a block."""
     threads = torch.get_num_threads()
     # To ask for the current GPU would start CUDA, in which the first GPU is the current
     # one.
@@ -210,7 +211,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def has_fast_bf16() -> bool:
-    """Return whether the CPU multiplies bfloat16 in hardware and PyTorch's oneDNN uses that."""
+    """Return whether the CPU multiplies bfloat16 in hardware, and oneDNN uses that."""
     probe = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     if probe is None or not probe():
         return False

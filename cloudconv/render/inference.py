@@ -43,7 +43,7 @@ class SourcePicture:
 
 
 class _Trial(NamedTuple):
-    """A reconstruction of a filmed frame, at ``timestep`` from the frame before to that after."""
+    """A reconstruction of a filmed frame, at ``timestep`` between those around."""
 
     before: SourcePicture
     after: SourcePicture
@@ -56,8 +56,8 @@ class _Trial(NamedTuple):
 
 
 Steps = Generator[Arriving | None, None, None]
-"""The computation of a batch, which yields None where the CPU would wait for the device, and last
-the planes of all frames, followed by the sum of each frame's values."""
+"""The computation of a batch, which yields None where the CPU would wait for the device,
+and last the planes of all frames, followed by the sum of each frame's values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Inference:
         pictures: list[list[SourcePicture]],
         trials: list[list[_Trial]],
     ) -> None:
-        """Mix blends into ``new``, whose last channel is the leftover, where the trials fail."""
+        """Mix blends into ``new``, whose last channel is the leftover, by the trials."""
         self._try(list(chain.from_iterable(trials)))
         found = [[each.target.trials[each.key] for each in some] for some in trials]
         parts = [slice(n, n + 1) for n, some in enumerate(found) if some]

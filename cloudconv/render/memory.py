@@ -15,21 +15,22 @@ from cloudconv.render.tiling import round_up, smallest_tile
 Result = TypeVar("Result")
 
 _USABLE = {"cpu": 0.6, "mps": 0.6}
-"""The part of the free memory that a plan uses. Encoder and decoder need more of the host's memory
-after the plan is made. The system kills a process that uses too much."""
+"""The part of the free memory that a plan uses. Encoder and decoder need more of the host's
+memory after the plan is made. The system kills a process that uses too much."""
 _USABLE_DEDICATED = 0.85
 """The same part for a device with memory of its own."""
 
 _FRAME_BYTES = 96
-"""Bytes per pixel beside the network: a pair as float32 RGB, the new frame, the conversions."""
+"""Bytes per pixel beside the network: a pair as float32 RGB, the new frame, the
+conversions."""
 
 _LEAST_OFF_CPU = 270
-"""The least memory of a network per pixel on other devices than a CPU, in any precision: a CPU
-processes strips, others whole pictures (measured on a simulated GPU)."""
+"""The least memory of a network per pixel on other devices than a CPU, in any precision: a
+CPU processes strips, others whole pictures (measured on a simulated GPU)."""
 
 _OF_SIXTEEN_BITS = 0.9
-"""The memory of a network in 16 bits, relative to float32. Images, flow and grids need most of the
-memory and stay float32. RIFE 4.6 at 3840x2160 on a CPU: 1.94 GiB of 2.18."""
+"""The memory of a network in 16 bits, relative to float32. Images, flow and grids need most
+of the memory and stay float32. RIFE 4.6 at 3840x2160 on a CPU: 1.94 GiB of 2.18."""
 
 # The pixels of a batch from which on a larger batch does not make a frame faster.
 _FULL_PIXELS_CPU = 2**17
@@ -178,13 +179,13 @@ def plan_memory(
 
 
 def grid(model: Interpolator, scale: float = 1.0) -> tuple[int, int]:
-    """Return the multiple of tile sides and the overlap of neighbouring tiles, in pixels."""
+    """Return the multiple of tile sides and the overlap of tiles, in pixels."""
     # At a smaller scale each of the network's pixels covers more of the picture.
     return model.multiple(scale), math.ceil(model.spec.overlap * max(1.0, 1.0 / scale))
 
 
 def is_out_of_memory(error: BaseException, dtype: torch.dtype = torch.float32) -> bool:
-    """Return whether an error means that an allocation failed, for a network in ``dtype``."""
+    """Return whether an error is a failed allocation, for a network in ``dtype``."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     signs = _SIGNS if dtype == torch.bfloat16 else (*_SIGNS, _NO_ENGINE)

@@ -38,7 +38,8 @@ from cloudconv.transfer import QUEUES, Arriving
 
 _END: Any = object()
 _MAX_WAITING = 16
-"""More items than the batch size that may wait: new frames, and source frames after them."""
+"""More items than the batch size that may wait: new frames, and source frames after
+them."""
 
 
 Items = deque[FrameTask | Frame]
@@ -47,7 +48,7 @@ Items = deque[FrameTask | Frame]
 
 @dataclass(slots=True)
 class _Batch:
-    """Items with the future result: planes, or the remaining steps, or None if memory ran out."""
+    """Items and the future result: planes, or remaining steps, or None without memory."""
 
     items: Items
     work: Future[Arriving | Steps | None]
@@ -258,7 +259,7 @@ class Renderer:
         return True
 
     def _step_back(self, cpu_streams: CpuStreams) -> None:
-        """Use less memory: one CPU stream, then smaller batches, then tiles, then smaller tiles."""
+        """Use less memory: one CPU stream, then smaller batches, tiles, smaller tiles."""
         self._pictures.clear()
         empty_cache(self._device)
         if cpu_streams.narrow():
@@ -304,7 +305,7 @@ def renderer_for(
     lenient: bool = False,
     sha256: str | None = None,
 ) -> Renderer:
-    """Load a model for a renderer with the settings' options, if ``lenient`` those that it has.
+    """Load a model for a renderer with the options; ``lenient`` skips those it lacks.
 
     ``sha256`` is the hash that its weights must have, None for any.
     """

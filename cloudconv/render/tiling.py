@@ -1,4 +1,4 @@
-"""Process large pictures in overlapping tiles, and join the tiles without a visible seam."""
+"""Process large pictures in overlapping tiles, and join these without a visible seam."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -9,8 +9,8 @@ from torch import Tensor
 from cloudconv.transfer import upload
 
 TileSpan = tuple[slice, Tensor]
-"""The pixels of a tile along one axis, and their weights, float32 in [0, 1]. The weights of all
-spans sum to 1 at each pixel."""
+"""The pixels of a tile along one axis, and their weights, float32 in [0, 1]. The weights of
+all spans sum to 1 at each pixel."""
 
 
 def round_up(size: int, multiple: int) -> int:
@@ -19,7 +19,7 @@ def round_up(size: int, multiple: int) -> int:
 
 
 def smallest_tile(overlap: int, multiple: int) -> int:
-    """Return the smallest tile side, in pixels: at least 64, and at least twice the overlap."""
+    """Return the smallest tile side in pixels: at least 64, and twice the overlap."""
     return max(2 * round_up(overlap, multiple), round_up(64, multiple))
 
 

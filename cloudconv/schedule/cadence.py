@@ -18,7 +18,8 @@ MAX_DISTINCT = 12
 """The most different frames in a cycle; a longer run without a repeat is no cadence."""
 
 MAX_REPEATS = 5
-"""The most repeats in a row; a longer run of repeats shows a picture that really stands still."""
+"""The most repeats in a row; a longer run of repeats shows a picture that really stands
+still."""
 
 _ENOUGH_CYCLES = 4  # least number of cycles of a cadence
 _CERTAIN_CYCLES = 12  # number of cycles after which a cadence is reported before the end
@@ -40,7 +41,7 @@ class _Cycle:
         return len(self.times) - self.repeats
 
     def placed(self, end: Fraction) -> list[Placed]:
-        """Return the frames with even times from the cycle's start to ``end``, None for repeats."""
+        """Return frames at even times from the start to ``end``, and None for repeats."""
         step = (end - self.times[0]) / self.distinct
         return [self.times[0] + k * step for k in range(self.distinct)] + [
             None
@@ -102,7 +103,7 @@ class Cadence:
 
     @property
     def certain(self) -> bool:
-        """Return whether there are enough cycles to trust :attr:`description` before the end."""
+        """Return whether enough cycles support :attr:`description` before the end."""
         return self._kinds.total() >= _CERTAIN_CYCLES
 
     @property

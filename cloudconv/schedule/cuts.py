@@ -186,7 +186,7 @@ def _local_mean(values: Tensor) -> Tensor:
 
 
 def _unlikeness(a: _Thumbnail, b: _Thumbnail) -> float:
-    """Return the part of ``b`` that ``a`` does not contain: 0 (none) to about 1 (another scene)."""
+    """Return the share of ``b`` that ``a`` lacks: 0 (none) to about 1 (another scene)."""
     down, right = _shift(a, b)
     rows = (torch.arange(_HEIGHT) - down).clamp_(0, _HEIGHT - 1)
     columns = (torch.arange(_WIDTH) - right).clamp_(0, _WIDTH - 1)
@@ -203,7 +203,7 @@ def _unlikeness(a: _Thumbnail, b: _Thumbnail) -> float:
 
 
 def _unmatched(candidates: list[Tensor], target: Tensor) -> Tensor:
-    """Return the mean difference of each block of ``target`` from its best match in a candidate."""
+    """Return each block's mean difference from its best match in a candidate."""
     padded = F.pad(torch.stack(candidates)[:, None], (_REACH,) * 4, mode="replicate")[:, 0]
     # (n, shifts, shifts, 36, 64).
     windows = padded.unfold(1, _HEIGHT, 1).unfold(2, _WIDTH, 1)
@@ -214,7 +214,7 @@ def _unmatched(candidates: list[Tensor], target: Tensor) -> Tensor:
 
 
 def _shift(a: _Thumbnail, b: _Thumbnail) -> tuple[int, int]:
-    """Return the motion of the whole picture from ``a`` to ``b`` in pixels (down, right)."""
+    """Return the motion of the whole picture in pixels, down and right."""
     cross = b.spectrum * a.spectrum.conj()
     size = cross.abs()
     peaks = torch.fft.irfft2(
@@ -233,7 +233,7 @@ _MOST_MOVING = 0.01  # fraction of blocks that is measured: the motion may be in
 
 
 class RepeatDetector:
-    """A detector that decides for each frame whether it shows the same picture as the frame before.
+    """A detector that tells for each frame whether it repeats the picture of the last.
 
     The measure is the mean luma difference of the 1 % of blocks that changed most. A frame
     is a repeat if its measure is 0, or at most a quarter of the level of the last twelve

@@ -148,7 +148,7 @@ def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[AnalysedF
 def schedule(
     frames: Iterable[Frame], request: Request, counts: Counts | None = None
 ) -> Iterator[FrameTask]:
-    """Plan every output frame, in order of time, on the schedule's clock, which starts at 0.
+    """Plan all output frames in order of time on the schedule's clock, which starts at 0.
 
     ``counts`` are complete at the end, and get a warning as soon as regular repeats are
     found that the output keeps. Raises InputError if there are fewer than two frames.
@@ -276,7 +276,7 @@ class _Window:
         return left, None if self._alike[1] else right
 
     def captions(self, left: Frame, slot: Slot) -> bytes:
-        """Return captions, once each: with their frame, or the output frame shown meanwhile."""
+        """Return captions, once each: with their frame, or the one shown meanwhile."""
         while self._captioned:
             frame = self._captioned[0]
             if frame.time > left.time and frame.time + frame.duration > self._end_of(slot):

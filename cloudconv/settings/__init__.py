@@ -14,8 +14,8 @@ __all__ = ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSet
 __all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
 __all__ += ["EncodeSettings", "Option", "Settings", "exact", "fields_of"]
 
-_CHECK = """Compare frames that the device makes with those of the CPU, at every precision, and
-measure its speed; takes up to a minute."""
+_CHECK = """Compare frames that the device makes with those of the CPU, at every precision,
+and measure its speed; takes up to a minute."""
 _DEVICE = "Run the check on this device: auto, cpu, cuda, cuda:N or mps."
 
 

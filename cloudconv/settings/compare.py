@@ -46,10 +46,10 @@ MINTERPOLATE = "minterpolate"
 _METRICS = f"Compute these scores: {', '.join(METRICS)}."
 _DROP = "Keep one frame of every N and make the others again."
 _HORIZON = "Forecast H frames ahead, instead of --drop."
-_MODEL = """Score a model from 'cloudconv models', or a file of weights of this or another program;
-may be repeated."""
-_AGAINST = """Compare with these: names from 'cloudconv models', your own files, minterpolate; the
-last line of the result compares with the first one."""
+_MODEL = """Score a model from 'cloudconv models', or a file of weights of this or another
+program; may be repeated."""
+_AGAINST = """Compare with these: names from 'cloudconv models', your own files,
+minterpolate; the last line of the result compares with the first one."""
 _SHOWN = "blend; for forecasts hold,linear,flow,layers"
 _REPORT = "Write a page with charts and pictures, a side-by-side video, and the scores."
 

@@ -1,4 +1,4 @@
-"""Declare the options of the commands that continue a video: ``extrapolate`` and ``dream``."""
+"""Declare the options of the commands that continue a video: extrapolate and dream."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -30,7 +30,8 @@ Audio = Literal["continue", "copy", "drop"]
 
 AUTO: Mode = "auto"
 MOST_HELD = 15
-"""The largest number of known frames that a trial forecasts, and of new frames by default."""
+"""The largest number of known frames that a trial forecasts, and of new frames by
+default."""
 MOST_FORECAST = 10_000  # the largest number of new frames of a forecast
 _USUAL_DREAM = Fraction(10)  # seconds
 
@@ -50,11 +51,11 @@ _PREDICTOR = (
 )
 _MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip."
 _SEED = "Seed the random choices; the same seed repeats the dream."
-_AUDIO = """Let the sound of the film go on with the new frames (continue), copy the sound, which
-then ends with the film, or drop the sound."""
+_AUDIO = """Let the sound of the film go on with the new frames (continue), copy the sound,
+which then ends with the film, or drop the sound."""
 _WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
-_PREVIEW = """Write all modes side by side, small and for 8 seconds, as a picture (.jpg, .png) or
-a video (.mp4), and no dream."""
+_PREVIEW = """Write all modes side by side, small and for 8 seconds, as a picture (.jpg,
+.png) or a video (.mp4), and no dream."""
 _ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
 
 

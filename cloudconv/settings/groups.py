@@ -40,11 +40,11 @@ INPUT = "Read a video, an animation, a folder or pattern of pictures, or - for s
 SceneCut = Literal["auto", "off"] | float
 """``auto``, ``off``, or a threshold from 0 (cut everywhere) to 1 (never)."""
 
-_OUT = """Write this file, or into this folder under the default name; frames/%05d.png writes
-pictures, - writes Matroska to stdout."""
+_OUT = """Write this file, or into this folder under the default name; frames/%05d.png
+writes pictures, - writes Matroska to stdout."""
 _REPLACE = "Replace an output that exists."
-DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif). They count
-as source frames: 25 pictures become 50 frames."""
+DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif).
+They count as source frames: 25 pictures become 50 frames."""
 _STREAM = "Read the video stream with this number; the file's first stream is 0."
 _START = "Begin at this time: seconds, 1m30s or h:mm:ss."
 _CUT = "Find scene changes: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
@@ -52,10 +52,10 @@ _DEVICE = "Compute on this device: auto, cpu, cuda, cuda:N or mps."
 _PRECISION = "Compute in this number format: auto, fp32, bf16 or fp16."
 _THREADS = f"Use this many CPU threads, at most {MOST_THREADS}."
 _SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
-_TIMESTEPS = """Say whether a published network makes frames at any time, or was trained for the
-middle of two frames only."""
-_FALLBACK = """Blend the source frames where motion does not explain their difference, or (off) show
-the model's picture everywhere."""
+_TIMESTEPS = """Say whether a published network makes frames at any time, or was trained for
+the middle of two frames only."""
+_FALLBACK = """Blend the source frames where motion does not explain their difference, or
+(off) show the model's picture everywhere."""
 _USE = "Use this encoder of FFmpeg."
 _CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
 _MORE = "Set any other option of the encoder; repeat for several."
@@ -101,7 +101,7 @@ class Overwrite(Settings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Reading(Settings):
-    """The reading of the input: its video stream, the rate of pictures without times, fields."""
+    """The reading of the input: its video stream, its rate without times, its fields."""
 
     input_fps: Rational | None = of_frames(
         "Read pictures at this frame rate.", "RATE", parse=parse_rate, shown="25"

@@ -1,4 +1,4 @@
-"""Declare the options of an interpolation: of one video, of many, and of pictures in memory."""
+"""Declare the options of an interpolation: of a video, of many, of pictures in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -26,16 +26,16 @@ _size = partial(on_machine, metavar="N", least=1, rare=True)
 _DEVICES = (
     "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU."
 )
-_WORKERS = """Compute in this process (local), in N processes (local:N), or on a Ray cluster (ray,
-ray:ADDRESS)."""
-_MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times), another
-model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published network's file,
-such as flownet.pkl."""
+_WORKERS = """Compute in this process (local), in N processes (local:N), or on a Ray cluster
+(ray, ray:ADDRESS)."""
+_MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times),
+another model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published
+network's file, such as flownet.pkl."""
 _FACTOR = "Make N times the frames; a whole N keeps every source frame."
 _FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
 _SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
-_AUDIO = """In slow motion, drop the sound or stretch the sound at its own pitch. At normal speed,
-copy is an error if the sound would have to be encoded again."""
+_AUDIO = """In slow motion, drop the sound or stretch the sound at its own pitch. At normal
+speed, copy is an error if the sound would have to be encoded again."""
 _NVDEC = (
     "Decode h264, hevc, vp9 and av1 on an NVIDIA GPU; the CPU decodes what the GPU cannot."
 )
@@ -43,16 +43,16 @@ _REFILL = (
     "Put new frames in the place of repeated source frames, such as animation on twos."
 )
 _RESUME = "Resume the work of an interrupted run, or delete that work and start again."
-_OUT_DIR = """Take any number of inputs and write their outputs to this folder. An input is skipped
-if its output was made of it, as it is now, with the same options."""
-_MANY_FRAMES = """Fill long gaps of the source, also with over 100,000 frames and ten times the
-number that its frames make at their usual rate."""
+_OUT_DIR = """Take any number of inputs and write their outputs to this folder. An input is
+skipped if its output was made of it, as it is now, with the same options."""
+_MANY_FRAMES = """Fill long gaps of the source, also with over 100,000 frames and ten times
+the number that its frames make at their usual rate."""
 _RECURSIVE = "Read the videos of all subfolders too, and keep the subfolders in --out-dir."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class _Scheduling(groups.Rendering, groups.Cuts, groups.Machine):
-    """The interpolator and the choice of new frames, for files and for pictures in memory."""
+    """The interpolator and the choice of new frames, for files and pictures in memory."""
 
     refill: bool = of_frames(_REFILL, default=False)
     loop: bool = of_frames(
@@ -164,7 +164,7 @@ class InterpManySettings(Interpolation):
 
 @dataclass(frozen=True, kw_only=True)
 class FramesSettings(_Scheduling):
-    """The options of :func:`cloudconv.interpolate_frames`: ``factor`` times as many pictures."""
+    """The options of :func:`cloudconv.interpolate_frames`; ``factor`` raises the count."""
 
     factor: Rational = field(
         default=2,

@@ -229,7 +229,7 @@ class Settings:
         object.__setattr__(self, name, value)
 
     def changed(self, **values: Any) -> Self:
-        """Return a copy with other values, in which values that the caller gave stay given."""
+        """Return a copy with other values; values that the caller gave stay given."""
         return type(self)(**{**self.passed, **values})
 
     @property
@@ -258,7 +258,8 @@ def _read_fields(kind: Any) -> tuple[Option, ...]:
 
 
 fields_of: Callable[[Any], tuple[Option, ...]] = cache(_read_fields)
-"""A function that returns the options of a settings class: its own, then the inherited ones."""
+"""A function that returns the options of a settings class: its own, then the inherited
+ones."""
 
 
 def _option(declared: Field[Any], base: Any) -> Option:

@@ -22,8 +22,8 @@ _rare = partial(option, hidden=True)  # in Python and recipes, not on the comman
 _fraction = partial(_rare, default=0.0, least=0, most=1)
 _spans = values.checked(values.parse_spans)
 
-_CLIPS = """Train on videos, folders of videos, or pictures; clip.mp4[0:0.75]@480 is the first 75 %,
-shrunk to 480 pixels on the longest side."""
+_CLIPS = """Train on videos, folders of videos, or pictures; clip.mp4[0:0.75]@480 is the
+first 75 %, shrunk to 480 pixels on the longest side."""
 _OUTPUT = declared(
     *("Write the weights to this file.", "FILE"),
     also="-o",
@@ -33,8 +33,8 @@ _OUTPUT = declared(
 )
 _INIT = "Start from these weights: a model's name, or a file."
 _RECIPE = "Read settings, also rare ones, from a TOML file; options override them."
-_LOSS = """Minimise l1, l2, charbonnier, ssim, gdl, laplacian, psnr, adversarial, or a sum: l1+gdl,
-l2:1,gdl:0.5."""
+_LOSS = """Minimise l1, l2, charbonnier, ssim, gdl, laplacian, psnr, adversarial, or a sum:
+l1+gdl, l2:1,gdl:0.5."""
 _VAL = "Validate on these clips, which are never trained on; may be repeated."
 _RESUME = "Resume from the checkpoint of an interrupted run, or start again."
 _ROLLOUT = "Train predictors K frames ahead."

@@ -15,7 +15,8 @@ File: TypeAlias = Path | str  # the name of a file or folder
 Files: TypeAlias = Path | str | Sequence[Path | str]  # one name, or several
 
 Rational: TypeAlias = Fraction | float | str
-"""A rate, factor or time: a number, or text as on the command line (``60000/1001``, ``1:02``)."""
+"""A rate, factor or time: a number, or text as on the command line (``60000/1001``,
+``1:02``)."""
 
 Pairs: TypeAlias = Mapping[str, Any] | Sequence[str | tuple[str, Any]] | str
 """``{"level": 3}``, ``["level=3"]`` or ``"level=3"``."""
@@ -67,7 +68,8 @@ def _pair(value: Any) -> tuple[str, str]:
 
 
 MOST_WIND = 1000
-"""The largest wind along an axis, in pixels per frame; faster objects show in one frame only."""
+"""The largest wind along an axis, in pixels per frame; faster objects show in one frame
+only."""
 
 
 def wind(value: str | Sequence[float]) -> tuple[float, float]:
@@ -159,7 +161,7 @@ def check_name(name: File) -> None:
 
 
 def no_stream(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Return the name, or the absolute path of a file that is called ``-``, such as ``./-``."""
+    """Return the name, or the absolute path of a file called ``-``, such as ``./-``."""
     # Path("./-") is "-", which means standard input or output.
     return name if str(name) == "-" or str(Path(name)) != "-" else Path(name).absolute()
 
@@ -190,13 +192,14 @@ def preview(value: File) -> File:
 
 
 def names_folder(value: File) -> bool:
-    """Return whether an output is a folder: its name ends in a slash, or the folder exists."""
+    """Return whether an output is a folder: it ends in a slash, or the folder exists."""
     text = os.fspath(value)
     return text.endswith(("/", os.sep)) or Path(text).is_dir()
 
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""The accepted scales; with other scales the sizes inside a network are not whole numbers."""
+"""The accepted scales; with other scales the sizes inside a network are not whole
+numbers."""
 
 
 def scale(value: float | str) -> float:
@@ -254,7 +257,8 @@ HELD_BACK: tuple[Span, ...] = tuple(
 """Parts of each clip to validate on, if no others were given."""
 
 HELD_LAST: tuple[Span, ...] = ((Fraction(82, 100), Fraction(1)),)
-"""The same length in one part, for clips in which three parts would be too short for a window."""
+"""The same length in one part, for clips in which three parts would be too short for a
+window."""
 
 
 def parse_spans(text: str) -> tuple[Span, ...]:

@@ -1,4 +1,4 @@
-"""Run published networks from a user's own file, recognised by names and shapes of the tensors."""
+"""Run published networks from a user's file, known by names and shapes of the tensors."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,8 @@ from cloudconv.models.ops import joined, resize, warp
 from cloudconv.models.pair import Pair
 
 StateDict = Mapping[str, Tensor]
-"""Tensors by name. Recognition reads names and shapes only, so the tensors may be meta tensors."""
+"""Tensors by name. Recognition reads names and shapes only, so the tensors may be meta
+tensors."""
 
 _PREFIXES = re.compile(r"^(?:(?:module|flownet|model|net)\.)+")
 _TRAINING_ONLY = ("teacher.", "caltime.", "block_tea.")
@@ -73,7 +74,7 @@ def has(state: StateDict, name: str, *shape: int | None) -> bool:
 
 
 def normalised(state: StateDict) -> dict[str, Tensor]:
-    """Return tensors under the network's own names, without those that only training uses."""
+    """Return tensors under the network's own names, without those for training only."""
     result: dict[str, Tensor] = {}
     for name, tensor in state.items():
         name = _PREFIXES.sub("", name)
@@ -88,7 +89,7 @@ def normalised(state: StateDict) -> dict[str, Tensor]:
 
 
 def recognise(state: StateDict) -> ModelSpec | None:
-    """Return the network that names and shapes of :func:`normalised` tensors show, or None."""
+    """Return the network of :func:`normalised` tensors by names and shapes, or None."""
     return next((found for each in families() if (found := each.detect(state))), None)
 
 
@@ -213,7 +214,7 @@ class Published(Interpolator):
         return F.conv_transpose2d(x, weight, bias, 2, 1)
 
     def layer(self, name: str, x: Tensor, stride: int = 1, *, first: int = 0) -> Tensor:
-        """Apply a convolution and a PReLU, numbers ``first`` and ``first + 1`` of a sequence."""
+        """Apply a convolution and a PReLU: ``first`` and the next one of a sequence."""
         made = self.conv(f"{name}.{first}", x, stride)
         return F.prelu(made, self.tensor(f"{name}.{first + 1}.weight"))
 
@@ -233,7 +234,7 @@ class Published(Interpolator):
     def correction(
         self, first: Sequence[Tensor], features: Sequence[Sequence[Tensor]]
     ) -> Tensor:
-        """Return the correction of the colours in RIFE's paper and EMA-VFI: (B, 3, H, W) float32.
+        """Return the colours' correction in RIFE's paper and EMA-VFI: (B, 3, H, W).
 
         ``first`` are inputs at full size, ``features`` those at a half to a sixteenth of
         the size.
@@ -263,7 +264,7 @@ def sides(features: Sequence[Tensor]) -> list[Tensor]:
 
 
 def all_moved(features: Sequence[Tensor], flow: Tensor) -> list[Tensor]:
-    """Return features of a picture, each of half of the size before, moved by a flow in pixels."""
+    """Return features of a picture, each half of the last's size, moved by a flow."""
     result = []
     for level, each in enumerate(features):
         if level:

@@ -72,7 +72,7 @@ def _depth(names: Container[str], level: int) -> int:
 
 
 class EmaVfi(Published):
-    """An EMA-VFI network of any size, with blocks of attention at 1/8 and 1/16 of the size."""
+    """An EMA-VFI network of any size, with attention at 1/8 and 1/16 of the size."""
 
     reads_bgr = True  # in training the colours were blue, green, red
     # The weights "ours" make the middle only, "ours_t" any timestep.
@@ -131,7 +131,7 @@ class EmaVfi(Published):
         return flows, mask
 
     def _features(self, x0: Tensor, x1: Tensor) -> list[Tensor]:
-        """Map (B, 3, H, W) to appearance at 1, 1/2 … 1/16 of the size, and motion at 1/8 and 1/16.
+        """Map (B, 3, H, W) to appearance at 1, 1/2 … 1/16, and motion at 1/8 and 1/16.
 
         The results are (B, C, h, w): of x0 and of x1, at each size.
         """
@@ -160,7 +160,7 @@ class EmaVfi(Published):
         return sides(appearance + motion)
 
     def _cross_scale(self, features: Sequence[Tensor]) -> Tensor:
-        """Bring features at 1, 1/2 and 1/4 of the size to an eighth, with several dilations."""
+        """Bring features at 1, 1/2 and 1/4 of the size to 1/8, by several dilations."""
         made: list[Tensor] = []
         for k in range(_LEVELS):
             for dilation in range(1, 2**k + 1):

@@ -98,7 +98,7 @@ class FilmNetwork(Published):
         return [torch.cat(each, 1) for each in found]
 
     def _flows(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return the flow at each size, (2B, 2, h, w) float32: from the first, from the second.
+        """Return (2B, 2, h, w) float32 per size: flows from the first, then the second.
 
         ``features``: at each size, (2B, C, h, w), those of the first pictures before the
         second's.

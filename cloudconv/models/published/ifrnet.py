@@ -86,7 +86,7 @@ class Ifrnet(Published):
     def _features(
         self, scale: float, mean: Sequence[Tensor] | None, *pictures: Tensor
     ) -> list[Tensor]:
-        """Return features of x0 and x1, (B, C, h, w) each, at half, a quarter … of the size."""
+        """Return features of x0 and x1, (B, C, h, w) each, at 1/2, 1/4 … of the size."""
         (own,) = mean or self._mean(scale, *pictures)
         shown = torch.stack(colours_of(*pictures)) - own
         features = [joined([resize(shown.flatten(0, 1), scale)], self.dtype)]

@@ -1,4 +1,6 @@
-"""Define RIFE 4.0 to 4.26, and the networks of RIFE's paper: RIFE, for the middle, and RIFEm.
+"""Define RIFE 4.0 to 4.26, and the networks of RIFE's paper: RIFE and RIFEm.
+
+RIFE makes the middle of two pictures only.
 
 Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation,
 ECCV 2022 (arXiv 2011.06294; hzwer/ECCV2022-RIFE, MIT), and the authors' practical line
@@ -45,7 +47,8 @@ _FAR = 32  # pixels
 _WIDEST_OVERLAP = 256  # pixels
 
 _SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}
-"""For each number of blocks, the factor by which each block's input is smaller than the picture."""
+"""For each number of blocks, the factor by which each block's input is smaller than the
+picture."""
 _LITE = 24
 _LITE_SCALES = (32, 16, 8, 4, 1)
 """The width of the fifth block of 4.25.lite, which alone has other scales."""
@@ -80,8 +83,9 @@ _VERSIONS: dict[tuple[object, ...], str] = {
     ((384, 256, 192, 128, 64), 52, _NAMED, 16, 4): "4.25.heavy",
     (_FIVE, 52, _NAMED, 16, 16): "4.26.heavy",
 }
-"""The versions by the widths of the blocks, the outputs of a block (before 4.5, the rectifier), and
-the encoder: its last layer, the hidden channels, and those of the result."""
+"""The versions by the widths of the blocks, the outputs of a block (before 4.5, the
+rectifier), and the encoder: its last layer, the hidden channels, and those of the
+result."""
 
 _PAPER_SCALES = (4, 2, 1)
 _LEVELS = 4  # sizes of the features of the paper's network
@@ -166,7 +170,7 @@ class Estimates:
         self._factor = 1.0
 
     def add(self, estimate: Tensor, factor: float) -> Tensor:
-        """Add an estimate, (B, 5 or more, h, w), which is smaller than the picture by ``factor``.
+        """Add an estimate, (B, 5 or more, h, w), ``factor`` times smaller than the picture.
 
         The flows are in pixels of the smaller picture. The result is the part that was
         summed.
@@ -180,7 +184,7 @@ class Estimates:
         return change
 
     def reduced(self, factor: float) -> tuple[Tensor, Tensor]:
-        """Return the flows, (B, 4, h, w), and mask and handed features, (B, 1 or more, h, w).
+        """Return the flows, (B, 4, h, w), and mask and features, (B, 1 or more, h, w).
 
         Both are reduced to 1 / ``factor`` of the picture's size, and so is the unit of the
         flows.
@@ -197,7 +201,7 @@ class Estimates:
         return flows, torch.cat((mask, others), 1)
 
     def warped(self, pictures: list[Tensor], factor: float) -> list[Tensor]:
-        """Return x0 and x1, moved by the flows and reduced to 1 / ``factor`` of their size."""
+        """Return x0 and x1, moved by the flows and reduced to 1 / ``factor``."""
         flows = self._total[:, :FLOWS]
         if factor < _CELL:
             pairs = zip(pictures, flows.chunk(2, 1), strict=True)
