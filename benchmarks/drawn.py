@@ -1,4 +1,4 @@
-"""Draw the clips of ``kinds.py``: screens, drawn animation, overlays, noise, flicker and fades.
+"""Draw the clips of ``kinds.py``: screens, animation, overlays, noise, flicker, fades.
 
 Every kind is a function of the time in frames, so the truth between two frames is known.
 The functions draw at four times the size, and reduce the picture by means over areas.
@@ -41,7 +41,7 @@ class Sheet:
     """A picture of a given size to draw on; all positions and sizes are in its pixels."""
 
     def __init__(self, size: Size, ground: Colour | Picture) -> None:
-        """Create a sheet of (width, height) with one colour, or with a picture as background."""
+        """Create a sheet of (width, height) with one colour, or a picture behind."""
         self.width, self.height = size
         shape = (self.height * _FINER, self.width * _FINER, 3)
         if isinstance(ground, tuple):
@@ -255,7 +255,7 @@ def end_credits(time: float, size: Size) -> Picture:
 
 
 def subtitles(time: float, size: Size, speed: float) -> Picture:
-    """Draw two outlined lines of text that stand still over a pan of ``speed`` pixels a frame."""
+    """Draw two outlined lines of text, still over a pan of ``speed`` pixels a frame."""
     sheet = Sheet(size, panned(speed * time, 0, size))
     for number, words in enumerate(("Nobody looks up,", "and the cloud drifts on.")):
         left = size[0] * 0.2

@@ -177,7 +177,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
-    """Return the vitals of a clip's second half, after a change, compared with the first half."""
+    """Return the vitals of a clip's changed second half, compared with the first half."""
     count = len(second)
     meter = VitalsMeter(first, count)
     pictures = [tensor_of(second.shown(k)) for k in range(count)]
@@ -193,7 +193,7 @@ def doubled(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[tor
 
 
 def pasted(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Paste a rectangle of the other half into each frame, with the brightness of what is below."""
+    """Paste a rectangle of the other half, with the brightness below, into each frame."""
     made = []
     for k, picture in enumerate(pictures):
         high, wide = picture.shape[1:]

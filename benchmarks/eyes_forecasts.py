@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def verdict(clip: Path, last: float) -> tuple[str, int]:
-    """Return the model that ``auto`` takes after the frame at ``last``, and how long it held."""
+    """Return the model that ``auto`` takes after frame ``last``, and how long it held."""
     settings = ExtrapolateSettings(
         input=clip, output=Path("unwritten.mkv"), at=str(last + 0.01), frames=AHEAD
     )

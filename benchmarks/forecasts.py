@@ -1,4 +1,4 @@
-"""Compare forecasts of the last 15 frames of clips, by the measure of extrapolate and by eye.
+"""Compare forecasts of clips' last 15 frames, by extrapolate's measure and by eye.
 
     python benchmarks/forecasts.py CLIP... [--sheets FOLDER]
 

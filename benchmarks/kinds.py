@@ -1,9 +1,8 @@
-"""Compare two models on every kind of clip, or measure the rules of one model by leaving them out.
+"""Compare two models on every kind of clip, or measure the rules of one model.
 
-    python benchmarks/kinds.py                                  # cloud-best against
-    rife-4.6 python benchmarks/kinds.py --models cloud-fast,rife-4.6 animals.txt --root
-    clips python benchmarks/kinds.py --without marks,fallback         # the gain of each
-    rule
+    python benchmarks/kinds.py                                # cloud-best against rife-4.6
+    python benchmarks/kinds.py --models cloud-fast,rife-4.6 animals.txt --root clips
+    python benchmarks/kinds.py --without marks,fallback       # the gain of each rule
 
 Drawn kinds are generated (``drawn.py``). Filmed kinds are files with a row for each clip:
 the kind, a tab, and the path of the clip below ``--root``; or folders, each of which is a
@@ -223,7 +222,7 @@ def _filmed(path: Path, size: Size, frames: int) -> list[Picture]:
 
 
 def _mean(scored: list[tuple[Picture, Picture, list[Picture]]]) -> Score:
-    """Return the mean scores of made pictures: each with the true one, and its neighbours."""
+    """Return the mean scores of pictures, each with the true one and its neighbours."""
     psnr, texture = [], []
     for made, true, neighbours in scored:
         found, wanted = _tensor(made), _tensor(true)

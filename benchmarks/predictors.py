@@ -129,7 +129,7 @@ def _load(spec: ModelSpec, folder: Path | None) -> Model:
 
 
 def _frames(clip: Path, count: int, side: int) -> Tensor:
-    """Return the first frames, (T, 3, H, W) float32 in [0, 1], rounded to 8 bits and reduced."""
+    """Return the first frames, (T, 3, H, W) float32 in [0, 1], 8-bit values, reduced."""
     shown = []
     with Source(clip) as source:
         for frame in islice(source.frames(), count):

@@ -121,7 +121,7 @@ def _plain(x0: Tensor, x1: Tensor, device: torch.device) -> Run:
 
 
 def _pictures(width: int, height: int) -> tuple[Tensor, Tensor]:
-    """Return a soft texture, and the same moved by some pixels: (1, 3, height, width) each."""
+    """Return a soft texture, and the same moved by pixels: (1, 3, height, width) each."""
     torch.manual_seed(0)
     coarse = torch.rand(1, 3, height // 6 + 8, width // 6 + 8)
     texture = F.interpolate(coarse, scale_factor=6, mode="bicubic").clamp(0, 1)

@@ -93,7 +93,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _write_clip(path: Path, width: int, height: int, frames: int) -> None:
-    """Write a soft texture that moves right by three pixels in each frame, with some noise."""
+    """Write a soft, slightly noisy texture that moves right by three pixels a frame."""
     import av
     import numpy as np
 

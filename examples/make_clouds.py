@@ -1,4 +1,4 @@
-"""Make clouds.mp4: cumulus that drifts and changes over a still line of trees, with wind noise.
+"""Make clouds.mp4: cumulus that drifts and changes over still trees, with wind noise.
 
 Usage: python make_clouds.py [OUT]
 
@@ -67,7 +67,7 @@ def smoothstep(low: float, high: float, value: Array) -> Array:
 
 
 def clouds(sky: Array, shape: Array, detail: Array, seconds: float) -> Array:
-    """Add one layer of cumulus to the (HEIGHT, WIDTH, 3) sky, seen from below at an angle."""
+    """Add a layer of cumulus, seen from below at an angle, to a sky, (HEIGHT, WIDTH, 3)."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
     # A flat layer overhead: parts closer to the horizon are farther away and smaller.
     distance = 1 / (1.12 - y / HEIGHT)

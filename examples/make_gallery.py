@@ -1,4 +1,4 @@
-"""Make the contact sheets of the gallery: dreams of clouds.mp4 in each mode, and one of a street.
+"""Make the gallery's sheets: dreams of clouds.mp4 in each mode, and one of a street.
 
 Usage: python make_gallery.py STREET [FOLDER [NAME...]]
 

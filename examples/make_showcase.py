@@ -1,4 +1,4 @@
-"""Make the README's moving picture: filmed clips at half speed, beside the output of interp.
+"""Make the README's moving picture: filmed clips at half speed, beside interp's output.
 
 Usage: python make_showcase.py STREET [OUT]
 
@@ -63,7 +63,7 @@ ROWS = (
 
 
 def pictures(path: Path, start: Fraction, end: Fraction) -> list[tuple[int, Image.Image]]:
-    """Return the frames in a part of a clip, small and cropped, each with its milliseconds."""
+    """Return the frames of a part of a clip, small and cropped, with milliseconds."""
     found = []
     with av.open(str(path)) as clip:
         for frame in clip.decode(video=0):

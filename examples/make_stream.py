@@ -18,7 +18,7 @@ RATE = Fraction(30000, 1001)
 
 
 def make(source: Path, target: Path) -> None:
-    """Encode the first frames of ``source`` again, each at its own place of a constant rate."""
+    """Encode the first frames of ``source`` again, each at its place of a constant rate."""
     with av.open(str(source)) as clip, av.open(str(target), "w") as made:
         stream = made.add_stream(
             "libx264",

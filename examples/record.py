@@ -1,4 +1,4 @@
-"""Record how each picture in ``examples/`` was made: commands, weights and the picture's own hash.
+"""Record how each picture in ``examples/`` was made: commands, weights, and its hash.
 
 ``pictures.json`` holds the records. A test compares them with the scripts, the weights and
 the pictures, so that no picture shows what cloudconv no longer makes.
@@ -33,7 +33,7 @@ def read() -> dict[str, Any]:
 def record(
     picture: Path, commands: Iterable[str], models: Iterable[str]
 ) -> Mapping[str, Any]:
-    """Return what identifies a picture: its SHA-256, its commands, and its models' weights."""
+    """Return what identifies a picture: its SHA-256, commands, and models' weights."""
     return {
         "sha256": hashlib.sha256(picture.read_bytes()).hexdigest(),
         "commands": list(commands),

@@ -42,7 +42,7 @@ typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 @pytest.fixture
 def forked(monkeypatch):
-    """Convert files of weights in copies of this process, which has imported PyTorch already."""
+    """Convert files of weights in copies of this process, which has imported PyTorch."""
     if sys.platform == "linux":
         monkeypatch.setattr(subprocess, "Popen", Fork)
 

@@ -1,4 +1,4 @@
-"""Files of weights are read in every layout, run nothing, and give one sentence if they are bad."""
+"""Files of weights are read in every layout, run nothing, and fail in one sentence."""
 
 import os
 import pickle

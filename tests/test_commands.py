@@ -38,8 +38,8 @@ CHANGES = {
     "wall_seconds", "output_bytes", "bits_per_second",
     "frames_per_second", "seconds_per_frame", "seconds", "seconds_left", "time",
     "sha256", "size_bytes", "parameters", "scores", "rows", "history", "steps_per_second",
-    "minutes", "version", "limits", "vitals", "verdict", "why", "threads", "device", "licence",
-    "domain",
+    "minutes", "version", "limits", "vitals", "verdict", "why", "threads", "device",
+    "licence", "domain",
 }  # fmt: skip
 """Keys whose values depend on the machine or the weights, or have tests of their own."""
 NEAR = 4  # levels of 255 by which pictures may differ on another machine

@@ -1,4 +1,4 @@
-"""A caller of a job gets the job's result, and an interrupt at any moment reaches the job."""
+"""A caller of a job gets its result, and an interrupt at any moment reaches the job."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Stages in threads keep order and errors, work a bounded number ahead, and leave no thread."""
+"""Stages in threads keep order and errors, work little ahead, and leave no thread."""
 
 import signal
 import threading
@@ -18,7 +18,7 @@ class Item:
 
 
 class Source:
-    """An iterator over 0, 1, 2 … that records the threads in which it runs and is closed."""
+    """An iterator over 0, 1, 2 … that records the threads that run and close it."""
 
     def __init__(self, length=1000):
         self.made = 0
@@ -140,7 +140,7 @@ def test_a_second_ctrl_c_leaves_nothing_running():
 
 
 def test_ctrl_c_during_the_start_of_the_thread_leaves_nothing_running(monkeypatch):
-    """The interrupt comes after the thread has started and before the pool has a record of it."""
+    """The interrupt comes after the thread has started, before the pool has a record."""
     start = threading.Thread.start
     source = Source()
 

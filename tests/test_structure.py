@@ -133,7 +133,7 @@ def test_only_the_listed_packages_import_a_library():
 
 @cache
 def _messages():
-    """Return (module, code of the text) of every message that the code raises or warns of."""
+    """Return (module, code of the text) of every message that the code raises or warns."""
     found = []
     for name, file in FILES.items():
         for call in ast.walk(_tree(file)):

@@ -1,4 +1,4 @@
-"""The shipped weights are complete and described, and damaged or wrong weights are refused."""
+"""Shipped weights are complete and described; damaged or wrong weights are refused."""
 
 import hashlib
 import json

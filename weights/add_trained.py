@@ -1,4 +1,4 @@
-"""Convert weights that ``cloudconv train`` wrote to float16, and add them to the shipped weights.
+"""Convert weights of ``cloudconv train`` to float16, and add them to the shipped ones.
 
     python weights/add_trained.py SCORES.json trained/*.safetensors
 

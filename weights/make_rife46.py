@@ -141,7 +141,7 @@ def write_golden(tensors: dict[str, torch.Tensor]) -> None:
 def moving_picture(
     height: int, width: int, motion: tuple[float, float], when: float
 ) -> Array:
-    """Return a disc that moves over a soft background, which also moves: (h, w, 3) uint8."""
+    """Return a disc that moves over a soft, moving background: (h, w, 3) uint8."""
     random = np.random.default_rng([height, width])
     phases = random.uniform(0, 2 * np.pi, (2, 3, 4))
     waves = random.uniform(0.05, 0.35, (2, 4, 2)) * random.choice([-1, 1], (2, 4, 2))
@@ -173,7 +173,7 @@ def reference(
     timestep: float,
     scale: float,
 ) -> torch.Tensor:
-    """Return the frame between x0 and x1, (1, 3, H, W) in [0, 1], by IFNet 4.6 as published."""
+    """Return the frame between x0 and x1, (1, 3, H, W) in [0, 1], by published code."""
     height, width = x0.shape[2:]
     multiple = int(32 * max(1, 1 / scale))
     padding = (0, -width % multiple, 0, -height % multiple)
@@ -228,7 +228,7 @@ def block(
 
 
 def backward_warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """Return the image sampled at the positions plus the flow: bilinear, edge pixels repeated."""
+    """Return the image sampled at positions plus flow: bilinear, edge pixels repeated."""
     height, width = image.shape[2:]
     x = torch.linspace(-1, 1, width).view(1, 1, width).expand(1, height, width)
     y = torch.linspace(-1, 1, height).view(1, height, 1).expand(1, height, width)

@@ -27,7 +27,8 @@ _MODULES: dict[type, str] = {
 """The module of each command, which is imported when the command runs."""
 _turns = threading.Condition()
 _running: list[tuple[int, Job | None]] = []
-"""Each job, or None for a plan, that has not ended, after its thread; all have the same thread."""
+"""Each job, or None for a plan, that has not ended, after its thread; all have the same
+thread."""
 _used_by: int | None = None  # the process that has run the first job
 _latest = 0.0  # the time of the latest event
 _PATIENCE = 60.0  # seconds for which a job waits for one whose events nobody takes
@@ -92,7 +93,7 @@ def _one_after_another(job: Job) -> Job:
 
 @contextmanager
 def _turn(job: Job | None = None) -> Iterator[None]:
-    """Keep other threads' jobs out: PyTorch's threads and FFmpeg's log belong to the process."""
+    """Keep other threads' jobs out: PyTorch's threads and FFmpeg's log are shared."""
     check_process()
     thread = threading.get_ident()
     began = time.monotonic()

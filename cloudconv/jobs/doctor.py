@@ -39,7 +39,8 @@ from cloudconv.settings import DoctorSettings, InterpSettings
 from cloudconv.settings.groups import DEFAULT_MODEL
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2160p": (3840, 2160)}
-"""The frame sizes, (width, height), for which the diagnosis plans batch, tile and memory."""
+"""The frame sizes, (width, height), for which the diagnosis plans batch, tile and
+memory."""
 
 _PACKAGES = (
     *("torch", "av", "numpy", "opencv-python-headless", "safetensors"),
@@ -217,7 +218,7 @@ class _AbsentError(Exception):
 
 
 def check_device(device: str = "auto") -> Iterator[Check]:
-    """Yield checks of a device: its frames compared with those of the CPU, and its speed."""
+    """Yield checks of a device: its frames, compared with the CPU's, and its speed."""
     began = time.monotonic()
     chosen = devices.choose_device(device)
     checks: dict[str, Callable[[], str]] = {"device": partial(_device, chosen, device)}

@@ -54,12 +54,12 @@ def wrapped(text: str, width: int, size: int, most: int) -> list[str]:
 
 
 def even(rgb: Tensor) -> Tensor:
-    """Return a picture, (3, H, W), without a last row or column that yuv420p cannot hold."""
+    """Return a picture, (3, H, W), without a last row or column of an odd side."""
     return rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2]
 
 
 def drawn_frame(rgb: Tensor, time: Fraction, duration: Fraction) -> Frame:
-    """Return a picture, (3, H, W) RGB in [0, 1] with even sides, as a frame of a drawn video."""
+    """Return a picture, (3, H, W) RGB in [0, 1], even sides, as a drawn video's frame."""
     form = layout(_PIX_FMT)
     height, width = rgb.shape[1:]
     planes = from_rgb(rgb, form, color_space(_TAGS, form, width, height))
@@ -74,7 +74,7 @@ def drawn_video(
     *,
     overwrite: bool = False,
 ) -> Sink:
-    """Open a video, without sound, of pictures of the size of ``rgb``, drawn from a source."""
+    """Open a silent video of pictures of the size of ``rgb``, drawn from a source."""
     height, width = rgb.shape[1:]
     shown: dict[str, Any] = {"width": width, "height": height, "tags": _TAGS}
     shown |= dict.fromkeys(("pix_fmt", "working_pix_fmt"), _PIX_FMT)

@@ -1,4 +1,4 @@
-"""Train a model on clips, from random or from existing weights, and write a weights file."""
+"""Train a model on clips, from random or existing weights, and write a weights file."""
 
 import hashlib
 import json
@@ -155,7 +155,7 @@ def decide(given: TrainSettings) -> TrainPlan:
 
 
 def completed(settings: TrainSettings) -> TrainSettings:
-    """Return the complete settings of a training: given, the recipe's or else the model's own.
+    """Return a training's complete settings: given, the recipe's or the model's own.
 
     The default model is the model that ``init`` names, which also names the output.
     """
@@ -305,7 +305,7 @@ def _trained(
     windows: list[Tensor],
     stop: threading.Event,
 ) -> Generator[Event, None, loop.Validation]:
-    """Train until the last step or Ctrl-C; return the scores of the best weights, now on disk."""
+    """Train until the last step or Ctrl-C; return the scores of the weights on disk."""
 
     def save(kind: type[BaseException] | None, *_: object) -> None:
         if kind is GeneratorExit and trainer.best:
@@ -390,7 +390,7 @@ def _compared(
 
 @dataclass(slots=True)
 class _Results:
-    """The files that a training writes: the checkpoint, and the output with the best weights.
+    """The files that a training writes: the checkpoint, and the best weights.
 
     ``footage`` has a hash of each file that is read. ``written`` are hashes of the outputs
     that this training may replace: its newest, and the one before if it is killed in

@@ -27,7 +27,8 @@ from cloudconv.settings.option import Settings
 from cloudconv.settings.values import exact, names_folder
 
 _PRIMING = Fraction(1, 20)
-"""Audio that starts at most this many seconds before the first picture is encoder priming."""
+"""Audio that starts at most this many seconds before the first picture is encoder
+priming."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class VideoPlan(ABC):
     @property
     @abstractmethod
     def probable_start(self) -> Fraction:
-        """Return the time of the output's first frame by the probe, on the source's clock."""
+        """Return the time of the output's first frame by the probe, in source time."""
 
     @abstractmethod
     def encoding(self, first: Fraction) -> EncodingPlan:
@@ -84,7 +85,7 @@ def check_target(
     fastest: Fraction | None,
     inputs: list[Path],
 ) -> None:
-    """Raise OutputError if the output cannot be written, or replaces a file that is read."""
+    """Raise OutputError if the output cannot be written, or is a file that is read."""
     check_output(output, overwrite=settings.overwrite, inputs=inputs[:1])
     check_outputs(settings, written_by(output), inputs)
     check_rate(output, rate, fastest)
@@ -129,7 +130,7 @@ class VideoResult:
 
 
 def output_path(given: Path | str | None, input: Path, tag: str, suffix: str) -> Path:
-    """Return the output's name: the given one, or ``<stem>_<tag><suffix>`` beside the input.
+    """Return the output's name, by default ``<stem>_<tag><suffix>`` beside the input.
 
     In a given folder the name is the default one too, shortened if it is too long for a
     file.
@@ -143,7 +144,7 @@ def output_path(given: Path | str | None, input: Path, tag: str, suffix: str) ->
 
 
 def stem_of(input: Path) -> str:
-    """Return the start of default names: the file's stem, or the folder's name for pictures."""
+    """Return the start of default names: the file's stem, or the pictures' folder."""
     named = _named_after(input)
     return named.name if named.is_dir() else named.stem
 
@@ -164,7 +165,7 @@ def check_begin(info: MediaInfo, time: Fraction | None) -> None:
 
 
 def origin(info: MediaInfo, first: Fraction) -> Fraction:
-    """Return the source time that becomes 0: the first frame's, or that of earlier audio."""
+    """Return the source time that becomes 0: that of the first frame or earlier audio."""
     begins = [
         start for kind, start in info.streams if kind == "audio" and start is not None
     ]
@@ -175,7 +176,7 @@ def origin(info: MediaInfo, first: Fraction) -> Fraction:
 def check_outputs(
     settings: Settings, outputs: Iterable[Path | str | None], read: Iterable[Path]
 ) -> None:
-    """Refuse an output, or None, that is one of the files ``read``, or the weights of a model."""
+    """Refuse an output that is one of the files ``read``, or the weights of a model."""
     written = [Path(path) for path in outputs if path is not None]
     files.check_apart(written, chain(_existing(read), _weights(settings)))
 

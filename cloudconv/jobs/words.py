@@ -1,4 +1,4 @@
-"""Refuse what the words of a command alone show to be wrong, before PyTorch and FFmpeg load."""
+"""Refuse mistakes that a command's words alone show, before PyTorch and FFmpeg load."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from cloudconv.settings.values import clip_files, names, names_folder
 
 
 def check_words(settings: Any) -> None:
-    """Raise an error for a missing input, an unknown model, or an ending that names no format."""
+    """Raise an error for a missing input, an unknown model, or an ending of no format."""
     check_there([getattr(settings, "input", "-")])
     check_there(clip_files(getattr(settings, "clips", ())))
     for name, task in _models(settings):

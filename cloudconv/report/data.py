@@ -1,4 +1,4 @@
-"""Define the contents of a report, and the name, better direction and format of each score."""
+"""Define a report's contents, and the name, better direction and format of scores."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
@@ -92,7 +92,7 @@ CURVES = ("psnr", "ssim", "texture")
 def marked(
     columns: Mapping[Key, Column], methods: Mapping[str, Mapping[Key, float | None]]
 ) -> dict[str, list[tuple[str, bool]]]:
-    """Return the scores of each method as text, and whether each is the best of its column."""
+    """Return each method's scores as text, and whether each is the best of its column."""
     rows: dict[str, list[tuple[str, bool]]] = {name: [] for name in methods}
     for key, column in columns.items():
         best = column.best(scores.get(key) for scores in methods.values())
@@ -165,7 +165,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One frame: the true one, that of each method (the model's first), and the model's error."""
+    """One frame: the true one, each method's (the model's first), and the model's error."""
 
     row: Row
     truth: ReportPicture

@@ -1,4 +1,4 @@
-"""Write the results of ``compare`` as one self-contained HTML page, with charts as inline SVG."""
+"""Write the results of ``compare`` as one HTML page with charts as inline SVG."""
 
 import io
 import json
@@ -133,7 +133,7 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
 
 
 def _drawn(data: ReportData) -> list[Row]:
-    """Return at most :data:`POINTS` rows: of each group of neighbours, the model's worst frame."""
+    """Return at most :data:`POINTS` rows: the model's worst frame of each neighbourhood."""
 
     def psnr(row: Row) -> float:
         score = row.scores[data.model]["psnr"]
@@ -173,7 +173,7 @@ def _card(data: ReportData, key: str, item: Comparison) -> dict[str, Any]:
 
 
 def round_numbers(low: float, high: float, count: int) -> list[float]:
-    """Return about ``count`` round numbers that cover the range from ``low`` to ``high``."""
+    """Return about ``count`` round numbers over the range from ``low`` to ``high``."""
     span = max(high - low, 1e-9)
     size = 10 ** floor(log10(span / count))
     size = next(size * k for k in (1, 2, 5, 10) if span / (size * k) <= count)
@@ -183,7 +183,7 @@ def round_numbers(low: float, high: float, count: int) -> list[float]:
 
 
 def draw(chart: Chart) -> dict[str, Any]:
-    """Return the geometry of a chart: SVG paths, and labels as (position in percent, text)."""
+    """Return a chart's geometry: SVG paths, and labels as (position in percent, text)."""
     low, high = _range(chart)
     levels = round_numbers(low, high, 5)
     low, high = levels[0], levels[-1]

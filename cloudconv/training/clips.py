@@ -1,4 +1,4 @@
-"""Draw training data: crops of short windows at random places of clips, decoded when needed.
+"""Draw training data: crops of short windows at random places of clips.
 
 A window is a run of frames of a clip. A sample is a crop of some frames of one window.
 Memory does not grow with a clip's length: only the facts that :func:`probe` returns are
@@ -45,7 +45,7 @@ _CUT_JUMP = 5  # a difference above this multiple of a window's median differenc
 
 @dataclass(frozen=True, slots=True)
 class TrainingClip:
-    """A readable clip, the parts of it to use, and the longest side to which frames are shrunk."""
+    """A readable clip, its parts to use, and the longest side to which it is shrunk."""
 
     info: MediaInfo
     spans: tuple[Span, ...] = WHOLE
@@ -75,7 +75,7 @@ class TrainingClip:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples, (B, L, 3, crop, crop) uint8 RGB, and their numbers within the windows, (B, L)."""
+    """Samples, (B, L, 3, crop, crop) uint8 RGB, and their numbers in windows, (B, L)."""
 
     frames: Tensor
     indices: Tensor
@@ -176,7 +176,7 @@ class Windows:
         return (self.length - 1) * self.interval[0] + 1
 
     def draw(self, *key: int) -> Tensor:
-        """Return the window that the seed and ``key`` determine, (length, 3, H, W) uint8."""
+        """Return the window of the seed and ``key``, (length, 3, H, W) uint8."""
         random = np.random.default_rng([self.settings.seed, *key, _TRIES + 1])
         if random.random() >= self.settings.lively:
             return self._draw(*key)
@@ -213,7 +213,7 @@ class Windows:
         )
 
     def chosen(self) -> Generator[Progress, None, list[Tensor]]:
-        """Return windows to validate on, spread evenly over all clips and their usable parts."""
+        """Return windows to validate on, spread evenly over all usable parts of clips."""
         clips = list(chain.from_iterable(self.groups))
         most = self.settings.val_windows
         count = min(most, len(clips))
@@ -295,7 +295,7 @@ class Windows:
 def batches(
     windows: Windows, position: int = 0, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Batch]:
-    """Yield batches from number ``position`` on, without end until ``stop`` returns true."""
+    """Yield batches from number ``position`` on, until ``stop`` returns true."""
     settings = windows.settings
     done, skip = divmod(position, settings.crops)
     while True:
@@ -397,7 +397,7 @@ _INK = 0.55  # fraction of the cells that are filled
 
 
 def overlaid(frames: Tensor, random: np.random.Generator) -> Tensor:
-    """Return frames, (L, 3, H, W) uint8, with lines of random cells, half of the time in a box."""
+    """Return frames, (L, 3, H, W) uint8, with lines of random cells, often in a box."""
     height, width = frames.shape[2:]
     beside = -(-width // 4)
     below = _LINES[1] * (_GLYPH + 2) * _CELL[1]

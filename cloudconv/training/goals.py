@@ -42,7 +42,7 @@ M = TypeVar("M", bound=Model)
 
 
 class Goal(ABC, Generic[M]):
-    """A task to train: the choice of samples, and the pictures that a model makes of a sample."""
+    """A task to train: the choice of samples, and the pictures that a model makes."""
 
     naive: str
     """Name of the naive baseline."""
@@ -64,7 +64,7 @@ class Goal(ABC, Generic[M]):
 
     @abstractmethod
     def validation(self) -> list[tuple[list[int], list[str]]]:
-        """Return the samples of a validation window: indices, and a label for each made picture.
+        """Return a validation window's samples: indices, and labels of made pictures.
 
         The label of a forecast is the number of frames ahead.
         """
@@ -75,7 +75,7 @@ class Goal(ABC, Generic[M]):
 
 
 class InterpolationGoal(Goal[Interpolator]):
-    """The goal to make any frame between two source frames that are at most ``gap`` apart."""
+    """The goal to make any frame between two source frames at most ``gap`` apart."""
 
     naive = "blend"
 
@@ -191,13 +191,13 @@ class Direct(Forecast):
         return [Prediction(picture, truth, context[:, -1], context)]
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
-        """Return a sample for each of three horizons: 1, a third of the farthest, the farthest."""
+        """Return a sample for three horizons: 1, a third of the farthest, the farthest."""
         horizons = sorted({1, -(-self.ahead // 3), self.ahead})
         return [([*range(self.context), self.context + h - 1], [str(h)]) for h in horizons]
 
 
 class Reconstruction(Goal[Reconstructor]):
-    """The goal to reconstruct a frame from the model's smaller representation of that frame."""
+    """The goal to reconstruct a frame from the model's smaller representation of it."""
 
     naive = "mean colour"
     length = 1

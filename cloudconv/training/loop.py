@@ -202,7 +202,7 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a result of :meth:`state`, which must come from the same settings."""
+        """Continue from a result of :meth:`state`, which must have the same settings."""
         parts = state["parts"]
         for name, module in self._stateful().items():
             module.load_state_dict(parts[name])
@@ -282,7 +282,7 @@ class Trainer:
         return predictions
 
     def _total(self, predictions: list[Prediction]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss to minimise, and the mean losses of prediction and naive picture."""
+        """Return the loss to minimise, and mean losses of prediction and naive picture."""
         zero = predictions[0].truth.new_zeros(())
         total = zero
         plain = zero
@@ -397,7 +397,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Iterator[dict[str, Any]
 
 
 def _rate(step: int, done: float) -> float:
-    """Return the factor of the learning rate: a short rise, then a fall along half a cosine."""
+    """Return the factor of the learning rate: a short rise, then half a cosine down."""
     cosine = _LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
     return cosine * min(1.0, (step + 1) / _WARM_UP)
 

@@ -29,7 +29,7 @@ def l2(picture: Tensor, truth: Tensor) -> Tensor:
 
 
 def charbonnier(picture: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean of ``sqrt(d² + 10⁻⁶)``, an l1 smooth at 0 (Charbonnier et al. 1994)."""
+    """Return the mean of ``sqrt(d² + 10⁻⁶)``, l1 smooth at 0 (Charbonnier et al. 1994)."""
     return ((picture - truth).square() + _CHARBONNIER**2).sqrt().mean(dim=(1, 2, 3))
 
 
@@ -46,7 +46,7 @@ def ssim(picture: Tensor, truth: Tensor) -> Tensor:
 
 
 def gdl(picture: Tensor, truth: Tensor) -> Tensor:
-    """Return the gradient difference loss of Mathieu et al. 2015 (arXiv 1511.05440), alpha = 1."""
+    """Return the gradient difference loss of Mathieu et al. (arXiv 1511.05440), alpha 1."""
     total = picture.new_zeros(len(picture))
     for axis in (2, 3):
         difference = picture.diff(dim=axis).abs() - truth.diff(dim=axis).abs()
@@ -88,7 +88,7 @@ class Loss:
     relative: bool = False
 
     def __call__(self, picture: Tensor, truth: Tensor, naive: Tensor) -> Tensor:
-        """Return the mean over items of (B, 3, H, W) pictures, without the adversarial term."""
+        """Return the mean over (B, 3, H, W) pictures, without the adversarial term."""
         total = picture.new_zeros(())
         for name, weight in self.terms:
             term = TERMS[name](picture, truth)
@@ -109,7 +109,7 @@ def parse_loss(text: str, *, relative: bool = False) -> Loss:
 
 
 class Adversary:
-    """Discriminators, which learn during training to distinguish predicted pictures from true ones.
+    """Discriminators, which learn in training to tell predicted pictures from true ones.
 
     Goodfellow et al. 2014 (arXiv 1406.2661), in the conditional form of Mathieu et al. 2015
     (arXiv 1511.05440): ``network`` gets (B, T, 3, H, W) contexts and (B, 3, H, W) pictures,
@@ -124,7 +124,7 @@ class Adversary:
         )
 
     def generator_loss(self, context: Tensor, picture: Tensor) -> Tensor:
-        """Return the adversarial loss: small if the discriminators take ``picture`` for true."""
+        """Return the adversarial loss: small if ``picture`` is taken for a true one."""
         return self._mean(context, picture, 1.0)
 
     def learn(self, context: Tensor, picture: Tensor, truth: Tensor) -> None:

@@ -126,7 +126,7 @@ def test_sigterm_ends_a_run_in_which_a_library_does_not_return():
 
 
 def test_signals_are_handled_before_the_settings_are_imported():
-    """An interrupt within a class of Python 3.11 may become a RuntimeError with a traceback."""
+    """An interrupt within a class of Python 3.11 may become a RuntimeError."""
     code = (
         "from cloudconv import host, interrupts; from cloudconv.cli import streams; import "
         "sys; "

@@ -1,4 +1,4 @@
-"""Wrong command lines: each is one sentence, an exit code, and with ``--json`` one object."""
+"""Wrong command lines: one sentence each, an exit code, and an object with ``--json``."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""``cloudconv models``: the registry as a table and as JSON, and the check of the weights."""
+"""``cloudconv models``: the registry as a table and as JSON, and the weights' check."""
 
 import hashlib
 import json

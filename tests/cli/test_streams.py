@@ -1,4 +1,4 @@
-"""Output on terminals, and runs whose standard streams are closed, full or never written to."""
+"""Output on terminals, and runs with standard streams that are closed or full."""
 
 import json
 import os

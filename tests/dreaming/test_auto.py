@@ -57,7 +57,7 @@ def passing():
 
 
 def trembling():
-    """Return a vibrating string: its motion is too small to be followed, but it is no still."""
+    """Return a vibrating string: it moves too little to be followed, but is no still."""
     made = []
     for k in range(60):
         made.append(clouds(1)[0].astype(int))

@@ -92,7 +92,7 @@ def test_no_strip_of_other_sky_appears_at_the_edge(seed):
     last, following = map(tensor, pictures[59:])
 
     def at_the_edge(picture):
-        """Return the change since the last frame at the left edge, relative to the middle."""
+        """Return the last change at the left edge, relative to that in the middle."""
         apart = (picture - last).abs().mean((0, 1))
         return float(apart[:10].mean() / apart[32:288].mean())
 
@@ -212,7 +212,7 @@ def test_bright_clouds_change_more_slowly_than_faint_ones():
 
 @pytest.mark.parametrize(("left", "newer"), [(1, 0.0), (8, 0.0), (20, 1.0)])
 def test_a_picture_that_has_left_is_not_seen_in_unknown_parts(left, newer):
-    """The newer picture has arrived, but both are unknown at the left, the older one more so."""
+    """The newer picture has arrived; at the left both are unknown, the older one more."""
     size = (10, 20)
 
     def piece(unknown):
@@ -282,7 +282,7 @@ def test_a_slow_sky_keeps_its_motion_and_grain_from_the_first_frame():
 
 
 def likeness(pictures, away):
-    """Return the median of each picture's greatest correlation with one ``away`` frames off."""
+    """Return the median of pictures' greatest correlation with one ``away`` frames off."""
     rows = torch.stack([p[:, :60].mean(0).flatten() for p in pictures])
     rows = rows - rows.mean(0)
     rows = rows - rows.mean(1, keepdim=True)
@@ -345,7 +345,7 @@ def test_a_watermark_stays_and_does_not_travel():
     made = dream_of(pictures, 60)
 
     def bars(picture, left):
-        """Return by how much the places of the bars are darker than the sky between them."""
+        """Return how much darker the places of the bars are than the sky between."""
         part = picture[:, 22:28, left : left + 18].mean((0, 1)).reshape(3, 2, 3).mean(2)
         return float((1 - part[:, 0] / part[:, 1]).mean())
 
@@ -438,7 +438,7 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters():
     made = dream_of(pictures, 90, seed=2)
 
     def warmth(picture):
-        """Return the logarithm of red over blue in the sky, for the left and the right half."""
+        """Return the logarithm of red over blue in the sky, of the left and right half."""
         sky = picture[:, :60]
         halves = torch.stack([sky[..., :64].mean((1, 2)), sky[..., 64:].mean((1, 2))])
         return (halves[:, 0] / halves[:, 2]).log()

@@ -1,4 +1,4 @@
-"""The clip that the project exists for: clouds over a tree line, at half its size to save time."""
+"""The clip that the project exists for: clouds over trees, at half size to save time."""
 
 from pathlib import Path
 

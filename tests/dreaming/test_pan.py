@@ -33,7 +33,7 @@ def filmed():
 
 @cache
 def panned(speed, rise=0.0):
-    """Return a dark ridge before filmed clouds, seen by a camera that moves right and up."""
+    """Return a dark ridge before filmed clouds; the camera moves right and up."""
     width, height = SIZE
     wide = width + round(speed * len(filmed())) + 2
     below = round(rise * len(filmed()))

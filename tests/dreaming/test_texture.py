@@ -60,7 +60,7 @@ def test_the_difference_of_bright_frames_that_are_almost_equal_is_exact():
 @pytest.mark.full
 @pytest.mark.parametrize("loop", [False, True])
 def test_a_sky_that_never_comes_back_changes_slowly(loop):
-    """A picture slowly becomes another, so that no frame of the clip is like the last one."""
+    """A picture slowly becomes another, so that no frame of the clip is like the last."""
     source = [np.uint8(255 * sky) for sky in slow_skies()]
     shown = [tensor(picture) for picture in source]
     to_source = {"loop": True, "loop_to": picture_from(shown[0])} if loop else {}
@@ -85,7 +85,7 @@ def test_rain_goes_on_while_a_slow_sky_begins():
 
 @pytest.mark.full
 def test_no_frame_stands_out_where_a_slow_change_begins_and_ends():
-    """Clouds with fine detail slowly become others, so each change lasts for many frames."""
+    """Clouds with fine detail slowly become others: each change lasts for many frames."""
     noise = np.random.default_rng(2).random((2, 96, 128, 3)).astype(np.float32)
     pair = [cv2.GaussianBlur(each, (0, 0), 1) for each in noise]
     source = material([np.uint8(255 * sky) for sky in slow_skies(pair)])

@@ -1,4 +1,4 @@
-"""Vitals accept real footage and reject stills, blur, cuts, land that slides and other faults."""
+"""Vitals accept real footage, and reject stills, blur, cuts and other faults."""
 
 import cv2
 import numpy as np
@@ -44,7 +44,7 @@ PAINT = cv2.GaussianBlur(PAINT, (0, 0), 1)
 
 
 def sharpness(footage, row):
-    """Return the sharpness of the sky in the frames of a row, relative to the first 160 frames."""
+    """Return the sky's sharpness in consecutive frames, relative to the first 160."""
 
     def mean(pictures):
         grey = [
@@ -156,7 +156,7 @@ def test_a_thing_that_vanishes_is_a_fault_at_its_time_and_place(source, footage)
 @pytest.mark.full
 @pytest.mark.parametrize("vanishes", [False, True])
 def test_a_thing_may_enter_at_the_border_as_in_the_clip(footage, vanishes):
-    """A fast car drives through the clip twice, and once through the dream or part of it."""
+    """A fast car drives through the clip twice, and once through (part of) the dream."""
 
     def drive(number):
         shown = np.pad(footage[number], ((0, 0), (26, 26), (0, 0)))
@@ -220,7 +220,7 @@ def test_land_that_slides_is_a_fault():
 
 @pytest.mark.parametrize("part", [1, 0.4])
 def test_things_that_run_back_are_a_fault_at_their_time(source, footage, part):
-    """Clouds drift on for 20 frames, all or a smaller part of them back for 15, and on again."""
+    """Clouds drift on for 20 frames, some or all of them back for 15, and on again."""
     meter = meter_of(source, frames=60)
     width = int(part * footage[0].shape[1])
     for count, number in enumerate((*range(20), *range(20, 5, -1), *range(5, 30))):
@@ -237,7 +237,7 @@ def test_motion_by_chance_has_no_direction():
 
 
 def test_a_sky_that_becomes_another_at_once_is_dead(source, footage):
-    """A dissolve of the whole picture within 0.4 seconds, from a sky to its mirror image."""
+    """The whole picture dissolves within 0.4 s, from a sky to its mirror image."""
     shares = np.clip((np.arange(40) - 15) / 10, 0, 1)
     still = [p.astype(float) for p in footage[160:200]]
     shown = [p + s * (p[:, ::-1] - p) for s, p in zip(shares, still, strict=True)]

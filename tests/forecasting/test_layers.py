@@ -58,7 +58,7 @@ def forecast(known, model="layers"):
 
 @pytest.fixture(scope="module")
 def square():
-    """Return the true frames after the known ones, their forecast, and the square's places."""
+    """Return the true frames after the known ones, a forecast, and the square's places."""
     frames, places = square_under_a_pan(KNOWN + AHEAD)
     return frames[KNOWN:], forecast(frames[:KNOWN]), places[KNOWN:]
 

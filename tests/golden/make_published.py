@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
 
 
 def _prime(least: int) -> int:
-    """Return the smallest prime from ``least`` on, so that all columns of a picture are sampled."""
+    """Return the first prime from ``least`` on: all columns of a picture are sampled."""
     return next(n for n in count(max(2, least)) if all(n % k for k in range(2, n)))
 
 

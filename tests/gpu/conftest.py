@@ -10,7 +10,7 @@ from tests.gpu import simulation
 
 @pytest.fixture(scope="session")
 def gpu():
-    """Return a context manager that gives a record of the device's use, or None on a real GPU."""
+    """Return a context manager for a record of the device's use, or None on a real GPU."""
     torch.set_num_threads(1)
     if torch.cuda.is_available():
         yield lambda **_: nullcontext()
@@ -23,7 +23,7 @@ def gpu():
 
 
 def pytest_collection_modifyitems(items):
-    """Mark all tests of this folder: a process with a simulated GPU cannot run other tests."""
+    """Mark this folder's tests: a process with a simulated GPU can run no others."""
     for item in items:
         if "/gpu/" in item.nodeid:
             item.add_marker(pytest.mark.cuda)

@@ -48,13 +48,14 @@ GRADIENT = 0.01
 SOURCE = Path(__file__).with_name("guard.cpp")
 _PACKAGE = f"{Path(cloudconv.__file__).parent}{os.sep}"
 _START = ("models/registry.py", "render/device.py", "jobs/", "training/")
-"""Parts of the code in which the CPU may wait for the device: model loading, device tests."""
+"""Parts of the code in which the CPU may wait for the device: model loading, device
+tests."""
 _POISON = 0x5A
 _FREE = 2**33  # bytes of a device without a limit
 
 _VIEWS = frozenset({
-    "detach", "alias", "view", "_unsafe_view", "_reshape_alias", "expand", "slice", "select",
-    "permute", "t", "transpose", "unsqueeze", "squeeze", "as_strided", "split",
+    "detach", "alias", "view", "_unsafe_view", "_reshape_alias", "expand", "slice",
+    "select", "permute", "t", "transpose", "unsqueeze", "squeeze", "as_strided", "split",
     "split_with_sizes", "unbind", "unfold", "diagonal", "lift_fresh", "view_as_real",
     "is_same_size", "set_", "resize_", "record_stream", "empty", "empty_like", "new_empty",
     "empty_strided", "new_empty_strided",
@@ -68,8 +69,8 @@ _WAITING = frozenset({
 """Operations whose result the CPU must know before it can continue."""
 
 _UNORDERED = frozenset({
-    "scatter_add", "scatter_add_", "index_add", "index_add_", "bincount", "histc", "kthvalue",
-    "median", "cumsum", "put_", "index_put", "index_put_",
+    "scatter_add", "scatter_add_", "index_add", "index_add_", "bincount", "histc",
+    "kthvalue", "median", "cumsum", "put_", "index_put", "index_put_",
 })  # fmt: skip
 """Operations whose result depends on the order in which a GPU's threads write."""
 
@@ -183,7 +184,7 @@ class _Queue:
                 target.copy_(values)
 
     def holds(self, tensor):
-        """Return whether the tensor's memory is the target of a copy that has not been made."""
+        """Return whether the tensor's memory is the target of a copy still to make."""
         with _LOCK:
             if not self._copies or tensor.layout != torch.strided:
                 return False
@@ -307,7 +308,7 @@ def _is_on_device(value):
 
 
 def _run(func, args, kwargs):
-    """Run one operation: on CPU tensors directly, or on the contents of simulated tensors."""
+    """Run one operation: on CPU tensors directly, or on simulated tensors' contents."""
     name = func._schema.name.split("::")[1]
     # In inference mode, composite operations arrive here without being split.
     key = torch._C.DispatchKey.CompositeImplicitAutograd
@@ -475,7 +476,7 @@ def _wrapped(name, args, given, result):
 
 
 class _Dispatch(TorchDispatchMode):
-    """A mode that runs every operation of a thread, also operations with a device only by name."""
+    """A mode that runs all operations of a thread, also those with a device by name."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})

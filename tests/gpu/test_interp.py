@@ -1,4 +1,4 @@
-"""``interp`` on a GPU makes the frames of the CPU, within the rules of CUDA, without idle waits."""
+"""``interp`` on a GPU makes the CPU's frames, by CUDA's rules, without idle waits."""
 
 import math
 from fractions import Fraction
@@ -28,7 +28,7 @@ BATCH, WIDTH, HEIGHT = 4, 128, 96
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Return a function that writes nine frames of moving texture, or of still noisy texture."""
+    """Return a function that writes nine frames of moving or of still noisy texture."""
     folder = tmp_path_factory.mktemp("clips")
 
     def clip(pix_fmt="yuv420p", noise=0.0, size=()):
@@ -61,7 +61,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """Return a function that interpolates on the CPU in float32, once for each set of options."""
+    """Return a function that interpolates on the CPU in float32, once per set of flags."""
     folder = tmp_path_factory.mktemp("expected")
     made = {}
 

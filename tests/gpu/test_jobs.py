@@ -42,7 +42,7 @@ def sky(tmp_path_factory):
 
 
 def between_frames(monkeypatch, module):
-    """Return a list that gets a copy of the record before each new frame that a job makes."""
+    """Return a list that gets a copy of the record before each new frame of a job."""
     seen = []
     new_frame = importlib.import_module(module).new_frame
 
@@ -99,7 +99,7 @@ STORED = {
 
 @pytest.mark.parametrize("kind", STORED)
 def test_pictures_on_the_device_stay_there(gpu, kind):
-    """Only a few numbers per picture are copied to the host, for cuts, repeats and trials."""
+    """Few numbers per picture are copied to the host, for cuts, repeats and trials."""
     numbers = torch.Generator().manual_seed(0)
     pictures = [
         STORED[kind](each) for each in torch.rand((5, 3, 64, 96), generator=numbers)

@@ -1,4 +1,4 @@
-"""A headless Chromium that is controlled over its DevTools pipe, without a driver or a library."""
+"""A headless Chromium, controlled over its DevTools pipe without a driver or library."""
 
 import json
 import os
@@ -124,7 +124,7 @@ class Browser:
         return answer["result"].get("value")
 
     def mouse(self, kind: str, x: float, y: float, *, held: bool = False) -> None:
-        """Send ``mousePressed``, ``mouseMoved`` or ``mouseReleased`` at a point of the window."""
+        """Send ``mousePressed``, ``mouseMoved`` or ``mouseReleased`` at a point."""
         moves = kind == "mouseMoved"
         buttons = {"button": "none" if moves and not held else "left", "buttons": int(held)}
         event = {"type": kind, "x": x, "y": y, "clickCount": int(not moves), **buttons}

@@ -25,7 +25,7 @@ _AROUND = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"sowt")
 
 
 def write_listed(path: Path, names: Sequence[str], *, seconds: int = 1) -> Path:
-    """Write a MOV with PCM whose channel k has a tone of 440·(k + 1) Hz, and the given names."""
+    """Write a MOV with PCM: channel k has a tone of 440·(k + 1) Hz, and the given name."""
     count = len(names)
     layout = hex((1 << count) - 1)  # any layout, which the list replaces
     with av.open(str(path), "w") as out:

@@ -138,7 +138,7 @@ def dusk(count: int, speed: float) -> list[Picture]:
 
 
 def lost_land(pictures: list[Picture], made: Iterable[Tensor]) -> float:
-    """Return the fraction of the always dark source pixels that are bright in the worst frame."""
+    """Return the share of always dark source pixels that are bright in the worst frame."""
     dark = cv2.erode((np.max(pictures, (0, 3)) < 75).astype(np.uint8), np.ones((3, 3))) > 0
     return max(float((255 * one.amax(0).numpy()[dark] > 105).mean()) for one in made)
 
@@ -204,7 +204,7 @@ def meter_of(material: Material, frames: int = WINDOW) -> VitalsMeter:
 
 
 def vitals_of(material: Material, pictures: Iterable[Tensor]) -> list[Vitals]:
-    """Return the vitals of composed pictures that follow the material, by ``WINDOW`` frames."""
+    """Return the vitals of composed pictures after the material, by ``WINDOW`` frames."""
     shown = list(pictures)
     meter = meter_of(material, len(shown))
     for picture in shown:

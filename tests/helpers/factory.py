@@ -203,7 +203,7 @@ def set_chapters(out: Any, chapters: Sequence[tuple[Fraction, Fraction, str]]) -
 
 
 def tone(hertz: float, samples: int) -> NDArray[np.float32]:
-    """Return a sine at 48 kHz, with a little noise, so that no two packets of it are equal."""
+    """Return a sine at 48 kHz with a little noise, so that no two packets are equal."""
     wave = 0.2 * np.sin(2 * np.pi * hertz * np.arange(samples) / 48000)
     noisy: NDArray[np.float32] = wave + np.random.default_rng(0).normal(0, 0.001, samples)
     return noisy.astype(np.float32)
@@ -237,7 +237,7 @@ def read_planes(path: Path | str) -> list[list[NDArray[Any]]]:
 
 
 def same(some: Any, others: Any) -> bool:
-    """Return whether two frames, or two lists of frames, have the same planes, bit for bit."""
+    """Return whether two frames, or lists of frames, have the same planes, bit for bit."""
     if isinstance(some, np.ndarray):
         return np.array_equal(some, others)
     return len(some) == len(others) and all(map(same, some, others))

@@ -73,7 +73,7 @@ def _flash(part: Tensor, chance: random.Random) -> Tensor:
 
 
 def _pan(part: Tensor, chance: random.Random) -> Tensor:
-    """Return a still frame, then a fast pan over the frame and its mirror image, then a still."""
+    """Return a still frame, a fast pan over the frame and its mirror image, and a still."""
     start = len(part) // 3
     count = chance.randint(6, 10)
     still = torch.nn.functional.interpolate(part[start][None, None], scale_factor=2.0)[0, 0]

@@ -1,4 +1,4 @@
-"""Files of small published networks with computed weights, in every layout that users have."""
+"""Files of small published networks with computed weights, in all layouts of users."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.helpers.published import weights
 
 
 def small_state(gain: float = 0.5) -> dict[str, Tensor]:
-    """Return computed weights by tensor name: RIFE 4.6 with narrow blocks, so that it is fast."""
+    """Return computed weights by tensor name: RIFE 4.6 with narrow, fast blocks."""
     blocks = {f"block{k}": Block(12 if k else 7, 16, 5, made=6) for k in range(4)}
     state = nn.ModuleDict(blocks).state_dict()
     return weights({name: each.shape for name, each in state.items()}, gain)

@@ -6,11 +6,12 @@ from cloudconv.models.base import Interpolator
 from cloudconv.models.pair import Pair, PairPicture
 
 BATCHES = [1], [1, 1, 2], [2], [2, 2, 3]
-"""The first pictures of the pairs of consecutive batches, of one and of three new frames."""
+"""The first pictures of the pairs of consecutive batches, of one and of three new
+frames."""
 
 
 def difference_of_shared(model: Interpolator) -> float:
-    """Return the largest difference that results kept from earlier batches make in new pictures."""
+    """Return the most that results kept from earlier batches change new pictures."""
     generator = torch.Generator().manual_seed(0)
     differences = []
     pictures = [PairPicture(x) for x in torch.rand(6, 1, 3, 70, 90, generator=generator)]

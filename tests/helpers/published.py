@@ -52,7 +52,7 @@ def _weight(name: str, shape: tuple[int, ...], gain: float, is_prelu: bool) -> T
 
 
 def pair(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return a texture and the same texture three pixels further, (1, 3, H, W) in [0, 1]."""
+    """Return a texture, and the same three pixels further, (1, 3, H, W) in [0, 1]."""
     return _picture(height, width, 0), _picture(height, width, 3)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Limit the size of files, as a stand-in for a full disk: the write fails with an errno.
+    """Limit the size of files, as a full disk would: the write fails with an errno.
 
     On a system without such limits the test is skipped.
     """
@@ -35,7 +35,7 @@ def kill_this_process() -> None:
 
 
 class Fork:
-    """A stand-in for the ``Popen`` of :mod:`cloudconv.foreign`: a copy of a process with PyTorch.
+    """A stand-in for ``Popen`` of :mod:`cloudconv.foreign`: a process's copy with PyTorch.
 
     This process has threads (PyTorch, pytest-xdist), and a copy of it would wait for ever
     for a lock that one of them holds at the moment of the copy. The server of processes has

@@ -85,7 +85,7 @@ class Ahead(Predictor):
 
 
 class Coarse(Next):
-    """A predictor that also returns a picture of half the size, as models of several scales do."""
+    """A predictor that also returns a picture of half the size, as some models do."""
 
     staged = True
 
@@ -129,7 +129,7 @@ class Middle(Interpolator):
 
 
 class Autoencoder(Reconstructor):
-    """An autoencoder whose decoder has the name and shape of the decoder of :class:`Next`."""
+    """An autoencoder whose decoder has name and shape of the decoder of :class:`Next`."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)

@@ -1,4 +1,4 @@
-"""Comparison of models on a clip: the frames that are scored, their scores, and the verdict."""
+"""Comparison of models on a clip: the scored frames, their scores, and the verdict."""
 
 import json
 import math
@@ -70,8 +70,8 @@ def two_shots(tmp_path):
 @pytest.mark.parametrize("frames", [17, 20])
 def test_every_dropped_frame_is_scored_at_its_own_timestep(tmp_path, drop, frames):
     # Brightness grows evenly and blending gives just that, so all its frames are right.
-    result = compare(gray([20 + 4 * k for k in range(frames)], tmp_path / "a.mkv"), drop=drop,
-                     model=("blend",), against=("hold",))  # fmt: skip
+    clip = gray([20 + 4 * k for k in range(frames)], tmp_path / "a.mkv")
+    result = compare(clip, drop=drop, model=("blend",), against=("hold",))
     windows = (frames - 1) // drop
     expected = [k for k in range(windows * drop + 1) if k % drop]
     assert [row["index"] for row in result.per_frame] == expected
@@ -313,7 +313,7 @@ def test_forecast_windows_are_regular_and_within_the_clip(total, most, step, dat
 
 
 def test_repeats_of_a_cadence_are_left_out(tmp_path):
-    """24 fps material at 30 fps: without the repeats, blending makes every frame exactly."""
+    """24 fps material at 30 fps: without the repeats, blending makes all frames exactly."""
     content = [20 + 2 * k for k in range(80)]
     shown = [level for k, level in enumerate(content) for _ in range(1 + (k % 4 == 3))]
     clip = gray(shown, tmp_path / "a.mkv", rate=30)
@@ -344,7 +344,7 @@ def test_the_default_methods(tmp_path):
     assert ({"hold", "linear"} <= set(ahead.methods), ahead.baseline) == (True, "hold")
 
 
-def test_the_verdict_names_a_method_without_frames_and_no_difference_below_a_tenth_of_a_decibel():
+def test_the_verdict_names_a_method_without_frames_and_no_difference_below_a_tenth_of_a_db():
     for own, other, blamed in ((30.0, None, "blend"), (None, 30.0, "tiny")):
         rows = [Row(1, F(1), None, {"tiny": {"psnr": own}, "blend": {"psnr": other}})]
         assert (

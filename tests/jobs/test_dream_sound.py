@@ -1,4 +1,4 @@
-"""The sound of dreams from file to file: in step, exact before the end, in every container."""
+"""The sound of dreams from file to file: in step, exact until the end, all containers."""
 
 from fractions import Fraction as F
 
@@ -256,8 +256,9 @@ def test_only_the_scene_that_is_continued_sounds(tmp_path):
 def test_every_track_goes_on_with_its_language_and_flags(tmp_path):
     clip = film(tmp_path / "v.mkv", rain(4), noted(4))
     with av.open(str(clip)) as source, av.open(str(tmp_path / "a.mkv"), "w") as out:
-        targets = [out.add_stream_from_template(s, opaque=True) if s.type == "video"
-                   else out.add_stream_from_template(s) for s in source.streams]  # fmt: skip
+        targets = [
+            out.add_stream_from_template(stream, opaque=True) for stream in source.streams
+        ]
         targets[1].metadata["language"] = "eng"
         targets[2].metadata["language"] = "fra"
         targets[2].disposition = Disposition.comment

@@ -43,7 +43,7 @@ def distance(a, b):
 
 
 def shots(*lengths):
-    """Return scenes without common content: patches of many sizes that move to the right."""
+    """Return scenes without common content: patches of many sizes that move right."""
     scenes = []
     for number, length in enumerate(lengths):
         random = np.random.default_rng(number)

@@ -1,4 +1,4 @@
-"""Interpolation from file to file: frame counts, exact times, unchanged pixels, copied streams."""
+"""Interpolation from file to file: frame counts, exact times, pixels, copied streams."""
 
 import itertools
 import struct

@@ -1,4 +1,4 @@
-"""Audio, subtitles, chapters and attachments are copied bit for bit and in time, or named."""
+"""Audio, subtitles, chapters and attachments: copied bit for bit in time, or named."""
 
 import itertools
 import subprocess
@@ -184,7 +184,7 @@ def test_audio_is_bit_exact_and_labelled(tmp_path, suffixes):
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["out.mkv", "out.mp4", "-"])
 def test_audio_from_a_transport_stream_is_copied(tmp_path, name):
-    """A transport stream has AAC with headers of its own, which other containers do not allow.
+    """A transport stream's AAC has its own headers, which other containers do not allow.
 
     A pipe cannot seek, so the header there must contain the configuration of the audio at
     once.
@@ -413,7 +413,7 @@ def test_a_second_video_is_copied(tmp_path):
 
 @pytest.mark.full
 def test_audio_is_interleaved_with_the_video(tmp_path):
-    """Neither stream is far ahead of the other in the file, so that players need not seek."""
+    """Neither stream is far ahead of the other: players need not seek."""
     source = video(tmp_path / "in.mp4", seconds=8)
     target = tmp_path / "out.mkv"
     convert(source, target, factor=2)
@@ -608,7 +608,7 @@ def test_damaged_subtitles_are_left_out_and_counted(tmp_path):
 def test_sound_that_begins_before_the_video_keeps_its_times_in_matroska(
     tmp_path, suffix, codec
 ):
-    """The first packets are priming: an MP4 hides them by an edit list, other files do not."""
+    """The first packets are priming, which only MP4 hides, by an edit list."""
     source = write_clip(tmp_path / f"in.{suffix}", 24, codec="libx264", audio=[codec])
     made = tmp_path / "out.mkv"
     convert(source, made)
@@ -716,7 +716,7 @@ def test_a_time_code_above_255_fps_is_left_out_of_mp4(tmp_path, suffix, lost):
 
 
 def bitmaps(path, times):
-    """Write one second of video, and bitmap subtitles at these times in ms without an end."""
+    """Write one second of video, and bitmap subtitles at times in ms without an end."""
     with av.open(str(path), "w") as out:
         shown = out.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
         shown.width, shown.height = 64, 48

@@ -1,4 +1,4 @@
-"""Sound whose channels a file lists one by one is copied or encoded again, and nothing aborts."""
+"""Sound with channels that a file lists singly is copied or encoded again, no abort."""
 
 import subprocess
 import sys

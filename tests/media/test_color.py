@@ -77,7 +77,7 @@ def flat(kind, codes, width=8, height=8):
 def test_conversion_to_rgb_and_back_is_exact(
     pix_fmt, matrix, full_range, width, height, seed
 ):
-    """The input is white noise over all codes, mostly outside the RGB gamut, also in odd sizes."""
+    """The input is white noise over all codes, mostly outside of RGB, also in odd sizes."""
     kind = layout(pix_fmt)
     space = space_of(kind, matrix, full_range)
     planes = noise(kind, width, height, seed)
@@ -149,7 +149,7 @@ def test_chroma_is_interpolated_smoothly(pix_fmt):
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("weight", [0.5, 0.25, 0.8])
 def test_mixing_frames_keeps_the_mean(pix_fmt, full_range, weight):
-    """Half of all mixed pixels are exactly between two codes, so the rounding must have no bias."""
+    """Half of all mixed pixels are exactly between two codes: rounding has no bias."""
     kind = layout(pix_fmt)
     space = space_of(kind, "bt709", full_range)
     ours, theirs = (

@@ -82,7 +82,7 @@ def test_unmarked_fields_are_shown_in_the_order_of_their_motion(tmp_path, order)
 
 
 def test_progressive_pictures_in_an_interlaced_stream_repeat(tmp_path):
-    """Pictures that were filmed at once give pairs of the same frame, which count as repeats."""
+    """Pictures filmed at once give pairs of the same frame, which count as repeats."""
     clip = write_clip(tmp_path / "a.mkv", MIXED, rate=25, codec="libx264", options=FIELDS)
     assert all(frame.picture.interlaced_frame for frame in frames_of(clip))
     made = frames_of(clip, deinterlace=True)
@@ -119,7 +119,7 @@ def test_a_progressive_video_is_not_deinterlaced(tmp_path):
 
 
 def test_fields_at_a_variable_rate_have_their_own_times(tmp_path):
-    """A field comes half a usual picture later, also before a gap, and never after its picture."""
+    """A field comes half a usual picture later, also before a gap, never too late."""
     ticks = [0, 40, 80, 120, 160, 1160, 1200, 1240, 1250, 1290]
     pictures = [interlaced(k) for k in range(len(ticks))]
     times = [Fraction(t, 1000) for t in ticks]

@@ -77,6 +77,7 @@ def test_the_default_encoder_suits_container_format_and_size(
 
 
 PLAIN = {"pix_fmt": "yuv420p"}
+_SILENT = {"x265-params": "log-level=none"}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ PLAIN = {"pix_fmt": "yuv420p"}
         ("dnxhd", "yuv422p", {"profile": "dnxhr_hq"}, ".mov", {}, None, None, []),
         ("dnxhd", "yuv422p10le", {"profile": "dnxhr_hqx"}, ".mov", {}, None, None, []),
         ("dnxhd", "yuv444p10le", {"profile": "dnxhr_444"}, ".mov", {}, None, None, []),
-        ("libx265", "yuv420p10le", {"x265-params": "log-level=none"}, ".mp4", {}, None, None, []),
+        ("libx265", "yuv420p10le", _SILENT, ".mp4", {}, None, None, []),
         ("qtrle", "rgb24", {}, ".mov", PLAIN, "libx264", "yuv420p", []),
         ("ffv1", "yuv444p", {}, ".mov", PLAIN, "libx264", "yuv420p", []),
         ("qtrle", "rgb24", {}, ".mp4", {}, "libx264rgb", "gbrp",

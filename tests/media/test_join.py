@@ -1,4 +1,4 @@
-"""Joined segments have the same times and frames as a video that was encoded in one piece."""
+"""Joined segments have the times and frames of a video encoded in one piece."""
 
 import os
 from fractions import Fraction as F

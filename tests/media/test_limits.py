@@ -56,7 +56,7 @@ def test_many_pngs_with_a_colour_profile_are_read(tmp_path):
 
 @cache
 def png(profile, *texts):
-    """Return a PNG with a colour profile and texts of zeros, which have these sizes in MiB."""
+    """Return a PNG with a colour profile and texts of zeros of these sizes in MiB."""
     file = BytesIO()
     about = PngInfo()
     for size in texts:

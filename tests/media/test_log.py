@@ -1,4 +1,4 @@
-"""FFmpeg's log: messages of an opening encoder are read, and those of decoders are not printed."""
+"""FFmpeg's log: an opening encoder's messages are read, decoders' are not printed."""
 
 import io
 import random
@@ -29,8 +29,8 @@ def damaged(path, codec):
     noise = np.random.default_rng(0)
     places = random.Random(1)
     shape = SIZE[1] * 3 // 2, SIZE[0]
-    pictures = [av.VideoFrame.from_ndarray(noise.integers(0, 255, shape, np.uint8), "yuv420p")
-                for _ in range(12)]  # fmt: skip
+    samples = noise.integers(0, 255, (12, *shape), np.uint8)
+    pictures = [av.VideoFrame.from_ndarray(planes, "yuv420p") for planes in samples]
     content = bytearray(write_clip(path, pictures, rate=25, codec=codec).read_bytes())
     for _ in range(40):
         content[places.randrange(600, len(content) - 100)] = places.randrange(256)
@@ -101,6 +101,6 @@ open_encoders(5, read, 3)
 
 @pytest.mark.full
 def test_decoders_that_stop_early_do_not_stall_while_an_encoder_opens(tmp_path):
-    """A thread that logs needs the interpreter, which PyAV keeps while it frees a decoder."""
+    """A thread that logs needs the interpreter; PyAV keeps it while it frees a decoder."""
     clip = write_clip(tmp_path / "a.mp4", 48, codec="libx264", size=(320, 240))
     subprocess.run([sys.executable, "-c", STOPS_EARLY, str(clip)], timeout=60, check=True)

@@ -1,4 +1,4 @@
-"""Files that users of other programs reported: each is read as players show it, or named."""
+"""Files that users of other programs reported: read as players show them, or named."""
 
 from dataclasses import replace
 from fractions import Fraction

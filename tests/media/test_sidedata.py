@@ -33,7 +33,7 @@ def carried(path, kind):
 
 
 def carrying(shown, kind, data):
-    """Return the picture with side data, which decoders of raw video take from their packets."""
+    """Return the picture with side data, which raw video's decoders take from packets."""
     context = {mode: av.CodecContext.create("rawvideo", mode) for mode in "rw"}
     for each in context.values():
         each.width = shown.width
@@ -276,7 +276,7 @@ def test_a_colour_profile_of_pictures_is_named(tmp_path, suffix):
 
 
 def test_unknown_kinds_do_not_hide_others(tmp_path):
-    """PyAV raises an error for all side data of a picture with a kind that it does not know."""
+    """PyAV refuses all side data of a picture with a kind that it does not know."""
     buffer = io.BytesIO()
     exif = Image.Exif()
     exif[0x010F] = "Camera"

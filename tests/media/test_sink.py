@@ -1,4 +1,4 @@
-"""Times, pixels and tags of written files, and the state of the folder when writing fails."""
+"""Times, pixels and tags of written files, and the folder's state after a failure."""
 
 import os
 import sys
@@ -204,7 +204,7 @@ def test_a_dropped_aspect_gives_a_warning(tmp_path):
     reason="SVT-AV1 changes its priority only as root on Linux",
 )
 def test_av1_does_not_get_real_time_priority(tmp_path):
-    """SVT-AV1 requests real-time priority if run by root, which nearly stops other processes."""
+    """SVT-AV1 run by root requests real-time priority, which nearly stops others."""
     before = os.sched_getscheduler(0)
 
     def watched():

@@ -52,7 +52,7 @@ def onsets(samples):
 
 
 def noise(*bursts, length=F(1, 5)):
-    """Return three seconds that are nearly silent but for bursts of noise at these times."""
+    """Return three seconds, nearly silent but for bursts of noise at these times."""
     wave = np.random.default_rng(1).normal(0, 0.3, 3 * RATE).astype(np.float32)
     level = np.full(len(wave), 1e-3, np.float32)
     for start in bursts:

@@ -1,4 +1,4 @@
-"""Every frame is decoded once, in order, at its exact time, from intact and damaged files."""
+"""Every frame is decoded once, in order, at its time, from intact and damaged files."""
 
 import io
 import sys
@@ -300,7 +300,7 @@ def damaged(path, packets, **options):
 
 @pytest.mark.parametrize("start", [None, Fraction(1)])
 def test_nvdec_or_its_lack_changes_no_frame(tmp_path, start):
-    """The machine has a GPU or has none, and a packet in the middle of the file is damaged."""
+    """The machine has or lacks a GPU; a packet in the middle of the file is damaged."""
     path = damaged(write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264), {30})
     with Source(path, start=start, nvdec=0) as source:
         assert_same(list(source.frames()), frames_of(path, start=start))

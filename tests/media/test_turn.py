@@ -32,7 +32,7 @@ QUARTER = (0, 1, -1, 0)
 
 
 def clip(path, turn, pix_fmt="yuv420p", frames=6):
-    """Write a dark clip with a red top left quarter that brightens a little with each frame."""
+    """Write a dark clip with a red top left quarter that slowly becomes brighter."""
     a, b, c, d = (round(value * (1 << 16)) for value in turn)
     shown = []
     for k in range(frames):

@@ -1,4 +1,4 @@
-"""The interpolators of this project: still letters, noise, texture, weights, outer frames."""
+"""This project's interpolators: still letters, noise, texture, weights, outer frames."""
 
 import importlib
 from functools import cache
@@ -27,7 +27,7 @@ def model(name):
 
 
 def pan(shift):
-    """Return a soft random texture, (1, 3, 192, 256), moved to the left by ``shift`` pixels."""
+    """Return a soft random texture, (1, 3, 192, 256), ``shift`` pixels to the left."""
     torch.manual_seed(4)
     texture = F.interpolate(torch.rand(1, 3, 30, 50), (240, 400), mode="bicubic").clamp(
         0, 1
@@ -39,7 +39,7 @@ def pan(shift):
 
 
 def with_letters(picture):
-    """Return the picture with white letters, and a mask of the letters and their outlines."""
+    """Return the picture with white letters, and a mask of letters and outlines."""
     torch.manual_seed(1)
     cells = torch.rand(1, 1, 3, 30) < 0.5
     ink = F.interpolate(cells.float(), scale_factor=4.0)[0, 0]
@@ -96,7 +96,7 @@ def test_motion_at_several_timesteps_is_correct(name):
 
 @each_of_ours
 def test_noise_over_a_still_picture_has_its_filmed_strength(name):
-    """A mean of both frames would have less noise, so the noise would pulse between frames."""
+    """A mean of both frames would have less noise, which would pulse between frames."""
     torch.manual_seed(2)
     still = pan(0)
     x0, x1 = (still + 0.03 * torch.randn_like(still) for _ in range(2))
@@ -150,7 +150,7 @@ def test_edges_on_a_flat_background_do_not_ring(name):
 
 @each_of_ours
 def test_training_starts_with_the_result_of_rife(name):
-    """The gate starts nearly shut: the result differs from RIFE's by at most 5 % of the motion."""
+    """The gate starts nearly shut: at most 5 % of the motion differ from RIFE's."""
     rife = {key: value.float() for key, value in weights.load_state("rife-4.6").items()}
     started = registry.spec(name).build()
     assert isinstance(started, IFNet)

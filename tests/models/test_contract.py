@@ -53,14 +53,14 @@ def model(spec, dtype=torch.float32):
 
 
 def waves(number, height=40, width=56):
-    """Return a smooth texture, (3, H, W) in [0.1, 0.9], after ``number`` steps of two pixels."""
+    """Return a smooth texture, (3, H, W) in [0.1, 0.9], after steps of two pixels."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     lines = [torch.sin((x - 2 * number) / (4 + k) + y / (6 - k) + k) for k in range(3)]
     return 0.5 + 0.4 * torch.stack(lines)
 
 
 def pair(height=40, width=56, batch=1):
-    """Return two pictures of moving waves, with other colours for each item of the batch."""
+    """Return two pictures of moving waves, with other colours for each item."""
     pictures = [waves(number, height, width) for number in (0, 1)]
     return [torch.stack([one.roll(k, 0) for k in range(batch)]) for one in pictures]
 

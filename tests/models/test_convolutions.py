@@ -1,4 +1,4 @@
-"""ncnn's convolutions give PyTorch's pictures, and leave no thread, file or damage behind."""
+"""ncnn's convolutions give PyTorch's pictures, and leave no thread or file behind."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Published networks give the pictures of their authors' code, and are recognised by content."""
+"""Published networks give the pictures of their authors' code, known by content."""
 
 import importlib
 import re
@@ -100,7 +100,7 @@ def test_the_picture_is_that_of_the_authors_network_whose_version_is_recognised(
     assert (recorded.shown(made) - recorded.sample).abs().max() < CLOSE
 
 
-def test_both_layouts_of_film_are_recognised_and_parts_of_4_2_that_run_no_more_are_ignored():
+def test_both_layouts_of_film_are_recognised_and_unused_parts_of_4_2_are_ignored():
     shapes = published.recorded("film").shapes
     older = {
         re.sub(r"\.0\.(weight|bias)$", r".conv.\1", name): torch.empty(shape, device="meta")
@@ -145,7 +145,7 @@ SCALES = {
 
 
 def recorded_order(key):
-    """Return numbers of a picture that PyTorch's functions made in the order of the authors."""
+    """Return numbers of a picture made by PyTorch's functions in the authors' order."""
     with np.load(ORDER) as arrays:
         return torch.from_numpy(arrays[key])
 
@@ -165,7 +165,7 @@ def test_other_sizes_timesteps_and_scales_agree_with_the_plain_order(name):
 
 
 def test_4_0_doubles_its_scales_where_the_motion_is_far():
-    """The decision is made for each item of a batch, also at sizes that fit the usual scales."""
+    """The decision is made for each item of a batch, also at sizes of the usual scales."""
     state = normalised(published.recorded("rife_4_0").state())
     own = model("rife_4_0", {k: v * 3 if "lastconv" in k else v for k, v in state.items()})
     far = published.pair(64, 128)

@@ -22,7 +22,7 @@ def reconstructor(name):
 
 
 def moving(count, height=64, width=96, step=2.0):
-    """Return (1, count, 3, H, W): a texture that moves ``step`` pixels to the right each frame."""
+    """Return (1, count, 3, H, W): a texture that moves right by ``step`` pixels a frame."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
 
     def at(number):

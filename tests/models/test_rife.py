@@ -44,7 +44,7 @@ def psnr(a, b):
 
 @pytest.mark.parametrize("number", range(5))
 def test_frames_agree_with_the_original_network(number):
-    """Warping at the scale of each block changes the result far less than the error of the model.
+    """Warping at each block's scale changes the result far less than the model's error.
 
     On real clips the score differs by some hundredths of a decibel. A tensor that is wrong
     or in the wrong place costs ten decibels or more here.

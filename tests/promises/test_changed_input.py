@@ -71,7 +71,7 @@ def change_middle(file):
 
 @pytest.fixture(params=["old", "fresh"])
 def age(request, monkeypatch):
-    """Let files count as old, so that the time of their last change is reliable, or as fresh."""
+    """Let files count as old, with a reliable time of the last change, or as fresh."""
     monkeypatch.setattr(fingerprint, "FRESH", 0 if request.param == "old" else 1 << 62)
     return str(request.param)
 
@@ -153,9 +153,16 @@ def test_train_warns_which_clip_was_changed(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     clip = moving(tmp_path / "a.mkv", 40)
     result = calls.train(
-        [clip], output=tmp_path / "mine.safetensors", model=MIDDLE.name, steps=4, crop=32, batch=2,
-        val_part="0.5:1", threads=1, watch=change_at_first_frame(lambda: change_middle(clip)),
-    )  # fmt: skip
+        [clip],
+        output=tmp_path / "mine.safetensors",
+        model=MIDDLE.name,
+        steps=4,
+        crop=32,
+        batch=2,
+        val_part="0.5:1",
+        threads=1,
+        watch=change_at_first_frame(lambda: change_middle(clip)),
+    )
     assert ["a.mkv was changed" in str(text) for text in result.warnings] == [True]
 
 

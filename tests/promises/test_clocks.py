@@ -1,4 +1,4 @@
-"""Joined recordings and time stamps that go back: all packets are kept and audio stays in step."""
+"""Joined recordings and times that go back: all packets are kept, audio in step."""
 
 import struct
 from fractions import Fraction as F
@@ -89,7 +89,7 @@ def test_a_change_of_the_sound_that_a_copy_cannot_store_is_named(tmp_path, chann
 
 
 def test_a_wrong_duration_of_frames_leaves_the_seam_of_two_recordings_even(tmp_path):
-    """The header states 24 fps with a tick of 1/25 s, so FFmpeg reads durations of 1/600 s."""
+    """The header states 24 fps, ticks of 1/25 s: FFmpeg reads durations of 1/600 s."""
     times = [F(k, 25) for k in range(20)]
     one = write_clip(
         tmp_path / "one.ts", 20, times=times, codec="libx264", options={"bf": "0"}
@@ -108,7 +108,7 @@ def test_a_part_of_joined_recordings_has_its_length(tmp_path, start):
 
 
 def without_middle(path):
-    """Hide the middle of three seconds of both tracks by an edit list, as QuickTime Player does."""
+    """Hide the middle of three seconds of both tracks by an edit list, like QuickTime."""
     data = bytearray(path.read_bytes())
     moov = at = data.rindex(b"moov")
     for _ in range(2):
@@ -141,7 +141,7 @@ def test_an_edit_list_cuts_video_and_audio_alike(tmp_path, audio, frames, target
 
 
 def with_shifted_audio(path, moves):
-    """Write a recording whose audio packets with these numbers have moved by milliseconds."""
+    """Write a recording in which these audio packets have moved by milliseconds."""
     data = bytearray(recording(path, "flv1", "libmp3lame").read_bytes())
     at, count = 13, 0
     while at + 11 < len(data):

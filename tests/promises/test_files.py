@@ -1,4 +1,4 @@
-"""A run changes no foreign file, overwrites no input, and one run at a time writes an output."""
+"""A run changes no foreign file, overwrites no input, and is alone at its output."""
 
 import os
 import re
@@ -65,7 +65,7 @@ def test_no_output_is_an_input_of_the_batch(clip, tmp_path, link):
 
 @pytest.mark.parametrize("link", [None, os.link, os.symlink])
 def test_no_output_is_a_file_that_any_option_reads(clip, tmp_path, link, monkeypatch):
-    """The files are weights, a recipe, a validation clip, the video itself and links to them."""
+    """The files are weights, a recipe, a validation clip, the video, and links to them."""
     shipped = tmp_path / "shipped"
     own = weights.weights_folder() / "rife-4.6.safetensors"
     shipped.mkdir()

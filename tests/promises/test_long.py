@@ -1,4 +1,4 @@
-"""A video of two hours: audio stays in step, memory stays flat, and speed stays the same."""
+"""A video of two hours: audio stays in step, memory stays flat, and speed the same."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def long_clip(path, seconds, size=SIZE):
 
 
 def run(clip, out):
-    """Return the result of a command, its peak of memory in bytes, and the use of resources."""
+    """Return a command's result, its peak of memory in bytes, and the use of resources."""
     command = [sys.executable, "-m", "cloudconv", "interp", str(clip), str(out), "--json"]
     command += [
         "--factor",
@@ -69,7 +69,7 @@ def run(clip, out):
 
 
 def ends(path):
-    """Return the start of the last frame and of the last audio packet, and the number of frames."""
+    """Return the starts of the last frame and audio packet, and the number of frames."""
     last = {"video": F(0), "audio": F(0)}
     pictures = 0
     with av.open(str(path)) as clip:

@@ -1,4 +1,4 @@
-"""Stand-ins for what differs on Windows: locked files, folders, paths, signals, code pages."""
+"""Stand-ins for Windows: locked files, folders, paths, signals, code pages."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The choice of device, precision and threads, and the messages if a choice is impossible."""
+"""The choice of device, precision and threads, and messages for impossible choices."""
 
 import threading
 from contextlib import nullcontext

@@ -19,7 +19,7 @@ FACTOR = 3
 
 
 def frames(*, noise, step, width=160, height=128, reach=1):
-    """Return four frames: noise over a still picture, or a picture that moves as a whole."""
+    """Return four frames: noise over a still picture, or a picture that moves whole."""
     places = 0, reach, reach + 1, 2 * reach + 1
     pictures = [picture(k, width, height, step=step, noise=noise) for k in places]
     return [

@@ -1,4 +1,4 @@
-"""Free memory, plans of its use, errors that mean a lack of it, and copies to and from a device."""
+"""Free memory, plans of its use, errors for lack of it, and copies to or from devices."""
 
 import pytest
 import torch

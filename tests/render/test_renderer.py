@@ -1,4 +1,4 @@
-"""The renderer returns the right frames in order, for any batch, pixel format and memory."""
+"""The renderer returns the right frames in order, for any batch, format and memory."""
 
 import gc
 import weakref
@@ -41,7 +41,7 @@ def clip(count, pix_fmt="yuv420p", **options):
 
 
 def multiplied(frames, factor):
-    """Return the tasks of a whole factor: each gap is divided, and the last frame is repeated."""
+    """Return a whole factor's tasks: each gap is divided, the last frame is repeated."""
     step = Fraction(1, 24 * factor)
     for k, frame in enumerate(frames):
         right = frames[k + 1] if k + 1 < len(frames) else None
@@ -218,7 +218,7 @@ def test_a_lack_of_memory_gives_one_stream_then_smaller_batches_then_tiles(
 
 
 class PoolBlend(Blend):
-    """A blend on a device with room for ``room`` pictures, including those of failed calls."""
+    """A blend on a device with room for ``room`` pictures, those of failed calls too."""
 
     def __init__(self, room):
         super().__init__(BLEND)

@@ -66,7 +66,7 @@ def test_tiles_of_a_pointwise_method_give_the_whole_picture(height, width, batch
 
 
 def moving(width, height):
-    """Return two pictures of a cloudy texture with detail at several scales, 6 pixels apart."""
+    """Return two pictures of cloudy texture, detailed at several scales, 6 pixels apart."""
     generator = torch.Generator().manual_seed(1)
     picture = torch.full((1, 3, height, width + 16), 0.5)
     for size in (4, 8, 16, 32, 64, 128):

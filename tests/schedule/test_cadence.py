@@ -11,7 +11,7 @@ from cloudconv.schedule.cadence import MAX_DISTINCT, MAX_REPEATS, Cadence
 
 
 def content_times(pattern, cuts=(), times=None):
-    """Return the times of the content of frames such as ``"dddr"`` (d: new, r: repeat), 1 fps."""
+    """Return the content's times of frames: ``"dddr"`` (d: new, r: repeat), 1 fps."""
     times = times or [F(k) for k in range(len(pattern))]
     cadence = Cadence()
     placed = []

@@ -25,7 +25,7 @@ KNOWN = {"weather-App__smoky.mp4": {4, 62}, "sea__test.mp4": {260}}
 
 
 def scene(seed, count, *, speed=0.4, level=0.5):
-    """Return a moving picture with detail at every size, as in a photograph: (count, 36, 64)."""
+    """Return a moving picture, detailed at every size like a photo: (count, 36, 64)."""
     random = np.random.default_rng(seed)
     size = 256
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))

@@ -28,7 +28,7 @@ def windows(*clips, length=3, part="0:1", **changes):
 
 
 def write_numbered_clip(path, frames=30, shown=None):
-    """Write a clip whose frame k has a mean level of 30 + 4·k, or of 30 + 4·``shown[k]``."""
+    """Write a clip whose frame k has a mean level of 30 + 4·k, or 30 + 4·``shown[k]``."""
     levels = [30 + 4 * k for k in shown or range(frames)]
     made = [np.full((24, 32), level, np.uint8) for level in levels]
     return write_clip(path, [VideoFrame.from_ndarray(each, format="gray") for each in made])

@@ -1,4 +1,4 @@
-"""Make frames by each compared method: models of the registry, and FFmpeg's ``minterpolate``."""
+"""Make frames by each compared method: models, and FFmpeg's ``minterpolate``."""
 
 import time
 from collections import Counter
@@ -47,8 +47,8 @@ Made = tuple[ShownFrame | None, float, int]
 """A frame that a method made, or None, and the seconds that so many frames took."""
 
 Make = Callable[[Sample, Tensor], Iterator[Made]]
-"""A function that yields a frame for each scored frame of a sample; the tensor has the kept frames
-before as RGB."""
+"""A function that yields a frame for each scored frame of a sample; the tensor has the kept
+frames before as RGB."""
 
 
 def method(model: str, plan: ComparePlan, warned: list[Warned]) -> Make:
@@ -106,7 +106,7 @@ def _predicted(
 
 
 class _Minterpolate:
-    """FFmpeg's ``minterpolate`` filter over all kept frames of the clip, which is read again.
+    """FFmpeg's ``minterpolate`` filter over the kept frames of the clip, read again.
 
     The filter makes frames at a constant rate, otherwise that of the most common gap. A
     scored frame farther than an eighth of a gap from the filter's frames gets none.
@@ -159,7 +159,7 @@ class _Minterpolate:
 
 
 def _usual_rate(clip: ComparedClip) -> Fraction:
-    """Return the rate of the most common gap between the first 100 frames, in frames a second."""
+    """Return the rate of the most common of the first 100 gaps, in frames a second."""
     times = [item.frame.time for item in islice(clip.frames(clip.source()), 100)]
     gaps = Counter(b - a for a, b in pairwise(times))
     return 1 / gaps.most_common(1)[0][0]

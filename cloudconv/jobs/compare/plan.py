@@ -77,7 +77,7 @@ class CompareResult:
 
     @property
     def summary(self) -> str:
-        """Return the numbers of frames, the device, and the texture of the dropped frames."""
+        """Return the numbers of frames, the device, and the dropped frames' texture."""
         left = (
             f", {self.skipped_frames} left out (cuts, repeats)"
             if self.skipped_frames
@@ -220,7 +220,7 @@ class ClipFrame:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Neighbouring source frames, of which those at the positions ``scored`` are made again.
+    """Neighbouring source frames; those at the positions ``scored`` are made again.
 
     ``read`` is the number of source frames up to its end; ``skipped`` are left out because
     of a cut. With ``drop``, ``before`` and ``after`` are the kept frames beside it in the
@@ -241,7 +241,7 @@ class Sample:
 
 
 class ComparedClip:
-    """The part of a clip that is compared, without regular repeats, and its division into samples.
+    """The compared part of a clip without regular repeats, and its division into samples.
 
     ``cuts`` and ``left_out``, the number of repeats, are complete when all frames have been
     read. With ``drop`` a sample is two kept frames and those between. With ``horizon`` it
@@ -349,7 +349,7 @@ def _kept(items: Sequence[ClipFrame] | None, index: int) -> ClipFrame | None:
 def windows(
     items: Iterable[Item], most: int, step: int, least: int
 ) -> Iterator[tuple[Item, ...]]:
-    """Yield windows of ``most`` items, or at the end ``least``, at every ``step``-th item."""
+    """Yield windows of ``most`` items (at the end ``least``) at every ``step``-th item."""
     ring: deque[Item] = deque(maxlen=most)
     read = 0
     for item in items:

@@ -230,7 +230,9 @@ class ReportWriter:
         self._clock += duration
 
     def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
-        """Write all files, and move them to the report's folder, or beside it if they appeared.
+        """Write all files, and move them to the report's folder.
+
+        If the folder has appeared meanwhile, the files move beside it.
 
         ``data`` are the contents of the page except its pictures.
         """
@@ -256,7 +258,7 @@ class ReportWriter:
 
 @contextmanager
 def report_writer(folder: Path, plan: ComparePlan) -> Iterator[ReportWriter]:
-    """Claim the report's folder, and open a report, which is deleted if it is not finished."""
+    """Claim the report's folder, and open a report, deleted if it is not finished."""
     home = folder.resolve()
     with ExitStack() as stack:
         with writing(folder):

@@ -65,7 +65,7 @@ class SequenceMeter:
         return scores
 
     def flicker(self, brighter: float = 0.0) -> list[tuple[str, float]]:
-        """Return the error of the change of brightness since the last frame, if there is one."""
+        """Return the error of the change of brightness since the last frame, if any."""
         before = self._brighter
         self._brighter = brighter
         return [] if before is None else [("flicker", abs(brighter - before))]
@@ -224,7 +224,7 @@ def losses(model: str, baseline: str, rows: Sequence[Row]) -> list[Row]:
 
 
 def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
-    """Return the mean gain in PSNR, and the frames on which the model loses, in one sentence."""
+    """Return one sentence: the mean gain in PSNR, and where the model loses."""
     if model == baseline:
         return f"{model} was compared only with itself"
     gains: dict[int, list[float]] = {}

@@ -172,7 +172,6 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
 
 
 def _network(spec: MethodSpec, settings: DreamSettings) -> ModelSpec | None:
-    """Return the network of a mode; None without one."""
     if "model" in spec.options:
         return registry.spec(settings.predictor, "predict")
     return registry.spec(spec.network, "interpolate") if spec.network else None
@@ -299,7 +298,7 @@ def _pictures(
     smalls: SimpleQueue[tuple[_Small, Origin]],
     first: Frame | None,
 ) -> Iterator[Frame]:
-    """Yield the new frames, and put a small picture and the origin of each into ``smalls``."""
+    """Yield the new frames; put a small picture and the origin of each into ``smalls``."""
     with enough_memory(plan.device, plan.info):
         if options.loop and first is not None:
             options = replace(options, loop_to=picture_of(first))

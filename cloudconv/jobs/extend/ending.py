@@ -166,7 +166,7 @@ def gather_material(
 
 
 def last_scene(material: Material, info: MediaInfo) -> tuple[float | None, list[Warned]]:
-    """Return the time of the cut before a material, in seconds from the first frame, and a warning.
+    """Return the cut before a material, in seconds from the first frame, and a warning.
 
     The time is None, and there is no warning, if nothing was left out.
     """

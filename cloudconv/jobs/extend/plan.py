@@ -1,4 +1,4 @@
-"""Plan and write an output of extrapolate or dream: the source's frames, then the new ones."""
+"""Plan and write the output of extrapolate or dream: source frames, then new ones."""
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -134,7 +134,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
 
     @property
     def probable_start(self) -> Fraction:
-        """Return the time of the output's first frame by the probe, on the source's clock."""
+        """Return the time of the output's first frame by the probe, in source time."""
         return self.begins if self.settings.only_new else self.info.timing.start
 
     def encoding(self, first: Fraction) -> EncodingPlan:
@@ -276,7 +276,7 @@ def precision_of(
 
 
 def new_frame(rgb: Tensor, like: Frame) -> Frame:
-    """Return a picture, (3, H, W) in [0, 1], as a frame at time 0 of the same format as ``like``.
+    """Return a picture, (3, H, W) in [0, 1], as a frame at time 0 in that format.
 
     Opacity is taken from ``like``, because models and dreams make colours only. Raises
     ModelError if the picture has values that are not finite.

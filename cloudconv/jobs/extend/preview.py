@@ -115,7 +115,7 @@ class PreviewResult:
 
 @dataclass(slots=True)
 class _Panel:
-    """The dream of one mode: its pictures as JPEG, those that are shown, and its verdict."""
+    """The dream of one mode: its pictures as JPEG, the shown ones, and its verdict."""
 
     mode: str
     runs: bool

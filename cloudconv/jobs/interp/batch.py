@@ -88,7 +88,7 @@ def _folders(path: Path, settings: InterpManySettings) -> list[Path]:
 
 
 def left_out(settings: InterpManySettings) -> Iterator[Warned]:
-    """Yield warnings about the subfolders and the pictures in folders that are read for videos."""
+    """Yield warnings about subfolders and pictures in folders that are read for videos."""
     made = Path(settings.out_dir).resolve()
     for folder in map(Path, settings.inputs):
         if not folder.is_dir() or (

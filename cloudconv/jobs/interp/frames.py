@@ -26,7 +26,8 @@ from cloudconv.timeline import Resample
 
 _NAME = "The sequence of pictures"
 _FORMS = {1: ("gray", (0,)), 3: ("gbrp", (1, 2, 0)), 4: ("gbrap", (1, 2, 0, 3))}
-"""The pixel format for each number of channels, and the channel of each plane of that format."""
+"""The pixel format for each number of channels, and the channel of each plane of that
+format."""
 _DEPTHS = {torch.uint8: "", torch.int32: "16le", torch.float32: "f32le"}
 """The end of the pixel format's name for each data type of the planes."""
 _FULL = ColorTags(range=2)  # only gray needs the tag: untagged RGB counts as full range

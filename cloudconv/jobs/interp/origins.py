@@ -77,7 +77,7 @@ def origin_of(output: Path) -> Origin | None:
 
 
 def record(output: Path, origin: Origin) -> None:
-    """Add the origin of a finished output to the file beside it, if the file can be written."""
+    """Add the origin of a finished output to the file beside it, if that is possible."""
     with suppress(OSError):
         line: dict[str, Any] = {"output": [output.name, *_mark(output)], **asdict(origin)}
         with (output.parent / FILE).open("ab") as file:

@@ -47,19 +47,21 @@ from cloudconv.timeline import (
 )
 
 _MANY_FRAMES, _MANY_TIMES = 100_000, 10
-"""A run needs ``many_frames`` to make more frames than the first number, if they are also more than
-the second number times those that the source's frames make at their usual rate."""
+"""A run needs ``many_frames`` to make more frames than the first number, if they are also
+more than the second number times those that the source's frames make at their usual
+rate."""
 _UNSET = ("tile", "threads")  # the decisions that may be None
 _SLOWEST = Fraction(1, 60)
-"""The lowest usual rate: the header of a damaged AVI states a constant rate of days per frame."""
+"""The lowest usual rate: the header of a damaged AVI states a constant rate of days per
+frame."""
 _FEW_KEPT = 2  # a rate that keeps one in so many source frames is advised
 _NTSC = Fraction(1000, 1001)
 # The rates that the warning of a long gap names for repeated pictures.
 _STILL_RATES = 30, 50, 60
 _LONG_GAP = Fraction(1)
 _LONG_TIMES = 8
-"""A gap between two frames gives a warning if it lasts at least so many seconds, and at least the
-second number times the median gap."""
+"""A gap between two frames gives a warning if it lasts at least so many seconds, and at
+least the second number times the median gap."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,7 @@ class InterpPlan(video.VideoPlan):
 
     @property
     def window(self) -> tuple[Fraction, Fraction]:
-        """Return start and end of the used part of the source, in seconds on the source's clock."""
+        """Return start and end of the used part of the source, in seconds of its clock."""
         timing, s = self.info.timing, self.settings
         end = timing.end if s.end is None else min(timing.end, timing.start + exact(s.end))
         return timing.start + (exact(s.start) or 0), end
@@ -173,7 +175,7 @@ class InterpPlan(video.VideoPlan):
             )
 
     def _advice(self, rate: Fraction, own: Fraction) -> str:
-        """Return clauses about rates near ``rate`` that keep all source frames, or half of them.
+        """Return clauses about rates near ``rate`` that keep all or half of the frames.
 
         ``own`` is the source's rate. A rate that the output's container does not support is
         left out.
@@ -258,7 +260,7 @@ class InterpPlan(video.VideoPlan):
         return renderer_for(*given, wanted, sha256=self.weights)
 
     def decisions(self, renderer: Renderer) -> dict[str, Any]:
-        """Choose the sizes and the threads with which all segments of the output are made."""
+        """Choose the sizes and the threads for all segments of the output."""
         info, workers = self.info, self.workers
         at_once = 1 if workers.each_gpu else workers.count
         free = least_free_memory(self.device) if workers.each_gpu else None
@@ -266,7 +268,7 @@ class InterpPlan(video.VideoPlan):
         return {**asdict(sizes), "threads": workers.threads(self.settings.threads)}
 
     def may_have_decided(self, decisions: dict[str, Any]) -> bool:
-        """Return whether an earlier run can have made the decisions, which are of a file."""
+        """Return whether an earlier run can have made the decisions, as for a file."""
         batch = MAX_BATCH if self.settings.batch == "auto" else self.settings.batch
         most = {"batch": batch, "tile": 1 << 16, "cpu_streams": 64, "threads": 1024}
         return decisions.keys() == most.keys() and all(
@@ -288,7 +290,7 @@ class InterpPlan(video.VideoPlan):
 
     @property
     def probable_start(self) -> Fraction:
-        """Return the time of the output's first frame by the probe, on the source's clock."""
+        """Return the time of the output's first frame by the probe, in source time."""
         timing = self.info.timing
         return timing.next_frame(timing.start + (exact(self.settings.start) or 0))
 

@@ -10,7 +10,8 @@ from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render.device import PRECISIONS, choose_device, choose_precision, cores
 
 _GPU_CORES = 4
-"""The number of cores for a segment with a GPU, to decode and encode. Others need one core."""
+"""The number of cores for a segment with a GPU, to decode and encode. Others need one
+core."""
 _VISIBLE = {
     "cuda": "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES",
     "xpu": "ZE_AFFINITY_MASK",

@@ -47,7 +47,7 @@ __all__ = ["decide", "interpolate", "run", "start"]
 
 
 def run(settings: InterpSettings) -> Job:
-    """Interpolate ``settings.input`` into a new file, which appears only when it is complete.
+    """Interpolate ``settings.input`` into a new file, which appears only when complete.
 
     Closing the iterator cancels the run, which keeps the finished segments, as Ctrl-C does.
     """
@@ -172,7 +172,6 @@ def _render(
     out: SegmentStore | Sink,
     workers: Workers,
 ) -> SegmentEvents:
-    """Render all frames that are not finished."""
     set_threads(job.threads)
     if job.run.workers.kind != "inline":
         assert isinstance(out, SegmentStore)  # `decide` refuses workers for other outputs

@@ -39,8 +39,8 @@ MAX_SOURCE_FRAMES = 64  # the largest number of source frames that start a pair 
 MAX_FRAMES = 512
 """The largest number of output frames in a segment, so that a kill loses little work."""
 _FIRST = 8
-"""The largest number of source frames in the first segment. Each further segment doubles this
-number, up to ``MAX_SOURCE_FRAMES``."""
+"""The largest number of source frames in the first segment. Each further segment doubles
+this number, up to ``MAX_SOURCE_FRAMES``."""
 _LEAST_BEFORE_CUT = 8  # the least number of source frames of a segment that ends at a cut
 
 
@@ -131,7 +131,7 @@ def divide(
 def each_segment(
     tasks: Iterable[NumberedTask],
 ) -> Iterator[tuple[int, Iterator[NumberedTask]]]:
-    """Return each segment's number, and its frames, which must be taken before the next segment."""
+    """Return each segment's number, and its frames; take these before the next segment."""
     return groupby(tasks, itemgetter(0))
 
 
@@ -194,7 +194,7 @@ class RenderJob:
         )
 
     def source(self) -> Source:
-        """Return a source that stays open between two segments, in a process with one GPU."""
+        """Return a source that stays open between segments, in a process with one GPU."""
         return Source(self.run.info, threads=self.threads, nvdec=0 if self.nvdec else None)
 
     def apply_to(self, renderer: Renderer) -> None:
@@ -203,7 +203,7 @@ class RenderJob:
 
 
 def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
-    """Decode the source frames of a segment, and yield each planned frame with its source frames.
+    """Decode a segment's source frames, and yield each planned frame with its own.
 
     Raises UnfitInputError if the source has changed and has no frame at a planned time.
     """

@@ -136,7 +136,7 @@ class SegmentStore:
         self.pinned = decided
 
     def missing(self, tasks: Iterator[FrameTask]) -> Iterator[NumberedTask]:
-        """Divide planned frames into segments, and yield the frames of those that are not finished.
+        """Divide planned frames into segments, and yield those that are not finished.
 
         Raises OutputError if a finished segment has another plan.
         """
@@ -157,7 +157,7 @@ class SegmentStore:
             self._joined[number] = finished
 
     def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
-        """Add the summary to the file of a segment's first frames, and give it its final name."""
+        """Add the summary to the file of a segment's first frames, and name it finally."""
         segment = segment.first(summary.packets)
         with writing(self.path):
             size = file.stat().st_size
@@ -208,7 +208,7 @@ class SegmentStore:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Turn Ctrl-C in the block into Interrupted if the folder has work of an earlier run."""
+        """Turn Ctrl-C in the block into Interrupted if the folder has earlier work."""
         try:
             yield
         except KeyboardInterrupt as error:
@@ -335,7 +335,7 @@ def summary_in(file: Path, digest: str) -> PacketSummary | None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether cloudconv may use the folder: its own folder, or a missing or empty one."""
+    """Return whether cloudconv may use the folder: its own, a missing or an empty one."""
     if not os.path.lexists(folder):
         return True
     if folder.is_symlink() or not folder.is_dir():

@@ -356,7 +356,7 @@ class Cluster:
         )
 
     def _room(self) -> int:
-        """Return how many segments to submit at once: two for each that the cluster can do now."""
+        """Return how many segments to submit: two for each that the cluster can do now."""
         resources = self._ray.cluster_resources()
         slots = min(
             int(resources.get(k, 0) // need) for k, need in self._needs.items() if need
@@ -378,7 +378,7 @@ class Cluster:
 
 @contextmanager
 def _raw_lines_dropped() -> Iterator[None]:
-    """Drop what C++ code writes to stderr in the block: Ray logs each attempt to connect."""
+    """Drop what C++ writes to stderr in the block: Ray logs each attempt to connect."""
     with suppress(OSError):
         sys.stderr.flush()
     kept = os.dup(2)
@@ -439,7 +439,8 @@ def _join(ray: Any, address: str | None) -> None:
 
 
 _works: dict[str, SegmentWork] = {}
-"""The work of this process by its token, so that a model stays loaded between two segments."""
+"""The work of this process by its token, so that a model stays loaded between two
+segments."""
 
 
 def _perform(sent: tuple[str, SegmentWork, RenderJob], segment: Any) -> list[Any]:

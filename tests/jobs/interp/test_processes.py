@@ -58,7 +58,7 @@ def clip(tmp_path_factory):
 
 @pytest.mark.full
 def test_threads_batches_and_processes_change_no_sample(tmp_path):
-    """The hidden layers of this model are wide, so that ncnn computes these if it is there."""
+    """This model's hidden layers are wide: ncnn computes them if it is installed."""
     pictures = [picture(k, 192, 128) for k in range(5)]
     made = write_clip(tmp_path / "wide.mkv", pictures, rate=24)
     given = {"model": "cloud-turbo", "precision": "fp32", "factor": 3}

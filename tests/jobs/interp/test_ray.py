@@ -97,7 +97,7 @@ def test_a_machine_writes_only_into_a_work_folder_that_it_shares(job):
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Return a function that replaces Ray by a stand-in with a cluster of equal machines."""
+    """Return a function that replaces Ray by a stand-in of a cluster of equal machines."""
 
     def make(machines=1, **resources):
         ray = Mock(put=lambda chunk: chunk, get=lambda reference: reference)

@@ -23,7 +23,7 @@ from cloudconv.timeline import Task
 
 @st.composite
 def plans(draw):
-    """Draw a plan: source frames with one or more output frames each, some of them at cuts."""
+    """Draw a plan: source frames, output frames of each, and cuts at some of them."""
     plan = []
     base = draw(st.sampled_from([F(1, 24), F(1001, 24000), F(1, 1000)]))
     runs = st.tuples(st.integers(1, 9), st.booleans())
