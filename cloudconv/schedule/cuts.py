@@ -55,25 +55,32 @@ _CHANGE_FLOOR = 0.5 / 255  # luma in [0, 1]; noise on stills stays below it
 _AUTO_THRESHOLD = 0.5
 
 
-class _Thumbnail:
+class Thumbnail:
     """A thumbnail with values for comparisons, which are computed on first use.
 
-    ``luma``: (36, 64), [0, 1]. ``structure``: (36, 64), zero mean, about unit variance
-    where there is detail. ``spectrum``: (36, 33) complex, of the windowed structure.
+    ``luma``: (36, 64), [0, 1]. ``detail``: (1, 1, 36, 64). ``structure``: (36, 64), zero
+    mean, about unit variance where there is detail. ``spectrum``: (36, 33) complex, of the
+    windowed structure.
     """
 
     def __init__(self, luma: Tensor) -> None:
         self.luma = luma
 
     @cached_property
-    def structure(self) -> Tensor:
+    def detail(self) -> Tensor:
+        """Return the luma less its local mean."""
         values = self.luma[None, None]
-        detail = values - _local_mean(values)
-        contrast = _local_mean(detail.square()).sqrt()
-        return (detail / (contrast + _FLAT))[0, 0]
+        return values - _local_mean(values)
+
+    @cached_property
+    def structure(self) -> Tensor:
+        """Return the detail over its local contrast."""
+        contrast = _local_mean(self.detail.square()).sqrt()
+        return (self.detail / (contrast + _FLAT))[0, 0]
 
     @cached_property
     def spectrum(self) -> Tensor:
+        """Return the spectrum of the structure, which fades out at the borders."""
         window = torch.outer(
             torch.hann_window(_HEIGHT, periodic=False),
             torch.hann_window(_WIDTH, periodic=False),
@@ -101,7 +108,7 @@ class CutDetector:
                 f"{threshold}."
             )
         self._threshold = _AUTO_THRESHOLD if threshold is None else threshold
-        self._thumbnails: deque[_Thumbnail] = deque(maxlen=_BEFORE + _AFTER)
+        self._thumbnails: deque[Thumbnail] = deque(maxlen=_BEFORE + _AFTER)
         # The change of luma of each frame from those before.
         self._changes: deque[float] = deque(maxlen=_MEMORY + _AFTER)
         self._pushed = 0
@@ -120,7 +127,7 @@ class CutDetector:
         # Take the difference to the most similar of the last frames, so that a flash counts
         # once.
         self._changes.append(min((_difference(a.luma, luma) for a in recent), default=0.0))
-        self._thumbnails.append(_Thumbnail(luma))
+        self._thumbnails.append(Thumbnail(luma))
         self._pushed += 1
         return [self._decide()] if self._pushed - self._decided > self.lookahead else []
 
@@ -155,12 +162,12 @@ class CutDetector:
             return _score(_MOST_UNLIKE, _MOST_CHANGE) >= self._threshold
         ratio = math.log((change + _CHANGE_FLOOR) / (usual + _CHANGE_FLOOR))
         # Most frames are decided at once or after one comparison; few need all seven.
-        unlikeness = _MOST_UNLIKE
+        unlike = _MOST_UNLIKE
         for a, b in [(before[-1], b) for b in after] + [(a, after[0]) for a in before[:-1]]:
-            if _score(unlikeness, ratio) < self._threshold:
+            if _score(unlike, ratio) < self._threshold:
                 return False
-            unlikeness = min(unlikeness, _unlikeness(a, b))
-        return _score(unlikeness, ratio) >= self._threshold
+            unlike = min(unlike, unlikeness(a, b))
+        return _score(unlike, ratio) >= self._threshold
 
 
 def _score(unlikeness: float, change: float) -> float:
@@ -185,7 +192,7 @@ def _local_mean(values: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(values, margin, mode="replicate"), _NEIGHBOURHOOD, 1)
 
 
-def _unlikeness(a: _Thumbnail, b: _Thumbnail) -> float:
+def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
     """Return the share of ``b`` that ``a`` lacks: 0 (none) to about 1 (another scene)."""
     down, right = _shift(a, b)
     rows = (torch.arange(_HEIGHT) - down).clamp_(0, _HEIGHT - 1)
@@ -213,7 +220,7 @@ def _unmatched(candidates: list[Tensor], target: Tensor) -> Tensor:
     return left.view(len(candidates), -1, *left.shape[-2:]).amin(1)
 
 
-def _shift(a: _Thumbnail, b: _Thumbnail) -> tuple[int, int]:
+def _shift(a: Thumbnail, b: Thumbnail) -> tuple[int, int]:
     """Return the motion of the whole picture in pixels, down and right."""
     cross = b.spectrum * a.spectrum.conj()
     size = cross.abs()

@@ -11,6 +11,8 @@ from itertools import chain
 from queue import SimpleQueue
 from typing import Literal
 
+from torch import Tensor
+
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media.color import block_means, thumbnail
@@ -30,13 +32,15 @@ class AnalysedFrame:
     """A source frame with the results of the detectors of cuts and repeats.
 
     ``shows`` is the frame's own time, or an evenly spaced time where regular repeats are
-    left out. None marks a repeat that is left out.
+    left out. None marks a repeat that is left out. ``thumbnail`` is the luma that the
+    detector of cuts saw, None without a detector.
     """
 
     frame: Frame
     cut: bool
     repeats: bool
     shows: Fraction | None
+    thumbnail: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +103,22 @@ def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFr
     threshold = None if isinstance(scene_cut, str) else scene_cut
     detector = None if scene_cut == "off" else CutDetector(threshold)
     repetition = RepeatDetector()
-    # Frames, and whether each repeats the last.
-    undecided: deque[tuple[Frame, bool]] = deque()
+    undecided: deque[AnalysedFrame] = deque()
     for frame in chain(frames, [None]):
         if frame is None:
             cuts = [] if detector is None else detector.finish()
         else:
             blocks = block_means(frame.planes()[0])
-            undecided.append((frame, repetition.push(blocks)))
+            luma = None
             cuts = [False]
             if detector is not None:
-                cuts = detector.push(thumbnail(frame, *CutDetector.THUMBNAIL, blocks))
+                luma = thumbnail(frame, *CutDetector.THUMBNAIL, blocks)
+                cuts = detector.push(luma)
+            repeats = repetition.push(blocks)
+            undecided.append(AnalysedFrame(frame, False, repeats, frame.time, luma))
         for cut in cuts:
-            decided, repeats = undecided.popleft()
-            yield AnalysedFrame(decided, cut, repeats and not cut, decided.time)
+            decided = undecided.popleft()
+            yield replace(decided, cut=cut, repeats=decided.repeats and not cut)
 
 
 def evened(

@@ -162,6 +162,42 @@ def test_only_the_last_scene_is_material(tmp_path):
     assert all(ball_is_whole(tensor(p)) for p in shown(tmp_path / "b.mkv")[90:])
 
 
+def dissolving(folder, seconds):
+    """Return a clip of 40 frames that dissolves into a bouncing ball; the ball goes on for 60."""
+    count = round(25 * seconds) - 1
+    earlier = [cv2.resize(p, (96, 64)) for p in clouds(40 + count, (192, 128), 0.5)]
+    later = ball(count + 60)
+    parts = np.linspace(0, 1, count + 2)[1:-1]
+    mixed = [
+        cv2.addWeighted(one, 1 - part, two, part, 0)
+        for one, two, part in zip(earlier[40:], later, parts, strict=False)
+    ]
+    pictures = [*earlier[:40], *mixed, *later[count:]]
+    clip = write_clip(folder / "a.mkv", [video(p, "yuv444p") for p in pictures], rate=25)
+    return clip, F(40 + count, 25)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 2.0])
+def test_a_film_that_dissolves_goes_on_with_its_last_scene_only(tmp_path, seconds):
+    clip, ends = dissolving(tmp_path, seconds)
+    result = dream(clip, tmp_path / "b.mkv", frames=2, mode="flow")
+    assert ends <= result.cut <= ends + F(1, 2)
+    assert result.material_frames == round(25 * (ends + F(60, 25) - F(result.cut)))
+    assert f"Only the last scene, from {result.cut:g} s on" in str(result.warnings[0])
+    assert (result.source_frames, result.new_frames) == (round(25 * ends) + 60, 2)
+    whole = dream(clip, tmp_path / "b.mkv", frames=2, mode="flow", scene_cut="off")
+    assert (whole.cut, whole.material_frames) == (None, whole.source_frames)
+
+
+@pytest.mark.full
+def test_nothing_of_the_scene_before_a_dissolve_is_dreamed(tmp_path):
+    clip, _ = dissolving(tmp_path, 1)
+    result = dream(clip, tmp_path / "b.mkv", frames=100, mode="texture")
+    new = shown(tmp_path / "b.mkv")[result.source_frames :]
+    assert len(new) == 100
+    assert all(ball_is_whole(tensor(p)) for p in new)
+
+
 def test_a_clip_too_short_for_a_mode_is_an_error(bouncing, tmp_path):
     with pytest.raises(InputError, match=r"5 frames .* collage needs 8: use the mode flow"):
         dream(bouncing, tmp_path / "b.mkv", at=F(5, 25), mode="collage")

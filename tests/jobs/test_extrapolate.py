@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs.extend import extrapolate as job
-from cloudconv.jobs.extend.ending import continued
+from cloudconv.jobs.extend.ending import continued, read_ending
+from cloudconv.media.probe import probe
 from tests.forecasting.test_layers import square_under_a_pan
 from tests.helpers import calls
 from tests.helpers.factory import (
@@ -196,6 +197,20 @@ def test_a_forecast_uses_no_frame_before_a_cut(tmp_path):
     assert result.context_frames == 4
     assert any("4 since a cut" in message for message in map(str, result.warnings))
     assert same(read_planes(tmp_path / "b.mkv")[20:], read_planes(tmp_path / "c.mkv"))
+
+
+def test_a_forecast_uses_no_frame_before_the_end_of_a_dissolve(tmp_path):
+    first, last = (np.stack([f.to_ndarray() for f in shot]) for shot in shots(30, 30))
+    weights = np.clip((np.arange(30) - 9) / 11, 0, 1)[:, None, None]
+    mixed = np.rint((1 - weights) * first + weights * last).astype(np.uint8)
+    shown = [av.VideoFrame.from_ndarray(each, "gray") for each in mixed]
+    clip = write_clip(tmp_path / "a.mkv", shown, pix_fmt="gray", size=(128, 96), rate=25)
+    for scene_cut, cut in (("auto", True), (1.0, False), ("off", False)):
+        known = {"at": None, "scene_cut": scene_cut, "threads": 1, "different": 30}
+        scene = read_ending(probe(clip), 30, **known)
+        assert (scene.cut is not None) == cut
+        assert 5 <= len(scene.frames) <= 10 if cut else len(scene.frames) == 30
+        assert scene.frames[0].time == scene.items[0].frame.time
 
 
 def test_a_single_frame_after_a_cut_is_not_enough(tmp_path):

@@ -7,6 +7,8 @@ from itertools import cycle, pairwise, repeat
 from statistics import fmean, median_high
 from typing import Any
 
+from torch import Tensor
+
 from cloudconv.dreaming.material.material import Material
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
@@ -15,6 +17,7 @@ from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.source import Source
 from cloudconv.messages import counted, short
 from cloudconv.schedule.cadence import MAX_REPEATS, Cadence
+from cloudconv.schedule.dissolves import dissolved
 from cloudconv.schedule.tasks import AnalysedFrame, analyse, cadence_of
 from cloudconv.settings.groups import SceneCut
 
@@ -26,7 +29,7 @@ _MOST_STEPS = 10 * MOST_FRAMES
 
 
 class Ending:
-    """The last frames since the last cut.
+    """The last frames since the last cut, or since the end of the last dissolve.
 
     ``items`` are the last ``count`` frames. ``frames`` are the last ``different`` frames
     with different content, oldest first; if the picture stands still, they are one frame
@@ -39,6 +42,8 @@ class Ending:
         self.cut: Fraction | None = None
         self._different = different
         self._standing = 0
+        # These are also of frames before cuts.
+        self._thumbnails: deque[tuple[Fraction, Tensor]] = deque(maxlen=count)
 
     def push(self, item: AnalysedFrame) -> None:
         """Add the next frame."""
@@ -47,12 +52,29 @@ class Ending:
             self.frames.clear()
             self.cut = item.frame.time
         self.items.append(item)
+        if item.thumbnail is not None and not item.repeats:
+            self._thumbnails.append((item.frame.time, item.thumbnail))
         self._standing = self._standing + 1 if item.repeats else 0
         if self._standing > MAX_REPEATS:
             # The picture stands still: the motion before the stop does not continue.
             self.frames.extend([item.frame] * self._different)
         elif not item.repeats:
             self.frames.append(item.frame)
+
+    def leave_out_dissolve(self) -> None:
+        """Leave out frames of an earlier scene, which dissolves into the last one."""
+        times = [time for time, _ in self._thumbnails]
+        if len(times) < 2:
+            return
+        rate = (len(times) - 1) / float(times[-1] - times[0])
+        number = dissolved([thumbnail for _, thumbnail in self._thumbnails], rate)
+        if number is None or times[number] <= self.items[0].frame.time:
+            return
+        self.cut = times[number]
+        while self.items[0].frame.time < self.cut:
+            self.items.popleft()
+        while self.frames and self.frames[0].time < self.cut:
+            self.frames.popleft()
 
     @property
     def last(self) -> Frame:
@@ -91,6 +113,8 @@ def read_ending(
 ) -> Ending:
     """Return the last scene before ``at``; see :class:`Ending`.
 
+    With ``scene_cut`` "off" or 1, no cut and no dissolve ends a scene.
+
     Only the end of the video is decoded, and more of it while that part has no frame, or
     less than ``needed`` different frames since a cut. ``count`` and ``different`` are the
     largest numbers of frames. ``at`` is the end of the scene, in seconds from the first
@@ -114,6 +138,8 @@ def read_ending(
         except InputError:
             if whole or scene.items:
                 raise
+        if scene_cut not in ("off", 1):
+            scene.leave_out_dissolve()
         enough = scene.items and (len(scene.frames) >= needed or scene.cut is not None)
         if enough or whole:
             return scene
