@@ -1,4 +1,4 @@
-"""Detect cuts and repeated frames in a stream of frames.
+"""Detect cuts, flashes and repeated frames in a stream of frames.
 
 **Cuts.** Small movements can align two pictures of one scene, but not two pictures of
 different scenes. The pictures are compared by structure (luma less its local mean, over its
@@ -24,6 +24,7 @@ difference is far smaller than those of its neighbours.
 import math
 from collections import deque
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -51,6 +52,11 @@ _MOST_CHANGE = 2.0
 # Structure does not count here: flat or repeating pictures have none. No false cut was
 # found in 14,883 frames.
 _PLAIN_CHANGE, _PLAIN_RATIO = 0.05, 3.0
+# A flash changes the picture by more than this multiple of the usual changes, and less than
+# one part of this number of the change lasts. The usual changes are those between this
+# number of frames, or of up to four; with two frames a flicker is not known.
+_FLASH_RATIO = 2.0
+_KNOWN = 3
 _CHANGE_FLOOR = 0.5 / 255  # luma in [0, 1]; noise on stills stays below it
 _AUTO_THRESHOLD = 0.5
 
@@ -168,6 +174,45 @@ class CutDetector:
                 return False
             unlike = min(unlike, unlikeness(a, b))
         return _score(unlike, ratio) >= self._threshold
+
+
+class FlashDetector:
+    """A detector that decides for each frame whether it begins a flash.
+
+    A flash is a sudden change that is soon taken back: no motion leads to it. The picture
+    changes by much more than in the frames before, and one of the next three frames is like
+    the picture before. A light that flickers all the time is no flash.
+    """
+
+    def __init__(self) -> None:
+        self._lumas: deque[Tensor] = deque(maxlen=_BEFORE + _AFTER)
+        self._waiting = 0
+
+    def push(self, thumbnail: Tensor) -> list[bool]:
+        """Add the next frame's luma, (36, 64) in [0, 1]; return a decision if possible.
+
+        The last ``CutDetector.lookahead`` decisions come from :meth:`finish`.
+        """
+        self._lumas.append(thumbnail.detach().to("cpu", torch.float32))
+        self._waiting += 1
+        return [self._decide()] if self._waiting == _AFTER else []
+
+    def finish(self) -> list[bool]:
+        """Return the decisions on the last frames, which have fewer frames after them."""
+        return [self._decide() for _ in range(self._waiting)]
+
+    def _decide(self) -> bool:
+        lumas = list(self._lumas)
+        before = lumas[: -self._waiting][-_BEFORE:]
+        first, *after = lumas[-self._waiting :]
+        self._waiting -= 1
+        if len(before) < _KNOWN or not after:
+            return False
+        change = _difference(before[-1], first)
+        usual = max(_difference(a, b) for a, b in pairwise(before))
+        if change <= max(_PLAIN_CHANGE, _FLASH_RATIO * usual):
+            return False
+        return min(_difference(before[-1], b) for b in after) < change / _FLASH_RATIO
 
 
 def _score(unlikeness: float, change: float) -> float:

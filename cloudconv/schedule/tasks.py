@@ -19,7 +19,7 @@ from cloudconv.media.color import block_means, thumbnail
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import Cadence
-from cloudconv.schedule.cuts import CutDetector, RepeatDetector
+from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
 from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import Beside, Multiply, Resample, Slot, Task, Timeline
 
@@ -32,8 +32,9 @@ class AnalysedFrame:
     """A source frame with the results of the detectors of cuts and repeats.
 
     ``shows`` is the frame's own time, or an evenly spaced time where regular repeats are
-    left out. None marks a repeat that is left out. ``thumbnail`` is the luma that the
-    detector of cuts saw, None without a detector.
+    left out. None marks a repeat that is left out. ``flashes``: no frame before shows a
+    part of this one, see :class:`~cloudconv.schedule.cuts.FlashDetector`. ``thumbnail`` is
+    the luma that the detector of cuts saw, None without a detector.
     """
 
     frame: Frame
@@ -41,6 +42,7 @@ class AnalysedFrame:
     repeats: bool
     shows: Fraction | None
     thumbnail: Tensor | None = None
+    flashes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,26 +101,31 @@ class Counts:
 
 
 def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFrame]:
-    """Find cuts and repeats; yield the frames as soon as the detectors have decided."""
+    """Find cuts, flashes and repeats; yield each frame when all detectors have decided."""
     threshold = None if isinstance(scene_cut, str) else scene_cut
-    detector = None if scene_cut == "off" else CutDetector(threshold)
+    is_on = scene_cut != "off"
+    cuts = CutDetector(threshold)
+    flashes = FlashDetector()
     repetition = RepeatDetector()
     undecided: deque[AnalysedFrame] = deque()
+    decisions: Iterable[tuple[bool, bool]]
     for frame in chain(frames, [None]):
+        decisions = [(False, False)]
         if frame is None:
-            cuts = [] if detector is None else detector.finish()
+            decisions = zip(cuts.finish(), flashes.finish(), strict=True) if is_on else []
         else:
             blocks = block_means(frame.planes()[0])
             luma = None
-            cuts = [False]
-            if detector is not None:
+            if is_on:
                 luma = thumbnail(frame, *CutDetector.THUMBNAIL, blocks)
-                cuts = detector.push(luma)
+                decisions = zip(cuts.push(luma), flashes.push(luma), strict=True)
             repeats = repetition.push(blocks)
             undecided.append(AnalysedFrame(frame, False, repeats, frame.time, luma))
-        for cut in cuts:
-            decided = undecided.popleft()
-            yield replace(decided, cut=cut, repeats=decided.repeats and not cut)
+        for cut, flash in decisions:
+            item = undecided.popleft()
+            yield replace(
+                item, cut=cut, flashes=flash and not cut, repeats=item.repeats and not cut
+            )
 
 
 def evened(
@@ -274,7 +281,9 @@ class _Window:
             return left, None
         following = self._items.get(slot.left + 1)
         right = self._first if following is None else following.frame
-        if right is None or (following is not None and following.cut):
+        if right is None or (
+            following is not None and (following.cut or following.flashes)
+        ):
             return left, None
         if self._alike[0] != slot.left:
             may_repeat = following is None or following.repeats

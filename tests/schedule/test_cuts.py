@@ -14,7 +14,7 @@ from cloudconv.errors import SettingsError
 from cloudconv.media.color import block_means
 from cloudconv.media.frame import Frame
 from cloudconv.media.source import Source
-from cloudconv.schedule.cuts import CutDetector, RepeatDetector
+from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
 from tests.helpers import joined
 from tests.helpers.factory import picture, write_clip
 
@@ -91,6 +91,31 @@ def test_a_flash_is_not_a_cut(length, strength):
     clip[10 : 10 + length] += (1 - clip[10 : 10 + length]) * strength
     assert cuts(clip) == []
     assert cuts(torch.cat([clip[:16], scene(9, 12)])) == [16]
+
+
+def flashes(thumbnails):
+    detector = FlashDetector()
+    decisions = [flash for luma in thumbnails for flash in detector.push(luma)]
+    decisions += detector.finish()
+    assert len(decisions) == len(thumbnails)
+    return [number for number, flash in enumerate(decisions) if flash]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("strength", [0.5, 1.0, -1.0])
+def test_a_flash_begins_at_its_first_frame(length, strength):
+    clip = scene(length, 24)
+    lit = clip[10 : 10 + length]
+    lit += (1 - lit) * strength if strength > 0 else lit * strength
+    assert flashes(clip) == [10]
+
+
+def test_lasting_and_regular_changes_are_no_flashes():
+    clip = scene(5, 24)
+    lighter = torch.cat([clip[:12], clip[12:] * 0.4 + 0.6])
+    flicker = clip * torch.tensor([1.0, 0.6]).repeat(12)[:, None, None]
+    for other in (clip, lighter, flicker, torch.cat([clip[:12], scene(6, 12)])):
+        assert flashes(other) == []
 
 
 @pytest.mark.parametrize("speed", [3.0, 6.0, 10.0])

@@ -5,7 +5,9 @@ from fractions import Fraction as F
 from itertools import islice
 from operator import attrgetter
 
+import numpy as np
 import pytest
+from av import VideoFrame
 
 from cloudconv.media.frame import Frame
 from cloudconv.schedule.tasks import Request, schedule
@@ -88,6 +90,19 @@ def test_an_outer_frame_across_a_cut_is_left_out():
     assert by_left[F(10, 24)].after is None
     assert by_left[F(12, 24)].before is None
     assert time_of(by_left[F(12, 24)].after) == F(14, 24)
+
+
+@pytest.mark.parametrize("rate", [Multiply(4), Resample(F(60))])
+def test_no_frame_before_a_flash_shows_a_part_of_it(rate):
+    light = VideoFrame.from_ndarray(np.full((96, 96), 235, np.uint8), "yuv420p")
+    shown = [light if k in (6, 7) else picture(k) for k in range(len(EVEN))]
+    clip = [Frame(each, time, F(1, 25)) for each, time in zip(shown, EVEN, strict=True)]
+    made = tasks(clip, scene_cut="auto", rate=rate)
+    held = [task for task in made if task.left == EVEN[5]]
+    assert held
+    assert not any(task.is_new for task in held)
+    assert all(task.is_new for task in made if task.left == EVEN[7] and task.t > 0)
+    assert any(task.right == EVEN[6] for task in tasks(clip, scene_cut="off", rate=rate))
 
 
 def test_a_repeat_is_no_outer_frame():

@@ -17,6 +17,7 @@ from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.source import Source
 from cloudconv.messages import counted, short
 from cloudconv.schedule.cadence import MAX_REPEATS, Cadence
+from cloudconv.schedule.cuts import CutDetector
 from cloudconv.schedule.dissolves import dissolved
 from cloudconv.schedule.tasks import AnalysedFrame, analyse, cadence_of
 from cloudconv.settings.groups import SceneCut
@@ -26,6 +27,12 @@ MOST_FRAMES = 300  # the largest number of frames that become material
 _LEAST_FRAMES = 64
 _MEMORY_BYTES = 2**30
 _MOST_STEPS = 10 * MOST_FRAMES
+
+
+def _has_detail(frame: Frame) -> bool:
+    """Return whether a thumbnail has details of its own: it is no enlarged picture."""
+    height, width = CutDetector.THUMBNAIL
+    return frame.height >= height and frame.width >= width
 
 
 class Ending:
@@ -52,7 +59,7 @@ class Ending:
             self.frames.clear()
             self.cut = item.frame.time
         self.items.append(item)
-        if item.thumbnail is not None and not item.repeats:
+        if item.thumbnail is not None and not item.repeats and _has_detail(item.frame):
             self._thumbnails.append((item.frame.time, item.thumbnail))
         self._standing = self._standing + 1 if item.repeats else 0
         if self._standing > MAX_REPEATS:
