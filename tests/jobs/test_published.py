@@ -156,12 +156,15 @@ def test_weights_that_are_replaced_during_a_run_are_not_used(clip, tmp_path):
 
 
 FAMILIES = [
-    "rife_4_0",
-    "rife_4_25",
-    "rife_eccv",
-    "rife_eccv_m",
-    "ifrnet_s",
-    "ema_vfi_small",
+    *(
+        pytest.param(name, marks=pytest.mark.full)
+        for name in ("rife_4_25", "ifrnet_s", "ema_vfi_small")
+    ),
+    # The same module as rife_4_25 runs these.
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("rife_4_0", "rife_eccv", "rife_eccv_m")
+    ),
 ]
 OPTIONS = {
     "usual": ({}, {}),
@@ -175,7 +178,6 @@ OPTIONS = {
 """Ways to run a network: options of the clip, and options of the command."""
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_runs_with_every_option_and_can_be_trained(tmp_path, name):
     model = tmp_path / "a.safetensors"

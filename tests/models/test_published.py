@@ -197,7 +197,8 @@ def test_ifrnet_subtracts_the_mean_of_whole_pictures_from_tiles():
 
 REMEMBERING = [
     *("rife_4_25", "ifrnet_s"),
-    *(pytest.param(name, marks=pytest.mark.full) for name in ("ema_vfi_small", "film")),
+    pytest.param("ema_vfi_small", marks=pytest.mark.full),
+    pytest.param("film", marks=pytest.mark.slow),
 ]
 
 
