@@ -39,6 +39,7 @@ from cloudconv.dreaming.images import picture_from, small_copy, tensor_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, Options
 from cloudconv.dreaming.methods.modes import method
+from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Vitals, VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
@@ -106,7 +107,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
         mode, why = choice.mode, choice.why
     spec = method(mode)
     made = spec.dream(material, Options(options.frames, options.seed))
-    meter = VitalsMeter(material, options.frames)
+    meter = VitalsMeter(FilmFeatures(material), options.frames)
     chosen = set(np.linspace(1, options.frames, 8).round().astype(int) - 1)
     source = Blocks(material)
     shares = []
@@ -179,7 +180,7 @@ def check(options: argparse.Namespace) -> None:
 def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     """Return the vitals of a clip's changed second half, compared with the first half."""
     count = len(second)
-    meter = VitalsMeter(first, count)
+    meter = VitalsMeter(FilmFeatures(first), count)
     pictures = [tensor_of(second.shown(k)) for k in range(count)]
     known = [tensor_of(first.filmed(k)) for k in range(len(first.frames))]
     for picture in change(pictures, known):

@@ -22,6 +22,7 @@ import torch
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.methods.base import Jump, Options
 from cloudconv.dreaming.methods.texture import whole
+from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
@@ -82,7 +83,7 @@ def verdict(small: Path, jumps: int) -> list[Fault]:
     """Return the faults of a texture up to the end of some jumps."""
     material = gather_material(probe(small), threads=1)
     frames = round(SECONDS / material.step)
-    meter = VitalsMeter(material, frames)
+    meter = VitalsMeter(FilmFeatures(material), frames)
     ends = set()
     for frame in whole(material, Options(frames)):
         meter.push(frame.small(material), frame.origin)

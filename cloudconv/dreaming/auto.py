@@ -13,6 +13,7 @@ from cloudconv.dreaming.images import COARSE_SIDE, TINY, gradients, grey, parts,
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import MethodSpec, method
+from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 from cloudconv.forecasting.camera import measured_flow
 
@@ -132,7 +133,7 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
 
     ``material`` is a small material.
     """
-    meter = VitalsMeter(material, FRAMES)
+    meter = VitalsMeter(FilmFeatures(material), FRAMES)
     for frame in spec.dream(material, Options(FRAMES, seed)):
         meter.push(frame.small(material), frame.origin)
     return Trial(meter.visible, spec.name, meter.faults)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cloudconv.dreaming.methods.base import Composed, Filmed, Jump, Options
 from cloudconv.dreaming.methods.texture import texture
+from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from tests.helpers.dreams import clouds, material
 
@@ -46,7 +47,9 @@ def test_a_fault_is_always_in_a_made_picture(seed, stretches, follows):
                     "m": Composed(k, mask),
                 }[kind]
             )
-    meter = VitalsMeter(material(painted(random, 16)), len(origins), follows=follows)
+    meter = VitalsMeter(
+        FilmFeatures(material(painted(random, 16))), len(origins), follows=follows
+    )
     for picture, origin in zip(painted(random, len(origins)), origins, strict=True):
         meter.push(picture, origin)
     assert not any(isinstance(origins[fault.frame], Filmed) for fault in meter.faults)
@@ -61,7 +64,7 @@ def test_a_warning_of_a_texture_has_the_time_of_a_jump(seed, kind):
     random = np.random.default_rng(seed)
     film = painted(random, 40) if kind == "looks" else clouds(40, SIZE, speed=1 + seed % 5)
     clip = material(film)
-    meter = VitalsMeter(clip, 90)
+    meter = VitalsMeter(FilmFeatures(clip), 90)
     origins = []
     for frame in texture(clip, Options(90, seed)):
         meter.push(frame.small(clip), frame.origin)

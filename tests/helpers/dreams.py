@@ -1,7 +1,6 @@
 """Small scenes for dreams: clouds over a silhouette, a bouncing ball, noise."""
 
 from collections.abc import Iterable
-from copy import deepcopy
 from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any
@@ -16,7 +15,8 @@ from torch import Tensor
 
 from cloudconv.dreaming.images import Floats, picture_from, small_copy, tensor_of
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Composed
+from cloudconv.dreaming.methods.base import Composed, Origin
+from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import WINDOW, Vitals, VitalsMeter
 from cloudconv.media.frame import Frame
 
@@ -192,21 +192,26 @@ def ball_is_whole(picture: Tensor) -> bool:
     return bool(14 <= width <= 19 and 14 <= height <= 19 and 160 <= area <= 240)
 
 
-@lru_cache(8)
-def _new_meter(material: Material, frames: int) -> VitalsMeter:
-    return VitalsMeter(material, frames)
+# The measurement of a film takes long.
+_film_of = lru_cache(8)(FilmFeatures)
 
 
 def meter_of(material: Material, frames: int = WINDOW) -> VitalsMeter:
-    # The copy shares what is measured of the material, which takes long.
-    meter = _new_meter(material, frames)
-    return deepcopy(meter, {id(x): x for x in (material, meter._film, meter._leftovers)})
+    return VitalsMeter(_film_of(material), frames)
 
 
-def vitals_of(material: Material, pictures: Iterable[Tensor]) -> list[Vitals]:
+def vitals_of(
+    material: Material, pictures: Iterable[Tensor], origin: Origin | None = None
+) -> list[Vitals]:
     """Return the vitals of composed pictures after the material, by ``WINDOW`` frames."""
     shown = list(pictures)
     meter = meter_of(material, len(shown))
     for picture in shown:
-        meter.push(small_copy(picture_from(picture), material.small_size), Composed())
+        small = small_copy(picture_from(picture), material.small_size)
+        meter.push(small, origin or Composed())
     return meter.rows
+
+
+def pasted(material: Material) -> Composed:
+    """Return the origin of a picture in which things are moved on, here everywhere."""
+    return Composed(0, np.ones(material.small_size, bool))

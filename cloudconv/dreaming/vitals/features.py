@@ -1,7 +1,6 @@
-"""Measure the small pictures of a clip, and those of the dream that a mode made."""
+"""Measure small pictures of a clip, and those of the dream that a mode composed."""
 
 from collections import deque
-from collections.abc import Sequence
 from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
@@ -9,8 +8,19 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import Bytes, Floats, Mask, gradients, grey, parts
-from cloudconv.dreaming.vitals.course import Course, by_place, means, place_of
+from cloudconv.dreaming.images import (
+    MIDDLE_SIDE,
+    Bytes,
+    Floats,
+    Mask,
+    gradients,
+    grey,
+    parts,
+    reduced,
+)
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.vitals.leftover import Leftovers
+from cloudconv.dreaming.vitals.places import by_place, place_of
 from cloudconv.forecasting.camera import measured_flow
 
 QUANTILE = 0.9
@@ -19,7 +29,9 @@ QUANTILE = 0.9
 SPAN = Fraction(2, 5)
 """The time between two composed pictures whose leftover counts, in seconds."""
 
-_RUNS = Fraction(1, 4)  # time in which motion against the film counts, in seconds
+# Land slides if it moves this much, relative to the speed of things that move (a quantile
+# of the mean speeds of the places), and to the greatest speed at its place in the clip.
+_SLIDES, _FAST, _TIMES = 0.3, 0.9, 3.0
 _USUAL = 0.98  # quantile of the clip's changes of a place
 _LEAST_LOCAL = 6.0  # least such change, in levels of lightness and colour together, and …
 # … as a part of that of the place that changes most: things move to new places.
@@ -29,45 +41,47 @@ _CHANNELS = 3  # of L*a*b*, whose differences are summed
 
 
 class Feature(NamedTuple):
-    """A value, and the size of what is wrong: levels of a pixel, averaged over the picture."""
+    """A value, and the size of what is wrong: levels of a pixel, averaged over the picture.
+
+    ``place``: where, if the vital names a place.
+    """
 
     value: float
     size: float
+    place: str = ""
 
 
 Features = dict[str, Feature]
 
 
 class FilmFeatures:
-    """The pictures of a clip; each property is measured when it is first needed.
+    """The clip with which dreams are compared, in pictures of at most 320 pixels.
 
-    ``pictures``: (h, w, 3) uint8. ``moving``: the parts that count, of any size. ``runs``,
-    ``second``: the numbers of frames in which motion against the film counts, and in a
-    second.
+    Each property is measured when it is first needed. ``moves``: the clip has more than one
+    picture. ``second``: the number of frames in a second, or in half of a short clip.
     """
 
-    def __init__(self, pictures: Sequence[Bytes], moving: Mask, step: Fraction) -> None:
-        self.pictures = pictures
-        self.moving = parts(moving, max(pictures[0].shape))
-        most = max(1, len(pictures) // 2)
-        self.runs, self.second = (
-            min(max(1, round(t / step)), most) for t in (_RUNS, Fraction(1))
-        )
+    def __init__(self, material: Material) -> None:
+        """Reduce the pictures."""
+        self.material = material
+        self.pictures = [
+            reduced(material.glance(k), MIDDLE_SIDE) for k in range(len(material))
+        ]
+        self._moving = parts(material.moving, max(self.pictures[0].shape))
+        self.moves = len(self.pictures) > 1
+        most = max(1, len(self.pictures) // 2)
+        self.second = min(max(1, round(1 / material.step)), most)
+        self.leftovers = Leftovers(self.pictures)
+
+    def filmed(self, number: int) -> Bytes:
+        """Return the picture of a real frame, by its number in ``material.frames``."""
+        picture: Bytes = reduced(self.material.filmed_small(number), MIDDLE_SIDE)
+        return picture
 
     @cached_property
-    def _changes(self) -> tuple[list[Floats], list[Floats]]:
+    def _flows(self) -> Floats:
         pairs = zip(self.pictures[:-1], self.pictures[1:], strict=True)
-        flows, apart = zip(*(change(*pair) for pair in pairs), strict=True)
-        return list(flows), list(apart)
-
-    @cached_property
-    def course(self) -> Course | None:
-        """The motion of the clip by place; None for a single picture."""
-        return (
-            Course(self._changes[0], self.runs, self.second)
-            if len(self.pictures) > 1
-            else None
-        )
+        return np.array([by_place(flow_between(*pair)) for pair in pairs])
 
     @cached_property
     def usual(self) -> Floats:
@@ -75,125 +89,129 @@ class FilmFeatures:
 
         A viewer sees more than 1.15 of it.
         """
-        apart = np.array(self._changes[1])
+        pairs = zip(self.pictures[:-1], self.pictures[1:], strict=True)
+        apart = np.array([change(*pair) for pair in pairs])
         least = max(_LEAST_LOCAL, _PART * float(np.quantile(apart.max((1, 2)), _USUAL)))
         usual: Floats = np.maximum(np.quantile(apart, _USUAL, 0), least)
         return usual
 
     @cached_property
-    def motion(self) -> list[float]:
-        """The mean speed of the places over each second, in pixels per frame."""
-        speeds = [np.linalg.norm(flow, axis=-1).mean() for flow in self._changes[0]]
-        return [float(mean) for mean in means(speeds, self.second)]
+    def slides(self) -> Floats:
+        """The speed by place from which what moves for a second slides."""
+        speeds = np.linalg.norm(self._flows, axis=-1).mean(0)
+        own = np.linalg.norm(self._seconds(self._flows), axis=-1).max(0)
+        slides: Floats = np.maximum(_SLIDES * np.quantile(speeds, _FAST), _TIMES * own)
+        return slides
 
     @cached_property
-    def sharpness(self) -> list[float]:
+    def motion(self) -> Floats:
+        """The mean speed of the places over each second, in pixels per frame."""
+        return self._seconds(np.linalg.norm(self._flows, axis=-1).mean((1, 2)))
+
+    @cached_property
+    def sharpness(self) -> Floats:
         """The mean gradient over each second, in levels per pixel."""
-        slopes = [np.float32(self.slope(picture)) for picture in self.pictures]
-        return [float(mean) for mean in means(slopes, self.second)]
+        return self._seconds(np.array([self.slope(shown) for shown in self.pictures]))
 
     @cached_property
     def varies(self) -> float:
         """The mean change of a pixel within a second, in levels."""
-        greys = [grey(picture) for picture in self.pictures]
-        pairs = zip(greys, greys[self.second :], strict=False)
-        return float(np.mean([cv2.absdiff(*pair).mean() for pair in pairs]))
+        pairs = zip(self.pictures, self.pictures[self.second :], strict=False)
+        return float(np.mean([difference(*pair) for pair in pairs]))
 
-    def slope(self, picture: Bytes) -> float:
+    def slope(self, picture: Bytes) -> np.float32:
         """Return the mean gradient of the parts that count."""
         slopes = cv2.magnitude(*gradients(grey(picture).astype(np.float32)))
-        return float(slopes[self.moving].mean())
+        return np.float32(slopes[self._moving].mean())
+
+    def _seconds(self, values: Floats) -> Floats:
+        """Return the means of each ``second`` successive values, at least one."""
+        starts = range(max(len(values) - self.second, 0) + 1)
+        return np.array([values[k : k + self.second].mean(0) for k in starts])
 
 
 class FeatureMeter:
-    """The state in which the features of successive made pictures are measured."""
+    """The state in which the features of successive composed pictures are measured."""
 
     def __init__(self, film: FilmFeatures) -> None:
         self._film = film
-        self._flows: deque[Floats] = deque(maxlen=film.second)
-        self._slopes: deque[float] = deque(maxlen=film.second)
-        self._shown: deque[Bytes] = deque(maxlen=film.second + 1)
-        self.place = ""
+        # The flow to each picture by place, its slope, and the picture before.
+        self._recent: deque[tuple[Floats, np.float32, Bytes]] = deque(maxlen=film.second)
 
     def clear(self) -> None:
         """Forget the pictures so far, which what follows does not continue."""
-        for shown in (self._flows, self._slopes, self._shown):
-            shown.clear()
-
-    def jumping(self, before: Bytes, picture: Bytes) -> Features:
-        """Return whether things run back in a picture of a jump, after the picture before."""
-        self._flows.append(change(before, picture)[0])
-        self._shown.append(grey(picture))
-        return self._against()
+        self._recent.clear()
 
     def composed(self, before: Bytes, picture: Bytes) -> Features:
-        """Return the features of a composed picture, after the picture before.
+        """Return the features of the last second, after a composed picture.
 
-        ``sharpness``: mean gradient, in levels per pixel, and ``motion``: mean speed of the
-        places, in pixels per frame, both over the last second. ``against``, ``slides``: see
-        ``course.py``.
+        ``sharpness``: mean gradient, in levels per pixel. ``motion``: mean speed of the
+        places, in pixels per frame. ``slides``: the part of the picture that moves where
+        the clip hardly moves.
         """
         film = self._film
-        features = self.pasted(before, picture, None)
-        self._shown.append(grey(picture))
-        self._slopes.append(film.slope(picture))
-        features |= self._against()
-        if len(self._slopes) == film.second:
-            sharpness = float(np.mean(self._slopes))
-            size = abs(sharpness - float(np.mean(film.sharpness)))
-            features["sharpness"] = Feature(sharpness, size)
-        if len(self._flows) == film.second and film.course is not None:
-            flows = np.array(self._flows)
-            varies = float(cv2.absdiff(self._shown[-1], self._shown[0]).mean())
+        flow = by_place(flow_between(before, picture))
+        self._recent.append((flow, film.slope(picture), before))
+        if len(self._recent) < film.second:
+            return {}
+        flows, slopes, shown = zip(*self._recent, strict=True)
+        sharpness = float(np.mean(slopes))
+        size = abs(sharpness - float(film.sharpness.mean()))
+        features = {"sharpness": Feature(sharpness, size)}
+        if film.moves:
+            varies = difference(shown[0], picture)
             motion = float(np.linalg.norm(flows, axis=-1).mean())
             features["motion"] = Feature(motion, abs(varies - film.varies))
-            slides = film.course.slides(flows.mean(0))
-            features["slides"] = Feature(slides, slides * varies)
+            slides = np.linalg.norm(np.mean(flows, 0), axis=-1) > film.slides
+            part = float(slides.mean())
+            features["slides"] = Feature(part, part * varies)
         return features
 
-    def pasted(self, before: Bytes, picture: Bytes, made: Mask | None) -> Features:
-        """Return the greatest change of a place, in the ``made`` part, that no motion explains."""
-        flow, apart = change(before, picture)
-        self._flows.append(flow)
-        if self._film.course is None:
+    def pasted(self, before: Bytes, picture: Bytes, made: Mask) -> Features:
+        """Return the greatest change of a place in a part that no motion explains."""
+        self.clear()
+        if not self._film.moves:
             return {}
-        inside = 1.0 if made is None else by_place(made.astype(np.float32)) > 0
+        inside = by_place(made.astype(np.float32)) > 0
         usual = self._film.usual
+        apart = change(before, picture)
         ratio = apart / usual * inside
-        down, across = (int(k) for k in np.unravel_index(ratio.argmax(), ratio.shape))
-        self.place = place_of(down / ratio.shape[0], across / ratio.shape[1])
+        row, column = np.unravel_index(ratio.argmax(), ratio.shape)
         size = float(((apart - usual).clip(0) * inside).mean()) / _CHANNELS
-        return {"local": Feature(float(ratio.max()), size)}
-
-    def _against(self) -> Features:
-        film = self._film
-        if film.course is None or len(self._flows) < film.runs:
-            return {}
-        part = film.course.against(np.mean([*self._flows][-film.runs :], 0))
-        shown = [*self._shown][-film.runs - 1 :]
-        return {
-            "against": Feature(part, part * float(cv2.absdiff(shown[-1], shown[0]).mean()))
-        }
+        place = place_of(int(row), int(column), ratio.shape)
+        return {"local": Feature(float(ratio.max()), size, place)}
 
 
-def change(before: Bytes, picture: Bytes) -> tuple[Floats, Floats]:
-    """Return the backward flow by place, and the change that no motion explains.
+def difference(one: Bytes, two: Bytes) -> float:
+    """Return the mean difference of a pixel, in levels."""
+    return float(cv2.absdiff(grey(one), grey(two)).mean())
+
+
+def flow_between(before: Bytes, picture: Bytes) -> Floats:
+    """Return the backward flow of a picture to the one before, (h, w, 2)."""
+    flow: Floats = measured_flow(grey(picture), grey(before), quick=True)
+    return flow
+
+
+def change(before: Bytes, picture: Bytes) -> Floats:
+    """Return the change of a thing at each place that no motion explains.
 
     Each picture is moved to the other along the optical flow. The difference is averaged
     around each place.
     """
-    pairs = (grey(picture), one := grey(before)), (one, grey(picture))
-    flow, back = (measured_flow(*pair, quick=True) for pair in pairs)
-    apart = _unexplained(before, picture, flow)
-    apart = by_place(np.maximum(apart, _unexplained(picture, before, back)))
-    apart = cv2.GaussianBlur(apart, (0, 0), _THING, borderType=cv2.BORDER_CONSTANT)
-    return by_place(flow), apart
+    pairs = (before, picture), (picture, before)
+    apart = np.maximum(*(_unexplained(*pair, flow_between(*pair)) for pair in pairs))
+    around: Floats = cv2.GaussianBlur(
+        by_place(apart), (0, 0), _THING, borderType=cv2.BORDER_CONSTANT
+    )
+    return around
 
 
 def _unexplained(one: Bytes, two: Bytes, flow: Floats) -> Floats:
-    """Return the difference of each pixel of ``two`` from ``one`` moved to it, in levels of L*a*b*.
+    """Return the difference of each pixel of ``two`` from ``one`` moved to it.
 
-    What comes from outside the picture, and lines of one pixel, do not count.
+    The difference is in levels of L*a*b*. What comes from outside the picture, and lines of
+    one pixel, do not count.
     """
     height, width = flow.shape[:2]
     x = flow[..., 0] + np.arange(width, dtype=np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from cloudconv.dreaming.images import Bytes, as_picture, tensor_of
-from cloudconv.dreaming.vitals.course import by_place, place_of
+from cloudconv.dreaming.vitals.places import by_place, place_of
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.pair import Pair
@@ -68,8 +68,8 @@ class Leftovers:
         things = cv2.GaussianBlur(
             by_place(levels), (0, 0), 1, borderType=cv2.BORDER_CONSTANT
         )
-        down, across = np.unravel_index(things.argmax(), things.shape)
-        place = place_of(down / things.shape[0], across / things.shape[1])
+        row, column = np.unravel_index(things.argmax(), things.shape)
+        place = place_of(int(row), int(column), things.shape)
         ninths = cv2.resize(levels, (3, 3), interpolation=cv2.INTER_AREA)
         is_spread = bool(ninths.max() < ninths.sum() / 2)
         return Leftover(float(levels.mean()), float(things.max()), place, is_spread)

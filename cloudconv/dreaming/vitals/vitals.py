@@ -1,6 +1,6 @@
 """Find the faults of a dream, while the dream is made, by comparing its pictures with the clip.
 
-The measured values are called vitals. docs/measurements/eyes.md says how many of the faults
+The measured values are called vitals. docs/measurements/jumps.md says how many of the jumps
 that an eye sees they name. A dream without a fault may still look wrong.
 """
 
@@ -12,11 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cloudconv.dreaming.images import MIDDLE_SIDE, TINY, Bytes, reduced
-from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, Jump, Origin
 from cloudconv.dreaming.repeats import Repeats
-from cloudconv.dreaming.vitals.features import SPAN, FeatureMeter, Features, FilmFeatures
-from cloudconv.dreaming.vitals.leftover import Leftovers
+from cloudconv.dreaming.vitals.features import (
+    SPAN,
+    Feature,
+    FeatureMeter,
+    Features,
+    FilmFeatures,
+)
 
 WINDOW = 100
 """Number of frames in a window."""
@@ -25,36 +29,45 @@ WINDOW = 100
 class Vital(NamedTuple):
     """A vital: clauses about a dream above and below its limits, before these fit a clip.
 
-    ``noise``: a ratio to the mean of the clip has no meaning if the mean is less; None for
-    other values. ``lasts``: only the first moment outside is reported, because the fault
-    goes on.
+    ``whole``: the clause if no place is known. ``noise``: a ratio to the mean of the clip
+    has no meaning if the mean is less; None for other values. ``lasts``: only the first
+    moment outside is reported, because the fault goes on.
     """
 
     fault: str
     most: float
     least: float = 0.0
     below: str = ""
+    whole: str = ""
     noise: float | None = None
     lasts: bool = False
 
 
 VITALS = {
     "local": Vital("something in the {place} appears, vanishes or jumps", 1.15),
-    "leftover": Vital("something in the {place} dissolves, appears or vanishes", 1.0),
-    "against": Vital("things run back", 0.5),
+    "leftover": Vital(
+        "something in the {place} dissolves, appears or vanishes",
+        1.0,
+        whole="the picture dissolves into another",
+    ),
     "slides": Vital("parts that stood still slide", 0.06, lasts=True),
-    "motion": Vital("motion grows", 3.0, 0.5, "motion stops or slows", 0.01, lasts=True),
+    "motion": Vital(
+        "motion grows", 3.0, 0.5, "motion stops or slows", noise=0.01, lasts=True
+    ),
     "sharpness": Vital(
-        "the picture becomes harsh", 1.25, 0.8, "the picture becomes soft", TINY, lasts=True
+        "the picture becomes harsh",
+        1.25,
+        0.8,
+        "the picture becomes soft",
+        noise=TINY,
+        lasts=True,
     ),
 }
 """The vitals, in the order of every table."""
 
-_WHOLE = "the picture dissolves into another"
 _MANY = 1.4  # what the largest of many leftovers of composed pictures may exceed by chance
-# Exponent by which limits exceed the clip's ratios: a factor lets smears pass ….
+# Exponent by which limits exceed the clip's ratios: a factor lets smears pass.
 _SLACK = 1.5
-_OWN = 2.3  # … and factor by which that of ``against`` exceeds the clip's own
 
 
 class Fault(NamedTuple):
@@ -111,24 +124,20 @@ class VitalsMeter:
     """A measurement of a dream's pictures, one after the other, in bounded memory.
 
     Only what a mode made is measured, because what was filmed is right. ``frames``: the
-    number of pictures. ``follows``: the dream is shown directly after the material, so the
-    first change from the material to the dream counts. ``limits``: (least, most) of each
+    number of pictures. ``follows``: the dream is shown directly after the film, so the
+    first change from the film to the dream counts. ``limits``: (least, most) of each
     vital. ``seen``: the number of pictures so far. ``rows``: the vitals of their windows.
     """
 
-    def __init__(self, material: Material, frames: int, *, follows: bool = True) -> None:
-        """Store the clip, which is measured where something made is compared with it."""
-        glances = [material.glance(k) for k in range(len(material))]
-        pictures = [reduced(picture, MIDDLE_SIDE) for picture in glances]
-        self._material = material
-        self._film = FilmFeatures(pictures, material.moving, material.step)
-        self._meter = FeatureMeter(self._film)
-        self._leftovers = Leftovers(pictures)
-        self._span = max(1, round(SPAN / material.step))
-        self._half = max(1, round(1 / (2 * material.step)))
-        self._shows = Repeats(material.moving, glances)
-        self._before = pictures[-1] if follows else None
-        self._ago: list[Bytes] = []
+    def __init__(self, film: FilmFeatures, frames: int, *, follows: bool = True) -> None:
+        self._film = film
+        self._meter = FeatureMeter(film)
+        self._step = film.material.step
+        self._span = max(1, round(SPAN / self._step))
+        self._half = max(1, round(1 / (2 * self._step)))
+        self._shows = Repeats(film.material.moving, film.pictures)
+        self._before = film.pictures[-1] if follows else None
+        self._composed: list[Bytes] = []
         self._frames = frames
         self.seen = 0
         self._found: dict[str, list[Fault]] = {key: [] for key in VITALS}
@@ -143,159 +152,126 @@ class VitalsMeter:
         Returns:
             The vitals of the window that ends here, if one does.
         """
-        self._shows.push(small)
         picture = reduced(small, MIDDLE_SIDE)
+        self._shows.push(picture)
         if self.seen % WINDOW == 0:
             self.rows.append(Vitals(self.seen, self.seen))
-        self._follow(picture, origin)
-        for key, (value, size) in self._measured(picture, origin).items():
-            self._judge(key, value, size, self.seen, self._meter.place)
+        now = range(self.seen, self.seen + 1)
+        if not isinstance(origin, Composed) or origin.made is not None:
+            self._meter.clear()
+            self._composed.clear()
+        match origin:
+            case Jump():
+                self._jump(picture, origin)
+            case Composed(made=None):
+                self._compose(picture)
+            case Composed(made=made) if made is not None and self._before is not None:
+                self._judge(self._meter.pasted(self._before, picture, made), now)
         self._before = picture
         self.seen += 1
         self.rows[-1].end = self.seen
         ends = self.seen % WINDOW == 0 or self.seen == self._frames
         return self.rows[-1] if ends else None
 
-    def _measured(self, picture: Bytes, origin: Origin) -> Features:
-        if self._before is None:
-            return {}
-        match origin:
-            case Jump():
-                return self._meter.jumping(self._before, picture)
-            case Composed(made=None):
-                return self._meter.composed(self._before, picture)
-            case Composed(made=made):
-                self._meter.clear()
-                return self._meter.pasted(self._before, picture, made)
-            case _:
-                self._meter.clear()
-                return {}
+    def _jump(self, picture: Bytes, jump: Jump) -> None:
+        """Judge the leftover of a jump, between the frames that it shows in its middle."""
+        end = min(jump.start + jump.length, self._frames)
+        # A loop leads to the first frame of the source, which only its end shows.
+        part = 1 if jump.after is None else 2
+        if self.seen == min(jump.start + (jump.length - 1) // part, end - 1):
+            last = picture if jump.after is None else self._film.filmed(jump.after)
+            made = range(jump.start, end)
+            self._dissolve(self._film.filmed(jump.before), last, jump.length + 1, made)
 
-    def _filmed(self, number: int) -> Bytes:
-        return reduced(self._material.filmed_small(number), MIDDLE_SIDE)
-
-    def _follow(self, picture: Bytes, origin: Origin) -> None:
-        """Measure the leftover of a jump in its middle, and of a composed part every span."""
-        number = self.seen
-        if isinstance(origin, Jump):
-            at = origin.start + (origin.length - 1) // (
-                2 if origin.after is not None else 1
-            )
-            if number == min(at, self._frames - 1):
-                # The first frame of the source, to which a loop leads, is what its end
-                # shows.
-                last = picture if origin.after is None else self._filmed(origin.after)
-                ends = origin.start, min(origin.start + origin.length, self._frames)
-                self._dissolves(
-                    self._filmed(origin.before),
-                    last,
-                    origin.length + 1,
-                    ends,
-                    composed=False,
-                )
-        elif (
-            isinstance(origin, Composed)
-            and origin.made is None
-            and self._film.course is not None
-        ):
-            self._ago.append(picture if self._before is None else self._before)
-            if len(self._ago) == self._span:
-                made = number + 1 - self._span, number + 1
-                self._dissolves(self._ago[0], picture, self._span, made, composed=True)
-                self._ago.clear()
-        else:
-            self._ago.clear()
-
-    def _dissolves(
-        self,
-        first: Bytes,
-        last: Bytes,
-        frames: int,
-        made: tuple[int, int],
-        *,
-        composed: bool,
-    ) -> None:
-        """Judge a change between two pictures, which is made in some frames of the dream.
-
-        ``frames``: the distance of pairs of the film with which the change is compared.
-        """
-        leftover = self._leftovers.between(first, last)
-        whole, thing = leftover.seen(self._leftovers.usual(frames))
-        start, end = made
-        # A viewer sees a change less that takes longer than a second.
-        slow = max(1.0, float((end - start) * self._material.step)) ** 0.5
-        slow *= _MANY if composed else 1.0
-        whole = whole / slow
-        thing = thing / slow
-        size = leftover.mean
-        value = max(whole, thing)
-        place = None if whole > 1 and leftover.is_spread else leftover.place
-        self._judge("leftover", value, size, (start + end - 1) // 2, place)
-        if value > self.limits["leftover"][1]:
-            for half in range(start // self._half, (end - 1) // self._half + 1):
-                self._count(half, size)
-
-    def _count(self, half: int, size: float) -> None:
-        """Count a fault of a half second."""
-        self._worst += [0.0] * (half + 1 - len(self._worst))
-        self._worst[half] = max(self._worst[half], size)
-
-    def _judge(
-        self, key: str, value: float, size: float, frame: int, place: str | None
-    ) -> None:
-        """Count a value at a frame, and the fault if the value is outside its limits."""
-        vital = VITALS[key]
-        self._fit(key)
-        if vital.noise is not None:
-            mean = self._means[key]
-            if mean is None:
-                return
-            value /= mean
-        row = self.rows[frame // WINDOW]
-        row.add(key, value)
-        low, high = self.limits[key]
-        if low <= value <= high:
+    def _compose(self, picture: Bytes) -> None:
+        """Judge a composed picture, and the leftover of a span that ends with it."""
+        before = picture if self._before is None else self._before
+        if self._before is not None:
+            now = range(self.seen, self.seen + 1)
+            self._judge(self._meter.composed(before, picture), now)
+        if not self._film.moves:
             return
-        above = _WHOLE if place is None else vital.fault.format(place=place)
-        text = vital.below if value < low else above
-        row.failed[key] = text
-        fault = Fault(frame, key, text, size)
-        self._count(frame // self._half, size)
-        found = self._found[key]
-        if not found or (not vital.lasts and frame - found[-1].frame >= self._half):
-            found.append(fault)
-        elif size > found[-1].size:
-            found[-1] = found[-1]._replace(size=size) if vital.lasts else fault
+        self._composed.append(before)
+        if len(self._composed) == self._span:
+            made = range(self.seen + 1 - self._span, self.seen + 1)
+            self._dissolve(self._composed[0], picture, self._span, made, _MANY)
+            self._composed.clear()
 
-    def _fit(self, key: str) -> None:
-        """Widen the limits of a vital, so that the clip itself is within."""
+    def _dissolve(
+        self, first: Bytes, last: Bytes, apart: int, made: range, chance: float = 1.0
+    ) -> None:
+        """Judge the leftover of a change that is made in some frames of the dream.
+
+        ``apart``: the distance of the pairs of the film with which the change is compared.
+        ``chance``: how far a leftover may exceed theirs by chance.
+        """
+        leftover = self._film.leftovers.between(first, last)
+        seen = np.array(leftover.seen(self._film.leftovers.usual(apart)))
+        # A viewer sees a change less that takes longer than a second.
+        whole, thing = seen / chance / max(1.0, float(len(made) * self._step)) ** 0.5
+        place = "" if whole > 1 and leftover.is_spread else leftover.place
+        feature = Feature(float(max(whole, thing)), leftover.mean, place)
+        self._judge({"leftover": feature}, made)
+
+    def _judge(self, features: Features, made: range) -> None:
+        """Count values of some frames, and the faults if values are outside their limits."""
+        frame = (made.start + made.stop - 1) // 2
+        row = self.rows[frame // WINDOW]
+        for key, feature in features.items():
+            vital = VITALS[key]
+            value = self._compared(key, feature.value)
+            if value is None:
+                continue
+            row.add(key, value)
+            low, high = self.limits[key]
+            if low <= value <= high:
+                continue
+            above = vital.whole if vital.whole and not feature.place else vital.fault
+            text = vital.below if value < low else above.format(place=feature.place)
+            row.failed[key] = text
+            self._find(Fault(frame, key, text, feature.size))
+            self._count(made, feature.size)
+
+    def _compared(self, key: str, value: float) -> float | None:
+        """Return a value, as a ratio to the clip's mean where the clip has one.
+
+        The limits of a ratio are so wide that the clip itself is within.
+        """
         vital = VITALS[key]
-        low, high = self.limits[key]
-        if vital.noise is not None and key not in self._means:
-            known = np.array(self._film.motion if key == "motion" else self._film.sharpness)
-            mean = float(known.mean())
+        if vital.noise is None:
+            return value
+        if key not in self._means:
+            own = self._film.motion if key == "motion" else self._film.sharpness
+            mean = float(own.mean())
             self._means[key] = mean if mean > vital.noise else None
-            own = np.maximum(known / max(mean, TINY), TINY) ** _SLACK
+            own = np.maximum(own / max(mean, TINY), TINY) ** _SLACK
             seen = 10 * vital.noise / max(mean, TINY)  # a viewer sees no growth up to there
-            low = float(own.min(initial=low))
-            high = float(own.max(initial=max(high, seen)))
-        elif key == "against" and self._film.course is not None:
-            high = max(vital.most, _OWN * self._film.course.own)
-        self.limits[key] = round(low, 4), round(high, 4)
+            least = float(own.min(initial=vital.least))
+            most = float(own.max(initial=max(vital.most, seen)))
+            self.limits[key] = round(least, 4), round(most, 4)
+        mean_or_none = self._means[key]
+        return None if mean_or_none is None else value / mean_or_none
+
+    def _find(self, fault: Fault) -> None:
+        """Add a fault, or join it with the last one of its kind."""
+        found = self._found[fault.vital]
+        lasts = VITALS[fault.vital].lasts
+        if not found or (not lasts and fault.frame - found[-1].frame >= self._half):
+            found.append(fault)
+        elif fault.size > found[-1].size:
+            found[-1] = found[-1]._replace(size=fault.size) if lasts else fault
+
+    def _count(self, made: range, size: float) -> None:
+        """Count the size of a fault in each half second in which frames are made."""
+        halves = range(made.start // self._half, (made.stop - 1) // self._half + 1)
+        self._worst += [0.0] * (halves.stop - len(self._worst))
+        for half in halves:
+            self._worst[half] = max(self._worst[half], size)
 
     @property
     def faults(self) -> list[Fault]:
-        """Return the faults so far.
-
-        At one moment the first in the order of the vitals counts.
-        """
-        faults: list[Fault] = []
-        for key, found in self._found.items():
-            others = [] if VITALS[key].lasts else [fault.frame for fault in faults]
-            faults += [
-                f for f in found if all(abs(f.frame - k) > self._half for k in others)
-            ]
-        return sorted(faults)
+        """Return the faults so far."""
+        return sorted(fault for found in self._found.values() for fault in found)
 
     @property
     def visible(self) -> float:

@@ -22,6 +22,7 @@ from cloudconv.dreaming.images import picture_of, tensor_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Options, Origin
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
+from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
@@ -242,7 +243,7 @@ def run(settings: DreamSettings) -> Job:
         # A loop of the dream alone begins with the dream's first frame.
         follows = not (settings.loop and settings.only_new)
         with torch.inference_mode():
-            meter = VitalsMeter(material, plan.new_frames, follows=follows)
+            meter = VitalsMeter(FilmFeatures(material), plan.new_frames, follows=follows)
         yield Progress("analysing", 100, 100, unit="%")
         options = replace(options, frames=plan.new_frames)
         # The thread that makes the frames fills this queue.

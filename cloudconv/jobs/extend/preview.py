@@ -20,10 +20,16 @@ from torch import Tensor
 
 from cloudconv import files
 from cloudconv.dreaming.auto import choose
-from cloudconv.dreaming.images import MIDDLE_SIDE, as_picture, small_copy, tensor_of
+from cloudconv.dreaming.images import (
+    MIDDLE_SIDE,
+    as_picture,
+    small_copy,
+    tensor_of,
+)
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec
+from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.events import Finished, Job, Progress, Reported, Warned
 from cloudconv.jobs import video
@@ -182,17 +188,20 @@ def run(settings: DreamSettings) -> Job:
             )
             start, warnings = last_scene(material, plan.info)
             choice = choose(material, settings.seed)
-            small = material.reduced(MIDDLE_SIDE)
+            films = (
+                FilmFeatures(material.reduced(MIDDLE_SIDE)),
+                FilmFeatures(material.reduced()),
+            )
         yield from reported.new(warnings)
         yield Progress("analysing", 100, 100, unit="%")
         panels = [
-            _Panel(spec.name, len(small) >= spec.least_frames, _missing(spec, small))
+            _Panel(spec.name, len(material) >= spec.least_frames, _missing(spec, material))
             for spec in METHODS
         ]
-        yield from _dreamed(plan, panels, small)
+        yield from _dreamed(plan, panels, *films)
         with enough_memory(plan.device, plan.info), writing(plan.output):
             if plan.output.suffix.lower() == PREVIEW_VIDEO:
-                _write_video(plan, panels, small.step, choice.mode)
+                _write_video(plan, panels, material.step, choice.mode)
             else:
                 _write_sheet(plan, panels, choice.mode)
         yield Finished(
@@ -221,41 +230,53 @@ def _missing(spec: MethodSpec, material: Material) -> str:
 
 
 def _dreamed(
-    plan: PreviewPlan, panels: list[_Panel], small: Material
+    plan: PreviewPlan, panels: list[_Panel], shown_film: FilmFeatures, smaller: FilmFeatures
 ) -> Iterator[Progress]:
-    """Make the dreams of the modes that run, and judge them."""
+    """Make the dreams of the modes that run, and judge them.
+
+    A network that forecasts each picture takes longer than all else, so it works on the
+    ``smaller`` film.
+    """
     settings = plan.settings
-    count = ceil(SECONDS / small.step)
+    size = shown_film.material.size
+    step = shown_film.material.step
+    count = ceil(SECONDS / step)
     is_video = plan.output.suffix.lower() == PREVIEW_VIDEO
     shown = range(count) if is_video else _spread(count)
-    wind = settings.direction
-    if wind is not None:
-        part = small.size[1] / plan.info.width
-        wind = wind[0] * part, wind[1] * part
     running = [panel for panel in panels if panel.runs]
     done = 0
     turn = turn_of(plan.info.display_matrix) or UPRIGHT
     for panel, spec in zip(panels, METHODS, strict=True):
         if not panel.runs:
             continue
-        dtype = plan.dtype if "model" in spec.options else torch.float32
-        model, seed = settings.predictor, settings.seed
+        has_model = "model" in spec.options
+        film = smaller if has_model else shown_film
+        material = film.material
+        wind = settings.direction
+        if wind is not None:
+            part = material.size[1] / plan.info.width
+            wind = wind[0] * part, wind[1] * part
         options = Options(
-            count, seed, wind=wind, model=model, device=plan.device, dtype=dtype
+            count,
+            settings.seed,
+            wind=wind,
+            model=settings.predictor,
+            device=plan.device,
+            dtype=plan.dtype if has_model else torch.float32,
         )
-        frames = spec.dream(small, options)
-        with torch.inference_mode():
-            meter = VitalsMeter(small, count)
+        frames = spec.dream(material, options)
+        meter = VitalsMeter(film, count)
         for number in range(count):
             with enough_memory(plan.device, plan.info), torch.inference_mode():
                 frame = next(frames)
-                seen = small_copy(frame.show(), small.size)
-                meter.push(seen, frame.origin)
+                picture = frame.show()
+                meter.push(small_copy(picture, material.size), frame.origin)
             if number in shown:
-                panel.pictures.append(_jpeg(turn.samples(tensor_of(as_picture(seen)))))
+                rgb = tensor_of(as_picture(small_copy(picture, size)))
+                panel.pictures.append(_jpeg(turn.samples(rgb)))
             done += 1
             yield Progress("rendering", done, count * len(running))
-        panel.judge(meter, small.step)
+        panel.judge(meter, step)
 
 
 def _spread(count: int) -> list[int]:
