@@ -61,6 +61,21 @@ def test_a_mode_that_cannot_run_is_marked(clip):
     assert result.modes[0]["verdict"] == said
 
 
+def test_a_dream_of_a_high_rate_has_no_more_frames_than_one_of_sixty():
+    assert [preview._count(1 / F(rate)) for rate in (30, 60, 1000)] == [240, 480, 480]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["modes.png", "modes.mp4"])
+def test_a_clip_of_a_low_rate_has_a_picture_in_each_column(tmp_path, name):
+    pictures = [video(p) for p in ball(5, (32, 32))]
+    clip = write_clip(tmp_path / "slow.mkv", pictures, rate=F(1, 10))
+    result = made(clip, name)
+    assert [each["runs"] for each in result.modes] == [False, True, True, True]
+    if name.endswith(".mp4"):
+        assert read_times(clip.with_name(name)) == [F(10 * k) for k in range(8)]
+
+
 def test_what_is_wrong_is_said_before_any_work(clip, monkeypatch):
     monkeypatch.setattr(preview, "gather_material", None)
     there = clip.with_name("there.jpg")

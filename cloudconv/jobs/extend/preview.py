@@ -56,6 +56,7 @@ SECONDS = Fraction(8)
 """The duration of each dream of a preview."""
 
 _COLUMNS = 8  # pictures of a mode in a sheet
+_MOST_FRAMES = 480  # of a mode: 8 seconds at 60 fps
 _ACROSS = 2  # dreams beside each other in a video
 _TEXT, _LINES = 13, 4  # size and number of the lines under the name of a mode
 _MOST_KINDS = 2  # of faults in a verdict
@@ -240,7 +241,7 @@ def _dreamed(
     settings = plan.settings
     size = shown_film.material.size
     step = shown_film.material.step
-    count = ceil(SECONDS / step)
+    count = _count(step)
     is_video = plan.output.suffix.lower() == PREVIEW_VIDEO
     shown = range(count) if is_video else _spread(count)
     running = [panel for panel in panels if panel.runs]
@@ -277,6 +278,11 @@ def _dreamed(
             done += 1
             yield Progress("rendering", done, count * len(running))
         panel.judge(meter, step)
+
+
+def _count(step: Fraction) -> int:
+    """Return the number of frames of a small dream: 8 seconds, if the rate is usual."""
+    return max(_COLUMNS, min(ceil(SECONDS / step), _MOST_FRAMES))
 
 
 def _spread(count: int) -> list[int]:
@@ -335,5 +341,5 @@ def _write_video(
     with drawn_video(
         plan.output, plan.info, drawn(0), 1 / step, overwrite=overwrite
     ) as sink:
-        for number in range(ceil(SECONDS / step)):
+        for number in range(_count(step)):
             sink.write(drawn_frame(drawn(number), number * step, step))
