@@ -1,10 +1,22 @@
 """Judge forecasts of known frames as a viewer does."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.forecasting.camera import Floats, grid_of, measured_flow, sampled_at
+from cloudconv.forecasting.camera import (
+    Floats,
+    Motion,
+    after,
+    camera_of,
+    carried,
+    grid_of,
+    measured_flow,
+    sampled_at,
+)
 from cloudconv.metrics import luma
 
 HELD = 0.6
@@ -21,6 +33,7 @@ _NOISE = 4.0  # energy of the finest band that counts as none, in squares of lum
 _CONTRAST = 60.0  # variance of luma that counts as none
 _OCTAVES = 3.0  # difference of the finest band's energy that counts as a whole fault
 _AWAY = 0.15  # displacement that counts as a whole fault, in widths
+_SEEN = 0.01  # least part of the picture that comes in
 _STILL = 1 / 3  # part of the filmed change, below which a region stands
 
 
@@ -40,14 +53,35 @@ def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
         last: the last frame before the forecast.
     """
     one, two, before = (_luma(picture) for picture in (made, true, last))
-    flow = measured_flow(two.astype(np.uint8), one.astype(np.uint8), quick=True)
-    moving = np.max([_change(picture, before) for picture in (one, two)], 0) > _CHANGED
-    at = grid_of(two.shape) + flow
-    aligned, detail = sampled_at(one, at), sampled_at(_fine(one), at)
-    octaves = np.abs(np.log2((detail + _NOISE) / (_fine(two) + _NOISE))) / _OCTAVES
-    looks = ((1 - _structure(aligned, two)).clip(0, 1) + octaves.clip(0, 1)) / 2
+    looks, flow = _looks(one, two)
     away = np.linalg.norm(flow, axis=-1) / (_AWAY * two.shape[1]) * (true is not last)
+    moving = _moving(one, two, before)
     return float(_regions(np.where(moving, np.maximum(looks, away.clip(0, 1)), 0)).max())
+
+
+def view_of(pictures: Sequence[Tensor]) -> Motion:
+    """Return the velocity of the camera before the last of some pictures."""
+    if len(pictures) == 1:
+        return np.zeros((3, 3))
+    return camera_of([_luma(shown).astype(np.uint8) for shown in pictures[::-1]]).velocity
+
+
+def comes_in(
+    made: Tensor, true: Tensor, last: Tensor, velocity: Motion, step: int
+) -> float:
+    """Return how wrong the part of a forecast looks that comes in from outside, 0 to 1.
+
+    The forecast invents this part, often as the mirror image of the picture. Text looks
+    wrong as soon as it comes in, although the strip is small. ``velocity``: that of
+    :func:`view_of`, with which the camera goes on for ``step`` frames to the ``true`` one.
+    """
+    one, two, before = (_luma(picture) for picture in (made, true, last))
+    at = carried(after(velocity, step, two.shape), grid_of(two.shape))
+    outside = ((at < 0) | (at > np.array(two.shape[::-1]) - 1)).any(-1)
+    moving = outside & _moving(one, two, before)
+    if outside.mean() < _SEEN or not moving.any():
+        return 0.0
+    return float(_looks(one, two)[0][moving].mean())
 
 
 def stands(made: Tensor, last: Tensor, before: Tensor) -> float:
@@ -83,6 +117,25 @@ def _luma(picture: Tensor) -> Floats:
     # For the optical flow.
     missing = [(0, max(_LEAST_SIDE - side, 0)) for side in grey.shape]
     return np.pad(grey, missing, mode="edge")
+
+
+def _moving(one: Floats, two: Floats, before: Floats) -> NDArray[np.bool_]:
+    """Return where a forecast or the true frame differ from the frame before."""
+    moving: NDArray[np.bool_] = (
+        np.maximum(_change(one, before), _change(two, before)) > _CHANGED
+    )
+    return moving
+
+
+def _looks(one: Floats, two: Floats) -> tuple[Floats, Floats]:
+    """Return how wrong each pixel of a forecast looks, and the flow from the true one."""
+    flow = measured_flow(two.astype(np.uint8), one.astype(np.uint8), quick=True)
+    at = grid_of(two.shape) + flow
+    aligned = sampled_at(one, at)
+    detail = sampled_at(_fine(one), at)
+    octaves = np.abs(np.log2((detail + _NOISE) / (_fine(two) + _NOISE))) / _OCTAVES
+    looks: Floats = ((1 - _structure(aligned, two)).clip(0, 1) + octaves.clip(0, 1)) / 2
+    return looks, flow
 
 
 def _change(one: Floats, two: Floats) -> Floats:

@@ -7,6 +7,7 @@ from fractions import Fraction as F
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -321,3 +322,29 @@ def test_an_uneven_rhythm_continues_and_one_irregular_repeat_does_not_end_it():
     known = [*FIVE * 6, False, *FIVE, False, False]
     expected = [False, False, True, *FIVE, *FIVE[:4]]
     assert list(itertools.islice(continued(known), 12)) == expected
+
+
+def scrolled(speed, count=40, size=(320, 208)):
+    """Return pictures of a page of text that scrolls up by ``speed`` pixels a frame."""
+    width, height = size
+    page = np.full((height + int(speed * count), width), 250, np.uint8)
+    random = np.random.default_rng(0)
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dogs", "rain"]
+    for row in range(16, len(page), 18):
+        text = " ".join(random.choice(words, 9))
+        cv2.putText(
+            page, text, (8, row), cv2.FONT_HERSHEY_SIMPLEX, 0.45, 20, 1, cv2.LINE_AA
+        )
+    return [page[int(speed * k) :][:height] for k in range(count)]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("speed", [2, 4, 8])
+def test_mirrored_text_that_comes_in_does_not_hold(tmp_path, speed):
+    """The forecast invents what comes in at the lower border of a page that scrolls."""
+    shown = [av.VideoFrame.from_ndarray(picture, "gray") for picture in scrolled(speed)]
+    clip = write_clip(tmp_path / "a.mkv", shown, pix_fmt="gray", size=(320, 208), rate=25)
+    result = calls.extrapolate(clip, tmp_path / "b.mkv", frames=8, threads=1)
+    assert result.held_ahead <= 1
+    (warning,) = result.warnings
+    assert warning.code == "forecast-did-not-hold"

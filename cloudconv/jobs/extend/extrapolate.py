@@ -20,7 +20,15 @@ from torch.nn.functional import interpolate
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Finished, Job, Progress, Reported, Warned
-from cloudconv.forecasting.choice import HELD, STANDS, fault, lasts, stands
+from cloudconv.forecasting.choice import (
+    HELD,
+    STANDS,
+    comes_in,
+    fault,
+    lasts,
+    stands,
+    view_of,
+)
 from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.ending import Ending, read_ending
@@ -40,6 +48,7 @@ from cloudconv.transfer import upload
 _WINDOW = 64  # frames before the forecast that show its cadence
 CANDIDATES = ("layers", "flow", "voxelflow")
 """The predictors that ``auto`` tries; those that keep things whole come first."""
+_VIEWS = 4  # frames in which the camera's motion is measured for a trial
 _ALIKE = 0.04  # part of the fault by which a later one must be better
 
 ExtrapolatePlan = ExtendPlan[ExtrapolateSettings]
@@ -218,7 +227,7 @@ def _trial(
     does not show. Returns the best predictor, how many new frames probably hold, and how
     many frames were tried. Where a trial fails, the former number is the geometric mean of
     two: of the frames that held in all trials, and of those until the last motion tears
-    things.
+    things. No frame holds in which a part that comes in from outside looks wrong.
     """
     names = _names(plan.settings)
     tried = min(MOST_HELD, plan.new_frames, len(scene.frames) - plan.predictor.context)
@@ -240,19 +249,25 @@ def _trial(
         size = 0.0
         lost = 0.0
         right = tried
+        strange = tried  # frames before the first in which a part that comes in looks wrong
         for before, wanted in trials:
             faults: list[float] = []
+            velocity = view_of(before[-_VIEWS:])
             recent = before[-(model.spec.context + model.spec.past) :]
             missing = [recent[0]] * (model.spec.context - len(recent))
             context = torch.stack(upload([*missing, *recent], plan.device))
             with closing(_made(plan, model, context, len(wanted))) as pictures:
-                for made, true in zip(pictures, wanted, strict=True):
+                for number, (made, true) in enumerate(zip(pictures, wanted, strict=True)):
                     yield Progress("checking", done, total)
                     done += 1
                     shown = made.cpu()
+                    last = before[-1]
                     if not faults:
-                        lost = max(lost, stands(shown, before[-1], before[-2:][0]))
-                    faults.append(fault(shown, true, before[-1]))
+                        lost = max(lost, stands(shown, last, before[-2:][0]))
+                    faults.append(fault(shown, true, last))
+                    if before is not known and number < strange:
+                        invented = comes_in(shown, true, last, velocity, number + 1)
+                        strange = number if invented > HELD else strange
             size += fmean(faults)
             if before is not known:
                 right = min([right, *(n for n, each in enumerate(faults) if each > HELD)])
@@ -261,7 +276,7 @@ def _trial(
             best, least = name, size
             if right < tried:
                 right = min(tried, round(sqrt(right * lasts(known[-1], known[-2]))))
-            held = min(right, 1) if lost > STANDS else right
+            held = min(right, strange, *([1] if lost > STANDS else []))
     return best, held, tried
 
 
