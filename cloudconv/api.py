@@ -107,11 +107,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'cloudconv' has no attribute {name!r}")
 
 
-def _check_keywords(settings: Any, given: Collection[str]) -> None:
-    known = [each.name for each in fields_of(settings)]
-    for name in given:
-        if name not in known:
-            raise TypeError(f"unexpected keyword {name!r}{did_you_mean(name, known)}")
+def _check_keywords(settings: Any, keywords: Collection[str]) -> None:
+    names = [option.name for option in fields_of(settings)]
+    for name in keywords:
+        if name not in names:
+            raise TypeError(f"unexpected keyword {name!r}{did_you_mean(name, names)}")
 
 
 def _call(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, R]]:

@@ -154,28 +154,29 @@ def _converted(data: bytes, source: Path) -> dict[str, Tensor]:
     with tempfile.TemporaryDirectory(
         prefix="cloudconv-", ignore_cleanup_errors=True
     ) as scratch:
-        given, made = Path(scratch, "given"), Path(scratch, kept.name)
-        given.write_bytes(data)  # the file itself may be replaced meanwhile
-        _convert(given, made, source)
-        whole = made.read_bytes()
+        copy = Path(scratch, "given")
+        copy.write_bytes(data)  # the file itself may be replaced meanwhile
+        target = Path(scratch, kept.name)
+        _convert(copy, target, source)
+        converted = target.read_bytes()
     with suppress(OSError):  # without a data folder, each run converts the file again
         folder.mkdir(parents=True, exist_ok=True)
-        files.write_whole(kept, whole)
+        files.write_whole(kept, converted)
         own = [
-            each
-            for each in folder.iterdir()
-            if _CONVERTED.fullmatch(each.name) and stat.S_ISREG(each.lstat().st_mode)
+            file
+            for file in folder.iterdir()
+            if _CONVERTED.fullmatch(file.name) and stat.S_ISREG(file.lstat().st_mode)
         ]
-        for old in sorted(own, key=lambda each: each.lstat().st_mtime)[:-_MOST_CONVERTED]:
+        for old in sorted(own, key=lambda file: file.lstat().st_mtime)[:-_MOST_CONVERTED]:
             files.remove(old)
-    return _loaded(whole, source)[0]
+    return _loaded(converted, source)[0]
 
 
-def _convert(given: Path, target: Path, source: Path) -> None:
+def _convert(copy: Path, target: Path, source: Path) -> None:
     """Write the tensors of a file to ``target``; errors name ``source``."""
     from cloudconv import foreign
 
-    command = [sys.executable, "-P", foreign.__file__, str(given), str(target)]
+    command = [sys.executable, "-P", foreign.__file__, str(copy), str(target)]
     end = time.monotonic() + _SECONDS
     with (
         tempfile.TemporaryFile() as said,
@@ -213,10 +214,10 @@ def refused(code: str, path: Path) -> WeightsError:
 
 
 def _refusal(path: Path, text: str) -> WeightsError:
-    if found := re.search(r"GLOBAL (\S{1,100}) (?:was|whose)|(TorchScript) archives", text):
+    if match := re.search(r"GLOBAL (\S{1,100}) (?:was|whose)|(TorchScript) archives", text):
         return WeightsError(
             f"weights-with-code: {path} contains more than weights "
-            f"({found[1] or found[2]}), and cloudconv runs no code of a file: give a file "
+            f"({match[1] or match[2]}), and cloudconv runs no code of a file: give a file "
             "with the state_dict alone."
         )
     return refused(
@@ -239,8 +240,8 @@ def _resident(child: subprocess.Popen[bytes]) -> int:
         )
         return counters[1]  # the peak
     command = ["ps", "-o", "rss=", "-p", str(child.pid)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return 1024 * int(shown.strip() or 0)
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return 1024 * int(output.strip() or 0)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ Yielded = TypeVar("Yielded")
 
 _MINUTE = 60.0  # seconds over which a speed is measured
 
-Stage = Literal["checking", "analysing", "training", "scoring", "rendering", "joining"]
+StageName = Literal["checking", "analysing", "training", "scoring", "rendering", "joining"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Progress:
     or it follows from the speed of the last minute; None if unknown.
     """
 
-    stage: Stage
+    stage: StageName
     done: int
     total: int | None
     resumed: int = 0

@@ -27,7 +27,8 @@ from cloudconv.errors import InputError, OutputError, ReadError, TakenError
 _READ_ERRORS = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT)
 _LONGEST = 255  # longest file name, in bytes
 # In a part whose files are being moved: the moves, and the files that they replace.
-_MOVES, _REPLACED = ".cloudconv-moves", ".cloudconv-replaced"
+_MOVES = ".cloudconv-moves"
+_REPLACED = ".cloudconv-replaced"
 _parts: set[Path] = set()  # the parts that this process has created
 FOLDERS_CAN_BE_OPENED = os.name != "nt"  # the system can open a folder to sync its entries
 
@@ -36,10 +37,8 @@ DATA = "CLOUDCONV_DATA"  # the environment variable that names another data fold
 
 def data_folder() -> Path:
     """Return the folder of the user's data, such as converted weights; it may not exist."""
-    given = os.environ.get(DATA)
-    return (
-        Path(given) if given else platformdirs.user_data_path("cloudconv", appauthor=False)
-    )
+    name = os.environ.get(DATA)
+    return Path(name) if name else platformdirs.user_data_path("cloudconv", appauthor=False)
 
 
 @contextmanager
@@ -222,18 +221,18 @@ def put_all(part: Path, folder: Path, *, overwrite: bool, old: Iterable[Path] = 
         return
     names = [file.name for file in part.iterdir()]
     taken = {*old, *(folder / name for name in names if os.path.lexists(folder / name))}
-    for each in sorted(taken):
-        number = errno.EEXIST if not overwrite else errno.EISDIR if each.is_dir() else 0
+    for path in sorted(taken):
+        number = errno.EEXIST if not overwrite else errno.EISDIR if path.is_dir() else 0
         if number:
-            raise OSError(number, os.strerror(number), str(each))
+            raise OSError(number, os.strerror(number), str(path))
     if part.parent != folder:
         part = part.rename(folder / part.name)
     with ExitStack() as undo:
         undo.callback(_take_back, part)
         (part / _REPLACED).mkdir()
         (part / _MOVES).write_text(json.dumps({name: _mark(part / name) for name in names}))
-        for each in taken:
-            each.rename(part / _REPLACED / each.name)
+        for path in taken:
+            path.rename(part / _REPLACED / path.name)
         for name in names:
             put(part / name, folder / name, overwrite=False)
         sync_folder(folder)
@@ -352,8 +351,8 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
         match = by_identity.get(_identity(path, 1) or (0, 0))
         if match is not None:
             output = "Standard output" if str(path) == "-" else f"The output {path}"
-            given = "standard input" if str(match) == "-" else match
-            other = "" if match == path else f" ({given})"
+            name = "standard input" if str(match) == "-" else match
+            other = "" if match == path else f" ({name})"
             raise OutputError(
                 f"output-is-input: {output} is the input itself{other}: give it another "
                 "name or folder."

@@ -34,7 +34,7 @@ def main(source: str, target: str) -> None:
         content = torch.load(file, map_location="cpu", weights_only=True)
     tensors = unwrapped(content)
     if (
-        sum(each.nbytes for each in tensors.values())
+        sum(tensor.nbytes for tensor in tensors.values())
         > _MOST_TIMES * Path(source).stat().st_size
     ):
         # Such as one repeated number.
@@ -48,7 +48,9 @@ def unwrapped(content: Any) -> dict[str, Tensor]:
     for _ in range(_DEEPEST):
         inner = [content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
         content = inner[0] if inner else content
-    return {str(name): each for name, each in content.items() if isinstance(each, Tensor)}
+    return {
+        str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)
+    }
 
 
 def _limit_memory() -> None:

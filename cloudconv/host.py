@@ -125,13 +125,10 @@ def _free_in_container() -> int | None:
 
     The limits of a group also hold for the groups inside.
     """
-    left = [
-        free
-        for controller, names in _CGROUPS.items()
-        for folder in _groups_of(controller)
-        if (free := _free_in(folder, names)) is not None
-    ]
-    return min(left, default=None)
+    left: list[int | None] = []
+    for controller, names in _CGROUPS.items():
+        left += [_free_in(folder, names) for folder in _groups_of(controller)]
+    return min((free for free in left if free is not None), default=None)
 
 
 def _groups_of(controller: str) -> list[Path]:
@@ -145,7 +142,7 @@ def _groups_of(controller: str) -> list[Path]:
         _, controllers, name = (*line.split(":", 2), "", "")[:3]
         if controller in controllers.split(","):
             own = Path(name.lstrip("/"))
-            return [root / each for each in (own, *own.parents)]
+            return [root / group for group in (own, *own.parents)]
     return [root]
 
 

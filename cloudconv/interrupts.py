@@ -124,8 +124,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     repeat = _is_repeat
     _is_repeat = False
     _has_arrived = True
-    frames = () if frame is None else (each for each, _ in traceback.walk_stack(frame))
-    if any(each.f_code.co_filename.startswith("<frozen importlib") for each in frames):
+    frames = () if frame is None else (caller for caller, _ in traceback.walk_stack(frame))
+    if any(caller.f_code.co_filename.startswith("<frozen importlib") for caller in frames):
         # An exception during the import of PyTorch ends the process: send the signal again
         # later.
         later = threading.Timer(_IMPORT_DELAY, _send_again, (number,))

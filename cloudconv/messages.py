@@ -31,12 +31,12 @@ def in_python(text: str) -> str:
     return _FLAG.sub(_keyword, text)
 
 
-def _keyword(found: re.Match[str]) -> str:
-    off, name, value = found.groups()
+def _keyword(flag: re.Match[str]) -> str:
+    off, name, value = flag.groups()
     if name is None:
-        return found[0]
-    shown = "=False" if off else f"={value!r}" if value else ""
-    return f"`{name.replace('-', '_')}{shown}`"
+        return flag[0]
+    text = "=False" if off else f"={value!r}" if value else ""
+    return f"`{name.replace('-', '_')}{text}`"
 
 
 def clock(seconds: float) -> str:

@@ -114,7 +114,7 @@ def ssim(test: Tensor, truth: Tensor) -> Tensor:
 
 
 PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    each.__name__: each for each in (psnr, ssim, l2, gdl, sharpness)
+    metric.__name__: metric for metric in (psnr, ssim, l2, gdl, sharpness)
 }
 """The metrics of a single frame, by their names on the command line."""
 
@@ -173,8 +173,8 @@ def error_map(test: Tensor, truth: Tensor) -> Tensor:
     )
     position = (test - truth).abs().mean(dim=-3).mul(4).clamp(0, 1).mul(len(ramp) - 1)
     below = position.floor().clamp(max=len(ramp) - 2).long()
-    part = (position - below).unsqueeze(-1)
-    return torch.lerp(ramp[below], ramp[below + 1], part).permute(2, 0, 1)
+    rest = (position - below).unsqueeze(-1)
+    return torch.lerp(ramp[below], ramp[below + 1], rest).permute(2, 0, 1)
 
 
 def _decibel(error: Tensor) -> Tensor:

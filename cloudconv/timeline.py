@@ -25,7 +25,7 @@ _ZERO = Fraction(0)
 _LONGEST_NUMBER = 60  # characters
 _TOO_LARGE = 10**12
 
-Beside = tuple[Source, Fraction]
+OuterFrame = tuple[Source, Fraction]
 """A source frame before or after a pair of source frames, and its distance from the pair as
 a multiple of the time between the two frames of the pair."""
 
@@ -49,8 +49,8 @@ class Task(Generic[Source]):
     time: Fraction
     duration: Fraction
     opens_scene: bool = False
-    before: Beside[Source] | None = None
-    after: Beside[Source] | None = None
+    before: OuterFrame[Source] | None = None
+    after: OuterFrame[Source] | None = None
     captions: bytes = b""
 
     @property
@@ -72,7 +72,7 @@ class Task(Generic[Source]):
     def of(self, other: Callable[[Source], Other]) -> "Task[Other]":
         """Return the task with other source frames, such as the decoded frames of times."""
 
-        def of_beside(beside: Beside[Source] | None) -> Beside[Other] | None:
+        def of_beside(beside: OuterFrame[Source] | None) -> OuterFrame[Other] | None:
             return None if beside is None else (other(beside[0]), beside[1])
 
         return Task(
@@ -320,7 +320,7 @@ def parse_time(value: Fraction | float | str) -> Fraction:
     text = str(value).strip()
     match = _UNITS.fullmatch(text) or _CLOCK.fullmatch(text)
     if time is None and match is not None:
-        hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
+        hours, minutes, seconds = (Fraction(text or 0) for text in match.groups())
         if match.re is _UNITS or (seconds < 60 and (minutes < 60 or not hours)):
             time = hours * 3600 + minutes * 60 + seconds
     if time is None or time < 0:

@@ -69,9 +69,9 @@ def manifest() -> dict[str, WeightsEntry]:
 
 def entry(name: str) -> WeightsEntry:
     """Return the manifest entry of that name; raise WeightsError if there is none."""
-    if (found := manifest().get(name)) is None:
+    if (weights := manifest().get(name)) is None:
         raise _damaged(weights_folder() / "manifest.json")
-    return found
+    return weights
 
 
 def status(name: str) -> Literal["ok", "missing", "damaged"]:
@@ -113,13 +113,13 @@ def trained_file(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
         recipe = json.loads(metadata.get("recipe", "{}"))
         recorded = json.loads(metadata.get("scores", "{}"))
-        scores = {
-            f"{name}_{ahead}" if isinstance(value, dict) else name: float(score)
-            for name, value in recorded.items()
-            for ahead, score in (
-                value.items() if isinstance(value, dict) else [("", value)]
-            )
-        }
+        scores: dict[str, float] = {}
+        for name, value in recorded.items():
+            if isinstance(value, dict):
+                ahead = {f"{name}_{step}": float(score) for step, score in value.items()}
+                scores |= ahead
+            else:
+                scores[name] = float(value)
         if not all(map(math.isfinite, scores.values())):
             raise ValueError
         return {

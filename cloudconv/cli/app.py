@@ -49,20 +49,30 @@ class _Documented(_PrintedHelp):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         parameters = self.get_params(ctx)  # type: ignore[attr-defined]
-        arguments = (each for each in parameters if each.param_type_name == "argument")
-        return [*(each.metavar or "" for each in arguments), "[OPTIONS]"]
+        arguments = (
+            parameter for parameter in parameters if parameter.param_type_name == "argument"
+        )
+        return [*(argument.metavar or "" for argument in arguments), "[OPTIONS]"]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
-        for each in self.get_params(ctx):  # type: ignore[attr-defined]
-            if each.param_type_name == "argument":
-                rows["Arguments"].append((each.metavar, each.help))
-            elif not each.hidden or ctx.meta.get(ALL):
-                flags = sorted(each.opts, key=lambda name: name.startswith("--"))
-                value = "" if each.is_flag or not each.metavar else f" {each.metavar}"
-                heading = RUN if each.name == "help" else each.rich_help_panel or OPTIONS
-                name = ", ".join([*flags, *each.secondary_opts]) + value
-                rows[heading].append((name, each.help or ""))
+        for parameter in self.get_params(ctx):  # type: ignore[attr-defined]
+            if parameter.param_type_name == "argument":
+                rows["Arguments"].append((parameter.metavar, parameter.help))
+            elif not parameter.hidden or ctx.meta.get(ALL):
+                flags = sorted(parameter.opts, key=lambda name: name.startswith("--"))
+                value = (
+                    ""
+                    if parameter.is_flag or not parameter.metavar
+                    else f" {parameter.metavar}"
+                )
+                heading = (
+                    RUN
+                    if parameter.name == "help"
+                    else parameter.rich_help_panel or OPTIONS
+                )
+                name = ", ".join([*flags, *parameter.secondary_opts]) + value
+                rows[heading].append((name, parameter.help or ""))
         for heading in filter(rows.get, HEADINGS):
             with formatter.section(heading):
                 formatter.write_dl(rows[heading], col_max=_LEFT)
@@ -77,12 +87,14 @@ class _Commanding(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            known = self.list_commands(ctx)
-            meant = did_you_mean(args[0], known)
-            such = "" if meant else f", such as '{ctx.command_path} {known[0]} {args[0]}'"
+            commands = self.list_commands(ctx)
+            meant = did_you_mean(args[0], commands)
+            such = (
+                "" if meant else f", such as '{ctx.command_path} {commands[0]} {args[0]}'"
+            )
             raise SettingsError(
                 f"unknown-command: There is no command '{ctx.command_path} "
-                f"{args[0]}'{meant}: choose one of {', '.join(known)}{such}."
+                f"{args[0]}'{meant}: choose one of {', '.join(commands)}{such}."
             )
         return super().resolve_command(ctx, args)
 
@@ -100,7 +112,7 @@ class Commands(_PrintedHelp, _Commanding):
 
     _words: tuple[str, ...] = ()
 
-    def main(self, args: Any = None, *given: Any, **named: Any) -> Any:
+    def main(self, args: Any = None, *rest: Any, **named: Any) -> Any:
         """Run the command that ``args`` name; see :meth:`typer.core.TyperGroup.main`."""
         self._words = tuple(sys.argv[1:] if args is None else args)
         is_json = "--progress json" in " ".join(self._words).replace("=", " ")
@@ -109,8 +121,8 @@ class Commands(_PrintedHelp, _Commanding):
             # Without arguments Typer prints the help. Outside standalone mode a caller
             # handles errors.
             if not self._words or not named.get("standalone_mode", True):
-                return super().main(args, *given, **named)
-            code = self._exit_code(args, *given, **named)
+                return super().main(args, *rest, **named)
+            code = self._exit_code(args, *rest, **named)
         except (OutputError, OSError) as error:  # of standard output
             if not isinstance(error, BrokenPipeError):
                 print_error(getattr(error, "text", str(error)))
@@ -119,9 +131,9 @@ class Commands(_PrintedHelp, _Commanding):
             streams.messages.as_objects = False
         sys.exit(code if isinstance(code, int) else 0)
 
-    def _exit_code(self, args: Any, *given: Any, **named: Any) -> Any:
+    def _exit_code(self, args: Any, *rest: Any, **named: Any) -> Any:
         try:
-            return super().main(args, *given, **named | {"standalone_mode": False})
+            return super().main(args, *rest, **named | {"standalone_mode": False})
         except (typer.Abort, TyperException) as error:  # before a command was found
             return self._fail(error)
 

@@ -4,6 +4,7 @@ import inspect
 import platform
 from collections.abc import Callable
 from functools import partial, wraps
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -52,37 +53,39 @@ def with_options(
     whether it has ``--dry-run`` and ``--progress``.
     """
     left_out = () if runs_job else ("dry_run", "progress")
-    fields = [each for kind in (*kinds, Console) for each in fields_of(kind)]
+    fields = [*chain.from_iterable(map(fields_of, (*kinds, Console)))]
     options = {f.name: f for f in fields if not f.hidden and f.name not in left_out}
-    console_names = {each.name for each in fields_of(Console)}
+    console_names = {option.name for option in fields_of(Console)}
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
         declared = [
-            each.replace(annotation=hints[each.name])
-            for each in list(inspect.signature(function).parameters.values())[1:]
-            if each.kind is not inspect.Parameter.VAR_KEYWORD
+            parameter.replace(annotation=hints[parameter.name])
+            for parameter in list(inspect.signature(function).parameters.values())[1:]
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         derived = [
-            _keyword(name, default=None, annotation=_annotation(each))
-            for name, each in options.items()
+            _keyword(name, default=None, annotation=_annotation(option))
+            for name, option in options.items()
         ]
 
         @wraps(function)
-        def command(help_all: bool = False, **given: Any) -> None:
-            given = {
-                k: v for k, v in given.items() if k not in options or v not in (None, [])
+        def command(help_all: bool = False, **values: Any) -> None:
+            values = {
+                k: v for k, v in values.items() if k not in options or v not in (None, [])
             }
-            console = Console(**{k: given.pop(k) for k in console_names & given.keys()})
+            console = Console(**{k: values.pop(k) for k in console_names & values.keys()})
             _check_surroundings(console)
-            function(console, **given)
+            function(console, **values)
 
-        if any(each.rare for each in options.values()):
+        if any(option.rare for option in options.values()):
             help_all = Annotated[bool, _HELP_ALL]
             derived.append(_keyword("help_all", default=False, annotation=help_all))
         parameters = [*declared, *derived]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        command.__annotations__ = {
+            parameter.name: parameter.annotation for parameter in parameters
+        }
         return command
 
     return decorate
@@ -109,7 +112,7 @@ def _check_surroundings(console: Console) -> None:
 
 def _annotation(option: Option) -> Any:
     def completed(incomplete: str) -> list[str]:
-        return [each for each in option.choices if each.startswith(incomplete)]
+        return [choice for choice in option.choices if choice.startswith(incomplete)]
 
     kind = bool if option.is_switch else list[str] if option.repeats else str
     return Annotated[

@@ -49,7 +49,9 @@ _In = Annotated[str, typer.Argument(metavar="IN", help=INPUT)]
 _Out = Annotated[str | None, typer.Argument(metavar="[OUT]", help="Same as --output.")]
 _INPUTS = f"{INPUT} With --out-dir all of them are inputs."
 _Inputs = Annotated[list[str], typer.Argument(metavar="IN [OUT]", help=_INPUTS)]
-_CLIPS = next(each for each in kinds.fields_of(kinds.TrainSettings) if each.name == "clips")
+_CLIPS = next(
+    option for option in kinds.fields_of(kinds.TrainSettings) if option.name == "clips"
+)
 _Clips = Annotated[
     list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=_CLIPS.help)
 ]
@@ -62,12 +64,14 @@ _TABLES = ("psnr", "ssim", "texture", FAULT)
 """The scores of forecasts that have a table, if they are computed."""
 
 
-def _chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> str | None:
-    if out is not None and "output" in given:
+def _chosen_output(
+    console: Console, out: str | None, options: dict[str, Any]
+) -> str | None:
+    if out is not None and "output" in options:
         raise SettingsError(
             "output-twice: The output is given twice, as OUT and with --output: give one."
         )
-    output: str | None = given.pop("output", out)
+    output: str | None = options.pop("output", out)
     if output != "-":
         return output
     if console.json:
@@ -110,15 +114,15 @@ def _video(result: Any, more: str = "") -> str:
 
 
 @with_options(kinds.InterpSettings, kinds.InterpManySettings)
-def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
+def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
     """Raise the frame rate of IN.
 
     Give one of --factor, --fps and --slowmo, or --slowmo together with --fps.
     """
-    if "out_dir" in given:
-        _interp_all(console, inputs, given)
+    if "out_dir" in options:
+        _interp_all(console, inputs, options)
         return
-    if "recursive" in given:
+    if "recursive" in options:
         raise SettingsError(
             "recursive-alone: --recursive is for folders of videos: give --out-dir too."
         )
@@ -127,8 +131,8 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
             "several-inputs: Several inputs need --out-dir, the folder for their outputs."
         )
     out = inputs[1] if len(inputs) == 2 else None
-    output = _chosen_output(console, out, given)
-    settings = kinds.InterpSettings(inputs[0], output, **given)
+    output = _chosen_output(console, out, options)
+    settings = kinds.InterpSettings(inputs[0], output, **options)
     if out is not None and settings.overwrite and Path(out).is_file():
         console.info(
             f"{out} is taken as the output, which -y replaces; with --out-dir both are "
@@ -152,30 +156,30 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
         raise
 
 
-def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> None:
-    if "output" in given:
+def _interp_all(console: Console, inputs: list[str], options: dict[str, Any]) -> None:
+    if "output" in options:
         raise SettingsError(
             "for-one-input: --output is for a single input: leave --out-dir out."
         )
-    settings = kinds.InterpManySettings(inputs, **given)
+    settings = kinds.InterpManySettings(inputs, **options)
     if console.dry_run:
         with patience(console, settings):
             plan = jobs.plan(settings)
-        for each in () if console.json else (plan, *plan["plans"]):
-            for text in each.get("warnings", ()):
-                console.warning(text, each.get("input"))
+        for item in () if console.json else (plan, *plan["plans"]):
+            for text in item.get("warnings", ()):
+                console.warning(text, item.get("input"))
         print_plans = streams.print_result
-        shown = plan["plans"]
+        listed = plan["plans"]
         columns = {"rate": "output_fps", "encoder": "encoder"}
     else:
         plan = {"results": _run_all(console, settings)}
-        plan["failed"] = sum("error" in each for each in plan["results"])
+        plan["failed"] = sum("error" in item for item in plan["results"])
         print_plans = console.info
         written = {"size": "output_bytes", "bit rate": "bits_per_second"}
-        shown = plan["results"]
+        listed = plan["results"]
         columns = {"encoder": "encoder", **written, "time": "wall_seconds"}
     if not (console.dry_run and console.json):
-        for line in _outcomes(shown, columns).splitlines():
+        for line in _outcomes(listed, columns).splitlines():
             print_plans(line)
     if console.json:
         print_json(plan)
@@ -234,15 +238,15 @@ def _outcomes(every: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> st
         state = "failed" if "error" in data else "exists" if data["exists"] else "planned"
         if "resumed" in data:
             state = "resumed" if data["resumed"] else "done"
-        named = (streams.format_value("output", each) for each in (data["input"], last))
+        named = (streams.format_value("output", name) for name in (data["input"], last))
         rows.append([next(named), state, *cells, next(named)])
     return streams.table(["input", "result", *columns, "output"], rows)
 
 
 @with_options(kinds.CompareSettings)
-def compare(console: Console, source: _In, **given: Any) -> None:
+def compare(console: Console, source: _In, **options: Any) -> None:
     """Score models on frames dropped from IN."""
-    settings = kinds.CompareSettings(source, **given)
+    settings = kinds.CompareSettings(source, **options)
     result: CompareResult | None = run_job(console, "comparing", settings)
     if result is None:
         return
@@ -289,20 +293,20 @@ def print_table(
         row = [name, *(text + "*" * best for text, best in cells[name])]
         rows.append([*row, frame_time(scores["seconds_per_frame"])] if timed else row)
     heads = [head for _, head in columns.values()]
-    shown = streams.table(["method", *heads, *(["time a frame"] if timed else [])], rows)
+    output = streams.table(["method", *heads, *(["time a frame"] if timed else [])], rows)
     first = {key: columns[key] for key in columns if key in _FIRST}
     width = shutil.get_terminal_size().columns
-    wide = max(map(len, shown.splitlines())) > width and sys.stdout.isatty()
+    wide = max(map(len, output.splitlines())) > width and sys.stdout.isatty()
     if wide and 0 < len(first) < len(columns):
         print_table(first, methods)
-        shown = (
+        output = (
             f"({len(columns) - len(first)} more: use a wider terminal, --json or --report)"
         )
-    streams.print_result(shown)
+    streams.print_result(output)
 
 
 @with_options(kinds.ExtrapolateSettings)
-def extrapolate(console: Console, source: _In, out: _Out = None, **given: Any) -> None:
+def extrapolate(console: Console, source: _In, out: _Out = None, **options: Any) -> None:
     """Forecast the frames after the last frame of IN.
 
     An interrupted run does not resume: the same command starts again.
@@ -317,13 +321,13 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **given: Any) -
         return _video(result, more)
 
     settings = kinds.ExtrapolateSettings(
-        source, _chosen_output(console, out, given), **given
+        source, _chosen_output(console, out, options), **options
     )
     run_job(console, "forecasting", settings, summary)
 
 
 @with_options(kinds.DreamSettings)
-def dream(console: Console, source: _In, out: _Out = None, **given: Any) -> None:
+def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> None:
     """Continue IN with new frames for any length of time.
 
     An interrupted run does not resume: the same command starts again.
@@ -339,7 +343,7 @@ def dream(console: Console, source: _In, out: _Out = None, **given: Any) -> None
     def shown(result: PreviewResult) -> str:
         return f"{result.preview}: {result.summary}; took {clock(result.wall_seconds)}"
 
-    settings = kinds.DreamSettings(source, _chosen_output(console, out, given), **given)
+    settings = kinds.DreamSettings(source, _chosen_output(console, out, options), **options)
     if settings.preview is not None:
         run_job(console, "previewing", settings, shown)
     else:
@@ -347,14 +351,14 @@ def dream(console: Console, source: _In, out: _Out = None, **given: Any) -> None
 
 
 @with_options(kinds.TrainSettings)
-def train(console: Console, clips: _Clips = None, **given: Any) -> None:
+def train(console: Console, clips: _Clips = None, **options: Any) -> None:
     """Train a model on CLIPS.
 
     With --init, fine-tune a shipped model on your own footage.
     """
     if clips:
-        given["clips"] = clips
-    settings = kinds.TrainSettings(**given)
+        options["clips"] = clips
+    settings = kinds.TrainSettings(**options)
 
     def note(measured: Measured) -> str | None:
         if measured.name == "stopping":
@@ -410,14 +414,14 @@ def _trained(result: TrainResult) -> str:
 
 
 @with_options(kinds.DoctorSettings, runs_job=False)
-def doctor(console: Console, **given: Any) -> None:
+def doctor(console: Console, **options: Any) -> None:
     """Describe this machine, for bug reports.
 
     Print versions, encoders, devices, weights, memory, and what --device auto and
     --precision auto would choose. Leave no file behind. The exit code is 1 if a problem is
     found.
     """
-    settings = kinds.DoctorSettings(**given)
+    settings = kinds.DoctorSettings(**options)
     from cloudconv.jobs.doctor import run
 
     def show(event: Event) -> None:
@@ -425,25 +429,25 @@ def doctor(console: Console, **given: Any) -> None:
             console.detail(f"{event.values.name}: {event.values.status}")
 
     diagnosis = watched(run(settings), show)
-    shown = asdict(diagnosis)
+    data = asdict(diagnosis)
     if console.json:
-        print_json(shown)
+        print_json(data)
     elif not console.quiet:
-        states = shown.pop("encoders")
+        states = data.pop("encoders")
         for label, state in {
             "encoders": "works",
             "encoders without hardware": "fails",
         }.items():
-            shown[label] = [name for name in states if states[name] == state]
-        del shown["problems"], shown["checks"]
-        streams.print_result(streams.field_rows(shown))
+            data[label] = [name for name in states if states[name] == state]
+        del data["problems"], data["checks"]
+        streams.print_result(streams.field_rows(data))
         if diagnosis.checks:
-            rows = [[each.name, each.status, each.detail] for each in diagnosis.checks]
+            rows = [[check.name, check.status, check.detail] for check in diagnosis.checks]
             streams.print_result(streams.table(["check", "", ""], rows))
     failed = [
-        f"{each.name}: {each.detail}"
-        for each in diagnosis.checks
-        if each.status == "failed"
+        f"{check.name}: {check.detail}"
+        for check in diagnosis.checks
+        if check.status == "failed"
     ]
     for problem in (*diagnosis.problems, *failed):
         print_error(problem)

@@ -128,7 +128,7 @@ def _print_line(task: Task) -> None:
     of = "" if at.total is None else f" of {at.total}"
     counts = f"{task.description}: {at.done}{of} {at.unit}"
     print_message(
-        ", ".join(part for part in (counts, *_speed(task), task.fields["note"]) if part)
+        ", ".join(text for text in (counts, *_speed(task), task.fields["note"]) if text)
     )
 
 
@@ -177,11 +177,13 @@ def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Report
     period = _BAR_EVERY
     first = 0.0
     if mode == "json":
-        show, period = _print_object, JSON_EVERY
+        show = _print_object
+        period = JSON_EVERY
     elif mode == "off" or quiet:
         show = _print_nothing
     elif bar.disable:
-        show, period, first = _print_line, LINE_EVERY, LINE_EVERY
+        show = _print_line
+        period = first = LINE_EVERY
     reporter = Reporter(bar, label, show, period, first)
     with bar:
         yield reporter

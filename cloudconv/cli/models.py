@@ -83,23 +83,30 @@ class _Row:
     file: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        shown = {name: getattr(self.spec, name) for name in _OF_MODEL}
-        shown |= {"size_bytes": None, "sha256": None, "weights": self.weights, "scores": {}}
-        shown |= {name: getattr(self.entry, name) for name in _OF_WEIGHTS if self.entry}
-        shown |= self.file
+        fields = {name: getattr(self.spec, name) for name in _OF_MODEL}
+        fields |= {
+            "size_bytes": None,
+            "sha256": None,
+            "weights": self.weights,
+            "scores": {},
+        }
+        fields |= {name: getattr(self.entry, name) for name in _OF_WEIGHTS if self.entry}
+        fields |= self.file
         if self.file.get("base"):
-            shown["domain"] = f"footage like its clips; fine-tuned from {self.file['base']}"
+            fields["domain"] = (
+                f"footage like its clips; fine-tuned from {self.file['base']}"
+            )
         if self.spec.published:
-            shown["network"] = self.spec.family
-            shown["scale_option"] = self.spec.cls.scale_option
-            shown["half_precision"] = self.spec.half_precision
+            fields["network"] = self.spec.family
+            fields["scale_option"] = self.spec.cls.scale_option
+            fields["half_precision"] = self.spec.half_precision
             is_open = self.spec.cls.middle_is_optional
-            shown["timesteps"] = (
+            fields["timesteps"] = (
                 ("undecided" if is_open else "any")
                 if self.spec.arbitrary_timestep
                 else "middle"
             )
-        return shown
+        return fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +115,14 @@ class _ModelsSettings(Settings):
 
 
 @with_options(_ModelsSettings, runs_job=False)
-def models(console: Console, ctx: typer.Context, **given: Any) -> None:
+def models(console: Console, ctx: typer.Context, **options: Any) -> None:
     """List the models with their use, gain and time; or show one."""
     if ctx.invoked_subcommand is not None:
         return
     from cloudconv.models import catalogue
 
     rows = [_row(spec) for spec in catalogue.MODELS]
-    everything = _ModelsSettings(**given).all
+    everything = _ModelsSettings(**options).all
     _print(console, rows, lambda: _list(rows, everything))
 
 
@@ -186,7 +193,9 @@ def _group(title: str, rows: list[_Row], test: str) -> str:
         lines.append({key: cells[key] for key in cells if unit or key != "time"})
     header = list(lines[0])
     others = [key for key in header if key != "for"]
-    wide = sum(max(len(key), *(len(line[key]) for line in lines)) + 2 for key in others)
+    wide = 0
+    for key in others:
+        wide += max(len(key), *(len(line[key]) for line in lines)) + 2
     for line in lines if sys.stdout.isatty() else ():
         line["for"] = textwrap.shorten(line["for"], _WIDTH - wide, placeholder=" …")
     notes = [f"(gain: PSNR over {_OVER[test]})"] + [f"(time: relative to {unit})"] * bool(
@@ -217,22 +226,23 @@ def _gain(spec: ModelSpec, test: str, baseline: str) -> float | None:
 def _in_full(row: _Row) -> str:
     spec = row.spec
     file = row.file
-    shown = row.as_json()
-    shown |= {"task": _TASKS[spec.task], "parameters": f"{spec.parameters:,}"}
-    shown |= {"origin": spec.origin}
-    if shown.pop("timesteps", "") == "undecided":
-        shown["arbitrary_timestep"] = _UNDECIDED
+    fields = row.as_json()
+    fields |= {"task": _TASKS[spec.task], "parameters": f"{spec.parameters:,}"}
+    fields |= {"origin": spec.origin}
+    if fields.pop("timesteps", "") == "undecided":
+        fields["arbitrary_timestep"] = _UNDECIDED
     if spec.task != "interpolate":
-        del shown["arbitrary_timestep"]
+        del fields["arbitrary_timestep"]
     if file and not file["steps"]:  # not trained here
-        del shown["steps"]
-    gain, gained = shown.pop("gain", None), shown.pop("gained", None)
+        del fields["steps"]
+    gain = fields.pop("gain", None)
+    gained = fields.pop("gained", None)
     if gain is not None:
         over = "" if gained is None else f"{gained:+z.2f} dB of PSNR over its base, "
-        shown["held-back part"] = f"{over}{gain:+z.2f} dB over the naive picture"
+        fields["held-back part"] = f"{over}{gain:+z.2f} dB over the naive picture"
     scores = {} if row.entry is None else row.entry.scores
     return field_rows(
-        {**shown, "scores": "\n".join(starmap(_in_words, scores.items()))}, 66
+        {**fields, "scores": "\n".join(starmap(_in_words, scores.items()))}, 66
     )
 
 

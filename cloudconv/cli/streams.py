@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 from cloudconv.errors import OutputError
@@ -114,13 +115,12 @@ def rate(rational: str | None) -> str:
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Return columns aligned with spaces, for people and for ``awk`` alike."""
     lines = [header, *rows]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    texts = []
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        texts.append("  ".join(cells).rstrip())
+    return "\n".join(texts)
 
 
 def field_rows(values: Mapping[str, Any], width: int = 0) -> str:
@@ -130,19 +130,17 @@ def field_rows(values: Mapping[str, Any], width: int = 0) -> str:
     """
     rows = []
     for label, text in _field_rows(values):
-        lines = [
-            part
-            for line in text.split("\n")
-            for part in textwrap.wrap(line, width or 10**6)
-        ]
-        rows += [[label if not number else "", line] for number, line in enumerate(lines)]
+        wrapped = (textwrap.wrap(line, width or 10**6) for line in text.split("\n"))
+        for line in chain.from_iterable(wrapped):
+            rows.append([label, line])
+            label = ""
     return table(rows[0], rows[1:])
 
 
 def _field_rows(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, dict) and any(
-            isinstance(each, dict) for each in value.values()
+            isinstance(item, dict) for item in value.values()
         ):
             yield from _field_rows(value, f"{prefix}{name}: ")
         elif text := format_value(name, value):
@@ -173,9 +171,9 @@ def format_value(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        parts = {_label(key): format_value(key, each) for key, each in value.items()}
+        parts = {_label(key): format_value(key, item) for key, item in value.items()}
         return ", ".join(f"{key} {text}" for key, text in parts.items() if text)
     if isinstance(value, list):
         separator = "\n" if value and isinstance(value[0], dict) else ", "
-        return separator.join(format_value("", each) for each in value)
+        return separator.join(format_value("", item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -28,7 +28,8 @@ class Attacks:
     def __init__(self, block: int, apart: int) -> None:
         self.seen = 0
         self.times: list[int] = []
-        self._block, self._apart = block, apart
+        self._block = block
+        self._apart = apart
         self._loud = np.zeros(_BEFORE, np.float32)
         self._height = 0.0  # of the last attack
 
@@ -45,13 +46,13 @@ class Attacks:
         if count <= 0:
             return
         begin = self.seen - at
-        part = source[begin - block - 1 : begin + (count + ahead) * block].astype(
+        samples = source[begin - block - 1 : begin + (count + ahead) * block].astype(
             np.float64
         )
-        power = ((part[1:] - _EMPHASIS * part[:-1]) ** 2).sum(1)
+        power = ((samples[1:] - _EMPHASIS * samples[:-1]) ** 2).sum(1)
         loud = power[block : (count + 1) * block].reshape(count, block).mean(1)
-        known = np.concatenate([self._loud, loud])
-        before = sliding_window_view(known, _BEFORE)[:-1].max(1)
+        loudness = np.concatenate([self._loud, loud])
+        before = sliding_window_view(loudness, _BEFORE)[:-1].max(1)
         for number in np.flatnonzero(loud > np.maximum(before * _RISE, _FLOOR)):
             here = np.sqrt(power[number * block : (number + ahead) * block])
             start = int(np.argmax(here >= _BEGINS * here.max())) + int(number - 1) * block
@@ -63,7 +64,7 @@ class Attacks:
                 self.times.pop()
             self.times.append(attack)
             self._height = height
-        self._loud = known[-_BEFORE:]
+        self._loud = loudness[-_BEFORE:]
         self.seen += count * block
 
     def forget(self, first: int) -> None:

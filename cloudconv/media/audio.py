@@ -69,14 +69,14 @@ def channels_of(stream: Any) -> Channels:
     frame reads its own layout. A muxer of text names the channels instead.
     """
     header = header_of("framecrc", lambda out: add_copy(out, stream)) or b""
-    found = re.search(rb"#channel_layout_name 0: (.*)", header)
-    name = "" if found is None else found[1].decode(errors="replace")
+    match = re.search(rb"#channel_layout_name 0: (.*)", header)
+    name = "" if match is None else match[1].decode(errors="replace")
     listed = re.fullmatch(r"(\d+) channels(?: \((.*)\))?", name)
     if listed is None:
         return Channels(av.AudioLayout(name).nb_channels if name else 0, name)
     count = int(listed[1])
-    names = [each.partition("@")[0] for each in (listed[2] or "").split("+")]
-    places = {_numbers().get(each): place for place, each in enumerate(names)}
+    names = [label.partition("@")[0] for label in (listed[2] or "").split("+")]
+    places = {_numbers().get(label): place for place, label in enumerate(names)}
     numbers = sorted(number for number in places if number is not None)
     mask = hex(sum(1 << number for number in numbers))
     # A name may be missing, unknown or used twice, and FFmpeg does not mix all groups of
@@ -127,9 +127,9 @@ def choose_format(source: Any, muxer: str) -> Callable[[OutputContainer], Any] |
     )
     encoders = dict.fromkeys((codec, *lossless, *_OTHERWISE))
     usual = _USUAL.get(channels.total, "5.1")
-    given = channels.layout or f"{channels.total} channels"
+    channel_layout = channels.layout or f"{channels.total} channels"
     layouts = dict.fromkeys((channels.layout or usual, usual, "stereo"))
-    for layout in (each for each in layouts if _mixes(given, each)):
+    for layout in (offered for offered in layouts if _mixes(channel_layout, offered)):
         for name in encoders:
             add = partial(_add, context, name, layout)
             if header_of(muxer, add) is not None:
@@ -154,17 +154,16 @@ def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
     rates: list[int] = sorted(codec.audio_rates or [context.sample_rate])
     rate = next((r for r in rates if r >= context.sample_rate), rates[-1])
     formats: list[str] = [f.name for f in codec.audio_formats or [context.format]]
-    given = context.format.name.removesuffix("p")
-    liked = [
-        f for wanted in (given, "flt") for f in formats if f.removesuffix("p") == wanted
-    ]
+    own = context.format.name.removesuffix("p")
+    liked = [form for form in formats if form.removesuffix("p") == own]
+    liked += [form for form in formats if form.removesuffix("p") == "flt"]
     stream: Any = out.add_stream(encoder, rate=rate)
-    made = stream.codec_context
-    made.layout = layout
-    made.format = [*liked, *formats][0]
-    made.time_base = Fraction(1, rate)
+    coder = stream.codec_context
+    coder.layout = layout
+    coder.format = [*liked, *formats][0]
+    coder.time_base = Fraction(1, rate)
     if not is_lossless(encoder):
-        made.bit_rate = _BITS_PER_CHANNEL * made.layout.nb_channels
+        coder.bit_rate = _BITS_PER_CHANNEL * coder.layout.nb_channels
     return stream
 
 
@@ -184,7 +183,8 @@ class AudioEncoder:
         self._source = source
         self._target = target
         self._factor = factor
-        self._origin, self._begin = carry.origin, carry.begin
+        self._origin = carry.origin
+        self._begin = carry.begin
         context = target.codec_context
         self._rate: int = context.sample_rate
         self._layout: str = context.layout.name
@@ -257,14 +257,16 @@ class AudioEncoder:
         (packed,) = av.AudioResampler("flt").resample(frame)
         samples = packed.to_ndarray().reshape(-1, len(order))[:, order].reshape(1, -1)
         data = np.ascontiguousarray(samples, np.float32)
-        made = av.AudioFrame.from_ndarray(data, format="flt", layout=self._given.layout)
-        made.sample_rate = frame.sample_rate
-        made.time_base = frame.time_base
-        made.pts = frame.pts
-        return made
+        named = av.AudioFrame.from_ndarray(data, format="flt", layout=self._given.layout)
+        named.sample_rate = frame.sample_rate
+        named.time_base = frame.time_base
+        named.pts = frame.pts
+        return named
 
-    def _resampled(self, given: Any) -> Iterator[Any]:
-        for frame in [] if self._resampler is None else self._resampler[1].resample(given):
+    def _resampled(self, decoded: Any) -> Iterator[Any]:
+        for frame in (
+            [] if self._resampler is None else self._resampler[1].resample(decoded)
+        ):
             samples = frame.to_ndarray().reshape(-1, self._channels)
             at = self._next
             if frame.pts is not None:
@@ -357,11 +359,11 @@ class TimeStretch:
         """Yield the remaining samples: the output is exactly ``factor`` times as long."""
         left = round(self._given * self._factor) - (self._out or 0)
         while left > 0:
-            for made in self._made(
+            for samples in self._made(
                 np.zeros((self._reach, self._source.shape[1]), np.float32)
             ):
-                yield made[: max(left, 0)]
-                left -= len(made)
+                yield samples[: max(left, 0)]
+                left -= len(samples)
 
     def _made(self, samples: Samples) -> Iterator[Samples]:
         self._source = np.concatenate([self._source, samples])
@@ -375,11 +377,12 @@ class TimeStretch:
             middle = self._middle_of(out)
             begin = middle - self._half - self._at
             window = self._source[begin : begin + 2 * self._half] * self._hann
-            made = self._rest + window[: self._half]
+            joined = self._rest + window[: self._half]
             self._rest = window[self._half :]
             if self._out is not None:
-                yield made
-            self._out, self._middle = out, middle
+                yield joined
+            self._out = out
+            self._middle = middle
         first = min(self._middle, self._attacks.seen) - 2 * self._reach
         if first > self._at:  # no later window can contain the samples before
             self._source = self._source[first - self._at :]
@@ -388,7 +391,8 @@ class TimeStretch:
 
     def _middle_of(self, out: int) -> int:
         """Return a window's middle in the source; ``out`` is that in the output."""
-        factor, attacks = self._factor, self._attacks.times
+        factor = self._factor
+        attacks = self._attacks.times
         following = bisect_right(attacks, out / factor)
         low = -self._half
         high = self._at + len(self._source)

@@ -104,8 +104,8 @@ def _three_letters(language: str) -> str:
         out.add_stream("pcm_s16le", rate=8000).metadata["language"] = language.split("-")[0]
 
     # FFmpeg converts languages in its reader of ASF, and has no function for that.
-    with av.open(io.BytesIO(header_of("asf", add) or b""), format="asf") as made:
-        return made.streams[0].metadata.get("language", language)
+    with av.open(io.BytesIO(header_of("asf", add) or b""), format="asf") as container:
+        return container.streams[0].metadata.get("language", language)
 
 
 def add_copy(out: OutputContainer, stream: Any) -> Any:

@@ -92,7 +92,8 @@ class Clock:
                 before is None or self._is_apart(before, time)
             )
             self.part += self._is_fresh
-        self._before, self._last = last, time
+        self._before = last
+        self._last = time
 
     def _is_apart(self, before: Fraction | None, time: Fraction) -> bool:
         if before is None:

@@ -138,9 +138,9 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
     parts = rgb if rgb.device.type == "cpu" else [rgb]  # see `to_rgb`
     cells = [
         _summed(
-            _summed(part, -2, 1 << layout.chroma_shift_y), -1, 1 << layout.chroma_shift_x
+            _summed(channel, -2, 1 << layout.chroma_shift_y), -1, 1 << layout.chroma_shift_x
         )
-        for part in parts
+        for channel in parts
     ]
     if len(cells) == 1:
         cells = list(cells[0])
@@ -191,23 +191,23 @@ def rgb_of(
     planes = frame.planes()[: 1 if form.family == "gray" else 3]
     # The cells beside the area have a part in its chroma.
     (rows, inner_rows), (columns, inner_columns) = (
-        _cells(part, side, shift)
-        for part, side, shift in zip(
+        _cells(span, side, shift)
+        for span, side, shift in zip(
             area, planes[0].shape, (form.chroma_shift_y, form.chroma_shift_x), strict=True
         )
     )
     chosen = [planes[0][rows, columns]]
     down, across = (
-        slice(part.start >> shift, -(-part.stop // (1 << shift)))
-        for part, shift in ((rows, form.chroma_shift_y), (columns, form.chroma_shift_x))
+        slice(span.start >> shift, -(-span.stop // (1 << shift)))
+        for span, shift in ((rows, form.chroma_shift_y), (columns, form.chroma_shift_x))
     )
     chosen += [plane[down, across] for plane in planes[1:]]
     return to_rgb(upload(chosen, device), form, space)[:, inner_rows, inner_columns]
 
 
-def _cells(part: slice, side: int, shift: int) -> tuple[slice, slice]:
+def _cells(span: slice, side: int, shift: int) -> tuple[slice, slice]:
     """Return a part of a side in whole cells, a cell around, and its place in these."""
-    start, stop, _ = part.indices(side)
+    start, stop, _ = span.indices(side)
     first = max(((start >> shift) - 1) << shift, 0)
     last = min((((stop - 1) >> shift) + 2) << shift, side)
     return slice(first, last), slice(start - first, stop - first)
@@ -233,10 +233,10 @@ def block_means(plane: Tensor) -> Tensor:
     if height < len(codes):
         rows = np.concatenate([rows, codes[height:].mean(0, dtype=np.float32)[None]])
     mean = np.full(BLOCK, 1 / BLOCK, np.float32)
-    made = (rows[:, :width].reshape(-1, BLOCK) @ mean).reshape(len(rows), -1)
+    means = (rows[:, :width].reshape(-1, BLOCK) @ mean).reshape(len(rows), -1)
     if width < codes.shape[1]:
-        made = np.concatenate([made, rows[:, width:].mean(1, keepdims=True)], 1)
-    return torch.from_numpy(made)
+        means = np.concatenate([means, rows[:, width:].mean(1, keepdims=True)], 1)
+    return torch.from_numpy(means)
 
 
 def thumbnail(
@@ -256,8 +256,8 @@ def thumbnail(
         if plane.device.type != "cpu" or not fine:
             return F.adaptive_avg_pool2d(plane.to(torch.float32)[None], (height, width))[0]
         means = (block_means(plane) if blocks is None or number else blocks).numpy()
-        made = _area_means(_area_means(means.astype(float), height).T, width).T
-        return torch.from_numpy(made.astype(np.float32))
+        means_of = _area_means(_area_means(means.astype(float), height).T, width).T
+        return torch.from_numpy(means_of.astype(np.float32))
 
     if form.family == "rgb":
         red, blue = _LUMA["bt709"]

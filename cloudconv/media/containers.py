@@ -157,19 +157,20 @@ WEBP = Container(
 )
 PICTURES = {
     suffix: Container(name=f"{name} pictures", encoders=(encoder,), is_folder=True)
-    for name, encoder, suffixes in (
-        ("PNG", "png", (".png",)),
-        ("BMP", "bmp", (".bmp",)),
-        ("WebP", "libwebp", (".webp",)),
-        ("TIFF", "tiff", (".tif", ".tiff")),
-        ("EXR", "exr", (".exr",)),
-        ("JPEG", "mjpeg", (".jpg", ".jpeg")),
+    for suffix, name, encoder in (
+        (".png", "PNG", "png"),
+        (".bmp", "BMP", "bmp"),
+        (".webp", "WebP", "libwebp"),
+        (".tif", "TIFF", "tiff"),
+        (".tiff", "TIFF", "tiff"),
+        (".exr", "EXR", "exr"),
+        (".jpg", "JPEG", "mjpeg"),
+        (".jpeg", "JPEG", "mjpeg"),
     )
-    for suffix in suffixes
 }
-CONTAINERS = {
-    s: each for each in (MP4, MOV, MKV, WEBM, GIF, APNG, WEBP) for s in each.suffixes
-}
+CONTAINERS: dict[str, Container] = {}
+for _container in (MP4, MOV, MKV, WEBM, GIF, APNG, WEBP):
+    CONTAINERS |= dict.fromkeys(_container.suffixes, _container)
 
 
 def is_sequence(path: Path) -> bool:

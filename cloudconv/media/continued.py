@@ -95,14 +95,14 @@ class ContinuedAudio(AudioEncoder):
             if self._first_heard is None:
                 self._first_heard = max(at, self._scene)
             self._heard.append(heard)
-        shown = samples[max(self._start - at, 0) :]
-        if len(shown) and self._leads:
+        tail = samples[max(self._start - at, 0) :]
+        if len(tail) and self._leads:
             begins = max(at, self._start)
             if self._playlist.loops and begins < self._start + _LEAD * self._rate:
                 if not self._lead:
                     self._lead.append(
                         np.zeros((begins - self._start, self._channels), self._type)
                     )
-                self._lead.append(shown)
+                self._lead.append(tail)
             self._place = begins
-            yield from self._encoded(iter([shown]))
+            yield from self._encoded(iter([tail]))

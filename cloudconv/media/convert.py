@@ -41,7 +41,8 @@ def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
     becomes = layout(working)
     tags = info.tags
     space = color.color_space(tags, was, info.width, info.height)
-    matrix, extent = tags.matrix, tags.range
+    matrix = tags.matrix
+    extent = tags.range
     if encoder == "exr":
         matrix = _RGB if becomes.family == "rgb" else _UNSPECIFIED
         extent = 2
@@ -101,7 +102,8 @@ def encoder_picture(
     # ProRes and PNG write the tags of the picture, not those of the encoder's context.
     picture.color_primaries = tags.primaries
     picture.color_trc = LINEAR if is_float(pix_fmt) else tags.transfer
-    picture.colorspace, picture.color_range = tags.matrix, tags.range
+    picture.colorspace = tags.matrix
+    picture.color_range = tags.range
     return picture
 
 

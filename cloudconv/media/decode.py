@@ -73,7 +73,9 @@ class VideoFile:
 
     def __init__(self, info: MediaInfo, threads: int | None, nvdec: int | None) -> None:
         self.by_gpu = False
-        self._info, self._threads, self._nvdec = info, threads, nvdec
+        self._info = info
+        self._threads = threads
+        self._nvdec = nvdec
         self._file: tuple[object, InputContainer] | None = None
         timing = info.file_timing
         self.seeks = info.input_format.seeks and timing.has_timestamps and not timing.shifts
@@ -116,10 +118,10 @@ class VideoFile:
             modes.insert(0, _NVDEC)
         # After a seek, pictures before the key frame refer to frames that were not read.
         first = None if key is None else key.pts * timing.time_base
-        shown: Fraction | None = None  # the time of the latest picture
+        latest: Fraction | None = None  # the time of the latest picture
         untimed = 0  # the number of pictures without a time stamp
         for mode in modes:
-            after = shown
+            after = latest
             seen = 0
             try:
                 for decoded in self._pictures(mode, key, account):
@@ -130,7 +132,7 @@ class VideoFile:
                     else:
                         is_next = first is None or time >= first
                         is_next &= after is None or time > after
-                        shown = time if is_next else shown
+                        latest = time if is_next else latest
                     if is_next:
                         yield decoded
                 return
@@ -270,7 +272,7 @@ class _Queue:
         if picture.pict_type != PictureType.B:
             # The pictures of all earlier packets have been shown, or do not exist.
             before = bisect_left(self._stamps, own) + sum(
-                each > own for each in self._shown[-16:]
+                later > own for later in self._shown[-16:]
             )
             self._shown += [own] * (before - len(self._shown))
         self._shown.append(own)

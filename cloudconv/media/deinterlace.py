@@ -24,7 +24,9 @@ state."""
 
 MEASURED_PICTURES = 25  # first pictures that show whether and how a video is interlaced
 
-_LOWEST, _TALLEST = 240, 1088  # lines of interlaced pictures
+# Interlaced pictures have so many lines at least, and at most.
+_LOWEST = 240
+_TALLEST = 1088
 _CLEARLY = 10  # pictures
 # The filter compares the fields of a picture with those of the pictures beside it. With its
 # own threshold of 1.5 for progressive pictures it leaves 40 % of them undetermined.
@@ -135,19 +137,19 @@ def frames_of_fields(
     detector = Chain(like, _DETECTOR)
     # Damaged files repeat and omit time stamps. The filters need no time stamps. They
     # return what belongs to a picture when the next picture arrives.
-    made, found = [*filters.push(like)], [*detector.push(like)]
+    fields, marks = [*filters.push(like)], [*detector.push(like)]
     picture, time, captions = first
     for timed in chain(source, [None]):
-        made += filters.finish() if timed is None else filters.push(timed[0])
-        found += detector.finish() if timed is None else detector.push(timed[0])
-        is_whole = _found(found.pop()) == "progressive"
+        fields += filters.finish() if timed is None else filters.push(timed[0])
+        marks += detector.finish() if timed is None else detector.push(timed[0])
+        is_whole = _found(marks.pop()) == "progressive"
         if is_whole or (kind.marked and not picture.interlaced_frame):
-            made = [*unmarked.push(picture)] * 2
+            fields = [*unmarked.push(picture)] * 2
         times = time, second(time, None if timed is None else timed[1])
-        yield from zip(made, times, (captions, b""), strict=True)
+        yield from zip(fields, times, (captions, b""), strict=True)
         if timed is None:
             return
-        made = []
+        fields = []
         (picture, time, captions) = timed
 
 

@@ -222,10 +222,14 @@ def _moving(path: Path, best: Any, videos: list[Any]) -> Any:
 
 def no_stream(number: int, numbers: Sequence[int], path: Path) -> InputError:
     """Return the error for a number that is not among those of the video streams."""
-    known = (
-        listed([str(each) for each in numbers], "or") if numbers else "a file with video"
+    choices = (
+        listed([str(choice) for choice in numbers], "or")
+        if numbers
+        else "a file with video"
     )
-    return InputError(f"no-such-stream: {path} has no video stream {number}: give {known}.")
+    return InputError(
+        f"no-such-stream: {path} has no video stream {number}: give {choices}."
+    )
 
 
 def check_size(width: int, height: int, path: Path) -> None:
@@ -234,14 +238,14 @@ def check_size(width: int, height: int, path: Path) -> None:
     The limit is in CLOUDCONV_MAX_PIXELS, by default 8192². Raises InputError, or
     SettingsError if the limit is no whole number above 0.
     """
-    given = os.environ.get(_LIMIT, "")
-    digits = given.lstrip("0")[:_DIGITS]
-    if given and not (given.isascii() and given.isdecimal() and digits):
+    limit = os.environ.get(_LIMIT, "")
+    digits = limit.lstrip("0")[:_DIGITS]
+    if limit and not (limit.isascii() and limit.isdecimal() and digits):
         raise SettingsError(
             f"bad-environment: The environment variable {_LIMIT} must be a whole number "
-            f"above 0, got {given!r}."
+            f"above 0, got {limit!r}."
         )
-    most = int(digits) if given else _MAX_PIXELS
+    most = int(digits) if limit else _MAX_PIXELS
     if width * height > most:
         raise InputError(
             f"too-many-pixels: {path} is {width}x{height}, and pictures of more than "

@@ -204,14 +204,14 @@ def choose(
     """
     source = layout(info.working_pix_fmt)
     exactly = settings.pix_fmt
-    given = settings.encoder or _kept(container, info, settings)
-    free = given is None and exactly is None and container.is_mp4
+    wanted_name = settings.encoder or _kept(container, info, settings)
+    free = wanted_name is None and exactly is None and container.is_mp4
     drawn = source.alpha or info.input_format.is_drawn
     becomes_plain = free and drawn and not (source.alpha and container.keeps_alpha)
     wanted = _plain(source) if becomes_plain else info.working_pix_fmt
     wanted = wanted if exactly is None else _working(exactly)
     hevc = info.tags.hdr is not None and not becomes_plain
-    names = _candidates(container, layout(wanted), given, hevc=hevc)
+    names = _candidates(container, layout(wanted), wanted_name, hevc=hevc)
     name, picked = _best(container, names, wanted, (info.width, info.height), exactly)
     picked = exactly if exactly in _formats(name) else picked
     working = _working(picked)
@@ -224,7 +224,9 @@ def choose(
         # The user's parameters come last and take precedence.
         options[key] = ":".join(filter(None, (hdr, options.get(key))))
     choice = EncoderChoice(name, picked, working, options, tag, ())
-    warnings = _warnings(container, info, settings, wanted, choice, is_free=given is None)
+    warnings = _warnings(
+        container, info, settings, wanted, choice, is_free=wanted_name is None
+    )
     return replace(choice, warnings=tuple(warnings))
 
 
@@ -311,29 +313,29 @@ def _kept(container: Container, info: MediaInfo, settings: EncodeSettings) -> st
         return None
     size = info.width, info.height
     fits = _can_be_in(container, name) and any(
-        _fits(name, each, size) for each in _takes(name)
+        _fits(name, pix_fmt, size) for pix_fmt in _takes(name)
     )
     return name if fits and present([name]) else None
 
 
 def _candidates(
-    container: Container, wanted: PixelLayout, given: str | None, *, hevc: bool
+    container: Container, wanted: PixelLayout, kept: str | None, *, hevc: bool
 ) -> list[str]:
     names = list(container.encoders)
     deep = hevc or wanted.depth > 8
     if not container.is_video:
-        if given not in (None, names[0]):
+        if kept not in (None, names[0]):
             raise EncoderUsageError(
                 f"fixed-encoder: {container.name} is always written by {names[0]}, so "
-                f"{given!r} cannot be used: leave --encoder out."
+                f"{kept!r} cannot be used: leave --encoder out."
             )
-    elif given is not None:
-        names = [_checked_name(given, container)]
+    elif kept is not None:
+        names = [_checked_name(kept, container)]
     elif "ffv1" in names and (wanted.family == "rgb" or wanted.alpha or wanted.depth > 10):
         # Few players show these formats from any lossy codec, so lossless FFV1 comes first.
-        names.sort(key=lambda each: (each != "ffv1", each != "libx265" or not deep))
+        names.sort(key=lambda name: (name != "ffv1", name != "libx265" or not deep))
     elif deep:
-        names.sort(key=lambda each: each != "libx265")
+        names.sort(key=lambda name: name != "libx265")
     return names
 
 
@@ -341,11 +343,11 @@ def _checked_name(name: str, container: Container) -> str:
     try:
         codec = av.codec.Codec(_ALSO_CALLED.get(name.lower(), name.lower()), "w")
     except av.codec.codec.UnknownCodecError as error:
-        known = present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1"))
-        near = did_you_mean(name, [*known, *_ALSO_CALLED, *container.encoders])
+        encoders = present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1"))
+        near = did_you_mean(name, [*encoders, *_ALSO_CALLED, *container.encoders])
         raise EncoderUsageError(
             f'unknown-encoder: There is no encoder "{name}" here{near}: choose one, such '
-            f"as {', '.join(known)}."
+            f"as {', '.join(encoders)}."
         ) from error
     if codec.type != "video":
         raise EncoderUsageError(
@@ -418,13 +420,13 @@ def _takes(name: str) -> dict[str, str]:
 
 
 def _fits(name: str, pix_fmt: str, size: tuple[int, int]) -> bool:
-    known = known_encoder(name)
+    encoder = known_encoder(name)
     shape = layout(pix_fmt)
     (width, height) = size
-    if min(size) < known.smallest or width in known.corrupts:
+    if min(size) < encoder.smallest or width in encoder.corrupts:
         return False
     odd = width % (1 << shape.chroma_shift_x) or height % (1 << shape.chroma_shift_y)
-    return not (known.whole_chroma and odd)
+    return not (encoder.whole_chroma and odd)
 
 
 def _cost(wanted: PixelLayout, stored: PixelLayout) -> tuple[int, ...]:
@@ -459,14 +461,18 @@ def _best(
 
     ``exactly`` is a requested pixel format, whose samples must not change.
     """
-    options = [
-        (_cost(layout(wanted), layout(working)), order, name, pix_fmt)
-        for order, name in enumerate(present(names))
-        for working, pix_fmt in _takes(name).items()
-        if exactly is None or (working == wanted and is_float(pix_fmt) == is_float(exactly))
-        if _fits(name, working, size)
-        if not (name in container.refuses_alpha and layout(working).alpha)
-    ]
+    options = []
+    for order, name in enumerate(present(names)):
+        for working, pix_fmt in _takes(name).items():
+            if exactly is not None and (
+                working != wanted or is_float(pix_fmt) != is_float(exactly)
+            ):
+                continue
+            if name in container.refuses_alpha and layout(working).alpha:
+                continue
+            if _fits(name, working, size):
+                cost = _cost(layout(wanted), layout(working))
+                options.append((cost, order, name, pix_fmt))
     if options:
         return min(options)[2:]
     who = " and ".join(names)
@@ -476,7 +482,7 @@ def _best(
             f"encoder-size: {who} cannot encode pictures of {shape}: choose another "
             "encoder or output."
         )
-    taken = ", ".join(sorted({f for name in present(names) for f in _formats(name)}))
+    taken = ", ".join(sorted(set().union(*map(_formats, present(names)))))
     raise EncoderError(
         f"encoder-cannot-write: {who} in {container.name} cannot write {exactly} at "
         f"{shape}: choose one of {taken}."
@@ -491,16 +497,16 @@ def options_for(
     An editing codec keeps the source's ``profile``, if that profile suits such pictures.
     Raises EncoderUsageError for a setting that the encoder does not accept.
     """
-    known = known_encoder(name)
-    given = dict(pairs(settings.encoder_option))
+    encoder = known_encoder(name)
+    own_options = dict(pairs(settings.encoder_option))
     # FFmpeg itself ignores an unknown option.
-    for key in given.keys() - supported_options(name):
+    for key in own_options.keys() - supported_options(name):
         near = did_you_mean(key, sorted(supported_options(name)))
         raise EncoderUsageError(
             f"unknown-encoder-option: {name} has no option {key!r}{near}."
         )
-    options = dict(known.options)
-    if name in _PROFILES and "profile" not in given:
+    options = dict(encoder.options)
+    if name in _PROFILES and "profile" not in own_options:
         full = not working.startswith("yuv422")
         deep = layout(working).depth > 8
         suitable = _PROFILES[name][0 if full else 1 if deep else 2]
@@ -509,11 +515,11 @@ def options_for(
         options["auto-alt-ref"] = "0"
     if settings.crf is not None:
         options |= _crf(name, settings.crf)
-    elif not _QUALITY & given.keys():
-        options |= known.quality if known.crf is None else _crf(name, DEFAULT_CRF)
+    elif not _QUALITY & own_options.keys():
+        options |= encoder.quality if encoder.crf is None else _crf(name, DEFAULT_CRF)
     if settings.preset is not None:
         options["preset"] = _preset(name, settings.preset)
-    for key, value in given.items():
+    for key, value in own_options.items():
         joins = key.endswith("-params") and options.get(key)
         options[key] = f"{options[key]}:{value}" if joins else value
     if settings.threads and name == "libx265":
@@ -535,9 +541,9 @@ def _preset(name: str, preset: str) -> str:
 
 
 def _crf(name: str, crf: float) -> dict[str, str]:
-    known = known_encoder(name)
-    option, most = known.crf or ("crf", 63.0)
-    if known.crf is None and "crf" not in supported_options(name):
+    encoder = known_encoder(name)
+    option, most = encoder.crf or ("crf", 63.0)
+    if encoder.crf is None and "crf" not in supported_options(name):
         raise EncoderUsageError(
             f"no-crf: {name} has no --crf: set its quality with --encoder-option, or use "
             "libx264."
@@ -547,18 +553,18 @@ def _crf(name: str, crf: float) -> dict[str, str]:
             f"crf-out-of-range: --crf={crf:g} is out of range: {name} takes 0 to "
             f"{short(most)}."
         )
-    if known.looks_like is not None:
-        crf = round(float(np.interp(crf, _SCALE, known.looks_like)))
-    return {**known.quality, option: f"{max(crf, known.least):g}"}
+    if encoder.looks_like is not None:
+        crf = round(float(np.interp(crf, _SCALE, encoder.looks_like)))
+    return {**encoder.quality, option: f"{max(crf, encoder.least):g}"}
 
 
 @cache
 def supported_options(name: str) -> frozenset[str]:
     """Return the names of all options of an encoder."""
-    known = av.CodecContext.create(name, "w").supported_options
+    context = av.CodecContext.create(name, "w").supported_options
     # FFmpeg's flags of an option: 1 for encoding, 16 for video.
-    general = {o.name for o in known.generic if int(o.flags) & 1 and int(o.flags) & 16}
-    return frozenset(general | {o.name for o in known.private})
+    general = {o.name for o in context.generic if int(o.flags) & 1 and int(o.flags) & 16}
+    return frozenset(general | {o.name for o in context.private})
 
 
 def hdr_parameters(encoder: str, info: MediaInfo) -> str:

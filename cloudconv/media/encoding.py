@@ -57,7 +57,7 @@ class EncodingDraft:
         At a variable rate all times of the frames are sums of ``spans``, in seconds, and of
         ``offset``.
         """
-        decided = {each.name: getattr(self, each.name) for each in fields(EncodingDraft)}
+        decided = {field.name: getattr(self, field.name) for field in fields(EncodingDraft)}
         tick = _tick(self, spans, offset)
         return EncodingPlan(**decided, tick=tick, offset=offset, carry=carry)
 

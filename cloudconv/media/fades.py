@@ -16,13 +16,16 @@ Sound = NDArray[Any]  # float32 or float64, (n, channels)
 Positions = NDArray[np.int64]
 
 _HOPS = 100  # spectra a second
-_BANDS, _LOWEST, _HIGHEST = 16, 60.0, 16_000.0  # of a spectrum; in Hz
+_BANDS = 16  # of a spectrum
+_LOWEST = 60.0  # Hz
+_HIGHEST = 16_000.0
 _QUIET = 1e-8  # power of full scale below which all sounds are alike
 # Costs of a fade, in dB of the difference between two spectra: of a fade within an attack
 # in each sound, and of an attack at any place of the fade.
 _WITHIN, _ANY = 12.0, 6.0
 # Seconds around the start of an attack that belong to the attack.
-_BEFORE, _AFTER = 0.015, 0.1
+_BEFORE = 0.015
+_AFTER = 0.1
 # seconds that are measured at once, and between two attacks
 _BLOCK = 1 / 750
 _APART = 0.06
@@ -30,7 +33,8 @@ _APART = 0.06
 # Seconds by which a sound may shift so that it does not cancel the sound before, and the
 # least correlation after the shift. A hum has this correlation at some shift, and noise
 # does not.
-_SHIFT, _FITS = 0.008, 0.5
+_SHIFT = 0.008
+_FITS = 0.5
 # Correlation; the law of a fade for sounds that cancel each other even more.
 _OPPOSED = -0.5
 
@@ -121,8 +125,8 @@ def crossed(old: Sound, new: Sound) -> Sound:
     power = float((both * old**2).sum()) * float((both * new**2).sum())
     alike = max(product / power**0.5, _OPPOSED) if power > 0 else 0.0
     scale = 1 / np.sqrt(1 - 2 * both * (1 - alike))
-    made: Sound = (((1 - place) * old + place * new) * scale).astype(old.dtype)
-    return made
+    sound: Sound = (((1 - place) * old + place * new) * scale).astype(old.dtype)
+    return sound
 
 
 def extension(sound: Sound, length: int) -> Sound:
@@ -132,29 +136,29 @@ def extension(sound: Sound, length: int) -> Sound:
     prediction at the end, in reverse order, excite the predictor. The last fifth of the
     samples falls to silence.
     """
-    known = sound[-_KNOWN * length :].astype(np.float64)
+    end = sound[-_KNOWN * length :].astype(np.float64)
     channels = sound.shape[1]
-    if len(known) < 8 * _ORDER:
+    if len(end) < 8 * _ORDER:
         return np.zeros((length, channels), sound.dtype)
     weights = np.ones((1, channels))
-    ahead = known
-    behind = known
+    ahead = end
+    behind = end
     for _ in range(_ORDER):
         ahead = ahead[1:]
         behind = behind[:-1]
         power = (ahead**2 + behind**2).sum(0)
-        part = -2 * (ahead * behind).sum(0) / np.maximum(power, _NOTHING)
+        reflection = -2 * (ahead * behind).sum(0) / np.maximum(power, _NOTHING)
         longer = np.pad(weights, ((0, 1), (0, 0)))
-        weights = longer + part * longer[::-1]
-        ahead, behind = ahead + part * behind, behind + part * ahead
+        weights = longer + reflection * longer[::-1]
+        ahead, behind = ahead + reflection * behind, behind + reflection * ahead
     errors = np.resize(ahead[::-1], (length, channels))
-    made = np.concatenate([known[-_ORDER:], np.zeros((length, channels))])
+    samples = np.concatenate([end[-_ORDER:], np.zeros((length, channels))])
     for number in range(length):
-        recent = made[number : number + _ORDER]
-        made[number + _ORDER] = errors[number] - (recent * weights[:0:-1]).sum(0)
-    made = made[_ORDER:]
+        recent = samples[number : number + _ORDER]
+        samples[number + _ORDER] = errors[number] - (recent * weights[:0:-1]).sum(0)
+    samples = samples[_ORDER:]
     fall = np.clip(np.linspace(5, 0, length), 0, 1)[:, None]
-    return (made * fall).astype(sound.dtype)
+    return (samples * fall).astype(sound.dtype)
 
 
 def _spectra(sound: Sound, rate: int, hop: int) -> NDArray[np.float32]:
@@ -165,8 +169,8 @@ def _spectra(sound: Sound, rate: int, hop: int) -> NDArray[np.float32]:
     window = np.hanning(2 * hop)[:, None]
     levels = np.zeros((max(len(sound) // hop - 1, 0), len(bins)), np.float32)
     for number in range(len(levels)):
-        part = sound[number * hop : (number + 2) * hop] * window
-        power = (np.abs(np.fft.rfft(part, size, axis=0)) ** 2).sum(1) / hop**2
+        samples = sound[number * hop : (number + 2) * hop] * window
+        power = (np.abs(np.fft.rfft(samples, size, axis=0)) ** 2).sum(1) / hop**2
         levels[number] = 10 * np.log10(np.add.reduceat(power, bins) + _QUIET)
     return levels
 

@@ -37,16 +37,16 @@ class Inventory:
 
 def inventory(folder: Path) -> Inventory:
     """Return the videos in a folder, by their endings or their content, sorted by name."""
-    found = Inventory()
+    files = Inventory()
     for file in images.visible_in(folder):
         if images.is_video(file) or (not _is_known(file) and _moves(file)):
-            found.videos.append(file)
+            files.videos.append(file)
         elif not is_picture(file):
-            found.others[file.suffix.lower()] += 1
-    originals = {_recording(file) for file in found.videos if not _is_proxy(file)}
-    proxies = [v for v in found.videos if _is_proxy(v) and _recording(v) in originals]
-    videos = [video for video in found.videos if video not in proxies]
-    return Inventory(videos, proxies, found.others)
+            files.others[file.suffix.lower()] += 1
+    originals = {_recording(file) for file in files.videos if not _is_proxy(file)}
+    proxies = [v for v in files.videos if _is_proxy(v) and _recording(v) in originals]
+    videos = [video for video in files.videos if video not in proxies]
+    return Inventory(videos, proxies, files.others)
 
 
 def by_ending(counts: Iterable[tuple[str, int]]) -> str:

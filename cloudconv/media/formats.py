@@ -16,6 +16,7 @@ from 0 to 1 (ITU-R BT.2100). Every other tag gives sRGB's curve, as in Blender a
 import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -66,10 +67,8 @@ for _kind in ("8", "4_byte", "555le", "555be", "565le", "565be"):
 
 # Formats of floating-point samples, and the working formats that replace them.
 _FLOATS = {
-    f"{kind}f{bits}{end}": f"{kind}16le"
-    for kind in ("gray", "gbrp", "gbrap")
-    for bits in (16, 32)
-    for end in ("le", "be")
+    f"{kind}f{end}": f"{kind}16le"
+    for kind, end in product(("gray", "gbrp", "gbrap"), ("16le", "16be", "32le", "32be"))
 }
 
 # Formats that FFmpeg's scaler does not convert exactly: other floats, colour models, byte
@@ -95,13 +94,13 @@ def layout(pix_fmt: str) -> PixelLayout:
     Raises ValueError for a name that FFmpeg does not know, and for formats in GPU memory.
     """
     side = 64
-    known = VideoFormat(pix_fmt, side, side)
-    if not known.components:  # vaapi, cuda: references to GPU memory, not samples
+    form = VideoFormat(pix_fmt, side, side)
+    if not form.components:  # vaapi, cuda: references to GPU memory, not samples
         raise ValueError(f"Pixel format {pix_fmt!r} holds no samples.")
-    is_rgb = known.is_rgb or pix_fmt == "pal8"
+    is_rgb = form.is_rgb or pix_fmt == "pal8"
     alpha = pix_fmt == "pal8"
-    alpha = alpha or any(c.is_alpha for c in known.components)
-    colours = [c for c in known.components if not c.is_alpha]
+    alpha = alpha or any(c.is_alpha for c in form.components)
+    colours = [c for c in form.components if not c.is_alpha]
     # PyAV's is_chroma is true for subsampled components only, so the components are
     # counted.
     family: Family = "rgb" if is_rgb else "yuv" if len(colours) > 1 else "gray"
@@ -178,11 +177,11 @@ def can_widen(pix_fmt: str, to: str, *, is_jpeg: bool = False) -> bool:
         return to == "gbrp" or pix_fmt == "gray" or pix_fmt.startswith("yuvj")
     if is_float(pix_fmt):
         return False
-    given, wide = layout(working_format(pix_fmt)), layout(to)
-    alike = given.family != "yuv" and wide.family in (given.family, "rgb")
+    own, wide = layout(working_format(pix_fmt)), layout(to)
+    alike = own.family != "yuv" and wide.family in (own.family, "rgb")
     # Most palettes have no transparent colour.
-    opaque = not given.alpha or pix_fmt == "pal8"
-    return alike and given.depth in (8, wide.depth) and (wide.alpha or opaque)
+    opaque = not own.alpha or pix_fmt == "pal8"
+    return alike and own.depth in (8, wide.depth) and (wide.alpha or opaque)
 
 
 def widened(picture: VideoFrame, to: str) -> VideoFrame:
@@ -194,19 +193,19 @@ def widened(picture: VideoFrame, to: str) -> VideoFrame:
     if layout(to).depth == layout(working_format(picture.format.name)).depth:
         return _unscaled(picture, to)
     small = widened(picture, to[:-4])
-    made = VideoFrame(picture.width, picture.height, to)
-    for number in range(len(made.planes)):
+    result = VideoFrame(picture.width, picture.height, to)
+    for number in range(len(result.planes)):
         values = _rows(small, number, "u1")[:, : picture.width]
-        _rows(made, number, "<u2")[:, : picture.width] = values * np.uint16(257)
-    return _like(small, made)
+        _rows(result, number, "<u2")[:, : picture.width] = values * np.uint16(257)
+    return _like(small, result)
 
 
 def _from_jpeg(picture: VideoFrame, to: str) -> VideoFrame:
     """Return a picture of a JPEG as 4:4:4, each sample unchanged, or as RGB."""
     if to == "yuv444p":
-        made = _unscaled(picture, to)
+        result = _unscaled(picture, to)
     else:
-        made = _like(
+        result = _like(
             picture,
             picture.reformat(
                 format=to,
@@ -218,9 +217,9 @@ def _from_jpeg(picture: VideoFrame, to: str) -> VideoFrame:
                 threads=1,
             ),
         )
-        made.colorspace = 0
-    made.color_range = 2
-    return made
+        result.colorspace = 0
+    result.color_range = 2
+    return result
 
 
 @cache
@@ -239,7 +238,7 @@ def _unscaled(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     """Return the picture in another pixel format of the same size, range and matrix."""
     # Matrix and range are equal on both sides. With the picture's own matrix and range, the
     # scaler would convert the range of some formats, and refuse unusual matrices.
-    made = picture.reformat(
+    result = picture.reformat(
         format=to_pix_fmt,
         src_colorspace=Colorspace.ITU709,
         dst_colorspace=Colorspace.ITU709,
@@ -248,16 +247,16 @@ def _unscaled(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
         interpolation=_UNSCALED,
         threads=1,  # with more, rows may remain unwritten: repeat gbrp16le to rgb48be
     )
-    return _like(picture, made)
+    return _like(picture, result)
 
 
 def _upright(picture: VideoFrame) -> VideoFrame:
-    made = VideoFrame(picture.width, picture.height, picture.format.name)
-    for number in range(len(made.planes)):
-        source, target = (_rows(each, number, "u1") for each in (picture, made))
+    result = VideoFrame(picture.width, picture.height, picture.format.name)
+    for number in range(len(result.planes)):
+        source, target = (_rows(image, number, "u1") for image in (picture, result))
         width = min(source.shape[1], target.shape[1])
         target[:, :width] = source[:, :width]
-    return _like(picture, made)
+    return _like(picture, result)
 
 
 def turned(picture: VideoFrame, swaps: bool, rows: bool, columns: bool) -> VideoFrame:
@@ -267,18 +266,18 @@ def turned(picture: VideoFrame, swaps: bool, rows: bool, columns: bool) -> Video
         picture = _unscaled(picture, on_its_side(picture.format.name))
     size = (picture.width, picture.height)
     name = picture.format.name
-    made = VideoFrame(*(size[::-1] if swaps else size), name)
+    result = VideoFrame(*(size[::-1] if swaps else size), name)
     kind = _dtype(name)
-    for number, plane in enumerate(made.planes):
+    for number, plane in enumerate(result.planes):
         stored: Any = picture.planes[number]
         samples = _rows(picture, number, kind)[:, : stored.width]
-        shown = samples.T if swaps else samples
+        turned_samples = samples.T if swaps else samples
         steps = (
             slice(None, None, -1 if rows else 1),
             slice(None, None, -1 if columns else 1),
         )
-        _rows(made, number, kind)[:, : plane.width] = shown[steps]
-    return _like(picture, made)
+        _rows(result, number, kind)[:, : plane.width] = turned_samples[steps]
+    return _like(picture, result)
 
 
 def on_its_side(pix_fmt: str) -> str:
@@ -293,18 +292,19 @@ def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     """Convert floats to 16-bit codes, sRGB's for linear ones, or codes to linear floats."""
     name = picture.format.name
     transfer = int(picture.color_trc)
-    dtype, into = _dtype(name), _dtype(to_pix_fmt)
+    dtype = _dtype(name)
+    into = _dtype(to_pix_fmt)
     planes = [
         _rows(picture, k, dtype)[:, : picture.width] for k in range(len(picture.planes))
     ]
-    made = VideoFrame(picture.width, picture.height, to_pix_fmt)
+    result = VideoFrame(picture.width, picture.height, to_pix_fmt)
     convert = codes_of if is_float(name) else light_of
     for number, plane in enumerate(convert(planes, transfer)):
-        _rows(made, number, into)[:, : picture.width] = plane
-    made = _like(picture, made)
+        _rows(result, number, into)[:, : picture.width] = plane
+    result = _like(picture, result)
     if transfer == LINEAR or not is_float(name):
-        made.color_trc = SRGB if is_float(name) else LINEAR
-    return made
+        result.color_trc = SRGB if is_float(name) else LINEAR
+    return result
 
 
 def _dtype(pix_fmt: str) -> str:
@@ -326,16 +326,16 @@ def _rows(picture: VideoFrame, plane: int, dtype: str) -> NDArray[Any]:
     return rows[::-1] if stored.line_size < 0 else rows
 
 
-def _like(picture: VideoFrame, made: VideoFrame) -> VideoFrame:
-    made.pts = picture.pts
+def _like(picture: VideoFrame, result: VideoFrame) -> VideoFrame:
+    result.pts = picture.pts
     if picture.time_base is not None:
-        made.time_base = picture.time_base
+        result.time_base = picture.time_base
     always_full = picture.format.name.startswith(("yuvj", "mono"))
-    made.color_range = 2 if always_full else picture.color_range
-    made.colorspace = picture.colorspace
-    made.color_primaries = picture.color_primaries
-    made.color_trc = picture.color_trc
-    return made
+    result.color_range = 2 if always_full else picture.color_range
+    result.colorspace = picture.colorspace
+    result.color_primaries = picture.color_primaries
+    result.color_trc = picture.color_trc
+    return result
 
 
 def light_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.float32]]:
@@ -377,11 +377,12 @@ def _curve(transfer: int) -> NDArray[np.float32]:
         light = signal ** _POWERS[transfer]
     elif transfer == _PQ:
         root = signal ** (32 / 2523)
-        part = np.maximum(root - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * root)
-        light = 100 * part ** (8192 / 1305)
+        ratio = np.maximum(root - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * root)
+        light = 100 * ratio ** (8192 / 1305)
     elif transfer == _HLG:
         a = 0.17883277
-        b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)
+        b = 1 - 4 * a
+        c = 0.5 - a * np.log(4 * a)
         light = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
     else:
         light = np.where(

@@ -182,7 +182,7 @@ def share_picture(picture: av.VideoFrame) -> av.VideoFrame:
     form = picture.format.name, picture.width, picture.height
     planes = picture.planes
     return _shared(planes, *form) or make_picture(
-        [from_dlpack(each) for each in planes], *form
+        [from_dlpack(plane) for plane in planes], *form
     )
 
 

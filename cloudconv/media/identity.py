@@ -27,7 +27,7 @@ def input_fingerprint(path: Path) -> str:
     standard input has no meaning. Raises InputError if the input does not exist, or cannot
     be read.
     """
-    known = hashlib.sha256()
+    digest = hashlib.sha256()
     files = list(files_of(path))
     most = max(BLOCKS // len(files), 2)
     for file in files:
@@ -35,11 +35,11 @@ def input_fingerprint(path: Path) -> str:
             about = file.stat()
             is_hashed_whole = about.st_size <= most * BLOCK or isinstance(path, Copy)
             date = "" if is_hashed_whole else about.st_mtime_ns
-            known.update(f"{about.st_size} {date};".encode())
+            digest.update(f"{about.st_size} {date};".encode())
             check_kind(file)
             for block in _blocks(file, about.st_size, most):
-                known.update(block)
-    return known.hexdigest()
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def input_version(path: Path) -> list[tuple[int, ...]]:

@@ -30,7 +30,8 @@ from cloudconv.pipeline import is_closing
 _CHUNK = 1 << 20  # bytes
 # Bytes of the disk that a copy leaves free, or else half of what is free.
 _RESERVE = 1 << 30
-_PREFIX, _LOCK = "cloudconv-stdin-", "lock"
+_PREFIX = "cloudconv-stdin-"
+_LOCK = "lock"
 _NEW = 10  # seconds in which a folder may not have its lock yet
 _PAUSE = 0.02  # seconds
 # The start of an address such as https://. A single letter is a drive instead. On Windows a
@@ -183,8 +184,8 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     if (name := str(path)) != "-":
         check_kind(path)
         return path
-    if (known := _copies.get(name)) is not None:
-        return known
+    if (held_copy := _copies.get(name)) is not None:
+        return held_copy
     _leave_no_copies()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     lock = FileLock(folder / _LOCK, timeout=0, thread_local=False)
@@ -192,14 +193,14 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     copy = Copy(folder / "standard-input")
     copy.shown = "standard input"
     finalize(copy, _discard, folder, lock)
-    given: Any = sys.stdin.buffer
+    source: Any = sys.stdin.buffer
     try:
-        live = live and isinstance(given, io.BufferedReader)
-        if live and given.peek(4).startswith(_MATROSKA):
-            copy.growth = Growth(Path(os.fspath(copy)), given.read1())
+        live = live and isinstance(source, io.BufferedReader)
+        if live and source.peek(4).startswith(_MATROSKA):
+            copy.growth = Growth(Path(os.fspath(copy)), source.read1())
         else:
             with copy.open("wb") as target:
-                _store(partial(given.read, _CHUNK), target, folder)
+                _store(partial(source.read, _CHUNK), target, folder)
         empty = not copy.stat().st_size
     except OSError as error:
         raise _not_stored(copy, error) from error

@@ -86,7 +86,7 @@ def video_elements(data: bytes) -> dict[int, bytes]:
 
 def cropping(video: dict[int, bytes]) -> list[int]:
     """Return the sizes of the parts not to show: top, bottom, left, right."""
-    return [int.from_bytes(video.get(each, b""), "big") for each in CROPS]
+    return [int.from_bytes(video.get(side, b""), "big") for side in CROPS]
 
 
 def described_video(elements: bytes) -> bytes:
@@ -123,11 +123,13 @@ def _amended(
             content = content.removesuffix(room.encode())
         if kind == _VIDEO and aspect is not None:
             kept = {
-                each: value for each, value in children(content) if each != _DISPLAY_UNIT
+                element: value
+                for element, value in children(content)
+                if element != _DISPLAY_UNIT
             }
             top, bottom, left, right = cropping(kept)
-            shown = size[0] - left - right, size[1] - top - bottom
-            content = _joined([*kept.items(), *_display(shown, aspect)])
+            visible = size[0] - left - right, size[1] - top - bottom
+            content = _joined([*kept.items(), *_display(visible, aspect)])
         is_wrong = kind == _DEFAULT_DURATION and varies
         if not is_wrong and (kind != _NAME or content):
             amended.append((kind, content))
@@ -139,28 +141,28 @@ def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
     wide = width * aspect
     high = height / aspect
     if wide.denominator == 1:
-        shown = int(wide), height
+        extent = int(wide), height
     elif high.denominator == 1:
-        shown = width, int(high)
+        extent = width, int(high)
     else:
         # No size in whole pixels has exactly this shape, so only the ratio of the sides is
         # stored.
         shape = aspect * width / height
-        shown = shape.numerator, shape.denominator
+        extent = shape.numerator, shape.denominator
         yield _DISPLAY_UNIT, _number(_ASPECT_RATIO_UNIT)
-    yield _DISPLAY_WIDTH, _number(shown[0])
-    yield _DISPLAY_HEIGHT, _number(shown[1])
+    yield _DISPLAY_WIDTH, _number(extent[0])
+    yield _DISPLAY_HEIGHT, _number(extent[1])
 
 
 def children(content: bytes) -> list[Element]:
     """Return the elements within an element."""
-    found = []
+    elements = []
     at = 0
     while at < len(content):
         kind, body, end = _header(content, at)
-        found.append((kind, content[body:end]))
+        elements.append((kind, content[body:end]))
         at = end
-    return found
+    return elements
 
 
 def _header(data: bytes, at: int) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from importlib import import_module
+from itertools import chain
 from math import ceil, lcm
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class VmafMeter:
         # The model ignores chroma, so both chroma planes are copies of the luma.
         plane = "mergeplanes=format=yuv444p:map1p=0:map2p=0"
         graph = f"[0]{plane}[a];[1]{plane}[b];[a][b]libvmaf=log_fmt=json:log_path={_LOG}"
-        inputs = [part for name in _COMPARED for part in ("-i", name)]
+        inputs = [*chain.from_iterable(("-i", name) for name in _COMPARED)]
         command = [self._program, "-v", "error", "-nostdin", *inputs, "-lavfi", graph]
         done = subprocess.run(
             [*command, "-f", "null", "-"], cwd=folder, capture_output=True

@@ -18,11 +18,13 @@ from cloudconv.media.playlist import LOOK_AHEAD, Passage, Playlist
 _FADES = (0.3, 0.15, 0.08)  # lengths of a fade in seconds
 # Costs in dB: of each shorter length, and of a place half a second from the middle of a
 # jump.
-_SHORTER, _AWAY = 0.5, 1.0
+_SHORTER = 0.5
+_AWAY = 1.0
 _LOOP = 0.08  # seconds at the end of a loop that lead into its start
 
 # Least length of a piece of an ambience in seconds, and most beyond.
-_PIECE, _LONGER = 2.0, 6.0
+_PIECE = 2.0
+_LONGER = 6.0
 _PART = 0.6  # of a short sound that is the least length of a piece
 _LEAST = 0.5  # seconds; a shorter sound makes no ambience
 # Part of the sound, at most half a second, by which two joins in a row differ.
@@ -63,7 +65,9 @@ class Mixer:
         self._rate = film.rate
         self._origin = origin
         self._random = np.random.default_rng(playlist.seed)
-        self._begin, self._at, self._end = at, at, self._place(playlist.ends)
+        self._begin = at
+        self._at = at
+        self._end = self._place(playlist.ends)
         self._loop = round(_LOOP * self._rate) if playlist.loops else 0
         self._lead = None if lead is None else extension(lead[::-1], self._loop)[::-1]
         self._shift = 0  # of the part that plays
@@ -92,10 +96,10 @@ class Mixer:
                 yield from self._changed(passage, following)
         ends = self._end - self._loop
         if not is_complete:
-            known = min(
+            end = min(
                 [self._playlist.known, *(passage.begins for passage in self._passages)]
             )
-            ends = min(self._place(known - LOOK_AHEAD), ends)
+            ends = min(self._place(end - LOOK_AHEAD), ends)
         yield from self._until(ends)
         if is_complete and self._at < self._end:
             yield self._closed(self._end - self._at)
@@ -132,16 +136,17 @@ class Mixer:
             self._at += length
         if self._first_shift is None:
             self._first_shift = fade.shift
-        self._shift, self._since = fade.shift, self._at
+        self._shift = fade.shift
+        self._since = self._at
 
     def _closed(self, length: int) -> Sound:
         """Return the last samples, which lead into the first ones of the output."""
         lead = self._lead
         if lead is None:
             lead = self._film.heard(self._begin + (self._first_shift or 0) - length, length)
-        made = crossed(self._film.heard(self._at + self._shift, length), lead[-length:])
+        sound = crossed(self._film.heard(self._at + self._shift, length), lead[-length:])
         self._at += length
-        return made
+        return sound
 
     def _changed(self, passage: Passage, following: int) -> Iterator[Sound]:
         """Play up to a passage, and the fade to it, which ends before ``following``."""
@@ -160,7 +165,8 @@ class Mixer:
             self._drifts = True
             yield from self._faded(self._join(least, max(most, least)))
             return
-        self._drifts, shift = False, round(passage.offset * self._rate)
+        self._drifts = False
+        shift = round(passage.offset * self._rate)
         if self._first_shift is None:
             yield from self._faded(_Fade(self._at, 0, shift))
         elif shift != self._shift:
@@ -215,7 +221,9 @@ class Mixer:
 
     def _join(self, least: int, most: int) -> _Fade:
         """Return a fade between two places to another piece of an ambience."""
-        film, rate, random = self._film, self._rate, self._random
+        film = self._film
+        rate = self._rate
+        random = self._random
         length = film.end - film.begin
         if length < _LEAST * rate:
             self.is_silent = True
@@ -237,7 +245,8 @@ class Mixer:
             best = int(costs.argmin())
             if np.isfinite(costs[best]):
                 break
-        place, position = int(places[best]), int(positions[best])
+        place = int(places[best])
+        position = int(positions[best])
         if self._first_shift is None:
             return _Fade(place, 0, position - place)
         self._joined = int(before[best]), position

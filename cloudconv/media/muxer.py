@@ -268,7 +268,7 @@ def _refused(plan: EncodingPlan) -> dict[int, tuple[str, ...]]:
         numbers = [s.index for s in source.streams if s.index != carry.info.video_index]
     for number in numbers:
         before = carry.refused.get(number, ())
-        others = dict.fromkeys((each for each in numbers if each != number), ("", ""))
+        others = dict.fromkeys((other for other in numbers if other != number), ("", ""))
         alone = replace(carry, refused=others | ({number: before} if before else {}))
         try:
             _try_copies(replace(plan, carry=alone))

@@ -90,7 +90,7 @@ class OtherStreams:
         cut = self._carry.origin - timing.start
         for tags in (stream.metadata, self._out.metadata):
             for key in [key for key in tags if key.lower() == "timecode"]:
-                given = tags.pop(key)
+                value = tags.pop(key)
                 if rate is None or timing.rate is None or min(rate, timing.rate) < 1:
                     is_source = timing.rate is None or timing.rate < 1
                     unfit = timing.rate if is_source else rate
@@ -105,7 +105,7 @@ class OtherStreams:
                         f"time-code: The time code is left out: {self._kind.name} stores "
                         f"none above {_FASTEST_TIMECODE} fps."
                     )
-                elif moved := timecode_at_rate(given, timing.rate, rate, cut):
+                elif moved := timecode_at_rate(value, timing.rate, rate, cut):
                     tags["timecode"] = moved
 
     @property
@@ -135,15 +135,17 @@ class OtherStreams:
         """Add warnings about streams, languages and flags that the finished file lacks."""
         name = self._kind.name
         empty = [track.target for track in self._tracks.values() if track.is_empty]
-        with av.open(f"file:{path}") as made:
-            streams = [stream for stream in made.streams if not is_made_anew(stream)]
-            for each in dict.fromkeys(kind for kind, *_ in self._carried):
-                found = [stream for stream in streams if _kind(stream) == each]
-                carried = [entry for entry in self._carried if entry[0] == each]
+        with av.open(f"file:{path}") as output:
+            streams = [stream for stream in output.streams if not is_made_anew(stream)]
+            for media_kind in dict.fromkeys(kind for kind, *_ in self._carried):
+                streams_of_kind = [
+                    stream for stream in streams if _kind(stream) == media_kind
+                ]
+                carried = [entry for entry in self._carried if entry[0] == media_kind]
                 # Some muxers store no stream without packets; such a stream is the missing
                 # one.
                 for entry in sorted(carried, key=lambda entry: entry[2] in empty)[
-                    len(found) :
+                    len(streams_of_kind) :
                 ]:
                     carried.remove(entry)
                     kind = "stream without packets" if entry[2] in empty else "such stream"
@@ -151,8 +153,10 @@ class OtherStreams:
                         f"stream-lost: {entry[1]} is left out: FFmpeg stores no {kind} in "
                         f"{name}."
                     )
-                for (_, label, given), stream in zip(carried, found, strict=False):
-                    if given is not None and (lost := _lost_marks(given, stream)):
+                for (_, label, before), stream in zip(
+                    carried, streams_of_kind, strict=False
+                ):
+                    if before is not None and (lost := _lost_marks(before, stream)):
                         self._warn(
                             f"marks-lost: FFmpeg stores no {lost} of {label} in {name}."
                         )
@@ -410,8 +414,8 @@ class OtherStreams:
             # On a pipe the header must contain the decoder's configuration. In a file the
             # muxer adds the configuration at the end.
             packet = self._first_packet(stream)
-            made = BitStreamFilterContext("aac_adtstoasc", stream).filter(packet)
-            sides = chain.from_iterable(each.iter_sidedata() for each in made)
+            packets = BitStreamFilterContext("aac_adtstoasc", stream).filter(packet)
+            sides = chain.from_iterable(filtered.iter_sidedata() for filtered in packets)
             new = (bytes(side) for side in sides if side.data_type == "new_extradata")
             target.codec_context.extradata = next(new, None)
         self._describe(stream, target)
@@ -476,12 +480,12 @@ def _kind(stream: Any) -> str:
     return "still" if is_still else str(stream.type)
 
 
-def _lost_marks(given: Any, made: Any) -> str:
+def _lost_marks(before: Any, after: Any) -> str:
     """Return the words for a stream's language and flags that the finished file lacks."""
-    language = given.metadata.get("language", "und")
-    is_lost = language != "und" and made.metadata.get("language", "und") == "und"
-    known = made.disposition | Disposition.default | Disposition.attached_pic
-    names = [each.name for each in Disposition if each in given.disposition & ~known]
+    language = before.metadata.get("language", "und")
+    is_lost = language != "und" and after.metadata.get("language", "und") == "und"
+    kept = after.disposition | Disposition.default | Disposition.attached_pic
+    names = [mark.name for mark in Disposition if mark in before.disposition & ~kept]
     marks = [f'language "{language}"'] * is_lost + [f'flag "{name}"' for name in names]
     return " and no ".join(marks).replace("_", " ")
 
@@ -489,9 +493,9 @@ def _lost_marks(given: Any, made: Any) -> str:
 def _label(stream: Any) -> str:
     title = stream.metadata.get("filename") or stream.metadata.get("title")
     details = [codec_name(stream), stream.metadata.get("language"), title]
-    known = ", ".join(str(detail) for detail in details if detail and detail != "und")
+    words = ", ".join(str(detail) for detail in details if detail and detail != "und")
     return f"{stream.type.capitalize()} stream {stream.index}" + (
-        f" ({known})" if known else ""
+        f" ({words})" if words else ""
     )
 
 
@@ -513,11 +517,11 @@ def timecode_at_rate(
     nominal = round(rate)
     if drops:
         number -= _dropped(minutes, round(source))
-    number = made = int((number / source + cut) * rate)
+    number = result = int((number / source + cut) * rate)
     drops = drops and rate in _DROP_RATES
     for _ in range(4 if drops else 0):  # skipped numbers may reach the next minute
-        made = number + _dropped(made // (nominal * 60), nominal)
-    seconds, frames = divmod(made, nominal)
+        result = number + _dropped(result // (nominal * 60), nominal)
+    seconds, frames = divmod(result, nominal)
     hours, seconds = divmod(seconds, 3600)
     minutes, seconds = divmod(seconds, 60)
     return f"{hours % 24:02d}:{minutes:02d}:{seconds:02d}{':;'[drops]}{frames:02d}"

@@ -34,8 +34,8 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
         raise OutputError(
             f"output-is-folder: The output {path} is a folder: give the name of a file."
         )
-    for given in inputs if container.is_folder and folder.exists() else ():
-        taken = folder_of(given) or (given.parent if is_picture(given) else None)
+    for source in inputs if container.is_folder and folder.exists() else ():
+        taken = folder_of(source) or (source.parent if is_picture(source) else None)
         if taken is not None and taken.exists() and folder.samefile(taken):
             raise OutputError(
                 f"output-among-input: The output folder {folder} holds the input pictures: "
@@ -49,7 +49,7 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
 def check_home(path: Path) -> None:
     """Raise OutputError if the folder of a file is not writable, or cannot be made."""
     folder = path.absolute().parent
-    folder = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    folder = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
     if not folder.is_dir():
         raise OutputError(
             f"not-a-folder: {folder} is not a folder, so nothing can be written there: "
@@ -107,7 +107,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError if the output exists and must not be replaced."""
     if is_sequence(path):
         files.clear(claimed(path))
-    folders = [each for each in written_by(path) if each.is_dir()]
+    folders = [target for target in written_by(path) if target.is_dir()]
     if folders:
         raise OutputError(
             f"folder-of-that-name: {folders[0]} is a folder, and the output would replace "

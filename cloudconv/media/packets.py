@@ -138,16 +138,16 @@ class PacketFile(Writer):
 
     def finish(self) -> PacketSummary:
         """Write everything to the disk and close the file; return the summary."""
-        shown = sorted(self._times)
+        times = sorted(self._times)
         # The number of places by which a packet lies behind its presentation order.
         behind = (
-            place - bisect_left(shown, time) for place, time in enumerate(self._times)
+            place - bisect_left(times, time) for place, time in enumerate(self._times)
         )
         summary = PacketSummary(
             packets=len(self._times),
             bytes=self._file.tell(),
-            first=shown[0],
-            last=shown[-1],
+            first=times[0],
+            last=times[-1],
             delay=max(self._early, *behind),
             extradata=extradata_hash(self.encoder),
         )
@@ -173,8 +173,8 @@ def read_segment(path: Path, summary: PacketSummary) -> Iterator[Any]:
             times.append(packet.pts)
             yield packet
         end = file.tell()
-    found = (end, len(times), min(times, default=0), max(times, default=0))
-    if found != (summary.bytes, summary.packets, summary.first, summary.last):
+    read = (end, len(times), min(times, default=0), max(times, default=0))
+    if read != (summary.bytes, summary.packets, summary.first, summary.last):
         with writing(path):
             path.unlink(missing_ok=True)
         raise OutputError(

@@ -188,7 +188,7 @@ def folders_within(folder: Path) -> Iterator[Path]:
             raise error
 
     for name, inside, _ in os.walk(folder, onerror=refuse):
-        inside[:] = sorted(each for each in inside if not each.startswith("."))
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
         yield Path(name)
 
 
@@ -303,7 +303,7 @@ def _numbers(files: Sequence[Path]) -> list[int]:
     differing = [parts for parts in zip(*names, strict=False) if len(set(parts)) > 1]
     if len(differing) != 1 or not differing[0][0].isdecimal():
         return []
-    return [int(part) for part in differing[0]]
+    return [int(text) for text in differing[0]]
 
 
 def _from_the_first(files: list[Path]) -> list[Path]:
@@ -327,7 +327,7 @@ def _from_the_first(files: list[Path]) -> list[Path]:
 def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
     def natural(file: Path) -> list[tuple[int, str]]:
         parts = re.findall(r"\d+|\D+", file.name)
-        return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+        return [(int(text), "") if text.isdecimal() else (-1, text) for text in parts]
 
     files.sort(key=natural)
     files = _from_the_first(files)
@@ -343,10 +343,10 @@ def common_format(files: Sequence[Path]) -> str | None:
     if len(formats) > 1 and None not in formats:
         return "gbrp" if "gbrap" in formats else "yuv444p"
     kinds = set(map(demux.png_kind, files))
-    known = [kind for kind in kinds if kind is not None]
-    if len(known) < max(len(kinds), 2):
+    usable = [kind for kind in kinds if kind is not None]
+    if len(usable) < max(len(kinds), 2):
         return None
-    depths, colours, clear = zip(*known, strict=True)
+    depths, colours, clear = zip(*usable, strict=True)
     alpha = any(clear) or any(colour & 4 for colour in colours)
     planar = (
         "gbrap" if alpha else "gbrp" if any(colour & 2 for colour in colours) else "gray"

@@ -43,8 +43,11 @@ class Playlist:
         seed: int = 0,
         loops: bool = False,
     ) -> None:
-        self.begins, self.ends, self.scene = begins, ends, scene
-        self.seed, self.loops = seed, loops
+        self.begins = begins
+        self.ends = ends
+        self.scene = scene
+        self.seed = seed
+        self.loops = loops
         self.known = begins
         self.encoded: list[str] = []
         self._followers: list[deque[Passage]] = []

@@ -131,7 +131,8 @@ def _probe(
         expected_aspect = decoder.sample_aspect_ratio  # before the first frame
         briefly = growth_of(path) is not None
         stamps = _scan(container, stream, decoder, meter, briefly=briefly)
-        first, context = meter.first, stream.codec_context
+        first = meter.first
+        context = stream.codec_context
         if first is None:
             codec = decoder.codec.canonical_name
             tried = counted(stamps.packets, "packet")
@@ -143,7 +144,8 @@ def _probe(
                 else demux.too_short(path)
             )
         timing = timing_of(stamps, rate)
-        ratio, of_frame = stream.sample_aspect_ratio, meter.aspect
+        ratio = stream.sample_aspect_ratio
+        of_frame = meter.aspect
         if ratio == expected_aspect:
             # The container's ratio may be a copy of the decoder's, so the first frame has
             # priority.
@@ -274,7 +276,7 @@ def _described(
     warnings: tuple[Warned, ...],
     file: Path | None = None,
     marks: dict[str, bytes] | None = None,
-    **known: Any,
+    **fields: Any,
 ) -> MediaInfo:
     """Return what is known and what the first picture shows.
 
@@ -312,7 +314,7 @@ def _described(
         working_pix_fmt=working,
         tags=_tags(first, context),
         warnings=warnings,
-        **known,
+        **fields,
     )
 
 
@@ -345,7 +347,7 @@ def _warnings(
     is_even = timing.rate is not None
     by_turns = len(delays) > 1 and (is_even or bool((gaps[2:] == gaps[:-2]).all()))
     if container.format.name == "gif" and by_turns and len(gaps) > 2:
-        named = listed([f"{float(each * timing.time_base):g}" for each in delays], "and")
+        named = listed([f"{float(delay * timing.time_base):g}" for delay in delays], "and")
         rate = (
             f"they get even times, at {timing.in_words}"
             if is_even
@@ -438,7 +440,8 @@ def _probe_pictures(
     first = meter.first
     if first is None:
         raise no_frame(path)
-    durations, gap_rate = pictures.durations, pictures.rate
+    durations = pictures.durations
+    gap_rate = pictures.rate
     is_even = gap_rate and not LONG_GAP / gap_rate <= durations[-1] <= LONGEST_LAST
     rate = gap_rate if is_even else None
     suffix = pictures.files[0].suffix.lower()

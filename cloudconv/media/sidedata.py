@@ -101,19 +101,19 @@ def side_data_of(picture: VideoFrame, codec: str = "") -> dict[str, bytes]:
     if codec not in ("png", "apng"):
         with suppress(ValueError):
             return readable(picture)
-    found = {}
+    data = {}
     for kind, number in _UNREADABLE.items():
         if [
             *Chain(picture, ("sidedata", f"mode=select:type={number}")).push(
                 picture, picture.pts
             )
         ]:
-            found[kind] = b""
+            data[kind] = b""
             delete = Chain(picture, ("sidedata", f"mode=delete:type={number}"))
             (picture,) = delete.push(picture, picture.pts)
     with suppress(ValueError):
-        found |= readable(picture)
-    return found
+        data |= readable(picture)
+    return data
 
 
 def readable(picture: VideoFrame) -> dict[str, bytes]:
@@ -133,7 +133,7 @@ def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:
         return None, {}
     video = matroska.video_elements(header)
     colour = dict(matroska.children(video.get(_COLOUR, b"")))
-    across, down = (int.from_bytes(colour.get(each, b""), "big") for each in _SITED)
+    across, down = (int.from_bytes(colour.get(key, b""), "big") for key in _SITED)
     crop = matroska.cropping(video)
     return _SITES.get((across, down)), {_CROP: struct.pack("<4I", *crop)} if any(
         crop
@@ -164,8 +164,8 @@ def mastering_display(info: MediaInfo) -> tuple[int, ...] | None:
     pairs = zip(numbers[:20:2], numbers[1:20:2], strict=True)
     values = [Fraction(top, bottom or 1) for top, bottom in pairs]
     most = [1] * 8 * bool(numbers[20]) + [_MOST_LUMINANCE] * 2 * bool(numbers[21])
-    given = values[:8] * bool(numbers[20]) + values[8:] * bool(numbers[21])
-    fits = all(0 <= value <= limit for value, limit in zip(given, most, strict=True))
+    rationals = values[:8] * bool(numbers[20]) + values[8:] * bool(numbers[21])
+    fits = all(0 <= value <= limit for value, limit in zip(rationals, most, strict=True))
     return numbers if fits else None
 
 
@@ -237,11 +237,11 @@ def _projection(info: MediaInfo, container: Container) -> bytes:
         private = struct.pack(">5I", 0, top, bottom, left, right)
     else:
         return b""
-    made = matroska.element(0x7671, b"\2" if kind == _CUBEMAP else b"\1")
-    made += matroska.element(0x7672, private)
+    content = matroska.element(0x7671, b"\2" if kind == _CUBEMAP else b"\1")
+    content += matroska.element(0x7672, private)
     for name, angle in zip((0x7673, 0x7674, 0x7675), (yaw, pitch, roll), strict=True):
-        made += matroska.element(name, struct.pack(">d", angle / 2**16))
-    return made
+        content += matroska.element(name, struct.pack(">d", angle / 2**16))
+    return content
 
 
 def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
@@ -290,6 +290,6 @@ class Captions:
         side = PacketSideData(kind, len(captions))  # type: ignore[call-arg]
         side.update(captions)
         packet.set_sidedata(side, move=True)
-        (made,) = self._unpack.decode(packet)
-        made.pict_type = 0  # else each would become a key frame
-        return made
+        (unpacked,) = self._unpack.decode(packet)
+        unpacked.pict_type = 0  # else each would become a key frame
+        return unpacked

@@ -108,12 +108,12 @@ class Sink(AbstractContextManager["Sink"]):
         """
         plan = self.plan
         container = self._container
-        shown = self._shown
+        counts = self._shown
         tick = round(frame.time / plan.tick)
         end = round((frame.time + frame.duration) / plan.tick)
         frame = replace(frame, picture=plan.turn.picture(frame.picture))
         gap = 1 if container.fastest is None else round(1 / (container.fastest * plan.tick))
-        if shown.frames and tick - self._last < gap:
+        if counts.frames and tick - self._last < gap:
             # The frame is too close to the frame before: players need a larger gap, or the
             # clock is so coarse that both frames have the same tick.
             if container.fastest is not None:
@@ -126,7 +126,7 @@ class Sink(AbstractContextManager["Sink"]):
         )
         if container.has_palette:
             self._palette = self._palette or Chain(picture, reduces=True)
-            (picture,) = self._palette.push(picture, shown.frames)
+            (picture,) = self._palette.push(picture, counts.frames)
         if frame.captions and self._captions is not None:
             picture = self._captions.add(picture, frame.captions)
         elif frame.captions and not self._lost:
@@ -143,7 +143,7 @@ class Sink(AbstractContextManager["Sink"]):
         end = tick + lasts
         self._last = tick
         self._shown = Shown(
-            shown.frames + 1, frame.time, end * plan.tick, lasts * plan.tick
+            counts.frames + 1, frame.time, end * plan.tick, lasts * plan.tick
         )
 
     def _store(self, packets: list[Any], *, restamp: bool = False) -> None:
@@ -162,22 +162,22 @@ class Sink(AbstractContextManager["Sink"]):
         if self._is_complete:
             return None
         with self.writer.abandoned_on_error():
-            shown = joined or self._shown
-            if not shown.frames:
+            counts = joined or self._shown
+            if not counts.frames:
                 raise OutputError(
                     f"no-frames: There are no frames to write, so {self.plan.target} was "
                     "not made: choose another part."
                 )
             if joined is None:
-                self._store(self.writer.encoder.encode(None), restamp=shown.frames <= FEW)
+                self._store(self.writer.encoder.encode(None), restamp=counts.frames <= FEW)
             self._is_complete = True
-            made = self.writer.finish()
+            complete_file = self.writer.finish()
             file = self.writer.file
             if self._segment is not None:
-                return made
+                return complete_file
             if file is not None:
-                hold_last(file, self._container, shown)
-                self._verify(file, shown)
+                hold_last(file, self._container, counts)
+                self._verify(file, counts)
             check_unchanged(self.plan.info)
         return file
 
@@ -187,7 +187,8 @@ class Sink(AbstractContextManager["Sink"]):
         Raises TakenError if something else has the name and cannot be replaced, so that the
         output has another name, and OutputError if the output cannot be synced or renamed.
         """
-        file, is_folder = self.writer.file, self._container.is_folder
+        file = self.writer.file
+        is_folder = self._container.is_folder
         if file is None or self._segment is not None:
             return
         with self.writer.abandoned_on_error():
@@ -210,36 +211,36 @@ class Sink(AbstractContextManager["Sink"]):
                 raise files.put_under_free_name(file, home) from error
             files.sync_folder(home.parent)
 
-    def _verify(self, file: Path, shown: Shown) -> None:
+    def _verify(self, file: Path, counts: Shown) -> None:
         """Read the file back, because some muxers report success on a full disk."""
         container = self._container
         last = None
         if container.is_folder:
-            found = sum(1 for picture in file.iterdir() if picture.stat().st_size)
+            frames = sum(1 for picture in file.iterdir() if picture.stat().st_size)
         elif container.muxer == "webp":  # FFmpeg cannot read animated WebP
-            found = shown.frames if file.stat().st_size else 0
+            frames = counts.frames if file.stat().st_size else 0
         else:
-            with av.open(f"file:{file}") as made:
-                stream = made.streams.video[0]
+            with av.open(f"file:{file}") as readable:
+                stream = readable.streams.video[0]
                 times = array("q")
                 times.extend(
-                    p.pts for p in made.demux(stream) if p.size and p.pts is not None
+                    p.pts for p in readable.demux(stream) if p.size and p.pts is not None
                 )
-                found = len(times)
+                frames = len(times)
                 tick = Fraction(stream.time_base or 0)
             # An APNG stores durations exactly. Readers round each, and add up the rounded
             # ones.
             last = max(times) * tick if times and container.muxer != "apng" else None
         grain = max(container.clock or self.plan.tick, self.plan.tick)
-        if found != shown.frames:
+        if frames != counts.frames:
             raise OutputError(
-                f"output-incomplete: {self.plan.target} is incomplete: it holds {found} of "
-                f"{shown.frames} frames. Is the disk full?"
+                f"output-incomplete: {self.plan.target} is incomplete: it holds {frames} "
+                f"of {counts.frames} frames. Is the disk full?"
             )
-        if last is not None and abs(last - shown.last) > grain:
+        if last is not None and abs(last - counts.last) > grain:
             raise OutputError(
                 f"last-frame-misplaced: {self.plan.target} is wrong: its last frame is at "
-                f"{float(last):.3f} s instead of {float(shown.last):.3f} s. Please report "
+                f"{float(last):.3f} s instead of {float(counts.last):.3f} s. Please report "
                 "this."
             )
 
@@ -295,7 +296,7 @@ def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> Iterat
     target.complete(Shown(sum(s.packets for _, s in segments), last * plan.tick))
 
 
-def hold_last(path: Path, container: Container, shown: Shown) -> None:
+def hold_last(path: Path, container: Container, counts: Shown) -> None:
     """Write the last frame's duration into a file whose muxer guesses this duration.
 
     The options ``final_delay`` of the muxers must be known before the first frame.
@@ -308,25 +309,25 @@ def hold_last(path: Path, container: Container, shown: Shown) -> None:
             if durations:
                 before = sum(milliseconds for _, milliseconds in durations[:-1])
                 file.seek(durations[-1][0])
-                file.write(max(round(shown.end * 1000) - before, 1).to_bytes(3, "little"))
+                file.write(max(round(counts.end * 1000) - before, 1).to_bytes(3, "little"))
     elif container.muxer in ("gif", "apng"):
-        with av.open(f"file:{path}") as made:
+        with av.open(f"file:{path}") as readable:
             start = max(
-                (packet.pos or 0 for packet in made.demux() if packet.size), default=0
+                (packet.pos or 0 for packet in readable.demux() if packet.size), default=0
             )
         with path.open("rb+") as file:
             if start and container.muxer == "gif":
                 # A packet begins with a graphic control extension (GIF89a), which has the
                 # duration.
                 file.seek(start + 4)
-                file.write(round(shown.lasts * 100).to_bytes(2, "little"))
+                file.write(round(counts.lasts * 100).to_bytes(2, "little"))
             elif start:
                 # A packet begins with a chunk fcTL (PNG, third edition), which has the
                 # duration.
                 file.seek(start + 8)
                 control = bytearray(file.read(26))
-                most = max(min(_LARGEST_FIELD, int(_LARGEST_FIELD / shown.lasts)), 1)
-                delay = shown.lasts.limit_denominator(most)
+                most = max(min(_LARGEST_FIELD, int(_LARGEST_FIELD / counts.lasts)), 1)
+                delay = counts.lasts.limit_denominator(most)
                 fields = min(delay.numerator, _LARGEST_FIELD), delay.denominator
                 control[20:24] = struct.pack(">HH", *fields)
                 file.seek(start + 8)

@@ -125,9 +125,9 @@ class Source(AbstractContextManager["Source"]):
         waiting = None
         delivered = 0
         begin = info.timing.start + max(start, Fraction(0))
-        part = Account(begin, self._end, self.warnings)
-        seen = _Changes(info, part)
-        pictures = self._pictures(part, seen)
+        account = Account(begin, self._end, self.warnings)
+        seen = _Changes(info, account)
+        pictures = self._pictures(account, seen)
         if info.fields is not None:
             pictures = frames_of_fields(
                 pictures, info.fields, info.file_timing.second_field
@@ -139,7 +139,7 @@ class Source(AbstractContextManager["Source"]):
                 delivered += 1
                 yield waiting.at(waiting.time, self._until(time) - waiting.time)
                 waiting = None
-            if not part.wants(time):
+            if not account.wants(time):
                 if self._following and time < info.timing.end:
                     yield Frame(picture, time, info.timing.last_duration, info.tags)
                 break
@@ -155,12 +155,12 @@ class Source(AbstractContextManager["Source"]):
             raise self._refusal()
         self.warnings += seen.warnings(delivered)
 
-    def _pictures(self, part: Account, seen: "_Changes") -> Iterator[Timed]:
+    def _pictures(self, account: Account, seen: "_Changes") -> Iterator[Timed]:
         """Yield the file's pictures in their working pixel format, at their exact times."""
         info = self.info
         times = _FrameTimes(self.info.file_timing)
         early = 0 if info.fields is None else _EARLY_SECONDS
-        for decoded in self._file.decode(part.begin - early, part):
+        for decoded in self._file.decode(account.begin - early, account):
             picture = decoded.picture
             time = times.next(decoded.time)
             if time is None:
@@ -168,7 +168,7 @@ class Source(AbstractContextManager["Source"]):
                 continue
             captions = seen.captions(picture, time)
             seen.look(decoded, time)
-            if info.fields is not None or time >= part.begin:
+            if info.fields is not None or time >= account.begin:
                 yield widened(picture, info.working_pix_fmt), time, captions
 
     def _until(self, time: Fraction) -> Fraction:
@@ -178,7 +178,8 @@ class Source(AbstractContextManager["Source"]):
         consists of whole frames. The rate of an arriving input is that of its first frames:
         a gap may follow.
         """
-        end, timing = self._end, self.info.timing
+        end = self._end
+        timing = self.info.timing
         if end is None or (timing.rate is not None and not timing.open_ended):
             return time
         if timing.rate is not None:
@@ -215,7 +216,8 @@ class _FrameTimes:
 
         Raise UnfitInputError if the frame rate changes in an input that is still arriving.
         """
-        timing, last = self._timing, self._last
+        timing = self._timing
+        last = self._last
         if stamp is None:
             stamp = timing.start if last is None else last + timing.last_duration
         raw = stamp
@@ -249,8 +251,9 @@ class _FrameTimes:
 class _Changes:
     """The changes and the damage within a part: the output stores one value of each."""
 
-    def __init__(self, info: MediaInfo, part: Account) -> None:
-        self._info, self._part = info, part
+    def __init__(self, info: MediaInfo, account: Account) -> None:
+        self._info = info
+        self._part = account
         self.misplaced = 0  # frames whose time is not after that of the frame before
         self._damaged = 0
         self._first_aspect: Fraction | None = None
@@ -277,7 +280,7 @@ class _Changes:
         """Yield warnings about changes, and about lost, damaged and left-out frames."""
         yield from self._noted.values()
         lost = self._part.promised * (1 if self._info.fields is None else 2) - delivered
-        found = [
+        changes = [
             (
                 "lost",
                 lost * bool(self._part.errors),
@@ -290,7 +293,7 @@ class _Changes:
                 "with a repeated or backward time {are} left out",
             ),
         ]
-        for code, number, what in found:
+        for code, number, what in changes:
             if number > 0:
                 told = (
                     f"{counted(number, 'frame')} "
@@ -321,7 +324,8 @@ class _Changes:
 
         Raise UnfitInputError if the size or the pixel format has changed.
         """
-        info, picture = self._info, decoded.picture
+        info = self._info
+        picture = decoded.picture
         at = float(time - info.timing.start)
         if not fits(picture, info):
             # Raises its own error if another file has replaced the input.
@@ -335,14 +339,14 @@ class _Changes:
         if not self._part.wants(time):
             return
         aspect = decoded.aspect or Fraction(1)
-        known = self._first_aspect = self._first_aspect or aspect
+        first_aspect = self._first_aspect = self._first_aspect or aspect
         # The aspect changes at key frames only. At other pictures the decoder may already
         # return the next aspect, because the decoder has read later packets.
-        if aspect != known and picture.key_frame:
+        if aspect != first_aspect and picture.key_frame:
             self._note(
                 "aspect",
-                f"aspect-changes: The sample aspect ratio changes from {_ratio(known)} to "
-                f"{_ratio(aspect)} at {at:.3f} s; the output has "
+                f"aspect-changes: The sample aspect ratio changes from {_ratio(first_aspect)} "
+                f"to {_ratio(aspect)} at {at:.3f} s; the output has "
                 f"{_ratio(info.aspect or Fraction(1))} throughout.",
             )
         if info.fields is None and picture.interlaced_frame != info.interlaced:

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import product
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -23,7 +24,8 @@ _FINE = Fraction(1, 10_000)  # the longest tick for which equal gaps show the ra
 _VERY_FINE = Fraction(1, 200_000)
 _COARSE = Fraction(1, 600)  # the longest tick of an earlier clock, see `constant_rate`
 # Seconds of a field, and a longer one.
-_FIELD, _SLOWEST = Fraction(1, 60), Fraction(1001, 1000)
+_FIELD = Fraction(1, 60)
+_SLOWEST = Fraction(1001, 1000)
 _FEWEST_FILM = 8  # pairs of a picture of two fields and one of three fields, in a row
 _JITTER = Fraction(1, 10_000)  # greatest error of a stamp of a common rate, in seconds
 # Rates of television and film, in frames per second: n·1000/1001.
@@ -269,11 +271,11 @@ def _rate(
     hints = stamps.header_rates
     if len(times) == 1 and (picture_rate is not None or not stamps.last_duration):
         return picture_rate or next((r for r in hints if 1 <= r <= 1000), _UNKNOWN_RATE), ()
-    known = times if len(times) > 1 else np.array([0, stamps.last_duration])
+    stamped = times if len(times) > 1 else np.array([0, stamps.last_duration])
     if stamps.is_rate_guessed:  # but equal gaps were written exactly
-        steps = set(np.diff(known).tolist())
+        steps = set(np.diff(stamped).tolist())
         hints = (1 / (steps.pop() * stamps.tick),) if len(steps) == 1 else ()
-    rate = constant_rate(known, stamps.tick, hints)
+    rate = constant_rate(stamped, stamps.tick, hints)
     if rate is not None or stamps.is_brief:
         return rate, ()
     film = film_parts(times, stamps.tick)
@@ -307,7 +309,8 @@ def _last_duration(stamps: Stamps, times: NDArray[np.int64]) -> int:
 
 def _gaps(stamps: Stamps, timing: Timing) -> dict[str, Any]:
     """Return the fields about gaps between the frames of a variable rate."""
-    times, tick = stamps.times, stamps.tick
+    times = stamps.times
+    tick = stamps.tick
     if timing.rate is not None or len(times) < 2:
         return {}
     gaps = np.diff(times)
@@ -414,9 +417,9 @@ def filmed(parts: Sequence[Film], time: Fraction) -> Fraction:
 
     For any other, its ``time`` in the file.
     """
-    number = bisect_right(parts, time, key=lambda part: part.first)
-    if number and time <= (part := parts[number - 1]).last:
-        return part.first + round((time - part.first) / part.lasts) * part.lasts
+    number = bisect_right(parts, time, key=lambda film: film.first)
+    if number and time <= (film := parts[number - 1]).last:
+        return film.first + round((time - film.first) / film.lasts) * film.lasts
     return time
 
 
@@ -427,7 +430,8 @@ def film_rate(
 
     The result is None for a change of rate.
     """
-    rates = (hint * part for hint in hints for part in (Fraction(4, 5), Fraction(2, 5)))
+    shares = (Fraction(4, 5), Fraction(2, 5))
+    rates = (hint * share for hint, share in product(hints, shares))
     rate = next((rate for rate in rates if abs(rate - 24) < Fraction(1, 10)), _BROADCAST[0])
     fits = _fits(times - times[0], 1 / (rate * time_base), 2 * _FIELD / time_base)
     return rate if fits else None

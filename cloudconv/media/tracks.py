@@ -67,19 +67,19 @@ class Parts:
         ``time`` is the packet's own time in seconds.
         """
         self._clock.take(time, packet)
-        part = self._clock.part
+        number = self._clock.part
         begins = False
         if self._is_text:
             # Subtitles are so far apart that their own times may not show the next part's
             # start.
-            part = min(
-                max(each._clock.part for each in self._others), len(self._shifts) - 1
+            number = min(
+                max(other._clock.part for other in self._others), len(self._shifts) - 1
             )
-        if part != self._number:
+        if number != self._number:
             # A part that the video does not have directly follows the part before.
-            alone = part >= len(self._shifts)
-            self._offset = self._reached - time if alone else self._shifts[part]
-            self._number = part
+            alone = number >= len(self._shifts)
+            self._offset = self._reached - time if alone else self._shifts[number]
+            self._number = number
             begins = True
         base = packet.time_base
         self._reached = time + self._offset + (packet.duration or 0) * base
@@ -157,8 +157,8 @@ class CarriedStream:
             if stamp is not None:
                 self._joins |= self._parts.shift(packet, stamp * packet.time_base)
         if self.encoder is not None:
-            made = self.encoder.finish() if packet is None else self.encoder.feed(packet)
-            yield from ((each.dts * each.time_base, each) for each in made)
+            ready = self.encoder.finish() if packet is None else self.encoder.feed(packet)
+            yield from ((encoded.dts * encoded.time_base, encoded) for encoded in ready)
         elif packet is not None:
             if packet.time_base > _COARSE:
                 parts = ceil(packet.time_base / _FINE)
@@ -174,7 +174,8 @@ class CarriedStream:
         """Yield packets of audio after the film, as far as the playlist is known."""
         if isinstance(self.encoder, ContinuedAudio):
             yield from (
-                (each.dts * each.time_base, each) for each in self.encoder.continued()
+                (packet.dts * packet.time_base, packet)
+                for packet in self.encoder.continued()
             )
 
     def _placed(self, packet: Any) -> Any:
@@ -214,7 +215,8 @@ class CarriedStream:
 
         The result is None if unused.
         """
-        carry, first = self._carry, self._carry.begin
+        carry = self._carry
+        first = self._carry.begin
         end = begin + (packet.duration or 0) * packet.time_base
         if carry.end is not None and begin >= carry.end:
             return None
@@ -223,8 +225,8 @@ class CarriedStream:
                 end = max(carry.info.timing.end, begin)
             if end <= first and begin < first:
                 return None
-            shown = max(begin, first)
-            return shown, max(end if carry.end is None else min(end, carry.end), shown)
+            visible = max(begin, first)
+            return visible, max(end if carry.end is None else min(end, carry.end), visible)
         if self.source.type != "audio":
             waits = self._ends is None and (begin < first or not packet.is_keyframe)
             return None if waits else (begin, end)
@@ -267,19 +269,19 @@ class CarriedStream:
             decoded = self.source.codec_context.decode2(packet)
             if not decoded:
                 return None
-            made = self.target.codec_context.encode_subtitle(decoded)
+            encoded = self.target.codec_context.encode_subtitle(decoded)
             is_plain = codec_name(self.target) != "subrip" and not self._is_ass
             self.styled += is_plain and any(
-                map(_STYLE.search, (each.ass for each in decoded))
+                map(_STYLE.search, (rect.ass for rect in decoded))
             )
         except (av.error.FFmpegError, UnicodeError):
             self.unreadable += 1
             return None
-        made.time_base = Fraction(1, 1000)
-        made.stream = self.target
-        made.pts = made.dts = round(start * 1000)
-        made.duration = round(duration * 1000)
-        return made
+        encoded.time_base = Fraction(1, 1000)
+        encoded.stream = self.target
+        encoded.pts = encoded.dts = round(start * 1000)
+        encoded.duration = round(duration * 1000)
+        return encoded
 
     def _ordered(self, packet: Any) -> tuple[Fraction, Any]:
         """Return the decode time and the packet, moved later if the decode time steps back.
@@ -301,13 +303,15 @@ class CarriedStream:
                 self._steps_back |= stamp < self._decoded
                 self.moved += self._steps_back
                 stamp = least
-                packet.dts, packet.pts = stamp, max(packet.pts, stamp)
+                packet.dts = stamp
+                packet.pts = max(packet.pts, stamp)
             else:
                 self._steps_back = False
         self._decoded = stamp
         later = round(round(self.delay / tick) * tick / base)
         if later:
-            packet.pts, packet.dts = packet.pts + later, stamp + later
+            packet.pts = packet.pts + later
+            packet.dts = stamp + later
         return (stamp + later) * base, packet
 
 

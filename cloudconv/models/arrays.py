@@ -240,39 +240,39 @@ def each_of(pictures: Any) -> Any:
 
 
 def between(
-    given: Sequence[Any],
+    inputs: Sequence[Any],
     interpolate: Callable[[list[Tensor]], Tensor],
     device: torch.device,
 ) -> Any:
     """Return the picture, or the batch, between others of any kind, as the same kind.
 
-    ``given`` are two or four pictures or batches. Gray becomes RGB for ``interpolate``, and
-    the result gray again. ``interpolate`` takes batches, (B, 3 or 4, H, W) float32 on
+    ``inputs`` are two or four pictures or batches. Gray becomes RGB for ``interpolate``,
+    and the result gray again. ``interpolate`` takes batches, (B, 3 or 4, H, W) float32 on
     ``device``. Raises PictureError for unknown or different kinds or numbers, or a sample
     that is not finite.
     """
-    several = isinstance(given[0], np.ndarray | Tensor) and given[0].ndim == 4
-    batches = [_listed(each, several=several) for each in given]
+    several = isinstance(inputs[0], np.ndarray | Tensor) and inputs[0].ndim == 4
+    batches = [_listed(pictures, several=several) for pictures in inputs]
     kind = PictureKind.of(batches[0][0])
     for number, picture in enumerate(chain.from_iterable(batches)):
         kind.check(picture, number)
-    counts = sorted({len(each) for each in batches})
+    counts = sorted({len(batch) for batch in batches})
     if len(counts) > 1:
         raise PictureError(
             f"batch-lengths: The batches have {' and '.join(map(str, counts))} pictures: "
             "give batches of one length."
         )
-    floats = [torch.stack([kind.floats(each) for each in some]) for some in batches]
-    checks = [SampleCheck(each) for each in floats] if kind.is_float else []
-    sent = [each.to(device) for each in floats]
+    floats = [torch.stack([*map(kind.floats, batch)]) for batch in batches]
+    checks = [SampleCheck(batch) for batch in floats] if kind.is_float else []
+    sent = [batch.to(device) for batch in floats]
     if kind.channels == 1:
-        sent = [each.expand(-1, 3, -1, -1).contiguous() for each in sent]
-    made = interpolate(sent)
+        sent = [batch.expand(-1, 3, -1, -1).contiguous() for batch in sent]
+    new = interpolate(sent)
     for check in checks:
         check.finish()
     if kind.channels == 1:
-        made = made.mean(1, keepdim=True)
-    stored = [kind.from_floats(each) for each in made]
+        new = new.mean(1, keepdim=True)
+    stored = [kind.from_floats(picture) for picture in new]
     if not several:
         return stored[0]
     return torch.stack(stored) if kind.library == "torch" else np.stack(stored)

@@ -153,19 +153,19 @@ class Interpolator(Model):
         timesteps = (
             timestep.flatten().tolist() if isinstance(timestep, Tensor) else [timestep]
         )
-        for each in timesteps:
-            if not (isinstance(each, numbers.Real) and 0 <= float(each) <= 1):
+        for moment in timesteps:
+            if not (isinstance(moment, numbers.Real) and 0 <= float(moment) <= 1):
                 raise SettingsError(
-                    f"bad-timestep: A timestep must be from 0 to 1, got {each!s:.60}."
+                    f"bad-timestep: A timestep must be from 0 to 1, got {moment!s:.60}."
                 )
         own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
         device = next((weight.device for weight in self.parameters()), own)
-        given = [x0, x1] if outer is None else [x0, x1, outer.before, outer.after]
+        pictures = [x0, x1] if outer is None else [x0, x1, outer.before, outer.after]
 
         def run(sent: list[Tensor]) -> Tensor:
             return self.between(Pair.of(sent, timestep, outer and outer.reach, scale))
 
-        return arrays.between(given, run, device)  # type: ignore[no-any-return]
+        return arrays.between(pictures, run, device)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def between(self, pair: Pair, *, leftover: bool = False) -> Tensor:
@@ -180,18 +180,24 @@ class Interpolator(Model):
         colours = channels if self.carries_alpha else COLOURS
         multiple = 1 if self.any_size else self.multiple(pair.scale)
         run = partial(self, leftover=True) if leftover else self
-        given = pair
+        fitted = pair
         if colours < channels or height % multiple or width % multiple:
-            given = pair.derived(
+            fitted = pair.derived(
                 "fitted", lambda x: pad_to_multiple(x[:, :colours], multiple)
             )
         if self.spec.arbitrary_timestep:
-            result: Tensor = run(given)
+            result: Tensor = run(fitted)
         else:
-            made = [_halved(given.item(number), run) for number in range(len(pair.times))]
+            results = [
+                _halved(fitted.item(number), run) for number in range(len(pair.times))
+            ]
             # A source frame has no leftover.
-            more = [(0, 0, 0, 0, 0, colours + leftover - each.shape[1]) for each in made]
-            result = torch.cat([F.pad(*each) for each in zip(made, more, strict=True)])
+            more = [
+                (0, 0, 0, 0, 0, colours + leftover - result.shape[1]) for result in results
+            ]
+            result = torch.cat(
+                [F.pad(*padding) for padding in zip(results, more, strict=True)]
+            )
         result = result[..., :height, :width]
         if channels > colours:
             alpha = pair.x0[:, colours:].lerp(pair.x1[:, colours:], pair.timestep)
@@ -209,19 +215,19 @@ def _halved(pair: Pair, run: Callable[[Pair], Tensor]) -> Tensor:
     first = 0
     last = 2**_HALVINGS
     place = round(float(pair.times) * last)
-    made: Tensor = (x1 if place else x0).channels
+    middle: Tensor = (x1 if place else x0).channels
     while first < place < last:
-        found = x0.kept.get(("middle", x1))
-        if found is None:  # another thread may do the same meanwhile, with an equal result
+        halves = x0.kept.get(("middle", x1))
+        if halves is None:  # another thread may do the same meanwhile, with an equal result
             # Nothing else is kept: features of six pairs would need much memory.
-            made = run(
+            middle = run(
                 Pair.of([x0.channels, x1.channels], 0.5, None, pair.scale, pair.whole)
             )
-            found = x0.kept["middle", x1] = (
-                made,
-                PairPicture(made[:, : x0.channels.shape[1]]),
+            halves = x0.kept["middle", x1] = (
+                middle,
+                PairPicture(middle[:, : x0.channels.shape[1]]),
             )
-        made, between = found
+        middle, between = halves
         if place < (first + last) // 2:
             last = (first + last) // 2
             x1 = between
@@ -229,7 +235,7 @@ def _halved(pair: Pair, run: Callable[[Pair], Tensor]) -> Tensor:
             x0.kept.pop(("middle", between), None)
             first = (first + last) // 2
             x0 = between
-    return made
+    return middle
 
 
 class Predictor(Model):
@@ -278,10 +284,12 @@ class Predictor(Model):
         device = next((weight.device for weight in self.parameters()), own)
         latest = context[:, -(self.spec.context + self.spec.past) :].to(device).float()
         padded = pad_to_multiple(latest.flatten(0, 1), self.spec.multiple)
-        for made in self._steps(padded.view(*latest.shape[:2], *padded.shape[1:]), steps):
+        for picture in self._steps(
+            padded.view(*latest.shape[:2], *padded.shape[1:]), steps
+        ):
             if check is not None:
                 check.finish()
-            yield made[..., :height, :width].to(own)
+            yield picture[..., :height, :width].to(own)
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Yield the next frames of a padded context.
@@ -290,9 +298,9 @@ class Predictor(Model):
         rollout).
         """
         for _ in range(steps):
-            made: Tensor = self(context)
-            yield made
-            context = torch.cat((context[:, 1:], made[:, None]), 1)
+            picture: Tensor = self(context)
+            yield picture
+            context = torch.cat((context[:, 1:], picture[:, None]), 1)
 
 
 class Reconstructor(Model):
@@ -312,6 +320,6 @@ class Reconstructor(Model):
         if picture.ndim != 4 or picture.shape[1] != 3:
             raise arrays.tensor_needed("(B, 3, H, W)", tuple(picture.shape))
         height, width = picture.shape[2:]
-        made: Tensor = self(pad_to_multiple(picture.float(), self.spec.multiple))
+        result: Tensor = self(pad_to_multiple(picture.float(), self.spec.multiple))
         check.finish()
-        return made[..., :height, :width]
+        return result[..., :height, :width]

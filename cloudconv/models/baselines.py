@@ -104,7 +104,8 @@ class Tiny(Interpolator):
             nn.init.uniform_(parameter, -0.1, 0.1, generator=generator)
 
     def forward(self, pair: Pair) -> Tensor:
-        x0, x1, timestep = pair.x0, pair.x1, pair.timestep
+        x0, x1 = pair.x0, pair.x1
+        timestep = pair.timestep
         arc = timestep * (1 - timestep) / 4
         plane = timestep.expand(-1, 1, *x0.shape[2:])
         seen = torch.cat((x0.clamp(0, 1), x1.clamp(0, 1), plane), 1).to(self.dtype)

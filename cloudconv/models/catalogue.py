@@ -57,10 +57,10 @@ class ModelSpec:
     def cls(self) -> type[Any]:
         """Return the class of the network."""
         module, _, name = self.network.rpartition(":")
-        found: type[Any] = getattr(
+        kind: type[Any] = getattr(
             import_module(f"cloudconv.models.{module or 'research'}"), name
         )
-        return found
+        return kind
 
     @property
     def published(self) -> bool:

@@ -149,13 +149,13 @@ def _has_fused(dtype: torch.dtype) -> bool:
     """Return whether oneDNN runs a convolution and a rectifier as a fast step."""
     # PyTorch's own compiler calls this step on a CPU; it has no public name. On other
     # processors than x86 the step may exist and be slow.
-    known = torch.ops.mkldnn
-    if not hasattr(known, "_convolution_pointwise"):
+    operations = torch.ops.mkldnn
+    if not hasattr(operations, "_convolution_pointwise"):
         return False
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return False
     if dtype == torch.bfloat16:
-        return bool(known._is_mkldnn_bf16_supported())
+        return bool(operations._is_mkldnn_bf16_supported())
     return dtype == torch.float32
 
 
@@ -243,8 +243,8 @@ class _Winograd:
                     values = self._in_bands(values, names, count, pool)
         else:
             values = self._computed(values, 0, height, (self._names[0], self._names[-1]))
-        made = torch.from_numpy(values).permute(1, 2, 0, 3).reshape(height, width, -1)
-        return made.permute(2, 0, 1)[None]
+        result = torch.from_numpy(values).permute(1, 2, 0, 3).reshape(height, width, -1)
+        return result.permute(2, 0, 1)[None]
 
     def _in_bands(
         self, values: _Values, names: tuple[str, str], count: int, pool: ThreadPoolExecutor
@@ -252,10 +252,10 @@ class _Winograd:
         tiles = -(-values.shape[1] // _TILE)
         tops = [_TILE * (tiles * number // count) for number in range(count)]
         bands = list(pairwise([*tops, values.shape[1]]))
-        made = list(
+        rows = list(
             pool.map(lambda band: self._computed(values, band[0], band[1], names), bands)
         )
-        return np.concatenate(made, 1)
+        return np.concatenate(rows, 1)
 
     def _computed(
         self, values: _Values, top: int, end: int, names: tuple[str, str]
@@ -272,23 +272,23 @@ class _Winograd:
         if lines.ctypes.data % _ALIGNMENT or last - first < height:
             lines = _copied(lines)
         # `given` has no copy; `lines` outlives it.
-        given = _ncnn().Mat(lines.reshape(groups, last - first, width * lanes))
-        given.w = width
-        given.elemsize = 4 * lanes
-        given.elempack = lanes
-        given.cstep = (last - first) * width
+        inputs = _ncnn().Mat(lines.reshape(groups, last - first, width * lanes))
+        inputs.w = width
+        inputs.elemsize = 4 * lanes
+        inputs.elempack = lanes
+        inputs.cstep = (last - first) * width
         extractor = self._net.create_extractor()
-        extractor.input(names[0], given)
+        extractor.input(names[0], inputs)
         # The form of this call without `made` creates Python's objects without the GIL.
-        made = _ncnn().Mat()
-        if extractor.extract(names[1], made, 1):  # 1: as it is in memory
+        outputs = _ncnn().Mat()
+        if extractor.extract(names[1], outputs, 1):  # 1: as it is in memory
             raise MemoryError("ncnn: not enough memory")
-        lanes = made.elempack
-        made.w = made.w * lanes
-        made.cstep = made.cstep * lanes
-        made.elemsize = 4
-        made.elempack = 1
-        result: _Values = np.asarray(made).reshape(-1, last - first, width, lanes)
+        lanes = outputs.elempack
+        outputs.w = outputs.w * lanes
+        outputs.cstep = outputs.cstep * lanes
+        outputs.elemsize = 4
+        outputs.elempack = 1
+        result: _Values = np.asarray(outputs).reshape(-1, last - first, width, lanes)
         return result[:, top - first : end - first]
 
 

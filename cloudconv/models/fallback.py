@@ -63,8 +63,8 @@ def errors(result: Tensor, pair: Pair, filmed: Tensor) -> Tensor:
     leftover, and that of the blend to the difference of the pair. The errors, (B, 2, rows,
     columns), have one value per cell.
     """
-    made = torch.stack((result[:, :COLOURS], _blend(pair)), 1)
-    return _cells((made - filmed[:, None]).square().mean(2)) / _energies(result, pair)
+    pictures = torch.stack((result[:, :COLOURS], _blend(pair)), 1)
+    return _cells((pictures - filmed[:, None]).square().mean(2)) / _energies(result, pair)
 
 
 def blend_weight(shown: Tensor, result: Tensor, pair: Pair) -> Tensor:

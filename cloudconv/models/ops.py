@@ -133,7 +133,8 @@ def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tens
     phases = round(factor)
     if factor == phases and phases % 2 == 0:
         # Widen the images first, while they have few rows.
-        step, height, width = rows // phases, *images.shape[2:]
+        step = rows // phases
+        height, width = images.shape[2:]
         images = _between_lines(
             F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, phases, 0, width
         )
@@ -173,12 +174,12 @@ def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         return torch.cat(list(parts), 1).to(dtype, memory_format=torch.channels_last)
     # Converting the type during the copy saves another copy.
     batch, _, height, width = parts[0].shape
-    channels = sum(part.shape[1] for part in parts)
+    channels = sum(tensor.shape[1] for tensor in parts)
     together = parts[0].new_empty((batch, channels, height, width), dtype=dtype)
     first = 0
-    for part in parts:
-        together.narrow(1, first, part.shape[1]).copy_(part)
-        first += part.shape[1]
+    for tensor in parts:
+        together.narrow(1, first, tensor.shape[1]).copy_(tensor)
+        first += tensor.shape[1]
     return together.contiguous(memory_format=torch.channels_last)
 
 

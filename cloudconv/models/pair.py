@@ -13,7 +13,7 @@ from torch import Tensor
 from cloudconv.errors import PictureError
 from cloudconv.transfer import upload
 
-Group = tuple["PairPicture", ...]
+PairPictures = tuple["PairPicture", ...]
 """One source picture, or the two of a pair."""
 
 
@@ -29,10 +29,10 @@ class PairPicture:
 
     def derived(self, name: str, make: Callable[[Tensor], Tensor]) -> PairPicture:
         """Return the picture of that name, which ``make`` creates at the first call."""
-        found: PairPicture | None = self.kept.get(name)
-        if found is None:  # another thread may do the same meanwhile; both get one object
-            found = self.kept.setdefault(name, PairPicture(make(self.channels)))
-        return found
+        picture: PairPicture | None = self.kept.get(name)
+        if picture is None:  # another thread may do the same meanwhile; both get one object
+            picture = self.kept.setdefault(name, PairPicture(make(self.channels)))
+        return picture
 
 
 @dataclass(eq=False)
@@ -46,16 +46,16 @@ class Pair:
     ``whole``: the pair of which this is a tile.
     """
 
-    sides: Sequence[Group]
+    sides: Sequence[PairPictures]
     times: Tensor
     reach: Tensor | None = None
     scale: float = 1.0
     whole: Pair | None = None
-    _joined: dict[Group, Tensor] = field(init=False, default_factory=dict)
+    _joined: dict[PairPictures, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = [] if self.reach is None or len(self.sides) == 2 else [self.reach]
-        numbers = [self.times.float().view(-1, 1, 1, 1), *given]
+        reaches = [] if self.reach is None or len(self.sides) == 2 else [self.reach]
+        numbers = [self.times.float().view(-1, 1, 1, 1), *reaches]
         self.timestep, *reach = upload(numbers, self.sides[0][0].channels.device)
         self.reach = reach[0] if reach else None
 
@@ -75,7 +75,7 @@ class Pair:
                 f"timestep-for-each: A model takes one timestep for each of {count} "
                 f"pictures, got {tuple(times.shape)}."
             )
-        sides = [tuple(map(PairPicture, torch.split(each, 1))) for each in pictures]
+        sides = [tuple(map(PairPicture, torch.split(picture, 1))) for picture in pictures]
         pair = cls(sides, times, *others)
         pair._joined.update(zip(sides, pictures, strict=True))
         return pair
@@ -92,63 +92,67 @@ class Pair:
 
     def derived(self, name: str, make: Callable[[Tensor], Tensor]) -> Pair:
         """Return the pairs of derived pictures, see :meth:`PairPicture.derived`."""
-        sides = [tuple(each.derived(name, make) for each in side) for side in self.sides]
-        return replace(self, sides=sides)
+
+        def derived(side: PairPictures) -> PairPictures:
+            return tuple(picture.derived(name, make) for picture in side)
+
+        return replace(self, sides=[*map(derived, self.sides)])
 
     def item(self, number: int) -> Pair:
         """Return one pair of the batch."""
-        part = slice(number, number + 1)
+        index = slice(number, number + 1)
         whole = self.whole and self.whole.item(number)
         return Pair(
-            [side[part] for side in self.sides], self.times[part], None, self.scale, whole
+            [side[index] for side in self.sides], self.times[index], None, self.scale, whole
         )
 
-    def joined(self, pictures: Group) -> Tensor:
+    def joined(self, pictures: PairPictures) -> Tensor:
         """Return the channels of pictures; a single picture is not copied."""
         if len(pictures) == 1:
             return pictures[0].channels
         if pictures not in self._joined:
-            self._joined[pictures] = torch.cat([each.channels for each in pictures])
+            self._joined[pictures] = torch.cat([picture.channels for picture in pictures])
         return self._joined[pictures]
 
     def of_each(
         self, name: Any, make: Callable[[Tensor], Tensor], sides: int = 2
     ) -> list[Tensor]:
-        """Return what ``make`` makes of x0 and x1, or of all four ``sides``.
+        """Return the results of ``make`` for x0 and x1, or for all four ``sides``.
 
-        Once per picture.
+        Each picture's result is computed once.
         """
-        columns = [[(picture,) for picture in side] for side in self.sides[:sides]]
+        columns: list[list[PairPictures]] = [[*zip(side)] for side in self.sides[:sides]]
         self._complete(name, lambda x: [make(x)], [*chain.from_iterable(columns)])
         return [_kept(name, column)[0] for column in columns]
 
     def once(self, name: Any, make: Callable[..., Sequence[Tensor]]) -> Sequence[Tensor]:
         """Return what ``make`` makes of x0 and x1, tensors (B, …); once per pair."""
-        pairs: list[Group] = list(zip(*self.sides[:2], strict=True))
+        pairs: list[PairPictures] = list(zip(*self.sides[:2], strict=True))
         return self._complete(name, make, pairs) or _kept(name, pairs)
 
     def _complete(
-        self, name: Any, make: Callable[..., Sequence[Tensor]], groups: list[Group]
+        self, name: Any, make: Callable[..., Sequence[Tensor]], groups: list[PairPictures]
     ) -> Sequence[Tensor]:
         """Compute the results that are missing.
 
         Return them if they are those of all groups.
         """
         missing = [*dict.fromkeys(g for g in groups if (name, *g[1:]) not in g[0].kept)]
-        made: Sequence[Tensor] = ()
+        columns: Sequence[Tensor] = ()
         # A copy of several pictures for a joint call would cost a CPU memory, and save
         # nothing.
         alone = len(groups[0]) == 1 and groups[0][0].channels.device.type == "cpu"
-        for some in [[each] for each in missing] if alone else [missing] if missing else []:
-            made = make(*(self.joined(column) for column in zip(*some, strict=True)))
-            parts = zip(*(torch.split(each, 1) for each in made), strict=True)
-            for group, part in zip(some, parts, strict=True):
-                group[0].kept[name, *group[1:]] = part
-        return made if missing == groups else ()
+        for some in zip(missing) if alone else [missing] if missing else []:
+            columns = make(*(self.joined(column) for column in zip(*some, strict=True)))
+            parts = zip(*(torch.split(column, 1) for column in columns), strict=True)
+            for group, row in zip(some, parts, strict=True):
+                group[0].kept[name, *group[1:]] = row
+        return columns if missing == groups else ()
 
 
-def _kept(name: Any, groups: Sequence[Group]) -> list[Tensor]:
-    found = [group[0].kept[name, *group[1:]] for group in groups]
+def _kept(name: Any, groups: Sequence[PairPictures]) -> list[Tensor]:
+    rows = [group[0].kept[name, *group[1:]] for group in groups]
     return [
-        each[0] if len(each) == 1 else torch.cat(each) for each in zip(*found, strict=True)
+        column[0] if len(column) == 1 else torch.cat(column)
+        for column in zip(*rows, strict=True)
     ]

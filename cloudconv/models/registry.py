@@ -44,10 +44,10 @@ def describe(
         stamp = status.st_mtime_ns, status.st_size, status.st_ino
     except OSError:
         stamp = 0, 0, 0
-    found, metadata = _described(path, stamp)
-    if found.published and (timesteps or metadata.get("timesteps")) == "middle":
-        found = replace(found, arbitrary_timestep=False)
-    return found, metadata
+    model, metadata = _described(path, stamp)
+    if model.published and (timesteps or metadata.get("timesteps")) == "middle":
+        model = replace(model, arbitrary_timestep=False)
+    return model, metadata
 
 
 @lru_cache(maxsize=32)
@@ -55,30 +55,30 @@ def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, 
     from cloudconv.models import published
 
     content, metadata = checkpoints.read(path)
-    if same_name := [known for known in MODELS if known.name == metadata.get("model")]:
+    if same_name := [model for model in MODELS if model.name == metadata.get("model")]:
         task = metadata.get("task")
         return next(
-            (each for each in same_name if each.task == task), same_name[0]
+            (model for model in same_name if model.task == task), same_name[0]
         ), metadata
     state = published.normalised(content)
     if not state:
         raise checkpoints.refused("weights-without-names", path)
-    found = published.recognise(state)
-    if found is None:
+    network = published.recognise(state)
+    if network is None:
         first = [f"{name} {'x'.join(map(str, state[name].shape))}" for name in state]
-        families = sorted({each.FAMILY for each in published.families()})
+        families = sorted({family.FAMILY for family in published.families()})
         raise WeightsError(
             f"network-unknown: {path} holds no network that cloudconv knows (its first "
             f"tensors: {shortened(first, 3)}): give a file that 'cloudconv train' wrote, "
             f"or one of {listed(families, 'or')}."
         )
-    if unfit := published.unfit(found, state):
+    if unfit := published.unfit(network, state):
         raise WeightsError(
-            f"network-differs: {path} looks like {found.family}, and some of its tensors "
+            f"network-differs: {path} looks like {network.family}, and some of its tensors "
             f"differ ({shortened(unfit, 3)}): give the file of a version that the authors "
             "published."
         )
-    return replace(found, name=path.name), metadata
+    return replace(network, name=path.name), metadata
 
 
 def spec(
@@ -98,9 +98,9 @@ def spec(
     name = str(name_or_path)
     same_name = [k for k in MODELS if k.name == name] if path is None else []
     same_name += [] if path is None else [describe(path, timesteps)[0]]
-    for known in same_name:
-        if task in (None, known.task):
-            return known
+    for model in same_name:
+        if task in (None, model.task):
+            return model
     names = list(dict.fromkeys(k.name for k in catalogue.MODELS if task in (None, k.task)))
     remedy = f"choose one of {shortened(names, 9)} (cloudconv models lists them)."
     if same_name:
@@ -167,13 +167,15 @@ def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
         return
     if factor is not None and factor.numerator & (factor.numerator - 1) == 0:
         return
-    known = [
-        each.name for each in catalogue.MODELS if each.arbitrary_timestep and each.weights
+    names = [
+        model.name
+        for model in catalogue.MODELS
+        if model.arbitrary_timestep and model.weights
     ]
     raise ModelUsageError(
         f"only-middle: The model {spec.name} makes only the middle of two frames, so the "
         "factor must be a power of two: give 2, 4 or 8, or use a model for any time: "
-        f"{shortened(known, 3)}."
+        f"{shortened(names, 3)}."
     )
 
 
@@ -192,8 +194,8 @@ def fuse(model: Model, engine: str) -> None:
     ``engine``: see :func:`cloudconv.models.convolutions.engine_for`.
     """
     # Of the class: FILM has a layer of that name.
-    for part in [part for part in model.modules() if hasattr(type(part), "fuse")]:
-        part.fuse(engine)  # type: ignore[operator]
+    for module in [module for module in model.modules() if hasattr(type(module), "fuse")]:
+        module.fuse(engine)  # type: ignore[operator]
 
 
 def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -> None:
@@ -230,8 +232,8 @@ def state_of(
     return checkpoints.checked(normalised(content) if chosen.published else content, path)
 
 
-def _check_same(name: str | Path, found: str, sha256: str | None) -> None:
-    if sha256 not in (None, found):
+def _check_same(name: str | Path, actual: str, sha256: str | None) -> None:
+    if sha256 not in (None, actual):
         raise WeightsError(
             f"weights-replaced: The weights of {name} are not those with which the run "
             "began: another file has replaced them, or another machine has others. Start "

@@ -71,8 +71,8 @@ def repeating(layer: nn.Conv2d, scatter: float = 0.0) -> nn.Conv2d:
 def applied(network: nn.Module, images: Tensor) -> Tensor:
     """Return the network's output for ``images`` as float32, computed in its own dtype."""
     dtype = next(network.parameters()).dtype
-    made: Tensor = network(images.to(dtype))
-    return made.float()
+    result: Tensor = network(images.to(dtype))
+    return result.float()
 
 
 _SIDE = 11
@@ -113,12 +113,12 @@ class ConvModes(Predictor):
 
     def forward(self, context: Tensor) -> Tensor:
         stacked = context.flatten(1, 2)
-        each = applied(self.kernel, stacked).view(
+        modes = applied(self.kernel, stacked).view(
             len(stacked), self.modes, 3, *stacked.shape[2:]
         )
         small = applied(self.gate, stacked.clamp(0, 1))
         gate = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
-        return (gate.softmax(1)[:, :, None] * each).sum(1)
+        return (gate.softmax(1)[:, :, None] * modes).sum(1)
 
 
 class ConvDeep(Predictor):
@@ -171,10 +171,10 @@ class ConvPyramid(Predictor):
 
     def forward(self, context: Tensor) -> Tensor:
         bands, rest = laplacian_pyramid(context.flatten(1, 2), len(self.levels) - 1)
-        made = applied(self.levels[-1], rest)
+        picture = applied(self.levels[-1], rest)
         for band, layer in zip(reversed(bands), reversed(self.levels[:-1]), strict=True):
-            made = enlarged(made, band.shape[2:]) + applied(layer, band)
-        return made
+            picture = enlarged(picture, band.shape[2:]) + applied(layer, band)
+        return picture
 
 
 class UNet(nn.Module):
@@ -199,13 +199,13 @@ class UNet(nn.Module):
         features = [self.entry(images)]
         for layer in self.down:
             features.append(layer(features[-1]))
-        made = features.pop()
+        current = features.pop()
         for layer in reversed(self.up):
             large = F.interpolate(
-                made, scale_factor=2, mode="bilinear", align_corners=False
+                current, scale_factor=2, mode="bilinear", align_corners=False
             )
-            made = layer(torch.cat((features.pop(), large), 1))
-        result: Tensor = self.exit(made)
+            current = layer(torch.cat((features.pop(), large), 1))
+        result: Tensor = self.exit(current)
         return result
 
 
@@ -344,12 +344,12 @@ class Ladder(nn.Module):
         features = [images]
         for layer in self.encoder:
             features.append(layer(features[-1]))
-        made = features.pop()
+        result = features.pop()
         for number, layer in enumerate(self.decoder):
             if number and self.skips != "none":
-                made = torch.cat((made, self._carried(features.pop())), 1)
-            made = layer(made)
-        return made
+                result = torch.cat((result, self._carried(features.pop())), 1)
+            result = layer(result)
+        return result
 
     def _carried(self, features: Tensor) -> Tensor:
         if self.skips == "plain" or not self.training:
@@ -387,11 +387,11 @@ class DenseAutoencoder(Reconstructor):
 
     def forward(self, picture: Tensor) -> Tensor:
         small = F.adaptive_avg_pool2d(picture.clamp(0, 1) - 0.5, self.side)
-        made = applied(nn.Sequential(self.encoder, self.decoder), small.flatten(1)).view_as(
-            small
-        )
+        decoded = applied(
+            nn.Sequential(self.encoder, self.decoder), small.flatten(1)
+        ).view_as(small)
         return 0.5 + F.interpolate(
-            made, picture.shape[2:], mode="bilinear", align_corners=False
+            decoded, picture.shape[2:], mode="bilinear", align_corners=False
         )
 
 
@@ -452,7 +452,7 @@ class Discriminators(nn.Module):
         """
         both = torch.cat((context[:, -_CONTEXT:].flatten(1, 2), picture), 1)
         pairs = zip(_PARTS, self.critics, strict=True)
-        return [critic(F.avg_pool2d(both, part)) for part, critic in pairs]
+        return [critic(F.avg_pool2d(both, factor)) for factor, critic in pairs]
 
 
 class MultiscaleGan(Predictor):
@@ -485,16 +485,16 @@ class MultiscaleGan(Predictor):
     def stages(self, context: Tensor) -> list[Tensor]:
         """Return the forecast at 1/16, 1/4, 1/2 and all of the size, each (B, 3, h, w)."""
         stacked = context.flatten(1, 2)
-        made: list[Tensor] = []
-        for part, generator in zip(_PARTS, self.generators, strict=True):
-            seen = F.avg_pool2d(stacked, part)
+        pictures: list[Tensor] = []
+        for factor, generator in zip(_PARTS, self.generators, strict=True):
+            seen = F.avg_pool2d(stacked, factor)
             last = seen[:, -3:]
             # Enlarge only the change of the coarser forecast: the enlarged forecast itself
             # would lack the detail of the last frame.
             guess = last
-            if made:
-                change = made[-1] - shrunk_like(last, made[-1])
+            if pictures:
+                change = pictures[-1] - shrunk_like(last, pictures[-1])
                 guess = last + enlarged(change, last.shape[2:])
             inputs = torch.cat((seen, guess), 1).clamp(0, 1)
-            made.append(guess + applied(generator, inputs))
-        return made
+            pictures.append(guess + applied(generator, inputs))
+        return pictures

@@ -143,7 +143,8 @@ class IFNet(Interpolator):
         refines: bool = False,
     ) -> None:
         super().__init__(spec)
-        self._sizes, self._gated = sizes, gated
+        self._sizes = sizes
+        self._gated = gated
         for number, width in enumerate(_WIDTHS[: len(sizes)]):
             inputs = 7 if number == 0 else 14 if gated else _UNGATED
             self.add_module(
@@ -167,7 +168,7 @@ class IFNet(Interpolator):
         A network of fewer blocks has no early result.
         """
         early = list(self._motions(pair))[_EXITS:-1]
-        return [*(self._mixed(pair, each) for each in early), self(pair)]
+        return [*(self._mixed(pair, motion) for motion in early), self(pair)]
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See ``Model.start_from``; new inputs have weight zero, a new gate is closed."""
@@ -257,8 +258,10 @@ class IFNet(Interpolator):
         ``leftover``: add one more channel, see ``Interpolator.between``. With a gate, the
         detail of x0 and x1 is restored, but not where the gate is open.
         """
-        (motion, size), (change, coarse) = moved, changed or (None, 1.0)
-        x0, x1, timestep = pair.x0, pair.x1, pair.timestep
+        motion, size = moved
+        change, coarse = changed or (None, 1.0)
+        x0, x1 = pair.x0, pair.x1
+        timestep = pair.timestep
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
         still = near = strength = None
@@ -275,23 +278,25 @@ class IFNet(Interpolator):
         in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
         rows = _STRIP if in_strips else -(-height // _STRIP) * _STRIP
         changes = repeat(None) if change is None else strips(change, coarse, rows)
-        for (top, part), more in zip(strips(motion, size, rows), changes, strict=False):
+        for (top, moved_rows), more in zip(
+            strips(motion, size, rows), changes, strict=False
+        ):
             count = min(rows, height - top)
             if count <= 0:  # the motion reaches beyond the picture's edges
                 break
-            part = part[:, :, :count, :width]
+            moved_rows = moved_rows[:, :, :count, :width]
             if more is not None:
                 total = more[1][:, :, :count, :width].clone()
                 total[:, :4] *= coarse / size
-                total[:, : part.shape[1]] += part
-                part = total
-            grids = _grids(part, height, width, size, top)
+                total[:, : moved_rows.shape[1]] += moved_rows
+                moved_rows = total
+            grids = _grids(moved_rows, height, width, size, top)
             warped = [sample(x, grid) for x, grid in zip((x0, x1), grids, strict=True)]
             kept = near
             if still is not None and near is not None and strength is not None:
                 kept = still.kept([grid.detach() for grid in grids], top, near)
                 strength[:, :, top : top + count] = 1 - kept
-            _fill(result, kept, pair, top, part[:, _MASK.start :], warped)
+            _fill(result, kept, pair, top, moved_rows[:, _MASK.start :], warped)
         if strength is not None:
             if change is not None:
                 smaller = enlarged_motion(motion, size / coarse)
@@ -336,12 +341,14 @@ def _fill(
     After the ``logits`` of mask and gate, with four frames, three colours to add to the mix
     follow.
     """
-    (warped0, warped1), channels, rows = warped, pair.x0.shape[1], logits.shape[2]
+    warped0, warped1 = warped
+    channels = pair.x0.shape[1]
+    rows = logits.shape[2]
     target = result[:, :, top : top + rows]
-    made = target[:, :channels]
+    picture = target[:, :channels]
     mask = torch.sigmoid(logits[:, :1])
     if kept is None:
-        lerp_into(made, warped1, warped0, mask)
+        lerp_into(picture, warped1, warped0, mask)
     else:
         gate = torch.sigmoid(logits[:, 1:2]).maximum(kept)
         x0, x1 = (x.narrow(2, top, rows) for x in (pair.x0, pair.x1))
@@ -349,7 +356,7 @@ def _fill(
         mixed = torch.lerp(warped1, warped0, mask)
         if logits.shape[1] > _LOGITS:
             mixed[:, :COLOURS] += logits[:, _LOGITS:]
-        lerp_into(made, mixed, blend, gate)
+        lerp_into(picture, mixed, blend, gate)
     if result.shape[1] > channels:
         left = (warped0 - warped1)[:, :COLOURS]
         target[:, channels:].copy_(left.mean(1, keepdim=True))

@@ -35,7 +35,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def restore_detail(
-    made: Tensor, pair: Pair, flows: Tensor, size: float, strength: Tensor
+    target: Tensor, pair: Pair, flows: Tensor, size: float, strength: Tensor
 ) -> None:
     """Sharpen the luma of new pictures of pairs, (B, 3 or more, H, W), in place.
 
@@ -43,22 +43,22 @@ def restore_detail(
     which is smaller by ``size``. ``strength``, (B, 1, H, W) or (B, 1, 1, 1), is the part of
     the missing detail to restore.
     """
-    height, width = made.shape[2:]
-    step = strip_rows(made)
+    height, width = target.shape[2:]
+    step = strip_rows(target)
     details, energies = [], []
-    for luma in _lumas(made):
+    for luma in _lumas(target):
         details.append(_inner(luma, 2, 2) - _inner(_blurred(luma, 2), 2, 1))
         with torch.no_grad():
             energies.append(_means(luma))
     with torch.no_grad():
         missing = _missing(_smooth(torch.cat(energies, 2)), pair, flows, size)
-    for (top, part), detail in zip(strips(missing, _CELL, step), details, strict=True):
+    for (top, cells), detail in zip(strips(missing, _CELL, step), details, strict=True):
         rows = slice(top, min(top + step, height))
         count = rows.stop - top
-        more, most = torch.split(part[:, :, :count, :width], 1, 1)
+        more, most = torch.split(cells[:, :, :count, :width], 1, 1)
         change = (detail[:, :, :count] * more).clamp(-most, most)
         own = strength if strength.shape[2] == 1 else strength[:, :, rows]
-        made[:, :COLOURS, rows] += change * own
+        target[:, :COLOURS, rows] += change * own
 
 
 def _missing(own: Tensor, pair: Pair, flows: Tensor, size: float) -> Tensor:
@@ -70,11 +70,13 @@ def _missing(own: Tensor, pair: Pair, flows: Tensor, size: float) -> Tensor:
         size / _CELL
     )
     sources = pair.of_each("energy", _of_source)
-    found = [
+    samples = [
         sample(source, sampling_grid(flow, *own.shape[2:]))
         for source, flow in zip(sources, torch.split(moved, 2, 1), strict=True)
     ]
-    (energy0, level0), (energy1, level1) = (torch.split(each, 1, 1) for each in found)
+    (energy0, level0), (energy1, level1) = (
+        torch.split(sampled, 1, 1) for sampled in samples
+    )
     wanted = torch.maximum(energy0, energy1)
     band, product, details = torch.split(own, 1, 1)
     # With the gain ``more``, the energy of band + more * details equals ``wanted``.
@@ -145,7 +147,7 @@ def _means(luma: Tensor, *, of_source: bool = False) -> Tensor:
     band = middle - _blurred(once, 4)
     details = middle - _inner(once, 4, 1)
     others = [middle] if of_source else [band * details, details.square()]
-    means = torch.cat([each.mean(-1) for each in (band.square(), *others)], 1)
+    means = torch.cat([values.mean(-1) for values in (band.square(), *others)], 1)
     return F.avg_pool2d(means, (1, _CELL), ceil_mode=True, count_include_pad=False)
 
 

@@ -94,10 +94,10 @@ def stillness(pair: Pair) -> Stillness | None:
 
 
 def _equal_places(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
-    found = [_compared(x0, x1, top) for top in range(0, x0.shape[2], strip_rows(x0))]
+    strips = [_compared(x0, x1, top) for top in range(0, x0.shape[2], strip_rows(x0))]
     centres, cells = (
         torch.cat(parts, 2) if len(parts) > 1 else parts[0]
-        for parts in zip(*found, strict=True)
+        for parts in zip(*strips, strict=True)
     )
     near = F.pad(cells, (_WINDOW // 2,) * 4, mode="replicate")
     return centres, _ramp(F.avg_pool2d(near, _WINDOW, 1), _FEW, _MOST)

@@ -12,6 +12,7 @@ blur with the number of steps. A gate holds still things.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -132,12 +133,12 @@ class VoxelFlow(Predictor):
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         weights = self._trial_weights(context)
         candidates = self._candidates(context[:, -self.spec.context :], steps)
-        for number, (made, flowed, last) in enumerate(candidates):
+        for number, (picture, flowed, last) in enumerate(candidates):
             if not weights:
-                yield made
+                yield picture
                 continue
             flow, hold = weights[min(number, len(weights) - 1)].view(2, -1, 1, 1, 1)
-            yield made + flow * (flowed - made) + hold * (last - made)
+            yield picture + flow * (flowed - picture) + hold * (last - picture)
 
     def _trial_weights(self, context: Tensor) -> list[Tensor]:
         """Return the weights of the optical flow's forecast and of the last frame, (2, B).
@@ -148,9 +149,9 @@ class VoxelFlow(Predictor):
         count = min(context.shape[1] - self.spec.context, self.spec.past)
         if count < 1:
             return []
-        known = context[:, : context.shape[1] - count]
+        earlier = context[:, : context.shape[1] - count]
         true = context[:, -count:]
-        candidates = self._candidates(known[:, -self.spec.context :], count)
+        candidates = self._candidates(earlier[:, -self.spec.context :], count)
         return [
             _best_weights(*parts, true[:, number]) * _TRUSTED
             for number, parts in enumerate(candidates)
@@ -162,8 +163,8 @@ class VoxelFlow(Predictor):
         scene = _scene(context)
         latest = scene.frames[:, 0]
         for step, displacement in enumerate(displacements(scene.velocity, steps), 1):
-            made = self._picture(scene, torch.full((len(context),), step), displacement)
-            yield made, _sharp(latest, _resized(displacement, 2)), latest
+            picture = self._picture(scene, torch.full((len(context),), step), displacement)
+            yield picture, _sharp(latest, _resized(displacement, 2)), latest
 
     def _picture(self, scene: _Scene, ahead: Tensor, displacement: Tensor) -> Tensor:
         """Return the frames ``ahead`` steps later; ``ahead`` is (B,) on the CPU."""
@@ -185,13 +186,13 @@ class VoxelFlow(Predictor):
         return _mixed(scene, enlarged_motion(motion, 2), moment)
 
 
-def _best_weights(made: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> Tensor:
+def _best_weights(forecast: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> Tensor:
     """Return the weights of ``flowed`` and ``last`` of least squared error: (2, B)."""
-    errors = torch.stack([made - true, flowed - true, last - true], 1).flatten(2)
+    errors = torch.stack([forecast - true, flowed - true, last - true], 1).flatten(2)
     products = torch.einsum("bin,bjn->bij", errors, errors)
-    steps = range(_GRID + 1)
-    grid = [[_GRID - a - b, a, b] for a in steps for b in steps[: _GRID + 1 - a]]
-    weights = torch.tensor(grid, device=made.device) / _GRID
+    steps = product(range(_GRID + 1), repeat=2)
+    grid = [[_GRID - a - b, a, b] for a, b in steps if a + b <= _GRID]
+    weights = torch.tensor(grid, device=forecast.device) / _GRID
     totals = torch.einsum("gi,bij,gj->bg", weights, products, weights)
     return weights[totals.argmin(1), 1:].t()
 
@@ -257,7 +258,7 @@ def _scene(context: Tensor) -> _Scene:
     )
     return _Scene(
         frames=frames,
-        small=tuple(each.view(*frames.shape[:3], *each.shape[2:]) for each in small),
+        small=tuple(level.view(*frames.shape[:3], *level.shape[2:]) for level in small),
         ages=upload([ages], context.device)[0],
         velocity=_resized(torch.stack(velocity), 0.5),
     )

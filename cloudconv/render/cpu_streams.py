@@ -59,17 +59,20 @@ class CpuStreams:
         torch.set_num_threads(threads)
 
     def call(
-        self, function: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
+        self,
+        function: Callable[Given, Result],
+        *arguments: Given.args,
+        **named: Given.kwargs,
     ) -> Future[Result]:
         """Start a call, which may wait for the results of earlier calls.
 
         Return its future.
         """
         if self._pool is not None:
-            return self._pool.submit(function, *given, **named)
+            return self._pool.submit(function, *arguments, **named)
         done: Future[Result] = Future()
         try:
-            done.set_result(function(*given, **named))
+            done.set_result(function(*arguments, **named))
         except (RuntimeError, MemoryError) as error:
             done.set_exception(error)
         return done

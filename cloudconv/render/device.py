@@ -198,7 +198,7 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
 
 def precision_name(dtype: torch.dtype) -> str:
     """Return the name of a type, as :func:`choose_precision` takes it."""
-    return next(name for name, known in PRECISIONS.items() if known == dtype)
+    return next(name for name, precision in PRECISIONS.items() if precision == dtype)
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -300,12 +300,11 @@ def _cpu_flags() -> set[str]:
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     if capabilities is not None:
         return {str(name) for name, present in capabilities().items() if present is True}
-    return {
-        flag
-        for line in _cpu_lines()
-        if line.startswith(("flags", "Features"))
-        for flag in line.partition(":")[2].split()
-    }
+    flags: set[str] = set()
+    for line in _cpu_lines():
+        if line.startswith(("flags", "Features")):
+            flags.update(line.partition(":")[2].split())
+    return flags
 
 
 def _cpu_lines() -> list[str]:

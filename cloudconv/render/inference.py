@@ -1,6 +1,6 @@
 """Compute the new frames of one batch, with trials where motion is doubtful."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
@@ -14,9 +14,10 @@ from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, Interpolator
-from cloudconv.models.pair import Group, Pair, PairPicture
+from cloudconv.models.pair import Pair, PairPicture, PairPictures
 from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.tiling import tiled
+from cloudconv.timeline import OuterFrame
 from cloudconv.transfer import QUEUES, Arriving, download, upload
 
 
@@ -87,23 +88,23 @@ class Inference:
         whole = min(self.sizes.batch, 1 << (count - 1).bit_length())
         more = whole - count if self.fills else 0
         wanted = tasks + tasks[-1:] * more
-        given = pictures + pictures[-1:] * more
-        reaches = [[float(x[1]) if x else 0.0 for x in (t.before, t.after)] for t in wanted]
+        padded = pictures + pictures[-1:] * more
+        reaches = [(_reach(task.before), _reach(task.after)) for task in wanted]
         times = torch.tensor([float(task.t) for task in wanted])
-        sides = self._sides(given, self.model.spec.context)
+        sides = self._sides(padded, self.model.spec.context)
         pair = Pair(sides, times, torch.tensor(reaches), self.scale)
         new = self._new(pair, leftover=self.fallback)
         if self.fallback:
             uncertainty = blending.uncertainty(new, pair)[:count]
-            known = download([uncertainty])
+            downloaded = download([uncertainty])
             del pair
             if self.device.type in QUEUES:
                 yield None
-            uncertain = known.planes()[0].tolist()
+            uncertain = downloaded.planes()[0].tolist()
             if any(uncertain):
                 trials = [
-                    _trials(task, each) if is_uncertain else []
-                    for task, each, is_uncertain in zip(
+                    _trials(task, sources) if is_uncertain else []
+                    for task, sources, is_uncertain in zip(
                         tasks, pictures, uncertain, strict=True
                     )
                 ]
@@ -111,7 +112,7 @@ class Inference:
             new = new[:, :-1]
         new = new[:count]
         like = tasks[0].left
-        planes = [plane for each in new for plane in from_channels(each, like)]
+        planes = [*chain.from_iterable(from_channels(picture, like) for picture in new)]
         # A sum is finite only if all values are. The CPU checks the sums when they arrive,
         # so the device does not wait for the check.
         totals = new.sum((1, 2, 3))
@@ -120,9 +121,11 @@ class Inference:
         else:
             yield download([totals], stay=planes)
 
-    def _sides(self, pictures: list[list[SourcePicture]], count: int) -> list[Group]:
-        columns = list(zip(*pictures, strict=True))[:count]
-        return [tuple(each.on(self.device) for each in column) for column in columns]
+    def _sides(self, pictures: list[list[SourcePicture]], count: int) -> list[PairPictures]:
+        def on_device(column: Sequence[SourcePicture]) -> PairPictures:
+            return tuple(picture.on(self.device) for picture in column)
+
+        return [*map(on_device, list(zip(*pictures, strict=True))[:count])]
 
     def _new(self, pair: Pair, *, leftover: bool = False) -> Tensor:
         tile = self.sizes.tile
@@ -130,8 +133,8 @@ class Inference:
             return self.model.between(pair, leftover=leftover)
 
         def run(parts: list[Tensor]) -> Tensor:
-            part = Pair.of(parts, pair.times, pair.reach, self.scale, pair)
-            return self.model.between(part, leftover=leftover)
+            strip = Pair.of(parts, pair.times, pair.reach, self.scale, pair)
+            return self.model.between(strip, leftover=leftover)
 
         multiple, overlap = grid(self.model, self.scale)
         pictures = [pair.joined(side) for side in pair.sides]
@@ -147,21 +150,21 @@ class Inference:
     ) -> None:
         """Mix blends into ``new``, whose last channel is the leftover, by the trials."""
         self._try(list(chain.from_iterable(trials)))
-        found = [[each.target.trials[each.key] for each in some] for some in trials]
-        parts = [slice(n, n + 1) for n, some in enumerate(found) if some]
+        results = [[trial.target.trials[trial.key] for trial in some] for some in trials]
+        parts = [slice(n, n + 1) for n, some in enumerate(results) if some]
         if self.device.type != "cpu":
             parts = [slice(None)] if parts else []
-        for part in parts:
-            untried = torch.zeros_like(next(chain.from_iterable(found[part])))
+        for row in parts:
+            untried = torch.zeros_like(next(chain.from_iterable(results[row])))
             untried[:, 1] = torch.inf  # no blend
             errors = torch.cat(
-                [torch.stack(some or [untried]).mean(0) for some in found[part]]
+                [torch.stack(some or [untried]).mean(0) for some in results[row]]
             )
-            pair = Pair(self._sides(pictures[part], 2), times[part])
-            result = blending.reduced(new[part])
+            pair = Pair(self._sides(pictures[row], 2), times[row])
+            result = blending.reduced(new[row])
             weight = blending.blend_weight(errors, result, _small(pair))
-            weight *= uncertainty[part].view(-1, 1, 1, 1)
-            blending.mix_in_blend(new[part, :-1], pair, weight)
+            weight *= uncertainty[row].view(-1, 1, 1, 1)
+            blending.mix_in_blend(new[row, :-1], pair, weight)
 
     def _try(self, trials: list[_Trial]) -> None:
         missing = {
@@ -174,15 +177,19 @@ class Inference:
         )
         for start in range(0, len(waiting), max(step, 1)):
             some = waiting[start : start + step]
-            numbers = torch.tensor([float(each.timestep) for each in some])
+            numbers = torch.tensor([float(item.timestep) for item in some])
             pair = Pair(
-                self._sides([[*each[:3]] for each in some], 3), numbers, None, self.scale
+                self._sides([[*item[:3]] for item in some], 3), numbers, None, self.scale
             )
             pair = _small(pair)
-            made = self._new(pair, leftover=True)
-            errors = blending.errors(made, pair, pair.joined(pair.sides[2]))
+            result = self._new(pair, leftover=True)
+            errors = blending.errors(result, pair, pair.joined(pair.sides[2]))
             for trial, error in zip(some, torch.split(errors, 1), strict=True):
                 trial.target.trials[trial.key] = error
+
+
+def _reach(outer: OuterFrame[Frame] | None) -> float:
+    return 0.0 if outer is None else float(outer[1])
 
 
 def _small(pair: Pair) -> Pair:

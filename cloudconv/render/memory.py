@@ -113,8 +113,8 @@ def free_memory(device: torch.device) -> int | None:
 def least_free_memory(device: torch.device) -> int | None:
     """Return the fewest free bytes of any GPU of the device's kind."""
     count = torch.get_device_module(device).device_count()
-    known = [free_memory(torch.device(device.type, number)) for number in range(count)]
-    return min((free for free in known if free is not None), default=None)
+    sizes = [free_memory(torch.device(device.type, number)) for number in range(count)]
+    return min((free for free in sizes if free is not None), default=None)
 
 
 def plan_memory(
@@ -148,10 +148,10 @@ def plan_memory(
         )
     if free_bytes is None:
         free_bytes = free_memory(device)
-    part = _USABLE.get(device.type, _USABLE_DEDICATED)
+    share = _USABLE.get(device.type, _USABLE_DEDICATED)
     if device.type == "cuda" and torch.cuda.get_device_properties(device).is_integrated:
-        part = _USABLE["cpu"]  # the host's memory
-    usable = math.inf if free_bytes is None else int(free_bytes * part) // renderers
+        share = _USABLE["cpu"]  # the host's memory
+    usable = math.inf if free_bytes is None else int(free_bytes * share) // renderers
     per_pixel = model.spec.bytes_per_pixel * max(1.0, scale) ** 2
     if model.dtype != torch.float32:
         per_pixel *= _OF_SIXTEEN_BITS

@@ -158,8 +158,8 @@ class Renderer:
                     ended = taken is _END
                     item: FrameTask | Frame | None = None if ended else taken
                     if isinstance(item, Task) and not item.is_new:
-                        shown = item.left.at(item.time, item.duration)
-                        item = replace(shown, captions=item.captions)
+                        frame = item.left.at(item.time, item.duration)
+                        item = replace(frame, captions=item.captions)
                     elif isinstance(item, Task):
                         size = item.left.width, item.left.height
                         if self._size != size:
@@ -185,7 +185,9 @@ class Renderer:
                         len(computed) > ahead or len(computed[-1].items) > most
                     ):
                         if not (yield from self._finish(computed[0], cpu_streams)):
-                            again = deque(chain(*(each.items for each in computed), again))
+                            again = deque(
+                                chain(*(batch.items for batch in computed), again)
+                            )
                             computed.clear()
                             self._step_back(cpu_streams)
                             break
@@ -251,8 +253,8 @@ class Renderer:
             if isinstance(item, Task):
                 check_finite(totals[number], item.time)
                 own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
-                made = item.left.like(own, item.time, item.duration)
-                item = replace(made, captions=item.captions)
+                frame = item.left.like(own, item.time, item.duration)
+                item = replace(frame, captions=item.captions)
                 number += 1
             yield item
             del item

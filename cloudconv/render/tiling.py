@@ -55,7 +55,7 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[TileSpan]:
     ramps.append(torch.zeros(size))
     weights = [rise - fall for rise, fall in pairwise(ramps)]
     parts = [slice(*ends) for ends in zip(starts, stops, strict=True)]
-    return [(part, weight[part]) for part, weight in zip(parts, weights, strict=True)]
+    return [(span, weight[span]) for span, weight in zip(parts, weights, strict=True)]
 
 
 def tiled(
@@ -81,10 +81,10 @@ def tiled(
     joined: Tensor | None = None
     for (row, _), falling in zip(rows, down, strict=True):
         for (column, _), rising in zip(columns, across, strict=True):
-            part = (..., row, column)
-            made = run([picture[part] for picture in pictures])
+            area = (..., row, column)
+            result = run([picture[area] for picture in pictures])
             if joined is None:
-                joined = made.new_zeros((*made.shape[:-2], height, width))
-            joined[part] += made * falling[:, None] * rising
+                joined = result.new_zeros((*result.shape[:-2], height, width))
+            joined[area] += result * falling[:, None] * rising
     assert joined is not None
     return joined

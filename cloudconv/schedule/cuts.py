@@ -43,7 +43,9 @@ _FLAT = 2 / 255  # contrast of luma in [0, 1] below which an area counts as flat
 
 # The fitted score: logit = unlikeness weight * unlikeness + change weight * log(change) +
 # offset.
-_UNLIKENESS_WEIGHT, _CHANGE_WEIGHT, _OFFSET = 26.0, 4.8, -24.0
+_UNLIKENESS_WEIGHT = 26.0
+_CHANGE_WEIGHT = 4.8
+_OFFSET = -24.0
 # The highest unlikeness that counts. Black is completely unlike the last frame of a fade to
 # black, but must not count for more than another scene.
 _MOST_UNLIKE = 0.9
@@ -51,7 +53,8 @@ _MOST_CHANGE = 2.0
 # A change this large and sudden is a cut if no small movement explains the change.
 # Structure does not count here: flat or repeating pictures have none. No false cut was
 # found in 14,883 frames.
-_PLAIN_CHANGE, _PLAIN_RATIO = 0.05, 3.0
+_PLAIN_CHANGE = 0.05
+_PLAIN_RATIO = 3.0
 # A flash changes the picture by more than this multiple of the usual changes, and less than
 # one part of this number of the change lasts. The usual changes are those between this
 # number of frames, or of up to four; with two frames a flicker is not known.

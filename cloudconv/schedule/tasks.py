@@ -21,7 +21,7 @@ from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
 from cloudconv.settings.groups import SceneCut
-from cloudconv.timeline import Beside, Multiply, Resample, Slot, Task, Timeline
+from cloudconv.timeline import Multiply, OuterFrame, Resample, Slot, Task, Timeline
 
 _MOST_UNEVEN = 2
 _MOST_CAPTIONS = 3 * 31  # bytes that a frame can hold
@@ -185,10 +185,10 @@ def schedule(
             counts.add(item, request.tick)
             if item.cut:
                 opened.append(item.frame.time)
-            made: Iterator[Slot] = timeline.push(item.frame.time, item.shows)
+            slots: Iterator[Slot] = timeline.push(item.frame.time, item.shows)
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
-            made = timeline.finish(end, following)
+            slots = timeline.finish(end, following)
         else:
             has = "a single frame" if counts.source_frames else "no frame"
             raise InputError(
@@ -201,7 +201,7 @@ def schedule(
                 Warned(f"cadence-kept: {text} --refill makes the motion even.")
             )
             is_reported = True
-        pending = chain(held, made)
+        pending = chain(held, slots)
         held = []
         for slot in pending:
             if item is not None and not window.knows(slot):
@@ -218,12 +218,20 @@ def schedule(
             if len(counts.steps) < 2:
                 counts.steps.add(slot.duration)
             outer = (None, None) if right is None else window.outer(slot.left)
-            given = slot.time, slot.duration, is_first, *outer, window.captions(left, slot)
-            yield Task(left, right, Fraction(0) if right is None else slot.timestep, *given)
+            details = (
+                slot.time,
+                slot.duration,
+                is_first,
+                *outer,
+                window.captions(left, slot),
+            )
+            yield Task(
+                left, right, Fraction(0) if right is None else slot.timestep, *details
+            )
         window.forget(held[0].left if held else timeline.oldest)
 
 
-def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside[Frame] | None:
+def beside(frame: Frame, distance: Fraction, gap: Fraction) -> OuterFrame[Frame] | None:
     """Return a frame beside a pair with its distance, as a multiple of the pair's ``gap``.
 
     Return None if the distance is less than half or more than twice the gap, because the
@@ -301,7 +309,9 @@ class _Window:
         self._due = self._due[_MOST_CAPTIONS:]
         return now
 
-    def outer(self, index: int) -> tuple[Beside[Frame] | None, Beside[Frame] | None]:
+    def outer(
+        self, index: int
+    ) -> tuple[OuterFrame[Frame] | None, OuterFrame[Frame] | None]:
         """Return the frames before and after the pair that begins at ``index``.
 
         None stands for a missing frame, a frame of another scene, a repeat (which shows no

@@ -139,8 +139,8 @@ class DreamSettings(ExtendSettings):
     @property
     def given(self) -> tuple[str, ...]:
         """Return the names of the given options that belong to one mode."""
-        known = {"wind": self.wind, "model": self.model}
-        return tuple(name for name, value in known.items() if value)
+        values = {"wind": self.wind, "model": self.model}
+        return tuple(name for name, value in values.items() if value)
 
     @property
     def named_models(self) -> tuple[str, ...]:

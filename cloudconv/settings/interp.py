@@ -158,7 +158,7 @@ class InterpManySettings(Interpolation):
 
         The output goes to a subfolder of ``out_dir``.
         """
-        shared = {each.name: getattr(self, each.name) for each in fields(Interpolation)}
+        shared = {field.name: getattr(self, field.name) for field in fields(Interpolation)}
         return InterpSettings(name, f"{Path(self.out_dir) / subfolder}/", **shared)
 
 

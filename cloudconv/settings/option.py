@@ -69,11 +69,12 @@ class Option:
     @property
     def text(self) -> str:
         """Return the help text, with the default."""
-        default, shown = self.default, self.shown
-        if not shown and not self.is_switch and default is not None and default != ():
-            shown = f"{default:g}" if isinstance(default, float) else str(default)
+        default = self.default
+        words = self.shown
+        if not words and not self.is_switch and default is not None and default != ():
+            words = f"{default:g}" if isinstance(default, float) else str(default)
         text = " ".join(self.help.split())
-        return f"{text} Default: {shown}." if shown else text
+        return f"{text} Default: {words}." if words else text
 
     @property
     def as_parameter(self) -> str:
@@ -147,8 +148,8 @@ class Option:
                 )
         for text in _texts(value):
             try:
-                known = os.fsencode(text) if self.takes_files else text.encode()
-                if b"\0" in known or (self.takes_files and not known):
+                content = os.fsencode(text) if self.takes_files else text.encode()
+                if b"\0" in content or (self.takes_files and not content):
                     raise ValueError
             except ValueError as error:
                 wrong = f"has a NUL or a character that cannot be stored, got {text!r}"
@@ -177,8 +178,8 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, Mapping):
         yield from _texts([*value.keys(), *value.values()])
     elif isinstance(value, list | tuple | set):
-        for each in value:
-            yield from _texts(each)
+        for item in value:
+            yield from _texts(item)
 
 
 def _number(kind: type[int] | type[float], value: Any) -> float | None:
@@ -206,18 +207,18 @@ class Settings:
         """
         self = super().__new__(cls)
         passed = dict(zip(cls.__match_args__, values, strict=False)) | named
-        usual = {each.name: each.default for each in fields_of(cls)}
+        usual = {option.name: option.default for option in fields_of(cls)}
         unset = usual if passed.keys() >= usual.keys() else {}
         names = (k for k, v in passed.items() if (k, v) not in unset.items())
         self._set("_passed", tuple(names))
         return self
 
     def __post_init__(self) -> None:
-        for each in fields_of(type(self)):
-            self._set(each.name, each.read(getattr(self, each.name)))
-        for part in reversed(type(self).__mro__):
-            if "_check" in vars(part):
-                vars(part)["_check"](self)
+        for option in fields_of(type(self)):
+            self._set(option.name, option.read(getattr(self, option.name)))
+        for base in reversed(type(self).__mro__):
+            if "_check" in vars(base):
+                vars(base)["_check"](self)
 
     def _check(self) -> None:
         """Raise SettingsError if two values contradict each other.
@@ -244,16 +245,15 @@ class Settings:
 
     def pinned(self) -> dict[str, str]:
         """Return the values that determine the result, by name, as text."""
-        named = [each.name for each in fields_of(type(self)) if each.pinned]
+        named = [option.name for option in fields_of(type(self)) if option.pinned]
         return {name: str(getattr(self, name)) for name in named}
 
 
 def _read_fields(kind: Any) -> tuple[Option, ...]:
     hints = get_type_hints(kind)
-    declared = {each.name: each for each in fields(kind)}
-    names = dict.fromkeys(
-        name for part in kind.__mro__ for name in inspect.get_annotations(part)
-    )
+    declared = {field.name: field for field in fields(kind)}
+    annotations = map(inspect.get_annotations, kind.__mro__)
+    names = dict.fromkeys(chain.from_iterable(annotations))
     return tuple(_option(declared[name], hints[name]) for name in names if name in declared)
 
 

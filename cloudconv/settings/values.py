@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
@@ -37,25 +38,23 @@ def names(value: Files) -> tuple[str, ...]:
     Return each name once, in order.
     """
     parts: list[str] = []
-    for each in files(value):
-        parts += (
-            [each] if os.path.isfile(each) else [part.strip() for part in each.split(",")]
-        )
-    return tuple(dict.fromkeys(part for part in parts if part))
+    for item in files(value):
+        parts += [item] if os.path.isfile(item) else map(str.strip, item.split(","))
+    return tuple(dict.fromkeys(filter(None, parts)))
 
 
 def files(value: Files) -> tuple[str, ...]:
     """Return the names of one file or of several."""
-    given = [value] if isinstance(value, str | os.PathLike) else value
-    return tuple(os.fspath(each) for each in given)
+    values = [value] if isinstance(value, str | os.PathLike) else value
+    return tuple(os.fspath(path) for path in values)
 
 
 def pairs(value: Pairs) -> tuple[tuple[str, str], ...]:
     """Return ``key=value`` options as pairs of text."""
     if isinstance(value, Mapping):
-        return tuple((str(key), str(each)) for key, each in value.items())
-    given: Iterable[Any] = [value] if isinstance(value, str) else value
-    return tuple(_pair(each) for each in given)
+        return tuple((str(key), str(item)) for key, item in value.items())
+    items: Iterable[Any] = [value] if isinstance(value, str) else value
+    return tuple(_pair(item) for item in items)
 
 
 def _pair(value: Any) -> tuple[str, str]:
@@ -76,7 +75,7 @@ def wind(value: str | Sequence[float]) -> tuple[float, float]:
     """Return ``dx,dy`` as two numbers, in pixels per frame."""
     parts = value.split(",") if isinstance(value, str) else list(value)
     try:
-        across, down = (float(part) for part in parts)
+        across, down = (float(number) for number in parts)
         if not max(abs(across), abs(down)) <= MOST_WIND or math.isnan(across + down):
             raise ValueError
     except (ValueError, TypeError) as error:
@@ -94,7 +93,7 @@ def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
         low, dash, high = value.partition("-")
         parts = (low, high if dash else low)
     try:
-        least, most = (int(part) for part in parts)
+        least, most = (int(number) for number in parts)
         if not 1 <= least <= most <= 1000:
             raise ValueError
     except (ValueError, TypeError) as error:
@@ -114,15 +113,15 @@ LOSSES = ("l1", "l2", "charbonnier", "ssim", "gdl", "laplacian", "psnr", ADVERSA
 def loss_terms(text: str) -> dict[str, float]:
     """Return the weight of each term of a loss: ``charbonnier+gdl`` or ``l2:1,gdl:0.5``."""
     weights: dict[str, float] = {}
-    for part in text.replace("+", ",").split(","):
-        name, colon, number = part.strip().partition(":")
+    for term in text.replace("+", ",").split(","):
+        name, colon, number = term.strip().partition(":")
         try:
             weight = float(number) if colon else 1.0
         except ValueError:
             weight = -1.0
         if name not in LOSSES or name in weights or not 0 < weight < float("inf"):
             raise SettingsError(
-                f"unknown-loss: {part.strip()!r} is no loss: choose from "
+                f"unknown-loss: {term.strip()!r} is no loss: choose from "
                 f"{', '.join(LOSSES)}, each once, and with a weight above 0 such as l2:0.5."
             )
         weights[name] = weight
@@ -208,7 +207,7 @@ def scale(value: float | str) -> float:
     if number not in SCALES:
         raise SettingsError(
             f"unknown-scale: The scale {value} is not one of "
-            f"{', '.join([f'{each:g}' for each in SCALES])}: choose one of these."
+            f"{', '.join([f'{accepted:g}' for accepted in SCALES])}: choose one of these."
         )
     return number
 
@@ -264,9 +263,9 @@ window."""
 def parse_spans(text: str) -> tuple[Span, ...]:
     """Parse one part, ``0:0.75``, or several, ``0:0.3,0.5:1``."""
     try:
-        parts = (part.split(":") for part in text.split(","))
+        parts = (piece.split(":") for piece in text.split(","))
         spans = tuple((Fraction(begin or 0), Fraction(end or 1)) for begin, end in parts)
-        edges = [edge for span in spans for edge in span]
+        edges = [*chain.from_iterable(spans)]
         if (
             edges != sorted(edges)
             or edges[0] < 0
@@ -284,7 +283,7 @@ def parse_spans(text: str) -> tuple[Span, ...]:
 
 def without(spans: Sequence[Span]) -> tuple[Span, ...]:
     """Return the parts of a clip that are outside of ``spans``."""
-    edges = [Fraction(0), *(edge for span in spans for edge in span), Fraction(1)]
+    edges = [Fraction(0), *chain.from_iterable(spans), Fraction(1)]
     return tuple((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
 
 

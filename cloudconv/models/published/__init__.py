@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from itertools import chain
 from pkgutil import iter_modules
 from typing import Any
 
@@ -66,10 +67,10 @@ def has(state: StateDict, name: str, *shape: int | None) -> bool:
 
     None stands for any length above 0.
     """
-    found = state[name].shape if name in state else ()
-    return len(found) == len(shape) and all(
+    size = state[name].shape if name in state else ()
+    return len(size) == len(shape) and all(
         length > 0 and wanted in (None, length)
-        for wanted, length in zip(shape, found, strict=True)
+        for wanted, length in zip(shape, size, strict=True)
     )
 
 
@@ -90,7 +91,7 @@ def normalised(state: StateDict) -> dict[str, Tensor]:
 
 def recognise(state: StateDict) -> ModelSpec | None:
     """Return the network of :func:`normalised` tensors by names and shapes, or None."""
-    return next((found for each in families() if (found := each.detect(state))), None)
+    return next((spec for family in families() if (spec := family.detect(state))), None)
 
 
 def shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
@@ -111,15 +112,18 @@ def unfit(spec: ModelSpec, state: StateDict) -> list[str]:
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
     wrong: list[str] = network.unfit()
-    wanted, given = shapes(network.state_dict()), shapes(state)
-    return wrong + [name for name in wanted | given if wanted.get(name) != given.get(name)]
+    wanted = shapes(network.state_dict())
+    own = shapes(state)
+    return wrong + [name for name in wanted | own if wanted.get(name) != own.get(name)]
 
 
 @cache
 def families() -> tuple[Any, ...]:
     """Return the modules of this folder that define a family of networks."""
-    modules = [import_module(f"{__name__}.{each.name}") for each in iter_modules(__path__)]
-    return tuple(each for each in modules if hasattr(each, "detect"))
+    modules = [
+        import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)
+    ]
+    return tuple(module for module in modules if hasattr(module, "detect"))
 
 
 class Published(Interpolator):
@@ -141,12 +145,12 @@ class Published(Interpolator):
         self._read: dict[str, None] = {}
         for name, shape in shapes.items():
             *parents, last = name.split(".")
-            part: nn.Module = self
+            module: nn.Module = self
             for parent in parents:
-                if parent not in dict(part.named_children()):
-                    part.add_module(parent, nn.Module())
-                part = part.get_submodule(parent)
-            part.register_parameter(last, nn.Parameter(torch.empty(*shape)))
+                if parent not in dict(module.named_children()):
+                    module.add_module(parent, nn.Module())
+                module = module.get_submodule(parent)
+            module.register_parameter(last, nn.Parameter(torch.empty(*shape)))
 
     def forward(self, pair: Pair, leftover: bool = False) -> Tensor:
         """See ``Interpolator.forward``.
@@ -154,17 +158,17 @@ class Published(Interpolator):
         Published networks clamp their result to [0, 1]; here the part of a source colour
         that is outside this range stays. Opacity moves with the colours.
         """
-        given = pair.x0, pair.x1
-        flows, mask, residual = self.estimate(colours_of(*given), pair)
+        pictures = pair.x0, pair.x1
+        flows, mask, residual = self.estimate(colours_of(*pictures), pair)
         warped0, warped1 = (
-            warp(x, flow) for x, flow in zip(given, flows.chunk(2, 1), strict=True)
+            warp(x, flow) for x, flow in zip(pictures, flows.chunk(2, 1), strict=True)
         )
         result = torch.lerp(warped1, warped0, mask)
         if residual is not None:
             colours = result[:, :COLOURS]
             inside = colours.clamp(0, 1)
-            shown = (inside + residual).clamp(0, 1) + (colours - inside)
-            result = torch.cat((shown, result[:, COLOURS:]), 1)
+            mixed = (inside + residual).clamp(0, 1) + (colours - inside)
+            result = torch.cat((mixed, result[:, COLOURS:]), 1)
         if leftover:
             left = (warped0 - warped1)[:, :COLOURS].mean(1, keepdim=True)
             result = torch.cat((result, left), 1)
@@ -216,8 +220,8 @@ class Published(Interpolator):
 
     def layer(self, name: str, x: Tensor, stride: int = 1, *, first: int = 0) -> Tensor:
         """Apply a convolution and a PReLU: ``first`` and the next one of a sequence."""
-        made = self.conv(f"{name}.{first}", x, stride)
-        return F.prelu(made, self.tensor(f"{name}.{first + 1}.weight"))
+        result = self.conv(f"{name}.{first}", x, stride)
+        return F.prelu(result, self.tensor(f"{name}.{first + 1}.weight"))
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         """Apply a linear layer to the last axis."""
@@ -247,11 +251,13 @@ class Published(Interpolator):
             seen = [hidden[-1], *features[level]]
         hidden.pop()
         for level in range(_LEVELS):
-            made = self.deconv(f"unet.up{level}.0", joined(seen, self.dtype))
-            made = F.prelu(made, self.tensor(f"unet.up{level}.1.weight"))
-            seen = [made, *hidden[-1:]]
+            level_features = self.deconv(f"unet.up{level}.0", joined(seen, self.dtype))
+            level_features = F.prelu(
+                level_features, self.tensor(f"unet.up{level}.1.weight")
+            )
+            seen = [level_features, *hidden[-1:]]
             del hidden[-1:]
-        return torch.sigmoid(self.conv("unet.conv", made).float()) * 2 - 1
+        return torch.sigmoid(self.conv("unet.conv", level_features).float()) * 2 - 1
 
 
 def colours_of(*pictures: Tensor) -> list[Tensor]:
@@ -261,14 +267,14 @@ def colours_of(*pictures: Tensor) -> list[Tensor]:
 
 def sides(features: Sequence[Tensor]) -> list[Tensor]:
     """Return the parts of x0 and of x1, (B, …), of each of ``features``, (2B, …)."""
-    return [side for each in features for side in each.chunk(2)]
+    return [*chain.from_iterable(level.chunk(2) for level in features)]
 
 
 def all_moved(features: Sequence[Tensor], flow: Tensor) -> list[Tensor]:
     """Return features of a picture, each half of the last's size, moved by a flow."""
     result = []
-    for level, each in enumerate(features):
+    for level, picture in enumerate(features):
         if level:
             flow = resize(flow, 0.5) * 0.5
-        result.append(warp(each, flow))
+        result.append(warp(picture, flow))
     return result

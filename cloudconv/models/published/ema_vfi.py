@@ -90,8 +90,8 @@ class EmaVfi(Published):
         features = own = pair.once("features", found)
         if scale != 1:
             features = pair.once("scaled", partial(found, scale=scale))
-        made = self._motion([resize(x, scale) for x in seen], features, pair.timestep)
-        flows, mask = (resize(part, 1 / scale) for part in made)
+        motion = self._motion([resize(x, scale) for x in seen], features, pair.timestep)
+        flows, mask = (resize(values, 1 / scale) for values in motion)
         flows = flows / scale
         count = 2 * (_LEVELS + len(_SCALES))
         moved = [
@@ -122,12 +122,12 @@ class EmaVfi(Published):
             if number:
                 pairs = zip(seen, flows.chunk(2, 1), strict=True)
                 inputs += [*(warp(x, flow) for x, flow in pairs), mask, flows / factor]
-            made = joined([large, *(resize(x, 1 / factor) for x in inputs)], self.dtype)
+            motion = joined([large, *(resize(x, 1 / factor) for x in inputs)], self.dtype)
             for k in range(3):
-                made = self.layer(f"block.{number}.conv.{k}", made)
-            made = resize(made.float().contiguous(), factor)
-            flows = flows + made[:, :_FLOWS] * factor
-            mask = mask + made[:, _FLOWS:]
+                motion = self.layer(f"block.{number}.conv.{k}", motion)
+            motion = resize(motion.float().contiguous(), factor)
+            flows = flows + motion[:, :_FLOWS] * factor
+            mask = mask + motion[:, _FLOWS:]
         return flows, mask
 
     def _features(self, x0: Tensor, x1: Tensor) -> list[Tensor]:
@@ -149,24 +149,24 @@ class EmaVfi(Published):
             embed = f"feature_bone.patch_embed{level}"
             x = self.conv(f"{embed}.proj", x, level - _LEVELS).permute(0, 2, 3, 1)
             x = self.norm(f"{embed}.norm", x)  # (2B, h, w, C)
-            found = []
+            levels = []
             for number in range(_depth(self.shapes, level)):
                 shift = _WINDOW // 2 * (number % 2)
                 x, moved = self._attended(_block(level, number), x, shift)
-                found.append(moved)
+                levels.append(moved)
             x = self.norm(f"feature_bone.norm{level}", x).permute(0, 3, 1, 2).contiguous()
             appearance.append(x)
-            motion.append(torch.cat(found, 3).permute(0, 3, 1, 2).contiguous())
+            motion.append(torch.cat(levels, 3).permute(0, 3, 1, 2).contiguous())
         return sides(appearance + motion)
 
     def _cross_scale(self, features: Sequence[Tensor]) -> Tensor:
         """Bring features at 1, 1/2 and 1/4 of the size to 1/8, by several dilations."""
-        made: list[Tensor] = []
+        levels: list[Tensor] = []
         for k in range(_LEVELS):
             for dilation in range(1, 2**k + 1):
-                name = f"feature_bone.patch_embed{_LEVELS + 1}.layers.{len(made)}"
-                made.append(self.conv(name, features[-1 - k], 2 ** (k + 1), dilation))
-        return torch.cat(made, 1)
+                name = f"feature_bone.patch_embed{_LEVELS + 1}.layers.{len(levels)}"
+                levels.append(self.conv(name, features[-1 - k], 2 ** (k + 1), dilation))
+        return torch.cat(levels, 1)
 
     def _attended(self, name: str, x: Tensor, shift: int) -> tuple[Tensor, Tensor]:
         """Let each picture attend to the other one, within windows that are shifted.
@@ -179,16 +179,20 @@ class EmaVfi(Published):
         edges = (0, 0, right // 2, right - right // 2, below // 2, below - below // 2)
         place = sampling_grid(x.new_zeros(1, 2, height, width), height, width).to(x.dtype)
         padded, places = (
-            F.pad(each, edges).roll((-shift, -shift), (1, 2)) for each in (x, place)
+            F.pad(values, edges).roll((-shift, -shift), (1, 2)) for values in (x, place)
         )
         rows, columns = padded.shape[1:3]
         seen = self.norm(f"{name}.norm1", _windows(padded))
         other = torch.cat(seen.chunk(2)[::-1])
         mask = _mask(height, width, shift, x.device)
-        found, moved = self._attention(f"{name}.attn", seen, other, _windows(places), mask)
+        attended, moved = self._attention(
+            f"{name}.attn", seen, other, _windows(places), mask
+        )
         results = []
-        for each in (seen + found, moved):
-            x = each.view(batch, rows // _WINDOW, columns // _WINDOW, _WINDOW, _WINDOW, -1)
+        for windows in (seen + attended, moved):
+            x = windows.view(
+                batch, rows // _WINDOW, columns // _WINDOW, _WINDOW, _WINDOW, -1
+            )
             whole = (
                 x.transpose(2, 3)
                 .reshape(batch, rows, columns, -1)
@@ -211,10 +215,11 @@ class EmaVfi(Published):
         ``x`` and ``other`` are (W, N, C). ``places``, (windows of one picture, N, 2), and
         the logits ``mask``, (windows of one picture, 1, N, N), belong to one picture.
         """
-        pictures, heads = len(x) // len(places), x.shape[2] // _HEAD
+        pictures = len(x) // len(places)
+        heads = x.shape[2] // _HEAD
         q, k, v = (
-            each.view(*each.shape[:2], heads, -1).transpose(1, 2)
-            for each in (
+            projected.view(*projected.shape[:2], heads, -1).transpose(1, 2)
+            for projected in (
                 self.linear(f"{name}.q", x),
                 *self.linear(f"{name}.kv", other).chunk(2, 2),
             )
@@ -226,13 +231,13 @@ class EmaVfi(Published):
         if mask is not None:
             logits = logits + mask.repeat(pictures, 1, 1, 1).to(logits.dtype)
         weights = logits.softmax(3)
-        found, seen_at = (
-            (weights @ each).transpose(1, 2).flatten(2) for each in (v, where)
+        attended, seen_at = (
+            (weights @ values).transpose(1, 2).flatten(2) for values in (v, where)
         )
         motion = self.linear(
             f"{name}.motion_proj", seen_at - embedded.repeat(pictures, 1, 1)
         )
-        return self.linear(f"{name}.proj", found), motion
+        return self.linear(f"{name}.proj", attended), motion
 
 
 def _mask(height: int, width: int, shift: int, device: torch.device) -> Tensor | None:

@@ -67,11 +67,11 @@ class FilmNetwork(Published):
         for level in range(_FUSED):
             forward, backward = flows[2 * level : 2 * level + 2]
             parts = backward * pair.timestep, forward * (1 - pair.timestep)
-            shown = pictures[level].chunk(2)
-            known = features[level].float().chunk(2)
+            colours = pictures[level].chunk(2)
+            details = features[level].float().chunk(2)
             moved = [
-                warp(torch.cat(each, 1), flow)
-                for *each, flow in zip(shown, known, parts, strict=True)
+                warp(torch.cat(inputs, 1), flow)
+                for *inputs, flow in zip(colours, details, parts, strict=True)
             ]
             aligned.append([*moved, *parts])
         result = self._fused(aligned)
@@ -84,7 +84,7 @@ class FilmNetwork(Published):
         return F.leaky_relu_(self.conv(name, x), _SLOPE)
 
     def _features(self, pictures: Sequence[Tensor]) -> list[Tensor]:
-        found: list[list[Tensor]] = [[] for _ in pictures]
+        levels: list[list[Tensor]] = [[] for _ in pictures]
         for start, picture in enumerate(pictures):
             x = joined([picture], self.dtype)
             for depth in range(min(_DEPTH, len(pictures) - start)):
@@ -94,8 +94,8 @@ class FilmNetwork(Published):
                     x = self._active(
                         f"extract.extract_sublevels.convs.{depth}.{number}.0", x
                     )
-                found[start + depth].insert(0, x)
-        return [torch.cat(each, 1) for each in found]
+                levels[start + depth].insert(0, x)
+        return [torch.cat(level, 1) for level in levels]
 
     def _flows(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return (2B, 2, h, w) float32 per size: flows from the first, then the second.

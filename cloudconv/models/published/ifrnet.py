@@ -58,7 +58,7 @@ class Ifrnet(Published):
         find = partial(self._mean, pair.scale)
         mean = None if whole is None else whole.once("mean", find)
         features = pair.once("features", partial(self._features, pair.scale, mean))
-        flows, others = features[-1][:0], features[-1][:0]
+        flows = others = features[-1][:0]
         for level in reversed(range(_LEVELS)):
             f0, f1 = features[2 * level : 2 * level + 2]
             if level == _LEVELS - 1:
@@ -69,9 +69,9 @@ class Ifrnet(Published):
                     for f, flow in zip((f0, f1), flows.chunk(2, 1), strict=True)
                 ]
                 inputs = [others, *moved, flows]
-            made = self._decoded(f"decoder{level + 1}.convblock", inputs)
-            change = made[:, :_FLOWS].float()
-            others = made[:, _FLOWS:]
+            decoded = self._decoded(f"decoder{level + 1}.convblock", inputs)
+            change = decoded[:, :_FLOWS].float()
+            others = decoded[:, _FLOWS:]
             flows = change + 2 * resize(flows, 2) if level < _LEVELS - 1 else change
         mask, residual = torch.split(others.float(), [_MASK, COLOURS], 1)
         scale = pair.scale
@@ -88,8 +88,8 @@ class Ifrnet(Published):
     ) -> list[Tensor]:
         """Return features of x0 and x1, (B, C, h, w) each, at 1/2, 1/4 … of the size."""
         (own,) = mean or self._mean(scale, *pictures)
-        shown = torch.stack(colours_of(*pictures)) - own
-        features = [joined([resize(shown.flatten(0, 1), scale)], self.dtype)]
+        centred = torch.stack(colours_of(*pictures)) - own
+        features = [joined([resize(centred.flatten(0, 1), scale)], self.dtype)]
         for level in range(_LEVELS):
             name = f"encoder.pyramid{level + 1}"
             features.append(
@@ -98,13 +98,13 @@ class Ifrnet(Published):
         return sides(features[1:])
 
     def _decoded(self, name: str, inputs: list[Tensor]) -> Tensor:
-        x = made = self.layer(f"{name}.0", joined(inputs, self.dtype))
-        for whole, part in ((1, 2), (3, 4)):
-            made = self.layer(f"{name}.1.conv{whole}", made)
-            made = self._with_side(f"{name}.1.conv{part}", made)
-        made = self.conv(f"{name}.1.conv5", made).add_(x)
+        x = result = self.layer(f"{name}.0", joined(inputs, self.dtype))
+        for whole, side in ((1, 2), (3, 4)):
+            result = self.layer(f"{name}.1.conv{whole}", result)
+            result = self._with_side(f"{name}.1.conv{side}", result)
+        result = self.conv(f"{name}.1.conv5", result).add_(x)
         return self.deconv(
-            f"{name}.2", F.prelu(made, self.tensor(f"{name}.1.prelu.weight"))
+            f"{name}.2", F.prelu(result, self.tensor(f"{name}.1.prelu.weight"))
         )
 
     def _with_side(self, name: str, x: Tensor) -> Tensor:

@@ -91,7 +91,8 @@ _PAPER_SCALES = (4, 2, 1)
 _LEVELS = 4  # sizes of the features of the paper's network
 _FIRST = "block0.conv0.0.0.weight"
 
-FAMILY, _SOURCE = "RIFE", "Huang et al., ECCV 2022"
+FAMILY = "RIFE"
+_SOURCE = "Huang et al., ECCV 2022"
 
 
 def detect(state: StateDict) -> ModelSpec | None:
@@ -118,11 +119,11 @@ def detect(state: StateDict) -> ModelSpec | None:
     if not has(state, inputs, None, None, 3, 3):
         return None
     multiple = 4 * _scales(widths)[0]
-    known = _VERSIONS.get(tuple(version), "of no published version")
+    version_name = _VERSIONS.get(tuple(version), "of no published version")
     limits = {"multiple": multiple, "overlap": min(_WIDEST_OVERLAP, 4 * multiple)}
     memory = _BYTES * state[inputs].shape[1]
     return row(
-        state, FAMILY, known, _SOURCE, "rife:Rife4", bytes_per_pixel=memory, **limits
+        state, FAMILY, version_name, _SOURCE, "rife:Rife4", bytes_per_pixel=memory, **limits
     )
 
 
@@ -141,10 +142,10 @@ def _detect_paper(state: StateDict) -> ModelSpec | None:
     return row(state, name, "of the paper", _SOURCE, "rife:RifePaper", **limits)
 
 
-def _widths(known: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+def _widths(shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
     widths: list[int] = []
-    while len(found := known.get(f"block{len(widths)}.conv0.1.0.weight", ())) == 4:
-        widths.append(found[0])
+    while len(shape := shapes.get(f"block{len(widths)}.conv0.1.0.weight", ())) == 4:
+        widths.append(shape[0])
     return tuple(widths)
 
 
@@ -152,9 +153,9 @@ def _scales(widths: tuple[int, ...]) -> tuple[int, ...]:
     return _LITE_SCALES if widths[4:] == (_LITE,) else _SCALES[len(widths)]
 
 
-def _last_of_encoder(known: Mapping[str, Sequence[int]]) -> str | None:
+def _last_of_encoder(shapes: Mapping[str, Sequence[int]]) -> str | None:
     return next(
-        (last for last in _ENCODERS if len(known.get(f"{last}.weight", ())) == 4), None
+        (last for last in _ENCODERS if len(shapes.get(f"{last}.weight", ())) == 4), None
     )
 
 
@@ -211,7 +212,7 @@ class Estimates:
         sides = flows.shape[2:]
         device = flows.device
         starts = (torch.arange(cell // 2 - 1, side, cell, device=device) for side in sides)
-        rows, columns = (torch.stack((each, each + 1), 1).flatten() for each in starts)
+        rows, columns = (torch.stack((first, first + 1), 1).flatten() for first in starts)
         flows = flows.index_select(2, rows).index_select(3, columns)
         y, x = (
             torch.linspace(-1, 1, side, device=device)[lines]
@@ -248,7 +249,7 @@ class Rife4(Published):
         last = _last_of_encoder(self.shapes)
         if last is not None:
             features = pair.of_each("features", partial(self._encoded, last))
-            seen = [torch.cat(each, 1) for each in zip(seen, features, strict=True)]
+            seen = [torch.cat(sources, 1) for sources in zip(seen, features, strict=True)]
         motion, far = self._motion(seen, pair.timestep, pair.scale)
         # Other devices than a CPU compute the doubled scales always, for a quarter of the
         # time more, because the CPU would have to wait for the decision.
@@ -288,8 +289,8 @@ class Rife4(Published):
             if number:
                 flows, others = total.reduced(factor)
                 inputs += [others, flows]
-            made = self.block(f"block{number}", inputs)
-            change = total.add(made, factor * inputs[0].shape[3] / made.shape[3])
+            motion = self.block(f"block{number}", inputs)
+            change = total.add(motion, factor * inputs[0].shape[3] / motion.shape[3])
             if number == _DECISIVE and "block0.conv0.0.1.weight" in self.shapes:
                 to_x0, to_x1 = change[:, :FLOWS].abs().chunk(2, 1)
                 far = (to_x0.amax((1, 2, 3), True) > _FAR) & (
