@@ -101,7 +101,8 @@ def _turn(job: Job | None = None) -> Iterator[None]:
         while any(other != thread for other, _ in _running):
             _turns.wait(_PATIENCE / 60)
             left = [
-                each and getgeneratorstate(each) == GEN_SUSPENDED for _, each in _running
+                generator and getgeneratorstate(generator) == GEN_SUSPENDED
+                for _, generator in _running
             ]
             if (
                 any(left)
@@ -155,7 +156,7 @@ def planned(plan: Any) -> dict[str, Any]:
     others: list[Warned] = []
     if isinstance(plan, VideoPlan):
         _, others = without_refused(plan.encoding(plan.probable_start))
-    texts = dict.fromkeys(each.text for each in (*plan.warnings, *others))
+    texts = dict.fromkeys(warning.text for warning in (*plan.warnings, *others))
     return {**plan.facts, "warnings": [*texts]}
 
 
@@ -163,5 +164,5 @@ def as_json(result: Any) -> dict[str, Any]:
     """Return the JSON of a result: its fields, with warnings as sentences."""
     fields = asdict(result)
     if "warnings" in fields:
-        fields["warnings"] = [each.text for each in result.warnings]
+        fields["warnings"] = [warning.text for warning in result.warnings]
     return fields

@@ -294,18 +294,18 @@ def _near(decibel: float) -> str:
 
 def _speed(device: torch.device) -> str:
     both = dict.fromkeys([device, torch.device("cpu")])
-    rates = [f"{each} {_rate(each):.1f}" for each in both]
+    rates = [f"{size} {_rate(size):.1f}" for size in both]
     return f"{' and '.join(rates)} frames/s at {_SPEED[0]}x{_SPEED[1]} ({DEFAULT_MODEL})"
 
 
 def _rate(device: torch.device) -> float:
     dtype = devices.choose_precision("auto", device, registry.spec(DEFAULT_MODEL))
-    made = partial(_quarters, DEFAULT_MODEL, device, dtype, _SPEED)
-    made()
+    quarters = partial(_quarters, DEFAULT_MODEL, device, dtype, _SPEED)
+    quarters()
     began = time.perf_counter()
     count = 0
     while count < 3 or (count < 200 and time.perf_counter() - began < 1):
-        count += len(made())
+        count += len(quarters())
     return count / (time.perf_counter() - began)
 
 
@@ -322,10 +322,10 @@ def _video(device: torch.device) -> str:
 
 
 def _interp(source: Path, output: Path, **settings: Any) -> Tensor:
-    given: dict[str, Any] = {"factor": Fraction(2), "encoder": "ffv1", **settings}
-    watched(interp.run(InterpSettings(source, output, **given)))
-    with Source(probe(output)) as made:
-        return torch.stack([rgb_of(frame) for frame in made.frames()])
+    options: dict[str, Any] = {"factor": Fraction(2), "encoder": "ffv1", **settings}
+    watched(interp.run(InterpSettings(source, output, **options)))
+    with Source(probe(output)) as interpolated:
+        return torch.stack([rgb_of(frame) for frame in interpolated.frames()])
 
 
 def _pictures(count: int, width: int, height: int) -> list[Tensor]:

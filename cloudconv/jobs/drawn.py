@@ -76,8 +76,8 @@ def drawn_video(
 ) -> Sink:
     """Open a silent video of pictures of the size of ``rgb``, drawn from a source."""
     height, width = rgb.shape[1:]
-    shown: dict[str, Any] = {"width": width, "height": height, "tags": _TAGS}
-    shown |= dict.fromkeys(("pix_fmt", "working_pix_fmt"), _PIX_FMT)
-    shown |= {"aspect": None, "display_matrix": None, "side_data": {}, "streams": ()}
-    encoding = draft_encoding(path, replace(info, **shown), rate=rate)
+    fields: dict[str, Any] = {"width": width, "height": height, "tags": _TAGS}
+    fields |= dict.fromkeys(("pix_fmt", "working_pix_fmt"), _PIX_FMT)
+    fields |= {"aspect": None, "display_matrix": None, "side_data": {}, "streams": ()}
+    encoding = draft_encoding(path, replace(info, **fields), rate=rate)
     return Sink(encoding.at([info.timing.time_base]), overwrite=overwrite)

@@ -129,17 +129,17 @@ class VideoResult:
     warnings: list[Warned]
 
 
-def output_path(given: Path | str | None, input: Path, tag: str, suffix: str) -> Path:
+def output_path(output: Path | str | None, input: Path, tag: str, suffix: str) -> Path:
     """Return the output's name, by default ``<stem>_<tag><suffix>`` beside the input.
 
     In a given folder the name is the default one too, shortened if it is too long for a
     file.
     """
-    if given is not None and not names_folder(given):
-        return Path(given)
+    if output is not None and not names_folder(output):
+        return Path(output)
     name = f"{stem_of(input)}_{tag}{suffix}"
     return files.fitting(
-        _named_after(input).with_name(name) if given is None else Path(given) / name
+        _named_after(input).with_name(name) if output is None else Path(output) / name
     )
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
+from itertools import chain, groupby
 from math import ceil, floor, inf, isfinite, log10
 from typing import Any, TypeGuard
 
@@ -75,10 +75,11 @@ def render_report(data: ReportData) -> str:
     text = json.dumps(script, separators=(",", ":"), allow_nan=False).replace(
         "<", "\\u003c"
     )
-    missing = {
-        name: sum(row.scores[name]["psnr"] is None for row in data.rows)
-        for name in data.methods
-    }
+
+    def missing_of(name: str) -> int:
+        return sum(row.scores[name]["psnr"] is None for row in data.rows)
+
+    missing = {name: missing_of(name) for name in data.methods}
     page = _templates().get_template("compare.html")
     return page.render(
         script_data=Markup(text),
@@ -228,7 +229,8 @@ def _is_known(score: float | None) -> TypeGuard[float]:
 
 def _chart_data(chart: Chart) -> dict[str, Any]:
     """Return the data of a chart for the page's script, ready for JSON."""
-    digits, unit = chart.column.digits, chart.column.unit
+    digits = chart.column.digits
+    unit = chart.column.unit
     lines = []
     for line in chart.lines:
         values = [
@@ -250,7 +252,8 @@ def _range(chart: Chart) -> tuple[float, float]:
 
     Perfect frames, at the upper edge, do not count.
     """
-    scores = [score for line in chart.lines for score in line.values if _is_known(score)]
+    every = chain.from_iterable(line.values for line in chart.lines)
+    scores = [score for score in every if _is_known(score)]
     inside = [score for score in scores if score < PERFECT - 0.01] or scores or [0.0]
     low = min(inside)
     high = max(inside)

@@ -91,8 +91,8 @@ def open_clips(
     """
     groups = []
     for text in paths:
-        name, part, side = split_path(text)
-        used = tuple(spans) if part is None else parse_spans(part)
+        name, span, side = split_path(text)
+        used = tuple(spans) if span is None else parse_spans(span)
         infos = [probe(file, deinterlace=deinterlace) for file in _files(Path(name))]
         groups.append([TrainingClip(info, used, side) for info in infos])
     return groups
@@ -110,7 +110,7 @@ def excluding(
         others = taken.get(clip.info.path.resolve(), [])
         return not any(a < d and c < b for (a, b), (c, d) in product(clip.spans, others))
 
-    return [[clip for clip in group if free(clip)] for group in groups]
+    return [[*filter(free, group)] for group in groups]
 
 
 def _files(path: Path) -> list[Path]:

@@ -85,7 +85,8 @@ class InterpolationGoal(Goal[Interpolator]):
                 f"gap-without-middle: {spec.name} makes only the frame in the middle of "
                 f"two, and a gap of {gap} has no middle frame: give an even number."
             )
-        self.spec, self.gap = spec, gap
+        self.spec = spec
+        self.gap = gap
         self._four_frames = spec.context >= FOUR
         self.length = (3 if self._four_frames else 1) * gap + 1
 

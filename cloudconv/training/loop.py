@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from pickle import UnpicklingError
 from statistics import fmean
@@ -140,7 +141,8 @@ class Trainer:
         ``batches`` begin with number ``step``. ``windows`` are held back, (L, 3, H, W)
         uint8 each.
         """
-        resumed, settings = self.step, self.settings
+        resumed = self.step
+        settings = self.settings
         # A validation is repeated if the earlier run was stopped during that validation.
         missed = self.step % settings.validate_every == 0
         if not self.history or (missed and self.history[-1].step != self.step):
@@ -172,9 +174,7 @@ class Trainer:
                 scores.setdefault(label, []).append(row)
 
         def means(name: str) -> dict[str, float]:
-            return {
-                label: fmean([row[name] for row in rows]) for label, rows in scores.items()
-            }
+            return {label: fmean(map(itemgetter(name), scores[label])) for label in scores}
 
         # Each window gives one picture of each label, so means of means are means of all
         # pictures.
@@ -347,7 +347,7 @@ class Trainer:
         if best:
             self.best = validation
             self.best_state = model.state_dict()
-        loss, naive = None, None
+        loss = naive = None
         if self._losses:
             loss, naive = map(fmean, zip(*self._losses, strict=True))
         self._losses.clear()

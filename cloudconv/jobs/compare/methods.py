@@ -86,10 +86,10 @@ def _interpolated(
     for true in (sample.frames[k] for k in sample.scored):
         times = (true.time - left.time) / span, true.time, true.duration
         tasks.append(Task(left, other_side, *times, before=before, after=after))
-    made = list(renderer.render(tasks))
+    frames = list(renderer.render(tasks))
     warned += renderer.new_warnings()
-    seconds = (time.perf_counter() - began) / len(made)
-    for frame in made:
+    seconds = (time.perf_counter() - began) / len(frames)
+    for frame in frames:
         yield ShownFrame(as_rgb(frame), frame), seconds, 1
 
 
@@ -98,10 +98,10 @@ def _predicted(
 ) -> Iterator[Made]:
     """Yield forecasts; the predictor sees RGB rounded to 8 bits, like all scored frames."""
     (sent,) = upload([context[None]], device)
-    made = model.forecast(sent, len(sample.scored), checks=False)
+    forecasts = model.forecast(sent, len(sample.scored), checks=False)
     for _ in sample.scored:
         began = time.perf_counter()
-        (rgb,) = download([next(made)[0]]).planes()
+        (rgb,) = download([next(forecasts)[0]]).planes()
         yield ShownFrame(metrics.eight_bit(rgb)), time.perf_counter() - began, 1
 
 
@@ -117,7 +117,8 @@ class _Minterpolate:
         rate = plan.info.timing.gap_rate
         if rate is None or clip.has_cadence:
             rate = _usual_rate(clip)
-        self._seconds, self._made = 0.0, 0
+        self._seconds = 0.0
+        self._made = 0
         self._frames = minterpolate(self._kept(clip, plan.drop), rate)
         self._near = 1 / (8 * rate)
         self._next: Frame | None = None
@@ -140,10 +141,11 @@ class _Minterpolate:
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
         for k in sample.scored:
-            seconds, made = self._seconds, self._made
+            seconds = self._seconds
+            count = self._made
             frame = self._at(sample.frames[k])
-            shown = None if frame is None else ShownFrame(as_rgb(frame), frame)
-            yield shown, self._seconds - seconds, self._made - made
+            picture = None if frame is None else ShownFrame(as_rgb(frame), frame)
+            yield picture, self._seconds - seconds, self._made - count
 
     def _at(self, true: Frame) -> Frame | None:
         began = time.perf_counter()

@@ -255,8 +255,8 @@ class ComparedClip:
         timing = info.timing
         length = timing.end - timing.start
         end = length if settings.end is None else min(exact(settings.end), length)
-        part = max(end - (exact(settings.start) or 0), Fraction(0))
-        self.frames_expected = frames = round(timing.frames * part / length)
+        used = max(end - (exact(settings.start) or 0), Fraction(0))
+        self.frames_expected = frames = round(timing.frames * used / length)
         with self.source() as source:
             first = islice(analyse(source.frames(), settings.scene_cut), _CADENCE_FRAMES)
             cadence, _ = cadence_of(first)
@@ -297,8 +297,8 @@ class ComparedClip:
     def frames(self, source: Source) -> Iterator[ClipFrame]:
         """Yield the compared frames in order."""
         analysed = analyse(source.frames(), self._settings.scene_cut)
-        shown = evened(analysed, Cadence()) if self.has_cadence else analysed
-        for number, item in enumerate(shown):
+        analysed_frames = evened(analysed, Cadence()) if self.has_cadence else analysed
+        for number, item in enumerate(analysed_frames):
             if item.shows is None:
                 self.left_out += 1
                 continue
@@ -311,9 +311,9 @@ class ComparedClip:
         """Yield all samples in order, with their frames; an empty sample ends the clip."""
         wanted = self._settings.frames
         drops = self._settings.horizon is None
-        each = self._inside if wanted is None else min(wanted, self._inside)
-        chosen = evenly(self._total, None if wanted is None else wanted // each)
-        within = evenly(self._inside, each)
+        wanted_each = self._inside if wanted is None else min(wanted, self._inside)
+        chosen = evenly(self._total, None if wanted is None else wanted // wanted_each)
+        within = evenly(self._inside, wanted_each)
         # the kept frames at the ends of a sample
         first = self._context
         last = int(drops)

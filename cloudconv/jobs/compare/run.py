@@ -83,12 +83,12 @@ def run(settings: CompareSettings) -> Job:
         yield from reported.new((*source.warnings, *_warnings(plan, scorer, rows)))
         check_unchanged(plan.info)
         if not rows:
-            code, made = (
+            code, words = (
                 ("forecast", "forecast on") if plan.forecasts else ("frame", "frame of")
             )
             raise InputError(
-                f"no-{code}-scored: No {made} {plan.info.path} could be scored, because of "
-                "its cuts: choose another part, or give --scene-cut=off."
+                f"no-{code}-scored: No {words} {plan.info.path} could be scored, because "
+                "of its cuts: choose another part, or give --scene-cut=off."
             )
         start = plan.info.timing.start
         lost = sorted({row.index for row in losses(plan.judged, plan.naive, rows)})
@@ -119,7 +119,7 @@ def _warnings(plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]) -> Iterato
             f"frames ahead: the scores end at {reached}."
         )
     for name, scores in scorer.scores.items():
-        if missing := sum(each.missing for each in scores):
+        if missing := sum(score.missing for score in scores):
             yield Warned(
                 f"frames-not-made: {name} could not make {counted(missing, 'frame')}: "
                 "their scores are null."
@@ -134,16 +134,12 @@ def _reached(rows: Sequence[Row]) -> int:
 def _means(
     plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]
 ) -> dict[str, dict[str, Any]]:
-    means = {
-        name: [each.means() for each in scores[: _reached(rows) or 1]]
-        for name, scores in scorer.scores.items()
-    }
-    if not plan.forecasts:
-        return {name: only for name, (only,) in means.items()}
-    return {
-        name: {str(step): each for step, each in enumerate(steps, 1)}
-        for name, steps in means.items()
-    }
+    steps = range(1, (_reached(rows) or 1) + 1)
+    result: dict[str, dict[str, Any]] = {}
+    for name, scores in scorer.scores.items():
+        means = {str(step): scores[step - 1].means() for step in steps}
+        result[name] = means if plan.forecasts else means["1"]
+    return result
 
 
 def _report(
@@ -152,7 +148,8 @@ def _report(
     rows: Sequence[Row],
     cuts: tuple[Fraction, ...],
 ) -> ReportData:
-    info, horizon = plan.info, plan.settings.horizon
+    info = plan.info
+    horizon = plan.settings.horizon
     size = f"{info.width}x{info.height}"
     task = (
         f"one frame of every {plan.drop} kept" if horizon is None else frames_ahead(horizon)
@@ -195,11 +192,11 @@ class ReportWriter:
         truth = turn.samples(scored.truth)
         images = {name: scored.made[name] for name in self._plan.methods}
         # A frame that a method could not make is black.
-        made = {
+        samples = {
             name: truth * 0 if rgb is None else turn.samples(rgb)
             for name, rgb in images.items()
         }
-        self._show(scored.duration, truth, made)
+        self._show(scored.duration, truth, samples)
         compared = (self._plan.judged, self._plan.baseline)
         if row is None or any(images[name] is None for name in compared):
             return
@@ -208,19 +205,23 @@ class ReportWriter:
         # Only pictures of the worst frames are encoded.
         if len(self._worst) == SHOWN and psnr >= self._worst[-1][0]:
             return
-        error = metrics.error_map(made[self._plan.judged], truth)
-        shown = {name: _jpeg(rgb) for name, rgb in made.items()}
-        self._worst.append((psnr, Comparison(row, _jpeg(truth), shown, _jpeg(error))))
+        error = metrics.error_map(samples[self._plan.judged], truth)
+        jpegs = {name: _jpeg(rgb) for name, rgb in samples.items()}
+        self._worst.append((psnr, Comparison(row, _jpeg(truth), jpegs, _jpeg(error))))
         self._worst.sort(key=lambda entry: entry[0])
         del self._worst[SHOWN:]
 
-    def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor]) -> None:
-        shown = [truth, *made.values()]
-        side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(shown))
-        panels = [shrunk(rgb, side) for rgb in shown]
+    def _show(
+        self, duration: Fraction, truth: Tensor, images: Mapping[str, Tensor]
+    ) -> None:
+        row = [truth, *images.values()]
+        side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(row))
+        panels = [shrunk(rgb, side) for rgb in row]
         if self._labels is None:
             width = panels[0].shape[2]
-            self._labels = torch.cat([label([name], width) for name in ("truth", *made)], 2)
+            self._labels = torch.cat(
+                [label([name], width) for name in ("truth", *images)], 2
+            )
         rgb = even(torch.cat([self._labels, torch.cat(panels, 2)], 1))
         if self._video is None:
             info = self._plan.info

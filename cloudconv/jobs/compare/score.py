@@ -45,23 +45,23 @@ class SequenceMeter:
         self._brighter: float | None = None
 
     def follow(
-        self, truth: ShownFrame, shown: ShownFrame | None
+        self, truth: ShownFrame, frame: ShownFrame | None
     ) -> list[tuple[str, float]]:
         """Add the next frame and return new scores.
 
-        ``shown`` is ``truth`` for a kept frame.
+        ``frame`` is ``truth`` for a kept frame.
         """
-        if shown is None:
+        if frame is None:
             return self.interrupt()
-        made = shown is not truth
+        is_new = frame is not truth
         scores = []
-        if made:
-            scores = self.flicker(metrics.brightness(shown.rgb, truth.rgb))
+        if is_new:
+            scores = self.flicker(metrics.brightness(frame.rgb, truth.rgb))
         else:
             self._brighter = 0.0
-        if self._vmaf is not None and truth.frame is not None and shown.frame is not None:
-            self._vmaf.push(truth.frame, shown.frame)
-            self._made_in_vmaf.append(made)
+        if self._vmaf is not None and truth.frame is not None and frame.frame is not None:
+            self._vmaf.push(truth.frame, frame.frame)
+            self._made_in_vmaf.append(is_new)
         return scores
 
     def flicker(self, brighter: float = 0.0) -> list[tuple[str, float]]:
@@ -77,7 +77,7 @@ class SequenceMeter:
             return []
         pairs = list(zip(self._made_in_vmaf, self._vmaf.finish(), strict=True))
         self._made_in_vmaf.clear()
-        return [("vmaf", score) for made, score in pairs if made]
+        return [("vmaf", score) for is_new, score in pairs if is_new]
 
 
 class Scores:
@@ -133,7 +133,8 @@ class Scorer:
             for name, meter in self._meters.items():
                 self.scores[name][0].add(meter.interrupt())
             return
-        ahead, frames = self._plan.forecasts, sample.frames
+        ahead = self._plan.forecasts
+        frames = sample.frames
         last = sample.scored[0] - 1 if ahead else 0
         context = torch.stack([as_rgb(frame) for frame in frames[: last + 1]])
         kept = ShownFrame(context[-1], frames[last])
@@ -150,20 +151,21 @@ class Scorer:
             truth = ShownFrame(as_rgb(frames[k]), frames[k])
             if texture is not None and not ahead:
                 self.filmed.add(_texture(truth.rgb, texture).items())
-            shown, curves = {}, {}
+            frames_shown: dict[str, Tensor | None] = {}
+            curves: dict[str, Mapping[str, float]] = {}
             for name, meter in self._meters.items():
-                made, seconds, count = next(making[name])
+                scored_frame, seconds, count = next(making[name])
                 scores = self.scores[name][number if ahead else 0]
                 if k != last + 1:
                     self.scores[name][0].add(meter.interrupt())
-                scores.add(meter.follow(truth, made))
-                values = self._values(truth, made, kept.rgb, texture)
+                scores.add(meter.follow(truth, scored_frame))
+                values = self._values(truth, scored_frame, kept.rgb, texture)
                 scores.add(None if values is None else values.items())
                 scores.add([("seconds_per_frame", seconds)], count)
-                shown[name] = None if made is None else made.rgb
+                frames_shown[name] = None if scored_frame is None else scored_frame.rgb
                 curves[name] = values or {}
             row = self._row(sample.items[k], number + 1 if ahead else None, curves)
-            yield ScoredFrame(frames[k].duration, truth.rgb, shown, row)
+            yield ScoredFrame(frames[k].duration, truth.rgb, frames_shown, row)
             last = k
         if not ahead:
             complete = last == len(sample.items) - 2
@@ -183,27 +185,29 @@ class Scorer:
     def _values(
         self,
         truth: ShownFrame,
-        made: ShownFrame | None,
+        frame: ShownFrame | None,
         before: Tensor,
         texture: Tensor | None,
     ) -> dict[str, float] | None:
-        if made is None:
+        if frame is None:
             return None
         wanted = self._plan.metrics
         scores = {
             name: value
             for name in dict.fromkeys((*CURVES[:2], *wanted))
             if name in metrics.PER_FRAME
-            and not math.isnan(value := float(metrics.PER_FRAME[name](made.rgb, truth.rgb)))
+            and not math.isnan(
+                value := float(metrics.PER_FRAME[name](frame.rgb, truth.rgb))
+            )
         }
         if FAULT in wanted:
-            pictures = made.rgb.cpu(), truth.rgb.cpu(), before.cpu()
+            pictures = frame.rgb.cpu(), truth.rgb.cpu(), before.cpu()
             # The alignment excuses a frozen picture, so motion that is missing counts
             # apart.
             scores[FAULT] = max(
                 fault(*pictures), stands(pictures[0], pictures[2], pictures[1])
             )
-        return scores if texture is None else scores | _texture(made.rgb, texture)
+        return scores if texture is None else scores | _texture(frame.rgb, texture)
 
 
 def _texture_between(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | None:

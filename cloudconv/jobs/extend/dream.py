@@ -118,7 +118,8 @@ def _decide(settings: DreamSettings) -> DreamPlan:
 
 @torch.inference_mode()
 def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]:
-    settings, info = plan.settings, plan.info
+    settings = plan.settings
+    info = plan.info
     with enough_memory(plan.device, info):
         material = gather_material(
             info,
@@ -200,9 +201,10 @@ def _requested(settings: DreamSettings) -> ModeChoice | None:
 
 def _faults(plan: DreamPlan, meter: VitalsMeter) -> list[dict[str, Any]]:
     begins = 0 if plan.settings.only_new else plan.begins - plan.info.timing.start
-    times = [(float(begins + each.frame * plan.step), each) for each in meter.faults]
+    times = [(float(begins + fault.frame * plan.step), fault) for fault in meter.faults]
     return [
-        {"time": round(t, 3), "vital": each.vital, "text": each.text} for t, each in times
+        {"time": round(t, 3), "vital": fault.vital, "text": fault.text}
+        for t, fault in times
     ]
 
 
@@ -306,18 +308,18 @@ def _pictures(
         frames = spec.dream(material, options)
         for _ in range(plan.new_frames):
             with torch.inference_mode():
-                made = next(frames)
-                frame = _frame(made, material)
-                small = made.small(material)
-            smalls.put((small, made.origin))
+                dream_frame = next(frames)
+                frame = _frame(dream_frame, material)
+                small = dream_frame.small(material)
+            smalls.put((small, dream_frame.origin))
             yield frame
 
 
-def _frame(made: DreamFrame, material: Material) -> Frame:
+def _frame(dream_frame: DreamFrame, material: Material) -> Frame:
     """Return a frame of the dream in the film's pixel format.
 
     A filmed frame is the film's own.
     """
-    if isinstance(made.origin, Filmed) and material.path is None:
-        return replace(material.frames[made.origin.number], captions=b"")
-    return new_frame(tensor_of(made.show()), material.last)
+    if isinstance(dream_frame.origin, Filmed) and material.path is None:
+        return replace(material.frames[dream_frame.origin.number], captions=b"")
+    return new_frame(tensor_of(dream_frame.show()), material.last)

@@ -194,8 +194,8 @@ def gather_material(
             scene.items.popleft()
             scene.cut = scene.items[0].frame.time
     frames, times, cadence = _placed(list(scene.items))
-    known: dict[str, Any] = {"last": scene.last, "cut": scene.cut, "cadence": cadence}
-    return Material(frames, times=times, step=step, **known)
+    facts: dict[str, Any] = {"last": scene.last, "cut": scene.cut, "cadence": cadence}
+    return Material(frames, times=times, step=step, **facts)
 
 
 def last_scene(material: Material, info: MediaInfo) -> tuple[float | None, list[Warned]]:

@@ -82,9 +82,8 @@ def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
             f"--seconds would make {plan.new_frames}: give fewer, or use 'cloudconv dream'."
         )
     specs = [registry.spec(name, "predict") for name in names]
-    context, past = (
-        max(getattr(spec, kind) for spec in specs) for kind in ("context", "past")
-    )
+    context = max(spec.context for spec in specs)
+    past = max(spec.past for spec in specs)
     return replace(plan, predictor=replace(plan.predictor, context=context, past=past))
 
 
@@ -141,7 +140,8 @@ def run(settings: ExtrapolateSettings) -> Job:
 
 
 def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
-    spec, timing = plan.predictor, plan.info.timing
+    spec = plan.predictor
+    timing = plan.info.timing
     settings = plan.settings
     needed = spec.context + spec.past
     warnings: list[Warned] = []
@@ -159,7 +159,8 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
         different=most,
     )
     if len(scene.frames) < min(spec.context, 2):
-        path, model = plan.info.path, settings.model
+        path = plan.info.path
+        model = settings.model
         code, where = "one-frame-to-forecast", "to forecast from"
         if scene.cut is not None:
             cut = float(scene.cut - timing.start)
@@ -170,9 +171,11 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
             "forecast from another time with --at, or give a longer video."
         )
     if len(scene.frames) < spec.context:
-        code, where = "context-short", "in the video"
+        code = "context-short"
+        where = "in the video"
         if scene.cut is not None:
-            code, where = "context-short-after-cut", "since a cut"
+            code = "context-short-after-cut"
+            where = "since a cut"
         short_of = (
             f"{code}: {spec.name} uses {spec.context} frames, and there are "
             f"{len(scene.frames)} {where}: the first one is repeated for those that are "
@@ -185,7 +188,8 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
 
 
 def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterator[Frame]:
-    spec, count = model.spec, plan.new_frames
+    spec = model.spec
+    count = plan.new_frames
     frames = [*scene.frames][-(spec.context + spec.past) :]
     last = frames[-1]
     missing = max(spec.context - len(frames), 0)
@@ -195,14 +199,14 @@ def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterato
         context = torch.empty(size, device=plan.device)
         for place, frame in zip(context, [frames[0]] * missing + frames, strict=True):
             place.copy_(rgb_of(frame, plan.device))
-    made = _made(plan, model, context, count)
-    shown = last
+    forecasts = _made(plan, model, context, count)
+    latest = last
     for repeats in islice(scene.repeats(), count):
         if not repeats:
-            picture = next(made)
+            picture = next(forecasts)
             with torch.inference_mode():
-                shown = extend.new_frame(picture, last)
-        yield shown
+                latest = extend.new_frame(picture, last)
+        yield latest
 
 
 def _made(
@@ -210,10 +214,10 @@ def _made(
 ) -> Generator[Tensor, None, None]:
     with extend.enough_memory(plan.device, plan.info):
         with torch.inference_mode():
-            made = model.forecast(context[None], count, checks=False)
+            forecast = model.forecast(context[None], count, checks=False)
         for _ in range(count):
             with torch.inference_mode():
-                picture = next(made)[0]
+                picture = next(forecast)[0]
             yield picture
 
 
@@ -234,11 +238,11 @@ def _trial(
     if tried <= 0:
         return names[-1], 0, 0
     needed = tried + plan.predictor.context + plan.predictor.past
-    known = [_small(frame) for frame in [*scene.frames][-needed:]]
+    latest = [_small(frame) for frame in [*scene.frames][-needed:]]
     trials = [
-        (known[:-span], known[-span:]) for span in sorted({tried, max(1, tried // 2)})
+        (latest[:-span], latest[-span:]) for span in sorted({tried, max(1, tried // 2)})
     ]
-    trials.append((known, known[-1:] * len(trials[0][1])))
+    trials.append((latest, latest[-1:] * len(trials[0][1])))
     total = len(names) * sum(len(wanted) for _, wanted in trials)
     done = 0
     best = names[-1]
@@ -257,25 +261,26 @@ def _trial(
             missing = [recent[0]] * (model.spec.context - len(recent))
             context = torch.stack(upload([*missing, *recent], plan.device))
             with closing(_made(plan, model, context, len(wanted))) as pictures:
-                for number, (made, true) in enumerate(zip(pictures, wanted, strict=True)):
+                for number, (forecast, true) in enumerate(zip(pictures, wanted, strict=True)):
                     yield Progress("checking", done, total)
                     done += 1
-                    shown = made.cpu()
+                    picture = forecast.cpu()
                     last = before[-1]
                     if not faults:
-                        lost = max(lost, stands(shown, last, before[-2:][0]))
-                    faults.append(fault(shown, true, last))
-                    if before is not known and number < strange:
-                        invented = comes_in(shown, true, last, velocity, number + 1)
+                        lost = max(lost, stands(picture, last, before[-2:][0]))
+                    faults.append(fault(picture, true, last))
+                    if before is not latest and number < strange:
+                        invented = comes_in(picture, true, last, velocity, number + 1)
                         strange = number if invented > HELD else strange
             size += fmean(faults)
-            if before is not known:
-                right = min([right, *(n for n, each in enumerate(faults) if each > HELD)])
+            if before is not latest:
+                right = min([right, *(n for n, wrong in enumerate(faults) if wrong > HELD)])
         size = size * (1 + _ALIKE * place) + lost
         if size < least:
-            best, least = name, size
+            best = name
+            least = size
             if right < tried:
-                right = min(tried, round(sqrt(right * lasts(known[-1], known[-2]))))
+                right = min(tried, round(sqrt(right * lasts(latest[-1], latest[-2]))))
             held = min(right, strange, *([1] if lost > STANDS else []))
     return best, held, tried
 

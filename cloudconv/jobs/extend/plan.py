@@ -119,7 +119,8 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
 
         ``start`` is the source's time at which the output begins.
         """
-        common, only_new = self.common, self.settings.only_new
+        common = self.common
+        only_new = self.settings.only_new
         return {
             **common,
             **self.own,
@@ -190,13 +191,15 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             source = stack.enter_context(Source(info, end=end, threads=settings.threads))
             passing = iter(()) if settings.only_new else source.frames()
             first = next(passing, None)
-            shown = self.begins if first is None else first.time
+            begins = self.begins if first is None else first.time
             # The sink warns of the refused.
-            encoding, _ = without_refused(self.encoding(shown))
+            encoding, _ = without_refused(self.encoding(begins))
             if playlist is not None and encoding.carry is not None:
                 carry = replace(encoding.carry, playlist=playlist)
                 encoding = replace(encoding, carry=carry)
-            zero = shown - encoding.offset  # the source's time that becomes 0 in the output
+            zero = (
+                begins - encoding.offset
+            )  # the source's time that becomes 0 in the output
             sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
             yield from reported.new(sink.warnings)
             written = 0
@@ -217,7 +220,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
                 yield Progress("rendering", written, self.output_frames)
         yield from reported.new((*source.warnings, *sink.warnings))
         wall = time.monotonic() - began
-        fields = self.counted(written - self.new_frames, shown)
+        fields = self.counted(written - self.new_frames, begins)
         fields |= {"wall_seconds": wall, "frames_per_second": written / wall}
         return {**fields, **video.size_of(self.output, fields["duration"])}
 
@@ -283,8 +286,8 @@ def new_frame(rgb: Tensor, like: Frame) -> Frame:
     """
     form, space = description_of(like)
     colours = 3 if form.family != "gray" else 1
-    made = [*from_rgb(rgb, form, space), rgb.sum()]
-    *planes, total = download(made).planes()
+    samples = [*from_rgb(rgb, form, space), rgb.sum()]
+    *planes, total = download(samples).planes()
     check_finite(total)
     return like.like([*planes, *like.planes()[colours:]], Fraction(0), Fraction(0))
 

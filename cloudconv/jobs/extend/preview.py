@@ -58,7 +58,8 @@ SECONDS = Fraction(8)
 _COLUMNS = 8  # pictures of a mode in a sheet
 _MOST_FRAMES = 480  # of a mode: 8 seconds at 60 fps
 _ACROSS = 2  # dreams beside each other in a video
-_TEXT, _LINES = 13, 4  # size and number of the lines under the name of a mode
+_TEXT = 13  # size of the lines under the name of a mode
+_LINES = 4  # their number
 _MOST_KINDS = 2  # of faults in a verdict
 _QUALITY = 92  # of the pictures that are kept, and of a sheet
 
@@ -112,12 +113,12 @@ class PreviewResult:
     @property
     def summary(self) -> str:
         """Return what the preview shows, in a line."""
-        shown = [
-            f"{each['mode']}{' (auto takes it)' * (each['mode'] == self.mode)}: "
-            f"{each['verdict']}"
-            for each in self.modes
+        verdicts = [
+            f"{mode['mode']}{' (auto takes it)' * (mode['mode'] == self.mode)}: "
+            f"{mode['verdict']}"
+            for mode in self.modes
         ]
-        return "; ".join(shown)
+        return "; ".join(verdicts)
 
 
 @dataclass(slots=True)
@@ -142,16 +143,16 @@ class _Panel:
             seconds = round(float(fault.frame * step), 3)
             self.faults.append({"time": seconds, "vital": fault.vital, "text": fault.text})
             kinds.setdefault(fault.text, []).append(f"{seconds:.1f}")
-        found = [f"at {listed(each, 'and')} s {text}" for text, each in kinds.items()]
+        faults = [f"at {listed(times, 'and')} s {text}" for text, times in kinds.items()]
         more = (
-            [counted(len(found) - _MOST_KINDS, "more kind")]
-            if len(found) > _MOST_KINDS
+            [counted(len(faults) - _MOST_KINDS, "more kind")]
+            if len(faults) > _MOST_KINDS
             else []
         )
         if meter.period is not None:
             self.repeats_every = round(float(meter.period * step), 3)
             more.append(f"repeats every {self.repeats_every:.1f} s")
-        self.verdict = "; ".join([*(found[:_MOST_KINDS] or ["no fault found"]), *more])
+        self.verdict = "; ".join([*(faults[:_MOST_KINDS] or ["no fault found"]), *more])
 
 
 def decide(settings: DreamSettings) -> PreviewPlan:
@@ -243,7 +244,7 @@ def _dreamed(
     step = shown_film.material.step
     count = _count(step)
     is_video = plan.output.suffix.lower() == PREVIEW_VIDEO
-    shown = range(count) if is_video else _spread(count)
+    numbers = range(count) if is_video else _spread(count)
     running = [panel for panel in panels if panel.runs]
     done = 0
     turn = turn_of(plan.info.display_matrix) or UPRIGHT
@@ -255,8 +256,8 @@ def _dreamed(
         material = film.material
         wind = settings.direction
         if wind is not None:
-            part = material.size[1] / plan.info.width
-            wind = wind[0] * part, wind[1] * part
+            scale = material.size[1] / plan.info.width
+            wind = wind[0] * scale, wind[1] * scale
         options = Options(
             count,
             settings.seed,
@@ -272,7 +273,7 @@ def _dreamed(
                 frame = next(frames)
                 picture = frame.show()
                 meter.push(small_copy(picture, material.size), frame.origin)
-            if number in shown:
+            if number in numbers:
                 rgb = tensor_of(as_picture(small_copy(picture, size)))
                 panel.pictures.append(_jpeg(turn.samples(rgb)))
             done += 1
@@ -302,10 +303,10 @@ def _titled(panel: _Panel, width: int, lines: int, chosen: str) -> Tensor:
 
 def _pictures(panels: list[_Panel], number: int) -> list[Tensor]:
     """Return a picture of each dream, (3, h, w); black if the mode cannot run."""
-    shown = [each.pictures[number] if each.pictures else None for each in panels]
-    known = [None if data is None else _decoded(data) for data in shown]
-    black = next(torch.zeros_like(rgb) for rgb in known if rgb is not None)
-    return [black if rgb is None else rgb for rgb in known]
+    jpegs = [panel.pictures[number] if panel.pictures else None for panel in panels]
+    decoded = [None if data is None else _decoded(data) for data in jpegs]
+    black = next(torch.zeros_like(rgb) for rgb in decoded if rgb is not None)
+    return [black if rgb is None else rgb for rgb in decoded]
 
 
 def _decoded(data: bytes) -> Tensor:
@@ -315,8 +316,8 @@ def _decoded(data: bytes) -> Tensor:
 def _write_sheet(plan: PreviewPlan, panels: list[_Panel], chosen: str) -> None:
     columns = [_pictures(panels, number) for number in range(_COLUMNS)]
     rows = []
-    for panel, *shown in zip(panels, *columns, strict=True):
-        row = torch.cat(shown, 2)
+    for panel, *pictures in zip(panels, *columns, strict=True):
+        row = torch.cat(pictures, 2)
         rows += [_titled(panel, row.shape[2], 1, chosen), row]
     sheet = torch.cat(rows, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
     data = io.BytesIO()
@@ -333,8 +334,8 @@ def _write_video(
 
     def drawn(number: int) -> Tensor:
         pictures = zip(titles, _pictures(panels, number), strict=True)
-        shown = [torch.cat(each, 1) for each in pictures]
-        rows = [torch.cat(shown[k : k + _ACROSS], 2) for k in range(0, len(shown), _ACROSS)]
+        cells = [torch.cat(cell, 1) for cell in pictures]
+        rows = [torch.cat(cells[k : k + _ACROSS], 2) for k in range(0, len(cells), _ACROSS)]
         return even(torch.cat(rows, 1))
 
     overwrite = plan.settings.overwrite

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
     for name in map(str, settings.inputs):
         inputs += _inside(Path(name), settings) or [(name, Path())]
     inputs = [*dict.fromkeys(inputs)]  # one that is given twice is one
-    every = [settings.of(*each) for each in inputs]
-    for each, (name, subfolder) in zip(every, inputs, strict=True):
-        alike[os.path.normcase(str(subfolder / stem_of(Path(name))))].append(each)
+    every = [settings.of(*entry) for entry in inputs]
+    for one, (name, subfolder) in zip(every, inputs, strict=True):
+        alike[os.path.normcase(str(subfolder / stem_of(Path(name))))].append(one)
     for some in alike.values():
         if len(some) > 1:
             _check_names(some, settings.out_dir)
@@ -49,11 +50,11 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
 
 def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
     inputs_of: defaultdict[str, list[str]] = defaultdict(list)
-    for each in some:
+    for one in some:
         with suppress(CloudconvError):
             # An output that exists counts too.
-            plan = decide_one(each.changed(overwrite=True))
-            inputs_of[os.path.normcase(str(plan.output))].append(str(each.input))
+            plan = decide_one(one.changed(overwrite=True))
+            inputs_of[os.path.normcase(str(plan.output))].append(str(one.input))
     for names in inputs_of.values():
         if len(names) > 1:
             raise SettingsError(
@@ -66,38 +67,41 @@ def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
     if not path.is_dir():
         return []
     home = path.resolve()
-    made = Path(settings.out_dir).resolve()
-    if home == made or (settings.recursive and made in home.parents):
+    output = Path(settings.out_dir).resolve()
+    if home == output or (settings.recursive and output in home.parents):
         raise SettingsError(
             f"out-dir-is-input: The outputs in {settings.out_dir} would be inputs of the "
             f"next run on {path}: name another folder, such as {path / 'made'}."
         )
     folders = _folders(path, settings)
-    found = (
-        (v, each.relative_to(path)) for each in folders for v in inventory(each).videos
-    )
-    return [(str(video), subfolder) for video, subfolder in found]
+    entries: list[tuple[str, Path]] = []
+    for folder in folders:
+        subfolder = folder.relative_to(path)
+        entries += [(str(video), subfolder) for video in inventory(folder).videos]
+    return entries
 
 
 def _folders(path: Path, settings: InterpManySettings) -> list[Path]:
     if not settings.recursive:
         return [path]
-    made = Path(settings.out_dir).resolve()
+    output = Path(settings.out_dir).resolve()
     inside = images.folders_within(path)
-    return [each for each in inside if not each.resolve().is_relative_to(made)]
+    return [
+        subfolder for subfolder in inside if not subfolder.resolve().is_relative_to(output)
+    ]
 
 
 def left_out(settings: InterpManySettings) -> Iterator[Warned]:
     """Yield warnings about subfolders and pictures in folders that are read for videos."""
-    made = Path(settings.out_dir).resolve()
+    output = Path(settings.out_dir).resolve()
     for folder in map(Path, settings.inputs):
         if not folder.is_dir() or (
             images.pictures_in(folder) and not _inside(folder, settings)
         ):
             continue  # for a folder of pictures, the probe warns
         inside = [] if settings.recursive else images.subfolders_of(folder)
-        inside = [each for each in inside if each.resolve() != made]
-        names = ", ".join(each.name for each in inside)
+        inside = [subfolder for subfolder in inside if subfolder.resolve() != output]
+        names = ", ".join(subfolder.name for subfolder in inside)
         if any(map(images.videos_in, inside)):
             yield Warned(
                 f"subfolders-left-out: Folders inside {folder} are ignored: {names}. "
@@ -108,26 +112,25 @@ def left_out(settings: InterpManySettings) -> Iterator[Warned]:
                 f"subfolders-ignored: Folders inside {folder} are ignored: {names}."
             )
         yield from _files_left_out(folder, settings)
-        pictures = [
-            p for each in _folders(folder, settings) for p in images.pictures_in(each)
-        ]
+        folders = _folders(folder, settings)
+        pictures = [*chain.from_iterable(map(images.pictures_in, folders))]
         if pictures:
-            shown = shortened([str(file.relative_to(folder)) for file in pictures], 3)
+            names = shortened([str(file.relative_to(folder)) for file in pictures], 3)
             yield Warned(
                 f"pictures-left-out: {folder} stands for its videos, and pictures in it "
-                f"are left out: {shown}."
+                f"are left out: {names}."
             )
 
 
 def _files_left_out(folder: Path, settings: InterpManySettings) -> Iterator[Warned]:
-    inside = [inventory(each) for each in _folders(folder, settings)]
-    others = sum((each.others for each in inside), Counter[str]())
+    inside = [inventory(subfolder) for subfolder in _folders(folder, settings)]
+    others = sum((files.others for files in inside), Counter[str]())
     if others:
         yield Warned(
             f"files-left-out: {folder} stands for its videos, and files without a video in "
             f"it are left out: {by_ending(others.most_common())}."
         )
-    proxies = [proxy for each in inside for proxy in each.proxies]
+    proxies = [*chain.from_iterable(files.proxies for files in inside)]
     if proxies:
         counts = Counter(proxy.suffix.lower() for proxy in proxies)
         yield Warned(
@@ -159,8 +162,10 @@ class _BatchProgress:
     """
 
     def __init__(self, every: Sequence[InterpSettings]) -> None:
-        self.inputs = [each.input for each in every]
-        self._sizes = {number: _size(each) for number, each in enumerate(self.inputs)}
+        self.inputs = [settings.input for settings in every]
+        self._sizes = {
+            number: _size(settings) for number, settings in enumerate(self.inputs)
+        }
         self._expected: dict[int, int] = {}
         self._latest: dict[int, Progress] = {}
 
@@ -180,13 +185,13 @@ class _BatchProgress:
         self._expected.pop(number, None)
 
     def progress(self) -> Progress:
-        done = sum(each.done for each in self._latest.values())
+        done = sum(latest.done for latest in self._latest.values())
         frames = sum(self._expected.values())
         size = sum(self._sizes.get(number, 0) for number in self._expected)
         total = (
             max(round(frames * sum(self._sizes.values()) / size), done) if size else None
         )
-        resumed = sum(each.resumed for each in self._latest.values())
+        resumed = sum(latest.resumed for latest in self._latest.values())
         return Progress("rendering", done, total, resumed)
 
 
@@ -211,15 +216,15 @@ def run(settings: InterpManySettings) -> Job:
     if folder.exists():
         check_home(folder / "any")
     with writing(folder):
-        for output in {str(each.output) for each in every}:
+        for output in {str(one.output) for one in every}:
             Path(output).mkdir(parents=True, exist_ok=True)
     outcomes: dict[int, InputOutcome] = {}
     batch = _BatchProgress(every)
     try:
         with start(config) as workers:
-            for number, each in enumerate(every):
-                outcomes[number] = yield from _outcome(number, each, workers, batch)
-                yield Ended(number, str(each.input), outcomes[number], len(every))
+            for number, one in enumerate(every):
+                outcomes[number] = yield from _outcome(number, one, workers, batch)
+                yield Ended(number, str(one.input), outcomes[number], len(every))
                 yield batch.progress()
     except KeyboardInterrupt as error:
         kept: list[str] = list(getattr(error, "kept", ()))
@@ -270,19 +275,17 @@ def decide(settings: InterpManySettings) -> ManyPlan:
     """Return the plan, or the error, of each input; write no output."""
     plans: list[dict[str, Any]] = []
     every = each_input(settings)
-    inputs = [each.input for each in every]
-    for each in every:
+    inputs = [one.input for one in every]
+    for one in every:
         try:
-            plan = _decided(each, inputs)
-            if isinstance(plan, Exists):
-                plans.append({**asdict(plan), "exists": True})
+            decided = _decided(one, inputs)
+            if isinstance(decided, Exists):
+                plans.append({**asdict(decided), "exists": True})
             else:
-                plans.append({**planned(plan), "exists": False})
+                plans.append({**planned(decided), "exists": False})
         except CloudconvError as error:
-            plans.append(
-                {"input": str(each.input), "error": error.text, "code": error.code}
-            )
-    failed = sum("error" in each for each in plans)
+            plans.append({"input": str(one.input), "error": error.text, "code": error.code})
+    failed = sum("error" in plan for plan in plans)
     return ManyPlan({"plans": plans, "failed": failed}, tuple(left_out(settings)))
 
 

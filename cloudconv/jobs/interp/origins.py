@@ -42,11 +42,11 @@ class Origin:
         for name in _WITHOUT_EFFECT:
             options.pop(name, None)
         options["weights"] = str(registry.weights_fingerprint(settings.chosen_model))
-        size = sum(each.st_size for each in about)
+        size = sum(status.st_size for status in about)
         return cls(
             Path(os.path.abspath(path)).name,
             size,
-            max(each.st_mtime_ns for each in about),
+            max(status.st_mtime_ns for status in about),
             options,
         )
 
@@ -66,14 +66,14 @@ class Origin:
 
 def origin_of(output: Path) -> Origin | None:
     """Return the recorded origin of an output; None without a record of this file."""
-    found = None
+    origin = None
     with suppress(OSError):
         for line in (output.parent / FILE).read_bytes().splitlines():
             with suppress(ValueError, TypeError, KeyError):
                 record = json.loads(line)
                 if record.pop("output") == [output.name, *_mark(output)]:
-                    found = Origin(**record)
-    return found
+                    origin = Origin(**record)
+    return origin
 
 
 def record(output: Path, origin: Origin) -> None:

@@ -46,7 +46,8 @@ from cloudconv.timeline import (
     rate_name,
 )
 
-_MANY_FRAMES, _MANY_TIMES = 100_000, 10
+_MANY_FRAMES = 100_000
+_MANY_TIMES = 10
 """A run needs ``many_frames`` to make more frames than the first number, if they are also
 more than the second number times those that the source's frames make at their usual
 rate."""
@@ -96,7 +97,8 @@ class InterpPlan(video.VideoPlan):
     @property
     def window(self) -> tuple[Fraction, Fraction]:
         """Return start and end of the used part of the source, in seconds of its clock."""
-        timing, s = self.info.timing, self.settings
+        timing = self.info.timing
+        s = self.settings
         end = timing.end if s.end is None else min(timing.end, timing.start + exact(s.end))
         return timing.start + (exact(s.start) or 0), end
 
@@ -121,7 +123,8 @@ class InterpPlan(video.VideoPlan):
             )
 
     def _gap_warnings(self) -> Iterator[Warned]:
-        timing, (start, end) = self.info.timing, self.window
+        timing = self.info.timing
+        (start, end) = self.window
         if timing.median_gap is None or timing.longest_gap is None:
             return
         begin, following = timing.longest_gap
@@ -129,7 +132,7 @@ class InterpPlan(video.VideoPlan):
         usual = timing.median_gap
         if lasts < max(_LONG_GAP, _LONG_TIMES * usual) or following >= end or begin < start:
             return
-        rate = min(_STILL_RATES, key=lambda each: abs(each - 1 / usual))
+        rate = min(_STILL_RATES, key=lambda usual_rate: abs(usual_rate - 1 / usual))
         yield Warned(
             f"long-gap: The picture at {float(begin - timing.start):.1f} s lasts "
             f"{float(lasts):.1f} s, and others mostly {float(usual):.2f} s: unless a cut "
@@ -181,9 +184,14 @@ class InterpPlan(video.VideoPlan):
         left out.
         """
         # 59.94 for 60, and 60 for 59.94.
-        beside = (rate * each for each in (_NTSC, 1 / _NTSC))
+        beside = (rate * factor for factor in (_NTSC, 1 / _NTSC))
         near = next(
-            (each for each in beside if (each / own).denominator <= _FEW_KEPT), rate
+            (
+                candidate
+                for candidate in beside
+                if (candidate / own).denominator <= _FEW_KEPT
+            ),
+            rate,
         )
         advised = {}
         if near != rate and (near / own).denominator > 1:
@@ -192,14 +200,15 @@ class InterpPlan(video.VideoPlan):
         advised[whole] = "all source frames"
         to_stdout = is_stdout(self.output)
         return "".join(
-            f"; {_typed(each)} fps keeps {kept}"
-            for each, kept in advised.items()
-            if to_stdout or container_of(self.output).plays(each)
+            f"; {_typed(candidate)} fps keeps {kept}"
+            for candidate, kept in advised.items()
+            if to_stdout or container_of(self.output).plays(candidate)
         )
 
     @property
     def _used_frames(self) -> int | None:
-        timing, (start, end) = self.info.timing, self.window
+        timing = self.info.timing
+        (start, end) = self.window
         if timing.open_ended and self.settings.end is None:
             return None
         return round(timing.frames * (end - start) / (timing.end - timing.start))
@@ -211,7 +220,8 @@ class InterpPlan(video.VideoPlan):
         The result is None for a stream of unknown length.
         """
         start, end = self.window
-        frames, request = self._used_frames, self.request
+        frames = self._used_frames
+        request = self.request
         if frames is None:
             return None
         return expected_frames(request.rate, frames, end - start, request.slowdown)
@@ -256,12 +266,13 @@ class InterpPlan(video.VideoPlan):
         """Return a renderer with the model of the run on a device."""
         settings = self.settings
         wanted = WantedSizes(settings.batch, settings.tile, cpu_streams)
-        given = settings.chosen_model, settings, device, self.dtype
-        return renderer_for(*given, wanted, sha256=self.weights)
+        request = settings.chosen_model, settings, device, self.dtype
+        return renderer_for(*request, wanted, sha256=self.weights)
 
     def decisions(self, renderer: Renderer) -> dict[str, Any]:
         """Choose the sizes and the threads for all segments of the output."""
-        info, workers = self.info, self.workers
+        info = self.info
+        workers = self.workers
         at_once = 1 if workers.each_gpu else workers.count
         free = least_free_memory(self.device) if workers.each_gpu else None
         sizes = renderer.choose_sizes(info.width, info.height, at_once, free_bytes=free)
@@ -489,19 +500,19 @@ def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fractio
     usual = expected_frames(rate, frames, frames / max(own, _SLOWEST), request.slowdown)
     if count > max(_MANY_FRAMES, _MANY_TIMES * usual):
         usual_rate = "their usual rate" if own >= _SLOWEST else "one frame a minute"
-        made = (
+        count_words = (
             f"{frames} frames last {float(length):.0f} s, which is {count:,} frames at "
             f"{rate_name(rate.rate)} fps, and only {usual:,} at {usual_rate}"
         )
         if info.timing.open_ended:
             raise InputError(
                 f"too-many-frames-arrive: {info.path} shows a frame for very long: its "
-                f"first {made}. Save the input as a file first, which a whole --factor "
-                "divides gap by gap, or give --many-frames to make all frames."
+                f"first {count_words}. Save the input as a file first, which a whole "
+                "--factor divides gap by gap, or give --many-frames to make all frames."
             )
         raise InputError(
-            f"too-many-frames: {info.path} shows frames for very long: its {made}. Give a "
-            "whole --factor to divide each gap, or --many-frames to make all frames."
+            f"too-many-frames: {info.path} shows frames for very long: its {count_words}. "
+            "Give a whole --factor to divide each gap, or --many-frames to make all frames."
         )
 
 
@@ -526,8 +537,8 @@ def name_tag(settings: InterpSettings) -> str:
         ntsc = fps.denominator == 1001
         tags.append(f"{float(fps):.2f}fps" if ntsc else f"{float(fps):g}fps")
     tags += ["loop"] * settings.loop + ["refill"] * settings.refill
-    part = f"_{float(start or 0):g}-{'end' if end is None else format(float(end), 'g')}"
-    return "_".join(tags) + ("" if start is None and end is None else part)
+    span = f"_{float(start or 0):g}-{'end' if end is None else format(float(end), 'g')}"
+    return "_".join(tags) + ("" if start is None and end is None else span)
 
 
 def is_joinable(output: Path) -> bool:

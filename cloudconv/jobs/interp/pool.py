@@ -98,6 +98,6 @@ def environments(config: WorkerConfig) -> list[dict[str, str]]:
     name = _VISIBLE.get(device.type)
     if name is None:
         return [{}] * config.count
-    seen = [each for each in os.environ.get(name, "").split(",") if each]
+    seen = [word for word in os.environ.get(name, "").split(",") if word]
     numbers = range(config.count) if config.each_gpu else [device.index or 0] * config.count
     return [{name: seen[k] if k < len(seen) else str(k)} for k in numbers]

@@ -211,10 +211,10 @@ def _render_by_workers(
             except CloudconvError as error:
                 errors.append(error)
 
-    def keep(segment: SegmentPlan, made: FinishedSegment) -> None:
-        store.record(segment, *made)
+    def keep(segment: SegmentPlan, finished: FinishedSegment) -> None:
+        store.record(segment, *finished)
 
-    with closing(missing()) as given, closing(workers.map(job, given, keep)) as events:
+    with closing(missing()) as waiting, closing(workers.map(job, waiting, keep)) as events:
         for number, event in events:
             if isinstance(event, Finished) and isinstance(event.result, CloudconvError):
                 errors.append(event.result)

@@ -71,7 +71,7 @@ class SegmentPlan:
     @property
     def sources(self) -> list[Fraction]:
         """Return the times of all source frames that the segment needs, in order."""
-        return sorted({time for frame in self.frames for time in frame.sources})
+        return sorted(set().union(*(frame.sources for frame in self.frames)))
 
     @property
     def start(self) -> Fraction:
@@ -164,7 +164,7 @@ class RenderJob:
         nvdec: bool,
     ) -> Self:
         """Return the job of a run; without ``folder`` only this process can do it."""
-        sizes = {each.name: decisions[each.name] for each in fields(Sizes)}
+        sizes = {field.name: decisions[field.name] for field in fields(Sizes)}
         threads = decisions["threads"]
         return cls(
             run=plan.absolute(),
@@ -183,7 +183,8 @@ class RenderJob:
     @property
     def model_key(self) -> tuple[object, ...]:
         """Return a key that is equal for plans that can use the same model."""
-        run, settings = self.run, self.run.settings
+        run = self.run
+        settings = self.run.settings
         options = settings.scale, settings.fallback, settings.tile, settings.timesteps
         return (
             run.workers.device_type,
@@ -214,7 +215,7 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
     decoded: dict[Fraction, Frame] = {}
     # The last frames of a loop also need the source's first frame, which is before this
     # start.
-    for early in sorted(each for each in wanted if each < main):
+    for early in sorted(time for time in wanted if time < main):
         first = next(source.frames(start=early - origin), None)
         if first is not None and first.time == early:
             decoded[early] = first
@@ -246,7 +247,7 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
         yield plan.of(get)
         # The left frame of the previous pair may still be an outer frame of this pair.
         lefts = lefts if plan.left == lefts[1] else (lefts[1], plan.left)
-        for old in [each for each in decoded if main <= each < lefts[0]]:
+        for old in [time for time in decoded if main <= time < lefts[0]]:
             del decoded[old]
 
 
@@ -259,7 +260,8 @@ class _SegmentFile:
     def __init__(self, number: int, begin: Callable[[], Sink], keep: Keep | None) -> None:
         self.number = number
         self.written = 0
-        self._begin, self._keep = begin, keep
+        self._begin = begin
+        self._keep = keep
         self._encoder: Sink | None = None
         self._frames: list[Task[Fraction]] = []
 
@@ -323,18 +325,18 @@ def render_segments(
         finishing = stack.enter_context(one_thread("cloudconv-finish"))
         # An interrupt leaves no frame half encoded.
         encoding = stack.enter_context(one_thread("cloudconv-encode"))
-        made = stack.enter_context(
+        rendered = stack.enter_context(
             prefetch(renderer.render(_noted(tasks, planned, errors)), 4)
         )
         try:
-            for frame in chain(made, [None]):
+            for frame in chain(rendered, [None]):
                 if file is not None and planned and planned[0][1] is None:
                     planned.popleft()
-                    yield from (each.result() for each in ending)
+                    yield from (future.result() for future in ending)
                     done = file
                     file = None
                     ending = [finishing.submit(done.complete)]
-                    yield from ((done.number, each) for each in done.warnings)
+                    yield from ((done.number, warning) for warning in done.warnings)
                 if frame is None:
                     break
                 number, times = planned.popleft()
@@ -342,7 +344,7 @@ def render_segments(
                 file = file or _SegmentFile(number, begin, keep)
                 timed = frame.at(frame.time + offset, frame.duration)
                 encoding.submit(file.write, timed, times).result()
-                yield from ((number, each) for each in renderer.new_warnings())
+                yield from ((number, warning) for warning in renderer.new_warnings())
                 yield number, Progress("rendering", file.written, None)
                 if ending and ending[0].done():
                     yield ending.pop().result()
@@ -353,7 +355,7 @@ def render_segments(
                 with suppress(CloudconvError):  # no room
                     encoding.submit(unfinished.complete).result()
             raise
-        yield from (each.result() for each in ending)
+        yield from (future.result() for future in ending)
         if errors:
             raise errors[0]
 
@@ -404,10 +406,10 @@ class SegmentWork:
                 "give all machines the input, the weights and the output's folder at the "
                 "same paths."
             )
-        made: list[FinishedSegment] = []
+        complete: list[FinishedSegment] = []
 
         def keep(_: SegmentPlan, *finished: Any) -> FinishedSegment:
-            made.append(finished)
+            complete.append(finished)
             return finished
 
         with prefetch(decode(segment, source), 8) as frames:
@@ -418,7 +420,7 @@ class SegmentWork:
                     yield event
             except KeyboardInterrupt:
                 events.close()
-                yield from map(Finished, made)
+                yield from map(Finished, complete)
 
     def _opened(self, job: RenderJob) -> tuple[Source, Renderer]:
         before = self._job

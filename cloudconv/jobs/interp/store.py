@@ -186,7 +186,7 @@ class SegmentStore:
         done = [self._joined[number] for number in sorted(self._joined)]
         frames = sum(summary.packets for _, summary in done)
         size = sum(summary.bytes for _, summary in done)
-        made: os.stat_result | None = None
+        status: os.stat_result | None = None
         output = Sink(encoding, overwrite=overwrite)
         try:
             with output:
@@ -199,10 +199,10 @@ class SegmentStore:
                     )
                 for written in join(done, output):
                     yield Progress("joining", written, frames)
-                made = output.file.stat()
+                status = output.file.stat()
         finally:  # an interrupt may come when the output has its name
             with suppress(OSError):
-                if made is not None and os.path.samestat(made, encoding.target.stat()):
+                if status is not None and os.path.samestat(status, encoding.target.stat()):
                     self.remove()
         return output.warnings
 
@@ -229,11 +229,11 @@ class SegmentStore:
 
         Other files may be the user's.
         """
-        made = [
+        own = [
             file for file in self.path.glob("*.packets") if _SEGMENT.fullmatch(file.name)
         ]
-        made += chain(self.path.glob(".cloudconv-*.part"), self.path.glob(PLAN))
-        return [file for file in made if stat.S_ISREG(file.lstat().st_mode)]
+        own += chain(self.path.glob(".cloudconv-*.part"), self.path.glob(PLAN))
+        return [file for file in own if stat.S_ISREG(file.lstat().st_mode)]
 
     def _take_over(self, fits: Callable[[dict[str, Any]], bool], *, resume: bool) -> None:
         file = self.path / PLAN
@@ -364,7 +364,9 @@ def unsealed(line: bytes) -> dict[str, Any] | None:
 
 def _is_plan(data: dict[str, Any]) -> bool:
     parts = (data.get("identity"), data.get("decided"))
-    return data.get("version") == _VERSION and all(isinstance(part, dict) for part in parts)
+    return data.get("version") == _VERSION and all(
+        isinstance(entry, dict) for entry in parts
+    )
 
 
 def _sum(data: dict[str, Any]) -> str:

@@ -74,7 +74,8 @@ class Processes:
     def __init__(
         self, work: SegmentWork, environments: Sequence[Mapping[str, str]]
     ) -> None:
-        self._work, self._environments = work, environments
+        self._work = work
+        self._environments = environments
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:
@@ -113,16 +114,16 @@ class Processes:
         self, job: RenderJob, segments: Iterator[SegmentPlan | None], keep: Keep
     ) -> Iterator[tuple[int, Event]]:
         while True:
-            for worker in (each for each in self._workers if not each.segment):
+            for worker in [free for free in self._workers if not free.segment]:
                 if (segment := next(segments, _END)) in (None, _END):
                     break
                 worker.give(job, segment)
-            busy = {each.connection: each for each in self._workers if each.segment}
+            busy = {worker.connection: worker for worker in self._workers if worker.segment}
             if segment is _END and not busy:
                 break
             for connection in wait(list(busy), POLL if segment is None else None):
-                for made, event in busy[connection].received():  # type: ignore[index]
-                    yield _kept(made, event, keep)
+                for finished, event in busy[connection].received():  # type: ignore[index]
+                    yield _kept(finished, event, keep)
 
     def _cut_short(self, keep: Keep) -> None:
         until = time.monotonic() + LAST_SECONDS
@@ -257,11 +258,11 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
 
 
 def outcome_of(
-    work: Callable[..., Iterator[Any]], *given: Any
+    work: Callable[..., Iterator[Any]], *arguments: Any
 ) -> Generator[Any, None, None]:
     """Do the work and yield its events; an error for the user becomes the result."""
     try:
-        yield from work(*given)
+        yield from work(*arguments)
     except CloudconvError as error:
         yield Finished(error)
     except (MemoryError, OSError, ImportError, RuntimeError) as error:
@@ -335,14 +336,18 @@ class Cluster:
             patience = POLL if segment is None else None
             ended, _ = self._ray.wait(list(self._running), timeout=patience)
             for reference in ended:
-                made = self._running.pop(reference)
-                yield from (_kept(made, each, keep) for each in self._result(reference))
+                segment = self._running.pop(reference)
+                yield from (
+                    _kept(segment, event, keep) for event in self._result(reference)
+                )
 
     def _check_room(self) -> None:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        if any(
-            all(node.get(k, 0) >= need for k, need in self._needs.items()) for node in nodes
-        ):
+
+        def has_room(node: Mapping[str, float]) -> bool:
+            return all(node.get(key, 0) >= need for key, need in self._needs.items())
+
+        if any(map(has_room, nodes)):
             return
         if self._needs["GPU"] and not any(node.get("GPU", 0) for node in nodes):
             raise DeviceError(
