@@ -339,13 +339,13 @@ class _Changes:
         if not self._part.wants(time):
             return
         aspect = decoded.aspect or Fraction(1)
-        first_aspect = self._first_aspect = self._first_aspect or aspect
+        initial = self._first_aspect = self._first_aspect or aspect
         # The aspect changes at key frames only. At other pictures the decoder may already
         # return the next aspect, because the decoder has read later packets.
-        if aspect != first_aspect and picture.key_frame:
+        if aspect != initial and picture.key_frame:
             self._note(
                 "aspect",
-                f"aspect-changes: The sample aspect ratio changes from {_ratio(first_aspect)} "
+                f"aspect-changes: The sample aspect ratio changes from {_ratio(initial)} "
                 f"to {_ratio(aspect)} at {at:.3f} s; the output has "
                 f"{_ratio(info.aspect or Fraction(1))} throughout.",
             )
