@@ -11,7 +11,6 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
-from itertools import chain
 from math import floor, fsum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -108,17 +107,17 @@ class TrainPlan:
     def infos(self) -> dict[Path, MediaInfo]:
         """Return the facts of each file."""
         groups = (*self.train.groups, *self.held_back.groups)
-        return {clip.info.path: clip.info for clip in chain.from_iterable(groups)}
+        return {clip.info.path: clip.info for group in groups for clip in group}
 
     @property
     def warnings(self) -> list[Warned]:
         """Return the warnings about the clips and the device."""
-        warnings = [*self.train.warnings, *devices.auto_warnings(self.settings.device)]
-        for path, info in self.infos.items():
-            for warning in info.warnings:
-                if warning.code in ("interlaced", "not-interlaced"):
-                    warnings.append(replace(warning, about=path.name))
-        return warnings
+        found = [
+            (path, each) for path, info in self.infos.items() for each in info.warnings
+        ]
+        fields = [replace(each, about=path.name) for path, each in found]
+        fields = [each for each in fields if each.code in ("interlaced", "not-interlaced")]
+        return [*self.train.warnings, *devices.auto_warnings(self.settings.device), *fields]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -160,23 +159,23 @@ def completed(settings: TrainSettings) -> TrainSettings:
 
     The default model is the model that ``init`` names, which also names the output.
     """
-    names = {option.name for option in fields_of(TrainSettings)} - {"recipe"}
-    passed = settings.passed
+    known = {each.name for each in fields_of(TrainSettings)} - {"recipe"}
+    given = settings.passed
     merged = {} if settings.recipe is None else _read_recipe(settings.recipe)
-    if unknown := sorted(merged.keys() - names):
+    if unknown := sorted(merged.keys() - known):
         raise errors.SettingsError(
             f"unknown-training-setting: The recipe {settings.recipe} has {unknown[0]!r}, "
             "which is not a training setting: correct that name."
         )
     # A given `steps` also replaces the recipe's `minutes`, and the reverse.
-    if "minutes" in passed or "steps" in passed:
+    if "minutes" in given or "steps" in given:
         merged = {
             name: value
             for name, value in merged.items()
             if name not in ("minutes", "steps")
         }
     # A given None, or nothing, unsets a value of the recipe.
-    merged = {k: v for k, v in (merged | passed).items() if v not in (None, (), "")}
+    merged = {k: v for k, v in (merged | given).items() if v not in (None, (), "")}
     if "model" not in merged and "init" in merged:
         # A published network has no other name than its file.
         start = registry.spec(merged["init"])
@@ -222,8 +221,7 @@ def run(given: TrainSettings) -> Job:
         each validation, ``stopping`` after Ctrl-C, and at the end a :class:`TrainResult`.
     """
     plan = decide(given)
-    settings = plan.settings
-    checkpoint = plan.checkpoint
+    settings, checkpoint = plan.settings, plan.checkpoint
     with ExitStack() as stack:
         with writing(plan.output):
             stack.enter_context(files.Claim(plan.output))
@@ -242,8 +240,7 @@ def _run(plan: TrainPlan) -> Generator[Event, None, TrainResult]:
     began = time.monotonic()
     stop = threading.Event()
     reported = Reported()
-    settings = plan.settings
-    checkpoint = plan.checkpoint
+    settings, checkpoint = plan.settings, plan.checkpoint
     devices.set_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model = plan.spec.build()
@@ -339,13 +336,12 @@ def _spans(plan: TrainPlan) -> list[tuple[TrainingClip, Fraction, Fraction]]:
 
     They are rounded down, so that an exact number in JSON leads to the same frames.
     """
-    spans = []
-    for clip in chain.from_iterable(plan.held_back.groups):
-        gap = 1000 * clip.gap
-        for begin, end in clip.parts():
-            start = Fraction(floor(begin * gap), 1000)
-            spans.append((clip, start, Fraction(floor(end * gap), 1000)))
-    return spans
+    every = [clip for group in plan.held_back.groups for clip in group]
+    parts = [(clip, 1000 * clip.gap, part) for clip in every for part in clip.parts()]
+    return [
+        (clip, Fraction(floor(begin * gap), 1000), Fraction(floor(end * gap), 1000))
+        for clip, gap, (begin, end) in parts
+    ]
 
 
 def _compared(
@@ -360,11 +356,11 @@ def _compared(
         before = Path(folder, "initial.safetensors")
         before.write_bytes(started)
         same = ("deinterlace", "device", "precision", "threads")
-        options: dict[str, Any] = {name: getattr(settings, name) for name in same}
-        options |= {"model": [str(before), str(plan.output)], "metrics": "psnr"}
-        options["frames"] = max(1, _MOST_COMPARED // len(spans))
+        given: dict[str, Any] = {name: getattr(settings, name) for name in same}
+        given |= {"model": [str(before), str(plan.output)], "metrics": "psnr"}
+        given["frames"] = max(1, _MOST_COMPARED // len(spans))
         for clip, start, end in spans:
-            wanted = CompareSettings(clip.info.path, start=start, end=end, **options)
+            wanted = CompareSettings(clip.info.path, start=start, end=end, **given)
             # No frame of a short part, or beside a cut, can be scored.
             try:
                 with closing(compare.run(wanted)) as job:
@@ -377,17 +373,16 @@ def _compared(
                 raise
             except errors.InputError:
                 continue
-    count = sum(result.scored_frames for result in scores)
+    count = sum(each.scored_frames for each in scores)
     if not count:
         return initial, best
 
-    def mean_psnr(method: str) -> float:
-        sums = (result.methods[method]["psnr"] * result.scored_frames for result in scores)
-        return fsum(sums) / count
-
     def scored(old: loop.Validation, name: str) -> loop.Validation:
-        psnr = mean_psnr(name)
-        naive = mean_psnr(plan.goal.naive)
+        psnr, naive = (
+            fsum(each.methods[method]["psnr"] * each.scored_frames for each in scores)
+            / count
+            for method in (name, plan.goal.naive)
+        )
         return replace(old, psnr={"1": psnr}, naive_psnr={"1": naive}, gain=psnr - naive)
 
     return scored(initial, str(before)), scored(best, str(plan.output))
@@ -514,8 +509,8 @@ def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> in
 def _check_frozen(model: Model, settings: TrainSettings) -> None:
     names = [name for name, _ in model.named_parameters()]
     frozen = values.files(settings.frozen)
-    all_known = all(any(name.startswith(start) for name in names) for start in frozen)
-    if frozen and (not all_known or all(name.startswith(frozen) for name in names)):
+    known = all(any(name.startswith(each) for name in names) for each in frozen)
+    if frozen and (not known or all(name.startswith(frozen) for name in names)):
         raise errors.SettingsError(
             f"unknown-tensor: {', '.join(frozen)} do not name some of the tensors of "
             f"{model.spec.name} to freeze: its tensors are {names[0]}, … {names[-1]}."
@@ -538,17 +533,15 @@ def _windows(
     else:
         whole = opened(values.files(settings.clips))
         if held_back is None:
-            every = chain.from_iterable(whole)
-            most = max(clip.info.timing.frames for clip in every)
+            most = max(clip.info.timing.frames for group in whole for clip in group)
             shortest = min(end - begin for begin, end in values.HELD_BACK) * most
             fits = shortest >= _ROOM * goal.length * interval[0]
             held_back = values.HELD_BACK if fits else values.HELD_LAST
-        groups = []
-        train_groups = []
+        groups, train_groups = [], []
         for text, group in zip(values.files(settings.clips), whole, strict=True):
-            _, span, _ = split_path(text)
-            used = without(held_back) if span is None else parse_spans(span)
-            rest = held_back if span is None else without(used)
+            _, part, _ = split_path(text)
+            used = without(held_back) if part is None else parse_spans(part)
+            rest = held_back if part is None else without(used)
             groups.append([replace(clip, spans=rest) for clip in group if rest])
             train_groups.append([replace(clip, spans=used) for clip in group if used])
     if not any(groups):
@@ -562,7 +555,7 @@ def _windows(
             "all-held-back: The whole clips are held back to validate on, which leaves "
             "nothing to train on: give other clips, or a smaller --val-part."
         )
-    read = [clip.info.path for clip in chain(*groups, *train_groups)]
+    read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
     check_outputs(settings, written, read)
     # Validation uses the smallest interval, and accepts small clips and windows without
     # motion.
