@@ -1,4 +1,4 @@
-"""Tell from the origins of a dream's frames which parts of the film's sound play with them."""
+"""Tell from a dream's origins which parts of the film's sound play with its frames."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -9,7 +9,7 @@ from cloudconv.media.playlist import Passage, Playlist
 
 
 class Listener:
-    """A writer of the playlist of a dream, which is told the origin of each new frame in order.
+    """A writer of a dream's playlist, which is told the origins of new frames in order.
 
     Frames that show the film in its own order belong to one passage, which keeps the offset
     between the film's time and the output's. A jump belongs to the passage that follows:
@@ -61,7 +61,7 @@ class Listener:
             self._playlist.reach(self._playlist.ends)
 
     def _is_apart(self, number: int, offset: Fraction) -> bool:
-        """Return whether a frame of the film does not follow the frame before in the film's order.
+        """Return whether a frame does not follow the one before in the film's order.
 
         At uneven times, the frame shown is the nearest one, less than a gap from the exact
         time.
@@ -72,7 +72,7 @@ class Listener:
         return abs(offset - self._offset) >= max(self._step, *gaps, Fraction(0))
 
     def _end_jump(self, last: Fraction) -> None:
-        """Begin the passage of a jump whose last picture has the time ``last``, if there is one."""
+        """Begin the passage of a jump, if there is one; its last picture is at ``last``."""
         assert self._jump is not None
         if self._jump.after is None:  # the start of the source, to which the mixer leads
             self._jump = None

@@ -24,13 +24,15 @@ Area = tuple[slice, slice]
 """Rows and columns, with their first and last one."""
 
 Look = Callable[[Area], Floats]
-"""A picture that is made where it is looked at: returns an area of it, which nobody changes."""
+"""A picture that is made where it is looked at: returns an area of it, which nobody
+changes."""
 
 LONGEST_SIDE = 480
 """Longest side of the pictures that motion is measured on, in pixels."""
 
 COARSE_SIDE = 160
-"""Longest side of the pictures of trials, and of those in which faults are searched, in pixels."""
+"""Longest side of the pictures of trials, and of those in which faults are searched, in
+pixels."""
 
 MIDDLE_SIDE = 320
 """Longest side of weights, and of pictures that are compared in time, in pixels."""
@@ -49,7 +51,7 @@ _SMALLER = 4  # least ratio of a picture's sides to those of its weights
 
 
 def analysis_size(height: int, width: int) -> tuple[int, int]:
-    """Return height and width for analysis: no side above 480, and none too short for OpenCV."""
+    """Return height and width for analysis: at most 480, and enough for OpenCV."""
     factor = min(1.0, LONGEST_SIDE / max(height, width))
     return max(_SHORTEST, round(height * factor)), max(_SHORTEST, round(width * factor))
 
@@ -70,15 +72,15 @@ def picture_of(frame: Frame, area: Area = (slice(None), slice(None))) -> Floats:
 
 def picture_from(rgb: Tensor) -> Floats:
     """Return the picture that a network made, (3, H, W) on any device."""
-    made: Floats = cv2.merge([channel.numpy() for channel in rgb.detach().float().cpu()])
-    return made
+    picture: Floats = cv2.merge([channel.numpy() for channel in rgb.detach().float().cpu()])
+    return picture
 
 
 def tensor_of(picture: Floats) -> Tensor:
     """Return a picture for a network: (3, H, W) float32 in main memory."""
-    made = np.empty((3, *picture.shape[:2]), np.float32)
-    cv2.split(picture, list(made))
-    return torch.from_numpy(made)
+    channels = np.empty((3, *picture.shape[:2]), np.float32)
+    cv2.split(picture, list(channels))
+    return torch.from_numpy(channels)
 
 
 def small_copy(picture: Floats, size: tuple[int, int]) -> Bytes:
@@ -110,8 +112,8 @@ def grey(picture: Bytes) -> Bytes:
 def luma(pictures: Floats) -> Floats:
     """Return the luma, as in ITU-R BT.601: (…, h, w, 3) to (…, h, w)."""
     rows = pictures.reshape(-1, *pictures.shape[-2:])
-    made: Floats = cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY).reshape(pictures.shape[:-1])
-    return made
+    brightness: Floats = cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY).reshape(pictures.shape[:-1])
+    return brightness
 
 
 def gradients(luma: Floats) -> tuple[Floats, Floats]:
@@ -121,7 +123,7 @@ def gradients(luma: Floats) -> tuple[Floats, Floats]:
 
 
 def reduced(values: NDArray[Any], longest: int) -> NDArray[Any]:
-    """Average values (h, w) or (h, w, channels) over areas, so that no side exceeds ``longest``.
+    """Average values (h, w) or (h, w, channels), so that no side exceeds ``longest``.
 
     No side becomes shorter than ``_SHORTEST``.
     """
@@ -148,8 +150,8 @@ def resized(values: Floats, size: Sequence[int]) -> Floats:
         return values
     smaller = height <= values.shape[0] and width <= values.shape[1]
     how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    made: Floats = cv2.resize(values, (width, height), interpolation=how)
-    return made
+    result: Floats = cv2.resize(values, (width, height), interpolation=how)
+    return result
 
 
 def resized_flow(flow: Floats, size: Sequence[int]) -> Floats:
@@ -168,7 +170,7 @@ def _grid(height: int, width: int) -> Floats:
 
 
 def pointed(flow: Floats, size: Sequence[int]) -> Floats:
-    """Return the places to which the pixels of a flow of any size point: (H, W, 2) of ``size``."""
+    """Return the places to which a flow of any size points: (H, W, 2) of ``size``."""
     places: Floats = cv2.add(resized_flow(flow, size), _grid(size[0], size[1]))
     return places
 
@@ -214,30 +216,30 @@ def looked_at(
 
 
 def needed_by(area: Area, flow: Floats, size: Sequence[int], *, mirrors: bool) -> Area:
-    """Return the area of a picture of ``size`` from which an area of the moved picture comes."""
+    """Return the area of a picture of ``size`` that an area of the moved picture shows."""
     spans = []
     inside = tuple(
-        slice(max(part.start * few // side - 1, 0), part.stop * few // side + 2)
-        for part, few, side in zip(area, flow.shape, size, strict=False)
+        slice(max(span.start * few // side - 1, 0), span.stop * few // side + 2)
+        for span, few, side in zip(area, flow.shape, size, strict=False)
     )
     near = flow[inside]
-    for part, side, axis in zip(area, size, (1, 0), strict=True):
+    for span, side, axis in zip(area, size, (1, 0), strict=True):
         scale = side / flow.shape[1 - axis]
         least, most, *_ = cv2.minMaxLoc(cv2.extractChannel(near, axis))
-        first = part.start + int(np.floor(scale * least)) - 2
-        last = part.stop + int(np.ceil(scale * most)) + 2
+        first = span.start + int(np.floor(scale * least)) - 2
+        last = span.stop + int(np.ceil(scale * most)) + 2
         if mirrors and (first < 0 or last > side):
             first = 0
             last = side
-        spans.append(slice(max(min(first, part.start), 0), min(max(last, part.stop), side)))
+        spans.append(slice(max(min(first, span.start), 0), min(max(last, span.stop), side)))
     return spans[0], spans[1]
 
 
 def placed_in(window: Area, area: Area, flow: Floats, size: Sequence[int]) -> Floats:
     """Return the places in a window to which the flow of an area, (h, w, 2), points."""
     rows, columns = (
-        slice(part.start - whole_part.start, part.stop - whole_part.start)
-        for part, whole_part in zip(area, window, strict=True)
+        slice(span.start - whole_part.start, span.stop - whole_part.start)
+        for span, whole_part in zip(area, window, strict=True)
     )
     places: Floats = cv2.add(flow, _grid(size[0], size[1])[rows, columns])
     return places
@@ -256,18 +258,18 @@ def between(values: Floats, places: Floats) -> Floats:
         (1 - x) * flat.take(row * width + left, 0) + x * flat.take(row * width + right, 0)
         for row in (top, low)
     )
-    made: Floats = (1 - y) * above + y * below
-    return made
+    result: Floats = (1 - y) * above + y * below
+    return result
 
 
 def _neighbours(
     places: Floats, side: int
 ) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
-    """Return the part of the way from one pixel to the next, (h, w, 1), and both numbers."""
+    """Return the way from a pixel to the next, (h, w, 1), and both pixels' numbers."""
     inside: Floats = places.clip(0, side - 1)
     before = inside.astype(np.intp)
-    part: Floats = (inside - before.astype(np.float32))[..., None]
-    return part, before, np.minimum(before + 1, side - 1)
+    rest: Floats = (inside - before.astype(np.float32))[..., None]
+    return rest, before, np.minimum(before + 1, side - 1)
 
 
 def warped(values: Floats, flow: Floats) -> Floats:
@@ -320,12 +322,12 @@ def in_channels(weight: Floats, count: int = 3) -> Floats:
     if not weight.size:  # OpenCV refuses an empty picture
         return np.empty((*weight.shape, count), np.float32)
     # NumPy is slow where it repeats values along a short last axis.
-    made: Floats = cv2.merge([weight] * count)
-    return made
+    channels: Floats = cv2.merge([weight] * count)
+    return channels
 
 
 def lerp_into(target: Floats, other: Floats, weight: Floats | float) -> None:
-    """Move a target to another picture by a weight, of the same shape or one for all pixels."""
+    """Move a target to a picture by a weight, of its shape or one for all pixels."""
     apart = cv2.subtract(other, target)
     apart *= weight
     target += apart
@@ -337,12 +339,12 @@ def centres(count: int) -> Floats:
 
 
 def spread(count: int, first: int = 0) -> list[int]:
-    """Return up to 40 frames from ``first`` to ``count - 1``, evenly spread, to measure a clip."""
+    """Return up to 40 evenly spread numbers of frames from ``first`` to ``count - 1``."""
     numbers = np.linspace(first, count - 1, min(count - first, _LOOKS)).round().astype(int)
     return [int(k) for k in np.unique(numbers)]
 
 
 def bounds(weights: Floats) -> Area:
-    """Return the rows and the columns that contain all values above zero of ``weights``, (H, W)."""
+    """Return rows and columns that contain all values above zero of ``weights``, (H, W)."""
     left, top, width, height = cv2.boundingRect((weights > 0).astype(np.uint8))
     return slice(top, top + height), slice(left, left + width)

@@ -31,7 +31,7 @@ class Repeats:
         self._rows.append(small[self._moving])
 
     def period(self, count: int) -> int | None:
-        """Return the usual distance of the last ``count`` pictures to their latest equal picture.
+        """Return the last ``count`` pictures' usual distance to their latest equal one.
 
         Return None if most have no equal picture.
         """
@@ -42,8 +42,8 @@ class Repeats:
         numbers = np.arange(len(rows))
         equal = (apart <= _EQUAL * usual) & (numbers <= numbers[:, None] - _BESIDE)
         equal = equal[-count:]
-        found = equal.any(1)
-        if not usual or found.mean() < 0.5:
+        has_equal = equal.any(1)
+        if not usual or has_equal.mean() < 0.5:
             return None
         latest = len(rows) - 1 - equal[:, ::-1].argmax(1)
-        return int(np.median((numbers[-count:] - latest)[found]))
+        return int(np.median((numbers[-count:] - latest)[has_equal]))

@@ -1,1 +1,1 @@
-"""Forecast a picture as layers: a background under the camera's motion, and things that move."""
+"""Forecast a picture as layers: a background moved by the camera, and moving things."""

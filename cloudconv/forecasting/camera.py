@@ -22,8 +22,8 @@ Motion = NDArray[np.float64]
 Area = tuple[slice, slice]
 """Rows and columns."""
 
-# Points to follow, and their least distance as a part of the width.
-_POINTS, _NEAREST = 600, 80
+_POINTS = 600  # points to follow
+_NEAREST = 80  # the width, in their least distances
 _RETURN = 0.7  # a followed point must come back this near, in pixels
 _LEAST_POINTS = 12
 _FIT = 1.0  # distance to the motion of the camera, in pixels
@@ -49,9 +49,9 @@ class Camera:
 
     def extended(self, greys: Sequence[Bytes]) -> Camera:
         """Return the camera with its motion to all of ``greys``; see :func:`camera_of`."""
-        known = len(self.back) - 1
-        steps = _steps(greys[known:])
-        return replace(self, back=self.back[:known] + _chained(steps, self.back[known]))
+        count = len(self.back) - 1
+        steps = _steps(greys[count:])
+        return replace(self, back=self.back[:count] + _chained(steps, self.back[count]))
 
 
 def camera_of(greys: Sequence[Bytes]) -> Camera:
@@ -82,13 +82,13 @@ def step_between(later: Bytes, earlier: Bytes) -> Motion:
     points = cv2.goodFeaturesToTrack(later, _POINTS, 0.002, max(5, width // _NEAREST))
     if points is None:
         return still
-    found, ok = _followed(later, earlier, points)
+    places, ok = _followed(later, earlier, points)
     start = points[ok, 0]
-    found = found[ok, 0]
+    places = places[ok, 0]
     if len(start) < _LEAST_POINTS:
         return still
     affine, fits = cv2.estimateAffine2D(
-        start, found, ransacReprojThreshold=_FIT, maxIters=2000, confidence=0.999
+        start, places, ransacReprojThreshold=_FIT, maxIters=2000, confidence=0.999
     )
     if affine is None:
         return still
@@ -102,10 +102,10 @@ def _followed(
     later: Bytes, earlier: Bytes, points: Floats
 ) -> tuple[Floats, NDArray[np.bool_]]:
     window = {"winSize": (21, 21), "maxLevel": 4}
-    found, one, _ = cv2.calcOpticalFlowPyrLK(later, earlier, points, None, **window)
-    again, two, _ = cv2.calcOpticalFlowPyrLK(earlier, later, found, None, **window)
+    followed, one, _ = cv2.calcOpticalFlowPyrLK(later, earlier, points, None, **window)
+    again, two, _ = cv2.calcOpticalFlowPyrLK(earlier, later, followed, None, **window)
     near = np.linalg.norm((points - again)[:, 0], axis=1) < _RETURN
-    return found, near & (one[:, 0] > 0) & (two[:, 0] > 0)
+    return followed, near & (one[:, 0] > 0) & (two[:, 0] > 0)
 
 
 def measured_flow(later: Bytes, earlier: Bytes, *, quick: bool = False) -> Floats:
@@ -131,8 +131,9 @@ def carried(motion: Motion, points: Floats) -> Floats:
 
 
 def travelled(motion: Motion, size: Sequence[int]) -> float:
-    """Return the longest way of a corner of a picture of ``size``, (h, w), under a motion."""
-    corners = np.array([(x, y) for y in (0, size[0]) for x in (0, size[1])], np.float32)
+    """Return how far a motion moves a corner of a picture of ``size``, (h, w), at most."""
+    height, width = size
+    corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float32)
     return float(np.abs(carried(motion, corners) - corners).max())
 
 
@@ -140,8 +141,8 @@ def scaled(motion: Motion, scale: float) -> Motion:
     """Return a motion between pictures that are larger by a factor."""
     full = np.diag([scale, scale, 1])
     full[:2, 2] = (scale - 1) / 2
-    made: Motion = full @ motion @ np.linalg.inv(full)
-    return made
+    result: Motion = full @ motion @ np.linalg.inv(full)
+    return result
 
 
 def logarithm(motion: Motion, size: Sequence[int]) -> Motion:
@@ -177,21 +178,21 @@ def sampled(
     *,
     outside: int = cv2.BORDER_REPLICATE,
 ) -> Bytes:
-    """Return ``picture`` at the positions to which ``motion`` moves each pixel of ``area``."""
+    """Return ``picture`` at the positions to which ``motion`` moves pixels of ``area``."""
     rows, columns = area or (slice(0, picture.shape[0]), slice(0, picture.shape[1]))
     start = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]])
     size = (columns.stop - columns.start, rows.stop - rows.start)
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     move = (motion @ start)[:2]
-    found: Bytes = cv2.warpAffine(picture, move, size, flags=how, borderMode=outside)
-    return found
+    result: Bytes = cv2.warpAffine(picture, move, size, flags=how, borderMode=outside)
+    return result
 
 
 def sampled_at(picture: Floats, at: Floats) -> Floats:
     """Return ``picture`` at positions, (h, w, 2)."""
     how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
-    found: Floats = cv2.remap(picture, at[..., 0], at[..., 1], **how)
-    return found
+    values: Floats = cv2.remap(picture, at[..., 0], at[..., 1], **how)
+    return values
 
 
 def grid_of(size: Sequence[int]) -> Floats:

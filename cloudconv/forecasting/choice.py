@@ -92,14 +92,14 @@ def stands(made: Tensor, last: Tensor, before: Tensor) -> float:
     motion.
     """
     one, two, three = (_luma(picture) for picture in (made, last, before))
-    shown = _regions(_change(one, two))
+    change = _regions(_change(one, two))
     filmed = _regions(_change(two, three))
-    lost = (filmed - shown / _STILL).clip(0)
+    lost = (filmed - change / _STILL).clip(0)
     return float((lost * filmed).sum() / max(np.square(filmed).sum(), _NOISE))
 
 
 def lasts(last: Tensor, before: Tensor) -> float:
-    """Return in how many frames the motion to the ``last`` one tears a thing, if it goes on.
+    """Return in how many frames the motion to the ``last`` one tears a thing.
 
     Parts that move apart tear. A region is torn where it has been stretched by its own
     size.

@@ -8,6 +8,7 @@ frames before, too.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import cv2
 import numpy as np
@@ -33,7 +34,8 @@ Mask = NDArray[np.uint8]
 FRAMES = 4
 """The number of frames before the last in which motion is measured."""
 MOST_COVERED = 0.4
-"""The largest part of the picture that things cover; more is a view with depth, or water."""
+"""The largest part of the picture that things cover; more is a view with depth, or
+water."""
 
 _MOST = 24  # regions
 _SMALLEST = 2e-4  # area of a region, as a part of the picture
@@ -53,16 +55,17 @@ _AROUND = 2  # pixels around each, over which errors are averaged
 _RIM = 7  # pixels by which the outline of a thing is widened
 _PASSED = 9  # the same for outlines in earlier frames, which are less certain
 _LATEST = 5  # frames of the median
-_FEWEST, _UNSURE = 3, 12.0  # frames that agree, and their usual difference, of 255
+_FEWEST = 3  # frames that agree
+_UNSURE = 12.0  # their usual difference, of 255
 _NEAREST = 2  # steps before the last frame, from which a frame can show more
-# Sigma of the light, as a part of the longest side; a small weight.
-_LIGHT, _LITTLE = 0.02, 1e-3
+_LIGHT = 0.02  # sigma of the light, as a part of the longest side
+_LITTLE = 1e-3  # a small weight
 _REACH = 5.0  # radius of the inpainting, in pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """A thing: its outline in the last frame, (h, w), 0 or 1, and its velocity one step back.
+    """A thing: its outline in the last frame, (h, w), 0 or 1, and its step back.
 
     ``back`` has for each number of steps the motion to the frame that many steps before, as
     in :class:`~cloudconv.forecasting.camera.Camera`.
@@ -135,9 +138,8 @@ def _proposals(
     ]
     speed = cv2.magnitude(*smooth)
     slopes = [
-        cv2.Sobel(part, cv2.CV_32F, dx, 1 - dx, scale=1 / 8)
-        for part in smooth
-        for dx in (0, 1)
+        cv2.Sobel(channel, cv2.CV_32F, dx, 1 - dx, scale=1 / 8)
+        for channel, dx in product(smooth, (0, 1))
     ]
     cameras = np.linalg.norm(carried(camera.back[1], grid) - grid, axis=-1)
     moving = (speed > _SLOW + _DOUBT * cameras) & (_different(behind) > 0)
@@ -146,7 +148,7 @@ def _proposals(
         moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
     )
     _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
-    found = []
+    proposals = []
     for number in np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:_MOST] + 1:
         if stats[number, cv2.CC_STAT_AREA] < max(30, _SMALLEST * labels.size):
             break
@@ -154,8 +156,10 @@ def _proposals(
         motions = _motions(region, paths, grid)
         if motions is not None:
             steps = len(motions)
-            found.append((region, motions, logarithm(motions[-1], labels.shape) / steps))
-    return found
+            proposals.append(
+                (region, motions, logarithm(motions[-1], labels.shape) / steps)
+            )
+    return proposals
 
 
 def _different(behind: Floats) -> Mask:
@@ -188,7 +192,7 @@ def _motions(region: Mask, paths: Sequence[Floats], grid: Floats) -> list[Motion
 
 
 def _error(pictures: Sequence[Bytes], motions: Sequence[Motion], area: Area) -> Floats:
-    """Return the difference of each pixel to the earlier frames along motions, without the worst.
+    """Return pixels' differences to earlier frames along motions, without the worst.
 
     A pixel may be hidden in one of the frames.
     """
@@ -230,7 +234,7 @@ def _followed(
 ) -> tuple[Motion, ...]:
     """Return the motion of a thing to all earlier frames, by matching its picture."""
     area = area_of(mask)
-    around = tuple(slice(each.start - _SEARCH, each.stop + _SEARCH) for each in area)
+    around = tuple(slice(span.start - _SEARCH, span.stop + _SEARCH) for span in area)
     shape = mask[area]
     wanted = pictures[0][area]
     back = [np.eye(3), *motions]
@@ -243,13 +247,13 @@ def _followed(
         )
         errors = cv2.matchTemplate(window, wanted, cv2.TM_SQDIFF, mask=shape)
         row, column = np.unravel_index(np.argmin(errors), errors.shape)
-        found = [[1, 0, column - _SEARCH], [0, 1, row - _SEARCH], [0, 0, 1]]
-        back.append(guess @ np.array(found, float))
+        shift = [[1, 0, column - _SEARCH], [0, 1, row - _SEARCH], [0, 0, 1]]
+        back.append(guess @ np.array(shift, float))
     return tuple(back)
 
 
 def in_past(thing: Thing, camera: Camera, steps: int) -> Mask:
-    """Return where the thing was some steps before, in a picture aligned with the last frame."""
+    """Return where the thing was steps before, in a picture aligned with the last."""
     motion = np.linalg.inv(thing.back[steps]) @ camera.back[steps]
     return sampled(thing.mask, motion, outside=cv2.BORDER_CONSTANT)
 
@@ -285,17 +289,19 @@ def plate_of(
         )
         free = (inside > 0) & (_widened(there, round(_PASSED * width) | 1) == 0)
         new = np.nonzero(free[at] & (count < _LATEST))[0]
-        shown = sampled(pictures[steps], np.linalg.inv(scale) @ camera.back[steps] @ scale)
-        colours[count[new], new] = shown[rows[new], columns[new]]
+        aligned = sampled(
+            pictures[steps], np.linalg.inv(scale) @ camera.back[steps] @ scale
+        )
+        colours[count[new], new] = aligned[rows[new], columns[new]]
         count[new] += 1
     median = _median(colours, count)
     unlike = _median(np.abs(colours - median).max(-1), count)
-    known = (count >= min(_FEWEST, len(pictures) - _NEAREST)) & (unlike < _UNSURE)
+    certain = (count >= min(_FEWEST, len(pictures) - _NEAREST)) & (unlike < _UNSURE)
     bare = plate.astype(np.float32)
-    bare[rows[known], columns[known]] = median[known]
+    bare[rows[certain], columns[certain]] = median[certain]
     plate = _lit(bare, pictures[0], hidden - behind, hidden)
     unseen = np.zeros_like(behind)
-    unseen[rows[~known], columns[~known]] = 1
+    unseen[rows[~certain], columns[~certain]] = 1
     if unseen.any():
         plate = cv2.inpaint(plate, unseen, _REACH, cv2.INPAINT_TELEA).astype(np.uint8)
     soft = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), 2)[..., None]
@@ -313,7 +319,7 @@ def _median(values: Floats, count: NDArray[np.intp]) -> Floats:
 
 
 def _lit(plate: Floats, last: Bytes, rim: Mask, hidden: Mask) -> Bytes:
-    """Return the plate with the light of the last frame, which differs if the exposure changes."""
+    """Return the plate in the last frame's light, which differs by the exposure."""
     weights = rim.astype(np.float32)[..., None]
     both = np.concatenate([(last - plate) * weights, weights], -1)
     near = cv2.GaussianBlur(both, (0, 0), _LIGHT * max(last.shape))

@@ -10,7 +10,7 @@ _BANDS = 8
 
 
 def sharp(picture: Tensor, grid: Tensor) -> Tensor:
-    """Return (B, C, H, W) at a grid for ``grid_sample``, (B, h, w, 2), bicubic: (B, C, h, w).
+    """Return (B, C, H, W) at a ``grid_sample`` grid, (B, h, w, 2), bicubic: (B, C, h, w).
 
     Positions beyond the edges are mirrored, as often as needed.
     """
@@ -20,7 +20,7 @@ def sharp(picture: Tensor, grid: Tensor) -> Tensor:
 
 
 def sampled_on_threads(picture: Tensor, grid: Tensor, mode: str, outside: str) -> Tensor:
-    """Return ``grid_sample`` with aligned corners, which uses one thread a picture on a CPU.
+    """Return ``grid_sample`` with aligned corners: one thread a picture on a CPU.
 
     So bands of a single picture are sampled as pictures of their own.
     """
@@ -28,5 +28,5 @@ def sampled_on_threads(picture: Tensor, grid: Tensor, mode: str, outside: str) -
     bands = gcd(height, _BANDS) if count == 1 and grid.device.type == "cpu" else 1
     pictures = picture.expand(bands * count, -1, -1, -1)
     parts = grid.reshape(bands * count, -1, width, 2)
-    made = F.grid_sample(pictures, parts, mode, outside, align_corners=True)
-    return made.transpose(0, 1).reshape(1, -1, height, width) if bands > 1 else made
+    result = F.grid_sample(pictures, parts, mode, outside, align_corners=True)
+    return result.transpose(0, 1).reshape(1, -1, height, width) if bands > 1 else result

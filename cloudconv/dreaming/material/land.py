@@ -1,4 +1,4 @@
-"""Find the land of a clip: the parts in front of the moving sky, such as hills, trees and roofs.
+"""Find a clip's land: what is before the moving sky, such as hills, trees and roofs.
 
 Edges of the land are at the same place in all frames, while the edges of clouds are not.
 And the sky behind the land changes. Parts that hardly change may be blue sky, too, but such
@@ -27,10 +27,13 @@ _RIM = 0.01  # reach of twigs across the edge of the land, of the longer side
 # Letters have detail that lasts, in deviations over time, that is clear, in levels, where
 # the sky around changes, in times of the mean. The far clouds of a slow sky lack one of the
 # three.
-_MARKED, _CLEAR, _CHANGES = 2.0, 9.0, 0.85
+_MARKED = 2.0
+_CLEAR = 9.0
+_CHANGES = 0.85
 _STROKE = 0.8  # sigma of the blur that removes this detail
 _AROUND = 3  # distance by which letters and lasting edges are widened, in pixels
-_FEW, _MANY = 250, 0.1  # least pixels with such detail, and greatest part of the picture
+_FEW = 250  # least number of pixels with such detail
+_MANY = 0.1  # greatest part of the picture that they cover
 _STEPS = 5  # iterations of GrabCut
 _FAINT = 0.0004  # squared contrast between land and sky below which the edge stays soft
 
@@ -48,35 +51,35 @@ def land_of(pictures: Sequence[Bytes]) -> Mask:
         return ~land
     edges = _lasting_edges(pictures)
     seeds = edges.copy()
-    for part in _parts((varies < usual / 2) & ~edges):
-        if _bounded(part, edges):
-            seeds |= part
+    for region in _parts((varies < usual / 2) & ~edges):
+        if _bounded(region, edges):
+            seeds |= region
     kinds = np.full(varies.shape, cv2.GC_PR_BGD, np.uint8)
-    for part in _parts(seeds):
-        kinds[part] = cv2.GC_PR_FGD
+    for region in _parts(seeds):
+        kinds[region] = cv2.GC_PR_FGD
     if kinds.min() == kinds.max():
         alike: Mask = kinds == cv2.GC_PR_FGD
         return alike
     picture = np.median(pictures, 0).astype(np.uint8)
-    found = divided(picture, kinds)
+    front = divided(picture, kinds)
     # Seeds contain some of the sky beside them, and a glow may have the same colours.
     sky = moves & _wider(~edges, _AROUND)
-    for part in _parts(found):
-        hangs = part[0].any() and _height(part) < _height(moves)
-        if not hangs and _bounded(part, edges) and not _alike(part, ~found, picture):
-            land |= part & ~sky
+    for region in _parts(front):
+        hangs = region[0].any() and _height(region) < _height(moves)
+        if not hangs and _bounded(region, edges) and not _alike(region, ~front, picture):
+            land |= region & ~sky
     # Small gaps, such as bright leaves, belong to the land.
     gaps = ~land
-    for part in _parts(gaps):
-        gaps &= ~part
+    for region in _parts(gaps):
+        gaps &= ~region
     land |= gaps
     return land | _letters(pictures, varies / max(float(varies[~land].mean()), 1.0), land)
 
 
 def _letters(pictures: Sequence[Bytes], varies: Any, land: Mask) -> Mask:
-    """Return the letters and logos that stand still before the sky, with their interior: (h, w)."""
-    shown = [np.asarray(one, np.float32) for one in pictures]
-    details = np.stack([one - cv2.GaussianBlur(one, (0, 0), _STROKE) for one in shown])
+    """Return letters and logos that stand still before the sky, and their inside."""
+    values = [np.asarray(one, np.float32) for one in pictures]
+    details = np.stack([one - cv2.GaussianBlur(one, (0, 0), _STROKE) for one in values])
     lasting = np.abs(details.mean(0))
     sharp = (lasting > _CLEAR) & (lasting > _MARKED * details.std(0))
     changes = _wider(varies > _CHANGES, 3 * _AROUND)
@@ -94,15 +97,15 @@ def divided(picture: Bytes, kinds: Any) -> Mask:
     """
     cv2.setRNGSeed(0)
     cv2.grabCut(picture, kinds, None, None, None, _STEPS, cv2.GC_INIT_WITH_MASK)
-    found: Mask = np.isin(kinds, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    return found
+    front: Mask = np.isin(kinds, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    return front
 
 
 def _lasting_edges(pictures: Sequence[Bytes]) -> Mask:
     greys = (grey(picture).astype(np.float32) for picture in pictures)
-    slopes = np.stack([gradients(cv2.GaussianBlur(each, (0, 0), 1)) for each in greys])
+    slopes = np.stack([gradients(cv2.GaussianBlur(grey, (0, 0), 1)) for grey in greys])
     squares = np.square(slopes.mean(0)).sum(0), np.square(slopes).mean(0).sum(0)
-    lasting, energy = (cv2.GaussianBlur(each, (0, 0), 2) for each in squares)
+    lasting, energy = (cv2.GaussianBlur(square, (0, 0), 2) for square in squares)
     # Noise has a gradient of up to a level per pixel, and is not the same in all frames.
     edges: Mask = lasting > _SAME * (energy + 1)
     return edges
@@ -117,9 +120,9 @@ def _parts(mask: Mask) -> Iterator[Mask]:
             yield labels == number
 
 
-def _bounded(part: Mask, edges: Mask) -> bool:
+def _bounded(region: Mask, edges: Mask) -> bool:
     """Return whether lasting edges bound a part wherever the picture does not end."""
-    rim = _wider(part, 1) & ~part
+    rim = _wider(region, 1) & ~region
     return bool(rim.any() and _wider(edges, _AROUND)[rim].mean() > _BOUND)
 
 
@@ -127,14 +130,14 @@ def _height(mask: Mask) -> float:
     return float(np.nonzero(mask)[0].mean())
 
 
-def _alike(part: Mask, rest: Mask, picture: Bytes) -> bool:
-    """Return whether most pixels of a part have colours that are more frequent in the rest."""
-    here, there = _colours(picture, part), _colours(picture, rest)
+def _alike(region: Mask, rest: Mask, picture: Bytes) -> bool:
+    """Return whether most colours of a part are more frequent in the rest."""
+    here, there = _colours(picture, region), _colours(picture, rest)
     return bool(here[there > here].sum() > here.sum() / 2)
 
 
 def like_land(land: Mask, picture: Bytes, columns: Mask) -> Mask:
-    """Return where a picture has colours that are more frequent in land than beside it, (h, w).
+    """Return where a picture has colours more frequent in land than beside it, (h, w).
 
     ``columns``: (w,), those in which the land is known.
     """

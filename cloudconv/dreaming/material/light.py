@@ -57,7 +57,7 @@ class Light:
         self._slope = _slope(np.mean(pictures, 0), material.static)
 
     def follow(self, frame: int) -> None:
-        """Move the current light towards a frame's, more slowly than the clip's fastest change."""
+        """Move the light towards a frame's, more slowly than the clip's fastest change."""
         apart = self._log[frame] - self._now
         most = max(float(np.abs(apart).mean()), TINY)
         self._now += apart * min(1.0, _FOLLOWS * self._fastest / most)
@@ -74,8 +74,8 @@ class Light:
         light = self._log[frame]
         light = light[:, ::-1] if mirrored else light
         # A shift by half the width brings each side to the other.
-        part = min(1.0, 2 * abs(shift))
-        light = (1 - part) * light + part * light[:, ::-1]
+        share = min(1.0, 2 * abs(shift))
+        light = (1 - share) * light + share * light[:, ::-1]
         apart = np.clip(self._now - light, -np.log(_MOST), np.log(_MOST))
         if float(np.abs(apart).max()) < 1 / 255:
             return None
@@ -121,7 +121,7 @@ def _terms(rows: Floats, columns: Floats) -> Floats:
 
 
 def _slope(picture: NDArray[np.float64], static: Floats) -> Floats:
-    """Return the parabola, (5,), that fits the logarithm of light in a picture's moving part."""
+    """Return the parabola, (5,), of the logarithm of light in a picture's moving part."""
     small = reduced(picture.astype(np.float32), _SLOPE_SIDE)
     moves = reduced(static, _SLOPE_SIDE).round() == 0
     terms = _terms(*map(centres, moves.shape)).astype(np.float64)[moves]
@@ -134,7 +134,7 @@ def _slope(picture: NDArray[np.float64], static: Floats) -> Floats:
 
 
 def _field(picture: Bytes) -> _Fields:
-    """Return a high quantile of each colour in large regions, (rows, columns, 3), in levels.
+    """Return high quantiles of colours in large regions, (rows, columns, 3), in levels.
 
     The brightest parts, cloud or sky, show the light; their area depends on the weather.
     """
@@ -144,11 +144,8 @@ def _field(picture: Bytes) -> _Fields:
         min((side + 1) // 2, max(1, round(_REGIONS * side / longer)))
         for side in picture.shape[:2]
     )
-    found = [
-        [
-            np.quantile(part, _BRIGHT, axis=(0, 1))
-            for part in np.array_split(row, columns, 1)
-        ]
-        for row in np.array_split(half, rows, 0)
-    ]
-    return np.array(found)
+    levels = []
+    for row in np.array_split(half, rows, 0):
+        blocks = np.array_split(row, columns, 1)
+        levels.append([np.quantile(block, _BRIGHT, axis=(0, 1)) for block in blocks])
+    return np.array(levels)

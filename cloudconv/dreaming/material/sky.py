@@ -29,5 +29,5 @@ def sky_of(picture: Bytes) -> Mask:
     kinds[:rows], kinds[-rows:] = cv2.GC_FGD, cv2.GC_BGD
     sky = divided(picture, kinds).astype(np.uint8)
     _, labels = cv2.connectedComponents(sky)
-    found = np.isin(labels, labels[0][sky[0] > 0])
-    return found if found.any() else ~found
+    sky_labels = np.isin(labels, labels[0][sky[0] > 0])
+    return sky_labels if sky_labels.any() else ~sky_labels

@@ -61,41 +61,41 @@ def mean_flow(material: Material, pairs: Sequence[int]) -> Floats:
     size = *material.small_size, 2
     total = sum((material.flow(k) for k in pairs), np.zeros(size, np.float32))
     measured = total / np.float32(max(len(pairs), 1))
-    known = 1 - material.land
+    certain = 1 - material.land
     if material.path is not None and pairs:
         # Where a pan has not been yet, the frames are mirrored, and so is their flow.
         path = material.path[[material.source_of(k)[0] for k in pairs]]
         for shift in (path.min(0), path.max(0)):
-            known = known * _inside(np.full(size, -shift, np.float32))
-    return filled(measured, known)
+            certain = certain * _inside(np.full(size, -shift, np.float32))
+    return filled(measured, certain)
 
 
 def crossing(material: Material, wind: Floats) -> float:
-    """Return the frames in which a wind, (h, w, 2) in small pixels per frame, crosses the sky."""
+    """Return in how many frames a wind, (h, w, 2) in small pixels, crosses the sky."""
     x, y = np.abs(wind[material.moving].mean(0))
     height, width = material.small_size
     return float((x * width + y * height) / max(x * x + y * y, TINY))
 
 
 def end_flow(material: Material, frames: int, *, first: bool) -> Floats:
-    """Return the flow of the clip's first or last pairs, smooth enough to move for ``frames``."""
+    """Return the first or last pairs' flow, smooth enough to move for ``frames``."""
     pairs = range(1, len(material))
     recent = pairs[:_RECENT] if first else pairs[-_RECENT:]
     return unfolded(mean_flow(material, recent), frames)
 
 
 def unfolded(flow: Floats, frames: int) -> Floats:
-    """Return a flow (h, w, 2) so smooth that a picture which moves for ``frames`` does not fold."""
+    """Return a flow (h, w, 2) so smooth that ``frames`` of motion do not fold a picture."""
     smooth = np.full_like(flow, flow.mean((0, 1)))
     longest = max(flow.shape)
     sigma = _SMOOTH * longest
     while sigma < 2 * longest:
-        found = np.asarray(cv2.GaussianBlur(flow, (0, 0), sigma))
+        smoothed = np.asarray(cv2.GaussianBlur(flow, (0, 0), sigma))
         steps = max(
-            float(np.abs(np.diff(found, axis=axis)).max(initial=0)) for axis in (0, 1)
+            float(np.abs(np.diff(smoothed, axis=axis)).max(initial=0)) for axis in (0, 1)
         )
         if frames * steps <= _FOLD:
-            smooth = found
+            smooth = smoothed
             break
         sigma *= 1.5
     return smooth
@@ -133,7 +133,8 @@ class Drift:
         self.count = count
         self.behind = behind
         self.turns = turns
-        self.mirrors, self._path = mirrors, path
+        self.mirrors = mirrors
+        self._path = path
         self._frames = lru_cache(1)(frames)  # a frame that moves is shown many times
         self._looks = looks or (lambda number: self._frames(number).__getitem__)
         self._smalls = smalls
@@ -213,7 +214,7 @@ class Drift:
         return self.behind.look(frame.__getitem__, small)(whole(frame.shape))
 
     def covers(self, k: int, size: tuple[int, int]) -> Floats:
-        """Return the known part of a picture: (h, w) of ``size``, 0 for points from outside."""
+        """Return a picture's known part: (h, w) of ``size``, 0 for points from outside."""
         away = self._outside(k)
         if not away and self._path is None:
             return np.ones(size, np.float32)
@@ -226,7 +227,7 @@ class Drift:
         return k if k < 0 else max(k - self.count + 1, 0)
 
     def _moved(self, k: int) -> tuple[int, int]:
-        """Return the number of the frame that a picture shows, and for how long it has moved."""
+        """Return the number of a picture's frame, and for how long that has moved."""
         away = self._outside(k)
         way = 1 if k > 0 else -1
         ago = self.turns - abs(self.turns - abs(away) % max(2 * self.turns, 1))
@@ -245,8 +246,8 @@ def drifts_of(material: Material, lasts: int) -> tuple[Drift, Drift]:
     turns = min(_TURNS, count - 1) if _moves(material, flows[1]) < _ENOUGH else 0
     path = None
     if material.path is not None:
-        shown = [material.source_of(k)[0] for k in range(count)]
-        path = (material.path[shown] / material.small_size[1]).astype(np.float32)
+        numbers = [material.source_of(k)[0] for k in range(count)]
+        path = (material.path[numbers] / material.small_size[1]).astype(np.float32)
     behind = SkyBehind(material.matte)
     size = weight_size(*material.size)
     smalls = lru_cache(4)(lambda k: material.small_picture(k, size))
@@ -263,8 +264,8 @@ def _moves(material: Material, flow: Floats) -> float:
     A change of the whole picture is light and does not count.
     """
     count = min(_TURNS + 1, len(material))
-    shown = [as_picture(material.glance(-1 - k)) for k in range(count)]
-    apart = np.diff([moved(shown[0], flow), *shown], axis=0)
+    pictures = [as_picture(material.glance(-1 - k)) for k in range(count)]
+    apart = np.diff([moved(pictures[0], flow), *pictures], axis=0)
     apart = (
         np.abs(apart - apart.mean((1, 2), keepdims=True)) * (1 - material.land)[..., None]
     )
@@ -287,11 +288,11 @@ class SkyBehind:
         # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
         wide = cv2.dilate(still, np.ones((5, 5), np.uint8)) / np.float32(_FILLED)
         fraction: Floats = wide.clip(0, 1)
-        known = 1 - _largest(fraction, small)
-        self._set(fraction, known, _mirror(resized(fraction, small) > 1 / 2))
+        certain = 1 - _largest(fraction, small)
+        self._set(fraction, certain, _mirror(resized(fraction, small) > 1 / 2))
 
-    def _set(self, fraction: Floats, known: Floats, mirror: Floats) -> None:
-        self._known = known
+    def _set(self, fraction: Floats, certain: Floats, mirror: Floats) -> None:
+        self._known = certain
         self._mirror = mirror
         self._fraction = fraction
         self._box = bounds(fraction)
@@ -301,10 +302,10 @@ class SkyBehind:
     @property
     def small(self) -> SkyBehind:
         """The same for pictures of the size of the weights."""
-        made = copy(self)
-        made.size = self._known.shape
-        made._set(resized(self._fraction, made.size), self._known, self._mirror)
-        return made
+        smaller = copy(self)
+        smaller.size = self._known.shape
+        smaller._set(resized(self._fraction, smaller.size), self._known, self._mirror)
+        return smaller
 
     def look(self, look: Look, small: Floats | None = None) -> Look:
         """Return the sky of a picture, whose ``small`` one has the size of the weights."""
@@ -338,7 +339,6 @@ class SkyBehind:
 
 
 def _common(one: Area, other: Area) -> Area | None:
-    """Return the common part of two areas; None if there is none."""
     rows, columns = (
         slice(max(a.start, b.start), min(a.stop, b.stop))
         for a, b in zip(one, other, strict=True)
@@ -357,7 +357,6 @@ def _within(area: Area, other: Area) -> Area:
 
 
 def _around(one: Area, other: Area) -> Area:
-    """Return the smallest area that has two areas."""
     rows, columns = (
         slice(min(a.start, b.start), max(a.stop, b.stop))
         for a, b in zip(one, other, strict=True)
@@ -379,7 +378,7 @@ def _largest(values: Floats, size: tuple[int, int]) -> Floats:
 
 
 def _mirror(hidden: Mask) -> Floats:
-    """Return the flow from each hidden point to its mirror image at the rim of what is seen.
+    """Return the flow from hidden points to their mirror images at the rim of the seen.
 
     ``hidden``: (h, w). The result is (h, w, 2), and 0 in what is seen or thin.
     """
@@ -387,7 +386,7 @@ def _mirror(hidden: Mask) -> Floats:
     around = round(3 * sigma) + 1
     land = np.pad(hidden.astype(np.uint8), around, mode="edge")
     inner, outer = (
-        cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (land, 1 - land)
+        cv2.distanceTransform(region, cv2.DIST_L2, 5) for region in (land, 1 - land)
     )
     # The distance is infinite without a rim, and the image would be torn at its corners.
     depth = cv2.GaussianBlur((inner - outer).clip(-len(land), len(land)), (0, 0), sigma)
@@ -398,7 +397,7 @@ def _mirror(hidden: Mask) -> Floats:
 
 
 def _inside(displacement: Floats) -> Floats:
-    """Return the certainty that each point of a displacement (h, w, 2) comes from the picture.
+    """Return how certainly points of a displacement (h, w, 2) come from the picture.
 
     The result, (h, w), is 1 inside and where nothing moves, and falls to 0 outside. Points
     that have moved count as nearer to the edge.

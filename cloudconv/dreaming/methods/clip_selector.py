@@ -103,7 +103,7 @@ class ClipSelector:
         """
         life = blank.life
         tried = [self._drawn(blank) for _ in range(_TRIED)]
-        looks = [*ages, *(life * part // PARTS for part in range(2, PARTS + 1))]
+        looks = [*ages, *(life * number // PARTS for number in range(2, PARTS + 1))]
         before = np.stack(seen)
         # New sky meets old sky along a border that crosses the picture with the wind.
         parts = np.array([2 * age / life for age in ages], np.float32)[:, None, None]
@@ -111,16 +111,16 @@ class ClipSelector:
         apart = np.zeros(_TRIED, np.float32)
         cost = np.zeros(_TRIED, np.float32)
         for start in range(0, _TRIED, _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            thumbs = self._thumbs.composed(tried[part], looks)
+            some = slice(start, start + _AT_ONCE)
+            thumbs = self._thumbs.composed(tried[some], looks)
             changing = thumbs[:, : len(ages)]
             differs = np.abs(changing - before).mean(-1) * zones
-            apart[part] = differs[..., self._thumbs.moving].sum((1, 2))
+            apart[some] = differs[..., self._thumbs.moving].sum((1, 2))
             doubled = self._doubled(before, changing).clip(0)
             flat = thumbs.reshape(-1, *thumbs.shape[2:])
             likeness = self._past.likeness(flat).reshape(thumbs.shape[:2]).max(1)
             likenesses = np.vstack([doubled, likeness.clip(0)])
-            cost[part] = _SEEN * np.square(likenesses).sum(0)
+            cost[some] = _SEEN * np.square(likenesses).sum(0)
         # The lower of both middle ones counts.
         cost += apart / max(float(np.sort(apart)[(_TRIED - 1) // 2]), TINY)
         for number, one in enumerate(tried):
@@ -146,15 +146,15 @@ class ClipSelector:
         The piece arrives with the wind in half of its life, and the next piece then does
         the same.
         """
-        found = []
+        unknown = []
         for moment in range(_MOMENTS):
-            part = 2 * (moment + 0.5) / _MOMENTS
-            arrived = self._order < part if part < 1 else self._order > part - 1
-            age = round(part * piece.life / 2)
+            position = 2 * (moment + 0.5) / _MOMENTS
+            arrived = self._order < position if position < 1 else self._order > position - 1
+            age = round(position * piece.life / 2)
             both = {piece.first, piece.second or piece.first}
-            known = np.max([self._thumbs.footage.covers(one, age) for one in both], 0)
-            found.append(float(((1 - known) * arrived).mean()))
-        return max(found)
+            covered = np.max([self._thumbs.footage.covers(one, age) for one in both], 0)
+            unknown.append(float(((1 - covered) * arrived).mean()))
+        return max(unknown)
 
     def _frames(self, piece: Piece) -> set[tuple[int, bool]]:
         """Return the frames that a piece shows as whole pictures, and whether mirrored."""
@@ -164,7 +164,8 @@ class ClipSelector:
         return {(first.frame(age), first.mirrored) for age in range(piece.life)}
 
     def _drawn(self, blank: Piece) -> Piece:
-        random, life = self._random, blank.life
+        random = self._random
+        life = blank.life
         # Beside each other, a placement and a mirrored one would be symmetric.
         direction = self._directions[int(random.integers(len(self._directions)))]
         first, second = (self._played(life, *direction) for _ in range(2))
@@ -191,7 +192,7 @@ class ClipSelector:
         return Placement(start, backwards, mirrored)
 
     def _doubled(self, before: Floats, after: Floats) -> Floats:
-        """Return how much new pictures mirror old ones, and how much they show clouds twice.
+        """Return how much new pictures mirror old ones, and show clouds twice.
 
         ``before``: (moments, h, w, 3). ``after``: (pieces, moments, h, w, 3). The result is
         (2, pieces).

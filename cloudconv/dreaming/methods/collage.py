@@ -1,4 +1,4 @@
-"""Mode ``collage``: real footage replaces older footage, again and again, along with the wind.
+"""Mode ``collage``: real footage replaces older footage again and again, by the wind.
 
 The method is cloudconv's own, and all its pictures come from the material. First the wind
 moves the last real frame. Then footage, which is moving frames of the material, replaces
@@ -45,7 +45,7 @@ _FINE = 0.6
 
 
 def collage(material: Material, options: Options) -> Iterator[Floats]:
-    """Yield frames in which new footage of the clip replaces older footage, with the wind."""
+    """Yield frames in which new footage replaces older footage along with the wind."""
     composition = _Composition(material, options.seed)
     frames = options.frames
     # A loop leads to the source's first frame (``loop_to``). If the output begins with the
@@ -86,11 +86,11 @@ class _Composition:
         self._chooser = ClipSelector(
             material, self._thumbs, self._past, self._random, self._fades
         )
-        shown = [
+        pictures = [
             resized(as_picture(material.glance(k)), self._size)
             for k in spread(len(material))
         ]
-        self._mean = np.mean(shown, 0)
+        self._mean = np.mean(pictures, 0)
         self._land = _Land(material, self._light)
         self._footage = self._footage_of(large, small), self._thumbs.footage
         self._pieces = [Piece(self._footage, 0, Placement(len(material)))]
@@ -98,13 +98,13 @@ class _Composition:
 
     def start_next(self) -> None:
         blank = Piece(self._footage, self._number, Placement(0), life=2 * self.spacing)
-        ages = [self.spacing * part // PARTS for part in range(PARTS)]
+        ages = [self.spacing * number // PARTS for number in range(PARTS)]
         seen = [self._beneath(age)[0] for age in ages]
         piece = self._chooser.choose(blank, seen, ages)
         self._pieces.append(self._arriving(piece, self.spacing))
 
     def end(self, frames: int, loop_to: Floats | None) -> None:
-        """Start the last transition of a loop, to pictures that lead to the output's first."""
+        """Start a loop's last transition, to pictures that lead to the output's first."""
         if loop_to is None:
             start = Placement(len(self._material) - frames)
             piece = Piece(self._footage, self._number, start, life=frames)
@@ -151,7 +151,7 @@ class _Composition:
         )
 
     def _beneath(self, age: int) -> tuple[Floats, Floats]:
-        """Return the thumbnail of the last piece ``age`` frames from now, and its known part."""
+        """Return the last piece's thumbnail in ``age`` frames, and its known part."""
         return self._pieces[-1].seen(self._number + age, self._thumbs.points)
 
     def _arriving(self, piece: Piece, lasts: int) -> Piece:
@@ -182,7 +182,8 @@ class _Land:
         self._picture = material.picture(-1)[self._box]
         self._share = in_channels(material.matte[self._box])
         self._target: Floats | None = None
-        self._fade, self._left = 0.0, 1.0
+        self._fade = 0.0
+        self._left = 1.0
 
     def lead_to(self, picture: Floats, frames: int) -> None:
         self._target = picture[self._box]

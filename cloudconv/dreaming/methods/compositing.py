@@ -93,8 +93,8 @@ def composed(
     result = resized(wanted, size)
     for number in seen:
         rows, columns = (
-            _enlarged(part, few, side, within)
-            for part, few, side, within in zip(
+            _enlarged(span, few, side, within)
+            for span, few, side, within in zip(
                 bounds(shares[number]), area, size, needed or whole(size), strict=True
             )
         )
@@ -105,13 +105,13 @@ def composed(
     return result
 
 
-def _enlarged(part: slice, few: int, side: int, within: slice) -> slice:
-    """Return a part of ``few`` values, and one more on each side, as pixels of a longer side.
+def _enlarged(span: slice, few: int, side: int, within: slice) -> slice:
+    """Return a part of ``few`` values, one more on each side, as a longer side's pixels.
 
     Only pixels ``within`` count.
     """
-    start = (part.start - 1) * side // few
-    stop = -((part.stop + 1) * -side // few)
+    start = (span.start - 1) * side // few
+    stop = -((span.stop + 1) * -side // few)
     return slice(max(start, within.start), min(stop, within.stop))
 
 
@@ -126,14 +126,14 @@ def _contrasted(
     Only luma changes: more contrast between colours would show as fringes. The second
     result is the gain, (h, w), that finer detail needs.
     """
-    each = [luma(one) for one in pictures]
+    lumas = [luma(one) for one in pictures]
     here = luma(mixed)
     usual = luma(mean_picture)
     apart = here - usual
-    shown = sum(
-        np.square(one - usual) * weight for one, weight in zip(each, weights, strict=True)
+    contrast = sum(
+        np.square(one - usual) * weight for one, weight in zip(lumas, weights, strict=True)
     )
-    energy = np.dstack([np.square(apart), shown])
+    energy = np.dstack([np.square(apart), contrast])
     have, want = np.moveaxis(
         blurred(energy, _AREA * max(mixed.shape)) + np.float32(_FAINT), 2, 0
     )
@@ -142,7 +142,7 @@ def _contrasted(
     # clipped. A picture that fades in extends this range gradually.
     reach = [
         here + (one - here) * np.sqrt(weight)
-        for one, weight in zip(each, weights, strict=True)
+        for one, weight in zip(lumas, weights, strict=True)
     ]
     wanted = (usual + gain * apart).clip(np.min(reach, 0), np.max(reach, 0))
     return mixed + in_channels(wanted - here), gain
@@ -156,8 +156,8 @@ def pyramid_mean(pictures: Sequence[Floats], weights: Sequence[Floats]) -> Float
     difference in light fades over a third of the picture or more.
     """
     height, width = pictures[0].shape[:2]
-    part = np.float32(min(1.0, _COARSE / max(height, width)))
-    shares = [band[..., 0] + part * (band[..., -1] - band[..., 0]) for band in weights]
+    share = np.float32(min(1.0, _COARSE / max(height, width)))
+    shares = [band[..., 0] + share * (band[..., -1] - band[..., 0]) for band in weights]
     if min(height, width) < 4:
         return _mean(pictures, shares)
     size = (-(-height // 2), -(-width // 2))

@@ -28,7 +28,8 @@ from cloudconv.dreaming.methods.transition import Front, order_of
 
 # Distance that the fastest parts move in a period, of the longer side. A measured motion is
 # uneven and distorts clouds; with an even wind the sky enters again before it has left.
-_TRAVEL, _TRAVEL_EVEN = 0.1, 0.8
+_TRAVEL = 0.1
+_TRAVEL_EVEN = 0.8
 _SHORTEST, _LONGEST = 24, 320  # least and greatest number of frames in a period
 _CALM = 1 / 960  # default wind of a still picture, in widths per frame
 _HORIZON = 0.6  # speed at the horizon, relative to the speed at the top of the sky
@@ -67,7 +68,7 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
         first = end_flow(material, period, first=False)
         wind = unfolded(wind, period)
     leaving, entering = (
-        Drift(lambda _: last, 1, [each] * 2, behind) for each in (first, wind)
+        Drift(lambda _: last, 1, [travel] * 2, behind) for travel in (first, wind)
     )
     # The order in which pixels cross-fade moves with the wind.
     drifts = resized_flow(wind, size)
@@ -84,21 +85,22 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
         fine, coarse = (count * soft for soft in _SOFT)
         front = Front(coarse / 2 + (count - coarse) * order, (0, 0), (fine, coarse))
         for phase in range(1, min(end, frames) - number + 1):
-            shown = front.weights(np.float32(phase - count // 2) * drifts, phase, size)
+            weights = front.weights(np.float32(phase - count // 2) * drifts, phase, size)
             # Where one of the two is from outside the picture, the other is better.
             old, new = (
                 drift.covers(by, size)[..., None]
                 for drift, by in ((leaving, phase), (entering, phase - count))
             )
-            shown = np.maximum(shown * np.maximum(new, 1 - old), (new - old).clip(0))
+            weights = np.maximum(weights * np.maximum(new, 1 - old), (new - old).clip(0))
             earlier = leaving.picture(phase, sky=k > 1)
             sky = blended(
-                [earlier, entering.picture(phase - count, sky=True)], [1 - shown, shown]
+                [earlier, entering.picture(phase - count, sky=True)], [1 - weights, weights]
             )
             ground = last + np.float32(phase / count) * (target - last)
             lerp_into(sky, ground, share)
             yield sky
-        leaving, number = entering, end
+        leaving = entering
+        number = end
 
 
 def _wind(material: Material, options: Options, measured: bool) -> Floats:

@@ -22,7 +22,8 @@ TIMES = 14
 """Number of times at which a point may change."""
 
 BETWEEN = 5
-"""Number of times at which known parts are compared for each of these times; an odd number."""
+"""Number of times at which known parts are compared for each of these times; an odd
+number."""
 
 # Costs are relative to the mean difference of old and new footage.
 _ROUNDS = 12  # iterations of belief propagation on each grid
@@ -52,8 +53,8 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
     step = frames / (TIMES * BETWEEN)
     positions = []
     for number in range(TIMES * BETWEEN):
-        part = np.float32(step / 2 if number == 0 else step)
-        place = place - part * np.moveaxis(carried(wind, place), 2, 0)
+        steps = np.float32(step / 2 if number == 0 else step)
+        place = place - steps * np.moveaxis(carried(wind, place), 2, 0)
         positions.append(place)
     return np.stack(positions), (my, mx)
 
@@ -74,7 +75,7 @@ def carried(values: Floats, positions: Floats) -> Floats:
 
 
 def inside(positions: Floats, size: tuple[int, int]) -> Floats:
-    """Return 1 where positions (..., 2, h, w) are inside a picture of ``size`` (h, w), else 0."""
+    """Return 1 for positions (..., 2, h, w) inside a picture of ``size`` (h, w), else 0."""
     x = positions[..., 0, :, :].round()
     y = positions[..., 1, :, :].round()
     within = (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
@@ -84,7 +85,7 @@ def inside(positions: Floats, size: tuple[int, int]) -> Floats:
 def best_times(
     apart: Floats, times: Any, allowed: tuple[Floats, Floats], wanted: Floats | None = None
 ) -> Floats:
-    """Return the time of change of each point that makes the whole transition least visible.
+    """Return points' times of change for which the whole transition is least visible.
 
     Args:
         apart: (``TIMES``, h, w), the difference of old and new footage at ``times``; 0
@@ -107,10 +108,10 @@ def best_times(
         border = np.pad(border, ((1, 1), (0, 0), (0, 0)), mode="edge")
     else:
         own = own + _WANTED * np.square((times[:, None, None] - wanted) / lasts)
-    each = times[:, None, None]
+    moments = times[:, None, None]
     (first, last) = allowed
     # The nearest time counts if none is allowed.
-    own = own + _NEVER * np.maximum(first - each, each - last).clip(0)
+    own = own + _NEVER * np.maximum(first - moments, moments - last).clip(0)
     best, _ = _propagated(own.astype(np.float32), border.astype(np.float32))
     # No point may be shown where it is unknown: the border would be the straight edge of a
     # piece.
@@ -121,7 +122,7 @@ def best_times(
 
 
 def _propagated(own: Floats, border: Floats) -> tuple[Floats, list[Floats]]:
-    """Return the total cost of each time at each point, and the messages that it consists of.
+    """Return the total cost of each time at each point, and the messages in it.
 
     The total is the point's ``own`` cost plus the costs of the borders to all other points.
     All arrays are (times, h, w). The search begins with the messages of a grid of half the
@@ -177,7 +178,7 @@ def _in_blocks(values: Floats) -> Floats:
 
 
 def _spread(message: Floats, steps: Floats) -> None:
-    """Limit each time's cost to any other time's cost plus the border between the two, in place.
+    """Limit each time's cost to another time's plus the border between, in place.
 
     A border exists between two neighbours from the change of one until the change of the
     other. ``steps``: the cost of the border from each time to the next.

@@ -1,4 +1,4 @@
-"""Show pieces of footage at any size: each piece replaces those before along with the wind."""
+"""Show pieces of footage at any size: each replaces earlier ones along with the wind."""
 
 from __future__ import annotations
 
@@ -67,13 +67,14 @@ class Footage:
         self._drift = small
         self._light = light
         self._follows = follows
-        self._large, self._width = large or small, width or size[1]
+        self._large = large or small
+        self._width = width or size[1]
         self._gain = lru_cache(
             lambda placed: light.sampled(placed.source(size[1]), size[0])
         )
 
     def frame(self, placement: Placement, age: int) -> int:
-        """Return the number of the real frame that a placement shows at an age in frames."""
+        """Return the number of the real frame of a placement at an age in frames."""
         return self._drift.frame(placement.frame(age))
 
     def at(self, placement: Placement, age: int) -> Shot:
@@ -107,7 +108,7 @@ class Footage:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Footage that replaces the pieces before: one placement, or two with a cut between them.
+    """Footage that replaces earlier pieces: one placement, or two with a cut between.
 
     Points of the sky drift with the wind from the first placement to the second. ``cut``:
     the times at which they change to the second. ``life``: the number of frames for which
@@ -156,7 +157,7 @@ class Piece:
 
 
 class Points:
-    """The points of the sky, which move with the ``wind``, (h, w, 2) backward flow per frame."""
+    """The sky's points, which move with the ``wind``, (h, w, 2) backward flow per frame."""
 
     def __init__(self, wind: Floats) -> None:
         """Begin without motion."""
@@ -186,31 +187,33 @@ def visible(
     for index, piece in enumerate(pieces):
         own = piece.shots(number, points, small=False)
         covers = np.max([shot.covers for shot, _ in own], 0)[..., None]
-        shown = np.ones_like(covers)
+        opacity = np.ones_like(covers)
         if shots and piece.front is not None:
             # A piece that stays visible in a corner does not make the list of displacements
             # grow.
             age = min(number - piece.start + 1, piece.life)
-            shown = piece.front.weights(points.back(age), age, piece.footage[0].size)
+            opacity = piece.front.weights(points.back(age), age, piece.footage[0].size)
             # Where neither is known, the older picture goes on until most of it has left.
             left = max(_GONE - float(covered.mean()), 0.0) / _GONE
-            shown = shown * (left + (1 - left) * np.maximum(covers, covered))
+            opacity = opacity * (left + (1 - left) * np.maximum(covers, covered))
             # Where only one of two pictures is known, this picture is shown.
             newer = covers - covered
-            shown = np.minimum(np.maximum(shown, newer.clip(0)), 1 + newer.clip(None, 0))
-            if (shown == 1).all():
+            opacity = np.minimum(
+                np.maximum(opacity, newer.clip(0)), 1 + newer.clip(None, 0)
+            )
+            if (opacity == 1).all():
                 hidden = index
                 shots = []
                 weights = []
         covered = np.maximum(covered, covers)
-        weights = [weight * (1 - shown) for weight in weights]
-        weights += [shown * weight for _, weight in own]
+        weights = [weight * (1 - opacity) for weight in weights]
+        weights += [opacity * weight for _, weight in own]
         shots += [shot for shot, _ in own]
     return shots, weights, hidden
 
 
 class Thumbs:
-    """The thumbnails of a clip's frames, with sky in place of still parts, and in one light.
+    """A clip's frames as thumbnails in one light, with sky in place of still parts.
 
     ``size``: their height and width. ``frames``: (n, h, w, 3). ``moving``: (h, w) bool, the
     parts that move. ``points``: the points of the sky. ``footage``: the thumbnails, as
@@ -220,7 +223,7 @@ class Thumbs:
     def __init__(
         self, material: Material, light: Light, wind: Floats, drifting: Drift, before: int
     ) -> None:
-        """Make the thumbnails of the clip, and of ``before`` frames before and after the clip.
+        """Make the thumbnails of the clip, and ``before`` more before and after it.
 
         ``wind``: (h, w, 2) backward flow in pixels of the small picture.
         """
@@ -228,14 +231,14 @@ class Thumbs:
         self.size = height, width
         self.points = Points(resized_flow(wind, self.size))
         self._light = light
-        known = (1 - 2 * resized(material.matte, self.size)).clip(0)
-        self.moving = known > 0
+        certain = (1 - 2 * resized(material.matte, self.size)).clip(0)
+        self.moving = certain > 0
         if int(self.moving.sum()) < 2:  # one pixel has no contrast
             self.moving = np.ones_like(self.moving)
         thumbs = []
         for k in range(len(material)):
             small = resized(as_picture(material.glance(k)), self.size)
-            thumb = filled(small, known)
+            thumb = filled(small, certain)
             gain = light.on(k)
             thumbs.append(thumb if gain is None else lit(thumb, resized(gain, self.size)))
         self.frames = np.stack(thumbs)
@@ -247,7 +250,7 @@ class Thumbs:
         )
 
     def changes_in(self, lag: int) -> float:
-        """Return the frames in which the clip changes wholly, at its speed within ``lag`` frames.
+        """Return in how many frames the clip changes wholly, by its speed over ``lag``.
 
         The wind is no change. Two frames that are half of the clip apart differ wholly.
         """
@@ -255,8 +258,8 @@ class Thumbs:
         moved_on = np.stack([warped(frame, way) for frame in self.frames[:-lag]])
         apart = self.frames - np.roll(self.frames, len(self.frames) // 2, 0)
         soon, whole = (
-            np.abs(each).mean(3)[:, self.moving].mean(1)
-            for each in (moved_on - self.frames[lag:], apart)
+            np.abs(change).mean(3)[:, self.moving].mean(1)
+            for change in (moved_on - self.frames[lag:], apart)
         )
         return lag * float(whole.mean() / max(np.quantile(soon, QUANTILE), TINY))
 
@@ -269,7 +272,7 @@ class Thumbs:
         frames, sources = [], []
         for one in tried:
             both = one.first, one.second or one.first
-            numbers = np.array([[placed.frame(age) for placed in both] for age in ages])
+            numbers = np.array([[*map(placed.frame, ages)] for placed in both]).T
             source, other = (placed.source(width) for placed in both)
             # A column shows the placement of which it is nearer to the middle.
             side = np.abs(2 * other - 1) < np.abs(2 * source - 1)

@@ -44,8 +44,8 @@ class Placement:
         whole = cv2.flip(picture, 1) if self.mirrored else picture
         by = round(self.shift * width)
         left, right = max(by, 0), max(-by, 0)
-        made: Floats = cv2.copyMakeBorder(whole, 0, 0, left, right, cv2.BORDER_REFLECT)
-        return made[:, right : right + width]
+        widened: Floats = cv2.copyMakeBorder(whole, 0, 0, left, right, cv2.BORDER_REFLECT)
+        return widened[:, right : right + width]
 
     def look(self, look: Look, width: int) -> Look:
         """Return a picture of a width in its place, which is made where it is looked at."""
@@ -65,11 +65,11 @@ class Placement:
                 source = (
                     slice(width - last, width - first) if backwards else slice(first, last)
                 )
-                part = look((rows, source))
-                parts.append(cv2.flip(part, 1) if backwards else part)
+                piece = look((rows, source))
+                parts.append(cv2.flip(piece, 1) if backwards else piece)
                 start += last - first
-            made: Floats = cv2.hconcat(parts) if len(parts) > 1 else parts[0]
-            return made
+            picture: Floats = cv2.hconcat(parts) if len(parts) > 1 else parts[0]
+            return picture
 
         return placed
 

@@ -29,8 +29,8 @@ def rollout(material: Material, options: Options) -> Iterator[Floats]:
     )
     need = model.spec.context
     numbers = [max(0, len(material) - need + k) for k in range(need)]
-    known = [tensor_of(material.picture(k)) for k in numbers]
-    context = torch.stack(known).to(options.device)[None]
+    inputs = [tensor_of(material.picture(k)) for k in numbers]
+    context = torch.stack(inputs).to(options.device)[None]
     fade = min(_FADE, frames // 2)
     for number in range(frames):
         predicted = next(model.forecast(context, 1, checks=False))

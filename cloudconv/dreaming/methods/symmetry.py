@@ -39,7 +39,7 @@ def _blurred(pictures: Floats, sigma: float) -> Floats:
 
 
 def symmetry(left: Floats, right: Floats) -> Floats:
-    """Return how much the left of one picture mirrors the right of another, at the best axis.
+    """Return how much the left of one mirrors the right of another at the best axis.
 
     ``left`` and ``right`` are :func:`detail`, (n, h, w). The result is a correlation, (n,).
     """
@@ -50,7 +50,7 @@ def symmetry(left: Floats, right: Floats) -> Floats:
     offsets = range(2 * _ROWS + 1)
     right = np.pad(right, ((0, 0), (_ROWS, _ROWS), (0, 0)))
     first, second = (
-        np.zeros((*part.shape[:-1], axes), np.float32) for part in (left, right)
+        np.zeros((*details.shape[:-1], axes), np.float32) for details in (left, right)
     )
     both = np.zeros((len(offsets), *first.shape), np.float32)
     for away in range(wide):
@@ -60,7 +60,7 @@ def symmetry(left: Floats, right: Floats) -> Floats:
         second += two * two
         for offset in offsets:
             both[offset] += one * two[:, offset : offset + height]
-    first, second = (_means(part, tall) for part in (first, second))
+    first, second = (_means(details, tall) for details in (first, second))
     size = [
         np.sqrt(first * second[:, k : k + first.shape[1]]) + wide * _FAINT for k in offsets
     ]
@@ -69,7 +69,7 @@ def symmetry(left: Floats, right: Floats) -> Floats:
 
 
 def repeats(left: Floats, right: Floats) -> Floats:
-    """Return how much a part of ``left`` resembles a part of ``right`` to the left of its place.
+    """Return how much a part of ``left`` resembles one of ``right`` to the left of it.
 
     Both are the results of ``detail``, (n, h, w). The result is the greatest correlation,
     (n,).
@@ -78,21 +78,21 @@ def repeats(left: Floats, right: Floats) -> Floats:
     tall = max(1, round(_TALL * height))
     wide = max(1, round(_WIDE * width))
     energy = [_means(np.square(one), tall, wide) for one in (left, right)]
-    found = np.zeros(len(left), np.float32)
+    likeness = np.zeros(len(left), np.float32)
     # A part that is nearer than half of its width is about the part itself.
     for shift in range((wide + 1) // 2, width - wide):
         both = _means(left[..., shift:] * right[..., :-shift], tall, wide)
         size = np.sqrt(energy[0][..., shift:] * energy[1][..., :-shift])
-        found = np.maximum(found, (both / (size + np.float32(_FAINT))).max((1, 2)))
-    return found
+        likeness = np.maximum(likeness, (both / (size + np.float32(_FAINT))).max((1, 2)))
+    return likeness
 
 
 def _means(pictures: Floats, tall: int, wide: int = 1) -> Floats:
-    """Return the mean of every ``tall`` rows by ``wide`` columns of pictures, (…, h, w)."""
+    """Return means of every ``tall`` rows by ``wide`` columns of pictures, (…, h, w)."""
     rows, columns = (
-        np.tril(np.triu(np.ones((side, side), np.float32)), part - 1)[: side - part + 1]
-        / part
-        for side, part in zip(pictures.shape[-2:], (tall, wide), strict=True)
+        np.tril(np.triu(np.ones((side, side), np.float32)), length - 1)[: side - length + 1]
+        / length
+        for side, length in zip(pictures.shape[-2:], (tall, wide), strict=True)
     )
     means: Floats = rows.astype(np.float32) @ pictures
     return means @ columns.T.astype(np.float32) if wide > 1 else means

@@ -1,4 +1,4 @@
-"""Mode ``texture``: play the clip forwards for ever, and jump back where the jump is seen least.
+"""Mode ``texture``: play the clip for ever, and jump back where that is seen least.
 
 The dream consists of shots: the last real frame, and then the clip again and again. Each
 shot begins at a frame that looks like the frame shown before. An interpolation network
@@ -55,9 +55,11 @@ _LONGEST = 6.0  # greatest duration of a jump, in seconds
 # Duration of an entry from which on rain moves, in seconds: a sheep would be torn.
 _LONG = 1.0
 _PASSES = 0.07  # longest time in which rain passes a point, in seconds
-# A film has a direction if the mean motion of its places is this part of their speed, and
-# at least so many small pixels a frame, in this part of the picture.
-_DIRECTED, _FAINT, _WIDE = 0.3, 0.05, 0.25
+# A film has a direction if the mean motion of its places is a part of their speed, and
+# enough small pixels a frame, in enough of the picture.
+_DIRECTED = 0.3  # part of the speed
+_FAINT = 0.05  # small pixels a frame
+_WIDE = 0.25  # part of the picture
 _SLOW = 1.5  # duration from which on a network makes the change, slowly, in seconds
 _BY_PLACE = 0.8  # least duration of a change by place, in seconds
 _PARTLY = 0.8  # part of a jump's change that the clip itself makes in the same time
@@ -77,7 +79,7 @@ def texture(material: Material, options: Options) -> Iterator[DreamFrame]:
 
 
 def whole(material: Material, options: Options) -> Iterator[DreamFrame]:
-    """Yield the clip's frames forwards, again and again, with jumps of the whole picture."""
+    """Yield the clip's frames again and again, with jumps of the whole picture."""
     clip = _Clip(material, options)
     shots = clip.shots(options)
     before = now = next(shots)
@@ -146,20 +148,20 @@ class _Clip:
         pairs = spread(self._count, 1)
         wind = mean_flow(self._material, pairs)
         speed = np.mean([np.linalg.norm(flow(k), axis=2).mean() for k in pairs] or [0.0])
-        each = np.linalg.norm(wind, axis=2)
-        is_wide = float(each.mean() ** 2) >= _WIDE * float(np.square(each).mean())
-        is_steady = float(each.mean()) >= max(_DIRECTED * float(speed), _FAINT)
+        lengths = np.linalg.norm(wind, axis=2)
+        is_wide = float(lengths.mean() ** 2) >= _WIDE * float(np.square(lengths).mean())
+        is_steady = float(lengths.mean()) >= max(_DIRECTED * float(speed), _FAINT)
         return wind * np.float32(is_wide and is_steady)
 
     def _unlike(self, smalls: Floats) -> Floats:
-        """Return the root mean square differences of (n, values) from each frame, in levels."""
+        """Return root mean square differences of (n, values) from each frame, in levels."""
         # The usual form, a product of matrices, loses small differences of large values.
         apart = [np.linalg.norm(self._smalls - small, axis=1) for small in smalls]
         return np.stack(apart).astype(np.float32) / np.float32(self._smalls.shape[1] ** 0.5)
 
     def _chosen_period(self) -> tuple[int, int]:
         best = np.inf
-        found = (self._count, self._count)
+        chosen = (self._count, self._count)
         shortest = max(1, round(_PART * self._count))
         # A change by place takes long, so more is shown as filmed before the next.
         for period in range(shortest + self._least // 2, self._count - shortest):
@@ -171,8 +173,8 @@ class _Clip:
             cost = float(costs.min(initial=np.inf)) * (1 + _VARIES * self._random.random())
             if cost < best:
                 best = cost
-                found = (period, period + int(costs.argmin()))
-        return found
+                chosen = (period, period + int(costs.argmin()))
+        return chosen
 
     def shots(self, options: Options) -> Iterator[_Shot]:
         frames = options.frames
@@ -277,15 +279,15 @@ class _Clip:
         material = self._material
         model = registry.load_predictor("flow", self._device, torch.float32)
         numbers = [max(-away, -self._count) for away in range(model.spec.context, 0, -1)]
-        known = [tensor_of(material.picture(k)) for k in numbers]
-        context = torch.stack(known).to(self._device)[None]
-        shown = material.picture(-1)
+        inputs = [tensor_of(material.picture(k)) for k in numbers]
+        context = torch.stack(inputs).to(self._device)[None]
+        picture = material.picture(-1)
         # Later, things would be stretched, and half of the places have changed.
         for forecast in model.forecast(context, max(1, self._least // 2), checks=False):
-            shown = picture_from(forecast[0])
-            yield shown
+            picture = picture_from(forecast[0])
+            yield picture
         while True:
-            yield shown
+            yield picture
 
     def _by_place(
         self, old: Callable[[int], Floats], start: int, begins: int, lasts: tuple[int, int]
@@ -311,42 +313,40 @@ class _Clip:
 
     def joined(self, before: _Shot, now: _Shot, time: int) -> DreamFrame:
         """Return the frame of a time, between two shots if the later one has just begun."""
-        part = (time - now.begins + 1) / (now.lasts + 1)
-        if part >= 1:
+        share = (time - now.begins + 1) / (now.lasts + 1)
+        if share >= 1:
             return DreamFrame(partial(now.picture, time), Filmed(now.number(time)))
         after = None if now.is_home else now.number(time)
-        jump = Jump(before.number(time), after, part, now.begins - 1, now.lasts)
-        return DreamFrame.made(self._between(before, now, time, part), jump)
+        jump = Jump(before.number(time), after, share, now.begins - 1, now.lasts)
+        return DreamFrame.made(self._between(before, now, time, share), jump)
 
-    def _between(self, before: _Shot, now: _Shot, time: int, part: float) -> Floats:
+    def _between(self, before: _Shot, now: _Shot, time: int, share: float) -> Floats:
         """Return the picture of a time in the change from one shot to another."""
         pictures = [shot.picture(time) for shot in (before, now)]
         if now.front is not None:
             age = time - now.begins + 1
             size = weight_size(*self._material.size)
-            shown = now.front.weights(self._points.back(age), age, size)
-            return blended(pictures, [1 - shown, shown])
+            weights = now.front.weights(self._points.back(age), age, size)
+            return blended(pictures, [1 - weights, weights])
         both = [tensor_of(picture)[None].to(self._device) for picture in pictures]
-        pair = Pair.of(both, part, None, self._scale)
-        made = picture_from(self._network.between(pair)[0])
+        pair = Pair.of(both, share, None, self._scale)
+        new = picture_from(self._network.between(pair)[0])
         # The network's picture is softer than both, and a sudden end of this would be seen.
-        made = _mixed(pictures[round(part)], made, min(part, 1 - part, _EDGE) / _EDGE)
-        return made if now.passing is None else made + now.passing(time)
+        new = _mixed(pictures[round(share)], new, min(share, 1 - share, _EDGE) / _EDGE)
+        return new if now.passing is None else new + now.passing(time)
 
     def _shot(
         self, start: int, begins: int = 1, lasts: int = 0, front: Front | None = None
     ) -> _Shot:
-        """Return the shot that shows frame ``start + time``."""
         return _Shot(
             self._from(start), lambda time: self._real(start + time), begins, lasts, front
         )
 
     def _real(self, number: int) -> int:
-        """Return the real frame of a frame of the clip."""
         return self._material.source_of(self._inside(number))[0]
 
     def _from(self, start: int) -> Callable[[int], Floats]:
-        """Return a function of a time that returns the frame ``start + time``: (H, W, 3)."""
+        """Return a function from a time to the frame ``start + time``: (H, W, 3)."""
         return lambda time: self._material.shown(self._inside(start + time))
 
     def _inside(self, number: int) -> int:
@@ -364,16 +364,16 @@ class _Clip:
     def _unlike_at(self, one: int, other: int) -> float:
         return float(self._apart[self._inside(one), self._inside(other)])
 
-    def _lasting(self, unlike: Any, part: float = np.inf) -> Any:
+    def _lasting(self, unlike: Any, limit: float = np.inf) -> Any:
         """Return the frames in which the clip itself changes nearly as much.
 
-        ``part``: the result as a part of the clip, at most.
+        ``limit``: the result as a part of the clip, at most.
         """
         frames = np.searchsorted(self._changes, _PARTLY * unlike)
-        return np.minimum(frames, min(self._most, part * self._count)).astype(int)
+        return np.minimum(frames, min(self._most, limit * self._count)).astype(int)
 
     def _entry(self) -> tuple[int, int]:
-        """Return the frame of the clip at time 0, and the frames between last frame and clip."""
+        """Return the clip's frame at time 0, and the frames between the last and this."""
         last = self._apart[-2:, : self._end]
         costs = last[-1].copy()
         costs[1:] = (costs[1:] + last[0, :-1]) / 2
@@ -392,5 +392,5 @@ def _compared(picture: Bytes) -> Floats:
     return small.ravel()
 
 
-def _mixed(one: Floats, two: Floats, part: float) -> Floats:
-    return one + np.float32(part) * (two - one)
+def _mixed(one: Floats, two: Floats, share: float) -> Floats:
+    return one + np.float32(share) * (two - one)

@@ -1,4 +1,4 @@
-"""Replace old footage by new footage, pixel by pixel, along a front that moves with the wind.
+"""Replace old footage by new, pixel by pixel, along a front that moves with the wind.
 
 A front is the border between the pixels that have changed and those that have not.
 """
@@ -22,12 +22,13 @@ from cloudconv.dreaming.methods.front import (
     inside,
 )
 
-Sight = Callable[[int], tuple[Floats, Floats]]
-"""A function of an age in frames that returns the footage then, (h, w, 3), and its known part,
- (h, w) from 0 to 1."""
+PartlyKnown = Callable[[int], tuple[Floats, Floats]]
+"""A function of an age in frames that returns the footage then, (h, w, 3), and its known
+part, (h, w) from 0 to 1."""
 
 Fades = tuple[float, float]
-"""The durations of the change of one point, in frames: of its fine, and of its coarse detail."""
+"""The durations of the change of one point, in frames: of its fine, and of its coarse
+detail."""
 
 _Compared = tuple[Floats, Any, tuple[Floats, Floats]]
 
@@ -67,17 +68,17 @@ class Front:
         places[..., 0] += x + self.margins[1]
         places[..., 1] += y[:, None] + self.margins[0]
         both = np.dstack([self.order, np.broadcast_to(self.fades[0], self.order.shape)])
-        found = between(both.astype(np.float32), places)
-        times, fine = found[..., 0], found[..., 1]
+        sampled = between(both.astype(np.float32), places)
+        times, fine = sampled[..., 0], sampled[..., 1]
         fades = fine, np.float32(self.fades[1])
         since = np.dstack([2 * (age - times) / fade for fade in fades]).clip(-1, 1)
-        shown: Floats = (1 + since * (3 - np.square(since)) / 2) / 2
-        return shown
+        weight: Floats = (1 + since * (3 - np.square(since)) / 2) / 2
+        return weight
 
 
 def front_of(
-    old: Sight,
-    coming: Sight,
+    old: PartlyKnown,
+    coming: PartlyKnown,
     wind: Floats,
     lasts: int,
     random: np.random.Generator,
@@ -117,7 +118,7 @@ def front_of(
 
 
 def cut_between(
-    first: Sight, second: Sight, wind: Floats, life: int, fades: Fades
+    first: PartlyKnown, second: PartlyKnown, wind: Floats, life: int, fades: Fades
 ) -> Front:
     """Return the times at which points change from one footage to the adjacent footage.
 
@@ -138,19 +139,19 @@ def cut_between(
 def _front(
     order: Floats, margins: tuple[int, int], compared: _Compared, fades: Fades
 ) -> Front:
-    """Return a front at which a point changes more slowly where its old and new sky differ more."""
+    """Return a front that is slower at points where old and new sky differ more."""
     (apart, times, (first, last)), (fine, coarse) = compared, fades
     nearest = np.abs(times[:, None, None] - order).argmin(0)[None]
     differs = np.take_along_axis(apart, nearest, 0)[0] / apart[apart > 0].mean()
-    known = fine + 2 * np.minimum(order - first, last - order).clip(0)
-    each = np.minimum((_SLOWER * fine * differs).clip(fine, coarse), known).astype(
+    longest = fine + 2 * np.minimum(order - first, last - order).clip(0)
+    lasting = np.minimum((_SLOWER * fine * differs).clip(fine, coarse), longest).astype(
         np.float32
     )
-    return Front(order, margins, (each, coarse))
+    return Front(order, margins, (lasting, coarse))
 
 
 def _compared(
-    old: Sight, new: Sight, positions: Floats, lasts: int, fades: Fades
+    old: PartlyKnown, new: PartlyKnown, positions: Floats, lasts: int, fades: Fades
 ) -> _Compared:
     """Compare two sequences of pictures at moving points.
 
@@ -162,24 +163,26 @@ def _compared(
     """
     fine, coarse = fades
     times = coarse / 2 + (lasts - coarse) * centres(TIMES)
-    found, unknown = [], []
+    pictures_at, unknown = [], []
     step = lasts / len(positions)
     ages = (lasts * centres(len(positions))).round().astype(int).tolist()
     for number, (age, position) in enumerate(zip(ages, positions, strict=True)):
         pictures = old(age), new(age)
         height, width = pictures[0][1].shape
         within = inside(position, (height, width))
-        covers = [carried(known, position).round() for _, known in pictures]
-        unknown.append([within * (each == 0) for each in covers])
+        covers = [carried(certain, position).round() for _, certain in pictures]
+        unknown.append([within * (cover == 0) for cover in covers])
         if number % BETWEEN == BETWEEN // 2:  # the middle of a time of change
             differs = np.abs(pictures[0][0] - pictures[1][0]).sum(2)
-            found.append(within * (carried(cv2.dilate(differs, _AROUND), position) + TINY))
+            pictures_at.append(
+                within * (carried(cv2.dilate(differs, _AROUND), position) + TINY)
+            )
     gone, missing = np.stack(unknown, 1)
     begins = (len(positions) - missing[::-1].argmax(0)) * step + fine / 2
     ends = gone.argmax(0) * step - fine / 2
     first = np.where(missing.any(0), begins, -lasts).astype(np.float32)
     last = np.where(gone.any(0), ends, 2 * lasts).astype(np.float32)
-    return np.stack(found), times, (first, last)
+    return np.stack(pictures_at), times, (first, last)
 
 
 def order_of(wind: Floats, random: np.random.Generator, size: tuple[int, int]) -> Floats:
@@ -199,8 +202,8 @@ def order_of(wind: Floats, random: np.random.Generator, size: tuple[int, int]) -
 
 
 def along_wind(wind: Floats, size: tuple[int, int]) -> Floats:
-    """Return the order in which a wind (h, w, 2) reaches pixels: (h, w) of ``size``, 0 to 1."""
-    x, y = (-float(each) for each in wind.mean((0, 1)))
+    """Return the order in which a wind (h, w, 2) reaches pixels: (h, w), 0 to 1."""
+    x, y = (-float(shift) for shift in wind.mean((0, 1)))
     rows, columns = (np.linspace(0, 1, side) for side in size)
     speed = max(float(np.hypot(x, y)), TINY)
     return _ranks(((x * columns + y * rows[:, None]) / speed).astype(np.float32))

@@ -261,7 +261,9 @@ def _trial(
             missing = [recent[0]] * (model.spec.context - len(recent))
             context = torch.stack(upload([*missing, *recent], plan.device))
             with closing(_made(plan, model, context, len(wanted))) as pictures:
-                for number, (forecast, true) in enumerate(zip(pictures, wanted, strict=True)):
+                for number, (forecast, true) in enumerate(
+                    zip(pictures, wanted, strict=True)
+                ):
                     yield Progress("checking", done, total)
                     done += 1
                     picture = forecast.cpu()
