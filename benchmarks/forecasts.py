@@ -52,12 +52,12 @@ def main() -> None:
         for spans in (trials, [(known, frames[-AHEAD:])]):
             total = dict.fromkeys(models, 0.0)
             for before, true in spans:
-                made = {name: _forecast(name, before, len(true)) for name in models}
+                forecasts = {name: _forecast(name, before, len(true)) for name in models}
                 faults = {
                     name: [
                         fault(*pair, before[-1]) for pair in zip(each, true, strict=True)
                     ]
-                    for name, each in made.items()
+                    for name, each in forecasts.items()
                 }
                 for name in models:
                     total[name] += float(np.mean(faults[name])) / len(spans)
@@ -69,13 +69,15 @@ def main() -> None:
         for name in models:
             score = [
                 (float(psnr(each, truth)), _detail(each, truth, known[-1]), wrong)
-                for each, truth, wrong in zip(made[name], true, faults[name], strict=True)
+                for each, truth, wrong in zip(
+                    forecasts[name], true, faults[name], strict=True
+                )
             ]
             for each in (name, *(["auto"] if name == chosen else [])):
                 means[each].append([score[k] for k in SHOWN])
         print(" | ".join(line), flush=True)
         if arguments.sheets is not None:
-            rows = [true, *(made[name] for name in CANDIDATES)]
+            rows = [true, *(forecasts[name] for name in CANDIDATES)]
             wide = [torch.cat([row[k] for k in SHOWN], 2) for row in rows]
             sheet = torch.cat(wide, 1).mul(255).byte().permute(1, 2, 0).numpy()
             cv2.imwrite(str(arguments.sheets / f"{clip.stem}.png"), sheet[..., ::-1])
@@ -87,18 +89,18 @@ def main() -> None:
 
 
 def _frames(clip: Path) -> list[Tensor]:
-    found: list[Tensor] = []
+    result: list[Tensor] = []
     for frame in Source(probe(clip, None, deinterlace=False)).frames():
         rgb = rgb_of(frame).permute(1, 2, 0).numpy()
         scale = min(1.0, SIDE / max(rgb.shape))
         size = [round(side * scale / 2) * 2 for side in (rgb.shape[1], rgb.shape[0])]
         small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
         shown = eight_bit(torch.from_numpy(small).permute(2, 0, 1))
-        if not found or (shown - found[-1]).abs().mean() > 0.15 / 255:
-            found.append(shown)
-        if len(found) == MOST:
+        if not result or (shown - result[-1]).abs().mean() > 0.15 / 255:
+            result.append(shown)
+        if len(result) == MOST:
             break
-    return found[-KEPT:]
+    return result[-KEPT:]
 
 
 def _forecast(name: str, known: list[Tensor], count: int) -> list[Tensor]:

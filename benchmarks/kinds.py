@@ -137,9 +137,12 @@ def leave_out(clips: list[Clip], model: str, rules: list[str], shot: Any) -> Non
             is_near = rule == "near"
             if is_near and (isinstance(clip, Filmed) or clip.twos):
                 continue
-            given = {"near": is_near, "fallback": "off" if rule == "fallback" else "blend"}
+            options = {
+                "near": is_near,
+                "fallback": "off" if rule == "fallback" else "blend",
+            }
             with RULES[rule]():
-                less = shot(clip, model, **given)
+                less = shot(clip, model, **options)
             more = shot(clip, model, near=True) if is_near else whole
             gains[rule].setdefault(clip.group, {})[clip.name] = more.psnr - less.psnr
             textures[rule].append(more.texture - less.texture)
@@ -183,20 +186,23 @@ def score(
         # The repeats are left out, so the times of the new frames are halves of a drawing's
         # time.
         pictures = _drawn(clip, size, frames)
-        made = list(make(pictures, 2, refill=True))
+        result = list(make(pictures, 2, refill=True))
         places = range(2, 2 * frames - 4, 4)
         return _mean(
-            [(made[k], clip.draw(k / 2, size), [made[k - 2], made[k + 2]]) for k in places]
+            [
+                (result[k], clip.draw(k / 2, size), [result[k - 2], result[k + 2]])
+                for k in places
+            ]
         )
     else:
         pictures = _drawn(clip, size, frames)
         if near:
             one = list(islice(make(pictures[::2], _NEAR), 1, 2))
             return _mean([(one[0], clip.draw(2 / _NEAR, size), pictures[:3:2])])
-    made = list(make(pictures[::2], 2))
+    result = list(make(pictures[::2], 2))
     places = range(1, len(pictures) - 1, 2)
     return _mean(
-        [(made[k], pictures[k], [pictures[k - 1], pictures[k + 1]]) for k in places]
+        [(result[k], pictures[k], [pictures[k - 1], pictures[k + 1]]) for k in places]
     )
 
 

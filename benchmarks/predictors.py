@@ -130,14 +130,14 @@ def _load(spec: ModelSpec, folder: Path | None) -> Model:
 
 def _frames(clip: Path, count: int, side: int) -> Tensor:
     """Return the first frames, (T, 3, H, W) float32 in [0, 1], 8-bit values, reduced."""
-    shown = []
+    pictures = []
     with Source(clip) as source:
         for frame in islice(source.frames(), count):
             rgb = as_rgb(frame).mul(255).round().byte().permute(1, 2, 0).numpy()
             part = min(1.0, side / max(rgb.shape))
             size = round(rgb.shape[1] * part), round(rgb.shape[0] * part)
-            shown.append(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
-    return torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float() / 255
+            pictures.append(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
 def _forecasts(
@@ -150,9 +150,11 @@ def _forecasts(
         if len(context) < need:
             continue
         reached = [h for h in horizons if last + h < len(frames)]
-        made = list(model.forecast(context[None], max(reached, default=0)))
+        forecasts = list(model.forecast(context[None], max(reached, default=0)))
         for horizon in reached:
-            rows[str(horizon)].append(_scores(made[horizon - 1][0], frames[last + horizon]))
+            rows[str(horizon)].append(
+                _scores(forecasts[horizon - 1][0], frames[last + horizon])
+            )
     return {key: _mean_of(scores) for key, scores in rows.items()}
 
 

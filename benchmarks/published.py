@@ -30,9 +30,9 @@ KIB = 1024
 def loaded(name: str, dtype: torch.dtype = torch.float32) -> Interpolator:
     """Return a network as the registry loads a model."""
     state = normalised(published.recorded(name).state())
-    found = recognise(state)
-    assert found is not None
-    model = found.build()
+    spec = recognise(state)
+    assert spec is not None
+    model = spec.build()
     assert isinstance(model, Interpolator)
     model.load_state_dict(state)
     model.requires_grad_(False).eval()

@@ -60,8 +60,8 @@ def loudness(sound: Sound, rate: int) -> Sound:
     step = rate // 20
     power = np.cumsum(np.concatenate([[0.0], sound**2]))
     starts = np.arange(0, len(sound) - size, step)
-    made: Sound = 10 * np.log10((power[starts + size] - power[starts]) / size + 1e-10)
-    return made
+    result: Sound = 10 * np.log10((power[starts + size] - power[starts]) / size + 1e-10)
+    return result
 
 
 def spectrogram(sound: Sound, rate: int) -> Picture:
@@ -73,9 +73,9 @@ def spectrogram(sound: Sound, rate: int) -> Picture:
     levels = levels[: int(10_000 / rate * _SIZE)][::-1]
     grey = ((levels + 60) / 90 * 255).clip(0, 255).astype(np.uint8)
     grey = cv2.resize(grey, _PANEL, interpolation=cv2.INTER_AREA)
-    made: Picture = np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_MAGMA))
-    made[:12, _PANEL[0] // 2 - 1 : _PANEL[0] // 2 + 1] = 255
-    return made
+    result: Picture = np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_MAGMA))
+    result[:12, _PANEL[0] // 2 - 1 : _PANEL[0] // 2 + 1] = 255
+    return result
 
 
 def frames_at(path: Path, times: list[float]) -> Iterator[Picture]:

@@ -190,10 +190,10 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     def timed_network(*given: Any, **named: Any) -> Any:
         marks: Any = [torch.cuda.Event(True) for _ in range(2)]  # type: ignore[no-untyped-call]
         marks[0].record()
-        made = network(*given, **named)
+        result = network(*given, **named)
         marks[1].record()
         events.append(marks)
-        return made
+        return result
 
     if torch.cuda.is_available():
         Interpolator.between = timed_network  # type: ignore[method-assign]

@@ -66,15 +66,15 @@ def sheet(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
     """Return the pictures in two rows, each with its label."""
     width, height = pictures[0][1].size
     across = -(-len(pictures) // 2)
-    made = Image.new("RGB", (across * width, 2 * height))
-    pen = ImageDraw.Draw(made)
+    result = Image.new("RGB", (across * width, 2 * height))
+    pen = ImageDraw.Draw(result)
     for place, (label, picture) in enumerate(pictures):
         corner = (place % across * width, place // across * height)
-        made.paste(picture, corner)
+        result.paste(picture, corner)
         at = (corner[0] + 6, corner[1] + 4)
         font = ImageFont.load_default(size=13)
         pen.text(at, label, fill="white", font=font, stroke_width=2, stroke_fill="black")
-    return made
+    return result
 
 
 def make(street: Path, folder: Path, names: Sequence[str] = tuple(SHEETS)) -> None:

@@ -64,7 +64,7 @@ ROWS = (
 
 def pictures(path: Path, start: Fraction, end: Fraction) -> list[tuple[int, Image.Image]]:
     """Return the frames of a part of a clip, small and cropped, with milliseconds."""
-    found = []
+    result = []
     with av.open(str(path)) as clip:
         for frame in clip.decode(video=0):
             assert frame.pts is not None
@@ -76,8 +76,8 @@ def pictures(path: Path, start: Fraction, end: Fraction) -> list[tuple[int, Imag
                 picture = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
                 top = (height - HEIGHT) // 2
                 picture = picture.crop((0, top, WIDTH, top + HEIGHT))
-                found.append((round((time - start) * 1000 * SLOWER), picture))
-    return found
+                result.append((round((time - start) * 1000 * SLOWER), picture))
+    return result
 
 
 def labelled(picture: Image.Image, text: str) -> Image.Image:
@@ -102,13 +102,15 @@ def make(street: Path, target: Path) -> None:
             start, end = (
                 Fraction(row.words.get(key, d)) for key, d in (("start", 0), ("end", 2))
             )
-            made = Path(scratch) / f"{number}.mkv"
+            result = Path(scratch) / f"{number}.mkv"
             factor = int(row.words["factor"])
-            cloudconv.interpolate(source, made, factor=factor, start=start, end=end, crf=12)
+            cloudconv.interpolate(
+                source, result, factor=factor, start=start, end=end, crf=12
+            )
             panels.append(
                 [(t, labelled(p, row.before)) for t, p in pictures(source, start, end)]
             )
-            after = pictures(made, Fraction(0), end - start)
+            after = pictures(result, Fraction(0), end - start)
             panels.append([(t, labelled(p, row.after)) for t, p in after])
     times = [0]
     for time in sorted({time for panel in panels for time, _ in panel if time < LENGTH}):

@@ -19,8 +19,8 @@ RATE = Fraction(30000, 1001)
 
 def make(source: Path, target: Path) -> None:
     """Encode the first frames of ``source`` again, each at its place of a constant rate."""
-    with av.open(str(source)) as clip, av.open(str(target), "w") as made:
-        stream = made.add_stream(
+    with av.open(str(source)) as clip, av.open(str(target), "w") as output:
+        stream = output.add_stream(
             "libx264",
             rate=RATE,
             options={"crf": "27", "preset": "veryslow", "threads": "1"},
@@ -31,8 +31,8 @@ def make(source: Path, target: Path) -> None:
         for number, frame in zip(range(FRAMES), clip.decode(video=0), strict=False):
             frame.pts = number
             frame.time_base = 1 / RATE
-            made.mux(stream.encode(frame))
-        made.mux(stream.encode(None))
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
 
 
 if __name__ == "__main__":

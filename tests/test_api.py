@@ -270,10 +270,10 @@ def test_input_fps_sets_the_rate_of_pictures(tmp_path):
     assert read_times(tmp_path / "b.mp4") == [F(k * 1001, 60000) for k in range(16)]
     compared = cloudconv.compare(folder, model="blend", input_fps=10)
     assert compared.per_frame[0]["pts_seconds"] == 0.1
-    given = {"frames": 1, "only_new": True, "model": "hold", "input_fps": 50}
-    assert cloudconv.extrapolate(folder, tmp_path / "c.mp4", **given).output_fps == "50"
-    given = {"frames": 5, "mode": "flow", "wind": (1, 0), "input_fps": 5}
-    still = cloudconv.dream(folder / "000001.png", tmp_path / "d.mp4", **given)
+    options = {"frames": 1, "only_new": True, "model": "hold", "input_fps": 50}
+    assert cloudconv.extrapolate(folder, tmp_path / "c.mp4", **options).output_fps == "50"
+    options = {"frames": 5, "mode": "flow", "wind": (1, 0), "input_fps": 5}
+    still = cloudconv.dream(folder / "000001.png", tmp_path / "d.mp4", **options)
     assert (still.output_fps, still.duration) == ("5", 6 / 5)
     with pytest.raises(InputError, match="times of its own"):
         cloudconv.interpolate(clip, factor=2, input_fps=30)
@@ -281,8 +281,8 @@ def test_input_fps_sets_the_rate_of_pictures(tmp_path):
 
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (1, None)])
 def test_a_warning_names_reports_of_hdr(tmp_path, transfer, curve):
-    given = {"pix_fmt": "yuv420p10le", "colour": (9, transfer, 9, 1), "size": (64, 48)}
-    clip = write_clip(tmp_path / "in.mkv", 6, **given)
+    options = {"pix_fmt": "yuv420p10le", "colour": (9, transfer, 9, 1), "size": (64, 48)}
+    clip = write_clip(tmp_path / "in.mkv", 6, **options)
     result = cloudconv.compare(clip, model="blend", against="hold", report=tmp_path / "c")
     said = [text for text in map(str, result.warnings) if "look flat and pale" in text]
     assert len(said) == (curve is not None)
@@ -324,11 +324,11 @@ def test_pictures_in_memory_are_interpolated_while_they_arrive():
 def test_frames_in_memory_are_repeated_at_cuts_and_repeats():
     given = [*pictures(8), *pictures(8, scene=1)]
     given[4] = given[3]
-    made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
-    assert made[15] is given[7]  # before the cut
-    assert made[7] is given[3]
+    result = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
+    assert result[15] is given[7]  # before the cut
+    assert result[7] is given[3]
     mean = (given[4].astype(float) + given[5]) / 2
-    assert np.abs(made[9] - mean).max() <= 0.5
+    assert np.abs(result[9] - mean).max() <= 0.5
 
 
 @pytest.mark.parametrize(
@@ -428,11 +428,11 @@ def test_a_job_whose_events_nobody_takes_does_not_block_other_threads(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr("cloudconv.jobs._PATIENCE", 0.3)
-    given = {"input": write_clip(tmp_path / "a.mkv", 6), "factor": 2, "model": "blend"}
-    job = cloudconv.run(cloudconv.InterpSettings(output=tmp_path / "first.mkv", **given))
+    options = {"input": write_clip(tmp_path / "a.mkv", 6), "factor": 2, "model": "blend"}
+    job = cloudconv.run(cloudconv.InterpSettings(output=tmp_path / "first.mkv", **options))
     next(job)
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(cloudconv.interpolate, output=tmp_path / "b.mkv", **given)
+        call = pool.submit(cloudconv.interpolate, output=tmp_path / "b.mkv", **options)
         with pytest.raises(
             SettingsError, match="nobody takes its events: take all of them, or"
         ):
@@ -450,8 +450,8 @@ def test_six_threads_that_call_at_once_do_not_stall(tmp_path):
         output = tmp_path / f"{number}.mkv"
         for _ in range(4):
             assert len(list(cloudconv.interpolate_frames(pictures(4), **rest))) == 8
-            made = cloudconv.interpolate(clip, output, overwrite=True, **rest)
-            assert made.output_frames == 12
+            result = cloudconv.interpolate(clip, output, overwrite=True, **rest)
+            assert result.output_frames == 12
 
     faulthandler.dump_traceback_later(120, exit=True)
     try:
@@ -488,8 +488,8 @@ def test_numbers_of_hundreds_of_digits_are_one_clear_sentence(of, value):
 def test_pictures_beyond_the_range_and_more_than_two_equal_ones_are_accepted():
     ringing = [p / 255 * 1.4 - 0.2 for p in pictures(4)]  # as after a resize
     for given in (ringing, pictures(1) * 5):
-        made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
-        assert all(made[2 * k] is item for k, item in enumerate(given))
+        result = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
+        assert all(result[2 * k] is item for k, item in enumerate(given))
 
 
 def reused(buffers):
@@ -603,16 +603,18 @@ def test_new_pictures_of_every_type_have_that_type_also_from_one_array(kind):
     """ComfyUI gives pictures as one tensor: (B, H, W, C) or (B, C, H, W)."""
     given = STORED[kind]
     model = cloudconv.load_model("blend", device="cpu")
-    made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
-    assert made[0] is given[0]
-    check_middle(made[1], given)
+    result = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
+    assert result[0] is given[0]
+    check_middle(result[1], given)
     check_middle(model.interpolate(*given, 0.5), given)
     if kind not in ("gray with an axis", "rgba", "tensor", "tensor first", "deep"):
         return
     stack = torch.stack if isinstance(given[0], torch.Tensor) else np.stack
-    made = list(cloudconv.interpolate_frames(stack(given), 2, model="blend", device="cpu"))
-    assert len(made) == 4
-    check_middle(made[1], given)
+    result = list(
+        cloudconv.interpolate_frames(stack(given), 2, model="blend", device="cpu")
+    )
+    assert len(result) == 4
+    check_middle(result[1], given)
     both = model.interpolate(stack(given), stack(given[::-1]), 0.5)
     assert both.shape == (2, *given[0].shape)
     check_middle(both[0], given)
@@ -643,8 +645,8 @@ def test_pictures_become_yuv420p_in_mp4(tmp_path):
     cloudconv.interpolate(clip, tmp_path / "pics" / "%06d.png", factor=2, **QUICK)
 
     def made(name, **options):
-        given = {"factor": 2, **options, **QUICK}
-        result = cloudconv.interpolate(tmp_path / "pics", tmp_path / name, **given)
+        keywords = {"factor": 2, **options, **QUICK}
+        result = cloudconv.interpolate(tmp_path / "pics", tmp_path / name, **keywords)
         with av.open(result.output) as video:
             context = video.streams.video[0].codec_context
             return (

@@ -62,16 +62,16 @@ class Code:
 
 
 def archive(path):
-    with zipfile.ZipFile(path, "w") as made:
-        made.writestr("readme.txt", "hello")
+    with zipfile.ZipFile(path, "w") as result:
+        result.writestr("readme.txt", "hello")
 
 
 def pickled(path, description, more="byteorder"):
     """Write an archive with a handmade description."""
-    with zipfile.ZipFile(path, "w") as made:
-        made.writestr("a/data.pkl", b"\x80\x02" + description + b".")
-        made.writestr("a/version", "3\n")
-        made.writestr(f"a/{more}", "little")
+    with zipfile.ZipFile(path, "w") as result:
+        result.writestr("a/data.pkl", b"\x80\x02" + description + b".")
+        result.writestr("a/version", "3\n")
+        result.writestr(f"a/{more}", "little")
 
 
 def huge_tensor(path):

@@ -60,7 +60,7 @@ def run(name, folder):
     clip = [picture(k, 96, 64, step=3.0, scene=k // cut) for k in range(count)]
     write_clip(folder / "a.mkv", clip)
     plan = {} if name in ("models", "doctor") else result_of(*COMMANDS[name], "--dry-run")
-    assert [each.name for each in folder.iterdir()] == ["a.mkv"]
+    assert [file.name for file in folder.iterdir()] == ["a.mkv"]
     data = result_of(*COMMANDS[name])
     for key in plan.keys() & data.keys() - {"warnings"}:
         assert plan[key] == (list(data[key]) if key == "methods" else data[key]), key
@@ -68,10 +68,10 @@ def run(name, folder):
     if name == "models":
         found = {"json": sorted(data["models"][0]), "first": data["models"][0]["name"]}
     if (folder / "out.mkv").exists():
-        with av.open(str(folder / "out.mkv")) as made:
+        with av.open(str(folder / "out.mkv")) as output:
             found["frames"] = [
                 [str(frame.pts * frame.time_base), *small(frame)]
-                for frame in made.decode(video=0)
+                for frame in output.decode(video=0)
             ]
     return found
 

@@ -45,15 +45,15 @@ def load(path):
 
 def test_the_tables_of_options_agree_with_the_help():
     make_options = load(ROOT / "docs" / "make_options.py")
-    found = set()
+    result = set()
     for document in DOCUMENTS:
         text = document.read_text("utf-8")
-        found |= {command for _, command, _ in make_options.PLACE.findall(text)}
+        result |= {command for _, command, _ in make_options.PLACE.findall(text)}
         anew = make_options.renewed(text)
         assert text == anew, (
             f"{document.name} is out of date: run python docs/make_options.py"
         )
-    assert found == COMMANDS
+    assert result == COMMANDS
 
 
 @pytest.mark.parametrize(

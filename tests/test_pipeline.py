@@ -200,8 +200,8 @@ def test_an_item_is_freed_when_its_consumer_drops_it():
 def test_ready_items_are_returned_without_waiting():
     go = threading.Event()
     with prefetch(halting(go), 2) as items:
-        found = items.arriving()
-        assert next(found) == 1
-        assert [next(found) for _ in range(3)] == [None] * 3
+        result = items.arriving()
+        assert next(result) == 1
+        assert [next(result) for _ in range(3)] == [None] * 3
         go.set()
-        assert [item for item in found if item is not None] == [2]
+        assert [item for item in result if item is not None] == [2]

@@ -78,12 +78,12 @@ def test_packages_import_only_those_before_them():
 
 def _definitions(kind):
     """Return the modules that define each public name of one kind, by name."""
-    found = defaultdict(set)
+    result = defaultdict(set)
     for module, file in FILES.items():
         for node in _tree(file).body:
             if isinstance(node, kind) and not node.name.startswith("_"):
-                found[node.name].add(module)
-    return found
+                result[node.name].add(module)
+    return result
 
 
 def test_a_public_class_has_its_name_alone_and_a_function_in_three_modules_at_most():
@@ -134,7 +134,7 @@ def test_only_the_listed_packages_import_a_library():
 @cache
 def _messages():
     """Return (module, code of the text) of every message that the code raises or warns."""
-    found = []
+    result = []
     for name, file in FILES.items():
         for call in ast.walk(_tree(file)):
             if isinstance(call, ast.Call) and call.args:
@@ -142,8 +142,8 @@ def _messages():
                 if maker in MAKERS and isinstance(
                     call.args[0], ast.Constant | ast.JoinedStr
                 ):
-                    found.append((name, ast.unparse(call.args[0])))
-    return found
+                    result.append((name, ast.unparse(call.args[0])))
+    return result
 
 
 def test_every_message_begins_with_its_code():

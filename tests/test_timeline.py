@@ -159,10 +159,10 @@ def test_slots_that_are_not_taken_come_later(source, request, taken):
 def test_released_frames_are_never_used_again(source, request, slowdown):
     times, end = source
     timeline = Timeline(request, slowdown=slowdown)
-    forgotten = made = 0
+    forgotten = result = 0
     for number, time in enumerate(times):
         for slot in timeline.push(time, time):
-            made += 1
+            result += 1
             assert forgotten <= slot.left
             assert slot.timestep == 0 or slot.left + 1 <= number
         assert forgotten <= timeline.oldest <= number
@@ -170,7 +170,7 @@ def test_released_frames_are_never_used_again(source, request, slowdown):
         assert number - forgotten <= 1
     rest = list(timeline.finish(end))
     assert all(slot.left >= forgotten for slot in rest)
-    assert made + len(rest) == expected_frames(
+    assert result + len(rest) == expected_frames(
         request, len(times), end - times[0], slowdown
     )
 

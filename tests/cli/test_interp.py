@@ -161,8 +161,8 @@ def test_a_dry_run_prints_the_plan_loads_no_network_and_writes_nothing(clip, mon
         "96",
     )
     assert (said["encoder"], said["model"]) == ("libx264", "tiny")
-    given = {"model": "tiny", "device": "cpu", "precision": "fp32"}
-    assert said == plan(InterpSettings(clip, factor=4, **given))
+    options = {"model": "tiny", "device": "cpu", "precision": "fp32"}
+    assert said == plan(InterpSettings(clip, factor=4, **options))
     assert os.listdir(clip.parent) == ["a.mp4"]
 
 

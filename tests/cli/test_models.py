@@ -23,9 +23,9 @@ run = partial(invoke, "models")
 def test_the_table_is_short_and_describes_each_model(monkeypatch):
     piped = run().stdout
     monkeypatch.setattr("cloudconv.cli.models.sys", Mock())  # standard output is a terminal
-    shown = run()
-    assert (shown.exit_code, shown.stderr) == (0, "")
-    usual = shown.stdout.splitlines()
+    done = run()
+    assert (done.exit_code, done.stderr) == (0, "")
+    usual = done.stdout.splitlines()
     every = run("--all").stdout.splitlines()
     assert max(len(line) for line in (*usual, *every) if not line.startswith("(")) <= 80
     assert max(map(len, every)) <= 86  # the notes below a table may wrap
@@ -63,23 +63,23 @@ def test_a_trained_file_shows_its_own_scores(tmp_path):
     assert (row["base"], row["steps"], row["gain"]) == ("tiny", 40, 0.5)
     assert row["scores"]["psnr_1"] == 30.5
     assert row["size_bytes"] == path.stat().st_size
-    shown = run("show", str(path)).stdout
-    assert row["sha256"] in shown
+    done = run("show", str(path)).stdout
+    assert row["sha256"] in done
     assert "+0.30 dB of PSNR over its base, +0.50 dB over the naive picture" in " ".join(
-        shown.split()
+        done.split()
     )
-    assert "fine-tuned from tiny" in shown
-    assert not re.search(r"^gain", shown, re.M)
+    assert "fine-tuned from tiny" in done
+    assert not re.search(r"^gain", done, re.M)
     path.write_bytes(path.read_bytes()[:-1])
     assert run("show", str(path)).exit_code == 1
 
 
 def test_scores_are_in_plain_words():
     for spec in SHOWN:
-        shown = run("show", spec.name).stdout
-        assert "psnr" not in shown
-        assert "_" not in shown.replace(spec.name, "")
-        assert max(map(len, shown.splitlines())) <= 80
+        done = run("show", spec.name).stdout
+        assert "psnr" not in done
+        assert "_" not in done.replace(spec.name, "")
+        assert max(map(len, done.splitlines())) <= 80
     said = " ".join(run("show", "cloud-best").stdout.split())
     assert re.search(
         r"18 clips, 1 of 2 frames made again: \d\d\.\d dB \(rife-4.6 .*blending", said

@@ -16,14 +16,14 @@ from tests.helpers.dreams import ball, clouds, material
 def crossing(count):
     """Return pictures of a solid object that crosses the picture once."""
     ground = clouds(1)[0] // 2
-    made = []
+    frames = []
     for k in range(count):
         picture = ground.copy()
         corner = int(-20 + 3 * k), 40
         cv2.rectangle(picture, corner, (corner[0] + 20, 70), (220, 180, 40), -1)
         cv2.rectangle(picture, (corner[0] + 5, 45), (corner[0] + 15, 60), (20, 20, 90), -1)
-        made.append(picture)
-    return made
+        frames.append(picture)
+    return frames
 
 
 def solid(width):
@@ -58,11 +58,11 @@ def passing():
 
 def trembling():
     """Return a vibrating string: it moves too little to be followed, but is no still."""
-    made = []
+    frames = []
     for k in range(60):
-        made.append(clouds(1)[0].astype(int))
-        made[-1][20:40] += round(3 * np.sin(k / 3))
-    return [np.uint8(np.clip(one, 0, 255)) for one in made]
+        frames.append(clouds(1)[0].astype(int))
+        frames[-1][20:40] += round(3 * np.sin(k / 3))
+    return [np.uint8(np.clip(one, 0, 255)) for one in frames]
 
 
 SOLID = {
@@ -127,9 +127,9 @@ def swaying(count=60):
 
 def test_motion_without_a_direction_gives_a_texture_without_a_trial():
     """New footage of a collage comes with the wind; there is none."""
-    made = material(swaying())
-    assert steadiness(made.reduced()) < 0.4
-    assert choose(made).why == (
+    result = material(swaying())
+    assert steadiness(result.reduced()) < 0.4
+    assert choose(result).why == (
         "texture: what moves has no steady direction, and a collage needs a wind."
     )
     assert steadiness(material(clouds(60)).reduced()) > 0.8

@@ -75,14 +75,16 @@ def test_a_collage_starts_without_a_jump_and_has_the_requested_length(usual):
 
 @pytest.mark.full
 def test_the_first_frames_are_a_forecast():
-    made = dream_of(footage(80)[:70], 5, seed=1)
+    dreamt_frames = dream_of(footage(80)[:70], 5, seed=1)
     for k in (0, 2, 4):
         truth = tensor(footage(80)[70 + k])
         last = tensor(footage(80)[69])
         # Other footage enters at the left, so the true content there cannot be known.
-        assert change(made[k], truth) < 0.5 * change(last, truth)
+        assert change(dreamt_frames[k], truth) < 0.5 * change(last, truth)
         near = (..., slice(12, 24))
-        assert change(made[k][near], truth[near]) < 0.7 * change(last[near], truth[near])
+        assert change(dreamt_frames[k][near], truth[near]) < 0.7 * change(
+            last[near], truth[near]
+        )
 
 
 @pytest.mark.full
@@ -96,9 +98,9 @@ def test_no_strip_of_other_sky_appears_at_the_edge(seed):
         apart = (picture - last).abs().mean((0, 1))
         return float(apart[:10].mean() / apart[32:288].mean())
 
-    made = dream_of(pictures[:60], 3, seed)
+    dreamt_frames = dream_of(pictures[:60], 3, seed)
     # A strip of other sky would change the edge several times as much.
-    assert max(map(at_the_edge, made)) < 1.3 * at_the_edge(following)
+    assert max(map(at_the_edge, dreamt_frames)) < 1.3 * at_the_edge(following)
 
 
 @pytest.mark.slow
@@ -128,11 +130,13 @@ def test_land_stays_still_while_the_sky_moves(usual):
 @pytest.mark.parametrize("after", [False, True])
 def test_a_loop_leads_to_its_first_frame_or_to_that_of_the_source(after):
     first = tensor(footage()[0])
-    made = dreamt(40, loop=True, **({"loop_to": picture_from(first)} if after else {}))
-    steps = [change(a, b) for a, b in pairwise(made)]
-    end = change(made[-1], first if after else made[0])
+    dreamt_frames = dreamt(
+        40, loop=True, **({"loop_to": picture_from(first)} if after else {})
+    )
+    steps = [change(a, b) for a, b in pairwise(dreamt_frames)]
+    end = change(dreamt_frames[-1], first if after else dreamt_frames[0])
     assert 0 < end < 2 * float(np.median(steps))
-    assert after or change(made[-1], tensor(footage()[-1])) < 0.01
+    assert after or change(dreamt_frames[-1], tensor(footage()[-1])) < 0.01
 
 
 @pytest.mark.full
@@ -141,9 +145,9 @@ def test_a_loop_leads_to_its_first_frame_or_to_that_of_the_source(after):
     [(8, SIZE), (9, SIZE), (30, (2, 2)), (30, (6, 4)), (30, (400, 8)), (30, (8, 400))],
 )
 def test_short_clips_and_tiny_or_narrow_pictures_are_accepted(count, size):
-    made = dream_of(clouds(count, size), 40 if count == 30 else 12)
-    assert made[-1].shape == (3, size[1], size[0])
-    assert all(bool(picture.isfinite().all()) for picture in made)
+    dreamt_frames = dream_of(clouds(count, size), 40 if count == 30 else 12)
+    assert dreamt_frames[-1].shape == (3, size[1], size[0])
+    assert all(bool(picture.isfinite().all()) for picture in dreamt_frames)
 
 
 def test_a_single_changing_pixel_is_accepted():
@@ -154,8 +158,8 @@ def test_a_single_changing_pixel_is_accepted():
 
 
 def test_a_still_picture_stays_still():
-    made = dream_of([footage()[0]] * 30, 8)
-    assert change(made[-1], tensor(footage()[0])) < 0.01
+    dreamt_frames = dream_of([footage()[0]] * 30, 8)
+    assert change(dreamt_frames[-1], tensor(footage()[0])) < 0.01
 
 
 @pytest.mark.full
@@ -164,12 +168,12 @@ def test_a_small_trial_shows_the_footage_of_the_large_dream():
     source = material(pictures)
     small = source.reduced()
     trial = dream_of(small, 40)[-1]
-    made = dream_of(source, 40)[-1]
+    dreamt_frames = dream_of(source, 40)[-1]
     reduced, last = (
-        resized(picture_from(p), small.size) for p in (made, tensor(pictures[-1]))
+        resized(picture_from(p), small.size) for p in (dreamt_frames, tensor(pictures[-1]))
     )
-    shown = picture_from(trial)
-    assert np.abs(reduced - shown).mean() < 0.2 * np.abs(last - shown).mean()
+    picture = picture_from(trial)
+    assert np.abs(reduced - picture).mean() < 0.2 * np.abs(last - picture).mean()
 
 
 def test_a_cut_between_two_placements_lies_where_they_are_alike():
@@ -296,8 +300,8 @@ def likeness(pictures, away):
 @pytest.mark.full
 def test_a_short_sky_shows_new_sky():
     """The dream of a clip of 2.5 seconds repeats no picture, unlike a replayed clip."""
-    made = dreamt(150, frames=60)
-    assert likeness(made, 60) < 0.5
+    dreamt_frames = dreamt(150, frames=60)
+    assert likeness(dreamt_frames, 60) < 0.5
     clip = [tensor(p) for p in footage()]
     replayed = [*clip, *clip[::-1]] * 2
     assert likeness(replayed[:150], 60) > 0.9
@@ -313,21 +317,23 @@ def ridge(count):
     sky = 80 + 45 * np.sin(wide + np.sin(down)) * np.cos(down + wide / 3)
     hill = 70 + 8 * np.sin(np.arange(128) / 12)
     land = np.arange(96)[:, None] > hill
-    made = []
+    frames = []
     for k in range(count):
         part = sky[:, 4 * (count - k) : 4 * (count - k) + 128]
         shown = np.where(land, 6, part)[..., None] * np.array([1.0, 0.8, 0.6])
-        made.append(np.clip(shown, 0, 255).astype(np.uint8))
-    return made
+        frames.append(np.clip(shown, 0, 255).astype(np.uint8))
+    return frames
 
 
 @pytest.mark.full
 def test_a_silhouette_in_front_of_a_dark_sky_never_moves():
     pictures = ridge(50)
-    made = dream_of(pictures, 80)
+    dreamt_frames = dream_of(pictures, 80)
     last = tensor(pictures[-1])
     low = 82  # rows below this one show only land
-    assert max(float((p[:, low:] - last[:, low:]).abs().max()) for p in made) < 0.05
+    assert (
+        max(float((p[:, low:] - last[:, low:]).abs().max()) for p in dreamt_frames) < 0.05
+    )
 
 
 @pytest.mark.full
@@ -342,7 +348,7 @@ def test_a_watermark_stays_and_does_not_travel():
     pictures = [p.copy() for p in clouds(60)]
     for bar in (p[20:30, left : left + 3] for p in pictures for left in range(88, 106, 6)):
         bar[:] = np.uint8(0.4 * bar)
-    made = dream_of(pictures, 60)
+    dreamt_frames = dream_of(pictures, 60)
 
     def bars(picture, left):
         """Return how much darker the places of the bars are than the sky between."""
@@ -350,9 +356,9 @@ def test_a_watermark_stays_and_does_not_travel():
         return float((1 - part[:, 0] / part[:, 1]).mean())
 
     there = float(np.mean([bars(tensor(p), 88) for p in pictures]))
-    assert min(bars(p, 88) for p in made) > 0.5 * there
+    assert min(bars(p, 88) for p in dreamt_frames) > 0.5 * there
     ever = max(bars(tensor(p), 18) for p in pictures)
-    assert max(bars(p, 18) for p in made) < max(ever, 0.3 * there)
+    assert max(bars(p, 18) for p in dreamt_frames) < max(ever, 0.3 * there)
 
 
 def halves(height, width):
@@ -435,7 +441,7 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters():
         for p, share in zip(clouds(80), shares, strict=True)
     ]
     # Clouds change the measured warmth, too, by chance.
-    made = dream_of(pictures, 90, seed=2)
+    dreamt_frames = dream_of(pictures, 90, seed=2)
 
     def warmth(picture):
         """Return the logarithm of red over blue in the sky, of the left and right half."""
@@ -443,7 +449,7 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters():
         halves = torch.stack([sky[..., :64].mean((1, 2)), sky[..., 64:].mean((1, 2))])
         return (halves[:, 0] / halves[:, 2]).log()
 
-    turns = torch.stack([warmth(picture) for picture in made])
+    turns = torch.stack([warmth(picture) for picture in dreamt_frames])
     ever = torch.stack([warmth(tensor(p)) for p in pictures])
     fastest = (ever[16:] - ever[:-16]).abs().amax()
     assert float((turns[16:] - turns[:-16]).abs().amax()) < 1.5 * float(fastest)
@@ -541,16 +547,16 @@ def test_letters_stay_where_they_are(opacity, colour):
     pictures = lettered(opacity, colour)
     letters = tensor(pictures[-1]) - tensor(open_sky()[-1])
     letters = (letters.abs() > 0.5 * letters.abs().max()).any(0).numpy()
-    made = dream_of(pictures, 40)
+    dreamt_frames = dream_of(pictures, 40)
 
     def shape(picture):
         """Return how much more a picture varies in the letters' outline than beside."""
-        shown = picture_from(picture)
-        fine = np.abs(shown - blurred(shown, 2.0)).mean(2)
+        image = picture_from(picture)
+        fine = np.abs(image - blurred(image, 2.0)).mean(2)
         return float(fine[letters].mean() / fine[~letters].mean())
 
     usual = np.mean([shape(tensor(p)) for p in pictures])
-    for picture in made[10:]:
+    for picture in dreamt_frames[10:]:
         assert shape(picture) > 0.6 * usual
 
 

@@ -17,26 +17,26 @@ SIZE = 240, 180
 
 
 def halved(path, out):
-    with av.open(str(path)) as clip, av.open(str(out), "w") as made:
-        stream = made.add_stream("libx264", clip.streams.video[0].average_rate)
+    with av.open(str(path)) as clip, av.open(str(out), "w") as output:
+        stream = output.add_stream("libx264", clip.streams.video[0].average_rate)
         stream.width = 480
         stream.height = 360
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "12", "preset": "ultrafast"}
         for frame in clip.decode(video=0):
             small = frame.reformat(480, 360, "yuv420p", interpolation="AREA")
-            made.mux(stream.encode(small))
-        made.mux(stream.encode())
+            output.mux(stream.encode(small))
+        output.mux(stream.encode())
     return out
 
 
 def shown(path):
-    made = []
+    frames = []
     with av.open(str(path)) as clip:
         for frame in clip.decode(video=0):
             picture = frame.to_ndarray(format="rgb24")
-            made.append(cv2.resize(picture, SIZE, interpolation=cv2.INTER_AREA))
-    return made
+            frames.append(cv2.resize(picture, SIZE, interpolation=cv2.INTER_AREA))
+    return frames
 
 
 @pytest.mark.full

@@ -41,8 +41,8 @@ def sky_flow(later, earlier):
 
 @pytest.mark.parametrize("wind", [(2.0, 0.0), (-1.5, 0.5)])
 def test_a_still_moves_in_the_direction_of_the_wind(wind):
-    made = dreamt(4, wind=wind)
-    flow = sky_flow(made[2], made[1])
+    dreamt_frames = dreamt(4, wind=wind)
+    flow = sky_flow(dreamt_frames[2], dreamt_frames[1])
     assert -flow[0] == pytest.approx(wind[0], abs=0.6)
     assert -flow[1] == pytest.approx(wind[1], abs=0.4)
 
@@ -64,8 +64,8 @@ def test_the_ground_of_a_still_stays_and_its_sky_moves():
     last = tensor_of(source.picture(-1))
     assert source.matte[:80].mean() < 0.05
     assert source.matte[118:].mean() > 0.95
-    made = dreamt(40, wind=(2.0, 0.0))
-    assert max(change(p[:, 118:], last[:, 118:]) for p in made) < 0.01
+    dreamt_frames = dreamt(40, wind=(2.0, 0.0))
+    assert max(change(p[:, 118:], last[:, 118:]) for p in dreamt_frames) < 0.01
     assert sky_of(clouds(1, SIZE)[0][:60]).all()  # a picture without ground
 
 
@@ -75,37 +75,39 @@ def test_the_sky_of_a_still_does_not_come_back_before_it_has_crossed():
     A dissolve brought the sky back after 24 frames.
     """
     last = tensor(clouds(1, SIZE)[0])
-    made = dreamt(60, wind=(2.0, 0.0))
-    away = [change(p[:, :80], last[:, :80]) for p in made]
+    dreamt_frames = dreamt(60, wind=(2.0, 0.0))
+    away = [change(p[:, :80], last[:, :80]) for p in dreamt_frames]
     assert min(away[10:]) > 0.8 * away[10]
     # A cloud is where the wind has carried it, which is 7 % slower in these rows than at
     # the top.
-    assert change(made[29][:, :40, 100:160], last[:, :40, 44:104]) < away[29] / 2
+    assert change(dreamt_frames[29][:, :40, 100:160], last[:, :40, 44:104]) < away[29] / 2
 
 
 def test_a_clip_keeps_its_motion():
-    made = dreamt(4, pictures=20)
+    dreamt_frames = dreamt(4, pictures=20)
     last, *following = map(tensor, clouds(24, SIZE, speed=2.0)[19:])
-    for picture, truth in zip(made, following, strict=True):
+    for picture, truth in zip(dreamt_frames, following, strict=True):
         assert change(picture, truth) < 0.7 * change(last, truth)
 
 
 def test_a_flow_has_the_requested_length_and_no_jump():
-    made = dreamt(130, pictures=20)
-    steps = [change(a, b) for a, b in pairwise(made)]
-    assert len(made) == 130
+    dreamt_frames = dreamt(130, pictures=20)
+    steps = [change(a, b) for a, b in pairwise(dreamt_frames)]
+    assert len(dreamt_frames) == 130
     assert max(steps) < 2.5 * float(np.median(steps))
     assert min(steps) > 0
 
 
 @pytest.mark.parametrize("count", [3, 41, 97])
 def test_a_loop_is_seamless(count):
-    made = dreamt(count, wind=(2.0, 0.0), loop=True)
-    assert len(made) == count
-    assert change(made[-1], made[0]) <= 1.5 * max(steps(made))
+    dreamt_frames = dreamt(count, wind=(2.0, 0.0), loop=True)
+    assert len(dreamt_frames) == count
+    assert change(dreamt_frames[-1], dreamt_frames[0]) <= 1.5 * max(steps(dreamt_frames))
 
 
 def test_a_loop_after_a_source_leads_to_its_first_frame():
     first = tensor(clouds(1, SIZE)[0]).flip(2)
-    made = dreamt(60, wind=(2.0, 0.0), loop=True, loop_to=picture_from(first))
-    assert 0 < change(made[-1], first) < 2.5 * float(np.median(steps(made)))
+    dreamt_frames = dreamt(60, wind=(2.0, 0.0), loop=True, loop_to=picture_from(first))
+    assert (
+        0 < change(dreamt_frames[-1], first) < 2.5 * float(np.median(steps(dreamt_frames)))
+    )

@@ -23,8 +23,8 @@ def test_frames_of_an_even_clip_are_unchanged():
     assert len(source) == 6
     assert source.size == (64, 96)
     assert source.step == Fraction(1, 25)
-    shown = clouds(6, SIZE)[2].astype(np.float32) / 255
-    assert psnr(source.picture(2), shown) > 60
+    picture = clouds(6, SIZE)[2].astype(np.float32) / 255
+    assert psnr(source.picture(2), picture) > 60
     assert np.array_equal(source.picture(-1), source.picture(5))
     assert source.glance(0).shape == (64, 96, 3)
     with pytest.raises(IndexError):
@@ -43,16 +43,16 @@ def test_retimed_frames_are_interpolated_and_not_blended():
     pictures = clouds(25, (192, 128), speed=3.0)
     wanted = Material(frames(pictures), step=Fraction(1, 25))
     halved = frames(pictures)[::2]
-    made = Material(halved, step=Fraction(1, 25))
-    assert len(made) == 25
+    result = Material(halved, step=Fraction(1, 25))
+    assert len(result) == 25
     sky = (slice(8, 88), slice(24, 168))
     for k in (9, 11, 13):
         blend = (wanted.picture(k - 1) + wanted.picture(k + 1)) / 2
         there = wanted.picture(k)[sky]
-        assert psnr(made.picture(k)[sky], there) > psnr(blend[sky], there) + 2
+        assert psnr(result.picture(k)[sky], there) > psnr(blend[sky], there) + 2
     # The motion from frame to frame is even.
     changes = [
-        float(np.abs(made.picture(k)[sky] - made.picture(k - 1)[sky]).mean())
+        float(np.abs(result.picture(k)[sky] - result.picture(k - 1)[sky]).mean())
         for k in range(4, 20)
     ]
     assert max(changes) < 1.5 * min(changes)
@@ -108,11 +108,11 @@ def test_a_glow_on_a_ridge_whose_light_changes_is_no_land():
     glow = glow.clip(0, 1)[..., None]
     pictures = []
     for k, sky in enumerate(clouds(40, (240, 200), speed=2.0)):
-        made = sky[:160] * (1 - glow) + glow * np.array([255, 190, 40]) * (
+        result = sky[:160] * (1 - glow) + glow * np.array([255, 190, 40]) * (
             1 - 0.9 * (k % 8) / 8
         )
-        made[120:] = 3
-        pictures.append(made.clip(0, 255).astype(np.uint8))
+        result[120:] = 3
+        pictures.append(result.clip(0, 255).astype(np.uint8))
     land = material(pictures).land
     assert land[120:].min() == 1
     assert land[:120].mean() < 0.001

@@ -41,14 +41,14 @@ def panned(speed, rise=0.0):
     tops = 0.8 * height - 8 * np.sin(x / 23) - 5 * np.sin(x / 9 + 1)
     covered = np.clip(np.arange(height + below)[:, None] - tops + 0.5, 0, 1)[..., None]
     leaves = 8 + 25 * np.random.default_rng(3).random((height + below, wide, 1))
-    made = []
+    frames = []
     for k, picture in enumerate(filmed()):
         sky = cv2.resize(picture, (wide, height + below), interpolation=cv2.INTER_AREA)
-        shown = (sky * (1 - covered) + leaves * covered).astype(np.float32)
+        image = (sky * (1 - covered) + leaves * covered).astype(np.float32)
         move = np.array([[1, 0, -speed * k], [0, 1, rise * k - below]])
-        view = cv2.warpAffine(shown, move, SIZE, borderMode=cv2.BORDER_REPLICATE)
-        made.append(view.clip(0, 255).astype(np.uint8))
-    return made
+        view = cv2.warpAffine(image, move, SIZE, borderMode=cv2.BORDER_REPLICATE)
+        frames.append(view.clip(0, 255).astype(np.uint8))
+    return frames
 
 
 @pytest.mark.full
@@ -131,10 +131,10 @@ def check_ridge(pictures):
     source = material(pictures)
     assert source.path is not None
     with torch.inference_mode():
-        made = tensors(collage(source, Options(80, 0)))
-    assert lost_land(pictures, made) < 0.01
+        dreamt_frames = tensors(collage(source, Options(80, 0)))
+    assert lost_land(pictures, dreamt_frames) < 0.01
     never_dark = np.min(np.max(pictures, 3), 0) > 60
-    for one in made:
+    for one in dreamt_frames:
         dark = 255 * one.amax(0).numpy() < 40
         assert (dark & never_dark).mean() < 0.003
 

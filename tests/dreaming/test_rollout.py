@@ -18,10 +18,10 @@ def footage():
 
 def test_each_frame_is_predicted_from_the_frames_before(footage):
     source = material(footage)
-    made = tensors(rollout(source, Options(3, model="linear")))
-    assert len(made) == 3
+    dreamt_frames = tensors(rollout(source, Options(3, model="linear")))
+    assert len(dreamt_frames) == 3
     before, last = tensor(footage[-2]), tensor(footage[-1])
-    for picture in made:
+    for picture in dreamt_frames:
         model = registry.load_predictor("linear")
         expected = model.predict(torch.stack((before, last))[None])[0]
         assert torch.allclose(picture, expected, atol=1e-5)
@@ -31,15 +31,15 @@ def test_each_frame_is_predicted_from_the_frames_before(footage):
 @pytest.mark.parametrize("loop", [False, True])
 def test_a_rollout_has_the_requested_length(loop):
     source = material(clouds(3, (50, 35)))
-    made = tensors(rollout(source, Options(4, loop=loop, model="flow")))
-    assert [tuple(picture.shape) for picture in made] == [(3, 35, 50)] * 4
+    dreamt_frames = tensors(rollout(source, Options(4, loop=loop, model="flow")))
+    assert [tuple(picture.shape) for picture in dreamt_frames] == [(3, 35, 50)] * 4
 
 
 @pytest.mark.full
 def test_a_rollout_that_collapses_is_not_alive(footage):
     source = material(footage)
-    made = tensors(rollout(source, Options(60, model="conv")))
-    (row,) = vitals_of(source, made)
+    dreamt_frames = tensors(rollout(source, Options(60, model="conv")))
+    (row,) = vitals_of(source, dreamt_frames)
     assert not row.alive
     assert len(row.failed) >= 3
 
@@ -47,10 +47,10 @@ def test_a_rollout_that_collapses_is_not_alive(footage):
 def test_a_loop_fades_into_its_first_frame(footage):
     source = material(footage)
     first = tensor(footage[0])
-    made = tensors(
+    dreamt_frames = tensors(
         rollout(source, Options(30, loop=True, loop_to=picture_from(first), model="hold"))
     )
-    differences = [float((picture - first).abs().mean()) for picture in made]
+    differences = [float((picture - first).abs().mean()) for picture in dreamt_frames]
     # The last 15 frames go in even steps to the frame that the first would follow.
     shares = [min(1, (30 - number) / 16) for number in range(30)]
     assert differences == pytest.approx(

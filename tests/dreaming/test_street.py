@@ -77,10 +77,10 @@ def test_a_street_says_where_it_is_not_as_filmed(film):
     with torch.inference_mode():
         frames = [*texture(clip, Options(frames=30))]
     for frame in frames:
-        made = frame.origin.made
+        result = frame.origin.made
         apart = np.abs(frame.show() * 255 - film[frame.origin.number]).max(2)
-        assert made.mean() < 0.5
-        assert apart[~made].max() < 4
+        assert result.mean() < 0.5
+        assert apart[~result].max() < 4
 
 
 def test_the_same_seed_makes_the_same_frames(film, made):
@@ -105,8 +105,8 @@ def test_a_clip_into_which_nothing_comes_stays_a_texture_of_the_whole_picture(fi
 def test_things_of_the_first_frame_come_in_where_nothing_large_enters():
     """A small thing enters, and a car is there from the first frame on."""
     things = (200, 100, 60, 36, -4, 0), (340, 40, 12, 8, -3, 0)
-    made = dream(material(street(80, things=things)), frames=130)
-    areas = [place_of(picture, COLOURS[0])[0] for picture in made]
+    dreamt_frames = dream(material(street(80, things=things)), frames=130)
+    areas = [place_of(picture, COLOURS[0])[0] for picture in dreamt_frames]
     assert max(areas[20:]) > 2000
     assert np.abs(np.diff(areas)).max() < 6 * 36
 
@@ -115,6 +115,9 @@ def test_things_of_the_first_frame_come_in_where_nothing_large_enters():
 def test_the_street_is_never_empty_for_long_where_things_enter_in_the_clip():
     """A car enters after 70 frames, and leaves."""
     things = (-40 - 4 * 70, 60, 40, 24, 4, 0), (300, 110, 40, 24, -4, 0)
-    made = dream(material(street(150, things=things)), frames=240)
-    empty = [sum(place_of(each, colour)[0] for colour in COLOURS) < 200 for each in made]
-    assert max(len(run) for run in "".join(" x"[each] for each in empty).split()) < 45
+    dreamt_frames = dream(material(street(150, things=things)), frames=240)
+    empty = [
+        sum(place_of(picture, colour)[0] for colour in COLOURS) < 200
+        for picture in dreamt_frames
+    ]
+    assert max(len(run) for run in "".join(" x"[picture] for picture in empty).split()) < 45

@@ -45,11 +45,13 @@ def square_under_a_pan(frames):
 def zoom(frames):
     """Return frames that each show 1 % less of the picture."""
     ground = textured(2, HEIGHT, WIDTH)
-    shown = []
+    pictures = []
     for n in range(frames):
         turn = cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), 0, 1.01**n)
-        shown.append(cv2.warpAffine(ground, turn, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC))
-    return tensor(shown).clamp(0, 1)
+        pictures.append(
+            cv2.warpAffine(ground, turn, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC)
+        )
+    return tensor(pictures).clamp(0, 1)
 
 
 def forecast(known, model="layers"):
@@ -81,31 +83,31 @@ def test_a_thing_before_a_pan_stays_whole_and_sharp(square, ahead):
 @pytest.mark.parametrize("ahead", [8, 15])
 def test_the_background_behind_a_thing_is_uncovered(square, ahead):
     true = square[0][ahead - 1]
-    made = square[1][ahead - 1]
+    result = square[1][ahead - 1]
     (top, left) = square[2][ahead - 1]
     # The square has left this area since the last known frame.
     passed = min(5 * ahead, 48)
     behind = (slice(None), slice(top + 4, top + 44), slice(left - passed, left - 10))
-    assert (made[behind] - true[behind]).abs().mean() < 0.03
-    assert softer(made[behind], true[behind]) > -3
+    assert (result[behind] - true[behind]).abs().mean() < 0.03
+    assert softer(result[behind], true[behind]) > -3
 
 
 def test_a_pan_is_continued_beyond_the_edge_without_streaks(square):
     true = square[0][AHEAD - 1]
-    made = square[1][AHEAD - 1]
+    result = square[1][AHEAD - 1]
     entered = 2 * AHEAD
-    assert softer(made[..., -entered:], true[..., -entered:]) > -2
+    assert softer(result[..., -entered:], true[..., -entered:]) > -2
     # Streaks along the motion have no detail across.
-    steps = [each[..., -entered:].diff(dim=-1).abs().mean() for each in (made, true)]
+    steps = [each[..., -entered:].diff(dim=-1).abs().mean() for each in (result, true)]
     assert steps[0] > 0.6 * steps[1]
 
 
 def test_a_zoom_continues_and_stays_sharp():
     frames = zoom(KNOWN + AHEAD)
-    made = forecast(frames[:KNOWN])
+    forecasts = forecast(frames[:KNOWN])
     true = frames[KNOWN:]
     for ahead in (1, 8, 15):
-        one = made[ahead - 1]
+        one = forecasts[ahead - 1]
         other = true[ahead - 1]
         middle = (slice(None), slice(20, -20), slice(20, -20))
         assert (one[middle] - other[middle]).abs().mean() < 0.02
@@ -119,11 +121,14 @@ def test_a_part_that_moves_within_a_thing_goes_on_for_two_frames():
         frames[n, :, top + 12 : top + 36, left + 8 : left + 40] = torch.from_numpy(
             part[:, 28 - n : 60 - n]
         ).permute(2, 0, 1)
-    made = forecast(frames[:KNOWN])
+    forecasts = forecast(frames[:KNOWN])
     last = frames[KNOWN - 1]
     for ahead in (1, 2):
         apart = []
-        for picture, number in ((made[ahead - 1], KNOWN - 1 + ahead), (last, KNOWN - 1)):
+        for picture, number in (
+            (forecasts[ahead - 1], KNOWN - 1 + ahead),
+            (last, KNOWN - 1),
+        ):
             top, left = places[number]
             inside = picture[:, top + 16 : top + 32, left + 14 : left + 34]
             top, left = places[KNOWN - 1 + ahead]
@@ -177,7 +182,7 @@ def test_a_forecast_stands_where_motion_does_not_go_on():
 def test_pictures_of_any_size_are_forecast(size):
     wide = textured(4, size[0], size[1] + 40)
     frames = tensor([wide[:, 2 * n : 2 * n + size[1]] for n in range(8)])
-    made = forecast(frames)
-    assert made.shape == (AHEAD, 3, *size)
-    assert made.isfinite().all()
-    assert fault(made[0], frames[-1], frames[-2]) >= 0
+    forecasts = forecast(frames)
+    assert forecasts.shape == (AHEAD, 3, *size)
+    assert forecasts.isfinite().all()
+    assert fault(forecasts[0], frames[-1], frames[-2]) >= 0

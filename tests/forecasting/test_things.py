@@ -56,10 +56,10 @@ def test_a_thing_is_one_track_from_its_entry_on():
 def test_the_forecast_keeps_things_whole_at_their_places():
     pictures = torch.from_numpy(np.stack(street(KNOWN + AHEAD))).permute(0, 3, 1, 2) / 255
     known = pictures[None, :KNOWN].clone()
-    made = list(registry.load_predictor("layers").forecast(known, AHEAD))
+    forecasts = list(registry.load_predictor("layers").forecast(known, AHEAD))
     assert torch.equal(known[0], pictures[:KNOWN])
     for step in (1, 6, AHEAD):
-        picture = made[step - 1][0]
+        picture = forecasts[step - 1][0]
         true = pictures[KNOWN + step - 1]
         assert (picture - true).abs().mean() < 0.01
         for (left, top, width, height), colour in zip(

@@ -213,8 +213,8 @@ class _Storages:
         return True
 
     def __contains__(self, tensor):
-        found = self._known.get(tensor.untyped_storage()._cdata)
-        return found is not None and not found[0].expired()
+        result = self._known.get(tensor.untyped_storage()._cdata)
+        return result is not None and not result[0].expired()
 
     def total(self):
         dead = [key for key, (known, _) in self._known.items() if known.expired()]
@@ -266,7 +266,7 @@ class SimulatedTensor(Tensor):
     @staticmethod
     def __new__(cls, held, requires_grad=False):
         MEMORY.take(held)
-        made = Tensor._make_wrapper_subclass(
+        result = Tensor._make_wrapper_subclass(
             cls,
             held.size(),
             strides=held.stride(),
@@ -276,8 +276,8 @@ class SimulatedTensor(Tensor):
             device=CUDA,
             requires_grad=requires_grad,
         )
-        made.held = held
-        return made
+        result.held = held
+        return result
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -287,12 +287,12 @@ class SimulatedTensor(Tensor):
 
     def __deepcopy__(self, memo):
         if id(self) not in memo:
-            made = SimulatedTensor(self.detach().held.clone()).requires_grad_(
+            result = SimulatedTensor(self.detach().held.clone()).requires_grad_(
                 self.requires_grad
             )
             if getattr(self, "_is_param", False):
-                made._is_param = True
-            memo[id(self)] = made
+                result._is_param = True
+            memo[id(self)] = result
         return memo[id(self)]
 
     def __reduce_ex__(self, protocol):
@@ -314,9 +314,9 @@ def _run(func, args, kwargs):
     key = torch._C.DispatchKey.CompositeImplicitAutograd
     if not name.startswith("upsample") and func.has_kernel_for_dispatch_key(key):
         with _Dispatch():
-            made = func.decompose(*args, **kwargs)
-        if made is not NotImplemented:
-            return made
+            result = func.decompose(*args, **kwargs)
+        if result is not NotImplemented:
+            return result
     given = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, Tensor)]
     on_device = [each for each in given if _is_on_device(each)]
     wanted = kwargs.get("device")
@@ -347,10 +347,10 @@ def _on_cpu(func, args, kwargs, given):
             _fault(f"{func._schema.name} of a copy that has not arrived")
     if not kwargs.get("pin_memory"):
         return func(*args, **kwargs)
-    made = func(*args, **{**kwargs, "pin_memory": False})
+    result = func(*args, **{**kwargs, "pin_memory": False})
     with _LOCK:
-        _PINNED.add(made)
-    return made
+        _PINNED.add(result)
+    return result
 
 
 def _moved(func, args, kwargs, target):
@@ -683,13 +683,13 @@ def _library():
     """
     text = SOURCE.read_bytes() + torch.__version__.encode()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    made = cache / "cloudconv-tests" / f"guard-{hashlib.sha256(text).hexdigest()[:16]}.so"
-    if made.exists():
-        return made
-    made.parent.mkdir(parents=True, exist_ok=True)
+    result = cache / "cloudconv-tests" / f"guard-{hashlib.sha256(text).hexdigest()[:16]}.so"
+    if result.exists():
+        return result
+    result.parent.mkdir(parents=True, exist_ok=True)
     root = Path(torch.__file__).parent
-    part = made.with_suffix(f".{os.getpid()}")
+    part = result.with_suffix(f".{os.getpid()}")
     command = [_compiler(), "-O1", "-std=c++20", "-shared", "-fPIC", SOURCE, "-o", part]
     command += [f"-I{root}/include", f"-I{root}/include/torch/csrc/api/include"]
     subprocess.run([*command, f"-L{root}/lib", "-lc10", "-ltorch_cpu"], check=True)
-    return part.replace(made)
+    return part.replace(result)

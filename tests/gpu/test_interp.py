@@ -33,14 +33,14 @@ def clips(tmp_path_factory):
 
     def clip(pix_fmt="yuv420p", noise=0.0, size=()):
         width, height = size or (WIDTH, HEIGHT)
-        made = folder / f"{pix_fmt}-{noise}-{width}x{height}.mkv"
-        if not made.exists():
+        result = folder / f"{pix_fmt}-{noise}-{width}x{height}.mkv"
+        if not result.exists():
             step = 0.0 if noise else 3.0
-            shown = [
+            pictures = [
                 picture(k, width, height, pix_fmt, step=step, noise=noise) for k in range(9)
             ]
-            write_clip(made, shown, pix_fmt=pix_fmt)
-        return made
+            write_clip(result, pictures, pix_fmt=pix_fmt)
+        return result
 
     return clip
 
@@ -76,14 +76,14 @@ def expected(tmp_path_factory):
 
 
 def interp(clip, output, **options):
-    given = {
+    keywords = {
         "factor": 2,
         "device": "cpu",
         "precision": "fp32",
         "encoder": "ffv1",
         "batch": BATCH,
     }
-    return cloudconv.interpolate(clip, output, **{**given, "threads": 1, **options})
+    return cloudconv.interpolate(clip, output, **{**keywords, "threads": 1, **options})
 
 
 def decibels(one, other):
@@ -169,9 +169,9 @@ def test_a_lack_of_memory_reduces_the_batch(gpu, clips, expected, tmp_path):
             pytest.skip("only the simulated GPU has a limit of memory")
         output = tmp_path / "a.mkv"
         options = {"model": "cloud-fast", "batch": 8}
-        made = interp(clip, output, device="cuda", **options)
+        result = interp(clip, output, device="cuda", **options)
     assert decibels(output, expected(clip, **options)) >= NEAREST["fp32"]
-    assert [warned.code for warned in made.warnings][:1] in (
+    assert [warned.code for warned in result.warnings][:1] in (
         ["out-of-memory"],
         ["batch-reduced"],
     )
@@ -184,8 +184,8 @@ def test_sixteen_bits_that_give_nan_are_an_error(gpu, clips, tmp_path, monkeypat
     forward = IFNet.forward
 
     def broken(network, *inputs, **options):
-        made = forward(network, *inputs, **options)
-        return made * float("nan") if network.dtype.itemsize == 2 else made
+        result = forward(network, *inputs, **options)
+        return result * float("nan") if network.dtype.itemsize == 2 else result
 
     clip = clips()
     options = {"device": "cuda", "precision": "auto", "model": "cloud-turbo"}

@@ -70,12 +70,12 @@ def test_predictors_forecast_as_on_the_cpu(gpu, name, precision):
         forecasts = registry.load_predictor(name, "cuda", dtype).forecast(
             frames.to("cuda"), 2
         )
-        made = [next(forecasts).cpu()]
+        result = [next(forecasts).cpu()]
         before = copy.deepcopy(record)
-        made.append(next(forecasts))
+        result.append(next(forecasts))
         after = copy.deepcopy(record)
-        made[1] = made[1].cpu()
-    for one, other in zip(made, expected, strict=True):
+        result[1] = result[1].cpu()
+    for one, other in zip(result, expected, strict=True):
         error = float((one.clamp(0, 1) - other.clamp(0, 1)).square().mean())
         least = NEAREST["fp32" if dtype == torch.float32 else precision]
         assert error == 0 or -10 * math.log10(error) >= least
@@ -113,14 +113,14 @@ def test_pictures_on_the_device_stay_there(gpu, kind):
         given = [picture.to("cuda") for picture in pictures]
         if record is not None:
             record.clear()
-        made = [*cloudconv.interpolate_frames(given, 2, device="cuda", **same)]
-        made.append(model.interpolate(*given[:2], 0.25))
-        assert {str(each.device) for each in made} == {"cuda:0"}
-        assert made[0] is given[0]
+        result = [*cloudconv.interpolate_frames(given, 2, device="cuda", **same)]
+        result.append(model.interpolate(*given[:2], 0.25))
+        assert {str(each.device) for each in result} == {"cuda:0"}
+        assert result[0] is given[0]
         used = ("up", "down", "faults", "waits")
         here = record and tuple(getattr(record, name).copy() for name in used)
-        made = [each.cpu() for each in made]
-    for one, other in zip(made, expected, strict=True):
+        result = [each.cpu() for each in result]
+    for one, other in zip(result, expected, strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
         step = 1e-6 if one.is_floating_point() else 1
         assert float((one.double() - other.double()).abs().max()) <= step
@@ -142,7 +142,7 @@ def test_pictures_on_the_device_that_are_not_finite_are_refused(gpu, number):
     pictures[number, 1, 5, 7] = math.nan
     options = {"model": "tiny", "precision": "fp32", "scene_cut": "off"}
     with gpu():
-        given = [each.to("cuda") for each in pictures]
+        given = [picture.to("cuda") for picture in pictures]
         with pytest.raises(cloudconv.InputError, match="not finite"):
             list(cloudconv.interpolate_frames(given, 2, device="cuda", **options))
         model = cloudconv.load_model("tiny", device="cuda", precision="fp32")
@@ -221,7 +221,7 @@ def test_compare_is_as_on_the_cpu(gpu, clip, kind):
     assert not in_loop(record.unordered)
     assert not in_loop(record.waits, *ANALYSIS)
     assert not any("jobs/compare/methods.py" in line for line in record.waits)
-    made = 2 * len(here.per_frame)
+    result = 2 * len(here.per_frame)
     up, down = (in_loop(each, *ANALYSIS).total() for each in (record.up, record.down))
     if "horizon" in same:
         # float32 RGB; two forecasts from eleven frames
@@ -231,19 +231,19 @@ def test_compare_is_as_on_the_cpu(gpu, clip, kind):
         # four source frames for rife-4.6, two for blend
         size = 96 * 64
         sent = 3
-    assert record.events <= 1.5 * made
-    assert up <= 1.1 * size * sent * made
-    assert down <= 1.1 * size * made
+    assert record.events <= 1.5 * result
+    assert up <= 1.1 * size * sent * result
+    assert down <= 1.1 * size * result
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_train_runs_on_the_gpu(gpu, clip, tmp_path, precision):
     output = tmp_path / "a.safetensors"
-    given = {"model": "tiny", "steps": 4, "crop": 32, "batch": 2, "output": output}
-    given["precision"] = precision
+    options = {"model": "tiny", "steps": 4, "crop": 32, "batch": 2, "output": output}
+    options["precision"] = precision
     seen = []
     with gpu() as record:
-        settings = TrainSettings(clips=(str(clip),), device="cuda", **given)
+        settings = TrainSettings(clips=(str(clip),), device="cuda", **options)
         for event in cloudconv.run(settings):
             if (
                 isinstance(event, Progress)

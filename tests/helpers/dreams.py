@@ -32,8 +32,8 @@ def _noise(seed: int, height: int, width: int, roughness: float) -> NDArray[np.f
     radius = 100 * np.hypot(np.fft.rfftfreq(width)[None], np.fft.fftfreq(height)[:, None])
     spectrum *= np.where(radius > 1, np.maximum(radius, 1) ** -roughness, 0)
     noise = np.fft.irfft2(spectrum, (height, width))
-    made: NDArray[np.float32] = (noise / noise.std() / 2).astype(np.float32)
-    return made
+    result: NDArray[np.float32] = (noise / noise.std() / 2).astype(np.float32)
+    return result
 
 
 def _moved(layer: NDArray[np.float32], by: float, width: int) -> NDArray[np.float32]:
@@ -65,13 +65,13 @@ def clouds(
         np.float32
     )
     texture = 45 + 25 * _noise(4, height, 1024, 1.0)[:, :width, None]
-    made = []
+    pictures = []
     for k in range(count):
         cover = 1 / (1 + np.exp(-6 * _cloudiness(size, k * speed)))[..., None]
         sky = (1 - cover) * np.float32([90, 130, 200]) + cover * np.float32([235, 230, 225])
-        shown = sky * (1 - land) + texture * land * np.float32([0.9, 1, 0.8])
-        made.append(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
-    return made
+        picture = sky * (1 - land) + texture * land * np.float32([0.9, 1, 0.8])
+        pictures.append(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
+    return pictures
 
 
 def trees(count: int, size: tuple[int, int] = (240, 180)) -> list[Picture]:
@@ -84,7 +84,7 @@ def trees(count: int, size: tuple[int, int] = (240, 180)) -> list[Picture]:
     leaves = 30 + 22 * _noise(6, height, 1024, 0.6)[:, :width]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     covered = np.clip(y - tops + 0.5, 0, 1).astype(np.float32)
-    made = []
+    pictures = []
     for k, sky in enumerate(clouds(count, (width, 2 * height), speed=2.0)):
         # Each part of a tree sways by itself, by up to a pixel.
         sway = np.sin(0.3 * k + 6 * _noise(7, height, 1024, 2.0)[:, :width]).astype(
@@ -95,9 +95,9 @@ def trees(count: int, size: tuple[int, int] = (240, 180)) -> list[Picture]:
             cv2.remap(np.float32(each), x + sway, y, **how) for each in (covered, leaves)
         )
         light = 1 + 0.25 * np.sin(0.05 * k)
-        shown = light * (sky[:height] * (1 - land[..., None]) + (tree * land)[..., None])
-        made.append(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
-    return made
+        picture = light * (sky[:height] * (1 - land[..., None]) + (tree * land)[..., None])
+        pictures.append(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
+    return pictures
 
 
 def slow_clouds(count: int, speed: float) -> list[Picture]:
@@ -108,13 +108,13 @@ def slow_clouds(count: int, speed: float) -> list[Picture]:
     height, width = 120, 160
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     blue = np.array([80, 130, 200]) + np.array([30, 30, 20]) * y[..., None]
-    made = []
+    pictures = []
     for k in range(count):
         cover = 1 / (1 + np.exp(-10 * (_cloudiness((width, height), k * speed) - 0.2)))
         cover = (cover * np.clip(8.2 - 12 * y, 0, 1))[..., None]
-        shown = blue * (1 - cover) + cover * np.array([240, 238, 235])
-        made.append(np.rint(shown).astype(np.uint8))
-    return made
+        picture = blue * (1 - cover) + cover * np.array([240, 238, 235])
+        pictures.append(np.rint(picture).astype(np.uint8))
+    return pictures
 
 
 def dusk(count: int, speed: float) -> list[Picture]:
@@ -125,16 +125,16 @@ def dusk(count: int, speed: float) -> list[Picture]:
     height, width = 120, 160
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     sky = np.array([150, 90, 110]) + np.array([100, 60, -60]) * y[..., None]
-    made = []
+    pictures = []
     for k in range(count):
         time = k / count
         light = (1 - 0.5 * time * y) * (1 - y**4 * (0.2 + 0.7 * time))
         cover = 0.5 / (
             1 + np.exp(-6 * _moved(_noise(1, height, 1024, 1.7), k * speed, width))
         )
-        shown = sky * (1 - cover[..., None]) + cover[..., None] * np.array([90, 50, 60])
-        made.append(np.rint(shown * light[..., None]).astype(np.uint8))
-    return made
+        picture = sky * (1 - cover[..., None]) + cover[..., None] * np.array([90, 50, 60])
+        pictures.append(np.rint(picture * light[..., None]).astype(np.uint8))
+    return pictures
 
 
 def lost_land(pictures: list[Picture], made: Iterable[Tensor]) -> float:
@@ -146,15 +146,15 @@ def lost_land(pictures: list[Picture], made: Iterable[Tensor]) -> float:
 def ball(count: int, size: tuple[int, int] = (96, 64), period: int = 24) -> list[Picture]:
     """Return pictures of a ball that bounces over a grid; (h, w, 3) RGB each."""
     width, height = size
-    made = []
+    pictures = []
     for k in range(count):
         picture = np.full((height, width, 3), 60, np.uint8)
         picture[::8], picture[:, ::8] = 75, 75
         lift = abs(np.sin(np.pi * k / period)) * (height - 28)
         centre = round(16 * width / 2), round(16 * (height - 12 - lift))
         cv2.circle(picture, centre, 8 * 16, (230, 80, 60), -1, cv2.LINE_AA, 4)
-        made.append(picture)
-    return made
+        pictures.append(picture)
+    return pictures
 
 
 def frames(pictures: list[Picture], rate: int = 25, pix_fmt: str = "gbrp") -> list[Frame]:

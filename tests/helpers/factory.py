@@ -188,8 +188,8 @@ def animation(path: Path, durations: Sequence[int], **options: Any) -> Path:
     first, *others = (
         Image.new("RGB", (16, 8), (reds[k], 10, 20)) for k in range(len(durations))
     )
-    given = {"lossless": True, "duration": list(durations), **options}
-    first.save(path, save_all=True, append_images=others, **given)
+    keywords = {"lossless": True, "duration": list(durations), **options}
+    first.save(path, save_all=True, append_images=others, **keywords)
     return path
 
 
@@ -252,13 +252,13 @@ def assert_same_frames(found: Path, expected: Path) -> None:
 def packets_of(path: Path | str, kind: str = "audio") -> list[list[bytes]]:
     """Return the payload of every packet, one list for each stream of that kind."""
     with av.open(str(path)) as clip:
-        found: dict[int, list[bytes]] = {
+        result: dict[int, list[bytes]] = {
             s.index: [] for s in clip.streams if s.type == kind
         }
         for packet in clip.demux():
-            if packet.size and packet.stream.index in found:
-                found[packet.stream.index].append(bytes(packet))
-        return list(found.values())
+            if packet.size and packet.stream.index in result:
+                result[packet.stream.index].append(bytes(packet))
+        return list(result.values())
 
 
 def packet_times(path: Path | str, kind: str = "audio") -> list[Fraction]:

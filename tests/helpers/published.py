@@ -39,16 +39,16 @@ def _weight(name: str, shape: tuple[int, ...], gain: float, is_prelu: bool) -> T
     noise = noise.reshape(shape)
     kind = name.rsplit(".", 1)[-1]
     if kind == "beta":
-        made: NDArray[Any] = 0.5 + 0.1 * noise
+        result: NDArray[Any] = 0.5 + 0.1 * noise
     elif len(shape) > 1:
-        made = noise * np.float32(gain / np.sqrt(max(1, int(np.prod(shape[1:])))))
+        result = noise * np.float32(gain / np.sqrt(max(1, int(np.prod(shape[1:])))))
     elif kind == "bias":
-        made = 0.05 * noise
+        result = 0.05 * noise
     else:
-        made = (0.25 if shape == (1,) else 1.0) + 0.05 * noise
-    if is_prelu and len(shape) == 1 and made.size > 1:
-        made = 0.25 + 0.2 * (made - 1.0)
-    return torch.from_numpy(np.ascontiguousarray(made, dtype=np.float32))
+        result = (0.25 if shape == (1,) else 1.0) + 0.05 * noise
+    if is_prelu and len(shape) == 1 and result.size > 1:
+        result = 0.25 + 0.2 * (result - 1.0)
+    return torch.from_numpy(np.ascontiguousarray(result, dtype=np.float32))
 
 
 def pair(height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ def street(
     """
     ground = textured(0, HEIGHT, WIDTH) if ground is None else ground
     random = np.random.default_rng(0)
-    shown = []
+    pictures = []
     for n in range(frames):
         base = ground[n] if isinstance(ground, list) else 255 * ground
         picture = base * (1 + light) ** n + random.normal(0, 1, base.shape)
@@ -46,5 +46,5 @@ def street(
         ):
             corner = (left + width - 1, top + height - 1)
             cv2.rectangle(picture, (left, top), corner, colour, -1)
-        shown.append(picture.round().clip(0, 255).astype(np.uint8))
-    return shown
+        pictures.append(picture.round().clip(0, 255).astype(np.uint8))
+    return pictures

@@ -80,8 +80,8 @@ class Ahead(Predictor):
         ahead = torch.ones(len(context)) if horizon is None else horizon
         plane = ahead.view(-1, 1, 1, 1).expand(-1, 1, *context.shape[3:])
         seen = torch.cat((context.flatten(1, 2), plane / 8), 1)
-        made: Tensor = self.decode(torch.relu(self.encode(seen)))
-        return context[:, -1] + made
+        result: Tensor = self.decode(torch.relu(self.encode(seen)))
+        return context[:, -1] + result
 
 
 class Coarse(Next):
@@ -90,8 +90,8 @@ class Coarse(Next):
     staged = True
 
     def stages(self, context: Tensor) -> list[Tensor]:
-        made: Tensor = self(context)
-        return [nn.functional.avg_pool2d(made, 2), made]
+        result: Tensor = self(context)
+        return [nn.functional.avg_pool2d(result, 2), result]
 
 
 class Discriminator(nn.Module):
@@ -137,10 +137,10 @@ class Autoencoder(Reconstructor):
         self.narrow = nn.Conv2d(3, 12, 4, stride=4)
 
     def forward(self, picture: Tensor) -> Tensor:
-        made: Tensor = self.decode(
+        result: Tensor = self.decode(
             nn.functional.interpolate(self.narrow(picture), scale_factor=4.0)
         )
-        return made
+        return result
 
 
 def moving(

@@ -199,7 +199,7 @@ def videos(tmp_path_factory):
     Write their results into ``alone``.
     """
     folder = tmp_path_factory.mktemp("videos")
-    made = [
+    result = [
         write_clip(
             folder / "a.mkv", [picture(k, scene=k // 30) for k in range(60)], rate=24
         ),
@@ -207,9 +207,9 @@ def videos(tmp_path_factory):
         write_clip(folder / "c.mkv", 25, rate=25, size=(64, 48)),
         write_clip(folder / "d.mkv", 12, rate=24),
     ]
-    outcomes, _ = make(made, folder / "alone")
+    outcomes, _ = make(result, folder / "alone")
     assert all(isinstance(each, InterpResult) for each in outcomes.values())
-    return made
+    return result
 
 
 def make(clips, folder, *, stop_at=None, **settings):
@@ -217,7 +217,13 @@ def make(clips, folder, *, stop_at=None, **settings):
 
     Return each input's outcome, in the order of their ends, and the progress.
     """
-    given = {"factor": 2, "model": "tiny", "threads": 1, "device": "cpu", **calls.LOSSLESS}
+    options = {
+        "factor": 2,
+        "model": "tiny",
+        "threads": 1,
+        "device": "cpu",
+        **calls.LOSSLESS,
+    }
     outcomes = {}
     seen = []
 
@@ -229,7 +235,9 @@ def make(clips, folder, *, stop_at=None, **settings):
             if stop_at is not None and outcomes and event.done >= stop_at:
                 raise KeyboardInterrupt
 
-    finish(batch.run(InterpManySettings(clips, out_dir=folder, **given | settings)), watch)
+    finish(
+        batch.run(InterpManySettings(clips, out_dir=folder, **options | settings)), watch
+    )
     return outcomes, seen
 
 
@@ -352,7 +360,7 @@ def test_recursive_reads_subfolders_and_keeps_them(tmp_path):
     words = (home, "--out-dir", made, "--recursive")
     plans = json.loads(run(*words, "--dry-run", "--json").stdout)["plans"]
     inputs = [home / name for name in ("a.mkv", "x/a.mkv", "x/y/b.mkv")]
-    assert [Path(each["input"]) for each in plans] == inputs
+    assert [Path(plan["input"]) for plan in plans] == inputs
     assert os.listdir(made) == ["d.mkv"]
     for state in ("done", "exists"):
         done = run(*words)

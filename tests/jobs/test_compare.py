@@ -43,12 +43,12 @@ def gray(levels, path, **options):
 
     A level may be one for each pixel.
     """
-    shown = []
+    pictures = []
     for level in levels:
-        shown.append(picture(0, 64, 48, "gray"))
-        np.frombuffer(shown[-1].planes[0], np.uint8)[:] = level
+        pictures.append(picture(0, 64, 48, "gray"))
+        np.frombuffer(pictures[-1].planes[0], np.uint8)[:] = level
     return write_clip(
-        path, shown, pix_fmt="gray", size=(64, 48), colour=(2, 2, 2, 2), **options
+        path, pictures, pix_fmt="gray", size=(64, 48), colour=(2, 2, 2, 2), **options
     )
 
 
@@ -61,8 +61,8 @@ def clip(tmp_path):
 @pytest.fixture
 def two_shots(tmp_path):
     """Return 22 frames with a cut before frame 11."""
-    shown = [picture(k, scene=int(k >= 11) * 3, step=1) for k in range(22)]
-    return write_clip(tmp_path / "a.mkv", shown)
+    pictures = [picture(k, scene=int(k >= 11) * 3, step=1) for k in range(22)]
+    return write_clip(tmp_path / "a.mkv", pictures)
 
 
 @pytest.mark.full
@@ -90,16 +90,16 @@ def test_every_dropped_frame_is_scored_at_its_own_timestep(tmp_path, drop, frame
 @pytest.mark.full
 def test_scored_frames_are_those_that_interp_makes_of_the_kept_frames(tmp_path):
     """The frames are equal with a model that uses outer frames."""
-    shown = [picture(k, step=0.3 * k) for k in range(21)]
-    clip = write_clip(tmp_path / "a.mkv", shown, rate=24)
-    kept = write_clip(tmp_path / "kept.mkv", shown[::2], rate=12)
-    made = tmp_path / "made.mkv"
+    pictures = [picture(k, step=0.3 * k) for k in range(21)]
+    clip = write_clip(tmp_path / "a.mkv", pictures, rate=24)
+    kept = write_clip(tmp_path / "kept.mkv", pictures[::2], rate=12)
+    target = tmp_path / "made.mkv"
     calls.interpolate(
-        kept, made, factor=2, model="tiny", encoder="ffv1", scene_cut="off", **QUICK
+        kept, target, factor=2, model="tiny", encoder="ffv1", scene_cut="off", **QUICK
     )
     expected = [
         float(metrics.psnr(metrics.eight_bit(rgb_of(a)), metrics.eight_bit(rgb_of(b))))
-        for a, b in zip(frames_of(made)[1:-1:2], frames_of(clip)[1::2], strict=True)
+        for a, b in zip(frames_of(target)[1:-1:2], frames_of(clip)[1::2], strict=True)
     ]
     result = compare(clip, model=("tiny",))
     scores = [row["tiny"]["psnr"] for row in result.per_frame]
@@ -210,11 +210,13 @@ def test_the_flicker_of_a_method_covers_every_change_beside_its_frames(tmp_path)
 @pytest.mark.full
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray"])
 def test_vmaf_is_scored(tmp_path, pix_fmt):
-    shown = [picture(k, 191, 129, pix_fmt, step=1) for k in range(7)]
-    clip = write_clip(tmp_path / "a.mkv", shown, size=(191, 129), pix_fmt=pix_fmt)
+    pictures = [picture(k, 191, 129, pix_fmt, step=1) for k in range(7)]
+    clip = write_clip(tmp_path / "a.mkv", pictures, size=(191, 129), pix_fmt=pix_fmt)
     result = compare(clip, model=("blend",), against=("hold",), metrics=("vmaf",))
     assert 0 < result.methods["hold"]["vmaf"] < result.methods["blend"]["vmaf"] <= 100
-    still = write_clip(tmp_path / "b.mkv", [shown[0]] * 5, size=(191, 129), pix_fmt=pix_fmt)
+    still = write_clip(
+        tmp_path / "b.mkv", [pictures[0]] * 5, size=(191, 129), pix_fmt=pix_fmt
+    )
     assert compare(still, model=("hold",), metrics=("vmaf",)).methods["hold"]["vmaf"] > 95
 
 
@@ -232,12 +234,12 @@ def test_vmaf_that_cannot_be_measured_is_an_error(clip, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", [{"drop": 3}, {"horizon": 2}])
 def test_a_plan_writes_nothing_and_is_correct(clip, tmp_path, kind):
-    given = {"model": ("linear",) if "horizon" in kind else ("blend",), **kind}
-    given |= {"report": tmp_path / "r"}
-    settings = CompareSettings(clip, **given, **QUICK)
+    options = {"model": ("linear",) if "horizon" in kind else ("blend",), **kind}
+    options |= {"report": tmp_path / "r"}
+    settings = CompareSettings(clip, **options, **QUICK)
     planned = plan(settings)
     assert os.listdir(tmp_path) == ["a.mkv"]
-    result = compare(clip, **given)
+    result = compare(clip, **options)
     assert planned["methods"] == list(result.methods)
     with pytest.raises(OutputError, match=r"index\.html"):
         plan(settings)
@@ -258,8 +260,8 @@ def test_forecasts_are_scored_against_the_frames_that_follow(clip):
         assert scores["seconds_per_frame"] >= 0
     assert result.methods["linear"]["1"]["psnr"] > result.methods["hold"]["1"]["psnr"] + 10
     assert "better than holding the last frame" in result.verdict
-    found = result.as_json()
-    assert (found["loses_to_hold"], found["horizon"], "drop" in found) == ([], 3, False)
+    actual = result.as_json()
+    assert (actual["loses_to_hold"], actual["horizon"], "drop" in actual) == ([], 3, False)
 
 
 def test_horizons_beyond_the_clip_are_left_out_and_named(clip):
@@ -290,11 +292,11 @@ def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(
 
 def test_a_frozen_picture_has_the_largest_fault_where_anything_moves(tmp_path):
     """At few frames the alignment with the true frame would excuse the missing motion."""
-    shown = [picture(k, 96, 64, step=1.0, scene=2) for k in range(16)]
-    clip = write_clip(tmp_path / "a.mkv", shown)
+    pictures = [picture(k, 96, 64, step=1.0, scene=2) for k in range(16)]
+    clip = write_clip(tmp_path / "a.mkv", pictures)
     result = compare(clip, horizon=5, model=("linear",), against=("hold", "flow"))
     for scores in zip(*(by.values() for by in result.methods.values()), strict=True):
-        linear, held, flow = (each["fault"] for each in scores)
+        linear, held, flow = (score["fault"] for score in scores)
         assert held > 0.9
         assert held > max(linear, flow)
     still = write_clip(tmp_path / "b.mkv", [picture(0, 96, 64)] * 16)
@@ -344,7 +346,7 @@ def test_the_default_methods(tmp_path):
     assert ({"hold", "linear"} <= set(ahead.methods), ahead.baseline) == (True, "hold")
 
 
-def test_the_verdict_names_a_method_without_frames_and_no_difference_below_a_tenth_of_a_db():
+def test_the_verdict_names_a_method_without_frames_and_no_difference_below_a_tenth():
     for own, other, blamed in ((30.0, None, "blend"), (None, 30.0, "tiny")):
         rows = [Row(1, F(1), None, {"tiny": {"psnr": own}, "blend": {"psnr": other}})]
         assert (
@@ -366,9 +368,9 @@ def test_the_verdict_names_a_method_without_frames_and_no_difference_below_a_ten
     "kind", [{"model": ("blend",)}, {"horizon": 3, "model": ("linear",)}]
 )
 def test_a_clip_with_a_cut_at_every_frame_has_nothing_to_score(tmp_path, kind):
-    given = {"clip": write_clip(tmp_path / "a.mkv", 12), "scene_cut": 0.0, **kind}
+    options = {"clip": write_clip(tmp_path / "a.mkv", 12), "scene_cut": 0.0, **kind}
     with pytest.raises(InputError, match="could be scored, because of its cuts"):
-        compare(**given)
+        compare(**options)
 
 
 # Memory
@@ -398,14 +400,14 @@ def test_memory_does_not_grow_with_the_clip(tmp_path, options):
 def test_a_report_has_all_scores_and_pictures(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 11, step=1)
     folder = tmp_path / "deep" / "report"
-    given = {"against": ("hold",), "report": folder, "metrics": ("psnr", "ssim")}
-    result = compare(clip, drop=2, model=("tiny",), **given)
+    options = {"against": ("hold",), "report": folder, "metrics": ("psnr", "ssim")}
+    result = compare(clip, drop=2, model=("tiny",), **options)
     assert {path.name for path in folder.iterdir()} == REPORT
     assert [path.name for path in folder.parent.iterdir()] == ["report"]
-    found = json.loads((folder / "result.json").read_text("utf-8"))
-    assert found == json.loads(json.dumps(result.as_json()))
-    assert [row["index"] for row in found["per_frame"]] == [1, 3, 5, 7, 9]
-    assert set(found["per_frame"][0]["tiny"]) == {"psnr", "ssim"}
+    actual = json.loads((folder / "result.json").read_text("utf-8"))
+    assert actual == json.loads(json.dumps(result.as_json()))
+    assert [row["index"] for row in actual["per_frame"]] == [1, 3, 5, 7, 9]
+    assert set(actual["per_frame"][0]["tiny"]) == {"psnr", "ssim"}
     # Kept and new frames, without the last kept frame, which starts no window.
     assert read_times(folder / "side_by_side.mp4") == [F(k, 24) for k in range(10)]
     assert result.verdict in (folder / "index.html").read_text("utf-8")

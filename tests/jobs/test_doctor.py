@@ -59,8 +59,8 @@ def test_another_build_of_a_package_is_no_error(monkeypatch):
 
 @pytest.mark.full
 def test_this_cpu_passes():
-    found = report("--check", "--device", "cpu")["checks"]
-    checks = {check["name"]: (check["status"], check["detail"]) for check in found}
+    result = report("--check", "--device", "cpu")["checks"]
+    checks = {check["name"]: (check["status"], check["detail"]) for check in result}
     assert "failed" not in {status for status, _ in checks.values()}
     assert checks["video"] == ("ok", "24 frames, equal") or "dB" in checks["video"][1]
     assert "frames/s at 640x360" in checks["speed"][1]
@@ -80,8 +80,8 @@ class Broken(Blend):
     def forward(self, pair):
         if self.fault == "stuck":
             pair = replace(pair, times=torch.full_like(pair.times, 0.5))
-        made = super().forward(pair)
-        return {"nan": made * torch.nan, "off": made + 0.01}.get(self.fault, made)
+        result = super().forward(pair)
+        return {"nan": result * torch.nan, "off": result + 0.01}.get(self.fault, result)
 
 
 @pytest.mark.parametrize(

@@ -78,10 +78,10 @@ def test_vitals_are_complete_before_the_output_has_its_name(
 
 
 def test_only_new_frames_of_a_part_can_be_written(bouncing, tmp_path):
-    given = {"at": F(48, 25), "frames": 20, "mode": "texture"}
-    whole = dream(bouncing, tmp_path / "b.mp4", **given)
+    options = {"at": F(48, 25), "frames": 20, "mode": "texture"}
+    whole = dream(bouncing, tmp_path / "b.mp4", **options)
     assert (whole.source_frames, whole.at, whole.material_frames) == (48, 48 / 25, 48)
-    only = dream(bouncing, tmp_path / "c.mp4", **given, only_new=True)
+    only = dream(bouncing, tmp_path / "c.mp4", **options, only_new=True)
     assert (only.source_frames, only.output_frames, only.duration) == (0, 20, 0.8)
     assert same(read_planes(tmp_path / "b.mp4")[48:], read_planes(tmp_path / "c.mp4"))
     assert read_times(tmp_path / "c.mp4")[0] == 0
@@ -163,7 +163,7 @@ def test_only_the_last_scene_is_material(tmp_path):
 
 
 def dissolving(folder, seconds):
-    """Return a clip of 40 frames that dissolves into a bouncing ball; the ball goes on for 60."""
+    """Return a clip of 40 frames that dissolves into a ball, which bounces for 60."""
     count = round(25 * seconds) - 1
     earlier = [cv2.resize(p, (96, 64)) for p in clouds(40 + count, (192, 128), 0.5)]
     later = ball(count + 60)
@@ -246,7 +246,7 @@ def test_black_frames_continue_black(tmp_path):
 def test_a_jpeg_that_keeps_its_pixel_format_gives_no_warning(tmp_path):
     Image.new("RGB", (64, 48), (200, 90, 40)).save(tmp_path / "a.jpg", subsampling="4:2:0")
     result = calls.dream(tmp_path / "a.jpg", tmp_path / "o.mp4", frames=2, mode="flow")
-    assert not [each for each in result.warnings if each.code == "few-players"]
+    assert not [warning for warning in result.warnings if warning.code == "few-players"]
 
 
 def test_a_plan_of_decades_ends(bouncing, tmp_path):
@@ -257,10 +257,10 @@ def test_a_plan_of_decades_ends(bouncing, tmp_path):
 
 
 def test_a_lack_of_memory_is_named(bouncing, tmp_path, monkeypatch):
-    made = "cloudconv.dreaming.methods.texture._Clip"
-    monkeypatch.setattr(made, Mock(side_effect=MemoryError))
-    given = {"frames": 4, "mode": "texture", "device": "cpu"}
-    settings = DreamSettings(bouncing, tmp_path / "b.mkv", **given)
+    clip_class = "cloudconv.dreaming.methods.texture._Clip"
+    monkeypatch.setattr(clip_class, Mock(side_effect=MemoryError))
+    options = {"frames": 4, "mode": "texture", "device": "cpu"}
+    settings = DreamSettings(bouncing, tmp_path / "b.mkv", **options)
     with pytest.raises(DeviceError, match="cpu ran out of memory on a 96x64 frame"):
         finish(job.run(settings))
     assert not list(tmp_path.iterdir())
@@ -268,9 +268,9 @@ def test_a_lack_of_memory_is_named(bouncing, tmp_path, monkeypatch):
 
 def test_only_modes_with_a_network_have_a_precision(bouncing, tmp_path):
     def precision(mode, name):
-        given = {"mode": mode, "precision": name, "device": "cpu"}
+        options = {"mode": mode, "precision": name, "device": "cpu"}
         return job.decide(
-            DreamSettings(bouncing, tmp_path / "o.mkv", frames=1, **given)
+            DreamSettings(bouncing, tmp_path / "o.mkv", frames=1, **options)
         ).facts["precision"]
 
     assert precision("flow", "fp16") == precision("collage", "bf16") == "fp32"

@@ -39,8 +39,8 @@ def noted(seconds, rate=RATE, first=300):
 
 
 def rain(seconds, rate=RATE, channels=1):
-    made = np.random.default_rng(1).normal(0, 0.1, (int(seconds * rate), channels))
-    return made.astype(np.float32)
+    result = np.random.default_rng(1).normal(0, 0.1, (int(seconds * rate), channels))
+    return result.astype(np.float32)
 
 
 def film(
@@ -101,7 +101,9 @@ def dream(clip, out, **given):
 def said(result):
     """Return the codes of the warnings that are not about the pictures."""
     about_pictures = ("dream-fault", "rate-assumed")
-    return [each.code for each in result.warnings if each.code not in about_pictures]
+    return [
+        warning.code for warning in result.warnings if warning.code not in about_pictures
+    ]
 
 
 def level(sound):
@@ -272,8 +274,8 @@ def test_every_track_goes_on_with_its_language_and_flags(tmp_path):
         heard(tmp_path / "b.mkv", 1),
     )
     assert len(first) == len(second) == 7 * RATE
-    with av.open(str(tmp_path / "b.mkv")) as made:
-        tracks = made.streams.audio
+    with av.open(str(tmp_path / "b.mkv")) as output:
+        tracks = output.streams.audio
         assert [track.metadata["language"] for track in tracks] == ["eng", "fra"]
         assert Disposition.comment in tracks[1].disposition
 

@@ -78,8 +78,8 @@ def test_source_frames_are_unchanged_and_new_ones_follow_at_the_same_rate(tmp_pa
 def test_a_trial_says_how_far_a_forecast_held(tmp_path, turns):
     """Motion that goes on is forecast to the end; motion that turns around is not."""
     places = [*range(12), *(12 - 4 * k for k in range(1, 4))] if turns else range(24)
-    shown = [picture(20 + place, step=4.0 if turns else 2.0) for place in places]
-    clip = write_clip(tmp_path / "a.mkv", shown, rate=24)
+    pictures = [picture(20 + place, step=4.0 if turns else 2.0) for place in places]
+    clip = write_clip(tmp_path / "a.mkv", pictures, rate=24)
     result = forecast(clip, "b.mkv", frames=3, model="flow")
     warned = [str(w) for w in result.warnings if w.code == "forecast-did-not-hold"]
     assert result.tried_ahead == 3
@@ -93,8 +93,8 @@ def test_a_trial_says_how_far_a_forecast_held(tmp_path, turns):
 
 def test_a_thing_that_stops_at_the_real_end_does_not_hold(tmp_path):
     """The known frames nearly stand still, but for the last one."""
-    shown = [picture(1, step=0.5 * k + 3 * (k == 15)) for k in range(16)]
-    clip = write_clip(tmp_path / "a.mkv", shown, rate=24)
+    pictures = [picture(1, step=0.5 * k + 3 * (k == 15)) for k in range(16)]
+    clip = write_clip(tmp_path / "a.mkv", pictures, rate=24)
     result = forecast(clip, "b.mkv", frames=3, model="hold")
     assert (result.held_ahead, result.tried_ahead) == (1, 3)
 
@@ -154,13 +154,17 @@ def test_a_forecast_can_start_at_any_time(tmp_path, at):
 
 def test_uneven_times_continue_with_the_usual_gap(tmp_path):
     times = [F(k, 1000) for k in (0, 40, 81, 121, 250, 290, 331, 371)]
-    given = {"last_duration": F(50, 1000), "codec": "libx264", "options": {"bf": "0"}}
-    clip = write_clip(tmp_path / "a.mp4", 8, times=times, **given)
+    options = {"last_duration": F(50, 1000), "codec": "libx264", "options": {"bf": "0"}}
+    clip = write_clip(tmp_path / "a.mp4", 8, times=times, **options)
     result = forecast(clip, "b.mp4", seconds=F(1, 10))
     assert (result.source_fps, result.output_fps) == (None, None)
-    shown = read_times(tmp_path / "b.mp4")
-    assert (shown[:8], shown[8], len(shown)) == (times, F(421, 1000), 11)
-    gaps = {b - a for a, b in itertools.pairwise(shown[8:])}
+    written_times = read_times(tmp_path / "b.mp4")
+    assert (written_times[:8], written_times[8], len(written_times)) == (
+        times,
+        F(421, 1000),
+        11,
+    )
+    gaps = {b - a for a, b in itertools.pairwise(written_times[8:])}
     assert gaps in ({F(40, 1000)}, {F(41, 1000)})
 
 
@@ -168,25 +172,25 @@ def test_uneven_times_continue_with_the_usual_gap(tmp_path):
 @pytest.mark.parametrize("phase", range(5))
 def test_a_cadence_continues(tmp_path, phase):
     contents = [(4 * k) // 5 for k in range(35 + phase)]
-    shown = [picture(content) for content in contents]
-    clip = write_clip(tmp_path / "a.mkv", shown, rate=30)
+    pictures = [picture(content) for content in contents]
+    clip = write_clip(tmp_path / "a.mkv", pictures, rate=30)
     result = forecast(clip, "b.mkv", model="flow", frames=10)
     assert "1 of every 5 frames repeats" in str(result.cadence)
-    made = read_planes(tmp_path / "b.mkv")
+    planes = read_planes(tmp_path / "b.mkv")
     count = len(contents)
     expected = [(4 * k) // 5 for k in range(count + 10)]
     for k in range(count, count + 10):
-        assert same(made[k], made[k - 1]) == (expected[k] == expected[k - 1])
+        assert same(planes[k], planes[k - 1]) == (expected[k] == expected[k - 1])
     truth = planes_of(picture(expected[-1]))
     last = planes_of(picture(contents[-1]))
-    assert distance(made[-1], truth) < 0.4 * distance(last, truth)
+    assert distance(planes[-1], truth) < 0.4 * distance(last, truth)
 
 
 def test_a_picture_that_came_to_rest_stays_at_rest(tmp_path):
-    shown = [picture(min(k, 12)) for k in range(24)]
-    forecast(write_clip(tmp_path / "a.mkv", shown), "b.mkv")
-    made = read_planes(tmp_path / "b.mkv")
-    assert same(made[24:], [made[23]] * 4)
+    pictures = [picture(min(k, 12)) for k in range(24)]
+    forecast(write_clip(tmp_path / "a.mkv", pictures), "b.mkv")
+    planes = read_planes(tmp_path / "b.mkv")
+    assert same(planes[24:], [planes[23]] * 4)
 
 
 def test_a_forecast_uses_no_frame_before_a_cut(tmp_path):
@@ -225,16 +229,16 @@ def test_a_single_frame_after_a_cut_is_not_enough(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".mp4", pytest.param(".mkv", marks=pytest.mark.full)])
 def test_audio_ends_with_the_source(tmp_path, suffix):
-    given = {"codec": "libx264", "audio": ["aac"], "metadata": {"title": "Sky"}}
-    clip = write_clip(tmp_path / f"a{suffix}", 24, **given)
+    options = {"codec": "libx264", "audio": ["aac"], "metadata": {"title": "Sky"}}
+    clip = write_clip(tmp_path / f"a{suffix}", 24, **options)
     whole = forecast(clip, f"b{suffix}", frames=24, **calls.EXACT)
     assert packets_of(whole.output) == packets_of(clip)
     part = forecast(clip, f"c{suffix}", frames=24, at=F(1, 2), **calls.EXACT)
     (kept,), (all_of_it,) = packets_of(part.output), packets_of(clip)
     assert kept == all_of_it[: len(kept)]
     assert len(kept) < 0.6 * len(all_of_it)
-    with av.open(part.output) as made:
-        assert made.metadata["title"] == "Sky"
+    with av.open(part.output) as output:
+        assert output.metadata["title"] == "Sky"
 
 
 def test_standard_input_is_forecast(tmp_path, monkeypatch):

@@ -44,18 +44,18 @@ def test_a_factor_refers_to_both_fields(clip, tmp_path):
     assert (result.source_frames, result.output_frames) == (2 * COUNT, 4 * COUNT)
     assert read_times(out) == [F(k, 100) for k in range(4 * COUNT)]
     assert result.duration == pytest.approx(COUNT / 25)
-    shown = read_planes(out)
+    planes = read_planes(out)
     for field in range(4, 2 * COUNT - 2):
         truth = planes_of(picture(field, 96, 64, step=FIELD_STEP))[0].astype(float)
-        assert np.abs(shown[2 * field][0] - truth).mean() < 1.5
+        assert np.abs(planes[2 * field][0] - truth).mean() < 1.5
 
 
 @pytest.mark.parametrize(("fps", "frames"), [(50, 20), (60, 24)])
 def test_a_rate_refers_to_both_fields(clip, tmp_path, fps, frames):
-    given = {"fps": fps, "model": "blend", "deinterlace": True, **SMALL}
-    plan = cloudconv.plan(cloudconv.InterpSettings(clip, tmp_path / "b.mp4", **given))
+    options = {"fps": fps, "model": "blend", "deinterlace": True, **SMALL}
+    plan = cloudconv.plan(cloudconv.InterpSettings(clip, tmp_path / "b.mp4", **options))
     assert (plan["source_fps"], plan["output_frames"]) == ("50", frames)
-    result = calls.interpolate(clip, tmp_path / "b.mp4", **given)
+    result = calls.interpolate(clip, tmp_path / "b.mp4", **options)
     assert (result.output_frames, result.new_frames > 0) == (frames, fps != 50)
 
 
@@ -112,10 +112,12 @@ def test_the_warning_comes_before_the_work(kind, given, clip, tmp_path):
 def test_fields_are_trained_on(clip, tmp_path):
     """A clip of 10 pictures has windows of 13 frames only if both fields count."""
     held_back = str(shutil.copy(clip, tmp_path))
-    given = {"val_windows": 1, "gap": 12, "val": held_back, **TRAIN, **SMALL}
+    options = {"val_windows": 1, "gap": 12, "val": held_back, **TRAIN, **SMALL}
     with pytest.raises(cloudconv.CloudconvError, match="frames"):
-        calls.train([str(clip)], tmp_path / "a.safetensors", **given)
-    result = calls.train([str(clip)], tmp_path / "b.safetensors", deinterlace=True, **given)
+        calls.train([str(clip)], tmp_path / "a.safetensors", **options)
+    result = calls.train(
+        [str(clip)], tmp_path / "b.safetensors", deinterlace=True, **options
+    )
     assert result.steps == 1
 
 

@@ -54,9 +54,9 @@ def test_a_constant_rate_is_multiplied_exactly(tmp_path, rate, factor):
 def test_the_size_of_a_video_whose_name_contains_a_number_field_is_reported(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 4, codec="libx264")
     for name in ("b_%03d.mp4", "%03d.png"):
-        found = interp(clip, name, factor=2).output_bytes
+        result = interp(clip, name, factor=2).output_bytes
         assert (
-            found == sum(p.stat().st_size for p in tmp_path.glob(f"*[!a]{name[-4:]}")) > 0
+            result == sum(p.stat().st_size for p in tmp_path.glob(f"*[!a]{name[-4:]}")) > 0
         )
 
 
@@ -81,8 +81,8 @@ def test_source_frames_are_bit_identical_at_their_own_time(
 def test_real_gaps_of_a_variable_rate_are_divided(tmp_path):
     times = [F(k, 1000) for k in (0, 40, 100, 133, 301, 317)]
     end = F(367, 1000)
-    given = {"times": times, "last_duration": end - times[-1], "codec": "libx264"}
-    result = interp(write_clip(tmp_path / "a.mp4", 6, **given), "b.mp4", factor=4)
+    options = {"times": times, "last_duration": end - times[-1], "codec": "libx264"}
+    result = interp(write_clip(tmp_path / "a.mp4", 6, **options), "b.mp4", factor=4)
     assert (result.source_fps, result.output_fps) == (None, None)
     expected = [
         a + (b - a) * k / 4 for a, b in itertools.pairwise([*times, end]) for k in range(4)
@@ -264,8 +264,8 @@ def test_an_existing_output_is_kept_unless_overwrite_is_set_and_an_input_always(
 
 
 def test_corrupt_packets_are_counted_and_the_rest_is_kept(tmp_path):
-    given = {"codec": "libx264", "options": {"g": "10", "bf": "0"}, "noise": 2.0}
-    clip = write_clip(tmp_path / "a.mp4", 60, **given)
+    options = {"codec": "libx264", "options": {"g": "10", "bf": "0"}, "noise": 2.0}
+    clip = write_clip(tmp_path / "a.mp4", 60, **options)
     with av.open(str(clip)) as opened:
         packets = [(p.pos, p.size) for p in opened.demux(video=0) if p.size]
     data = bytearray(clip.read_bytes())
@@ -286,8 +286,8 @@ def _clip_with_gap(folder, seconds):
 
 
 def test_an_animation_with_uneven_delays_stays_a_gif(tmp_path):
-    given = {"times": [F(k, 100) for k in (0, 4, 14, 20, 60)], "last_duration": F(1, 5)}
-    clip = write_clip(tmp_path / "a.gif", 5, codec="gif", pix_fmt="rgb8", **given)
+    options = {"times": [F(k, 100) for k in (0, 4, 14, 20, 60)], "last_duration": F(1, 5)}
+    clip = write_clip(tmp_path / "a.gif", 5, codec="gif", pix_fmt="rgb8", **options)
     result = cloudconv.interpolate(clip, factor=2, model="blend", device="cpu")
     assert result.output == str(tmp_path / "a_x2.gif")
     made = [100 * time for time in read_times(result.output)]
@@ -381,10 +381,11 @@ def test_a_part_that_ends_within_a_frame_lasts_as_long_as_the_result_says(tmp_pa
     result = interp(clip, f"b.{suffix}", factor=8, end="1.02")
     assert result.output_fps is None
     assert result.duration == 1.02
-    made = read_times(Path(result.output))[-8:]
+    written_times = read_times(Path(result.output))[-8:]
     expected = [1 + F("0.02") * k / 8 for k in range(8)]
     assert all(
-        abs(one - other) <= F(1, 2000) for one, other in zip(made, expected, strict=True)
+        abs(one - other) <= F(1, 2000)
+        for one, other in zip(written_times, expected, strict=True)
     )
 
 

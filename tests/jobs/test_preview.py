@@ -32,13 +32,13 @@ def made(clip, name, **options):
 @pytest.mark.parametrize("name", ["modes.jpg", "modes.PNG"])
 def test_a_sheet_shows_all_modes_and_writes_no_dream(clip, name):
     result = made(clip, name)
-    assert sorted(each.name for each in clip.parent.iterdir()) == ["a.mkv", name]
+    assert sorted(mode.name for mode in clip.parent.iterdir()) == ["a.mkv", name]
     with Image.open(clip.with_name(name)) as sheet:
         width, height = sheet.size
     assert (width, height) == (8 * 96, len(NAMES) * (64 + 32 + 23))
-    assert [each["mode"] for each in result.modes] == NAMES
-    assert all(each["runs"] and each["verdict"] for each in result.modes)
-    times = [fault["time"] for each in result.modes for fault in each["faults"]]
+    assert [mode["mode"] for mode in result.modes] == NAMES
+    assert all(mode["runs"] and mode["verdict"] for mode in result.modes)
+    times = [fault["time"] for mode in result.modes for fault in mode["faults"]]
     assert all(0 <= time < 1 for time in times)
     assert (result.mode, result.material_frames, result.cut) == ("texture", 30, None)
     assert "texture (auto takes it): " in result.summary
@@ -55,7 +55,7 @@ def test_a_video_shows_all_modes_for_the_whole_time(clip):
 @pytest.mark.full
 def test_a_mode_that_cannot_run_is_marked(clip):
     result = made(clip, "modes.png", at=F(5, 25))
-    runs = {each["mode"]: each["runs"] for each in result.modes}
+    runs = {mode["mode"]: mode["runs"] for mode in result.modes}
     assert runs == {"collage": False, "texture": True, "flow": True, "rollout": True}
     said = "cannot run: it needs 8 frames, and there are 5"
     assert result.modes[0]["verdict"] == said
@@ -95,7 +95,7 @@ def test_the_command_prints_one_object_and_replaces_with_y(clip):
     plan = invoke("dream", clip, "--preview", there, "-y", "--dry-run", "--json")
     assert json.loads(plan.stdout)["preview"] == str(there)
     assert there.read_bytes() == b"mine"
-    shown = invoke("dream", clip, "--preview", there, "-y", "--json")
-    result = json.loads(shown.stdout)
-    assert (shown.exit_code, result["mode"], len(result["modes"])) == (0, "texture", 4)
+    done = invoke("dream", clip, "--preview", there, "-y", "--json")
+    result = json.loads(done.stdout)
+    assert (done.exit_code, result["mode"], len(result["modes"])) == (0, "texture", 4)
     assert there.stat().st_size == result["output_bytes"] > 1000

@@ -32,8 +32,8 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clip(file):
-    shown = [picture(k, *SIZE, step=3.0, scene=k // 5) for k in range(10)]
-    return write_clip(file.with_name("a.mkv"), shown)
+    pictures = [picture(k, *SIZE, step=3.0, scene=k // 5) for k in range(10)]
+    return write_clip(file.with_name("a.mkv"), pictures)
 
 
 GIVEN = {"factor": 2, "encoder": "ffv1", "threads": 1, "device": "cpu"}
@@ -51,14 +51,14 @@ def plan(clip, folder, **options):
 
 def test_the_new_pictures_are_those_of_the_network(file):
     pictures = torch.rand(3, 3, 64, 96)
-    made = [
+    result = [
         *cloudconv.interpolate_frames(
             pictures, 4, model=file, device="cpu", scene_cut="off"
         )
     ]
     network = registry.load(file)
-    assert len(made) >= 8
-    for number, new in enumerate(made[:8]):
+    assert len(result) >= 8
+    for number, new in enumerate(result[:8]):
         pair = pictures[number // 4 : number // 4 + 2]
         quarter = number % 4
         wanted = network.interpolate(*pair, quarter / 4) if quarter else pair[0]
@@ -99,24 +99,24 @@ OTHER = [
 def test_a_network_of_the_middle_makes_halves_of_the_interval_only(
     clip, file, tmp_path, options
 ):
-    given = {"model": file, "timesteps": "middle", "factor": None, **options}
+    keywords = {"model": file, "timesteps": "middle", "factor": None, **options}
     if options in FITTING:
-        assert plan(clip, tmp_path, **given)["output_frames"] > 0
+        assert plan(clip, tmp_path, **keywords)["output_frames"] > 0
         return
     with pytest.raises(ModelUsageError, match=r"only the middle.*cloud-best"):
-        interp(clip, tmp_path / "b.mkv", **given)
+        interp(clip, tmp_path / "b.mkv", **keywords)
     assert not (tmp_path / "b.mkv").exists()
 
 
 def test_a_variable_rate_and_pictures_in_memory_follow_the_same_rule(file, tmp_path):
     times = [Fraction(k, 24) for k in (0, 1, 3, 4, 7, 8)]
     clip = write_clip(tmp_path / "vfr.mkv", 6, times=times, rate=24)
-    given = {"model": file, "timesteps": "middle"}
-    interp(clip, tmp_path / "b.mkv", factor=2, **given)
+    options = {"model": file, "timesteps": "middle"}
+    interp(clip, tmp_path / "b.mkv", factor=2, **options)
     assert len(read_times(tmp_path / "b.mkv")) == 12
     for refused in (
-        lambda: cloudconv.interpolate_frames(iter(()), 3, device="cpu", **given),
-        lambda: cloudconv.compare(clip, drop=3, **given),
+        lambda: cloudconv.interpolate_frames(iter(()), 3, device="cpu", **options),
+        lambda: cloudconv.compare(clip, drop=3, **options),
     ):
         with pytest.raises(ModelUsageError, match="only the middle"):
             refused()

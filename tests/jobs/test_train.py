@@ -154,14 +154,16 @@ def test_the_scores_of_an_interpolator_are_those_of_compare(
     result = run(model=MIDDLE.name, steps=4, precision="fp32", val_part=spans)
     found, count = 0.0, 0
     for start, end in result.held_back:
-        given = {"metrics": "psnr", "start": start, "end": end, "precision": "fp32"}
-        part = calls.compare(clip, model=str(output), device="cpu", **given)
+        options = {"metrics": "psnr", "start": start, "end": end, "precision": "fp32"}
+        part = calls.compare(clip, model=str(output), device="cpu", **options)
         found += part.methods[str(output)]["psnr"] * part.scored_frames
         count += part.scored_frames
     assert count > 3
     assert result.best.psnr == {"1": pytest.approx(found / count, abs=1e-6)}
     assert result.best.psnr != result.initial.psnr
-    (said,) = [each.text for each in result.warnings if each.code == "training-lost"]
+    (said,) = [
+        warning.text for warning in result.warnings if warning.code == "training-lost"
+    ]
     assert "dB worse than its initial weights: do not use the new weights" in said
     gained = result.best.gain - result.initial.gain
     assert float(checkpoints.read(output)[1]["gained"]) == pytest.approx(gained, abs=1e-3)
@@ -285,9 +287,9 @@ def test_ctrl_c_during_validation_is_resumed(run, output, tmp_path):
 def test_a_run_without_steps_left_says_so(run, settings, tmp_path):
     run(press_at(10))
     recipe = tmp_path / "recipe.toml"
-    given = {k: v for k, v in asdict(settings(steps=10)).items() if v is not None}
+    options = {k: v for k, v in asdict(settings(steps=10)).items() if v is not None}
     recipe.write_text(
-        "".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items())
+        "".join(f"{key} = {json.dumps(value)}\n" for key, value in options.items())
     )
     said = invoke("train", "--recipe", recipe, "--device", "cpu", "--json")
     assert said.exit_code == 0, said.stderr
@@ -467,9 +469,9 @@ def test_every_shipped_recipe_trains_a_step(large_clip, output, recipe):
     if init is not None and init.endswith(".safetensors"):  # a file of an earlier training
         init = init.removesuffix(".safetensors").removesuffix("-2")
     small = {"crop": 64, "batch": 1, "crops": 1, "val_windows": 1, "val_crop": 64}
-    given = {"clips": f"{large_clip}[0:0.7]", "val": f"{large_clip}[0.7:1]", "steps": 1}
-    given |= {"recipe": recipe, "init": init, "output": output, "precision": "fp32"}
-    result = finish(train.run(TrainSettings(**small, **given, threads=1, device="cpu")))
+    options = {"clips": f"{large_clip}[0:0.7]", "val": f"{large_clip}[0.7:1]", "steps": 1}
+    options |= {"recipe": recipe, "init": init, "output": output, "precision": "fp32"}
+    result = finish(train.run(TrainSettings(**small, **options, threads=1, device="cpu")))
     assert (result.steps, len(result.history)) == (1, 2)
 
 
@@ -480,8 +482,10 @@ def test_only_a_part_without_frames_is_left_out_of_the_final_scores(
     clip, output, monkeypatch, error
 ):
     monkeypatch.setattr(train.compare, "run", Mock(side_effect=error))
-    given = {"model": "tiny", "steps": 1, "crop": 32, "batch": 1, "val_part": "0.8:1"}
-    job = train.run(TrainSettings([clip], output=output, threads=1, device="cpu", **given))
+    options = {"model": "tiny", "steps": 1, "crop": 32, "batch": 1, "val_part": "0.8:1"}
+    job = train.run(
+        TrainSettings([clip], output=output, threads=1, device="cpu", **options)
+    )
     if isinstance(error, ReadError):
         with pytest.raises(ReadError, match="gone"):
             finish(job)
@@ -523,7 +527,7 @@ def test_a_second_ctrl_c_names_the_checkpoint(run):
 
 def test_a_flipped_bit_of_a_checkpoint_is_an_error(killed, output, checkpoint):
     whole = checkpoint.read_bytes()
-    made = output.read_bytes()
+    result = output.read_bytes()
     damaged = [whole[: len(whole) // 2], b"nonsense"]
     for place in range(0, len(whole), len(whole) // 14):
         damaged.append(bytearray(whole))
@@ -532,7 +536,7 @@ def test_a_flipped_bit_of_a_checkpoint_is_an_error(killed, output, checkpoint):
         checkpoint.write_bytes(content)
         with pytest.raises(InputError, match="is damaged"):
             killed()
-    assert output.read_bytes() == made
+    assert output.read_bytes() == result
     checkpoint.write_bytes(whole)
     assert killed().resumed
 
@@ -554,9 +558,9 @@ def test_a_checkpoint_with_a_right_checksum_and_wrong_content_is_an_error(
 def test_weights_of_absurd_size_leave_no_file(run, tmp_path):
     huge = {name: torch.full_like(each, 1e38) for name, each in small_state().items()}
     save(tmp_path / "huge.safetensors", huge)
-    given = dict.fromkeys(("model", "init"), str(tmp_path / "huge.safetensors"))
+    options = dict.fromkeys(("model", "init"), str(tmp_path / "huge.safetensors"))
     with pytest.raises(ModelError, match="not a number any more"):
-        run(**given)
+        run(**options)
     assert os.listdir(tmp_path) == ["huge.safetensors"]
 
 

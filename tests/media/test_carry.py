@@ -98,8 +98,8 @@ def video(
             sound(out, stream, samples, int(begin * 48000))
         for begin, duration, text in texts_given if texts is not None else ():
             words = f"0,0,Default,,0,0,0,,{text}".encode()
-            made = SubtitleSet.create(words, 0, int(duration * 1000))
-            packet = texts.codec_context.encode_subtitle(made)
+            result = SubtitleSet.create(words, 0, int(duration * 1000))
+            packet = texts.codec_context.encode_subtitle(result)
             packet.time_base = Fraction(1, 1000)
             packet.stream = texts
             packet.pts = packet.dts = int((begin + start) * 1000)
@@ -128,15 +128,15 @@ def convert(source, target, *, start=None, end=None, audio=True, factor=1, slow=
 
 def subtitles_of(path):
     """Return start, duration and plain text of each subtitle."""
-    found = []
+    result = []
     with av.open(str(path)) as clip:
         stream = clip.streams.subtitles[0]
         for packet in clip.demux(stream):
             decoded = stream.codec_context.decode2(packet) if packet.size else None
             if decoded:
                 times = packet.pts * packet.time_base, packet.duration * packet.time_base
-                found.append((*times, decoded[0].dialogue.decode()))
-    return [each for each in found if each[2]]
+                result.append((*times, decoded[0].dialogue.decode()))
+    return [each for each in result if each[2]]
 
 
 def chapters_of(path):
@@ -278,8 +278,8 @@ def test_subtitles_and_chapters_fit_the_container_and_the_speed(
     ],
 )
 def test_languages_and_flags_are_kept_or_named(tmp_path, suffix, languages, lost):
-    given = {"languages": ("pt-BR", "fre"), "second": Disposition.forced}
-    source = video(tmp_path / "in.mkv", **given)
+    options = {"languages": ("pt-BR", "fre"), "second": Disposition.forced}
+    source = video(tmp_path / "in.mkv", **options)
     target = tmp_path / f"out{suffix}"
     sink = convert(source, target)
     with av.open(str(target)) as clip:
@@ -488,8 +488,8 @@ def test_the_clock_of_an_mp4_lets_hours_fit_in_32_bits(tmp_path):
     ],
 )
 def test_time_codes_are_converted_to_a_new_rate(given, source, rate, offset, expected):
-    made = timecode_at_rate(given, Fraction(source), Fraction(rate), Fraction(offset))
-    assert made == expected
+    result = timecode_at_rate(given, Fraction(source), Fraction(rate), Fraction(offset))
+    assert result == expected
 
 
 def decoded_sound(path):
@@ -557,11 +557,11 @@ def test_many_tracks_of_sound_can_all_state_a_delay(tmp_path):
     path = tmp_path / "in.mkv"
     count = 90
     with av.open(str(path), "w", container_options={"write_crc32": "0"}) as out:
-        shown = out.add_stream("ffv1", rate=24)
-        shown.width = shown.height = 32
-        shown.metadata["title"] = "Many" + room(count)
+        stream = out.add_stream("ffv1", rate=24)
+        stream.width = stream.height = 32
+        stream.metadata["title"] = "Many" + room(count)
         tracks = [out.add_stream("pcm_s16le", rate=48000) for _ in range(count)]
-        out.mux(shown.encode(picture(0, 32, 32)))
+        out.mux(stream.encode(picture(0, 32, 32)))
         for track in tracks:
             sound(out, track, tone(440, 480))
     amend(path, room(count), (32, 32), None, [Fraction(1, 50)] * count, varies=False)
@@ -610,16 +610,16 @@ def test_sound_that_begins_before_the_video_keeps_its_times_in_matroska(
 ):
     """The first packets are priming, which only MP4 hides, by an edit list."""
     source = write_clip(tmp_path / f"in.{suffix}", 24, codec="libx264", audio=[codec])
-    made = tmp_path / "out.mkv"
-    convert(source, made)
+    target = tmp_path / "out.mkv"
+    convert(source, target)
     begins = min(packet_times(source, "video"))
     given = [time - begins for time in packet_times(source)]
-    times = packet_times(made)
-    assert given[0] < 0 == min(packet_times(made, "video"))
+    times = packet_times(target)
+    assert given[0] < 0 == min(packet_times(target, "video"))
     assert all(abs(b - a) <= Fraction(1, 1000) for a, b in zip(given, times, strict=False))
     if suffix == "mp4":
-        assert packets_of(made) == packets_of(source)
-        assert decoded_sound(made) == decoded_sound(source)
+        assert packets_of(target) == packets_of(source)
+        assert decoded_sound(target) == decoded_sound(source)
 
 
 @pytest.mark.full
@@ -692,10 +692,10 @@ def test_parts_with_other_numbers_of_streams_are_one_video(tmp_path):
     path, target = tmp_path / "in.ts", tmp_path / "out.mkv"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     with Source(path) as source:
-        assert [each.code for each in source.info.warnings] == ["clock-restarts"]
+        assert [warning.code for warning in source.info.warnings] == ["clock-restarts"]
         # FFmpeg returns the last picture of the first part after all others.
         assert len([*source.frames()]) == 49
-        assert [each.code for each in source.warnings] == ["frames-out-of-order"]
+        assert [warning.code for warning in source.warnings] == ["frames-out-of-order"]
     convert(path, target)
     assert len(packets_of(target)[0]) > 90
 
@@ -718,12 +718,12 @@ def test_a_time_code_above_255_fps_is_left_out_of_mp4(tmp_path, suffix, lost):
 def bitmaps(path, times):
     """Write one second of video, and bitmap subtitles at times in ms without an end."""
     with av.open(str(path), "w") as out:
-        shown = out.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
-        shown.width, shown.height = 64, 48
+        stream = out.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
+        stream.width, stream.height = 64, 48
         texts = out.add_mux_stream("dvdsub", time_base=Fraction(1, 1000))
         for number in range(24):
-            out.mux(shown.encode(picture(number, 64, 48)))
-        out.mux(shown.encode(None))
+            out.mux(stream.encode(picture(number, 64, 48)))
+        out.mux(stream.encode(None))
         for time in times:
             packet = av.Packet(b"\0\x14" + bytes(18))
             packet.stream = texts
@@ -738,8 +738,8 @@ def test_a_bitmap_subtitle_without_an_end_lasts_to_the_end_of_the_video(tmp_path
     source = bitmaps(tmp_path / "in.mkv", [250])
     target = tmp_path / "out.mp4"
     assert not said(convert(source, target), "left out")
-    with av.open(str(target)) as made:
-        (packet,) = [each for each in made.demux(subtitles=0) if each.size]
+    with av.open(str(target)) as output:
+        (packet,) = [each for each in output.demux(subtitles=0) if each.size]
         assert packet.duration * packet.time_base <= 1
 
 
@@ -752,9 +752,9 @@ def test_a_stream_that_the_container_refuses_is_named_and_the_others_are_kept(
     carry = Carry(info, info.timing.start)
     plan = plan_encoding(tmp_path / "out.mp4", info, rate=Fraction(24), carry=carry)
     settled, warnings = without_refused(plan)
-    assert [each.code for each in warnings] == ["stream-refused"]
+    assert [warning.code for warning in warnings] == ["stream-refused"]
     assert "Subtitle stream 1 (dvdsub) is left out" in str(warnings[0])
     assert "invalid" in str(warnings[0])
     write(tmp_path / "out.mp4", even(24, (64, 48)), info, rate=24, carry=settled.carry)
-    with av.open(str(tmp_path / "out.mp4")) as made:
-        assert [stream.type for stream in made.streams] == ["video"]
+    with av.open(str(tmp_path / "out.mp4")) as output:
+        assert [stream.type for stream in output.streams] == ["video"]

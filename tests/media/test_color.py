@@ -226,8 +226,8 @@ def test_thumbnails_average_luma(pix_fmt, size):
     [(16, 0, 0), (235, 0, 1), (255, 0, 1), (255, 2, 1), (0, 2, 0)],
 )
 def test_thumbnails_reach_black_and_white(code, extent, expected):
-    made = make_picture(flat(layout("yuv420p"), (code, 128, 128)), "yuv420p", 8, 8)
-    frame = Frame(made, Fraction(0), Fraction(1), ColorTags(range=extent))
+    result = make_picture(flat(layout("yuv420p"), (code, 128, 128)), "yuv420p", 8, 8)
+    frame = Frame(result, Fraction(0), Fraction(1), ColorTags(range=extent))
     assert thumbnail(frame, 4, 4).unique().tolist() == [expected]
 
 

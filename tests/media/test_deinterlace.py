@@ -53,10 +53,10 @@ def test_a_warning_names_interlacing_and_deinterlace_removes_it(clip):
     info = probe(clip)
     assert info.interlaced
     assert "interlaced" in [w.code for w in info.warnings]
-    made = frames_of(clip, deinterlace=True)
-    assert [f.time for f in made] == [Fraction(j, 50) for j in range(2 * COUNT)]
-    assert {f.duration for f in made} == {Fraction(1, 50)}
-    assert_filmed(made)
+    result = frames_of(clip, deinterlace=True)
+    assert [f.time for f in result] == [Fraction(j, 50) for j in range(2 * COUNT)]
+    assert {f.duration for f in result} == {Fraction(1, 50)}
+    assert_filmed(result)
     info = probe(clip, deinterlace=True)
     assert (info.timing.rate, info.timing.frames) == (50, 2 * COUNT)
     with Source(info) as source:
@@ -76,21 +76,21 @@ def test_unmarked_fields_are_shown_in_the_order_of_their_motion(tmp_path, order)
     pictures = [interlaced(index, order) for index in range(COUNT)]
     clip = write_clip(tmp_path / "unmarked.mkv", pictures, rate=25)
     assert not probe(clip).interlaced
-    made = frames_of(clip, deinterlace=True)
-    assert len(made) == 2 * COUNT
-    assert_filmed(made)  # in the wrong order, every second frame would go back
+    result = frames_of(clip, deinterlace=True)
+    assert len(result) == 2 * COUNT
+    assert_filmed(result)  # in the wrong order, every second frame would go back
 
 
 def test_progressive_pictures_in_an_interlaced_stream_repeat(tmp_path):
     """Pictures filmed at once give pairs of the same frame, which count as repeats."""
     clip = write_clip(tmp_path / "a.mkv", MIXED, rate=25, codec="libx264", options=FIELDS)
     assert all(frame.picture.interlaced_frame for frame in frames_of(clip))
-    made = frames_of(clip, deinterlace=True)
+    result = frames_of(clip, deinterlace=True)
     kept = frames_of(clip)
-    assert_filmed(made[: 2 * COUNT])
+    assert_filmed(result[: 2 * COUNT])
     for number in range(2 * COUNT + 2, 4 * COUNT):
-        assert made[number].same_picture(kept[number // 2])
-    repeats = [item.repeats for item in analyse(made, "off")]
+        assert result[number].same_picture(kept[number // 2])
+    repeats = [item.repeats for item in analyse(result, "off")]
     assert repeats == [False] * 2 * COUNT + [False, True] * COUNT
 
 
@@ -103,11 +103,11 @@ def test_pictures_that_are_marked_as_progressive_repeat(tmp_path):
         )
         data += part.read_bytes()
     path.write_bytes(data)
-    made = frames_of(path, deinterlace=True)
+    result = frames_of(path, deinterlace=True)
     kept = frames_of(path)
-    assert len(made) == 4 * COUNT
+    assert len(result) == 4 * COUNT
     for number in range(2 * COUNT, 4 * COUNT):
-        assert made[number].same_picture(kept[number // 2])
+        assert result[number].same_picture(kept[number // 2])
 
 
 def test_a_progressive_video_is_not_deinterlaced(tmp_path):
@@ -125,13 +125,13 @@ def test_fields_at_a_variable_rate_have_their_own_times(tmp_path):
     times = [Fraction(t, 1000) for t in ticks]
     form = {"times": times, "last_duration": Fraction(1, 25), "codec": "libx264"}
     clip = write_clip(tmp_path / "fields.mkv", pictures, options=FIELDS, **form)
-    made = frames_of(clip, deinterlace=True)
-    assert [f.time for f in made[::2]] == times
-    seconds = [b.time - a.time for a, b in zip(made[::2], made[1::2], strict=True)]
+    result = frames_of(clip, deinterlace=True)
+    assert [f.time for f in result[::2]] == times
+    seconds = [b.time - a.time for a, b in zip(result[::2], result[1::2], strict=True)]
     assert seconds[:4] == [Fraction(1, 50)] * 4
     assert Fraction(1, 50) <= seconds[4] < Fraction(1, 10)  # before the gap
     assert seconds[7] == Fraction(1, 200)  # before a picture that comes early
-    assert made[-1].time + made[-1].duration == Fraction(1330, 1000)
+    assert result[-1].time + result[-1].duration == Fraction(1330, 1000)
 
 
 def test_pictures_too_small_for_deinterlacing_are_an_error(tmp_path):

@@ -190,9 +190,9 @@ def test_default_quality_is_visually_lossless(name):
 @pytest.mark.parametrize("crf", [14, 20, 28])
 def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
     def error(encoder):
-        made = tmp_path / f"{encoder}.mkv"
-        write(made, frames, probe(clip), rate=RATE, encoder=encoder, crf=crf)
-        pairs = zip(read_planes(made), frames, strict=True)
+        target = tmp_path / f"{encoder}.mkv"
+        write(target, frames, probe(clip), rate=RATE, encoder=encoder, crf=crf)
+        pairs = zip(read_planes(target), frames, strict=True)
         return np.mean(
             [(p[0] - planes_of(f.picture)[0].astype(float)) ** 2 for p, f in pairs]
         )
@@ -230,8 +230,8 @@ def test_ffv1_refuses_pictures_that_are_too_small_for_slices(size):
     ],
 )
 def test_given_options_reach_the_encoder_and_replace_its_defaults(settings, options):
-    made = chosen(MKV, "yuv420p", **settings).options
-    assert {name: made.get(name) for name in options} == options
+    result = chosen(MKV, "yuv420p", **settings).options
+    assert {name: result.get(name) for name in options} == options
 
 
 @pytest.mark.parametrize(

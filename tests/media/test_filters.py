@@ -33,22 +33,22 @@ def distance(a, b):
 )
 def test_new_frames_have_exact_times_and_reach_the_last_input(rate, factor, start, count):
     kept = frames(count, rate / factor, start, size=(64, 48))
-    made = list(minterpolate(kept, rate))
-    assert [f.time for f in made] == [
+    result = list(minterpolate(kept, rate))
+    assert [f.time for f in result] == [
         start + k / rate for k in range((count - 1) * factor + 1)
     ]
-    assert {f.duration for f in made} == {1 / rate}
-    for one, same in zip(kept, made[::factor], strict=True):
+    assert {f.duration for f in result} == {1 / rate}
+    for one, same in zip(kept, result[::factor], strict=True):
         assert one.same_picture(same)
 
 
 def test_uneven_input_times_are_kept():
     kept = [frames(6)[k] for k in (0, 1, 4, 5)]
-    made = list(minterpolate(kept, Fraction(24)))
-    assert [f.time for f in made] == [Fraction(k, 24) for k in range(6)]
-    for one, same in zip(kept, (made[k] for k in (0, 1, 4, 5)), strict=True):
+    result = list(minterpolate(kept, Fraction(24)))
+    assert [f.time for f in result] == [Fraction(k, 24) for k in range(6)]
+    for one, same in zip(kept, (result[k] for k in (0, 1, 4, 5)), strict=True):
         assert one.same_picture(same)
-    middle = made[2].picture
+    middle = result[2].picture
     assert distance(middle, picture(2)) < distance(picture(1), picture(2))
 
 
@@ -64,10 +64,10 @@ def test_pictures_keep_their_pixel_format_and_levels(pix_fmt):
         Frame(picture(0, pix_fmt=pix_fmt), Fraction(k, 12), Fraction(1, 12))
         for k in range(3)
     ]
-    made = list(minterpolate(still, Fraction(24)))
-    assert len(made) == 5
+    result = list(minterpolate(still, Fraction(24)))
+    assert len(result) == 5
     step = 2 ** (still[0].picture.format.components[0].bits - 8)
-    for frame in made:
+    for frame in result:
         assert frame.pix_fmt == pix_fmt
         for a, b in zip(planes_of(frame.picture), planes_of(still[0].picture), strict=True):
             assert np.abs(a.astype(int) - b.astype(int)).max() <= 3 * step
@@ -75,9 +75,9 @@ def test_pictures_keep_their_pixel_format_and_levels(pix_fmt):
 
 def test_minterpolate_reads_few_frames_ahead():
     left = iter(frames(30))
-    made = minterpolate(left, Fraction(48))
+    result = minterpolate(left, Fraction(48))
     for _ in range(4):
-        next(made)
+        next(result)
     assert len(list(left)) >= 24
 
 

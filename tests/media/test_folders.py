@@ -52,7 +52,7 @@ def folder(tmp_path):
 
 
 def test_videos_are_found_by_their_endings_or_their_content(folder):
-    found = inventory(folder)
+    result = inventory(folder)
     names = [
         "GX010007.mp4",
         "VID_1.insv",
@@ -61,10 +61,10 @@ def test_videos_are_found_by_their_endings_or_their_content(folder):
         "c.unheard",
         "noending",
     ]
-    assert [file.name for file in found.videos] == names
-    assert [file.name for file in found.proxies] == ["GL010007.LRV"]
+    assert [file.name for file in result.videos] == names
+    assert [file.name for file in result.proxies] == ["GL010007.LRV"]
     others = {".txt": 2, ".nfo": 1, ".thm": 1, ".sound": 1, ".bin": 1}
-    assert found.others == Counter(others)
+    assert result.others == Counter(others)
     assert (
         by_ending(Counter({".txt": 2, "": 1}).most_common())
         == "2 .txt, 1 without an ending"
@@ -93,9 +93,12 @@ def test_a_counter_of_pictures_that_wraps_goes_on(tmp_path, first):
             int(frame.to_ndarray(format="rgb24")[0, 0, 0]) for frame in pictures_of(source)
         ]
     assert shades == [0, 50, 100, 150, 200]
-    (said,) = [each.text for each in info.warnings if each.code == "counter-wraps"]
+    (said,) = [warning.text for warning in info.warnings if warning.code == "counter-wraps"]
     assert "go on after IMG_9999.png" in said
-    assert not [each for each in info.warnings if each.code == "pictures-missing"] or first
+    assert (
+        not [warning for warning in info.warnings if warning.code == "pictures-missing"]
+        or first
+    )
 
 
 def pictures_of(source):
@@ -109,4 +112,6 @@ def pictures_of(source):
 def test_other_numbers_stay_in_their_order(tmp_path, numbers):
     for number in numbers:
         Image.new("RGB", (32, 32)).save(tmp_path / f"IMG_{number:02}.png")
-    assert not [each for each in probe(tmp_path).warnings if each.code == "counter-wraps"]
+    assert not [
+        warning for warning in probe(tmp_path).warnings if warning.code == "counter-wraps"
+    ]

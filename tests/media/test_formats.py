@@ -73,9 +73,9 @@ def test_a_palette_keeps_colours_and_opacity(tmp_path):
     image.save(tmp_path / "p.png", transparency=bytes([255, 128, 0]))
     with av.open(str(tmp_path / "p.png")) as clip:
         frame = next(clip.decode(video=0))
-    made = repack(frame, working_format(frame.format.name))
-    assert made.format.name == "gbrap"
-    green, blue, red, alpha = (plane[0].tolist() for plane in planes_of(made))
+    result = repack(frame, working_format(frame.format.name))
+    assert result.format.name == "gbrap"
+    green, blue, red, alpha = (plane[0].tolist() for plane in planes_of(result))
     assert (red, green, blue) == ([10, 40, 70], [20, 50, 80], [30, 60, 90])
     assert alpha == [255, 128, 0]
 
@@ -90,9 +90,9 @@ def test_jpeg_range_gray_with_alpha_and_single_bits_become_plain_formats():
     assert planes == [[1, 2, 3, 4]] * 3 + [[255, 0, 9, 8]]
     frame = VideoFrame(8, 1, "monob")
     np.frombuffer(frame.planes[0], np.uint8)[:] = 0b1010_0000
-    made = repack(frame, "gray")
-    assert planes_of(made)[0][0].tolist() == [255, 0, 255, 0, 0, 0, 0, 0]
-    assert made.color_range == 2
+    result = repack(frame, "gray")
+    assert planes_of(result)[0][0].tolist() == [255, 0, 255, 0, 0, 0, 0, 0]
+    assert result.color_range == 2
 
 
 def test_bottom_up_rows_are_reversed(tmp_path):

@@ -157,9 +157,9 @@ def test_light_levels_beyond_16_bits_are_left_out_with_a_warning(tmp_path, light
     side_data = {"CONTENT_LIGHT_LEVEL": struct.pack("<2I", *light)}
     info = info_of(tags=ColorTags(9, 16, 9, 1), side_data=side_data)
     sink = write(tmp_path / "out.mkv", even(1), info, rate=1, encoder=encoder)
-    warned = [each.code for each in sink.warnings]
-    with av.open(str(tmp_path / "out.mkv")) as made:
-        sides = next(made.decode(video=0)).side_data
+    warned = [warning.code for warning in sink.warnings]
+    with av.open(str(tmp_path / "out.mkv")) as output:
+        sides = next(output.decode(video=0)).side_data
         kept = {side.type.name: bytes(side)[:8] for side in sides}
     if max(light) < 2**16:
         assert kept["CONTENT_LIGHT_LEVEL"] == side_data["CONTENT_LIGHT_LEVEL"]

@@ -38,8 +38,10 @@ def test_sixteen_bits_to_exr_and_back_are_exact(tmp_path, channels):
     back = make(tmp_path / "light", tmp_path / "back" / "%d.png")
     assert [text for text in map(str, back.warnings) if "values above 1 become 1" in text]
     for number, picture in enumerate(codes):
-        made = tmp_path / "back" / f"{4 * number + 1}.png"
-        np.testing.assert_array_equal(cv2.imread(str(made), cv2.IMREAD_UNCHANGED), picture)
+        target = tmp_path / "back" / f"{4 * number + 1}.png"
+        np.testing.assert_array_equal(
+            cv2.imread(str(target), cv2.IMREAD_UNCHANGED), picture
+        )
 
 
 def test_exr_holds_linear_light(tmp_path):
@@ -80,5 +82,5 @@ def test_light_out_of_range_is_clipped():
     ],
 )
 def test_each_transfer_function_gives_its_light(transfer, signal, light):
-    made = light_of([np.array([[round(signal * 65535)]], np.uint16)], transfer)[0]
-    assert made.item() == pytest.approx(light, rel=2e-3)
+    result = light_of([np.array([[round(signal * 65535)]], np.uint16)], transfer)[0]
+    assert result.item() == pytest.approx(light, rel=2e-3)

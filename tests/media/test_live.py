@@ -31,15 +31,15 @@ main()
 def test_matroska_is_interpolated_before_its_end_arrives(tmp_path, frames):
     form = {"codec": "libx264", "audio": ["aac"], "noise": 3, "size": (64, 48)}
     clip = write_clip(tmp_path / "a.mkv", frames, rate=25, **form)
-    made = bytearray()
+    result = bytearray()
     some = Event()
     data = clip.read_bytes()
     first = len(data) * 4 // 5 if frames > 100 else len(data)
 
     def read(out):
         while part := out.read1(1 << 16):
-            made.extend(part)
-            if len(made) > 4000:
+            result.extend(part)
+            if len(result) > 4000:
                 some.set()
 
     with subprocess.Popen(COMMAND, **PIPES) as run:
@@ -53,7 +53,7 @@ def test_matroska_is_interpolated_before_its_end_arrives(tmp_path, frames):
         run.stdin.close()
         reader.join(90)
         assert run.wait(30) == 0, run.stderr.read()
-    (tmp_path / "b.mkv").write_bytes(made)
+    (tmp_path / "b.mkv").write_bytes(result)
     assert read_times(tmp_path / "b.mkv") == [F(k, 50) for k in range(2 * frames)]
     assert packets_of(tmp_path / "b.mkv") == packets_of(clip)
 

@@ -37,8 +37,8 @@ def mixed(film, passages, seconds=20, *, chunk=F(1, 4), follows=True, **options)
 
 
 def noise(length=LENGTH, channels=1, seed=1):
-    made = np.random.default_rng(seed).normal(0, 0.1, (length, channels))
-    return made.astype(np.float32)
+    result = np.random.default_rng(seed).normal(0, 0.1, (length, channels))
+    return result.astype(np.float32)
 
 
 def tone(hertz, length=LENGTH):
@@ -72,11 +72,11 @@ def positions(made, film, length=64):
 
 def test_between_two_jumps_the_sound_of_the_film_plays_to_the_sample():
     film = noise()
-    made = mixed(film, [Passage(F(10), F(1, 25), F(-8)), Passage(F(14), F(0), F(-11))])
-    assert len(made) == 20 * RATE
+    sound = mixed(film, [Passage(F(10), F(1, 25), F(-8)), Passage(F(14), F(0), F(-11))])
+    assert len(sound) == 20 * RATE
     # From a second after each jump to half a second before the next.
-    np.testing.assert_array_equal(made[RATE : 3 * RATE], film[3 * RATE : 5 * RATE])
-    np.testing.assert_array_equal(made[5 * RATE : 6 * RATE], film[4 * RATE : 5 * RATE])
+    np.testing.assert_array_equal(sound[RATE : 3 * RATE], film[3 * RATE : 5 * RATE])
+    np.testing.assert_array_equal(sound[5 * RATE : 6 * RATE], film[4 * RATE : 5 * RATE])
 
 
 @pytest.mark.full
@@ -88,10 +88,10 @@ def test_a_sine_through_ten_jumps_has_no_step_and_no_dip(hertz, targets):
         Passage(10 + F(2 * number), F(1, 25), F(target, 25) - 10 - 2 * number)
         for number, target in enumerate(targets)
     ]
-    made = mixed(film, passages)
-    steps = np.abs(np.diff(made[:, 0], prepend=film[-1, 0]))
+    sound = mixed(film, passages)
+    steps = np.abs(np.diff(sound[:, 0], prepend=film[-1, 0]))
     assert steps.max() <= 1.05 * np.abs(np.diff(film[:, 0])).max()
-    assert np.abs(loudness(made) - loudness(film).mean()).max() < 0.3
+    assert np.abs(loudness(sound) - loudness(film).mean()).max() < 0.3
 
 
 @pytest.mark.parametrize("film", [noise(), crackling()], ids=["rain", "fire"])
@@ -110,9 +110,9 @@ def test_a_sound_crosses_outside_of_attacks():
     clicks = [RATE * 2 + RATE * k // 5 for k in range(-5, 6)]  # one every 0.2 seconds
     for click in clicks:
         film[click : click + 200] += 0.5
-    made = mixed(film, [Passage(F(10), F(0), F(-9)), Passage(F(11), F(1, 25), F(-3))], 5)
+    sound = mixed(film, [Passage(F(10), F(0), F(-9)), Passage(F(11), F(1, 25), F(-3))], 5)
     # Each click that is heard is heard whole.
-    loud = np.flatnonzero(made[:, 0] > 0.1)
+    loud = np.flatnonzero(sound[:, 0] > 0.1)
     ends = np.flatnonzero(np.diff(loud, append=10 * LENGTH) > 1)
     lengths = np.diff(ends, prepend=-1)
     assert len(lengths) >= 3
@@ -123,10 +123,10 @@ def test_a_slow_jump_fades_as_long_as_it_lasts():
     film = np.concatenate([noise(), noise() * 0]).astype(np.float32)
     film[LENGTH:] = 0.2
     passages = [Passage(F(20), F(0), F(-20)), Passage(F(23), F(4), F(-12))]
-    made = mixed(film, passages, 9)
-    rises = made[3 * RATE : 7 * RATE, 0].reshape(8, -1).mean(1)
+    sound = mixed(film, passages, 9)
+    rises = sound[3 * RATE : 7 * RATE, 0].reshape(8, -1).mean(1)
     assert np.all(np.diff(rises) > 0)
-    np.testing.assert_array_equal(made[7 * RATE : 8 * RATE], film[15 * RATE : 16 * RATE])
+    np.testing.assert_array_equal(sound[7 * RATE : 8 * RATE], film[15 * RATE : 16 * RATE])
 
 
 @pytest.mark.full
@@ -134,8 +134,8 @@ def test_a_slow_jump_fades_as_long_as_it_lasts():
 @settings(max_examples=10, deadline=None)
 def test_an_ambience_joins_pieces_of_two_seconds_and_no_join_twice_in_a_row(seed):
     film = noise()
-    made = mixed(film, [AMBIENCE], 60, seed=seed)
-    at = positions(made, film)
+    sound = mixed(film, [AMBIENCE], 60, seed=seed)
+    at = positions(sound, film)
     shifts = [int(k - 64 * n) for n, k in enumerate(at) if k >= 0]
     pieces = [(shift, shifts.count(shift)) for shift in dict.fromkeys(shifts)]
     # The fades shorten what is found of a piece.
@@ -170,9 +170,9 @@ def test_the_sound_does_not_depend_on_how_far_ahead_the_score_is_known():
 )
 def test_the_last_sample_of_a_loop_leads_into_the_first(follows, passage):
     film = tone(437, LENGTH + 7)
-    made = mixed(film, [passage], 5 if passage.offset else 20, loops=True, follows=follows)
-    begin = film if follows else made
-    seam = np.concatenate([made[-3:, 0], begin[:3, 0]])
+    sound = mixed(film, [passage], 5 if passage.offset else 20, loops=True, follows=follows)
+    begin = film if follows else sound
+    seam = np.concatenate([sound[-3:, 0], begin[:3, 0]])
     for order in (1, 2):  # steps, and changes of the slope
         usual = np.abs(np.diff(film[:, 0], order)).max()
         assert np.abs(np.diff(seam, order)).max() <= 1.1 * usual
@@ -181,15 +181,15 @@ def test_the_last_sample_of_a_loop_leads_into_the_first(follows, passage):
 def test_silence_stays_silence():
     film = noise()
     film[: 4 * RATE] = 0
-    made = mixed(film, [Passage(F(10), F(0), F(-9))], 5)
-    assert not made[RATE : 2 * RATE].any()
-    np.testing.assert_array_equal(made[4 * RATE :], film[5 * RATE : 6 * RATE])
+    sound = mixed(film, [Passage(F(10), F(0), F(-9))], 5)
+    assert not sound[RATE : 2 * RATE].any()
+    np.testing.assert_array_equal(sound[4 * RATE :], film[5 * RATE : 6 * RATE])
 
 
 def test_a_sound_of_a_second_loops_and_one_of_a_fifth_is_silent():
     short = noise(RATE)
-    made = mixed(short, [Passage(F(1), F(0), None)], 10)
-    assert loudness(made).min() > loudness(short).mean() - 2
+    sound = mixed(short, [Passage(F(1), F(0), None)], 10)
+    assert loudness(sound).min() > loudness(short).mean() - 2
     shortest = noise(RATE // 5)
     assert not mixed(shortest, [Passage(F(1, 5), F(0), None)], 3)[RATE:].any()
 
@@ -204,8 +204,8 @@ def test_the_law_of_a_fade_follows_the_correlation(alike):
 
 def test_an_extension_goes_on_with_a_tone_and_with_noise():
     wave = tone(437, LENGTH + 800)
-    made = extension(wave[:LENGTH], 800)
-    np.testing.assert_allclose(made[:600], wave[LENGTH : LENGTH + 600], atol=0.01)
+    result = extension(wave[:LENGTH], 800)
+    np.testing.assert_allclose(result[:600], wave[LENGTH : LENGTH + 600], atol=0.01)
     hiss = extension(noise(), 800)[:600]
     assert 0.05 < hiss.std() < 0.2
 
@@ -214,5 +214,5 @@ def test_many_fast_jumps_do_not_delay_the_sound():
     film = noise()
     passages = [Passage(10 + F(n, 50), F(0), F(-9 + n % 3) - F(n, 50)) for n in range(200)]
     passages.append(Passage(F(14), F(0), F(-12)))
-    made = mixed(film, passages, 8)
-    np.testing.assert_array_equal(made[5 * RATE : 7 * RATE], film[3 * RATE : 5 * RATE])
+    sound = mixed(film, passages, 8)
+    np.testing.assert_array_equal(sound[5 * RATE : 7 * RATE], film[3 * RATE : 5 * RATE])

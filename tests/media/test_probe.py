@@ -45,16 +45,16 @@ def rounded_times(rate, clock, count, start=0):
 )
 def test_a_constant_rate_is_found_with_any_clock(rate, clock, count, start):
     times = rounded_times(rate, clock, count, start)
-    found = constant_rate(times, clock, [rate])
+    result = constant_rate(times, clock, [rate])
     if (
         clock in (Fraction(1, 90_000), Fraction(1, 15_360), Fraction(1, 30_000))
         and count < 20
     ):
         # The times of a fine clock are taken as exact unless a frame contradicts them.
-        assert found is not None
-        assert abs(found / rate - 1) < Fraction(1, 50)
+        assert result is not None
+        assert abs(result / rate - 1) < Fraction(1, 50)
     else:
-        assert found == rate
+        assert result == rate
 
 
 @settings(deadline=None, max_examples=100)
@@ -106,7 +106,9 @@ def test_a_gif_with_even_delays_keeps_them(tmp_path, hundredths, count):
     ],
 )
 def test_a_gif_whose_delays_alternate_says_so(tmp_path, delays, said):
-    warned = [str(each) for each in probe(animation(tmp_path / "a.gif", delays)).warnings]
+    warned = [
+        str(warning) for warning in probe(animation(tmp_path / "a.gif", delays)).warnings
+    ]
     assert [text.removeprefix("The pictures of the GIF ") for text in warned] == [said][
         : bool(said)
     ]
@@ -314,10 +316,10 @@ def test_gaps_among_numbered_pictures_are_named(tmp_path, numbers, said, given):
     pictures(tmp_path, [f"shot2_{number}_v3" for number in numbers])
     info = probe(tmp_path / given)
     assert info.timing.frames == len(numbers)
-    found = [
+    result = [
         str(text) for text in info.warnings if "missing among the pictures" in str(text)
     ]
-    assert [said in text for text in found] == [True] * bool(said)
+    assert [said in text for text in result] == [True] * bool(said)
 
 
 @pytest.mark.parametrize(

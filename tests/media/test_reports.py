@@ -30,7 +30,7 @@ from tests.media.test_sink import even, write
 
 
 def codes(warnings):
-    return [each.code for each in warnings]
+    return [warning.code for warning in warnings]
 
 
 def level(number):
@@ -73,14 +73,14 @@ def test_further_pages_of_tiffs_in_a_folder_are_named(tmp_path):
     images[1].save(tmp_path / "2.tif")
     info = probe(tmp_path)
     assert info.timing.frames == 2
-    (named,) = [each for each in info.warnings if each.code == "pages-left-out"]
+    (named,) = [warning for warning in info.warnings if warning.code == "pages-left-out"]
     assert "1.tif" in str(named)
 
 
 @pytest.mark.parametrize("has_date", [False, True])
 def test_exif_of_a_tiff_is_named_only_if_there_is_any(tmp_path, has_date):
-    given = {"tiffinfo": {306: "2026:01:01 00:00:00"}} if has_date else {}
-    Image.new("RGB", (32, 16)).save(tmp_path / "1.tif", **given)
+    options = {"tiffinfo": {306: "2026:01:01 00:00:00"}} if has_date else {}
+    Image.new("RGB", (32, 16)).save(tmp_path / "1.tif", **options)
     assert ("EXIF" in probe(tmp_path / "1.tif").side_data) == has_date
 
 
@@ -127,11 +127,11 @@ def test_pictures_of_an_animation_last_as_long_as_in_browsers(tmp_path, kind):
 
 @pytest.mark.parametrize("order", ["tff", "bff", None])
 def test_combs_in_video_marked_as_progressive_are_named(tmp_path, order):
-    shown = [picture(k, 320, 240, step=2.5) for k in range(25)]
+    pictures = [picture(k, 320, 240, step=2.5) for k in range(25)]
     if order is not None:
-        shown = [interlaced(k, order, size=(320, 240)) for k in range(25)]
+        pictures = [interlaced(k, order, size=(320, 240)) for k in range(25)]
     info = probe(
-        write_clip(tmp_path / "in.mkv", shown, codec="libx264", options={"crf": "8"})
+        write_clip(tmp_path / "in.mkv", pictures, codec="libx264", options={"crf": "8"})
     )
     assert codes(info.warnings) == ([] if order is None else ["combs"])
 

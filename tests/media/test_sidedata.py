@@ -90,7 +90,7 @@ def test_a_360_degree_projection_is_kept_or_named(tmp_path, suffix, encoder, vie
     options = FAST if encoder != "libvpx-vp9" else {}
     warnings = write(path, even(2), info, rate=24, encoder=encoder, **options).warnings
     kept = suffix != "mov" or not any(view)
-    assert ["360" in str(each) for each in warnings] == ([] if kept else [True])
+    assert ["360" in str(warning) for warning in warnings] == ([] if kept else [True])
     assert carried(path, "SPHERICAL") == (data if kept else None)
 
 
@@ -117,9 +117,9 @@ def test_a_3d_layout_is_kept_or_named(tmp_path, suffix, encoder, kind, inverted,
     options = FAST if encoder != "libvpx-vp9" else {}
     info = info_of(side_data={"STEREO3D": data})
     sink = write(path, even(2), info, rate=24, encoder=encoder, **options)
-    assert any("stereo 3D" in str(each) for each in sink.warnings) != kept
-    found = carried(path, "STEREO3D")
-    assert (found is not None and found[:8] == data[:8]) == kept
+    assert any("stereo 3D" in str(warning) for warning in sink.warnings) != kept
+    result = carried(path, "STEREO3D")
+    assert (result is not None and result[:8] == data[:8]) == kept
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_hdr10_metadata_is_kept(tmp_path, suffix, encoder, pix_fmt, preset):
     ratios = [part for number in numbers for part in (number, 50000)]
     display = np.array([*ratios, 1, 10000, 1000, 1, 1, 1], "<i4").tobytes()
     light = np.array([1000, 400], "<u4").tobytes()
-    given = {"MASTERING_DISPLAY_METADATA": display, "CONTENT_LIGHT_LEVEL": light}
+    options = {"MASTERING_DISPLAY_METADATA": display, "CONTENT_LIGHT_LEVEL": light}
     path = tmp_path / f"clip.{suffix}"
-    info = info_of(pix_fmt=pix_fmt, side_data=given)
+    info = info_of(pix_fmt=pix_fmt, side_data=options)
     sink = write(path, even(2, pix_fmt=pix_fmt), info, rate=24, encoder=encoder, **preset)
     assert not sink.warnings
     made = probe(path).side_data
@@ -178,11 +178,11 @@ def test_the_marks_of_the_shown_part_are_kept_or_named(tmp_path, suffix, encoder
     path = tmp_path / f"a.{suffix}"
     warnings = write(path, even(2), info, rate=24, encoder=encoder, **options).warnings
     if suffix == "%03d.png":
-        assert any("shown part of the picture" in str(each) for each in warnings)
+        assert any("shown part of the picture" in str(warning) for warning in warnings)
         return
     found = probe(path)
     assert (found.side_data["FRAME_CROPPING"], found.aspect) == (data, shape)
-    assert not any("shown" in str(each) for each in warnings)
+    assert not any("shown" in str(warning) for warning in warnings)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -190,14 +190,14 @@ def test_the_marks_of_the_shown_part_are_kept_or_named(tmp_path, suffix, encoder
 def test_captions_stay_with_their_frames(tmp_path, codec, suffix):
     texts = [b"", b"HE", b"LL", b"", b"O!", b"abcd", b"", b"x "]
     source = captioned(tmp_path / "in.mkv", texts, codec=codec)
-    made = tmp_path / f"out.{suffix}"
+    target = tmp_path / f"out.{suffix}"
     encoder = "libx264" if codec == "mpeg2video" else codec
-    interpolate(source, made, factor=2, model="blend", encoder=encoder, **FAST)
+    interpolate(source, target, factor=2, model="blend", encoder=encoder, **FAST)
     expected = [(Fraction(k, 24), text) for k, text in enumerate(texts) if text]
-    found = captions(made)
-    assert [text for _, text in found] == [text for _, text in expected]
+    result = captions(target)
+    assert [text for _, text in result] == [text for _, text in expected]
     assert all(
-        abs(a[0] - b[0]) < Fraction(1, 500) for a, b in zip(found, expected, strict=True)
+        abs(a[0] - b[0]) < Fraction(1, 500) for a, b in zip(result, expected, strict=True)
     )
 
 
@@ -205,9 +205,9 @@ def test_captions_of_left_out_and_repeated_frames_are_shown_once(tmp_path):
     texts = [bytes([65 + k, 97 + k]) for k in range(24)]
     source = captioned(tmp_path / "in.mkv", texts)
     for fps in (60, 23, 10):
-        made = tmp_path / f"{fps}.mkv"
-        interpolate(source, made, fps=fps, model="blend", scene_cut="off", **FAST)
-        assert b"".join(text for _, text in captions(made)) == b"".join(texts)
+        target = tmp_path / f"{fps}.mkv"
+        interpolate(source, target, fps=fps, model="blend", scene_cut="off", **FAST)
+        assert b"".join(text for _, text in captions(target)) == b"".join(texts)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,11 @@ def test_side_data_of_an_unknown_kind_that_begins_later_is_named(tmp_path, monke
     pictures = [picture(0), carrying(picture(1), "stereo_3d", stereo(1)), picture(2)]
     source = write_clip(tmp_path / "in.mkv", pictures, codec="mpeg2video")
     result = interpolate(source, tmp_path / "out.mkv", factor=2, model="blend", **FAST)
-    assert [each for each in result.warnings if "STEREO3D of the source begin" in each.text]
+    assert [
+        warning
+        for warning in result.warnings
+        if "STEREO3D of the source begin" in warning.text
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])

@@ -145,8 +145,8 @@ def test_forced_pixel_format_uses_the_sources_matrix(tmp_path):
     (planes,) = read_planes(path)
     assert [int(plane[5, 5]) for plane in planes] == [63, 102, 240]
     with av.open(str(path)) as clip:
-        made = next(clip.decode(video=0))
-        assert (made.colorspace, made.color_range) == (1, 1)
+        result = next(clip.decode(video=0))
+        assert (result.colorspace, result.color_range) == (1, 1)
 
 
 def test_more_bits_and_chroma_do_not_change_levels(tmp_path):
@@ -168,11 +168,11 @@ def test_tags_aspect_and_rotation_are_kept(tmp_path, suffix, encoder):
     path = tmp_path / f"clip{suffix}"
     write(path, even(1), info, rate=1, encoder=encoder, **FAST)
     with av.open(str(path)) as clip:
-        made = next(clip.decode(video=0))
-        assert (made.color_primaries, made.color_trc) == (9, 16)
-        assert (made.colorspace, made.color_range) == (9, 2)
+        result = next(clip.decode(video=0))
+        assert (result.color_primaries, result.color_trc) == (9, 16)
+        assert (result.colorspace, result.color_range) == (9, 2)
         assert clip.streams.video[0].codec_context.sample_aspect_ratio == Fraction(16, 11)
-        sides = {side.type.name: bytes(side) for side in made.side_data}
+        sides = {side.type.name: bytes(side) for side in result.side_data}
         assert sides["DISPLAYMATRIX"] == turn
 
 
@@ -225,30 +225,30 @@ def test_an_mp4_plays_while_it_is_downloaded_and_names_hevc_as_apple_players_wan
 
 def test_writing_a_picture_many_times_does_not_change_it(tmp_path):
     """The same picture is written at many times while another thread reads its planes."""
-    shown = picture(3, noise=2)
+    image = picture(3, noise=2)
     path = tmp_path / "clip.mkv"
-    shown.pts = 77
-    shown.time_base = Fraction(1, 13)
-    shown.pict_type = 1
-    before = planes_of(shown)
+    image.pts = 77
+    image.time_base = Fraction(1, 13)
+    image.pict_type = 1
+    before = planes_of(image)
     stop = threading.Event()
     seen = []
 
     def watch():
         while not stop.wait(0.001):
-            seen.append(same(before, planes_of(shown)))
+            seen.append(same(before, planes_of(image)))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        held = (Frame(shown, Fraction(k, 24), Fraction(1, 24)) for k in range(30))
+        held = (Frame(image, Fraction(k, 24), Fraction(1, 24)) for k in range(30))
         write(path, held, rate=24, encoder="ffv1")
     finally:
         stop.set()
         watcher.join()
     assert seen
     assert all(seen)
-    assert (shown.pts, shown.time_base, int(shown.pict_type)) == (77, Fraction(1, 13), 1)
+    assert (image.pts, image.time_base, int(image.pict_type)) == (77, Fraction(1, 13), 1)
     assert same(read_planes(path), [before] * 30)
 
 
@@ -292,10 +292,10 @@ def test_a_frame_that_lasts_too_long_for_an_animation_is_an_error(
     info = info_of((16, 16))
     frames = list(frames_of(times, Fraction(most), (16, 16)))
     write(path, frames, info)
-    with Image.open(path) as made:
-        made.seek(made.n_frames - 1)
-        made.load()
-        assert suffix == ".webp" or made.info["duration"] == most * 1000
+    with Image.open(path) as result:
+        result.seek(result.n_frames - 1)
+        result.load()
+        assert suffix == ".webp" or result.info["duration"] == most * 1000
     frames = list(frames_of(times, Fraction(most + 1), (16, 16)))
     with pytest.raises(EncoderError, match=f"lasts at most {most} s"):
         write(tmp_path / f"new{suffix}", frames, info)

@@ -216,12 +216,12 @@ def test_the_source_codec_is_kept_if_the_container_can_hold_it(
 def test_the_length_is_exact_for_any_factor_and_block_sizes(factor, blocks, channels):
     random = np.random.default_rng(2)
     stretch = TimeStretch(8000, channels, factor)
-    made = 0
+    result = 0
     for count in blocks:
         samples = random.normal(0, 0.1, (count, channels)).astype(np.float32)
-        made += sum(len(part) for part in stretch.push(samples))
-    made += sum(len(part) for part in stretch.finish())
-    assert made == round(sum(blocks) * factor)
+        result += sum(len(part) for part in stretch.push(samples))
+    result += sum(len(part) for part in stretch.finish())
+    assert result == round(sum(blocks) * factor)
 
 
 @pytest.mark.parametrize("factor", [2, 8])
@@ -231,8 +231,8 @@ def test_a_stretched_chord_has_little_noise(factor):
     times = np.arange(3 * RATE) / RATE
     chord = sum(0.1 * np.sin(2 * np.pi * hertz * times) for hertz in tones)
     stretch = TimeStretch(RATE, 1, F(factor))
-    made = [*stretch.push(np.asarray(chord, np.float32)[:, None]), *stretch.finish()]
-    samples = np.concatenate(made)[RATE:-RATE, 0]
+    result = [*stretch.push(np.asarray(chord, np.float32)[:, None]), *stretch.finish()]
+    samples = np.concatenate(result)[RATE:-RATE, 0]
     power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
     hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
     own = np.any([np.abs(hertz - tone) < 8 for tone in tones], axis=0)

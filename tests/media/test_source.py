@@ -169,11 +169,11 @@ def test_a_frame_that_an_avi_leaves_out_moves_no_other(tmp_path):
             packet.pts = packet.dts = packet.dts + 3
         if number != 9:
             return packet
-        made = av.Packet(b"\0\0\1\xb6\x50\x4f")
-        made.pts = packet.pts
-        made.dts = packet.dts
-        made.time_base = packet.time_base
-        return made
+        result = av.Packet(b"\0\0\1\xb6\x50\x4f")
+        result.pts = packet.pts
+        result.dts = packet.dts
+        result.time_base = packet.time_base
+        return result
 
     frames = frames_of(remux(whole, tmp_path / "b.avi", change))
     times = {frame.time * 25: planes_of(frame.picture) for frame in frames}
@@ -203,12 +203,12 @@ def test_film_with_repeated_fields_gets_even_times(tmp_path, suffix, fields, rat
     path = write_clip(tmp_path / f"a.{suffix}", len(times), **about)
     for deinterlace in (False, True):
         info = probe(path, deinterlace=deinterlace and rate is not None)
-        found = [frame.time - info.timing.start for frame in frames_of(info)]
+        result = [frame.time - info.timing.start for frame in frames_of(info)]
         if rate is not None:
-            assert found == [k / rate for k in range(len(fields))]
+            assert result == [k / rate for k in range(len(fields))]
         else:
-            assert all(abs(b - a - 2.5 * field) <= tick for a, b in pairwise(found[9:26]))
-            assert found[:9] == times[:9]
+            assert all(abs(b - a - 2.5 * field) <= tick for a, b in pairwise(result[9:26]))
+            assert result[:9] == times[:9]
         assert sum("soft telecine" in str(text) for text in info.warnings) == 1
 
 
@@ -227,8 +227,8 @@ def test_no_frame_is_lost_if_a_tick_is_about_as_long_as_a_frame(tmp_path, ticks,
     assert timing.rate == rate
     assert timing.end == (Fraction(11, 30) if rate is None else Fraction(len(ticks), rate))
     with Source(clip) as source:
-        found = [frame.time for frame in source.frames()]
-    assert found == (
+        result = [frame.time for frame in source.frames()]
+    assert result == (
         times if rate is None else [Fraction(k, rate) for k in range(len(ticks))]
     )
 
@@ -288,12 +288,12 @@ def damaged(path, packets, **options):
     def spoiled(packet):
         if next(numbers) not in packets:
             return packet
-        made = av.Packet(b"\xff" * packet.size)
-        made.pts = packet.pts
-        made.dts = packet.dts
-        made.duration = packet.duration
-        made.time_base = packet.time_base
-        return made
+        result = av.Packet(b"\xff" * packet.size)
+        result.pts = packet.pts
+        result.dts = packet.dts
+        result.duration = packet.duration
+        result.time_base = packet.time_base
+        return result
 
     return remux(path, path.with_name(f"damaged{path.suffix}"), spoiled, **options)
 

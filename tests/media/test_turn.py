@@ -34,15 +34,15 @@ QUARTER = (0, 1, -1, 0)
 def clip(path, turn, pix_fmt="yuv420p", frames=6):
     """Write a dark clip with a red top left quarter that slowly becomes brighter."""
     a, b, c, d = (round(value * (1 << 16)) for value in turn)
-    shown = []
+    pictures = []
     for k in range(frames):
         rgb = np.full((HEIGHT, WIDTH, 3), 8 + 4 * k, np.uint8)
         rgb[: HEIGHT // 2, : WIDTH // 2] = (220, 10, 10)
-        shown.append(
+        pictures.append(
             av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pix_fmt)
         )
     return write_clip(
-        path, shown, matrix=struct.pack("<9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+        path, pictures, matrix=struct.pack("<9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     )
 
 
@@ -136,8 +136,10 @@ def test_pictures_in_a_folder_are_upright_by_their_exif_orientation(tmp_path, su
 
 
 def pictures_of(page):
-    found = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page.read_text("utf-8"))
-    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
+    result = re.findall(
+        r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page.read_text("utf-8")
+    )
+    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in result]
 
 
 def test_a_report_shows_upright_pictures(tmp_path):

@@ -55,8 +55,8 @@ def test_apng_is_exact_and_lossless_for_rgb(tmp_path, rate):
         for frame, shown in zip(frames, ImageSequence.Iterator(image), strict=True):
             assert shown.info["duration"] == pytest.approx(float(1000 / rate), rel=1e-9)
             green, blue, red = planes_of(frame.picture)
-            made = np.asarray(shown.convert("RGB"))
-            np.testing.assert_array_equal(made, np.stack([red, green, blue], -1))
+            result = np.asarray(shown.convert("RGB"))
+            np.testing.assert_array_equal(result, np.stack([red, green, blue], -1))
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_each_picture_format_stores_its_colours(tmp_path, name):
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
     assert names == ([name % k for k in (1, 2, 3)] if "%" in name else [name])
     with Image.open(tmp_path / names[0]) as image:
-        made = np.asarray(image.convert("RGB")).astype(float)
+        result = np.asarray(image.convert("RGB")).astype(float)
     shown = frames[0].picture
     shown.colorspace, shown.color_range = 1, 1
     wanted = shown.to_ndarray(format="rgb24").astype(float)
-    assert abs(wanted.mean((0, 1)) - made.mean((0, 1))).max() < 2
-    assert abs(wanted - made).mean() < (6 if name == "clip.gif" else 2)
+    assert abs(wanted.mean((0, 1)) - result.mean((0, 1))).max() < 2
+    assert abs(wanted - result).mean() < (6 if name == "clip.gif" else 2)
 
 
 def test_overwriting_a_sequence_leaves_no_old_pictures(tmp_path):
@@ -298,7 +298,7 @@ def test_no_colour_tags_of_a_source_stop_an_encoder(tmp_path, encoder, tags):
     )
     with av.open(str(tmp_path / "out.mkv")) as clip:
         shown = next(clip.decode(video=0))
-        found = tuple(map(int, (shown.color_primaries, shown.color_trc, shown.colorspace)))
-    assert 3 not in found
+        result = tuple(map(int, (shown.color_primaries, shown.color_trc, shown.colorspace)))
+    assert 3 not in result
     if tags == (9, 16, 9):
-        assert found == tags
+        assert result == tags

@@ -62,11 +62,11 @@ def test_what_is_kept_of_pictures_and_pairs_changes_no_bit(name):
 def test_letters_that_stand_still_over_a_pan_stay_unchanged(name):
     frames = [with_letters(pan(shift))[0] for shift in (0, 4, 8)]
     _, where = with_letters(frames[0])
-    made = model(name).interpolate(frames[0], frames[2], torch.tensor([0.5]))
-    assert psnr(made[..., where], frames[1][..., where]) >= 40
+    result = model(name).interpolate(frames[0], frames[2], torch.tensor([0.5]))
+    assert psnr(result[..., where], frames[1][..., where]) >= 40
     # The rest moves: the result is far better than a blend.
     blended = (frames[0] + frames[2]) / 2
-    assert psnr(made[..., ~where], frames[1][..., ~where]) > 6 + psnr(
+    assert psnr(result[..., ~where], frames[1][..., ~where]) > 6 + psnr(
         blended[..., ~where], frames[1][..., ~where]
     )
 
@@ -79,9 +79,9 @@ def test_a_small_thing_that_crosses_a_flat_ground_does_not_vanish(name):
         frame = torch.full((1, 3, 192, 256), 0.9)
         frame[..., 80:106, 100 + shift : 116 + shift] = 0.1
         frames.append(frame)
-    made = model(name).interpolate(frames[0], frames[2], torch.tensor([0.5]))
-    assert made[..., 82:104, 112:124].mean() < 0.2
-    assert psnr(made, frames[1]) > 10 + psnr((frames[0] + frames[2]) / 2, frames[1])
+    result = model(name).interpolate(frames[0], frames[2], torch.tensor([0.5]))
+    assert result[..., 82:104, 112:124].mean() < 0.2
+    assert psnr(result, frames[1]) > 10 + psnr((frames[0] + frames[2]) / 2, frames[1])
 
 
 @each_of_ours
@@ -89,9 +89,9 @@ def test_motion_at_several_timesteps_is_correct(name):
     x0, x1 = pan(0), pan(8)
     for eighths in (1, 2, 6, 7):
         timestep = torch.tensor([eighths / 8])
-        made = model(name).interpolate(x0, x1, timestep)
+        result = model(name).interpolate(x0, x1, timestep)
         truth = pan(float(eighths))
-        assert psnr(made, truth) > 3 + psnr(torch.lerp(x0, x1, eighths / 8), truth)
+        assert psnr(result, truth) > 3 + psnr(torch.lerp(x0, x1, eighths / 8), truth)
 
 
 @each_of_ours
@@ -100,13 +100,13 @@ def test_noise_over_a_still_picture_has_its_filmed_strength(name):
     torch.manual_seed(2)
     still = pan(0)
     x0, x1 = (still + 0.03 * torch.randn_like(still) for _ in range(2))
-    made = model(name).interpolate(x0, x1, torch.tensor([0.5]))
+    result = model(name).interpolate(x0, x1, torch.tensor([0.5]))
     around = metrics.texture_energy(torch.stack([x0, x1])).log().mean((0, 1)).exp()
-    finest_texture = float(metrics.texture(made[0], around))
+    finest_texture = float(metrics.texture(result[0], around))
     blended = float(metrics.texture((x0[0] + x1[0]) / 2, around))
     assert blended < -2
     assert -0.8 < finest_texture < 0.4
-    assert psnr(made, still) > psnr(x0, still) + 1
+    assert psnr(result, still) > psnr(x0, still) + 1
 
 
 @each_of_ours
@@ -120,8 +120,8 @@ def test_frames_at_every_timestep_have_the_texture_of_their_neighbours(name, mon
 
     def finest_texture():
         pairs = (x.expand(4, -1, -1, -1) for x in (x0, x1))
-        made = model(name).interpolate(*pairs, moments)
-        return [float(score) for score in metrics.texture(made, around)]
+        result = model(name).interpolate(*pairs, moments)
+        return [float(score) for score in metrics.texture(result, around)]
 
     restored = finest_texture()
     monkeypatch.setattr("cloudconv.models.rife.restore_detail", lambda *_: None)
@@ -140,12 +140,12 @@ def test_edges_on_a_flat_background_do_not_ring(name):
         frame = torch.full((1, 3, 192, 256), 0.4)
         frame[..., 60:130, 80 + shift : 170 + shift] = 0.9
         frames.append(frame)
-    made = model(name).interpolate(*frames, torch.tensor([0.5]))
-    assert float(made.max()) < 0.9 + 0.04
-    assert float(made.min()) > 0.4 - 0.04
+    result = model(name).interpolate(*frames, torch.tensor([0.5]))
+    assert float(result.max()) < 0.9 + 0.04
+    assert float(result.min()) > 0.4 - 0.04
     far = torch.ones(192, 256, dtype=torch.bool)
     far[50:140, 70:185] = False
-    assert (made[..., far] - 0.4).abs().max() < 1 / 255
+    assert (result[..., far] - 0.4).abs().max() < 1 / 255
 
 
 @each_of_ours
@@ -181,8 +181,8 @@ def test_gradients_are_finite_without_motion_and_without_outer_frames():
     reach = torch.tensor([[0.0, 1.0]])
     for x0, x1 in ((flat, flat), (flat, moved)):
         network.zero_grad()
-        made = network(Pair.of([x0, x1, x0, x1], HALF, reach))
-        made.square().mean().backward()
+        result = network(Pair.of([x0, x1, x0, x1], HALF, reach))
+        result.square().mean().backward()
         grads = [p.grad for p in network.parameters() if p.grad is not None]
         assert grads
         assert all(bool(grad.isfinite().all()) for grad in grads)
@@ -209,8 +209,8 @@ def test_missing_outer_frames_cost_little():
         OuterPictures(before, x1, torch.tensor([[1.0, 0.0]])),
         OuterPictures(x0, x1, torch.zeros(1, 2)),
     ]
-    made = [model(NAME).interpolate(x0, x1, HALF, outer=each) for each in outer]
-    scores = [psnr(each, truth) for each in made]
+    result = [model(NAME).interpolate(x0, x1, HALF, outer=each) for each in outer]
+    scores = [psnr(each, truth) for each in result]
     assert min(scores) > max(scores) - 1
     assert min(scores) > psnr((x0 + x1) / 2, truth) + 6
 

@@ -81,23 +81,23 @@ def made_of(spec, pictures, dtype=torch.float32):
 @settings(deadline=None, max_examples=3)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), batch=st.integers(1, 3))
 def test_any_size_and_batch_is_accepted(spec, height, width, batch):
-    made = made_of(spec, torch.rand(batch, max(spec.context, 2), 3, height, width))
-    assert made.shape == (batch, 3, height, width)
-    assert made.dtype == torch.float32
-    assert made.isfinite().all()
+    result = made_of(spec, torch.rand(batch, max(spec.context, 2), 3, height, width))
+    assert result.shape == (batch, 3, height, width)
+    assert result.dtype == torch.float32
+    assert result.isfinite().all()
 
 
 @each_of(SPECS, full=True)
 def test_items_are_independent_results_repeatable_and_inputs_unchanged(spec):
     pictures = torch.rand(2, max(spec.context, 2), 3, 37, 45)
     kept = pictures.clone()
-    made = made_of(spec, pictures)
+    result = made_of(spec, pictures)
     for number in range(2):
         alone = made_of(spec, pictures[number : number + 1])
-        assert torch.allclose(made[number], alone[0], atol=2e-4)
+        assert torch.allclose(result[number], alone[0], atol=2e-4)
     again = made_of(spec, pictures)
-    assert torch.equal(made, again)
-    made.zero_()
+    assert torch.equal(result, again)
+    result.zero_()
     assert torch.equal(pictures, kept), "the result shares memory with an input"
 
 
@@ -119,8 +119,8 @@ def test_every_parameter_has_a_gradient(spec):
     learner = spec.build().train()
     learner.load_state_dict(model(spec).state_dict())
     pictures = torch.rand(2, spec.context, 3, 64, 64)
-    made = learner(pictures if spec.task == "predict" else pictures[:, 0])
-    (made - 0.3).square().mean().backward()
+    result = learner(pictures if spec.task == "predict" else pictures[:, 0])
+    (result - 0.3).square().mean().backward()
     parameters = dict(learner.named_parameters())
     assert sum(each.numel() for each in parameters.values()) == spec.parameters
     for name, parameter in parameters.items():
@@ -157,10 +157,10 @@ def test_half_precision_and_strided_pictures_are_accepted(spec):
     timestep = torch.tensor([0.5], dtype=torch.float64)
     exact = model(spec).interpolate(x0.half().float(), x1.half().float(), timestep)
     last = [x.half().contiguous(memory_format=torch.channels_last) for x in (x0, x1)]
-    made = model(spec).interpolate(*last, timestep)
-    assert made.dtype == torch.float16
+    result = model(spec).interpolate(*last, timestep)
+    assert result.dtype == torch.float16
     # Rounded to the kind of the pictures.
-    assert torch.allclose(made.float(), exact, atol=5e-4)
+    assert torch.allclose(result.float(), exact, atol=5e-4)
 
 
 @pytest.mark.full
@@ -233,15 +233,17 @@ def test_a_midpoint_model_makes_every_eighth_by_recursion(eighths):
 def test_halving_keeps_the_unexplained_difference_of_the_last_step():
     class WithLeftover(Midpoint):
         def forward(self, pair, leftover=False):
-            made = (pair.x0 + pair.x1) / 2
+            result = (pair.x0 + pair.x1) / 2
             left = (pair.x1 - pair.x0).abs()[:, :1]
-            return torch.cat((made, left), 1) if leftover else made
+            return torch.cat((result, left), 1) if leftover else result
 
     x0 = torch.zeros(2, 3, 4, 4)
     x1 = torch.ones(2, 3, 4, 4)
     timesteps = [0.5, 0.75]
-    made = WithLeftover().between(Pair.of([x0, x1], torch.tensor(timesteps)), leftover=True)
-    assert made.mean((2, 3)).tolist() == [[0.5, 0.5, 0.5, 1.0], [0.75, 0.75, 0.75, 0.5]]
+    result = WithLeftover().between(
+        Pair.of([x0, x1], torch.tensor(timesteps)), leftover=True
+    )
+    assert result.mean((2, 3)).tolist() == [[0.5, 0.5, 0.5, 1.0], [0.75, 0.75, 0.75, 0.5]]
 
 
 def test_a_weights_file_names_its_model(tmp_path):

@@ -55,11 +55,13 @@ def test_every_engine_gives_the_same_result_for_every_size(engine, width, size, 
     numbers = torch.Generator().manual_seed(1)
     x = torch.randn(count, width, height, columns, generator=numbers)
     expected = exact(x, some)
-    found = HiddenLayers(lambda: some, width, engine).apply(
+    result = HiddenLayers(lambda: some, width, engine).apply(
         x.contiguous(memory_format=torch.channels_last)
     )
-    assert found.shape == expected.shape
-    assert torch.allclose(found.double(), expected, atol=2e-5 * float(expected.abs().max()))
+    assert result.shape == expected.shape
+    assert torch.allclose(
+        result.double(), expected, atol=2e-5 * float(expected.abs().max())
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,16 +84,16 @@ def pictures():
     st.integers(2, 5),
 )
 def test_threads_and_batches_change_no_bit(width, height, columns, threads):
-    made = HiddenLayers(lambda: layers(width, "each", 2), width, NCNN)
+    result = HiddenLayers(lambda: layers(width, "each", 2), width, NCNN)
     numbers = torch.Generator().manual_seed(2)
     x = torch.randn(2, width, height, columns, generator=numbers)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        expected = made.apply(x)
+        expected = result.apply(x)
         torch.set_num_threads(threads)
-        assert torch.equal(made.apply(x), expected)
-        assert torch.equal(made.apply(x[1:]), expected[1:])
+        assert torch.equal(result.apply(x), expected)
+        assert torch.equal(result.apply(x[1:]), expected[1:])
     finally:
         torch.set_num_threads(before)
 
@@ -113,13 +115,13 @@ def test_several_threads_share_a_network(row, pictures):
 @torch.no_grad()
 def test_the_weights_are_copied(pictures):
     some = layers(64, 0.2)
-    made = HiddenLayers(lambda kept=some: kept, 64, NCNN)
-    expected = made.apply(pictures)
+    result = HiddenLayers(lambda kept=some: kept, 64, NCNN)
+    expected = result.apply(pictures)
     for layer in some:
         layer.weight.zero_()
         layer.bias.zero_()
     del some
-    assert torch.equal(made.apply(pictures), expected)
+    assert torch.equal(result.apply(pictures), expected)
 
 
 @needs_ncnn

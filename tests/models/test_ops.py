@@ -74,10 +74,10 @@ def test_grids_stay_float32_for_half_precision_flows():
 )
 def test_joined_strips_are_the_resized_picture(height, width, factor, rows):
     image = torch.rand(2, 3, 2 * height, 2 * width)
-    found = list(strips(image, factor, rows))
-    assert [top for top, _ in found] == list(range(0, round(2 * height * factor), rows))
+    result = list(strips(image, factor, rows))
+    assert [top for top, _ in result] == list(range(0, round(2 * height * factor), rows))
     whole = F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
-    assert torch.allclose(torch.cat([strip for _, strip in found], 2), whole, atol=1e-5)
+    assert torch.allclose(torch.cat([strip for _, strip in result], 2), whole, atol=1e-5)
 
 
 def test_strips_can_be_differentiated():
@@ -109,9 +109,9 @@ def test_shuffled_and_joined_agree_with_pytorch(dtype, channels_last):
     parts = [torch.rand(2, n, 5, 7) for n in (3, 1, 4)]
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
-            made = shuffled(features, 5)
-            assert torch.equal(made, F.pixel_shuffle(features[:, :20].float(), 2))
-            assert made.is_contiguous()
+            result = shuffled(features, 5)
+            assert torch.equal(result, F.pixel_shuffle(features[:, :20].float(), 2))
+            assert result.is_contiguous()
             together = joined(parts, dtype)
             assert torch.equal(together, torch.cat(parts, 1).to(dtype))
             assert together.is_contiguous(memory_format=torch.channels_last)
@@ -131,11 +131,11 @@ def test_a_laplacian_pyramid_adds_up_to_the_picture(size, bands):
 
 def block():
     torch.manual_seed(0)
-    made = Block(8, 32, 5, made=6)
-    for name, tensor in made.named_parameters():
+    result = Block(8, 32, 5, made=6)
+    for name, tensor in result.named_parameters():
         if name.endswith("beta"):
             tensor.data.uniform_(-0.5, 1.5)
-    return made.requires_grad_(False)
+    return result.requires_grad_(False)
 
 
 def inputs():
@@ -150,9 +150,9 @@ def test_a_fused_block_gives_the_same_result(grad, engine):
     fused.fuse(engine)
     with torch.set_grad_enabled(grad):
         expected = plain(*inputs())
-        found = fused(*inputs())
-    assert found.shape == (2, 5, 24, 40)
-    assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
+        result = fused(*inputs())
+    assert result.shape == (2, 5, 24, 40)
+    assert torch.allclose(result, expected, atol=1e-4 * float(expected.abs().max()))
 
 
 @torch.no_grad()

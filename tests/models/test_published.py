@@ -63,24 +63,24 @@ NETWORKS = [
 def shown(name):
     """Return what recognition says about the tensors of a network, without their values."""
     shapes = published.recorded(name).shapes
-    made = recognise(
+    result = recognise(
         normalised({k: torch.empty(s, device="meta") for k, s in shapes.items()})
     )
-    assert made is not None
-    return made
+    assert result is not None
+    return result
 
 
 def model(name, state=None, *, fused=True):
     """Return a network with computed weights, or with those of ``state``."""
-    made = shown(name).build()
-    assert isinstance(made, Interpolator)
-    made.load_state_dict(
+    result = shown(name).build()
+    assert isinstance(result, Interpolator)
+    result.load_state_dict(
         normalised(published.recorded(name).state()) if state is None else state
     )
-    made.requires_grad_(False).eval()
+    result.requires_grad_(False).eval()
     if fused:
-        registry.fuse(made, ENGINE)
-    return made.to(memory_format=torch.channels_last)
+        registry.fuse(result, ENGINE)
+    return result.to(memory_format=torch.channels_last)
 
 
 @cache
@@ -96,8 +96,8 @@ def test_the_picture_is_that_of_the_authors_network_whose_version_is_recognised(
     assert unfit(shown(name), normalised(shapes)) == []
     assert shown(name).family.partition(" ")[2] == VERSIONS[name]
     network.reads_bgr = False  # the pictures of the recording are in the authors' order
-    made = network(Pair.of(published.pair(*recorded.size), recorded.timestep))
-    assert (recorded.shown(made) - recorded.sample).abs().max() < CLOSE
+    result = network(Pair.of(published.pair(*recorded.size), recorded.timestep))
+    assert (recorded.shown(result) - recorded.sample).abs().max() < CLOSE
 
 
 def test_both_layouts_of_film_are_recognised_and_unused_parts_of_4_2_are_ignored():
@@ -160,8 +160,8 @@ def test_other_sizes_timesteps_and_scales_agree_with_the_plain_order(name):
     scale = SCALES[name]
     own = model(name, fused=False)
     multiple = own.multiple(scale)
-    made = own.interpolate(*published.pair(multiple, 2 * multiple), 0.7, scale=scale)
-    assert (sample(made) - recorded_order(f"{name}_{scale}")).abs().max() < CLOSE
+    result = own.interpolate(*published.pair(multiple, 2 * multiple), 0.7, scale=scale)
+    assert (sample(result) - recorded_order(f"{name}_{scale}")).abs().max() < CLOSE
 
 
 def test_4_0_doubles_its_scales_where_the_motion_is_far():
@@ -171,8 +171,8 @@ def test_4_0_doubles_its_scales_where_the_motion_is_far():
     far = published.pair(64, 128)
     still = (torch.full((1, 3, 64, 128), 0.5),) * 2
     both = [torch.cat(each) for each in zip(far, still, strict=True)]
-    made = own.interpolate(*both, torch.tensor((0.3, 0.6)))
-    for item, key in zip(made, ("far", "still"), strict=True):
+    result = own.interpolate(*both, torch.tensor((0.3, 0.6)))
+    for item, key in zip(result, ("far", "still"), strict=True):
         # Flows of hundreds of pixels; without the doubling the first differs by 0.7.
         assert (sample(item) - recorded_order(key)).abs().max() < 10 * CLOSE
     for scale in (0.25, 0.5, 1):
@@ -233,11 +233,11 @@ def test_a_family_in_the_folder_is_found(tmp_path, monkeypatch):
     families.cache_clear()
     try:
         state = {"toy.weight": torch.empty(3, 6, 3, 3), "toy.bias": torch.empty(3)}
-        found = recognise(state)
-        assert unfit(found, state) == []
+        spec = recognise(state)
+        assert unfit(spec, state) == []
     finally:
         families.cache_clear()
-    assert (found.family, found.multiple) == ("Toy 3 wide", 2)
+    assert (spec.family, spec.multiple) == ("Toy 3 wide", 2)
 
 
 @pytest.mark.parametrize(
@@ -248,28 +248,28 @@ def test_items_opacity_and_leftover_are_independent(name):
     x0, x1 = (torch.cat((x, x.flip(3))) for x in published.pair(64, 64))
     alpha = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     timesteps = torch.tensor((0.2, 0.9))
-    made = own.interpolate(x0, x1, timesteps)
+    result = own.interpolate(x0, x1, timesteps)
     clear = Pair.of([torch.cat((x, alpha), 1) for x in (x0, x1)], timesteps)
     more = own.between(clear, leftover=own.fallback)
     assert more.shape[1] == 5
-    assert torch.allclose(made, more[:, :3], atol=1e-5)
+    assert torch.allclose(result, more[:, :3], atol=1e-5)
     assert more[:, 3].amin() >= 0
     for k in range(2):
         one = slice(k, k + 1)
         alone = own.interpolate(x0[one], x1[one], timesteps[one])
-        assert torch.allclose(made[one], alone, atol=1e-4)
+        assert torch.allclose(result[one], alone, atol=1e-4)
 
 
 @pytest.mark.full
 def test_ema_vfi_gets_blue_first_as_in_training():
     own = kept("ema_vfi_small")
     x0, x1 = published.pair(64, 96)
-    made = own.interpolate(x0, x1, 0.5)
+    result = own.interpolate(x0, x1, 0.5)
     network = model("ema_vfi_small")
     network.reads_bgr = False
     raw = network(Pair.of([x0.flip(1), x1.flip(1)], 0.5))
     assert own.reads_bgr
-    assert torch.equal(made, raw.flip(1))
+    assert torch.equal(result, raw.flip(1))
 
 
 def test_what_makes_the_middle_only_says_so():

@@ -47,34 +47,34 @@ RESEARCH = [spec for spec in catalogue.RESEARCH if spec.task == "predict"]
 @pytest.mark.parametrize("name", [spec.name for spec in RESEARCH])
 def test_untrained_predictors_return_nearly_the_last_frame(name):
     frames = moving(5)
-    made = untrained(name).predict(frames)
-    assert (made - frames[:, -1]).abs().max() < 0.1
-    assert (made - frames[:, -1]).abs().mean() < 0.02
+    result = untrained(name).predict(frames)
+    assert (result - frames[:, -1]).abs().max() < 0.1
+    assert (result - frames[:, -1]).abs().mean() < 0.02
 
 
 @pytest.mark.parametrize("step", [0.7, 2.0])
 def test_flow_continues_motion(step):
     frames = moving(11, step=step)
-    made = list(untrained("flow").forecast(frames[:, :5], 6))
+    forecasts = list(untrained("flow").forecast(frames[:, :5], 6))
     for ahead in (1, 3, 6):
         truth, last = frames[:, 4 + ahead], frames[:, 4]
-        assert error(made[ahead - 1], truth) < 0.2 * error(last, truth)
+        assert error(forecasts[ahead - 1], truth) < 0.2 * error(last, truth)
 
 
 @cache
 def converted():
-    made = registry.spec("voxelflow").build().eval()
-    assert isinstance(made, VoxelFlow)
-    made.load_state_dict(from_rife(weights.load_state("rife-4.6")), strict=True)
-    return made.requires_grad_(False)
+    result = registry.spec("voxelflow").build().eval()
+    assert isinstance(result, VoxelFlow)
+    result.load_state_dict(from_rife(weights.load_state("rife-4.6")), strict=True)
+    return result.requires_grad_(False)
 
 
 def test_voxelflow_forecasts_with_the_weights_of_rife():
     frames = moving(14, 128, 160, step=1.5)
-    made = list(converted().forecast(frames[:, :6], 8))
+    forecasts = list(converted().forecast(frames[:, :6], 8))
     for ahead in (1, 2, 5, 8):
         truth, last = frames[:, 5 + ahead], frames[:, 5]
-        assert error(made[ahead - 1], truth) < 0.3 * error(last, truth)
+        assert error(forecasts[ahead - 1], truth) < 0.3 * error(last, truth)
 
 
 def test_voxelflow_reduces_motion_that_did_not_continue_before():
@@ -89,8 +89,8 @@ def test_voxelflow_reduces_motion_that_did_not_continue_before():
 
 def test_a_first_frame_given_twice_is_no_rhythm():
     frames = moving(7, 128, 160, step=1.5)
-    made = converted().predict(frames[:, [1, 1, 2, 3, 4, 5]])
-    assert error(made, frames[:, 6]) < 0.3 * error(frames[:, 5], frames[:, 6])
+    result = converted().predict(frames[:, [1, 1, 2, 3, 4, 5]])
+    assert error(result, frames[:, 6]) < 0.3 * error(frames[:, 5], frames[:, 6])
 
 
 def test_stills_and_still_parts_beside_motion_stay_exactly():
@@ -98,9 +98,9 @@ def test_stills_and_still_parts_beside_motion_stay_exactly():
     assert (list(converted().forecast(still, 12))[-1] - still[:, 0]).abs().max() == 0
     frames = moving(6, 96, 160)
     frames[..., 64:, :] = frames[:, :1, :, 64:, :]
-    made = list(converted().forecast(frames, 9))[-1]
-    assert torch.equal(made[..., 80:, :], frames[:, 5, :, 80:, :])
-    assert not torch.equal(made[..., :48, :], frames[:, 5, :, :48, :])
+    forecasts = list(converted().forecast(frames, 9))[-1]
+    assert torch.equal(forecasts[..., 80:, :], frames[:, 5, :, 80:, :])
+    assert not torch.equal(forecasts[..., :48, :], frames[:, 5, :, :48, :])
 
 
 def test_a_model_can_start_from_weights_of_another():
@@ -157,9 +157,9 @@ PAIR = [CONTEXT - 2] * (CONTEXT - 1) + [CONTEXT - 1]
 @pytest.mark.parametrize("known", [[*range(CONTEXT)], PAIR], ids=["six", "two"])
 def test_two_frames_are_continued_like_six(known):
     frames = moving(CONTEXT + 3)
-    made = list(registry.load_predictor("voxelflow").forecast(frames[:, known], 3))
-    assert len(made) == 3
-    for step, picture in enumerate(made):
+    forecasts = list(registry.load_predictor("voxelflow").forecast(frames[:, known], 3))
+    assert len(forecasts) == 3
+    for step, picture in enumerate(forecasts):
         truth = frames[:, CONTEXT + step]
         last = frames[:, CONTEXT - 1]
         assert error(picture, truth) < 0.1 * error(last, truth)

@@ -85,13 +85,13 @@ def test_opacity_moves_with_the_colours(leftover):
 
     model = registry.load("rife-4.6")
     x0, truth, x1 = frame(56), frame(64), frame(72)
-    made = model.between(Pair.of((x0, x1), 0.5), leftover=leftover)
-    assert made.shape[1] == 4 + leftover
+    result = model.between(Pair.of((x0, x1), 0.5), leftover=leftover)
+    assert result.shape[1] == 4 + leftover
     mixed = (x0 + x1) / 2
-    assert psnr(made[:, 3:4], truth[:, 3:4]) > psnr(mixed[:, 3:4], truth[:, 3:4]) + 6
+    assert psnr(result[:, 3:4], truth[:, 3:4]) > psnr(mixed[:, 3:4], truth[:, 3:4]) + 6
     # The additional channels do not change what the network computes from the colours.
     alone = model.interpolate(x0[:, :3], x1[:, :3], torch.tensor([0.5]))
-    assert torch.equal(alone[:, :3], made[:, :3])
+    assert torch.equal(alone[:, :3], result[:, :3])
 
 
 def test_strips_do_not_change_a_picture(monkeypatch):

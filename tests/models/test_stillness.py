@@ -23,18 +23,18 @@ def with_stripes(picture, wide=3):
 
 
 def found_in(x0, x1):
-    found = stillness(Pair.of([x0, x1], 0.5))
-    assert found is not None
-    return found
+    result = stillness(Pair.of([x0, x1], 0.5))
+    assert result is not None
+    return result
 
 
 def marks_in(x0, x1):
     """Return the marks, which are the same in strips of rows."""
-    found = found_in(x0, x1)
-    squares = torch.nn.functional.max_pool2d(found.centres, 3, stride=1, padding=1)
-    marks = found.marks(squares, 0)
-    upper = found.marks(squares[:, :, :48], 0)
-    lower = found.marks(squares[:, :, 48:], 48)
+    result = found_in(x0, x1)
+    squares = torch.nn.functional.max_pool2d(result.centres, 3, stride=1, padding=1)
+    marks = result.marks(squares, 0)
+    upper = result.marks(squares[:, :, :48], 0)
+    lower = result.marks(squares[:, :, 48:], 48)
     if marks is None:
         assert upper is None
         assert lower is None
@@ -96,11 +96,11 @@ def test_still_things_are_not_moved_but_a_thing_may_pass_them():
     x1 = x0.clone()
     x0[..., 40:50, 10:20] = 0.9
     x1[..., 40:50, 50:60] = 0.9
-    found = found_in(x0, x1)
-    unmoved = kept_in(found, grids(20))
+    result = found_in(x0, x1)
+    unmoved = kept_in(result, grids(20))
     assert not unmoved[..., 40:50, 30:40].any()
     assert unmoved[..., 80:90, 30:100].min() > 0.99
-    strip = kept_in(found, [grid[:, 80:90] for grid in grids(20)], 80)
+    strip = kept_in(result, [grid[:, 80:90] for grid in grids(20)], 80)
     assert torch.equal(strip, unmoved[..., 80:90, :])
 
 

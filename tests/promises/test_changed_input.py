@@ -114,14 +114,14 @@ def test_a_large_input_is_compared_at_many_places(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "BLOCK", 100)
     monkeypatch.setattr(fingerprint, "BLOCKS", 50)
     file = tmp_path / "a.bin"
-    found = set()
+    result = set()
     for start in range(0, 10_000, 200):
         data = bytearray(10_000)
         data[start : start + 200] = b"x" * 200
         file.write_bytes(data)
         os.utime(file, (1, 1))
-        found.add(input_fingerprint(file))
-    assert len(found) == 50
+        result.add(input_fingerprint(file))
+    assert len(result) == 50
 
 
 def test_the_date_of_an_input_counts_only_where_its_content_is_not_hashed_whole(
@@ -143,9 +143,9 @@ def test_standard_output_ends_in_an_error_if_the_input_changes(clip, monkeypatch
         return real(console, label, mapped(job, lambda at: (change(at), at)[1]), **more)
 
     monkeypatch.setattr(console, "run_with_progress", watched)
-    found = invoke("interp", clip, "-o", "-", "--factor", "2", "--model", "blend")
-    assert found.exit_code == 1
-    assert "was changed while it was read" in found.stderr
+    done = invoke("interp", clip, "-o", "-", "--factor", "2", "--model", "blend")
+    assert done.exit_code == 1
+    assert "was changed while it was read" in done.stderr
 
 
 def test_train_warns_which_clip_was_changed(tmp_path, monkeypatch):

@@ -84,8 +84,8 @@ def test_a_change_of_the_sound_that_a_copy_cannot_store_is_named(tmp_path, chann
         parts.append(path.read_bytes())
     (tmp_path / "in.ts").write_bytes(b"".join(parts))
     result = interp(tmp_path / "in.ts", tmp_path / "out.mp4")
-    named = [str(each) for each in result.warnings if "change at" in str(each)]
-    assert ["1.0 s" in each for each in named] == [True] * (channels != "mono")
+    named = [str(warning) for warning in result.warnings if "change at" in str(warning)]
+    assert ["1.0 s" in warning for warning in named] == [True] * (channels != "mono")
 
 
 def test_a_wrong_duration_of_frames_leaves_the_seam_of_two_recordings_even(tmp_path):
@@ -133,7 +133,9 @@ def test_an_edit_list_cuts_video_and_audio_alike(tmp_path, audio, frames, target
     options = {"audio": [audio], "options": {"g": "5", "bf": str(frames)}}
     source = write_clip(tmp_path / "in.mov", 75, rate=25, codec="libx264", **options)
     result = interp(without_middle(source), tmp_path / f"out.{target}")
-    assert not [str(each) for each in result.warnings if "Few players" not in str(each)]
+    assert not [
+        str(warning) for warning in result.warnings if "Few players" not in str(warning)
+    ]
     assert read_times(result.output) == [F(k, 50) for k in range(100)]
     times = packet_times(result.output)
     assert all(b - a <= F(1, 40) for a, b in pairwise(times))

@@ -139,7 +139,7 @@ def test_a_folder_of_the_user_is_no_work_folder_and_its_links_are_not_followed(
             "precious"
         )
     calls.interpolate(clip, tmp_path / "o.mkv", **BLEND)
-    assert {each.name: each.read_text() for each in work.iterdir()} == dict.fromkeys(
+    assert {file.name: file.read_text() for file in work.iterdir()} == dict.fromkeys(
         names, "precious"
     )
     assert len(read_times(tmp_path / "o.mkv")) == 12

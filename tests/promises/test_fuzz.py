@@ -73,7 +73,7 @@ def damaged(data, other, random):
             ("header", "packet", "truncation", "splice", "number", "gap", "twice")
         )
     )
-    made = bytearray(data)
+    result = bytearray(data)
     size = len(data)
 
     def below(most, least=0):
@@ -81,31 +81,31 @@ def damaged(data, other, random):
 
     if kind == "header":
         for place in random.integers(0, min(size, HEADER), below(24, 1)):
-            made[place] = below(256)
+            result[place] = below(256)
     elif kind == "packet":
         begin = below(size)
         span = below(max(size // 8, 2), 1)
         noise = random.integers(0, 256, span, dtype=np.uint8).tobytes()
-        made[begin : begin + span] = noise[: size - begin]
+        result[begin : begin + span] = noise[: size - begin]
     elif kind == "truncation":
-        del made[below(size, 1) :]
+        del result[below(size, 1) :]
     elif kind == "splice":
-        made = bytearray(data[: below(size, 1)] + other[below(len(other)) :])
+        result = bytearray(data[: below(size, 1)] + other[below(len(other)) :])
     elif kind == "number":
         for _ in range(below(4, 1)):
             # Sizes, counts, rates and times are stored in the headers at both ends of a
             # file.
             near = below(min(size - 4, 2 * HEADER))
             place = near if random.random() < 0.6 else size - 4 - near
-            made[place : place + 4] = bytes.fromhex(NASTY[below(len(NASTY))])
+            result[place : place + 4] = bytes.fromhex(NASTY[below(len(NASTY))])
     else:
         begin = below(size)
         span = below(max(size // 4, 2), 1)
         if kind == "gap":
-            del made[begin : begin + span]
+            del result[begin : begin + span]
         else:
-            made[begin:begin] = data[begin : begin + span]
-    return kind, bytes(made)
+            result[begin:begin] = data[begin : begin + span]
+    return kind, bytes(result)
 
 
 # Each command is a copy of a server that has imported everything, so it starts at once.
@@ -168,13 +168,13 @@ def fault_of(code, peak, said, errors, output):
         return "a file in spite of the error" if output.exists() else None
     reported = json.loads(said)["output_frames"]
     try:
-        found = len(read_times(output))
+        result = len(read_times(output))
     except av.error.FFmpegError as error:
         return f"success, and an output that does not decode: {error}"
     return (
         None
-        if found == reported
-        else f"success with {reported} frames, but {found} are there"
+        if result == reported
+        else f"success with {reported} frames, but {result} are there"
     )
 
 

@@ -73,8 +73,8 @@ def test_any_file_name_works_for_input_and_output(tmp_path, out, name, monkeypat
     assert len(read_times(f"file:{out / name}")) == 8
     assert os.listdir(out) == [name]
     monkeypatch.chdir(tmp_path)
-    made = Path(json.loads(interp("--", name).stdout)["output"]).name
-    assert sorted(os.listdir()) == sorted([name, made, "out"])
+    result = Path(json.loads(interp("--", name).stdout)["output"]).name
+    assert sorted(os.listdir()) == sorted([name, result, "out"])
 
 
 def y4m(width, height, rate, *, frames=3, bytes_each=96):

@@ -94,12 +94,16 @@ def test_memory_that_is_freed_is_used_again(tmp_path):
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_two_hours_stay_in_step_in_flat_memory(tmp_path, suffix):
     clips = {120: tmp_path / f"short{suffix}", 7200: tmp_path / f"long{suffix}"}
-    made = {seconds: path.with_stem(f"{path.stem}_out") for seconds, path in clips.items()}
-    runs = [run(long_clip(path, seconds), made[seconds]) for seconds, path in clips.items()]
+    result = {
+        seconds: path.with_stem(f"{path.stem}_out") for seconds, path in clips.items()
+    }
+    runs = [
+        run(long_clip(path, seconds), result[seconds]) for seconds, path in clips.items()
+    ]
     (short, few_bytes, few), (long, many_bytes, many) = runs
     few_seconds, many_seconds = (each.ru_utime + each.ru_stime for each in (few, many))
 
-    before, after = ends(clips[7200]), ends(made[7200])
+    before, after = ends(clips[7200]), ends(result[7200])
     assert after[2] == long["output_frames"] == -(-before[2] * 5 // 2)
     shown = F(long["output_frames"] - 1) / (RATE * 5 / 2)
     drift = (after[0] - shown) - (after[1] - before[1])

@@ -30,8 +30,8 @@ def long_name(suffix, length=LONGEST, letter="n"):
 def test_a_file_that_is_called_like_standard_input(clip, monkeypatch):
     monkeypatch.chdir(clip.parent)
     clip.rename("-")
-    made = invoke("interp", "./-", "--factor", "2", "--model", "blend")
-    assert made.exit_code == 0, made.stderr
+    done = invoke("interp", "./-", "--factor", "2", "--model", "blend")
+    assert done.exit_code == 0, done.stderr
     assert len(read_times(Path("-_x2.mkv"))) == 12
     assert invoke("interp", "-", "--out-dir", ".").exit_code != 0
 
@@ -60,7 +60,7 @@ def test_an_output_may_have_the_longest_name(clip, tmp_path, length, letter):
 
 def test_a_weights_file_may_have_the_longest_name(clip, out):
     out /= long_name(".safetensors")
-    given = {
+    options = {
         "model": "tiny",
         "steps": 2,
         "crop": 32,
@@ -69,9 +69,9 @@ def test_a_weights_file_may_have_the_longest_name(clip, out):
         "gap": 2,
     }
     with pytest.raises(KeyboardInterrupt, match="keeps the training so far"):
-        calls.train([clip], output=out, watch=stop, **given)
+        calls.train([clip], output=out, watch=stop, **options)
     assert len(os.listdir(out.parent)) == 2
-    assert cloudconv.train([clip], output=out, **given).resumed
+    assert cloudconv.train([clip], output=out, **options).resumed
     assert os.listdir(out.parent) == [out.name]
 
 

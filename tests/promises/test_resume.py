@@ -43,8 +43,8 @@ def clips(tmp_path_factory):
 
 
 def interp(clip, out, **settings):
-    given = {"factor": 2, "model": "tiny", **calls.lossless(out), **settings}
-    return calls.interpolate(clip, out, **given)
+    options = {"factor": 2, "model": "tiny", **calls.lossless(out), **settings}
+    return calls.interpolate(clip, out, **options)
 
 
 @pytest.fixture(scope="module")

@@ -54,14 +54,14 @@ def test_auto_says_why_an_accelerator_is_not_used(simulated, monkeypatch, fault)
     real = device_module._exercise
 
     def broken(device, dtype):
-        made = real(CPU, dtype)
+        result = real(CPU, dtype)
         if device == CPU:
-            return made
+            return result
         if fault == "grid_sample":
             raise NotImplementedError(
                 "grid_sampler_2d_border is not for this device.\nSee ..."
             )
-        return made * torch.nan if fault == "nan" else made + 0.01
+        return result * torch.nan if fault == "nan" else result + 0.01
 
     monkeypatch.setattr(device_module, "_exercise", broken)
     assert choose_device() == CPU

@@ -38,8 +38,8 @@ def test_small_frames_are_batched_and_4k_is_not_tiled_on_a_machine_with_24_gib()
 def test_a_plan_fits_into_free_memory_or_is_the_smallest(width, height, free, batch, scale):
     model = RIFE.build()
     multiple, overlap = memory.grid(model, scale)
-    given = {"device": CPU, "wanted": WantedSizes(batch), "scale": scale}
-    plan = plan_memory(model, width, height, **given, free_bytes=free)
+    options = {"device": CPU, "wanted": WantedSizes(batch), "scale": scale}
+    plan = plan_memory(model, width, height, **options, free_bytes=free)
     smallest = smallest_tile(overlap, multiple)
     longest = round_up(max(width, height), multiple)
     assert plan.sizes.batch >= 1
@@ -50,7 +50,7 @@ def test_a_plan_fits_into_free_memory_or_is_the_smallest(width, height, free, ba
         plan.sizes.tile == smallest or longest <= smallest
     )
     assert plan.memory_bytes <= free or is_smallest
-    more = plan_memory(model, width, height, **given, free_bytes=2 * free)
+    more = plan_memory(model, width, height, **options, free_bytes=2 * free)
     assert (more.sizes.tile or longest) >= (plan.sizes.tile or longest)
 
 

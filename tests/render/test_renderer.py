@@ -91,13 +91,13 @@ class LimitedBlend(Blend):
 def test_source_frames_pass_unchanged_at_their_own_times():
     frames = clip(4)
     work = renderer()
-    made = list(work.render(multiplied(frames, 3)))
-    assert [frame.time for frame in made] == [Fraction(k, 72) for k in range(12)]
-    assert {frame.duration for frame in made} == {Fraction(1, 72)}
-    assert [frame.picture for frame in made[::3]] == [frame.picture for frame in frames]
+    result = list(work.render(multiplied(frames, 3)))
+    assert [frame.time for frame in result] == [Fraction(k, 72) for k in range(12)]
+    assert {frame.duration for frame in result} == {Fraction(1, 72)}
+    assert [frame.picture for frame in result[::3]] == [frame.picture for frame in frames]
     # The last interval has no right frame, so its frame is repeated.
-    assert made[10].picture is made[11].picture is frames[3].picture
-    assert len({id(frame.picture) for frame in made}) == 4 + 6
+    assert result[10].picture is result[11].picture is frames[3].picture
+    assert len({id(frame.picture) for frame in result}) == 4 + 6
     assert work.new_warnings() == []
 
 
@@ -157,10 +157,10 @@ def test_batches_change_neither_order_nor_pictures(batch, cpu_streams, wanted):
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_a_midpoint_model_makes_each_middle_of_a_pair_once(batch, factor):
     model = Midpoint()
-    made = list(renderer(model, batch=batch).render(multiplied(clip(4), factor)))
+    result = list(renderer(model, batch=batch).render(multiplied(clip(4), factor)))
     assert model.items == 3 * (factor - 1)
     assert_alike(
-        pixels(made), pixels(renderer("blend").render(multiplied(clip(4), factor))), 1
+        pixels(result), pixels(renderer("blend").render(multiplied(clip(4), factor))), 1
     )
 
 
@@ -210,8 +210,8 @@ def test_a_lack_of_memory_gives_one_stream_then_smaller_batches_then_tiles(
     frames = clip(4, width=size[0], height=size[1])
     threads = torch.get_num_threads()
     work = renderer(LimitedBlend(room), batch=sizes[0], cpu_streams=sizes[1])
-    made = pixels(work.render(multiplied(frames, 4)))
-    assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 4))))
+    result = pixels(work.render(multiplied(frames, 4)))
+    assert_alike(result, pixels(renderer("blend").render(multiplied(frames, 4))))
     for text, part in zip(map(str, work.new_warnings()), said, strict=True):
         assert part in text
     assert torch.get_num_threads() == threads
@@ -241,10 +241,10 @@ def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams):
     work = renderer(model, batch=4, cpu_streams=cpu_streams)
     gc.disable()  # memory must be freed without the garbage collector
     try:
-        made = pixels(work.render(multiplied(frames, 4)))
+        result = pixels(work.render(multiplied(frames, 4)))
     finally:
         gc.enable()
-    assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 4))))
+    assert_alike(result, pixels(renderer("blend").render(multiplied(frames, 4))))
     assert [str(text).split(": ")[1] for text in work.new_warnings()] == [
         "the batch is now 2."
     ]
@@ -257,8 +257,8 @@ def test_batches_are_powers_of_two_if_other_sizes_cost_memory(factor, sizes):
     model = LimitedBlend(room=10**9)
     work = renderer(model, batch=max(sizes))
     work._inference = replace(work._inference, fills=True)
-    made = pixels(work.render(multiplied(frames, factor)))
-    assert_alike(made, pixels(renderer("blend").render(multiplied(frames, factor))))
+    result = pixels(work.render(multiplied(frames, factor)))
+    assert_alike(result, pixels(renderer("blend").render(multiplied(frames, factor))))
     assert [shape[0] for shape in model.sizes] == sizes
 
 
@@ -300,8 +300,8 @@ def test_little_free_memory_gives_tiles_from_the_start(monkeypatch):
     model = LimitedBlend(room=640 * 480)
     model.spec = replace(model.spec, bytes_per_pixel=400)
     work = renderer(model)
-    made = pixels(work.render(multiplied(frames, 3)))
-    assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 3))))
+    result = pixels(work.render(multiplied(frames, 3)))
+    assert_alike(result, pixels(renderer("blend").render(multiplied(frames, 3))))
     said = work.new_warnings()
     assert len(said) == 1
     assert "640x480" in str(said[0])

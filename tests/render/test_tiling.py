@@ -27,18 +27,18 @@ def axes(draw):
 @given(axes())
 def test_spans_cover_an_axis_and_their_weights_sum_to_one(axis):
     size, tile, overlap, multiple = axis
-    found = spans(size, tile, overlap, multiple)
+    result = spans(size, tile, overlap, multiple)
     total = torch.zeros(size)
-    for span, weights in found:
+    for span, weights in result:
         assert span.start % multiple == 0
         assert 0 < span.stop - span.start <= tile
         assert weights.shape == (span.stop - span.start,)
         assert weights.min() >= -1e-6
         total[span] += weights
     torch.testing.assert_close(total, torch.ones(size))
-    for (left, _), (right, _) in pairwise(found):
+    for (left, _), (right, _) in pairwise(result):
         assert left.stop - right.start >= min(overlap, size - right.start)
-    assert found[-1][0].stop == size
+    assert result[-1][0].stop == size
 
 
 def test_borders_between_tiles_are_not_used():

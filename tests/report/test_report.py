@@ -40,8 +40,8 @@ def comparison(frame, *, horizon=None):
     names = ("voxelflow", "hold") if horizon else LEVELS
     scores = {"psnr": 27.3 + frame / 90}, {"psnr": 24.9}
     row = Row(frame, frame / RATE, horizon, dict(zip(names, scores, strict=False)))
-    made = dict.fromkeys(names if horizon else LEVELS, shown)
-    return Comparison(row=row, truth=shown, made=made, error=shown)
+    result = dict.fromkeys(names if horizon else LEVELS, shown)
+    return Comparison(row=row, truth=shown, made=result, error=shown)
 
 
 def rows_of(frames, score):
@@ -130,11 +130,11 @@ class Structure(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        if found.get("id"):
-            self.ids.append(str(found["id"]))
+        result = dict(attrs)
+        if result.get("id"):
+            self.ids.append(str(result["id"]))
         if tag == "img":
-            self.images.append(found)
+            self.images.append(result)
         if tag not in self.VOID and not (
             self.open and self.open[-1] == "svg" and tag == "path"
         ):
@@ -259,10 +259,10 @@ def test_a_page_of_many_frames_is_small_and_has_the_worst_frame():
     ("low", "high"), [(0.93, 0.99), (12.0, 48.0), (30.0, 30.0), (0.0, 7200.0)]
 )
 def test_axis_steps_are_round_numbers_that_cover_the_range(low, high):
-    found = round_numbers(low, high, 5)
-    assert found[0] <= low + 1e-9
-    assert found[-1] >= high - 1e-9
-    assert 2 <= len(found) <= 8
+    result = round_numbers(low, high, 5)
+    assert result[0] <= low + 1e-9
+    assert result[-1] >= high - 1e-9
+    assert 2 <= len(result) <= 8
 
 
 def test_perfect_frames_do_not_stretch_the_axis_of_a_chart():

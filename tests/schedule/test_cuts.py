@@ -228,8 +228,10 @@ def test_slow_motion_has_no_repeats(tmp_path, step):
 
 def test_identical_frames_are_repeats_in_any_format():
     for pix_fmt in ("yuv420p10le", "gbrp", "gray"):
-        shown = [picture(k // 2, pix_fmt=pix_fmt) for k in range(12)]
-        frames = [Frame(p, Fraction(k, 24), Fraction(1, 24)) for k, p in enumerate(shown)]
+        pictures = [picture(k // 2, pix_fmt=pix_fmt) for k in range(12)]
+        frames = [
+            Frame(p, Fraction(k, 24), Fraction(1, 24)) for k, p in enumerate(pictures)
+        ]
         assert repeats(frames) == [1, 3, 5, 7, 9, 11]
 
 
@@ -243,8 +245,8 @@ def test_cuts_are_found_in_real_footage():
     scenes = [(clip, KNOWN.get(name, set())) for name, clip in clips.items()]
     for kind in ({}, {"dark": True}, {"events": True}):
         scenes.append(joined.join(clips, KNOWN, 50, chance, **kind))
-    found = [set(cuts(thumbnails)) for thumbnails, _ in scenes]
-    pairs = [(known, marked) for (_, known), marked in zip(scenes, found, strict=True)]
+    result = [set(cuts(thumbnails)) for thumbnails, _ in scenes]
+    pairs = [(known, marked) for (_, known), marked in zip(scenes, result, strict=True)]
     assert sum(len(a & b) for a, b in pairs) >= 0.98 * sum(len(a) for a, _ in pairs)
     false = sum(len(b - a) for a, b in pairs)
     assert false <= sum(len(thumbnails) for thumbnails, _ in scenes) / 1000

@@ -51,8 +51,8 @@ def test_the_last_of_two_dissolves_counts_and_a_repeated_picture_is_no_scene():
     scenes = [scene(k, 140, speed=0.1) for k in range(3)]
     weights = np.concatenate([np.zeros(20), even(14), np.ones(106)])
     later = np.concatenate([np.zeros(70), even(14), np.ones(56)])
-    shown = mixed(mixed(scenes[0], scenes[1], weights), scenes[2], later)
-    assert 84 <= dissolved([*shown], RATE) <= 88
+    sound = mixed(mixed(scenes[0], scenes[1], weights), scenes[2], later)
+    assert 84 <= dissolved([*sound], RATE) <= 88
     assert dissolved([scenes[0][0]] * 60, RATE) is None
     assert dissolved([*scenes[0][:3]], RATE) is None
 

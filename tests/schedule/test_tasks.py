@@ -61,9 +61,9 @@ def test_a_larger_context_changes_no_times(rate, loop):
 @pytest.mark.parametrize("context", [2, 4])
 def test_a_gap_of_an_hour_takes_no_memory(context):
     clip = frames([F(0), F(1, 25), F(3600), F(3600) + F(1, 25)])
-    made = schedule(clip, request(rate=Resample(F(60)), context=context))
+    result = schedule(clip, request(rate=Resample(F(60)), context=context))
     tracemalloc.start()
-    count = sum(1 for _ in islice(made, 2000))
+    count = sum(1 for _ in islice(result, 2000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 2000
@@ -71,10 +71,10 @@ def test_a_gap_of_an_hour_takes_no_memory(context):
 
 
 def test_a_pair_gets_its_outer_frames():
-    made = new(frames(EVEN)).values()
-    assert len(made) == len(EVEN) - 1
+    result = new(frames(EVEN)).values()
+    assert len(result) == len(EVEN) - 1
     gap = F(1, 25)
-    for task in made:
+    for task in result:
         before = task.left - gap
         after = task.right + gap
         assert time_of(task.before) == (before if before >= 0 else None)
@@ -97,11 +97,11 @@ def test_no_frame_before_a_flash_shows_a_part_of_it(rate):
     light = VideoFrame.from_ndarray(np.full((96, 96), 235, np.uint8), "yuv420p")
     shown = [light if k in (6, 7) else picture(k) for k in range(len(EVEN))]
     clip = [Frame(each, time, F(1, 25)) for each, time in zip(shown, EVEN, strict=True)]
-    made = tasks(clip, scene_cut="auto", rate=rate)
-    held = [task for task in made if task.left == EVEN[5]]
+    result = tasks(clip, scene_cut="auto", rate=rate)
+    held = [task for task in result if task.left == EVEN[5]]
     assert held
     assert not any(task.is_new for task in held)
-    assert all(task.is_new for task in made if task.left == EVEN[7] and task.t > 0)
+    assert all(task.is_new for task in result if task.left == EVEN[7] and task.t > 0)
     assert any(task.right == EVEN[6] for task in tasks(clip, scene_cut="off", rate=rate))
 
 

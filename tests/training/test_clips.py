@@ -21,8 +21,8 @@ from tests.helpers.trainees import moving
 
 def windows(*clips, length=3, part="0:1", **changes):
     """Return the windows of ``length`` frames of clips."""
-    given = {"crop": 16, "batch": 2, "crops": 2, "augment": False, "reversal": False}
-    recipe = TrainSettings("clip.mkv", model="tiny", **(given | changes))
+    options = {"crop": 16, "batch": 2, "crops": 2, "augment": False, "reversal": False}
+    recipe = TrainSettings("clip.mkv", model="tiny", **(options | changes))
     opened = open_clips([*map(str, clips)], parse_spans(part))
     return Windows(opened, length, lambda _: list(range(length)), recipe)
 
@@ -30,8 +30,10 @@ def windows(*clips, length=3, part="0:1", **changes):
 def write_numbered_clip(path, frames=30, shown=None):
     """Write a clip whose frame k has a mean level of 30 + 4·k, or 30 + 4·``shown[k]``."""
     levels = [30 + 4 * k for k in shown or range(frames)]
-    made = [np.full((24, 32), level, np.uint8) for level in levels]
-    return write_clip(path, [VideoFrame.from_ndarray(each, format="gray") for each in made])
+    result = [np.full((24, 32), level, np.uint8) for level in levels]
+    return write_clip(
+        path, [VideoFrame.from_ndarray(each, format="gray") for each in result]
+    )
 
 
 def frame_numbers(window):
@@ -128,8 +130,8 @@ def test_batches_can_be_resumed_at_any_step(tmp_path):
     clip = moving(tmp_path / "a.mkv")
 
     def made(position=0, **changes):
-        given = {"augment": True, "reversal": True, "crops": 3, "seed": 5} | changes
-        return batches(windows(clip, **given), position)
+        options = {"augment": True, "reversal": True, "crops": 3, "seed": 5} | changes
+        return batches(windows(clip, **options), position)
 
     all_of_them = list(islice(made(), 7))
     for position in (0, 2, 3, 5):
@@ -140,8 +142,8 @@ def test_batches_can_be_resumed_at_any_step(tmp_path):
 
 
 def test_samples_are_flipped_turned_and_reversed(tmp_path):
-    given = {"augment": True, "reversal": True, "crops": 16, "batch": 1, "crop": 24}
-    drawn = windows(moving(tmp_path / "a.mkv", step=2), length=2, **given)
+    options = {"augment": True, "reversal": True, "crops": 16, "batch": 1, "crop": 24}
+    drawn = windows(moving(tmp_path / "a.mkv", step=2), length=2, **options)
     ways = set()
     for batch in islice(batches(drawn), 32):
         first, second = batch.frames[0, :, 0].float()
@@ -248,8 +250,8 @@ def test_clips_with_much_motion_are_drawn_more_often(tmp_path):
 
     def liveliness(lively):
         drawn = windows(tmp_path, batch=1, crops=1, lively=lively)
-        found = [drawn.draw(k).float() for k in range(16)]
-        return float(np.mean([float(w.diff(dim=0).abs().mean()) for w in found]))
+        result = [drawn.draw(k).float() for k in range(16)]
+        return float(np.mean([float(w.diff(dim=0).abs().mean()) for w in result]))
 
     assert liveliness(1.0) > 1.2 * liveliness(0.0)
 

@@ -61,8 +61,8 @@ def test_threads_batches_and_processes_change_no_sample(tmp_path):
     """This model's hidden layers are wide: ncnn computes them if it is installed."""
     pictures = [picture(k, 192, 128) for k in range(5)]
     made = write_clip(tmp_path / "wide.mkv", pictures, rate=24)
-    given = {"model": "cloud-turbo", "precision": "fp32", "factor": 3}
-    interp(made, tmp_path / "usual.mkv", **given)
+    options = {"model": "cloud-turbo", "precision": "fp32", "factor": 3}
+    interp(made, tmp_path / "usual.mkv", **options)
     others = [
         {"threads": 2},
         {"threads": 5},
@@ -71,7 +71,7 @@ def test_threads_batches_and_processes_change_no_sample(tmp_path):
     ]
     for number, other in enumerate(others):
         out = tmp_path / f"{number}.mkv"
-        interp(made, out, **given, **other)
+        interp(made, out, **options, **other)
         assert_same_frames(out, tmp_path / "usual.mkv")
 
 
@@ -138,9 +138,9 @@ def test_worker_processes_end_with_their_parent(tmp_path):
     script = tmp_path / "parent.py"
     root = Path(__file__).parents[3]
     script.write_text(PARENT)
-    given = {**os.environ, "PYTHONPATH": str(root)}
+    options = {**os.environ, "PYTHONPATH": str(root)}
     run = subprocess.run(
-        [sys.executable, script], capture_output=True, env=given, check=False
+        [sys.executable, script], capture_output=True, env=options, check=False
     )
     child = int(run.stdout)
     for _ in range(200):
@@ -206,8 +206,8 @@ def test_a_process_sees_one_gpu(monkeypatch, visible, alone, second):
     assert (config.kind, config.count) == ("local", 4)
 
     def seen(config, device):
-        found = environments(replace(config, device=device))
-        return [each.get("CUDA_VISIBLE_DEVICES") for each in found]
+        result = environments(replace(config, device=device))
+        return [each.get("CUDA_VISIBLE_DEVICES") for each in result]
 
     assert seen(config, "cuda") == alone
     assert seen(WorkerConfig("local", 2), "cuda:1") == [second] * 2

@@ -37,10 +37,12 @@ def run(config, work, tasks):
 def ends(events):
     """Return the results and the errors by the number of the task, which ends only once."""
     ended = [event for event in events if isinstance(event.content, Finished)]
-    found = {event.number: event.error or event.content.result for event in ended}
-    assert len(found) == len(ended)
-    errors = {number: each for number, each in found.items() if isinstance(each, Exception)}
-    return {number: each for number, each in found.items() if number not in errors}, errors
+    result = {event.number: event.error or event.content.result for event in ended}
+    assert len(result) == len(ended)
+    errors = {
+        number: each for number, each in result.items() if isinstance(each, Exception)
+    }
+    return {number: each for number, each in result.items() if number not in errors}, errors
 
 
 @everywhere
@@ -49,7 +51,7 @@ def test_every_task_is_done_once_and_reports_come_before(workers):
     events = list(run(workers, Tenfold(), iter(given)))
     assert ends(events) == ({number: number * 10 for number in range(9)}, {})
     for task in given:
-        kinds = [type(each.content) for each in events if each.number == task.number]
+        kinds = [type(event.content) for event in events if event.number == task.number]
         assert kinds == [int, Finished]
 
 
