@@ -1,6 +1,6 @@
-"""Measure the free memory of the host, within a container's limit; reuse memory.
+"""Measure the host's free memory, within a container's limit, and read versions.
 
-Read versions.
+Also reuse freed memory.
 """
 
 import ctypes

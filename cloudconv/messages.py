@@ -81,10 +81,7 @@ def short(number: float) -> str:
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """Return a question that names the most similar known name.
-
-    Empty if no name is similar.
-    """
+    """Return a question that names the most similar known name, or nothing."""
     import difflib
 
     near = difflib.get_close_matches(name, known, 1)

@@ -137,7 +137,7 @@ def reduced(values: NDArray[Any], longest: int) -> NDArray[Any]:
 def parts(mask: Mask, longest: int) -> Mask:
     """Return a mask (h, w) at the size of :func:`reduced`.
 
-    Everything if the mask is empty.
+    An empty mask gives the whole picture.
     """
     inside: Mask = reduced(mask.astype(np.float32), longest).round() > 0
     return inside if inside.any() else ~inside

@@ -17,9 +17,7 @@ _EMPHASIS = 0.95
 
 
 class Attacks:
-    """The attacks in a sound, at least ``apart`` samples from each other.
-
-    ``times`` in samples.
+    """The ``times`` of attacks in a sound, in samples, ``apart`` or more from each other.
 
     ``block`` is the length that is measured at once. ``seen`` is the end of the searched
     part.
@@ -36,7 +34,7 @@ class Attacks:
     def find(self, source: NDArray[Any], at: int) -> None:
         """Find blocks that are much louder than the blocks before.
 
-        Of two near ones, the louder.
+        Of two blocks that are near each other, the louder one counts.
 
         ``source`` begins with sample number ``at``.
         """

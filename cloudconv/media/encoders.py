@@ -396,7 +396,7 @@ def _working(pix_fmt: str) -> str:
 def _formats(name: str) -> tuple[str, ...]:
     """Return the encoder's pixel formats that store their working format exactly.
 
-    EXR's floats.
+    The floats of EXR count as such.
     """
     if name == "gif":
         # The encoder needs pictures with a palette, which the sink makes from bgra.
@@ -570,7 +570,7 @@ def supported_options(name: str) -> frozenset[str]:
 def hdr_parameters(encoder: str, info: MediaInfo) -> str:
     """Return HDR10 metadata as ``key=value:…`` for the encoder's bitstream.
 
-    Empty if impossible.
+    The result is empty if the encoder stores none.
 
     The metadata are FFmpeg's AVMasteringDisplayMetadata (88 bytes) and
     AVContentLightMetadata (at least 8 bytes).

@@ -149,7 +149,7 @@ def is_float(pix_fmt: str) -> bool:
 def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     """Return the same samples in a format that stores them.
 
-    The picture itself if nothing changes.
+    If nothing changes, the result is the picture itself.
 
     The result never has bottom-up rows. Time stamps and colour tags are copied; side data
     is not. For floats see the start of this module.

@@ -121,10 +121,7 @@ class Pictures:
 
     @property
     def wraps_after(self) -> Path | None:
-        """Return the file with the last number before a counter begins again.
-
-        The result is None without.
-        """
+        """Return the file with the last number before a counter begins again, or None."""
         numbers = _numbers(self.files)
         return next(
             (self.files[k] for k, (a, b) in enumerate(pairwise(numbers)) if a > b), None
@@ -297,7 +294,7 @@ def files_of(*inputs: Path) -> Iterator[Path]:
 def _numbers(files: Sequence[Path]) -> list[int]:
     """Return the number in each name if the names differ in one number only.
 
-    Else nothing.
+    Otherwise the result is empty.
     """
     names = [re.split(r"([0-9]+)", file.stem) for file in files]
     differing = [parts for parts in zip(*names, strict=False) if len(set(parts)) > 1]

@@ -94,7 +94,7 @@ _COLOUR, _PROJECTION = 0x55B0, 0x7670
 def side_data_of(picture: VideoFrame, codec: str = "") -> dict[str, bytes]:
     """Return the side data of a picture of that codec by its kind.
 
-    Of some kinds without content.
+    Some kinds are there without their content.
 
     The picture's time base may change.
     """

@@ -343,9 +343,7 @@ def constant_rate(
     time_base: Fraction,
     hints: Sequence[Fraction] = (),
 ) -> Fraction | None:
-    """Return the constant rate of two or more time stamps in frames per second.
-
-    The result is None if variable.
+    """Return the rate of two or more time stamps in frames per second; None if variable.
 
     ``times`` are ticks of ``time_base`` seconds. A rate fits if there is an ``offset`` for
     which every frame k is at ``offset + k / rate`` or at most one tick later. In a file
@@ -415,7 +413,7 @@ def film_parts(times: NDArray[np.int64], time_base: Fraction) -> tuple[Film, ...
 def filmed(parts: Sequence[Film], time: Fraction) -> Fraction:
     """Return the even time of a picture that is film.
 
-    For any other, its ``time`` in the file.
+    Any other picture keeps its ``time`` in the file.
     """
     number = bisect_right(parts, time, key=lambda film: film.first)
     if number and time <= (film := parts[number - 1]).last:

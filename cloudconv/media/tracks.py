@@ -211,10 +211,7 @@ class CarriedStream:
         return packet
 
     def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
-        """Return start and end of the packet's used part, on the source's clock.
-
-        The result is None if unused.
-        """
+        """Return start and end of the packet's used part on the source's clock, or None."""
         carry = self._carry
         first = self._carry.begin
         end = begin + (packet.duration or 0) * packet.time_base

@@ -298,7 +298,7 @@ def _listed(pictures: Any, *, several: bool) -> list[Any]:
 def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
     """Return the axis of the channels, 0 or 2.
 
-    If both are possible, 0 if ``first``, else 2.
+    If both are possible, the result is 0 if ``first``, else 2.
     """
     if len(shape) != 3:
         return None

@@ -67,7 +67,7 @@ class Model(nn.Module):
     def dtype(self) -> torch.dtype:
         """Return the type that the network computes in.
 
-        Float32 for a method without weights.
+        A method without weights computes in float32.
         """
         return next((p.dtype for p in self.parameters()), torch.float32)
 

@@ -207,9 +207,7 @@ def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float
 
 
 def warp(images: Tensor, flow: Tensor) -> Tensor:
-    """Sample each picture where the flow points: bilinear, with repeated edge pixels.
-
-    In float32.
+    """Sample each picture where the flow points: bilinear, float32, with repeated edges.
 
     ``flow``: (B, 2, H, W), backward: the result at (x, y) is the picture at (x + dx, y +
     dy).

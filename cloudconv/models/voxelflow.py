@@ -267,10 +267,7 @@ def _scene(context: Tensor) -> _Scene:
 def _inputs(
     scene: _Scene, number: int, motion: Tensor | None, moment: _Moment
 ) -> Iterator[Tensor]:
-    """Yield the inputs of a block at its own scale.
-
-    RIFE's inputs first, in RIFE's order.
-    """
+    """Yield the inputs of a block at its own scale, first those of RIFE, in its order."""
     small = scene.small[number]
     horizon = moment.horizon
     gap = moment.gap

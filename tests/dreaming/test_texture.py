@@ -36,10 +36,7 @@ def changes(pictures):
 
 
 def slow_skies(pair=None):
-    """Return 90 pictures of one sky that slowly becomes another, of a ``pair``.
-
-    From 0 to 1.
-    """
+    """Return 90 pictures of one sky that slowly becomes another, of a ``pair``."""
     noise = np.random.default_rng(0).random((2, 12, 16, 3)).astype(np.float32)
     soft = (cv2.resize(each, (80, 60), interpolation=cv2.INTER_CUBIC) for each in noise)
     first, last = pair or soft

@@ -55,10 +55,7 @@ def _cloudiness(size: tuple[int, int], by: float) -> NDArray[np.float32]:
 def clouds(
     count: int, size: tuple[int, int] = (128, 96), speed: float = 1.0
 ) -> list[Picture]:
-    """Return pictures of clouds that drift over hills and change shape.
-
-    (h, w, 3) RGB each.
-    """
+    """Return pictures of clouds, (h, w, 3) RGB, that drift over hills and change shape."""
     width, height = size
     hills = height * 0.8 + 5 * _noise(3, 1, 1024, 1.5)[0, :width]
     land = np.clip(np.arange(height)[:, None] - hills + 0.5, 0, 1)[..., None].astype(
@@ -75,10 +72,7 @@ def clouds(
 
 
 def trees(count: int, size: tuple[int, int] = (240, 180)) -> list[Picture]:
-    """Return pictures of dark trees that stir, under clouds whose light changes.
-
-    (h, w, 3) each.
-    """
+    """Return pictures, (h, w, 3), of trees that stir under clouds of changing light."""
     width, height = size
     tops = height * 0.75 - 12 * np.abs(_noise(5, 1, 1024, 1.0)[0, :width])
     leaves = 30 + 22 * _noise(6, height, 1024, 0.6)[:, :width]
@@ -101,10 +95,7 @@ def trees(count: int, size: tuple[int, int] = (240, 180)) -> list[Picture]:
 
 
 def slow_clouds(count: int, speed: float) -> list[Picture]:
-    """Return pictures of clouds that hardly move, above flat blue sky; no land.
-
-    (h, w, 3) each.
-    """
+    """Return pictures, (h, w, 3), of clouds that hardly move above blue sky; no land."""
     height, width = 120, 160
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     blue = np.array([80, 130, 200]) + np.array([30, 30, 20]) * y[..., None]
@@ -118,10 +109,7 @@ def slow_clouds(count: int, speed: float) -> list[Picture]:
 
 
 def dusk(count: int, speed: float) -> list[Picture]:
-    """Return pictures of a sunset that darkens from the lower rim; no land.
-
-    (h, w, 3) each.
-    """
+    """Return pictures, (h, w, 3), of a sunset that darkens from the lower rim; no land."""
     height, width = 120, 160
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     sky = np.array([150, 90, 110]) + np.array([100, 60, -60]) * y[..., None]

@@ -178,9 +178,7 @@ def write_clip(
 
 
 def animation(path: Path, durations: Sequence[int], **options: Any) -> Path:
-    """Write a GIF, APNG or WebP of 16x8 pixels, which gets redder.
-
-    Durations in milliseconds.
+    """Write a GIF, APNG or WebP of 16x8 pixels, redder by time; durations in milliseconds.
 
     ``options`` are those of Pillow.
     """

@@ -54,7 +54,7 @@ frames before as RGB."""
 def method(model: str, plan: ComparePlan, warned: list[Warned]) -> Make:
     """Load the model of a method: a name, a file, or ``minterpolate``.
 
-    It adds to ``warned``.
+    The warnings of the method are added to ``warned``.
     """
     if model == MINTERPOLATE:
         return _Minterpolate(plan).make

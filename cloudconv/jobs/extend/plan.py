@@ -82,10 +82,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
 
     @property
     def new_frames(self) -> int:
-        """Return the number of new frames.
-
-        Without a given length the most that may hold.
-        """
+        """Return the number of new frames, by default the most that may hold."""
         settings = self.settings
         if settings.seconds is None:
             return settings.frames or MOST_HELD
