@@ -101,7 +101,7 @@ class InterpolationGoal(Goal[Interpolator]):
         return had_outer_frames
 
     def picks(self, random: np.random.Generator) -> list[int]:
-        """Return the indices of a pair and of a frame inside, or those of all five frames."""
+        """Return the indices of a pair and of a frame inside, or of all five frames."""
         if self.spec.arbitrary_timestep:
             gap = 2 + int((self.gap - 1) * random.random() ** _NEAR)
             middle = int(random.integers(1, gap))
