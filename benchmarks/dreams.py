@@ -83,14 +83,14 @@ def main() -> None:
         return
     for clip in options.clips:
         with torch.inference_mode():
-            found = measure(clip, options)
-        results[clip.name] = found
+            result = measure(clip, options)
+        results[clip.name] = result
         target.write_text(json.dumps(results, indent=1))
-        failed = sorted({name for row in found["vitals"] for name in row["failed"]})
+        failed = sorted({name for row in result["vitals"] for name in row["failed"]})
         print(
-            f"{clip.stem[:34]:34} {found['mode']:8} unreal {found['unreal']:6.1%} "
-            f"worst {found['worst']:6.1%} alive {found['alive']}/{len(found['vitals'])} "
-            f"{found['fps']:5.1f}/s {','.join(failed)} | {found['why']}",
+            f"{clip.stem[:34]:34} {result['mode']:8} unreal {result['unreal']:6.1%} "
+            f"worst {result['worst']:6.1%} alive {result['alive']}/{len(result['vitals'])} "
+            f"{result['fps']:5.1f}/s {','.join(failed)} | {result['why']}",
             flush=True,
         )
 
@@ -106,7 +106,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
         choice = choose(material)
         mode, why = choice.mode, choice.why
     spec = method(mode)
-    made = spec.dream(material, Options(options.frames, options.seed))
+    result = spec.dream(material, Options(options.frames, options.seed))
     meter = VitalsMeter(FilmFeatures(material), options.frames)
     chosen = set(np.linspace(1, options.frames, 8).round().astype(int) - 1)
     source = Blocks(material)
@@ -115,7 +115,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     took = time.perf_counter() - began
     for number in range(options.frames):
         began = time.perf_counter()
-        frame = next(made)
+        frame = next(result)
         meter.push(frame.small(material), frame.origin)
         took += time.perf_counter() - began
         picture = tensor_of(frame.show())
@@ -195,7 +195,7 @@ def doubled(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[tor
 
 def pasted(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[torch.Tensor]:
     """Paste a rectangle of the other half, with the brightness below, into each frame."""
-    made = []
+    frames = []
     for k, picture in enumerate(pictures):
         high, wide = picture.shape[1:]
         box = slice(high // 4, high * 3 // 4), slice(wide // 4, wide * 3 // 4)
@@ -203,27 +203,27 @@ def pasted(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[torc
         light = picture[:, *box].mean((1, 2), keepdim=True) - part.mean(
             (1, 2), keepdim=True
         )
-        made.append(picture.clone())
-        made[-1][:, *box] = part + light
-    return made
+        frames.append(picture.clone())
+        frames[-1][:, *box] = part + light
+    return frames
 
 
 def smeared(pictures: list[torch.Tensor], _: list[torch.Tensor]) -> list[torch.Tensor]:
     """Repeat one column over the left twentieth of the picture."""
-    made = [picture.clone() for picture in pictures]
-    for picture in made:
+    result = [picture.clone() for picture in pictures]
+    for picture in result:
         deep = picture.shape[2] // 20
         picture[..., :deep] = picture[..., deep : deep + 1]
-    return made
+    return result
 
 
 def flashed(pictures: list[torch.Tensor], _: list[torch.Tensor]) -> list[torch.Tensor]:
     """Make the left half a third brighter and warmer, from the middle of the time on."""
     gain = pictures[0].new_tensor([1.35, 1.1, 0.8])[:, None, None]
-    made = [picture.clone() for picture in pictures]
-    for picture in made[len(made) // 2 :]:
+    result = [picture.clone() for picture in pictures]
+    for picture in result[len(result) // 2 :]:
         picture[..., : picture.shape[2] // 2] *= gain
-    return made
+    return result
 
 
 Change = Callable[[list[torch.Tensor], list[torch.Tensor]], list[torch.Tensor]]
@@ -274,17 +274,22 @@ def small_clip(clip: Path, width: int, folder: Path) -> Path:
         given = read.streams.video[0]
         rate = given.average_rate
         assert rate, f"{clip.name} has no frame rate"
-        made = write.add_stream("libx264", rate=rate)
-        made.width, made.height = width, round(given.height * width / given.width / 2) * 2
-        made.pix_fmt = "yuv420p"
-        made.options = {"qp": "0", "preset": "ultrafast"}
+        stream = write.add_stream("libx264", rate=rate)
+        stream.width, stream.height = (
+            width,
+            round(given.height * width / given.width / 2) * 2,
+        )
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"qp": "0", "preset": "ultrafast"}
         for number, frame in enumerate(read.decode(given)):
-            small = frame.reformat(made.width, made.height, "yuv420p", interpolation="AREA")
+            small = frame.reformat(
+                stream.width, stream.height, "yuv420p", interpolation="AREA"
+            )
             small.pict_type = 0
             small.pts = number
             small.time_base = Fraction(1 / rate)
-            write.mux(made.encode(small))
-        write.mux(made.encode())
+            write.mux(stream.encode(small))
+        write.mux(stream.encode())
     return target
 
 
@@ -299,10 +304,10 @@ def sheet(pictures: list[np.ndarray], width: int = 400, rows: int = 2) -> Image.
     shown = [p.resize((width, round(p.height * width / p.width))) for p in shown]
     across = -(-len(shown) // rows)
     high = shown[0].height
-    made = Image.new("RGB", (across * width, rows * high))
+    result = Image.new("RGB", (across * width, rows * high))
     for place, picture in enumerate(shown):
-        made.paste(picture, (place % across * width, place // across * high))
-    return made
+        result.paste(picture, (place % across * width, place // across * high))
+    return result
 
 
 if __name__ == "__main__":

@@ -45,12 +45,12 @@ def slow_skies(pair=None):
 
 def test_a_bouncing_ball_keeps_bouncing_and_stays_whole():
     source = ball(60)
-    made = dream(60, 150)
-    assert len(made) == 150
-    assert all(ball_is_whole(picture) for picture in made)
+    dreamt_frames = dream(60, 150)
+    assert len(dreamt_frames) == 150
+    assert all(ball_is_whole(picture) for picture in dreamt_frames)
     usual = changes([tensor(p) for p in source])
-    assert max(changes([tensor(source[-1]), *made])) < 1.3 * max(usual)
-    rows = vitals_of(material(source), made)
+    assert max(changes([tensor(source[-1]), *dreamt_frames])) < 1.3 * max(usual)
+    rows = vitals_of(material(source), dreamt_frames)
     assert all(row.alive for row in rows), [row.failed for row in rows]
 
 
@@ -67,13 +67,17 @@ def test_the_difference_of_bright_frames_that_are_almost_equal_is_exact():
 def test_a_sky_that_never_comes_back_changes_slowly(loop):
     """A picture slowly becomes another, so that no frame of the clip is like the last."""
     source = [np.uint8(255 * sky) for sky in slow_skies()]
-    shown = [tensor(picture) for picture in source]
-    to_source = {"loop": True, "loop_to": picture_from(shown[0])} if loop else {}
-    made = textured(material(source), Options(150, 0, **to_source))
-    around = [shown[-1], *made, *shown[:12]] if loop else [shown[-1], *made]
+    pictures = [tensor(picture) for picture in source]
+    to_source = {"loop": True, "loop_to": picture_from(pictures[0])} if loop else {}
+    dreamt_frames = textured(material(source), Options(150, 0, **to_source))
+    around = (
+        [pictures[-1], *dreamt_frames, *pictures[:12]]
+        if loop
+        else [pictures[-1], *dreamt_frames]
+    )
     moved = [float((b - a).abs().mean()) for a, b in zip(around, around[12:], strict=False)]
     # Within 12 frames less than a quarter of the difference of the two pictures appears.
-    assert max(moved) < 0.25 * float((shown[0] - shown[-1]).abs().mean())
+    assert max(moved) < 0.25 * float((pictures[0] - pictures[-1]).abs().mean())
 
 
 def test_rain_goes_on_while_a_slow_sky_begins():
@@ -82,9 +86,9 @@ def test_rain_goes_on_while_a_slow_sky_begins():
         np.uint8(255 * np.where(drop, 1, 0.8 * sky))
         for sky, drop in zip(slow_skies(), drops, strict=True)
     ]
-    made = textured(material(source), Options(50, 0))
+    dreamt_frames = textured(material(source), Options(50, 0))
     usual = np.median(changes([tensor(p) for p in source]))
-    shown = changes([tensor(source[-1]), *made])
+    shown = changes([tensor(source[-1]), *dreamt_frames])
     assert 0.6 * usual < min(shown) <= max(shown) < 1.3 * usual
 
 
@@ -114,13 +118,17 @@ def test_frames_depend_on_the_seed():
 )
 def test_a_loop_leads_into_its_own_first_frame_or_into_the_source(frames, to_source):
     source = [tensor(p) for p in ball(60)]
-    made = dream(
+    dreamt_frames = dream(
         60, frames, loop=True, **({"loop_to": picture_from(source[0])} if to_source else {})
     )
-    assert len(made) == frames
-    around = [source[-1], *made, source[0]] if to_source else [*made, made[0]]
+    assert len(dreamt_frames) == frames
+    around = (
+        [source[-1], *dreamt_frames, source[0]]
+        if to_source
+        else [*dreamt_frames, dreamt_frames[0]]
+    )
     assert max(changes(around)) < 1.5 * max(changes(source))
-    assert to_source or all(ball_is_whole(picture) for picture in made)
+    assert to_source or all(ball_is_whole(picture) for picture in dreamt_frames)
 
 
 @pytest.mark.parametrize(("count", "loop"), [(1, True), (2, False), (3, True), (9, True)])
@@ -135,8 +143,8 @@ def test_short_clips_give_the_requested_length(count, loop):
 )
 def test_clouds_move_without_jumps():
     source = material(clouds(80))
-    made = textured(source, Options(120, 1))
-    rows = vitals_of(source, made, pasted(source))
+    dreamt_frames = textured(source, Options(120, 1))
+    rows = vitals_of(source, dreamt_frames, pasted(source))
     assert rows
     for row in rows:
         assert not row.failed, row.values
@@ -155,12 +163,16 @@ def scrolling(count):
 
 
 def test_motion_that_repeats_goes_on_forwards_without_an_end():
-    made = textured(material(scrolling(80)), Options(200, 0))
+    dreamt_frames = textured(material(scrolling(80)), Options(200, 0))
     wanted = scrolling(280)[80:]
-    apart = [float((a - tensor(b)).abs().mean()) for a, b in zip(made, wanted, strict=True)]
+    apart = [
+        float((a - tensor(b)).abs().mean())
+        for a, b in zip(dreamt_frames, wanted, strict=True)
+    ]
     assert max(apart) < 0.004, apart
     turned = [
-        float((a - tensor(b)).abs().mean()) for a, b in zip(made, wanted[2:], strict=False)
+        float((a - tensor(b)).abs().mean())
+        for a, b in zip(dreamt_frames, wanted[2:], strict=False)
     ]
     assert min(turned) > 0.01
 
@@ -169,9 +181,9 @@ def test_motion_that_repeats_goes_on_forwards_without_an_end():
 def test_frames_between_jumps_are_as_filmed():
     """A jump lasts for a third of a clip at most, and the next one begins later."""
     source = clouds(60, (64, 48))
-    made = torch.stack(textured(material(source), Options(200, 3)))
+    result = torch.stack(textured(material(source), Options(200, 3)))
     real = torch.stack([tensor(picture) for picture in source])
-    apart = (made[:, None] - real).abs().amax((2, 3, 4))
+    apart = (result[:, None] - real).abs().amax((2, 3, 4))
     filmed = apart.amin(1) < 1e-6
     assert float(filmed.float().mean()) > 0.3
     shown = apart.argmin(1)
@@ -182,9 +194,9 @@ def test_frames_between_jumps_are_as_filmed():
 def test_each_frame_says_if_it_is_filmed_or_made_by_a_jump(loop):
     source = clouds(60, (64, 48))
     to_source = {"loop": True, "loop_to": picture_from(tensor(source[0]))} if loop else {}
-    made = [*texture(material(source), Options(150, 3, **to_source))]
-    origins = [frame.origin for frame in made]
-    for frame in made:
+    result = [*texture(material(source), Options(150, 3, **to_source))]
+    origins = [frame.origin for frame in result]
+    for frame in result:
         if isinstance(frame.origin, Filmed):
             assert torch.equal(tensor_of(frame.show()), tensor(source[frame.origin.number]))
     jumps = {(o.start, o.length) for o in origins if isinstance(o, Jump)}
@@ -195,12 +207,12 @@ def test_each_frame_says_if_it_is_filmed_or_made_by_a_jump(loop):
         parts = [o.part for o in pictures]
         wanted = [k / (length + 1) for k in range(1, len(parts) + 1)]
         assert parts == pytest.approx(wanted)
-        assert len(parts) == min(length, len(made) - start)
+        assert len(parts) == min(length, len(result) - start)
         if start == 0:
             assert pictures[0].before == len(source) - 1
         elif isinstance(origins[start - 1], Filmed):
             assert pictures[0].before == origins[start - 1].number + 1
-        following = origins[start + length] if start + length < len(made) else None
+        following = origins[start + length] if start + length < len(result) else None
         if isinstance(following, Filmed):
             assert following.number == pictures[-1].after + 1
     to_home = [o.after is None for o in origins if isinstance(o, Jump)]
@@ -218,34 +230,36 @@ def test_clouds_do_not_run_back_at_a_jump():
 
     source = clouds(60)
     film = [tensor(picture) for picture in source]
-    made = textured(material(source), Options(70, 0))
-    assert min(along([film[-1], *made])) > 0.3 * np.mean(along(film))
+    dreamt_frames = textured(material(source), Options(70, 0))
+    assert min(along([film[-1], *dreamt_frames])) > 0.3 * np.mean(along(film))
 
 
 def crossing(count):
     """Return a ball that crosses the picture once, and slowly."""
-    made = []
+    frames = []
     for k in range(count):
         picture = np.full((64, 160, 3), 60, np.uint8)
         picture[::8], picture[:, ::8] = 75, 75
         centre = round(16 * (40 + 50 * k / count)), 16 * 32
         cv2.circle(picture, centre, 8 * 16, (230, 80, 60), -1, cv2.LINE_AA, 4)
-        made.append(picture)
-    return made
+        frames.append(picture)
+    return frames
 
 
 def test_a_thing_moves_to_its_new_place_and_does_not_dissolve():
-    made = textured(material(crossing(60)), Options(120, 0))
-    assert all(ball_is_whole(picture) for picture in made)
-    places = [float((p[0] - p[1] > 0.3).nonzero()[:, 1].float().mean()) for p in made]
+    dreamt_frames = textured(material(crossing(60)), Options(120, 0))
+    assert all(ball_is_whole(picture) for picture in dreamt_frames)
+    places = [
+        float((p[0] - p[1] > 0.3).nonzero()[:, 1].float().mean()) for p in dreamt_frames
+    ]
     assert max(abs(b - a) for a, b in pairwise(places)) < 8
 
 
 def test_a_change_of_exposure_leaves_no_edges():
     base = clouds(1, (192, 144))[0][:108].astype(np.float32)
     shares = [1 - 0.4 * max(0, k - 40) / 20 for k in range(60)]
-    made = textured(material([np.uint8(base * s) for s in shares]), Options(30, 0))
-    for picture in made:
+    dreamt_frames = textured(material([np.uint8(base * s) for s in shares]), Options(30, 0))
+    for picture in dreamt_frames:
         light = picture.mean(0) / tensor(np.uint8(base)).mean(0)
         assert float(light[4:-4, 4:-4].diff(dim=1).abs().quantile(0.999)) < 0.08
 
@@ -260,7 +274,7 @@ def two_balls(count):
 @pytest.mark.full
 def test_things_that_repeat_after_different_times_change_slowly():
     source = two_balls(100)
-    made = textured(material(source), Options(150, 0))
+    dreamt_frames = textured(material(source), Options(150, 0))
     usual = changes([tensor(p) for p in source])
-    assert max(changes(made[25:])) < 1.5 * max(usual)
-    assert all(ball_is_whole(picture[..., :96]) for picture in made[25:])
+    assert max(changes(dreamt_frames[25:])) < 1.5 * max(usual)
+    assert all(ball_is_whole(picture[..., :96]) for picture in dreamt_frames[25:])

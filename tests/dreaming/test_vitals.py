@@ -173,8 +173,8 @@ def test_a_thing_may_enter_at_the_border_as_in_the_clip(footage, vanishes):
 
     clip = material([drive(k) for k in range(120)])
     meter = measured(clip, map(drive, range(120, 180)), pasted(clip))
-    found = {each.frame for each in meter.faults if each.vital == "local"}
-    assert found & {20, 28} == ({28} if vanishes else set())
+    result = {fault.frame for fault in meter.faults if fault.vital == "local"}
+    assert result & {20, 28} == ({28} if vanishes else set())
 
 
 def test_the_time_after_which_pictures_come_again_is_measured(source, footage):
