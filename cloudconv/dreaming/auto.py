@@ -9,7 +9,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import COARSE_SIDE, TINY, gradients, grey, parts, spread
+from cloudconv.dreaming.images import (
+    COARSE_SIDE,
+    TINY,
+    Floats,
+    gradients,
+    grey,
+    parts,
+    spread,
+)
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import MethodSpec, method
@@ -41,7 +49,7 @@ class ModeChoice(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """The result of a trial of a mode: how visible its faults are on average, and the faults."""
+    """The result of a mode's trial: the faults, and how visible they are on average."""
 
     visible: float
     mode: str
@@ -56,7 +64,7 @@ class Trial(NamedTuple):
         )
 
     def taken(self) -> str:
-        """Return a clause about the trial that is best: the dream itself may have no fault."""
+        """Return a clause about the best trial: the dream itself may have no fault."""
         return f"{self.mode} shows less that is wrong" if self.faults else str(self)
 
 
@@ -108,8 +116,12 @@ def steadiness(material: Material) -> float:
     """
     apart = max(1, min(round(_APART / material.step), len(material) - 1))
     pairs = [(k, k - apart) for k in spread(len(material), apart)]
-    shown = [[grey(material.glance(k)) for k in pair] for pair in pairs]
-    flows = np.array([measured_flow(*pair, quick=True) for pair in shown])
+
+    def flow_of(later: int, earlier: int) -> Floats:
+        one, two = (grey(material.glance(number)) for number in (later, earlier))
+        return measured_flow(one, two, quick=True)
+
+    flows = np.array([flow_of(*pair) for pair in pairs])
     moving = parts(material.moving, COARSE_SIDE)
     mean = np.linalg.norm(flows.mean(0), axis=-1)[moving].sum()
     return float(mean / max(np.linalg.norm(flows, axis=-1).mean(0)[moving].sum(), TINY))
@@ -118,14 +130,14 @@ def steadiness(material: Material) -> float:
 def _is_solid(material: Material) -> bool:
     """Return whether the parts that move have finer detail than clouds."""
     moving = parts(material.moving, COARSE_SIDE)
-    found = []
+    fineness = []
     for number in spread(len(material)):
         luma = grey(material.glance(number)).astype(np.float32)
         detail = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))[moving]
-        found.append(
+        fineness.append(
             detail.sum() / max(cv2.magnitude(*gradients(luma))[moving].sum(), TINY)
         )
-    return bool(np.mean(found) > (_FINE if moving.mean() > _ALL else _FINER))
+    return bool(np.mean(fineness) > (_FINE if moving.mean() > _ALL else _FINER))
 
 
 def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:

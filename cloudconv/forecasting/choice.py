@@ -63,7 +63,9 @@ def view_of(pictures: Sequence[Tensor]) -> Motion:
     """Return the velocity of the camera before the last of some pictures."""
     if len(pictures) == 1:
         return np.zeros((3, 3))
-    return camera_of([_luma(shown).astype(np.uint8) for shown in pictures[::-1]]).velocity
+    return camera_of(
+        [_luma(picture).astype(np.uint8) for picture in pictures[::-1]]
+    ).velocity
 
 
 def comes_in(

@@ -31,7 +31,9 @@ SPAN = Fraction(2, 5)
 
 # Land slides if it moves this much, relative to the speed of things that move (a quantile
 # of the mean speeds of the places), and to the greatest speed at its place in the clip.
-_SLIDES, _FAST, _TIMES = 0.3, 0.9, 3.0
+_SLIDES = 0.3
+_FAST = 0.9  # the quantile
+_TIMES = 3.0
 _USUAL = 0.98  # quantile of the clip's changes of a place
 _LEAST_LOCAL = 6.0  # least such change, in levels of lightness and colour together, and …
 # … as a part of that of the place that changes most: things move to new places.
@@ -41,7 +43,7 @@ _CHANNELS = 3  # of L*a*b*, whose differences are summed
 
 
 class Feature(NamedTuple):
-    """A value, and the size of what is wrong: levels of a pixel, averaged over the picture.
+    """A value, and the size of what is wrong: levels of a pixel, picture's mean.
 
     ``place``: where, if the vital names a place.
     """
@@ -111,7 +113,7 @@ class FilmFeatures:
     @cached_property
     def sharpness(self) -> Floats:
         """The mean gradient over each second, in levels per pixel."""
-        return self._seconds(np.array([self.slope(shown) for shown in self.pictures]))
+        return self._seconds(np.array([self.slope(picture) for picture in self.pictures]))
 
     @cached_property
     def varies(self) -> float:
@@ -154,21 +156,21 @@ class FeatureMeter:
         self._recent.append((flow, film.slope(picture), before))
         if len(self._recent) < film.second:
             return {}
-        flows, slopes, shown = zip(*self._recent, strict=True)
+        flows, slopes, pictures = zip(*self._recent, strict=True)
         sharpness = float(np.mean(slopes))
         size = abs(sharpness - float(film.sharpness.mean()))
         features = {"sharpness": Feature(sharpness, size)}
         if film.moves:
-            varies = difference(shown[0], picture)
+            varies = difference(pictures[0], picture)
             motion = float(np.linalg.norm(flows, axis=-1).mean())
             features["motion"] = Feature(motion, abs(varies - film.varies))
             slides = np.linalg.norm(np.mean(flows, 0), axis=-1) > film.slides
-            part = float(slides.mean())
-            features["slides"] = Feature(part, part * varies)
+            share = float(slides.mean())
+            features["slides"] = Feature(share, share * varies)
         return features
 
     def pasted(self, before: Bytes, picture: Bytes, made: Mask) -> Features:
-        """Return the greatest change of a place in a part that no motion explains."""
+        """Return the greatest unexplained change of a place in the ``made`` part."""
         self.clear()
         if not self._film.moves:
             return {}
@@ -208,7 +210,7 @@ def change(before: Bytes, picture: Bytes) -> Floats:
 
 
 def _unexplained(one: Bytes, two: Bytes, flow: Floats) -> Floats:
-    """Return the difference of each pixel of ``two`` from ``one`` moved to it.
+    """Return the differences of ``two`` from ``one`` moved to it, in levels of L*a*b*.
 
     The difference is in levels of L*a*b*. What comes from outside the picture, and lines of
     one pixel, do not count.

@@ -1,4 +1,4 @@
-"""Measure what no motion explains between two pictures, as the network of a texture sees it.
+"""Measure what no motion explains between two pictures, as a texture's network sees it.
 
 The network moves the earlier and the later picture to the middle. Their difference is the
 *leftover*: what vanishes, pops up or dissolves between the two. Pairs of the film that are
@@ -52,7 +52,7 @@ class Leftover(NamedTuple):
 
 
 class Leftovers:
-    """The leftovers of pairs of small pictures, and what is usual in a film of such pictures."""
+    """The leftovers of pairs of small pictures, and the usual ones in their film."""
 
     def __init__(self, film: Sequence[Bytes]) -> None:
         self._film = film
@@ -82,8 +82,8 @@ class Leftovers:
                 np.linspace(0, len(self._film) - 1 - frames, _PAIRS).round().astype(int)
             )
             pairs = [(self._film[k], self._film[k + frames]) for k in np.unique(starts)]
-            found = [self.between(*pair) for pair in pairs]
-            mean, most = np.median([(each.mean, each.most) for each in found], 0)
+            leftovers = [self.between(*pair) for pair in pairs]
+            mean, most = np.median([(one.mean, one.most) for one in leftovers], 0)
             self._usual[frames] = Leftover(float(mean), float(most), "", is_spread=True)
         return self._usual[frames]
 

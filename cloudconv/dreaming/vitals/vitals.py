@@ -1,4 +1,4 @@
-"""Find the faults of a dream, while the dream is made, by comparing its pictures with the clip.
+"""Find a dream's faults while it is made, by comparing its pictures with the clip.
 
 The measured values are called vitals. docs/measurements/jumps.md says how many of the jumps
 that an eye sees they name. A dream without a fault may still look wrong.
@@ -7,6 +7,7 @@ that an eye sees they name. A dream without a fault may still look wrong.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,13 +107,13 @@ class Vitals:
     def add(self, vital: str, value: float) -> None:
         """Count a value of a moment."""
         self._counts[vital] += 1
-        known = self.values[vital]
-        if known is None:
+        before = self.values[vital]
+        if before is None:
             self.values[vital] = value
         elif VITALS[vital].lasts:
-            self.values[vital] = known + (value - known) / self._counts[vital]
+            self.values[vital] = before + (value - before) / self._counts[vital]
         else:
-            self.values[vital] = max(known, value)
+            self.values[vital] = max(before, value)
 
     def as_json(self) -> dict[str, Any]:
         """Return an entry of ``vitals`` in the JSON of the ``dream`` command."""
@@ -177,11 +178,11 @@ class VitalsMeter:
         """Judge the leftover of a jump, between the frames that it shows in its middle."""
         end = min(jump.start + jump.length, self._frames)
         # A loop leads to the first frame of the source, which only its end shows.
-        part = 1 if jump.after is None else 2
-        if self.seen == min(jump.start + (jump.length - 1) // part, end - 1):
+        divisor = 1 if jump.after is None else 2
+        if self.seen == min(jump.start + (jump.length - 1) // divisor, end - 1):
             last = picture if jump.after is None else self._film.filmed(jump.after)
-            made = range(jump.start, end)
-            self._dissolve(self._film.filmed(jump.before), last, jump.length + 1, made)
+            frames = range(jump.start, end)
+            self._dissolve(self._film.filmed(jump.before), last, jump.length + 1, frames)
 
     def _compose(self, picture: Bytes) -> None:
         """Judge a composed picture, and the leftover of a span that ends with it."""
@@ -193,12 +194,12 @@ class VitalsMeter:
             return
         self._composed.append(before)
         if len(self._composed) == self._span:
-            made = range(self.seen + 1 - self._span, self.seen + 1)
-            self._dissolve(self._composed[0], picture, self._span, made, _MANY)
+            frames = range(self.seen + 1 - self._span, self.seen + 1)
+            self._dissolve(self._composed[0], picture, self._span, frames, _MANY)
             self._composed.clear()
 
     def _dissolve(
-        self, first: Bytes, last: Bytes, apart: int, made: range, chance: float = 1.0
+        self, first: Bytes, last: Bytes, apart: int, frames: range, chance: float = 1.0
     ) -> None:
         """Judge the leftover of a change that is made in some frames of the dream.
 
@@ -208,14 +209,14 @@ class VitalsMeter:
         leftover = self._film.leftovers.between(first, last)
         seen = np.array(leftover.seen(self._film.leftovers.usual(apart)))
         # A viewer sees a change less that takes longer than a second.
-        whole, thing = seen / chance / max(1.0, float(len(made) * self._step)) ** 0.5
+        whole, thing = seen / chance / max(1.0, float(len(frames) * self._step)) ** 0.5
         place = "" if whole > 1 and leftover.is_spread else leftover.place
         feature = Feature(float(max(whole, thing)), leftover.mean, place)
-        self._judge({"leftover": feature}, made)
+        self._judge({"leftover": feature}, frames)
 
-    def _judge(self, features: Features, made: range) -> None:
-        """Count values of some frames, and the faults if values are outside their limits."""
-        frame = (made.start + made.stop - 1) // 2
+    def _judge(self, features: Features, frames: range) -> None:
+        """Count values of some frames, and the faults where limits are exceeded."""
+        frame = (frames.start + frames.stop - 1) // 2
         row = self.rows[frame // WINDOW]
         for key, feature in features.items():
             vital = VITALS[key]
@@ -230,7 +231,7 @@ class VitalsMeter:
             text = vital.below if value < low else above.format(place=feature.place)
             row.failed[key] = text
             self._find(Fault(frame, key, text, feature.size))
-            self._count(made, feature.size)
+            self._count(frames, feature.size)
 
     def _compared(self, key: str, value: float) -> float | None:
         """Return a value, as a ratio to the clip's mean where the clip has one.
@@ -254,16 +255,15 @@ class VitalsMeter:
 
     def _find(self, fault: Fault) -> None:
         """Add a fault, or join it with the last one of its kind."""
-        found = self._found[fault.vital]
+        faults = self._found[fault.vital]
         lasts = VITALS[fault.vital].lasts
-        if not found or (not lasts and fault.frame - found[-1].frame >= self._half):
-            found.append(fault)
-        elif fault.size > found[-1].size:
-            found[-1] = found[-1]._replace(size=fault.size) if lasts else fault
+        if not faults or (not lasts and fault.frame - faults[-1].frame >= self._half):
+            faults.append(fault)
+        elif fault.size > faults[-1].size:
+            faults[-1] = faults[-1]._replace(size=fault.size) if lasts else fault
 
-    def _count(self, made: range, size: float) -> None:
-        """Count the size of a fault in each half second in which frames are made."""
-        halves = range(made.start // self._half, (made.stop - 1) // self._half + 1)
+    def _count(self, frames: range, size: float) -> None:
+        halves = range(frames.start // self._half, (frames.stop - 1) // self._half + 1)
         self._worst += [0.0] * (halves.stop - len(self._worst))
         for half in halves:
             self._worst[half] = max(self._worst[half], size)
@@ -271,11 +271,11 @@ class VitalsMeter:
     @property
     def faults(self) -> list[Fault]:
         """Return the faults so far."""
-        return sorted(fault for found in self._found.values() for fault in found)
+        return sorted(chain.from_iterable(self._found.values()))
 
     @property
     def visible(self) -> float:
-        """Return how visible the faults are: the mean over half seconds of the largest size."""
+        """Return how visible the faults are: half seconds' mean of the largest size."""
         return sum(self._worst) / max(1, -(-self.seen // self._half))
 
     @property
