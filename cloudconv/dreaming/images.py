@@ -5,6 +5,7 @@ A picture is (H, W, 3) float32 RGB, nominally in [0, 1] and not clamped; other v
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.media.color import rgb_of
+from cloudconv.media.color import description_of, rgb_of, to_rgb
 from cloudconv.media.frame import Frame
 
 Bytes = NDArray[np.uint8]
@@ -68,6 +69,19 @@ def weight_size(height: int, width: int) -> tuple[int, int]:
 def picture_of(frame: Frame, area: Area = (slice(None), slice(None))) -> Floats:
     """Return a frame, or an area of it, as a picture."""
     return picture_from(rgb_of(frame, area=area))
+
+
+def small_copy_of(frame: Frame, size: tuple[int, int]) -> Bytes:
+    """Return a frame averaged over areas: (h, w, 3) uint8; see :func:`small_copy`."""
+    form, space = description_of(frame)
+    planes = frame.planes()[: 1 if form.family == "gray" else 3]
+    if min(planes[-1].shape[0] - size[0], planes[-1].shape[1] - size[1]) < 0:
+        return small_copy(picture_of(frame), size)
+    # The planes are averaged first, so that few pixels are converted.
+    small = [resized(plane.numpy().astype(np.float32), size) for plane in planes]
+    full = replace(form, chroma_shift_x=0, chroma_shift_y=0)
+    rgb = to_rgb([torch.from_numpy(plane) for plane in small], full, space)
+    return small_copy(picture_from(rgb), size)
 
 
 def picture_from(rgb: Tensor) -> Floats:

@@ -36,6 +36,7 @@ from cloudconv.dreaming.images import (
     reduced,
     resized,
     small_copy,
+    small_copy_of,
     spread,
     whole,
 )
@@ -94,13 +95,12 @@ class Material:
         self._raw: Callable[[int, Area], Floats] = lambda number, area: picture_of(
             self.frames[number], area
         )
-        self._raw_small = cache(self._small_copy)
+        self._raw_small: Callable[[int], Bytes] = cache(
+            lambda number: small_copy_of(self.frames[number], self.small_size)
+        )
         self.filmed_small = cache(self._seen_small)
         self._things = cache(lambda: Things([self.glance(k) for k in range(len(self))]))
         self._flow: Callable[[int, bool], NDArray[Any]] = cache(self._measured)
-
-    def _small_copy(self, number: int) -> Bytes:
-        return small_copy(self._raw(number, whole(self.size)), self.small_size)
 
     @property
     def things(self) -> Things:
@@ -234,9 +234,8 @@ class Material:
         Because the motion is the same, collages of both materials choose the same footage.
         """
         made = Material(self.frames, times=self.times, step=self.step)
-        made._raw = lambda number, area: as_picture(
-            reduced(self._raw_small(number), longest)[area]
-        )
+        made._raw_small = cache(lambda number: reduced(self._raw_small(number), longest))
+        made._raw = lambda number, area: as_picture(made._raw_small(number)[area])
         made._things = self._things
         height, width = reduced(self._raw_small(0), longest).shape[:2]
         made.size = made.small_size = height, width
