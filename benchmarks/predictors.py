@@ -108,7 +108,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _wanted(names: list[str] | None) -> Iterator[ModelSpec]:
-    known = {(s.name, s.task): s for s in catalogue.MODELS}
+    known = {(s.name, s.task): s for s in catalogue.LISTED}
     for (name, task), spec in known.items():
         compared = task == "predict" or name in ("blend", "rife-4.6") or "middle" in name
         wanted = compared if names is None else name in names

@@ -55,7 +55,8 @@ def main() -> None:
     """Run the command that the docstring of the module shows."""
     options = _arguments()
     device = choose_device(options.device)
-    threads = set_threads(options.threads)
+    set_threads(options.threads)
+    threads = torch.get_num_threads()
     machine = f"{platform.machine()}, {processor_name()}, {device}, {threads} threads"
     print(f"{machine}, PyTorch {torch.__version__}")
     found: dict[str, Any] = {}

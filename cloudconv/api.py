@@ -239,9 +239,9 @@ def list_models(task: ModelTask | None = None) -> list[ModelSpec]:
     ``task`` is ``interpolate``, ``predict`` or ``reconstruct``: only models for it. The
     name ``hold`` stands for two models, one to interpolate and one to predict.
     """
-    from cloudconv.models.catalogue import MODELS
+    from cloudconv.models.catalogue import LISTED
 
-    return [spec for spec in MODELS if task in (None, spec.task)]
+    return [spec for spec in LISTED if task in (None, spec.task)]
 
 
 def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> Model:

@@ -20,6 +20,10 @@ from torch import Tensor
 # The highest score in dB. Identical pictures get this score instead of infinity.
 PERFECT = 100.0
 
+# The weights of red, green and blue: those of ITU-R BT.601, as in the reference code of
+# Wang 2004.
+LUMA = (0.299, 0.587, 0.114)
+
 SSIM_WINDOW = 11
 
 _MARGIN = SSIM_WINDOW // 2
@@ -41,8 +45,8 @@ def luma(rgb: Tensor) -> Tensor:
 
     The luma is 0.299 R + 0.587 G + 0.114 B.
 
-    The weights are those of ITU-R BT.601, as in the reference code of Wang 2004. They are
-    the same for all sources, so that scores of different clips can be compared.
+    The weights are the same for all sources, so that scores of different clips can be
+    compared.
     """
     return torch.einsum("...chw,c->...hw", rgb, _luma_weights(rgb.device, rgb.dtype))
 
@@ -51,7 +55,7 @@ def luma(rgb: Tensor) -> Tensor:
 def _luma_weights(device: torch.device, dtype: torch.dtype) -> Tensor:
     # Each new copy to a GPU would wait for the GPU. A training may use the tensor later.
     with torch.inference_mode(False):
-        return torch.tensor((0.299, 0.587, 0.114), dtype=dtype, device=device)
+        return torch.tensor(LUMA, dtype=dtype, device=device)
 
 
 def psnr(test: Tensor, truth: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def models(console: Console, ctx: typer.Context, **options: Any) -> None:
         return
     from cloudconv.models import catalogue
 
-    rows = [_row(spec) for spec in catalogue.MODELS]
+    rows = [_row(spec) for spec in catalogue.LISTED]
     everything = _ModelsSettings(**options).all
     _print(console, rows, lambda: _list(rows, everything))
 

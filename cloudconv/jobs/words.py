@@ -37,7 +37,7 @@ def _models(settings: Any) -> Iterator[tuple[str, ModelTask | None]]:
             yield str(settings.model), "predict"
         case kinds.DreamSettings():
             yield settings.predictor, "predict"
-        case kinds.TrainSettings() if settings.passed.get("model"):
+        case kinds.TrainSettings() if settings.model:
             yield str(settings.model), settings.task
         case kinds.CompareSettings():
             for name in (*settings.models, *names(settings.against or ())):

@@ -36,7 +36,7 @@ _BITS_PER_CHANNEL = 96_000  # per second
 
 # The seconds before the kept part that are also decoded, because a decoder needs earlier
 # packets.
-_PREROLL = Fraction(1)
+_DECODED_BEFORE = Fraction(1)
 # The largest rounding error of time stamps, in seconds. A larger gap is filled with
 # silence; a larger overlap is cut.
 _TOLERANCE = Fraction(1, 50)
@@ -214,7 +214,10 @@ class AudioEncoder:
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is not None:
             begin = stamp * packet.time_base
-            if begin + (packet.duration or 0) * packet.time_base < self._begin - _PREROLL:
+            if (
+                begin + (packet.duration or 0) * packet.time_base
+                < self._begin - _DECODED_BEFORE
+            ):
                 if not packet.is_discard:  # an edit list may hide sound from players
                     self.led = max(self.led, self._begin - begin)
                 return

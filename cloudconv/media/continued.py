@@ -17,7 +17,7 @@ from cloudconv.media.playlist import Playlist
 _ENDS_EARLY = Fraction(1, 10)
 _LEAD = Fraction(1, 2)  # seconds at the start of the output that are kept for a loop
 # Sample formats with more digits than a number of 32 bits has.
-_FINE = ("s32", "s64", "dbl")
+_DEEP_FORMATS = ("s32", "s64", "dbl")
 
 
 class ContinuedAudio(AudioEncoder):
@@ -29,7 +29,7 @@ class ContinuedAudio(AudioEncoder):
 
     def __init__(self, source: Any, target: Any, carry: Carry, playlist: Playlist) -> None:
         super().__init__(source, target, Fraction(1), carry)
-        if source.codec_context.format.name.removesuffix("p") in _FINE:
+        if source.codec_context.format.name.removesuffix("p") in _DEEP_FORMATS:
             self._format = "dbl"
             self._type = np.dtype(np.float64)
         self._playlist = playlist

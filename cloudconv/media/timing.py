@@ -19,10 +19,14 @@ from cloudconv.messages import clock
 from cloudconv.timeline import rate_name, simplest
 
 # Lengths of a clock's tick, in seconds.
-_FINE = Fraction(1, 10_000)  # the longest tick for which equal gaps show the rate exactly
+_EXACT_TICK = Fraction(
+    1, 10_000
+)  # the longest tick for which equal gaps show the rate exactly
 # With this tick or a shorter one, 33333 µs may mean 1/30 s.
-_VERY_FINE = Fraction(1, 200_000)
-_COARSE = Fraction(1, 600)  # the longest tick of an earlier clock, see `constant_rate`
+_MICROSECOND_TICK = Fraction(1, 200_000)
+_EARLIER_TICK = Fraction(
+    1, 600
+)  # the longest tick of an earlier clock, see `constant_rate`
 # Seconds of a field, and a longer one.
 _FIELD = Fraction(1, 60)
 _SLOWEST = Fraction(1001, 1000)
@@ -348,8 +352,8 @@ def constant_rate(
     ``times`` are ticks of ``time_base`` seconds. A rate fits if there is an ``offset`` for
     which every frame k is at ``offset + k / rate`` or at most one tick later. In a file
     copied from Matroska or QuickTime, all stamps may be multiples of the earlier clock's
-    tick, which counts then. With equal gaps and a tick from ``_VERY_FINE`` (excluded) to
-    ``_FINE``, the rate follows exactly from the gaps. Otherwise the first rate that fits is
+    tick, which counts then. With equal gaps and a tick from ``_MICROSECOND_TICK`` (excluded) to
+    ``_EXACT_TICK``, the rate follows exactly from the gaps. Otherwise the first rate that fits is
     returned: one of the header's rates (``hints``), a whole number, n·1000/1001, the
     fraction with the smallest denominator, then one of the first three kinds that fits to
     within 0.1 ms, which cameras write, then that of equal gaps. Stamps that do not increase
@@ -361,10 +365,10 @@ def constant_rate(
     least, most = int(gaps.min()), int(gaps.max())
     if least <= 0:
         return None
-    if least == most and _VERY_FINE < time_base <= _FINE:
+    if least == most and _MICROSECOND_TICK < time_base <= _EXACT_TICK:
         return 1 / (least * time_base)
     common = int(np.gcd.reduce(gaps))
-    tick = Fraction(common if least != most and common * time_base <= _COARSE else 1)
+    tick = Fraction(common if least != most and common * time_base <= _EARLIER_TICK else 1)
     span = int(ticks[-1])
     count = len(ticks) - 1
     for slack in (tick, _JITTER / time_base):
@@ -387,7 +391,7 @@ def constant_rate(
 
 def film_parts(times: NDArray[np.int64], time_base: Fraction) -> tuple[Film, ...]:
     """Return the parts that are film, from all times in ticks of ``time_base`` seconds."""
-    if time_base > _COARSE:
+    if time_base > _EARLIER_TICK:
         return ()
     gaps = np.diff(times)
     length = 5 * _FIELD / time_base

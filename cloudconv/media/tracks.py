@@ -22,11 +22,12 @@ from cloudconv.media.continued import ContinuedAudio
 
 # The seconds of audio before the kept part that are copied too, because a decoder needs
 # this audio to start. An edit list, as in MP4, hides this audio from players.
-_PREROLL = Fraction(1, 10)
+_COPIED_BEFORE = Fraction(1, 10)
 PRIMING = Fraction(1, 20)  # the same for a container without an edit list: players play it
 # The longest usable tick in seconds, and the upper limit of the tick that replaces a longer
 # one. A tick of AVI can be a whole audio packet; a cut between two ticks needs finer ones.
-_COARSE, _FINE = Fraction(1, 500), Fraction(1, 90_000)
+_LONGEST_TICK = Fraction(1, 500)
+_SHORT_TICK = Fraction(1, 90_000)
 _AAC_FORMAT = 0xFDC0  # profile, sampling rate and channels in two bytes of an ADTS header
 # Prefix of codecs whose decoders leave out the priming themselves; a stated delay replaces
 # that.
@@ -160,8 +161,8 @@ class CarriedStream:
             ready = self.encoder.finish() if packet is None else self.encoder.feed(packet)
             yield from ((encoded.dts * encoded.time_base, encoded) for encoded in ready)
         elif packet is not None:
-            if packet.time_base > _COARSE:
-                parts = ceil(packet.time_base / _FINE)
+            if packet.time_base > _LONGEST_TICK:
+                parts = ceil(packet.time_base / _SHORT_TICK)
                 times = (packet.pts, packet.dts, packet.duration)
                 finer = [None if time is None else time * parts for time in times]
                 packet.time_base /= parts
@@ -228,7 +229,7 @@ class CarriedStream:
             waits = self._ends is None and (begin < first or not packet.is_keyframe)
             return None if waits else (begin, end)
         if self._container.is_mp4:
-            leads = end > first - _PREROLL  # is kept for the start of a decoder
+            leads = end > first - _COPIED_BEFORE  # is kept for the start of a decoder
         else:
             # No edit list hides this audio. After a cut, the audio would be heard.
             leads = carry.start is None and begin >= first - PRIMING

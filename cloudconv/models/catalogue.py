@@ -2,7 +2,7 @@
 
 This module does not import PyTorch, so that lists are fast.
 
-A new model is a class and a row in ``MODELS``, and weights with an entry in the manifest.
+A new model is a class and a row in ``LISTED``, and weights with an entry in the manifest.
 """
 
 from collections.abc import Mapping
@@ -220,5 +220,5 @@ RESEARCH: tuple[ModelSpec, ...] = (
 """The research models: name, context, multiple, bytes per pixel, overlap, network and
 domain."""
 
-MODELS = (*_FLOWING, *METHODS, *RESEARCH)
+LISTED = (*_FLOWING, *METHODS, *RESEARCH)
 """All models that lists show, the default model first."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cloudconv.models.base import Interpolator, Model, Predictor
 
-MODELS = (*catalogue.MODELS, TINY)
+MODELS = (*catalogue.LISTED, TINY)
 """All models that ship, also the one for tests, the default model first."""
 
 
@@ -101,7 +101,7 @@ def spec(
     for model in same_name:
         if task in (None, model.task):
             return model
-    names = list(dict.fromkeys(k.name for k in catalogue.MODELS if task in (None, k.task)))
+    names = list(dict.fromkeys(k.name for k in catalogue.LISTED if task in (None, k.task)))
     remedy = f"choose one of {shortened(names, 9)} (cloudconv models lists them)."
     if same_name:
         raise UnknownModelError(
@@ -169,7 +169,7 @@ def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
         return
     names = [
         model.name
-        for model in catalogue.MODELS
+        for model in catalogue.LISTED
         if model.arbitrary_timestep and model.weights
     ]
     raise ModelUsageError(

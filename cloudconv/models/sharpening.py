@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cloudconv.metrics import LUMA
 from cloudconv.models.base import COLOURS
 from cloudconv.models.ops import resize, sample, sampling_grid, strip_rows, strips
 from cloudconv.models.pair import Pair
@@ -31,7 +32,6 @@ _LEAST_ENERGY = 1e-7
 _AROUND = 13  # cells, along each side, over which the two pictures are compared
 _LEAST_VARIANCE = 1e-6  # a thousandth of the range of luma: flat pictures are equal
 _REACH = 2  # pixels on each side that the blur reads
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def restore_detail(
@@ -127,7 +127,7 @@ def _lumas(picture: Tensor) -> Iterator[Tensor]:
         first = max(0, top - _REACH)
         last = min(height, top + count + _REACH)
         red, green, blue = torch.split(picture[:, :COLOURS, first:last], 1, 1)
-        luma = (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+        luma = (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
         above = first - top + _REACH
         below = count + -count % _CELL + 2 * _REACH - above - (last - first)
         yield F.pad(luma, (_REACH, _REACH, above, below), mode="replicate")

@@ -220,14 +220,10 @@ def has_fast_bf16() -> bool:
     return not _cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def set_threads(count: int | None) -> int:
-    """Use ``count`` threads inside network operations, None for no change.
-
-    Return the number.
-    """
+def set_threads(count: int | None) -> None:
+    """Use ``count`` threads inside network operations, None for no change."""
     if count is not None:
         torch.set_num_threads(count)
-    return torch.get_num_threads()
 
 
 def cores() -> int:

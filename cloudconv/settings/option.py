@@ -201,16 +201,9 @@ class Settings:
     """
 
     def __new__(cls, *values: Any, **named: Any) -> Self:
-        """Record the names of given values.
-
-        In a copy, which gets all, defaults do not count.
-        """
+        """Record the names of the arguments, to which ``__init__`` adds the defaults."""
         self = super().__new__(cls)
-        passed = dict(zip(cls.__match_args__, values, strict=False)) | named
-        usual = {option.name: option.default for option in fields_of(cls)}
-        unset = usual if passed.keys() >= usual.keys() else {}
-        names = (k for k, v in passed.items() if (k, v) not in unset.items())
-        self._set("_passed", tuple(names))
+        self._set("_arguments", (*cls.__match_args__[: len(values)], *named))
         return self
 
     def __post_init__(self) -> None:
@@ -229,14 +222,18 @@ class Settings:
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
-    def changed(self, **values: Any) -> Self:
-        """Return a copy with other values; values that the caller gave stay given."""
-        return type(self)(**{**self.passed, **values})
-
     @property
     def passed(self) -> dict[str, Any]:
-        """Return the values that the caller has given, by name."""
-        return {name: getattr(self, name) for name in vars(self)["_passed"]}
+        """Return the values that the caller has given, by name.
+
+        :func:`dataclasses.replace` gives a copy every value. Those that differ from the
+        defaults count then.
+        """
+        options = fields_of(type(self))
+        given = {name: getattr(self, name) for name in vars(self)["_arguments"]}
+        if len(given) < len(options):
+            return given
+        return {o.name: given[o.name] for o in options if given[o.name] != o.default}
 
     @property
     def named_models(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from cloudconv import weights
 from cloudconv.models import catalogue
 from tests.helpers.command import invoke
 
-SHOWN = catalogue.MODELS
+SHOWN = catalogue.LISTED
 run = partial(invoke, "models")
 
 

@@ -38,7 +38,7 @@ from cloudconv.settings.extend import MOST_HELD, ExtendSettings
 from cloudconv.settings.values import exact
 from cloudconv.transfer import download
 
-_LEAST_SIDE = 16  # in smaller pictures some functions of OpenCV fail, or never end
+_LEAST_DREAM_SIDE = 16  # in smaller pictures some functions of OpenCV fail, or never end
 
 S = TypeVar("S", bound=ExtendSettings)
 
@@ -259,10 +259,10 @@ def goes_on(settings: ExtendSettings, info: MediaInfo) -> bool:
 
 def check_sides(info: MediaInfo) -> None:
     """Raise InputError if pictures are too small for a dream."""
-    if min(info.width, info.height) < _LEAST_SIDE:
+    if min(info.width, info.height) < _LEAST_DREAM_SIDE:
         raise InputError(
             f"too-small-to-dream: {info.path} has {info.width}x{info.height} pixels, and a "
-            f"dream needs at least {_LEAST_SIDE} on each side: enlarge the clip first."
+            f"dream needs at least {_LEAST_DREAM_SIDE} on each side: enlarge the clip first."
         )
 
 

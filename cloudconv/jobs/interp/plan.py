@@ -31,7 +31,6 @@ from cloudconv.render.device import (
     auto_warnings,
     machine_fingerprint,
     precision_name,
-    set_threads,
 )
 from cloudconv.render.memory import MAX_BATCH, WantedSizes, least_free_memory
 from cloudconv.render.renderer import Renderer, renderer_for
@@ -258,7 +257,7 @@ class InterpPlan(video.VideoPlan):
 
     def renderer(self) -> Renderer:
         """Return a renderer in this process; its batch is not chosen yet."""
-        threads = self.workers.threads(self.settings.threads) or set_threads(None)
+        threads = self.workers.threads(self.settings.threads) or torch.get_num_threads()
         streams = useful_cpu_streams(torch.device(self.workers.device), threads)
         return self.renderer_on(self.device, streams)
 
@@ -294,7 +293,7 @@ class InterpPlan(video.VideoPlan):
         settings = self.settings
         model = file_of(self.settings.chosen_model)
         if model is not None:
-            settings = settings.changed(model=model.absolute())
+            settings = replace(settings, model=model.absolute())
         return replace(
             self, settings=settings, info=replace(self.info, path=self.info.path.absolute())
         )
