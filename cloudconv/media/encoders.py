@@ -2,20 +2,19 @@
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 import av
-import numpy as np
 
 from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
 from cloudconv.media.containers import Container
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.frame import MediaInfo
-from cloudconv.media.sidedata import frame_packing, light_levels, mastering_display
+from cloudconv.media.known_encoders import CrfScale, known_encoder
 from cloudconv.messages import did_you_mean, listed, short
 from cloudconv.settings import EncodeSettings
 from cloudconv.settings.values import pairs
@@ -27,40 +26,16 @@ os.environ.setdefault("SVT_LOG", "1")
 DEFAULTS = EncodeSettings()
 # The default quality on libx264's scale: visually lossless at ordinary viewing.
 DEFAULT_CRF = 17.0
+_GENERAL_CRF = CrfScale(most=63)  # of an encoder that is not known and has ``crf``
 
-_PRESETS = (
-    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
-    *("medium", "slow", "slower", "veryslow", "placebo"),
-)
 # Options that set the quality. If the user gives one of them, the default quality is not
 # set.
 _QUALITY = {
-    "crf",
-    "qp",
-    "b",
-    "q",
-    "cq",
-    "qscale",
-    "global_quality",
-    "lossless",
-    "quality",
-    "rc",
+    *("crf", "qp", "b", "q", "cq", "qscale"),
+    *("global_quality", "lossless", "quality", "rc"),
 }
 # Codecs for video editing, which a source keeps by default, and their encoders.
 _EDITED = {"dnxhd": "dnxhd", "prores": "prores_ks"}
-# Their profiles for 4:4:4, for 10 bits and for 8 bits by FFmpeg's names, the default one
-# first.
-_PROFILES = {
-    "prores_ks": (
-        {"4444": "4444", "XQ": "4444xq"},
-        {"HQ": "hq", "Standard": "standard", "LT": "lt", "Proxy": "proxy"},
-    ),
-    "dnxhd": (
-        {"DNXHR 444": "dnxhr_444"},
-        {"DNXHR HQX": "dnxhr_hqx"},
-        {"DNXHR HQ": "dnxhr_hq", "DNXHR SQ": "dnxhr_sq", "DNXHR LB": "dnxhr_lb"},
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,111 +55,7 @@ class EncoderChoice:
     warnings: tuple[Warned, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownEncoder:
-    """The known facts about an encoder beyond those that its library reports."""
-
-    # The names of its parameters for the mastering display and for the light levels of
-    # HDR10.
-    hdr: tuple[str, str] | None = None
-    # The options that every quality needs beside ``crf``; without ``crf``, those of the
-    # default.
-    quality: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)  # the default options
-    # The option that ``--crf`` sets, and the largest value of ``--crf``; None if unknown.
-    crf: tuple[str, float] | None = None
-    # Its values with the visual quality of the values of ``_SCALE``; None for the same
-    # values.
-    looks_like: tuple[float, ...] | None = None
-    least: float = 0.0  # the smallest value to set
-    presets: tuple[str, ...] = ()  # the accepted ones; empty if they are not known
-    parameters: str | None = None  # the option for parameters of the encoder's library
-    refused: tuple[str, ...] = ()  # pixel formats that are listed but not accepted
-    whole_chroma: bool = False  # width and height must be whole numbers of chroma samples
-    smallest: int = 1  # the least width and height in pixels
-    # Widths at which it writes beyond its memory, as valgrind shows.
-    corrupts: range = range(0)
-
-
-# CRF values of libx264, and the CRF values of two other encoders with the same XPSNR:
-# medians over five clips (benchmarks/encoder_quality.py of c1484f06). libx265 uses
-# libx264's values, because the values of the same XPSNR differ by less than one.
-_SCALE = (0, 8, 12, 14, 16, 17, 18, 20, 23, 26, 30, 34, 51)
-_SVT_AV1 = (0, 4, 6, 9, 12, 15, 18, 25, 36, 45, 55, 59, 63)
-_VP9 = (0, 4, 8, 10, 13, 15, 17, 23, 30, 36, 44, 51, 63)
-
-# These values are not measured, but follow FFmpeg's help for the encoders. ``cq`` is 0 to
-# 51 for H.264 and HEVC, like the CRF of libx264, and 0 to 63 for AV1, like the CRF of
-# SVT-AV1. 0 means automatic.
-_NVENC = KnownEncoder(
-    quality={"rc": "vbr"},
-    options={"preset": "p5"},
-    crf=("cq", 51),
-    least=1,
-    presets=tuple(f"p{k}" for k in range(1, 8)),
-    whole_chroma=True,
-    smallest=160,
-)
-# Quality 2 on FFmpeg's scale of 1 (best) to 31, times FF_QP2LAMBDA (118).
-_QSCALE = KnownEncoder(quality={"flags": "+qscale", "global_quality": "236"})
-_X264 = KnownEncoder(crf=("crf", 51), presets=_PRESETS, parameters="x264-params")
-_X265_PARAMS = "x265-params"
 _ALSO_CALLED = {"x264": "libx264", "avc": "libx264", "x265": "libx265", "h265": "libx265"}
-
-_KNOWN: dict[str, KnownEncoder] = {
-    "libx264": replace(
-        _X264, hdr=("mastering-display", "cll"), whole_chroma=True, smallest=2
-    ),
-    "libx264rgb": _X264,
-    "libx265": KnownEncoder(
-        hdr=("master-display", "max-cll"),
-        options={_X265_PARAMS: "log-level=none", "a53cc": "1"},
-        crf=("crf", 51),
-        presets=_PRESETS,
-        parameters=_X265_PARAMS,
-        refused=("yuva420p", "yuva420p10le"),
-        whole_chroma=True,
-        smallest=16,
-        corrupts=range(33, 64),
-    ),
-    "libsvtav1": KnownEncoder(
-        hdr=("mastering-display", "content-light"),
-        options={"preset": "6"},
-        crf=("crf", 51),
-        looks_like=_SVT_AV1,
-        presets=tuple(str(k) for k in range(-1, 14)),
-        parameters="svtav1-params",
-        smallest=4,
-    ),
-    "libvpx-vp9": KnownEncoder(
-        quality={"b": "0"},
-        options={"deadline": "good", "cpu-used": "2", "row-mt": "1"},
-        crf=("crf", 51),
-        looks_like=_VP9,
-        refused=("yuva422p", "yuva444p", "gbrap", "yuv440p"),  # MP4 cannot state the last
-    ),
-    # Level 3 of FFV1 cuts pictures into slices. Small pictures have too few samples for
-    # slices.
-    "ffv1": KnownEncoder(options={"level": "3", "slicecrc": "1", "g": "1"}, smallest=16),
-    "prores_ks": KnownEncoder(whole_chroma=True),
-    "dnxhd": KnownEncoder(whole_chroma=True, smallest=120),
-    "h264_nvenc": _NVENC,
-    "hevc_nvenc": _NVENC,
-    "av1_nvenc": replace(_NVENC, looks_like=_SVT_AV1),
-    **dict.fromkeys(("mjpeg", "mpeg4", "mpeg2video"), _QSCALE),
-    # Few programs read a TIFF of YUV.
-    "tiff": KnownEncoder(
-        refused=tuple(f"yuv{s}p" for s in ("410", "411", "420", "422", "440", "444"))
-    ),
-    "exr": KnownEncoder(options={"compression": "zip16"}),
-    **dict.fromkeys(("libwebp", "libwebp_anim"), KnownEncoder(quality={"quality": "92"})),
-    **dict.fromkeys(("png", "apng"), KnownEncoder(quality={"pred": "mixed"})),
-}
-
-
-def known_encoder(name: str) -> KnownEncoder:
-    """Return the known facts about the encoder; default values for an unknown one."""
-    return _KNOWN.get(name, KnownEncoder())
 
 
 def choose(
@@ -217,12 +88,11 @@ def choose(
     working = _working(picked)
     tag = container.hevc_tag if _codec(name) == "hevc" else None
     options = options_for(name, working, settings, info.profile)
-    hdr = hdr_parameters(name, info)
-    if name.startswith("libx264") and (packing := frame_packing(info)) is not None:
-        hdr = ":".join(filter(None, (hdr, f"frame-packing={packing}")))
-    if hdr and (key := known_encoder(name).parameters):
+    parameters = known_encoder(name).parameters
+    if parameters is not None and (about := parameters.about(info)):
         # The user's parameters come last and take precedence.
-        options[key] = ":".join(filter(None, (hdr, options.get(key))))
+        given_before = options.get(parameters.option, "")
+        options[parameters.option] = ":".join(filter(None, [*about, given_before]))
     choice = EncoderChoice(name, picked, working, options, tag, ())
     warnings = _warnings(
         container, info, settings, wanted, choice, is_free=wanted_name is None
@@ -402,7 +272,7 @@ def _formats(name: str) -> tuple[str, ...]:
         # The encoder needs pictures with a palette, which the sink makes from bgra.
         return ("bgra",)
     usable = is_float if name == "exr" else is_exact
-    refused = known_encoder(name).refused
+    refused = known_encoder(name).accepted.refused
     listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
     return tuple(
         f for f in listed if usable(f) and f not in refused and not f.startswith("yuvj")
@@ -420,21 +290,26 @@ def _takes(name: str) -> dict[str, str]:
 
 
 def _fits(name: str, pix_fmt: str, size: tuple[int, int]) -> bool:
-    encoder = known_encoder(name)
-    shape = layout(pix_fmt)
-    (width, height) = size
-    if min(size) < encoder.smallest or width in encoder.corrupts:
-        return False
-    odd = width % (1 << shape.chroma_shift_x) or height % (1 << shape.chroma_shift_y)
-    return not (encoder.whole_chroma and odd)
+    return known_encoder(name).accepted.fits(layout(pix_fmt), size)
 
 
-def _cost(wanted: PixelLayout, stored: PixelLayout) -> tuple[int, ...]:
-    """Return the cost of storing ``wanted`` as ``stored``; the smaller tuple is better.
+class _Cost(NamedTuple):
+    """The cost of storing pictures in another format.
 
-    Losses come first: transparency, bits, chroma samples, a conversion between RGB, YUV and
-    gray. Stored but unused transparency, bits and chroma samples follow.
+    Of two costs the first field that differs decides: losses come before samples that are
+    stored but not used.
     """
+
+    lost_alpha: bool
+    lost_bits: int
+    lost_chroma: int
+    conversion: int  # between RGB, YUV and gray; 1 from gray to YUV, 2 between others
+    unused_alpha: bool
+    unused_bits: int
+    unused_chroma: int
+
+
+def _cost(wanted: PixelLayout, stored: PixelLayout) -> _Cost:
     lost = surplus = 0
     is_gray = wanted.family == "gray" and stored.family == "yuv"
     if is_gray:
@@ -444,10 +319,18 @@ def _cost(wanted: PixelLayout, stored: PixelLayout) -> tuple[int, ...]:
         down = stored.chroma_shift_y - wanted.chroma_shift_y
         lost = max(across, 0) + max(down, 0) + (4 if stored.family == "gray" else 0)
         surplus = max(-across, 0) + max(-down, 0)
-    family = 0 if wanted.family == stored.family else 1 if is_gray else 2
-    deeper = stored.depth - wanted.depth
-    losses = wanted.alpha and not stored.alpha, max(-deeper, 0), lost, family
-    return *losses, stored.alpha and not wanted.alpha, max(deeper, 0), surplus
+    conversion = 0
+    if wanted.family != stored.family:
+        conversion = 1 if is_gray else 2
+    return _Cost(
+        lost_alpha=wanted.alpha and not stored.alpha,
+        lost_bits=max(wanted.depth - stored.depth, 0),
+        lost_chroma=lost,
+        conversion=conversion,
+        unused_alpha=stored.alpha and not wanted.alpha,
+        unused_bits=max(stored.depth - wanted.depth, 0),
+        unused_chroma=surplus,
+    )
 
 
 def _best(
@@ -506,10 +389,11 @@ def options_for(
             f"unknown-encoder-option: {name} has no option {key!r}{near}."
         )
     options = dict(encoder.options)
-    if name in _PROFILES and "profile" not in own_options:
-        full = not working.startswith("yuv422")
-        deep = layout(working).depth > 8
-        suitable = _PROFILES[name][0 if full else 1 if deep else 2]
+    if encoder.profiles and "profile" not in own_options:
+        for_full, for_deep, for_8_bits = encoder.profiles
+        suitable = for_deep if layout(working).depth > 8 else for_8_bits
+        if not working.startswith("yuv422"):
+            suitable = for_full
         options["profile"] = suitable.get(profile, next(iter(suitable.values())))
     if name == "libvpx-vp9" and layout(working).alpha:
         options["auto-alt-ref"] = "0"
@@ -522,9 +406,11 @@ def options_for(
     for key, value in own_options.items():
         joins = key.endswith("-params") and options.get(key)
         options[key] = f"{options[key]}:{value}" if joins else value
-    if settings.threads and name == "libx265":
-        # The thread pool of the library ignores FFmpeg's thread count.
-        options[_X265_PARAMS] += f":pools={settings.threads}"
+    parameters = encoder.parameters
+    if settings.threads and parameters is not None and parameters.threads:
+        count = f"{parameters.threads}={settings.threads}"
+        given_before = options.get(parameters.option, "")
+        options[parameters.option] = ":".join(filter(None, [given_before, count]))
     return options
 
 
@@ -542,20 +428,18 @@ def _preset(name: str, preset: str) -> str:
 
 def _crf(name: str, crf: float) -> dict[str, str]:
     encoder = known_encoder(name)
-    option, most = encoder.crf or ("crf", 63.0)
+    scale = encoder.crf or _GENERAL_CRF
     if encoder.crf is None and "crf" not in supported_options(name):
         raise EncoderUsageError(
             f"no-crf: {name} has no --crf: set its quality with --encoder-option, or use "
             "libx264."
         )
-    if not 0 <= crf <= most:
+    if not 0 <= crf <= scale.most:
         raise EncoderUsageError(
             f"crf-out-of-range: --crf={crf:g} is out of range: {name} takes 0 to "
-            f"{short(most)}."
+            f"{short(scale.most)}."
         )
-    if encoder.looks_like is not None:
-        crf = round(float(np.interp(crf, _SCALE, encoder.looks_like)))
-    return {**encoder.quality, option: f"{max(crf, encoder.least):g}"}
+    return {**encoder.quality, scale.option: scale.value(crf)}
 
 
 @cache
@@ -565,41 +449,3 @@ def supported_options(name: str) -> frozenset[str]:
     # FFmpeg's flags of an option: 1 for encoding, 16 for video.
     general = {o.name for o in context.generic if int(o.flags) & 1 and int(o.flags) & 16}
     return frozenset(general | {o.name for o in context.private})
-
-
-def hdr_parameters(encoder: str, info: MediaInfo) -> str:
-    """Return HDR10 metadata as ``key=value:…`` for the encoder's bitstream.
-
-    The result is empty if the encoder stores none.
-
-    The metadata are FFmpeg's AVMasteringDisplayMetadata (88 bytes) and
-    AVContentLightMetadata (at least 8 bytes).
-    """
-    if (names := known_encoder(encoder).hdr) is None:
-        return ""
-    display = mastering_display(info)
-    light = light_levels(info)
-    parts: list[str] = []
-    # Ten fractions (x and y of red, green, blue and the white point, least and most
-    # luminance), and two flags, which are 0 if there are no primaries or no luminance.
-    numbers = display or (0,) * 22
-    if numbers[20] and numbers[21]:
-        # Decimal numbers, or multiples of the units of HEVC: 0.00002 for chromaticities,
-        # 0.0001 cd/m² for luminances.
-        units = [50_000] * 8 + [10_000] * 2
-        rx, ry, gx, gy, bx, by, wx, wy, least, most = (
-            f"{top / (bottom or 1):g}"
-            if encoder == "libsvtav1"
-            else str(round(Fraction(top * unit, bottom or 1)))
-            for top, bottom, unit in zip(
-                numbers[:20:2], numbers[1:20:2], units, strict=True
-            )
-        )
-        points = f"G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})"
-        parts.append(f"{names[0]}={points}L({most},{least})")
-    if light is not None:
-        brightest, mean = light
-        parts.append(f"{names[1]}={brightest},{mean}")
-    if parts and encoder == "libx265":
-        parts += ["hdr10=1", "repeat-headers=1"]
-    return ":".join(parts)

@@ -16,7 +16,8 @@ import av
 from av.logging import Capture
 
 from cloudconv.errors import EncoderError
-from cloudconv.media.encoders import EncoderChoice, known_encoder
+from cloudconv.media.encoders import EncoderChoice
+from cloudconv.media.known_encoders import known_encoder
 
 FFMPEG = str(av.ffmpeg_version_info)  # FFmpeg's own version name, such as ``8.1``
 
@@ -64,10 +65,11 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
         if name == choice.encoder and _tidy(line).startswith(
             ("Error parsing option", "Unknown option", "Invalid value")
         ):
-            key = known_encoder(choice.encoder).parameters
+            parameters = known_encoder(choice.encoder).parameters
+            option = "an option" if parameters is None else parameters.option
             raise EncoderError(
                 f"encoder-refuses-option: {choice.encoder} does not accept the value of "
-                f"{key} ({_tidy(line)}): give another value."
+                f"{option} ({_tidy(line)}): give another value."
             )
 
 
