@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from cloudconv.jobs.extend.preview import PreviewResult
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
     from cloudconv.jobs.interp.plan import InterpResult
-    from cloudconv.jobs.train import TrainResult
+    from cloudconv.jobs.train.plan import TrainResult
     from cloudconv.models.base import Interpolator, Model, OuterPictures, Predictor
     from cloudconv.models.catalogue import ModelSpec, ModelTask
     from cloudconv.training.loop import Validation
@@ -69,7 +69,7 @@ _LATER = (
     *("models.catalogue", "models.base", "jobs.interp.plan", "jobs.interp.batch"),
     *("jobs.extend.extrapolate", "jobs.compare.plan", "jobs.extend.dream"),
     "jobs.extend.preview",
-    *("training.loop", "jobs.train", "jobs.doctor"),
+    *("training.loop", "jobs.train.plan", "jobs.doctor"),
 )
 """The modules of results and models, imported in this order until a name is found."""
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -409,3 +409,22 @@ def part_prefix(target: Path) -> str:
     """Return the prefix, of one length, of all temporary names that belong to a target."""
     name_hash = hashlib.sha256(os.fsencode(target.name or target.resolve().name))
     return f".cloudconv-{name_hash.hexdigest()[:16]}"
+
+
+def sealed(data: dict[str, Any]) -> bytes:
+    """Return a line of JSON with a checksum."""
+    return json.dumps({**data, "sum": _sum(data)}).encode()
+
+
+def unsealed(line: bytes) -> dict[str, Any] | None:
+    """Return the data of a sealed line; None if the line was changed or cut off."""
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_whole = isinstance(data, dict) and data.pop("sum", None) == _sum(data)
+    return data if is_whole else None
+
+
+def _sum(data: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

@@ -19,7 +19,7 @@ from cloudconv.jobs.extend.dream import DreamResult
 from cloudconv.jobs.extend.extrapolate import ExtrapolateResult
 from cloudconv.jobs.extend.plan import ExtendResult
 from cloudconv.jobs.interp.plan import InterpResult
-from cloudconv.jobs.train import TrainResult
+from cloudconv.jobs.train.plan import TrainResult
 from cloudconv.jobs.video import VideoResult
 from cloudconv.models import registry
 from tests.helpers import calls

@@ -21,7 +21,7 @@ _MODULES: dict[type, str] = {
     kinds.ExtrapolateSettings: "cloudconv.jobs.extend.extrapolate",
     kinds.DreamSettings: "cloudconv.jobs.extend.dream",
     kinds.CompareSettings: "cloudconv.jobs.compare.run",
-    kinds.TrainSettings: "cloudconv.jobs.train",
+    kinds.TrainSettings: "cloudconv.jobs.train.run",
     kinds.DoctorSettings: "cloudconv.jobs.doctor",
 }
 """The module of each command, which is imported when the command runs."""

@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from pickle import UnpicklingError
 from statistics import fmean
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cloudconv import metrics
 from cloudconv.errors import DeviceError, InputError, ModelError, SettingsError
 from cloudconv.events import Event, Measured, Progress
-from cloudconv.files import reading, write_whole
+from cloudconv.files import reading, sealed, unsealed, write_whole
 from cloudconv.models.base import Model
 from cloudconv.models.ops import shrunk_like
 from cloudconv.render.memory import within_memory
@@ -30,7 +30,10 @@ from cloudconv.training.goals import Goal, Prediction, padded
 from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.transfer import upload
 
-_KIND = b"cloudconv checkpoint 7\n"  # the first bytes of a checkpoint file
+# A checkpoint is this line, a sealed line that can be read without the tensors, and the
+# state.
+_KIND = b"cloudconv checkpoint 8\n"
+_LONGEST_HEAD = 1 << 16  # bytes
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UnpicklingError)
 
 _WARM_UP = 50  # steps over which the learning rate rises
@@ -363,7 +366,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], *, of: Path) -> None:
     packed = io.BytesIO()
     torch.save(dict(state), packed)
     data = packed.getvalue()
-    write_whole(path, _KIND + hashlib.sha256(data).digest() + data, of=of)
+    head = {"written": state.get("written"), "state": hashlib.sha256(data).hexdigest()}
+    write_whole(path, _KIND + sealed(head) + b"\n" + data, of=of)
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -380,20 +384,39 @@ def is_checkpoint(path: Path) -> bool:
 @contextmanager
 def load_checkpoint(path: Path, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield a state with its tensors on ``device``."""
-    damaged = (
+    with reading(path), path.open("rb") as file:
+        head = _head(path, file)
+        data = file.read()
+    if head.get("state") != hashlib.sha256(data).hexdigest():
+        raise _damaged(path)
+    try:
+        yield torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    except _DAMAGE as error:
+        raise _damaged(path) from error
+
+
+def written_outputs(path: Path) -> list[str]:
+    """Return the hashes of the outputs that the training of a checkpoint has written."""
+    with reading(path), path.open("rb") as file:
+        written = _head(path, file).get("written")
+    if not isinstance(written, list):
+        raise _damaged(path)
+    return written
+
+
+def _head(path: Path, file: BinaryIO) -> dict[str, Any]:
+    kind = file.read(len(_KIND))
+    head = unsealed(file.readline(_LONGEST_HEAD))
+    if kind != _KIND or head is None:
+        raise _damaged(path)
+    return head
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
         f"checkpoint-damaged: The checkpoint {path} is damaged: delete it, or start again "
         "with --no-resume."
     )
-    with reading(path):
-        data = path.read_bytes()
-    header = len(_KIND) + hashlib.sha256().digest_size
-    if data[:header] != _KIND + hashlib.sha256(data[header:]).digest():
-        raise InputError(damaged)
-    try:
-        packed = io.BytesIO(data[header:])
-        yield torch.load(packed, map_location=device, weights_only=True)
-    except _DAMAGE as error:
-        raise InputError(damaged) from error
 
 
 def _rate(step: int, done: float) -> float:

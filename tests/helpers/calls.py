@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv.events import Job
-from cloudconv.jobs import train as training
 from cloudconv.jobs.compare import run as comparing
 from cloudconv.jobs.extend import dream as dreaming
 from cloudconv.jobs.extend import extrapolate as extrapolating
 from cloudconv.jobs.interp import run as interpolating
+from cloudconv.jobs.train import run as training
 from cloudconv.settings import (
     CompareSettings,
     DreamSettings,

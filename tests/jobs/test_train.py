@@ -25,7 +25,8 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Finished, Measured, Progress
 from cloudconv.files import Claim
-from cloudconv.jobs import train
+from cloudconv.jobs.train import plan
+from cloudconv.jobs.train import run as train
 from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
 from cloudconv.training import loop
@@ -393,7 +394,7 @@ def test_too_little_memory_for_a_batch_is_an_error(run, monkeypatch):
 
 
 def completed(*clips, **given):
-    return train.completed(TrainSettings(*clips, **given))
+    return plan.completed(TrainSettings(*clips, **given))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
-from cloudconv.jobs.interp.store import sealed
+from cloudconv.files import sealed
 from cloudconv.media.muxer import Muxer, PictureFolder
 from cloudconv.media.packets import PacketFile, Writer
 from cloudconv.media.sink import Sink

@@ -7,7 +7,6 @@ segment's number and the digest of its plan. Unfinished files have other names, 
 deleted.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -23,7 +22,14 @@ from typing import Any
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Progress, Warned
-from cloudconv.files import beside, part_prefix, sync_folder, write_whole
+from cloudconv.files import (
+    beside,
+    part_prefix,
+    sealed,
+    sync_folder,
+    unsealed,
+    write_whole,
+)
 from cloudconv.jobs.interp.segments import (
     MAX_FRAMES,
     PLAN,
@@ -347,27 +353,6 @@ def _is_ours(folder: Path) -> bool:
     )
 
 
-def sealed(data: dict[str, Any]) -> bytes:
-    """Return a line of JSON with a checksum."""
-    return json.dumps({**data, "sum": _sum(data)}).encode()
-
-
-def unsealed(line: bytes) -> dict[str, Any] | None:
-    """Return the data of a sealed line; None if the line was changed or cut off."""
-    try:
-        data = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    is_whole = isinstance(data, dict) and data.pop("sum", None) == _sum(data)
-    return data if is_whole else None
-
-
 def _is_plan(data: dict[str, Any]) -> bool:
     parts = (data.get("identity"), data.get("decided"))
-    return data.get("version") == _VERSION and all(
-        isinstance(entry, dict) for entry in parts
-    )
-
-
-def _sum(data: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return data.get("version") == _VERSION and all(isinstance(part, dict) for part in parts)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from cloudconv import files
 from cloudconv.errors import EncoderError, Interrupted, OutputError, TakenError
 from cloudconv.jobs.interp import store
 from cloudconv.jobs.interp.segments import SegmentPlan, fresh_file
@@ -142,12 +143,12 @@ def test_a_segment_that_is_gone_or_whose_end_has_changed_is_made_again(output, d
 def test_a_segment_with_an_impossible_end_is_made_again(output, name, value):
     file = made(output, 0, 1).finished[1][0]
     body, _, end = file.read_bytes().rpartition(b"\n")
-    data = store.unsealed(end)
+    data = files.unsealed(end)
     absent = {each: content for each, content in data.items() if each != name}
     for changed in (data | {name: value}, *[absent] * (absent != data)):
         if (name, value) == ("extradata", "x") and changed != absent:
             continue  # the join compares it
-        file.write_bytes(body + b"\n" + store.sealed(changed))
+        file.write_bytes(body + b"\n" + files.sealed(changed))
         assert sorted(made(output).finished) == [0]
         assert not file.exists()
 

@@ -1,0 +1,264 @@
+"""Train a model on clips, from random or from existing weights, and write a weights file."""
+
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
+from math import fsum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cloudconv import errors, files, interrupts
+from cloudconv.events import Event, Finished, Job, Measured, Progress, Reported, Warned
+from cloudconv.jobs.compare import run as compare
+from cloudconv.jobs.compare.plan import CompareResult
+from cloudconv.jobs.compare.score import EQUAL
+from cloudconv.jobs.train.plan import TrainPlan, TrainResult, decide
+from cloudconv.jobs.train.results import Results, stored
+from cloudconv.media.frame import MediaInfo
+from cloudconv.media.identity import has_changed
+from cloudconv.media.output import writing
+from cloudconv.models import registry
+from cloudconv.models.base import Model
+from cloudconv.models.registry import weights_fingerprint
+from cloudconv.pipeline import prefetch
+from cloudconv.render import device as devices
+from cloudconv.settings import CompareSettings, TrainSettings, values
+from cloudconv.training import clips, loop
+
+_MOST_COMPARED = 60  # frames of the held-back parts that compare scores at the end
+_RATE = 5e-4  # learning rate if some or all weights start as random numbers
+_FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
+
+
+__all__ = ["decide", "run"]
+
+
+def run(given: TrainSettings) -> Job:
+    """Train a model, and write the weights with the best scores on the held-back windows.
+
+    A checkpoint beside the output, ``….checkpoint``, lets a later run with the same
+    settings continue exactly where this run stopped. Ctrl-C ends the training after the
+    current step, and writes the best weights so far and a checkpoint.
+
+    Yields:
+        Warnings, the progress of every step and window, ``losses`` at intervals and after
+        each validation, ``stopping`` after Ctrl-C, and at the end a :class:`TrainResult`.
+    """
+    plan = decide(given)
+    settings, checkpoint = plan.settings, plan.checkpoint
+    with ExitStack() as stack:
+        with writing(plan.output):
+            stack.enter_context(files.Claim(plan.output))
+        # Without a list, PyTorch would initialise every GPU.
+        gpus = [] if settings.device in ("cpu", "mps") else range(torch.cuda.device_count())
+        stack.enter_context(torch.random.fork_rng(list(gpus)))
+        try:
+            yield Finished((yield from _run(plan)))
+        except KeyboardInterrupt as error:
+            if not loop.is_checkpoint(checkpoint):
+                raise
+            raise errors.Interrupted(f"{checkpoint} keeps the training so far") from error
+
+
+def _run(plan: TrainPlan) -> Generator[Event, None, TrainResult]:
+    began = time.monotonic()
+    stop = threading.Event()
+    reported = Reported()
+    settings, checkpoint = plan.settings, plan.checkpoint
+    devices.set_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    model = plan.spec.build()
+    goal = plan.goal
+    infos = plan.infos
+    sha256 = None if settings.init is None else weights_fingerprint(str(settings.init))
+    initialised = _initialise(model, settings, sha256)
+    started = stored(model.state_dict(), plan.spec, {})
+    _check_frozen(model, settings)
+    yield from reported.new(plan.warnings)
+    complete = initialised == len(model.state_dict())
+    rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
+    trainer = loop.Trainer(model, goal, settings, plan.device, plan.precision, rate)
+    own = {} if settings.init is None else {str(settings.init): sha256}
+    footage = {str(path): info.fingerprint for path, info in infos.items()} | own
+    results = Results(plan.output, checkpoint, trainer, footage)
+    if plan.resumes:
+        results.resume()
+    steps_before = trainer.step
+    windows = yield from plan.held_back.chosen()
+    best = yield from _trained(plan, trainer, results, windows, stop)
+    interrupted = stop.is_set()
+    seen = None
+    initial = trainer.history[0]
+    if not interrupted:
+        trainer.shown.load_state_dict(trainer.best_state)
+        windows = yield from plan.train.chosen()
+        seen = replace(
+            (yield from trainer.validate(trainer.shown, windows)), step=best.step
+        )
+        initial, best = yield from _compared(plan, started, initial, best)
+        results.write(initial, best)
+        checkpoint.unlink(missing_ok=True)
+        if (lost := initial.gain - best.gain) >= EQUAL:
+            is_worse = Warned(
+                f"training-lost: On the held-back part {plan.output} is {lost:.2f} dB "
+                f"worse than {settings.init or 'its initial weights'}: do not use the new "
+                "weights."
+            )
+            yield from reported.new([is_worse])
+    yield from reported.new(_changed(infos))
+    return TrainResult(
+        **plan.facts | {"steps": trainer.step},
+        naive=goal.naive,
+        steps_before=steps_before,
+        wall_seconds=time.monotonic() - began,
+        interrupted=interrupted,
+        improved=best.step > 0,
+        initialised=initialised,
+        held_back=[(float(a), float(b)) for _, a, b in plan.held_back_parts],
+        initial=initial,
+        best=best,
+        seen=seen,
+        history=trainer.history,
+        warnings=reported,
+    )
+
+
+def _trained(
+    plan: TrainPlan,
+    trainer: loop.Trainer,
+    results: Results,
+    windows: list[Tensor],
+    stop: threading.Event,
+) -> Generator[Event, None, loop.Validation]:
+    """Train until the last step or Ctrl-C; return the scores of the best weights, now on disk."""
+
+    def save(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is GeneratorExit and trainer.best:
+            results.save()
+
+    with interrupts.deferred(stop), ExitStack() as stack:
+        stack.push(save)
+        batches = clips.batches(plan.train, trainer.step, stop.is_set)
+        ready = stack.enter_context(prefetch(batches, 2))
+        for event in stack.enter_context(closing(trainer.train(ready, windows))):
+            if isinstance(event, Measured) and event.values.best:
+                results.write()
+            yield event
+            is_step = isinstance(event, Progress) and event.stage == "training"
+            if is_step and trainer.step % plan.settings.checkpoint_every == 0:
+                results.save()
+            if stop.is_set():
+                yield Measured("stopping", None)
+                break
+        if trainer.best is None:
+            raise KeyboardInterrupt
+        results.write()
+        return trainer.best
+
+
+def _compared(
+    plan: TrainPlan, started: bytes, initial: loop.Validation, best: loop.Validation
+) -> Generator[Event, None, tuple[loop.Validation, loop.Validation]]:
+    if plan.spec.task != "interpolate":
+        return initial, best
+    settings = plan.settings
+    spans = plan.held_back_parts
+    scores: list[CompareResult] = []
+    with TemporaryDirectory(prefix="cloudconv-") as folder:
+        before = Path(folder, "initial.safetensors")
+        before.write_bytes(started)
+        same = ("deinterlace", "device", "precision", "threads")
+        given: dict[str, Any] = {name: getattr(settings, name) for name in same}
+        given |= {"model": [str(before), str(plan.output)], "metrics": "psnr"}
+        given["frames"] = max(1, _MOST_COMPARED // len(spans))
+        for clip, start, end in spans:
+            wanted = CompareSettings(clip.info.path, start=start, end=end, **given)
+            # No frame of a short part, or beside a cut, can be scored.
+            try:
+                with closing(compare.run(wanted)) as job:
+                    for event in job:
+                        if isinstance(event, Finished):
+                            scores.append(event.result)
+                        elif isinstance(event, Progress):
+                            yield replace(event, stage="checking")
+            except (errors.ReadError, errors.UnfitInputError):
+                raise
+            except errors.InputError:
+                continue
+    count = sum(each.scored_frames for each in scores)
+    if not count:
+        return initial, best
+
+    def scored(old: loop.Validation, name: str) -> loop.Validation:
+        psnr, naive = (
+            fsum(each.methods[method]["psnr"] * each.scored_frames for each in scores)
+            / count
+            for method in (name, plan.goal.naive)
+        )
+        return replace(old, psnr={"1": psnr}, naive_psnr={"1": naive}, gain=psnr - naive)
+
+    return scored(initial, str(before)), scored(best, str(plan.output))
+
+
+def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> int:
+    """Load the weights of ``init``, which have that hash.
+
+    Return the number of loaded tensors.
+
+    All weights of the same model must fit; of another model's, those of the same name and
+    shape.
+    """
+    if settings.init is None:
+        return 0
+    try:
+        spec = registry.spec(settings.init, model.spec.task)
+    except errors.ModelError:
+        spec = registry.spec(settings.init)
+    tensors = registry.state_of(settings.init, spec, sha256)
+    if tensors is None:
+        raise errors.ModelError(
+            f"nothing-to-train: {settings.init} has no weights, so there is nothing to "
+            "train: choose a network."
+        )
+    state = {name: tensor.float() for name, tensor in tensors.items()}
+    if spec.name == model.spec.name:
+        registry.fill(model, state, settings.init)
+        return len(state)
+    state = model.start_from(state)
+    own = model.state_dict()
+    fitting = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
+    if not fitting:
+        raise errors.WeightsError(
+            f"nothing-fits: No tensor of the weights {settings.init} ({spec.name}) has the "
+            f"name and shape of one of {model.spec.name}: start from other weights, or "
+            "without --init."
+        )
+    model.load_state_dict(fitting, strict=False)
+    return len(fitting)
+
+
+def _check_frozen(model: Model, settings: TrainSettings) -> None:
+    names = [name for name, _ in model.named_parameters()]
+    frozen = values.files(settings.frozen)
+    known = all(any(name.startswith(each) for name in names) for each in frozen)
+    if frozen and (not known or all(name.startswith(frozen) for name in names)):
+        raise errors.SettingsError(
+            f"unknown-tensor: {', '.join(frozen)} do not name some of the tensors of "
+            f"{model.spec.name} to freeze: its tensors are {names[0]}, … {names[-1]}."
+        )
+
+
+def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:
+    for path, info in infos.items():
+        with suppress(errors.InputError):
+            if has_changed(info):
+                yield Warned(
+                    f"clip-changed: {path} was changed while it was trained on: train "
+                    "again."
+                )
