@@ -54,6 +54,55 @@ class _Batch:
     work: Future[Arriving | Steps | None]
 
 
+class _Line:
+    """The output frames of a run on their way through a renderer, in their order.
+
+    A new frame is ``collected`` until a batch starts. A source frame waits behind the new
+    frames before it: those that are collected, or else those of the newest of the
+    ``batches`` in work. With none before it, the frame is ``ready``.
+    """
+
+    def __init__(self, tasks: Iterable[FrameTask | None]) -> None:
+        self.ready: deque[Frame] = deque()
+        self.batches: deque[_Batch] = deque()  # the oldest first
+        self.collected: Items = deque()  # the first one is new
+        self.has_ended = False  # whether all items were taken
+        self._tasks = iter(tasks)
+        self._again: Items = deque()  # items of batches without enough memory
+
+    @property
+    def new_frames(self) -> int:
+        return sum(isinstance(item, Task) for item in self.collected)
+
+    def take(self) -> FrameTask | Frame | None:
+        """Return the next item; None where no batch goes on, and at the end."""
+        if self._again:
+            return self._again.popleft()
+        item = next(self._tasks, _END)
+        self.has_ended = item is _END
+        return None if self.has_ended else item
+
+    def add(self, item: FrameTask | Frame) -> None:
+        """Let an item follow all others."""
+        if isinstance(item, Task) or self.collected:
+            self.collected.append(item)
+        elif self.batches:
+            self.batches[-1].items.append(item)
+        else:
+            self.ready.append(item)
+
+    def repeat(self) -> None:
+        """Let the items of all batches come again, and the end after them."""
+        unfinished = chain.from_iterable(batch.items for batch in self.batches)
+        self._again = deque(chain(unfinished, self.collected, self._again))
+        self.batches.clear()
+        self.collected.clear()
+        self.has_ended = False
+
+    def close(self) -> None:
+        close_iterator(self._tasks)
+
+
 class Renderer:
     """A maker of output frames: one model on one device.
 
@@ -143,58 +192,51 @@ class Renderer:
         use_device(self._device)
         # Without this call oneDNN uses every core in a new thread.
         torch.get_num_threads()
-        collected: Items = deque()  # items of the next batch; the first is new
-        computed: deque[_Batch] = deque()  # batches in work, the oldest first
-        again: Items = deque()  # items of batches without enough memory
-        source = iter(tasks)
+        line = _Line(tasks)
         try:
             with (
                 exact_arithmetic(),
                 closing(CpuStreams(self._inference.sizes.cpu_streams)) as cpu_streams,
             ):
-                ended = False
-                while not ended or again:
-                    taken = again.popleft() if again else next(source, _END)
-                    ended = taken is _END
-                    item: FrameTask | Frame | None = None if ended else taken
-                    if isinstance(item, Task) and not item.is_new:
-                        frame = item.left.at(item.time, item.duration)
-                        item = replace(frame, captions=item.captions)
-                    elif isinstance(item, Task):
-                        size = item.left.width, item.left.height
-                        if self._size != size:
-                            self.choose_sizes(*size)
-                    ends = item is None
-                    if item is not None and (isinstance(item, Task) or collected):
-                        collected.append(item)
-                    elif item is not None and computed:
-                        computed[-1].items.append(item)
-                    elif item is not None:
-                        yield item
-                    del taken, item
-                    batch = self._inference.sizes.batch
-                    most = _MAX_WAITING + batch
-                    new = sum(isinstance(item, Task) for item in collected)
-                    if new >= batch or len(collected) >= most or (ends and collected):
-                        computed.append(self._start(collected, cpu_streams))
-                        collected = deque()
-                        if self._device.type in QUEUES and len(computed) > 1:
-                            self._advance(computed[-2], cpu_streams)
-                    ahead = 0 if ended else self._ahead(cpu_streams)
-                    while computed and (
-                        len(computed) > ahead or len(computed[-1].items) > most
-                    ):
-                        if not (yield from self._finish(computed[0], cpu_streams)):
-                            again = deque(
-                                chain(*(batch.items for batch in computed), again)
-                            )
-                            computed.clear()
+                while not line.has_ended:
+                    if self._collect(line):
+                        self._start(line, cpu_streams)
+                    while self._must_finish(line, cpu_streams):
+                        if (yield from self._finish(line.batches[0], cpu_streams)):
+                            line.batches.popleft()
+                        else:
+                            line.repeat()
                             self._step_back(cpu_streams)
-                            break
-                        computed.popleft()
+                    while line.ready:
+                        yield line.ready.popleft()
         finally:
             self._pictures.clear()
-            close_iterator(source)
+            line.close()
+
+    def _collect(self, line: _Line) -> bool:
+        """Take the next item into the line; return whether the collected ones are a batch."""
+        item = line.take()
+        if isinstance(item, Task) and item.is_new:
+            size = item.left.width, item.left.height
+            if self._size != size:
+                self.choose_sizes(*size)
+            line.add(item)
+        elif isinstance(item, Task):
+            frame = item.left.at(item.time, item.duration)
+            line.add(replace(frame, captions=item.captions))
+        elif item is not None:
+            line.add(item)
+        batch = self._inference.sizes.batch
+        is_full = line.new_frames >= batch or len(line.collected) >= batch + _MAX_WAITING
+        return is_full or (item is None and bool(line.collected))
+
+    def _must_finish(self, line: _Line, cpu_streams: CpuStreams) -> bool:
+        """Return whether the oldest batch must end before the next item is taken."""
+        if not line.batches:
+            return False
+        ahead = 0 if line.has_ended else self._ahead(cpu_streams)
+        most = self._inference.sizes.batch + _MAX_WAITING
+        return len(line.batches) > ahead or len(line.batches[-1].items) > most
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
         if self._device.type in QUEUES:
@@ -203,7 +245,10 @@ class Renderer:
             return 1 + self._inference.fallback
         return cpu_streams.count if cpu_streams.count > 1 else 0
 
-    def _start(self, items: Items, cpu_streams: CpuStreams) -> _Batch:
+    def _start(self, line: _Line, cpu_streams: CpuStreams) -> None:
+        """Begin a batch of the collected items."""
+        items = line.collected
+        line.collected = deque()
         tasks = [item for item in items if isinstance(item, Task)]
         pictures = []
         for task in tasks:
@@ -221,9 +266,10 @@ class Renderer:
         # the pictures of this batch's last task.
         self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
         steps = self._inference.make(tasks, pictures)
-        return _Batch(
-            items, cpu_streams.call(within_memory, partial(advance, steps), self._dtype)
-        )
+        work = cpu_streams.call(within_memory, partial(advance, steps), self._dtype)
+        line.batches.append(_Batch(items, work))
+        if self._device.type in QUEUES and len(line.batches) > 1:
+            self._advance(line.batches[-2], cpu_streams)
 
     def _advance(self, batch: _Batch, cpu_streams: CpuStreams) -> None:
         steps = batch.work.result()
@@ -257,7 +303,6 @@ class Renderer:
                 item = replace(frame, captions=item.captions)
                 number += 1
             yield item
-            del item
         return True
 
     def _step_back(self, cpu_streams: CpuStreams) -> None:
