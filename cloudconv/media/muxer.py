@@ -13,6 +13,7 @@ from typing import Any
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media import matroska
+from cloudconv.media.additions import NOT_COPIED
 from cloudconv.media.carry import fresh_tags
 from cloudconv.media.containers import Container, container_of
 from cloudconv.media.demux import open_container
@@ -20,7 +21,7 @@ from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.ffmpeg import log_lines
 from cloudconv.media.formats import layout
 from cloudconv.media.input import is_stdout, numbered
-from cloudconv.media.others import NOT_COPIED, OtherStreams
+from cloudconv.media.others import OtherStreams
 from cloudconv.media.output import writing
 from cloudconv.media.packets import Writer
 from cloudconv.media.pictures import shows_of
@@ -100,10 +101,11 @@ class Muxer(Writer):
         stream = self.encoder
         if plan.carry is not None and container.is_video:
             seekable = not is_stdout(self._path)
-            self._others = OtherStreams(plan.carry, self._out, container, seekable=seekable)
+            self._others = OtherStreams(
+                plan.carry, self._out, container, stream, plan.rate, seekable=seekable
+            )
             self._opened.callback(self._others.close)
             self.warnings = self._others.warnings
-            self._others.describe_video(stream, plan.rate)
         if self._amends:
             self._room = matroska.room(len(self._out.streams))
             stream.metadata["title"] = stream.metadata.get("title", "") + self._room

@@ -1,11 +1,12 @@
-"""Select the packets of the streams that are carried over, and set their times.
+"""Carry single streams over: select their packets, and set their times.
 
-A packet first moves to the clock of the whole video (`Parts`). Then it is left out, or
-moves to the output's clock (`_placed`). At last its decode time moves later if it steps
-back (`_ordered`).
+A packet first moves to the clock of the whole video (`Parts`). A stream is then encoded
+again, or copied: a copied packet is left out, or moves to the output's clock, and its
+decode time moves later if it steps back (`_DecodeOrder`).
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
@@ -19,6 +20,11 @@ from cloudconv.media.carry import Carry, codec_name
 from cloudconv.media.clock import Clock
 from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
+from cloudconv.messages import clock, counted, plural
+
+TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
+"""Codecs of text subtitles, which can be converted to one another."""
+LONG_AGO = Fraction(-(10**9))  # a time in seconds before that of every packet
 
 # The seconds of audio before the kept part that are copied too, because a decoder needs
 # this audio to start. An edit list, as in MP4, hides this audio from players.
@@ -38,7 +44,9 @@ _STYLE = re.compile(rb"\\(an?\d|pos|move|\d?c&|fn)")
 # FFmpeg's mark of a bitmap subtitle that is shown until the next one is 2^32 - 1 ms; files
 # hold that as a duration, which MP4 refuses.
 _ENDLESS = Fraction(1 << 31, 1000)
-LONG_AGO = Fraction(-(10**9))  # a time in seconds before that of every packet
+
+Timed = tuple[Fraction, Any]
+"""A packet after its decode time on the output's clock, in seconds."""
 
 
 class Parts:
@@ -90,144 +98,211 @@ class Parts:
         return begins
 
 
-class CarriedStream:
-    """A stream that is carried over: copied, converted or encoded again by ``encoder``.
+class Track(ABC):
+    """A stream of the source on its way into the ``target`` stream of the output.
 
-    ``parts`` are those of all tracks. ``converts`` is for text subtitles in the codec of
-    the ``target``. ``led`` is the length in seconds of the audio that was left out before
-    the first video frame. ``unreadable`` texts could not be converted, and ``styled`` ones
-    lost positions, colours or fonts. ``moved`` counts the packets whose decode time steps
-    back. ``delay`` is the number of seconds by which the first packet precedes 0. The file
-    states this delay, unless it is not ``seekable``, and readers subtract it from all
-    times.
+    ``delay`` is the number of seconds by which the first packet precedes 0. The file states
+    this delay, and readers subtract it from all times.
+    """
+
+    delay = Fraction(0)
+
+    def __init__(self, source: Any, target: Any, parts: Parts) -> None:
+        self.source = source
+        self.target = target
+        self._parts = parts
+        self._is_heard = False  # whether a packet has come that no edit list hides
+
+    @property
+    @abstractmethod
+    def is_empty(self) -> bool:
+        """Return whether the output's stream has no packet."""
+
+    @property
+    def led(self) -> Fraction:
+        """Return the seconds of audio that were left out before the first video frame."""
+        return Fraction(0)
+
+    def packets(self, packet: Any) -> Iterator[Timed]:
+        """Yield the packets to write for one of the source."""
+        if packet.is_discard and self._is_heard and self.source.type == "audio":
+            return  # an edit list cuts this out
+        self._is_heard |= not packet.is_discard
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        begins = stamp is not None and self._parts.shift(packet, stamp * packet.time_base)
+        yield from self._written(packet, begins)
+
+    @abstractmethod
+    def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
+        """Yield the packets for one on the video's clock; a part ``begins`` with that one."""
+
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield the warnings about the packets, after the last one."""
+        yield from ()
+
+
+class EncodedTrack(Track):
+    """A track of audio that is encoded again by ``encoder``."""
+
+    def __init__(
+        self, source: Any, target: Any, parts: Parts, encoder: AudioEncoder
+    ) -> None:
+        super().__init__(source, target, parts)
+        self._encoder = encoder
+
+    @property
+    def is_empty(self) -> bool:
+        """Return False, because an encoder always writes packets."""
+        return False
+
+    @property
+    def led(self) -> Fraction:
+        """Return the seconds of audio that were left out before the first video frame."""
+        return self._encoder.led
+
+    def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
+        return map(_timed, self._encoder.feed(packet))
+
+    def continued(self) -> Iterator[Timed]:
+        """Yield packets that go on after the film, as far as the playlist is known."""
+        if isinstance(self._encoder, ContinuedAudio):
+            yield from map(_timed, self._encoder.continued())
+
+    def finish(self) -> Iterator[Timed]:
+        """Yield the packets after the last one of the source."""
+        return map(_timed, self._encoder.finish())
+
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield warnings about damaged and too short sound."""
+        encoder = self._encoder
+        if encoder.lost:
+            yield (
+                f"sound-damaged: {label} is damaged: {encoder.lost} of its packets "
+                "could not be decoded, and silence is in their place."
+            )
+        if isinstance(encoder, ContinuedAudio) and encoder.is_silent:
+            yield (
+                f"sound-too-short: {label} is too short to go on with the new frames, "
+                "and is silent there."
+            )
+
+
+def _timed(packet: Any) -> Timed:
+    return packet.dts * packet.time_base, packet
+
+
+class CopiedTrack(Track):
+    """A track whose packets are copied: of data or video, if no child class is for them."""
+
+    def __init__(self, source: Any, target: Any, parts: Parts, carry: Carry) -> None:
+        super().__init__(source, target, parts)
+        self._carry = carry
+        self._ends: Fraction | None = None  # the last packet's end in the output
+        self._order = _DecodeOrder(source.type, target)
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether no packet was copied."""
+        return self._ends is None
+
+    def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
+        if packet.time_base > _LONGEST_TICK:
+            _divide_ticks(packet)
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None:
+            return
+        time = stamp * packet.time_base
+        is_late = self._carry.end is not None and time >= self._carry.end
+        kept = None if is_late else self._kept(packet, time)
+        if kept is None:
+            return
+        begin, end = kept
+        factor = self._carry.slowdown or Fraction(1)
+        time = self._placed((begin - self._carry.origin) * factor)
+        lasts = (end - begin) * factor
+        self._ends = time + lasts
+        copied = self._copied(packet, time, lasts)
+        if copied is not None:
+            yield self._order.at_end(copied, self.delay)
+
+    def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
+        """Return start and end of the packet's used part on the source's clock, or None."""
+        waits = begin < self._carry.begin or not packet.is_keyframe
+        if self._ends is None and waits:
+            return None
+        return begin, begin + (packet.duration or 0) * packet.time_base
+
+    def _placed(self, time: Fraction) -> Fraction:
+        """Return the output's time of a packet that belongs to that time."""
+        return time
+
+    def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
+        """Return the packet with that time and duration; None if nothing is to be written."""
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        packet.pts = round(time / packet.time_base)
+        if packet.dts is not None:
+            packet.dts = min(packet.dts - (stamp - packet.pts), packet.pts)
+        packet.stream = self.target
+        return packet
+
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield a warning about times that step back."""
+        if self._order.moved:
+            yield (
+                f"clock-steps-back: The time stamps of {label} step back: "
+                f"{self._order.moved} of its packets are moved to later times."
+            )
+
+
+def _divide_ticks(packet: Any) -> None:
+    count = ceil(packet.time_base / _SHORT_TICK)
+    times = {name: getattr(packet, name) for name in ("pts", "dts", "duration")}
+    packet.time_base /= count
+    for name, ticks in times.items():
+        setattr(packet, name, None if ticks is None else ticks * count)
+
+
+class CopiedAudio(CopiedTrack):
+    """A track of audio whose packets are copied.
+
+    The file states a delay, unless it is not ``seekable``.
     """
 
     def __init__(
         self,
         source: Any,
         target: Any,
+        parts: Parts,
         carry: Carry,
         container: Container,
-        parts: list[Parts],
         *,
         seekable: bool,
-        converts: bool = False,
-        encoder: AudioEncoder | None = None,
     ) -> None:
-        self.source = source
-        self.target = target
-        self.encoder = encoder
-        self.led = self.delay = Fraction(0)
-        self.unreadable = self.styled = self.moved = 0
-        self._is_ass = codec_name(source) in ("ass", "ssa")
-        self._carry = carry
+        super().__init__(source, target, parts, carry)
         self._container = container
-        self._converts = converts
         self._states_delay = container.is_amended and seekable
-        self._parts = Parts(source, carry.info.timing.shifts, parts)
-        self._joins = False  # whether the next packet is the first one of a part
+        self._led = Fraction(0)
+        self._begins_part = False  # whether the next packet is the first one of a part
         # AAC of a transport stream states its format in each packet, and other files for a
         # track.
-        self._has_headers = (
-            codec_name(source) == "aac" and not source.codec_context.extradata
-        )
+        has_headers = codec_name(source) == "aac" and not source.codec_context.extradata
+        self._has_headers = has_headers
         self._format: int | None = None
-        self.changes: Fraction | None = None  # the time of another format, in the output
-        self._shown = False  # whether a packet has come that no edit list hides
-        # The last packet's end in seconds, in the output.
-        self._ends: Fraction | None = None
-        # Whether the last packet was moved, or one before that it follows.
-        self._steps_back = False
-        self._decoded: int | None = None  # the decode time of the last packet in ticks
+        self._changes: Fraction | None = None  # the time of another format, in the output
 
     @property
-    def is_empty(self) -> bool:
-        """Return whether no packet was copied."""
-        return self._ends is None and self.encoder is None
+    def led(self) -> Fraction:
+        """Return the seconds of audio that were left out before the first video frame."""
+        return self._led
 
-    def packets(self, packet: Any) -> Iterator[tuple[Fraction, Any]]:
-        """Yield the packets to write for one of the source, None for its end.
-
-        Each comes with its decode time, and both are on the output's clock.
-        """
-        if packet is not None:
-            if packet.is_discard and self._shown and self.source.type == "audio":
-                return  # an edit list cuts this out
-            self._shown |= not packet.is_discard
-            stamp = packet.dts if packet.dts is not None else packet.pts
-            if stamp is not None:
-                self._joins |= self._parts.shift(packet, stamp * packet.time_base)
-        if self.encoder is not None:
-            ready = self.encoder.finish() if packet is None else self.encoder.feed(packet)
-            yield from ((encoded.dts * encoded.time_base, encoded) for encoded in ready)
-        elif packet is not None:
-            if packet.time_base > _LONGEST_TICK:
-                parts = ceil(packet.time_base / _SHORT_TICK)
-                times = (packet.pts, packet.dts, packet.duration)
-                finer = [None if time is None else time * parts for time in times]
-                packet.time_base /= parts
-                packet.pts, packet.dts, packet.duration = finer
-            placed = self._placed(packet)
-            if placed is not None:
-                yield self._ordered(placed)
-
-    def continued(self) -> Iterator[tuple[Fraction, Any]]:
-        """Yield packets of audio after the film, as far as the playlist is known."""
-        if isinstance(self.encoder, ContinuedAudio):
-            yield from (
-                (packet.dts * packet.time_base, packet)
-                for packet in self.encoder.continued()
-            )
-
-    def _placed(self, packet: Any) -> Any:
-        """Return the packet moved to the output's clock; None if it is outside the span."""
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        base = packet.time_base
-        kept = None if stamp is None else self._kept(packet, stamp * base)
-        if kept is None:
-            return None
-        begin, end = kept
-        factor = self._carry.slowdown or Fraction(1)
-        lasts = (end - begin) * factor
-        moved = (begin - self._carry.origin) * factor
-        earliest = self._earliest()
-        is_plain = not earliest and not codec_name(self.source).startswith(_SKIPPING)
-        if self._states_delay and self._ends is None and is_plain:
-            self.delay = max(-moved, Fraction(0))
-        moved = max(moved, earliest - self.delay)
-        self._ends = moved + lasts
-        if self._has_headers and self.changes is None:
-            before = self._format
-            self._format = int.from_bytes(memoryview(packet)[2:4], "big") & _AAC_FORMAT
-            self.changes = None if before in (None, self._format) else moved
-        if self._converts:
-            return self._converted(packet, moved, lasts)
-        shift = stamp - round(moved / base)
-        packet.pts = stamp - shift
-        if packet.dts is not None:
-            packet.dts = min(packet.dts - shift, packet.pts)
-        if self.source.type == "subtitle":
-            packet.duration = round(lasts / base)
-        packet.stream = self.target
-        return packet
+    def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
+        self._begins_part |= begins
+        return super()._written(packet, begins)
 
     def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
-        """Return start and end of the packet's used part on the source's clock, or None."""
         carry = self._carry
-        first = self._carry.begin
+        first = carry.begin
         end = begin + (packet.duration or 0) * packet.time_base
-        if carry.end is not None and begin >= carry.end:
-            return None
-        if self.source.type == "subtitle":
-            if end - begin >= _ENDLESS:
-                end = max(carry.info.timing.end, begin)
-            if end <= first and begin < first:
-                return None
-            visible = max(begin, first)
-            return visible, max(end if carry.end is None else min(end, carry.end), visible)
-        if self.source.type != "audio":
-            waits = self._ends is None and (begin < first or not packet.is_keyframe)
-            return None if waits else (begin, end)
         if self._container.is_mp4:
             leads = end > first - _COPIED_BEFORE  # is kept for the start of a decoder
         else:
@@ -236,20 +311,27 @@ class CarriedStream:
         if begin < first and not leads:
             # An edit list may hide sound from players.
             if carry.start is None and not packet.is_discard:
-                self.led = max(self.led, first - begin)
+                self._led = max(self._led, first - begin)
             return None
-        if self._joins and self._ends is not None:
+        if self._begins_part and self._ends is not None:
             # Each part of a joined recording begins with samples for the start of the
             # decoder, or ends with surplus samples.
             if self._ends - (begin - carry.origin) > (end - begin) / 2:
                 return None
-            self._joins = False
+            self._begins_part = False
         return begin, end
 
+    def _placed(self, time: Fraction) -> Fraction:
+        earliest = self._earliest()
+        is_plain = not earliest and not codec_name(self.source).startswith(_SKIPPING)
+        if self._states_delay and self._ends is None and is_plain:
+            self.delay = max(-time, Fraction(0))
+        return max(time, earliest - self.delay)
+
     def _earliest(self) -> Fraction:
-        """Return the earliest packet time at which the muxer keeps the file's times."""
-        if self._container.is_mp4 or self.source.type != "audio":
-            return Fraction(-1) if self.source.type == "audio" else LONG_AGO
+        """Return the earliest packet time for which the muxer does not move the whole file."""
+        if self._container.is_mp4:
+            return Fraction(-1)
         # A muxer without edit lists adds the codec's delay to all times. A packet may thus
         # precede 0 by the delay. A still earlier packet would move the whole file.
         is_opus = codec_name(self.source) == "opus"
@@ -258,60 +340,127 @@ class CarriedStream:
             return Fraction(0)
         return -Fraction(int(context.delay), context.sample_rate)
 
-    def _converted(self, packet: Any, start: Fraction, duration: Fraction) -> Any:
-        """Return a text packet in the target's codec, shown from ``start``.
+    def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
+        if self._has_headers and self._changes is None:
+            before = self._format
+            self._format = int.from_bytes(memoryview(packet)[2:4], "big") & _AAC_FORMAT
+            self._changes = None if before in (None, self._format) else time
+        return super()._copied(packet, time, lasts)
 
-        The result is None if it is empty.
-        """
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield warnings about another format, and about times that step back."""
+        if self._changes is not None:
+            yield (
+                f"sound-changes: The sampling rate or the channels of {label} change "
+                f"at {clock(float(self._changes))}, and {self._container.name} stores one "
+                "format for a track: players may lose the sound from there. Encode the "
+                "sound first: 'ffmpeg -i IN -map 0 -c copy -c:a aac OUT.mkv'."
+            )
+        yield from super().warnings(label)
+
+
+class CopiedSubtitles(CopiedTrack):
+    """A track of subtitles whose packets are copied, with the duration that is still shown."""
+
+    def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
+        carry = self._carry
+        first = carry.begin
+        end = begin + (packet.duration or 0) * packet.time_base
+        if end - begin >= _ENDLESS:
+            end = max(carry.info.timing.end, begin)
+        if end <= first and begin < first:
+            return None
+        visible = max(begin, first)
+        return visible, max(end if carry.end is None else min(end, carry.end), visible)
+
+    def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
+        copied = super()._copied(packet, time, lasts)
+        copied.duration = round(lasts / copied.time_base)
+        return copied
+
+
+class ConvertedText(CopiedSubtitles):
+    """A track of text subtitles that are converted to the codec of the target."""
+
+    def __init__(self, source: Any, target: Any, parts: Parts, carry: Carry) -> None:
+        super().__init__(source, target, parts, carry)
+        # The loss of styles of ASS is known before the first text.
+        is_ass = codec_name(source) in ("ass", "ssa")
+        self._may_lose_style = codec_name(target) != "subrip" and not is_ass
+        self._unreadable = 0  # texts that cannot be converted
+        self._styled = 0  # texts that lose positions, colours or fonts
+
+    def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
         try:
             decoded = self.source.codec_context.decode2(packet)
             if not decoded:
                 return None
-            encoded = self.target.codec_context.encode_subtitle(decoded)
-            is_plain = codec_name(self.target) != "subrip" and not self._is_ass
-            self.styled += is_plain and any(
-                map(_STYLE.search, (rect.ass for rect in decoded))
-            )
+            converted = self.target.codec_context.encode_subtitle(decoded)
+            if self._may_lose_style:
+                self._styled += any(_STYLE.search(text.ass) for text in decoded)
         except (av.error.FFmpegError, UnicodeError):
-            self.unreadable += 1
+            self._unreadable += 1
             return None
-        encoded.time_base = Fraction(1, 1000)
-        encoded.stream = self.target
-        encoded.pts = encoded.dts = round(start * 1000)
-        encoded.duration = round(duration * 1000)
-        return encoded
+        converted.time_base = Fraction(1, 1000)
+        converted.stream = self.target
+        converted.pts = converted.dts = round(time * 1000)
+        converted.duration = round(lasts * 1000)
+        return converted
 
-    def _ordered(self, packet: Any) -> tuple[Fraction, Any]:
-        """Return the decode time and the packet, moved later if the decode time steps back.
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield warnings about damaged texts, lost styles, and times that step back."""
+        if count := self._unreadable:
+            are = plural(count, "is", "are")
+            yield (
+                f"subtitles-damaged: {counted(count, 'text')} of {label} {are} damaged and "
+                "left out."
+            )
+        if count := self._styled:
+            yield (
+                f"subtitles-plain: {label} becomes {codec_name(self.target)}, in "
+                "which FFmpeg writes no positions, colours or fonts: "
+                f"{counted(count, 'text')} {plural(count, 'loses', 'lose')} them."
+            )
+        yield from super().warnings(label)
 
-        No muxer accepts a decode time before that of the last packet, and some refuse an
-        equal one.
-        """
+
+class _DecodeOrder:
+    """The decode times of a stream's copied packets, none of which steps back.
+
+    No muxer accepts a decode time before that of the last packet, and some refuse an equal
+    one. ``moved`` counts the packets whose decode time steps back.
+    """
+
+    def __init__(self, kind: str, target: Any) -> None:
+        self.moved = 0
+        self._kind = kind
+        self._target = target
+        self._last: int | None = None  # the decode time of the last packet in ticks
+        # Whether the last packet was moved, or one before that it follows.
+        self._steps_back = False
+
+    def at_end(self, packet: Any, delay: Fraction) -> Timed:
+        """Return a packet after all others: ``delay`` seconds later, or later still."""
         stamp = packet.dts if packet.dts is not None else packet.pts
         base = packet.time_base
-        tick = self.target.time_base
-        kind = self.source.type
-        if packet.dts is None and kind == "video":
+        tick = self._target.time_base
+        if packet.dts is None and self._kind == "video":
             return stamp * base, packet
-        if self._decoded is not None:
-            flags = Flags(self.target.container.format.flags)
-            alike = kind == "subtitle" or flags & Flags.ts_nonstrict
-            least = self._decoded + (0 if alike else ceil(tick / base))
+        if self._last is not None:
+            flags = Flags(self._target.container.format.flags)
+            alike = self._kind == "subtitle" or flags & Flags.ts_nonstrict
+            least = self._last + (0 if alike else ceil(tick / base))
             if stamp < least:
-                self._steps_back |= stamp < self._decoded
+                self._steps_back |= stamp < self._last
                 self.moved += self._steps_back
                 stamp = least
                 packet.dts = stamp
                 packet.pts = max(packet.pts, stamp)
             else:
                 self._steps_back = False
-        self._decoded = stamp
-        later = round(round(self.delay / tick) * tick / base)
+        self._last = stamp
+        later = round(round(delay / tick) * tick / base)
         if later:
             packet.pts = packet.pts + later
             packet.dts = stamp + later
         return (stamp + later) * base, packet
-
-
-TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
-"""Codecs of text subtitles, which can be converted to one another."""

@@ -18,9 +18,9 @@ from cloudconv.media import tracks
 from cloudconv.media.carry import Carry, add_copy
 from cloudconv.media.matroska import amend, room
 from cloudconv.media.muxer import without_refused
-from cloudconv.media.others import timecode_at_rate
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
+from cloudconv.media.timecode import timecode_at_rate
 from tests.helpers.factory import (
     packet_times,
     packets_of,
