@@ -195,7 +195,7 @@ class StreamAdder:
         self._add_track(stream, track)
 
     def _add_still(self, stream: Any) -> None:
-        """Add cover art or an attachment, which has no time and no packets to interleave."""
+        """Add cover art or an attachment, which has no time."""
         attaches = self._container.attachments
         if stream.type == "attachment" and attaches:
             self._out.add_stream_from_template(stream)
@@ -258,7 +258,7 @@ class StreamAdder:
             )
 
     def _add_encoded(self, stream: Any, factor: Fraction) -> None:
-        """Add slowed audio, or audio whose codec the container cannot store (``factor`` 1)."""
+        """Add slowed audio, or with ``factor`` 1 audio in another codec."""
         add = choose_format(stream, self._container.muxer)
         if add is None:
             self._drop(

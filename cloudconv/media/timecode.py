@@ -10,7 +10,7 @@ _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
 def timecode_at_rate(
     timecode: str, source: Fraction, rate: Fraction, cut: Fraction
 ) -> str | None:
-    """Return the time code ``cut`` seconds after ``timecode``, from rate ``source`` to ``rate``.
+    """Return the time code ``cut`` seconds later, from rate ``source`` to ``rate``.
 
     The result is None if the text is no time code. Drop-frame codes exist at two rates
     only; at other rates the result counts every frame. Method: SMPTE ST 12-1.
@@ -36,5 +36,5 @@ def timecode_at_rate(
 
 
 def _dropped(minutes: int, nominal: int) -> int:
-    """Return the count of frame numbers that drop-frame codes skip in the first ``minutes``."""
+    """Return how many frame numbers drop-frame codes skip in the first ``minutes``."""
     return (minutes - minutes // 10) * nominal // 15

@@ -134,7 +134,7 @@ class Track(ABC):
 
     @abstractmethod
     def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
-        """Yield the packets for one on the video's clock; a part ``begins`` with that one."""
+        """Yield packets for one on the video's clock, with which a part ``begins``."""
 
     def warnings(self, label: str) -> Iterator[str]:
         """Yield the warnings about the packets, after the last one."""
@@ -237,7 +237,7 @@ class CopiedTrack(Track):
         return time
 
     def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
-        """Return the packet with that time and duration; None if nothing is to be written."""
+        """Return the packet with that time and duration; None if it is empty."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         packet.pts = round(time / packet.time_base)
         if packet.dts is not None:
@@ -329,7 +329,7 @@ class CopiedAudio(CopiedTrack):
         return max(time, earliest - self.delay)
 
     def _earliest(self) -> Fraction:
-        """Return the earliest packet time for which the muxer does not move the whole file."""
+        """Return the earliest packet time that does not move the whole file."""
         if self._container.is_mp4:
             return Fraction(-1)
         # A muxer without edit lists adds the codec's delay to all times. A packet may thus
@@ -360,7 +360,7 @@ class CopiedAudio(CopiedTrack):
 
 
 class CopiedSubtitles(CopiedTrack):
-    """A track of subtitles whose packets are copied, with the duration that is still shown."""
+    """A track of subtitles whose packets are copied, as long as they are still shown."""
 
     def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
         carry = self._carry

@@ -214,7 +214,7 @@ class Renderer:
             line.close()
 
     def _collect(self, line: _Line) -> bool:
-        """Take the next item into the line; return whether the collected ones are a batch."""
+        """Take the next item; return whether the collected ones are a batch."""
         item = line.take()
         if isinstance(item, Task) and item.is_new:
             size = item.left.width, item.left.height

@@ -101,7 +101,7 @@ class TrainPlan:
 
     @property
     def held_back_parts(self) -> list[tuple[TrainingClip, Fraction, Fraction]]:
-        """Return each held-back part: its clip, and its start and end in whole milliseconds.
+        """Return each held-back part: its clip, start and end, in whole milliseconds.
 
         They are rounded down, so that an exact number in JSON leads to the same frames.
         """
@@ -149,7 +149,7 @@ def decide(given: TrainSettings) -> TrainPlan:
 
 
 def completed(settings: TrainSettings) -> TrainSettings:
-    """Return the complete settings of a training: given, the recipe's or else the model's own.
+    """Return a training's complete settings: given, the recipe's or the model's own.
 
     The default model is the model that ``init`` names, which also names the output.
     """

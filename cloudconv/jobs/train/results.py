@@ -22,7 +22,7 @@ from cloudconv.training import loop
 
 @dataclass(slots=True)
 class Results:
-    """The files that a training writes: the checkpoint, and the output with the best weights.
+    """The files that a training writes: the checkpoint, and the best weights.
 
     ``footage`` has a hash of each file that is read. ``written`` are hashes of the outputs
     that this training may replace: its newest, and the one before if it is killed in
@@ -73,7 +73,7 @@ class Results:
     def write(
         self, initial: loop.Validation | None = None, best: loop.Validation | None = None
     ) -> None:
-        """Write the best weights and the checkpoint, with scores other than the trainer's."""
+        """Write the best weights, with their scores, and the checkpoint."""
         settings = self.trainer.settings
         initial = initial or self.trainer.history[0]
         best = best or self.trainer.best

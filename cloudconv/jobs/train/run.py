@@ -1,4 +1,4 @@
-"""Train a model on clips, from random or from existing weights, and write a weights file."""
+"""Train a model on clips, from random or existing weights, and write a weights file."""
 
 import threading
 import time
@@ -136,7 +136,7 @@ def _trained(
     windows: list[Tensor],
     stop: threading.Event,
 ) -> Generator[Event, None, loop.Validation]:
-    """Train until the last step or Ctrl-C; return the scores of the best weights, now on disk."""
+    """Train until the last step or Ctrl-C; return the scores of the weights on disk."""
 
     def save(kind: type[BaseException] | None, *_: object) -> None:
         if kind is GeneratorExit and trainer.best:
