@@ -1,113 +1,74 @@
-"""Run the command that the words name, and end with an exit code.
+"""Run the command that the words name, and turn every error into a message and an exit code."""
 
-Every error becomes a message.
-"""
-
-import re
 import sys
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from cloudconv import __version__, files
+from cloudconv import __version__
 from cloudconv.cli import commands, models, streams
-from cloudconv.cli.command import ALL, HEADINGS, INTERRUPTED, OPTIONS, printing, show_help
-from cloudconv.cli.console import print_error, print_json
-from cloudconv.cli.streams import print_message, print_result
-from cloudconv.errors import (
-    CloudconvError,
-    Interrupted,
-    InterruptedAtEnd,
-    OutputError,
-    SettingsError,
-)
-from cloudconv.host import lack_of_memory, refusal
+from cloudconv.cli.command import ALL, HEADINGS, OPTIONS, help_option, printing
+from cloudconv.cli.console import print_error
+from cloudconv.cli.failures import report
+from cloudconv.cli.streams import print_result
+from cloudconv.errors import OutputError, SettingsError
 from cloudconv.messages import did_you_mean
-from cloudconv.settings.groups import RUN
 
 _LEFT = 26  # columns of an option, at most, before its text in ``--help``
 _ABOUT = "Raise the frame rate of a video, forecast its next frames, or continue the video."
 
 
-class _PrintedHelp:
-    """A mixin for commands whose ``--help`` prints through :func:`show_help`."""
+def _write_options(parameters: list[Any], ctx: Any, formatter: Any) -> None:
+    """Write the arguments and options of a command under their headings."""
+    rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
+    for parameter in parameters:
+        if parameter.param_type_name == "argument":
+            rows["Arguments"].append((parameter.metavar, parameter.help))
+        elif not parameter.hidden or ctx.meta.get(ALL):
+            flags = sorted(parameter.opts, key=lambda name: name.startswith("--"))
+            has_value = parameter.metavar and not parameter.is_flag
+            value = f" {parameter.metavar}" if has_value else ""
+            name = ", ".join([*flags, *parameter.secondary_opts]) + value
+            heading = parameter.rich_help_panel or OPTIONS
+            rows[heading].append((name, parameter.help or ""))
+    for heading in filter(rows.get, HEADINGS):
+        with formatter.section(heading):
+            formatter.write_dl(rows[heading], col_max=_LEFT)
 
-    def get_help_option(self, ctx: Any) -> Any:
-        option = super().get_help_option(ctx)  # type: ignore[misc]
-        if option is not None:
-            option.callback = show_help
-        return option
 
-
-class _Documented(_PrintedHelp):
-    """A mixin for commands with headings in their help."""
+class _Command(TyperCommand):
+    """A command, whose help has its options under headings."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        parameters = self.get_params(ctx)  # type: ignore[attr-defined]
-        arguments = (
-            parameter for parameter in parameters if parameter.param_type_name == "argument"
-        )
+        arguments = [p for p in self.get_params(ctx) if p.param_type_name == "argument"]
         return [*(argument.metavar or "" for argument in arguments), "[OPTIONS]"]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
-        for parameter in self.get_params(ctx):  # type: ignore[attr-defined]
-            if parameter.param_type_name == "argument":
-                rows["Arguments"].append((parameter.metavar, parameter.help))
-            elif not parameter.hidden or ctx.meta.get(ALL):
-                flags = sorted(parameter.opts, key=lambda name: name.startswith("--"))
-                value = (
-                    ""
-                    if parameter.is_flag or not parameter.metavar
-                    else f" {parameter.metavar}"
-                )
-                heading = (
-                    RUN
-                    if parameter.name == "help"
-                    else parameter.rich_help_panel or OPTIONS
-                )
-                name = ", ".join([*flags, *parameter.secondary_opts]) + value
-                rows[heading].append((name, parameter.help or ""))
-        for heading in filter(rows.get, HEADINGS):
-            with formatter.section(heading):
-                formatter.write_dl(rows[heading], col_max=_LEFT)
+        _write_options(self.get_params(ctx), ctx, formatter)
 
 
-class _Command(_Documented, TyperCommand):
-    """A command without commands of its own."""
+class _Group(TyperGroup):
+    """A group of commands, which suggests one for an unknown one, or for a file."""
 
-
-class _Commanding(TyperGroup):
-    """A group of commands that suggests one for an unknown one, or for a file."""
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        _write_options(self.get_params(ctx), ctx, formatter)
+        self.format_commands(ctx, formatter)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            commands = self.list_commands(ctx)
-            meant = did_you_mean(args[0], commands)
-            such = (
-                "" if meant else f", such as '{ctx.command_path} {commands[0]} {args[0]}'"
-            )
+            names = self.list_commands(ctx)
+            meant = did_you_mean(args[0], names)
+            such = "" if meant else f", such as '{ctx.command_path} {names[0]} {args[0]}'"
             raise SettingsError(
                 f"unknown-command: There is no command '{ctx.command_path} "
-                f"{args[0]}'{meant}: choose one of {', '.join(commands)}{such}."
+                f"{args[0]}'{meant}: choose one of {', '.join(names)}{such}."
             )
         return super().resolve_command(ctx, args)
 
 
-class _Group(_Documented, _Commanding):
-    """A command that has commands of its own, and also does something without them."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        super().format_options(ctx, formatter)
-        self.format_commands(ctx, formatter)
-
-
-class Commands(_PrintedHelp, _Commanding):
+class Commands(_Group):
     """The group of all commands; every error gives one message and an exit code."""
 
     _words: tuple[str, ...] = ()
@@ -135,7 +96,7 @@ class Commands(_PrintedHelp, _Commanding):
         try:
             return super().main(args, *rest, **named | {"standalone_mode": False})
         except (typer.Abort, TyperException) as error:  # before a command was found
-            return self._fail(error)
+            return report(error, self._words)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; print an error as one message and exit with its code."""
@@ -146,78 +107,7 @@ class Commands(_PrintedHelp, _Commanding):
         except BrokenPipeError as error:
             raise typer.Exit(1) from error  # the reader has ended, as in `… | head`
         except (Exception, KeyboardInterrupt) as error:
-            raise typer.Exit(self._fail(error)) from error
-
-    def _fail(self, error: BaseException) -> int:
-        short = "".join(word for word in self._words if re.fullmatch("-[a-z]+", word))
-        verbose = ("--verbose" in self._words or "v" in short) and "q" not in short
-        failure = _describe(error, verbose=verbose)
-        if isinstance(error, TyperException):
-            failure = failure._replace(error=failure.error + _dash_hint(self._words))
-        if failure.code == "interrupted":
-            print_message(failure.error, "interrupted")  # an interrupt is no error
-        else:
-            if verbose and not isinstance(error, TyperException):
-                for line in "".join(traceback.format_exception(error)).splitlines():
-                    print_message(line, "traceback")
-            print_error(**failure._asdict())
-        if "--json" in self._words and "stdout" not in streams.closed_streams:
-            print_json(failure._asdict())
-        return failure.exit_code
-
-
-def _dash_hint(words: Sequence[str]) -> str:
-    """Return a sentence about the first word that looks like a file after a dash."""
-    for word in words:
-        ending = Path(word).suffix[1:]
-        is_file = ending.isalnum() and not ending.isdecimal() and "=" not in word
-        if word == "--":
-            break
-        if word.startswith("-") and is_file:
-            return f" If {word} is a file, put -- before the files: -- {word}."
-    return ""
-
-
-class _Failure(NamedTuple):
-    """The keys of the object that a command which fails prints with ``--json``."""
-
-    error: str
-    code: str
-    kind: str
-    exit_code: int
-
-
-def _describe(error: BaseException, *, verbose: bool) -> _Failure:
-    if isinstance(error, CloudconvError):
-        return _Failure(error.text, error.code, error.kind, error.exit_code)
-    if isinstance(error, TyperException):
-        unknown = getattr(error, "option_name", None)
-        near = getattr(error, "possibilities", None)
-        text = error.format_message()
-        if unknown is not None and near is not None:
-            text = f"There is no option {unknown}{did_you_mean(unknown, near)}: see --help."
-        words = re.findall("[A-Z][a-z]+", type(error).__name__)  # such as NoSuchOption
-        return _Failure(text, "-".join(words).lower(), SettingsError.kind, error.exit_code)
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        for path in files.unfinished():  # created during the interrupt
-            files.remove(path)
-        if isinstance(error, Interrupted | InterruptedAtEnd):
-            return _Failure(error.text, "interrupted", "interrupted", INTERRUPTED)
-        left = " and ".join(map(str, files.unfinished()))
-        text = (
-            f"{left} could not be removed"
-            if left
-            else "this run has left no unfinished file"
-        )
-        return _Failure(f"interrupted; {text}", "interrupted", "interrupted", INTERRUPTED)
-    if (why := lack_of_memory(error)) is not None:  # also while a library loads
-        return _Failure(why, "memory", "memory", 1)
-    if (why := refusal(error)) is not None:
-        return _Failure(why, "system-refuses", CloudconvError.kind, 1)
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    details = "" if verbose else "; run again with --verbose for the details"
-    text = f"unexpected, please report it as a bug ({what}){details}"
-    return _Failure(text, "unexpected", "bug", 1)
+            raise typer.Exit(report(error, self._words)) from error
 
 
 app = typer.Typer(
@@ -225,9 +115,9 @@ app = typer.Typer(
     cls=Commands,
     help=_ABOUT,
     no_args_is_help=True,
+    add_help_option=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -237,17 +127,33 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-_Version = printing("--version", help="Print the version and stop.", callback=_version)
+_Version = printing(
+    "--version",
+    help="Print the version and stop.",
+    callback=_version,
+    rich_help_panel=OPTIONS,
+)
+_Help = help_option(rich_help_panel=OPTIONS)
 
 
 @app.callback(help=_ABOUT)
-def common(version: Annotated[bool, _Version] = False) -> None:
+def common(
+    version: Annotated[bool, _Version] = False, help: Annotated[bool, _Help] = False
+) -> None:
     """Accept the options before the command."""
 
 
 for _command, _examples in commands.COMMANDS.items():
-    app.command(cls=_Command, epilog=_examples)(_command)
-_group = typer.Typer(cls=_Group, invoke_without_command=True, epilog=models.EXAMPLES)
+    app.command(cls=_Command, epilog=_examples, add_help_option=False)(_command)
+_group = typer.Typer(
+    cls=_Group,
+    invoke_without_command=True,
+    subcommand_metavar="[COMMAND]",
+    epilog=models.EXAMPLES,
+    add_help_option=False,
+)
 _group.callback()(models.models)
-_group.command(cls=_Command, epilog=models.SHOW_EXAMPLES)(models.show)
+_group.command(cls=_Command, epilog=models.SHOW_EXAMPLES, add_help_option=False)(
+    models.show
+)
 app.add_typer(_group, name="models")

@@ -41,6 +41,9 @@ printing = partial(typer.Option, is_eager=True, show_default=False, rich_help_pa
 _HELP_ALL = printing(
     "--help-all", help="Show the rare options too, and exit.", callback=show_help
 )
+help_option = partial(
+    printing, "--help", "-h", help="Show this message and exit.", callback=show_help
+)
 _keyword = partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -70,7 +73,7 @@ def with_options(
         ]
 
         @wraps(function)
-        def command(help_all: bool = False, **values: Any) -> None:
+        def command(help_all: bool = False, help: bool = False, **values: Any) -> None:
             values = {
                 k: v for k, v in values.items() if k not in options or v not in (None, [])
             }
@@ -81,6 +84,9 @@ def with_options(
         if any(option.rare for option in options.values()):
             help_all = Annotated[bool, _HELP_ALL]
             derived.append(_keyword("help_all", default=False, annotation=help_all))
+        derived.append(
+            _keyword("help", default=False, annotation=Annotated[bool, help_option()])
+        )
         parameters = [*declared, *derived]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {
