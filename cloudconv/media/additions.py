@@ -29,6 +29,7 @@ from cloudconv.media.timecode import timecode_at_rate
 from cloudconv.media.tracks import (
     LONG_AGO,
     TEXT,
+    CarriedTrack,
     ConvertedText,
     CopiedAudio,
     CopiedSubtitles,
@@ -36,7 +37,6 @@ from cloudconv.media.tracks import (
     EncodedTrack,
     Parts,
     Timed,
-    Track,
 )
 from cloudconv.messages import plural
 
@@ -71,7 +71,7 @@ class StreamAdder:
         seekable: bool,
     ) -> None:
         self.carried: list[Carried] = []
-        self.tracks: dict[int, Track] = {}
+        self.tracks: dict[int, CarriedTrack] = {}
         self.covers: list[Timed] = []
         self._source = source
         self._out = out
@@ -176,7 +176,7 @@ class StreamAdder:
             return False
         return True
 
-    def _add_track(self, stream: Any, track: Track) -> None:
+    def _add_track(self, stream: Any, track: CarriedTrack) -> None:
         self.tracks[stream.index] = track
         self.carried.append(Carried(kind_of(stream), label_of(stream), track.target))
 
@@ -185,7 +185,7 @@ class StreamAdder:
 
     def _add_copied(self, stream: Any) -> None:
         common = stream, self._copy_of(stream), self._parts_of(stream), self._carry
-        track: Track
+        track: CarriedTrack
         if stream.type == "audio":
             track = CopiedAudio(*common, self._container, seekable=self._seekable)
         elif stream.type == "subtitle":

@@ -23,10 +23,10 @@ from cloudconv.media.demux import is_made_anew, only, open_container, read_packe
 from cloudconv.media.tracks import (
     LONG_AGO,
     PRIMING,
+    CarriedTrack,
     CopiedTrack,
     EncodedTrack,
     Timed,
-    Track,
 )
 
 _NOT_YET: Timed = (LONG_AGO, None)  # in the place of a packet that is not known yet
@@ -56,7 +56,7 @@ class OtherStreams:
         self._container = container
         self._out = out
         self._input: InputContainer | None = None
-        self._tracks: dict[int, Track] = {}  # by their index in the source
+        self._tracks: dict[int, CarriedTrack] = {}  # by their index in the source
         self._carried: list[Carried] = []
         self._queue: Iterator[Timed] = iter(())
         self._pending: Timed | None = None
@@ -161,7 +161,7 @@ class OtherStreams:
         if self._input is not None:
             self._input.close()
 
-    def _led(self, track: Track) -> Fraction:
+    def _led(self, track: CarriedTrack) -> Fraction:
         # Audio from before a chosen start is not missed.
         return track.led if self._carry.start is None else Fraction(0)
 

@@ -98,7 +98,7 @@ class Parts:
         return begins
 
 
-class Track(ABC):
+class CarriedTrack(ABC):
     """A stream of the source on its way into the ``target`` stream of the output.
 
     ``delay`` is the number of seconds by which the first packet precedes 0. The file states
@@ -141,7 +141,7 @@ class Track(ABC):
         yield from ()
 
 
-class EncodedTrack(Track):
+class EncodedTrack(CarriedTrack):
     """A track of audio that is encoded again by ``encoder``."""
 
     def __init__(
@@ -191,7 +191,7 @@ def _timed(packet: Any) -> Timed:
     return packet.dts * packet.time_base, packet
 
 
-class CopiedTrack(Track):
+class CopiedTrack(CarriedTrack):
     """A track whose packets are copied: of data or video, if no child class is for them."""
 
     def __init__(self, source: Any, target: Any, parts: Parts, carry: Carry) -> None:
