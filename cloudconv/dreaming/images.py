@@ -102,7 +102,9 @@ def small_copy(picture: Floats, size: tuple[int, int]) -> Bytes:
 
     Values that are no numbers become black.
     """
-    small: Floats = np.nan_to_num(resized(picture, size), nan=0, posinf=1, neginf=0)
+    small = resized(picture, size)
+    if not np.isfinite(small.sum()):
+        small = np.nan_to_num(small, nan=0, posinf=1, neginf=0)
     return levels_of(small)
 
 

@@ -109,8 +109,7 @@ def lit(picture: Floats, gain: Floats) -> Floats:
     bright = luma(picture.clip(0, 1))
     mean = sum(np.moveaxis(gain, -1, 0)) / np.float32(gain.shape[-1])
     kept = 1 / (1 - bright * bright * bright * np.maximum(1 - mean, 0))
-    relit: Floats = picture * gain
-    relit *= kept[..., None]
+    relit: Floats = picture * (gain * kept[..., None])
     return relit
 
 

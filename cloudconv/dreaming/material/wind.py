@@ -404,9 +404,9 @@ def _inside(displacement: Floats) -> Floats:
     """
     height, width = displacement.shape[:2]
     edge = np.float32(_EDGE * max(height, width))
-    places = pointed(displacement, (height, width))
-    margin = np.minimum(np.float32(_CAUTION) * np.abs(displacement), edge)
-    last = np.array([width - 1, height - 1], np.float32)
-    beyond = np.maximum(margin - places, places + margin - last)
-    certainty: Floats = (1 - beyond.max(-1) / edge).clip(0, 1)
+    middle = np.array([width - 1, height - 1], np.float32) / 2
+    beyond = np.abs(pointed(displacement, (height, width)) - middle)
+    beyond += np.minimum(np.float32(_CAUTION) * np.abs(displacement), edge) - middle
+    # NumPy is slow where it reduces a short last axis.
+    certainty: Floats = (1 - np.maximum(*cv2.split(beyond)) / edge).clip(0, 1)
     return certainty
