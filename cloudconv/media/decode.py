@@ -10,7 +10,7 @@ counts them.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -87,29 +87,22 @@ class VideoFile:
             self._file = None
 
     def decode(self, start: Fraction, account: Account) -> Iterator[Decoded]:
-        """Yield the pictures from a key frame at or before ``start``, or all pictures."""
+        """Return the pictures from a key frame at or before ``start``, or all pictures."""
         timing = self._info.file_timing
         if (pictures := open_pictures(self._info.path, timing.rate)) is not None:
             if self._nvdec is not None:
                 self._without_nvdec("the input is pictures", account)
-            for picture, time in pictures.timed(start):
-                account.promised += account.wants(time)
-                account.errors += picture is None
-                if picture is not None:
-                    yield Decoded(picture, time)
-            return
+            return _readable(pictures.timed(start), account)
         keys = timing.keys if self.seeks else ()
         following = bisect_right(keys, start // timing.time_base, key=lambda key: key.pts)
         for key in (keys[following - k] for k in _KEYS_BEFORE if following > k):
             decoded = self._from(key, account)
             first = next(decoded, None)
             if first is not None and first.time is not None and first.time <= start:
-                yield first
-                yield from decoded
-                return
+                return chain([first], decoded)
             decoded.close()
             account.promised = account.errors = 0
-        yield from self._from(None, account)
+        return self._from(None, account)
 
     def _from(self, key: Key | None, account: Account) -> Generator[Decoded, None, None]:
         timing = self._info.file_timing
@@ -215,6 +208,16 @@ class VideoFile:
 
     def _without_nvdec(self, why: str, account: Account) -> None:
         account.warnings.append(Warned(f"not-nvdec: The CPU decodes, not NVDEC: {why}."))
+
+
+def _readable(
+    pictures: Iterable[tuple[VideoFrame | None, Fraction]], account: Account
+) -> Iterator[Decoded]:
+    for picture, time in pictures:
+        account.promised += account.wants(time)
+        account.errors += picture is None
+        if picture is not None:
+            yield Decoded(picture, time)
 
 
 def _packets(container: InputContainer, stream: Any, key: Key | None) -> Iterator[Any]:

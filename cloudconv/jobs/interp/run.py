@@ -10,7 +10,7 @@ to the output itself.
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from itertools import chain, repeat, starmap
+from itertools import chain, starmap
 from typing import Any
 
 from cloudconv.errors import CloudconvError
@@ -23,7 +23,6 @@ from cloudconv.jobs.interp.segments import (
     SegmentEvents,
     SegmentPlan,
     SegmentWork,
-    each_segment,
     render_segments,
 )
 from cloudconv.jobs.interp.store import SegmentStore
@@ -179,7 +178,7 @@ def _render(
     job.apply_to(renderer)
     offset = job.encoding.offset
     if isinstance(out, Sink):
-        return render_segments(zip(repeat(0), tasks), renderer, offset, lambda: out)
+        return render_segments([(0, tasks)], renderer, offset, lambda: out)
     return render_segments(out.missing(tasks), renderer, offset, job.begin, out.record)
 
 
@@ -200,7 +199,7 @@ def _render_by_workers(
     errors: list[CloudconvError] = []
 
     def missing() -> Generator[SegmentPlan | None, None, None]:
-        segments = starmap(SegmentPlan.of, each_segment(store.missing(tasks)))
+        segments = starmap(SegmentPlan.of, store.missing(tasks))
         with prefetch(segments, job.run.workers.count + _PLANNED) as ahead:
             try:
                 for segment in ahead.arriving():

@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from itertools import chain, groupby, repeat
-from operator import attrgetter, itemgetter
+from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,9 +55,9 @@ class SegmentPlan:
     frames: tuple[Task[Fraction], ...]
 
     @classmethod
-    def of(cls, number: int, tasks: Iterable["NumberedTask"]) -> Self:
+    def of(cls, number: int, tasks: Iterable[FrameTask]) -> Self:
         """Return the plan of a segment's frames, which need not be decoded any more."""
-        return cls(number, tuple(task.of(attrgetter("time")) for _, task in tasks))
+        return cls(number, tuple(task.of(attrgetter("time")) for task in tasks))
 
     @property
     def digest(self) -> str:
@@ -84,8 +84,8 @@ class SegmentPlan:
         return min([self.frames[0].left, *before])
 
 
-NumberedTask = tuple[int, FrameTask]
-"""A planned frame, after the number of its segment."""
+SegmentTasks = tuple[int, Iterator[FrameTask]]
+"""A segment's number, and its planned frames; take these before the next segment."""
 FinishedSegment = tuple[Path, PacketSummary]
 """The complete file of a segment, and its summary."""
 SegmentEvents = Generator[tuple[int, Event], None, None]
@@ -96,8 +96,8 @@ Keep = Callable[[SegmentPlan, Path, PacketSummary], Any]
 
 def divide(
     tasks: Iterable[FrameTask], finished: Mapping[int, int]
-) -> Iterator[NumberedTask]:
-    """Divide planned frames into segments: yield each frame with the number of its segment.
+) -> Iterator[SegmentTasks]:
+    """Divide planned frames into segments.
 
     ``finished`` has the number of frames of each finished segment by its number. An
     interrupt may have cut one short: the others of its frames are a segment of their own.
@@ -107,32 +107,39 @@ def divide(
     anyway, unless the segment is very short. The first segments are shorter, so that a run
     soon has finished segments, and each worker soon receives a segment.
     """
-    ends = {number + count for number, count in finished.items()}
-    count = number = frames = sources = 0
-    left: Fraction | None = None
-    for index, task in enumerate(tasks):
-        is_new_source = task.left.time != left
-        most = min(_FIRST << min(count, 8), MAX_SOURCE_FRAMES)
-        is_full = sources + is_new_source > most or frames >= MAX_FRAMES
-        if is_full or (task.opens_scene and sources >= _LEAST_BEFORE_CUT):
-            number = index
-            count = count + 1
-            frames = 0
-            sources = 0
+    return groupby(tasks, _Numbering(finished))
+
+
+class _Numbering:
+    """A function that returns the number of each planned frame's segment, in order."""
+
+    def __init__(self, finished: Mapping[int, int]) -> None:
+        ends = {number + count for number, count in finished.items()}
+        self._borders = finished.keys() | ends
+        self._index = 0  # of the next frame
+        self._number = 0
+        self._count = 0  # segments so far, without those that only an interrupt has cut
+        self._frames = 0  # in this segment so far
+        self._sources = 0
+        self._left: Fraction | None = None
+
+    def __call__(self, task: FrameTask) -> int:
+        is_new_source = task.left.time != self._left
+        most = min(_FIRST << min(self._count, 8), MAX_SOURCE_FRAMES)
+        is_full = self._sources + is_new_source > most or self._frames >= MAX_FRAMES
+        if is_full or (task.opens_scene and self._sources >= _LEAST_BEFORE_CUT):
+            self._number = self._index
+            self._count += 1
+            self._frames = 0
+            self._sources = 0
             is_new_source = True
-        elif index in ends or index in finished:
-            number = index
-        frames = frames + 1
-        sources = sources + is_new_source
-        left = task.left.time
-        yield number, task
-
-
-def each_segment(
-    tasks: Iterable[NumberedTask],
-) -> Iterator[tuple[int, Iterator[NumberedTask]]]:
-    """Return each segment's number, and its frames; take these before the next segment."""
-    return groupby(tasks, itemgetter(0))
+        elif self._index in self._borders:
+            self._number = self._index
+        self._index += 1
+        self._frames += 1
+        self._sources += is_new_source
+        self._left = task.left.time
+        return self._number
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +299,7 @@ class _SegmentFile:
 
 
 def render_segments(
-    tasks: Iterable[NumberedTask],
+    segments: Iterable[SegmentTasks],
     renderer: Renderer,
     offset: Fraction,
     begin: Callable[[], Sink],
@@ -326,7 +333,7 @@ def render_segments(
         # An interrupt leaves no frame half encoded.
         encoding = stack.enter_context(one_thread("cloudconv-encode"))
         rendered = stack.enter_context(
-            prefetch(renderer.render(_noted(tasks, planned, errors)), 4)
+            prefetch(renderer.render(_noted(segments, planned, errors)), 4)
         )
         try:
             for frame in chain(rendered, [None]):
@@ -361,26 +368,21 @@ def render_segments(
 
 
 def _noted(
-    tasks: Iterable[NumberedTask],
+    segments: Iterable[SegmentTasks],
     planned: deque[tuple[int, Task[Fraction] | None]],
     errors: list[CloudconvError],
 ) -> Iterator[FrameTask | None]:
-    """Yield the tasks, and None after each segment; an error ends the tasks.
+    """Yield the frames, and None after each segment; an error ends the segments.
 
-    ``planned`` receives the number of each task's segment, and the times of the task or
+    ``planned`` receives the number of each frame's segment, and the times of the frame or
     None.
     """
-    before: int | None = None
     try:
-        for number, task in tasks:
-            if before is not None and number != before:
-                planned.append((before, None))
-                yield None
-            planned.append((number, task.of(attrgetter("time"))))
-            yield task
-            before = number
-        if before is not None:
-            planned.append((before, None))
+        for number, tasks in segments:
+            for task in tasks:
+                planned.append((number, task.of(attrgetter("time"))))
+                yield task
+            planned.append((number, None))
             yield None
     except CloudconvError as error:
         errors.append(error)
@@ -413,7 +415,7 @@ class SegmentWork:
             return finished
 
         with prefetch(decode(segment, source), 8) as frames:
-            tasks = zip(repeat(segment.number), frames)
+            tasks = [(segment.number, frames)]
             events = render_segments(tasks, renderer, job.encoding.offset, job.begin, keep)
             try:
                 for _, event in events:

@@ -34,10 +34,9 @@ from cloudconv.jobs.interp.segments import (
     MAX_FRAMES,
     PLAN,
     FinishedSegment,
-    NumberedTask,
     SegmentPlan,
+    SegmentTasks,
     divide,
-    each_segment,
 )
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import FrameTask
@@ -141,7 +140,7 @@ class SegmentStore:
             write_whole(self.path / PLAN, sealed(plan))
         self.pinned = decided
 
-    def missing(self, tasks: Iterator[FrameTask]) -> Iterator[NumberedTask]:
+    def missing(self, tasks: Iterator[FrameTask]) -> Iterator[SegmentTasks]:
         """Divide planned frames into segments, and yield those that are not finished.
 
         Raises OutputError if a finished segment has another plan.
@@ -149,10 +148,10 @@ class SegmentStore:
         lengths = {
             number: summary.packets for number, (_, summary) in self.finished.items()
         }
-        for number, segment in each_segment(divide(tasks, lengths)):
+        for number, segment in divide(tasks, lengths):
             finished = self.finished.get(number)
             if finished is None:
-                yield from segment
+                yield number, segment
                 continue
             if finished[0].name != _name_of(SegmentPlan.of(number, segment)):
                 raise OutputError(

@@ -16,7 +16,6 @@ from cloudconv.jobs.interp.segments import (
     MAX_SOURCE_FRAMES,
     SegmentPlan,
     divide,
-    each_segment,
 )
 from cloudconv.timeline import Task
 
@@ -42,9 +41,7 @@ def plans(draw):
 
 def segments_of(plan, finished=()):
     tasks = (task.of(lambda time: SimpleNamespace(time=time)) for task in plan)
-    return [
-        SegmentPlan.of(*segment) for segment in each_segment(divide(tasks, dict(finished)))
-    ]
+    return [SegmentPlan.of(*segment) for segment in divide(tasks, dict(finished))]
 
 
 @given(plans())
