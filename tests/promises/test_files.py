@@ -426,7 +426,7 @@ def test_too_little_disk_space_is_a_warning_before_the_first_frame(
             left = usage._replace(free=free)
             with monkeypatch.context() as patched:
                 patched.setattr(
-                    "cloudconv.jobs.interp.plan.disk_usage", lambda _, left=left: left
+                    "cloudconv.jobs.interp.advice.disk_usage", lambda _, left=left: left
                 )
                 codes = [warned.code for warned in interp.decide(settings).warnings]
             assert ("disk-space" in codes) == (free < 2 * times * size)

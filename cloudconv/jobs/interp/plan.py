@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from shutil import disk_usage
 from typing import Any, Self
 
 import torch
@@ -13,8 +12,8 @@ from cloudconv.checkpoints import file_of
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs import video
+from cloudconv.jobs.interp.advice import disk_warnings, gap_warnings, rate_warnings
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
-from cloudconv.media import pictures as images
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of, default_suffix
 from cloudconv.media.encoding import EncodingPlan, draft_encoding
@@ -23,7 +22,7 @@ from cloudconv.media.input import is_stdout
 from cloudconv.media.pictures import motion_photo
 from cloudconv.media.source import Source
 from cloudconv.media.timing import constant_rate
-from cloudconv.messages import amount, short
+from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.models.convolutions import engine_for
 from cloudconv.render.cpu_streams import useful_cpu_streams
@@ -41,7 +40,6 @@ from cloudconv.timeline import (
     Resample,
     expected_frames,
     output_rate,
-    parse_rate,
     rate_name,
 )
 
@@ -54,14 +52,6 @@ _UNSET = ("tile", "threads")  # the decisions that may be None
 _SLOWEST = Fraction(1, 60)
 """The lowest usual rate: the header of a damaged AVI states a constant rate of days per
 frame."""
-_FEW_KEPT = 2  # a rate that keeps one in so many source frames is advised
-_NTSC = Fraction(1000, 1001)
-# The rates that the warning of a long gap names for repeated pictures.
-_STILL_RATES = 30, 50, 60
-_LONG_GAP = Fraction(1)
-_LONG_TIMES = 8
-"""A gap between two frames gives a warning if it lasts at least so many seconds, and at
-least the second number times the median gap."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,104 +95,15 @@ class InterpPlan(video.VideoPlan):
     def warnings(self) -> list[Warned]:
         """Return all warnings that are known before the first frame."""
         device = auto_warnings(self.settings.device)
-        others = [*self._gap_warnings(), *self._rate_warnings(), *self._disk_warnings()]
+        timing = self.info.timing
+        slowdown = self.request.slowdown
+        copies = 2 if is_joinable(self.output) else 1
+        others = [
+            *gap_warnings(timing, *self.window),
+            *rate_warnings(self.settings, timing, slowdown, self.output),
+            *disk_warnings(self.info, self.output, self.expected, copies),
+        ]
         return [*self.info.warnings, *device, *others, *self.draft.warnings]
-
-    def _disk_warnings(self) -> Iterator[Warned]:
-        home = next(folder for folder in self.output.absolute().parents if folder.is_dir())
-        if self.expected is None or is_stdout(self.output):
-            return
-        read = sum(file.stat().st_size for file in images.files_of(self.info.path))
-        need = read * self.expected // max(self.info.timing.frames, 1)
-        need *= 2 if is_joinable(self.output) else 1
-        if need > disk_usage(home).free:
-            yield Warned(
-                f"disk-space: The run may need about {amount(need)} in {home}, and less is "
-                "free."
-            )
-
-    def _gap_warnings(self) -> Iterator[Warned]:
-        timing = self.info.timing
-        (start, end) = self.window
-        if timing.median_gap is None or timing.longest_gap is None:
-            return
-        begin, following = timing.longest_gap
-        lasts = following - begin
-        usual = timing.median_gap
-        if lasts < max(_LONG_GAP, _LONG_TIMES * usual) or following >= end or begin < start:
-            return
-        rate = min(_STILL_RATES, key=lambda usual_rate: abs(usual_rate - 1 / usual))
-        yield Warned(
-            f"long-gap: The picture at {float(begin - timing.start):.1f} s lasts "
-            f"{float(lasts):.1f} s, and others mostly {float(usual):.2f} s: unless a cut "
-            "follows, new frames spread the change to the next picture over the whole "
-            "time. To keep still pictures of a screen recording still, repeat them first: "
-            f"ffmpeg -i IN -vf fps={rate} OUT."
-        )
-
-    def _rate_warnings(self) -> Iterator[Warned]:
-        timing = self.info.timing
-        rate = exact(self.settings.fps)
-        if rate is None:
-            return
-        source = "source" if self.settings.slowmo is None else "slowed source"
-        if timing.rate is not None:
-            own = timing.rate / self.request.slowdown
-        elif timing.open_ended:
-            return
-        else:
-            mean = timing.frames / (timing.end - timing.start)
-            # A gap of days gives a rate of nearly 0.
-            own = (mean.limit_denominator(1000) or mean) / self.request.slowdown
-        factor = rate / own
-        if factor < 1 and (timing.rate is None or factor.numerator == 1):
-            yield Warned(
-                f"frames-dropped: {rate_name(rate)} fps is less than the {rate_name(own)} "
-                f"fps of the {source}: about {float(1 - factor):.0%} of its frames are "
-                "left out."
-            )
-        elif timing.rate is None:
-            return
-        elif factor.denominator > 1:
-            advice = self._advice(rate, own)
-            yield Warned(
-                f"few-frames-kept: At {rate_name(rate)} fps only one of "
-                f"{factor.denominator} source frames is kept, and new frames replace the "
-                f"others{advice}."
-            )
-        elif factor == 1 and not self.settings.refill:
-            yield Warned(
-                f"rate-kept: The {source} has {rate_name(own)} fps already: its frames are "
-                "only encoded again, and new ones only fill gaps."
-            )
-
-    def _advice(self, rate: Fraction, own: Fraction) -> str:
-        """Return clauses about rates near ``rate`` that keep all or half of the frames.
-
-        ``own`` is the source's rate. A rate that the output's container does not support is
-        left out.
-        """
-        # 59.94 for 60, and 60 for 59.94.
-        beside = (rate * factor for factor in (_NTSC, 1 / _NTSC))
-        near = next(
-            (
-                candidate
-                for candidate in beside
-                if (candidate / own).denominator <= _FEW_KEPT
-            ),
-            rate,
-        )
-        advised = {}
-        if near != rate and (near / own).denominator > 1:
-            advised[near] = "every second one"
-        whole = near if (near / own).denominator == 1 else own * max(2, round(near / own))
-        advised[whole] = "all source frames"
-        to_stdout = is_stdout(self.output)
-        return "".join(
-            f"; {_typed(candidate)} fps keeps {kept}"
-            for candidate, kept in advised.items()
-            if to_stdout or container_of(self.output).plays(candidate)
-        )
 
     @property
     def _used_frames(self) -> int | None:
@@ -482,12 +383,6 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
         f"factor of {short(float(factor))} gives no definite times: give a whole number, "
         "or a fixed rate with --fps."
     )
-
-
-def _typed(rate: Fraction) -> str:
-    """Return a rate as --fps takes it, for people."""
-    name = rate_name(rate)
-    return name if parse_rate(name) == rate else str(rate)
 
 
 def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fraction) -> None:
