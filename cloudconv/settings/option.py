@@ -222,6 +222,10 @@ class Settings:
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
+    def changed(self, **values: Any) -> Self:
+        """Return a copy with other values; values that the caller gave stay given."""
+        return type(self)(**{**self.passed, **values})
+
     @property
     def passed(self) -> dict[str, Any]:
         """Return the values that the caller has given, by name.

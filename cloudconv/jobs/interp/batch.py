@@ -53,7 +53,7 @@ def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
     for one in some:
         with suppress(CloudconvError):
             # An output that exists counts too.
-            plan = decide_one(replace(one, overwrite=True))
+            plan = decide_one(one.changed(overwrite=True))
             inputs_of[os.path.normcase(str(plan.output))].append(str(one.input))
     for names in inputs_of.values():
         if len(names) > 1:
@@ -296,7 +296,7 @@ def _decided(settings: InterpSettings, inputs: Sequence[File]) -> InterpPlan | E
     usual = output_path(settings.output, path, name_tag(settings), suffix)
     if (existing := _existing(settings, usual)) is not None:
         return existing
-    plan = decide_one(replace(settings, overwrite=True), inputs)  # an output may exist
+    plan = decide_one(settings.changed(overwrite=True), inputs)  # an output may exist
     if (existing := _existing(settings, plan.output)) is not None:
         return existing
     check_free(plan.output, overwrite=settings.overwrite)

@@ -194,7 +194,7 @@ class InterpPlan(video.VideoPlan):
         settings = self.settings
         model = file_of(self.settings.chosen_model)
         if model is not None:
-            settings = replace(settings, model=model.absolute())
+            settings = settings.changed(model=model.absolute())
         return replace(
             self, settings=settings, info=replace(self.info, path=self.info.path.absolute())
         )

@@ -256,7 +256,7 @@ def _windows(
     # motion.
     length = 1 + max(max(picks) for picks, _ in goal.validation())
     least = (interval[0],) * 2
-    validation = replace(settings, crop=1, interval=least, min_motion=0.0)
+    validation = settings.changed(crop=1, interval=least, min_motion=0.0)
     try:
         return (
             Windows(train_groups, goal.length, goal.picks, settings),

@@ -77,7 +77,7 @@ def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(job, monkeypatch):
     monkeypatch.setattr(Tiny, "forward", Mock(side_effect=error))
     plan, segment = job
     plan = replace(
-        plan, run=replace(plan.run, settings=replace(plan.run.settings, tile="off"))
+        plan, run=replace(plan.run, settings=plan.run.settings.changed(tile="off"))
     )
     with pytest.raises(DeviceError, match="tile='auto'"):
         render((plan, segment))
