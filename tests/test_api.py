@@ -380,19 +380,28 @@ def test_a_job_that_is_alive_when_python_ends_is_closed(tmp_path):
     assert left <= {"a.mkv", "b.mkv.work"}
 
 
-FORKED = """import multiprocessing, sys, cloudconv
+FORKED = """
+import multiprocessing, sys, cloudconv
 
-def attempt(name): given = {"model": "tiny", "device": "cpu", "threads": 2} try: if name ==
-"frames": next(cloudconv.interpolate_frames([], **given)) elif name == "model":
-cloudconv.load_model("tiny") elif name == "plan":
-cloudconv.plan(cloudconv.InterpSettings(sys.argv[1], factor=2, **given)) else:
-cloudconv.interpolate(sys.argv[1], sys.argv[2], factor=2, overwrite=True, **given) except
-cloudconv.CloudconvError as error: return str(error)
+def attempt(name):
+    given = {"model": "tiny", "device": "cpu", "threads": 2}
+    try:
+        if name == "frames":
+            next(cloudconv.interpolate_frames([], **given))
+        elif name == "model":
+            cloudconv.load_model("tiny")
+        elif name == "plan":
+            cloudconv.plan(cloudconv.InterpSettings(sys.argv[1], factor=2, **given))
+        else:
+            cloudconv.interpolate(sys.argv[1], sys.argv[2], factor=2, overwrite=True, **given)
+    except cloudconv.CloudconvError as error:
+        return str(error)
 
-assert attempt("run") is None names = ("run", "plan", "frames", "model") with
-multiprocessing.get_context("fork").Pool(1) as pool: for said in pool.map_async(attempt,
-names).get(60): assert said and said.endswith("by multiprocessing.get_context('spawn')."),
-said
+assert attempt("run") is None
+names = ("run", "plan", "frames", "model")
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    for said in pool.map_async(attempt, names).get(60):
+        assert said and said.endswith("by multiprocessing.get_context('spawn')."), said
 """
 
 
