@@ -5,6 +5,7 @@ Each stream is copied, converted or encoded again, or a warning names the stream
 
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from av.bitstream import BitStreamFilterContext
@@ -20,7 +21,14 @@ from cloudconv.media.audio import (
     is_lossless,
     name_channels,
 )
-from cloudconv.media.carry import Carry, add_copy, codec_name, fresh_tags, header_of
+from cloudconv.media.carry import (
+    Carry,
+    add_copy,
+    codec_name,
+    fresh_tags,
+    header_of,
+    kept_chapters,
+)
 from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
 from cloudconv.media.demux import is_made_anew, open_container, read_packets
@@ -146,16 +154,13 @@ class StreamAdder:
     def _warn(self, message: str) -> None:
         self._warnings.append(Warned(message))
 
-    def _refusal(self, stream: Any) -> str:
-        reason = "".join(self._carry.refused.get(stream.index, ())[-1:])
-        return f"FFmpeg cannot write it to {self._container.name}" + (
-            f" ({reason})" if reason else ""
-        )
-
     def _drop(self, code: str, stream: Any, why: str = "") -> None:
-        self._warn(
-            f"{code}: {label_of(stream)} is left out: {why or self._refusal(stream)}."
-        )
+        if not why:
+            why = f"FFmpeg cannot write it to {self._container.name}"
+            reasons = self._carry.refused.get(stream.index, ())
+            if reasons and reasons[-1]:
+                why += f" ({reasons[-1]})"
+        self._warn(f"{code}: {label_of(stream)} is left out: {why}.")
 
     def _leaves_out(self, stream: Any) -> bool:
         """Return whether the settings leave a stream out, and add a warning about that."""
@@ -202,7 +207,7 @@ class StreamAdder:
         elif stream.type == "attachment" or not (attaches or self._accepts(stream)):
             self._drop("stream-refused", stream)
             return
-        elif (packet := self._first_packet(stream)) is None:
+        elif (packet := _first_packet(self._carry.info.path, stream.index)) is None:
             return
         elif attaches:
             is_png = stream.codec_context.name == "png"
@@ -319,7 +324,7 @@ class StreamAdder:
         if is_aac and not self._seekable:
             # On a pipe the header must contain the decoder's configuration. In a file the
             # muxer adds the configuration at the end.
-            packet = self._first_packet(stream)
+            packet = _first_packet(self._carry.info.path, stream.index)
             filtered = BitStreamFilterContext("aac_adtstoasc", stream).filter(packet)
             sides = chain.from_iterable(each.iter_sidedata() for each in filtered)
             new = (bytes(side) for side in sides if side.data_type == "new_extradata")
@@ -347,14 +352,8 @@ class StreamAdder:
             header_of(self._container.muxer, lambda out: add_copy(out, stream)) is not None
         )
 
-    def _first_packet(self, stream: Any) -> Any:
-        with open_container(self._carry.info.path) as source:
-            return next(read_packets(source, source.streams[stream.index]), None)
-
     def _add_chapters(self) -> None:
-        kept: list[Any] = []
         carry = self._carry
-        factor = self._carry.slowdown or Fraction(1)
         ends = carry.slowdown is None and not carry.audio
         if ends and (count := len(self._source.chapters())):
             are = plural(count, "chapter is", "chapters are")
@@ -363,24 +362,13 @@ class StreamAdder:
                 "with the new frames."
             )
             return
-        for chapter in self._source.chapters():
-            base = Fraction(chapter["time_base"] or Fraction(1, 1000))
-            start = chapter["start"] * base
-            end = chapter["end"] * base
-            start = max(start, carry.start or start, carry.origin)
-            end = end if carry.end is None else min(end, carry.end)
-            if start < end:
-                ticks = [
-                    round((t - carry.origin) * factor * 1_000_000) for t in (start, end)
-                ]
-                moved = {
-                    "start": ticks[0],
-                    "end": ticks[1],
-                    "time_base": Fraction(1, 1_000_000),
-                }
-                kept.append({**chapter, **moved})
-        if kept:
+        if kept := kept_chapters(self._source.chapters(), carry):
             self._out.set_chapters(kept)
+
+
+def _first_packet(path: Path, index: int) -> Any:
+    with open_container(path) as source:
+        return next(read_packets(source, source.streams[index]), None)
 
 
 def kind_of(stream: Any) -> str:

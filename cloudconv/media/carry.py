@@ -1,7 +1,7 @@
 """Decide which streams besides the video, and which tags, the output takes over."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -59,6 +59,27 @@ class Carry:
     def begin(self) -> Fraction:
         """Return the start of the part to keep, on the source's clock."""
         return self.origin if self.start is None else max(self.start, self.origin)
+
+
+def kept_chapters(chapters: Iterable[Any], carry: Carry) -> list[Any]:
+    """Return the chapters of the kept part, on the output's clock."""
+    kept = []
+    for chapter in chapters:
+        base = Fraction(chapter["time_base"] or Fraction(1, 1000))
+        start = max(chapter["start"] * base, carry.begin)
+        end = chapter["end"] * base
+        if carry.end is not None:
+            end = min(end, carry.end)
+        if start < end:
+            tick = Fraction(1, 1_000_000)
+            seconds_to_ticks = (carry.slowdown or 1) / tick
+            times = {
+                "start": round((start - carry.origin) * seconds_to_ticks),
+                "end": round((end - carry.origin) * seconds_to_ticks),
+                "time_base": tick,
+            }
+            kept.append({**chapter, **times})
+    return kept
 
 
 def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
