@@ -182,8 +182,8 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     count = len(second)
     meter = VitalsMeter(FilmFeatures(first), count)
     pictures = [tensor_of(second.shown(k)) for k in range(count)]
-    known = [tensor_of(first.filmed(k)) for k in range(len(first.frames))]
-    for picture in change(pictures, known):
+    originals = [tensor_of(first.filmed(k)) for k in range(len(first.frames))]
+    for picture in change(pictures, originals):
         meter.push(small_copy(picture_from(picture), first.small_size), Composed())
     return meter.rows
 
@@ -199,12 +199,12 @@ def pasted(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[torc
     for k, picture in enumerate(pictures):
         high, wide = picture.shape[1:]
         box = slice(high // 4, high * 3 // 4), slice(wide // 4, wide * 3 // 4)
-        part = known[k % len(known)][:, *box]
-        light = picture[:, *box].mean((1, 2), keepdim=True) - part.mean(
+        patch = known[k % len(known)][:, *box]
+        light = picture[:, *box].mean((1, 2), keepdim=True) - patch.mean(
             (1, 2), keepdim=True
         )
         frames.append(picture.clone())
-        frames[-1][:, *box] = part + light
+        frames[-1][:, *box] = patch + light
     return frames
 
 
@@ -271,17 +271,17 @@ def small_clip(clip: Path, width: int, folder: Path) -> Path:
         return target if width else clip
     target.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(clip)) as read, av.open(str(target), "w") as write:
-        given = read.streams.video[0]
-        rate = given.average_rate
+        video = read.streams.video[0]
+        rate = video.average_rate
         assert rate, f"{clip.name} has no frame rate"
         stream = write.add_stream("libx264", rate=rate)
         stream.width, stream.height = (
             width,
-            round(given.height * width / given.width / 2) * 2,
+            round(video.height * width / video.width / 2) * 2,
         )
         stream.pix_fmt = "yuv420p"
         stream.options = {"qp": "0", "preset": "ultrafast"}
-        for number, frame in enumerate(read.decode(given)):
+        for number, frame in enumerate(read.decode(video)):
             small = frame.reformat(
                 stream.width, stream.height, "yuv420p", interpolation="AREA"
             )
@@ -300,12 +300,12 @@ def levels(picture: torch.Tensor) -> np.ndarray:
 
 def sheet(pictures: list[np.ndarray], width: int = 400, rows: int = 2) -> Image.Image:
     """Return the pictures in rows, each ``width`` pixels wide."""
-    shown = [Image.fromarray(picture) for picture in pictures]
-    shown = [p.resize((width, round(p.height * width / p.width))) for p in shown]
-    across = -(-len(shown) // rows)
-    high = shown[0].height
+    images = [Image.fromarray(picture) for picture in pictures]
+    images = [p.resize((width, round(p.height * width / p.width))) for p in images]
+    across = -(-len(images) // rows)
+    high = images[0].height
     result = Image.new("RGB", (across * width, rows * high))
-    for place, picture in enumerate(shown):
+    for place, picture in enumerate(images):
         result.paste(picture, (place % across * width, place // across * high))
     return result
 

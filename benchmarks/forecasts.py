@@ -73,8 +73,8 @@ def main() -> None:
                     forecasts[name], true, faults[name], strict=True
                 )
             ]
-            for each in (name, *(["auto"] if name == chosen else [])):
-                means[each].append([score[k] for k in SHOWN])
+            for label in (name, *(["auto"] if name == chosen else [])):
+                means[label].append([score[k] for k in SHOWN])
         print(" | ".join(line), flush=True)
         if arguments.sheets is not None:
             rows = [true, *(forecasts[name] for name in CANDIDATES)]
@@ -95,26 +95,29 @@ def _frames(clip: Path) -> list[Tensor]:
         scale = min(1.0, SIDE / max(rgb.shape))
         size = [round(side * scale / 2) * 2 for side in (rgb.shape[1], rgb.shape[0])]
         small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-        shown = eight_bit(torch.from_numpy(small).permute(2, 0, 1))
-        if not result or (shown - result[-1]).abs().mean() > 0.15 / 255:
-            result.append(shown)
+        picture = eight_bit(torch.from_numpy(small).permute(2, 0, 1))
+        if not result or (picture - result[-1]).abs().mean() > 0.15 / 255:
+            result.append(picture)
         if len(result) == MOST:
             break
     return result[-KEPT:]
 
 
-def _forecast(name: str, known: list[Tensor], count: int) -> list[Tensor]:
+def _forecast(name: str, context: list[Tensor], count: int) -> list[Tensor]:
     model = registry.load_predictor(name)
-    return [eight_bit(made[0]) for made in model.forecast(torch.stack(known)[None], count)]
+    return [
+        eight_bit(made[0]) for made in model.forecast(torch.stack(context)[None], count)
+    ]
 
 
 def _detail(made: Tensor, true: Tensor, last: Tensor) -> float:
-    one, two, three = (luma(each).mul(255).numpy() for each in (made, true, last))
+    one, two, three = (luma(picture).mul(255).numpy() for picture in (made, true, last))
     moving = cv2.GaussianBlur(cv2.absdiff(two, three), (0, 0), 2) > 6
     if not moving.any():
         return 0.0
     bands = [
-        np.square(each - cv2.GaussianBlur(each, (0, 0), 1))[moving] for each in (one, two)
+        np.square(picture - cv2.GaussianBlur(picture, (0, 0), 1))[moving]
+        for picture in (one, two)
     ]
     return float(10 * np.log10((bands[0].mean() + 1e-3) / (bands[1].mean() + 1e-3)))
 

@@ -154,12 +154,12 @@ def leave_out(clips: list[Clip], model: str, rules: list[str], shot: Any) -> Non
 def print_gains(name: str, gains: Mapping[str, Mapping[str, float]]) -> None:
     """Print the mean gain on each kind, and the clip with the least gain."""
     print(name)
-    for group, each in gains.items():
-        worst = min(each, key=each.__getitem__)
-        best = max(each, key=each.__getitem__)
-        mean = statistics.fmean(each.values())
-        least = f"{each[worst]:+.2f} {worst[:28]}"
-        most = f"{each[best]:+.2f} {best[:28]}"
+    for group, clip_gains in gains.items():
+        worst = min(clip_gains, key=clip_gains.__getitem__)
+        best = max(clip_gains, key=clip_gains.__getitem__)
+        mean = statistics.fmean(clip_gains.values())
+        least = f"{clip_gains[worst]:+.2f} {worst[:28]}"
+        most = f"{clip_gains[best]:+.2f} {best[:28]}"
         print(f"  {group:12} {mean:+.2f}, worst {least}, best {most}", flush=True)
 
 
@@ -233,10 +233,12 @@ def _mean(scored: list[tuple[Picture, Picture, list[Picture]]]) -> Score:
     for made, true, neighbours in scored:
         found, wanted = _tensor(made), _tensor(true)
         psnr.append(min(_MOST, float(metrics.psnr(found, wanted))))
-        around = metrics.texture_energy(torch.stack([_tensor(each) for each in neighbours]))
+        around = metrics.texture_energy(
+            torch.stack([_tensor(neighbour) for neighbour in neighbours])
+        )
         texture.append(float(metrics.texture(found, around.log().mean(0).exp())))
-    known = [each for each in texture if each == each]
-    return Score(statistics.fmean(psnr), statistics.fmean(known) if known else 0.0)
+    values = [value for value in texture if value == value]
+    return Score(statistics.fmean(psnr), statistics.fmean(values) if values else 0.0)
 
 
 def _tensor(picture: Picture) -> Tensor:

@@ -59,13 +59,13 @@ def main() -> None:
     threads = torch.get_num_threads()
     machine = f"{platform.machine()}, {processor_name()}, {device}, {threads} threads"
     print(f"{machine}, PyTorch {torch.__version__}")
-    found: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     for size in options.sizes.split(","):
         width, height = map(int, size.split("x"))
-        found[size] = _measured(_models(options, device, width, height), options)
-        print(f"\n{size}\n{_table(found[size])}", flush=True)
+        report[size] = _measured(_models(options, device, width, height), options)
+        print(f"\n{size}\n{_table(report[size])}", flush=True)
         if options.json:
-            result = {"machine": machine, "torch": torch.__version__, "sizes": found}
+            result = {"machine": machine, "torch": torch.__version__, "sizes": report}
             options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

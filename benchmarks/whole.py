@@ -138,10 +138,10 @@ class _Stages:
         function = getattr(owner, name)
 
         @wraps(function)
-        def call(*given: Any, **named: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             if isgeneratorfunction(function):
-                return self._each(function(*given, **named), stage)
-            return self._timed(lambda: function(*given, **named), stage)
+                return self._each(function(*arguments, **named), stage)
+            return self._timed(lambda: function(*arguments, **named), stage)
 
         setattr(owner, name, call)
 
@@ -187,10 +187,10 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     events = list[Any]()
     network = Interpolator.between
 
-    def timed_network(*given: Any, **named: Any) -> Any:
+    def timed_network(*arguments: Any, **named: Any) -> Any:
         marks: Any = [torch.cuda.Event(True) for _ in range(2)]  # type: ignore[no-untyped-call]
         marks[0].record()
-        result = network(*given, **named)
+        result = network(*arguments, **named)
         marks[1].record()
         events.append(marks)
         return result
@@ -261,7 +261,7 @@ def _process(command: list[str]) -> dict[str, Any]:
 
 
 def _text(name: str, row: dict[str, Any], frames: int) -> str:
-    each = 1e3 / frames
+    seconds = 1e3 / frames
     lines = [
         f"{name}: {row['frames_per_second']:.1f} output frames a second, {row['wall']:.1f} "
         f"s (user {row['user']:.1f}, system {row['system']:.1f}), {row['page_faults']:,} "
@@ -270,10 +270,12 @@ def _text(name: str, row: dict[str, Any], frames: int) -> str:
     if "running" in row:
         lines.append(f"  start {row['start']:.1f} s, then ms for each output frame:")
         for thread, stages in THREADS.items():
-            parts = ", ".join(f"{stage} {row.get(stage, 0) * each:.2f}" for stage in stages)
+            parts = ", ".join(
+                f"{stage} {row.get(stage, 0) * seconds:.2f}" for stage in stages
+            )
             rest = row["running"] - sum(row.get(stage, 0) for stage in stages)
-            lines.append(f"  {thread}: {parts}, waiting {rest * each:.2f}")
-        lines.append(f"  device: {row['device'] * each:.2f}")
+            lines.append(f"  {thread}: {parts}, waiting {rest * seconds:.2f}")
+        lines.append(f"  device: {row['device'] * seconds:.2f}")
     return "\n".join(lines)
 
 

@@ -105,9 +105,9 @@ def test_progress_has_the_time_left_that_the_command_line_shows(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
     settings = cloudconv.InterpSettings(clip, tmp_path / "b.mp4", factor=2, **QUICK)
     seen = [
-        each for each in cloudconv.run(settings) if isinstance(each, cloudconv.Progress)
+        event for event in cloudconv.run(settings) if isinstance(event, cloudconv.Progress)
     ]
-    first, *_, last = [each.seconds_left for each in seen if each.stage == "rendering"]
+    first, *_, last = [event.seconds_left for event in seen if event.stage == "rendering"]
     assert (first, last) == (None, 0)
 
 
@@ -150,7 +150,9 @@ def test_only_commands_that_use_several_gpus_advise_and_take_cuda_all():
         getattr(settings, name) for name in settings.__all__ if name.endswith("Settings")
     ]
     for kind in kinds:
-        option = {each.name: each for each in settings.fields_of(kind)}.get("device")
+        option = {option_.name: option_ for option_ in settings.fields_of(kind)}.get(
+            "device"
+        )
         if option is None:
             continue
         with pytest.raises(SettingsError) as refused:
@@ -181,10 +183,12 @@ def test_models_are_listed_by_task():
 
 def test_settings_list_all_models_metrics_and_modes():
     assert registry.spec(DEFAULT_PREDICTOR, "predict").weights
-    known = (*metrics.PER_FRAME, "texture", FAULT, "flicker", *SEQUENCE_METRICS)
-    assert known == METRICS
+    names = (*metrics.PER_FRAME, "texture", FAULT, "flicker", *SEQUENCE_METRICS)
+    assert names == METRICS
     (mode,) = [
-        each for each in settings.fields_of(cloudconv.DreamSettings) if each.name == "mode"
+        option
+        for option in settings.fields_of(cloudconv.DreamSettings)
+        if option.name == "mode"
     ]
     assert mode.choices == ("auto", *(method.name for method in METHODS))
     assert all(name in mode.help for name in mode.choices)
@@ -300,12 +304,12 @@ def pictures(count, scene=0):
 
 
 def test_pictures_in_memory_are_interpolated_while_they_arrive():
-    given = pictures(40)
+    inputs = pictures(40)
     taken = 0
 
     def source():
         nonlocal taken
-        for item in given:
+        for item in inputs:
             taken += 1
             yield item
 
@@ -313,21 +317,21 @@ def test_pictures_in_memory_are_interpolated_while_they_arrive():
     assert taken == 0
     first = [next(frames) for _ in range(4)]
     assert 2 <= taken < 20
-    assert first[0] is given[0]
+    assert first[0] is inputs[0]
     rest = [*first, *frames]
     assert len(rest) == 160
-    assert all(rest[4 * k] is item for k, item in enumerate(given))
+    assert all(rest[4 * k] is item for k, item in enumerate(inputs))
     assert {(p.shape, str(p.dtype)) for p in rest} == {((48, 64, 3), "uint8")}
-    assert all(rest[k] is given[-1] for k in range(156, 160))
+    assert all(rest[k] is inputs[-1] for k in range(156, 160))
 
 
 def test_frames_in_memory_are_repeated_at_cuts_and_repeats():
-    given = [*pictures(8), *pictures(8, scene=1)]
-    given[4] = given[3]
-    result = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
-    assert result[15] is given[7]  # before the cut
-    assert result[7] is given[3]
-    mean = (given[4].astype(float) + given[5]) / 2
+    inputs = [*pictures(8), *pictures(8, scene=1)]
+    inputs[4] = inputs[3]
+    result = list(cloudconv.interpolate_frames(inputs, 2, model="blend", device="cpu"))
+    assert result[15] is inputs[7]  # before the cut
+    assert result[7] is inputs[3]
+    mean = (inputs[4].astype(float) + inputs[5]) / 2
     assert np.abs(result[9] - mean).max() <= 0.5
 
 
@@ -488,23 +492,23 @@ def test_numbers_of_hundreds_of_digits_are_one_clear_sentence(of, value):
         f for f in settings.fields_of(kind) if f.number is not None or f.parse is not None
     ]
     assert read
-    for each in read:
+    for name in read:
         with suppress(cloudconv.CloudconvError):
-            each.read(value)
-            assert each.number is None, each.name
+            name.read(value)
+            assert name.number is None, name.name
 
 
 def test_pictures_beyond_the_range_and_more_than_two_equal_ones_are_accepted():
     ringing = [p / 255 * 1.4 - 0.2 for p in pictures(4)]  # as after a resize
-    for given in (ringing, pictures(1) * 5):
-        result = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
-        assert all(result[2 * k] is item for k, item in enumerate(given))
+    for inputs in (ringing, pictures(1) * 5):
+        result = list(cloudconv.interpolate_frames(inputs, 2, model="blend", device="cpu"))
+        assert all(result[2 * k] is item for k, item in enumerate(inputs))
 
 
 def reused(buffers):
-    for number, shown in enumerate(pictures(12)):
+    for number, content in enumerate(pictures(12)):
         buffer = buffers[number % len(buffers)]
-        buffer[:] = shown if isinstance(buffer, np.ndarray) else torch.from_numpy(shown)
+        buffer[:] = content if isinstance(buffer, np.ndarray) else torch.from_numpy(content)
         yield buffer
 
 
@@ -512,9 +516,9 @@ def reused(buffers):
 @pytest.mark.parametrize("kind", [np.zeros, torch.zeros])
 def test_a_buffer_that_is_reused_is_an_error(kind, count):
     dtype = np.uint8 if kind is np.zeros else torch.uint8
-    given = reused([kind((48, 64, 3), dtype=dtype) for _ in range(count)])
+    inputs = reused([kind((48, 64, 3), dtype=dtype) for _ in range(count)])
     with pytest.raises(PictureError, match=r"in the memory of an earlier picture.*copy"):
-        list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
+        list(cloudconv.interpolate_frames(inputs, 2, model="blend", device="cpu"))
 
 
 EMPTY = torch.zeros(1, 6, 3, 32, 32)
@@ -532,7 +536,7 @@ def test_a_loaded_model_refuses_unusable_pictures_and_times():
         with pytest.raises(PictureError, match="is needed"):
             predictor.predict(wrong)
     a, b = EMPTY[0, :2]
-    pairs = [(each[:, 0], each[:, 1]) for each in UNUSABLE]
+    pairs = [(pair_[:, 0], pair_[:, 1]) for pair_ in UNUSABLE]
     pairs += [(a, None), (a, b[:, :5]), ("a", "b"), (a.numpy(), b), (a.int(), b.int())]
     for x0, x1 in pairs:
         with pytest.raises(PictureError):
@@ -552,7 +556,7 @@ def test_a_loaded_model_refuses_unusable_pictures_and_times():
 def test_impossible_names_are_one_clear_sentence(tmp_path, name):
     clip = str(write_clip(tmp_path / "a.mkv", 3))
     rest = {"factor": 2, "model": "blend"}
-    given = [
+    calls_given = [
         lambda: cloudconv.load_model(name),
         lambda: cloudconv.interpolate(f"{name}.mkv", **rest),
         lambda: cloudconv.interpolate(clip, tmp_path / f"{name}.mkv", **rest),
@@ -561,7 +565,7 @@ def test_impossible_names_are_one_clear_sentence(tmp_path, name):
         lambda: cloudconv.train(f"{name}.mkv[0:0.5]", model="tiny", steps=1),
         lambda: cloudconv.compare(clip, model="blend", report=tmp_path / f"{name}.d"),
     ]
-    for call in given:
+    for call in calls_given:
         with pytest.raises(cloudconv.CloudconvError, match=r"NUL|too long|no model"):
             call()
     assert [file.name for file in tmp_path.iterdir()] == ["a.mkv"]
@@ -598,10 +602,10 @@ STORED = {
 """Two pictures of a moving texture in each of the common types."""
 
 
-def check_middle(made, given):
+def check_middle(middle, sources):
     """Check that a picture is the mean of two and has their type."""
-    assert isinstance(made, type(given[0]))
-    array, first, last = (np.asarray(each) for each in (made, *given))
+    assert isinstance(middle, type(sources[0]))
+    array, first, last = (np.asarray(image) for image in (middle, *sources))
     assert (array.shape, array.dtype) == (first.shape, first.dtype)
     most = 1e-3 if array.dtype.kind == "f" else 0.5
     assert np.abs(array - (first.astype(float) + last) / 2).max() <= most
@@ -610,29 +614,29 @@ def check_middle(made, given):
 @pytest.mark.parametrize("kind", STORED)
 def test_new_pictures_of_every_type_have_that_type_also_from_one_array(kind):
     """ComfyUI gives pictures as one tensor: (B, H, W, C) or (B, C, H, W)."""
-    given = STORED[kind]
+    store = STORED[kind]
     model = cloudconv.load_model("blend", device="cpu")
-    result = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
-    assert result[0] is given[0]
-    check_middle(result[1], given)
-    check_middle(model.interpolate(*given, 0.5), given)
+    result = list(cloudconv.interpolate_frames(store, 2, model="blend", device="cpu"))
+    assert result[0] is store[0]
+    check_middle(result[1], store)
+    check_middle(model.interpolate(*store, 0.5), store)
     if kind not in ("gray with an axis", "rgba", "tensor", "tensor first", "deep"):
         return
-    stack = torch.stack if isinstance(given[0], torch.Tensor) else np.stack
+    stack = torch.stack if isinstance(store[0], torch.Tensor) else np.stack
     result = list(
-        cloudconv.interpolate_frames(stack(given), 2, model="blend", device="cpu")
+        cloudconv.interpolate_frames(stack(store), 2, model="blend", device="cpu")
     )
     assert len(result) == 4
-    check_middle(result[1], given)
-    both = model.interpolate(stack(given), stack(given[::-1]), 0.5)
-    assert both.shape == (2, *given[0].shape)
-    check_middle(both[0], given)
+    check_middle(result[1], store)
+    both = model.interpolate(stack(store), stack(store[::-1]), 0.5)
+    assert both.shape == (2, *store[0].shape)
+    check_middle(both[0], store)
 
 
 def test_a_network_gets_the_chosen_precision_and_the_colours_without_the_opacity():
-    given = ("bf16", "fp32")
+    precisions = ("bf16", "fp32")
     half, model = (
-        cloudconv.load_model("tiny", device="cpu", precision=each) for each in given
+        cloudconv.load_model("tiny", device="cpu", precision=each) for each in precisions
     )
     assert (half.dtype, model.dtype) == (torch.bfloat16, torch.float32)
     plain = model.interpolate(*(p[..., :3] for p in OPAQUE), 0.5)

@@ -27,13 +27,13 @@ from tests.helpers.system import largest_file
 def test_every_layout_gives_the_same_network(layout):
     loaded = normalised(unwrapped(LAYOUTS[layout](small_state())))
     assert loaded.keys() == small_state().keys()
-    assert all(torch.equal(each, loaded[name]) for name, each in small_state().items())
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in small_state().items())
 
 
 @pytest.mark.parametrize(("suffix", "legacy"), [(".safetensors", False), (".PTH", True)])
 @pytest.mark.usefixtures("forked")
 def test_the_content_decides_how_a_file_is_read(tmp_path, suffix, legacy):
-    assert all(checkpoints.file_of(f"a{each}") for each in (*SUFFIXES, ".PTH"))
+    assert all(checkpoints.file_of(f"a{suffix}") for suffix in (*SUFFIXES, ".PTH"))
     written, path = tmp_path / "a.pth", tmp_path / f"b{suffix}"
     save(written, small_state(), legacy=legacy)
     written.rename(path)
@@ -44,7 +44,7 @@ def test_the_content_decides_how_a_file_is_read(tmp_path, suffix, legacy):
 
 @pytest.mark.usefixtures("forked")
 def test_16_bit_and_shared_tensors_are_accepted(tmp_path):
-    state = {name: each.half() for name, each in small_state().items()}
+    state = {name: tensor.half() for name, tensor in small_state().items()}
     names = sorted(name for name in state if name.endswith("convblock.0.beta"))
     state[names[1]] = state[names[0]]
     save(tmp_path / "a.pth", OrderedDict(state))
@@ -81,9 +81,9 @@ def huge_tensor(path):
 
 
 def circle():
-    made = {}
-    made["model"] = made
-    return made
+    content = {}
+    content["model"] = content
+    return content
 
 
 def saved(content):
@@ -218,17 +218,17 @@ def test_the_data_folder_keeps_sixteen_results(tmp_path, data_folder, monkeypatc
         kept / "notes.txt",
         kept / f"{99:064x}.safetensors",
     ]
-    for number, each in enumerate([*others[:2], *own]):
-        each.touch()
-        os.utime(each, (number, number))
+    for number, file in enumerate([*others[:2], *own]):
+        file.touch()
+        os.utime(file, (number, number))
     others[2].mkdir()
     first = registry.state_of(path, registry.spec(path))
-    assert [each.exists() for each in own[:3]] == [False, False, True]
+    assert [file.exists() for file in own[:3]] == [False, False, True]
     assert all(map(Path.exists, others))
     assert len(os.listdir(kept)) == 16 + len(others)
     monkeypatch.setattr(subprocess, "Popen", None)  # a second conversion would fail
     again = registry.state_of(path, registry.spec(path))
-    assert all(torch.equal(each, again[name]) for name, each in first.items())
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
 
 
 def test_a_changed_file_is_recognised_again(tmp_path):

@@ -64,16 +64,16 @@ def run(name, folder):
     data = result_of(*COMMANDS[name])
     for key in plan.keys() & data.keys() - {"warnings"}:
         assert plan[key] == (list(data[key]) if key == "methods" else data[key]), key
-    found = {"json": sorted(data) if name == "doctor" else kept(data)}
+    recorded = {"json": sorted(data) if name == "doctor" else kept(data)}
     if name == "models":
-        found = {"json": sorted(data["models"][0]), "first": data["models"][0]["name"]}
+        recorded = {"json": sorted(data["models"][0]), "first": data["models"][0]["name"]}
     if (folder / "out.mkv").exists():
         with av.open(str(folder / "out.mkv")) as output:
-            found["frames"] = [
+            recorded["frames"] = [
                 [str(frame.pts * frame.time_base), *small(frame)]
                 for frame in output.decode(video=0)
             ]
-    return found
+    return recorded
 
 
 def small(frame):
@@ -93,28 +93,28 @@ def kept(value):
             k: None if k in CHANGES else kept(v) for k, v in {**value, **counted}.items()
         }
     if isinstance(value, list):
-        return [kept(each) for each in value]
+        return [kept(item) for item in value]
     return value
 
 
-def assert_near(found, golden, where):
+def assert_near(actual, golden, where):
     """Compare two values of the same structure.
 
     Numbers may differ as they do between machines.
     """
     if isinstance(golden, dict):
-        assert found.keys() == golden.keys(), where
+        assert actual.keys() == golden.keys(), where
         for key, value in golden.items():
-            assert_near(found[key], value, f"{where}.{key}")
+            assert_near(actual[key], value, f"{where}.{key}")
     elif isinstance(golden, list):
-        for number, (one, other) in enumerate(zip(found, golden, strict=True)):
+        for number, (one, other) in enumerate(zip(actual, golden, strict=True)):
             assert_near(one, other, f"{where}[{number}]")
     elif isinstance(golden, float):
-        assert found == pytest.approx(golden, rel=0.02, abs=0.02), where
+        assert actual == pytest.approx(golden, rel=0.02, abs=0.02), where
     elif type(golden) is int and "frames[" in where:
-        assert abs(found - golden) <= NEAR, where
+        assert abs(actual - golden) <= NEAR, where
     else:
-        assert found == golden, where
+        assert actual == golden, where
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -125,17 +125,17 @@ def test_a_command_makes_its_golden_output(name, tmp_path, monkeypatch):
 
 
 def main():
-    made = {}
+    recorded = {}
     for name in COMMANDS:
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
-            made[name] = run(name, Path(folder))
+            recorded[name] = run(name, Path(folder))
     lines = [
         f'"{name}": '
         + json.dumps(value)
         .replace(' "frames": [[', '\n"frames": [\n[')
         .replace("], [", "],\n[")
-        for name, value in made.items()
+        for name, value in recorded.items()
     ]
     GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
 

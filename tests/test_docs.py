@@ -88,9 +88,9 @@ def test_the_examples_in_python_run(document, tmp_path, monkeypatch):
     for name in ("in.mp4", "clouds.mp4", "clips/one.mp4", "examples/clouds.mp4"):
         Path(name).parent.mkdir(exist_ok=True)
         write_clip(name, 20, codec="libx264", size=(48, 32))
-    known = {}
+    namespace = {}
     for example in examples(document):
-        exec(compile(example, document.name, "exec"), known)
+        exec(compile(example, document.name, "exec"), namespace)
 
 
 def test_every_command_in_the_docs_is_valid():
@@ -116,8 +116,10 @@ def test_every_command_in_the_docs_is_valid():
             words = words[1:]
         if len(words) > 1 and words[0] in COMMANDS:
             command = commands.commands[words[0]]
-            given = [] if words[0] in ("models", "doctor") or words[1][0] != "-" else ["IN"]
-            command.make_context(words[0], given + words[1:])
+            missing = (
+                [] if words[0] in ("models", "doctor") or words[1][0] != "-" else ["IN"]
+            )
+            command.make_context(words[0], missing + words[1:])
         elif len(words) > 0 and re.fullmatch(
             r"(benchmarks|weights|examples)/\w+\.py", words[0]
         ):

@@ -117,10 +117,10 @@ def test_the_error_map_is_bright_where_errors_are():
     test = truth.clone()
     test[:, 2, 3] = 1.0
     test[:, 5, 5] = 0.6
-    shown = metrics.error_map(test, truth)
-    assert shown.shape == (3, 8, 8)
-    assert 0 <= float(shown.min()) <= float(shown.max()) <= 1
-    brightness = metrics.luma(shown)
+    map_ = metrics.error_map(test, truth)
+    assert map_.shape == (3, 8, 8)
+    assert 0 <= float(map_.min()) <= float(map_.max()) <= 1
+    brightness = metrics.luma(map_)
     assert float(brightness[0, 0]) < float(brightness[5, 5]) < float(brightness[2, 3])
 
 

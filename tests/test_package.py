@@ -128,15 +128,15 @@ def test_the_readme_starts_with_the_two_commands():
 
 def test_the_table_of_models_in_the_readme_agrees_with_the_command_models():
     table = README.split("## Models")[1].split("\n## ")[0]
-    shown = re.findall(
+    rows_shown = re.findall(
         r"^\| `([^`]+)` \|.*\| ([+\d.]+ dB) \| [^|]+ \| ([\d.]+) \|$", table, re.MULTILINE
     )
-    assert len(shown) == 4
+    assert len(rows_shown) == 4
     printed = invoke("models", terminal_width=120).output
     rows = re.findall(r"^(\S+) .* {2}([+\d.]+ dB) +([\d.]+) ", printed, re.MULTILINE)
     assert [
-        row for row in rows if row[0] in dict.fromkeys(name for name, *_ in shown)
-    ] == shown
+        row for row in rows if row[0] in dict.fromkeys(name for name, *_ in rows_shown)
+    ] == rows_shown
 
 
 def test_every_requirement_has_a_lower_bound_and_a_pinned_version():

@@ -23,7 +23,7 @@ Area = tuple[slice, slice]
 """Rows and columns."""
 
 _POINTS = 600  # points to follow
-_NEAREST = 80  # the width, in their least distances
+_NEAREST = 80  # the width over the least distance between points
 _RETURN = 0.7  # a followed point must come back this near, in pixels
 _LEAST_POINTS = 12
 _FIT = 1.0  # distance to the motion of the camera, in pixels

@@ -244,7 +244,8 @@ class _FrameTimes:
             return None
         if timing.gap_rate is not None:
             self._index = nearest
-        self._last_raw, self._last = raw, time
+        self._last_raw = raw
+        self._last = time
         return time
 
 

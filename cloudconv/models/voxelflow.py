@@ -37,7 +37,8 @@ _SCALES = (8, 4, 2)  # by which each block reduces the pictures
 _WIDTHS = (192, 128, 96)  # channels inside each block
 _RIFE_FIRST = 7  # input channels of RIFE's first block
 _RIFE_TIMESTEP = 0.5
-_LATEST, _SHUT = 3.0, -4.0  # logits of the moved latest frame, and of a nearly closed gate
+_LATEST = 3.0  # logit of the moved latest frame
+_SHUT = -4.0  # logit of a nearly closed gate
 # The outputs of each block: the velocity relative to the older and to the latest frame (2 x
 # 2); logits of the paired older frame (RIFE's mask), the latest frame unmoved (RIFE's
 # unused channel), the four older frames moved, the mean of the frames unmoved, and the

@@ -88,7 +88,9 @@ class Option:
     def _accepted(self) -> str:
         if self.is_switch or self._is_text:
             return "True or False" if self.is_switch else "text or a path"
-        least, above, most = self.least, self.above, self.most
+        least = self.least
+        above = self.above
+        most = self.most
         number = "a whole number" if self.number is int else "a number"
         if above is not None:
             number += f" above {above}{f' and at most {most}' if most else ''}"

@@ -151,9 +151,9 @@ def test_a_dry_run_prints_the_plan_loads_no_network_and_writes_nothing(clip, mon
     monkeypatch.setattr(registry, "load", Mock(side_effect=AssertionError))
     result = run(clip, "--factor", 4, "--dry-run", *TINY)
     assert result.exit_code == 0, result.stderr
-    shown = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
-    assert (shown["output frames"], shown["output fps"]) == ("20", "96 fps")
-    assert shown["output"].endswith("a_x4.mp4")
+    fields = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
+    assert (fields["output frames"], fields["output fps"]) == ("20", "96 fps")
+    assert fields["output"].endswith("a_x4.mp4")
     said = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
     assert (said["source_frames"], said["output_frames"], said["output_fps"]) == (
         5,
@@ -290,11 +290,11 @@ def test_the_version_is_printed_and_the_shell_completes_words():
 
 @given(st.floats(0, 1e6))
 def test_a_printed_duration_has_the_value_of_the_original(seconds):
-    shown = clock(seconds)
-    parts = [float(part) for part in shown.removesuffix(" s").split(":")]
-    total = sum(part * 60**k for k, part in enumerate(reversed(parts)))
+    text = clock(seconds)
+    parts = [float(number) for number in text.removesuffix(" s").split(":")]
+    total = sum(number * 60**k for k, number in enumerate(reversed(parts)))
     assert abs(total - seconds) <= 0.5
-    assert len(parts) == 1 or all(part < 60 for part in parts[1:])
+    assert len(parts) == 1 or all(number < 60 for number in parts[1:])
     assert (clock(59.9), clock(60), clock(3600)) == ("59.9 s", "1:00", "1:00:00")
 
 

@@ -159,10 +159,10 @@ def test_a_mistake_is_one_sentence_and_with_json_one_object(
     assert not any(word in line for word in ("`", "Traceback", "bug"))
     if not words.endswith("--output"):  # takes the next word as its value
         assert (as_json.exit_code, as_json.stderr) == (code, plain.stderr)
-        shown = {"error": line.removeprefix("error: "), "kind": kind, "exit_code": code}
+        expected = {"error": line.removeprefix("error: "), "kind": kind, "exit_code": code}
         failure = json.loads(as_json.stdout)
         assert re.fullmatch("[a-z0-9-]+", failure.pop("code"))
-        assert failure == shown
+        assert failure == expected
     assert [file.name for file in folder.iterdir()] == ["a.mp4"]
 
 
@@ -186,8 +186,8 @@ def test_the_object_of_an_error_has_its_code(folder, monkeypatch, words, code):
 
 def test_an_output_that_exists_keeps_its_code_if_it_is_the_second_word(folder, tmp_path):
     (tmp_path / "b.mkv").touch()
-    given = str(folder / "a.mp4"), str(tmp_path / "b.mkv")
-    done = CliRunner().invoke(app, ["interp", "--json", *given, "--factor", "2"])
+    words = str(folder / "a.mp4"), str(tmp_path / "b.mkv")
+    done = CliRunner().invoke(app, ["interp", "--json", *words, "--factor", "2"])
     failure = json.loads(done.stdout)
     assert failure["code"] == "output-exists"
     assert "give --out-dir" in failure["error"]

@@ -216,9 +216,9 @@ def test_a_second_of_silence_is_ended_by_the_name_of_the_input(
     monkeypatch.setattr(progress, "SILENCE", 0.0)
     decide = run_module.decide
 
-    def slowly(*given, **named):
+    def slowly(*arguments, **named):
         time.sleep(0.2)
-        return decide(*given, **named)
+        return decide(*arguments, **named)
 
     monkeypatch.setattr(run_module, "decide", slowly)
     done = run("interp", clip, tmp_path / "out.mkv", "--factor", 2, *TINY, *more)

@@ -44,9 +44,9 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, name):
     planned = run("interp", clip, tmp_path / "b.mkv", "--dry-run", *TINY)
     assert [r.exit_code for r in (done, refused, usage, batch, planned)] == [0, 1, 2, 1, 0]
     for said in (done, refused, usage, batch, planned):
-        shown = said.stderr + said.stdout
-        assert shown
-        assert not set(shown) & set("\x1b\x07\x9b\u202e\r\x08")
+        printed = said.stderr + said.stdout
+        assert printed
+        assert not set(printed) & set("\x1b\x07\x9b\u202e\r\x08")
 
 
 @pytest.mark.full
@@ -128,8 +128,8 @@ def test_a_file_created_during_an_interrupt_is_removed(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mkv", 3)
     create_part = files.create_part
 
-    def interrupted(*given, **named):
-        create_part(*given, **named)
+    def interrupted(*arguments, **named):
+        create_part(*arguments, **named)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(files, "create_part", interrupted)
@@ -144,11 +144,11 @@ def test_files_that_could_not_be_removed_are_named(tmp_path, monkeypatch):
     interrupted = Mock(side_effect=KeyboardInterrupt)
     monkeypatch.setattr("cloudconv.media.sink.Sink.write", interrupted)
     done = run("interp", clip, tmp_path / "b.gif", *TINY)
-    (part,) = tmp_path.glob("*.part")
+    (leftover,) = tmp_path.glob("*.part")
     assert done.stderr.startswith("interrupted; ")
-    assert str(part) in done.stderr
+    assert str(leftover) in done.stderr
     assert done.stderr.endswith(" could not be removed\n")
-    part.unlink()  # otherwise a later interrupted test would name the file
+    leftover.unlink()  # otherwise a later interrupted test would name the file
 
 
 def test_pipes_beside_pictures_are_ignored(tmp_path):

@@ -53,7 +53,7 @@ def passing():
         (np.roll(soft, 2 * k, 1)[:half], np.roll(other, -2 * k, 1)[half:])
         for k in range(60)
     ]
-    return [np.vstack(each) for each in halves]
+    return [np.vstack(pair) for pair in halves]
 
 
 def trembling():

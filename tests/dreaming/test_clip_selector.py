@@ -65,7 +65,7 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(
 def test_no_picture_of_the_clip_is_shown_whole_twice(source, thumbs, monkeypatch):
     monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.97)
     chooser = selector(source, thumbs)
-    shown = set[int]()
+    frames_shown = set[int]()
     singles = 0
     for _ in range(8):
         one = chosen(chooser, thumbs, [thumbs.frames[59]] * 2, [3, 6], 8)
@@ -73,8 +73,8 @@ def test_no_picture_of_the_clip_is_shown_whole_twice(source, thumbs, monkeypatch
             singles += 1
             frames = {one.first.frame(age) for age in range(8)}
             assert one.first.mirrored
-            assert not frames & shown
-            shown |= frames
+            assert not frames & frames_shown
+            frames_shown |= frames
     assert singles > 1
 
 
@@ -102,7 +102,7 @@ def unrelated_skies():
     """Return four skies without symmetry: (4, 20, 36)."""
     random = np.random.default_rng(0)
     coarse = random.random((4, 10, 18)).astype(np.float32)
-    skies = np.stack([resized(100 * each, (20, 36)) for each in coarse])
+    skies = np.stack([resized(100 * noise, (20, 36)) for noise in coarse])
     return detail(skies, np.ones((20, 36), np.float32))
 
 

@@ -191,12 +191,12 @@ def test_a_cut_between_two_placements_lies_where_they_are_alike():
 def test_fine_detail_changes_faster_than_coarse_detail():
     front = Front(np.full((4, 4), 50, np.float32), (0, 0), (10, 40))
     still = np.zeros((4, 4, 2), np.float32)
-    shown = np.stack([front.weights(still, age, (4, 4))[0, 0] for age in range(101)])
-    fine, coarse = ((shown > 0.01) & (shown < 0.99)).sum(0).tolist()
+    weights = np.stack([front.weights(still, age, (4, 4))[0, 0] for age in range(101)])
+    fine, coarse = ((weights > 0.01) & (weights < 0.99)).sum(0).tolist()
     assert fine < 0.3 * coarse
-    assert shown[[0, -1]].tolist() == [[0, 0], [1, 1]]
+    assert weights[[0, -1]].tolist() == [[0, 0], [1, 1]]
     # Both are half-way at once.
-    assert len(set(np.abs(shown - 0.5).argmin(0).tolist())) == 1
+    assert len(set(np.abs(weights - 0.5).argmin(0).tolist())) == 1
 
 
 def test_bright_clouds_change_more_slowly_than_faint_ones():
@@ -261,10 +261,10 @@ def test_shifted_footage_is_known_where_the_clip_is(shift, mirrored):
     placement = Placement(0, mirrored=mirrored, shift=shift)
     picture = picture_from(tensor(footage()[0]))
     placed = placement.placed(picture)
-    known = placement.known(128)
+    certain = placement.known(128)
     assert placed.shape == picture.shape
-    assert float(known.mean()) >= 0.99 - abs(shift)
-    (columns,), filmed = known.nonzero(), picture[:, ::-1] if mirrored else picture
+    assert float(certain.mean()) >= 0.99 - abs(shift)
+    (columns,), filmed = certain.nonzero(), picture[:, ::-1] if mirrored else picture
     assert np.array_equal(placed[:, columns], filmed[:, columns - round(128 * shift)])
     # A mirror image continues the picture, because repeated columns are visible as streaks.
     repeated = (np.diff(placed, axis=1) == 0).all((0, 2))
@@ -278,8 +278,8 @@ def test_a_slow_sky_keeps_its_motion_and_grain_from_the_first_frame():
     grains = [p + random.normal(0, 4, p.shape) for p in clouds(80, SIZE, speed=0.1)]
     pictures = [np.uint8(np.clip(p, 0, 255)) for p in grains]
 
-    def steps(shown):
-        return float(np.mean([change(a[:, :60], b[:, :60]) for a, b in pairwise(shown)]))
+    def steps(pictures):
+        return float(np.mean([change(a[:, :60], b[:, :60]) for a, b in pairwise(pictures)]))
 
     first = [tensor(pictures[-1]), *dream_of(pictures, 12)]
     assert 0.8 < steps(first) / steps([tensor(p) for p in pictures[-20:]]) < 1.25
@@ -319,9 +319,9 @@ def ridge(count):
     land = np.arange(96)[:, None] > hill
     frames = []
     for k in range(count):
-        part = sky[:, 4 * (count - k) : 4 * (count - k) + 128]
-        shown = np.where(land, 6, part)[..., None] * np.array([1.0, 0.8, 0.6])
-        frames.append(np.clip(shown, 0, 255).astype(np.uint8))
+        strip = sky[:, 4 * (count - k) : 4 * (count - k) + 128]
+        values = np.where(land, 6, strip)[..., None] * np.array([1.0, 0.8, 0.6])
+        frames.append(np.clip(values, 0, 255).astype(np.uint8))
     return frames
 
 
@@ -352,8 +352,8 @@ def test_a_watermark_stays_and_does_not_travel():
 
     def bars(picture, left):
         """Return how much darker the places of the bars are than the sky between."""
-        part = picture[:, 22:28, left : left + 18].mean((0, 1)).reshape(3, 2, 3).mean(2)
-        return float((1 - part[:, 0] / part[:, 1]).mean())
+        levels = picture[:, 22:28, left : left + 18].mean((0, 1)).reshape(3, 2, 3).mean(2)
+        return float((1 - levels[:, 0] / levels[:, 1]).mean())
 
     there = float(np.mean([bars(tensor(p), 88) for p in pictures]))
     assert min(bars(p, 88) for p in dreamt_frames) > 0.5 * there
@@ -408,7 +408,7 @@ def test_blending_unlike_pictures_keeps_their_contrast_within_their_range():
 
 def test_blending_unlike_pictures_keeps_their_fine_detail():
     noise = torch.rand((2, 3, 96, 128), generator=torch.Generator().manual_seed(0))
-    noise = np.stack([picture_from(each) for each in noise])
+    noise = np.stack([picture_from(one) for one in noise])
     size = weight_size(96, 128)
     weights = [np.full(size, 0.5, np.float32)] * 2
     mean = np.full((*size, 3), 0.5, np.float32)

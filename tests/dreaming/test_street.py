@@ -16,8 +16,8 @@ FILM, DREAM = 60, 70
 
 def dream(clip, seed=0, frames=DREAM):
     with torch.inference_mode():
-        shown = texture(clip, Options(frames=frames, seed=seed))
-        return torch.stack(tensors(frame.show() for frame in shown))
+        dreamt_frames = texture(clip, Options(frames=frames, seed=seed))
+        return torch.stack(tensors(frame.show() for frame in dreamt_frames))
 
 
 def place_of(picture, colour):
@@ -33,41 +33,41 @@ def film():
 
 
 @pytest.fixture(scope="module")
-def made(film):
+def dreamt(film):
     clip = material(film)
     assert goes_on(clip, Options())
     return dream(clip)
 
 
-def test_things_move_on_until_they_leave(made):
+def test_things_move_on_until_they_leave(dreamt):
     for colour, number in zip(COLOURS, range(2), strict=True):
         for time in range(1, 40):
             left, top, width, height = places_of(FILM - 1 + time)[number]
             if left >= 0 and left + width <= WIDTH:
-                area, centre = place_of(made[time - 1], colour)
+                area, centre = place_of(dreamt[time - 1], colour)
                 wanted = (left + (width - 1) / 2, top + (height - 1) / 2)
                 assert area == pytest.approx(width * height, rel=0.15)
                 assert np.abs(centre - wanted).max() < 1.5
 
 
-def test_nothing_pops_up_and_nothing_vanishes(film, made):
+def test_nothing_pops_up_and_nothing_vanishes(film, dreamt):
     before = torch.from_numpy(np.stack(film[-2:])).permute(0, 3, 1, 2) / 255
     for colour in COLOURS:
-        areas = [place_of(picture, colour)[0] for picture in [*before, *made]]
+        areas = [place_of(picture, colour)[0] for picture in [*before, *dreamt]]
         # A thing of 40 by 24 pixels enters and leaves by 4 columns in a frame.
         assert np.abs(np.diff(areas)).max() < 6 * 24
 
 
-def test_things_come_in_again(made):
-    assert max(place_of(picture, COLOURS[0])[0] for picture in made[50:]) > 500
+def test_things_come_in_again(dreamt):
+    assert max(place_of(picture, COLOURS[0])[0] for picture in dreamt[50:]) > 500
 
 
-def test_what_things_leave_is_the_ground_without_a_rim(made):
+def test_what_things_leave_is_the_ground_without_a_rim(dreamt):
     ground = torch.from_numpy(textured(0, HEIGHT, WIDTH)).permute(2, 0, 1)
-    free = (made - ground)[:, :, :30]  # above both lanes
-    apart = (made - ground).abs().amax(1)
+    free = (dreamt - ground)[:, :, :30]  # above both lanes
+    apart = (dreamt - ground).abs().amax(1)
     assert free.abs().mean() < 0.01
-    for picture, each in zip(made, apart, strict=True):
+    for picture, each in zip(dreamt, apart, strict=True):
         area = sum(place_of(picture, colour)[0] for colour in COLOURS)
         assert (each > 0.1).sum() < 1.3 * area + 300
 
@@ -83,8 +83,8 @@ def test_a_street_says_where_it_is_not_as_filmed(film):
         assert apart[~result].max() < 4
 
 
-def test_the_same_seed_makes_the_same_frames(film, made):
-    assert torch.equal(dream(material(film), frames=30), made[:30])
+def test_the_same_seed_makes_the_same_frames(film, dreamt):
+    assert torch.equal(dream(material(film), frames=30), dreamt[:30])
 
 
 def test_a_moving_camera_and_a_loop_stay_a_texture_of_the_whole_picture(film):

@@ -88,8 +88,8 @@ def test_rain_goes_on_while_a_slow_sky_begins():
     ]
     dreamt_frames = textured(material(source), Options(50, 0))
     usual = np.median(changes([tensor(p) for p in source]))
-    shown = changes([tensor(source[-1]), *dreamt_frames])
-    assert 0.6 * usual < min(shown) <= max(shown) < 1.3 * usual
+    differences = changes([tensor(source[-1]), *dreamt_frames])
+    assert 0.6 * usual < min(differences) <= max(differences) < 1.3 * usual
 
 
 @pytest.mark.full
@@ -186,8 +186,8 @@ def test_frames_between_jumps_are_as_filmed():
     apart = (result[:, None] - real).abs().amax((2, 3, 4))
     filmed = apart.amin(1) < 1e-6
     assert float(filmed.float().mean()) > 0.3
-    shown = apart.argmin(1)
-    assert {int(step) for step in shown.diff()[filmed[1:] & filmed[:-1]]} == {1}
+    nearest = apart.argmin(1)
+    assert {int(step) for step in nearest.diff()[filmed[1:] & filmed[:-1]]} == {1}
 
 
 @pytest.mark.parametrize("loop", [False, True])
@@ -222,10 +222,10 @@ def test_each_frame_says_if_it_is_filmed_or_made_by_a_jump(loop):
 def test_clouds_do_not_run_back_at_a_jump():
     def along(pictures):
         """Return the motion to the right, in pixels a frame, over each 12 frames."""
-        shown = [
+        greys = [
             grey(small_copy(picture_from(picture), (96, 128)))[:70] for picture in pictures
         ]
-        motion = [-measured_flow(b, a)[..., 0].mean() for a, b in pairwise(shown)]
+        motion = [-measured_flow(b, a)[..., 0].mean() for a, b in pairwise(greys)]
         return np.convolve(motion, np.ones(12) / 12, "valid")
 
     source = clouds(60)

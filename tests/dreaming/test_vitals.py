@@ -199,8 +199,8 @@ def test_extreme_values_are_dead_and_have_finite_vitals(source):
 @pytest.mark.parametrize("size", [(5, 4), (33, 17), (700, 20)])
 def test_frames_of_any_size_have_vitals(size):
     random = np.random.default_rng(0)
-    shown = list(random.integers(0, 255, (12, size[1], size[0], 3), np.uint8))
-    row = row_of(material(shown), shown)
+    pictures = list(random.integers(0, 255, (12, size[1], size[0], 3), np.uint8))
+    row = row_of(material(pictures), pictures)
     assert row.values["sharpness"] == pytest.approx(1, abs=0.05)
 
 
@@ -212,11 +212,11 @@ def test_a_repeating_clip_may_repeat():
 
 @pytest.mark.full
 def test_land_that_slides_is_a_fault():
-    shown = clouds(120, (320, 240))
+    sliding = clouds(120, (320, 240))
     wall = np.random.default_rng(0).integers(0, 255, (80, 500, 3), np.uint8)
     wall = cv2.GaussianBlur(wall, (0, 0), 1.5)
     for slides in (False, True):
-        pictures = [p.copy() for p in shown]
+        pictures = [p.copy() for p in sliding]
         for number, picture in enumerate(pictures):
             left = 3 * max(number - 80, 0) if slides else 0
             picture[160:] = wall[:, left : left + 320]
@@ -228,8 +228,8 @@ def test_a_sky_that_becomes_another_at_once_is_dead(source, footage):
     """The whole picture dissolves within 0.4 s, from a sky to its mirror image."""
     shares = np.clip((np.arange(40) - 15) / 10, 0, 1)
     still = [p.astype(float) for p in footage[160:200]]
-    shown = [p + s * (p[:, ::-1] - p) for s, p in zip(shares, still, strict=True)]
-    for pictures, dies in ((footage[160:200], False), (list(np.uint8(shown)), True)):
+    dissolve = [p + s * (p[:, ::-1] - p) for s, p in zip(shares, still, strict=True)]
+    for pictures, dies in ((footage[160:200], False), (list(np.uint8(dissolve)), True)):
         row = row_of(source, pictures)
         assert row.values["leftover"] is not None
         assert ("leftover" in row.failed) is dies, row.values

@@ -32,14 +32,14 @@ def square_under_a_pan(frames):
     """Return frames of a pan by 2 pixels a frame, and the place of a square before it."""
     ground = textured(0, HEIGHT + 20, WIDTH + 80)
     square = 1 - textured(1, 48, 48) * [1, 0.3, 0.3]
-    shown, places = [], []
+    pictures, places = [], []
     for n in range(frames):
         picture = ground[10 : 10 + HEIGHT, 2 * n : 2 * n + WIDTH].copy()
         top, left = 40 + n, 30 + 5 * n
         picture[top : top + 48, left : left + 48] = square
-        shown.append(picture)
+        pictures.append(picture)
         places.append((top, left))
-    return tensor(shown), places
+    return tensor(pictures), places
 
 
 def zoom(frames):
@@ -54,8 +54,8 @@ def zoom(frames):
     return tensor(pictures).clamp(0, 1)
 
 
-def forecast(known, model="layers"):
-    return torch.cat(list(registry.load_predictor(model).forecast(known[None], AHEAD)))
+def forecast(frames, model="layers"):
+    return torch.cat(list(registry.load_predictor(model).forecast(frames[None], AHEAD)))
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +116,10 @@ def test_a_zoom_continues_and_stays_sharp():
 
 def test_a_part_that_moves_within_a_thing_goes_on_for_two_frames():
     frames, places = square_under_a_pan(KNOWN + 2)
-    part = textured(5, 24, 60)
+    patch = textured(5, 24, 60)
     for n, (top, left) in enumerate(places):
         frames[n, :, top + 12 : top + 36, left + 8 : left + 40] = torch.from_numpy(
-            part[:, 28 - n : 60 - n]
+            patch[:, 28 - n : 60 - n]
         ).permute(2, 0, 1)
     forecasts = forecast(frames[:KNOWN])
     last = frames[KNOWN - 1]
@@ -138,8 +138,8 @@ def test_a_part_that_moves_within_a_thing_goes_on_for_two_frames():
 
 
 def test_a_still_scene_stays_as_it_is():
-    known = tensor([textured(3, HEIGHT, WIDTH)] * KNOWN)
-    assert (forecast(known)[-1] - known[-1]).abs().max() < 1e-4
+    frames = tensor([textured(3, HEIGHT, WIDTH)] * KNOWN)
+    assert (forecast(frames)[-1] - frames[-1]).abs().max() < 1e-4
 
 
 def test_a_blur_or_a_small_thing_that_is_torn_is_a_larger_fault_than_a_small_shift_of_all():

@@ -106,7 +106,7 @@ class Record:
 
     def __sub__(self, earlier):
         """Return the use of the device since an earlier copy of this record."""
-        names = [each.name for each in fields(self)]
+        names = [field.name for field in fields(self)]
         return Record(*(getattr(self, name) - getattr(earlier, name) for name in names))
 
 
@@ -317,12 +317,14 @@ def _run(func, args, kwargs):
             result = func.decompose(*args, **kwargs)
         if result is not NotImplemented:
             return result
-    given = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, Tensor)]
-    on_device = [each for each in given if _is_on_device(each)]
+    tensors = [
+        value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)
+    ]
+    on_device = [tensor for tensor in tensors if _is_on_device(tensor)]
     wanted = kwargs.get("device")
     target = None if wanted is None else torch.device(wanted)
     if not on_device and (target is None or target.type != "cuda"):
-        return _on_cpu(func, args, kwargs, given)
+        return _on_cpu(func, args, kwargs, tensors)
     kwargs = {**kwargs, "pin_memory": False} if kwargs.get("pin_memory") else dict(kwargs)
     if target is not None:
         kwargs["device"] = CPU
@@ -336,14 +338,16 @@ def _run(func, args, kwargs):
     if name == "_pin_memory":
         _fault("page-locking of a tensor on the device")
         raise RuntimeError("only dense CPU tensors can be pinned")
-    _check(name, args, on_device, [each for each in given if not _is_on_device(each)])
+    _check(
+        name, args, on_device, [tensor for tensor in tensors if not _is_on_device(tensor)]
+    )
     _count(name, args)
     return _wrapped(name, args, on_device, _computed(func, name, args, kwargs, on_device))
 
 
-def _on_cpu(func, args, kwargs, given):
-    for each in given:
-        if _QUEUE.holds(each):
+def _on_cpu(func, args, kwargs, tensors):
+    for tensor in tensors:
+        if _QUEUE.holds(tensor):
             _fault(f"{func._schema.name} of a copy that has not arrived")
     if not kwargs.get("pin_memory"):
         return func(*args, **kwargs)
@@ -405,17 +409,19 @@ def _check(name, args, on_device, on_cpu):
         raise RuntimeError("indices should be on the same device as the indexed tensor")
     if on_cpu and indexes:
         _waited("copy of indices to the device")
-    elif any(each.dim() for each in on_cpu):
-        shapes = [tuple(each.shape) for each in on_cpu]
+    elif any(tensor.dim() for tensor in on_cpu):
+        shapes = [tuple(tensor.shape) for tensor in on_cpu]
         _fault(f"{name}: tensors of two devices, {shapes} on the CPU")
         raise RuntimeError(f"Expected all tensors to be on the same device: {name}")
     wide = {torch.uint16, torch.uint32, torch.uint64}
-    if name not in _VIEWS | _MOVES_WIDE and any(each.dtype in wide for each in on_device):
+    if name not in _VIEWS | _MOVES_WIDE and any(
+        tensor.dtype in wide for tensor in on_device
+    ):
         _fault(f"{name} of {on_device[0].dtype}, which CUDA may lack")
     # PyTorch's scaler of losses in fp16 computes the reciprocal itself, on CUDA only.
-    if name != "reciprocal" and any(each.dtype == torch.float64 for each in on_device):
+    if name != "reciprocal" and any(tensor.dtype == torch.float64 for tensor in on_device):
         _fault(f"{name} of float64, which Apple's GPUs lack")
-    if name == "grid_sampler_2d" and len({each.dtype for each in on_device}) > 1:
+    if name == "grid_sampler_2d" and len({tensor.dtype for tensor in on_device}) > 1:
         _fault("grid_sampler_2d of two types")
     # cuDNN sums a transposed convolution in any order unless it must be deterministic.
     transposed = name == "convolution" and len(args) > 6 and args[6]
@@ -431,13 +437,13 @@ def _count(name, args):
 
 def _computed(func, name, args, kwargs, on_device):
     args, kwargs = tree_map(_held, args), tree_map(_held, kwargs)
-    halves = {each.dtype for each in on_device} & {torch.float16, torch.bfloat16}
+    halves = {tensor.dtype for tensor in on_device} & {torch.float16, torch.bfloat16}
     if not (halves and name in ("convolution", "mm", "addmm", "bmm")):
         return func(*args, **kwargs)
     # As on a GPU, products of 16-bit numbers are added in 32 bits. This is also quicker on
     # a CPU.
-    if len({each.dtype for each in on_device}) > 1:
-        _fault(f"{name} of {sorted(str(each.dtype) for each in on_device)}")
+    if len({tensor.dtype for tensor in on_device}) > 1:
+        _fault(f"{name} of {sorted(str(tensor.dtype) for tensor in on_device)}")
     (dtype,) = halves
 
     def widened(value):
@@ -448,12 +454,12 @@ def _computed(func, name, args, kwargs, on_device):
     return func(*tree_map(widened, args), **kwargs).to(dtype)
 
 
-def _wrapped(name, args, given, result):
+def _wrapped(name, args, tensors, result):
     """Return the result as simulated tensors.
 
     Tensors written in place are the given ones.
     """
-    known = {id(each.held): each for each in given}
+    originals = {id(tensor.held): tensor for tensor in tensors}
     views_outside = (
         name in _VIEWS
         and torch.is_inference_mode_enabled()
@@ -465,8 +471,8 @@ def _wrapped(name, args, given, result):
     def wrap(value):
         if not isinstance(value, Tensor) or _is_on_device(value):
             return value
-        if id(value) in known:
-            return known[id(value)]
+        if id(value) in originals:
+            return originals[id(value)]
         if views_outside:  # a view of a normal tensor is a normal tensor
             with torch.inference_mode(False):
                 return SimulatedTensor(value)
@@ -666,10 +672,10 @@ def _pinned(tensor, *_):
     if _is_on_device(tensor):
         _fault("page-locking of a tensor on the device")
         raise RuntimeError("only dense CPU tensors can be pinned")
-    made = tensor.clone(memory_format=torch.contiguous_format)
+    copy = tensor.clone(memory_format=torch.contiguous_format)
     with _LOCK:
-        _PINNED.add(made)
-    return made
+        _PINNED.add(copy)
+    return copy
 
 
 def _compiler():
@@ -688,8 +694,17 @@ def _library():
         return result
     result.parent.mkdir(parents=True, exist_ok=True)
     root = Path(torch.__file__).parent
-    part = result.with_suffix(f".{os.getpid()}")
-    command = [_compiler(), "-O1", "-std=c++20", "-shared", "-fPIC", SOURCE, "-o", part]
+    unfinished = result.with_suffix(f".{os.getpid()}")
+    command = [
+        _compiler(),
+        "-O1",
+        "-std=c++20",
+        "-shared",
+        "-fPIC",
+        SOURCE,
+        "-o",
+        unfinished,
+    ]
     command += [f"-I{root}/include", f"-I{root}/include/torch/csrc/api/include"]
     subprocess.run([*command, f"-L{root}/lib", "-lc10", "-ltorch_cpu"], check=True)
-    return part.replace(result)
+    return unfinished.replace(result)

@@ -63,14 +63,14 @@ def file(tmp_path_factory):
 def expected(tmp_path_factory):
     """Return a function that interpolates on the CPU in float32, once per set of flags."""
     folder = tmp_path_factory.mktemp("expected")
-    made = {}
+    outputs = {}
 
     def render(clip, **options):
         key = f"{clip} {sorted(options.items())}"
-        if key not in made:
-            made[key] = folder / f"{len(made)}.mkv"
-            interp(clip, made[key], **options)
-        return made[key]
+        if key not in outputs:
+            outputs[key] = folder / f"{len(outputs)}.mkv"
+            interp(clip, outputs[key], **options)
+        return outputs[key]
 
     return render
 

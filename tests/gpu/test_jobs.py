@@ -110,16 +110,16 @@ def test_pictures_on_the_device_stay_there(gpu, kind):
     expected.append(model.interpolate(*pictures[:2], 0.25))
     with gpu() as record:
         model = cloudconv.load_model("tiny", device="cuda", precision="fp32")
-        given = [picture.to("cuda") for picture in pictures]
+        on_device = [picture.to("cuda") for picture in pictures]
         if record is not None:
             record.clear()
-        result = [*cloudconv.interpolate_frames(given, 2, device="cuda", **same)]
-        result.append(model.interpolate(*given[:2], 0.25))
-        assert {str(each.device) for each in result} == {"cuda:0"}
-        assert result[0] is given[0]
+        result = [*cloudconv.interpolate_frames(on_device, 2, device="cuda", **same)]
+        result.append(model.interpolate(*on_device[:2], 0.25))
+        assert {str(picture.device) for picture in result} == {"cuda:0"}
+        assert result[0] is on_device[0]
         used = ("up", "down", "faults", "waits")
         here = record and tuple(getattr(record, name).copy() for name in used)
-        result = [each.cpu() for each in result]
+        result = [picture.cpu() for picture in result]
     for one, other in zip(result, expected, strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
         step = 1e-6 if one.is_floating_point() else 1
@@ -142,12 +142,12 @@ def test_pictures_on_the_device_that_are_not_finite_are_refused(gpu, number):
     pictures[number, 1, 5, 7] = math.nan
     options = {"model": "tiny", "precision": "fp32", "scene_cut": "off"}
     with gpu():
-        given = [picture.to("cuda") for picture in pictures]
+        on_device = [picture.to("cuda") for picture in pictures]
         with pytest.raises(cloudconv.InputError, match="not finite"):
-            list(cloudconv.interpolate_frames(given, 2, device="cuda", **options))
+            list(cloudconv.interpolate_frames(on_device, 2, device="cuda", **options))
         model = cloudconv.load_model("tiny", device="cuda", precision="fp32")
         with pytest.raises(cloudconv.InputError, match="not finite"):
-            model.interpolate(given[number], given[1], 0.5)
+            model.interpolate(on_device[number], on_device[1], 0.5)
 
 
 def test_extrapolate_is_as_on_the_cpu(gpu, clip, tmp_path, monkeypatch):
@@ -194,7 +194,7 @@ def test_dream_is_as_on_the_cpu(gpu, sky, tmp_path, mode, monkeypatch):
     used = seen[-1] - seen[0]
     size = sum(plane.nbytes for plane in read_planes(sky)[0])
     sent, received, waits = DREAMS[mode]
-    up, down = (in_loop(each, *ANALYSIS).total() for each in (used.up, used.down))
+    up, down = (in_loop(counter, *ANALYSIS).total() for counter in (used.up, used.down))
     assert used.waits.total() <= 5 * waits
     assert up <= 1.1 * size * 5 * sent
     assert down <= 1.1 * size * 5 * received
@@ -222,7 +222,7 @@ def test_compare_is_as_on_the_cpu(gpu, clip, kind):
     assert not in_loop(record.waits, *ANALYSIS)
     assert not any("jobs/compare/methods.py" in line for line in record.waits)
     result = 2 * len(here.per_frame)
-    up, down = (in_loop(each, *ANALYSIS).total() for each in (record.up, record.down))
+    up, down = (in_loop(counter, *ANALYSIS).total() for counter in (record.up, record.down))
     if "horizon" in same:
         # float32 RGB; two forecasts from eleven frames
         size = 12 * 96 * 64

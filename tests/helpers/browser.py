@@ -73,12 +73,12 @@ class Browser:
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._read], [], [], 60)
-            part = os.read(self._read, 1 << 20) if ready else b""
-            if not part:
+            data = os.read(self._read, 1 << 20) if ready else b""
+            if not data:
                 raise RuntimeError(
                     "the browser went away" if ready else "the browser is silent"
                 )
-            self._buffer += part
+            self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
         self._note(message.get("method", ""), message.get("params", {}))

@@ -31,8 +31,8 @@ def lossless(out: Path | str) -> dict[str, Any]:
 def _call(run: Callable[[Any], Job], settings: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of the settings that runs a job and returns its result."""
 
-    def call(*given: Any, watch: Watch = ignore, **options: Any) -> Any:
-        return finish(run(settings(*given, **options)), watch)
+    def call(*arguments: Any, watch: Watch = ignore, **options: Any) -> Any:
+        return finish(run(settings(*arguments, **options)), watch)
 
     return call
 

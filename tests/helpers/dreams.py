@@ -38,10 +38,10 @@ def _noise(seed: int, height: int, width: int, roughness: float) -> NDArray[np.f
 
 def _moved(layer: NDArray[np.float32], by: float, width: int) -> NDArray[np.float32]:
     whole = int(by)
-    part = by - int(by)
+    rest = by - int(by)
     rolled = np.roll(layer, whole, 1)
-    shown: NDArray[np.float32] = (1 - part) * rolled + part * np.roll(rolled, 1, 1)
-    return shown[:, :width]
+    result: NDArray[np.float32] = (1 - rest) * rolled + rest * np.roll(rolled, 1, 1)
+    return result[:, :width]
 
 
 def _cloudiness(size: tuple[int, int], by: float) -> NDArray[np.float32]:
@@ -148,8 +148,8 @@ def ball(count: int, size: tuple[int, int] = (96, 64), period: int = 24) -> list
 def frames(pictures: list[Picture], rate: int = 25, pix_fmt: str = "gbrp") -> list[Frame]:
     """Return the pictures as frames of a source at a constant rate."""
     step = Fraction(1, rate)
-    shown = [video(picture, pix_fmt) for picture in pictures]
-    return [Frame(each, k * step, step) for k, each in enumerate(shown)]
+    images = [video(picture, pix_fmt) for picture in pictures]
+    return [Frame(image, k * step, step) for k, image in enumerate(images)]
 
 
 def video(picture: Picture, pix_fmt: str = "yuv420p") -> VideoFrame:
@@ -192,9 +192,9 @@ def vitals_of(
     material: Material, pictures: Iterable[Tensor], origin: Origin | None = None
 ) -> list[Vitals]:
     """Return the vitals of composed pictures after the material, by ``WINDOW`` frames."""
-    shown = list(pictures)
-    meter = meter_of(material, len(shown))
-    for picture in shown:
+    frames = list(pictures)
+    meter = meter_of(material, len(frames))
+    for picture in frames:
         small = small_copy(picture_from(picture), material.small_size)
         meter.push(small, origin or Composed())
     return meter.rows

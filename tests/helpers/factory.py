@@ -132,9 +132,9 @@ def write_clip(
     rate = Fraction(rate)
     if isinstance(pictures, int):
         pictures = [picture(i, *size, pix_fmt, **picture_options) for i in range(pictures)]
-    shown = list(pictures)
+    images = list(pictures)
     if times is None:
-        times = [k / rate for k in range(len(shown))]
+        times = [k / rate for k in range(len(images))]
     gaps = [b - a for a, b in itertools.pairwise(times)]
     gaps.append(last_duration or 1 / rate)
     if time_base is None:
@@ -145,8 +145,10 @@ def write_clip(
     extra = {"movie_timescale": str(time_base.denominator)} if is_mp4 else {}
     with av.open(str(path), "w", container_options=extra) as out:
         video: Any = out.add_stream(codec, rate=rate, options=options or {})
-        video.width, video.height = size if not shown else (shown[0].width, shown[0].height)
-        video.pix_fmt = shown[0].format.name if shown else pix_fmt
+        video.width, video.height = (
+            size if not images else (images[0].width, images[0].height)
+        )
+        video.pix_fmt = images[0].format.name if images else pix_fmt
         video.codec_context.time_base = time_base
         names = ("color_primaries", "color_trc", "colorspace", "color_range")
         for name, value in zip(names, colour or (), strict=bool(colour)):
@@ -163,7 +165,7 @@ def write_clip(
         ]
         ticks = [int(time / time_base) for time in times]
         lasts = dict(zip(ticks, (int(gap / time_base) for gap in gaps), strict=True))
-        for frame, tick in zip([*shown, None], [*ticks, 0], strict=True):
+        for frame, tick in zip([*images, None], [*ticks, 0], strict=True):
             if frame is not None:  # the last call flushes the encoder
                 frame.pts = tick
                 frame.time_base = time_base
@@ -213,8 +215,8 @@ def sound(out: Any, track: Any, wave: NDArray[np.float32], first: int = 0) -> No
     The first one has the number ``first``.
     """
     for start in range(0, len(wave), 1024):
-        part = wave[None, start : start + 1024]
-        frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+        block = wave[None, start : start + 1024]
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
         frame.sample_rate = 48000
         frame.pts = first + start
         frame.time_base = Fraction(1, 48000)

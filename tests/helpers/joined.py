@@ -51,32 +51,32 @@ def join(
         last = name
         count = min(chance.randint(8, 60), len(clips[name]))
         start = chance.randint(0, len(clips[name]) - count)
-        part = clips[name][start : start + count].clone()
+        shot = clips[name][start : start + count].clone()
         inside = {k - start for k in known.get(name, set()) if start < k < start + count}
         if dark:
             # Keep the black level, and round the rest as 8 bits with some grain would.
-            part = (part * chance.choice([0.1, 0.2, 0.3]) * 255 * 16).round() / (255 * 16)
+            shot = (shot * chance.choice([0.1, 0.2, 0.3]) * 255 * 16).round() / (255 * 16)
         if events and not inside and count >= 24:
-            part = _pan(part, chance) if chance.random() < 0.5 else _flash(part, chance)
+            shot = _pan(shot, chance) if chance.random() < 0.5 else _flash(shot, chance)
         cuts |= {length + k for k in inside} | ({length} if parts else set())
-        parts.append(part)
-        length += len(part)
+        parts.append(shot)
+        length += len(shot)
     return torch.cat(parts), cuts
 
 
-def _flash(part: Tensor, chance: random.Random) -> Tensor:
-    at = chance.randint(6, len(part) - 10)
+def _flash(shot: Tensor, chance: random.Random) -> Tensor:
+    at = chance.randint(6, len(shot) - 10)
     count = chance.randint(1, 3)
     strength = chance.choice([0.6, 0.9, 1.0])
-    part[at : at + count] = part[at : at + count] * (1 - strength) + strength
-    return part
+    shot[at : at + count] = shot[at : at + count] * (1 - strength) + strength
+    return shot
 
 
-def _pan(part: Tensor, chance: random.Random) -> Tensor:
+def _pan(shot: Tensor, chance: random.Random) -> Tensor:
     """Return a still frame, a fast pan over the frame and its mirror image, and a still."""
-    start = len(part) // 3
+    start = len(shot) // 3
     count = chance.randint(6, 10)
-    still = torch.nn.functional.interpolate(part[start][None, None], scale_factor=2.0)[0, 0]
+    still = torch.nn.functional.interpolate(shot[start][None, None], scale_factor=2.0)[0, 0]
     wide = torch.cat([still, still.flip(1), still], 1)
     step = chance.choice([4, 8, 12])
     views = [wide[18 : 18 + HEIGHT, k * step : k * step + WIDTH] for k in range(count)]

@@ -16,13 +16,13 @@ def small_state(gain: float = 0.5) -> dict[str, Tensor]:
     """Return computed weights by tensor name: RIFE 4.6 with narrow, fast blocks."""
     blocks = {f"block{k}": Block(12 if k else 7, 16, 5, made=6) for k in range(4)}
     state = nn.ModuleDict(blocks).state_dict()
-    return weights({name: each.shape for name, each in state.items()}, gain)
+    return weights({name: tensor.shape for name, tensor in state.items()}, gain)
 
 
 def small_file(path: Path) -> Path:
     """Write the weights with the prefix that the authors' files have."""
     # As safetensors, whatever the name, because the conversion of others takes seconds.
-    state = {f"module.{name}": each for name, each in small_state().items()}
+    state = {f"module.{name}": tensor for name, tensor in small_state().items()}
     safetensors.torch.save_file(state, path)
     return path
 
@@ -36,11 +36,11 @@ def save(path: Path, content: Mapping[str, Any], *, legacy: bool = False) -> Non
 
 
 def _blocks(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.replace("block", "blocks.", 1): each for name, each in state.items()}
+    return {name.replace("block", "blocks.", 1): tensor for name, tensor in state.items()}
 
 
 def _prefixed(prefix: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    return lambda state: {f"{prefix}{name}": each for name, each in state.items()}
+    return lambda state: {f"{prefix}{name}": tensor for name, tensor in state.items()}
 
 
 LAYOUTS: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {

@@ -84,10 +84,10 @@ def numbered(count: int) -> Iterator[Number]:
     return map(Number, range(count))
 
 
-def rendered(workers: Any, given: Iterator[Number | None]) -> Iterator[Any]:
+def rendered(workers: Any, numbers: Iterator[Number | None]) -> Iterator[Any]:
     """Yield the events of workers whose work uses neither a plan nor a store."""
     kept: list[tuple[int, Any]] = []
-    events = workers.map(None, given, lambda at, result: kept.append((at.number, result)))
+    events = workers.map(None, numbers, lambda at, result: kept.append((at.number, result)))
     with closing(events):
         yield from _seen(events, kept)
 

@@ -41,7 +41,7 @@ def visible(folder):
 
 
 @pytest.fixture
-def made(tmp_path):
+def out_dir(tmp_path):
     return tmp_path / "made"
 
 
@@ -54,45 +54,45 @@ def clips(tmp_path):
     return [first, broken, write_clip(tmp_path / "c.mkv", 7, rate=25)]
 
 
-def test_a_broken_input_does_not_stop_the_others(clips, made):
+def test_a_broken_input_does_not_stop_the_others(clips, out_dir):
     same_stem = write_clip(clips[0].with_name("a.mov"), 4, codec="libx264")
-    result = run(*clips, same_stem, "--out-dir", made)
+    result = run(*clips, same_stem, "--out-dir", out_dir)
     assert (result.exit_code, result.stdout) == (1, "")
     frames = {"a_x2.mov": 8, "a_x2.mp4": 10, "c_x2.mkv": 14}
-    assert visible(made) == list(frames)
-    assert {name: len(read_times(made / name)) for name in frames} == frames
+    assert visible(out_dir) == list(frames)
+    assert {name: len(read_times(out_dir / name)) for name in frames} == frames
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: {clips[1]} ")
     assert [state for _, state in rows(result.stderr)] == ["done", "failed", "done", "done"]
 
 
-def test_an_input_that_is_given_twice_is_one(clips, made):
+def test_an_input_that_is_given_twice_is_one(clips, out_dir):
     first, _, last = clips
-    result = run(last, last, "--out-dir", made)
+    result = run(last, last, "--out-dir", out_dir)
     assert (result.exit_code, rows(result.stderr)) == (0, [["c.mkv", "done"]])
     other = first.parent / "other" / first.name
     other.parent.mkdir()
     other.hardlink_to(first)
-    result = run(first, other, first, "--out-dir", made)
-    assert (result.exit_code, visible(made)) == (2, ["c_x2.mkv"])
+    result = run(first, other, first, "--out-dir", out_dir)
+    assert (result.exit_code, visible(out_dir)) == (2, ["c_x2.mkv"])
     assert f"{first} and {other} have the same output name" in result.stderr
 
 
-def test_a_link_without_a_target_is_named(clips, made):
+def test_a_link_without_a_target_is_named(clips, out_dir):
     (clips[0].parent / "d.mp4").symlink_to("nowhere.mp4")
-    result = run(clips[0].parent, "--out-dir", made)
+    result = run(clips[0].parent, "--out-dir", out_dir)
     assert result.exit_code == 1
     assert ["d.mp4", "failed"] in rows(result.stderr)
 
 
-def test_a_second_run_skips_finished_outputs(clips, made):
-    words = (clips[0], clips[2], "--out-dir", made, "--json", "-q")
+def test_a_second_run_skips_finished_outputs(clips, out_dir):
+    words = (clips[0], clips[2], "--out-dir", out_dir, "--json", "-q")
     first = run(*words)
     assert (first.exit_code, first.stderr) == (0, "")
     data = json.loads(first.stdout)
-    outputs = [str(made / "a_x2.mp4"), str(made / "c_x2.mkv")]
-    assert [each["output"] for each in data["results"]] == outputs
-    assert (data["failed"], [each["exists"] for each in data["results"]]) == (
+    outputs = [str(out_dir / "a_x2.mp4"), str(out_dir / "c_x2.mkv")]
+    assert [row["output"] for row in data["results"]] == outputs
+    assert (data["failed"], [row["exists"] for row in data["results"]]) == (
         0,
         [False, False],
     )
@@ -107,23 +107,23 @@ def test_a_second_run_skips_finished_outputs(clips, made):
     ]
     assert [os.stat(path).st_mtime_ns for path in outputs] == dates
     anew = json.loads(run(*words, "-y").stdout)
-    assert [each["exists"] for each in anew["results"]] == [False, False]
+    assert [row["exists"] for row in anew["results"]] == [False, False]
 
 
-def test_an_output_of_another_input_or_other_options_is_an_error(clips, made):
-    words = (clips[0], clips[2], "--out-dir", made)
+def test_an_output_of_another_input_or_other_options_is_an_error(clips, out_dir):
+    words = (clips[0], clips[2], "--out-dir", out_dir)
     assert run(*words).exit_code == 0
     skipped = run(*words)
     assert rows(skipped.stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
     assert (
-        f"{made / 'a_x2.mp4'} was made of {clips[0]} with these options: skipped"
+        f"{out_dir / 'a_x2.mp4'} was made of {clips[0]} with these options: skipped"
         in skipped.stderr
     )
     for more in ([], ["--dry-run"]):
         other = run(*words, "--scene-cut", "off", "--crf", 30, *more)
         assert other.exit_code == 1
         assert [state for _, state in rows(other.stderr + other.stdout)] == ["failed"] * 2
-        output = made / "a_x2.mp4"
+        output = out_dir / "a_x2.mp4"
         differs = (
             f"{output} exists, and was made with another crf and scene cut: make it again"
         )
@@ -131,7 +131,7 @@ def test_an_output_of_another_input_or_other_options_is_an_error(clips, made):
     # Another input with an output of that name.
     write_clip(clips[0].with_suffix(".avi"), 4, codec="mpeg4")
     clips[0].with_suffix(".avi").rename(clips[2].with_suffix(".avi"))
-    avi = run(clips[2].with_suffix(".avi"), "--out-dir", made)
+    avi = run(clips[2].with_suffix(".avi"), "--out-dir", out_dir)
     assert "c_x2.mkv exists, and was made of c.mkv: make it again" in avi.stderr
     os.utime(clips[2], (10**9, 10**9))  # an older date is another one, too
     assert "c_x2.mkv exists, and was made of an earlier c.mkv: make" in run(*words).stderr
@@ -139,10 +139,10 @@ def test_an_output_of_another_input_or_other_options_is_an_error(clips, made):
     assert rows(run(*words).stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
 
 
-def test_of_an_output_without_a_record_the_date_is_compared(clips, made):
-    words = (clips[0], clips[2], "--out-dir", made)
+def test_of_an_output_without_a_record_the_date_is_compared(clips, out_dir):
+    words = (clips[0], clips[2], "--out-dir", out_dir)
     assert run(*words).exit_code == 0
-    with (made / origins.FILE).open("r+b") as file:
+    with (out_dir / origins.FILE).open("r+b") as file:
         file.truncate(20)  # as after a loss of power
     done = run(*words)
     assert rows(done.stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
@@ -150,20 +150,20 @@ def test_of_an_output_without_a_record_the_date_is_compared(clips, made):
         f"is newer than {clips[0]}, and its options are not recorded: skipped"
         in done.stderr
     )
-    old = made / "c_x2.mkv"
+    old = out_dir / "c_x2.mkv"
     os.utime(old, (0, 0))
-    (made / "a_x2.mp4").unlink()
+    (out_dir / "a_x2.mp4").unlink()
     changed = run(*words)
     assert rows(changed.stderr) == [["a.mp4", "done"], ["c.mkv", "failed"]]
     assert f"{old} exists already: replace it with --overwrite" in changed.stderr
     assert rows(run(*words, "-y").stderr) == [["a.mp4", "done"], ["c.mkv", "done"]]
 
 
-def test_an_output_whose_name_follows_from_the_content_is_skipped(clips, made):
+def test_an_output_whose_name_follows_from_the_content_is_skipped(clips, out_dir):
     """Matroska under the name of another format gives an .mkv."""
     clip = clips[2].rename(clips[2].with_suffix(".ts"))
-    assert rows(run(clip, clips[0], "--out-dir", made).stderr)[0] == ["c.ts", "done"]
-    assert rows(run(clip, clips[0], "--out-dir", made).stderr)[0] == ["c.ts", "exists"]
+    assert rows(run(clip, clips[0], "--out-dir", out_dir).stderr)[0] == ["c.ts", "done"]
+    assert rows(run(clip, clips[0], "--out-dir", out_dir).stderr)[0] == ["c.ts", "exists"]
 
 
 @pytest.mark.parametrize("recursive", [False, True])
@@ -186,10 +186,10 @@ def test_a_folder_of_videos_and_photos_stands_for_its_videos(clips, recursive):
     assert visible(home / "made") == ["a_x2.mp4", "c_x2.mkv", "thumbnail.jpg"]
 
 
-def test_an_error_that_concerns_all_inputs_is_printed_once(clips, made):
-    result = invoke("interp", *clips, "--out-dir", made, *TINY, "--model", "rif-4.6")
+def test_an_error_that_concerns_all_inputs_is_printed_once(clips, out_dir):
+    result = invoke("interp", *clips, "--out-dir", out_dir, *TINY, "--model", "rif-4.6")
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
-    assert not made.exists()
+    assert not out_dir.exists()
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def videos(tmp_path_factory):
         write_clip(folder / "d.mkv", 12, rate=24),
     ]
     outcomes, _ = make(result, folder / "alone")
-    assert all(isinstance(each, InterpResult) for each in outcomes.values())
+    assert all(isinstance(outcome, InterpResult) for outcome in outcomes.values())
     return result
 
 
@@ -302,7 +302,7 @@ def test_ctrl_c_stops_a_batch_and_the_same_command_resumes(videos, tmp_path, wor
     assert not all(finished)
     outcomes, _ = make(turned, tmp_path, workers=then)
     assert [isinstance(outcomes[k], batch.Exists) for k in range(4)] == finished
-    assert any(getattr(each, "resumed", False) for each in outcomes.values())
+    assert any(getattr(outcome, "resumed", False) for outcome in outcomes.values())
     assert_as_alone(tmp_path, videos)
 
 
@@ -355,18 +355,18 @@ def test_a_warning_names_the_subfolders_of_a_card_whose_videos_are_all_inside(tm
 
 
 def test_recursive_reads_subfolders_and_keeps_them(tmp_path):
-    home, made = tmp_path / "home", tmp_path / "home" / "made"
+    home, out_dir = tmp_path / "home", tmp_path / "home" / "made"
     put(home, "a.mkv", "x/a.mkv", "x/y/b.mkv", "x/cover.png", ".hidden/c.mkv", "made/d.mkv")
-    words = (home, "--out-dir", made, "--recursive")
+    words = (home, "--out-dir", out_dir, "--recursive")
     plans = json.loads(run(*words, "--dry-run", "--json").stdout)["plans"]
     inputs = [home / name for name in ("a.mkv", "x/a.mkv", "x/y/b.mkv")]
     assert [Path(plan["input"]) for plan in plans] == inputs
-    assert os.listdir(made) == ["d.mkv"]
+    assert os.listdir(out_dir) == ["d.mkv"]
     for state in ("done", "exists"):
         done = run(*words)
         assert done.exit_code == 0, done.stderr
-        assert [found for _, found in rows(done.stderr)] == [state] * 3
-    outputs = {path.relative_to(made).as_posix() for path in made.rglob("*_x2.mkv")}
+        assert [row_state for _, row_state in rows(done.stderr)] == [state] * 3
+    outputs = {path.relative_to(out_dir).as_posix() for path in out_dir.rglob("*_x2.mkv")}
     assert outputs == {"a_x2.mkv", "x/a_x2.mkv", "x/y/b_x2.mkv"}
 
 
@@ -400,7 +400,7 @@ def test_a_lost_ctrl_c_is_noticed_between_two_inputs(clips, monkeypatch):
 
 
 def test_a_video_that_arrives_during_the_run_waits_for_the_next_run(
-    clips, made, monkeypatch
+    clips, out_dir, monkeypatch
 ):
     def then_arrives(settings, each_input=batch.each_input):
         every = each_input(settings)
@@ -409,7 +409,7 @@ def test_a_video_that_arrives_during_the_run_waits_for_the_next_run(
 
     clips[1].unlink()
     monkeypatch.setattr(batch, "each_input", then_arrives)
-    done = run(clips[0].parent, "--out-dir", made)
+    done = run(clips[0].parent, "--out-dir", out_dir)
     assert rows(done.stderr) == [["a.mp4", "done"], ["c.mkv", "done"]]
 
 
@@ -420,22 +420,22 @@ def test_a_video_that_arrives_during_the_run_waits_for_the_next_run(
         (MemoryError(), "c.mkv: there is not enough memory (none was left): close other"),
     ],
 )
-def test_no_error_of_an_input_stops_the_others(clips, made, monkeypatch, error, said):
+def test_no_error_of_an_input_stops_the_others(clips, out_dir, monkeypatch, error, said):
     def broken(settings, *given, decide=batch.decide_one):
         if str(settings.input).endswith("c.mkv"):
             raise error
         return decide(settings, *given)
 
     monkeypatch.setattr(batch, "decide_one", broken)
-    done = run(clips[2], clips[0], "--out-dir", made)
+    done = run(clips[2], clips[0], "--out-dir", out_dir)
     assert rows(done.stderr) == [["c.mkv", "failed"], ["a.mp4", "done"]]
     assert said in done.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
-def test_a_name_with_a_newline_is_one_row_of_the_table(clips, made):
+def test_a_name_with_a_newline_is_one_row_of_the_table(clips, out_dir):
     clip = clips[2].rename(clips[2].with_name("a\nb.mkv"))
-    done = run(clip, clips[1], "--out-dir", made)
+    done = run(clip, clips[1], "--out-dir", out_dir)
     assert [row[1] for row in rows(done.stderr)] == ["done", "failed"]
     assert "a\\nb_x2.mkv" in done.stderr.splitlines()[-2]
 

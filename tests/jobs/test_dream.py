@@ -26,9 +26,11 @@ def bouncing(tmp_path_factory):
     return write_clip(path, [video(p, "yuv444p") for p in ball(60)], rate=25)
 
 
-def dream(path, out, **given):
-    given = {"overwrite": True, **calls.lossless(out), **given}
-    return calls.dream(path, out, **({} if "seconds" in given else {"frames": 12}) | given)
+def dream(path, out, **options):
+    options = {"overwrite": True, **calls.lossless(out), **options}
+    return calls.dream(
+        path, out, **({} if "seconds" in options else {"frames": 12}) | options
+    )
 
 
 def shown(path):
@@ -90,7 +92,7 @@ def test_only_new_frames_of_a_part_can_be_written(bouncing, tmp_path):
 @pytest.mark.full
 def test_the_same_seed_gives_the_same_frames(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(40, (64, 48))])
-    made = {}
+    planes = {}
     for name, seed in (("b", 3), ("c", 3), ("d", 5)):
         dream(
             clip,
@@ -100,9 +102,9 @@ def test_the_same_seed_gives_the_same_frames(tmp_path):
             seed=seed,
             only_new=True,
         )
-        made[name] = read_planes(tmp_path / f"{name}.mkv")
-    assert same(made["b"], made["c"])
-    assert not same(made["b"], made["d"])
+        planes[name] = read_planes(tmp_path / f"{name}.mkv")
+    assert same(planes["b"], planes["c"])
+    assert not same(planes["b"], planes["d"])
 
 
 @pytest.mark.full
@@ -169,8 +171,8 @@ def dissolving(folder, seconds):
     later = ball(count + 60)
     parts = np.linspace(0, 1, count + 2)[1:-1]
     mixed = [
-        cv2.addWeighted(one, 1 - part, two, part, 0)
-        for one, two, part in zip(earlier[40:], later, parts, strict=False)
+        cv2.addWeighted(one, 1 - share, two, share, 0)
+        for one, two, share in zip(earlier[40:], later, parts, strict=False)
     ]
     pictures = [*earlier[:40], *mixed, *later[count:]]
     clip = write_clip(folder / "a.mkv", [video(p, "yuv444p") for p in pictures], rate=25)
@@ -230,8 +232,8 @@ def test_a_clip_of_few_pixels_is_an_error(tmp_path, size):
 def test_a_very_narrow_clip_is_continued(tmp_path, size):
     clip = noise(tmp_path / "a", size)
     for mode in ("collage", "texture", "flow"):
-        made = calls.dream(clip, tmp_path / f"{mode}.mkv", frames=2, mode=mode)
-        assert made.new_frames == 2
+        result = calls.dream(clip, tmp_path / f"{mode}.mkv", frames=2, mode=mode)
+        assert result.new_frames == 2
 
 
 def test_black_frames_continue_black(tmp_path):

@@ -73,8 +73,8 @@ def film(
             channels = track.codec_context.layout.nb_channels
             samples = np.broadcast_to(wave.reshape(len(wave), -1), (len(wave), channels))
             for start in range(0, len(wave), 1024):
-                part = np.ascontiguousarray(samples[start : start + 1024].reshape(1, -1))
-                frame = av.AudioFrame.from_ndarray(part, format="flt", layout=layout)
+                block = np.ascontiguousarray(samples[start : start + 1024].reshape(1, -1))
+                frame = av.AudioFrame.from_ndarray(block, format="flt", layout=layout)
                 frame.sample_rate = rate
                 frame.pts = start + int(late * rate)
                 frame.time_base = F(1, rate)
@@ -94,8 +94,8 @@ def heard(path, number=0):
         return float(frames[0].time), np.concatenate(parts, 1).reshape(-1, channels), stream
 
 
-def dream(clip, out, **given):
-    return calls.dream(clip, out, **{**QUICK, **calls.lossless(out), **given})
+def dream(clip, out, **options):
+    return calls.dream(clip, out, **{**QUICK, **calls.lossless(out), **options})
 
 
 def said(result):
@@ -121,13 +121,13 @@ def test_each_frame_of_the_film_plays_with_its_own_sound(tmp_path):
     assert len(after) == 38 * RATE
     np.testing.assert_array_equal(after[: 8 * RATE], before)
     numbers = {planes[0].tobytes(): k for k, planes in enumerate(read_planes(clip))}
-    shown = [numbers.get(planes[0].tobytes()) for planes in read_planes(out)]
-    assert len(shown) == result.output_frames == 38 * FPS
+    numbers_shown = [numbers.get(planes[0].tobytes()) for planes in read_planes(out)]
+    assert len(numbers_shown) == result.output_frames == 38 * FPS
     compared = 0
     length = RATE // FPS
     shift = RATE // 50
-    for place, number in enumerate(shown):
-        around = shown[max(place - FPS, 0) : place + FPS]
+    for place, number in enumerate(numbers_shown):
+        around = numbers_shown[max(place - FPS, 0) : place + FPS]
         first = place - min(place, FPS)
         if (
             number is None

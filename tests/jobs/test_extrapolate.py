@@ -31,10 +31,10 @@ from tests.helpers.factory import (
 )
 
 
-def forecast(path, out, **given):
-    length = {} if "seconds" in given else {"frames": 4}
-    given = {"model": "linear", **calls.lossless(out), **length, **given}
-    return calls.extrapolate(path, path.with_name(out), **given)
+def forecast(path, out, **options):
+    length = {} if "seconds" in options else {"frames": 4}
+    options = {"model": "linear", **calls.lossless(out), **length, **options}
+    return calls.extrapolate(path, path.with_name(out), **options)
 
 
 def distance(a, b):
@@ -208,11 +208,11 @@ def test_a_forecast_uses_no_frame_before_the_end_of_a_dissolve(tmp_path):
     first, last = (np.stack([f.to_ndarray() for f in shot]) for shot in shots(30, 30))
     weights = np.clip((np.arange(30) - 9) / 11, 0, 1)[:, None, None]
     mixed = np.rint((1 - weights) * first + weights * last).astype(np.uint8)
-    shown = [av.VideoFrame.from_ndarray(each, "gray") for each in mixed]
-    clip = write_clip(tmp_path / "a.mkv", shown, pix_fmt="gray", size=(128, 96), rate=25)
+    images = [av.VideoFrame.from_ndarray(levels, "gray") for levels in mixed]
+    clip = write_clip(tmp_path / "a.mkv", images, pix_fmt="gray", size=(128, 96), rate=25)
     for scene_cut, cut in (("auto", True), (1.0, False), ("off", False)):
-        known = {"at": None, "scene_cut": scene_cut, "threads": 1, "different": 30}
-        scene = read_ending(probe(clip), 30, **known)
+        options = {"at": None, "scene_cut": scene_cut, "threads": 1, "different": 30}
+        scene = read_ending(probe(clip), 30, **options)
         assert (scene.cut is not None) == cut
         assert 5 <= len(scene.frames) <= 10 if cut else len(scene.frames) == 30
         assert scene.frames[0].time == scene.items[0].frame.time
@@ -233,11 +233,11 @@ def test_audio_ends_with_the_source(tmp_path, suffix):
     clip = write_clip(tmp_path / f"a{suffix}", 24, **options)
     whole = forecast(clip, f"b{suffix}", frames=24, **calls.EXACT)
     assert packets_of(whole.output) == packets_of(clip)
-    part = forecast(clip, f"c{suffix}", frames=24, at=F(1, 2), **calls.EXACT)
-    (kept,), (all_of_it,) = packets_of(part.output), packets_of(clip)
+    of_part = forecast(clip, f"c{suffix}", frames=24, at=F(1, 2), **calls.EXACT)
+    (kept,), (all_of_it,) = packets_of(of_part.output), packets_of(clip)
     assert kept == all_of_it[: len(kept)]
     assert len(kept) < 0.6 * len(all_of_it)
-    with av.open(part.output) as output:
+    with av.open(of_part.output) as output:
         assert output.metadata["title"] == "Sky"
 
 
@@ -248,8 +248,8 @@ def test_standard_input_is_forecast(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="name the output"):
         calls.extrapolate("-", frames=2, model="linear")
     assert piped.buffer.tell() == 0
-    made = calls.extrapolate("-", tmp_path / "b.mkv", frames=2, model="linear")
-    assert made.output_frames == 10
+    result = calls.extrapolate("-", tmp_path / "b.mkv", frames=2, model="linear")
+    assert result.output_frames == 10
 
 
 def test_by_default_a_trial_chooses_the_model(tmp_path):
@@ -275,10 +275,10 @@ def test_layers_are_taken_for_a_thing_before_a_pan(tmp_path):
     pictures = np.ascontiguousarray(
         frames.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
     )
-    shown = [
+    images = [
         av.VideoFrame.from_ndarray(x, "rgb24").reformat(format="yuv444p") for x in pictures
     ]
-    result = calls.extrapolate(write_clip(tmp_path / "a.mkv", shown), frames=8, threads=1)
+    result = calls.extrapolate(write_clip(tmp_path / "a.mkv", images), frames=8, threads=1)
     assert (result.model, result.held_ahead, result.tried_ahead) == ("layers", 8, 8)
 
 
@@ -323,9 +323,9 @@ def test_an_uneven_rhythm_continues_and_one_irregular_repeat_does_not_end_it():
     for length in range(30, 40):
         rhythm = (PULLDOWN * 12)[: length + 15]
         assert list(itertools.islice(continued(rhythm[:length]), 15)) == rhythm[length:]
-    known = [*FIVE * 6, False, *FIVE, False, False]
+    repeats = [*FIVE * 6, False, *FIVE, False, False]
     expected = [False, False, True, *FIVE, *FIVE[:4]]
-    assert list(itertools.islice(continued(known), 12)) == expected
+    assert list(itertools.islice(continued(repeats), 12)) == expected
 
 
 def scrolled(speed, count=40, size=(320, 208)):
@@ -346,8 +346,8 @@ def scrolled(speed, count=40, size=(320, 208)):
 @pytest.mark.parametrize("speed", [2, 4, 8])
 def test_mirrored_text_that_comes_in_does_not_hold(tmp_path, speed):
     """The forecast invents what comes in at the lower border of a page that scrolls."""
-    shown = [av.VideoFrame.from_ndarray(picture, "gray") for picture in scrolled(speed)]
-    clip = write_clip(tmp_path / "a.mkv", shown, pix_fmt="gray", size=(320, 208), rate=25)
+    images = [av.VideoFrame.from_ndarray(picture, "gray") for picture in scrolled(speed)]
+    clip = write_clip(tmp_path / "a.mkv", images, pix_fmt="gray", size=(320, 208), rate=25)
     result = calls.extrapolate(clip, tmp_path / "b.mkv", frames=8, threads=1)
     assert result.held_ahead <= 1
     (warning,) = result.warnings

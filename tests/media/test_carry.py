@@ -65,10 +65,10 @@ def video(
     if tracks is None:
         tracks = [(audio, start, tone(440 * k, seconds * 48000)) for k in (1, 2) if audio]
     with av.open(str(path), "w") as out:
-        shown = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
-        shown.width = shown.height = 32
-        shown.codec_context.time_base = Fraction(1, rate)
-        shown.metadata["language"] = languages[0]
+        video_stream = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
+        video_stream.width = video_stream.height = 32
+        video_stream.codec_context.time_base = Fraction(1, rate)
+        video_stream.metadata["language"] = languages[0]
         streams = [out.add_stream(codec, rate=48000) for codec, *_ in tracks]
         for number, stream in enumerate(streams):
             stream.layout = "mono"
@@ -92,8 +92,8 @@ def video(
                 frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 255, np.uint8))
             frame.pts = index + start * rate
             frame.time_base = Fraction(1, rate)
-            out.mux(shown.encode(frame))
-        out.mux(shown.encode(None))
+            out.mux(video_stream.encode(frame))
+        out.mux(video_stream.encode(None))
         for stream, (_, begin, samples) in zip(streams, tracks, strict=True):
             sound(out, stream, samples, int(begin * 48000))
         for begin, duration, text in texts_given if texts is not None else ():
@@ -136,7 +136,7 @@ def subtitles_of(path):
             if decoded:
                 times = packet.pts * packet.time_base, packet.duration * packet.time_base
                 result.append((*times, decoded[0].dialogue.decode()))
-    return [each for each in result if each[2]]
+    return [subtitle for subtitle in result if subtitle[2]]
 
 
 def chapters_of(path):
@@ -205,8 +205,8 @@ def test_audio_from_a_transport_stream_is_copied(tmp_path, name):
     else:
         convert(source, target)
     kept = [[packet[7:] for packet in track] for track in packets_of(source)]
-    made = packets_of(target)
-    assert made == [track[len(track) - len(made[0]) :] for track in kept]
+    copied = packets_of(target)
+    assert copied == [track[len(track) - len(copied[0]) :] for track in kept]
     with av.open(str(target)) as clip:
         assert clip.streams.audio[0].codec_context.extradata == bytes.fromhex("1188")
         assert sum(frame.samples for frame in clip.decode(audio=0)) >= 2.9 * 48000
@@ -235,9 +235,9 @@ def test_a_part_keeps_its_own_audio_subtitles_and_chapters(tmp_path, slow):
     half = Fraction(by, 2)
     assert chapters_of(target) == [(0, half, "one"), (half, (end - start) * by, "two")]
     if slow is None:
-        given = zip(packets_of(source)[0], packet_times(source), strict=True)
+        packets = zip(packets_of(source)[0], packet_times(source), strict=True)
         assert packets_of(target)[0] == [
-            packet for packet, time in given if start <= time < end
+            packet for packet, time in packets if start <= time < end
         ]
         times = packet_times(target)
         assert 0 <= times[0] < Fraction(1, 10)
@@ -459,7 +459,7 @@ def test_a_time_code_is_converted_or_left_out_with_a_warning(
     target = tmp_path / f"out{suffix}"
     write_clip(source, 4, rate=rate, codec="libx264", metadata={"timecode": given})
     warned = convert(source, target, factor=2).warnings
-    assert [each.code for each in warned] == ([] if made else ["time-code"])
+    assert [warning.code for warning in warned] == ([] if made else ["time-code"])
     with av.open(str(target)) as clip:
         assert clip.streams.video[0].metadata.get("timecode") == made
 
@@ -613,10 +613,12 @@ def test_sound_that_begins_before_the_video_keeps_its_times_in_matroska(
     target = tmp_path / "out.mkv"
     convert(source, target)
     begins = min(packet_times(source, "video"))
-    given = [time - begins for time in packet_times(source)]
+    source_times = [time - begins for time in packet_times(source)]
     times = packet_times(target)
-    assert given[0] < 0 == min(packet_times(target, "video"))
-    assert all(abs(b - a) <= Fraction(1, 1000) for a, b in zip(given, times, strict=False))
+    assert source_times[0] < 0 == min(packet_times(target, "video"))
+    assert all(
+        abs(b - a) <= Fraction(1, 1000) for a, b in zip(source_times, times, strict=False)
+    )
     if suffix == "mp4":
         assert packets_of(target) == packets_of(source)
         assert decoded_sound(target) == decoded_sound(source)
@@ -669,10 +671,10 @@ def transport(path, parts, first_pid=0x100, seconds=1):
     """
     options = {"mpegts_start_pid": str(first_pid)}
     with av.open(str(path), "w", format="mpegts", container_options=options) as out:
-        shown = out.add_stream(
+        video = out.add_stream(
             "libx264", rate=25, options={"preset": "ultrafast", "bf": "0"}
         )
-        shown.width, shown.height = 64, 48
+        video.width, video.height = 64, 48
         streams = [out.add_stream(codec, rate=48000) for codec, _ in parts]
         for stream in streams:
             stream.layout = "mono"
@@ -680,8 +682,8 @@ def transport(path, parts, first_pid=0x100, seconds=1):
             frame = picture(number, 64, 48)
             frame.pts = number
             frame.time_base = Fraction(1, 25)
-            out.mux(shown.encode(frame))
-        out.mux(shown.encode(None))
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
         for stream, (_, start) in zip(streams, parts, strict=True):
             sound(out, stream, tone(440, 48000 * (seconds - start)), 48000 * start)
     return path
@@ -712,7 +714,7 @@ def test_a_time_code_above_255_fps_is_left_out_of_mp4(tmp_path, suffix, lost):
     source, target = tmp_path / "in.mov", tmp_path / f"out{suffix}"
     write_clip(source, 4, rate=120, codec="libx264", metadata={"timecode": "01:00:00:12"})
     warned = convert(source, target, factor=3).warnings
-    assert [each.code for each in warned] == ["time-code"] * lost
+    assert [warning.code for warning in warned] == ["time-code"] * lost
 
 
 def bitmaps(path, times):
@@ -739,7 +741,7 @@ def test_a_bitmap_subtitle_without_an_end_lasts_to_the_end_of_the_video(tmp_path
     target = tmp_path / "out.mp4"
     assert not said(convert(source, target), "left out")
     with av.open(str(target)) as output:
-        (packet,) = [each for each in output.demux(subtitles=0) if each.size]
+        (packet,) = [packet_ for packet_ in output.demux(subtitles=0) if packet_.size]
         assert packet.duration * packet.time_base <= 1
 
 

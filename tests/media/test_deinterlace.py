@@ -25,8 +25,8 @@ MIXED += [picture(2 * k, 96, 64, step=FIELD_STEP) for k in range(COUNT, 2 * COUN
 """Pictures of two fields, and then as many that were filmed at once."""
 
 
-def frames_of(path, *, deinterlace=False, **part):
-    with Source(probe(path, deinterlace=deinterlace), **part) as source:
+def frames_of(path, *, deinterlace=False, **span):
+    with Source(probe(path, deinterlace=deinterlace), **span) as source:
         return list(source.frames())
 
 
@@ -34,18 +34,18 @@ def luma(picture):
     return planes_of(picture)[0].astype(float)
 
 
-def assert_filmed(made):
+def assert_filmed(frames):
     """Assert that frame j shows the clip's motion at field j."""
-    for j, frame in enumerate(made[4:-2], 4):
+    for j, frame in enumerate(frames[4:-2], 4):
         filmed = luma(picture(j, 96, 64, step=FIELD_STEP))
         assert np.abs(luma(frame.picture) - filmed).mean() < 1
 
 
 @pytest.fixture
 def clip(tmp_path):
-    shown = MIXED[:COUNT]
+    fields = MIXED[:COUNT]
     return write_clip(
-        tmp_path / "fields.mkv", shown, rate=25, codec="libx264", options=FIELDS
+        tmp_path / "fields.mkv", fields, rate=25, codec="libx264", options=FIELDS
     )
 
 

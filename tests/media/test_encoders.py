@@ -108,13 +108,16 @@ _SILENT = {"x265-params": "log-level=none"}
 def test_codec_and_pixel_format_are_kept_or_a_warning_names_the_change(
     tmp_path, codec, pix_fmt, options, suffix, settings, encoder, becomes, words
 ):
-    given = tmp_path / ("in.mkv" if codec == "ffv1" else "in.mov")
+    source = tmp_path / ("in.mkv" if codec == "ffv1" else "in.mov")
     form = {"size": (256, 144), "codec": codec, "pix_fmt": pix_fmt, "options": options}
-    info = probe(write_clip(given, 3, rate=RATE, **form))
+    info = probe(write_clip(source, 3, rate=RATE, **form))
     target = tmp_path / f"out{suffix}"
     sink = write(target, Source(info).frames(), info, rate=RATE, **settings)
-    made = probe(target).working_pix_fmt.replace("12", "10")
-    assert (sink.plan.choice.encoder, made) == (encoder or codec, becomes or pix_fmt)
+    pix_fmt_made = probe(target).working_pix_fmt.replace("12", "10")
+    assert (sink.plan.choice.encoder, pix_fmt_made) == (
+        encoder or codec,
+        becomes or pix_fmt,
+    )
     said = [*map(str, sink.warnings)]
     assert [all(word in text for word in words) for text in said] == [True] * bool(words)
 
@@ -149,11 +152,11 @@ def test_an_editing_codec_is_kept_without_other_settings(codec, name, settings, 
 )
 def test_an_editing_codec_keeps_its_profile(tmp_path, codec, pix_fmt, profile):
     about = {"codec": codec, "pix_fmt": pix_fmt, "options": {"profile": profile}}
-    given, made = (tmp_path / name for name in ("a.mov", "b.mov"))
-    info = probe(write_clip(given, 3, rate=RATE, size=(256, 144), **about))
-    write(made, Source(info).frames(), info, rate=RATE)
+    source, target = (tmp_path / name for name in ("a.mov", "b.mov"))
+    info = probe(write_clip(source, 3, rate=RATE, size=(256, 144), **about))
+    write(target, Source(info).frames(), info, rate=RATE)
     assert info.profile
-    assert probe(made).profile == info.profile
+    assert probe(target).profile == info.profile
 
 
 @pytest.mark.parametrize(
@@ -180,9 +183,9 @@ def test_default_quality_is_visually_lossless(name):
 
     assert options(None) == options(17)
     # One scale for all encoders: a lower value is better, over the whole range.
-    each = [float(options(crf)["crf"]) for crf in range(52)]
-    assert each == sorted(each)
-    assert (each[0], each[51]) == (0, 51 if name in ("libx264", "libx265") else 63)
+    values = [float(options(crf)["crf"]) for crf in range(52)]
+    assert values == sorted(values)
+    assert (values[0], values[51]) == (0, 51 if name in ("libx264", "libx265") else 63)
 
 
 @pytest.mark.full

@@ -106,9 +106,9 @@ def test_bottom_up_rows_are_reversed(tmp_path):
     data[at : at + 4] = (3).to_bytes(4, "little")  # a positive height means bottom-up rows
     path.write_bytes(data)
     with av.open(str(path)) as clip:
-        shown = next(clip.decode(video=0))
-    assert shown.planes[0].line_size < 0
-    assert [row[0] for row in planes_of(repack(shown, "gbrp"))[0]] == [30, 20, 10]
+        decoded = next(clip.decode(video=0))
+    assert decoded.planes[0].line_size < 0
+    assert [row[0] for row in planes_of(repack(decoded, "gbrp"))[0]] == [30, 20, 10]
 
 
 @pytest.mark.parametrize(

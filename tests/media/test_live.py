@@ -37,8 +37,8 @@ def test_matroska_is_interpolated_before_its_end_arrives(tmp_path, frames):
     first = len(data) * 4 // 5 if frames > 100 else len(data)
 
     def read(out):
-        while part := out.read1(1 << 16):
-            result.extend(part)
+        while data := out.read1(1 << 16):
+            result.extend(data)
             if len(result) > 4000:
                 some.set()
 

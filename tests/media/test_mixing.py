@@ -26,12 +26,12 @@ def mixed(film, passages, seconds=20, *, chunk=F(1, 4), follows=True, **options)
     mixer = Mixer(playlist, playlist.follow(), sound, len(film), F(0), lead)
     parts = [film[:0]]
     waiting = list(passages)
-    known = ends
+    end = ends
     while not playlist.is_complete:
-        known = min(known + chunk, playlist.ends)
-        while waiting and waiting[0].begins < known:
+        end = min(end + chunk, playlist.ends)
+        while waiting and waiting[0].begins < end:
             playlist.add(waiting.pop(0))
-        playlist.reach(known)
+        playlist.reach(end)
         parts += mixer.play()
     return np.concatenate(parts)
 
@@ -63,11 +63,13 @@ def loudness(sound):
     return 10 * np.log10(power[:: size // 8] + 1e-12)
 
 
-def positions(made, film, length=64):
+def positions(sound, film, length=64):
     """Return where in the film each ``length`` samples were taken from, -1 for nowhere."""
-    known = {film[k : k + length].tobytes(): k for k in range(len(film) - length + 1)}
-    blocks = (made[k : k + length].tobytes() for k in range(0, len(made) - length, length))
-    return np.array([known.get(block, -1) for block in blocks])
+    places = {film[k : k + length].tobytes(): k for k in range(len(film) - length + 1)}
+    blocks = (
+        sound[k : k + length].tobytes() for k in range(0, len(sound) - length, length)
+    )
+    return np.array([places.get(block, -1) for block in blocks])
 
 
 def test_between_two_jumps_the_sound_of_the_film_plays_to_the_sample():

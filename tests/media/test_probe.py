@@ -244,8 +244,8 @@ def test_a_last_frame_of_absurd_length_lasts_as_long_as_the_others(
     numbers = (0, 1, 2, 3, 6, 7, 8, 9, 10, 13, 14, 15) if varies else range(12)
     about = {"codec": "libvpx" if suffix == "webm" else "mpeg4", "last_duration": lasts}
     if suffix == "gif":
-        given = min(max(lasts, Fraction(1, 100)), Fraction(655))
-        about = {"codec": "gif", "pix_fmt": "rgb8", "last_duration": given}
+        duration = min(max(lasts, Fraction(1, 100)), Fraction(655))
+        about = {"codec": "gif", "pix_fmt": "rgb8", "last_duration": duration}
     elif suffix == "webm":
         about["last_duration"] = Fraction(1, 1000)  # the encoder refuses hours
     times = [Fraction(number, 10) for number in numbers]
@@ -271,14 +271,16 @@ def test_a_stream_with_one_frame_is_not_taken_for_the_video(tmp_path, suffix, pl
     path = tmp_path / f"in.{suffix}"
     with ExitStack() as stack:
         out = stack.enter_context(av.open(str(path), "w"))
-        given = [stack.enter_context(av.open(str(clip))).streams.video[0] for clip in clips]
-        added = [add_copy(out, stream) for stream in given]
+        streams = [
+            stack.enter_context(av.open(str(clip))).streams.video[0] for clip in clips
+        ]
+        added = [add_copy(out, stream) for stream in streams]
         added[place].disposition = Disposition.default
         added[1 - place].disposition = Disposition(0)
-        for stream in (given[place], given[1 - place]):
+        for stream in (streams[place], streams[1 - place]):
             for packet in stream.container.demux(stream):
                 if packet.size:
-                    packet.stream = added[given.index(stream)]
+                    packet.stream = added[streams.index(stream)]
                     out.mux(packet)
     info = probe(path)
     assert (info.video_index, info.timing.frames, info.width) == (1 - place, 12, 96)
@@ -354,9 +356,9 @@ def test_one_packet_without_a_time_keeps_the_rate(tmp_path, varies):
     timing = probe(clip).timing
     assert (timing.rate, timing.frames) == (None if varies else 25, 14)
     with Source(clip) as source:
-        shown = [frame.time - timing.start for frame in source.frames()]
-    assert len(shown) == len(times)
-    assert sum(a != b for a, b in zip(shown, times, strict=True)) <= varies
+        frame_times = [frame.time - timing.start for frame in source.frames()]
+    assert len(frame_times) == len(times)
+    assert sum(a != b for a, b in zip(frame_times, times, strict=True)) <= varies
 
 
 def test_a_decoder_whose_threads_cannot_start_is_no_damaged_file(tmp_path, monkeypatch):

@@ -44,9 +44,9 @@ def test_a_folder_of_any_common_kind_of_pictures_is_read(tmp_path, suffix):
             tmp_path / f"{number}{suffix}"
         )
     with Source(tmp_path) as source:
-        shown = [planes_of(frame.picture)[0].mean() for frame in source.frames()]
-    assert len(shown) == 3
-    assert shown[0] < shown[1] < shown[2]
+        levels = [planes_of(frame.picture)[0].mean() for frame in source.frames()]
+    assert len(levels) == 3
+    assert levels[0] < levels[1] < levels[2]
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
@@ -60,11 +60,11 @@ def test_the_pages_of_a_tiff_are_its_frames(tmp_path, mode):
     images[0].save(path, save_all=True, append_images=images[1:])
     with Source(path) as source:
         assert codes(source.info.warnings) == ["rate-assumed"]
-        shown = [planes_of(frame.picture)[0][0, 0] for frame in source.frames()]
-        assert shown == [page[0, 0] for page in pages]
+        levels = [planes_of(frame.picture)[0][0, 0] for frame in source.frames()]
+        assert levels == [page[0, 0] for page in pages]
         assert [
             planes_of(f.picture)[0][0, 0] for f in source.frames(Fraction(2, 25))
-        ] == shown[2:]
+        ] == levels[2:]
 
 
 def test_further_pages_of_tiffs_in_a_folder_are_named(tmp_path):
@@ -94,9 +94,9 @@ def test_jpegs_of_several_kinds_are_one_sequence(tmp_path, cmyk):
         grey.convert("CMYK").save(tmp_path / "4.jpg", quality=95)
     with Source(tmp_path) as source:
         assert source.info.working_pix_fmt == ("gbrp" if cmyk else "yuv444p")
-        shown = [planes_of(frame.picture)[0].mean() for frame in source.frames()]
-    assert len(shown) == 3 + cmyk
-    assert max(abs(each - level(1)) for each in shown) <= 2
+        levels = [planes_of(frame.picture)[0].mean() for frame in source.frames()]
+    assert len(levels) == 3 + cmyk
+    assert max(abs(value - level(1)) for value in levels) <= 2
 
 
 def test_a_motion_photo_is_named(tmp_path):
@@ -112,14 +112,16 @@ def test_a_motion_photo_is_named(tmp_path):
 
 @pytest.mark.parametrize("kind", ["gif", "apng", "webp"])
 def test_pictures_of_an_animation_last_as_long_as_in_browsers(tmp_path, kind):
-    given = [0, 10, 50, 20, 40]
+    delays = [0, 10, 50, 20, 40]
     if kind == "gif":
-        given = [10, 50, 20, 10, 40]  # Pillow writes no duration of 0
-    info = probe(animation(tmp_path / f"in.{kind}", given))
+        delays = [10, 50, 20, 10, 40]  # Pillow writes no duration of 0
+    info = probe(animation(tmp_path / f"in.{kind}", delays))
     assert "short-delays" in codes(info.warnings)
     with Source(info) as source:
-        shown = [frame.duration for frame in source.frames()]
-    assert shown == [Fraction(100 if length <= 10 else length, 1000) for length in given]
+        durations = [frame.duration for frame in source.frames()]
+    assert durations == [
+        Fraction(100 if length <= 10 else length, 1000) for length in delays
+    ]
     assert "short-delays" not in codes(
         probe(animation(tmp_path / f"b.{kind}", [20, 40])).warnings
     )

@@ -32,19 +32,19 @@ def carried(path, kind):
     return {side.type.name: bytes(side) for side in first.side_data}.get(kind)
 
 
-def carrying(shown, kind, data):
+def carrying(picture, kind, data):
     """Return the picture with side data, which raw video's decoders take from packets."""
     context = {mode: av.CodecContext.create("rawvideo", mode) for mode in "rw"}
-    for each in context.values():
-        each.width = shown.width
-        each.height = shown.height
-        each.pix_fmt = shown.format.name
-    (packet,) = context["w"].encode(shown)
+    for filter_ in context.values():
+        filter_.width = picture.width
+        filter_.height = picture.height
+        filter_.pix_fmt = picture.format.name
+    (packet,) = context["w"].encode(picture)
     side = PacketSideData(packet_sidedata_type_from_literal(kind), len(data))
     side.update(data)
     packet.set_sidedata(side)
-    (made,) = context["r"].decode(packet)
-    return made
+    (carried,) = context["r"].decode(packet)
+    return carried
 
 
 def captioned(path, texts, *, rate=24, codec="libx264"):
@@ -143,10 +143,10 @@ def test_hdr10_metadata_is_kept(tmp_path, suffix, encoder, pix_fmt, preset):
     info = info_of(pix_fmt=pix_fmt, side_data=options)
     sink = write(path, even(2, pix_fmt=pix_fmt), info, rate=24, encoder=encoder, **preset)
     assert not sink.warnings
-    made = probe(path).side_data
-    assert made["CONTENT_LIGHT_LEVEL"] == light
+    side_data = probe(path).side_data
+    assert side_data["CONTENT_LIGHT_LEVEL"] == light
     found, wanted = (np.frombuffer(each, "<i4")[:20].reshape(-1, 2)
-                     for each in (made["MASTERING_DISPLAY_METADATA"], display))  # fmt: skip
+                     for each in (side_data["MASTERING_DISPLAY_METADATA"], display))  # fmt: skip
     np.testing.assert_allclose(
         found[:, 0] / found[:, 1], wanted[:, 0] / wanted[:, 1], atol=1e-4
     )
@@ -217,7 +217,9 @@ def test_captions_of_left_out_and_repeated_frames_are_shown_once(tmp_path):
 def test_captions_that_the_encoder_cannot_store_are_named(tmp_path, name, options):
     source = captioned(tmp_path / "in.mkv", [b"", b"", b"HI", b"ya"])
     result = interpolate(source, tmp_path / name, factor=2, model="blend", **options)
-    (warning,) = [str(each) for each in result.warnings if "captions" in str(each)]
+    (warning,) = [
+        str(warning_) for warning_ in result.warnings if "captions" in str(warning_)
+    ]
     assert (
         container_of(tmp_path / name).encoders[0] in warning
         or options["encoder"] in warning
@@ -248,7 +250,7 @@ def test_side_data_that_begins_later_is_named(tmp_path):
     pictures[3] = carrying(pictures[3], "stereo_3d", stereo(1))
     source = write_clip(tmp_path / "in.mkv", pictures, codec="mpeg2video")
     result = interpolate(source, tmp_path / "out.mkv", factor=2, model="blend", **FAST)
-    (warning,) = [str(each) for each in result.warnings if "3D" in str(each)]
+    (warning,) = [str(warning_) for warning_ in result.warnings if "3D" in str(warning_)]
     assert "0.125 s" in warning
 
 
@@ -275,7 +277,9 @@ def test_a_colour_profile_of_pictures_is_named(tmp_path, suffix):
     result = interpolate(
         folder, tmp_path / "out.mkv", factor=2, model="blend", encoder="ffv1"
     )
-    (warning,) = [str(each) for each in result.warnings if "profile" in str(each)]
+    (warning,) = [
+        str(warning_) for warning_ in result.warnings if "profile" in str(warning_)
+    ]
     assert warning.startswith("The ICC colour profile of the source")
 
 

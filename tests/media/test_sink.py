@@ -124,8 +124,8 @@ def test_lossless_planes_are_unchanged(tmp_path, pix_fmt, size):
     sink = write(path, frames, info, rate=24, encoder="ffv1")
     assert sink.plan.choice.working == pix_fmt
     with av.open(str(path)) as clip:
-        for frame, made in zip(frames, clip.decode(video=0), strict=True):
-            kept = repack(made, working_format(made.format.name))
+        for frame, decoded in zip(frames, clip.decode(video=0), strict=True):
+            kept = repack(decoded, working_format(decoded.format.name))
             assert same(planes_of(frame.picture), planes_of(kept))
 
 
@@ -154,8 +154,8 @@ def test_more_bits_and_chroma_do_not_change_levels(tmp_path):
     frames = even(2, tags=LIMITED_709)
     deeper = {"encoder": "ffv1", "pix_fmt": "yuv444p10le"}
     write(path, frames, info_of(tags=LIMITED_709), rate=24, **deeper)
-    for frame, made in zip(frames, read_planes(path), strict=True):
-        assert same(planes_of(frame.picture)[0].astype(int) * 4, made[0])
+    for frame, planes in zip(frames, read_planes(path), strict=True):
+        assert same(planes_of(frame.picture)[0].astype(int) * 4, planes[0])
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -316,8 +316,8 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, suffix):
 def test_a_file_that_is_silently_truncated_is_an_error(tmp_path, monkeypatch):
     def cut(writer, finish=Muxer.finish):
         finish(writer)
-        (part,) = tmp_path.iterdir()
-        os.truncate(part, part.stat().st_size // 2)
+        (unfinished,) = tmp_path.iterdir()
+        os.truncate(unfinished, unfinished.stat().st_size // 2)
 
     monkeypatch.setattr(Muxer, "finish", cut)
     with pytest.raises(OutputError, match="is incomplete"):

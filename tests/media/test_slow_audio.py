@@ -34,9 +34,9 @@ def decode_audio(path, track=0):
 
 def pitch(samples, rate=RATE):
     """Return the strongest frequency in hertz."""
-    part = samples[len(samples) // 4 : len(samples) * 3 // 4]
-    power = np.abs(np.fft.rfft(part * np.hanning(len(part))))
-    return float(power.argmax() * rate / len(part))
+    middle = samples[len(samples) // 4 : len(samples) * 3 // 4]
+    power = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
+    return float(power.argmax() * rate / len(middle))
 
 
 def onsets(samples):
@@ -219,8 +219,8 @@ def test_the_length_is_exact_for_any_factor_and_block_sizes(factor, blocks, chan
     result = 0
     for count in blocks:
         samples = random.normal(0, 0.1, (count, channels)).astype(np.float32)
-        result += sum(len(part) for part in stretch.push(samples))
-    result += sum(len(part) for part in stretch.finish())
+        result += sum(len(block) for block in stretch.push(samples))
+    result += sum(len(block) for block in stretch.finish())
     assert result == round(sum(blocks) * factor)
 
 

@@ -146,8 +146,8 @@ def test_a_report_shows_upright_pictures(tmp_path):
     source = clip(tmp_path / "a.mp4", QUARTER, frames=12)
     compared = tmp_path / "compared"
     cloudconv.compare(source, model=("hold",), report=compared, metrics=("psnr",))
-    shown = pictures_of(compared / "index.html")
-    assert all(image.width < image.height for image in shown)
-    assert red_corner(shown[0]) == "top right"
+    pictures = pictures_of(compared / "index.html")
+    assert all(image.width < image.height for image in pictures)
+    assert red_corner(pictures[0]) == "top right"
     side_by_side = probe(compared / "side_by_side.mp4")
     assert side_by_side.height > WIDTH, "panels must be upright, below a label"

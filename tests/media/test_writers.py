@@ -31,7 +31,7 @@ def test_gif_has_exact_centiseconds(tmp_path):
     assert write(path, even(6, rate=30), rate=30).plan.choice.encoder == "gif"
     with Image.open(path) as image:
         assert image.info["loop"] == 0
-        durations = [shown.info["duration"] for shown in ImageSequence.Iterator(image)]
+        durations = [picture.info["duration"] for picture in ImageSequence.Iterator(image)]
     assert durations == [30, 40, 30, 30, 40, 30]
 
 
@@ -52,10 +52,10 @@ def test_apng_is_exact_and_lossless_for_rgb(tmp_path, rate):
     frames = even(4, (33, 21), "gbrp", rate=rate)
     write(path, frames, info_of((33, 21), "gbrp"), rate=rate)
     with Image.open(path) as image:
-        for frame, shown in zip(frames, ImageSequence.Iterator(image), strict=True):
-            assert shown.info["duration"] == pytest.approx(float(1000 / rate), rel=1e-9)
+        for frame, picture in zip(frames, ImageSequence.Iterator(image), strict=True):
+            assert picture.info["duration"] == pytest.approx(float(1000 / rate), rel=1e-9)
             green, blue, red = planes_of(frame.picture)
-            result = np.asarray(shown.convert("RGB"))
+            result = np.asarray(picture.convert("RGB"))
             np.testing.assert_array_equal(result, np.stack([red, green, blue], -1))
 
 
@@ -70,9 +70,9 @@ def test_each_picture_format_stores_its_colours(tmp_path, name):
     assert names == ([name % k for k in (1, 2, 3)] if "%" in name else [name])
     with Image.open(tmp_path / names[0]) as image:
         result = np.asarray(image.convert("RGB")).astype(float)
-    shown = frames[0].picture
-    shown.colorspace, shown.color_range = 1, 1
-    wanted = shown.to_ndarray(format="rgb24").astype(float)
+    picture = frames[0].picture
+    picture.colorspace, picture.color_range = 1, 1
+    wanted = picture.to_ndarray(format="rgb24").astype(float)
     assert abs(wanted.mean((0, 1)) - result.mean((0, 1))).max() < 2
     assert abs(wanted - result).mean() < (6 if name == "clip.gif" else 2)
 
@@ -125,9 +125,9 @@ def test_a_late_encoder_gets_every_picture_at_its_own_time(tmp_path, monkeypatch
 )
 def test_a_pattern_means_the_same_for_input_and_output(pictures, tmp_path, pattern, first):
     make(pictures, tmp_path / "out" / pattern)
-    made = sorted(file.name for file in (tmp_path / "out").iterdir())
-    assert made[0] == first
-    assert probe(tmp_path / "out" / pattern).timing.frames == len(made) == 8
+    names = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert names[0] == first
+    assert probe(tmp_path / "out" / pattern).timing.frames == len(names) == 8
     with pytest.raises(OutputError, match="exist"):
         make(pictures, tmp_path / "out" / pattern)
 
@@ -147,10 +147,10 @@ def test_a_pattern_of_a_million_digits_and_a_folder_that_also_holds_videos_are_e
 @pytest.mark.parametrize("suffix", ["webp", "bmp", "tif", "png"])
 def test_a_pattern_gives_one_picture_for_each_frame(pictures, tmp_path, suffix):
     make(pictures, tmp_path / "out" / f"%03d.{suffix}")
-    made = sorted((tmp_path / "out").iterdir())
-    assert [path.name for path in made] == [f"{k:03d}.{suffix}" for k in range(1, 9)]
+    files = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in files] == [f"{k:03d}.{suffix}" for k in range(1, 9)]
     for number in range(4):
-        with Image.open(made[2 * number]) as image:
+        with Image.open(files[2 * number]) as image:
             assert getattr(image, "n_frames", 1) == 1
             red = image.convert("RGB").getpixel((16, 12))[0]
             assert abs(red - 60 * number) <= (3 if suffix == "webp" else 0)
@@ -184,9 +184,9 @@ def length_of(path):
             return Fraction(clip.duration, 1_000_000)
     total = Fraction(0)
     with Image.open(path) as image:
-        for shown in ImageSequence.Iterator(image):
-            shown.load()
-            total += Fraction(shown.info["duration"])
+        for picture in ImageSequence.Iterator(image):
+            picture.load()
+            total += Fraction(picture.info["duration"])
     return total / 1000
 
 
@@ -275,13 +275,13 @@ def test_the_tags_of_an_output_suit_its_pixel_format(tmp_path, pix_fmt, suffix, 
     write(path, even(3, (64, 48), pix_fmt, rate=10, tags=tags), info, rate=10)
     with av.open(str(path).replace("%05d", "00001")) as clip:
         context = clip.streams.video[0].codec_context
-        shown = next(clip.decode(video=0))
-    family = layout(shown.format.name).family
-    found = {int(shown.colorspace), int(context.colorspace)}
+        decoded = next(clip.decode(video=0))
+    family = layout(decoded.format.name).family
+    matrices = {int(decoded.colorspace), int(context.colorspace)}
     if family == "rgb":
-        assert found <= {0, 2}
+        assert matrices <= {0, 2}
     elif family == "yuv" or suffix not in (".png", ".apng"):  # FFmpeg reads gray PNG as RGB
-        assert 0 not in found
+        assert 0 not in matrices
 
 
 @pytest.mark.parametrize(
@@ -291,14 +291,20 @@ def test_the_tags_of_an_output_suit_its_pixel_format(tmp_path, pix_fmt, suffix, 
     "tags", [(3, 3, 3), (22, 18, 17), (0, 0, 15), (12, 16, 16), (9, 16, 9)]
 )
 def test_no_colour_tags_of_a_source_stop_an_encoder(tmp_path, encoder, tags):
-    given = ColorTags(*tags, 1)
-    info = info_of((64, 48), tags=given)
+    tags_of_source = ColorTags(*tags, 1)
+    info = info_of((64, 48), tags=tags_of_source)
     write(
-        tmp_path / "out.mkv", even(1, (64, 48), tags=given), info, rate=10, encoder=encoder
+        tmp_path / "out.mkv",
+        even(1, (64, 48), tags=tags_of_source),
+        info,
+        rate=10,
+        encoder=encoder,
     )
     with av.open(str(tmp_path / "out.mkv")) as clip:
-        shown = next(clip.decode(video=0))
-        result = tuple(map(int, (shown.color_primaries, shown.color_trc, shown.colorspace)))
+        decoded = next(clip.decode(video=0))
+        result = tuple(
+            map(int, (decoded.color_primaries, decoded.color_trc, decoded.colorspace))
+        )
     assert 3 not in result
     if tags == (9, 16, 9):
         assert result == tags

@@ -209,8 +209,8 @@ def test_missing_outer_frames_cost_little():
         OuterPictures(before, x1, torch.tensor([[1.0, 0.0]])),
         OuterPictures(x0, x1, torch.zeros(1, 2)),
     ]
-    result = [model(NAME).interpolate(x0, x1, HALF, outer=each) for each in outer]
-    scores = [psnr(each, truth) for each in result]
+    result = [model(NAME).interpolate(x0, x1, HALF, outer=frames) for frames in outer]
+    scores = [psnr(middle, truth) for middle in result]
     assert min(scores) > max(scores) - 1
     assert min(scores) > psnr((x0 + x1) / 2, truth) + 6
 

@@ -170,7 +170,7 @@ def test_4_0_doubles_its_scales_where_the_motion_is_far():
     own = model("rife_4_0", {k: v * 3 if "lastconv" in k else v for k, v in state.items()})
     far = published.pair(64, 128)
     still = (torch.full((1, 3, 64, 128), 0.5),) * 2
-    both = [torch.cat(each) for each in zip(far, still, strict=True)]
+    both = [torch.cat(pictures) for pictures in zip(far, still, strict=True)]
     result = own.interpolate(*both, torch.tensor((0.3, 0.6)))
     for item, key in zip(result, ("far", "still"), strict=True):
         # Flows of hundreds of pixels; without the doubling the first differs by 0.7.
@@ -190,7 +190,7 @@ def test_ifrnet_subtracts_the_mean_of_whole_pictures_from_tiles():
     pair = Pair.of([x0, x1], 0.5)
     left = [x[..., :192] for x in (x0, x1)]
     parts = pair, Pair.of(left, 0.5), Pair.of(left, 0.5, None, 1.0, pair)
-    whole, alone, tile = (own.between(part) for part in parts)
+    whole, alone, tile = (own.between(pair_) for pair_ in parts)
     off, usual = ((each[..., :32] - whole[..., :32]).abs().max() for each in (tile, alone))
     assert off < usual / 4
 

@@ -36,9 +36,9 @@ def moving(count, height=64, width=96, step=2.0):
     return torch.stack([at(number) for number in range(count)])[None]
 
 
-def error(made, truth):
+def error(picture, truth):
     """Return the mean squared error without the borders where new content enters."""
-    return float((made - truth)[..., 8:-8, 24:-8].square().mean())
+    return float((picture - truth)[..., 8:-8, 24:-8].square().mean())
 
 
 RESEARCH = [spec for spec in catalogue.RESEARCH if spec.task == "predict"]
@@ -124,7 +124,7 @@ def test_multiscale_returns_its_stages_and_has_discriminators():
     gan = untrained("multiscale-gan").requires_grad_(False)
     frames = moving(4)
     steps = gan.stages(frames)
-    assert [tuple(made.shape[2:]) for made in steps] == [
+    assert [tuple(stage.shape[2:]) for stage in steps] == [
         (4, 6),
         (16, 24),
         (32, 48),
@@ -172,6 +172,6 @@ def test_each_item_of_a_batch_has_its_own_horizon_and_number_of_frames():
     model = registry.load_predictor("voxelflow")
     horizons = (1, 4, 9)
     together = model(contexts, torch.tensor(horizons).float())
-    for made, context, steps in zip(together, contexts, horizons, strict=True):
+    for forecast_frame, context, steps in zip(together, contexts, horizons, strict=True):
         alone = list(model.forecast(context[None], steps))[-1]
-        assert torch.allclose(made, alone[0], atol=1e-3)
+        assert torch.allclose(forecast_frame, alone[0], atol=1e-3)

@@ -40,7 +40,7 @@ def marks_in(x0, x1):
         assert lower is None
         return torch.zeros_like(squares)
     none = torch.zeros_like(squares[:, :, :48])
-    parts = [none if part is None else part for part in (upper, lower)]
+    parts = [none if mask is None else mask for mask in (upper, lower)]
     assert torch.allclose(torch.cat(parts, 2), marks, atol=1e-6)
     return marks
 

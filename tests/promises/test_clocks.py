@@ -63,8 +63,8 @@ def test_joined_recordings_give_one_continuous_video(
         assert all(lasts / 2 - F(1, 500) <= gap <= lasts * 2 for gap in gaps)
         assert abs(times[-1] + lasts - 2) < F(1, 20)
         kept = packets_of(out)[0]
-        given = packets_of(one)[0]
-        assert 2 * len(given) - 3 <= len(kept) <= 2 * len(given)
+        packets = packets_of(one)[0]
+        assert 2 * len(packets) - 3 <= len(kept) <= 2 * len(packets)
 
 
 @pytest.mark.parametrize("channels", ["mono", "5.1"])
@@ -159,9 +159,9 @@ def with_shifted_audio(path, moves):
 
 def moved_packets(times, source):
     """Return the numbers of the packets whose times moved relative to the others."""
-    given = packet_times(source)
-    shift = times[5] - given[5]
-    pairs = enumerate(zip(given, times, strict=False))
+    source_times = packet_times(source)
+    shift = times[5] - source_times[5]
+    pairs = enumerate(zip(source_times, times, strict=False))
     return {k for k, (a, b) in pairs if k > 1 and b - a != shift}
 
 

@@ -147,10 +147,10 @@ def test_a_folder_of_the_user_is_no_work_folder_and_its_links_are_not_followed(
 
 
 def test_a_folder_that_may_be_written_but_not_read_gets_the_output(clip, out, monkeypatch):
-    def refused(path, *given, open=os.open, **named):
+    def refused(path, *arguments, open=os.open, **named):
         if Path(path) == out:
             raise PermissionError(13, "Permission denied", str(path))
-        return open(path, *given, **named)
+        return open(path, *arguments, **named)
 
     monkeypatch.setattr(os, "open", refused)
     calls.interpolate(clip, out / "o.mkv", **BLEND)
@@ -294,8 +294,8 @@ def test_an_interrupt_after_the_output_has_its_name_says_that_it_is_complete(
 
     real = getattr(owner, moment)
 
-    def ended(*given, **options):
-        real(*given, **options)
+    def ended(*arguments, **options):
+        real(*arguments, **options)
         if target.exists():
             monkeypatch.undo()
             raise KeyboardInterrupt
@@ -328,8 +328,10 @@ def test_a_folder_in_the_place_of_a_picture_is_refused(clip, tmp_path, during):
     assert (tmp_path / "p" / "001.png").read_text() == "precious"
 
 
-def compared(clip, folder, **given):
-    return calls.compare(clip, model=("blend",), against=("hold",), report=folder, **given)
+def compared(clip, folder, **options):
+    return calls.compare(
+        clip, model=("blend",), against=("hold",), report=folder, **options
+    )
 
 
 def test_a_report_never_replaces_its_input(tmp_path):
@@ -365,10 +367,10 @@ def test_one_run_at_a_time_writes_a_report_and_removes_files_of_a_killed_run(
 
 
 def test_a_report_that_appears_during_a_run_is_kept(clip, tmp_path, monkeypatch):
-    def late(*given, put_all=files.put_all, **options):
+    def late(*arguments, put_all=files.put_all, **options):
         (tmp_path / "look").mkdir()
         (tmp_path / "look" / "index.html").write_text("precious")
-        put_all(*given, **options)
+        put_all(*arguments, **options)
 
     monkeypatch.setattr(files, "put_all", late)
     with pytest.raises(TakenError, match="look-1"):

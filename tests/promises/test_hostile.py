@@ -68,8 +68,8 @@ def one_sentence(result, exit_code=1):
 @pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
 def test_any_file_name_works_for_input_and_output(tmp_path, out, name, monkeypatch):
-    given = write_clip(tmp_path / "whole.mkv", 4, size=SIZE).rename(tmp_path / name)
-    assert json.loads(interp("--", given, out / name).stdout)["output"] == str(out / name)
+    clip = write_clip(tmp_path / "whole.mkv", 4, size=SIZE).rename(tmp_path / name)
+    assert json.loads(interp("--", clip, out / name).stdout)["output"] == str(out / name)
     assert len(read_times(f"file:{out / name}")) == 8
     assert os.listdir(out) == [name]
     monkeypatch.chdir(tmp_path)
@@ -256,9 +256,9 @@ def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path):
     command += ["--model=blend", "--encoder=ffv1"]
 
     def run(healthy):
-        given = os.environ | {"LD_PRELOAD": library, "HEALTHY": str(healthy)}
+        environment = os.environ | {"LD_PRELOAD": library, "HEALTHY": str(healthy)}
         return subprocess.run(
-            command, env=given, capture_output=True, text=True, check=False
+            command, env=environment, capture_output=True, text=True, check=False
         )
 
     # The identity is read first, then the header and all packets, the frames, and the
@@ -316,8 +316,8 @@ def test_a_clip_of_absurd_length_keeps_its_times(tmp_path):
 )
 def test_a_gap_too_long_for_mp4_is_refused_before_the_join(tmp_path, times, said):
     clip = tmp_path / "gap.mkv"
-    given = [Fraction(t, 10) for t in times]
-    write_clip(clip, len(times), times=given, size=SIZE)
+    times_given = [Fraction(t, 10) for t in times]
+    write_clip(clip, len(times), times=times_given, size=SIZE)
     line = one_sentence(interp(clip, tmp_path / "out.mp4"))
     for words in (said, "in MP4 lasts at most 1", "write an .mkv instead"):
         assert words in line

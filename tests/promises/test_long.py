@@ -85,8 +85,8 @@ def ends(path):
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="The setting is glibc's.")
 def test_memory_that_is_freed_is_used_again(tmp_path):
     clip = long_clip(tmp_path / "clip.mkv", 5, (1920, 1080))
-    made, _, usage = run(clip, tmp_path / "out.mkv")
-    assert made["source_frames"] == 120
+    result, _, usage = run(clip, tmp_path / "out.mkv")
+    assert result["source_frames"] == 120
     assert usage.ru_minflt <= 300_000  # 1.5 million if each block is mapped anew
 
 
@@ -101,15 +101,15 @@ def test_two_hours_stay_in_step_in_flat_memory(tmp_path, suffix):
         run(long_clip(path, seconds), result[seconds]) for seconds, path in clips.items()
     ]
     (short, few_bytes, few), (long, many_bytes, many) = runs
-    few_seconds, many_seconds = (each.ru_utime + each.ru_stime for each in (few, many))
+    few_seconds, many_seconds = (usage.ru_utime + usage.ru_stime for usage in (few, many))
 
     before, after = ends(clips[7200]), ends(result[7200])
     assert after[2] == long["output_frames"] == -(-before[2] * 5 // 2)
-    shown = F(long["output_frames"] - 1) / (RATE * 5 / 2)
-    drift = (after[0] - shown) - (after[1] - before[1])
+    last_time = F(long["output_frames"] - 1) / (RATE * 5 / 2)
+    drift = (after[0] - last_time) - (after[1] - before[1])
     tick = F(1, 1000) if suffix == ".mkv" else F(0)
     assert abs(drift) <= F(1, 1000)
-    assert abs(after[0] - shown) <= tick / 2
+    assert abs(after[0] - last_time) <= tick / 2
 
     grown = many_bytes - few_bytes
     frames = long["output_frames"] - short["output_frames"]

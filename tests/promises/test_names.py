@@ -77,10 +77,10 @@ def test_a_weights_file_may_have_the_longest_name(clip, out):
 
 def test_a_default_name_that_is_too_long_is_shortened(tmp_path):
     stem = long_name("", 249)
-    clips = [write_clip(tmp_path / f"{stem}{each}.mkv", 3) for each in "ab"]
-    made = [cloudconv.interpolate(clip, **BLEND).output for clip in clips]
-    made.append(cloudconv.extrapolate(clips[0], model="linear", frames=2).output)
-    for name in (os.path.relpath(path, tmp_path) for path in made):
+    clips = [write_clip(tmp_path / f"{stem}{letter}.mkv", 3) for letter in "ab"]
+    outputs = [cloudconv.interpolate(clip, **BLEND).output for clip in clips]
+    outputs.append(cloudconv.extrapolate(clips[0], model="linear", frames=2).output)
+    for name in (os.path.relpath(path, tmp_path) for path in outputs):
         assert len(os.fsencode(name)) <= LONGEST
         assert re.fullmatch(r"n{200,}.*~[0-9a-f]{8}\.mkv", name)
     assert len(os.listdir(tmp_path)) == 5
@@ -129,15 +129,15 @@ def test_a_newline_in_a_name_is_shown_escaped(clip, tmp_path, words, monkeypatch
 def test_a_name_that_is_no_valid_text_works_in_a_report(clip, tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     odd = clip.rename(tmp_path / f"{name}.mkv")
-    shown = name.replace("\x1b", "\\x1b").replace("\x07", "\\x07")
-    shown = shown.encode("utf-8", "backslashreplace").decode()
+    printed = name.replace("\x1b", "\\x1b").replace("\x07", "\\x07")
+    printed = printed.encode("utf-8", "backslashreplace").decode()
     folder = Path(f"look{name}")
     done = invoke(
         "compare", odd, "--model", "blend", "--against", "hold", "--report", folder
     )
     assert done.exit_code == 0, done.stderr
     page = (folder / "index.html").read_text("utf-8")
-    assert shown in page
+    assert printed in page
     assert not set(page) & {"\x1b", "\x07"}
     assert json.loads((folder / "result.json").read_text("utf-8"))
 

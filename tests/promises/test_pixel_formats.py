@@ -39,8 +39,8 @@ def test_source_frames_of_every_pixel_format_are_unchanged(tmp_path, pix_fmt, si
     assert same(made[::2], before)
     _, made = planes_of(cloudconv.extrapolate, frames=2, model="hold")
     assert same(made, [*before, before[-1], before[-1]])
-    for given in ({"mode": "texture"}, {"mode": "rollout", "model": "linear"}):
-        _, made = planes_of(cloudconv.dream, frames=4, **given)
+    for options in ({"mode": "texture"}, {"mode": "rollout", "model": "linear"}):
+        _, made = planes_of(cloudconv.dream, frames=4, **options)
         assert len(made) == COUNT + 4
         assert same(made[:COUNT], before)
         if pix_fmt == "yuva420p":

@@ -263,21 +263,21 @@ def test_work_on_another_input_is_kept(interrupted, clips, tmp_path):
 
 def test_work_on_an_input_whose_middle_has_changed_is_kept(clips, tmp_path):
     """Size and date of the changed file are the same as before."""
-    part = Path(shutil.copy2(clips / "a.mkv", tmp_path))
+    clip = Path(shutil.copy2(clips / "a.mkv", tmp_path))
     with pytest.raises(Interrupted, match="carries on"):
-        interp(part, tmp_path / "b.mkv", watch=stop_after(96))
-    change_middle(part)
+        interp(clip, tmp_path / "b.mkv", watch=stop_after(96))
+    change_middle(clip)
     with pytest.raises(OutputError, match="input"):
-        interp(part, tmp_path / "b.mkv")
+        interp(clip, tmp_path / "b.mkv")
     assert segments(tmp_path)
 
 
 def test_work_on_an_input_whose_date_has_changed_is_resumed(clips, tmp_path):
-    part = Path(shutil.copy2(clips / "a.mkv", tmp_path))
+    clip = Path(shutil.copy2(clips / "a.mkv", tmp_path))
     with pytest.raises(Interrupted, match="carries on"):
-        interp(part, tmp_path / "b.mkv", watch=stop_after(96))
-    part.touch()
-    assert interp(part, tmp_path / "b.mkv").resumed
+        interp(clip, tmp_path / "b.mkv", watch=stop_after(96))
+    clip.touch()
+    assert interp(clip, tmp_path / "b.mkv").resumed
     assert_same(tmp_path / "b.mkv", clips / "whole.mkv")
 
 

@@ -75,9 +75,9 @@ def test_an_address_whose_slashes_were_turned_around_is_refused():
 def test_names_that_differ_in_case_only_are_one_output(monkeypatch, tmp_path):
     monkeypatch.setattr(os.path, "normcase", str.lower)
     inputs = [tmp_path / "a" / "One.mp4", tmp_path / "b" / "one.mp4"]
-    for each in inputs:
-        each.parent.mkdir()
-        write_clip(each, 3, codec="libx264")
+    for name in inputs:
+        name.parent.mkdir()
+        write_clip(name, 3, codec="libx264")
     many = cloudconv.InterpManySettings(inputs, out_dir=tmp_path, factor=2, model="blend")
     with pytest.raises(SettingsError, match=r"One\.mp4"):
         each_input(many)
@@ -86,7 +86,7 @@ def test_names_that_differ_in_case_only_are_one_output(monkeypatch, tmp_path):
 @pytest.mark.parametrize("page", ["cp437", "cp1252", "ascii"])
 def test_help_can_be_printed_in_any_code_page(page):
     command = [sys.executable, "-m", "cloudconv", "train", "--help"]
-    given = os.environ | {"PYTHONIOENCODING": page}
-    done = subprocess.run(command, env=given, capture_output=True, check=False)
+    environment = os.environ | {"PYTHONIOENCODING": page}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert b"--init" in done.stdout

@@ -190,10 +190,10 @@ def test_the_fingerprint_names_all_gpus_of_a_run(monkeypatch):
 
 
 def test_fast_bf16_is_found_by_the_flags_of_the_cpu(monkeypatch):
-    known = device_module.has_fast_bf16()
+    is_fast = device_module.has_fast_bf16()
     with monkeypatch.context() as patch:
         patch.delattr(torch.cpu, "get_capabilities", raising=False)
-        assert device_module.has_fast_bf16() == known or not device_module._cpu_flags()
+        assert device_module.has_fast_bf16() == is_fast or not device_module._cpu_flags()
     emulated = {"avx2", "avx512f", "avx512_vnni"}
     monkeypatch.setattr(device_module, "_cpu_flags", lambda: emulated)
     assert not device_module.has_fast_bf16()

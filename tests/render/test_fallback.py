@@ -118,12 +118,12 @@ def test_the_weight_is_that_of_least_squares(moved, blended, nearer, seed):
         result = torch.cat((filmed + error * noise[0], torch.full((1, 1, 96, 96), left)), 1)
         return result, Pair.of([filmed + blended * noise[1]] * 2, 0.5), filmed
 
-    shown = fallback.errors(*pictures(moved, 1.0))
+    errors = fallback.errors(*pictures(moved, 1.0))
     result, pair, _ = pictures(nearer * moved, nearer)
     own, other = (nearer * moved) ** 2, blended**2
     best = 0.5 + (fallback._FINER * own - other) / (2 * (own + other))
     expected = min(max((best - fallback._LEAST) / (1 - fallback._LEAST), 0.0), 1.0)
-    weight = fallback.blend_weight(shown, result, pair)
+    weight = fallback.blend_weight(errors, result, pair)
     assert float((weight - expected).abs().mean()) < 0.05
 
 
@@ -142,6 +142,6 @@ def test_a_mix_is_as_sharp_as_its_parts_except_noise(contrast):
         )
     assert torch.equal(mixed[0.0], made)
     assert torch.allclose(mixed[1.0], x0, atol=1e-6)
-    rough = [float(each.mean(1).diff(dim=-1).std()) for each in (mixed[0.5], made)]
+    rough = [float(picture.mean(1).diff(dim=-1).std()) for picture in (mixed[0.5], made)]
     assert (0.9 < rough[0] / rough[1] < 1.1) == (contrast > 0)
     assert rough[0] / rough[1] > 0.65

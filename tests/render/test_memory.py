@@ -158,7 +158,7 @@ def test_packed_planes_of_any_type_and_stride_are_unchanged():
         wide[:3, :4].to(torch.uint16),
     ]
     parts = unpack(pack(planes).clone(), planes)
-    for part, plane in zip(parts, planes, strict=True):
-        assert part.dtype == plane.dtype
-        assert torch.equal(part, plane)
-        assert part.storage_offset() * part.element_size() % 16 == 0
+    for unpacked, plane in zip(parts, planes, strict=True):
+        assert unpacked.dtype == plane.dtype
+        assert torch.equal(unpacked, plane)
+        assert unpacked.storage_offset() * unpacked.element_size() % 16 == 0

@@ -45,9 +45,9 @@ def multiplied(frames, factor):
     step = Fraction(1, 24 * factor)
     for k, frame in enumerate(frames):
         right = frames[k + 1] if k + 1 < len(frames) else None
-        for part in range(factor):
+        for number in range(factor):
             yield Task(
-                frame, right, Fraction(part, factor), (k * factor + part) * step, step
+                frame, right, Fraction(number, factor), (k * factor + number) * step, step
             )
 
 
@@ -169,11 +169,11 @@ def test_frames_are_freed_during_the_work(batch):
     class Watched(ColorTags):  # the only part of a frame that a test can see being freed
         pass
 
-    made = []
+    references = []
 
     def watched(index):
         tags = Watched()
-        made.append(weakref.ref(tags))
+        references.append(weakref.ref(tags))
         return Frame(picture(index), Fraction(index), Fraction(1), tags)
 
     def tasks():
@@ -186,8 +186,8 @@ def test_frames_are_freed_during_the_work(batch):
 
     work = renderer(batch=batch)
     for _ in work.render(tasks()):
-        assert sum(tags() is not None for tags in made) <= batch + 3
-    assert len(made) == 40
+        assert sum(tags() is not None for tags in references) <= batch + 3
+    assert len(references) == 40
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,12 @@ def comparison(frame, *, horizon=None):
     """Return one frame by every method; its pictures are flat."""
     stream = io.BytesIO()
     Image.new("RGB", (480, 270), (90, 120, 160)).save(stream, "JPEG")
-    shown = ReportPicture(stream.getvalue(), 480, 270)
+    picture = ReportPicture(stream.getvalue(), 480, 270)
     names = ("voxelflow", "hold") if horizon else LEVELS
     scores = {"psnr": 27.3 + frame / 90}, {"psnr": 24.9}
     row = Row(frame, frame / RATE, horizon, dict(zip(names, scores, strict=False)))
-    result = dict.fromkeys(names if horizon else LEVELS, shown)
-    return Comparison(row=row, truth=shown, made=result, error=shown)
+    result = dict.fromkeys(names if horizon else LEVELS, picture)
+    return Comparison(row=row, truth=picture, made=result, error=picture)
 
 
 def rows_of(frames, score):
@@ -49,14 +49,14 @@ def rows_of(frames, score):
 
     ``score(name, frame)`` is the PSNR of a method, or None.
     """
-    made = []
+    rows = []
     for frame in frames:
         psnr = {name: score(name, frame) for name in LEVELS}
         scores = {
             n: {"psnr": p, "ssim": p and 1 - 10 ** (-p / 24)} for n, p in psnr.items()
         }
-        made.append(Row(frame, frame / RATE, None, scores))
-    return tuple(made)
+        rows.append(Row(frame, frame / RATE, None, scores))
+    return tuple(rows)
 
 
 def wave(name, frame):
@@ -286,11 +286,11 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    made = []
+    written = []
     for data in (example(), horizon_example()):
-        made.append(tmp_path_factory.mktemp("report") / "index.html")
-        made[-1].write_text(render_report(data), "utf-8")
-    return made
+        written.append(tmp_path_factory.mktemp("report") / "index.html")
+        written[-1].write_text(render_report(data), "utf-8")
+    return written
 
 
 def at(browser, selector):

@@ -58,9 +58,9 @@ def test_the_last_of_two_dissolves_counts_and_a_repeated_picture_is_no_scene():
 
 
 def test_a_fade_from_black_is_a_dissolve_and_a_fade_to_black_is_none():
-    shown = scene(3, 80, speed=0.1)
+    pictures = scene(3, 80, speed=0.1)
     ramp = torch.as_tensor(np.concatenate([np.zeros(10), even(24), np.ones(46)])).float()
-    faded = ramp[:, None, None] * shown
+    faded = ramp[:, None, None] * pictures
     assert 34 <= dissolved([*faded], RATE) <= 41
     assert dissolved([*faded.flip(0)], RATE) is None
 

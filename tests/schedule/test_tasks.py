@@ -16,8 +16,10 @@ from tests.helpers.factory import picture
 
 
 def frames(times, pictures=None):
-    shown = pictures or list(range(len(times)))
-    return [Frame(picture(k), time, F(1, 25)) for k, time in zip(shown, times, strict=True)]
+    contents = pictures or list(range(len(times)))
+    return [
+        Frame(picture(k), time, F(1, 25)) for k, time in zip(contents, times, strict=True)
+    ]
 
 
 def request(**options):
@@ -30,13 +32,15 @@ def request(**options):
     return Request(name="it", slowdown=F(1), **({"context": 4} | defaults | options))
 
 
-def tasks(given, **options):
-    return [task.of(attrgetter("time")) for task in schedule(given, request(**options))]
+def tasks(source_frames, **options):
+    return [
+        task.of(attrgetter("time")) for task in schedule(source_frames, request(**options))
+    ]
 
 
-def new(given, **options):
+def new(source_frames, **options):
     """Return the tasks of new frames by the time of their left frame."""
-    return {task.left: task for task in tasks(given, **options) if task.is_new}
+    return {task.left: task for task in tasks(source_frames, **options) if task.is_new}
 
 
 def time_of(outer):
@@ -95,8 +99,10 @@ def test_an_outer_frame_across_a_cut_is_left_out():
 @pytest.mark.parametrize("rate", [Multiply(4), Resample(F(60))])
 def test_no_frame_before_a_flash_shows_a_part_of_it(rate):
     light = VideoFrame.from_ndarray(np.full((96, 96), 235, np.uint8), "yuv420p")
-    shown = [light if k in (6, 7) else picture(k) for k in range(len(EVEN))]
-    clip = [Frame(each, time, F(1, 25)) for each, time in zip(shown, EVEN, strict=True)]
+    pictures = [light if k in (6, 7) else picture(k) for k in range(len(EVEN))]
+    clip = [
+        Frame(content, time, F(1, 25)) for content, time in zip(pictures, EVEN, strict=True)
+    ]
     result = tasks(clip, scene_cut="auto", rate=rate)
     held = [task for task in result if task.left == EVEN[5]]
     assert held

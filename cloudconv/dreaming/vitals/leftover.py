@@ -24,9 +24,11 @@ from cloudconv.models.pair import Pair
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
 _PAIRS = 8  # pairs of the film at a distance
 # A viewer sees a leftover of so many levels, if it is so many times the usual one of the
-# film: …
-_LEAST, _MORE = 3.0, 1.3  # … the mean of the picture, …
-_LEAST_THING, _MORE_THING = 10.0, 1.4  # … and that of an area as large as a thing
+# film: the mean of the picture, or that of an area as large as a thing.
+_LEAST = 3.0
+_MORE = 1.3
+_LEAST_THING = 10.0
+_MORE_THING = 1.4
 
 
 class Leftover(NamedTuple):

@@ -249,7 +249,8 @@ class ComparedClip:
     """
 
     def __init__(self, plan: ComparePlan) -> None:
-        self.info, self._settings = info, settings = plan.info, plan.settings
+        self.info = info = plan.info
+        self._settings = settings = plan.settings
         self.cuts: list[Fraction] = []
         self.left_out = 0
         timing = info.timing

@@ -60,9 +60,9 @@ def clip(tmp_path_factory):
 def test_threads_batches_and_processes_change_no_sample(tmp_path):
     """This model's hidden layers are wide: ncnn computes them if it is installed."""
     pictures = [picture(k, 192, 128) for k in range(5)]
-    made = write_clip(tmp_path / "wide.mkv", pictures, rate=24)
+    clip = write_clip(tmp_path / "wide.mkv", pictures, rate=24)
     options = {"model": "cloud-turbo", "precision": "fp32", "factor": 3}
-    interp(made, tmp_path / "usual.mkv", **options)
+    interp(clip, tmp_path / "usual.mkv", **options)
     others = [
         {"threads": 2},
         {"threads": 5},
@@ -71,7 +71,7 @@ def test_threads_batches_and_processes_change_no_sample(tmp_path):
     ]
     for number, other in enumerate(others):
         out = tmp_path / f"{number}.mkv"
-        interp(made, out, **options, **other)
+        interp(clip, out, **options, **other)
         assert_same_frames(out, tmp_path / "usual.mkv")
 
 
@@ -117,7 +117,7 @@ def test_a_worker_has_its_environment_before_torch_is_imported(monkeypatch):
         ReportsEnvironment(), [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, active]
     ) as processes:
         contents = [event.content for event in rendered(processes, numbered(4))]
-    seen = {each for each in contents if isinstance(each, tuple)}
+    seen = {content for content in contents if isinstance(content, tuple)}
     assert seen == {("GPU-7f", "PASSIVE", False), ("3", "ACTIVE", False)}
 
 
@@ -207,7 +207,7 @@ def test_a_process_sees_one_gpu(monkeypatch, visible, alone, second):
 
     def seen(config, device):
         result = environments(replace(config, device=device))
-        return [each.get("CUDA_VISIBLE_DEVICES") for each in result]
+        return [environment.get("CUDA_VISIBLE_DEVICES") for environment in result]
 
     assert seen(config, "cuda") == alone
     assert seen(WorkerConfig("local", 2), "cuda:1") == [second] * 2
@@ -244,12 +244,12 @@ def test_an_output_that_cannot_be_joined_refuses_workers(clip, tmp_path):
         interp(clip, tmp_path / "b.gif", workers="local:2")
 
 
-def plan_of(path, **given):
-    """Return the plan to render a video, with default sizes, and what is ``given``."""
+def plan_of(path, **options):
+    """Return the plan to render a video, with default sizes, and what is ``options``."""
     settings = {"model": "tiny", "encoder": "ffv1", "threads": 1, "device": "cpu"}
     run = decide(InterpSettings(path, path.with_name("out.mkv"), factor=2, **settings))
     usual = {"threads": 1, "sizes": Sizes(2), "nvdec": False, "folder": Path(), "token": ""}
-    return RenderJob(run, run.encoding(run.probable_start), **usual | given)
+    return RenderJob(run, run.encoding(run.probable_start), **usual | options)
 
 
 def decoded(source, *pairs):

@@ -53,13 +53,13 @@ def job(tmp_path):
     folder = tmp_path / "b.mkv.work"
     folder.mkdir()
     (folder / ".cloudconv-plan.json").write_text("a plan")
-    made = []
+    frames = []
     for k in range(6):
         left = F(k // 2, 25)
         right = None if k % 2 == 0 else F(k // 2 + 1, 25)
-        made.append(Task(left, right, F(k % 2, 2), F(k, 50), F(1, 50)))
+        frames.append(Task(left, right, F(k % 2, 2), F(k, 50), F(1, 50)))
     plan = plan_of(clip, folder=folder, token=token_of(folder))
-    return plan, SegmentPlan(3, tuple(made))
+    return plan, SegmentPlan(3, tuple(frames))
 
 
 def render(job):
@@ -68,7 +68,9 @@ def render(job):
     Return the result.
     """
     *reports, done = SegmentWork()(*job)
-    assert [each.done for each in reports if isinstance(each, Progress)] == [*range(1, 7)]
+    assert [report.done for report in reports if isinstance(report, Progress)] == [
+        *range(1, 7)
+    ]
     return done.result
 
 

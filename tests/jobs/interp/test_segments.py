@@ -67,10 +67,10 @@ def test_the_frames_after_a_segment_that_was_cut_short_are_one_segment(plan, dat
     whole = segments_of(plan)
     short = data.draw(st.sampled_from(whole))
     count = data.draw(st.integers(1, len(short.frames)))
-    expected = [each for each in whole if each != short]
+    expected = [segment for segment in whole if segment != short]
     rest = SegmentPlan(short.number + count, short.frames[count:])
     expected += [short.first(count), *[rest] * bool(rest.frames)]
-    lengths = {each.number: len(each.frames) for each in expected}
+    lengths = {segment.number: len(segment.frames) for segment in expected}
     for finished in ({short.number: count}, {rest.number: len(rest.frames)}, lengths):
         assert segments_of(plan, finished) == sorted(expected, key=attrgetter("number"))
 

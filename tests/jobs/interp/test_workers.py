@@ -40,17 +40,21 @@ def ends(events):
     result = {event.number: event.error or event.content.result for event in ended}
     assert len(result) == len(ended)
     errors = {
-        number: each for number, each in result.items() if isinstance(each, Exception)
+        number: outcome
+        for number, outcome in result.items()
+        if isinstance(outcome, Exception)
     }
-    return {number: each for number, each in result.items() if number not in errors}, errors
+    return {
+        number: outcome for number, outcome in result.items() if number not in errors
+    }, errors
 
 
 @everywhere
 def test_every_task_is_done_once_and_reports_come_before(workers):
-    given = list(numbered(9))
-    events = list(run(workers, Tenfold(), iter(given)))
+    tasks = list(numbered(9))
+    events = list(run(workers, Tenfold(), iter(tasks)))
     assert ends(events) == ({number: number * 10 for number in range(9)}, {})
-    for task in given:
+    for task in tasks:
         kinds = [type(event.content) for event in events if event.number == task.number]
         assert kinds == [int, Finished]
 
