@@ -145,8 +145,10 @@ def test_hdr10_metadata_is_kept(tmp_path, suffix, encoder, pix_fmt, preset):
     assert not sink.warnings
     side_data = probe(path).side_data
     assert side_data["CONTENT_LIGHT_LEVEL"] == light
-    found, wanted = (np.frombuffer(each, "<i4")[:20].reshape(-1, 2)
-                     for each in (side_data["MASTERING_DISPLAY_METADATA"], display))  # fmt: skip
+    stored = side_data["MASTERING_DISPLAY_METADATA"]
+    found, wanted = (
+        np.frombuffer(content, "<i4")[:20].reshape(-1, 2) for content in (stored, display)
+    )
     np.testing.assert_allclose(
         found[:, 0] / found[:, 1], wanted[:, 0] / wanted[:, 1], atol=1e-4
     )
