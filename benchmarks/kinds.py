@@ -230,13 +230,11 @@ def _filmed(path: Path, size: Size, frames: int) -> list[Picture]:
 def _mean(scored: list[tuple[Picture, Picture, list[Picture]]]) -> Score:
     """Return the mean scores of pictures, each with the true one and its neighbours."""
     psnr, texture = [], []
-    for made, true, neighbours in scored:
-        found, wanted = _tensor(made), _tensor(true)
-        psnr.append(min(_MOST, float(metrics.psnr(found, wanted))))
-        around = metrics.texture_energy(
-            torch.stack([_tensor(neighbour) for neighbour in neighbours])
-        )
-        texture.append(float(metrics.texture(found, around.log().mean(0).exp())))
+    for new, true, neighbours in scored:
+        picture = _tensor(new)
+        psnr.append(min(_MOST, float(metrics.psnr(picture, _tensor(true)))))
+        around = metrics.texture_energy(torch.stack([*map(_tensor, neighbours)]))
+        texture.append(float(metrics.texture(picture, around.log().mean(0).exp())))
     values = [value for value in texture if value == value]
     return Score(statistics.fmean(psnr), statistics.fmean(values) if values else 0.0)
 
