@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import cv2
 import numpy as np
@@ -47,7 +47,7 @@ _LITTLE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A part of a picture, (1, 3, h, w), with a matte, (1, 1, h, w), at ``top`` and ``left``.
+    """A part of a picture, (1, 3, h, w), and a matte, (1, 1, h, w), at ``top``, ``left``.
 
     The background has no matte. ``rest`` is a motion of the layer's parts in a step, such
     as that of legs: (1, 2, h, w), backward, in pixels; ``reach`` is the largest one.
@@ -74,10 +74,10 @@ class Layer:
             return
         # grid_sample takes positions from -1 to 1 between the centres of the outer pixels.
         scale = np.diag([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
-        part = scale @ motion[:2, :2]
+        linear = scale @ motion[:2, :2]
         start = motion[:2] @ np.array([columns.start, rows.start, 1.0])
         origin = scale @ (start - (self.left, self.top)) - 1
-        numbers = np.column_stack([part, origin, bent * scale.diagonal()]).astype(
+        numbers = np.column_stack([linear, origin, bent * scale.diagonal()]).astype(
             np.float32
         )
         (sent,) = upload([torch.from_numpy(numbers)], target.device)
@@ -102,7 +102,7 @@ class Layer:
         height, width = self.picture.shape[2:]
         x = (self.left - reach, self.left + width + reach)
         y = (self.top - reach, self.top + height + reach)
-        outline = np.array([(a, b) for a in x for b in y], np.float32)
+        outline = np.array([*product(x, y)], np.float32)
         corners = carried(np.asarray(np.linalg.inv(motion), float), outline)
         least = np.floor(corners.min(0)) - 1
         most = np.ceil(corners.max(0)) + 2
@@ -113,7 +113,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The layers of the last frame, farthest first, each with its velocity one step back."""
+    """The last frame's layers, farthest first, each with its velocity one step back."""
 
     layers: tuple[tuple[Layer, Motion], ...]
     size: tuple[int, int]
@@ -190,9 +190,14 @@ def scene_of(frames: Tensor) -> Scene | StillScene:
     velocities = [camera.velocity, *(thing.velocity for thing in things)]
     flow = np.mean(flows, 0)
     insides = _insides(things, flow.shape[:2])
-    rests = [_rest(greys, flow, *each) for each in zip(velocities, insides, strict=True)]
+    rests = [
+        _rest(greys, flow, *layer_parts)
+        for layer_parts in zip(velocities, insides, strict=True)
+    ]
     layers = [layer_of(background, rests[0], None)]
-    layers += [layer_of(last, *each) for each in zip(rests[1:], mattes, strict=True)]
+    layers += [
+        layer_of(last, *layer_parts) for layer_parts in zip(rests[1:], mattes, strict=True)
+    ]
     return Scene(tuple(zip(layers, velocities, strict=True)), (height, width))
 
 
@@ -202,12 +207,12 @@ def layer_of(picture: Tensor, rest: Floats, matte: Floats | None) -> Layer:
     ``rest`` is the motion of its parts, (h, w, 2), in pixels of its own size.
     """
     height, width = picture.shape[2:]
-    shown = (
+    visible = (
         np.ones((height, width), np.uint8)
         if matte is None
         else (matte > 0).astype(np.uint8)
     )
-    rows, columns = area = area_of(shown)
+    rows, columns = area = area_of(visible)
     large = cv2.resize(rest, (width, height), interpolation=cv2.INTER_LINEAR)[area]
     rest = np.moveaxis(large * np.float32(width / rest.shape[1]), -1, 0)[None]
     planes = [rest, *([] if matte is None else [matte[None, None, rows, columns]])]
@@ -237,7 +242,7 @@ def _insides(things: Sequence[Thing], size: Sequence[int]) -> list[Mask]:
 
 
 def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) -> Floats:
-    """Return the part of the flow that a layer's own motion leaves, one step back: (h, w, 2).
+    """Return what a layer's own motion leaves of the flow, one step back: (h, w, 2).
 
     It counts where the flow explains the last frame better than the own motion.
     """
@@ -248,11 +253,11 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
     along = grid + flow[area]
     last, before = (grey.astype(np.float32) for grey in greys[:2])
     wrong, less = (
-        cv2.absdiff(last[area], sampled_at(before, each)) for each in (own, along)
+        cv2.absdiff(last[area], sampled_at(before, moved)) for moved in (own, along)
     )
     gain = cv2.GaussianBlur(wrong - less, (0, 0), _EVEN)
-    part = ((gain - _NO_GAIN) / (_WHOLE_GAIN - _NO_GAIN)).clip(0, 1) * inside[area]
-    even = cv2.GaussianBlur((along - own) * part[..., None], (0, 0), _EVEN)
+    share = ((gain - _NO_GAIN) / (_WHOLE_GAIN - _NO_GAIN)).clip(0, 1) * inside[area]
+    even = cv2.GaussianBlur((along - own) * share[..., None], (0, 0), _EVEN)
     weight = cv2.GaussianBlur(inside[area].astype(np.float32), (0, 0), _EVEN)
     rest[area] = even / (weight + _LITTLE)[..., None]
     return rest

@@ -1,4 +1,4 @@
-"""The material of a dream: the last scene's frames before the dream, retimed to even motion.
+"""The material of a dream: its last scene's frames, retimed to even motion.
 
 The *grid* is a list of points in time, one step of the output apart. The last point is the
 time of the last frame with new content. Each point shows the nearest real frame, moved
@@ -112,7 +112,7 @@ class Material:
         return len(self._grid)
 
     def _measured(self, number: int, quick: bool) -> NDArray[np.float16]:
-        """Return the backward flow from a real frame, from 1 on, to the one before: (h, w, 2).
+        """Return the flow from a real frame, from 1 on, back to the last one: (h, w, 2).
 
         ``quick``: a rougher flow in less time.
         """
@@ -152,7 +152,7 @@ class Material:
 
     @cached_property
     def _moves(self) -> Floats:
-        """How much each pixel for analysis moves: (h, w, 2) from 0 to 1."""
+        """Return how much each pixel for analysis moves: (h, w, 2) from 0 to 1."""
         return in_channels(1 - self.static, 2)
 
     def shown(self, k: int) -> Floats:
@@ -238,18 +238,18 @@ class Material:
         made._raw = lambda number, area: as_picture(made._raw_small(number)[area])
         made._things = self._things
         height, width = reduced(self._raw_small(0), longest).shape[:2]
-        made.size = made.small_size = height, width
-        part = np.float32(width / self.small_size[1])
-        made._flow = lambda number, quick: reduced(
-            part * self._flow(number, quick), longest
+        smaller.size = smaller.small_size = height, width
+        scale = np.float32(width / self.small_size[1])
+        smaller._flow = lambda number, quick: reduced(
+            scale * self._flow(number, quick), longest
         )
-        land = resized(self.land, made.size).round()
-        made._view = land, None if self.path is None else part * self.path
-        return made
+        land = resized(self.land, smaller.size).round()
+        smaller._view = land, None if self.path is None else scale * self.path
+        return smaller
 
     @cached_property
     def matte(self) -> Floats:
-        """The fraction of each pixel of the last frame that the land covers: (H, W) float32."""
+        """Return the share of land in each pixel of the last frame: (H, W) float32."""
         return matte_of(self.land, self.picture(-1))
 
     @property
@@ -267,12 +267,12 @@ class Material:
         return resized(self.matte, self.small_size)
 
     def source_of(self, k: int) -> tuple[int, float]:
-        """Return the number of the real frame at ``k``, and by how many gaps the frame is moved."""
+        """Return the number of the real frame at ``k``, and its motion in gaps."""
         return self._grid[k]
 
 
 def _grid(times: Sequence[Fraction], step: Fraction) -> list[tuple[int, float]]:
-    """Return for each point of the grid the nearest frame, and the gaps from frame to point."""
+    """Return each grid point's nearest frame, and the gaps from frame to point."""
     count = int((times[-1] - times[0]) / step) + 1
     points = []
     frame = len(times) - 1

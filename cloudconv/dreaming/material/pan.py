@@ -25,7 +25,7 @@ _ROUNDS = 2  # comparisons of all frames with their median
 
 
 def view_of(pictures: Sequence[Bytes]) -> tuple[Mask, _Path | None]:
-    """Return the land as in the last picture, (h, w) bool, and the path of a slow, level pan.
+    """Return the last picture's land, (h, w) bool, and the path of a slow, level pan.
 
     The path is the shift (dx, dy) from each picture to the last view, (n, 2) in pixels, or
     None. The lower quarter of the pictures shows the camera's motion if the quarter is
@@ -51,11 +51,11 @@ def view_of(pictures: Sequence[Bytes]) -> tuple[Mask, _Path | None]:
 
 def _as_from_last(pictures: Sequence[Bytes], path: _Path) -> list[Bytes]:
     """Return pictures as from the last view; columns not seen yet are those seen next."""
-    made = [pictures[-1]]
+    views = [pictures[-1]]
     for one, shift in zip(pictures[-2::-1], path[-2::-1], strict=True):
-        shown = shifted(one, shift, cv2.BORDER_REFLECT_101)
-        made.append(np.where(_seen(shift, shown.shape[1])[:, None], shown, made[-1]))
-    return made[::-1]
+        view = shifted(one, shift, cv2.BORDER_REFLECT_101)
+        views.append(np.where(_seen(shift, view.shape[1])[:, None], view, views[-1]))
+    return views[::-1]
 
 
 def _seen(shift: Any, width: int) -> Mask:
@@ -66,7 +66,7 @@ def _seen(shift: Any, width: int) -> Mask:
 
 
 def _path(pictures: Sequence[Bytes]) -> _Path:
-    """Return the shift from each picture to the last view, by the motion of the lower part."""
+    """Return shifts from pictures to the last view, by the motion of the lower part."""
     parts = [_low(one) for one in pictures]
     window = cv2.createHanningWindow(parts[0].shape[::-1], cv2.CV_32F)
     steps = [_shift(one, two, window) for one, two in itertools.pairwise(parts)]
