@@ -233,10 +233,10 @@ class Material:
         The pictures are reduced from those for analysis, so no frame is decoded again.
         Because the motion is the same, collages of both materials choose the same footage.
         """
-        made = Material(self.frames, times=self.times, step=self.step)
-        made._raw_small = cache(lambda number: reduced(self._raw_small(number), longest))
-        made._raw = lambda number, area: as_picture(made._raw_small(number)[area])
-        made._things = self._things
+        smaller = Material(self.frames, times=self.times, step=self.step)
+        smaller._raw_small = cache(lambda number: reduced(self._raw_small(number), longest))
+        smaller._raw = lambda number, area: as_picture(smaller._raw_small(number)[area])
+        smaller._things = self._things
         height, width = reduced(self._raw_small(0), longest).shape[:2]
         smaller.size = smaller.small_size = height, width
         scale = np.float32(width / self.small_size[1])
