@@ -1,7 +1,7 @@
 """Make new frames in order: in batches, on any device, in tiles where memory is short."""
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -202,11 +202,11 @@ class Renderer:
                     if self._collect(line):
                         self._start(line, cpu_streams)
                     while self._must_finish(line, cpu_streams):
-                        if (yield from self._finish(line.batches[0], cpu_streams)):
-                            line.batches.popleft()
-                        else:
+                        if self._lacks_memory(line.batches[0], cpu_streams):
                             line.repeat()
                             self._step_back(cpu_streams)
+                        else:
+                            yield from _frames(line.batches.popleft())
                     while line.ready:
                         yield line.ready.popleft()
         finally:
@@ -278,32 +278,10 @@ class Renderer:
                 within_memory, partial(advance, steps), self._dtype
             )
 
-    def _finish(
-        self, batch: _Batch, cpu_streams: CpuStreams
-    ) -> Generator[Frame, None, bool]:
-        """Yield and release the frames of a batch.
-
-        Return False if there was too little memory.
-        """
+    def _lacks_memory(self, batch: _Batch, cpu_streams: CpuStreams) -> bool:
+        """Wait for a batch, and return whether its memory ran out."""
         self._advance(batch, cpu_streams)
-        items = batch.items
-        done = batch.work.result()
-        if done is None:
-            return False
-        assert isinstance(done, Arriving)
-        *planes, totals = done.planes()
-        planes_per_frame = len(planes) // len(totals)
-        number = 0
-        while items:
-            item = items.popleft()
-            if isinstance(item, Task):
-                check_finite(totals[number], item.time)
-                own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
-                frame = item.left.like(own, item.time, item.duration)
-                item = replace(frame, captions=item.captions)
-                number += 1
-            yield item
-        return True
+        return batch.work.result() is None
 
     def _step_back(self, cpu_streams: CpuStreams) -> None:
         """Use less memory: one CPU stream, then smaller batches, tiles, smaller tiles."""
@@ -340,6 +318,24 @@ class Renderer:
             )
         self._inference = replace(self._inference, sizes=sizes)
         self._warn(less)
+
+
+def _frames(batch: _Batch) -> Iterator[Frame]:
+    """Yield and release the frames of a batch that is complete."""
+    done = batch.work.result()
+    assert isinstance(done, Arriving)
+    *planes, totals = done.planes()
+    planes_per_frame = len(planes) // len(totals)
+    number = 0
+    while batch.items:
+        item = batch.items.popleft()
+        if isinstance(item, Task):
+            check_finite(totals[number], item.time)
+            own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
+            frame = item.left.like(own, item.time, item.duration)
+            item = replace(frame, captions=item.captions)
+            number += 1
+        yield item
 
 
 def renderer_for(
