@@ -397,7 +397,8 @@ def attempt(name):
         elif name == "plan":
             cloudconv.plan(cloudconv.InterpSettings(sys.argv[1], factor=2, **given))
         else:
-            cloudconv.interpolate(sys.argv[1], sys.argv[2], factor=2, overwrite=True, **given)
+            given |= {"factor": 2, "overwrite": True}
+            cloudconv.interpolate(sys.argv[1], sys.argv[2], **given)
     except cloudconv.CloudconvError as error:
         return str(error)
 

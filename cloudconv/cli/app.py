@@ -1,4 +1,4 @@
-"""Run the command that the words name, and turn every error into a message and an exit code."""
+"""Run the command that the words name; errors become messages and exit codes."""
 
 import sys
 from typing import Annotated, Any

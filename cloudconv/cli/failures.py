@@ -29,7 +29,7 @@ class Failure(NamedTuple):
 
 
 def report(error: BaseException, words: Sequence[str]) -> int:
-    """Print the message for an error of the command with these words; return the exit code."""
+    """Print the message for an error of a command; return the exit code."""
     short = "".join(word for word in words if re.fullmatch("-[a-z]+", word))
     verbose = ("--verbose" in words or "v" in short) and "q" not in short
     failure = _describe(error, verbose=verbose)

@@ -352,12 +352,13 @@ def constant_rate(
     ``times`` are ticks of ``time_base`` seconds. A rate fits if there is an ``offset`` for
     which every frame k is at ``offset + k / rate`` or at most one tick later. In a file
     copied from Matroska or QuickTime, all stamps may be multiples of the earlier clock's
-    tick, which counts then. With equal gaps and a tick from ``_MICROSECOND_TICK`` (excluded) to
-    ``_EXACT_TICK``, the rate follows exactly from the gaps. Otherwise the first rate that fits is
-    returned: one of the header's rates (``hints``), a whole number, n·1000/1001, the
-    fraction with the smallest denominator, then one of the first three kinds that fits to
-    within 0.1 ms, which cameras write, then that of equal gaps. Stamps that do not increase
-    give None, and uneven stamps if a frame of the likeliest rate lasts one or two ticks.
+    tick, which counts then. With equal gaps and a tick from ``_MICROSECOND_TICK``
+    (excluded) to ``_EXACT_TICK``, the rate follows exactly from the gaps. Otherwise the
+    first rate that fits is returned: one of the header's rates (``hints``), a whole number,
+    n·1000/1001, the fraction with the smallest denominator, then one of the first three
+    kinds that fits to within 0.1 ms, which cameras write, then that of equal gaps. Stamps
+    that do not increase give None, and uneven stamps if a frame of the likeliest rate lasts
+    one or two ticks.
     """
     ticks = np.asarray(times, np.int64)
     ticks = ticks - ticks[0]

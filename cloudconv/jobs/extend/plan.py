@@ -262,7 +262,8 @@ def check_sides(info: MediaInfo) -> None:
     if min(info.width, info.height) < _LEAST_DREAM_SIDE:
         raise InputError(
             f"too-small-to-dream: {info.path} has {info.width}x{info.height} pixels, and a "
-            f"dream needs at least {_LEAST_DREAM_SIDE} on each side: enlarge the clip first."
+            f"dream needs at least {_LEAST_DREAM_SIDE} on each side: enlarge the clip "
+            "first."
         )
 
 

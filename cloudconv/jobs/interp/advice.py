@@ -28,7 +28,7 @@ least the second number times the median gap."""
 def disk_warnings(
     info: MediaInfo, output: Path, frames: int | None, copies: int
 ) -> Iterator[Warned]:
-    """Warn if the disk may have too little room for so many frames, stored ``copies`` times."""
+    """Warn if the disk may lack the room for so many frames, stored ``copies`` times."""
     if frames is None or is_stdout(output):
         return
     home = next(folder for folder in output.absolute().parents if folder.is_dir())
