@@ -33,7 +33,7 @@ from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
 from cloudconv.media.demux import is_made_anew, open_container, read_packets
 from cloudconv.media.playlist import Playlist
-from cloudconv.media.timecode import timecode_at_rate
+from cloudconv.media.timecode import timecode_at_rate, timecode_fault
 from cloudconv.media.tracks import (
     LONG_AGO,
     TEXT,
@@ -49,7 +49,6 @@ from cloudconv.media.tracks import (
 from cloudconv.messages import plural
 
 NOT_COPIED = "sound-not-copied"
-_FASTEST_TIMECODE = 255  # frames per second, which MP4 and MOV store in a byte
 
 
 class Carried(NamedTuple):
@@ -131,23 +130,12 @@ class StreamAdder:
         self.carried.insert(0, Carried("video", label_of(source), stream))
         timing = self._carry.info.timing
         cut = self._carry.origin - timing.start
+        fault = timecode_fault(timing.rate, rate, self._container)
         for tags in (stream.metadata, self._out.metadata):
             for key in [key for key in tags if key.lower() == "timecode"]:
                 timecode = tags.pop(key)
-                if rate is None or timing.rate is None or min(rate, timing.rate) < 1:
-                    is_source = timing.rate is None or timing.rate < 1
-                    unfit = timing.rate if is_source else rate
-                    whose = "source" if is_source else "output"
-                    fault = "varies" if unfit is None else "is below 1"
-                    self._warn(
-                        "time-code: The time code is left out: the frame rate of the "
-                        f"{whose} {fault}."
-                    )
-                elif self._container.is_mp4 and round(rate) > _FASTEST_TIMECODE:
-                    self._warn(
-                        f"time-code: The time code is left out: {self._container.name} "
-                        f"stores none above {_FASTEST_TIMECODE} fps."
-                    )
+                if fault or timing.rate is None or rate is None:
+                    self._warn(f"time-code: The time code is left out: {fault}.")
                 elif converted := timecode_at_rate(timecode, timing.rate, rate, cut):
                     tags["timecode"] = converted
 

@@ -3,8 +3,27 @@
 import re
 from fractions import Fraction
 
+from cloudconv.media.containers import Container
+
 _TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;.])(\d+)")
+_FASTEST = 255  # frames per second, which MP4 and MOV store in a byte
 _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
+
+
+def timecode_fault(
+    source: Fraction | None, rate: Fraction | None, container: Container
+) -> str:
+    """Return why an output has no time code; empty if it can have one.
+
+    The rates are those of the source and of the output, None for a variable one.
+    """
+    for whose, value in (("source", source), ("output", rate)):
+        if value is None or value < 1:
+            fault = "varies" if value is None else "is below 1"
+            return f"the frame rate of the {whose} {fault}"
+    if container.is_mp4 and rate is not None and round(rate) > _FASTEST:
+        return f"{container.name} stores none above {_FASTEST} fps"
+    return ""
 
 
 def timecode_at_rate(
