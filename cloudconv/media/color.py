@@ -14,6 +14,7 @@ Matrices and code ranges: ITU-T H.273, section 8.3 (MatrixCoefficients).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -253,8 +254,16 @@ def thumbnail(
     def small(number: int) -> Tensor:
         plane = planes[number]
         fine = plane.shape[0] >= 2 * BLOCK * height and plane.shape[1] >= 2 * BLOCK * width
-        if plane.device.type != "cpu" or not fine:
+        if plane.device.type != "cpu":
             return F.adaptive_avg_pool2d(plane.to(torch.float32)[None], (height, width))[0]
+        if not fine:
+            # Row by row: copies of whole planes would leave holes between stored frames.
+            edges = [row * len(plane) for row in range(height + 1)]
+            strips = [plane[a // height : -(-b // height)] for a, b in pairwise(edges)]
+            rows = [
+                F.adaptive_avg_pool2d(s[None].to(torch.float32), (1, width)) for s in strips
+            ]
+            return torch.cat(rows, 1)[0]
         means = (block_means(plane) if blocks is None or number else blocks).numpy()
         means_of = _area_means(_area_means(means.astype(float), height).T, width).T
         return torch.from_numpy(means_of.astype(np.float32))
