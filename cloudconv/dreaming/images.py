@@ -293,31 +293,41 @@ def warped(values: Floats, flow: Floats) -> Floats:
     return between(values, _grid(*flow.shape[:2]) + flow)
 
 
-def filled(values: Floats, known: Floats) -> Floats:
+def fill_weights(known: Floats) -> list[Floats]:
+    """Return the weights with which :func:`filled` fills pictures.
+
+    ``known``: (h, w) in [0, 1], 1 where values are known.
+    """
+    weights = [known]
+    while min(known.shape) > 1:
+        height, width = known.shape
+        known = resized(known, (-(-height // 2), -(-width // 2)))
+        weights.append(known)
+    return weights
+
+
+def filled(values: Floats, weights: Sequence[Floats]) -> Floats:
     """Fill unknown values from the known values around, with more weight for nearer ones.
 
     Source: push-pull, Gortler et al., The Lumigraph, SIGGRAPH 1996.
 
     Args:
         values: (h, w, channels).
-        known: (h, w) in [0, 1].
+        weights: the result of :func:`fill_weights`.
 
     Returns:
-        (h, w, channels): ``values`` where ``known`` is 1. Zero if nothing is known; values
+        (h, w, channels): ``values`` where they are known. Zero if nothing is known; values
         fade to zero further from all known values than about the shorter side.
     """
-    weight = in_channels(known, values.shape[2])
-    levels = [(values * weight, weight)]
-    while min(levels[-1][1].shape[:2]) > 1:
-        above, weight = levels[-1]
-        height, width = weight.shape[:2]
-        size = -(-height // 2), -(-width // 2)
-        # A few known pixels are enough, because the last level is divided by its weight.
-        levels.append((resized(above, size), resized(weight, size)))
-    above, weight = levels[-1]
-    result: Floats = above / weight.clip(TINY)
-    for below, weight in reversed(levels[:-1]):
-        result = below + (1 - weight) * resized(result, below.shape[:2])
+    count = values.shape[2]
+    levels = [cv2.multiply(values, in_channels(weights[0], count))]
+    for weight in weights[1:]:
+        levels.append(resized(levels[-1], weight.shape))
+    # A few known pixels are enough, because the last level is divided by its weight.
+    result: Floats = levels.pop() / weights[-1].clip(TINY)[..., None]
+    for below, weight in zip(reversed(levels), reversed(weights[:-1]), strict=True):
+        unknown = in_channels(1 - weight, count)
+        result = below + unknown * resized(result, weight.shape).reshape(below.shape)
     return result
 
 

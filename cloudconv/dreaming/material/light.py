@@ -3,7 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.images import TINY, Bytes, Floats, centres, luma, reduced, spread
+from cloudconv.dreaming.images import (
+    TINY,
+    Bytes,
+    Floats,
+    centres,
+    in_channels,
+    luma,
+    reduced,
+    spread,
+)
 from cloudconv.dreaming.material.material import Material
 
 _Fields = NDArray[np.float64]
@@ -106,10 +115,13 @@ def lit(picture: Floats, gain: Floats) -> Floats:
     parts have no detail, and would become flat grey patches. The effect falls with the cube
     of the luma.
     """
-    bright = luma(picture.clip(0, 1))
+    bright = luma(picture).clip(0, 1)
     mean = sum(np.moveaxis(gain, -1, 0)) / np.float32(gain.shape[-1])
     kept = 1 / (1 - bright * bright * bright * np.maximum(1 - mean, 0))
-    relit: Floats = picture * (gain * kept[..., None])
+    factor = gain * kept[..., None]
+    if factor.shape[-1] == 1:
+        factor = in_channels(factor.reshape(-1, kept.shape[-1])).reshape(picture.shape)
+    relit: Floats = picture * factor
     return relit
 
 

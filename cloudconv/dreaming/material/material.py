@@ -126,28 +126,32 @@ class Material:
         Raises:
             IndexError: there is no such frame.
         """
-        return self.look(k)(whole(self.size))
+        flow = self.lead(k)
+        area = whole(self.size)
+        if flow is None:
+            return self.look(k)(area)
+        return looked_at(self.look(k), self.size, flow, area)
 
     def look(self, k: int) -> Look:
-        """Return the same frame, which is made where it is looked at."""
-        frame, lead = self.source_of(k)
-        if not lead:
-            return partial(self._seen, frame)
-        flow = self._lead(frame, lead)
+        """Return the real frame nearest to ``k``, which is made where it is looked at."""
+        return partial(self._seen, self.source_of(k)[0])
 
-        return partial(looked_at, partial(self._seen, frame), self.size, flow)
+    def small(self, k: int, size: tuple[int, int]) -> Floats:
+        """Return the real frame nearest to ``k`` at a size for analysis, (h, w, 3)."""
+        return resized(as_picture(self.glance(k)), size)
 
-    def small_picture(self, k: int, size: tuple[int, int]) -> Floats:
-        """Return the same frame at a size for analysis, (h, w, 3)."""
-        frame, lead = self.source_of(k)
-        small = resized(as_picture(self.filmed_small(frame)), size)
-        return moved(small, self._lead(frame, lead)) if lead else small
+    def lead(self, k: int) -> Floats | None:
+        """Return the flow, (h, w, 2), from ``k`` to the real frame nearest to it.
 
-    def _lead(self, frame: int, lead: float) -> Floats:
+        The result is None for a frame of this time.
+        """
+        frame, gaps = self.source_of(k)
+        if not gaps:
+            return None
         # Nearly all frames are moved, but only by a part of the flow: a quick flow is
         # enough.
         flow = self._flow(max(frame, 1), True).astype(np.float32)
-        moves: Floats = cv2.multiply(flow, self._moves, scale=lead)
+        moves: Floats = cv2.multiply(flow, self._moves, scale=gaps)
         return moves
 
     @cached_property

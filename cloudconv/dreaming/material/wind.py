@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -21,6 +20,7 @@ from cloudconv.dreaming.images import (
     Mask,
     as_picture,
     bounds,
+    fill_weights,
     filled,
     in_channels,
     lerp_into,
@@ -67,7 +67,7 @@ def mean_flow(material: Material, pairs: Sequence[int]) -> Floats:
         path = material.path[[material.source_of(k)[0] for k in pairs]]
         for shift in (path.min(0), path.max(0)):
             certain = certain * _inside(np.full(size, -shift, np.float32))
-    return filled(measured, certain)
+    return filled(measured, fill_weights(certain))
 
 
 def crossing(material: Material, wind: Floats) -> float:
@@ -105,19 +105,21 @@ class Drift:
     """Frames, the first and last of which move steadily before and after their times.
 
     ``frames``: a function that returns a frame by its number from 0 to ``count`` - 1, (H,
-    W, 3). ``flows``: (h, w, 2) backward flow per frame at the first and at the last frame,
-    so smooth that pictures do not fold. ``behind``: shows sky in place of the still parts;
-    None without any. ``turns``: the number of frames that are shown in turn, so that clouds
-    of a slow sky change their form. ``mirrors``: a mirror image continues each picture,
-    because repeated edges are visible as streaks. ``path``: (count, 2), the way that each
-    frame was moved before, in widths; its edges are unknown then. ``looks``: returns a
-    frame that is made where it is looked at; None to take the area from the frame.
-    ``smalls``: returns a small frame, which the sky behind the still parts is filled from.
+    W, 3) of ``size``, which is made where it is looked at. ``flows``: (h, w, 2) backward
+    flow per frame at the first and at the last frame, so smooth that pictures do not fold.
+    ``behind``: shows sky in place of the still parts; None without any. ``turns``: the
+    number of frames that are shown in turn, so that clouds of a slow sky change their form.
+    ``mirrors``: a mirror image continues each picture, because repeated edges are visible
+    as streaks. ``path``: (count, 2), the way that each frame was moved before, in widths;
+    its edges are unknown then. ``leads``: returns the flow, (h, w, 2), that moves a frame
+    to its time, or None. ``skies``: returns the small sky of a frame, from
+    :meth:`SkyBehind.sky`.
     """
 
     def __init__(
         self,
-        frames: Callable[[int], Floats],
+        frames: Callable[[int], Look],
+        size: tuple[int, int],
         count: int,
         flows: Sequence[Floats],
         behind: SkyBehind | None = None,
@@ -125,21 +127,40 @@ class Drift:
         turns: int = 0,
         mirrors: bool = True,
         path: Floats | None = None,
-        looks: Callable[[int], Look] | None = None,
-        smalls: Callable[[int], Floats] | None = None,
+        leads: Callable[[int], Floats | None] = lambda _: None,
+        skies: Callable[[int], Floats] | None = None,
     ) -> None:
         """Store the frames and their motion."""
         self.flows = flows
         self.count = count
-        self.behind = behind
         self.turns = turns
         self.mirrors = mirrors
         self._path = path
-        self._frames = lru_cache(1)(frames)  # a frame that moves is shown many times
-        self._looks = looks or (lambda number: self._frames(number).__getitem__)
-        self._smalls = smalls
+        grain = flows[0].shape[:2] if behind is None else behind.grain
+        self._flows = [resized_flow(flow, grain) for flow in flows]
+        self._leads = leads
+        self._way = lru_cache(16)(self._joined)
         self._fastest = [float(np.linalg.norm(flow, axis=-1).max()) for flow in flows]
-        self._filled = lru_cache(2)(self._skies)
+        self._skies = skies or lru_cache(1)(self._sky)
+        self._show(frames, size, behind)
+
+    def _show(
+        self,
+        frames: Callable[[int], Look],
+        size: tuple[int, int],
+        behind: SkyBehind | None,
+    ) -> None:
+        self.size = size
+        self.behind = behind
+        self._frames = frames
+        self._filled = lru_cache(2)(lambda number: self._hidden(number)(whole(size)))
+
+    def small(self, frames: Callable[[int], Look]) -> Drift:
+        """Return the same drift of small frames, which have the size of the weights."""
+        assert self.behind is not None
+        smaller = copy(self)
+        smaller._show(frames, self.behind.grain, self.behind.small)
+        return smaller
 
     def over(self, skies: Sequence[Floats]) -> Drift:
         """Return the same motion of other pictures, (h, w, 3) each, that show only sky.
@@ -147,8 +168,16 @@ class Drift:
         Before and after their times one frame is shown, not several in turn, and edges are
         repeated: a choice of footage would take a mirror image for clouds.
         """
-        flows = [resized_flow(flow, skies[0].shape[:2]) for flow in self.flows]
-        return Drift(skies.__getitem__, len(skies), flows, mirrors=False, path=self._path)
+        height, width = skies[0].shape[:2]
+        flows = [resized_flow(flow, (height, width)) for flow in self.flows]
+        return Drift(
+            held(*skies),
+            (height, width),
+            len(skies),
+            flows,
+            mirrors=False,
+            path=self._path,
+        )
 
     def frame(self, k: int) -> int:
         """Return the number of the frame that a picture shows."""
@@ -160,65 +189,76 @@ class Drift:
         ``sky``: show sky in place of its still parts. In a moved picture these stay at
         their place, and fade to sky.
         """
-        number, by = self._moved(k)
-        left = self._left(k, by, sky=sky)
-        if left == 1:
-            return self._frames(number)
-        picture = filled = self._filled(number)
-        if by:
-            picture = moved(
-                filled, np.float32(by) * self.flows[k > 0], mirrors=self.mirrors
-            )
-        if left:
-            picture = picture + np.float32(left) * (self._frames(number) - filled)
-        return picture
+        return self.look(k, sky=sky)(whole(self.size))
 
     def look(self, k: int, *, sky: bool = False) -> Look:
         """Return the same picture, which is made where it is looked at."""
         number, by = self._moved(k)
-        if by:
-            return self._moving(k, number, by, left=self._left(k, by, sky=sky))
-        return self._sky_of(number) if sky else self._looks(number)
+        left = self._left(k, by, sky=sky)
+        moves = self._moving(number, by, later=k > 0, sky=left < 1)
+        if self.behind is None or left in (0, 1):
+            return moves
+        still, gone = (
+            self._moving(number, 0, later=k > 0, sky=one) for one in (False, True)
+        )
 
-    def _sky_of(self, number: int) -> Look:
-        """Return a frame with sky in place of its still parts."""
-        look = self._looks(number)
-        if self.behind is None:
+        def fading(area: Area) -> Floats:
+            return moves(area) + np.float32(left) * (still(area) - gone(area))
+
+        return fading
+
+    def _moving(self, number: int, by: int, *, later: bool, sky: bool) -> Look:
+        """Return a frame that moves, perhaps with sky in place of its still parts.
+
+        The frame is sampled once, at the places to which all flows lead together.
+        """
+        look = self._frames(number)
+        if self.behind is not None and sky:
+            # A frame that is not shown in turn with others moves many times.
+            stays = by and not self.turns
+            look = self._filled(number).__getitem__ if stays else self._hidden(number)
+        flow = self._way(number, by, later)
+        if flow is None:
             return look
-        small = None if self._smalls is None else self._smalls(number)
-        return self.behind.look(look, small)
+        return partial(looked_at, look, self.size, flow, mirrors=self.mirrors)
 
-    def _moving(self, k: int, number: int, by: int, *, left: float) -> Look:
-        flow = np.float32(by) * self.flows[k > 0]
-        # A frame that is not shown in turn with others is shown many times.
-        filled = self._sky_of(number) if self.turns else self._filled(number).__getitem__
-        size = self._frames(number).shape[:2] if self.behind is None else self.behind.size
-
-        def look(area: Area) -> Floats:
-            picture = looked_at(filled, size, flow, area, mirrors=self.mirrors)
-            if left:
-                picture += np.float32(left) * (self._looks(number)(area) - filled(area))
-            return picture
-
-        return look
+    def _joined(self, number: int, by: int, later: bool) -> Floats | None:
+        """Return the flow that leads to the places of a frame; None if the frame stays."""
+        lead = self._leads(number)
+        if not by:
+            return lead
+        flow = np.float32(by) * self._flows[later]
+        if lead is None:
+            return flow
+        size = flow.shape[:2]
+        moves = cv2.remap(
+            resized_flow(lead, size),
+            pointed(flow, size),
+            None,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        joined: Floats = cv2.add(flow, moves)
+        return joined
 
     def _left(self, k: int, by: int, *, sky: bool) -> float:
         """Return how much of the still parts is left in a picture."""
         return 0.0 if sky else max(1 - abs(by) * self._fastest[k > 0] / _FILLS_BY, 0.0)
 
-    def _skies(self, number: int) -> Floats:
-        frame = self._frames(number)
-        if self.behind is None:
-            return frame
-        small = None if self._smalls is None else self._smalls(number)
-        return self.behind.look(frame.__getitem__, small)(whole(frame.shape))
+    def _hidden(self, number: int) -> Look:
+        assert self.behind is not None
+        return self.behind.look(self._frames(number), self._skies(number))
+
+    def _sky(self, number: int) -> Floats:
+        assert self.behind is not None
+        return self.behind.sky(self._frames(number)(whole(self.size)))
 
     def covers(self, k: int, size: tuple[int, int]) -> Floats:
         """Return a picture's known part: (h, w) of ``size``, 0 for points from outside."""
         away = self._outside(k)
         if not away and self._path is None:
             return np.ones(size, np.float32)
-        displacement = resized_flow(np.float32(away) * self.flows[k > 0], size)
+        displacement = resized_flow(np.float32(away) * self._flows[k > 0], size)
         if self._path is not None:
             displacement = displacement - size[1] * self._path[self.frame(k)]
         return _inside(displacement)
@@ -250,12 +290,19 @@ def drifts_of(material: Material, lasts: int) -> tuple[Drift, Drift]:
         path = (material.path[numbers] / material.small_size[1]).astype(np.float32)
     behind = SkyBehind(material.matte)
     size = weight_size(*material.size)
-    smalls = lru_cache(4)(lambda k: material.small_picture(k, size))
-    how: dict[str, Any] = {"turns": turns, "path": path}
+    smalls = lru_cache(4)(lambda k: material.small(k, size))
     large = Drift(
-        material.picture, count, flows, behind, looks=material.look, smalls=smalls, **how
+        material.look,
+        material.size,
+        count,
+        flows,
+        behind,
+        turns=turns,
+        path=path,
+        leads=material.lead,
+        skies=lru_cache(4)(lambda k: behind.sky(smalls(k))),
     )
-    return large, Drift(smalls, count, flows, behind.small, **how)
+    return large, large.small(lambda k: smalls(k).__getitem__)
 
 
 def _moves(material: Material, flow: Floats) -> float:
@@ -287,33 +334,35 @@ class SkyBehind:
         small = weight_size(still.shape[0], still.shape[1])
         # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
         wide = cv2.dilate(still, np.ones((5, 5), np.uint8)) / np.float32(_FILLED)
-        fraction: Floats = wide.clip(0, 1)
-        certain = 1 - _largest(fraction, small)
-        self._set(fraction, certain, _mirror(resized(fraction, small) > 1 / 2))
+        self._fraction: Floats = wide.clip(0, 1)
+        self._weights = fill_weights(1 - _largest(self._fraction, small))
+        self._mirror = _mirror(resized(self._fraction, small) > 1 / 2)
+        self.grain = small
+        """Height and width of the weights."""
+        self._set(self._fraction)
 
-    def _set(self, fraction: Floats, certain: Floats, mirror: Floats) -> None:
-        self._known = certain
-        self._mirror = mirror
-        self._fraction = fraction
+    def _set(self, fraction: Floats) -> None:
+        self.size = fraction.shape
         self._box = bounds(fraction)
         self._share = in_channels(fraction[self._box])
-        self._flow = resized_flow(mirror, fraction.shape)[self._box].copy()
+        self._flow = resized_flow(self._mirror, fraction.shape)[self._box].copy()
 
     @property
     def small(self) -> SkyBehind:
         """The same for pictures of the size of the weights."""
         smaller = copy(self)
-        smaller.size = self._known.shape
-        smaller._set(resized(self._fraction, smaller.size), self._known, self._mirror)
+        smaller._set(resized(self._fraction, self.grain))
         return smaller
 
-    def look(self, look: Look, small: Floats | None = None) -> Look:
-        """Return the sky of a picture, whose ``small`` one has the size of the weights."""
+    def sky(self, picture: Floats) -> Floats:
+        """Return a small picture, (h, w, 3), with smooth sky in its still parts."""
+        return filled(resized(picture, self.grain), self._weights)
+
+    def look(self, look: Look, small: Floats) -> Look:
+        """Return a picture with sky in its still parts; ``small``: its smooth sky."""
         if not self._share.size:
             return look
-        if small is None:
-            small = resized(look(whole(self.size)), self._known.shape)
-        sky = resized(filled(small, self._known), self.size)
+        sky = resized(small, self.size)
 
         def seen(area: Area) -> Floats:
             hidden = _common(area, self._box)
@@ -362,6 +411,11 @@ def _around(one: Area, other: Area) -> Area:
         for a, b in zip(one, other, strict=True)
     )
     return rows, columns
+
+
+def held(*pictures: Floats) -> Callable[[int], Look]:
+    """Return the frames of :class:`Drift` for pictures in memory."""
+    return lambda number: pictures[number].__getitem__
 
 
 def _largest(values: Floats, size: tuple[int, int]) -> Floats:

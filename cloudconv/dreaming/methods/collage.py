@@ -23,11 +23,17 @@ from cloudconv.dreaming.images import (
     resized,
     spread,
     weight_size,
-    whole,
 )
 from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift, crossing, drifts_of, end_flow, mean_flow
+from cloudconv.dreaming.material.wind import (
+    Drift,
+    crossing,
+    drifts_of,
+    end_flow,
+    held,
+    mean_flow,
+)
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.clip_selector import PARTS, ClipSelector, Past
 from cloudconv.dreaming.methods.compositing import composed
@@ -77,6 +83,7 @@ class _Composition:
         # Without wind all places fade slowly.
         coarse = min(_FADE * crosses, self.spacing / 2) or self.spacing / 2
         large, small = drifts_of(material, self.spacing)
+        assert large.behind is not None
         self._behind = large.behind
         self._thumbs = Thumbs(material, self._light, wind, large, self.spacing)
         lag = max(1, min(round(SPAN / material.step), len(material) // 2))
@@ -113,11 +120,14 @@ class _Composition:
             flow = end_flow(self._material, frames, first=True)
             reduced = resized(loop_to, self._size)
             flows = [flow] * 2
+            behind = self._behind
             large = Drift(
-                lambda _: loop_to, 1, flows, self._behind, smalls=lambda _: reduced
+                held(loop_to),
+                *(self._land.size, 1, flows, behind),
+                skies=lambda _: behind.sky(reduced),
             )
-            small = Drift(lambda _: reduced, 1, flows, self._behind and self._behind.small)
-            sky = large.look(0, sky=True)(whole(self._land.size))
+            small = large.small(held(reduced))
+            sky = small.picture(0, sky=True)
             thumbs = large.over([resized(sky, self._thumbs.size)])
             footage = (
                 self._footage_of(large, small),

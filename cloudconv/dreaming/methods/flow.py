@@ -21,7 +21,14 @@ from cloudconv.dreaming.images import (
     weight_size,
 )
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift, SkyBehind, end_flow, mean_flow, unfolded
+from cloudconv.dreaming.material.wind import (
+    Drift,
+    SkyBehind,
+    end_flow,
+    held,
+    mean_flow,
+    unfolded,
+)
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import Front, order_of
@@ -68,7 +75,8 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
         first = end_flow(material, period, first=False)
         wind = unfolded(wind, period)
     leaving, entering = (
-        Drift(lambda _: last, 1, [travel] * 2, behind) for travel in (first, wind)
+        Drift(held(last), material.size, 1, [travel] * 2, behind)
+        for travel in (first, wind)
     )
     # The order in which pixels cross-fade moves with the wind.
     drifts = resized_flow(wind, size)
@@ -80,7 +88,7 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
         end = turns * k // rounds if loop else period * k
         if loop_to is not None and end == turns:
             target = loop_to
-            entering = Drift(lambda _: loop_to, 1, [wind] * 2, behind)
+            entering = Drift(held(loop_to), material.size, 1, [wind] * 2, behind)
         count = end - number
         fine, coarse = (count * soft for soft in _SOFT)
         front = Front(coarse / 2 + (count - coarse) * order, (0, 0), (fine, coarse))

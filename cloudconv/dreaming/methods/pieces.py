@@ -14,6 +14,7 @@ from cloudconv.dreaming.images import (
     Floats,
     Look,
     as_picture,
+    fill_weights,
     filled,
     reduced,
     resized,
@@ -236,9 +237,10 @@ class Thumbs:
         if int(self.moving.sum()) < 2:  # one pixel has no contrast
             self.moving = np.ones_like(self.moving)
         thumbs = []
+        weights = fill_weights(certain)
         for k in range(len(material)):
             small = resized(as_picture(material.glance(k)), self.size)
-            thumb = filled(small, certain)
+            thumb = filled(small, weights)
             gain = light.on(k)
             thumbs.append(thumb if gain is None else lit(thumb, resized(gain, self.size)))
         self.frames = np.stack(thumbs)
