@@ -31,7 +31,8 @@ from cloudconv.forecasting.regions import (
     things_of,
 )
 from cloudconv.forecasting.sampling import sampled_on_threads, sharp
-from cloudconv.forecasting.things import FEWEST, Stage, Things, stage_of, things_in
+from cloudconv.forecasting.stage import Stage, nearest_last, stage_of
+from cloudconv.forecasting.things import FEWEST, Things, things_in
 from cloudconv.transfer import upload
 
 SIDE = 640
@@ -142,14 +143,14 @@ class StillScene:
 
     def pictures(self, steps: int) -> Iterator[Tensor]:
         """Yield the pictures of so many steps after the last frame, each (1, 3, H, W)."""
-        end = len(self.things.pictures) - 1
+        end = len(self.things.plate.pictures) - 1
         sights = [sight for track in self.things.tracks if (sight := track.sight(end))]
         background = self.last[0].cpu().permute(1, 2, 0).numpy().copy()
         self.stage.clear(background, end, sights)
         for step in range(1, steps + 1):
             target = background.copy()
-            for each in self.things.going:
-                self.stage.paint(target, end, *each.after(end + step))
+            for seen in nearest_last(each.after(end + step) for each in self.things.going):
+                self.stage.paint(target, end, *seen)
             made = torch.from_numpy(target).to(self.last.device)
             yield made.permute(2, 0, 1)[None]
 
@@ -163,7 +164,7 @@ def scene_of(frames: Tensor) -> Scene | StillScene:
     last = frames[-1:].float()
     if len(pictures) >= FEWEST:
         still = things_in(pictures)
-        if still.hold and not still.drifts:
+        if still.hold and not still.plate.drifts:
             return StillScene(still, stage_of(still, pictures), last)
     pictures = pictures[: -_MOST - 1 : -1]
     height, width = frames.shape[2:]

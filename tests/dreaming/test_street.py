@@ -121,3 +121,14 @@ def test_the_street_is_never_empty_for_long_where_things_enter_in_the_clip():
         for picture in dreamt_frames
     ]
     assert max(len(run) for run in "".join(" x"[picture] for picture in empty).split()) < 45
+
+
+def test_cars_stay_behind_a_pole_that_hid_them():
+    """Both cars are behind the pole when the film ends."""
+    pole, colour = (slice(20, 170), slice(180, 188)), (240, 230, 60)
+    shown = street(FILM, 0.4 + textured(0, HEIGHT, WIDTH) / 5)
+    for picture in shown:
+        picture[pole] = colour
+    made = dream(material(shown), frames=25)
+    apart = (made * 255 - torch.tensor(colour)[:, None, None]).abs().amax(1)
+    assert (apart[:, 22:168, 182:186] > 60).float().mean() < 0.02

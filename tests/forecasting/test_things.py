@@ -1,14 +1,12 @@
 """Things before a still camera are found, followed, and moved on as wholes."""
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from cloudconv.dreaming.methods.street import along, lanes_of
-from cloudconv.forecasting.things import Path, Things, plate_of
+from cloudconv.forecasting.plate import plate_of
+from cloudconv.forecasting.things import Things
 from cloudconv.models import registry
 from tests.forecasting.test_layers import textured
 from tests.helpers.street import COLOURS, HEIGHT, WIDTH, places_of, street
@@ -34,9 +32,9 @@ def test_a_thing_that_waits_for_more_than_half_of_the_time_leaves_no_ghost():
         )  # the thing stays for 30 of 60 frames, and is restless
         picture[60:120, left : left + 60] = np.roll(coat, n, (0, 1))[:, : WIDTH - left]
     things = Things(pictures)
-    assert np.abs(things.plate - 255 * ground).mean(2)[60:120, 100:160].max() < 20
+    assert np.abs(things.plate.picture - 255 * ground).mean(2)[60:120, 100:160].max() < 20
     # The thing is found whole while it waits.
-    assert things.masks[10][62:118, 102:158].mean() > 0.95
+    assert things.plate.masks[10][62:118, 102:158].mean() > 0.95
 
 
 def test_a_thing_is_one_track_from_its_entry_on():
@@ -89,7 +87,8 @@ def test_two_things_that_meet_are_divided_and_go_on():
 
 def coming_or_going(frames, begin, nearer, moved=90):
     """Return frames of a square whose distance falls by ``nearer`` in a frame."""
-    ground = textured(0, HEIGHT, WIDTH)
+    # The colours of the ground are alike: where they end, things would wait.
+    ground = 0.4 + textured(0, HEIGHT, WIDTH) / 5
     pictures = []
     for n in range(frames):
         far = begin - nearer * n
@@ -103,7 +102,7 @@ def coming_or_going(frames, begin, nearer, moved=90):
 
 def test_a_thing_that_comes_nearer_grows():
     (going,) = Things(coming_or_going(40, 3, 0.04)).going
-    size, move = going.path.at(10)
+    _, size, move, _ = going.after(49)
     assert size == pytest.approx((3 - 0.04 * 39) / (3 - 0.04 * 49), rel=0.08)
     assert np.abs(move - (325 / 1.04 - 325 / 1.44, 115 / 1.04 - 115 / 1.44)).max() < 10
 
@@ -112,23 +111,9 @@ def test_a_small_thing_that_goes_away_becomes_smaller_and_slower():
     (going,) = Things(coming_or_going(40, 1.2, -0.06, moved=30)).going
     assert going.sights[-1].area < 300
     far = 1.2 + 0.06 * 39
-    size, move = going.path.at(60)
+    _, size, move, _ = going.after(99)
     assert size == pytest.approx(far / (far + 0.06 * 60), rel=0.15)
     assert np.abs(move - np.array((325, 115)) * (1 / (far + 3.6) - 1 / far)).max() < 10
-
-
-def test_a_far_thing_goes_on_as_an_earlier_one_did_on_its_lane():
-    first = coming_or_going(110, 3, 0.02)
-    second = coming_or_going(110, 3.9, 0.02)
-    ground = (255 * textured(0, HEIGHT, WIDTH)).astype(np.uint8)
-    both = [np.where(a == ground, b, a) for a, b in zip(first, second, strict=True)]
-    things = Things(both[:100])
-    far = min(things.going, key=lambda each: each.sights[-1].area)
-    far = along(replace(far, path=Path(far.path.velocity, 0.0)), lanes_of(things.tracks))
-    size, move = far.path.at(30)
-    begin, end = 3.9 - 0.02 * 99, 3.9 - 0.02 * 129
-    assert size == pytest.approx(begin / end, rel=0.1)
-    assert np.abs(move - np.array((325, 115)) * (1 / end - 1 / begin)).max() < 12
 
 
 def test_things_before_a_moving_camera_do_not_hold():
@@ -151,14 +136,16 @@ def test_things_before_a_camera_that_moves_slowly_are_found_in_the_last_view():
 
     pictures = [seen(each, 0.3 * (KNOWN - n)) for n, each in enumerate(street(KNOWN))]
     things = Things(pictures)
-    assert things.drifts
+    assert things.plate.drifts
     assert things.hold
     wanted = seen((255 * ground).astype(np.uint8), 0.3)
-    assert np.abs(things.plate - wanted.astype(float)).mean() < 3
+    assert np.abs(things.plate.picture - wanted.astype(float)).mean() < 3
     for n in range(0, KNOWN, 5):
         for (left, top, width, height), colour in zip(places_of(n), COLOURS, strict=True):
             if left > 40 and left + width < WIDTH - 40:
-                middle = things.pictures[n][top + height // 2 - 10, left + width // 2 - 16]
+                middle = things.plate.pictures[n][
+                    top + height // 2 - 10, left + width // 2 - 16
+                ]
                 assert np.abs(middle - np.array(colour)).max() < 30
 
 
@@ -176,7 +163,7 @@ def test_lines_before_a_camera_that_trembles_are_no_things():
         pictures.append(
             cv2.warpAffine(picture, turn, size, borderMode=cv2.BORDER_REPLICATE)
         )
-    masks = Things(pictures).masks
+    masks = Things(pictures).plate.masks
     for n, mask in enumerate(masks):
         for left, top, width, height in places_of(n):
             mask[
@@ -198,7 +185,7 @@ def test_a_walker_goes_on_with_its_own_steps():
     (going,) = Things(pictures[:48]).going
     assert len(going.sights) == 8
     for frame in (48, 55, 63):
-        sight, (size, move) = going.after(frame)
+        sight, size, move, _ = going.after(frame)
         assert sight.frame % 8 == frame % 8
         assert size == pytest.approx(1, abs=0.02)
         assert move[0] == pytest.approx(3 * (frame - sight.frame), abs=1.5)

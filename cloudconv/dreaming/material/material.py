@@ -99,7 +99,9 @@ class Material:
             lambda number: small_copy_of(self.frames[number], self.small_size)
         )
         self.filmed_small = cache(self._seen_small)
-        self._things = cache(lambda: Things([self.glance(k) for k in range(len(self))]))
+        self._things = cache(
+            lambda: Things([self.glance(k) for k in range(len(self))], float(self.step))
+        )
         self._flow: Callable[[int, bool], NDArray[Any]] = cache(self._measured)
 
     @property

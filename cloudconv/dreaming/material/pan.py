@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.images import Bytes, Mask, grey
 from cloudconv.dreaming.material.land import land_of, like_land
-from cloudconv.forecasting.things import shifted
+from cloudconv.forecasting.plate import shifted
 
 _Path = NDArray[np.float64]
 

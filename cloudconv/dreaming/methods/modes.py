@@ -39,7 +39,9 @@ class MethodSpec:
 def _wholes(material: Material, options: Options) -> str:
     if not goes_on(material, options):
         return ""
-    camera = "The slow camera stops" if material.things.drifts else "The camera stands"
+    camera = (
+        "The slow camera stops" if material.things.plate.drifts else "The camera stands"
+    )
     return f"{camera}, and things leave and come in as wholes."
 
 

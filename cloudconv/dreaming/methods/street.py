@@ -18,19 +18,11 @@ import numpy as np
 from cloudconv.dreaming.images import Floats
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
-from cloudconv.forecasting.things import (
-    FEWEST,
-    LARGEST,
-    PACED,
-    Going,
-    Path,
-    Place,
-    Sight,
-    Stage,
-    Track,
-    Way,
-    spread,
-)
+from cloudconv.forecasting.plate import spread
+from cloudconv.forecasting.sights import Track
+from cloudconv.forecasting.stage import Stage, nearest_last
+from cloudconv.forecasting.things import FEWEST
+from cloudconv.forecasting.ways import FIT, LONGEST, Way
 
 # Time for which the clip goes on behind a jump, for things that have not left, seconds.
 _TAIL = 1.5
@@ -47,12 +39,6 @@ _LEAD, _OFTEN = 3.0, 4
 _FIRST = 5  # frames in which nothing can have entered
 _KEPT = 4  # frames in memory
 _SAME = 2 / 255  # greatest difference of a pixel that is as filmed
-_STANDS = 0.3  # pixels per frame
-# Seconds for which a thing that stands is seen, and until it has gone.
-_WAITS, _GOES = 2.0, 1.5
-_LONGEST = 12.0  # seconds for which a thing is moved on
-_LIKELY, _FARTHEST = 0.6, 400  # largest difference of things on a lane; frames of a course
-_SLOW, _BLOT = 0.1, 8  # pixels in a frame; side of a thing that cannot grow
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +52,7 @@ class _Piece:
     begins: int
     offset: int
     after: int
-    coming: Mapping[Track, Path]
+    coming: Mapping[Track, Way]
 
     def has(self, track: Track) -> bool:
         """Return whether a thing of the clip is a thing of the piece."""
@@ -103,14 +89,12 @@ class Street:
         levels = [
             np.rint(255 * self._steady(k).clip(0, 1)).astype(np.uint8) for k in chosen
         ]
-        plate = self._things.plate_of(levels, chosen)
+        plate = self._things.plate.made_of(levels, chosen)
         self._stage = Stage(self._things, self._picture, plate)
         self._tail = min(round(_TAIL / self._step), self._count // 4)
         self._fade, self._lead = round(_FADE / self._step), round(_LEAD / self._step)
         shortest = max(self._tail + self._fade, round(_PART * self._count))
         self._last_start = max(1, self._count - shortest)
-        lanes = lanes_of(self._things.tracks)
-        self._going = [along(each, lanes) for each in self._things.going]
         seen = [track.seen for track in self._things.tracks]
         covered = np.zeros(self._count)
         for sight in chain(*seen):
@@ -124,40 +108,38 @@ class Street:
             and _FIRST < sights[0].frame < self._count - self._tail
         ]
         """The frames in which large things enter, and in which all of each is seen."""
-        self._size = self._things.plate[..., 0].size
+        self._size = self._things.plate.picture[..., 0].size
         self._covered = covered / self._size
         self._left = {track: track.end for track in self._things.tracks}
         """The frames in which things are seen last."""
-        for going in self._going:
-            last = going.sights[-1].frame
-            after = range(last + 1, last + round(_LONGEST / self._step))
-            left = next((k for k in after if self._is_outside(*going.after(k))), after.stop)
+        for going in self._things.going:
+            left = going.sights[-1].frame + len(going.way)
             self._left |= dict.fromkeys(going.tracks, left)
-        self._coming: dict[int, list[tuple[Track, Path]]] = {}
+        self._coming: dict[int, list[tuple[Track, Way]]] = {}
         """The things at a frame that come in before a piece begins there, and their ways back."""
         # Things that enter in the clip are enough.
         for start in range(0, 0 if self._entries else self._last_start, _OFTEN):
-            paths = [(each, self._back(each, start)) for each in self._things.tracks]
-            self._coming[start] = [(track, path) for track, path in paths if path]
-        self._levels = np.array([each.mean((0, 1)) for each in self._things.pictures])
+            ways = [(each, self._back(each, start)) for each in self._things.tracks]
+            self._coming[start] = [(track, way) for track, way in ways if way]
+        self._levels = np.array([each.mean((0, 1)) for each in self._things.plate.pictures])
 
     def _steady(self, k: int) -> Floats:
         """Return a frame as from the last view: (H, W, 3)."""
-        made: Floats = self._things.steadied(k, self._material.shown(k))
+        made: Floats = self._things.plate.steadied(k, self._material.shown(k))
         return made
 
     def _shown(self, k: int) -> Floats:
         """Return the same frame, and the plate in its light where the frame shows nothing."""
         steady = self._steady(k)
-        if not self._things.drifts:
+        if not self._things.plate.drifts:
             return steady
-        made: Floats = self._things.completed(k, steady, self._stage.ground(k))
+        made: Floats = self._things.plate.completed(k, steady, self._stage.ground(k))
         return made
 
     def frames(self, count: int) -> Iterator[DreamFrame]:
         """Yield the frames of the dream."""
         end = self._count - 1
-        longest = _LONGEST / self._step
+        longest = LONGEST / self._step
         pieces = [_Piece(0, end, -1, {})]
         later = None
         for time in range(1, count + 1):
@@ -173,16 +155,17 @@ class Street:
                 later = None
             made = self._made(time, pieces)
             if later is not None:
-                for track, path in later.coming.items():
-                    if sight := track.sight(later.after):
-                        to = path.at(begins - time)
-                        self._stage.paint(made, time + now.offset, sight, to)
+                for track, way in later.coming.items():
+                    before = begins - time - 1
+                    if (sight := track.sight(later.after)) and before < len(way):
+                        to = way.sizes[before], way.moves[before]
+                        self._stage.paint(made, time + now.offset, sight, *to)
             yield DreamFrame.made(made, self._origin(made, time + now.offset))
 
     def _origin(self, made: Floats, frame: int) -> Composed:
         """Return where a picture is not the frame of the film, which may be steadied."""
         number, _ = self._material.source_of(frame)
-        filmed = self._steady(frame) if self._things.drifts else self._picture(frame)
+        filmed = self._steady(frame) if self._things.plate.drifts else self._picture(frame)
         apart = np.abs(made - filmed).max(2)
         height, width = self._material.small_size
         mask = cv2.resize(apart, (width, height), interpolation=cv2.INTER_AREA) > _SAME
@@ -220,7 +203,7 @@ class Street:
             if p.has(t) and left >= time + p.offset
         }
         coming = {
-            k: {t: path for t, path in ways if len(path.course) <= lead and t not in shown}
+            k: {t: way for t, way in ways if len(way) <= lead and t not in shown}
             for k, ways in self._coming.items()
         }
         for k in coming:
@@ -232,36 +215,18 @@ class Street:
         start = int(costs.argmin())
         return _Piece(time, start - time, start, coming.get(start, {}))
 
-    def _back(self, track: Track, start: int) -> Path | None:
+    def _back(self, track: Track, start: int) -> Way | None:
         """Return the way of a thing from a frame back, until it is outside.
 
         The result is None if it stays.
         """
-        if (sight := track.sight(start)) is None:
+        if (sight := track.sight(start)) is None or not sight.clear:
             return None
-        later = track.sights[start - track.begin :][::-1]
-        path = Track(0, 0, later).path(len(later) - 1)
-        course: list[Way] = []
-        while not self._is_cut(sight, path) and len(course) < self._lead:
-            course.append(path.at(len(course) + 1))
-            if self._is_outside(sight, course[-1]):
-                return replace(path, course=tuple(course))
-        return None
-
-    def _is_cut(self, sight: Sight, path: Path) -> bool:
-        """Return whether a thing moves away from an edge of the picture that cuts it off."""
-        (least, most), velocity = _corners(sight), path.velocity
-        ends = np.array(self._things.size[::-1]) - 2
-        return bool(
-            ((velocity > _SLOW) & (least < 2) | (velocity < -_SLOW) & (most > ends)).any()
-        )
-
-    def _is_outside(self, sight: Sight, way: Way) -> bool:
-        size, move = way
-        least, most = (
-            sight.centre + size * (c - sight.centre) + move for c in _corners(sight)
-        )
-        return bool((most < 0).any() or (least > self._things.size[::-1]).any())
+        later = [each for k in range(start, start + FIT) if (each := track.sight(k))]
+        path = self._things.ways.path(later, start)
+        back = replace(path, velocity=-path.velocity, growth=-path.growth)
+        way = self._things.ways.onward(sight, back, [track])
+        return way if way.leaves and len(way) <= self._lead else None
 
     def _made(self, time: int, pieces: Sequence[_Piece]) -> Floats:
         now, before = pieces[-1], pieces[-2]
@@ -302,78 +267,10 @@ class Street:
                 if (sight := track.sight(frame)) is not None:
                     self._stage.paint(made, light, sight)
             return
-        for going in self._going:
-            if any(track in tracks for track in going.tracks):
-                sight, way = going.after(frame)
-                seconds = (frame - going.sights[-1].frame) * self._step
-                part = 1.0
-                small = sight.area < self._large and self._is_cut(
-                    going.sights[-1], going.path
-                )
-                if small or np.hypot(*going.path.velocity) < _STANDS:
-                    waits = 0.0 if small else _WAITS
-                    part = min(1 - (seconds - waits) / _GOES, 1.0)
-                seen = sight.area * way[0] ** 2 >= self._things.least_area
-                if seconds < _LONGEST and part > 0 and seen:
-                    self._stage.paint(made, light, sight, way, part)
-
-
-def _corners(sight: Sight) -> tuple[Place, Place]:
-    rows, columns = sight.box
-    return np.array([columns.start, rows.start]), np.array([columns.stop, rows.stop])
-
-
-def along(going: Going, lanes: Sequence[Floats]) -> Going:
-    """Return a thing that goes on as earlier things did, if one of their :func:`lanes_of` fits."""
-    sight = going.sights[-1]
-    path = going.path
-    size = 1.0
-    place = sight.centre
-    velocity = path.velocity
-    course: list[Way] = []
-    # A picture that is enlarged more is a blot.
-    most = max(1.0, min(1 / LARGEST, sight.area**0.5 / _BLOT))
-    while len(course) < _FARTHEST and np.hypot(*velocity) > _SLOW:
-        side = size * sight.area**0.5
-        least = _LIKELY
-        lane = np.empty((0, 3), np.float32)
-        for each in lanes:
-            away = np.hypot(*(each[:-PACED, :2] - place).T)
-            at = int(away.argmin())
-            motion = (each[at + PACED, :2] - each[at, :2]) / PACED
-            unlike = np.hypot(*(motion - velocity)) / np.hypot(*velocity)
-            unlike += away[at] / side + abs(np.log(each[at, 2] / side))
-            if unlike < least:
-                least = unlike
-                lane = each[at:]
-        if not len(lane):
-            break
-        pace = np.hypot(*velocity) * PACED / np.hypot(*(lane[PACED, :2] - lane[0, :2]))
-        steps = np.arange(pace, len(lane) - 1 + 1e-6, pace)
-        rest = np.array([np.interp(steps, np.arange(len(lane)), each) for each in lane.T]).T
-        ratio = rest[:, 2:] / lane[0, 2]
-        places = rest[:, :2] + (place - lane[0, :2]) * ratio
-        sizes = np.minimum(size * ratio[:, 0], most)
-        course += zip(sizes.tolist(), places - sight.centre, strict=True)
-        if len(places) < PACED:
-            break
-        size = size * float(ratio[-1, 0])
-        place = places[-1]
-        velocity = (place - places[-PACED]) / (PACED - 1)
-    return replace(going, path=replace(path, course=tuple(course)))
-
-
-def lanes_of(tracks: Sequence[Track]) -> list[Floats]:
-    """Return the smooth ways of tracks, (n, 3) each: x, y and side in each frame."""
-    lanes = []
-    for track in tracks:
-        seen = [sight for sight in track.seen if sight.clear]
-        if len(seen) > 2 * PACED:
-            frames = [s.frame for s in seen]
-            values = np.array([(*s.centre, s.area**0.5) for s in seen])
-            every = np.arange(frames[0], frames[-1] + 1)
-            lane = np.array([np.interp(every, frames, each) for each in values.T]).T
-            lanes.append(
-                cv2.blur(lane, (1, 2 * PACED + 1), borderType=cv2.BORDER_REPLICATE)
-            )
-    return lanes
+        left = [
+            each.after(frame)
+            for each in self._things.going
+            if any(track in tracks for track in each.tracks)
+        ]
+        for seen in nearest_last(left):
+            self._stage.paint(made, light, *seen)

@@ -1,0 +1,320 @@
+"""Follow things through a clip: from the silhouettes of its frames to tracks.
+
+The silhouette of a thing in one frame is a sight. Sights that follow each other are a
+track.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+
+from cloudconv.forecasting.camera import Area, Floats, area_of
+from cloudconv.forecasting.plate import Mask, Place, Plate, shifted
+
+PATIENCE = 5
+"""The frames for which a thing may be hidden."""
+PACED = 6
+"""The number of frames in which a velocity shows."""
+_SMALLEST = 1.7e-4  # area of a thing, as a part of the picture
+_FEW_PIXELS = 12
+_OVERLAP = 0.3  # part of a thing that a mask covers at the expected place
+_FAR = 0.35  # distance to the expected place that counts as 1, in sides of the thing
+_REACH = 10.0  # the same for a thing without a side, in pixels
+_SAME = 0.3, 0.2  # difference of velocities of one thing, in pixels, and as a part
+_WORST = 2.2  # largest cost of a match
+_CLOSE = 5  # pixels between a thing and its parts
+_NEAR = 10  # pixels between the parts of a thing
+_SHORTEST = 4  # sights of a track
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A thing in a frame: its mask, 0 or 1, at ``left`` and ``top``, and its mean colour.
+
+    ``clear`` states that the picture shows all of it: no edge and no other thing cuts it.
+    """
+
+    frame: int
+    mask: Mask
+    left: int
+    top: int
+    colour: Floats
+    area: int
+    centre: Place
+    clear: bool
+
+    @property
+    def box(self) -> Area:
+        """Return the rows and columns of the mask."""
+        height, width = self.mask.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """A thing from frame ``begin`` on: its sight in each frame, None where it is hidden.
+
+    ``since`` is the frame in which it entered, or the thing from which it has split.
+    """
+
+    begin: int
+    since: int
+    sights: list[Sight | None] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        """Return the frame of the last sight."""
+        return self.begin + len(self.sights) - 1
+
+    def sight(self, frame: int) -> Sight | None:
+        """Return the sight in a frame, or None."""
+        inside = self.begin <= frame <= self.end
+        return self.sights[frame - self.begin] if inside else None
+
+    @property
+    def seen(self) -> list[Sight]:
+        """Return the sights of the frames in which the thing is seen."""
+        return [sight for sight in self.sights if sight]
+
+    def last(self) -> Sight:
+        """Return the latest sight."""
+        return next(sight for sight in reversed(self.sights) if sight)
+
+    def clear(self, frame: int, frames: int) -> list[Sight]:
+        """Return the latest sights up to a frame, whole ones if there are enough."""
+        first = max(self.begin, frame - frames + 1)
+        seen = [sight for k in range(first, frame + 1) if (sight := self.sight(k))]
+        whole = [sight for sight in seen if sight.clear]
+        return whole if len(whole) > 2 or len(whole) > len(seen) / 2 else seen
+
+    def velocity(self, frame: int) -> Place:
+        """Return the motion in a frame after a frame, from the sights before."""
+        seen = self.clear(frame, 2 * PACED)
+        if len(seen) < 2:
+            return np.zeros(2)
+        frames, centres = (
+            [sight.frame for sight in seen],
+            np.array([s.centre for s in seen]),
+        )
+        velocity: Place = np.polyfit(frames, centres, 1)[0]
+        return velocity
+
+
+def tracks_of(plate: Plate) -> list[Track]:
+    """Return the tracks of the things before a plate."""
+    return _Tracker(plate).tracks()
+
+
+class _Due:
+    """Hold the expected place of a track in a frame, and the sights found there."""
+
+    def __init__(self, track: Track, frame: int) -> None:
+        self.track, self.sight = track, track.last()
+        self.frame = self.sight.frame
+        self.velocity = track.velocity(self.frame)
+        self.move = self.velocity * (frame - self.frame)
+        self.sure = len(track.sights) >= _SHORTEST
+        self.found: list[Sight] = []
+
+
+class _Tracker:
+    def __init__(self, plate: Plate) -> None:
+        self._plate, self._size = plate, plate.size
+        self._least_area = least_area(plate.size)
+
+    def tracks(self) -> list[Track]:
+        """Return the tracks of at least some sights."""
+        tracks: list[Track] = []
+        live: list[Track] = []
+        for frame in range(len(self._plate.masks)):
+            live, new = self._continued(frame, live, self._blobs(frame))
+            live += new
+            tracks += new
+        return [track for track in tracks if len(track.seen) >= _SHORTEST]
+
+    def _blobs(self, frame: int) -> list[Sight]:
+        mask = self._plate.masks[frame]
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+        blobs = []
+        for number, (left, top, width, height, area) in enumerate(stats[1:], 1):
+            if area >= self._least_area:
+                box = slice(top, top + height), slice(left, left + width)
+                shape = _filled((labels[box] == number).astype(np.uint8))
+                blobs.append(
+                    sight_of(self._plate, shape, int(left), int(top), frame, whole=True)
+                )
+        return blobs
+
+    def _continued(
+        self, frame: int, live: list[Track], blobs: list[Sight]
+    ) -> tuple[list[Track], list[Track]]:
+        """Give each blob of a frame to its tracks; return live tracks and new ones."""
+        due = [_Due(track, frame) for track in live]
+        left = []
+        for blob, owners in zip(blobs, self._owners(due, blobs), strict=True):
+            if not owners:
+                left.append(blob)
+            elif _stay_together(owners):
+                first = max(owners, key=lambda each: each.sight.area)
+                first.track.since = min(each.track.since for each in owners)
+                first.found.append(blob)
+            else:
+                self._divide(blob, owners)
+        new = []
+        for blob in left:
+            # A part of a thing at its expected place, or a new thing.
+            home = next((each for each in due if self._within(blob, each)), None)
+            if home is not None:
+                home.found.append(blob)
+                continue
+            beside = [e.track.since for e in due if near(e.sight, blob, _CLOSE)]
+            new.append(Track(frame, min([frame, *beside]), [blob]))
+        for each in due:
+            each.track.sights.append(
+                joined(self._plate, each.found, frame) if each.found else None
+            )
+        patient = (
+            e.track for e in due if e.found or (e.sure and frame - e.frame < PATIENCE)
+        )
+        return [*patient], new
+
+    def _owners(self, due: Sequence[_Due], blobs: Sequence[Sight]) -> list[list[_Due]]:
+        """Return the tracks of each blob: the most alike, and those expected there."""
+        owners: list[list[_Due]] = [[] for _ in blobs]
+        costs = [
+            (cost, k, j)
+            for k, each in enumerate(due)
+            for j, blob in enumerate(blobs)
+            if (cost := _unlike(each.sight, blob, each.sight.centre + each.move)) < _WORST
+        ]
+        given = set()
+        for _, k, j in sorted(costs):
+            if k not in given and not owners[j]:
+                owners[j].append(due[k])
+                given.add(k)
+        for k, each in enumerate(due):
+            if k not in given and each.sure and blobs:
+                covered = [self._overlap(blob, each, 0) for blob in blobs]
+                if max(covered) >= _OVERLAP * each.sight.area:
+                    owners[int(np.argmax(covered))].append(each)
+        return owners
+
+    def _within(self, blob: Sight, due: _Due) -> bool:
+        beside = any(near(other, blob, _NEAR) for other in due.found)
+        covered = self._overlap(blob, due, _CLOSE) if beside else 0
+        return blob.area < due.sight.area and covered > blob.area / 2
+
+    def _overlap(self, blob: Sight, due: _Due, wider: int) -> int:
+        """Return the pixels of a blob at the expected place of a thing, widened."""
+        if not near(due.sight, blob, wider, due.move):
+            return 0
+        return int((self._expected(due, wider)[blob.box] & blob.mask).sum())
+
+    def _expected(self, due: _Due, wider: int = 0) -> Mask:
+        """Return the mask of the whole picture with a thing at its expected place."""
+        shape = alone(due.sight, self._size, wider)
+        moved: Mask = shifted(shape, due.move.round(), cv2.BORDER_CONSTANT)
+        return moved
+
+    def _divide(self, blob: Sight, owners: Sequence[_Due]) -> None:
+        """Divide things that touch: each pixel goes to the thing expected nearest."""
+        far = []
+        for each in owners:
+            expected = 1 - self._expected(each)
+            expected[0, 0] = 0  # no distance is infinite
+            far.append(cv2.distanceTransform(expected, cv2.DIST_L2, 3)[blob.box])
+        nearest = np.argmin(far, 0)
+        for k, each in enumerate(owners):
+            mask = (blob.mask & (nearest == k)).astype(np.uint8)
+            if mask.any():
+                each.found.append(
+                    sight_of(
+                        self._plate, mask, blob.left, blob.top, blob.frame, whole=False
+                    )
+                )
+
+
+def least_area(size: Sequence[int]) -> float:
+    """Return the pixels of the smallest thing in a picture of a size, (h, w)."""
+    return max(_FEW_PIXELS, _SMALLEST * size[0] * size[1])
+
+
+def sight_of(
+    plate: Plate, mask: Mask, left: int, top: int, frame: int, *, whole: bool
+) -> Sight:
+    """Return the sight of a mask; ``whole``: no other thing cuts it."""
+    height, width = mask.shape
+    moments = cv2.moments(mask, True)
+    area = max(moments["m00"], 1)
+    centre = np.array([left + moments["m10"] / area, top + moments["m01"] / area])
+    shown = plate.pictures[frame][top : top + height, left : left + width]
+    colour = np.array(cv2.mean(shown, mask)[:3], np.float32)
+    sight = Sight(frame, mask, left, top, colour, int(area), centre, whole)
+    return replace(sight, clear=False) if at_edge(plate, sight, 1) else sight
+
+
+def joined(plate: Plate, parts: Sequence[Sight], frame: int) -> Sight:
+    """Return the sight of all parts of a thing in a frame."""
+    if len(parts) == 1:
+        return parts[0]
+    mask = np.zeros(plate.size, np.uint8)
+    for part in parts:
+        mask[part.box] |= part.mask
+    box = area_of(mask)
+    whole = all(part.clear for part in parts)
+    return sight_of(plate, mask[box], box[1].start, box[0].start, frame, whole=whole)
+
+
+def at_edge(plate: Plate, sight: Sight, margin: int = 3) -> bool:
+    """Return whether the edge of the picture may cut a sight."""
+    if not plate.shows(sight.frame, sight.box):
+        return True
+    return any(
+        side.start <= margin or side.stop >= end - margin
+        for side, end in zip(sight.box, plate.size, strict=True)
+    )
+
+
+def alone(sight: Sight, size: tuple[int, ...], wider: int = 0) -> Mask:
+    """Return the mask of the whole picture with one thing, widened by some pixels."""
+    mask = np.zeros(size, np.uint8)
+    mask[sight.box] = sight.mask
+    return cv2.dilate(mask, _disc(wider)).astype(np.uint8) if wider else mask
+
+
+def near(one: Sight, other: Sight, margin: int, move: Place | None = None) -> bool:
+    """Return whether the boxes are near each other, the first one after a motion."""
+    moves = (0, 0) if move is None else move[::-1].round()
+    return all(
+        a.start + by - margin < b.stop and b.start - margin < a.stop + by
+        for a, b, by in zip(one.box, other.box, moves, strict=True)
+    )
+
+
+def _disc(reach: int) -> Mask:
+    side = 2 * reach + 1
+    disc: Mask = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)).astype(np.uint8)
+    return disc
+
+
+def _filled(mask: Mask) -> Mask:
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled: Mask = np.zeros_like(mask)
+    cv2.drawContours(filled, outlines, -1, 1, -1)
+    return filled
+
+
+def _unlike(one: Sight, other: Sight, place: Place) -> float:
+    """Return how little a blob is like a thing at a place; below 1 both are much alike."""
+    away = np.hypot(*(other.centre - place)) / (_REACH + _FAR * one.area**0.5)
+    larger = abs(np.log(other.area / one.area)) / (1 if one.clear and other.clear else 2)
+    return float(away + larger + np.abs(one.colour - other.colour).sum() / 90)
+
+
+def _stay_together(owners: Sequence[_Due]) -> bool:
+    """Return whether tracks are parts of one thing, or of things that stay together."""
+    ways = np.array([each.velocity for each in owners])
+    apart, fastest = (np.hypot(*each.T).max() for each in (ways - ways.mean(0), ways))
+    return bool(apart < _SAME[0] + _SAME[1] * fastest)

@@ -1,0 +1,170 @@
+"""Paint a thing at a time and place, and the plate where a thing was."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.forecasting.camera import Area, Bytes, Floats
+from cloudconv.forecasting.plate import Place
+from cloudconv.forecasting.sights import Sight, alone
+from cloudconv.forecasting.things import Seen, Things
+
+_SOFT = 1.0  # sigma of the outlines
+_RIM = 4  # pixels around a thing in which its shadow goes with it
+_DARK = 0.06  # light that is added, so that shadows on dark ground are no blots
+_REACH = 3.0  # radius of the inpainting, in pixels
+_STILL = np.zeros(2)
+
+
+class Stage:
+    """Full-size pictures with things added and removed; values in [0, 1].
+
+    Args:
+        things: the things, in smaller pictures or in these.
+        picture: returns a frame, (H, W, 3) RGB, as from the view of the last.
+        plate: the plate at full size.
+    """
+
+    def __init__(
+        self, things: Things, picture: Callable[[int], Floats], plate: Bytes
+    ) -> None:
+        self._things, self._picture = things, picture
+        self._plate = plate.astype(np.float32) / 255
+        self._scale = np.array(plate.shape[1::-1]) / things.size[::-1]  # of x and y
+        self._light = cache(things.plate.light)
+        soft = cv2.GaussianBlur(things.ways.hiding.astype(np.float32), (0, 0), _SOFT / 2)
+        self._hiding = soft
+
+    def clear(self, target: Floats, frame: int, sights: Sequence[Sight]) -> None:
+        """Replace things of a frame by the plate in the light of the frame."""
+        for sight in sights:
+            at, soft = self._mattes(sight, _RIM)
+            target[at] += (self._plate[at] * self._lit(frame, at) - target[at]) * soft
+
+    def paint(
+        self,
+        target: Floats,
+        light: int,
+        sight: Sight,
+        size: float = 1.0,
+        move: Place = _STILL,
+        part: float = 1.0,
+    ) -> None:
+        """Paint the thing of a sight over a target that has the light of the frame ``light``.
+
+        ``size`` and ``move`` lead from the sight to the place, in pixels of the small
+        pictures; ``part`` is how much of the thing is seen. Beside the thing, its shadow
+        darkens the target. What hides things stays in front.
+        """
+        at, mattes = self._mattes(sight, 1, _RIM)
+        shown = self._picture(sight.frame)[at] / self._lit(sight.frame, at)
+        shadow = ((shown + _DARK) / (self._plate[at] + _DARK)).clip(0, 1)
+        place = at
+        if size != 1 or move.any():
+            shown = self._uncovered(shown, at)
+            motion, place = self._moved(sight, at, size, move, target)
+            if place[0].start >= place[0].stop or place[1].start >= place[1].stop:
+                return
+            extent = (place[1].stop - place[1].start, place[0].stop - place[0].start)
+            shown, shadow, mattes = (
+                cv2.warpAffine(values, motion, extent, flags=cv2.INTER_CUBIC)
+                for values in (shown, shadow, mattes)
+            )
+        free = 1 - self._small(self._hiding, place)[..., None]
+        matte, rim = (part * free * mattes.clip(0, 1)[..., k : k + 1] for k in (0, 1))
+        below = target[place] * (1 + rim * (shadow.clip(0, 1) - 1))
+        target[place] = below + matte * (shown * self._lit(light, place) - below)
+
+    def _moved(
+        self, sight: Sight, at: Area, size: float, move: Place, target: Floats
+    ) -> tuple[NDArray[np.float64], Area]:
+        """Return the motion of an area to its place in the target, and this place."""
+        rows, columns = at
+        centre = (sight.centre + 0.5) * self._scale - 0.5
+        start = (1 - size) * centre + move * self._scale
+        corners = np.array([[columns.start, rows.start], [columns.stop, rows.stop]])
+        least, most = corners * size + start
+        left, top = (max(int(np.floor(value)), 0) for value in least)
+        ends = zip(most, target.shape[1::-1], strict=True)
+        right, bottom = (min(int(np.ceil(value)), end) for value, end in ends)
+        motion = np.column_stack(
+            [size * np.eye(2), start + size * corners[0] - (left, top)]
+        )
+        return motion, (slice(top, bottom), slice(left, right))
+
+    def _uncovered(self, shown: Floats, at: Area) -> Floats:
+        """Return a picture of a thing in which the thing goes on where something hides it."""
+        hidden = self._small(self._hiding, at) > 0.1
+        if not hidden.any():
+            return shown
+        levels = np.rint(255 * shown.clip(0, 1)).astype(np.uint8)
+        filled = cv2.inpaint(levels, hidden.astype(np.uint8), _REACH, cv2.INPAINT_TELEA)
+        return np.where(hidden[..., None], filled.astype(np.float32) / 255, shown)
+
+    def ground(self, frame: int) -> Floats:
+        """Return the plate in the light of a frame."""
+        rows, columns = (slice(0, side) for side in self._plate.shape[:2])
+        return np.multiply(self._plate, self._lit(frame, (rows, columns)), dtype=np.float32)
+
+    def _lit(self, frame: int, at: Area) -> Floats:
+        """Return the light of a frame in an area, relative to the plate."""
+        return self._small(self._light(frame), at)
+
+    def _small(self, values: Floats, at: Area) -> Floats:
+        """Return values of the whole picture, at any size, in a full-size area."""
+        scale = np.array(values.shape[1::-1]) / self._plate.shape[1::-1]
+        return self._sampled(values, scale, at)
+
+    def _sampled(
+        self, values: Floats, scale: Place, at: Area, left: int = 0, top: int = 0
+    ) -> Floats:
+        """Return smaller values, which begin at ``left`` and ``top``, in a full-size area."""
+        rows, columns = at
+        start = (np.array([columns.start, rows.start]) + 0.5) * scale - 0.5 - (left, top)
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        motion = np.diag(scale)
+        how = {
+            "flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            "borderMode": cv2.BORDER_REPLICATE,
+        }
+        made: Floats = cv2.warpAffine(values, np.column_stack([motion, start]), size, **how)
+        return made
+
+    def _mattes(self, sight: Sight, *reaches: int) -> tuple[Area, Floats]:
+        """Return the full-size area of a sight, and its soft mask, widened by pixels each."""
+        rows, columns = (
+            slice(max(each.start - 2 * _RIM, 0), min(each.stop + 2 * _RIM, side))
+            for each, side in zip(sight.box, self._things.size, strict=True)
+        )
+        edges = (alone(sight, self._things.size, reach)[rows, columns] for reach in reaches)
+        soft = [cv2.GaussianBlur(edge.astype(np.float32), (0, 0), _SOFT) for edge in edges]
+        width, height = self._scale
+        at = (
+            slice(int(rows.start * height), int(np.ceil(rows.stop * height))),
+            slice(int(columns.start * width), int(np.ceil(columns.stop * width))),
+        )
+        mattes = self._sampled(
+            np.dstack(soft), 1 / self._scale, at, columns.start, rows.start
+        )
+        return at, mattes.reshape(*mattes.shape[:2], -1)
+
+
+def nearest_last(seen: Iterable[Seen | None]) -> list[Seen]:
+    """Return what is seen, farthest first: the nearer a thing stands, the lower."""
+    shown = [each for each in seen if each is not None]
+    return sorted(shown, key=_foot)
+
+
+def _foot(seen: Seen) -> float:
+    sight, size, move, _ = seen
+    return float(sight.centre[1] + size * (sight.box[0].stop - sight.centre[1]) + move[1])
+
+
+def stage_of(things: Things, pictures: Sequence[Bytes]) -> Stage:
+    """Return the stage of full-size pictures, (H, W, 3) RGB, whose small ones have the things."""
+    steady = [things.plate.steadied(*each) for each in enumerate(pictures)]
+    plate = things.plate.made_of(steady, range(len(steady)))
+    return Stage(things, lambda frame: steady[frame].astype(np.float32) / 255, plate)
