@@ -1,7 +1,7 @@
-"""Make the plate of a clip, which is the clip without its things, and find where things are.
+"""Make the plate of a clip, which is the clip without its things, and find the things.
 
-Most pictures of a place that look alike show what is behind things. A thing is what differs from
-that by more than the place itself does.
+Most pictures of a place that look alike show what is behind things. A thing is what differs
+from that by more than the place itself does.
 """
 
 from collections.abc import Sequence
@@ -111,7 +111,7 @@ class Plate:
         return cv2.warpAffine(picture, move, size, **how)
 
     def completed(self, frame: int, picture: Any, ground: Any) -> Any:
-        """Return a steady picture in which ``ground`` fills what the frame does not show."""
+        """Return a steady picture; ``ground`` fills what the frame does not show."""
         if not self.drifts:
             return picture
         part = cv2.resize(self._seen[frame], picture.shape[1::-1])[..., None] / np.float32(
@@ -192,7 +192,7 @@ def shifted(picture: Any, shift: Place, outside: int = cv2.BORDER_REPLICATE) -> 
 
 
 def _views(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool, bool]:
-    """Return the motion from the last view to each frame, (n, 3, 3), and what the camera does.
+    """Return the motion from the last view to each frame, (n, 3, 3), and the camera's kind.
 
     That is whether all frames show one view, as before a camera that trembles, and whether
     the camera moves slowly.

@@ -53,7 +53,7 @@ class Stage:
         move: Place = _STILL,
         part: float = 1.0,
     ) -> None:
-        """Paint the thing of a sight over a target that has the light of the frame ``light``.
+        """Paint the thing of a sight over a target that has the light of frame ``light``.
 
         ``size`` and ``move`` lead from the sight to the place, in pixels of the small
         pictures; ``part`` is how much of the thing is seen. Beside the thing, its shadow
@@ -96,7 +96,7 @@ class Stage:
         return motion, (slice(top, bottom), slice(left, right))
 
     def _uncovered(self, shown: Floats, at: Area) -> Floats:
-        """Return a picture of a thing in which the thing goes on where something hides it."""
+        """Return a picture of a thing, which goes on where something hides the thing."""
         hidden = self._small(self._hiding, at) > 0.1
         if not hidden.any():
             return shown
@@ -121,7 +121,7 @@ class Stage:
     def _sampled(
         self, values: Floats, scale: Place, at: Area, left: int = 0, top: int = 0
     ) -> Floats:
-        """Return smaller values, which begin at ``left`` and ``top``, in a full-size area."""
+        """Return smaller values, from ``left`` and ``top`` on, in a full-size area."""
         rows, columns = at
         start = (np.array([columns.start, rows.start]) + 0.5) * scale - 0.5 - (left, top)
         size = (columns.stop - columns.start, rows.stop - rows.start)
@@ -134,7 +134,7 @@ class Stage:
         return made
 
     def _mattes(self, sight: Sight, *reaches: int) -> tuple[Area, Floats]:
-        """Return the full-size area of a sight, and its soft mask, widened by pixels each."""
+        """Return a sight's full-size area, and its soft mask, widened by pixels each."""
         rows, columns = (
             slice(max(each.start - 2 * _RIM, 0), min(each.stop + 2 * _RIM, side))
             for each, side in zip(sight.box, self._things.size, strict=True)
@@ -164,7 +164,7 @@ def _foot(seen: Seen) -> float:
 
 
 def stage_of(things: Things, pictures: Sequence[Bytes]) -> Stage:
-    """Return the stage of full-size pictures, (H, W, 3) RGB, whose small ones have the things."""
+    """Return the stage of full-size pictures, (H, W, 3) RGB; small ones show the things."""
     steady = [things.plate.steadied(*each) for each in enumerate(pictures)]
     plate = things.plate.made_of(steady, range(len(steady)))
     return Stage(things, lambda frame: steady[frame].astype(np.float32) / 255, plate)

@@ -1,7 +1,7 @@
 """Find the things before a still or slow camera, and where they go when the clip ends.
 
-The plate is the clip without things, tracks are what differs from it over time, and ways are
-where things go on. Source of the idea: video sprites, Schödl and Essa 2002.
+The plate is the clip without things, tracks are what differs from it over time, and ways
+are where things go on. Source of the idea: video sprites, Schödl and Essa 2002.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ Seen = tuple[Sight, float, Place, float]
 
 @dataclass(frozen=True, slots=True)
 class Going:
-    """A thing that goes on after the clip: its tracks, its last sights, and the way from there.
+    """A thing that goes on after the clip: its tracks, last sights, and way from there.
 
     The sights are one period of its pictures, such as steps of a walker, or the last one
     alone. ``path`` leads back to the earlier ones.
@@ -102,7 +102,7 @@ class Things:
 
     @cached_property
     def hold(self) -> bool:
-        """Return whether the things can go on as wholes: few, and followed until they leave."""
+        """Return whether things can go on as wholes: few, followed until they leave."""
         if not self.plate.stands:
             return False
         masks = float(sum(mask.sum() for mask in self.plate.masks))

@@ -1,9 +1,9 @@
 """Find where things went in a clip, and where a thing goes on from there.
 
-A thing goes only where things of the clip have been, or over ground like theirs. On the ground a
-thing looks the larger, the farther it is below the horizon; so the clip gives a size for each
-place. A thing keeps its own pace on the ground, and turns as earlier things did. Where the ground
-ends, it slows down and waits. What hid things stays before them.
+A thing goes only where things of the clip have been, or over ground like theirs. On the
+ground a thing looks the larger, the farther it is below the horizon; so the clip gives a
+size for each place. A thing keeps its own pace on the ground, and turns as earlier things
+did. Where the ground ends, it slows down and waits. What hid things stays before them.
 """
 
 from collections.abc import Sequence
@@ -49,9 +49,10 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A straight way on the ground: its first place, its motion there, and the growth.
+    """A straight way on the ground after a sight: its first motion, and growth in a frame.
 
-    Things that come nearer at an even pace grow and become faster; things that go away slow down.
+    Things that come nearer at an even pace grow and become faster; things that go away slow
+    down.
     """
 
     place: Place
@@ -68,8 +69,8 @@ class Path:
 class Way:
     """Where a thing is in each frame after a sight, until it is not seen any more.
 
-    ``sizes`` and ``moves``, (n,) and (n, 2), are relative to the sight; ``shown`` says how much of
-    it is seen. ``leaves``: it goes on until it is outside of the picture.
+    ``sizes`` and ``moves``, (n,) and (n, 2), are relative to the sight; ``shown`` says how
+    much of it is seen. ``leaves``: it goes on until it is outside of the picture.
     """
 
     sizes: NDArray[np.float64]
@@ -108,7 +109,7 @@ class Ways:
         self.hiding = _hiding(plate, self, tracks)
 
     def nearness(self, place: Place) -> float:
-        """Return how near a place on the ground is, relative to the middle of the picture."""
+        """Return how near a place on the ground is, relative to the picture's middle."""
         return max(1 + self._slope * float(place[1] - self._middle), _NEAREST)
 
     def path(self, seen: Sequence[Sight], frame: int) -> Path:
@@ -129,7 +130,7 @@ class Ways:
         return float(np.clip(growth, -0.1, 0.1))
 
     def onward(self, sight: Sight, path: Path, own: Sequence[Track] = ()) -> Way:
-        """Return the way of a thing after a sight, along a path if no other thing turned."""
+        """Return a thing's way after a sight, with its motion there, in pixels a frame."""
         others = ~np.isin(self._owners, [self._tracks.index(track) for track in own])
         places, ahead = self._places[others], self._ahead[others]
         lengths = np.hypot(*ahead.T) + 1e-6
@@ -220,7 +221,8 @@ def _timed(sizes: Values, moves: Values, step: float, stays: bool, leaves: bool)
 def _slope(tracks: Sequence[Track], middle: float) -> float:
     """Return how much larger a thing is for each pixel that it is lower in the picture.
 
-    It is a part of the size in the middle. The horizon is level, and nothing is below the ground.
+    It is a part of the size in the middle. The horizon is level, and nothing is below the
+    ground.
     """
     shares, lengths = [np.zeros(1)], [np.zeros(1)]
     for track in tracks:
@@ -233,7 +235,7 @@ def _slope(tracks: Sequence[Track], middle: float) -> float:
         one, two = one[apart], two[apart]
         if not len(one):
             continue
-        # Two sizes and heights of a thing give the slope; of all the pairs, the median counts.
+        # Two sizes and heights of a thing give the slope. The median of all pairs counts.
         weight = np.minimum(sides[one], sides[two]) / (sides[one] + sides[two]) / len(one)
         lengths.append(
             (sides[one] * rows[two] - sides[two] * rows[one]) * weight * len(seen)
@@ -263,7 +265,7 @@ def _lane(track: Track) -> NDArray[np.float64]:
 
 
 def _ground(plate: Plate, tracks: Sequence[Track]) -> Mask:
-    """Return where things can go, 0 or 1: where they were, and what is like that beside it."""
+    """Return where things can go, 0 or 1: where they were, and what is like that nearby."""
     trodden = np.zeros(plate.size, np.uint8)
     for track in tracks:
         for sight in track.seen:

@@ -1,4 +1,4 @@
-"""Continue a street: things leave as wholes along their way, and come in as the clip shows them.
+"""Continue a street: things leave as wholes, and come in as the clip shows them.
 
 The dream consists of pieces of the clip. At the begin of a piece its background follows the
 old one. Things that it shows at that moment are hidden until they have left; things that
@@ -43,7 +43,7 @@ _SAME = 2 / 255  # greatest difference of a pixel that is as filmed
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A part of the dream, from the time ``begins`` on: time ``t`` shows frame ``t + offset``.
+    """A part of the dream from ``begins`` on: time ``t`` shows frame ``t + offset``.
 
     Its things have entered after frame ``after``, or are those that come in before it
     begins.
@@ -116,7 +116,8 @@ class Street:
             left = going.sights[-1].frame + len(going.way)
             self._left |= dict.fromkeys(going.tracks, left)
         self._coming: dict[int, list[tuple[Track, Way]]] = {}
-        """The things at a frame that come in before a piece begins there, and their ways back."""
+        """The things at a frame that come in before a piece begins there, and their ways
+        back."""
         # Things that enter in the clip are enough.
         for start in range(0, 0 if self._entries else self._last_start, _OFTEN):
             ways = [(each, self._back(each, start)) for each in self._things.tracks]
@@ -129,7 +130,7 @@ class Street:
         return made
 
     def _shown(self, k: int) -> Floats:
-        """Return the same frame, and the plate in its light where the frame shows nothing."""
+        """Return that frame, and the plate in its light where the frame shows nothing."""
         steady = self._steady(k)
         if not self._things.plate.drifts:
             return steady
@@ -172,7 +173,7 @@ class Street:
         return Composed(number, mask)
 
     def _next(self, time: int, pieces: Sequence[_Piece], lead: int) -> _Piece:
-        """Return the piece that begins at a time, where few things are and others come soon.
+        """Return the piece that begins at a time with few things, where others come soon.
 
         The things of the first frame can come in if their way from outside is at most
         ``lead``.
