@@ -49,7 +49,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A straight way on the ground after a sight: its first motion, and growth in a frame.
+    """A straight way on the ground: its first place, its motion there, and the growth.
 
     Things that come nearer at an even pace grow and become faster; things that go away slow
     down.
@@ -130,7 +130,7 @@ class Ways:
         return float(np.clip(growth, -0.1, 0.1))
 
     def onward(self, sight: Sight, path: Path, own: Sequence[Track] = ()) -> Way:
-        """Return a thing's way after a sight, with its motion there, in pixels a frame."""
+        """Return a thing's way after a sight, along a path if no other thing turned."""
         others = ~np.isin(self._owners, [self._tracks.index(track) for track in own])
         places, ahead = self._places[others], self._ahead[others]
         lengths = np.hypot(*ahead.T) + 1e-6
