@@ -43,7 +43,7 @@ _CHANNELS = 3  # of L*a*b*, whose differences are summed
 
 
 class Feature(NamedTuple):
-    """A value, and the size of what is wrong: levels of a pixel, picture's mean.
+    """A value, and the size of what is wrong: mean levels of a pixel of the picture.
 
     ``place``: where, if the vital names a place.
     """
@@ -170,7 +170,7 @@ class FeatureMeter:
         return features
 
     def pasted(self, before: Bytes, picture: Bytes, made: Mask) -> Features:
-        """Return the greatest unexplained change of a place in the ``made`` part."""
+        """Return the greatest change of a place in a part that no motion explains."""
         self.clear()
         if not self._film.moves:
             return {}
@@ -210,7 +210,7 @@ def change(before: Bytes, picture: Bytes) -> Floats:
 
 
 def _unexplained(one: Bytes, two: Bytes, flow: Floats) -> Floats:
-    """Return the differences of ``two`` from ``one`` moved to it, in levels of L*a*b*.
+    """Return the difference of each pixel of ``two`` from ``one`` moved to it.
 
     The difference is in levels of L*a*b*. What comes from outside the picture, and lines of
     one pixel, do not count.

@@ -263,6 +263,7 @@ class VitalsMeter:
             faults[-1] = faults[-1]._replace(size=fault.size) if lasts else fault
 
     def _count(self, frames: range, size: float) -> None:
+        """Count the size of a fault in each half second in which frames are made."""
         halves = range(frames.start // self._half, (frames.stop - 1) // self._half + 1)
         self._worst += [0.0] * (halves.stop - len(self._worst))
         for half in halves:
@@ -275,7 +276,7 @@ class VitalsMeter:
 
     @property
     def visible(self) -> float:
-        """Return how visible the faults are: half seconds' mean of the largest size."""
+        """Return how visible the faults are: the mean of half seconds' largest sizes."""
         return sum(self._worst) / max(1, -(-self.seen // self._half))
 
     @property
