@@ -27,6 +27,7 @@ FIT = 15
 _NEAREST = (
     0.05  # size that no place falls below, as a part of that in the middle of the picture
 )
+_PIECE, _SLOW = 0.2, 0.1  # area of a piece, of that of the largest thing; pixels in a frame
 _DETAIL = 4.0  # pixels of a thing's side, for each time that its picture is enlarged
 _FEET = 0.25  # lower part of a thing that is on the ground
 _TRODDEN = 0.9  # part of the trodden places whose colours are the ground's
@@ -99,6 +100,8 @@ class Ways:
         self._middle = plate.size[0] / 2
         self._slope = _slope(tracks, self._middle)
         self._least_area = least_area(plate.size)
+        areas = [sight.area for track in tracks for sight in track.seen]
+        self._largest = max(areas, default=0)
         self.ground = _ground(plate, tracks)
         self._tracks = tracks
         lanes = [np.zeros((PACED, 2)), *map(_lane, tracks)]
@@ -134,7 +137,8 @@ class Ways:
         others = ~np.isin(self._owners, [self._tracks.index(track) for track in own])
         places, ahead = self._places[others], self._ahead[others]
         lengths = np.hypot(*ahead.T) + 1e-6
-        count = round(LONGEST / self._step)
+        is_piece = sight.area < _PIECE * self._largest and self._is_cut(sight, path)
+        count = round((FADES if is_piece else LONGEST) / self._step)
         side, foot = sight.area**0.5, sight.box[0].stop - 2 - sight.centre[1]
         # The middle of what is seen is not that of a thing which the picture's edge cuts.
         start = place = sight.centre if sight.clear else path.place
@@ -184,6 +188,15 @@ class Ways:
         if not (0 <= row < height and 0 <= column < width):
             return True
         return bool(self.ground[row, column])
+
+    def _is_cut(self, sight: Sight, path: Path) -> bool:
+        """Return whether a thing moves away from an edge of the picture that cuts it."""
+        rows, columns = sight.box
+        least = np.array([columns.start, rows.start]) < 2
+        most = np.array([columns.stop, rows.stop]) > np.array(self._size[::-1]) - 2
+        return bool(
+            (least & (path.velocity > _SLOW) | most & (path.velocity < -_SLOW)).any()
+        )
 
     def _is_outside(self, sight: Sight, size: float, move: Place) -> bool:
         rows, columns = sight.box
