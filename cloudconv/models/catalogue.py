@@ -2,7 +2,8 @@
 
 This module does not import PyTorch, so that lists are fast.
 
-A new model is a class and a row in ``LISTED``, and weights with an entry in the manifest.
+A new model is a class and a row of ``_FLOWING``, ``METHODS`` or ``RESEARCH``, and weights,
+if any, with an entry in the manifest.
 """
 
 from collections.abc import Mapping

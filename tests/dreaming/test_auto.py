@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cloudconv.dreaming.auto import FRAMES, Trial, choose, steadiness
+from cloudconv.dreaming.auto import FRAMES, Trial, choose, wind_of
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
@@ -128,11 +128,11 @@ def swaying(count=60):
 def test_motion_without_a_direction_gives_a_texture_without_a_trial():
     """New footage of a collage comes with the wind; there is none."""
     result = material(swaying())
-    assert steadiness(result.reduced()) < 0.4
+    assert wind_of(result.reduced()).steadiness < 0.4
     assert choose(result).why == (
         "texture: what moves has no steady direction, and a collage needs a wind."
     )
-    assert steadiness(material(clouds(60)).reduced()) > 0.8
+    assert min(wind_of(material(clouds(60)).reduced())) > 0.8
 
 
 @pytest.mark.full

@@ -110,7 +110,8 @@ def test_a_segment_of_another_plan_is_refused(output):
         list(work.missing(iter([task])))
 
 
-def test_the_version_changes_with_the_digest_of_a_plan():
+def test_the_digest_of_a_plan_is_that_of_the_version():
+    """If the digest changes, raise ``_VERSION``, and record both here."""
     beside = F(3, 2), F(1)
     times = F(1, 2), F(1), F(1, 3), F(7), F(1, 24)
     digest = SegmentPlan(3, (Task(*times, opens_scene=True, before=beside),)).digest
