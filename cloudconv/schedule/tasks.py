@@ -117,7 +117,7 @@ def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFr
             blocks = block_means(frame.planes()[0])
             luma = None
             if is_on:
-                luma = thumbnail(frame, *CutDetector.THUMBNAIL, blocks)
+                luma = thumbnail(frame, *CutDetector.THUMBNAIL, blocks).cpu()
                 decisions = zip(cuts.push(luma), flashes.push(luma), strict=True)
             repeats = repetition.push(blocks)
             undecided.append(AnalysedFrame(frame, False, repeats, frame.time, luma))
