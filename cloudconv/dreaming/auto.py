@@ -72,7 +72,7 @@ class Trial(NamedTuple):
 
 
 class Wind(NamedTuple):
-    """How much the motion of the moving parts is that of a wind: 1, or 0 for none.
+    """The likeness of the motion of the moving parts to a wind: 1, or 0 for none.
 
     ``steadiness``: the length of the mean motion of a place over the mean length.
     ``unity``: the length of the mean motion of all places over the mean of their lengths.

@@ -78,7 +78,7 @@ def _steps(greys: Sequence[Bytes]) -> list[Motion]:
 def step_between(later: Bytes, earlier: Bytes) -> Motion:
     """Return the motion of the background from ``later`` to ``earlier``."""
     still = np.eye(3)
-    (height, width) = later.shape
+    height, width = later.shape
     points = cv2.goodFeaturesToTrack(later, _POINTS, 0.002, max(5, width // _NEAREST))
     if points is None:
         return still

@@ -43,9 +43,8 @@ def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
     A whole thing that is a few pixels off is a small fault. A thing that is blurred,
     transparent, doubled or torn is a large one, although its PSNR may be higher. So the
     forecast is first aligned with the true frame by optical flow. Then two differences
-    count alike at places that
-    move: those of structure (SSIM's second term), and of the energy of the finest band. A
-    place that is far off counts more than these.
+    count alike at places that move: those of structure (SSIM's second term), and of the
+    energy of the finest band. A place that is far off counts more than these.
 
     Args:
         made: the forecast, (3, h, w) RGB on the CPU.

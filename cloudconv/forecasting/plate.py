@@ -32,25 +32,23 @@ Place = NDArray[np.float64]
 LOOKS = 45
 """The largest number of frames from which a plate is made."""
 _TREMBLES = 0.25  # motion of a camera, in pixels, that is removed
-_AWAY, _NEARER = 0.03, 0.9  # largest shift, in widths; ratio of the differences after it
-_EACH, _FARTHEST = 3, 0.1  # frames between measured views; way of a slow camera, in widths
+_AWAY = 0.03  # largest shift of a camera that trembles, in widths
+_NEARER = 0.9  # ratio of the differences after and before that shift
+_EACH = 3  # frames between measured views
+_FARTHEST = 0.1  # way of a slow camera, in widths
 _RAMP = 5  # pixels at the edge of a frame in which the plate begins, before a slow camera
-_STANDS = (
-    0.7  # part of the detail that the median of the frames keeps, if the camera stands
-)
-_TEXTURED, _FEW = (
-    9.0,
-    24,
-)  # detail that counts; frames in which detail and noise are measured
-_LEAST, _NOISE = 18, 4.0  # difference to the plate, of 255 and in its usual differences
+_STANDS = 0.7  # part of the detail that the median of frames keeps, if the camera stands
+_TEXTURED = 9.0  # detail that counts
+_FEW = 24  # frames in which detail and noise are measured
+_LEAST = 18  # difference of a thing to the plate, of 255, …
+_NOISE = 4.0  # … and in usual differences of its place
 _FREE = 0.3  # part of the frames in which a place is free
 _GAPS = 7  # side of the square that closes gaps of a mask
-_AGREE, _DARK = (
-    0.4,
-    16,
-)  # part of the looks of a place that is alike; a level that counts as dark
+_AGREE = 0.4  # part of the looks of a place that is alike
+_DARK = 16  # a level that counts as dark
 _BAND = 64  # rows of a plate that are computed at once
-_COARSE, _EVEN = 4, 0.03  # steps between compared pixels; least change of the light
+_COARSE = 4  # steps between compared pixels
+_EVEN = 0.03  # least change of the light
 _DIM = 8  # ratio of the picture's width to that of its light
 
 
@@ -130,15 +128,25 @@ class Plate:
         each = zip(frames, pictures, reversed(first), strict=True)
         return plate_of([self.completed(*one) for one in each])
 
-    @cached_property
+    @property
     def masks(self) -> list[Mask]:
-        """Where things are in each frame, 0 or 1."""
-        return [self._mask(picture) for picture in self.pictures]
+        """Return where things are in each frame, 0 or 1."""
+        return self._found[0]
 
-    def differs(self, frame: int) -> NDArray[np.bool_]:
-        """Return which pixels of a frame differ from the plate, without gaps closed."""
-        differs: NDArray[np.bool_] = self._difference(self.pictures[frame]) > self._least
-        return differs
+    @property
+    def differs(self) -> list[Mask]:
+        """Return which pixels of each frame differ from the plate, without gaps closed."""
+        return self._found[1]
+
+    @cached_property
+    def _found(self) -> tuple[list[Mask], list[Mask]]:
+        masks = []
+        differs = []
+        for picture in self.pictures:
+            difference = self._difference(picture)
+            masks.append(self._mask(difference))
+            differs.append((difference > self._least).astype(np.uint8))
+        return masks, differs
 
     def _difference(self, picture: Bytes) -> Floats:
         """Return the difference to the plate in the light of the picture."""
@@ -150,8 +158,8 @@ class Plate:
         difference: Floats = total.astype(np.float32)
         return difference
 
-    def _mask(self, picture: Bytes) -> Mask:
-        mask = (_smooth(self._difference(picture)) > self._least).astype(np.uint8)
+    def _mask(self, difference: Floats) -> Mask:
+        mask = (_smooth(difference) > self._least).astype(np.uint8)
         mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((_GAPS, _GAPS), np.uint8))
         opened: Mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         return opened

@@ -115,7 +115,7 @@ def things_of(
     free = np.ones(size, np.uint8)
     for number, (_, motions, velocity) in enumerate(proposals, 1):
         mask = _filled((best == number).astype(np.uint8)) & free
-        (area, gain) = gains[number - 1]
+        area, gain = gains[number - 1]
         if mask.sum() >= _SMALLEST * mask.size and gain[mask[area] > 0].mean() >= _GAIN:
             free &= 1 - mask
             things.append(

@@ -33,14 +33,10 @@ FEWEST = 12
 _MOST_COVERED, _FOLLOWED, _POPPED = 0.12, 0.9, 0.06  # of things that hold
 _FAR_WAY = 1.2  # mean distance of things that hold from where they begin, in their sides
 _OFTEN, _HIDDEN = 0.35, 0.9  # part of the frames; part of what things hide in a frame
-_NEAR, _CROWDED = (
-    10,
-    0.4,
-)  # pixels between things; part of the things that have others so near
-_TRACED, _SEARCH = (
-    6,
-    4,
-)  # frames in which a thing is found by its picture, and pixels around
+_NEAR = 10  # pixels between things
+_CROWDED = 0.4  # part of the things that have others so near
+_TRACED = 6  # frames in which a thing is found by its picture
+_SEARCH = 4  # pixels around the place where the thing is expected
 _CUT = 0.4  # part of a thing at the edge of the picture that is not compared
 _LOOK = 16, 24  # width and height of pictures that are compared
 _PERIODS = (4, 40)  # lengths of a period of pictures, in frames
@@ -180,10 +176,7 @@ class Things:
         return sorted(going, key=lambda each: each.sights[-1].box[0].stop)
 
     def _period(self, track: Track) -> tuple[Sight, ...]:
-        """Return the last sights of a track that come again, oldest first.
-
-        Or the last alone.
-        """
+        """Return the last sights of a track that come again, oldest first, or the last."""
         shortest, longest = _PERIODS
         frames = range(
             track.last().frame, max(track.begin, track.end - 2 * longest) - 1, -1

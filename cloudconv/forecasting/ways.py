@@ -24,10 +24,10 @@ from cloudconv.forecasting.sights import (
 
 FIT = 15
 """The frames whose motion goes on."""
-_NEAREST = (
-    0.05  # size that no place falls below, as a part of that in the middle of the picture
-)
-_PIECE, _SLOW = 0.2, 0.1  # area of a piece, of that of the largest thing; pixels in a frame
+# Size that no place falls below, as a part of that in the middle of the picture.
+_NEAREST = 0.05
+_PIECE = 0.2  # area of a piece, as a part of that of the largest thing
+_SLOW = 0.1  # pixels in a frame
 _DETAIL = 4.0  # pixels of a thing's side, for each time that its picture is enlarged
 _FEET = 0.25  # lower part of a thing that is on the ground
 _TRODDEN = 0.9  # part of the trodden places whose colours are the ground's
@@ -36,7 +36,8 @@ _BLUR = 4.0  # sigma of these colours, in pixels
 _ALIKE = 0.7  # cosine between directions that are alike
 _TURNS = 0.2  # part of a turn that a thing makes in a frame
 _HALF = 0.5  # way, in sides of a thing, after which other parts of a thing are at its place
-_HIDES, _OFTEN = 0.85, 5  # part of the expected sights that are missing; their least number
+_HIDES = 0.85  # part of the expected sights that are missing where something hides things
+_OFTEN = 5  # the least number of expected sights
 _FEW = 20  # pixels of what hides things
 _UNLIKE = 18.0  # difference between what hides things and the ground around, of 255
 BRAKES, WAITS, FADES = 0.5, 2.0, 0.5
@@ -312,7 +313,7 @@ def _hiding(plate: Plate, ways: "Ways", tracks: Sequence[Track]) -> Mask:
     """
     expected = np.zeros(plate.size, np.float32)
     missing = np.zeros(plate.size, np.float32)
-    differs = [plate.differs(frame) for frame in range(len(plate.pictures))]
+    differs = plate.differs
     for track in tracks:
         whole = [sight for sight in track.seen if sight.clear]
         centres = np.array([sight.centre for sight in whole]).reshape(-1, 2)
@@ -339,7 +340,7 @@ def _hiding(plate: Plate, ways: "Ways", tracks: Sequence[Track]) -> Mask:
                     slice(left, left + shape.shape[1]),
                 )
                 expected[area] += shape
-                missing[area] += shape * ~differs[sight.frame][area]
+                missing[area] += shape * (1 - differs[sight.frame][area])
     often = (expected >= _OFTEN) & (missing > _HIDES * expected)
     lab = cv2.cvtColor(plate.picture, cv2.COLOR_RGB2LAB).astype(np.float32)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(often.astype(np.uint8))

@@ -150,7 +150,7 @@ def frames_of_fields(
         if timed is None:
             return
         fields = []
-        (picture, time, captions) = timed
+        picture, time, captions = timed
 
 
 def _found(picture: av.VideoFrame) -> str:

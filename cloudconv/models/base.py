@@ -274,7 +274,7 @@ class Predictor(Model):
         shape = f"(B, T, 3, H, W) with T of at least {self.spec.context}"
         check = arrays.float_check(context, shape) if checks else None
         own = context.device
-        (height, width) = context.shape[-2:]
+        height, width = context.shape[-2:]
         if (
             context.ndim != 5
             or context.shape[2] != 3

@@ -26,10 +26,10 @@ class CpuStreams:
     """Threads (streams) that start calls in order and share PyTorch's own threads equally.
 
     Single steps of a network are too short to be divided well among cores, but whole
-    pictures are
-    not: on two cores, two frames of 960x720 at once take 0.85 to 0.93 of the time of one
-    after the other. If the system refuses more threads, there is one stream. With one
-    stream the caller's thread runs each call at once, with all of PyTorch's threads.
+    pictures are not: on two cores, two frames of 960x720 at once take 0.85 to 0.93 of the
+    time of one after the other. If the system refuses more threads, there is one stream.
+    With one stream the caller's thread runs each call at once, with all of PyTorch's
+    threads.
     """
 
     def __init__(self, count: int) -> None:

@@ -22,7 +22,9 @@ difference is far smaller than those of its neighbours.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 
@@ -100,60 +102,76 @@ class Thumbnail:
         return spectrum
 
 
-class CutDetector:
+class _Detector(ABC):
+    """A detector that decides for each frame, and looks at a few frames after the frame."""
+
+    lookahead = _AFTER - 1
+
+    def __init__(self) -> None:
+        self._thumbnails: deque[Thumbnail] = deque(maxlen=_BEFORE + _AFTER)
+        self._waiting = 0
+
+    def push(self, thumbnail: Tensor) -> list[bool]:
+        """Add the next frame's luma, (36, 64) in [0, 1].
+
+        Return the decision that is now possible. The last ``lookahead`` decisions come from
+        :meth:`finish`.
+        """
+        self._thumbnails.append(Thumbnail(thumbnail.detach().to("cpu", torch.float32)))
+        self._waiting += 1
+        return [self._next()] if self._waiting > self.lookahead else []
+
+    def finish(self) -> list[bool]:
+        """Return the decisions on the last frames, which have fewer frames after them."""
+        return [self._next() for _ in range(self._waiting)]
+
+    def _next(self) -> bool:
+        thumbnails = list(self._thumbnails)
+        before = thumbnails[: -self._waiting][-_BEFORE:]
+        after = thumbnails[-self._waiting :]
+        decision = bool(before) and self._begins(before, after)
+        self._waiting -= 1
+        return decision
+
+    @abstractmethod
+    def _begins(self, before: Sequence[Thumbnail], after: Sequence[Thumbnail]) -> bool:
+        """Return the decision on the first frame of ``after``; there are frames before."""
+
+
+class CutDetector(_Detector):
     """A detector that decides for each frame whether the frame begins a new scene.
 
-    ``threshold`` is the lowest score that counts as a cut, from 0 (a cut at every frame) to
-    1 (never a cut). Raises SettingsError if it is outside 0 … 1.
+    The first frame is never a cut. ``threshold`` is the lowest score that counts as a cut,
+    from 0 (a cut at every frame) to 1 (never a cut). Raises SettingsError if it is outside
+    0 … 1.
     """
 
     THUMBNAIL = (_HEIGHT, _WIDTH)
-    lookahead = _AFTER - 1
 
     def __init__(self, threshold: float | None = None) -> None:
+        super().__init__()
         if threshold is not None and not 0 <= threshold <= 1:
             raise SettingsError(
                 "not-a-threshold: A threshold of scene changes is from 0 to 1, got "
                 f"{threshold}."
             )
         self._threshold = _AUTO_THRESHOLD if threshold is None else threshold
-        self._thumbnails: deque[Thumbnail] = deque(maxlen=_BEFORE + _AFTER)
         # The change of luma of each frame from those before.
         self._changes: deque[float] = deque(maxlen=_MEMORY + _AFTER)
-        self._pushed = 0
-        self._decided = 0
 
     def push(self, thumbnail: Tensor) -> list[bool]:
-        """Add the next frame's luma, (36, 64) in [0, 1].
-
-        Return the decision that is now possible.
-
-        The last ``lookahead`` decisions come from :meth:`finish`. The first frame is never
-        a cut.
-        """
+        """Add the next frame's luma, (36, 64) in [0, 1]; return a decision that is due."""
         luma = thumbnail.detach().to("cpu", torch.float32)
         recent = list(self._thumbnails)[-_BEFORE:]
         # Take the difference to the most similar of the last frames, so that a flash counts
         # once.
         self._changes.append(min((_difference(a.luma, luma) for a in recent), default=0.0))
-        self._thumbnails.append(Thumbnail(luma))
-        self._pushed += 1
-        return [self._decide()] if self._pushed - self._decided > self.lookahead else []
+        return super().push(luma)
 
-    def finish(self) -> list[bool]:
-        """Return the decisions on the last frames, which have fewer frames after them."""
-        return [self._decide() for _ in range(self._pushed - self._decided)]
-
-    def _decide(self) -> bool:
-        waiting = self._pushed - self._decided
-        self._decided += 1
-        if self._decided == 1:
-            return False
+    def _begins(self, before: Sequence[Thumbnail], after: Sequence[Thumbnail]) -> bool:
         if self._threshold in (0, 1):
             return self._threshold == 0
-        thumbnails = list(self._thumbnails)
-        before = thumbnails[:-waiting][-_BEFORE:]
-        after = thumbnails[-waiting:]
+        waiting = len(after)
         change = min(
             [
                 self._changes[-waiting],
@@ -179,7 +197,7 @@ class CutDetector:
         return _score(unlike, ratio) >= self._threshold
 
 
-class FlashDetector:
+class FlashDetector(_Detector):
     """A detector that decides for each frame whether it begins a flash.
 
     A flash is a sudden change that is soon taken back: no motion leads to it. The picture
@@ -187,35 +205,16 @@ class FlashDetector:
     the picture before. A light that flickers all the time is no flash.
     """
 
-    def __init__(self) -> None:
-        self._lumas: deque[Tensor] = deque(maxlen=_BEFORE + _AFTER)
-        self._waiting = 0
-
-    def push(self, thumbnail: Tensor) -> list[bool]:
-        """Add the next frame's luma, (36, 64) in [0, 1]; return a decision if possible.
-
-        The last ``CutDetector.lookahead`` decisions come from :meth:`finish`.
-        """
-        self._lumas.append(thumbnail.detach().to("cpu", torch.float32))
-        self._waiting += 1
-        return [self._decide()] if self._waiting == _AFTER else []
-
-    def finish(self) -> list[bool]:
-        """Return the decisions on the last frames, which have fewer frames after them."""
-        return [self._decide() for _ in range(self._waiting)]
-
-    def _decide(self) -> bool:
-        lumas = list(self._lumas)
-        before = lumas[: -self._waiting][-_BEFORE:]
-        first, *after = lumas[-self._waiting :]
-        self._waiting -= 1
-        if len(before) < _KNOWN or not after:
+    def _begins(self, before: Sequence[Thumbnail], after: Sequence[Thumbnail]) -> bool:
+        first, *later = after
+        if len(before) < _KNOWN or not later:
             return False
-        change = _difference(before[-1], first)
-        usual = max(_difference(a, b) for a, b in pairwise(before))
+        last = before[-1].luma
+        change = _difference(last, first.luma)
+        usual = max(_difference(a.luma, b.luma) for a, b in pairwise(before))
         if change <= max(_PLAIN_CHANGE, _FLASH_RATIO * usual):
             return False
-        return min(_difference(before[-1], b) for b in after) < change / _FLASH_RATIO
+        return min(_difference(last, b.luma) for b in later) < change / _FLASH_RATIO
 
 
 def _score(unlikeness: float, change: float) -> float:

@@ -25,7 +25,8 @@ _spans = values.checked(values.parse_spans)
 _CLIPS = """Train on videos, folders of videos, or pictures; clip.mp4[0:0.75]@480 is the
 first 75 %, shrunk to 480 pixels on the longest side."""
 _OUTPUT = declared(
-    *("Write the weights to this file.", "FILE"),
+    "Write the weights to this file.",
+    "FILE",
     also="-o",
     parse=values.weights_file,
     shown="<model>_trained.safetensors",

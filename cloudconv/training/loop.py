@@ -81,8 +81,7 @@ class Trainer:
     """A model in training, and the state that is needed to resume.
 
     Validation and the result use ``shown``, the moving average of the model, mixed with the
-    initial
-    weights: such a mix generalises better (Wortsman et al. 2022, arXiv 2109.01903).
+    initial weights: such a mix generalises better (Wortsman et al. 2022, arXiv 2109.01903).
     ``rate`` is the highest learning rate.
     """
 

@@ -88,7 +88,7 @@ def test_the_path_of_a_pan_is_right_at_the_sizes_of_a_fourier_transform(size):
 
 def test_a_hill_that_enters_with_a_pan_is_land_and_the_sky_above_is_not():
     pictures = [picture.copy() for picture in panned(0.5)]
-    (width, height) = SIZE
+    width, height = SIZE
     entered = round(0.5 * (len(pictures) - 1))
     away = np.arange(width) - width + 5
     tops = (0.8 * height - 45 * np.exp(-np.square(away / 12))).round().astype(int)

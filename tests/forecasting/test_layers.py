@@ -84,7 +84,7 @@ def test_a_thing_before_a_pan_stays_whole_and_sharp(square, ahead):
 def test_the_background_behind_a_thing_is_uncovered(square, ahead):
     true = square[0][ahead - 1]
     result = square[1][ahead - 1]
-    (top, left) = square[2][ahead - 1]
+    top, left = square[2][ahead - 1]
     # The square has left this area since the last known frame.
     passed = min(5 * ahead, 48)
     behind = (slice(None), slice(top + 4, top + 44), slice(left - passed, left - 10))

@@ -43,7 +43,7 @@ def test_a_thing_is_one_track_from_its_entry_on():
     assert len(things.tracks) == 2
     for track, place in zip(things.tracks, places_of(KNOWN - 1), strict=True):
         sight = track.last()
-        (left, top, width, height) = place
+        left, top, width, height = place
         assert sight.frame == KNOWN - 1
         assert (
             np.abs(sight.centre - (left + width / 2 - 0.5, top + height / 2 - 0.5)).max()

@@ -119,11 +119,13 @@ class _Composition:
             self._land.lead_to(loop_to, frames)
             flow = end_flow(self._material, frames, first=True)
             reduced = resized(loop_to, self._size)
-            flows = [flow] * 2
             behind = self._behind
             large = Drift(
                 held(loop_to),
-                *(self._land.size, 1, flows, behind),
+                self._land.size,
+                count=1,
+                flows=[flow, flow],
+                behind=behind,
                 skies=lambda _: behind.sky(reduced),
             )
             small = large.small(held(reduced))

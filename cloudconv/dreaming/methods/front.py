@@ -109,7 +109,7 @@ def best_times(
     else:
         own = own + _WANTED * np.square((times[:, None, None] - wanted) / lasts)
     moments = times[:, None, None]
-    (first, last) = allowed
+    first, last = allowed
     # The nearest time counts if none is allowed.
     own = own + _NEVER * np.maximum(first - moments, moments - last).clip(0)
     best, _ = _propagated(own.astype(np.float32), border.astype(np.float32))

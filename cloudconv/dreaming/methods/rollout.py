@@ -18,8 +18,7 @@ def rollout(material: Material, options: Options) -> Iterator[Floats]:
     """Yield frames predicted from the frames before, predicted ones included.
 
     A prediction is not random, so the seed changes nothing. A prediction cannot aim at a
-    frame
-    either: in a loop the last frames fade into the first one.
+    frame either: in a loop the last frames fade into the first one.
     """
     frames = options.frames
     loop = options.loop

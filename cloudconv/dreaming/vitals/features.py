@@ -171,7 +171,6 @@ class FeatureMeter:
 
     def pasted(self, before: Bytes, picture: Bytes, made: Mask) -> Features:
         """Return the greatest change of a place in a part that no motion explains."""
-        self.clear()
         if not self._film.moves:
             return {}
         inside = by_place(made.astype(np.float32)) > 0

@@ -130,7 +130,7 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
         choice = _requested(settings) or choose(material, settings.seed)
     spec = method(choice.mode)
     count = len(material)
-    (start, warnings) = last_scene(material, info)
+    start, warnings = last_scene(material, info)
     if count < spec.least_frames:
         whole = "too-short-for-mode", "to continue from"
         code, where = (

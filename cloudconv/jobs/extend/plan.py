@@ -62,9 +62,8 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
 
     ``predictor`` is the model of extrapolate, and of the dream modes that take one.
     ``begins`` is the time of the first new frame on the source's clock, and ``step`` the
-    duration of each new
-    frame: both are approximate until :meth:`after`. ``own`` are the fields of the result
-    that only this command has.
+    duration of each new frame: both are approximate until :meth:`after`. ``own`` are the
+    fields of the result that only this command has.
     """
 
     settings: S
@@ -247,8 +246,17 @@ def decide(
     begins = timing.end if at is None else timing.start + at
     warnings = (*info.warnings, *auto_warnings(settings.device), *draft.warnings)
     return ExtendPlan(
-        *(settings, info, output, device, dtype, draft),
-        *(spec, begins, 1 / timing.usual_rate, warnings, own),
+        settings=settings,
+        info=info,
+        output=output,
+        device=device,
+        dtype=dtype,
+        draft=draft,
+        predictor=spec,
+        begins=begins,
+        step=1 / timing.usual_rate,
+        warnings=warnings,
+        own=own,
     )
 
 

@@ -108,7 +108,7 @@ class InterpPlan(video.VideoPlan):
     @property
     def _used_frames(self) -> int | None:
         timing = self.info.timing
-        (start, end) = self.window
+        start, end = self.window
         if timing.open_ended and self.settings.end is None:
             return None
         return round(timing.frames * (end - start) / (timing.end - timing.start))

@@ -1,10 +1,9 @@
 """Raise a video's frame rate, from file to file.
 
 A source decodes, ``schedule`` plans each output frame, a renderer makes the new frames, and
-a sink
-encodes: in three threads with bounded queues between them. A video is made as segments,
-which remain after a crash. An output that cannot be joined is one segment that is written
-to the output itself.
+a sink encodes: in three threads with bounded queues between them. A video is made as
+segments, which remain after a crash. An output that cannot be joined is one segment that is
+written to the output itself.
 """
 
 import time

@@ -87,7 +87,7 @@ def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(job, monkeypatch):
 
 def test_a_machine_writes_only_into_a_work_folder_that_it_shares(job):
     folder = job[0].folder
-    (file, summary) = render(job)
+    file, summary = render(job)
     assert (file.parent, summary.packets) == (folder, 6)
     assert sorted(packet.pts for packet in read_segment(file, summary)) == list(range(6))
     (folder / ".cloudconv-plan.json").write_text("the plan of another run")
