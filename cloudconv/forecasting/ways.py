@@ -29,6 +29,7 @@ _NEAREST = 0.05
 _PIECE = 0.2  # area of a piece, as a part of that of the largest thing
 _SLOW = 0.1  # pixels in a frame
 _DETAIL = 4.0  # pixels of a thing's side, for each time that its picture is enlarged
+_LARGER = 4.0  # times that a picture is enlarged, at most
 _FEET = 0.25  # lower part of a thing that is on the ground
 _TRODDEN = 0.9  # part of the trodden places whose colours are the ground's
 _COLOURS = 32  # levels of each colour that are told apart
@@ -169,10 +170,8 @@ class Ways:
                 firm = len(spots)
             leaves = self._is_outside(sight, size, place - start)
             # A picture that is enlarged more is a blot.
-            goes = (
-                size * _DETAIL > max(side, _DETAIL)
-                or size**2 * sight.area < self._least_area
-            )
+            is_blot = size > min(_LARGER, max(side / _DETAIL, 1.0))
+            goes = is_blot or size**2 * sight.area < self._least_area
             # A spot of another colour is no end of the ground.
             stays = np.hypot(*(place - spots[firm - 1])) > size * side and not leaves
         if stays:
