@@ -1,6 +1,8 @@
 """Copy the planes of pictures to a device, and back while the device computes others."""
 
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -14,6 +16,29 @@ continues."""
 
 PADDING = 64  # bytes behind each plane in page-locked memory; FFmpeg's codecs may read them
 _ALIGNMENT = 16  # bytes
+
+
+def start_gpu(name: str) -> None:
+    """Start a CUDA GPU in another thread, which takes a second.
+
+    The name is ``auto``, ``cuda``, ``cuda:N`` or ``cuda:all``; nothing starts for another
+    one. The thread loads the libraries of convolutions, too. Errors are left to the first
+    use of the GPU.
+    """
+    kind, _, number = name.partition(":")
+    if kind in ("auto", "cuda") and torch.cuda.is_available():
+        device = torch.device("cuda", int(number) if number.isdecimal() else 0)
+        # Python waits for this thread at its end: CUDA must not end while it starts.
+        threading.Thread(target=_convolve, args=(device,)).start()
+
+
+@torch.no_grad()
+def _convolve(device: torch.device) -> None:
+    with suppress(RuntimeError):
+        for dtype in (torch.float32, torch.float16):
+            picture = torch.zeros((1, 8, 32, 32), dtype=dtype, device=device)
+            torch.nn.functional.conv2d(picture, picture[:, :, :3, :3])
+        torch.cuda.synchronize(device)
 
 
 def upload(planes: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:

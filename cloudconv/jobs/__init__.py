@@ -1,6 +1,7 @@
 """Plan or run each command, from its settings to its result."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -138,6 +139,11 @@ threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 def _module(settings: Any, function: str) -> Any:
     kind = type(settings)
     check_words(settings)  # before PyTorch is imported, which takes a second
+    if "torch" not in sys.modules:
+        from cloudconv.transfer import start_gpu  # imports PyTorch
+
+        # The GPU starts while the other libraries are imported and the input is probed.
+        start_gpu(getattr(settings, "device", None) or "cpu")
     module = import_module(_MODULES[kind]) if kind in _MODULES else None
     if not hasattr(module, function):
         raise SettingsError(

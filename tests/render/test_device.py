@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cloudconv import transfer
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.models import registry
 from cloudconv.render import device as device_module
@@ -197,3 +198,31 @@ def test_fast_bf16_is_found_by_the_flags_of_the_cpu(monkeypatch):
     emulated = {"avx2", "avx512f", "avx512_vnni"}
     monkeypatch.setattr(device_module, "_cpu_flags", lambda: emulated)
     assert not device_module.has_fast_bf16()
+
+
+@pytest.mark.parametrize(
+    ("name", "started"),
+    [
+        ("auto", 0),
+        ("cuda", 0),
+        ("cuda:3", 3),
+        ("cuda:all", 0),
+        ("cpu", None),
+        ("mps", None),
+    ],
+)
+def test_the_gpu_that_was_given_starts_early(monkeypatch, name, started):
+    devices = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", lambda *_, device, **__: refuse(devices, device))
+    transfer.start_gpu(name)
+    for thread in threading.enumerate():
+        if thread.name.endswith("(_convolve)"):
+            thread.join()
+    assert devices == ([] if started is None else [torch.device("cuda", started)])
+
+
+def refuse(devices, device):
+    """Note the device, and fail as a GPU that is in use does: the first use says so."""
+    devices.append(device)
+    raise RuntimeError("all CUDA-capable devices are busy or unavailable")
