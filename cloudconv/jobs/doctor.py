@@ -164,8 +164,11 @@ def _devices() -> list[dict[str, Any]]:
 
 def _auto(problems: list[str]) -> dict[str, Any]:
     spec = registry.spec(DEFAULT_MODEL)
-    suffixes = (".mp4", ".mkv", ".mov", ".webm")
-    encoders = {suffix: present(CONTAINERS[suffix].encoders)[0] for suffix in suffixes}
+    encoders = {
+        suffix: present(container.encoders)[0]
+        for suffix, container in CONTAINERS.items()
+        if suffix == container.suffixes[0] and not container.has_one_encoder
+    }
     chosen: dict[str, Any] = {"model": spec.name, "threads": torch.get_num_threads()}
     chosen["encoders"] = encoders
     try:

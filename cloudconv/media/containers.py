@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Flag, auto
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,22 @@ _MOST_TICKS = 2**31 - 1  # of a video between two frames of MP4
 _LEAST_SCALE = 10_000  # ticks of a video of MP4 in a second
 
 
+class Content(Flag):
+    """Contents of a source, beside pictures and their times, that an output may store."""
+
+    STREAMS = auto()  # audio, subtitles, data, covers, attachments, chapters and tags
+    ROTATION = auto()
+    ASPECT = auto()  # of the samples
+    COLOURS = auto()  # tags of the colours, so that HDR looks right
+    HDR10 = auto()  # light levels, and the mastering display
+    CROPPING = auto()  # marks of the shown part of the picture
+    SPHERES = auto()  # whole 360° pictures
+    PROJECTIONS = auto()  # parts of 360° pictures, cube maps, and poses
+
+
+_NOTHING = Content(0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Container:
     """A kind of output: a file format, or a folder of pictures."""
@@ -25,10 +42,15 @@ class Container:
     name: str  # in messages
     muxer: str = ""  # FFmpeg's name; empty if no muxer is needed
     suffixes: tuple[str, ...] = ()
-    # The encoders of its video, in the order of preference; exactly one if it is no video.
+    # The encoders of its video, in the order of preference. No other encoder is chosen if
+    # there is exactly one.
     encoders: tuple[str, ...] = ()
-    # Whether it stores other streams, rotation and aspect. Only such outputs have segments.
-    is_video: bool = False
+    # What it stores. A new container lists what somebody has tried.
+    keeps: Content = _NOTHING
+    # Matroska's numbers of the stereo 3D layouts that its muxer stores.
+    stereo_modes: frozenset[int] = frozenset()
+    # Whether packets of encoders that worked apart can follow each other in it.
+    has_segments: bool = False
     is_folder: bool = False  # of pictures without times
     # The tick in seconds that all times are rounded to; None for any.
     clock: Fraction | None = None
@@ -51,6 +73,11 @@ class Container:
     # The finished file is corrected: its aspect, its rate, and the delay of each audio
     # track, which no edit list states.
     is_amended: bool = False
+
+    @property
+    def has_one_encoder(self) -> bool:
+        """Return whether no encoder can be chosen: animations and pictures."""
+        return len(self.encoders) == 1
 
     def plays(self, rate: Fraction | None, fastest: Fraction | None = None) -> bool:
         """Return whether the container supports a constant rate, or a variable one (None).
@@ -96,7 +123,9 @@ MP4 = Container(
     muxer="mp4",
     suffixes=(".mp4", ".m4v"),
     encoders=("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1"),
-    is_video=True,
+    keeps=~_NOTHING,
+    stereo_modes=frozenset({1, 3}),
+    has_segments=True,
     subtitles="mov_text",
     seldom_heard=("pcm_",),
     is_mp4=True,
@@ -110,6 +139,8 @@ MOV = replace(
     muxer="mov",
     suffixes=(".mov",),
     encoders=("libx264", "libx264rgb", "libx265", "prores_ks"),
+    keeps=~Content.PROJECTIONS,
+    stereo_modes=frozenset(),
     seldom_heard=(),
     # The muxer lists these two encoders but refuses to write their header.
     refuses=("libvpx-vp9", "libsvtav1"),
@@ -120,7 +151,9 @@ MKV = Container(
     muxer="matroska",
     suffixes=(".mkv",),
     encoders=("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1"),
-    is_video=True,
+    keeps=~_NOTHING,
+    stereo_modes=frozenset(range(1, 15)),
+    has_segments=True,
     is_amended=True,
     clock=_MILLISECOND,
     attachments=True,
@@ -132,6 +165,7 @@ WEBM = replace(
     muxer="webm",
     suffixes=(".webm",),
     encoders=("libvpx-vp9", "libsvtav1"),
+    stereo_modes=frozenset({1, 2, 3, 11}),
     attachments=False,
     subtitles="webvtt",
 )
@@ -217,6 +251,6 @@ def default_suffix(
         not info.suffix and "mp4" in info.container.split(",")
     ):
         own = MP4
-    elif not (own.is_video or info.input_format.is_drawn):
+    elif not (info.input_format.is_drawn or not own.has_one_encoder):
         own = MKV
     return (own if own.plays(rate, fastest) else MP4).suffixes[0]

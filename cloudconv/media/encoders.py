@@ -11,7 +11,7 @@ import av
 
 from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
-from cloudconv.media.containers import Container
+from cloudconv.media.containers import Container, Content
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.known_encoders import CrfScale, known_encoder
@@ -135,7 +135,7 @@ def _warnings(
             "which keeps the colours of the source exactly. For a file that most players "
             f"show, give --pix-fmt={_plain(stored)}."
         )
-    elif is_free and container.is_video and name != first and codec != info.codec:
+    elif is_free and name != first and codec != info.codec:
         few = "Few players show that; for a file that most players show, give"
         tail = f" {few} --pix-fmt={_plain(kept)}." if name == "ffv1" else ""
         takes = wanted in _takes(first)
@@ -143,24 +143,26 @@ def _warnings(
         yield Warned(
             f"other-encoder: The encoder {first} {why}: {name} is used instead.{tail}"
         )
-    if container.is_video and info.tags.hdr and stored.depth < min(source.depth, 10):
+    needs_bits = info.tags.hdr is not None and Content.COLOURS in container.keeps
+    if needs_bits and stored.depth < min(source.depth, 10):
         yield Warned(
             f"hdr-few-bits: The source is HDR ({info.tags.hdr}), which needs 10 bits, and "
             f"{choice.working} has {stored.depth}: skies show steps. Give --pix-fmt="
             f"{_plain(source)}."
         )
     loses_alpha = kept.alpha and not stored.alpha
-    # Outputs other than video report only fewer bits and lost transparency. A GIF always
+    # Animations and pictures report only fewer bits and lost transparency. A GIF always
     # has few colours, so fewer bits need no warning there.
     coarser = stored.depth < kept.depth and not container.has_palette
-    if choice.working != wanted and (container.is_video or coarser or loses_alpha):
-        who = f"{name} in {container.name}" if container.is_video else container.name
+    is_fixed = container.has_one_encoder
+    if choice.working != wanted and (coarser or loses_alpha or not is_fixed):
+        who = container.name if is_fixed else f"{name} in {container.name}"
         opaque = " Their transparency is dropped." if loses_alpha else ""
         yield Warned(
             f"pix-fmt-changed: {who} cannot hold {wanted} at {size}: the pictures are "
             f"written as {choice.working}.{opaque}"
         )
-    if not container.is_video and not is_float(choice.pix_fmt):
+    if Content.COLOURS not in container.keeps and not is_float(choice.pix_fmt):
         yield from info.tags.flat_in(container.name)
 
 
@@ -179,7 +181,7 @@ def _kept(container: Container, info: MediaInfo, settings: EncodeSettings) -> st
     """
     name = _EDITED.get(info.codec)
     changes = settings.crf is not None or settings.preset or settings.pix_fmt
-    if name is None or changes or settings.encoder_option or not container.is_video:
+    if name is None or changes or settings.encoder_option or container.has_one_encoder:
         return None
     size = info.width, info.height
     fits = _can_be_in(container, name) and any(
@@ -193,7 +195,7 @@ def _candidates(
 ) -> list[str]:
     names = list(container.encoders)
     deep = hevc or wanted.depth > 8
-    if not container.is_video:
+    if container.has_one_encoder:
         if kept not in (None, names[0]):
             raise EncoderUsageError(
                 f"fixed-encoder: {container.name} is always written by {names[0]}, so "

@@ -12,7 +12,7 @@ from av.container import OutputContainer
 
 from cloudconv.events import Warned
 from cloudconv.media.carry import Carry
-from cloudconv.media.containers import container_of
+from cloudconv.media.containers import Content, container_of
 from cloudconv.media.convert import UPRIGHT, Turn, output_tags, turn_of
 from cloudconv.media.encoders import DEFAULTS, EncoderChoice, choose
 from cloudconv.media.formats import layout
@@ -88,7 +88,7 @@ class EncodingPlan(EncodingDraft):
         context = stream.codec_context
         tags = self.tags
         container = container_of(self.target)
-        if container.is_video and keep(stream, info, container):
+        if keep(stream, info, container):
             context.framerate = rate
         context.width, context.height = info.width, info.height
         context.pix_fmt = "pal8" if container.has_palette else self.choice.pix_fmt
@@ -124,7 +124,7 @@ def draft_encoding(
     rate.
     """
     container = container_of(path)
-    turn = UPRIGHT if container.is_video else turn_of(info.display_matrix)
+    turn = UPRIGHT if Content.ROTATION in container.keeps else turn_of(info.display_matrix)
     info = (turn or UPRIGHT).info(info)
     choice = choose(container, info, settings)
     check_rate(path, rate)
@@ -147,7 +147,8 @@ def _tick(plan: EncodingDraft, spans: Iterable[Fraction], offset: Fraction) -> F
     they are rounded to a tick of the finest clock.
     """
     container = container_of(plan.target)
-    if container.clock is not None and not container.is_video:
+    # Encoders of video adapt their quality to the clock, and the muxer rounds their times.
+    if container.clock is not None and container.has_one_encoder:
         return container.clock
     finest = _VPX if plan.choice.encoder.startswith("libvpx") else _FINEST
     even = (
@@ -174,22 +175,21 @@ def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
             f"aspect-lost: {container.name} with {encoder} does not keep the sample aspect "
             f"ratio {info.aspect}; players will show square samples."
         )
-    if container.is_video:
-        return
-    if turn_of(info.display_matrix) is None:
+    keeps = container.keeps
+    if Content.ROTATION not in keeps and turn_of(info.display_matrix) is None:
         yield Warned(
             f"odd-rotation: {container.name} cannot hold a rotation that is not a quarter "
             "turn: the pictures stay as they are stored."
         )
     kinds = sorted({kind for kind, _ in info.streams}) + ["chapters"] * (info.chapters > 0)
-    if carries and kinds:
+    if Content.STREAMS not in keeps and carries and kinds:
         yield Warned(
             f"streams-left-out: {container.name} cannot hold these parts of the source, "
             f"which are left out: {', '.join(kinds)}."
         )
     if container.is_folder and plan.rate is None:
         yield Warned("times-lost: Picture files keep no times; the uneven timing is lost.")
-    if info.aspect is not None:
+    if Content.ASPECT not in keeps and info.aspect is not None:
         looks = "narrow" if info.aspect > 1 else "wide"
         yield Warned(
             f"aspect-ignored: Most programs show {container.name} with square samples: the "

@@ -15,7 +15,7 @@ from cloudconv.events import Warned
 from cloudconv.media import matroska
 from cloudconv.media.additions import NOT_COPIED
 from cloudconv.media.carry import fresh_tags
-from cloudconv.media.containers import Container, container_of
+from cloudconv.media.containers import Container, Content, container_of
 from cloudconv.media.demux import open_container
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.ffmpeg import log_lines
@@ -38,7 +38,6 @@ _NAMED_TAGS = {
 
 
 def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
-    shows = 0 if container.is_video else shows_of(plan.info.path)  # 0 without end
     match container.muxer:
         case "mp4" | "mov":
             kept = (
@@ -65,11 +64,12 @@ def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
             return {"write_crc32": "0"}  # checksums would be wrong after the corrections
         case "gif":
             # A GIF has the number of repeats, 0 without end. FFmpeg takes -1 for no repeat.
+            shows = shows_of(plan.info.path)
             return {"loop": str(-1 if shows == 1 else max(shows - 1, 0))}
         case "apng":
-            return {"plays": str(shows)}
+            return {"plays": str(shows_of(plan.info.path))}
         case "webp":
-            return {"loop": str(shows)}
+            return {"loop": str(shows_of(plan.info.path))}
     return {}
 
 
@@ -99,7 +99,7 @@ class Muxer(Writer):
         plan = self._plan
         container = self._container
         stream = self.encoder
-        if plan.carry is not None and container.is_video:
+        if plan.carry is not None and Content.STREAMS in container.keeps:
             seekable = not is_stdout(self._path)
             self._others = OtherStreams(
                 plan.carry, self._out, container, stream, plan.rate, seekable=seekable
@@ -112,8 +112,9 @@ class Muxer(Writer):
         if plan.choice.encoder.startswith("libvpx") and layout(plan.choice.working).alpha:
             # Readers look for alpha beside the packets only if this tag is set.
             stream.metadata["alpha_mode"] = "1"
-        if plan.info.display_matrix is not None and container.is_video:
-            stream.set_display_matrix(struct.unpack("<9i", plan.info.display_matrix))
+        matrix = plan.info.display_matrix
+        if matrix is not None and Content.ROTATION in container.keeps:
+            stream.set_display_matrix(struct.unpack("<9i", matrix))
 
     def write(self, packet: Any) -> None:
         """Write a packet, and before it all earlier packets of the other streams."""

@@ -28,7 +28,7 @@ from cloudconv.media.sidedata import side_data_of
 from cloudconv.media.tiff import pages_of, with_page
 
 SEQUENCE_RATE = Fraction(25)
-_MILLISECOND = Fraction(1, 1000)
+MILLISECOND = Fraction(1, 1000)  # to which WebP rounds times
 _PILLOW_ERRORS = (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError)
 _VIDEOS = {
     *(
@@ -417,7 +417,7 @@ def _animated_webp(file: Path) -> Pictures | None:
             return None
         width, height = (int.from_bytes(head[k : k + 3], "little") + 1 for k in (24, 27))
         demux.check_size(width, height, file)
-        stated = [length * _MILLISECOND for _, length in frame_durations(data)]
+        stated = [length * MILLISECOND for _, length in frame_durations(data)]
     durations = [SHOWN if length <= SHORTEST else length for length in stated]
     if not durations:
         raise InputError(demux.too_short(file))

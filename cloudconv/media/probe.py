@@ -32,6 +32,7 @@ from cloudconv.media.identity import input_fingerprint, input_stamp
 from cloudconv.media.input import growth_of, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.pictures import (
+    MILLISECOND,
     SEQUENCE_RATE,
     Pictures,
     common_format,
@@ -40,7 +41,7 @@ from cloudconv.media.pictures import (
 )
 from cloudconv.media.sidedata import marks_of, side_data_of
 from cloudconv.media.tiff import pages_of, says_more
-from cloudconv.media.timing import LONG_GAP, LONGEST_LAST, Key, Stamps, Timing, timing_of
+from cloudconv.media.timing import LONGEST_LAST, Key, Stamps, Timing, is_long, timing_of
 from cloudconv.messages import counted, listed, plural, shortened
 
 _COMBS = Warned(
@@ -442,14 +443,17 @@ def _probe_pictures(
         raise no_frame(path)
     durations = pictures.durations
     gap_rate = pictures.rate
-    is_even = gap_rate and not LONG_GAP / gap_rate <= durations[-1] <= LONGEST_LAST
+    lasts = durations[-1]
+    is_even = gap_rate is not None and not (
+        lasts <= LONGEST_LAST and is_long(lasts, gap_rate, MILLISECOND)
+    )
     rate = gap_rate if is_even else None
     suffix = pictures.files[0].suffix.lower()
     timing = Timing(
         Fraction(0),
         len(durations),
         rate,
-        durations[-1] if rate is None else 1 / rate,
+        lasts if rate is None else 1 / rate,
         Fraction(1, math.lcm(*(d.denominator for d in durations))),
         sum(durations, Fraction(0)) if rate is None else len(durations) / rate,
         rate_before_last=None if is_even else gap_rate,

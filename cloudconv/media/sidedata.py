@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 
 from cloudconv.media import matroska
 from cloudconv.media.carry import add_copy, header_of
-from cloudconv.media.containers import Container
+from cloudconv.media.containers import Container, Content
 from cloudconv.media.filters import Chain
 from cloudconv.media.frame import MediaInfo
 
@@ -77,7 +77,6 @@ _STEREO_MODES = {
     **{(1, 0): 1, (1, 1): 11, (2, 0): 3, (2, 1): 2, (3, 0): 13, (3, 1): 14},
     **{(4, 0): 5, (4, 1): 4, (6, 0): 7, (6, 1): 6, (7, 0): 9, (7, 1): 8},
 }
-_MODES_OF = {"mp4": (1, 3), "mov": (), "webm": (1, 2, 3, 11)}
 _NO_LAYOUT = 8
 # The frame packing of H.264 by FFmpeg's type of stereo 3D.
 _PACKINGS = {1: 3, 2: 4, 3: 5, 4: 0, 6: 2, 7: 1}
@@ -196,17 +195,19 @@ def keep(stream: Any, info: MediaInfo, container: Container) -> bool:
 
 def left_out(info: MediaInfo, container: Container, encoder: str) -> list[str]:
     """Return the words for side data of the source that the output cannot store."""
-    kept = {_DISPLAY} if mastering_display(info) is not None else set()
-    kept |= {_LIGHT} if light_levels(info) is not None else set()
-    if container.is_video:
-        kept.add(_CROP)
-        kept |= {_SPHERICAL} if _projection(info, container) else set()
-        packs = encoder.startswith("libx264") and frame_packing(info) is not None
-        is_flat = _stereo(info)[0] == 0
-        kept |= {_STEREO} if packs or is_flat or _stereo_mode(info, container) else set()
-    kinds = (
-        KINDS.get(kind, kind) for kind in info.side_data if kind not in {*kept, CAPTIONS}
-    )
+    # The warning of lost colours includes lost HDR10 metadata.
+    has_hdr10 = Content.HDR10 in container.keeps or Content.COLOURS not in container.keeps
+    packs = encoder.startswith("libx264") and frame_packing(info) is not None
+    is_flat = _stereo(info)[0] == 0
+    keeps = {
+        CAPTIONS: True,
+        _DISPLAY: has_hdr10 and mastering_display(info) is not None,
+        _LIGHT: has_hdr10 and light_levels(info) is not None,
+        _CROP: Content.CROPPING in container.keeps,
+        _SPHERICAL: bool(_projection(info, container)),
+        _STEREO: is_flat or packs or _stereo_mode(info, container) is not None,
+    }
+    kinds = (KINDS.get(kind, kind) for kind in info.side_data if not keeps.get(kind))
     return list(dict.fromkeys(words for words in kinds if words))
 
 
@@ -219,14 +220,16 @@ def _stereo(info: MediaInfo) -> tuple[int, bool]:
 
 def _stereo_mode(info: MediaInfo, container: Container) -> int | None:
     mode = _STEREO_MODES.get(_stereo(info))
-    return mode if mode in _MODES_OF.get(container.muxer, (mode,)) else None
+    return mode if mode in container.stereo_modes else None
 
 
 def _projection(info: MediaInfo, container: Container) -> bytes:
     """Return the content of Matroska's element Projection; no bytes if there is none."""
     data = info.side_data.get(_SPHERICAL)
-    # MOV states a whole sphere only, without its pose.
-    if data is None or (container.muxer == "mov" and any(data)):
+    if data is None:
+        return b""
+    needed = Content.PROJECTIONS if any(data) else Content.SPHERES
+    if needed not in container.keeps:
         return b""
     kind, yaw, pitch, roll, left, top, right, bottom, padding = struct.unpack_from(
         "<4i5I", data
@@ -250,8 +253,14 @@ def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
     if mode := _stereo_mode(info, container):
         yield matroska.element(0x53B8, bytes([mode]))
     crop = struct.unpack("<4I", info.side_data.get(_CROP, bytes(16)))
-    for name, size in zip(matroska.CROPS, crop, strict=True) if any(crop) else ():
-        yield matroska.element(name, size.to_bytes(4, "big"))
+    if any(crop) and Content.CROPPING in container.keeps:
+        for name, size in zip(matroska.CROPS, crop, strict=True):
+            yield matroska.element(name, size.to_bytes(4, "big"))
+    if Content.HDR10 in container.keeps and (colour := _hdr10(info)):
+        yield matroska.element(_COLOUR, colour)
+
+
+def _hdr10(info: MediaInfo) -> bytes:
     colour = b""
     if (light := light_levels(info)) is not None:
         for name, level in zip((0x55BC, 0x55BD), light, strict=True):
@@ -266,8 +275,7 @@ def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
         for name, (top, bottom) in zip(names, values, strict=True):
             described += matroska.element(name, struct.pack(">d", top / (bottom or 1)))
         colour += matroska.element(0x55D0, described)
-    if colour:
-        yield matroska.element(_COLOUR, colour)
+    return colour
 
 
 class Captions:

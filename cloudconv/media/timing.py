@@ -37,9 +37,7 @@ _BROADCAST = tuple(
     Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 15, 12, 90, 72, 96)
 )
 
-LONG_GAP = 2
-"""If the last frame lasts at least this many times as long as the others, its end is
-intended."""
+_LONG_GAP = 2  # a last frame that lasts so many times as long as the others is intended
 LONGEST_LAST = 600  # seconds; a longer last frame is an error of the file
 # Packets for each one without a time, from which on the others give the times of the
 # frames.
@@ -257,7 +255,7 @@ def _measured(
     before = constant
     even = None
     lag = Fraction(0)
-    if constant is not None and (count == 1 or lasts < LONG_GAP / constant):
+    if constant is not None and (count == 1 or not is_long(lasts, constant, tick)):
         before = None
         even = constant
         lasts = 1 / constant
@@ -286,6 +284,14 @@ def _rate(
     return film_rate(times, stamps.tick, hints) if film else None, film
 
 
+def is_long(lasts: Fraction, rate: Fraction, tick: Fraction) -> bool:
+    """Return whether the last frame of an even video lasts longer on purpose.
+
+    ``tick`` is what the file rounds times to.
+    """
+    return lasts >= _LONG_GAP / rate - tick
+
+
 def _last_duration(stamps: Stamps, times: NDArray[np.int64]) -> int:
     """Return the duration of the last frame in ticks.
 
@@ -299,7 +305,7 @@ def _last_duration(stamps: Stamps, times: NDArray[np.int64]) -> int:
         # Matroska rarely states a frame's duration, so the length of the track gives the
         # duration.
         left = int(stamps.length / stamps.tick) - int(times[-1])
-        if left > LONG_GAP * (stamps.last_duration or 1):
+        if left > _LONG_GAP * (stamps.last_duration or 1):
             possible.insert(0, left)
     if stamps.end is not None:
         # The last packet in decode order is not the last one shown, so its duration may

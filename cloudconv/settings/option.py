@@ -251,6 +251,21 @@ class Settings:
         named = [option.name for option in fields_of(type(self)) if option.pinned]
         return {name: str(getattr(self, name)) for name in named}
 
+    def differing(self, recorded: Mapping[str, str]) -> list[str]:
+        """Return the pinned names whose values differ from those of an earlier run.
+
+        An option that the record does not name is newer than the record, which was made
+        with the option's default.
+        """
+        options = {option.name: option for option in fields_of(type(self))}
+        now = self.pinned()
+        return [
+            name
+            for name, value in now.items()
+            if recorded.get(name, value) != value
+            or (name not in recorded and getattr(self, name) != options[name].default)
+        ]
+
 
 def _read_fields(kind: Any) -> tuple[Option, ...]:
     hints = get_type_hints(kind)

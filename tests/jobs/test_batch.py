@@ -139,6 +139,18 @@ def test_an_output_of_another_input_or_other_options_is_an_error(clips, out_dir)
     assert rows(run(*words).stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
 
 
+def test_an_option_newer_than_a_record_counts_as_its_default(clips, out_dir):
+    words = (clips[0], "--out-dir", out_dir)
+    assert run(*words).exit_code == 0
+    file = out_dir / origins.FILE
+    record = json.loads(file.read_text("utf-8"))
+    del record["options"]["scene_cut"]
+    file.write_text(json.dumps(record) + "\n", "utf-8")
+    assert rows(run(*words).stderr) == [["a.mp4", "exists"]]
+    other = run(*words, "--scene-cut", "off")
+    assert "was made with another scene cut: make it again" in other.stderr
+
+
 def test_of_an_output_without_a_record_the_date_is_compared(clips, out_dir):
     words = (clips[0], clips[2], "--out-dir", out_dir)
     assert run(*words).exit_code == 0

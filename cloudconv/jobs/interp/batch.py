@@ -311,10 +311,9 @@ def _existing(settings: InterpSettings, output: Path) -> Exists | None:
             return None
         path = Path(settings.input)
         origin = origin_of(output)
-        now = Origin.of(settings)
         read = [*images.files_of(path), *[path] * path.is_dir()]
         newer = output.stat().st_mtime_ns > max(file.stat().st_mtime_ns for file in read)
-        changes = [] if origin is None else [*origin.changes(now)]
+        changes = [] if origin is None else [*origin.changes(settings)]
         if not changes and (origin is not None or newer):
             return Exists(str(settings.input), str(output), origin is not None)
     if changes:

@@ -50,18 +50,20 @@ class Origin:
             options,
         )
 
-    def changes(self, now: "Origin") -> Iterator[str]:
-        """Yield in words what differs from an origin now."""
+    def changes(self, settings: InterpSettings) -> Iterator[str]:
+        """Yield in words what differs from the origin that these settings have now."""
+        now = Origin.of(settings)
         if self.name != now.name:
             yield f"of {self.name}"
         elif (self.size, self.time) != (now.size, now.time):
             yield f"of an earlier {self.name}"
-        names = sorted(self.options.keys() | now.options.keys())
-        differing = [k for k in names if self.options.get(k) != now.options.get(k)]
+        differing = {*settings.differing(self.options)} - {*_WITHOUT_EFFECT}
+        differing |= self.options.keys() - now.options.keys()
+        if self.options.get("weights") != now.options["weights"]:
+            differing.add("weights")
         if differing:
-            yield (
-                f"with another {' and '.join(name.replace('_', ' ') for name in differing)}"
-            )
+            names = (name.replace("_", " ") for name in sorted(differing))
+            yield f"with another {' and '.join(names)}"
 
 
 def origin_of(output: Path) -> Origin | None:

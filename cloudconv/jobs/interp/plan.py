@@ -437,4 +437,4 @@ def name_tag(settings: InterpSettings) -> str:
 
 def is_joinable(output: Path) -> bool:
     """Return whether the output can be joined from segments."""
-    return not is_stdout(output) and container_of(output).is_video
+    return not is_stdout(output) and container_of(output).has_segments

@@ -42,9 +42,7 @@ class Results:
         """
         checkpoint = self.checkpoint
         with loop.load_checkpoint(checkpoint, self.trainer.device) as state:
-            saved = state["settings"]
-            now = self.trainer.settings.pinned()
-            changed = [name for name in now if saved.get(name) != now[name]]
+            changed = self.trainer.settings.differing(state["settings"])
             if changed:
                 raise errors.SettingsError(
                     f"checkpoint-of-other-settings: {checkpoint} belongs to a run with "
