@@ -12,6 +12,7 @@ from PIL import Image, ImageSequence
 
 import cloudconv
 from cloudconv.errors import InputError, OutputError
+from cloudconv.media.containers import CONTAINERS
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags
@@ -257,7 +258,9 @@ FAMILIES = (
     "gbrap",
     "gbrp10le",
 )
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".gif", ".apng")
+VIDEOS = tuple(  # FFmpeg cannot read animated WebP
+    suffix for suffix in CONTAINERS if suffix not in (".m4v", ".webp")
+)
 PICTURES = (".png", ".jpg", ".tif", ".exr")
 
 
