@@ -462,7 +462,7 @@ def test_six_threads_that_call_at_once_do_not_stall(tmp_path):
 
     def call(number):
         output = tmp_path / f"{number}.mkv"
-        for _ in range(4):
+        for _ in range(2):
             assert len(list(cloudconv.interpolate_frames(pictures(4), **rest))) == 8
             result = cloudconv.interpolate(clip, output, overwrite=True, **rest)
             assert result.output_frames == 12

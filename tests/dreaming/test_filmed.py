@@ -44,7 +44,7 @@ def shown(path):
 def test_the_sky_goes_on_over_all_trees(tmp_path):
     clip = halved(CLIP, tmp_path / "clip.mp4")
     out = tmp_path / "dream.mp4"
-    result = finish(job.run(DreamSettings(clip, out, frames=200, only_new=True)))
+    result = finish(job.run(DreamSettings(clip, out, frames=120, only_new=True)))
     assert result.mode == "collage"
     assert [row["alive"] for row in result.vitals] == [True, True]
     pictures, made = shown(clip), shown(out)

@@ -209,7 +209,10 @@ def test_workers_make_the_same_frames(gpu, clips, expected, tmp_path, monkeypatc
     assert decibels(output, expected(clip, model="tiny")) >= NEAREST["fp32"]
 
 
-@pytest.mark.parametrize("name", [*OURS, *NETWORKS, "film"])
+FILM = pytest.param("film", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [*OURS, *NETWORKS, FILM])
 def test_the_plan_covers_the_memory_that_is_used(gpu, file, name):
     size = (256, 192)
     one = Fraction(1)

@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_frames(tmp_path):
             clip,
             tmp_path / f"{name}.mkv",
             mode="collage",
-            frames=50,
+            frames=20,
             seed=seed,
             only_new=True,
         )

@@ -238,14 +238,31 @@ def gain(kinds, clip):
     return own.psnr - rife.psnr
 
 
-@pytest.mark.full
-def test_no_drawn_kind_is_far_behind_rife(kinds, monkeypatch):
-    # Half of a second for each clip.
+NEAR_RIFE = (
+    *("pointer-40", "panel-12", "chart", "scroll", "cartoon-8", "dots", "character"),
+    *("subtitles", "subtitles-fast", "game", "flicker"),
+)
+"""Those that gain least, and text that stands still over a moving picture."""
+
+
+@pytest.mark.parametrize(
+    "few",
+    [
+        pytest.param(True, marks=pytest.mark.full),
+        pytest.param(False, marks=pytest.mark.slow),
+    ],
+)
+def test_no_drawn_kind_is_far_behind_rife(kinds, monkeypatch, few):
     monkeypatch.setattr(registry, "load", cache(registry.load))
-    gains = {clip.name: gain(kinds, clip) for clip in kinds.KINDS if clip.name != "snow"}
+    compared = [
+        clip
+        for clip in kinds.KINDS
+        if clip.name != "snow" and (clip.name in NEAR_RIFE) == few
+    ]
+    gains = {clip.name: gain(kinds, clip) for clip in compared}
     assert {name: found for name, found in gains.items() if found < -0.3} == {}
-    # Text stands still over a moving picture.
-    assert min(gains["subtitles"], gains["subtitles-fast"]) > 0.9
+    if few:
+        assert min(gains["subtitles"], gains["subtitles-fast"]) > 0.9
 
 
 @pytest.mark.full
