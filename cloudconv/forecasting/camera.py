@@ -125,8 +125,8 @@ def measured_flow(later: Bytes, earlier: Bytes, *, quick: bool = False) -> Float
     return flow[:height, :width]
 
 
-def carried(motion: Motion, points: Floats) -> Floats:
-    """Return (…, 2) positions after a motion."""
+def transform(motion: Motion, points: Floats) -> Floats:
+    """Move (…, 2) positions by a motion."""
     return points @ motion[:2, :2].T.astype(np.float32) + motion[:2, 2].astype(np.float32)
 
 
@@ -134,7 +134,7 @@ def travelled(motion: Motion, size: Sequence[int]) -> float:
     """Return how far a motion moves a corner of a picture of ``size``, (h, w), at most."""
     height, width = size
     corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float32)
-    return float(np.abs(carried(motion, corners) - corners).max())
+    return float(np.abs(transform(motion, corners) - corners).max())
 
 
 def scaled(motion: Motion, scale: float) -> Motion:
@@ -171,14 +171,14 @@ def after(velocity: Motion, steps: float, size: Sequence[int]) -> Motion:
     return whole
 
 
-def sampled(
+def warp(
     picture: Bytes,
     motion: Motion,
     area: Area | None = None,
     *,
     outside: int = cv2.BORDER_REPLICATE,
 ) -> Bytes:
-    """Return ``picture`` at the positions to which ``motion`` moves pixels of ``area``."""
+    """Warp backward: show in ``area`` what ``picture`` has where ``motion`` leads to."""
     rows, columns = area or (slice(0, picture.shape[0]), slice(0, picture.shape[1]))
     start = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]])
     size = (columns.stop - columns.start, rows.stop - rows.start)
@@ -188,7 +188,7 @@ def sampled(
     return result
 
 
-def sampled_at(picture: Floats, at: Floats) -> Floats:
+def sample(picture: Floats, at: Floats) -> Floats:
     """Return ``picture`` at positions, (h, w, 2)."""
     how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
     values: Floats = cv2.remap(picture, at[..., 0], at[..., 1], **how)

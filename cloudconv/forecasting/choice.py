@@ -12,10 +12,10 @@ from cloudconv.forecasting.camera import (
     Motion,
     after,
     camera_of,
-    carried,
     grid_of,
     measured_flow,
-    sampled_at,
+    sample,
+    transform,
 )
 from cloudconv.metrics import luma
 
@@ -77,7 +77,7 @@ def comes_in(
     :func:`view_of`, with which the camera goes on for ``step`` frames to the ``true`` one.
     """
     one, two, before = (_luma(picture) for picture in (made, true, last))
-    at = carried(after(velocity, step, two.shape), grid_of(two.shape))
+    at = transform(after(velocity, step, two.shape), grid_of(two.shape))
     outside = ((at < 0) | (at > np.array(two.shape[::-1]) - 1)).any(-1)
     moving = outside & _moving(one, two, before)
     if outside.mean() < _SEEN or not moving.any():
@@ -132,8 +132,8 @@ def _looks(one: Floats, two: Floats) -> tuple[Floats, Floats]:
     """Return how wrong each pixel of a forecast looks, and the flow from the true one."""
     flow = measured_flow(two.astype(np.uint8), one.astype(np.uint8), quick=True)
     at = grid_of(two.shape) + flow
-    aligned = sampled_at(one, at)
-    detail = sampled_at(_fine(one), at)
+    aligned = sample(one, at)
+    detail = sample(_fine(one), at)
     octaves = np.abs(np.log2((detail + _NOISE) / (_fine(two) + _NOISE))) / _OCTAVES
     looks: Floats = ((1 - _structure(aligned, two)).clip(0, 1) + octaves.clip(0, 1)) / 2
     return looks, flow

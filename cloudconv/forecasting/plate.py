@@ -16,13 +16,13 @@ from cloudconv.forecasting.camera import (
     Area,
     Bytes,
     Floats,
-    carried,
     grid_of,
-    sampled,
-    sampled_at,
+    sample,
     scaled,
     step_between,
+    transform,
     travelled,
+    warp,
 )
 
 Mask = NDArray[np.uint8]
@@ -190,7 +190,7 @@ def spread(count: int, most: int) -> list[int]:
     return sorted({round(k) for k in np.linspace(0, count - 1, min(count, most))})
 
 
-def shifted(picture: Any, shift: Place, outside: int = cv2.BORDER_REPLICATE) -> Any:
+def translate(picture: Any, shift: Place, outside: int = cv2.BORDER_REPLICATE) -> Any:
     """Return a picture moved by (dx, dy) pixels."""
     if not shift.any():
         return picture
@@ -223,20 +223,20 @@ def _views(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool, bool]:
         # OpenCV writes into the pictures that it gets.
         shift = np.array(cv2.phaseCorrelate(each.copy(), usual.copy(), window)[0])
         far, near = (
-            cv2.absdiff(x, usual)[lines].mean() for x in (each, shifted(each, shift))
+            cv2.absdiff(x, usual)[lines].mean() for x in (each, translate(each, shift))
         )
         # A large thing has a motion of its own, which brings the rest no nearer.
         if np.abs(shift).max() < _AWAY * columns and near < _NEARER * far:
             place[:] = shift
     few = spread(len(small), _FEW)
-    stands = _last([shifted(small[k], found[k]) for k in few], usual)
+    stands = _last([translate(small[k], found[k]) for k in few], usual)
     drifts = False
     views = np.tile(np.eye(3), (len(small), 1, 1))
     if np.quantile(np.abs(found), 0.9) * pictures[0].shape[1] >= _TREMBLES * columns:
         views[:, :2, 2] = found[-1] - found
     if not stands and (motions := _followed(greys)) is not None:
         looks = [
-            sampled_at(small[k], carried(motions[k], grid_of((rows, columns)))) for k in few
+            sample(small[k], transform(motions[k], grid_of((rows, columns)))) for k in few
         ]
         drifts = stands = _last(looks, np.median(looks, 0))
         views = motions if drifts else views
@@ -252,7 +252,7 @@ def _followed(greys: Sequence[Bytes]) -> NDArray[np.float64] | None:
     motions = []
     motion = np.eye(3)
     for k in known:
-        motion = motion @ step_between(greys[-1], sampled(greys[k], motion))
+        motion = motion @ step_between(greys[-1], warp(greys[k], motion))
         if travelled(motion, size) > _FARTHEST * size[1]:
             return None
         motions.append(motion.ravel())

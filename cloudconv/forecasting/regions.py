@@ -22,11 +22,11 @@ from cloudconv.forecasting.camera import (
     Motion,
     after,
     area_of,
-    carried,
     grid_of,
     logarithm,
-    sampled,
-    sampled_at,
+    sample,
+    transform,
+    warp,
 )
 
 Mask = NDArray[np.uint8]
@@ -92,7 +92,7 @@ def things_of(
     paths = []
     path = np.zeros_like(flows[0])
     for flow in flows:
-        path = path + sampled_at(flow, grid + path)
+        path = path + sample(flow, grid + path)
         paths.append(path)
     whole = (slice(0, size[0]), slice(0, size[1]))
     behind = _error(pictures, camera.back[1 : len(paths) + 1], whole)
@@ -129,7 +129,7 @@ def _proposals(
 ) -> list[tuple[Mask, list[Motion], Motion]]:
     """Return regions, each with its motions to the earlier frames and its velocity."""
     own = [
-        (path + grid - carried(camera.back[step], grid)) / step
+        (path + grid - transform(camera.back[step], grid)) / step
         for step, path in enumerate(paths, 1)
     ]
     relative = np.median(own[-3:], 0).astype(np.float32)
@@ -141,7 +141,7 @@ def _proposals(
         cv2.Sobel(channel, cv2.CV_32F, dx, 1 - dx, scale=1 / 8)
         for channel, dx in product(smooth, (0, 1))
     ]
-    cameras = np.linalg.norm(carried(camera.back[1], grid) - grid, axis=-1)
+    cameras = np.linalg.norm(transform(camera.back[1], grid) - grid, axis=-1)
     moving = (speed > _SLOW + _DOUBT * cameras) & (_different(behind) > 0)
     moving &= np.abs(slopes).sum(0) < _EDGE + 0.1 * speed
     opened = cv2.morphologyEx(
@@ -186,7 +186,9 @@ def _motions(region: Mask, paths: Sequence[Floats], grid: Floats) -> list[Motion
             affine = np.column_stack([np.eye(2), np.median(end - start, 0)])
         motions.append(np.vstack([affine, [0, 0, 1]]))
     centre = start.mean(0)
-    speeds = [(carried(motion, centre) - centre) / n for n, motion in enumerate(motions, 1)]
+    speeds = [
+        (transform(motion, centre) - centre) / n for n, motion in enumerate(motions, 1)
+    ]
     change = np.linalg.norm(speeds[-1] - speeds[0])
     return motions if change <= _SUDDEN * np.linalg.norm(speeds[-1]) + 0.6 else None
 
@@ -199,7 +201,7 @@ def _error(pictures: Sequence[Bytes], motions: Sequence[Motion], area: Area) -> 
     last = pictures[0][area]
     errors = []
     for picture, motion in zip(pictures[1:], motions, strict=False):
-        red, green, blue = cv2.split(cv2.absdiff(last, sampled(picture, motion, area)))
+        red, green, blue = cv2.split(cv2.absdiff(last, warp(picture, motion, area)))
         largest = cv2.max(cv2.max(red, green), blue)
         errors.append(cv2.min(largest, _MOST_ERROR).astype(np.float32))
     worst = len(errors) > 2
@@ -242,9 +244,7 @@ def _followed(
     for picture in pictures[len(back) :]:
         guess = step @ back[-1]
         # The match in a window around the thing is the error of the guess.
-        window = sampled(
-            picture, guess, (around[0], around[1]), outside=cv2.BORDER_CONSTANT
-        )
+        window = warp(picture, guess, (around[0], around[1]), outside=cv2.BORDER_CONSTANT)
         errors = cv2.matchTemplate(window, wanted, cv2.TM_SQDIFF, mask=shape)
         row, column = np.unravel_index(np.argmin(errors), errors.shape)
         shift = [[1, 0, column - _SEARCH], [0, 1, row - _SEARCH], [0, 0, 1]]
@@ -255,7 +255,7 @@ def _followed(
 def in_past(thing: Thing, camera: Camera, steps: int) -> Mask:
     """Return where the thing was steps before, in a picture aligned with the last."""
     motion = np.linalg.inv(thing.back[steps]) @ camera.back[steps]
-    return sampled(thing.mask, motion, outside=cv2.BORDER_CONSTANT)
+    return warp(thing.mask, motion, outside=cv2.BORDER_CONSTANT)
 
 
 def plate_of(
@@ -284,14 +284,10 @@ def plate_of(
     count = np.zeros(len(rows), np.intp)
     for steps in range(_NEAREST, len(pictures)):
         there = np.bitwise_or.reduce([in_past(thing, camera, steps) for thing in things])
-        inside = sampled(
-            np.ones_like(small), camera.back[steps], outside=cv2.BORDER_CONSTANT
-        )
+        inside = warp(np.ones_like(small), camera.back[steps], outside=cv2.BORDER_CONSTANT)
         free = (inside > 0) & (_widened(there, round(_PASSED * width) | 1) == 0)
         new = np.nonzero(free[at] & (count < _LATEST))[0]
-        aligned = sampled(
-            pictures[steps], np.linalg.inv(scale) @ camera.back[steps] @ scale
-        )
+        aligned = warp(pictures[steps], np.linalg.inv(scale) @ camera.back[steps] @ scale)
         colours[count[new], new] = aligned[rows[new], columns[new]]
         count[new] += 1
     median = _median(colours, count)

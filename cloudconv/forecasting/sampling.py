@@ -9,17 +9,17 @@ from torch import Tensor
 _BANDS = 8
 
 
-def sharp(picture: Tensor, grid: Tensor) -> Tensor:
+def sample_sharply(picture: Tensor, grid: Tensor) -> Tensor:
     """Return (B, C, H, W) at a ``grid_sample`` grid, (B, h, w, 2), bicubic: (B, C, h, w).
 
     Positions beyond the edges are mirrored, as often as needed.
     """
     # The own mirroring of grid_sample takes seven times as long on a CPU.
     inside = torch.remainder(grid + 1, 4).sub_(2).abs_().neg_().add_(1)
-    return sampled_on_threads(picture.float(), inside, "bicubic", "border")
+    return sample_on_threads(picture.float(), inside, "bicubic", "border")
 
 
-def sampled_on_threads(picture: Tensor, grid: Tensor, mode: str, outside: str) -> Tensor:
+def sample_on_threads(picture: Tensor, grid: Tensor, mode: str, outside: str) -> Tensor:
     """Return ``grid_sample`` with aligned corners: one thread a picture on a CPU.
 
     So bands of a single picture are sampled as pictures of their own.

@@ -17,10 +17,10 @@ from cloudconv.forecasting.camera import (
     after,
     area_of,
     camera_of,
-    carried,
     grid_of,
     measured_flow,
-    sampled_at,
+    sample,
+    transform,
 )
 from cloudconv.forecasting.regions import (
     FRAMES,
@@ -30,7 +30,7 @@ from cloudconv.forecasting.regions import (
     plate_of,
     things_of,
 )
-from cloudconv.forecasting.sampling import sampled_on_threads, sharp
+from cloudconv.forecasting.sampling import sample_on_threads, sample_sharply
 from cloudconv.forecasting.stage import Stage, nearest_last, stage_of
 from cloudconv.forecasting.things import FEWEST, Things, things_in
 from cloudconv.transfer import upload
@@ -86,14 +86,14 @@ class Layer:
         y = torch.arange(rows.stop - rows.start, device=target.device)[:, None, None]
         grid = (x * sent[:, 0] + (y * sent[:, 1] + sent[:, 2]))[None]
         if self.reach:
-            rest = sampled_on_threads(self.rest, grid, "bilinear", "border")
+            rest = sample_on_threads(self.rest, grid, "bilinear", "border")
             grid = grid + rest.permute(0, 2, 3, 1) * sent[:, 3]
         area = target[:, :, rows, columns]
         if self.matte is None:
-            area.copy_(sharp(self.picture, grid))
+            area.copy_(sample_sharply(self.picture, grid))
             return
-        colours = sharp(self.picture, grid)
-        matte = sampled_on_threads(self.matte, grid, "bilinear", "zeros")
+        colours = sample_sharply(self.picture, grid)
+        matte = sample_on_threads(self.matte, grid, "bilinear", "zeros")
         area.lerp_(colours, matte)
 
     def _reached(self, motion: Motion, size: Sequence[int], reach: float) -> Area:
@@ -104,7 +104,7 @@ class Layer:
         x = (self.left - reach, self.left + width + reach)
         y = (self.top - reach, self.top + height + reach)
         outline = np.array([*product(x, y)], np.float32)
-        corners = carried(np.asarray(np.linalg.inv(motion), float), outline)
+        corners = transform(np.asarray(np.linalg.inv(motion), float), outline)
         least = np.floor(corners.min(0)) - 1
         most = np.ceil(corners.max(0)) + 2
         left, right = np.clip([least[0], most[0]], 0, size[1]).astype(int)
@@ -250,11 +250,11 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
     area = area_of(inside, int(4 * _EVEN))
     rest = np.zeros_like(flow)
     grid = grid_of(inside.shape)[area]
-    own = carried(after(velocity, 1, inside.shape), grid)
+    own = transform(after(velocity, 1, inside.shape), grid)
     along = grid + flow[area]
     last, before = (grey.astype(np.float32) for grey in greys[:2])
     wrong, less = (
-        cv2.absdiff(last[area], sampled_at(before, moved)) for moved in (own, along)
+        cv2.absdiff(last[area], sample(before, places)) for places in (own, along)
     )
     gain = cv2.GaussianBlur(wrong - less, (0, 0), _EVEN)
     share = ((gain - _NO_GAIN) / (_WHOLE_GAIN - _NO_GAIN)).clip(0, 1) * inside[area]

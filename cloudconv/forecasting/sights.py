@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from cloudconv.forecasting.camera import Area, Floats, area_of
-from cloudconv.forecasting.plate import Mask, Place, Plate, shifted
+from cloudconv.forecasting.plate import Mask, Place, Plate, translate
 
 PATIENCE = 5
 """The frames for which a thing may be hidden."""
@@ -215,8 +215,8 @@ class _Tracker:
     def _expected(self, due: _Due, wider: int = 0) -> Mask:
         """Return the mask of the whole picture with a thing at its expected place."""
         shape = alone(due.sight, self._size, wider)
-        moved: Mask = shifted(shape, due.move.round(), cv2.BORDER_CONSTANT)
-        return moved
+        mask: Mask = translate(shape, due.move.round(), cv2.BORDER_CONSTANT)
+        return mask
 
     def _divide(self, blob: Sight, owners: Sequence[_Due]) -> None:
         """Divide things that touch: each pixel goes to the thing expected nearest."""

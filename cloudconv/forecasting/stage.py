@@ -65,7 +65,7 @@ class Stage:
         place = at
         if size != 1 or move.any():
             shown = self._uncovered(shown, at)
-            motion, place = self._moved(sight, at, size, move, target)
+            motion, place = self._landing(sight, at, size, move, target)
             if place[0].start >= place[0].stop or place[1].start >= place[1].stop:
                 return
             extent = (place[1].stop - place[1].start, place[0].stop - place[0].start)
@@ -78,7 +78,7 @@ class Stage:
         below = target[place] * (1 + rim * (shadow.clip(0, 1) - 1))
         target[place] = below + matte * (shown * self._lit(light, place) - below)
 
-    def _moved(
+    def _landing(
         self, sight: Sight, at: Area, size: float, move: Place, target: Floats
     ) -> tuple[NDArray[np.float64], Area]:
         """Return the motion of an area to its place in the target, and this place."""
@@ -116,9 +116,9 @@ class Stage:
     def _small(self, values: Floats, at: Area) -> Floats:
         """Return values of the whole picture, at any size, in a full-size area."""
         scale = np.array(values.shape[1::-1]) / self._plate.shape[1::-1]
-        return self._sampled(values, scale, at)
+        return self._sample(values, scale, at)
 
-    def _sampled(
+    def _sample(
         self, values: Floats, scale: Place, at: Area, left: int = 0, top: int = 0
     ) -> Floats:
         """Return smaller values, from ``left`` and ``top`` on, in a full-size area."""
@@ -146,7 +146,7 @@ class Stage:
             slice(int(rows.start * height), int(np.ceil(rows.stop * height))),
             slice(int(columns.start * width), int(np.ceil(columns.stop * width))),
         )
-        mattes = self._sampled(
+        mattes = self._sample(
             np.dstack(soft), 1 / self._scale, at, columns.start, rows.start
         )
         return at, mattes.reshape(*mattes.shape[:2], -1)

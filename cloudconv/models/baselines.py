@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.forecasting.sampling import sharp
+from cloudconv.forecasting.sampling import sample_sharply
 from cloudconv.metrics import luma
 from cloudconv.models.base import Interpolator, Predictor
 from cloudconv.models.catalogue import ModelSpec
@@ -67,7 +67,7 @@ class FlowPredictor(Predictor):
         last = context[:, -1]
         velocity = torch.stack([mean_velocity(frames) for frames in context])
         for displacement in displacements(velocity, steps):
-            yield sharp(last, sampling_grid(displacement, *last.shape[-2:]))
+            yield sample_sharply(last, sampling_grid(displacement, *last.shape[-2:]))
 
 
 class LayersPredictor(Predictor):

@@ -73,9 +73,9 @@ def blend_weight(shown: Tensor, result: Tensor, pair: Pair) -> Tensor:
     ``result`` is the model's picture of the ``pair``, and the leftover; both are
     :func:`reduced`.
     """
-    moved, blended = torch.split(shown * _energies(result, pair), 1, 1)
+    own_error, blend_error = torch.split(shown * _energies(result, pair), 1, 1)
     apart = _cells((result[:, :COLOURS] - _blend(pair)).square().mean(1, keepdim=True))
-    means = torch.cat((_FINER * moved - blended, apart), 1)
+    means = torch.cat((_FINER * own_error - blend_error, apart), 1)
     padded = F.pad(means, (_WINDOW // 2,) * 4, mode="replicate")
     near = _best(F.avg_pool2d(padded, _WINDOW, 1))
     best = torch.minimum(near, _best(means.mean((2, 3), keepdim=True)))

@@ -92,7 +92,7 @@ class Refinement(nn.Module):
         still1 = _bend(after, x1, x0, ahead)
         # Only inputs of the network; the slope of a root at 0 is infinite.
         with torch.no_grad():
-            bent, still, common, moved, unmoved = _energies(
+            bent, still, common, warped, unmoved = _energies(
                 bent0.square() + bent1.square(),
                 still0.square() + still1.square(),
                 bent0 * bent1,
@@ -108,9 +108,9 @@ class Refinement(nn.Module):
             motion,
             (x0 - x1).abs().mean(1, keepdim=True),
             bent / (bent + still + _LEAST_ENERGY),
-            moved / (moved + unmoved + _LEAST_ENERGY),
+            warped / (warped + unmoved + _LEAST_ENERGY),
             common / (bent + _LEAST_ENERGY),
-            moved.sqrt() * _GAIN,
+            warped.sqrt() * _GAIN,
             bent.sqrt() * _GAIN,
         )
         weight0, weight1 = torch.split(change[:, _MOTION:], 1, 1)
@@ -248,7 +248,7 @@ class IFNet(Interpolator):
     def _mixed(
         self,
         pair: Pair,
-        moved: Scaled,
+        scaled_motion: Scaled,
         changed: Scaled | None = None,
         *,
         leftover: bool = False,
@@ -258,7 +258,7 @@ class IFNet(Interpolator):
         ``leftover``: add one more channel, see ``Interpolator.between``. With a gate, the
         detail of x0 and x1 is restored, but not where the gate is open.
         """
-        motion, size = moved
+        motion, size = scaled_motion
         change, coarse = changed or (None, 1.0)
         x0, x1 = pair.x0, pair.x1
         timestep = pair.timestep
@@ -278,25 +278,25 @@ class IFNet(Interpolator):
         in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
         rows = _STRIP if in_strips else -(-height // _STRIP) * _STRIP
         changes = repeat(None) if change is None else strips(change, coarse, rows)
-        for (top, moved_rows), more in zip(
+        for (top, motion_rows), more in zip(
             strips(motion, size, rows), changes, strict=False
         ):
             count = min(rows, height - top)
             if count <= 0:  # the motion reaches beyond the picture's edges
                 break
-            moved_rows = moved_rows[:, :, :count, :width]
+            motion_rows = motion_rows[:, :, :count, :width]
             if more is not None:
                 total = more[1][:, :, :count, :width].clone()
                 total[:, :4] *= coarse / size
-                total[:, : moved_rows.shape[1]] += moved_rows
-                moved_rows = total
-            grids = _grids(moved_rows, height, width, size, top)
+                total[:, : motion_rows.shape[1]] += motion_rows
+                motion_rows = total
+            grids = _grids(motion_rows, height, width, size, top)
             warped = [sample(x, grid) for x, grid in zip((x0, x1), grids, strict=True)]
             kept = near
             if still is not None and near is not None and strength is not None:
                 kept = still.kept([grid.detach() for grid in grids], top, near)
                 strength[:, :, top : top + count] = 1 - kept
-            _fill(result, kept, pair, top, moved_rows[:, _MASK.start :], warped)
+            _fill(result, kept, pair, top, motion_rows[:, _MASK.start :], warped)
         if strength is not None:
             if change is not None:
                 smaller = enlarged_motion(motion, size / coarse)

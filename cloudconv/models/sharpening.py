@@ -66,17 +66,15 @@ def _missing(own: Tensor, pair: Pair, flows: Tensor, size: float) -> Tensor:
 
     ``own`` are the smoothed energies of the new picture, see :func:`_means`.
     """
-    moved = resize(flows, size / _CELL)[..., : own.shape[2], : own.shape[3]] * (
+    flows_of_cells = resize(flows, size / _CELL)[..., : own.shape[2], : own.shape[3]] * (
         size / _CELL
     )
     sources = pair.of_each("energy", _of_source)
     samples = [
         sample(source, sampling_grid(flow, *own.shape[2:]))
-        for source, flow in zip(sources, torch.split(moved, 2, 1), strict=True)
+        for source, flow in zip(sources, torch.split(flows_of_cells, 2, 1), strict=True)
     ]
-    (energy0, level0), (energy1, level1) = (
-        torch.split(sampled, 1, 1) for sampled in samples
-    )
+    (energy0, level0), (energy1, level1) = (torch.split(means, 1, 1) for means in samples)
     wanted = torch.maximum(energy0, energy1)
     band, product, details = torch.split(own, 1, 1)
     # With the gain ``more``, the energy of band + more * details equals ``wanted``.

@@ -55,8 +55,8 @@ class Stillness(NamedTuple):
             return least
         first, second = (sample(self.centres, grid) for grid in grids)
         # 1 where the pixels that the grids move stand still.
-        moved_still = first.mul_(second)
-        kept = (squares * moved_still).maximum(least)
+        still_in_both = first.mul_(second)
+        kept = (squares * still_in_both).maximum(least)
         marks = self.marks(squares, top)
         return kept if marks is None else kept.maximum(marks)
 

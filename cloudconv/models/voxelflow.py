@@ -165,7 +165,7 @@ class VoxelFlow(Predictor):
         latest = scene.frames[:, 0]
         for step, displacement in enumerate(displacements(scene.velocity, steps), 1):
             picture = self._picture(scene, torch.full((len(context),), step), displacement)
-            yield picture, _sharp(latest, _resized(displacement, 2)), latest
+            yield picture, _warp_sharply(latest, _resized(displacement, 2)), latest
 
     def _picture(self, scene: _Scene, ahead: Tensor, displacement: Tensor) -> Tensor:
         """Return the frames ``ahead`` steps later; ``ahead`` is (B,) on the CPU."""
@@ -273,14 +273,14 @@ def _inputs(
     horizon = moment.horizon
     gap = moment.gap
     latest = small[:, 0]
-    moved = small if motion is None else _moved(small, scene.ages, motion, moment)
-    yield _paired(moved, moment.partner)
-    yield moved[:, 0]
+    warped = small if motion is None else _warp(small, scene.ages, motion, moment)
+    yield _paired(warped, moment.partner)
+    yield warped[:, 0]
     yield torch.full_like(latest[:, :1], _RIFE_TIMESTEP)
     if motion is not None:
         yield motion[:, _FLOWS : _FLOWS + 1]
         yield motion[:, :_FLOWS]
-    yield moved[:, 1:].flatten(1, 2)
+    yield warped[:, 1:].flatten(1, 2)
     planes = torch.cat((horizon.clamp(max=REACH) / gap, 1 / gap), 1)
     yield planes.expand(-1, -1, *small.shape[3:])
     displacement = _resized(moment.displacement, 2 / _SCALES[number])
@@ -295,7 +295,7 @@ def _paired(frames: Tensor, partner: Tensor) -> Tensor:
     return frames[torch.arange(len(frames), device=frames.device), partner]
 
 
-def _moved(frames: Tensor, ages: Tensor, motion: Tensor, moment: _Moment) -> Tensor:
+def _warp(frames: Tensor, ages: Tensor, motion: Tensor, moment: _Moment) -> Tensor:
     """Move all frames, (B, 5, 3, h, w), latest first, to the time of the forecast."""
     batch, count = frames.shape[:2]
     age = ages.view(batch, -1, 1, 1, 1)
@@ -309,17 +309,17 @@ def _moved(frames: Tensor, ages: Tensor, motion: Tensor, moment: _Moment) -> Ten
 def _mixed(scene: _Scene, motion: Tensor, moment: _Moment) -> Tensor:
     frames = scene.frames
     latest = frames[:, 0]
-    moved = _moved(frames, scene.ages, motion, moment)
+    warped = _warp(frames, scene.ages, motion, moment)
     logits = motion[:, _FLOWS : _FLOWS + _LOGITS]
     weights = torch.cat((torch.full_like(logits[:, :1], _LATEST), logits), 1).softmax(1)
-    result = weights[:, 0:1] * _sharp(
+    result = weights[:, 0:1] * _warp_sharply(
         latest, motion[:, 2:4] * (moment.horizon / moment.gap)
     )
-    result = result + weights[:, 1:2] * _paired(moved, moment.partner)
+    result = result + weights[:, 1:2] * _paired(warped, moment.partner)
     result = result + weights[:, 2:3] * latest
-    result = result + (weights[:, 3 : 3 + _OLDER, None] * moved[:, 1:]).sum(1)
+    result = result + (weights[:, 3 : 3 + _OLDER, None] * warped[:, 1:]).sum(1)
     result = result + weights[:, 3 + _OLDER : 4 + _OLDER] * frames.mean(1)
-    result = result + weights[:, 4 + _OLDER :] * _sharp(
+    result = result + weights[:, 4 + _OLDER :] * _warp_sharply(
         latest, _resized(moment.displacement, 2)
     )
     result = result + _COLOUR_STEP * motion[:, _FLOWS + _LOGITS :]
@@ -328,7 +328,7 @@ def _mixed(scene: _Scene, motion: Tensor, moment: _Moment) -> Tensor:
     return torch.where(still, latest, result)
 
 
-def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
+def _warp_sharply(picture: Tensor, flow: Tensor) -> Tensor:
     """Warp with cubic interpolation, which keeps more detail than ``warp``."""
     return sample(picture, sampling_grid(flow, *picture.shape[2:]), "bicubic")
 

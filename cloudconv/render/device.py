@@ -265,8 +265,8 @@ def _exercise(device: torch.device, dtype: torch.dtype) -> Tensor:
         block = Block(3, 16, 2, depth=1)
     for weight in block.to_empty(device="cpu").parameters():
         weight.copy_(torch.rand(weight.shape, generator=numbers) - 0.5)
-    moved = warp(picture, block.to(device, dtype)(picture))
-    return resize(resize(moved, 0.5), 2)
+    warped = warp(picture, block.to(device, dtype)(picture))
+    return resize(resize(warped, 0.5), 2)
 
 
 def _check_there(device: torch.device) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.images import Bytes, Mask, grey
 from cloudconv.dreaming.material.land import land_of, like_land
-from cloudconv.forecasting.plate import shifted
+from cloudconv.forecasting.plate import translate
 
 _Path = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ def _as_from_last(pictures: Sequence[Bytes], path: _Path) -> list[Bytes]:
     """Return pictures as from the last view; columns not seen yet are those seen next."""
     views = [pictures[-1]]
     for one, shift in zip(pictures[-2::-1], path[-2::-1], strict=True):
-        view = shifted(one, shift, cv2.BORDER_REFLECT_101)
+        view = translate(one, shift, cv2.BORDER_REFLECT_101)
         views.append(np.where(_seen(shift, view.shape[1])[:, None], view, views[-1]))
     return views[::-1]
 
@@ -75,7 +75,7 @@ def _path(pictures: Sequence[Bytes]) -> _Path:
     for _ in range(_ROUNDS):
         # Small errors of the steps add up, so each frame is compared with all.
         aligned = [
-            shifted(one, shift, cv2.BORDER_REFLECT_101)
+            translate(one, shift, cv2.BORDER_REFLECT_101)
             for one, shift in zip(parts, path, strict=True)
         ]
         usual = np.median(aligned, 0)

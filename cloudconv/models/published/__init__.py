@@ -270,7 +270,7 @@ def sides(features: Sequence[Tensor]) -> list[Tensor]:
     return [*chain.from_iterable(level.chunk(2) for level in features)]
 
 
-def all_moved(features: Sequence[Tensor], flow: Tensor) -> list[Tensor]:
+def warp_all(features: Sequence[Tensor], flow: Tensor) -> list[Tensor]:
     """Return features of a picture, each half of the last's size, moved by a flow."""
     result = []
     for level, picture in enumerate(features):

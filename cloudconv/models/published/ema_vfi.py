@@ -21,11 +21,11 @@ from cloudconv.models.pair import Pair
 from cloudconv.models.published import (
     Published,
     StateDict,
-    all_moved,
     colours_of,
     has,
     row,
     sides,
+    warp_all,
 )
 
 _FLOWS = 4  # channels
@@ -94,11 +94,11 @@ class EmaVfi(Published):
         flows, mask = (resize(values, 1 / scale) for values in motion)
         flows = flows / scale
         count = 2 * (_LEVELS + len(_SCALES))
-        moved = [
-            all_moved(own[k:count:2], flow) for k, flow in enumerate(flows.chunk(2, 1))
+        warped_features = [
+            warp_all(own[k:count:2], flow) for k, flow in enumerate(flows.chunk(2, 1))
         ]
         warped = [warp(x, flow) for x, flow in zip(seen, flows.chunk(2, 1), strict=True)]
-        pairs = list(zip(*moved, strict=True))
+        pairs = list(zip(*warped_features, strict=True))
         residual = self.correction([*seen, *warped, mask, flows, *pairs[0]], pairs[1:])
         return flows, mask.sigmoid(), self._ordered([residual])[0]
 
@@ -152,8 +152,8 @@ class EmaVfi(Published):
             levels = []
             for number in range(_depth(self.shapes, level)):
                 shift = _WINDOW // 2 * (number % 2)
-                x, moved = self._attended(_block(level, number), x, shift)
-                levels.append(moved)
+                x, movement = self._attended(_block(level, number), x, shift)
+                levels.append(movement)
             x = self.norm(f"feature_bone.norm{level}", x).permute(0, 3, 1, 2).contiguous()
             appearance.append(x)
             motion.append(torch.cat(levels, 3).permute(0, 3, 1, 2).contiguous())
@@ -185,11 +185,11 @@ class EmaVfi(Published):
         seen = self.norm(f"{name}.norm1", _windows(padded))
         other = torch.cat(seen.chunk(2)[::-1])
         mask = _mask(height, width, shift, x.device)
-        attended, moved = self._attention(
+        attended, movement = self._attention(
             f"{name}.attn", seen, other, _windows(places), mask
         )
         results = []
-        for windows in (seen + attended, moved):
+        for windows in (seen + attended, movement):
             x = windows.view(
                 batch, rows // _WINDOW, columns // _WINDOW, _WINDOW, _WINDOW, -1
             )
@@ -200,12 +200,13 @@ class EmaVfi(Published):
             )
             top, left = below // 2, right // 2
             results.append(whole[:, top : top + height, left : left + width])
-        x, moved = results
+        x, movement = results
         mixed = self.linear(f"{name}.mlp.fc1", self.norm(f"{name}.norm2", x)).permute(
             0, 3, 1, 2
         )
         mixed = self.conv(f"{name}.mlp.dwconv.dwconv", mixed)
-        return x + self.linear(f"{name}.mlp.fc2", F.gelu(mixed.permute(0, 2, 3, 1))), moved
+        x = x + self.linear(f"{name}.mlp.fc2", F.gelu(mixed.permute(0, 2, 3, 1)))
+        return x, movement
 
     def _attention(
         self, name: str, x: Tensor, other: Tensor, places: Tensor, mask: Tensor | None

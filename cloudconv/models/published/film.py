@@ -69,11 +69,11 @@ class FilmNetwork(Published):
             parts = backward * pair.timestep, forward * (1 - pair.timestep)
             colours = pictures[level].chunk(2)
             details = features[level].float().chunk(2)
-            moved = [
+            warped = [
                 warp(torch.cat(inputs, 1), flow)
                 for *inputs, flow in zip(colours, details, parts, strict=True)
             ]
-            aligned.append([*moved, *parts])
+            aligned.append([*warped, *parts])
         result = self._fused(aligned)
         if not leftover:
             return result

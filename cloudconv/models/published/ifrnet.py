@@ -64,11 +64,11 @@ class Ifrnet(Published):
             if level == _LEVELS - 1:
                 inputs = [f0, f1, pair.timestep.expand(-1, 1, *f0.shape[2:])]
             else:
-                moved = [
+                warped = [
                     warp(f, flow)
                     for f, flow in zip((f0, f1), flows.chunk(2, 1), strict=True)
                 ]
-                inputs = [others, *moved, flows]
+                inputs = [others, *warped, flows]
             decoded = self._decoded(f"decoder{level + 1}.convblock", inputs)
             change = decoded[:, :_FLOWS].float()
             others = decoded[:, _FLOWS:]

@@ -29,11 +29,11 @@ from cloudconv.models.pair import Pair
 from cloudconv.models.published import (
     Published,
     StateDict,
-    all_moved,
     colours_of,
     has,
     row,
     shapes,
+    warp_all,
 )
 
 FLOWS, MASK = 4, 1
@@ -201,7 +201,7 @@ class Estimates:
         others = resize(resize(self._others, self._factor / first), first / factor)
         return flows, torch.cat((mask, others), 1)
 
-    def warped(self, pictures: list[Tensor], factor: float) -> list[Tensor]:
+    def warp(self, pictures: list[Tensor], factor: float) -> list[Tensor]:
         """Return x0 and x1, moved by the flows and reduced to 1 / ``factor``."""
         flows = self._total[:, :FLOWS]
         if factor < _CELL:
@@ -277,15 +277,15 @@ class Rife4(Published):
         far = None
         for number, size in enumerate(_scales(_widths(self.shapes))):
             factor = size / scale
-            moved = (
-                total.warped(seen, factor)
+            warped = (
+                total.warp(seen, factor)
                 if number
                 else [resize(x, 1 / factor) for x in seen]
             )
-            inputs = [x[:, :COLOURS] for x in moved]
+            inputs = [x[:, :COLOURS] for x in warped]
             if encodes:
-                inputs += [x[:, COLOURS:] for x in moved]
-            inputs.append(timestep.expand(-1, 1, *moved[0].shape[2:]))
+                inputs += [x[:, COLOURS:] for x in warped]
+            inputs.append(timestep.expand(-1, 1, *warped[0].shape[2:]))
             if number:
                 flows, others = total.reduced(factor)
                 inputs += [others, flows]
@@ -379,13 +379,13 @@ class RifePaper(Rife4):
                 inputs.append(pair.timestep.expand(-1, 1, *inputs[0].shape[2:]))
             if number:
                 flows, mask = total.reduced(factor)
-                inputs += [*total.warped(seen, factor), mask, flows]
+                inputs += [*total.warp(seen, factor), mask, flows]
             total.add(self.block(f"block{number}", inputs), 2 * factor)
         flows, mask = total.reduced(1)
         features = [
             self._context(x, f) for x, f in zip(seen, flows.chunk(2, 1), strict=True)
         ]
-        first = [*seen, *total.warped(seen, 1), mask, flows]
+        first = [*seen, *total.warp(seen, 1), mask, flows]
         residual = self.correction(first, list(zip(*features, strict=True)))
         return flows, mask.sigmoid(), residual
 
@@ -394,4 +394,4 @@ class RifePaper(Rife4):
         features = [joined([picture], self.dtype)]
         for level in range(_LEVELS):
             features.append(self.halved(f"contextnet.conv{level + 1}", features[-1]))
-        return all_moved(features[1:], resize(flow, 0.5) * 0.5)
+        return warp_all(features[1:], resize(flow, 0.5) * 0.5)
