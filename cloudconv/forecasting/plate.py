@@ -26,7 +26,7 @@ from cloudconv.forecasting.camera import (
 )
 
 Mask = NDArray[np.uint8]
-Place = NDArray[np.float64]
+Vector = NDArray[np.float64]
 """A position or a motion, x and y, in pixels."""
 
 LOOKS = 45
@@ -190,7 +190,7 @@ def spread(count: int, most: int) -> list[int]:
     return sorted({round(k) for k in np.linspace(0, count - 1, min(count, most))})
 
 
-def translate(picture: Any, shift: Place, outside: int = cv2.BORDER_REPLICATE) -> Any:
+def translate(picture: Any, shift: Vector, outside: int = cv2.BORDER_REPLICATE) -> Any:
     """Return a picture moved by (dx, dy) pixels."""
     if not shift.any():
         return picture

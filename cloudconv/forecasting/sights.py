@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from cloudconv.forecasting.camera import Area, Floats, area_of
-from cloudconv.forecasting.plate import Mask, Place, Plate, translate
+from cloudconv.forecasting.plate import Mask, Plate, Vector, translate
 
 PATIENCE = 5
 """The frames for which a thing may be hidden."""
@@ -42,7 +42,7 @@ class Sight:
     top: int
     colour: Floats
     area: int
-    centre: Place
+    centre: Vector
     clear: bool
 
     @property
@@ -89,7 +89,7 @@ class Track:
         whole = [sight for sight in seen if sight.clear]
         return whole if len(whole) > 2 or len(whole) > len(seen) / 2 else seen
 
-    def velocity(self, frame: int) -> Place:
+    def velocity(self, frame: int) -> Vector:
         """Return the motion in a frame after a frame, from the sights before."""
         seen = self.clear(frame, 2 * PACED)
         if len(seen) < 2:
@@ -98,7 +98,7 @@ class Track:
             [sight.frame for sight in seen],
             np.array([s.centre for s in seen]),
         )
-        velocity: Place = np.polyfit(frames, centres, 1)[0]
+        velocity: Vector = np.polyfit(frames, centres, 1)[0]
         return velocity
 
 
@@ -284,7 +284,7 @@ def alone(sight: Sight, size: tuple[int, ...], wider: int = 0) -> Mask:
     return cv2.dilate(mask, _disc(wider)).astype(np.uint8) if wider else mask
 
 
-def near(one: Sight, other: Sight, margin: int, move: Place | None = None) -> bool:
+def near(one: Sight, other: Sight, margin: int, move: Vector | None = None) -> bool:
     """Return whether the boxes are near each other, the first one after a motion."""
     moves = (0, 0) if move is None else move[::-1].round()
     return all(
@@ -306,7 +306,7 @@ def _filled(mask: Mask) -> Mask:
     return filled
 
 
-def _unlike(one: Sight, other: Sight, place: Place) -> float:
+def _unlike(one: Sight, other: Sight, place: Vector) -> float:
     """Return how little a blob is like a thing at a place; below 1 both are much alike."""
     away = np.hypot(*(other.centre - place)) / (_REACH + _FAR * one.area**0.5)
     larger = abs(np.log(other.area / one.area)) / (1 if one.clear and other.clear else 2)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.forecasting.camera import Area, Bytes, Floats
-from cloudconv.forecasting.plate import Place
+from cloudconv.forecasting.plate import Vector
 from cloudconv.forecasting.sights import Sight, alone
 from cloudconv.forecasting.things import Seen, Things
 
@@ -50,7 +50,7 @@ class Stage:
         light: int,
         sight: Sight,
         size: float = 1.0,
-        move: Place = _STILL,
+        move: Vector = _STILL,
         part: float = 1.0,
     ) -> None:
         """Paint the thing of a sight over a target that has the light of frame ``light``.
@@ -79,7 +79,7 @@ class Stage:
         target[place] = below + matte * (shown * self._lit(light, place) - below)
 
     def _landing(
-        self, sight: Sight, at: Area, size: float, move: Place, target: Floats
+        self, sight: Sight, at: Area, size: float, move: Vector, target: Floats
     ) -> tuple[NDArray[np.float64], Area]:
         """Return the motion of an area to its place in the target, and this place."""
         rows, columns = at
@@ -119,7 +119,7 @@ class Stage:
         return self._sample(values, scale, at)
 
     def _sample(
-        self, values: Floats, scale: Place, at: Area, left: int = 0, top: int = 0
+        self, values: Floats, scale: Vector, at: Area, left: int = 0, top: int = 0
     ) -> Floats:
         """Return smaller values, from ``left`` and ``top`` on, in a full-size area."""
         rows, columns = at

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from cloudconv.forecasting.camera import Area, Bytes, Floats
-from cloudconv.forecasting.plate import Place, Plate
+from cloudconv.forecasting.plate import Plate, Vector
 from cloudconv.forecasting.sights import (
     PATIENCE,
     Sight,
@@ -24,7 +24,7 @@ from cloudconv.forecasting.sights import (
     near,
     tracks_of,
 )
-from cloudconv.forecasting.ways import FIT, Path, Way, Ways
+from cloudconv.forecasting.ways import FIT, Heading, Trajectory, Ways
 
 SIDE = 480
 """The longest side of the pictures in which things are found."""
@@ -43,7 +43,7 @@ _PERIODS = (4, 40)  # lengths of a period of pictures, in frames
 _LIKE = 0.6  # difference of pictures a period apart, as a part of the usual one
 
 
-Seen = tuple[Sight, float, Place, float]
+Seen = tuple[Sight, float, Vector, float]
 """A sight, its size and its motion to where it is seen, and how much of it is seen."""
 
 
@@ -52,13 +52,13 @@ class Going:
     """A thing that goes on after the clip: its tracks, last sights, and way from there.
 
     The sights are one period of its pictures, such as steps of a walker, or the last one
-    alone. ``path`` leads back to the earlier ones.
+    alone. ``heading`` leads back to the earlier ones.
     """
 
     tracks: tuple[Track, ...]
     sights: tuple[Sight, ...]
-    path: Path
-    way: Way
+    heading: Heading
+    way: Trajectory
 
     def after(self, frame: int) -> Seen | None:
         """Return what is seen in a frame after the clip: None if the thing has gone."""
@@ -67,7 +67,7 @@ class Going:
         if number >= len(self.way):
             return None
         sight = self.sights[number % len(self.sights)]
-        old, start = self.path.at(sight.frame - last)
+        old, start = self.heading.at(sight.frame - last)
         size, move = self.way.sizes[number], self.way.moves[number]
         return sight, size / old, move - start, self.way.shown[number]
 
@@ -166,13 +166,13 @@ class Things:
                 whole = first.clear(last, FIT)
                 free = [each for each in whole if not self.ways.hides(each)]
                 sight = free[-1] if free else sight
-            path = self.ways.path(first.clear(sight.frame, FIT), sight.frame)
-            path = replace(path, velocity=self._traced(sight, path))
-            way = self.ways.onward(sight, path, group)
+            heading = self.ways.heading(first.clear(sight.frame, FIT), sight.frame)
+            heading = replace(heading, velocity=self._traced(sight, heading))
+            way = self.ways.onward(sight, heading, group)
             sights: tuple[Sight, ...] = (sight,)
             if len(group) == 1 and sight is first.last():
                 sights = self._period(first)
-            going.append(Going(tuple(group), sights, path, way))
+            going.append(Going(tuple(group), sights, heading, way))
         return sorted(going, key=lambda each: each.sights[-1].box[0].stop)
 
     def _period(self, track: Track) -> tuple[Sight, ...]:
@@ -211,24 +211,24 @@ class Things:
             return False
         return bool((alone(one, self.size, 2)[other.box] & other.mask).any())
 
-    def _traced(self, sight: Sight, path: Path) -> Place:
+    def _traced(self, sight: Sight, heading: Heading) -> Vector:
         """Return the velocity of a thing, by its picture in the frames before."""
         frame = sight.frame
         way = [0.0]
         places = [np.zeros(2)]
-        move = -path.velocity
+        move = -heading.velocity
         # What the edge of the picture cuts off was more or less in the frames before.
         box = self._inner(sight)
         shape = alone(sight, self.size)[box]
         corner = np.array([box[1].start, box[0].start])
         for steps in range(1, min(_TRACED, frame) + 1):
-            size, _ = path.at(-steps)
+            size, _ = heading.at(-steps)
             extent = [max(1, round(side * size)) for side in shape.shape[::-1]]
             shown = cv2.resize(
                 self.plate.pictures[frame][box], extent, interpolation=cv2.INTER_AREA
             )
             mask = cv2.resize(shape, extent, interpolation=cv2.INTER_NEAREST)
-            # The thing has this corner if its centre goes along the path.
+            # The thing has this corner if its centre goes along the heading.
             still = sight.centre + size * (corner - sight.centre)
             reach = _SEARCH + (0 if steps > 1 else int(np.abs(move).max() / 2))
             least = np.maximum(np.round(still + places[-1] + move).astype(int) - reach, 0)
@@ -249,9 +249,9 @@ class Things:
             places.append(place)
             way.append(-steps * size)
         if len(places) < 3:
-            return path.velocity
-        velocity: Place = np.polyfit(way, np.array(places), 1)[0]
-        return (velocity + path.velocity) / 2 if sight.clear else velocity
+            return heading.velocity
+        velocity: Vector = np.polyfit(way, np.array(places), 1)[0]
+        return (velocity + heading.velocity) / 2 if sight.clear else velocity
 
     def _inner(self, sight: Sight) -> Area:
         """Return the box of a sight, less at each edge of the picture that it touches."""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.forecasting.plate import Mask, Place, Plate
+from cloudconv.forecasting.plate import Mask, Plate, Vector
 from cloudconv.forecasting.sights import (
     PACED,
     Sight,
@@ -51,25 +51,25 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class Heading:
     """A straight way on the ground: its first place, its motion there, and the growth.
 
     Things that come nearer at an even pace grow and become faster; things that go away slow
     down.
     """
 
-    place: Place
-    velocity: Place
+    place: Vector
+    velocity: Vector
     growth: float
 
-    def at(self, steps: float) -> tuple[float, Place]:
+    def at(self, steps: float) -> tuple[float, Vector]:
         """Return the size and the motion after some steps, relative to those now."""
         size = 1 / max(1 - self.growth * steps, _NEAREST)
         return size, self.velocity * (steps * size)
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Trajectory:
     """Where a thing is in each frame after a sight, until it is not seen any more.
 
     ``sizes`` and ``moves``, (n,) and (n, 2), are relative to the sight; ``shown`` says how
@@ -113,38 +113,40 @@ class Ways:
         self._owners = np.repeat(np.arange(-1, len(tracks)), [len(each) for each in ahead])
         self.hiding = _hiding(plate, self, tracks)
 
-    def nearness(self, place: Place) -> float:
+    def nearness(self, place: Vector) -> float:
         """Return how near a place on the ground is, relative to the picture's middle."""
         return max(1 + self._slope * float(place[1] - self._middle), _NEAREST)
 
-    def path(self, seen: Sequence[Sight], frame: int) -> Path:
+    def heading(self, seen: Sequence[Sight], frame: int) -> Heading:
         """Return the way of a thing around a frame, from its sights before or after."""
         if len(seen) < 2:
-            return Path(seen[0].centre, np.zeros(2), 0.0)
+            return Heading(seen[0].centre, np.zeros(2), 0.0)
         steps = np.array([sight.frame - frame for sight in seen], float)
         centres = np.array([sight.centre for sight in seen])
         place, velocity, growth = centres[-1], np.zeros(2), 0.0
         for _ in range(3):
             velocity, place = np.polyfit(steps / (1 - growth * steps), centres, 1)
             growth = self.growth(place, velocity)
-        return Path(place, velocity, growth)
+        return Heading(place, velocity, growth)
 
-    def growth(self, place: Place, velocity: Place) -> float:
+    def growth(self, place: Vector, velocity: Vector) -> float:
         """Return the growth in a frame of a thing at a place, as a part of its size."""
         growth = self._slope * float(velocity[1]) / self.nearness(place)
         return float(np.clip(growth, -0.1, 0.1))
 
-    def onward(self, sight: Sight, path: Path, own: Sequence[Track] = ()) -> Way:
-        """Return a thing's way after a sight, along a path if no other thing turned."""
+    def onward(
+        self, sight: Sight, heading: Heading, own: Sequence[Track] = ()
+    ) -> Trajectory:
+        """Return a thing's way after a sight, along a heading if no other thing turned."""
         others = ~np.isin(self._owners, [self._tracks.index(track) for track in own])
         places, ahead = self._places[others], self._ahead[others]
         lengths = np.hypot(*ahead.T) + 1e-6
-        is_piece = sight.area < _PIECE * self._largest and self._is_cut(sight, path)
+        is_piece = sight.area < _PIECE * self._largest and self._is_cut(sight, heading)
         count = round((FADES if is_piece else LONGEST) / self._step)
         side, foot = sight.area**0.5, sight.box[0].stop - 2 - sight.centre[1]
         # The middle of what is seen is not that of a thing which the picture's edge cuts.
-        start = place = sight.centre if sight.clear else path.place
-        velocity = path.velocity
+        start = place = sight.centre if sight.clear else heading.place
+        velocity = heading.velocity
         spots, sizes = [start], [1.0]
         size, first = 1.0, self.nearness(start)
         leaves, stays, goes = False, False, False
@@ -189,23 +191,25 @@ class Ways:
             return True
         return bool(self.ground[row, column])
 
-    def _is_cut(self, sight: Sight, path: Path) -> bool:
+    def _is_cut(self, sight: Sight, heading: Heading) -> bool:
         """Return whether a thing moves away from an edge of the picture that cuts it."""
         rows, columns = sight.box
         least = np.array([columns.start, rows.start]) < 2
         most = np.array([columns.stop, rows.stop]) > np.array(self._size[::-1]) - 2
         return bool(
-            (least & (path.velocity > _SLOW) | most & (path.velocity < -_SLOW)).any()
+            (least & (heading.velocity > _SLOW) | most & (heading.velocity < -_SLOW)).any()
         )
 
-    def _is_outside(self, sight: Sight, size: float, move: Place) -> bool:
+    def _is_outside(self, sight: Sight, size: float, move: Vector) -> bool:
         rows, columns = sight.box
         corners = np.array([[columns.start, rows.start], [columns.stop, rows.stop]])
         least, most = sight.centre + size * (corners - sight.centre) + move
         return bool((most < 0).any() or (least > self._size[::-1]).any())
 
 
-def _timed(sizes: Values, moves: Values, step: float, stays: bool, leaves: bool) -> Way:
+def _timed(
+    sizes: Values, moves: Values, step: float, stays: bool, leaves: bool
+) -> Trajectory:
     """Return a way in time: a thing that stays slows down, waits, and goes out."""
     last = len(sizes) - 1
     fade = max(round(FADES / step), 1)
@@ -223,7 +227,7 @@ def _timed(sizes: Values, moves: Values, step: float, stays: bool, leaves: bool)
     if not leaves:
         count = min(fade, len(shown))
         shown[len(shown) - count :] = np.linspace(1, 0, count + 2)[1:-1]
-    return Way(
+    return Trajectory(
         np.interp(times, steps, sizes),
         np.column_stack([np.interp(times, steps, each) for each in moves.T]),
         shown,

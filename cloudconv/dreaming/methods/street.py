@@ -22,7 +22,7 @@ from cloudconv.forecasting.plate import spread
 from cloudconv.forecasting.sights import Track
 from cloudconv.forecasting.stage import Stage, nearest_last
 from cloudconv.forecasting.things import FEWEST
-from cloudconv.forecasting.ways import FIT, LONGEST, Way
+from cloudconv.forecasting.ways import FIT, LONGEST, Trajectory
 
 # Time for which the clip goes on behind a jump, for things that have not left, seconds.
 _TAIL = 1.5
@@ -52,7 +52,7 @@ class _Piece:
     begins: int
     offset: int
     after: int
-    coming: Mapping[Track, Way]
+    coming: Mapping[Track, Trajectory]
 
     def has(self, track: Track) -> bool:
         """Return whether a thing of the clip is a thing of the piece."""
@@ -115,7 +115,7 @@ class Street:
         for going in self._things.going:
             left = going.sights[-1].frame + len(going.way)
             self._left |= dict.fromkeys(going.tracks, left)
-        self._coming: dict[int, list[tuple[Track, Way]]] = {}
+        self._coming: dict[int, list[tuple[Track, Trajectory]]] = {}
         """The things at a frame that come in before a piece begins there, and their ways
         back."""
         # Things that enter in the clip are enough.
@@ -216,7 +216,7 @@ class Street:
         start = int(costs.argmin())
         return _Piece(time, start - time, start, coming.get(start, {}))
 
-    def _back(self, track: Track, start: int) -> Way | None:
+    def _back(self, track: Track, start: int) -> Trajectory | None:
         """Return the way of a thing from a frame back, until it is outside.
 
         The result is None if it stays.
@@ -224,8 +224,8 @@ class Street:
         if (sight := track.sight(start)) is None or not sight.clear:
             return None
         later = [each for k in range(start, start + FIT) if (each := track.sight(k))]
-        path = self._things.ways.path(later, start)
-        back = replace(path, velocity=-path.velocity, growth=-path.growth)
+        heading = self._things.ways.heading(later, start)
+        back = replace(heading, velocity=-heading.velocity, growth=-heading.growth)
         way = self._things.ways.onward(sight, back, [track])
         return way if way.leaves and len(way) <= self._lead else None
 
