@@ -287,9 +287,12 @@ def _rate(
 def is_long(lasts: Fraction, rate: Fraction, tick: Fraction) -> bool:
     """Return whether the last frame of an even video lasts longer on purpose.
 
-    ``tick`` is what the file rounds times to.
+    ``tick`` is what the file rounds times to: two frames may last one tick less, if that
+    differs from one frame by more than a tick.
     """
-    return lasts >= _LONG_GAP / rate - tick
+    if lasts > 1 / rate + tick:
+        lasts += tick
+    return lasts >= _LONG_GAP / rate
 
 
 def _last_duration(stamps: Stamps, times: NDArray[np.int64]) -> int:

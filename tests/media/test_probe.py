@@ -77,6 +77,13 @@ def test_one_shifted_frame_makes_the_rate_variable(data):
     assert constant_rate(times, clock, [Fraction(rate)]) is None
 
 
+@pytest.mark.parametrize("rate", [24, 600])
+def test_frames_of_one_tick_have_a_constant_rate(tmp_path, rate):
+    clip = write_clip(tmp_path / "a.avi", 9, rate=rate, codec="huffyuv", pix_fmt="yuv422p")
+    timing = probe(clip).timing
+    assert (timing.rate, timing.end) == (rate, Fraction(9, rate))
+
+
 def test_a_gif_has_a_whole_rate_if_that_fits(tmp_path):
     """FFmpeg guesses 12000/1001, which fits the same hundredths of a second."""
     clip = write_clip(tmp_path / "a.gif", 12, rate=12, codec="gif", pix_fmt="rgb8")
