@@ -15,7 +15,6 @@ from cloudconv.errors import EncoderError, InterruptedAtEnd, OutputError
 from cloudconv.media.containers import Container, container_of, is_sequence
 from cloudconv.media.input import is_picture, is_stdout, pictures_of
 from cloudconv.media.pictures import files_of, folder_of
-from cloudconv.messages import short
 from cloudconv.timeline import rate_name
 
 _LARGEST = 2**31 - 1  # FFmpeg stores numerator and denominator of a rate in 32 bits
@@ -76,7 +75,7 @@ def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = Non
         return
     if max(rate.numerator, rate.denominator) >= _LARGEST:
         raise OutputError(
-            f"rate-beyond-files: Files cannot store a rate of {short(float(rate))} frames "
+            f"rate-beyond-files: Files cannot store a rate of {float(rate)} frames "
             "a second: choose another; interp does so with --fps."
         )
     longest = container.longest_frame(clock or Fraction(1, rate.numerator))

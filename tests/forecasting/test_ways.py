@@ -87,7 +87,7 @@ def test_a_thing_turns_as_an_earlier_one_did():
     late = lambda n: curve(n - 50) if n >= 50 else (-200, 150)  # noqa: E731
     things = Things(scene(84, [(CAR, curve, 22), (VAN, late, 22)]), 0.04)
     (going,) = [each for each in things.going if each.sights[-1].colour[2] > 90]
-    straight = going.path.at(25)[1]
+    straight = going.heading.at(25)[1]
     turned = going.way.moves[24]
     assert turned[1] < straight[1] - 15
 
