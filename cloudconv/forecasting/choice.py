@@ -37,7 +37,7 @@ _SEEN = 0.01  # least part of the picture that comes in
 _STILL = 1 / 3  # part of the filmed change, below which a region stands
 
 
-def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
+def fault(forecast: Tensor, true: Tensor, last: Tensor) -> float:
     """Return how wrong the worst thing of a forecast looks: 0 is as filmed, 1 is all wrong.
 
     A whole thing that is a few pixels off is a small fault. A thing that is blurred,
@@ -47,11 +47,11 @@ def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
     energy of the finest band. A place that is far off counts more than these.
 
     Args:
-        made: the forecast, (3, h, w) RGB on the CPU.
+        forecast: the forecast, (3, h, w) RGB on the CPU.
         true: the true frame; the last one if none is known, for what that does not show.
         last: the last frame before the forecast.
     """
-    one, two, before = (_luma(picture) for picture in (made, true, last))
+    one, two, before = (_luma(picture) for picture in (forecast, true, last))
     looks, flow = _looks(one, two)
     away = np.linalg.norm(flow, axis=-1) / (_AWAY * two.shape[1]) * (true is not last)
     moving = _moving(one, two, before)
@@ -68,7 +68,7 @@ def view_of(pictures: Sequence[Tensor]) -> Motion:
 
 
 def comes_in(
-    made: Tensor, true: Tensor, last: Tensor, velocity: Motion, step: int
+    forecast: Tensor, true: Tensor, last: Tensor, velocity: Motion, step: int
 ) -> float:
     """Return how wrong the part of a forecast looks that comes in from outside, 0 to 1.
 
@@ -76,7 +76,7 @@ def comes_in(
     wrong as soon as it comes in, although the strip is small. ``velocity``: that of
     :func:`view_of`, with which the camera goes on for ``step`` frames to the ``true`` one.
     """
-    one, two, before = (_luma(picture) for picture in (made, true, last))
+    one, two, before = (_luma(picture) for picture in (forecast, true, last))
     at = transform(after(velocity, step, two.shape), grid_of(two.shape))
     outside = ((at < 0) | (at > np.array(two.shape[::-1]) - 1)).any(-1)
     moving = outside & _moving(one, two, before)
@@ -85,14 +85,14 @@ def comes_in(
     return float(_looks(one, two)[0][moving].mean())
 
 
-def stands(made: Tensor, last: Tensor, before: Tensor) -> float:
+def stands(forecast: Tensor, last: Tensor, before: Tensor) -> float:
     """Return the part of the motion, 0 to 1, that is missing from the start of a forecast.
 
     A region stands if it changes much less from the last frame to the forecast than it did
     from the frame ``before`` to the ``last`` one. Regions count by the energy of their
     motion.
     """
-    one, two, three = (_luma(picture) for picture in (made, last, before))
+    one, two, three = (_luma(picture) for picture in (forecast, last, before))
     change = _regions(_change(one, two))
     filmed = _regions(_change(two, three))
     lost = (filmed - change / _STILL).clip(0)

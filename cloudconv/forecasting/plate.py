@@ -70,10 +70,10 @@ class Plate:
         inside = (inside * (255 // _RAMP)).astype(np.uint8)
         count = len(pictures) * drifts
         self._seen = [self.steadied(k, inside, cv2.BORDER_CONSTANT) for k in range(count)]
-        steady = [self.steadied(*each) for each in enumerate(pictures)]
+        steady = [self.steadied(k, picture) for k, picture in enumerate(pictures)]
         self.picture = self.made_of(steady, range(len(steady)))
         self.pictures = [
-            self.completed(k, each, self.picture) for k, each in enumerate(steady)
+            self.completed(k, picture, self.picture) for k, picture in enumerate(steady)
         ]
         self._bare = _lab(self.picture)
         # Before a camera that trembles, a place is compared with its neighbours, too.
@@ -112,21 +112,20 @@ class Plate:
         """Return a steady picture; ``ground`` fills what the frame does not show."""
         if not self.drifts:
             return picture
-        part = cv2.resize(self._seen[frame], picture.shape[1::-1])[..., None] / np.float32(
-            255
-        )
-        whole: Any = ground + part * (picture.astype(np.float32) - ground)
+        seen = cv2.resize(self._seen[frame], picture.shape[1::-1]) / np.float32(255)
+        change = picture.astype(np.float32) - ground
+        whole: Any = ground + seen[..., None] * change
         return whole if picture.dtype == np.float32 else np.rint(whole).astype(np.uint8)
 
     def made_of(self, pictures: Sequence[Bytes], frames: Sequence[int]) -> Bytes:
         """Return the plate of steady pictures of frames, the last one included."""
         # Different frames show what others do not: if one did, it would be most alike.
         first = [
-            self.completed(*each, pictures[-1])
-            for each in zip(frames, pictures, strict=True)
+            self.completed(frame, picture, pictures[-1])
+            for frame, picture in zip(frames, pictures, strict=True)
         ]
-        each = zip(frames, pictures, reversed(first), strict=True)
-        return plate_of([self.completed(*one) for one in each])
+        views = zip(frames, pictures, reversed(first), strict=True)
+        return plate_of([self.completed(*view) for view in views])
 
     @property
     def masks(self) -> list[Mask]:
@@ -174,14 +173,16 @@ class Plate:
         if self.drifts:
             free &= (self._seen[frame] == 255)[..., None]
         pairs = [
-            cv2.resize((each * free).astype(np.float32), size, interpolation=cv2.INTER_AREA)
-            for each in (self.pictures[frame], self.picture, np.ones_like(self.picture))
+            cv2.resize(
+                (values * free).astype(np.float32), size, interpolation=cv2.INTER_AREA
+            )
+            for values in (self.pictures[frame], self.picture, np.ones_like(self.picture))
         ]
         lighter: Floats = np.ones_like(pairs[0])
         for sigma in (size[0], 8, 4, 2, 1):
-            one, two, known = (cv2.GaussianBlur(each, (0, 0), sigma) for each in pairs)
-            part = (4 * known).clip(0, 1)
-            lighter += part * ((one + 1) / (two + 1) - lighter)
+            one, two, weight = (cv2.GaussianBlur(values, (0, 0), sigma) for values in pairs)
+            share = (4 * weight).clip(0, 1)
+            lighter += share * ((one + 1) / (two + 1) - lighter)
         return lighter
 
 
@@ -218,22 +219,23 @@ def _views(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool, bool]:
     window = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
     usual = np.median([small[k] for k in spread(len(small), LOOKS)], 0)
     lines = np.abs(usual) >= np.quantile(np.abs(usual), 0.9)
-    found = np.zeros((len(small), 2))
-    for place, each in zip(found, small, strict=True):
+    shifts = np.zeros((len(small), 2))
+    for place, picture in zip(shifts, small, strict=True):
         # OpenCV writes into the pictures that it gets.
-        shift = np.array(cv2.phaseCorrelate(each.copy(), usual.copy(), window)[0])
+        shift = np.array(cv2.phaseCorrelate(picture.copy(), usual.copy(), window)[0])
         far, near = (
-            cv2.absdiff(x, usual)[lines].mean() for x in (each, translate(each, shift))
+            cv2.absdiff(x, usual)[lines].mean()
+            for x in (picture, translate(picture, shift))
         )
         # A large thing has a motion of its own, which brings the rest no nearer.
         if np.abs(shift).max() < _AWAY * columns and near < _NEARER * far:
             place[:] = shift
     few = spread(len(small), _FEW)
-    stands = _last([translate(small[k], found[k]) for k in few], usual)
+    stands = _last([translate(small[k], shifts[k]) for k in few], usual)
     drifts = False
     views = np.tile(np.eye(3), (len(small), 1, 1))
-    if np.quantile(np.abs(found), 0.9) * pictures[0].shape[1] >= _TREMBLES * columns:
-        views[:, :2, 2] = found[-1] - found
+    if np.quantile(np.abs(shifts), 0.9) * pictures[0].shape[1] >= _TREMBLES * columns:
+        views[:, :2, 2] = shifts[-1] - shifts
     if not stands and (motions := _followed(greys)) is not None:
         looks = [
             sample(small[k], transform(motions[k], grid_of((rows, columns)))) for k in few
@@ -248,30 +250,30 @@ def _followed(greys: Sequence[Bytes]) -> NDArray[np.float64] | None:
     """Return the motion from the last view to each frame, if the camera moves slowly."""
     count = len(greys)
     size = greys[0].shape
-    known = [*range(count - 1, 0, -_EACH), 0]
+    frames = [*range(count - 1, 0, -_EACH), 0]
     motions = []
     motion = np.eye(3)
-    for k in known:
+    for k in frames:
         motion = motion @ step_between(greys[-1], warp(greys[k], motion))
         if travelled(motion, size) > _FARTHEST * size[1]:
             return None
         motions.append(motion.ravel())
     terms = np.array(motions[::-1]).T
-    every = [np.interp(range(count), known[::-1], term) for term in terms]
+    every = [np.interp(range(count), frames[::-1], term) for term in terms]
     return np.array(every).T.reshape(-1, 3, 3)
 
 
 def _last(looks: Sequence[Floats], usual: Floats) -> bool:
     """Return whether the usual look has most of the detail of the looks."""
-    detail = np.median([_detail(each) for each in looks], 0)
+    detail = np.median([_detail(look) for look in looks], 0)
     textured = detail > _TEXTURED
     lasting = _detail(usual)[textured] > _STANDS * detail[textured]
     return bool(len(lasting) and np.average(lasting, weights=detail[textured]) > 0.5)
 
 
 def _detail(values: Floats) -> Floats:
-    found: Floats = cv2.blur(np.square(values), (15, 15))
-    return found
+    energy: Floats = cv2.blur(np.square(values), (15, 15))
+    return energy
 
 
 def plate_of(pictures: Sequence[Bytes]) -> Bytes:
@@ -283,7 +285,7 @@ def plate_of(pictures: Sequence[Bytes]) -> Bytes:
     chosen = [pictures[k] for k in spread(len(pictures), LOOKS)]
     grid = [picture[::_COARSE, ::_COARSE] + np.float32(1) for picture in chosen]
     usual = np.median(grid, 0)
-    gains = [np.median(each / usual, (0, 1)) for each in grid]
+    gains = [np.median(look / usual, (0, 1)) for look in grid]
     gains = [gains[-1] / gain for gain in gains]
     if np.ptp(gains) > _EVEN:
         chosen = [
@@ -313,8 +315,8 @@ def _agreed(looks: Sequence[Bytes]) -> Bytes:
     least, most = (np.take_along_axis(ranked, first + k, 0)[0] for k in (0, agree))
     total = np.zeros(looks[0].shape, np.float32)
     inside = ((keys >= least) & (keys <= most)).astype(np.uint8)
-    for look, part in zip(looks, inside, strict=True):
-        cv2.accumulate(look, total, mask=part)
+    for look, mask in zip(looks, inside, strict=True):
+        cv2.accumulate(look, total, mask=mask)
     agreed: Bytes = np.rint(total / inside.sum(0)[..., None]).astype(np.uint8)
     return agreed
 

@@ -149,10 +149,12 @@ class StillScene:
         self.stage.clear(background, end, sights)
         for step in range(1, steps + 1):
             target = background.copy()
-            for seen in nearest_last(each.after(end + step) for each in self.things.going):
+            for seen in nearest_last(
+                going.after(end + step) for going in self.things.going
+            ):
                 self.stage.paint(target, end, *seen)
-            made = torch.from_numpy(target).to(self.last.device)
-            yield made.permute(2, 0, 1)[None]
+            picture = torch.from_numpy(target).to(self.last.device)
+            yield picture.permute(2, 0, 1)[None]
 
 
 def scene_of(frames: Tensor) -> Scene | StillScene:

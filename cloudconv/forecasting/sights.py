@@ -157,23 +157,25 @@ class _Tracker:
             if not owners:
                 left.append(blob)
             elif _stay_together(owners):
-                first = max(owners, key=lambda each: each.sight.area)
-                first.track.since = min(each.track.since for each in owners)
+                first = max(owners, key=lambda owner: owner.sight.area)
+                first.track.since = min(owner.track.since for owner in owners)
                 first.found.append(blob)
             else:
                 self._divide(blob, owners)
         new = []
         for blob in left:
             # A part of a thing at its expected place, or a new thing.
-            home = next((each for each in due if self._within(blob, each)), None)
+            home = next(
+                (candidate for candidate in due if self._within(blob, candidate)), None
+            )
             if home is not None:
                 home.found.append(blob)
                 continue
             beside = [e.track.since for e in due if near(e.sight, blob, _CLOSE)]
             new.append(Track(frame, min([frame, *beside]), [blob]))
-        for each in due:
-            each.track.sights.append(
-                joined(self._plate, each.found, frame) if each.found else None
+        for thing in due:
+            thing.track.sights.append(
+                joined(self._plate, thing.found, frame) if thing.found else None
             )
         patient = (
             e.track for e in due if e.found or (e.sure and frame - e.frame < PATIENCE)
@@ -185,20 +187,21 @@ class _Tracker:
         owners: list[list[_Due]] = [[] for _ in blobs]
         costs = [
             (cost, k, j)
-            for k, each in enumerate(due)
+            for k, thing in enumerate(due)
             for j, blob in enumerate(blobs)
-            if (cost := _unlike(each.sight, blob, each.sight.centre + each.move)) < _WORST
+            if (cost := _unlike(thing.sight, blob, thing.sight.centre + thing.move))
+            < _WORST
         ]
-        given = set()
+        assigned = set()
         for _, k, j in sorted(costs):
-            if k not in given and not owners[j]:
+            if k not in assigned and not owners[j]:
                 owners[j].append(due[k])
-                given.add(k)
-        for k, each in enumerate(due):
-            if k not in given and each.sure and blobs:
-                covered = [self._overlap(blob, each, 0) for blob in blobs]
-                if max(covered) >= _OVERLAP * each.sight.area:
-                    owners[int(np.argmax(covered))].append(each)
+                assigned.add(k)
+        for k, thing in enumerate(due):
+            if k not in assigned and thing.sure and blobs:
+                covered = [self._overlap(blob, thing, 0) for blob in blobs]
+                if max(covered) >= _OVERLAP * thing.sight.area:
+                    owners[int(np.argmax(covered))].append(thing)
         return owners
 
     def _within(self, blob: Sight, due: _Due) -> bool:
@@ -221,15 +224,15 @@ class _Tracker:
     def _divide(self, blob: Sight, owners: Sequence[_Due]) -> None:
         """Divide things that touch: each pixel goes to the thing expected nearest."""
         far = []
-        for each in owners:
-            expected = 1 - self._expected(each)
+        for owner in owners:
+            expected = 1 - self._expected(owner)
             expected[0, 0] = 0  # no distance is infinite
             far.append(cv2.distanceTransform(expected, cv2.DIST_L2, 3)[blob.box])
         nearest = np.argmin(far, 0)
-        for k, each in enumerate(owners):
+        for k, owner in enumerate(owners):
             mask = (blob.mask & (nearest == k)).astype(np.uint8)
             if mask.any():
-                each.found.append(
+                owner.found.append(
                     sight_of(
                         self._plate, mask, blob.left, blob.top, blob.frame, whole=False
                     )
@@ -249,8 +252,8 @@ def sight_of(
     moments = cv2.moments(mask, True)
     area = max(moments["m00"], 1)
     centre = np.array([left + moments["m10"] / area, top + moments["m01"] / area])
-    shown = plate.pictures[frame][top : top + height, left : left + width]
-    colour = np.array(cv2.mean(shown, mask)[:3], np.float32)
+    picture = plate.pictures[frame][top : top + height, left : left + width]
+    colour = np.array(cv2.mean(picture, mask)[:3], np.float32)
     sight = Sight(frame, mask, left, top, colour, int(area), centre, whole)
     return replace(sight, clear=False) if at_edge(plate, sight, 1) else sight
 
@@ -260,10 +263,10 @@ def joined(plate: Plate, parts: Sequence[Sight], frame: int) -> Sight:
     if len(parts) == 1:
         return parts[0]
     mask = np.zeros(plate.size, np.uint8)
-    for part in parts:
-        mask[part.box] |= part.mask
+    for sight in parts:
+        mask[sight.box] |= sight.mask
     box = area_of(mask)
-    whole = all(part.clear for part in parts)
+    whole = all(sight.clear for sight in parts)
     return sight_of(plate, mask[box], box[1].start, box[0].start, frame, whole=whole)
 
 
@@ -315,6 +318,6 @@ def _unlike(one: Sight, other: Sight, place: Vector) -> float:
 
 def _stay_together(owners: Sequence[_Due]) -> bool:
     """Return whether tracks are parts of one thing, or of things that stay together."""
-    ways = np.array([each.velocity for each in owners])
-    apart, fastest = (np.hypot(*each.T).max() for each in (ways - ways.mean(0), ways))
+    ways = np.array([owner.velocity for owner in owners])
+    apart, fastest = (np.hypot(*values.T).max() for values in (ways - ways.mean(0), ways))
     return bool(apart < _SAME[0] + _SAME[1] * fastest)

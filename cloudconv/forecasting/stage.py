@@ -51,32 +51,32 @@ class Stage:
         sight: Sight,
         size: float = 1.0,
         move: Vector = _STILL,
-        part: float = 1.0,
+        opacity: float = 1.0,
     ) -> None:
         """Paint the thing of a sight over a target that has the light of frame ``light``.
 
         ``size`` and ``move`` lead from the sight to the place, in pixels of the small
-        pictures; ``part`` is how much of the thing is seen. Beside the thing, its shadow
+        pictures; ``opacity`` is how much of the thing is seen. Beside the thing, its shadow
         darkens the target. What hides things stays in front.
         """
         at, mattes = self._mattes(sight, 1, _RIM)
-        shown = self._picture(sight.frame)[at] / self._lit(sight.frame, at)
-        shadow = ((shown + _DARK) / (self._plate[at] + _DARK)).clip(0, 1)
+        surface = self._picture(sight.frame)[at] / self._lit(sight.frame, at)
+        shadow = ((surface + _DARK) / (self._plate[at] + _DARK)).clip(0, 1)
         place = at
         if size != 1 or move.any():
-            shown = self._uncovered(shown, at)
+            surface = self._uncovered(surface, at)
             motion, place = self._landing(sight, at, size, move, target)
             if place[0].start >= place[0].stop or place[1].start >= place[1].stop:
                 return
             extent = (place[1].stop - place[1].start, place[0].stop - place[0].start)
-            shown, shadow, mattes = (
+            surface, shadow, mattes = (
                 cv2.warpAffine(values, motion, extent, flags=cv2.INTER_CUBIC)
-                for values in (shown, shadow, mattes)
+                for values in (surface, shadow, mattes)
             )
         free = 1 - self._small(self._hiding, place)[..., None]
-        matte, rim = (part * free * mattes.clip(0, 1)[..., k : k + 1] for k in (0, 1))
+        matte, rim = (opacity * free * mattes.clip(0, 1)[..., k : k + 1] for k in (0, 1))
         below = target[place] * (1 + rim * (shadow.clip(0, 1) - 1))
-        target[place] = below + matte * (shown * self._lit(light, place) - below)
+        target[place] = below + matte * (surface * self._lit(light, place) - below)
 
     def _landing(
         self, sight: Sight, at: Area, size: float, move: Vector, target: Floats
@@ -95,14 +95,14 @@ class Stage:
         )
         return motion, (slice(top, bottom), slice(left, right))
 
-    def _uncovered(self, shown: Floats, at: Area) -> Floats:
+    def _uncovered(self, surface: Floats, at: Area) -> Floats:
         """Return a picture of a thing, which goes on where something hides the thing."""
         hidden = self._small(self._hiding, at) > 0.1
         if not hidden.any():
-            return shown
-        levels = np.rint(255 * shown.clip(0, 1)).astype(np.uint8)
+            return surface
+        levels = np.rint(255 * surface.clip(0, 1)).astype(np.uint8)
         filled = cv2.inpaint(levels, hidden.astype(np.uint8), _REACH, cv2.INPAINT_TELEA)
-        return np.where(hidden[..., None], filled.astype(np.float32) / 255, shown)
+        return np.where(hidden[..., None], filled.astype(np.float32) / 255, surface)
 
     def ground(self, frame: int) -> Floats:
         """Return the plate in the light of a frame."""
@@ -130,14 +130,16 @@ class Stage:
             "flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             "borderMode": cv2.BORDER_REPLICATE,
         }
-        made: Floats = cv2.warpAffine(values, np.column_stack([motion, start]), size, **how)
-        return made
+        enlarged: Floats = cv2.warpAffine(
+            values, np.column_stack([motion, start]), size, **how
+        )
+        return enlarged
 
     def _mattes(self, sight: Sight, *reaches: int) -> tuple[Area, Floats]:
         """Return a sight's full-size area, and its soft mask, widened by pixels each."""
         rows, columns = (
-            slice(max(each.start - 2 * _RIM, 0), min(each.stop + 2 * _RIM, side))
-            for each, side in zip(sight.box, self._things.size, strict=True)
+            slice(max(span.start - 2 * _RIM, 0), min(span.stop + 2 * _RIM, side))
+            for span, side in zip(sight.box, self._things.size, strict=True)
         )
         edges = (alone(sight, self._things.size, reach)[rows, columns] for reach in reaches)
         soft = [cv2.GaussianBlur(edge.astype(np.float32), (0, 0), _SOFT) for edge in edges]
@@ -154,8 +156,8 @@ class Stage:
 
 def nearest_last(seen: Iterable[Seen | None]) -> list[Seen]:
     """Return what is seen, farthest first: the nearer a thing stands, the lower."""
-    shown = [each for each in seen if each is not None]
-    return sorted(shown, key=_foot)
+    visible = [sight for sight in seen if sight is not None]
+    return sorted(visible, key=_foot)
 
 
 def _foot(seen: Seen) -> float:
@@ -165,6 +167,6 @@ def _foot(seen: Seen) -> float:
 
 def stage_of(things: Things, pictures: Sequence[Bytes]) -> Stage:
     """Return the stage of full-size pictures, (H, W, 3) RGB; small ones show the things."""
-    steady = [things.plate.steadied(*each) for each in enumerate(pictures)]
+    steady = [things.plate.steadied(k, picture) for k, picture in enumerate(pictures)]
     plate = things.plate.made_of(steady, range(len(steady)))
     return Stage(things, lambda frame: steady[frame].astype(np.float32) / 255, plate)

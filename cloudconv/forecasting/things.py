@@ -158,13 +158,13 @@ class Things:
             groups = [*apart, [track, *together]]
         going = []
         for group in groups:
-            first = max(group, key=lambda each: (each.last().frame, each.last().area))
+            first = max(group, key=lambda track: (track.last().frame, track.last().area))
             last = first.last().frame
-            sight = joined(self.plate, [each.last() for each in group], last)
+            sight = joined(self.plate, [track.last() for track in group], last)
             if len(group) == 1 and self.ways.hides(sight):
                 # What hides a part of it does not go with it.
                 whole = first.clear(last, FIT)
-                free = [each for each in whole if not self.ways.hides(each)]
+                free = [earlier for earlier in whole if not self.ways.hides(earlier)]
                 sight = free[-1] if free else sight
             heading = self.ways.heading(first.clear(sight.frame, FIT), sight.frame)
             heading = replace(heading, velocity=self._traced(sight, heading))
@@ -173,7 +173,7 @@ class Things:
             if len(group) == 1 and sight is first.last():
                 sights = self._period(first)
             going.append(Going(tuple(group), sights, heading, way))
-        return sorted(going, key=lambda each: each.sights[-1].box[0].stop)
+        return sorted(going, key=lambda thing: thing.sights[-1].box[0].stop)
 
     def _period(self, track: Track) -> tuple[Sight, ...]:
         """Return the last sights of a track that come again, oldest first, or the last."""
@@ -203,8 +203,8 @@ class Things:
         look = np.where(
             sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0
         )
-        made: Floats = cv2.resize(look, _LOOK, interpolation=cv2.INTER_AREA)
-        return made
+        small: Floats = cv2.resize(look, _LOOK, interpolation=cv2.INTER_AREA)
+        return small
 
     def _touch(self, one: Sight, other: Sight) -> bool:
         if not near(one, other, 2):
@@ -224,7 +224,7 @@ class Things:
         for steps in range(1, min(_TRACED, frame) + 1):
             size, _ = heading.at(-steps)
             extent = [max(1, round(side * size)) for side in shape.shape[::-1]]
-            shown = cv2.resize(
+            template = cv2.resize(
                 self.plate.pictures[frame][box], extent, interpolation=cv2.INTER_AREA
             )
             mask = cv2.resize(shape, extent, interpolation=cv2.INTER_NEAREST)
@@ -236,15 +236,15 @@ class Things:
             window = self.plate.pictures[frame - steps][least[1] : bottom, least[0] : right]
             if window.shape[0] < extent[1] or window.shape[1] < extent[0] or not mask.any():
                 break
-            errors = cv2.matchTemplate(window, shown, cv2.TM_SQDIFF, mask=mask)
+            errors = cv2.matchTemplate(window, template, cv2.TM_SQDIFF, mask=mask)
             row, column = (
-                int(each) for each in np.unravel_index(np.argmin(errors), errors.shape)
+                int(index) for index in np.unravel_index(np.argmin(errors), errors.shape)
             )
-            found = [
+            corner_found = [
                 column + _vertex(errors[row], column),
                 row + _vertex(errors[:, column], row),
             ]
-            place = least + found - still
+            place = least + corner_found - still
             move = place - places[-1]
             places.append(place)
             way.append(-steps * size)
@@ -257,11 +257,11 @@ class Things:
         """Return the box of a sight, less at each edge of the picture that it touches."""
         rows, columns = (
             slice(
-                each.start + less * (each.start < 2),
-                each.stop - less * (each.stop > end - 2),
+                span.start + less * (span.start < 2),
+                span.stop - less * (span.stop > end - 2),
             )
-            for each, end in zip(sight.box, self.size, strict=True)
-            for less in [int(_CUT * (each.stop - each.start))]
+            for span, end in zip(sight.box, self.size, strict=True)
+            for less in [int(_CUT * (span.stop - span.start))]
         )
         return rows, columns
 
@@ -271,7 +271,7 @@ def things_in(pictures: Sequence[Bytes]) -> Things:
     scale = min(1.0, SIDE / max(pictures[0].shape))
     size = [max(1, round(side * scale)) for side in pictures[0].shape[1::-1]]
     return Things(
-        [cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in pictures]
+        [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]
     )
 
 

@@ -110,7 +110,7 @@ class Ways:
         ahead = [lane[PACED:] - lane[:-PACED] for lane in lanes]
         self._places = np.concatenate([lane[:-PACED] for lane in lanes])
         self._ahead = np.concatenate(ahead)
-        self._owners = np.repeat(np.arange(-1, len(tracks)), [len(each) for each in ahead])
+        self._owners = np.repeat(np.arange(-1, len(tracks)), [len(lane) for lane in ahead])
         self.hiding = _hiding(plate, self, tracks)
 
     def nearness(self, place: Vector) -> float:
@@ -223,14 +223,14 @@ def _timed(
     else:
         times = np.arange(1, last + 1)
     steps = np.arange(last + 1)
-    shown = np.ones(len(times))
+    visible = np.ones(len(times))
     if not leaves:
-        count = min(fade, len(shown))
-        shown[len(shown) - count :] = np.linspace(1, 0, count + 2)[1:-1]
+        count = min(fade, len(visible))
+        visible[len(visible) - count :] = np.linspace(1, 0, count + 2)[1:-1]
     return Trajectory(
         np.interp(times, steps, sizes),
-        np.column_stack([np.interp(times, steps, each) for each in moves.T]),
-        shown,
+        np.column_stack([np.interp(times, steps, values) for values in moves.T]),
+        visible,
         leaves,
     )
 
@@ -274,7 +274,7 @@ def _lane(track: Track) -> NDArray[np.float64]:
     frames = [sight.frame for sight in seen]
     every = np.arange(frames[0], frames[-1] + 1)
     centres = np.array([sight.centre for sight in seen])
-    lane = np.column_stack([np.interp(every, frames, each) for each in centres.T])
+    lane = np.column_stack([np.interp(every, frames, values) for values in centres.T])
     smooth: NDArray[np.float64] = cv2.blur(
         lane, (1, 2 * PACED + 1), borderType=cv2.BORDER_REPLICATE
     )
@@ -351,11 +351,11 @@ def _hiding(plate: Plate, ways: "Ways", tracks: Sequence[Track]) -> Mask:
     for number, (_, _, _, _, area) in enumerate(stats[1:], 1):
         if area < _FEW:
             continue
-        part = (labels == number).astype(np.uint8)
-        around = cv2.dilate(part, np.ones((9, 9), np.uint8)) - cv2.dilate(
-            part, np.ones((3, 3), np.uint8)
+        region = (labels == number).astype(np.uint8)
+        around = cv2.dilate(region, np.ones((9, 9), np.uint8)) - cv2.dilate(
+            region, np.ones((3, 3), np.uint8)
         )
         # The ground that a thing of its colour passes looks as if it hid the thing.
-        if np.abs(lab[part > 0].mean(0) - lab[around > 0].mean(0)).sum() > _UNLIKE:
-            hiding |= part
+        if np.abs(lab[region > 0].mean(0) - lab[around > 0].mean(0)).sum() > _UNLIKE:
+            hiding |= region
     return hiding

@@ -92,11 +92,17 @@ class TrainPlan:
     @property
     def warnings(self) -> list[Warned]:
         """Return the warnings about the clips and the device."""
-        found = [
-            (path, each) for path, info in self.infos.items() for each in info.warnings
+        warned = [
+            (path, warning)
+            for path, info in self.infos.items()
+            for warning in info.warnings
         ]
-        fields = [replace(each, about=path.name) for path, each in found]
-        fields = [each for each in fields if each.code in ("interlaced", "not-interlaced")]
+        fields = [replace(warning, about=path.name) for path, warning in warned]
+        fields = [
+            warning
+            for warning in fields
+            if warning.code in ("interlaced", "not-interlaced")
+        ]
         return [*self.train.warnings, *devices.auto_warnings(self.settings.device), *fields]
 
     @property
@@ -128,9 +134,9 @@ class TrainPlan:
         }
 
 
-def decide(given: TrainSettings) -> TrainPlan:
+def decide(requested: TrainSettings) -> TrainPlan:
     """Probe the clips, and decide everything that does not need the model."""
-    settings = completed(given)
+    settings = completed(requested)
     output = Path(str(settings.output))
     checkpoint = files.beside(output, ".checkpoint")
     spec = registry.spec(settings.model, settings.task)
@@ -153,23 +159,23 @@ def completed(settings: TrainSettings) -> TrainSettings:
 
     The default model is the model that ``init`` names, which also names the output.
     """
-    known = {each.name for each in fields_of(TrainSettings)} - {"recipe"}
-    given = settings.passed
+    names = {option.name for option in fields_of(TrainSettings)} - {"recipe"}
+    passed = settings.passed
     merged = {} if settings.recipe is None else _read_recipe(settings.recipe)
-    if unknown := sorted(merged.keys() - known):
+    if unknown := sorted(merged.keys() - names):
         raise errors.SettingsError(
             f"unknown-training-setting: The recipe {settings.recipe} has {unknown[0]!r}, "
             "which is not a training setting: correct that name."
         )
-    # A given `steps` also replaces the recipe's `minutes`, and the reverse.
-    if "minutes" in given or "steps" in given:
+    # A passed `steps` also replaces the recipe's `minutes`, and the reverse.
+    if "minutes" in passed or "steps" in passed:
         merged = {
             name: value
             for name, value in merged.items()
             if name not in ("minutes", "steps")
         }
-    # A given None, or nothing, unsets a value of the recipe.
-    merged = {k: v for k, v in (merged | given).items() if v not in (None, (), "")}
+    # A passed None, or nothing, unsets a value of the recipe.
+    merged = {k: v for k, v in (merged | passed).items() if v not in (None, (), "")}
     if "model" not in merged and "init" in merged:
         # A published network has no other name than its file.
         start = registry.spec(merged["init"])
@@ -234,9 +240,9 @@ def _windows(
             held_back = values.HELD_BACK if fits else values.HELD_LAST
         groups, train_groups = [], []
         for text, group in zip(values.files(settings.clips), whole, strict=True):
-            _, part, _ = split_path(text)
-            used = without(held_back) if part is None else parse_spans(part)
-            rest = held_back if part is None else without(used)
+            _, spans, _ = split_path(text)
+            used = without(held_back) if spans is None else parse_spans(spans)
+            rest = held_back if spans is None else without(used)
             groups.append([replace(clip, spans=rest) for clip in group if rest])
             train_groups.append([replace(clip, spans=used) for clip in group if used])
     if not any(groups):

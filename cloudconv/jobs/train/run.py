@@ -39,7 +39,7 @@ _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 __all__ = ["decide", "run"]
 
 
-def run(given: TrainSettings) -> Job:
+def run(requested: TrainSettings) -> Job:
     """Train a model, and write the weights with the best scores on the held-back windows.
 
     A checkpoint beside the output, ``….checkpoint``, lets a later run with the same
@@ -50,7 +50,7 @@ def run(given: TrainSettings) -> Job:
         Warnings, the progress of every step and window, ``losses`` at intervals and after
         each validation, ``stopping`` after Ctrl-C, and at the end a :class:`TrainResult`.
     """
-    plan = decide(given)
+    plan = decide(requested)
     settings, checkpoint = plan.settings, plan.checkpoint
     with ExitStack() as stack:
         with writing(plan.output):
@@ -174,11 +174,11 @@ def _compared(
         before = Path(folder, "initial.safetensors")
         before.write_bytes(started)
         same = ("deinterlace", "device", "precision", "threads")
-        given: dict[str, Any] = {name: getattr(settings, name) for name in same}
-        given |= {"model": [str(before), str(plan.output)], "metrics": "psnr"}
-        given["frames"] = max(1, _MOST_COMPARED // len(spans))
+        shared: dict[str, Any] = {name: getattr(settings, name) for name in same}
+        shared |= {"model": [str(before), str(plan.output)], "metrics": "psnr"}
+        shared["frames"] = max(1, _MOST_COMPARED // len(spans))
         for clip, start, end in spans:
-            wanted = CompareSettings(clip.info.path, start=start, end=end, **given)
+            wanted = CompareSettings(clip.info.path, start=start, end=end, **shared)
             # No frame of a short part, or beside a cut, can be scored.
             try:
                 with closing(compare.run(wanted)) as job:
@@ -191,13 +191,13 @@ def _compared(
                 raise
             except errors.InputError:
                 continue
-    count = sum(each.scored_frames for each in scores)
+    count = sum(score.scored_frames for score in scores)
     if not count:
         return initial, best
 
     def scored(old: loop.Validation, name: str) -> loop.Validation:
         psnr, naive = (
-            fsum(each.methods[method]["psnr"] * each.scored_frames for each in scores)
+            fsum(score.methods[method]["psnr"] * score.scored_frames for score in scores)
             / count
             for method in (name, plan.goal.naive)
         )
@@ -246,8 +246,8 @@ def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> in
 def _check_frozen(model: Model, settings: TrainSettings) -> None:
     names = [name for name, _ in model.named_parameters()]
     frozen = values.files(settings.frozen)
-    known = all(any(name.startswith(each) for name in names) for each in frozen)
-    if frozen and (not known or all(name.startswith(frozen) for name in names)):
+    all_used = all(any(name.startswith(prefix) for name in names) for prefix in frozen)
+    if frozen and (not all_used or all(name.startswith(frozen) for name in names)):
         raise errors.SettingsError(
             f"unknown-tensor: {', '.join(frozen)} do not name some of the tensors of "
             f"{model.spec.name} to freeze: its tensors are {names[0]}, … {names[-1]}."
