@@ -32,7 +32,10 @@ _MEASURED = 5  # steps whose mean continues
 # Pixels per frame at the corner that moves most, below which the camera stands.
 _STILL = 0.12
 _TERMS = 30
-_LEAST_SIDE = 16
+LEAST_SIDE = 16
+"""The smallest side of a picture whose flow is measured; smaller ones are padded."""
+LITTLE = 1e-3
+"""A weight or a change that counts as none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ def measured_flow(later: Bytes, earlier: Bytes, *, quick: bool = False) -> Float
     """
     height, width = later.shape
     # OpenCV crashes where a picture of the finest level is smaller than a patch.
-    least = 2 * _LEAST_SIDE if quick else _LEAST_SIDE
+    least = 2 * LEAST_SIDE if quick else LEAST_SIDE
     missing = ((0, max(least - height, 0)), (0, max(least - width, 0)))
     later, earlier = (np.pad(picture, missing, mode="edge") for picture in (later, earlier))
     preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if quick else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM

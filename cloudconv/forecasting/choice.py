@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.forecasting.camera import (
+    LEAST_SIDE,
+    LITTLE,
     Floats,
     Motion,
     after,
@@ -25,9 +27,7 @@ STANDS = 0.2
 """The part of the motion that a forecast may lack at its start; chosen by eye."""
 
 _WIDTH = 320  # of the pictures in which the stretch of the motion is measured
-_LITTLE = 1e-6
 _CHANGED = 6.0  # difference of luma at a place that moves, of 255
-_LEAST_SIDE = 32
 _REGION = 9  # regions in a width: a thing
 _NOISE = 4.0  # energy of the finest band that counts as none, in squares of luma
 _CONTRAST = 60.0  # variance of luma that counts as none
@@ -110,13 +110,13 @@ def lasts(last: Tensor, before: Tensor) -> float:
     one, two = (cv2.resize(_luma(picture), *small) for picture in (last, before))
     flow = measured_flow(one.astype(np.uint8), two.astype(np.uint8))
     stretch: Floats = np.abs(np.gradient(flow, axis=(0, 1))).sum((0, -1))
-    return 1 / max(float(_regions(stretch).max()), _LITTLE)
+    return 1 / max(float(_regions(stretch).max()), LITTLE)
 
 
 def _luma(picture: Tensor) -> Floats:
     grey: Floats = luma(picture.float().clamp(0, 1)).mul(255).round().numpy()
     # For the optical flow.
-    missing = [(0, max(_LEAST_SIDE - side, 0)) for side in grey.shape]
+    missing = [(0, max(LEAST_SIDE - side, 0)) for side in grey.shape]
     return np.pad(grey, missing, mode="edge")
 
 

@@ -29,6 +29,8 @@ Mask = NDArray[np.uint8]
 Vector = NDArray[np.float64]
 """A position or a motion, x and y, in pixels."""
 
+DARK = 16
+"""A level, of 255, that counts as dark."""
 LOOKS = 45
 """The largest number of frames from which a plate is made."""
 _TREMBLES = 0.25  # motion of a camera, in pixels, that is removed
@@ -45,7 +47,6 @@ _NOISE = 4.0  # … and in usual differences of its place
 _FREE = 0.3  # part of the frames in which a place is free
 _GAPS = 7  # side of the square that closes gaps of a mask
 _AGREE = 0.4  # part of the looks of a place that is alike
-_DARK = 16  # a level that counts as dark
 _BAND = 64  # rows of a plate that are computed at once
 _COARSE = 4  # steps between compared pixels
 _EVEN = 0.03  # least change of the light
@@ -307,7 +308,7 @@ def _agreed(looks: Sequence[Bytes]) -> Bytes:
     greys = [cv2.cvtColor(look, cv2.COLOR_RGB2GRAY) for look in looks]
     # Dark things have little contrast, so ratios are compared.
     keys = np.log(
-        np.stack([cv2.GaussianBlur(grey, (0, 0), 1) for grey in greys]) + np.float32(_DARK)
+        np.stack([cv2.GaussianBlur(grey, (0, 0), 1) for grey in greys]) + np.float32(DARK)
     )
     ranked = np.sort(keys, 0)
     agree = round(_AGREE * len(looks))

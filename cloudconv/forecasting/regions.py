@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.forecasting.camera import (
+    LITTLE,
     Area,
     Bytes,
     Camera,
@@ -59,7 +60,6 @@ _FEWEST = 3  # frames that agree
 _UNSURE = 12.0  # their usual difference, of 255
 _NEAREST = 2  # steps before the last frame, from which a frame can show more
 _LIGHT = 0.02  # sigma of the light, as a part of the longest side
-_LITTLE = 1e-3  # a small weight
 _REACH = 5.0  # radius of the inpainting, in pixels
 
 
@@ -319,7 +319,7 @@ def _lit(plate: Floats, last: Bytes, rim: Mask, hidden: Mask) -> Bytes:
     weights = rim.astype(np.float32)[..., None]
     both = np.concatenate([(last - plate) * weights, weights], -1)
     near = cv2.GaussianBlur(both, (0, 0), _LIGHT * max(last.shape))
-    lighter = near[..., :3] / (near[..., 3:] + _LITTLE)
+    lighter = near[..., :3] / (near[..., 3:] + LITTLE)
     lit: Bytes = (plate + lighter * hidden[..., None]).clip(0, 255).round().astype(np.uint8)
     return lit
 

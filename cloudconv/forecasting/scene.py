@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.forecasting.camera import (
+    LITTLE,
     Area,
     Bytes,
     Floats,
@@ -43,7 +44,6 @@ _BENT = 2  # steps for which the remaining motion, such as that of legs, continu
 _NO_GAIN, _WHOLE_GAIN = 0.5, 2.5  # of the remaining motion, in luma of 255
 _EVEN = 4.0  # sigma of the remaining motion, in pixels of these pictures
 _RIM, _INSIDE = 9, 5  # sides of the squares that widen and narrow outlines
-_LITTLE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
     share = ((gain - _NO_GAIN) / (_WHOLE_GAIN - _NO_GAIN)).clip(0, 1) * inside[area]
     even = cv2.GaussianBlur((along - own) * share[..., None], (0, 0), _EVEN)
     weight = cv2.GaussianBlur(inside[area].astype(np.float32), (0, 0), _EVEN)
-    rest[area] = even / (weight + _LITTLE)[..., None]
+    rest[area] = even / (weight + LITTLE)[..., None]
     return rest
 
 

@@ -17,6 +17,8 @@ PATIENCE = 5
 """The frames for which a thing may be hidden."""
 PACED = 6
 """The number of frames in which a velocity shows."""
+NEAR = 10
+"""The largest distance, in pixels, between parts of a thing or things that crowd."""
 _SMALLEST = 1.7e-4  # area of a thing, as a part of the picture
 _FEW_PIXELS = 12
 _OVERLAP = 0.3  # part of a thing that a mask covers at the expected place
@@ -25,7 +27,6 @@ _REACH = 10.0  # the same for a thing without a side, in pixels
 _SAME = 0.3, 0.2  # difference of velocities of one thing, in pixels, and as a part
 _WORST = 2.2  # largest cost of a match
 _CLOSE = 5  # pixels between a thing and its parts
-_NEAR = 10  # pixels between the parts of a thing
 _SHORTEST = 4  # sights of a track
 
 
@@ -205,7 +206,7 @@ class _Tracker:
         return owners
 
     def _within(self, blob: Sight, due: _Due) -> bool:
-        beside = any(near(other, blob, _NEAR) for other in due.found)
+        beside = any(near(other, blob, NEAR) for other in due.found)
         covered = self._overlap(blob, due, _CLOSE) if beside else 0
         return blob.area < due.sight.area and covered > blob.area / 2
 

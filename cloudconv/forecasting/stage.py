@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.forecasting.camera import Area, Bytes, Floats
-from cloudconv.forecasting.plate import Vector
+from cloudconv.forecasting.plate import DARK, Vector
 from cloudconv.forecasting.sights import Sight, alone
 from cloudconv.forecasting.things import Seen, Things
 
 _SOFT = 1.0  # sigma of the outlines
 _RIM = 4  # pixels around a thing in which its shadow goes with it
-_DARK = 0.06  # light that is added, so that shadows on dark ground are no blots
+_LEAST_LIGHT = DARK / 255  # is added, so that shadows on dark ground are no blots
 _REACH = 3.0  # radius of the inpainting, in pixels
 _STILL = np.zeros(2)
 
@@ -61,7 +61,7 @@ class Stage:
         """
         at, mattes = self._mattes(sight, 1, _RIM)
         surface = self._picture(sight.frame)[at] / self._lit(sight.frame, at)
-        shadow = ((surface + _DARK) / (self._plate[at] + _DARK)).clip(0, 1)
+        shadow = ((surface + _LEAST_LIGHT) / (self._plate[at] + _LEAST_LIGHT)).clip(0, 1)
         place = at
         if size != 1 or move.any():
             surface = self._uncovered(surface, at)

@@ -15,6 +15,8 @@ import numpy as np
 from cloudconv.forecasting.camera import Area, Bytes, Floats
 from cloudconv.forecasting.plate import Plate, Vector
 from cloudconv.forecasting.sights import (
+    NEAR,
+    PACED,
     PATIENCE,
     Sight,
     Track,
@@ -33,9 +35,7 @@ FEWEST = 12
 _MOST_COVERED, _FOLLOWED, _POPPED = 0.12, 0.9, 0.06  # of things that hold
 _FAR_WAY = 1.2  # mean distance of things that hold from where they begin, in their sides
 _OFTEN, _HIDDEN = 0.35, 0.9  # part of the frames; part of what things hide in a frame
-_NEAR = 10  # pixels between things
 _CROWDED = 0.4  # part of the things that have others so near
-_TRACED = 6  # frames in which a thing is found by its picture
 _SEARCH = 4  # pixels around the place where the thing is expected
 _CUT = 0.4  # part of a thing at the edge of the picture that is not compared
 _LOOK = 16, 24  # width and height of pictures that are compared
@@ -118,7 +118,7 @@ class Things:
             one.area
             for sights in frames
             for one in sights
-            if any(one is not other and near(one, other, _NEAR) for other in sights)
+            if any(one is not other and near(one, other, NEAR) for other in sights)
         )
         end = len(self.plate.masks) - 1
         popped = 0
@@ -221,7 +221,7 @@ class Things:
         box = self._inner(sight)
         shape = alone(sight, self.size)[box]
         corner = np.array([box[1].start, box[0].start])
-        for steps in range(1, min(_TRACED, frame) + 1):
+        for steps in range(1, min(PACED, frame) + 1):
             size, _ = heading.at(-steps)
             extent = [max(1, round(side * size)) for side in shape.shape[::-1]]
             template = cv2.resize(

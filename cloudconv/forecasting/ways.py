@@ -22,11 +22,12 @@ from cloudconv.forecasting.sights import (
     least_area,
 )
 
+PIECE = 0.2
+"""The area of a piece of a thing, as a part of that of the largest thing."""
 FIT = 15
 """The frames whose motion goes on."""
 # Size that no place falls below, as a part of that in the middle of the picture.
 _NEAREST = 0.05
-_PIECE = 0.2  # area of a piece, as a part of that of the largest thing
 _SLOW = 0.1  # pixels in a frame
 _DETAIL = 4.0  # pixels of a thing's side, for each time that its picture is enlarged
 _LARGER = 4.0  # times that a picture is enlarged, at most
@@ -141,7 +142,7 @@ class Ways:
         others = ~np.isin(self._owners, [self._tracks.index(track) for track in own])
         places, ahead = self._places[others], self._ahead[others]
         lengths = np.hypot(*ahead.T) + 1e-6
-        is_piece = sight.area < _PIECE * self._largest and self._is_cut(sight, heading)
+        is_piece = sight.area < PIECE * self._largest and self._is_cut(sight, heading)
         count = round((FADES if is_piece else LONGEST) / self._step)
         side, foot = sight.area**0.5, sight.box[0].stop - 2 - sight.centre[1]
         # The middle of what is seen is not that of a thing which the picture's edge cuts.

@@ -19,10 +19,10 @@ from cloudconv.dreaming.images import Floats
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.forecasting.plate import spread
-from cloudconv.forecasting.sights import Track
+from cloudconv.forecasting.sights import PATIENCE, Track
 from cloudconv.forecasting.stage import Stage, nearest_last
 from cloudconv.forecasting.things import FEWEST
-from cloudconv.forecasting.ways import FIT, LONGEST, Trajectory
+from cloudconv.forecasting.ways import FIT, LONGEST, PIECE, Trajectory
 
 # Time for which the clip goes on behind a jump, for things that have not left, seconds.
 _TAIL = 1.5
@@ -33,10 +33,8 @@ _APART = 0.5  # starts of pieces nearer than this are alike, in seconds
 _LIGHT = 0.02  # cost of a level of difference of the light
 _WAIT = 0.02  # cost of a second in which nothing enters
 _MEETS = 0.1  # cost of things that enter too soon
-_LARGE = 0.2  # area of a thing that counts, as a part of the largest
 # Longest time in which things come in, in seconds; frames between starts.
 _LEAD, _OFTEN = 3.0, 4
-_FIRST = 5  # frames in which nothing can have entered
 _KEPT = 4  # frames in memory
 _SAME = 2 / 255  # greatest difference of a pixel that is as filmed
 
@@ -64,7 +62,7 @@ def goes_on(material: Material, options: Options) -> bool:
     if options.loop or len(material) < FEWEST or material.path is not None:
         return False
     things = material.things
-    return things.hold and any(track.since > _FIRST for track in things.tracks)
+    return things.hold and any(track.since > PATIENCE for track in things.tracks)
 
 
 class Street:
@@ -100,12 +98,12 @@ class Street:
         for sight in chain(*seen):
             covered[sight.frame] += sight.area
         # Neither small things nor those that enter after the end of a piece count.
-        self._large = _LARGE * max(sight.area for sight in chain(*seen))
+        self._large = PIECE * max(sight.area for sight in chain(*seen))
         self._entries = [
             (sights[0].frame, next((s.frame for s in sights if s.clear), sights[-1].frame))
             for sights in seen
             if max(s.area for s in sights) > self._large
-            and _FIRST < sights[0].frame < self._count - self._tail
+            and PATIENCE < sights[0].frame < self._count - self._tail
         ]
         """The frames in which large things enter, and in which all of each is seen."""
         self._size = self._things.plate.picture[..., 0].size
@@ -120,22 +118,24 @@ class Street:
         back."""
         # Things that enter in the clip are enough.
         for start in range(0, 0 if self._entries else self._last_start, _OFTEN):
-            ways = [(each, self._back(each, start)) for each in self._things.tracks]
+            ways = [(track, self._back(track, start)) for track in self._things.tracks]
             self._coming[start] = [(track, way) for track, way in ways if way]
-        self._levels = np.array([each.mean((0, 1)) for each in self._things.plate.pictures])
+        self._levels = np.array(
+            [picture.mean((0, 1)) for picture in self._things.plate.pictures]
+        )
 
     def _steady(self, k: int) -> Floats:
         """Return a frame as from the last view: (H, W, 3)."""
-        made: Floats = self._things.plate.steadied(k, self._material.shown(k))
-        return made
+        steady: Floats = self._things.plate.steadied(k, self._material.shown(k))
+        return steady
 
     def _shown(self, k: int) -> Floats:
         """Return that frame, and the plate in its light where the frame shows nothing."""
         steady = self._steady(k)
         if not self._things.plate.drifts:
             return steady
-        made: Floats = self._things.plate.completed(k, steady, self._stage.ground(k))
-        return made
+        completed: Floats = self._things.plate.completed(k, steady, self._stage.ground(k))
+        return completed
 
     def frames(self, count: int) -> Iterator[DreamFrame]:
         """Yield the frames of the dream."""
@@ -154,20 +154,20 @@ class Street:
                 ]
                 now = later
                 later = None
-            made = self._made(time, pieces)
+            picture = self._made(time, pieces)
             if later is not None:
                 for track, way in later.coming.items():
                     before = begins - time - 1
                     if (sight := track.sight(later.after)) and before < len(way):
                         to = way.sizes[before], way.moves[before]
-                        self._stage.paint(made, time + now.offset, sight, *to)
-            yield DreamFrame.made(made, self._origin(made, time + now.offset))
+                        self._stage.paint(picture, time + now.offset, sight, *to)
+            yield DreamFrame.made(picture, self._origin(picture, time + now.offset))
 
-    def _origin(self, made: Floats, frame: int) -> Composed:
+    def _origin(self, picture: Floats, frame: int) -> Composed:
         """Return where a picture is not the frame of the film, which may be steadied."""
         number, _ = self._material.source_of(frame)
         filmed = self._steady(frame) if self._things.plate.drifts else self._picture(frame)
-        apart = np.abs(made - filmed).max(2)
+        apart = np.abs(picture - filmed).max(2)
         height, width = self._material.small_size
         mask = cv2.resize(apart, (width, height), interpolation=cv2.INTER_AREA) > _SAME
         return Composed(number, mask)
@@ -197,14 +197,14 @@ class Street:
                 time + soon <= max(there, default=0)
             )
         # The same thing is not seen twice at a time.
-        shown = {
+        visible = {
             t
             for p in pieces
             for t, left in self._left.items()
             if p.has(t) and left >= time + p.offset
         }
         coming = {
-            k: {t: way for t, way in ways if len(way) <= lead and t not in shown}
+            k: {t: way for t, way in ways if len(way) <= lead and t not in visible}
             for k, ways in self._coming.items()
         }
         for k in coming:
@@ -223,7 +223,7 @@ class Street:
         """
         if (sight := track.sight(start)) is None or not sight.clear:
             return None
-        later = [each for k in range(start, start + FIT) if (each := track.sight(k))]
+        later = [sight for k in range(start, start + FIT) if (sight := track.sight(k))]
         heading = self._things.ways.heading(later, start)
         back = replace(heading, velocity=-heading.velocity, growth=-heading.growth)
         way = self._things.ways.onward(sight, back, [track])
@@ -232,30 +232,32 @@ class Street:
     def _made(self, time: int, pieces: Sequence[_Piece]) -> Floats:
         now, before = pieces[-1], pieces[-2]
         frame = time + now.offset
-        part = (time - now.begins + 1) / (self._fade + 1)
-        fades = part < 1
-        made = self._bare(
+        progress = (time - now.begins + 1) / (self._fade + 1)
+        fades = progress < 1
+        picture = self._bare(
             frame, [t for t in self._things.tracks if fades or not now.has(t)]
         )
         if fades:
             old = min(time + before.offset, self._count - 1)
             bare = self._bare(old, self._things.tracks)
-            made = bare + np.float32(part) * (made - bare)
+            picture = bare + np.float32(progress) * (picture - bare)
             entered = [track for track in self._things.tracks if now.has(track)]
             for track in entered:
                 if (sight := track.sight(frame)) is not None:
-                    self._stage.paint(made, frame, sight)
+                    self._stage.paint(picture, frame, sight)
         for piece, later in pairwise(pieces):
-            self._leave(made, frame, piece, later.begins, time)
-        return made
+            self._leave(picture, frame, piece, later.begins, time)
+        return picture
 
     def _bare(self, frame: int, tracks: Sequence[Track]) -> Floats:
-        made = self._picture(frame).copy()
+        picture = self._picture(frame).copy()
         sights = [sight for track in tracks if (sight := track.sight(frame)) is not None]
-        self._stage.clear(made, frame, sights)
-        return made
+        self._stage.clear(picture, frame, sights)
+        return picture
 
-    def _leave(self, made: Floats, light: int, piece: _Piece, ends: int, time: int) -> None:
+    def _leave(
+        self, picture: Floats, light: int, piece: _Piece, ends: int, time: int
+    ) -> None:
         """Paint the things of a piece that have not left when it ends."""
         frame, last = time + piece.offset, ends - 1 + piece.offset
         tracks = [
@@ -266,12 +268,12 @@ class Street:
         if frame < self._count:
             for track in tracks:
                 if (sight := track.sight(frame)) is not None:
-                    self._stage.paint(made, light, sight)
+                    self._stage.paint(picture, light, sight)
             return
         left = [
-            each.after(frame)
-            for each in self._things.going
-            if any(track in tracks for track in each.tracks)
+            thing.after(frame)
+            for thing in self._things.going
+            if any(track in tracks for track in thing.tracks)
         ]
         for seen in nearest_last(left):
-            self._stage.paint(made, light, *seen)
+            self._stage.paint(picture, light, *seen)
