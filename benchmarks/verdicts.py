@@ -6,7 +6,8 @@ FOLDER/in has the small clips that docs/measurements/eyes.md describes; "_" stan
 slash of a clip's name. The program makes the textures of the whole picture again, up to the
 second jump. A jump of docs/measurements/jumps.json is named if a warning has a time within
 it. Each line counts the jumps that the eye sees, and those that it does not see, and how
-many of both are named. ``--auto`` compares the choices of ``auto`` with the eye's in
+many of both are named. A jump of the list that the program no longer makes is printed, and
+not counted. ``--auto`` compares the choices of ``auto`` with the eye's in
 docs/measurements/eyes.json, where one of two modes looks better.
 """
 
@@ -63,9 +64,12 @@ def count(entries: list[dict[str, Any]], folder: Path, *, verbose: bool) -> None
     rows: dict[str, dict[bool, list[bool]]] = defaultdict(lambda: {True: [], False: []})
     for clip in dict.fromkeys(entry["clip"] for entry in entries):
         jumps = [entry for entry in entries if entry["clip"] == clip]
-        faults = verdict(small_clip(clip, folder), len(jumps))
+        faults, actual = verdict(small_clip(clip, folder), len(jumps))
         for jump in jumps:
             inside = range(jump["frame"], jump["frame"] + jump["pictures"])
+            if inside not in actual:
+                print(clip, jump["frame"], "is no longer made")
+                continue
             texts = [fault.text for fault in faults if fault.frame in inside]
             for key in (jump["half"], f"{jump['half']} {jump['kind']}"):
                 rows[key][jump["seen"]].append(bool(texts))
@@ -79,19 +83,20 @@ def count(entries: list[dict[str, Any]], folder: Path, *, verbose: bool) -> None
         )
 
 
-def verdict(small: Path, jumps: int) -> list[Fault]:
-    """Return the faults of a texture up to the end of some jumps."""
+def verdict(small: Path, jumps: int) -> tuple[list[Fault], set[range]]:
+    """Return the faults and the jumps of a texture, up to the end of some jumps."""
     material = gather_material(probe(small), threads=1)
     frames = round(SECONDS / material.step)
     meter = VitalsMeter(FilmFeatures(material), frames)
-    ends = set()
+    actual = set()
     for frame in whole(material, Options(frames)):
         meter.push(frame.small(material), frame.origin)
         if isinstance(frame.origin, Jump):
-            ends.add(frame.origin.start + frame.origin.length)
-        if len(ends) == jumps and meter.seen > max(ends) + 1:
+            jump = frame.origin
+            actual.add(range(jump.start, jump.start + jump.length))
+        if len(actual) == jumps and meter.seen > max(jump.stop for jump in actual) + 1:
             break
-    return meter.faults
+    return meter.faults, actual
 
 
 def choices(entries: list[dict[str, Any]], folder: Path, *, verbose: bool) -> None:

@@ -12,7 +12,7 @@ from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from tests.helpers.dreams import clouds, material
 
-SIZE = (64, 48)
+SIZE = (32, 24)
 
 
 def painted(random, count):
@@ -38,7 +38,7 @@ def test_a_fault_is_always_in_a_made_picture(seed, stretches, follows):
         for k in range(length):
             part = (k + 1) / (length + 1)
             mask = np.zeros(SIZE[::-1], bool)
-            mask[10:30, 10:30] = True
+            mask[5:15, 5:15] = True
             origins.append(
                 {
                     "f": Filmed(k),
@@ -48,7 +48,7 @@ def test_a_fault_is_always_in_a_made_picture(seed, stretches, follows):
                 }[kind]
             )
     meter = VitalsMeter(
-        FilmFeatures(material(painted(random, 16))), len(origins), follows=follows
+        FilmFeatures(material(painted(random, 6))), len(origins), follows=follows
     )
     for picture, origin in zip(painted(random, len(origins)), origins, strict=True):
         meter.push(picture, origin)
@@ -62,11 +62,11 @@ def test_a_fault_is_always_in_a_made_picture(seed, stretches, follows):
 @pytest.mark.full
 def test_a_warning_of_a_texture_has_the_time_of_a_jump(seed, kind):
     random = np.random.default_rng(seed)
-    film = painted(random, 40) if kind == "looks" else clouds(40, SIZE, speed=1 + seed % 5)
+    film = painted(random, 24) if kind == "looks" else clouds(24, SIZE, speed=1 + seed % 5)
     clip = material(film)
-    meter = VitalsMeter(FilmFeatures(clip), 90)
+    meter = VitalsMeter(FilmFeatures(clip), 60)
     origins = []
-    for frame in texture(clip, Options(90, seed)):
+    for frame in texture(clip, Options(60, seed)):
         meter.push(frame.small(clip), frame.origin)
         origins.append(frame.origin)
     assert all(isinstance(origins[fault.frame], Jump) for fault in meter.faults)

@@ -23,12 +23,10 @@ from cloudconv.models.pair import Pair
 
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
 _PAIRS = 8  # pairs of the film at a distance
-# A viewer sees a leftover of so many levels, if it is so many times the usual one of the
-# film: the mean of the picture, or that of an area as large as a thing.
-_LEAST = 3.0
-_MORE = 1.3
-_LEAST_THING = 10.0
-_MORE_THING = 1.4
+# A viewer sees a leftover that exceeds the usual one of the film by so many levels: the
+# mean of the picture, or that of an area as large as a thing.
+_SEEN = 2.0
+_SEEN_THING = 7.0
 
 
 class Leftover(NamedTuple):
@@ -45,12 +43,12 @@ class Leftover(NamedTuple):
     is_spread: bool
 
     def seen(self, usual: Leftover) -> tuple[float, float]:
-        """Return how far a viewer sees the whole and the area.
+        """Return how far a viewer sees the whole and the area beyond what is usual.
 
         1 is what a viewer just sees.
         """
-        whole = self.mean / max(_LEAST, _MORE * usual.mean)
-        return whole, self.most / max(_LEAST_THING, _MORE_THING * usual.most)
+        whole = (self.mean - usual.mean) / _SEEN
+        return max(whole, 0.0), max((self.most - usual.most) / _SEEN_THING, 0.0)
 
 
 class Leftovers:
@@ -58,7 +56,8 @@ class Leftovers:
 
     def __init__(self, film: Sequence[Bytes]) -> None:
         self._film = film
-        self._usual: dict[int, Leftover] = {}
+        # The means and the largest areas of pairs of the film, by their distance.
+        self._own: dict[int, list[tuple[float, float]]] = {}
 
     def between(self, first: Bytes, last: Bytes) -> Leftover:
         """Return the leftover of two pictures."""
@@ -76,18 +75,18 @@ class Leftovers:
         is_spread = bool(ninths.max() < ninths.sum() / 2)
         return Leftover(float(levels.mean()), float(things.max()), place, is_spread)
 
-    def usual(self, frames: int) -> Leftover:
-        """Return the medians of some pairs of the film that are so many frames apart."""
+    def usual(self, frames: int, quantile: float) -> Leftover:
+        """Return a quantile of pairs of the film that are so many frames apart."""
         frames = min(frames, len(self._film) - 1)
-        if frames not in self._usual:
+        if frames not in self._own:
             starts = (
                 np.linspace(0, len(self._film) - 1 - frames, _PAIRS).round().astype(int)
             )
             pairs = [(self._film[k], self._film[k + frames]) for k in np.unique(starts)]
             leftovers = [self.between(*pair) for pair in pairs]
-            mean, most = np.median([(one.mean, one.most) for one in leftovers], 0)
-            self._usual[frames] = Leftover(float(mean), float(most), "", is_spread=True)
-        return self._usual[frames]
+            self._own[frames] = [(leftover.mean, leftover.most) for leftover in leftovers]
+        mean, most = np.quantile(self._own[frames], quantile, 0).tolist()
+        return Leftover(mean, most, "", is_spread=True)
 
 
 @cache

@@ -66,7 +66,6 @@ VITALS = {
 }
 """The vitals, in the order of every table."""
 
-_MANY = 1.4  # what the largest of many leftovers of composed pictures may exceed by chance
 # Exponent by which limits exceed the clip's ratios: a factor lets smears pass.
 _SLACK = 1.5
 
@@ -195,24 +194,27 @@ class VitalsMeter:
         self._composed.append(before)
         if len(self._composed) == self._span:
             frames = range(self.seen + 1 - self._span, self.seen + 1)
-            self._dissolve(self._composed[0], picture, self._span, frames, _MANY)
+            # Of so many leftovers, the largest is like the largest of the film.
+            self._dissolve(self._composed[0], picture, self._span, frames, 1.0)
             self._composed.clear()
 
     def _dissolve(
-        self, first: Bytes, last: Bytes, apart: int, frames: range, chance: float = 1.0
+        self, first: Bytes, last: Bytes, apart: int, frames: range, quantile: float = 0.5
     ) -> None:
         """Judge the leftover of a change that is made in some frames of the dream.
 
         ``apart``: the distance of the pairs of the film with which the change is compared.
-        ``chance``: how far a leftover may exceed theirs by chance.
+        ``quantile``: which of their leftovers is usual.
         """
-        leftover = self._film.leftovers.between(first, last)
-        seen = np.array(leftover.seen(self._film.leftovers.usual(apart)))
+        leftovers = self._film.leftovers
+        leftover = leftovers.between(first, last)
+        usual = leftovers.usual(apart, quantile)
         # A viewer sees a change less that takes longer than a second.
-        whole, thing = seen / chance / max(1.0, float(len(frames) * self._step)) ** 0.5
+        slow = max(1.0, float(len(frames) * self._step)) ** 0.5
+        whole, thing = (seen / slow for seen in leftover.seen(usual))
         place = "" if whole > 1 and leftover.is_spread else leftover.place
-        feature = Feature(float(max(whole, thing)), leftover.mean, place)
-        self._judge({"leftover": feature}, frames)
+        size = max(leftover.mean - usual.mean, 0.0)
+        self._judge({"leftover": Feature(max(whole, thing), size, place)}, frames)
 
     def _judge(self, features: Features, frames: range) -> None:
         """Count values of some frames, and the faults where limits are exceeded."""
