@@ -29,7 +29,9 @@ def made(clip, name, **options):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["modes.jpg", "modes.PNG"])
+@pytest.mark.parametrize(
+    "name", ["modes.jpg", pytest.param("modes.PNG", marks=pytest.mark.slow)]
+)
 def test_a_sheet_shows_all_modes_and_writes_no_dream(clip, name):
     result = made(clip, name)
     assert sorted(mode.name for mode in clip.parent.iterdir()) == ["a.mkv", name]
