@@ -11,6 +11,7 @@ from cloudconv.dreaming.images import grey, picture_from, small_copy, tensor_of
 from cloudconv.dreaming.methods.base import Filmed, Jump, Options
 from cloudconv.dreaming.methods.texture import _Clip, texture
 from cloudconv.forecasting.camera import measured_flow
+from cloudconv.models.base import Interpolator
 from tests.helpers.dreams import (
     ball,
     ball_is_whole,
@@ -278,3 +279,24 @@ def test_things_that_repeat_after_different_times_change_slowly():
     usual = changes([tensor(p) for p in source])
     assert max(changes(dreamt_frames[25:])) < 1.5 * max(usual)
     assert all(ball_is_whole(picture[..., :96]) for picture in dreamt_frames[25:])
+
+
+def test_a_jump_that_comes_again_is_made_once(monkeypatch):
+    light = [1 - 0.4 * max(0, number - 20) / 20 for number in range(40)]
+    pictures = [np.uint8(one * part) for one, part in zip(ball(40), light, strict=True)]
+    source = material(pictures)
+    options = Options(160, 0)
+    calls = []
+    between = Interpolator.between
+    monkeypatch.setattr(
+        Interpolator, "between", lambda *a, **b: calls.append(a) or between(*a, **b)
+    )
+    frames = [*texture(source, options)]
+    jumps = [frame.origin for frame in frames if isinstance(frame.origin, Jump)]
+    different = {(jump.before, jump.after, jump.part) for jump in jumps}
+    assert len(calls) == len(different) < len(jumps)
+    kept = [frame.show().tobytes() for frame in frames]
+    monkeypatch.setattr("cloudconv.dreaming.methods.texture._KEPT_BYTES", 0)
+    calls.clear()
+    assert [frame.show().tobytes() for frame in texture(source, options)] == kept
+    assert len(calls) == len(jumps)

@@ -11,7 +11,7 @@ Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the change by place
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -65,6 +65,7 @@ _BY_PLACE = 0.8  # least duration of a change by place, in seconds
 _PARTLY = 0.8  # part of a jump's change that the clip itself makes in the same time
 _EDGE = 0.1  # part of a jump, at its begin and at its end, in which the shot itself fades
 _VARIES = 0.1  # part of the cost of a period that depends on the seed
+_KEPT_BYTES = 1 << 27  # of a jump's pictures, which are shown at each end of a period
 
 
 def texture(material: Material, options: Options) -> Iterator[DreamFrame]:
@@ -100,8 +101,9 @@ class _Shot:
     a time. ``begins``: the first time at which the shot is seen. ``lasts``: the number of
     frames between the shot before and this one. ``front``: the times at which the places
     change to this shot; None if a network makes the change. ``passing``: returns the fast
-    motion that is added to the network's pictures, or None. ``is_home``: the shot is the
-    first frame of the source, to which a loop leads; it need not be in the material.
+    motion that is added to the network's pictures, or None. ``kept``: those pictures, by
+    their place in a jump that comes again; None for another jump. ``is_home``: the shot is
+    the first frame of the source, to which a loop leads; it need not be in the material.
     """
 
     picture: Callable[[int], Floats]
@@ -110,6 +112,7 @@ class _Shot:
     lasts: int = 0
     front: Front | None = None
     passing: Callable[[int], Floats] | None = None
+    kept: dict[int, Floats] | None = None
     is_home: bool = False
 
 
@@ -204,11 +207,13 @@ class _Clip:
                 start, lasts, max(1, min(stop, self._end - 1 - start))
             )
         ready = 1 + max(lasts, self._least)
+        kept = dict[int, Floats]()
         while not options.loop or self._end - start + longest < stop - home // 2:
             begins = self._end - start
             if begins > frames:
                 return
-            yield self._jump(start, start - self._period, begins, longest)
+            shot = self._jump(start, start - self._period, begins, longest)
+            yield replace(shot, kept=kept if shot.front is None else None)
             start -= self._period
             ready = begins + longest
         if start != back:
@@ -328,11 +333,16 @@ class _Clip:
             size = weight_size(*self._material.size)
             weights = now.front.weights(self._points.back(age), age, size)
             return blended(pictures, [1 - weights, weights])
+        age = time - now.begins
+        if now.kept is not None and age in now.kept:
+            return now.kept[age]
         both = [tensor_of(picture)[None].to(self._device) for picture in pictures]
         pair = Pair.of(both, share, None, self._scale)
         new = picture_from(self._network.between(pair)[0])
         # The network's picture is softer than both, and a sudden end of this would be seen.
         new = _mixed(pictures[round(share)], new, min(share, 1 - share, _EDGE) / _EDGE)
+        if now.kept is not None and (len(now.kept) + 1) * new.nbytes <= _KEPT_BYTES:
+            now.kept[age] = new
         return new if now.passing is None else new + now.passing(time)
 
     def _shot(
