@@ -118,7 +118,8 @@ def measured_flow(later: Bytes, earlier: Bytes, *, quick: bool = False) -> Float
     at half the usual resolution, which takes a sixth of the time.
     """
     height, width = later.shape
-    # OpenCV crashes where a picture of the finest level is smaller than a patch.
+    # OpenCV crashes where a picture of the finest level is smaller than a patch
+    # (opencv/opencv#14554).
     least = 2 * LEAST_SIDE if quick else LEAST_SIDE
     missing = ((0, max(least - height, 0)), (0, max(least - width, 0)))
     later, earlier = (np.pad(picture, missing, mode="edge") for picture in (later, earlier))

@@ -209,7 +209,8 @@ def _views(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool, bool]:
 
     Source: phase correlation, Kuglin and Hines 1975, in OpenCV's version.
     """
-    # OpenCV's phase correlation is wrong by half a pixel along odd sides.
+    # OpenCV's phase correlation is wrong by half a pixel along odd sides
+    # (opencv/opencv#9144).
     rows, columns = (2 * (side // 4) for side in pictures[0].shape[:2])
     small, greys = [], []
     for picture in pictures:

@@ -217,7 +217,8 @@ class Sink(AbstractContextManager["Sink"]):
         last = None
         if container.is_folder:
             frames = sum(1 for picture in file.iterdir() if picture.stat().st_size)
-        elif container.muxer == "webp":  # FFmpeg cannot read animated WebP
+        elif container.muxer == "webp":
+            # FFmpeg before 9 cannot read animated WebP (trac.ffmpeg.org/ticket/4907).
             frames = counts.frames if file.stat().st_size else 0
         else:
             with av.open(f"file:{file}") as readable:

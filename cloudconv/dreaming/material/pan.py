@@ -93,7 +93,8 @@ def _shift(one: Any, two: Any, window: Any) -> Any:
 def _low(picture: Bytes) -> Any:
     luma = grey(picture).astype(np.float32)
     detail = luma - cv2.GaussianBlur(luma, (0, 0), _DETAIL)
-    # OpenCV's phase correlation is wrong by half a pixel along odd sides.
+    # OpenCV's phase correlation is wrong by half a pixel along odd sides
+    # (opencv/opencv#9144).
     rows, columns = (
         max(1, round(side / 2)) for side in (_LOW * detail.shape[0], detail.shape[1])
     )
