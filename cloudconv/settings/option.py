@@ -251,20 +251,18 @@ class Settings:
         named = [option.name for option in fields_of(type(self)) if option.pinned]
         return {name: str(getattr(self, name)) for name in named}
 
-    def differing(self, recorded: Mapping[str, str]) -> list[str]:
-        """Return the pinned names whose values differ from those of an earlier run.
+    def with_defaults(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the record of an earlier run, with the options that are newer than it.
 
-        An option that the record does not name is newer than the record, which was made
-        with the option's default.
+        Such a run was made with the defaults of the options that its record does not name.
         """
-        options = {option.name: option for option in fields_of(type(self))}
         now = self.pinned()
-        return [
-            name
-            for name, value in now.items()
-            if recorded.get(name, value) != value
-            or (name not in recorded and getattr(self, name) != options[name].default)
-        ]
+        options = fields_of(type(self))
+        usual = [option.name for option in options if self._has_default(option)]
+        return {name: now[name] for name in usual if name in now} | dict(recorded)
+
+    def _has_default(self, option: Option) -> bool:
+        return bool(getattr(self, option.name) == option.default)
 
 
 def _read_fields(kind: Any) -> tuple[Option, ...]:

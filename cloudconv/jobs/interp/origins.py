@@ -57,13 +57,14 @@ class Origin:
             yield f"of {self.name}"
         elif (self.size, self.time) != (now.size, now.time):
             yield f"of an earlier {self.name}"
-        differing = {*settings.differing(self.options)} - {*_WITHOUT_EFFECT}
-        differing |= self.options.keys() - now.options.keys()
-        if self.options.get("weights") != now.options["weights"]:
-            differing.add("weights")
+        old = settings.with_defaults(self.options)
+        for name in _WITHOUT_EFFECT:
+            old.pop(name, None)
+        names = sorted(old.keys() | now.options.keys())
+        differing = [name for name in names if old.get(name) != now.options.get(name)]
         if differing:
-            names = (name.replace("_", " ") for name in sorted(differing))
-            yield f"with another {' and '.join(names)}"
+            words = (name.replace("_", " ") for name in differing)
+            yield f"with another {' and '.join(words)}"
 
 
 def origin_of(output: Path) -> Origin | None:

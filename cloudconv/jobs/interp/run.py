@@ -147,7 +147,9 @@ def _opened(
         encoding, warnings = without_refused(encoding)
         store.warnings += warnings
         identity = plan.identity(encoding)
-        with store.opened(identity, plan.may_have_decided, resume=settings.resume):
+        fits = plan.may_have_decided
+        older = settings.with_defaults
+        with store.opened(identity, fits, older, resume=settings.resume):
             yield encoding, store
 
 

@@ -45,7 +45,8 @@ from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink, join
 from cloudconv.messages import amount, plural
 
-# Raise this number with each change to packet files, to digests of plans or to identities.
+# Raise this number with each change to packet files, to digests of plans, or to identities
+# but for new options.
 _VERSION = 9
 _LONGESTPLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
@@ -82,6 +83,7 @@ class SegmentStore:
         self,
         identity: dict[str, Any],
         fits: Callable[[dict[str, Any]], bool],
+        complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
         *,
         resume: bool,
     ) -> Iterator[None]:
@@ -91,7 +93,8 @@ class SegmentStore:
 
         Errors in the block name the finished work that remains, and Ctrl-C becomes
         Interrupted. ``identity`` is everything that can change a pixel of the output, as
-        JSON data. ``fits`` returns whether decisions of an earlier run are possible.
+        JSON data. ``fits`` returns whether decisions of an earlier run are possible, and
+        ``complete`` adds what the identity of an older run does not name.
         Without ``resume`` segments of an earlier run are deleted. Raises OutputError if the
         folder has finished segments of another identity or version, which are not deleted.
         """
@@ -103,7 +106,7 @@ class SegmentStore:
                     "cloudconv has not made it: move it away, or name another output."
                 )
             self.path.mkdir(exist_ok=True)
-            self._take_over(fits, resume=resume)
+            self._take_over(fits, complete, resume=resume)
         try:
             yield
         except KeyboardInterrupt as error:
@@ -240,7 +243,13 @@ class SegmentStore:
         own += chain(self.path.glob(".cloudconv-*.part"), self.path.glob(PLAN))
         return [file for file in own if stat.S_ISREG(file.lstat().st_mode)]
 
-    def _take_over(self, fits: Callable[[dict[str, Any]], bool], *, resume: bool) -> None:
+    def _take_over(
+        self,
+        fits: Callable[[dict[str, Any]], bool],
+        complete: Callable[[dict[str, Any]], dict[str, Any]],
+        *,
+        resume: bool,
+    ) -> None:
         file = self.path / PLAN
         plan: dict[str, Any] | None = {}
         if file.is_file():
@@ -263,7 +272,7 @@ class SegmentStore:
         elif plan and resume:
             self.pinned = plan["decided"]
             self._find_segments()
-            old = plan["identity"]
+            old = complete(plan["identity"])
             new = self._identity
             names = sorted(
                 key for key in old.keys() | new.keys() if old.get(key) != new.get(key)

@@ -42,7 +42,10 @@ class Results:
         """
         checkpoint = self.checkpoint
         with loop.load_checkpoint(checkpoint, self.trainer.device) as state:
-            changed = self.trainer.settings.differing(state["settings"])
+            settings = self.trainer.settings
+            saved = settings.with_defaults(state["settings"])
+            now = settings.pinned()
+            changed = [name for name in now if saved.get(name) != now[name]]
             if changed:
                 raise errors.SettingsError(
                     f"checkpoint-of-other-settings: {checkpoint} belongs to a run with "

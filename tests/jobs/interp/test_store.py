@@ -25,10 +25,11 @@ def segment(number, digest="da" * 16):
 
 
 @contextmanager
-def opened(output, identity=IDENTITY, *, resume=True, finished=()):
+def opened(output, identity=IDENTITY, *, complete=dict, resume=True, finished=()):
     """Open a store, in which segments with these numbers are finished."""
     work = SegmentStore(output)
-    with work.opened(identity, lambda pinned: pinned == {"batch": 4}, resume=resume):
+    fits = lambda pinned: pinned == {"batch": 4}  # noqa: E731
+    with work.opened(identity, fits, complete, resume=resume):
         if finished:
             work.pin({"batch": 4})
         for number in finished:
@@ -99,6 +100,16 @@ def test_work_of_another_version_or_identity_is_kept(
     with opened(output, identity, resume=False) as work:
         assert work.finished == {}
     assert not file.exists()
+
+
+def test_work_of_a_run_before_an_option_existed_is_resumed(output):
+    made(output, 0)
+    newer = {**IDENTITY, "new option": "off"}
+    with opened(output, newer, complete=lambda old: {"new option": "off", **old}) as work:
+        assert work.finished.keys() == {0}
+    other = {**IDENTITY, "new option": "on"}
+    with pytest.raises(OutputError, match="differs in new option"), opened(output, other):
+        pass
 
 
 def test_a_segment_of_another_plan_is_refused(output):
