@@ -5,8 +5,7 @@ A picture is (H, W, 3) float32 RGB, nominally in [0, 1] and not clamped; other v
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import cv2
@@ -15,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.media.color import description_of, rgb_of, to_rgb
+from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 
 Bytes = NDArray[np.uint8]
@@ -69,19 +68,6 @@ def weight_size(height: int, width: int) -> tuple[int, int]:
 def picture_of(frame: Frame, area: Area = (slice(None), slice(None))) -> Floats:
     """Return a frame, or an area of it, as a picture."""
     return picture_from(rgb_of(frame, area=area))
-
-
-def small_copy_of(frame: Frame, size: tuple[int, int]) -> Bytes:
-    """Return a frame averaged over areas: (h, w, 3) uint8; see :func:`small_copy`."""
-    form, space = description_of(frame)
-    planes = frame.planes()[: 1 if form.family == "gray" else 3]
-    if min(planes[-1].shape[0] - size[0], planes[-1].shape[1] - size[1]) < 0:
-        return small_copy(picture_of(frame), size)
-    # The planes are averaged first, so that few pixels are converted.
-    small = [resized(plane.numpy().astype(np.float32), size) for plane in planes]
-    full = replace(form, chroma_shift_x=0, chroma_shift_y=0)
-    rgb = to_rgb([torch.from_numpy(plane) for plane in small], full, space)
-    return small_copy(picture_from(rgb), size)
 
 
 def picture_from(rgb: Tensor) -> Floats:
@@ -219,16 +205,21 @@ def whole(size: Sequence[int]) -> Area:
     return slice(0, size[0]), slice(0, size[1])
 
 
-def looked_at(
-    look: Look, size: Sequence[int], flow: Floats, area: Area, *, mirrors: bool = False
-) -> Floats:
-    """Return an area of a moved picture of ``size``, as :func:`moved` does.
+def moved_look(
+    look: Look, size: Sequence[int], flow: Floats, *, mirrors: bool = False
+) -> Look:
+    """Return a moved picture of ``size``, as :func:`moved` does, to look at.
 
-    Only what the area needs of the picture is looked at.
+    Only what an area needs of the picture is looked at.
     """
-    window = needed_by(area, flow, size, mirrors=mirrors)
-    places = placed_in(window, area, resized_flow(flow, size)[area], size)
-    return sampled(look(window), places, mirrors=mirrors)
+    enlarged = cache(lambda: resized_flow(flow, size))
+
+    def seen(area: Area) -> Floats:
+        window = needed_by(area, flow, size, mirrors=mirrors)
+        places = placed_in(window, area, enlarged()[area], size)
+        return sampled(look(window), places, mirrors=mirrors)
+
+    return seen
 
 
 def needed_by(area: Area, flow: Floats, size: Sequence[int], *, mirrors: bool) -> Area:
@@ -244,9 +235,9 @@ def needed_by(area: Area, flow: Floats, size: Sequence[int], *, mirrors: bool) -
         least, most, *_ = cv2.minMaxLoc(cv2.extractChannel(near, axis))
         first = span.start + int(np.floor(scale * least)) - 2
         last = span.stop + int(np.ceil(scale * most)) + 2
-        if mirrors and (first < 0 or last > side):
-            first = 0
-            last = side
+        if mirrors:
+            before, beyond = max(-first, 0), max(last - side, 0)
+            first, last = min(first, side - beyond - 1), max(last, before + 1)
         spans.append(slice(max(min(first, span.start), 0), min(max(last, span.stop), side)))
     return spans[0], spans[1]
 
@@ -269,22 +260,24 @@ def between(values: Floats, places: Floats) -> Floats:
     height, width = values.shape[:2]
     x, left, right = _neighbours(places[..., 0], width)
     y, top, low = _neighbours(places[..., 1], height)
-    flat = values.reshape(height * width, -1)
-    above, below = (
-        (1 - x) * flat.take(row * width + left, 0) + x * flat.take(row * width + right, 0)
-        for row in (top, low)
-    )
-    result: Floats = (1 - y) * above + y * below
+    corners = [row * width + column for row in (top, low) for column in (left, right)]
+    channels = []
+    # NumPy is slow where it repeats values along a short last axis.
+    for channel in cv2.split(values):
+        a, b, c, d = (channel.ravel().take(corner) for corner in corners)
+        above = a + x * (b - a)
+        channels.append(above + y * (c + x * (d - c) - above))
+    result: Floats = cv2.merge(channels).reshape(*places.shape[:2], -1)
     return result
 
 
 def _neighbours(
     places: Floats, side: int
 ) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
-    """Return the way from a pixel to the next, (h, w, 1), and both pixels' numbers."""
+    """Return the way from a pixel to the next, (h, w), and both pixels' numbers."""
     inside: Floats = places.clip(0, side - 1)
     before = inside.astype(np.intp)
-    rest: Floats = (inside - before.astype(np.float32))[..., None]
+    rest: Floats = inside - before.astype(np.float32)
     return rest, before, np.minimum(before + 1, side - 1)
 
 

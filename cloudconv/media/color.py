@@ -29,7 +29,7 @@ from cloudconv.transfer import upload
 
 Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco", "rgb"]
 BLOCK = 8  # side in pixels; the mean over a block removes most of a codec's noise
-_TIE = 64  # values are rounded to 1/64 of a level first, see `_to_codes`
+_TIE = 64  # values are rounded to 1/64 of a level first, see `to_codes`
 _Rows = tuple[tuple[float, ...], ...]
 
 # The weights of red and of blue in luma. Green has the rest.
@@ -131,9 +131,9 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
     rgb = rgb.to(torch.float32)
     if layout.family == "rgb":
         (scale, zero), _ = _code_range(layout, space)
-        return tuple(_to_codes(rgb[channel] * scale, zero, layout) for channel in (1, 2, 0))
-    rows, zeros = _to_code_rows(layout, space)
-    luma = _to_codes(_mixed(rgb, rows[0]), zeros[0], layout)
+        return tuple(to_codes(rgb[channel] * scale, zero, layout) for channel in (1, 2, 0))
+    rows, zeros = code_matrix(layout, space)
+    luma = to_codes(_mixed(rgb, rows[0]), zeros[0], layout)
     if layout.family == "gray":
         return (luma,)
     parts = rgb if rgb.device.type == "cpu" else [rgb]  # see `to_rgb`
@@ -147,7 +147,7 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
         cells = list(cells[0])
     per_pixel = 1 / (1 << (layout.chroma_shift_x + layout.chroma_shift_y))
     u, v = (
-        _to_codes(_mixed(cells, row, per_pixel), zero, layout)
+        to_codes(_mixed(cells, row, per_pixel), zero, layout)
         for row, zero in zip(rows[1:], zeros[1:], strict=True)
     )
     return luma, u, v
@@ -160,7 +160,7 @@ def alpha_to_float(plane: Tensor, layout: PixelLayout) -> Tensor:
 
 def alpha_from_float(alpha: Tensor, layout: PixelLayout) -> Tensor:
     """Convert (1, H, W) opacity to an alpha plane: the inverse of `alpha_to_float`."""
-    return _to_codes(alpha[0].to(torch.float32) * _white(layout), 0.0, layout)
+    return to_codes(alpha[0].to(torch.float32) * _white(layout), 0.0, layout)
 
 
 def to_channels(planes: Sequence[Tensor], frame: Frame) -> Tensor:
@@ -304,27 +304,33 @@ def _white(layout: PixelLayout) -> int:
 
 
 @cache
-def _to_code_rows(
-    layout: PixelLayout, space: ColorSpace
-) -> tuple[_Rows, tuple[float, ...]]:
-    """Return the matrix from RGB to codes, (rows, zeros): codes = rows @ rgb + zeros."""
+def code_matrix(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[float, ...]]:
+    """Return the matrix from RGB to codes, (rows, zeros): codes = rows @ rgb + zeros.
+
+    A row for each plane, in FFmpeg's plane order without alpha.
+    """
     luma, chroma = _code_range(layout, space)
+    r, g, b = torch.eye(3, dtype=torch.float64)
+    if layout.family == "rgb":
+        rows = torch.stack((g, b, r)) * luma[0]
+        return tuple(map(tuple, rows.tolist())), (luma[1],) * 3
     if space.matrix == "ycgco":
         rows = torch.tensor([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
         rows = rows.to(torch.float64)
     else:
         red, blue = _LUMA.get(space.matrix, _LUMA["bt709"])
         y = torch.tensor([red, 1 - red - blue, blue], dtype=torch.float64)
-        r, _, b = torch.eye(3, dtype=torch.float64)
         rows = torch.stack((y, (b - y) / (2 * (1 - blue)), (r - y) / (2 * (1 - red))))
     rows = rows * torch.tensor([[luma[0]], [chroma[0]], [chroma[0]]], dtype=torch.float64)
-    return tuple(map(tuple, rows.tolist())), (luma[1], chroma[1], chroma[1])
+    zeros = luma[1], chroma[1], chroma[1]
+    count = 1 if layout.family == "gray" else 3
+    return tuple(map(tuple, rows[:count].tolist())), zeros[:count]
 
 
 @cache
 def _from_codes(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[float, ...]]:
     """Return the matrix from codes to RGB, (rows, offsets): rgb = rows @ codes + them."""
-    rows, zeros = _to_code_rows(layout, space)
+    rows, zeros = code_matrix(layout, space)
     inverse = torch.linalg.inv(torch.tensor(rows, dtype=torch.float64))
     offsets = -inverse @ torch.tensor(zeros, dtype=torch.float64)
     return tuple(map(tuple, inverse.tolist())), tuple(offsets.tolist())
@@ -337,7 +343,7 @@ def _mixed(
     return mixed.add_(rgb[1], alpha=row[1] * factor).add_(rgb[2], alpha=row[2] * factor)
 
 
-def _to_codes(values: Tensor, zero: float, layout: PixelLayout) -> Tensor:
+def to_codes(values: Tensor, zero: float, layout: PixelLayout) -> Tensor:
     """Return ``values``, which change in place, plus ``zero`` as clamped codes."""
     if is_float(layout.name):
         return values.add_(zero).clamp_(0, 1)

@@ -48,7 +48,8 @@ def dream_of(source, frames, seed=0, **options):
     """Return the frames of a collage of a material, or of pictures."""
     source = material(source) if isinstance(source, list) else source
     with torch.inference_mode():
-        return tensors(collage(source, Options(frames, seed, **options)))
+        pictures = collage(source, Options(frames, seed, **options))
+        return tensors(one.show() for one in pictures)
 
 
 def dreamt(count=40, frames=60, **options):
@@ -229,7 +230,7 @@ def test_a_picture_that_has_left_is_not_seen_in_unknown_parts(left, newer):
         covers = np.ones(size, np.float32)
         covers[:, :unknown] = 0
         small = np.zeros((*size, 3), np.float32)
-        shot = Shot(Mock(), small, small, covers)
+        shot = Shot([], small, small, covers)
         front = Mock(weights=lambda *_: np.ones((*size, 2), np.float32))
         footage = [Mock(size=size)]
         shots = [(shot, np.ones((*size, 2), np.float32))]

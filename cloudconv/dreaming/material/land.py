@@ -78,10 +78,16 @@ def land_of(pictures: Sequence[Bytes]) -> Mask:
 
 def _letters(pictures: Sequence[Bytes], varies: Any, land: Mask) -> Mask:
     """Return letters and logos that stand still before the sky, and their inside."""
-    values = [np.asarray(one, np.float32) for one in pictures]
-    details = np.stack([one - cv2.GaussianBlur(one, (0, 0), _STROKE) for one in values])
-    lasting = np.abs(details.mean(0))
-    sharp = (lasting > _CLEAR) & (lasting > _MARKED * details.std(0))
+    detail, square = (np.zeros(pictures[0].shape) for _ in range(2))
+    for one in pictures:
+        values = np.asarray(one, np.float32)
+        fine = values - cv2.GaussianBlur(values, (0, 0), _STROKE)
+        cv2.accumulate(fine, detail)
+        cv2.accumulateSquare(fine, square)
+    mean = detail / len(pictures)
+    lasting = np.abs(mean)
+    deviation = np.sqrt((square / len(pictures) - mean * mean).clip(0))
+    sharp = (lasting > _CLEAR) & (lasting > _MARKED * deviation)
     changes = _wider(varies > _CHANGES, 3 * _AROUND)
     letters = sharp.any(2) & changes & ~_wider(land, 2 * _AROUND)
     marks = _wider(letters, _AROUND).astype(np.uint8)
@@ -102,10 +108,14 @@ def divided(picture: Bytes, kinds: Any) -> Mask:
 
 
 def _lasting_edges(pictures: Sequence[Bytes]) -> Mask:
-    greys = (grey(picture).astype(np.float32) for picture in pictures)
-    slopes = np.stack([gradients(cv2.GaussianBlur(grey, (0, 0), 1)) for grey in greys])
-    squares = np.square(slopes.mean(0)).sum(0), np.square(slopes).mean(0).sum(0)
-    lasting, energy = (cv2.GaussianBlur(square, (0, 0), 2) for square in squares)
+    total, square = (np.zeros((*pictures[0].shape[:2], 2)) for _ in range(2))
+    for picture in pictures:
+        smooth = cv2.GaussianBlur(grey(picture).astype(np.float32), (0, 0), 1)
+        slopes = cv2.merge(gradients(smooth))
+        cv2.accumulate(slopes, total)
+        cv2.accumulateSquare(slopes, square)
+    squares = np.square(total / len(pictures)).sum(2), square.sum(2) / len(pictures)
+    lasting, energy = (cv2.GaussianBlur(one, (0, 0), 2) for one in squares)
     # Noise has a gradient of up to a level per pixel, and is not the same in all frames.
     edges: Mask = lasting > _SAME * (energy + 1)
     return edges

@@ -1,5 +1,6 @@
 """Follow the light of a clip, which changes slowly and by region."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +26,7 @@ _DARK = 8.0
 _MOST = 1.6  # greatest factor by which a frame is made brighter or darker
 # Greatest change of light, relative to the clip's fastest: new footage adds change.
 _FOLLOWS = 0.7
+_MEAN = np.full((1, 3), 1 / 3, np.float32)  # of the channels
 _MOST_MOVED = 0.18  # greatest logarithm of the gain for footage at another place
 _SLOPE_SIDE = 48  # longest side of the picture that the slope is fitted to
 _BELIEVED = 0.8  # part of the slope that counts as light: clouds have a slope by chance
@@ -116,13 +118,13 @@ def lit(picture: Floats, gain: Floats) -> Floats:
     of the luma.
     """
     bright = luma(picture).clip(0, 1)
-    mean = sum(np.moveaxis(gain, -1, 0)) / np.float32(gain.shape[-1])
+    is_grey = gain.shape[-1] == 1
+    mean = gain[..., 0] if is_grey else cv2.transform(gain, _MEAN).reshape(bright.shape)
     kept = 1 / (1 - bright * bright * bright * np.maximum(1 - mean, 0))
-    factor = gain * kept[..., None]
-    if factor.shape[-1] == 1:
-        factor = in_channels(factor.reshape(-1, kept.shape[-1])).reshape(picture.shape)
-    relit: Floats = picture * factor
-    return relit
+    # NumPy is slow where it repeats values along a short last axis.
+    factor = in_channels((mean * kept if is_grey else kept).reshape(-1, kept.shape[-1]))
+    relit: Floats = picture * factor.reshape(picture.shape)
+    return relit if is_grey else relit * gain
 
 
 def _terms(rows: Floats, columns: Floats) -> Floats:

@@ -17,11 +17,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.images import (
     COARSE_SIDE,
-    Area,
     Bytes,
     Floats,
     Look,
@@ -30,22 +30,23 @@ from cloudconv.dreaming.images import (
     as_picture,
     grey,
     in_channels,
-    looked_at,
     moved,
+    moved_look,
     picture_of,
     reduced,
     resized,
+    resized_flow,
     small_copy,
-    small_copy_of,
     spread,
     whole,
 )
 from cloudconv.dreaming.material.land import matte_of
 from cloudconv.dreaming.material.pan import view_of
 from cloudconv.dreaming.material.sky import sky_of
+from cloudconv.dreaming.planes import Planes, small_copy_of
 from cloudconv.forecasting.camera import measured_flow
 from cloudconv.forecasting.things import Things
-from cloudconv.media.frame import Frame
+from cloudconv.media.frame import Frame, make_picture
 
 
 class Material:
@@ -56,7 +57,7 @@ class Material:
     ``m.filmed_small(n)`` are real frames, by their number in ``frames``, as if a camera
     that pans slowly over land had always had its last view: (H, W, 3) float32 RGB,
     nominally in [0, 1], and (h, w, 3) uint8, the longest side at most 480. ``size`` and
-    ``small_size`` are height and width of both pictures.
+    ``small_size`` are height and width of both pictures. ``form``: that of the last frame.
 
     Args:
         frames: the frames without repeats, oldest first; at least one.
@@ -92,16 +93,15 @@ class Material:
         self.cut = cut
         self.cadence = cadence
         self._grid = _grid(self.times, self.step)
-        self._raw: Callable[[int, Area], Floats] = lambda number, area: picture_of(
-            self.frames[number], area
-        )
-        self._raw_small: Callable[[int], Bytes] = cache(
-            lambda number: small_copy_of(self.frames[number], self.small_size)
-        )
+        self.form = Planes(self.last)
+        # One block: single pictures would leave holes between values that live shortly.
+        self._smalls = np.empty((len(frames), *self.small_size, 3), np.uint8)
+        self._has_small = [False] * len(frames)
         self.filmed_small = cache(self._seen_small)
         self._things = cache(
             lambda: Things([self.glance(k) for k in range(len(self))], float(self.step))
         )
+        self._moves = cache(self._movement)
         self._flow: Callable[[int, bool], NDArray[Any]] = cache(self._measured)
 
     @property
@@ -116,11 +116,14 @@ class Material:
     def _measured(self, number: int, quick: bool) -> NDArray[np.float16]:
         """Return the flow from a real frame, from 1 on, back to the last one: (h, w, 2).
 
-        ``quick``: a rougher flow in less time.
+        ``quick``: a rougher flow in less time, at half of the size.
         """
         later, earlier = (grey(self.filmed_small(k)) for k in (number, number - 1))
+        flow = measured_flow(later, earlier, quick=quick)
+        if quick:
+            flow = resized_flow(flow, [-(-side // 2) for side in self.small_size])
         # Half precision takes half the memory, and is finer than flow can be measured.
-        return measured_flow(later, earlier, quick=quick).astype(np.float16)
+        return flow.astype(np.float16)
 
     def picture(self, k: int) -> Floats:
         """Return the frame at ``k``: (H, W, 3) float32 RGB, nominally in [0, 1].
@@ -129,14 +132,17 @@ class Material:
             IndexError: there is no such frame.
         """
         flow = self.lead(k)
-        area = whole(self.size)
-        if flow is None:
-            return self.look(k)(area)
-        return looked_at(self.look(k), self.size, flow, area)
+        filmed = self.shown(k)
+        return filmed if flow is None else moved(filmed, flow)
 
-    def look(self, k: int) -> Look:
-        """Return the real frame nearest to ``k``, which is made where it is looked at."""
-        return partial(self._seen, self.source_of(k)[0])
+    def look(self, group: int, k: int) -> Look:
+        """Return the real frame nearest to ``k``, which is made where it is looked at.
+
+        ``group``: the number of the group of planes that is looked at.
+        """
+        number = self.source_of(k)[0]
+        look = self.form.look(self.frames[number], group)
+        return self._from_last_view(look, number, self.form.groups[group].size)
 
     def small(self, k: int, size: tuple[int, int]) -> Floats:
         """Return the real frame nearest to ``k`` at a size for analysis, (h, w, 3)."""
@@ -153,13 +159,12 @@ class Material:
         # Nearly all frames are moved, but only by a part of the flow: a quick flow is
         # enough.
         flow = self._flow(max(frame, 1), True).astype(np.float32)
-        moves: Floats = cv2.multiply(flow, self._moves, scale=gaps)
+        moves: Floats = cv2.multiply(flow, self._moves(flow.shape[:2]), scale=gaps)
         return moves
 
-    @cached_property
-    def _moves(self) -> Floats:
-        """Return how much each pixel for analysis moves: (h, w, 2) from 0 to 1."""
-        return in_channels(1 - self.static, 2)
+    def _movement(self, size: tuple[int, int]) -> Floats:
+        """Return how much each pixel moves: (h, w, 2) of ``size``, from 0 to 1."""
+        return in_channels(1 - resized(self.static, size), 2)
 
     def shown(self, k: int) -> Floats:
         """Return the real frame nearest to ``k``, as filmed: see ``filmed``."""
@@ -186,19 +191,26 @@ class Material:
 
     def filmed(self, number: int) -> Floats:
         """Return a real frame, as from the last view: (H, W, 3) float32 RGB."""
-        return self._seen(number, whole(self.size))
+        look = partial(picture_of, self.frames[number])
+        return self._from_last_view(look, number, self.size)(whole(self.size))
 
-    def _seen(self, number: int, area: Area) -> Floats:
-        """Return an area of a real frame, as from the last view."""
+    def _from_last_view(self, look: Look, number: int, size: tuple[int, int]) -> Look:
+        """Return a real frame, (H, W) of ``size``, as from the last view."""
         if self.path is None:
-            return self._raw(number, area)
-        look = partial(self._raw, number)
-        return looked_at(look, self.size, self._back(number), area, mirrors=True)
+            return look
+        return moved_look(look, size, self._back(number), mirrors=True)
 
     def _back(self, number: int) -> Floats:
         """Return the flow from the last view to a real frame: (h, w, 2)."""
         assert self.path is not None
         return np.full((*self.small_size, 2), -self.path[number], np.float32)
+
+    def _raw_small(self, number: int) -> Bytes:
+        if not self._has_small[number]:
+            self._smalls[number] = small_copy_of(self.frames[number], self.small_size)
+            self._has_small[number] = True
+        small: Bytes = self._smalls[number]
+        return small
 
     def _seen_small(self, number: int) -> Bytes:
         small = self._raw_small(number)
@@ -239,19 +251,26 @@ class Material:
         The pictures are reduced from those for analysis, so no frame is decoded again.
         Because the motion is the same, collages of both materials choose the same footage.
         """
-        smaller = Material(self.frames, times=self.times, step=self.step)
-        smaller._raw_small = cache(lambda number: reduced(self._raw_small(number), longest))
-        smaller._raw = lambda number, area: as_picture(smaller._raw_small(number)[area])
+        frames = [
+            self._reduced(number, frame, longest)
+            for number, frame in enumerate(self.frames)
+        ]
+        smaller = Material(frames, times=self.times, step=self.step)
         smaller._things = self._things
-        height, width = reduced(self._raw_small(0), longest).shape[:2]
-        smaller.size = smaller.small_size = height, width
-        scale = np.float32(width / self.small_size[1])
-        smaller._flow = lambda number, quick: reduced(
-            scale * self._flow(number, quick), longest
+        scale = np.float32(smaller.size[1] / self.small_size[1])
+        smaller._flow = lambda number, quick: resized_flow(
+            self._flow(number, quick).astype(np.float32), smaller.size
         )
         land = resized(self.land, smaller.size).round()
         smaller._view = land, None if self.path is None else scale * self.path
         return smaller
+
+    def _reduced(self, number: int, frame: Frame, longest: int) -> Frame:
+        small = reduced(self._raw_small(number), longest)
+        red, green, blue = (torch.from_numpy(channel) for channel in cv2.split(small))
+        height, width = small.shape[:2]
+        picture = make_picture([green, blue, red], "gbrp", width, height)
+        return Frame(picture, frame.time, frame.duration)
 
     @cached_property
     def matte(self) -> Floats:

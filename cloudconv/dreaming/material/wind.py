@@ -24,8 +24,8 @@ from cloudconv.dreaming.images import (
     filled,
     in_channels,
     lerp_into,
-    looked_at,
     moved,
+    moved_look,
     needed_by,
     placed_in,
     pointed,
@@ -36,6 +36,7 @@ from cloudconv.dreaming.images import (
     whole,
 )
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.planes import Group, Planes
 
 _EDGE = 0.02  # reach of the fade to unknown parts outside, of the longer side
 _RECENT = 4  # pairs that measure the motion of the last frame
@@ -155,12 +156,20 @@ class Drift:
         self._frames = frames
         self._filled = lru_cache(2)(lambda number: self._hidden(number)(whole(size)))
 
-    def small(self, frames: Callable[[int], Look]) -> Drift:
-        """Return the same drift of small frames, which have the size of the weights."""
-        assert self.behind is not None
-        smaller = copy(self)
-        smaller._show(frames, self.behind.grain, self.behind.small)
-        return smaller
+    def in_form(
+        self, form: Planes, looks: Callable[[int, int], Look], behind: SkyBehind
+    ) -> list[Drift]:
+        """Return the same drift of the same frames at full size: of each group of planes.
+
+        ``looks``: returns a frame by the numbers of the group and of the frame.
+        """
+        drifts = []
+        for number, group in enumerate(form.groups):
+            drift = copy(self)
+            drift._skies = partial(_codes, group, self._skies)
+            drift._show(partial(looks, number), group.size, behind.of(group))
+            drifts.append(drift)
+        return drifts
 
     def over(self, skies: Sequence[Floats]) -> Drift:
         """Return the same motion of other pictures, (h, w, 3) each, that show only sky.
@@ -220,7 +229,7 @@ class Drift:
         flow = self._way(number, by, later)
         if flow is None:
             return look
-        return partial(looked_at, look, self.size, flow, mirrors=self.mirrors)
+        return moved_look(look, self.size, flow, mirrors=self.mirrors)
 
     def _joined(self, number: int, by: int, later: bool) -> Floats | None:
         """Return the flow that leads to the places of a frame; None if the frame stays."""
@@ -274,10 +283,15 @@ class Drift:
         return min(max(k, 0), self.count - 1) - way * ago, away + way * ago
 
 
-def drifts_of(material: Material, lasts: int) -> tuple[Drift, Drift]:
+def _codes(group: Group, skies: Callable[[int], Floats], number: int) -> Floats:
+    return group.codes(skies(number))
+
+
+def drifts_of(material: Material, lasts: int) -> tuple[Drift, list[Drift], SkyBehind]:
     """Return the frames of a material, which drift by the motion at both ends of the clip.
 
-    The second ones are at the size of the weights.
+    The frames are at the size of the weights; and, by group of planes, at full size. The
+    last result shows sky behind the land.
 
     ``lasts``: the greatest number of frames that a picture moves.
     """
@@ -291,18 +305,18 @@ def drifts_of(material: Material, lasts: int) -> tuple[Drift, Drift]:
     behind = SkyBehind(material.matte)
     size = weight_size(*material.size)
     smalls = lru_cache(4)(lambda k: material.small(k, size))
-    large = Drift(
-        material.look,
-        material.size,
+    small = Drift(
+        lambda k: smalls(k).__getitem__,
+        size,
         count,
         flows,
-        behind,
+        behind.small,
         turns=turns,
         path=path,
         leads=material.lead,
         skies=lru_cache(4)(lambda k: behind.sky(smalls(k))),
     )
-    return large, large.small(lambda k: smalls(k).__getitem__)
+    return small, small.in_form(material.form, material.look, behind), behind
 
 
 def _moves(material: Material, flow: Floats) -> float:
@@ -339,20 +353,27 @@ class SkyBehind:
         self._mirror = _mirror(resized(self._fraction, small) > 1 / 2)
         self.grain = small
         """Height and width of the weights."""
-        self._set(self._fraction)
+        self._set(still.shape, 3)
 
-    def _set(self, fraction: Floats) -> None:
+    def _set(self, size: Sequence[int], channels: int) -> None:
+        fraction = resized(self._fraction, size)
         self.size = fraction.shape
         self._box = bounds(fraction)
-        self._share = in_channels(fraction[self._box])
-        self._flow = resized_flow(self._mirror, fraction.shape)[self._box].copy()
+        self._share = in_channels(fraction[self._box], channels)
+        self._flow = resized_flow(self._mirror, size)[self._box].copy()
 
     @property
     def small(self) -> SkyBehind:
         """The same for pictures of the size of the weights."""
         smaller = copy(self)
-        smaller._set(resized(self._fraction, self.grain))
+        smaller._set(self.grain, 3)
         return smaller
+
+    def of(self, group: Group) -> SkyBehind:
+        """Return the same for samples of a group of planes."""
+        other = copy(self)
+        other._set(group.size, len(group.numbers))
+        return other
 
     def sky(self, picture: Floats) -> Floats:
         """Return a small picture, (h, w, 3), with smooth sky in its still parts."""
@@ -458,9 +479,16 @@ def _inside(displacement: Floats) -> Floats:
     """
     height, width = displacement.shape[:2]
     edge = np.float32(_EDGE * max(height, width))
-    middle = np.array([width - 1, height - 1], np.float32) / 2
-    beyond = np.abs(pointed(displacement, (height, width)) - middle)
-    beyond += np.minimum(np.float32(_CAUTION) * np.abs(displacement), edge) - middle
-    # NumPy is slow where it reduces a short last axis.
-    certainty: Floats = (1 - np.maximum(*cv2.split(beyond)) / edge).clip(0, 1)
+    axes = []
+    # NumPy is slow along a short last axis.
+    for way, place, side in zip(
+        cv2.split(displacement),
+        cv2.split(pointed(displacement, (height, width))),
+        (width, height),
+        strict=True,
+    ):
+        middle = np.float32((side - 1) / 2)
+        caution = np.minimum(np.float32(_CAUTION) * np.abs(way), edge)
+        axes.append(np.abs(place - middle) + (caution - middle))
+    certainty: Floats = (1 - np.maximum(*axes) / edge).clip(0, 1)
     return certainty

@@ -1,13 +1,14 @@
 """Define the options of the modes of dreaming, and the frames that a mode yields."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
 
-from cloudconv.dreaming.images import Bytes, Floats, Mask, small_copy
+from cloudconv.dreaming.images import Bytes, Floats, Mask, levels_of, small_copy
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.planes import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,13 @@ class DreamFrame:
 
     ``show`` returns the picture, (H, W, 3) RGB, nominally in [0, 1]. For a frame of the
     film this takes time, so that callers can take the film's own frame instead.
+    ``samples``: the same picture in the material's form; empty if the picture was made as
+    RGB.
     """
 
     show: Callable[[], Floats]
     origin: Origin
+    samples: Samples = field(default_factory=list)
 
     @classmethod
     def made(cls, picture: Floats, origin: Origin) -> Self:
@@ -97,4 +101,6 @@ class DreamFrame:
         """Return the picture for analysis: (h, w, 3), of the material's ``small_size``."""
         if isinstance(self.origin, Filmed):
             return material.filmed_small(self.origin.number)
+        if self.samples:
+            return levels_of(material.form.small(self.samples, material.small_size))
         return small_copy(self.show(), material.small_size)

@@ -5,14 +5,14 @@ replaces, but not the earlier pictures of the dream.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
 
 import numpy as np
 
-from cloudconv.dreaming.images import TINY, Floats, luma, resized
+from cloudconv.dreaming.images import TINY, Floats, luma
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
@@ -47,13 +47,13 @@ class Past:
         self._rows.extend(self._patterns(thumbs.frames[::_EVERY]))
         self._count = 0
 
-    def remember(self, picture: Floats) -> None:
-        """Remember the next picture of the dream, (H, W, 3).
+    def remember(self, small: Callable[[tuple[int, int]], Floats]) -> None:
+        """Remember the next picture of the dream.
 
-        The first of every six counts.
+        ``small``: returns the picture at a size, (h, w, 3). The first of every six counts.
         """
         if self._count % _EVERY == 0:
-            thumb = resized(picture, self._thumbs.size)
+            thumb = small(self._thumbs.size)
             self._rows.append(self._patterns(thumb[None])[0])
         self._count += 1
 

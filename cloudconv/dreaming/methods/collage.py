@@ -11,6 +11,7 @@ Schoedl et al., Video Textures, SIGGRAPH 2000 (which part of a clip may follow w
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -34,12 +35,13 @@ from cloudconv.dreaming.material.wind import (
     held,
     mean_flow,
 )
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.dreaming.methods.clip_selector import PARTS, ClipSelector, Past
-from cloudconv.dreaming.methods.compositing import composed
+from cloudconv.dreaming.methods.compositing import mixed, summed
 from cloudconv.dreaming.methods.pieces import Footage, Piece, Thumbs, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import front_of
+from cloudconv.dreaming.planes import Samples
 from cloudconv.dreaming.vitals.features import SPAN
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
@@ -48,9 +50,10 @@ _SLOWEST = 10.0  # greatest such time, in seconds
 _FADE = 0.23
 # Time in which fine detail changes, relative to the time in which the sky itself does.
 _FINE = 0.6
+_STEP = 1 / 255  # change of a gain from which the land is lit again: a level of white
 
 
-def collage(material: Material, options: Options) -> Iterator[Floats]:
+def collage(material: Material, options: Options) -> Iterator[DreamFrame]:
     """Yield frames in which new footage replaces older footage along with the wind."""
     composition = _Composition(material, options.seed)
     frames = options.frames
@@ -74,6 +77,7 @@ class _Composition:
         self._random = np.random.default_rng(seed)
         wind = mean_flow(material, spread(len(material), 1))
         self._size = weight_size(*material.size)
+        self._form = material.form
         self._light = Light(material)
         crosses = crossing(material, wind)
         shortest = max(2, int(len(material) * _SPACING))
@@ -82,10 +86,8 @@ class _Composition:
         self.spacing = max(shortest, int(min(crosses, _SLOWEST / float(material.step))))
         # Without wind all places fade slowly.
         coarse = min(_FADE * crosses, self.spacing / 2) or self.spacing / 2
-        large, small = drifts_of(material, self.spacing)
-        assert large.behind is not None
-        self._behind = large.behind
-        self._thumbs = Thumbs(material, self._light, wind, large, self.spacing)
+        small, large, self._behind = drifts_of(material, self.spacing)
+        self._thumbs = Thumbs(material, self._light, wind, small, self.spacing)
         lag = max(1, min(round(SPAN / material.step), len(material) // 2))
         fine = max(1.0, _FINE * self._thumbs.changes_in(lag))
         self._fades = min(coarse, fine), coarse
@@ -99,7 +101,7 @@ class _Composition:
         ]
         self._mean = np.mean(pictures, 0)
         self._land = _Land(material, self._light)
-        self._footage = self._footage_of(large, small), self._thumbs.footage
+        self._footage = self._footage_of(small, large), self._thumbs.footage
         self._pieces = [Piece(self._footage, 0, Placement(len(material)))]
         self._number = 0
 
@@ -120,47 +122,57 @@ class _Composition:
             flow = end_flow(self._material, frames, first=True)
             reduced = resized(loop_to, self._size)
             behind = self._behind
-            large = Drift(
-                held(loop_to),
-                self._land.size,
+            small = Drift(
+                held(reduced),
+                self._size,
                 count=1,
                 flows=[flow, flow],
-                behind=behind,
+                behind=behind.small,
                 skies=lambda _: behind.sky(reduced),
             )
-            small = large.small(held(reduced))
+            samples = self._form.from_rgb(loop_to)
+            large = small.in_form(
+                self._form, lambda group, _: samples[group].__getitem__, behind
+            )
             sky = small.picture(0, sky=True)
-            thumbs = large.over([resized(sky, self._thumbs.size)])
+            thumbs = small.over([resized(sky, self._thumbs.size)])
             footage = (
-                self._footage_of(large, small),
+                self._footage_of(small, large),
                 Footage(thumbs, self._light, self._thumbs.size, follows=False),
             )
             piece = Piece(footage, self._number, Placement(-frames), life=frames)
         self._pieces.append(self._arriving(piece, frames))
 
-    def step(self) -> Floats:
+    def step(self) -> DreamFrame:
         top = self._pieces[-1]
         self._light.follow(top.footage[0].frame(top.first, self._number - top.start))
         shots, weights, hidden = visible(self._pieces, self._number, self._thumbs.points)
         del self._pieces[:hidden]
-        seen = composed(
-            [shot.look for shot in shots],
+        rest, shares = mixed(
             weights,
             [shot.small for shot in shots],
             [shot.relit for shot in shots],
-            self._land.size,
-            mean_picture=self._mean,
-            needed=self._land.beside,
+            self._mean,
         )
+        left = 1 - sum(shares, np.zeros(self._size, np.float32))
+        form = self._form
+        seen = [
+            summed(
+                group.codes(rest, left),
+                shares,
+                [shot.looks[number] for shot in shots],
+                group.size,
+                group.within(self._land.beside),
+            )
+            for number, group in enumerate(form.groups)
+        ]
         self._number += 1
-        self._past.remember(seen)
+        self._past.remember(partial(form.small, seen))
         self._land.paste(seen)
-        return seen
+        return DreamFrame(partial(form.rgb, seen), Composed(), seen)
 
-    def _footage_of(self, large: Drift, small: Drift) -> Footage:
-        return Footage(
-            small, self._light, self._size, large=large, width=self._land.size[1]
-        )
+    def _footage_of(self, small: Drift, large: list[Drift]) -> Footage:
+        return Footage(small, self._light, self._size, large=large)
 
     def _beneath(self, age: int) -> tuple[Floats, Floats]:
         """Return the last piece's thumbnail in ``age`` frames, and its known part."""
@@ -186,29 +198,49 @@ class _Land:
     """
 
     def __init__(self, material: Material, light: Light) -> None:
+        form = material.form
+        self._form = form
         self._light = light
-        self.size = material.size
-        self.beside = bounds((material.matte < 1).astype(np.float32))
+        self._size = material.size
+        self.beside = form.in_cells(bounds((material.matte < 1).astype(np.float32)))
         """The area that the land does not hide."""
-        self._box = bounds(material.matte)
+        self._box = form.in_cells(bounds(material.matte))
         self._picture = material.picture(-1)[self._box]
-        self._share = in_channels(material.matte[self._box])
-        self._target: Floats | None = None
+        self._places = [group.within(self._box) for group in form.groups]
+        self._shares = [
+            in_channels(resized(material.matte, group.size)[place], len(group.numbers))
+            for group, place in zip(form.groups, self._places, strict=True)
+        ]
+        self._samples = form.from_rgb(self._picture) if self._picture.size else []
+        self._relit: tuple[Floats, Samples] | None = None
+        self._target: Samples | None = None
         self._fade = 0.0
         self._left = 1.0
 
     def lead_to(self, picture: Floats, frames: int) -> None:
-        self._target = picture[self._box]
+        self._target = self._form.from_rgb(picture[self._box])
         self._fade = 1 / frames
 
-    def paste(self, seen: Floats) -> None:
-        if not self._share.size:
+    def paste(self, seen: Samples) -> None:
+        if not self._picture.size:
             return
         self._left = max(self._left - self._fade, 0.0)
-        pasted = self._picture
+        pasted = self._lit() if self._target is None else self._on_the_way(self._target)
+        for samples, place, one, share in zip(
+            seen, self._places, pasted, self._shares, strict=True
+        ):
+            lerp_into(samples[place], one, share)
+
+    def _lit(self) -> Samples:
+        """Return the land in the current light."""
         gain = self._light.on(-1)
-        if self._target is not None:
-            pasted = self._target + np.float32(self._left) * (pasted - self._target)
-        elif gain is not None:
-            pasted = lit(pasted, resized(gain, self.size)[self._box])
-        lerp_into(seen[self._box], pasted, self._share)
+        if gain is None:
+            return self._samples
+        if self._relit is None or np.abs(gain - self._relit[0]).max() > _STEP:
+            picture = lit(self._picture, resized(gain, self._size)[self._box])
+            self._relit = gain, self._form.from_rgb(picture)
+        return self._relit[1]
+
+    def _on_the_way(self, target: Samples) -> Samples:
+        left = np.float32(self._left)
+        return [b + left * (a - b) for a, b in zip(self._samples, target, strict=True)]

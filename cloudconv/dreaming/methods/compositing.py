@@ -1,6 +1,6 @@
 """Blend several pictures into one, without a seam."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ _FAINT = (1 / 255) ** 2
 _COARSE = 8  # sides of a picture up to which all of its detail counts as coarse, in pixels
 # Greatest gain of contrast; two unrelated pictures in equal parts need 1.41.
 _MOST_GAIN = 2.0
+_STRIPS = 6  # of a picture, of each of which only the columns with a weight are looked at
 
 
 def blended(
@@ -34,20 +35,19 @@ def blended(
     smalls = [resized(picture, weights[0].shape[:2]) for picture in pictures]
     looks = [picture.__getitem__ for picture in pictures]
     size = pictures[0].shape[0], pictures[0].shape[1]
-    return composed(looks, weights, smalls, smalls, size, mean_picture=mean_picture)
+    rest, shares = mixed(weights, smalls, smalls, mean_picture)
+    return summed(rest, shares, looks, size, whole(size))
 
 
-def composed(
-    looks: Sequence[Look],
+def mixed(
     weights: Sequence[Floats],
     smalls: Sequence[Floats],
     lit: Sequence[Floats],
-    size: tuple[int, int],
-    *,
     mean_picture: Floats | None = None,
-    needed: Area | None = None,
-) -> Floats:
-    """Blend pictures without a seam and without a loss of contrast.
+) -> tuple[Floats, list[Floats]]:
+    """Blend small pictures, so that :func:`summed` adds the detail of large ones.
+
+    The blend has no seam, and loses no contrast.
 
     Fine detail is blended with sharp weights, and coarse detail with blurred weights, which
     hides the seam. The sides of the weights are at most a quarter of the pictures' sides.
@@ -63,55 +63,82 @@ def composed(
     using a Histogram-Preserving Blending Operator, HPG 2018.
 
     Args:
-        looks: the pictures, (H, W, 3) each. Only the areas with a weight are looked at.
         weights: (h, w) each, of ``weight_size``; their sum is 1 everywhere. Or (h, w, 2)
             each, for fine and for coarse detail.
         smalls: (h, w, 3) each, the pictures at the size of the weights.
         lit: (h, w, 3) each, the small pictures with the wanted brightness and colours.
-        size: (H, W).
         mean_picture: (h, w, 3), the mean picture of the clip; None to leave contrast
             unchanged.
-        needed: the area whose fine detail is needed; None for everything.
 
     Returns:
-        A new picture, (H, W, 3).
+        (h, w, 3): the difference between the pyramid's result and the weighted mean of the
+        small pictures. And the weight of each full-size picture, (h, w).
     """
     area = weights[0].shape[:2]
     bands = [weight.reshape(*area, -1) for weight in weights]
     shares = [np.ascontiguousarray(band[..., 0]) for band in bands]
-    if len(looks) == 1:
+    if len(lit) == 1:
         wanted = lit[0]
     else:
         wanted = pyramid_mean(lit, bands)
         if mean_picture is not None:
             wanted, gain = _contrasted(wanted, lit, shares, mean_picture)
             shares = [share * gain for share in shares]
-    seen = [number for number, share in enumerate(shares) if share.any()]
     # Detail finer than the small pictures comes from the full-size ones.
-    for number in seen:
-        wanted = wanted - smalls[number] * in_channels(shares[number])
-    result = resized(wanted, size)
-    for number in seen:
-        rows, columns = (
-            _enlarged(span, few, side, within)
-            for span, few, side, within in zip(
-                bounds(shares[number]), area, size, needed or whole(size), strict=True
+    for small, share in zip(smalls, shares, strict=True):
+        if share.any():
+            wanted = wanted - small * in_channels(share)
+    return wanted, shares
+
+
+def summed(
+    rest: Floats,
+    shares: Sequence[Floats],
+    looks: Sequence[Look],
+    size: tuple[int, int],
+    needed: Area,
+) -> Floats:
+    """Return the sum of a small picture, enlarged, and of full-size pictures.
+
+    Args:
+        rest: the small picture, (h, w) or (h, w, channels), see :func:`mixed`.
+        shares: the weight of each full-size picture, (h, w).
+        looks: the full-size pictures. Only the areas with a weight are looked at.
+        size: (H, W), those of the full-size pictures.
+        needed: the area in which they are summed.
+    """
+    result = resized(rest, size)
+    channels = rest[0, 0].size
+    for look, share in zip(looks, shares, strict=True):
+        weight = resized(in_channels(share, channels), size)
+        for strip in _strips(share):
+            rows, columns = (
+                _enlarged(span, few, side, within)
+                for span, few, side, within in zip(
+                    strip, share.shape, size, needed, strict=True
+                )
             )
-        )
-        if rows.start < rows.stop and columns.start < columns.stop:
-            place = rows, columns
-            weight = resized(in_channels(shares[number]), size)[place]
-            cv2.accumulateProduct(looks[number](place), weight, result[place])
+            if rows.start < rows.stop and columns.start < columns.stop:
+                place = rows, columns
+                cv2.accumulateProduct(look(place), weight[place], result[place])
     return result
 
 
-def _enlarged(span: slice, few: int, side: int, within: slice) -> slice:
-    """Return a part of ``few`` values, one more on each side, as a longer side's pixels.
+def _strips(share: Floats) -> Iterator[Area]:
+    """Yield areas in which a weight counts, in strips of rows: little else is looked at.
 
-    Only pixels ``within`` count.
+    An enlarged weight also counts in the cells around its own.
     """
-    start = (span.start - 1) * side // few
-    stop = -((span.stop + 1) * -side // few)
+    around = cv2.dilate(share, np.ones((3, 3)))
+    for numbers in np.array_split(np.arange(len(share)), min(_STRIPS, len(share))):
+        first = int(numbers[0])
+        rows, columns = bounds(around[first : first + len(numbers)])
+        yield slice(first + rows.start, first + rows.stop), columns
+
+
+def _enlarged(span: slice, few: int, side: int, within: slice) -> slice:
+    """Return a part of ``few`` cells as pixels of a longer side, of those ``within``."""
+    start, stop = (-(-end * side // few) for end in (span.start, span.stop))
     return slice(max(start, within.start), min(stop, within.stop))
 
 

@@ -55,7 +55,7 @@ def _composed(
 
 
 METHODS = (
-    MethodSpec("collage", 8, _composed(collage)),
+    MethodSpec("collage", 8, collage),
     MethodSpec("texture", 2, texture, note=_wholes, network=NETWORK),
     MethodSpec(
         "flow", 1, _composed(flow), ("wind",), lambda *_: "The picture returns in a cycle."

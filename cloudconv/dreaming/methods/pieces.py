@@ -33,13 +33,14 @@ _GONE = 0.5  # known part of a picture below which its mirror image fades from u
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A picture of footage, (H, W, 3), which is made where it is looked at.
+    """A picture of footage.
 
-    ``small``: (h, w, 3), a copy at the size of the weights. ``relit``: the same copy,
+    ``looks``: its groups of planes, which are made where they are looked at. ``small``: (h,
+    w, 3), a copy at the size of the weights. ``relit``: the same copy,
     adapted to the light. ``covers``: (h, w), 1 where the picture is known.
     """
 
-    look: Look
+    looks: list[Look]
     small: Floats
     relit: Floats
     covers: Floats
@@ -48,8 +49,8 @@ class Shot:
 class Footage:
     """The pictures of a clip. ``size``: height and width of the weights.
 
-    ``small``: the clip at this size. ``large``: the clip as shown, ``width`` pixels wide;
-    only thumbnails have none. ``follows``: whether the pictures follow the current light;
+    ``small``: the clip at this size. ``large``: the clip as shown, by group of planes;
+    thumbnails have none. ``follows``: whether the pictures follow the current light;
     they are in one light otherwise.
     """
 
@@ -59,8 +60,7 @@ class Footage:
         light: Light,
         size: tuple[int, int],
         *,
-        large: Drift | None = None,
-        width: int = 0,
+        large: Sequence[Drift] = (),
         follows: bool = True,
     ) -> None:
         """Store the clip."""
@@ -68,8 +68,7 @@ class Footage:
         self._drift = small
         self._light = light
         self._follows = follows
-        self._large = large or small
-        self._width = width or size[1]
+        self._large = large
         self._gain = lru_cache(
             lambda placed: light.sampled(placed.source(size[1]), size[0])
         )
@@ -93,8 +92,15 @@ class Footage:
             gain = light.on(real, mirrored=mirrored, shift=placement.shift)
             if gain is not None:
                 relit = lit(relit, resized(gain, self.size))
-        look = placement.look(self._large.look(number, sky=not aligned), self._width)
-        return Shot(look, small, relit, self.covers(placement, age))
+        looks = [
+            placement.look(
+                large.look(number, sky=not aligned),
+                large.size[1],
+                self._large[-1].size[1],
+            )
+            for large in self._large
+        ]
+        return Shot(looks, small, relit, self.covers(placement, age))
 
     def sight(self, placement: Placement, age: int) -> tuple[Floats, Floats]:
         """Return the small picture in the light of the footage, and its known part."""

@@ -47,11 +47,15 @@ class Placement:
         widened: Floats = cv2.copyMakeBorder(whole, 0, 0, left, right, cv2.BORDER_REFLECT)
         return widened[:, right : right + width]
 
-    def look(self, look: Look, width: int) -> Look:
-        """Return a picture of a width in its place, which is made where it is looked at."""
+    def look(self, look: Look, width: int, cells: int) -> Look:
+        """Return a picture of a width in its place, which is made where it is looked at.
+
+        ``cells``: the columns of the smallest planes. The shift is by whole columns of
+        these, so that all planes of a picture stay together.
+        """
         if self.aligned:
             return look
-        by = round(self.shift * width)
+        by = round(self.shift * cells) * round(width / cells)
 
         def placed(area: Area) -> Floats:
             rows, columns = area

@@ -322,4 +322,6 @@ def _frame(dream_frame: DreamFrame, material: Material) -> Frame:
     """
     if isinstance(dream_frame.origin, Filmed) and material.path is None:
         return replace(material.frames[dream_frame.origin.number], captions=b"")
+    if dream_frame.samples:
+        return material.form.frame(dream_frame.samples)
     return new_frame(tensor_of(dream_frame.show()), material.last)
