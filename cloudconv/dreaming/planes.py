@@ -7,7 +7,7 @@ channels), in float32 codes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from typing import Any
@@ -33,6 +33,7 @@ from cloudconv.media.color import (
     code_matrix,
     description_of,
     from_rgb,
+    rgb_matrix,
     to_codes,
     to_rgb,
 )
@@ -89,6 +90,8 @@ class Planes:
         self._layout, self._space = description_of(like)
         self.depth = self._layout.depth
         rows, zeros = code_matrix(self._layout, self._space)
+        inverse, offsets = rgb_matrix(self._layout, self._space)
+        self._to_rgb = np.column_stack([inverse, offsets]).astype(np.float32)
         planes = like.planes()[: len(rows)]
         self.groups: list[Group] = []
         for size, some in groupby(range(len(planes)), lambda n: tuple(planes[n].shape)):
@@ -127,9 +130,9 @@ class Planes:
         if min(np.subtract(self.groups[-1].size, size)) < 0:
             return resized(self.rgb(samples), size)
         # The planes are averaged first, so that few pixels are converted.
-        few = _split([resized(one, size) for one in samples])
-        full = replace(self._layout, chroma_shift_x=0, chroma_shift_y=0)
-        return picture_from(to_rgb(few, full, self._space))
+        few = [plane for one in samples for plane in cv2.split(resized(one, size))]
+        picture: Floats = cv2.transform(cv2.merge(few), self._to_rgb)
+        return picture
 
     def frame(self, samples: Samples) -> Frame:
         """Return samples as a frame at time 0, rounded; the opacity is that of ``like``."""

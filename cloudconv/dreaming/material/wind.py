@@ -91,7 +91,13 @@ def unfolded(flow: Floats, frames: int) -> Floats:
     longest = max(flow.shape)
     sigma = _SMOOTH * longest
     while sigma < 2 * longest:
-        smoothed = np.asarray(cv2.GaussianBlur(flow, (0, 0), sigma))
+        # Products of matrices are several times as fast as a filter of a thousand taps.
+        rows, columns = (_gaussian(side, sigma) for side in flow.shape[:2])
+        channels = []
+        for axis in cv2.split(flow):
+            upright = cv2.gemm(rows, axis, 1, None, 0)
+            channels.append(cv2.gemm(upright, columns, 1, None, 0, flags=cv2.GEMM_2_T))
+        smoothed = cv2.merge(channels)
         steps = max(
             float(np.abs(np.diff(smoothed, axis=axis)).max(initial=0)) for axis in (0, 1)
         )
@@ -100,6 +106,18 @@ def unfolded(flow: Floats, frames: int) -> Floats:
             break
         sigma *= 1.5
     return smooth
+
+
+def _gaussian(side: int, sigma: float) -> Floats:
+    """Return the matrix of a Gaussian blur along a side, continued by its mirror image."""
+    reach = round(4 * sigma)
+    kernel = cv2.getGaussianKernel(2 * reach + 1, sigma).ravel()
+    turn = max(2 * (side - 1), 1)
+    ways = (np.arange(side)[:, None] + np.arange(-reach, reach + 1)) % turn
+    numbers = side * np.arange(side)[:, None] + np.minimum(ways, turn - ways)
+    weights = np.broadcast_to(kernel, numbers.shape).ravel()
+    matrix: Floats = np.bincount(numbers.ravel(), weights, side * side).astype(np.float32)
+    return matrix.reshape(side, side)
 
 
 class Drift:
