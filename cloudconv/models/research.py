@@ -347,11 +347,11 @@ class Ladder(nn.Module):
         result = features.pop()
         for number, layer in enumerate(self.decoder):
             if number and self.skips != "none":
-                result = torch.cat((result, self._carried(features.pop())), 1)
+                result = torch.cat((result, self._with_noise(features.pop())), 1)
             result = layer(result)
         return result
 
-    def _carried(self, features: Tensor) -> Tensor:
+    def _with_noise(self, features: Tensor) -> Tensor:
         if self.skips == "plain" or not self.training:
             return features
         spread = features.detach().std(dim=(2, 3), keepdim=True)
