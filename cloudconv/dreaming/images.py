@@ -177,7 +177,7 @@ def pointed(flow: Floats, size: Sequence[int]) -> Floats:
     return places
 
 
-def moved(picture: Floats, flow: Floats, *, mirrors: bool = False) -> Floats:
+def warp(picture: Floats, flow: Floats, *, mirrors: bool = False) -> Floats:
     """Sample a picture where the flow points, with bicubic filtering.
 
     Args:
@@ -188,11 +188,11 @@ def moved(picture: Floats, flow: Floats, *, mirrors: bool = False) -> Floats:
     Returns:
         The picture, of the same shape.
     """
-    return sampled(picture, pointed(flow, picture.shape[:2]), mirrors=mirrors)
+    return sample(picture, pointed(flow, picture.shape[:2]), mirrors=mirrors)
 
 
-def sampled(picture: Floats, places: Floats, *, mirrors: bool = False) -> Floats:
-    """Return the values at places, (h, w, 2), with bicubic filtering; see :func:`moved`."""
+def sample(picture: Floats, places: Floats, *, mirrors: bool = False) -> Floats:
+    """Return the values at places, (h, w, 2), with bicubic filtering; see :func:`warp`."""
     # OpenCV never ends on the mirror image of a single row or column.
     has_mirror_image = mirrors and min(picture.shape[:2]) > 1
     border = cv2.BORDER_REFLECT_101 if has_mirror_image else cv2.BORDER_REPLICATE
@@ -208,7 +208,7 @@ def whole(size: Sequence[int]) -> Area:
 def moved_look(
     look: Look, size: Sequence[int], flow: Floats, *, mirrors: bool = False
 ) -> Look:
-    """Return a moved picture of ``size``, as :func:`moved` does, to look at.
+    """Return a moved picture of ``size``, as :func:`warp` does, to look at.
 
     Only what an area needs of the picture is looked at.
     """
@@ -217,7 +217,7 @@ def moved_look(
     def seen(area: Area) -> Floats:
         window = needed_by(area, flow, size, mirrors=mirrors)
         places = placed_in(window, area, enlarged()[area], size)
-        return sampled(look(window), places, mirrors=mirrors)
+        return sample(look(window), places, mirrors=mirrors)
 
     return seen
 
@@ -281,7 +281,7 @@ def _neighbours(
     return rest, before, np.minimum(before + 1, side - 1)
 
 
-def warped(values: Floats, flow: Floats) -> Floats:
+def warp_linearly(values: Floats, flow: Floats) -> Floats:
     """Return values (h, w, channels) moved along a backward flow, (h, w, 2), bilinear."""
     return between(values, _grid(*flow.shape[:2]) + flow)
 

@@ -30,7 +30,6 @@ from cloudconv.dreaming.images import (
     as_picture,
     grey,
     in_channels,
-    moved,
     moved_look,
     picture_of,
     reduced,
@@ -38,6 +37,7 @@ from cloudconv.dreaming.images import (
     resized_flow,
     small_copy,
     spread,
+    warp,
     whole,
 )
 from cloudconv.dreaming.material.land import matte_of
@@ -133,7 +133,7 @@ class Material:
         """
         flow = self.lead(k)
         filmed = self.shown(k)
-        return filmed if flow is None else moved(filmed, flow)
+        return filmed if flow is None else warp(filmed, flow)
 
     def look(self, group: int, k: int) -> Look:
         """Return the real frame nearest to ``k``, which is made where it is looked at.
@@ -216,7 +216,7 @@ class Material:
         small = self._raw_small(number)
         if self.path is None:
             return small
-        seen = moved(as_picture(small), self._back(number), mirrors=True)
+        seen = warp(as_picture(small), self._back(number), mirrors=True)
         return small_copy(seen, self.small_size)
 
     @property

@@ -24,14 +24,14 @@ from cloudconv.dreaming.images import (
     filled,
     in_channels,
     lerp_into,
-    moved,
     moved_look,
     needed_by,
     placed_in,
     pointed,
     resized,
     resized_flow,
-    sampled,
+    sample,
+    warp,
     weight_size,
     whole,
 )
@@ -208,7 +208,7 @@ class Drift:
 
     def frame(self, k: int) -> int:
         """Return the number of the frame that a picture shows."""
-        return self._moved(k)[0]
+        return self._source_of(k)[0]
 
     def picture(self, k: int, *, sky: bool = False) -> Floats:
         """Return the frame ``k``, or the moved picture: (H, W, 3).
@@ -220,7 +220,7 @@ class Drift:
 
     def look(self, k: int, *, sky: bool = False) -> Look:
         """Return the same picture, which is made where it is looked at."""
-        number, by = self._moved(k)
+        number, by = self._source_of(k)
         left = self._left(k, by, sky=sky)
         moves = self._moving(number, by, later=k > 0, sky=left < 1)
         if self.behind is None or left in (0, 1):
@@ -293,7 +293,7 @@ class Drift:
     def _outside(self, k: int) -> int:
         return k if k < 0 else max(k - self.count + 1, 0)
 
-    def _moved(self, k: int) -> tuple[int, int]:
+    def _source_of(self, k: int) -> tuple[int, int]:
         """Return the number of a picture's frame, and for how long that has moved."""
         away = self._outside(k)
         way = 1 if k > 0 else -1
@@ -344,7 +344,7 @@ def _moves(material: Material, flow: Floats) -> float:
     """
     count = min(_TURNS + 1, len(material))
     pictures = [as_picture(material.glance(-1 - k)) for k in range(count)]
-    apart = np.diff([moved(pictures[0], flow), *pictures], axis=0)
+    apart = np.diff([warp(pictures[0], flow), *pictures], axis=0)
     apart = (
         np.abs(apart - apart.mean((1, 2), keepdims=True)) * (1 - material.land)[..., None]
     )
@@ -419,7 +419,7 @@ class SkyBehind:
                 self._share[_within(smooth, self._box)],
             )
             places = placed_in(wider, hidden, self._flow[inner], self.size)
-            mirrored = sampled(picture, places, mirrors=True)
+            mirrored = sample(picture, places, mirrors=True)
             lerp_into(picture[_within(hidden, wider)], mirrored, self._share[inner])
             return picture[_within(area, wider)]
 

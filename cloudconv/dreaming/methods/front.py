@@ -54,24 +54,24 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
     positions = []
     for number in range(TIMES * BETWEEN):
         steps = np.float32(step / 2 if number == 0 else step)
-        place = place - steps * np.moveaxis(carried(wind, place), 2, 0)
+        place = place - steps * np.moveaxis(sample(wind, place), 2, 0)
         positions.append(place)
     return np.stack(positions), (my, mx)
 
 
-def carried(values: Floats, positions: Floats) -> Floats:
-    """Return values (h, w), or (h, w, C), sampled at positions (2, h', w').
+def sample(values: Floats, positions: Floats) -> Floats:
+    """Return values (h, w), or (h, w, C), at positions (2, h', w').
 
     Outside the picture the nearest edge value counts.
     """
-    sampled: Floats = cv2.remap(
+    result: Floats = cv2.remap(
         values,
         positions[0],
         positions[1],
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return sampled
+    return result
 
 
 def inside(positions: Floats, size: tuple[int, int]) -> Floats:

@@ -19,7 +19,7 @@ from cloudconv.dreaming.images import (
     reduced,
     resized,
     resized_flow,
-    warped,
+    warp_linearly,
 )
 from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
@@ -69,9 +69,7 @@ class Footage:
         self._light = light
         self._follows = follows
         self._large = large
-        self._gain = lru_cache(
-            lambda placed: light.sampled(placed.source(size[1]), size[0])
-        )
+        self._gain = lru_cache(lambda placed: light.sample(placed.source(size[1]), size[0]))
 
     def frame(self, placement: Placement, age: int) -> int:
         """Return the number of the real frame of a placement at an age in frames."""
@@ -174,7 +172,7 @@ class Points:
     def back(self, age: int) -> Floats:
         """Return the displacement to each point's place ``age`` frames ago: (h, w, 2)."""
         while len(self._back) <= age:
-            self._back.append(self.wind + warped(self._back[-1], self.wind))
+            self._back.append(self.wind + warp_linearly(self._back[-1], self.wind))
         return self._back[age]
 
 
@@ -263,7 +261,7 @@ class Thumbs:
         The wind is no change. Two frames that are half of the clip apart differ wholly.
         """
         way = np.float32(lag) * self.points.wind
-        moved_on = np.stack([warped(frame, way) for frame in self.frames[:-lag]])
+        moved_on = np.stack([warp_linearly(frame, way) for frame in self.frames[:-lag]])
         apart = self.frames - np.roll(self.frames, len(self.frames) // 2, 0)
         soon, whole = (
             np.abs(change).mean(3)[:, self.moving].mean(1)
@@ -291,5 +289,5 @@ class Thumbs:
         numbers = (np.stack(frames) + self._before).clip(0, len(self._all) - 1)
         rows = np.arange(height)[:, None]
         thumbs = self._all[numbers[:, :, None], rows, columns[:, None, None]]
-        gains = np.stack([self._light.sampled(source, height) for source in sources])
+        gains = np.stack([self._light.sample(source, height) for source in sources])
         return lit(thumbs, gains[:, None])

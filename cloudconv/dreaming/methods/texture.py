@@ -32,7 +32,7 @@ from cloudconv.dreaming.images import (
     small_copy,
     spread,
     tensor_of,
-    warped,
+    warp_linearly,
     weight_size,
 )
 from cloudconv.dreaming.material.material import Material
@@ -238,7 +238,10 @@ class _Clip:
             small = self._small(self._count)
             yield _Shot(lambda _: next(ahead), lambda _: self._real(self._count))
             yield self._by_place(
-                lambda age: warped(small, self._points.back(age)), start, 1, (lasts, most)
+                lambda age: warp_linearly(small, self._points.back(age)),
+                start,
+                1,
+                (lasts, most),
             )
             return
         last = self._material.picture(-1)

@@ -17,9 +17,9 @@ from cloudconv.dreaming.methods.front import (
     BETWEEN,
     TIMES,
     best_times,
-    carried,
     drifts,
     inside,
+    sample,
 )
 
 PartlyKnown = Callable[[int], tuple[Floats, Floats]]
@@ -68,8 +68,8 @@ class Front:
         places[..., 0] += x + self.margins[1]
         places[..., 1] += y[:, None] + self.margins[0]
         both = np.dstack([self.order, np.broadcast_to(self.fades[0], self.order.shape)])
-        sampled = between(both.astype(np.float32), places)
-        times, fine = sampled[..., 0], sampled[..., 1]
+        values = between(both.astype(np.float32), places)
+        times, fine = values[..., 0], values[..., 1]
         fades = fine, np.float32(self.fades[1])
         since = np.dstack([2 * (age - times) / fade for fade in fades]).clip(-1, 1)
         weight: Floats = (1 + since * (3 - np.square(since)) / 2) / 2
@@ -170,12 +170,12 @@ def _compared(
         pictures = old(age), new(age)
         height, width = pictures[0][1].shape
         within = inside(position, (height, width))
-        covers = [carried(certain, position).round() for _, certain in pictures]
+        covers = [sample(certain, position).round() for _, certain in pictures]
         unknown.append([within * (cover == 0) for cover in covers])
         if number % BETWEEN == BETWEEN // 2:  # the middle of a time of change
             differs = np.abs(pictures[0][0] - pictures[1][0]).sum(2)
             pictures_at.append(
-                within * (carried(cv2.dilate(differs, _AROUND), position) + TINY)
+                within * (sample(cv2.dilate(differs, _AROUND), position) + TINY)
             )
     gone, missing = np.stack(unknown, 1)
     begins = (len(positions) - missing[::-1].argmax(0)) * step + fine / 2
