@@ -54,12 +54,12 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
     positions = []
     for number in range(TIMES * BETWEEN):
         steps = np.float32(step / 2 if number == 0 else step)
-        place = place - steps * np.moveaxis(sample(wind, place), 2, 0)
+        place = place - steps * np.moveaxis(sample_linearly(wind, place), 2, 0)
         positions.append(place)
     return np.stack(positions), (my, mx)
 
 
-def sample(values: Floats, positions: Floats) -> Floats:
+def sample_linearly(values: Floats, positions: Floats) -> Floats:
     """Return values (h, w), or (h, w, C), at positions (2, h', w').
 
     Outside the picture the nearest edge value counts.

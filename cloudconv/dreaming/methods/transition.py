@@ -19,7 +19,7 @@ from cloudconv.dreaming.methods.front import (
     best_times,
     drifts,
     inside,
-    sample,
+    sample_linearly,
 )
 
 PartlyKnown = Callable[[int], tuple[Floats, Floats]]
@@ -170,12 +170,12 @@ def _compared(
         pictures = old(age), new(age)
         height, width = pictures[0][1].shape
         within = inside(position, (height, width))
-        covers = [sample(certain, position).round() for _, certain in pictures]
+        covers = [sample_linearly(certain, position).round() for _, certain in pictures]
         unknown.append([within * (cover == 0) for cover in covers])
         if number % BETWEEN == BETWEEN // 2:  # the middle of a time of change
             differs = np.abs(pictures[0][0] - pictures[1][0]).sum(2)
             pictures_at.append(
-                within * (sample(cv2.dilate(differs, _AROUND), position) + TINY)
+                within * (sample_linearly(cv2.dilate(differs, _AROUND), position) + TINY)
             )
     gone, missing = np.stack(unknown, 1)
     begins = (len(positions) - missing[::-1].argmax(0)) * step + fine / 2
