@@ -158,9 +158,13 @@ class _Clip:
 
     def _unlike(self, smalls: Floats) -> Floats:
         """Return root mean square differences of (n, values) from each frame, in levels."""
-        # The usual form, a product of matrices, loses small differences of large values.
-        apart = [np.linalg.norm(self._smalls - small, axis=1) for small in smalls]
-        return np.stack(apart).astype(np.float32) / np.float32(self._smalls.shape[1] ** 0.5)
+        # A product of matrices loses small differences of large values.
+        apart: Floats = torch.cdist(
+            torch.from_numpy(smalls),
+            torch.from_numpy(self._smalls),
+            compute_mode="donot_use_mm_for_euclid_dist",
+        ).numpy()
+        return apart / np.float32(self._smalls.shape[1] ** 0.5)
 
     def _chosen_period(self) -> tuple[int, int]:
         best = np.inf
