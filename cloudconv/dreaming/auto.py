@@ -72,7 +72,10 @@ class Trial(NamedTuple):
 
     def taken(self) -> str:
         """Return a clause about the best trial: the dream itself may have no fault."""
-        return f"{self.mode} shows less that is wrong" if self.faults else str(self)
+        if not self.faults:
+            return str(self)
+        what = "less that is wrong" if self.visible else "hardly a fault"
+        return f"{self.mode} shows {what}"
 
 
 class Wind(NamedTuple):

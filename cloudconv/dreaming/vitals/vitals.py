@@ -213,6 +213,7 @@ class VitalsMeter:
         slow = max(1.0, float(len(frames) * self._step)) ** 0.5
         whole, thing = (seen / slow for seen in leftover.seen(usual))
         place = "" if whole > 1 and leftover.is_spread else leftover.place
+        # A thing that a viewer sees may be too small to change the mean.
         size = max(leftover.mean - usual.mean, 0.0)
         self._judge({"leftover": Feature(max(whole, thing), size, place)}, frames)
 
