@@ -1,10 +1,11 @@
-"""Make the gallery's sheets: dreams of clouds.mp4 in each mode, and one of a street.
+"""Make the gallery's sheets: dreams of clouds.mp4 in each mode, one of a street, a preview.
 
 Usage: python make_gallery.py STREET [FOLDER [NAME...]]
 
 STREET is ``car-detection.mp4`` of https://github.com/intel-iot-devkit/sample-videos (CC BY
 4.0). Each sheet shows the last source frame, then the new frames whose numbers are in
-SHOWN, or in STREET for the street. Needs cloudconv and Pillow only.
+SHOWN, or in STREET for the street; ``preview`` is the preview of all modes, reduced. Needs
+cloudconv and Pillow only.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ GALLERY = Path(__file__).with_name("gallery")
 SHOWN = (1, 24, 72, 120, 168, 228, 300)
 STREET = (4, 8, 12, 24, 36, 46, 56)
 WIDTH = 240
+PREVIEW_WIDTH = 1280
 SHEETS: dict[str, dict[str, Any]] = {
     "collage": {"mode": "collage"},
     "texture": {"mode": "texture"},
     "flow": {"mode": "flow"},
     "rollout": {"model": "conv"},
     "street": {"mode": "texture"},
+    "preview": {"preview": "modes.jpg"},
 }
 
 
@@ -42,7 +45,8 @@ def command(name: str) -> str:
         for key, value in SHEETS[name].items()
     )
     clip = "street.mp4" if name == "street" else "examples/clouds.mp4"
-    return f"cloudconv dream {clip} --frames {max(shown(name))} --only-new {options}"
+    length = "" if name == "preview" else f"--frames {max(shown(name))} --only-new "
+    return f"cloudconv dream {clip} {length}{options}"
 
 
 def shown(name: str) -> tuple[int, ...]:
@@ -77,34 +81,49 @@ def sheet(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
     return result
 
 
+def preview(scratch: Path) -> Image.Image:
+    """Return the preview of all modes, reduced."""
+    path = scratch / SHEETS["preview"]["preview"]
+    result = cloudconv.dream(SOURCE, preview=path)
+    print(f"preview: {result.wall_seconds:.0f} s", *result.warnings, sep="\n    ")
+    whole = Image.open(path)
+    height = round(whole.height * PREVIEW_WIDTH / whole.width)
+    return whole.resize((PREVIEW_WIDTH, height), Image.Resampling.LANCZOS)
+
+
+def dreamt(name: str, source: Path, scratch: Path) -> Image.Image:
+    """Return the sheet of a dream in one mode."""
+    with av.open(str(source)) as clip:
+        count = sum(1 for _ in clip.decode(video=0))
+    numbers = shown(name)
+    video = scratch / f"{name}.mp4"
+    result = cloudconv.dream(
+        source, video, frames=max(numbers), only_new=True, **SHEETS[name]
+    )
+    assert isinstance(result, cloudconv.DreamResult)
+    rate = f"{name}: {result.frames_per_second:.1f} frames/s"
+    print(rate, *result.warnings, sep="\n    ")
+    new = frames(video, set(numbers))
+    pictures = [("last real frame", frames(source, {count})[count])]
+    return sheet([*pictures, *((f"frame {k}", new[k]) for k in numbers)])
+
+
 def make(street: Path, folder: Path, names: Sequence[str] = tuple(SHEETS)) -> None:
     """Make the dreams and write their sheets."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
             source = street if name == "street" else SOURCE
-            with av.open(str(source)) as clip:
-                count = sum(1 for _ in clip.decode(video=0))
-            numbers = shown(name)
-            video = Path(scratch) / f"{name}.mp4"
-            result = cloudconv.dream(
-                source, video, frames=max(numbers), only_new=True, **SHEETS[name]
-            )
-            assert isinstance(result, cloudconv.DreamResult)
-            made = frames(video, set(numbers))
-            pictures = [("last real frame", frames(source, {count})[count])]
-            pictures += [(f"frame {k}", made[k]) for k in numbers]
             picture = folder / f"{name}.jpg"
-            sheet(pictures).save(picture, quality=75)
-            if folder.resolve() == GALLERY.resolve():
-                note(
-                    picture, [command(name)], [m for m in [SHEETS[name].get("model")] if m]
-                )
-            print(
-                f"{name}: {result.frames_per_second:.1f} frames/s",
-                *result.warnings,
-                sep="\n    ",
+            drawn = (
+                preview(Path(scratch))
+                if name == "preview"
+                else dreamt(name, source, Path(scratch))
             )
+            drawn.save(picture, quality=75)
+            if folder.resolve() == GALLERY.resolve():
+                model = SHEETS[name].get("model")
+                note(picture, [command(name)], [model] if model else [])
 
 
 if __name__ == "__main__":
