@@ -28,9 +28,12 @@ def made(clip, name, **options):
     return calls.dream(clip, preview=clip.with_name(name), threads=1, **options)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(
-    "name", ["modes.jpg", pytest.param("modes.PNG", marks=pytest.mark.slow)]
+    "name",
+    [
+        pytest.param("modes.jpg", marks=pytest.mark.full),
+        pytest.param("modes.PNG", marks=pytest.mark.slow),
+    ],
 )
 def test_a_sheet_shows_all_modes_and_writes_no_dream(clip, name):
     result = made(clip, name)
