@@ -109,7 +109,7 @@ class Things:
         if (usual > _OFTEN).sum() > _HIDDEN * usual.sum():
             return False
         seen = [track.seen for track in self.tracks]
-        followed = sum(sight.area for sights in seen for sight in sights)
+        followed = sum(sight.area for sight in chain(*seen))
         largest = sum(max(sight.area for sight in sights) for sights in seen)
         frames: list[list[Sight]] = [[] for _ in self.plate.masks]
         for sight in chain(*seen):
@@ -255,15 +255,9 @@ class Things:
 
     def _inner(self, sight: Sight) -> Area:
         """Return the box of a sight, less at each edge of the picture that it touches."""
-        rows, columns = (
-            slice(
-                span.start + less * (span.start < 2),
-                span.stop - less * (span.stop > end - 2),
-            )
-            for span, end in zip(sight.box, self.size, strict=True)
-            for less in [int(_CUT * (span.stop - span.start))]
-        )
-        return rows, columns
+        rows, columns = sight.box
+        height, width = self.size
+        return _within(rows, height), _within(columns, width)
 
 
 def things_in(pictures: Sequence[Bytes]) -> Things:
@@ -272,6 +266,13 @@ def things_in(pictures: Sequence[Bytes]) -> Things:
     size = [max(1, round(side * scale)) for side in pictures[0].shape[1::-1]]
     return Things(
         [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]
+    )
+
+
+def _within(span: slice, end: int) -> slice:
+    less = int(_CUT * (span.stop - span.start))
+    return slice(
+        span.start + less * (span.start < 2), span.stop - less * (span.stop > end - 2)
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,8 @@ class TrainPlan:
     @property
     def infos(self) -> dict[Path, MediaInfo]:
         """Return the facts of each file."""
-        groups = (*self.train.groups, *self.held_back.groups)
-        return {clip.info.path: clip.info for group in groups for clip in group}
+        every = chain(*self.train.groups, *self.held_back.groups)
+        return {clip.info.path: clip.info for clip in every}
 
     @property
     def warnings(self) -> list[Warned]:
@@ -112,7 +113,7 @@ class TrainPlan:
         They are rounded down, so that an exact number in JSON leads to the same frames.
         """
         parts = []
-        for clip in (clip for group in self.held_back.groups for clip in group):
+        for clip in chain(*self.held_back.groups):
             gap = 1000 * clip.gap
             for begin, end in clip.parts():
                 start = Fraction(floor(begin * gap), 1000)
@@ -234,7 +235,7 @@ def _windows(
     else:
         whole = opened(values.files(settings.clips))
         if held_back is None:
-            most = max(clip.info.timing.frames for group in whole for clip in group)
+            most = max(clip.info.timing.frames for clip in chain(*whole))
             shortest = min(end - begin for begin, end in values.HELD_BACK) * most
             fits = shortest >= _ROOM * goal.length * interval[0]
             held_back = values.HELD_BACK if fits else values.HELD_LAST
@@ -256,7 +257,7 @@ def _windows(
             "all-held-back: The whole clips are held back to validate on, which leaves "
             "nothing to train on: give other clips, or a smaller --val-part."
         )
-    read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
+    read = [clip.info.path for clip in chain(*groups, *train_groups)]
     check_outputs(settings, written, read)
     # Validation uses the smallest interval, and accepts small clips and windows without
     # motion.
