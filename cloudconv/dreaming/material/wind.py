@@ -342,14 +342,22 @@ def _moves(material: Material, flow: Floats) -> float:
 
     A change of the whole picture is light and does not count.
     """
+    sky = in_channels(1 - material.land)
+
+    def change(one: Floats, two: Floats) -> float:
+        apart = two - one
+        return float((np.abs(apart - apart.mean((0, 1))) * sky).mean())
+
+    # Two pictures at a time: a list of all would need the memory several times.
     count = min(_TURNS + 1, len(material))
-    pictures = [as_picture(material.glance(-1 - k)) for k in range(count)]
-    apart = np.diff([warp(pictures[0], flow), *pictures], axis=0)
-    apart = (
-        np.abs(apart - apart.mean((1, 2), keepdims=True)) * (1 - material.land)[..., None]
-    )
-    moved_on, *filmed = apart.mean((1, 2, 3)).tolist()
-    return float(moved_on / max(np.mean(filmed or 0.0), TINY))
+    latest = as_picture(material.glance(-1))
+    moved_on = change(warp(latest, flow), latest)
+    filmed = []
+    for k in range(1, count):
+        before = as_picture(material.glance(-1 - k))
+        filmed.append(change(latest, before))
+        latest = before
+    return moved_on / max(float(np.mean(filmed or 0.0)), TINY)
 
 
 class SkyBehind:

@@ -126,8 +126,16 @@ class ClipSelector:
         for number, one in enumerate(tried):
             if self._whole & self._frames(one):
                 cost[number] = inf
-            cost[number] += _UNKNOWN * self._unknown(one)
-        best = tried[int(cost.argmin())]
+        order = [int(number) for number in cost.argsort(kind="stable")]
+        best = tried[order[0]]
+        least = inf
+        for number in order:
+            if cost[number] >= least:  # unknown parts only add to the cost
+                break
+            total = cost[number] + _UNKNOWN * self._unknown(tried[number])
+            if total < least:
+                least = total
+                best = tried[number]
         self._whole |= self._frames(best)
         if best.second is None:
             return best
