@@ -22,13 +22,12 @@ from cloudconv import files
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.images import (
     MIDDLE_SIDE,
-    Bytes,
     as_picture,
     small_copy,
     tensor_of,
 )
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options, Origin
+from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
@@ -42,7 +41,6 @@ from cloudconv.media.frame import MediaInfo
 from cloudconv.media.output import check_free, check_home, claim, writing
 from cloudconv.messages import counted, listed
 from cloudconv.models import registry
-from cloudconv.pipeline import prefetch
 from cloudconv.render.device import (
     auto_warnings,
     choose_device,
@@ -236,45 +234,26 @@ def _missing(spec: MethodSpec, material: Material) -> str:
 def _dreamed(
     plan: PreviewPlan, panels: list[_Panel], shown_film: FilmFeatures, smaller: FilmFeatures
 ) -> Iterator[Progress]:
-    """Judge the dreams of the modes that run, while a thread makes the next pictures.
+    """Make the dreams of the modes that run, and judge them.
 
     A network that forecasts each picture takes longer than all else, so it works on the
     ``smaller`` film.
     """
+    settings = plan.settings
     size = shown_film.material.size
     step = shown_film.material.step
     count = _count(step)
     is_video = plan.output.suffix.lower() == PREVIEW_VIDEO
     numbers = range(count) if is_video else _spread(count)
-    turn = turn_of(plan.info.display_matrix) or UPRIGHT
-    running = [
-        (panel, spec, smaller if "model" in spec.options else shown_film)
-        for panel, spec in zip(panels, METHODS, strict=True)
-        if panel.runs
-    ]
-    dreams = [(spec, film.material) for _, spec, film in running]
+    running = [panel for panel in panels if panel.runs]
     done = 0
-    with prefetch(_small_pictures(plan, dreams, count), count) as pictures:
-        for panel, _, film in running:
-            meter = VitalsMeter(film, count)
-            for number in range(count):
-                small, origin = next(pictures)
-                with enough_memory(plan.device, plan.info), torch.inference_mode():
-                    meter.push(small, origin)
-                if number in numbers:
-                    rgb = tensor_of(as_picture(small_copy(as_picture(small), size)))
-                    panel.pictures.append(_jpeg(turn.samples(rgb)))
-                done += 1
-                yield Progress("rendering", done, count * len(running))
-            panel.judge(meter, step)
-
-
-def _small_pictures(
-    plan: PreviewPlan, dreams: list[tuple[MethodSpec, Material]], count: int
-) -> Iterator[tuple[Bytes, Origin]]:
-    """Yield the pictures of one dream after the other, (h, w, 3), and their origins."""
-    settings = plan.settings
-    for spec, material in dreams:
+    turn = turn_of(plan.info.display_matrix) or UPRIGHT
+    for panel, spec in zip(panels, METHODS, strict=True):
+        if not panel.runs:
+            continue
+        has_model = "model" in spec.options
+        film = smaller if has_model else shown_film
+        material = film.material
         wind = settings.direction
         if wind is not None:
             scale = material.size[1] / plan.info.width
@@ -285,14 +264,21 @@ def _small_pictures(
             wind=wind,
             model=settings.predictor,
             device=plan.device,
-            dtype=plan.dtype if "model" in spec.options else torch.float32,
+            dtype=plan.dtype if has_model else torch.float32,
         )
         frames = spec.dream(material, options)
-        for _ in range(count):
+        meter = VitalsMeter(film, count)
+        for number in range(count):
             with enough_memory(plan.device, plan.info), torch.inference_mode():
                 frame = next(frames)
-                small = small_copy(frame.show(), material.size)
-            yield small, frame.origin
+                picture = frame.show()
+                meter.push(small_copy(picture, material.size), frame.origin)
+            if number in numbers:
+                rgb = tensor_of(as_picture(small_copy(picture, size)))
+                panel.pictures.append(_jpeg(turn.samples(rgb)))
+            done += 1
+            yield Progress("rendering", done, count * len(running))
+        panel.judge(meter, step)
 
 
 def _count(step: Fraction) -> int:
