@@ -41,16 +41,19 @@ def sky(tmp_path_factory):
     return write_clip(path, [video(p, "yuv444p") for p in clouds(40, (96, 64))], rate=25)
 
 
-def between_frames(monkeypatch, module):
-    """Return a list that gets a copy of the record before each new frame of a job."""
+def between_frames(monkeypatch, module, name):
+    """Return a list that gets a copy of the record before each new frame of a job.
+
+    ``name``: the function of the module that makes a frame.
+    """
     seen = []
-    new_frame = importlib.import_module(module).new_frame
+    new_frame = getattr(importlib.import_module(module), name)
 
-    def noted(rgb, like):
+    def noted(picture, like):
         seen.append(copy.deepcopy(simulation.RECORD))
-        return new_frame(rgb, like)
+        return new_frame(picture, like)
 
-    monkeypatch.setattr(f"{module}.new_frame", noted)
+    monkeypatch.setattr(f"{module}.{name}", noted)
     return seen
 
 
@@ -153,7 +156,7 @@ def test_pictures_on_the_device_that_are_not_finite_are_refused(gpu, number):
 def test_extrapolate_is_as_on_the_cpu(gpu, clip, tmp_path, monkeypatch):
     same = {"frames": 3, "encoder": "ffv1", "model": "voxelflow", "precision": "fp32"}
     with gpu() as record, monkeypatch.context() as patch:
-        seen = between_frames(patch, "cloudconv.jobs.extend.plan")
+        seen = between_frames(patch, "cloudconv.jobs.extend.plan", "new_frame")
         cloudconv.extrapolate(clip, tmp_path / "gpu.mkv", device="cuda", **same)
     cloudconv.extrapolate(clip, tmp_path / "cpu.mkv", device="cpu", **same)
     assert decibels(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv") >= NEAREST["fp32"]
@@ -184,7 +187,7 @@ DREAMS = {
 def test_dream_is_as_on_the_cpu(gpu, sky, tmp_path, mode, monkeypatch):
     same = {"frames": 6, "encoder": "ffv1", "mode": mode, "precision": "fp32"}
     with gpu() as record, monkeypatch.context() as patch:
-        seen = between_frames(patch, "cloudconv.jobs.extend.dream")
+        seen = between_frames(patch, "cloudconv.jobs.extend.dream", "_frame")
         cloudconv.dream(sky, tmp_path / "gpu.mkv", device="cuda", **same)
     cloudconv.dream(sky, tmp_path / "cpu.mkv", device="cpu", **same)
     assert decibels(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv") >= NEAREST["fp32"]
