@@ -110,6 +110,8 @@ def summed(
     result = resized(rest, size)
     channels = rest[0, 0].size
     for look, share in zip(looks, shares, strict=True):
+        if not share.any():
+            continue
         weight = resized(in_channels(share, channels), size)
         for strip in _strips(share):
             rows, columns = (

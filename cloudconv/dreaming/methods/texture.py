@@ -334,15 +334,14 @@ class _Clip:
 
     def _between(self, before: _Shot, now: _Shot, time: int, share: float) -> Floats:
         """Return the picture of a time in the change from one shot to another."""
+        age = time - now.begins + 1
+        if now.kept is not None and age in now.kept:
+            return now.kept[age]
         pictures = [shot.picture(time) for shot in (before, now)]
         if now.front is not None:
-            age = time - now.begins + 1
             size = weight_size(*self._material.size)
             weights = now.front.weights(self._points.back(age), age, size)
             return blended(pictures, [1 - weights, weights])
-        age = time - now.begins
-        if now.kept is not None and age in now.kept:
-            return now.kept[age]
         both = [tensor_of(picture)[None].to(self._device) for picture in pictures]
         pair = Pair.of(both, share, None, self._scale)
         new = picture_from(self._network.between(pair)[0])
