@@ -223,7 +223,8 @@ class Street:
         """
         if (sight := track.sight(start)) is None or not sight.clear:
             return None
-        later = [sight for k in range(start, start + FIT) if (sight := track.sight(k))]
+        seen = [track.sight(k) for k in range(start, start + FIT)]
+        later = [at for at in seen if at is not None]
         heading = self._things.ways.heading(later, start)
         back = replace(heading, velocity=-heading.velocity, growth=-heading.growth)
         way = self._things.ways.onward(sight, back, [track])
