@@ -174,7 +174,7 @@ class StreamAdder:
         self.carried.append(Carried(kind_of(stream), label_of(stream), track.target))
 
     def _parts_of(self, stream: Any) -> Parts:
-        return Parts(stream, self._carry.info.timing.shifts, self._parts)
+        return Parts(stream, self._carry.info.timing.restarts, self._parts)
 
     def _add_copied(self, stream: Any) -> None:
         common = stream, self._copy_of(stream), self._parts_of(stream), self._carry

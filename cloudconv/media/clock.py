@@ -1,8 +1,9 @@
 """Tell by its format which time stamps of a file can be trusted, and correct the others."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from av.container import InputContainer
 from av.format import Flags
@@ -11,6 +12,7 @@ from av.format import Flags
 # larger step forward means the same in formats whose clock may restart.
 _STEP_BACK = Fraction(1, 2)
 _STEP_FORWARD = Fraction(3600)
+_NEAR = Fraction(1)  # seconds between the starts of a part in two streams, at most
 _MOST_EMPTY = 5  # frames; more empty ones are no delay of an encoder
 # The longest step, in seconds, that is taken for the duration of the last frame of a part.
 _LONGEST_STEP = Fraction(1)
@@ -32,6 +34,10 @@ class InputFormat:
     has_index: bool = False
     stamps_decoding: bool = False  # it knows decode times only; see `VideoClock`
     stamps_audio: bool = True  # audio has times of its own, and does not simply begin at 0
+    # A transport stream. Parts that were joined may overlap, so a key frame whose time
+    # steps back begins a part. Where the numbers of the streams change, FFmpeg returns the
+    # last packet of the part before after all others.
+    is_transport: bool = False
     # It subtracts the delay of an audio codec from its time stamps.
     states_delay: bool = False
     guesses_rate: bool = False  # FFmpeg guesses the rate, because the header states none
@@ -52,7 +58,8 @@ _FORMATS = {
     "image2": InputFormat(is_pictures=True, is_drawn=True),
     "gif": InputFormat(is_drawn=True, guesses_rate=True),
     **dict.fromkeys(("apng", "webp"), InputFormat(is_drawn=True)),
-    **dict.fromkeys(("mpegts", "flv", "nut"), InputFormat(seeks=True)),
+    "mpegts": InputFormat(seeks=True, is_transport=True),
+    **dict.fromkeys(("flv", "nut"), InputFormat(seeks=True)),
 }
 
 
@@ -63,21 +70,34 @@ def format_of(container: str) -> InputFormat:
     return _FORMATS.get(container.split(",")[0], InputFormat())
 
 
+class Restart(NamedTuple):
+    """A part of a joined recording begins: its first time, and what is added to its times.
+
+    Both are in seconds.
+    """
+
+    begins: Fraction
+    offset: Fraction
+
+
 class Clock:
     """A counter of the clocks of a stream, from decode times in the order of the file.
 
     A recording that was joined from parts has a clock per part. A part begins where the
-    time steps back by more than half a second. In formats whose clock may restart, a part
-    also begins where the time steps forward by more than an hour. A single time out of
-    order is damage, not a part.
+    time steps back by more than half a second, or by less where a part of the video begins
+    too (``restarts``). In formats whose clock may restart, a part also begins where the
+    time steps forward by more than an hour. A single time out of order is damage, not a
+    part.
     """
 
-    def __init__(self, container: InputContainer) -> None:
+    def __init__(self, container: InputContainer, restarts: Sequence[Restart] = ()) -> None:
         self.part = 0
+        self._restarts = restarts
         self._jumps = bool(Flags(container.format.flags) & Flags.ts_discont)
         self._last: Fraction | None = None
         self._before: Fraction | None = None
         self._is_fresh = False
+        self._least_step: Fraction | int = _STEP_BACK
 
     def take(self, time: Fraction, packet: Any) -> None:
         """Add the packet's time in seconds, and set ``part`` to its part's number."""
@@ -88,6 +108,7 @@ class Clock:
             self.part -= 1
             self._is_fresh = False
         else:
+            self._least_step = 0 if self._may_overlap(time, packet) else _STEP_BACK
             self._is_fresh = self._is_apart(last, time) and (
                 before is None or self._is_apart(before, time)
             )
@@ -95,10 +116,16 @@ class Clock:
         self._before = last
         self._last = time
 
+    def _may_overlap(self, time: Fraction, packet: Any) -> bool:
+        """Return whether the packet begins a part if its time steps back at all."""
+        following = self._restarts[self.part : self.part + 1]
+        return any(abs(time - restart.begins) < _NEAR for restart in following)
+
     def _is_apart(self, before: Fraction | None, time: Fraction) -> bool:
         if before is None:
             return False
-        return time < before - _STEP_BACK or (self._jumps and time > before + _STEP_FORWARD)
+        steps_back = time < before - self._least_step
+        return steps_back or (self._jumps and time > before + _STEP_FORWARD)
 
 
 class VideoClock(Clock):
@@ -107,7 +134,7 @@ class VideoClock(Clock):
     The times of a reader that knows decode times only are computed from them, with the
     codec's delay. AVI does not delay its audio, so its pictures have no delay either.
     ``hurried`` counts the pictures of an animation that browsers show for longer than the
-    file states.
+    file states, and ``late`` the packets that come after all others.
     """
 
     def __init__(self, container: InputContainer, stream: Any) -> None:
@@ -123,24 +150,40 @@ class VideoClock(Clock):
             self._delay = depth
         # XviD with B-frames fills its delay with empty frames after the first one.
         self._fills = self._delay == 0 < depth and codec == "mpeg4"
+        self._is_transport = reader.is_transport
         self._tick = Fraction(stream.time_base)
         self.hurried = 0
+        self.late = 0
+        self._position = 0  # of the last packet in the file
         self._is_animation = container.format.name in ("gif", "apng")
         self._later = 0  # ticks that longer durations add to the times of an animation
-        self._offsets = [0]  # the offset of each part, in ticks
+        # Of each part, in ticks: its first time, and its offset.
+        self._begins = [0]
+        self._offsets = [0]
         self._decoded: int | None = None  # the last decode time in the file
         self._end = 0
 
     @property
-    def shifts(self) -> tuple[Fraction, ...]:
-        """Return the added offset for each restart of the clock, in seconds."""
-        return tuple(offset * self._tick for offset in self._offsets[1:])
+    def restarts(self) -> tuple[Restart, ...]:
+        """Return the restarts of the clock."""
+        parts = zip(self._begins[1:], self._offsets[1:], strict=True)
+        return tuple(
+            Restart(begins * self._tick, offset * self._tick) for begins, offset in parts
+        )
 
-    def move(self, packet: Any) -> None:
-        """Add the offset of the packet's part to the packet's times."""
+    def move(self, packet: Any) -> bool:
+        """Add the offset of the packet's part to the packet's times.
+
+        Return False if the packet comes too late to be decoded.
+        """
         if self._is_animation:
             self._lengthen(packet)
-            return
+            return True
+        if self._is_transport and packet.pos is not None:
+            if packet.pos < self._position:
+                self.late += 1
+                return False
+            self._position = packet.pos
         if packet.dts is not None:
             if self._delay is not None:
                 packet.pts = packet.dts + self._delay * packet.duration
@@ -157,12 +200,18 @@ class VideoClock(Clock):
             lasts = step if measured else packet.duration or max(step, 0)
             self._decoded = packet.dts
             if self.part == len(self._offsets):
+                self._begins.append(packet.dts)
                 self._offsets.append(self._end - begins)
+            del self._begins[self.part + 1 :]
             del self._offsets[self.part + 1 :]
             packet.dts += self._offsets[-1]
             self._end = max(self._end, begins + self._offsets[-1] + lasts)
         if packet.pts is not None:
             packet.pts += self._offsets[-1]
+        return True
+
+    def _may_overlap(self, time: Fraction, packet: Any) -> bool:
+        return self._is_transport and packet.is_keyframe
 
     def _lengthen(self, packet: Any) -> None:
         """Give a picture of an animation a duration with which browsers show it."""

@@ -78,7 +78,9 @@ class VideoFile:
         self._nvdec = nvdec
         self._file: tuple[object, InputContainer] | None = None
         timing = info.file_timing
-        self.seeks = info.input_format.seeks and timing.has_timestamps and not timing.shifts
+        self.seeks = (
+            info.input_format.seeks and timing.has_timestamps and not timing.restarts
+        )
 
     def close(self) -> None:
         """Close the file."""

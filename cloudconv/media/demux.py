@@ -282,7 +282,8 @@ def read_packets(
 
     Continue after up to 7 read errors in a row.
 
-    The times are moved to ``clock``, if there is one. Raises ReadError if the disk fails.
+    The times are moved to ``clock``, if there is one, which leaves late packets out. Raises
+    ReadError if the disk fails.
     """
     failures = 0
     codec = getattr(getattr(stream, "codec_context", None), "name", None)
@@ -293,9 +294,8 @@ def read_packets(
                 if packet.size:
                     if codec in _PNG:
                         _check_png(io.BytesIO(packet), container.name.removeprefix("file:"))
-                    if clock is not None:
-                        clock.move(packet)
-                    yield packet
+                    if clock is None or clock.move(packet):
+                        yield packet
             return
         except av.error.EOFError:
             return

@@ -252,9 +252,10 @@ def _scan(
         is_cut_off=is_cut_off,
         is_brief=is_brief,
         in_order=may_decode and len(times) > 1 and (jumps or kind.stamps_decoding),
-        shifts=clock.shifts,
+        restarts=clock.restarts,
         keys=tuple(keys),
         hurried=clock.hurried,
+        late=clock.late,
     )
 
 
@@ -376,11 +377,17 @@ def _warnings(
             f"cut-off-length: The file is cut off: its header says {float(stated):.2f} s, "
             f"but its video ends at {float(timing.end):.2f} s."
         )
-    if timing.shifts:
-        again = plural(len(timing.shifts), "once", f"{len(timing.shifts)} times")
+    if count := len(timing.restarts):
+        again = plural(count, "once", f"{count} times")
         yield Warned(
             f"clock-restarts: The time stamps of the file start again {again}; the frames "
             "after that follow without a gap."
+        )
+    if stamps.late:
+        yield Warned(
+            f"numbers-change: The number of the video stream changes: "
+            f"{counted(stamps.late, 'frame')} before such a change, which FFmpeg returns "
+            f"after all others, {plural(stamps.late, 'is', 'are')} left out."
         )
     if timing.film:
         what = "The video is" if timing.rate else "Parts of the video are"

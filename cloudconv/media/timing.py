@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudconv.media.clock import Restart
 from cloudconv.messages import clock
 from cloudconv.timeline import rate_name, simplest
 
@@ -85,10 +86,11 @@ class Stamps:
     is_cut_off: bool  # the index lists more packets
     is_brief: bool  # of an input that is still arriving, only the first packets are known
     in_order: bool  # see `Timing`
-    shifts: tuple[Fraction, ...]
+    restarts: tuple[Restart, ...]
     keys: tuple[Key, ...]
     # Pictures of an animation that get a longer duration, see `VideoClock`.
     hurried: int = 0
+    late: int = 0  # packets that are left out, see `VideoClock`
 
     @property
     def early(self) -> int:
@@ -113,8 +115,7 @@ class Timing:
     # the k-th frame has the k-th time of the packets. Otherwise the rate gives the times.
     has_timestamps: bool = True
     in_order: bool = False
-    # The offset that each restart of the clock adds to all times.
-    shifts: tuple[Fraction, ...] = ()
+    restarts: tuple[Restart, ...] = ()  # of the clock
     # Of all frames but the last, if only that is longer.
     rate_before_last: Fraction | None = None
     film: tuple[Film, ...] = ()  # the parts that are film, whose pictures get even times
@@ -222,7 +223,7 @@ def timing_of(stamps: Stamps, picture_rate: Fraction | None) -> Timing:
         timing = _measured(stamps, times, picture_rate)
     else:
         timing = _counted(stamps, times)
-    about = _gaps(stamps, timing) | {"shifts": stamps.shifts, "keys": stamps.keys}
+    about = _gaps(stamps, timing) | {"restarts": stamps.restarts, "keys": stamps.keys}
     timing = replace(timing, in_order=stamps.in_order, **about)
     if stamps.is_brief:
         end = timing.start + _FAR_FUTURE

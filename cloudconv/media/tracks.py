@@ -17,7 +17,7 @@ from av.format import Flags
 
 from cloudconv.media.audio import AudioEncoder
 from cloudconv.media.carry import Carry, codec_name
-from cloudconv.media.clock import Clock
+from cloudconv.media.clock import Clock, Restart
 from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
 from cloudconv.messages import clock, counted, plural
@@ -52,17 +52,17 @@ Timed = tuple[Fraction, Any]
 class Parts:
     """The parts of a recording that was joined from several, as one stream shows them.
 
-    ``shifts`` are the seconds that the video's own restarts add to all times. ``others``
-    are the parts of all streams, to which these are added.
+    ``restarts`` are those of the video. ``others`` are the parts of all streams, to which
+    these are added.
     """
 
     def __init__(
-        self, source: Any, shifts: tuple[Fraction, ...], others: list[Self]
+        self, source: Any, restarts: tuple[Restart, ...], others: list[Self]
     ) -> None:
         self._is_text = source.type == "subtitle"
-        self._shifts = (Fraction(0), *shifts)
+        self._offsets = [Fraction(0), *(restart.offset for restart in restarts)]
         self._others = others
-        self._clock = Clock(source.container)
+        self._clock = Clock(source.container, restarts)
         self._number = 0
         # Of this part, and the last packet's end.
         self._offset = self._reached = Fraction(0)
@@ -82,12 +82,12 @@ class Parts:
             # Subtitles are so far apart that their own times may not show the next part's
             # start.
             number = min(
-                max(other._clock.part for other in self._others), len(self._shifts) - 1
+                max(other._clock.part for other in self._others), len(self._offsets) - 1
             )
         if number != self._number:
             # A part that the video does not have directly follows the part before.
-            alone = number >= len(self._shifts)
-            self._offset = self._reached - time if alone else self._shifts[number]
+            alone = number >= len(self._offsets)
+            self._offset = self._reached - time if alone else self._offsets[number]
             self._number = number
             begins = True
         base = packet.time_base

@@ -1,6 +1,7 @@
 """Audio, subtitles, chapters and attachments: copied bit for bit in time, or named."""
 
 import itertools
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -664,12 +665,12 @@ def test_audio_cut_from_an_avi_stays_in_step(tmp_path, target, start):
         assert abs(time - belongs) <= Fraction(1, 1000)
 
 
-def transport(path, parts, first_pid=0x100, seconds=1):
-    """Write a transport stream of 25 fps.
+def transport(path, parts, first_pid=0x100, seconds=1, later=0):
+    """Write a transport stream of 25 fps, whose times begin ``later`` seconds later.
 
     ``parts`` are codecs of sound and their starts.
     """
-    options = {"mpegts_start_pid": str(first_pid)}
+    options = {"mpegts_start_pid": str(first_pid), "output_ts_offset": str(later)}
     with av.open(str(path), "w", format="mpegts", container_options=options) as out:
         video = out.add_stream(
             "libx264", rate=25, options={"preset": "ultrafast", "bf": "0"}
@@ -694,19 +695,38 @@ def test_parts_with_other_numbers_of_streams_are_one_video(tmp_path):
     path, target = tmp_path / "in.ts", tmp_path / "out.mkv"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     with Source(path) as source:
-        assert [warning.code for warning in source.info.warnings] == ["clock-restarts"]
+        warned = source.info.warnings
+        assert [warning.code for warning in warned] == ["clock-restarts", "numbers-change"]
         # FFmpeg returns the last picture of the first part after all others.
         assert len([*source.frames()]) == 49
-        assert [warning.code for warning in source.warnings] == ["frames-out-of-order"]
+        assert not source.warnings
     convert(path, target)
     assert len(packets_of(target)[0]) > 90
 
 
-def test_sound_that_begins_late_in_a_transport_stream_is_carried(tmp_path):
-    source = transport(tmp_path / "in.ts", [("aac", 12)], seconds=16)
-    target = tmp_path / "out.mp4"
-    assert not said(convert(source, target), "left out")
-    assert packet_times(target)[-1] > 15
+@pytest.mark.parametrize("overlap", [2, 3, 11])
+def test_all_frames_of_parts_that_overlap_are_kept_with_their_sound(tmp_path, overlap):
+    later = 1 - overlap / 25
+    parts = [transport(tmp_path / f"{t}.ts", [("aac", 0)], later=t) for t in (0, later)]
+    path, target = tmp_path / "in.ts", tmp_path / "out.mp4"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert [warning.code for warning in probe(path).warnings] == ["clock-restarts"]
+    assert not convert(path, target, factor=2).warnings
+    assert read_times(target) == [Fraction(k, 50) for k in range(100)]
+    times = packet_times(target)
+    lasts = Fraction(1024, 48000)
+    assert all(b - a <= 2 * lasts for a, b in itertools.pairwise(times))
+    assert abs(times[-1] + lasts - 2) < Fraction(1, 20)
+
+
+def test_a_wrong_time_of_a_key_frame_begins_no_part(tmp_path):
+    options = {"g": "10", "bf": "0"}
+    source = write_clip(tmp_path / "in.ts", 40, rate=25, codec="libx264", options=options)
+    data = bytearray(source.read_bytes())
+    places = [found.end() for found in re.finditer(b"\x00\x00\x01\xe0", data)]
+    data[places[20] + 7] -= 2  # the time of the third key frame: .36 s earlier
+    source.write_bytes(data)
+    assert not probe(source).warnings
 
 
 @pytest.mark.parametrize(("suffix", "lost"), [(".mp4", True), (".mkv", False)])
