@@ -13,7 +13,7 @@ from cloudconv.settings.values import File, Files
 
 CLIPS, LEARNING = "Clips", "Learning"
 
-_MINUTES = "Train for M minutes; the scores before and after the training take more."
+_MINUTES = "Train for M minutes, scores included; the run may take 15 s more."
 _RATE_DEFAULT = "5e-4, or 1e-4 if --init sets all weights"
 
 _learn = partial(option, group=LEARNING)

@@ -82,7 +82,8 @@ class Trainer:
 
     Validation and the result use ``shown``, the moving average of the model, mixed with the
     initial weights: such a mix generalises better (Wortsman et al. 2022, arXiv 2109.01903).
-    ``rate`` is the highest learning rate.
+    ``rate`` is the highest learning rate. ``reserve`` are the seconds of the ``minutes`` of
+    the settings that are for what follows the training, but for validations.
     """
 
     model: Model
@@ -92,12 +93,16 @@ class Trainer:
     precision: torch.dtype
     rate: float
     step: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of all runs, from their start to the last step
+    reserve: float = 0.0
     best: Validation | None = None
     best_state: dict[str, Tensor] = field(default_factory=dict)
     history: list[Validation] = field(default_factory=list)
     adversary: Adversary | None = field(init=False, default=None)
     _losses: list[list[float]] = field(init=False, default_factory=list)
+    # The seconds of the last step, and of the last validation.
+    _stepping: float = field(init=False, default=0.0)
+    _checking: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -132,35 +137,50 @@ class Trainer:
         """Return the finished part of the training, from 0 to 1."""
         if self.settings.steps is not None:
             return min(1.0, self.step / self.settings.steps)
+        ends = self.seconds + self._stepping  # that of the next step
+        return 1.0 if ends >= self._available else ends / self._available
+
+    @property
+    def _available(self) -> float:
+        """Return the seconds of the minutes that are left for the training.
+
+        Two validations follow, of the last state and on the training clips.
+        """
         assert self.settings.minutes is not None
-        return min(1.0, self.seconds / (60 * self.settings.minutes))
+        return 60 * self.settings.minutes - self.reserve - 2 * self._checking
 
     def train(
-        self, batches: Iterator[Batch], windows: list[Tensor]
+        self, batches: Iterator[Batch], windows: list[Tensor], began: float
     ) -> Generator[Event, None, None]:
         """Train until the end or until ``batches`` end; validate the last state.
 
         ``batches`` begin with number ``step``. ``windows`` are held back, (L, 3, H, W)
-        uint8 each.
+        uint8 each. The run ``began`` at that time of the monotonic clock.
         """
         resumed = self.step
+        began -= self.seconds
         settings = self.settings
         # A validation is repeated if the earlier run was stopped during that validation.
         missed = self.step % settings.validate_every == 0
         if not self.history or (missed and self.history[-1].step != self.step):
             yield from self._score(windows)
-        began = time.monotonic() - self.seconds
+        self.seconds = time.monotonic() - began
         while self.done < 1:
+            starts = time.monotonic()
             batch = next(batches, None)
             if batch is None:
                 return
             self._advance(batch)
-            self.seconds = time.monotonic() - began
-            limit = settings.minutes
-            left = None if limit is None else max(60 * limit - self.seconds, 0.0)
+            now = time.monotonic()
+            self._stepping = now - starts
+            self.seconds = now - began
+            left = None
+            if settings.minutes is not None:
+                left = max(self._available - self.seconds, 0.0)
             yield Progress("training", self.step, settings.steps, resumed, left, "steps")
             if self.step % settings.validate_every == 0:
                 yield from self._score(windows)
+                self.seconds = time.monotonic() - began
         if self.history[-1].step != self.step:
             yield from self._score(windows)
 
@@ -199,6 +219,7 @@ class Trainer:
             "parts": {**parts, "best": self.best_state},
             "step": self.step,
             "seconds": self.seconds,
+            "checking": self._checking,
             "best": None if self.best is None else asdict(self.best),
             "history": [asdict(v) for v in self.history],
         }
@@ -210,6 +231,7 @@ class Trainer:
             module.load_state_dict(parts[name])
         self.step = int(state["step"])
         self.seconds = float(state["seconds"])
+        self._checking = float(state.get("checking", 0.0))
         self.best_state = parts["best"]
         self.best = None if state["best"] is None else Validation(**state["best"])
         self.history = [Validation(**entry) for entry in state["history"]]
@@ -341,7 +363,9 @@ class Trainer:
         with torch.no_grad():
             for parameter, start in zip(model.parameters(), self._start, strict=False):
                 parameter.lerp_(start, self.settings.anchor)
+        began = time.monotonic()
         validation = yield from self.validate(model, windows)
+        self._checking = time.monotonic() - began
         if not math.isfinite(validation.loss):
             raise self._not_finite()
         self.history.append(validation)

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+import time
 import tomllib
 from dataclasses import asdict
 from unittest.mock import Mock
@@ -298,6 +299,25 @@ def test_a_run_without_steps_left_says_so(run, settings, tmp_path):
     assert (result["steps"], result["steps_before"], result["resumed"]) == (10, 10, True)
     assert "steps were made before" in said.stderr
     assert "0.0000" not in said.stderr
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("model", [PREDICT.name, MIDDLE.name])
+def test_a_training_ends_within_its_minutes(run, monkeypatch, model):
+    """Each of three validations takes 3 s, and the two comparisons 2 s."""
+
+    def slow(real, seconds):
+        def job(*given):
+            time.sleep(seconds)
+            return (yield from real(*given))
+
+        return job
+
+    monkeypatch.setattr(loop.Trainer, "validate", slow(loop.Trainer.validate, 3))
+    monkeypatch.setattr(train.compare, "run", slow(train.compare.run, 0.3))
+    result = run(model=model, steps=None, minutes=0.4, validate_every=10**6)
+    assert result.steps > 10
+    assert 18 < result.wall_seconds < 27
 
 
 @pytest.mark.full

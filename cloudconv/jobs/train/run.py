@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import fsum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,7 +31,8 @@ from cloudconv.render import device as devices
 from cloudconv.settings import CompareSettings, TrainSettings, values
 from cloudconv.training import clips, loop
 
-_MOST_COMPARED = 60  # frames of the held-back parts that compare scores at the end
+_MOST_COMPARED = 60  # frames of the held-back parts that compare scores
+_COMPARED_SHARE = 0.1  # of the minutes of a training, at most, for compare before and after
 _RATE = 5e-4  # learning rate if some or all weights start as random numbers
 _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 
@@ -50,6 +51,7 @@ def run(requested: TrainSettings) -> Job:
         Warnings, the progress of every step and window, ``losses`` at intervals and after
         each validation, ``stopping`` after Ctrl-C, and at the end a :class:`TrainResult`.
     """
+    began = time.monotonic()
     plan = decide(requested)
     settings, checkpoint = plan.settings, plan.checkpoint
     with ExitStack() as stack:
@@ -59,15 +61,14 @@ def run(requested: TrainSettings) -> Job:
         gpus = [] if settings.device in ("cpu", "mps") else range(torch.cuda.device_count())
         stack.enter_context(torch.random.fork_rng(list(gpus)))
         try:
-            yield Finished((yield from _run(plan)))
+            yield Finished((yield from _run(plan, began)))
         except KeyboardInterrupt as error:
             if not loop.is_checkpoint(checkpoint):
                 raise
             raise errors.Interrupted(f"{checkpoint} keeps the training so far") from error
 
 
-def _run(plan: TrainPlan) -> Generator[Event, None, TrainResult]:
-    began = time.monotonic()
+def _run(plan: TrainPlan, began: float) -> Generator[Event, None, TrainResult]:
     stop = threading.Event()
     reported = Reported()
     settings, checkpoint = plan.settings, plan.checkpoint
@@ -90,8 +91,15 @@ def _run(plan: TrainPlan) -> Generator[Event, None, TrainResult]:
     if plan.resumes:
         results.resume()
     steps_before = trainer.step
+    before_reading = time.monotonic()
     windows = yield from plan.held_back.chosen()
-    best = yield from _trained(plan, trainer, results, windows, stop)
+    reading = time.monotonic() - before_reading
+    compared = None
+    if plan.spec.task == "interpolate":
+        compared = yield from _compared_before(plan, started)
+        trainer.reserve = compared.seconds
+    trainer.reserve += reading  # the windows of the training clips take as long
+    best = yield from _trained(plan, trainer, results, windows, stop, began)
     interrupted = stop.is_set()
     seen = None
     initial = trainer.history[0]
@@ -101,7 +109,10 @@ def _run(plan: TrainPlan) -> Generator[Event, None, TrainResult]:
         seen = replace(
             (yield from trainer.validate(trainer.shown, windows)), step=best.step
         )
-        initial, best = yield from _compared(plan, started, initial, best)
+        if compared is not None and compared.scores is not None:
+            scores = yield from _compared(plan, plan.output, compared.frames)
+            initial = compared.scores.of(initial)
+            best = best if scores is None else scores.of(best)
         results.write(initial, best)
         checkpoint.unlink(missing_ok=True)
         if (lost := initial.gain - best.gain) >= EQUAL:
@@ -135,8 +146,12 @@ def _trained(
     results: Results,
     windows: list[Tensor],
     stop: threading.Event,
+    began: float,
 ) -> Generator[Event, None, loop.Validation]:
-    """Train until the last step or Ctrl-C; return the scores of the weights on disk."""
+    """Train until the last step or Ctrl-C; return the scores of the weights on disk.
+
+    The run ``began`` at that time.
+    """
 
     def save(kind: type[BaseException] | None, *_: object) -> None:
         if kind is GeneratorExit and trainer.best:
@@ -146,7 +161,7 @@ def _trained(
         stack.push(save)
         batches = clips.batches(plan.train, trainer.step, stop.is_set)
         ready = stack.enter_context(prefetch(batches, 2))
-        for event in stack.enter_context(closing(trainer.train(ready, windows))):
+        for event in stack.enter_context(closing(trainer.train(ready, windows, began))):
             if isinstance(event, Measured) and event.values.best:
                 results.write()
             yield event
@@ -162,48 +177,80 @@ def _trained(
         return trainer.best
 
 
-def _compared(
-    plan: TrainPlan, started: bytes, initial: loop.Validation, best: loop.Validation
-) -> Generator[Event, None, tuple[loop.Validation, loop.Validation]]:
-    if plan.spec.task != "interpolate":
-        return initial, best
-    settings = plan.settings
-    spans = plan.held_back_parts
-    scores: list[CompareResult] = []
+class _FilmScores(NamedTuple):
+    """The scores of compare on held-back parts: of the weights, and of the naive method."""
+
+    psnr: float
+    naive: float
+
+    def of(self, validation: loop.Validation) -> loop.Validation:
+        """Return a validation with these scores."""
+        psnr = {"1": self.psnr}
+        naive_psnr = {"1": self.naive}
+        gain = self.psnr - self.naive
+        return replace(validation, psnr=psnr, naive_psnr=naive_psnr, gain=gain)
+
+
+class _Compared(NamedTuple):
+    """The scores of the initial weights; the frames that they are of, and the seconds."""
+
+    scores: _FilmScores | None  # None if no frame can be scored
+    frames: int
+    seconds: float
+
+
+def _compared_before(plan: TrainPlan, started: bytes) -> Generator[Event, None, _Compared]:
+    """Score the initial weights, on fewer frames if these take long for the minutes."""
+    frames = _MOST_COMPARED
     with TemporaryDirectory(prefix="cloudconv-") as folder:
-        before = Path(folder, "initial.safetensors")
-        before.write_bytes(started)
-        same = ("deinterlace", "device", "precision", "threads")
-        shared: dict[str, Any] = {name: getattr(settings, name) for name in same}
-        shared |= {"model": [str(before), str(plan.output)], "metrics": "psnr"}
-        shared["frames"] = max(1, _MOST_COMPARED // len(spans))
-        for clip, start, end in spans:
-            wanted = CompareSettings(clip.info.path, start=start, end=end, **shared)
-            # No frame of a short part, or beside a cut, can be scored.
-            try:
-                with closing(compare.run(wanted)) as job:
-                    for event in job:
-                        if isinstance(event, Finished):
-                            scores.append(event.result)
-                        elif isinstance(event, Progress):
-                            yield replace(event, stage="checking")
-            except (errors.ReadError, errors.UnfitInputError):
-                raise
-            except errors.InputError:
-                continue
-    count = sum(score.scored_frames for score in scores)
-    if not count:
-        return initial, best
+        weights = Path(folder, "initial.safetensors")
+        weights.write_bytes(started)
+        if plan.settings.minutes is not None:
+            began = time.monotonic()
+            yield from _compared(plan, weights, 1)
+            most = 60 * plan.settings.minutes * _COMPARED_SHARE
+            frames = min(max(int(most / (time.monotonic() - began)), 1), frames)
+        began = time.monotonic()
+        scores = yield from _compared(plan, weights, frames)
+        return _Compared(scores, frames, time.monotonic() - began)
 
-    def scored(old: loop.Validation, name: str) -> loop.Validation:
-        psnr, naive = (
-            fsum(score.methods[method]["psnr"] * score.scored_frames for score in scores)
-            / count
-            for method in (name, plan.goal.naive)
-        )
-        return replace(old, psnr={"1": psnr}, naive_psnr={"1": naive}, gain=psnr - naive)
 
-    return scored(initial, str(before)), scored(best, str(plan.output))
+def _compared(
+    plan: TrainPlan, weights: Path, frames: int
+) -> Generator[Event, None, _FilmScores | None]:
+    """Score weights on some ``frames`` of the held-back parts, as compare does."""
+    settings = plan.settings
+    every = plan.held_back_parts
+    count = min(frames, len(every))
+    spans = [every[k * len(every) // count] for k in range(count)]
+    scores: list[CompareResult] = []
+    same = ("deinterlace", "device", "precision", "threads")
+    shared: dict[str, Any] = {name: getattr(settings, name) for name in same}
+    shared |= {"model": [str(weights)], "metrics": "psnr"}
+    shared["frames"] = frames // count
+    for clip, start, end in spans:
+        wanted = CompareSettings(clip.info.path, start=start, end=end, **shared)
+        # No frame of a short part, or beside a cut, can be scored.
+        try:
+            with closing(compare.run(wanted)) as job:
+                for event in job:
+                    if isinstance(event, Finished):
+                        scores.append(event.result)
+                    elif isinstance(event, Progress):
+                        yield replace(event, stage="checking")
+        except (errors.ReadError, errors.UnfitInputError):
+            raise
+        except errors.InputError:
+            continue
+    scored = sum(score.scored_frames for score in scores)
+    if not scored:
+        return None
+    psnr, naive = (
+        fsum(score.methods[method]["psnr"] * score.scored_frames for score in scores)
+        / scored
+        for method in (str(weights), plan.goal.naive)
+    )
+    return _FilmScores(psnr, naive)
 
 
 def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> int:
