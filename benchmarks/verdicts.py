@@ -1,19 +1,21 @@
 """Compare the verdicts of ``dream`` with an eye's.
 
-    python benchmarks/verdicts.py FOLDER [--half tune] [--auto] [--verbose]
+    python benchmarks/verdicts.py FOLDER [--half tune] [--collages | --auto] [--verbose]
 
 FOLDER/in has the small clips that docs/measurements/eyes.md describes; "_" stands for a
 slash of a clip's name. The program makes the textures of the whole picture again, up to the
 second jump. A jump of docs/measurements/jumps.json is named if a warning has a time within
 it. Each line counts the jumps that the eye sees, and those that it does not see, and how
 many of both are named. A jump of the list that the program no longer makes is printed, and
-not counted. ``--auto`` compares the choices of ``auto`` with the eye's in
-docs/measurements/eyes.json, where one of two modes looks better.
+not counted. ``--collages`` counts the spans of docs/measurements/collages.json: a span is
+named if its leftover is above the limit. ``--auto`` compares the choices of ``auto`` with
+the eye's in docs/measurements/eyes.json, where one of two modes looks better.
 """
 
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,9 @@ import torch
 
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.methods.base import Jump, Options
+from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.methods.texture import whole
-from cloudconv.dreaming.vitals.features import FilmFeatures
+from cloudconv.dreaming.vitals.features import Features, FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
@@ -38,19 +41,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--half", choices=("tune", "held"))
-    parser.add_argument("--auto", action="store_true")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--collages", action="store_true")
+    kinds.add_argument("--auto", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    listed = json.loads(
-        (LISTS / ("eyes.json" if options.auto else "jumps.json")).read_text()
-    )
-    entries = [entry for entry in listed if options.half in (None, entry["half"])]
+    name = "jumps.json"
+    count: Callable[..., None] = count_jumps
     if options.auto:
-        choices(entries, options.folder, verbose=options.verbose)
-    else:
-        count(entries, options.folder, verbose=options.verbose)
+        name = "eyes.json"
+        count = count_choices
+    elif options.collages:
+        name = "collages.json"
+        count = count_spans
+    listed = json.loads((LISTS / name).read_text())
+    entries = [entry for entry in listed if options.half in (None, entry["half"])]
+    count(entries, options.folder, verbose=options.verbose)
 
 
 def small_clip(clip: str, folder: Path) -> Path:
@@ -59,7 +67,7 @@ def small_clip(clip: str, folder: Path) -> Path:
     return next(path for path in (folder / "in").iterdir() if path.stem == stem)
 
 
-def count(entries: list[dict[str, Any]], folder: Path, *, verbose: bool) -> None:
+def count_jumps(entries: list[dict[str, Any]], folder: Path, *, verbose: bool) -> None:
     """Print how many of the jumps are named."""
     rows: dict[str, dict[bool, list[bool]]] = defaultdict(lambda: {True: [], False: []})
     for clip in dict.fromkeys(entry["clip"] for entry in entries):
@@ -75,6 +83,24 @@ def count(entries: list[dict[str, Any]], folder: Path, *, verbose: bool) -> None
                 rows[key][jump["seen"]].append(bool(texts))
             if verbose:
                 print(clip, jump["frame"], "seen" if jump["seen"] else "not seen", texts)
+    print_table(rows)
+
+
+def count_spans(entries: list[dict[str, Any]], folder: Path, *, verbose: bool) -> None:
+    """Print how many of the spans of collages are named."""
+    rows: dict[str, dict[bool, list[bool]]] = defaultdict(lambda: {True: [], False: []})
+    for clip in dict.fromkeys(entry["clip"] for entry in entries):
+        named = named_spans(small_clip(clip, folder))
+        for span in (entry for entry in entries if entry["clip"] == clip):
+            frames = range(span["frame"], span["frame"] + span["pictures"])
+            rows[span["half"]][span["seen"]].append(frames in named)
+            if verbose:
+                print(clip, frames, "seen" if span["seen"] else "not seen", frames in named)
+    print_table(rows)
+
+
+def print_table(rows: dict[str, dict[bool, list[bool]]]) -> None:
+    """Print how many that are seen, and how many that are not seen, are named."""
     print(f"{'':14}  seen: named  not seen: named")
     for key, row in sorted(rows.items()):
         seen, unseen = row[True], row[False]
@@ -99,7 +125,32 @@ def verdict(small: Path, jumps: int) -> tuple[list[Fault], set[range]]:
     return meter.faults, actual
 
 
-def choices(entries: list[dict[str, Any]], folder: Path, *, verbose: bool) -> None:
+class SpanMeter(VitalsMeter):
+    """A measurement that keeps the spans whose leftover is above the limit."""
+
+    def __init__(self, film: FilmFeatures, frames: int) -> None:
+        """Start the measurement."""
+        super().__init__(film, frames)
+        self.named: set[range] = set()
+
+    def _judge(self, features: Features, frames: range) -> None:
+        leftover = features.get("leftover")
+        if leftover is not None and leftover.value > self.limits["leftover"][1]:
+            self.named.add(frames)
+        super()._judge(features, frames)
+
+
+def named_spans(small: Path) -> set[range]:
+    """Return the frames of the spans of a collage that are named."""
+    material = gather_material(probe(small), threads=1)
+    frames = round(SECONDS / material.step)
+    meter = SpanMeter(FilmFeatures(material), frames)
+    for frame in method("collage").dream(material, Options(frames)):
+        meter.push(frame.small(material), frame.origin)
+    return meter.named
+
+
+def count_choices(entries: list[dict[str, Any]], folder: Path, *, verbose: bool) -> None:
     """Print what ``auto`` takes, where the eye prefers one of two modes."""
     right: dict[str, list[bool]] = defaultdict(list)
     for entry in entries:

@@ -1,12 +1,15 @@
 """The mode that ``auto`` chooses for a material."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from cloudconv.dreaming import auto
 from cloudconv.dreaming.auto import FRAMES, Trial, choose, wind_of
+from cloudconv.dreaming.methods.base import Composed, DreamFrame
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
@@ -117,6 +120,38 @@ def test_the_trial_with_the_least_visible_faults_is_the_best():
     assert sorted(reversed(order)) == order
     assert str(order[0]) == "collage shows no fault"
     assert str(order[3]) == "in collage b, a"
+
+
+@pytest.mark.parametrize("slides", [False, True])
+def test_no_collage_is_taken_in_which_land_slides(monkeypatch, slides):
+    fault = Fault(2, "slides", "parts that stood still slide", 0.1)
+    trials = {
+        "collage": Trial(0.1, "collage", [fault], slides),
+        "texture": Trial(5.0, "texture", [fault]),
+    }
+    monkeypatch.setattr(auto, "tried", lambda spec, *_: trials[spec.name])
+    mode = choose(material(clouds(60))).mode
+    assert mode == ("texture" if slides else "collage")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("moved", [6, FRAMES])
+def test_land_slides_in_a_trial_if_it_does_so_for_long(moved):
+    sliding = clouds(60 + FRAMES, (160, 120))
+    wall = np.random.default_rng(0).integers(0, 255, (40, 160, 3), np.uint8)
+    wall = cv2.GaussianBlur(wall, (0, 0), 1.5)
+    for number, picture in enumerate(sliding):
+        picture[80:] = np.roll(wall, 2 * min(max(number - 60, 0), moved), 1)
+
+    def dream(_material, _options):
+        for picture in sliding[60:]:
+            yield DreamFrame.made(np.float32(picture) / 255, Composed())
+
+    trial = auto.tried(
+        SimpleNamespace(name="collage", dream=dream), material(sliding[:60]), 0
+    )
+    assert "slides" in {fault.vital for fault in trial.faults}
+    assert trial.slides is (moved == FRAMES)
 
 
 def swaying(count=60):
