@@ -25,6 +25,7 @@ from cloudconv.models import registry
 from cloudconv.settings import InterpSettings
 from tests.helpers.command import invoke
 from tests.helpers.factory import read_times, write_clip
+from tests.helpers.tiers import first_full
 
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
 run = partial(invoke, "interp")
@@ -223,9 +224,8 @@ def test_a_dry_run_of_many_inputs_plans_each(clip):
     assert sorted(os.listdir(clip.parent)) == ["a.mp4", "b.mp4"]
 
 
-@pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", first_full(["SIGINT", "SIGTERM", "SIGHUP"]))
 def test_an_interrupted_run_keeps_finished_segments_and_no_half_file(clip, name):
     command = [
         sys.executable,

@@ -17,6 +17,7 @@ from cloudconv.dreaming.methods.collage import collage
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
 from tests.helpers.dreams import clouds, lost_land, material, tensor, tensors
+from tests.helpers.tiers import first_full
 
 CLIP = Path(__file__).parents[2] / "examples" / "clouds.mp4"
 SUNSET = (
@@ -101,8 +102,7 @@ def test_a_hill_that_enters_with_a_pan_is_land_and_the_sky_above_is_not():
     assert (land == hill)[:, -entered:].mean() > 0.98
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("speed", [0.0, 0.2])
+@pytest.mark.parametrize("speed", first_full([0.2, 0.0]))
 def test_a_camera_that_rises_over_land_leads_to_no_collage(speed):
     source = material(panned(speed, rise=0.2))
     assert source.path is None
@@ -139,8 +139,7 @@ def check_ridge(pictures):
         assert (dark & never_dark).mean() < 0.003
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("speed", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize("speed", first_full([0.2, 0.1, 0.5]))
 def test_a_ridge_stays_whole_after_a_pan_and_casts_no_shadow_in_the_sky(speed):
     check_ridge(panned(speed))
 

@@ -21,6 +21,7 @@ from tests.helpers.dreams import (
     tensor,
     vitals_of,
 )
+from tests.helpers.tiers import first_full
 
 
 def textured(source, options):
@@ -63,8 +64,7 @@ def test_the_difference_of_bright_frames_that_are_almost_equal_is_exact():
     assert (apart[0, 2], apart[0, 1]) == (0, pytest.approx(0.115, rel=0.05))
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("loop", first_full([True, False]))
 def test_a_sky_that_never_comes_back_changes_slowly(loop):
     """A picture slowly becomes another, so that no frame of the clip is like the last."""
     source = [np.uint8(255 * sky) for sky in slow_skies()]

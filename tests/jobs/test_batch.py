@@ -20,6 +20,7 @@ from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.jobs import finish
+from tests.helpers.tiers import first_full
 
 TINY = ("--factor", 2, "--model", "tiny", "--device", "cpu", "--threads", "1")
 
@@ -299,8 +300,9 @@ def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, m
     assert len(outcomes) == 6
 
 
-@pytest.mark.full
-@pytest.mark.parametrize(("workers", "then"), [("local:2", "local"), ("local", "local:2")])
+@pytest.mark.parametrize(
+    ("workers", "then"), first_full([("local:2", "local"), ("local", "local:2")])
+)
 def test_ctrl_c_stops_a_batch_and_the_same_command_resumes(videos, tmp_path, workers, then):
     turned = [videos[1], videos[0], videos[2], videos[3]]
     with pytest.raises(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.channels import write_listed
+from tests.helpers.tiers import first_full
 
 _RUN = """
 import sys
@@ -40,8 +41,7 @@ def tones_of(path, count):
     return [round(float(hertz) / 440) for hertz in loudest]
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+@pytest.mark.parametrize("suffix", first_full([".mp4", ".mkv", ".mov", ".webm"]))
 def test_unknown_channels_listed_one_by_one_are_carried(tmp_path, suffix):
     source = write_listed(tmp_path / "in.mov", ["UNSD", "UNSD"])
     target = tmp_path / f"out{suffix}"
@@ -49,8 +49,7 @@ def test_unknown_channels_listed_one_by_one_are_carried(tmp_path, suffix):
     assert tones_of(target, 2) == [1, 2]
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+@pytest.mark.parametrize("suffix", first_full([".mkv", ".webm"]))
 def test_listed_channels_keep_their_names_in_a_file_without_a_list(tmp_path, suffix):
     source = write_listed(tmp_path / "in.mov", ["FR", "FL"])
     target = tmp_path / f"out{suffix}"

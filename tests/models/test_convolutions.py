@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from cloudconv.models import convolutions, registry
 from cloudconv.models.convolutions import PYTORCH, HiddenLayer, HiddenLayers, engine_for
+from tests.helpers.tiers import first_full
 
 NCNN = engine_for("cpu", torch.float32)
 needs_ncnn = pytest.mark.skipif(NCNN == PYTORCH, reason="ncnn is missing")
@@ -179,9 +180,8 @@ def python(code):
 
 
 @needs_ncnn
-@pytest.mark.full
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", first_full([2, 1]))
 def test_a_forked_process_computes_the_same(threads):
     python(FORK.format(threads=threads))
 

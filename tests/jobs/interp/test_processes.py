@@ -37,6 +37,7 @@ from tests.helpers.factory import (
     write_clip,
 )
 from tests.helpers.jobs import stop_after
+from tests.helpers.tiers import first_full
 from tests.helpers.workers import ReportsEnvironment, Tenfold, numbered, rendered
 
 
@@ -78,8 +79,7 @@ def test_threads_batches_and_processes_change_no_sample(tmp_path):
 PART = {"factor": None, "fps": 60, "loop": True, "start": "0.5", "end": 4, "refill": True}
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("settings", [{}, PART])
+@pytest.mark.parametrize("settings", first_full([PART, {}]))
 def test_two_processes_make_the_same_frames(clip, tmp_path, monkeypatch, settings):
     out, temporary = tmp_path / "out", tmp_path / "temporary"
     out.mkdir()

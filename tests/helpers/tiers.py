@@ -1,0 +1,20 @@
+"""Divide the values of a test between the tiers ``full`` and ``slow``."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def first_full(values: Iterable[Any]) -> list[Any]:
+    """Return parameters: the first value is in the tier ``full``, the others in ``slow``.
+
+    The first value is the one that finds most faults.
+    """
+    return [
+        pytest.param(
+            *(value if isinstance(value, tuple) else (value,)),
+            marks=pytest.mark.slow if number else pytest.mark.full,
+        )
+        for number, value in enumerate(values)
+    ]
