@@ -335,6 +335,31 @@ def test_frames_in_memory_are_repeated_at_cuts_and_repeats():
     assert np.abs(result[9] - mean).max() <= 0.5
 
 
+def image_with(level=0, **about):
+    """Return an image of PIL with facts beside its samples."""
+    image = Image.new("RGB", (64, 48), (level, level, level))
+    image.info.update(about)
+    return image
+
+
+def test_new_images_keep_the_profile_of_their_colours_and_their_orientation():
+    model = cloudconv.load_model("blend", device="cpu")
+    about = {"icc_profile": b"Display P3", "exif": b"Exif\0\0"}
+    images = [image_with(level, **about, dpi=(72, 72)) for level in (0, 4)]
+    options = {"scene_cut": "off", "model": "blend", "device": "cpu"}
+    _, middle, *_ = cloudconv.interpolate_frames(images, 2, **options)
+    assert middle.info == model.interpolate(*images, 0.5).info == about
+
+
+def test_a_masked_array_without_masked_samples_is_a_picture():
+    model = cloudconv.load_model("blend", device="cpu")
+    whole = np.ma.array(np.zeros((48, 64, 3), np.uint8))
+    assert model.interpolate(whole, whole, 0.5).shape == whole.shape
+    whole[0, 0] = np.ma.masked
+    with pytest.raises(PictureError, match="masked samples"):
+        model.interpolate(whole, whole, 0.5)
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -349,6 +374,8 @@ def test_frames_in_memory_are_repeated_at_cuts_and_repeats():
         ([np.zeros((48, 64, 3), ">f4")] * 2, ">f4"),
         ([b"x", b"y"], "NumPy arrays, PyTorch tensors or PIL images"),
         ([Image.new("P", (8, 8))] * 2, r"convert\('RGB'\)"),
+        ([image_with(transparency=(0, 0, 0))] * 2, r"convert\('RGBA'\)"),
+        (np.ma.masked_all((2, 48, 64, 3), np.uint8), r"picture\.filled\(0\)"),
         (np.zeros((48, 64, 3), np.uint8), "this is one"),
         ([np.full((48, 64, 3), 200.0)] * 2, "samples from 0 to 1, got 200 to 200: divide"),
         ([np.full((48, 64, 3), -0.3, np.float16)] * 2, "samples from 0 to 1, got -0.3"),

@@ -33,7 +33,7 @@ from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
 from cloudconv.media.demux import is_made_anew, open_container, read_packets
 from cloudconv.media.playlist import Playlist
-from cloudconv.media.timecode import timecode_at_rate, timecode_fault
+from cloudconv.media.timecode import timecode_at_rate, timecode_fault, timecode_of
 from cloudconv.media.tracks import (
     LONG_AGO,
     TEXT,
@@ -87,6 +87,7 @@ class StreamAdder:
         self._warnings = warnings
         self._seekable = seekable
         self._parts: list[Parts] = []
+        self._code: str | None = None  # a time code that FFmpeg does not read
 
     def add_all(self) -> None:
         """Add all streams but the video, the tags of the file, and the chapters.
@@ -98,7 +99,7 @@ class StreamAdder:
         self._out.metadata.update(fresh_tags(self._source.metadata, self._container))
         timed = []
         for stream in self._source.streams:
-            if stream.index == carry.info.video_index:
+            if stream.index == carry.info.video_index or self._is_code(stream):
                 continue
             if len(carry.refused.get(stream.index, ())) > 1:
                 self._drop("stream-refused", stream)
@@ -117,6 +118,26 @@ class StreamAdder:
                 )
         self._add_chapters()
 
+    def _is_code(self, stream: Any) -> bool:
+        """Return whether a stream is a time code that FFmpeg does not read, and read it.
+
+        FFmpeg reads none with the mark of drop-frame at a rate where that does not exist.
+        """
+        name = stream.metadata.get("handler_name", "").lower().replace(" ", "")
+        rate = self._carry.info.timing.rate
+        is_unread = stream.type == "data" and "timecode" not in stream.metadata
+        if not (is_unread and "timecode" in name and stream.frames == 1) or rate is None:
+            return False
+        packet = _first_packet(self._carry.info.path, stream.index)
+        if packet is None or packet.size != 4:
+            return False
+        self._code = timecode_of(int.from_bytes(packet, "big"), round(rate))
+        self._warn(
+            f"time-code-counts: The time code {self._code} is marked as drop-frame, which "
+            "exists at 29.97 and 59.94 fps only: in the output every frame counts."
+        )
+        return True
+
     def describe_video(self, stream: Any, rate: Fraction | None) -> None:
         """Copy the source video's tags and disposition to the output's video.
 
@@ -125,6 +146,7 @@ class StreamAdder:
         """
         source: Any = self._source.streams[self._carry.info.video_index]
         tags = fresh_tags(source.metadata, self._container)
+        tags |= {} if self._code is None else {"timecode": self._code}
         stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
         stream.disposition = source.disposition | Disposition.default
         self.carried.insert(0, Carried("video", label_of(source), stream))

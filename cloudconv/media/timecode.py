@@ -48,10 +48,15 @@ def timecode_at_rate(
     drops = drops and rate in _DROP_RATES
     for _ in range(4 if drops else 0):  # skipped numbers may reach the next minute
         result = number + _dropped(result // (nominal * 60), nominal)
-    seconds, frames = divmod(result, nominal)
+    return timecode_of(result, nominal, ":;"[drops])
+
+
+def timecode_of(number: int, nominal: int, mark: str = ":") -> str:
+    """Return the time code of a frame, at a whole number of frames a second."""
+    seconds, frames = divmod(number, nominal)
     hours, seconds = divmod(seconds, 3600)
     minutes, seconds = divmod(seconds, 60)
-    return f"{hours % 24:02d}:{minutes:02d}:{seconds:02d}{':;'[drops]}{frames:02d}"
+    return f"{hours % 24:02d}:{minutes:02d}:{seconds:02d}{mark}{frames:02d}"
 
 
 def _dropped(minutes: int, nominal: int) -> int:

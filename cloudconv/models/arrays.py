@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
 
@@ -22,13 +22,15 @@ _DEEP = 65535  # white in 16 bits
 _OVERSHOOT = 0.25
 _TYPES = ("uint8", "uint16", "float16", "bfloat16", "float32", "float64")
 _MODES = ("L", "RGB", "RGBA", "I;16")
+_BESIDE = ("icc_profile", "exif")  # colours and the orientation
 
 
 @dataclass(frozen=True, slots=True)
 class PictureKind:
     """The storage of a picture.
 
-    Its channels have the axis 0, 2, or None for gray without one.
+    Its channels have the axis 0, 2, or None for gray without one. ``info`` is what an image
+    of PIL has beside its samples, which new images get too.
     """
 
     library: Literal["numpy", "torch", "pillow"]
@@ -36,6 +38,7 @@ class PictureKind:
     dtype: str
     axis: int | None
     device: torch.device | None = None
+    info: Mapping[str, bytes] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, picture: Any) -> PictureKind:
@@ -49,6 +52,16 @@ class PictureKind:
             raise PictureError(
                 f"image-mode: PIL images may be {', '.join(_MODES)}, got "
                 f"{picture.mode}: convert it with convert('RGB')."
+            )
+        if is_image and "transparency" in picture.info:
+            raise PictureError(
+                "transparent-colour: One colour of a PIL image is transparent, which a new "
+                "picture cannot keep: convert the image with convert('RGBA')."
+            )
+        if isinstance(picture, np.ma.MaskedArray) and np.ma.is_masked(picture):
+            raise PictureError(
+                "masked-samples: A picture has masked samples, and a new picture has no "
+                "mask: fill them first, for example with picture.filled(0)."
             )
         if is_tensor:
             check_tensor(picture)
@@ -69,7 +82,10 @@ class PictureKind:
                 f"{dtype}."
             )
         library: Any = "pillow" if is_image else "torch" if is_tensor else "numpy"
-        return cls(library, shape, dtype, axis, samples.device if is_tensor else None)
+        device = samples.device if is_tensor else None
+        beside = picture.info if is_image else {}
+        info = {name: beside[name] for name in _BESIDE if name in beside}
+        return cls(library, shape, dtype, axis, device, info)
 
     @property
     def is_float(self) -> bool:
@@ -142,11 +158,11 @@ class PictureKind:
         if self.library == "torch":
             return data.to(self.device, getattr(torch, self.dtype)).contiguous()
         array = data.cpu().numpy().astype(self.dtype)
-        return (
-            Image.fromarray(array)
-            if self.library == "pillow"
-            else np.ascontiguousarray(array)
-        )
+        if self.library == "numpy":
+            return np.ascontiguousarray(array)
+        image = Image.fromarray(array)
+        image.info.update(self.info)
+        return image
 
 
 def check_tensor(tensor: Tensor) -> None:
