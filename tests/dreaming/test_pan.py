@@ -144,7 +144,7 @@ def test_a_ridge_stays_whole_after_a_pan_and_casts_no_shadow_in_the_sky(speed):
     check_ridge(panned(speed))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.skipif(not SUNSET.exists(), reason="the clip is not in the repository")
 def test_a_filmed_ridge_stays_whole_after_a_pan():
     source = gather_material(probe(SUNSET))

@@ -29,6 +29,7 @@ from tests.helpers.factory import (
     same,
     write_clip,
 )
+from tests.helpers.tiers import first_full
 
 
 def forecast(path, out, **options):
@@ -342,8 +343,7 @@ def scrolled(speed, count=40, size=(320, 208)):
     return [page[int(speed * k) :][:height] for k in range(count)]
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("speed", [2, 8])
+@pytest.mark.parametrize("speed", first_full([8, 2]))
 def test_mirrored_text_that_comes_in_does_not_hold(tmp_path, speed):
     """The forecast invents what comes in at the lower border of a page that scrolls."""
     images = [av.VideoFrame.from_ndarray(picture, "gray") for picture in scrolled(speed)]

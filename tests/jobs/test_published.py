@@ -156,14 +156,11 @@ def test_weights_that_are_replaced_during_a_run_are_not_used(clip, tmp_path):
 
 
 FAMILIES = [
-    *(
-        pytest.param(name, marks=pytest.mark.full)
-        for name in ("rife_4_25", "ifrnet_s", "ema_vfi_small")
-    ),
-    # The same module as rife_4_25 runs these.
+    *(pytest.param(name, marks=pytest.mark.full) for name in ("rife_4_25", "ifrnet_s")),
+    # The same module as rife_4_25 runs the first three.
     *(
         pytest.param(name, marks=pytest.mark.slow)
-        for name in ("rife_4_0", "rife_eccv", "rife_eccv_m")
+        for name in ("rife_4_0", "rife_eccv", "rife_eccv_m", "ema_vfi_small")
     ),
 ]
 OPTIONS = {

@@ -48,6 +48,8 @@ from tests.helpers.trainees import (
     register_models,
 )
 
+TASKS = "cloud-best", "voxelflow-3", "unet-middle-ssim"
+"""A recipe of each task."""
 RECIPES = sorted((weights.weights_folder() / "recipes").glob("*.toml"))
 SMALL = {"model": PREDICT.name, "val_part": "0.8:1", "steps": 20, "crop": 32, "batch": 4}
 SMALL |= {
@@ -478,8 +480,16 @@ def large_clip(tmp_path_factory):
     return str(moving(tmp_path_factory.mktemp("large") / "moving.mkv", 80, size=(96, 96)))
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(
+            path, marks=pytest.mark.full if path.stem in TASKS else pytest.mark.slow
+        )
+        for path in RECIPES
+    ],
+    ids=lambda path: path.stem,
+)
 def test_every_shipped_recipe_trains_a_step(large_clip, output, recipe):
     read = completed(recipe=recipe)
     assert read.steps is not None, (
