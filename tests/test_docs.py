@@ -82,7 +82,14 @@ def test_the_keys_of_the_json_are_those_of_the_results(kind, base):
 
 
 @pytest.mark.parametrize(
-    "document", [d for d in DOCUMENTS if examples(d)], ids=lambda path: path.name
+    "document",
+    [
+        # Every function of the API takes more than two seconds.
+        pytest.param(path, marks=[pytest.mark.full] * (path.name == "python.md"))
+        for path in DOCUMENTS
+        if examples(path)
+    ],
+    ids=lambda path: path.name,
 )
 def test_the_examples_in_python_run(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -35,6 +35,7 @@ def reference_ssim(test, truth):
     return float(structural_similarity(x, y, **WANG))
 
 
+@pytest.mark.full
 @settings(deadline=None, max_examples=20)
 @given(
     height=st.integers(11, 130),

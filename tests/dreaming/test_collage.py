@@ -164,6 +164,7 @@ def test_a_single_changing_pixel_is_accepted():
     assert all(bool(picture.isfinite().all()) for picture in dream_of(pictures, 8))
 
 
+@pytest.mark.full
 def test_a_still_picture_stays_still():
     dreamt_frames = dream_of([footage()[0]] * 30, 8)
     assert change(dreamt_frames[-1], tensor(footage()[0])) < 0.01

@@ -2,6 +2,7 @@
 
 from fractions import Fraction as F
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +75,7 @@ def test_each_filmed_frame_has_the_sound_of_its_own_time(runs):
         assert time + offset == TIMES[origin.number]
 
 
+@pytest.mark.full
 @given(
     st.lists(
         st.fractions(F(1, 60), F(1, 12), max_denominator=600), min_size=30, max_size=30

@@ -72,6 +72,7 @@ def test_what_things_leave_is_the_ground_without_a_rim(dreamt):
         assert (each > 0.1).sum() < 1.3 * area + 300
 
 
+@pytest.mark.full
 def test_a_street_says_where_it_is_not_as_filmed(film):
     clip = material(film)
     with torch.inference_mode():
@@ -124,6 +125,7 @@ def test_the_street_is_never_empty_for_long_where_things_enter_in_the_clip():
     assert max(len(run) for run in "".join(" x"[picture] for picture in empty).split()) < 45
 
 
+@pytest.mark.full
 def test_cars_stay_behind_a_pole_that_hid_them():
     """Both cars are behind the pole when the film ends."""
     pole, colour = (slice(20, 170), slice(180, 188)), (240, 230, 60)

@@ -45,6 +45,7 @@ def slow_skies(pair=None):
     return [(first + k / 89 * (last - first)).clip(0, 1) for k in range(90)]
 
 
+@pytest.mark.full
 def test_a_bouncing_ball_keeps_bouncing_and_stays_whole():
     source = ball(60)
     dreamt_frames = dream(60, 150)
@@ -81,6 +82,7 @@ def test_a_sky_that_never_comes_back_changes_slowly(loop):
     assert max(moved) < 0.25 * float((pictures[0] - pictures[-1]).abs().mean())
 
 
+@pytest.mark.full
 def test_rain_goes_on_while_a_slow_sky_begins():
     drops = np.random.default_rng(1).random((90, 60, 80, 1)) < 0.02
     source = [
@@ -256,6 +258,7 @@ def test_a_thing_moves_to_its_new_place_and_does_not_dissolve():
     assert max(abs(b - a) for a, b in pairwise(places)) < 8
 
 
+@pytest.mark.full
 def test_a_change_of_exposure_leaves_no_edges():
     base = clouds(1, (192, 144))[0][:108].astype(np.float32)
     shares = [1 - 0.4 * max(0, k - 40) / 20 for k in range(60)]

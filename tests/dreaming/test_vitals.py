@@ -111,6 +111,7 @@ def test_limits_include_the_variation_of_the_clip(footage):
     assert wide["sharpness"][1] > 1.3
 
 
+@pytest.mark.full
 def test_what_lasts_is_a_fault_once(source, footage):
     """The dream stands still. After a second this is known."""
     meter = meter_of(source, frames=60)

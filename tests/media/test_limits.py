@@ -47,6 +47,7 @@ def test_a_list_of_files_is_refused(tmp_path, name, text):
             probe(tmp_path / "%03d.png")
 
 
+@pytest.mark.full
 def test_many_pngs_with_a_colour_profile_are_read(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png", icc_profile=profile)

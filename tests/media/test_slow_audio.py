@@ -208,6 +208,7 @@ def test_the_source_codec_is_kept_if_the_container_can_hold_it(
     assert bool(said(sink, f"becomes {codec}")) == (encoded in ("aac", "adpcm_ms"))
 
 
+@pytest.mark.full
 @given(
     factor=st.fractions(1, 40, max_denominator=1001),
     blocks=st.lists(st.integers(0, 3000), max_size=6),

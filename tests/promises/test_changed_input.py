@@ -148,6 +148,7 @@ def test_standard_output_ends_in_an_error_if_the_input_changes(clip, monkeypatch
     assert "was changed while it was read" in done.stderr
 
 
+@pytest.mark.full
 def test_train_warns_which_clip_was_changed(tmp_path, monkeypatch):
     register_models(monkeypatch, MIDDLE)
     torch.set_num_threads(1)

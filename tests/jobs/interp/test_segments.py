@@ -44,6 +44,7 @@ def segments_of(plan, finished=()):
     return [SegmentPlan.of(*segment) for segment in divide(tasks, dict(finished))]
 
 
+@pytest.mark.full
 @given(plans())
 @settings(max_examples=25)
 def test_no_frame_is_lost_doubled_or_moved(plan):
@@ -61,6 +62,7 @@ def test_no_frame_is_lost_doubled_or_moved(plan):
         assert pickle.loads(pickle.dumps(segment)).digest == segment.digest
 
 
+@pytest.mark.full
 @given(plans(), st.data())
 @settings(max_examples=25)
 def test_the_frames_after_a_segment_that_was_cut_short_are_one_segment(plan, data):
