@@ -2,7 +2,8 @@
 
 A fade lies where both sounds are most alike, outside of attacks such as a crackle. The law
 of a fade follows the correlation of both sounds: equal power for unlike sounds, and equal
-gain for like ones. Positions and lengths are in samples.
+gain for like ones. Neither end of a fade lies in an attack, unless every place has one.
+Positions and lengths are in samples.
 """
 
 from typing import Any
@@ -23,6 +24,8 @@ _QUIET = 1e-8  # power of full scale below which all sounds are alike
 # Costs of a fade, in dB of the difference between two spectra: of a fade within an attack
 # in each sound, and of an attack at any place of the fade.
 _WITHIN, _ANY = 12.0, 6.0
+CUTS = 1000.0
+"""The cost of a fade with an end in an attack, which exceeds all other costs together."""
 # Seconds around the start of an attack that belong to the attack.
 _BEFORE = 0.015
 _AFTER = 0.1
@@ -38,7 +41,8 @@ _FITS = 0.5
 # Correlation; the law of a fade for sounds that cancel each other even more.
 _OPPOSED = -0.5
 
-_EXTENSION = 0.1  # seconds by which a sound goes on beyond its ends
+# Seconds by which a sound goes on beyond its ends: a fade, and the fall to silence.
+_EXTENSION = 0.4
 _KNOWN = 3  # times the length of an extension, from which the extension follows
 _ORDER = 64  # samples from which the next sample is predicted
 _NOTHING = 1e-20  # power of silence
@@ -47,8 +51,8 @@ _NOTHING = 1e-20  # power of silence
 class FilmSound:
     """The sound of a film from the position ``first`` on, for playing any part of it.
 
-    The sound goes on beyond both of its ends for a tenth of a second, for fades. Silence
-    follows. ``begin`` and ``end`` are the ends of the sound itself.
+    The sound goes on beyond both of its ends for less than half a second, for fades.
+    Silence follows. ``begin`` and ``end`` are the ends of the sound itself.
     """
 
     def __init__(self, sound: Sound, rate: int, first: int) -> None:
@@ -61,7 +65,7 @@ class FilmSound:
         self._first = first - self._reach
         self._hop = rate // _HOPS
         self._spectra = _spectra(self._sound, rate, self._hop)
-        self._busy = _busy(self._sound, rate, self._hop)[: len(self._spectra)]
+        self._busy = _busy(self._sound, rate, self._hop)
 
     def heard(self, begin: int, length: int) -> Sound:
         """Return the sound from a position on; silence where there is none."""
@@ -73,6 +77,16 @@ class FilmSound:
         skipped = min(max(-start, 0), length)
         whole[skipped : skipped + len(inside)] = inside
         return whole
+
+    def is_free(self, positions: Positions, length: int) -> NDArray[np.bool_]:
+        """Return whether fades from positions on begin and end outside of attacks."""
+        last = len(self._busy) - 1
+        begin, end = (
+            self._busy[((at - self._first) // self._hop).clip(0, last)]
+            for at in (positions, positions + length)
+        )
+        free: NDArray[np.bool_] = ~(begin | end)
+        return free
 
     def costs(
         self, before: Positions, after: Positions, length: int
@@ -95,6 +109,8 @@ class FilmSound:
         busy = np.stack([self._busy[one] for one in inside])
         heard = _WITHIN * busy.mean(2) + _ANY * busy.any(2)
         costs[has_both] = np.abs(old - new).mean((1, 2)) + heard.sum(0)
+        for positions in (before, after):
+            costs[~self.is_free(positions, length)] += CUTS
         return costs
 
     def fitting(self, before: int, after: int, length: int) -> int:

@@ -12,7 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cloudconv.media.fades import FilmSound, Sound, crossed, extension
+from cloudconv.media.fades import (
+    CUTS,
+    FilmSound,
+    Positions,
+    Sound,
+    crossed,
+    extension,
+)
 from cloudconv.media.playlist import LOOK_AHEAD, Passage, Playlist
 
 _FADES = (0.3, 0.15, 0.08)  # lengths of a fade in seconds
@@ -175,28 +182,24 @@ class Mixer:
     def _crossing(self, least: int, most: int, jump: tuple[int, int], shift: int) -> _Fade:
         """Return the fade to a shift for a jump from one place to another."""
         begins, ends = jump
-        lasts = ends - begins
         rate = self._rate
-        film = self._film
-        if lasts > _FADES[0] * rate and begins >= least:
-            place = np.array([begins])
-            if np.isfinite(film.costs(place + self._shift, place + shift, lasts)[0]):
-                return self._fitted(_Fade(begins, lasts, shift))
-        fades, costs = [], []
-        for number, seconds in enumerate(_FADES):
-            length = round(seconds * rate)
-            places = np.arange(least, max(most - length, least) + 1, rate // 100)
-            away = np.abs(places + length / 2 - (begins + ends) / 2) / (
-                rate * float(LOOK_AHEAD)
-            )
-            cost = film.costs(places + self._shift, places + shift, length)
-            fades += [_Fade(place, length, shift) for place in places.tolist()]
-            costs += (cost + _SHORTER * number + _AWAY * away).tolist()
-        best = int(np.argmin(costs))
-        if np.isfinite(costs[best]):
-            return self._fitted(fades[best])
+        usual = [round(seconds * rate) for seconds in _FADES]
+        # A slow jump fades as long as it lasts.
+        slow = [ends - begins] if ends - begins > usual[0] and begins >= least else []
+        for lengths in (slow, usual):
+            fades, costs = [], []
+            for number, length in enumerate(lengths):
+                places = np.arange(least, max(most - length, least) + 1, rate // 100)
+                away = np.abs(places + length / 2 - (begins + ends) / 2) / (
+                    rate * float(LOOK_AHEAD)
+                )
+                cost = self._film.costs(places + self._shift, places + shift, length)
+                fades += [_Fade(place, length, shift) for place in places.tolist()]
+                costs += (cost + _SHORTER * number + _AWAY * away).tolist()
+            if np.isfinite(costs).any():
+                return self._fitted(fades[int(np.argmin(costs))])
         # One of the two is silent everywhere.
-        length = round(_FADES[-1] * rate)
+        length = usual[-1]
         return _Fade(max(min(begins, most - length), least), length, shift)
 
     def _fitted(self, fade: _Fade) -> _Fade:
@@ -223,16 +226,16 @@ class Mixer:
         """Return a fade between two places to another piece of an ambience."""
         film = self._film
         rate = self._rate
-        random = self._random
         length = film.end - film.begin
         if length < _LEAST * rate:
             self.is_silent = True
             return _Fade(least, round(_FADES[-1] * rate), film.end + 2 * rate - least)
+        trials: list[tuple[float, int, int, int, int]] = []
         for seconds in _FADES:
             fade = round(seconds * rate)
-            places = random.integers(least, most + 1, _TRIALS)
             last = max(film.end - self._piece - fade, film.begin)
-            positions = random.integers(film.begin, last + 1, _TRIALS)
+            positions = self._drawn(film.begin, last, 0, fade)
+            places = self._drawn(least, most, self._shift, fade)
             before = places + self._shift
             if self._first_shift is None:
                 before = positions
@@ -242,12 +245,24 @@ class Mixer:
             again = np.maximum(np.abs(before - old), np.abs(positions - new)) < self._apart
             onwards = np.abs(before - positions) < 2 * self._apart
             costs[again | (onwards & (self._first_shift is not None))] = np.inf
-            best = int(costs.argmin())
-            if np.isfinite(costs[best]):
+            number = int(costs.argmin())
+            ends = int(places[number]), int(before[number]), int(positions[number])
+            trials.append((float(costs[number]), fade, *ends))
+            # A shorter fade is only better if no end of it is in an attack.
+            if costs[number] < CUTS:
                 break
-        place = int(places[best])
-        position = int(positions[best])
+        _, fade, place, old_position, position = min(trials)
         if self._first_shift is None:
             return _Fade(place, 0, position - place)
-        self._joined = int(before[best]), position
+        self._joined = old_position, position
         return self._fitted(_Fade(place, fade, position - place))
+
+    def _drawn(self, first: int, last: int, shift: int, length: int) -> Positions:
+        """Return random places at which a fade of the part with a shift may begin.
+
+        Its ends are outside of attacks, if that is possible.
+        """
+        places = np.arange(first, last + 1, self._rate // 100)
+        free = places[self._film.is_free(places + shift, length)]
+        places = free if len(free) else places
+        return places[self._random.integers(len(places), size=_TRIALS)]

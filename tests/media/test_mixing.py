@@ -121,6 +121,49 @@ def test_a_sound_crosses_outside_of_attacks():
     assert set(lengths) == {200}
 
 
+def joins(sound, film):
+    """Return where the film's own sound ends, and where it goes on, at each join."""
+    at = positions(sound, film, 32)
+    exact = [(32 * n, int(k)) for n, k in enumerate(at) if k >= 0]
+    return [
+        (before + 32, after)
+        for (early, before), (late, after) in pairwise(exact)
+        if late - early != after - before
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_fade_begins_or_ends_in_a_loud_event(seed):
+    random = np.random.default_rng(seed)
+    jumps = [int(second) for second in random.integers(1, 8, 8)]
+    start = int(random.integers(4000))
+    # Two events are more alike than the quiet and the loud half of the film.
+    film = noise(seed=seed) * np.where(np.arange(LENGTH) < LENGTH // 2, 1e-4, 0.3)[:, None]
+    events = np.arange(start, LENGTH - RATE // 2, 6400)  # one every 0.8 seconds
+    for event in events:
+        film[event : event + 640] += 5 * noise(640) * np.exp(-np.arange(640) / 200)[:, None]
+    film = film.astype(np.float32)
+    passages = [
+        Passage(10 + F(2 * n), F(1, 25), -F(4, 5) * -(-(10 + 2 * n - target) * 5 // 4))
+        for n, target in enumerate(jumps)
+    ]
+    ends = []
+    for score in (passages, [AMBIENCE]):
+        ends += joins(mixed(film, score, seed=seed), film)
+    assert len(ends) > 8
+    for positions_of_join in ends:
+        for position in positions_of_join:
+            since = (position - events)[position >= events].min(initial=LENGTH)
+            assert since == 0 or since >= 640
+
+
+def test_the_fade_at_the_end_of_the_film_is_as_long_as_others():
+    film = noise()
+    sound = mixed(film, [Passage(F(10), F(0), F(-8))], 3)
+    first = int((positions(sound, film, 16) >= 0).argmax()) * 16
+    assert 0.29 * RATE < first < 0.45 * RATE
+
+
 def test_a_slow_jump_fades_as_long_as_it_lasts():
     film = np.concatenate([noise(), noise() * 0]).astype(np.float32)
     film[LENGTH:] = 0.2
