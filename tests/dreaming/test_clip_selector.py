@@ -5,7 +5,7 @@ import pytest
 
 from cloudconv.dreaming.images import luma, resized, spread
 from cloudconv.dreaming.material.light import Light
-from cloudconv.dreaming.material.wind import drifts_of, mean_flow
+from cloudconv.dreaming.material.wind import end_flows, mean_flow
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
@@ -20,7 +20,7 @@ def source():
 
 def thumbs_of(source):
     wind = mean_flow(source, spread(len(source), 1))
-    return Thumbs(source, Light(source), wind, drifts_of(source, 20)[0], 20)
+    return Thumbs(source, Light(source), wind, end_flows(source, 20), 20)
 
 
 @pytest.fixture(scope="module")

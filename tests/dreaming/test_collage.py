@@ -570,3 +570,10 @@ def test_letters_stay_where_they_are(opacity, colour):
 
 def test_a_sky_without_letters_has_no_land():
     assert not material(open_sky()).land.any()
+
+
+def test_a_dream_after_a_trial_is_the_dream_without_one():
+    source = material(footage())
+    dream_of(source.reduced(), 3, seed=1)
+    for after_trial, alone in zip(dream_of(source, 12, seed=1), dreamt(12), strict=True):
+        assert torch.equal(after_trial, alone)

@@ -131,12 +131,13 @@ def test_only_the_last_scene_is_material(tmp_path):
     assert (len(early), early.cut) == (25, None)
 
 
-def test_frames_before_a_very_long_gap_are_no_material(tmp_path):
-    times = [Fraction(k, 25) + 10**6 * (k >= 5) for k in range(15)]
+@pytest.mark.parametrize(("earlier", "seconds"), [(1, 30), (5, 30), (5, 10**6)])
+def test_frames_before_a_very_long_gap_are_no_material(tmp_path, earlier, seconds):
+    times = [Fraction(k, 25) + seconds * (k >= earlier) for k in range(15)]
     clip = write_clip(tmp_path / "gap.mkv", 15, times=times, size=SIZE)
     source = gather_material(probe(clip))
-    assert source.cut == times[5]
-    assert len(source) == 10
+    assert source.cut == times[earlier]
+    assert len(source) == 15 - earlier
 
 
 def test_only_the_end_of_a_long_clip_is_kept(tmp_path):

@@ -1,5 +1,9 @@
 """Follow the light of a clip, which changes slowly and by region."""
 
+from __future__ import annotations
+
+from copy import copy
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +70,12 @@ class Light:
         self._fastest = float(steps.max(initial=0))
         self._now = self._log[-1].copy()
         self._slope = _slope(np.mean(pictures, 0), material.static)
+
+    def anew(self) -> Light:
+        """Return the same light, whose current light is that of the last frame."""
+        light = copy(self)
+        light._now = self._log[-1].copy()
+        return light
 
     def follow(self, frame: int) -> None:
         """Move the light towards a frame's, more slowly than the clip's fastest change."""

@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import cache, cached_property, partial
 from itertools import pairwise
 from statistics import median_high
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -48,6 +48,8 @@ from cloudconv.forecasting.camera import measured_flow
 from cloudconv.forecasting.things import Things
 from cloudconv.media.frame import Frame, make_picture
 
+Made = TypeVar("Made")
+
 
 class Material:
     """The frames that a dream is made of.
@@ -58,6 +60,7 @@ class Material:
     that pans slowly over land had always had its last view: (H, W, 3) float32 RGB,
     nominally in [0, 1], and (h, w, 3) uint8, the longest side at most 480. ``size`` and
     ``small_size`` are height and width of both pictures. ``form``: that of the last frame.
+    ``origin``: the material of which this one is a smaller copy, or this one.
 
     Args:
         frames: the frames without repeats, oldest first; at least one.
@@ -94,6 +97,8 @@ class Material:
         self.cadence = cadence
         self._grid = _grid(self.times, self.step)
         self.form = Planes(self.last)
+        self.origin = self
+        self._made: dict[object, Any] = {}
         # One block: single pictures would leave holes between values that live shortly.
         self._smalls = np.empty((len(frames), *self.small_size, 3), np.uint8)
         self._has_small = [False] * len(frames)
@@ -108,6 +113,13 @@ class Material:
     def things(self) -> Things:
         """The things that move before the camera in the pictures for analysis."""
         return self._things()
+
+    def once(self, make: Callable[[Material], Made]) -> Made:
+        """Return what ``make`` makes of this material. It is made once."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: Made = self._made[make]
+        return made
 
     def __len__(self) -> int:
         """Return the number of points of the grid."""
@@ -256,6 +268,7 @@ class Material:
             for number, frame in enumerate(self.frames)
         ]
         smaller = Material(frames, times=self.times, step=self.step)
+        smaller.origin = self.origin
         smaller._things = self._things
         scale = np.float32(smaller.size[1] / self.small_size[1])
         smaller._flow = lambda number, quick: resized_flow(

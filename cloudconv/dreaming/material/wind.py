@@ -85,6 +85,11 @@ def end_flow(material: Material, frames: int, *, first: bool) -> Floats:
     return unfolded(mean_flow(material, recent), frames)
 
 
+def end_flows(material: Material, frames: int) -> list[Floats]:
+    """Return the motion at both ends of a clip, see :func:`end_flow`."""
+    return [end_flow(material, frames, first=first) for first in (True, False)]
+
+
 def unfolded(flow: Floats, frames: int) -> Floats:
     """Return a flow (h, w, 2) so smooth that ``frames`` of motion do not fold a picture."""
     smooth = np.full_like(flow, flow.mean((0, 1)))
@@ -190,21 +195,8 @@ class Drift:
         return drifts
 
     def over(self, skies: Sequence[Floats]) -> Drift:
-        """Return the same motion of other pictures, (h, w, 3) each, that show only sky.
-
-        Before and after their times one frame is shown, not several in turn, and edges are
-        repeated: a choice of footage would take a mirror image for clouds.
-        """
-        height, width = skies[0].shape[:2]
-        flows = [resized_flow(flow, (height, width)) for flow in self.flows]
-        return Drift(
-            held(*skies),
-            (height, width),
-            len(skies),
-            flows,
-            mirrors=False,
-            path=self._path,
-        )
+        """Return the same motion of other pictures, see :func:`sky_drift`."""
+        return sky_drift(skies, self.flows, self._path)
 
     def frame(self, k: int) -> int:
         """Return the number of the frame that a picture shows."""
@@ -305,21 +297,40 @@ def _codes(group: Group, skies: Callable[[int], Floats], number: int) -> Floats:
     return group.codes(skies(number))
 
 
-def drifts_of(material: Material, lasts: int) -> tuple[Drift, list[Drift], SkyBehind]:
+def sky_drift(
+    skies: Sequence[Floats], flows: Sequence[Floats], path: Floats | None
+) -> Drift:
+    """Return the drift of small pictures, (h, w, 3) each, that show only sky.
+
+    Before and after their times one frame is shown, not several in turn, and edges are
+    repeated: a choice of footage would take a mirror image for clouds.
+    """
+    size = skies[0].shape[0], skies[0].shape[1]
+    sized = [resized_flow(flow, size) for flow in flows]
+    return Drift(held(*skies), size, len(skies), sized, mirrors=False, path=path)
+
+
+def path_of(material: Material) -> Floats | None:
+    """Return the way that each frame was moved before, (n, 2) in widths, or None."""
+    if material.path is None:
+        return None
+    numbers = [material.source_of(k)[0] for k in range(len(material))]
+    path: Floats = (material.path[numbers] / material.small_size[1]).astype(np.float32)
+    return path
+
+
+def drifts_of(
+    material: Material, flows: Sequence[Floats]
+) -> tuple[Drift, list[Drift], SkyBehind]:
     """Return the frames of a material, which drift by the motion at both ends of the clip.
 
     The frames are at the size of the weights; and, by group of planes, at full size. The
     last result shows sky behind the land.
 
-    ``lasts``: the greatest number of frames that a picture moves.
+    ``flows``: those of :func:`end_flows`, in pixels of the material's small pictures.
     """
     count = len(material)
-    flows = [end_flow(material, lasts, first=one) for one in (True, False)]
     turns = min(_TURNS, count - 1) if _moves(material, flows[1]) < _ENOUGH else 0
-    path = None
-    if material.path is not None:
-        numbers = [material.source_of(k)[0] for k in range(count)]
-        path = (material.path[numbers] / material.small_size[1]).astype(np.float32)
     behind = SkyBehind(material.matte)
     size = weight_size(*material.size)
     smalls = lru_cache(4)(lambda k: material.small(k, size))
@@ -330,7 +341,7 @@ def drifts_of(material: Material, lasts: int) -> tuple[Drift, list[Drift], SkyBe
         flows,
         behind.small,
         turns=turns,
-        path=path,
+        path=path_of(material),
         leads=material.lead,
         skies=lru_cache(4)(lambda k: behind.sky(smalls(k))),
     )

@@ -136,7 +136,7 @@ class ClipSelector:
             if total < least:
                 least = total
                 best = tried[number]
-        self._whole |= self._frames(best)
+        self.show(best)
         if best.second is None:
             return best
         cut = cut_between(
@@ -147,6 +147,10 @@ class ClipSelector:
             self._fades,
         )
         return replace(best, cut=cut)
+
+    def show(self, piece: Piece) -> None:
+        """Choose no frame again that a piece shows as a whole picture."""
+        self._whole |= self._frames(piece)
 
     def _unknown(self, piece: Piece) -> float:
         """Return the greatest part of the picture that a piece should know and does not.

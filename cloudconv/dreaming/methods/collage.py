@@ -12,6 +12,7 @@ Schoedl et al., Video Textures, SIGGRAPH 2000 (which part of a clip may follow w
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from cloudconv.dreaming.images import (
     in_channels,
     lerp_into,
     resized,
+    resized_flow,
     spread,
     weight_size,
 )
@@ -32,6 +34,7 @@ from cloudconv.dreaming.material.wind import (
     crossing,
     drifts_of,
     end_flow,
+    end_flows,
     held,
     mean_flow,
 )
@@ -69,16 +72,18 @@ def collage(material: Material, options: Options) -> Iterator[DreamFrame]:
         yield composition.step()
 
 
-class _Composition:
-    """The frames of one dream, one after the other."""
+class _Sketch:
+    """The thumbnails of a clip and their wind, which collages of all sizes share.
 
-    def __init__(self, material: Material, seed: int) -> None:
-        self._material = material
-        self._random = np.random.default_rng(seed)
+    ``light``: at its beginning. ``flows``: the motion at both ends. ``spacing``:
+    the number of frames from footage to footage. ``fades``: see ``Front``. ``firsts``: the
+    first piece of each seed, and the state of the random numbers after its choice.
+    """
+
+    def __init__(self, material: Material) -> None:
+        self.firsts: dict[int, tuple[Piece, Any]] = {}
         wind = mean_flow(material, spread(len(material), 1))
-        self._size = weight_size(*material.size)
-        self._form = material.form
-        self._light = Light(material)
+        self.light = Light(material)
         crosses = crossing(material, wind)
         shortest = max(2, int(len(material) * _SPACING))
         # New footage arrives while the wind crosses the picture, so that old sky leaves as
@@ -86,14 +91,31 @@ class _Composition:
         self.spacing = max(shortest, int(min(crosses, _SLOWEST / float(material.step))))
         # Without wind all places fade slowly.
         coarse = min(_FADE * crosses, self.spacing / 2) or self.spacing / 2
-        small, large, self._behind = drifts_of(material, self.spacing)
-        self._thumbs = Thumbs(material, self._light, wind, small, self.spacing)
+        self.flows = end_flows(material, self.spacing)
+        self.thumbs = Thumbs(material, self.light, wind, self.flows, self.spacing)
         lag = max(1, min(round(SPAN / material.step), len(material) // 2))
-        fine = max(1.0, _FINE * self._thumbs.changes_in(lag))
-        self._fades = min(coarse, fine), coarse
+        fine = max(1.0, _FINE * self.thumbs.changes_in(lag))
+        self.fades = min(coarse, fine), coarse
+
+
+class _Composition:
+    """The frames of one dream, one after the other."""
+
+    def __init__(self, material: Material, seed: int) -> None:
+        self._material = material
+        self._seed = seed
+        self._random = np.random.default_rng(seed)
+        self._size = weight_size(*material.size)
+        self._form = material.form
+        self._sketch = sketch = material.origin.once(_Sketch)
+        self._light = sketch.light.anew()
+        self.spacing = sketch.spacing
+        flows = [resized_flow(flow, material.small_size) for flow in sketch.flows]
+        small, large, self._behind = drifts_of(material, flows)
+        self._thumbs = sketch.thumbs
         self._past = Past(self._thumbs)
         self._chooser = ClipSelector(
-            material, self._thumbs, self._past, self._random, self._fades
+            material, self._thumbs, self._past, self._random, sketch.fades
         )
         pictures = [
             resized(as_picture(material.glance(k)), self._size)
@@ -106,11 +128,22 @@ class _Composition:
         self._number = 0
 
     def start_next(self) -> None:
+        firsts = self._sketch.firsts
+        if self._number == 0 and self._seed in firsts:
+            piece, self._random.bit_generator.state = firsts[self._seed]
+            self._pieces.append(replace(piece, footage=self._footage))
+            self._chooser.show(piece)
+            return
         blank = Piece(self._footage, self._number, Placement(0), life=2 * self.spacing)
         ages = [self.spacing * number // PARTS for number in range(PARTS)]
         seen = [self._beneath(age)[0] for age in ages]
-        piece = self._chooser.choose(blank, seen, ages)
-        self._pieces.append(self._arriving(piece, self.spacing))
+        piece = self._arriving(self._chooser.choose(blank, seen, ages), self.spacing)
+        self._pieces.append(piece)
+        if self._number == 0:
+            # The footage of a trial has other sizes.
+            thumbs = self._thumbs.footage
+            kept = replace(piece, footage=(thumbs, thumbs))
+            firsts[self._seed] = kept, self._random.bit_generator.state
 
     def end(self, frames: int, loop_to: Floats | None) -> None:
         """Start a loop's last transition, to pictures that lead to the output's first."""
@@ -186,7 +219,7 @@ class _Composition:
             points.wind,
             lasts,
             self._random,
-            self._fades,
+            self._sketch.fades,
         )
         return replace(piece, front=front)
 

@@ -23,7 +23,9 @@ _FAINT = (1 / 255) ** 2
 _COARSE = 8  # sides of a picture up to which all of its detail counts as coarse, in pixels
 # Greatest gain of contrast; two unrelated pictures in equal parts need 1.41.
 _MOST_GAIN = 2.0
-_STRIPS = 6  # of a picture, of each of which only the columns with a weight are looked at
+# Strips of a picture, of each of which only the columns with a weight are seen, and the
+# least height of one, in pixels: each look takes time.
+_STRIPS, _HEIGHT = 6, 100
 
 
 def blended(
@@ -113,7 +115,8 @@ def summed(
         if not share.any():
             continue
         weight = resized(in_channels(share, channels), size)
-        for strip in _strips(share):
+        strips = max(min(_STRIPS, size[0] // _HEIGHT, len(share)), 1)
+        for strip in _strips(share, strips):
             rows, columns = (
                 _enlarged(span, few, side, within)
                 for span, few, side, within in zip(
@@ -126,13 +129,13 @@ def summed(
     return result
 
 
-def _strips(share: Floats) -> Iterator[Area]:
+def _strips(share: Floats, count: int) -> Iterator[Area]:
     """Yield areas in which a weight counts, in strips of rows: little else is looked at.
 
     An enlarged weight also counts in the cells around its own.
     """
     around = cv2.dilate(share, np.ones((3, 3)))
-    for numbers in np.array_split(np.arange(len(share)), min(_STRIPS, len(share))):
+    for numbers in np.array_split(np.arange(len(share)), count):
         first = int(numbers[0])
         rows, columns = bounds(around[first : first + len(numbers)])
         yield slice(first + rows.start, first + rows.stop), columns

@@ -23,7 +23,7 @@ from cloudconv.dreaming.images import (
 )
 from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift
+from cloudconv.dreaming.material.wind import Drift, path_of, sky_drift
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front
 from cloudconv.dreaming.vitals.features import QUANTILE
@@ -226,11 +226,17 @@ class Thumbs:
     """
 
     def __init__(
-        self, material: Material, light: Light, wind: Floats, drifting: Drift, before: int
+        self,
+        material: Material,
+        light: Light,
+        wind: Floats,
+        flows: Sequence[Floats],
+        before: int,
     ) -> None:
         """Make the thumbnails of the clip, and ``before`` more before and after it.
 
-        ``wind``: (h, w, 2) backward flow in pixels of the small picture.
+        ``wind``: (h, w, 2) backward flow in pixels of the small picture. ``flows``: the
+        motion at both ends of the clip.
         """
         height, width = reduced(material.glance(0), THUMB_SIDE).shape[:2]
         self.size = height, width
@@ -248,7 +254,7 @@ class Thumbs:
             gain = light.on(k)
             thumbs.append(thumb if gain is None else lit(thumb, resized(gain, self.size)))
         self.frames = np.stack(thumbs)
-        moving = drifting.over(thumbs)
+        moving = sky_drift(thumbs, flows, path_of(material))
         self.footage = Footage(moving, light, self.size, follows=False)
         self._before = before
         self._all = np.stack(

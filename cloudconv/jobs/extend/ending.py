@@ -26,7 +26,9 @@ MOST_FRAMES = 300  # the largest number of frames that become material
 # 64 frames are kept even if they need more bytes
 _LEAST_FRAMES = 64
 _MEMORY_BYTES = 2**30
-_MOST_STEPS = 10 * MOST_FRAMES
+# Longest time between the first frame and the last, in steps of the output. An analysis
+# looks at each step.
+_MOST_STEPS = 2 * MOST_FRAMES
 
 
 def _has_detail(frame: Frame) -> bool:
@@ -178,9 +180,9 @@ def gather_material(
     """Return the last frames before ``at`` that belong to one scene.
 
     At most 300 frames are kept. Fewer frames are kept if 300 need more than 1 GiB, but at
-    least 64. Frames before a very long gap are left out, as if the gap were a cut. ``at``
-    is in seconds from the first frame; None for the end. Raises InputError as
-    :func:`read_ending` does.
+    least 64. Frames before a very long gap are left out, as if the gap were a cut, so that
+    all frames together last for at most 600 steps of the output. ``at`` is in seconds from
+    the first frame; None for the end. Raises InputError as :func:`read_ending` does.
     """
     bytes_a_sample = 1 if layout(info.working_pix_fmt).depth <= 8 else 2
     size = 3 * info.width * info.height // 2 * bytes_a_sample
@@ -188,8 +190,6 @@ def gather_material(
     scene = read_ending(info, kept, at=at, scene_cut=scene_cut, threads=threads)
     step = scene.gap if info.timing.rate is None else 1 / info.timing.rate
     if step is not None:
-        # The material has a picture for each step: without a limit, a gap of days never
-        # ends.
         while scene.items[0].frame.time <= scene.last.time - _MOST_STEPS * step:
             scene.items.popleft()
             scene.cut = scene.items[0].frame.time
