@@ -80,6 +80,11 @@ def free_memory() -> int | None:
     return min(amounts, default=None)
 
 
+_MMAP_MAX = -4  # parameter of mallopt
+_LARGE_BLOCK = 28 << 20  # bytes: less than a plane of 4K in float32
+_reused: list[None] = []
+
+
 def reuse_memory() -> None:
     """Let this process keep the memory that it frees, for its own later use.
 
@@ -88,14 +93,41 @@ def reuse_memory() -> None:
     call changes the whole process until the process ends. Other systems and C libraries are
     not changed. See mallopt(3).
     """
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
-        library.mallopt(-4, 0)  # M_MMAP_MAX: no block gets a map of its own
+    if (library := _glibc()) is not None:
+        library.mallopt(_MMAP_MAX, 0)  # no block gets a map of its own
         library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: no memory goes back to the kernel
         # M_ARENA_MAX: the arenas of threads cannot hold large blocks.
         library.mallopt(-8, 1)
+        _reused.append(None)
+
+
+def return_large_blocks() -> None:
+    """Let a process that reuses memory return freed blocks of 28 MiB or more.
+
+    Planes of 4K are such blocks. Kept blocks that are divided for smaller ones would make
+    the memory grow with each picture. This is for work that takes longer for each picture
+    than the kernel takes to fill new memory with zeros.
+    """
+    if _reused and (library := _glibc()) is not None:
+        library.mallopt(-3, _LARGE_BLOCK)  # M_MMAP_THRESHOLD
+        library.mallopt(_MMAP_MAX, 1 << 16)
+
+
+def return_memory() -> None:
+    """Return freed memory to the system, where later blocks have other sizes.
+
+    Freed blocks that no later block fits would stay in memory, see :func:`reuse_memory`.
+    """
+    if (library := _glibc()) is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """Return the C library of Linux, None on other systems and with other libraries."""
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None
 
 
 def version_of(package: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from fractions import Fraction as F
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -72,10 +73,12 @@ FUNCTIONS = {
 
 @pytest.fixture
 def three_threads():
-    before = torch.get_num_threads()
+    before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(3)
+    cv2.setNumThreads(3)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(before[0])
+    cv2.setNumThreads(before[1])
 
 
 @pytest.mark.parametrize("call", FUNCTIONS)
@@ -84,7 +87,7 @@ def test_a_call_leaves_the_threads_of_the_process_as_they_were(
 ):
     clip = write_clip(tmp_path / "a.mkv", 24, size=(48, 32))
     FUNCTIONS[call](clip, tmp_path)
-    assert torch.get_num_threads() == 3
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == (3, 3)
 
 
 def test_a_call_that_fails_leaves_the_threads_as_they_were(tmp_path, three_threads):

@@ -5,7 +5,7 @@ from that by more than the place itself does.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import cv2
@@ -63,6 +63,7 @@ class Plate:
     def __init__(self, pictures: Sequence[Bytes]) -> None:
         """Steady the pictures, and find what is behind the things."""
         self.size = pictures[0].shape[:2]
+        self._found = cache(self._find)
         self._views, self.stands, drifts = _views(pictures)
         rows, columns = (np.arange(side) + 1 for side in self.size)
         inside = np.minimum.outer(
@@ -131,22 +132,20 @@ class Plate:
     @property
     def masks(self) -> list[Mask]:
         """Return where things are in each frame, 0 or 1."""
-        return self._found[0]
+        return [self.mask(frame) for frame in range(len(self.pictures))]
 
     @property
     def differs(self) -> list[Mask]:
         """Return which pixels of each frame differ from the plate, without gaps closed."""
-        return self._found[1]
+        return [self._found(frame)[1] for frame in range(len(self.pictures))]
 
-    @cached_property
-    def _found(self) -> tuple[list[Mask], list[Mask]]:
-        masks = []
-        differs = []
-        for picture in self.pictures:
-            difference = self._difference(picture)
-            masks.append(self._mask(difference))
-            differs.append((difference > self._least).astype(np.uint8))
-        return masks, differs
+    def mask(self, frame: int) -> Mask:
+        """Return where things are in a frame, 0 or 1."""
+        return self._found(frame)[0]
+
+    def _find(self, frame: int) -> tuple[Mask, Mask]:
+        difference = self._difference(self.pictures[frame])
+        return self._mask(difference), (difference > self._least).astype(np.uint8)
 
     def _difference(self, picture: Bytes) -> Floats:
         """Return the difference to the plate in the light of the picture."""
@@ -170,7 +169,7 @@ class Plate:
         The light behind things is that of their surroundings, the nearest first.
         """
         size = tuple(-(-side // _DIM) for side in reversed(self.size))
-        free = 1 - cv2.dilate(self.masks[frame], np.ones((9, 9), np.uint8))[..., None]
+        free = 1 - cv2.dilate(self.mask(frame), np.ones((9, 9), np.uint8))[..., None]
         if self.drifts:
             free &= (self._seen[frame] == 255)[..., None]
         pairs = [
@@ -285,17 +284,21 @@ def plate_of(pictures: Sequence[Bytes]) -> Bytes:
     light of those frames in which a thing leaves the place free.
     """
     chosen = [pictures[k] for k in spread(len(pictures), LOOKS)]
-    grid = [picture[::_COARSE, ::_COARSE] + np.float32(1) for picture in chosen]
-    usual = np.median(grid, 0)
-    gains = [np.median(look / usual, (0, 1)) for look in grid]
+    grid = np.stack([picture[::_COARSE, ::_COARSE] for picture in chosen])
+    usual = (np.median(grid, 0) + 1).astype(np.float32)
+    gains = [np.median((look + np.float32(1)) / usual, (0, 1)) for look in grid]
     gains = [gains[-1] / gain for gain in gains]
-    if np.ptp(gains) > _EVEN:
-        chosen = [
-            cv2.multiply(picture, np.array([*gain, 1]), dtype=cv2.CV_8U)
-            for picture, gain in zip(chosen, gains, strict=True)
-        ]
-    bands = range(0, len(chosen[0]), _BAND)
-    return np.vstack([_agreed([look[k : k + _BAND] for look in chosen]) for k in bands])
+    differ = np.ptp(gains) > _EVEN
+    bands = []
+    for start in range(0, len(chosen[0]), _BAND):
+        looks = [picture[start : start + _BAND] for picture in chosen]
+        if differ:
+            looks = [
+                cv2.multiply(look, np.array([*gain, 1]), dtype=cv2.CV_8U).astype(np.uint8)
+                for look, gain in zip(looks, gains, strict=True)
+            ]
+        bands.append(_agreed(looks))
+    return np.vstack(bands)
 
 
 def _agreed(looks: Sequence[Bytes]) -> Bytes:

@@ -1,8 +1,9 @@
 """Divide the last frames into layers, and draw the layers at a later time."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 
 import cv2
 import numpy as np
@@ -43,6 +44,7 @@ _SOFT = 0.8  # sigma of the outlines, in pixels of these pictures
 _BENT = 2  # steps for which the remaining motion, such as that of legs, continues
 _NO_GAIN, _WHOLE_GAIN = 0.5, 2.5  # of the remaining motion, in luma of 255
 _EVEN = 4.0  # sigma of the remaining motion, in pixels of these pictures
+_HALF = 0.5  # least part of a pixel that a thing covers, in which the background is hidden
 _RIM, _INSIDE = 9, 5  # sides of the squares that widen and narrow outlines
 
 
@@ -157,19 +159,22 @@ class StillScene:
             yield picture.permute(2, 0, 1)[None]
 
 
-def scene_of(frames: Tensor) -> Scene | StillScene:
+def scene_of(frames: Sequence[Callable[[], Tensor]]) -> Scene | StillScene:
     """Return the layers of the last frame, or the things before a camera that stands.
 
-    ``frames`` are (T, 3, H, W) on the device that draws, oldest first.
+    Each of ``frames`` returns a picture, (3, H, W) on the device that draws, oldest first.
     """
-    pictures = [_bytes(frame) for frame in frames.unbind()]
-    last = frames[-1:].float()
-    if len(pictures) >= FEWEST:
-        still = things_in(pictures)
+    last = frames[-1]()[None].float()
+    latest: deque[Bytes] = deque(maxlen=_MOST)
+    if len(frames) >= FEWEST:
+        still = things_in(_noted(frames, latest))
         if still.hold and not still.plate.drifts:
-            return StillScene(still, stage_of(still, pictures), last)
-    pictures = pictures[: -_MOST - 1 : -1]
-    height, width = frames.shape[2:]
+            earlier = map(_bytes, (frame() for frame in frames[: -len(latest)]))
+            return StillScene(still, stage_of(still, chain(earlier, latest)), last)
+    else:
+        latest.extend(map(_bytes, (frame() for frame in frames)))
+    pictures = [*reversed(latest)]
+    height, width = last.shape[2:]
     scale = min(1.0, SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = [_resized(picture, *size) for picture in pictures]
@@ -183,13 +188,6 @@ def scene_of(frames: Tensor) -> Scene | StillScene:
     things = things_of(small, camera, flows)
     if sum(int(thing.mask.sum()) for thing in things) > MOST_COVERED * greys[0].size:
         things = []
-    mattes = [_soft(thing, (width, height)) for thing in things]
-    background = last
-    if things:
-        behind = (np.max(mattes, 0) > 0.5).astype(np.uint8)
-        plate = plate_of(pictures, behind, camera.extended(greys), things)
-        (sent,) = upload([torch.from_numpy(plate)], last.device)
-        background = sent.permute(2, 0, 1)[None].float().div(255)
     velocities = [camera.velocity, *(thing.velocity for thing in things)]
     flow = np.mean(flows, 0)
     insides = _insides(things, flow.shape[:2])
@@ -197,10 +195,18 @@ def scene_of(frames: Tensor) -> Scene | StillScene:
         _rest(greys, flow, *layer_parts)
         for layer_parts in zip(velocities, insides, strict=True)
     ]
-    layers = [layer_of(background, rests[0], None)]
-    layers += [
-        layer_of(last, *layer_parts) for layer_parts in zip(rests[1:], mattes, strict=True)
-    ]
+    layers = []
+    behind = np.zeros((height, width), np.uint8)
+    for thing, rest in zip(things, rests[1:], strict=True):
+        matte = _soft(thing, (width, height))
+        behind[matte > _HALF] = 1
+        layers.append(layer_of(last, rest, matte))
+    background = last
+    if things:
+        plate = plate_of(pictures, behind, camera.extended(greys), things)
+        (sent,) = upload([torch.from_numpy(plate)], last.device)
+        background = sent.permute(2, 0, 1)[None].float().div(255)
+    layers.insert(0, layer_of(background, rests[0], None))
     return Scene(tuple(zip(layers, velocities, strict=True)), (height, width))
 
 
@@ -228,6 +234,13 @@ def layer_of(picture: Tensor, rest: Floats, matte: Floats | None) -> Layer:
         sent[0],
         float(np.abs(rest).max()),
     )
+
+
+def _noted(frames: Sequence[Callable[[], Tensor]], latest: deque[Bytes]) -> Iterator[Bytes]:
+    """Yield frames as bytes, and keep the last ones in ``latest``."""
+    for frame in frames:
+        latest.append(_bytes(frame()))
+        yield latest[-1]
 
 
 def _bytes(frame: Tensor) -> Bytes:

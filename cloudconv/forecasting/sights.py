@@ -129,14 +129,14 @@ class _Tracker:
         """Return the tracks of at least some sights."""
         tracks: list[Track] = []
         live: list[Track] = []
-        for frame in range(len(self._plate.masks)):
+        for frame in range(len(self._plate.pictures)):
             live, new = self._continued(frame, live, self._blobs(frame))
             live += new
             tracks += new
         return [track for track in tracks if len(track.seen) >= _SHORTEST]
 
     def _blobs(self, frame: int) -> list[Sight]:
-        mask = self._plate.masks[frame]
+        mask = self._plate.mask(frame)
         _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
         blobs = []
         for number, (left, top, width, height, area) in enumerate(stats[1:], 1):

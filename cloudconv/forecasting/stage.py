@@ -165,7 +165,7 @@ def _foot(seen: Seen) -> float:
     return float(sight.centre[1] + size * (sight.box[0].stop - sight.centre[1]) + move[1])
 
 
-def stage_of(things: Things, pictures: Sequence[Bytes]) -> Stage:
+def stage_of(things: Things, pictures: Iterable[Bytes]) -> Stage:
     """Return the stage of full-size pictures, (H, W, 3) RGB; small ones show the things."""
     steady = [things.plate.steadied(k, picture) for k, picture in enumerate(pictures)]
     plate = things.plate.made_of(steady, range(len(steady)))

@@ -4,7 +4,7 @@ The plate is the clip without things, tracks are what differs from it over time,
 are where things go on. Source of the idea: video sprites, Schödl and Essa 2002.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, takewhile
@@ -101,8 +101,14 @@ class Things:
         """Return whether things can go on as wholes: few, followed until they leave."""
         if not self.plate.stands:
             return False
-        masks = float(sum(mask.sum() for mask in self.plate.masks))
-        if not 0 < masks < _MOST_COVERED * len(self.plate.masks) * self.plate.masks[0].size:
+        pictures = self.plate.pictures
+        most = _MOST_COVERED * len(pictures) * pictures[0][..., 0].size
+        masks = 0.0
+        for frame in range(len(pictures)):
+            masks += float(self.plate.mask(frame).sum())
+            if masks >= most:
+                return False
+        if not masks:
             return False
         # What hides most of its way for long may be in the plate.
         usual = np.mean(self.plate.masks, 0)
@@ -260,13 +266,16 @@ class Things:
         return _within(rows, height), _within(columns, width)
 
 
-def things_in(pictures: Sequence[Bytes]) -> Things:
+def things_in(pictures: Iterable[Bytes]) -> Things:
     """Return the things in pictures of any size."""
-    scale = min(1.0, SIDE / max(pictures[0].shape))
-    size = [max(1, round(side * scale)) for side in pictures[0].shape[1::-1]]
-    return Things(
-        [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]
-    )
+    return Things([_reduced(picture) for picture in pictures])
+
+
+def _reduced(picture: Bytes) -> Bytes:
+    scale = min(1.0, SIDE / max(picture.shape))
+    size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
+    reduced: Bytes = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return reduced
 
 
 def _within(span: slice, end: int) -> slice:

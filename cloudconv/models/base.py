@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import ClassVar, NamedTuple, TypeVar
@@ -274,7 +274,6 @@ class Predictor(Model):
         shape = f"(B, T, 3, H, W) with T of at least {self.spec.context}"
         check = arrays.float_check(context, shape) if checks else None
         own = context.device
-        height, width = context.shape[-2:]
         if (
             context.ndim != 5
             or context.shape[2] != 3
@@ -282,14 +281,42 @@ class Predictor(Model):
         ):
             raise arrays.tensor_needed(shape, tuple(context.shape))
         device = next((weight.device for weight in self.parameters()), own)
-        latest = context[:, -(self.spec.context + self.spec.past) :].to(device).float()
-        padded = pad_to_multiple(latest.flatten(0, 1), self.spec.multiple)
-        for picture in self._steps(
-            padded.view(*latest.shape[:2], *padded.shape[1:]), steps
-        ):
+        pictures = [
+            partial(lambda picture: picture.to(device).float(), picture)
+            for picture in context.unbind(1)
+        ]
+        for picture in self.forecast_from(pictures, steps):
             if check is not None:
                 check.finish()
-            yield picture[..., :height, :width].to(own)
+            yield picture.to(own)
+
+    @torch.no_grad()
+    def forecast_from(
+        self, pictures: Sequence[Callable[[], Tensor]], steps: int
+    ) -> Iterator[Tensor]:
+        """Yield the next ``steps`` frames, as :meth:`forecast` does without checks.
+
+        Each of ``pictures`` returns a picture, (B, 3, H, W) float32 on the device of the
+        model, oldest first. A picture is made when the model reads it, so that not all of
+        them are held.
+        """
+        context, (height, width) = self._gathered(pictures)
+        for forecast in self._steps(context, steps):
+            yield forecast[..., :height, :width]
+
+    def _gathered(
+        self, pictures: Sequence[Callable[[], Tensor]]
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """Return the padded context, and the height and the width without the padding."""
+        latest = pictures[-(self.spec.context + self.spec.past) :]
+        context = torch.empty(0)
+        for place, picture in enumerate(latest):
+            made = picture()
+            padded = pad_to_multiple(made, self.spec.multiple)
+            if not place:
+                context = padded.new_empty((len(made), len(latest), *padded.shape[1:]))
+            context[:, place].copy_(padded)
+        return context, (made.shape[-2], made.shape[-1])
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Yield the next frames of a padded context.

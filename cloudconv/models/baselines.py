@@ -6,7 +6,8 @@ radar usually move a velocity field along itself, too (semi-Lagrangian advection
 Wang and Adelson, Representing Moving Images with Layers, 1994.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -79,13 +80,25 @@ class LayersPredictor(Predictor):
     earlier frame shows: one of the context, or one before it.
     """
 
-    def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
+    @torch.no_grad()
+    def forecast_from(
+        self, pictures: Sequence[Callable[[], Tensor]], steps: int
+    ) -> Iterator[Tensor]:
+        """See ``Predictor.forecast_from``; only the last picture is held as floats."""
         # OpenCV: every command loads this module.
         from cloudconv.forecasting.scene import scene_of
 
-        scenes = [scene_of(frames) for frames in context]
+        latest = pictures[-(self.spec.context + self.spec.past) :]
+        scenes = [
+            scene_of([partial(_numbered, picture, number) for picture in latest])
+            for number in range(len(latest[-1]()))
+        ]
         for pictures in zip(*(scene.pictures(steps) for scene in scenes), strict=True):
             yield torch.cat(pictures)
+
+
+def _numbered(pictures: Callable[[], Tensor], number: int) -> Tensor:
+    return pictures()[number]
 
 
 class Tiny(Interpolator):

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ _EXACT = (*_TF32, (_cudnn, "deterministic", True))
 _settings_lock = threading.RLock()
 _settings_before: list[tuple[Any, str, Any]] = []
 _open_blocks: list[None] = []
+
+_OPENCV_THREADS = 2
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -89,8 +92,10 @@ def use_device(device: torch.device) -> None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Restore the calling thread's number of threads and its current GPU after a block."""
+    """Restore the numbers of threads and the thread's current GPU after a block."""
     threads = torch.get_num_threads()
+    opencv = _opencv()
+    opencv_threads = 0 if opencv is None else opencv.getNumThreads()
     # To ask for the current GPU would start CUDA, in which the first GPU is the current
     # one.
     cuda: Any = torch.cuda
@@ -99,6 +104,8 @@ def restored() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+        if opencv is not None:
+            opencv.setNumThreads(opencv_threads)
         if cuda.is_initialized():
             cuda.set_device(gpu)
 
@@ -221,9 +228,20 @@ def has_fast_bf16() -> bool:
 
 
 def set_threads(count: int | None) -> None:
-    """Use ``count`` threads inside network operations, None for no change."""
+    """Use ``count`` threads inside network operations, None for no change.
+
+    OpenCV uses few of them in any case: its pictures are small, and each call wakes all of
+    its threads.
+    """
     if count is not None:
         torch.set_num_threads(count)
+    if (opencv := _opencv()) is not None:
+        opencv.setNumThreads(min(count or cores(), _OPENCV_THREADS))
+
+
+def _opencv() -> Any:
+    """Return OpenCV's module, None for a command that does not use OpenCV."""
+    return sys.modules.get("cv2")
 
 
 def cores() -> int:

@@ -42,7 +42,7 @@ from cloudconv.media.playlist import Playlist
 from cloudconv.messages import counted, flag, listed
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.render.device import precision_name, set_threads
+from cloudconv.render.device import precision_name
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
 
@@ -234,7 +234,7 @@ def run(settings: DreamSettings) -> Job:
         return
     began = time.monotonic()
     reported = Reported()
-    set_threads(settings.threads)
+    extend.prepare(settings)
     yield Progress("analysing", 0, 100, unit="%")
     plan = _decide(settings)
     yield from reported.new(plan.warnings)

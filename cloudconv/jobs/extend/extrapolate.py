@@ -7,9 +7,10 @@ different frames only, and the job adds the repeats.
 """
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from math import inf, sqrt
 from statistics import fmean
@@ -30,6 +31,7 @@ from cloudconv.forecasting.choice import (
     view_of,
 )
 from cloudconv.forecasting.scene import SIDE
+from cloudconv.host import return_memory
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.ending import Ending, read_ending
 from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult
@@ -40,7 +42,6 @@ from cloudconv.media.pictures import motion_photo
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
-from cloudconv.render.device import set_threads
 from cloudconv.settings import ExtrapolateSettings, exact
 from cloudconv.settings.extend import AUTO_PREDICTOR, MOST_FORECAST, MOST_HELD
 from cloudconv.transfer import upload
@@ -101,7 +102,7 @@ def run(settings: ExtrapolateSettings) -> Job:
     """
     began = time.monotonic()
     reported = Reported()
-    set_threads(settings.threads)
+    extend.prepare(settings)
     plan = decide(settings)
     yield from reported.new(plan.warnings)
     plan, scene = _resolve(plan)
@@ -193,13 +194,10 @@ def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterato
     frames = [*scene.frames][-(spec.context + spec.past) :]
     last = frames[-1]
     missing = max(spec.context - len(frames), 0)
-    with extend.enough_memory(plan.device, plan.info):
-        # One picture after the other: a list of all would need the memory twice.
-        size = len(frames) + missing, 3, last.height, last.width
-        context = torch.empty(size, device=plan.device)
-        for place, frame in zip(context, [frames[0]] * missing + frames, strict=True):
-            place.copy_(rgb_of(frame, plan.device))
-    forecasts = _made(plan, model, context, count)
+    pictures = [
+        partial(_batch_of, frame, plan.device) for frame in [frames[0]] * missing + frames
+    ]
+    forecasts = _made(plan, model, pictures, count)
     latest = last
     for repeats in islice(scene.repeats(), count):
         if not repeats:
@@ -209,12 +207,19 @@ def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterato
         yield latest
 
 
+def _batch_of(frame: Frame, device: torch.device) -> Tensor:
+    return rgb_of(frame, device)[None]
+
+
 def _made(
-    plan: ExtrapolatePlan, model: Predictor, context: Tensor, count: int
+    plan: ExtrapolatePlan,
+    model: Predictor,
+    pictures: Sequence[Callable[[], Tensor]],
+    count: int,
 ) -> Generator[Tensor, None, None]:
     with extend.enough_memory(plan.device, plan.info):
         with torch.inference_mode():
-            forecast = model.forecast(context[None], count, checks=False)
+            forecast = model.forecast_from(pictures, count)
         for _ in range(count):
             with torch.inference_mode():
                 picture = next(forecast)[0]
@@ -238,7 +243,8 @@ def _trial(
     if tried <= 0:
         return names[-1], 0, 0
     needed = tried + plan.predictor.context + plan.predictor.past
-    latest = [_small(frame) for frame in [*scene.frames][-needed:]]
+    latest = [*_smalls([*scene.frames][-needed:])]
+    return_memory()
     trials = [
         (latest[:-span], latest[-span:]) for span in sorted({tried, max(1, tried // 2)})
     ]
@@ -256,20 +262,24 @@ def _trial(
         strange = tried  # frames before the first in which a part that comes in looks wrong
         for before, wanted in trials:
             faults: list[float] = []
-            velocity = view_of(before[-_VIEWS:])
+            velocity = view_of([*map(_floats, before[-_VIEWS:])])
             recent = before[-(model.spec.context + model.spec.past) :]
             missing = [recent[0]] * (model.spec.context - len(recent))
-            context = torch.stack(upload([*missing, *recent], plan.device))
+            context = [
+                partial(_floats, picture[None])
+                for picture in upload([*missing, *recent], plan.device)
+            ]
+            last = _floats(before[-1])
             with closing(_made(plan, model, context, len(wanted))) as pictures:
-                for number, (forecast, true) in enumerate(
+                for number, (forecast, levels) in enumerate(
                     zip(pictures, wanted, strict=True)
                 ):
                     yield Progress("checking", done, total)
                     done += 1
                     picture = forecast.cpu()
-                    last = before[-1]
+                    true = last if levels is before[-1] else _floats(levels)
                     if not faults:
-                        lost = max(lost, stands(picture, last, before[-2:][0]))
+                        lost = max(lost, stands(picture, last, _floats(before[-2:][0])))
                     faults.append(fault(picture, true, last))
                     if before is not latest and number < strange:
                         invented = comes_in(picture, true, last, velocity, number + 1)
@@ -282,15 +292,26 @@ def _trial(
             best = name
             least = size
             if right < tried:
-                right = min(tried, round(sqrt(right * lasts(latest[-1], latest[-2]))))
+                right = min(
+                    tried, round(sqrt(right * lasts(*map(_floats, latest[:-3:-1]))))
+                )
             held = min(right, strange, *([1] if lost > STANDS else []))
+        return_memory()
     return best, held, tried
 
 
-def _small(frame: Frame) -> Tensor:
-    rgb = rgb_of(frame)
-    scale = SIDE / max(rgb.shape[1:])
-    if scale >= 1:
-        return rgb
-    size = [max(1, round(side * scale)) for side in rgb.shape[1:]]
-    return interpolate(rgb[None], size, mode="area")[0]
+def _smalls(frames: Sequence[Frame]) -> Tensor:
+    """Return frames for trials: (n, 3, h, w) uint8, the longest side at most 640."""
+    height, width = frames[0].height, frames[0].width
+    scale = min(SIDE / max(height, width), 1)
+    size = [max(1, round(side * scale)) for side in (height, width)]
+    smalls = torch.empty((len(frames), 3, *size), dtype=torch.uint8)
+    for small, frame in zip(smalls, frames, strict=True):
+        rgb = rgb_of(frame)[None]
+        picture = interpolate(rgb, size, mode="area") if scale < 1 else rgb
+        small.copy_(picture[0].clamp(0, 1).mul(255).round_())
+    return smalls
+
+
+def _floats(levels: Tensor) -> Tensor:
+    return levels.float().div(255)

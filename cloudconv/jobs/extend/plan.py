@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Event, Measured, Progress, Reported, Warned
+from cloudconv.host import return_large_blocks
 from cloudconv.jobs import video
 from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
@@ -31,6 +32,7 @@ from cloudconv.render.device import (
     auto_warnings,
     choose_device,
     choose_precision,
+    set_threads,
     use_device,
 )
 from cloudconv.render.memory import is_out_of_memory
@@ -258,6 +260,12 @@ def decide(
         warnings=warnings,
         own=own,
     )
+
+
+def prepare(settings: ExtendSettings) -> None:
+    """Set the threads and the use of memory for a run."""
+    set_threads(settings.threads)
+    return_large_blocks()
 
 
 def goes_on(settings: ExtendSettings, info: MediaInfo) -> bool:

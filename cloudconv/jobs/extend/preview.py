@@ -35,7 +35,7 @@ from cloudconv.events import Finished, Job, Progress, Reported, Warned
 from cloudconv.jobs import video
 from cloudconv.jobs.drawn import drawn_frame, drawn_video, even, label, wrapped
 from cloudconv.jobs.extend.ending import gather_material, last_scene
-from cloudconv.jobs.extend.plan import check_sides, enough_memory
+from cloudconv.jobs.extend.plan import check_sides, enough_memory, prepare
 from cloudconv.media.convert import UPRIGHT, turn_of
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.output import check_free, check_home, claim, writing
@@ -46,7 +46,6 @@ from cloudconv.render.device import (
     choose_device,
     choose_precision,
     precision_name,
-    set_threads,
 )
 from cloudconv.report.page import jpeg
 from cloudconv.settings import DreamSettings, exact
@@ -176,7 +175,7 @@ def run(settings: DreamSettings) -> Job:
     """Write the preview of a dream; the last event has a :class:`PreviewResult`."""
     began = time.monotonic()
     reported = Reported()
-    set_threads(settings.threads)
+    prepare(settings)
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
     yield from reported.new(plan.warnings)
