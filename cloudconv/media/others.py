@@ -109,7 +109,8 @@ class OtherStreams:
         while playlist is not None and not playlist.is_complete:
             for track in encoded:
                 yield from track.continued()
-            yield _NOT_YET
+            if not playlist.is_complete:  # by now
+                yield _NOT_YET
         for track in encoded:
             yield from track.finish()
 

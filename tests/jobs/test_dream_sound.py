@@ -8,9 +8,13 @@ import pytest
 from av.stream import Disposition
 
 from cloudconv.errors import OutputError
+from cloudconv.media.carry import Carry
+from cloudconv.media.playlist import Passage, Playlist
+from cloudconv.media.probe import probe
 from tests.helpers import calls
 from tests.helpers.factory import packets_of, read_planes, write_clip
 from tests.helpers.tiers import first_full
+from tests.media.test_sink import even, write
 
 RATE, FPS = 48000, 12
 QUICK = {"mode": "flow", "seconds": 3, "threads": 1, "overwrite": True}  # an ambience
@@ -280,6 +284,28 @@ def test_every_track_goes_on_with_its_language_and_flags(tmp_path):
         tracks = output.streams.audio
         assert [track.metadata["language"] for track in tracks] == ["eng", "fra"]
         assert Disposition.comment in tracks[1].disposition
+
+
+@pytest.mark.parametrize("tracks", [1, 2])
+def test_sound_that_waits_for_the_picture_at_the_end_is_written(tmp_path, tracks):
+    """The playlist becomes complete while known sound waits for the picture."""
+    clip = film(tmp_path / "a.mkv", *[noted(2)] * tracks, seconds=2, codec="aac")
+    info = probe(clip)
+    playlist = Playlist(F(2), F(4), F(0))
+
+    def frames():
+        for frame in even(48, (64, 48), rate=FPS):
+            if frame.time == 2:
+                playlist.add(Passage(F(2), F(0), F(-2)))
+                playlist.reach(F(23, 6))
+            elif frame.time == 3:
+                playlist.reach(F(4))
+            yield frame
+
+    carry = Carry(info, F(0), playlist=playlist)
+    write(tmp_path / "b.mkv", frames(), info, rate=FPS, carry=carry, encoder="ffv1")
+    for number in range(tracks):
+        assert abs(len(heard(tmp_path / "b.mkv", number)[1]) / RATE - 4) < 0.03
 
 
 @pytest.mark.full
