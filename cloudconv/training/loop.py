@@ -82,8 +82,8 @@ class Trainer:
 
     Validation and the result use ``shown``, the moving average of the model, mixed with the
     initial weights: such a mix generalises better (Wortsman et al. 2022, arXiv 2109.01903).
-    ``rate`` is the highest learning rate. ``reserve`` are the seconds of the ``minutes`` of
-    the settings that are for what follows the training, but for validations.
+    ``rate`` is the highest learning rate. Of the ``minutes`` of the settings, ``reserve``
+    seconds and the time of ``checks`` validations are for what follows the last step.
     """
 
     model: Model
@@ -95,6 +95,7 @@ class Trainer:
     step: int = 0
     seconds: float = 0.0  # of all runs, from their start to the last step
     reserve: float = 0.0
+    checks: float = 1.0
     best: Validation | None = None
     best_state: dict[str, Tensor] = field(default_factory=dict)
     history: list[Validation] = field(default_factory=list)
@@ -142,12 +143,10 @@ class Trainer:
 
     @property
     def _available(self) -> float:
-        """Return the seconds of the minutes that are left for the training.
-
-        Two validations follow, of the last state and on the training clips.
-        """
+        """Return the seconds of the minutes until the end of the last step."""
         assert self.settings.minutes is not None
-        return 60 * self.settings.minutes - self.reserve - 2 * self._checking
+        after = self.reserve + self.checks * self._checking
+        return 60 * self.settings.minutes - after
 
     def train(
         self, batches: Iterator[Batch], windows: list[Tensor], began: float

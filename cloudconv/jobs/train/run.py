@@ -91,24 +91,21 @@ def _run(plan: TrainPlan, began: float) -> Generator[Event, None, TrainResult]:
     if plan.resumes:
         results.resume()
     steps_before = trainer.step
-    before_reading = time.monotonic()
     windows = yield from plan.held_back.chosen()
-    reading = time.monotonic() - before_reading
+    seen_windows = yield from plan.train.chosen()
+    trainer.checks += len(seen_windows) / len(windows)
     compared = None
     if plan.spec.task == "interpolate":
         compared = yield from _compared_before(plan, started)
         trainer.reserve = compared.seconds
-    trainer.reserve += reading  # the windows of the training clips take as long
     best = yield from _trained(plan, trainer, results, windows, stop, began)
     interrupted = stop.is_set()
     seen = None
     initial = trainer.history[0]
     if not interrupted:
         trainer.shown.load_state_dict(trainer.best_state)
-        windows = yield from plan.train.chosen()
-        seen = replace(
-            (yield from trainer.validate(trainer.shown, windows)), step=best.step
-        )
+        seen = yield from trainer.validate(trainer.shown, seen_windows)
+        seen = replace(seen, step=best.step)
         if compared is not None and compared.scores is not None:
             scores = yield from _compared(plan, plan.output, compared.frames)
             initial = compared.scores.of(initial)
