@@ -171,6 +171,27 @@ def test_of_an_output_without_a_record_the_date_is_compared(clips, out_dir):
     assert f"{old} exists already: replace it with --overwrite" in changed.stderr
     assert rows(run(*words, "-y").stderr) == [["a.mp4", "done"], ["c.mkv", "done"]]
 
+    assert rows(run(*words).stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
+    assert "are not recorded" not in run(*words).stderr
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_file_of_records_that_is_no_file_is_left_alone(clips, out_dir, kind):
+    foreign = out_dir.with_name("foreign")
+    foreign.write_bytes(b"theirs")
+    out_dir.mkdir()
+    records = out_dir / origins.FILE
+    if kind == "link":
+        records.symlink_to(foreign)
+    elif kind == "folder":
+        records.mkdir()
+    elif hasattr(os, "mkfifo"):
+        os.mkfifo(records)
+    words = (clips[0], "--out-dir", out_dir)
+    assert rows(run(*words).stderr) == [["a.mp4", "done"]]
+    assert rows(run(*words).stderr) == [["a.mp4", "exists"]]
+    assert foreign.read_bytes() == b"theirs"
+
 
 def test_an_output_whose_name_follows_from_the_content_is_skipped(clips, out_dir):
     """Matroska under the name of another format gives an .mkv."""

@@ -4,13 +4,15 @@ Each line of the file is the record of one output; the last line about an output
 Runs that write to one folder at once only add lines. A line that was cut off is no record.
 """
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cloudconv.media import pictures as images
 from cloudconv.models import registry
@@ -70,9 +72,12 @@ class Origin:
 def origin_of(output: Path) -> Origin | None:
     """Return the recorded origin of an output; None without a record of this file."""
     origin = None
-    with suppress(OSError):
-        for line in (output.parent / FILE).read_bytes().splitlines():
-            with suppress(ValueError, TypeError, KeyError):
+    name = json.dumps(output.name).encode()
+    with suppress(OSError), _opened(output.parent, "rb") as file:
+        for line in file:
+            if name not in line:  # a folder may have thousands of outputs
+                continue
+            with suppress(ValueError, TypeError, KeyError, AttributeError):
                 record = json.loads(line)
                 if record.pop("output") == [output.name, *_mark(output)]:
                     origin = Origin(**record)
@@ -83,8 +88,17 @@ def record(output: Path, origin: Origin) -> None:
     """Add the origin of a finished output to the file beside it, if that is possible."""
     with suppress(OSError):
         line: dict[str, Any] = {"output": [output.name, *_mark(output)], **asdict(origin)}
-        with (output.parent / FILE).open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
+        with _opened(output.parent, "ab") as file:
+            # The line before may have been cut off without its end.
+            file.write(b"\n" + json.dumps(line).encode())
+
+
+def _opened(folder: Path, mode: str) -> IO[bytes]:
+    """Open the file of the records; raise OSError for a link, and for anything special."""
+    file = folder / FILE
+    if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file")
+    return file.open(mode)
 
 
 def _mark(output: Path) -> list[int]:
