@@ -227,7 +227,8 @@ def _compared(
     shared["frames"] = frames // count
     for clip, start, end in spans:
         wanted = CompareSettings(clip.info.path, start=start, end=end, **shared)
-        # No frame of a short part, or beside a cut, can be scored.
+        # No frame of a short part, or beside a cut, can be scored. Weights that are not
+        # finite numbers cannot either, and the training says so.
         try:
             with closing(compare.run(wanted)) as job:
                 for event in job:
@@ -237,7 +238,7 @@ def _compared(
                         yield replace(event, stage="checking")
         except (errors.ReadError, errors.UnfitInputError):
             raise
-        except errors.InputError:
+        except (errors.InputError, errors.WeightsError):
             continue
     scored = sum(score.scored_frames for score in scores)
     if not scored:
