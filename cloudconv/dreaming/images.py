@@ -193,7 +193,8 @@ def warp(picture: Floats, flow: Floats, *, mirrors: bool = False) -> Floats:
 
 def sample(picture: Floats, places: Floats, *, mirrors: bool = False) -> Floats:
     """Return the values at places, (h, w, 2), with bicubic filtering; see :func:`warp`."""
-    # OpenCV never ends on the mirror image of a single row or column.
+    # OpenCV never ends on the mirror image of a single row or column (as in
+    # opencv/opencv#29867).
     has_mirror_image = mirrors and min(picture.shape[:2]) > 1
     border = cv2.BORDER_REFLECT_101 if has_mirror_image else cv2.BORDER_REPLICATE
     values: Floats = cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=border)

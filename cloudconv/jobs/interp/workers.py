@@ -290,7 +290,7 @@ class Cluster:
     def __init__(
         self, work: SegmentWork, address: str | None, *, cores: int, gpus: int
     ) -> None:
-        self._ray = _ray()
+        self._ray = _ray(patient=address is None)
         self._work = work
         self._needs = {"CPU": cores, "GPU": gpus}
         self._running: dict[Any, SegmentPlan] = {}  # by the reference to the result
@@ -457,14 +457,26 @@ def _perform(sent: tuple[str, SegmentWork, RenderJob], segment: Any) -> list[Any
     return list(outcome_of(_works[token], job, segment))
 
 
-def _ray() -> Any:
+def _ray(*, patient: bool) -> Any:
+    """Import Ray, which then waits 20 s for a cluster, or 5 s if it is not ``patient``.
+
+    Ray waits as long for a cluster that refuses this machine. One that answers at an
+    address has been started.
+    """
+    name = "RAY_NUM_REDIS_GET_RETRIES"  # of a second each
+    is_set = name in os.environ
     try:
+        if not patient:
+            os.environ.setdefault(name, "5")
         return importlib.import_module("ray")
     except ImportError as error:
         raise DeviceError(
             "no-ray: A cluster needs Ray, which is not installed: run pip install "
             '"cloudconv[cluster]".'
         ) from error
+    finally:
+        if not is_set:
+            os.environ.pop(name, None)
 
 
 Workers = Processes | Cluster

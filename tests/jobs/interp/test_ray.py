@@ -106,7 +106,7 @@ def stand_in(monkeypatch):
         ray.is_initialized.return_value = False
         ray.cluster_resources.return_value = resources
         ray.nodes.return_value = [{"Alive": True, "Resources": resources}] * machines
-        monkeypatch.setattr(ray_workers, "_ray", lambda: ray)
+        monkeypatch.setattr(ray_workers, "_ray", lambda **_: ray)
         return ray
 
     return make
@@ -202,12 +202,16 @@ TOKENS = """
 from cloudconv.errors import DeviceError
 from cloudconv.jobs.interp.workers import Cluster
 from tests.helpers.workers import Tenfold
-import sys
+import os, sys, time
+before = dict(os.environ)
+began = time.monotonic()
 try:
     Cluster(Tenfold(), sys.argv[1], cores=1, gpus=0)
     print("joined")
 except DeviceError as error:
     print(error)
+assert time.monotonic() - began < 15
+assert "RAY_NUM_REDIS_GET_RETRIES" not in {*os.environ} - {*before}
 """
 
 
