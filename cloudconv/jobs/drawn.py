@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cloudconv.media.color import color_space, from_rgb
+from cloudconv.media.convert import UPRIGHT, turn_of
 from cloudconv.media.encoding import draft_encoding
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, MediaInfo, make_picture
@@ -51,6 +53,15 @@ def wrapped(text: str, width: int, size: int, most: int) -> list[str]:
         else:
             lines.append(word)
     return lines + [""] * (most - len(lines))
+
+
+def as_shown(rgb: Tensor, info: MediaInfo) -> Tensor:
+    """Return a picture of a source, (3, H, W), as players show it: turned, not squeezed."""
+    height, width = rgb.shape[1:]
+    if info.aspect is not None:
+        size = height, max(1, round(width * info.aspect))
+        rgb = F.interpolate(rgb[None], size, mode="bilinear", antialias=True)[0]
+    return (turn_of(info.display_matrix) or UPRIGHT).samples(rgb)
 
 
 def even(rgb: Tensor) -> Tensor:

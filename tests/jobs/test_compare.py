@@ -419,6 +419,13 @@ def test_a_report_has_all_scores_and_pictures(tmp_path):
     assert {path.name for path in folder.iterdir()} == REPORT
 
 
+def test_the_video_of_a_report_is_not_squeezed(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", 5, codec="libx264", aspect=F(2), size=(32, 64))
+    compare(clip, model=("blend",), report=tmp_path / "r")
+    info = probe(tmp_path / "r" / "side_by_side.mp4")
+    assert (info.width, info.height, info.aspect) == (2 * 64, 64 + 32, None)
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_report_that_fails_leaves_nothing(clip, tmp_path, there, monkeypatch):
     if there:

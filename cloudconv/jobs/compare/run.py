@@ -29,8 +29,7 @@ from cloudconv.jobs.compare.plan import (
     decide,
 )
 from cloudconv.jobs.compare.score import ScoredFrame, Scorer, losses, verdict
-from cloudconv.jobs.drawn import drawn_frame, drawn_video, even, label
-from cloudconv.media.convert import UPRIGHT, turn_of
+from cloudconv.jobs.drawn import as_shown, drawn_frame, drawn_video, even, label
 from cloudconv.media.identity import check_unchanged
 from cloudconv.media.output import writing
 from cloudconv.media.sink import Sink
@@ -187,13 +186,13 @@ class ReportWriter:
 
     def add(self, scored: ScoredFrame) -> None:
         """Add a frame to the video, and to the page if the frame is one of the worst."""
-        turn = turn_of(self._plan.info.display_matrix) or UPRIGHT
+        info = self._plan.info
         row = scored.row
-        truth = turn.samples(scored.truth)
+        truth = as_shown(scored.truth, info)
         images = {name: scored.made[name] for name in self._plan.methods}
         # A frame that a method could not make is black.
         samples = {
-            name: truth * 0 if rgb is None else turn.samples(rgb)
+            name: truth * 0 if rgb is None else as_shown(rgb, info)
             for name, rgb in images.items()
         }
         self._show(scored.duration, truth, samples)

@@ -33,10 +33,16 @@ from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.events import Finished, Job, Progress, Reported, Warned
 from cloudconv.jobs import video
-from cloudconv.jobs.drawn import drawn_frame, drawn_video, even, label, wrapped
+from cloudconv.jobs.drawn import (
+    as_shown,
+    drawn_frame,
+    drawn_video,
+    even,
+    label,
+    wrapped,
+)
 from cloudconv.jobs.extend.ending import gather_material, last_scene
 from cloudconv.jobs.extend.plan import check_sides, enough_memory, prepare
-from cloudconv.media.convert import UPRIGHT, turn_of
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.output import check_free, check_home, claim, writing
 from cloudconv.messages import counted, listed
@@ -246,7 +252,6 @@ def _dreamed(
     numbers = range(count) if is_video else _spread(count)
     running = [panel for panel in panels if panel.runs]
     done = 0
-    turn = turn_of(plan.info.display_matrix) or UPRIGHT
     for panel, spec in zip(panels, METHODS, strict=True):
         if not panel.runs:
             continue
@@ -274,7 +279,7 @@ def _dreamed(
                 meter.push(small_copy(picture, material.size), frame.origin)
             if number in numbers:
                 rgb = tensor_of(as_picture(small_copy(picture, size)))
-                panel.pictures.append(_jpeg(turn.samples(rgb)))
+                panel.pictures.append(_jpeg(as_shown(rgb, plan.info)))
             done += 1
             yield Progress("rendering", done, count * len(running))
         panel.judge(meter, step)
