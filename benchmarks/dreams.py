@@ -147,7 +147,7 @@ def show_land(clip: Path, folder: Path) -> None:
     )
     name = f"{clip.parent.name}-{clip.stem}"
     sheet([levels(last), levels(tinted)], rows=1).save(folder / f"{name}-land.png")
-    pan = " pan" if material.path is not None else ""
+    pan = " pan" if material.views.path is not None else ""
     print(f"{name[:60]:60} {float(matte.mean()):6.1%}{pan}", flush=True)
 
 
@@ -182,7 +182,7 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     count = len(second)
     meter = VitalsMeter(FilmFeatures(first), count)
     pictures = [tensor_of(second.shown(k)) for k in range(count)]
-    originals = [tensor_of(first.filmed(k)) for k in range(len(first.frames))]
+    originals = [tensor_of(first.views.picture(k)) for k in range(len(first.frames))]
     for picture in change(pictures, originals):
         meter.push(small_copy(picture_from(picture), first.small_size), Composed())
     return meter.rows
@@ -240,7 +240,7 @@ class Blocks:
 
     def __init__(self, material: Material) -> None:
         """Cut all frames of the material into blocks."""
-        frames = [tensor_of(material.filmed(k)) for k in range(len(material.frames))]
+        frames = [tensor_of(material.views.picture(k)) for k in range(len(material.frames))]
         rows = torch.stack([self.cut(frame) for frame in frames])
         self._rows = rows.permute(1, 0, 2).contiguous()
         self._squares = self._rows.square().sum(2)

@@ -99,7 +99,7 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
     count = len(material)
     if count == 1:
         why = "the input is a single picture, which this mode moves"
-    elif bool(material.land.all()) and material.path is None:
+    elif bool(material.views.land.all()) and material.views.path is None:
         why = "nothing moves in the clip, and this mode adds a slow motion"
     elif count < method("collage").least_frames:
         why = f"{count} frames are too few for the modes that play the clip's frames"

@@ -569,7 +569,7 @@ def test_letters_stay_where_they_are(opacity, colour):
 
 
 def test_a_sky_without_letters_has_no_land():
-    assert not material(open_sky()).land.any()
+    assert not material(open_sky()).views.land.any()
 
 
 def test_a_dream_after_a_trial_is_the_dream_without_one():

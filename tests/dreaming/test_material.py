@@ -89,7 +89,7 @@ def test_the_mask_of_still_parts_is_exact():
     [*((slow_clouds, speed) for speed in (0.03, 0.05, 0.2)), (dusk, 0.1), (dusk, 0.5)],
 )
 def test_slow_clouds_and_a_sunset_that_darkens_from_below_have_no_land(make, speed):
-    assert material(make(40, speed)).land.max() == 0
+    assert material(make(40, speed)).views.land.max() == 0
 
 
 def test_everything_is_land_where_only_noise_changes():
@@ -99,7 +99,7 @@ def test_everything_is_land_where_only_noise_changes():
         np.clip(still + random.normal(0, 2, still.shape), 0, 255).astype(np.uint8)
         for _ in range(12)
     ]
-    assert material(noisy).land.min() == 1
+    assert material(noisy).views.land.min() == 1
 
 
 def test_a_glow_on_a_ridge_whose_light_changes_is_no_land():
@@ -113,7 +113,7 @@ def test_a_glow_on_a_ridge_whose_light_changes_is_no_land():
         )
         result[120:] = 3
         pictures.append(result.clip(0, 255).astype(np.uint8))
-    land = material(pictures).land
+    land = material(pictures).views.land
     assert land[120:].min() == 1
     assert land[:120].mean() < 0.001
 

@@ -29,7 +29,7 @@ SIZE = 240, 150
 @cache
 def filmed():
     source = gather_material(probe(CLIP))
-    return [source.filmed_small(k)[:200] for k in range(len(source.frames))]
+    return [source.views.small(k)[:200] for k in range(len(source.frames))]
 
 
 @cache
@@ -64,12 +64,12 @@ def test_a_slow_pan_over_land_is_removed(speed):
     pictures = panned(speed)
     source = material(pictures)
     last = len(pictures) - 1
-    assert source.path is not None
-    assert source.path[0, 0] == pytest.approx(-speed * last, abs=1)
+    assert source.views.path is not None
+    assert source.views.path[0, 0] == pytest.approx(-speed * last, abs=1)
     assert torch.equal(tensor_of(source.picture(-1)), tensor(pictures[-1]))
     # The ridge of the first frame is where the last frame shows it; the right side is not
     # known.
-    land = source.land > 0
+    land = source.views.land > 0
     drift = drifts_of(source, end_flows(source, 20))[0]
     bright = [float((source.picture(k).max(2)[land] > 0.3).mean()) for k in (0, last)]
     assert bright[0] < bright[1] + 0.01
@@ -105,31 +105,31 @@ def test_a_hill_that_enters_with_a_pan_is_land_and_the_sky_above_is_not():
 @pytest.mark.parametrize("speed", first_full([0.2, 0.0]))
 def test_a_camera_that_rises_over_land_leads_to_no_collage(speed):
     source = material(panned(speed, rise=0.2))
-    assert source.path is None
+    assert source.views.path is None
     assert choose(source).mode == "texture"
 
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_a_camera_that_stands_still_does_not_pan(count):
     source = material(clouds(count, (160, 128)))
-    assert source.path is None
+    assert source.views.path is None
 
 
 def test_a_sky_that_drifts_is_no_pan():
     still = material(filmed()[:48])
-    assert still.path is None
+    assert still.views.path is None
     wide = np.ascontiguousarray(clouds(1, (700, 96))[0][:60])
     drifting = [np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(60)]
     still = material(drifting)
-    assert still.path is None
+    assert still.views.path is None
     still = material([np.ascontiguousarray(one.swapaxes(0, 1)) for one in drifting])
-    assert still.path is None
+    assert still.views.path is None
 
 
 def check_ridge(pictures):
     """Assert that a collage keeps the land and casts no shadow in the sky."""
     source = material(pictures)
-    assert source.path is not None
+    assert source.views.path is not None
     with torch.inference_mode():
         dreamt_frames = tensors(one.show() for one in collage(source, Options(80, 0)))
     assert lost_land(pictures, dreamt_frames) < 0.01

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from itertools import pairwise
 from statistics import median_high
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.images import (
@@ -26,41 +25,29 @@ from cloudconv.dreaming.images import (
     Floats,
     Look,
     Mask,
-    analysis_size,
     as_picture,
     grey,
     in_channels,
-    moved_look,
-    picture_of,
-    reduced,
     resized,
     resized_flow,
-    small_copy,
-    spread,
     warp,
-    whole,
 )
 from cloudconv.dreaming.material.land import matte_of
-from cloudconv.dreaming.material.pan import view_of
-from cloudconv.dreaming.material.sky import sky_of
-from cloudconv.dreaming.planes import Planes, small_copy_of
+from cloudconv.dreaming.material.views import Views
 from cloudconv.forecasting.camera import measured_flow
 from cloudconv.forecasting.things import Things
-from cloudconv.media.frame import Frame, make_picture
+from cloudconv.media.frame import Frame
 
 Made = TypeVar("Made")
 
 
 class Material:
-    """The frames that a dream is made of.
+    """The frames that a dream is made of, at even steps of time.
 
     ``m.picture(k)`` is full size, ``m.glance(k)`` and ``m.flow(k)`` are for analysis. ``k``
-    runs from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``m.filmed(n)`` and
-    ``m.filmed_small(n)`` are real frames, by their number in ``frames``, as if a camera
-    that pans slowly over land had always had its last view: (H, W, 3) float32 RGB,
-    nominally in [0, 1], and (h, w, 3) uint8, the longest side at most 480. ``size`` and
-    ``small_size`` are height and width of both pictures. ``form``: that of the last frame.
-    ``origin``: the material of which this one is a smaller copy, or this one.
+    runs from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``m.views`` are the
+    filmed ``frames``, each as from the last view. ``size``, ``small_size`` and ``form`` are
+    theirs. ``origin``: the material of which this one is a smaller copy, or this one.
 
     Args:
         frames: the frames without repeats, oldest first; at least one.
@@ -90,19 +77,16 @@ class Material:
         ]
         self.step = step or median_high(gaps)
         self.last = last or frames[-1]
-        self.frames = tuple(frames)
-        self.size = self.last.height, self.last.width
-        self.small_size = analysis_size(*self.size)
+        self.views = Views(frames, self.last)
+        self.frames = self.views.frames
+        self.form = self.views.form
+        self.size = self.views.size
+        self.small_size = self.views.small_size
         self.cut = cut
         self.cadence = cadence
         self._grid = _grid(self.times, self.step)
-        self.form = Planes(self.last)
         self.origin = self
         self._made: dict[object, Any] = {}
-        # One block: single pictures would leave holes between values that live shortly.
-        self._smalls = np.empty((len(frames), *self.small_size, 3), np.uint8)
-        self._has_small = [False] * len(frames)
-        self.filmed_small = cache(self._seen_small)
         self._things = cache(
             lambda: Things([self.glance(k) for k in range(len(self))], float(self.step))
         )
@@ -130,7 +114,7 @@ class Material:
 
         ``quick``: a rougher flow in less time, at half of the size.
         """
-        later, earlier = (grey(self.filmed_small(k)) for k in (number, number - 1))
+        later, earlier = (grey(self.views.small(k)) for k in (number, number - 1))
         flow = measured_flow(later, earlier, quick=quick)
         if quick:
             flow = resized_flow(flow, [-(-side // 2) for side in self.small_size])
@@ -152,9 +136,7 @@ class Material:
 
         ``group``: the number of the group of planes that is looked at.
         """
-        number = self.source_of(k)[0]
-        look = self.form.look(self.frames[number], group)
-        return self._from_last_view(look, number, self.form.groups[group].size)
+        return self.views.look(self.source_of(k)[0], group)
 
     def small(self, k: int, size: tuple[int, int]) -> Floats:
         """Return the real frame nearest to ``k`` at a size for analysis, (h, w, 3)."""
@@ -180,11 +162,11 @@ class Material:
 
     def shown(self, k: int) -> Floats:
         """Return the real frame nearest to ``k``, as filmed: see ``filmed``."""
-        return self.filmed(self.source_of(k)[0])
+        return self.views.picture(self.source_of(k)[0])
 
     def glance(self, k: int) -> Bytes:
         """Return the same frame for analysis: see ``filmed_small``."""
-        return self.filmed_small(self.source_of(k)[0])
+        return self.views.small(self.source_of(k)[0])
 
     def flow(self, k: int) -> Floats:
         """Return the backward flow at ``k``, scaled to one step of the grid.
@@ -201,60 +183,6 @@ class Material:
         steps = (self.times[frame] - self.times[frame - 1]) / self.step
         return self._flow(frame, False).astype(np.float32) / np.float32(steps)
 
-    def filmed(self, number: int) -> Floats:
-        """Return a real frame, as from the last view: (H, W, 3) float32 RGB."""
-        look = partial(picture_of, self.frames[number])
-        return self._from_last_view(look, number, self.size)(whole(self.size))
-
-    def _from_last_view(self, look: Look, number: int, size: tuple[int, int]) -> Look:
-        """Return a real frame, (H, W) of ``size``, as from the last view."""
-        if self.path is None:
-            return look
-        return moved_look(look, size, self._back(number), mirrors=True)
-
-    def _back(self, number: int) -> Floats:
-        """Return the flow from the last view to a real frame: (h, w, 2)."""
-        assert self.path is not None
-        return np.full((*self.small_size, 2), -self.path[number], np.float32)
-
-    def _raw_small(self, number: int) -> Bytes:
-        if not self._has_small[number]:
-            self._smalls[number] = small_copy_of(self.frames[number], self.small_size)
-            self._has_small[number] = True
-        small: Bytes = self._smalls[number]
-        return small
-
-    def _seen_small(self, number: int) -> Bytes:
-        small = self._raw_small(number)
-        if self.path is None:
-            return small
-        seen = warp(as_picture(small), self._back(number), mirrors=True)
-        return small_copy(seen, self.small_size)
-
-    @property
-    def land(self) -> Floats:
-        """The parts in front of the sky in the last view: (h, w) float32, 0 or 1."""
-        return self._view[0]
-
-    @property
-    def path(self) -> NDArray[np.float64] | None:
-        """The shift from each real frame to the last view, see ``view_of``.
-
-        The result is None without a pan.
-        """
-        return self._view[1]
-
-    @cached_property
-    def _view(self) -> tuple[Floats, NDArray[np.float64] | None]:
-        count = len(self.frames)
-        chosen = spread(count)
-        pictures = [self._raw_small(k) for k in chosen]
-        land, path = view_of(pictures) if count > 1 else (~sky_of(*pictures), None)
-        if path is not None:
-            axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
-            path = np.stack(axes, 1)
-        return land.astype(np.float32), path
-
     def reduced(self, longest: int = COARSE_SIDE) -> Material:
         """Return a material of small pictures, with the same land, camera and motion.
 
@@ -263,32 +191,20 @@ class Material:
         The pictures are reduced from those for analysis, so no frame is decoded again.
         Because the motion is the same, collages of both materials choose the same footage.
         """
-        frames = [
-            self._reduced(number, frame, longest)
-            for number, frame in enumerate(self.frames)
-        ]
-        smaller = Material(frames, times=self.times, step=self.step)
+        views = self.views.reduced(longest)
+        smaller = Material(views.frames, times=self.times, step=self.step)
+        smaller.views = views
         smaller.origin = self.origin
         smaller._things = self._things
-        scale = np.float32(smaller.size[1] / self.small_size[1])
         smaller._flow = lambda number, quick: resized_flow(
             self._flow(number, quick).astype(np.float32), smaller.size
         )
-        land = resized(self.land, smaller.size).round()
-        smaller._view = land, None if self.path is None else scale * self.path
         return smaller
-
-    def _reduced(self, number: int, frame: Frame, longest: int) -> Frame:
-        small = reduced(self._raw_small(number), longest)
-        red, green, blue = (torch.from_numpy(channel) for channel in cv2.split(small))
-        height, width = small.shape[:2]
-        picture = make_picture([green, blue, red], "gbrp", width, height)
-        return Frame(picture, frame.time, frame.duration)
 
     @cached_property
     def matte(self) -> Floats:
         """Return the share of land in each pixel of the last frame: (H, W) float32."""
-        return matte_of(self.land, self.picture(-1))
+        return matte_of(self.views.land, self.picture(-1))
 
     @property
     def moving(self) -> Mask:

@@ -62,10 +62,10 @@ def mean_flow(material: Material, pairs: Sequence[int]) -> Floats:
     size = *material.small_size, 2
     total = sum((material.flow(k) for k in pairs), np.zeros(size, np.float32))
     measured = total / np.float32(max(len(pairs), 1))
-    certain = 1 - material.land
-    if material.path is not None and pairs:
+    certain = 1 - material.views.land
+    if material.views.path is not None and pairs:
         # Where a pan has not been yet, the frames are mirrored, and so is their flow.
-        path = material.path[[material.source_of(k)[0] for k in pairs]]
+        path = material.views.path[[material.source_of(k)[0] for k in pairs]]
         for shift in (path.min(0), path.max(0)):
             certain = certain * _inside(np.full(size, -shift, np.float32))
     return filled(measured, fill_weights(certain))
@@ -312,10 +312,11 @@ def sky_drift(
 
 def path_of(material: Material) -> Floats | None:
     """Return the way that each frame was moved before, (n, 2) in widths, or None."""
-    if material.path is None:
+    if material.views.path is None:
         return None
     numbers = [material.source_of(k)[0] for k in range(len(material))]
-    path: Floats = (material.path[numbers] / material.small_size[1]).astype(np.float32)
+    moved = material.views.path[numbers] / material.small_size[1]
+    path: Floats = moved.astype(np.float32)
     return path
 
 
@@ -353,7 +354,7 @@ def _moves(material: Material, flow: Floats) -> float:
 
     A change of the whole picture is light and does not count.
     """
-    sky = in_channels(1 - material.land)
+    sky = in_channels(1 - material.views.land)
 
     def change(one: Floats, two: Floats) -> float:
         apart = two - one

@@ -100,7 +100,7 @@ class DreamFrame:
     def small(self, material: Material) -> Bytes:
         """Return the picture for analysis: (h, w, 3), of the material's ``small_size``."""
         if isinstance(self.origin, Filmed):
-            return material.filmed_small(self.origin.number)
+            return material.views.small(self.origin.number)
         if self.samples:
             return levels_of(material.form.small(self.samples, material.small_size))
         return small_copy(self.show(), material.small_size)

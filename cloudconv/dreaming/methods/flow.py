@@ -52,7 +52,7 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
     frames = options.frames
     loop = options.loop
     loop_to = options.loop_to
-    if bool(material.land.all()):
+    if bool(material.views.land.all()):
         # Nothing moves in the clip, so the last frame is a single picture.
         material = Material(material.frames[-1:], step=material.step)
     last = material.picture(-1)
@@ -119,8 +119,8 @@ def _wind(material: Material, options: Options, measured: bool) -> Floats:
     dx, dy = options.wind or (_CALM * width, 0.0)
     wind = np.array([-dx * columns / width, -dy * rows / height], np.float32)
     speed = np.ones(rows, np.float32)
-    (sky,) = (material.land == 0).any(1).nonzero()
-    if len(material) == 1 and len(sky) and material.land.any():
+    (sky,) = (material.views.land == 0).any(1).nonzero()
+    if len(material) == 1 and len(sky) and material.views.land.any():
         # Clouds near the horizon are further away and move more slowly.
         down = np.arange(rows, dtype=np.float32) / np.float32(sky[-1] + 1)
         speed = 1 - np.float32(1 - _HORIZON) * down.clip(0, 1)

@@ -59,7 +59,7 @@ class _Piece:
 
 def goes_on(material: Material, options: Options) -> bool:
     """Return whether the things of a clip can go on as wholes, and others come in."""
-    if options.loop or len(material) < FEWEST or material.path is not None:
+    if options.loop or len(material) < FEWEST or material.views.path is not None:
         return False
     things = material.things
     return things.hold and any(track.since > PATIENCE for track in things.tracks)

@@ -77,7 +77,7 @@ class FilmFeatures:
 
     def filmed(self, number: int) -> Bytes:
         """Return the picture of a real frame, by its number in ``material.frames``."""
-        picture: Bytes = reduced(self.material.filmed_small(number), MIDDLE_SIDE)
+        picture: Bytes = reduced(self.material.views.small(number), MIDDLE_SIDE)
         return picture
 
     @cached_property

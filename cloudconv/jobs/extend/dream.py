@@ -320,7 +320,7 @@ def _frame(dream_frame: DreamFrame, material: Material) -> Frame:
 
     A filmed frame is the film's own.
     """
-    if isinstance(dream_frame.origin, Filmed) and material.path is None:
+    if isinstance(dream_frame.origin, Filmed) and material.views.path is None:
         return replace(material.frames[dream_frame.origin.number], captions=b"")
     if dream_frame.samples:
         return material.form.frame(dream_frame.samples)

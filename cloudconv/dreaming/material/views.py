@@ -1,0 +1,130 @@
+"""The filmed frames of a scene, as if the camera had always had its last view.
+
+A camera that pans slowly over land moves each picture: see `view_of`. The dream goes on in
+the last view, so every frame is moved there. Without a pan the frames are as filmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, cached_property, partial
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cloudconv.dreaming.images import (
+    Bytes,
+    Floats,
+    Look,
+    analysis_size,
+    as_picture,
+    moved_look,
+    picture_of,
+    reduced,
+    resized,
+    small_copy,
+    spread,
+    warp,
+    whole,
+)
+from cloudconv.dreaming.material.pan import view_of
+from cloudconv.dreaming.material.sky import sky_of
+from cloudconv.dreaming.planes import Planes, small_copy_of
+from cloudconv.media.frame import Frame, make_picture
+
+
+class Views:
+    """The filmed ``frames``, by their number, as from the last view.
+
+    ``small_size``: height and width of the pictures for analysis, the longest side at most
+    480. ``form`` and ``size``: those of the frame ``last``.
+    """
+
+    def __init__(self, frames: Sequence[Frame], last: Frame) -> None:
+        self.frames = tuple(frames)
+        self.form = Planes(last)
+        self.size = last.height, last.width
+        self.small_size = analysis_size(*self.size)
+        # One block: single pictures would leave holes between values that live shortly.
+        self._smalls = np.empty((len(frames), *self.small_size, 3), np.uint8)
+        self._has_small = [False] * len(frames)
+        self.small = cache(self._seen_small)
+
+    def picture(self, number: int) -> Floats:
+        """Return a frame, (H, W, 3) float32 RGB, nominally in [0, 1]."""
+        look = partial(picture_of, self.frames[number])
+        return self._from_last_view(look, number, self.size)(whole(self.size))
+
+    def look(self, number: int, group: int) -> Look:
+        """Return a group of planes of a frame, which is made where it is looked at."""
+        look = self.form.look(self.frames[number], group)
+        return self._from_last_view(look, number, self.form.groups[group].size)
+
+    @property
+    def land(self) -> Floats:
+        """The parts in front of the sky: (h, w) float32, 0 or 1."""
+        return self._view[0]
+
+    @property
+    def path(self) -> NDArray[np.float64] | None:
+        """The shift from each frame to the last view; None without a pan."""
+        return self._view[1]
+
+    def reduced(self, longest: int) -> Views:
+        """Return the same views with a longest side of ``longest`` pixels, at most 480.
+
+        They are reduced from the pictures for analysis: no frame is decoded again.
+        """
+        frames = [
+            self._reduced(number, frame, longest)
+            for number, frame in enumerate(self.frames)
+        ]
+        smaller = Views(frames, frames[-1])
+        scale = np.float32(smaller.size[1] / self.small_size[1])
+        land = resized(self.land, smaller.size).round()
+        smaller._view = land, None if self.path is None else scale * self.path
+        return smaller
+
+    def _reduced(self, number: int, frame: Frame, longest: int) -> Frame:
+        small = reduced(self._raw_small(number), longest)
+        red, green, blue = (torch.from_numpy(channel) for channel in cv2.split(small))
+        height, width = small.shape[:2]
+        picture = make_picture([green, blue, red], "gbrp", width, height)
+        return Frame(picture, frame.time, frame.duration)
+
+    @cached_property
+    def _view(self) -> tuple[Floats, NDArray[np.float64] | None]:
+        count = len(self.frames)
+        chosen = spread(count)
+        pictures = [self._raw_small(k) for k in chosen]
+        land, path = view_of(pictures) if count > 1 else (~sky_of(*pictures), None)
+        if path is not None:
+            axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
+            path = np.stack(axes, 1)
+        return land.astype(np.float32), path
+
+    def _from_last_view(self, look: Look, number: int, size: tuple[int, int]) -> Look:
+        if self.path is None:
+            return look
+        return moved_look(look, size, self._back(number), mirrors=True)
+
+    def _back(self, number: int) -> Floats:
+        """Return the flow from the last view to a frame: (h, w, 2)."""
+        assert self.path is not None
+        return np.full((*self.small_size, 2), -self.path[number], np.float32)
+
+    def _raw_small(self, number: int) -> Bytes:
+        if not self._has_small[number]:
+            self._smalls[number] = small_copy_of(self.frames[number], self.small_size)
+            self._has_small[number] = True
+        small: Bytes = self._smalls[number]
+        return small
+
+    def _seen_small(self, number: int) -> Bytes:
+        small = self._raw_small(number)
+        if self.path is None:
+            return small
+        seen = warp(as_picture(small), self._back(number), mirrors=True)
+        return small_copy(seen, self.small_size)
