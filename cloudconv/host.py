@@ -81,7 +81,6 @@ def free_memory() -> int | None:
 
 
 _MMAP_MAX = -4  # parameter of mallopt
-_LARGE_BLOCK = 28 << 20  # bytes: less than a plane of 4K in float32
 _reused: list[None] = []
 
 
@@ -101,15 +100,15 @@ def reuse_memory() -> None:
         _reused.append(None)
 
 
-def return_large_blocks() -> None:
-    """Let a process that reuses memory return freed blocks of 28 MiB or more.
+def return_large_blocks(least: int) -> None:
+    """Let a process that reuses memory return freed blocks of at least so many bytes.
 
-    Planes of 4K are such blocks. Kept blocks that are divided for smaller ones would make
-    the memory grow with each picture. This is for work that takes longer for each picture
-    than the kernel takes to fill new memory with zeros.
+    ``least`` is at most 32 MiB. Kept blocks that are divided for smaller ones make the
+    memory grow with each picture. Returned blocks take time: the kernel fills new memory
+    with zeros.
     """
     if _reused and (library := _glibc()) is not None:
-        library.mallopt(-3, _LARGE_BLOCK)  # M_MMAP_THRESHOLD
+        library.mallopt(-3, least)  # M_MMAP_THRESHOLD
         library.mallopt(_MMAP_MAX, 1 << 16)
 
 

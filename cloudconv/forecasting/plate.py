@@ -5,7 +5,6 @@ from that by more than the place itself does.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import cv2
@@ -63,7 +62,7 @@ class Plate:
     def __init__(self, pictures: Sequence[Bytes]) -> None:
         """Steady the pictures, and find what is behind the things."""
         self.size = pictures[0].shape[:2]
-        self._found = cache(self._find)
+        self._finds: dict[int, tuple[Mask, Mask]] = {}
         self._views, self.stands, drifts = _views(pictures)
         rows, columns = (np.arange(side) + 1 for side in self.size)
         inside = np.minimum.outer(
@@ -143,9 +142,12 @@ class Plate:
         """Return where things are in a frame, 0 or 1."""
         return self._found(frame)[0]
 
-    def _find(self, frame: int) -> tuple[Mask, Mask]:
-        difference = self._difference(self.pictures[frame])
-        return self._mask(difference), (difference > self._least).astype(np.uint8)
+    def _found(self, frame: int) -> tuple[Mask, Mask]:
+        if frame not in self._finds:
+            difference = self._difference(self.pictures[frame])
+            differs = (difference > self._least).astype(np.uint8)
+            self._finds[frame] = self._mask(difference), differs
+        return self._finds[frame]
 
     def _difference(self, picture: Bytes) -> Floats:
         """Return the difference to the plate in the light of the picture."""

@@ -166,13 +166,9 @@ def scene_of(frames: Sequence[Callable[[], Tensor]]) -> Scene | StillScene:
     """
     last = frames[-1]()[None].float()
     latest: deque[Bytes] = deque(maxlen=_MOST)
-    if len(frames) >= FEWEST:
-        still = things_in(_noted(frames, latest))
-        if still.hold and not still.plate.drifts:
-            earlier = map(_bytes, (frame() for frame in frames[: -len(latest)]))
-            return StillScene(still, stage_of(still, chain(earlier, latest)), last)
-    else:
-        latest.extend(map(_bytes, (frame() for frame in frames)))
+    still = _still_scene(frames, latest, last)
+    if still is not None:
+        return still
     pictures = [*reversed(latest)]
     height, width = last.shape[2:]
     scale = min(1.0, SIDE / max(height, width))
@@ -208,6 +204,25 @@ def scene_of(frames: Sequence[Callable[[], Tensor]]) -> Scene | StillScene:
         background = sent.permute(2, 0, 1)[None].float().div(255)
     layers.insert(0, layer_of(background, rests[0], None))
     return Scene(tuple(zip(layers, velocities, strict=True)), (height, width))
+
+
+def _still_scene(
+    frames: Sequence[Callable[[], Tensor]], latest: deque[Bytes], last: Tensor
+) -> StillScene | None:
+    """Return the things before a camera that stands, None if things do not hold.
+
+    The last frames are kept in ``latest``.
+    """
+    pictures = _noted(frames, latest)
+    if len(frames) < FEWEST:
+        for _ in pictures:
+            pass
+        return None
+    things = things_in(pictures)
+    if not things.hold or things.plate.drifts:
+        return None
+    earlier = map(_bytes, (frame() for frame in frames[: -len(latest)]))
+    return StillScene(things, stage_of(things, chain(earlier, latest)), last)
 
 
 def layer_of(picture: Tensor, rest: Floats, matte: Floats | None) -> Layer:

@@ -6,9 +6,10 @@ radar usually move a velocity field along itself, too (semi-Lagrangian advection
 Wang and Adelson, Representing Moving Images with Layers, 1994.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,9 +65,19 @@ class FlowPredictor(Predictor):
     the first. The mirror image of the frame enters at its edges.
     """
 
-    def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        last = context[:, -1]
-        velocity = torch.stack([mean_velocity(frames) for frames in context])
+    @torch.no_grad()
+    def forecast_from(
+        self, pictures: Sequence[Callable[[], Tensor]], steps: int
+    ) -> Iterator[Tensor]:
+        """See ``Predictor.forecast_from``; only the last picture is held."""
+        latest = pictures[-self.spec.context :]
+        last = latest[-1]()
+        velocity = torch.stack(
+            [
+                mean_velocity(picture()[number] for picture in latest)
+                for number in range(len(last))
+            ]
+        )
         for displacement in displacements(velocity, steps):
             yield sample_sharply(last, sampling_grid(displacement, *last.shape[-2:]))
 
@@ -146,12 +157,22 @@ def displacements(velocity: Tensor, steps: int) -> Iterator[Tensor]:
         yield displacement
 
 
-def mean_velocity(frames: Tensor) -> Tensor:
-    """Return (T, 3, H, W)'s mean backward flow: (2, H, W) in pixels per frame, detached."""
+def mean_velocity(frames: Iterable[Tensor]) -> Tensor:
+    """Return the mean backward flow of frames: (2, H, W) in pixels per frame, detached.
+
+    The frames are (3, H, W) each, at least two, oldest first.
+    """
     from cloudconv.forecasting.camera import measured_flow
 
-    grey = luma(frames.detach().float().clamp(0, 1))
-    pictures = (grey * 255).round().byte().cpu().numpy()
-    flows = [measured_flow(later, earlier) for earlier, later in pairwise(pictures)]
-    (mean,) = upload([torch.from_numpy(np.mean(flows, 0))], frames.device)
-    return mean.permute(2, 0, 1)
+    # All together, because the CPU waits for each copy from a GPU.
+    greys = torch.stack([_grey(frame) for frame in frames])
+    pictures = greys.cpu().numpy()
+    flows: Any = 0
+    for earlier, later in pairwise(pictures):
+        flows = flows + measured_flow(later, earlier)
+    mean = torch.from_numpy(flows / np.float32(len(pictures) - 1))
+    return upload([mean], greys.device)[0].permute(2, 0, 1)
+
+
+def _grey(frame: Tensor) -> Tensor:
+    return luma(frame.detach().float().clamp(0, 1)).mul(255).round().byte()

@@ -23,7 +23,7 @@ from cloudconv.models.base import Predictor
 from cloudconv.models.baselines import displacements, mean_velocity
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.ops import sample, sampling_grid, warp
+from cloudconv.models.ops import sample, sampling_grid, strip_rows, warp
 from cloudconv.models.rife import enlarged_motion, is_ungated
 from cloudconv.transfer import upload
 
@@ -249,7 +249,9 @@ def _scene(context: Tensor) -> _Scene:
     counts = [context.shape[1] - copied for copied in copies]
     ages = torch.stack([torch.arange(_FRAMES).clamp(max=count - 1) for count in counts])
     velocity = [
-        mean_velocity(item[:count].flip(0)) if count > 1 else torch.zeros_like(item[0, :2])
+        mean_velocity(reversed(item[:count].unbind()))
+        if count > 1
+        else torch.zeros_like(item[0, :2])
         for item, count in zip(frames, counts, strict=True)
     ]
     seen = frames.clamp(0, 1).flatten(0, 1)
@@ -295,42 +297,64 @@ def _paired(frames: Tensor, partner: Tensor) -> Tensor:
     return frames[torch.arange(len(frames), device=frames.device), partner]
 
 
-def _warp(frames: Tensor, ages: Tensor, motion: Tensor, moment: _Moment) -> Tensor:
-    """Move all frames, (B, 5, 3, h, w), latest first, to the time of the forecast."""
+def _warp(
+    frames: Tensor, ages: Tensor, motion: Tensor, moment: _Moment, top: int = 0
+) -> Tensor:
+    """Move all frames, (B, 5, 3, h, w), latest first, to the time of the forecast.
+
+    ``motion`` may have some rows only, from ``top`` on.
+    """
     batch, count = frames.shape[:2]
     age = ages.view(batch, -1, 1, 1, 1)
     factor = (age + moment.horizon[:, None]) / moment.gap[:, None]
     older = motion[:, None, 0:2].expand(-1, count - 1, -1, -1, -1)
     flow = torch.cat((motion[:, None, 2:4], older), 1) * factor
-    grid = sampling_grid(flow.flatten(0, 1), *frames.shape[3:])
-    return sample(frames.flatten(0, 1), grid).view(batch, count, -1, *frames.shape[3:])
+    grid = sampling_grid(flow.flatten(0, 1), *frames.shape[3:], top=top)
+    moved = sample(frames.flatten(0, 1), grid)
+    return moved.view(batch, count, -1, *motion.shape[2:])
 
 
 def _mixed(scene: _Scene, motion: Tensor, moment: _Moment) -> Tensor:
     frames = scene.frames
     latest = frames[:, 0]
-    warped = _warp(frames, scene.ages, motion, moment)
-    logits = motion[:, _FLOWS : _FLOWS + _LOGITS]
-    weights = torch.cat((torch.full_like(logits[:, :1], _LATEST), logits), 1).softmax(1)
-    result = weights[:, 0:1] * _warp_sharply(
-        latest, motion[:, 2:4] * (moment.horizon / moment.gap)
-    )
-    result = result + weights[:, 1:2] * _paired(warped, moment.partner)
-    result = result + weights[:, 2:3] * latest
-    result = result + (weights[:, 3 : 3 + _OLDER, None] * warped[:, 1:]).sum(1)
-    result = result + weights[:, 3 + _OLDER : 4 + _OLDER] * frames.mean(1)
-    result = result + weights[:, 4 + _OLDER :] * _warp_sharply(
-        latest, _resized(moment.displacement, 2)
-    )
-    result = result + _COLOUR_STEP * motion[:, _FLOWS + _LOGITS :]
+    flowed = _resized(moment.displacement, 2)
+    # All rows at once would need as much memory as the blocks do.
+    step = strip_rows(latest)
+    rows = [slice(top, top + step) for top in range(0, latest.shape[2], step)]
+    strips = [
+        _mixed_rows(scene, motion[:, :, some], flowed[:, :, some], moment, some)
+        for some in rows
+    ]
     change = (frames[:, 1:] - frames[:, :1]).abs().amax((1, 2), keepdim=True)[:, 0]
     still = F.avg_pool2d(change, _STILL_AREA, 1, _STILL_AREA // 2) < _STILL
-    return torch.where(still, latest, result)
+    return torch.where(still, latest, torch.cat(strips, 2))
 
 
-def _warp_sharply(picture: Tensor, flow: Tensor) -> Tensor:
-    """Warp with cubic interpolation, which keeps more detail than ``warp``."""
-    return sample(picture, sampling_grid(flow, *picture.shape[2:]), "bicubic")
+def _mixed_rows(
+    scene: _Scene, motion: Tensor, flowed: Tensor, moment: _Moment, rows: slice
+) -> Tensor:
+    frames = scene.frames
+    latest = frames[:, 0]
+    top = rows.start
+    warped = _warp(frames, scene.ages, motion, moment, top)
+    logits = motion[:, _FLOWS : _FLOWS + _LOGITS]
+    weights = torch.cat((torch.full_like(logits[:, :1], _LATEST), logits), 1).softmax(1)
+    flow = motion[:, 2:4] * (moment.horizon / moment.gap)
+    result = weights[:, 0:1] * _warp_sharply(latest, flow, top)
+    result = result + weights[:, 1:2] * _paired(warped, moment.partner)
+    result = result + weights[:, 2:3] * latest[:, :, rows]
+    result = result + (weights[:, 3 : 3 + _OLDER, None] * warped[:, 1:]).sum(1)
+    result = result + weights[:, 3 + _OLDER : 4 + _OLDER] * frames[..., rows, :].mean(1)
+    result = result + weights[:, 4 + _OLDER :] * _warp_sharply(latest, flowed, top)
+    return result + _COLOUR_STEP * motion[:, _FLOWS + _LOGITS :]
+
+
+def _warp_sharply(picture: Tensor, flow: Tensor, top: int = 0) -> Tensor:
+    """Warp with cubic interpolation, which keeps more detail than ``warp``.
+
+    ``flow`` may have some rows only, from ``top`` on.
+    """
+    return sample(picture, sampling_grid(flow, *picture.shape[2:], top=top), "bicubic")
 
 
 def _resized(flow: Tensor, factor: float) -> Tensor:

@@ -1,5 +1,8 @@
 """Layers keep things whole, show the background behind them, and follow the camera."""
 
+import weakref
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
@@ -186,3 +189,21 @@ def test_pictures_of_any_size_are_forecast(size):
     assert forecasts.shape == (AHEAD, 3, *size)
     assert forecasts.isfinite().all()
     assert fault(forecasts[0], frames[-1], frames[-2]) >= 0
+
+
+@pytest.mark.parametrize("model", ["layers", "flow"])
+def test_a_forecast_holds_few_pictures_of_its_past(model):
+    frames = torch.rand(30, 1, 3, 48, 64)
+    held = weakref.WeakSet()
+    most = 0
+
+    def made(frame):
+        nonlocal most
+        picture = frame.clone()
+        held.add(picture)
+        most = max(most, len(held))
+        return picture
+
+    pictures = [partial(made, frame) for frame in frames]
+    next(registry.load_predictor(model).forecast_from(pictures, 1))
+    assert 0 < most <= 3

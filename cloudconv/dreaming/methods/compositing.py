@@ -114,7 +114,7 @@ def summed(
     for look, share in zip(looks, shares, strict=True):
         if not share.any():
             continue
-        weight = resized(in_channels(share, channels), size)
+        weight = resized(share, size)
         strips = max(min(_STRIPS, size[0] // _HEIGHT, len(share)), 1)
         for strip in _strips(share, strips):
             rows, columns = (
@@ -125,7 +125,9 @@ def summed(
             )
             if rows.start < rows.stop and columns.start < columns.stop:
                 place = rows, columns
-                cv2.accumulateProduct(look(place), weight[place], result[place])
+                own = weight[place]
+                own = own if channels == 1 else in_channels(own, channels)
+                cv2.accumulateProduct(look(place), own, result[place])
     return result
 
 

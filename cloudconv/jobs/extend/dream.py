@@ -234,7 +234,7 @@ def run(settings: DreamSettings) -> Job:
         return
     began = time.monotonic()
     reported = Reported()
-    extend.prepare(settings)
+    extend.prepare(settings, preview.LARGE)
     yield Progress("analysing", 0, 100, unit="%")
     plan = _decide(settings)
     yield from reported.new(plan.warnings)

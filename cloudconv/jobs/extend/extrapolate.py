@@ -50,6 +50,7 @@ _WINDOW = 64  # frames before the forecast that show its cadence
 CANDIDATES = ("layers", "flow", "voxelflow")
 """The predictors that ``auto`` tries; those that keep things whole come first."""
 _VIEWS = 4  # frames in which the camera's motion is measured for a trial
+_LARGE = 4  # MiB: a picture of a trial is less
 _ALIKE = 0.04  # part of the fault by which a later one must be better
 
 ExtrapolatePlan = ExtendPlan[ExtrapolateSettings]
@@ -102,7 +103,7 @@ def run(settings: ExtrapolateSettings) -> Job:
     """
     began = time.monotonic()
     reported = Reported()
-    extend.prepare(settings)
+    extend.prepare(settings, _LARGE)
     plan = decide(settings)
     yield from reported.new(plan.warnings)
     plan, scene = _resolve(plan)

@@ -262,10 +262,10 @@ def decide(
     )
 
 
-def prepare(settings: ExtendSettings) -> None:
-    """Set the threads and the use of memory for a run."""
+def prepare(settings: ExtendSettings, large: int) -> None:
+    """Set the threads of a run, and the size of freed blocks that it returns, in MiB."""
     set_threads(settings.threads)
-    return_large_blocks()
+    return_large_blocks(large << 20)
 
 
 def goes_on(settings: ExtendSettings, info: MediaInfo) -> bool:

@@ -60,6 +60,9 @@ from cloudconv.settings.values import PREVIEW_VIDEO
 SECONDS = Fraction(8)
 """The duration of each dream of a preview."""
 
+LARGE = 28
+"""A size in MiB of which all planes of 4K are, in float32. Smaller blocks come often."""
+
 _COLUMNS = 8  # pictures of a mode in a sheet
 _MOST_FRAMES = 480  # of a mode: 8 seconds at 60 fps
 _ACROSS = 2  # dreams beside each other in a video
@@ -181,7 +184,7 @@ def run(settings: DreamSettings) -> Job:
     """Write the preview of a dream; the last event has a :class:`PreviewResult`."""
     began = time.monotonic()
     reported = Reported()
-    prepare(settings)
+    prepare(settings, LARGE)
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
     yield from reported.new(plan.warnings)
