@@ -14,7 +14,7 @@ Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
 Yielded = TypeVar("Yielded")
 
-_MINUTE = 60.0  # seconds over which a speed is measured
+SPEED_SECONDS = 60.0  # over which a speed is measured
 
 StageName = Literal["checking", "analysing", "training", "scoring", "rendering", "joining"]
 
@@ -122,7 +122,7 @@ class Pace:
             self._marks.clear()
         now = time.monotonic()
         self._marks.append((now, at.done))
-        while now - self._marks[0][0] > _MINUTE:
+        while now - self._marks[0][0] > SPEED_SECONDS:
             self._marks.popleft()
         began, first = self._marks[0]
         if at.done <= first:

@@ -16,6 +16,7 @@ from cloudconv.cli import streams
 from cloudconv.cli.streams import field_rows, print_message, print_object, print_result
 from cloudconv.errors import SettingsError
 from cloudconv.events import (
+    SPEED_SECONDS,
     Ended,
     Event,
     Finished,
@@ -43,7 +44,6 @@ _BAR_EVERY = 0.1
 bar."""
 
 SILENCE = 1.0  # seconds after the start until a line says what is read
-_WINDOW = 60.0  # seconds over which the speed is measured
 
 
 class Reporter:
@@ -169,7 +169,7 @@ def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Report
         TextColumn("{task.fields[note]}", markup=False),
         console=RichConsole(stderr=True),
         get_time=time.monotonic,
-        speed_estimate_period=_WINDOW,
+        speed_estimate_period=SPEED_SECONDS,
         transient=True,
         disable=mode != "auto" or quiet or not sys.stderr.isatty(),
     )

@@ -20,15 +20,12 @@ from cloudconv.media.frame import MediaInfo
 from cloudconv.media.input import Copy, is_stdout
 from cloudconv.media.output import check_output, check_rate, written_by
 from cloudconv.media.probe import probe
+from cloudconv.media.tracks import PRIMING
 from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.render.device import precision_name
 from cloudconv.settings.option import Settings
 from cloudconv.settings.values import exact, names_folder
-
-_PRIMING = Fraction(1, 20)
-"""Audio that starts at most this many seconds before the first picture is encoder
-priming."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +167,7 @@ def origin(info: MediaInfo, first: Fraction) -> Fraction:
         start for kind, start in info.streams if kind == "audio" and start is not None
     ]
     earliest = min([first, *begins])
-    return earliest if first - earliest > _PRIMING else first
+    return earliest if first - earliest > PRIMING else first
 
 
 def check_outputs(

@@ -14,9 +14,7 @@ from cloudconv.media.input import is_stdout, numbered
 if TYPE_CHECKING:
     from cloudconv.media.frame import MediaInfo
 
-_MILLISECOND = Fraction(1, 1000)
-_MOST_TICKS = 2**31 - 1  # of a video between two frames of MP4
-_LEAST_SCALE = 10_000  # ticks of a video of MP4 in a second
+MOST_TICKS = 2**31 - 1  # between two frames of a video in MP4, which stores 32 bits
 
 
 class Content(Flag):
@@ -98,9 +96,9 @@ class Container:
         if not self.is_mp4:
             return None if self.most_ticks is None else self.most_ticks * tick
         scale = tick.denominator
-        while scale < _LEAST_SCALE:  # as FFmpeg's muxer of MP4 does
+        while scale < 10_000:  # ticks a second, as FFmpeg's muxer of MP4 does
             scale *= 2
-        return Fraction(_MOST_TICKS, scale)
+        return Fraction(MOST_TICKS, scale)
 
     def check_span(self, time: Fraction, span: Fraction, tick: Fraction) -> None:
         """Raise EncoderError for a frame, times in seconds, that the muxer would refuse.
@@ -155,7 +153,7 @@ MKV = Container(
     stereo_modes=frozenset(range(1, 15)),
     has_segments=True,
     is_amended=True,
-    clock=_MILLISECOND,
+    clock=Fraction(1, 1000),
     attachments=True,
     subtitles="subrip",
 )

@@ -12,7 +12,7 @@ from av.container import OutputContainer
 
 from cloudconv.events import Warned
 from cloudconv.media.carry import Carry
-from cloudconv.media.containers import Content, container_of
+from cloudconv.media.containers import MOST_TICKS, Content, container_of
 from cloudconv.media.convert import UPRIGHT, Turn, output_tags, turn_of
 from cloudconv.media.encoders import DEFAULTS, EncoderChoice, choose
 from cloudconv.media.formats import layout
@@ -22,10 +22,9 @@ from cloudconv.media.output import check_rate
 from cloudconv.media.sidedata import keep, left_out
 from cloudconv.settings import EncodeSettings
 
-# Ticks per second of the finest clocks. MP4 stores the gap between two frames in 32 bits;
-# with a finer clock, a gap of a few seconds overflows them.
+# Ticks per second of the finest clocks: with a finer one, a gap of a few seconds exceeds
+# `MOST_TICKS`.
 _FINEST = 100_000_000
-_MOST_TICKS = 2**31 - 1
 _ZERO = Fraction(0)
 _VPX = 10_000_000  # the same for libvpx, which rounds all times to a clock of its own
 _STATE_ASPECT = ("libx264", "libx265")  # their bitstreams contain the sample aspect ratio
@@ -154,7 +153,7 @@ def _tick(plan: EncodingDraft, spans: Iterable[Fraction], offset: Fraction) -> F
     even = (
         lcm(*(s.denominator for s in spans)) if plan.rate is None else plan.rate.numerator
     )
-    most = _MOST_TICKS if plan.rate is None else finest
+    most = MOST_TICKS if plan.rate is None else finest
     exact = lcm(even, offset.denominator)
     return Fraction(
         1, min(next((n for n in (exact, even) if n <= most), 1_000_000), finest)

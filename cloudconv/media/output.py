@@ -17,8 +17,6 @@ from cloudconv.media.input import is_picture, is_stdout, pictures_of
 from cloudconv.media.pictures import files_of, folder_of
 from cloudconv.timeline import rate_name
 
-_LARGEST = 2**31 - 1  # FFmpeg stores numerator and denominator of a rate in 32 bits
-
 
 def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:
     """Raise OutputError for an output that could not be written, before any work is done.
@@ -73,7 +71,8 @@ def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = Non
         if fastest is not None and not container.plays(None, fastest):
             raise too_close(container)
         return
-    if max(rate.numerator, rate.denominator) >= _LARGEST:
+    # FFmpeg stores both in 32 bits.
+    if max(rate.numerator, rate.denominator) >= 2**31 - 1:
         raise OutputError(
             f"rate-beyond-files: Files cannot store a rate of {float(rate)} frames "
             "a second: choose another; interp does so with --fps."

@@ -29,7 +29,9 @@ LONG_AGO = Fraction(-(10**9))  # a time in seconds before that of every packet
 # The seconds of audio before the kept part that are copied too, because a decoder needs
 # this audio to start. An edit list, as in MP4, hides this audio from players.
 _COPIED_BEFORE = Fraction(1, 10)
-PRIMING = Fraction(1, 20)  # the same for a container without an edit list: players play it
+# The same for a container without an edit list, because players play this audio. Audio that
+# begins so little before the first picture is the priming of an encoder.
+PRIMING = Fraction(1, 20)
 # The longest usable tick in seconds, and the upper limit of the tick that replaces a longer
 # one. A tick of AVI can be a whole audio packet; a cut between two ticks needs finer ones.
 _LONGEST_TICK = Fraction(1, 500)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import Predictor
+from cloudconv.models.base import COLOURS, Predictor
 from cloudconv.models.baselines import displacements, mean_velocity
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
@@ -45,8 +45,7 @@ _SHUT = -4.0  # logit of a nearly closed gate
 # latest frame moved by the optical flow; a change of colour.
 _FLOWS = 4
 _LOGITS = 2 + _OLDER + 2
-_COLOURS = 3
-_OUTPUTS = _FLOWS + _LOGITS + _COLOURS
+_OUTPUTS = _FLOWS + _LOGITS + COLOURS
 _FIRST = _RIFE_FIRST + 3 * _OLDER + 2 + 5  # input channels of the first block
 _LATER = _FIRST + 3 + _OUTPUTS  # input channels of the other blocks
 _COLOUR_STEP = 0.1  # factor of the blocks' change of colour
@@ -231,7 +230,7 @@ def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             shut = _SHUT if number == 0 and axis == 0 else 0.0
             gates = [torch.full_like(mask, shut)] * (_LOGITS - 2)
             flowed = torch.full_like(mask, _LATEST if shut else 0.0)
-            colours = [torch.zeros_like(mask)] * _COLOURS
+            colours = [torch.zeros_like(mask)] * COLOURS
             result[name] = torch.cat(
                 (velocity, velocity, mask, *gates, flowed, *colours), axis
             )

@@ -48,7 +48,7 @@ from cloudconv.messages import amount, plural
 # Raise this number with each change to packet files, to digests of plans, or to identities
 # but for new options.
 _VERSION = 9
-_LONGESTPLAN = 1 << 20  # bytes
+_LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 _LATEST = 1 << 62  # ticks
 _LONGEST_END = 1024  # bytes; at least those of a segment's end
@@ -254,7 +254,7 @@ class SegmentStore:
         plan: dict[str, Any] | None = {}
         if file.is_file():
             with file.open("rb") as opened:
-                plan = unsealed(opened.read(_LONGESTPLAN))
+                plan = unsealed(opened.read(_LONGEST_PLAN))
         version = (plan or {}).get("version", _VERSION)
         other = isinstance(version, int) and version != _VERSION
         if other and resume and any(self.path.glob("*.packets")):

@@ -30,7 +30,6 @@ from cloudconv.models.published import (
 
 _FLOWS = 4  # channels
 _SCALES = (16, 8)  # of the features that the heads read
-_SHUFFLE = 4  # pixel shuffles make the features larger by this factor
 _LEVELS = 3  # of convolutions; the two levels of attention follow
 _WINDOW = 7
 _HEAD = 32  # channels
@@ -118,7 +117,7 @@ class EmaVfi(Published):
             # Not the same as one by 4.
             large = F.pixel_shuffle(F.pixel_shuffle(large, 2), 2)
             inputs = list(seen)
-            factor = size // _SHUFFLE
+            factor = size // 4  # by which pixel shuffles make the features larger
             if number:
                 pairs = zip(seen, flows.chunk(2, 1), strict=True)
                 inputs += [*(warp(x, flow) for x, flow in pairs), mask, flows / factor]
