@@ -56,8 +56,8 @@ def upload(planes: Sequence[Tensor], device: torch.device | str) -> list[Tensor]
 def pack(planes: Sequence[Tensor], *, pin_memory: bool = False) -> Tensor:
     """Return the bytes of all planes in one tensor."""
     packed = torch.empty(_starts(planes)[-1], dtype=torch.uint8, pin_memory=pin_memory)
-    for plane, part in zip(planes, unpack(packed, planes), strict=True):
-        np.copyto(part.numpy(), plane.numpy())  # copy_ would wake every thread of PyTorch
+    for plane, copy in zip(planes, unpack(packed, planes), strict=True):
+        np.copyto(copy.numpy(), plane.numpy())  # copy_ would wake every thread of PyTorch
     return packed
 
 

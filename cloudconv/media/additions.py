@@ -336,7 +336,7 @@ class StreamAdder:
             # muxer adds the configuration at the end.
             packet = _first_packet(self._carry.info.path, stream.index)
             filtered = BitStreamFilterContext("aac_adtstoasc", stream).filter(packet)
-            sides = chain.from_iterable(each.iter_sidedata() for each in filtered)
+            sides = chain.from_iterable(after.iter_sidedata() for after in filtered)
             new = (bytes(side) for side in sides if side.data_type == "new_extradata")
             target.codec_context.extradata = next(new, None)
         self._describe(stream, target)
@@ -391,7 +391,7 @@ def label_of(stream: Any) -> str:
     """Return the words for a stream in a warning."""
     title = stream.metadata.get("filename") or stream.metadata.get("title")
     details = [codec_name(stream), stream.metadata.get("language"), title]
-    known = ", ".join(str(detail) for detail in details if detail and detail != "und")
+    words = ", ".join(str(detail) for detail in details if detail and detail != "und")
     return f"{stream.type.capitalize()} stream {stream.index}" + (
-        f" ({known})" if known else ""
+        f" ({words})" if words else ""
     )

@@ -311,12 +311,12 @@ class Predictor(Model):
         latest = pictures[-(self.spec.context + self.spec.past) :]
         context = torch.empty(0)
         for place, picture in enumerate(latest):
-            made = picture()
-            padded = pad_to_multiple(made, self.spec.multiple)
+            frame = picture()
+            padded = pad_to_multiple(frame, self.spec.multiple)
             if not place:
-                context = padded.new_empty((len(made), len(latest), *padded.shape[1:]))
+                context = padded.new_empty((len(frame), len(latest), *padded.shape[1:]))
             context[:, place].copy_(padded)
-        return context, (made.shape[-2], made.shape[-1])
+        return context, (frame.shape[-2], frame.shape[-1])
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Yield the next frames of a padded context.

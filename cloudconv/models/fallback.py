@@ -67,36 +67,36 @@ def errors(result: Tensor, pair: Pair, filmed: Tensor) -> Tensor:
     return _cells((pictures - filmed[:, None]).square().mean(2)) / _energies(result, pair)
 
 
-def blend_weight(shown: Tensor, result: Tensor, pair: Pair) -> Tensor:
+def blend_weight(means: Tensor, result: Tensor, pair: Pair) -> Tensor:
     """Return the weight of the blend, (B, 1, rows, columns), from means of :func:`errors`.
 
     ``result`` is the model's picture of the ``pair``, and the leftover; both are
     :func:`reduced`.
     """
-    own_error, blend_error = torch.split(shown * _energies(result, pair), 1, 1)
+    own_error, blend_error = torch.split(means * _energies(result, pair), 1, 1)
     apart = _cells((result[:, :COLOURS] - _blend(pair)).square().mean(1, keepdim=True))
-    means = torch.cat((_FINER * own_error - blend_error, apart), 1)
-    padded = F.pad(means, (_WINDOW // 2,) * 4, mode="replicate")
+    gain = torch.cat((_FINER * own_error - blend_error, apart), 1)
+    padded = F.pad(gain, (_WINDOW // 2,) * 4, mode="replicate")
     near = _best(F.avg_pool2d(padded, _WINDOW, 1))
-    best = torch.minimum(near, _best(means.mean((2, 3), keepdim=True)))
+    best = torch.minimum(near, _best(gain.mean((2, 3), keepdim=True)))
     return ((best - _LEAST) / (1 - _LEAST)).clamp(0, 1)
 
 
-def mix_in_blend(made: Tensor, pair: Pair, weight: Tensor) -> None:
+def mix_in_blend(result: Tensor, pair: Pair, weight: Tensor) -> None:
     """Mix the blend of two pictures into the model's pictures, (B, C, H, W), in place.
 
     ``weight``: from :func:`blend_weight`. The mix is sharpened to the detail of its parts.
     Further, to that of x0 and x1, it would be worse than either: a blend is soft because
     noise averages out.
     """
-    height, width = made.shape[2:]
+    height, width = result.shape[2:]
     cell = round(_CELL / SHRINK)
     whole = enlarged(weight, [cell * n for n in weight.shape[2:]])[..., :height, :width]
     blended = torch.lerp(pair.x0, pair.x1, pair.timestep)
-    parts = Pair.of([made.clone(), blended], pair.times)
-    made.lerp_(blended, whole)
+    parts = Pair.of([result.clone(), blended], pair.times)
+    result.lerp_(blended, whole)
     unmoved = weight.new_zeros(len(weight), 4, *weight.shape[2:])
-    restore_detail(made, parts, unmoved, cell, 4 * whole * (1 - whole))
+    restore_detail(result, parts, unmoved, cell, 4 * whole * (1 - whole))
 
 
 def _blend(pair: Pair) -> Tensor:

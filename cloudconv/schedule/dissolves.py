@@ -114,7 +114,7 @@ def _end(apart: _Values, first: int, last: int) -> int:
     """Return the first picture without a part of the earlier scene."""
     after = last + _beside(last - first)
     weights = _weights(apart, first, after, np.arange(first, after + 1))
-    quarter, more = (int(np.argmax(weights >= part)) for part in (0.25, 0.75))
+    quarter, more = (int(np.argmax(weights >= share)) for share in (0.25, 0.75))
     # An even dissolve ends half as long after as these are apart, a slower one later.
     end = first + more + 0.7 * (more - quarter)
     return min(max(ceil(end) + 1, last), after)

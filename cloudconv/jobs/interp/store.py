@@ -362,5 +362,5 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _is_plan(data: dict[str, Any]) -> bool:
-    parts = (data.get("identity"), data.get("decided"))
-    return data.get("version") == _VERSION and all(isinstance(part, dict) for part in parts)
+    facts = (data.get("identity"), data.get("decided"))
+    return data.get("version") == _VERSION and all(isinstance(fact, dict) for fact in facts)
