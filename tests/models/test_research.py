@@ -12,7 +12,9 @@ from cloudconv.models.voxelflow import VoxelFlow, from_rife
 
 
 def untrained(name):
-    built = registry.spec(name, "predict").build().eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        built = registry.spec(name, "predict").build().eval()
     assert isinstance(built, Predictor)
     return built
 

@@ -38,7 +38,7 @@ from cloudconv.forecasting.camera import measured_flow
 from cloudconv.forecasting.things import Things
 from cloudconv.media.frame import Frame
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 class Material:
@@ -98,12 +98,12 @@ class Material:
         """The things that move before the camera in the pictures for analysis."""
         return self._things()
 
-    def once(self, make: Callable[[Material], Made]) -> Made:
+    def once(self, make: Callable[[Material], Result]) -> Result:
         """Return what ``make`` makes of this material. It is made once."""
         if make not in self._made:
             self._made[make] = make(self)
-        made: Made = self._made[make]
-        return made
+        result: Result = self._made[make]
+        return result
 
     def __len__(self) -> int:
         """Return the number of points of the grid."""
