@@ -25,13 +25,14 @@ Area = tuple[slice, slice]
 _POINTS = 600  # points to follow
 _NEAREST = 80  # the width over the least distance between points
 _RETURN = 0.7  # a followed point must come back this near, in pixels
-_LEAST_POINTS = 12
 _FIT = 1.0  # distance to the motion of the camera, in pixels
 _SPREAD = 0.3  # least part of the picture that points on the background span
 _MEASURED = 5  # steps whose mean continues
 # Pixels per frame at the corner that moves most, below which the camera stands.
 _STILL = 0.12
 _TERMS = 30
+SLOW = 0.35
+"""The difference of two velocities, in pixels a frame, below which both are one."""
 LEAST_SIDE = 16
 """The smallest side of a picture whose flow is measured; smaller ones are padded."""
 LITTLE = 1e-3
@@ -88,7 +89,7 @@ def step_between(later: Bytes, earlier: Bytes) -> Motion:
     places, ok = _followed(later, earlier, points)
     start = points[ok, 0]
     places = places[ok, 0]
-    if len(start) < _LEAST_POINTS:
+    if len(start) < 3:  # which an affine map needs
         return still
     affine, fits = cv2.estimateAffine2D(
         start, places, ransacReprojThreshold=_FIT, maxIters=2000, confidence=0.999

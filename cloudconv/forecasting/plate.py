@@ -31,25 +31,21 @@ Vector = NDArray[np.float64]
 DARK = 16
 """A level, of 255, that counts as dark."""
 LOOKS = 45
-"""The largest number of frames from which a plate is made."""
-_TREMBLES = 0.25  # motion of a camera, in pixels, that is removed
-_AWAY = 0.03  # largest shift of a camera that trembles, in widths
-_NEARER = 0.9  # ratio of the differences after and before that shift
-_EACH = 3  # frames between measured views
+"""The largest number of frames in which all is measured that stands."""
+RIM = 3
+"""The pixels around a thing in which its shadow and its blur are."""
+EVEN = 4.0
+"""The sigma, in pixels, over which a surface has one colour or one motion."""
+UNLIKE = 18
+"""The difference, of 255, between a thing and what is not of it."""
+_NEARER = 0.9  # ratio of the differences after and before a shift of a trembling camera
 _FARTHEST = 0.1  # way of a slow camera, in widths
-_RAMP = 5  # pixels at the edge of a frame in which the plate begins, before a slow camera
 _STANDS = 0.7  # part of the detail that the median of frames keeps, if the camera stands
-_TEXTURED = 9.0  # detail that counts
-_FEW = 24  # frames in which detail and noise are measured
-_LEAST = 18  # difference of a thing to the plate, of 255, …
-_NOISE = 4.0  # … and in usual differences of its place
+_NOISE = 4.0  # difference of a thing to the plate, in usual ones of its place
 _FREE = 0.3  # part of the frames in which a place is free
-_GAPS = 7  # side of the square that closes gaps of a mask
 _AGREE = 0.4  # part of the looks of a place that is alike
 _BAND = 64  # rows of a plate that are computed at once
-_COARSE = 4  # steps between compared pixels
-_EVEN = 0.03  # least change of the light
-_DIM = 8  # ratio of the picture's width to that of its light
+_COARSE = 8  # pixels between places where the light is measured
 
 
 class Plate:
@@ -66,9 +62,9 @@ class Plate:
         self._views, self.stands, drifts = _views(pictures)
         rows, columns = (np.arange(side) + 1 for side in self.size)
         inside = np.minimum.outer(
-            *(np.minimum(k, k[::-1]).clip(0, _RAMP) for k in (rows, columns))
+            *(np.minimum(k, k[::-1]).clip(0, RIM) for k in (rows, columns))
         )
-        inside = (inside * (255 // _RAMP)).astype(np.uint8)
+        inside = (inside * (255 // RIM)).astype(np.uint8)
         count = len(pictures) * drifts
         self._seen = [self.steadied(k, inside, cv2.BORDER_CONSTANT) for k in range(count)]
         steady = [self.steadied(k, picture) for k, picture in enumerate(pictures)]
@@ -84,9 +80,9 @@ class Plate:
             cv2.subtract(extreme(self._bare, around), self._bare, dtype=cv2.CV_16S)
             for extreme in (cv2.erode, cv2.dilate)
         ]
-        looks = [self.pictures[k] for k in spread(len(pictures), _FEW)]
+        looks = [self.pictures[k] for k in spread(len(pictures), LOOKS)]
         noise = np.quantile([_smooth(self._difference(look)) for look in looks], _FREE, 0)
-        self._least = cv2.GaussianBlur(_LEAST + _NOISE * noise, (0, 0), 1.5)
+        self._least = cv2.GaussianBlur(UNLIKE + _NOISE * noise, (0, 0), 1.5)
 
     @property
     def drifts(self) -> bool:
@@ -161,7 +157,9 @@ class Plate:
 
     def _mask(self, difference: Floats) -> Mask:
         mask = (_smooth(difference) > self._least).astype(np.uint8)
-        mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((_GAPS, _GAPS), np.uint8))
+        mask = cv2.morphologyEx(
+            mask, cv2.MORPH_CLOSE, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
+        )
         opened: Mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         return opened
 
@@ -170,7 +168,7 @@ class Plate:
 
         The light behind things is that of their surroundings, the nearest first.
         """
-        size = tuple(-(-side // _DIM) for side in reversed(self.size))
+        size = tuple(-(-side // _COARSE) for side in reversed(self.size))
         free = 1 - cv2.dilate(self.mask(frame), np.ones((9, 9), np.uint8))[..., None]
         if self.drifts:
             free &= (self._seen[frame] == 255)[..., None]
@@ -231,14 +229,13 @@ def _views(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool, bool]:
             for x in (picture, translate(picture, shift))
         )
         # A large thing has a motion of its own, which brings the rest no nearer.
-        if np.abs(shift).max() < _AWAY * columns and near < _NEARER * far:
+        if near < _NEARER * far:
             place[:] = shift
-    few = spread(len(small), _FEW)
+    few = spread(len(small), LOOKS)
     stands = _last([translate(small[k], shifts[k]) for k in few], usual)
     drifts = False
     views = np.tile(np.eye(3), (len(small), 1, 1))
-    if np.quantile(np.abs(shifts), 0.9) * pictures[0].shape[1] >= _TREMBLES * columns:
-        views[:, :2, 2] = shifts[-1] - shifts
+    views[:, :2, 2] = shifts[-1] - shifts
     if not stands and (motions := _followed(greys)) is not None:
         looks = [
             sample(small[k], transform(motions[k], grid_of((rows, columns)))) for k in few
@@ -253,7 +250,7 @@ def _followed(greys: Sequence[Bytes]) -> NDArray[np.float64] | None:
     """Return the motion from the last view to each frame, if the camera moves slowly."""
     count = len(greys)
     size = greys[0].shape
-    frames = [*range(count - 1, 0, -_EACH), 0]
+    frames = spread(count, LOOKS)[::-1]
     motions = []
     motion = np.eye(3)
     for k in frames:
@@ -269,7 +266,7 @@ def _followed(greys: Sequence[Bytes]) -> NDArray[np.float64] | None:
 def _last(looks: Sequence[Floats], usual: Floats) -> bool:
     """Return whether the usual look has most of the detail of the looks."""
     detail = np.median([_detail(look) for look in looks], 0)
-    textured = detail > _TEXTURED
+    textured = detail > 0
     lasting = _detail(usual)[textured] > _STANDS * detail[textured]
     return bool(len(lasting) and np.average(lasting, weights=detail[textured]) > 0.5)
 
@@ -290,15 +287,14 @@ def plate_of(pictures: Sequence[Bytes]) -> Bytes:
     usual = (np.median(grid, 0) + 1).astype(np.float32)
     gains = [np.median((look + np.float32(1)) / usual, (0, 1)) for look in grid]
     gains = [gains[-1] / gain for gain in gains]
-    differ = np.ptp(gains) > _EVEN
     bands = []
     for start in range(0, len(chosen[0]), _BAND):
-        looks = [picture[start : start + _BAND] for picture in chosen]
-        if differ:
-            looks = [
-                cv2.multiply(look, np.array([*gain, 1]), dtype=cv2.CV_8U).astype(np.uint8)
-                for look, gain in zip(looks, gains, strict=True)
-            ]
+        looks = [
+            cv2.multiply(
+                picture[start : start + _BAND], np.array([*gain, 1]), dtype=cv2.CV_8U
+            ).astype(np.uint8)
+            for picture, gain in zip(chosen, gains, strict=True)
+        ]
         bands.append(_agreed(looks))
     return np.vstack(bands)
 

@@ -10,24 +10,22 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from cloudconv.forecasting.camera import Area, Floats, area_of
-from cloudconv.forecasting.plate import Mask, Plate, Vector, translate
+from cloudconv.forecasting.camera import SLOW, Area, Floats, area_of
+from cloudconv.forecasting.plate import RIM, Mask, Plate, Vector, translate
 
 PATIENCE = 5
-"""The frames for which a thing may be hidden."""
+"""The frames for which a thing may be hidden, and the fewest sights that tell something."""
 PACED = 6
 """The number of frames in which a velocity shows."""
 NEAR = 10
 """The largest distance, in pixels, between parts of a thing or things that crowd."""
-_SMALLEST = 1.7e-4  # area of a thing, as a part of the picture
-_FEW_PIXELS = 12
+HALF = 0.5
+"""The distance, in sides of a thing, that is neither at its place nor far away."""
+SEARCH = 4
+"""The pixels around the expected place of a thing where its picture is sought."""
+_SMALLEST = 2e-4  # area of a thing, as a part of the picture
 _OVERLAP = 0.3  # part of a thing that a mask covers at the expected place
-_FAR = 0.35  # distance to the expected place that counts as 1, in sides of the thing
-_REACH = 10.0  # the same for a thing without a side, in pixels
-_SAME = 0.3, 0.2  # difference of velocities of one thing, in pixels, and as a part
 _WORST = 2.2  # largest cost of a match
-_CLOSE = 5  # pixels between a thing and its parts
-_SHORTEST = 4  # sights of a track
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ class _Due:
         self.frame = self.sight.frame
         self.velocity = track.velocity(self.frame)
         self.move = self.velocity * (frame - self.frame)
-        self.sure = len(track.sights) >= _SHORTEST
+        self.sure = len(track.sights) >= PATIENCE
         self.found: list[Sight] = []
 
 
@@ -133,7 +131,7 @@ class _Tracker:
             live, new = self._continued(frame, live, self._blobs(frame))
             live += new
             tracks += new
-        return [track for track in tracks if len(track.seen) >= _SHORTEST]
+        return [track for track in tracks if len(track.seen) >= PATIENCE]
 
     def _blobs(self, frame: int) -> list[Sight]:
         mask = self._plate.mask(frame)
@@ -172,7 +170,7 @@ class _Tracker:
             if home is not None:
                 home.found.append(blob)
                 continue
-            beside = [e.track.since for e in due if near(e.sight, blob, _CLOSE)]
+            beside = [e.track.since for e in due if near(e.sight, blob, RIM)]
             new.append(Track(frame, min([frame, *beside]), [blob]))
         for thing in due:
             thing.track.sights.append(
@@ -207,7 +205,7 @@ class _Tracker:
 
     def _within(self, blob: Sight, due: _Due) -> bool:
         beside = any(near(other, blob, NEAR) for other in due.found)
-        covered = self._overlap(blob, due, _CLOSE) if beside else 0
+        covered = self._overlap(blob, due, RIM) if beside else 0
         return blob.area < due.sight.area and covered > blob.area / 2
 
     def _overlap(self, blob: Sight, due: _Due, wider: int) -> int:
@@ -242,7 +240,7 @@ class _Tracker:
 
 def least_area(size: Sequence[int]) -> float:
     """Return the pixels of the smallest thing in a picture of a size, (h, w)."""
-    return max(_FEW_PIXELS, _SMALLEST * size[0] * size[1])
+    return _SMALLEST * size[0] * size[1]
 
 
 def sight_of(
@@ -271,7 +269,7 @@ def joined(plate: Plate, parts: Sequence[Sight], frame: int) -> Sight:
     return sight_of(plate, mask[box], box[1].start, box[0].start, frame, whole=whole)
 
 
-def at_edge(plate: Plate, sight: Sight, margin: int = 3) -> bool:
+def at_edge(plate: Plate, sight: Sight, margin: int = RIM) -> bool:
     """Return whether the edge of the picture may cut a sight."""
     if not plate.shows(sight.frame, sight.box):
         return True
@@ -312,7 +310,7 @@ def _filled(mask: Mask) -> Mask:
 
 def _unlike(one: Sight, other: Sight, place: Vector) -> float:
     """Return how little a blob is like a thing at a place; below 1 both are much alike."""
-    away = np.hypot(*(other.centre - place)) / (_REACH + _FAR * one.area**0.5)
+    away = np.hypot(*(other.centre - place)) / (NEAR + HALF * one.area**0.5)
     larger = abs(np.log(other.area / one.area)) / (1 if one.clear and other.clear else 2)
     return float(away + larger + np.abs(one.colour - other.colour).sum() / 90)
 
@@ -320,5 +318,4 @@ def _unlike(one: Sight, other: Sight, place: Vector) -> float:
 def _stay_together(owners: Sequence[_Due]) -> bool:
     """Return whether tracks are parts of one thing, or of things that stay together."""
     ways = np.array([owner.velocity for owner in owners])
-    apart, fastest = (np.hypot(*values.T).max() for values in (ways - ways.mean(0), ways))
-    return bool(apart < _SAME[0] + _SAME[1] * fastest)
+    return bool(np.hypot(*(ways - ways.mean(0)).T).max() < SLOW)

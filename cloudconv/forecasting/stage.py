@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.forecasting.camera import Area, Bytes, Floats
-from cloudconv.forecasting.plate import DARK, Vector
+from cloudconv.forecasting.plate import DARK, RIM, Vector
 from cloudconv.forecasting.sights import Sight, alone
 from cloudconv.forecasting.things import Seen, Things
 
-_SOFT = 1.0  # sigma of the outlines
-_RIM = 4  # pixels around a thing in which its shadow goes with it
+SOFT = 1.0
+"""The sigma of outlines, in pixels of the small pictures."""
 _LEAST_LIGHT = DARK / 255  # is added, so that shadows on dark ground are no blots
-_REACH = 3.0  # radius of the inpainting, in pixels
 _STILL = np.zeros(2)
 
 
@@ -35,13 +34,13 @@ class Stage:
         self._plate = plate.astype(np.float32) / 255
         self._scale = np.array(plate.shape[1::-1]) / things.size[::-1]  # of x and y
         self._light = cache(things.plate.light)
-        soft = cv2.GaussianBlur(things.ways.hiding.astype(np.float32), (0, 0), _SOFT / 2)
+        soft = cv2.GaussianBlur(things.ways.hiding.astype(np.float32), (0, 0), SOFT / 2)
         self._hiding = soft
 
     def clear(self, target: Floats, frame: int, sights: Sequence[Sight]) -> None:
         """Replace things of a frame by the plate in the light of the frame."""
         for sight in sights:
-            at, soft = self._mattes(sight, _RIM)
+            at, soft = self._mattes(sight, RIM)
             target[at] += (self._plate[at] * self._lit(frame, at) - target[at]) * soft
 
     def paint(
@@ -59,7 +58,7 @@ class Stage:
         pictures; ``opacity`` is how much of the thing is seen. Beside the thing, its shadow
         darkens the target. What hides things stays in front.
         """
-        at, mattes = self._mattes(sight, 1, _RIM)
+        at, mattes = self._mattes(sight, 1, RIM)
         surface = self._picture(sight.frame)[at] / self._lit(sight.frame, at)
         shadow = ((surface + _LEAST_LIGHT) / (self._plate[at] + _LEAST_LIGHT)).clip(0, 1)
         place = at
@@ -101,7 +100,7 @@ class Stage:
         if not hidden.any():
             return surface
         levels = np.rint(255 * surface.clip(0, 1)).astype(np.uint8)
-        filled = cv2.inpaint(levels, hidden.astype(np.uint8), _REACH, cv2.INPAINT_TELEA)
+        filled = cv2.inpaint(levels, hidden.astype(np.uint8), RIM, cv2.INPAINT_TELEA)
         return np.where(hidden[..., None], filled.astype(np.float32) / 255, surface)
 
     def ground(self, frame: int) -> Floats:
@@ -138,11 +137,11 @@ class Stage:
     def _mattes(self, sight: Sight, *reaches: int) -> tuple[Area, Floats]:
         """Return a sight's full-size area, and its soft mask, widened by pixels each."""
         rows, columns = (
-            slice(max(span.start - 2 * _RIM, 0), min(span.stop + 2 * _RIM, side))
+            slice(max(span.start - 2 * RIM, 0), min(span.stop + 2 * RIM, side))
             for span, side in zip(sight.box, self._things.size, strict=True)
         )
         edges = (alone(sight, self._things.size, reach)[rows, columns] for reach in reaches)
-        soft = [cv2.GaussianBlur(edge.astype(np.float32), (0, 0), _SOFT) for edge in edges]
+        soft = [cv2.GaussianBlur(edge.astype(np.float32), (0, 0), SOFT) for edge in edges]
         width, height = self._scale
         at = (
             slice(int(rows.start * height), int(np.ceil(rows.stop * height))),

@@ -18,6 +18,7 @@ from cloudconv.forecasting.sights import (
     NEAR,
     PACED,
     PATIENCE,
+    SEARCH,
     Sight,
     Track,
     alone,
@@ -26,20 +27,19 @@ from cloudconv.forecasting.sights import (
     near,
     tracks_of,
 )
-from cloudconv.forecasting.ways import FIT, Heading, Trajectory, Ways
+from cloudconv.forecasting.ways import FIT, MOST, Heading, Trajectory, Ways
 
 SIDE = 480
 """The longest side of the pictures in which things are found."""
-FEWEST = 12
+FEWEST = 2 * PACED
 """The smallest number of frames in which things are found."""
-_MOST_COVERED, _FOLLOWED, _POPPED = 0.12, 0.9, 0.06  # of things that hold
+_MOST_COVERED = 0.12  # part of the picture that things cover at most
+_POPPED = 0.06  # part of things that hold, at most, which appears or vanishes in view
 _FAR_WAY = 1.2  # mean distance of things that hold from where they begin, in their sides
-_OFTEN, _HIDDEN = 0.35, 0.9  # part of the frames; part of what things hide in a frame
+_OFTEN = 0.35  # part of the frames in which a place is hidden that may be in the plate
 _CROWDED = 0.4  # part of the things that have others so near
-_SEARCH = 4  # pixels around the place where the thing is expected
 _CUT = 0.4  # part of a thing at the edge of the picture that is not compared
-_LOOK = 16, 24  # width and height of pictures that are compared
-_PERIODS = (4, 40)  # lengths of a period of pictures, in frames
+_LOOK = 16  # width and height of pictures that are compared
 _LIKE = 0.6  # difference of pictures a period apart, as a part of the usual one
 
 
@@ -112,7 +112,7 @@ class Things:
             return False
         # What hides most of its way for long may be in the plate.
         usual = np.mean(self.plate.masks, 0)
-        if (usual > _OFTEN).sum() > _HIDDEN * usual.sum():
+        if (usual > _OFTEN).sum() > MOST * usual.sum():
             return False
         seen = [track.seen for track in self.tracks]
         followed = sum(sight.area for sight in chain(*seen))
@@ -137,8 +137,7 @@ class Things:
             way = max(np.hypot(*(sight.centre - sights[0].centre)) for sight in sights)
             far += way * max(sight.area for sight in sights) ** 0.5
         return (
-            followed > _FOLLOWED * masks
-            and crowded < _CROWDED * followed
+            crowded < _CROWDED * followed
             and popped < _POPPED * largest
             and far > _FAR_WAY * largest
         )
@@ -183,10 +182,7 @@ class Things:
 
     def _period(self, track: Track) -> tuple[Sight, ...]:
         """Return the last sights of a track that come again, oldest first, or the last."""
-        shortest, longest = _PERIODS
-        frames = range(
-            track.last().frame, max(track.begin, track.end - 2 * longest) - 1, -1
-        )
+        frames = range(track.last().frame, track.begin - 1, -1)
         seen = (sight for k in frames if (sight := track.sight(k)))
         sights = [*takewhile(lambda sight: sight.clear, seen)]
         # A sight is missing where another thing hides this one.
@@ -198,7 +194,7 @@ class Things:
             np.mean([np.abs(looks[k] - looks[k + lag]).mean() for k in range(3)])
             for lag in range(1, len(sights) // 2)
         ]
-        lags = range(shortest, len(apart) + 1)
+        lags = range(1, len(apart) + 1)
         again = [lag for lag in lags if apart[lag - 1] < _LIKE * max(apart[:lag])]
         best = min(again, key=lambda lag: apart[lag - 1], default=1)
         return tuple(sights[best - 1 :: -1]) or (track.last(),)
@@ -209,7 +205,7 @@ class Things:
         look = np.where(
             sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0
         )
-        small: Floats = cv2.resize(look, _LOOK, interpolation=cv2.INTER_AREA)
+        small: Floats = cv2.resize(look, (_LOOK, _LOOK), interpolation=cv2.INTER_AREA)
         return small
 
     def _touch(self, one: Sight, other: Sight) -> bool:
@@ -236,7 +232,7 @@ class Things:
             mask = cv2.resize(shape, extent, interpolation=cv2.INTER_NEAREST)
             # The thing has this corner if its centre goes along the heading.
             still = sight.centre + size * (corner - sight.centre)
-            reach = _SEARCH + (0 if steps > 1 else int(np.abs(move).max() / 2))
+            reach = SEARCH + (0 if steps > 1 else int(np.abs(move).max() / 2))
             least = np.maximum(np.round(still + places[-1] + move).astype(int) - reach, 0)
             right, bottom = least + extent + 2 * reach
             window = self.plate.pictures[frame - steps][least[1] : bottom, least[0] : right]

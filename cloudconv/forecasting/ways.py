@@ -13,9 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.forecasting.plate import Mask, Plate, Vector
+from cloudconv.forecasting.camera import LITTLE
+from cloudconv.forecasting.plate import EVEN, UNLIKE, Mask, Plate, Vector
 from cloudconv.forecasting.sights import (
+    HALF,
     PACED,
+    PATIENCE,
     Sight,
     Track,
     at_edge,
@@ -24,26 +27,17 @@ from cloudconv.forecasting.sights import (
 
 PIECE = 0.2
 """The area of a piece of a thing, as a part of that of the largest thing."""
-FIT = 15
+FIT = 2 * PACED
 """The frames whose motion goes on."""
-# Size that no place falls below, as a part of that in the middle of the picture.
-_NEAREST = 0.05
-_SLOW = 0.1  # pixels in a frame
+MOST = 0.9
+"""The part of sights or places that says how all of them are."""
 _DETAIL = 4.0  # pixels of a thing's side, for each time that its picture is enlarged
 _LARGER = 4.0  # times that a picture is enlarged, at most
 _FEET = 0.25  # lower part of a thing that is on the ground
-_TRODDEN = 0.9  # part of the trodden places whose colours are the ground's
 _COLOURS = 32  # levels of each colour that are told apart
-_BLUR = 4.0  # sigma of these colours, in pixels
-_ALIKE = 0.7  # cosine between directions that are alike
 _TURNS = 0.2  # part of a turn that a thing makes in a frame
-_HALF = 0.5  # way, in sides of a thing, after which other parts of a thing are at its place
-_HIDES = 0.85  # part of the expected sights that are missing where something hides things
-_OFTEN = 5  # the least number of expected sights
-_FEW = 20  # pixels of what hides things
-_UNLIKE = 18.0  # difference between what hides things and the ground around, of 255
-BRAKES, WAITS, FADES = 0.5, 2.0, 0.5
-"""The seconds in which a thing stops, waits, and goes out."""
+WAITS, FADES = 2.0, 0.5
+"""The seconds in which a thing waits, and those in which a thing stops or goes out."""
 LONGEST = 12.0
 """The seconds for which a thing is moved on."""
 
@@ -65,7 +59,7 @@ class Heading:
 
     def at(self, steps: float) -> tuple[float, Vector]:
         """Return the size and the motion after some steps, relative to those now."""
-        size = 1 / max(1 - self.growth * steps, _NEAREST)
+        size = 1 / max(1 - self.growth * steps, LITTLE)
         return size, self.velocity * (steps * size)
 
 
@@ -116,7 +110,7 @@ class Ways:
 
     def nearness(self, place: Vector) -> float:
         """Return how near a place on the ground is, relative to the picture's middle."""
-        return max(1 + self._slope * float(place[1] - self._middle), _NEAREST)
+        return max(1 + self._slope * float(place[1] - self._middle), LITTLE)
 
     def heading(self, seen: Sequence[Sight], frame: int) -> Heading:
         """Return the way of a thing around a frame, from its sights before or after."""
@@ -133,7 +127,8 @@ class Ways:
     def growth(self, place: Vector, velocity: Vector) -> float:
         """Return the growth in a frame of a thing at a place, as a part of its size."""
         growth = self._slope * float(velocity[1]) / self.nearness(place)
-        return float(np.clip(growth, -0.1, 0.1))
+        # No thing comes from infinity, or goes there, in the frames in which it is seen.
+        return float(np.clip(growth, -1 / FIT, 1 / FIT))
 
     def onward(
         self, sight: Sight, heading: Heading, own: Sequence[Track] = ()
@@ -158,7 +153,7 @@ class Ways:
                 stays = True
                 break
             away = np.hypot(*(places - place).T) / (size * side)
-            away[ahead @ velocity < _ALIKE * speed * lengths] = np.inf
+            away[ahead @ velocity < 0] = np.inf
             if len(away) and away[at := int(away.argmin())] < 1:
                 there = ahead[at] / lengths[at]
                 turned = velocity / speed * (1 - _TURNS) + there * _TURNS
@@ -197,9 +192,7 @@ class Ways:
         rows, columns = sight.box
         least = np.array([columns.start, rows.start]) < 2
         most = np.array([columns.stop, rows.stop]) > np.array(self._size[::-1]) - 2
-        return bool(
-            (least & (heading.velocity > _SLOW) | most & (heading.velocity < -_SLOW)).any()
-        )
+        return bool((least & (heading.velocity > 0) | most & (heading.velocity < 0)).any())
 
     def _is_outside(self, sight: Sight, size: float, move: Vector) -> bool:
         rows, columns = sight.box
@@ -216,7 +209,7 @@ def _timed(
     fade = max(round(FADES / step), 1)
     if stays:
         # The way of a braking thing is half as long as that of one that goes on.
-        brakes = min(round(BRAKES / step), last)
+        brakes = min(fade, last)
         slower = 1 - np.linspace(1, 0, 2 * brakes + 1)[1:] ** 2
         wait = round(WAITS / step) + fade
         free = np.arange(1, last - brakes + 1)
@@ -249,7 +242,7 @@ def _slope(tracks: Sequence[Track], middle: float) -> float:
         sides = np.array([sight.area**0.5 for sight in seen])
         one, two = np.triu_indices(len(seen), PACED)
         # Sights at one height say nothing.
-        apart = np.abs(rows[one] - rows[two]) > _HALF * np.minimum(sides[one], sides[two])
+        apart = np.abs(rows[one] - rows[two]) > HALF * np.minimum(sides[one], sides[two])
         one, two = one[apart], two[apart]
         if not len(one):
             continue
@@ -290,11 +283,11 @@ def _ground(plate: Plate, tracks: Sequence[Track]) -> Mask:
             feet = sight.mask.copy()
             feet[: int((1 - _FEET) * len(feet))] = 0
             trodden[sight.box] |= feet
-    lab = cv2.cvtColor(cv2.GaussianBlur(plate.picture, (0, 0), _BLUR), cv2.COLOR_RGB2LAB)
+    lab = cv2.cvtColor(cv2.GaussianBlur(plate.picture, (0, 0), EVEN), cv2.COLOR_RGB2LAB)
     colours = (lab.astype(int) * _COLOURS // 256) @ (_COLOURS**2, _COLOURS, 1)
     counts = np.bincount(colours[trodden > 0], minlength=_COLOURS**3)
     ranked = np.sort(counts)[::-1]
-    least = ranked[np.searchsorted(ranked.cumsum(), _TRODDEN * ranked.sum())]
+    least = ranked[np.searchsorted(ranked.cumsum(), MOST * ranked.sum())]
     usual = (counts >= max(least, 1)).reshape((_COLOURS,) * 3)
     for axis in range(3):
         before, after = np.roll(usual, 1, axis), np.roll(usual, -1, axis)
@@ -325,7 +318,7 @@ def _hiding(plate: Plate, ways: "Ways", tracks: Sequence[Track]) -> Mask:
         for sight in track.seen:
             if at_edge(plate, sight):
                 continue
-            far = np.hypot(*(centres - sight.centre).T) >= _HALF * sight.area**0.5
+            far = np.hypot(*(centres - sight.centre).T) >= HALF * sight.area**0.5
             before = np.flatnonzero(far & (frames < sight.frame))[-1:]
             after = np.flatnonzero(far & (frames > sight.frame))[:1]
             for number in (*before, *after):
@@ -345,18 +338,18 @@ def _hiding(plate: Plate, ways: "Ways", tracks: Sequence[Track]) -> Mask:
                 )
                 expected[area] += shape
                 missing[area] += shape * (1 - differs[sight.frame][area])
-    often = (expected >= _OFTEN) & (missing > _HIDES * expected)
+    often = (expected >= PATIENCE) & (missing > MOST * expected)
     lab = cv2.cvtColor(plate.picture, cv2.COLOR_RGB2LAB).astype(np.float32)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(often.astype(np.uint8))
     hiding: Mask = np.zeros(plate.size, np.uint8)
     for number, (_, _, _, _, area) in enumerate(stats[1:], 1):
-        if area < _FEW:
+        if area < least_area(plate.size):
             continue
         region = (labels == number).astype(np.uint8)
         around = cv2.dilate(region, np.ones((9, 9), np.uint8)) - cv2.dilate(
             region, np.ones((3, 3), np.uint8)
         )
         # The ground that a thing of its colour passes looks as if it hid the thing.
-        if np.abs(lab[region > 0].mean(0) - lab[around > 0].mean(0)).sum() > _UNLIKE:
+        if np.abs(lab[region > 0].mean(0) - lab[around > 0].mean(0)).sum() > UNLIKE:
             hiding |= region
     return hiding

@@ -18,23 +18,15 @@ import numpy as np
 from cloudconv.dreaming.images import Floats
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
-from cloudconv.forecasting.plate import spread
+from cloudconv.forecasting.plate import LOOKS, spread
 from cloudconv.forecasting.sights import PATIENCE, Track
 from cloudconv.forecasting.stage import Stage, nearest_last
 from cloudconv.forecasting.things import FEWEST
-from cloudconv.forecasting.ways import FIT, LONGEST, PIECE, Trajectory
+from cloudconv.forecasting.ways import FADES, FIT, LONGEST, PIECE, WAITS, Trajectory
 
-# Time for which the clip goes on behind a jump, for things that have not left, seconds.
-_TAIL = 1.5
-_FADE = 0.4  # duration of the change of backgrounds, in seconds
-_LOOKS = 21  # frames of the plate at full size
-_PART = 1 / 3  # shortest piece, as a part of the clip
-_APART = 0.5  # starts of pieces nearer than this are alike, in seconds
-_LIGHT = 0.02  # cost of a level of difference of the light
-_WAIT = 0.02  # cost of a second in which nothing enters
-_MEETS = 0.1  # cost of things that enter too soon
-# Longest time in which things come in, in seconds; frames between starts.
-_LEAD, _OFTEN = 3.0, 4
+# The costs are in seconds in which nothing enters. A level of light costs as much as one.
+_COVERED = 50.0  # cost of a picture full of things
+_AVOIDED = 5.0  # cost of a start like an earlier one, and of things that enter too soon
 _KEPT = 4  # frames in memory
 _SAME = 2 / 255  # greatest difference of a pixel that is as filmed
 
@@ -83,16 +75,16 @@ class Street:
         self._count = len(material)
         self._step = float(material.step)
         self._picture = lru_cache(_KEPT)(self._shown)
-        chosen = spread(self._count, _LOOKS)
+        chosen = spread(self._count, LOOKS)
         levels = [
             np.rint(255 * self._steady(k).clip(0, 1)).astype(np.uint8) for k in chosen
         ]
         plate = self._things.plate.made_of(levels, chosen)
         self._stage = Stage(self._things, self._picture, plate)
-        self._tail = min(round(_TAIL / self._step), self._count // 4)
-        self._fade, self._lead = round(_FADE / self._step), round(_LEAD / self._step)
-        shortest = max(self._tail + self._fade, round(_PART * self._count))
-        self._last_start = max(1, self._count - shortest)
+        # The clip goes on behind a jump, for things that have not left.
+        self._tail = min(round(WAITS / self._step), self._count // 4)
+        self._fade, self._lead = round(FADES / self._step), round(WAITS / self._step)
+        self._last_start = max(1, self._count - self._tail - self._fade)
         seen = [track.seen for track in self._things.tracks]
         covered = np.zeros(self._count)
         for sight in chain(*seen):
@@ -117,7 +109,7 @@ class Street:
         """The things at a frame that come in before a piece begins there, and their ways
         back."""
         # Things that enter in the clip are enough.
-        for start in range(0, 0 if self._entries else self._last_start, _OFTEN):
+        for start in range(0, 0 if self._entries else self._last_start, PATIENCE):
             ways = [(track, self._back(track, start)) for track in self._things.tracks]
             self._coming[start] = [(track, way) for track, way in ways if way]
         self._levels = np.array(
@@ -179,9 +171,9 @@ class Street:
         ``lead``.
         """
         starts = np.arange(self._last_start)
-        costs = self._covered[starts] + 0.01 * self._random.random(len(starts))
+        costs = _COVERED * self._covered[starts] + FADES * self._random.random(len(starts))
         now = min(time - 1 + pieces[-1].offset, self._count - 1)
-        costs += _LIGHT * np.abs(self._levels[starts] - self._levels[now]).max(1)
+        costs += np.abs(self._levels[starts] - self._levels[now]).max(1)
         if self._entries:
             firsts = [self._count] + [first for first, _ in self._entries]
             soon = np.array(firsts)[:, None] - starts
@@ -193,9 +185,8 @@ class Street:
                 for first, whole in self._entries
                 if first > piece.after and first - piece.offset < time
             ]
-            costs += _WAIT * self._step * soon + _MEETS * (
-                time + soon <= max(there, default=0)
-            )
+            meets = time + soon <= max(there, default=0)
+            costs += self._step * soon + _AVOIDED * meets
         # The same thing is not seen twice at a time.
         visible = {
             t
@@ -209,10 +200,10 @@ class Street:
         }
         for k in coming:
             area = sum(sight.area for track in coming[k] if (sight := track.sight(k)))
-            costs[k] -= area / self._size
+            costs[k] -= _COVERED * area / self._size
         for piece in pieces[-3:]:
-            away = np.abs(starts - piece.after) * self._step / _APART
-            costs += 0.1 * np.exp(-np.square(away))
+            away = np.abs(starts - piece.after) * self._step / FADES
+            costs += _AVOIDED * np.exp(-np.square(away))
         start = int(costs.argmin())
         return _Piece(time, start - time, start, coming.get(start, {}))
 
