@@ -35,12 +35,12 @@ _STEADY = 0.6  # least steadiness in time of the motion of a sky
 # Least unity of a wind. Eleven skies that are better as collages have .61 to 1. Without the
 # rule, drawn things that pass each other (.01) become a collage, which tears them.
 _ONE = 0.3
-# Time between two pictures whose motion is compared, in seconds: a pair.
+# Time between two pictures whose motion is compared, in seconds: two successive pictures
+# show less motion of a slow sky than noise.
 _APART = Fraction(1, 5)
-# of successive pictures shows less motion of a slow sky than noise
 # Finest detail of moving parts, relative to their mean gradient, of solid things ….
-_FINE = 0.54
-_FINER = 0.7  # … and where land stands still, whose edge is fine
+_SOLID = 0.54
+_SOLID_BESIDE_LAND = 0.7  # … and where land stands still, whose edge is fine
 _ALL = 0.9  # least moving part of a picture without land
 
 
@@ -164,7 +164,9 @@ def _is_solid(material: Material) -> bool:
         fineness.append(
             detail.sum() / max(cv2.magnitude(*gradients(luma))[moving].sum(), TINY)
         )
-    return bool(np.mean(fineness) > (_FINE if moving.mean() > _ALL else _FINER))
+    return bool(
+        np.mean(fineness) > (_SOLID if moving.mean() > _ALL else _SOLID_BESIDE_LAND)
+    )
 
 
 def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:

@@ -45,7 +45,7 @@ _NOISE = 4.0  # difference of a thing to the plate, in usual ones of its place
 _FREE = 0.3  # part of the frames in which a place is free
 _AGREE = 0.4  # part of the looks of a place that is alike
 _BAND = 64  # rows of a plate that are computed at once
-_COARSE = 8  # pixels between places where the light is measured
+_LIGHT_STEP = 8  # pixels between places where the light is measured
 
 
 class Plate:
@@ -148,7 +148,7 @@ class Plate:
     def _difference(self, picture: Bytes) -> Floats:
         """Return the difference to the plate in the light of the picture."""
         change = cv2.subtract(_lab(picture), self._bare, dtype=cv2.CV_16S)
-        change -= np.median(change[::_COARSE, ::_COARSE], (0, 1)).astype(np.int16)
+        change -= np.median(change[::_LIGHT_STEP, ::_LIGHT_STEP], (0, 1)).astype(np.int16)
         total = cv2.transform(
             cv2.absdiff(change, np.clip(change, *self._around)), np.ones((1, 3))
         )
@@ -168,7 +168,7 @@ class Plate:
 
         The light behind things is that of their surroundings, the nearest first.
         """
-        size = tuple(-(-side // _COARSE) for side in reversed(self.size))
+        size = tuple(-(-side // _LIGHT_STEP) for side in reversed(self.size))
         free = 1 - cv2.dilate(self.mask(frame), np.ones((9, 9), np.uint8))[..., None]
         if self.drifts:
             free &= (self._seen[frame] == 255)[..., None]
@@ -283,7 +283,7 @@ def plate_of(pictures: Sequence[Bytes]) -> Bytes:
     light of those frames in which a thing leaves the place free.
     """
     chosen = [pictures[k] for k in spread(len(pictures), LOOKS)]
-    grid = np.stack([picture[::_COARSE, ::_COARSE] for picture in chosen])
+    grid = np.stack([picture[::_LIGHT_STEP, ::_LIGHT_STEP] for picture in chosen])
     usual = (np.median(grid, 0) + 1).astype(np.float32)
     gains = [np.median((look + np.float32(1)) / usual, (0, 1)) for look in grid]
     gains = [gains[-1] / gain for gain in gains]

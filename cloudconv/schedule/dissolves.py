@@ -26,7 +26,7 @@ _SHORTEST, _LONGEST = 0.2, 2.5  # durations of dissolves that are searched, in s
 _LEAST_FRAMES = 4
 _LONGER = 1.25  # ratio of two durations that are searched
 # Factor by which thumbnails are reduced for weights, so that motion counts little.
-_COARSE = 4
+_REDUCTION = 4
 _PLACES = np.arange(1, 8)[:, None] / 8  # in a dissolve, at which pictures are compared
 _MIDDLE = slice(2, 5)  # of these places
 _UNEVEN = 0.2  # greatest difference of a weight, …
@@ -46,7 +46,7 @@ def dissolved(thumbnails: Sequence[Tensor], rate: float) -> int | None:
     if len(thumbnails) <= _LEAST_FRAMES:
         return None
     pictures = [Thumbnail(luma) for luma in thumbnails]
-    small = F.avg_pool2d(stack([picture.luma for picture in pictures])[:, None], _COARSE)
+    small = F.avg_pool2d(stack([picture.luma for picture in pictures])[:, None], _REDUCTION)
     flat = small.flatten(1).double()
     apart = _squares((flat - flat.mean(1, keepdim=True)).numpy())
     contrast = np.array([float(picture.detail.square().mean()) for picture in pictures])

@@ -52,7 +52,7 @@ _SLOWEST = 10.0  # greatest such time, in seconds
 # Part of the way across the picture by which the sky moves while one place changes.
 _FADE = 0.23
 # Time in which fine detail changes, relative to the time in which the sky itself does.
-_FINE = 0.6
+_FINE_FADE = 0.6
 _STEP = 1 / 255  # change of a gain from which the land is lit again: a level of white
 
 
@@ -94,7 +94,7 @@ class _Sketch:
         self.flows = end_flows(material, self.spacing)
         self.thumbs = Thumbs(material, self.light, wind, self.flows, self.spacing)
         lag = max(1, min(round(SPAN / material.step), len(material) // 2))
-        fine = max(1.0, _FINE * self.thumbs.changes_in(lag))
+        fine = max(1.0, _FINE_FADE * self.thumbs.changes_in(lag))
         self.fades = min(coarse, fine), coarse
 
 

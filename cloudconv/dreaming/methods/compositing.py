@@ -20,7 +20,9 @@ from cloudconv.dreaming.images import (
 _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
 # Added to both squared contrasts of a ratio, so that noise is not enlarged.
 _FAINT = (1 / 255) ** 2
-_COARSE = 8  # sides of a picture up to which all of its detail counts as coarse, in pixels
+_COARSE_SIDES = (
+    8  # sides of a picture up to which all of its detail counts as coarse, in pixels
+)
 # Greatest gain of contrast; two unrelated pictures in equal parts need 1.41.
 _MOST_GAIN = 2.0
 # Strips of a picture, of each of which only the columns with a weight are seen, and the
@@ -190,7 +192,7 @@ def pyramid_mean(pictures: Sequence[Floats], weights: Sequence[Floats]) -> Float
     difference in light fades over a third of the picture or more.
     """
     height, width = pictures[0].shape[:2]
-    share = np.float32(min(1.0, _COARSE / max(height, width)))
+    share = np.float32(min(1.0, _COARSE_SIDES / max(height, width)))
     shares = [band[..., 0] + share * (band[..., -1] - band[..., 0]) for band in weights]
     if min(height, width) < 4:
         return _mean(pictures, shares)

@@ -15,7 +15,7 @@ _ROWS = 2
 # width and height of each part, relative to the picture's
 _WIDE = 0.2
 _TALL = 2 / 3
-_COARSE = 1 / 16  # sigma of the blur that leaves only light, relative to the width
+_LIGHT_SIGMA = 1 / 16  # sigma of the blur that leaves only light, relative to the width
 _NOISE = 16.0  # added to the squared contrast of each place, in squared levels
 # Added to the contrast of both parts, so that a part without detail does not count.
 _FAINT = 0.1
@@ -26,7 +26,7 @@ def detail(luma: Floats, moving: Mask) -> Floats:
 
     The contrast of the result is about 1 at each place.
     """
-    sigma = _COARSE * luma.shape[-1]
+    sigma = _LIGHT_SIGMA * luma.shape[-1]
     fine = luma - _blurred(luma, sigma)
     fine = (fine - fine.mean(-1, keepdims=True)) * moving
     # With the same contrast everywhere, a single bright cloud does not decide.
