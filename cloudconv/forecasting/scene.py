@@ -213,12 +213,10 @@ def _still_scene(
 
     The last frames are kept in ``latest``.
     """
-    pictures = _noted(frames, latest)
     if len(frames) < FEWEST:
-        for _ in pictures:
-            pass
+        latest.extend(_bytes(frame()) for frame in frames)
         return None
-    things = things_in(pictures)
+    things = things_in(_noted(frames, latest))
     if not things.hold or things.plate.drifts:
         return None
     earlier = map(_bytes, (frame() for frame in frames[: -len(latest)]))

@@ -117,7 +117,7 @@ class Things:
         seen = [track.seen for track in self.tracks]
         followed = sum(sight.area for sight in chain(*seen))
         largest = sum(max(sight.area for sight in sights) for sights in seen)
-        frames: list[list[Sight]] = [[] for _ in self.plate.masks]
+        frames: list[list[Sight]] = [[] for _ in pictures]
         for sight in chain(*seen):
             frames[sight.frame].append(sight)
         crowded = sum(
@@ -126,7 +126,7 @@ class Things:
             for one in sights
             if any(one is not other and near(one, other, NEAR) for other in sights)
         )
-        end = len(self.plate.masks) - 1
+        end = len(pictures) - 1
         popped = 0
         far = 0.0
         for track, sights in zip(self.tracks, seen, strict=True):

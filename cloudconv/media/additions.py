@@ -99,7 +99,7 @@ class StreamAdder:
         self._out.metadata.update(fresh_tags(self._source.metadata, self._container))
         timed = []
         for stream in self._source.streams:
-            if stream.index == carry.info.video_index or self._is_code(stream):
+            if stream.index == carry.info.video_index or self._reads_code(stream):
                 continue
             if len(carry.refused.get(stream.index, ())) > 1:
                 self._drop("stream-refused", stream)
@@ -118,8 +118,8 @@ class StreamAdder:
                 )
         self._add_chapters()
 
-    def _is_code(self, stream: Any) -> bool:
-        """Return whether a stream is a time code that FFmpeg does not read, and read it.
+    def _reads_code(self, stream: Any) -> bool:
+        """Read a time code that FFmpeg does not read; return False for other streams.
 
         FFmpeg reads none with the mark of drop-frame at a rate where that does not exist.
         """

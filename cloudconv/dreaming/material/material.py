@@ -58,6 +58,7 @@ class Material:
         last: the last frame as shown, which may repeat the last of ``frames``.
         cut: the time of the cut that begins the scene on the source's clock.
         cadence: how the source's frames repeat, if they repeat regularly.
+        views: those of ``frames``, if there are some already.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Material:
         last: Frame | None = None,
         cut: Fraction | None = None,
         cadence: str | None = None,
+        views: Views | None = None,
     ) -> None:
         """Compute the grid; pictures, flow and mattes are computed when they are needed."""
         self.times = tuple(times or [frame.time for frame in frames])
@@ -77,7 +79,7 @@ class Material:
         ]
         self.step = step or median_high(gaps)
         self.last = last or frames[-1]
-        self.views = Views(frames, self.last)
+        self.views = Views(frames, self.last) if views is None else views
         self.frames = self.views.frames
         self.form = self.views.form
         self.size = self.views.size
@@ -161,11 +163,11 @@ class Material:
         return in_channels(1 - resized(self.static, size), 2)
 
     def shown(self, k: int) -> Floats:
-        """Return the real frame nearest to ``k``, as filmed: see ``filmed``."""
+        """Return the real frame nearest to ``k``: see :meth:`Views.picture`."""
         return self.views.picture(self.source_of(k)[0])
 
     def glance(self, k: int) -> Bytes:
-        """Return the same frame for analysis: see ``filmed_small``."""
+        """Return the same frame for analysis, (h, w, 3) uint8 of ``small_size``."""
         return self.views.small(self.source_of(k)[0])
 
     def flow(self, k: int) -> Floats:
@@ -192,8 +194,7 @@ class Material:
         Because the motion is the same, collages of both materials choose the same footage.
         """
         views = self.views.reduced(longest)
-        smaller = Material(views.frames, times=self.times, step=self.step)
-        smaller.views = views
+        smaller = Material(views.frames, times=self.times, step=self.step, views=views)
         smaller.origin = self.origin
         smaller._things = self._things
         smaller._flow = lambda number, quick: resized_flow(

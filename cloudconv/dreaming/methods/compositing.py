@@ -20,9 +20,8 @@ from cloudconv.dreaming.images import (
 _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
 # Added to both squared contrasts of a ratio, so that noise is not enlarged.
 _FAINT = (1 / 255) ** 2
-_COARSE_SIDES = (
-    8  # sides of a picture up to which all of its detail counts as coarse, in pixels
-)
+# Sides of a picture up to which all of its detail counts as coarse, in pixels.
+_COARSE_SIDES = 8
 # Greatest gain of contrast; two unrelated pictures in equal parts need 1.41.
 _MOST_GAIN = 2.0
 # Strips of a picture, of each of which only the columns with a weight are seen, and the

@@ -291,7 +291,9 @@ class _Clip:
         """
         model = registry.load_predictor("flow", self._device, torch.float32)
         numbers = [max(-away, -self._count) for away in range(model.spec.context, 0, -1)]
-        pictures = [partial(self._picture, k) for k in numbers]
+        pictures = [
+            lambda k=k: _sent(self._material.picture(k), self._device) for k in numbers
+        ]
         # Later, things would be stretched, and half of the places have changed.
         for forecast in model.forecast_from(pictures, max(1, self._least // 2)):
             picture = picture_from(forecast[0])
@@ -340,7 +342,7 @@ class _Clip:
             size = weight_size(*self._material.size)
             weights = now.front.weights(self._points.back(age), age, size)
             return blended(pictures, [1 - weights, weights])
-        both = [self._sent(picture) for picture in pictures]
+        both = [_sent(picture, self._device) for picture in pictures]
         pair = Pair.of(both, share, None, self._scale)
         new = picture_from(self._network.between(pair)[0])
         # The network's picture is softer than both, and a sudden end of this would be seen.
@@ -348,13 +350,6 @@ class _Clip:
         if now.kept is not None and (len(now.kept) + 1) * new.nbytes <= _KEPT_BYTES:
             now.kept[age] = new
         return new if now.passing is None else new + now.passing(time)
-
-    def _picture(self, number: int) -> Tensor:
-        return self._sent(self._material.picture(number))
-
-    def _sent(self, picture: Floats) -> Tensor:
-        """Return a picture on the network's device: (1, 3, H, W)."""
-        return tensor_of(picture)[None].to(self._device)
 
     def _shot(
         self, start: int, begins: int = 1, lasts: int = 0, front: Front | None = None
@@ -415,3 +410,8 @@ def _compared(picture: Bytes) -> Floats:
 
 def _mixed(one: Floats, two: Floats, share: float) -> Floats:
     return one + np.float32(share) * (two - one)
+
+
+def _sent(picture: Floats, device: torch.device | str) -> Tensor:
+    """Return a picture on the device of the network: (1, 3, H, W)."""
+    return tensor_of(picture)[None].to(device)
