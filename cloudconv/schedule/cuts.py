@@ -289,15 +289,17 @@ _MOST_MOVING = 0.01  # fraction of blocks that is measured: the motion may be in
 class RepeatDetector:
     """A detector that tells for each frame whether it repeats the picture of the last.
 
-    The measure is the mean luma difference of the 1 % of blocks that changed most. A frame
-    is a repeat if its measure is 0, or at most a quarter of the level of the last twelve
-    frames. The level is their third largest measure, so that a cut or the jump at a key
-    frame does not count. Slow and quiet footage therefore has no repeats while the motion
-    is even. A picture that comes to rest counts as repeated until the level has fallen.
+    The measure is the mean luma difference, of the 1 % of blocks that changed most, from
+    the last frame that was no repeat: the differences of a slow motion add up, those of a
+    codec do not. A frame is a repeat if its measure is 0, or at most a quarter of the level
+    of the last twelve frames. The level is their third largest measure, so that a cut or
+    the jump at a key frame does not count. Slow and quiet footage therefore has no repeats
+    while the motion is even. A picture that comes to rest counts as repeated until the
+    level has fallen.
     """
 
     def __init__(self) -> None:
-        self._blocks: Tensor | None = None
+        self._distinct: Tensor | None = None
         self._differences: deque[float] = deque(maxlen=_REPEAT_MEMORY)
 
     def push(self, blocks: Tensor) -> bool:
@@ -307,17 +309,17 @@ class RepeatDetector:
         (:func:`~cloudconv.media.color.block_means`), or those of green, which replaces luma
         in gbr formats.
         """
-        last = self._blocks
-        self._blocks = blocks
-        if last is None or last.shape != blocks.shape:
+        if self._distinct is None or self._distinct.shape != blocks.shape:
+            self._distinct = blocks
             self._differences.clear()
             return False
-        changed = (blocks - last).abs_().flatten()
+        changed = (blocks - self._distinct).abs_().flatten()
         most = changed.topk(max(1, math.ceil(_MOST_MOVING * changed.numel()))).values
         difference = float(most.mean())
         level = sorted(self._differences, reverse=True)
         self._differences.append(difference)
-        if difference == 0:
-            return True
         usual = level[min(2, (len(level) - 1) // 3)] if level else 0.0
-        return difference <= _REPEAT_RATIO * usual
+        repeats = difference <= _REPEAT_RATIO * usual
+        if not repeats:
+            self._distinct = blocks
+        return repeats

@@ -226,6 +226,16 @@ def test_slow_motion_has_no_repeats(tmp_path, step):
     assert repeats(encode_and_decode(tmp_path, pictures)) == []
 
 
+@pytest.mark.parametrize("weak", [0.4, 0.8])
+def test_weak_motion_after_strong_motion_is_no_picture_that_stands_still(tmp_path, weak):
+    strong = round(4 / weak)
+    places = [*range(0, 24 * strong, strong)]
+    places += [places[-1] + k for k in range(1, 13)]
+    pictures = [picture(place, 192, 128, step=weak) for place in places]
+    marked = repeats(encode_and_decode(tmp_path, pictures))
+    assert not any({k, k + 1, k + 2, k + 3} <= set(marked) for k in marked)
+
+
 def test_identical_frames_are_repeats_in_any_format():
     for pix_fmt in ("yuv420p10le", "gbrp", "gray"):
         pictures = [picture(k // 2, pix_fmt=pix_fmt) for k in range(12)]
