@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-_BANDS = 8
-
 
 def sample_sharply(picture: Tensor, grid: Tensor) -> Tensor:
     """Return (B, C, H, W) at a ``grid_sample`` grid, (B, h, w, 2), bicubic: (B, C, h, w).
@@ -22,10 +20,11 @@ def sample_sharply(picture: Tensor, grid: Tensor) -> Tensor:
 def sample_on_threads(picture: Tensor, grid: Tensor, mode: str, outside: str) -> Tensor:
     """Return ``grid_sample`` with aligned corners: one thread a picture on a CPU.
 
-    So bands of a single picture are sampled as pictures of their own.
+    So a band for each thread is sampled as a picture of its own.
     """
     count, height, width, _ = grid.shape
-    bands = gcd(height, _BANDS) if count == 1 and grid.device.type == "cpu" else 1
+    single = count == 1 and grid.device.type == "cpu"
+    bands = gcd(height, torch.get_num_threads()) if single else 1
     pictures = picture.expand(bands * count, -1, -1, -1)
     parts = grid.reshape(bands * count, -1, width, 2)
     result = F.grid_sample(pictures, parts, mode, outside, align_corners=True)

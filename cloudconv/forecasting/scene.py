@@ -34,7 +34,8 @@ from cloudconv.forecasting.regions import (
 )
 from cloudconv.forecasting.sampling import sample_on_threads, sample_sharply
 from cloudconv.forecasting.stage import Stage, nearest_last, stage_of
-from cloudconv.forecasting.things import FEWEST, Things, things_in
+from cloudconv.forecasting.things import Things, things_in
+from cloudconv.forecasting.ways import FIT
 from cloudconv.transfer import upload
 
 SIDE = 640
@@ -154,7 +155,7 @@ class StillScene:
             for seen in nearest_last(
                 going.after(end + step) for going in self.things.going
             ):
-                self.stage.paint(target, end, *seen)
+                self.stage.paint(target, end, seen)
             picture = torch.from_numpy(target).to(self.last.device)
             yield picture.permute(2, 0, 1)[None]
 
@@ -213,7 +214,7 @@ def _still_scene(
 
     The last frames are kept in ``latest``.
     """
-    if len(frames) < FEWEST:
+    if len(frames) < FIT:
         latest.extend(_bytes(frame()) for frame in frames)
         return None
     things = things_in(_noted(frames, latest))

@@ -214,7 +214,7 @@ class _Tracker:
             return 0
         return int((self._expected(due, wider)[blob.box] & blob.mask).sum())
 
-    def _expected(self, due: _Due, wider: int = 0) -> Mask:
+    def _expected(self, due: _Due, wider: int) -> Mask:
         """Return the mask of the whole picture with a thing at its expected place."""
         shape = alone(due.sight, self._size, wider)
         mask: Mask = translate(shape, due.move.round(), cv2.BORDER_CONSTANT)
@@ -224,7 +224,7 @@ class _Tracker:
         """Divide things that touch: each pixel goes to the thing expected nearest."""
         far = []
         for owner in owners:
-            expected = 1 - self._expected(owner)
+            expected = 1 - self._expected(owner, 0)
             expected[0, 0] = 0  # no distance is infinite
             far.append(cv2.distanceTransform(expected, cv2.DIST_L2, 3)[blob.box])
         nearest = np.argmin(far, 0)

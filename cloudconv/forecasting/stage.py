@@ -14,8 +14,6 @@ from cloudconv.forecasting.things import Seen, Things
 
 SOFT = 1.0
 """The sigma of outlines, in pixels of the small pictures."""
-_LEAST_LIGHT = DARK / 255  # is added, so that shadows on dark ground are no blots
-_STILL = np.zeros(2)
 
 
 class Stage:
@@ -43,24 +41,17 @@ class Stage:
             at, soft = self._mattes(sight, RIM)
             target[at] += (self._plate[at] * self._lit(frame, at) - target[at]) * soft
 
-    def paint(
-        self,
-        target: Floats,
-        light: int,
-        sight: Sight,
-        size: float = 1.0,
-        move: Vector = _STILL,
-        opacity: float = 1.0,
-    ) -> None:
-        """Paint the thing of a sight over a target that has the light of frame ``light``.
+    def paint(self, target: Floats, light: int, seen: Seen) -> None:
+        """Paint what is seen over a target that has the light of frame ``light``.
 
-        ``size`` and ``move`` lead from the sight to the place, in pixels of the small
-        pictures; ``opacity`` is how much of the thing is seen. Beside the thing, its shadow
-        darkens the target. What hides things stays in front.
+        Beside a thing, its shadow darkens the target. What hides things stays in front.
         """
+        sight, size, move, opacity = seen
         at, mattes = self._mattes(sight, 1, RIM)
         surface = self._picture(sight.frame)[at] / self._lit(sight.frame, at)
-        shadow = ((surface + _LEAST_LIGHT) / (self._plate[at] + _LEAST_LIGHT)).clip(0, 1)
+        # So shadows on dark ground are no blots.
+        dark = DARK / 255
+        shadow = ((surface + dark) / (self._plate[at] + dark)).clip(0, 1)
         place = at
         if size != 1 or move.any():
             surface = self._uncovered(surface, at)
@@ -115,10 +106,10 @@ class Stage:
     def _small(self, values: Floats, at: Area) -> Floats:
         """Return values of the whole picture, at any size, in a full-size area."""
         scale = np.array(values.shape[1::-1]) / self._plate.shape[1::-1]
-        return self._sample(values, scale, at)
+        return self._sample(values, scale, at, 0, 0)
 
     def _sample(
-        self, values: Floats, scale: Vector, at: Area, left: int = 0, top: int = 0
+        self, values: Floats, scale: Vector, at: Area, left: int, top: int
     ) -> Floats:
         """Return smaller values, from ``left`` and ``top`` on, in a full-size area."""
         rows, columns = at

@@ -31,8 +31,6 @@ from cloudconv.forecasting.ways import FIT, MOST, Heading, Trajectory, Ways
 
 SIDE = 480
 """The longest side of the pictures in which things are found."""
-FEWEST = 2 * PACED
-"""The smallest number of frames in which things are found."""
 _MOST_COVERED = 0.12  # part of the picture that things cover at most
 _POPPED = 0.06  # part of things that hold, at most, which appears or vanishes in view
 _FAR_WAY = 1.2  # mean distance of things that hold from where they begin, in their sides
@@ -45,6 +43,11 @@ _LIKE = 0.6  # difference of pictures a period apart, as a part of the usual one
 
 Seen = tuple[Sight, float, Vector, float]
 """A sight, its size and its motion to where it is seen, and how much of it is seen."""
+
+
+def in_place(sight: Sight) -> Seen:
+    """Return a sight as the film shows it."""
+    return sight, 1.0, np.zeros(2), 1.0
 
 
 @dataclass(frozen=True, slots=True)

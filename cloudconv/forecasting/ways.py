@@ -28,11 +28,11 @@ from cloudconv.forecasting.sights import (
 PIECE = 0.2
 """The area of a piece of a thing, as a part of that of the largest thing."""
 FIT = 2 * PACED
-"""The frames whose motion goes on."""
+"""The frames whose motion goes on; in fewer frames no things are found."""
 MOST = 0.9
 """The part of sights or places that says how all of them are."""
-_DETAIL = 4.0  # pixels of a thing's side, for each time that its picture is enlarged
-_LARGER = 4.0  # times that a picture is enlarged, at most
+# Times that a picture is enlarged at most, and pixels of its side for each time.
+_LARGER = 4.0
 _FEET = 0.25  # lower part of a thing that is on the ground
 _COLOURS = 32  # levels of each colour that are told apart
 _TURNS = 0.2  # part of a turn that a thing makes in a frame
@@ -168,7 +168,7 @@ class Ways:
                 firm = len(spots)
             leaves = self._is_outside(sight, size, place - start)
             # A picture that is enlarged more is a blot.
-            is_blot = size > min(_LARGER, max(side / _DETAIL, 1.0))
+            is_blot = size > min(_LARGER, max(side / _LARGER, 1.0))
             goes = is_blot or size**2 * sight.area < self._least_area
             # A spot of another colour is no end of the ground.
             stays = np.hypot(*(place - spots[firm - 1])) > size * side and not leaves

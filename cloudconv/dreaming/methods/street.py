@@ -21,7 +21,7 @@ from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.forecasting.plate import LOOKS, spread
 from cloudconv.forecasting.sights import PATIENCE, Track
 from cloudconv.forecasting.stage import Stage, nearest_last
-from cloudconv.forecasting.things import FEWEST
+from cloudconv.forecasting.things import in_place
 from cloudconv.forecasting.ways import FADES, FIT, LONGEST, PIECE, WAITS, Trajectory
 
 # The costs are in seconds in which nothing enters. A level of light costs as much as one.
@@ -51,7 +51,7 @@ class _Piece:
 
 def goes_on(material: Material, options: Options) -> bool:
     """Return whether the things of a clip can go on as wholes, and others come in."""
-    if options.loop or len(material) < FEWEST or material.views.path is not None:
+    if options.loop or len(material) < FIT or material.views.path is not None:
         return False
     things = material.things
     return things.hold and any(track.since > PATIENCE for track in things.tracks)
@@ -151,8 +151,8 @@ class Street:
                 for track, way in later.coming.items():
                     before = begins - time - 1
                     if (sight := track.sight(later.after)) and before < len(way):
-                        to = way.sizes[before], way.moves[before]
-                        self._stage.paint(picture, time + now.offset, sight, *to)
+                        seen = sight, way.sizes[before], way.moves[before], 1.0
+                        self._stage.paint(picture, time + now.offset, seen)
             yield DreamFrame.made(picture, self._origin(picture, time + now.offset))
 
     def _origin(self, picture: Floats, frame: int) -> Composed:
@@ -236,7 +236,7 @@ class Street:
             entered = [track for track in self._things.tracks if now.has(track)]
             for track in entered:
                 if (sight := track.sight(frame)) is not None:
-                    self._stage.paint(picture, frame, sight)
+                    self._stage.paint(picture, frame, in_place(sight))
         for piece, later in pairwise(pieces):
             self._leave(picture, frame, piece, later.begins, time)
         return picture
@@ -260,7 +260,7 @@ class Street:
         if frame < self._count:
             for track in tracks:
                 if (sight := track.sight(frame)) is not None:
-                    self._stage.paint(picture, light, sight)
+                    self._stage.paint(picture, light, in_place(sight))
             return
         left = [
             thing.after(frame)
@@ -268,4 +268,4 @@ class Street:
             if any(track in tracks for track in thing.tracks)
         ]
         for seen in nearest_last(left):
-            self._stage.paint(picture, light, *seen)
+            self._stage.paint(picture, light, seen)
