@@ -65,9 +65,9 @@ KINDS: dict[str, str | None] = {
     "3D_REFERENCE_DISPLAYS": "3D reference displays",
     "EXIF": "EXIF data",
 }
-# Kinds that PyAV cannot read, by FFmpeg's number. PyAV 18 does not know those from 28 on
-# (see PyAV-Org/PyAV#2392), and frees the name of a PNG's colour profile twice, which ends
-# the process: `[*frame.side_data]` of a PNG with the chunk iCCP.
+# Kinds that PyAV cannot read, by FFmpeg's number, the colour profile first. PyAV 18 does
+# not know those from 28 on (see PyAV-Org/PyAV#2392), and frees the name of a PNG's profile
+# twice, which ends the process: `[*frame.side_data]` of a PNG with the chunk iCCP.
 _UNREADABLE = {"ICC_PROFILE": 15, "LCEVC": 28, "VIEW_ID": 29, "3D_REFERENCE_DISPLAYS": 30}
 _UNREADABLE |= {"EXIF": 31} | {f"FFmpeg's side data {n}": n for n in range(32, 40)}
 
@@ -97,16 +97,15 @@ def side_data_of(picture: VideoFrame, codec: str = "") -> dict[str, bytes]:
 
     The picture's time base may change.
     """
-    if codec not in ("png", "apng"):
-        with suppress(ValueError):
-            return readable(picture)
-    data = {}
+    data: dict[str, bytes] = {}
+    ends_the_process = codec in ("png", "apng")  # until its colour profile is removed
     for kind, number in _UNREADABLE.items():
-        if [
-            *Chain(picture, ("sidedata", f"mode=select:type={number}")).push(
-                picture, picture.pts
-            )
-        ]:
+        if not ends_the_process:
+            with suppress(ValueError):
+                return data | readable(picture)
+        ends_the_process = False
+        select = Chain(picture, ("sidedata", f"mode=select:type={number}"))
+        if [*select.push(picture, picture.pts)]:
             data[kind] = b""
             delete = Chain(picture, ("sidedata", f"mode=delete:type={number}"))
             (picture,) = delete.push(picture, picture.pts)

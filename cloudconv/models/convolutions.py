@@ -63,7 +63,7 @@ def engine_for(device_type: str, dtype: torch.dtype) -> str:
     """
     has_ncnn = find_spec(_NCNN) is not None and _ncnn() is not None
     if device_type == "cpu" and dtype == torch.float32 and has_ncnn:
-        return f"{_NCNN} {version_of(_NCNN)}"
+        return f"{_NCNN} {_version()}"
     return PYTORCH
 
 
@@ -166,6 +166,11 @@ def _ncnn() -> Any:
         return import_module(_NCNN)
     except (ImportError, OSError):  # no wheel, or one without a library that it needs
         return None
+
+
+@cache
+def _version() -> str:
+    return version_of(_NCNN)  # the search for a package takes milliseconds
 
 
 @cache
