@@ -28,6 +28,7 @@ from cloudconv.media.carry import (
     fresh_tags,
     header_of,
     kept_chapters,
+    one_at_a_time,
 )
 from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
@@ -372,7 +373,18 @@ class StreamAdder:
                 "with the new frames."
             )
             return
-        if kept := kept_chapters(self._source.chapters(), carry):
+        kept = kept_chapters(self._source.chapters(), carry)
+        if self._container.is_mp4:
+            distinct = one_at_a_time(kept)
+            if count := len(kept) - len(distinct):
+                are = plural(count, "chapter is", "chapters are")
+                self._warn(
+                    f"chapters-overlap: {count} {are} left out, because others begin at "
+                    f"the same time, and {self._container.name} stores one at a time: "
+                    "write .mkv to keep all of them."
+                )
+            kept = distinct
+        if kept:
             self._out.set_chapters(kept)
 
 

@@ -20,6 +20,8 @@ _STALE_PREFIXES = ("number_of_", "_statistics_")
 # Tags that every track of MP4 and MOV has, also if nobody has chosen them.
 _MP4_ONLY = {"handler_name", "vendor_id"}
 
+_CHAPTER_TICKS = 1000  # of MP4's chapters, a second
+
 # Codecs that FFmpeg writes to Matroska as in an AVI, and does not list for Matroska.
 _ACM = ("wmav1", "wmav2", "wmapro", "wmalossless", "wmavoice", "pcm_alaw", "pcm_mulaw",
         "adpcm_ms", "adpcm_ima_wav")  # fmt: skip
@@ -80,6 +82,18 @@ def kept_chapters(chapters: Iterable[Any], carry: Carry) -> list[Any]:
             }
             kept.append({**chapter, **times})
     return kept
+
+
+def one_at_a_time(chapters: Iterable[Any]) -> list[Any]:
+    """Return the chapters without those that MP4 would store with a length of 0.
+
+    In MP4 a chapter lasts until the next one begins. Of several that begin together, the
+    one that ends first stays.
+    """
+    by_start: dict[int, Any] = {}
+    for chapter in sorted(chapters, key=lambda one: one["end"], reverse=True):
+        by_start[round(chapter["start"] * chapter["time_base"] * _CHAPTER_TICKS)] = chapter
+    return [by_start[start] for start in sorted(by_start)]
 
 
 def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:

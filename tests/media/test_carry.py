@@ -357,6 +357,32 @@ def test_only_new_frames_have_no_chapters_and_a_warning_names_them(tmp_path, suf
     )
 
 
+OVERLAPPING = [(0, 4, "film"), (0, 2, "one"), (1, 3, "two"), (3, 4, "three")]
+"""Chapters of which several last at once, and two begin at once."""
+
+
+@pytest.mark.parametrize(
+    ("start", "kept", "lost"),
+    [
+        (None, [(0, 1, "one"), (1, 3, "two"), (3, 4, "three")], 1),
+        (1, [(0, 2, "one"), (2, 3, "three")], 2),
+        (2, [(0, 1, "two"), (1, 2, "three")], 1),
+    ],
+)
+def test_no_chapter_in_mp4_has_a_length_of_0(tmp_path, start, kept, lost):
+    chapters = [(*map(Fraction, times), title) for *times, title in OVERLAPPING]
+    source = write_clip(
+        tmp_path / "in.mkv", 96, codec="libx264", size=(32, 32), chapters=chapters
+    )
+    sink = convert(source, tmp_path / "out.mp4", start=start)
+    assert chapters_of(tmp_path / "out.mp4") == kept
+    (warning,) = said(sink, "left out")
+    assert warning.startswith(f"{lost} chapter{'s are' * (lost > 1) or ' is'} left out")
+    whole = convert(source, tmp_path / "out.mkv", start=start)
+    assert len(chapters_of(tmp_path / "out.mkv")) == len(kept) + lost
+    assert not said(whole, "chapter")
+
+
 @pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "pcm_f32le"])
 @pytest.mark.parametrize(
     ("suffix", "named"), [(".mp4", True), (".mov", False), (".mkv", False)]
