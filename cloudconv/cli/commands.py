@@ -178,7 +178,9 @@ def _interp_all(console: Console, inputs: list[str], options: dict[str, Any]) ->
         written = {"size": "output_bytes", "bit rate": "bits_per_second"}
         listed = plan["results"]
         columns = {"encoder": "encoder", **written, "time": "wall_seconds"}
-    if not (console.dry_run and console.json):
+    if streams.messages.as_objects and not console.dry_run:
+        _print_outcomes(console, listed)
+    elif not (console.dry_run and console.json):
         for line in _outcomes(listed, columns).splitlines():
             print_plans(line)
     if console.json:
@@ -226,6 +228,28 @@ def _skipped(outcome: Exists) -> str:
     )
 
 
+OUTCOME_KEYS = (
+    *("input", "output", "output_frames", "encoder", "output_bytes", "bits_per_second"),
+    *("wall_seconds", "code"),
+)
+"""Keys of an object about one input of a batch, beside ``type`` and ``result``."""
+
+
+def _print_outcomes(console: Console, every: Sequence[Mapping[str, Any]]) -> None:
+    """Print an object for each input, with null where a key has no value."""
+    for data in () if console.quiet else every:
+        values = {key: data.get(key) for key in OUTCOME_KEYS}
+        streams.print_object("outcome", result=_state(data), **values)
+
+
+def _state(data: Mapping[str, Any]) -> str:
+    if "error" in data:
+        return "failed"
+    if "resumed" in data:
+        return "resumed" if data["resumed"] else "done"
+    return "exists" if data["exists"] else "planned"
+
+
 def _outcomes(every: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> str:
     columns = {"frames": "output_frames", **columns}
     rows = []
@@ -235,11 +259,8 @@ def _outcomes(every: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> st
             for field in columns.values()
         ]
         last = data["error"] if "error" in data else data["output"]
-        state = "failed" if "error" in data else "exists" if data["exists"] else "planned"
-        if "resumed" in data:
-            state = "resumed" if data["resumed"] else "done"
         named = (streams.format_value("output", name) for name in (data["input"], last))
-        rows.append([next(named), state, *cells, next(named)])
+        rows.append([next(named), _state(data), *cells, next(named)])
     return streams.table(["input", "result", *columns, "output"], rows)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from itertools import pairwise
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cloudconv import interrupts
+from cloudconv.cli.commands import OUTCOME_KEYS
 from cloudconv.errors import Interrupted
 from cloudconv.events import Ended, Progress
 from cloudconv.jobs.interp import batch, origins
@@ -468,6 +470,28 @@ def test_no_error_of_an_input_stops_the_others(clips, out_dir, monkeypatch, erro
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_with_progress_json_each_input_of_a_batch_has_an_object(clips, out_dir):
+    def objects():
+        said = run(*clips, "--out-dir", out_dir, "--progress", "json").stderr
+        lines = map(json.loads, said.splitlines())
+        return [line for line in lines if line.pop("type") == "outcome"]
+
+    done = objects()
+    again = objects()
+    states = [[row["result"] for row in found] for found in (done, again)]
+    assert states == [["done", "failed", "done"], ["exists", "failed", "exists"]]
+    page = (Path(__file__).parents[2] / "docs" / "json.md").read_text("utf-8")
+    (described,) = re.findall(r"^\| `outcome` \| (.*) \|$", page, re.MULTILINE)
+    for row, clip in zip(done, clips, strict=True):
+        assert all(f"`{key}`" in described for key in row)
+        assert set(row) == {"result", *OUTCOME_KEYS}
+        assert row["input"] == str(clip)
+        assert (row["result"] == "failed") == (row["output"] is None) == bool(row["code"])
+        if row["output"]:
+            assert row["output_frames"] == len(read_times(row["output"]))
+            assert row["output_bytes"] == os.stat(row["output"]).st_size
+
+
 def test_a_name_with_a_newline_is_one_row_of_the_table(clips, out_dir):
     clip = clips[2].rename(clips[2].with_name("a\nb.mkv"))
     done = run(clip, clips[1], "--out-dir", out_dir)
