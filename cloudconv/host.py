@@ -81,7 +81,7 @@ def free_memory() -> int | None:
 
 
 _MMAP_MAX = -4  # parameter of mallopt
-_reused: list[None] = []
+_reuses_memory = False
 
 
 def reuse_memory() -> None:
@@ -92,12 +92,13 @@ def reuse_memory() -> None:
     call changes the whole process until the process ends. Other systems and C libraries are
     not changed. See mallopt(3).
     """
+    global _reuses_memory
     if (library := _glibc()) is not None:
         library.mallopt(_MMAP_MAX, 0)  # no block gets a map of its own
         library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: no memory goes back to the kernel
         # M_ARENA_MAX: the arenas of threads cannot hold large blocks.
         library.mallopt(-8, 1)
-        _reused.append(None)
+        _reuses_memory = True
 
 
 def return_large_blocks(least: int) -> None:
@@ -107,7 +108,7 @@ def return_large_blocks(least: int) -> None:
     memory grow with each picture. Returned blocks take time: the kernel fills new memory
     with zeros.
     """
-    if _reused and (library := _glibc()) is not None:
+    if _reuses_memory and (library := _glibc()) is not None:
         library.mallopt(-3, least)  # M_MMAP_THRESHOLD
         library.mallopt(_MMAP_MAX, 1 << 16)
 

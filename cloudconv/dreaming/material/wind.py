@@ -155,7 +155,6 @@ class Drift:
         skies: Callable[[int], Floats] | None = None,
     ) -> None:
         """Store the frames and their motion."""
-        self.flows = flows
         self.count = count
         self.turns = turns
         self.mirrors = mirrors
@@ -193,10 +192,6 @@ class Drift:
             drift._show(partial(looks, number), group.size, behind.of(group))
             drifts.append(drift)
         return drifts
-
-    def over(self, skies: Sequence[Floats]) -> Drift:
-        """Return the same motion of other pictures, see :func:`sky_drift`."""
-        return sky_drift(skies, self.flows, self._path)
 
     def frame(self, k: int) -> int:
         """Return the number of the frame that a picture shows."""
@@ -298,7 +293,7 @@ def _codes(group: Group, skies: Callable[[int], Floats], number: int) -> Floats:
 
 
 def sky_drift(
-    skies: Sequence[Floats], flows: Sequence[Floats], path: Floats | None
+    skies: Sequence[Floats], flows: Sequence[Floats], path: Floats | None = None
 ) -> Drift:
     """Return the drift of small pictures, (h, w, 3) each, that show only sky.
 

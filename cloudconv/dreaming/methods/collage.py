@@ -37,6 +37,7 @@ from cloudconv.dreaming.material.wind import (
     end_flows,
     held,
     mean_flow,
+    sky_drift,
 )
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.dreaming.methods.clip_selector import PARTS, ClipSelector, Past
@@ -152,14 +153,14 @@ class _Composition:
             piece = Piece(self._footage, self._number, start, life=frames)
         else:
             self._land.lead_to(loop_to, frames)
-            flow = end_flow(self._material, frames, first=True)
+            flows = [end_flow(self._material, frames, first=True)] * 2
             reduced = resized(loop_to, self._size)
             behind = self._behind
             small = Drift(
                 held(reduced),
                 self._size,
                 count=1,
-                flows=[flow, flow],
+                flows=flows,
                 behind=behind.small,
                 skies=lambda _: behind.sky(reduced),
             )
@@ -168,7 +169,7 @@ class _Composition:
                 self._form, lambda group, _: samples[group].__getitem__, behind
             )
             sky = small.picture(0, sky=True)
-            thumbs = small.over([resized(sky, self._thumbs.size)])
+            thumbs = sky_drift([resized(sky, self._thumbs.size)], flows)
             footage = (
                 self._footage_of(small, large),
                 Footage(thumbs, self._light, self._thumbs.size, follows=False),
