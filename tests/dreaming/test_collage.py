@@ -30,6 +30,7 @@ from tests.helpers.dreams import (
     trees,
     vitals_of,
 )
+from tests.helpers.tiers import first_full
 
 SIZE = (128, 96)
 
@@ -88,8 +89,7 @@ def test_the_first_frames_are_a_forecast():
         )
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", first_full([0, 2]))
 def test_no_strip_of_other_sky_appears_at_the_edge(seed):
     pictures = clouds(61, (320, 240))
     last, following = map(tensor, pictures[59:])
@@ -152,7 +152,7 @@ def test_a_loop_leads_to_its_first_frame_or_to_that_of_the_source(after):
     [(8, SIZE), (9, SIZE), (30, (2, 2)), (30, (6, 4)), (30, (400, 8)), (30, (8, 400))],
 )
 def test_short_clips_and_tiny_or_narrow_pictures_are_accepted(count, size):
-    dreamt_frames = dream_of(clouds(count, size), 40 if count == 30 else 12)
+    dreamt_frames = dream_of(clouds(count, size), 20 if count == 30 else 8)
     assert dreamt_frames[-1].shape == (3, size[1], size[0])
     assert all(bool(picture.isfinite().all()) for picture in dreamt_frames)
 
@@ -175,8 +175,8 @@ def test_a_small_trial_shows_the_footage_of_the_large_dream():
     pictures = clouds(60, (256, 192), speed=2.0)
     source = material(pictures)
     small = source.reduced()
-    trial = dream_of(small, 40)[-1]
-    dreamt_frames = dream_of(source, 40)[-1]
+    trial = dream_of(small, 24)[-1]
+    dreamt_frames = dream_of(source, 24)[-1]
     reduced, last = (
         resized(picture_from(p), small.size) for p in (dreamt_frames, tensor(pictures[-1]))
     )
@@ -336,7 +336,7 @@ def ridge(count):
 @pytest.mark.full
 def test_a_silhouette_in_front_of_a_dark_sky_never_moves():
     pictures = ridge(50)
-    dreamt_frames = dream_of(pictures, 80)
+    dreamt_frames = dream_of(pictures, 50)
     last = tensor(pictures[-1])
     low = 82  # rows below this one show only land
     assert (
@@ -346,8 +346,8 @@ def test_a_silhouette_in_front_of_a_dark_sky_never_moves():
 
 @pytest.mark.full
 def test_trees_that_stir_under_changing_light_stay():
-    pictures = trees(90)
-    assert lost_land(pictures, dream_of(pictures, 90)) < 0.01
+    pictures = trees(60)
+    assert lost_land(pictures, dream_of(pictures, 60)) < 0.01
 
 
 @pytest.mark.full
@@ -356,7 +356,7 @@ def test_a_watermark_stays_and_does_not_travel():
     pictures = [p.copy() for p in clouds(60)]
     for bar in (p[20:30, left : left + 3] for p in pictures for left in range(88, 106, 6)):
         bar[:] = np.uint8(0.4 * bar)
-    dreamt_frames = dream_of(pictures, 60)
+    dreamt_frames = dream_of(pictures, 40)
 
     def bars(picture, left):
         """Return how much darker the places of the bars are than the sky between."""

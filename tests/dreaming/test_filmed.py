@@ -1,4 +1,4 @@
-"""The clip that the project exists for: clouds over trees, at half size to save time."""
+"""The clip that the project exists for: clouds over trees, small to save time."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ from tests.helpers.jobs import finish
 
 CLIP = Path(__file__).resolve().parents[3] / "shared" / "clips" / "clouds.mp4"
 SIZE = 240, 180
+FILM = 320, 240
 
 
-def halved(path, out):
+def reduced(path, out):
     with av.open(str(path)) as clip, av.open(str(out), "w") as output:
         stream = output.add_stream("libx264", clip.streams.video[0].average_rate)
-        stream.width = 480
-        stream.height = 360
+        stream.width, stream.height = FILM
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "12", "preset": "ultrafast"}
         for frame in clip.decode(video=0):
-            small = frame.reformat(480, 360, "yuv420p", interpolation="AREA")
+            small = frame.reformat(*FILM, "yuv420p", interpolation="AREA")
             output.mux(stream.encode(small))
         output.mux(stream.encode())
     return out
@@ -42,7 +42,7 @@ def shown(path):
 @pytest.mark.full
 @pytest.mark.skipif(not CLIP.exists(), reason="the clip is not in the repository")
 def test_the_sky_goes_on_over_all_trees(tmp_path):
-    clip = halved(CLIP, tmp_path / "clip.mp4")
+    clip = reduced(CLIP, tmp_path / "clip.mp4")
     out = tmp_path / "dream.mp4"
     result = finish(job.run(DreamSettings(clip, out, frames=120, only_new=True)))
     assert result.mode == "collage"

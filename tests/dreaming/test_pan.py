@@ -131,7 +131,7 @@ def check_ridge(pictures):
     source = material(pictures)
     assert source.views.path is not None
     with torch.inference_mode():
-        dreamt_frames = tensors(one.show() for one in collage(source, Options(80, 0)))
+        dreamt_frames = tensors(one.show() for one in collage(source, Options(50, 0)))
     assert lost_land(pictures, dreamt_frames) < 0.01
     never_dark = np.min(np.max(pictures, 3), 0) > 60
     for one in dreamt_frames:

@@ -32,13 +32,13 @@ FORECASTERS = [spec.name for spec in registry.MODELS if spec.task == "predict"]
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clips") / "a.mkv"
-    return moving(path, 40, size=(96, 64))
+    return moving(path, 16, size=(96, 64))
 
 
 @pytest.fixture(scope="module")
 def sky(tmp_path_factory):
     path = tmp_path_factory.mktemp("clips") / "sky.mkv"
-    return write_clip(path, [video(p, "yuv444p") for p in clouds(40, (96, 64))], rate=25)
+    return write_clip(path, [video(p, "yuv444p") for p in clouds(24, (96, 64))], rate=25)
 
 
 def between_frames(monkeypatch, module, name):

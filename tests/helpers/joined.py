@@ -15,10 +15,13 @@ from cloudconv.schedule.cuts import CutDetector
 HEIGHT, WIDTH = CutDetector.THUMBNAIL
 
 
-def load(folder: Path) -> dict[str, Tensor]:
-    """Return the thumbnails of every clip that can be read: (frames, 36, 64) in [0, 1]."""
+def load(folder: Path, most: int | None) -> dict[str, Tensor]:
+    """Return the thumbnails of the ``most`` smallest clips: (frames, 36, 64) in [0, 1].
+
+    Files that cannot be read are left out.
+    """
     clips: dict[str, Tensor] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_size)[:most]:
         try:
             with Source(path) as source:
                 frames = [thumbnail(frame, HEIGHT, WIDTH) for frame in source.frames()]

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,15 @@ def weights(
     }
 
 
-def _weight(name: str, shape: tuple[int, ...], gain: float, is_prelu: bool) -> Tensor:
+@lru_cache(maxsize=1000)
+def _noise(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
-    noise = np.random.RandomState(seed).standard_normal(shape or 1).astype(np.float32)
-    noise = noise.reshape(shape)
+    numbers = np.random.RandomState(seed).standard_normal(shape or 1)
+    return numbers.astype(np.float32).reshape(shape)
+
+
+def _weight(name: str, shape: tuple[int, ...], gain: float, is_prelu: bool) -> Tensor:
+    noise = _noise(name, shape)
     kind = name.rsplit(".", 1)[-1]
     if kind == "beta":
         result: NDArray[Any] = 0.5 + 0.1 * noise

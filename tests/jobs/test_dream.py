@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same_frames(tmp_path):
             clip,
             tmp_path / f"{name}.mkv",
             mode="collage",
-            frames=20,
+            frames=8,
             seed=seed,
             only_new=True,
         )
@@ -212,10 +212,10 @@ def noise(folder, size):
     folder.mkdir()
     wide = (
         np.random.default_rng(0)
-        .integers(0, 255, (size[1], size[0] + 60, 3))
+        .integers(0, 255, (size[1], size[0] + 30, 3))
         .astype(np.uint8)
     )
-    for k in range(60):
+    for k in range(30):
         Image.fromarray(wide[:, k : k + size[0]]).save(folder / f"{k:02}.png")
     return folder
 

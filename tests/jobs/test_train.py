@@ -129,7 +129,7 @@ def same(one, other):
 
 @pytest.mark.full
 def test_motion_is_forecast_better_than_by_holding(run, output):
-    result = run(steps=250)
+    result = run(steps=150)
     assert result.naive == "hold"
     assert result.initial.gain == pytest.approx(0, abs=0.01)
     assert result.best.gain > 3
@@ -175,8 +175,8 @@ def test_the_scores_of_an_interpolator_are_those_of_compare(
 
 TASKS = [
     {"model": MIDDLE.name, "gap": 4, "loss": "ssim+l1"},
-    {"model": AUTOENCODER.name, "loss": "laplacian+l2", "steps": 120},
-    {"model": AHEAD.name, "rollout": 6, "relative": True, "steps": 120},
+    {"model": AUTOENCODER.name, "loss": "laplacian+l2", "steps": 80},
+    {"model": AHEAD.name, "rollout": 6, "relative": True, "steps": 80},
     {"model": PREDICT.name, "rollout": 3, "noise": 0.02, "interval": (1, 2)},
     {"model": ADVERSARIAL.name, "loss": "l2:1,gdl:1,adversarial:0.05"},
     {"model": COARSE.name, "loss": "l2+gdl", "precision": "bf16"},
@@ -186,7 +186,7 @@ TASKS = [
 @pytest.mark.full
 @pytest.mark.parametrize("changes", TASKS, ids=lambda changes: changes["model"])
 def test_every_task_and_loss_trains(run, output, changes):
-    assert run(**({"steps": 60, "validate_every": 30} | changes)).best.gain > 0.2
+    assert run(**({"steps": 40, "validate_every": 20} | changes)).best.gain > 0.2
     assert registry.load_model(output).spec.name == changes["model"]
 
 
@@ -306,7 +306,7 @@ def test_a_run_without_steps_left_says_so(run, settings, tmp_path):
 @pytest.mark.full
 @pytest.mark.parametrize("model", [PREDICT.name, MIDDLE.name])
 def test_a_training_ends_within_its_minutes(run, monkeypatch, model):
-    """Each of three validations takes 3 s, and the two comparisons 2 s."""
+    """Each of three validations takes 2 s, and the two comparisons 1 s."""
 
     def slow(real, seconds):
         def job(*given):
@@ -315,11 +315,11 @@ def test_a_training_ends_within_its_minutes(run, monkeypatch, model):
 
         return job
 
-    monkeypatch.setattr(loop.Trainer, "validate", slow(loop.Trainer.validate, 3))
-    monkeypatch.setattr(train.compare, "run", slow(train.compare.run, 0.3))
-    result = run(model=model, steps=None, minutes=0.4, validate_every=10**6)
+    monkeypatch.setattr(loop.Trainer, "validate", slow(loop.Trainer.validate, 2))
+    monkeypatch.setattr(train.compare, "run", slow(train.compare.run, 0.2))
+    result = run(model=model, steps=None, minutes=0.25, validate_every=10**6)
     assert result.steps > 10
-    assert 18 < result.wall_seconds < 27
+    assert 11 < result.wall_seconds < 17
 
 
 @pytest.mark.full

@@ -390,9 +390,16 @@ def test_a_plan_of_another_shape_starts_the_run_again(interrupted, clips, change
     if change is not None and not change.keys() & plan.keys():
         change = {"decided": {**plan["decided"], **change} if change else {}}
     path.write_bytes(b"[" * 100_000 if change is None else sealed({**plan, **change}))
-    result = interp(clips / "a.mkv", interrupted / "b.mkv")
-    assert not result.resumed
-    assert "cannot be resumed" in " ".join(map(str, result.warnings))
+    seen = []
+    stop = stop_after(1)
+    with pytest.raises(KeyboardInterrupt):
+        interp(
+            clips / "a.mkv",
+            interrupted / "b.mkv",
+            watch=lambda event: (seen.append(event), stop(event)),
+        )
+    assert "cannot be resumed" in " ".join(map(str, seen))
+    assert seen[-1].resumed == 0
 
 
 @pytest.mark.full

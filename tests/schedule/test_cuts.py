@@ -17,6 +17,7 @@ from cloudconv.media.source import Source
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
 from tests.helpers import joined
 from tests.helpers.factory import picture, write_clip
+from tests.helpers.tiers import first_full
 
 HEIGHT, WIDTH = CutDetector.THUMBNAIL
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips" / "val"
@@ -245,11 +246,11 @@ def test_identical_frames_are_repeats_in_any_format():
         assert repeats(frames) == [1, 3, 5, 7, 9, 11]
 
 
-@pytest.mark.full
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the shared clips are missing")
-def test_cuts_are_found_in_real_footage():
+@pytest.mark.parametrize("most", first_full([12, None]))
+def test_cuts_are_found_in_real_footage(most):
     """At least 98 % of hard cuts are found, with at most one false cut in 1,000 frames."""
-    clips = joined.load(CLIPS)
+    clips = joined.load(CLIPS, most)
     assert len(clips) >= 10
     chance = random.Random(2)
     scenes = [(clip, KNOWN.get(name, set())) for name, clip in clips.items()]
