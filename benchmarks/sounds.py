@@ -55,9 +55,9 @@ def heard(path: Path) -> tuple[Sound, int]:
 
 
 def loudness(sound: Sound, rate: int) -> Sound:
-    """Return the level of each window in dB; windows begin every 0.05 seconds."""
+    """Return the level of each window in dB; windows begin every 0.01 seconds."""
     size = int(_WINDOW * rate)
-    step = rate // 20
+    step = rate // 100
     power = np.cumsum(np.concatenate([[0.0], sound**2]))
     starts = np.arange(0, len(sound) - size, step)
     result: Sound = 10 * np.log10((power[starts + size] - power[starts]) / size + 1e-10)
@@ -112,7 +112,7 @@ def measure(film: Path, options: argparse.Namespace) -> str:
     low, high = float(usual.min()), float(usual.max())
     outside = [0.0]
     for time in times:
-        near = made[max(int((time - 0.9) * 20), 0) : int((time + 0.5) * 20)]
+        near = made[max(int((time - 0.9) * 100), 0) : int((time + 0.5) * 100)]
         outside += np.maximum(near - high, low - near).tolist()
     panels = []
     for time in [t for t in times if t + _AROUND < len(after) / rate][:_MOST]:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from cloudconv.media.fades import (
-    CUTS,
     FilmSound,
     Positions,
     Sound,
@@ -231,7 +230,7 @@ class Mixer:
             self.is_silent = True
             return _Fade(least, round(_FADES[-1] * rate), film.end + 2 * rate - least)
         trials: list[tuple[float, int, int, int, int]] = []
-        for seconds in _FADES:
+        for shortened, seconds in enumerate(_FADES):
             fade = round(seconds * rate)
             last = max(film.end - self._piece - fade, film.begin)
             positions = self._drawn(film.begin, last, 0, fade)
@@ -247,10 +246,7 @@ class Mixer:
             costs[again | (onwards & (self._first_shift is not None))] = np.inf
             number = int(costs.argmin())
             ends = int(places[number]), int(before[number]), int(positions[number])
-            trials.append((float(costs[number]), fade, *ends))
-            # A shorter fade is only better if no end of it is in an attack.
-            if costs[number] < CUTS:
-                break
+            trials.append((float(costs[number]) + _SHORTER * shortened, fade, *ends))
         _, fade, place, old_position, position = min(trials)
         if self._first_shift is None:
             return _Fade(place, 0, position - place)
