@@ -1,5 +1,7 @@
 """Video textures: the clip again and again, forwards, with slow jumps and closed loops."""
 
+import pkgutil
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -11,7 +13,6 @@ from cloudconv.dreaming.images import grey, picture_from, small_copy, tensor_of
 from cloudconv.dreaming.methods.base import Filmed, Jump, Options
 from cloudconv.dreaming.methods.texture import _Clip, texture
 from cloudconv.forecasting.camera import measured_flow
-from cloudconv.models.base import Interpolator
 from tests.helpers.dreams import (
     ball,
     ball_is_whole,
@@ -284,21 +285,30 @@ def test_things_that_repeat_after_different_times_change_slowly():
     assert all(ball_is_whole(picture[..., :96]) for picture in dreamt_frames[25:])
 
 
-def test_a_jump_that_comes_again_is_made_once(monkeypatch):
+def fading_ball():
     light = [1 - 0.4 * max(0, number - 20) / 20 for number in range(40)]
-    pictures = [np.uint8(one * part) for one, part in zip(ball(40), light, strict=True)]
-    source = material(pictures)
+    return [np.uint8(one * part) for one, part in zip(ball(40), light, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "work"),
+    [
+        (fading_ball, "cloudconv.models.base.Interpolator.between"),
+        (partial(clouds, 40), "cloudconv.dreaming.methods.texture.blended"),
+    ],
+    ids=["network", "by-place"],
+)
+def test_a_jump_that_comes_again_is_made_once(pictures, work, monkeypatch):
+    source = material(pictures())
     options = Options(160, 0)
     calls = []
-    between = Interpolator.between
-    monkeypatch.setattr(
-        Interpolator, "between", lambda *a, **b: calls.append(a) or between(*a, **b)
-    )
+    original = pkgutil.resolve_name(work)
+    monkeypatch.setattr(work, lambda *a, **b: calls.append(a) or original(*a, **b))
     frames = [*texture(source, options)]
     jumps = [frame.origin for frame in frames if isinstance(frame.origin, Jump)]
+    kept = [frame.show().tobytes() for frame in frames]
     different = {(jump.before, jump.after, jump.part) for jump in jumps}
     assert len(calls) == len(different) < len(jumps)
-    kept = [frame.show().tobytes() for frame in frames]
     monkeypatch.setattr("cloudconv.dreaming.methods.texture._KEPT_BYTES", 0)
     calls.clear()
     assert [frame.show().tobytes() for frame in texture(source, options)] == kept

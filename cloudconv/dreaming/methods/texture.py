@@ -11,9 +11,9 @@ Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the change by place
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -102,9 +102,10 @@ class _Shot:
     a time. ``begins``: the first time at which the shot is seen. ``lasts``: the number of
     frames between the shot before and this one. ``front``: the times at which the places
     change to this shot; None if a network makes the change. ``passing``: returns the fast
-    motion that is added to the network's pictures, or None. ``kept``: those pictures, by
-    their place in a jump that comes again; None for another jump. ``is_home``: the shot is
-    the first frame of the source, to which a loop leads; it need not be in the material.
+    motion that is added to the network's pictures, or None. ``kept``: the pictures of the
+    change, by their place in a jump that comes again; None for another jump. ``is_home``:
+    the shot is the first frame of the source, to which a loop leads; it need not be in the
+    material.
     """
 
     picture: Callable[[int], Floats]
@@ -115,6 +116,13 @@ class _Shot:
     passing: Callable[[int], Floats] | None = None
     kept: dict[int, Floats] | None = None
     is_home: bool = False
+
+
+class _Change(NamedTuple):
+    """The number of frames between two shots; see the fields of :class:`_Shot`."""
+
+    lasts: int
+    front: Front | None
 
 
 class _Clip:
@@ -213,19 +221,23 @@ class _Clip:
             )
         ready = 1 + max(lasts, self._least)
         kept = dict[int, Floats]()
+        change: _Change | None = None  # at the end of each period
         while not options.loop or self._end - start + longest < stop - home // 2:
             begins = self._end - start
             if begins > frames:
                 return
-            shot = self._jump(start, start - self._period, begins, longest)
-            yield replace(shot, kept=kept if shot.front is None else None)
+            change = change or self._change(self._end, self._end - self._period, longest)
             start -= self._period
+            yield self._shot(start, begins, change, kept)
             ready = begins + longest
         if start != back:
             first = max(1, min(max(ready, 1 - back), stop))
             times = range(first, max(stop - longest, first) + 1)
             begins = min(times, key=lambda time: self._unlike_at(start + time, back + time))
-            yield self._jump(start, back, begins, min(longest, stop - begins + 1))
+            most = min(longest, stop - begins + 1)
+            yield self._shot(
+                back, begins, self._change(start + begins, back + begins, most)
+            )
         if loop_to is not None:
             yield _Shot(
                 lambda _: loop_to, lambda _: 0, stop + 1, frames - stop, is_home=True
@@ -242,12 +254,12 @@ class _Clip:
             ahead = self._onwards()
             small = self._small(self._count)
             yield _Shot(lambda _: next(ahead), lambda _: self._real(self._count))
-            yield self._by_place(
+            change = self._by_place(
                 lambda age: warp_linearly(small, self._points.back(age)),
-                start,
-                1,
+                start + 1,
                 (lasts, most),
             )
+            yield self._shot(start, change=change)
             return
         last = self._material.picture(-1)
         clip = self._from(start)
@@ -302,23 +314,23 @@ class _Clip:
             yield picture
 
     def _by_place(
-        self, old: Callable[[int], Floats], start: int, begins: int, lasts: tuple[int, int]
-    ) -> _Shot:
-        """Return the shot whose frame ``start`` has the time 0, and which places change to.
+        self, old: Callable[[int], Floats], new: int, lasts: tuple[int, int]
+    ) -> _Change:
+        """Return a change by place to frame ``new`` and those after.
 
-        ``old``: the small picture shown before, by its number of frames from ``begins``.
+        ``old``: the small picture shown before, by its number of frames from the begin.
         ``lasts``: the wanted number of frames of the change, and the greatest.
         """
         count = min(max(lasts[0], min(4 * lasts[0], self._least)), lasts[1])
         front = front_of(
             lambda age: (old(age), self._known),
-            lambda age: (self._small(start + begins + age), self._known),
+            lambda age: (self._small(new + age), self._known),
             self._points.wind,
             count,
             self._random,
             (count / 2, count / 2),
         )
-        return self._shot(start, begins, count, front)
+        return _Change(count, front)
 
     def _small(self, number: int) -> Floats:
         return as_picture(reduced(self._material.glance(self._inside(number)), THUMB_SIDE))
@@ -338,24 +350,36 @@ class _Clip:
         if now.kept is not None and age in now.kept:
             return now.kept[age]
         pictures = [shot.picture(time) for shot in (before, now)]
-        if now.front is not None:
+        if now.front is None:
+            new = self._interpolated(pictures, share)
+        else:
             size = weight_size(*self._material.size)
             weights = now.front.weights(self._points.back(age), age, size)
-            return blended(pictures, [1 - weights, weights])
-        both = [_sent(picture, self._device) for picture in pictures]
-        pair = Pair.of(both, share, None, self._scale)
-        new = picture_from(self._network.between(pair)[0])
-        # The network's picture is softer than both, and a sudden end of this would be seen.
-        new = _mixed(pictures[round(share)], new, min(share, 1 - share, _EDGE) / _EDGE)
+            new = blended(pictures, [1 - weights, weights])
         if now.kept is not None and (len(now.kept) + 1) * new.nbytes <= _KEPT_BYTES:
             now.kept[age] = new
         return new if now.passing is None else new + now.passing(time)
 
+    def _interpolated(self, pictures: list[Floats], share: float) -> Floats:
+        """Return the network's picture between two others."""
+        both = [_sent(picture, self._device) for picture in pictures]
+        pair = Pair.of(both, share, None, self._scale)
+        new = picture_from(self._network.between(pair)[0])
+        # The network's picture is softer than both, and a sudden end of this would be seen.
+        return _mixed(pictures[round(share)], new, min(share, 1 - share, _EDGE) / _EDGE)
+
     def _shot(
-        self, start: int, begins: int = 1, lasts: int = 0, front: Front | None = None
+        self,
+        start: int,
+        begins: int = 1,
+        change: _Change | None = None,
+        kept: dict[int, Floats] | None = None,
     ) -> _Shot:
+        """Return the shot whose frame ``start`` has the time 0."""
+        lasts, front = change or (0, None)
+        picture = self._from(start)
         return _Shot(
-            self._from(start), lambda time: self._real(start + time), begins, lasts, front
+            picture, lambda time: self._real(start + time), begins, lasts, front, kept=kept
         )
 
     def _real(self, number: int) -> int:
@@ -368,14 +392,12 @@ class _Clip:
     def _inside(self, number: int) -> int:
         return min(max(number, 0), self._count - 1)
 
-    def _jump(self, start: int, back: int, begins: int, most: int) -> _Shot:
-        """Return the shot that shows frame ``back + time`` after frame ``start + time``."""
-        lasts = int(self._lasting(self._unlike_at(start + begins, back + begins), _PART))
+    def _change(self, old: int, new: int, most: int) -> _Change:
+        """Return the change from one frame to another, in at most ``most`` frames."""
+        lasts = int(self._lasting(self._unlike_at(old, new), _PART))
         if 0 < lasts <= self._slow:
-            return self._by_place(
-                lambda age: self._small(start + begins + age), back, begins, (lasts, most)
-            )
-        return self._shot(back, begins, min(lasts, most))
+            return self._by_place(lambda age: self._small(old + age), new, (lasts, most))
+        return _Change(min(lasts, most), None)
 
     def _unlike_at(self, one: int, other: int) -> float:
         return float(self._apart[self._inside(one), self._inside(other)])
