@@ -24,13 +24,13 @@ Area = tuple[slice, slice]
 
 _POINTS = 600  # points to follow
 _NEAREST = 80  # the width over the least distance between points
-_RETURN = 0.7  # a followed point must come back this near, in pixels
-_FIT = 1.0  # distance to the motion of the camera, in pixels
+_FIT = 1.0  # distance to the motion of the camera, or of a point there and back, in pixels
 _SPREAD = 0.3  # least part of the picture that points on the background span
-_MEASURED = 5  # steps whose mean continues
 # Pixels per frame at the corner that moves most, below which the camera stands.
 _STILL = 0.12
 _TERMS = 30
+MEASURED = 4
+"""The steps whose mean continues."""
 SLOW = 0.35
 """The difference of two velocities, in pixels a frame, below which both are one."""
 LEAST_SIDE = 16
@@ -64,7 +64,7 @@ def camera_of(greys: Sequence[Bytes]) -> Camera:
     ``greys`` are (h, w) uint8, the last frame first.
     """
     size = greys[0].shape
-    steps = _steps(greys[: _MEASURED + 1])
+    steps = _steps(greys[: MEASURED + 1])
     velocity = np.mean([logarithm(motion, size) for motion in steps], 0)
     if travelled(after(velocity, 1, size), size) < _STILL:
         velocity = np.zeros((3, 3))
@@ -108,7 +108,7 @@ def _followed(
     window = {"winSize": (21, 21), "maxLevel": 4}
     followed, one, _ = cv2.calcOpticalFlowPyrLK(later, earlier, points, None, **window)
     again, two, _ = cv2.calcOpticalFlowPyrLK(earlier, later, followed, None, **window)
-    near = np.linalg.norm((points - again)[:, 0], axis=1) < _RETURN
+    near = np.linalg.norm((points - again)[:, 0], axis=1) < _FIT
     return followed, near & (one[:, 0] > 0) & (two[:, 0] > 0)
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from cloudconv.forecasting.camera import (
     LITTLE,
+    MEASURED,
+    SLOW,
     Area,
     Bytes,
     Camera,
@@ -29,38 +31,17 @@ from cloudconv.forecasting.camera import (
     transform,
     warp,
 )
+from cloudconv.forecasting.plate import RIM, UNLIKE, Mask
+from cloudconv.forecasting.sights import SEARCH, least_area
 
-Mask = NDArray[np.uint8]
-
-FRAMES = 4
-"""The number of frames before the last in which motion is measured."""
 MOST_COVERED = 0.4
 """The largest part of the picture that things cover; more is a view with depth, or
 water."""
 
-_MOST = 24  # regions
-_SMALLEST = 2e-4  # area of a region, as a part of the picture
-_SLOW = 0.35  # pixels per frame relative to the camera, below which nothing moves
 _DOUBT = 0.08  # doubt of the flow, as a part of the camera's motion
-_EDGE = 0.35  # change of the flow from pixel to pixel, at which one region ends
-_DIFFERENT = 3.0  # difference of colour that the camera's motion does not explain, of 255
-_GAIN = 1.5  # least mean gain of a thing's motion over the camera's, of 255
-_PRIOR = 2.5  # gain of a pixel inside the region of the flow
-_STAYS = 0.5  # gain of the background, where everything is alike
-_WIDE = 24  # pixels; narrower things are not turned or enlarged
-_SEARCH = 6  # pixels around the expected place in an earlier frame
 _SUDDEN = 0.5  # largest change of a velocity over the frames, as a part
-_MOST_ERROR = 60.0
-_AROUND = 2  # pixels around each, over which errors are averaged
-
-_RIM = 7  # pixels by which the outline of a thing is widened
-_PASSED = 9  # the same for outlines in earlier frames, which are less certain
-_LATEST = 5  # frames of the median
-_FEWEST = 3  # frames that agree
-_UNSURE = 12.0  # their usual difference, of 255
-_NEAREST = 2  # steps before the last frame, from which a frame can show more
-_LIGHT = 0.02  # sigma of the light, as a part of the longest side
-_REACH = 5.0  # radius of the inpainting, in pixels
+_MOST_ERROR = 60.0  # of a pixel, of 255
+_PRIOR = 2.5  # gain of a pixel inside the region of the flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +65,7 @@ def things_of(
     Args:
         pictures: (h, w, 3) RGB, the last frame first.
         camera: the motion of the background.
-        flows: the optical flow from each picture to the one before, (h, w, 2), ``FRAMES``
+        flows: the optical flow from each picture to the one before, (h, w, 2), ``MEASURED``
             or fewer.
     """
     size = pictures[0].shape[:2]
@@ -97,17 +78,15 @@ def things_of(
     whole = (slice(0, size[0]), slice(0, size[1]))
     behind = _error(pictures, camera.back[1 : len(paths) + 1], whole)
     proposals = _proposals(paths, camera, grid, behind)
-    least = _mean(behind, 2) - _STAYS
+    least = _mean(behind, RIM)
     doubtful = _different(behind)
     best = np.zeros(size, np.uint8)
-    gains = []
     for number, (region, motions, _) in enumerate(proposals, 1):
         _, _, width, height = cv2.boundingRect(region)
         near = cv2.dilate(region, _disc(12.85 + 0.15 * min(width, height)))
-        area = area_of(near, _AROUND)
-        error = _error(pictures, motions, area)
-        gains.append((area, behind[area] - error))
-        error = _mean(error, _AROUND) - _PRIOR * (region & doubtful)[area]
+        area = area_of(near, RIM)
+        error = _mean(_error(pictures, motions, area), RIM)
+        error -= _PRIOR * (region & doubtful)[area]
         better = (near[area] > 0) & (error < least[area])
         least[area][better] = error[better]
         best[area][better] = number
@@ -115,8 +94,7 @@ def things_of(
     free = np.ones(size, np.uint8)
     for number, (_, motions, velocity) in enumerate(proposals, 1):
         mask = _filled((best == number).astype(np.uint8)) & free
-        area, gain = gains[number - 1]
-        if mask.sum() >= _SMALLEST * mask.size and gain[mask[area] > 0].mean() >= _GAIN:
+        if mask.sum() >= least_area(size):
             free &= 1 - mask
             things.append(
                 Thing(mask, velocity, _followed(mask, velocity, motions, pictures))
@@ -142,55 +120,55 @@ def _proposals(
         for channel, dx in product(smooth, (0, 1))
     ]
     cameras = np.linalg.norm(transform(camera.back[1], grid) - grid, axis=-1)
-    moving = (speed > _SLOW + _DOUBT * cameras) & (_different(behind) > 0)
-    moving &= np.abs(slopes).sum(0) < _EDGE + 0.1 * speed
+    moving = (speed > SLOW + _DOUBT * cameras) & (_different(behind) > 0)
+    moving &= np.abs(slopes).sum(0) < SLOW + 0.1 * speed
     opened = cv2.morphologyEx(
         moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
     )
     _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     proposals = []
-    for number in np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:_MOST] + 1:
-        if stats[number, cv2.CC_STAT_AREA] < max(30, _SMALLEST * labels.size):
+    for number in np.argsort(-stats[1:, cv2.CC_STAT_AREA]) + 1:
+        if stats[number, cv2.CC_STAT_AREA] < least_area(labels.shape):
             break
         region = (labels == number).astype(np.uint8)
-        motions = _motions(region, paths, grid)
+        motions = _motions(region, paths, grid, camera)
         if motions is not None:
-            steps = len(motions)
-            proposals.append(
-                (region, motions, logarithm(motions[-1], labels.shape) / steps)
-            )
+            velocity = logarithm(motions[-1], labels.shape) / len(motions)
+            proposals.append((region, motions, velocity))
     return proposals
 
 
 def _different(behind: Floats) -> Mask:
     """Return where the camera's motion explains less than elsewhere, 0 or 1."""
-    least = max(_DIFFERENT, 2 * float(np.median(behind)))
-    return (_mean(behind, 3) > least).astype(np.uint8)
+    return (_mean(behind, 3) > 2 * float(np.median(behind))).astype(np.uint8)
 
 
-def _motions(region: Mask, paths: Sequence[Floats], grid: Floats) -> list[Motion] | None:
-    """Return the motion of a region to each earlier frame; None if it is not steady."""
+def _motions(
+    region: Mask, paths: Sequence[Floats], grid: Floats, camera: Camera
+) -> list[Motion] | None:
+    """Return the motion of a region to each earlier frame; None if it is not steady.
+
+    Speeds are relative to the background, because the camera may follow a thing.
+    """
     rows, columns = np.nonzero(region)
     step = max(1, len(rows) // 2000)
     rows = rows[::step]
     columns = columns[::step]
     start = grid[rows, columns]
     motions = []
-    wide = min(np.ptp(rows), np.ptp(columns)) >= _WIDE
     for path in paths:
         end = start + path[rows, columns]
-        affine = None
-        if wide:
-            affine, _ = cv2.estimateAffinePartial2D(start, end, ransacReprojThreshold=1.0)
+        affine, _ = cv2.estimateAffinePartial2D(start, end, ransacReprojThreshold=1.0)
         if affine is None:
             affine = np.column_stack([np.eye(2), np.median(end - start, 0)])
         motions.append(np.vstack([affine, [0, 0, 1]]))
     centre = start.mean(0)
     speeds = [
-        (transform(motion, centre) - centre) / n for n, motion in enumerate(motions, 1)
+        (transform(motion, centre) - transform(camera.back[n], centre)) / n
+        for n, motion in enumerate(motions, 1)
     ]
     change = np.linalg.norm(speeds[-1] - speeds[0])
-    return motions if change <= _SUDDEN * np.linalg.norm(speeds[-1]) + 0.6 else None
+    return motions if change <= _SUDDEN * np.linalg.norm(speeds[-1]) + SLOW else None
 
 
 def _error(pictures: Sequence[Bytes], motions: Sequence[Motion], area: Area) -> Floats:
@@ -236,7 +214,7 @@ def _followed(
 ) -> tuple[Motion, ...]:
     """Return the motion of a thing to all earlier frames, by matching its picture."""
     area = area_of(mask)
-    around = tuple(slice(span.start - _SEARCH, span.stop + _SEARCH) for span in area)
+    around = tuple(slice(span.start - SEARCH, span.stop + SEARCH) for span in area)
     shape = mask[area]
     wanted = pictures[0][area]
     back = [np.eye(3), *motions]
@@ -247,7 +225,7 @@ def _followed(
         window = warp(picture, guess, (around[0], around[1]), outside=cv2.BORDER_CONSTANT)
         errors = cv2.matchTemplate(window, wanted, cv2.TM_SQDIFF, mask=shape)
         row, column = np.unravel_index(np.argmin(errors), errors.shape)
-        shift = [[1, 0, column - _SEARCH], [0, 1, row - _SEARCH], [0, 0, 1]]
+        shift = [[1, 0, column - SEARCH], [0, 1, row - SEARCH], [0, 0, 1]]
         back.append(guess @ np.array(shift, float))
     return tuple(back)
 
@@ -275,31 +253,32 @@ def plate_of(
     """
     plate = pictures[0].copy()
     small = things[0].mask
-    hidden = _widened(behind, _RIM)
+    hidden = _widened(behind, RIM)
     rows, columns = np.nonzero(hidden)
     height, width = (small.shape[axis] / behind.shape[axis] for axis in (0, 1))
     at = (rows * height).astype(np.intp), (columns * width).astype(np.intp)
     scale = np.diag([width, height, 1.0])
-    colours = np.full((_LATEST, len(rows), 3), np.inf, np.float32)
+    colours = np.full((MEASURED, len(rows), 3), np.inf, np.float32)
     count = np.zeros(len(rows), np.intp)
-    for steps in range(_NEAREST, len(pictures)):
+    for steps in range(1, len(pictures)):
         there = np.bitwise_or.reduce([in_past(thing, camera, steps) for thing in things])
         inside = warp(np.ones_like(small), camera.back[steps], outside=cv2.BORDER_CONSTANT)
-        free = (inside > 0) & (_widened(there, round(_PASSED * width) | 1) == 0)
-        new = np.nonzero(free[at] & (count < _LATEST))[0]
+        # An outline is less certain in an earlier frame than in the last one.
+        free = (inside > 0) & (_widened(there, round(2 * RIM * width)) == 0)
+        new = np.nonzero(free[at] & (count < MEASURED))[0]
         aligned = warp(pictures[steps], np.linalg.inv(scale) @ camera.back[steps] @ scale)
         colours[count[new], new] = aligned[rows[new], columns[new]]
         count[new] += 1
     median = _median(colours, count)
     unlike = _median(np.abs(colours - median).max(-1), count)
-    certain = (count >= min(_FEWEST, len(pictures) - _NEAREST)) & (unlike < _UNSURE)
+    certain = (count >= min(MEASURED, len(pictures) - 1)) & (unlike < UNLIKE)
     bare = plate.astype(np.float32)
     bare[rows[certain], columns[certain]] = median[certain]
     plate = _lit(bare, pictures[0], hidden - behind, hidden)
     unseen = np.zeros_like(behind)
     unseen[rows[~certain], columns[~certain]] = 1
     if unseen.any():
-        plate = cv2.inpaint(plate, unseen, _REACH, cv2.INPAINT_TELEA).astype(np.uint8)
+        plate = cv2.inpaint(plate, unseen, RIM, cv2.INPAINT_TELEA).astype(np.uint8)
     soft = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), 2)[..., None]
     soft = np.where(behind[..., None] > 0, 1, soft)
     mixed: Bytes = (plate * soft + pictures[0] * (1 - soft)).round().astype(np.uint8)
@@ -318,12 +297,13 @@ def _lit(plate: Floats, last: Bytes, rim: Mask, hidden: Mask) -> Bytes:
     """Return the plate in the last frame's light, which differs by the exposure."""
     weights = rim.astype(np.float32)[..., None]
     both = np.concatenate([(last - plate) * weights, weights], -1)
-    near = cv2.GaussianBlur(both, (0, 0), _LIGHT * max(last.shape))
+    near = cv2.GaussianBlur(both, (0, 0), 2 * RIM)
     lighter = near[..., :3] / (near[..., 3:] + LITTLE)
     lit: Bytes = (plate + lighter * hidden[..., None]).clip(0, 255).round().astype(np.uint8)
     return lit
 
 
-def _widened(mask: Mask, side: int) -> Mask:
+def _widened(mask: Mask, reach: int) -> Mask:
+    side = 2 * reach + 1
     wide: Mask = cv2.dilate(mask, np.ones((side, side), np.uint8)).astype(np.uint8)
     return wide

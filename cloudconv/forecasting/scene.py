@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cloudconv.forecasting.camera import (
     LITTLE,
+    MEASURED,
     Area,
     Bytes,
     Floats,
@@ -24,29 +25,22 @@ from cloudconv.forecasting.camera import (
     sample,
     transform,
 )
+from cloudconv.forecasting.plate import EVEN, RIM, Mask
 from cloudconv.forecasting.regions import (
-    FRAMES,
     MOST_COVERED,
-    Mask,
     Thing,
     plate_of,
     things_of,
 )
 from cloudconv.forecasting.sampling import sample_on_threads, sample_sharply
-from cloudconv.forecasting.stage import Stage, nearest_last, stage_of
+from cloudconv.forecasting.stage import SOFT, Stage, nearest_last, stage_of
 from cloudconv.forecasting.things import Things, things_in
 from cloudconv.forecasting.ways import FIT
 from cloudconv.transfer import upload
 
 SIDE = 640
 """The longest side of the pictures in which motion is measured."""
-_MOST = 20  # frames from which layers are made
-_SOFT = 0.8  # sigma of the outlines, in pixels of these pictures
 _BENT = 2  # steps for which the remaining motion, such as that of legs, continues
-_NO_GAIN, _WHOLE_GAIN = 0.5, 2.5  # of the remaining motion, in luma of 255
-_EVEN = 4.0  # sigma of the remaining motion, in pixels of these pictures
-_HALF = 0.5  # least part of a pixel that a thing covers, in which the background is hidden
-_RIM, _INSIDE = 9, 5  # sides of the squares that widen and narrow outlines
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +160,7 @@ def scene_of(frames: Sequence[Callable[[], Tensor]]) -> Scene | StillScene:
     Each of ``frames`` returns a picture, (3, H, W) on the device that draws, oldest first.
     """
     last = frames[-1]()[None].float()
-    latest: deque[Bytes] = deque(maxlen=_MOST)
+    latest: deque[Bytes] = deque(maxlen=2 * FIT)
     still = _still_scene(frames, latest, last)
     if still is not None:
         return still
@@ -180,7 +174,7 @@ def scene_of(frames: Sequence[Callable[[], Tensor]]) -> Scene | StillScene:
     ]
     camera = camera_of(greys)
     flows = [
-        measured_flow(later, earlier) for later, earlier in pairwise(greys[: FRAMES + 1])
+        measured_flow(later, earlier) for later, earlier in pairwise(greys[: MEASURED + 1])
     ]
     things = things_of(small, camera, flows)
     if sum(int(thing.mask.sum()) for thing in things) > MOST_COVERED * greys[0].size:
@@ -192,18 +186,17 @@ def scene_of(frames: Sequence[Callable[[], Tensor]]) -> Scene | StillScene:
         _rest(greys, flow, *layer_parts)
         for layer_parts in zip(velocities, insides, strict=True)
     ]
-    layers = []
-    behind = np.zeros((height, width), np.uint8)
-    for thing, rest in zip(things, rests[1:], strict=True):
-        matte = _soft(thing, (width, height))
-        behind[matte > _HALF] = 1
-        layers.append(layer_of(last, rest, matte))
+    mattes = [_soft(thing, (width, height)) for thing in things]
     background = last
     if things:
+        behind = (np.max(mattes, 0) > 0.5).astype(np.uint8)
         plate = plate_of(pictures, behind, camera.extended(greys), things)
         (sent,) = upload([torch.from_numpy(plate)], last.device)
         background = sent.permute(2, 0, 1)[None].float().div(255)
-    layers.insert(0, layer_of(background, rests[0], None))
+    layers = [layer_of(background, rests[0], None)]
+    layers += [
+        layer_of(last, *layer_parts) for layer_parts in zip(rests[1:], mattes, strict=True)
+    ]
     return Scene(tuple(zip(layers, velocities, strict=True)), (height, width))
 
 
@@ -267,8 +260,8 @@ def _insides(things: Sequence[Thing], size: Sequence[int]) -> list[Mask]:
     """Return where only the background is, and for each thing where only that thing is."""
     masks = [thing.mask for thing in things]
     covered = np.bitwise_or.reduce([np.zeros(size, np.uint8), *masks])
-    narrow = [cv2.erode(mask, np.ones((_INSIDE, _INSIDE), np.uint8)) for mask in masks]
-    return [1 - cv2.dilate(covered, np.ones((_RIM, _RIM), np.uint8)), *narrow]
+    around = np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
+    return [1 - cv2.dilate(covered, around), *(cv2.erode(mask, around) for mask in masks)]
 
 
 def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) -> Floats:
@@ -276,7 +269,7 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
 
     It counts where the flow explains the last frame better than the own motion.
     """
-    area = area_of(inside, int(4 * _EVEN))
+    area = area_of(inside, int(4 * EVEN))
     rest = np.zeros_like(flow)
     grid = grid_of(inside.shape)[area]
     own = transform(after(velocity, 1, inside.shape), grid)
@@ -285,16 +278,16 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
     wrong, less = (
         cv2.absdiff(last[area], sample(before, places)) for places in (own, along)
     )
-    gain = cv2.GaussianBlur(wrong - less, (0, 0), _EVEN)
-    share = ((gain - _NO_GAIN) / (_WHOLE_GAIN - _NO_GAIN)).clip(0, 1) * inside[area]
-    even = cv2.GaussianBlur((along - own) * share[..., None], (0, 0), _EVEN)
-    weight = cv2.GaussianBlur(inside[area].astype(np.float32), (0, 0), _EVEN)
+    gain = cv2.GaussianBlur(wrong - less, (0, 0), EVEN)
+    share = (gain > 0) * inside[area]
+    even = cv2.GaussianBlur((along - own) * share[..., None], (0, 0), EVEN)
+    weight = cv2.GaussianBlur(inside[area].astype(np.float32), (0, 0), EVEN)
     rest[area] = even / (weight + LITTLE)[..., None]
     return rest
 
 
 def _soft(thing: Thing, size: tuple[int, int]) -> Floats:
-    soft = cv2.GaussianBlur(thing.mask.astype(np.float32), (0, 0), _SOFT)
+    soft = cv2.GaussianBlur(thing.mask.astype(np.float32), (0, 0), SOFT)
     soft[soft < 0.02] = 0
     matte: Floats = cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR)
     return matte
