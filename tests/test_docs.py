@@ -84,7 +84,7 @@ def test_the_keys_of_the_json_are_those_of_the_results(kind, base):
 @pytest.mark.parametrize(
     "document",
     [
-        # Every function of the API takes more than two seconds.
+        # Every function of the API takes more than a second.
         pytest.param(path, marks=[pytest.mark.full] * (path.name == "python.md"))
         for path in DOCUMENTS
         if examples(path)

@@ -12,6 +12,7 @@ from cloudconv.models import registry
 from tests.helpers.command import invoke
 
 
+@pytest.mark.full
 def test_every_weights_file_is_complete_and_names_its_origin():
     entries = weights.manifest()
     assert entries.keys() == {spec.weights for spec in registry.MODELS if spec.weights}
@@ -36,6 +37,7 @@ def test_every_weights_file_is_complete_and_names_its_origin():
         assert "Copyright" in text
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("harm", ["damaged", "missing"])
 def test_bad_weights_are_named_with_a_remedy_by_every_command(copied_weights, harm):
     path = copied_weights / "rife-4.6.safetensors"

@@ -260,6 +260,7 @@ def test_an_interrupted_run_keeps_finished_segments_and_no_half_file(clip, name)
     assert sorted(os.listdir(clip.parent)) == ["a.mp4", work.name]
 
 
+@pytest.mark.full
 def test_help_shows_examples_and_loads_neither_torch_nor_av():
     """A file that does not exist is named as fast."""
     code = (

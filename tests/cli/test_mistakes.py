@@ -217,6 +217,7 @@ for words, said in [
 """
 
 
+@pytest.mark.full
 def test_what_the_words_show_is_refused_before_large_libraries_are_loaded(folder):
     subprocess.run([sys.executable, "-c", FROM_WORDS], cwd=folder, check=True)
 

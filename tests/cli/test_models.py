@@ -74,6 +74,7 @@ def test_a_trained_file_shows_its_own_scores(tmp_path):
     assert run("show", str(path)).exit_code == 1
 
 
+@pytest.mark.full
 def test_scores_are_in_plain_words():
     for spec in SHOWN:
         done = run("show", spec.name).stdout

@@ -57,6 +57,7 @@ def test_a_run_with_closed_streams_succeeds(tmp_path):
     assert len(read_times(tmp_path / "b.mkv")) == 6
 
 
+@pytest.mark.full
 def test_a_result_for_a_closed_standard_output_is_an_error(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 3)
     for code, words in (

@@ -160,6 +160,7 @@ def swaying(count=60):
     return [np.roll(soft, round(6 * np.sin(k / 3)), 1) for k in range(count)]
 
 
+@pytest.mark.full
 def test_motion_without_a_direction_gives_a_texture_without_a_trial():
     """New footage of a collage comes with the wind; there is none."""
     result = material(swaying())

@@ -113,6 +113,7 @@ def test_a_mirror_image_is_found_at_another_height(lower):
     assert float(symmetry(sky, np.roll(sky, 1, 0)).max()) < 0.6
 
 
+@pytest.mark.full
 def test_a_sky_that_runs_twice_as_fast_changes_in_half_of_the_time(source, thumbs):
     quick = thumbs_of(material(clouds(120, (128, 96))[::2]))
     assert 0.4 < quick.changes_in(12) / thumbs.changes_in(24) < 0.6

@@ -90,6 +90,7 @@ def test_a_clip_keeps_its_motion():
         assert change(picture, truth) < 0.7 * change(last, truth)
 
 
+@pytest.mark.full
 def test_a_flow_has_the_requested_length_and_no_jump():
     dreamt_frames = dreamt(130, pictures=20)
     steps = [change(a, b) for a, b in pairwise(dreamt_frames)]

@@ -140,6 +140,7 @@ def test_frames_before_a_very_long_gap_are_no_material(tmp_path, earlier, second
     assert len(source) == 15 - earlier
 
 
+@pytest.mark.full
 def test_only_the_end_of_a_long_clip_is_kept(tmp_path):
     pictures = [video(p) for p in clouds(MOST_FRAMES + 40, (32, 32))]
     clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)

@@ -59,6 +59,7 @@ def test_the_wind_of_a_pan_is_one_where_the_first_frames_are_unknown():
     assert float(wind[-20:].mean()) == pytest.approx(float(wind[20:-40].mean()), rel=0.3)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("speed", [0.1, 0.5])
 def test_a_slow_pan_over_land_is_removed(speed):
     pictures = panned(speed)
@@ -78,6 +79,7 @@ def test_a_slow_pan_over_land_is_removed(speed):
     assert (np.diff(known) <= 0).all()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("size", [(320, 240), (240, 160)])
 def test_the_path_of_a_pan_is_right_at_the_sizes_of_a_fourier_transform(size):
     pictures = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in panned(0.5)]

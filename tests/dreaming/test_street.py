@@ -39,6 +39,7 @@ def dreamt(film):
     return dream(clip)
 
 
+@pytest.mark.full
 def test_things_move_on_until_they_leave(dreamt):
     for colour, number in zip(COLOURS, range(2), strict=True):
         for time in range(1, 40):
@@ -84,10 +85,12 @@ def test_a_street_says_where_it_is_not_as_filmed(film):
         assert apart[~result].max() < 4
 
 
+@pytest.mark.full
 def test_the_same_seed_makes_the_same_frames(film, dreamt):
     assert torch.equal(dream(material(film), frames=30), dreamt[:30])
 
 
+@pytest.mark.full
 def test_a_moving_camera_and_a_loop_stay_a_texture_of_the_whole_picture(film):
     ground = textured(0, HEIGHT, WIDTH + 200)
     pictures = [255 * ground[:, 3 * n : 3 * n + WIDTH] for n in range(FILM)]
@@ -95,6 +98,7 @@ def test_a_moving_camera_and_a_loop_stay_a_texture_of_the_whole_picture(film):
     assert not goes_on(material(film), Options(loop=True))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("first", [4, 20], ids=["only at its begin", "never"])
 def test_a_clip_into_which_nothing_comes_stays_a_texture_of_the_whole_picture(film, first):
     clip = material(film[first:])

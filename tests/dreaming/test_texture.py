@@ -106,6 +106,7 @@ def test_no_frame_stands_out_where_a_slow_change_begins_and_ends():
     assert max(row.values["local"] for row in rows) < 1.35
 
 
+@pytest.mark.full
 def test_frames_depend_on_the_seed():
     source = material(clouds(60, (64, 48)))
 
@@ -194,6 +195,7 @@ def test_frames_between_jumps_are_as_filmed():
     assert {int(step) for step in nearest.diff()[filmed[1:] & filmed[:-1]]} == {1}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("loop", [False, True])
 def test_each_frame_says_if_it_is_filmed_or_made_by_a_jump(loop):
     source = clouds(60, (64, 48))
@@ -223,6 +225,7 @@ def test_each_frame_says_if_it_is_filmed_or_made_by_a_jump(loop):
     assert any(to_home) == loop
 
 
+@pytest.mark.full
 def test_clouds_do_not_run_back_at_a_jump():
     def along(pictures):
         """Return the motion to the right, in pixels a frame, over each 12 frames."""
@@ -250,6 +253,7 @@ def crossing(count):
     return frames
 
 
+@pytest.mark.full
 def test_a_thing_moves_to_its_new_place_and_does_not_dissolve():
     dreamt_frames = textured(material(crossing(60)), Options(120, 0))
     assert all(ball_is_whole(picture) for picture in dreamt_frames)
@@ -290,6 +294,7 @@ def fading_ball():
     return [np.uint8(one * part) for one, part in zip(ball(40), light, strict=True)]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("pictures", "work"),
     [

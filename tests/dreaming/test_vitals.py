@@ -178,6 +178,7 @@ def test_a_thing_may_enter_at_the_border_as_in_the_clip(footage, vanishes):
     assert result & {20, 28} == ({28} if vanishes else set())
 
 
+@pytest.mark.full
 def test_the_time_after_which_pictures_come_again_is_measured(source, footage):
     assert measured(source, footage[160:180] * 3).period == 20
     assert measured(source, footage[160:220]).period is None
@@ -236,6 +237,7 @@ def test_a_sky_that_becomes_another_at_once_is_dead(source, footage):
         assert ("leftover" in row.failed) is dies, row.values
 
 
+@pytest.mark.full
 def test_a_row_names_all_vitals_and_those_that_were_not_measured_are_null(source, footage):
     origins = {
         "leftover": Jump(159, 20, 0.5, 0, 1),

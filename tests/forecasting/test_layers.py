@@ -117,6 +117,7 @@ def test_a_zoom_continues_and_stays_sharp():
         assert softer(one[middle], other[middle]) > -2
 
 
+@pytest.mark.full
 def test_a_part_that_moves_within_a_thing_goes_on_for_two_frames():
     frames, places = square_under_a_pan(KNOWN + 2)
     patch = textured(5, 24, 60)

@@ -20,6 +20,7 @@ def test_the_plate_has_no_blot_of_things_and_follows_the_light():
     assert apart.max() < 6
 
 
+@pytest.mark.full
 def test_a_thing_that_waits_for_more_than_half_of_the_time_leaves_no_ghost():
     ground = textured(0, HEIGHT, WIDTH)
     random = np.random.default_rng(0)
@@ -51,6 +52,7 @@ def test_a_thing_is_one_track_from_its_entry_on():
         )
 
 
+@pytest.mark.full
 def test_the_forecast_keeps_things_whole_at_their_places():
     pictures = torch.from_numpy(np.stack(street(KNOWN + AHEAD))).permute(0, 3, 1, 2) / 255
     known = pictures[None, :KNOWN].clone()
@@ -68,6 +70,7 @@ def test_the_forecast_keeps_things_whole_at_their_places():
             assert apart.abs().max() < 0.08
 
 
+@pytest.mark.full
 def test_a_thing_that_comes_back_to_where_it_was_holds():
     ground = [255 * textured(0, HEIGHT, WIDTH) for _ in range(2 * KNOWN)]
     for n, picture in enumerate(ground):
@@ -125,6 +128,7 @@ def test_things_before_a_moving_camera_do_not_hold():
     assert not Things(street(KNOWN, ground=pictures)).hold
 
 
+@pytest.mark.full
 def test_things_before_a_camera_that_moves_slowly_are_found_in_the_last_view():
     ground = textured(0, HEIGHT, WIDTH)
     view = 16, 10, WIDTH - 32, HEIGHT - 20

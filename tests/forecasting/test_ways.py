@@ -58,6 +58,7 @@ def test_a_car_that_drives_away_stays_on_the_road_and_has_the_size_of_its_place(
     assert going.way.shown[-1] < 0.2
 
 
+@pytest.mark.full
 def test_a_car_slows_down_and_waits_where_the_road_ends():
     def along(frame):
         return 40 + 2 * frame, 120
@@ -76,6 +77,7 @@ def test_a_car_slows_down_and_waits_where_the_road_ends():
     assert not way.leaves
 
 
+@pytest.mark.full
 def test_a_thing_turns_as_an_earlier_one_did():
     def curve(frame):
         turn = min(max(frame - 30, 0), 45) * np.pi / 90
@@ -92,6 +94,7 @@ def test_a_thing_turns_as_an_earlier_one_did():
     assert turned[1] < straight[1] - 15
 
 
+@pytest.mark.full
 def test_a_pole_that_hid_things_hides_them_again():
     walker = (CAR, lambda n: (30 + 2.5 * n, 150), 40)
     later = (VAN, lambda n: (-120 + 2.5 * n, 150), 40)

@@ -273,6 +273,7 @@ def test_horizons_beyond_the_clip_are_left_out_and_named(clip):
     assert "50 frames ahead: the scores end at 14" in warned.text
 
 
+@pytest.mark.full
 def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(
     two_shots, monkeypatch
 ):
@@ -290,6 +291,7 @@ def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(
     }
 
 
+@pytest.mark.full
 def test_a_frozen_picture_has_the_largest_fault_where_anything_moves(tmp_path):
     """At few frames the alignment with the true frame would excuse the missing motion."""
     pictures = [picture(k, 96, 64, step=1.0, scene=2) for k in range(16)]
@@ -314,6 +316,7 @@ def test_forecast_windows_are_regular_and_within_the_clip(total, most, step, dat
 # What is left out
 
 
+@pytest.mark.full
 def test_repeats_of_a_cadence_are_left_out(tmp_path):
     """24 fps material at 30 fps: without the repeats, blending makes all frames exactly."""
     content = [20 + 2 * k for k in range(80)]

@@ -63,6 +63,7 @@ def test_a_repeating_clip_becomes_a_texture(bouncing, tmp_path):
     assert not result.warnings
 
 
+@pytest.mark.full
 def test_vitals_are_complete_before_the_output_has_its_name(
     bouncing, tmp_path, monkeypatch
 ):
@@ -80,6 +81,7 @@ def test_vitals_are_complete_before_the_output_has_its_name(
     assert [row["to"] for row in result.vitals] == [4]
 
 
+@pytest.mark.full
 def test_only_new_frames_of_a_part_can_be_written(bouncing, tmp_path):
     options = {"at": F(48, 25), "frames": 20, "mode": "texture"}
     whole = dream(bouncing, tmp_path / "b.mp4", **options)
@@ -91,6 +93,7 @@ def test_only_new_frames_of_a_part_can_be_written(bouncing, tmp_path):
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("unmeasured")
 def test_the_same_seed_gives_the_same_frames(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(40, (64, 48))])
     planes = {}
@@ -110,6 +113,7 @@ def test_the_same_seed_gives_the_same_frames(tmp_path):
 
 @pytest.mark.full
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4", ".mkv"])
+@pytest.mark.usefixtures("unmeasured")
 def test_a_loop_ends_where_it_starts_also_with_the_source(bouncing, tmp_path, suffix):
     out = tmp_path / f"loop{suffix}"
     new = 36 if suffix == ".mkv" else 48
@@ -180,7 +184,9 @@ def dissolving(folder, seconds):
     return clip, F(40 + count, 25)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seconds", [0.3, 0.8, 2.0])
+@pytest.mark.usefixtures("unmeasured")
 def test_a_film_that_dissolves_goes_on_with_its_last_scene_only(tmp_path, seconds):
     clip, ends = dissolving(tmp_path, seconds)
     result = dream(clip, tmp_path / "b.mkv", frames=2, mode="flow")
@@ -193,6 +199,7 @@ def test_a_film_that_dissolves_goes_on_with_its_last_scene_only(tmp_path, second
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("unmeasured")
 def test_nothing_of_the_scene_before_a_dissolve_is_dreamed(tmp_path):
     clip, _ = dissolving(tmp_path, 1)
     result = dream(clip, tmp_path / "b.mkv", frames=100, mode="texture")
@@ -229,6 +236,7 @@ def test_a_clip_of_few_pixels_is_an_error(tmp_path, size):
 
 
 @pytest.mark.parametrize("size", first_full([((16, 2048),), ((2048, 16),)]))
+@pytest.mark.usefixtures("unmeasured")
 def test_a_very_narrow_clip_is_continued(tmp_path, size):
     clip = noise(tmp_path / "a", size)
     for mode in ("collage", "texture", "flow"):
@@ -236,6 +244,7 @@ def test_a_very_narrow_clip_is_continued(tmp_path, size):
         assert result.new_frames == 2
 
 
+@pytest.mark.full
 def test_black_frames_continue_black(tmp_path):
     black = [video(np.zeros((48, 64, 3), np.uint8)) for _ in range(30)]
     clip = write_clip(tmp_path / "a.mkv", black, rate=25)
@@ -268,6 +277,7 @@ def test_a_lack_of_memory_is_named(bouncing, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_only_modes_with_a_network_have_a_precision(bouncing, tmp_path):
     def precision(mode, name):
         options = {"mode": mode, "precision": name, "device": "cpu"}

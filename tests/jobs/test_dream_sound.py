@@ -16,6 +16,8 @@ from tests.helpers.factory import packets_of, read_planes, write_clip
 from tests.helpers.tiers import first_full
 from tests.media.test_sink import even, write
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 RATE, FPS = 48000, 12
 QUICK = {"mode": "flow", "seconds": 3, "threads": 1, "overwrite": True}  # an ambience
 
@@ -216,6 +218,7 @@ def test_the_sound_ends_with_the_film_or_is_left_out_if_wanted(tmp_path):
         calls.dream(clip, tmp_path / "d.webm", **QUICK, audio="copy")
 
 
+@pytest.mark.full
 def test_new_frames_alone_have_sound_of_their_length(tmp_path):
     clip = film(tmp_path / "a.mkv", rain(4))
     result = dream(clip, tmp_path / "b.mkv", only_new=True)

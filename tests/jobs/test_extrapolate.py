@@ -228,6 +228,7 @@ def test_a_single_frame_after_a_cut_is_not_enough(tmp_path):
         assert forecast(clip, out, at=F(21, 24), **more).new_frames == 4
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mp4", pytest.param(".mkv", marks=pytest.mark.full)])
 def test_audio_ends_with_the_source(tmp_path, suffix):
     options = {"codec": "libx264", "audio": ["aac"], "metadata": {"title": "Sky"}}
@@ -253,6 +254,7 @@ def test_standard_input_is_forecast(tmp_path, monkeypatch):
     assert result.output_frames == 10
 
 
+@pytest.mark.full
 def test_by_default_a_trial_chooses_the_model(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 20)
     result = calls.extrapolate(clip, frames=2, threads=1)

@@ -154,6 +154,7 @@ def test_a_late_start_and_b_frames_lose_nothing(tmp_path, start):
     assert read_times(tmp_path / "b.mp4") == [F(k, 50) for k in range(24)]
 
 
+@pytest.mark.full
 def test_no_frame_mixes_two_scenes_across_a_cut(tmp_path):
     shots = [picture(i, 128, 96, scene=s, noise=1.0) for s in (0, 1) for i in range(12)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=24)
@@ -190,6 +191,7 @@ def test_refilled_duplicates_move_evenly(tmp_path):
     assert min(steps) > 0.3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("output", ["b.mkv", pytest.param("b.gif", marks=pytest.mark.full)])
 def test_a_cadence_is_named_once(tmp_path, output):
     shots = [

@@ -50,6 +50,7 @@ def test_a_sheet_shows_all_modes_and_writes_no_dream(clip, name):
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("unmeasured")
 def test_a_video_shows_all_modes_for_the_whole_time(clip):
     made(clip, "modes.mp4")
     assert read_times(clip.with_name("modes.mp4")) == [F(k, 25) for k in range(25)]

@@ -150,6 +150,7 @@ def test_motion_is_forecast_better_than_by_holding(run, output):
     assert os.listdir(output.parent) == ["p.safetensors"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("spans", [None, "0.2:0.4,0.7:1"])
 def test_the_scores_of_an_interpolator_are_those_of_compare(
     run, clip, output, monkeypatch, spans
@@ -218,6 +219,7 @@ def test_a_stopped_run_continues_exactly(run, output, checkpoint, tmp_path, mode
     assert not checkpoint.exists()
 
 
+@pytest.mark.full
 def test_a_checkpoint_of_other_settings_is_refused(run):
     run(press_at(10))
     with pytest.raises(SettingsError, match="another `noise`"):
@@ -337,6 +339,7 @@ def test_fine_tuning_never_ends_with_a_lower_score(run, output, tmp_path):
     assert same(output, tuned)
 
 
+@pytest.mark.full
 def test_a_predictor_can_start_from_parts_of_another_model(run, tmp_path):
     encoder = str(tmp_path / "encoder.safetensors")
     run(output=encoder, model=AUTOENCODER.name)
@@ -506,6 +509,7 @@ def test_every_shipped_recipe_trains_a_step(large_clip, output, recipe):
     assert (result.steps, len(result.history)) == (1, 2)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "error", [ReadError("read-error: gone."), InputError("few: too few.")]
 )
@@ -524,6 +528,7 @@ def test_only_a_part_without_frames_is_left_out_of_the_final_scores(
         assert finish(job).steps == 1
 
 
+@pytest.mark.full
 def test_the_command_train(clip, output, tmp_path):
     words = (
         f"{clip} --model {PREDICT.name} --steps 10 --crop 32 --batch 2 --interval 1-2 "
@@ -543,6 +548,7 @@ def test_the_command_train(clip, output, tmp_path):
     assert named.exists()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("number", [n for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)])
 def test_sigterm_and_sighup_keep_the_trained_weights(run, tmp_path, number):
     assert run(press_at(10, getattr(signal, number))).interrupted
@@ -556,6 +562,7 @@ def test_a_second_ctrl_c_names_the_checkpoint(run):
         run(fail(KeyboardInterrupt))
 
 
+@pytest.mark.full
 def test_a_flipped_bit_of_a_checkpoint_is_an_error(killed, output, checkpoint):
     whole = checkpoint.read_bytes()
     result = output.read_bytes()
@@ -641,6 +648,7 @@ def test_a_file_that_appears_under_the_outputs_name_is_kept(run, output, tmp_pat
     assert result.best.psnr == whole.best.psnr
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", ["a.mkv", "start.safetensors"])
 def test_a_training_is_not_resumed_on_other_content(run, tmp_path, what):
     clip = moving(tmp_path / "a.mkv", 60)

@@ -320,6 +320,7 @@ def test_attachments_are_copied_or_named(tmp_path):
     assert "FFmpeg cannot write it to MP4" in warning
 
 
+@pytest.mark.full
 def test_streams_that_webm_cannot_hold_are_named(tmp_path):
     source = video(tmp_path / "in.mp4")
     warnings = said(convert(source, tmp_path / "out.webm"), "FFmpeg cannot copy it to WebM")

@@ -30,6 +30,7 @@ def noise(width, height, pix_fmt, seed=0):
     return frame
 
 
+@pytest.mark.full
 @settings(deadline=None, max_examples=300)
 @given(st.sampled_from(TWO_WAY), st.integers(1, 20), st.integers(1, 12), st.integers(0, 9))
 def test_repacking_there_and_back_is_exact(name, width, height, seed):

@@ -67,6 +67,7 @@ def png(profile, *texts):
     return file.getvalue()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "name",
     [

@@ -57,6 +57,7 @@ def test_a_constant_rate_is_found_with_any_clock(rate, clock, count, start):
         assert result == rate
 
 
+@pytest.mark.full
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(RATES), st.sampled_from(CLOCKS), st.integers(400, 3000))
 def test_the_rate_of_a_long_video_is_found_without_its_header(rate, clock, count):

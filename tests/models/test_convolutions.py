@@ -76,6 +76,7 @@ def pictures():
     return torch.randn(4, 64, 45, 61, generator=torch.Generator().manual_seed(2))
 
 
+@pytest.mark.full
 @needs_ncnn
 @torch.no_grad()
 @settings(deadline=None, max_examples=15)

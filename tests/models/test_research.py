@@ -79,6 +79,7 @@ def test_voxelflow_forecasts_with_the_weights_of_rife():
         assert error(forecasts[ahead - 1], truth) < 0.3 * error(last, truth)
 
 
+@pytest.mark.full
 def test_voxelflow_reduces_motion_that_did_not_continue_before():
     places = [0, 4, 1, 5, 2, 4, 0, 5, 1, 4, 2, 5, 0, 4, 1, 5]  # a camera that shakes
     frames = moving(7, 128, 160, step=1.0)[:, places]
@@ -95,6 +96,7 @@ def test_a_first_frame_given_twice_is_no_rhythm():
     assert error(result, frames[:, 6]) < 0.3 * error(frames[:, 5], frames[:, 6])
 
 
+@pytest.mark.full
 def test_stills_and_still_parts_beside_motion_stay_exactly():
     still = moving(1).expand(-1, 6, -1, -1, -1)
     assert (list(converted().forecast(still, 12))[-1] - still[:, 0]).abs().max() == 0

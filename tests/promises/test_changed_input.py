@@ -76,6 +76,7 @@ def age(request, monkeypatch):
     return str(request.param)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("age")
 @pytest.mark.parametrize("kind", ["video", "pictures"])
 def test_a_change_that_keeps_size_and_date_is_noticed(clip, tmp_path, kind):

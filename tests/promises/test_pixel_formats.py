@@ -8,6 +8,8 @@ import cloudconv
 from tests.helpers.factory import read_planes, same, write_clip
 from tests.helpers.tiers import first_full
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 FORMATS = [
     "gray", "yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le",
     "gray10le", "yuva420p", "gbrp10le",

@@ -122,6 +122,7 @@ def test_runs_killed_at_twenty_random_points_are_resumed(clips, tmp_path):
     assert kept >= 10
 
 
+@pytest.mark.full
 def test_ctrl_c_keeps_finished_segments(interrupted, clips):
     assert len(segments(interrupted)) >= 3
     seen = []
@@ -148,6 +149,7 @@ def test_finished_segments_are_not_made_again(interrupted, clips, monkeypatch):
     assert len(segments(interrupted)) > len(done)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("workers", "counts"),
     [
@@ -173,6 +175,7 @@ def test_interrupts_lose_no_encoded_frame(clips, tmp_path, workers, counts):
     assert_same(tmp_path / "b.mkv", clips / "whole.mkv")
 
 
+@pytest.mark.full
 def test_an_interrupt_of_a_format_without_segments_leaves_nothing(clips, tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught:
         interp(clips / "a.mkv", tmp_path / "b.gif", factor=1.25, watch=stop_after(60))
@@ -272,6 +275,7 @@ def test_work_on_an_input_whose_middle_has_changed_is_kept(clips, tmp_path):
     assert segments(tmp_path)
 
 
+@pytest.mark.full
 def test_work_on_an_input_whose_date_has_changed_is_resumed(clips, tmp_path):
     clip = Path(shutil.copy2(clips / "a.mkv", tmp_path))
     with pytest.raises(Interrupted, match="carries on"):

@@ -103,6 +103,7 @@ def test_tiles_blend_where_the_whole_picture_does():
         assert (one - other).square().mean() < 255**2 * 1e-5
 
 
+@pytest.mark.full
 @given(st.floats(0.02, 0.3), st.floats(0.02, 0.3), st.floats(0.1, 1), st.integers(0, 99))
 def test_the_weight_is_that_of_least_squares(moved, blended, nearer, seed):
     """For independent errors, the best weight is that of a Wiener filter.

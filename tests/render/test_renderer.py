@@ -127,6 +127,7 @@ def test_every_pixel_format_is_blended_plane_by_plane(pix_fmt, size):
         assert np.abs(made - (left.astype(float) + right) / 2).max() <= levels
 
 
+@pytest.mark.full
 @settings(deadline=None, max_examples=20)
 @given(
     st.integers(1, 7),

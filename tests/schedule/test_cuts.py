@@ -58,6 +58,7 @@ def cuts(thumbnails, threshold=None):
     return [k for k, cut in enumerate(decisions) if cut]
 
 
+@pytest.mark.full
 @settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, 10**6),

@@ -108,6 +108,7 @@ def test_windows_with_cuts_are_left_out(tmp_path):
         assert float((window[1:] - window[:-1]).abs().mean((1, 2, 3)).max()) < 12
 
 
+@pytest.mark.full
 def test_min_motion_leaves_still_clips_out(tmp_path):
     still = write_numbered_clip(tmp_path / "still.mkv", shown=[0] * 20)
     lively = write_numbered_clip(tmp_path / "lively.mkv", 20)
@@ -244,6 +245,7 @@ def test_marks_have_one_place_in_all_frames_and_cover_a_small_part(tmp_path):
     assert not torch.equal(one, other)
 
 
+@pytest.mark.full
 def test_clips_with_much_motion_are_drawn_more_often(tmp_path):
     moving(tmp_path / "slow.mkv", 12, step=0.2)
     moving(tmp_path / "fast.mkv", 12, step=6.0)

@@ -110,6 +110,7 @@ def test_one_process_resumes_the_work_of_several(clip, tmp_path):
     assert_same_frames(tmp_path / "b.mkv", tmp_path / "whole.mkv")
 
 
+@pytest.mark.full
 def test_a_worker_has_its_environment_before_torch_is_imported(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY")
     active = {"CUDA_VISIBLE_DEVICES": "3", "OMP_WAIT_POLICY": "ACTIVE"}
@@ -301,6 +302,7 @@ def test_segments_in_order_read_a_file_that_cannot_seek_once(tmp_path, monkeypat
     assert len(begun) == 1
 
 
+@pytest.mark.full
 def test_a_segment_of_a_folder_of_pictures_reads_its_own_pictures(tmp_path, monkeypatch):
     interp(write_clip(tmp_path / "a.mkv", 40), tmp_path / "p/%02d.png", model="hold")
     source = plan_of(tmp_path / "p").source()

@@ -157,6 +157,7 @@ def test_a_program_that_is_no_usable_cluster_is_an_error(stand_in, error, said):
             Cluster(Tenfold(), address, cores=1, gpus=0)
 
 
+@pytest.mark.full
 def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(monkeypatch, clip, stand_in):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     stand_in(CPU=8, GPU=1)

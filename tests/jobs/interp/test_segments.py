@@ -77,6 +77,7 @@ def test_the_frames_after_a_segment_that_was_cut_short_are_one_segment(plan, dat
         assert segments_of(plan, finished) == sorted(expected, key=attrgetter("number"))
 
 
+@pytest.mark.full
 @given(plans())
 @settings(max_examples=25)
 def test_a_segment_ends_at_a_cut_unless_the_segment_is_very_short(plan):
