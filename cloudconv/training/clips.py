@@ -35,6 +35,7 @@ Picks = Callable[[np.random.Generator], list[int]]
 
 _LEAD = 4  # frames decoded before a window, to notice repeats at its start
 _TRIES = 64  # windows tried in a row before an error
+_KEPT_BYTES = 1 << 27  # of windows that are kept, because a short clip has few
 _CROP_TRIES = 8  # crops tried for enough motion
 _LIVELIEST_OF = 4  # windows drawn, of which the one with most motion is used
 _SHRUNK = 8  # side of the squares of pixels whose means are compared, to average noise
@@ -145,6 +146,10 @@ class Windows:
     picks: Picks
     settings: TrainSettings
     warnings: list[Warned] = field(default_factory=list)
+    _kept: dict[tuple[Path, int | None, int, int, int], Tensor | str] = field(
+        default_factory=dict, init=False, repr=False
+    )
+    _kept_bytes: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         faults = [self._fault(clip) for clip in chain.from_iterable(self.groups)]
@@ -199,7 +204,8 @@ class Windows:
                 random.integers(low, max(low, min(high, (longest - 1) // steps)) + 1)
             )
             starts = _starts(clip, steps * interval + 1 if self.length > 1 else 1)
-            window = self._read(clip, *starts[int(random.integers(len(starts)))], interval)
+            begin, end = starts[int(random.integers(len(starts)))]
+            window = self._window(clip, begin, end, interval)
             if isinstance(window, str):
                 reason = window
             elif least and _motion(window) < least:
@@ -261,6 +267,20 @@ class Windows:
         if min(height, width) < crop:
             return f"{name} is {width}x{height}, smaller than the crop of {crop}"
         return None
+
+    def _window(
+        self, clip: TrainingClip, begin: int, end: int, interval: int
+    ) -> Tensor | str:
+        """Return what :meth:`_read` returns, which is kept while there is room."""
+        key = clip.info.path, clip.size, begin, end, interval
+        window = self._kept.get(key)
+        if window is None:
+            window = self._read(clip, begin, end, interval)
+            size = len(window) if isinstance(window, str) else window.nbytes
+            if self._kept_bytes + size <= _KEPT_BYTES:
+                self._kept[key] = window
+                self._kept_bytes += size
+        return window
 
     def _read(
         self, clip: TrainingClip, begin: int, end: int, interval: int
