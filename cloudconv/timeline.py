@@ -21,7 +21,6 @@ from cloudconv.errors import SettingsError
 Source = TypeVar("Source")
 Other = TypeVar("Other")
 
-_ZERO = Fraction(0)
 _LONGEST_NUMBER = 60  # characters
 _TOO_LARGE = 10**12
 
@@ -144,9 +143,9 @@ class Timeline:
         self._slowdown = Fraction(slowdown)
         self._loop = loop
         self._origin: Fraction | None = None  # the first source time, on the source's clock
-        self._latest = _ZERO  # the last source time, on the output clock
+        self._latest = Fraction(0)  # the last source time, on the output clock
         self._count = 0  # output times so far (Resample)
-        self._first_content = _ZERO
+        self._first_content = Fraction(0)
         self._contents: deque[Fraction] = deque()  # content times that later slots may need
         self.oldest = 0  # index of the first entry of _contents
         # Undecided output times: the first of some, the step to the next one, and their
@@ -202,7 +201,7 @@ class Timeline:
         last_time = self._contents[-1]
         while self._waiting:
             time, duration = self._next()
-            yield Slot(last, _ZERO, time, duration, time != last_time)
+            yield Slot(last, Fraction(0), time, duration, time != last_time)
 
     def _on_output(self, time: Fraction) -> Fraction:
         assert self._origin is not None
@@ -231,7 +230,7 @@ class Timeline:
             left = self._contents[0]
             # Before ``left`` only if content frame 0 was moved to a later time.
             if time <= left:
-                timestep = _ZERO
+                timestep = Fraction(0)
             elif len(self._contents) > 1:
                 timestep = (time - left) / (self._contents[1] - left)
             else:

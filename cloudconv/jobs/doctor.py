@@ -53,7 +53,6 @@ _ENCODERS = (
 )
 _FILTERS = ("minterpolate", "bwdif", "idet")
 _EXTRAS = {"ray": "ray", "vmaf": "imageio_ffmpeg"}
-_STATES = ("ok", "missing", "damaged")
 
 
 Status = Literal["ok", "failed", "absent"]
@@ -139,7 +138,10 @@ def _diagnose() -> Diagnosis:
         encoders=dict(encoders),
         filters=filters,
         devices=_devices(),
-        weights={state: list(states.values()).count(state) for state in _STATES},
+        weights={
+            state: list(states.values()).count(state)
+            for state in ("ok", "missing", "damaged")
+        },
         auto=_auto(problems),
         problems=problems,
     )

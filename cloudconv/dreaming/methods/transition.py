@@ -33,8 +33,6 @@ detail."""
 _Compared = tuple[Floats, Any, tuple[Floats, Floats]]
 
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
-# Area in which a cut keeps away from differences: clouds have soft rims.
-_AROUND = np.ones((7, 7))
 _SLOWER = 2.0  # factor of the time of fine detail where the difference is the mean one
 # Standard deviation of this variation, relative to the way across the picture.
 _UNEVEN = 0.3
@@ -174,9 +172,9 @@ def _compared(
         unknown.append([within * (cover == 0) for cover in covers])
         if number % BETWEEN == BETWEEN // 2:  # the middle of a time of change
             differs = np.abs(pictures[0][0] - pictures[1][0]).sum(2)
-            pictures_at.append(
-                within * (sample_linearly(cv2.dilate(differs, _AROUND), position) + TINY)
-            )
+            # A cut keeps away from differences: clouds have soft rims.
+            apart = sample_linearly(cv2.dilate(differs, np.ones((7, 7))), position)
+            pictures_at.append(within * (apart + TINY))
     gone, missing = np.stack(unknown, 1)
     begins = (len(positions) - missing[::-1].argmax(0)) * step + fine / 2
     ends = gone.argmax(0) * step - fine / 2

@@ -24,7 +24,6 @@ from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.settings import FramesSettings, exact
 from cloudconv.timeline import Resample
 
-_NAME = "The sequence of pictures"
 _FORMS = {1: ("gray", (0,)), 3: ("gbrp", (1, 2, 0)), 4: ("gbrap", (1, 2, 0, 3))}
 """The pixel format for each number of channels, and the channel of each plane of that
 format."""
@@ -105,7 +104,7 @@ def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, Non
     wanted = WantedSizes(settings.batch, settings.tile, streams)
     renderer = renderer_for(settings.chosen_model, settings, device, dtype, wanted)
     request = Request(
-        name=_NAME,
+        name="The sequence of pictures",
         rate=Resample(exact(settings.factor)),
         slowdown=Fraction(1),
         scene_cut=settings.scene_cut,
