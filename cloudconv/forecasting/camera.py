@@ -28,7 +28,6 @@ _FIT = 1.0  # distance to the motion of the camera, or of a point there and back
 _SPREAD = 0.3  # least part of the picture that points on the background span
 # Pixels per frame at the corner that moves most, below which the camera stands.
 _STILL = 0.12
-_TERMS = 30
 MEASURED = 4
 """The steps whose mean continues."""
 SLOW = 0.35
@@ -156,10 +155,11 @@ def logarithm(motion: Motion, size: Sequence[int]) -> Motion:
     unit = np.diag([2 / size[1], 2 / size[1], 1.0])
     rest = unit @ motion @ np.linalg.inv(unit) - np.eye(3)
     total = np.zeros((3, 3))
-    power = np.eye(3)
-    for term in range(1, _TERMS):
-        power = power @ rest
+    power, term = rest, 1
+    while np.finfo(float).eps < np.abs(power).max() < 1:
         total += power / term * (1 if term % 2 else -1)
+        power = power @ rest
+        term += 1
     return total
 
 
@@ -206,7 +206,7 @@ def grid_of(size: Sequence[int]) -> Floats:
     return np.stack(np.meshgrid(columns, rows), -1).astype(np.float32)
 
 
-def area_of(mask: Bytes, margin: int = 0) -> Area:
+def area_of(mask: Bytes, margin: int) -> Area:
     """Return the smallest area that has all of a mask and a margin around it."""
     left, top, width, height = cv2.boundingRect(mask)
     return (

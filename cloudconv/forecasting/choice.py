@@ -30,10 +30,8 @@ _WIDTH = 320  # of the pictures in which the stretch of the motion is measured
 _CHANGED = 6.0  # difference of luma at a place that moves, of 255
 _REGION = 9  # regions in a width: a thing
 _NOISE = 4.0  # energy of the finest band that counts as none, in squares of luma
-_CONTRAST = 60.0  # variance of luma that counts as none
 _OCTAVES = 3.0  # difference of the finest band's energy that counts as a whole fault
 _AWAY = 0.15  # displacement that counts as a whole fault, in widths
-_SEEN = 0.01  # least part of the picture that comes in
 _STILL = 1 / 3  # part of the filmed change, below which a region stands
 
 
@@ -80,9 +78,7 @@ def comes_in(
     at = transform(after(velocity, step, two.shape), grid_of(two.shape))
     outside = ((at < 0) | (at > np.array(two.shape[::-1]) - 1)).any(-1)
     moving = outside & _moving(one, two, before)
-    if outside.mean() < _SEEN or not moving.any():
-        return 0.0
-    return float(_looks(one, two)[0][moving].mean())
+    return float(_looks(one, two)[0][moving].mean()) if moving.any() else 0.0
 
 
 def stands(forecast: Tensor, last: Tensor, before: Tensor) -> float:
@@ -165,5 +161,7 @@ def _structure(one: Floats, two: Floats) -> Floats:
     mean, other = _blurred(one, 2.5), _blurred(two, 2.5)
     variances = _blurred(one * one + two * two, 2.5) - mean * mean - other * other
     shared = 2 * (_blurred(one * two, 2.5) - mean * other)
-    similar: Floats = (shared + _CONTRAST) / (variances + _CONTRAST)
+    # A change that counts as none is no contrast, either.
+    least = _CHANGED**2
+    similar: Floats = (shared + least) / (variances + least)
     return similar

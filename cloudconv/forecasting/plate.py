@@ -38,12 +38,11 @@ EVEN = 4.0
 """The sigma, in pixels, over which a surface has one colour or one motion."""
 UNLIKE = 18
 """The difference, of 255, between a thing and what is not of it."""
-_NEARER = 0.9  # ratio of the differences after and before a shift of a trembling camera
 _FARTHEST = 0.1  # way of a slow camera, in widths
-_STANDS = 0.7  # part of the detail that the median of frames keeps, if the camera stands
+AGREE = 0.4
+"""The part of the looks of a place that are alike."""
 _NOISE = 4.0  # difference of a thing to the plate, in usual ones of its place
 _FREE = 0.3  # part of the frames in which a place is free
-_AGREE = 0.4  # part of the looks of a place that is alike
 _BAND = 64  # rows of a plate that are computed at once
 _LIGHT_STEP = 8  # pixels between places where the light is measured
 
@@ -229,7 +228,7 @@ def _views(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool, bool]:
             for x in (picture, translate(picture, shift))
         )
         # A large thing has a motion of its own, which brings the rest no nearer.
-        if near < _NEARER * far:
+        if near < far:
             place[:] = shift
     few = spread(len(small), LOOKS)
     stands = _last([translate(small[k], shifts[k]) for k in few], usual)
@@ -267,7 +266,7 @@ def _last(looks: Sequence[Floats], usual: Floats) -> bool:
     """Return whether the usual look has most of the detail of the looks."""
     detail = np.median([_detail(look) for look in looks], 0)
     textured = detail > 0
-    lasting = _detail(usual)[textured] > _STANDS * detail[textured]
+    lasting = 2 * _detail(usual)[textured] > detail[textured]
     return bool(len(lasting) and np.average(lasting, weights=detail[textured]) > 0.5)
 
 
@@ -313,7 +312,7 @@ def _agreed(looks: Sequence[Bytes]) -> Bytes:
         np.stack([cv2.GaussianBlur(grey, (0, 0), 1) for grey in greys]) + np.float32(DARK)
     )
     ranked = np.sort(keys, 0)
-    agree = round(_AGREE * len(looks))
+    agree = round(AGREE * len(looks))
     first = (ranked[agree:] - ranked[: len(looks) - agree]).argmin(0)[None]
     least, most = (np.take_along_axis(ranked, first + k, 0)[0] for k in (0, agree))
     total = np.zeros(looks[0].shape, np.float32)

@@ -213,7 +213,7 @@ def _followed(
     mask: Mask, velocity: Motion, motions: Sequence[Motion], pictures: Sequence[Bytes]
 ) -> tuple[Motion, ...]:
     """Return the motion of a thing to all earlier frames, by matching its picture."""
-    area = area_of(mask)
+    area = area_of(mask, 0)
     around = tuple(slice(span.start - SEARCH, span.stop + SEARCH) for span in area)
     shape = mask[area]
     wanted = pictures[0][area]

@@ -228,7 +228,7 @@ def layer_of(picture: Tensor, rest: Floats, matte: Floats | None) -> Layer:
         if matte is None
         else (matte > 0).astype(np.uint8)
     )
-    rows, columns = area = area_of(visible)
+    rows, columns = area = area_of(visible, 0)
     large = cv2.resize(rest, (width, height), interpolation=cv2.INTER_LINEAR)[area]
     rest = np.moveaxis(large * np.float32(width / rest.shape[1]), -1, 0)[None]
     planes = [rest, *([] if matte is None else [matte[None, None, rows, columns]])]

@@ -264,7 +264,7 @@ def joined(plate: Plate, parts: Sequence[Sight], frame: int) -> Sight:
     mask = np.zeros(plate.size, np.uint8)
     for sight in parts:
         mask[sight.box] |= sight.mask
-    box = area_of(mask)
+    box = area_of(mask, 0)
     whole = all(sight.clear for sight in parts)
     return sight_of(plate, mask[box], box[1].start, box[0].start, frame, whole=whole)
 
@@ -279,7 +279,7 @@ def at_edge(plate: Plate, sight: Sight, margin: int = RIM) -> bool:
     )
 
 
-def alone(sight: Sight, size: tuple[int, ...], wider: int = 0) -> Mask:
+def alone(sight: Sight, size: tuple[int, ...], wider: int) -> Mask:
     """Return the mask of the whole picture with one thing, widened by some pixels."""
     mask = np.zeros(size, np.uint8)
     mask[sight.box] = sight.mask

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from cloudconv.forecasting.camera import Area, Bytes, Floats
-from cloudconv.forecasting.plate import Plate, Vector
+from cloudconv.forecasting.plate import AGREE, Plate, Vector
 from cloudconv.forecasting.sights import (
     NEAR,
     PACED,
@@ -27,17 +27,15 @@ from cloudconv.forecasting.sights import (
     near,
     tracks_of,
 )
-from cloudconv.forecasting.ways import FIT, MOST, Heading, Trajectory, Ways
+from cloudconv.forecasting.ways import FADES, FIT, MOST, Heading, Trajectory, Ways
 
 SIDE = 480
 """The longest side of the pictures in which things are found."""
 _MOST_COVERED = 0.12  # part of the picture that things cover at most
 _POPPED = 0.06  # part of things that hold, at most, which appears or vanishes in view
 _FAR_WAY = 1.2  # mean distance of things that hold from where they begin, in their sides
-_OFTEN = 0.35  # part of the frames in which a place is hidden that may be in the plate
 _CROWDED = 0.4  # part of the things that have others so near
 _CUT = 0.4  # part of a thing at the edge of the picture that is not compared
-_LOOK = 16  # width and height of pictures that are compared
 _LIKE = 0.6  # difference of pictures a period apart, as a part of the usual one
 
 
@@ -83,7 +81,7 @@ class Things:
         step: the time between two of them, in seconds.
     """
 
-    def __init__(self, pictures: Sequence[Bytes], step: float = 0.04) -> None:
+    def __init__(self, pictures: Sequence[Bytes], step: float = FADES / FIT) -> None:
         """Find the plate; tracks and ways are found when they are needed."""
         self.plate = Plate(pictures)
         self.size = self.plate.size
@@ -115,7 +113,7 @@ class Things:
             return False
         # What hides most of its way for long may be in the plate.
         usual = np.mean(self.plate.masks, 0)
-        if (usual > _OFTEN).sum() > MOST * usual.sum():
+        if (usual > AGREE).sum() > MOST * usual.sum():
             return False
         seen = [track.seen for track in self.tracks]
         followed = sum(sight.area for sight in chain(*seen))
@@ -192,7 +190,8 @@ class Things:
         sights = sights[
             : next((k for k, s in enumerate(sights) if s.frame != frames[k]), None)
         ]
-        looks = np.array([self._look(sight) for sight in sights])
+        extent = track.last().mask.shape[::-1]
+        looks = np.array([self._look(sight, extent) for sight in sights])
         apart = [
             np.mean([np.abs(looks[k] - looks[k + lag]).mean() for k in range(3)])
             for lag in range(1, len(sights) // 2)
@@ -202,13 +201,13 @@ class Things:
         best = min(again, key=lambda lag: apart[lag - 1], default=1)
         return tuple(sights[best - 1 :: -1]) or (track.last(),)
 
-    def _look(self, sight: Sight) -> Floats:
+    def _look(self, sight: Sight, extent: tuple[int, ...]) -> Floats:
         """Return a small picture of a thing without its ground."""
         grey = cv2.cvtColor(self.plate.pictures[sight.frame][sight.box], cv2.COLOR_RGB2GRAY)
         look = np.where(
             sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0
         )
-        small: Floats = cv2.resize(look, (_LOOK, _LOOK), interpolation=cv2.INTER_AREA)
+        small: Floats = cv2.resize(look, extent, interpolation=cv2.INTER_AREA)
         return small
 
     def _touch(self, one: Sight, other: Sight) -> bool:
@@ -224,7 +223,7 @@ class Things:
         move = -heading.velocity
         # What the edge of the picture cuts off was more or less in the frames before.
         box = self._inner(sight)
-        shape = alone(sight, self.size)[box]
+        shape = alone(sight, self.size, 0)[box]
         corner = np.array([box[1].start, box[0].start])
         for steps in range(1, min(PACED, frame) + 1):
             size, _ = heading.at(-steps)

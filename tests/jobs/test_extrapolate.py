@@ -331,7 +331,7 @@ def test_an_uneven_rhythm_continues_and_one_irregular_repeat_does_not_end_it():
     assert list(itertools.islice(continued(repeats), 12)) == expected
 
 
-def scrolled(speed, count=30, size=(320, 208)):
+def scrolled(speed, count=40, size=(320, 208)):
     """Return pictures of a page of text that scrolls up by ``speed`` pixels a frame."""
     width, height = size
     page = np.full((height + int(speed * count), width), 250, np.uint8)
