@@ -11,6 +11,7 @@ from cloudconv.jobs.extend import dream as job
 from cloudconv.settings import DreamSettings
 from tests.helpers.dreams import lost_land, tensor
 from tests.helpers.jobs import finish
+from tests.helpers.tiers import first_full
 
 CLIP = Path(__file__).resolve().parents[3] / "shared" / "clips" / "clouds.mp4"
 SIZE = 240, 180
@@ -39,12 +40,14 @@ def shown(path):
     return frames
 
 
-@pytest.mark.full
+# The choice of auto is that of the readme's example, see test_auto.py.
+@pytest.mark.parametrize("mode", first_full(["collage", "auto"]))
 @pytest.mark.skipif(not CLIP.exists(), reason="the clip is not in the repository")
-def test_the_sky_goes_on_over_all_trees(tmp_path):
+def test_the_sky_goes_on_over_all_trees(tmp_path, mode):
     clip = reduced(CLIP, tmp_path / "clip.mp4")
     out = tmp_path / "dream.mp4"
-    result = finish(job.run(DreamSettings(clip, out, frames=120, only_new=True)))
+    settings = DreamSettings(clip, out, mode=mode, frames=120, only_new=True)
+    result = finish(job.run(settings))
     assert result.mode == "collage"
     assert [row["alive"] for row in result.vitals] == [True, True]
     pictures, made = shown(clip), shown(out)

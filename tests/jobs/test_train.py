@@ -36,6 +36,7 @@ from tests.helpers.command import invoke
 from tests.helpers.jobs import finish, ignore, on
 from tests.helpers.own_networks import save, small_state
 from tests.helpers.system import largest_file
+from tests.helpers.tiers import first_full
 from tests.helpers.trainees import (
     ADVERSARIAL,
     AHEAD,
@@ -305,8 +306,7 @@ def test_a_run_without_steps_left_says_so(run, settings, tmp_path):
     assert "0.0000" not in said.stderr
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("model", [PREDICT.name, MIDDLE.name])
+@pytest.mark.parametrize("model", first_full([PREDICT.name, MIDDLE.name]))
 def test_a_training_ends_within_its_minutes(run, monkeypatch, model):
     """Each of three validations takes 2 s, and the two comparisons 1 s."""
 

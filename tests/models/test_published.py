@@ -49,12 +49,14 @@ VERSIONS = {
 }
 
 QUICK = ("rife_4_25", "rife_eccv_m", "ifrnet_s")
-LARGE = (
-    *("rife_4_20", "rife_4_21", "rife_4_25_heavy", "ifrnet_l"),
-    *("ema_vfi_small", "ema_vfi", "film"),
-)
+LARGE = ("rife_4_20", "rife_4_21", "ema_vfi_small", "film")
+# Wider networks of the same code.
+WIDE = ("rife_4_25_heavy", "ifrnet_l", "ema_vfi")
 NETWORKS = [
-    pytest.param(name, marks=pytest.mark.full) if name in LARGE else name
+    pytest.param(
+        name,
+        marks=[pytest.mark.full] * (name in LARGE) + [pytest.mark.slow] * (name in WIDE),
+    )
     for name in VERSIONS
 ]
 
@@ -86,6 +88,11 @@ def model(name, state=None, *, fused=True):
 @cache
 def kept(name):
     return model(name)
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_a_wider_network_is_recognised(name):
+    assert shown(name).family.partition(" ")[2] == VERSIONS[name]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
