@@ -150,13 +150,17 @@ def scaled(motion: Motion, scale: float) -> Motion:
 
 
 def logarithm(motion: Motion, size: Sequence[int]) -> Motion:
-    """Return the logarithm of a motion in a picture of ``size``, (h, w), by its series."""
-    # The series converges for small numbers.
+    """Return the logarithm of a motion in a picture of ``size``, (h, w), by its series.
+
+    A motion that turns or enlarges so much that the series has no end gives zeros.
+    """
     unit = np.diag([2 / size[1], 2 / size[1], 1.0])
     rest = unit @ motion @ np.linalg.inv(unit) - np.eye(3)
     total = np.zeros((3, 3))
-    power, term = rest, 1
-    while np.finfo(float).eps < np.abs(power).max() < 1:
+    power = rest
+    term = 1
+    converges = np.abs(np.linalg.eigvals(rest)).max() < 1
+    while converges and np.abs(power).max() > np.finfo(float).eps:
         total += power / term * (1 if term % 2 else -1)
         power = power @ rest
         term += 1
