@@ -240,7 +240,8 @@ def test_compare_is_as_on_the_cpu(gpu, clip, kind):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_train_runs_on_the_gpu(gpu, clip, tmp_path, precision):
+def test_train_runs_on_the_gpu(gpu, tmp_path, precision):
+    clip = moving(tmp_path / "a.mkv", 40, size=(96, 64))  # its end is for validation
     output = tmp_path / "a.safetensors"
     options = {"model": "tiny", "steps": 4, "crop": 32, "batch": 2, "output": output}
     options["precision"] = precision
