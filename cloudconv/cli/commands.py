@@ -229,15 +229,23 @@ def _skipped(outcome: Exists) -> str:
 
 
 OUTCOME_KEYS = (
-    *("input", "output", "output_frames", "encoder", "output_bytes", "bits_per_second"),
-    *("wall_seconds", "code"),
+    "input",
+    "output",
+    "output_frames",
+    "encoder",
+    "output_bytes",
+    "bits_per_second",
+    "wall_seconds",
+    "code",
 )
 """Keys of an object about one input of a batch, beside ``type`` and ``result``."""
 
 
 def _print_outcomes(console: Console, every: Sequence[Mapping[str, Any]]) -> None:
     """Print an object for each input, with null where a key has no value."""
-    for data in () if console.quiet else every:
+    if console.quiet:
+        return
+    for data in every:
         values = {key: data.get(key) for key in OUTCOME_KEYS}
         streams.print_object("outcome", result=_state(data), **values)
 

@@ -28,8 +28,7 @@ _WITHIN, _ANY = 12.0, 6.0
 # Cost for each dB by which the loudness near a fade leaves the range of the film: 1.5 dB
 # cost as much as an attack in a fade.
 _OUTSIDE = 7.0
-CUTS = 1000.0
-"""The cost of a fade with an end in an attack, which exceeds all other costs together."""
+_CUTS = 1000.0  # of an end of a fade in an attack: more than all other costs together
 # Seconds around the start of an attack that belong to the attack.
 _BEFORE = 0.015
 _AFTER = 0.1
@@ -122,7 +121,7 @@ class FilmSound:
         costs[has_both] = np.abs(old - new).mean((1, 2)) + heard.sum(0)
         costs[has_both] += _OUTSIDE * self._outside(*middles)
         for positions in (before, after):
-            costs[~self.is_free(positions, length)] += CUTS
+            costs[~self.is_free(positions, length)] += _CUTS
         return costs
 
     def _outside(self, before: Positions, after: Positions) -> NDArray[np.float64]:
