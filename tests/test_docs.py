@@ -1,6 +1,8 @@
 """Options, commands, tests, files, numbers and pictures of the documents are correct."""
 
+import csv
 import importlib.util
+import json
 import re
 import shlex
 import sys
@@ -160,6 +162,21 @@ def test_stated_times_agree_with_the_table():
         assert registry.spec(name).time == round(share, 1)
         if name.startswith("cloud"):
             assert re.search(rf"{name} \({share:.1f}", options)
+
+
+def test_every_clip_that_a_list_names_has_an_origin():
+    measurements = ROOT / "docs" / "measurements"
+    with (measurements / "clips.csv").open(encoding="utf-8", newline="") as file:
+        origins = {row["name"]: row["source"] for row in csv.DictReader(file)}
+    assert all(re.match(r"[\w.-]+/[\w.-]+:.", source) for source in origins.values())
+    names = {
+        entry["clip"].removesuffix(", first frame")
+        for path in measurements.glob("*.json")
+        for entry in json.loads(path.read_text("utf-8"))
+    }
+    for path in (ROOT / "benchmarks").glob("*.txt"):
+        names |= set(re.findall(r"\t(.+)", path.read_text("utf-8")))
+    assert names - origins.keys() == set()
 
 
 def test_every_test_of_a_guarantee_exists():

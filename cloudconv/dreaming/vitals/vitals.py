@@ -1,6 +1,6 @@
 """Find a dream's faults while it is made, by comparing its pictures with the clip.
 
-The measured values are called vitals. docs/measurements/jumps.md says how many of the jumps
+The measured values are called vitals. docs/measurements/eyes.md says how many of the jumps
 that an eye sees they name. A dream without a fault may still look wrong.
 """
 
