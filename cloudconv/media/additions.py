@@ -29,6 +29,7 @@ from cloudconv.media.carry import (
     header_of,
     kept_chapters,
     one_at_a_time,
+    with_titles,
 )
 from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
@@ -383,7 +384,7 @@ class StreamAdder:
                     f"the same time, and {self._container.name} stores one at a time: "
                     "write .mkv to keep all of them."
                 )
-            kept = distinct
+            kept = with_titles(distinct)
         if kept:
             self._out.set_chapters(kept)
 

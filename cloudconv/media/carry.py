@@ -1,7 +1,7 @@
 """Decide which streams besides the video, and which tags, the output takes over."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -21,6 +21,9 @@ _STALE_PREFIXES = ("number_of_", "_statistics_")
 _MP4_ONLY = {"handler_name", "vendor_id"}
 
 _CHAPTER_TICKS = 1000  # of MP4's chapters, a second
+# A first chapter that begins at most so many seconds late may begin at 0 in MP4: a chapter
+# before it would only be in the way of whoever goes from one chapter to the next.
+_LATE = Fraction(1, 2)
 
 # Codecs that FFmpeg writes to Matroska as in an AVI, and does not list for Matroska.
 _ACM = ("wmav1", "wmav2", "wmapro", "wmalossless", "wmavoice", "pcm_alaw", "pcm_mulaw",
@@ -63,13 +66,20 @@ class Carry:
         return self.origin if self.start is None else max(self.start, self.origin)
 
 
-def kept_chapters(chapters: Iterable[Any], carry: Carry) -> list[Any]:
-    """Return the chapters of the kept part, on the output's clock."""
+def kept_chapters(chapters: Sequence[Any], carry: Carry) -> list[Any]:
+    """Return the chapters of the kept part, on the output's clock.
+
+    A chapter without a length lasts until the next one begins.
+    """
     kept = []
+    starts = sorted({_start_of(chapter) for chapter in chapters})
     for chapter in chapters:
-        base = Fraction(chapter["time_base"] or Fraction(1, 1000))
-        start = max(chapter["start"] * base, carry.begin)
-        end = chapter["end"] * base
+        begin = _start_of(chapter)
+        start = max(begin, carry.begin)
+        end = chapter["end"] * _tick_of(chapter)
+        if end <= begin:
+            later = (other for other in starts if other > begin)
+            end = next(later, carry.info.timing.end)
         if carry.end is not None:
             end = min(end, carry.end)
         if start < end:
@@ -84,6 +94,14 @@ def kept_chapters(chapters: Iterable[Any], carry: Carry) -> list[Any]:
     return kept
 
 
+def _tick_of(chapter: Any) -> Fraction:
+    return Fraction(chapter["time_base"] or Fraction(1, 1000))
+
+
+def _start_of(chapter: Any) -> Fraction:
+    return Fraction(chapter["start"] * _tick_of(chapter))
+
+
 def one_at_a_time(chapters: Iterable[Any]) -> list[Any]:
     """Return the chapters without those that MP4 would store with a length of 0.
 
@@ -92,8 +110,25 @@ def one_at_a_time(chapters: Iterable[Any]) -> list[Any]:
     """
     by_start: dict[int, Any] = {}
     for chapter in sorted(chapters, key=lambda one: one["end"], reverse=True):
-        by_start[round(chapter["start"] * chapter["time_base"] * _CHAPTER_TICKS)] = chapter
+        by_start[round(_start_of(chapter) * _CHAPTER_TICKS)] = chapter
     return [by_start[start] for start in sorted(by_start)]
+
+
+def with_titles(chapters: Sequence[Any]) -> list[Any]:
+    """Return the chapters as MP4 can store them: each with a title, and one from 0 on.
+
+    FFmpeg writes no chapter without a title, and the first one that it writes begins at 0.
+    """
+    titled = [
+        {**chapter, "metadata": {"title": "", **chapter["metadata"]}}
+        for chapter in chapters
+    ]
+    if titled and _start_of(titled[0]) > _LATE:
+        before = {"start": 0, "end": titled[0]["start"], "metadata": {"title": ""}}
+        titled.insert(0, {**titled[0], **before})
+    elif titled:
+        titled[0]["start"] = 0
+    return titled
 
 
 def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:

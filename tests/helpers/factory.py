@@ -121,7 +121,7 @@ def write_clip(
     audio: Sequence[str] = (),
     audio_seconds: Fraction | None = None,
     metadata: dict[str, str] | None = None,
-    chapters: Sequence[tuple[Fraction, Fraction, str]] = (),
+    chapters: Sequence[tuple[Fraction, Fraction, str | None]] = (),
     **picture_options: Any,
 ) -> Path:
     """Write a clip whose timestamps are exactly ``times`` (default: ``k / rate``).
@@ -193,11 +193,18 @@ def animation(path: Path, durations: Sequence[int], **options: Any) -> Path:
     return path
 
 
-def set_chapters(out: Any, chapters: Sequence[tuple[Fraction, Fraction, str]]) -> None:
-    """Give an output chapters, each as (start, end, title); times in seconds."""
+def set_chapters(
+    out: Any, chapters: Sequence[tuple[Fraction, Fraction, str | None]]
+) -> None:
+    """Give an output chapters, each as (start, end, title); times in seconds.
+
+    A title of None is none.
+    """
     about: Any = {"time_base": Fraction(1, 1000)}
     times = [{"start": int(a * 1000), "end": int(b * 1000)} for a, b, _ in chapters]
-    titles = [{"metadata": {"title": title}} for *_, title in chapters]
+    titles = [
+        {"metadata": {} if title is None else {"title": title}} for *_, title in chapters
+    ]
     parts = zip(times, titles, strict=True)
     out.set_chapters([{"id": k, **about, **a, **b} for k, (a, b) in enumerate(parts)])
 

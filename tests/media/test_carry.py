@@ -144,9 +144,13 @@ def chapters_of(path):
     """Return start, end and title of each chapter."""
     with av.open(str(path)) as clip:
         return [
-            (c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"]["title"])
+            (*(c[key] * c["time_base"] for key in ("start", "end")), title_of(c))
             for c in clip.chapters()
         ]
+
+
+def title_of(chapter):
+    return chapter["metadata"].get("title")
 
 
 def said(sink, words):
@@ -382,6 +386,33 @@ def test_no_chapter_in_mp4_has_a_length_of_0(tmp_path, start, kept, lost):
     whole = convert(source, tmp_path / "out.mkv", start=start)
     assert len(chapters_of(tmp_path / "out.mkv")) == len(kept) + lost
     assert not said(whole, "chapter")
+
+
+@pytest.mark.parametrize(
+    ("given", "in_mkv", "in_mp4"),
+    [
+        ([(2, 3, "a"), (3, 4, "b")], None, [(0, 2, ""), (2, 3, "a"), (3, 4, "b")]),
+        ([(Fraction(1, 4), 4, "a")], None, [(0, 4, "a")]),
+        (
+            [(0, 1, "a"), (1, 2, None), (2, 4, "c")],
+            None,
+            [(0, 1, "a"), (1, 2, ""), (2, 4, "c")],
+        ),
+        (
+            [(0, 0, "a"), (1, 1, "b")],
+            [(0, 1, "a"), (1, 4, "b")],
+            [(0, 1, "a"), (1, 4, "b")],
+        ),
+    ],
+)
+def test_chapters_begin_at_their_times(tmp_path, given, in_mkv, in_mp4):
+    source = write_clip(
+        tmp_path / "in.mkv", 96, codec="libx264", size=(32, 32), chapters=given
+    )
+    for suffix, expected in ((".mkv", in_mkv or given), (".mp4", in_mp4), (".mov", in_mp4)):
+        sink = convert(source, tmp_path / f"out{suffix}")
+        assert chapters_of(tmp_path / f"out{suffix}") == expected
+        assert not said(sink, "chapter")
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "pcm_f32le"])
