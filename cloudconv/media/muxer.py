@@ -10,9 +10,11 @@ from math import lcm
 from pathlib import Path
 from typing import Any
 
+from av.stream import Disposition
+
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media import matroska
+from cloudconv.media import matroska, mp4
 from cloudconv.media.additions import NOT_COPIED
 from cloudconv.media.carry import fresh_tags
 from cloudconv.media.containers import Container, Content, container_of
@@ -142,13 +144,26 @@ class Muxer(Writer):
         if self._others is not None:
             self._others.until(None)
             delays = self._others.delays
+        hidden = [
+            stream.index + 1
+            for stream in self._out.streams
+            if stream.type == "subtitle" and not stream.disposition & Disposition.default
+        ]
         super().finish()
         if self._amends:
             info = self._plan.info
             varies = self._plan.rate is None
             size = info.width, info.height
             matroska.amend(self._path, self._room, size, info.aspect, delays, varies=varies)
-        elif self._container.muxer == "mp4":
+        elif self._container.is_mp4:
+            self._amend_mp4(hidden)
+        if self._others is not None and self._path.is_file():
+            self._others.compare(self._path)
+
+    def _amend_mp4(self, hidden: list[int]) -> None:
+        if hidden:
+            mp4.hide(self._path, hidden)
+        if self._container.muxer == "mp4":
             # FFmpeg 8 also writes Apple's box, which states neither the layout of 3D video
             # nor the pose of a sphere, and reads from that box that there is none (`ffprobe
             # OUT.mp4`).
@@ -157,8 +172,6 @@ class Muxer(Writer):
                 if at >= 0:
                     file.seek(at)
                     file.write(b"free")
-        if self._others is not None and self._path.is_file():
-            self._others.compare(self._path)
 
 
 class _DecodeTimes:

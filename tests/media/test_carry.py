@@ -56,6 +56,7 @@ def video(
     languages=("deu", "fra"),
     second=Disposition.comment,
     texts_given=SRT,
+    texts_flag=Disposition.default,
     **metadata,
 ):
     """Write a clip with two audio tracks, chapters and, in Matroska, an attachment.
@@ -81,6 +82,7 @@ def video(
         if texts is not None:
             texts.codec_context.subtitle_header = b"[Script Info]\n[Events]\n"
             texts.metadata["language"] = "eng"
+            texts.disposition = texts_flag
         if path.suffix == ".mkv":
             out.add_attachment("font.ttf", "font/ttf", b"glyphs" * 20)
         if cover:
@@ -295,6 +297,20 @@ def test_languages_and_flags_are_kept_or_named(tmp_path, suffix, languages, lost
     assert named == [
         f"FFmpeg stores no {lost} of Audio stream 2 (aac, fre, Ton 1) in MOV."
     ] * bool(lost)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
+@pytest.mark.parametrize("flag", [0, Disposition.forced, Disposition.default])
+def test_subtitles_that_nobody_chose_stay_hidden(tmp_path, flag, suffix):
+    source = video(tmp_path / "in.mkv", audio=None, subtitles="srt", texts_flag=flag)
+    convert(source, tmp_path / f"out{suffix}")
+    again = tmp_path / "again.mp4"
+    convert(tmp_path / f"out{suffix}", again)
+    for path in (tmp_path / f"out{suffix}", again):
+        with av.open(str(path)) as clip:
+            kept = clip.streams.subtitles[0].disposition & Disposition.default
+        assert bool(kept) == (flag == Disposition.default)
+        assert len(subtitles_of(path)) == len(SRT)
 
 
 @pytest.mark.parametrize(("suffix", "becomes"), [(".mp4", "mov_text"), (".webm", "webvtt")])
