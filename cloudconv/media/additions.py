@@ -48,7 +48,7 @@ from cloudconv.media.tracks import (
     Parts,
     Timed,
 )
-from cloudconv.messages import plural
+from cloudconv.messages import clock, plural
 
 NOT_COPIED = "sound-not-copied"
 
@@ -284,6 +284,12 @@ class StreamAdder:
             return
         target = add(self._out)
         name = self._container.name
+        if (change := self._carry.changes.get(stream.index)) is not None:
+            self._warn(
+                f"sound-changes: The sampling rate or the channels of {label_of(stream)} "
+                f"change at {clock(float(change))}, and {name} stores one format for a "
+                "track: the track is encoded again, in the format of its start."
+            )
         why = f"FFmpeg cannot copy it to {name}" if factor == 1 else "it is slowed down"
         self._encode(stream, target, AudioEncoder(stream, target, factor, self._carry), why)
 
@@ -351,7 +357,7 @@ class StreamAdder:
             target.disposition &= ~Disposition.default
 
     def _accepts(self, stream: Any) -> bool:
-        if stream.index in self._carry.refused:
+        if stream.index in self._carry.refused or stream.index in self._carry.changes:
             return False
         # Other files than MP4 and MOV state no order of channels.
         if (

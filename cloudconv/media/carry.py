@@ -55,6 +55,9 @@ class Carry:
     # For each stream that the container has refused in a trial, by its index, FFmpeg's
     # reason. A stream is then encoded again; after a second refusal it is left out.
     refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    # For each stream of audio whose format changes, by its index, the output's time of the
+    # first change, if a trial has found that. Such a stream is encoded again.
+    changes: dict[int, Fraction] = field(default_factory=dict)
     # The passages by which all audio goes on after the film, also without ``audio``; None
     # if the audio ends with the film.
     playlist: Playlist | None = None

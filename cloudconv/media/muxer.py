@@ -130,11 +130,16 @@ class Muxer(Writer):
         self._check(packet)
         self._out.mux(packet)
 
-    def write_copies(self) -> None:
-        """Write all copied streams and close the file."""
-        if self._others is not None:
-            self._others.write_copies()
-            self._out.close()
+    def write_copies(self) -> dict[int, Fraction]:
+        """Write all copied streams and close the file.
+
+        Return when the format of audio changes, by the indices of the streams.
+        """
+        if self._others is None:
+            return {}
+        self._others.write_copies()
+        self._out.close()
+        return self._others.changes
 
     def finish(self) -> None:
         """Write the remaining packets and close the file."""
@@ -245,14 +250,18 @@ class PictureFolder(Writer):
 
 
 def without_refused(plan: EncodingPlan) -> tuple[EncodingPlan, list[Warned]]:
-    """Return the plan without copies that the container refuses, and all warnings.
+    """Return the plan without copies that the container cannot hold, and all warnings.
 
     All copied streams are written to nowhere. If the muxer refuses that, each stream is
     tried alone. Raises OutputError if no single stream is the cause.
     """
     while True:
         try:
-            return plan, _try_copies(plan)
+            warnings, changes = _try_copies(plan)
+            if plan.carry is None or plan.carry.copies_only or not changes:
+                return plan, warnings
+            changes = plan.carry.changes | changes
+            plan = replace(plan, carry=replace(plan.carry, changes=changes))
         except OutputError as error:
             refused = {} if error.code == NOT_COPIED else _refused(plan)
             # A stream that is refused twice is left out, so a third refusal has another
@@ -265,13 +274,13 @@ def without_refused(plan: EncodingPlan) -> tuple[EncodingPlan, list[Warned]]:
             )
 
 
-def _try_copies(plan: EncodingPlan) -> list[Warned]:
+def _try_copies(plan: EncodingPlan) -> tuple[list[Warned], dict[int, Fraction]]:
     with writing(plan.target), ExitStack() as stack:
         muxer = Muxer(plan, None)
         stack.callback(muxer.abandon)
         with log_lines():  # so that an error has its reason
-            muxer.write_copies()
-    return muxer.warnings
+            changes = muxer.write_copies()
+    return muxer.warnings, changes
 
 
 def _refused(plan: EncodingPlan) -> dict[int, tuple[str, ...]]:

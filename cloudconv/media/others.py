@@ -24,6 +24,7 @@ from cloudconv.media.tracks import (
     LONG_AGO,
     PRIMING,
     CarriedTrack,
+    CopiedAudio,
     CopiedTrack,
     EncodedTrack,
     Timed,
@@ -77,6 +78,12 @@ class OtherStreams:
         """Return the delays in seconds that the file must state, one per audio track."""
         tracks = sorted(self._tracks.values(), key=lambda track: track.target.index)
         return [track.delay for track in tracks if track.target.type == "audio"]
+
+    @property
+    def changes(self) -> dict[int, Fraction]:
+        """Return the time of the first change of format of each copied track of audio."""
+        copied = {k: t for k, t in self._tracks.items() if isinstance(t, CopiedAudio)}
+        return {k: t.changes for k, t in copied.items() if t.changes is not None}
 
     def write_copies(self) -> None:
         """Write the packets of all copied streams, and none of those encoded again."""

@@ -290,7 +290,7 @@ class CopiedAudio(CopiedTrack):
         has_headers = codec_name(source) == "aac" and not source.codec_context.extradata
         self._has_headers = has_headers
         self._format: int | None = None
-        self._changes: Fraction | None = None  # the time of another format, in the output
+        self.changes: Fraction | None = None  # the time of another format, in the output
 
     @property
     def led(self) -> Fraction:
@@ -343,20 +343,19 @@ class CopiedAudio(CopiedTrack):
         return -Fraction(int(context.delay), context.sample_rate)
 
     def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
-        if self._has_headers and self._changes is None:
+        if self._has_headers and self.changes is None:
             before = self._format
             self._format = int.from_bytes(memoryview(packet)[2:4], "big") & _AAC_FORMAT
-            self._changes = None if before in (None, self._format) else time
+            self.changes = None if before in (None, self._format) else time
         return super()._copied(packet, time, lasts)
 
     def warnings(self, label: str) -> Iterator[str]:
         """Yield warnings about another format, and about times that step back."""
-        if self._changes is not None:
+        if self.changes is not None:
             yield (
                 f"sound-changes: The sampling rate or the channels of {label} change "
-                f"at {clock(float(self._changes))}, and {self._container.name} stores one "
-                "format for a track: players may lose the sound from there. Encode the "
-                "sound first: 'ffmpeg -i IN -map 0 -c copy -c:a aac OUT.mkv'."
+                f"at {clock(float(self.changes))}, and {self._container.name} stores one "
+                "format for a track: players may lose the sound from there."
             )
         yield from super().warnings(label)
 

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import pairwise, product
 
 import av
+import numpy as np
 import pytest
 
 import cloudconv
@@ -67,15 +68,23 @@ def test_joined_recordings_give_one_continuous_video(
         assert 2 * len(packets) - 3 <= len(kept) <= 2 * len(packets)
 
 
-@pytest.mark.parametrize("channels", ["mono", "5.1"])
-def test_a_change_of_the_sound_that_a_copy_cannot_store_is_named(tmp_path, channels):
+@pytest.mark.parametrize(
+    ("channels", "hertz", "how"),
+    [
+        ("mono", 48000, None),
+        ("5.1", 48000, None),
+        ("mono", 32000, None),
+        ("mono", 32000, "copy"),
+    ],
+)
+def test_sound_whose_format_changes_is_heard_to_the_end(tmp_path, channels, hertz, how):
     silent = recording(tmp_path / "silent.ts", "libx264", None)
     parts = []
-    for layout in ("mono", channels):
-        path = tmp_path / f"{layout}.ts"
+    for layout, rate in (("mono", 48000), (channels, hertz)):
+        path = tmp_path / f"{layout} {rate}.ts"
         with av.open(str(path), "w") as out, av.open(str(silent)) as clip:
             video = out.add_stream_from_template(clip.streams.video[0])
-            track = out.add_stream("aac", rate=48000, layout=layout)
+            track = out.add_stream("aac", rate=rate, layout=layout)
             for packet in clip.demux(video=0):
                 packet.stream = video
                 if packet.size:
@@ -83,9 +92,21 @@ def test_a_change_of_the_sound_that_a_copy_cannot_store_is_named(tmp_path, chann
             sound(out, track, tone(440, 48000))
         parts.append(path.read_bytes())
     (tmp_path / "in.ts").write_bytes(b"".join(parts))
-    result = interp(tmp_path / "in.ts", tmp_path / "out.mp4")
+    result = interp(tmp_path / "in.ts", tmp_path / "out.mp4", audio=how)
     named = [str(warning) for warning in result.warnings if "change at" in str(warning)]
-    assert ["1.0 s" in warning for warning in named] == [True] * (channels != "mono")
+    changes = (channels, hertz) != ("mono", 48000)
+    assert ["1.0 s" in warning for warning in named] == [True] * changes
+    assert ["encoded again" in warning for warning in named] == [how is None] * changes
+    if not changes or how == "copy":
+        return
+    to_mono = av.AudioResampler("flt", "mono", 48000)
+    with av.open(str(result.output)) as clip:
+        blocks = [to_mono.resample(frame) for frame in clip.decode(audio=0)]
+    samples = np.concatenate([block.to_ndarray()[0] for (block,) in blocks])
+    assert abs(len(samples) - 2 * 48000) < 4800
+    late = samples[60000:84000]
+    assert abs(np.abs(np.fft.rfft(late)).argmax() * 48000 / len(late) - 440) < 3
+    assert np.abs(late).max() > 0.1
 
 
 def test_a_wrong_duration_of_frames_leaves_the_seam_of_two_recordings_even(tmp_path):
