@@ -18,6 +18,7 @@ import torch
 
 from cloudconv.models.base import Interpolator
 from cloudconv.models.convolutions import engine_for
+from cloudconv.models.pair import Pair
 from cloudconv.models.published import normalised, recognise
 from cloudconv.models.registry import fuse
 from tests.helpers import published
@@ -57,13 +58,20 @@ def memory(name: str, width: int, height: int) -> None:
 def equality(name: str) -> None:
     """Print the difference to the authors' picture, and the differences of 16 bits."""
     recorded = published.recorded(name)
-    pair = published.pair(*recorded.size)
-    timestep = torch.full((1, 1, 1, 1), recorded.timestep)
+    pictures = published.pair(*recorded.size)
+
+    def middle(dtype: torch.dtype) -> torch.Tensor:
+        network = loaded(name, dtype)
+        # The recorded pictures are in the authors' order.
+        network.reads_bgr = False  # type: ignore[assignment]
+        result: torch.Tensor = network(Pair.of(pictures, recorded.timestep))
+        return result
+
     with torch.no_grad():
-        exact = loaded(name)(*pair, timestep)
+        exact = middle(torch.float32)
         row = f"{name:16} {(recorded.shown(exact) - recorded.sample).abs().max():.1e}"
         for dtype in (torch.bfloat16, torch.float16):
-            error = loaded(name, dtype)(*pair, timestep) - exact
+            error = middle(dtype) - exact
             psnr = -10 * error.square().mean().log10()
             row += f"  {str(dtype)[6:]} largest {error.abs().max():.4f}, PSNR {psnr:.1f} dB"
     print(row, flush=True)

@@ -178,7 +178,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     from cloudconv.events import Progress
     from cloudconv.jobs.interp import run as interp
     from cloudconv.jobs.interp import store
-    from cloudconv.media import decode, frame, packets, sink, source
+    from cloudconv.media import demux, frame, packets, sink, source
     from cloudconv.models.base import Interpolator
     from cloudconv.render import inference, renderer
     from cloudconv.settings import InterpSettings
@@ -197,7 +197,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
 
     if torch.cuda.is_available():
         Interpolator.between = timed_network  # type: ignore[method-assign]
-    stages.watch(decode, "read_packets", "read")
+    stages.watch(demux, "read_packets", "read")
     stages.watch(source.Source, "_pictures", "decode")
     stages.watch(interp, "schedule", "analyse")
     stages.watch(inference.SourcePicture, "on", "upload")

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
 import sys
 import threading
 import tomllib
@@ -162,6 +163,23 @@ def test_stated_times_agree_with_the_table():
         assert registry.spec(name).time == round(share, 1)
         if name.startswith("cloud"):
             assert re.search(rf"{name} \({share:.1f}", options)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "command",
+    [
+        "benchmarks/whole.py --size 64x64 --frames 8 --models blend",
+        "benchmarks/kinds.py --drawn panel-12 --frames 3 --size 96x64 --without marks",
+        "benchmarks/speed.py --sizes 64x64 --models cloud-turbo --rounds 1",
+        "-m benchmarks.convolutions --models cloud-turbo --size 64x64",
+        "-m benchmarks.published rife_4_6 --equality",
+    ],
+    ids=["whole", "kinds", "speed", "convolutions", "published"],
+)
+def test_the_benchmarks_that_need_no_clip_run(command):
+    words = [sys.executable, *command.split()]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
 
 
 def test_every_clip_that_a_list_names_has_an_origin():
