@@ -118,12 +118,13 @@ def _warnings(
     size = f"{info.width}x{info.height}"
     if settings.pix_fmt is None and wanted != info.working_pix_fmt:
         opaque = " without transparency" if source.alpha else ""
+        keeping = ".mov and .webm keep the transparency. " if source.alpha else ""
         is_finer = source.family == "yuv" and not source.alpha
         finer = info.working_pix_fmt if is_finer else wanted.replace("420", "444")
         yield Warned(
             f"few-players: Few players show {info.working_pix_fmt} in {container.name}, so "
-            f"the pictures are converted to {choice.working}{opaque}. To choose another "
-            f"format, give --pix-fmt={finer} or --encoder."
+            f"the pictures are converted to {choice.working}{opaque}. {keeping}To choose "
+            f"another format, give --pix-fmt={finer} or --encoder."
         )
         return
     is_420 = (stored.chroma_shift_x, stored.chroma_shift_y) == (1, 1)

@@ -100,11 +100,11 @@ _SILENT = {"x265-params": "log-level=none"}
         ("ffv1", "yuv444p", {}, ".mp4", {}, "libx264", "yuv444p",
          ["Few players show yuv444p in MP4", "yuv420p"]),
         ("qtrle", "argb", {}, ".mp4", {}, "libx264", "yuv420p",
-         ["without transparency", "yuv444p'"]),
+         ["without transparency. .mov and .webm keep", "yuv444p'"]),
         ("ffv1", "yuva444p", {}, ".mp4", {}, "libx264", "yuv420p",
-         ["without transparency", "yuv444p'"]),
+         ["without transparency. .mov and .webm keep", "yuv444p'"]),
         ("ffv1", "yuva422p10le", {}, ".mp4", {}, "libx265", "yuv420p10le",
-         ["without transparency", "yuv444p10le'"]),
+         ["without transparency. .mov and .webm keep", "yuv444p10le'"]),
     ],
 )  # fmt: skip
 def test_codec_and_pixel_format_are_kept_or_a_warning_names_the_change(
