@@ -310,7 +310,9 @@ def read_packets(
 def open_decoder(stream: Any) -> Any:
     """Return a codec context that decodes the stream with its alpha channel."""
     codec = stream.codec_context.codec.canonical_name
-    if codec in ("vp8", "vp9") and stream.metadata.get("alpha_mode") == "1":
+    # FFmpeg may write a tag besides the element, in capitals, which hides the element.
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    if codec in ("vp8", "vp9") and tags.get("alpha_mode") == "1":
         # The default decoders drop the alpha channel, which is stored in side data.
         name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[codec]
         return av.CodecContext.create(name, "r")

@@ -17,6 +17,7 @@ from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media import decode as decode_module
 from cloudconv.media import demux
+from cloudconv.media.carry import add_copy
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from tests.helpers.factory import (
@@ -470,10 +471,23 @@ def test_a_change_of_size_is_named_with_its_time(tmp_path):
         frames_of(path)
 
 
-def test_vp9_keeps_its_alpha_channel(tmp_path):
-    form = {"codec": "libvpx-vp9", "pix_fmt": "yuva420p"}
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+@pytest.mark.parametrize("is_tagged", [False, True])
+def test_webm_keeps_its_alpha_channel(tmp_path, codec, is_tagged):
     options = {"auto-alt-ref": "0", **FAST_VP9}
-    frames = frames_of(write_clip(tmp_path / "a.webm", 4, options=options, **form))
+    form = {"codec": codec, "pix_fmt": "yuva420p", "options": options}
+    path = write_clip(tmp_path / "a.webm", 4, **form)
+    if is_tagged:  # as by users of FFmpeg: -metadata:s:v alpha_mode=1
+        tagged = tmp_path / "b.webm"
+        with av.open(str(path)) as clip, av.open(str(tagged), "w") as out:
+            stream = add_copy(out, clip.streams.video[0])
+            stream.metadata["alpha_mode"] = "1"
+            for packet in clip.demux(video=0):
+                packet.stream = stream
+                if packet.size:
+                    out.mux(packet)
+        path = tagged
+    frames = frames_of(path)
     assert [f.pix_fmt for f in frames] == ["yuva420p"] * 4
     wanted = planes_of(picture(3, pix_fmt="yuva420p"))[3].astype(float)
     assert abs(frames[3].planes()[3].numpy() - wanted).mean() < 8
