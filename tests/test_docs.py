@@ -276,10 +276,20 @@ def test_every_file_that_a_document_names_or_links_exists():
     ]
     count = 0
     for document in documents:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
-            assert (document.parent / target).exists(), f"{document.name} links {target}"
+        text = document.read_text("utf-8")
+        for target, heading in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", text):
+            linked = document.parent / target if target else document
+            assert linked.exists(), f"{document.name} links {target}"
+            if heading:
+                assert heading in anchors(linked), f"{document.name} links #{heading}"
             count += 1
     assert count >= len(documents)
+
+
+def anchors(document):
+    """Return the names under which GitHub links the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
 @pytest.fixture(scope="module")
