@@ -1,7 +1,7 @@
 """Find the time after which the pictures of a dream come again."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -18,7 +18,7 @@ _EQUAL = 0.1
 class Repeats:
     """The ``moving`` parts, (h, w) bool, of the latest pictures of a clip and its dream."""
 
-    def __init__(self, moving: Mask, pictures: Sequence[Bytes]) -> None:
+    def __init__(self, moving: Mask, pictures: Iterable[Bytes]) -> None:
         """Store the first pictures, (h, w, 3) uint8 each."""
         self._moving = parts(moving, THUMB_SIDE)
         self._rows: deque[Floats] = deque(maxlen=HISTORY)

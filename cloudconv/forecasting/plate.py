@@ -5,6 +5,7 @@ from that by more than the place itself does.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import cv2
@@ -15,6 +16,7 @@ from cloudconv.forecasting.camera import (
     Area,
     Bytes,
     Floats,
+    Motion,
     grid_of,
     sample,
     scaled,
@@ -50,53 +52,56 @@ _LIGHT_STEP = 8  # pixels between places where the light is measured
 class Plate:
     """The clip without its things, as from the last view of a still or slow camera.
 
+    ``count``: the number of frames. ``looks``: the frames in which all is measured that
+    stands. ``steady(k)``: frame ``k`` as from the last view, (h, w, 3). ``picture``: the
+    clip without its things.
+
     Args:
         pictures: (h, w, 3) RGB, oldest first, as from one view.
     """
 
     def __init__(self, pictures: Sequence[Bytes]) -> None:
-        """Steady the pictures, and find what is behind the things."""
+        """Find what is behind the things; frames are steadied when they are needed."""
         self.size = pictures[0].shape[:2]
-        self._finds: dict[int, tuple[Mask, Mask]] = {}
-        self._views, self.stands, drifts = _views(pictures)
+        self.count = len(pictures)
+        self.looks = spread(self.count, LOOKS)
+        self._camera = _Camera(pictures, self.looks)
+        self.stands = self._camera.stands
+        self.drifts = self._camera.drifts
         rows, columns = (np.arange(side) + 1 for side in self.size)
         inside = np.minimum.outer(
             *(np.minimum(k, k[::-1]).clip(0, RIM) for k in (rows, columns))
         )
         inside = (inside * (255 // RIM)).astype(np.uint8)
-        count = len(pictures) * drifts
-        self._seen = [self.steadied(k, inside, cv2.BORDER_CONSTANT) for k in range(count)]
-        steady = [self.steadied(k, picture) for k, picture in enumerate(pictures)]
-        self.picture = self.made_of(steady, range(len(steady)))
-        self.pictures = [
-            self.completed(k, picture, self.picture) for k, picture in enumerate(steady)
-        ]
+        self._seen = cache(lambda k: self.steadied(k, inside, cv2.BORDER_CONSTANT))
+        steady = [self.steadied(k, pictures[k]) for k in self.looks]
+        self.picture = self.made_of(steady, self.looks)
+        self.steady = cache(
+            lambda k: self.completed(k, self.steadied(k, pictures[k]), self.picture)
+        )
         self._bare = _lab(self.picture)
         # Before a camera that trembles, a place is compared with its neighbours, too.
-        moves = (self._views != np.eye(3)).any()
+        moves = any((self._camera.motion(k) != np.eye(3)).any() for k in self.looks)
         around = np.ones((3, 3) if moves else (1, 1), np.uint8)
         self._around = [
             cv2.subtract(extreme(self._bare, around), self._bare, dtype=cv2.CV_16S)
             for extreme in (cv2.erode, cv2.dilate)
         ]
-        looks = [self.pictures[k] for k in spread(len(pictures), LOOKS)]
-        noise = np.quantile([_smooth(self._difference(look)) for look in looks], _FREE, 0)
+        differences = {k: self._difference(self.steady(k)) for k in self.looks}
+        noise = np.quantile([*map(_smooth, differences.values())], _FREE, 0)
         self._least = cv2.GaussianBlur(UNLIKE + _NOISE * noise, (0, 0), 1.5)
-
-    @property
-    def drifts(self) -> bool:
-        """Return whether the camera moves slowly."""
-        return bool(self._seen)
+        # For each frame: where things are, and which pixels differ.
+        self._finds = {k: self._masks(apart) for k, apart in differences.items()}
 
     def shows(self, frame: int, area: Area) -> bool:
         """Return whether a frame shows all of an area."""
-        return not self.drifts or bool(self._seen[frame][area].min() == 255)
+        return not self.drifts or bool(self._seen(frame)[area].min() == 255)
 
     def steadied(
         self, frame: int, picture: Any, outside: int = cv2.BORDER_REPLICATE
     ) -> Any:
         """Return a picture of a frame, of any size, as from the last view."""
-        motion = self._views[frame]
+        motion = self._camera.motion(frame)
         size = picture.shape[1::-1]
         if (motion == np.eye(3)).all():
             return picture
@@ -108,7 +113,7 @@ class Plate:
         """Return a steady picture; ``ground`` fills what the frame does not show."""
         if not self.drifts:
             return picture
-        seen = cv2.resize(self._seen[frame], picture.shape[1::-1]) / np.float32(255)
+        seen = cv2.resize(self._seen(frame), picture.shape[1::-1]) / np.float32(255)
         change = picture.astype(np.float32) - ground
         whole: Any = ground + seen[..., None] * change
         return whole if picture.dtype == np.float32 else np.rint(whole).astype(np.uint8)
@@ -126,12 +131,12 @@ class Plate:
     @property
     def masks(self) -> list[Mask]:
         """Return where things are in each frame, 0 or 1."""
-        return [self.mask(frame) for frame in range(len(self.pictures))]
+        return [self.mask(frame) for frame in range(self.count)]
 
     @property
     def differs(self) -> list[Mask]:
         """Return which pixels of each frame differ from the plate, without gaps closed."""
-        return [self._found(frame)[1] for frame in range(len(self.pictures))]
+        return [self._found(frame)[1] for frame in range(self.count)]
 
     def mask(self, frame: int) -> Mask:
         """Return where things are in a frame, 0 or 1."""
@@ -139,9 +144,7 @@ class Plate:
 
     def _found(self, frame: int) -> tuple[Mask, Mask]:
         if frame not in self._finds:
-            difference = self._difference(self.pictures[frame])
-            differs = (difference > self._least).astype(np.uint8)
-            self._finds[frame] = self._mask(difference), differs
+            self._finds[frame] = self._masks(self._difference(self.steady(frame)))
         return self._finds[frame]
 
     def _difference(self, picture: Bytes) -> Floats:
@@ -154,13 +157,14 @@ class Plate:
         difference: Floats = total.astype(np.float32)
         return difference
 
-    def _mask(self, difference: Floats) -> Mask:
+    def _masks(self, difference: Floats) -> tuple[Mask, Mask]:
+        differs = (difference > self._least).astype(np.uint8)
         mask = (_smooth(difference) > self._least).astype(np.uint8)
         mask = cv2.morphologyEx(
             mask, cv2.MORPH_CLOSE, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
         )
-        opened: Mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        return opened
+        opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        return opened.astype(np.uint8), differs
 
     def light(self, frame: int) -> Floats:
         """Return how much lighter a frame is than the plate: small, (h, w, 3), a ratio.
@@ -170,12 +174,12 @@ class Plate:
         size = tuple(-(-side // _LIGHT_STEP) for side in reversed(self.size))
         free = 1 - cv2.dilate(self.mask(frame), np.ones((9, 9), np.uint8))[..., None]
         if self.drifts:
-            free &= (self._seen[frame] == 255)[..., None]
+            free &= (self._seen(frame) == 255)[..., None]
         pairs = [
             cv2.resize(
                 (values * free).astype(np.float32), size, interpolation=cv2.INTER_AREA
             )
-            for values in (self.pictures[frame], self.picture, np.ones_like(self.picture))
+            for values in (self.steady(frame), self.picture, np.ones_like(self.picture))
         ]
         lighter: Floats = np.ones_like(pairs[0])
         for sigma in (size[0], 8, 4, 2, 1):
@@ -199,67 +203,93 @@ def translate(picture: Any, shift: Vector, outside: int = cv2.BORDER_REPLICATE) 
     return cv2.warpAffine(picture, motion, picture.shape[1::-1], **how)
 
 
-def _views(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool, bool]:
-    """Return the motion from the last view to each frame, (n, 3, 3), and the camera's kind.
+class _Camera:
+    """The motion of a still or slow camera, which is measured when it is needed.
 
-    That is whether all frames show one view, as before a camera that trembles, and whether
-    the camera moves slowly.
+    ``stands``: all frames show one view, as before a camera that trembles. ``drifts``: the
+    camera moves slowly.
 
     Source: phase correlation, Kuglin and Hines 1975, in OpenCV's version.
     """
-    # OpenCV's phase correlation is wrong by half a pixel along odd sides
-    # (opencv/opencv#9144).
-    rows, columns = (2 * (side // 4) for side in pictures[0].shape[:2])
-    small, greys = [], []
-    for picture in pictures:
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        grey = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
-        greys.append(grey.astype(np.uint8))
-        small.append(grey - cv2.GaussianBlur(grey, (0, 0), 4))
-    window = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
-    usual = np.median([small[k] for k in spread(len(small), LOOKS)], 0)
-    lines = np.abs(usual) >= np.quantile(np.abs(usual), 0.9)
-    shifts = np.zeros((len(small), 2))
-    for place, picture in zip(shifts, small, strict=True):
+
+    def __init__(self, pictures: Sequence[Bytes], looks: Sequence[int]) -> None:
+        """Measure the motion in some frames, the first and the last one included."""
+        self._pictures = pictures
+        # OpenCV's phase correlation is wrong by half a pixel along odd sides
+        # (opencv/opencv#9144).
+        rows, columns = (2 * (side // 4) for side in pictures[0].shape[:2])
+        self._size = columns, rows
+        self._window = cv2.createHanningWindow(self._size, cv2.CV_32F)
+        greys = [self._grey(k) for k in looks]
+        details = [_fine(grey) for grey in greys]
+        self._usual = usual = np.median(details, 0)
+        self._lines = np.abs(usual) >= np.quantile(np.abs(usual), 0.9)
+        self._shift = cache(self._measured)
+        shifted = zip(details, map(self._shift, looks), strict=True)
+        self.stands = _last([translate(*pair) for pair in shifted], usual)
+        self.drifts = False
+        self._drift: Motion | None = None
+        if self.stands:
+            return
+        motions = _followed([grey.astype(np.uint8) for grey in greys])
+        if motions is None:
+            return
+        grid = grid_of((rows, columns))
+        seen = [
+            sample(detail, transform(motion, grid))
+            for detail, motion in zip(details, motions, strict=True)
+        ]
+        if _last(seen, np.median(seen, 0)):
+            self.drifts = self.stands = True
+            every = range(len(pictures))
+            terms = motions.reshape(-1, 9).T
+            motions = np.array([np.interp(every, looks, term) for term in terms])
+            self._drift = motions.T.reshape(-1, 3, 3)
+
+    def motion(self, frame: int) -> Motion:
+        """Return the motion from the last view to a frame."""
+        if self._drift is None:
+            motion = np.eye(3)
+            motion[:2, 2] = self._shift(len(self._pictures) - 1) - self._shift(frame)
+        else:
+            motion = self._drift[frame]
+        return scaled(motion, self._pictures[0].shape[1] / self._size[0])
+
+    def _grey(self, frame: int) -> Floats:
+        grey = cv2.cvtColor(self._pictures[frame], cv2.COLOR_RGB2GRAY).astype(np.float32)
+        small: Floats = cv2.resize(grey, self._size, interpolation=cv2.INTER_AREA)
+        return small
+
+    def _measured(self, frame: int) -> Vector:
+        """Return the shift from a frame to the usual picture."""
+        detail = _fine(self._grey(frame))
+        usual = self._usual
         # OpenCV writes into the pictures that it gets.
-        shift = np.array(cv2.phaseCorrelate(picture.copy(), usual.copy(), window)[0])
+        shift = np.array(cv2.phaseCorrelate(detail.copy(), usual.copy(), self._window)[0])
         far, near = (
-            cv2.absdiff(x, usual)[lines].mean()
-            for x in (picture, translate(picture, shift))
+            cv2.absdiff(x, usual)[self._lines].mean()
+            for x in (detail, translate(detail, shift))
         )
         # A large thing has a motion of its own, which brings the rest no nearer.
-        if near < far:
-            place[:] = shift
-    few = spread(len(small), LOOKS)
-    stands = _last([translate(small[k], shifts[k]) for k in few], usual)
-    drifts = False
-    views = np.tile(np.eye(3), (len(small), 1, 1))
-    views[:, :2, 2] = shifts[-1] - shifts
-    if not stands and (motions := _followed(greys)) is not None:
-        looks = [
-            sample(small[k], transform(motions[k], grid_of((rows, columns)))) for k in few
-        ]
-        drifts = stands = _last(looks, np.median(looks, 0))
-        views = motions if drifts else views
-    scale = pictures[0].shape[1] / columns
-    return np.array([scaled(view, scale) for view in views]), stands, drifts
+        return shift if near < far else np.zeros(2)
+
+
+def _fine(grey: Floats) -> Floats:
+    fine: Floats = grey - cv2.GaussianBlur(grey, (0, 0), 4)
+    return fine
 
 
 def _followed(greys: Sequence[Bytes]) -> NDArray[np.float64] | None:
-    """Return the motion from the last view to each frame, if the camera moves slowly."""
-    count = len(greys)
+    """Return the motion from the last of some frames to each, if the camera is slow."""
     size = greys[0].shape
-    frames = spread(count, LOOKS)[::-1]
     motions = []
     motion = np.eye(3)
-    for k in frames:
-        motion = motion @ step_between(greys[-1], warp(greys[k], motion))
+    for grey in reversed(greys):
+        motion = motion @ step_between(greys[-1], warp(grey, motion))
         if travelled(motion, size) > _FARTHEST * size[1]:
             return None
-        motions.append(motion.ravel())
-    terms = np.array(motions[::-1]).T
-    every = [np.interp(range(count), frames[::-1], term) for term in terms]
-    return np.array(every).T.reshape(-1, 3, 3)
+        motions.append(motion)
+    return np.array(motions[::-1])
 
 
 def _last(looks: Sequence[Floats], usual: Floats) -> bool:

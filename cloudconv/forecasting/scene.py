@@ -140,7 +140,7 @@ class StillScene:
 
     def pictures(self, steps: int) -> Iterator[Tensor]:
         """Yield the pictures of so many steps after the last frame, each (1, 3, H, W)."""
-        end = len(self.things.plate.pictures) - 1
+        end = self.things.plate.count - 1
         sights = [sight for track in self.things.tracks if (sight := track.sight(end))]
         background = self.last[0].cpu().permute(1, 2, 0).numpy().copy()
         self.stage.clear(background, end, sights)

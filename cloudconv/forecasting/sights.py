@@ -127,7 +127,7 @@ class _Tracker:
         """Return the tracks of at least some sights."""
         tracks: list[Track] = []
         live: list[Track] = []
-        for frame in range(len(self._plate.pictures)):
+        for frame in range(self._plate.count):
             live, new = self._continued(frame, live, self._blobs(frame))
             live += new
             tracks += new
@@ -251,7 +251,7 @@ def sight_of(
     moments = cv2.moments(mask, True)
     area = max(moments["m00"], 1)
     centre = np.array([left + moments["m10"] / area, top + moments["m01"] / area])
-    picture = plate.pictures[frame][top : top + height, left : left + width]
+    picture = plate.steady(frame)[top : top + height, left : left + width]
     colour = np.array(cv2.mean(picture, mask)[:3], np.float32)
     sight = Sight(frame, mask, left, top, colour, int(area), centre, whole)
     return replace(sight, clear=False) if at_edge(plate, sight, 1) else sight

@@ -102,14 +102,8 @@ class Things:
         """Return whether things can go on as wholes: few, followed until they leave."""
         if not self.plate.stands:
             return False
-        pictures = self.plate.pictures
-        most = _MOST_COVERED * len(pictures) * pictures[0][..., 0].size
-        masks = 0.0
-        for frame in range(len(pictures)):
-            masks += float(self.plate.mask(frame).sum())
-            if masks >= most:
-                return False
-        if not masks:
+        covered = np.mean([self.plate.mask(frame).mean() for frame in self.plate.looks])
+        if not 0 < covered < _MOST_COVERED:
             return False
         # What hides most of its way for long may be in the plate.
         usual = np.mean(self.plate.masks, 0)
@@ -118,7 +112,7 @@ class Things:
         seen = [track.seen for track in self.tracks]
         followed = sum(sight.area for sight in chain(*seen))
         largest = sum(max(sight.area for sight in sights) for sights in seen)
-        frames: list[list[Sight]] = [[] for _ in pictures]
+        frames: list[list[Sight]] = [[] for _ in range(self.plate.count)]
         for sight in chain(*seen):
             frames[sight.frame].append(sight)
         crowded = sum(
@@ -127,7 +121,7 @@ class Things:
             for one in sights
             if any(one is not other and near(one, other, NEAR) for other in sights)
         )
-        end = len(pictures) - 1
+        end = self.plate.count - 1
         popped = 0
         far = 0.0
         for track, sights in zip(self.tracks, seen, strict=True):
@@ -149,7 +143,7 @@ class Things:
 
         Things that touch go on as one, because nobody knows where one ends.
         """
-        end = len(self.plate.pictures) - 1
+        end = self.plate.count - 1
         groups: list[list[Track]] = []
         for track in self.tracks:
             sight = track.last()
@@ -203,7 +197,7 @@ class Things:
 
     def _look(self, sight: Sight, extent: tuple[int, ...]) -> Floats:
         """Return a small picture of a thing without its ground."""
-        grey = cv2.cvtColor(self.plate.pictures[sight.frame][sight.box], cv2.COLOR_RGB2GRAY)
+        grey = cv2.cvtColor(self.plate.steady(sight.frame)[sight.box], cv2.COLOR_RGB2GRAY)
         look = np.where(
             sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0
         )
@@ -229,7 +223,7 @@ class Things:
             size, _ = heading.at(-steps)
             extent = [max(1, round(side * size)) for side in shape.shape[::-1]]
             template = cv2.resize(
-                self.plate.pictures[frame][box], extent, interpolation=cv2.INTER_AREA
+                self.plate.steady(frame)[box], extent, interpolation=cv2.INTER_AREA
             )
             mask = cv2.resize(shape, extent, interpolation=cv2.INTER_NEAREST)
             # The thing has this corner if its centre goes along the heading.
@@ -237,7 +231,7 @@ class Things:
             reach = SEARCH + (0 if steps > 1 else int(np.abs(move).max() / 2))
             least = np.maximum(np.round(still + places[-1] + move).astype(int) - reach, 0)
             right, bottom = least + extent + 2 * reach
-            window = self.plate.pictures[frame - steps][least[1] : bottom, least[0] : right]
+            window = self.plate.steady(frame - steps)[least[1] : bottom, least[0] : right]
             if window.shape[0] < extent[1] or window.shape[1] < extent[0] or not mask.any():
                 break
             errors = cv2.matchTemplate(window, template, cv2.TM_SQDIFF, mask=mask)

@@ -147,7 +147,7 @@ def test_things_before_a_camera_that_moves_slowly_are_found_in_the_last_view():
     for n in range(0, KNOWN, 5):
         for (left, top, width, height), colour in zip(places_of(n), COLOURS, strict=True):
             if left > 40 and left + width < WIDTH - 40:
-                middle = things.plate.pictures[n][
+                middle = things.plate.steady(n)[
                     top + height // 2 - 10, left + width // 2 - 16
                 ]
                 assert np.abs(middle - np.array(colour)).max() < 30

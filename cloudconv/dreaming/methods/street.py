@@ -113,7 +113,7 @@ class Street:
             ways = [(track, self._back(track, start)) for track in self._things.tracks]
             self._coming[start] = [(track, way) for track, way in ways if way]
         self._levels = np.array(
-            [picture.mean((0, 1)) for picture in self._things.plate.pictures]
+            [self._things.plate.steady(k).mean((0, 1)) for k in range(self._count)]
         )
 
     def _steady(self, k: int) -> Floats:

@@ -1,8 +1,10 @@
 """Measure small pictures of a clip, and those of the dream that a mode composed."""
 
 from collections import deque
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 import cv2
@@ -64,16 +66,23 @@ class FilmFeatures:
     """
 
     def __init__(self, material: Material) -> None:
-        """Reduce the pictures."""
+        """Find the parts that count."""
         self.material = material
-        self.pictures = [
-            reduced(material.glance(k), MIDDLE_SIDE) for k in range(len(material))
-        ]
-        self._moving = parts(material.moving, max(self.pictures[0].shape))
-        self.moves = len(self.pictures) > 1
-        most = max(1, len(self.pictures) // 2)
+        self._count = len(material)
+        self._moving = parts(material.moving, max(self.picture(0).shape))
+        self.moves = self._count > 1
+        most = max(1, self._count // 2)
         self.second = min(max(1, round(1 / material.step)), most)
-        self.leftovers = Leftovers(self.pictures)
+        self.leftovers = Leftovers(self.picture, self._count)
+
+    def picture(self, number: int) -> Bytes:
+        """Return a picture of the clip, by its number in the material."""
+        picture: Bytes = reduced(self.material.glance(number), MIDDLE_SIDE)
+        return picture
+
+    def pictures(self) -> Iterator[Bytes]:
+        """Yield the pictures of the clip."""
+        return map(self.picture, range(self._count))
 
     def filmed(self, number: int) -> Bytes:
         """Return the picture of a real frame, by its number in ``material.frames``."""
@@ -82,7 +91,7 @@ class FilmFeatures:
 
     @cached_property
     def _flows(self) -> Floats:
-        pairs = zip(self.pictures[:-1], self.pictures[1:], strict=True)
+        pairs = pairwise(self.pictures())
         return np.array([by_place(flow_between(*pair)) for pair in pairs])
 
     @cached_property
@@ -91,8 +100,7 @@ class FilmFeatures:
 
         A viewer sees more than 1.15 of it.
         """
-        pairs = zip(self.pictures[:-1], self.pictures[1:], strict=True)
-        apart = np.array([change(*pair) for pair in pairs])
+        apart = np.array([change(*pair) for pair in pairwise(self.pictures())])
         least = max(_LEAST_LOCAL, _PART * float(np.quantile(apart.max((1, 2)), _USUAL)))
         usual: Floats = np.maximum(np.quantile(apart, _USUAL, 0), least)
         return usual
@@ -113,12 +121,13 @@ class FilmFeatures:
     @cached_property
     def sharpness(self) -> Floats:
         """The mean gradient over each second, in levels per pixel."""
-        return self._seconds(np.array([self.slope(picture) for picture in self.pictures]))
+        return self._seconds(np.array([*map(self.slope, self.pictures())]))
 
     @cached_property
     def varies(self) -> float:
         """The mean change of a pixel within a second, in levels."""
-        pairs = zip(self.pictures, self.pictures[self.second :], strict=False)
+        later = islice(self.pictures(), self.second, None)
+        pairs = zip(self.pictures(), later, strict=False)
         return float(np.mean([difference(*pair) for pair in pairs]))
 
     def slope(self, picture: Bytes) -> np.float32:

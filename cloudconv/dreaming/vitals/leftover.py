@@ -7,7 +7,7 @@ as far apart have a leftover too: fire and rain change as much.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -52,10 +52,14 @@ class Leftover(NamedTuple):
 
 
 class Leftovers:
-    """The leftovers of pairs of small pictures, and the usual ones in their film."""
+    """The leftovers of pairs of small pictures, and the usual ones in their film.
 
-    def __init__(self, film: Sequence[Bytes]) -> None:
-        self._film = film
+    ``picture`` returns one of the film's ``count`` pictures.
+    """
+
+    def __init__(self, picture: Callable[[int], Bytes], count: int) -> None:
+        self._picture = picture
+        self._count = count
         # The means and the largest areas of pairs of the film, by their distance.
         self._own: dict[int, list[tuple[float, float]]] = {}
 
@@ -77,13 +81,13 @@ class Leftovers:
 
     def usual(self, frames: int, quantile: float) -> Leftover:
         """Return a quantile of pairs of the film that are so many frames apart."""
-        frames = min(frames, len(self._film) - 1)
+        frames = min(frames, self._count - 1)
         if frames not in self._own:
-            starts = (
-                np.linspace(0, len(self._film) - 1 - frames, _PAIRS).round().astype(int)
-            )
-            pairs = [(self._film[k], self._film[k + frames]) for k in np.unique(starts)]
-            leftovers = [self.between(*pair) for pair in pairs]
+            starts = np.linspace(0, self._count - 1 - frames, _PAIRS).round().astype(int)
+            leftovers = [
+                self.between(self._picture(k), self._picture(k + frames))
+                for k in np.unique(starts).tolist()
+            ]
             self._own[frames] = [(leftover.mean, leftover.most) for leftover in leftovers]
         mean, most = np.quantile(self._own[frames], quantile, 0).tolist()
         return Leftover(mean, most, "", is_spread=True)

@@ -135,8 +135,8 @@ class VitalsMeter:
         self._step = film.material.step
         self._span = max(1, round(SPAN / self._step))
         self._half = max(1, round(1 / (2 * self._step)))
-        self._shows = Repeats(film.material.moving, film.pictures)
-        self._before = film.pictures[-1] if follows else None
+        self._shows = Repeats(film.material.moving, film.pictures())
+        self._before = film.picture(-1) if follows else None
         self._composed: list[Bytes] = []
         self._frames = frames
         self.seen = 0
