@@ -16,6 +16,7 @@ from typing import Any
 import av
 from av.bitstream import BitStreamFilterContext
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 
 from cloudconv.media import matroska
@@ -119,7 +120,10 @@ def readable(picture: VideoFrame) -> dict[str, bytes]:
 
     Raise ValueError for a kind that PyAV does not know.
     """
-    entries: Any = picture.side_data
+    # The attribute side_data of PyAV's frame refers to the frame that keeps it, so the
+    # pixels would stay in memory until Python looks for cycles, a hundred frames later.
+    container: Any = SideDataContainer
+    entries = container(picture)
     return {entry.type.name: bytes(entry) for entry in entries}
 
 
