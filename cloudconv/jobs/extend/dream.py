@@ -5,6 +5,7 @@ source's frames unchanged, and the frames of the dream after them. Each new fram
 the vitals, which measure whether the dream still looks like the clip.
 """
 
+import gc
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -128,6 +129,8 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
             threads=settings.threads,
         )
         choice = _requested(settings) or choose(material, settings.seed)
+    # The dreams of a trial refer to themselves: a search for cycles frees their memory.
+    gc.collect()
     spec = method(choice.mode)
     count = len(material)
     start, warnings = last_scene(material, info)
