@@ -1,5 +1,6 @@
 """Every frame is decoded once, in order, at its time, from intact and damaged files."""
 
+import gc
 import io
 import sys
 from fractions import Fraction
@@ -42,6 +43,19 @@ CLOSED = "log-level=none:keyint=12:min-keyint=12:bframes=3"
 def frames_of(path, **options):
     with Source(path, **options) as source:
         return list(source.frames())
+
+
+def test_a_frame_that_nobody_uses_is_freed_without_the_garbage_collector(tmp_path):
+    write_clip(tmp_path / "a.mp4", 30)
+    gc.collect()
+    gc.disable()
+    try:
+        with Source(probe(tmp_path / "a.mp4")) as source:
+            for _ in source.frames():
+                alive = sum(type(k) is av.VideoFrame for k in gc.get_objects())
+                assert alive < 10
+    finally:
+        gc.enable()
 
 
 def check_times(frames):

@@ -253,13 +253,13 @@ class Thumbs:
             thumb = filled(small, weights)
             gain = light.on(k)
             thumbs.append(thumb if gain is None else lit(thumb, resized(gain, self.size)))
-        self.frames = np.stack(thumbs)
         moving = sky_drift(thumbs, flows, path_of(material))
         self.footage = Footage(moving, light, self.size, follows=False)
         self._before = before
         self._all = np.stack(
             [moving.picture(k) for k in range(-before, len(thumbs) + before)]
         )
+        self.frames = self._all[before : before + len(thumbs)]
 
     def changes_in(self, lag: int) -> float:
         """Return in how many frames the clip changes wholly, by its speed over ``lag``.
