@@ -63,6 +63,15 @@ _FORMATS = {
 }
 
 
+_PHOTOS = {"avif", "heic", "heix", "heim", "heis", "mif1", "mif2"}  # brands of files
+
+
+def is_of_pictures(container: InputContainer) -> bool:
+    """Return whether a file with one frame is a picture, without a time and a rate."""
+    brand = container.metadata.get("major_brand", "").strip()
+    return format_of(container.format.name).is_drawn or brand in _PHOTOS
+
+
 def format_of(container: str) -> InputFormat:
     """Return the behaviour of the reader with FFmpeg's name, such as ``matroska,webm``."""
     if container.endswith("_pipe"):

@@ -21,7 +21,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
 from cloudconv.media.clock import VideoClock
 from cloudconv.media.input import GrowthReader, check_kind, growth_of
-from cloudconv.messages import listed
+from cloudconv.messages import counted, listed
 
 _TEXT = "tty"  # FFmpeg's reader that shows text as a video
 # Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked
@@ -200,6 +200,12 @@ def main_video(container: InputContainer, path: Path, number: int | None = None)
             "first."
         )
         raise InputError(f"unknown-codec: {text}")
+    tiles = sum(bool(video.disposition & Disposition.dependent) for video in videos)
+    if number is None and tiles:
+        raise InputError(
+            f"photo-in-tiles: {path} is a photo in {counted(tiles, 'tile')}, such as HEIC, "
+            "and FFmpeg reads each tile alone: convert the photo to PNG or JPEG first."
+        )
     check_size(chosen.codec_context.width, chosen.codec_context.height, path)
     return chosen
 

@@ -97,6 +97,7 @@ class Pictures:
     """
 
     container: str
+    codec: str
     files: tuple[Path, ...]
     durations: Sequence[Fraction]
     decode: Callable[[int], Iterator[VideoFrame | None]]
@@ -329,9 +330,12 @@ def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
     files.sort(key=natural)
     files = _from_the_first(files)
     durations = [1 / (rate or SEQUENCE_RATE)] * len(files)
-    return Pictures(
-        "image2", tuple(files), durations, lambda first: map(_decode_still, files[first:])
-    )
+    codec = files[0].suffix.lower()[1:]
+
+    def decode(first: int) -> Iterator[VideoFrame | None]:
+        return map(_decode_still, files[first:])
+
+    return Pictures("image2", codec, tuple(files), durations, decode)
 
 
 def common_format(files: Sequence[Path]) -> str | None:
@@ -364,7 +368,8 @@ def _decode_still(file: Path, page: int = 0) -> VideoFrame | None:
     except ReadError:
         raise
     except (InputError, av.error.FFmpegError) as error:
-        if isinstance(error, InputError) and error.code == "unknown-codec":
+        is_clear = ("unknown-codec", "photo-in-tiles")
+        if isinstance(error, InputError) and error.code in is_clear:
             raise
         return None
 
@@ -382,7 +387,7 @@ def _upright(file: Path, picture: VideoFrame, codec: str) -> VideoFrame:
 
 def _pages(file: Path, rate: Fraction | None) -> Pictures | None:
     """Return the pages of a TIFF file; None for one page and for other files."""
-    count = pages_of(file) if file.suffix.lower() in (".tif", ".tiff") else 1
+    count = pages_of(file)
     if count < 2:
         return None
 
@@ -390,7 +395,7 @@ def _pages(file: Path, rate: Fraction | None) -> Pictures | None:
         return (_decode_still(file, page) for page in range(first, count))
 
     durations = [1 / (rate or SEQUENCE_RATE)] * count
-    return Pictures("image2", (file,) * count, durations, decode)
+    return Pictures("image2", "tiff", (file,) * count, durations, decode)
 
 
 def motion_photo(file: Path) -> InputError | None:
@@ -408,8 +413,6 @@ def motion_photo(file: Path) -> InputError | None:
 
 
 def _animated_webp(file: Path) -> Pictures | None:
-    if file.suffix.lower() != ".webp":
-        return None
     with file.open("rb") as data:
         head = data.read(30)
         is_extended = len(head) == 30 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
@@ -423,7 +426,7 @@ def _animated_webp(file: Path) -> Pictures | None:
         raise InputError(demux.too_short(file))
     decode = partial(_decode_webp, file, len(durations), alpha=bool(head[20] & 0x10))
     hurried = sum(length <= SHORTEST for length in stated)
-    return Pictures("webp", (file,), durations, decode, hurried)
+    return Pictures("webp", "webp", (file,), durations, decode, hurried)
 
 
 def _decode_webp(

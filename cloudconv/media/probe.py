@@ -24,7 +24,7 @@ from av.video.frame import VideoFrame
 from cloudconv.errors import InputError, ReadError
 from cloudconv.events import Warned
 from cloudconv.media import demux
-from cloudconv.media.clock import SHORTEST, SHOWN, VideoClock, format_of
+from cloudconv.media.clock import SHORTEST, SHOWN, VideoClock, format_of, is_of_pictures
 from cloudconv.media.deinterlace import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.formats import LINEAR, SRGB, is_float, widened, working_format
 from cloudconv.media.frame import ColorTags, MediaInfo
@@ -144,6 +144,9 @@ def _probe(
                 if stamps.packets
                 else demux.too_short(path)
             )
+        is_still = stamps.shown == 1 and is_of_pictures(container)
+        if is_still:  # GIF states a duration, and FFmpeg reads photos at 1 frame a second
+            stamps = replace(stamps, header_rates=(), last_duration=0)
         timing = timing_of(stamps, rate)
         ratio = stream.sample_aspect_ratio
         of_frame = meter.aspect
@@ -157,7 +160,7 @@ def _probe(
             first,
             context,
             marks=marks,
-            container=container.format.name,
+            container="image2" if is_still else container.format.name,
             timing=timing,
             suffix=path.suffix.lower(),
             codec=context.codec.canonical_name,
@@ -473,7 +476,7 @@ def _probe_pictures(
         container=pictures.container,
         timing=timing,
         suffix=suffix,
-        codec=suffix[1:],
+        codec=pictures.codec,
         file=pictures.files[0],
         # JPEG has the samples of chroma in the middle of the pixels that they cover.
         chroma_location="center" if suffix in (".jpg", ".jpeg") else None,
