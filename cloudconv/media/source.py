@@ -17,6 +17,7 @@ from cloudconv.media.deinterlace import Timed, frames_of_fields
 from cloudconv.media.formats import widened
 from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.identity import check_unchanged
+from cloudconv.media.pictures import open_pictures
 from cloudconv.media.probe import no_frame, probe
 from cloudconv.media.sidedata import CAPTIONS, KINDS, readable
 from cloudconv.media.timing import Timing, filmed
@@ -331,11 +332,20 @@ class _Changes:
         if not fits(picture, info):
             # Raises its own error if another file has replaced the input.
             check_unchanged(info)
-            name = picture.format.name
+            before = f"{info.width}x{info.height} {info.pix_fmt}"
+            now = f"{picture.width}x{picture.height} {picture.format.name}"
+            rate = info.file_timing.rate
+            pictures = open_pictures(info.path, rate)
+            if pictures is not None and rate is not None and len(pictures.files) > 1:
+                file = pictures.files[round((time - info.timing.start) * rate)]
+                raise UnfitInputError(
+                    f"picture-changes: {file} is {now}, and the first picture is {before}: "
+                    "leave it out, or convert it to that size and pixel format first."
+                )
             raise UnfitInputError(
-                f"picture-changes: {info.path} changes from {info.width}x{info.height} "
-                f"{info.pix_fmt} to {picture.width}x{picture.height} {name} at {at:.3f} s: "
-                "cut it there, or convert it to one size and pixel format first."
+                f"picture-changes: {info.path} changes from {before} to {now} at "
+                f"{at:.3f} s: cut it there, or convert it to one size and pixel format "
+                "first."
             )
         if not self._part.wants(time):
             return

@@ -485,6 +485,16 @@ def test_a_change_of_size_is_named_with_its_time(tmp_path):
         frames_of(path)
 
 
+def test_a_picture_of_another_size_in_a_folder_is_named(tmp_path):
+    for number in range(1, 13):
+        size = (16, 8) if number < 11 else (8, 16)
+        Image.new("RGB", size).save(tmp_path / f"f{number}.png")
+    with pytest.raises(InputError, match=r"f11\.png is 8x16 rgb24, and .* is 16x8 rgb24"):
+        frames_of(tmp_path)
+    with pytest.raises(InputError, match=r"f11\.png is 8x16 rgb24"):
+        frames_of(tmp_path, start=Fraction(9, 25))
+
+
 @pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
 @pytest.mark.parametrize("is_tagged", [False, True])
 def test_webm_keeps_its_alpha_channel(tmp_path, codec, is_tagged):
