@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 
 from cloudconv.errors import InputError, ReadError
 from cloudconv.events import Warned
-from cloudconv.media import demux
+from cloudconv.media import demux, mp4
 from cloudconv.media.clock import SHORTEST, SHOWN, VideoClock, format_of, is_of_pictures
 from cloudconv.media.deinterlace import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.formats import LINEAR, SRGB, is_float, widened, working_format
@@ -391,6 +391,16 @@ def _warnings(
             f"numbers-change: The number of the video stream changes: "
             f"{counted(stamps.late, 'frame')} before such a change, which FFmpeg returns "
             f"after all others, {plural(stamps.late, 'is', 'are')} left out."
+        )
+    path = Path(container.name.removeprefix("file:"))
+    is_mp4 = container.format.name.startswith("mov,mp4") and path.is_file()
+    if is_mp4 and (speeds := mp4.edit_speeds(path)):
+        named = listed([f"{float(speed):g}" for speed in speeds], "and")
+        yield Warned(
+            "edit-speeds: The edit list of the file plays parts at other speeds "
+            f"({named}), which FFmpeg does not read: frames may repeat or be missing. To "
+            "have all frames once, as they were filmed: 'ffmpeg -ignore_editlist 1 -i IN "
+            "-c copy OUT.mov'."
         )
     if timing.film:
         what = "The video is" if timing.rate else "Parts of the video are"
