@@ -209,6 +209,11 @@ class AudioEncoder:
         self._type: np.dtype[Any] = np.dtype(np.float32)
         self._format = "flt"  # of the samples here
 
+    @property
+    def is_empty(self) -> bool:
+        """Return whether no sample was in the kept part."""
+        return self._first is None
+
     def feed(self, packet: Any) -> Iterator[Any]:
         """Decode a packet of the source, and yield slowed packets for the muxer."""
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -227,7 +232,7 @@ class AudioEncoder:
         """Yield the last packets, after the last call of :meth:`feed`."""
         yield from self._decoded(None)
         yield from self._resampled(None)
-        if self._first is not None:
+        if not self.is_empty:
             yield from self._encoded(self._stretch.finish())
             yield from self._target.encode(None)
 

@@ -51,7 +51,7 @@ class ContinuedAudio(AudioEncoder):
     @property
     def is_silent(self) -> bool:
         """Return whether the new part is silent, because the sound is too short."""
-        return self._mixer is not None and self._mixer.is_silent
+        return self.is_empty or (self._mixer is not None and self._mixer.is_silent)
 
     def continued(self) -> Iterator[Any]:
         """Yield packets as far as the playlist is known, after the last :meth:`feed`."""
@@ -59,7 +59,7 @@ class ContinuedAudio(AudioEncoder):
             self._is_read = True
             yield from self._decoded(None)
             yield from self._resampled(None)
-            if self._first is not None:
+            if not self.is_empty:
                 yield from self._prepared()
         if self._mixer is not None:
             yield from self._encoded(self._mixer.play())
@@ -67,7 +67,7 @@ class ContinuedAudio(AudioEncoder):
     def finish(self) -> Iterator[Any]:
         """Yield the last packets; the playlist is complete."""
         yield from self.continued()
-        if self._first is not None:
+        if not self.is_empty:
             yield from self._target.encode(None)
 
     def _prepared(self) -> Iterator[Any]:

@@ -223,7 +223,7 @@ def _spectra(sound: Sound, rate: int, hop: int) -> NDArray[np.float32]:
 def _powers(sound: Sound, hop: int) -> NDArray[np.float64]:
     """Return the mean power of each hop."""
     hops = len(sound) // hop
-    blocks = sound[: hops * hop].astype(np.float64).reshape(hops, -1)
+    blocks = sound[: hops * hop].astype(np.float64).reshape(hops, hop * sound.shape[1])
     powers: NDArray[np.float64] = (blocks**2).mean(1)
     return powers
 

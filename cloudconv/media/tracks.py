@@ -154,8 +154,8 @@ class EncodedTrack(CarriedTrack):
 
     @property
     def is_empty(self) -> bool:
-        """Return False, because an encoder always writes packets."""
-        return False
+        """Return whether there was no sound to encode."""
+        return self._encoder.is_empty
 
     @property
     def led(self) -> Fraction:

@@ -12,7 +12,7 @@ from cloudconv.media.carry import Carry
 from cloudconv.media.playlist import Passage, Playlist
 from cloudconv.media.probe import probe
 from tests.helpers import calls
-from tests.helpers.factory import packets_of, read_planes, write_clip
+from tests.helpers.factory import packets_of, picture, read_planes, write_clip
 from tests.helpers.tiers import first_full
 from tests.media.test_sink import even, write
 
@@ -355,6 +355,18 @@ def test_a_short_sound_goes_on_and_a_very_short_one_ends_with_a_warning(tmp_path
     result = dream(blip, tmp_path / "d.mkv")
     assert said(result) == ["sound-too-short"]
     assert not heard(tmp_path / "d.mkv")[1][RATE:].any()
+
+
+@pytest.mark.parametrize("only_new", [False, True])
+def test_a_scene_after_the_end_of_the_sound_is_silent_with_a_warning(tmp_path, only_new):
+    pictures = [picture(k, scene=int(k > 11)) for k in range(13)]
+    clip = write_clip(
+        tmp_path / "a.mkv", pictures, audio=["pcm_s16le"], audio_seconds=F(1, 2)
+    )
+    result = dream(clip, tmp_path / "b.mkv", seconds=1, only_new=only_new)
+    assert said(result) == ["last-scene", "sound-too-short"]
+    if not only_new:
+        assert len(heard(tmp_path / "b.mkv")[1]) >= RATE // 2
 
 
 @pytest.mark.full

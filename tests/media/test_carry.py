@@ -471,6 +471,12 @@ def test_sound_that_begins_after_the_part_is_named(tmp_path):
     assert "no stream without packets" in warning
 
 
+def test_slowed_sound_that_begins_after_the_part_is_named(tmp_path):
+    source = video(tmp_path / "in.mkv", tracks=[("aac", 2, tone(440, 48000))])
+    result = convert(source, tmp_path / "out.mp4", end=Fraction(1, 4), slow=Fraction(2))
+    assert any("no stream without packets" in warning for warning in said(result, "aac"))
+
+
 def test_a_second_video_is_copied(tmp_path):
     one, two = (video(tmp_path / f"{n}.mkv", audio=None) for n in "ab")
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"

@@ -264,6 +264,19 @@ def test_a_sound_of_a_second_loops_and_one_of_a_fifth_is_silent():
     assert not mixed(shortest, [Passage(F(1, 5), F(0), None)], 3)[RATE:].any()
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    st.one_of(st.integers(0, RATE // 50), st.integers(0, RATE)),
+    st.sampled_from([None, F(0), F(-1, 10)]),
+    st.booleans(),
+)
+def test_a_sound_of_any_length_gives_one_as_long_as_the_picture(length, offset, loops):
+    passage = Passage(F(length, RATE), F(0), offset)
+    sound = mixed(noise(length), [passage], 1, loops=loops)
+    assert len(sound) == RATE
+    assert np.isfinite(sound).all()
+
+
 @pytest.mark.parametrize("alike", [0, 1])
 def test_the_law_of_a_fade_follows_the_correlation(alike):
     old, other = noise(seed=1), noise(seed=2)
