@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -90,9 +90,22 @@ class FilmFeatures:
         return picture
 
     @cached_property
+    def _measured(self) -> tuple[Floats, ...]:
+        """The flows by place, the slopes, and the changes of a pixel within a second."""
+        flows, slopes, changes = [], [], []
+        latest: deque[Bytes] = deque(maxlen=self.second)
+        for picture in self.pictures():
+            slopes.append(self.slope(picture))
+            if latest:
+                flows.append(by_place(flow_between(latest[-1], picture)))
+            if len(latest) == self.second:
+                changes.append(difference(latest[0], picture))
+            latest.append(picture)
+        return np.array(flows), np.array(slopes), np.array(changes)
+
+    @property
     def _flows(self) -> Floats:
-        pairs = pairwise(self.pictures())
-        return np.array([by_place(flow_between(*pair)) for pair in pairs])
+        return self._measured[0]
 
     @cached_property
     def usual(self) -> Floats:
@@ -121,14 +134,12 @@ class FilmFeatures:
     @cached_property
     def sharpness(self) -> Floats:
         """The mean gradient over each second, in levels per pixel."""
-        return self._seconds(np.array([*map(self.slope, self.pictures())]))
+        return self._seconds(self._measured[1])
 
     @cached_property
     def varies(self) -> float:
         """The mean change of a pixel within a second, in levels."""
-        later = islice(self.pictures(), self.second, None)
-        pairs = zip(self.pictures(), later, strict=False)
-        return float(np.mean([difference(*pair) for pair in pairs]))
+        return float(self._measured[2].mean())
 
     def slope(self, picture: Bytes) -> np.float32:
         """Return the mean gradient of the parts that count."""
