@@ -220,7 +220,8 @@ class _Clip:
                 start, lasts, max(1, min(stop, self._end - 1 - start))
             )
         ready = 1 + max(lasts, self._least)
-        kept = dict[int, Floats]()
+        comes_again = self._end - start + self._period <= frames
+        kept = dict[int, Floats]() if comes_again else None
         change: _Change | None = None  # at the end of each period
         while not options.loop or self._end - start + longest < stop - home // 2:
             begins = self._end - start
