@@ -222,9 +222,10 @@ def put_all(part: Path, folder: Path, *, overwrite: bool, old: Iterable[Path] = 
     names = [file.name for file in part.iterdir()]
     taken = {*old, *(folder / name for name in names if os.path.lexists(folder / name))}
     for path in sorted(taken):
-        number = errno.EEXIST if not overwrite else errno.EISDIR if path.is_dir() else 0
-        if number:
-            raise OSError(number, os.strerror(number), str(path))
+        if not overwrite:
+            raise _refused(errno.EEXIST, path)
+        if path.is_dir():
+            raise _refused(errno.EISDIR, path)
     if part.parent != folder:
         part = part.rename(folder / part.name)
     with ExitStack() as undo:
@@ -409,6 +410,10 @@ def part_prefix(target: Path) -> str:
     """Return the prefix, of one length, of all temporary names that belong to a target."""
     name_hash = hashlib.sha256(os.fsencode(target.name or target.resolve().name))
     return f".cloudconv-{name_hash.hexdigest()[:16]}"
+
+
+def _refused(number: int, path: Path) -> OSError:
+    return OSError(number, os.strerror(number), str(path))
 
 
 def sealed(data: dict[str, Any]) -> bytes:

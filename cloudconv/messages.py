@@ -35,7 +35,9 @@ def _keyword(flag: re.Match[str]) -> str:
     off, name, value = flag.groups()
     if name is None:
         return flag[0]
-    text = "=False" if off else f"={value!r}" if value else ""
+    text = f"={value!r}" if value else ""
+    if off:
+        text = "=False"
     return f"`{name.replace('-', '_')}{text}`"
 
 
@@ -50,8 +52,11 @@ def clock(seconds: float) -> str:
 
 def amount(size: float) -> str:
     """Return a number of bytes for people: 48.6 kB, 0.3 MB, 1.2 GB."""
-    scale, unit = (1e3, "kB") if size < 1e5 else (1e6, "MB") if size < 1e9 else (1e9, "GB")
-    return f"{size / scale:.1f} {unit}"
+    if size < 1e5:
+        return f"{size / 1e3:.1f} kB"
+    if size < 1e9:
+        return f"{size / 1e6:.1f} MB"
+    return f"{size / 1e9:.1f} GB"
 
 
 def counted(number: int, noun: str) -> str:

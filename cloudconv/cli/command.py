@@ -120,7 +120,11 @@ def _annotation(option: Option) -> Any:
     def completed(incomplete: str) -> list[str]:
         return [choice for choice in option.choices if choice.startswith(incomplete)]
 
-    kind = bool if option.is_switch else list[str] if option.repeats else str
+    kind: Any = str
+    if option.is_switch:
+        kind = bool
+    elif option.repeats:
+        kind = list[str]
     return Annotated[
         kind | None,
         typer.Option(

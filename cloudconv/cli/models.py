@@ -100,13 +100,14 @@ class _Row:
             fields["network"] = self.spec.family
             fields["scale_option"] = self.spec.cls.scale_option
             fields["half_precision"] = self.spec.half_precision
-            is_open = self.spec.cls.middle_is_optional
-            fields["timesteps"] = (
-                ("undecided" if is_open else "any")
-                if self.spec.arbitrary_timestep
-                else "middle"
-            )
+            fields["timesteps"] = self._timesteps
         return fields
+
+    @property
+    def _timesteps(self) -> str:
+        if not self.spec.arbitrary_timestep:
+            return "middle"
+        return "undecided" if self.spec.cls.middle_is_optional else "any"
 
 
 @dataclass(frozen=True, kw_only=True)

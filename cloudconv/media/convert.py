@@ -52,8 +52,10 @@ def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
     elif encoder in _OWN_COLOURS:
         matrix, extent = _OWN_COLOURS[encoder]
     elif was.family != becomes.family:
-        is_large = info.width >= 1280 or info.height > 576
-        matrix = 9 if tags.primaries == 9 else 1 if is_large else 6
+        if tags.primaries == 9:
+            matrix = 9
+        else:
+            matrix = 1 if info.width >= 1280 or info.height > 576 else 6
         extent = 2 if was.family == "gray" and space.full_range else 1
     elif matrix == _RGB:
         matrix = _UNSPECIFIED if was.family == "gray" else {"bt709": 1}.get(space.matrix, 6)

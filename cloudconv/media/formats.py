@@ -103,7 +103,9 @@ def layout(pix_fmt: str) -> PixelLayout:
     colours = [c for c in form.components if not c.is_alpha]
     # PyAV's is_chroma is true for subsampled components only, so the components are
     # counted.
-    family: Family = "rgb" if is_rgb else "yuv" if len(colours) > 1 else "gray"
+    family: Family = "yuv" if len(colours) > 1 else "gray"
+    if is_rgb:
+        family = "rgb"
     shift_x = shift_y = 0
     if family == "yuv":
         shift_x = (side // colours[1].width).bit_length() - 1

@@ -348,10 +348,11 @@ def common_format(files: Sequence[Path]) -> str | None:
     if len(usable) < max(len(kinds), 2):
         return None
     depths, colours, clear = zip(*usable, strict=True)
-    alpha = any(clear) or any(colour & 4 for colour in colours)
-    planar = (
-        "gbrap" if alpha else "gbrp" if any(colour & 2 for colour in colours) else "gray"
-    )
+    planar = "gray"
+    if any(clear) or any(colour & 4 for colour in colours):
+        planar = "gbrap"
+    elif any(colour & 2 for colour in colours):
+        planar = "gbrp"
     return planar + ("16le" if 16 in depths else "")
 
 

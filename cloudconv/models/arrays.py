@@ -81,7 +81,11 @@ class PictureKind:
                 f"channels, uint8, uint16 or floating point from 0 to 1, got {shape} "
                 f"{dtype}."
             )
-        library: Any = "pillow" if is_image else "torch" if is_tensor else "numpy"
+        library: Any = "numpy"
+        if is_image:
+            library = "pillow"
+        elif is_tensor:
+            library = "torch"
         device = samples.device if is_tensor else None
         beside = picture.info if is_image else {}
         info = {name: beside[name] for name in _BESIDE if name in beside}
@@ -319,4 +323,6 @@ def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
     if len(shape) != 3:
         return None
     axes = [axis for axis in (0, 2) if shape[axis] in _CHANNELS]
-    return (axes[0] if first else axes[-1]) if axes else None
+    if not axes:
+        return None
+    return axes[0] if first else axes[-1]

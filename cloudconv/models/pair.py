@@ -138,11 +138,13 @@ class Pair:
         Return them if they are those of all groups.
         """
         missing = [*dict.fromkeys(g for g in groups if (name, *g[1:]) not in g[0].kept)]
+        if not missing:
+            return ()
         columns: Sequence[Tensor] = ()
         # A copy of several pictures for a joint call would cost a CPU memory, and save
         # nothing.
         alone = len(groups[0]) == 1 and groups[0][0].channels.device.type == "cpu"
-        for some in zip(missing) if alone else [missing] if missing else []:
+        for some in zip(missing) if alone else [missing]:
             columns = make(*(self.joined(column) for column in zip(*some, strict=True)))
             parts = zip(*(torch.split(column, 1) for column in columns), strict=True)
             for group, row in zip(some, parts, strict=True):

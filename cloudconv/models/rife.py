@@ -146,7 +146,9 @@ class IFNet(Interpolator):
         self._sizes = sizes
         self._gated = gated
         for number, width in enumerate(_WIDTHS[: len(sizes)]):
-            inputs = 7 if number == 0 else 14 if gated else _UNGATED
+            inputs = 7
+            if number > 0:
+                inputs = 14 if gated else _UNGATED
             self.add_module(
                 f"block{number}", Block(inputs, width, 6 if gated else 5, made=6)
             )

@@ -28,7 +28,9 @@ class Column:
     @property
     def better(self) -> str:
         """Return a word for the better direction."""
-        return "nearer 0" if self.signed else "higher" if self.higher_is_better else "lower"
+        if self.signed:
+            return "nearer 0"
+        return "higher" if self.higher_is_better else "lower"
 
     def text(self, score: float | None) -> str:
         """Return the formatted score; a dash if there is none."""

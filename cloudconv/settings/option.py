@@ -282,7 +282,11 @@ def _option(declared: Field[Any], base: Any) -> Option:
     option: Option = declared.metadata["option"]
     kinds = get_args(base) if get_origin(base) in (Union, UnionType) else (base,)
     words = (get_args(kind) for kind in kinds if get_origin(kind) is Literal)
-    number = float if float in kinds else int if int in kinds else None
+    number: type[int] | type[float] | None = None
+    if float in kinds:
+        number = float
+    elif int in kinds:
+        number = int
     is_required = declared.default is MISSING
     return replace(
         option,
