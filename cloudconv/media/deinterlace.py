@@ -28,6 +28,8 @@ MEASURED_PICTURES = 25  # first pictures that show whether and how a video is in
 _LOWEST = 240
 _TALLEST = 1088
 _CLEARLY = 10  # pictures
+_CYCLES = 3  # of five pictures, that show film
+_REPEATED = "lavfi.idet.repeated.current_frame"
 # The filter compares the fields of a picture with those of the pictures beside it. With its
 # own threshold of 1.5 for progressive pictures it leaves 40 % of them undetermined.
 _DETECTOR = "idet", "intl_thres=1.1:prog_thres=1.1"
@@ -62,6 +64,9 @@ class FieldMeter:
         self._marked = False
         self._detector: Chain | None = None
         self._found: Counter[str] = Counter()
+        # Of each field, the numbers of the pictures that repeat this field of the picture
+        # before.
+        self._repeats: dict[str, list[int]] = {"top": [], "bottom": []}
 
     def push(self, picture: av.VideoFrame) -> None:
         """Add the next picture.
@@ -78,21 +83,36 @@ class FieldMeter:
             with suppress(ValueError):
                 picture = repack(picture, working_format(picture.format.name))
                 self._detector = self._detector or Chain(picture, _DETECTOR)
-                self._found.update(
-                    map(_found, self._detector.push(picture, pts=picture.pts))
-                )
+                for measured in self._detector.push(picture, pts=picture.pts):
+                    repeated = str(measured.metadata[_REPEATED])
+                    self._repeats.get(repeated, []).append(self._found.total())
+                    self._found[_found(measured)] += 1
 
     @property
     def shows_combs(self) -> bool:
         """Return whether pictures that are marked as progressive are clearly interlaced."""
         less, more = sorted((self._found["tff"], self._found["bff"]))
         whole = self._found["progressive"]
-        is_low = self.first is None or self.first.height < _LOWEST
         return (
-            not (self._marked or is_low)
+            not (self._marked or self._is_low)
             and more >= _CLEARLY
             and more > 4 * max(less, whole)
         )
+
+    @property
+    def shows_film(self) -> bool:
+        """Return whether pictures that are marked as progressive mix those of a film.
+
+        Of five pictures, one then repeats a field, and another one the other field.
+        """
+        places = [{number % 5 for number in self._repeats[key]} for key in self._repeats]
+        fewest = min(map(len, self._repeats.values()))
+        is_regular = [len(place) for place in places] == [1, 1] and places[0] != places[1]
+        return not (self._marked or self._is_low) and is_regular and fewest >= _CYCLES
+
+    @property
+    def _is_low(self) -> bool:
+        return self.first is None or self.first.height < _LOWEST
 
     @property
     def kind(self) -> FieldKind | None:

@@ -48,6 +48,10 @@ _COMBS = Warned(
     "combs: The video is marked as progressive, and its pictures look interlaced: moving "
     "edges look like combs. --deinterlace makes two whole frames of each picture."
 )
+_FILM = Warned(
+    "telecine: Two of five pictures mix two pictures of a film (hard telecine): moving "
+    "edges look like combs. --deinterlace --refill gives whole pictures and even motion."
+)
 _NO_TIME = -(2**63)  # before every time
 _FRAMES_FOR_RATE = 48  # frames to read before the rate of an arriving input is computed
 _KEYS_APART = Fraction(1, 10)  # seconds between the key frames that are kept
@@ -101,7 +105,8 @@ def probe(
     info = replace(info, fingerprint=fingerprint, stamp=stamp, warnings=warnings)
     if deinterlace:
         return _with_fields(info, meter)
-    return replace(info, warnings=(*info.warnings, _COMBS)) if meter.shows_combs else info
+    combs = (_FILM,) if meter.shows_film else (_COMBS,) if meter.shows_combs else ()
+    return replace(info, warnings=(*info.warnings, *combs))
 
 
 def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:

@@ -139,6 +139,36 @@ def test_combs_in_video_marked_as_progressive_are_named(tmp_path, order):
     assert codes(info.warnings) == ([] if order is None else ["combs"])
 
 
+@pytest.mark.parametrize("phase", [0, 3])
+@pytest.mark.parametrize("order", ["tff", "bff"])
+def test_film_of_which_two_of_five_pictures_are_mixed_is_named(tmp_path, order, phase):
+    film = [picture(k, 320, 240, step=4) for k in range(25)]
+    parts = [
+        [a, b, mixed(b, c, order), mixed(c, d, order), d] for a, b, c, d in fours(film)
+    ]
+    pictures = [frame for part in parts for frame in part][phase:]
+    options = {"crf": "8"}
+    path = write_clip(tmp_path / "in.mkv", pictures, codec="libx264", options=options)
+    assert codes(probe(path).warnings) == ["telecine"]
+    with Source(path) as source:
+        assert len(list(source.frames())) == len(pictures)
+
+
+def fours(film):
+    return [film[k : k + 4] for k in range(0, len(film) - 3, 4)]
+
+
+def mixed(first, second, order):
+    """Return a picture of a field of each of two pictures."""
+    form = first.format.name
+    result = av.VideoFrame.from_ndarray(first.to_ndarray(format=form), format=form)
+    for target, source in zip(result.planes, second.planes, strict=True):
+        rows = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)
+        others = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)
+        rows[order == "tff" :: 2] = others[order == "tff" :: 2]
+    return result
+
+
 def test_frames_before_the_first_key_frame_are_counted(tmp_path):
     options = {"g": "12", "bf": "0", "sc_threshold": "0"}
     whole = write_clip(tmp_path / "whole.mkv", 36, codec="libx264", options=options)
