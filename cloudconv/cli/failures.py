@@ -63,11 +63,11 @@ def _describe(error: BaseException, *, verbose: bool) -> Failure:
     if isinstance(error, CloudconvError):
         return Failure(error.text, error.code, error.kind, error.exit_code)
     if isinstance(error, TyperException):
-        unknown = getattr(error, "option_name", None)
-        near = getattr(error, "possibilities", None)
-        text = error.format_message()
-        if unknown is not None and near is not None:
-            text = f"There is no option {unknown}{did_you_mean(unknown, near)}: see --help."
+        text = f"{error.format_message().rstrip('.')}: see --help."
+        if hasattr(error, "possibilities"):  # an option that does not exist
+            unknown = getattr(error, "option_name", "")
+            near = did_you_mean(unknown, error.possibilities or [])
+            text = f"There is no option {unknown}{near}: see --help."
         words = re.findall("[A-Z][a-z]+", type(error).__name__)  # such as NoSuchOption
         return Failure(text, "-".join(words).lower(), SettingsError.kind, error.exit_code)
     if isinstance(error, KeyboardInterrupt | typer.Abort):

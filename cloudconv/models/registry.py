@@ -6,6 +6,7 @@ PyTorch is imported only when tensors are read.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -107,6 +108,12 @@ def spec(
         raise UnknownModelError(
             f"model-of-other-task: {same_name[0].name} is a model to {same_name[0].task}, "
             f"and one to {task} is needed: {remedy}"
+        )
+    if os.path.exists(name):
+        endings = listed(checkpoints.SUFFIXES, "or")
+        raise UnknownModelError(
+            f"no-weights-file: {name} is no file of weights, whose name ends in {endings}: "
+            f"give such a file, or {remedy}"
         )
     raise UnknownModelError(
         f'unknown-model: There is no model "{name}"'
