@@ -15,7 +15,7 @@ from typing import Any, Literal
 import av
 from av.logging import Capture
 
-from cloudconv.errors import EncoderError
+from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.media.encoders import EncoderChoice
 from cloudconv.media.known_encoders import known_encoder
 
@@ -51,15 +51,16 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
     try:
         with log_lines() as log, unchanged_priority():
             start()
-    except (av.error.ArgumentError, av.error.ExternalError, av.error.InvalidDataError,
-            av.error.PermissionError, av.error.PatchWelcomeError, av.error.UnknownError,
-            NotImplementedError, ValueError) as error:  # fmt: skip
-        lines = "; ".join(_tidy(line) for _, _, line in log if line.strip()) or str(error)
+    except (MemoryError, BlockingIOError):  # the machine refuses, not the encoder
+        raise
+    except (av.error.FFmpegError, NotImplementedError, ValueError) as error:
+        lines = [line for _, _, line in log if line.strip()] or [_reason(error)]
         options = ", ".join(f"{key}={value}" for key, value in choice.options.items())
-        raise EncoderError(
+        works = encoder_state(choice.encoder) == "works"
+        raise (EncoderUsageError if works else EncoderError)(
             f"encoder-not-started: {choice.encoder} did not start with {choice.pix_fmt} "
-            f"and {options or 'no options'} ({lines}): give other options, or another "
-            "--encoder."
+            f"and {options or 'no options'} ({'; '.join(map(_tidy, lines))}): give other "
+            "options, or another --encoder."
         ) from error
     for _, name, line in log:
         if name == choice.encoder and _tidy(line).startswith(
@@ -67,10 +68,16 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
         ):
             parameters = known_encoder(choice.encoder).parameters
             option = "an option" if parameters is None else parameters.option
-            raise EncoderError(
+            raise EncoderUsageError(
                 f"encoder-refuses-option: {choice.encoder} does not accept the value of "
                 f"{option} ({_tidy(line)}): give another value."
             )
+
+
+def _reason(error: Exception) -> str:
+    """Return the last line that FFmpeg logged, or else the words of the error."""
+    logged = getattr(error, "log", None)
+    return logged[2] if logged else getattr(error, "strerror", None) or str(error)
 
 
 def _tidy(line: str) -> str:

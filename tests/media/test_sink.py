@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cloudconv.errors import EncoderError, OutputError
+from cloudconv.errors import EncoderError, EncoderUsageError, OutputError
 from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.muxer import Muxer
@@ -275,11 +275,13 @@ def test_a_video_without_frames_is_an_error_and_no_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [((("x264-params", "nosuch=1"),), "nosuch"), ((("aq-mode", "nosuch"),), "nosuch"),
-     ((("profile", "nosuch"),), "did not start")],
+     ((("profile", "nosuch"),), "did not start"), ((("tune", "nosuch"),), "nosuch"),
+     ((("level", "99"),), "99"), ((("b", "-1"),), "'b' out of range")],
 )  # fmt: skip
 def test_wrong_option_values_are_errors_before_any_frame(tmp_path, options, words):
-    with pytest.raises(EncoderError, match=words):
+    with pytest.raises(EncoderUsageError, match=words) as caught:
         write(tmp_path / "clip.mp4", [], encoder_option=options)
+    assert "avcodec_open2" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
