@@ -430,7 +430,8 @@ def _trained(result: TrainResult) -> str:
     state = ""
     if result.interrupted:
         state = (
-            f"interrupted after {result.steps} steps; the same command carries on; so far "
+            f"interrupted after {counted(result.steps, 'step')}; the same command carries "
+            "on; so far "
         )
     elif result.resumed and result.steps == result.steps_before:
         state = f"all {result.steps} steps were made before; "

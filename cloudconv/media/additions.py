@@ -410,7 +410,8 @@ def label_of(stream: Any) -> str:
     """Return the words for a stream in a warning."""
     title = stream.metadata.get("filename") or stream.metadata.get("title")
     details = [codec_name(stream), stream.metadata.get("language"), title]
-    words = ", ".join(str(detail) for detail in details if detail and detail != "und")
+    different = dict.fromkeys(details)  # a font's codec is its file's name
+    words = ", ".join(str(detail) for detail in different if detail and detail != "und")
     return f"{stream.type.capitalize()} stream {stream.index}" + (
         f" ({words})" if words else ""
     )

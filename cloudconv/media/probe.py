@@ -118,8 +118,9 @@ def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
         fields = timing.of_fields()
         return replace(info, warnings=warnings, fields=kind, coded=timing, timing=fields)
     text = (
-        f"not-interlaced: The first {meter.pictures} pictures of the video are not "
-        "interlaced: --deinterlace changes nothing."
+        f"not-interlaced: The first {counted(meter.pictures, 'picture')} of the video "
+        f"{plural(meter.pictures, 'is', 'are')} not interlaced: --deinterlace changes "
+        "nothing."
     )
     return replace(info, warnings=(*warnings, Warned(text)))
 

@@ -337,6 +337,7 @@ def test_attachments_are_copied_or_named(tmp_path):
         )
         assert attached.data == b"glyphs" * 20
     (warning,) = said(convert(source, tmp_path / "out.mp4"), "font.ttf")
+    assert warning.startswith("Attachment stream 1 (font.ttf) is left out")
     assert "FFmpeg cannot write it to MP4" in warning
 
 

@@ -43,7 +43,7 @@ from cloudconv.media.frame import FrameTask
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink, join
-from cloudconv.messages import amount, plural
+from cloudconv.messages import amount, counted, plural
 
 # Raise this number with each change to packet files, to digests of plans, or to identities
 # but for new options.
@@ -298,7 +298,7 @@ class SegmentStore:
         # The user may have deleted some files.
         existing = [summary for file, summary in self.finished.values() if file.is_file()]
         frames = sum(summary.packets for summary in existing)
-        return f"{frames} finished frames" if existing else ""
+        return counted(frames, "finished frame") if existing else ""
 
     def _find_segments(self) -> None:
         lost = 0
