@@ -40,6 +40,51 @@ from tests.helpers.factory import packets_of, picture, read_times, write_clip
 QUICK = {"device": "cpu", "model": "tiny", "threads": 1}
 
 
+ODD = [
+    *(
+        5,
+        -1,
+        2.5,
+        float("nan"),
+        1 + 2j,
+        10**400,
+        F(1, 3),
+        True,
+        b"x",
+        "",
+        "x\0y",
+        "1" * 5000,
+    ),
+    *([], {}, (), ["a", 1], [("g",)], {1: 2}, range(3), {"a"}, object(), int, len),
+    *(torch.float16, torch.tensor(2), np.array([1, 2]), np.str_("auto")),
+]
+NEEDED = {
+    cloudconv.InterpSettings: {"input": "a.mp4", "factor": 2},
+    cloudconv.InterpManySettings: {"inputs": "a.mp4", "out_dir": "b", "factor": 2},
+    cloudconv.ExtrapolateSettings: {"input": "a.mp4"},
+    cloudconv.DreamSettings: {"input": "a.mp4"},
+    cloudconv.CompareSettings: {"input": "a.mp4"},
+    cloudconv.TrainSettings: {"clips": "a.mp4", "model": "tiny"},
+    cloudconv.DoctorSettings: {},
+    cloudconv.FramesSettings: {"factor": 2},
+}
+
+
+@pytest.mark.parametrize("kind", NEEDED)
+def test_a_value_of_any_kind_is_read_or_refused(kind):
+    for option in settings.fields_of(kind):
+        for value in ODD:
+            with suppress(cloudconv.CloudconvError):
+                hash(kind(**(NEEDED[kind] | {option.name: value})))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NEEDED if hasattr(kind, "device")])
+def test_a_device_of_pytorch_stands_for_its_name(kind):
+    for name in ("cpu", "cuda:1"):
+        by_name = kind(**NEEDED[kind], device=name)
+        assert kind(**NEEDED[kind], device=torch.device(name)) == by_name
+
+
 def test_an_unknown_keyword_is_a_type_error():
     for call in (cloudconv.interpolate, cloudconv.dream, cloudconv.interpolate_frames):
         with pytest.raises(

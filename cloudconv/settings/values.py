@@ -58,10 +58,11 @@ def pairs(value: Pairs) -> tuple[tuple[str, str], ...]:
 
 
 def _pair(value: Any) -> tuple[str, str]:
-    key, equals, text = (
-        value.partition("=") if isinstance(value, str) else (value[0], "=", value[1])
-    )
-    if not key or not equals:
+    try:
+        key, text = value.split("=", 1) if isinstance(value, str) else value
+    except (TypeError, ValueError):
+        key = text = ""
+    if not str(key):
         raise SettingsError(f"not-a-pair: {value!r} is not of the form key=value.")
     return str(key), str(text)
 
@@ -215,7 +216,7 @@ def scale(value: float | str) -> float:
 MOST_WORKERS = 256
 
 
-def workers(value: str) -> str:
+def workers(value: object) -> str:
     """Check and return ``local``, ``local:N``, ``ray`` or ``ray:ADDRESS``."""
     match = re.fullmatch(r"local(?::([0-9]{1,6}))?|ray(?::(.+))?", str(value))
     if match is None or (match[1] and not 1 <= int(match[1]) <= MOST_WORKERS):
@@ -223,27 +224,30 @@ def workers(value: str) -> str:
             f"unknown-workers: There are no workers called {value!r}: use local, local:N "
             f"(1 to {MOST_WORKERS} processes on this machine), ray or ray:ADDRESS."
         )
-    return value
+    return str(value)
 
 
-def device(value: str) -> str:
-    """Check the form of a device's name and return the name; the device may be absent."""
+def device(value: object) -> str:
+    """Check the form of a device's name and return the name; the device may be absent.
+
+    A ``torch.device`` stands for its name.
+    """
     return _device(value, "auto, cpu, cuda, cuda:N or mps")
 
 
-def device_or_all(value: str) -> str:
+def device_or_all(value: object) -> str:
     """Return a name as :func:`device` does, or ``cuda:all``, which stands for every GPU."""
     if str(value) == "cuda:all":
-        return value
+        return str(value)
     return _device(value, "auto, cpu, cuda, cuda:N, cuda:all or mps")
 
 
-def _device(value: str, choices: str) -> str:
+def _device(value: object, choices: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:[0-9]{1,4})?", str(value)):
         raise SettingsError(
             f'unknown-device: There is no device "{value}": choose {choices}.'
         )
-    return value
+    return str(value)
 
 
 Span = tuple[Fraction, Fraction]
