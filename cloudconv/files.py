@@ -29,7 +29,7 @@ _LONGEST = 255  # longest file name, in bytes
 # In a part whose files are being moved: the moves, and the files that they replace.
 _MOVES = ".cloudconv-moves"
 _REPLACED = ".cloudconv-replaced"
-_parts: set[Path] = set()  # the parts that this process has created
+_parts: dict[Path, Path] = {}  # the parts that this process has created, to their targets
 FOLDERS_CAN_BE_OPENED = os.name != "nt"  # the system can open a folder to sync its entries
 
 DATA = "CLOUDCONV_DATA"  # the environment variable that names another data folder
@@ -152,7 +152,7 @@ def create_part(target: Path, *, folder: bool = False, within: Path | None = Non
     parent = within or _folder_of(target)
     parent.mkdir(parents=True, exist_ok=True)
     path = parent / f"{part_prefix(target)}-{secrets.token_hex(8)}.part"
-    _parts.add(path)
+    _parts[path] = target
     if folder:
         path.mkdir()
     else:
@@ -163,6 +163,14 @@ def create_part(target: Path, *, folder: bool = False, within: Path | None = Non
 def unfinished() -> list[Path]:
     """Return the unfinished files and folders of this process that still exist."""
     return [path for path in _parts if os.path.lexists(path)]
+
+
+def final(path: Path) -> Path:
+    """Return the name that a part, or a file in it, gets when the part is complete."""
+    for part, target in list(_parts.items()):
+        if path.is_relative_to(part):
+            return target / path.relative_to(part)
+    return path
 
 
 def remove(path: Path) -> None:
@@ -186,7 +194,7 @@ def put(part: Path, target: Path, *, overwrite: bool) -> None:
     """
     if overwrite:
         part.replace(target)
-        _parts.discard(part)
+        _parts.pop(part, None)
         return
     try:
         os.link(part, target)  # unlike a rename, a link replaces nothing

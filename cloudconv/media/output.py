@@ -167,7 +167,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
-    name = "standard output" if is_stdout(path) else path
+    name = "standard output" if is_stdout(path) else files.final(path)
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             return (

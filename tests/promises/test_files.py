@@ -1,5 +1,6 @@
 """A run changes no foreign file, overwrites no input, and is alone at its output."""
 
+import errno
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from cloudconv.errors import EncoderError, OutputError, TakenError
 from cloudconv.jobs.interp import batch, store
 from cloudconv.jobs.interp import run as interp
 from cloudconv.media.others import OtherStreams
+from cloudconv.media.output import writing
 from cloudconv.media.sink import Sink
 from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
 from tests.helpers import calls
@@ -26,6 +28,17 @@ from tests.promises.test_changed_input import BLEND, KINDS, make
 def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")
             if p.is_file()}  # fmt: skip
+
+
+def test_an_error_names_the_output_and_no_unfinished_file(tmp_path):
+    report = tmp_path / "report"
+    part = files.create_part(report, folder=True)
+    with (
+        pytest.raises(OutputError, match=re.escape(f"so {report / 'page.html'} could")),
+        writing(part / "page.html"),
+    ):
+        raise OSError(errno.ENOSPC, "full")
+    files.remove(part)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
