@@ -105,8 +105,11 @@ def probe(
     info = replace(info, fingerprint=fingerprint, stamp=stamp, warnings=warnings)
     if deinterlace:
         return _with_fields(info, meter)
-    combs = (_FILM,) if meter.shows_film else (_COMBS,) if meter.shows_combs else ()
-    return replace(info, warnings=(*info.warnings, *combs))
+    if meter.shows_film:
+        return replace(info, warnings=(*info.warnings, _FILM))
+    if meter.shows_combs:
+        return replace(info, warnings=(*info.warnings, _COMBS))
+    return info
 
 
 def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
