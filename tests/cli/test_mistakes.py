@@ -124,7 +124,7 @@ USAGE = {
 INPUT = {
     "interp missing.mp4 --factor 2": "missing.mp4",
     "compare nowhere.mp4": "nowhere.mp4",
-    "compare a.mp4 --model blend --drop 9": "at least 10",
+    "compare a.mp4 --model blend --drop 9": "at least 10: give a longer video or part.",
     "train missing.mp4": "missing.mp4",
     "dream a.mp4 --frames 3 --at 9": "so it has no frame at 9 s: choose an earlier time",
 }

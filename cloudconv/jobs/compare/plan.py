@@ -287,7 +287,7 @@ class ComparedClip:
             )
             raise InputError(
                 f"too-few-to-score: {info.path} has {counted(frames, 'frame')}{part_of}; "
-                f"{task} needs at least {self._least}."
+                f"{task} needs at least {self._least}: give a longer video or part."
             )
 
     def source(self) -> Source:
