@@ -93,8 +93,7 @@ class Material:
             lambda: Things([self.glance(k) for k in range(len(self))], float(self.step))
         )
         self._moves = cache(self._movement)
-        # Frames are moved again and again, and their mean motion is measured once.
-        self._quick_flow = cache(lambda number: self._measured(number, quick=True))
+        self._flow: Callable[[int, bool], NDArray[Any]] = cache(self._measured)
 
     @property
     def things(self) -> Things:
@@ -112,7 +111,7 @@ class Material:
         """Return the number of points of the grid."""
         return len(self._grid)
 
-    def _measured(self, number: int, *, quick: bool) -> NDArray[np.float16]:
+    def _measured(self, number: int, quick: bool) -> NDArray[np.float16]:
         """Return the flow from a real frame, from 1 on, back to the last one: (h, w, 2).
 
         ``quick``: a rougher flow in less time, at half of the size.
@@ -155,7 +154,7 @@ class Material:
             return None
         # Nearly all frames are moved, but only by a part of the flow: a quick flow is
         # enough.
-        flow = self._flow(self.origin._quick_flow(max(frame, 1)))
+        flow = self._flow(max(frame, 1), True).astype(np.float32)
         moves: Floats = cv2.multiply(flow, self._moves(flow.shape[:2]), scale=gaps)
         return moves
 
@@ -184,12 +183,7 @@ class Material:
             raise IndexError("the first frame of the material has none before it")
         frame = max(self.source_of(k)[0], 1)
         steps = (self.times[frame] - self.times[frame - 1]) / self.step
-        return self._flow(self.origin._measured(frame, quick=False)) / np.float32(steps)
-
-    def _flow(self, measured: NDArray[np.float16]) -> Floats:
-        """Return a flow of the origin in pixels of this material."""
-        flow = measured.astype(np.float32)
-        return flow if self is self.origin else resized_flow(flow, self.size)
+        return self._flow(frame, False).astype(np.float32) / np.float32(steps)
 
     def reduced(self, longest: int = COARSE_SIDE) -> Material:
         """Return a material of small pictures, with the same land, camera and motion.
@@ -203,6 +197,9 @@ class Material:
         smaller = Material(views.frames, times=self.times, step=self.step, views=views)
         smaller.origin = self.origin
         smaller._things = self._things
+        smaller._flow = lambda number, quick: resized_flow(
+            self._flow(number, quick).astype(np.float32), smaller.size
+        )
         return smaller
 
     @cached_property
