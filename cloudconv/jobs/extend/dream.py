@@ -128,9 +128,11 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
             scene_cut=settings.scene_cut,
             threads=settings.threads,
         )
-        choice = _requested(settings) or choose(material, settings.seed)
-    # The dreams of a trial refer to themselves: a search for cycles frees their memory.
-    gc.collect()
+        choice = _requested(settings)
+        if choice is None:
+            choice = choose(material, settings.seed)
+            # The dreams of a trial refer to themselves: a search for cycles frees them.
+            gc.collect()
     spec = method(choice.mode)
     count = len(material)
     start, warnings = last_scene(material, info)
