@@ -224,8 +224,9 @@ class _Camera:
         details = [_fine(grey) for grey in greys]
         self._usual = usual = np.median(details, 0)
         self._lines = np.abs(usual) >= np.quantile(np.abs(usual), 0.9)
-        self._shift = cache(self._measured)
-        shifted = zip(details, map(self._shift, looks), strict=True)
+        shifts = map(self._measured, details)
+        self._shifts = dict(zip(looks, shifts, strict=True))
+        shifted = zip(details, self._shifts.values(), strict=True)
         self.stands = _last([translate(*pair) for pair in shifted], usual)
         self.drifts = False
         self._drift: Motion | None = None
@@ -260,9 +261,13 @@ class _Camera:
         small: Floats = cv2.resize(grey, self._size, interpolation=cv2.INTER_AREA)
         return small
 
-    def _measured(self, frame: int) -> Vector:
-        """Return the shift from a frame to the usual picture."""
-        detail = _fine(self._grey(frame))
+    def _shift(self, frame: int) -> Vector:
+        if frame not in self._shifts:
+            self._shifts[frame] = self._measured(_fine(self._grey(frame)))
+        return self._shifts[frame]
+
+    def _measured(self, detail: Floats) -> Vector:
+        """Return the shift from the detail of a frame to the usual detail."""
         usual = self._usual
         # OpenCV writes into the pictures that it gets.
         shift = np.array(cv2.phaseCorrelate(detail.copy(), usual.copy(), self._window)[0])
