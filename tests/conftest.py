@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from weakref import WeakValueDictionary
 
 import pytest
 import typer.testing
@@ -45,6 +46,17 @@ def forked(monkeypatch):
     """Convert files of weights in copies of this process, which has imported PyTorch."""
     if sys.platform == "linux":
         monkeypatch.setattr(subprocess, "Popen", Fork)
+
+
+@pytest.fixture(autouse=True)
+def own_standard_input(monkeypatch):
+    """Give each test its own standard input.
+
+    An error of an earlier test may still refer to the copy of another one.
+    """
+    from cloudconv.media import input as inputs
+
+    monkeypatch.setattr(inputs, "_copies", WeakValueDictionary())
 
 
 @pytest.fixture
