@@ -115,7 +115,9 @@ class Planes:
         return lambda area: _merged([codes[area] for codes in chosen])
 
     def from_rgb(self, picture: Floats) -> Samples:
-        """Return a picture, (H, W, 3), or whole cells of it, as samples."""
+        """Return a picture, (H, W, 3), or whole cells of it, as samples; [] of no pixel."""
+        if not picture.size:
+            return []
         planes = from_rgb(tensor_of(picture), self._layout, self._space)
         return [
             _merged([planes[k].numpy() for k in group.numbers]) for group in self.groups

@@ -18,6 +18,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
+from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.methods.pieces import Shot, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, front_of, order_of
@@ -144,6 +145,19 @@ def test_a_loop_leads_to_its_first_frame_or_to_that_of_the_source(after):
     end = change(dreamt_frames[-1], first if after else dreamt_frames[0])
     assert 0 < end < 2 * float(np.median(steps))
     assert after or change(dreamt_frames[-1], tensor(footage()[-1])) < 0.01
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("mode", ["collage", "texture", "flow", "rollout"])
+@pytest.mark.parametrize("scene", ["sky", "land"])
+def test_a_loop_of_a_picture_that_is_all_sky_or_all_land_is_complete(mode, scene):
+    """All sky has no still part, and all land has nothing else."""
+    sky = [picture[:64] for picture in footage(40)]
+    pictures = sky if scene == "sky" else [sky[0]] * 40
+    options = Options(12, seed=1, loop=True, loop_to=picture_from(tensor(pictures[0])))
+    made = tensors(one.show() for one in method(mode).dream(material(pictures), options))
+    assert len(made) == 12
+    assert all(bool(picture.isfinite().all()) for picture in made)
 
 
 @pytest.mark.full

@@ -245,7 +245,7 @@ class _Land:
             in_channels(resized(material.matte, group.size)[place], len(group.numbers))
             for group, place in zip(form.groups, self._places, strict=True)
         ]
-        self._samples = form.from_rgb(self._picture) if self._picture.size else []
+        self._samples = form.from_rgb(self._picture)
         self._relit: tuple[Floats, Samples] | None = None
         self._target: Samples | None = None
         self._fade = 0.0
