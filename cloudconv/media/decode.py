@@ -12,7 +12,6 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, dropwhile
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from av.video.frame import PictureType, VideoFrame
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media import demux
+from cloudconv.media.account import Account
 from cloudconv.media.clock import VideoClock
 from cloudconv.media.formats import can_widen, working_format
 from cloudconv.media.frame import MediaInfo
@@ -46,21 +46,6 @@ class Decoded(NamedTuple):
     picture: VideoFrame
     time: Fraction | None
     aspect: Fraction | None = None
-
-
-@dataclass(slots=True)
-class Account:
-    """The part to decode, on the source's clock; its frames' packets, and the errors."""
-
-    begin: Fraction
-    end: Fraction | None  # None for no bound
-    warnings: list[Warned]
-    promised: int = 0
-    errors: int = 0
-
-    def wants(self, time: Fraction) -> bool:
-        """Return whether a time is in the part."""
-        return self.begin <= time and (self.end is None or time < self.end)
 
 
 class VideoFile:
@@ -103,7 +88,6 @@ class VideoFile:
             if first is not None and first.time is not None and first.time <= start:
                 return chain([first], decoded)
             decoded.close()
-            account.promised = account.errors = 0
         return self._from(None, account)
 
     def _from(self, key: Key | None, account: Account) -> Generator[Decoded, None, None]:
@@ -132,7 +116,6 @@ class VideoFile:
                         yield decoded
                 return
             except _NextModeError as error:
-                account.promised = 0
                 if mode == _NVDEC:
                     self._nvdec = None  # also for later seeks
                     self.by_gpu = False
@@ -142,7 +125,9 @@ class VideoFile:
         """Decode in one mode; raise _NextModeError if another mode may do better."""
         info = self._info
         queue = _Queue(self._info.file_timing)
+        is_timed = info.file_timing.has_timestamps
         container, stream, decoder = self._opened(mode, key)
+        account.restart(reorders=decoder.codec.reorder)
         with ExitStack() as stack:
             # PyAV frees a decoder, and waits for its threads, without releasing the
             # interpreter. While PyAV collects log lines, a thread that logs waits for the
@@ -150,14 +135,13 @@ class VideoFile:
             stack.callback(decoder.flush_buffers)
             for packet in chain(_packets(container, stream, key), [None]):
                 if packet is not None and demux.is_shown(packet, info.codec):
-                    due = queue.add(packet)
-                    account.promised += due is None or account.wants(due)
+                    account.expect(queue.add(packet) if is_timed else None)
                 try:
                     pictures: list[VideoFrame] = decoder.decode(packet)
                 except av.error.FFmpegError:
                     if mode != "SLICE":
                         raise _NextModeError("NVDEC could not decode a packet") from None
-                    account.errors += 1
+                    account.fail()
                     continue
                 if packet is None and mode != "SLICE" and queue.lacks_last(pictures):
                     raise _NextModeError("NVDEC could not decode a packet")
@@ -169,9 +153,11 @@ class VideoFile:
                         )
                     self.by_gpu = True
                 for picture in pictures:
-                    yield Decoded(
-                        picture, queue.time_of(picture), decoder.sample_aspect_ratio
-                    )
+                    time = queue.time_of(picture)
+                    has_fields = bool(picture.interlaced_frame)
+                    account.show(time if is_timed else None, has_fields=has_fields)
+                    yield Decoded(picture, time, decoder.sample_aspect_ratio)
+            account.finish(info.file_timing.end)
 
     def _opened(self, mode: str, key: Key | None) -> tuple[InputContainer, Any, Any]:
         """Open the file; for a seek, use the file that is open already if possible."""
@@ -215,11 +201,14 @@ class VideoFile:
 def _readable(
     pictures: Iterable[tuple[VideoFrame | None, Fraction]], account: Account
 ) -> Iterator[Decoded]:
+    end = account.begin
     for picture, time in pictures:
-        account.promised += account.wants(time)
-        account.errors += picture is None
+        account.expect(time)
+        end = time
         if picture is not None:
+            account.show(time)
             yield Decoded(picture, time)
+    account.finish(end)
 
 
 def _packets(container: InputContainer, stream: Any, key: Key | None) -> Iterator[Any]:

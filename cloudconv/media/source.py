@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -12,7 +13,8 @@ from av.video.frame import VideoFrame
 
 from cloudconv.errors import InputError, UnfitInputError
 from cloudconv.events import Warned
-from cloudconv.media.decode import Account, Decoded, VideoFile, fits
+from cloudconv.media.account import Account
+from cloudconv.media.decode import Decoded, VideoFile, fits
 from cloudconv.media.deinterlace import Timed, frames_of_fields
 from cloudconv.media.formats import widened
 from cloudconv.media.frame import Frame, MediaInfo
@@ -21,7 +23,7 @@ from cloudconv.media.pictures import open_pictures
 from cloudconv.media.probe import no_frame, probe
 from cloudconv.media.sidedata import CAPTIONS, KINDS, readable
 from cloudconv.media.timing import Timing, filmed
-from cloudconv.messages import counted, plural
+from cloudconv.messages import counted, plural, short
 
 # Seconds to decode before the first frame of fields, which depends on the pictures before.
 _EARLY_SECONDS = Fraction(1, 2)
@@ -67,6 +69,7 @@ class Source(AbstractContextManager["Source"]):
             ends.append(timing.end)
         self._end = min(ends, default=None)
         self._file = VideoFile(self.info, threads, nvdec)
+        self._account = Account(timing.start + self._start, self._end, self.warnings)
         self._open: WeakSet[Generator[Frame, None, None]] = WeakSet()
         self._reader: Iterator[Frame] | None = None  # of `onward`, and its latest frames
         self._latest: deque[Frame] = deque(maxlen=8)
@@ -75,6 +78,19 @@ class Source(AbstractContextManager["Source"]):
         for frames in self._open:
             frames.close()
         self._file.close()
+
+    @property
+    def timing(self) -> Timing:
+        """Return the probed times with the longest gap of the frames that were decoded.
+
+        This gap is longer than the probed one if frames are lost.
+        """
+        timing = self.info.timing
+        probed = timing.longest_gap
+        gap = self._account.gap
+        if gap is None or probed is None or gap[1] - gap[0] <= probed[1] - probed[0]:
+            return timing
+        return replace(timing, longest_gap=gap)
 
     @property
     def by_gpu(self) -> bool:
@@ -126,7 +142,7 @@ class Source(AbstractContextManager["Source"]):
         waiting = None
         delivered = 0
         begin = info.timing.start + max(start, Fraction(0))
-        account = Account(begin, self._end, self.warnings)
+        account = self._account = Account(begin, self._end, self.warnings)
         seen = _Changes(info, account)
         pictures = self._pictures(account, seen)
         if info.fields is not None:
@@ -154,7 +170,7 @@ class Source(AbstractContextManager["Source"]):
             yield waiting.at(waiting.time, self._until(waiting.time + lasts) - waiting.time)
         if not delivered:
             raise self._refusal()
-        self.warnings += seen.warnings(delivered)
+        self.warnings += seen.warnings()
 
     def _pictures(self, account: Account, seen: "_Changes") -> Iterator[Timed]:
         """Yield the file's pictures in their working pixel format, at their exact times."""
@@ -165,7 +181,7 @@ class Source(AbstractContextManager["Source"]):
             picture = decoded.picture
             time = times.next(decoded.time)
             if time is None:
-                seen.misplaced += 1
+                seen.misplaced += not account.misses(decoded.time)
                 continue
             captions = seen.captions(picture, time)
             seen.look(decoded, time)
@@ -278,16 +294,20 @@ class _Changes:
             self._inspect(decoded, time)
             self._known = properties
 
-    def warnings(self, delivered: int) -> Iterator[Warned]:
+    def warnings(self) -> Iterator[Warned]:
         """Yield warnings about changes, and about lost, damaged and left-out frames."""
         yield from self._noted.values()
-        lost = self._part.promised * (1 if self._info.fields is None else 2) - delivered
+        part = self._part
+        lost = part.lost * (1 if self._info.fields is None else 2)
+        place = ""
+        if part.first_lost is not None and part.gap is not None:
+            at = part.first_lost - self._info.timing.start
+            file = self._picture_file(at)
+            first = f"at {float(at):.3f} s" if file is None else file.name
+            lasts = short(round(float(part.gap[1] - part.gap[0]), 3))
+            place = f", the first {first}; the longest gap lasts {lasts} s"
         changes = [
-            (
-                "lost",
-                lost * bool(self._part.errors),
-                "could not be decoded and {are} missing",
-            ),
+            ("lost", lost, f"could not be decoded and {{are}} missing{place}"),
             ("damaged", self._damaged, "decoded from damaged data may look wrong"),
             (
                 "out-of-order",
@@ -302,6 +322,14 @@ class _Changes:
                     f"{what.format(are=plural(number, 'is', 'are'))}"
                 )
                 yield Warned(f"frames-{code}: {told}.")
+
+    def _picture_file(self, at: Fraction) -> Path | None:
+        """Return the file of the picture at a time; None if the input is one file."""
+        rate = self._info.file_timing.rate
+        pictures = open_pictures(self._info.path, rate)
+        if pictures is None or rate is None or len(pictures.files) < 2:
+            return None
+        return pictures.files[round(at * rate)]
 
     def _note(self, key: str, text: str) -> None:
         self._noted.setdefault(key, Warned(text))
@@ -334,10 +362,7 @@ class _Changes:
             check_unchanged(info)
             before = f"{info.width}x{info.height} {info.pix_fmt}"
             now = f"{picture.width}x{picture.height} {picture.format.name}"
-            rate = info.file_timing.rate
-            pictures = open_pictures(info.path, rate)
-            if pictures is not None and rate is not None and len(pictures.files) > 1:
-                file = pictures.files[round((time - info.timing.start) * rate)]
+            if (file := self._picture_file(time - info.timing.start)) is not None:
                 raise UnfitInputError(
                     f"picture-changes: {file} is {now}, and the first picture is {before}: "
                     "leave it out, or convert it to that size and pixel format first."

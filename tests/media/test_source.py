@@ -313,6 +313,38 @@ def damaged(path, packets, **options):
     return remux(path, path.with_name(f"damaged{path.suffix}"), spoiled, **options)
 
 
+def without_its_second_key_frame(path):
+    """Copy the clip as if the network had lost a packet."""
+    keys = count()
+    return remux(
+        path,
+        path.with_name(f"lost{path.suffix}"),
+        lambda packet: None if packet.is_keyframe and next(keys) == 1 else packet,
+    )
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [("libx264", X264), ("libx265", {"x265-params": CLOSED})],
+)
+def test_frames_that_a_decoder_leaves_out_without_an_error_are_counted(
+    tmp_path, codec, options
+):
+    """The second key frame is lost, and pictures that refer to it cannot be shown."""
+    whole = write_clip(tmp_path / "a.mkv", 40, codec=codec, rate=25, options=options)
+    path = without_its_second_key_frame(whole)
+    with Source(path) as source:
+        frames = list(source.frames())
+    gaps = [b.time - a.time for a, b in pairwise(frames)]
+    (text,) = [w.text for w in source.warnings]
+    lost = 39 - len(frames)
+    assert lost > 5
+    first = frames[gaps.index(max(gaps))].time
+    assert text.startswith(f"{lost} frames could not be decoded and are missing, the first")
+    assert text.endswith(f"the longest gap lasts {float(max(gaps)):g} s.")
+    assert source.timing.longest_gap == (first, first + max(gaps))
+
+
 @pytest.mark.parametrize("start", [None, Fraction(1)])
 def test_nvdec_or_its_lack_changes_no_frame(tmp_path, start):
     """The machine has or lacks a GPU; a packet in the middle of the file is damaged."""
@@ -524,7 +556,10 @@ def test_a_folder_of_pictures_is_a_video(tmp_path):
     with Source(tmp_path / "f%d.png", start=Fraction(1, 25)) as source:
         frames = list(source.frames())
         assert source.warnings == [
-            Warned("frames-lost: 1 frame could not be decoded and is missing.")
+            Warned(
+                "frames-lost: 1 frame could not be decoded and is missing, the first "
+                "f5.png; the longest gap lasts 0.08 s."
+            )
         ]
     assert [int(f.planes()[2][0, 0]) for f in frames] == [1, 2, 10, 11]
     assert [f.time * 25 for f in frames] == [1, 2, 4, 5]

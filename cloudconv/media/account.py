@@ -1,0 +1,103 @@
+"""Find the pictures that a decoder should have returned, and has not.
+
+A decoder may leave out pictures without an error: those that refer to a lost one. Only the
+times of the packets show them.
+"""
+
+from collections import deque
+from fractions import Fraction
+
+from cloudconv.events import Warned
+
+_MOST_REORDERED = 16  # pictures that a codec may store before an earlier one: H.264, HEVC
+
+
+class Account:
+    """The part to decode, on the source's clock, and the pictures that it lacks.
+
+    Pictures come in the order of their times. A packet in the part therefore lacks its
+    picture if a later picture comes, or if the file ends. It is no loss if the time of the
+    packet is repeated or steps back, or if the picture before has two fields, because this
+    may be the second one. ``lost`` is the number of the others, and ``first_lost`` the time
+    of the first. ``gap`` is the longest time between two pictures where some lack.
+    """
+
+    def __init__(
+        self, begin: Fraction, end: Fraction | None, warnings: list[Warned]
+    ) -> None:
+        self.begin = begin
+        self.end = end  # None for no bound
+        self.warnings = warnings
+        self.restart()
+
+    def restart(self, *, reorders: bool = False) -> None:
+        """Forget all packets and pictures: the part is decoded from its beginning.
+
+        ``reorders``: whether the codec stores pictures in another order than it shows them.
+        """
+        self.lost = 0
+        self.first_lost: Fraction | None = None
+        self.gap: tuple[Fraction, Fraction] | None = None
+        self._depth = _MOST_REORDERED if reorders else 0
+        self._due = set[Fraction]()  # the times of packets that still lack their picture
+        self._newest = deque[Fraction]()  # the times of the last ``_depth`` packets
+        self._passed: Fraction | None = None  # the latest time of all packets before these
+        self._latest: Fraction | None = None  # the time of the latest picture
+        self._has_fields = False  # of that picture
+        self._missed = deque[Fraction](maxlen=_MOST_REORDERED)  # the latest lost times
+        self._untimed = 0  # packets without a time, less the pictures of such
+        self._has_errors = False
+
+    def wants(self, time: Fraction) -> bool:
+        """Return whether a time is in the part."""
+        return self.begin <= time and (self.end is None or time < self.end)
+
+    def expect(self, time: Fraction | None) -> None:
+        """Take the time of the file's next packet with a visible frame."""
+        if time is None:
+            self._untimed += 1
+            return
+        if self.wants(time) and (self._passed is None or time > self._passed):
+            self._due.add(time)
+        self._newest.append(time)
+        if len(self._newest) > self._depth:
+            oldest = self._newest.popleft()
+            self._passed = oldest if self._passed is None else max(self._passed, oldest)
+
+    def fail(self) -> None:
+        """Record an error of the decoder; files without times show losses only so."""
+        self._has_errors = True
+
+    def show(self, time: Fraction | None, *, has_fields: bool = False) -> None:
+        """Take the time of the next picture."""
+        if time is None:
+            self._untimed -= 1
+        elif self._latest is None or time > self._latest:
+            self._due.discard(time)
+            self._settle(time)
+            self._latest = time
+            self._has_fields = has_fields
+
+    def finish(self, end: Fraction) -> None:
+        """Count what lacks at the end of the file, which is that of the last picture."""
+        self._settle(max([end, *self._due]) + 1, end)
+        if self._has_errors:
+            self.lost += max(self._untimed, 0)
+
+    def misses(self, time: Fraction | None) -> bool:
+        """Return whether a picture that comes too late is one of the lost ones."""
+        return time in self._missed
+
+    def _settle(self, time: Fraction, shown: Fraction | None = None) -> None:
+        """Count the packets before a picture, which the output has from ``shown`` on."""
+        lost = sorted(due for due in self._due if due < time)
+        self._due.difference_update(lost)
+        lost = lost[self._has_fields :]
+        if not lost:
+            return
+        self.lost += len(lost)
+        self._missed += lost
+        self.first_lost = self.first_lost or lost[0]
+        gap = self._latest or self.begin, shown or time
+        if self.gap is None or gap[1] - gap[0] > self.gap[1] - self.gap[0]:
+            self.gap = gap
