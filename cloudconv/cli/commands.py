@@ -128,7 +128,9 @@ def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
         )
     if len(inputs) > 2:
         raise SettingsError(
-            "several-inputs: Several inputs need --out-dir, the folder for their outputs."
+            "several-inputs: Several inputs need --out-dir, the folder for their outputs. "
+            "Pictures of one video are one input: give their folder, or a pattern such as "
+            "'%04d.png' or '*.png' in quotes."
         )
     out = inputs[1] if len(inputs) == 2 else None
     output = _chosen_output(console, out, options)

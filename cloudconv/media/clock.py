@@ -42,6 +42,7 @@ class InputFormat:
     states_delay: bool = False
     guesses_rate: bool = False  # FFmpeg guesses the rate, because the header states none
     is_pictures: bool = False  # it reads one or several picture files, which have no times
+    has_streams: bool = True  # it may contain sound and others, which FFmpeg reads
     # Whether it reads pictures or an animation. Both are often RGB, which few players show
     # in MP4.
     is_drawn: bool = False
@@ -57,19 +58,21 @@ _FORMATS = {
     ),
     "image2": InputFormat(is_pictures=True, is_drawn=True),
     "gif": InputFormat(is_drawn=True, guesses_rate=True),
-    **dict.fromkeys(("apng", "webp"), InputFormat(is_drawn=True)),
+    "apng": InputFormat(is_drawn=True),
+    # Read by Pillow.
+    **dict.fromkeys(("webp", "avif"), InputFormat(is_drawn=True, has_streams=False)),
     "mpegts": InputFormat(seeks=True, is_transport=True),
     **dict.fromkeys(("flv", "nut"), InputFormat(seeks=True)),
 }
 
 
-_PHOTOS = {"avif", "heic", "heix", "heim", "heis", "mif1", "mif2"}  # brands of files
+PHOTOS = {"avif", "heic", "heix", "heim", "heis", "mif1", "mif2"}  # brands of files
 
 
 def is_of_pictures(container: InputContainer) -> bool:
     """Return whether a file with one frame is a picture, without a time and a rate."""
     brand = container.metadata.get("major_brand", "").strip()
-    return format_of(container.format.name).is_drawn or brand in _PHOTOS
+    return format_of(container.format.name).is_drawn or brand in PHOTOS
 
 
 def format_of(container: str) -> InputFormat:

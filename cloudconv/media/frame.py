@@ -86,6 +86,11 @@ class MediaInfo:
         return self.coded or self.timing
 
     @property
+    def has_streams(self) -> bool:
+        """Return whether the input is a file that may contain streams to carry."""
+        return self.path.is_file() and self.input_format.has_streams
+
+    @property
     def input_format(self) -> InputFormat:
         """Return how FFmpeg's reader for this container behaves, such as after a seek."""
         return format_of(self.container)

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -220,7 +221,7 @@ def check_there(names: Iterable[Path | str]) -> None:
     """
     for name in names:
         path = Path(name)
-        if str(path) != "-" and numbered(path) is None and not _ADDRESS.match(str(path)):
+        if str(path) != "-" and not is_pattern(path) and not _ADDRESS.match(str(path)):
             try:
                 path.stat()
             except (FileNotFoundError, NotADirectoryError) as error:
@@ -288,11 +289,22 @@ def numbered(path: Path) -> Numbered | None:
     return Numbered(before.replace("%%", "%"), int(width or 0), after.replace("%%", "%"))
 
 
+def is_pattern(path: Path) -> bool:
+    """Return whether a name stands for several pictures: ``%05d.png``, ``*.png``."""
+    is_wild = any(sign in path.name for sign in "*?[") and not path.exists()
+    return is_wild or numbered(path) is not None
+
+
 def pictures_of(path: Path) -> Iterator[Path]:
     """Yield the existing files that match a pattern, unsorted."""
+    if not is_pattern(path) or not path.parent.is_dir():
+        return
     pattern = numbered(path)
-    if pattern is not None and path.parent.is_dir():
-        for file in path.parent.iterdir():
-            digits = file.name[len(pattern.before) : len(file.name) - len(pattern.after)]
-            if digits.isdecimal() and pattern.name(int(digits)) == file.name:
+    for file in path.parent.iterdir():
+        if pattern is None:
+            if fnmatch(file.name, path.name) and not file.name.startswith("."):
                 yield file
+            continue
+        digits = file.name[len(pattern.before) : len(file.name) - len(pattern.after)]
+        if digits.isdecimal() and pattern.name(int(digits)) == file.name:
+            yield file

@@ -287,7 +287,7 @@ def _refused(plan: EncodingPlan) -> dict[int, tuple[str, ...]]:
     """Return why the muxer refuses each stream that it also refuses alone."""
     carry = plan.carry
     refused = dict[int, tuple[str, ...]]()
-    if carry is None or not carry.info.path.is_file():
+    if carry is None or not carry.info.has_streams:
         return refused
     with open_container(carry.info.path) as source:
         numbers = [s.index for s in source.streams if s.index != carry.info.video_index]

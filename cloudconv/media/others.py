@@ -63,7 +63,7 @@ class OtherStreams:
         self._pending: Timed | None = None
         self._only_copies = False
         # Several pictures and animated WebP have no other streams.
-        if not carry.info.path.is_file() or carry.info.container == "webp":
+        if not carry.info.has_streams:
             return
         self._input = source = open_container(carry.info.path)
         adder = StreamAdder(source, out, carry, container, self.warnings, seekable=seekable)

@@ -21,9 +21,9 @@ from PIL import Image
 from cloudconv.errors import InputError, ReadError
 from cloudconv.files import raise_read_error, reading
 from cloudconv.media import demux
-from cloudconv.media.clock import SHORTEST, SHOWN
+from cloudconv.media.clock import PHOTOS, SHORTEST, SHOWN, format_of
 from cloudconv.media.convert import turn_of
-from cloudconv.media.input import is_picture, numbered, pictures_of
+from cloudconv.media.input import is_pattern, is_picture, numbered, pictures_of
 from cloudconv.media.sidedata import side_data_of
 from cloudconv.media.tiff import pages_of, with_page
 
@@ -155,8 +155,34 @@ def videos_in(folder: Path) -> list[Path]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Return the folder's pictures, sorted by name, without hidden files."""
-    return [file for file in visible_in(folder) if is_picture(file)]
+    """Return the folder's pictures by name or content, sorted, without hidden files.
+
+    A file with an unknown ending is left out if another picture has the same stem, such as
+    the raw data beside a camera's JPEG.
+    """
+    files = visible_in(folder)
+    named = [file for file in files if is_picture(file)]
+    stems = {file.stem for file in named}
+    others = [file for file in files if not is_picture(file) and file.stem not in stems]
+    return sorted([*named, *filter(_holds_picture, others)])
+
+
+def _holds_picture(file: Path) -> bool:
+    """Return whether a file without a known ending contains a picture, by its first bytes.
+
+    The file may be too damaged to be decoded.
+    """
+    if has_video_suffix(file):
+        return False
+    try:
+        with file.open("rb") as data:
+            head = data.read(12)
+        if head[4:8] == b"ftyp":
+            return head[8:].decode(errors="replace") in PHOTOS
+        with demux.open_container(file) as container:
+            return format_of(container.format.name).is_pictures
+    except (InputError, OSError):
+        return False
 
 
 def has_video_suffix(file: Path) -> bool:
@@ -234,22 +260,22 @@ def folder_of(path: Path) -> Path | None:
     """Return the folder of a picture folder or pattern; None for a single file."""
     if path.is_dir():
         return path
-    return path.parent if numbered(path) is not None and not path.is_file() else None
+    return path.parent if is_pattern(path) and not path.is_file() else None
 
 
 def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
-    """Return the pictures of a folder, a ``%05d`` pattern or an animated WebP.
+    """Return the pictures of a folder, a pattern or an animation that Pillow reads.
 
     ``rate`` is for pictures without times, by default :data:`SEQUENCE_RATE`. Returns None
     for any other path. Raises InputError if there is no picture, or something else to read.
     """
     if path.is_file():
-        return _pages(path, rate) or _animated_webp(path)
+        return _pages(path, rate) or _animated_webp(path) or _clear_avif(path)
     if not path.is_dir():
         if (matches := matching(path)) == []:
             raise InputError(
                 f"no-picture-matches: No picture matches {path}: check the pattern and the "
-                "folder."
+                "folder; several videos need interp with --out-dir."
             )
         return None if matches is None else _sequence(matches, rate)
     if videos_in(path):
@@ -272,11 +298,12 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
 
 
 def matching(path: Path) -> list[Path] | None:
-    """Return the files that a ``%05d`` pattern matches; None for any other path."""
-    if path.exists() or numbered(path) is None:
+    """Return the pictures that a pattern matches; None for any other path."""
+    if path.exists() or not is_pattern(path):
         return None
     with reading(path.parent):
-        return [file for file in pictures_of(path) if file.is_file()]
+        files = [file for file in pictures_of(path) if file.is_file()]
+    return [f for f in files if numbered(path) or is_picture(f) or _holds_picture(f)]
 
 
 def files_of(*inputs: Path) -> Iterator[Path]:
@@ -322,12 +349,41 @@ def _from_the_first(files: list[Path]) -> list[Path]:
     return files[begins:] + files[:begins]
 
 
-def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
-    def natural(file: Path) -> list[tuple[int, str]]:
-        parts = re.findall(r"\d+|\D+", file.name)
-        return [(int(text), "") if text.isdecimal() else (-1, text) for text in parts]
+# A number with a decimal point, that is no part of a date or a version such as 1.2.3.
+_DECIMAL = re.compile(r"(?<![0-9.])[0-9]+\.([0-9]+)(?![0-9.])")
 
-    files.sort(key=natural)
+
+def _in_order(files: Iterable[Path]) -> list[Path]:
+    """Return files sorted by their stems, whose numbers are compared as numbers.
+
+    A point between digits is a decimal point if all names have one, and the digits behind
+    the point differ in number, as t1.5 and t1.25. If one of these numbers ends with a zero,
+    as v1.9 and v1.10, they are counters.
+    """
+    files = list(files)
+    fractions = [match[1] for file in files if (match := _DECIMAL.search(file.stem))]
+    are_decimals = (
+        len(fractions) == len(files)
+        and len(set(map(len, fractions))) > 1
+        and not any(len(digits) > 1 and digits.endswith("0") for digits in fractions)
+    )
+    number = r"[0-9]+\.[0-9]+|[0-9]+" if are_decimals else r"[0-9]+"
+    parts = re.compile(rf"({number})")
+
+    def natural(file: Path) -> tuple[list[tuple[Fraction | int, str]], str]:
+        texts = parts.split(file.stem)  # every second one is a number
+        key = [
+            (Fraction(text), "") if place % 2 else (-1, text)
+            for place, text in enumerate(texts)
+            if text
+        ]
+        return key, file.suffix
+
+    return sorted(files, key=natural)
+
+
+def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
+    files = _in_order(files)
     files = _from_the_first(files)
     durations = [1 / (rate or SEQUENCE_RATE)] * len(files)
     codec = files[0].suffix.lower()[1:]
@@ -425,12 +481,38 @@ def _animated_webp(file: Path) -> Pictures | None:
     durations = [SHOWN if length <= SHORTEST else length for length in stated]
     if not durations:
         raise InputError(demux.too_short(file))
-    decode = partial(_decode_webp, file, len(durations), alpha=bool(head[20] & 0x10))
+    decode = partial(_decode_animation, file, len(durations), alpha=bool(head[20] & 0x10))
     hurried = sum(length <= SHORTEST for length in stated)
     return Pictures("webp", "webp", (file,), durations, decode, hurried)
 
 
-def _decode_webp(
+def _clear_avif(file: Path) -> Pictures | None:
+    """Return an animated AVIF with transparency; None for any other file.
+
+    FFmpeg reads the opacity as another video. Pillow joins both, with 8 bits.
+    """
+    with file.open("rb") as data:
+        if data.read(12)[4:] != b"ftypavis":
+            return None
+    try:
+        with Image.open(file) as image:
+            demux.check_size(*image.size, file)
+            is_clear = image.mode == "RGBA"
+    except _PILLOW_ERRORS:
+        return None
+    if not is_clear:
+        return None
+    with demux.open_container(file) as container:
+        stream = demux.main_video(container, file)
+        packets = demux.read_packets(container, stream)
+        durations = [packet.duration * Fraction(stream.time_base) for packet in packets]
+    if not all(durations):
+        return None
+    decode = partial(_decode_animation, file, len(durations), alpha=True)
+    return Pictures("avif", "av1", (file,), durations, decode)
+
+
+def _decode_animation(
     file: Path, count: int, first: int, *, alpha: bool
 ) -> Iterator[VideoFrame | None]:
     mode, layout = ("RGBA", "rgba") if alpha else ("RGB", "rgb24")

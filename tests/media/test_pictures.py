@@ -117,3 +117,84 @@ def test_a_photo_in_tiles_is_refused_and_never_shown_as_one_tile(tmp_path):
     with pytest.raises(InputError, match="a photo in 3 tiles"):
         probe(tmp_path)
     assert probe(path, stream=1).width == 64
+
+
+def shaded(folder, *names):
+    """Write a picture for each name, one level of red brighter than the one before."""
+    for number, name in enumerate(names):
+        path = folder / name
+        kind = None if path.suffix == ".png" else "JPEG"
+        Image.new("RGB", (16, 16), (10 * number, 0, 0)).save(path, kind)
+
+
+def shades(path):
+    with Source(path) as source:
+        reds = [f.to_ndarray(format="rgb24")[0, 0, 0] for f in pictures_of(source)]
+    return [round(int(red) / 10) for red in reds]
+
+
+def pictures_of(source):
+    return (frame.picture for frame in source.frames())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("shot.png", "shot-1.png", "shot-2.png", "shot-10.png"),
+        ("name.jpg", "name (1).jpg", "name (2).jpg"),
+        ("t0.5.png", "t0.75.png", "t1.0.png", "t1.25.png", "t1.5.png"),
+        ("v1.8.png", "v1.9.png", "v1.10.png", "v1.11.png"),
+        ("shot.001.png", "shot.002.png", "shot.999.png", "shot.1000.png"),
+        ("2026.1.9.png", "2026.1.11.png", "2026.2.1.png"),
+    ],
+)
+def test_pictures_come_in_the_order_of_their_names(tmp_path, names):
+    shaded(tmp_path, *names)
+    assert shades(tmp_path) == list(range(len(names)))
+
+
+def test_the_content_of_a_file_decides_whether_a_folder_has_a_picture(tmp_path):
+    shaded(
+        tmp_path, *(f"f{k}.{end}" for k, end in enumerate(("jpg", "jfif", "jpe", "qoi")))
+    )
+    shaded(tmp_path, ".f9.jfif")
+    # What a camera writes beside a picture with the same name, and what is no picture.
+    (tmp_path / "f0.raw").write_bytes((tmp_path / "f0.jpg").read_bytes())
+    (tmp_path / "f1.xmp").write_text("notes")
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "f7.heic").write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(50))
+    with Source(tmp_path) as source:
+        frames = list(source.frames())
+        (warning,) = [w.text for w in source.warnings]
+    assert len(frames) == 4
+    assert warning.startswith(
+        "1 frame could not be decoded and is missing, the first f7.heic"
+    )
+
+
+@pytest.mark.parametrize("pattern", ["f*.png", "f?.png", "f[0-9].png"])
+def test_a_pattern_that_the_shell_leaves_alone_names_pictures(tmp_path, pattern):
+    shaded(tmp_path, "f0.png", "f1.png", "f2.png", "g0.png")
+    (tmp_path / "f8.txt").write_text("notes")
+    assert shades(tmp_path / pattern) == [0, 1, 2]
+    with pytest.raises(InputError, match="No picture matches"):
+        probe(tmp_path / pattern.replace("f", "h"))
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
+    shaded(tmp_path, "f[0].png", "f0.png")
+    assert shades(tmp_path / "f[0].png") == [0]
+
+
+def test_an_animated_avif_keeps_its_transparency_and_its_times(tmp_path):
+    pictures = [Image.new("RGBA", (32, 32), (200, 30, 30, 60 * k)) for k in range(4)]
+    path = tmp_path / "a.avif"
+    durations = [100, 100, 300, 200]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations)
+    with Source(path) as source:
+        frames = list(source.frames())
+    assert [f.time * 10 for f in frames] == [0, 1, 2, 5]
+    assert frames[-1].duration == Fraction(1, 5)
+    alpha = [int(planes_of(f.picture)[3][0, 0]) for f in frames]
+    assert [abs(a - 60 * k) <= 3 for k, a in enumerate(alpha)] == [True] * 4
+    assert not source.info.has_streams

@@ -24,6 +24,7 @@ from cloudconv.jobs.video import output_path, stem_of
 from cloudconv.media import pictures as images
 from cloudconv.media.containers import CONTAINERS, MKV
 from cloudconv.media.folders import by_ending, inventory
+from cloudconv.media.input import is_picture
 from cloudconv.media.output import check_free, check_home, writing
 from cloudconv.messages import listed, shortened
 from cloudconv.models import registry
@@ -113,7 +114,8 @@ def left_out(settings: InterpManySettings) -> Iterator[Warned]:
             )
         yield from _files_left_out(folder, settings)
         folders = _folders(folder, settings)
-        pictures = [*chain.from_iterable(map(images.pictures_in, folders))]
+        files = chain.from_iterable(map(images.visible_in, folders))
+        pictures = [file for file in files if is_picture(file)]
         if pictures:
             names = shortened([str(file.relative_to(folder)) for file in pictures], 3)
             yield Warned(
