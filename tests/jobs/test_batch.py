@@ -15,7 +15,7 @@ from cloudconv import interrupts
 from cloudconv.cli.commands import OUTCOME_KEYS
 from cloudconv.errors import Interrupted
 from cloudconv.events import Ended, Progress
-from cloudconv.jobs.interp import batch, origins
+from cloudconv.jobs.interp import batch, records
 from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.settings import InterpManySettings
 from tests.helpers import calls
@@ -40,7 +40,7 @@ def rows(said):
 
 def visible(folder):
     """Return the names of all files in a folder but the record of a batch."""
-    return sorted(name for name in os.listdir(folder) if name != origins.FILE)
+    return sorted(name for name in os.listdir(folder) if name != records.FILE)
 
 
 @pytest.fixture
@@ -136,7 +136,10 @@ def test_an_output_of_another_input_or_other_options_is_an_error(clips, out_dir)
     clips[0].with_suffix(".avi").rename(clips[2].with_suffix(".avi"))
     avi = run(clips[2].with_suffix(".avi"), "--out-dir", out_dir)
     assert "c_x2.mkv exists, and was made of c.mkv: make it again" in avi.stderr
-    os.utime(clips[2], (10**9, 10**9))  # an older date is another one, too
+    os.utime(clips[2], (10**9, 10**9))  # a date alone makes no other input
+    assert rows(run(*words).stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
+    write_clip(clips[2], 4, scene=5)
+    os.utime(clips[2], (10**9, 10**9))
     assert "c_x2.mkv exists, and was made of an earlier c.mkv: make" in run(*words).stderr
     assert rows(run(*words, "-y").stderr) == [["a.mp4", "done"], ["c.mkv", "done"]]
     assert rows(run(*words).stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
@@ -145,7 +148,7 @@ def test_an_output_of_another_input_or_other_options_is_an_error(clips, out_dir)
 def test_an_option_newer_than_a_record_counts_as_its_default(clips, out_dir):
     words = (clips[0], "--out-dir", out_dir)
     assert run(*words).exit_code == 0
-    file = out_dir / origins.FILE
+    file = out_dir / records.FILE
     record = json.loads(file.read_text("utf-8"))
     del record["options"]["scene_cut"]
     file.write_text(json.dumps(record) + "\n", "utf-8")
@@ -157,7 +160,7 @@ def test_an_option_newer_than_a_record_counts_as_its_default(clips, out_dir):
 def test_of_an_output_without_a_record_the_date_is_compared(clips, out_dir):
     words = (clips[0], clips[2], "--out-dir", out_dir)
     assert run(*words).exit_code == 0
-    with (out_dir / origins.FILE).open("r+b") as file:
+    with (out_dir / records.FILE).open("r+b") as file:
         file.truncate(20)  # as after a loss of power
     done = run(*words)
     assert rows(done.stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
@@ -177,22 +180,70 @@ def test_of_an_output_without_a_record_the_date_is_compared(clips, out_dir):
     assert "are not recorded" not in run(*words).stderr
 
 
-@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe", "folder"])
 def test_a_file_of_records_that_is_no_file_is_left_alone(clips, out_dir, kind):
     foreign = out_dir.with_name("foreign")
     foreign.write_bytes(b"theirs")
     out_dir.mkdir()
-    records = out_dir / origins.FILE
+    place = out_dir / records.FILE
     if kind == "link":
-        records.symlink_to(foreign)
+        place.symlink_to(foreign)
+    elif kind == "second name":
+        place.hardlink_to(foreign)
     elif kind == "folder":
-        records.mkdir()
+        place.mkdir()
     elif hasattr(os, "mkfifo"):
-        os.mkfifo(records)
+        os.mkfifo(place)
     words = (clips[0], "--out-dir", out_dir)
     assert rows(run(*words).stderr) == [["a.mp4", "done"]]
     assert rows(run(*words).stderr) == [["a.mp4", "exists"]]
     assert foreign.read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize(
+    "damage", ['"options": null', '"options": [1]', '"name": ' + "[" * 100_000]
+)
+def test_a_damaged_record_is_no_record(clips, out_dir, damage):
+    words = (clips[0], "--out-dir", out_dir)
+    assert run(*words).exit_code == 0
+    file = out_dir / records.FILE
+    (line,) = file.read_text("utf-8").split("\n")[1:-1]
+    about = json.loads(line)["output"]
+    file.write_text(f'{{"output": {json.dumps(about)}, {damage}}}\n', "utf-8")
+    for dry_run in ([], ["--dry-run"]):
+        done = run(*words, *dry_run)
+        assert done.exit_code == 0, done.stderr
+    file.write_text(f"{file.read_text('utf-8')}{line}\n", "utf-8")
+    assert "not recorded" not in run(*words).stderr
+
+
+def test_a_change_of_an_input_that_keeps_size_and_date_is_noticed(clips, out_dir):
+    words = (clips[2], "--out-dir", out_dir)
+    assert run(*words).exit_code == 0
+    about = clips[2].stat()
+    content = bytearray(clips[2].read_bytes())
+    content[len(content) // 2] ^= 1
+    clips[2].write_bytes(content)
+    os.utime(clips[2], ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert "c_x2.mkv exists, and was made of an earlier c.mkv" in run(*words).stderr
+
+
+def test_the_records_of_many_outputs_are_read_once(tmp_path):
+    recipe = records.Recipe("a.mp4", "0", {})
+    outputs = [tmp_path / f"{number}.mp4" for number in range(20)]
+    for output in outputs:
+        output.write_bytes(b"video")
+        records.record(output, recipe)
+    known = records.Records()
+    assert known.recipe_of(outputs[0]) == recipe
+    assert known.recipe_of(tmp_path / "0.mp4") == recipe
+    (tmp_path / "new.mp4").write_bytes(b"video")
+    records.record(tmp_path / "new.mp4", recipe)
+    with (tmp_path / records.FILE).open("r+b") as file:
+        file.write(b"x" * 200)  # over the first lines, which were read
+    assert known.recipe_of(tmp_path / "new.mp4") == recipe
+    assert known.recipe_of(outputs[0]) == recipe
+    assert records.Records().recipe_of(outputs[0]) is None
 
 
 def test_an_output_whose_name_follows_from_the_content_is_skipped(clips, out_dir):

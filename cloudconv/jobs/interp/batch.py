@@ -14,10 +14,10 @@ from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsE
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
 from cloudconv.host import lack_of_memory, refusal
 from cloudconv.jobs import planned
-from cloudconv.jobs.interp.origins import Origin, origin_of, record
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
 from cloudconv.jobs.interp.pool import choose_workers
+from cloudconv.jobs.interp.records import Recipe, Records, record
 from cloudconv.jobs.interp.run import interpolate, start
 from cloudconv.jobs.interp.workers import Workers
 from cloudconv.jobs.video import output_path, stem_of
@@ -165,6 +165,7 @@ class _BatchProgress:
 
     def __init__(self, every: Sequence[InterpSettings]) -> None:
         self.inputs = [settings.input for settings in every]
+        self.records = Records()
         self._sizes = {
             number: _size(settings) for number, settings in enumerate(self.inputs)
         }
@@ -245,13 +246,15 @@ def _outcome(
     number: int, settings: InterpSettings, workers: Workers, batch: _BatchProgress
 ) -> Generator[Event, None, InputOutcome]:
     try:
-        outcome: Exists | CloudconvError | InterpPlan = _decided(settings, batch.inputs)
+        outcome: Exists | CloudconvError | InterpPlan = _decided(
+            settings, batch.inputs, batch.records
+        )
         if isinstance(outcome, InterpPlan):
             batch.expect(number, outcome.expected)
             change = partial(batch.change, number, str(settings.input))
-            origin = Origin.of(settings)
+            recipe = Recipe.of(settings)
             result = yield from mapped(interpolate(outcome, workers), change)
-            record(outcome.output, origin)
+            record(outcome.output, recipe)
             batch.expect(number, result.output_frames)
             return result
     except CloudconvError as error:
@@ -278,9 +281,10 @@ def decide(settings: InterpManySettings) -> ManyPlan:
     plans: list[dict[str, Any]] = []
     every = each_input(settings)
     inputs = [one.input for one in every]
+    records = Records()
     for one in every:
         try:
-            decided = _decided(one, inputs)
+            decided = _decided(one, inputs, records)
             if isinstance(decided, Exists):
                 plans.append({**asdict(decided), "exists": True})
             else:
@@ -291,33 +295,35 @@ def decide(settings: InterpManySettings) -> ManyPlan:
     return ManyPlan({"plans": plans, "failed": failed}, tuple(left_out(settings)))
 
 
-def _decided(settings: InterpSettings, inputs: Sequence[File]) -> InterpPlan | Exists:
+def _decided(
+    settings: InterpSettings, inputs: Sequence[File], records: Records
+) -> InterpPlan | Exists:
     path = Path(settings.input)
     suffix = CONTAINERS.get(path.suffix.lower(), MKV).suffixes[0]
     # A few get another.
     usual = output_path(settings.output, path, name_tag(settings), suffix)
-    if (existing := _existing(settings, usual)) is not None:
+    if (existing := _existing(settings, usual, records)) is not None:
         return existing
     plan = decide_one(settings.changed(overwrite=True), inputs)  # an output may exist
-    if (existing := _existing(settings, plan.output)) is not None:
+    if (existing := _existing(settings, plan.output, records)) is not None:
         return existing
     check_free(plan.output, overwrite=settings.overwrite)
     return replace(plan, settings=settings)
 
 
-def _existing(settings: InterpSettings, output: Path) -> Exists | None:
+def _existing(settings: InterpSettings, output: Path, records: Records) -> Exists | None:
     changes: list[str] = []
     # Such as a name that no file can have.
     with suppress(CloudconvError, OSError, ValueError):
         if settings.overwrite or not output.is_file():
             return None
         path = Path(settings.input)
-        origin = origin_of(output)
+        recipe = records.recipe_of(output)
         read = [*images.files_of(path), *[path] * path.is_dir()]
         newer = output.stat().st_mtime_ns > max(file.stat().st_mtime_ns for file in read)
-        changes = [] if origin is None else [*origin.changes(settings)]
-        if not changes and (origin is not None or newer):
-            return Exists(str(settings.input), str(output), origin is not None)
+        changes = [] if recipe is None else [*recipe.changes(settings)]
+        if not changes and (recipe is not None or newer):
+            return Exists(str(settings.input), str(output), recipe is not None)
     if changes:
         raise OutputError(
             f"output-of-other-run: {output} exists, and was made {listed(changes, 'and')}: "
