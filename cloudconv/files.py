@@ -194,25 +194,25 @@ def put(part: Path, target: Path, *, overwrite: bool) -> None:
     """
     if overwrite:
         part.replace(target)
-        _parts.pop(part, None)
-        return
-    try:
-        os.link(part, target)  # unlike a rename, a link replaces nothing
-    except FileExistsError:
-        # An earlier call was interrupted between link and unlink.
-        if not _are_one(part, target):
-            raise
-        part.unlink()
-    except OSError as error:
-        # The part is a folder, or the file system has no links. A renamed folder can
-        # replace only an empty folder, so no file is lost.
-        if os.path.lexists(target):
-            raise FileExistsError(
-                errno.EEXIST, os.strerror(errno.EEXIST), str(target)
-            ) from error
-        part.rename(target)
     else:
-        part.unlink()
+        try:
+            os.link(part, target)  # unlike a rename, a link replaces nothing
+        except FileExistsError:
+            # An earlier call was interrupted between link and unlink.
+            if not _are_one(part, target):
+                raise
+            part.unlink()
+        except OSError as error:
+            # The part is a folder, or the file system has no links. A renamed folder can
+            # replace only an empty folder, so no file is lost.
+            if os.path.lexists(target):
+                raise FileExistsError(
+                    errno.EEXIST, os.strerror(errno.EEXIST), str(target)
+                ) from error
+            part.rename(target)
+        else:
+            part.unlink()
+    _parts.pop(part, None)
 
 
 def put_all(part: Path, folder: Path, *, overwrite: bool, old: Iterable[Path] = ()) -> None:

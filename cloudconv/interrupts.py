@@ -21,8 +21,10 @@ _has_arrived = False
 _is_deferring = False
 _is_repeat = False  # whether the next signal repeats an earlier one
 _raised_at: float | None = None
+_last_step = 0.0  # when the end of a run has last made a step
 _IMPORT_DELAY = 0.05  # seconds until a signal that arrives during an import is sent again
-_GRACE = 8.0  # seconds that a run has to end after SIGTERM
+# Seconds that a run has after SIGTERM for each step of its end; that of workers takes 10.
+_GRACE = 20.0
 _IGNORE_PERIOD = 1.0
 """Seconds after an interrupt in which further signals are ignored: a closing terminal sends
 two."""
@@ -43,16 +45,24 @@ def install() -> None:
 
 
 def _end_after_sigterm(read_end: int) -> None:
-    """End this process some time after SIGTERM, if a library's function does not return."""
+    """End this process after SIGTERM, when its orderly end has long made no step."""
     while os.read(read_end, 1)[0] != signal.SIGTERM or _is_deferring:
         pass
-    time.sleep(_GRACE)
+    step()
+    while (left := _last_step + _GRACE - time.monotonic()) > 0:
+        time.sleep(left)
     for path in files.unfinished():
         files.remove(path)
     os.write(
-        2, b"interrupted; a library did not return, so this run has ended without it\n"
+        2, f"interrupted; the end made no step for {_GRACE:.0f} s and was cut\n".encode()
     )
     os._exit(130)
+
+
+def step() -> None:
+    """Record that the orderly end of a run has made a step, such as a part that is kept."""
+    global _last_step
+    _last_step = time.monotonic()
 
 
 def check() -> None:

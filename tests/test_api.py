@@ -178,6 +178,24 @@ def test_keywords_are_read_as_options_of_the_command():
 
 
 @pytest.mark.parametrize(
+    ("given", "changes"),
+    [
+        (settings.DreamSettings("a", "b"), {"frames": 90}),
+        (settings.DreamSettings("a", "b"), {"seconds": F(3)}),
+        (settings.ExtrapolateSettings("a", "b"), {"seconds": F(3)}),
+        (settings.InterpSettings("a", "b", factor=2), {"factor": F(4)}),
+        (settings.CompareSettings("a"), {"horizon": 3}),
+        (settings.TrainSettings(("a",), output="b.safetensors", steps=3), {"steps": 4}),
+    ],
+)
+def test_no_default_is_written_into_a_field(given, changes):
+    """`dataclasses.replace` gives a copy every value, as if a caller had given them all."""
+    copy = replace(given, **changes)
+    assert copy == given.changed(**changes)
+    assert {name: getattr(copy, name) for name in changes} == changes
+
+
+@pytest.mark.parametrize(
     ("wrong", "said"),
     [
         ({"input": None}, "input must be text or a path, got None"),

@@ -173,12 +173,14 @@ class AudioEncoder:
     Audio at the source time ``carry.origin + t`` moves to ``factor * t``. The output has
     exactly ``factor`` times the length of the part from ``carry.begin`` to ``carry.end``,
     to the sample; gaps in the source's times become silence. ``lost`` counts packets that
-    could not be decoded. ``led`` is the length in seconds of the audio before
+    could not be decoded, and ``infinite`` samples that are no finite number, which become
+    silence. ``led`` is the length in seconds of the audio before
     ``carry.begin``.
     """
 
     def __init__(self, source: Any, target: Any, factor: Fraction, carry: Carry) -> None:
         self.lost = 0
+        self.infinite = 0
         self.led = Fraction(0)
         self._source = source
         self._target = target
@@ -276,6 +278,9 @@ class AudioEncoder:
             [] if self._resampler is None else self._resampler[1].resample(decoded)
         ):
             samples = frame.to_ndarray().reshape(-1, self._channels)
+            if not (is_finite := np.isfinite(samples)).all():
+                self.infinite += int((~is_finite).any(1).sum())
+                samples = np.where(is_finite, samples, 0).astype(samples.dtype)
             at = self._next
             if frame.pts is not None:
                 at = round((frame.pts * frame.time_base - self._origin) * self._rate)

@@ -49,9 +49,15 @@ class ContinuedAudio(AudioEncoder):
         self._mixer: Mixer | None = None
 
     @property
-    def is_silent(self) -> bool:
-        """Return whether the new part is silent, because the sound is too short."""
-        return self.is_empty or (self._mixer is not None and self._mixer.is_silent)
+    def why_silent(self) -> str:
+        """Return the reason why the new part is silent; empty if sound goes on."""
+        if self.is_empty:
+            return "has no sound before the end of the film"
+        if self._mixer is None or not self._mixer.is_silent:
+            return ""
+        if self._first_heard is None:
+            return "has no sound in the scene that goes on"
+        return "is too short to go on with the new frames"
 
     def continued(self) -> Iterator[Any]:
         """Yield packets as far as the playlist is known, after the last :meth:`feed`."""

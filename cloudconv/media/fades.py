@@ -68,7 +68,7 @@ class FilmSound:
         head = extension(sound[::-1], self._reach)[::-1]
         self._sound = np.concatenate([head, sound, extension(sound, self._reach)])
         self._first = first - self._reach
-        self._hop = rate // _HOPS
+        self._hop = max(rate // _HOPS, 1)
         self._spectra = _spectra(self._sound, rate, self._hop)
         self._busy = _busy(self._sound, rate, self._hop)
         self._powers = _powers(self._sound, self._hop)
@@ -209,8 +209,9 @@ def extension(sound: Sound, length: int) -> Sound:
 def _spectra(sound: Sound, rate: int, hop: int) -> NDArray[np.float32]:
     """Return the level in each band of two hops from each hop on, in dB: (hops, bands)."""
     size = 1 << (2 * hop - 1).bit_length()
-    edges = np.geomspace(_LOWEST, min(_HIGHEST, rate / 2), _BANDS + 1) * size / rate
-    bins = np.unique(edges.astype(int))[:-1]
+    low, high = min(_LOWEST, rate / 4), min(_HIGHEST, rate / 2)
+    edges = np.geomspace(low, high, _BANDS + 1) * size / rate
+    bins = np.unique(edges.astype(int).clip(0, size // 2))[:-1]
     window = np.hanning(2 * hop)[:, None]
     levels = np.zeros((max(len(sound) // hop - 1, 0), len(bins)), np.float32)
     for number in range(len(levels)):
@@ -239,8 +240,9 @@ def _levels(powers: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _busy(sound: Sound, rate: int, hop: int) -> NDArray[np.bool_]:
     """Return whether each hop belongs to an attack."""
-    attacks = Attacks(max(round(_BLOCK * rate), 1), round(_APART * rate))
-    silence = rate // 10
+    block = max(round(_BLOCK * rate), 1)
+    attacks = Attacks(block, round(_APART * rate))
+    silence = max(rate // 10, block + 1)
     attacks.find(np.concatenate([np.zeros((silence, sound.shape[1])), sound]), -silence)
     busy = np.zeros(len(sound) // hop + 1, np.bool_)
     for time in attacks.times:

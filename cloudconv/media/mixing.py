@@ -69,6 +69,7 @@ class Mixer:
         self._passages = passages
         self._film = film
         self._rate = film.rate
+        self._step = max(film.rate // 100, 1)  # samples between two places for a join
         self._origin = origin
         self._random = np.random.default_rng(playlist.seed)
         self._begin = at
@@ -188,7 +189,7 @@ class Mixer:
         for lengths in (slow, usual):
             fades, costs = [], []
             for number, length in enumerate(lengths):
-                places = np.arange(least, max(most - length, least) + 1, rate // 100)
+                places = np.arange(least, max(most - length, least) + 1, self._step)
                 away = np.abs(places + length / 2 - (begins + ends) / 2) / (
                     rate * float(LOOK_AHEAD)
                 )
@@ -258,7 +259,7 @@ class Mixer:
 
         Its ends are outside of attacks, if that is possible.
         """
-        places = np.arange(first, last + 1, self._rate // 100)
+        places = np.arange(first, last + 1, self._step)
         free = places[self._film.is_free(places + shift, length)]
         places = free if len(free) else places
         return places[self._random.integers(len(places), size=_TRIALS)]

@@ -370,10 +370,10 @@ def _in_order(files: Iterable[Path]) -> list[Path]:
     number = r"[0-9]+\.[0-9]+|[0-9]+" if are_decimals else r"[0-9]+"
     parts = re.compile(rf"({number})")
 
-    def natural(file: Path) -> tuple[list[tuple[Fraction | int, str]], str]:
+    def natural(file: Path) -> tuple[list[tuple[Fraction, str]], str]:
         texts = parts.split(file.stem)  # every second one is a number
         key = [
-            (Fraction(text), "") if place % 2 else (-1, text)
+            (Fraction(text), "") if place % 2 else (Fraction(-1), text)
             for place, text in enumerate(texts)
             if text
         ]

@@ -182,11 +182,13 @@ class EncodedTrack(CarriedTrack):
                 f"sound-damaged: {label} is damaged: {encoder.lost} of its packets "
                 "could not be decoded, and silence is in their place."
             )
-        if isinstance(encoder, ContinuedAudio) and encoder.is_silent:
+        if encoder.infinite:
             yield (
-                f"sound-too-short: {label} is too short to go on with the new frames, "
-                "and is silent there."
+                f"sound-damaged: {label} has {counted(encoder.infinite, 'sample')} that "
+                "are no finite numbers: silence is in their place."
             )
+        if isinstance(encoder, ContinuedAudio) and (why := encoder.why_silent):
+            yield f"sound-too-short: {label} {why}: the new frames are silent."
 
 
 def _timed(packet: Any) -> Timed:

@@ -12,7 +12,8 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from cloudconv import checkpoints, weights
 from cloudconv.checkpoints import file_of
@@ -159,6 +160,24 @@ def load_model(
 load: Callable[..., Interpolator] = partial(  # type: ignore[assignment]
     load_model, task="interpolate"
 )
+_shared: WeakValueDictionary[tuple[str, str, str], Any] = WeakValueDictionary()
+
+
+def shared(
+    name: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> Interpolator:
+    """Return a network that ships, loaded once for all that use it at the same time.
+
+    See :func:`load_model`. Its memory is free when nobody uses the network any more.
+    """
+    key = name, str(device), str(dtype)
+    network: Interpolator | None = _shared.get(key)
+    if network is None:
+        network = load(name, device, dtype)
+        _shared[key] = network
+    return network
+
+
 load_predictor: Callable[..., Predictor] = partial(  # type: ignore[assignment]
     load_model, task="predict"
 )

@@ -16,7 +16,7 @@ from cloudconv.settings.groups import (
     of_frames,
 )
 from cloudconv.settings.option import option
-from cloudconv.settings.values import File, Rational
+from cloudconv.settings.values import File, Rational, exact
 from cloudconv.timeline import parse_time
 
 DEFAULT_PREDICTOR = "voxelflow"  # the predictor that is used by default
@@ -79,6 +79,11 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
             )
 
     @property
+    def length(self) -> Fraction | None:
+        """Return the length of the new frames in seconds; None if no length is given."""
+        return exact(self.seconds)
+
+    @property
     def sound(self) -> Audio | None:
         """Return how the sound is treated.
 
@@ -128,8 +133,12 @@ class DreamSettings(ExtendSettings):
                 "preview-and-dream: With --preview no dream is written, so "
                 f"{listed(unused, 'and')} would do nothing: leave out the one or the other."
             )
-        if self.frames is None and self.seconds is None:
-            self._set("seconds", _USUAL_DREAM)
+
+    @property
+    def length(self) -> Fraction | None:
+        """Return the length of the new frames in seconds; None if a number is given."""
+        is_open = self.frames is None and self.seconds is None
+        return _USUAL_DREAM if is_open else super().length
 
     @property
     def names_output(self) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image
 from cloudconv.dreaming.vitals.vitals import VITALS, VitalsMeter
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.jobs.extend import dream as job
+from cloudconv.jobs.extend import ending
 from cloudconv.settings import DreamSettings
 from tests.helpers import calls
 from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video
@@ -265,6 +266,20 @@ def test_a_plan_of_decades_ends(bouncing, tmp_path):
         bouncing, tmp_path / "b.mkv", seconds=10**9, mode="flow", loop=True
     )
     assert job.decide(settings).facts["new_frames"] == 25 * 10**9
+
+
+@pytest.mark.full
+def test_a_film_that_ends_later_than_its_sought_ending_keeps_its_frames(
+    bouncing, tmp_path, monkeypatch
+):
+    """Near damage, a decoder may show other frames after a seek than in a whole read."""
+    whole = ending.analyse
+    monkeypatch.setattr(ending, "analyse", lambda *given: [*whole(*given)][:-1])
+    dream(bouncing, tmp_path / "b.mkv", frames=20, mode="flow")
+    times = read_times(tmp_path / "b.mkv")
+    source = read_times(bouncing)
+    assert len(times) == len(source) + 20
+    assert all(a < b for a, b in pairwise(times))
 
 
 def test_a_lack_of_memory_is_named(bouncing, tmp_path, monkeypatch):

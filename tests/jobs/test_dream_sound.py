@@ -357,6 +357,25 @@ def test_a_short_sound_goes_on_and_a_very_short_one_ends_with_a_warning(tmp_path
     assert not heard(tmp_path / "d.mkv")[1][RATE:].any()
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("rate", [8, 50, 119, 1000])
+def test_a_sound_of_few_samples_a_second_goes_on_or_is_silent(tmp_path, rate):
+    clip = film(tmp_path / "a.mkv", rain(2, rate), seconds=2, rate=rate)
+    dream(clip, tmp_path / "b.mkv")
+    after = heard(tmp_path / "b.mkv")[1]
+    assert abs(len(after) - 5 * rate) <= 1
+
+
+def test_samples_that_are_no_finite_numbers_become_silence_with_a_warning(tmp_path):
+    wave = rain(2)
+    wave[RATE // 2 : RATE // 2 + 100] = np.nan
+    clip = film(tmp_path / "a.mkv", wave, seconds=2, codec="pcm_f32le")
+    result = dream(clip, tmp_path / "b.mkv")
+    assert said(result) == ["sound-damaged"]
+    assert "100 samples that are no finite numbers" in str(result.warnings[0])
+    assert np.isfinite(heard(tmp_path / "b.mkv")[1]).all()
+
+
 @pytest.mark.parametrize("only_new", [False, True])
 def test_a_scene_after_the_end_of_the_sound_is_silent_with_a_warning(tmp_path, only_new):
     pictures = [picture(k, scene=int(k > 11)) for k in range(13)]

@@ -132,7 +132,7 @@ class _Clip:
         self._material = material
         self._random = np.random.default_rng(options.seed)
         self._device = options.device
-        self._network = registry.load(NETWORK, options.device, options.dtype)
+        self._network = registry.shared(NETWORK, options.device, options.dtype)
         scales = [s for s in SCALES if s <= 1 and s * max(material.size) <= LONGEST_SIDE]
         self._scale = max(scales, default=min(SCALES))
         self._count = len(material)

@@ -8,7 +8,6 @@ as far apart have a leftover too: fire and rain change as much.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import cv2
@@ -18,7 +17,6 @@ import torch
 from cloudconv.dreaming.images import Bytes, as_picture, tensor_of
 from cloudconv.dreaming.vitals.places import by_place, place_of
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator
 from cloudconv.models.pair import Pair
 
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
@@ -58,6 +56,7 @@ class Leftovers:
     """
 
     def __init__(self, picture: Callable[[int], Bytes], count: int) -> None:
+        self._network = registry.shared(_MODEL, dtype=torch.float32)
         self._picture = picture
         self._count = count
         # The means and the largest areas of pairs of the film, by their distance.
@@ -69,7 +68,7 @@ class Leftovers:
             [tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5
         )
         with torch.inference_mode():
-            levels = 255 * np.abs(_network().between(pair, leftover=True)[0, -1].numpy())
+            levels = 255 * np.abs(self._network.between(pair, leftover=True)[0, -1].numpy())
         things = cv2.GaussianBlur(
             by_place(levels), (0, 0), 1, borderType=cv2.BORDER_CONSTANT
         )
@@ -91,8 +90,3 @@ class Leftovers:
             self._own[frames] = [(leftover.mean, leftover.most) for leftover in leftovers]
         mean, most = np.quantile(self._own[frames], quantile, 0).tolist()
         return Leftover(mean, most, "", is_spread=True)
-
-
-@cache
-def _network() -> Interpolator:
-    return registry.load(_MODEL)

@@ -124,20 +124,21 @@ class _Minterpolate:
         self._next: Frame | None = None
 
     def _kept(self, clip: ComparedClip, drop: int) -> Iterator[Frame]:
-        frames = clip.frames(clip.source())
-        while True:
-            # The time for reading the clip does not count.
-            began = time.perf_counter()
-            item = next(frames, None)
-            for _ in islice(frames, drop - 1):
-                pass
-            self._seconds -= time.perf_counter() - began
-            if item is None:
-                return
-            # A kept frame passes the filter in almost no time, so this frame does not
-            # count.
-            self._made -= 1
-            yield item.frame
+        with clip.source() as source:
+            frames = clip.frames(source)
+            while True:
+                # The time for reading the clip does not count.
+                began = time.perf_counter()
+                item = next(frames, None)
+                for _ in islice(frames, drop - 1):
+                    pass
+                self._seconds -= time.perf_counter() - began
+                if item is None:
+                    return
+                # A kept frame passes the filter in almost no time, so this frame does not
+                # count.
+                self._made -= 1
+                yield item.frame
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
         for k in sample.scored:
@@ -162,6 +163,7 @@ class _Minterpolate:
 
 def _usual_rate(clip: ComparedClip) -> Fraction:
     """Return the rate of the most common of the first 100 gaps, in frames a second."""
-    times = [item.frame.time for item in islice(clip.frames(clip.source()), 100)]
+    with clip.source() as source:
+        times = [item.frame.time for item in islice(clip.frames(source), 100)]
     gaps = Counter(b - a for a, b in pairwise(times))
     return 1 / gaps.most_common(1)[0][0]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from math import ceil
 from typing import Any, Generic, Self, TypeVar
 
@@ -85,9 +86,9 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
     def new_frames(self) -> int:
         """Return the number of new frames, by default the most that may hold."""
         settings = self.settings
-        if settings.seconds is None:
+        if settings.length is None:
             return settings.frames or MOST_HELD
-        return ceil(exact(settings.seconds) / self.step)
+        return ceil(settings.length / self.step)
 
     @property
     def output_frames(self) -> int:
@@ -107,7 +108,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         source = 0 if self.settings.only_new else self.output_frames - self.new_frames
         start = self.begins if self.settings.only_new else self.info.timing.start
         fields = self.counted(source, start)
-        if self.settings.frames is None and self.settings.seconds is None:
+        if self.settings.frames is None and self.settings.length is None:
             for name in ("new_frames", "output_frames", "duration"):
                 del fields[name]
         return fields
@@ -202,18 +203,22 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             yield from reported.new(sink.warnings)
             written = 0
 
-            def frames() -> Iterator[Frame]:
-                if first is not None:
-                    yield first
-                yield from passing
+            def frames() -> Iterator[tuple[Frame, bool]]:
+                """Yield each frame, and whether it is a new one."""
+                begins = self.begins
+                for frame in chain([] if first is None else [first], passing):
+                    # A damaged file may show a later frame than its sought ending.
+                    if frame.time >= begins:
+                        begins = frame.time + frame.duration
+                    yield frame, False
                 for number, frame in enumerate(make(first)):
-                    yield frame.at(self.begins + number * self.step, self.step)
+                    yield frame.at(begins + number * self.step, self.step), True
 
-            for frame in stack.enter_context(prefetch(frames(), 4)):
+            for frame, is_new in stack.enter_context(prefetch(frames(), 4)):
                 lasts = frame.duration if timing.rate is None else self.step
                 sink.write(frame.at(frame.time - zero, lasts))
                 written += 1
-                if frame.time >= self.begins:
+                if is_new:
                     yield from measure()
                 yield Progress("rendering", written, self.output_frames)
         yield from reported.new((*source.warnings, *sink.warnings))

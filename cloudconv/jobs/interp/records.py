@@ -66,7 +66,7 @@ class Records:
 
     def __init__(self) -> None:
         self._read = defaultdict[Path, int](int)  # bytes of each file
-        self._recipes = dict[tuple[Path, str, int, int], Recipe]()
+        self._recipes = dict[tuple[object, ...], Recipe]()
 
     def recipe_of(self, output: Path) -> Recipe | None:
         """Return the recipe of an output as it is now; None without a record of it."""

@@ -121,6 +121,9 @@ class Processes:
             busy = {worker.connection: worker for worker in self._workers if worker.segment}
             if segment is _END and not busy:
                 break
+            if not busy:  # on Windows `wait` returns at once then
+                time.sleep(POLL)
+                continue
             for connection in wait(list(busy), POLL if segment is None else None):
                 for finished, event in busy[connection].received():  # type: ignore[index]
                     yield _kept(finished, event, keep)
@@ -137,6 +140,7 @@ class Processes:
                     max(until - time.monotonic(), 0)
                 ):
                     _, event = _kept(worker.segment, worker.connection.recv(), keep)
+                    interrupts.step()
                     if isinstance(event, Finished):
                         worker.segment = None
 
