@@ -5,8 +5,10 @@ no file {path}: check the name.")``. An option stands in it as the command line 
 ``--crf`` or ``--no-resume``; :func:`in_python` writes keywords instead.
 """
 
+import os
 import re
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 # Control characters that :func:`plain` escapes: C0 without the newline, DEL, C1, the marks
@@ -26,9 +28,36 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+_names: dict[str, None] = {}  # of files; they contain what looks like a flag
+_MOST_NAMES = 1000
+
+
+def keep_name(name: Path | str) -> None:
+    """Keep a file name as it is in all texts, such as ``my --crf 5.mp4``."""
+    if _FLAG.search(text := str(name)):
+        _names[text] = None
+        if len(_names) > _MOST_NAMES:
+            del _names[next(iter(_names))]
+
+
 def in_python(text: str) -> str:
-    """Return a text with flags as keywords: ``resume=False`` for ``--no-resume``."""
-    return _FLAG.sub(_keyword, text)
+    """Return a text with flags as keywords: ``resume=False`` for ``--no-resume``.
+
+    Names of files stay as they are, and their control characters are escaped.
+    """
+    named = [re.escape(name) for name in sorted(_names, key=len, reverse=True)]
+    parts = re.split(f"({'|'.join(named)})", text) if named else [text]
+    parts[::2] = [_FLAG.sub(_keyword, part) for part in parts[::2]]
+    return plain("".join(parts)).replace("\n", "\\n")
+
+
+def as_argument(name: Path | str) -> str:
+    """Return a name as one word of a command, for the shell of this system."""
+    import shlex
+    import subprocess
+
+    text = f"{name}"
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
 
 def _keyword(flag: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -175,6 +176,32 @@ def test_keywords_are_read_as_options_of_the_command():
     )
     assert exact == rounded
     assert replace(read, crf=3).crf == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["./--json.mp4", "my --crf 5.mp4", "x --no-resume y.mp4", "a --crf --crf.mp4"]
+)
+def test_names_of_files_stay_as_they_are_in_messages_for_python(name, tmp_path):
+    with pytest.raises(cloudconv.InputError, match="There is no file") as caught:
+        cloudconv.interpolate(tmp_path / name, factor=2)
+    assert str(tmp_path / name) in str(caught.value)
+    assert str(cloudconv.OutputError("x: give --crf=5.")) == "give `crf='5'`."
+
+
+def test_control_characters_of_names_are_escaped_in_messages_for_python(tmp_path):
+    with pytest.raises(cloudconv.InputError) as caught:
+        cloudconv.interpolate(tmp_path / "a\x1b[2Jb\nc.mp4", factor=2)
+    assert "a\\x1b[2Jb\\nc.mp4" in str(caught.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another shell")
+def test_a_command_in_a_message_is_quoted_for_the_shell(tmp_path):
+    name = tmp_path / "a; rm x.jpg"
+    name.write_text("ffconcat version 1.0\nfile x.mp4\n")
+    with pytest.raises(cloudconv.InputError, match="join the files first") as caught:
+        cloudconv.interpolate(name, factor=2)
+    (command,) = re.findall(r"'(ffmpeg .*)'\.", str(caught.value))
+    assert shlex.split(command)[1:3] == ["-i", str(name)]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
 from cloudconv.media.clock import VideoClock
 from cloudconv.media.input import GrowthReader, check_kind, growth_of
-from cloudconv.messages import counted, listed
+from cloudconv.messages import as_argument, counted, listed
 
 _TEXT = "tty"  # FFmpeg's reader that shows text as a video
 # Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked
@@ -119,7 +119,7 @@ def _reason(path: Path, error: Exception) -> str:
             return (
                 f"names-files: {path} is a playlist or another list of files, or a format "
                 "that FFmpeg cannot read: join the files first, for example with 'ffmpeg "
-                f"-i {path} -c copy joined.mkv'."
+                f"-i {as_argument(path)} -c copy joined.mkv'."
             )
     if getattr(error, "errno", None) == errno.EIO and _is_short(path):
         # FFmpeg has the error of a disk also for the end within a header.

@@ -26,6 +26,7 @@ from cloudconv.media.convert import turn_of
 from cloudconv.media.input import is_pattern, is_picture, numbered, pictures_of
 from cloudconv.media.sidedata import side_data_of
 from cloudconv.media.tiff import pages_of, with_page
+from cloudconv.messages import as_argument, keep_name
 
 SEQUENCE_RATE = Fraction(25)
 MILLISECOND = Fraction(1, 1000)  # to which WebP rounds times
@@ -197,6 +198,8 @@ def visible_in(folder: Path) -> list[Path]:
         visible = [
             file for file in sorted(folder.iterdir()) if not file.name.startswith(".")
         ]
+        for file in visible:
+            keep_name(file.name)
         # A link whose target is missing is listed too, so that an error names it.
         return [file for file in visible if file.is_file() or not file.exists()]
 
@@ -465,7 +468,8 @@ def motion_photo(file: Path) -> InputError | None:
         return None
     return InputError(
         f"motion-photo: {file} is a picture with a video behind the picture (a motion "
-        f"photo): take the video out first: tail -c {len(data) - begin} {file} > motion.mp4"
+        f"photo): take the video out first: 'tail -c {len(data) - begin} "
+        f"{as_argument(file)} > motion.mp4'"
     )
 
 

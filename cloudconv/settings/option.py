@@ -19,7 +19,7 @@ from types import UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import did_you_mean, flag, listed
+from cloudconv.messages import did_you_mean, flag, keep_name, listed
 from cloudconv.settings.values import check_name, names, no_stream, split_path
 
 _MOST_BITS = 256  # of a number, or of numerator and denominator of a fraction
@@ -160,6 +160,7 @@ class Option:
                     "type it again."
                 ) from error
             if self.takes_files:
+                keep_name(text)
                 for name in names(text) if self.parse is names else [text]:
                     check_name(split_path(name)[0])
 
