@@ -115,11 +115,11 @@ class Pace:
 
     def __call__(self, at: Progress) -> Progress:
         """Return the progress with ``seconds_left`` if this is unknown but computable."""
-        if at.total is None or at.seconds_left is not None:
-            return at
         if self._stage != (at.stage, at.resumed):
             self._stage = at.stage, at.resumed
             self._marks.clear()
+        if at.total is None or at.seconds_left is not None:
+            return at
         now = time.monotonic()
         self._marks.append((now, at.done))
         while now - self._marks[0][0] > SPEED_SECONDS:

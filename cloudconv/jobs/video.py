@@ -89,13 +89,19 @@ def check_target(
 
 
 def size_of(output: Path, duration: Fraction | float) -> dict[str, Any]:
-    """Return the fields ``output_bytes`` and ``bits_per_second`` of a finished output."""
+    """Return the fields of a finished output that only its file shows.
+
+    They are ``output_bytes`` and ``bits_per_second``, and ``output_frames`` of a WebP.
+    """
     size = None
+    fields: dict[str, Any] = {}
     if not is_stdout(output):
         with suppress(OSError):  # the output may be moved at once
             size = sum(file.stat().st_size for file in written_by(output))
+            if (frames := images.stored_frames(output)) is not None:
+                fields["output_frames"] = frames
     rate = None if size is None or duration <= 0 else round(8 * size / duration)
-    return {"output_bytes": size, "bits_per_second": rate}
+    return fields | {"output_bytes": size, "bits_per_second": rate}
 
 
 @dataclass(frozen=True, kw_only=True)

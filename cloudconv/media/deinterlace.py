@@ -53,12 +53,14 @@ class FieldMeter:
     """A measurement of the first pictures of a video: whether and how they are interlaced.
 
     ``pictures`` is their number, ``most`` the wanted number, ``first`` the first picture,
-    and ``aspect`` the sample aspect ratio that the decoder had then.
+    and ``aspect`` the sample aspect ratio that the decoder had then. ``is_opaque``: all
+    pictures are decoded, and are known to be opaque.
     """
 
     def __init__(self, most: int) -> None:
         self.first: av.VideoFrame | None = None
         self.aspect: Fraction | None = None
+        self.is_opaque = False
         self.pictures = 0
         self.most = most
         self._marked = False

@@ -169,6 +169,21 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     return _unscaled(picture, to_pix_fmt)
 
 
+_OPAQUE = {"bgra": "bgr0", "rgba": "rgb0"}  # packed formats without their opacity
+
+
+def is_opaque(picture: VideoFrame) -> bool:
+    """Return whether a picture of a packed format is opaque everywhere."""
+    if picture.format.name not in _OPAQUE:
+        return False
+    return bool((_rows(picture, 0, "u1")[:, 3 : 4 * picture.width : 4] == 255).all())
+
+
+def opaque_format(pix_fmt: str) -> str:
+    """Return a packed format without its opacity."""
+    return _OPAQUE[pix_fmt]
+
+
 @cache
 def can_widen(pix_fmt: str, to: str, *, is_jpeg: bool = False) -> bool:
     """Return whether a working format of pictures holds all samples of another format.

@@ -537,6 +537,17 @@ def _decode_animation(
                 yield VideoFrame.from_ndarray(samples, format=layout)
 
 
+def stored_frames(file: Path) -> int | None:
+    """Return the number of pictures of an animated WebP, whose encoder joins equal ones.
+
+    The result is None for other files.
+    """
+    with file.open("rb") as data:
+        if data.read(16)[8:] != b"WEBPVP8X":
+            return None
+        return sum(1 for _ in frame_durations(data)) or None
+
+
 def frame_durations(file: BinaryIO) -> Iterator[tuple[int, int]]:
     """Yield the offset in an animated WebP of each frame's duration, and the milliseconds.
 

@@ -26,7 +26,15 @@ from cloudconv.events import Warned
 from cloudconv.media import demux, mp4
 from cloudconv.media.clock import SHORTEST, SHOWN, VideoClock, format_of, is_of_pictures
 from cloudconv.media.deinterlace import MEASURED_PICTURES, FieldMeter
-from cloudconv.media.formats import LINEAR, SRGB, is_float, widened, working_format
+from cloudconv.media.formats import (
+    LINEAR,
+    SRGB,
+    is_float,
+    is_opaque,
+    opaque_format,
+    widened,
+    working_format,
+)
 from cloudconv.media.frame import ColorTags, MediaInfo
 from cloudconv.media.identity import input_fingerprint, input_stamp
 from cloudconv.media.input import growth_of, local_file
@@ -39,7 +47,7 @@ from cloudconv.media.pictures import (
     open_pictures,
     subfolders_of,
 )
-from cloudconv.media.sidedata import marks_of, side_data_of
+from cloudconv.media.sidedata import has_own_colours, marks_of, side_data_of
 from cloudconv.media.tiff import pages_of, says_more
 from cloudconv.media.timing import LONGEST_LAST, Key, Stamps, Timing, is_long, timing_of
 from cloudconv.messages import counted, listed, plural, shortened
@@ -51,6 +59,11 @@ _COMBS = Warned(
 _FILM = Warned(
     "telecine: Two of five pictures mix two pictures of a film (hard telecine): moving "
     "edges look like combs. --deinterlace --refill gives whole pictures and even motion."
+)
+_DOLBY = Warned(
+    "dolby-vision: The video is Dolby Vision of profile 5. Its colours are right only with "
+    "its metadata, which is not applied: the output is green and purple. Convert the video "
+    "to HDR10 first, with a program that applies the metadata."
 )
 _NO_TIME = -(2**63)  # before every time
 _FRAMES_FOR_RATE = 48  # frames to read before the rate of an arriving input is computed
@@ -169,6 +182,7 @@ def _probe(
             first,
             context,
             marks=marks,
+            opaque=meter.is_opaque,
             container="image2" if is_still else container.format.name,
             timing=timing,
             suffix=path.suffix.lower(),
@@ -211,9 +225,13 @@ def _scan(
     apart = math.ceil(_KEYS_APART / stream.time_base)
     # If a codec reorders frames, and the times still increase, they may be decode times.
     may_decode = decoder.reorder_depth > 0 and not briefly
+    # FFmpeg gives each GIF an opacity.
+    meter.is_opaque = codec == "gif"
     for packet in chain(demux.read_packets(container, stream, clock), [None]):
-        if meter.pictures < meter.most or (may_decode and len(decoded) < _FRAMES_FOR_RATE):
+        looks = meter.pictures < meter.most or meter.is_opaque
+        if looks or (may_decode and len(decoded) < _FRAMES_FOR_RATE):
             for picture in _decoded(decoder, packet):
+                meter.is_opaque = meter.is_opaque and is_opaque(picture)
                 decoded.append(_NO_TIME if picture.pts is None else picture.pts)
                 if meter.pictures < meter.most:
                     if meter.first is None:
@@ -290,6 +308,7 @@ def _described(
     warnings: tuple[Warned, ...],
     file: Path | None = None,
     marks: dict[str, bytes] | None = None,
+    opaque: bool = False,
     **fields: Any,
 ) -> MediaInfo:
     """Return what is known and what the first picture shows.
@@ -297,7 +316,7 @@ def _described(
     ``context`` is a file's decoder.
 
     ``file`` is the first picture if ``path`` is no file; ``marks`` is the side data
-    of the stream.
+    of the stream. ``opaque``: no picture uses the opacity of the format.
     """
     name = first.format.name
     if is_float(name) and int(first.color_trc) == LINEAR:
@@ -307,14 +326,15 @@ def _described(
         )
         warnings = (Warned(f"linear-light: {text}"), *warnings)
     try:
-        working = working_format(name)
+        working = working_format(opaque_format(name) if opaque else name)
     except ValueError as error:
         raise InputError(
-            f"unusable-pixel-format: The pixel format {name} of {path} has samples that do "
-            "not fit whole numbers of at most 16 bits: convert to a format such as yuv420p "
-            "or yuv444p10le."
+            f"unusable-pixel-format: The pixel format {name} of {path} has "
+            f"{_why_not(name)}: convert to a format such as yuv420p or yuv444p10le."
         ) from error
     side_data = side_data_of(first, codec)
+    if has_own_colours(side_data):
+        warnings = (_DOLBY, *warnings)
     if codec in ("tiff", "tif") and not says_more(file or path):
         side_data.pop("EXIF", None)  # FFmpeg calls all tags of a TIFF so
     return MediaInfo(
@@ -330,6 +350,13 @@ def _described(
         warnings=warnings,
         **fields,
     )
+
+
+def _why_not(pix_fmt: str) -> str:
+    """Return the reason why pictures of a format cannot be used."""
+    if pix_fmt.startswith("xyz"):
+        return "the colours of digital cinema (XYZ), which most players do not show"
+    return "samples that do not fit whole numbers of at most 16 bits"
 
 
 def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:

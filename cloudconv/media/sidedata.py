@@ -82,6 +82,7 @@ _NO_LAYOUT = 8
 # The frame packing of H.264 by FFmpeg's type of stereo 3D.
 _PACKINGS = {1: 3, 2: 4, 3: 5, 4: 0, 6: 2, 7: 1}
 _EQUIRECTANGULAR, _CUBEMAP, _TILE = range(3)
+_RECTILINEAR = 4
 # FFmpeg's places of chroma by Matroska's ChromaSitingHorz and ChromaSitingVert, of which no
 # values exist for the bottom.
 _SITES = {(1, 2): "left", (2, 2): "center", (1, 1): "topleft", (2, 1): "top"}
@@ -115,6 +116,20 @@ def side_data_of(picture: VideoFrame, codec: str = "") -> dict[str, bytes]:
     return data
 
 
+def has_own_colours(data: dict[str, bytes]) -> bool:
+    """Return whether side data is of Dolby Vision of profile 5.
+
+    Players show its colours right only with that metadata. The structure is FFmpeg's
+    AVDOVIMetadata; FFmpeg finds the profile by the same two values.
+    """
+    content = data.get("DOVI_METADATA", b"")
+    if len(content) < 8:
+        return False
+    (header,) = struct.unpack_from("=Q", content)
+    values = content[header : header + 11]
+    return len(values) == 11 and values[4] == 0 and values[10] == 1
+
+
 def readable(picture: VideoFrame) -> dict[str, bytes]:
     """Return the side data of a picture.
 
@@ -123,8 +138,11 @@ def readable(picture: VideoFrame) -> dict[str, bytes]:
     # The attribute side_data of PyAV's frame refers to the frame that keeps it, so the
     # pixels would stay in memory until Python looks for cycles, a hundred frames later.
     container: Any = SideDataContainer
-    entries = container(picture)
-    return {entry.type.name: bytes(entry) for entry in entries}
+    data = {entry.type.name: bytes(entry) for entry in container(picture)}
+    # A flat picture has a projection too, of which a viewer loses nothing.
+    if data.get(_SPHERICAL, b"")[:4] == struct.pack("=i", _RECTILINEAR):
+        del data[_SPHERICAL]
+    return data
 
 
 def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:

@@ -139,7 +139,8 @@ class Timing:
         if self.rate_but_gap is None or self.longest_gap is None:
             return "a variable rate"
         begins, ends = self.longest_gap
-        gap = clock(float(ends - begins))
+        lasts = ends - begins
+        gap = clock(float(lasts)) if lasts >= Fraction(1, 10) else f"{float(lasts):.2g} s"
         at = clock(float(begins - self.start))
         return f"{rate_name(self.rate_but_gap)} fps, with a gap of {gap} at {at}"
 
@@ -333,22 +334,20 @@ def _gaps(stamps: Stamps, timing: Timing) -> dict[str, Any]:
         "median_gap": int(np.sort(gaps)[len(gaps) // 2]) * tick,
         "shortest_gap": int(gaps.min()) * tick,
         "longest_gap": (int(times[at]) * tick, int(times[at + 1]) * tick),
-        "rate_but_gap": _rate_but_gap(times, at, tick) if timing.gap_rate is None else None,
+        "rate_but_gap": None if timing.gap_rate else _rate_but_gap(stamps, at),
     }
 
 
-def _rate_but_gap(
-    times: NDArray[np.int64], at: int, time_base: Fraction
-) -> Fraction | None:
+def _rate_but_gap(stamps: Stamps, at: int) -> Fraction | None:
     """Return the rate of all frames but for the gap after frame ``at``.
 
     The result is None if it is no rate.
     """
+    times, tick = stamps.times, stamps.tick
+    hints = () if stamps.is_rate_guessed else stamps.header_rates
     fewer, more = sorted((times[: at + 1], times[at + 1 :]), key=len)
-    rate = constant_rate(more, time_base) if len(more) > 1 else None
-    alike = (
-        len(fewer) < 2 or rate is None or constant_rate(fewer, time_base, [rate]) == rate
-    )
+    rate = constant_rate(more, tick, hints) if len(more) > 1 else None
+    alike = len(fewer) < 2 or rate is None or constant_rate(fewer, tick, [rate]) == rate
     return rate if alike else None
 
 

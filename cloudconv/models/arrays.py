@@ -22,6 +22,15 @@ _DEEP = 65535  # white in 16 bits
 _OVERSHOOT = 0.25
 _TYPES = ("uint8", "uint16", "float16", "bfloat16", "float32", "float64")
 _MODES = ("L", "RGB", "RGBA", "I;16")
+# Remedies by the mode of an image; none of them loses anything.
+_REMEDY = "convert it with convert('RGB')"
+_CLEAR = "convert it with convert('RGBA')"
+_REMEDIES = {
+    **dict.fromkeys(("LA", "PA", "La", "RGBa"), _CLEAR),
+    "P": f"{_CLEAR}, or with convert('RGB') if no colour is transparent",
+    "I": "give np.asarray(picture).astype(np.uint16), if all values fit",
+    "F": "give np.asarray(picture), scaled to values from 0 to 1",
+}
 _BESIDE = ("icc_profile", "exif")  # colours and the orientation
 
 
@@ -51,7 +60,7 @@ class PictureKind:
         if is_image and picture.mode not in _MODES:
             raise PictureError(
                 f"image-mode: PIL images may be {', '.join(_MODES)}, got "
-                f"{picture.mode}: convert it with convert('RGB')."
+                f"{picture.mode}: {_REMEDIES.get(picture.mode, _REMEDY)}."
             )
         if is_image and "transparency" in picture.info:
             raise PictureError(

@@ -12,7 +12,9 @@ from PIL import Image
 
 from cloudconv.errors import InputError
 from cloudconv.media.probe import probe
+from cloudconv.media.sidedata import has_own_colours
 from cloudconv.media.source import Source
+from tests.helpers import calls
 from tests.helpers.factory import animation, planes_of, write_clip
 
 ANIMATED = ["gif", "png", "webp", "tif", "avif"]
@@ -198,3 +200,48 @@ def test_an_animated_avif_keeps_its_transparency_and_its_times(tmp_path):
     alpha = [int(planes_of(f.picture)[3][0, 0]) for f in frames]
     assert [abs(a - 60 * k) <= 3 for k, a in enumerate(alpha)] == [True] * 4
     assert not source.info.has_streams
+
+
+def gif(folder, pictures, **options):
+    path = folder / "a.gif"
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=100, **options
+    )
+    return path
+
+
+def test_a_gif_has_an_opacity_only_if_a_picture_is_transparent_somewhere(tmp_path):
+    plain = [Image.new("RGB", (16, 16), (40 * k, 30, 30)) for k in range(3)]
+    info = probe(gif(tmp_path, plain))
+    assert info.working_pix_fmt == "gbrp"
+    with Source(info) as source:
+        assert [int(f.planes()[2][0, 0]) for f in source.frames()] == [0, 40, 80]
+    clear = [Image.new("RGBA", (16, 16), (90, 30, 9 * k, 255)) for k in range(3)]
+    for picture in clear:
+        picture.putpixel((3, 3), (0, 0, 0, 0))
+    assert probe(gif(tmp_path, clear, disposal=2)).working_pix_fmt == "gbrap"
+
+
+def test_the_pictures_of_a_webp_are_counted_as_its_file_has_them(tmp_path):
+    """The encoder joins pictures that are equal."""
+    still = [Image.new("RGB", (32, 32), (9 * k, 30, 30)) for k in (0, 8, 9, 9, 9, 20)]
+    path = gif(tmp_path, still)
+    result = calls.interpolate(path, tmp_path / "a.webp", factor=2, model="blend")
+    with Image.open(tmp_path / "a.webp") as image:
+        assert result.output_frames == image.n_frames
+
+
+def test_a_dropped_frame_is_a_gap_at_the_rate_of_the_others(tmp_path):
+    """The clock of AVI has no finer ticks than frames."""
+    times = [Fraction(k, 25) for k in range(26) if k != 2]
+    clip = write_clip(tmp_path / "a.avi", 25, times=times, rate=25, codec="mpeg4")
+    assert probe(clip).timing.in_words == "25 fps, with a gap of 0.08 s at 0.0 s"
+
+
+def test_colours_that_need_dolby_vision_are_named():
+    header = struct.pack("=Q", 24) + bytes(16)
+    profile_5 = header + bytes(10) + b"\1"
+    assert has_own_colours({"DOVI_METADATA": profile_5})
+    assert not has_own_colours({"DOVI_METADATA": header + bytes(11)})
+    assert not has_own_colours({"DOVI_METADATA": header[:3]})
+    assert not has_own_colours({})

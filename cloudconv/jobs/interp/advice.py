@@ -24,6 +24,9 @@ _LONG_TIMES = 8
 """A gap between two frames gives a warning if it lasts at least so many seconds, and at
 least the second number times the median gap."""
 
+# The source frames that a rate keeps, by their distance.
+_EVERY = {2: "every second one", 3: "every third one"}
+
 
 def disk_warnings(
     info: MediaInfo, output: Path, frames: int | None, copies: int
@@ -112,10 +115,15 @@ def _advice(rate: Fraction, own: Fraction, output: Path) -> str:
         rate,
     )
     advised = {}
-    if near != rate and (near / own).denominator > 1:
+    every = round(own / rate)
+    if every > 1:  # a lower rate
+        advised[own / every] = _EVERY.get(every, f"one of {every}")
+    elif near != rate and (near / own).denominator > 1:
         advised[near] = "every second one"
-    whole = near if (near / own).denominator == 1 else own * max(2, round(near / own))
-    advised[whole] = "all source frames"
+    if every <= 1:
+        is_whole = (near / own).denominator == 1
+        whole = near if is_whole else own * max(2, round(near / own))
+        advised[whole] = "all source frames"
     to_stdout = is_stdout(output)
     return "".join(
         f"; {_typed(candidate)} fps keeps {kept}"

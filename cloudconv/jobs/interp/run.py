@@ -120,8 +120,9 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
         yield from reported.new(source.warnings)
     seconds = time.monotonic() - began
     return InterpResult(
-        **plan.counted(counts) | {"source_timing": source.timing.in_words},
-        **size_of(plan.output, counts.duration),
+        **plan.counted(counts)
+        | {"source_timing": source.timing.in_words}
+        | size_of(plan.output, counts.duration),
         wall_seconds=seconds,
         frames_per_second=(counts.output_frames - resumed) / seconds,
         resumed=resumed > 0,

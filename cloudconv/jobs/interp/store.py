@@ -52,6 +52,8 @@ _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 _LATEST = 1 << 62  # ticks
 _LONGEST_END = 1024  # bytes; at least those of a segment's end
+# What follows from other values of a run: a difference is named only if no other is.
+_FOLLOWS = ("encoder", "pix_fmt", "times", "convolutions")
 
 
 class SegmentStore:
@@ -277,6 +279,7 @@ class SegmentStore:
             names = sorted(
                 key for key in old.keys() | new.keys() if old.get(key) != new.get(key)
             )
+            names = [name for name in names if name not in _FOLLOWS] or names
             if names and (work := self._work()):
                 changed = ", ".join(name.replace("_", " ") for name in names)
                 self.finished.clear()
