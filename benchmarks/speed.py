@@ -27,11 +27,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv import weights
+from cloudconv.host import processor_name
 from cloudconv.models import registry
 from cloudconv.render.device import (
     choose_device,
     choose_precision,
-    processor_name,
     set_threads,
 )
 

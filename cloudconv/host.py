@@ -6,6 +6,7 @@ Also reuse freed memory.
 import ctypes
 import errno
 import os
+import platform
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -136,6 +137,20 @@ def version_of(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # for example in a bundle, or beside the source
         return "missing"
+
+
+def processor_name() -> str:
+    """Return the name of the processor."""
+    named = (x.partition(":")[2].strip() for x in cpu_lines() if x.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def cpu_lines() -> list[str]:
+    """Return the lines about the processor that Linux has; none on other systems."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
 
 
 def _free_host() -> int | None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from weakref import WeakValueDictionary
 
 import pytest
@@ -24,6 +25,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ["CLOUDCONV_DATA"] = os.path.join(
     tempfile.gettempdir(), "cloudconv-tests-without-models"
 )
+
+# What this machine computes faster is no part of them either, and no test measures that.
+os.environ["CLOUDCONV_CACHE"] = os.path.join(
+    tempfile.gettempdir(), "cloudconv-tests-without-cache"
+)
+os.environ["CLOUDCONV_ENGINE"] = "pytorch" if find_spec("ncnn") is None else "ncnn"
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")

@@ -21,7 +21,7 @@ from torch.nn import functional
 from cloudconv import metrics, weights
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import Finished, Job, Measured, watched
-from cloudconv.host import version_of
+from cloudconv.host import processor_name, version_of
 from cloudconv.jobs.interp import run as interp
 from cloudconv.media.color import rgb_of
 from cloudconv.media.containers import CONTAINERS
@@ -32,7 +32,8 @@ from cloudconv.media.source import Source
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.convolutions import PYTORCH, engine_for
+from cloudconv.models.convolutions import PYTORCH, usual_engine
+from cloudconv.models.engines import measured, set_engine
 from cloudconv.render import device as devices
 from cloudconv.render.memory import free_memory, plan_memory
 from cloudconv.settings import DoctorSettings, InterpSettings
@@ -73,6 +74,8 @@ class Diagnosis:
 
     ``auto`` has the default choices: also the batch, the tile (None for complete frames)
     and the estimated bytes for each of :data:`SIZES`, if the default model can be loaded.
+    ``engines`` has the layers that earlier runs have measured: the engine that is chosen,
+    and the milliseconds of each.
     ``problems`` has one sentence for each problem.
     """
 
@@ -91,6 +94,7 @@ class Diagnosis:
     devices: list[dict[str, Any]]
     weights: dict[str, int]
     auto: dict[str, Any]
+    engines: dict[str, dict[str, Any]]
     problems: list[str]
     checks: list[Check] = field(default_factory=list)
 
@@ -128,7 +132,7 @@ def _diagnose() -> Diagnosis:
         cloudconv=metadata.version("cloudconv"),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} ({platform.machine()})",
-        processor=devices.processor_name(),
+        processor=processor_name(),
         cores=devices.cores(),
         memory_free_bytes=free_memory(torch.device("cpu")),
         disk_free_bytes=shutil.disk_usage(Path.cwd()).free,
@@ -143,12 +147,13 @@ def _diagnose() -> Diagnosis:
             for state in ("ok", "missing", "damaged")
         },
         auto=_auto(problems),
+        engines=measured(),
         problems=problems,
     )
 
 
 def _devices() -> list[dict[str, Any]]:
-    cpu = {"name": "cpu", "description": devices.processor_name()}
+    cpu = {"name": "cpu", "description": processor_name()}
     gpus = []
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_name(number)
@@ -159,7 +164,7 @@ def _devices() -> list[dict[str, Any]]:
     ] * torch.backends.mps.is_available()
     fast = {
         "fast_bf16": devices.has_fast_bf16(),
-        "float32": engine_for("cpu", torch.float32),
+        "float32": set_engine() or usual_engine(),
     }
     return [cpu | fast, *gpus, *apple]
 
@@ -190,7 +195,11 @@ def _auto(problems: list[str]) -> dict[str, Any]:
     }
     chosen |= {"device": str(device), "precision": devices.precision_name(dtype)}
     chosen |= {
-        "convolutions": engine_for(device.type, dtype),
+        "convolutions": (
+            set_engine() or usual_engine()
+            if device.type == "cpu" and dtype == torch.float32
+            else PYTORCH
+        ),
         "reason": _reason(device, dtype),
     }
     return chosen | {"sizes": sizes}
@@ -205,9 +214,7 @@ def _reason(device: torch.device, dtype: torch.dtype) -> str:
         )
     if dtype == torch.bfloat16:
         return "this CPU multiplies bf16 in hardware"
-    ncnn = (
-        "missing" if engine_for("cpu", dtype) == PYTORCH else "faster than PyTorch in fp32"
-    )
+    ncnn = "missing" if usual_engine() == PYTORCH else "fast in fp32"
     return f"this CPU does not multiply bf16 in hardware, and ncnn is {ncnn}"
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.convolutions import SLOPE, HiddenLayer, HiddenLayers
+from cloudconv.models.convolutions import SLOPE, EngineOf, HiddenLayer, HiddenLayers
 from cloudconv.models.ops import joined, shuffled
 
 
@@ -40,7 +40,7 @@ class Block(nn.Module):
             hidden = self.convblock(self.conv0(joined(inputs, dtype)))
         return shuffled(self.lastconv(hidden), self._outputs)
 
-    def fuse(self, engine: str) -> None:
+    def fuse(self, engine_of: EngineOf) -> None:
         """Use fused layers, which are faster; the weights cannot be trained afterwards."""
         hidden: list[Any] = list(self.convblock)
         for layer in hidden:
@@ -53,7 +53,7 @@ class Block(nn.Module):
         def layers() -> list[HiddenLayer]:
             return [HiddenLayer(conv.weight, conv.bias, conv.stride[0]) for conv in convs]
 
-        self._fused = HiddenLayers(layers, convs[0].in_channels, engine)
+        self._fused = HiddenLayers(layers, convs[0].in_channels, engine_of)
 
 
 def _active(inputs: int, outputs: int) -> nn.Sequential:

@@ -1,18 +1,21 @@
-"""Compute convolutions of networks on a CPU, each by the engine that is fastest there.
+"""Compute convolutions of networks on a CPU, by one of two engines.
 
-No other module chooses an engine. ncnn computes 3x3 convolutions of stride 1 in float32 by
-Winograd's algorithm, with a quarter of the multiplications (Lavin and Gray, Fast Algorithms
-for Convolutional Neural Networks, arXiv 1509.09308). PyTorch computes the others, those in
-16 bits, and all of them where ncnn is missing.
+:mod:`cloudconv.models.engines` chooses the engine. ncnn computes 3x3 convolutions of stride
+1 in float32 by Winograd's algorithm, with a quarter of the multiplications (Lavin and Gray,
+Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308). PyTorch can compute
+these too, with less traffic to the memory. PyTorch computes the others, those in 16 bits,
+and all of them where ncnn is missing. Two engines round differently, so that a sample of a
+picture may differ by two levels.
 """
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +49,9 @@ _Values = NDArray[np.float32]
 Packed = dict[torch.dtype, Tensor]
 """The weights of a convolution in the order of oneDNN, for each type."""
 
+EngineOf = Callable[[int, int], str]
+"""A function that returns the engine for layers of so many channels and pixels."""
+
 
 class HiddenLayer(NamedTuple):
     """A 3x3 convolution, and its rectifier's slopes: one, one per channel, or None."""
@@ -56,15 +62,10 @@ class HiddenLayer(NamedTuple):
     slope: Tensor | float | None = SLOPE
 
 
-def engine_for(device_type: str, dtype: torch.dtype) -> str:
-    """Return the engine, with its version, that computes 3x3 convolutions of stride 1.
-
-    Two engines round differently, so that a sample of a picture may differ by two levels.
-    """
+def usual_engine() -> str:
+    """Return ncnn with its version, or PyTorch where ncnn is missing."""
     has_ncnn = find_spec(_NCNN) is not None and _ncnn() is not None
-    if device_type == "cpu" and dtype == torch.float32 and has_ncnn:
-        return f"{_NCNN} {_version()}"
-    return PYTORCH
+    return f"{_NCNN} {_version()}" if has_ncnn else PYTORCH
 
 
 class HiddenLayers:
@@ -74,26 +75,28 @@ class HiddenLayers:
 
     ``layers`` returns the layers, with the parameters of the network as they are then: a
     move to another device replaces these. ``channels`` are those of the first layer's
-    input. ``engine``: see :func:`engine_for`. ncnn copies the weights here, so that several
-    threads may call the object; PyTorch reads the weights in each call.
+    input. ``engine_of`` is asked in each call on a CPU in float32. ncnn copies the weights
+    in its first call; PyTorch reads the weights in each call. Several threads may call the
+    object.
     """
 
     def __init__(
-        self, layers: Callable[[], Sequence[HiddenLayer]], channels: int, engine: str
+        self,
+        layers: Callable[[], Sequence[HiddenLayer]],
+        channels: int,
+        engine_of: EngineOf,
     ) -> None:
         self._layers = layers
+        self._engine_of = engine_of
         now = layers()
         self._packed: list[Packed] = [{} for _ in now]
         inputs = [channels, *(len(layer.weight) for layer in now)]
         count = len(now)
-        while (
-            engine != PYTORCH
-            and count
-            and _suits_winograd(now[count - 1], inputs[count - 1])
-        ):
+        while count and _suits_winograd(now[count - 1], inputs[count - 1]):
             count -= 1
         self._others = count  # the number of first layers that PyTorch always computes
-        self._winograd = _Winograd(now[count:]) if count < len(now) else None
+        self._winograd: _Winograd | None = None
+        self._lock = Lock()
 
     def apply(self, x: Tensor) -> Tensor:
         """Return the last layer's result, with channels last in memory on a CPU.
@@ -102,16 +105,32 @@ class HiddenLayers:
         layer.
         """
         is_plain = x.device.type == "cpu" and x.dtype == torch.float32
-        winograd = None if torch.is_grad_enabled() or not is_plain else self._winograd
-        count = len(self._packed) if winograd is None else self._others
-        layers = self._layers()[:count] if count else ()
-        for layer, packed in zip(layers, self._packed[:count], strict=True):
+        chooses = is_plain and not torch.is_grad_enabled()
+        steps = zip(self._layers(), self._packed, strict=True)
+        for number, (layer, packed) in enumerate(steps):
+            if number == self._others and chooses:
+                engine = self._engine_of(x.shape[1], x.shape[2] * x.shape[3])
+                if engine != PYTORCH:
+                    pictures = list(torch.split(x, 1))
+                    del x
+                    return self._by_winograd().apply(pictures)
             x = _computed(x, layer, packed)
-        if winograd is None:
-            return x
-        pictures = list(torch.split(x, 1))
-        del x
-        return winograd.apply(pictures)
+        return x
+
+    def _by_winograd(self) -> "_Winograd":
+        with self._lock:
+            if self._winograd is None:
+                self._winograd = _Winograd(self._layers()[self._others :])
+            return self._winograd
+
+
+def trial(layer: HiddenLayer, x: Tensor, engine: str) -> Callable[[], object]:
+    """Return a call that computes a layer, without the steps once for a row of layers."""
+    if engine == PYTORCH:
+        return partial(_computed, x, layer, {})
+    winograd = _Winograd([layer])
+    values = _grouped(x)
+    return lambda: winograd.computed(values, 0, x.shape[2], winograd.ends)
 
 
 def _suits_winograd(layer: HiddenLayer, channels: int) -> bool:
@@ -230,24 +249,16 @@ class _Winograd:
         return result[0] if len(result) == 1 else torch.cat(result)
 
     def _of_one(self, picture: Tensor, threads: int) -> Tensor:
-        channels, height, width = picture.shape[1:]
-        lanes = _LANES.get(torch.backends.cpu.get_cpu_capability(), 1)
-        lanes = 1 if channels % lanes else lanes
-        groups = (
-            picture[0]
-            .permute(1, 2, 0)
-            .reshape(height, width, -1, lanes)
-            .permute(2, 0, 1, 3)
-        )
-        values = torch.empty(groups.shape).copy_(groups).numpy()
-        del picture, groups
+        height, width = picture.shape[2:]
+        values = _grouped(picture)
+        del picture
         count = min(threads, height // _LEAST_LINES)
         if count > 1:
             with ThreadPoolExecutor(count, "cloudconv-ncnn") as pool:
                 for names in pairwise(self._names):
                     values = self._in_bands(values, names, count, pool)
         else:
-            values = self._computed(values, 0, height, (self._names[0], self._names[-1]))
+            values = self.computed(values, 0, height, self.ends)
         result = torch.from_numpy(values).permute(1, 2, 0, 3).reshape(height, width, -1)
         return result.permute(2, 0, 1)[None]
 
@@ -258,11 +269,16 @@ class _Winograd:
         tops = [_TILE * (tiles * number // count) for number in range(count)]
         bands = list(pairwise([*tops, values.shape[1]]))
         rows = list(
-            pool.map(lambda band: self._computed(values, band[0], band[1], names), bands)
+            pool.map(lambda band: self.computed(values, band[0], band[1], names), bands)
         )
         return np.concatenate(rows, 1)
 
-    def _computed(
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Return the names of the row's input and of its result."""
+        return self._names[0], self._names[-1]
+
+    def computed(
         self, values: _Values, top: int, end: int, names: tuple[str, str]
     ) -> _Values:
         """Return some lines of the blob ``names[1]`` from all of the blob ``names[0]``.
@@ -295,6 +311,18 @@ class _Winograd:
         outputs.elempack = 1
         result: _Values = np.asarray(outputs).reshape(-1, last - first, width, lanes)
         return result[:, top - first : end - first]
+
+
+def _grouped(picture: Tensor) -> _Values:
+    """Return a picture, (1, C, H, W), in ncnn's order."""
+    channels, height, width = picture.shape[1:]
+    lanes = _LANES.get(torch.backends.cpu.get_cpu_capability(), 1)
+    lanes = 1 if channels % lanes else lanes
+    groups = (
+        picture[0].permute(1, 2, 0).reshape(height, width, -1, lanes).permute(2, 0, 1, 3)
+    )
+    values: _Values = torch.empty(groups.shape).copy_(groups).numpy()
+    return values
 
 
 def _copied(values: _Values) -> _Values:

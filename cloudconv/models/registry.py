@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cloudconv.models.base import Interpolator, Model, Predictor
+    from cloudconv.models.convolutions import EngineOf
 
 MODELS = (*catalogue.LISTED, TINY)
 """All models that ship, also the one for tests, the default model first."""
@@ -130,18 +131,20 @@ def load_model(
     task: ModelTask | None = None,
     timesteps: str | None = None,
     sha256: str | None = None,
+    engine_of: EngineOf | None = None,
 ) -> Model:
     """Load a model with its weights, ready to run.
 
     For name, task and timesteps see :func:`spec`.
 
     ``dtype`` is the type of the model's convolutions, None for float32; grids and sums stay
-    float32. Raises WeightsError if the weights are missing, damaged, or of another model,
-    or if they are not those of ``sha256``, see :func:`weights_fingerprint`.
+    float32. ``engine_of``: see :func:`fuse`; None chooses by time. Raises WeightsError if
+    the weights are missing, damaged, or of another model, or if they are not those of
+    ``sha256``, see :func:`weights_fingerprint`.
     """
     import torch
 
-    from cloudconv.models.convolutions import engine_for
+    from cloudconv.models.engines import fastest
 
     dtype = dtype or torch.float32
     chosen = spec(name_or_path, task, timesteps)
@@ -149,7 +152,7 @@ def load_model(
     if (state := state_of(name_or_path, chosen, sha256)) is not None:
         fill(model, state, file_of(name_or_path) or chosen.weights)
     model.requires_grad_(False).eval()
-    fuse(model, engine_for(torch.device(device).type, dtype))
+    fuse(model, engine_of or fastest)
     # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels
     # last.
     return model.to(  # type: ignore[call-overload, no-any-return]
@@ -214,14 +217,14 @@ def check_timesteps(timesteps: str | None, specs: Iterable[ModelSpec]) -> None:
         )
 
 
-def fuse(model: Model, engine: str) -> None:
+def fuse(model: Model, engine_of: EngineOf) -> None:
     """Give all parts of a model their faster form for inference, if they have one.
 
-    ``engine``: see :func:`cloudconv.models.convolutions.engine_for`.
+    ``engine_of``: see :class:`cloudconv.models.convolutions.HiddenLayers`.
     """
     # Of the class: FILM has a layer of that name.
     for module in [module for module in model.modules() if hasattr(type(module), "fuse")]:
-        module.fuse(engine)  # type: ignore[operator]
+        module.fuse(engine_of)  # type: ignore[operator]
 
 
 def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -> None:

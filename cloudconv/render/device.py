@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.events import Warned
+from cloudconv.host import cpu_lines
 from cloudconv.media.ffmpeg import FFMPEG
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
@@ -175,8 +175,8 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
     """Return the type of the network's weights and activations on ``device``.
 
     The name is ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses fp16 on a CUDA
-    GPU and bf16 on a CPU where the hardware is fast with them, else fp32, which ncnn makes
-    faster, see :mod:`cloudconv.models.convolutions`. For a published network ``auto`` is
+    GPU and bf16 on a CPU where the hardware is fast with them, else fp32, which ncnn may
+    make faster, see :mod:`cloudconv.models.engines`. For a published network ``auto`` is
     fp32. A model whose ``spec`` excludes 16 bits runs in float32 whatever the name. Raises
     SettingsError for an unknown name, DeviceError if the device cannot compute at that
     precision.
@@ -251,14 +251,6 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def processor_name() -> str:
-    """Return the name of the processor."""
-    named = (
-        x.partition(":")[2].strip() for x in _cpu_lines() if x.startswith("model name")
-    )
-    return next(named, platform.processor() or platform.machine())
-
-
 @cache
 def _auto() -> tuple[torch.device, list[Warned]]:
     cpu = torch.device("cpu")
@@ -315,14 +307,7 @@ def _cpu_flags() -> set[str]:
     if capabilities is not None:
         return {str(name) for name, present in capabilities().items() if present is True}
     flags: set[str] = set()
-    for line in _cpu_lines():
+    for line in cpu_lines():
         if line.startswith(("flags", "Features")):
             flags.update(line.partition(":")[2].split())
     return flags
-
-
-def _cpu_lines() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []

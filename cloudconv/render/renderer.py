@@ -16,8 +16,10 @@ from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator, check_finite
+from cloudconv.models.base import COLOURS, Interpolator, check_finite
 from cloudconv.models.catalogue import FOUR
+from cloudconv.models.engines import Engines
+from cloudconv.models.pair import Pair
 from cloudconv.pipeline import close_iterator, drained
 from cloudconv.render.cpu_streams import CpuStreams
 from cloudconv.render.device import exact_arithmetic, use_device
@@ -37,6 +39,7 @@ from cloudconv.timeline import Task
 from cloudconv.transfer import QUEUES, Arriving
 
 _END: Any = object()
+_REHEARSED = 64  # the least side of the picture that shows the sizes of a network's layers
 _MAX_WAITING = 16
 """More items than the batch size that may wait: new frames, and source frames after
 them."""
@@ -109,8 +112,8 @@ class Renderer:
     ``wanted`` are the batch, the tiles and the CPU streams that the user wants. ``scale``
     is that of the motion estimation, 1 for models without this option. ``fallback``: mix in
     a blend of the two source frames where the model's motion is wrong, tested on known
-    source frames. Raises ModelError or SettingsError if scale, batch or tile cannot be
-    used.
+    source frames. ``engines`` are those with which the model was loaded. Raises ModelError
+    or SettingsError if scale, batch or tile cannot be used.
     """
 
     def __init__(
@@ -121,7 +124,9 @@ class Renderer:
         wanted: WantedSizes = AUTOMATIC,
         scale: float = 1.0,
         fallback: bool = False,
+        engines: Engines | None = None,
     ) -> None:
+        self.engines = Engines({}) if engines is None else engines
         self._inference = Inference(
             model, device, scale, fallback and model.fallback, fills=device.type != "cpu"
         )
@@ -138,9 +143,9 @@ class Renderer:
     def choose_sizes(
         self, width: int, height: int, renderers: int = 1, *, free_bytes: int | None = None
     ) -> Sizes:
-        """Choose the sizes for frames of that size, and use them.
+        """Choose the sizes for frames of that size, and the engines; use both.
 
-        See :func:`plan_memory`.
+        See :func:`plan_memory` and :class:`~cloudconv.models.engines.Engines`.
         """
         plan = self.plan(width, height, renderers=renderers, free_bytes=free_bytes)
         sizes = plan.sizes
@@ -160,7 +165,19 @@ class Renderer:
                 f"batch-reduced: A batch of {asked} frames of {width}x{height} does not "
                 f"fit into the {free}: the batch is {sizes.batch}."
             )
+        side = sizes.tile or max(width, height)
+        self._choose_engines(min(width, side) * min(height, side))
         return sizes
+
+    def _choose_engines(self, pixels: int) -> None:
+        """Choose the engines for pictures of so many pixels."""
+        if self._device.type != "cpu" or self._dtype != torch.float32:
+            return
+        model, scale = self._inference.model, self._inference.scale
+        side = round_up(_REHEARSED, model.multiple(scale))
+        pictures = [torch.zeros(1, COLOURS, side, side)] * model.spec.context
+        pair = Pair.of(pictures, 0.5, torch.ones(1, 2), scale)
+        self.engines.choose(partial(model.between, pair), pixels / side**2)
 
     def _warn(self, text: str) -> None:
         self._warned.put(Warned(text))
@@ -352,8 +369,14 @@ def renderer_for(
 
     ``sha256`` is the hash that its weights must have, None for any.
     """
+    engines = Engines()
     network = registry.load(
-        model, device, dtype, timesteps=settings.timesteps, sha256=sha256
+        model,
+        device,
+        dtype,
+        timesteps=settings.timesteps,
+        sha256=sha256,
+        engine_of=engines.of,
     )
     spec = network.spec
     return Renderer(
@@ -362,4 +385,5 @@ def renderer_for(
         wanted=wanted,
         scale=((network.scale_option or not lenient) and settings.scale) or 1.0,
         fallback=spec.falls_back(settings.fallback),
+        engines=engines,
     )

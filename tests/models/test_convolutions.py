@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,12 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.models import convolutions, registry
-from cloudconv.models.convolutions import PYTORCH, HiddenLayer, HiddenLayers, engine_for
+from cloudconv.models.convolutions import PYTORCH, HiddenLayer, HiddenLayers, usual_engine
 from tests.helpers.tiers import first_full
 
-NCNN = engine_for("cpu", torch.float32)
+NCNN = usual_engine()
 needs_ncnn = pytest.mark.skipif(NCNN == PYTORCH, reason="ncnn is missing")
 SLOPES = [0.2, 0.01, None, "each"]
+
+
+def by_ncnn(channels, pixels):
+    return NCNN
 
 
 def layers(width, slope, count=3):
@@ -57,7 +62,7 @@ def test_every_engine_gives_the_same_result_for_every_size(engine, width, size, 
     numbers = torch.Generator().manual_seed(1)
     x = torch.randn(count, width, height, columns, generator=numbers)
     expected = exact(x, some)
-    result = HiddenLayers(lambda: some, width, engine).apply(
+    result = HiddenLayers(lambda: some, width, lambda *_: engine).apply(
         x.contiguous(memory_format=torch.channels_last)
     )
     assert result.shape == expected.shape
@@ -68,7 +73,7 @@ def test_every_engine_gives_the_same_result_for_every_size(engine, width, size, 
 
 @pytest.fixture(scope="module")
 def row():
-    return HiddenLayers(lambda: layers(64, 0.2), 64, NCNN)
+    return HiddenLayers(lambda: layers(64, 0.2), 64, by_ncnn)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +92,7 @@ def pictures():
     st.integers(2, 5),
 )
 def test_threads_and_batches_change_no_bit(width, height, columns, threads):
-    result = HiddenLayers(lambda: layers(width, "each", 2), width, NCNN)
+    result = HiddenLayers(lambda: layers(width, "each", 2), width, by_ncnn)
     numbers = torch.Generator().manual_seed(2)
     x = torch.randn(2, width, height, columns, generator=numbers)
     before = torch.get_num_threads()
@@ -118,7 +123,7 @@ def test_several_threads_share_a_network(row, pictures):
 @torch.no_grad()
 def test_the_weights_are_copied(pictures):
     some = layers(64, 0.2)
-    result = HiddenLayers(lambda kept=some: kept, 64, NCNN)
+    result = HiddenLayers(lambda kept=some: kept, 64, by_ncnn)
     expected = result.apply(pictures)
     for layer in some:
         layer.weight.zero_()
@@ -158,11 +163,11 @@ def test_no_thread_of_ncnn_remains(row, pictures, threads):
 
 FORK = """
 import os, torch
-from tests.models.test_convolutions import NCNN, HiddenLayers, layers
+from tests.models.test_convolutions import HiddenLayers, by_ncnn, layers
 torch.set_num_threads({threads})
 x = torch.randn(1, 64, 20, 30)
 with torch.no_grad():
-    row = HiddenLayers(lambda: layers(64, 0.2), 64, NCNN)
+    row = HiddenLayers(lambda: layers(64, 0.2), 64, by_ncnn)
     expected = row.apply(x)
     child = os.fork()
     if not child:
@@ -194,7 +199,8 @@ def test_an_import_of_cloudconv_does_not_import_ncnn():
 
 @pytest.fixture
 def without_ncnn(monkeypatch):
-    """Let imports of ncnn fail."""
+    """Let imports of ncnn fail, and name no engine."""
+    monkeypatch.delenv("CLOUDCONV_ENGINE")
     monkeypatch.setitem(sys.modules, "ncnn", None)
     convolutions._ncnn.cache_clear()
     yield
@@ -207,14 +213,22 @@ def test_without_ncnn_pytorch_makes_the_same_picture(without_ncnn, monkeypatch):
     coarse = torch.rand(2, 3, 12, 16, generator=numbers)
     pair = F.interpolate(coarse, (96, 128), mode="bicubic").clamp(0, 1).split(1)
     make = partial(registry.load, "cloud-turbo")
-    assert engine_for("cpu", torch.float32) == PYTORCH
+    assert usual_engine() == PYTORCH
     without = make().interpolate(*pair, 0.5)
     monkeypatch.undo()
     convolutions._ncnn.cache_clear()
-    assert engine_for("cpu", torch.float32) == NCNN
+    assert usual_engine() == NCNN
     assert (make().interpolate(*pair, 0.5) - without).abs().max() < 1 / 255
 
 
-@pytest.mark.parametrize("kind", ["cuda", "mps"])
-def test_other_devices_and_16_bits_use_pytorch(kind):
-    assert engine_for(kind, torch.float32) == engine_for("cpu", torch.bfloat16) == PYTORCH
+@pytest.mark.parametrize(("kind", "dtype"), [("cpu", torch.bfloat16), ("meta", None)])
+def test_other_devices_and_16_bits_use_pytorch(kind, dtype):
+    some = [
+        HiddenLayer(*(value.to(kind, dtype) for value in layer[:2]))
+        for layer in layers(32, 0.2)
+    ]
+    x = torch.ones(1, 32, 20, 20, device=kind, dtype=dtype)
+    engine_of = Mock()
+    with torch.no_grad():
+        assert HiddenLayers(lambda: some, 32, engine_of).apply(x).dtype == x.dtype
+    engine_of.assert_not_called()

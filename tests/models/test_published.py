@@ -17,7 +17,7 @@ from tests.helpers import published
 from tests.helpers.pairs import difference_of_shared
 
 CLOSE = 1e-4
-ENGINE = convolutions.engine_for("cpu", torch.float32)
+ENGINE = convolutions.usual_engine()
 ORDER = Path(__file__).parents[1] / "golden" / "rife4_order.npz"
 
 VERSIONS = {
@@ -81,7 +81,7 @@ def model(name, state=None, *, fused=True):
     )
     result.requires_grad_(False).eval()
     if fused:
-        registry.fuse(result, ENGINE)
+        registry.fuse(result, lambda *_: ENGINE)
     return result.to(memory_format=torch.channels_last)
 
 

@@ -298,7 +298,7 @@ def test_work_with_other_weights_is_kept(interrupted, clips, monkeypatch):
 def test_work_of_another_engine_is_kept(interrupted, clips, monkeypatch):
     """Two engines round differently, so that one video never has frames of both."""
     with monkeypatch.context() as patch:
-        patch.setattr("cloudconv.jobs.interp.plan.engine_for", lambda *_: "another engine")
+        patch.setenv("CLOUDCONV_ENGINE", "pytorch")
         with pytest.raises(OutputError, match=r"differs in convolutions: .*`resume=False`"):
             interp(clips / "a.mkv", interrupted / "b.mkv")
     assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed

@@ -24,7 +24,7 @@ from cloudconv.media.source import Source
 from cloudconv.media.timing import constant_rate
 from cloudconv.messages import short
 from cloudconv.models import registry
-from cloudconv.models.convolutions import engine_for
+from cloudconv.models.engines import set_engine
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import (
     auto_warnings,
@@ -80,7 +80,6 @@ class InterpPlan(video.VideoPlan):
     request: Request
     rate: Fraction | None
     weights: str | None
-    engine: str
     workers: WorkerConfig
 
     @property
@@ -170,23 +169,36 @@ class InterpPlan(video.VideoPlan):
         return renderer_for(*request, wanted, sha256=self.weights)
 
     def decisions(self, renderer: Renderer) -> dict[str, Any]:
-        """Choose the sizes and the threads for all segments of the output."""
+        """Choose sizes, threads and engines for all segments of the output."""
         info = self.info
         workers = self.workers
         at_once = 1 if workers.each_gpu else workers.count
         free = least_free_memory(self.device) if workers.each_gpu else None
         sizes = renderer.choose_sizes(info.width, info.height, at_once, free_bytes=free)
-        return {**asdict(sizes), "threads": workers.threads(self.settings.threads)}
+        return {
+            **asdict(sizes),
+            "threads": workers.threads(self.settings.threads),
+            "engines": renderer.engines.chosen if workers.device_type == "cpu" else {},
+        }
 
     def may_have_decided(self, decisions: dict[str, Any]) -> bool:
         """Return whether an earlier run can have made the decisions, as for a file."""
         batch = MAX_BATCH if self.settings.batch == "auto" else self.settings.batch
         most = {"batch": batch, "tile": 1 << 16, "cpu_streams": 64, "threads": 1024}
-        return decisions.keys() == most.keys() and all(
-            0 < value <= most[name]
-            if type(value) is int
-            else value is None and name in _UNSET
-            for name, value in decisions.items()
+        numbers = dict(decisions)
+        engines = numbers.pop("engines", None)
+        are_engines = isinstance(engines, dict) and all(
+            type(engine) is str for engine in engines.values()
+        )
+        return (
+            are_engines
+            and numbers.keys() == most.keys()
+            and all(
+                0 < value <= most[name]
+                if type(value) is int
+                else value is None and name in _UNSET
+                for name, value in numbers.items()
+            )
         )
 
     def absolute(self) -> Self:
@@ -245,7 +257,7 @@ class InterpPlan(video.VideoPlan):
             **machine,
             "weights": self.weights,
             "precision": precision_name(self.dtype),
-            "convolutions": self.engine,
+            "convolutions": set_engine() or "by time",
             "encoder": f"{choice.encoder}, {dict(choice.options)}",
             "pix_fmt": choice.working,
             "times": f"{encoding.tick} {encoding.offset}",
@@ -361,8 +373,7 @@ def decide(
     video.check_target(settings, output, rate, fastest if is_whole else None, read)
     weights = registry.weights_fingerprint(settings.chosen_model)
     decided = (settings, info, output, device, dtype, draft)
-    engine = engine_for(workers.device_type, dtype)
-    return InterpPlan(*decided, request, rate, weights, engine, workers)
+    return InterpPlan(*decided, request, rate, weights, workers)
 
 
 def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:

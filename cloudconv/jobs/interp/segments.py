@@ -28,7 +28,6 @@ from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
-from cloudconv.models.convolutions import engine_for
 from cloudconv.pipeline import one_thread, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import Sizes
@@ -146,16 +145,18 @@ class _Numbering:
 class RenderJob:
     """Everything that is needed to render any segment of a run, in any process.
 
-    ``threads`` is the number of each worker's threads, None for all. ``sizes`` are the same
-    for all segments. ``nvdec``: the GPU of each worker decodes. The segments' files are
-    written to ``folder``. ``token`` identifies the folder's content: a machine that finds
-    another token at that path does not see the same folder. Paths are absolute.
+    ``threads`` is the number of each worker's threads, None for all. ``sizes`` and
+    ``engines`` are the same for all segments. ``nvdec``: the GPU of each worker decodes.
+    The segments' files are written to ``folder``. ``token`` identifies the folder's
+    content: a machine that finds another token at that path does not see the same folder.
+    Paths are absolute.
     """
 
     run: InterpPlan
     encoding: EncodingPlan
     threads: int | None
     sizes: Sizes
+    engines: dict[str, str]
     nvdec: bool
     folder: Path
     token: str
@@ -178,6 +179,7 @@ class RenderJob:
             encoding=replace(encoding, threads=threads),
             threads=threads,
             sizes=Sizes(**sizes),
+            engines=decisions["engines"],
             nvdec=nvdec,
             folder=Path() if folder is None else folder.absolute(),
             token="" if folder is None else token_of(folder),
@@ -206,8 +208,9 @@ class RenderJob:
         return Source(self.run.info, threads=self.threads, nvdec=0 if self.nvdec else None)
 
     def apply_to(self, renderer: Renderer) -> None:
-        """Set the sizes of a renderer."""
+        """Set the sizes and the engines of a renderer."""
         renderer.use_sizes(self.run.info.width, self.run.info.height, self.sizes)
+        renderer.engines.use(self.engines)
 
 
 def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
@@ -438,12 +441,6 @@ class SegmentWork:
                 self._renderer = None  # frees the memory for the next one
                 run = job.run  # of a worker
                 device = torch.device(job.run.workers.device_type)
-                if (own := engine_for(device.type, run.dtype)) != run.engine:
-                    raise DeviceError(
-                        f"other-engine: The run computes convolutions with {run.engine}, "
-                        f"and a worker with {own}: install the same packages on all "
-                        "machines."
-                    )
                 self._renderer = run.renderer_on(device, job.sizes.cpu_streams)
             job.apply_to(self._renderer)
             if self._source is not None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from cloudconv.models.base import COLOURS
 from cloudconv.models.blocks import fold
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.convolutions import SLOPE, HiddenLayer, HiddenLayers
+from cloudconv.models.convolutions import SLOPE, EngineOf, HiddenLayer, HiddenLayers
 from cloudconv.models.ops import joined, pad_to_multiple, resize, sample, shuffled, warp
 from cloudconv.models.pair import Pair
 from cloudconv.models.published import (
@@ -233,14 +233,14 @@ class Rife4(Published):
 
     def __init__(self, spec: ModelSpec, shapes: Mapping[str, Sequence[int]]) -> None:
         super().__init__(spec, shapes)
-        self._engine: str | None = None  # None if the network can be trained
+        self._engine_of: EngineOf | None = None  # None if the network can be trained
         self._rows: dict[str, HiddenLayers] = {}
 
-    def fuse(self, engine: str) -> None:
+    def fuse(self, engine_of: EngineOf) -> None:
         for name in self.shapes:
             if name.endswith(".beta"):
                 fold(*self.both(name.removesuffix("beta") + "conv"), self.tensor(name))
-        self._engine = engine
+        self._engine_of = engine_of
         self.unfit()  # makes all rows, before several threads use these
 
     def estimate(
@@ -319,12 +319,12 @@ class Rife4(Published):
 
     def _active(self, names: Sequence[str], x: Tensor, stride: int = 1) -> Tensor:
         """Apply layers one after the other, each a convolution and a rectifier."""
-        if self._engine is not None:
+        if self._engine_of is not None:
             if names[0] not in self._rows:
                 self._rows[names[0]] = HiddenLayers(
                     lambda: [self._layer(name, stride) for name in names],
                     x.shape[1],
-                    self._engine,
+                    self._engine_of,
                 )
             return self._rows[names[0]].apply(x)
         for name in names:

@@ -1,0 +1,91 @@
+"""A run chooses its engines once; whoever goes on with the run takes the same ones."""
+
+import pytest
+
+from cloudconv.errors import DeviceError, Interrupted
+from cloudconv.models import engines
+from cloudconv.models.convolutions import PYTORCH, usual_engine
+from tests.helpers import calls
+from tests.helpers.factory import assert_same_frames, picture, write_clip
+from tests.helpers.jobs import stop_after
+
+NCNN = usual_engine()
+pytestmark = pytest.mark.skipif(NCNN == PYTORCH, reason="ncnn is missing")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "a.mkv"
+    write_clip(path, [picture(k, 64, 64) for k in range(12)], rate=24)
+    return path
+
+
+def interp(clip, out, **settings):
+    usual = {"factor": 2, "model": "cloud-turbo", "precision": "fp32", "device": "cpu"}
+    return calls.interpolate(clip, out, **usual, **calls.lossless(out), **settings)
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Let this process be one on a machine where PyTorch takes so much of ncnn's time."""
+    monkeypatch.delenv("CLOUDCONV_ENGINE")
+
+    def become(part, name="one"):
+        monkeypatch.setenv("CLOUDCONV_CACHE", str(tmp_path / f"cache of {name}"))
+        monkeypatch.setattr(engines, "_chosen", {})
+        monkeypatch.setattr(
+            engines,
+            "_measured",
+            lambda shapes: {str(shape): {PYTORCH: part, NCNN: 1} for shape in shapes},
+        )
+        return tmp_path / f"cache of {name}" / "engines.json"
+
+    return become
+
+
+@pytest.fixture
+def stopped(clip, tmp_path, machine):
+    """Return the output of an interrupted run with PyTorch."""
+    machine(0.5)
+    with pytest.raises(Interrupted):
+        interp(clip, tmp_path / "b.mkv", watch=stop_after(9))
+    return tmp_path / "b.mkv"
+
+
+def test_a_resumed_run_takes_the_engines_that_the_first_one_has_recorded(
+    clip, stopped, machine
+):
+    assert interp(clip, stopped.with_name("pytorch.mkv")).new_frames
+    cache = machine(2, "another")
+    assert interp(clip, stopped).resumed
+    assert not cache.exists()
+    assert_same_frames(stopped, stopped.with_name("pytorch.mkv"))
+
+
+def test_a_recorded_engine_that_is_missing_is_an_error_and_the_work_is_kept(
+    clip, tmp_path, machine, monkeypatch
+):
+    machine(2)
+    out = tmp_path / "b.mkv"
+    with pytest.raises(Interrupted):
+        interp(clip, out, watch=stop_after(9))
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "usual_engine", lambda: PYTORCH)
+        with pytest.raises(DeviceError, match=r"computes convolutions with ncnn.*finished"):
+            interp(clip, out)
+    assert interp(clip, out).resumed
+
+
+@pytest.mark.full
+def test_workers_take_the_engines_of_the_run(clip, tmp_path, machine):
+    """Workers are other processes, which would measure true times."""
+    cache = machine(0.5)
+    interp(clip, tmp_path / "one.mkv")
+    kept = cache.read_bytes()
+    interp(clip, tmp_path / "two.mkv", workers="local:2")
+    assert cache.read_bytes() == kept
+    assert_same_frames(tmp_path / "two.mkv", tmp_path / "one.mkv")
+    machine(2, "another")
+    interp(clip, tmp_path / "three.mkv", workers="local:2")
+    with pytest.raises(AssertionError):
+        assert_same_frames(tmp_path / "three.mkv", tmp_path / "one.mkv")
