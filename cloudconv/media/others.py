@@ -182,6 +182,7 @@ def _lost_marks(before: Any, after: Any) -> str:
     language = before.metadata.get("language", "und")
     is_lost = language != "und" and after.metadata.get("language", "und") == "und"
     kept = after.disposition | Disposition.default | Disposition.attached_pic
+    kept |= Disposition.multilayer  # the probe names the view
     names = [mark.name for mark in Disposition if mark in before.disposition & ~kept]
     marks = [f'language "{language}"'] * is_lost + [f'flag "{name}"' for name in names]
     return " and no ".join(marks).replace("_", " ")

@@ -17,6 +17,7 @@ import av
 from av.bitstream import BitStreamFilterContext
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
 from av.sidedata.sidedata import SideDataContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 from cloudconv.media import matroska
@@ -44,6 +45,7 @@ _NONE = (
 CAPTIONS, _STEREO, _SPHERICAL = "A53_CC", "STEREO3D", "SPHERICAL"
 _DISPLAY, _LIGHT = "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"
 _CROP = "FRAME_CROPPING"  # of the stream
+_VIEW = "VIEW_ID"
 KINDS: dict[str, str | None] = {
     **dict.fromkeys(_NONE),
     CAPTIONS: "closed captions (CEA-608, CEA-708)",
@@ -62,14 +64,14 @@ KINDS: dict[str, str | None] = {
     "FILM_GRAIN_PARAMS": "film grain",
     "AMBIENT_VIEWING_ENVIRONMENT": "ambient viewing environment",
     "LCEVC": "LCEVC enhancement layer",
-    "VIEW_ID": "second view (MV-HEVC)",
+    _VIEW: "second view (MV-HEVC)",
     "3D_REFERENCE_DISPLAYS": "3D reference displays",
     "EXIF": "EXIF data",
 }
 # Kinds that PyAV cannot read, by FFmpeg's number, the colour profile first. PyAV 18 does
 # not know those from 28 on (see PyAV-Org/PyAV#2392), and frees the name of a PNG's profile
 # twice, which ends the process: `[*frame.side_data]` of a PNG with the chunk iCCP.
-_UNREADABLE = {"ICC_PROFILE": 15, "LCEVC": 28, "VIEW_ID": 29, "3D_REFERENCE_DISPLAYS": 30}
+_UNREADABLE = {"ICC_PROFILE": 15, "LCEVC": 28, _VIEW: 29, "3D_REFERENCE_DISPLAYS": 30}
 _UNREADABLE |= {"EXIF": 31} | {f"FFmpeg's side data {n}": n for n in range(32, 40)}
 
 # Matroska's StereoMode by FFmpeg's type of stereo 3D, and whether the right picture comes
@@ -154,10 +156,12 @@ def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:
     video = matroska.video_elements(header)
     colour = dict(matroska.children(video.get(_COLOUR, b"")))
     across, down = (int.from_bytes(colour.get(key, b""), "big") for key in _SITED)
-    crop = matroska.cropping(video)
-    return _SITES.get((across, down)), {_CROP: struct.pack("<4I", *crop)} if any(
-        crop
-    ) else {}
+    marks: dict[str, bytes] = {}
+    if any(crop := matroska.cropping(video)):
+        marks[_CROP] = struct.pack("<4I", *crop)
+    if stream.disposition & Disposition.multilayer:
+        marks[_VIEW] = b""
+    return _SITES.get((across, down)), marks
 
 
 def light_levels(info: MediaInfo) -> tuple[int, int] | None:
