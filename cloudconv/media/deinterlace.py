@@ -13,10 +13,12 @@ from itertools import chain
 from typing import Literal
 
 import av
+import numpy as np
+from numpy.typing import NDArray
 
 from cloudconv.errors import InputError
 from cloudconv.media.filters import Chain
-from cloudconv.media.formats import repack, working_format
+from cloudconv.media.formats import layout, lines_of, repack, working_format
 
 Order = Literal["tff", "bff", "auto"]
 """The earlier field: ``tff`` the even lines, ``bff`` the odd lines, ``auto`` as pictures
@@ -28,6 +30,8 @@ MEASURED_PICTURES = 25  # first pictures that show whether and how a video is in
 _LOWEST = 240
 _TALLEST = 1088
 _CLEARLY = 10  # pictures
+_COLUMNS = 8  # one of so many columns is searched for combs
+_TOOTH = 8  # least height of a comb's tooth, in levels of 8 bits
 _CYCLES = 3  # of five pictures, that show film
 _REPEATED = "lavfi.idet.repeated.current_frame"
 # The filter compares the fields of a picture with those of the pictures beside it. With its
@@ -69,6 +73,10 @@ class FieldMeter:
         # Of each field, the numbers of the pictures that repeat this field of the picture
         # before.
         self._repeats: dict[str, list[int]] = {"top": [], "bottom": []}
+        # Some columns of the last picture, and the combs of all pictures as they are, and
+        # with the even or the odd lines of the picture before.
+        self._last: NDArray[np.int32] | None = None
+        self._combs = np.zeros(3, np.int64)
 
     def push(self, picture: av.VideoFrame) -> None:
         """Add the next picture.
@@ -84,6 +92,7 @@ class FieldMeter:
             # Later code gives a better message for a format that changes or cannot be used.
             with suppress(ValueError):
                 picture = repack(picture, working_format(picture.format.name))
+                self._compare(picture)
                 self._detector = self._detector or Chain(picture, _DETECTOR)
                 for measured in self._detector.push(picture, pts=picture.pts):
                     repeated = str(measured.metadata[_REPEATED])
@@ -99,7 +108,18 @@ class FieldMeter:
             not (self._marked or self._is_low)
             and more >= _CLEARLY
             and more > 4 * max(less, whole)
+            and 2 * self._combs[0] > self._combs[1:].min()
         )
+
+    def _compare(self, picture: av.VideoFrame) -> None:
+        """Count combs: in a whole picture, two woven ones have many more."""
+        depth = layout(picture.format.name).depth
+        lines = lines_of(picture, _COLUMNS) >> (depth - 8)
+        if self._last is not None and self._last.shape == lines.shape:
+            even, odd = lines.copy(), lines.copy()
+            even[::2], odd[1::2] = self._last[::2], self._last[1::2]
+            self._combs += [_combs(one) for one in (lines, even, odd)]
+        self._last = lines
 
     @property
     def shows_film(self) -> bool:
@@ -173,6 +193,14 @@ def frames_of_fields(
             return
         fields = []
         picture, time, captions = timed
+
+
+def _combs(lines: NDArray[np.int32]) -> int:
+    """Return the number of samples that differ alike from the lines above and below."""
+    above, below = lines[1:-1] - lines[:-2], lines[1:-1] - lines[2:]
+    least = np.minimum(abs(above), abs(below))
+    is_comb = (above * below > 0) & (least > _TOOTH) & (2 * abs(above - below) < least)
+    return int(is_comb.sum())
 
 
 def _found(picture: av.VideoFrame) -> str:

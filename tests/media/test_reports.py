@@ -3,6 +3,7 @@
 import struct
 from dataclasses import replace
 from fractions import Fraction
+from itertools import count
 
 import av
 import numpy as np
@@ -139,6 +140,21 @@ def test_combs_in_video_marked_as_progressive_are_named(tmp_path, order):
     assert codes(info.warnings) == ([] if order is None else ["combs"])
 
 
+@pytest.mark.full
+def test_a_moving_test_pattern_has_no_combs(tmp_path):
+    """Some of its lines move by steps that resemble those of fields."""
+    graph = av.filter.Graph()
+    pattern = graph.add("testsrc2", "size=640x360:rate=25:duration=1.2")
+    pattern.link_to(sink := graph.add("buffersink"))
+    graph.configure()
+    pictures = [sink.pull() for _ in range(26)]
+    options = {"crf": "1", "preset": "ultrafast"}
+    clip = write_clip(
+        tmp_path / "in.mp4", pictures, rate=25, codec="libx264", options=options
+    )
+    assert not codes(probe(clip).warnings)
+
+
 @pytest.mark.parametrize("phase", [0, 3])
 @pytest.mark.parametrize("order", ["tff", "bff"])
 def test_film_of_which_two_of_five_pictures_are_mixed_is_named(tmp_path, order, phase):
@@ -172,15 +188,14 @@ def mixed(first, second, order):
 def test_frames_before_the_first_key_frame_are_counted(tmp_path):
     options = {"g": "12", "bf": "0", "sc_threshold": "0"}
     whole = write_clip(tmp_path / "whole.mkv", 36, codec="libx264", options=options)
-    with av.open(str(whole)) as clip:
-        sizes = [packet.size for packet in clip.demux(video=0) if packet.size][:3]
+    number = count()
 
     def later(packet):
-        return None if packet.size in sizes else packet
+        return None if next(number) < 3 else packet
 
     info = probe(remux(whole, tmp_path / "in.mkv", later))
     assert codes(info.warnings) == ["starts-without-key"]
-    assert "8 frames" in str(info.warnings[0])
+    assert "9 frames" in str(info.warnings[0])
 
 
 @pytest.mark.parametrize(("speed", "named"), [(1, False), (0, False), (0.25, True)])
