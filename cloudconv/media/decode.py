@@ -135,7 +135,8 @@ class VideoFile:
             stack.callback(decoder.flush_buffers)
             for packet in chain(_packets(container, stream, key), [None]):
                 if packet is not None and demux.is_shown(packet, info.codec):
-                    account.expect(queue.add(packet) if is_timed else None)
+                    due = queue.add(packet)
+                    account.expect(due if is_timed else None)
                 try:
                     pictures: list[VideoFrame] = decoder.decode(packet)
                 except av.error.FFmpegError:

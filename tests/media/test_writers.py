@@ -196,14 +196,15 @@ def length_of(path):
 def test_the_last_frame_keeps_its_length(tmp_path, source, target):
     clip = clip_with_pause(tmp_path / f"in.{source}")
     out = tmp_path / f"out.{target}"
-    assert make(clip, out).output_frames == 12
+    # The encoder of WebP merges two equal pictures.
+    count = 11 if target == "webp" else 12
+    assert make(clip, out).output_frames == count
     assert length_of(out) == Fraction(5, 2)
     if target != "webp":
         assert read_times(out) == [*(Fraction(k, 20) for k in range(11)), Fraction(3, 2)]
     again = probe(out).timing
     assert again.end - again.start == Fraction(5, 2)
-    # The encoder of WebP merges two equal pictures.
-    assert again.frames == (11 if target == "webp" else 12)
+    assert again.frames == count
 
 
 @pytest.mark.parametrize(
