@@ -4,8 +4,8 @@ All times are Fractions of a second, never floats. This module handles no pixels
 codec. A
 *source time* is when the source shows a frame. A *content time* is when the frame's content
 belongs in the motion. Both are equal unless repeated frames are refilled (``shows`` in
-:meth:`Timeline.push`). The output clock is 0 at the first source frame and includes slow
-motion.
+:meth:`Timeline.push`). The output clock is 0 at the first source frame. A map
+(:mod:`cloudconv.timemap`) says which source time an output frame shows.
 """
 
 import re
@@ -13,10 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cloudconv.errors import SettingsError
+from cloudconv.messages import short
+from cloudconv.timemap import LEAST_SPEED, MOST_SPEED, Point, TimeMap
 
 Source = TypeVar("Source")
 Other = TypeVar("Other")
@@ -121,30 +124,40 @@ class Resample:
     rate: Fraction
 
 
+EVEN = TimeMap.even()
+"""The map of a source at its own speed."""
+
+
 class Timeline:
     """A converter from source times to output slots, both in order of time.
 
     A slot is returned as soon as no later source time can change it. Until then the
     timeline stores the output times between two content frames. This storage does not grow
-    with the length of the source. ``request`` is the rule for the output times,
-    ``slowdown`` the factor of slow motion. With ``loop`` the last content frame leads back
-    to the first one. ``oldest`` is the index of the first content frame that later slots
-    may need; when looping, content frame 0 is needed, too.
+    with the length of the source. ``request`` is the rule for the output times, and
+    ``shows`` the map from these to source times, which count from ``zero`` on the source's
+    clock, by default from the first source frame. Where the source plays faster than it
+    was filmed, the nearest content frame is shown. With ``loop`` the last content frame
+    leads back to the first one. ``oldest`` is the index of the first content frame that
+    later slots may need; when looping, content frame 0 is needed, too.
     """
 
     def __init__(
         self,
         request: Multiply | Resample,
+        shows: TimeMap = EVEN,
         *,
-        slowdown: Fraction | int = 1,
+        zero: Fraction | None = None,
         loop: bool = False,
     ) -> None:
         self._request = request
-        self._slowdown = Fraction(slowdown)
+        self._map = shows
+        self._zero = zero
         self._loop = loop
-        self._origin: Fraction | None = None  # the first source time, on the source's clock
-        self._latest = Fraction(0)  # the last source time, on the output clock
+        # The first source time, on the source's clock. The other times count from there.
+        self._origin: Fraction | None = None
+        self._latest = Fraction(0)  # the last source time
         self._count = 0  # output times so far (Resample)
+        self._nearest = -1  # the index of the last content frame that is shown as nearest
         self._first_content = Fraction(0)
         self._contents: deque[Fraction] = deque()  # content times that later slots may need
         self.oldest = 0  # index of the first entry of _contents
@@ -165,10 +178,12 @@ class Timeline:
         """
         if self._origin is None:
             self._origin = time
+            if self._zero is not None:
+                self._map = self._map.after(time - self._zero)
         else:
-            self._divide(self._on_output(time))
+            self._divide(self._since(time))
         if shows is not None:
-            content = self._on_output(shows)
+            content = self._since(shows)
             if not self._contents:
                 self._first_content = content
             elif content <= (last := self._contents[-1]):
@@ -189,35 +204,40 @@ class Timeline:
         """
         if self._origin is None:
             return
-        self._divide(self._on_output(end))
+        self._divide(self._since(end))
         if self._loop:
             again = self._latest + self._first_content
             if again > self._contents[-1]:
                 self._contents.append(again)
-        elif following is not None and self._on_output(following) > self._contents[-1]:
-            self._contents.append(self._on_output(following))
+        elif following is not None and self._since(following) > self._contents[-1]:
+            self._contents.append(self._since(following))
         yield from self._decided()
         last = self.oldest + len(self._contents) - 1
         last_time = self._contents[-1]
         while self._waiting:
             time, duration = self._next()
-            yield Slot(last, Fraction(0), time, duration, time != last_time)
+            shown = self._map.source(time)
+            yield Slot(last, Fraction(0), time, duration, shown != last_time)
 
-    def _on_output(self, time: Fraction) -> Fraction:
+    def shown(self, time: Fraction) -> Fraction:
+        """Return the time on the source's clock that the output shows at a time."""
         assert self._origin is not None
-        since = time - self._origin
-        return since if self._slowdown == 1 else since * self._slowdown
+        return self._origin + self._map.source(time)
+
+    def _since(self, time: Fraction) -> Fraction:
+        assert self._origin is not None
+        return time - self._origin
 
     def _divide(self, time: Fraction) -> None:
-        gap = time - self._latest
-        if gap <= 0:
+        if time <= self._latest:
             raise ValueError(f"source times must increase, got {time} after {self._latest}")
         if isinstance(self._request, Multiply):
-            step = gap / self._request.factor
-            self._waiting.append((self._latest, step, self._request.factor))
+            begins = self._map.output(self._latest)
+            step = (self._map.output(time) - begins) / self._request.factor
+            self._waiting.append((begins, step, self._request.factor))
         else:
             rate = self._request.rate
-            count = ceil(time * rate)
+            count = self._map.frames(time, rate)
             if count > self._count:
                 self._waiting.append((self._count / rate, 1 / rate, count - self._count))
             self._count = count
@@ -226,20 +246,30 @@ class Timeline:
     def _decided(self) -> Iterator[Slot]:
         while self._waiting:
             time, duration, _ = self._waiting[0]
-            self._drop_before(time)
+            shown = self._map.source(time)
+            self._drop_before(shown)
             left = self._contents[0]
             # Before ``left`` only if content frame 0 was moved to a later time.
-            if time <= left:
+            if shown <= left:
                 timestep = Fraction(0)
             elif len(self._contents) > 1:
-                timestep = (time - left) / (self._contents[1] - left)
+                timestep = (shown - left) / (self._contents[1] - left)
             else:
                 return
             self._next()
-            yield Slot(self.oldest, timestep, time, duration, time < left)
+            is_fast = self._map.speed_at(shown) > 1
+            if is_fast:
+                self._nearest = self.oldest + round(timestep)
+            # Where fast motion ends, no earlier picture follows the nearest one.
+            if timestep and (is_fast or self._nearest > self.oldest):
+                yield Slot(self._nearest, Fraction(0), time, duration, held=True)
+            else:
+                yield Slot(self.oldest, timestep, time, duration, shown < left)
         by = self._request
         self._drop_before(
-            self._latest if isinstance(by, Multiply) else self._count / by.rate
+            self._latest
+            if isinstance(by, Multiply)
+            else self._map.source(self._count / by.rate)
         )
 
     def _next(self) -> tuple[Fraction, Fraction]:
@@ -255,7 +285,7 @@ class Timeline:
 
 
 def output_rate(
-    request: Multiply | Resample, source_rate: Fraction | None, slowdown: Fraction | int = 1
+    request: Multiply | Resample, source_rate: Fraction | None, shows: TimeMap = EVEN
 ) -> Fraction | None:
     """Return the constant frame rate of the output in frames per second.
 
@@ -263,19 +293,21 @@ def output_rate(
     """
     if isinstance(request, Resample):
         return request.rate
-    return None if source_rate is None else source_rate * request.factor / slowdown
+    if source_rate is None or shows.speed is None:
+        return None
+    return source_rate * request.factor * shows.speed
 
 
 def expected_frames(
     request: Multiply | Resample,
     frames: int,
     duration: Fraction,
-    slowdown: Fraction | int = 1,
+    shows: TimeMap = EVEN,
 ) -> int:
     """Return the number of slots for ``frames`` source frames of ``duration`` seconds."""
     if isinstance(request, Multiply):
         return frames * request.factor
-    return ceil(duration * slowdown * request.rate)
+    return shows.frames(duration, request.rate)
 
 
 _NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+|\d+/\d+", re.ASCII)
@@ -328,6 +360,41 @@ def parse_time(value: Fraction | float | str) -> Fraction:
             "(1m30s) or hours:minutes:seconds (1:02:03)."
         )
     return time
+
+
+def parse_speed(value: Any) -> tuple[Point, ...]:
+    """Parse points of a map: ``0=1,4=1,4=0.25,6=1``, or pairs of a time and a speed.
+
+    Raises SettingsError for anything else, for times that fall, and for a speed outside of
+    1/100 to 100.
+    """
+    such = "such as 0=1,4=0.25,6=1 (time=speed)"
+    pairs = value
+    if isinstance(value, str):
+        pairs = [part.split("=") for part in value.split(",")]
+    points: list[Point] = []
+    try:
+        for time, speed in pairs:
+            points.append((parse_time(time), parse_factor(speed)))
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"not-a-speed: {f'{value!s:.60}'!r} is no list of speeds: give one {such}."
+        ) from error
+    if not points:
+        raise SettingsError(f"not-a-speed: No speed is given: give one {such}.")
+    for _, speed in points:
+        if not LEAST_SPEED <= speed <= MOST_SPEED:
+            raise SettingsError(
+                f"speed-out-of-range: A speed must be from {LEAST_SPEED} to {MOST_SPEED}, "
+                f"got {speed}."
+            )
+    for (earlier, _), (later, _) in pairwise(points):
+        if later < earlier:
+            raise SettingsError(
+                "times-fall: The times of speeds must not fall, got "
+                f"{short(float(later))} s after {short(float(earlier))} s: sort them."
+            )
+    return tuple(points)
 
 
 def rate_name(rate: Fraction) -> str:

@@ -117,7 +117,7 @@ def _video(result: Any, more: str = "") -> str:
 def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
     """Raise the frame rate of IN.
 
-    Give one of --factor, --fps and --slowmo, or --slowmo together with --fps.
+    Give one of --factor, --fps, --slowmo and --speed, or --fps with one of the last two.
     """
     if "out_dir" in options:
         _interp_all(console, inputs, options)
@@ -491,6 +491,7 @@ COMMANDS = {
     interp: examples(
         "cloudconv interp clouds.mp4 --factor 4",
         "cloudconv interp video.mov slow.mov --slowmo 8 --start 1:02 --end 1:05",
+        "cloudconv interp jump.mp4 --speed 0=1,2=1,2.5=0.2,4=1",
         "cloudconv interp one.mp4 two.mkv clips/*.mov --fps 60 --out-dir smooth",
     ),
     compare: examples(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
@@ -21,7 +21,16 @@ from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
 from cloudconv.settings.groups import SceneCut
-from cloudconv.timeline import Multiply, OuterFrame, Resample, Slot, Task, Timeline
+from cloudconv.timeline import (
+    EVEN,
+    Multiply,
+    OuterFrame,
+    Resample,
+    Slot,
+    Task,
+    Timeline,
+)
+from cloudconv.timemap import TimeMap
 
 _MOST_UNEVEN = 2
 _MOST_CAPTIONS = 3 * 31  # bytes that a frame can hold
@@ -49,18 +58,21 @@ class AnalysedFrame:
 class Request:
     """The requested output of the source called ``name``; see ``InterpSettings``.
 
-    ``context`` is the number of source frames from which the model makes a new frame. A
-    source frame at ``end`` (on the source's clock) or later is not shown. The frame only
-    serves as the right neighbour of the last frame before. ``tick`` is that of the source's
-    clock in seconds, if the source has a variable rate.
+    ``shows`` is the map from output time to source time, which counts from ``zero`` on the
+    source's clock; None is the first frame. ``context`` is the number of source frames from
+    which the model makes a new frame. A source frame at ``end`` (on the source's clock) or
+    later is not shown. The frame only serves as the right neighbour of the last frame
+    before. ``tick`` is that of the source's clock in seconds, if the source has a variable
+    rate.
     """
 
     name: str
     rate: Multiply | Resample
-    slowdown: Fraction
     scene_cut: SceneCut
     duplicates: Literal["keep", "refill"]
     loop: bool
+    shows: TimeMap = EVEN
+    zero: Fraction | None = None
     context: int = 2
     end: Fraction | None = None
     tick: Fraction | None = None
@@ -166,11 +178,11 @@ def schedule(
     ``counts`` are complete at the end, and get a warning as soon as regular repeats are
     found that the output keeps. Raises InputError if there are fewer than two frames.
     """
-    timeline = Timeline(request.rate, slowdown=request.slowdown, loop=request.loop)
+    timeline = Timeline(request.rate, request.shows, zero=request.zero, loop=request.loop)
     counts = Counts() if counts is None else counts
     cadence = Cadence()
     is_reported = refill = request.duplicates == "refill"
-    window = _Window(beside=request.context >= FOUR, slowdown=request.slowdown)
+    window = _Window(beside=request.context >= FOUR, shown=timeline.shown)
     held: list[Slot] = []  # at most one slot, whose source frames are not all known
     opened: deque[Fraction] = deque()  # starts of scenes that no output frame has shown yet
     end = Fraction(0)
@@ -245,9 +257,10 @@ class _Window:
     """The source frames that later output frames may need, numbered without repeats.
 
     ``beside``: whether a new frame also needs the source frames before and after its pair.
+    ``shown`` returns the source's time that the output shows at a time.
     """
 
-    def __init__(self, *, beside: bool, slowdown: Fraction) -> None:
+    def __init__(self, *, beside: bool, shown: Callable[[Fraction], Fraction]) -> None:
         self._beside = beside
         self._items: dict[int, AnalysedFrame] = {}
         self._first: Frame | None = None
@@ -258,7 +271,7 @@ class _Window:
         self._due = b""
         self._has_captions = False
         self._end = Fraction(0)
-        self._slowdown = slowdown
+        self._shown = shown
 
     def add(self, item: AnalysedFrame) -> None:
         self._first = self._first or item.frame
@@ -276,8 +289,7 @@ class _Window:
         return not self._beside or slot.timestep == 0 or slot.left + 2 < self._count
 
     def _end_of(self, slot: Slot) -> Fraction:
-        assert self._first is not None
-        return self._first.time + (slot.time + slot.duration) / self._slowdown
+        return self._shown(slot.time + slot.duration)
 
     def forget(self, before: int) -> None:
         for done in [index for index in self._items if index < before - self._beside]:

@@ -18,7 +18,8 @@ from cloudconv.settings.groups import (
 )
 from cloudconv.settings.option import declared, option
 from cloudconv.settings.values import File, Rational
-from cloudconv.timeline import parse_factor, parse_rate
+from cloudconv.timeline import parse_factor, parse_rate, parse_speed
+from cloudconv.timemap import Point
 
 _factor = partial(option, parse=parse_factor, above=1, most=1000)
 _size = partial(on_machine, metavar="N", least=1, rare=True)
@@ -34,6 +35,9 @@ network's file, such as flownet.pkl."""
 _FACTOR = "Make N times the frames; a whole N keeps every source frame."
 _FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
 _SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
+_SPEED = """Change the speed along points TIME=SPEED, such as 0=1,4=1,4=0.25,6=1: evenly
+from point to point, and at once where two have one time; at the same frame rate, or at
+--fps. Sound is dropped."""
 _AUDIO = """In slow motion, drop the sound or stretch the sound at its own pitch. At normal
 speed, copy is an error if the sound would have to be encoded again."""
 _NVDEC = (
@@ -87,6 +91,7 @@ class Interpolation(
     factor: Rational | None = _factor(_FACTOR, "N")
     fps: Rational | None = option(_FPS, "RATE", parse=parse_rate, above=0, most=10_000)
     slowmo: Rational | None = _factor(_SLOWMO, "N")
+    speed: str | Sequence[Point] | None = option(_SPEED, "POINTS", parse=parse_speed)
     many_frames: bool = of_frames(_MANY_FRAMES, pinned=False, rare=True, default=False)
     audio: Literal["drop", "stretch", "copy"] | None = of_frames(
         _AUDIO, "HOW", shown="drop in slow motion, else kept"
@@ -100,15 +105,23 @@ class Interpolation(
 
     def _check(self) -> None:
         chosen = [
-            name for name in ("factor", "fps", "slowmo") if getattr(self, name) is not None
+            name
+            for name in ("fps", "factor", "slowmo", "speed")
+            if getattr(self, name) is not None
         ]
-        if len(chosen) != 1 and chosen != ["fps", "slowmo"]:
+        if len(chosen) != 1 and chosen not in (["fps", "slowmo"], ["fps", "speed"]):
             raise SettingsError(
-                "factor-fps-or-slowmo: Give exactly one of --factor, --fps and --slowmo, "
-                "or --slowmo with --fps; got "
+                "factor-fps-or-slowmo: Give exactly one of --factor, --fps, --slowmo and "
+                "--speed, or --fps with one of the last two; got "
                 f"{', '.join(map(flag, chosen)) or 'none of them'}."
             )
-        if self.audio in ("drop", "stretch") and self.slowmo is None:
+        if self.audio in ("stretch", "copy") and self.speed is not None:
+            raise SettingsError(
+                "sound-with-speed: Sound cannot follow a speed that changes: leave "
+                f"--audio={self.audio} out, and the sound is dropped."
+            )
+        is_normal = self.slowmo is None and self.speed is None
+        if self.audio in ("drop", "stretch") and is_normal:
             raise SettingsError(
                 f"audio-without-slowmo: --audio={self.audio} is for slow motion: give "
                 "--slowmo too."

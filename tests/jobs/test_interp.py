@@ -1,6 +1,7 @@
 """Interpolation from file to file: frame counts, exact times, pixels, copied streams."""
 
 import itertools
+import math
 import struct
 from fractions import Fraction as F
 from pathlib import Path
@@ -13,6 +14,8 @@ import cloudconv
 from cloudconv.errors import CloudconvError, InputError, OutputError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.plan import decide
+from cloudconv.timeline import parse_speed
+from cloudconv.timemap import TimeMap
 from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import (
@@ -142,6 +145,66 @@ def test_a_loop_fills_the_last_interval_towards_the_first_frame(tmp_path):
     held, looped = (read_planes(tmp_path / name)[7] for name in ("held.mkv", "loop.mkv"))
     assert same(held, last)
     assert np.abs(looped[0] - (first[0].astype(float) + last[0]) / 2).max() <= 1.5
+
+
+def test_a_speed_that_changes_shows_the_source_where_the_map_says(tmp_path):
+    """The speed falls evenly to a quarter, rises again, and is then 2 at once."""
+    clip = write_clip(tmp_path / "a.mkv", 50, rate=25)
+    points = "0=1,0.4=1,0.8=0.25,1.2=1,1.2=2"
+    result = interp(clip, "b.mkv", speed=points, **LOSSLESS)
+    slow = 2 * F(2, 5) / F(5, 4)
+    seconds = F(2, 5) + 2 * slow + F(4, 5) / 2
+    count = math.ceil(seconds * 25)
+    times = read_times(tmp_path / "b.mkv")
+    assert [float(time * 25) for time in times] == pytest.approx(range(count), abs=0.03)
+    assert [part["lasts"] for part in result.speed] == pytest.approx(
+        [0.4, float(slow), float(slow), 0.4]
+    )
+    before, after = read_planes(clip), read_planes(tmp_path / "b.mkv")
+    assert all(same(after[k], before[k]) for k in range(11))
+    # Above speed 1 each frame is one of the source.
+    fast = after[math.ceil((F(2, 5) + 2 * slow) * 25) :]
+    assert all(any(same(one, own) for own in before) for one in fast)
+    shows = TimeMap.through(parse_speed(points))
+    for number, planes in enumerate(after[11:]):
+        at = shows.source(F(number + 11, 25)) * 25
+        if shows.speed_at(at / 25) <= 1 and at < 49:
+            left, right = (before[int(at) + k][0].astype(float) for k in (0, 1))
+            wanted = left + float(at - int(at)) * (right - left)
+            assert np.abs(planes[0] - wanted).max() <= 1.5
+
+
+def test_one_speed_gives_the_frames_of_slow_motion(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", 12, rate=25)
+    interp(clip, "b.mkv", slowmo=F(5, 2), **LOSSLESS)
+    interp(clip, "c.mkv", speed="0=2/5", **LOSSLESS)
+    assert read_times(tmp_path / "b.mkv") == read_times(tmp_path / "c.mkv")
+    slow, even = read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "c.mkv")
+    assert all(same(a, b) for a, b in zip(slow, even, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"speed": "0=1,3=2"}, "names 3 s, and the input lasts 0.48 s"),
+        ({"speed": "0=1", "factor": 2}, "exactly one of"),
+        ({"speed": "0=1", "slowmo": 2}, "exactly one of"),
+        ({"speed": "0=1/2", "audio": "stretch"}, "Sound cannot follow"),
+    ],
+)
+def test_a_speed_that_cannot_be_is_refused_in_one_sentence(tmp_path, options, said):
+    clip = write_clip(tmp_path / "a.mkv", 12, rate=25)
+    with pytest.raises(CloudconvError, match=said):
+        interp(clip, "b.mkv", **options)
+    assert not (tmp_path / "b.mkv").exists()
+
+
+def test_a_speed_of_a_variable_rate_needs_the_rate_of_the_output(tmp_path):
+    times = [F(k * k, 100) for k in range(12)]
+    clip = write_clip(tmp_path / "a.mkv", 12, times=times)
+    with pytest.raises(CloudconvError, match="variable frame rate"):
+        interp(clip, "b.mkv", speed="0=1/2")
+    assert interp(clip, "b.mkv", speed="0=1/2", fps=30).output_fps == "30"
 
 
 @pytest.mark.parametrize("start", [F(0), F(7, 5), F(5)])

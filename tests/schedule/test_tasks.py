@@ -29,7 +29,7 @@ def request(**options):
         "duplicates": "keep",
         "loop": False,
     }
-    return Request(name="it", slowdown=F(1), **({"context": 4} | defaults | options))
+    return Request(name="it", **({"context": 4} | defaults | options))
 
 
 def tasks(source_frames, **options):

@@ -14,6 +14,7 @@ from cloudconv.media.timing import Timing
 from cloudconv.messages import amount
 from cloudconv.settings import InterpSettings, exact
 from cloudconv.timeline import parse_rate, rate_name
+from cloudconv.timemap import TimeMap
 
 _FEW_KEPT = 2  # a rate that keeps one in so many source frames is advised
 _NTSC = Fraction(1000, 1001)
@@ -64,21 +65,21 @@ def gap_warnings(timing: Timing, start: Fraction, end: Fraction) -> Iterator[War
 
 
 def rate_warnings(
-    settings: InterpSettings, timing: Timing, slowdown: Fraction, output: Path
+    settings: InterpSettings, timing: Timing, shows: TimeMap, output: Path
 ) -> Iterator[Warned]:
     """Warn of source frames that a chosen rate leaves out, or keeps as they are."""
     rate = exact(settings.fps)
-    if rate is None:
+    if rate is None or shows.speed is None:
         return
     source = "source" if settings.slowmo is None else "slowed source"
     if timing.rate is not None:
-        own = timing.rate / slowdown
+        own = timing.rate * shows.speed
     elif timing.open_ended:
         return
     else:
         mean = timing.frames / (timing.end - timing.start)
         # A gap of days gives a rate of nearly 0.
-        own = (mean.limit_denominator(1000) or mean) / slowdown
+        own = (mean.limit_denominator(1000) or mean) * shows.speed
     factor = rate / own
     if factor < 1 and (timing.rate is None or factor.numerator == 1):
         yield Warned(

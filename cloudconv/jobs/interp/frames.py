@@ -106,7 +106,6 @@ def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, Non
     request = Request(
         name="The sequence of pictures",
         rate=Resample(exact(settings.factor)),
-        slowdown=Fraction(1),
         scene_cut=settings.scene_cut,
         duplicates="refill" if settings.refill else "keep",
         loop=settings.loop,

@@ -21,7 +21,7 @@ from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.pictures import motion_photo
 from cloudconv.media.source import Source
-from cloudconv.media.timing import constant_rate
+from cloudconv.media.timing import Timing, constant_rate
 from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.models.engines import set_engine
@@ -40,8 +40,10 @@ from cloudconv.timeline import (
     Resample,
     expected_frames,
     output_rate,
+    parse_speed,
     rate_name,
 )
+from cloudconv.timemap import TimeMap
 
 _MANY_FRAMES = 100_000
 _MANY_TIMES = 10
@@ -58,12 +60,14 @@ frame."""
 class InterpResult(video.VideoResult):
     """The result of a run; ``frames_per_second`` excludes the frames of an earlier run.
 
-    ``held_frames`` are repeated, as at a cut or after the last frame. ``cuts`` are the
+    ``held_frames`` are repeated, as at a cut or after the last frame. ``speed`` has the
+    parts of a speed that changes, see :meth:`InterpPlan.parts`. ``cuts`` are the
     times of each new scene's first frame, in seconds from the input's first frame.
     """
 
     model: str
     held_frames: int
+    speed: list[dict[str, float]] | None
     cuts: list[float]
     resumed: bool
 
@@ -95,11 +99,10 @@ class InterpPlan(video.VideoPlan):
         """Return all warnings that are known before the first frame."""
         device = auto_warnings(self.settings.device)
         timing = self.info.timing
-        slowdown = self.request.slowdown
         copies = 2 if is_joinable(self.output) else 1
         others = [
             *gap_warnings(timing, *self.window),
-            *rate_warnings(self.settings, timing, slowdown, self.output),
+            *rate_warnings(self.settings, timing, self.request.shows, self.output),
             *disk_warnings(self.info, self.output, self.expected, copies),
         ]
         return [*self.info.warnings, *device, *others, *self.draft.warnings]
@@ -123,7 +126,7 @@ class InterpPlan(video.VideoPlan):
         request = self.request
         if frames is None:
             return None
-        return expected_frames(request.rate, frames, end - start, request.slowdown)
+        return expected_frames(request.rate, frames, end - start, self.shows)
 
     def source(self) -> Source:
         """Return a source that decodes the requested part of the input."""
@@ -212,6 +215,33 @@ class InterpPlan(video.VideoPlan):
         )
 
     @property
+    def shows(self) -> TimeMap:
+        """Return the map from output time to source time of the used part."""
+        return self.request.shows.after(self.window[0] - self.info.timing.start)
+
+    @property
+    def parts(self) -> list[dict[str, float]] | None:
+        """Return the parts of a speed that changes: source times, speeds, and seconds.
+
+        The source times ``from`` and ``to`` count from the input's first frame. ``lasts``
+        is the length in the output. The result is None for one speed without points.
+        """
+        if self.settings.speed is None:
+            return None
+        begin = self.window[0] - self.info.timing.start
+        length = self.window[1] - self.window[0]
+        return [
+            {
+                "from": float(begin + ramp.source),
+                "to": float(begin + ends),
+                "speed": float(ramp.first),
+                "speed_at_end": float(ramp.speed_at(ends)),
+                "lasts": float(ramp.output_at(ends) - ramp.output),
+            }
+            for ramp, ends in self.shows.parts(length)
+        ]
+
+    @property
     def probable_start(self) -> Fraction:
         """Return the time of the output's first frame by the probe, in source time."""
         timing = self.info.timing
@@ -226,9 +256,10 @@ class InterpPlan(video.VideoPlan):
         is_whole = settings.start is None and settings.end is None
         # These outputs begin with the first frame, even if the source's sound begins
         # earlier.
-        starts_with_frame = settings.start is not None or settings.slowmo is not None
+        keeps_time = settings.slowmo is None and settings.speed is None
+        starts_with_frame = settings.start is not None or not keeps_time
         offset = Fraction(0) if starts_with_frame else first - video.origin(info, first)
-        factor = request.slowdown
+        factor = 1 / (request.shows.speed or Fraction(1))
         if isinstance(request.rate, Multiply):
             factor /= request.rate.factor
         # At a variable rate the end can be within a frame.
@@ -236,7 +267,7 @@ class InterpPlan(video.VideoPlan):
         ends = exact(settings.end) or Fraction(1)
         spans = [timing.time_base, timing.last_duration, gap, ends]
         start, end = (None, None) if is_whole else self.window
-        has_sound = settings.slowmo is None or settings.audio == "stretch"
+        has_sound = keeps_time or settings.audio == "stretch"
         slow = exact(settings.slowmo)
         copies = settings.audio == "copy"
         zero = first - offset
@@ -274,9 +305,7 @@ class InterpPlan(video.VideoPlan):
         expected = self.expected
         common = self.common
         if expected is not None:
-            lasts = (
-                expected / self.rate if self.rate else (end - start) * self.request.slowdown
-            )
+            lasts = expected / self.rate if self.rate else self.shows.output(end - start)
         return {
             "input": common.pop("input"),
             "output": common.pop("output"),
@@ -287,6 +316,7 @@ class InterpPlan(video.VideoPlan):
             "output_frames": expected,
             "output_fps": None if self.rate is None else str(self.rate),
             "duration": None if lasts is None else float(lasts),
+            "speed": self.parts,
         }
 
     def counted(self, counts: Counts) -> dict[str, Any]:
@@ -310,12 +340,12 @@ class InterpPlan(video.VideoPlan):
         if len(counts.ticks) < 2 or request.end is None:
             return None
         tick = self.info.timing.time_base
-        length = counts.duration / request.slowdown
+        length = request.shows.source(counts.duration)
         rate = constant_rate(counts.ticks, tick)
         # The last frame lasts longer.
         if rate is None or length > len(counts.ticks) / rate + tick:
             return None
-        return output_rate(request.rate, rate, request.slowdown)
+        return output_rate(request.rate, rate, request.shows)
 
 
 def decide(
@@ -343,7 +373,8 @@ def decide(
     request = Request(
         name=str(info.path),
         rate=_rate(settings, info),
-        slowdown=exact(settings.slowmo or 1),
+        shows=_shows(settings, timing),
+        zero=timing.start if settings.speed else None,
         scene_cut=settings.scene_cut,
         duplicates="refill" if settings.refill else "keep",
         loop=settings.loop,
@@ -352,11 +383,11 @@ def decide(
         tick=timing.time_base if timing.rate is None else None,
     )
     registry.check_times(spec, _frames_for_each(request, timing.rate))
-    gap_rate = output_rate(request.rate, timing.gap_rate, request.slowdown)
-    fastest = output_rate(request.rate, timing.fastest_rate, request.slowdown)
+    gap_rate = output_rate(request.rate, timing.gap_rate, request.shows)
+    fastest = output_rate(request.rate, timing.fastest_rate, request.shows)
     suffix = default_suffix(info, gap_rate, fastest)
     output = video.output_path(settings.output, info.path, name_tag(settings), suffix)
-    rate = output_rate(request.rate, timing.rate, request.slowdown)
+    rate = output_rate(request.rate, timing.rate, request.shows)
     if workers.kind != "inline" and not is_joinable(output):
         raise SettingsError(
             f"not-joinable: {output} has a format that cannot be joined from segments: "
@@ -381,6 +412,11 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
     if fps is not None:
         return Resample(fps)
     factor = exact(settings.factor or settings.slowmo or 1)
+    if settings.speed and info.timing.rate is None:
+        raise SettingsError(
+            f"speed-of-variable-rate: {info.path} has a variable frame rate, which leaves "
+            "the rate of the output open: give one with --fps."
+        )
     if info.timing.rate is not None:
         # At a constant rate the output times are evenly spaced, even where the source lacks
         # frames.
@@ -396,13 +432,28 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
     )
 
 
+def _shows(settings: InterpSettings, timing: Timing) -> TimeMap:
+    """Return the map from output time to source time that the settings choose."""
+    if settings.speed is None:
+        return TimeMap.even(1 / exact(settings.slowmo or 1))
+    points = parse_speed(settings.speed)
+    length = timing.end - timing.start
+    last, _ = points[-1]
+    if last > length and not timing.open_ended:
+        raise SettingsError(
+            f"speed-after-end: --speed names {short(float(last))} s, and the input lasts "
+            f"{short(float(length))} s: give earlier times."
+        )
+    return TimeMap.through(points)
+
+
 def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fraction) -> None:
     rate = request.rate
     if isinstance(rate, Multiply):
         return
-    count = expected_frames(rate, frames, length, request.slowdown)
+    count = expected_frames(rate, frames, length, request.shows)
     own = info.timing.usual_rate
-    usual = expected_frames(rate, frames, frames / max(own, _SLOWEST), request.slowdown)
+    usual = expected_frames(rate, frames, frames / max(own, _SLOWEST), request.shows)
     if count > max(_MANY_FRAMES, _MANY_TIMES * usual):
         usual_rate = "their usual rate" if own >= _SLOWEST else "one frame a minute"
         count_words = (
@@ -424,7 +475,8 @@ def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fractio
 def _frames_for_each(request: Request, own: Fraction | None) -> Fraction | None:
     if isinstance(request.rate, Multiply):
         return Fraction(request.rate.factor)
-    return None if own is None else request.rate.rate * request.slowdown / own
+    speed = request.shows.speed
+    return None if own is None or speed is None else request.rate.rate / speed / own
 
 
 def name_tag(settings: InterpSettings) -> str:
@@ -435,6 +487,8 @@ def name_tag(settings: InterpSettings) -> str:
     tags = []
     if settings.factor is not None:
         tags.append(f"x{float(settings.factor):g}")
+    if settings.speed is not None:
+        tags.append("speed")
     if settings.slowmo is not None:
         tags.append(f"slow{float(settings.slowmo):g}")
     if fps is not None:
