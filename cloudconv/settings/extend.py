@@ -44,7 +44,8 @@ _OF_A_DREAM = {
 _FRAMES = "Make N new frames."
 _WHILE_HELD = f"as long as the forecast holds, at most {MOST_HELD}"
 _SECONDS = "Make new frames for S seconds, or for 1m30s."
-_AT = "Continue from this time instead of the end: seconds, 1m30s or h:mm:ss."
+_AT = """Continue from this time instead of the end, by the film before this time only:
+seconds, 1m30s or h:mm:ss."""
 _PREDICTOR = (
     "Use a predictor from 'cloudconv models', or a file that 'cloudconv train' wrote; auto "
     "takes the one that looks best in a trial."

@@ -92,7 +92,8 @@ class DreamResult(ExtendResult):
         clauses = []
         if self.repeats_every is not None:
             every = f"repeats every {self.repeats_every:.1f} s"
-            clauses.append(f"{every}, a longer clip repeats less often")
+            why = "few frames of the clip lead to each other"
+            clauses.append(f"{every}, because {why}: a longer clip repeats less often")
         if self.sound_encoded:
             clauses.append(
                 f"the whole sound is encoded again ({listed(self.sound_encoded, 'and')})"
