@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -52,12 +52,6 @@ class Carry:
     # Whether audio that the container cannot store is an error. Otherwise it is encoded
     # again.
     copies_only: bool = False
-    # For each stream that the container has refused in a trial, by its index, FFmpeg's
-    # reason. A stream is then encoded again; after a second refusal it is left out.
-    refused: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    # For each stream of audio whose format changes, by its index, the output's time of the
-    # first change, if a trial has found that. Such a stream is encoded again.
-    changes: dict[int, Fraction] = field(default_factory=dict)
     # The passages by which all audio goes on after the film, also without ``audio``; None
     # if the audio ends with the film.
     playlist: Playlist | None = None
@@ -67,6 +61,19 @@ class Carry:
     def begin(self) -> Fraction:
         """Return the start of the part to keep, on the source's clock."""
         return self.origin if self.start is None else max(self.start, self.origin)
+
+    def change_of(self, number: int) -> Fraction | None:
+        """Return when the format of audio stream ``number`` first changes in the part.
+
+        The time is on the output's clock in seconds; None if it does not change.
+        """
+        times = (time for stream, time in self.info.sound_changes if stream == number)
+        inside = (time for time in times if self.begin < time and not self.is_over(time))
+        return next((time - self.origin for time in inside), None)
+
+    def is_over(self, time: Fraction) -> bool:
+        """Return whether a time on the source's clock is after the part."""
+        return self.end is not None and time >= self.end
 
 
 def kept_chapters(chapters: Sequence[Any], carry: Carry) -> list[Any]:

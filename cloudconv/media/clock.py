@@ -164,6 +164,7 @@ class VideoClock(Clock):
         self._fills = self._delay == 0 < depth and codec == "mpeg4"
         self._is_transport = reader.is_transport
         self._tick = Fraction(stream.time_base)
+        self._number = stream.index
         self.hurried = 0
         self.late = 0
         self._position = 0  # of the last packet in the file
@@ -183,11 +184,19 @@ class VideoClock(Clock):
             Restart(begins * self._tick, offset * self._tick) for begins, offset in parts
         )
 
+    @property
+    def offset(self) -> Fraction:
+        """Return the seconds that are added to the times of the present part."""
+        return self._offsets[-1] * self._tick
+
     def move(self, packet: Any) -> bool:
         """Add the offset of the packet's part to the packet's times.
 
-        Return False if the packet comes too late to be decoded.
+        Return False if the packet comes too late to be decoded. Packets of other streams
+        stay as they are.
         """
+        if packet.stream.index != self._number:
+            return True
         if self._is_animation:
             self._lengthen(packet)
             return True

@@ -3,8 +3,6 @@
 import io
 import os
 import struct
-from contextlib import ExitStack
-from dataclasses import replace
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -12,15 +10,11 @@ from typing import Any
 
 from av.stream import Disposition
 
-from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media import matroska, mp4
-from cloudconv.media.additions import NOT_COPIED
 from cloudconv.media.carry import fresh_tags
 from cloudconv.media.containers import Container, Content, container_of
-from cloudconv.media.demux import open_container
 from cloudconv.media.encoding import EncodingPlan
-from cloudconv.media.ffmpeg import log_lines
 from cloudconv.media.formats import layout
 from cloudconv.media.input import is_stdout, numbered
 from cloudconv.media.others import OtherStreams
@@ -130,17 +124,6 @@ class Muxer(Writer):
         self._check(packet)
         self._out.mux(packet)
 
-    def write_copies(self) -> dict[int, Fraction]:
-        """Write all copied streams and close the file.
-
-        Return when the format of audio changes, by the indices of the streams.
-        """
-        if self._others is None:
-            return {}
-        self._others.write_copies()
-        self._out.close()
-        return self._others.changes
-
     def finish(self) -> None:
         """Write the remaining packets and close the file."""
         for packet in [] if self._order is None else self._order.finish():
@@ -249,56 +232,13 @@ class PictureFolder(Writer):
         (self._folder / self._names.name(self._count)).write_bytes(bytes(packet))
 
 
-def without_refused(plan: EncodingPlan) -> tuple[EncodingPlan, list[Warned]]:
-    """Return the plan without copies that the container cannot hold, and all warnings.
+def carried_warnings(plan: EncodingPlan) -> list[Warned]:
+    """Return the warnings about the streams beside the video, before any work.
 
-    All copied streams are written to nowhere. If the muxer refuses that, each stream is
-    tried alone. Raises OutputError if no single stream is the cause.
+    The header of the output is written to nowhere. Raises OutputError if FFmpeg refuses
+    that.
     """
-    while True:
-        try:
-            warnings, changes = _try_copies(plan)
-            if plan.carry is None or plan.carry.copies_only or not changes:
-                return plan, warnings
-            changes = plan.carry.changes | changes
-            plan = replace(plan, carry=replace(plan.carry, changes=changes))
-        except OutputError as error:
-            refused = {} if error.code == NOT_COPIED else _refused(plan)
-            # A stream that is refused twice is left out, so a third refusal has another
-            # cause.
-            refused = {k: reasons for k, reasons in refused.items() if len(reasons) <= 2}
-            if plan.carry is None or not refused:
-                raise
-            plan = replace(
-                plan, carry=replace(plan.carry, refused=plan.carry.refused | refused)
-            )
-
-
-def _try_copies(plan: EncodingPlan) -> tuple[list[Warned], dict[int, Fraction]]:
-    with writing(plan.target), ExitStack() as stack:
+    with writing(plan.target):
         muxer = Muxer(plan, None)
-        stack.callback(muxer.abandon)
-        with log_lines():  # so that an error has its reason
-            changes = muxer.write_copies()
-    return muxer.warnings, changes
-
-
-def _refused(plan: EncodingPlan) -> dict[int, tuple[str, ...]]:
-    """Return why the muxer refuses each stream that it also refuses alone."""
-    carry = plan.carry
-    refused = dict[int, tuple[str, ...]]()
-    if carry is None or not carry.info.has_streams:
-        return refused
-    with open_container(carry.info.path) as source:
-        numbers = [s.index for s in source.streams if s.index != carry.info.video_index]
-    for number in numbers:
-        before = carry.refused.get(number, ())
-        others = dict.fromkeys((other for other in numbers if other != number), ("", ""))
-        alone = replace(carry, refused=others | ({number: before} if before else {}))
-        try:
-            _try_copies(replace(plan, carry=alone))
-        except OutputError as error:
-            log = getattr(error.__cause__, "log", None)  # level, component and text
-            reason = log[2] if log else getattr(error.__cause__, "strerror", None) or ""
-            refused[number] = (*before, str(reason).strip().rstrip("."))
-    return refused
+        muxer.abandon()
+    return muxer.warnings

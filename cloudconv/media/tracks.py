@@ -20,7 +20,7 @@ from cloudconv.media.carry import Carry, codec_name
 from cloudconv.media.clock import Clock, Restart
 from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
-from cloudconv.messages import clock, counted, plural
+from cloudconv.messages import counted, plural
 
 TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
 """Codecs of text subtitles, which can be converted to one another."""
@@ -36,7 +36,6 @@ PRIMING = Fraction(1, 20)
 # one. A tick of AVI can be a whole audio packet; a cut between two ticks needs finer ones.
 _LONGEST_TICK = Fraction(1, 500)
 _SHORT_TICK = Fraction(1, 90_000)
-_AAC_FORMAT = 0xFDC0  # profile, sampling rate and channels in two bytes of an ADTS header
 # Prefix of codecs whose decoders leave out the priming themselves; a stated delay replaces
 # that.
 _SKIPPING = "wma"
@@ -216,8 +215,7 @@ class CopiedTrack(CarriedTrack):
         if stamp is None:
             return
         time = stamp * packet.time_base
-        is_late = self._carry.end is not None and time >= self._carry.end
-        kept = None if is_late else self._kept(packet, time)
+        kept = None if self._carry.is_over(time) else self._kept(packet, time)
         if kept is None:
             return
         begin, end = kept
@@ -287,12 +285,6 @@ class CopiedAudio(CopiedTrack):
         self._states_delay = container.is_amended and seekable
         self._led = Fraction(0)
         self._begins_part = False  # whether the next packet is the first one of a part
-        # AAC of a transport stream states its format in each packet, and other files for a
-        # track.
-        has_headers = codec_name(source) == "aac" and not source.codec_context.extradata
-        self._has_headers = has_headers
-        self._format: int | None = None
-        self.changes: Fraction | None = None  # the time of another format, in the output
 
     @property
     def led(self) -> Fraction:
@@ -343,23 +335,6 @@ class CopiedAudio(CopiedTrack):
         if not (is_opus or self._carry.info.input_format.states_delay):
             return Fraction(0)
         return -Fraction(int(context.delay), context.sample_rate)
-
-    def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
-        if self._has_headers and self.changes is None:
-            before = self._format
-            self._format = int.from_bytes(memoryview(packet)[2:4], "big") & _AAC_FORMAT
-            self.changes = None if before in (None, self._format) else time
-        return super()._copied(packet, time, lasts)
-
-    def warnings(self, label: str) -> Iterator[str]:
-        """Yield warnings about another format, and about times that step back."""
-        if self.changes is not None:
-            yield (
-                f"sound-changes: The sampling rate or the channels of {label} change "
-                f"at {clock(float(self.changes))}, and {self._container.name} stores one "
-                "format for a track: players may lose the sound from there."
-            )
-        yield from super().warnings(label)
 
 
 class CopiedSubtitles(CopiedTrack):

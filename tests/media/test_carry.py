@@ -18,7 +18,7 @@ from cloudconv.errors import OutputError
 from cloudconv.media import tracks
 from cloudconv.media.carry import Carry, add_copy
 from cloudconv.media.matroska import amend, room
-from cloudconv.media.muxer import without_refused
+from cloudconv.media.muxer import carried_warnings
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.media.timecode import timecode_at_rate
@@ -631,7 +631,7 @@ def test_a_trial_of_the_copies_stores_nothing(tmp_path, name):
     times = {"rate": Fraction(24), "spans": [Fraction(1, 24)]}
     with largest_file(100):
         plan = plan_encoding(tmp_path / name, info, carry=carry, **times)
-        assert without_refused(plan) == (plan, [])
+        assert carried_warnings(plan) == []
     assert [file.name for file in tmp_path.iterdir()] == ["in.mp4"]
 
 
@@ -867,10 +867,10 @@ def test_a_stream_that_the_container_refuses_is_named_and_the_others_are_kept(
     info = probe(source)
     carry = Carry(info, info.timing.start)
     plan = plan_encoding(tmp_path / "out.mp4", info, rate=Fraction(24), carry=carry)
-    settled, warnings = without_refused(plan)
+    warnings = carried_warnings(plan)
     assert [warning.code for warning in warnings] == ["stream-refused"]
     assert "Subtitle stream 1 (dvdsub) is left out" in str(warnings[0])
     assert "invalid" in str(warnings[0])
-    write(tmp_path / "out.mp4", even(24, (64, 48)), info, rate=24, carry=settled.carry)
+    write(tmp_path / "out.mp4", even(24, (64, 48)), info, rate=24, carry=carry)
     with av.open(str(tmp_path / "out.mp4")) as output:
         assert [stream.type for stream in output.streams] == ["video"]
