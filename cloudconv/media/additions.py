@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -35,19 +36,15 @@ from cloudconv.media.audio import (
 )
 from cloudconv.media.carry import (
     Carry,
-    add_copy,
-    codec_name,
     fresh_tags,
-    header_of,
     kept_chapters,
-    one_at_a_time,
-    with_titles,
 )
-from cloudconv.media.containers import Container
+from cloudconv.media.containers import MKV, Container
 from cloudconv.media.continued import ContinuedAudio
 from cloudconv.media.demux import is_made_anew, open_container, read_packets
 from cloudconv.media.ffmpeg import log_lines, reason_of
 from cloudconv.media.input import growth_of
+from cloudconv.media.muxing import add_copy, codec_name, header_of
 from cloudconv.media.timecode import timecode_at_rate, timecode_fault, timecode_of
 from cloudconv.media.tracks import (
     LONG_AGO,
@@ -263,7 +260,8 @@ class StreamAdder:
             yield self._encoded
 
     def _not_copied(self, stream: Any) -> OutputError:
-        mkv = header_of("matroska", lambda out: add_copy(out, stream))
+        add = partial(add_copy, stream=stream, unlisted=MKV.unlisted)
+        mkv = header_of(MKV.muxer, add)
         return OutputError(
             f"sound-not-copied: FFmpeg cannot copy {label_of(stream)} to "
             f"{self._container.name}: leave --audio=copy out"
@@ -308,13 +306,13 @@ class StreamAdder:
 
     def _takes_header(self, stream: Any) -> bool:
         """Return whether the container takes copies of a stream, by its header alone."""
-        muxer = self._container.muxer
-        return header_of(muxer, lambda out: add_copy(out, stream)) is not None
+        add = partial(add_copy, stream=stream, unlisted=self._container.unlisted)
+        return header_of(self._container.muxer, add) is not None
 
     def _takes(self, stream: Any) -> bool:
         """Return whether the container takes the stream alone, with its first packets."""
         # Other files than MP4 and MOV state no order of channels.
-        is_unordered = stream.type == "audio" and not self._container.is_mp4
+        is_unordered = stream.type == "audio" and not self._container.orders_channels
         if is_unordered and channels_of(stream).is_reordered:
             return False
         if not self._takes_header(stream):
@@ -395,7 +393,7 @@ class StreamAdder:
         return EncodedTrack(stream, target, parts, encoder)
 
     def _copy_of(self, stream: Any, out: OutputContainer) -> Any:
-        target = add_copy(out, stream)
+        target = add_copy(out, stream, self._container.unlisted)
         if stream.type == "audio" and target.codec_context is not None:
             # Unlike Matroska, MP4 cannot store PCM with unnamed channels.
             name_channels(stream, target.codec_context)
@@ -429,18 +427,16 @@ class StreamAdder:
             )
             return
         kept = kept_chapters(self._source.chapters(), carry)
-        if self._container.is_mp4:
-            distinct = one_at_a_time(kept)
-            if count := len(kept) - len(distinct):
-                are = plural(count, "chapter is", "chapters are")
-                self._warn(
-                    f"chapters-overlap: {count} {are} left out, because others begin at "
-                    f"the same time, and {self._container.name} stores one at a time: "
-                    "write .mkv to keep all of them."
-                )
-            kept = with_titles(distinct)
-        if kept:
-            self._out.set_chapters(kept)
+        stored = self._container.chapters(kept)
+        if count := len({each["id"] for each in kept} - {each["id"] for each in stored}):
+            are = plural(count, "chapter is", "chapters are")
+            self._warn(
+                f"chapters-overlap: {count} {are} left out, because others begin at "
+                f"the same time, and {self._container.name} stores one at a time: "
+                "write .mkv to keep all of them."
+            )
+        if stored:
+            self._out.set_chapters([*stored])
 
 
 def first_packets(carry: Carry) -> dict[int, list[Any]]:

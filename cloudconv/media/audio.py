@@ -13,7 +13,8 @@ from av.container import OutputContainer
 from numpy.typing import NDArray
 
 from cloudconv.media.attacks import Attacks
-from cloudconv.media.carry import Carry, add_copy, header_of
+from cloudconv.media.carry import Carry
+from cloudconv.media.muxing import add_copy, header_of
 
 Samples = NDArray[Any]  # of floating-point numbers
 

@@ -76,7 +76,7 @@ def choose(
     source = layout(info.working_pix_fmt)
     exactly = settings.pix_fmt
     wanted_name = settings.encoder or _kept(container, info, settings)
-    free = wanted_name is None and exactly is None and container.is_mp4
+    free = wanted_name is None and exactly is None and container.has_few_formats
     drawn = source.alpha or info.input_format.is_drawn
     becomes_plain = free and drawn and not (source.alpha and container.keeps_alpha)
     wanted = _plain(source) if becomes_plain else info.working_pix_fmt
@@ -130,7 +130,7 @@ def _warnings(
     is_420 = (stored.chroma_shift_x, stored.chroma_shift_y) == (1, 1)
     is_plain = stored.family == "gray" or (stored.family == "yuv" and is_420)
     is_shown = is_plain or settings.pix_fmt is not None or codec in (info.codec, *_EDITED)
-    if is_free and container.is_mp4 and not is_shown:
+    if is_free and container.has_few_formats and not is_shown:
         yield Warned(
             f"kept-few-players: Few players show {choice.working} in {container.name}, "
             "which keeps the colours of the source exactly. For a file that most players "

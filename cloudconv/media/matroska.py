@@ -1,4 +1,6 @@
-"""Correct finished files of FFmpeg's Matroska muxer.
+"""Hold what is special about Matroska, and correct finished files of FFmpeg's muxer.
+
+The rows of Matroska and WebM in media/containers.py name these functions.
 
 The muxer states a constant rate for every encoded video. The muxer writes no sample aspect
 ratio for codecs that cannot store one in their bitstream. The muxer states no delay of
@@ -9,13 +11,18 @@ defines the elements, and RFC 8794 their encoding.
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from pathlib import Path
+from typing import Any
+
+from av.container import OutputContainer
+
+from cloudconv.media.muxing import MuxedFile, Planned
 
 _SEGMENT, _TRACKS, _TRACK_ENTRY = 0x18538067, 0x1654AE6B, 0xAE
 _NAME, _DEFAULT_DURATION, _VIDEO = 0x536E, 0x23E383, 0xE0
 _TRACK_TYPE = 0x83
 _CODEC_DELAY = 0x56AA
 _AUDIO = b"\2"
+_MP4_ONLY = {"handler_name", "vendor_id"}
 _DISPLAY_WIDTH = 0x54B0
 _DISPLAY_HEIGHT = 0x54BA
 _DISPLAY_UNIT = 0x54B2
@@ -29,36 +36,40 @@ _HEAD = 1 << 24
 Element = tuple[int, bytes]  # the id and the content of an element
 
 
-def room(tracks: int) -> str:
-    """Return an ending for the track's title, which :func:`amend` replaces by elements."""
-    return "~" * (400 + 16 * tracks)
+def options(_: Planned) -> dict[str, str]:
+    """Return the options of the muxer: checksums would be wrong after corrections."""
+    return {"write_crc32": "0"}
 
 
-def amend(
-    path: Path,
-    room: str,
-    size: tuple[int, int],
-    aspect: Fraction | None,
-    delays: Iterable[Fraction],
-    *,
-    varies: bool,
-) -> None:
+def tags(given: dict[str, str]) -> dict[str, str]:
+    """Return tags without those that every track of MP4 has, also if nobody chose them."""
+    return {
+        key: value
+        for key, value in given.items()
+        if key.lower().split("-")[0] not in _MP4_ONLY
+    }
+
+
+def prepare(out: OutputContainer, video: Any) -> bytes:
+    """Add an ending to the track's title, which :func:`amend` replaces by elements."""
+    room = "~" * (400 + 16 * len(out.streams))
+    video.metadata["title"] = video.metadata.get("title", "") + room
+    return room.encode()
+
+
+def amend(muxed: MuxedFile) -> None:
     """Correct the tracks of a finished file without checksums, in place.
 
-    The first is a video.
-
-    The title of the first track must end with ``room``, which is removed. ``size`` is
-    (width, height). ``aspect`` is the sample aspect ratio to store, None to keep the
-    present one. ``delays`` are to be stated for the audio tracks, in seconds; 0 for no
-    change. ``varies`` removes the stated constant rate. Padding follows the tracks, so
-    nothing after them moves.
+    The first is a video, whose title must end with the room, which is removed. A variable
+    rate removes the stated constant rate. Padding follows the tracks, so nothing after them
+    moves.
     """
-    with path.open("rb+") as file:
+    with muxed.path.open("rb+") as file:
         data = file.read(_HEAD)
         start, end = _tracks(data)
         (_, video), *others = children(data[start:end])
-        entries = [_amended(video, room, size, aspect, varies)]
-        waiting = iter(delays)
+        entries = [_amended(video, muxed)]
+        waiting = iter(muxed.delays)
         for _, entry in others:
             is_audio = (_TRACK_TYPE, _AUDIO) in children(entry)
             delay = round(next(waiting, Fraction(0)) * 10**9) if is_audio else 0
@@ -114,13 +125,12 @@ def segment_end(data: bytes) -> int | None:
     return None if kind != _SEGMENT or unknown else end
 
 
-def _amended(
-    entry: bytes, room: str, size: tuple[int, int], aspect: Fraction | None, varies: bool
-) -> bytes:
+def _amended(entry: bytes, muxed: MuxedFile) -> bytes:
     amended = []
+    aspect = muxed.aspect
     for kind, content in children(entry):
         if kind == _NAME:
-            content = content.removesuffix(room.encode())
+            content = content.removesuffix(muxed.room)
         if kind == _VIDEO and aspect is not None:
             kept = {
                 element: value
@@ -128,9 +138,10 @@ def _amended(
                 if element != _DISPLAY_UNIT
             }
             top, bottom, left, right = cropping(kept)
-            visible = size[0] - left - right, size[1] - top - bottom
+            width, height = muxed.size
+            visible = width - left - right, height - top - bottom
             content = _joined([*kept.items(), *_display(visible, aspect)])
-        is_wrong = kind == _DEFAULT_DURATION and varies
+        is_wrong = kind == _DEFAULT_DURATION and muxed.varies
         if not is_wrong and (kind != _NAME or content):
             amended.append((kind, content))
     return _joined(amended)

@@ -4,69 +4,21 @@ import io
 import os
 import struct
 from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import Any
 
 from av.stream import Disposition
 
 from cloudconv.events import Warned
-from cloudconv.media import matroska, mp4
 from cloudconv.media.carry import fresh_tags
-from cloudconv.media.containers import Container, Content, container_of
+from cloudconv.media.containers import Content, container_of
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.formats import layout
 from cloudconv.media.input import is_stdout, numbered
+from cloudconv.media.muxing import MuxedFile, Planned
 from cloudconv.media.others import OtherStreams
 from cloudconv.media.output import writing
-from cloudconv.media.packets import Writer
-from cloudconv.media.pictures import shows_of
-
-# Ticks of a movie in MP4 per second: 32 bits then suffice for two hours.
-_MOST_SCALE = 600_000
-_HEAD = 1 << 13  # bytes of the start of a file, with the description of the first track
-_NAMED_TAGS = {
-    *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
-    *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
-    *("network", "keywords", "episode_sort", "season_number", "media_type", "hd_video"),
-    *("gapless_playback", "compilation", "track", "disc", "creation_time", "language"),
-}
-
-
-def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
-    match container.muxer:
-        case "mp4" | "mov":
-            kept = (
-                {}
-                if plan.carry is None
-                else fresh_tags(plan.carry.info.metadata, container)
-            )
-            # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no
-            # name.
-            free = any(key.lower() not in _NAMED_TAGS for key in kept)
-            flags = "+faststart" + ("+use_metadata_tags" if free else "")
-            # A tick of edit lists and durations divides one of the video, and suits the
-            # audio.
-            scale = plan.tick.denominator
-            for rate in (48000, 44100):
-                scale = finer if (finer := lcm(scale, rate)) <= _MOST_SCALE else scale
-            # Boxes of 360° and 3D video are in no edition of the standard.
-            return {
-                "movie_timescale": str(scale),
-                "movflags": flags,
-                "strict": "unofficial",
-            }
-        case "matroska" | "webm":
-            return {"write_crc32": "0"}  # checksums would be wrong after the corrections
-        case "gif":
-            # A GIF has the number of repeats, 0 without end. FFmpeg takes -1 for no repeat.
-            shows = shows_of(plan.info.path)
-            return {"loop": str(-1 if shows == 1 else max(shows - 1, 0))}
-        case "apng":
-            return {"plays": str(shows_of(plan.info.path))}
-        case "webp":
-            return {"loop": str(shows_of(plan.info.path))}
-    return {}
+from cloudconv.media.packets import Shown, Writer
 
 
 class Muxer(Writer):
@@ -82,9 +34,13 @@ class Muxer(Writer):
         self._path = path = path or Path(os.devnull)
         self._others: OtherStreams | None = None
         # Data on standard output cannot be corrected afterwards.
-        self._amends = container.is_amended and not is_stdout(path)
-        self._order = _DecodeTimes() if container.is_mp4 and plan.rate is None else None
-        options = _options(container, plan)
+        self._amends = not is_stdout(path)
+        self._room = b""
+        orders = container.has_edit_lists and plan.rate is None
+        self._order = _DecodeTimes() if orders else None
+        tags = {} if plan.carry is None else plan.carry.info.metadata
+        planned = Planned(plan.info.path, plan.tick, fresh_tags(tags, container))
+        options = container.options(planned)
         url = f"file:{path}"
         if is_trial:
             options.pop("movflags", None)  # +faststart reads the file
@@ -103,8 +59,7 @@ class Muxer(Writer):
             self._opened.callback(self._others.close)
             self.warnings = self._others.warnings
         if self._amends:
-            self._room = matroska.room(len(self._out.streams))
-            stream.metadata["title"] = stream.metadata.get("title", "") + self._room
+            self._room = container.prepare(self._out, stream)
         if plan.choice.encoder.startswith("libvpx") and layout(plan.choice.working).alpha:
             # Readers look for alpha beside the packets only if this tag is set.
             stream.metadata["alpha_mode"] = "1"
@@ -124,8 +79,8 @@ class Muxer(Writer):
         self._check(packet)
         self._out.mux(packet)
 
-    def finish(self) -> None:
-        """Write the remaining packets and close the file."""
+    def finish(self, shown: Shown) -> None:
+        """Write the remaining packets, close the file, and correct the file."""
         for packet in [] if self._order is None else self._order.finish():
             self._mux(packet)
         delays: list[Fraction] = []
@@ -137,29 +92,24 @@ class Muxer(Writer):
             for stream in self._out.streams
             if stream.type == "subtitle" and not stream.disposition & Disposition.default
         ]
-        super().finish()
-        if self._amends:
-            info = self._plan.info
-            varies = self._plan.rate is None
-            size = info.width, info.height
-            matroska.amend(self._path, self._room, size, info.aspect, delays, varies=varies)
-        elif self._container.is_mp4:
-            self._amend_mp4(hidden)
-        if self._others is not None and self._path.is_file():
+        super().finish(shown)
+        if not self._path.is_file():
+            return
+        info = self._plan.info
+        muxed = MuxedFile(
+            path=self._path,
+            size=(info.width, info.height),
+            aspect=info.aspect,
+            varies=self._plan.rate is None,
+            end=shown.end,
+            lasts=shown.lasts,
+            room=self._room,
+            delays=delays,
+            hidden=hidden,
+        )
+        self._container.amend(muxed)
+        if self._others is not None:
             self._others.compare(self._path)
-
-    def _amend_mp4(self, hidden: list[int]) -> None:
-        if hidden:
-            mp4.hide(self._path, hidden)
-        if self._container.muxer == "mp4":
-            # FFmpeg 8 also writes Apple's box, which states neither the layout of 3D video
-            # nor the pose of a sphere, and reads from that box that there is none (`ffprobe
-            # OUT.mp4`).
-            with self._path.open("rb+") as file:
-                at = file.read(_HEAD).find(b"vexu")
-                if at >= 0:
-                    file.seek(at)
-                    file.write(b"free")
 
 
 class _DecodeTimes:

@@ -16,10 +16,11 @@ import av
 from av.format import Flags
 
 from cloudconv.media.audio import AudioEncoder
-from cloudconv.media.carry import Carry, codec_name
+from cloudconv.media.carry import Carry
 from cloudconv.media.clock import Clock, Restart
 from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
+from cloudconv.media.muxing import codec_name
 from cloudconv.messages import counted, plural
 
 TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
@@ -282,7 +283,7 @@ class CopiedAudio(CopiedTrack):
     ) -> None:
         super().__init__(source, target, parts, carry)
         self._container = container
-        self._states_delay = container.is_amended and seekable
+        self._states_delay = container.states_delay and seekable
         self._led = Fraction(0)
         self._begins_part = False  # whether the next packet is the first one of a part
 
@@ -299,7 +300,7 @@ class CopiedAudio(CopiedTrack):
         carry = self._carry
         first = carry.begin
         end = begin + (packet.duration or 0) * packet.time_base
-        if self._container.is_mp4:
+        if self._container.has_edit_lists:
             leads = end > first - _COPIED_BEFORE  # is kept for the start of a decoder
         else:
             # No edit list hides this audio. After a cut, the audio would be heard.
@@ -326,7 +327,7 @@ class CopiedAudio(CopiedTrack):
 
     def _earliest(self) -> Fraction:
         """Return the earliest packet time that does not move the whole file."""
-        if self._container.is_mp4:
+        if self._container.has_edit_lists:
             return Fraction(-1)
         # A muxer without edit lists adds the codec's delay to all times. A packet may thus
         # precede 0 by the delay. A still earlier packet would move the whole file.

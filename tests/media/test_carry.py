@@ -16,9 +16,10 @@ from PIL import Image
 
 from cloudconv.errors import OutputError
 from cloudconv.media import tracks
-from cloudconv.media.carry import Carry, add_copy
-from cloudconv.media.matroska import amend, room
+from cloudconv.media.carry import Carry
+from cloudconv.media.matroska import amend, prepare
 from cloudconv.media.muxer import carried_warnings
+from cloudconv.media.muxing import MuxedFile, add_copy
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.media.timecode import timecode_at_rate
@@ -641,12 +642,14 @@ def test_many_tracks_of_sound_can_all_state_a_delay(tmp_path):
     with av.open(str(path), "w", container_options={"write_crc32": "0"}) as out:
         stream = out.add_stream("ffv1", rate=24)
         stream.width = stream.height = 32
-        stream.metadata["title"] = "Many" + room(count)
+        stream.metadata["title"] = "Many"
         tracks = [out.add_stream("pcm_s16le", rate=48000) for _ in range(count)]
+        room = prepare(out, stream)
         out.mux(stream.encode(picture(0, 32, 32)))
         for track in tracks:
             sound(out, track, tone(440, 480))
-    amend(path, room(count), (32, 32), None, [Fraction(1, 50)] * count, varies=False)
+    zero = Fraction(0)
+    amend(MuxedFile(path, (32, 32), None, False, zero, zero, room, [HALF / 75] * count))
     with av.open(str(path)) as clip:
         assert clip.streams.video[0].metadata["title"] == "Many"
         assert len(clip.streams.audio) == count
