@@ -132,6 +132,13 @@ class StreamAdder:
                     f"for {label_of(stream)}, a .mov or .mkv is better."
                 )
         self._add_chapters()
+        info = carry.info
+        is_arriving = growth_of(info.path) is not None
+        if words := [] if is_arriving else info.input_format.unread(info.path):
+            self._warn(
+                "parts-unread: FFmpeg does not read these parts of the source, which the "
+                f"output lacks: {', '.join(words)}."
+            )
 
     def _reads_code(self, stream: Any) -> bool:
         """Read a time code that FFmpeg does not read; return False for other streams.
@@ -341,7 +348,7 @@ class StreamAdder:
             return self._converted(stream, texts)
         add = None
         if stream.type == "audio":
-            add = choose_format(stream, self._container.muxer)
+            add = choose_format(stream, self._container)
         return None if add is None else self._sound(stream, add(self._out))
 
     def _converted(self, stream: Any, codec: str) -> CarriedTrack:

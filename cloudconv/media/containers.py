@@ -171,6 +171,7 @@ MP4 = Container(
     options=mp4.options,
     tags=mp4.tags,
     chapters=mp4.chapters,
+    prepare=mp4.prepare,
     amend=mp4.amend,
     # Only Matroska and WebM can store alpha beside the packets.
     refuses_alpha=("libvpx-vp9",),
@@ -188,6 +189,8 @@ MOV = replace(
     # The muxer lists these two encoders but refuses to write their header.
     refuses=("libvpx-vp9", "libsvtav1"),
     keeps_alpha=True,
+    options=mp4.mov_options,
+    prepare=_no_room,
     amend=mp4.hide,
 )
 MKV = Container(

@@ -10,7 +10,9 @@ defines the elements, and RFC 8794 their encoding.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from av.container import OutputContainer
@@ -29,6 +31,11 @@ _DISPLAY_UNIT = 0x54B2
 _VOID = 0xEC
 CROPS = 0x54BB, 0x54AA, 0x54CC, 0x54DD
 _ASPECT_RATIO_UNIT = 3
+_CHAPTER, _CHAPTER_TITLE, _ORDERED, _FULL_LANGUAGE = 0xB6, 0x80, 0x45DD, 0x22B59D
+_TARGETS, _LEVEL, _USUAL_LEVEL = 0x63C0, 0x68CA, bytes([50])
+_UIDS = {0x63C5, 0x63C9, 0x63C4, 0x63C6}  # of what a tag is about
+# Elements with others: tracks, editions of chapters, tags, and what is within.
+_OUTER = {_TRACKS, _TRACK_ENTRY, 0x1043A770, 0x45B9, _CHAPTER, 0x1254C367, 0x7373, _TARGETS}
 # The number of bytes to read from the start of a file. These bytes contain the tracks,
 # because fonts and covers come later.
 _HEAD = 1 << 24
@@ -109,6 +116,52 @@ def described_video(elements: bytes) -> bytes:
     cluster = element(0x1F43B675, element(0xE7, b"\0"))
     head = element(0x1A45DFA3, element(0x4282, b"matroska"))
     return head + element(_SEGMENT, tracks + cluster)
+
+
+def unread(path: Path) -> list[str]:
+    """Return the words for what a file has and FFmpeg's reader does not show."""
+    words = list[str]()
+    levels = set[bytes]()
+    waiting = _described(path)
+    with suppress(IndexError):  # of a damaged file
+        while waiting:
+            kind, content = waiting.pop()
+            inner = children(content)
+            waiting += [each for each in inner if each[0] in _OUTER]
+            names = [name for name, _ in inner]
+            values = dict(inner)
+            if kind == _CHAPTER and _CHAPTER in names:
+                words.append("chapters within chapters")
+            if kind == _CHAPTER and names.count(_CHAPTER_TITLE) > 1:
+                words.append("chapter titles in other languages")
+            if any(values.get(_ORDERED, b"")):
+                words.append("the order of the chapters")
+            if b"-" in values.get(_FULL_LANGUAGE, b""):
+                words.append(
+                    f"the language {values[_FULL_LANGUAGE].decode(errors='replace')}"
+                )
+            if kind == _TARGETS and not _UIDS & values.keys():
+                levels.add(values.get(_LEVEL, _USUAL_LEVEL))
+    if len(levels) > 1:
+        words.append("the levels of tags, such as the title of a series")
+    return [*dict.fromkeys(words)]
+
+
+def _described(path: Path) -> list[Element]:
+    """Return the tracks, chapters and tags of a file, without a look at its packets."""
+    found = list[Element]()
+    with path.open("rb", buffering=0) as file:
+        size = path.stat().st_size
+        at = 0
+        with suppress(IndexError):  # of a damaged file
+            while at < size:
+                file.seek(at)
+                kind, start, end = _header(file.read(12), 0)
+                if kind in _OUTER and end < _HEAD:
+                    file.seek(at + start)
+                    found.append((kind, file.read(end - start)))
+                at += start if kind == _SEGMENT else end
+    return found
 
 
 def segment_end(data: bytes) -> int | None:

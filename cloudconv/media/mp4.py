@@ -32,6 +32,9 @@ _CHAPTER_TICKS = 1000  # of chapters, a second
 _LATE = Fraction(1, 2)
 # Bytes of a sample entry before its boxes, and of the box with the entries.
 _VIDEO_ENTRY, _ENTRIES = 78, 8
+# Tags of any length, one of which holds the place of others, and the bytes before its text.
+_ROOMS = ("lyrics", "synopsis", "grouping", "network", "keywords", "copyright")
+_TEXT_HEAD = 24
 _NAMED_TAGS = {
     *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
     *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
@@ -42,16 +45,55 @@ _NAMED_TAGS = {
 
 def options(planned: Planned) -> dict[str, str]:
     """Return the options of the muxer."""
-    # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
-    free = any(key.lower() not in _NAMED_TAGS for key in planned.tags)
-    flags = "+faststart" + ("+use_metadata_tags" if free else "")
     # A tick of edit lists and durations divides one of the video, and suits the audio.
     scale = planned.tick.denominator
     for rate in _SOUND_RATES:
         finer = lcm(scale, rate)
         scale = finer if finer <= _MOST_SCALE else scale
     # Boxes of 360° and 3D video are in no edition of the standard.
-    return {"movie_timescale": str(scale), "movflags": flags, "strict": "unofficial"}
+    return {
+        "movie_timescale": str(scale),
+        "movflags": "+faststart",
+        "strict": "unofficial",
+    }
+
+
+def mov_options(planned: Planned) -> dict[str, str]:
+    """Return the options of the muxer of MOV, which has few tags of its own."""
+    # Without ``use_metadata_tags`` the muxer drops tags that it does not know.
+    free = any(key.lower() not in _NAMED_TAGS for key in planned.tags)
+    return options(planned) | {"movflags": "+faststart" + "+use_metadata_tags" * free}
+
+
+def prepare(out: OutputContainer, _: Any) -> bytes:
+    """Return the boxes of tags for which iTunes has no name, and make room for them.
+
+    With FFmpeg's option ``use_metadata_tags``, no tag at all has a name that players know.
+    :func:`amend` puts the boxes in the place of a text of the same length.
+    """
+    others = {
+        key: value
+        for key, value in out.metadata.items()
+        # FFmpeg writes a tag of a language, such as title-eng, under its plain name.
+        if key.lower().split("-")[0] not in _NAMED_TAGS
+    }
+    unused = [key for key in _ROOMS if key not in map(str.lower, out.metadata)]
+    room = b"".join(_free_tag(key, value) for key, value in others.items())
+    if room and unused:
+        out.metadata[unused[0]] = (len(room) - _TEXT_HEAD) * "~"
+    return room
+
+
+def _free_tag(name: str, value: str) -> bytes:
+    parts = b"".join(
+        struct.pack(">I4sI", 12 + len(text), kind, version) + text
+        for kind, version, text in (
+            (b"mean", 0, b"com.apple.iTunes"),
+            (b"name", 0, name.encode()),
+            (b"data", 1, bytes(4) + value.encode()),
+        )
+    )
+    return struct.pack(">I4s", 8 + len(parts), b"----") + parts
 
 
 def tags(given: dict[str, str]) -> dict[str, str]:
@@ -116,7 +158,7 @@ def _with_titles(given: Sequence[Any]) -> list[Any]:
 
 
 def amend(muxed: MuxedFile) -> None:
-    """Hide subtitles that nobody chose, and remove Apple's box about 3D video.
+    """Hide subtitles that nobody chose, add tags, and remove Apple's box about 3D video.
 
     FFmpeg 8 writes this box, which states neither the layout of 3D video nor the pose of a
     sphere, and reads from the box that there is none (`ffprobe OUT.mp4`).
@@ -129,6 +171,15 @@ def amend(muxed: MuxedFile) -> None:
                     for box, _ in _boxes(file, b"vexu", entry[0] + _VIDEO_ENTRY, entry[1]):
                         file.seek(box - 4)
                         file.write(b"free")
+        size = muxed.path.stat().st_size
+        for start, end in _within(file, (0, size), b"moov", b"udta", b"meta"):
+            for known in _boxes(file, b"ilst", start + 4, end):
+                for at, after in _boxes(file, None, *known):
+                    file.seek(at - 8)
+                    tag = file.read(after - at + 8)
+                    if len(tag) == len(muxed.room) and not tag[_TEXT_HEAD:].strip(b"~"):
+                        file.seek(at - 8)
+                        file.write(muxed.room)
 
 
 def edit_speeds(path: Path) -> list[Fraction]:
@@ -148,6 +199,19 @@ def edit_speeds(path: Path) -> list[Fraction]:
                     if place >= 0 and speed not in (0, _ONE):
                         speeds.add(Fraction(speed, _ONE))
     return sorted(speeds)
+
+
+def unread(path: Path) -> list[str]:
+    """Return the words for what a file has and FFmpeg's reader does not show."""
+    words = list[str]()
+    with path.open("rb") as file:
+        for track in _tracks(file, path.stat().st_size):
+            for start, end in _within(file, track, b"mdia", b"elng"):
+                file.seek(start + 4)
+                language = file.read(min(end - start - 4, 40)).partition(b"\0")[0]
+                if b"-" in language:
+                    words.append(f"the language {language.decode(errors='replace')}")
+    return words
 
 
 def hide(muxed: MuxedFile) -> None:

@@ -43,6 +43,10 @@ _SKIPPING = "wma"
 # Positions, colours and fonts in the codes of ASS, to which FFmpeg decodes every text
 # subtitle.
 _STYLE = re.compile(rb"\\(an?\d|pos|move|\d?c&|fn)")
+_MARK = re.compile(rb"<(v|c|lang)[. ]")  # of a speaker, a class or a language in WebVTT
+_PLACED = "webvtt_settings"
+# Times inside of a text of ASS or WebVTT.
+_INNER_TIME = re.compile(rb"\\(kf?|ko|K)\d|\\(t|move|fade?)\([^)]*\d|<[\d:]+\.\d{3}>")
 # FFmpeg's mark of a bitmap subtitle that is shown until the next one is 2^32 - 1 ms; files
 # hold that as a duration, which MP4 refuses.
 _ENDLESS = Fraction(1 << 31, 1000)
@@ -203,6 +207,7 @@ class CopiedTrack(CarriedTrack):
         self._carry = carry
         self._ends: Fraction | None = None  # the last packet's end in the output
         self._order = _DecodeOrder(source.type, target)
+        self._skipped = 0  # packets of the part before its first key frame
 
     @property
     def is_empty(self) -> bool:
@@ -230,8 +235,9 @@ class CopiedTrack(CarriedTrack):
 
     def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
         """Return start and end of the packet's used part on the source's clock, or None."""
-        waits = begin < self._carry.begin or not packet.is_keyframe
-        if self._ends is None and waits:
+        is_early = begin < self._carry.begin
+        if self._ends is None and (is_early or not packet.is_keyframe):
+            self._skipped += not is_early
             return None
         return begin, begin + (packet.duration or 0) * packet.time_base
 
@@ -249,7 +255,13 @@ class CopiedTrack(CarriedTrack):
         return packet
 
     def warnings(self, label: str) -> Iterator[str]:
-        """Yield a warning about times that step back."""
+        """Yield warnings about skipped pictures, and about times that step back."""
+        if count := self._skipped:
+            yield (
+                f"begins-late: {label} begins with its first key frame in the part: "
+                f"{counted(count, 'packet')} before {plural(count, 'is', 'are')} left out. "
+                "Begin the part at such a frame to keep all of them."
+            )
         if self._order.moved:
             yield (
                 f"clock-steps-back: The time stamps of {label} step back: "
@@ -341,6 +353,8 @@ class CopiedAudio(CopiedTrack):
 class CopiedSubtitles(CopiedTrack):
     """A track of subtitles whose packets are copied, as long as they are still shown."""
 
+    _hurried = 0  # texts with times inside, which are not slowed
+
     def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
         carry = self._carry
         first = carry.begin
@@ -353,9 +367,20 @@ class CopiedSubtitles(CopiedTrack):
         return visible, max(end if carry.end is None else min(end, carry.end), visible)
 
     def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
+        self._hurried += bool(self._carry.slowdown and _INNER_TIME.search(bytes(packet)))
         copied = super()._copied(packet, time, lasts)
         copied.duration = round(lasts / copied.time_base)
         return copied
+
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield warnings about times inside of texts, and about times that step back."""
+        if count := self._hurried:
+            yield (
+                f"subtitles-old-speed: {counted(count, 'text')} of {label} "
+                f"{plural(count, 'has', 'have')} times inside, as of karaoke, which keep "
+                "their old speed."
+            )
+        yield from super().warnings(label)
 
 
 class ConvertedText(CopiedSubtitles):
@@ -376,7 +401,11 @@ class ConvertedText(CopiedSubtitles):
                 return None
             converted = self.target.codec_context.encode_subtitle(decoded)
             if self._may_lose_style:
-                self._styled += any(_STYLE.search(text.ass) for text in decoded)
+                # A mark of WebVTT stands in the packet, its place beside it.
+                places = [each.data_type for each in packet.iter_sidedata()]
+                marks = any(_STYLE.search(text.ass) for text in decoded)
+                marks |= _PLACED in places or bool(_MARK.search(bytes(packet)))
+                self._styled += marks
         except (av.error.FFmpegError, UnicodeError):
             self._unreadable += 1
             return None
