@@ -11,7 +11,7 @@ import av
 
 from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
-from cloudconv.media.containers import Container, Content
+from cloudconv.media.containers import MKV, Container, Content
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.known_encoders import CrfScale, known_encoder
@@ -228,11 +228,7 @@ def _checked_name(name: str, container: Container) -> str:
             "of video."
         )
     if not _can_be_in(container, codec.name):
-        other = (
-            ""
-            if container.muxer == "matroska"
-            else ", or another container (.mkv holds most)"
-        )
+        other = "" if container is MKV else ", or another container (.mkv holds most)"
         raise EncoderUsageError(
             f"encoder-not-in-container: FFmpeg does not write what {name} makes to "
             f"{container.name}: use {listed(present(container.encoders), 'or')}{other}."
@@ -271,14 +267,13 @@ def _formats(name: str) -> tuple[str, ...]:
 
     The floats of EXR count as such.
     """
-    if name == "gif":
-        # The encoder needs pictures with a palette, which the sink makes from bgra.
-        return ("bgra",)
-    usable = is_float if name == "exr" else is_exact
-    refused = known_encoder(name).accepted.refused
+    accepted = known_encoder(name).accepted
+    usable = is_float if accepted.is_float else is_exact
     listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
-    return tuple(
-        f for f in listed if usable(f) and f not in refused and not f.startswith("yuvj")
+    return accepted.formats or tuple(
+        f
+        for f in listed
+        if usable(f) and f not in accepted.refused and not f.startswith("yuvj")
     )
 
 
@@ -398,8 +393,8 @@ def options_for(
         if not working.startswith("yuv422"):
             suitable = for_full
         options["profile"] = suitable.get(profile, next(iter(suitable.values())))
-    if name == "libvpx-vp9" and layout(working).alpha:
-        options["auto-alt-ref"] = "0"
+    if layout(working).alpha:
+        options |= encoder.alpha_options
     if settings.crf is not None:
         options |= _crf(name, settings.crf)
     elif not _QUALITY & own_options.keys():

@@ -15,6 +15,7 @@ from cloudconv.media.containers import Content, container_of
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.formats import layout
 from cloudconv.media.input import is_stdout, numbered
+from cloudconv.media.known_encoders import known_encoder
 from cloudconv.media.muxing import MuxedFile, Planned
 from cloudconv.media.others import OtherStreams
 from cloudconv.media.output import writing
@@ -60,9 +61,8 @@ class Muxer(Writer):
             self.warnings = self._others.warnings
         if self._amends:
             self._room = container.prepare(self._out, stream)
-        if plan.choice.encoder.startswith("libvpx") and layout(plan.choice.working).alpha:
-            # Readers look for alpha beside the packets only if this tag is set.
-            stream.metadata["alpha_mode"] = "1"
+        if layout(plan.choice.working).alpha:
+            stream.metadata.update(known_encoder(plan.choice.encoder).alpha_tags)
         matrix = plan.info.display_matrix
         if matrix is not None and Content.ROTATION in container.keeps:
             stream.set_display_matrix(struct.unpack("<9i", matrix))
