@@ -63,7 +63,7 @@ from cloudconv.messages import clock, plural
 # The first packets of each stream that are tried: so many, and from so many seconds of the
 # file.
 _TRIED = 16
-_TRIED_SECONDS = 5
+_TRIED_SECONDS = 2
 
 
 class Carried(NamedTuple):
@@ -447,7 +447,7 @@ class StreamAdder:
 
 
 def first_packets(carry: Carry) -> dict[int, list[Any]]:
-    """Return the first packets of each stream of a file, by its number.
+    """Return the first packets of each stream beside the video, by its number.
 
     They are from the first seconds of the file. Of an input that still arrives, only those
     that need no wait are returned.
@@ -456,17 +456,20 @@ def first_packets(carry: Carry) -> dict[int, list[Any]]:
     is_arriving = growth_of(carry.info.path) is not None
     with open_container(carry.info.path) as source:
         streams = [each for each in source.streams if each.type != "attachment"]
+        lacking = {each.index for each in streams} - {carry.info.video_index}
         begin: Fraction | None = None
-        for packet in read_packets(source, streams):
-            known = packets[packet.stream.index]
-            is_carried = packet.stream.index != carry.info.video_index
-            if is_carried and len(known) < _TRIED:
-                known.append(packet)
-            if kind_of(packet.stream) == "still" or packet.dts is None:
-                continue
-            time = packet.dts * packet.time_base
-            begin = time if begin is None else begin
-            if is_arriving or time > begin + _TRIED_SECONDS:
+        for packet in read_packets(source, streams) if lacking else ():
+            number = packet.stream.index
+            if number in lacking:
+                packets[number].append(packet)
+            if kind_of(packet.stream) == "still" or len(packets[number]) == _TRIED:
+                lacking.discard(number)
+            elif packet.dts is not None:
+                time = packet.dts * packet.time_base
+                begin = time if begin is None else begin
+                if is_arriving or time > begin + _TRIED_SECONDS:
+                    break
+            if not lacking:
                 break
     return packets
 

@@ -9,17 +9,19 @@ in files of uneven times, of FFV1 with wide pixels, and with AAC from an MP4. RF
 defines the elements, and RFC 8794 their encoding.
 """
 
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from av.container import OutputContainer
 
 from cloudconv.media.muxing import MuxedFile, Planned
 
-_SEGMENT, _TRACKS, _TRACK_ENTRY = 0x18538067, 0x1654AE6B, 0xAE
+_EBML, _SEGMENT, _TRACKS, _TRACK_ENTRY = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE
+_HEADER = 12  # bytes of the id and the size of an element, at most
 _NAME, _DEFAULT_DURATION, _VIDEO = 0x536E, 0x23E383, 0xE0
 _TRACK_TYPE = 0x83
 _CODEC_DELAY = 0x56AA
@@ -90,10 +92,19 @@ def amend(muxed: MuxedFile) -> None:
 
 
 def _tracks(data: bytes) -> tuple[int, int]:
-    kind, start, end = _header(data, _header(data, 0)[2])
-    while kind != _TRACKS:
-        kind, start, end = _header(data, start if kind == _SEGMENT else end)
-    return start, end
+    outer = _outer(io.BytesIO(data), len(data))
+    return next((start, end) for kind, start, end in outer if kind == _TRACKS)
+
+
+def _outer(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the id and the place of the content of each outer element of a file."""
+    at = 0
+    with suppress(IndexError):  # of a damaged file
+        while at < size:
+            file.seek(at)
+            kind, start, end = _header(file.read(_HEADER), 0)
+            yield kind, at + start, at + end
+            at += start if kind == _SEGMENT else end
 
 
 def video_elements(data: bytes) -> dict[int, bytes]:
@@ -114,7 +125,7 @@ def described_video(elements: bytes) -> bytes:
     track += element(0x86, b"V_NONE") + element(_VIDEO, pixel + elements)
     tracks = element(_TRACKS, element(_TRACK_ENTRY, track))
     cluster = element(0x1F43B675, element(0xE7, b"\0"))
-    head = element(0x1A45DFA3, element(0x4282, b"matroska"))
+    head = element(_EBML, element(0x4282, b"matroska"))
     return head + element(_SEGMENT, tracks + cluster)
 
 
@@ -151,16 +162,10 @@ def _described(path: Path) -> list[Element]:
     """Return the tracks, chapters and tags of a file, without a look at its packets."""
     found = list[Element]()
     with path.open("rb", buffering=0) as file:
-        size = path.stat().st_size
-        at = 0
-        with suppress(IndexError):  # of a damaged file
-            while at < size:
-                file.seek(at)
-                kind, start, end = _header(file.read(12), 0)
-                if kind in _OUTER and end < _HEAD:
-                    file.seek(at + start)
-                    found.append((kind, file.read(end - start)))
-                at += start if kind == _SEGMENT else end
+        for kind, start, end in _outer(file, path.stat().st_size):
+            if kind in _OUTER and end - start < _HEAD:
+                file.seek(start)
+                found.append((kind, file.read(end - start)))
     return found
 
 
@@ -170,12 +175,15 @@ def segment_end(data: bytes) -> int | None:
     ``data`` is the start of the file. Returns None if ``data`` is not Matroska or states no
     size.
     """
-    if data[:4] != b"\x1aE\xdf\xa3":
-        return None
-    _, _, at = _header(data, 0)
-    kind, body, end = _header(data, at) if at + 12 < len(data) else (0, 0, 0)
-    unknown = end - body == (1 << (7 * (body - at - 4))) - 1
-    return None if kind != _SEGMENT or unknown else end
+    before = 0
+    for kind, start, end in _outer(io.BytesIO(data), len(data)):
+        if kind == _SEGMENT:
+            unknown = (1 << (7 * (start - before - 4))) - 1
+            return None if end - start == unknown else end
+        if kind != _EBML:
+            break
+        before = end
+    return None
 
 
 def _amended(entry: bytes, muxed: MuxedFile) -> bytes:

@@ -59,6 +59,7 @@ class OtherStreams:
         self._carried: list[Carried] = []
         self._queue: Iterator[Timed] = iter(())
         self._pending: Timed | None = None
+        self._filled = set[int]()  # the numbers of the output's streams with packets
         # Several pictures and animated WebP have no other streams.
         if not carry.info.has_streams:
             return
@@ -85,6 +86,7 @@ class OtherStreams:
                 return
             if self._pending is None or (time is not None and self._pending[0] > time):
                 return
+            self._filled.add(self._pending[1].stream.index)
             self._out.mux(self._pending[1])
             self._pending = None
 
@@ -108,7 +110,8 @@ class OtherStreams:
     def compare(self, path: Path) -> None:
         """Add warnings about streams, languages and flags that the finished file lacks."""
         name = self._container.name
-        empty = [track.target for track in self._tracks.values() if track.is_empty]
+        targets = (track.target for track in self._tracks.values())
+        empty = [target for target in targets if target.index not in self._filled]
         with av.open(f"file:{path}") as file:
             streams = [stream for stream in file.streams if not is_made_anew(stream)]
             for kind in dict.fromkeys(entry.kind for entry in self._carried):

@@ -108,26 +108,18 @@ class CarriedTrack(ABC):
     """A stream of the source on its way into the ``target`` stream of the output.
 
     ``delay`` is the number of seconds by which the first packet precedes 0. The file states
-    this delay, and readers subtract it from all times.
+    this delay, and readers subtract it from all times. ``led`` is the number of seconds of
+    audio that were left out before the first video frame.
     """
 
     delay = Fraction(0)
+    led = Fraction(0)
 
     def __init__(self, source: Any, target: Any, parts: Parts) -> None:
         self.source = source
         self.target = target
         self._parts = parts
         self._is_heard = False  # whether a packet has come that no edit list hides
-
-    @property
-    @abstractmethod
-    def is_empty(self) -> bool:
-        """Return whether the output's stream has no packet."""
-
-    @property
-    def led(self) -> Fraction:
-        """Return the seconds of audio that were left out before the first video frame."""
-        return Fraction(0)
 
     def packets(self, packet: Any) -> Iterator[Timed]:
         """Yield the packets to write for one of the source."""
@@ -156,18 +148,9 @@ class EncodedTrack(CarriedTrack):
         super().__init__(source, target, parts)
         self._encoder = encoder
 
-    @property
-    def is_empty(self) -> bool:
-        """Return whether there was no sound to encode."""
-        return self._encoder.is_empty
-
-    @property
-    def led(self) -> Fraction:
-        """Return the seconds of audio that were left out before the first video frame."""
-        return self._encoder.led
-
     def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
-        return map(_timed, self._encoder.feed(packet))
+        yield from map(_timed, self._encoder.feed(packet))
+        self.led = self._encoder.led
 
     def continued(self) -> Iterator[Timed]:
         """Yield packets that go on after the film, as far as the playlist is known."""
@@ -208,11 +191,6 @@ class CopiedTrack(CarriedTrack):
         self._ends: Fraction | None = None  # the last packet's end in the output
         self._order = _DecodeOrder(source.type, target)
         self._skipped = 0  # packets of the part before its first key frame
-
-    @property
-    def is_empty(self) -> bool:
-        """Return whether no packet was copied."""
-        return self._ends is None
 
     def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
         if packet.time_base > _LONGEST_TICK:
@@ -296,13 +274,7 @@ class CopiedAudio(CopiedTrack):
         super().__init__(source, target, parts, carry)
         self._container = container
         self._states_delay = container.states_delay and seekable
-        self._led = Fraction(0)
         self._begins_part = False  # whether the next packet is the first one of a part
-
-    @property
-    def led(self) -> Fraction:
-        """Return the seconds of audio that were left out before the first video frame."""
-        return self._led
 
     def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
         self._begins_part |= begins
@@ -320,7 +292,7 @@ class CopiedAudio(CopiedTrack):
         if begin < first and not leads:
             # An edit list may hide sound from players.
             if carry.start is None and not packet.is_discard:
-                self._led = max(self._led, first - begin)
+                self.led = max(self.led, first - begin)
             return None
         if self._begins_part and self._ends is not None:
             # Each part of a joined recording begins with samples for the start of the
