@@ -749,7 +749,7 @@ def test_audio_cut_from_an_avi_stays_in_step(tmp_path, target, start):
         assert abs(time - belongs) <= Fraction(1, 1000)
 
 
-def transport(path, parts, first_pid=0x100, seconds=1, later=0):
+def transport(path, parts, first_pid=0x100, seconds=1, later=0, layout="mono"):
     """Write a transport stream of 25 fps, whose times begin ``later`` seconds later.
 
     ``parts`` are codecs of sound and their starts.
@@ -762,7 +762,7 @@ def transport(path, parts, first_pid=0x100, seconds=1, later=0):
         video.width, video.height = 64, 48
         streams = [out.add_stream(codec, rate=48000) for codec, _ in parts]
         for stream in streams:
-            stream.layout = "mono"
+            stream.layout = layout
         for number in range(25 * seconds):
             frame = picture(number, 64, 48)
             frame.pts = number
@@ -801,6 +801,28 @@ def test_all_frames_of_parts_that_overlap_are_kept_with_their_sound(tmp_path, ov
     lasts = Fraction(1024, 48000)
     assert all(b - a <= 2 * lasts for a, b in itertools.pairwise(times))
     assert abs(times[-1] + lasts - 2) < Fraction(1, 20)
+
+
+def test_a_change_of_the_channels_after_the_trial_encodes_the_sound_again(tmp_path):
+    sounds = {"parts": [("aac", 0)], "seconds": 4}
+    parts = [
+        transport(tmp_path / f"{k}.ts", later=4 * k, layout=("mono", "stereo")[k], **sounds)
+        for k in range(2)
+    ]
+    path, target = tmp_path / "in.ts", tmp_path / "out.mkv"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    plan = {"rate": Fraction(25), "carry": Carry(probe(path), probe(path).timing.start)}
+    (early,) = carried_warnings(plan_encoding(target, probe(path), **plan))
+    assert "change at 4.0 s" in str(early)
+    assert "encoded again, in the format of its start" in str(early)
+    assert [early] == convert(path, target).warnings
+    with av.open(str(target)) as clip:
+        assert clip.streams.audio[0].layout.name == "mono"
+        samples = sum(frame.samples for frame in clip.decode(audio=0))
+    assert abs(samples / 48000 - 8) < 0.1
+    cut = tmp_path / "cut.mkv"
+    assert not said(convert(path, cut, end=Fraction(3)), "change")
+    assert not said(convert(path, cut, start=Fraction(5)), "change")
 
 
 def test_a_wrong_time_of_a_key_frame_begins_no_part(tmp_path):
