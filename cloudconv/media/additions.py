@@ -132,9 +132,14 @@ class StreamAdder:
                     f"for {label_of(stream)}, a .mov or .mkv is better."
                 )
         self._add_chapters()
-        info = carry.info
-        is_arriving = growth_of(info.path) is not None
-        if words := [] if is_arriving else info.input_format.unread(info.path):
+        self._name_unread()
+
+    def _name_unread(self) -> None:
+        info = self._carry.info
+        if growth_of(info.path) is not None:  # would wait for its end
+            return
+        words = info.input_format.unread(info.path)
+        if words:
             self._warn(
                 "parts-unread: FFmpeg does not read these parts of the source, which the "
                 f"output lacks: {', '.join(words)}."
@@ -189,8 +194,8 @@ class StreamAdder:
     def _drop(self, code: str, stream: Any, why: str = "") -> None:
         if not why:
             why = f"FFmpeg cannot write it to {self._container.name}"
-            if reason := self._reasons.get(stream.index):
-                why += f" ({reason})"
+            reason = self._reasons.get(stream.index)
+            why += f" ({reason})" * bool(reason)
         self._warn(f"{code}: {label_of(stream)} is left out: {why}.")
 
     def _leaves_out(self, stream: Any) -> bool:
@@ -385,7 +390,8 @@ class StreamAdder:
         else:
             encoder = AudioEncoder(stream, target, Fraction(1), carry)
             why = f"FFmpeg cannot copy it to {name}"
-            if (change := carry.change_of(stream.index)) is not None:
+            change = carry.change_of(stream.index)
+            if change is not None:
                 so = "the track is encoded again, in the format of its start"
                 self._warn_change(stream, change, so)
         self._describe(stream, target)

@@ -34,7 +34,8 @@ _VOID = 0xEC
 CROPS = 0x54BB, 0x54AA, 0x54CC, 0x54DD
 _ASPECT_RATIO_UNIT = 3
 _CHAPTER, _CHAPTER_TITLE, _ORDERED, _FULL_LANGUAGE = 0xB6, 0x80, 0x45DD, 0x22B59D
-_TARGETS, _LEVEL, _USUAL_LEVEL = 0x63C0, 0x68CA, bytes([50])
+_TARGETS, _LEVEL = 0x63C0, 0x68CA
+_USUAL_LEVEL = bytes([50])
 _UIDS = {0x63C5, 0x63C9, 0x63C4, 0x63C6}  # of what a tag is about
 # Elements with others: tracks, editions of chapters, tags, and what is within.
 _OUTER = {_TRACKS, _TRACK_ENTRY, 0x1043A770, 0x45B9, _CHAPTER, 0x1254C367, 0x7373, _TARGETS}

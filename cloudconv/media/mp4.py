@@ -31,7 +31,8 @@ _CHAPTER_TICKS = 1000  # of chapters, a second
 # it would only be in the way of whoever goes from one chapter to the next.
 _LATE = Fraction(1, 2)
 # Bytes of a sample entry before its boxes, and of the box with the entries.
-_VIDEO_ENTRY, _ENTRIES = 78, 8
+_VIDEO_ENTRY = 78
+_ENTRIES = 8
 # Tags of any length, one of which holds the place of others, and the bytes before its text.
 _ROOMS = ("lyrics", "synopsis", "grouping", "network", "keywords", "copyright")
 _TEXT_HEAD = 24

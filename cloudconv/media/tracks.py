@@ -234,10 +234,11 @@ class CopiedTrack(CarriedTrack):
 
     def warnings(self, label: str) -> Iterator[str]:
         """Yield warnings about skipped pictures, and about times that step back."""
-        if count := self._skipped:
+        if self._skipped:
+            are = plural(self._skipped, "is", "are")
             yield (
                 f"begins-late: {label} begins with its first key frame in the part: "
-                f"{counted(count, 'packet')} before {plural(count, 'is', 'are')} left out. "
+                f"{counted(self._skipped, 'packet')} before {are} left out. "
                 "Begin the part at such a frame to keep all of them."
             )
         if self._order.moved:
@@ -346,11 +347,11 @@ class CopiedSubtitles(CopiedTrack):
 
     def warnings(self, label: str) -> Iterator[str]:
         """Yield warnings about times inside of texts, and about times that step back."""
-        if count := self._hurried:
+        if self._hurried:
+            have = plural(self._hurried, "has", "have")
             yield (
-                f"subtitles-old-speed: {counted(count, 'text')} of {label} "
-                f"{plural(count, 'has', 'have')} times inside, as of karaoke, which keep "
-                "their old speed."
+                f"subtitles-old-speed: {counted(self._hurried, 'text')} of {label} {have} "
+                "times inside, as of karaoke, which keep their old speed."
             )
         yield from super().warnings(label)
 
