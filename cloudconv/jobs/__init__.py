@@ -157,11 +157,11 @@ def _module(settings: Any, function: str) -> Any:
 def planned(plan: Any) -> dict[str, Any]:
     """Return the JSON of a plan: the keys of the result that are decided, with warnings."""
     from cloudconv.jobs.video import VideoPlan  # imports PyTorch
-    from cloudconv.media.muxer import without_refused
+    from cloudconv.media.muxer import carried_warnings
 
     others: list[Warned] = []
     if isinstance(plan, VideoPlan):
-        _, others = without_refused(plan.encoding(plan.probable_start))
+        others = carried_warnings(plan.encoding(plan.probable_start))
     texts = dict.fromkeys(warning.text for warning in (*plan.warnings, *others))
     return {**plan.facts, "warnings": [*texts]}
 

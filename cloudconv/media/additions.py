@@ -1,13 +1,26 @@
 """Add the streams beside a video to an output whose header is not written yet.
 
-Each stream is copied, converted or encoded again, or a warning names the stream.
+One rule holds for every stream and every container. The first way that works is taken:
+
+1. The stream is copied, if the container takes its header and its first packets.
+2. The stream is encoded again, if there is an encoder that the container takes. Text is
+   converted to the container's own text, and sound without loss stays without loss.
+3. The stream is left out, and a warning names it.
+
+The settings only change the ways: slowed sound is never copied, sound that goes on after
+the film is encoded first, and with `copies_only` no sound is encoded.
 """
 
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
@@ -23,18 +36,15 @@ from cloudconv.media.audio import (
 )
 from cloudconv.media.carry import (
     Carry,
-    add_copy,
-    codec_name,
     fresh_tags,
-    header_of,
     kept_chapters,
-    one_at_a_time,
-    with_titles,
 )
-from cloudconv.media.containers import Container
+from cloudconv.media.containers import MKV, Container
 from cloudconv.media.continued import ContinuedAudio
 from cloudconv.media.demux import is_made_anew, open_container, read_packets
-from cloudconv.media.playlist import Playlist
+from cloudconv.media.ffmpeg import log_lines, reason_of
+from cloudconv.media.input import growth_of
+from cloudconv.media.muxing import add_copy, codec_name, header_of
 from cloudconv.media.timecode import timecode_at_rate, timecode_fault, timecode_of
 from cloudconv.media.tracks import (
     LONG_AGO,
@@ -50,7 +60,10 @@ from cloudconv.media.tracks import (
 )
 from cloudconv.messages import clock, plural
 
-NOT_COPIED = "sound-not-copied"
+# The first packets of each stream that are tried: so many, and from so many seconds of the
+# file.
+_TRIED = 16
+_TRIED_SECONDS = 2
 
 
 class Carried(NamedTuple):
@@ -90,6 +103,8 @@ class StreamAdder:
         self._seekable = seekable
         self._parts: list[Parts] = []
         self._code: str | None = None  # a time code that FFmpeg does not read
+        self._reasons: dict[int, str] = {}  # why FFmpeg refuses to copy a stream
+        self._first = first_packets(carry)
 
     def add_all(self) -> None:
         """Add all streams but the video, the tags of the file, and the chapters.
@@ -103,9 +118,7 @@ class StreamAdder:
         for stream in self._source.streams:
             if stream.index == carry.info.video_index or self._reads_code(stream):
                 continue
-            if len(carry.refused.get(stream.index, ())) > 1:
-                self._drop("stream-refused", stream)
-            elif kind_of(stream) == "still":
+            if kind_of(stream) == "still":
                 self._add_still(stream)
             elif not (is_made_anew(stream) or self._leaves_out(stream)):
                 timed.append(stream)
@@ -119,6 +132,18 @@ class StreamAdder:
                     f"for {label_of(stream)}, a .mov or .mkv is better."
                 )
         self._add_chapters()
+        self._name_unread()
+
+    def _name_unread(self) -> None:
+        info = self._carry.info
+        if growth_of(info.path) is not None:  # would wait for its end
+            return
+        words = info.input_format.unread(info.path)
+        if words:
+            self._warn(
+                "parts-unread: FFmpeg does not read these parts of the source, which the "
+                f"output lacks: {', '.join(words)}."
+            )
 
     def _reads_code(self, stream: Any) -> bool:
         """Read a time code that FFmpeg does not read; return False for other streams.
@@ -130,10 +155,10 @@ class StreamAdder:
         is_unread = stream.type == "data" and "timecode" not in stream.metadata
         if not (is_unread and "timecode" in name and stream.frames == 1) or rate is None:
             return False
-        packet = _first_packet(self._carry.info.path, stream.index)
-        if packet is None or packet.size != 4:
+        packets = self._first[stream.index]
+        if not packets or packets[0].size != 4:
             return False
-        self._code = timecode_of(int.from_bytes(packet, "big"), round(rate))
+        self._code = timecode_of(int.from_bytes(packets[0], "big"), round(rate))
         self._warn(
             f"time-code-counts: The time code {self._code} is marked as drop-frame, which "
             "exists at 29.97 and 59.94 fps only: in the output every frame counts."
@@ -169,9 +194,8 @@ class StreamAdder:
     def _drop(self, code: str, stream: Any, why: str = "") -> None:
         if not why:
             why = f"FFmpeg cannot write it to {self._container.name}"
-            reasons = self._carry.refused.get(stream.index, ())
-            if reasons and reasons[-1]:
-                why += f" ({reasons[-1]})"
+            reason = self._reasons.get(stream.index)
+            why += f" ({reason})" * bool(reason)
         self._warn(f"{code}: {label_of(stream)} is left out: {why}.")
 
     def _leaves_out(self, stream: Any) -> bool:
@@ -193,41 +217,24 @@ class StreamAdder:
             return False
         return True
 
-    def _add_track(self, stream: Any, track: CarriedTrack) -> None:
-        self.tracks[stream.index] = track
-        self.carried.append(Carried(kind_of(stream), label_of(stream), track.target))
-
-    def _parts_of(self, stream: Any) -> Parts:
-        return Parts(stream, self._carry.info.timing.restarts, self._parts)
-
-    def _add_copied(self, stream: Any) -> None:
-        common = stream, self._copy_of(stream), self._parts_of(stream), self._carry
-        track: CarriedTrack
-        if stream.type == "audio":
-            track = CopiedAudio(*common, self._container, seekable=self._seekable)
-        elif stream.type == "subtitle":
-            track = CopiedSubtitles(*common)
-        else:
-            track = CopiedTrack(*common)
-        self._add_track(stream, track)
-
     def _add_still(self, stream: Any) -> None:
         """Add cover art or an attachment, which has no time."""
         attaches = self._container.attachments
         if stream.type == "attachment" and attaches:
             self._out.add_stream_from_template(stream)
-        elif stream.type == "attachment" or not (attaches or self._accepts(stream)):
+        elif stream.type == "attachment" or not (attaches or self._takes_header(stream)):
             self._drop("stream-refused", stream)
             return
-        elif (packet := _first_packet(self._carry.info.path, stream.index)) is None:
+        elif not (packets := self._first[stream.index]):
             return
         elif attaches:
             is_png = stream.codec_context.name == "png"
             name = stream.metadata.get("filename", "cover.png" if is_png else "cover.jpg")
             mime = stream.metadata.get("mimetype", "image/png" if is_png else "image/jpeg")
-            self._out.add_attachment(name, mime, bytes(packet))
+            self._out.add_attachment(name, mime, bytes(packets[0]))
         else:
-            packet.stream = self._copy_of(stream)
+            packet = packets[0]
+            packet.stream = self._copy_of(stream, self._out)
             # MP4 with chapters has covers with a second flag, and the muxer writes those as
             # videos.
             packet.stream.disposition = Disposition.attached_pic
@@ -236,95 +243,158 @@ class StreamAdder:
         self.carried.append(Carried("still", label_of(stream), None))
 
     def _add_timed(self, stream: Any) -> None:
-        codec = codec_name(stream)
-        carry = self._carry
-        container = self._container
-        if stream.type == "audio" and carry.slowdown is not None:
-            self._add_encoded(stream, carry.slowdown)
-        elif stream.type == "audio" and carry.playlist is not None:
-            self._add_continued(stream, carry.playlist)
-        elif self._accepts(stream):
-            self._add_copied(stream)
-        elif stream.type == "subtitle" and codec in TEXT and container.subtitles:
-            self._add_converted(stream, container.subtitles)
-        elif stream.type == "audio" and carry.copies_only:
-            mkv = header_of("matroska", lambda out: add_copy(out, stream))
-            raise OutputError(
-                f"{NOT_COPIED}: FFmpeg cannot copy {label_of(stream)} to {container.name}: "
-                f"leave --audio=copy out{', or write an .mkv' if mkv else ''}."
+        for way in self._ways(stream):
+            track = way(stream)
+            if track is not None:
+                self.tracks[stream.index] = track
+                entry = Carried(kind_of(stream), label_of(stream), track.target)
+                self.carried.append(entry)
+                return
+        if stream.type == "audio" and stream.index not in self._reasons:
+            self._drop(
+                "stream-unreadable", stream, "it cannot be decoded and encoded again"
             )
-        elif stream.type == "audio":
-            self._add_encoded(stream, Fraction(1))
         else:
             self._drop("stream-refused", stream)
 
-    def _add_converted(self, stream: Any, codec: str) -> None:
-        """Add text subtitles that become ``codec``."""
+    def _ways(self, stream: Any) -> Iterator[Callable[[Any], CarriedTrack | None]]:
+        """Yield the ways to carry a stream, in the order of preference."""
+        carry = self._carry
+        is_sound = stream.type == "audio"
+        is_new = is_sound and (carry.slowdown is not None or carry.playlist is not None)
+        if is_new:
+            yield self._encoded
+        if not is_sound or (carry.audio and carry.slowdown is None):
+            yield self._copied
+        if is_sound and carry.copies_only and not is_new:
+            raise self._not_copied(stream)
+        if not is_new:
+            yield self._encoded
+
+    def _not_copied(self, stream: Any) -> OutputError:
+        add = partial(add_copy, stream=stream, unlisted=MKV.unlisted)
+        mkv = header_of(MKV.muxer, add)
+        return OutputError(
+            f"sound-not-copied: FFmpeg cannot copy {label_of(stream)} to "
+            f"{self._container.name}: leave --audio=copy out"
+            f"{', or write an .mkv' if mkv else ''}."
+        )
+
+    def _copied(self, stream: Any) -> CarriedTrack | None:
+        """Return a track of copied packets; None if the container does not take it."""
+        carry = self._carry
+        change = carry.change_of(stream.index)
+        if change is not None and not carry.copies_only:
+            return None
+        if not self._takes(stream):
+            return None
+        if change is not None:
+            self._warn_change(stream, change, "players may lose the sound from there")
+        elif stream.type == "audio" and carry.playlist is not None:
+            self._warn(
+                f"sound-not-continued: {label_of(stream)} ends with the film, because "
+                f"FFmpeg cannot decode it and encode it again for {self._container.name}."
+            )
+        return self._track_of(stream, self._out, carry, self._parts)
+
+    def _warn_change(self, stream: Any, change: Fraction, so: str) -> None:
+        self._warn(
+            f"sound-changes: The sampling rate or the channels of {label_of(stream)} "
+            f"change at {clock(float(change))}, and {self._container.name} stores one "
+            f"format for a track: {so}."
+        )
+
+    def _track_of(
+        self, stream: Any, out: OutputContainer, carry: Carry, others: list[Parts]
+    ) -> CopiedTrack:
+        parts = Parts(stream, carry.info.timing.restarts, others)
+        target = self._copy_of(stream, out)
+        if stream.type == "audio":
+            return CopiedAudio(
+                stream, target, parts, carry, self._container, seekable=self._seekable
+            )
+        kind = CopiedSubtitles if stream.type == "subtitle" else CopiedTrack
+        return kind(stream, target, parts, carry)
+
+    def _takes_header(self, stream: Any) -> bool:
+        """Return whether the container takes copies of a stream, by its header alone."""
+        add = partial(add_copy, stream=stream, unlisted=self._container.unlisted)
+        return header_of(self._container.muxer, add) is not None
+
+    def _takes(self, stream: Any) -> bool:
+        """Return whether the container takes the stream alone, with its first packets."""
+        # Other files than MP4 and MOV state no order of channels.
+        is_unordered = stream.type == "audio" and not self._container.orders_channels
+        if is_unordered and channels_of(stream).is_reordered:
+            return False
+        if not self._takes_header(stream):
+            return False
+        info = self._carry.info
+        whole = replace(self._carry, origin=info.timing.start, start=None, end=None)
+        try:
+            with (
+                log_lines(),
+                av.open(io.BytesIO(), "w", format=self._container.muxer) as out,
+            ):
+                track = self._track_of(stream, out, whole, [])
+                out.start_encoding()
+                for packet in self._first[stream.index]:
+                    for _, copied in track.packets(packet):
+                        out.mux(copied)
+        except av.error.FFmpegError as error:
+            self._reasons[stream.index] = reason_of(error)
+            return False
+        return True
+
+    def _encoded(self, stream: Any) -> CarriedTrack | None:
+        """Return a track in another codec; None if there is no encoder."""
+        texts = self._container.subtitles
+        if stream.type == "subtitle" and codec_name(stream) in TEXT and texts:
+            return self._converted(stream, texts)
+        add = None
+        if stream.type == "audio":
+            add = choose_format(stream, self._container)
+        return None if add is None else self._sound(stream, add(self._out))
+
+    def _converted(self, stream: Any, codec: str) -> CarriedTrack:
+        """Return a track of text subtitles that become ``codec``."""
         target: Any = self._out.add_stream(codec)
         self._describe(stream, target)
         stream.codec_context.open(strict=False)
         # Encoders of text subtitles read their styles from this header.
         target.codec_context.subtitle_header = stream.codec_context.subtitle_header
-        text = ConvertedText(stream, target, self._parts_of(stream), self._carry)
-        self._add_track(stream, text)
         if codec_name(stream) in ("ass", "ssa"):
             self._warn(
                 f"subtitles-plain: FFmpeg cannot write {codec_name(stream)} subtitles to "
                 f"{self._container.name}: {label_of(stream)} becomes {codec} and loses its "
                 "styles."
             )
+        parts = Parts(stream, self._carry.info.timing.restarts, self._parts)
+        return ConvertedText(stream, target, parts, self._carry)
 
-    def _add_encoded(self, stream: Any, factor: Fraction) -> None:
-        """Add slowed audio, or with ``factor`` 1 audio in another codec."""
-        add = choose_format(stream, self._container.muxer)
-        if add is None:
-            self._drop(
-                "stream-unreadable", stream, "it cannot be decoded and encoded again"
-            )
-            return
-        target = add(self._out)
+    def _sound(self, stream: Any, target: Any) -> CarriedTrack:
+        """Return a track of sound for an encoder, which is slowed or goes on."""
+        carry = self._carry
         name = self._container.name
-        if (change := self._carry.changes.get(stream.index)) is not None:
-            self._warn(
-                f"sound-changes: The sampling rate or the channels of {label_of(stream)} "
-                f"change at {clock(float(change))}, and {name} stores one format for a "
-                "track: the track is encoded again, in the format of its start."
-            )
-        why = f"FFmpeg cannot copy it to {name}" if factor == 1 else "it is slowed down"
-        self._encode(stream, target, AudioEncoder(stream, target, factor, self._carry), why)
-
-    def _add_continued(self, stream: Any, playlist: Playlist) -> None:
-        """Add audio that goes on after the film.
-
-        Copy audio that cannot be encoded again.
-        """
-        add = choose_format(stream, self._container.muxer)
-        name = self._container.name
-        if add is not None:
-            target = add(self._out)
-            encoder = ContinuedAudio(stream, target, self._carry, playlist)
-            why = f"FFmpeg cannot encode {codec_name(stream)} for {name}"
-            self._encode(stream, target, encoder, why)
-            if not is_lossless(target.codec_context.name):
-                playlist.encoded.append(target.codec_context.codec.canonical_name)
-        elif self._carry.audio and self._accepts(stream):
-            self._add_copied(stream)
-            self._warn(
-                f"sound-not-continued: {label_of(stream)} ends with the film, because "
-                f"FFmpeg cannot decode it and encode it again for {name}."
-            )
-        else:
-            self._drop(
-                "stream-unreadable", stream, "it cannot be decoded and encoded again"
-            )
-
-    def _encode(self, stream: Any, target: Any, encoder: AudioEncoder, why: str) -> None:
-        """Add a track that is encoded again; ``why`` is the reason for another codec."""
-        self._describe(stream, target)
-        track = EncodedTrack(stream, target, self._parts_of(stream), encoder)
-        self._add_track(stream, track)
         after = target.codec_context
         codec = after.codec.canonical_name
+        encoder: AudioEncoder
+        if carry.slowdown is not None:
+            encoder = AudioEncoder(stream, target, carry.slowdown, carry)
+            why = "it is slowed down"
+        elif carry.playlist is not None:
+            encoder = ContinuedAudio(stream, target, carry, carry.playlist)
+            why = f"FFmpeg cannot encode {codec_name(stream)} for {name}"
+            if not is_lossless(after.name):
+                carry.playlist.encoded.append(codec)
+        else:
+            encoder = AudioEncoder(stream, target, Fraction(1), carry)
+            why = f"FFmpeg cannot copy it to {name}"
+            change = carry.change_of(stream.index)
+            if change is not None:
+                so = "the track is encoded again, in the format of its start"
+                self._warn_change(stream, change, so)
+        self._describe(stream, target)
         if codec != stream.codec_context.codec.canonical_name:
             self._warn(f"sound-encoded: {label_of(stream)} becomes {codec}, because {why}.")
         if after.layout.nb_channels != channels_of(stream).total:
@@ -332,9 +402,11 @@ class StreamAdder:
                 f"sound-mixed-down: {label_of(stream)} is mixed down to "
                 f"{after.layout.name}."
             )
+        parts = Parts(stream, carry.info.timing.restarts, self._parts)
+        return EncodedTrack(stream, target, parts, encoder)
 
-    def _copy_of(self, stream: Any) -> Any:
-        target = add_copy(self._out, stream)
+    def _copy_of(self, stream: Any, out: OutputContainer) -> Any:
+        target = add_copy(out, stream, self._container.unlisted)
         if stream.type == "audio" and target.codec_context is not None:
             # Unlike Matroska, MP4 cannot store PCM with unnamed channels.
             name_channels(stream, target.codec_context)
@@ -342,8 +414,9 @@ class StreamAdder:
         if is_aac and not self._seekable:
             # On a pipe the header must contain the decoder's configuration. In a file the
             # muxer adds the configuration at the end.
-            packet = _first_packet(self._carry.info.path, stream.index)
-            filtered = BitStreamFilterContext("aac_adtstoasc", stream).filter(packet)
+            packets = [av.Packet(bytes(packet)) for packet in self._first[stream.index][:1]]
+            convert = BitStreamFilterContext("aac_adtstoasc", stream).filter
+            filtered = chain.from_iterable(map(convert, packets))
             sides = chain.from_iterable(after.iter_sidedata() for after in filtered)
             new = (bytes(side) for side in sides if side.data_type == "new_extradata")
             target.codec_context.extradata = next(new, None)
@@ -356,20 +429,6 @@ class StreamAdder:
         if stream.type == "video":  # players show the new video, not a thumbnail
             target.disposition &= ~Disposition.default
 
-    def _accepts(self, stream: Any) -> bool:
-        if stream.index in self._carry.refused or stream.index in self._carry.changes:
-            return False
-        # Other files than MP4 and MOV state no order of channels.
-        if (
-            stream.type == "audio"
-            and not self._container.is_mp4
-            and channels_of(stream).is_reordered
-        ):
-            return False
-        return (
-            header_of(self._container.muxer, lambda out: add_copy(out, stream)) is not None
-        )
-
     def _add_chapters(self) -> None:
         carry = self._carry
         ends = carry.slowdown is None and not carry.audio
@@ -381,23 +440,44 @@ class StreamAdder:
             )
             return
         kept = kept_chapters(self._source.chapters(), carry)
-        if self._container.is_mp4:
-            distinct = one_at_a_time(kept)
-            if count := len(kept) - len(distinct):
-                are = plural(count, "chapter is", "chapters are")
-                self._warn(
-                    f"chapters-overlap: {count} {are} left out, because others begin at "
-                    f"the same time, and {self._container.name} stores one at a time: "
-                    "write .mkv to keep all of them."
-                )
-            kept = with_titles(distinct)
-        if kept:
-            self._out.set_chapters(kept)
+        stored = self._container.chapters(kept)
+        if count := len({each["id"] for each in kept} - {each["id"] for each in stored}):
+            are = plural(count, "chapter is", "chapters are")
+            self._warn(
+                f"chapters-overlap: {count} {are} left out, because others begin at "
+                f"the same time, and {self._container.name} stores one at a time: "
+                "write .mkv to keep all of them."
+            )
+        if stored:
+            self._out.set_chapters([*stored])
 
 
-def _first_packet(path: Path, index: int) -> Any:
-    with open_container(path) as source:
-        return next(read_packets(source, source.streams[index]), None)
+def first_packets(carry: Carry) -> dict[int, list[Any]]:
+    """Return the first packets of each stream beside the video, by its number.
+
+    They are from the first seconds of the file. Of an input that still arrives, only those
+    that need no wait are returned.
+    """
+    packets = defaultdict[int, list[Any]](list)
+    is_arriving = growth_of(carry.info.path) is not None
+    with open_container(carry.info.path) as source:
+        streams = [each for each in source.streams if each.type != "attachment"]
+        lacking = {each.index for each in streams} - {carry.info.video_index}
+        begin: Fraction | None = None
+        for packet in read_packets(source, streams) if lacking else ():
+            number = packet.stream.index
+            if number in lacking:
+                packets[number].append(packet)
+            if kind_of(packet.stream) == "still" or len(packets[number]) == _TRIED:
+                lacking.discard(number)
+            elif packet.dts is not None:
+                time = packet.dts * packet.time_base
+                begin = time if begin is None else begin
+                if is_arriving or time > begin + _TRIED_SECONDS:
+                    break
+            if not lacking:
+                break
+    return packets
 
 
 def kind_of(stream: Any) -> str:

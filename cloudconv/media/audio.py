@@ -13,7 +13,9 @@ from av.container import OutputContainer
 from numpy.typing import NDArray
 
 from cloudconv.media.attacks import Attacks
-from cloudconv.media.carry import Carry, add_copy, header_of
+from cloudconv.media.carry import Carry
+from cloudconv.media.containers import Container
+from cloudconv.media.muxing import add_copy, header_of
 
 Samples = NDArray[Any]  # of floating-point numbers
 
@@ -21,6 +23,8 @@ Samples = NDArray[Any]  # of floating-point numbers
 _OTHERWISE = ("aac", "libopus")
 # The beginnings of the names of encoders without a bit rate.
 _LOSSLESS = ("alac", "flac", "pcm_", "tta", "wavpack")
+# Encoders that store samples as they are, by FFmpeg's sample format.
+_PLAIN = {"s16": "pcm_s16le", "s32": "pcm_s32le", "flt": "pcm_f32le", "dbl": "pcm_f64le"}
 # FFmpeg's default layout for a number of unnamed channels.
 _USUAL = {
     1: "mono",
@@ -110,31 +114,44 @@ def _mixes(layout: str, into: str) -> bool:
     return True
 
 
-def choose_format(source: Any, muxer: str) -> Callable[[OutputContainer], Any] | None:
+def choose_format(
+    source: Any, container: Container
+) -> Callable[[OutputContainer], Any] | None:
     """Return a function that adds an encoder for a stream to an output without a header.
 
-    The codec of the stream is tried first, for a lossless one ALAC, then AAC and Opus, then
-    the same with fewer channels. None means that there is no decoder, or no format that
-    ``muxer`` accepts.
+    The codec of the stream is tried first, for a lossless one others without loss, then AAC
+    and Opus, then the same with fewer channels. None means that there is no decoder, or no
+    format that the container accepts.
     """
     context = source.codec_context
     channels = channels_of(source)
     if context is None or not context.sample_rate or not channels.total:
         return None
     codec = context.codec.canonical_name
-    lossless = (
-        ("alac",) if codec.startswith(_LOSSLESS) and not codec.startswith("pcm_") else ()
-    )
-    encoders = dict.fromkeys((codec, *lossless, *_OTHERWISE))
+    lossless = _losslessly(codec, context.format.name) if is_lossless(codec) else []
+    liked = [name for name in lossless if not name.startswith(container.seldom_heard)]
+    encoders = dict.fromkeys((codec, *liked, *_OTHERWISE))
     usual = _USUAL.get(channels.total, "5.1")
     channel_layout = channels.layout or f"{channels.total} channels"
     layouts = dict.fromkeys((channels.layout or usual, usual, "stereo"))
     for layout in (offered for offered in layouts if _mixes(channel_layout, offered)):
         for name in encoders:
             add = partial(_add, context, name, layout)
-            if header_of(muxer, add) is not None:
+            if header_of(container.muxer, add) is not None:
                 return add
     return None
+
+
+def _losslessly(codec: str, sample_format: str) -> list[str]:
+    """Return encoders that keep every sample of a codec and a format, the best one first.
+
+    ALAC has no numbers with a point.
+    """
+    plain = _PLAIN.get(sample_format.removesuffix("p"), "pcm_u8")
+    encoders = ["alac", plain]
+    if codec.startswith("pcm_") or plain.startswith("pcm_f"):
+        encoders.reverse()
+    return encoders
 
 
 def is_lossless(encoder: str) -> bool:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Flag, auto
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from av.container import OutputContainer
 
 from cloudconv.errors import EncoderError, OutputUsageError
+from cloudconv.media import animations, matroska, mp4
 from cloudconv.media.input import is_stdout, numbered
+from cloudconv.media.muxing import MuxedFile, Planned
 
 if TYPE_CHECKING:
     from cloudconv.media.frame import MediaInfo
@@ -31,6 +36,26 @@ class Content(Flag):
 
 
 _NOTHING = Content(0)
+
+
+def _no_options(_: Planned) -> dict[str, str]:
+    return {}
+
+
+def _same_tags(given: dict[str, str]) -> dict[str, str]:
+    return given
+
+
+def _all_chapters(kept: Sequence[Any]) -> Sequence[Any]:
+    return kept
+
+
+def _no_room(_out: OutputContainer, _video: Any) -> bytes:
+    return b""
+
+
+def _as_written(_: MuxedFile) -> None:
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +80,35 @@ class Container:
     # The fastest rate that players show, in frames per second.
     fastest: Fraction | None = None
     most_ticks: int | None = None  # of the longest frame; None for any
-    # Whether it is MP4 or MOV: edit lists hide samples that a decoder needs before the
-    # first one, a track's length is the sum of the gaps between decode times, each track
-    # has ``handler_name``, and few players show RGB, 4:4:4 or transparency.
-    is_mp4: bool = False
+    # Whether edit lists hide samples that a decoder needs before the first one, and a
+    # track's length is the sum of the gaps between decode times.
+    has_edit_lists: bool = False
+    has_few_formats: bool = False  # few players show RGB, 4:4:4 or transparency in it
+    orders_channels: bool = False  # it states the order of the channels of audio
+    # The fastest rate of time codes, in frames per second; None for any.
+    fastest_code: int | None = None
     refuses: tuple[str, ...] = ()  # encoders whose codecs the muxer lists but cannot write
     refuses_alpha: tuple[str, ...] = ()  # encoders whose transparency it cannot store
-    keeps_alpha: bool = False  # transparency is kept although ``is_mp4`` is set
+    keeps_alpha: bool = False  # players show transparency in it all the same
     has_palette: bool = False  # pictures are reduced to few colours
     hevc_tag: str | None = None  # the tag that players need for HEVC
     attachments: bool = False  # fonts and covers are attached as files
     subtitles: str | None = None  # the codec for text subtitles whose own codec is refused
     # Prefixes of audio codecs that few players support in it.
     seldom_heard: tuple[str, ...] = ()
-    # The finished file is corrected: its aspect, its rate, and the delay of each audio
-    # track, which no edit list states.
-    is_amended: bool = False
+    # Codecs of audio that its muxer takes, and that FFmpeg does not list for it.
+    unlisted: tuple[str, ...] = ()
+    states_delay: bool = False  # of each audio track; no edit list does
+    is_readable: bool = True  # FFmpeg reads it
+    sums_rounded: bool = False  # readers round each duration, and add up the rounded ones
+    # The options of its muxer.
+    options: Callable[[Planned], dict[str, str]] = _no_options
+    # Of the tags and the chapters that are kept, those that it stores as they are to be.
+    tags: Callable[[dict[str, str]], dict[str, str]] = _same_tags
+    chapters: Callable[[Sequence[Any]], Sequence[Any]] = _all_chapters
+    # Changes the streams before the header, and returns what ``amend`` needs.
+    prepare: Callable[[OutputContainer, Any], bytes] = _no_room
+    amend: Callable[[MuxedFile], None] = _as_written  # corrects a finished file
 
     @property
     def has_one_encoder(self) -> bool:
@@ -93,7 +131,7 @@ class Container:
 
         The result is None for any.
         """
-        if not self.is_mp4:
+        if not self.has_edit_lists:
             return None if self.most_ticks is None else self.most_ticks * tick
         scale = tick.denominator
         while scale < 10_000:  # ticks a second, as FFmpeg's muxer of MP4 does
@@ -126,7 +164,15 @@ MP4 = Container(
     has_segments=True,
     subtitles="mov_text",
     seldom_heard=("pcm_",),
-    is_mp4=True,
+    has_edit_lists=True,
+    has_few_formats=True,
+    orders_channels=True,
+    fastest_code=255,  # it stores the rate in a byte
+    options=mp4.options,
+    tags=mp4.tags,
+    chapters=mp4.chapters,
+    prepare=mp4.prepare,
+    amend=mp4.amend,
     # Only Matroska and WebM can store alpha beside the packets.
     refuses_alpha=("libvpx-vp9",),
     hevc_tag="hvc1",
@@ -143,6 +189,9 @@ MOV = replace(
     # The muxer lists these two encoders but refuses to write their header.
     refuses=("libvpx-vp9", "libsvtav1"),
     keeps_alpha=True,
+    options=mp4.mov_options,
+    prepare=_no_room,
+    amend=mp4.hide,
 )
 MKV = Container(
     name="Matroska",
@@ -152,8 +201,17 @@ MKV = Container(
     keeps=~_NOTHING,
     stereo_modes=frozenset(range(1, 15)),
     has_segments=True,
-    is_amended=True,
+    states_delay=True,
     clock=Fraction(1, 1000),
+    # FFmpeg writes them as in an AVI.
+    unlisted=(
+        *("wmav1", "wmav2", "wmapro", "wmalossless", "wmavoice"),
+        *("pcm_alaw", "pcm_mulaw", "adpcm_ms", "adpcm_ima_wav"),
+    ),
+    options=matroska.options,
+    tags=matroska.tags,
+    prepare=matroska.prepare,
+    amend=matroska.amend,
     attachments=True,
     subtitles="subrip",
 )
@@ -165,6 +223,7 @@ WEBM = replace(
     encoders=("libvpx-vp9", "libsvtav1"),
     stereo_modes=frozenset({1, 2, 3, 11}),
     attachments=False,
+    unlisted=(),
     subtitles="webvtt",
 )
 GIF = Container(
@@ -177,8 +236,18 @@ GIF = Container(
     fastest=Fraction(50),
     has_palette=True,
     most_ticks=2**16 - 1,
+    options=animations.gif_options,
+    amend=animations.hold_gif,
 )
-APNG = Container(name="APNG", muxer="apng", suffixes=(".apng",), encoders=("apng",))
+APNG = Container(
+    name="APNG",
+    muxer="apng",
+    suffixes=(".apng",),
+    encoders=("apng",),
+    sums_rounded=True,
+    options=animations.apng_options,
+    amend=animations.hold_apng,
+)
 WEBP = Container(
     name="WebP",
     muxer="webp",
@@ -186,6 +255,10 @@ WEBP = Container(
     encoders=("libwebp_anim",),
     clock=Fraction(1, 1000),
     most_ticks=2**24 - 1,
+    # FFmpeg before 9 reads no animation (trac.ffmpeg.org/ticket/4907).
+    is_readable=False,
+    options=animations.webp_options,
+    amend=animations.hold_webp,
 )
 PICTURES = {
     suffix: Container(name=f"{name} pictures", encoders=(encoder,), is_folder=True)

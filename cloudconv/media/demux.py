@@ -292,13 +292,12 @@ def read_packets(
     ReadError if the disk fails.
     """
     failures = 0
-    codec = getattr(getattr(stream, "codec_context", None), "name", None)
     while failures < 8:
         try:
             for packet in container.demux(stream):
                 failures = 0
                 if packet.size:
-                    if codec in _PNG:
+                    if getattr(packet.stream.codec_context, "name", None) in _PNG:
                         _check_png(io.BytesIO(packet), container.name.removeprefix("file:"))
                     if clock is None or clock.move(packet):
                         yield packet

@@ -11,7 +11,7 @@ import av
 
 from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
-from cloudconv.media.containers import Container, Content
+from cloudconv.media.containers import MKV, Container, Content
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.known_encoders import CrfScale, known_encoder
@@ -76,7 +76,7 @@ def choose(
     source = layout(info.working_pix_fmt)
     exactly = settings.pix_fmt
     wanted_name = settings.encoder or _kept(container, info, settings)
-    free = wanted_name is None and exactly is None and container.is_mp4
+    free = wanted_name is None and exactly is None and container.has_few_formats
     drawn = source.alpha or info.input_format.is_drawn
     becomes_plain = free and drawn and not (source.alpha and container.keeps_alpha)
     wanted = _plain(source) if becomes_plain else info.working_pix_fmt
@@ -130,7 +130,7 @@ def _warnings(
     is_420 = (stored.chroma_shift_x, stored.chroma_shift_y) == (1, 1)
     is_plain = stored.family == "gray" or (stored.family == "yuv" and is_420)
     is_shown = is_plain or settings.pix_fmt is not None or codec in (info.codec, *_EDITED)
-    if is_free and container.is_mp4 and not is_shown:
+    if is_free and container.has_few_formats and not is_shown:
         yield Warned(
             f"kept-few-players: Few players show {choice.working} in {container.name}, "
             "which keeps the colours of the source exactly. For a file that most players "
@@ -228,11 +228,7 @@ def _checked_name(name: str, container: Container) -> str:
             "of video."
         )
     if not _can_be_in(container, codec.name):
-        other = (
-            ""
-            if container.muxer == "matroska"
-            else ", or another container (.mkv holds most)"
-        )
+        other = "" if container is MKV else ", or another container (.mkv holds most)"
         raise EncoderUsageError(
             f"encoder-not-in-container: FFmpeg does not write what {name} makes to "
             f"{container.name}: use {listed(present(container.encoders), 'or')}{other}."
@@ -271,14 +267,13 @@ def _formats(name: str) -> tuple[str, ...]:
 
     The floats of EXR count as such.
     """
-    if name == "gif":
-        # The encoder needs pictures with a palette, which the sink makes from bgra.
-        return ("bgra",)
-    usable = is_float if name == "exr" else is_exact
-    refused = known_encoder(name).accepted.refused
+    accepted = known_encoder(name).accepted
+    usable = is_float if accepted.is_float else is_exact
     listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
-    return tuple(
-        f for f in listed if usable(f) and f not in refused and not f.startswith("yuvj")
+    return accepted.formats or tuple(
+        f
+        for f in listed
+        if usable(f) and f not in accepted.refused and not f.startswith("yuvj")
     )
 
 
@@ -398,8 +393,8 @@ def options_for(
         if not working.startswith("yuv422"):
             suitable = for_full
         options["profile"] = suitable.get(profile, next(iter(suitable.values())))
-    if name == "libvpx-vp9" and layout(working).alpha:
-        options["auto-alt-ref"] = "0"
+    if layout(working).alpha:
+        options |= encoder.alpha_options
     if settings.crf is not None:
         options |= _crf(name, settings.crf)
     elif not _QUALITY & own_options.keys():

@@ -18,16 +18,12 @@ from cloudconv.media.encoders import DEFAULTS, EncoderChoice, choose
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, MediaInfo
 from cloudconv.media.input import is_stdout
+from cloudconv.media.known_encoders import known_encoder
 from cloudconv.media.output import check_rate
 from cloudconv.media.sidedata import keep, left_out
 from cloudconv.settings import EncodeSettings
 
-# Ticks per second of the finest clocks: with a finer one, a gap of a few seconds exceeds
-# `MOST_TICKS`.
-_FINEST = 100_000_000
 _ZERO = Fraction(0)
-_VPX = 10_000_000  # the same for libvpx, which rounds all times to a clock of its own
-_STATE_ASPECT = ("libx264", "libx265")  # their bitstreams contain the sample aspect ratio
 _STAND_IN_RATE = Fraction(30)  # frames per second, for encoders of a variable rate
 
 
@@ -149,7 +145,7 @@ def _tick(plan: EncodingDraft, spans: Iterable[Fraction], offset: Fraction) -> F
     # Encoders of video adapt their quality to the clock, and the muxer rounds their times.
     if container.clock is not None and container.has_one_encoder:
         return container.clock
-    finest = _VPX if plan.choice.encoder.startswith("libvpx") else _FINEST
+    finest = known_encoder(plan.choice.encoder).finest
     even = (
         lcm(*(s.denominator for s in spans)) if plan.rate is None else plan.rate.numerator
     )
@@ -169,7 +165,8 @@ def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
             f"side-data: The {words} of the source cannot be written to {container.name} "
             f"by {encoder}, and will be missing."
         )
-    if is_stdout(plan.target) and info.aspect is not None and encoder not in _STATE_ASPECT:
+    states_aspect = known_encoder(encoder).states_aspect
+    if is_stdout(plan.target) and info.aspect is not None and not states_aspect:
         yield Warned(
             f"aspect-lost: {container.name} with {encoder} does not keep the sample aspect "
             f"ratio {info.aspect}; players will show square samples."

@@ -54,7 +54,7 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
     except (MemoryError, BlockingIOError):  # the machine refuses, not the encoder
         raise
     except (av.error.FFmpegError, NotImplementedError, ValueError) as error:
-        lines = [line for _, _, line in log if line.strip()] or [_reason(error)]
+        lines = [line for _, _, line in log if line.strip()] or [reason_of(error)]
         options = ", ".join(f"{key}={value}" for key, value in choice.options.items())
         works = encoder_state(choice.encoder) == "works"
         raise (EncoderUsageError if works else EncoderError)(
@@ -74,10 +74,11 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
             )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return the last line that FFmpeg logged, or else the words of the error."""
     logged = getattr(error, "log", None)
-    return logged[2] if logged else getattr(error, "strerror", None) or str(error)
+    reason = logged[2] if logged else getattr(error, "strerror", None) or str(error)
+    return _tidy(reason)
 
 
 def _tidy(line: str) -> str:

@@ -74,6 +74,8 @@ class MediaInfo:
     # The kind of each other stream, and its start in seconds; None if the file states no
     # start.
     streams: tuple[tuple[str, Fraction | None], ...] = ()
+    # The stream and the time in seconds of each change of format within sound.
+    sound_changes: tuple[tuple[int, Fraction], ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)  # of the file, such as a title
     chapters: int = 0
     # A hash of the files when they were probed; empty if they still arrive.

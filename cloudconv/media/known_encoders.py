@@ -95,6 +95,9 @@ class Accepted:
     """The pictures that an encoder accepts, of those that its library lists."""
 
     refused: tuple[str, ...] = ()  # pixel formats that are listed but not accepted
+    # The only ones, if the library lists others or none.
+    formats: tuple[str, ...] = ()
+    is_float: bool = False  # only floats are stored
     whole_chroma: bool = False  # width and height must be whole numbers of chroma samples
     smallest: int = 1  # the least width and height in pixels
     # Widths at which the encoder writes beyond its memory, as valgrind shows.
@@ -124,6 +127,13 @@ class KnownEncoder:
     # The profiles of an editing codec for 4:4:4, for 10 bits and for 8 bits by FFmpeg's
     # names, the default one first.
     profiles: tuple[Mapping[str, str], ...] = ()
+    # For pictures with alpha: further options, and tags of the stream for readers.
+    alpha_options: Mapping[str, str] = field(default_factory=dict)
+    alpha_tags: Mapping[str, str] = field(default_factory=dict)
+    # Ticks per second of the finest clock. With a finer one a gap of a few seconds has more
+    # ticks than MP4 stores.
+    finest: int = 100_000_000
+    states_aspect: bool = False  # its bitstream contains the sample aspect ratio
 
 
 _PRESETS = (
@@ -141,6 +151,9 @@ _NVENC = KnownEncoder(
     presets=tuple(f"p{k}" for k in range(1, 8)),
 )
 _AV1_NVENC = replace(_NVENC, crf=CrfScale("cq", looks_like=_SVT_AV1, least=1))
+# Readers look for alpha beside the packets only if the tag is set. The library rounds all
+# times to a clock of its own.
+_VPX = KnownEncoder(alpha_tags={"alpha_mode": "1"}, finest=10_000_000)
 # Quality 2 on FFmpeg's scale of 1 (best) to 31, times FF_QP2LAMBDA (118).
 _QSCALE = KnownEncoder(quality={"flags": "+qscale", "global_quality": "236"})
 _X265_OPTION = "x265-params"
@@ -149,6 +162,7 @@ _PRORES_422 = {"HQ": "hq", "Standard": "standard", "LT": "lt", "Proxy": "proxy"}
 _KNOWN: dict[str, KnownEncoder] = {
     "libx264": KnownEncoder(
         accepted=Accepted(whole_chroma=True, smallest=2),
+        states_aspect=True,
         crf=CrfScale(),
         presets=_PRESETS,
         parameters=Parameters(
@@ -171,6 +185,7 @@ _KNOWN: dict[str, KnownEncoder] = {
             corrupts=range(33, 64),
         ),
         options={_X265_OPTION: "log-level=none", "a53cc": "1"},
+        states_aspect=True,
         crf=CrfScale(),
         presets=_PRESETS,
         parameters=Parameters(
@@ -193,10 +208,13 @@ _KNOWN: dict[str, KnownEncoder] = {
             has_decimals=True,
         ),
     ),
-    "libvpx-vp9": KnownEncoder(
+    "libvpx": _VPX,
+    "libvpx-vp9": replace(
+        _VPX,
         # MP4 cannot state the last format.
         accepted=Accepted(refused=("yuva422p", "yuva444p", "gbrap", "yuv440p")),
         options={"deadline": "good", "cpu-used": "2", "row-mt": "1"},
+        alpha_options={"auto-alt-ref": "0"},
         quality={"b": "0"},
         crf=CrfScale(looks_like=_VP9),
     ),
@@ -227,7 +245,9 @@ _KNOWN: dict[str, KnownEncoder] = {
             refused=tuple(f"yuv{s}p" for s in ("410", "411", "420", "422", "440", "444"))
         )
     ),
-    "exr": KnownEncoder(options={"compression": "zip16"}),
+    "exr": KnownEncoder(accepted=Accepted(is_float=True), options={"compression": "zip16"}),
+    # It needs pictures with a palette, which the sink makes from this format.
+    "gif": KnownEncoder(accepted=Accepted(formats=("bgra",))),
     **dict.fromkeys(("libwebp", "libwebp_anim"), KnownEncoder(quality={"quality": "92"})),
     **dict.fromkeys(("png", "apng"), KnownEncoder(quality={"pred": "mixed"})),
 }

@@ -1,4 +1,6 @@
-"""Correct finished files of FFmpeg's Matroska muxer.
+"""Hold what is special about Matroska, and correct finished files of FFmpeg's muxer.
+
+The rows of Matroska and WebM in media/containers.py name these functions.
 
 The muxer states a constant rate for every encoded video. The muxer writes no sample aspect
 ratio for codecs that cannot store one in their bitstream. The muxer states no delay of
@@ -7,21 +9,36 @@ in files of uneven times, of FFV1 with wide pixels, and with AAC from an MP4. RF
 defines the elements, and RFC 8794 their encoding.
 """
 
+import io
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, BinaryIO
 
-_SEGMENT, _TRACKS, _TRACK_ENTRY = 0x18538067, 0x1654AE6B, 0xAE
+from av.container import OutputContainer
+
+from cloudconv.media.muxing import MuxedFile, Planned
+
+_EBML, _SEGMENT, _TRACKS, _TRACK_ENTRY = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE
+_HEADER = 12  # bytes of the id and the size of an element, at most
 _NAME, _DEFAULT_DURATION, _VIDEO = 0x536E, 0x23E383, 0xE0
 _TRACK_TYPE = 0x83
 _CODEC_DELAY = 0x56AA
 _AUDIO = b"\2"
+_MP4_ONLY = {"handler_name", "vendor_id"}
 _DISPLAY_WIDTH = 0x54B0
 _DISPLAY_HEIGHT = 0x54BA
 _DISPLAY_UNIT = 0x54B2
 _VOID = 0xEC
 CROPS = 0x54BB, 0x54AA, 0x54CC, 0x54DD
 _ASPECT_RATIO_UNIT = 3
+_CHAPTER, _CHAPTER_TITLE, _ORDERED, _FULL_LANGUAGE = 0xB6, 0x80, 0x45DD, 0x22B59D
+_TARGETS, _LEVEL = 0x63C0, 0x68CA
+_USUAL_LEVEL = bytes([50])
+_UIDS = {0x63C5, 0x63C9, 0x63C4, 0x63C6}  # of what a tag is about
+# Elements with others: tracks, editions of chapters, tags, and what is within.
+_OUTER = {_TRACKS, _TRACK_ENTRY, 0x1043A770, 0x45B9, _CHAPTER, 0x1254C367, 0x7373, _TARGETS}
 # The number of bytes to read from the start of a file. These bytes contain the tracks,
 # because fonts and covers come later.
 _HEAD = 1 << 24
@@ -29,36 +46,40 @@ _HEAD = 1 << 24
 Element = tuple[int, bytes]  # the id and the content of an element
 
 
-def room(tracks: int) -> str:
-    """Return an ending for the track's title, which :func:`amend` replaces by elements."""
-    return "~" * (400 + 16 * tracks)
+def options(_: Planned) -> dict[str, str]:
+    """Return the options of the muxer: checksums would be wrong after corrections."""
+    return {"write_crc32": "0"}
 
 
-def amend(
-    path: Path,
-    room: str,
-    size: tuple[int, int],
-    aspect: Fraction | None,
-    delays: Iterable[Fraction],
-    *,
-    varies: bool,
-) -> None:
+def tags(given: dict[str, str]) -> dict[str, str]:
+    """Return tags without those that every track of MP4 has, also if nobody chose them."""
+    return {
+        key: value
+        for key, value in given.items()
+        if key.lower().split("-")[0] not in _MP4_ONLY
+    }
+
+
+def prepare(out: OutputContainer, video: Any) -> bytes:
+    """Add an ending to the track's title, which :func:`amend` replaces by elements."""
+    room = "~" * (400 + 16 * len(out.streams))
+    video.metadata["title"] = video.metadata.get("title", "") + room
+    return room.encode()
+
+
+def amend(muxed: MuxedFile) -> None:
     """Correct the tracks of a finished file without checksums, in place.
 
-    The first is a video.
-
-    The title of the first track must end with ``room``, which is removed. ``size`` is
-    (width, height). ``aspect`` is the sample aspect ratio to store, None to keep the
-    present one. ``delays`` are to be stated for the audio tracks, in seconds; 0 for no
-    change. ``varies`` removes the stated constant rate. Padding follows the tracks, so
-    nothing after them moves.
+    The first is a video, whose title must end with the room, which is removed. A variable
+    rate removes the stated constant rate. Padding follows the tracks, so nothing after them
+    moves.
     """
-    with path.open("rb+") as file:
+    with muxed.path.open("rb+") as file:
         data = file.read(_HEAD)
         start, end = _tracks(data)
         (_, video), *others = children(data[start:end])
-        entries = [_amended(video, room, size, aspect, varies)]
-        waiting = iter(delays)
+        entries = [_amended(video, muxed)]
+        waiting = iter(muxed.delays)
         for _, entry in others:
             is_audio = (_TRACK_TYPE, _AUDIO) in children(entry)
             delay = round(next(waiting, Fraction(0)) * 10**9) if is_audio else 0
@@ -72,10 +93,19 @@ def amend(
 
 
 def _tracks(data: bytes) -> tuple[int, int]:
-    kind, start, end = _header(data, _header(data, 0)[2])
-    while kind != _TRACKS:
-        kind, start, end = _header(data, start if kind == _SEGMENT else end)
-    return start, end
+    outer = _outer(io.BytesIO(data), len(data))
+    return next((start, end) for kind, start, end in outer if kind == _TRACKS)
+
+
+def _outer(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the id and the place of the content of each outer element of a file."""
+    at = 0
+    with suppress(IndexError):  # of a damaged file
+        while at < size:
+            file.seek(at)
+            kind, start, end = _header(file.read(_HEADER), 0)
+            yield kind, at + start, at + end
+            at += start if kind == _SEGMENT else end
 
 
 def video_elements(data: bytes) -> dict[int, bytes]:
@@ -96,8 +126,48 @@ def described_video(elements: bytes) -> bytes:
     track += element(0x86, b"V_NONE") + element(_VIDEO, pixel + elements)
     tracks = element(_TRACKS, element(_TRACK_ENTRY, track))
     cluster = element(0x1F43B675, element(0xE7, b"\0"))
-    head = element(0x1A45DFA3, element(0x4282, b"matroska"))
+    head = element(_EBML, element(0x4282, b"matroska"))
     return head + element(_SEGMENT, tracks + cluster)
+
+
+def unread(path: Path) -> list[str]:
+    """Return the words for what a file has and FFmpeg's reader does not show."""
+    words = list[str]()
+    levels = set[bytes]()
+    waiting = _described(path)
+    with suppress(IndexError):  # of a damaged file
+        while waiting:
+            kind, content = waiting.pop()
+            inner = children(content)
+            waiting += [each for each in inner if each[0] in _OUTER]
+            names = [name for name, _ in inner]
+            values = dict(inner)
+            if kind == _CHAPTER and _CHAPTER in names:
+                words.append("chapters within chapters")
+            if kind == _CHAPTER and names.count(_CHAPTER_TITLE) > 1:
+                words.append("chapter titles in other languages")
+            if any(values.get(_ORDERED, b"")):
+                words.append("the order of the chapters")
+            if b"-" in values.get(_FULL_LANGUAGE, b""):
+                words.append(
+                    f"the language {values[_FULL_LANGUAGE].decode(errors='replace')}"
+                )
+            if kind == _TARGETS and not _UIDS & values.keys():
+                levels.add(values.get(_LEVEL, _USUAL_LEVEL))
+    if len(levels) > 1:
+        words.append("the levels of tags, such as the title of a series")
+    return [*dict.fromkeys(words)]
+
+
+def _described(path: Path) -> list[Element]:
+    """Return the tracks, chapters and tags of a file, without a look at its packets."""
+    found = list[Element]()
+    with path.open("rb", buffering=0) as file:
+        for kind, start, end in _outer(file, path.stat().st_size):
+            if kind in _OUTER and end - start < _HEAD:
+                file.seek(start)
+                found.append((kind, file.read(end - start)))
+    return found
 
 
 def segment_end(data: bytes) -> int | None:
@@ -106,21 +176,23 @@ def segment_end(data: bytes) -> int | None:
     ``data`` is the start of the file. Returns None if ``data`` is not Matroska or states no
     size.
     """
-    if data[:4] != b"\x1aE\xdf\xa3":
-        return None
-    _, _, at = _header(data, 0)
-    kind, body, end = _header(data, at) if at + 12 < len(data) else (0, 0, 0)
-    unknown = end - body == (1 << (7 * (body - at - 4))) - 1
-    return None if kind != _SEGMENT or unknown else end
+    before = 0
+    for kind, start, end in _outer(io.BytesIO(data), len(data)):
+        if kind == _SEGMENT:
+            unknown = (1 << (7 * (start - before - 4))) - 1
+            return None if end - start == unknown else end
+        if kind != _EBML:
+            break
+        before = end
+    return None
 
 
-def _amended(
-    entry: bytes, room: str, size: tuple[int, int], aspect: Fraction | None, varies: bool
-) -> bytes:
+def _amended(entry: bytes, muxed: MuxedFile) -> bytes:
     amended = []
+    aspect = muxed.aspect
     for kind, content in children(entry):
         if kind == _NAME:
-            content = content.removesuffix(room.encode())
+            content = content.removesuffix(muxed.room)
         if kind == _VIDEO and aspect is not None:
             kept = {
                 element: value
@@ -128,9 +200,10 @@ def _amended(
                 if element != _DISPLAY_UNIT
             }
             top, bottom, left, right = cropping(kept)
-            visible = size[0] - left - right, size[1] - top - bottom
+            width, height = muxed.size
+            visible = width - left - right, height - top - bottom
             content = _joined([*kept.items(), *_display(visible, aspect)])
-        is_wrong = kind == _DEFAULT_DURATION and varies
+        is_wrong = kind == _DEFAULT_DURATION and muxed.varies
         if not is_wrong and (kind != _NAME or content):
             amended.append((kind, content))
     return _joined(amended)

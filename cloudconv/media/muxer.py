@@ -3,76 +3,23 @@
 import io
 import os
 import struct
-from contextlib import ExitStack
-from dataclasses import replace
 from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import Any
 
 from av.stream import Disposition
 
-from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media import matroska, mp4
-from cloudconv.media.additions import NOT_COPIED
 from cloudconv.media.carry import fresh_tags
-from cloudconv.media.containers import Container, Content, container_of
-from cloudconv.media.demux import open_container
+from cloudconv.media.containers import Content, container_of
 from cloudconv.media.encoding import EncodingPlan
-from cloudconv.media.ffmpeg import log_lines
 from cloudconv.media.formats import layout
 from cloudconv.media.input import is_stdout, numbered
+from cloudconv.media.known_encoders import known_encoder
+from cloudconv.media.muxing import MuxedFile, Planned
 from cloudconv.media.others import OtherStreams
 from cloudconv.media.output import writing
-from cloudconv.media.packets import Writer
-from cloudconv.media.pictures import shows_of
-
-# Ticks of a movie in MP4 per second: 32 bits then suffice for two hours.
-_MOST_SCALE = 600_000
-_HEAD = 1 << 13  # bytes of the start of a file, with the description of the first track
-_NAMED_TAGS = {
-    *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
-    *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
-    *("network", "keywords", "episode_sort", "season_number", "media_type", "hd_video"),
-    *("gapless_playback", "compilation", "track", "disc", "creation_time", "language"),
-}
-
-
-def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
-    match container.muxer:
-        case "mp4" | "mov":
-            kept = (
-                {}
-                if plan.carry is None
-                else fresh_tags(plan.carry.info.metadata, container)
-            )
-            # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no
-            # name.
-            free = any(key.lower() not in _NAMED_TAGS for key in kept)
-            flags = "+faststart" + ("+use_metadata_tags" if free else "")
-            # A tick of edit lists and durations divides one of the video, and suits the
-            # audio.
-            scale = plan.tick.denominator
-            for rate in (48000, 44100):
-                scale = finer if (finer := lcm(scale, rate)) <= _MOST_SCALE else scale
-            # Boxes of 360° and 3D video are in no edition of the standard.
-            return {
-                "movie_timescale": str(scale),
-                "movflags": flags,
-                "strict": "unofficial",
-            }
-        case "matroska" | "webm":
-            return {"write_crc32": "0"}  # checksums would be wrong after the corrections
-        case "gif":
-            # A GIF has the number of repeats, 0 without end. FFmpeg takes -1 for no repeat.
-            shows = shows_of(plan.info.path)
-            return {"loop": str(-1 if shows == 1 else max(shows - 1, 0))}
-        case "apng":
-            return {"plays": str(shows_of(plan.info.path))}
-        case "webp":
-            return {"loop": str(shows_of(plan.info.path))}
-    return {}
+from cloudconv.media.packets import Shown, Writer
 
 
 class Muxer(Writer):
@@ -88,9 +35,13 @@ class Muxer(Writer):
         self._path = path = path or Path(os.devnull)
         self._others: OtherStreams | None = None
         # Data on standard output cannot be corrected afterwards.
-        self._amends = container.is_amended and not is_stdout(path)
-        self._order = _DecodeTimes() if container.is_mp4 and plan.rate is None else None
-        options = _options(container, plan)
+        self._amends = not is_stdout(path)
+        self._room = b""
+        orders = container.has_edit_lists and plan.rate is None
+        self._order = _DecodeTimes() if orders else None
+        tags = {} if plan.carry is None else plan.carry.info.metadata
+        planned = Planned(plan.info.path, plan.tick, fresh_tags(tags, container))
+        options = container.options(planned)
         url = f"file:{path}"
         if is_trial:
             options.pop("movflags", None)  # +faststart reads the file
@@ -109,11 +60,9 @@ class Muxer(Writer):
             self._opened.callback(self._others.close)
             self.warnings = self._others.warnings
         if self._amends:
-            self._room = matroska.room(len(self._out.streams))
-            stream.metadata["title"] = stream.metadata.get("title", "") + self._room
-        if plan.choice.encoder.startswith("libvpx") and layout(plan.choice.working).alpha:
-            # Readers look for alpha beside the packets only if this tag is set.
-            stream.metadata["alpha_mode"] = "1"
+            self._room = container.prepare(self._out, stream)
+        if layout(plan.choice.working).alpha:
+            stream.metadata.update(known_encoder(plan.choice.encoder).alpha_tags)
         matrix = plan.info.display_matrix
         if matrix is not None and Content.ROTATION in container.keeps:
             stream.set_display_matrix(struct.unpack("<9i", matrix))
@@ -130,19 +79,8 @@ class Muxer(Writer):
         self._check(packet)
         self._out.mux(packet)
 
-    def write_copies(self) -> dict[int, Fraction]:
-        """Write all copied streams and close the file.
-
-        Return when the format of audio changes, by the indices of the streams.
-        """
-        if self._others is None:
-            return {}
-        self._others.write_copies()
-        self._out.close()
-        return self._others.changes
-
-    def finish(self) -> None:
-        """Write the remaining packets and close the file."""
+    def finish(self, shown: Shown) -> None:
+        """Write the remaining packets, close the file, and correct the file."""
         for packet in [] if self._order is None else self._order.finish():
             self._mux(packet)
         delays: list[Fraction] = []
@@ -154,29 +92,24 @@ class Muxer(Writer):
             for stream in self._out.streams
             if stream.type == "subtitle" and not stream.disposition & Disposition.default
         ]
-        super().finish()
-        if self._amends:
-            info = self._plan.info
-            varies = self._plan.rate is None
-            size = info.width, info.height
-            matroska.amend(self._path, self._room, size, info.aspect, delays, varies=varies)
-        elif self._container.is_mp4:
-            self._amend_mp4(hidden)
-        if self._others is not None and self._path.is_file():
+        super().finish(shown)
+        if not self._path.is_file():
+            return
+        info = self._plan.info
+        muxed = MuxedFile(
+            path=self._path,
+            size=(info.width, info.height),
+            aspect=info.aspect,
+            varies=self._plan.rate is None,
+            end=shown.end,
+            lasts=shown.lasts,
+            room=self._room,
+            delays=delays,
+            hidden=hidden,
+        )
+        self._container.amend(muxed)
+        if self._others is not None:
             self._others.compare(self._path)
-
-    def _amend_mp4(self, hidden: list[int]) -> None:
-        if hidden:
-            mp4.hide(self._path, hidden)
-        if self._container.muxer == "mp4":
-            # FFmpeg 8 also writes Apple's box, which states neither the layout of 3D video
-            # nor the pose of a sphere, and reads from that box that there is none (`ffprobe
-            # OUT.mp4`).
-            with self._path.open("rb+") as file:
-                at = file.read(_HEAD).find(b"vexu")
-                if at >= 0:
-                    file.seek(at)
-                    file.write(b"free")
 
 
 class _DecodeTimes:
@@ -249,56 +182,13 @@ class PictureFolder(Writer):
         (self._folder / self._names.name(self._count)).write_bytes(bytes(packet))
 
 
-def without_refused(plan: EncodingPlan) -> tuple[EncodingPlan, list[Warned]]:
-    """Return the plan without copies that the container cannot hold, and all warnings.
+def carried_warnings(plan: EncodingPlan) -> list[Warned]:
+    """Return the warnings about the streams beside the video, before any work.
 
-    All copied streams are written to nowhere. If the muxer refuses that, each stream is
-    tried alone. Raises OutputError if no single stream is the cause.
+    The header of the output is written to nowhere. Raises OutputError if FFmpeg refuses
+    that.
     """
-    while True:
-        try:
-            warnings, changes = _try_copies(plan)
-            if plan.carry is None or plan.carry.copies_only or not changes:
-                return plan, warnings
-            changes = plan.carry.changes | changes
-            plan = replace(plan, carry=replace(plan.carry, changes=changes))
-        except OutputError as error:
-            refused = {} if error.code == NOT_COPIED else _refused(plan)
-            # A stream that is refused twice is left out, so a third refusal has another
-            # cause.
-            refused = {k: reasons for k, reasons in refused.items() if len(reasons) <= 2}
-            if plan.carry is None or not refused:
-                raise
-            plan = replace(
-                plan, carry=replace(plan.carry, refused=plan.carry.refused | refused)
-            )
-
-
-def _try_copies(plan: EncodingPlan) -> tuple[list[Warned], dict[int, Fraction]]:
-    with writing(plan.target), ExitStack() as stack:
+    with writing(plan.target):
         muxer = Muxer(plan, None)
-        stack.callback(muxer.abandon)
-        with log_lines():  # so that an error has its reason
-            changes = muxer.write_copies()
-    return muxer.warnings, changes
-
-
-def _refused(plan: EncodingPlan) -> dict[int, tuple[str, ...]]:
-    """Return why the muxer refuses each stream that it also refuses alone."""
-    carry = plan.carry
-    refused = dict[int, tuple[str, ...]]()
-    if carry is None or not carry.info.has_streams:
-        return refused
-    with open_container(carry.info.path) as source:
-        numbers = [s.index for s in source.streams if s.index != carry.info.video_index]
-    for number in numbers:
-        before = carry.refused.get(number, ())
-        others = dict.fromkeys((other for other in numbers if other != number), ("", ""))
-        alone = replace(carry, refused=others | ({number: before} if before else {}))
-        try:
-            _try_copies(replace(plan, carry=alone))
-        except OutputError as error:
-            log = getattr(error.__cause__, "log", None)  # level, component and text
-            reason = log[2] if log else getattr(error.__cause__, "strerror", None) or ""
-            refused[number] = (*before, str(reason).strip().rstrip("."))
-    return refused
+        muxer.abandon()
+    return muxer.warnings

@@ -24,8 +24,6 @@ from cloudconv.media.tracks import (
     LONG_AGO,
     PRIMING,
     CarriedTrack,
-    CopiedAudio,
-    CopiedTrack,
     EncodedTrack,
     Timed,
 )
@@ -61,7 +59,7 @@ class OtherStreams:
         self._carried: list[Carried] = []
         self._queue: Iterator[Timed] = iter(())
         self._pending: Timed | None = None
-        self._only_copies = False
+        self._filled = set[int]()  # the numbers of the output's streams with packets
         # Several pictures and animated WebP have no other streams.
         if not carry.info.has_streams:
             return
@@ -79,17 +77,6 @@ class OtherStreams:
         tracks = sorted(self._tracks.values(), key=lambda track: track.target.index)
         return [track.delay for track in tracks if track.target.type == "audio"]
 
-    @property
-    def changes(self) -> dict[int, Fraction]:
-        """Return the time of the first change of format of each copied track of audio."""
-        copied = {k: t for k, t in self._tracks.items() if isinstance(t, CopiedAudio)}
-        return {k: t.changes for k, t in copied.items() if t.changes is not None}
-
-    def write_copies(self) -> None:
-        """Write the packets of all copied streams, and none of those encoded again."""
-        self._only_copies = True
-        self.until(None)
-
     def until(self, time: Fraction | None) -> None:
         """Write every packet at or before ``time`` on the output's clock; all with None."""
         while True:
@@ -99,13 +86,12 @@ class OtherStreams:
                 return
             if self._pending is None or (time is not None and self._pending[0] > time):
                 return
+            self._filled.add(self._pending[1].stream.index)
             self._out.mux(self._pending[1])
             self._pending = None
 
     def _packets(self, source: InputContainer) -> Iterator[Timed]:
         tracks = dict(self._tracks)
-        if self._only_copies:
-            tracks = {k: t for k, t in tracks.items() if isinstance(t, CopiedTrack)}
         if not tracks:
             return
         encoded = [track for track in tracks.values() if isinstance(track, EncodedTrack)]
@@ -124,7 +110,8 @@ class OtherStreams:
     def compare(self, path: Path) -> None:
         """Add warnings about streams, languages and flags that the finished file lacks."""
         name = self._container.name
-        empty = [track.target for track in self._tracks.values() if track.is_empty]
+        targets = (track.target for track in self._tracks.values())
+        empty = [target for target in targets if target.index not in self._filled]
         with av.open(f"file:{path}") as file:
             streams = [stream for stream in file.streams if not is_made_anew(stream)]
             for kind in dict.fromkeys(entry.kind for entry in self._carried):
@@ -157,9 +144,8 @@ class OtherStreams:
         Add warnings about damaged, moved and left-out audio and packets.
         """
         for track in self._tracks.values():
-            if not self._only_copies:  # a trial decodes nothing
-                for text in track.warnings(label_of(track.source)):
-                    self._warn(text)
+            for text in track.warnings(label_of(track.source)):
+                self._warn(text)
         led = max((self._led(track) for track in self._tracks.values()), default=0)
         if led > PRIMING:
             self._warn(

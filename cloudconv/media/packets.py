@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
@@ -47,6 +47,15 @@ class PacketSummary:
     last: int
     delay: int  # the packets that a decoder must read before the first picture can be shown
     extradata: str  # a hash of the decoder's configuration
+
+
+class Shown(NamedTuple):
+    """The frames of an output: their number, and times of the last one in seconds."""
+
+    frames: int = 0
+    last: Fraction = Fraction(0)  # its time
+    end: Fraction = Fraction(0)
+    lasts: Fraction = Fraction(0)  # 0 if packets were copied
 
 
 class Writer(ABC):
@@ -88,8 +97,8 @@ class Writer(ABC):
         span = max(packet.pts - packet.dts, packet.duration)
         self._container.check_span(packet.pts * tick, span * tick, tick)
 
-    def finish(self) -> Any:
-        """Complete the output and close everything that was opened."""
+    def finish(self, shown: Shown) -> Any:
+        """Complete the output, whose frames are ``shown``, and close everything."""
         self._opened.close()
 
     @contextmanager
@@ -136,7 +145,7 @@ class PacketFile(Writer):
         record = _record(packet, self._plan.tick.denominator)
         self._file.write(_start(record) + record)
 
-    def finish(self) -> PacketSummary:
+    def finish(self, shown: Shown) -> PacketSummary:
         """Write everything to the disk and close the file; return the summary."""
         times = sorted(self._times)
         # The number of places by which a packet lies behind its presentation order.
@@ -153,7 +162,7 @@ class PacketFile(Writer):
         )
         self._file.flush()
         os.fsync(self._file.fileno())
-        super().finish()
+        super().finish(shown)
         return summary
 
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -11,7 +10,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 import numpy as np
@@ -21,6 +20,7 @@ from PIL import Image
 from cloudconv.errors import InputError, ReadError
 from cloudconv.files import raise_read_error, reading
 from cloudconv.media import demux
+from cloudconv.media.animations import PILLOW_ERRORS, frame_durations
 from cloudconv.media.clock import PHOTOS, SHORTEST, SHOWN, format_of
 from cloudconv.media.convert import turn_of
 from cloudconv.media.input import is_pattern, is_picture, numbered, pictures_of
@@ -30,7 +30,6 @@ from cloudconv.messages import as_argument, keep_name
 
 SEQUENCE_RATE = Fraction(25)
 MILLISECOND = Fraction(1, 1000)  # to which WebP rounds times
-_PILLOW_ERRORS = (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError)
 _VIDEOS = {
     *(
         ".mp4",
@@ -237,26 +236,8 @@ def is_video(file: Path) -> bool:
     try:
         with Image.open(file) as image:
             return bool(getattr(image, "is_animated", False))
-    except _PILLOW_ERRORS:
+    except PILLOW_ERRORS:
         return True
-
-
-def shows_of(file: Path) -> int:
-    """Return how often programs show an animation.
-
-    0 without end, and for any other file.
-    """
-    try:
-        with Image.open(file) as image:
-            if not getattr(image, "is_animated", False):
-                return 0
-            loop = image.info.get("loop")
-            if image.format != "GIF":
-                return int(loop or 0)
-            # A GIF has the number of repeats, and no number if there is none.
-            return 1 if loop is None else loop and int(loop) + 1
-    except _PILLOW_ERRORS:
-        return 0
 
 
 def folder_of(path: Path) -> Path | None:
@@ -502,7 +483,7 @@ def _clear_avif(file: Path) -> Pictures | None:
         with Image.open(file) as image:
             demux.check_size(*image.size, file)
             is_clear = image.mode == "RGBA"
-    except _PILLOW_ERRORS:
+    except PILLOW_ERRORS:
         return None
     if not is_clear:
         return None
@@ -522,7 +503,7 @@ def _decode_animation(
     mode, layout = ("RGBA", "rgba") if alpha else ("RGB", "rgb24")
     try:
         image = Image.open(file)
-    except _PILLOW_ERRORS:
+    except PILLOW_ERRORS:
         yield from [None] * (count - first)
         return
     with image:
@@ -530,7 +511,7 @@ def _decode_animation(
             try:
                 image.seek(index)
                 samples = np.asarray(image.convert(mode))
-            except _PILLOW_ERRORS as error:
+            except PILLOW_ERRORS as error:
                 raise_read_error(file, error)
                 yield None
             else:
@@ -546,19 +527,3 @@ def stored_frames(file: Path) -> int | None:
         if data.read(16)[8:] != b"WEBPVP8X":
             return None
         return sum(1 for _ in frame_durations(data)) or None
-
-
-def frame_durations(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Yield the offset in an animated WebP of each frame's duration, and the milliseconds.
-
-    A duration has three bytes, the lowest one first. Format: RFC 9649.
-    """
-    position = 12
-    # The duration follows the chunk's head and the frame's place and size, twelve bytes.
-    while file.seek(position) and len(head := file.read(23)) >= 8:
-        kind, size = struct.unpack_from("<4sI", head)
-        if not any(kind):  # a hole in the file, or another file
-            return
-        if kind == b"ANMF" and len(head) == 23:
-            yield position + 20, int.from_bytes(head[20:], "little")
-        position += 8 + size + size % 2

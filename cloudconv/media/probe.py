@@ -24,6 +24,7 @@ from av.video.frame import VideoFrame
 from cloudconv.errors import InputError, ReadError
 from cloudconv.events import Warned
 from cloudconv.media import demux, mp4
+from cloudconv.media.adts import SoundFormats
 from cloudconv.media.clock import SHORTEST, SHOWN, VideoClock, format_of, is_of_pictures
 from cloudconv.media.deinterlace import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.formats import (
@@ -149,11 +150,12 @@ def _probe(
         return _probe_pictures(path, pictures, meter, rate)
     with demux.open_container(path) as container:
         stream = demux.main_video(container, path, number)
-        demux.only(container, (stream.index,))
+        sounds = SoundFormats(container)
+        demux.only(container, {stream.index, *(each.index for each in sounds.streams)})
         decoder = demux.open_decoder(stream)
         expected_aspect = decoder.sample_aspect_ratio  # before the first frame
         briefly = growth_of(path) is not None
-        stamps = _scan(container, stream, decoder, meter, briefly=briefly)
+        stamps = _scan(container, stream, decoder, meter, sounds, briefly=briefly)
         first = meter.first
         context = stream.codec_context
         if first is None:
@@ -200,6 +202,7 @@ def _probe(
                 for s in container.streams
                 if s.index != stream.index and not demux.is_chapters(s)
             ),
+            sound_changes=tuple(sounds.changes),
             metadata=dict(container.metadata),
             warnings=tuple(_warnings(container, stream, stamps, timing, first)),
             chapters=len(container.chapters()),
@@ -211,6 +214,7 @@ def _scan(
     stream: Any,
     decoder: Any,
     meter: FieldMeter,
+    sounds: SoundFormats,
     *,
     briefly: bool,
 ) -> Stamps:
@@ -227,7 +231,10 @@ def _scan(
     may_decode = decoder.reorder_depth > 0 and not briefly
     # FFmpeg gives each GIF an opacity.
     meter.is_opaque = codec == "gif"
-    for packet in chain(demux.read_packets(container, stream, clock), [None]):
+    read = [stream, *sounds.streams] if sounds.streams else stream
+    for packet in chain(demux.read_packets(container, read, clock), [None]):
+        if packet is not None and sounds.take(packet, clock.offset):
+            continue
         looks = meter.pictures < meter.most or meter.is_opaque
         if looks or (may_decode and len(decoded) < _FRAMES_FOR_RATE):
             for picture in _decoded(decoder, packet):

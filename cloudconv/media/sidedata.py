@@ -21,10 +21,10 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 from cloudconv.media import matroska
-from cloudconv.media.carry import add_copy, header_of
 from cloudconv.media.containers import Container, Content
 from cloudconv.media.filters import Chain
 from cloudconv.media.frame import MediaInfo
+from cloudconv.media.muxing import add_copy, header_of
 
 # All kinds of side data of pictures in FFmpeg's enum AVFrameDataType, with the words for a
 # person. None marks kinds that nobody would miss: those of sound, what a decoder computes,

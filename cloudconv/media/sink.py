@@ -1,8 +1,6 @@
 """Encode frames at exact times into an output, which gets its name when complete."""
 
 import os
-import struct
-import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -10,14 +8,14 @@ from dataclasses import replace
 from fractions import Fraction
 from heapq import heappushpop
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 
 from cloudconv import files
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.containers import Container, container_of
+from cloudconv.media.containers import container_of
 from cloudconv.media.convert import encoder_picture
 from cloudconv.media.encoders import supported_options
 from cloudconv.media.encoding import EncodingPlan, extradata_hash
@@ -27,21 +25,10 @@ from cloudconv.media.identity import check_unchanged
 from cloudconv.media.input import is_stdout, pictures_of
 from cloudconv.media.muxer import Muxer, PictureFolder
 from cloudconv.media.output import claimed, too_close, writing
-from cloudconv.media.packets import PacketFile, PacketSummary, Writer, read_segment
-from cloudconv.media.pictures import frame_durations
+from cloudconv.media.packets import PacketFile, PacketSummary, Shown, Writer, read_segment
 from cloudconv.media.sidedata import CAPTIONS, KINDS, Captions
 
 FEW = 2  # at most so many pictures get arbitrary decode times from libx265, as one shows
-_LARGEST_FIELD = 2**16 - 1  # of a duration in APNG
-
-
-class Shown(NamedTuple):
-    """The frames of an output: their number, and times of the last one in seconds."""
-
-    frames: int = 0
-    last: Fraction = Fraction(0)  # its time
-    end: Fraction = Fraction(0)
-    lasts: Fraction = Fraction(0)  # 0 if packets were copied
 
 
 class Sink(AbstractContextManager["Sink"]):
@@ -171,12 +158,11 @@ class Sink(AbstractContextManager["Sink"]):
             if joined is None:
                 self._store(self.writer.encoder.encode(None), restamp=counts.frames <= FEW)
             self._is_complete = True
-            complete_file = self.writer.finish()
+            complete_file = self.writer.finish(counts)
             file = self.writer.file
             if self._segment is not None:
                 return complete_file
             if file is not None:
-                hold_last(file, self._container, counts)
                 self._verify(file, counts)
             check_unchanged(self.plan.info)
         return file
@@ -217,8 +203,7 @@ class Sink(AbstractContextManager["Sink"]):
         last = None
         if container.is_folder:
             frames = sum(1 for picture in file.iterdir() if picture.stat().st_size)
-        elif container.muxer == "webp":
-            # FFmpeg before 9 cannot read animated WebP (trac.ffmpeg.org/ticket/4907).
+        elif not container.is_readable:
             frames = counts.frames if file.stat().st_size else 0
         else:
             with av.open(f"file:{file}") as readable:
@@ -229,9 +214,7 @@ class Sink(AbstractContextManager["Sink"]):
                 )
                 frames = len(times)
                 tick = Fraction(stream.time_base or 0)
-            # An APNG stores durations exactly. Readers round each, and add up the rounded
-            # ones.
-            last = max(times) * tick if times and container.muxer != "apng" else None
+            last = max(times) * tick if times and not container.sums_rounded else None
         grain = max(container.clock or self.plan.tick, self.plan.tick)
         if frames != counts.frames:
             raise OutputError(
@@ -295,41 +278,3 @@ def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> Iterat
                 written += 1
                 yield written
     target.complete(Shown(sum(s.packets for _, s in segments), last * plan.tick))
-
-
-def hold_last(path: Path, container: Container, counts: Shown) -> None:
-    """Write the last frame's duration into a file whose muxer guesses this duration.
-
-    The options ``final_delay`` of the muxers must be known before the first frame.
-    """
-    if container.muxer == "webp":
-        with path.open("rb+") as file:
-            # The encoder guesses the duration of the last frame, and joins equal frames to
-            # one.
-            durations = list(frame_durations(file))
-            if durations:
-                before = sum(milliseconds for _, milliseconds in durations[:-1])
-                file.seek(durations[-1][0])
-                file.write(max(round(counts.end * 1000) - before, 1).to_bytes(3, "little"))
-    elif container.muxer in ("gif", "apng"):
-        with av.open(f"file:{path}") as readable:
-            start = max(
-                (packet.pos or 0 for packet in readable.demux() if packet.size), default=0
-            )
-        with path.open("rb+") as file:
-            if start and container.muxer == "gif":
-                # A packet begins with a graphic control extension (GIF89a), which has the
-                # duration.
-                file.seek(start + 4)
-                file.write(round(counts.lasts * 100).to_bytes(2, "little"))
-            elif start:
-                # A packet begins with a chunk fcTL (PNG, third edition), which has the
-                # duration.
-                file.seek(start + 8)
-                control = bytearray(file.read(26))
-                most = max(min(_LARGEST_FIELD, int(_LARGEST_FIELD / counts.lasts)), 1)
-                delay = counts.lasts.limit_denominator(most)
-                fields = min(delay.numerator, _LARGEST_FIELD), delay.denominator
-                control[20:24] = struct.pack(">HH", *fields)
-                file.seek(start + 8)
-                file.write(control + struct.pack(">I", zlib.crc32(b"fcTL" + control)))

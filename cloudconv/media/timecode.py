@@ -6,7 +6,6 @@ from fractions import Fraction
 from cloudconv.media.containers import Container
 
 _TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;.])(\d+)")
-_FASTEST = 255  # frames per second, which MP4 and MOV store in a byte
 _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
 
 
@@ -21,8 +20,9 @@ def timecode_fault(
         if value is None or value < 1:
             fault = "varies" if value is None else "is below 1"
             return f"the frame rate of the {whose} {fault}"
-    if container.is_mp4 and rate is not None and round(rate) > _FASTEST:
-        return f"{container.name} stores none above {_FASTEST} fps"
+    most = container.fastest_code
+    if most is not None and rate is not None and round(rate) > most:
+        return f"{container.name} stores none above {most} fps"
     return ""
 
 

@@ -16,11 +16,12 @@ import av
 from av.format import Flags
 
 from cloudconv.media.audio import AudioEncoder
-from cloudconv.media.carry import Carry, codec_name
+from cloudconv.media.carry import Carry
 from cloudconv.media.clock import Clock, Restart
 from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
-from cloudconv.messages import clock, counted, plural
+from cloudconv.media.muxing import codec_name
+from cloudconv.messages import counted, plural
 
 TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
 """Codecs of text subtitles, which can be converted to one another."""
@@ -36,13 +37,16 @@ PRIMING = Fraction(1, 20)
 # one. A tick of AVI can be a whole audio packet; a cut between two ticks needs finer ones.
 _LONGEST_TICK = Fraction(1, 500)
 _SHORT_TICK = Fraction(1, 90_000)
-_AAC_FORMAT = 0xFDC0  # profile, sampling rate and channels in two bytes of an ADTS header
 # Prefix of codecs whose decoders leave out the priming themselves; a stated delay replaces
 # that.
 _SKIPPING = "wma"
 # Positions, colours and fonts in the codes of ASS, to which FFmpeg decodes every text
 # subtitle.
 _STYLE = re.compile(rb"\\(an?\d|pos|move|\d?c&|fn)")
+_MARK = re.compile(rb"<(v|c|lang)[. ]")  # of a speaker, a class or a language in WebVTT
+_PLACED = "webvtt_settings"
+# Times inside of a text of ASS or WebVTT.
+_INNER_TIME = re.compile(rb"\\(kf?|ko|K)\d|\\(t|move|fade?)\([^)]*\d|<[\d:]+\.\d{3}>")
 # FFmpeg's mark of a bitmap subtitle that is shown until the next one is 2^32 - 1 ms; files
 # hold that as a duration, which MP4 refuses.
 _ENDLESS = Fraction(1 << 31, 1000)
@@ -104,26 +108,18 @@ class CarriedTrack(ABC):
     """A stream of the source on its way into the ``target`` stream of the output.
 
     ``delay`` is the number of seconds by which the first packet precedes 0. The file states
-    this delay, and readers subtract it from all times.
+    this delay, and readers subtract it from all times. ``led`` is the number of seconds of
+    audio that were left out before the first video frame.
     """
 
     delay = Fraction(0)
+    led = Fraction(0)
 
     def __init__(self, source: Any, target: Any, parts: Parts) -> None:
         self.source = source
         self.target = target
         self._parts = parts
         self._is_heard = False  # whether a packet has come that no edit list hides
-
-    @property
-    @abstractmethod
-    def is_empty(self) -> bool:
-        """Return whether the output's stream has no packet."""
-
-    @property
-    def led(self) -> Fraction:
-        """Return the seconds of audio that were left out before the first video frame."""
-        return Fraction(0)
 
     def packets(self, packet: Any) -> Iterator[Timed]:
         """Yield the packets to write for one of the source."""
@@ -152,18 +148,9 @@ class EncodedTrack(CarriedTrack):
         super().__init__(source, target, parts)
         self._encoder = encoder
 
-    @property
-    def is_empty(self) -> bool:
-        """Return whether there was no sound to encode."""
-        return self._encoder.is_empty
-
-    @property
-    def led(self) -> Fraction:
-        """Return the seconds of audio that were left out before the first video frame."""
-        return self._encoder.led
-
     def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
-        return map(_timed, self._encoder.feed(packet))
+        yield from map(_timed, self._encoder.feed(packet))
+        self.led = self._encoder.led
 
     def continued(self) -> Iterator[Timed]:
         """Yield packets that go on after the film, as far as the playlist is known."""
@@ -203,11 +190,7 @@ class CopiedTrack(CarriedTrack):
         self._carry = carry
         self._ends: Fraction | None = None  # the last packet's end in the output
         self._order = _DecodeOrder(source.type, target)
-
-    @property
-    def is_empty(self) -> bool:
-        """Return whether no packet was copied."""
-        return self._ends is None
+        self._skipped = 0  # packets of the part before its first key frame
 
     def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
         if packet.time_base > _LONGEST_TICK:
@@ -216,8 +199,7 @@ class CopiedTrack(CarriedTrack):
         if stamp is None:
             return
         time = stamp * packet.time_base
-        is_late = self._carry.end is not None and time >= self._carry.end
-        kept = None if is_late else self._kept(packet, time)
+        kept = None if self._carry.is_over(time) else self._kept(packet, time)
         if kept is None:
             return
         begin, end = kept
@@ -231,8 +213,9 @@ class CopiedTrack(CarriedTrack):
 
     def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
         """Return start and end of the packet's used part on the source's clock, or None."""
-        waits = begin < self._carry.begin or not packet.is_keyframe
-        if self._ends is None and waits:
+        is_early = begin < self._carry.begin
+        if self._ends is None and (is_early or not packet.is_keyframe):
+            self._skipped += not is_early
             return None
         return begin, begin + (packet.duration or 0) * packet.time_base
 
@@ -250,7 +233,14 @@ class CopiedTrack(CarriedTrack):
         return packet
 
     def warnings(self, label: str) -> Iterator[str]:
-        """Yield a warning about times that step back."""
+        """Yield warnings about skipped pictures, and about times that step back."""
+        if self._skipped:
+            are = plural(self._skipped, "is", "are")
+            yield (
+                f"begins-late: {label} begins with its first key frame in the part: "
+                f"{counted(self._skipped, 'packet')} before {are} left out. "
+                "Begin the part at such a frame to keep all of them."
+            )
         if self._order.moved:
             yield (
                 f"clock-steps-back: The time stamps of {label} step back: "
@@ -284,20 +274,8 @@ class CopiedAudio(CopiedTrack):
     ) -> None:
         super().__init__(source, target, parts, carry)
         self._container = container
-        self._states_delay = container.is_amended and seekable
-        self._led = Fraction(0)
+        self._states_delay = container.states_delay and seekable
         self._begins_part = False  # whether the next packet is the first one of a part
-        # AAC of a transport stream states its format in each packet, and other files for a
-        # track.
-        has_headers = codec_name(source) == "aac" and not source.codec_context.extradata
-        self._has_headers = has_headers
-        self._format: int | None = None
-        self.changes: Fraction | None = None  # the time of another format, in the output
-
-    @property
-    def led(self) -> Fraction:
-        """Return the seconds of audio that were left out before the first video frame."""
-        return self._led
 
     def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
         self._begins_part |= begins
@@ -307,7 +285,7 @@ class CopiedAudio(CopiedTrack):
         carry = self._carry
         first = carry.begin
         end = begin + (packet.duration or 0) * packet.time_base
-        if self._container.is_mp4:
+        if self._container.has_edit_lists:
             leads = end > first - _COPIED_BEFORE  # is kept for the start of a decoder
         else:
             # No edit list hides this audio. After a cut, the audio would be heard.
@@ -315,7 +293,7 @@ class CopiedAudio(CopiedTrack):
         if begin < first and not leads:
             # An edit list may hide sound from players.
             if carry.start is None and not packet.is_discard:
-                self._led = max(self._led, first - begin)
+                self.led = max(self.led, first - begin)
             return None
         if self._begins_part and self._ends is not None:
             # Each part of a joined recording begins with samples for the start of the
@@ -334,7 +312,7 @@ class CopiedAudio(CopiedTrack):
 
     def _earliest(self) -> Fraction:
         """Return the earliest packet time that does not move the whole file."""
-        if self._container.is_mp4:
+        if self._container.has_edit_lists:
             return Fraction(-1)
         # A muxer without edit lists adds the codec's delay to all times. A packet may thus
         # precede 0 by the delay. A still earlier packet would move the whole file.
@@ -344,26 +322,11 @@ class CopiedAudio(CopiedTrack):
             return Fraction(0)
         return -Fraction(int(context.delay), context.sample_rate)
 
-    def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
-        if self._has_headers and self.changes is None:
-            before = self._format
-            self._format = int.from_bytes(memoryview(packet)[2:4], "big") & _AAC_FORMAT
-            self.changes = None if before in (None, self._format) else time
-        return super()._copied(packet, time, lasts)
-
-    def warnings(self, label: str) -> Iterator[str]:
-        """Yield warnings about another format, and about times that step back."""
-        if self.changes is not None:
-            yield (
-                f"sound-changes: The sampling rate or the channels of {label} change "
-                f"at {clock(float(self.changes))}, and {self._container.name} stores one "
-                "format for a track: players may lose the sound from there."
-            )
-        yield from super().warnings(label)
-
 
 class CopiedSubtitles(CopiedTrack):
     """A track of subtitles whose packets are copied, as long as they are still shown."""
+
+    _hurried = 0  # texts with times inside, which are not slowed
 
     def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
         carry = self._carry
@@ -377,9 +340,20 @@ class CopiedSubtitles(CopiedTrack):
         return visible, max(end if carry.end is None else min(end, carry.end), visible)
 
     def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
+        self._hurried += bool(self._carry.slowdown and _INNER_TIME.search(bytes(packet)))
         copied = super()._copied(packet, time, lasts)
         copied.duration = round(lasts / copied.time_base)
         return copied
+
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield warnings about times inside of texts, and about times that step back."""
+        if self._hurried:
+            have = plural(self._hurried, "has", "have")
+            yield (
+                f"subtitles-old-speed: {counted(self._hurried, 'text')} of {label} {have} "
+                "times inside, as of karaoke, which keep their old speed."
+            )
+        yield from super().warnings(label)
 
 
 class ConvertedText(CopiedSubtitles):
@@ -400,7 +374,11 @@ class ConvertedText(CopiedSubtitles):
                 return None
             converted = self.target.codec_context.encode_subtitle(decoded)
             if self._may_lose_style:
-                self._styled += any(_STYLE.search(text.ass) for text in decoded)
+                # A mark of WebVTT stands in the packet, its place beside it.
+                places = [each.data_type for each in packet.iter_sidedata()]
+                marks = any(_STYLE.search(text.ass) for text in decoded)
+                marks |= _PLACED in places or bool(_MARK.search(bytes(packet)))
+                self._styled += marks
         except (av.error.FFmpegError, UnicodeError):
             self._unreadable += 1
             return None

@@ -16,9 +16,10 @@ from PIL import Image
 
 from cloudconv.errors import OutputError
 from cloudconv.media import tracks
-from cloudconv.media.carry import Carry, add_copy
-from cloudconv.media.matroska import amend, room
-from cloudconv.media.muxer import without_refused
+from cloudconv.media.carry import Carry
+from cloudconv.media.matroska import amend, element, prepare, unread
+from cloudconv.media.muxer import carried_warnings
+from cloudconv.media.muxing import MuxedFile, add_copy
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.media.timecode import timecode_at_rate
@@ -631,7 +632,7 @@ def test_a_trial_of_the_copies_stores_nothing(tmp_path, name):
     times = {"rate": Fraction(24), "spans": [Fraction(1, 24)]}
     with largest_file(100):
         plan = plan_encoding(tmp_path / name, info, carry=carry, **times)
-        assert without_refused(plan) == (plan, [])
+        assert carried_warnings(plan) == []
     assert [file.name for file in tmp_path.iterdir()] == ["in.mp4"]
 
 
@@ -641,12 +642,14 @@ def test_many_tracks_of_sound_can_all_state_a_delay(tmp_path):
     with av.open(str(path), "w", container_options={"write_crc32": "0"}) as out:
         stream = out.add_stream("ffv1", rate=24)
         stream.width = stream.height = 32
-        stream.metadata["title"] = "Many" + room(count)
+        stream.metadata["title"] = "Many"
         tracks = [out.add_stream("pcm_s16le", rate=48000) for _ in range(count)]
+        room = prepare(out, stream)
         out.mux(stream.encode(picture(0, 32, 32)))
         for track in tracks:
             sound(out, track, tone(440, 480))
-    amend(path, room(count), (32, 32), None, [Fraction(1, 50)] * count, varies=False)
+    zero = Fraction(0)
+    amend(MuxedFile(path, (32, 32), None, False, zero, zero, room, [HALF / 75] * count))
     with av.open(str(path)) as clip:
         assert clip.streams.video[0].metadata["title"] == "Many"
         assert len(clip.streams.audio) == count
@@ -746,7 +749,7 @@ def test_audio_cut_from_an_avi_stays_in_step(tmp_path, target, start):
         assert abs(time - belongs) <= Fraction(1, 1000)
 
 
-def transport(path, parts, first_pid=0x100, seconds=1, later=0):
+def transport(path, parts, first_pid=0x100, seconds=1, later=0, layout="mono"):
     """Write a transport stream of 25 fps, whose times begin ``later`` seconds later.
 
     ``parts`` are codecs of sound and their starts.
@@ -759,7 +762,7 @@ def transport(path, parts, first_pid=0x100, seconds=1, later=0):
         video.width, video.height = 64, 48
         streams = [out.add_stream(codec, rate=48000) for codec, _ in parts]
         for stream in streams:
-            stream.layout = "mono"
+            stream.layout = layout
         for number in range(25 * seconds):
             frame = picture(number, 64, 48)
             frame.pts = number
@@ -798,6 +801,28 @@ def test_all_frames_of_parts_that_overlap_are_kept_with_their_sound(tmp_path, ov
     lasts = Fraction(1024, 48000)
     assert all(b - a <= 2 * lasts for a, b in itertools.pairwise(times))
     assert abs(times[-1] + lasts - 2) < Fraction(1, 20)
+
+
+def test_a_change_of_the_channels_after_the_trial_encodes_the_sound_again(tmp_path):
+    sounds = {"parts": [("aac", 0)], "seconds": 4}
+    parts = [
+        transport(tmp_path / f"{k}.ts", later=4 * k, layout=("mono", "stereo")[k], **sounds)
+        for k in range(2)
+    ]
+    path, target = tmp_path / "in.ts", tmp_path / "out.mkv"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    plan = {"rate": Fraction(25), "carry": Carry(probe(path), probe(path).timing.start)}
+    (early,) = carried_warnings(plan_encoding(target, probe(path), **plan))
+    assert "change at 4.0 s" in str(early)
+    assert "encoded again, in the format of its start" in str(early)
+    assert [early] == convert(path, target).warnings
+    with av.open(str(target)) as clip:
+        assert clip.streams.audio[0].layout.name == "mono"
+        samples = sum(frame.samples for frame in clip.decode(audio=0))
+    assert abs(samples / 48000 - 8) < 0.1
+    cut = tmp_path / "cut.mkv"
+    assert not said(convert(path, cut, end=Fraction(3)), "change")
+    assert not said(convert(path, cut, start=Fraction(5)), "change")
 
 
 def test_a_wrong_time_of_a_key_frame_begins_no_part(tmp_path):
@@ -867,10 +892,118 @@ def test_a_stream_that_the_container_refuses_is_named_and_the_others_are_kept(
     info = probe(source)
     carry = Carry(info, info.timing.start)
     plan = plan_encoding(tmp_path / "out.mp4", info, rate=Fraction(24), carry=carry)
-    settled, warnings = without_refused(plan)
+    warnings = carried_warnings(plan)
     assert [warning.code for warning in warnings] == ["stream-refused"]
     assert "Subtitle stream 1 (dvdsub) is left out" in str(warnings[0])
     assert "invalid" in str(warnings[0])
-    write(tmp_path / "out.mp4", even(24, (64, 48)), info, rate=24, carry=settled.carry)
+    write(tmp_path / "out.mp4", even(24, (64, 48)), info, rate=24, carry=carry)
     with av.open(str(tmp_path / "out.mp4")) as output:
         assert [stream.type for stream in output.streams] == ["video"]
+
+
+def test_tags_that_itunes_does_not_know_stand_beside_the_others(tmp_path):
+    source = video(tmp_path / "in.mkv", seconds=2, artist="vexu", DIRECTOR="Someone")
+    target = tmp_path / "out.mp4"
+    convert(source, target)
+    data = target.read_bytes()
+    assert all(data.count(kind) == 1 for kind in (b"\xa9nam", b"\xa9ART", b"----"))
+    assert b"mdta" not in data
+    with av.open(str(target)) as clip:
+        tags = {key.lower(): value for key, value in clip.metadata.items()}
+    expected = {"title": "Wolken", "artist": "vexu", "director": "Someone"}
+    assert expected.items() <= tags.items()
+    assert "lyrics" not in tags
+
+
+@pytest.mark.parametrize(
+    ("suffix", "becomes"),
+    [(".mkv", "pcm_s16le"), (".mov", "pcm_s16le"), (".mp4", "alac"), (".webm", "opus")],
+)
+def test_sound_without_loss_is_encoded_without_loss(tmp_path, suffix, becomes):
+    source = write_clip(
+        tmp_path / "in.vob", 25, rate=25, codec="mpeg2video", audio=["pcm_dvd"]
+    )
+    (warning,) = said(convert(source, tmp_path / f"out{suffix}"), "becomes")
+    assert f"becomes {becomes}, because" in warning
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_pictures_of_a_second_video_before_its_key_frame_are_counted(tmp_path, suffix):
+    one = write_clip(tmp_path / "one.mkv", 24, codec="libx264", options={"g": "12"})
+    source = tmp_path / "in.mkv"
+    with av.open(str(one)) as clip, av.open(str(source), "w") as out:
+        streams = [add_copy(out, clip.streams.video[0]) for _ in range(2)]
+        packets = [packet for packet in clip.demux(video=0) if packet.size]
+        for packet in packets:
+            for stream in streams:
+                packet.stream = stream
+                out.mux(packet)
+    sink = convert(source, tmp_path / f"out{suffix}", start=Fraction(1, 4))
+    (warning,) = said(sink, "first key frame in the part")
+    assert ": 6 packets before are left out" in warning
+    with av.open(str(tmp_path / f"out{suffix}")) as clip:
+        second = clip.streams.video[1]
+        assert sum(bool(packet.size) for packet in clip.demux(second)) == 12
+
+
+WORDS = {
+    "language": (
+        element(0xAE, element(0x22B59D, b"zh-Hant-TW")),
+        ["the language zh-Hant-TW"],
+    ),
+    "base": (element(0xAE, element(0x22B59D, b"zh")), []),
+    "order": (element(0x45B9, element(0x45DD, b"\1")), ["the order of the chapters"]),
+    "plain": (element(0x45B9, element(0xB6, element(0x80, b""))), []),
+    "nested": (
+        element(0x45B9, element(0xB6, element(0xB6, b""))),
+        ["chapters within chapters"],
+    ),
+    "titles": (
+        element(0x45B9, element(0xB6, 2 * element(0x80, b""))),
+        ["chapter titles in other languages"],
+    ),
+    "levels": (
+        b"".join(
+            element(0x7373, element(0x63C0, element(0x68CA, bytes([level]))))
+            for level in (50, 70)
+        ),
+        ["the levels of tags, such as the title of a series"],
+    ),
+    "damaged": (b"\0" * 9, []),
+}
+
+
+@pytest.mark.parametrize("case", WORDS)
+def test_parts_that_ffmpeg_does_not_read_are_named(tmp_path, case):
+    inner, words = WORDS[case]
+    kind = {"levels": 0x1254C367, "language": 0x1654AE6B, "base": 0x1654AE6B}
+    path = tmp_path / "in.mkv"
+    head = element(0x1A45DFA3, element(0x4282, b"matroska"))
+    whole = element(kind.get(case, 0x1043A770), inner)
+    cluster = element(0x1F43B675, bytes(100))
+    path.write_bytes(head + element(0x18538067, cluster + whole))
+    assert unread(path) == words
+    path.write_bytes(path.read_bytes()[:-3])
+    unread(path)
+
+
+def test_marks_and_inner_times_of_webvtt_are_counted(tmp_path):
+    texts = tmp_path / "in.vtt"
+    cues = ("line:10%\n<v Roger>Hello", "\nHello <00:00:00.500>you", "\nplain")
+    times = [f"00:00:0{k}.000 --> 00:00:0{k}.900 {cue}" for k, cue in enumerate(cues)]
+    texts.write_text("\n\n".join(["WEBVTT", *times]))
+    whole, source = write_clip(tmp_path / "a.mkv", 72, codec="libx264"), tmp_path / "in.mkv"
+    with (
+        av.open(str(whole)) as a,
+        av.open(str(texts)) as b,
+        av.open(str(source), "w") as out,
+    ):
+        streams = [(clip, add_copy(out, clip.streams[0])) for clip in (a, b)]
+        for clip, stream in streams:
+            for packet in clip.demux(clip.streams[0]):
+                if packet.size:
+                    packet.stream = stream
+                    out.mux(packet)
+    assert said(convert(source, tmp_path / "out.mp4"), "1 text loses them")
+    sink = convert(source, tmp_path / "out.mkv", slow=2)
+    assert said(sink, "1 text of Subtitle stream 1 (webvtt) has times inside")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cloudconv.errors import InputError
-from cloudconv.media.carry import add_copy
+from cloudconv.media.muxing import add_copy
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.media.timing import constant_rate

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from cloudconv.errors import InputError
-from cloudconv.media.carry import add_copy
 from cloudconv.media.containers import MP4
 from cloudconv.media.encoders import DEFAULTS, choose
 from cloudconv.media.frame import ColorTags
+from cloudconv.media.muxing import add_copy
 from cloudconv.media.pictures import motion_photo
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source

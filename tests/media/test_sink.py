@@ -316,8 +316,8 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, suffix):
 
 
 def test_a_file_that_is_silently_truncated_is_an_error(tmp_path, monkeypatch):
-    def cut(writer, finish=Muxer.finish):
-        finish(writer)
+    def cut(writer, shown, finish=Muxer.finish):
+        finish(writer, shown)
         (unfinished,) = tmp_path.iterdir()
         os.truncate(unfinished, unfinished.stat().st_size // 2)
 

@@ -18,7 +18,7 @@ from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media import decode as decode_module
 from cloudconv.media import demux
-from cloudconv.media.carry import add_copy
+from cloudconv.media.muxing import add_copy
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from tests.helpers.factory import (

@@ -12,11 +12,11 @@ from PIL import Image, ImageSequence
 
 import cloudconv
 from cloudconv.errors import InputError, OutputError
+from cloudconv.media.animations import shows_of
 from cloudconv.media.containers import CONTAINERS
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags
-from cloudconv.media.pictures import shows_of
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from tests.helpers.factory import animation, planes_of, read_times, write_clip

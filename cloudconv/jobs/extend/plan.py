@@ -21,7 +21,6 @@ from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.containers import default_suffix
 from cloudconv.media.encoding import EncodingPlan, draft_encoding
 from cloudconv.media.frame import Frame, MediaInfo
-from cloudconv.media.muxer import without_refused
 from cloudconv.media.playlist import Playlist
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
@@ -191,8 +190,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             passing = iter(()) if settings.only_new else source.frames()
             first = next(passing, None)
             begins = self.begins if first is None else first.time
-            # The sink warns of the refused.
-            encoding, _ = without_refused(self.encoding(begins))
+            encoding = self.encoding(begins)
             if playlist is not None and encoding.carry is not None:
                 carry = replace(encoding.carry, playlist=playlist)
                 encoding = replace(encoding, carry=carry)

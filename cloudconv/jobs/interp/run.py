@@ -29,7 +29,7 @@ from cloudconv.jobs.interp.workers import Cluster, Processes, Workers
 from cloudconv.jobs.video import size_of
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import FrameTask
-from cloudconv.media.muxer import without_refused
+from cloudconv.media.muxer import carried_warnings
 from cloudconv.media.output import claim
 from cloudconv.media.sink import Sink
 from cloudconv.pipeline import drained, prefetch
@@ -85,7 +85,7 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
         tasks = chain([head], ahead)
         del head  # so that the first pictures do not stay in memory after they are rendered
         # Load the finished segments of an earlier run, or open the output.
-        encoding, out = stack.enter_context(_opened(plan, encoding))
+        out = stack.enter_context(_opened(plan, encoding))
         yield from reported.new(out.warnings)
         renderer = plan.renderer()
         decisions = _decisions(plan, renderer, out)
@@ -131,27 +131,21 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
 
 
 @contextmanager
-def _opened(
-    plan: InterpPlan, encoding: EncodingPlan
-) -> Iterator[tuple[EncodingPlan, SegmentStore | Sink]]:
-    """Open the work folder, or the output itself if it cannot be joined from segments.
-
-    The plan that is yielded lacks the streams that the container refuses.
-    """
+def _opened(plan: InterpPlan, encoding: EncodingPlan) -> Iterator[SegmentStore | Sink]:
+    """Open the work folder, or the output itself if it cannot be joined from segments."""
     settings = plan.settings
     with claim(plan.output, overwrite=settings.overwrite):
         if not is_joinable(plan.output):
             with Sink(encoding, overwrite=settings.overwrite) as sink:
-                yield encoding, sink
+                yield sink
             return
         store = SegmentStore(plan.output)
-        encoding, warnings = without_refused(encoding)
-        store.warnings += warnings
+        store.warnings += carried_warnings(encoding)
         identity = plan.identity(encoding)
         fits = plan.may_have_decided
         older = settings.with_defaults
         with store.opened(identity, fits, older, resume=settings.resume):
-            yield encoding, store
+            yield store
 
 
 def _decisions(

@@ -1,0 +1,81 @@
+"""Add copied streams to FFmpeg's muxers, try headers, and describe finished files."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+from av.bitstream import BitStreamFilterContext
+from av.container import OutputContainer
+
+
+class MuxedFile(NamedTuple):
+    """A file that a muxer has closed, for the container's row, which corrects the file."""
+
+    path: Path
+    size: tuple[int, int]  # of the pictures: width and height
+    aspect: Fraction | None  # of a sample, which the file must state; None for any
+    varies: bool  # whether the rate is variable
+    end: Fraction  # of the last frame, in seconds
+    lasts: Fraction  # the last frame, in seconds; 0 if packets were copied
+    room: bytes = b""  # what the row's ``prepare`` has returned
+    delays: Sequence[Fraction] = ()  # in seconds, to state for the tracks of audio
+    hidden: Sequence[int] = ()  # numbers of the tracks that nobody chose, from 1 on
+
+
+class Planned(NamedTuple):
+    """The part of a plan that decides the options of a muxer."""
+
+    source: Path
+    tick: Fraction  # of the video, in seconds
+    tags: Mapping[str, str]  # of the output
+
+
+def header_of(muxer: str, add: Callable[[OutputContainer], Any]) -> bytes | None:
+    """Return the muxer's header for the stream that ``add`` adds.
+
+    The result is None if it refuses the stream.
+
+    If the stream has an encoder, the encoder must open, too.
+    """
+    header = io.BytesIO()
+    plain = {"write_crc32": "0"} if muxer == "matroska" else {}
+    try:
+        with av.open(header, "w", format=muxer, container_options=plain) as out:
+            add(out)
+            out.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return None
+    return header.getvalue()
+
+
+def add_copy(out: OutputContainer, stream: Any, unlisted: Sequence[str] = ()) -> Any:
+    """Add a stream for copied packets of ``stream`` to a muxer that has no header yet.
+
+    ``unlisted`` are codecs that the muxer takes and FFmpeg does not list for it.
+    """
+    # Without ``opaque``, PyAV requires an encoder of the video's codec
+    # (PyAV-Org/PyAV#1780).
+    opaque = {"opaque": True} if stream.type == "video" else {}
+    if codec_name(stream) in unlisted:
+        # PyAV refuses these codecs. A filter of packets copies all parameters of its input
+        # stream.
+        target = out.add_mux_stream("pcm_s16le")
+        BitStreamFilterContext("null", stream, target)
+        return target
+    target = out.add_stream_from_template(stream, **opaque)
+    if stream.type == "video" and not stream.codec_context.width:
+        # A cover that was not decoded has no size. Muxers want one, and MP4 does not store
+        # it.
+        target.width = target.height = 1
+    return target
+
+
+def codec_name(stream: Any) -> str:
+    """Return FFmpeg's short name of the codec."""
+    context = stream.codec_context
+    return str(
+        context.name if context is not None else getattr(stream, "name", None) or "unknown"
+    )
