@@ -59,6 +59,7 @@ from cloudconv.media.tracks import (
     Timed,
 )
 from cloudconv.messages import clock, plural
+from cloudconv.timeline import EVEN
 
 # The first packets of each stream that are tried: so many, and from so many seconds of the
 # file.
@@ -207,10 +208,10 @@ class StreamAdder:
         if is_sound and carry.playlist is not None:
             return False
         is_text = stream.type == "subtitle" and codec_name(stream) in TEXT
-        if carry.slowdown is not None and not (carry.audio if is_sound else is_text):
+        if carry.shows is not None and not (carry.audio if is_sound else is_text):
             advice = "; --audio=stretch slows such a stream" if is_sound else ""
             self._drop("old-speed", stream, f"it would play at the old speed{advice}")
-        elif carry.slowdown is None and not carry.audio:
+        elif carry.shows is None and not carry.audio:
             why = "such streams do not continue with the new frames"
             self._drop("stream-not-continued", stream, why)
         else:
@@ -261,10 +262,10 @@ class StreamAdder:
         """Yield the ways to carry a stream, in the order of preference."""
         carry = self._carry
         is_sound = stream.type == "audio"
-        is_new = is_sound and (carry.slowdown is not None or carry.playlist is not None)
+        is_new = is_sound and (carry.shows is not None or carry.playlist is not None)
         if is_new:
             yield self._encoded
-        if not is_sound or (carry.audio and carry.slowdown is None):
+        if not is_sound or (carry.audio and carry.shows is None):
             yield self._copied
         if is_sound and carry.copies_only and not is_new:
             raise self._not_copied(stream)
@@ -379,8 +380,8 @@ class StreamAdder:
         after = target.codec_context
         codec = after.codec.canonical_name
         encoder: AudioEncoder
-        if carry.slowdown is not None:
-            encoder = AudioEncoder(stream, target, carry.slowdown, carry)
+        if carry.shows is not None:
+            encoder = AudioEncoder(stream, target, carry.shows, carry)
             why = "it is slowed down"
         elif carry.playlist is not None:
             encoder = ContinuedAudio(stream, target, carry, carry.playlist)
@@ -388,7 +389,7 @@ class StreamAdder:
             if not is_lossless(after.name):
                 carry.playlist.encoded.append(codec)
         else:
-            encoder = AudioEncoder(stream, target, Fraction(1), carry)
+            encoder = AudioEncoder(stream, target, EVEN, carry)
             why = f"FFmpeg cannot copy it to {name}"
             change = carry.change_of(stream.index)
             if change is not None:
@@ -431,7 +432,7 @@ class StreamAdder:
 
     def _add_chapters(self) -> None:
         carry = self._carry
-        ends = carry.slowdown is None and not carry.audio
+        ends = carry.shows is None and not carry.audio
         if ends and (count := len(self._source.chapters())):
             are = plural(count, "chapter is", "chapters are")
             self._warn(

@@ -16,6 +16,7 @@ from cloudconv.media.attacks import Attacks
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import Container
 from cloudconv.media.muxing import add_copy, header_of
+from cloudconv.timemap import TimeMap
 
 Samples = NDArray[Any]  # of floating-point numbers
 
@@ -187,21 +188,21 @@ def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
 class AudioEncoder:
     """An encoder of one audio stream into ``target``, which also decodes and stretches it.
 
-    Audio at the source time ``carry.origin + t`` moves to ``factor * t``. The output has
-    exactly ``factor`` times the length of the part from ``carry.begin`` to ``carry.end``,
-    to the sample; gaps in the source's times become silence. ``lost`` counts packets that
-    could not be decoded, and ``infinite`` samples that are no finite number, which become
-    silence. ``led`` is the length in seconds of the audio before
+    Audio at the source time ``carry.origin + t`` moves to the time that shows ``t``. The
+    output lasts exactly as long as the map shows the part from ``carry.begin`` to
+    ``carry.end``, to the sample; gaps in the source's times become silence. ``lost`` counts
+    packets that could not be decoded, and ``infinite`` samples that are no finite number,
+    which become silence. ``led`` is the length in seconds of the audio before
     ``carry.begin``.
     """
 
-    def __init__(self, source: Any, target: Any, factor: Fraction, carry: Carry) -> None:
+    def __init__(self, source: Any, target: Any, shows: TimeMap, carry: Carry) -> None:
         self.lost = 0
         self.infinite = 0
         self.led = Fraction(0)
         self._source = source
         self._target = target
-        self._factor = factor
+        self._map = shows
         self._origin = carry.origin
         self._begin = carry.begin
         context = target.codec_context
@@ -224,7 +225,7 @@ class AudioEncoder:
         self._first: int | None = None
         self._next = 0
         self._place = 0
-        self._stretch = TimeStretch(self._rate, self._channels, factor)
+        self._stretch = TimeStretch(self._rate, self._channels, shows)
         self._type: np.dtype[Any] = np.dtype(np.float32)
         self._format = "flt"  # of the samples here
 
@@ -308,7 +309,10 @@ class AudioEncoder:
                 ):
                     continue
                 self._first = self._next = max(at, self._least)
-                self._place = round(self._first * self._factor)
+                begins = Fraction(self._first, self._rate)
+                self._place = round(self._map.output(begins) * self._rate)
+                later = self._map.after(begins)
+                self._stretch = TimeStretch(self._rate, self._channels, later)
             elif abs(at - self._next) <= _TOLERANCE * self._rate:
                 at = self._next
             while at > self._next and (self._end is None or self._next < self._end):
@@ -340,21 +344,22 @@ class AudioEncoder:
 
 
 class TimeStretch:
-    """A stretcher that returns ``factor`` (at least 1) times the samples at equal pitch.
+    """A stretcher that plays samples as slowly as a map says, at equal pitch.
 
     Method: waveform similarity overlap-add (Verhelst and Roelands 1993). Windows are taken
     from the source at a slower pace. Each window is shifted to the position that best
     continues the window before. An attack would be heard several times, once in each window
     that contains the attack. The windows around an attack therefore keep the source's own
-    pace. The attack is heard once, at ``factor`` times its time, and the sound between
-    attacks is slowed more.
+    pace. The attack is heard once, at the time that shows it, and the sound between attacks
+    is slowed more. The speed is at most 1: the method repeats sound, and leaves none out.
 
     ``rate`` is in samples per second. Samples are float32 ``(n, channels)``, about in [-1,
     1].
     """
 
-    def __init__(self, rate: int, channels: int, factor: Fraction) -> None:
-        self._factor = factor
+    def __init__(self, rate: int, channels: int, shows: TimeMap) -> None:
+        self._map = shows
+        self._rate = rate
         window = 1 << (max(rate // _WINDOWS_PER_SECOND, 256) - 1).bit_length()
         self._half = window // 2
         self._search = window // 4
@@ -379,21 +384,25 @@ class TimeStretch:
 
     def push(self, samples: Samples) -> Iterator[Samples]:
         """Add samples and yield the finished output samples."""
-        if self._factor == 1:
+        if self._map.speed == 1:
             yield samples
             return
         self._given += len(samples)
         yield from self._made(samples)
 
     def finish(self) -> Iterator[Samples]:
-        """Yield the remaining samples: the output is exactly ``factor`` times as long."""
-        left = round(self._given * self._factor) - (self._out or 0)
+        """Yield the remaining samples: the output has the exact length."""
+        left = round(self._output(self._given)) - (self._out or 0)
         while left > 0:
             for samples in self._made(
                 np.zeros((self._reach, self._source.shape[1]), np.float32)
             ):
                 yield samples[: max(left, 0)]
                 left -= len(samples)
+
+    def _output(self, sample: int) -> Fraction:
+        """Return where the output shows a sample of the source, in samples."""
+        return self._map.output(Fraction(sample, self._rate)) * self._rate
 
     def _made(self, samples: Samples) -> Iterator[Samples]:
         self._source = np.concatenate([self._source, samples])
@@ -402,7 +411,7 @@ class TimeStretch:
         ready = self._attacks.seen - 2 * self._reach - 2 * self._half
         while True:
             out = 0 if self._out is None else self._out + self._half
-            if out > ready * self._factor:
+            if ready < 0 or out > self._output(ready):
                 break
             middle = self._middle_of(out)
             begin = middle - self._half - self._at
@@ -421,16 +430,16 @@ class TimeStretch:
 
     def _middle_of(self, out: int) -> int:
         """Return a window's middle in the source; ``out`` is that in the output."""
-        factor = self._factor
+        even = self._map.source(Fraction(out, self._rate)) * self._rate
+        speed = float(self._map.speed_at(even / self._rate))
         attacks = self._attacks.times
-        following = bisect_right(attacks, out / factor)
+        following = bisect_right(attacks, even)
         low = -self._half
         high = self._at + len(self._source)
-        even = out * factor.denominator / factor.numerator
-        wanted = even
+        wanted = float(even)
         for number in range(max(following - 1, 0), min(following + 1, len(attacks))):
             attack = attacks[number]
-            away = out - round(attack * factor)
+            away = out - round(self._output(attack))
             if -self._lead <= away <= self._trail:
                 return attack + away
             other = (
@@ -440,9 +449,8 @@ class TimeStretch:
             )
             reach = min([self._reach, *(abs(attack - near) // 2 for near in other)])
             near = self._trail if away > 0 else self._lead
-            fade = 1 - (abs(away) - near) / (reach * float(factor) - near or 1)
-            slower = 1 - 1 / float(factor)
-            wanted += (near if away > 0 else -near) * slower * max(fade, 0)
+            fade = 1 - (abs(away) - near) / (reach / speed - near or 1)
+            wanted += (near if away > 0 else -near) * (1 - speed) * max(fade, 0)
             if away > 0:
                 low = max(low, attack + self._trail)
             else:

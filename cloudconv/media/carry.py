@@ -9,6 +9,7 @@ from cloudconv.media.containers import Container
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.mp4 import start_of, tick_of
 from cloudconv.media.playlist import Playlist
+from cloudconv.timemap import TimeMap
 
 # Tags that describe the old file, not its content.
 _STALE = {"encoder", "duration", "bps", "major_brand", "minor_version", "compatible_brands"}
@@ -28,12 +29,12 @@ class Carry:
     start: Fraction | None = None  # of the span to keep; None for no bound
     end: Fraction | None = None  # the same
     # Whether timed streams are carried over. Tags, covers and attachments always are. With
-    # ``slowdown``, only audio depends on ``audio``.
+    # ``shows``, only audio depends on ``audio``.
     audio: bool = True
-    # The factor by which the output is slower. Chapters and text subtitles are slowed too,
-    # and with ``audio`` the audio, which is encoded again. No other timed stream is carried
-    # over then.
-    slowdown: Fraction | None = None
+    # The map from output time to source time, from ``origin`` on; None at the source's
+    # speed. Chapters and text subtitles are moved too, and with ``audio`` the audio, which
+    # is encoded again. No other timed stream is carried over then.
+    shows: TimeMap | None = None
     # Whether audio that the container cannot store is an error. Otherwise it is encoded
     # again.
     copies_only: bool = False
@@ -41,6 +42,11 @@ class Carry:
     # if the audio ends with the film.
     playlist: Playlist | None = None
     is_mute: bool = False  # whether audio is left out, and nothing else
+
+    def on_output(self, time: Fraction) -> Fraction:
+        """Return the output time that shows a time on the source's clock."""
+        since = time - self.origin
+        return since if self.shows is None else self.shows.output(since)
 
     @property
     def begin(self) -> Fraction:
@@ -79,10 +85,9 @@ def kept_chapters(chapters: Sequence[Any], carry: Carry) -> list[Any]:
             end = min(end, carry.end)
         if start < end:
             tick = Fraction(1, 1_000_000)
-            seconds_to_ticks = (carry.slowdown or 1) / tick
             times = {
-                "start": round((start - carry.origin) * seconds_to_ticks),
-                "end": round((end - carry.origin) * seconds_to_ticks),
+                "start": round(carry.on_output(start) / tick),
+                "end": round(carry.on_output(end) / tick),
                 "time_base": tick,
             }
             kept.append({**chapter, **times})

@@ -11,6 +11,7 @@ from cloudconv.media.carry import Carry
 from cloudconv.media.fades import FilmSound
 from cloudconv.media.mixing import Mixer
 from cloudconv.media.playlist import Playlist
+from cloudconv.timeline import EVEN
 
 # A sound that ends at most this many seconds before the picture is continued from its own
 # end, and not after a silence. Packets of audio rarely end with a frame.
@@ -28,7 +29,7 @@ class ContinuedAudio(AudioEncoder):
     """
 
     def __init__(self, source: Any, target: Any, carry: Carry, playlist: Playlist) -> None:
-        super().__init__(source, target, Fraction(1), carry)
+        super().__init__(source, target, EVEN, carry)
         if source.codec_context.format.name.removesuffix("p") in _DEEP_FORMATS:
             self._format = "dbl"
             self._type = np.dtype(np.float64)

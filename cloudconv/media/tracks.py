@@ -202,10 +202,9 @@ class CopiedTrack(CarriedTrack):
         kept = None if self._carry.is_over(time) else self._kept(packet, time)
         if kept is None:
             return
-        begin, end = kept
-        factor = self._carry.slowdown or Fraction(1)
-        time = self._placed((begin - self._carry.origin) * factor)
-        lasts = (end - begin) * factor
+        begin, end = map(self._carry.on_output, kept)
+        time = self._placed(begin)
+        lasts = end - begin
         self._ends = time + lasts
         copied = self._copied(packet, time, lasts)
         if copied is not None:
@@ -340,7 +339,7 @@ class CopiedSubtitles(CopiedTrack):
         return visible, max(end if carry.end is None else min(end, carry.end), visible)
 
     def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
-        self._hurried += bool(self._carry.slowdown and _INNER_TIME.search(bytes(packet)))
+        self._hurried += bool(self._carry.shows and _INNER_TIME.search(bytes(packet)))
         copied = super()._copied(packet, time, lasts)
         copied.duration = round(lasts / copied.time_base)
         return copied

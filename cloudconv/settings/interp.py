@@ -37,9 +37,10 @@ _FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
 _SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
 _SPEED = """Change the speed along points TIME=SPEED, such as 0=1,4=1,4=0.25,6=1: evenly
 from point to point, and at once where two have one time; at the same frame rate, or at
---fps. Sound is dropped."""
-_AUDIO = """In slow motion, drop the sound or stretch the sound at its own pitch. At normal
-speed, copy is an error if the sound would have to be encoded again."""
+--fps; for sound see --audio."""
+_AUDIO = """In slow motion (--slowmo, or --speed up to 1), drop the sound or stretch the
+sound at its own pitch. At normal speed, copy is an error if the sound would have to be
+encoded again."""
 _NVDEC = (
     "Decode h264, hevc, vp9 and av1 on an NVIDIA GPU; the CPU decodes what the GPU cannot."
 )
@@ -106,7 +107,7 @@ class Interpolation(
     def _check(self) -> None:
         chosen = [
             name
-            for name in ("fps", "factor", "slowmo", "speed")
+            for name in ("factor", "fps", "slowmo", "speed")
             if getattr(self, name) is not None
         ]
         if len(chosen) != 1 and chosen not in (["fps", "slowmo"], ["fps", "speed"]):
@@ -115,18 +116,19 @@ class Interpolation(
                 "--speed, or --fps with one of the last two; got "
                 f"{', '.join(map(flag, chosen)) or 'none of them'}."
             )
-        if self.audio in ("stretch", "copy") and self.speed is not None:
+        speeds = [speed for _, speed in parse_speed(self.speed or [(0, 1)])]
+        if self.audio == "stretch" and max(speeds) > 1:
             raise SettingsError(
-                "sound-with-speed: Sound cannot follow a speed that changes: leave "
-                f"--audio={self.audio} out, and the sound is dropped."
+                "stretch-above-1: --audio=stretch only lengthens sound, and --speed has a "
+                "point above 1: leave one of them out."
             )
         is_normal = self.slowmo is None and self.speed is None
         if self.audio in ("drop", "stretch") and is_normal:
             raise SettingsError(
                 f"audio-without-slowmo: --audio={self.audio} is for slow motion: give "
-                "--slowmo too."
+                "--slowmo or --speed too."
             )
-        if self.audio == "copy" and self.slowmo is not None:
+        if self.audio == "copy" and not is_normal:
             raise SettingsError(
                 "copy-with-slowmo: In slow motion audio is dropped or stretched, never "
                 "copied: leave --audio=copy out."

@@ -189,7 +189,8 @@ def test_one_speed_gives_the_frames_of_slow_motion(tmp_path):
         ({"speed": "0=1,3=2"}, "names 3 s, and the input lasts 0.48 s"),
         ({"speed": "0=1", "factor": 2}, "exactly one of"),
         ({"speed": "0=1", "slowmo": 2}, "exactly one of"),
-        ({"speed": "0=1/2", "audio": "stretch"}, "Sound cannot follow"),
+        ({"speed": "0=1/2,0.1=2", "audio": "stretch"}, "only lengthens sound"),
+        ({"speed": "0=1/2", "audio": "copy"}, "dropped or stretched, never copied"),
     ],
 )
 def test_a_speed_that_cannot_be_is_refused_in_one_sentence(tmp_path, options, said):

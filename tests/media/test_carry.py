@@ -23,6 +23,7 @@ from cloudconv.media.muxing import MuxedFile, add_copy
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.media.timecode import timecode_at_rate
+from cloudconv.timemap import TimeMap
 from tests.helpers.factory import (
     packet_times,
     packets_of,
@@ -115,7 +116,7 @@ def video(
 def convert(source, target, *, start=None, end=None, audio=True, factor=1, slow=None):
     """Write new pictures at ``factor`` times the clip's rate and copy everything else.
 
-    With ``slow``, the video is that many times slower.
+    With ``slow``, the video is that many times slower, or follows that map.
     """
     info = probe(source)
     rate = (info.timing.rate or Fraction(24)) * factor
@@ -124,8 +125,10 @@ def convert(source, target, *, start=None, end=None, audio=True, factor=1, slow=
     span = (None if start is None else first, None if end is None else last)
     speed = {".webm": [("cpu-used", "8")], ".gif": []}
     options = tuple(speed.get(target.suffix, [("preset", "ultrafast")]))
-    carry = Carry(info, first, *span, audio=audio, slowdown=slow)
-    count = int((last - first) * rate * (slow or 1))
+    shows = TimeMap.even(1 / slow) if isinstance(slow, int | Fraction) else slow
+    carry = Carry(info, first, *span, audio=audio, shows=shows)
+    length = last - first
+    count = int((length if shows is None else shows.output(length)) * rate)
     frames = even(count, (info.width, info.height), rate=rate)
     return write(target, frames, info, rate=rate, carry=carry, encoder_option=options)
 

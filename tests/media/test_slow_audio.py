@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import cloudconv
 from cloudconv.media.audio import TimeStretch
 from cloudconv.media.probe import probe
+from cloudconv.timemap import TimeMap
 from tests.helpers.factory import read_planes, read_times, remux, tone, write_clip
 from tests.media.test_carry import convert, said, video
 
@@ -216,7 +217,7 @@ def test_the_source_codec_is_kept_if_the_container_can_hold_it(
 )
 def test_the_length_is_exact_for_any_factor_and_block_sizes(factor, blocks, channels):
     random = np.random.default_rng(2)
-    stretch = TimeStretch(8000, channels, factor)
+    stretch = TimeStretch(8000, channels, TimeMap.even(1 / F(factor)))
     result = 0
     for count in blocks:
         samples = random.normal(0, 0.1, (count, channels)).astype(np.float32)
@@ -231,10 +232,55 @@ def test_a_stretched_chord_has_little_noise(factor):
     tones = (220.0, 277.2, 329.6, 440.3)
     times = np.arange(3 * RATE) / RATE
     chord = sum(0.1 * np.sin(2 * np.pi * hertz * times) for hertz in tones)
-    stretch = TimeStretch(RATE, 1, F(factor))
+    stretch = TimeStretch(RATE, 1, TimeMap.even(1 / F(factor)))
     result = [*stretch.push(np.asarray(chord, np.float32)[:, None]), *stretch.finish()]
     samples = np.concatenate(result)[RATE:-RATE, 0]
     power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
     hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
     own = np.any([np.abs(hertz - tone) < 8 for tone in tones], axis=0)
     assert power[~own].sum() < power.sum() / 1000
+
+
+SLOWER = TimeMap.through([(F(0), F(1)), (F(1), F(1)), (F(5), F(1, 4)), (F(9), F(1))])
+
+
+@pytest.mark.full
+def test_sound_stays_with_the_picture_along_a_ramp(tmp_path):
+    """Bursts of noise begin at known times; the speed falls and rises for 16 seconds."""
+    begins = [F(k, 2) + F(1, 4) for k in range(18)]
+    wave = np.random.default_rng(1).normal(0, 0.3, 10 * RATE).astype(np.float32)
+    level = np.full(len(wave), 1e-3, np.float32)
+    for start in begins:
+        level[int(start * RATE) : int((start + F(1, 10)) * RATE)] = 1
+    sounds = [("pcm_s16le", 0, wave * level)]
+    clip = video(tmp_path / "a.mkv", tracks=sounds, seconds=10, rate=10)
+    slowed = tmp_path / "b.mkv"
+    convert(clip, slowed, slow=SLOWER)
+    _, samples, _ = decode_audio(slowed)
+    assert abs(len(samples) - SLOWER.output(F(10)) * RATE) <= 1
+    heard = onsets(samples)
+    wanted = [float(SLOWER.output(start)) for start in begins]
+    assert len(heard) == len(wanted)
+    drift = max(abs(a - b) for a, b in zip(heard, wanted, strict=True))
+    assert drift < 0.02
+
+
+def test_points_of_one_speed_are_one_factor_of_sound():
+    samples = noise(F(1, 2), F(3, 2))[:, None]
+    whole = TimeStretch(RATE, 1, TimeMap.even(F(1, 2)))
+    parts = TimeMap.through([(F(0), F(1, 2)), (F(1), F(1, 2)), (F(2), F(1, 2))])
+    stretched = TimeStretch(RATE, 1, parts)
+    one, other = (
+        np.concatenate([*stretch.push(samples), *stretch.finish()])
+        for stretch in (whole, stretched)
+    )
+    assert np.array_equal(one, other)
+
+
+def test_chapters_go_where_the_map_sends_them(tmp_path):
+    chapters = [(F(0), F(1), "one"), (F(1), F(9), "two")]
+    clip = write_clip(tmp_path / "a.mkv", 90, rate=10, size=(32, 32), chapters=chapters)
+    convert(clip, tmp_path / "b.mkv", slow=SLOWER)
+    with av.open(str(tmp_path / "b.mkv")) as out:
+        ends = [chapter["end"] * chapter["time_base"] for chapter in out.chapters()]
+    assert ends == pytest.approx([1, float(SLOWER.output(F(9)))], abs=0.001)

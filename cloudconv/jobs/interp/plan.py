@@ -268,11 +268,13 @@ class InterpPlan(video.VideoPlan):
         spans = [timing.time_base, timing.last_duration, gap, ends]
         start, end = (None, None) if is_whole else self.window
         has_sound = keeps_time or settings.audio == "stretch"
-        slow = exact(settings.slowmo)
+        shows = None
+        if not keeps_time:
+            shows = request.shows.after(first - (request.zero or first))
         copies = settings.audio == "copy"
         zero = first - offset
         carry = Carry(
-            info, zero, start, end, audio=has_sound, slowdown=slow, copies_only=copies
+            info, zero, start, end, audio=has_sound, shows=shows, copies_only=copies
         )
         return self.draft.at([span * factor for span in spans], offset, carry)
 
