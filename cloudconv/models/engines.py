@@ -36,9 +36,9 @@ _GAIN = 0.9
 """PyTorch replaces the usual engine if its time is at most this part of the other's."""
 _SIDES = (24, 48, 96, 192, 384)
 """The sides of the square layers that are measured; each stands for the sizes near it."""
-_SECONDS = 0.4  # of the processor, for the least rounds of all layers of a network
+_SECONDS = 0.3  # of the processor, for the least rounds of all layers of a network
 _LEAST_SECONDS = 0.04  # of a layer
-_ROUNDS = 3  # at least, in which the engines take turns; the first makes them warm
+_ROUNDS = 4  # at least, in which the engines take turns; the first makes them warm
 _PROBED = 16  # lines, which show how many lines there is time for
 _clock = time.perf_counter if os.name == "nt" else time.thread_time
 """The time of the measuring thread alone, which other programs disturb least; on Windows
@@ -209,8 +209,8 @@ def _rounds(shape: _Shape, lines: int) -> Iterator[Times]:
     numbers = torch.Generator().manual_seed(0)
     weight = torch.randn(shape.channels, shape.channels, 3, 3, generator=numbers)
     layer = HiddenLayer(weight / weight[0].numel() ** 0.5, torch.zeros(shape.channels))
-    x = torch.randn(1, shape.channels, lines, shape.side, generator=numbers)
-    x = x.contiguous(memory_format=torch.channels_last)
+    line = torch.randn(1, shape.channels, 1, shape.side, generator=numbers)
+    x = line.expand(-1, -1, lines, -1).contiguous(memory_format=torch.channels_last)
     calls = {engine: trial(layer, x, engine) for engine in (PYTORCH, usual_engine())}
     while True:
         times: Times = {}
