@@ -260,7 +260,6 @@ def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> 
             "no-model: The model is None: give the name of a model that ships, or a file."
         )
     check_process()
-    # Checks these.
     FramesSettings(model=name, device=device, precision=cast("Any", precision))
     with restored():
         chosen = choose_device(device)

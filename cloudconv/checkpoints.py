@@ -226,10 +226,7 @@ def _refusal(path: Path, text: str) -> WeightsError:
 
 
 def _resident(child: subprocess.Popen[bytes]) -> int:
-    """Return the memory of a process in bytes.
-
-    0 on Linux, where the process limits itself.
-    """
+    """Return the memory of a process in bytes; 0 on Linux, where a process has a limit."""
     if sys.platform == "linux":
         return 0
     if sys.platform == "win32":

@@ -69,9 +69,7 @@ def l2(test: Tensor, truth: Tensor) -> Tensor:
 
 
 def gdl(test: Tensor, truth: Tensor) -> Tensor:
-    """Return the gradient difference loss of Mathieu et al. 2015 for alpha 1.
-
-    Equation 6 of arXiv 1511.05440.
+    """Return the gradient difference loss for alpha 1 (arXiv 1511.05440, equation 6).
 
     The loss is the mean of ``| |∇ truth| - |∇ test| |`` over all vertical neighbours, plus
     the same mean over all horizontal neighbours. Means replace the paper's sums, so that

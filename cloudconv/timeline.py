@@ -1,10 +1,9 @@
 """Compute when each output frame is shown and which source frames it is made from.
 
 All times are Fractions of a second, never floats. This module handles no pixels and no
-codec. A
-*source time* is when the source shows a frame. A *content time* is when the frame's content
-belongs in the motion. Both are equal unless repeated frames are refilled (``shows`` in
-:meth:`Timeline.push`). The output clock is 0 at the first source frame. A map
+codec. A *source time* is when the source shows a frame. A *content time* is when the
+frame's content belongs in the motion. Both are equal unless repeated frames are refilled
+(``shows`` in :meth:`Timeline.push`). The output clock is 0 at the first source frame. A map
 (:mod:`cloudconv.timemap`) says which source time an output frame shows.
 """
 

@@ -88,7 +88,6 @@ def encoder_picture(
     after = color.color_space(tags, becomes, frame.width, frame.height)
     if frame.pix_fmt != working or before != after:
         colours = planes[:-1] if was.alpha else planes
-        # The colours.
         other = replace(was, name=becomes.name, alpha=becomes.alpha) != becomes
         if other or before != after:
             colours = color.from_rgb(color.to_rgb(colours, was, before), becomes, after)

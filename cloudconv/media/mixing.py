@@ -1,8 +1,7 @@
 """Play the passages of a playlist, with the sound of one track of the film.
 
-A *place* is a sample on the output's clock, and a *position* is one on the clock of the
-film. The
-*shift* of a part is the distance from each place to the position that plays there.
+A *place* is a sample on the output's clock, and a *position* is one on the film's clock.
+The *shift* of a part is the distance from each place to the position that plays there.
 """
 
 from collections import deque

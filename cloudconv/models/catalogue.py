@@ -130,9 +130,8 @@ _between = partial(_method, task="interpolate", arbitrary_timestep=True)
 _flowing = partial(ModelSpec, task="interpolate", arbitrary_timestep=True, origin=_OURS)
 
 # fmt: off
-TINY = _between("tiny", FOUR, 4, 160, 8, "baselines:Tiny", "tests "
-                                                           "only", half_precision=True,
-                origin="cloudconv; random weights, for tests only")
+TINY = _between("tiny", FOUR, 4, 160, 8, "baselines:Tiny", "tests only",
+                half_precision=True, origin="cloudconv; random weights, for tests only")
 """A fast network for tests. Lists for people omit this model."""
 
 _FLOWING = (

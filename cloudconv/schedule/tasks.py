@@ -143,10 +143,9 @@ def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFr
 def evened(
     frames: Iterable[AnalysedFrame], cadence: Cadence, *, refill: bool = True
 ) -> Iterator[AnalysedFrame]:
-    """Show a cadence each frame.
+    """Push each frame to a cadence, and yield the frames.
 
-    With ``refill``, give the frames its even times, None to repeats.
-
+    With ``refill`` each frame gets its even time from the cadence, and a repeat None.
     Without ``refill`` the frames stay as they are, and none waits for later ones.
     """
     waiting: deque[AnalysedFrame] = deque()

@@ -51,7 +51,7 @@ class Ending:
         self.cut: Fraction | None = None
         self._different = different
         self._standing = 0
-        # These are also of frames before cuts.
+        # Those of the scenes before cuts are kept, too: a dissolve is found across a cut.
         self._thumbnails: deque[tuple[Fraction, Tensor]] = deque(maxlen=count)
 
     def push(self, item: AnalysedFrame) -> None:

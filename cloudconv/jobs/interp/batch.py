@@ -313,7 +313,7 @@ def _decided(
 
 def _existing(settings: InterpSettings, output: Path, records: Records) -> Exists | None:
     changes: list[str] = []
-    # Such as a name that no file can have.
+    # No file can have some names.
     with suppress(CloudconvError, OSError, ValueError):
         if settings.overwrite or not output.is_file():
             return None
