@@ -20,6 +20,7 @@ from cloudconv.media.frame import MediaInfo
 from cloudconv.media.input import Copy, is_stdout
 from cloudconv.media.output import check_output, check_rate, written_by
 from cloudconv.media.probe import probe
+from cloudconv.media.scan import Part
 from cloudconv.media.tracks import PRIMING
 from cloudconv.messages import short
 from cloudconv.models import registry
@@ -53,6 +54,22 @@ class VideoPlan(ABC):
         """Return the encoding for the time of the first frame on the source's clock."""
 
     @property
+    @abstractmethod
+    def begins_with_frame(self) -> bool:
+        """Return whether the output begins with a frame, also if sound begins earlier."""
+
+    def zero(self, first: Fraction) -> Fraction:
+        """Return the source time that becomes 0 in the output.
+
+        That is the time of the first frame, or of earlier audio.
+        """
+        streams = self.info.streams
+        begins = [start for kind, start in streams if kind == "audio" and start is not None]
+        earliest = min([first, *begins])
+        is_early = first - earliest > PRIMING and not self.begins_with_frame
+        return earliest if is_early else first
+
+    @property
     def common(self) -> dict[str, Any]:
         """Return the fields of all results that are decided."""
         timing = self.info.timing
@@ -67,12 +84,19 @@ class VideoPlan(ABC):
         }
 
 
-def probed(settings: Any, *, live: bool = False) -> MediaInfo:
-    """Probe the input of a command; ``live``: standard input may be read as it arrives."""
+def probed(settings: Any, part: Part | None = None, *, live: bool = False) -> MediaInfo:
+    """Probe the input of a command, or a part; ``live``: read it as it arrives."""
     rate = exact(settings.input_fps)
     fields = settings.deinterlace
     stream = settings.stream
-    return probe(settings.input, rate, live=live, deinterlace=fields, stream=stream)
+    of = {"stream": stream, "part": part}
+    return probe(settings.input, rate, live=live, deinterlace=fields, **of)
+
+
+def part_of(settings: Any) -> Part | None:
+    """Return the part that the settings name; None for the whole."""
+    part = Part(exact(settings.start), exact(settings.end))
+    return None if part == Part() else part
 
 
 def check_target(
@@ -165,15 +189,6 @@ def check_begin(info: MediaInfo, time: Fraction | None) -> None:
             f"at-after-end: {info.path} lasts {short(float(length))} s, so it has no frame "
             f"at {short(float(time))} s: choose an earlier time."
         )
-
-
-def origin(info: MediaInfo, first: Fraction) -> Fraction:
-    """Return the source time that becomes 0: that of the first frame or earlier audio."""
-    begins = [
-        start for kind, start in info.streams if kind == "audio" and start is not None
-    ]
-    earliest = min([first, *begins])
-    return earliest if first - earliest > PRIMING else first
 
 
 def check_outputs(

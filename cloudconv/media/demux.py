@@ -21,6 +21,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
 from cloudconv.media.clock import VideoClock
 from cloudconv.media.input import GrowthReader, check_kind, growth_of
+from cloudconv.media.sparse import SparseFile
 from cloudconv.messages import as_argument, counted, listed
 
 _TEXT = "tty"  # FFmpeg's reader that shows text as a video
@@ -72,18 +73,23 @@ _LONGEST_HEAD = 1 << 20  # bytes of a header
 _DIGITS = 40  # of a limit that no picture reaches; Python converts 4,300 at most
 
 
-def open_container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
-    """Open a media file for reading; raise InputError with the reason if that fails."""
+def open_container(
+    path: Path, hardware: HWAccel | None = None, *, sparse: SparseFile | None = None
+) -> InputContainer:
+    """Open a media file for reading; raise InputError with the reason if that fails.
+
+    FFmpeg reads through ``sparse``, a file object on the same file, if there is one.
+    """
     try:
         path.stat()  # FFmpeg gives no reason if a picture is missing
         check_kind(path)  # a pipe may have replaced a file, and would block for ever
         try:
-            return _open(path, hardware, _FORMATS, codec_whitelist=_CODECS)
+            return _open(path, hardware, _FORMATS, sparse, codec_whitelist=_CODECS)
         except av.error.ArgumentError:
             if not is_png(path):
                 raise
             # A picture without a duration then has one that is too short, see `VideoClock`.
-            return _open(path, hardware, "png_pipe,apng", default_fps="100")
+            return _open(path, hardware, "png_pipe,apng", None, default_fps="100")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(_reason(path, error)) from error
 
@@ -138,7 +144,7 @@ def _is_short(path: Path) -> bool:
 
 def _is_text(path: Path) -> bool:
     with suppress(av.error.FFmpegError, OSError, ValueError):
-        _open(path, None, _TEXT).close()
+        _open(path, None, _TEXT, None).close()
         return True
     return False
 
@@ -149,14 +155,19 @@ def too_short(path: Path) -> str:
 
 
 def _open(
-    path: Path, hardware: HWAccel | None, formats: str, **options: str
+    path: Path,
+    hardware: HWAccel | None,
+    formats: str,
+    sparse: SparseFile | None,
+    **options: str,
 ) -> InputContainer:
     growth = growth_of(path)
+    file = sparse if growth is None else GrowthReader(growth)
     options |= _TRANSPORT if is_transport(path) else {}
     # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option
     # prevents that a "%" in a picture's name is read as a sequence.
     return av.open(
-        f"file:{os.fspath(path)}" if growth is None else GrowthReader(growth),
+        file or f"file:{os.fspath(path)}",
         mode="r",
         metadata_errors="replace",
         container_options={"pattern_type": "none", "format_whitelist": formats, **options},

@@ -1,4 +1,8 @@
-"""Detect by the content of the files whether an input has changed since a probe."""
+"""Decide whether an input is the one of an earlier run, or has changed since a probe.
+
+Of an input of up to 64 MB all bytes count, and of a larger one the size and samples. No
+other module compares inputs.
+"""
 
 import hashlib
 import io
@@ -7,14 +11,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloudconv.errors import UnfitInputError
+from cloudconv.errors import TouchedInputError, UnfitInputError
 from cloudconv.files import reading
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.input import Copy, check_kind
 from cloudconv.media.pictures import files_of
 
-BLOCK = 1 << 20  # bytes
-BLOCKS = 4096  # of an input to read at most; a larger input is read in parts
+WHOLE = 64_000_000  # bytes of an input whose bytes are all hashed
+SAMPLE = 1 << 16  # bytes
+SAMPLES = 32_000_000 // SAMPLE  # of a larger input; at least one of each picture
 FRESH = 2 * 10**9  # nanoseconds; a change after that time has another time
 _HAS_CHANGE_TIME = os.name != "nt"  # on Windows st_ctime is the time of creation
 
@@ -22,34 +27,35 @@ _HAS_CHANGE_TIME = os.name != "nt"  # on Windows st_ctime is the time of creatio
 def input_fingerprint(path: Path) -> str:
     """Return a hash of the size and content of each file of an input.
 
-    Of inputs above 4 GiB, blocks of 1 MiB at even distances are hashed, at least two of
-    each file, and the date of a file with other blocks. The date of a temporary copy of
-    standard input has no meaning. Raises InputError if the input does not exist, or cannot
-    be read.
+    Of an input above 64 MB, samples at even distances are hashed, 32 MB in all. No date
+    counts. Raises InputError if the input does not exist, or cannot be read.
     """
     digest = hashlib.sha256()
     files = list(files_of(path))
-    most = max(BLOCKS // len(files), 2)
+    most = max(SAMPLES // len(files), 1) if is_sampled(path) else None
     for file in files:
         with reading(file):
-            about = file.stat()
-            is_hashed_whole = about.st_size <= most * BLOCK or isinstance(path, Copy)
-            date = "" if is_hashed_whole else about.st_mtime_ns
-            digest.update(f"{about.st_size} {date};".encode())
+            size = file.stat().st_size
+            digest.update(f"{size};".encode())
             check_kind(file)
-            for block in _blocks(file, about.st_size, most):
+            for block in _blocks(file, size, most):
                 digest.update(block)
     return digest.hexdigest()
 
 
-def input_version(path: Path) -> list[tuple[int, ...]]:
+def is_sampled(path: Path) -> bool:
+    """Return whether only samples of an input are hashed."""
+    return sum(size for *_, size, _ in input_version(path)) > WHOLE
+
+
+def input_version(path: Path) -> tuple[tuple[int, ...], ...]:
     """Return values that change if a file of an input is replaced or written again."""
     versions: list[tuple[int, ...]] = []
     for file in files_of(path):
         with reading(file):
             about = file.stat()
         versions.append((about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns))
-    return versions
+    return tuple(versions)
 
 
 def input_stamp(path: Path) -> str:
@@ -70,21 +76,22 @@ def input_stamp(path: Path) -> str:
     return hashlib.sha256("".join(stamps).encode()).hexdigest() if stamps else ""
 
 
-def _blocks(file: Path, size: int, most: int) -> Iterator[bytes]:
-    """Yield a file's content, or ``most`` blocks of it: first, last, and some between."""
+def _blocks(file: Path, size: int, most: int | None) -> Iterator[bytes]:
+    """Yield a file's content, or ``most`` samples of it at even distances."""
     with io.FileIO(file) as opened:
-        if size <= most * BLOCK:
+        if most is None or size <= most * SAMPLE:
             # Some files of the system, of size 0, have no end.
-            for _ in range(0, size, BLOCK):
-                yield opened.read(BLOCK)
+            for _ in range(0, size, SAMPLE):
+                yield opened.read(SAMPLE)
             return
+        steps = max(most - 1, 1)
         for number in range(most):
-            opened.seek((size - BLOCK) * number // (most - 1))
-            yield opened.read(BLOCK)
+            opened.seek((size - SAMPLE) * number // steps)
+            yield opened.read(SAMPLE)
 
 
 def has_changed(info: MediaInfo) -> bool:
-    """Return whether an input has changed since it was probed."""
+    """Return whether the content of an input has changed since it was probed."""
     # Only this process writes to a copy of standard input. The copy grows, but does not
     # change.
     is_ours = not info.fingerprint or isinstance(info.path, Copy)
@@ -94,9 +101,19 @@ def has_changed(info: MediaInfo) -> bool:
 
 
 def check_unchanged(info: MediaInfo) -> None:
-    """Raise UnfitInputError if an input has changed since it was probed."""
+    """Raise UnfitInputError if an input has changed since it was probed.
+
+    Raise TouchedInputError if a large one was written or replaced, and its samples are the
+    same. An interrupted run can then be resumed.
+    """
     if has_changed(info):
         raise UnfitInputError(
             f"input-changed: {info.path} was changed while it was read, so the parts of "
             "the output do not belong together: run the command again."
+        )
+    if info.version and info.version != input_version(info.path):
+        raise TouchedInputError(
+            f"input-touched: {info.path} was written or replaced while it was read (its "
+            "date or its place on the disk is new), and so large a file is compared in "
+            "samples only: if its content is the same, run the same command again."
         )

@@ -103,7 +103,7 @@ def _outer(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
     with suppress(IndexError):  # of a damaged file
         while at < size:
             file.seek(at)
-            kind, start, end = _header(file.read(_HEADER), 0)
+            kind, start, end = header(file.read(_HEADER), 0)
             yield kind, at + start, at + end
             at += start if kind == _SEGMENT else end
 
@@ -232,13 +232,13 @@ def children(content: bytes) -> list[Element]:
     elements = []
     at = 0
     while at < len(content):
-        kind, body, end = _header(content, at)
+        kind, body, end = header(content, at)
         elements.append((kind, content[body:end]))
         at = end
     return elements
 
 
-def _header(data: bytes, at: int) -> tuple[int, int, int]:
+def header(data: bytes, at: int) -> tuple[int, int, int]:
     """Return (id, content start, end) of the element at the offset ``at``."""
     length = 9 - data[at].bit_length()
     kind = int.from_bytes(data[at : at + length], "big")

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import av
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.stream import Disposition
 
 from cloudconv.events import Warned
 from cloudconv.media.additions import Carried, StreamAdder, kind_of, label_of
+from cloudconv.media.beside import BesideFile
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import Container
-from cloudconv.media.demux import is_made_anew, only, open_container, read_packets
+from cloudconv.media.demux import is_made_anew
 from cloudconv.media.tracks import (
     LONG_AGO,
     PRIMING,
@@ -54,7 +55,7 @@ class OtherStreams:
         self._carry = carry
         self._container = container
         self._out = out
-        self._input: InputContainer | None = None
+        self._input: BesideFile | None = None
         self._tracks: dict[int, CarriedTrack] = {}  # by their index in the source
         self._carried: list[Carried] = []
         self._queue: Iterator[Timed] = iter(())
@@ -63,13 +64,14 @@ class OtherStreams:
         # Several pictures and animated WebP have no other streams.
         if not carry.info.has_streams:
             return
-        self._input = source = open_container(carry.info.path)
+        self._input = BesideFile(carry.info)
+        source = self._input.container
         adder = StreamAdder(source, out, carry, container, self.warnings, seekable=seekable)
         adder.add_all()
         adder.describe_video(video, rate)
         self._tracks = adder.tracks
         self._carried = adder.carried
-        self._queue = chain(adder.covers, self._packets(source))
+        self._queue = chain(adder.covers, self._packets(self._input))
 
     @property
     def delays(self) -> list[Fraction]:
@@ -90,13 +92,14 @@ class OtherStreams:
             self._out.mux(self._pending[1])
             self._pending = None
 
-    def _packets(self, source: InputContainer) -> Iterator[Timed]:
+    def _packets(self, source: BesideFile) -> Iterator[Timed]:
         tracks = dict(self._tracks)
         if not tracks:
             return
         encoded = [track for track in tracks.values() if isinstance(track, EncodedTrack)]
-        only(source, tracks)
-        for packet in read_packets(source, [source.streams[index] for index in tracks]):
+        carry = self._carry
+        begin = None if carry.start is None else carry.begin
+        for packet in source.packets(tracks, begin, carry.end):
             yield from tracks[packet.stream.index].packets(packet)
         playlist = self._carry.playlist
         while playlist is not None and not playlist.is_complete:

@@ -1,21 +1,18 @@
 """Describe a file: its video stream, its exact timing, and its other streams and tags.
 
-The timing comes from the time stamps of all packets, because a header may be wrong. The
-file is read once from end to end (`_scan`), and only its first frame is decoded.
-`media/timing.py` makes times of the stamps. Some key frames are kept, so that a source
-seeks once.
+The timing comes from the time stamps of the packets, because a header may be wrong. They
+are read once (`media/scan.py`), and only the first frames are decoded. `media/timing.py`
+makes times of the stamps. Some key frames are kept, so that a source seeks once.
 """
 
 import math
-from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain, islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
@@ -25,19 +22,23 @@ from cloudconv.errors import InputError, ReadError
 from cloudconv.events import Warned
 from cloudconv.media import demux, mp4
 from cloudconv.media.adts import SoundFormats
-from cloudconv.media.clock import SHORTEST, SHOWN, VideoClock, format_of, is_of_pictures
+from cloudconv.media.clock import SHORTEST, SHOWN, is_of_pictures
 from cloudconv.media.deinterlace import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.formats import (
     LINEAR,
     SRGB,
     is_float,
-    is_opaque,
     opaque_format,
     widened,
     working_format,
 )
 from cloudconv.media.frame import ColorTags, MediaInfo
-from cloudconv.media.identity import input_fingerprint, input_stamp
+from cloudconv.media.identity import (
+    input_fingerprint,
+    input_stamp,
+    input_version,
+    is_sampled,
+)
 from cloudconv.media.input import growth_of, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.pictures import (
@@ -48,9 +49,11 @@ from cloudconv.media.pictures import (
     open_pictures,
     subfolders_of,
 )
+from cloudconv.media.scan import Part, Scan, UnclearPartError
 from cloudconv.media.sidedata import has_own_colours, marks_of, side_data_of
+from cloudconv.media.sparse import sparse_file
 from cloudconv.media.tiff import pages_of, says_more
-from cloudconv.media.timing import LONGEST_LAST, Key, Stamps, Timing, is_long, timing_of
+from cloudconv.media.timing import LONGEST_LAST, Stamps, Timing, is_long, timing_of
 from cloudconv.messages import counted, listed, plural, shortened
 
 _COMBS = Warned(
@@ -66,9 +69,6 @@ _DOLBY = Warned(
     "its metadata, which is not applied: the output is green and purple. Convert the video "
     "to HDR10 first, with a program that applies the metadata."
 )
-_NO_TIME = -(2**63)  # before every time
-_FRAMES_FOR_RATE = 48  # frames to read before the rate of an arriving input is computed
-_KEYS_APART = Fraction(1, 10)  # seconds between the key frames that are kept
 
 
 def probe(
@@ -78,6 +78,7 @@ def probe(
     live: bool = False,
     deinterlace: bool = False,
     stream: int | None = None,
+    part: Part | None = None,
 ) -> MediaInfo:
     """Probe a video file, animation, still, folder of pictures or ``%05d`` pattern.
 
@@ -85,25 +86,34 @@ def probe(
     ``live``, the description of Matroska comes from its first seconds. ``picture_rate`` is
     in frames per second, for pictures without times. With ``deinterlace``, the description
     is of two frames for each interlaced picture. ``stream`` is the number of the video
-    stream; None takes the best one. Raises InputError if the input has no decodable video,
-    or has times of its own and a ``picture_rate`` is given.
+    stream; None takes the best one. Of a ``part``, only that part is read where the file
+    has an index; the number of frames outside is then approximate. Raises InputError if
+    the input has no decodable video, or has times of its own and a ``picture_rate`` is
+    given.
     """
     file = local_file(path, live=live)
     growth = growth_of(file)
     stamp = ""
     fingerprint = ""
-    # Both are taken first, the stamp before the content, so that every later change is
+    version: tuple[tuple[int, ...], ...] = ()
+    # All are taken first, the stamp before the content, so that every later change is
     # noticed.
     if growth is None:
         try:
             stamp = input_stamp(file)
+            version = input_version(file) if is_sampled(file) else ()
             fingerprint = input_fingerprint(file)
         except InputError as error:
             if isinstance(error, ReadError):
                 raise  # later code gives a better message for others
-    meter = FieldMeter(MEASURED_PICTURES if growth is None or deinterlace else 1)
+    most = MEASURED_PICTURES if growth is None or deinterlace else 1
+    meter = FieldMeter(most)
     try:
-        info = _probe(file, picture_rate, meter, stream)
+        try:
+            info = _probe(file, picture_rate, meter, stream, part)
+        except UnclearPartError:
+            meter = FieldMeter(most)
+            info = _probe(file, picture_rate, meter, stream, None)
     finally:
         if growth is not None and growth.interrupt is not None:
             raise growth.interrupt  # which has ended the wait for the input
@@ -116,7 +126,8 @@ def probe(
         raise demux.no_stream(stream, [info.video_index], file)
     untold = "several-videos" if stream is not None else ""
     warnings = tuple(warned for warned in info.warnings if warned.code != untold)
-    info = replace(info, fingerprint=fingerprint, stamp=stamp, warnings=warnings)
+    info = replace(info, fingerprint=fingerprint, stamp=stamp, version=version)
+    info = replace(info, warnings=warnings)
     if deinterlace:
         return _with_fields(info, meter)
     if meter.shows_film:
@@ -143,19 +154,28 @@ def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
 
 
 def _probe(
-    path: Path, rate: Fraction | None, meter: FieldMeter, number: int | None
+    path: Path,
+    rate: Fraction | None,
+    meter: FieldMeter,
+    number: int | None,
+    part: Part | None,
 ) -> MediaInfo:
     pictures = open_pictures(path, rate)
     if pictures is not None:
         return _probe_pictures(path, pictures, meter, rate)
-    with demux.open_container(path) as container:
+    briefly = growth_of(path) is not None
+    sparse = None if briefly else sparse_file(path)
+    with demux.open_container(path, sparse=sparse) as container:
         stream = demux.main_video(container, path, number)
         sounds = SoundFormats(container)
         demux.only(container, {stream.index, *(each.index for each in sounds.streams)})
         decoder = demux.open_decoder(stream)
         expected_aspect = decoder.sample_aspect_ratio  # before the first frame
-        briefly = growth_of(path) is not None
-        stamps = _scan(container, stream, decoder, meter, sounds, briefly=briefly)
+        scan = Scan(container, stream, decoder, meter, sounds, briefly=briefly)
+        stamps = scan.read(sparse, part)
+        seconds = None if stamps.is_brief else _stated_seconds(stream)
+        if seconds is not None and not _lacks_its_end(container):
+            stamps = replace(stamps, length=seconds)
         first = meter.first
         context = stream.codec_context
         if first is None:
@@ -207,103 +227,6 @@ def _probe(
             warnings=tuple(_warnings(container, stream, stamps, timing, first)),
             chapters=len(container.chapters()),
         )
-
-
-def _scan(
-    container: InputContainer,
-    stream: Any,
-    decoder: Any,
-    meter: FieldMeter,
-    sounds: SoundFormats,
-    *,
-    briefly: bool,
-) -> Stamps:
-    """Read all packets of a video; with ``briefly``, those of its first seconds."""
-    kind = format_of(container.format.name)
-    codec = decoder.codec.canonical_name
-    clock = VideoClock(container, stream)
-    keys = list[Key]()
-    packets = 0
-    is_brief = False
-    stamps, durations, decoded = array("q"), array("q"), array("q")
-    apart = math.ceil(_KEYS_APART / stream.time_base)
-    # If a codec reorders frames, and the times still increase, they may be decode times.
-    may_decode = decoder.reorder_depth > 0 and not briefly
-    # FFmpeg gives each GIF an opacity.
-    meter.is_opaque = codec == "gif"
-    read = [stream, *sounds.streams] if sounds.streams else stream
-    for packet in chain(demux.read_packets(container, read, clock), [None]):
-        if packet is not None and sounds.take(packet, clock.offset):
-            continue
-        looks = meter.pictures < meter.most or meter.is_opaque
-        if looks or (may_decode and len(decoded) < _FRAMES_FOR_RATE):
-            for picture in _decoded(decoder, packet):
-                meter.is_opaque = meter.is_opaque and is_opaque(picture)
-                decoded.append(_NO_TIME if picture.pts is None else picture.pts)
-                if meter.pictures < meter.most:
-                    if meter.first is None:
-                        meter.aspect = decoder.sample_aspect_ratio
-                    meter.push(picture)
-        if packet is None:
-            break
-        packets += 1
-        if packet.is_keyframe and packet.pts is not None:
-            by_shown = kind.finds_shown or packet.dts is None
-            key = Key(packet.pts, packet.pts if by_shown else packet.dts)
-            keys += [key] if not keys or key.pts >= keys[-1].pts + apart else []
-        if not demux.is_shown(packet, codec):
-            continue
-        may_decode &= packet.pts is not None and (not stamps or packet.pts > stamps[-1])
-        stamps.append(_NO_TIME if packet.pts is None else packet.pts)
-        durations.append(packet.duration or 0)
-        if briefly and meter.first is not None and len(stamps) >= _FRAMES_FOR_RATE:
-            is_brief = True
-            break
-    times = np.array(stamps, np.int64)
-    jumps = any(after < before for before, after in pairwise(decoded))
-    rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
-    # The header also counts frames that an edit list hides; the reader's index does not.
-    is_cut_off = kind.has_index and len(stream.index_entries) > packets
-    end = None
-    if (
-        kind.has_index
-        and not is_cut_off
-        and stream.duration
-        and stream.start_time is not None
-    ):
-        end = stream.start_time + stream.duration
-    seconds = None if is_brief else _stated_seconds(stream)
-    return Stamps(
-        tick=Fraction(stream.time_base),
-        times=np.unique(times[times != _NO_TIME]),
-        packets=packets,
-        shown=len(times),
-        unstamped=int((times == _NO_TIME).sum()),
-        durations=frozenset(durations),
-        last_duration=durations[int(times.argmax())] if durations else 0,
-        first=None if meter.first is None else meter.first.pts,
-        header_rates=tuple(Fraction(rate) for rate in rates if rate),
-        is_rate_guessed=kind.guesses_rate,
-        end=end,
-        length=None if seconds is None or _lacks_its_end(container) else seconds,
-        is_cut_off=is_cut_off,
-        is_brief=is_brief,
-        in_order=may_decode and len(times) > 1 and (jumps or kind.stamps_decoding),
-        restarts=clock.restarts,
-        keys=tuple(keys),
-        hurried=clock.hurried,
-        late=clock.late,
-    )
-
-
-def _decoded(decoder: Any, packet: Any) -> list[VideoFrame]:
-    try:
-        frames: list[VideoFrame] = decoder.decode(packet)
-    except av.error.BlockingIOError:  # the system starts no more threads
-        raise
-    except av.error.FFmpegError:
-        return []
-    return [frame for frame in frames if frame.width and frame.height]
 
 
 def _described(

@@ -231,6 +231,21 @@ def sound(out: Any, track: Any, wave: NDArray[np.float32], first: int = 0) -> No
     out.mux(track.encode(None))
 
 
+def samples(out: Any, track: Any, wave: NDArray[np.float32], first: int) -> None:
+    """Encode samples in the format of a mono track of 48000 Hz, which goes on.
+
+    The first one has the number ``first``.
+    """
+    for start in range(0, len(wave), 1000):
+        block = wave[None, start : start + 1000]
+        form = track.codec_context.format.name
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48000, first + start
+        frame.time_base = Fraction(1, 48000)
+        for ready in av.AudioResampler(form, "mono", 48000).resample(frame):
+            out.mux(track.encode(ready))
+
+
 def read_times(path: Path | str) -> list[Fraction]:
     """Return the exact time of every decoded frame."""
     with av.open(str(path)) as clip:

@@ -377,7 +377,7 @@ def pretend_nvdec(monkeypatch):
     def pretend(gives, real=demux.open_container):
         accelerator = Mock()
         opened = Mock(
-            side_effect=lambda path, hardware=None: real(gives if hardware else path)
+            side_effect=lambda path, hardware=None, **_: real(gives if hardware else path)
         )
         monkeypatch.setattr(decode_module, "HWAccel", accelerator)
         monkeypatch.setattr(demux, "open_container", opened)

@@ -111,9 +111,17 @@ def test_a_change_that_keeps_the_content_is_no_error(clip, tmp_path):
     assert len(read_times(tmp_path / "o.mkv")) == 12
 
 
-def test_a_large_input_is_compared_at_many_places(tmp_path, monkeypatch):
-    monkeypatch.setattr(fingerprint, "BLOCK", 100)
-    monkeypatch.setattr(fingerprint, "BLOCKS", 50)
+@pytest.fixture
+def large(monkeypatch):
+    """Let files above 1000 bytes be large, with 50 samples of 100 bytes."""
+    monkeypatch.setattr(fingerprint, "WHOLE", 1000)
+    monkeypatch.setattr(fingerprint, "SAMPLE", 100)
+    monkeypatch.setattr(fingerprint, "SAMPLES", 50)
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_input_is_compared_in_samples(tmp_path):
+    """Each of 50 changes of 200 bytes meets a sample; a date alone is no change."""
     file = tmp_path / "a.bin"
     result = set()
     for start in range(0, 10_000, 200):
@@ -122,19 +130,25 @@ def test_a_large_input_is_compared_at_many_places(tmp_path, monkeypatch):
         file.write_bytes(data)
         os.utime(file, (1, 1))
         result.add(input_fingerprint(file))
+        file.touch()
+        result.add(input_fingerprint(file))
     assert len(result) == 50
 
 
-def test_the_date_of_an_input_counts_only_where_its_content_is_not_hashed_whole(
-    clip, tmp_path, monkeypatch
-):
+def test_the_date_of_a_small_input_does_not_count(clip, tmp_path):
     touch = change_at_first_frame(lambda: os.utime(clip, (1, 1)))
     calls.interpolate(clip, tmp_path / "o.mkv", watch=touch, **BLEND)
-    monkeypatch.setattr(fingerprint, "BLOCK", 100)
-    monkeypatch.setattr(fingerprint, "BLOCKS", 2)
+    assert len(read_times(tmp_path / "o.mkv")) == 12
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_input_whose_date_changes_keeps_the_work(clip, tmp_path):
     touch = change_at_first_frame(clip.touch)
-    with pytest.raises(CloudconvError, match="was changed while it was read"):
-        calls.interpolate(clip, tmp_path / "p.mkv", watch=touch, **BLEND)
+    with pytest.raises(CloudconvError, match=r"written or replaced.*the same command"):
+        calls.interpolate(clip, tmp_path / "o.mkv", watch=touch, **BLEND)
+    assert not (tmp_path / "o.mkv").exists()
+    assert calls.interpolate(clip, tmp_path / "o.mkv", **BLEND).resumed
+    assert len(read_times(tmp_path / "o.mkv")) == 12
 
 
 def test_standard_output_ends_in_an_error_if_the_input_changes(clip, monkeypatch):

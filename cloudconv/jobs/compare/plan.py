@@ -18,7 +18,7 @@ from cloudconv import files
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs import as_json
-from cloudconv.jobs.video import check_outputs, probed
+from cloudconv.jobs.video import check_outputs, part_of, probed
 from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.output import check_free, check_home
 from cloudconv.media.source import Source
@@ -166,7 +166,7 @@ def decide(settings: CompareSettings) -> ComparePlan:
     for spec in () if forecasts else specs:
         registry.check_times(spec, Fraction(drop))
     device = choose_device(settings.device)
-    info = probed(settings)
+    info = probed(settings, part_of(settings))
     if settings.report is not None:
         pages = [Path(settings.report, name) for name in PAGES]
         check_outputs(settings, pages, [info.path])
@@ -254,10 +254,9 @@ class ComparedClip:
         self.cuts: list[Fraction] = []
         self.left_out = 0
         timing = info.timing
-        length = timing.end - timing.start
-        end = length if settings.end is None else min(exact(settings.end), length)
-        used = max(end - (exact(settings.start) or 0), Fraction(0))
-        self.frames_expected = frames = round(timing.frames * used / length)
+        begins, ends = timing.span(exact(settings.start), exact(settings.end))
+        used = max(ends - begins, Fraction(0)) / (timing.end - timing.start)
+        self.frames_expected = frames = round(timing.frames * used)
         with self.source() as source:
             first = islice(analyse(source.frames(), settings.scene_cut), _CADENCE_FRAMES)
             cadence, _ = cadence_of(first)

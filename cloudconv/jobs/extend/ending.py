@@ -14,6 +14,7 @@ from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame, MediaInfo
+from cloudconv.media.scan import Part
 from cloudconv.media.source import Source
 from cloudconv.messages import counted, short
 from cloudconv.schedule.cadence import MAX_REPEATS, Cadence
@@ -29,6 +30,16 @@ _MEMORY_BYTES = 2**30
 # Longest time between the first frame and the last, in steps of the output. An analysis
 # looks at each step.
 _MOST_STEPS = 2 * MOST_FRAMES
+
+
+def part_of(at: Fraction | None, *, film: bool, frames: int = MOST_FRAMES) -> Part | None:
+    """Return the part of a film that goes on at ``at``, or at its end.
+
+    Without the ``film`` itself, that is its last ``frames``, of which a scene is read.
+    """
+    if film:
+        return None if at is None else Part(end=at)
+    return Part(end=at, frames=frames + Cadence.lookahead)
 
 
 def _has_detail(frame: Frame) -> bool:
@@ -130,9 +141,11 @@ def read_ending(
     frame, or None. Raises InputError if there is no frame before ``at``, or none can be
     decoded.
     """
-    length = info.timing.end - info.timing.start
-    end = length if at is None else min(at, length)
-    span = (count + Cadence.lookahead) * length / max(info.timing.frames, 1)
+    timing = info.timing
+    begins, ends = timing.span(end=at)
+    end = ends - begins
+    length = timing.end - begins
+    span = (count + Cadence.lookahead) * length / max(timing.frames, 1)
     while True:
         start = end - span
         span = 4 * span

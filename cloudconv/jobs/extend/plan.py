@@ -16,6 +16,7 @@ from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Event, Measured, Progress, Reported, Warned
 from cloudconv.host import return_large_blocks
 from cloudconv.jobs import video
+from cloudconv.jobs.extend.ending import MOST_FRAMES, part_of
 from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.containers import default_suffix
@@ -136,6 +137,11 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         """Return the time of the output's first frame by the probe, in source time."""
         return self.begins if self.settings.only_new else self.info.timing.start
 
+    @property
+    def begins_with_frame(self) -> bool:
+        """Return whether the output has no frame of the source."""
+        return self.settings.only_new
+
     def encoding(self, first: Fraction) -> EncodingPlan:
         """Return the encoding for the time of the first frame on the source's clock.
 
@@ -144,7 +150,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         info = self.info
         timing = self.info.timing
         settings = self.settings
-        offset = Fraction(0) if settings.only_new else first - video.origin(info, first)
+        zero = self.zero(first)
         gap = 1 / (timing.gap_rate or Fraction(1))
         parts = timing.last_duration, gap, self.step, self.begins - timing.start
         # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
@@ -154,15 +160,15 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             playlist = Playlist(self.begins, self.begins, self.begins)
         carry = Carry(
             info,
-            first - offset,
-            first - offset if settings.only_new else None,
+            zero,
+            zero if settings.only_new else None,
             audio_end,
             audio=not settings.only_new,
             copies_only=settings.sound == "copy",
             playlist=playlist,
             is_mute=settings.sound == "drop",
         )
-        return self.draft.at((timing.time_base, *parts), offset, carry)
+        return self.draft.at((timing.time_base, *parts), first - zero, carry)
 
     def write(
         self,
@@ -194,9 +200,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             if playlist is not None and encoding.carry is not None:
                 carry = replace(encoding.carry, playlist=playlist)
                 encoding = replace(encoding, carry=carry)
-            zero = (
-                begins - encoding.offset
-            )  # the source's time that becomes 0 in the output
+            zero = self.zero(begins)
             sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
             yield from reported.new(sink.warnings)
             written = 0
@@ -227,20 +231,28 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
 
 
 def decide(
-    settings: S, model: str, tag: str, own: dict[str, Any], network: ModelSpec | None
+    settings: S,
+    model: str,
+    tag: str,
+    own: dict[str, Any],
+    network: ModelSpec | None,
+    *,
+    frames: int = MOST_FRAMES,
 ) -> ExtendPlan[S]:
     """Probe the input, and decide everything that does not need its frames.
 
     ``model`` is the name or file of the predictor, and ``tag`` a word for the default name
     of the output. ``own`` are decided fields of the result. ``network`` is computed in the
-    precision of the settings; without one the precision is float32.
+    precision of the settings; without one the precision is float32. The last ``frames``
+    are read for the new ones.
     """
     spec = registry.spec(model, "predict")
     device = choose_device(settings.device)
     dtype = precision_of(settings, device, network)
-    info = video.probed(settings)
-    timing = info.timing
     at = exact(settings.at)
+    part = part_of(at, film=not settings.only_new, frames=frames)
+    info = video.probed(settings, part)
+    timing = info.timing
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
     suffix = default_suffix(info, timing.gap_rate, timing.fastest_rate)
@@ -248,7 +260,7 @@ def decide(
     draft = draft_encoding(output, info, rate=timing.rate, settings=settings, carries=True)
     video.check_target(settings, output, timing.rate, None, [info.path])
     video.check_begin(info, at)
-    begins = timing.end if at is None else timing.start + at
+    _, begins = timing.span(end=at)
     warnings = (*info.warnings, *auto_warnings(settings.device), *draft.warnings)
     return ExtendPlan(
         settings=settings,

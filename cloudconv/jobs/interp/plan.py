@@ -89,10 +89,8 @@ class InterpPlan(video.VideoPlan):
     @property
     def window(self) -> tuple[Fraction, Fraction]:
         """Return start and end of the used part of the source, in seconds of its clock."""
-        timing = self.info.timing
-        s = self.settings
-        end = timing.end if s.end is None else min(timing.end, timing.start + exact(s.end))
-        return timing.start + (exact(s.start) or 0), end
+        settings = self.settings
+        return self.info.timing.span(exact(settings.start), exact(settings.end))
 
     @property
     def warnings(self) -> list[Warned]:
@@ -244,8 +242,14 @@ class InterpPlan(video.VideoPlan):
     @property
     def probable_start(self) -> Fraction:
         """Return the time of the output's first frame by the probe, in source time."""
-        timing = self.info.timing
-        return timing.next_frame(timing.start + (exact(self.settings.start) or 0))
+        return self.info.timing.next_frame(self.window[0])
+
+    @property
+    def begins_with_frame(self) -> bool:
+        """Return whether the output is a part, or has another speed than the source."""
+        settings = self.settings
+        is_slow = settings.slowmo is not None or settings.speed is not None
+        return settings.start is not None or is_slow
 
     def encoding(self, first: Fraction) -> EncodingPlan:
         """Return the encoding for the time of the first frame on the source's clock."""
@@ -254,11 +258,8 @@ class InterpPlan(video.VideoPlan):
         settings = self.settings
         request = self.request
         is_whole = settings.start is None and settings.end is None
-        # These outputs begin with the first frame, even if the source's sound begins
-        # earlier.
         keeps_time = settings.slowmo is None and settings.speed is None
-        starts_with_frame = settings.start is not None or not keeps_time
-        offset = Fraction(0) if starts_with_frame else first - video.origin(info, first)
+        zero = self.zero(first)
         factor = 1 / (request.shows.speed or Fraction(1))
         if isinstance(request.rate, Multiply):
             factor /= request.rate.factor
@@ -272,11 +273,10 @@ class InterpPlan(video.VideoPlan):
         if not keeps_time:
             shows = request.shows.after(first - (request.zero or first))
         copies = settings.audio == "copy"
-        zero = first - offset
         carry = Carry(
             info, zero, start, end, audio=has_sound, shows=shows, copies_only=copies
         )
-        return self.draft.at([span * factor for span in spans], offset, carry)
+        return self.draft.at([span * factor for span in spans], first - zero, carry)
 
     def identity(self, encoding: EncodingPlan) -> dict[str, Any]:
         """Return everything that can change a pixel of the output."""
@@ -363,7 +363,8 @@ def decide(
     workers, device = choose_workers(settings.workers, settings.device, settings.threads)
     dtype = workers.precision(settings.precision, device, spec)
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
-    info = video.probed(settings, live=live and to_stdout and str(settings.input) == "-")
+    live = live and to_stdout and str(settings.input) == "-"
+    info = video.probed(settings, video.part_of(settings), live=live)
     timing = info.timing
     if timing.frames == 1:
         raise motion_photo(info.path) or InputError(
@@ -395,11 +396,10 @@ def decide(
             f"not-joinable: {output} has a format that cannot be joined from segments: "
             "leave --workers and --device=cuda:all out, or write an .mp4 or .mkv."
         )
-    begins = timing.next_frame(timing.start + (start or 0))
-    ends = timing.end if end is None else min(timing.end, timing.start + end)
+    begins, ends = timing.span(start, end)
     # `frames` checks those that still arrive.
     if not (settings.many_frames or timing.open_ended):
-        _refuse_many(info, request, timing.frames, ends - begins)
+        _refuse_many(info, request, timing.frames, ends - timing.next_frame(begins))
     draft = draft_encoding(output, info, rate=rate, settings=settings, carries=True)
     is_whole = settings.start is None and settings.end is None
     read = [info.path, *map(Path, inputs)]
