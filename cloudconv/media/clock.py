@@ -195,11 +195,6 @@ class VideoClock(Clock):
             Restart(begins * self._tick, offset * self._tick) for begins, offset in parts
         )
 
-    @property
-    def offset(self) -> Fraction:
-        """Return the seconds that are added to the times of the present part."""
-        return self._offsets[-1] * self._tick
-
     def move(self, packet: Any) -> bool:
         """Add the offset of the packet's part to the packet's times.
 

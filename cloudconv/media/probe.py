@@ -222,7 +222,7 @@ def _probe(
                 for s in container.streams
                 if s.index != stream.index and not demux.is_chapters(s)
             ),
-            sound_changes=tuple(sounds.changes),
+            sound_changes=sounds.changes(timing.restarts),
             metadata=dict(container.metadata),
             warnings=tuple(_warnings(container, stream, stamps, timing, first)),
             chapters=len(container.chapters()),

@@ -101,7 +101,7 @@ class Scan:
         if self._sounds.streams:
             sparse = None  # each of their packets is looked at
         for packet in self._wanted(sparse, part):
-            if self._sounds.take(packet, self._clock.offset):
+            if self._sounds.take(packet):
                 continue
             self._take(packet)
             if self._briefly and self._meter.first is not None and self._has_rate:
