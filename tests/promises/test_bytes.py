@@ -74,8 +74,11 @@ def scanned(clip):
 
 
 def head(clip):
-    """Return the bytes of the first 48 frames, which a probe decodes, and a few more."""
-    return size_of(clip, 54 / RATE) + FIXED
+    """Return the bytes of the beginning, whatever the length of the file.
+
+    A probe decodes 48 frames, and the trial of what is carried reads two seconds.
+    """
+    return size_of(clip, 54 / RATE + 2) + FIXED
 
 
 def most_of_a_part(clip, seconds):
