@@ -49,10 +49,10 @@ _CHANGED = 10  # levels by which a thing differs from the ground, at least
 _NOISES = 4  # the same, relative to the median difference from the ground
 # The parts are squared differences, relative to that of the thing and the ground.
 _FITS = 0.15  # of a thing in two pictures
-_LACKS = 0.3  # of a thing in the pair and in the network's picture, beyond the misfit
+_LACKS = 0.25  # of a thing in the pair and in the network's picture, beyond the misfit
 _CALM = 0.25  # the mean difference of the ground around a thing, relative to the thing's
 _REACH = 0.2  # the longest way between two pictures, relative to the picture's longer side
-_MOST = 0.5  # part of the picture; where more is lost, no single things are
+_MOST = 0.125  # part of the picture; where more is lost, no single things are
 _MOVES = 0.125  # part of an area that may differ from the ground
 _PIXELS = 36  # a smaller blob fits anywhere
 _BLOBS = 16
@@ -439,7 +439,8 @@ def _whole(
         rows = np.arange(top, top + height) + by[0]
         columns = np.arange(left, left + width) + by[1]
         rows = rows.clip(0, picture.shape[0] - 1)[:, None]
-        return picture[rows, columns.clip(0, picture.shape[1] - 1)].astype(np.float64)
+        columns = columns.clip(0, picture.shape[1] - 1)
+        return np.asarray(picture[rows, columns], np.float64)
 
     def summed(values: Floats) -> Floats:
         return np.asarray(cv2.boxFilter(values.sum(2), -1, (3, 3), normalize=False))
