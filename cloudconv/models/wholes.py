@@ -44,7 +44,7 @@ Outer = tuple[float, Bytes]
 """A frame around a pair, after its time: 0 is that of x0, 1 that of x1."""
 
 _CELL = 4  # pixels of a cell of the map of places
-_LEFT = 8 / 255  # difference of both pictures of a mix, in a cell where a thing is lost
+_LEFT = 12 / 255  # difference of both pictures of a mix, in a cell where a thing is lost
 _CHANGED = 10  # levels by which a thing differs from the ground, at least
 _NOISES = 4  # the same, relative to the median difference from the ground
 # The parts are squared differences, relative to that of the thing and the ground.
@@ -52,7 +52,7 @@ _FITS = 0.15  # of a thing in two pictures
 _LACKS = 0.25  # of a thing in the pair and in the network's picture, beyond the misfit
 _CALM = 0.25  # the mean difference of the ground around a thing, relative to the thing's
 _REACH = 0.2  # the longest way between two pictures, relative to the picture's longer side
-_MOST = 0.125  # part of the picture; where more is lost, no single things are
+_MOST = 0.25  # part of the picture; where more is lost, no single things are
 _MOVES = 0.125  # part of an area that may differ from the ground
 _PIXELS = 36  # a smaller blob fits anywhere
 _BLOBS = 16
