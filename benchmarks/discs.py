@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from itertools import islice, product
 from pathlib import Path
+from typing import Literal
 
 import av
 import cv2
@@ -75,7 +76,8 @@ def scored(
     rows = slice(_ROW - radius - 10, _ROW + radius + 10)
     columns = slice(_COLUMN - radius - 10, _COLUMN + step + radius + 10)
     scores = []
-    for name, things in (("rife-4.6", "off"), (model, "off"), (model, "on")):
+    ways: list[tuple[str, Literal["on", "off"]]] = [(model, "off"), (model, "on")]
+    for name, things in [("rife-4.6", ways[0][1]), *ways]:
         made = cloudconv.interpolate_frames(
             film[::2], factor=2, model=name, things=things, scene_cut="off", device="cpu"
         )

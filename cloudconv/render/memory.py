@@ -20,11 +20,11 @@ memory after the plan is made. The system kills a process that uses too much."""
 _USABLE_DEDICATED = 0.85
 """The same part for a device with memory of its own."""
 
-_FRAME_BYTES = 160
-"""Bytes per pixel beside the network: a pair as float32 RGB, the new frame, its motion, the
+_FRAME_BYTES = 96
+"""Bytes per pixel beside the network: a pair as float32 RGB, the new frame, the
 conversions."""
 
-_LEAST_OFF_CPU = 270
+_LEAST_OFF_CPU = 340
 """The least memory of a network per pixel on other devices than a CPU, in any precision: a
 CPU processes strips, others whole pictures (measured on a simulated GPU)."""
 
