@@ -1,4 +1,4 @@
-"""Refuse mistakes that a command's words alone show, before PyTorch loads."""
+"""Refuse mistakes that a command's words alone show, before PyTorch and FFmpeg load."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from cloudconv import settings as kinds
 from cloudconv.checkpoints import file_of
+from cloudconv.media.containers import container_of
 from cloudconv.media.input import check_there
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelTask
@@ -24,8 +25,6 @@ def check_words(settings: Any) -> None:
             registry.spec(name, task, also=also)
     output = getattr(settings, "output", None)
     if isinstance(settings, kinds.EncodeSettings) and output and not names_folder(output):
-        from cloudconv.media.containers import container_of  # loads FFmpeg
-
         container_of(Path(output))
 
 

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import av
 from PIL import Image
 
-from cloudconv.media.muxing import MuxedFile, Planned
+from cloudconv.media.muxed import MuxedFile, Planned
 
 PILLOW_ERRORS = (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError)
 _LARGEST_FIELD = 2**16 - 1  # of a duration in APNG
@@ -73,6 +72,8 @@ def hold_webp(muxed: MuxedFile) -> None:
 
 def _last_packet(path: Path) -> int:
     """Return the place of the last packet in a file, 0 if there is none."""
+    import av
+
     with av.open(f"file:{path}") as readable:
         places = (packet.pos or 0 for packet in readable.demux() if packet.size)
         return max(places, default=0)

@@ -9,14 +9,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from av.container import OutputContainer
-
 from cloudconv.errors import EncoderError, OutputUsageError
 from cloudconv.media import animations, matroska, mp4
 from cloudconv.media.input import is_stdout, numbered
-from cloudconv.media.muxing import MuxedFile, Planned
+from cloudconv.media.muxed import MuxedFile, Planned
 
 if TYPE_CHECKING:
+    from av.container import OutputContainer
+
     from cloudconv.media.frame import MediaInfo
 
 MOST_TICKS = 2**31 - 1  # between two frames of a video in MP4, which stores 32 bits

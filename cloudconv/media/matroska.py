@@ -9,16 +9,19 @@ in files of uneven times, of FFV1 with wide pixels, and with AAC from an MP4. RF
 defines the elements, and RFC 8794 their encoding.
 """
 
+from __future__ import annotations
+
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from av.container import OutputContainer
+from cloudconv.media.muxed import MuxedFile, Planned
 
-from cloudconv.media.muxing import MuxedFile, Planned
+if TYPE_CHECKING:
+    from av.container import OutputContainer
 
 _EBML, _SEGMENT, _TRACKS, _TRACK_ENTRY = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE
 _HEADER = 12  # bytes of the id and the size of an element, at most

@@ -4,18 +4,20 @@ ISO/IEC 14496-12 defines the boxes. The rows of MP4 and MOV in media/containers.
 these functions.
 """
 
+from __future__ import annotations
+
 import io
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import av
-from av.container import OutputContainer
+from cloudconv.media.muxed import MuxedFile, Planned
 
-from cloudconv.media.muxing import MuxedFile, Planned, header_of
+if TYPE_CHECKING:
+    from av.container import OutputContainer
 
 Span = tuple[int, int]  # start and end of the content of a box
 
@@ -106,6 +108,9 @@ def tags(given: dict[str, str]) -> dict[str, str]:
 
 def _three_letters(language: str) -> str:
     """Return a language tag, such as ``pt-BR``, as the three letters that MP4 stores."""
+    import av
+
+    from cloudconv.media.muxing import header_of
 
     def add(out: OutputContainer) -> None:
         out.add_stream("pcm_s16le", rate=8000).metadata["language"] = language.split("-")[0]

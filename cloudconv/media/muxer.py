@@ -16,7 +16,7 @@ from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.formats import layout
 from cloudconv.media.input import is_stdout, numbered
 from cloudconv.media.known_encoders import known_encoder
-from cloudconv.media.muxing import MuxedFile, Planned
+from cloudconv.media.muxed import MuxedFile, Planned
 from cloudconv.media.others import OtherStreams
 from cloudconv.media.output import writing
 from cloudconv.media.packets import Shown, Writer

@@ -1,36 +1,12 @@
 """Add copied streams to FFmpeg's muxers, try headers, and describe finished files."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import av
 from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
-
-
-class MuxedFile(NamedTuple):
-    """A file that a muxer has closed, for the container's row, which corrects the file."""
-
-    path: Path
-    size: tuple[int, int]  # of the pictures: width and height
-    aspect: Fraction | None  # of a sample, which the file must state; None for any
-    varies: bool  # whether the rate is variable
-    end: Fraction  # of the last frame, in seconds
-    lasts: Fraction  # the last frame, in seconds; 0 if packets were copied
-    room: bytes = b""  # what the row's ``prepare`` has returned
-    delays: Sequence[Fraction] = ()  # in seconds, to state for the tracks of audio
-    hidden: Sequence[int] = ()  # numbers of the tracks that nobody chose, from 1 on
-
-
-class Planned(NamedTuple):
-    """The part of a plan that decides the options of a muxer."""
-
-    source: Path
-    tick: Fraction  # of the video, in seconds
-    tags: Mapping[str, str]  # of the output
 
 
 def header_of(muxer: str, add: Callable[[OutputContainer], Any]) -> bytes | None:
