@@ -100,13 +100,12 @@ class ModelSpec:
         wanted = asked == "blend" if asked else not self.published
         return wanted and self.cls.fallback
 
-    def frames(self, asked: str | None, things: str) -> int:
+    def frames(self, asked: str | None) -> int:
         """Return the number of source frames that a new frame needs.
 
-        The fallback, and the search for ``things`` if it is on, may need more.
+        The fallback may need more.
         """
-        searches = things == "on" and self.cls.fallback
-        return FOUR if searches or self.falls_back(asked) else self.context
+        return FOUR if self.falls_back(asked) else self.context
 
 
 _RIFE = "Huang et al., ECCV 2022"

@@ -24,7 +24,7 @@ _FRAME_BYTES = 96
 """Bytes per pixel beside the network: a pair as float32 RGB, the new frame, the
 conversions."""
 
-_LEAST_OFF_CPU = 340
+_LEAST_OFF_CPU = 270
 """The least memory of a network per pixel on other devices than a CPU, in any precision: a
 CPU processes strips, others whole pictures (measured on a simulated GPU)."""
 

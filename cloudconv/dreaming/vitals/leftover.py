@@ -17,7 +17,6 @@ import torch
 from cloudconv.dreaming.images import Bytes, as_picture, tensor_of
 from cloudconv.dreaming.vitals.places import by_place, place_of
 from cloudconv.models import registry
-from cloudconv.models.base import Made
 from cloudconv.models.pair import Pair
 
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
@@ -69,8 +68,7 @@ class Leftovers:
             [tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5
         )
         with torch.inference_mode():
-            made = Made.of(self._network.between(pair, leftover=True))
-            levels = 255 * np.abs(made.leftover[0, 0].numpy())
+            levels = 255 * np.abs(self._network.between(pair, leftover=True)[0, -1].numpy())
         things = cv2.GaussianBlur(
             by_place(levels), (0, 0), 1, borderType=cv2.BORDER_CONSTANT
         )
