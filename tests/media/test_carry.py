@@ -18,8 +18,9 @@ from cloudconv.errors import OutputError
 from cloudconv.media import tracks
 from cloudconv.media.carry import Carry
 from cloudconv.media.matroska import amend, element, prepare, unread
+from cloudconv.media.muxed import MuxedFile
 from cloudconv.media.muxer import carried_warnings
-from cloudconv.media.muxing import MuxedFile, add_copy
+from cloudconv.media.muxing import add_copy
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.media.timecode import timecode_at_rate
