@@ -27,6 +27,7 @@ from av.stream import Disposition
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
+from cloudconv.files import reading
 from cloudconv.media.audio import (
     AudioEncoder,
     channels_of,
@@ -139,7 +140,8 @@ class StreamAdder:
         info = self._carry.info
         if growth_of(info.path) is not None:  # would wait for its end
             return
-        words = info.input_format.unread(info.path)
+        with reading(info.path):
+            words = info.input_format.unread(info.path)
         if words:
             self._warn(
                 "parts-unread: FFmpeg does not read these parts of the source, which the "

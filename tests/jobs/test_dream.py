@@ -119,7 +119,8 @@ def test_a_loop_ends_where_it_starts_also_with_the_source(bouncing, tmp_path, su
     out = tmp_path / f"loop{suffix}"
     new = 36 if suffix == ".mkv" else 48
     result = dream(bouncing, out, frames=new, mode="texture", loop=True, only_new=new == 48)
-    assert result.output_frames == (48 if new == 48 else 96)
+    if suffix != ".webp":
+        assert result.output_frames == (48 if new == 48 else 96)
     if suffix != ".webp":
         assert opens_and_closes(shown(out))
         return
@@ -127,6 +128,7 @@ def test_a_loop_ends_where_it_starts_also_with_the_source(bouncing, tmp_path, su
         assert clip.info["loop"] == 0
         # The encoder joins equal frames where the ball rests.
         assert 40 <= clip.n_frames <= 48
+        assert result.output_frames == clip.n_frames
 
 
 @pytest.mark.full

@@ -13,11 +13,12 @@ import pytest
 import cloudconv
 from cloudconv import files, weights
 from cloudconv.errors import EncoderError, OutputError, TakenError
+from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch, store
 from cloudconv.jobs.interp import run as interp
-from cloudconv.media.others import OtherStreams
 from cloudconv.media.output import writing
 from cloudconv.media.sink import Sink
+from cloudconv.media.tracks import CopiedAudio, EncodedTrack
 from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
@@ -455,20 +456,18 @@ def test_a_track_that_cannot_be_muxed_is_refused_before_the_first_frame(
     video, audio = ("libvpx-vp9", "libopus") if suffix == ".webm" else ("libx264", "aac")
     clip = write_clip(tmp_path / f"a{suffix}", 40, rate=24, codec=video, audio=[audio])
     output = tmp_path / f"o{suffix}"
-    seen = []
+    events = []
 
-    def broken(others, time, until=OtherStreams.until):
-        until(others, time)
-        if time is None:
-            raise av.error.InvalidDataError(1, "no place for it")
+    def broken(track, packet):
+        raise av.error.InvalidDataError(1, "no place for it")
 
     with monkeypatch.context() as patched:
-        patched.setattr(OtherStreams, "until", broken)
-        with pytest.raises(OutputError) as raised:
-            calls.interpolate(clip, output, watch=on("rendering", seen.append), **BLEND)
-    assert not seen
-    assert "carries on" not in str(raised.value)
-    assert os.listdir(tmp_path) == [clip.name]
+        patched.setattr(CopiedAudio, "packets", broken)
+        patched.setattr(EncodedTrack, "packets", broken)
+        with pytest.raises(OutputError):
+            calls.interpolate(clip, output, audio="copy", watch=events.append, **BLEND)
+        assert not [event for event in events if isinstance(event, Progress)]
+        assert os.listdir(tmp_path) == [clip.name]
     assert calls.interpolate(clip, output, **BLEND).warnings == []
 
 
