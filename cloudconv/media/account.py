@@ -97,7 +97,11 @@ class Account:
             return
         self.lost += len(lost)
         self._missed += lost
-        self.first_lost = self.first_lost or lost[0]
-        gap = self._latest or self.begin, shown or time
+        if self.first_lost is None:
+            self.first_lost = lost[0]
+        gap = (
+            self.begin if self._latest is None else self._latest,
+            time if shown is None else shown,
+        )
         if self.gap is None or gap[1] - gap[0] > self.gap[1] - self.gap[0]:
             self.gap = gap

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,14 @@ def _holds_picture(file: Path) -> bool:
     """
     if has_video_suffix(file):
         return False
+    with suppress(OSError):
+        about = file.stat()
+        return _holds_picture_now(file, about.st_size, about.st_mtime_ns)
+    return False
+
+
+@lru_cache(maxsize=10_000)
+def _holds_picture_now(file: Path, *_: int) -> bool:
     try:
         with file.open("rb") as data:
             head = data.read(12)

@@ -18,6 +18,7 @@ from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media import decode as decode_module
 from cloudconv.media import demux
+from cloudconv.media.account import Account
 from cloudconv.media.muxing import add_copy
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
@@ -343,6 +344,25 @@ def test_frames_that_a_decoder_leaves_out_without_an_error_are_counted(
     assert text.startswith(f"{lost} frames could not be decoded and are missing, the first")
     assert text.endswith(f"the longest gap lasts {float(max(gaps)):g} s.")
     assert source.timing.longest_gap == (first, first + max(gaps))
+
+
+def test_a_loss_at_time_0_stays_the_first_and_has_its_own_gap():
+    account = Account(Fraction(-1), None, [])
+    for time in range(-1, 6):
+        account.expect(Fraction(time))
+        if time not in (0, 3):
+            account.show(Fraction(time))
+    account.finish(Fraction(6))
+    assert (account.lost, account.first_lost, account.gap) == (2, 0, (-1, 1))
+
+
+def test_a_gap_begins_at_time_0_if_that_picture_is_shown():
+    account = Account(Fraction(-2), None, [])
+    for time in (-2, -1, 0, 1, 2, 3):
+        account.expect(Fraction(time))
+        if time not in (1, 2):
+            account.show(Fraction(time))
+    assert account.gap == (0, 3)
 
 
 @pytest.mark.parametrize("start", [None, Fraction(1)])

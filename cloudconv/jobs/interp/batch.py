@@ -252,7 +252,7 @@ def _outcome(
         if isinstance(outcome, InterpPlan):
             batch.expect(number, outcome.expected)
             change = partial(batch.change, number, str(settings.input))
-            recipe = Recipe.of(settings)
+            recipe = Recipe.of(settings, outcome.info.fingerprint)
             result = yield from mapped(interpolate(outcome, workers), change)
             record(outcome.output, recipe)
             batch.expect(number, result.output_frames)

@@ -35,14 +35,18 @@ class Recipe:
     options: dict[str, str]
 
     @classmethod
-    def of(cls, settings: InterpSettings) -> "Recipe":
-        """Return the recipe of an output that these settings make now."""
+    def of(cls, settings: InterpSettings, content: str = "") -> "Recipe":
+        """Return the recipe of an output that these settings make now.
+
+        ``content`` is the hash of the input, if that is known already.
+        """
         path = Path(settings.input)
         options = settings.pinned()
         for name in _WITHOUT_EFFECT:
             options.pop(name, None)
         options["weights"] = str(registry.weights_fingerprint(settings.chosen_model))
-        return cls(Path(os.path.abspath(path)).name, input_fingerprint(path), options)
+        content = content or input_fingerprint(path)
+        return cls(Path(os.path.abspath(path)).name, content, options)
 
     def changes(self, settings: InterpSettings) -> Iterator[str]:
         """Yield in words what differs from the recipe that these settings have now."""
