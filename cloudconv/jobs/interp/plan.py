@@ -61,7 +61,7 @@ class InterpResult(video.VideoResult):
     """The result of a run; ``frames_per_second`` excludes the frames of an earlier run.
 
     ``held_frames`` are repeated, as at a cut or after the last frame. ``speed`` has the
-    parts of a speed that changes, see :meth:`InterpPlan.parts`. ``cuts`` are the
+    parts of a speed that changes, see docs/json.md. ``cuts`` are the
     times of each new scene's first frame, in seconds from the input's first frame.
     """
 
@@ -218,28 +218,6 @@ class InterpPlan(video.VideoPlan):
         return self.request.shows.after(self.window[0] - self.info.timing.start)
 
     @property
-    def parts(self) -> list[dict[str, float]] | None:
-        """Return the parts of a speed that changes: source times, speeds, and seconds.
-
-        The source times ``from`` and ``to`` count from the input's first frame. ``lasts``
-        is the length in the output. The result is None for one speed without points.
-        """
-        if self.settings.speed is None:
-            return None
-        begin = self.window[0] - self.info.timing.start
-        length = self.window[1] - self.window[0]
-        return [
-            {
-                "from": float(begin + ramp.source),
-                "to": float(begin + ends),
-                "speed": float(ramp.first),
-                "speed_at_end": float(ramp.speed_at(ends)),
-                "lasts": float(ramp.output_at(ends) - ramp.output),
-            }
-            for ramp, ends in self.shows.parts(length)
-        ]
-
-    @property
     def probable_start(self) -> Fraction:
         """Return the time of the output's first frame by the probe, in source time."""
         return self.info.timing.next_frame(self.window[0])
@@ -318,7 +296,7 @@ class InterpPlan(video.VideoPlan):
             "output_frames": expected,
             "output_fps": None if self.rate is None else str(self.rate),
             "duration": None if lasts is None else float(lasts),
-            "speed": self.parts,
+            "speed": _parts(self),
         }
 
     def counted(self, counts: Counts) -> dict[str, Any]:
@@ -348,6 +326,28 @@ class InterpPlan(video.VideoPlan):
         if rate is None or length > len(counts.ticks) / rate + tick:
             return None
         return output_rate(request.rate, rate, request.shows)
+
+
+def _parts(plan: InterpPlan) -> list[dict[str, float]] | None:
+    """Return the parts of a speed that changes; None for one speed without points.
+
+    The source times ``from`` and ``to`` count from the input's first frame, in seconds.
+    ``lasts`` is the length in the output.
+    """
+    if plan.settings.speed is None:
+        return None
+    start, end = plan.window
+    begin = start - plan.info.timing.start
+    return [
+        {
+            "from": float(begin + ramp.source),
+            "to": float(begin + ends),
+            "speed": float(ramp.first),
+            "speed_at_end": float(ramp.speed_at(ends)),
+            "lasts": float(ramp.output_at(ends) - ramp.output),
+        }
+        for ramp, ends in plan.shows.parts(end - start)
+    ]
 
 
 def decide(
