@@ -44,6 +44,7 @@ from cloudconv.media.containers import MKV, Container
 from cloudconv.media.continued import ContinuedAudio
 from cloudconv.media.demux import is_made_anew, open_container, read_packets
 from cloudconv.media.ffmpeg import log_lines, reason_of
+from cloudconv.media.frame import MediaInfo
 from cloudconv.media.input import growth_of
 from cloudconv.media.muxing import add_copy, codec_name, header_of
 from cloudconv.media.timecode import timecode_at_rate, timecode_fault, timecode_of
@@ -134,19 +135,7 @@ class StreamAdder:
                     f"for {label_of(stream)}, a .mov or .mkv is better."
                 )
         self._add_chapters()
-        self._name_unread()
-
-    def _name_unread(self) -> None:
-        info = self._carry.info
-        if growth_of(info.path) is not None:  # would wait for its end
-            return
-        with reading(info.path):
-            words = info.input_format.unread(info.path)
-        if words:
-            self._warn(
-                "parts-unread: FFmpeg does not read these parts of the source, which the "
-                f"output lacks: {', '.join(words)}."
-            )
+        self._warnings += _unread(carry.info)
 
     def _reads_code(self, stream: Any) -> bool:
         """Read a time code that FFmpeg does not read; return False for other streams.
@@ -270,18 +259,9 @@ class StreamAdder:
         if not is_sound or (carry.audio and carry.shows is None):
             yield self._copied
         if is_sound and carry.copies_only and not is_new:
-            raise self._not_copied(stream)
+            raise _not_copied(stream, self._container)
         if not is_new:
             yield self._encoded
-
-    def _not_copied(self, stream: Any) -> OutputError:
-        add = partial(add_copy, stream=stream, unlisted=MKV.unlisted)
-        mkv = header_of(MKV.muxer, add)
-        return OutputError(
-            f"sound-not-copied: FFmpeg cannot copy {label_of(stream)} to "
-            f"{self._container.name}: leave --audio=copy out"
-            f"{', or write an .mkv' if mkv else ''}."
-        )
 
     def _copied(self, stream: Any) -> CarriedTrack | None:
         """Return a track of copied packets; None if the container does not take it."""
@@ -362,7 +342,7 @@ class StreamAdder:
     def _converted(self, stream: Any, codec: str) -> CarriedTrack:
         """Return a track of text subtitles that become ``codec``."""
         target: Any = self._out.add_stream(codec)
-        self._describe(stream, target)
+        _describe(stream, target, self._container)
         stream.codec_context.open(strict=False)
         # Encoders of text subtitles read their styles from this header.
         target.codec_context.subtitle_header = stream.codec_context.subtitle_header
@@ -397,7 +377,7 @@ class StreamAdder:
             if change is not None:
                 so = "the track is encoded again, in the format of its start"
                 self._warn_change(stream, change, so)
-        self._describe(stream, target)
+        _describe(stream, target, self._container)
         if codec != stream.codec_context.codec.canonical_name:
             self._warn(f"sound-encoded: {label_of(stream)} becomes {codec}, because {why}.")
         if after.layout.nb_channels != channels_of(stream).total:
@@ -423,14 +403,8 @@ class StreamAdder:
             sides = chain.from_iterable(after.iter_sidedata() for after in filtered)
             new = (bytes(side) for side in sides if side.data_type == "new_extradata")
             target.codec_context.extradata = next(new, None)
-        self._describe(stream, target)
+        _describe(stream, target, self._container)
         return target
-
-    def _describe(self, stream: Any, target: Any) -> None:
-        target.metadata.update(fresh_tags(stream.metadata, self._container))
-        target.disposition = stream.disposition
-        if stream.type == "video":  # players show the new video, not a thumbnail
-            target.disposition &= ~Disposition.default
 
     def _add_chapters(self) -> None:
         carry = self._carry
@@ -453,6 +427,36 @@ class StreamAdder:
             )
         if stored:
             self._out.set_chapters([*stored])
+
+
+def _unread(info: MediaInfo) -> Iterator[Warned]:
+    """Yield a warning about what a file has and FFmpeg does not read."""
+    if growth_of(info.path) is not None:  # would wait for its end
+        return
+    with reading(info.path):
+        words = info.input_format.unread(info.path)
+    if words:
+        yield Warned(
+            "parts-unread: FFmpeg does not read these parts of the source, which the "
+            f"output lacks: {', '.join(words)}."
+        )
+
+
+def _not_copied(stream: Any, container: Container) -> OutputError:
+    add = partial(add_copy, stream=stream, unlisted=MKV.unlisted)
+    mkv = header_of(MKV.muxer, add)
+    return OutputError(
+        f"sound-not-copied: FFmpeg cannot copy {label_of(stream)} to "
+        f"{container.name}: leave --audio=copy out"
+        f"{', or write an .mkv' if mkv else ''}."
+    )
+
+
+def _describe(stream: Any, target: Any, container: Container) -> None:
+    target.metadata.update(fresh_tags(stream.metadata, container))
+    target.disposition = stream.disposition
+    if stream.type == "video":  # players show the new video, not a thumbnail
+        target.disposition &= ~Disposition.default
 
 
 def first_packets(carry: Carry) -> dict[int, list[Any]]:
