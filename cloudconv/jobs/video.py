@@ -107,8 +107,8 @@ def check_target(
     inputs: list[Path],
 ) -> None:
     """Raise OutputError if the output cannot be written, or is a file that is read."""
-    check_output(output, overwrite=settings.overwrite, inputs=inputs[:1])
     check_outputs(settings, written_by(output), inputs)
+    check_output(output, overwrite=settings.overwrite, inputs=inputs[:1])
     check_rate(output, rate, fastest)
 
 

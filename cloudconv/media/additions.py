@@ -12,7 +12,6 @@ the film is encoded first, and with `copies_only` no sound is encoded.
 """
 
 import io
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 
 import av
 from av.bitstream import BitStreamFilterContext
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.stream import Disposition
 
 from cloudconv.errors import OutputError
@@ -35,18 +34,15 @@ from cloudconv.media.audio import (
     is_lossless,
     name_channels,
 )
-from cloudconv.media.carry import (
-    Carry,
-    fresh_tags,
-    kept_chapters,
-)
+from cloudconv.media.beside import BesideFile
+from cloudconv.media.carry import Carry, fresh_tags, kept_chapters
 from cloudconv.media.containers import MKV, Container
 from cloudconv.media.continued import ContinuedAudio
-from cloudconv.media.demux import is_made_anew, open_container, read_packets
+from cloudconv.media.demux import is_made_anew
 from cloudconv.media.ffmpeg import log_lines, reason_of
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.input import growth_of
-from cloudconv.media.muxing import add_copy, codec_name, header_of
+from cloudconv.media.muxing import add_copy, codec_name, header_of, kind_of, label_of
 from cloudconv.media.timecode import timecode_at_rate, timecode_fault, timecode_of
 from cloudconv.media.tracks import (
     LONG_AGO,
@@ -62,11 +58,6 @@ from cloudconv.media.tracks import (
 )
 from cloudconv.messages import clock, plural
 from cloudconv.timeline import EVEN
-
-# The first packets of each stream that are tried: so many, and from so many seconds of the
-# file.
-_TRIED = 16
-_TRIED_SECONDS = 2
 
 
 class Carried(NamedTuple):
@@ -87,7 +78,7 @@ class StreamAdder:
 
     def __init__(
         self,
-        source: InputContainer,
+        file: BesideFile,
         out: OutputContainer,
         carry: Carry,
         container: Container,
@@ -98,7 +89,7 @@ class StreamAdder:
         self.carried: list[Carried] = []
         self.tracks: dict[int, CarriedTrack] = {}
         self.covers: list[Timed] = []
-        self._source = source
+        self._source = file.container
         self._out = out
         self._carry = carry
         self._container = container
@@ -107,7 +98,7 @@ class StreamAdder:
         self._parts: list[Parts] = []
         self._code: str | None = None  # a time code that FFmpeg does not read
         self._reasons: dict[int, str] = {}  # why FFmpeg refuses to copy a stream
-        self._first = first_packets(carry)
+        self._first = file.first_packets()
 
     def add_all(self) -> None:
         """Add all streams but the video, the tags of the file, and the chapters.
@@ -457,48 +448,3 @@ def _describe(stream: Any, target: Any, container: Container) -> None:
     target.disposition = stream.disposition
     if stream.type == "video":  # players show the new video, not a thumbnail
         target.disposition &= ~Disposition.default
-
-
-def first_packets(carry: Carry) -> dict[int, list[Any]]:
-    """Return the first packets of each stream beside the video, by its number.
-
-    They are from the first seconds of the file. Of an input that still arrives, only those
-    that need no wait are returned.
-    """
-    packets = defaultdict[int, list[Any]](list)
-    is_arriving = growth_of(carry.info.path) is not None
-    with open_container(carry.info.path) as source:
-        streams = [each for each in source.streams if each.type != "attachment"]
-        lacking = {each.index for each in streams} - {carry.info.video_index}
-        begin: Fraction | None = None
-        for packet in read_packets(source, streams) if lacking else ():
-            number = packet.stream.index
-            if number in lacking:
-                packets[number].append(packet)
-            if kind_of(packet.stream) == "still" or len(packets[number]) == _TRIED:
-                lacking.discard(number)
-            elif packet.dts is not None:
-                time = packet.dts * packet.time_base
-                begin = time if begin is None else begin
-                if is_arriving or time > begin + _TRIED_SECONDS:
-                    break
-            if not lacking:
-                break
-    return packets
-
-
-def kind_of(stream: Any) -> str:
-    """Return the kind of a stream: ``still`` for a cover or an attachment, or its type."""
-    is_still = stream.type == "attachment" or stream.disposition & Disposition.attached_pic
-    return "still" if is_still else str(stream.type)
-
-
-def label_of(stream: Any) -> str:
-    """Return the words for a stream in a warning."""
-    title = stream.metadata.get("filename") or stream.metadata.get("title")
-    details = [codec_name(stream), stream.metadata.get("language"), title]
-    different = dict.fromkeys(details)  # a font's codec is its file's name
-    words = ", ".join(str(detail) for detail in different if detail and detail != "und")
-    return f"{stream.type.capitalize()} stream {stream.index}" + (
-        f" ({words})" if words else ""
-    )

@@ -377,6 +377,15 @@ def is_png(path: Path) -> bool:
     return True
 
 
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield kind and size of each chunk of a PNG, whose content can be read then."""
+    following = 8
+    while file.seek(following) and len(head := file.read(8)) == 8:
+        size = int.from_bytes(head[:4], "big")
+        following += size + 12
+        yield head[4:], size
+
+
 def _check_png(file: BinaryIO, name: Path | str) -> None:
     """Raise InputError for a PNG that fills the memory.
 
@@ -384,15 +393,11 @@ def _check_png(file: BinaryIO, name: Path | str) -> None:
     chunk zTXt has a megabyte of packed zeros. Here their limit is 64 MiB.
     """
     room = _MOST
-    file.seek(16)
-    if len(sides := file.read(8)) == 8:
-        width, height = struct.unpack(">2I", sides)
-        check_size(width, height, Path(name))
-    file.seek(8)
-    while len(head := file.read(8)) == 8:
-        size = int.from_bytes(head[:4], "big")
-        begin = file.tell()
-        if head[4:] in (b"iCCP", b"zTXt"):
+    for kind, size in _chunks(file):
+        if kind == b"IHDR":
+            width, height = struct.unpack(">2I", file.read(8).ljust(8, b"\0"))
+            check_size(width, height, Path(name))
+        if kind in (b"iCCP", b"zTXt"):
             # The compressed data follows a name, a zero and the number of the method.
             packed = file.read(min(size, _MOST)).partition(b"\0")[2][1:]
             with suppress(zlib.error):
@@ -402,7 +407,6 @@ def _check_png(file: BinaryIO, name: Path | str) -> None:
                 f"large-png: {name} has a colour profile or texts of more than "
                 f"{_MOST >> 20} MiB: remove them from the picture."
             )
-        file.seek(begin + size + 4)
 
 
 def jpeg_format(path: Path) -> str | None:
@@ -437,6 +441,5 @@ def png_kind(path: Path) -> tuple[int, int, bool] | None:
         head = file.read(33)
         if len(head) < 33 or not head.startswith(_SIGNATURE):
             return None
-        while len(chunk := file.read(8)) == 8 and chunk[4:] not in (b"IDAT", b"tRNS"):
-            file.seek(int.from_bytes(chunk[:4], "big") + 4, os.SEEK_CUR)
-        return head[24], head[25], chunk[4:] == b"tRNS"
+        kinds = (kind for kind, _ in _chunks(file) if kind in (b"IDAT", b"tRNS"))
+        return head[24], head[25], next(kinds, b"") == b"tRNS"

@@ -11,7 +11,7 @@ import av
 
 from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
-from cloudconv.media.containers import MKV, Container, Content
+from cloudconv.media.containers import Container, Content
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.known_encoders import CrfScale, known_encoder
@@ -228,10 +228,10 @@ def _checked_name(name: str, container: Container) -> str:
             "of video."
         )
     if not _can_be_in(container, codec.name):
-        other = "" if container is MKV else ", or another container (.mkv holds most)"
         raise EncoderUsageError(
             f"encoder-not-in-container: FFmpeg does not write what {name} makes to "
-            f"{container.name}: use {listed(present(container.encoders), 'or')}{other}."
+            f"{container.name}: use {listed(present(container.encoders), 'or')}, or "
+            "another container (Matroska takes most)."
         )
     return codec.name
 

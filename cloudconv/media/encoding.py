@@ -160,7 +160,9 @@ def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
     info = plan.info
     container = container_of(plan.target)
     encoder = plan.choice.encoder
-    for words in left_out(info, container, encoder):
+    parameters = known_encoder(encoder).parameters
+    packs = parameters is not None and bool(parameters.packing)
+    for words in left_out(info, container, packs=packs):
         yield Warned(
             f"side-data: The {words} of the source cannot be written to {container.name} "
             f"by {encoder}, and will be missing."

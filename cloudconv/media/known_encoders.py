@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 
 import numpy as np
 
@@ -68,20 +67,15 @@ class Parameters:
         return stated
 
     def _hdr(self, info: MediaInfo) -> Iterator[str]:
-        # FFmpeg's AVMasteringDisplayMetadata has ten fractions (x and y of red, green, blue
-        # and the white point, least and most luminance), and two flags, which are 0 if
-        # there are no primaries or no luminance.
-        numbers = mastering_display(info) or (0,) * 22
-        if self.display and numbers[20] and numbers[21]:
-            units = [50_000] * 8 + [10_000] * 2
-            rx, ry, gx, gy, bx, by, wx, wy, least, most = (
-                f"{top / (bottom or 1):g}"
-                if self.has_decimals
-                else str(round(Fraction(top * unit, bottom or 1)))
-                for top, bottom, unit in zip(
-                    numbers[:20:2], numbers[1:20:2], units, strict=True
-                )
-            )
+        display = mastering_display(info)
+        if self.display and display is not None and all(display):
+            chromaticities, luminances = display
+            values = [*zip(chromaticities, [50_000] * 8, strict=True)]
+            values += zip(luminances, [10_000] * 2, strict=True)
+            texts = [f"{float(value):g}" for value, _ in values]
+            if not self.has_decimals:
+                texts = [str(round(value * unit)) for value, unit in values]
+            rx, ry, gx, gy, bx, by, wx, wy, least, most = texts
             points = f"G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})"
             yield f"{self.display}={points}L({most},{least})"
         light = light_levels(info)

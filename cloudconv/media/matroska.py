@@ -12,6 +12,7 @@ defines the elements, and RFC 8794 their encoding.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -34,6 +35,11 @@ _DISPLAY_WIDTH = 0x54B0
 _DISPLAY_HEIGHT = 0x54BA
 _DISPLAY_UNIT = 0x54B2
 _VOID = 0xEC
+_COLOUR = 0x55B0
+# FFmpeg's places of chroma by the elements for both directions, of which no values exist
+# for the bottom.
+_SITES = {(1, 2): "left", (2, 2): "center", (1, 1): "topleft", (2, 1): "top"}
+_SITED = 0x55B7, 0x55B8
 CROPS = 0x54BB, 0x54AA, 0x54CC, 0x54DD
 _ASPECT_RATIO_UNIT = 3
 _CHAPTER, _CHAPTER_TITLE, _ORDERED, _FULL_LANGUAGE = 0xB6, 0x80, 0x45DD, 0x22B59D
@@ -90,9 +96,9 @@ def amend(muxed: MuxedFile) -> None:
                 entry + (element(_CODEC_DELAY, _number(delay)) if delay else b"")
             )
         tracks = _joined((_TRACK_ENTRY, entry) for entry in entries)
-        padding = bytes(end - start - len(tracks) - 9)
+        rest = end - start - len(tracks)
         file.seek(start)
-        file.write(tracks + _number(_VOID) + _size(len(padding), 8) + padding)
+        file.write(tracks + void(rest).ljust(rest, b"\0"))
 
 
 def _tracks(data: bytes) -> tuple[int, int]:
@@ -111,15 +117,58 @@ def _outer(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
             at += start if kind == _SEGMENT else end
 
 
-def video_elements(data: bytes) -> dict[int, bytes]:
-    """Return the elements within the first track's Video, in the start of a file."""
+def marks_of(data: bytes) -> tuple[str | None, list[int]]:
+    """Return FFmpeg's name for the place of chroma, and the sizes of parts not to show.
+
+    They are those of the first track, in the start of a file.
+    """
     start, end = _tracks(data)
-    return dict(children(dict(children(children(data[start:end])[0][1]))[_VIDEO]))
+    video = dict(children(dict(children(children(data[start:end])[0][1]))[_VIDEO]))
+    colour = dict(children(video.get(_COLOUR, b"")))
+    across, down = (int.from_bytes(colour.get(key, b"")) for key in _SITED)
+    return _SITES.get((across, down)), cropping(video)
+
+
+def projection(kind: int, sizes: Iterable[int], angles: Iterable[float]) -> bytes:
+    """Return the element of a projection; the angles are yaw, pitch and roll."""
+    private = struct.pack(">I", 0) + b"".join(struct.pack(">I", size) for size in sizes)
+    content = element(0x7671, bytes([kind])) + element(0x7672, private)
+    return element(0x7670, content + _floats((0x7673, 0x7674, 0x7675), angles))
+
+
+def stereo(mode: int | None) -> bytes:
+    """Return the element of a stereo 3D layout; no bytes for None."""
+    return element(0x53B8, bytes([mode])) if mode else b""
+
+
+def crops(sizes: Iterable[int]) -> bytes:
+    """Return the elements of the parts not to show, in the order of :func:`cropping`."""
+    pairs = zip(CROPS, sizes, strict=True)
+    return _joined((kind, size.to_bytes(4, "big")) for kind, size in pairs if size)
+
+
+def hdr10(
+    light: Iterable[int] | None, display: tuple[list[Fraction], list[Fraction]] | None
+) -> bytes:
+    """Return the element of colour with light levels and a mastering display."""
+    pairs = zip((0x55BC, 0x55BD), light or (), strict=False)
+    colour = _joined((kind, level.to_bytes(4, "big")) for kind, level in pairs)
+    if display is not None:
+        chromaticities, luminances = display
+        described = _floats(range(0x55D1, 0x55D9), chromaticities)
+        described += _floats((0x55DA, 0x55D9), luminances)
+        colour += element(0x55D0, described)
+    return element(_COLOUR, colour) if colour else b""
+
+
+def _floats(kinds: Iterable[int], values: Iterable[float | Fraction]) -> bytes:
+    pairs = zip(kinds, values, strict=False)
+    return _joined((kind, struct.pack(">d", value)) for kind, value in pairs)
 
 
 def cropping(video: dict[int, bytes]) -> list[int]:
     """Return the sizes of the parts not to show: top, bottom, left, right."""
-    return [int.from_bytes(video.get(side, b""), "big") for side in CROPS]
+    return [int.from_bytes(video.get(side, b"")) for side in CROPS]
 
 
 def described_video(elements: bytes) -> bytes:
@@ -254,6 +303,11 @@ def header(data: bytes, at: int) -> tuple[int, int, int]:
 def element(kind: int, content: bytes) -> bytes:
     """Return an element of EBML."""
     return _number(kind) + _size(len(content)) + content
+
+
+def void(size: int) -> bytes:
+    """Return the start of an element of that size, 9 or more, which readers skip."""
+    return _number(_VOID) + _size(size - 9, 8)
 
 
 def _joined(elements: Iterable[Element]) -> bytes:

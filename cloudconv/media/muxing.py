@@ -7,6 +7,7 @@ from typing import Any
 import av
 from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
+from av.stream import Disposition
 
 
 def header_of(muxer: str, add: Callable[[OutputContainer], Any]) -> bytes | None:
@@ -55,3 +56,19 @@ def codec_name(stream: Any) -> str:
     return str(
         context.name if context is not None else getattr(stream, "name", None) or "unknown"
     )
+
+
+def kind_of(stream: Any) -> str:
+    """Return the kind of a stream: ``still`` for a cover or an attachment, or its type."""
+    is_still = stream.type == "attachment" or stream.disposition & Disposition.attached_pic
+    return "still" if is_still else str(stream.type)
+
+
+def label_of(stream: Any) -> str:
+    """Return the words for a stream in a warning."""
+    title = stream.metadata.get("filename") or stream.metadata.get("title")
+    details = [codec_name(stream), stream.metadata.get("language"), title]
+    different = dict.fromkeys(details)  # a font's codec is its file's name
+    words = ", ".join(str(detail) for detail in different if detail and detail != "und")
+    name = f"{stream.type.capitalize()} stream {stream.index}"
+    return f"{name} ({words})" if words else name

@@ -16,11 +16,12 @@ from av.container import OutputContainer
 from av.stream import Disposition
 
 from cloudconv.events import Warned
-from cloudconv.media.additions import Carried, StreamAdder, kind_of, label_of
+from cloudconv.media.additions import Carried, StreamAdder
 from cloudconv.media.beside import BesideFile
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import is_made_anew
+from cloudconv.media.muxing import kind_of, label_of
 from cloudconv.media.tracks import (
     LONG_AGO,
     PRIMING,
@@ -65,8 +66,9 @@ class OtherStreams:
         if not carry.info.has_streams:
             return
         self._input = BesideFile(carry.info)
-        source = self._input.container
-        adder = StreamAdder(source, out, carry, container, self.warnings, seekable=seekable)
+        adder = StreamAdder(
+            self._input, out, carry, container, self.warnings, seekable=seekable
+        )
         adder.add_all()
         adder.describe_video(video, rate)
         self._tracks = adder.tracks

@@ -14,7 +14,7 @@ from cloudconv import files
 from cloudconv.errors import EncoderError, InterruptedAtEnd, OutputError
 from cloudconv.media.containers import Container, container_of, is_sequence
 from cloudconv.media.input import is_picture, is_stdout, pictures_of
-from cloudconv.media.pictures import files_of, folder_of
+from cloudconv.media.pictures import folder_of
 from cloudconv.timeline import rate_name
 
 
@@ -38,7 +38,6 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
                 f"output-among-input: The output folder {folder} holds the input pictures: "
                 "use another folder."
             )
-    files.check_apart(written_by(path), files_of(*inputs))
     check_free(path, overwrite=overwrite)
     check_home(path)
 

@@ -134,7 +134,7 @@ class Scan:
         if sparse is not None and self._kind.has_index:
             self._hide_packets(sparse)
         elif sparse is not None and part is not None:
-            sparse.hide_blocks(lambda *_: True, _PACKET_HEAD, _PACKET_TAIL)
+            sparse.hide_blocks(_PACKET_HEAD, _PACKET_TAIL)
             yield from self._around(part, packets)
         yield from packets
 

@@ -1,9 +1,8 @@
 """Read what a picture carries beside its samples, and put that into the output.
 
 FFmpeg calls this side data. PyAV can read most kinds, and sets none of a video but its
-rotation: the functions here take other ways. Matroska's elements: RFC 9559; sizes of
-structures: FFmpeg's libavutil (``spherical.h``, ``stereo3d.h``,
-``mastering_display_metadata.h``).
+rotation: the functions here take other ways. Sizes of structures: FFmpeg's libavutil
+(``spherical.h``, ``stereo3d.h``, ``mastering_display_metadata.h``).
 """
 
 import io
@@ -85,13 +84,13 @@ _NO_LAYOUT = 8
 _PACKINGS = {1: 3, 2: 4, 3: 5, 4: 0, 6: 2, 7: 1}
 _EQUIRECTANGULAR, _CUBEMAP, _TILE = range(3)
 _RECTILINEAR = 4
-# FFmpeg's places of chroma by Matroska's ChromaSitingHorz and ChromaSitingVert, of which no
-# values exist for the bottom.
-_SITES = {(1, 2): "left", (2, 2): "center", (1, 1): "topleft", (2, 1): "top"}
-_SITED = 0x55B7, 0x55B8
 _MOST_LIGHT = 2**16 - 1  # cd/m²
 _MOST_LUMINANCE = (2**32 - 1) // 10_000  # the same, of a display
-_COLOUR, _PROJECTION = 0x55B0, 0x7670
+
+
+Display = tuple[list[Fraction], list[Fraction]]
+"""A display: x and y of red, green, blue and white, and least and greatest luminance in
+cd/m². Each list is empty if unknown."""
 
 
 def side_data_of(picture: VideoFrame, codec: str = "") -> dict[str, bytes]:
@@ -153,15 +152,13 @@ def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:
     header = header_of("matroska", lambda out: add_copy(out, stream))
     if header is None:
         return None, {}
-    video = matroska.video_elements(header)
-    colour = dict(matroska.children(video.get(_COLOUR, b"")))
-    across, down = (int.from_bytes(colour.get(key, b""), "big") for key in _SITED)
+    place, crop = matroska.marks_of(header)
     marks: dict[str, bytes] = {}
-    if any(crop := matroska.cropping(video)):
+    if any(crop):
         marks[_CROP] = struct.pack("<4I", *crop)
     if stream.disposition & Disposition.multilayer:
         marks[_VIEW] = b""
-    return _SITES.get((across, down)), marks
+    return place, marks
 
 
 def light_levels(info: MediaInfo) -> tuple[int, int] | None:
@@ -176,10 +173,10 @@ def light_levels(info: MediaInfo) -> tuple[int, int] | None:
     return (brightest, mean) if max(brightest, mean) <= _MOST_LIGHT else None
 
 
-def mastering_display(info: MediaInfo) -> tuple[int, ...] | None:
-    """Return the numbers of FFmpeg's AVMasteringDisplayMetadata.
+def mastering_display(info: MediaInfo) -> Display | None:
+    """Return chromaticities and luminances of the mastering display.
 
-    The result is None if one is impossible.
+    The result is None if there is no display, or one of its numbers is impossible.
     """
     data = info.side_data.get(_DISPLAY, b"")
     if len(data) < 88:
@@ -187,10 +184,11 @@ def mastering_display(info: MediaInfo) -> tuple[int, ...] | None:
     numbers = struct.unpack_from("<22i", data)
     pairs = zip(numbers[:20:2], numbers[1:20:2], strict=True)
     values = [Fraction(top, bottom or 1) for top, bottom in pairs]
-    most = [1] * 8 * bool(numbers[20]) + [_MOST_LUMINANCE] * 2 * bool(numbers[21])
-    rationals = values[:8] * bool(numbers[20]) + values[8:] * bool(numbers[21])
-    fits = all(0 <= value <= limit for value, limit in zip(rationals, most, strict=True))
-    return numbers if fits else None
+    chromaticities = values[:8] * bool(numbers[20])
+    luminances = values[8:] * bool(numbers[21])
+    fits = all(0 <= value <= 1 for value in chromaticities)
+    fits &= all(0 <= value <= _MOST_LUMINANCE for value in luminances)
+    return (chromaticities, luminances) if fits else None
 
 
 def frame_packing(info: MediaInfo) -> int | None:
@@ -218,11 +216,14 @@ def keep(stream: Any, info: MediaInfo, container: Container) -> bool:
     return bool(elements)
 
 
-def left_out(info: MediaInfo, container: Container, encoder: str) -> list[str]:
-    """Return the words for side data of the source that the output cannot store."""
+def left_out(info: MediaInfo, container: Container, *, packs: bool) -> list[str]:
+    """Return the words for side data of the source that the output cannot store.
+
+    ``packs``: whether the encoder states the frame packing of H.264.
+    """
     # The warning of lost colours includes lost HDR10 metadata.
     has_hdr10 = Content.HDR10 in container.keeps or Content.COLOURS not in container.keeps
-    packs = encoder.startswith("libx264") and frame_packing(info) is not None
+    packs &= frame_packing(info) is not None
     is_flat = _stereo(info)[0] == 0
     keeps = {
         CAPTIONS: True,
@@ -256,51 +257,23 @@ def _projection(info: MediaInfo, container: Container) -> bytes:
     needed = Content.PROJECTIONS if any(data) else Content.SPHERES
     if needed not in container.keeps:
         return b""
-    kind, yaw, pitch, roll, left, top, right, bottom, padding = struct.unpack_from(
-        "<4i5I", data
-    )
+    kind, *angles = struct.unpack_from("<4i", data)
+    left, top, right, bottom, padding = struct.unpack_from("<5I", data, 16)
+    turns = [angle / 2**16 for angle in angles]
     if kind == _CUBEMAP:
-        private = struct.pack(">3I", 0, 0, padding)
-    elif kind in (_EQUIRECTANGULAR, _TILE):
-        private = struct.pack(">5I", 0, top, bottom, left, right)
-    else:
-        return b""
-    content = matroska.element(0x7671, b"\2" if kind == _CUBEMAP else b"\1")
-    content += matroska.element(0x7672, private)
-    for name, angle in zip((0x7673, 0x7674, 0x7675), (yaw, pitch, roll), strict=True):
-        content += matroska.element(name, struct.pack(">d", angle / 2**16))
-    return content
+        return matroska.projection(2, (0, padding), turns)
+    if kind in (_EQUIRECTANGULAR, _TILE):
+        return matroska.projection(1, (top, bottom, left, right), turns)
+    return b""
 
 
 def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
-    if projection := _projection(info, container):
-        yield matroska.element(_PROJECTION, projection)
-    if mode := _stereo_mode(info, container):
-        yield matroska.element(0x53B8, bytes([mode]))
-    crop = struct.unpack("<4I", info.side_data.get(_CROP, bytes(16)))
-    if any(crop) and Content.CROPPING in container.keeps:
-        for name, size in zip(matroska.CROPS, crop, strict=True):
-            yield matroska.element(name, size.to_bytes(4, "big"))
-    if Content.HDR10 in container.keeps and (colour := _hdr10(info)):
-        yield matroska.element(_COLOUR, colour)
-
-
-def _hdr10(info: MediaInfo) -> bytes:
-    colour = b""
-    if (light := light_levels(info)) is not None:
-        for name, level in zip((0x55BC, 0x55BD), light, strict=True):
-            colour += matroska.element(name, level.to_bytes(4, "big"))
-    if (numbers := mastering_display(info)) is not None:
-        *primaries, least, most = zip(numbers[:20:2], numbers[1:20:2], strict=True)
-        names = [*range(0x55D1, 0x55D9)] * bool(numbers[20]) + [0x55DA, 0x55D9] * bool(
-            numbers[21]
-        )
-        values = primaries * bool(numbers[20]) + [least, most] * bool(numbers[21])
-        described = b""
-        for name, (top, bottom) in zip(names, values, strict=True):
-            described += matroska.element(name, struct.pack(">d", top / (bottom or 1)))
-        colour += matroska.element(0x55D0, described)
-    return colour
+    yield _projection(info, container)
+    yield matroska.stereo(_stereo_mode(info, container))
+    if Content.CROPPING in container.keeps:
+        yield matroska.crops(struct.unpack("<4I", info.side_data.get(_CROP, bytes(16))))
+    if Content.HDR10 in container.keeps:
+        yield matroska.hdr10(light_levels(info), mastering_display(info))
 
 
 class Captions:
