@@ -30,11 +30,13 @@ class Account:
         self.warnings = warnings
         self.restart()
 
-    def restart(self, *, reorders: bool = False) -> None:
+    def restart(self, *, reorders: bool = False, is_timed: bool = True) -> None:
         """Forget all packets and pictures: the part is decoded from its beginning.
 
         ``reorders``: whether the codec stores pictures in another order than it shows them.
+        ``is_timed``: whether the times are known.
         """
+        self._is_timed = is_timed
         self.lost = 0
         self.first_lost: Fraction | None = None
         self.gap: tuple[Fraction, Fraction] | None = None
@@ -54,7 +56,7 @@ class Account:
 
     def expect(self, time: Fraction | None) -> None:
         """Take the time of the file's next packet with a visible frame."""
-        if time is None:
+        if time is None or not self._is_timed:
             self._untimed += 1
             return
         if self.wants(time) and (self._passed is None or time > self._passed):
@@ -70,7 +72,7 @@ class Account:
 
     def show(self, time: Fraction | None, *, has_fields: bool = False) -> None:
         """Take the time of the next picture."""
-        if time is None:
+        if time is None or not self._is_timed:
             self._untimed -= 1
         elif self._latest is None or time > self._latest:
             self._due.discard(time)

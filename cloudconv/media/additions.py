@@ -28,7 +28,7 @@ from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.files import reading
 from cloudconv.media.audio import (
-    AudioEncoder,
+    EncodedTrack,
     channels_of,
     choose_format,
     is_lossless,
@@ -36,7 +36,7 @@ from cloudconv.media.audio import (
 )
 from cloudconv.media.beside import BesideFile
 from cloudconv.media.carry import Carry, fresh_tags, kept_chapters
-from cloudconv.media.containers import MKV, Container
+from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
 from cloudconv.media.demux import is_made_anew
 from cloudconv.media.ffmpeg import log_lines, reason_of
@@ -52,12 +52,15 @@ from cloudconv.media.tracks import (
     CopiedAudio,
     CopiedSubtitles,
     CopiedTrack,
-    EncodedTrack,
     Parts,
     Timed,
 )
 from cloudconv.messages import clock, plural
 from cloudconv.timeline import EVEN
+
+_COPIED = {"audio": CopiedAudio, "subtitle": CopiedSubtitles}
+_PNG_COVER = {"filename": "cover.png", "mimetype": "image/png"}
+_JPEG_COVER = {"filename": "cover.jpg", "mimetype": "image/jpeg"}
 
 
 class Carried(NamedTuple):
@@ -118,13 +121,6 @@ class StreamAdder:
                 timed.append(stream)
         for stream in timed:  # after the others, so that warnings come in this order
             self._add_timed(stream)
-            track = self.tracks.get(stream.index)
-            codec = "" if track is None else codec_name(track.target)
-            if stream.type == "audio" and codec.startswith(self._container.seldom_heard):
-                self._warn(
-                    f"seldom-heard: Few players read {codec} in {self._container.name}: "
-                    f"for {label_of(stream)}, a .mov or .mkv is better."
-                )
         self._add_chapters()
         self._warnings += _unread(carry.info)
 
@@ -212,9 +208,8 @@ class StreamAdder:
             return
         elif attaches:
             is_png = stream.codec_context.name == "png"
-            name = stream.metadata.get("filename", "cover.png" if is_png else "cover.jpg")
-            mime = stream.metadata.get("mimetype", "image/png" if is_png else "image/jpeg")
-            self._out.add_attachment(name, mime, bytes(packets[0]))
+            tags = (_PNG_COVER if is_png else _JPEG_COVER) | stream.metadata
+            self._out.add_attachment(tags["filename"], tags["mimetype"], bytes(packets[0]))
         else:
             packet = packets[0]
             packet.stream = self._copy_of(stream, self._out)
@@ -232,6 +227,13 @@ class StreamAdder:
                 self.tracks[stream.index] = track
                 entry = Carried(kind_of(stream), label_of(stream), track.target)
                 self.carried.append(entry)
+                codec = codec_name(track.target)
+                if codec.startswith(self._container.seldom_heard):
+                    self._warn(
+                        f"seldom-heard: Few players read {codec} in "
+                        f"{self._container.name}: for {label_of(stream)}, a .mov or .mkv "
+                        "is better."
+                    )
                 return
         if stream.type == "audio" and stream.index not in self._reasons:
             self._drop(
@@ -283,12 +285,8 @@ class StreamAdder:
     ) -> CopiedTrack:
         parts = Parts(stream, carry.info.timing.restarts, others)
         target = self._copy_of(stream, out)
-        if stream.type == "audio":
-            return CopiedAudio(
-                stream, target, parts, carry, self._container, seekable=self._seekable
-            )
-        kind = CopiedSubtitles if stream.type == "subtitle" else CopiedTrack
-        return kind(stream, target, parts, carry)
+        kind = _COPIED.get(stream.type, CopiedTrack)
+        return kind(stream, target, parts, carry, self._container, seekable=self._seekable)
 
     def _takes_header(self, stream: Any) -> bool:
         """Return whether the container takes copies of a stream, by its header alone."""
@@ -325,10 +323,10 @@ class StreamAdder:
         texts = self._container.subtitles
         if stream.type == "subtitle" and codec_name(stream) in TEXT and texts:
             return self._converted(stream, texts)
-        add = None
-        if stream.type == "audio":
-            add = choose_format(stream, self._container)
-        return None if add is None else self._sound(stream, add(self._out))
+        if stream.type != "audio":
+            return None
+        add = choose_format(stream, self._container)
+        return add and self._sound(stream, add(self._out))
 
     def _converted(self, stream: Any, codec: str) -> CarriedTrack:
         """Return a track of text subtitles that become ``codec``."""
@@ -344,7 +342,8 @@ class StreamAdder:
                 "styles."
             )
         parts = Parts(stream, self._carry.info.timing.restarts, self._parts)
-        return ConvertedText(stream, target, parts, self._carry)
+        about = parts, self._carry, self._container
+        return ConvertedText(stream, target, *about, seekable=self._seekable)
 
     def _sound(self, stream: Any, target: Any) -> CarriedTrack:
         """Return a track of sound for an encoder, which is slowed or goes on."""
@@ -352,17 +351,17 @@ class StreamAdder:
         name = self._container.name
         after = target.codec_context
         codec = after.codec.canonical_name
-        encoder: AudioEncoder
+        parts = Parts(stream, carry.info.timing.restarts, self._parts)
         if carry.shows is not None:
-            encoder = AudioEncoder(stream, target, carry.shows, carry)
+            track = EncodedTrack(stream, target, parts, carry.shows, carry)
             why = "it is slowed down"
         elif carry.playlist is not None:
-            encoder = ContinuedAudio(stream, target, carry, carry.playlist)
+            track = ContinuedAudio(stream, target, parts, carry, carry.playlist)
             why = f"FFmpeg cannot encode {codec_name(stream)} for {name}"
             if not is_lossless(after.name):
                 carry.playlist.encoded.append(codec)
         else:
-            encoder = AudioEncoder(stream, target, EVEN, carry)
+            track = EncodedTrack(stream, target, parts, EVEN, carry)
             why = f"FFmpeg cannot copy it to {name}"
             change = carry.change_of(stream.index)
             if change is not None:
@@ -376,8 +375,7 @@ class StreamAdder:
                 f"sound-mixed-down: {label_of(stream)} is mixed down to "
                 f"{after.layout.name}."
             )
-        parts = Parts(stream, carry.info.timing.restarts, self._parts)
-        return EncodedTrack(stream, target, parts, encoder)
+        return track
 
     def _copy_of(self, stream: Any, out: OutputContainer) -> Any:
         target = add_copy(out, stream, self._container.unlisted)
@@ -434,12 +432,9 @@ def _unread(info: MediaInfo) -> Iterator[Warned]:
 
 
 def _not_copied(stream: Any, container: Container) -> OutputError:
-    add = partial(add_copy, stream=stream, unlisted=MKV.unlisted)
-    mkv = header_of(MKV.muxer, add)
     return OutputError(
         f"sound-not-copied: FFmpeg cannot copy {label_of(stream)} to "
-        f"{container.name}: leave --audio=copy out"
-        f"{', or write an .mkv' if mkv else ''}."
+        f"{container.name}: leave --audio=copy out, or choose another container."
     )
 
 

@@ -25,14 +25,9 @@ def gif_options(planned: Planned) -> dict[str, str]:
     return {"loop": str(-1 if shows == 1 else max(shows - 1, 0))}
 
 
-def apng_options(planned: Planned) -> dict[str, str]:
-    """Return how often the animation is shown."""
-    return {"plays": str(shows_of(planned.source))}
-
-
-def webp_options(planned: Planned) -> dict[str, str]:
-    """Return how often the animation is shown."""
-    return {"loop": str(shows_of(planned.source))}
+def shows(planned: Planned, option: str) -> dict[str, str]:
+    """Return how often the animation is shown, as an option of the muxer."""
+    return {option: str(shows_of(planned.source))}
 
 
 def hold_gif(muxed: MuxedFile) -> None:

@@ -1,7 +1,6 @@
-"""Encode audio again, and slow it down with the picture without a change of pitch."""
+"""Encode audio again, slowed down with the picture or not."""
 
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache, partial
@@ -10,15 +9,14 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.container import OutputContainer
-from numpy.typing import NDArray
 
-from cloudconv.media.attacks import Attacks
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import Container
-from cloudconv.media.muxing import add_copy, header_of
+from cloudconv.media.muxing import add_copy, header_of, stamp_of
+from cloudconv.media.stretch import Samples, TimeStretch
+from cloudconv.media.tracks import CarriedTrack, Parts, Timed
+from cloudconv.messages import counted
 from cloudconv.timemap import TimeMap
-
-Samples = NDArray[Any]  # of floating-point numbers
 
 # Encoders for audio whose own codec has no encoder, or none that the container accepts.
 _OTHERWISE = ("aac", "libopus")
@@ -45,10 +43,6 @@ _DECODED_BEFORE = Fraction(1)
 # The largest rounding error of time stamps, in seconds. A larger gap is filled with
 # silence; a larger overlap is cut.
 _TOLERANCE = Fraction(1, 50)
-
-# The stretcher keeps every attack sharp: the sudden start of a sound, such as a drum beat.
-_WINDOWS_PER_SECOND = 24  # windows of 1/24 s contain a full period of the lowest tones
-_BLOCKS_PER_WINDOW = 32
 
 
 class Channels(NamedTuple):
@@ -185,23 +179,20 @@ def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
     return stream
 
 
-class AudioEncoder:
-    """An encoder of one audio stream into ``target``, which also decodes and stretches it.
+class EncodedTrack(CarriedTrack):
+    """A track of audio that is decoded, stretched and encoded again.
 
     Audio at the source time ``carry.origin + t`` moves to the time that shows ``t``. The
     output lasts exactly as long as the map shows the part from ``carry.begin`` to
-    ``carry.end``, to the sample; gaps in the source's times become silence. ``lost`` counts
-    packets that could not be decoded, and ``infinite`` samples that are no finite number,
-    which become silence. ``led`` is the length in seconds of the audio before
-    ``carry.begin``.
+    ``carry.end``, to the sample; gaps in the source's times become silence.
     """
 
-    def __init__(self, source: Any, target: Any, shows: TimeMap, carry: Carry) -> None:
-        self.lost = 0
-        self.infinite = 0
-        self.led = Fraction(0)
-        self._source = source
-        self._target = target
+    def __init__(
+        self, source: Any, target: Any, parts: Parts, shows: TimeMap, carry: Carry
+    ) -> None:
+        super().__init__(source, target, parts)
+        self._lost = 0  # packets that could not be decoded
+        self._infinite = 0  # samples that are no finite number, which become silence
         self._map = shows
         self._origin = carry.origin
         self._begin = carry.begin
@@ -230,13 +221,11 @@ class AudioEncoder:
         self._format = "flt"  # of the samples here
 
     @property
-    def is_empty(self) -> bool:
-        """Return whether no sample was in the kept part."""
+    def _is_empty(self) -> bool:
         return self._first is None
 
-    def feed(self, packet: Any) -> Iterator[Any]:
-        """Decode a packet of the source, and yield slowed packets for the muxer."""
-        stamp = packet.pts if packet.pts is not None else packet.dts
+    def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
+        stamp = stamp_of(packet)
         if stamp is not None:
             begin = stamp * packet.time_base
             if (
@@ -248,19 +237,36 @@ class AudioEncoder:
                 return
         yield from self._decoded(packet)
 
-    def finish(self) -> Iterator[Any]:
-        """Yield the last packets, after the last call of :meth:`feed`."""
+    def continued(self) -> Iterator[Timed]:
+        """Yield packets that go on after the film, as far as they are known."""
+        yield from ()
+
+    def finish(self) -> Iterator[Timed]:
+        """Yield the packets after the last one of the source."""
         yield from self._decoded(None)
         yield from self._resampled(None)
-        if not self.is_empty:
+        if not self._is_empty:
             yield from self._encoded(self._stretch.finish())
-            yield from self._target.encode(None)
+            yield from map(timed, self.target.encode(None))
 
-    def _decoded(self, packet: Any) -> Iterator[Any]:
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield warnings about damaged sound."""
+        if self._lost:
+            yield (
+                f"sound-damaged: {label} is damaged: {self._lost} of its packets "
+                "could not be decoded, and silence is in their place."
+            )
+        if self._infinite:
+            yield (
+                f"sound-damaged: {label} has {counted(self._infinite, 'sample')} that "
+                "are no finite numbers: silence is in their place."
+            )
+
+    def _decoded(self, packet: Any) -> Iterator[Timed]:
         try:
-            frames = self._source.decode(packet)
+            frames = self.source.decode(packet)
         except av.error.FFmpegError:
-            self.lost += 1
+            self._lost += 1
             return
         for frame in map(self._named, frames):
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -291,13 +297,13 @@ class AudioEncoder:
         named.pts = frame.pts
         return named
 
-    def _resampled(self, decoded: Any) -> Iterator[Any]:
+    def _resampled(self, decoded: Any) -> Iterator[Timed]:
         for frame in (
             [] if self._resampler is None else self._resampler[1].resample(decoded)
         ):
             samples = frame.to_ndarray().reshape(-1, self._channels)
             if not (is_finite := np.isfinite(samples)).all():
-                self.infinite += int((~is_finite).any(1).sum())
+                self._infinite += int((~is_finite).any(1).sum())
                 samples = np.where(is_finite, samples, 0).astype(samples.dtype)
             at = self._next
             if frame.pts is not None:
@@ -324,12 +330,12 @@ class AudioEncoder:
                 kept = kept[: max(self._end - self._next, 0)]
             yield from self._stretched(kept)
 
-    def _stretched(self, samples: Samples) -> Iterator[Any]:
+    def _stretched(self, samples: Samples) -> Iterator[Timed]:
         self._next += len(samples)
         if len(samples):
             yield from self._encoded(self._stretch.push(samples))
 
-    def _encoded(self, parts: Iterator[Samples]) -> Iterator[Any]:
+    def _encoded(self, parts: Iterator[Samples]) -> Iterator[Timed]:
         for samples in parts:
             if len(samples):
                 data = np.ascontiguousarray(samples).reshape(1, -1)
@@ -340,142 +346,9 @@ class AudioEncoder:
                 frame.time_base = Fraction(1, self._rate)
                 frame.pts = self._place
                 self._place += len(samples)
-                yield from self._target.encode(frame)
+                yield from map(timed, self.target.encode(frame))
 
 
-class TimeStretch:
-    """A stretcher that plays samples as slowly as a map says, at equal pitch.
-
-    Method: waveform similarity overlap-add (Verhelst and Roelands 1993). Windows are taken
-    from the source at a slower pace. Each window is shifted to the position that best
-    continues the window before. An attack would be heard several times, once in each window
-    that contains the attack. The windows around an attack therefore keep the source's own
-    pace. The attack is heard once, at the time that shows it, and the sound between attacks
-    is slowed more. The speed is at most 1: the method repeats sound, and leaves none out.
-
-    ``rate`` is in samples per second. Samples are float32 ``(n, channels)``, about in [-1,
-    1].
-    """
-
-    def __init__(self, rate: int, channels: int, shows: TimeMap) -> None:
-        self._map = shows
-        self._rate = rate
-        window = 1 << (max(rate // _WINDOWS_PER_SECOND, 256) - 1).bit_length()
-        self._half = window // 2
-        self._search = window // 4
-        self._hann = np.hanning(window + 1)[:-1, None].astype(np.float32)
-        # Distances from an attack, in source samples. The sound from ``_lead`` before to
-        # ``_trail`` after the attack keeps the source's pace. At ``_reach`` the pace is the
-        # usual one again.
-        self._lead = self._half
-        self._trail = self._half + window // 8
-        self._reach = window * 5 // 2
-        # The source from sample number ``_at`` on; the first samples are silence.
-        # ``_given`` is the number of added samples.
-        self._source: Samples = np.zeros((2 * window, channels), np.float32)
-        self._at = -len(self._source)
-        self._given = 0
-        self._attacks = Attacks(window // _BLOCKS_PER_WINDOW, apart=window * 3 // 2)
-        # The middle of the last window, in the output and in the source, and the window's
-        # second half.
-        self._out: int | None = None
-        self._middle = 0
-        self._rest: Samples = np.zeros((self._half, channels), np.float32)
-
-    def push(self, samples: Samples) -> Iterator[Samples]:
-        """Add samples and yield the finished output samples."""
-        if self._map.speed == 1:
-            yield samples
-            return
-        self._given += len(samples)
-        yield from self._made(samples)
-
-    def finish(self) -> Iterator[Samples]:
-        """Yield the remaining samples: the output has the exact length."""
-        left = round(self._output(self._given)) - (self._out or 0)
-        while left > 0:
-            for samples in self._made(
-                np.zeros((self._reach, self._source.shape[1]), np.float32)
-            ):
-                yield samples[: max(left, 0)]
-                left -= len(samples)
-
-    def _output(self, sample: int) -> Fraction:
-        """Return where the output shows a sample of the source, in samples."""
-        return self._map.output(Fraction(sample, self._rate)) * self._rate
-
-    def _made(self, samples: Samples) -> Iterator[Samples]:
-        self._source = np.concatenate([self._source, samples])
-        self._attacks.find(self._source, self._at)
-        # A later attack cannot move the windows before this source sample.
-        ready = self._attacks.seen - 2 * self._reach - 2 * self._half
-        while True:
-            out = 0 if self._out is None else self._out + self._half
-            if ready < 0 or out > self._output(ready):
-                break
-            middle = self._middle_of(out)
-            begin = middle - self._half - self._at
-            window = self._source[begin : begin + 2 * self._half] * self._hann
-            joined = self._rest + window[: self._half]
-            self._rest = window[self._half :]
-            if self._out is not None:
-                yield joined
-            self._out = out
-            self._middle = middle
-        first = min(self._middle, self._attacks.seen) - 2 * self._reach
-        if first > self._at:  # no later window can contain the samples before
-            self._source = self._source[first - self._at :]
-            self._at = first
-        self._attacks.forget(first)
-
-    def _middle_of(self, out: int) -> int:
-        """Return a window's middle in the source; ``out`` is that in the output."""
-        even = self._map.source(Fraction(out, self._rate)) * self._rate
-        speed = float(self._map.speed_at(even / self._rate))
-        attacks = self._attacks.times
-        following = bisect_right(attacks, even)
-        low = -self._half
-        high = self._at + len(self._source)
-        wanted = float(even)
-        for number in range(max(following - 1, 0), min(following + 1, len(attacks))):
-            attack = attacks[number]
-            away = out - round(self._output(attack))
-            if -self._lead <= away <= self._trail:
-                return attack + away
-            other = (
-                attacks[number - 1 : number]
-                if away < 0
-                else attacks[number + 1 : number + 2]
-            )
-            reach = min([self._reach, *(abs(attack - near) // 2 for near in other)])
-            near = self._trail if away > 0 else self._lead
-            fade = 1 - (abs(away) - near) / (reach / speed - near or 1)
-            wanted += (near if away > 0 else -near) * (1 - speed) * max(fade, 0)
-            if away > 0:
-                low = max(low, attack + self._trail)
-            else:
-                high = min(high, attack - self._lead)
-        return self._best(round(min(max(wanted, low), high)), low, high)
-
-    def _best(self, wanted: int, low: int, high: int) -> int:
-        """Return the middle near ``wanted`` of the window that continues the last best."""
-        half = self._half
-        low = max(low, wanted - self._search)
-        high = min(high, wanted + self._search)
-        following = self._middle + half
-        if self._out is None or low <= following <= high:
-            return wanted if self._out is None else following
-        begin = self._middle - self._at
-        pattern = self._source[begin : begin + half]
-        begin = low - half - self._at
-        field = self._source[begin : begin + high - low + half]
-        size = 1 << (len(field) - 1).bit_length()
-        product = (
-            np.fft.rfft(field, size, axis=0) * np.fft.rfft(pattern, size, axis=0).conj()
-        )
-        alike = np.fft.irfft(product.sum(1), size)[: high - low + 1]
-        power = np.concatenate([[0.0], np.cumsum((field.astype(np.float64) ** 2).sum(1))])
-        energy = power[half:] - power[:-half]
-        if not pattern.any() or not field.any():
-            return wanted
-        return low + int(np.argmax(alike / np.sqrt(energy + 1e-9)))
+def timed(packet: Any) -> Timed:
+    """Return an encoded packet after its decode time in seconds."""
+    return packet.dts * packet.time_base, packet

@@ -11,14 +11,13 @@ from itertools import chain
 from typing import Any
 
 import av
-from av.packet import PacketSideData, packet_sidedata_type_from_literal
-from av.stream import Disposition
+from av.packet import packet_sidedata_type_from_literal
 
 from cloudconv.media.demux import only, open_container, read_packets
 from cloudconv.media.frame import MediaInfo
-from cloudconv.media.input import growth_of
-from cloudconv.media.muxing import kind_of
-from cloudconv.media.sparse import SUBTITLES, VIDEO, SparseFile, sparse_file
+from cloudconv.media.matroska import SUBTITLES, VIDEO
+from cloudconv.media.muxing import add_side_data, kind_of
+from cloudconv.media.sparse import SparseFile, sparse_file
 
 # The first packets of each stream that are tried: so many, and from so many seconds of the
 # file.
@@ -27,13 +26,19 @@ _TRIED_SECONDS = 2
 _AROUND = Fraction(2)  # seconds of sound around a part, also for the start of a decoder
 
 
+Time = Fraction | float
+"""A time in seconds, or infinite."""
+
+
 class BesideFile:
     """The file of a video, open for the streams beside the video."""
 
     def __init__(self, info: MediaInfo) -> None:
         self._info = info
-        self._sparse = None if growth_of(info.path) is not None else sparse_file(info.path)
+        self._sparse = sparse_file(info.path)
         self.container = open_container(info.path, sparse=self._sparse)
+        if self._sparse is not None and info.input_format.has_index:
+            self._sparse.hide_packets([self.container.streams[info.video_index]])
         self._packets = read_packets(self.container, self._with_packets())
         self._first: list[Any] = []
 
@@ -52,7 +57,7 @@ class BesideFile:
         """
         packets = defaultdict[int, list[Any]](list)
         lacking = {each.index for each in self._with_packets()} - {self._info.video_index}
-        begin: Fraction | None = None
+        begin: Time = math.inf
         for packet in self._packets if lacking else ():
             number = packet.stream.index
             self._first.append(packet)
@@ -62,7 +67,7 @@ class BesideFile:
                 lacking.discard(number)
             elif packet.dts is not None:
                 time = packet.dts * packet.time_base
-                begin = time if begin is None else begin
+                begin = min(begin, time)
                 if self._info.timing.open_ended or time > begin + _TRIED_SECONDS:
                     break
             if not lacking:
@@ -81,62 +86,46 @@ class BesideFile:
         container = self.container
         sparse = self._sparse
         video: Any = container.streams[self._info.video_index]
-        first = last = None
-        if sparse is not None and not self._info.timing.restarts:
-            first = None if begin is None else begin - _AROUND
-            last = None if end is None else end + _AROUND
+        first: Time = -math.inf
+        last: Time = math.inf
+        is_part = sparse is not None and not self._info.timing.restarts
+        if is_part and begin is not None:
+            first = begin - _AROUND
+        if is_part and end is not None:
+            last = end + _AROUND
         has_index = self._info.input_format.has_index
         packets: Iterator[Any] = chain(self._first, self._packets)
-        if sparse is not None and has_index:
-            sparse.hide_packets(s for s in container.streams if s.index not in indices)
-            # Sound may begin before the first frame.
-            if first is not None and first > self._info.timing.start:
-                container.seek(int(first / video.time_base), stream=video, backward=True)
-                packets = read_packets(container, self._with_packets())
-        elif sparse is not None:
+        # Sound may begin before the first frame.
+        if has_index and first > self._info.timing.start:
+            container.seek(int(first / video.time_base), stream=video, backward=True)
+            packets = read_packets(container, self._with_packets())
+        elif sparse is not None and not has_index:
             self._keep_blocks(sparse, indices, first, last)
         only(container, indices)
         for packet in packets:
             # By the index, the streams are at most a second apart.
-            if has_index and last is not None and packet.dts * packet.time_base > last:
+            if has_index and packet.dts * packet.time_base > last:
                 return
             if packet.stream.index in indices:
                 yield packet
 
     def _keep_blocks(
-        self,
-        sparse: SparseFile,
-        indices: Collection[int],
-        first: Fraction | None,
-        last: Fraction | None,
+        self, sparse: SparseFile, indices: Collection[int], first: Time, last: Time
     ) -> None:
-        """Hide the blocks of other videos, and those outside of a part of a Matroska file.
+        """Hide the blocks outside of a part of a Matroska file, and those of other kinds.
 
-        Subtitles before the part stay visible, if they are wanted at all.
+        Subtitles before the part stay visible.
         """
         streams = self.container.streams
         tick = streams[self._info.video_index].time_base or Fraction(1, 1000)
-        least = -math.inf if first is None else float(first / tick)
-        most = math.inf if last is None else float(last / tick)
-        has_texts = any(streams[index].type == "subtitle" for index in indices)
-        cover = Disposition.attached_pic
-        videos = [s.index for s in streams.video if not s.disposition & cover]
-        tracks = sparse.tracks()
-        numbers = [number for number, kind in tracks if kind == VIDEO]
-        if len(numbers) != len(videos):  # they are not certain
-            videos = numbers = []
-        hidden = {
-            number
-            for number, index in zip(numbers, videos, strict=True)
-            if index not in indices
-        }
+        kinds = {streams[index].type for index in indices}
         spans = {}
-        for number, kind in tracks:
-            if kind == SUBTITLES and has_texts:
-                spans[number] = (-math.inf, most)
-            elif kind != SUBTITLES and number not in hidden:
-                spans[number] = (least, most)
-        if tracks:
+        for number, kind in sparse.tracks():
+            if kind == SUBTITLES and "subtitle" in kinds:
+                spans[number] = (-math.inf, float(last / tick))
+            elif kind != SUBTITLES and (kind != VIDEO or "video" in kinds):
+                spans[number] = (float(first / tick), float(last / tick))
+        if spans:
             sparse.keep_blocks(spans)
 
 
@@ -145,8 +134,5 @@ def _copy_of(packet: Any) -> Any:
     for name in ("stream", "time_base", "pts", "dts", "duration", "is_keyframe"):
         setattr(copy, name, getattr(packet, name))
     for side in packet.iter_sidedata():
-        kind = packet_sidedata_type_from_literal(side.data_type)
-        data = PacketSideData(kind, side.data_size)  # type: ignore[call-arg]
-        data.update(bytes(side))
-        copy.set_sidedata(data, move=True)
+        add_side_data(copy, packet_sidedata_type_from_literal(side.data_type), bytes(side))
     return copy

@@ -103,6 +103,13 @@ class Restart(NamedTuple):
     offset: Fraction
 
 
+def shift(packet: Any, later: int) -> None:
+    """Move a packet by a number of ticks."""
+    for name in ("pts", "dts"):
+        if getattr(packet, name) is not None:
+            setattr(packet, name, getattr(packet, name) + later)
+
+
 class Clock:
     """A counter of the clocks of a stream, from decode times in the order of the file.
 
@@ -242,8 +249,7 @@ class VideoClock(Clock):
 
     def _lengthen(self, packet: Any) -> None:
         """Give a picture of an animation a duration with which browsers show it."""
-        packet.pts = None if packet.pts is None else packet.pts + self._later
-        packet.dts = None if packet.dts is None else packet.dts + self._later
+        shift(packet, self._later)
         if packet.duration * self._tick <= SHORTEST:
             self.hurried += 1
             lasts = int(SHOWN / self._tick)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Flag, auto
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,9 +190,8 @@ MOV = replace(
     # The muxer lists these two encoders but refuses to write their header.
     refuses=("libvpx-vp9", "libsvtav1"),
     keeps_alpha=True,
-    options=mp4.mov_options,
-    prepare=_no_room,
-    amend=mp4.hide,
+    prepare=mp4.prepare_mov,
+    amend=mp4.amend_mov,
 )
 MKV = Container(
     name="Matroska",
@@ -245,7 +245,7 @@ APNG = Container(
     suffixes=(".apng",),
     encoders=("apng",),
     sums_rounded=True,
-    options=animations.apng_options,
+    options=partial(animations.shows, option="plays"),
     amend=animations.hold_apng,
 )
 WEBP = Container(
@@ -257,7 +257,7 @@ WEBP = Container(
     most_ticks=2**24 - 1,
     # FFmpeg before 9 reads no animation (trac.ffmpeg.org/ticket/4907).
     is_readable=False,
-    options=animations.webp_options,
+    options=partial(animations.shows, option="loop"),
     amend=animations.hold_webp,
 )
 PICTURES = {

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from cloudconv.media.audio import AudioEncoder, Samples
+from cloudconv.media.audio import EncodedTrack, timed
 from cloudconv.media.carry import Carry
 from cloudconv.media.fades import FilmSound
 from cloudconv.media.mixing import Mixer
 from cloudconv.media.playlist import Playlist
+from cloudconv.media.stretch import Samples
+from cloudconv.media.tracks import Parts, Timed
 from cloudconv.timeline import EVEN
 
 # A sound that ends at most this many seconds before the picture is continued from its own
@@ -21,15 +23,17 @@ _LEAD = Fraction(1, 2)  # seconds at the start of the output that are kept for a
 _DEEP_FORMATS = ("s32", "s64", "dbl")
 
 
-class ContinuedAudio(AudioEncoder):
-    """An encoder of a track that goes on after the film, up to the end of the playlist.
+class ContinuedAudio(EncodedTrack):
+    """A track of audio that goes on after the film, up to the end of the playlist.
 
     The track is encoded again as a whole. The sound of the scene stays in memory. Before
     the playlist begins, the samples of a codec without loss keep their values.
     """
 
-    def __init__(self, source: Any, target: Any, carry: Carry, playlist: Playlist) -> None:
-        super().__init__(source, target, EVEN, carry)
+    def __init__(
+        self, source: Any, target: Any, parts: Parts, carry: Carry, playlist: Playlist
+    ) -> None:
+        super().__init__(source, target, parts, EVEN, carry)
         if source.codec_context.format.name.removesuffix("p") in _DEEP_FORMATS:
             self._format = "dbl"
             self._type = np.dtype(np.float64)
@@ -49,10 +53,15 @@ class ContinuedAudio(AudioEncoder):
         self._is_read = False
         self._mixer: Mixer | None = None
 
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield warnings about damaged and too short sound."""
+        yield from super().warnings(label)
+        if why := self._why_silent:
+            yield f"sound-too-short: {label} {why}: the new frames are silent."
+
     @property
-    def why_silent(self) -> str:
-        """Return the reason why the new part is silent; empty if sound goes on."""
-        if self.is_empty:
+    def _why_silent(self) -> str:
+        if self._is_empty:
             return "has no sound before the end of the film"
         if self._mixer is None or not self._mixer.is_silent:
             return ""
@@ -60,24 +69,24 @@ class ContinuedAudio(AudioEncoder):
             return "has no sound in the scene that goes on"
         return "is too short to go on with the new frames"
 
-    def continued(self) -> Iterator[Any]:
-        """Yield packets as far as the playlist is known, after the last :meth:`feed`."""
+    def continued(self) -> Iterator[Timed]:
+        """Yield packets as far as the playlist is known, after the last one of the film."""
         if not self._is_read:
             self._is_read = True
             yield from self._decoded(None)
             yield from self._resampled(None)
-            if not self.is_empty:
+            if not self._is_empty:
                 yield from self._prepared()
         if self._mixer is not None:
             yield from self._encoded(self._mixer.play())
 
-    def finish(self) -> Iterator[Any]:
+    def finish(self) -> Iterator[Timed]:
         """Yield the last packets; the playlist is complete."""
         yield from self.continued()
-        if not self.is_empty:
-            yield from self._target.encode(None)
+        if not self._is_empty:
+            yield from map(timed, self.target.encode(None))
 
-    def _prepared(self) -> Iterator[Any]:
+    def _prepared(self) -> Iterator[Timed]:
         end = self._end or 0
         origin = self._origin
         if not self._leads or end - self._next > _ENDS_EARLY * self._rate:
@@ -94,7 +103,7 @@ class ContinuedAudio(AudioEncoder):
         if not self._leads:
             self._place = self._next
 
-    def _stretched(self, samples: Samples) -> Iterator[Any]:
+    def _stretched(self, samples: Samples) -> Iterator[Timed]:
         at = self._next
         self._next += len(samples)
         heard = samples[max(self._scene - at, 0) :]

@@ -127,7 +127,7 @@ class VideoFile:
         queue = _Queue(self._info.file_timing)
         is_timed = info.file_timing.has_timestamps
         container, stream, decoder = self._opened(mode, key)
-        account.restart(reorders=decoder.codec.reorder)
+        account.restart(reorders=decoder.codec.reorder, is_timed=is_timed)
         with ExitStack() as stack:
             # PyAV frees a decoder, and waits for its threads, without releasing the
             # interpreter. While PyAV collects log lines, a thread that logs waits for the
@@ -135,8 +135,7 @@ class VideoFile:
             stack.callback(decoder.flush_buffers)
             for packet in chain(_packets(container, stream, key), [None]):
                 if packet is not None and demux.is_shown(packet, info.codec):
-                    due = queue.add(packet)
-                    account.expect(due if is_timed else None)
+                    account.expect(queue.add(packet))
                 try:
                     pictures: list[VideoFrame] = decoder.decode(packet)
                 except av.error.FFmpegError:
@@ -156,7 +155,7 @@ class VideoFile:
                 for picture in pictures:
                     time = queue.time_of(picture)
                     has_fields = bool(picture.interlaced_frame)
-                    account.show(time if is_timed else None, has_fields=has_fields)
+                    account.show(time, has_fields=has_fields)
                     yield Decoded(picture, time, decoder.sample_aspect_ratio)
             account.finish(info.file_timing.end)
 

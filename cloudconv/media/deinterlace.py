@@ -116,8 +116,10 @@ class FieldMeter:
         depth = layout(picture.format.name).depth
         lines = lines_of(picture, _COLUMNS) >> (depth - 8)
         if self._last is not None and self._last.shape == lines.shape:
-            even, odd = lines.copy(), lines.copy()
-            even[::2], odd[1::2] = self._last[::2], self._last[1::2]
+            even = lines.copy()
+            even[::2] = self._last[::2]
+            odd = lines.copy()
+            odd[1::2] = self._last[1::2]
             self._combs += [_combs(one) for one in (lines, even, odd)]
         self._last = lines
 

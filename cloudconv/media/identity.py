@@ -50,12 +50,10 @@ def is_sampled(path: Path) -> bool:
 
 def input_version(path: Path) -> tuple[tuple[int, ...], ...]:
     """Return values that change if a file of an input is replaced or written again."""
-    versions: list[tuple[int, ...]] = []
-    for file in files_of(path):
-        with reading(file):
-            about = file.stat()
-        versions.append((about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns))
-    return tuple(versions)
+    return tuple(
+        (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+        for about in _states(path)
+    )
 
 
 def input_stamp(path: Path) -> str:
@@ -65,15 +63,17 @@ def input_stamp(path: Path) -> str:
     text is empty on systems that do not record the time of such changes, and if a file was
     changed so recently that another change could have the same time.
     """
-    stamps = []
-    for file in files_of(path) if _HAS_CHANGE_TIME else ():
+    changes = [about.st_ctime_ns for about in _states(path)]
+    if not _HAS_CHANGE_TIME or time.time_ns() - max(changes) < FRESH:
+        return ""
+    return hashlib.sha256(f"{input_version(path)} {changes}".encode()).hexdigest()
+
+
+def _states(path: Path) -> Iterator[os.stat_result]:
+    for file in files_of(path):
         with reading(file):
             about = file.stat()
-        times = about.st_mtime_ns, about.st_ctime_ns
-        stamps.append(f"{about.st_dev} {about.st_ino} {about.st_size} {times};")
-        if time.time_ns() - about.st_ctime_ns < FRESH:
-            return ""
-    return hashlib.sha256("".join(stamps).encode()).hexdigest() if stamps else ""
+        yield about
 
 
 def _blocks(file: Path, size: int, most: int | None) -> Iterator[bytes]:

@@ -12,10 +12,12 @@ defines the elements, and RFC 8794 their encoding.
 from __future__ import annotations
 
 import io
+import math
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -24,10 +26,24 @@ from cloudconv.media.muxed import MuxedFile, Planned
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
-_EBML, _SEGMENT, _TRACKS, _TRACK_ENTRY = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE
+VIDEO = b"\1"
+"""The kind of a track of video."""
+SUBTITLES = b"\x11"
+"""The kind of a track of subtitles."""
+Spans = Mapping[int, tuple[float, float]]
+"""The least and the greatest time in ticks of the blocks to keep, by number of track."""
+
+_EBML = 0x1A45DFA3
+_SEGMENT = 0x18538067
+_CLUSTER = 0x1F43B675
+_TRACKS = 0x1654AE6B
+_TRACK_ENTRY = 0xAE
 _HEADER = 12  # bytes of the id and the size of an element, at most
-_NAME, _DEFAULT_DURATION, _VIDEO = 0x536E, 0x23E383, 0xE0
+_NAME = 0x536E
+_DEFAULT_DURATION = 0x23E383
+_VIDEO = 0xE0
 _TRACK_TYPE = 0x83
+_NUMBER = 0xD7
 _CODEC_DELAY = 0x56AA
 _AUDIO = b"\2"
 _MP4_ONLY = {"handler_name", "vendor_id"}
@@ -42,12 +58,29 @@ _SITES = {(1, 2): "left", (2, 2): "center", (1, 1): "topleft", (2, 1): "top"}
 _SITED = 0x55B7, 0x55B8
 CROPS = 0x54BB, 0x54AA, 0x54CC, 0x54DD
 _ASPECT_RATIO_UNIT = 3
-_CHAPTER, _CHAPTER_TITLE, _ORDERED, _FULL_LANGUAGE = 0xB6, 0x80, 0x45DD, 0x22B59D
-_TARGETS, _LEVEL = 0x63C0, 0x68CA
+_CHAPTER = 0xB6
+_CHAPTER_TITLE = 0x80
+_ORDERED = 0x45DD
+_FULL_LANGUAGE = 0x22B59D
+_TARGETS = 0x63C0
+_LEVEL = 0x68CA
 _USUAL_LEVEL = bytes([50])
 _UIDS = {0x63C5, 0x63C9, 0x63C4, 0x63C6}  # of what a tag is about
 # Elements with others: tracks, editions of chapters, tags, and what is within.
 _OUTER = {_TRACKS, _TRACK_ENTRY, 0x1043A770, 0x45B9, _CHAPTER, 0x1254C367, 0x7373, _TARGETS}
+# Elements between the blocks of a file: those with others, and those of other contents.
+_BLOCKS = 0xA3, 0xA1
+_TIME = 0xE7
+_PARENTS = {_SEGMENT, _CLUSTER, 0xA0}
+_KNOWN = _PARENTS | {*_BLOCKS, _TIME, 0xA7, 0xAB, 0x5854, 0xAF, 0x75A1, 0x9B, 0xFA, 0xFB}
+_KNOWN |= {0xA4, 0x75A2, 0x8E, _VOID, 0xBF, 0xFD, 0xC8, _EBML, _TRACKS, 0x114D9B74}
+_KNOWN |= {0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
+_BLOCK_HEAD = 4  # bytes before the data of a block: track of one byte, time and flags
+_CLUSTER_HEAD = 64  # bytes, which contain the time of a cluster
+_REACH = 1 << 15  # ticks by which the time of a block may differ from that of its cluster
+_NEVER = (math.inf, -math.inf)
+_ALL = 1 << 62
+_FAR = 1 << 22  # bytes before a position in which elements are found one after the other
 # The number of bytes to read from the start of a file. These bytes contain the tracks,
 # because fonts and covers come later.
 _HEAD = 1 << 24
@@ -106,7 +139,7 @@ def _tracks(data: bytes) -> tuple[int, int]:
     return next((start, end) for kind, start, end in outer if kind == _TRACKS)
 
 
-def _outer(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
+def _outer(file: BinaryIO | FileIO, size: int) -> Iterator[tuple[int, int, int]]:
     """Yield the id and the place of the content of each outer element of a file."""
     at = 0
     with suppress(IndexError):  # of a damaged file
@@ -115,6 +148,24 @@ def _outer(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
             kind, start, end = header(file.read(_HEADER), 0)
             yield kind, at + start, at + end
             at += start if kind == _SEGMENT else end
+
+
+def tracks_of(file: BinaryIO | FileIO, size: int) -> list[tuple[int, bytes]]:
+    """Return number and kind of the tracks of a file, in order.
+
+    The result is empty if the tracks come after the packets.
+    """
+    for kind, start, end in _outer(file, size):
+        if kind == _TRACKS:
+            file.seek(start)
+            tracks = children(file.read(end - start))
+            entries = [
+                dict(children(data)) for name, data in tracks if name == _TRACK_ENTRY
+            ]
+            return [(entry[_NUMBER][-1], entry.get(_TRACK_TYPE, b"")) for entry in entries]
+        if kind == _CLUSTER:
+            break
+    return []
 
 
 def marks_of(data: bytes) -> tuple[str | None, list[int]]:
@@ -174,10 +225,10 @@ def cropping(video: dict[int, bytes]) -> list[int]:
 def described_video(elements: bytes) -> bytes:
     """Return a file of one video track without codec, with these elements in its Video."""
     pixel = element(0xB0, b"\x7f\xff") + element(0xBA, b"\x7f\xff")
-    track = b"".join(element(kind, b"\1") for kind in (0xD7, 0x73C5, _TRACK_TYPE))
+    track = b"".join(element(kind, b"\1") for kind in (_NUMBER, 0x73C5, _TRACK_TYPE))
     track += element(0x86, b"V_NONE") + element(_VIDEO, pixel + elements)
     tracks = element(_TRACKS, element(_TRACK_ENTRY, track))
-    cluster = element(0x1F43B675, element(0xE7, b"\0"))
+    cluster = element(_CLUSTER, element(_TIME, b"\0"))
     head = element(_EBML, element(0x4282, b"matroska"))
     return head + element(_SEGMENT, tracks + cluster)
 
@@ -323,3 +374,109 @@ def _size(value: int, length: int = 0) -> bytes:
     while not length or value >= (1 << (7 * length)) - 1:
         length += 1
     return (value | (1 << (7 * length))).to_bytes(length, "big")
+
+
+class Blocks:
+    """The blocks to read of a file, which are found one after the other.
+
+    After a seek to anything but a cluster, or where an element is damaged, all bytes are
+    visible. Without ``spans``, the data of all blocks is hidden.
+    """
+
+    def __init__(
+        self,
+        read_at: Callable[[int, int], bytes],
+        size: int,
+        begin: int,
+        spans: Spans | None,
+        head: int = 0,
+        tail: int = 0,
+    ) -> None:
+        self._read_at = read_at
+        self._size = size
+        self._begin = begin  # a reader has read a part of what begins before
+        self._spans = spans
+        self._head = head
+        self._tail = tail
+        self._start = self._end = 0  # of the element that was found last
+        self._hidden = (0, 0)  # in that element
+        self._void = b""  # in the place of the hidden part
+        self._time: int | None = None  # of the cluster; None if unknown
+
+    def at(self, position: int) -> tuple[int, bytes | None]:
+        """Return the end of the extent at a position, and what stands for its bytes."""
+        if not self._start <= position < self._end and not self._reach(position):
+            return _ALL, None
+        start, end = self._hidden
+        if position < start:
+            return start, None
+        return (
+            (end, self._void[position - start :]) if position < end else (self._end, None)
+        )
+
+    def _reach(self, position: int) -> bool:
+        """Find the element that contains a position; return False if that is not known."""
+        if self._find(position):
+            return True
+        far = _FAR if self._spans is None else _ALL  # of a reader that does not seek
+        while self._end <= position < self._end + far:
+            if not self._find(self._end):
+                return False
+        return self._start <= position < self._end
+
+    def _find(self, position: int) -> bool:
+        """Find the element at a position; return False if there may be none."""
+        data = self._read_at(position, _HEADER + _BLOCK_HEAD)
+        known = _KNOWN if position == self._end else _PARENTS
+        if len(data) < _HEADER + _BLOCK_HEAD or not data[0]:
+            return False
+        kind, body, end = header(data, 0)
+        if kind not in known:
+            return False
+        self._start = position
+        self._end = position + (body if kind in _PARENTS else end)
+        self._hidden = self._end, self._end
+        self._void = b""
+        skips = False
+        if kind == _CLUSTER:
+            self._time = _time_of(self._read_at(position + body, _CLUSTER_HEAD))
+            skips = self._skips_cluster()
+        elif kind in _BLOCKS and data[body] & 0x80:
+            skips = self._skips_block(data[body:])
+        if skips and self._begin <= position <= self._size - end:
+            self._end = position + end
+            self._hidden = position, self._end
+            self._void = void(end)
+        elif kind in _BLOCKS and self._spans is None:
+            last = self._end - self._tail
+            self._hidden = min(position + body + _BLOCK_HEAD + self._head, last), last
+        return True
+
+    def _skips_cluster(self) -> bool:
+        """Return whether no block of a cluster can be in the span of its track."""
+        time = self._time
+        if self._spans is None or time is None:
+            return False
+        return all(
+            time + _REACH < least or time - _REACH > most
+            for least, most in self._spans.values()
+        )
+
+    def _skips_block(self, block: bytes) -> bool:
+        if self._spans is None:
+            return False
+        least, most = self._spans.get(block[0] & 0x7F, _NEVER)
+        later = int.from_bytes(block[1:3], signed=True)
+        time = None if self._time is None else self._time + later
+        return least > most or (time is not None and not least <= time <= most)
+
+
+def _time_of(cluster: bytes) -> int | None:
+    """Return the time in ticks that stands at the beginning of a cluster."""
+    at = 0
+    while at + _HEADER < len(cluster):
+        kind, body, end = header(cluster, at)
+        if kind == _TIME:
+            return int.from_bytes(cluster[body:end])
+        at = end
+    return None

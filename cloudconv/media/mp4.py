@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from cloudconv.media.muxed import MuxedFile, Planned
 
@@ -35,15 +35,33 @@ _LATE = Fraction(1, 2)
 # Bytes of a sample entry before its boxes, and of the box with the entries.
 _VIDEO_ENTRY = 78
 _ENTRIES = 8
-# Tags of any length, one of which holds the place of others, and the bytes before its text.
-_ROOMS = ("lyrics", "synopsis", "grouping", "network", "keywords", "copyright")
-_TEXT_HEAD = 24
-_NAMED_TAGS = {
-    *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
-    *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
-    *("network", "keywords", "episode_sort", "season_number", "media_type", "hd_video"),
-    *("gapless_playback", "compilation", "track", "disc", "creation_time", "language"),
-}
+_TEXT_HEAD = 24  # bytes of a tag of text before its text, at most
+_TEXT = struct.pack(">II", 1, 0)  # before a text: its kind, and its language
+
+
+class Names(NamedTuple):
+    """The tags that a kind of file has names for, and what others need."""
+
+    known: set[str]
+    rooms: tuple[str, ...]  # tags of any length, one of which holds the place of others
+    head: int  # bytes of a tag before its text
+
+
+_BOTH = {"title", "artist", "album", "date", "comment", "genre", "copyright", "keywords"}
+_BOTH |= {"creation_time", "language", "timecode"}
+_ITUNES = Names(
+    _BOTH
+    | {"album_artist", "composer", "grouping", "lyrics", "description", "synopsis", "show"}
+    | {"episode_id", "network", "episode_sort", "season_number", "media_type", "hd_video"}
+    | {"gapless_playback", "compilation", "track", "disc"},
+    ("lyrics", "synopsis", "grouping", "network", "keywords", "copyright"),
+    24,
+)
+_QUICKTIME = Names(
+    _BOTH | {"author", "make", "model", "location"},
+    ("keywords", "copyright", "genre", "author", "model", "make"),
+    12,
+)
 
 
 def options(planned: Planned) -> dict[str, str]:
@@ -61,42 +79,57 @@ def options(planned: Planned) -> dict[str, str]:
     }
 
 
-def mov_options(planned: Planned) -> dict[str, str]:
-    """Return the options of the muxer of MOV, which has few tags of its own."""
-    # Without ``use_metadata_tags`` the muxer drops tags that it does not know.
-    free = any(key.lower() not in _NAMED_TAGS for key in planned.tags)
-    return options(planned) | {"movflags": "+faststart" + "+use_metadata_tags" * free}
-
-
 def prepare(out: OutputContainer, _: Any) -> bytes:
     """Return the boxes of tags for which iTunes has no name, and make room for them.
 
     With FFmpeg's option ``use_metadata_tags``, no tag at all has a name that players know.
     :func:`amend` puts the boxes in the place of a text of the same length.
     """
-    others = {
-        key: value
-        for key, value in out.metadata.items()
-        # FFmpeg writes a tag of a language, such as title-eng, under its plain name.
-        if key.lower().split("-")[0] not in _NAMED_TAGS
-    }
-    unused = [key for key in _ROOMS if key not in map(str.lower, out.metadata)]
-    room = b"".join(_free_tag(key, value) for key, value in others.items())
+    others = _unnamed(out, _ITUNES)
+    boxes = (
+        _box(b"mean", bytes(4), b"com.apple.iTunes")
+        + _box(b"name", bytes(4), name.encode())
+        + _box(b"data", _TEXT, value.encode())
+        for name, value in others.items()
+    )
+    return _with_room(out, _ITUNES, b"".join(_box(b"----", box) for box in boxes))
+
+
+def prepare_mov(out: OutputContainer, _: Any) -> bytes:
+    """Return a box with the tags for which QuickTime has no name, and make room for it.
+
+    Apple's programs read such a list of keys and values.
+    """
+    others = _unnamed(out, _QUICKTIME)
+    if not others:
+        return b""
+    keys = b"".join(_box(b"mdta", name.encode()) for name in others)
+    values = b"".join(
+        _box(number.to_bytes(4), _box(b"data", _TEXT, value.encode()))
+        for number, value in enumerate(others.values(), 1)
+    )
+    content = _box(b"hdlr", bytes(8), b"mdta", bytes(13))
+    content += _box(b"keys", struct.pack(">II", 0, len(others)), keys)
+    content += _box(b"ilst", values)
+    return _with_room(out, _QUICKTIME, _box(b"meta", bytes(4), content))
+
+
+def _unnamed(out: OutputContainer, names: Names) -> dict[str, str]:
+    # FFmpeg writes a tag of a language, such as title-eng, under its plain name.
+    tags = out.metadata.items()
+    return {key: text for key, text in tags if key.lower().split("-")[0] not in names.known}
+
+
+def _with_room(out: OutputContainer, names: Names, room: bytes) -> bytes:
+    unused = [key for key in names.rooms if key not in map(str.lower, out.metadata)]
     if room and unused:
-        out.metadata[unused[0]] = (len(room) - _TEXT_HEAD) * "~"
+        out.metadata[unused[0]] = (len(room) - names.head) * "~"
     return room
 
 
-def _free_tag(name: str, value: str) -> bytes:
-    parts = b"".join(
-        struct.pack(">I4sI", 12 + len(text), kind, version) + text
-        for kind, version, text in (
-            (b"mean", 0, b"com.apple.iTunes"),
-            (b"name", 0, name.encode()),
-            (b"data", 1, bytes(4) + value.encode()),
-        )
-    )
-    return struct.pack(">I4s", 8 + len(parts), b"----") + parts
+def _box(kind: bytes, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
 def tags(given: dict[str, str]) -> dict[str, str]:
@@ -169,7 +202,7 @@ def amend(muxed: MuxedFile) -> None:
     FFmpeg 8 writes this box, which states neither the layout of 3D video nor the pose of a
     sphere, and reads from the box that there is none (`ffprobe OUT.mp4`).
     """
-    hide(muxed)
+    amend_mov(muxed)
     with muxed.path.open("rb+") as file:
         for track in _tracks(file, muxed.path.stat().st_size):
             for start, end in _within(file, track, b"mdia", b"minf", b"stbl", b"stsd"):
@@ -177,15 +210,27 @@ def amend(muxed: MuxedFile) -> None:
                     for box, _ in _boxes(file, b"vexu", entry[0] + _VIDEO_ENTRY, entry[1]):
                         file.seek(box - 4)
                         file.write(b"free")
+
+
+def amend_mov(muxed: MuxedFile) -> None:
+    """Hide subtitles that nobody chose, and put tags in the place of their room."""
+    with muxed.path.open("rb+") as file:
         size = muxed.path.stat().st_size
-        for start, end in _within(file, (0, size), b"moov", b"udta", b"meta"):
-            for known in _boxes(file, b"ilst", start + 4, end):
-                for at, after in _boxes(file, None, *known):
+        for track in _tracks(file, size):
+            _hide(file, track, muxed.hidden)
+        for tags in _within(file, (0, size), b"moov", b"udta"):
+            for at, after in [*_boxes(file, None, *tags), *_itunes_tags(file, tags)]:
+                file.seek(at - 8)
+                tag = file.read(after - at + 8)
+                if len(tag) == len(muxed.room) and not tag[_TEXT_HEAD:].strip(b"~"):
                     file.seek(at - 8)
-                    tag = file.read(after - at + 8)
-                    if len(tag) == len(muxed.room) and not tag[_TEXT_HEAD:].strip(b"~"):
-                        file.seek(at - 8)
-                        file.write(muxed.room)
+                    file.write(muxed.room)
+
+
+def _itunes_tags(file: BinaryIO, tags: Span) -> Iterator[Span]:
+    for start, end in _within(file, tags, b"meta"):
+        for known in _boxes(file, b"ilst", start + 4, end):
+            yield from _boxes(file, None, *known)
 
 
 def edit_speeds(path: Path) -> list[Fraction]:
@@ -220,21 +265,19 @@ def unread(path: Path) -> list[str]:
     return words
 
 
-def hide(muxed: MuxedFile) -> None:
-    """Mark tracks, in place, as shown only if somebody chooses them.
+def _hide(file: BinaryIO, track: Span, hidden: Sequence[int]) -> None:
+    """Mark a track, in place, as shown only if somebody chooses it.
 
     FFmpeg's muxer marks the first track of subtitles as shown if none is the default one,
     and players then show subtitles that nobody has chosen.
     """
-    with muxed.path.open("rb+") as file:
-        for track in _tracks(file, muxed.path.stat().st_size):
-            for header, _ in _boxes(file, b"tkhd", *track):
-                file.seek(header)
-                version, *flags = file.read(4)
-                file.seek(16 if version else 8, 1)  # the times of creation and of a change
-                if int.from_bytes(file.read(4), "big") in muxed.hidden:
-                    file.seek(header + 3)
-                    file.write(bytes([flags[-1] & ~_SHOWN]))
+    for header, _ in _boxes(file, b"tkhd", *track):
+        file.seek(header)
+        version, *flags = file.read(4)
+        file.seek(16 if version else 8, 1)  # the times of creation and of a change
+        if int.from_bytes(file.read(4), "big") in hidden:
+            file.seek(header + 3)
+            file.write(bytes([flags[-1] & ~_SHOWN]))
 
 
 def _tracks(file: BinaryIO, size: int) -> Iterator[Span]:

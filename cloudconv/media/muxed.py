@@ -3,7 +3,7 @@
 The rows do not import FFmpeg, so that a wrong name of an output is refused at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -28,4 +28,3 @@ class Planned(NamedTuple):
 
     source: Path
     tick: Fraction  # of the video, in seconds
-    tags: Mapping[str, str]  # of the output

@@ -1,7 +1,6 @@
 """Write packets into the files of an output, between those of the other streams."""
 
 import io
-import os
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 from av.stream import Disposition
 
 from cloudconv.events import Warned
-from cloudconv.media.carry import fresh_tags
 from cloudconv.media.containers import Content, container_of
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.formats import layout
@@ -31,31 +29,31 @@ class Muxer(Writer):
         ``path`` is the temporary file, standard output, or None for a trial without a file.
         """
         container = container_of(plan.target)
-        is_trial = path is None
-        self._path = path = path or Path(os.devnull)
+        self._path = path
         self._others: OtherStreams | None = None
         # Data on standard output cannot be corrected afterwards.
-        self._amends = not is_stdout(path)
+        self._amends = not is_stdout(plan.target)
         self._room = b""
         orders = container.has_edit_lists and plan.rate is None
         self._order = _DecodeTimes() if orders else None
-        tags = {} if plan.carry is None else plan.carry.info.metadata
-        planned = Planned(plan.info.path, plan.tick, fresh_tags(tags, container))
-        options = container.options(planned)
-        url = f"file:{path}"
-        if is_trial:
-            options.pop("movflags", None)  # +faststart reads the file
-        file = None if is_trial or is_stdout(path) else path
-        super().__init__(plan, file, "pipe:1" if is_stdout(path) else url, options)
+        url: Any = "pipe:1"
+        if path is None:
+            url = io.BytesIO()
+        elif self._amends:
+            url = f"file:{path}"
+        options = container.options(Planned(plan.info.path, plan.tick))
+        super().__init__(plan, path if self._amends else None, url, options)
 
     def _add_streams(self) -> None:
         plan = self._plan
         container = self._container
         stream = self.encoder
-        if plan.carry is not None and Content.STREAMS in container.keeps:
-            seekable = not is_stdout(self._path)
+        carry = plan.carry
+        takes_streams = Content.STREAMS in container.keeps
+        # Several pictures and animated WebP have no other streams.
+        if carry is not None and takes_streams and carry.info.has_streams:
             self._others = OtherStreams(
-                plan.carry, self._out, container, stream, plan.rate, seekable=seekable
+                carry, self._out, container, stream, plan.rate, seekable=self._amends
             )
             self._opened.callback(self._others.close)
             self.warnings = self._others.warnings
@@ -93,7 +91,7 @@ class Muxer(Writer):
             if stream.type == "subtitle" and not stream.disposition & Disposition.default
         ]
         super().finish(shown)
-        if not self._path.is_file():
+        if self._path is None or not self._amends:
             return
         info = self._plan.info
         muxed = MuxedFile(
@@ -140,7 +138,8 @@ class _DecodeTimes:
         if packet.dts < self._first:
             return []
         self._number_early()
-        ready, self._waiting = self._waiting[:-1], self._waiting[-1:]
+        ready = self._waiting[:-1]
+        self._waiting = self._waiting[-1:]
         return ready
 
     def finish(self) -> list[Any]:

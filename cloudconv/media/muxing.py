@@ -7,6 +7,7 @@ from typing import Any
 import av
 from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
+from av.packet import PacketSideData
 from av.stream import Disposition
 
 
@@ -48,6 +49,18 @@ def add_copy(out: OutputContainer, stream: Any, unlisted: Sequence[str] = ()) ->
         # it.
         target.width = target.height = 1
     return target
+
+
+def add_side_data(packet: Any, kind: int, data: bytes) -> None:
+    """Add side data to a packet; the kind is FFmpeg's number."""
+    side = PacketSideData(kind, len(data))  # type: ignore[call-arg]
+    side.update(data)
+    packet.set_sidedata(side, move=True)
+
+
+def stamp_of(packet: Any) -> Any:
+    """Return when a packet is shown, or else when it is decoded, in ticks; or None."""
+    return packet.dts if packet.pts is None else packet.pts
 
 
 def codec_name(stream: Any) -> str:

@@ -16,7 +16,8 @@ from av.container import OutputContainer
 from av.stream import Disposition
 
 from cloudconv.events import Warned
-from cloudconv.media.additions import Carried, StreamAdder
+from cloudconv.media.additions import StreamAdder
+from cloudconv.media.audio import EncodedTrack
 from cloudconv.media.beside import BesideFile
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import Container
@@ -25,8 +26,6 @@ from cloudconv.media.muxing import kind_of, label_of
 from cloudconv.media.tracks import (
     LONG_AGO,
     PRIMING,
-    CarriedTrack,
-    EncodedTrack,
     Timed,
 )
 
@@ -56,29 +55,22 @@ class OtherStreams:
         self._carry = carry
         self._container = container
         self._out = out
-        self._input: BesideFile | None = None
-        self._tracks: dict[int, CarriedTrack] = {}  # by their index in the source
-        self._carried: list[Carried] = []
-        self._queue: Iterator[Timed] = iter(())
-        self._pending: Timed | None = None
-        self._filled = set[int]()  # the numbers of the output's streams with packets
-        # Several pictures and animated WebP have no other streams.
-        if not carry.info.has_streams:
-            return
         self._input = BesideFile(carry.info)
         adder = StreamAdder(
             self._input, out, carry, container, self.warnings, seekable=seekable
         )
         adder.add_all()
         adder.describe_video(video, rate)
-        self._tracks = adder.tracks
+        self._tracks = adder.tracks  # by their index in the source
         self._carried = adder.carried
-        self._queue = chain(adder.covers, self._packets(self._input))
+        self._queue = chain(adder.covers, self._packets())
+        self._pending: Timed | None = None
+        self._filled = set[int]()  # the numbers of the output's streams with packets
 
     @property
     def delays(self) -> list[Fraction]:
         """Return the delays in seconds that the file must state, one per audio track."""
-        tracks = sorted(self._tracks.values(), key=lambda track: track.target.index)
+        tracks = self._tracks.values()
         return [track.delay for track in tracks if track.target.type == "audio"]
 
     def until(self, time: Fraction | None) -> None:
@@ -94,16 +86,16 @@ class OtherStreams:
             self._out.mux(self._pending[1])
             self._pending = None
 
-    def _packets(self, source: BesideFile) -> Iterator[Timed]:
-        tracks = dict(self._tracks)
+    def _packets(self) -> Iterator[Timed]:
+        tracks = self._tracks
         if not tracks:
             return
         encoded = [track for track in tracks.values() if isinstance(track, EncodedTrack)]
         carry = self._carry
         begin = None if carry.start is None else carry.begin
-        for packet in source.packets(tracks, begin, carry.end):
+        for packet in self._input.packets(tracks, begin, carry.end):
             yield from tracks[packet.stream.index].packets(packet)
-        playlist = self._carry.playlist
+        playlist = carry.playlist
         while playlist is not None and not playlist.is_complete:
             for track in encoded:
                 yield from track.continued()
@@ -135,9 +127,8 @@ class OtherStreams:
                         f"in {name}."
                     )
                 for entry, stream in zip(carried, written, strict=False):
-                    if entry.target is None:
-                        continue
-                    if lost := _lost_marks(entry.target, stream):
+                    lost = _lost_marks(entry.target, stream)
+                    if lost:
                         self._warn(
                             f"marks-lost: FFmpeg stores no {lost} of {entry.label} in "
                             f"{name}."
@@ -151,18 +142,14 @@ class OtherStreams:
         for track in self._tracks.values():
             for text in track.warnings(label_of(track.source)):
                 self._warn(text)
-        led = max((self._led(track) for track in self._tracks.values()), default=0)
-        if led > PRIMING:
+        led = max((track.led for track in self._tracks.values()), default=Fraction(0))
+        # Audio from before a chosen start is not missed.
+        if led > PRIMING and self._carry.start is None:
             self._warn(
                 f"early-sound: {float(led):.3f} s of audio from before the first video "
                 "frame are left out."
             )
-        if self._input is not None:
-            self._input.close()
-
-    def _led(self, track: CarriedTrack) -> Fraction:
-        # Audio from before a chosen start is not missed.
-        return track.led if self._carry.start is None else Fraction(0)
+        self._input.close()
 
     def _warn(self, message: str) -> None:
         self.warnings.append(Warned(message))
@@ -170,6 +157,8 @@ class OtherStreams:
 
 def _lost_marks(before: Any, after: Any) -> str:
     """Return the words for a stream's language and flags that the finished file lacks."""
+    if before is None:
+        return ""
     language = before.metadata.get("language", "und")
     is_lost = language != "und" and after.metadata.get("language", "und") == "und"
     kept = after.disposition | Disposition.default | Disposition.attached_pic

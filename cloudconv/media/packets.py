@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
-from av.packet import PacketSideData, packet_sidedata_type_from_literal
+from av.packet import packet_sidedata_type_from_literal
 
 from cloudconv import files
 from cloudconv.errors import OutputError
@@ -28,6 +28,7 @@ from cloudconv.events import Warned
 from cloudconv.media.containers import container_of
 from cloudconv.media.encoding import EncodingPlan, extradata_hash
 from cloudconv.media.ffmpeg import open_strictly
+from cloudconv.media.muxing import add_side_data
 from cloudconv.media.output import writing
 
 _START = struct.Struct("<II")  # bytes that follow, their checksum
@@ -217,9 +218,7 @@ def _packet(record: bytes) -> Any:
         while at < len(record):
             kind, length = _SIDE.unpack_from(record, at)
             at += _SIDE.size + length
-            side = PacketSideData(kind, length)  # type: ignore[call-arg]
-            side.update(record[at - length : at])
-            packet.set_sidedata(side, move=True)
+            add_side_data(packet, kind, record[at - length : at])
         packet.pts = time
         packet.duration = duration
         packet.time_base = Fraction(1, ticks)

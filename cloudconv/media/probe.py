@@ -7,6 +7,7 @@ makes times of the stamps. Some key frames are kept, so that a source seeks once
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -18,7 +19,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 
-from cloudconv.errors import InputError, ReadError
+from cloudconv.errors import InputError, ReadError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.media import demux, mp4
 from cloudconv.media.adts import SoundFormats
@@ -55,6 +56,7 @@ from cloudconv.media.sparse import sparse_file
 from cloudconv.media.tiff import pages_of, says_more
 from cloudconv.media.timing import LONGEST_LAST, Stamps, Timing, is_long, timing_of
 from cloudconv.messages import counted, listed, plural, shortened
+from cloudconv.timeline import parse_time
 
 _COMBS = Warned(
     "combs: The video is marked as progressive, and its pictures look interlaced: moving "
@@ -164,7 +166,7 @@ def _probe(
     if pictures is not None:
         return _probe_pictures(path, pictures, meter, rate)
     briefly = growth_of(path) is not None
-    sparse = None if briefly else sparse_file(path)
+    sparse = sparse_file(path)
     with demux.open_container(path, sparse=sparse) as container:
         stream = demux.main_video(container, path, number)
         sounds = SoundFormats(container)
@@ -291,19 +293,18 @@ def _why_not(pix_fmt: str) -> str:
 
 def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
     full = frame.format.name.startswith(("yuvj", "mono"))
-    primaries = int(frame.color_primaries)
-    transfer = int(frame.color_trc)
-    matrix = int(frame.colorspace)
+    names = ("color_primaries", "color_trc", "colorspace")
+    tags = [int(getattr(frame, name)) for name in names]
     extent = 2 if full else int(frame.color_range)
-    if is_float(frame.format.name) and transfer == LINEAR:
-        transfer = SRGB
+    if is_float(frame.format.name) and tags[1] == LINEAR:
+        tags[1] = SRGB
     elif context is not None:
         # The value 2 means unspecified; for the range, 0 does.
-        primaries = primaries if primaries != 2 else int(context.color_primaries)
-        transfer = transfer if transfer != 2 else int(context.color_trc)
-        matrix = matrix if matrix != 2 else int(context.colorspace)
+        for number, name in enumerate(names):
+            if tags[number] == 2:
+                tags[number] = int(getattr(context, name))
         extent = extent or int(context.color_range)
-    return ColorTags(primaries, transfer, matrix, extent)
+    return ColorTags(tags[0], tags[1], tags[2], extent)
 
 
 def _warnings(
@@ -401,12 +402,9 @@ def _hurried(count: int) -> Warned:
 
 
 def _stated_seconds(stream: Any) -> Fraction | None:
-    parts = stream.metadata.get("DURATION", "").strip("\0 ").split(":")
-    try:
-        hours, minutes, seconds = map(Fraction, parts)
-    except ValueError:  # also if there are not three
-        return None
-    return hours * 3600 + minutes * 60 + seconds
+    with suppress(SettingsError):
+        return parse_time(stream.metadata.get("DURATION", "").strip("\0 "))
+    return None
 
 
 def _lacks_its_end(container: InputContainer) -> bool:
@@ -430,22 +428,22 @@ def _probe_pictures(
     durations = pictures.durations
     gap_rate = pictures.rate
     lasts = durations[-1]
-    is_even = gap_rate is not None and not (
-        lasts <= LONGEST_LAST and is_long(lasts, gap_rate, MILLISECOND)
-    )
-    rate = gap_rate if is_even else None
     suffix = pictures.files[0].suffix.lower()
-    timing = Timing(
-        Fraction(0),
-        len(durations),
-        rate,
-        lasts if rate is None else 1 / rate,
-        Fraction(1, math.lcm(*(d.denominator for d in durations))),
-        sum(durations, Fraction(0)) if rate is None else len(durations) / rate,
-        rate_before_last=None if is_even else gap_rate,
-        median_gap=None if is_even else sorted(durations)[len(durations) // 2],
-        shortest_gap=None if is_even else min(durations),
-    )
+    tick = Fraction(1, math.lcm(*(d.denominator for d in durations)))
+    timing = Timing(Fraction(0), len(durations), gap_rate, lasts, tick, Fraction(0))
+    is_odd = lasts <= LONGEST_LAST and gap_rate and is_long(lasts, gap_rate, MILLISECOND)
+    if gap_rate is None or is_odd:
+        timing = replace(
+            timing,
+            rate=None,
+            end=sum(durations, Fraction(0)),
+            rate_before_last=gap_rate,
+            median_gap=sorted(durations)[len(durations) // 2],
+            shortest_gap=min(durations),
+        )
+    else:
+        end = len(durations) / gap_rate
+        timing = replace(timing, last_duration=1 / gap_rate, end=end)
     return _described(
         path,
         first,

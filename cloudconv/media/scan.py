@@ -153,7 +153,8 @@ class Scan:
         times = np.sort(np.array(self._stamps))
         if self._may_decode or _NO_TIME in times or self._container.duration is None:
             raise UnclearPartError
-        zero = int(times[times >= (self._meter.first.pts or 0)][0])  # type: ignore[union-attr]
+        begins = getattr(self._meter.first, "pts", None) or 0
+        zero = int(times[times >= begins][0])
         last = int(Fraction(self._container.duration, av.time_base) / tick)
         end = last if part.end is None else min(zero + int(part.end / tick), last)
         if part.frames is not None:
@@ -237,7 +238,8 @@ class Scan:
             end = None if start is None else start + stream.duration
         known = np.unique(times[times != _NO_TIME])
         latest = durations[int(times.argmax())] if durations else 0
-        packets, shown = self._packets, len(times)
+        packets = self._packets
+        shown = len(times)
         if self._jumps:
             known = self._filled(times, hints)
             packets = shown = len(known)

@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 from av.bitstream import BitStreamFilterContext
-from av.packet import PacketSideData, packet_sidedata_type_from_literal
+from av.packet import packet_sidedata_type_from_literal
 from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -23,7 +23,7 @@ from cloudconv.media import matroska
 from cloudconv.media.containers import Container, Content
 from cloudconv.media.filters import Chain
 from cloudconv.media.frame import MediaInfo
-from cloudconv.media.muxing import add_copy, header_of
+from cloudconv.media.muxing import add_copy, add_side_data, header_of
 
 # All kinds of side data of pictures in FFmpeg's enum AVFrameDataType, with the words for a
 # person. None marks kinds that nobody would miss: those of sound, what a decoder computes,
@@ -292,10 +292,7 @@ class Captions:
         # PyAV sets the side data of packets alone (PyAV-Org/PyAV#1593), which decoders
         # copy.
         (packet,) = self._pack.encode(picture)
-        kind = packet_sidedata_type_from_literal("a53_cc")
-        side = PacketSideData(kind, len(captions))  # type: ignore[call-arg]
-        side.update(captions)
-        packet.set_sidedata(side, move=True)
+        add_side_data(packet, packet_sidedata_type_from_literal("a53_cc"), captions)
         (unpacked,) = self._unpack.decode(packet)
         unpacked.pict_type = 0  # else each would become a key frame
         return unpacked

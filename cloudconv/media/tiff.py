@@ -16,7 +16,9 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
 _MOST = 100_000  # pictures
 _WIDTH, _HEIGHT, _KIND = 256, 257, 254
 _IS_SMALLER = 1  # bit of the kind of a smaller version of another picture
-_BIG = 43  # the version of BigTIFF
+# The form of places in a file by its first bytes. That of the first picture stands in the
+# file after as many bytes.
+_PLACES = {b"II*\0": "<I", b"MM\0*": ">I", b"II+\0": "<Q", b"MM\0+": ">Q"}
 # Description, make, model, date, artist, copyright, and the places of EXIF and of GPS.
 _ABOUT = {270, 271, 272, 306, 315, 33432, 34665, 34853}
 
@@ -46,19 +48,18 @@ def with_page(data: bytes, path: Path, number: int) -> bytes:
     place = next(islice(_directories(path), number, None), None)
     if place is None:
         return b""
-    # The place of the first picture stands after the order of bytes and the version.
-    width = 8 if _BIG in data[2:4] else 4
+    form = _PLACES[data[:4]]
     changed = bytearray(data)
-    offset = place[0].to_bytes(width)
-    changed[width : 2 * width] = offset[::-1] if data[:2] == b"II" else offset
+    struct.pack_into(form, changed, struct.calcsize(form), place[0])
     return bytes(changed)
 
 
 def _directories(path: Path) -> Iterator[tuple[int, Directory]]:
     """Yield the offset and the tags of each picture."""
     with suppress(OSError, SyntaxError, struct.error), path.open("rb") as file:
-        head = file.read(8)
-        directory = Directory(head + file.read(8 if _BIG in head[2:4] else 0))
+        head = file.read(4)
+        head += file.read(2 * struct.calcsize(_PLACES.get(head, "I")) - 4)
+        directory = Directory(head)
         seen = set[int]()
         while directory.next and directory.next not in seen and len(seen) < _MOST:
             offset = directory.next

@@ -15,12 +15,10 @@ from typing import Any, Self
 import av
 from av.format import Flags
 
-from cloudconv.media.audio import AudioEncoder
 from cloudconv.media.carry import Carry
-from cloudconv.media.clock import Clock, Restart
+from cloudconv.media.clock import Clock, Restart, shift
 from cloudconv.media.containers import Container
-from cloudconv.media.continued import ContinuedAudio
-from cloudconv.media.muxing import codec_name
+from cloudconv.media.muxing import codec_name, stamp_of
 from cloudconv.messages import counted, plural
 
 TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
@@ -98,9 +96,7 @@ class Parts:
             begins = True
         base = packet.time_base
         self._reached = time + self._offset + (packet.duration or 0) * base
-        later = round(self._offset / base)
-        packet.pts = None if packet.pts is None else packet.pts + later
-        packet.dts = None if packet.dts is None else packet.dts + later
+        shift(packet, round(self._offset / base))
         return begins
 
 
@@ -139,55 +135,26 @@ class CarriedTrack(ABC):
         yield from ()
 
 
-class EncodedTrack(CarriedTrack):
-    """A track of audio that is encoded again by ``encoder``."""
+class CopiedTrack(CarriedTrack):
+    """A track whose packets are copied: of data or video, if no child class is for them.
+
+    ``seekable`` is whether the output can be written at any position.
+    """
 
     def __init__(
-        self, source: Any, target: Any, parts: Parts, encoder: AudioEncoder
+        self,
+        source: Any,
+        target: Any,
+        parts: Parts,
+        carry: Carry,
+        container: Container,
+        *,
+        seekable: bool,
     ) -> None:
         super().__init__(source, target, parts)
-        self._encoder = encoder
-
-    def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
-        yield from map(_timed, self._encoder.feed(packet))
-        self.led = self._encoder.led
-
-    def continued(self) -> Iterator[Timed]:
-        """Yield packets that go on after the film, as far as the playlist is known."""
-        if isinstance(self._encoder, ContinuedAudio):
-            yield from map(_timed, self._encoder.continued())
-
-    def finish(self) -> Iterator[Timed]:
-        """Yield the packets after the last one of the source."""
-        return map(_timed, self._encoder.finish())
-
-    def warnings(self, label: str) -> Iterator[str]:
-        """Yield warnings about damaged and too short sound."""
-        encoder = self._encoder
-        if encoder.lost:
-            yield (
-                f"sound-damaged: {label} is damaged: {encoder.lost} of its packets "
-                "could not be decoded, and silence is in their place."
-            )
-        if encoder.infinite:
-            yield (
-                f"sound-damaged: {label} has {counted(encoder.infinite, 'sample')} that "
-                "are no finite numbers: silence is in their place."
-            )
-        if isinstance(encoder, ContinuedAudio) and (why := encoder.why_silent):
-            yield f"sound-too-short: {label} {why}: the new frames are silent."
-
-
-def _timed(packet: Any) -> Timed:
-    return packet.dts * packet.time_base, packet
-
-
-class CopiedTrack(CarriedTrack):
-    """A track whose packets are copied: of data or video, if no child class is for them."""
-
-    def __init__(self, source: Any, target: Any, parts: Parts, carry: Carry) -> None:
-        super().__init__(source, target, parts)
         self._carry = carry
+        self._container = container
+        self._states_delay = container.states_delay and seekable
         self._ends: Fraction | None = None  # the last packet's end in the output
         self._order = _DecodeOrder(source.type, target)
         self._skipped = 0  # packets of the part before its first key frame
@@ -195,7 +162,7 @@ class CopiedTrack(CarriedTrack):
     def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
         if packet.time_base > _LONGEST_TICK:
             _divide_ticks(packet)
-        stamp = packet.pts if packet.pts is not None else packet.dts
+        stamp = stamp_of(packet)
         if stamp is None:
             return
         time = stamp * packet.time_base
@@ -224,7 +191,7 @@ class CopiedTrack(CarriedTrack):
 
     def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
         """Return the packet with that time and duration; None if it is empty."""
-        stamp = packet.pts if packet.pts is not None else packet.dts
+        stamp = stamp_of(packet)
         packet.pts = round(time / packet.time_base)
         if packet.dts is not None:
             packet.dts = min(packet.dts - (stamp - packet.pts), packet.pts)
@@ -234,10 +201,10 @@ class CopiedTrack(CarriedTrack):
     def warnings(self, label: str) -> Iterator[str]:
         """Yield warnings about skipped pictures, and about times that step back."""
         if self._skipped:
-            are = plural(self._skipped, "is", "are")
             yield (
                 f"begins-late: {label} begins with its first key frame in the part: "
-                f"{counted(self._skipped, 'packet')} before {are} left out. "
+                f"{counted(self._skipped, 'packet')} before "
+                f"{plural(self._skipped, 'is', 'are')} left out. "
                 "Begin the part at such a frame to keep all of them."
             )
         if self._order.moved:
@@ -256,25 +223,9 @@ def _divide_ticks(packet: Any) -> None:
 
 
 class CopiedAudio(CopiedTrack):
-    """A track of audio whose packets are copied.
+    """A track of audio whose packets are copied; the file may state a delay."""
 
-    The file states a delay, unless it is not ``seekable``.
-    """
-
-    def __init__(
-        self,
-        source: Any,
-        target: Any,
-        parts: Parts,
-        carry: Carry,
-        container: Container,
-        *,
-        seekable: bool,
-    ) -> None:
-        super().__init__(source, target, parts, carry)
-        self._container = container
-        self._states_delay = container.states_delay and seekable
-        self._begins_part = False  # whether the next packet is the first one of a part
+    _begins_part = False  # whether the next packet is the first one of a part
 
     def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
         self._begins_part |= begins
@@ -347,10 +298,10 @@ class CopiedSubtitles(CopiedTrack):
     def warnings(self, label: str) -> Iterator[str]:
         """Yield warnings about times inside of texts, and about times that step back."""
         if self._hurried:
-            have = plural(self._hurried, "has", "have")
             yield (
-                f"subtitles-old-speed: {counted(self._hurried, 'text')} of {label} {have} "
-                "times inside, as of karaoke, which keep their old speed."
+                f"subtitles-old-speed: {counted(self._hurried, 'text')} of {label} "
+                f"{plural(self._hurried, 'has', 'have')} times inside, as of karaoke, "
+                "which keep their old speed."
             )
         yield from super().warnings(label)
 
@@ -358,8 +309,8 @@ class CopiedSubtitles(CopiedTrack):
 class ConvertedText(CopiedSubtitles):
     """A track of text subtitles that are converted to the codec of the target."""
 
-    def __init__(self, source: Any, target: Any, parts: Parts, carry: Carry) -> None:
-        super().__init__(source, target, parts, carry)
+    def __init__(self, source: Any, target: Any, *about: Any, seekable: bool) -> None:
+        super().__init__(source, target, *about, seekable=seekable)
         # The loss of styles of ASS is known before the first text.
         is_ass = codec_name(source) in ("ass", "ssa")
         self._may_lose_style = codec_name(target) != "subrip" and not is_ass
@@ -390,10 +341,9 @@ class ConvertedText(CopiedSubtitles):
     def warnings(self, label: str) -> Iterator[str]:
         """Yield warnings about damaged texts, lost styles, and times that step back."""
         if count := self._unreadable:
-            are = plural(count, "is", "are")
             yield (
-                f"subtitles-damaged: {counted(count, 'text')} of {label} {are} damaged and "
-                "left out."
+                f"subtitles-damaged: {counted(count, 'text')} of {label} "
+                f"{plural(count, 'is', 'are')} damaged and left out."
             )
         if count := self._styled:
             yield (

@@ -905,18 +905,22 @@ def test_a_stream_that_the_container_refuses_is_named_and_the_others_are_kept(
         assert [stream.type for stream in output.streams] == ["video"]
 
 
-def test_tags_that_itunes_does_not_know_stand_beside_the_others(tmp_path):
-    source = video(tmp_path / "in.mkv", seconds=2, artist="vexu", DIRECTOR="Someone")
-    target = tmp_path / "out.mp4"
-    convert(source, target)
+@pytest.mark.parametrize(("suffix", "box"), [(".mp4", b"----"), (".mov", b"keys")])
+def test_tags_without_a_name_for_players_stand_beside_the_others(tmp_path, suffix, box):
+    others = {"artist": "vexu", "DIRECTOR": "Someone", "com.apple.quicktime.software": "17"}
+    source = video(tmp_path / "in.mkv", seconds=2, **others)
+    target = tmp_path / f"out{suffix}"
+    sink = convert(source, target)
     data = target.read_bytes()
-    assert all(data.count(kind) == 1 for kind in (b"\xa9nam", b"\xa9ART", b"----"))
-    assert b"mdta" not in data
+    assert all(data.count(kind) == 1 for kind in (b"\xa9nam", b"\xa9ART"))
+    assert data.count(box) == (2 if suffix == ".mp4" else 1)
     with av.open(str(target)) as clip:
         tags = {key.lower(): value for key, value in clip.metadata.items()}
-    expected = {"title": "Wolken", "artist": "vexu", "director": "Someone"}
+    expected = {"title": "Wolken", "comment": "sehr schön"}
+    expected |= {key.lower(): value for key, value in others.items()}
     assert expected.items() <= tags.items()
-    assert "lyrics" not in tags
+    assert not {"lyrics", "keywords"} & tags.keys()
+    assert not said(sink, "tags")
 
 
 @pytest.mark.parametrize(

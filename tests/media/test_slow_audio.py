@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cloudconv
-from cloudconv.media.audio import TimeStretch
 from cloudconv.media.probe import probe
+from cloudconv.media.stretch import TimeStretch
 from cloudconv.timemap import TimeMap
 from tests.helpers.factory import read_planes, read_times, remux, tone, write_clip
 from tests.media.test_carry import convert, said, video
