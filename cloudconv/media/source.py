@@ -275,24 +275,54 @@ class _Changes:
         self.misplaced = 0  # frames whose time is not after that of the frame before
         self._damaged = 0
         self._first_aspect: Fraction | None = None
-        self._known: tuple[object, ...] = ()
         self._noted: dict[str, Warned] = {}  # the first change of each property
 
     def look(self, decoded: Decoded, time: Fraction) -> None:
-        """Look at a picture.
+        """Record the first changes of aspect and interlacing: the output stores one each.
 
         Raise UnfitInputError if the size or the pixel format has changed.
         """
+        info = self._info
         picture = decoded.picture
         self._damaged += bool(picture.is_corrupt)
-        properties = (
-            (picture.width, picture.height, picture.format.name),
-            (decoded.aspect, picture.interlaced_frame),
-            (picture.key_frame, self._part.wants(time)),
-        )
-        if properties != self._known:
-            self._inspect(decoded, time)
-            self._known = properties
+        at = float(time - info.timing.start)
+        if not fits(picture, info):
+            # Raises its own error if another file has replaced the input.
+            check_unchanged(info)
+            before = f"{info.width}x{info.height} {info.pix_fmt}"
+            now = f"{picture.width}x{picture.height} {picture.format.name}"
+            if (file := self._picture_file(time - info.timing.start)) is not None:
+                raise UnfitInputError(
+                    f"picture-changes: {file} is {now}, and the first picture is {before}: "
+                    "leave it out, or convert it to that size and pixel format first."
+                )
+            raise UnfitInputError(
+                f"picture-changes: {info.path} changes from {before} to {now} at "
+                f"{at:.3f} s: cut it there, or convert it to one size and pixel format "
+                "first."
+            )
+        if not self._part.wants(time):
+            return
+        aspect = decoded.aspect or Fraction(1)
+        initial = self._first_aspect = self._first_aspect or aspect
+        # The aspect changes at key frames only. At other pictures the decoder may already
+        # return the next aspect, because the decoder has read later packets.
+        if aspect != initial and picture.key_frame:
+            self._note(
+                "aspect",
+                f"aspect-changes: The sample aspect ratio changes from {_ratio(initial)} "
+                f"to {_ratio(aspect)} at {at:.3f} s; the output has "
+                f"{_ratio(info.aspect or Fraction(1))} throughout.",
+            )
+        if info.fields is None and picture.interlaced_frame != info.interlaced:
+            kinds = ("interlaced", "progressive")
+            before, now = kinds if info.interlaced else kinds[::-1]
+            self._note(
+                "fields",
+                f"fields-change: The video changes from {before} to {now} at {at:.3f} s; "
+                "its pictures are used as they are. --deinterlace makes two whole frames "
+                "of each interlaced picture.",
+            )
 
     def warnings(self) -> Iterator[Warned]:
         """Yield warnings about changes, and about lost, damaged and left-out frames."""
@@ -348,52 +378,6 @@ class _Changes:
                 text = f"The {words} of the source begin at {at:.3f} s and are left out."
                 self._note(kind, f"side-data-late: {text}")
         return captions
-
-    def _inspect(self, decoded: Decoded, time: Fraction) -> None:
-        """Record the first changes of aspect and interlacing: the output stores one each.
-
-        Raise UnfitInputError if the size or the pixel format has changed.
-        """
-        info = self._info
-        picture = decoded.picture
-        at = float(time - info.timing.start)
-        if not fits(picture, info):
-            # Raises its own error if another file has replaced the input.
-            check_unchanged(info)
-            before = f"{info.width}x{info.height} {info.pix_fmt}"
-            now = f"{picture.width}x{picture.height} {picture.format.name}"
-            if (file := self._picture_file(time - info.timing.start)) is not None:
-                raise UnfitInputError(
-                    f"picture-changes: {file} is {now}, and the first picture is {before}: "
-                    "leave it out, or convert it to that size and pixel format first."
-                )
-            raise UnfitInputError(
-                f"picture-changes: {info.path} changes from {before} to {now} at "
-                f"{at:.3f} s: cut it there, or convert it to one size and pixel format "
-                "first."
-            )
-        if not self._part.wants(time):
-            return
-        aspect = decoded.aspect or Fraction(1)
-        initial = self._first_aspect = self._first_aspect or aspect
-        # The aspect changes at key frames only. At other pictures the decoder may already
-        # return the next aspect, because the decoder has read later packets.
-        if aspect != initial and picture.key_frame:
-            self._note(
-                "aspect",
-                f"aspect-changes: The sample aspect ratio changes from {_ratio(initial)} "
-                f"to {_ratio(aspect)} at {at:.3f} s; the output has "
-                f"{_ratio(info.aspect or Fraction(1))} throughout.",
-            )
-        if info.fields is None and picture.interlaced_frame != info.interlaced:
-            kinds = ("interlaced", "progressive")
-            before, now = kinds if info.interlaced else kinds[::-1]
-            self._note(
-                "fields",
-                f"fields-change: The video changes from {before} to {now} at {at:.3f} s; "
-                "its pictures are used as they are. --deinterlace makes two whole frames "
-                "of each interlaced picture.",
-            )
 
 
 def _ratio(value: Fraction) -> str:

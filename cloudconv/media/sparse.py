@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from weakref import finalize
 
 from cloudconv.media.input import growth_of
@@ -22,7 +22,7 @@ from cloudconv.media.matroska import Blocks, Spans, tracks_of
 
 _MATROSKA = b"\x1aE\xdf\xa3"
 _ALL = 1 << 62
-_AT_ONCE = 1 << 15  # bytes to read, which may all be in vain after the next seek
+_AT_ONCE = 1 << 16  # bytes to read, which may all be in vain after the next seek
 
 
 def sparse_file(path: Path) -> "SparseFile | None":
@@ -39,17 +39,6 @@ def sparse_file(path: Path) -> "SparseFile | None":
     return None
 
 
-class Extents(Protocol):
-    """The division of a file into bytes to read and hidden bytes."""
-
-    def at(self, position: int) -> tuple[int, bytes | None]:
-        """Return the end of the extent at a position, and what stands for its bytes.
-
-        None is the bytes of the file; zeros follow others.
-        """
-        ...
-
-
 class SparseFile:
     """A file object for FFmpeg, which reads everything until something is hidden."""
 
@@ -58,32 +47,19 @@ class SparseFile:
         self._file = io.FileIO(path)
         self.size = os.fstat(self._file.fileno()).st_size
         self._position = 0
-        self._extents: Extents | None = None
+        self._extents: _Packets | Blocks = _Packets([])
         finalize(self, self._file.close)
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, with zeros in the place of hidden ones."""
-        if self._extents is None:
-            data = self.read_at(self._position, size)
-            self._position += len(data)
-            return data
-        parts = []
-        size = min(size, self.size - self._position)
-        room = _AT_ONCE
-        while size > 0 and room > 0:
-            end, shown = self._extents.at(self._position)
-            count = min(size, end - self._position)
-            if shown is None:
-                part = self.read_at(self._position, min(count, room))
-                room -= len(part)
-            else:
-                part = shown[:count].ljust(count, b"\0")
-            if not part:
-                break
-            parts.append(part)
-            self._position += len(part)
-            size -= len(part)
-        return b"".join(parts)
+        """Return some of the next bytes, with zeros in the place of hidden ones."""
+        end, shown = self._extents.at(self._position)
+        count = max(min(size, end - self._position, self.size - self._position), 0)
+        if shown is None:
+            data = self.read_at(self._position, min(count, _AT_ONCE))
+        else:
+            data = shown[:count].ljust(count, b"\0")
+        self._position += len(data)
+        return data
 
     def read_at(self, position: int, size: int) -> bytes:
         """Return bytes of the file itself."""
@@ -144,6 +120,10 @@ class _Packets:
                 self._ends.append(end)
 
     def at(self, position: int) -> tuple[int, bytes | None]:
+        """Return the end of the extent at a position, and what stands for its bytes.
+
+        None is the bytes of the file; zeros follow others.
+        """
         number = bisect_right(self._starts, position)
         if number and position < self._ends[number - 1]:
             return self._ends[number - 1], b""
