@@ -52,7 +52,6 @@ from cloudconv.media.tracks import (
     CopiedAudio,
     CopiedSubtitles,
     CopiedTrack,
-    Parts,
     Timed,
 )
 from cloudconv.messages import clock, plural
@@ -98,7 +97,7 @@ class StreamAdder:
         self._container = container
         self._warnings = warnings
         self._seekable = seekable
-        self._parts: list[Parts] = []
+        self._others: list[CarriedTrack] = []
         self._code: str | None = None  # a time code that FFmpeg does not read
         self._reasons: dict[int, str] = {}  # why FFmpeg refuses to copy a stream
         self._first = file.first_packets()
@@ -271,7 +270,7 @@ class StreamAdder:
                 f"sound-not-continued: {label_of(stream)} ends with the film, because "
                 f"FFmpeg cannot decode it and encode it again for {self._container.name}."
             )
-        return self._track_of(stream, self._out, carry, self._parts)
+        return self._track_of(stream, self._out, carry, self._others)
 
     def _warn_change(self, stream: Any, change: Fraction, so: str) -> None:
         self._warn(
@@ -281,12 +280,12 @@ class StreamAdder:
         )
 
     def _track_of(
-        self, stream: Any, out: OutputContainer, carry: Carry, others: list[Parts]
+        self, stream: Any, out: OutputContainer, carry: Carry, others: list[CarriedTrack]
     ) -> CopiedTrack:
-        parts = Parts(stream, carry.info.timing.restarts, others)
         target = self._copy_of(stream, out)
         kind = _COPIED.get(stream.type, CopiedTrack)
-        return kind(stream, target, parts, carry, self._container, seekable=self._seekable)
+        container = self._container
+        return kind(stream, target, carry, others, container, seekable=self._seekable)
 
     def _takes_header(self, stream: Any) -> bool:
         """Return whether the container takes copies of a stream, by its header alone."""
@@ -341,8 +340,7 @@ class StreamAdder:
                 f"{self._container.name}: {label_of(stream)} becomes {codec} and loses its "
                 "styles."
             )
-        parts = Parts(stream, self._carry.info.timing.restarts, self._parts)
-        about = parts, self._carry, self._container
+        about = self._carry, self._others, self._container
         return ConvertedText(stream, target, *about, seekable=self._seekable)
 
     def _sound(self, stream: Any, target: Any) -> CarriedTrack:
@@ -351,17 +349,17 @@ class StreamAdder:
         name = self._container.name
         after = target.codec_context
         codec = after.codec.canonical_name
-        parts = Parts(stream, carry.info.timing.restarts, self._parts)
+        others = self._others
         if carry.shows is not None:
-            track = EncodedTrack(stream, target, parts, carry.shows, carry)
+            track = EncodedTrack(stream, target, carry, others, carry.shows)
             why = "it is slowed down"
         elif carry.playlist is not None:
-            track = ContinuedAudio(stream, target, parts, carry, carry.playlist)
+            track = ContinuedAudio(stream, target, carry, others, carry.playlist)
             why = f"FFmpeg cannot encode {codec_name(stream)} for {name}"
             if not is_lossless(after.name):
                 carry.playlist.encoded.append(codec)
         else:
-            track = EncodedTrack(stream, target, parts, EVEN, carry)
+            track = EncodedTrack(stream, target, carry, others, EVEN)
             why = f"FFmpeg cannot copy it to {name}"
             change = carry.change_of(stream.index)
             if change is not None:

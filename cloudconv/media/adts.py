@@ -3,7 +3,7 @@
 Transport streams have such sound. Other files state one format for a track.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -22,7 +22,13 @@ class SoundFormats:
     """
 
     def __init__(self, container: InputContainer) -> None:
-        self.streams = [*_with_headers(container)]
+        contexts = ((stream, stream.codec_context) for stream in container.streams.audio)
+        # Other AAC has its format beside the packets.
+        self.streams: list[Any] = [
+            stream
+            for stream, context in contexts
+            if context is not None and context.name == "aac" and not context.extradata
+        ]
         self._clocks = {stream.index: Clock(container) for stream in self.streams}
         self._formats: dict[int, int] = {}
         # Of each change the stream, the time in seconds, and the number of the part.
@@ -53,10 +59,3 @@ class SoundFormats:
         return tuple(
             (number, time + offsets[min(part, last)]) for number, time, part in self._found
         )
-
-
-def _with_headers(container: InputContainer) -> Iterator[Any]:
-    for stream in container.streams.audio:
-        context = stream.codec_context
-        if context is not None and context.name == "aac" and not context.extradata:
-            yield stream

@@ -14,7 +14,7 @@ from cloudconv.media.carry import Carry
 from cloudconv.media.containers import Container
 from cloudconv.media.muxing import add_copy, header_of, stamp_of
 from cloudconv.media.stretch import Samples, TimeStretch
-from cloudconv.media.tracks import CarriedTrack, Parts, Timed
+from cloudconv.media.tracks import CarriedTrack, Timed
 from cloudconv.messages import counted
 from cloudconv.timemap import TimeMap
 
@@ -188,9 +188,14 @@ class EncodedTrack(CarriedTrack):
     """
 
     def __init__(
-        self, source: Any, target: Any, parts: Parts, shows: TimeMap, carry: Carry
+        self,
+        source: Any,
+        target: Any,
+        carry: Carry,
+        others: list[CarriedTrack],
+        shows: TimeMap,
     ) -> None:
-        super().__init__(source, target, parts)
+        super().__init__(source, target, carry, others)
         self._lost = 0  # packets that could not be decoded
         self._infinite = 0  # samples that are no finite number, which become silence
         self._map = shows
@@ -224,7 +229,7 @@ class EncodedTrack(CarriedTrack):
     def _is_empty(self) -> bool:
         return self._first is None
 
-    def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
+    def _written(self, packet: Any) -> Iterator[Timed]:
         stamp = stamp_of(packet)
         if stamp is not None:
             begin = stamp * packet.time_base

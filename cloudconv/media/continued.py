@@ -12,7 +12,7 @@ from cloudconv.media.fades import FilmSound
 from cloudconv.media.mixing import Mixer
 from cloudconv.media.playlist import Playlist
 from cloudconv.media.stretch import Samples
-from cloudconv.media.tracks import Parts, Timed
+from cloudconv.media.tracks import CarriedTrack, Timed
 from cloudconv.timeline import EVEN
 
 # A sound that ends at most this many seconds before the picture is continued from its own
@@ -31,9 +31,14 @@ class ContinuedAudio(EncodedTrack):
     """
 
     def __init__(
-        self, source: Any, target: Any, parts: Parts, carry: Carry, playlist: Playlist
+        self,
+        source: Any,
+        target: Any,
+        carry: Carry,
+        others: list[CarriedTrack],
+        playlist: Playlist,
     ) -> None:
-        super().__init__(source, target, parts, EVEN, carry)
+        super().__init__(source, target, carry, others, EVEN)
         if source.codec_context.format.name.removesuffix("p") in _DEEP_FORMATS:
             self._format = "dbl"
             self._type = np.dtype(np.float64)

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
 
 import av
 
@@ -291,23 +290,13 @@ def _fits(name: str, pix_fmt: str, size: tuple[int, int]) -> bool:
     return known_encoder(name).accepted.fits(layout(pix_fmt), size)
 
 
-class _Cost(NamedTuple):
-    """The cost of storing pictures in another format.
+def _cost(wanted: PixelLayout, stored: PixelLayout) -> tuple[int, ...]:
+    """Return the cost of storing pictures in another format.
 
-    Of two costs the first field that differs decides: losses come before samples that are
-    stored but not used.
+    Of two costs the first number that differs decides: losses come before samples that are
+    stored but not used. A conversion is one between RGB, YUV and gray: 1 from gray to YUV,
+    2 between others.
     """
-
-    lost_alpha: bool
-    lost_bits: int
-    lost_chroma: int
-    conversion: int  # between RGB, YUV and gray; 1 from gray to YUV, 2 between others
-    unused_alpha: bool
-    unused_bits: int
-    unused_chroma: int
-
-
-def _cost(wanted: PixelLayout, stored: PixelLayout) -> _Cost:
     lost = surplus = 0
     is_gray = wanted.family == "gray" and stored.family == "yuv"
     if is_gray:
@@ -320,14 +309,14 @@ def _cost(wanted: PixelLayout, stored: PixelLayout) -> _Cost:
     conversion = 0
     if wanted.family != stored.family:
         conversion = 1 if is_gray else 2
-    return _Cost(
-        lost_alpha=wanted.alpha and not stored.alpha,
-        lost_bits=max(wanted.depth - stored.depth, 0),
-        lost_chroma=lost,
-        conversion=conversion,
-        unused_alpha=stored.alpha and not wanted.alpha,
-        unused_bits=max(stored.depth - wanted.depth, 0),
-        unused_chroma=surplus,
+    return (
+        wanted.alpha and not stored.alpha,
+        max(wanted.depth - stored.depth, 0),
+        lost,
+        conversion,
+        stored.alpha and not wanted.alpha,
+        max(stored.depth - wanted.depth, 0),
+        surplus,
     )
 
 

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cloudconv.errors import TouchedInputError, UnfitInputError
 from cloudconv.files import reading
@@ -41,6 +42,16 @@ def input_fingerprint(path: Path) -> str:
             for block in _blocks(file, size, most):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def identify(path: Path) -> dict[str, Any]:
+    """Return what shows later changes of an input, as fields of a description.
+
+    The stamp is taken before the content.
+    """
+    stamp = input_stamp(path)
+    version = input_version(path) if is_sampled(path) else ()
+    return {"stamp": stamp, "version": version, "fingerprint": input_fingerprint(path)}
 
 
 def is_sampled(path: Path) -> bool:

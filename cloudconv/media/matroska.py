@@ -12,7 +12,6 @@ defines the elements, and RFC 8794 their encoding.
 from __future__ import annotations
 
 import io
-import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -78,7 +77,6 @@ _KNOWN |= {0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
 _BLOCK_HEAD = 4  # bytes before the data of a block: track of one byte, time and flags
 _CLUSTER_HEAD = 64  # bytes, which contain the time of a cluster
 _REACH = 1 << 15  # ticks by which the time of a block may differ from that of its cluster
-_NEVER = (math.inf, -math.inf)
 _ALL = 1 << 62
 _FAR = 1 << 22  # bytes before a position in which elements are found one after the other
 # The number of bytes to read from the start of a file. These bytes contain the tracks,
@@ -437,38 +435,34 @@ class Blocks:
         self._end = position + (body if kind in _PARENTS else end)
         self._hidden = self._end, self._end
         self._void = b""
-        skips = False
         if kind == _CLUSTER:
             self._time = _time_of(self._read_at(position + body, _CLUSTER_HEAD))
-            skips = self._skips_cluster()
-        elif kind in _BLOCKS and data[body] & 0x80:
-            skips = self._skips_block(data[body:])
-        if skips and self._begin <= position <= self._size - end:
+        if self._spans is None and kind in _BLOCKS:
+            last = self._end - self._tail
+            self._hidden = min(position + body + _BLOCK_HEAD + self._head, last), last
+        elif self._begin <= position <= self._size - end and self._skips(kind, data[body:]):
             self._end = position + end
             self._hidden = position, self._end
             self._void = void(end)
-        elif kind in _BLOCKS and self._spans is None:
-            last = self._end - self._tail
-            self._hidden = min(position + body + _BLOCK_HEAD + self._head, last), last
         return True
 
-    def _skips_cluster(self) -> bool:
-        """Return whether no block of a cluster can be in the span of its track."""
-        time = self._time
-        if self._spans is None or time is None:
+    def _skips(self, kind: int, content: bytes) -> bool:
+        """Return whether no block of an element can be in the span of its track."""
+        spans = self._spans
+        if spans is None or self._time is None:
             return False
-        return all(
-            time + _REACH < least or time - _REACH > most
-            for least, most in self._spans.values()
-        )
-
-    def _skips_block(self, block: bytes) -> bool:
-        if self._spans is None:
+        if kind == _CLUSTER:
+            time = self._time
+            reach = _REACH
+            tracks = list(spans)
+        elif kind in _BLOCKS and content[0] & 0x80:
+            time = self._time + int.from_bytes(content[1:3], signed=True)
+            reach = 0
+            tracks = [number for number in spans if number == content[0] & 0x7F]
+        else:
             return False
-        least, most = self._spans.get(block[0] & 0x7F, _NEVER)
-        later = int.from_bytes(block[1:3], signed=True)
-        time = None if self._time is None else self._time + later
-        return least > most or (time is not None and not least <= time <= most)
+        ends = (spans[number] for number in tracks)
+        return all(time + reach < least or time - reach > most for least, most in ends)
 
 
 def _time_of(cluster: bytes) -> int | None:

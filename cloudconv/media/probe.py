@@ -34,12 +34,7 @@ from cloudconv.media.formats import (
     working_format,
 )
 from cloudconv.media.frame import ColorTags, MediaInfo
-from cloudconv.media.identity import (
-    input_fingerprint,
-    input_stamp,
-    input_version,
-    is_sampled,
-)
+from cloudconv.media.identity import identify
 from cloudconv.media.input import growth_of, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.pictures import (
@@ -95,16 +90,10 @@ def probe(
     """
     file = local_file(path, live=live)
     growth = growth_of(file)
-    stamp = ""
-    fingerprint = ""
-    version: tuple[tuple[int, ...], ...] = ()
-    # All are taken first, the stamp before the content, so that every later change is
-    # noticed.
+    identity: dict[str, Any] = {}
     if growth is None:
         try:
-            stamp = input_stamp(file)
-            version = input_version(file) if is_sampled(file) else ()
-            fingerprint = input_fingerprint(file)
+            identity = identify(file)  # first, so that every later change is noticed
         except InputError as error:
             if isinstance(error, ReadError):
                 raise  # later code gives a better message for others
@@ -126,10 +115,7 @@ def probe(
         )
     if stream not in (None, info.video_index):
         raise demux.no_stream(stream, [info.video_index], file)
-    untold = "several-videos" if stream is not None else ""
-    warnings = tuple(warned for warned in info.warnings if warned.code != untold)
-    info = replace(info, fingerprint=fingerprint, stamp=stamp, version=version)
-    info = replace(info, warnings=warnings)
+    info = replace(info, **identity)
     if deinterlace:
         return _with_fields(info, meter)
     if meter.shows_film:
@@ -226,7 +212,7 @@ def _probe(
             ),
             sound_changes=sounds.changes(timing.restarts),
             metadata=dict(container.metadata),
-            warnings=tuple(_warnings(container, stream, stamps, timing, first)),
+            warnings=tuple(_warnings(container, stream, stamps, timing, first, number)),
             chapters=len(container.chapters()),
         )
 
@@ -313,6 +299,7 @@ def _warnings(
     stamps: Stamps,
     timing: Timing,
     first: VideoFrame,
+    number: int | None,
 ) -> Iterator[Warned]:
     gaps = np.diff(stamps.times)
     delays = sorted(set(gaps.tolist()))
@@ -385,7 +372,8 @@ def _warnings(
     videos = [
         s for s in container.streams.video if not s.disposition & Disposition.attached_pic
     ]
-    if others := [str(video.index) for video in videos if video.index != stream.index]:
+    others = [str(video.index) for video in videos if video.index != stream.index]
+    if others and number is None:
         yield Warned(
             f"several-videos: The file has several video streams; stream {stream.index} is "
             f"used. --stream takes another: {listed(others, 'or')}."

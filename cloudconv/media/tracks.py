@@ -1,22 +1,24 @@
 """Carry single streams over: select their packets, and set their times.
 
-A packet first moves to the clock of the whole video (`Parts`). A stream is then encoded
+A packet first moves to the clock of the whole video (`_shift`). A stream is then encoded
 again, or copied: a copied packet is left out, or moves to the output's clock, and its
-decode time moves later if it steps back (`_DecodeOrder`).
+decode time moves later if it steps back (`_ordered`).
 """
+
+from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
-from typing import Any, Self
+from typing import Any
 
 import av
 from av.format import Flags
 
 from cloudconv.media.carry import Carry
-from cloudconv.media.clock import Clock, Restart, shift
+from cloudconv.media.clock import Clock, shift
 from cloudconv.media.containers import Container
 from cloudconv.media.muxing import codec_name, stamp_of
 from cloudconv.messages import counted, plural
@@ -53,36 +55,54 @@ Timed = tuple[Fraction, Any]
 """A packet after its decode time on the output's clock, in seconds."""
 
 
-class Parts:
-    """The parts of a recording that was joined from several, as one stream shows them.
+class CarriedTrack(ABC):
+    """A stream of the source on its way into the ``target`` stream of the output.
 
-    ``restarts`` are those of the video. ``others`` are the parts of all streams, to which
-    these are added.
+    ``others`` are the tracks of all streams, to which this one is added.
+    ``delay`` is the number of seconds by which the first packet precedes 0. The file states
+    this delay, and readers subtract it from all times. ``led`` is the number of seconds of
+    audio that were left out before the first video frame.
     """
 
+    delay = Fraction(0)
+    led = Fraction(0)
+
     def __init__(
-        self, source: Any, restarts: tuple[Restart, ...], others: list[Self]
+        self, source: Any, target: Any, carry: Carry, others: list[CarriedTrack]
     ) -> None:
-        self._is_text = source.type == "subtitle"
-        self._offsets = [Fraction(0), *(restart.offset for restart in restarts)]
-        self._others = others
+        self.source = source
+        self.target = target
+        self._carry = carry
+        self._is_heard = False  # whether a packet has come that no edit list hides
+        # A recording that was joined from several parts has a clock for each.
+        restarts = carry.info.timing.restarts
         self._clock = Clock(source.container, restarts)
-        self._number = 0
+        self._offsets = [Fraction(0), *(restart.offset for restart in restarts)]
+        self._number = 0  # of the part
+        self._begins_part = False  # whether the next packet is the first one of a part
         # Of this part, and the last packet's end.
         self._offset = self._reached = Fraction(0)
+        self._others = others
         others.append(self)
 
-    def shift(self, packet: Any, time: Fraction) -> bool:
-        """Move a packet to the clock of the whole video.
+    def packets(self, packet: Any) -> Iterator[Timed]:
+        """Yield the packets to write for one of the source."""
+        if packet.is_discard and self._is_heard and self.source.type == "audio":
+            return  # an edit list cuts this out
+        self._is_heard |= not packet.is_discard
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if stamp is not None:
+            self._shift(packet, stamp * packet.time_base)
+        yield from self._written(packet)
 
-        Return whether a part begins with it.
+    def _shift(self, packet: Any, time: Fraction) -> None:
+        """Move a packet to the clock of the whole video.
 
         ``time`` is the packet's own time in seconds.
         """
         self._clock.take(time, packet)
         number = self._clock.part
-        begins = False
-        if self._is_text:
+        if self.source.type == "subtitle":
             # Subtitles are so far apart that their own times may not show the next part's
             # start.
             number = min(
@@ -93,42 +113,14 @@ class Parts:
             alone = number >= len(self._offsets)
             self._offset = self._reached - time if alone else self._offsets[number]
             self._number = number
-            begins = True
+            self._begins_part = True
         base = packet.time_base
         self._reached = time + self._offset + (packet.duration or 0) * base
         shift(packet, round(self._offset / base))
-        return begins
-
-
-class CarriedTrack(ABC):
-    """A stream of the source on its way into the ``target`` stream of the output.
-
-    ``delay`` is the number of seconds by which the first packet precedes 0. The file states
-    this delay, and readers subtract it from all times. ``led`` is the number of seconds of
-    audio that were left out before the first video frame.
-    """
-
-    delay = Fraction(0)
-    led = Fraction(0)
-
-    def __init__(self, source: Any, target: Any, parts: Parts) -> None:
-        self.source = source
-        self.target = target
-        self._parts = parts
-        self._is_heard = False  # whether a packet has come that no edit list hides
-
-    def packets(self, packet: Any) -> Iterator[Timed]:
-        """Yield the packets to write for one of the source."""
-        if packet.is_discard and self._is_heard and self.source.type == "audio":
-            return  # an edit list cuts this out
-        self._is_heard |= not packet.is_discard
-        stamp = packet.dts if packet.dts is not None else packet.pts
-        begins = stamp is not None and self._parts.shift(packet, stamp * packet.time_base)
-        yield from self._written(packet, begins)
 
     @abstractmethod
-    def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
-        """Yield packets for one on the video's clock, with which a part ``begins``."""
+    def _written(self, packet: Any) -> Iterator[Timed]:
+        """Yield packets for one on the video's clock."""
 
     def warnings(self, label: str) -> Iterator[str]:
         """Yield the warnings about the packets, after the last one."""
@@ -145,21 +137,23 @@ class CopiedTrack(CarriedTrack):
         self,
         source: Any,
         target: Any,
-        parts: Parts,
         carry: Carry,
+        others: list[CarriedTrack],
         container: Container,
         *,
         seekable: bool,
     ) -> None:
-        super().__init__(source, target, parts)
-        self._carry = carry
+        super().__init__(source, target, carry, others)
         self._container = container
         self._states_delay = container.states_delay and seekable
         self._ends: Fraction | None = None  # the last packet's end in the output
-        self._order = _DecodeOrder(source.type, target)
+        self._moved = 0  # packets whose decode time steps back
+        self._last: int | None = None  # the decode time of the last packet in ticks
+        # Whether the last packet was moved, or one before that it follows.
+        self._steps_back = False
         self._skipped = 0  # packets of the part before its first key frame
 
-    def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
+    def _written(self, packet: Any) -> Iterator[Timed]:
         if packet.time_base > _LONGEST_TICK:
             _divide_ticks(packet)
         stamp = stamp_of(packet)
@@ -175,7 +169,7 @@ class CopiedTrack(CarriedTrack):
         self._ends = time + lasts
         copied = self._copied(packet, time, lasts)
         if copied is not None:
-            yield self._order.at_end(copied, self.delay)
+            yield self._ordered(copied)
 
     def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
         """Return start and end of the packet's used part on the source's clock, or None."""
@@ -198,6 +192,36 @@ class CopiedTrack(CarriedTrack):
         packet.stream = self.target
         return packet
 
+    def _ordered(self, packet: Any) -> Timed:
+        """Return a packet after all others, later by the delay, or later still.
+
+        No muxer accepts a decode time before that of the last packet, and some refuse an
+        equal one.
+        """
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        base = packet.time_base
+        tick = self.target.time_base
+        if packet.dts is None and self.source.type == "video":
+            return stamp * base, packet
+        if self._last is not None:
+            flags = Flags(self.target.container.format.flags)
+            alike = self.source.type == "subtitle" or flags & Flags.ts_nonstrict
+            least = self._last + (0 if alike else ceil(tick / base))
+            if stamp < least:
+                self._steps_back |= stamp < self._last
+                self._moved += self._steps_back
+                stamp = least
+                packet.dts = stamp
+                packet.pts = max(packet.pts, stamp)
+            else:
+                self._steps_back = False
+        self._last = stamp
+        later = round(round(self.delay / tick) * tick / base)
+        if later:
+            packet.pts = packet.pts + later
+            packet.dts = stamp + later
+        return (stamp + later) * base, packet
+
     def warnings(self, label: str) -> Iterator[str]:
         """Yield warnings about skipped pictures, and about times that step back."""
         if self._skipped:
@@ -207,10 +231,10 @@ class CopiedTrack(CarriedTrack):
                 f"{plural(self._skipped, 'is', 'are')} left out. "
                 "Begin the part at such a frame to keep all of them."
             )
-        if self._order.moved:
+        if self._moved:
             yield (
                 f"clock-steps-back: The time stamps of {label} step back: "
-                f"{self._order.moved} of its packets are moved to later times."
+                f"{self._moved} of its packets are moved to later times."
             )
 
 
@@ -224,12 +248,6 @@ def _divide_ticks(packet: Any) -> None:
 
 class CopiedAudio(CopiedTrack):
     """A track of audio whose packets are copied; the file may state a delay."""
-
-    _begins_part = False  # whether the next packet is the first one of a part
-
-    def _written(self, packet: Any, begins: bool) -> Iterator[Timed]:
-        self._begins_part |= begins
-        return super()._written(packet, begins)
 
     def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
         carry = self._carry
@@ -352,45 +370,3 @@ class ConvertedText(CopiedSubtitles):
                 f"{counted(count, 'text')} {plural(count, 'loses', 'lose')} them."
             )
         yield from super().warnings(label)
-
-
-class _DecodeOrder:
-    """The decode times of a stream's copied packets, none of which steps back.
-
-    No muxer accepts a decode time before that of the last packet, and some refuse an equal
-    one. ``moved`` counts the packets whose decode time steps back.
-    """
-
-    def __init__(self, kind: str, target: Any) -> None:
-        self.moved = 0
-        self._kind = kind
-        self._target = target
-        self._last: int | None = None  # the decode time of the last packet in ticks
-        # Whether the last packet was moved, or one before that it follows.
-        self._steps_back = False
-
-    def at_end(self, packet: Any, delay: Fraction) -> Timed:
-        """Return a packet after all others: ``delay`` seconds later, or later still."""
-        stamp = packet.dts if packet.dts is not None else packet.pts
-        base = packet.time_base
-        tick = self._target.time_base
-        if packet.dts is None and self._kind == "video":
-            return stamp * base, packet
-        if self._last is not None:
-            flags = Flags(self._target.container.format.flags)
-            alike = self._kind == "subtitle" or flags & Flags.ts_nonstrict
-            least = self._last + (0 if alike else ceil(tick / base))
-            if stamp < least:
-                self._steps_back |= stamp < self._last
-                self.moved += self._steps_back
-                stamp = least
-                packet.dts = stamp
-                packet.pts = max(packet.pts, stamp)
-            else:
-                self._steps_back = False
-        self._last = stamp
-        later = round(round(delay / tick) * tick / base)
-        if later:
-            packet.pts = packet.pts + later
-            packet.dts = stamp + later
-        return (stamp + later) * base, packet
