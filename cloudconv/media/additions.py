@@ -12,7 +12,7 @@ the film is encoded first, and with `copies_only` no sound is encoded.
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -70,7 +70,7 @@ class Carried(NamedTuple):
     target: Any  # None for a cover or an attachment
 
 
-class StreamAdder:
+class AddedStreams:
     """The streams of a source on their way into the header of an output.
 
     ``carried`` are the streams that were added. Those with packets have a track in
@@ -79,28 +79,21 @@ class StreamAdder:
     """
 
     def __init__(
-        self,
-        file: BesideFile,
-        out: OutputContainer,
-        carry: Carry,
-        container: Container,
-        warnings: list[Warned],
-        *,
-        seekable: bool,
+        self, carry: Carry, out: OutputContainer, container: Container, *, seekable: bool
     ) -> None:
+        self.warnings: list[Warned] = []
         self.carried: list[Carried] = []
         self.tracks: dict[int, CarriedTrack] = {}
         self.covers: list[Timed] = []
-        self._source = file.container
+        self._input = BesideFile(carry.info)
+        self._source = self._input.container
         self._out = out
         self._carry = carry
         self._container = container
-        self._warnings = warnings
         self._seekable = seekable
-        self._others: list[CarriedTrack] = []
         self._code: str | None = None  # a time code that FFmpeg does not read
         self._reasons: dict[int, str] = {}  # why FFmpeg refuses to copy a stream
-        self._first = file.first_packets()
+        self._first = self._input.first_packets()
 
     def add_all(self) -> None:
         """Add all streams but the video, the tags of the file, and the chapters.
@@ -121,7 +114,7 @@ class StreamAdder:
         for stream in timed:  # after the others, so that warnings come in this order
             self._add_timed(stream)
         self._add_chapters()
-        self._warnings += _unread(carry.info)
+        self.warnings += _unread(carry.info)
 
     def _reads_code(self, stream: Any) -> bool:
         """Read a time code that FFmpeg does not read; return False for other streams.
@@ -167,7 +160,7 @@ class StreamAdder:
                     tags["timecode"] = converted
 
     def _warn(self, message: str) -> None:
-        self._warnings.append(Warned(message))
+        self.warnings.append(Warned(message))
 
     def _drop(self, code: str, stream: Any, why: str = "") -> None:
         if not why:
@@ -270,7 +263,7 @@ class StreamAdder:
                 f"sound-not-continued: {label_of(stream)} ends with the film, because "
                 f"FFmpeg cannot decode it and encode it again for {self._container.name}."
             )
-        return self._track_of(stream, self._out, carry, self._others)
+        return self._track_of(stream, self._out, carry, self.tracks.values())
 
     def _warn_change(self, stream: Any, change: Fraction, so: str) -> None:
         self._warn(
@@ -280,7 +273,11 @@ class StreamAdder:
         )
 
     def _track_of(
-        self, stream: Any, out: OutputContainer, carry: Carry, others: list[CarriedTrack]
+        self,
+        stream: Any,
+        out: OutputContainer,
+        carry: Carry,
+        others: Collection[CarriedTrack],
     ) -> CopiedTrack:
         target = self._copy_of(stream, out)
         kind = _COPIED.get(stream.type, CopiedTrack)
@@ -307,7 +304,7 @@ class StreamAdder:
                 log_lines(),
                 av.open(io.BytesIO(), "w", format=self._container.muxer) as out,
             ):
-                track = self._track_of(stream, out, whole, [])
+                track = self._track_of(stream, out, whole, ())
                 out.start_encoding()
                 for packet in self._first[stream.index]:
                     for _, copied in track.packets(packet):
@@ -340,7 +337,7 @@ class StreamAdder:
                 f"{self._container.name}: {label_of(stream)} becomes {codec} and loses its "
                 "styles."
             )
-        about = self._carry, self._others, self._container
+        about = self._carry, self.tracks.values(), self._container
         return ConvertedText(stream, target, *about, seekable=self._seekable)
 
     def _sound(self, stream: Any, target: Any) -> CarriedTrack:
@@ -349,7 +346,7 @@ class StreamAdder:
         name = self._container.name
         after = target.codec_context
         codec = after.codec.canonical_name
-        others = self._others
+        others = self.tracks.values()
         if carry.shows is not None:
             track = EncodedTrack(stream, target, carry, others, carry.shows)
             why = "it is slowed down"

@@ -1,7 +1,7 @@
 """Encode audio again, slowed down with the picture or not."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from fractions import Fraction
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -192,7 +192,7 @@ class EncodedTrack(CarriedTrack):
         source: Any,
         target: Any,
         carry: Carry,
-        others: list[CarriedTrack],
+        others: Collection[CarriedTrack],
         shows: TimeMap,
     ) -> None:
         super().__init__(source, target, carry, others)

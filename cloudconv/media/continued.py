@@ -1,6 +1,6 @@
 """Continue the sound of a film with parts of itself, as the playlist of a dream says."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -35,7 +35,7 @@ class ContinuedAudio(EncodedTrack):
         source: Any,
         target: Any,
         carry: Carry,
-        others: list[CarriedTrack],
+        others: Collection[CarriedTrack],
         playlist: Playlist,
     ) -> None:
         super().__init__(source, target, carry, others, EVEN)

@@ -1,6 +1,6 @@
 """Carry the streams beside the video over, while the video is written.
 
-`StreamAdder` adds the streams to the output before its header is written. Their packets
+`AddedStreams` adds the streams to the output before its header is written. Their packets
 follow as soon as the video has reached their time (`OtherStreams.until`). At last the
 finished file is compared with the source.
 """
@@ -15,10 +15,8 @@ import av
 from av.container import OutputContainer
 from av.stream import Disposition
 
-from cloudconv.events import Warned
-from cloudconv.media.additions import StreamAdder
+from cloudconv.media.additions import AddedStreams
 from cloudconv.media.audio import EncodedTrack
-from cloudconv.media.beside import BesideFile
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import is_made_anew
@@ -32,7 +30,7 @@ from cloudconv.media.tracks import (
 _NOT_YET: Timed = (LONG_AGO, None)  # in the place of a packet that is not known yet
 
 
-class OtherStreams:
+class OtherStreams(AddedStreams):
     """The source's streams beside its video, on their way into an output container.
 
     The constructor opens the source a second time, and adds the streams to ``out``, whose
@@ -51,26 +49,17 @@ class OtherStreams:
         *,
         seekable: bool,
     ) -> None:
-        self.warnings: list[Warned] = []
-        self._carry = carry
-        self._container = container
-        self._out = out
-        self._input = BesideFile(carry.info)
-        adder = StreamAdder(
-            self._input, out, carry, container, self.warnings, seekable=seekable
-        )
-        adder.add_all()
-        adder.describe_video(video, rate)
-        self._tracks = adder.tracks  # by their index in the source
-        self._carried = adder.carried
-        self._queue = chain(adder.covers, self._packets())
+        super().__init__(carry, out, container, seekable=seekable)
+        self.add_all()
+        self.describe_video(video, rate)
+        self._queue = chain(self.covers, self._packets())
         self._pending: Timed | None = None
         self._filled = set[int]()  # the numbers of the output's streams with packets
 
     @property
     def delays(self) -> list[Fraction]:
         """Return the delays in seconds that the file must state, one per audio track."""
-        tracks = self._tracks.values()
+        tracks = self.tracks.values()
         return [track.delay for track in tracks if track.target.type == "audio"]
 
     def until(self, time: Fraction | None) -> None:
@@ -87,7 +76,7 @@ class OtherStreams:
             self._pending = None
 
     def _packets(self) -> Iterator[Timed]:
-        tracks = self._tracks
+        tracks = self.tracks
         if not tracks:
             return
         encoded = [track for track in tracks.values() if isinstance(track, EncodedTrack)]
@@ -107,13 +96,13 @@ class OtherStreams:
     def compare(self, path: Path) -> None:
         """Add warnings about streams, languages and flags that the finished file lacks."""
         name = self._container.name
-        targets = (track.target for track in self._tracks.values())
+        targets = (track.target for track in self.tracks.values())
         empty = [target for target in targets if target.index not in self._filled]
         with av.open(f"file:{path}") as file:
             streams = [stream for stream in file.streams if not is_made_anew(stream)]
-            for kind in dict.fromkeys(entry.kind for entry in self._carried):
+            for kind in dict.fromkeys(entry.kind for entry in self.carried):
                 written = [stream for stream in streams if kind_of(stream) == kind]
-                carried = [entry for entry in self._carried if entry.kind == kind]
+                carried = [entry for entry in self.carried if entry.kind == kind]
                 # Some muxers store no stream without packets; such a stream is the missing
                 # one.
                 likely = sorted(carried, key=lambda entry: entry.target in empty)
@@ -139,10 +128,10 @@ class OtherStreams:
 
         Add warnings about damaged, moved and left-out audio and packets.
         """
-        for track in self._tracks.values():
+        for track in self.tracks.values():
             for text in track.warnings(label_of(track.source)):
                 self._warn(text)
-        led = max((track.led for track in self._tracks.values()), default=Fraction(0))
+        led = max((track.led for track in self.tracks.values()), default=Fraction(0))
         # Audio from before a chosen start is not missed.
         if led > PRIMING and self._carry.start is None:
             self._warn(
@@ -150,9 +139,6 @@ class OtherStreams:
                 "frame are left out."
             )
         self._input.close()
-
-    def _warn(self, message: str) -> None:
-        self.warnings.append(Warned(message))
 
 
 def _lost_marks(before: Any, after: Any) -> str:

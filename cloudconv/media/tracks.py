@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -58,7 +58,7 @@ Timed = tuple[Fraction, Any]
 class CarriedTrack(ABC):
     """A stream of the source on its way into the ``target`` stream of the output.
 
-    ``others`` are the tracks of all streams, to which this one is added.
+    ``others`` are the tracks of all streams.
     ``delay`` is the number of seconds by which the first packet precedes 0. The file states
     this delay, and readers subtract it from all times. ``led`` is the number of seconds of
     audio that were left out before the first video frame.
@@ -68,7 +68,7 @@ class CarriedTrack(ABC):
     led = Fraction(0)
 
     def __init__(
-        self, source: Any, target: Any, carry: Carry, others: list[CarriedTrack]
+        self, source: Any, target: Any, carry: Carry, others: Collection[CarriedTrack]
     ) -> None:
         self.source = source
         self.target = target
@@ -83,7 +83,6 @@ class CarriedTrack(ABC):
         # Of this part, and the last packet's end.
         self._offset = self._reached = Fraction(0)
         self._others = others
-        others.append(self)
 
     def packets(self, packet: Any) -> Iterator[Timed]:
         """Yield the packets to write for one of the source."""
@@ -105,9 +104,8 @@ class CarriedTrack(ABC):
         if self.source.type == "subtitle":
             # Subtitles are so far apart that their own times may not show the next part's
             # start.
-            number = min(
-                max(other._clock.part for other in self._others), len(self._offsets) - 1
-            )
+            parts = (other._clock.part for other in self._others)
+            number = min(max(parts, default=0), len(self._offsets) - 1)
         if number != self._number:
             # A part that the video does not have directly follows the part before.
             alone = number >= len(self._offsets)
@@ -138,7 +136,7 @@ class CopiedTrack(CarriedTrack):
         source: Any,
         target: Any,
         carry: Carry,
-        others: list[CarriedTrack],
+        others: Collection[CarriedTrack],
         container: Container,
         *,
         seekable: bool,
