@@ -244,7 +244,11 @@ class AddedStreams:
         if not is_sound or (carry.audio and carry.shows is None):
             yield self._copied
         if is_sound and carry.copies_only and not is_new:
-            raise _not_copied(stream, self._container)
+            raise OutputError(
+                f"sound-not-copied: FFmpeg cannot copy {label_of(stream)} to "
+                f"{self._container.name}: leave --audio=copy out, or choose another "
+                "container."
+            )
         if not is_new:
             yield self._encoded
 
@@ -424,13 +428,6 @@ def _unread(info: MediaInfo) -> Iterator[Warned]:
             "parts-unread: FFmpeg does not read these parts of the source, which the "
             f"output lacks: {', '.join(words)}."
         )
-
-
-def _not_copied(stream: Any, container: Container) -> OutputError:
-    return OutputError(
-        f"sound-not-copied: FFmpeg cannot copy {label_of(stream)} to "
-        f"{container.name}: leave --audio=copy out, or choose another container."
-    )
 
 
 def _describe(stream: Any, target: Any, container: Container) -> None:

@@ -199,7 +199,6 @@ class EncodedTrack(CarriedTrack):
         self._lost = 0  # packets that could not be decoded
         self._infinite = 0  # samples that are no finite number, which become silence
         self._map = shows
-        self._origin = carry.origin
         self._begin = carry.begin
         context = target.codec_context
         self._rate: int = context.sample_rate
@@ -225,10 +224,6 @@ class EncodedTrack(CarriedTrack):
         self._type: np.dtype[Any] = np.dtype(np.float32)
         self._format = "flt"  # of the samples here
 
-    @property
-    def _is_empty(self) -> bool:
-        return self._first is None
-
     def _written(self, packet: Any) -> Iterator[Timed]:
         stamp = stamp_of(packet)
         if stamp is not None:
@@ -250,7 +245,7 @@ class EncodedTrack(CarriedTrack):
         """Yield the packets after the last one of the source."""
         yield from self._decoded(None)
         yield from self._resampled(None)
-        if not self._is_empty:
+        if self._first is not None:
             yield from self._encoded(self._stretch.finish())
             yield from map(timed, self.target.encode(None))
 
@@ -312,7 +307,7 @@ class EncodedTrack(CarriedTrack):
                 samples = np.where(is_finite, samples, 0).astype(samples.dtype)
             at = self._next
             if frame.pts is not None:
-                at = round((frame.pts * frame.time_base - self._origin) * self._rate)
+                at = round((frame.pts * frame.time_base - self._carry.origin) * self._rate)
             if self._first is None:
                 self.led = max(self.led, Fraction(self._least - at, self._rate))
                 if at + len(samples) <= self._least or (

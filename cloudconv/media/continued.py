@@ -66,7 +66,7 @@ class ContinuedAudio(EncodedTrack):
 
     @property
     def _why_silent(self) -> str:
-        if self._is_empty:
+        if self._first is None:
             return "has no sound before the end of the film"
         if self._mixer is None or not self._mixer.is_silent:
             return ""
@@ -80,7 +80,7 @@ class ContinuedAudio(EncodedTrack):
             self._is_read = True
             yield from self._decoded(None)
             yield from self._resampled(None)
-            if not self._is_empty:
+            if self._first is not None:
                 yield from self._prepared()
         if self._mixer is not None:
             yield from self._encoded(self._mixer.play())
@@ -88,12 +88,11 @@ class ContinuedAudio(EncodedTrack):
     def finish(self) -> Iterator[Timed]:
         """Yield the last packets; the playlist is complete."""
         yield from self.continued()
-        if not self._is_empty:
+        if self._first is not None:
             yield from map(timed, self.target.encode(None))
 
     def _prepared(self) -> Iterator[Timed]:
         end = self._end or 0
-        origin = self._origin
         if not self._leads or end - self._next > _ENDS_EARLY * self._rate:
             while self._next < end:
                 length = min(end - self._next, self._rate)
@@ -104,7 +103,9 @@ class ContinuedAudio(EncodedTrack):
         first = self._next if self._first_heard is None else self._first_heard
         film = FilmSound(sound, self._rate, first)
         lead = np.concatenate(self._lead or [silence]) if self._leads else None
-        self._mixer = Mixer(self._playlist, self._passages, film, self._next, origin, lead)
+        self._mixer = Mixer(
+            self._playlist, self._passages, film, self._next, self._carry.origin, lead
+        )
         if not self._leads:
             self._place = self._next
 
