@@ -172,8 +172,8 @@ class Timeline:
 
         The source shows the frame at ``time``, on the source's clock. The frame becomes the
         next content frame, whose content belongs to the time ``shows``. None means that the
-        frame repeats the content before it; then only ``time`` counts. Raises ValueError if
-        source or content times do not increase, or the first frame is a repeat.
+        frame is left out, as a repeat of the content before it; then only ``time`` counts.
+        Raises ValueError if source or content times do not increase.
         """
         if self._origin is None:
             self._origin = time
@@ -188,8 +188,6 @@ class Timeline:
             elif content <= (last := self._contents[-1]):
                 raise ValueError(f"content times must increase, got {content} after {last}")
             self._contents.append(content)
-        if not self._contents:
-            raise ValueError("the first source frame cannot repeat another")
         return self._decided()
 
     def finish(self, end: Fraction, following: Fraction | None = None) -> Iterator[Slot]:
@@ -243,7 +241,7 @@ class Timeline:
         self._latest = time
 
     def _decided(self) -> Iterator[Slot]:
-        while self._waiting:
+        while self._waiting and self._contents:
             time, duration, _ = self._waiting[0]
             shown = self._map.source(time)
             self._drop_before(shown)

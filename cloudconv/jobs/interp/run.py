@@ -81,7 +81,8 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
         scheduled = schedule(plan.frames(source), plan.request, counts)
         ahead = stack.enter_context(prefetch(scheduled, 8))
         head = next(ahead)
-        encoding = plan.encoding(head.left.time)
+        assert counts.first is not None  # there is a source frame
+        encoding = plan.encoding(counts.first)
         tasks = chain([head], ahead)
         del head  # so that the first pictures do not stay in memory after they are rendered
         # Load the finished segments of an earlier run, or open the output.
