@@ -72,7 +72,8 @@ class Request:
     later is not shown. The frame only serves as the right neighbour of the last frame
     before. ``tick`` is that of the source's clock in seconds, if the source has a variable
     rate. ``replaced`` are the source frames that new ones replace. Source frames before
-    ``start`` only count for the numbers of these.
+    ``start`` only count for the numbers of these. The ``shutter`` is open for that part of
+    an output frame's duration.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Request:
     tick: Fraction | None = None
     replaced: FrameList = NO_FRAMES
     start: Fraction | None = None
+    shutter: Fraction = Fraction(0)
 
 
 @dataclass(slots=True)
@@ -227,7 +229,13 @@ def schedule(
     ``counts`` are complete at the end, and get a warning as soon as regular repeats are
     found that the output keeps. Raises InputError if there are fewer than two frames.
     """
-    timeline = Timeline(request.rate, request.shows, zero=request.zero, loop=request.loop)
+    timeline = Timeline(
+        request.rate,
+        request.shows,
+        zero=request.zero,
+        loop=request.loop,
+        shutter=request.shutter,
+    )
     counts = Counts() if counts is None else counts
     cadence = Cadence()
     is_reported = refill = request.duplicates == "refill"
@@ -361,7 +369,8 @@ class _Window:
     def knows(self, slot: Slot) -> bool:
         if self._has_captions and self._end < self._end_of(slot):
             return False
-        return not self._beside or slot.timestep == 0 or slot.left + 2 < self._count
+        last = slot.seen[-1] if slot.seen else slot
+        return not self._beside or last.is_content or last.left + 2 < self._count
 
     def _end_of(self, slot: Slot) -> Fraction:
         return self._shown(slot.time + slot.duration)
@@ -371,14 +380,39 @@ class _Window:
             del self._items[done]
 
     def task(self, slot: Slot) -> FrameTask:
-        left, right = self._pair(slot)
-        t = Fraction(0) if right is None else slot.timestep
-        before, after = (None, None) if right is None else self._outer(slot.left)
-        opens = self._opens_scene(left)
-        captions = self._captions(left, slot)
-        return Task(
-            left, right, t, slot.time, slot.duration, opens, before, after, captions
+        task = self._made(slot)
+        return replace(
+            task,
+            opens_scene=self._opens_scene(task.left),
+            captions=self._captions(task.left, slot),
+            seen=self._seen(slot),
         )
+
+    def _made(self, slot: Slot) -> FrameTask:
+        left, right = self._pair(slot)
+        if right is None:
+            return Task(left, None, Fraction(0), slot.time, slot.duration)
+        before, after = self._outer(slot.left)
+        task = Task(left, right, slot.timestep, slot.time, slot.duration)
+        return replace(task, before=before, after=after, until=slot.until)
+
+    def _seen(self, slot: Slot) -> tuple[FrameTask, ...]:
+        """Return what a shutter sees, without other scenes; nothing if all of it is still.
+
+        Equal pictures are one part.
+        """
+        parts: list[FrameTask] = []
+        for part in slot.seen:
+            if parts and part.left != slot.left and self._items[part.left].cut:
+                break
+            task = self._made(part)
+            if parts and _show_one_picture(parts[-1], task):
+                lasts = parts[-1].duration + task.duration
+                parts[-1] = replace(parts[-1], duration=lasts)
+            else:
+                parts.append(task)
+        is_still = len(parts) == 1 and parts[0].right is None
+        return () if is_still else tuple(parts)
 
     def _opens_scene(self, left: Frame) -> bool:
         is_first = False
@@ -389,7 +423,7 @@ class _Window:
 
     def _pair(self, slot: Slot) -> tuple[Frame, Frame | None]:
         left = self._items[slot.left].frame
-        if slot.timestep == 0 or slot.held:
+        if slot.is_content:
             return left, None
         following = self._items.get(slot.left + 1)
         right = self._first if following is None else following.frame
@@ -432,6 +466,12 @@ class _Window:
         if after is not None and not (after.cut or after.repeats):
             later = beside(after.frame, _gap(right, after), gap)
         return earlier, later
+
+
+def _show_one_picture(first: FrameTask, second: FrameTask) -> bool:
+    """Return whether two parts show no motion, and the same picture."""
+    is_still = first.right is second.right is None
+    return is_still and first.left.same_picture(second.left)
 
 
 def _gap(first: AnalysedFrame, second: AnalysedFrame) -> Fraction:

@@ -41,6 +41,8 @@ _SPEED = """Change the speed along points TIME=SPEED, such as 0=1,4=1,4=0.25,6=1
 from point to point; at the same frame rate, or at --fps; for sound see --audio."""
 _REPLACE = """Make these source frames again: numbers from 0, times with a colon or a unit,
 and ranges, such as 100-104,0:12.48."""
+_SHUTTER = """Blur motion by a shutter that is open for N of 360 degrees of each frame's
+duration."""
 _AUDIO = """In slow motion (--slowmo, or --speed up to 1), drop the sound or stretch the
 sound at its own pitch. At normal speed, copy is an error if the sound would have to be
 encoded again."""
@@ -99,6 +101,7 @@ class Interpolation(
     replace: str | int | Sequence[Any] | None = of_frames(
         _REPLACE, "FRAMES", parse=parse_frames
     )
+    shutter: float = of_frames(_SHUTTER, "N", default=0.0, least=0, most=360)
     many_frames: bool = of_frames(_MANY_FRAMES, pinned=False, rare=True, default=False)
     audio: Literal["drop", "stretch", "copy"] | None = of_frames(
         _AUDIO, "HOW", shown="drop in slow motion, else kept"

@@ -62,14 +62,15 @@ class InterpResult(video.VideoResult):
     """The result of a run; ``frames_per_second`` excludes the frames of an earlier run.
 
     ``held_frames`` are repeated, as at a cut or after the last frame. ``replaced`` source
-    frames are made again. ``speed`` has the parts of a speed that changes, see
-    docs/json.md. ``cuts`` are the times of each new scene's first frame, in seconds from
-    the input's first frame.
+    frames are made again. ``shutter`` is in degrees. ``speed`` has the parts of a speed
+    that changes, see docs/json.md. ``cuts`` are the times of each new scene's first frame,
+    in seconds from the input's first frame.
     """
 
     model: str
     held_frames: int
     replaced: int
+    shutter: float
     speed: list[dict[str, float]] | None
     cuts: list[float]
     resumed: bool
@@ -300,6 +301,7 @@ class InterpPlan(video.VideoPlan):
             "output_frames": expected,
             "output_fps": None if self.rate is None else str(self.rate),
             "duration": None if lasts is None else float(lasts),
+            "shutter": self.settings.shutter,
             "speed": _parts(self),
         }
 
@@ -393,6 +395,7 @@ def decide(
         tick=timing.time_base if timing.rate is None else None,
         replaced=replaced,
         start=begins if replaced.needs_counting else None,
+        shutter=Fraction(str(settings.shutter)) / 360,
     )
     registry.check_times(spec, _frames_for_each(request, timing.rate))
     gap_rate = output_rate(request.rate, timing.gap_rate, request.shows)
@@ -517,6 +520,7 @@ def name_tag(settings: InterpSettings) -> str:
         tags.append(f"{float(fps):.2f}fps" if ntsc else f"{float(fps):g}fps")
     tags += ["loop"] * settings.loop + ["refill"] * settings.refill
     tags += ["replaced"] * (settings.replace is not None)
+    tags += [f"shutter{settings.shutter:g}"] * (settings.shutter > 0)
     span = f"_{float(start or 0):g}-{'end' if end is None else format(float(end), 'g')}"
     return "_".join(tags) + ("" if start is None and end is None else span)
 
