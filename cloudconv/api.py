@@ -135,8 +135,9 @@ def interpolate(settings: InterpSettings) -> InterpResult:
     Give exactly one of ``factor`` (N times the frames; a whole N keeps every source frame),
     ``fps`` (frame k at exactly k/fps) and ``slowmo`` (N times longer at the same frame
     rate), or ``slowmo`` with ``fps``. Or give ``speed``, text such as ``"0=1,4=0.25"`` or
-    pairs of a time and a speed, also with ``fps``. After Ctrl-C, which raises Interrupted,
-    the same call resumes.
+    pairs of a time and a speed, also with ``fps``. ``replace`` is text, or numbers of
+    frames, times as text, and pairs of these. After Ctrl-C, which raises Interrupted, the
+    same call resumes.
     """
     return cast("InterpResult", watched(run(settings)))
 

@@ -42,6 +42,9 @@ class Task(Generic[Source]):
     output frame of a scene. ``before`` and ``after`` are the frames beside the pair, for
     models that read four frames. They are None if they are not needed, or if the scene has
     no suitable frame there. ``captions`` are the closed captions of the output frame.
+    ``seen``: what an open shutter sees, in parts between two source frames each. The output
+    frame is then the mean of these parts by their ``duration``. A part goes from ``t``
+    ``until`` that place between its source frames.
     """
 
     left: Source
@@ -53,11 +56,13 @@ class Task(Generic[Source]):
     before: OuterFrame[Source] | None = None
     after: OuterFrame[Source] | None = None
     captions: bytes = b""
+    seen: "tuple[Task[Source], ...]" = ()
+    until: Fraction = Fraction(0)
 
     @property
     def is_new(self) -> bool:
-        """Return whether a model makes the frame."""
-        return self.right is not None and self.t != 0
+        """Return whether the frame is none of the source."""
+        return bool(self.seen) or (self.right is not None and self.t != 0)
 
     @property
     def sources(self) -> list[Source]:
@@ -68,6 +73,8 @@ class Task(Generic[Source]):
         for beside in (self.before, self.after):
             if beside is not None:
                 sources.append(beside[0])
+        for part in self.seen:
+            sources += part.sources
         return sources
 
     def of(self, other: Callable[[Source], Other]) -> "Task[Other]":
@@ -86,6 +93,8 @@ class Task(Generic[Source]):
             before=of_beside(self.before),
             after=of_beside(self.after),
             captions=self.captions,
+            seen=tuple(part.of(other) for part in self.seen),
+            until=self.until,
         )
 
 
@@ -97,6 +106,8 @@ class Slot:
     1), is the position between ``left`` and ``left + 1``; 0 shows ``left`` itself. ``held``
     means that ``left`` is shown at another time than its own, because there is no content
     frame on the other side. ``time`` and ``duration`` are seconds on the schedule's clock.
+    ``seen``: what an open shutter sees, a slot for each pair of content frames, from
+    ``timestep`` ``until`` that place; its time and duration are seconds of the source.
     """
 
     left: int
@@ -104,6 +115,13 @@ class Slot:
     time: Fraction
     duration: Fraction
     held: bool
+    seen: "tuple[Slot, ...]" = ()
+    until: Fraction = Fraction(0)
+
+    @property
+    def is_content(self) -> bool:
+        """Return whether the slot shows nothing but ``left``."""
+        return self.held or not (self.timestep or self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +153,10 @@ class Timeline:
     with the length of the source. ``request`` is the rule for the output times, and
     ``shows`` the map from these to source times, which count from ``zero`` on the source's
     clock, by default from the first source frame. Where the source plays faster than it
-    was filmed, the nearest content frame is shown. With ``loop`` the last content frame
-    leads back to the first one. ``oldest`` is the index of the first content frame that
-    later slots may need; when looping, content frame 0 is needed, too.
+    was filmed, the nearest content frame is shown. A ``shutter`` is open for that part of
+    an output frame's duration, from its time on; 0 is an instant. With ``loop`` the last
+    content frame leads back to the first one. ``oldest`` is the index of the first content
+    frame that later slots may need; when looping, content frame 0 is needed, too.
     """
 
     def __init__(
@@ -147,8 +166,11 @@ class Timeline:
         *,
         zero: Fraction | None = None,
         loop: bool = False,
+        shutter: Fraction = Fraction(0),
     ) -> None:
         self._request = request
+        self._shutter = shutter
+        self._end: Fraction | None = None  # of the source, when it is known
         self._map = shows
         self._zero = zero
         self._loop = loop
@@ -172,8 +194,8 @@ class Timeline:
 
         The source shows the frame at ``time``, on the source's clock. The frame becomes the
         next content frame, whose content belongs to the time ``shows``. None means that the
-        frame repeats the content before it; then only ``time`` counts. Raises ValueError if
-        source or content times do not increase, or the first frame is a repeat.
+        frame is left out, as a repeat of the content before it; then only ``time`` counts.
+        Raises ValueError if source or content times do not increase.
         """
         if self._origin is None:
             self._origin = time
@@ -188,8 +210,6 @@ class Timeline:
             elif content <= (last := self._contents[-1]):
                 raise ValueError(f"content times must increase, got {content} after {last}")
             self._contents.append(content)
-        if not self._contents:
-            raise ValueError("the first source frame cannot repeat another")
         return self._decided()
 
     def finish(self, end: Fraction, following: Fraction | None = None) -> Iterator[Slot]:
@@ -198,12 +218,13 @@ class Timeline:
         The slots after the last content frame lead to the content of the frame that follows
         the end, at the time ``following``. Without such a frame they hold the last content
         frame. When looping, they instead lead to content frame 0, which is shown again at
-        ``end``. Without any source frame there is no slot. Raises ValueError if ``end`` is
+        ``end``. Without any content frame there is no slot. Raises ValueError if ``end`` is
         not after the last one.
         """
-        if self._origin is None:
+        if not self._contents:
             return
-        self._divide(self._since(end))
+        self._end = self._since(end)
+        self._divide(self._end)
         if self._loop:
             again = self._latest + self._first_content
             if again > self._contents[-1]:
@@ -211,12 +232,6 @@ class Timeline:
         elif following is not None and self._since(following) > self._contents[-1]:
             self._contents.append(self._since(following))
         yield from self._decided()
-        last = self.oldest + len(self._contents) - 1
-        last_time = self._contents[-1]
-        while self._waiting:
-            time, duration = self._next()
-            shown = self._map.source(time)
-            yield Slot(last, Fraction(0), time, duration, shown != last_time)
 
     def shown(self, time: Fraction) -> Fraction:
         """Return the time on the source's clock that the output shows at a time."""
@@ -243,33 +258,62 @@ class Timeline:
         self._latest = time
 
     def _decided(self) -> Iterator[Slot]:
-        while self._waiting:
+        while self._waiting and self._contents:
             time, duration, _ = self._waiting[0]
-            shown = self._map.source(time)
-            self._drop_before(shown)
-            left = self._contents[0]
-            # Before ``left`` only if content frame 0 was moved to a later time.
-            if shown <= left:
-                timestep = Fraction(0)
-            elif len(self._contents) > 1:
-                timestep = (shown - left) / (self._contents[1] - left)
-            else:
+            opens = self._map.source(time)
+            closes = self._map.source(time + duration * self._shutter)
+            if self._end is not None:
+                closes = min(closes, self._end)
+            elif closes > self._contents[-1]:
                 return
+            self._drop_before(opens)
             self._next()
-            is_fast = self._map.speed_at(shown) > 1
-            if is_fast:
-                self._nearest = self.oldest + round(timestep)
-            # Where fast motion ends, no earlier picture follows the nearest one.
-            if timestep and (is_fast or self._nearest > self.oldest):
-                yield Slot(self._nearest, Fraction(0), time, duration, held=True)
-            else:
-                yield Slot(self.oldest, timestep, time, duration, shown < left)
+            yield self._slot(time, duration, opens, closes)
         by = self._request
         self._drop_before(
             self._latest
             if isinstance(by, Multiply)
             else self._map.source(self._count / by.rate)
         )
+
+    def _slot(
+        self, time: Fraction, duration: Fraction, opens: Fraction, closes: Fraction
+    ) -> Slot:
+        left = self._contents[0]
+        # Before ``left`` only if content frame 0 was moved to a later time.
+        held = opens < left or (opens > left and len(self._contents) == 1)
+        timestep = Fraction(0)
+        if opens > left and not held:
+            timestep = (opens - left) / (self._contents[1] - left)
+        if self._shutter:
+            seen = tuple(self._seen(opens, closes))
+            return Slot(self.oldest, timestep, time, duration, held, seen)
+        is_fast = self._map.speed_at(opens) > 1
+        if is_fast:
+            self._nearest = self.oldest + round(timestep)
+        # Where fast motion ends, no earlier picture follows the nearest one.
+        if timestep and (is_fast or self._nearest > self.oldest):
+            return Slot(self._nearest, Fraction(0), time, duration, held=True)
+        return Slot(self.oldest, timestep, time, duration, held)
+
+    def _seen(self, opens: Fraction, closes: Fraction) -> Iterator[Slot]:
+        """Yield what a shutter sees between each two content frames, and outside of all."""
+        zero = Fraction(0)
+        first, last = self._contents[0], self._contents[-1]
+        if opens < first:
+            yield Slot(self.oldest, zero, opens, min(closes, first) - opens, held=True)
+        for number, (left, right) in enumerate(pairwise(self._contents), self.oldest):
+            begins, ends = max(opens, left), min(closes, right)
+            if begins < ends:
+                timestep, until = (
+                    (time - left) / (right - left) for time in (begins, ends)
+                )
+                lasts = ends - begins
+                yield Slot(number, timestep, begins, lasts, held=False, until=until)
+        if closes > last:
+            number = self.oldest + len(self._contents) - 1
+            begins = max(opens, last)
+            yield Slot(number, zero, begins, closes - begins, held=True)
 
     def _next(self) -> tuple[Fraction, Fraction]:
         time, step, count = self._waiting.popleft()

@@ -13,7 +13,7 @@ from cloudconv import api, errors, settings
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
-    *("host", "messages", "errors", "events", "files", "timemap", "timeline"),
+    *("host", "messages", "errors", "events", "files", "timemap", "timeline", "framelist"),
     *("pipeline", "interrupts", "transfer"),
     *("settings", "foreign", "checkpoints", "weights", "metrics"),
     *("media", "forecasting", "models"),

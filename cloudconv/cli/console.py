@@ -193,7 +193,7 @@ def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Report
 _PROGRESS = """Show progress: auto is a bar, or without a terminal a line every 10 s; json
 is an object a second on stderr, for programs, and an object for each other line there;
 off."""
-_JSON = "Print one JSON object on stdout, and nothing else there."
+_JSON = "Print one JSON object, and nothing else, on stdout."
 _VERBOSE = "Print versions too, and the traceback of an error."
 
 Note = Callable[[Any], str | None]

@@ -363,7 +363,7 @@ def _like(picture: VideoFrame, result: VideoFrame) -> VideoFrame:
 
 def light_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.float32]]:
     """Convert (H, W) uint16 codes to light: a gray plane, or colours and perhaps alpha."""
-    light = [_curve(transfer)[plane] for plane in planes[:3]]
+    light = [curve_of(transfer)[plane] for plane in planes[:3]]
     if len(planes) < 4:
         return light
     opacity = (planes[3] / np.float32(_TOP)).astype(np.float32)
@@ -394,7 +394,8 @@ def codes_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.uint1
 
 
 @cache
-def _curve(transfer: int) -> NDArray[np.float32]:
+def curve_of(transfer: int) -> NDArray[np.float32]:
+    """Return the light of each 16-bit code; sRGB's curve stands for all of video."""
     signal = np.arange(_TOP + 1) / _TOP
     if transfer in _POWERS:
         light = signal ** _POWERS[transfer]

@@ -167,6 +167,14 @@ class Interpolator(Model):
 
         return arrays.between(pictures, run, device)  # type: ignore[no-any-return]
 
+    def motion(self, pair: Pair) -> Tensor | None:
+        """Return the largest motion between the pictures of each pair, (B,) in pixels.
+
+        The result is None for a model that estimates no motion. The times of the pairs are
+        0.5.
+        """
+        return None
+
     @torch.no_grad()
     def between(self, pair: Pair, *, leftover: bool = False) -> Tensor:
         """Return the pictures between those of pairs of any size, on the model's device.

@@ -1,11 +1,12 @@
 """Compute the new frames of one batch, with trials where motion is doubtful."""
 
+from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.pair import Pair, PairPicture, PairPictures
+from cloudconv.render.exposure import UNKNOWN_MOTION, Exposure, moments, pictures_of
 from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.tiling import tiled
 from cloudconv.timeline import OuterFrame
@@ -56,9 +58,16 @@ class _Trial(NamedTuple):
         return self.before.frame.time, self.after.frame.time
 
 
+Result = TypeVar("Result")
 Steps = Generator[Arriving | None, None, None]
 """The computation of a batch, which yields None where the CPU would wait for the device,
 and last the planes of all frames, followed by the sum of each frame's values."""
+
+_Waits = Generator[None, None, Result]
+"""A part of a computation, which yields None where the CPU would wait for the device."""
+
+_Part = tuple[FrameTask, list[SourcePicture]]
+_PARTS = 8  # parts of an exposure that are computed together
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,64 @@ class Inference:
         ``tasks``: at most a batch. ``pictures``: for each task its source pictures: x0, x1,
         and the frames before and after the pair if the model or the fallback needs them.
         """
+        new = yield from self._made(tasks, pictures)
+        yield self._arriving(new, tasks[0].left)
+
+    @torch.inference_mode()
+    def expose(self, task: FrameTask, pictures: list[list[SourcePicture]]) -> Steps:
+        """Make the mean of what an open shutter sees; ``pictures``: those of each part."""
+        exposure = Exposure(task.left, self.device)
+        parts = deque(zip(task.seen, pictures, strict=True))
+        pictures.clear()
+        while parts:
+            # The pictures of a long exposure are not on the device at once.
+            some = [parts.popleft() for _ in range(min(len(parts), _PARTS))]
+            yield from self._add(exposure, some)
+        yield self._arriving(exposure.mean()[None], task.left)
+
+    def _add(self, exposure: Exposure, parts: list[_Part]) -> _Waits[None]:
+        """Add the source frames of some parts, and then the new frames between them."""
+        counts = yield from self._counts([part for part in parts if part[0].right])
+        new: list[tuple[_Part, float]] = []
+        for part, sources in parts:
+            if part.right is None:
+                exposure.add(self._picture(sources[0]), float(part.duration))
+                continue
+            for t, weight in moments(part, counts.pop(0)):
+                if 0 < t < 1:
+                    new.append(((replace(part, t=t), sources), weight))
+                else:
+                    exposure.add(self._picture(sources[int(t)]), weight)
+        for start in range(0, len(new), self.sizes.batch):
+            some = new[start : start + self.sizes.batch]
+            tasks = [task for (task, _), _ in some]
+            made = yield from self._made(tasks, [pictures for (_, pictures), _ in some])
+            for picture, (_, weight) in zip(made, some, strict=True):
+                exposure.add(picture, weight)
+
+    def _counts(self, parts: list[_Part]) -> _Waits[list[int]]:
+        """Return how many pictures stand for each pair, by the motion of the pair alone."""
+        motions = []
+        for _, sources in parts:
+            pair = Pair(self._sides([sources], 2), torch.tensor([0.5]), None, self.scale)
+            motion = self.model.motion(pair)
+            if motion is None:
+                return [UNKNOWN_MOTION] * len(parts)
+            motions.append(motion)
+        if not motions:
+            return []
+        downloaded = download([torch.cat(motions)])
+        if self.device.type in QUEUES:
+            yield None
+        return [*map(pictures_of, downloaded.planes()[0].tolist())]
+
+    def _picture(self, source: SourcePicture) -> Tensor:
+        return source.on(self.device).channels[0]
+
+    def _made(
+        self, tasks: list[FrameTask], pictures: list[list[SourcePicture]]
+    ) -> _Waits[Tensor]:
+        """Return the new frames as RGB and opacity, (B, 3 or 4, H, W)."""
         count = len(tasks)
         whole = min(self.sizes.batch, 1 << (count - 1).bit_length())
         more = whole - count if self.fills else 0
@@ -110,16 +177,17 @@ class Inference:
                 ]
                 self._blend(new[:count], times[:count], uncertainty, pictures, trials)
             new = new[:, :-1]
-        new = new[:count]
-        like = tasks[0].left
+        return new[:count]
+
+    def _arriving(self, new: Tensor, like: Frame) -> Arriving:
+        """Return the planes of new frames, and the sum of the values of each."""
         planes = [*chain.from_iterable(from_channels(picture, like) for picture in new)]
         # A sum is finite only if all values are. The CPU checks the sums when they arrive,
         # so the device does not wait for the check.
         totals = new.sum((1, 2, 3))
         if like.planes()[0].device.type == "cpu":
-            yield download([*planes, totals])
-        else:
-            yield download([totals], stay=planes)
+            return download([*planes, totals])
+        return download([totals], stay=planes)
 
     def _sides(self, pictures: list[list[SourcePicture]], count: int) -> list[PairPictures]:
         def on_device(column: Sequence[SourcePicture]) -> PairPictures:

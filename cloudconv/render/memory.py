@@ -24,6 +24,10 @@ _FRAME_BYTES = 96
 """Bytes per pixel beside the network: a pair as float32 RGB, the new frame, the
 conversions."""
 
+_EXPOSURE_BYTES = 240
+"""More bytes per pixel where a frame is the mean of several: nine source frames as RGB, and
+sums (measured on a simulated GPU)."""
+
 _LEAST_OFF_CPU = 270
 """The least memory of a network per pixel on other devices than a CPU, in any precision: a
 CPU processes strips, others whole pictures (measured on a simulated GPU)."""
@@ -58,12 +62,13 @@ class WantedSizes:
     ``batch``: new frames of a batch; ``auto`` depends on the size of a frame and the
     memory. ``tile``: the side of tiles in pixels; ``auto`` uses tiles only where a whole
     frame does not fit into memory, ``off`` never. ``cpu_streams``: the most batches at the
-    same time on a CPU.
+    same time on a CPU. ``exposes``: whether each frame is the mean of several.
     """
 
     batch: int | Literal["auto"] = "auto"
     tile: int | Literal["auto", "off"] = "auto"
     cpu_streams: int = 1
+    exposes: bool = False
 
 
 AUTOMATIC = WantedSizes()
@@ -157,12 +162,13 @@ def plan_memory(
         per_pixel *= _OF_SIXTEEN_BITS
     if device.type != "cpu":
         per_pixel = max(per_pixel, _LEAST_OFF_CPU * max(1.0, scale) ** 2)
+    beside = _FRAME_BYTES + _EXPOSURE_BYTES * wanted.exposes
     rows = round_up(height, multiple)
     columns = round_up(width, multiple)
 
     def need(side: int, items: int = 1) -> int:
         network = min(rows, side) * min(columns, side) * per_pixel
-        return int(items * (network + _FRAME_BYTES * width * height))
+        return int(items * (network + beside * width * height))
 
     whole = max(rows, columns)
     side = whole if isinstance(tile, str) else round_up(tile, multiple)

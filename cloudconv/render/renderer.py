@@ -243,6 +243,8 @@ class Renderer:
             line.add(replace(frame, captions=item.captions))
         elif item is not None:
             line.add(item)
+        if isinstance(item, Task) and item.seen:
+            return True
         batch = self._inference.sizes.batch
         is_full = line.new_frames >= batch or len(line.collected) >= batch + _MAX_WAITING
         return is_full or (item is None and bool(line.collected))
@@ -268,9 +270,8 @@ class Renderer:
         line.collected = deque()
         tasks = [item for item in items if isinstance(item, Task)]
         pictures = []
-        for task in tasks:
-            assert task.right is not None
-            pair = task.left, task.right
+        for task in tasks[0].seen or tasks:  # an exposure is a batch of its own
+            pair = task.left, task.right or task.left
             # A frame of the pair replaces a missing frame beside it.
             outer = zip((task.before, task.after), pair, strict=True)
             frames = [*pair, *(own if other is None else other[0] for other, own in outer)]
@@ -282,7 +283,10 @@ class Renderer:
         # The next batch begins at the last pair of this batch or later. It can only reuse
         # the pictures of this batch's last task.
         self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
-        steps = self._inference.make(tasks, pictures)
+        if tasks[0].seen:
+            steps = self._inference.expose(tasks[0], pictures)
+        else:
+            steps = self._inference.make(tasks, pictures)
         work = cpu_streams.call(within_memory, partial(advance, steps), self._dtype)
         line.batches.append(_Batch(items, work))
         if self._device.type in QUEUES and len(line.batches) > 1:
@@ -297,7 +301,8 @@ class Renderer:
 
     def _lacks_memory(self, batch: _Batch, cpu_streams: CpuStreams) -> bool:
         """Wait for a batch, and return whether its memory ran out."""
-        self._advance(batch, cpu_streams)
+        while isinstance(batch.work.result(), Generator):
+            self._advance(batch, cpu_streams)
         return batch.work.result() is None
 
     def _step_back(self, cpu_streams: CpuStreams) -> None:

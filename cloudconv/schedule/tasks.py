@@ -9,14 +9,16 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
 from queue import SimpleQueue
-from typing import Literal
+from typing import Literal, Self
 
 from torch import Tensor
 
-from cloudconv.errors import InputError
+from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
+from cloudconv.framelist import NO_FRAMES, FrameList, check_row
 from cloudconv.media.color import block_means, thumbnail
 from cloudconv.media.frame import Frame, FrameTask
+from cloudconv.messages import counted, plural
 from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
@@ -41,9 +43,10 @@ class AnalysedFrame:
     """A source frame with the results of the detectors of cuts and repeats.
 
     ``shows`` is the frame's own time, or an evenly spaced time where regular repeats are
-    left out. None marks a repeat that is left out. ``flashes``: no frame before shows a
-    part of this one, see :class:`~cloudconv.schedule.cuts.FlashDetector`. ``thumbnail`` is
-    the luma that the detector of cuts saw, None without a detector.
+    left out. None marks a frame that is left out: a repeat, or one that is ``replaced``,
+    which no detector sees. ``flashes``: no frame before shows a part of this one, see
+    :class:`~cloudconv.schedule.cuts.FlashDetector`. ``thumbnail`` is the luma that the
+    detector of cuts saw, None without a detector.
     """
 
     frame: Frame
@@ -52,6 +55,11 @@ class AnalysedFrame:
     shows: Fraction | None
     thumbnail: Tensor | None = None
     flashes: bool = False
+    replaced: bool = False
+
+    def at(self, shows: Fraction | None) -> Self:
+        """Return the frame at another time, unless it is replaced."""
+        return self if self.replaced else replace(self, shows=shows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,9 @@ class Request:
     which the model makes a new frame. A source frame at ``end`` (on the source's clock) or
     later is not shown. The frame only serves as the right neighbour of the last frame
     before. ``tick`` is that of the source's clock in seconds, if the source has a variable
-    rate.
+    rate. ``replaced`` are the source frames that new ones replace. Source frames before
+    ``start`` only count for the numbers of these. The ``shutter`` is open for that part of
+    an output frame's duration.
     """
 
     name: str
@@ -76,19 +86,25 @@ class Request:
     context: int = 2
     end: Fraction | None = None
     tick: Fraction | None = None
+    replaced: FrameList = NO_FRAMES
+    start: Fraction | None = None
+    shutter: Fraction = Fraction(0)
 
 
 @dataclass(slots=True)
 class Counts:
     """The counts of a schedule.
 
-    ``cuts`` are the times of each new scene's first frame, on the source's clock.
+    ``cuts`` are the times of each new scene's first frame, on the source's clock. There
+    the first source frame is at ``first``. ``replaced`` frames count as source frames, too.
     ``duration`` is the output's, in seconds. ``steps`` are the first two different
     durations of output frames. ``ticks`` are the times of the source frames, at a variable
     rate. The thread that plans puts ``warnings`` there as soon as they are known.
     """
 
+    first: Fraction | None = None
     source_frames: int = 0
+    replaced: int = 0
     output_frames: int = 0
     new_frames: int = 0
     held_frames: int = 0
@@ -100,11 +116,23 @@ class Counts:
 
     def add(self, item: AnalysedFrame, tick: Fraction | None) -> None:
         """Count a source frame."""
+        if self.first is None:
+            self.first = item.frame.time
         self.source_frames += 1
+        self.replaced += item.replaced
         if item.cut:
             self.cuts.append(item.frame.time)
         if tick is not None:
             self.ticks.append(int(item.frame.time / tick))
+
+    def add_output(self, task: FrameTask, *, is_late: bool) -> None:
+        """Count an output frame; ``is_late``: no source frame belongs to its time."""
+        self.output_frames += 1
+        self.new_frames += task.is_new
+        self.held_frames += is_late and not task.is_new
+        self.duration = task.time + task.duration
+        if len(self.steps) < 2:
+            self.steps.add(task.duration)
 
     @property
     def rate(self) -> Fraction | None:
@@ -112,8 +140,13 @@ class Counts:
         return 1 / min(self.steps) if len(self.steps) == 1 else None
 
 
-def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFrame]:
-    """Find cuts, flashes and repeats; yield each frame when all detectors have decided."""
+def analyse(
+    frames: Iterable[Frame | AnalysedFrame], scene_cut: SceneCut
+) -> Iterator[AnalysedFrame]:
+    """Find cuts, flashes and repeats; yield each frame when all detectors have decided.
+
+    A frame that is replaced comes as an analysed one, and no detector sees it.
+    """
     threshold = None if isinstance(scene_cut, str) else scene_cut
     is_on = scene_cut != "off"
     cuts = CutDetector(threshold)
@@ -125,6 +158,9 @@ def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFr
         decisions = [(False, False)]
         if frame is None:
             decisions = zip(cuts.finish(), flashes.finish(), strict=True) if is_on else []
+        elif isinstance(frame, AnalysedFrame):
+            decisions = []
+            undecided.append(frame)
         else:
             blocks = block_means(frame.planes()[0])
             luma = None
@@ -134,10 +170,25 @@ def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFr
             repeats = repetition.push(blocks)
             undecided.append(AnalysedFrame(frame, False, repeats, frame.time, luma))
         for cut, flash in decisions:
+            while undecided[0].replaced:
+                yield undecided.popleft()
             item = undecided.popleft()
             yield replace(
                 item, cut=cut, flashes=flash and not cut, repeats=item.repeats and not cut
             )
+    yield from undecided  # replaced frames at the end
+
+
+def _marked(frames: Iterable[Frame], request: Request) -> Iterator[Frame | AnalysedFrame]:
+    """Yield the frames of the part; those that are replaced are marked."""
+    for number, frame in enumerate(frames):
+        if request.start is not None and frame.time < request.start:
+            continue
+        ends = frame.time + frame.duration
+        if request.replaced.has(number, frame.time, ends):
+            yield AnalysedFrame(frame, False, False, None, replaced=True)
+        else:
+            yield frame
 
 
 def evened(
@@ -145,8 +196,9 @@ def evened(
 ) -> Iterator[AnalysedFrame]:
     """Push each frame to a cadence, and yield the frames.
 
-    With ``refill`` each frame gets its even time from the cadence, and a repeat None.
-    Without ``refill`` the frames stay as they are, and none waits for later ones.
+    With ``refill`` each frame gets its even time from the cadence, and a repeat None. A
+    frame that is replaced counts for the cadence as a different one. Without ``refill`` the
+    frames stay as they are, and none waits for later ones.
     """
     waiting: deque[AnalysedFrame] = deque()
     end = Fraction(0)
@@ -158,9 +210,9 @@ def evened(
             continue
         waiting.append(item)
         for shows in placed:
-            yield replace(waiting.popleft(), shows=shows)
+            yield waiting.popleft().at(shows)
     for shows, item in zip(cadence.finish(end), waiting, strict=refill):
-        yield replace(item, shows=shows)
+        yield item.at(shows)
 
 
 def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[AnalysedFrame]]:
@@ -177,28 +229,35 @@ def schedule(
     ``counts`` are complete at the end, and get a warning as soon as regular repeats are
     found that the output keeps. Raises InputError if there are fewer than two frames.
     """
-    timeline = Timeline(request.rate, request.shows, zero=request.zero, loop=request.loop)
+    timeline = Timeline(
+        request.rate,
+        request.shows,
+        zero=request.zero,
+        loop=request.loop,
+        shutter=request.shutter,
+    )
     counts = Counts() if counts is None else counts
     cadence = Cadence()
     is_reported = refill = request.duplicates == "refill"
     window = _Window(beside=request.context >= FOUR, shown=timeline.shown)
     held: list[Slot] = []  # at most one slot, whose source frames are not all known
-    opened: deque[Fraction] = deque()  # starts of scenes that no output frame has shown yet
     end = Fraction(0)
     following: Fraction | None = None
-    analysed = evened(analyse(frames, request.scene_cut), cadence, refill=refill)
+    replacing = _Replacing(counts.warnings)
+    analysed = analyse(_marked(frames, request), request.scene_cut)
+    analysed = evened(analysed, cadence, refill=refill)
     for item in chain(analysed, [None]):
         if item is not None:
             window.add(item)
+            replacing.add(item)
             if request.end is not None and item.frame.time >= request.end:
                 following = item.shows
                 continue
             counts.add(item, request.tick)
-            if item.cut:
-                opened.append(item.frame.time)
             slots: Iterator[Slot] = timeline.push(item.frame.time, item.shows)
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
+            replacing.finish(request.name, loop=request.loop)
             slots = timeline.finish(end, following)
         else:
             has = "a single frame" if counts.source_frames else "no frame"
@@ -218,27 +277,9 @@ def schedule(
             if item is not None and not window.knows(slot):
                 held.append(slot)  # the timeline keeps those after it
                 break
-            left, right = window.pair(slot)
-            is_first = bool(opened) and opened[0] <= left.time
-            while opened and opened[0] <= left.time:
-                opened.popleft()
-            counts.output_frames += 1
-            counts.new_frames += right is not None
-            counts.held_frames += right is None and (slot.held or slot.timestep > 0)
-            counts.duration = slot.time + slot.duration
-            if len(counts.steps) < 2:
-                counts.steps.add(slot.duration)
-            outer = (None, None) if right is None else window.outer(slot.left)
-            details = (
-                slot.time,
-                slot.duration,
-                is_first,
-                *outer,
-                window.captions(left, slot),
-            )
-            yield Task(
-                left, right, Fraction(0) if right is None else slot.timestep, *details
-            )
+            task = window.task(slot)
+            counts.add_output(task, is_late=slot.held or slot.timestep > 0)
+            yield task
         window.forget(held[0].left if held else timeline.oldest)
 
 
@@ -250,6 +291,45 @@ def beside(frame: Frame, distance: Fraction, gap: Fraction) -> OuterFrame[Frame]
     """
     reach = distance / gap
     return (frame, reach) if 1 / _MOST_UNEVEN <= reach <= _MOST_UNEVEN else None
+
+
+class _Replacing:
+    """A check of replaced frames: few in a row, and where no new frame stands for them."""
+
+    def __init__(self, warnings: SimpleQueue[Warned]) -> None:
+        self._warnings = warnings
+        self._row: list[Fraction] = []  # the times of replaced frames in a row
+        self._repeated = 0  # replaced frames for which a neighbour is repeated
+        self._used = 0  # frames that are not replaced
+
+    def add(self, item: AnalysedFrame) -> None:
+        frame = item.frame
+        if item.replaced:
+            self._row.append(frame.time)
+            check_row(frame.time + frame.duration - self._row[0])
+            return
+        if not self._used or item.cut or item.flashes:
+            self._repeated += len(self._row)
+        self._row.clear()
+        self._used += 1
+
+    def finish(self, name: str, *, loop: bool) -> None:
+        if not self._used:
+            raise SettingsError(
+                f"all-replaced: --replace names all frames of {name}, or of the part: name "
+                "fewer frames."
+            )
+        if not loop:
+            self._repeated += len(self._row)
+        if self._repeated:
+            frames = counted(self._repeated, "frame")
+            self._warnings.put(
+                Warned(
+                    f"replaced-by-neighbour: {frames} of --replace "
+                    f"{plural(self._repeated, 'is', 'are')} the first or the last, or "
+                    "beside a cut or a flash: a neighbour is repeated there."
+                )
+            )
 
 
 class _Window:
@@ -271,21 +351,26 @@ class _Window:
         self._has_captions = False
         self._end = Fraction(0)
         self._shown = shown
+        # Starts of scenes that no output frame has shown yet.
+        self._opened: deque[Fraction] = deque()
 
     def add(self, item: AnalysedFrame) -> None:
-        self._first = self._first or item.frame
         self._end = item.frame.time + item.frame.duration
         if item.frame.captions:
             self._has_captions = True
             self._captioned.append(item.frame)
+        if item.cut:
+            self._opened.append(item.frame.time)
         if item.shows is not None:
+            self._first = self._first or item.frame
             self._items[self._count] = item
             self._count += 1
 
     def knows(self, slot: Slot) -> bool:
         if self._has_captions and self._end < self._end_of(slot):
             return False
-        return not self._beside or slot.timestep == 0 or slot.left + 2 < self._count
+        last = slot.seen[-1] if slot.seen else slot
+        return not self._beside or last.is_content or last.left + 2 < self._count
 
     def _end_of(self, slot: Slot) -> Fraction:
         return self._shown(slot.time + slot.duration)
@@ -294,9 +379,51 @@ class _Window:
         for done in [index for index in self._items if index < before - self._beside]:
             del self._items[done]
 
-    def pair(self, slot: Slot) -> tuple[Frame, Frame | None]:
+    def task(self, slot: Slot) -> FrameTask:
+        task = self._made(slot)
+        return replace(
+            task,
+            opens_scene=self._opens_scene(task.left),
+            captions=self._captions(task.left, slot),
+            seen=self._seen(slot),
+        )
+
+    def _made(self, slot: Slot) -> FrameTask:
+        left, right = self._pair(slot)
+        if right is None:
+            return Task(left, None, Fraction(0), slot.time, slot.duration)
+        before, after = self._outer(slot.left)
+        task = Task(left, right, slot.timestep, slot.time, slot.duration)
+        return replace(task, before=before, after=after, until=slot.until)
+
+    def _seen(self, slot: Slot) -> tuple[FrameTask, ...]:
+        """Return what a shutter sees, without other scenes; nothing if all of it is still.
+
+        Equal pictures are one part.
+        """
+        parts: list[FrameTask] = []
+        for part in slot.seen:
+            if parts and part.left != slot.left and self._items[part.left].cut:
+                break
+            task = self._made(part)
+            if parts and _show_one_picture(parts[-1], task):
+                lasts = parts[-1].duration + task.duration
+                parts[-1] = replace(parts[-1], duration=lasts)
+            else:
+                parts.append(task)
+        is_still = len(parts) == 1 and parts[0].right is None
+        return () if is_still else tuple(parts)
+
+    def _opens_scene(self, left: Frame) -> bool:
+        is_first = False
+        while self._opened and self._opened[0] <= left.time:
+            self._opened.popleft()
+            is_first = True
+        return is_first
+
+    def _pair(self, slot: Slot) -> tuple[Frame, Frame | None]:
         left = self._items[slot.left].frame
-        if slot.timestep == 0 or slot.held:
+        if slot.is_content:
             return left, None
         following = self._items.get(slot.left + 1)
         right = self._first if following is None else following.frame
@@ -309,7 +436,7 @@ class _Window:
             self._alike = slot.left, may_repeat and left.same_picture(right)
         return left, None if self._alike[1] else right
 
-    def captions(self, left: Frame, slot: Slot) -> bytes:
+    def _captions(self, left: Frame, slot: Slot) -> bytes:
         """Return captions, once each: with their frame, or the one shown meanwhile."""
         while self._captioned:
             frame = self._captioned[0]
@@ -320,7 +447,7 @@ class _Window:
         self._due = self._due[_MOST_CAPTIONS:]
         return now
 
-    def outer(
+    def _outer(
         self, index: int
     ) -> tuple[OuterFrame[Frame] | None, OuterFrame[Frame] | None]:
         """Return the frames before and after the pair that begins at ``index``.
@@ -339,6 +466,12 @@ class _Window:
         if after is not None and not (after.cut or after.repeats):
             later = beside(after.frame, _gap(right, after), gap)
         return earlier, later
+
+
+def _show_one_picture(first: FrameTask, second: FrameTask) -> bool:
+    """Return whether two parts show no motion, and the same picture."""
+    is_still = first.right is second.right is None
+    return is_still and first.left.same_picture(second.left)
 
 
 def _gap(first: AnalysedFrame, second: AnalysedFrame) -> Fraction:

@@ -43,14 +43,14 @@ SceneCut = Literal["auto", "off"] | float
 _OUT = """Write this file, or into this folder under the default name; frames/%05d.png
 writes pictures, - writes Matroska to stdout."""
 _REPLACE = "Replace an output that exists."
-DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif).
-They count as source frames: 25 pictures become 50 frames."""
+DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif):
+25 pictures become 50 source frames."""
 _STREAM = "Read the video stream with this number; the file's first stream is 0."
 _START = "Begin at this time: seconds, 1m30s or h:mm:ss."
 _CUT = "Find scene changes: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
 _DEVICE = "Compute on this device: auto, cpu, cuda, cuda:N or mps."
 _PRECISION = "Compute in this number format: auto, fp32, bf16 or fp16."
-_THREADS = f"Use this many CPU threads, at most {MOST_THREADS}."
+_THREADS = f"Use N CPU threads, at most {MOST_THREADS}."
 _SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
 _TIMESTEPS = """Say whether a published network makes frames at any time, or was trained for
 the middle of two frames only."""

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cloudconv.errors import SettingsError
+from cloudconv.framelist import parse_frames
 from cloudconv.messages import flag
 from cloudconv.settings import groups, values
 from cloudconv.settings.groups import (
@@ -32,12 +33,16 @@ _WORKERS = """Compute in this process (local), in N processes (local:N), or on a
 _MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times),
 another model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published
 network's file, such as flownet.pkl."""
-_FACTOR = "Make N times the frames; a whole N keeps every source frame."
+_FACTOR = """Make N times the frames; a whole N keeps every source frame; 1 is for
+--replace."""
 _FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
 _SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
-_SPEED = """Change the speed along points TIME=SPEED, such as 0=1,4=1,4=0.25,6=1: evenly
-from point to point, and at once where two have one time; at the same frame rate, or at
---fps; for sound see --audio."""
+_SPEED = """Change the speed along points TIME=SPEED, such as 0=1,4=1,4=0.25,6=1, evenly
+from point to point; at the same frame rate, or at --fps; for sound see --audio."""
+_REPLACE = """Make these source frames again: numbers from 0, times with a colon or a unit,
+and ranges, such as 100-104,0:12.48."""
+_SHUTTER = """Blur motion by a shutter that is open for N of 360 degrees of each frame's
+duration."""
 _AUDIO = """In slow motion (--slowmo, or --speed up to 1), drop the sound or stretch the
 sound at its own pitch. At normal speed, copy is an error if the sound would have to be
 encoded again."""
@@ -89,10 +94,14 @@ class Interpolation(
 ):
     """The options that one video and many share."""
 
-    factor: Rational | None = _factor(_FACTOR, "N")
+    factor: Rational | None = option(_FACTOR, "N", parse=parse_factor, least=1, most=1000)
     fps: Rational | None = option(_FPS, "RATE", parse=parse_rate, above=0, most=10_000)
     slowmo: Rational | None = _factor(_SLOWMO, "N")
     speed: str | Sequence[Point] | None = option(_SPEED, "POINTS", parse=parse_speed)
+    replace: str | int | Sequence[Any] | None = of_frames(
+        _REPLACE, "FRAMES", parse=parse_frames
+    )
+    shutter: float = of_frames(_SHUTTER, "N", default=0.0, least=0, most=360)
     many_frames: bool = of_frames(_MANY_FRAMES, pinned=False, rare=True, default=False)
     audio: Literal["drop", "stretch", "copy"] | None = of_frames(
         _AUDIO, "HOW", shown="drop in slow motion, else kept"
@@ -115,6 +124,11 @@ class Interpolation(
                 "factor-fps-or-slowmo: Give exactly one of --factor, --fps, --slowmo and "
                 "--speed, or --fps with one of the last two; got "
                 f"{', '.join(map(flag, chosen)) or 'none of them'}."
+            )
+        if self.factor == 1 and self.replace is None:
+            raise SettingsError(
+                "factor-of-1: A --factor of 1 makes no new frame, except with --replace: "
+                "give a larger factor."
             )
         speeds = [speed for _, speed in parse_speed(self.speed or [(0, 1)])]
         if self.audio == "stretch" and max(speeds) > 1:

@@ -160,6 +160,40 @@ def test_the_gpu_makes_the_frames_of_the_cpu(gpu, clips, file, expected, tmp_pat
     check(record, clip, tmp_path / "a.mkv", batch, 2 if "loop" in options else 0)
 
 
+SHUTTERS = {
+    "blur": {},
+    "of noise": {"noise": 6.0},
+    "of 10 bit": {"pix_fmt": "yuv420p10le"},
+    "of alpha": {"pix_fmt": "yuva420p"},
+    "without motion": {"model": "blend"},
+    "of a published network": {"model": "rife_4_25"},
+}
+
+
+@pytest.mark.parametrize("kind", SHUTTERS)
+def test_an_exposure_is_added_on_the_device(gpu, clips, file, expected, tmp_path, kind):
+    """Each source frame is sent once, and of an exposure only the mean returns."""
+    options = {"model": "cloud-fast", **SHUTTERS[kind]}
+    about = {k: options.pop(k) for k in ("pix_fmt", "noise") if k in options}
+    clip = clips(**about, count=9)
+    if options["model"] in NETWORKS:
+        options["model"] = file(options["model"])
+    shared = {"factor": None, "fps": 8, "shutter": 180, **options}
+    with gpu() as record:
+        interp(clip, tmp_path / "a.mkv", device="cuda", **shared)
+    assert decibels(tmp_path / "a.mkv", expected(clip, **shared)) >= NEAREST["fp32"]
+    if record is None:
+        return
+    source, shown = read_planes(clip), read_planes(tmp_path / "a.mkv")
+    size = sum(plane.nbytes for plane in source[0])
+    curve = 2**18
+    assert not record.faults
+    assert not in_loop(record.unordered)
+    assert not in_loop(record.waits)
+    assert in_loop(record.up).total() <= 1.1 * size * len(source) + curve
+    assert in_loop(record.down).total() <= 1.1 * size * len(shown)
+
+
 def test_the_device_is_idle_only_at_the_end(gpu, clips, tmp_path):
     """While the CPU waits for a batch, the device works on another one."""
     with gpu() as record:
@@ -245,3 +279,28 @@ def test_the_plan_covers_the_memory_that_is_used(gpu, file, name):
             tasks.append(Task(*frames[k : k + 2], *times, **(beside if own else {})))
         assert len(list(work.render(tasks))) == 4
         assert record.peak - weights <= work.plan(*size).memory_bytes
+
+
+@pytest.mark.slow
+def test_the_plan_covers_the_memory_of_exposures(gpu):
+    one = Fraction(1)
+    frames = [Frame(picture(k, 256, 192, step=3.0), k * one, one) for k in range(40)]
+    with gpu(limit=2**40) as record:
+        if record is None:
+            pytest.skip("a real GPU uses additional memory of its own")
+        device = torch.device("cuda")
+        network = registry.load("cloud-best", device, torch.float16)
+        weights = record.peak
+        wanted = WantedSizes(2, exposes=True)
+        work = Renderer(network, device=device, wanted=wanted, fallback=True)
+        tasks = []
+        for start in (1, 18):
+            parts = []
+            for k in range(start, start + 17):
+                beside = {"before": (frames[k - 1], one), "after": (frames[k + 2], one)}
+                pair = frames[k], frames[k + 1]
+                parts.append(Task(*pair, 0 * one, k * one, one, until=one, **beside))
+            shown = parts[0].left, None, 0 * one, start * one, one
+            tasks.append(Task(*shown, seen=tuple(parts)))
+        assert len(list(work.render(tasks))) == 2
+        assert record.peak - weights <= work.plan(256, 192).memory_bytes

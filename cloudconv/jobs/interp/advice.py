@@ -68,6 +68,12 @@ def rate_warnings(
     settings: InterpSettings, timing: Timing, shows: TimeMap, output: Path
 ) -> Iterator[Warned]:
     """Warn of source frames that a chosen rate leaves out, or keeps as they are."""
+    if settings.shutter:
+        yield Warned(
+            "frames-exposed: With --shutter each frame is the mean of what the shutter "
+            "sees: where things move, no source frame is kept as it is."
+        )
+        return
     rate = exact(settings.fps)
     if rate is None or shows.speed is None:
         return

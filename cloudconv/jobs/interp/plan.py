@@ -11,6 +11,7 @@ import torch
 from cloudconv.checkpoints import file_of
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
+from cloudconv.framelist import NO_FRAMES, FrameList, parse_frames
 from cloudconv.jobs import video
 from cloudconv.jobs.interp.advice import disk_warnings, gap_warnings, rate_warnings
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
@@ -60,13 +61,16 @@ frame."""
 class InterpResult(video.VideoResult):
     """The result of a run; ``frames_per_second`` excludes the frames of an earlier run.
 
-    ``held_frames`` are repeated, as at a cut or after the last frame. ``speed`` has the
-    parts of a speed that changes, see docs/json.md. ``cuts`` are the
-    times of each new scene's first frame, in seconds from the input's first frame.
+    ``held_frames`` are repeated, as at a cut or after the last frame. ``replaced`` source
+    frames are made again. ``shutter`` is in degrees. ``speed`` has the parts of a speed
+    that changes, see docs/json.md. ``cuts`` are the times of each new scene's first frame,
+    in seconds from the input's first frame.
     """
 
     model: str
     held_frames: int
+    replaced: int
+    shutter: float
     speed: list[dict[str, float]] | None
     cuts: list[float]
     resumed: bool
@@ -142,7 +146,8 @@ class InterpPlan(video.VideoPlan):
 
         They raise InputError if gaps of a live one make too many.
         """
-        frames = source.frames()
+        is_counted = self.request.start is not None
+        frames = source.frames(Fraction(0) if is_counted else None)
         if self.settings.many_frames or not self.info.timing.open_ended:
             return frames
         return self._checked(frames)
@@ -156,6 +161,11 @@ class InterpPlan(video.VideoPlan):
             )
             yield frame
 
+    @property
+    def ahead(self) -> int:
+        """Return how many output frames wait, each with its decoded source frames."""
+        return 2 if self.request.shutter else 8
+
     def renderer(self) -> Renderer:
         """Return a renderer in this process; its batch is not chosen yet."""
         threads = self.workers.threads(self.settings.threads) or torch.get_num_threads()
@@ -165,7 +175,8 @@ class InterpPlan(video.VideoPlan):
     def renderer_on(self, device: torch.device, cpu_streams: int) -> Renderer:
         """Return a renderer with the model of the run on a device."""
         settings = self.settings
-        wanted = WantedSizes(settings.batch, settings.tile, cpu_streams)
+        exposes = self.request.shutter > 0
+        wanted = WantedSizes(settings.batch, settings.tile, cpu_streams, exposes)
         request = settings.chosen_model, settings, device, self.dtype
         return renderer_for(*request, wanted, sha256=self.weights)
 
@@ -296,6 +307,7 @@ class InterpPlan(video.VideoPlan):
             "output_frames": expected,
             "output_fps": None if self.rate is None else str(self.rate),
             "duration": None if lasts is None else float(lasts),
+            "shutter": self.settings.shutter,
             "speed": _parts(self),
         }
 
@@ -309,6 +321,7 @@ class InterpPlan(video.VideoPlan):
             "output_frames": counts.output_frames,
             "new_frames": counts.new_frames,
             "held_frames": counts.held_frames,
+            "replaced": counts.replaced,
             "cuts": [float(cut - self.info.timing.start) for cut in counts.cuts],
             "output_fps": None if rate is None else str(rate),
             "duration": float(duration),
@@ -373,6 +386,8 @@ def decide(
         )
     start, end = exact(settings.start), exact(settings.end)
     video.check_begin(info, start)
+    replaced = _replaced(settings, timing)
+    begins, ends = timing.span(start, end)
     request = Request(
         name=str(info.path),
         rate=_rate(settings, info),
@@ -384,6 +399,9 @@ def decide(
         context=spec.frames(settings.fallback),
         end=None if end is None or settings.loop else timing.start + end,
         tick=timing.time_base if timing.rate is None else None,
+        replaced=replaced,
+        start=begins if replaced.needs_counting else None,
+        shutter=Fraction(str(settings.shutter)) / 360,
     )
     registry.check_times(spec, _frames_for_each(request, timing.rate))
     gap_rate = output_rate(request.rate, timing.gap_rate, request.shows)
@@ -396,7 +414,6 @@ def decide(
             f"not-joinable: {output} has a format that cannot be joined from segments: "
             "leave --workers and --device=cuda:all out, or write an .mp4 or .mkv."
         )
-    begins, ends = timing.span(start, end)
     # `frames` checks those that still arrive.
     if not (settings.many_frames or timing.open_ended):
         _refuse_many(info, request, timing.frames, ends - timing.next_frame(begins))
@@ -432,6 +449,16 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
         f"factor of {short(float(factor))} gives no definite times: give a whole number, "
         "or a fixed rate with --fps."
     )
+
+
+def _replaced(settings: InterpSettings, timing: Timing) -> FrameList:
+    """Return the source frames that the settings replace."""
+    if settings.replace is None:
+        return NO_FRAMES
+    frames = FrameList(parse_frames(settings.replace), timing.start, timing.gap_rate)
+    if not timing.open_ended:
+        frames.check(timing.frames, timing.end - timing.start)
+    return frames
 
 
 def _shows(settings: InterpSettings, timing: Timing) -> TimeMap:
@@ -498,6 +525,8 @@ def name_tag(settings: InterpSettings) -> str:
         ntsc = fps.denominator == 1001
         tags.append(f"{float(fps):.2f}fps" if ntsc else f"{float(fps):g}fps")
     tags += ["loop"] * settings.loop + ["refill"] * settings.refill
+    tags += ["replaced"] * (settings.replace is not None)
+    tags += [f"shutter{settings.shutter:g}"] * (settings.shutter > 0)
     span = f"_{float(start or 0):g}-{'end' if end is None else format(float(end), 'g')}"
     return "_".join(tags) + ("" if start is None and end is None else span)
 

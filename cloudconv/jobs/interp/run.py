@@ -79,9 +79,10 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
         # Decode and plan in another thread.
         source = stack.enter_context(plan.source())
         scheduled = schedule(plan.frames(source), plan.request, counts)
-        ahead = stack.enter_context(prefetch(scheduled, 8))
+        ahead = stack.enter_context(prefetch(scheduled, plan.ahead))
         head = next(ahead)
-        encoding = plan.encoding(head.left.time)
+        assert counts.first is not None  # there is a source frame
+        encoding = plan.encoding(counts.first)
         tasks = chain([head], ahead)
         del head  # so that the first pictures do not stay in memory after they are rendered
         # Load the finished segments of an earlier run, or open the output.

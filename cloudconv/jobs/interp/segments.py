@@ -79,7 +79,8 @@ class SegmentPlan:
         ``right`` does not count. In the last pair of a loop, ``right`` is the first frame
         of the video, which can be earlier than the segment.
         """
-        before = [frame.before[0] for frame in self.frames if frame.before is not None]
+        parts = [part for frame in self.frames for part in (frame, *frame.seen)]
+        before = [part.before[0] for part in parts if part.before is not None]
         return min([self.frames[0].left, *before])
 
 
@@ -417,7 +418,7 @@ class SegmentWork:
             complete.append(finished)
             return finished
 
-        with prefetch(decode(segment, source), 8) as frames:
+        with prefetch(decode(segment, source), job.run.ahead) as frames:
             tasks = [(segment.number, frames)]
             events = render_segments(tasks, renderer, job.encoding.offset, job.begin, keep)
             try:

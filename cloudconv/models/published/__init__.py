@@ -16,6 +16,7 @@ from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, warp
 from cloudconv.models.pair import Pair
+from cloudconv.models.rife import largest_motion
 
 StateDict = Mapping[str, Tensor]
 """Tensors by name. Recognition reads names and shapes only, so the tensors may be meta
@@ -34,6 +35,7 @@ _BLOCK = re.compile(r"^blocks\.(\d+)\.")
 _UNUSED_BY_4 = ("contextnet.", "unet.")
 """Parts in files of RIFE 4.x that only the paper's network, with three blocks, uses."""
 
+_REDUCED = 4  # the factor by which pictures are smaller that show the largest motion
 _LEVELS = 4  # of the network that corrects a picture
 
 
@@ -173,6 +175,16 @@ class Published(Interpolator):
             left = (warped0 - warped1)[:, :COLOURS].mean(1, keepdim=True)
             result = torch.cat((result, left), 1)
         return result
+
+    def motion(self, pair: Pair) -> Tensor | None:
+        """See ``Interpolator.motion``; pictures of a quarter of the size are enough."""
+        if not hasattr(self, "estimate"):
+            return None
+        multiple = self.multiple(pair.scale) * _REDUCED
+        small = [resize(x, 1 / _REDUCED, multiple) for x in (pair.x0, pair.x1)]
+        reduced = Pair.of(small, pair.times, None, pair.scale)
+        flows, *_ = self.estimate(colours_of(*small), reduced)
+        return largest_motion(flows) * _REDUCED
 
     @torch.no_grad()
     def unfit(self) -> list[str]:
