@@ -17,7 +17,7 @@ ORDER = [
     *("pipeline", "interrupts", "transfer"),
     *("settings", "foreign", "checkpoints", "weights", "metrics"),
     *("media", "forecasting", "models"),
-    *("render", "schedule", "dreaming", "training"),
+    *("doubts", "render", "schedule", "dreaming", "training"),
     *("report", "jobs", "api", "cli", "__main__"),
 ]
 """Each package or module may import only those before it in this list."""

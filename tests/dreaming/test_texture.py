@@ -318,3 +318,34 @@ def test_a_jump_that_comes_again_is_made_once(pictures, work, monkeypatch):
     calls.clear()
     assert [frame.show().tobytes() for frame in texture(source, options)] == kept
     assert len(calls) == len(jumps)
+
+
+def flicker(count):
+    """Return pictures of which each is as unlike any other."""
+    random = np.random.default_rng(7)
+    return [random.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(count)]
+
+
+@pytest.mark.parametrize("seed", first_full([0, 1, 2]))
+def test_no_part_comes_again_before_the_others(seed):
+    """A fire leads from each of its frames to any other."""
+    frames = texture(material(flicker(60)), Options(240, seed))
+    numbers = [frame.origin.number for frame in frames if isinstance(frame.origin, Filmed)]
+    assert len({*numbers}) > 0.9 * 60
+    seen = {}
+    apart = []
+    for place, number in enumerate(numbers):
+        if number in seen:
+            apart.append(place - seen[number])
+        seen[number] = place
+    assert np.median(apart) > 2 / 3 * 60
+
+
+def test_where_one_jump_is_good_the_clip_repeats_after_it():
+    pictures = flicker(60)
+    pictures[50:52] = pictures[10:12]
+    frames = texture(material(pictures), Options(150, 0))
+    jumps = [frame.origin for frame in frames if isinstance(frame.origin, Filmed)]
+    numbers = [jump.number for jump in jumps]
+    leaps = {(a, b) for a, b in pairwise(numbers[10:]) if b - a != 1}
+    assert leaps == {(49, 10)}

@@ -1,7 +1,9 @@
 """Mode ``texture``: play the clip for ever, and jump back where that is seen least.
 
-The dream consists of shots: the last real frame, and then the clip again and again. Each
-shot begins at a frame that looks like the frame shown before. An interpolation network
+The dream consists of shots: the last real frame, and then parts of the clip. Each shot
+begins at a frame that looks like the frame shown before. All jumps count that are seen as
+little as the best one. The next jump is the one after which the least is shown again, so
+that no part of the clip comes again before the others. An interpolation network
 makes the pictures between the two, so things move to their new place and do not dissolve.
 But water and clouds that move in one direction would run back. There both pictures go on
 moving instead, and each place changes at its own time.
@@ -12,7 +14,7 @@ Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the change by place
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -65,8 +67,10 @@ _SLOW = 1.5  # duration from which on a network makes the change, slowly, in sec
 _BY_PLACE = 0.8  # least duration of a change by place, in seconds
 _PARTLY = 0.8  # part of a jump's change that the clip itself makes in the same time
 _EDGE = 0.1  # part of a jump, at its begin and at its end, in which the shot itself fades
-_VARIES = 0.1  # part of the cost of a period that depends on the seed
-_KEPT_BYTES = 1 << 27  # of a jump's pictures, which are shown at each end of a period
+# Part of its cost, or of the change from frame to frame, by which a jump may be worse than
+# the best; and the part of a showing by which the seed counts when jumps are chosen.
+_ALIKE = 0.1
+_KEPT_BYTES = 1 << 27  # of the pictures of jumps, which may come again
 
 
 def texture(material: Material, options: Options) -> Iterator[DreamFrame]:
@@ -94,6 +98,13 @@ def whole(material: Material, options: Options) -> Iterator[DreamFrame]:
         yield clip.joined(before, now, time)
 
 
+class _Jump(NamedTuple):
+    """Frame ``new`` of the clip looks like frame ``old``, and is shown in its place."""
+
+    old: int
+    new: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Shot:
     """Pictures by the time of the dream, at which the last real frame has the time 0.
@@ -102,10 +113,9 @@ class _Shot:
     a time. ``begins``: the first time at which the shot is seen. ``lasts``: the number of
     frames between the shot before and this one. ``front``: the times at which the places
     change to this shot; None if a network makes the change. ``passing``: returns the fast
-    motion that is added to the network's pictures, or None. ``kept``: the pictures of the
-    change, by their place in a jump that comes again; None for another jump. ``is_home``:
-    the shot is the first frame of the source, to which a loop leads; it need not be in the
-    material.
+    motion that is added to the network's pictures, or None. ``jump``: the frames between
+    which the change is, if it may come again. ``is_home``: the shot is the first frame of
+    the source, to which a loop leads; it need not be in the material.
     """
 
     picture: Callable[[int], Floats]
@@ -114,7 +124,7 @@ class _Shot:
     lasts: int = 0
     front: Front | None = None
     passing: Callable[[int], Floats] | None = None
-    kept: dict[int, Floats] | None = None
+    jump: _Jump | None = None
     is_home: bool = False
 
 
@@ -130,7 +140,7 @@ class _Clip:
 
     def __init__(self, material: Material, options: Options) -> None:
         self._material = material
-        self._random = np.random.default_rng(options.seed)
+        self._seed = options.seed
         self._device = options.device
         self._network = registry.shared(NETWORK, options.device, options.dtype)
         scales = [s for s in SCALES if s <= 1 and s * max(material.size) <= LONGEST_SIDE]
@@ -151,8 +161,17 @@ class _Clip:
         directed = bool(wind.any())
         self._least = round(by_place) * directed
         self._slow = round(_SLOW / float(material.step)) * directed
-        # Frame ``_end - _period`` looks like frame ``_end``, and is shown in its place.
-        self._period, self._end = self._chosen_period()
+        # The least number of frames that are shown between two jumps. A change by place
+        # takes long, so more is shown as filmed before the next.
+        self._stretch = max(1, round(_PART * self._count)) + self._least // 2
+        self._best, self._jumps = self._good_jumps()
+        if options.loop:  # of one period, so that the end can be chosen
+            self._jumps = np.array([self._best])
+        # How often each frame has been shown.
+        self._shown = _ALIKE * np.random.default_rng(self._seed).random(self._count)
+        # The latest changes, and the pictures of jumps, which may come again.
+        self._change = lru_cache(self._made_change)
+        self._kept: dict[tuple[_Jump, int], Floats] = {}
 
     def _wind(self) -> Floats:
         """Return the mean backward flow, (h, w, 2); 0 for a film without a direction."""
@@ -175,22 +194,54 @@ class _Clip:
         ).numpy()
         return apart / np.float32(self._smalls.shape[1] ** 0.5)
 
-    def _chosen_period(self) -> tuple[int, int]:
-        best = np.inf
-        chosen = (self._count, self._count)
-        shortest = max(1, round(_PART * self._count))
-        # A change by place takes long, so more is shown as filmed before the next.
-        for period in range(shortest + self._least // 2, self._count - shortest):
-            # Two consecutive frames tell a motion from its reverse.
-            costs = np.convolve(self._apart.diagonal(period), (0.5, 0.5), "valid")
-            ends = period + np.arange(len(costs))
-            lasts = np.maximum(self._lasting(costs, _PART), self._least)
-            costs = costs[ends + lasts <= self._count]
-            cost = float(costs.min(initial=np.inf)) * (1 + _VARIES * self._random.random())
-            if cost < best:
-                best = cost
-                chosen = (period, period + int(costs.argmin()))
-        return chosen
+    def _good_jumps(self) -> tuple[_Jump, Any]:
+        """Return the jump that is seen least, and all that are seen as little, (n, 2)."""
+        count = self._count
+        # Two consecutive frames tell a motion from its reverse.
+        costs = (self._apart[:-1, :-1] + self._apart[1:, 1:]) / 2
+        places: Any = np.indices(costs.shape)
+        old, new = places
+        lasts = np.maximum(self._lasting(costs, _PART), self._least)
+        possible = (np.abs(old - new) >= self._stretch) & (old + lasts <= count)
+        is_back = possible & (new < old)
+        if not is_back.any():
+            return _Jump(count, 0), np.array([[count, 0]])
+        back = np.where(is_back, costs, np.inf)
+        best = _Jump(*divmod(int(back.argmin()), len(back)))
+        # A difference is not seen that is small beside the clip's own change there.
+        own = self._apart.diagonal(1)
+        most = costs[best] + _ALIKE * np.maximum(own, costs[best])
+        if costs[best] > own[best.old]:
+            # No jump is exact, so those of one picture are seen as little.
+            most = np.maximum(most, self._changes[1] / _PARTLY)
+        around = np.pad(costs, 1, constant_values=np.inf)
+        least = (costs <= around[:-2, :-2]) & (costs <= around[2:, 2:])
+        good = possible & least & (costs <= most[:, None])
+        good[best] = True
+        # After each jump, the last jump back is still to come.
+        last = old[good & is_back].max()
+        good &= new + self._stretch <= last
+        return best, np.argwhere(good)
+
+    def _next(self, now: int, least: int) -> _Jump:
+        """Return the jump after which the least is shown again.
+
+        ``now``: the frame that is shown. ``least``: the frames before the jump, if
+        possible.
+        """
+        old, new = self._jumps.T
+        far = old >= now + least
+        old, new = self._jumps[far if far.any() else old >= min(now + 1, old.max())].T
+        first, last = self._jumps[:, 1].min(), self._jumps[:, 0].max()
+        # A frame counts less the more often it has been shown than others.
+        new_to_see = 1 - (self._shown - self._shown[first:last].min())
+        sums = np.concatenate([[0.0], new_to_see.cumsum()])
+        follows = np.minimum(new + self._stretch, self._count)
+        twice = np.minimum(old, follows) - np.maximum(now, new)
+        seen = sums[old] - sums[now] + sums[follows] - sums[new] - twice.clip(0)
+        best = int(seen.argmax())
+        self._shown[now : old[best]] += 1
+        return _Jump(int(old[best]), int(new[best]))
 
     def shots(self, options: Options) -> Iterator[_Shot]:
         frames = options.frames
@@ -198,7 +249,7 @@ class _Clip:
         longest = round(_PART * self._count)
         # A loop leads to the frame before ``home``; a dream that follows no frame begins
         # there.
-        home = self._end - self._period // 2
+        home = sum(self._best) // 2
         stop = frames
         if loop_to is not None:
             small = small_copy(loop_to, self._material.small_size)
@@ -216,29 +267,25 @@ class _Clip:
             if is_short:  # no time for a jump to the end of the loop
                 start = back
                 lasts = min(lasts, stop)
-            yield from self._entering(
-                start, lasts, max(1, min(stop, self._end - 1 - start))
-            )
+            most = max(1, min(stop, self._best.old - 1 - start))
+            yield from self._entering(start, lasts, most)
         ready = 1 + max(lasts, self._least)
-        comes_again = self._end - start + self._period <= frames
-        kept = dict[int, Floats]() if comes_again else None
-        change: _Change | None = None  # at the end of each period
-        while not options.loop or self._end - start + longest < stop - home // 2:
-            begins = self._end - start
+        jump = self._next(max(start + ready, 0), self._stretch)
+        while not options.loop or jump.old - start + longest < stop - home // 2:
+            begins = jump.old - start
             if begins > frames:
                 return
-            change = change or self._change(self._end, self._end - self._period, longest)
-            start -= self._period
-            yield self._shot(start, begins, change, kept)
+            start = jump.new - begins
+            yield self._shot(start, begins, self._change(jump, longest), jump)
             ready = begins + longest
+            jump = self._next(jump.new, self._stretch)
         if start != back:
             first = max(1, min(max(ready, 1 - back), stop))
             times = range(first, max(stop - longest, first) + 1)
             begins = min(times, key=lambda time: self._unlike_at(start + time, back + time))
             most = min(longest, stop - begins + 1)
-            yield self._shot(
-                back, begins, self._change(start + begins, back + begins, most)
-            )
+            jump = _Jump(start + begins, back + begins)
+            yield self._shot(back, begins, self._change(jump, most))
         if loop_to is not None:
             yield _Shot(
                 lambda _: loop_to, lambda _: 0, stop + 1, frames - stop, is_home=True
@@ -328,7 +375,7 @@ class _Clip:
             lambda age: (self._small(new + age), self._known),
             self._points.wind,
             count,
-            self._random,
+            np.random.default_rng((self._seed, max(new, 0))),
             (count / 2, count / 2),
         )
         return _Change(count, front)
@@ -348,8 +395,9 @@ class _Clip:
     def _between(self, before: _Shot, now: _Shot, time: int, share: float) -> Floats:
         """Return the picture of a time in the change from one shot to another."""
         age = time - now.begins + 1
-        if now.kept is not None and age in now.kept:
-            return now.kept[age]
+        key = None if now.jump is None else (now.jump, age)
+        if key is not None and key in self._kept:
+            return self._kept[key]
         pictures = [shot.picture(time) for shot in (before, now)]
         if now.front is None:
             new = self._interpolated(pictures, share)
@@ -357,8 +405,8 @@ class _Clip:
             size = weight_size(*self._material.size)
             weights = now.front.weights(self._points.back(age), age, size)
             new = blended(pictures, [1 - weights, weights])
-        if now.kept is not None and (len(now.kept) + 1) * new.nbytes <= _KEPT_BYTES:
-            now.kept[age] = new
+        if key is not None and (len(self._kept) + 1) * new.nbytes <= _KEPT_BYTES:
+            self._kept[key] = new
         return new if now.passing is None else new + now.passing(time)
 
     def _interpolated(self, pictures: list[Floats], share: float) -> Floats:
@@ -374,13 +422,13 @@ class _Clip:
         start: int,
         begins: int = 1,
         change: _Change | None = None,
-        kept: dict[int, Floats] | None = None,
+        jump: _Jump | None = None,
     ) -> _Shot:
         """Return the shot whose frame ``start`` has the time 0."""
         lasts, front = change or (0, None)
         picture = self._from(start)
         return _Shot(
-            picture, lambda time: self._real(start + time), begins, lasts, front, kept=kept
+            picture, lambda time: self._real(start + time), begins, lasts, front, jump=jump
         )
 
     def _real(self, number: int) -> int:
@@ -393,8 +441,9 @@ class _Clip:
     def _inside(self, number: int) -> int:
         return min(max(number, 0), self._count - 1)
 
-    def _change(self, old: int, new: int, most: int) -> _Change:
-        """Return the change from one frame to another, in at most ``most`` frames."""
+    def _made_change(self, jump: _Jump, most: int) -> _Change:
+        """Return the change of a jump, in at most ``most`` frames."""
+        old, new = jump
         lasts = int(self._lasting(self._unlike_at(old, new), _PART))
         if 0 < lasts <= self._slow:
             return self._by_place(lambda age: self._small(old + age), new, (lasts, most))
@@ -413,15 +462,16 @@ class _Clip:
 
     def _entry(self) -> tuple[int, int]:
         """Return the clip's frame at time 0, and the frames between the last and this."""
-        last = self._apart[-2:, : self._end]
+        end = self._best.old
+        last = self._apart[-2:, :end]
         costs = last[-1].copy()
         costs[1:] = (costs[1:] + last[0, :-1]) / 2
         # The next jump should not follow soon, unless nobody sees the jump.
-        soon = 1 - (self._end - np.arange(len(costs))) / self._period
-        costs += soon.clip(0) * self._unlike_at(self._end, self._end - self._period)
+        soon = 1 - (end - np.arange(len(costs))) / self._stretch
+        costs += soon.clip(0) * self._unlike_at(*self._best)
         start = int(costs.argmin())
         lasts = int(self._lasting(last[-1, start]))
-        return min(start, self._end - 1 - lasts), lasts
+        return min(start, end - 1 - lasts), lasts
 
 
 def _compared(picture: Bytes) -> Floats:
