@@ -63,8 +63,8 @@ class Progress:
 class Measured:
     """Measured values of a running job.
 
-    ``name`` is ``losses``, ``vitals``, ``check``, or ``stopping`` for a training after
-    Ctrl-C.
+    ``name`` is ``losses``, ``vitals``, ``check``, ``held`` for a trial of a forecast,
+    ``verdict`` for a mode of a preview, or ``stopping`` for a training after Ctrl-C.
     """
 
     name: str

@@ -354,7 +354,11 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **options: Any)
     settings = kinds.ExtrapolateSettings(
         source, _chosen_output(console, out, options), **options
     )
-    run_job(console, "forecasting", settings, summary)
+
+    def held(measured: Measured) -> None:
+        console.info(measured.values)
+
+    run_job(console, "forecasting", settings, summary, held)
 
 
 @with_options(kinds.DreamSettings)
@@ -369,14 +373,17 @@ def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> No
         return ", ".join(vitals.failed.values())
 
     def summary(result: DreamResult) -> str:
-        return _video(result, f"; {result.why.removesuffix('.')}{result.verdict}")
+        return _video(result, f"; {result.why.removesuffix('.')}{result.headline}")
+
+    def verdict(measured: Measured) -> None:
+        console.info(measured.values)
 
     def shown(result: PreviewResult) -> str:
         return f"{result.preview}: {result.summary}; took {clock(result.wall_seconds)}"
 
     settings = kinds.DreamSettings(source, _chosen_output(console, out, options), **options)
     if settings.preview is not None:
-        run_job(console, "previewing", settings, shown)
+        run_job(console, "previewing", settings, shown, verdict)
     else:
         run_job(console, "dreaming", settings, summary, words)
 

@@ -136,9 +136,21 @@ def test_each_kind_of_fault_is_reported_once_at_the_end(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(60)], rate=25)
     result = dream(clip, tmp_path / "b.mkv", frames=210, mode="rollout", model="conv")
     warnings = [*map(str, result.warnings)]
-    texts = {fault["text"] for fault in result.faults}
-    assert len(warnings) == len(set(warnings)) == len(texts) > 0
-    assert all(any(text in warning for warning in warnings) for text in texts)
+    kinds = {
+        (fault["text"], fault["grade"])
+        for fault in result.faults
+        if fault["grade"] != "hardly seen"
+    }
+    assert len(warnings) == len(set(warnings)) == len(kinds) > 0
+    for text, grade in kinds:
+        assert any(f"{text} ({grade}; " in warning for warning in warnings)
+    spoils = ["(spoils it; " in warning for warning in warnings]
+    assert spoils == sorted(spoils, reverse=True)
+    assert result.verdict.startswith("spoiled: " if any(spoils) else "look at ")
+    for fault in result.faults:
+        x, y, width, height = fault["box"]
+        assert 0 <= x < x + width <= 128
+        assert 0 <= y < y + height <= 96
     assert warnings[0].endswith("The mode auto compares modes on this clip.")
     # Times are those of the output, in which the dream begins at 2.4 s.
     assert all(2.4 <= fault["time"] < 10.8 for fault in result.faults)
@@ -156,8 +168,8 @@ def test_a_jump_that_dissolves_is_a_fault_at_its_time(tmp_path):
     assert result.vitals[0]["leftover"] > 1
     assert not result.alive
     assert "leftover" in {fault["vital"] for fault in result.faults}
-    assert "s the picture dissolves into another." in str(result.warnings[0])
-    assert "like the clip" not in result.verdict
+    assert "s two pictures show through each other (" in str(result.warnings[0])
+    assert "like the clip" not in result.headline
 
 
 @pytest.mark.full

@@ -198,7 +198,7 @@ def test_each_container_gets_its_codec_and_the_whole_track_is_encoded_again(
     start, after, stream = heard(result.output)
     assert stream.codec_context.codec.canonical_name == made
     assert result.sound_encoded == [made]
-    assert f"the whole sound is encoded again ({made})" in result.verdict
+    assert f"the whole sound is encoded again ({made})" in result.headline
     assert abs(start) < 0.03
     assert abs(len(after) / RATE - 7) < 0.05
     windows = after[: 7 * RATE // 2400 * 2400].reshape(-1, 2400)

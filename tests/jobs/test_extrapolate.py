@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
+from cloudconv.events import Measured
 from cloudconv.jobs.extend import extrapolate as job
 from cloudconv.jobs.extend.ending import continued, read_ending
 from cloudconv.media.probe import probe
@@ -350,7 +351,15 @@ def test_mirrored_text_that_comes_in_does_not_hold(tmp_path, speed):
     """The forecast invents what comes in at the lower border of a page that scrolls."""
     images = [av.VideoFrame.from_ndarray(picture, "gray") for picture in scrolled(speed)]
     clip = write_clip(tmp_path / "a.mkv", images, pix_fmt="gray", size=(320, 208), rate=25)
-    result = calls.extrapolate(clip, tmp_path / "b.mkv", frames=8, threads=1)
+    events = []
+    result = calls.extrapolate(
+        clip, tmp_path / "b.mkv", frames=8, threads=1, watch=events.append
+    )
     assert result.held_ahead <= 1
+    # A line says so before the other models are tried.
+    early = [number for number, event in enumerate(events) if isinstance(event, Measured)]
+    later = [at for at in events[early[0] :] if getattr(at, "stage", "") == "checking"]
+    assert "cloudconv dream" in events[early[0]].values
+    assert len(later) >= later[0].total / 2
     (warning,) = result.warnings
     assert warning.code == "forecast-did-not-hold"

@@ -8,6 +8,7 @@ from PIL import Image
 
 from cloudconv.dreaming.methods.modes import METHODS
 from cloudconv.errors import InputError, OutputError
+from cloudconv.events import Measured
 from cloudconv.jobs.extend import preview
 from cloudconv.media.probe import probe
 from tests.helpers import calls
@@ -36,7 +37,8 @@ def made(clip, name, **options):
     ],
 )
 def test_a_sheet_shows_all_modes_and_writes_no_dream(clip, name):
-    result = made(clip, name)
+    events = []
+    result = made(clip, name, watch=events.append)
     assert sorted(mode.name for mode in clip.parent.iterdir()) == ["a.mkv", name]
     with Image.open(clip.with_name(name)) as sheet:
         width, height = sheet.size
@@ -47,6 +49,10 @@ def test_a_sheet_shows_all_modes_and_writes_no_dream(clip, name):
     assert all(0 <= time < 1 for time in times)
     assert (result.mode, result.material_frames, result.cut) == ("texture", 30, None)
     assert "texture (auto takes it): " in result.summary
+    said = [event.values for event in events if isinstance(event, Measured)]
+    # First the mode that ``auto`` takes.
+    assert said[0].startswith("texture: ")
+    assert sorted(said) == sorted(f"{m['mode']}: {m['verdict']}" for m in result.modes)
 
 
 @pytest.mark.full

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import cv2
 import numpy as np
 
+from cloudconv.doubts import WHOLE, Box, box_of, by_place, size_of
 from cloudconv.dreaming.images import (
     MIDDLE_SIDE,
     Bytes,
@@ -21,8 +22,7 @@ from cloudconv.dreaming.images import (
     reduced,
 )
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.vitals.leftover import Leftovers
-from cloudconv.dreaming.vitals.places import by_place, place_of
+from cloudconv.dreaming.vitals.leftover import Betweens
 from cloudconv.forecasting.camera import measured_flow
 
 QUANTILE = 0.9
@@ -41,18 +41,19 @@ _LEAST_LOCAL = 6.0  # least such change, in levels of lightness and colour toget
 # … as a part of that of the place that changes most: things move to new places.
 _PART = 0.75
 _THING = 1.8  # sigma of the area in which differences are summed, in places: a thing
-_CHANNELS = 3  # of L*a*b*, whose differences are summed
 
 
 class Feature(NamedTuple):
-    """A value, and the size of what is wrong: mean levels of a pixel of the picture.
-
-    ``place``: where, if the vital names a place.
-    """
+    """A value, and the size of what is wrong, see :mod:`cloudconv.doubts`, and where."""
 
     value: float
     size: float
-    place: str = ""
+    box: Box = WHOLE
+
+    @classmethod
+    def of(cls, value: float, levels: Any) -> Self:
+        """Return the feature of the levels that are wrong, by place."""
+        return cls(value, size_of(levels), box_of(levels))
 
 
 Features = dict[str, Feature]
@@ -73,7 +74,7 @@ class FilmFeatures:
         self.moves = self._count > 1
         most = max(1, self._count // 2)
         self.second = min(max(1, round(1 / material.step)), most)
-        self.leftovers = Leftovers(self.picture, self._count)
+        self.betweens = Betweens(self.picture, self._count)
 
     def picture(self, number: int) -> Bytes:
         """Return a picture of the clip, by its number in the material."""
@@ -185,8 +186,8 @@ class FeatureMeter:
             motion = float(np.linalg.norm(flows, axis=-1).mean())
             features["motion"] = Feature(motion, abs(varies - film.varies))
             slides = np.linalg.norm(np.mean(flows, 0), axis=-1) > film.slides
-            share = float(slides.mean())
-            features["slides"] = Feature(share, share * varies)
+            levels = slides * np.float32(varies)
+            features["slides"] = Feature.of(float(slides.mean()), levels)
         return features
 
     def pasted(self, before: Bytes, picture: Bytes, made: Mask) -> Features:
@@ -196,11 +197,9 @@ class FeatureMeter:
         inside = by_place(made.astype(np.float32)) > 0
         usual = self._film.usual
         apart = change(before, picture)
-        ratio = apart / usual * inside
-        row, column = np.unravel_index(ratio.argmax(), ratio.shape)
-        size = float(((apart - usual).clip(0) * inside).mean()) / _CHANNELS
-        place = place_of(int(row), int(column), ratio.shape)
-        return {"local": Feature(float(ratio.max()), size, place)}
+        most = float((apart / usual * inside).max())
+        levels = (apart - usual).clip(0) * inside
+        return {"local": Feature.of(most, levels)}
 
 
 def difference(one: Bytes, two: Bytes) -> float:

@@ -1,8 +1,9 @@
-"""Measure what no motion explains between two pictures, as a texture's network sees it.
+"""Measure what is wrong between two pictures, beyond what is usual in the film.
 
-The network moves the earlier and the later picture to the middle. Their difference is the
-*leftover*: what vanishes, pops up or dissolves between the two. Pairs of the film that are
-as far apart have a leftover too: fire and rain change as much.
+The network of a texture moves the earlier and the later picture to the middle. Their
+difference is the *leftover*: what no motion explains. A made picture between the two may
+show both at once, see :func:`cloudconv.doubts.ghost`. Pairs of the film that are as far
+apart have a leftover too: fire and rain change as much.
 """
 
 from __future__ import annotations
@@ -14,43 +15,27 @@ import cv2
 import numpy as np
 import torch
 
-from cloudconv.dreaming.images import Bytes, as_picture, tensor_of
-from cloudconv.dreaming.vitals.places import by_place, place_of
+from cloudconv.doubts import by_place, ghost
+from cloudconv.dreaming.images import Bytes, Floats, as_picture, tensor_of
 from cloudconv.models import registry
 from cloudconv.models.pair import Pair
 
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
 _PAIRS = 8  # pairs of the film at a distance
-# A viewer sees a leftover that exceeds the usual one of the film by so many levels: the
-# mean of the picture, or that of an area as large as a thing.
-_SEEN = 2.0
-_SEEN_THING = 7.0
 
 
-class Leftover(NamedTuple):
-    """The leftover of two pictures, in levels.
+class Between(NamedTuple):
+    """The levels of areas as large as a thing between two pictures, (h, w) by place.
 
-    ``mean``: that of the whole picture. ``most``: the largest of an area as large as a
-    thing, which is at ``place``.  ``is_spread``: no ninth of the picture has half of the
-    leftover.
+    ``leftover``: what no motion explains; ``ghost``: how far two pictures show at once.
     """
 
-    mean: float
-    most: float
-    place: str
-    is_spread: bool
-
-    def seen(self, usual: Leftover) -> tuple[float, float]:
-        """Return how far a viewer sees the whole and the area beyond what is usual.
-
-        1 is what a viewer just sees.
-        """
-        whole = (self.mean - usual.mean) / _SEEN
-        return max(whole, 0.0), max((self.most - usual.most) / _SEEN_THING, 0.0)
+    leftover: Floats
+    ghost: Floats
 
 
-class Leftovers:
-    """The leftovers of pairs of small pictures, and the usual ones in their film.
+class Betweens:
+    """What is between pairs of small pictures, and the most between those of their film.
 
     ``picture`` returns one of the film's ``count`` pictures.
     """
@@ -59,34 +44,30 @@ class Leftovers:
         self._network = registry.shared(_MODEL, dtype=torch.float32)
         self._picture = picture
         self._count = count
-        # The means and the largest areas of pairs of the film, by their distance.
-        self._own: dict[int, list[tuple[float, float]]] = {}
+        self._usual: dict[int, Between] = {}  # by the distance of the pairs
 
-    def between(self, first: Bytes, last: Bytes) -> Leftover:
-        """Return the leftover of two pictures."""
+    def between(self, first: Bytes, made: Bytes, last: Bytes) -> Between:
+        """Return what is between two pictures; ``made`` is the picture in the middle."""
         pair = Pair.of(
             [tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5
         )
         with torch.inference_mode():
-            levels = 255 * np.abs(self._network.between(pair, leftover=True)[0, -1].numpy())
-        things = cv2.GaussianBlur(
-            by_place(levels), (0, 0), 1, borderType=cv2.BORDER_CONSTANT
+            left = 255 * np.abs(self._network.between(pair, leftover=True)[0, -1].numpy())
+        return Between(
+            *(
+                cv2.GaussianBlur(levels, (0, 0), 1, borderType=cv2.BORDER_CONSTANT)
+                for levels in (by_place(left), ghost(made, first, last))
+            )
         )
-        row, column = np.unravel_index(things.argmax(), things.shape)
-        place = place_of(int(row), int(column), things.shape)
-        ninths = cv2.resize(levels, (3, 3), interpolation=cv2.INTER_AREA)
-        is_spread = bool(ninths.max() < ninths.sum() / 2)
-        return Leftover(float(levels.mean()), float(things.max()), place, is_spread)
 
-    def usual(self, frames: int, quantile: float) -> Leftover:
-        """Return a quantile of pairs of the film that are so many frames apart."""
+    def usual(self, frames: int) -> Between:
+        """Return the most between pairs of the film that are so many frames apart."""
         frames = min(frames, self._count - 1)
-        if frames not in self._own:
+        if frames not in self._usual:
             starts = np.linspace(0, self._count - 1 - frames, _PAIRS).round().astype(int)
-            leftovers = [
-                self.between(self._picture(k), self._picture(k + frames))
+            own = [
+                self.between(*map(self._picture, (k, k + frames // 2, k + frames)))
                 for k in np.unique(starts).tolist()
             ]
-            self._own[frames] = [(leftover.mean, leftover.most) for leftover in leftovers]
-        mean, most = np.quantile(self._own[frames], quantile, 0).tolist()
-        return Leftover(mean, most, "", is_spread=True)
+            self._usual[frames] = Between(*np.max(own, 0))
+        return self._usual[frames]

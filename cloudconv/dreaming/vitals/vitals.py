@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cloudconv.doubts import WHOLE, Box, Grade, grade_of
 from cloudconv.dreaming.images import MIDDLE_SIDE, TINY, Bytes, reduced
 from cloudconv.dreaming.methods.base import Composed, Jump, Origin
 from cloudconv.dreaming.repeats import Repeats
@@ -30,27 +31,23 @@ WINDOW = 100
 class Vital(NamedTuple):
     """A vital: clauses about a dream above and below its limits, before these fit a clip.
 
-    ``whole``: the clause if no place is known. ``noise``: a ratio to the mean of the clip
-    has no meaning if the mean is less; None for other values. ``lasts``: only the first
-    moment outside is reported, because the fault goes on.
+    ``noise``: a ratio to the mean of the clip has no meaning if the mean is less; None for
+    other values. ``lasts``: only the first moment outside is reported, because the fault
+    goes on.
     """
 
     fault: str
     most: float
     least: float = 0.0
     below: str = ""
-    whole: str = ""
     noise: float | None = None
     lasts: bool = False
 
 
 VITALS = {
-    "local": Vital("something in the {place} appears, vanishes or jumps", 1.15),
-    "leftover": Vital(
-        "something in the {place} dissolves, appears or vanishes",
-        1.0,
-        whole="the picture dissolves into another",
-    ),
+    "local": Vital("something changes suddenly", 1.15),
+    "leftover": Vital("something becomes something else", 1.0),
+    "ghost": Vital("two pictures show through each other", 1.0),
     "slides": Vital("parts that stood still slide", 0.06, lasts=True),
     "motion": Vital(
         "motion grows", 3.0, 0.5, "motion stops or slows", noise=0.01, lasts=True
@@ -66,21 +63,29 @@ VITALS = {
 }
 """The vitals, in the order of every table."""
 
+_COUNTS = 2.5  # least size of a leftover and of a ghost that count
 # Exponent by which limits exceed the clip's ratios: a factor lets smears pass.
 _SLACK = 1.5
 
 
 class Fault(NamedTuple):
-    """A fault that a viewer sees: the frame of the dream, from 0, the vital, and a clause.
+    """A fault: the frame of the dream, from 0, the vital, and a clause.
 
-    ``size``: how much of the picture is wrong: levels of a pixel, averaged over the
-    picture.
+    ``size``: how much of the picture is wrong, see :mod:`cloudconv.doubts`; ``box``: where.
     """
 
     frame: int
     vital: str
     text: str
     size: float
+    box: Box = WHOLE
+
+    @property
+    def grade(self) -> Grade:
+        """Return how much of the fault a viewer sees; what lasts is seen."""
+        grade = grade_of(self.size)
+        lasts = VITALS[self.vital].lasts and grade is Grade.HARDLY
+        return Grade.SEEN if lasts else grade
 
 
 @dataclass(eq=False)
@@ -88,8 +93,8 @@ class Vitals:
     """The vitals of frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
 
     ``values``: of each of ``VITALS`` the greatest of a moment, or the mean of what lasts;
-    None if nothing was measured. ``failed``: the vitals that were outside their limits,
-    each with a clause.
+    None if nothing was measured. ``failed``: the vitals that were outside their limits so
+    that a viewer sees it, each with a clause.
     """
 
     start: int
@@ -100,7 +105,7 @@ class Vitals:
 
     @property
     def alive(self) -> bool:
-        """Return whether all vitals are within their limits."""
+        """Return whether a viewer sees no fault."""
         return not self.failed
 
     def add(self, vital: str, value: float) -> None:
@@ -174,17 +179,18 @@ class VitalsMeter:
         return self.rows[-1] if ends else None
 
     def _jump(self, picture: Bytes, jump: Jump) -> None:
-        """Judge the leftover of a jump, between the frames that it shows in its middle."""
+        """Judge the middle of a jump, and the frames that it shows there."""
         end = min(jump.start + jump.length, self._frames)
         # A loop leads to the first frame of the source, which only its end shows.
         divisor = 1 if jump.after is None else 2
         if self.seen == min(jump.start + (jump.length - 1) // divisor, end - 1):
             last = picture if jump.after is None else self._film.filmed(jump.after)
             frames = range(jump.start, end)
-            self._dissolve(self._film.filmed(jump.before), last, jump.length + 1, frames)
+            pictures = self._film.filmed(jump.before), picture, last
+            self._mix(pictures, jump.length + 1, frames)
 
     def _compose(self, picture: Bytes) -> None:
-        """Judge a composed picture, and the leftover of a span that ends with it."""
+        """Judge a composed picture, and a span that ends with it."""
         before = picture if self._before is None else self._before
         if self._before is not None:
             now = range(self.seen, self.seen + 1)
@@ -194,28 +200,26 @@ class VitalsMeter:
         self._composed.append(before)
         if len(self._composed) == self._span:
             frames = range(self.seen + 1 - self._span, self.seen + 1)
-            # Of so many leftovers, the largest is like the largest of the film.
-            self._dissolve(self._composed[0], picture, self._span, frames, 1.0)
+            pictures = [*self._composed, picture]
+            ends = pictures[0], pictures[self._span // 2], picture
+            self._mix(ends, self._span, frames)
             self._composed.clear()
 
-    def _dissolve(
-        self, first: Bytes, last: Bytes, apart: int, frames: range, quantile: float = 0.5
-    ) -> None:
-        """Judge the leftover of a change that is made in some frames of the dream.
+    def _mix(self, pictures: tuple[Bytes, ...], apart: int, frames: range) -> None:
+        """Judge a change that is made in some frames of the dream.
 
-        ``apart``: the distance of the pairs of the film with which the change is compared.
-        ``quantile``: which of their leftovers is usual.
+        ``pictures``: before, in the middle of, and after the change. ``apart``: the
+        distance of the pairs of the film with which the change is compared.
         """
-        leftovers = self._film.leftovers
-        leftover = leftovers.between(first, last)
-        usual = leftovers.usual(apart, quantile)
+        found = self._film.betweens.between(*pictures)
+        usual = self._film.betweens.usual(apart)
         # A viewer sees a change less that takes longer than a second.
-        slow = max(1.0, float(len(frames) * self._step)) ** 0.5
-        whole, thing = (seen / slow for seen in leftover.seen(usual))
-        place = "" if whole > 1 and leftover.is_spread else leftover.place
-        # A thing that a viewer sees may be too small to change the mean.
-        size = max(leftover.mean - usual.mean, 0.0)
-        self._judge({"leftover": Feature(max(whole, thing), size, place)}, frames)
+        slow = np.float32(max(1.0, float(len(frames) * self._step)) ** 0.5)
+        features = {}
+        for key, own, most in zip(found._fields, found, usual, strict=True):
+            feature = Feature.of(0, (own - most).clip(0) / slow)
+            features[key] = feature._replace(value=feature.size / _COUNTS)
+        self._judge(features, frames)
 
     def _judge(self, features: Features, frames: range) -> None:
         """Count values of some frames, and the faults where limits are exceeded."""
@@ -230,11 +234,12 @@ class VitalsMeter:
             low, high = self.limits[key]
             if low <= value <= high:
                 continue
-            above = vital.whole if vital.whole and not feature.place else vital.fault
-            text = vital.below if value < low else above.format(place=feature.place)
-            row.failed[key] = text
-            self._find(Fault(frame, key, text, feature.size))
+            text = vital.below if value < low else vital.fault
+            fault = Fault(frame, key, text, feature.size, feature.box)
+            self._find(fault)
             self._count(frames, feature.size)
+            if fault.grade is not Grade.HARDLY:
+                row.failed[key] = text
 
     def _compared(self, key: str, value: float) -> float | None:
         """Return a value, as a ratio to the clip's mean where the clip has one.
@@ -263,7 +268,7 @@ class VitalsMeter:
         if not faults or (not lasts and fault.frame - faults[-1].frame >= self._half):
             faults.append(fault)
         elif fault.size > faults[-1].size:
-            faults[-1] = faults[-1]._replace(size=fault.size) if lasts else fault
+            faults[-1] = fault._replace(frame=faults[-1].frame) if lasts else fault
 
     def _count(self, frames: range, size: float) -> None:
         """Count the size of a fault in each half second in which frames are made."""

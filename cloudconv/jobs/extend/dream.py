@@ -30,6 +30,7 @@ from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend import preview
 from cloudconv.jobs.extend.ending import gather_material, last_scene
+from cloudconv.jobs.extend.faults import as_json, kinds_of, said, verdict_of
 from cloudconv.jobs.extend.plan import (
     ExtendPlan,
     ExtendResult,
@@ -48,7 +49,6 @@ from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
 
 _LOOK = 20  # least number of frames between two measurements
-_MOST_TIMES = 4  # of one kind of fault that a warning names, or one more
 
 _EARLIER = 1  # seconds of sound before the material that may be heard in fades
 
@@ -65,11 +65,12 @@ class DreamResult(ExtendResult):
     one. ``material_frames`` is the number of frames that the dream is made of. ``cut`` is
     the time of the cut before them, in seconds from the first frame, or None. ``vitals``
     has a row for every 100 frames. ``limits`` are the lowest and highest healthy value of
-    each vital. ``alive`` states whether no vital was outside. ``repeats_every`` is the time
-    in seconds after which most pictures come again, None if few do. ``sound_encoded`` are
-    the codecs with loss in which the film's sound is encoded again, because it goes on with
-    the new frames. ``faults`` has the time of each fault in seconds of the output, its
-    vital, and a text for viewers.
+    each vital. ``alive`` states whether a viewer sees no fault. ``repeats_every`` is the
+    time in seconds after which most pictures come again, None if few do. ``sound_encoded``
+    are the codecs with loss in which the film's sound is encoded again, because it goes on
+    with the new frames. ``faults`` has the time of each fault in seconds of the output, its
+    vital, a text for viewers, the grade, and the box: x, y, width and height in pixels.
+    ``verdict`` is about all of them.
     """
 
     mode: str
@@ -85,11 +86,12 @@ class DreamResult(ExtendResult):
     repeats_every: float | None
     sound_encoded: list[str]
     faults: list[dict[str, Any]]
+    verdict: str
 
     @property
-    def verdict(self) -> str:
-        """Return clauses about the new frames, for a headline."""
-        clauses = []
+    def headline(self) -> str:
+        """Return clauses about the new frames."""
+        clauses = [said(self.verdict, self.faults)]
         if self.repeats_every is not None:
             every = f"repeats every {self.repeats_every:.1f} s"
             why = "few frames of the clip lead to each other"
@@ -205,26 +207,11 @@ def _requested(settings: DreamSettings) -> ModeChoice | None:
     return None if spec is None else ModeChoice(spec.name, f"{spec.name}: {why}.")
 
 
-def _faults(plan: DreamPlan, meter: VitalsMeter) -> list[dict[str, Any]]:
-    begins = 0 if plan.settings.only_new else plan.begins - plan.info.timing.start
-    times = [(float(begins + fault.frame * plan.step), fault) for fault in meter.faults]
-    return [
-        {"time": round(t, 3), "vital": fault.vital, "text": fault.text}
-        for t, fault in times
-    ]
-
-
 def _warnings(faults: list[dict[str, Any]], *, by_choice: bool) -> Iterator[Warned]:
-    """Yield a warning for each kind of fault, with its times in the output."""
-    kinds: dict[str, list[str]] = {}
-    for fault in faults:
-        kinds.setdefault(fault["text"], []).append(f"{fault['time']:.1f}")
+    """Yield a warning for each kind of fault that a viewer sees, the worst first."""
     instead = "" if by_choice else " The mode auto compares modes on this clip."
-    for text, times in kinds.items():
-        few = len(times) <= _MOST_TIMES + 1
-        named = times if few else times[:_MOST_TIMES]
-        more = "" if few else f", and {len(times) - _MOST_TIMES} more times,"
-        yield Warned(f"dream-fault: At {listed(named, 'and')} s{more} {text}.{instead}")
+    for kind in kinds_of(faults):
+        yield Warned(f"dream-fault: {kind}.{instead}")
         instead = ""
 
 
@@ -273,7 +260,8 @@ def run(settings: DreamSettings) -> Job:
 
         pictures = partial(_pictures, plan, material, spec, options, smalls)
         fields = yield from plan.write(pictures, began, reported, measure, playlist)
-        faults = _faults(plan, meter)
+        begins = 0 if settings.only_new else plan.begins - plan.info.timing.start
+        faults = as_json(meter.faults, begins, plan.step, material.size)
         period = meter.period
         by_choice = settings.mode == AUTO and not settings.given
         yield from reported.new(_warnings(faults, by_choice=by_choice))
@@ -285,6 +273,7 @@ def run(settings: DreamSettings) -> Job:
             repeats_every=None if period is None else round(float(period * plan.step), 3),
             sound_encoded=[] if playlist is None else sorted({*playlist.encoded}),
             faults=faults,
+            verdict=verdict_of(faults),
             warnings=reported,
         )
     yield Finished(result)

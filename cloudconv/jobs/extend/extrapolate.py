@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import Finished, Job, Progress, Reported, Warned
+from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
 from cloudconv.forecasting.choice import (
     HELD,
     STANDS,
@@ -229,7 +229,7 @@ def _made(
 
 def _trial(
     plan: ExtrapolatePlan, scene: Ending
-) -> Generator[Progress, None, tuple[str, int, int]]:
+) -> Generator[Progress | Measured, None, tuple[str, int, int]]:
     """Forecast known frames from earlier ones; see :class:`ExtrapolateResult`.
 
     A second trial on half as many frames begins nearer to the end, where the motion is more
@@ -237,7 +237,8 @@ def _trial(
     does not show. Returns the best predictor, how many new frames probably hold, and how
     many frames were tried. Where a trial fails, the former number is the geometric mean of
     two: of the frames that held in all trials, and of those until the last motion tears
-    things. No frame holds in which a part that comes in from outside looks wrong.
+    things. No frame holds in which a part that comes in from outside looks wrong. A line
+    says early that little holds.
     """
     names = _names(plan.settings)
     tried = min(MOST_HELD, plan.new_frames, len(scene.frames) - plan.predictor.context)
@@ -297,6 +298,13 @@ def _trial(
                     tried, round(sqrt(right * lasts(*map(_floats, latest[:-3:-1]))))
                 )
             held = min(right, strange, *([1] if lost > STANDS else []))
+        if not place and len(names) > 1 and held <= 1 < plan.new_frames:
+            holds = counted(held, "frame") if held else "no frame"
+            yield Measured(
+                "held",
+                f"the trial of {best} holds for {holds}, and others are tried: for more "
+                "than a moment use 'cloudconv dream'",
+            )
         return_memory()
     return best, held, tried
 

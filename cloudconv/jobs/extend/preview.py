@@ -28,10 +28,10 @@ from cloudconv.dreaming.images import (
 )
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.methods.modes import METHODS, MethodSpec
+from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
-from cloudconv.events import Finished, Job, Progress, Reported, Warned
+from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
 from cloudconv.jobs import video
 from cloudconv.jobs.drawn import (
     as_shown,
@@ -42,10 +42,11 @@ from cloudconv.jobs.drawn import (
     wrapped,
 )
 from cloudconv.jobs.extend.ending import gather_material, last_scene, part_of
+from cloudconv.jobs.extend.faults import as_json, kinds_of, said, verdict_of
 from cloudconv.jobs.extend.plan import check_sides, enough_memory, prepare
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.output import check_free, check_home, claim, writing
-from cloudconv.messages import counted, listed
+from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.render.device import (
     auto_warnings,
@@ -144,23 +145,21 @@ class _Panel:
         names = ("mode", "runs", "verdict", "faults", "repeats_every")
         return {name: getattr(self, name) for name in names}
 
-    def judge(self, meter: VitalsMeter, step: Fraction) -> None:
-        """Set the verdict, when the whole dream has been measured."""
-        kinds: dict[str, list[str]] = {}
-        for fault in meter.faults:
-            seconds = round(float(fault.frame * step), 3)
-            self.faults.append({"time": seconds, "vital": fault.vital, "text": fault.text})
-            kinds.setdefault(fault.text, []).append(f"{seconds:.1f}")
-        faults = [f"at {listed(times, 'and')} s {text}" for text, times in kinds.items()]
-        more = (
-            [counted(len(faults) - _MOST_KINDS, "more kind")]
-            if len(faults) > _MOST_KINDS
-            else []
-        )
+    def judge(self, meter: VitalsMeter, step: Fraction, size: tuple[int, int]) -> None:
+        """Set the verdict, when the whole dream has been measured.
+
+        ``size``: (height, width) of the video, in whose pixels faults have their boxes.
+        """
+        self.faults = as_json(meter.faults, 0, step, size)
+        clauses = [said(verdict_of(self.faults), self.faults)]
         if meter.period is not None:
             self.repeats_every = round(float(meter.period * step), 3)
-            more.append(f"repeats every {self.repeats_every:.1f} s")
-        self.verdict = "; ".join([*(faults[:_MOST_KINDS] or ["no fault found"]), *more])
+            clauses.append(f"repeats every {self.repeats_every:.1f} s")
+        kinds = [*kinds_of(self.faults)]
+        clauses += kinds[:_MOST_KINDS]
+        if len(kinds) > _MOST_KINDS:
+            clauses.append(counted(len(kinds) - _MOST_KINDS, "more kind"))
+        self.verdict = "; ".join(clauses)
 
 
 def decide(settings: DreamSettings) -> PreviewPlan:
@@ -208,7 +207,7 @@ def run(settings: DreamSettings) -> Job:
             _Panel(spec.name, len(material) >= spec.least_frames, _missing(spec, material))
             for spec in METHODS
         ]
-        yield from _dreamed(plan, panels, *films)
+        yield from _dreamed(plan, panels, choice.mode, films)
         with enough_memory(plan.device, plan.info), writing(plan.output):
             if plan.output.suffix.lower() == PREVIEW_VIDEO:
                 _write_video(plan, panels, material.step, choice.mode)
@@ -240,14 +239,18 @@ def _missing(spec: MethodSpec, material: Material) -> str:
 
 
 def _dreamed(
-    plan: PreviewPlan, panels: list[_Panel], shown_film: FilmFeatures, smaller: FilmFeatures
-) -> Iterator[Progress]:
-    """Make the dreams of the modes that run, and judge them.
+    plan: PreviewPlan,
+    panels: list[_Panel],
+    chosen: str,
+    films: tuple[FilmFeatures, FilmFeatures],
+) -> Iterator[Progress | Measured]:
+    """Make the dreams of the modes that run, and judge them, first the ``chosen`` one.
 
     A network that forecasts each picture takes longer than all else, so it works on the
-    ``smaller`` film.
+    smaller one of the ``films``.
     """
     settings = plan.settings
+    shown_film, smaller = films
     size = shown_film.material.size
     step = shown_film.material.step
     count = _count(step)
@@ -255,9 +258,8 @@ def _dreamed(
     numbers = range(count) if is_video else _spread(count)
     running = [panel for panel in panels if panel.runs]
     done = 0
-    for panel, spec in zip(panels, METHODS, strict=True):
-        if not panel.runs:
-            continue
+    for panel in sorted(running, key=lambda panel: panel.mode != chosen):
+        spec = method(panel.mode)
         has_model = "model" in spec.options
         film = smaller if has_model else shown_film
         material = film.material
@@ -285,7 +287,8 @@ def _dreamed(
                 panel.pictures.append(_jpeg(as_shown(rgb, plan.info)))
             done += 1
             yield Progress("rendering", done, count * len(running))
-        panel.judge(meter, step)
+        panel.judge(meter, step, (plan.info.height, plan.info.width))
+        yield Measured("verdict", f"{panel.mode}: {panel.verdict}")
 
 
 def _count(step: Fraction) -> int:

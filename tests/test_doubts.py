@@ -1,0 +1,80 @@
+"""Grades of doubts, their boxes, and pictures that show through each other."""
+
+import cv2
+import numpy as np
+import pytest
+
+from cloudconv.doubts import (
+    GRADES,
+    Box,
+    Grade,
+    box_of,
+    ghost,
+    grade_of,
+    size_of,
+    verdict_of,
+)
+
+
+def scene(left, shade=200):
+    """Return a picture of a square on a fine grey pattern: (96, 128, 3)."""
+    noise = np.random.default_rng(0).integers(90, 130, (96, 128, 3), np.uint8)
+    picture = cv2.GaussianBlur(noise, (0, 0), 1)
+    picture[32:64, left : left + 32] = shade
+    return picture
+
+
+def test_half_of_two_pictures_is_a_ghost_and_either_is_none():
+    old, new = scene(10), scene(80)
+    mixed = cv2.addWeighted(old, 0.5, new, 0.5, 0)
+    assert ghost(mixed, old, new).max() > 40
+    assert ghost(old, old, new).max() < 10
+    assert ghost(new, old, new).max() < 10
+
+
+def test_a_thing_that_moves_is_no_ghost():
+    assert ghost(scene(44), scene(42), scene(46)).mean() < 1
+
+
+def test_the_box_is_around_the_ghost():
+    old, new = scene(80, 20), scene(80, 220)
+    mixed = cv2.addWeighted(old, 0.5, new, 0.5, 0)
+    x, y, width, height = box_of(ghost(mixed, old, new)).pixels(128, 96)
+    assert abs(x - 80) <= 8
+    assert abs(y - 32) <= 8
+    assert abs(width - 32) <= 12
+    assert abs(height - 32) <= 12
+
+
+def test_more_that_is_wrong_has_no_lower_grade():
+    grades = [GRADES.index(grade_of(size)) for size in np.linspace(0, 60, 200)]
+    assert grades == sorted(grades)
+    assert set(grades) == {0, 1, 2}
+
+
+def test_a_larger_part_and_more_levels_have_a_larger_size():
+    levels = np.zeros((30, 40), np.float32)
+    levels[:3, :4] = 20
+    larger = np.zeros_like(levels)
+    larger[:6, :4] = 20
+    assert size_of(levels) < size_of(larger) < size_of(2 * larger)
+
+
+@pytest.mark.parametrize(
+    ("grades", "said"),
+    [
+        ([], "good"),
+        (["hardly seen"], "good"),
+        (["seen"], "look at 1 place"),
+        (["seen", "hardly seen", "seen"], "look at 2 places"),
+        (["seen", "spoils it"], "spoiled: clause 1"),
+    ],
+)
+def test_the_verdict_is_that_of_the_worst_grade(grades, said):
+    graded = [(Grade(grade), f"clause {k}") for k, grade in enumerate(grades)]
+    assert verdict_of(graded) == said
+
+
+def test_a_box_has_whole_pixels_inside_the_picture():
+    assert Box(0, 0, 1, 1).pixels(321, 241) == [0, 0, 321, 241]
+    assert Box(0.5, 0.25, 0.75, 0.5).pixels(100, 80) == [50, 20, 25, 20]
