@@ -28,7 +28,6 @@ from cloudconv.forecasting.camera import measured_flow
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
-_REPLAY = 1.2  # factor of the faults of a texture, which shows the same pictures again
 # Least number of frames for a collage: with fewer, the same clouds soon return.
 _COLLAGE = 48
 _STEADY = 0.6  # least steadiness in time of the motion of a sky
@@ -106,29 +105,36 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
     elif count < _COLLAGE:
         mode = "texture"
         why = f"{count} frames are too few for a collage"
-    elif (wind := wind_of(small := material.reduced())).steadiness < _STEADY:
+    elif torn := torn_by_collage(small := material.reduced()):
         mode = "texture"
-        why = "what moves has no steady direction, and a collage needs a wind"
-    elif wind.unity < _ONE:
-        mode = "texture"
-        why = "things move in several directions, and a collage needs one wind"
-    elif _is_solid(small):
-        mode = "texture"
-        why = "what moves has finer detail than clouds, so a collage would tear it"
-    elif small.things.hold:
-        mode = "texture"
-        why = "things move before a still camera, so a collage would tear them"
+        why = torn
     else:
         trials = [tried(method("collage"), small, seed)]
         if trials[0].faults:
-            texture = tried(method("texture"), small, seed)
-            trials.append(texture._replace(visible=_REPLAY * texture.visible))
+            trials.append(tried(method("texture"), small, seed))
         # A wind moves the sky alone: where land slides with the sky, there is no collage.
         best = trials[-1] if trials[0].slides else min(trials)
         clauses = [trial.taken() if trial is best else str(trial) for trial in trials]
         mode = best.mode
         why = f"in a trial of {FRAMES} small frames, {'; '.join(clauses)}"
     return ModeChoice(mode, f"{mode}: {why}.")
+
+
+def torn_by_collage(material: Material) -> str:
+    """Return why a collage would tear what moves; empty if it does not.
+
+    ``material`` is a small material.
+    """
+    wind = wind_of(material)
+    if wind.steadiness < _STEADY:
+        return "what moves has no steady direction, and a collage needs a wind"
+    if wind.unity < _ONE:
+        return "things move in several directions, and a collage needs one wind"
+    if _is_solid(material):
+        return "what moves has finer detail than clouds, so a collage would tear it"
+    if material.things.hold:
+        return "things move before a still camera, so a collage would tear them"
+    return ""
 
 
 def wind_of(material: Material) -> Wind:

@@ -158,6 +158,16 @@ def test_each_kind_of_fault_is_reported_once_at_the_end(tmp_path):
 
 
 @pytest.mark.full
+def test_a_collage_of_a_clip_without_a_wind_gives_a_warning(tmp_path):
+    """The ball bounces up and down, and the clouds drift."""
+    for name, pictures, torn in (("a", ball(60), True), ("b", clouds(60), False)):
+        clip = write_clip(tmp_path / f"{name}.mkv", [video(p) for p in pictures], rate=25)
+        out = tmp_path / f"{name}_dream.mkv"
+        result = dream(clip, out, frames=2, mode="collage")
+        assert ("no-wind" in {w.code for w in result.warnings}) is torn
+
+
+@pytest.mark.full
 def test_a_jump_that_dissolves_is_a_fault_at_its_time(tmp_path):
     """The camera turns slowly, so the picture never looks alike again."""
     noise = np.random.default_rng(0).integers(0, 255, (96, 200, 3), np.uint8)

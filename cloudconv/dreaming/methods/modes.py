@@ -26,6 +26,7 @@ class MethodSpec:
     does not grow with their number. ``options``: the names of the :class:`Options` that a
     user may give. ``note``: returns a sentence for the user about the dream. ``network``:
     the model that makes pictures, if the user does not name one; empty without one.
+    ``needs_wind``: footage comes in along the motion of the clip.
     """
 
     name: str
@@ -34,6 +35,7 @@ class MethodSpec:
     options: tuple[str, ...] = ()
     note: Callable[[Material, Options], str] = lambda material, options: ""
     network: str = ""
+    needs_wind: bool = False
 
 
 def _wholes(material: Material, options: Options) -> str:
@@ -55,7 +57,7 @@ def _composed(
 
 
 METHODS = (
-    MethodSpec("collage", 8, collage),
+    MethodSpec("collage", 8, collage, needs_wind=True),
     MethodSpec("texture", 2, texture, note=_wholes, network=NETWORK),
     MethodSpec(
         "flow", 1, _composed(flow), ("wind",), lambda *_: "The picture returns in a cycle."

@@ -271,11 +271,14 @@ class VitalsMeter:
             faults[-1] = fault._replace(frame=faults[-1].frame) if lasts else fault
 
     def _count(self, frames: range, size: float) -> None:
-        """Count the size of a fault in each half second in which frames are made."""
+        """Count what is wrong in each half second in which frames are made.
+
+        The size is a root, whose square adds up.
+        """
         halves = range(frames.start // self._half, (frames.stop - 1) // self._half + 1)
         self._worst += [0.0] * (halves.stop - len(self._worst))
         for half in halves:
-            self._worst[half] = max(self._worst[half], size)
+            self._worst[half] = max(self._worst[half], size * size)
 
     @property
     def faults(self) -> list[Fault]:
@@ -284,7 +287,7 @@ class VitalsMeter:
 
     @property
     def visible(self) -> float:
-        """Return how visible the faults are: the mean of half seconds' largest sizes."""
+        """Return how visible the faults are: the mean square of half seconds' sizes."""
         return sum(self._worst) / max(1, -(-self.seen // self._half))
 
     @property

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.auto import ModeChoice, choose
+from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.images import picture_of, tensor_of
 from cloudconv.dreaming.material.material import Material
@@ -148,6 +148,12 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
             f"{code}: {info.path} has {counted(count, 'frame')} {where}, and the mode "
             f"{spec.name} needs {spec.least_frames}: use the mode {choose(material).mode}."
         )
+    if _requested(settings) is not None and spec.needs_wind:
+        with enough_memory(plan.device, info):
+            torn = torn_by_collage(material.reduced())
+        if torn:
+            unfit = f"no-wind: The mode {spec.name} does not suit this clip: {torn}."
+            warnings.append(Warned(unfit))
     # No loop is possible if the output begins with another scene than the one that goes on.
     loops = settings.loop and (settings.only_new or start is None)
     if settings.loop and not loops:
