@@ -64,10 +64,10 @@ def verdict_of(doubts: Iterable[tuple[Grade, str]]) -> str:
 class Box(NamedTuple):
     """A part of a picture: the sides as parts of its width and its height."""
 
-    left: float
-    top: float
-    right: float
-    bottom: float
+    left: float = 0.0
+    top: float = 0.0
+    right: float = 1.0
+    bottom: float = 1.0
 
     def pixels(self, width: int, height: int) -> list[int]:
         """Return x, y, width and height in a picture of a size."""
@@ -75,7 +75,7 @@ class Box(NamedTuple):
         return [x, y, round(self.right * width) - x, round(self.bottom * height) - y]
 
 
-WHOLE = Box(0, 0, 1, 1)
+WHOLE = Box()
 
 
 def size_of(levels: Floats) -> float:
