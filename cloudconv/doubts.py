@@ -24,7 +24,7 @@ from cloudconv.messages import counted
 PLACES = 40
 """Number of places along the longer side of a picture."""
 
-_SEEN = 3.5  # least size that a viewer sees at normal speed
+_SEEN = 3.75  # least size that a viewer sees at normal speed
 _SPOILS = 10.0  # … and that spoils a film
 _TINY = 1e-6
 
