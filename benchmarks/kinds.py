@@ -86,9 +86,12 @@ def main() -> None:
         "--size", default="480x272", help="of the pictures (default 480x272)"
     )
     parser.add_argument("--frames", type=int, default=7, help="of each clip (default 7)")
+    parser.add_argument(
+        "--every", type=int, default=1, help="take every such frame of filmed clips"
+    )
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    shot = partial(score, size=(width, height), frames=options.frames)
+    shot = partial(score, size=(width, height), frames=options.frames, every=options.every)
     named = options.drawn.split(",")
     clips: list[Clip] = [k for k in KINDS if options.drawn == "all" or k.name in named]
     clips += [clip for given in options.filmed for clip in listed(given, options.root)]
@@ -169,19 +172,21 @@ def score(
     *,
     size: Size = (480, 272),
     frames: int = 7,
+    every: int = 1,
     fallback: Literal["blend", "off"] = "blend",
     near: bool = False,
 ) -> Score:
     """Return the score of the frames that a model makes of a clip.
 
     ``frames``: the most frames of the clip, an odd number; every second one is kept.
+    ``every``: a filmed clip is every such frame of its file.
     ``near``: make one frame close to the first frame of a drawn clip instead.
     """
     make = partial(
         cloudconv.interpolate_frames, model=model, fallback=fallback, scene_cut="off"
     )
     if isinstance(clip, Filmed):
-        pictures = _filmed(clip.path, size, frames)
+        pictures = _filmed(clip.path, size, frames, every)
     elif clip.twos:
         # The repeats are left out, so the times of the new frames are halves of a drawing's
         # time.
@@ -212,12 +217,12 @@ def _drawn(clip: Kind, size: Size, frames: int) -> list[Picture]:
     return [clip.draw(2 * (k // 2) if clip.twos else k, size) for k in range(frames)]
 
 
-def _filmed(path: Path, size: Size, frames: int) -> list[Picture]:
-    """Return the centre of the first frames of a clip, an odd number of frames."""
+def _filmed(path: Path, size: Size, frames: int, every: int) -> list[Picture]:
+    """Return the centre of every such frame of a clip, an odd number of frames."""
     width, height = size
     pictures = []
     with Source(path, threads=1) as source:
-        for frame in islice(source.frames(), frames):
+        for frame in islice(source.frames(), 0, frames * every, every):
             rgb = rgb_of(frame, _CPU).clamp(0, 1)
             top = max(0, rgb.shape[1] - height) // 2
             left = max(0, rgb.shape[2] - width) // 2
@@ -248,9 +253,10 @@ def _without_gate() -> Iterator[None]:
     fill: Any = rife._fill
 
     def closed(*given: Any) -> None:
-        logits = given[4].clone()
-        logits[:, 1] = -torch.inf
-        fill(*given[:4], logits, *given[5:])
+        motion, size = given[4]
+        motion = motion.clone()
+        motion[:, 5] = -torch.inf
+        fill(*given[:4], (motion, size), *given[5:])
 
     with patch.object(rife, "_fill", closed):
         yield
@@ -286,6 +292,7 @@ RULES: Mapping[str, Any] = {
     "fallback": nullcontext,
     "gate": _without_gate,
     "outer": _without_outer,
+    "things": partial(patch, "cloudconv.models.wholes.area_of", lambda *_: None),
 }
 """For each rule a context in which the models work without it."""
 

@@ -40,7 +40,8 @@ gc.disable()  # until all tests are collected: what they import is never garbage
 # A line about a slow start would come and go with the load of the machine.
 console.SILENCE = 3600.0
 
-# No test loses power, and waiting for the disk takes time.
+# No test loses power, and waiting for the disk takes time. The tests of promises wait.
+FSYNC = os.fsync
 os.fsync = lambda _: None
 
 # Without this, CliRunner builds all commands for each run, and most runs take less time

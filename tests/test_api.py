@@ -314,6 +314,28 @@ def test_importing_the_package_loads_no_large_library():
     assert ran.stdout.strip() == "[]"
 
 
+LEFT = """
+import concurrent.futures.thread, sys, threading
+if sys.argv[1] == "without":
+    del threading._register_atexit
+import cloudconv
+from cloudconv.jobs import run
+job = run(cloudconv.InterpSettings(sys.argv[2], output=sys.argv[3], factor=2))
+print(next(event for event in job if type(event).__name__ == "Progress"))
+"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("private", ["with", "without"])
+def test_a_job_that_is_left_ends_quietly_with_python(private, tmp_path):
+    clip, target = write_clip(tmp_path / "a.mkv", 12), tmp_path / "b.mkv"
+    words = [sys.executable, "-c", LEFT, private, str(clip), str(target)]
+    ran = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("Progress(")
+    assert ran.stderr == ""
+    assert not target.exists()
+
+
 def test_all_lists_names_that_exist():
     for name in cloudconv.__all__:
         assert getattr(cloudconv, name) is not None, name

@@ -1,5 +1,6 @@
 """Plan or run each command, from its settings to its result."""
 
+import atexit
 import os
 import sys
 import threading
@@ -126,14 +127,15 @@ def _turn(job: Job | None = None) -> Iterator[None]:
 def _close_all() -> None:
     """Close the jobs whose events nobody has taken to the end, when Python ends."""
     for _, job in [*_running]:
-        with suppress(ValueError):  # another thread runs the job
+        # Another thread runs the job, or the threads of the job have ended.
+        with suppress(ValueError, RuntimeError):
             if job is not None:
                 job.close()
 
 
 # Python ends the threads of all pools before the functions of `atexit` run, and a job that
-# is closed needs its threads.
-threading._register_atexit(_close_all)  # type: ignore[attr-defined]
+# is closed needs its threads. A Python without the private function closes the job later.
+getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
 def _module(settings: Any, function: str) -> Any:

@@ -94,6 +94,48 @@ class Model(nn.Module):
         return dict(state)
 
 
+class Made(NamedTuple):
+    """New pictures, and what a network knows of their motion; all float32.
+
+    ``pictures``: (B, C, H, W). ``leftover``: (B, 1, H, W), the signed difference of both
+    moved pictures, the mean of the colours. ``apart``: (B, 1, H, W), the absolute
+    difference of the two pictures that the new one mixes, the mean of the colours; an open
+    gate mixes unmoved pictures. ``flows``: (B, 4, H, W), backward to x0 and x1, in pixels;
+    an open gate makes them 0.
+    """
+
+    pictures: Tensor
+    leftover: Tensor
+    apart: Tensor
+    flows: Tensor
+
+    @classmethod
+    def of(cls, joined: Tensor) -> "Made":
+        """Return the parts of the channels that ``between`` returns with ``leftover``."""
+        sizes = [joined.shape[1] - BESIDE, 1, 1, 4]
+        return cls(*torch.split(joined, sizes, 1))
+
+
+BESIDE = 6
+"""The channels that follow the pictures: leftover, apart, four of flows."""
+
+
+def beside(
+    warped: Sequence[Tensor], flows: Tensor, gate: Tensor | None = None, *unmoved: Tensor
+) -> Tensor:
+    """Return the channels that follow a network's pictures, see :class:`Made`.
+
+    ``warped``: both moved pictures. ``unmoved``: both others, with a ``gate``.
+    """
+    left = (warped[0] - warped[1])[:, :COLOURS]
+    apart = left
+    if gate is not None:
+        apart = torch.lerp(left, (unmoved[0] - unmoved[1])[:, :COLOURS], gate)
+        flows = flows * (1 - gate)
+    means = left.mean(1, keepdim=True), apart.abs().mean(1, keepdim=True)
+    return torch.cat((*means, flows), 1)
+
+
 class OuterPictures(NamedTuple):
     """The source frames before and after a pair.
 
@@ -181,8 +223,7 @@ class Interpolator(Model):
 
         A fourth channel (opacity) is mixed linearly if the model lacks ``carries_alpha``. A
         midpoint-only model waits for times that are not in main memory. ``leftover``:
-        return one more channel, the difference of the colours' mean at each pixel between
-        both pictures after their motion to the timestep; only for models with ``fallback``.
+        return the channels of :class:`Made`, only for models with ``fallback``.
         """
         channels, height, width = pair.sides[0][0].channels.shape[1:]
         colours = channels if self.carries_alpha else COLOURS
@@ -200,9 +241,12 @@ class Interpolator(Model):
                 _halved(fitted.item(number), run) for number in range(len(pair.times))
             ]
             # A source frame has no leftover.
-            more = [
-                (0, 0, 0, 0, 0, colours + leftover - result.shape[1]) for result in results
-            ]
+            wanted = colours + BESIDE * leftover
+            more = [(0, 0, 0, 0, 0, wanted - result.shape[1]) for result in results]
+            # The motion of a half is not that of the pair.
+            for result, time in zip(results, fitted.times.flatten().tolist(), strict=True):
+                if leftover and time != 0.5:
+                    result[:, colours + 1 :] = 0
             result = torch.cat(
                 [F.pad(*padding) for padding in zip(results, more, strict=True)]
             )

@@ -100,12 +100,13 @@ class ModelSpec:
         wanted = asked == "blend" if asked else not self.published
         return wanted and self.cls.fallback
 
-    def frames(self, asked: str | None) -> int:
+    def frames(self, asked: str | None, things: str) -> int:
         """Return the number of source frames that a new frame needs.
 
-        The fallback may need more.
+        The fallback, and the search for ``things`` if it is on, may need more.
         """
-        return FOUR if self.falls_back(asked) else self.context
+        searches = things == "on" and self.cls.fallback
+        return FOUR if searches or self.falls_back(asked) else self.context
 
 
 _RIFE = "Huang et al., ECCV 2022"

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator
+from cloudconv.models.base import BESIDE, COLOURS, Interpolator, beside
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips, warp
@@ -266,7 +266,7 @@ class IFNet(Interpolator):
     ) -> Tensor:
         """Return the picture that a motion gives, perhaps with a correction of the motion.
 
-        ``leftover``: add one more channel, see ``Interpolator.between``. With a gate, the
+        ``leftover``: add the channels of ``Made``. With a gate, the
         detail of x0 and x1 is restored, but not where the gate is open.
         """
         motion, size = scaled_motion
@@ -274,7 +274,7 @@ class IFNet(Interpolator):
         x0, x1 = pair.x0, pair.x1
         timestep = pair.timestep
         batch, channels, height, width = x0.shape
-        result = x0.new_empty((batch, channels + leftover, height, width))
+        result = x0.new_empty((batch, channels + BESIDE * leftover, height, width))
         still = near = strength = None
         if self._gated:
             # Close to a source frame use that frame, which is sharper than any mix of two
@@ -307,7 +307,7 @@ class IFNet(Interpolator):
             if still is not None and near is not None and strength is not None:
                 kept = still.kept([grid.detach() for grid in grids], top, near)
                 strength[:, :, top : top + count] = 1 - kept
-            _fill(result, kept, pair, top, motion_rows[:, _MASK.start :], warped)
+            _fill(result, kept, pair, top, (motion_rows, size), warped)
         if strength is not None:
             if change is not None:
                 smaller = enlarged_motion(motion, size / coarse)
@@ -349,18 +349,21 @@ def _fill(
     kept: Tensor | None,
     pair: Pair,
     top: int,
-    logits: Tensor,
+    scaled_motion: Scaled,
     warped: list[Tensor],
 ) -> None:
     """Write the rows of ``result`` from ``top`` on.
 
     ``kept``: the least weight of the unmoved pictures in these rows; None without a gate.
-    After the ``logits`` of mask and gate, with four frames, three colours to add to the mix
-    follow.
+    After the flows and the logits of mask and gate, with four frames, three colours to add
+    to the mix follow.
     """
     warped0, warped1 = warped
+    motion, size = scaled_motion
+    logits = motion[:, _MASK.start :]
     channels = pair.x0.shape[1]
     rows = logits.shape[2]
+    gated: list[Tensor] = []
     target = result[:, :, top : top + rows]
     picture = target[:, :channels]
     mask = torch.sigmoid(logits[:, :1])
@@ -374,9 +377,9 @@ def _fill(
         if logits.shape[1] > _LOGITS:
             mixed[:, :COLOURS] += logits[:, _LOGITS:]
         lerp_into(picture, mixed, blend, gate)
+        gated = [gate, x0, x1]
     if result.shape[1] > channels:
-        left = (warped0 - warped1)[:, :COLOURS]
-        target[:, channels:].copy_(left.mean(1, keepdim=True))
+        target[:, channels:] = beside(warped, motion[:, :4] * size, *gated)
 
 
 def _bend(outer: Tensor, near: Tensor, far: Tensor, reach: Tensor) -> Tensor:

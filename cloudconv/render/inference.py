@@ -14,7 +14,8 @@ from torch import Tensor
 from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import fallback as blending
-from cloudconv.models.base import COLOURS, Interpolator
+from cloudconv.models import wholes
+from cloudconv.models.base import BESIDE, COLOURS, Interpolator, Made
 from cloudconv.models.pair import Pair, PairPicture, PairPictures
 from cloudconv.render.exposure import UNKNOWN_MOTION, Exposure, moments, pictures_of
 from cloudconv.render.memory import Sizes, grid
@@ -74,7 +75,9 @@ _PARTS = 8  # parts of an exposure that are computed together
 class Inference:
     """A model on its device, with the sizes of batches and tiles.
 
-    ``fallback``: blend where a trial on source frames shows that motion fails. ``fills``:
+    ``fallback``: blend where a trial on source frames shows that motion fails. ``things``:
+    move as wholes the things that the model's motion loses, see
+    :mod:`cloudconv.models.wholes`. ``fills``:
     repeat the last frame of a batch up to a power of two, at most a whole batch, because a
     caching allocator keeps memory for each size.
     """
@@ -83,6 +86,7 @@ class Inference:
     device: torch.device
     scale: float = 1.0
     fallback: bool = False
+    things: bool = False
     sizes: Sizes = field(default_factory=Sizes)
     fills: bool = False
 
@@ -91,7 +95,8 @@ class Inference:
         """Make one frame for each task.
 
         ``tasks``: at most a batch. ``pictures``: for each task its source pictures: x0, x1,
-        and the frames before and after the pair if the model or the fallback needs them.
+        and the frames before and after the pair if the model, the fallback or the search
+        for things needs them.
         """
         new = yield from self._made(tasks, pictures)
         yield self._arriving(new, tasks[0].left)
@@ -160,23 +165,11 @@ class Inference:
         times = torch.tensor([float(task.t) for task in wanted])
         sides = self._sides(padded, self.model.spec.context)
         pair = Pair(sides, times, torch.tensor(reaches), self.scale)
-        new = self._new(pair, leftover=self.fallback)
-        if self.fallback:
-            uncertainty = blending.uncertainty(new, pair)[:count]
-            downloaded = download([uncertainty])
-            del pair
-            if self.device.type in QUEUES:
-                yield None
-            uncertain = downloaded.planes()[0].tolist()
-            if any(uncertain):
-                trials = [
-                    _trials(task, sources) if is_uncertain else []
-                    for task, sources, is_uncertain in zip(
-                        tasks, pictures, uncertain, strict=True
-                    )
-                ]
-                self._blend(new[:count], times[:count], uncertainty, pictures, trials)
-            new = new[:, :-1]
+        new = self._new(pair, leftover=self.waits)
+        del pair
+        if self.waits:
+            yield from self._corrected(new[:count], sides, times[:count], tasks, pictures)
+            new = new[:, :-BESIDE]
         return new[:count]
 
     def _arriving(self, new: Tensor, like: Frame) -> Arriving:
@@ -188,6 +181,65 @@ class Inference:
         if like.planes()[0].device.type == "cpu":
             return download([*planes, totals])
         return download([totals], stay=planes)
+
+    @property
+    def waits(self) -> bool:
+        """Return whether the CPU decides on what a network has made."""
+        return self.fallback or self.things
+
+    def _corrected(
+        self,
+        new: Tensor,
+        sides: list[PairPictures],
+        times: Tensor,
+        tasks: list[FrameTask],
+        pictures: list[list[SourcePicture]],
+    ) -> _Waits[None]:
+        """Mix blends into ``new`` and move things, in place.
+
+        ``new`` has the channels of ``Made``.
+        """
+        made = Made.of(new)
+        told = new[:, : 1 - BESIDE]
+        pair = Pair([side[: len(tasks)] for side in sides[:2]], times)
+        decided = [blending.uncertainty(told, pair)] if self.fallback else []
+        uncertainty = decided[0] if self.fallback else None
+        del pair
+        lost = [wholes.places(made)] if self.things else []
+        arriving = download([*decided, *lost])
+        if self.device.type in QUEUES:
+            yield None
+        arrived = arriving.planes()
+        if uncertainty is not None and arrived[0].any():
+            trials = [
+                _trials(task, sources) if is_uncertain else []
+                for task, sources, is_uncertain in zip(
+                    tasks, pictures, arrived[0].tolist(), strict=True
+                )
+            ]
+            self._blend(told, times, uncertainty, pictures, trials)
+        if not self.things:
+            return
+        size = new.shape[2], new.shape[3]
+        searches = [
+            wholes.Search(
+                Made(*(part[number : number + 1] for part in made)),
+                area,
+                cells,
+                [picture.on(self.device).channels for picture in sources],
+                (-_reach(task.before), 1 + _reach(task.after)),
+                float(times[number]),
+            )
+            for number, (task, sources, cells) in enumerate(
+                zip(tasks, pictures, arrived[-1].numpy(), strict=True)
+            )
+            if (area := wholes.area_of(cells, size)) is not None
+        ]
+        blocks = [download(search.blocks()) for search in searches]
+        if blocks and self.device.type in QUEUES:
+            yield None
+        for search, levels in zip(searches, blocks, strict=True):
+            search.finish([block.numpy() for block in levels.planes()])
 
     def _sides(self, pictures: list[list[SourcePicture]], count: int) -> list[PairPictures]:
         def on_device(column: Sequence[SourcePicture]) -> PairPictures:
@@ -250,7 +302,7 @@ class Inference:
                 self._sides([[*item[:3]] for item in some], 3), numbers, None, self.scale
             )
             pair = _small(pair)
-            result = self._new(pair, leftover=True)
+            result = self._new(pair, leftover=True)[:, : 1 - BESIDE]
             errors = blending.errors(result, pair, pair.joined(pair.sides[2]))
             for trial, error in zip(some, torch.split(errors, 1), strict=True):
                 trial.target.trials[trial.key] = error

@@ -28,7 +28,7 @@ _EXPOSURE_BYTES = 240
 """More bytes per pixel where a frame is the mean of several: nine source frames as RGB, and
 sums (measured on a simulated GPU)."""
 
-_LEAST_OFF_CPU = 270
+_LEAST_OFF_CPU = 340
 """The least memory of a network per pixel on other devices than a CPU, in any precision: a
 CPU processes strips, others whole pictures (measured on a simulated GPU)."""
 

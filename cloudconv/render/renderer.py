@@ -112,8 +112,9 @@ class Renderer:
     ``wanted`` are the batch, the tiles and the CPU streams that the user wants. ``scale``
     is that of the motion estimation, 1 for models without this option. ``fallback``: mix in
     a blend of the two source frames where the model's motion is wrong, tested on known
-    source frames. ``engines`` are those with which the model was loaded. Raises ModelError
-    or SettingsError if scale, batch or tile cannot be used.
+    source frames. ``things``: move as wholes the things that this motion loses. ``engines``
+    are those with which the model was loaded. Raises ModelError or SettingsError if scale,
+    batch or tile cannot be used.
     """
 
     def __init__(
@@ -124,16 +125,22 @@ class Renderer:
         wanted: WantedSizes = AUTOMATIC,
         scale: float = 1.0,
         fallback: bool = False,
+        things: bool = False,
         engines: Engines | None = None,
     ) -> None:
         self.engines = Engines({}) if engines is None else engines
         self._inference = Inference(
-            model, device, scale, fallback and model.fallback, fills=device.type != "cpu"
+            model,
+            device,
+            scale,
+            fallback and model.fallback,
+            things and model.fallback,
+            fills=device.type != "cpu",
         )
         self._device = device
         self._dtype = model.dtype
         self._wanted = wanted
-        self._context = FOUR if self._inference.fallback else model.spec.context
+        self._context = FOUR if self._inference.waits else model.spec.context
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
         self._size: tuple[int, int] | None = None
@@ -259,9 +266,9 @@ class Renderer:
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
         if self._device.type in QUEUES:
-            # With a fallback, the CPU waits until it knows whether a batch's motion is
-            # uncertain. The device meanwhile computes the next batch.
-            return 1 + self._inference.fallback
+            # The CPU waits until it knows whether a batch's motion is uncertain, or loses
+            # things. The device meanwhile computes the next batch.
+            return 1 + self._inference.waits
         return cpu_streams.count if cpu_streams.count > 1 else 0
 
     def _start(self, line: _Line, cpu_streams: CpuStreams) -> None:
@@ -390,5 +397,6 @@ def renderer_for(
         wanted=wanted,
         scale=((network.scale_option or not lenient) and settings.scale) or 1.0,
         fallback=spec.falls_back(settings.fallback),
+        things=settings.things == "on",
         engines=engines,
     )

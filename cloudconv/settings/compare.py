@@ -116,9 +116,10 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
                 "drop-and-horizon: --drop scores interpolation and --horizon scores "
                 "forecasts: give one of them."
             )
-        if (self.scale, self.fallback, self.timesteps) != (None, None, None):
+        options = self.scale, self.fallback, self.timesteps, self.things
+        if options != (None, None, None, "on"):
             raise SettingsError(
-                "not-for-forecasts: --scale, --fallback and --timesteps are for "
+                "not-for-forecasts: --scale, --fallback, --things and --timesteps are for "
                 "interpolation: leave them out with --horizon."
             )
         if self.frames is not None and self.frames < horizon:

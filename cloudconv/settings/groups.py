@@ -56,6 +56,8 @@ _TIMESTEPS = """Say whether a published network makes frames at any time, or was
 the middle of two frames only."""
 _FALLBACK = """Blend the source frames where motion does not explain their difference, or
 (off) show the model's picture everywhere."""
+_THINGS = """Move small, fast things as wholes where the model's motion loses them (on), or
+show the model's picture (off)."""
 _USE = "Use this encoder of FFmpeg."
 _CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
 _MORE = "Set any other option of the encoder; repeat for several."
@@ -156,6 +158,7 @@ class Rendering(Settings):
     fallback: Literal["blend", "off"] | None = _of_model(
         _FALLBACK, "HOW", shown="blend; off for a published network", rare=True
     )
+    things: Literal["on", "off"] = _of_model(_THINGS, "HOW", default="on", rare=True)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from cloudconv.errors import ModelError, WeightsError
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator
+from cloudconv.models.base import BESIDE, Interpolator
 from cloudconv.models.catalogue import TINY
 from cloudconv.models.pair import Pair
 from cloudconv.settings.values import SCALES
@@ -235,7 +235,8 @@ def test_halving_keeps_the_unexplained_difference_of_the_last_step():
         def forward(self, pair, leftover=False):
             result = (pair.x0 + pair.x1) / 2
             left = (pair.x1 - pair.x0).abs()[:, :1]
-            return torch.cat((result, left), 1) if leftover else result
+            beside = left.expand(-1, BESIDE, -1, -1)
+            return torch.cat((result, beside), 1) if leftover else result
 
     x0 = torch.zeros(2, 3, 4, 4)
     x1 = torch.ones(2, 3, 4, 4)
@@ -243,7 +244,10 @@ def test_halving_keeps_the_unexplained_difference_of_the_last_step():
     result = WithLeftover().between(
         Pair.of([x0, x1], torch.tensor(timesteps)), leftover=True
     )
-    assert result.mean((2, 3)).tolist() == [[0.5, 0.5, 0.5, 1.0], [0.75, 0.75, 0.75, 0.5]]
+    means = result.mean((2, 3)).tolist()
+    assert [row[:4] for row in means] == [[0.5, 0.5, 0.5, 1.0], [0.75, 0.75, 0.75, 0.5]]
+    # The motion is known for the whole pair only.
+    assert [set(row[4:]) for row in means] == [{1.0}, {0.0}]
 
 
 def test_a_weights_file_names_its_model(tmp_path):

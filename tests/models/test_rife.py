@@ -9,6 +9,7 @@ import torch
 
 from cloudconv.models import registry
 from cloudconv.models import rife as network
+from cloudconv.models.base import BESIDE
 from cloudconv.models.pair import Pair
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rife46.npz"
@@ -86,7 +87,7 @@ def test_opacity_moves_with_the_colours(leftover):
     model = registry.load("rife-4.6")
     x0, truth, x1 = frame(56), frame(64), frame(72)
     result = model.between(Pair.of((x0, x1), 0.5), leftover=leftover)
-    assert result.shape[1] == 4 + leftover
+    assert result.shape[1] == 4 + BESIDE * leftover
     mixed = (x0 + x1) / 2
     assert psnr(result[:, 3:4], truth[:, 3:4]) > psnr(mixed[:, 3:4], truth[:, 3:4]) + 6
     # The additional channels do not change what the network computes from the colours.

@@ -18,6 +18,7 @@ import torch
 from cloudconv.doubts import by_place, ghost
 from cloudconv.dreaming.images import Bytes, Floats, as_picture, tensor_of
 from cloudconv.models import registry
+from cloudconv.models.base import Made
 from cloudconv.models.pair import Pair
 
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
@@ -52,7 +53,8 @@ class Betweens:
             [tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5
         )
         with torch.inference_mode():
-            left = 255 * np.abs(self._network.between(pair, leftover=True)[0, -1].numpy())
+            network = Made.of(self._network.between(pair, leftover=True))
+        left = 255 * np.abs(network.leftover[0, 0].numpy())
         return Between(
             *(
                 cv2.GaussianBlur(levels, (0, 0), 1, borderType=cv2.BORDER_CONSTANT)

@@ -195,13 +195,15 @@ class RenderJob:
         """Return a key that is equal for plans that can use the same model."""
         run = self.run
         settings = self.run.settings
-        options = settings.scale, settings.fallback, settings.tile, settings.timesteps
+        options = settings.scale, settings.tile, settings.timesteps
+        corrections = settings.fallback, settings.things
         return (
             run.workers.device_type,
             run.dtype,
             settings.chosen_model,
             run.weights,
             *options,
+            *corrections,
         )
 
     def source(self) -> Source:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator
+from cloudconv.models.base import COLOURS, Interpolator, beside
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, warp
 from cloudconv.models.pair import Pair
@@ -172,8 +172,7 @@ class Published(Interpolator):
             mixed = (inside + residual).clamp(0, 1) + (colours - inside)
             result = torch.cat((mixed, result[:, COLOURS:]), 1)
         if leftover:
-            left = (warped0 - warped1)[:, :COLOURS].mean(1, keepdim=True)
-            result = torch.cat((result, left), 1)
+            result = torch.cat((result, beside((warped0, warped1), flows)), 1)
         return result
 
     def motion(self, pair: Pair) -> Tensor | None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS
+from cloudconv.models.base import beside
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
 from cloudconv.models.pair import Pair
@@ -77,8 +77,8 @@ class FilmNetwork(Published):
         result = self._fused(aligned)
         if not leftover:
             return result
-        first, second = (x[:, :COLOURS] for x in aligned[0][:2])
-        return torch.cat((result, (first - second).mean(1, keepdim=True)), 1)
+        both = torch.cat(aligned[0][2:], 1)
+        return torch.cat((result, beside(aligned[0][:2], both)), 1)
 
     def _active(self, name: str, x: Tensor) -> Tensor:
         return F.leaky_relu_(self.conv(name, x), _SLOPE)
