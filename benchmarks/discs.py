@@ -26,8 +26,6 @@ import cloudconv
 Bytes = NDArray[np.uint8]
 
 SIZE = 512, 320
-RADII = (4, 7, 10, 14, 20, 28, 40)
-STEPS = (4, 8, 16, 24, 32, 48, 64, 96)
 _COLUMN, _ROW = 200, 150  # of the disc's centre in the earlier frame
 _FINE = 4  # the discs are drawn at so many times the size
 _FLAT = 230, 60, 40
@@ -40,6 +38,8 @@ def main() -> None:
     )
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("--model", default="cloud-best")
+    parser.add_argument("--radii", default="4,7,10,14,20,28,40", help="in pixels")
+    parser.add_argument("--steps", default="4,8,16,24,32,48,64,96", help="in pixels")
     parser.add_argument("--still", action="store_true", help="repeat the first frame")
     options = parser.parse_args()
     print("clip, disc, radius, step: rife-4.6, without, with", flush=True)
@@ -47,9 +47,11 @@ def main() -> None:
         ground = filmed(clip)
         if options.still:
             ground = ground[:1] * len(ground)
-        for flat, radius, step in product((True, False), RADII, STEPS):
+        sides = [map(int, given.split(",")) for given in (options.radii, options.steps)]
+        for kind, (radius, step) in product(("flat", "textured"), [*product(*sides)]):
+            flat = kind == "flat"
             scores = scored(ground, radius, step, options.model, flat=flat)
-            name = f"{clip.stem}, {'flat' if flat else 'textured'}, {radius}, {step}"
+            name = f"{clip.stem}, {kind}, {radius}, {step}"
             print(f"{name}: {', '.join(f'{score:.1f}' for score in scores)}", flush=True)
 
 

@@ -636,19 +636,31 @@ def put(
     shown = torch.lerp(shown, n0, cover1 * (1 - cover0))
     layers0 = n0, torch.lerp(n0, n1, cover0)
     layers1 = n1, torch.lerp(n1, n0, cover1)
-    for whole, alpha in zip(wholes, alphas, strict=True):
+    for whole, alpha, opacity in zip(wholes, alphas, opacities, strict=True):
+        part = _part_of(opacity, whole.at)
+        if any((side.start or 0) >= side.stop for side in part):
+            continue
+        back = whole.at[0] - whole.step[0], whole.at[1] - whole.step[1]
         own, behind = (
-            torch.lerp(
-                _shifted(a, whole.at),
-                _shifted(b, (whole.at[0] - whole.step[0], whole.at[1] - whole.step[1])),
-                timestep,
-            )
+            torch.lerp(_shifted(a, whole.at, part), _shifted(b, back, part), timestep)
             for a, b in zip(layers0, layers1, strict=True)
         )
-        opacity = _shifted(alpha, whole.at, "bilinear")
-        with_thing = own + (1 - opacity) * (shown - behind)
-        shown = torch.where(opacity > 0, with_thing, shown)
+        clear = 1 - _shifted(alpha, whole.at, part, "bilinear")
+        before = shown[..., part[0], part[1]]
+        before.copy_(torch.where(clear < 1, own + clear * (before - behind), before))
     target.copy_(shown)
+
+
+def _part_of(opacity: Floats, by: Way) -> tuple[slice, slice]:
+    """Return the rows and columns of what is not clear, moved."""
+    sides = []
+    for axis, way in zip((1, 0), by, strict=True):
+        shown = np.flatnonzero(opacity.any(axis))
+        if not len(shown):
+            return slice(0), slice(0)
+        first, last = int(shown[0] + way), ceil(shown[-1] + way)
+        sides.append(slice(max(0, first - 1), min(opacity.shape[1 - axis], last + 2)))
+    return sides[0], sides[1]
 
 
 def _mask_of(whole: Whole, size: tuple[int, int]) -> tuple[Bytes, Bytes]:
@@ -699,10 +711,16 @@ def _opacity(match: _Match, mask: Bytes, covers: Sequence[Bytes]) -> Floats:
     return np.asarray(_widened(mask, 1) * (1 - clear.clip(0, 1)), np.float32)
 
 
-def _shifted(layer: Tensor, by: Way, mode: str = "bicubic") -> Tensor:
-    """Return a layer, (1, C, H, W), moved by rows and columns."""
-    height, width = layer.shape[2:]
-    flow = layer.new_empty((1, 2, height, width), dtype=torch.float32)
-    flow[:, 0] = -by[1]
-    flow[:, 1] = -by[0]
-    return sample(layer, sampling_grid(flow, height, width), mode)
+def _shifted(
+    layer: Tensor, by: Way, part: tuple[slice, slice], mode: str = "bicubic"
+) -> Tensor:
+    """Return a part of a layer, (1, C, H, W), that is moved by rows and columns."""
+    y, x = (
+        (torch.arange(inside.start, inside.stop, device=layer.device) - way)
+        * (2 / max(side - 1, 1))
+        - 1
+        for inside, way, side in zip(part, by, layer.shape[2:], strict=True)
+    )
+    size = len(y), len(x)
+    grid = torch.stack((x.expand(size), y[:, None].expand(size)), -1)
+    return sample(layer, grid[None], mode)

@@ -200,9 +200,9 @@ class Inference:
         ``new`` has the channels of ``Made``.
         """
         made = Made.of(new)
-        told = new[:, : 1 - BESIDE]
+        with_leftover = new[:, : 1 - BESIDE]
         pair = Pair([side[: len(tasks)] for side in sides[:2]], times)
-        decided = [blending.uncertainty(told, pair)] if self.fallback else []
+        decided = [blending.uncertainty(with_leftover, pair)] if self.fallback else []
         uncertainty = decided[0] if self.fallback else None
         del pair
         lost = [wholes.places(made)] if self.things else []
@@ -217,7 +217,7 @@ class Inference:
                     tasks, pictures, arrived[0].tolist(), strict=True
                 )
             ]
-            self._blend(told, times, uncertainty, pictures, trials)
+            self._blend(with_leftover, times, uncertainty, pictures, trials)
         if not self.things:
             return
         size = new.shape[2], new.shape[3]
