@@ -143,9 +143,6 @@ def test_short_clips_give_the_requested_length(count, loop):
 
 
 @pytest.mark.full
-@pytest.mark.xfail(
-    strict=True, reason="a change by place is a quick dissolve in these clouds"
-)
 def test_clouds_move_without_jumps():
     source = material(clouds(80))
     dreamt_frames = textured(source, Options(120, 1))
