@@ -33,7 +33,7 @@ Floats = NDArray[np.float32]
 
 
 class Grade(StrEnum):
-    """How much of a doubt a viewer sees at normal speed, from the least."""
+    """The part of a doubt that a viewer sees at normal speed, from the least."""
 
     HARDLY = "hardly seen"
     SEEN = "seen"

@@ -111,23 +111,32 @@ class Made(NamedTuple):
 
     @classmethod
     def of(cls, joined: Tensor) -> "Made":
-        """Return the parts of the channels that ``between`` returns with ``leftover``."""
-        sizes = [joined.shape[1] - BESIDE, 1, 1, 4]
+        """Return the parts of what ``between`` returns with ``MOTION`` channels."""
+        sizes = [joined.shape[1] - MOTION, 1, 1, 4]
         return cls(*torch.split(joined, sizes, 1))
 
 
-BESIDE = 6
-"""The channels that follow the pictures: leftover, apart, four of flows."""
+LEFTOVER = 1
+"""The number of channels that may follow the pictures: the leftover."""
+MOTION = 6
+"""The number of all channels that may follow: leftover, apart, four of flows."""
 
 
 def beside(
-    warped: Sequence[Tensor], flows: Tensor, gate: Tensor | None = None, *unmoved: Tensor
+    count: int,
+    warped: Sequence[Tensor],
+    flows: Tensor,
+    gate: Tensor | None = None,
+    *unmoved: Tensor,
 ) -> Tensor:
     """Return the channels that follow a network's pictures, see :class:`Made`.
 
-    ``warped``: both moved pictures. ``unmoved``: both others, with a ``gate``.
+    ``count``: ``LEFTOVER`` or ``MOTION``. ``warped``: both moved pictures. ``unmoved``:
+    both others, with a ``gate``.
     """
     left = (warped[0] - warped[1])[:, :COLOURS]
+    if count == LEFTOVER:
+        return left.mean(1, keepdim=True)
     apart = left
     if gate is not None:
         apart = torch.lerp(left, (unmoved[0] - unmoved[1])[:, :COLOURS], gate)
@@ -218,17 +227,18 @@ class Interpolator(Model):
         return None
 
     @torch.no_grad()
-    def between(self, pair: Pair, *, leftover: bool = False) -> Tensor:
+    def between(self, pair: Pair, *, leftover: int = 0) -> Tensor:
         """Return the pictures between those of pairs of any size, on the model's device.
 
         A fourth channel (opacity) is mixed linearly if the model lacks ``carries_alpha``. A
         midpoint-only model waits for times that are not in main memory. ``leftover``:
-        return the channels of :class:`Made`, only for models with ``fallback``.
+        the number of channels that follow, 0, ``LEFTOVER`` or ``MOTION``, see
+        :class:`Made`; only for models with ``fallback``.
         """
         channels, height, width = pair.sides[0][0].channels.shape[1:]
         colours = channels if self.carries_alpha else COLOURS
         multiple = 1 if self.any_size else self.multiple(pair.scale)
-        run = partial(self, leftover=True) if leftover else self
+        run = partial(self, leftover=leftover) if leftover else self
         fitted = pair
         if colours < channels or height % multiple or width % multiple:
             fitted = pair.derived(
@@ -241,8 +251,9 @@ class Interpolator(Model):
                 _halved(fitted.item(number), run) for number in range(len(pair.times))
             ]
             # A source frame has no leftover.
-            wanted = colours + BESIDE * leftover
-            more = [(0, 0, 0, 0, 0, wanted - result.shape[1]) for result in results]
+            more = [
+                (0, 0, 0, 0, 0, colours + leftover - result.shape[1]) for result in results
+            ]
             # The motion of a half is not that of the pair.
             for result, time in zip(results, fitted.times.flatten().tolist(), strict=True):
                 if leftover and time != 0.5:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import BESIDE, COLOURS, Interpolator, beside
+from cloudconv.models.base import COLOURS, Interpolator, beside
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips, warp
@@ -154,7 +154,7 @@ class IFNet(Interpolator):
             )
         self.refine = Refinement() if refines else None
 
-    def forward(self, pair: Pair, leftover: bool = False) -> Tensor:
+    def forward(self, pair: Pair, leftover: int = 0) -> Tensor:
         """See ``Interpolator.forward``.
 
         Grids, flow, mask and warps are float32 in any dtype.
@@ -262,19 +262,19 @@ class IFNet(Interpolator):
         scaled_motion: Scaled,
         changed: Scaled | None = None,
         *,
-        leftover: bool = False,
+        leftover: int = 0,
     ) -> Tensor:
         """Return the picture that a motion gives, perhaps with a correction of the motion.
 
-        ``leftover``: add the channels of ``Made``. With a gate, the
-        detail of x0 and x1 is restored, but not where the gate is open.
+        ``leftover``: add so many channels of ``Made``. With a gate, the detail of x0 and x1
+        is restored, but not where the gate is open.
         """
         motion, size = scaled_motion
         change, coarse = changed or (None, 1.0)
         x0, x1 = pair.x0, pair.x1
         timestep = pair.timestep
         batch, channels, height, width = x0.shape
-        result = x0.new_empty((batch, channels + BESIDE * leftover, height, width))
+        result = x0.new_empty((batch, channels + leftover, height, width))
         still = near = strength = None
         if self._gated:
             # Close to a source frame use that frame, which is sharper than any mix of two
@@ -378,8 +378,8 @@ def _fill(
             mixed[:, :COLOURS] += logits[:, _LOGITS:]
         lerp_into(picture, mixed, blend, gate)
         gated = [gate, x0, x1]
-    if result.shape[1] > channels:
-        target[:, channels:] = beside(warped, motion[:, :4] * size, *gated)
+    if more := result.shape[1] - channels:
+        target[:, channels:] = beside(more, warped, motion[:, :4] * size, *gated)
 
 
 def _bend(outer: Tensor, near: Tensor, far: Tensor, reach: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import fallback as blending
 from cloudconv.models import wholes
-from cloudconv.models.base import BESIDE, COLOURS, Interpolator, Made
+from cloudconv.models.base import COLOURS, LEFTOVER, MOTION, Interpolator, Made
 from cloudconv.models.pair import Pair, PairPicture, PairPictures
 from cloudconv.render.exposure import UNKNOWN_MOTION, Exposure, moments, pictures_of
 from cloudconv.render.memory import Sizes, grid
@@ -165,11 +165,11 @@ class Inference:
         times = torch.tensor([float(task.t) for task in wanted])
         sides = self._sides(padded, self.model.spec.context)
         pair = Pair(sides, times, torch.tensor(reaches), self.scale)
-        new = self._new(pair, leftover=self.waits)
+        new = self._new(pair, leftover=self.beside)
         del pair
-        if self.waits:
+        if self.beside:
             yield from self._corrected(new[:count], sides, times[:count], tasks, pictures)
-            new = new[:, :-BESIDE]
+            new = new[:, : -self.beside]
         return new[:count]
 
     def _arriving(self, new: Tensor, like: Frame) -> Arriving:
@@ -183,9 +183,12 @@ class Inference:
         return download([totals], stay=planes)
 
     @property
-    def waits(self) -> bool:
-        """Return whether the CPU decides on what a network has made."""
-        return self.fallback or self.things
+    def beside(self) -> int:
+        """Return how many channels follow a network's pictures, by which the CPU decides.
+
+        Without any, the CPU does not wait for the network.
+        """
+        return MOTION if self.things else LEFTOVER * self.fallback
 
     def _corrected(
         self,
@@ -197,15 +200,15 @@ class Inference:
     ) -> _Waits[None]:
         """Mix blends into ``new`` and move things, in place.
 
-        ``new`` has the channels of ``Made``.
+        The channels that decide follow those of ``new``.
         """
-        made = Made.of(new)
-        with_leftover = new[:, : 1 - BESIDE]
+        with_leftover = new[:, : new.shape[1] - self.beside + LEFTOVER]
         pair = Pair([side[: len(tasks)] for side in sides[:2]], times)
         decided = [blending.uncertainty(with_leftover, pair)] if self.fallback else []
         uncertainty = decided[0] if self.fallback else None
         del pair
-        lost = [wholes.places(made)] if self.things else []
+        made = Made.of(new) if self.things else None
+        lost = [wholes.places(made)] if made else []
         arriving = download([*decided, *lost])
         if self.device.type in QUEUES:
             yield None
@@ -218,7 +221,7 @@ class Inference:
                 )
             ]
             self._blend(with_leftover, times, uncertainty, pictures, trials)
-        if not self.things:
+        if made is None:
             return
         size = new.shape[2], new.shape[3]
         searches = [
@@ -247,7 +250,7 @@ class Inference:
 
         return [*map(on_device, list(zip(*pictures, strict=True))[:count])]
 
-    def _new(self, pair: Pair, *, leftover: bool = False) -> Tensor:
+    def _new(self, pair: Pair, *, leftover: int) -> Tensor:
         tile = self.sizes.tile
         if tile is None:
             return self.model.between(pair, leftover=leftover)
@@ -302,7 +305,7 @@ class Inference:
                 self._sides([[*item[:3]] for item in some], 3), numbers, None, self.scale
             )
             pair = _small(pair)
-            result = self._new(pair, leftover=True)[:, : 1 - BESIDE]
+            result = self._new(pair, leftover=LEFTOVER)
             errors = blending.errors(result, pair, pair.joined(pair.sides[2]))
             for trial, error in zip(some, torch.split(errors, 1), strict=True):
                 trial.target.trials[trial.key] = error

@@ -28,7 +28,11 @@ _EXPOSURE_BYTES = 240
 """More bytes per pixel where a frame is the mean of several: nine source frames as RGB, and
 sums (measured on a simulated GPU)."""
 
-_LEAST_OFF_CPU = 340
+_SEARCH_BYTES = 70
+"""More bytes per pixel where things are searched: the motion (measured on a simulated
+GPU)."""
+
+_LEAST_OFF_CPU = 270
 """The least memory of a network per pixel on other devices than a CPU, in any precision: a
 CPU processes strips, others whole pictures (measured on a simulated GPU)."""
 
@@ -63,12 +67,14 @@ class WantedSizes:
     memory. ``tile``: the side of tiles in pixels; ``auto`` uses tiles only where a whole
     frame does not fit into memory, ``off`` never. ``cpu_streams``: the most batches at the
     same time on a CPU. ``exposes``: whether each frame is the mean of several.
+    ``searches``: whether things are moved as wholes.
     """
 
     batch: int | Literal["auto"] = "auto"
     tile: int | Literal["auto", "off"] = "auto"
     cpu_streams: int = 1
     exposes: bool = False
+    searches: bool = False
 
 
 AUTOMATIC = WantedSizes()
@@ -163,6 +169,7 @@ def plan_memory(
     if device.type != "cpu":
         per_pixel = max(per_pixel, _LEAST_OFF_CPU * max(1.0, scale) ** 2)
     beside = _FRAME_BYTES + _EXPOSURE_BYTES * wanted.exposes
+    beside += _SEARCH_BYTES * wanted.searches
     rows = round_up(height, multiple)
     columns = round_up(width, multiple)
 

@@ -140,7 +140,7 @@ class Renderer:
         self._device = device
         self._dtype = model.dtype
         self._wanted = wanted
-        self._context = FOUR if self._inference.waits else model.spec.context
+        self._context = FOUR if self._inference.beside else model.spec.context
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
         self._size: tuple[int, int] | None = None
@@ -268,7 +268,7 @@ class Renderer:
         if self._device.type in QUEUES:
             # The CPU waits until it knows whether a batch's motion is uncertain, or loses
             # things. The device meanwhile computes the next batch.
-            return 1 + self._inference.waits
+            return 1 + (self._inference.beside > 0)
         return cpu_streams.count if cpu_streams.count > 1 else 0
 
     def _start(self, line: _Line, cpu_streams: CpuStreams) -> None:

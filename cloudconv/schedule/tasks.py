@@ -90,6 +90,11 @@ class Request:
     start: Fraction | None = None
     shutter: Fraction = Fraction(0)
 
+    @property
+    def ahead(self) -> int:
+        """Return how many output frames wait, each with its decoded source frames."""
+        return 2 if self.shutter else 8
+
 
 @dataclass(slots=True)
 class Counts:

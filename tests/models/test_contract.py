@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from cloudconv.errors import ModelError, WeightsError
 from cloudconv.models import registry
-from cloudconv.models.base import BESIDE, Interpolator
+from cloudconv.models.base import MOTION, Interpolator
 from cloudconv.models.catalogue import TINY
 from cloudconv.models.pair import Pair
 from cloudconv.settings.values import SCALES
@@ -232,17 +232,16 @@ def test_a_midpoint_model_makes_every_eighth_by_recursion(eighths):
 
 def test_halving_keeps_the_unexplained_difference_of_the_last_step():
     class WithLeftover(Midpoint):
-        def forward(self, pair, leftover=False):
+        def forward(self, pair, leftover=0):
             result = (pair.x0 + pair.x1) / 2
             left = (pair.x1 - pair.x0).abs()[:, :1]
-            beside = left.expand(-1, BESIDE, -1, -1)
-            return torch.cat((result, beside), 1) if leftover else result
+            return torch.cat((result, left.expand(-1, leftover, -1, -1)), 1)
 
     x0 = torch.zeros(2, 3, 4, 4)
     x1 = torch.ones(2, 3, 4, 4)
     timesteps = [0.5, 0.75]
     result = WithLeftover().between(
-        Pair.of([x0, x1], torch.tensor(timesteps)), leftover=True
+        Pair.of([x0, x1], torch.tensor(timesteps)), leftover=MOTION
     )
     means = result.mean((2, 3)).tolist()
     assert [row[:4] for row in means] == [[0.5, 0.5, 0.5, 1.0], [0.75, 0.75, 0.75, 0.5]]

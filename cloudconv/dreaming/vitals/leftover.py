@@ -18,7 +18,7 @@ import torch
 from cloudconv.doubts import by_place, ghost
 from cloudconv.dreaming.images import Bytes, Floats, as_picture, tensor_of
 from cloudconv.models import registry
-from cloudconv.models.base import Made
+from cloudconv.models.base import LEFTOVER
 from cloudconv.models.pair import Pair
 
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
@@ -36,7 +36,7 @@ class Between(NamedTuple):
 
 
 class Betweens:
-    """What is between pairs of small pictures, and the most between those of their film.
+    """Changes between pairs of small pictures, and the largest of pairs of their film.
 
     ``picture`` returns one of the film's ``count`` pictures.
     """
@@ -53,8 +53,8 @@ class Betweens:
             [tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5
         )
         with torch.inference_mode():
-            network = Made.of(self._network.between(pair, leftover=True))
-        left = 255 * np.abs(network.leftover[0, 0].numpy())
+            made_middle = self._network.between(pair, leftover=LEFTOVER)
+        left = 255 * np.abs(made_middle[0, -1].numpy())
         return Between(
             *(
                 cv2.GaussianBlur(levels, (0, 0), 1, borderType=cv2.BORDER_CONSTANT)

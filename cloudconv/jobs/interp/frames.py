@@ -101,7 +101,9 @@ def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, Non
     registry.check_times(spec, exact(settings.factor))
     dtype = choose_precision(settings.precision, device, spec)
     streams = useful_cpu_streams(device, torch.get_num_threads())
-    wanted = WantedSizes(settings.batch, settings.tile, streams)
+    wanted = WantedSizes(
+        settings.batch, settings.tile, streams, searches=settings.things == "on"
+    )
     renderer = renderer_for(settings.chosen_model, settings, device, dtype, wanted)
     request = Request(
         name="The sequence of pictures",

@@ -161,11 +161,6 @@ class InterpPlan(video.VideoPlan):
             )
             yield frame
 
-    @property
-    def ahead(self) -> int:
-        """Return how many output frames wait, each with its decoded source frames."""
-        return 2 if self.request.shutter else 8
-
     def renderer(self) -> Renderer:
         """Return a renderer in this process; its batch is not chosen yet."""
         threads = self.workers.threads(self.settings.threads) or torch.get_num_threads()
@@ -175,8 +170,13 @@ class InterpPlan(video.VideoPlan):
     def renderer_on(self, device: torch.device, cpu_streams: int) -> Renderer:
         """Return a renderer with the model of the run on a device."""
         settings = self.settings
-        exposes = self.request.shutter > 0
-        wanted = WantedSizes(settings.batch, settings.tile, cpu_streams, exposes)
+        wanted = WantedSizes(
+            settings.batch,
+            settings.tile,
+            cpu_streams,
+            exposes=self.request.shutter > 0,
+            searches=settings.things == "on",
+        )
         request = settings.chosen_model, settings, device, self.dtype
         return renderer_for(*request, wanted, sha256=self.weights)
 

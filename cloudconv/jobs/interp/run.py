@@ -79,7 +79,7 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
         # Decode and plan in another thread.
         source = stack.enter_context(plan.source())
         scheduled = schedule(plan.frames(source), plan.request, counts)
-        ahead = stack.enter_context(prefetch(scheduled, plan.ahead))
+        ahead = stack.enter_context(prefetch(scheduled, plan.request.ahead))
         head = next(ahead)
         assert counts.first is not None  # there is a source frame
         encoding = plan.encoding(counts.first)

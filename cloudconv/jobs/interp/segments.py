@@ -420,7 +420,7 @@ class SegmentWork:
             complete.append(finished)
             return finished
 
-        with prefetch(decode(segment, source), job.run.ahead) as frames:
+        with prefetch(decode(segment, source), job.run.request.ahead) as frames:
             tasks = [(segment.number, frames)]
             events = render_segments(tasks, renderer, job.encoding.offset, job.begin, keep)
             try:

@@ -154,7 +154,7 @@ class Published(Interpolator):
                 module = module.get_submodule(parent)
             module.register_parameter(last, nn.Parameter(torch.empty(*shape)))
 
-    def forward(self, pair: Pair, leftover: bool = False) -> Tensor:
+    def forward(self, pair: Pair, leftover: int = 0) -> Tensor:
         """See ``Interpolator.forward``.
 
         Published networks clamp their result to [0, 1]; here the part of a source colour
@@ -172,7 +172,8 @@ class Published(Interpolator):
             mixed = (inside + residual).clamp(0, 1) + (colours - inside)
             result = torch.cat((mixed, result[:, COLOURS:]), 1)
         if leftover:
-            result = torch.cat((result, beside((warped0, warped1), flows)), 1)
+            more = beside(leftover, (warped0, warped1), flows)
+            result = torch.cat((result, more), 1)
         return result
 
     def motion(self, pair: Pair) -> Tensor | None:

@@ -50,7 +50,7 @@ class FilmNetwork(Published):
     scale_option = carries_alpha = False
     middle_is_optional = True  # trained with triplets, it knows other timesteps by scaling
 
-    def forward(self, pair: Pair, leftover: bool = False) -> Tensor:
+    def forward(self, pair: Pair, leftover: int = 0) -> Tensor:
         """See ``Interpolator.forward``. Flows and warps are float32 in any dtype."""
         pictures = _pyramid(pair.x0, pair.x1)
         features = self._features(pictures)
@@ -78,7 +78,7 @@ class FilmNetwork(Published):
         if not leftover:
             return result
         both = torch.cat(aligned[0][2:], 1)
-        return torch.cat((result, beside(aligned[0][:2], both)), 1)
+        return torch.cat((result, beside(leftover, aligned[0][:2], both)), 1)
 
     def _active(self, name: str, x: Tensor) -> Tensor:
         return F.leaky_relu_(self.conv(name, x), _SLOPE)
