@@ -184,7 +184,8 @@ class EncodedTrack(CarriedTrack):
 
     Audio at the source time ``carry.origin + t`` moves to the time that shows ``t``. The
     output lasts exactly as long as the map shows the part from ``carry.begin`` to
-    ``carry.end``, to the sample; gaps in the source's times become silence.
+    ``carry.end``, to the sample; gaps in the source's times become silence. The track needs
+    the sound from ``begin`` on, a time on the source's clock.
     """
 
     def __init__(
@@ -199,7 +200,7 @@ class EncodedTrack(CarriedTrack):
         self._lost = 0  # packets that could not be decoded
         self._infinite = 0  # samples that are no finite number, which become silence
         self._map = shows
-        self._begin = carry.begin
+        self.begin = carry.begin
         context = target.codec_context
         self._rate: int = context.sample_rate
         self._layout: str = context.layout.name
@@ -230,10 +231,10 @@ class EncodedTrack(CarriedTrack):
             begin = stamp * packet.time_base
             if (
                 begin + (packet.duration or 0) * packet.time_base
-                < self._begin - _DECODED_BEFORE
+                < self.begin - _DECODED_BEFORE
             ):
                 if not packet.is_discard:  # an edit list may hide sound from players
-                    self.led = max(self.led, self._begin - begin)
+                    self.led = max(self.led, self.begin - begin)
                 return
         yield from self._decoded(packet)
 

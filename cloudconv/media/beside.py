@@ -106,10 +106,6 @@ class BesideFile:
             # By the index, the streams are at most a second apart.
             if has_index and packet.dts * packet.time_base > last:
                 return
-            # Sound between the first packets and the part may be hidden.
-            is_early = packet.stream.type == "audio" and packet.dts is not None
-            if is_early and packet.dts * packet.time_base < first:
-                continue
             if packet.stream.index in indices:
                 yield packet
 

@@ -50,7 +50,7 @@ class ContinuedAudio(EncodedTrack):
         self._scene = round((playlist.scene - carry.origin) * self._rate)
         self._end = round((playlist.begins - carry.origin) * self._rate)
         self._least = min(self._start, self._scene)
-        self._begin = min(self._begin, playlist.scene)
+        self.begin = min(self.begin, playlist.scene)
         self._leads = self._start < self._end
         self._lead: list[Samples] = []
         self._heard: list[Samples] = []

@@ -81,7 +81,9 @@ class OtherStreams(AddedStreams):
             return
         encoded = [track for track in tracks.values() if isinstance(track, EncodedTrack)]
         carry = self._carry
-        begin = None if carry.start is None else carry.begin
+        begin = None
+        if carry.start is not None:
+            begin = min([carry.begin, *(track.begin for track in encoded)])
         for packet in self._input.packets(tracks, begin, carry.end):
             yield from tracks[packet.stream.index].packets(packet)
         playlist = carry.playlist

@@ -219,12 +219,13 @@ def test_the_sound_ends_with_the_film_or_is_left_out_if_wanted(tmp_path):
 
 
 @pytest.mark.full
-def test_new_frames_alone_have_sound_of_their_length(tmp_path):
-    clip = film(tmp_path / "a.mkv", rain(4))
+@pytest.mark.parametrize(("suffix", "seconds"), [(".mkv", 4), (".mkv", 12), (".mov", 12)])
+def test_new_frames_alone_have_sound_of_their_length(tmp_path, suffix, seconds):
+    clip = film(tmp_path / f"a{suffix}", rain(seconds), seconds=seconds)
     result = dream(clip, tmp_path / "b.mkv", only_new=True)
     start, after, _ = heard(tmp_path / "b.mkv")
     assert (start, len(after)) == (0, 3 * RATE)
-    assert abs(level(after) - level(rain(4))) < 1
+    assert abs(level(after) - level(rain(seconds))) < 1
     assert not said(result)
 
 
