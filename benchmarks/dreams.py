@@ -35,12 +35,12 @@ import torch
 from PIL import Image
 
 from cloudconv.dreaming.auto import choose
-from cloudconv.dreaming.images import picture_from, small_copy, tensor_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, Options
 from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Vitals, VitalsMeter
+from cloudconv.images import picture_from, small_copy, tensor_of
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
 

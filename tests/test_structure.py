@@ -16,7 +16,7 @@ ORDER = [
     *("host", "messages", "errors", "events", "files", "timemap", "timeline", "framelist"),
     *("pipeline", "interrupts", "transfer"),
     *("settings", "foreign", "checkpoints", "weights", "metrics"),
-    *("media", "forecasting", "models"),
+    *("media", "images", "forecasting", "models"),
     *("doubts", "render", "schedule", "dreaming", "training"),
     *("report", "jobs", "api", "cli", "__main__"),
 ]

@@ -9,7 +9,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import (
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.modes import MethodSpec, method
+from cloudconv.dreaming.vitals.features import FilmFeatures
+from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
+from cloudconv.forecasting.camera import measured_flow
+from cloudconv.images import (
     COARSE_SIDE,
     TINY,
     Floats,
@@ -18,12 +24,6 @@ from cloudconv.dreaming.images import (
     parts,
     spread,
 )
-from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.methods.modes import MethodSpec, method
-from cloudconv.dreaming.vitals.features import FilmFeatures
-from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
-from cloudconv.forecasting.camera import measured_flow
 
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""

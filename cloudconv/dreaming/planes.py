@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.images import (
+from cloudconv.images import (
     Area,
     Bytes,
     Floats,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cloudconv.dreaming.images import THUMB_SIDE, Bytes, Floats, Mask, grey, parts, reduced
+from cloudconv.images import THUMB_SIDE, Bytes, Floats, Mask, grey, parts, reduced
 
 HISTORY = 900
 """Number of the latest pictures that are stored to find those that come again."""

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from cloudconv.dreaming.images import luma, resized, spread
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.wind import end_flows, mean_flow
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
+from cloudconv.images import luma, resized, spread
 from tests.helpers.dreams import clouds, material
 
 

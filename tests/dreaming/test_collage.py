@@ -11,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudconv.dreaming.images import blurred, picture_from, resized, weight_size
 from cloudconv.dreaming.material.light import lit
 from cloudconv.dreaming.material.wind import Drift, SkyBehind, held
 from cloudconv.dreaming.methods.base import Options
@@ -22,6 +21,7 @@ from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.methods.pieces import Shot, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, front_of, order_of
+from cloudconv.images import blurred, picture_from, resized, weight_size
 from tests.helpers.dreams import (
     clouds,
     lost_land,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.dreaming.images import grey, picture_from, small_copy, tensor_of
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.flow import flow
 from cloudconv.forecasting.camera import measured_flow
+from cloudconv.images import grey, picture_from, small_copy, tensor_of
 from tests.helpers.dreams import clouds, material, tensor, tensors
 
 SIZE = (192, 128)

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from cloudconv.dreaming.auto import choose
-from cloudconv.dreaming.images import picture_of, small_copy, tensor_of
 from cloudconv.dreaming.material.pan import view_of
 from cloudconv.dreaming.material.wind import drifts_of, end_flows, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
+from cloudconv.images import picture_of, small_copy, tensor_of
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
 from tests.helpers.dreams import clouds, lost_land, material, tensor, tensors

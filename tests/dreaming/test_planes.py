@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudconv.dreaming.images import as_picture, levels_of, picture_of, resized, whole
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.planes import Planes
+from cloudconv.images import as_picture, levels_of, picture_of, resized, whole
 from cloudconv.media.frame import ColorTags, Frame
 from tests.helpers.dreams import clouds, video
 from tests.helpers.tiers import first_full

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from cloudconv.dreaming.images import picture_from
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.rollout import rollout
 from cloudconv.errors import ModelError
+from cloudconv.images import picture_from
 from cloudconv.models import registry
 from tests.helpers.dreams import clouds, material, tensor, tensors, vitals_of
 

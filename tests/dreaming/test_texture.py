@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.dreaming.images import grey, picture_from, small_copy, tensor_of
 from cloudconv.dreaming.methods.base import Filmed, Jump, Options
 from cloudconv.dreaming.methods.texture import _Clip, texture
 from cloudconv.forecasting.camera import measured_flow
+from cloudconv.images import grey, picture_from, small_copy, tensor_of
 from tests.helpers.dreams import (
     ball,
     ball_is_whole,

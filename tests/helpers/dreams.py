@@ -13,11 +13,11 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.images import Floats, picture_from, small_copy, tensor_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, Origin
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import WINDOW, Vitals, VitalsMeter
+from cloudconv.images import Floats, picture_from, small_copy, tensor_of
 from cloudconv.media.frame import Frame
 
 Picture = NDArray[np.uint8]

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import Bytes, Floats, Mask, gradients, grey, luma, resized
+from cloudconv.images import Bytes, Floats, Mask, gradients, grey, luma, resized
 
 _SAME = 0.8  # least fraction of an edge's squared gradient that is the same in all frames
 _BOUND = 0.7  # least fraction of the rim of land that lies along such edges

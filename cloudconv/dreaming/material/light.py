@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.images import (
+from cloudconv.dreaming.material.material import Material
+from cloudconv.images import (
     TINY,
     Bytes,
     Floats,
@@ -18,7 +19,6 @@ from cloudconv.dreaming.images import (
     reduced,
     spread,
 )
-from cloudconv.dreaming.material.material import Material
 
 _Fields = NDArray[np.float64]
 

@@ -19,7 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.images import (
+from cloudconv.dreaming.material.land import matte_of
+from cloudconv.dreaming.material.views import Views
+from cloudconv.forecasting.camera import measured_flow
+from cloudconv.forecasting.things import Things
+from cloudconv.images import (
     COARSE_SIDE,
     Bytes,
     Floats,
@@ -32,10 +36,6 @@ from cloudconv.dreaming.images import (
     resized_flow,
     warp,
 )
-from cloudconv.dreaming.material.land import matte_of
-from cloudconv.dreaming.material.views import Views
-from cloudconv.forecasting.camera import measured_flow
-from cloudconv.forecasting.things import Things
 from cloudconv.media.frame import Frame
 
 Result = TypeVar("Result")

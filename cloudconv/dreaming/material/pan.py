@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.images import Bytes, Mask, grey
 from cloudconv.dreaming.material.land import land_of, like_land
 from cloudconv.forecasting.plate import translate
+from cloudconv.images import Bytes, Mask, grey
 
 _Path = NDArray[np.float64]
 

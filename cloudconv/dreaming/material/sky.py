@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import Bytes, Mask
 from cloudconv.dreaming.material.land import divided
+from cloudconv.images import Bytes, Mask
 
 _SURE = 0.04  # height of the rows that are surely sky (top) and ground (bottom), relative
 _NOISE = 8  # added to the deviation of both, in levels

@@ -14,7 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.images import (
+from cloudconv.dreaming.material.pan import view_of
+from cloudconv.dreaming.material.sky import sky_of
+from cloudconv.dreaming.planes import Planes, small_copy_of
+from cloudconv.images import (
     Bytes,
     Floats,
     Look,
@@ -29,9 +32,6 @@ from cloudconv.dreaming.images import (
     warp,
     whole,
 )
-from cloudconv.dreaming.material.pan import view_of
-from cloudconv.dreaming.material.sky import sky_of
-from cloudconv.dreaming.planes import Planes, small_copy_of
 from cloudconv.media.frame import Frame, make_picture
 
 

@@ -12,7 +12,9 @@ from functools import lru_cache, partial
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import (
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.planes import Group, Planes
+from cloudconv.images import (
     TINY,
     Area,
     Floats,
@@ -35,8 +37,6 @@ from cloudconv.dreaming.images import (
     weight_size,
     whole,
 )
-from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.planes import Group, Planes
 
 _EDGE = 0.02  # reach of the fade to unknown parts outside, of the longer side
 _RECENT = 4  # pairs that measure the motion of the last frame

@@ -6,9 +6,9 @@ from typing import Self
 
 import torch
 
-from cloudconv.dreaming.images import Bytes, Floats, Mask, levels_of, small_copy
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.planes import Samples
+from cloudconv.images import Bytes, Floats, Mask, levels_of, small_copy
 
 
 @dataclass(frozen=True, slots=True)

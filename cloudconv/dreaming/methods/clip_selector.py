@@ -12,13 +12,13 @@ from math import inf
 
 import numpy as np
 
-from cloudconv.dreaming.images import TINY, Floats, luma
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
 from cloudconv.dreaming.methods.transition import Fades, along_wind, cut_between
 from cloudconv.dreaming.repeats import HISTORY
+from cloudconv.images import TINY, Floats, luma
 
 PARTS = 4
 """Number of parts of a crossing of the picture, between which pictures are compared."""

@@ -16,17 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from cloudconv.dreaming.images import (
-    Floats,
-    as_picture,
-    bounds,
-    in_channels,
-    lerp_into,
-    resized,
-    resized_flow,
-    spread,
-    weight_size,
-)
 from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import (
@@ -47,6 +36,17 @@ from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import front_of
 from cloudconv.dreaming.planes import Samples
 from cloudconv.dreaming.vitals.features import SPAN
+from cloudconv.images import (
+    Floats,
+    as_picture,
+    bounds,
+    in_channels,
+    lerp_into,
+    resized,
+    resized_flow,
+    spread,
+    weight_size,
+)
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
 _SLOWEST = 10.0  # greatest such time, in seconds

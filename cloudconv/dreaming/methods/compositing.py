@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import (
+from cloudconv.images import (
     Area,
     Floats,
     Look,

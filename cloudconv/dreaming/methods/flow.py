@@ -11,15 +11,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cloudconv.dreaming.images import (
-    TINY,
-    Floats,
-    in_channels,
-    lerp_into,
-    resized_flow,
-    spread,
-    weight_size,
-)
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import (
     Drift,
@@ -32,6 +23,15 @@ from cloudconv.dreaming.material.wind import (
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import Front, order_of
+from cloudconv.images import (
+    TINY,
+    Floats,
+    in_channels,
+    lerp_into,
+    resized_flow,
+    spread,
+    weight_size,
+)
 
 # Distance that the fastest parts move in a period, of the longer side. A measured motion is
 # uneven and distorts clouds; with an even wind the sky enters again before it has left.

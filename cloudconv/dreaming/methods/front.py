@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import Floats
+from cloudconv.images import Floats
 
 TIMES = 14
 """Number of times at which a point may change."""

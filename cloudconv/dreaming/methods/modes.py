@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cloudconv.dreaming.images import Floats
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.dreaming.methods.collage import collage
@@ -11,6 +10,7 @@ from cloudconv.dreaming.methods.flow import flow
 from cloudconv.dreaming.methods.rollout import rollout
 from cloudconv.dreaming.methods.street import goes_on
 from cloudconv.dreaming.methods.texture import NETWORK, texture
+from cloudconv.images import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from cloudconv.dreaming.images import (
+from cloudconv.dreaming.material.light import Light, lit
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.wind import Drift, path_of, sky_drift
+from cloudconv.dreaming.methods.placement import Placement
+from cloudconv.dreaming.methods.transition import Front
+from cloudconv.dreaming.vitals.features import QUANTILE
+from cloudconv.images import (
     THUMB_SIDE,
     TINY,
     Floats,
@@ -21,12 +27,6 @@ from cloudconv.dreaming.images import (
     resized_flow,
     warp_linearly,
 )
-from cloudconv.dreaming.material.light import Light, lit
-from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift, path_of, sky_drift
-from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.methods.transition import Front
-from cloudconv.dreaming.vitals.features import QUANTILE
 
 _GONE = 0.5  # known part of a picture below which its mirror image fades from unknown parts
 

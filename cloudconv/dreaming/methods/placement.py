@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import Area, Floats, Look, centres
+from cloudconv.images import Area, Floats, Look, centres
 
 
 @dataclass(frozen=True, slots=True)

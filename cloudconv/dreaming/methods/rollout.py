@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from cloudconv.dreaming.images import Floats, picture_from, tensor_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
+from cloudconv.images import Floats, picture_from, tensor_of
 from cloudconv.models import registry
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 

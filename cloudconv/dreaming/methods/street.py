@@ -15,7 +15,6 @@ from itertools import chain, pairwise
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import Floats
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.forecasting.plate import LOOKS, spread
@@ -23,6 +22,7 @@ from cloudconv.forecasting.sights import PATIENCE, Track
 from cloudconv.forecasting.stage import Stage, nearest_last
 from cloudconv.forecasting.things import in_place
 from cloudconv.forecasting.ways import FADES, FIT, LONGEST, PIECE, WAITS, Trajectory
+from cloudconv.images import Floats
 
 # The costs are in seconds in which nothing enters. A level of light costs as much as one.
 _COVERED = 50.0  # cost of a picture full of things

@@ -8,7 +8,7 @@ skies, too.
 
 import numpy as np
 
-from cloudconv.dreaming.images import Floats, Mask, blurred
+from cloudconv.images import Floats, Mask, blurred
 
 # Greatest distance by which a mirror image is lower or higher, in rows of a thumbnail.
 _ROWS = 2

@@ -22,7 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.images import (
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.wind import mean_flow
+from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Options
+from cloudconv.dreaming.methods.compositing import blended
+from cloudconv.dreaming.methods.pieces import Points
+from cloudconv.dreaming.methods.street import Street, goes_on
+from cloudconv.dreaming.methods.transition import Front, front_of
+from cloudconv.dreaming.vitals.features import QUANTILE
+from cloudconv.images import (
     COARSE_SIDE,
     LONGEST_SIDE,
     THUMB_SIDE,
@@ -38,14 +46,6 @@ from cloudconv.dreaming.images import (
     warp_linearly,
     weight_size,
 )
-from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import mean_flow
-from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Options
-from cloudconv.dreaming.methods.compositing import blended
-from cloudconv.dreaming.methods.pieces import Points
-from cloudconv.dreaming.methods.street import Street, goes_on
-from cloudconv.dreaming.methods.transition import Front, front_of
-from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.models import registry
 from cloudconv.models.pair import Pair
 from cloudconv.settings.values import SCALES

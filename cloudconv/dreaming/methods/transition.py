@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.images import TINY, Floats, between, blurred, centres, resized
 from cloudconv.dreaming.methods.front import (
     BETWEEN,
     TIMES,
@@ -21,6 +20,7 @@ from cloudconv.dreaming.methods.front import (
     inside,
     sample_linearly,
 )
+from cloudconv.images import TINY, Floats, between, blurred, centres, resized
 
 PartlyKnown = Callable[[int], tuple[Floats, Floats]]
 """A function of an age in frames that returns the footage then, (h, w, 3), and its known

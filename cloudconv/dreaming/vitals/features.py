@@ -11,7 +11,10 @@ import cv2
 import numpy as np
 
 from cloudconv.doubts import WHOLE, Box, box_of, by_place, size_of
-from cloudconv.dreaming.images import (
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.vitals.leftover import Betweens
+from cloudconv.forecasting.camera import measured_flow
+from cloudconv.images import (
     MIDDLE_SIDE,
     Bytes,
     Floats,
@@ -21,9 +24,6 @@ from cloudconv.dreaming.images import (
     parts,
     reduced,
 )
-from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.vitals.leftover import Betweens
-from cloudconv.forecasting.camera import measured_flow
 
 QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from cloudconv.doubts import by_place, ghost
-from cloudconv.dreaming.images import Bytes, Floats, as_picture, tensor_of
+from cloudconv.images import Bytes, Floats, as_picture, tensor_of
 from cloudconv.models import registry
 from cloudconv.models.base import LEFTOVER
 from cloudconv.models.pair import Pair

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cloudconv.doubts import WHOLE, Box, Grade, grade_of
-from cloudconv.dreaming.images import MIDDLE_SIDE, TINY, Bytes, reduced
 from cloudconv.dreaming.methods.base import Composed, Jump, Origin
 from cloudconv.dreaming.repeats import Repeats
 from cloudconv.dreaming.vitals.features import (
@@ -23,6 +22,7 @@ from cloudconv.dreaming.vitals.features import (
     Features,
     FilmFeatures,
 )
+from cloudconv.images import MIDDLE_SIDE, TINY, Bytes, reduced
 
 WINDOW = 100
 """Number of frames in a window."""

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage
 from cloudconv.dreaming.heard import Listener
-from cloudconv.dreaming.images import picture_of, tensor_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Options, Origin
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
@@ -27,6 +26,7 @@ from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
+from cloudconv.images import picture_of, tensor_of
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend import preview
 from cloudconv.jobs.extend.ending import gather_material, last_scene

@@ -20,18 +20,18 @@ from torch import Tensor
 
 from cloudconv import files
 from cloudconv.dreaming.auto import choose
-from cloudconv.dreaming.images import (
-    MIDDLE_SIDE,
-    as_picture,
-    small_copy,
-    tensor_of,
-)
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
+from cloudconv.images import (
+    MIDDLE_SIDE,
+    as_picture,
+    small_copy,
+    tensor_of,
+)
 from cloudconv.jobs import video
 from cloudconv.jobs.drawn import (
     as_shown,
