@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudconv
-from cloudconv.forecasting.camera import measured_flow
+from cloudconv.images import measured_flow
 from cloudconv.media.color import thumbnail
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source

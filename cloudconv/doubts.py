@@ -18,7 +18,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.forecasting.camera import measured_flow
+from cloudconv.images import (
+    Bytes,
+    Floats,
+    luma,
+    measured_flow,
+    warp,
+)
 from cloudconv.messages import counted
 
 PLACES = 40
@@ -27,9 +33,6 @@ PLACES = 40
 _SEEN = 3.75  # least size that a viewer sees at normal speed
 _SPOILS = 10.0  # … and that spoils a film
 _TINY = 1e-6
-
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 
 class Grade(StrEnum):
@@ -126,10 +129,5 @@ def ghost(made: Bytes, old: Bytes, new: Bytes) -> Floats:
 
 def _moved(made: Bytes, end: Bytes) -> Bytes:
     """Return a picture that is moved to the made one."""
-    grey, other = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (made, end))
-    flow = measured_flow(grey, other, quick=True)
-    height, width = grey.shape
-    x = flow[..., 0] + np.arange(width, dtype=np.float32)
-    y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
-    moved: Bytes = cv2.remap(end, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return moved
+    flow = measured_flow(luma(made), luma(end), quick=True)
+    return warp(end, flow, how=cv2.INTER_LINEAR)

@@ -6,11 +6,12 @@ A picture is (H, W, 3) float32 RGB, nominally in [0, 1] and not clamped; other v
 
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,6 +23,9 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Area = tuple[slice, slice]
 """Rows and columns, with their first and last one."""
+Motion = NDArray[np.float64]
+"""A (3, 3) affine map from positions in one picture to positions in another, in pixels."""
+Array = TypeVar("Array", bound=NDArray[Any])
 
 Look = Callable[[Area], Floats]
 """A picture that is made where it is looked at: returns an area of it, which nobody
@@ -36,6 +40,9 @@ pixels."""
 
 MIDDLE_SIDE = 320
 """Longest side of weights, and of pictures that are compared in time, in pixels."""
+
+LEAST_SIDE = 16
+"""The smallest side of a picture whose flow is measured; smaller ones are padded."""
 
 _SHORTEST = 8  # least side of a reduced picture
 # Frames, spread over a clip, from which a property of the whole clip is measured.
@@ -105,16 +112,10 @@ def as_picture(levels: Bytes) -> Floats:
     return levels.astype(np.float32) / np.float32(255)
 
 
-def grey(picture: Bytes) -> Bytes:
-    """Return the luma of a picture: (h, w, 3) uint8 to (h, w) uint8."""
-    luma: Bytes = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    return luma
-
-
-def luma(pictures: Floats) -> Floats:
-    """Return the luma, as in ITU-R BT.601: (…, h, w, 3) to (…, h, w)."""
+def luma(pictures: Array) -> Array:
+    """Return the luma, as in ITU-R BT.601: (…, h, w, 3) to (…, h, w) of the same type."""
     rows = pictures.reshape(-1, *pictures.shape[-2:])
-    brightness: Floats = cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY).reshape(pictures.shape[:-1])
+    brightness: Array = cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY).reshape(pictures.shape[:-1])
     return brightness
 
 
@@ -165,40 +166,78 @@ def resized_flow(flow: Floats, size: Sequence[int]) -> Floats:
 
 @lru_cache(8)
 def _grid(height: int, width: int) -> Floats:
-    grid = np.empty((height, width, 2), np.float32)
-    grid[..., 0] = np.arange(width)
-    grid[..., 1] = np.arange(height)[:, None]
-    return grid
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+
+
+def grid_of(size: Sequence[int]) -> Floats:
+    """Return the position (x, y) of each pixel of ``size``, (H, W): (H, W, 2)."""
+    return _grid(size[0], size[1])
 
 
 def pointed(flow: Floats, size: Sequence[int]) -> Floats:
     """Return the places to which a flow of any size points: (H, W, 2) of ``size``."""
-    places: Floats = cv2.add(resized_flow(flow, size), _grid(size[0], size[1]))
+    places: Floats = cv2.add(resized_flow(flow, size), grid_of(size))
     return places
 
 
-def warp(picture: Floats, flow: Floats, *, mirrors: bool = False) -> Floats:
-    """Sample a picture where the flow points, with bicubic filtering.
+def warp(
+    picture: Array, flow: Floats, *, how: int = cv2.INTER_CUBIC, mirrors: bool = False
+) -> Array:
+    """Sample a picture where the flow points, see :func:`sample`.
 
     Args:
         picture: (H, W) or (H, W, channels).
         flow: (h, w, 2) backward flow (dx, dy) in pixels, of any size.
+        how: the filter of OpenCV.
         mirrors: continue the picture by its mirror image; its edges are repeated otherwise.
 
     Returns:
         The picture, of the same shape.
     """
-    return sample(picture, pointed(flow, picture.shape[:2]), mirrors=mirrors)
+    return sample(picture, pointed(flow, picture.shape[:2]), how=how, mirrors=mirrors)
 
 
-def sample(picture: Floats, places: Floats, *, mirrors: bool = False) -> Floats:
-    """Return the values at places, (h, w, 2), with bicubic filtering; see :func:`warp`."""
+def sample(
+    picture: Array, places: Floats, *, how: int = cv2.INTER_CUBIC, mirrors: bool = False
+) -> Array:
+    """Return the values at places, (h, w, 2), rounded to 1/32 pixel; see :func:`warp`."""
     # OpenCV never ends on the mirror image of a single row or column (as in
     # opencv/opencv#29867).
     has_mirror_image = mirrors and min(picture.shape[:2]) > 1
     border = cv2.BORDER_REFLECT_101 if has_mirror_image else cv2.BORDER_REPLICATE
-    values: Floats = cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=border)
+    values: Array = cv2.remap(picture, places, None, how, borderMode=border)
     return values
+
+
+def transformed(
+    picture: Array,
+    motion: Motion,
+    area: Area | None = None,
+    *,
+    how: int = cv2.INTER_LINEAR,
+    outside: int = cv2.BORDER_REPLICATE,
+) -> Array:
+    """Show in ``area`` what a picture, of any kind, has where ``motion`` leads to."""
+    rows, columns = area or whole(picture.shape)
+    start = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]])
+    size = columns.stop - columns.start, rows.stop - rows.start
+    backward = how | cv2.WARP_INVERSE_MAP
+    result: Array = cv2.warpAffine(
+        picture, (motion @ start)[:2], size, flags=backward, borderMode=outside
+    )
+    return result
+
+
+def translation(shift: Sequence[float] | NDArray[Any]) -> Motion:
+    """Return the motion that shows a picture moved by (dx, dy) pixels."""
+    return np.array([[1, 0, -shift[0]], [0, 1, -shift[1]], [0, 0, 1]], float)
+
+
+def translate(
+    picture: Array, shift: NDArray[Any], outside: int = cv2.BORDER_REPLICATE
+) -> Array:
+    """Return a picture moved by (dx, dy) pixels, with bicubic filtering."""
+    return transformed(picture, translation(shift), how=cv2.INTER_CUBIC, outside=outside)
 
 
 def whole(size: Sequence[int]) -> Area:
@@ -249,7 +288,7 @@ def placed_in(window: Area, area: Area, flow: Floats, size: Sequence[int]) -> Fl
         slice(span.start - whole_part.start, span.stop - whole_part.start)
         for span, whole_part in zip(area, window, strict=True)
     )
-    places: Floats = cv2.add(flow, _grid(size[0], size[1])[rows, columns])
+    places: Floats = cv2.add(flow, grid_of(size)[rows, columns])
     return places
 
 
@@ -258,33 +297,16 @@ def between(values: Floats, places: Floats) -> Floats:
 
     OpenCV would round the places to 1/32 of a pixel.
     """
-    height, width = values.shape[:2]
-    x, left, right = _neighbours(places[..., 0], width)
-    y, top, low = _neighbours(places[..., 1], height)
-    corners = [row * width + column for row in (top, low) for column in (left, right)]
-    channels = []
-    # NumPy is slow where it repeats values along a short last axis.
-    for channel in cv2.split(values):
-        a, b, c, d = (channel.ravel().take(corner) for corner in corners)
-        above = a + x * (b - a)
-        channels.append(above + y * (c + x * (d - c) - above))
-    result: Floats = cv2.merge(channels).reshape(*places.shape[:2], -1)
-    return result
-
-
-def _neighbours(
-    places: Floats, side: int
-) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
-    """Return the way from a pixel to the next, (h, w), and both pixels' numbers."""
-    inside: Floats = places.clip(0, side - 1)
-    before = inside.astype(np.intp)
-    rest: Floats = inside - before.astype(np.float32)
-    return rest, before, np.minimum(before + 1, side - 1)
+    last = np.array([max(side - 1, 1) for side in values.shape[1::-1]], np.float32)
+    planes = torch.from_numpy(values).permute(2, 0, 1)[None]
+    grid = torch.from_numpy(2 * places / last - 1)[None]
+    sampled = F.grid_sample(planes, grid, padding_mode="border", align_corners=True)
+    return np.ascontiguousarray(sampled[0].permute(1, 2, 0))
 
 
 def warp_linearly(values: Floats, flow: Floats) -> Floats:
     """Return values (h, w, channels) moved along a backward flow, (h, w, 2), bilinear."""
-    return between(values, _grid(*flow.shape[:2]) + flow)
+    return between(values, pointed(flow, flow.shape[:2]))
 
 
 def fill_weights(known: Floats) -> list[Floats]:
@@ -353,18 +375,102 @@ def lerp_into(target: Floats, other: Floats, weight: Floats | float) -> None:
     target += apart
 
 
+def lerp(one: Floats, two: Floats, share: float) -> Floats:
+    """Return a picture between two, by the share of the second one."""
+    return one + np.float32(share) * (two - one)
+
+
 def centres(count: int) -> Floats:
     """Return the places of ``count`` pixels side by side, from 0 to 1."""
     return (np.arange(count, dtype=np.float32) + np.float32(0.5)) / np.float32(count)
 
 
-def spread(count: int, first: int = 0) -> list[int]:
-    """Return up to 40 evenly spread numbers of frames from ``first`` to ``count - 1``."""
-    numbers = np.linspace(first, count - 1, min(count - first, _LOOKS)).round().astype(int)
-    return [int(k) for k in np.unique(numbers)]
+def spread(count: int, first: int = 0, most: int = _LOOKS) -> list[int]:
+    """Return up to ``most`` evenly spread numbers from ``first`` to ``count - 1``."""
+    numbers = np.linspace(first, count - 1, min(count - first, most))
+    return sorted({round(number) for number in numbers.tolist()})
 
 
-def bounds(weights: Floats) -> Area:
-    """Return rows and columns that contain all values above zero of ``weights``, (H, W)."""
+def bounds(weights: NDArray[Any], margin: int = 0) -> Area:
+    """Return rows and columns that contain all values above zero of ``weights``, (H, W).
+
+    ``margin``: the pixels around them that are contained as well.
+    """
     left, top, width, height = cv2.boundingRect((weights > 0).astype(np.uint8))
-    return slice(top, top + height), slice(left, left + width)
+    return (
+        slice(max(top - margin, 0), min(top + height + margin, weights.shape[0])),
+        slice(max(left - margin, 0), min(left + width + margin, weights.shape[1])),
+    )
+
+
+def wider(mask: Array, reach: int) -> Array:
+    """Return a mask, (h, w), with the square of pixels around each."""
+    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    wide: Array = cv2.dilate(mask.astype(np.uint8), square).astype(mask.dtype)
+    return wide
+
+
+def disc(reach: int) -> Bytes:
+    """Return a round neighbourhood for OpenCV's morphology."""
+    side = 2 * reach + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
+
+
+def solid(mask: NDArray[Any], least: float = 0.0) -> Bytes:
+    """Return the outer outlines in a mask, filled: (h, w), 0 or 1.
+
+    ``least``: the area in pixels of an outline that counts.
+    """
+    outlines, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    large = [outline for outline in outlines if cv2.contourArea(outline) >= least]
+    filled_in = np.zeros(mask.shape, np.uint8)
+    cv2.drawContours(filled_in, large, -1, 1, cv2.FILLED)
+    return filled_in
+
+
+def connected(mask: NDArray[Any], least: float, connectivity: int = 8) -> list[Bytes]:
+    """Return the connected parts of a mask of at least some pixels: (h, w) each, 0 or 1."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=connectivity
+    )
+    large = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= least) + 1
+    return [(labels == number).astype(np.uint8) for number in large]
+
+
+def smooth(values: Floats, sigma: float) -> Floats:
+    """Blur values by a Gaussian of ``sigma`` pixels, with mirrored edges."""
+    blurry: Floats = cv2.GaussianBlur(values, (0, 0), sigma)
+    return blurry
+
+
+def measured_flow(later: Bytes, earlier: Bytes, *, quick: bool = False) -> Floats:
+    """Return the backward flow: the position of each pixel of ``later`` in ``earlier``.
+
+    The pictures are (h, w); the flow is (h, w, 2): dx and dy in pixels. ``quick``: estimate
+    at half the usual resolution, which takes a sixth of the time.
+    """
+    height, width = later.shape
+    # OpenCV crashes where a picture of the finest level is smaller than a patch
+    # (opencv/opencv#14554).
+    least = 2 * LEAST_SIDE if quick else LEAST_SIDE
+    missing = ((0, max(least - height, 0)), (0, max(least - width, 0)))
+    later, earlier = (np.pad(picture, missing, mode="edge") for picture in (later, earlier))
+    preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if quick else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+    method = cv2.DISOpticalFlow_create(preset)
+    flow: Floats = method.calc(later, earlier, None)
+    return flow[:height, :width]
+
+
+def shift_between(one: Floats, two: Floats) -> NDArray[np.float64]:
+    """Return the shift (dx, dy) from one picture, (h, w), to another, in pixels.
+
+    Source: phase correlation, Kuglin and Hines 1975, in OpenCV's version.
+    """
+    # OpenCV is wrong by half a pixel along odd sides (opencv/opencv#9144), and multiplies
+    # its inputs by the window, in place, at some sizes.
+    rows, columns = (side // 2 * 2 for side in one.shape)
+    pictures = [picture[-rows:, :columns].astype(np.float32) for picture in (one, two)]
+    window = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
+    return np.array(cv2.phaseCorrelate(*pictures, window)[0])

@@ -14,13 +14,13 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
-from cloudconv.forecasting.camera import measured_flow
 from cloudconv.images import (
     COARSE_SIDE,
     TINY,
     Floats,
     gradients,
-    grey,
+    luma,
+    measured_flow,
     parts,
     spread,
 )
@@ -146,7 +146,7 @@ def wind_of(material: Material) -> Wind:
     pairs = [(k, k - apart) for k in spread(len(material), apart)]
 
     def flow_of(later: int, earlier: int) -> Floats:
-        one, two = (grey(material.glance(number)) for number in (later, earlier))
+        one, two = (luma(material.glance(number)) for number in (later, earlier))
         return measured_flow(one, two, quick=True)
 
     flows = np.array([flow_of(*pair) for pair in pairs])
@@ -165,10 +165,10 @@ def _is_solid(material: Material) -> bool:
     moving = parts(material.moving, COARSE_SIDE)
     fineness = []
     for number in spread(len(material)):
-        luma = grey(material.glance(number)).astype(np.float32)
-        detail = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))[moving]
+        brightness = luma(material.glance(number)).astype(np.float32)
+        detail = np.abs(brightness - cv2.GaussianBlur(brightness, (0, 0), 1))[moving]
         fineness.append(
-            detail.sum() / max(cv2.magnitude(*gradients(luma))[moving].sum(), TINY)
+            detail.sum() / max(cv2.magnitude(*gradients(brightness))[moving].sum(), TINY)
         )
     return bool(
         np.mean(fineness) > (_SOLID if moving.mean() > _ALL else _SOLID_BESIDE_LAND)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cloudconv.images import THUMB_SIDE, Bytes, Floats, Mask, grey, parts, reduced
+from cloudconv.images import THUMB_SIDE, Bytes, Floats, Mask, luma, parts, reduced
 
 HISTORY = 900
 """Number of the latest pictures that are stored to find those that come again."""
@@ -27,7 +27,7 @@ class Repeats:
 
     def push(self, picture: Bytes) -> None:
         """Store the next picture, (h, w, 3) uint8."""
-        small = reduced(grey(picture).astype(np.float32), THUMB_SIDE)
+        small = reduced(luma(picture).astype(np.float32), THUMB_SIDE)
         self._rows.append(small[self._moving])
 
     def period(self, count: int) -> int | None:

@@ -15,12 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-Motion = NDArray[np.float64]
-"""A (3, 3) affine map from positions in one frame to positions in another, in pixels."""
-Area = tuple[slice, slice]
-"""Rows and columns."""
+from cloudconv.images import Bytes, Floats, Motion
 
 _POINTS = 600  # points to follow
 _NEAREST = 80  # the width over the least distance between points
@@ -32,8 +27,6 @@ MEASURED = 4
 """The steps whose mean continues."""
 SLOW = 0.35
 """The difference of two velocities, in pixels a frame, below which both are one."""
-LEAST_SIDE = 16
-"""The smallest side of a picture whose flow is measured; smaller ones are padded."""
 LITTLE = 1e-3
 """A weight or a change that counts as none."""
 
@@ -111,24 +104,6 @@ def _followed(
     return followed, near & (one[:, 0] > 0) & (two[:, 0] > 0)
 
 
-def measured_flow(later: Bytes, earlier: Bytes, *, quick: bool = False) -> Floats:
-    """Return the backward flow: the position of each pixel of ``later`` in ``earlier``.
-
-    The pictures are (h, w); the flow is (h, w, 2): dx and dy in pixels. ``quick``: estimate
-    at half the usual resolution, which takes a sixth of the time.
-    """
-    height, width = later.shape
-    # OpenCV crashes where a picture of the finest level is smaller than a patch
-    # (opencv/opencv#14554).
-    least = 2 * LEAST_SIDE if quick else LEAST_SIDE
-    missing = ((0, max(least - height, 0)), (0, max(least - width, 0)))
-    later, earlier = (np.pad(picture, missing, mode="edge") for picture in (later, earlier))
-    preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if quick else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
-    method = cv2.DISOpticalFlow_create(preset)
-    flow: Floats = method.calc(later, earlier, None)
-    return flow[:height, :width]
-
-
 def transform(motion: Motion, points: Floats) -> Floats:
     """Move (…, 2) positions by a motion."""
     return points @ motion[:2, :2].T.astype(np.float32) + motion[:2, 2].astype(np.float32)
@@ -178,42 +153,3 @@ def after(velocity: Motion, steps: float, size: Sequence[int]) -> Motion:
         total = total + power
     whole: Motion = np.linalg.inv(unit) @ np.linalg.matrix_power(total, 256) @ unit
     return whole
-
-
-def warp(
-    picture: Bytes,
-    motion: Motion,
-    area: Area | None = None,
-    *,
-    outside: int = cv2.BORDER_REPLICATE,
-) -> Bytes:
-    """Warp backward: show in ``area`` what ``picture`` has where ``motion`` leads to."""
-    rows, columns = area or (slice(0, picture.shape[0]), slice(0, picture.shape[1]))
-    start = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]])
-    size = (columns.stop - columns.start, rows.stop - rows.start)
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    move = (motion @ start)[:2]
-    result: Bytes = cv2.warpAffine(picture, move, size, flags=how, borderMode=outside)
-    return result
-
-
-def sample(picture: Floats, at: Floats) -> Floats:
-    """Return ``picture`` at positions, (h, w, 2)."""
-    how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
-    values: Floats = cv2.remap(picture, at[..., 0], at[..., 1], **how)
-    return values
-
-
-def grid_of(size: Sequence[int]) -> Floats:
-    """Return the position of each pixel of ``size``, (h, w): (h, w, 2)."""
-    columns, rows = np.arange(size[1]), np.arange(size[0])
-    return np.stack(np.meshgrid(columns, rows), -1).astype(np.float32)
-
-
-def area_of(mask: Bytes, margin: int) -> Area:
-    """Return the smallest area that has all of a mask and a margin around it."""
-    left, top, width, height = cv2.boundingRect(mask)
-    return (
-        slice(max(top - margin, 0), min(top + height + margin, mask.shape[0])),
-        slice(max(left - margin, 0), min(left + width + margin, mask.shape[1])),
-    )

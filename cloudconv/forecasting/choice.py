@@ -8,16 +8,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.forecasting.camera import (
-    LEAST_SIDE,
     LITTLE,
-    Floats,
-    Motion,
     after,
     camera_of,
+    transform,
+)
+from cloudconv.images import (
+    Floats,
+    Motion,
     grid_of,
     measured_flow,
     sample,
-    transform,
+    smooth,
 )
 from cloudconv.metrics import luma
 
@@ -111,9 +113,7 @@ def lasts(last: Tensor, before: Tensor) -> float:
 
 def _luma(picture: Tensor) -> Floats:
     grey: Floats = luma(picture.float().clamp(0, 1)).mul(255).round().numpy()
-    # For the optical flow.
-    missing = [(0, max(LEAST_SIDE - side, 0)) for side in grey.shape]
-    return np.pad(grey, missing, mode="edge")
+    return grey
 
 
 def _moving(one: Floats, two: Floats, before: Floats) -> NDArray[np.bool_]:
@@ -128,15 +128,14 @@ def _looks(one: Floats, two: Floats) -> tuple[Floats, Floats]:
     """Return how wrong each pixel of a forecast looks, and the flow from the true one."""
     flow = measured_flow(two.astype(np.uint8), one.astype(np.uint8), quick=True)
     at = grid_of(two.shape) + flow
-    aligned = sample(one, at)
-    detail = sample(_fine(one), at)
+    aligned, detail = (sample(x, at, how=cv2.INTER_LINEAR) for x in (one, _fine(one)))
     octaves = np.abs(np.log2((detail + _NOISE) / (_fine(two) + _NOISE))) / _OCTAVES
     looks: Floats = ((1 - _structure(aligned, two)).clip(0, 1) + octaves.clip(0, 1)) / 2
     return looks, flow
 
 
 def _change(one: Floats, two: Floats) -> Floats:
-    return _blurred(cv2.absdiff(one, two), 2)
+    return smooth(cv2.absdiff(one, two), 2)
 
 
 def _regions(values: Floats) -> Floats:
@@ -146,21 +145,16 @@ def _regions(values: Floats) -> Floats:
     return mean
 
 
-def _blurred(values: Floats, sigma: float) -> Floats:
-    blurred: Floats = cv2.GaussianBlur(values, (0, 0), sigma)
-    return blurred
-
-
 def _fine(picture: Floats) -> Floats:
     """Return the energy of the finest band around each pixel."""
-    return _blurred(np.square(picture - _blurred(picture, 1)), 4)
+    return smooth(np.square(picture - smooth(picture, 1)), 4)
 
 
 def _structure(one: Floats, two: Floats) -> Floats:
     """Return the similarity of contrast and structure around each pixel, at most 1."""
-    mean, other = _blurred(one, 2.5), _blurred(two, 2.5)
-    variances = _blurred(one * one + two * two, 2.5) - mean * mean - other * other
-    shared = 2 * (_blurred(one * two, 2.5) - mean * other)
+    mean, other = smooth(one, 2.5), smooth(two, 2.5)
+    variances = smooth(one * one + two * two, 2.5) - mean * mean - other * other
+    shared = 2 * (smooth(one * two, 2.5) - mean * other)
     # A change that counts as none is no contrast, either.
     least = _CHANGED**2
     similar: Floats = (shared + least) / (variances + least)

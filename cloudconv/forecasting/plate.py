@@ -13,17 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.forecasting.camera import (
+    scaled,
+    step_between,
+    transform,
+    travelled,
+)
+from cloudconv.images import (
     Area,
     Bytes,
     Floats,
     Motion,
     grid_of,
+    luma,
     sample,
-    scaled,
-    step_between,
-    transform,
-    travelled,
-    warp,
+    shift_between,
+    smooth,
+    spread,
+    transformed,
+    translate,
 )
 
 Mask = NDArray[np.uint8]
@@ -64,7 +71,7 @@ class Plate:
         """Find what is behind the things; frames are steadied when they are needed."""
         self.size = pictures[0].shape[:2]
         self.count = len(pictures)
-        self.looks = spread(self.count, LOOKS)
+        self.looks = spread(self.count, most=LOOKS)
         self._camera = _Camera(pictures, self.looks)
         self.stands = self._camera.stands
         self.drifts = self._camera.drifts
@@ -88,7 +95,7 @@ class Plate:
             for extreme in (cv2.erode, cv2.dilate)
         ]
         differences = {k: self._difference(self.steady(k)) for k in self.looks}
-        noise = np.quantile([*map(_smooth, differences.values())], _FREE, 0)
+        noise = np.quantile([smooth(apart, 1) for apart in differences.values()], _FREE, 0)
         self._least = cv2.GaussianBlur(UNLIKE + _NOISE * noise, (0, 0), 1.5)
         # For each frame: where things are, and which pixels differ.
         self._finds = {k: self._masks(apart) for k, apart in differences.items()}
@@ -102,12 +109,10 @@ class Plate:
     ) -> Any:
         """Return a picture of a frame, of any size, as from the last view."""
         motion = self._camera.motion(frame)
-        size = picture.shape[1::-1]
         if (motion == np.eye(3)).all():
             return picture
-        move = scaled(motion, size[0] / self.size[1])[:2]
-        how = {"flags": cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, "borderMode": outside}
-        return cv2.warpAffine(picture, move, size, **how)
+        motion = scaled(motion, picture.shape[1] / self.size[1])
+        return transformed(picture, motion, how=cv2.INTER_CUBIC, outside=outside)
 
     def completed(self, frame: int, picture: Any, ground: Any) -> Any:
         """Return a steady picture; ``ground`` fills what the frame does not show."""
@@ -159,7 +164,7 @@ class Plate:
 
     def _masks(self, difference: Floats) -> tuple[Mask, Mask]:
         differs = (difference > self._least).astype(np.uint8)
-        mask = (_smooth(difference) > self._least).astype(np.uint8)
+        mask = (smooth(difference, 1) > self._least).astype(np.uint8)
         mask = cv2.morphologyEx(
             mask, cv2.MORPH_CLOSE, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
         )
@@ -189,39 +194,20 @@ class Plate:
         return lighter
 
 
-def spread(count: int, most: int) -> list[int]:
-    """Return up to ``most`` of ``count`` frames, evenly spread."""
-    return sorted({round(k) for k in np.linspace(0, count - 1, min(count, most))})
-
-
-def translate(picture: Any, shift: Vector, outside: int = cv2.BORDER_REPLICATE) -> Any:
-    """Return a picture moved by (dx, dy) pixels."""
-    if not shift.any():
-        return picture
-    motion = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
-    how = {"flags": cv2.INTER_CUBIC, "borderMode": outside}
-    return cv2.warpAffine(picture, motion, picture.shape[1::-1], **how)
-
-
 class _Camera:
     """The motion of a still or slow camera, which is measured when it is needed.
 
     ``stands``: all frames show one view, as before a camera that trembles. ``drifts``: the
     camera moves slowly.
-
-    Source: phase correlation, Kuglin and Hines 1975, in OpenCV's version.
     """
 
     def __init__(self, pictures: Sequence[Bytes], looks: Sequence[int]) -> None:
         """Measure the motion in some frames, the first and the last one included."""
         self._pictures = pictures
-        # OpenCV's phase correlation is wrong by half a pixel along odd sides
-        # (opencv/opencv#9144).
-        rows, columns = (2 * (side // 4) for side in pictures[0].shape[:2])
+        rows, columns = (side // 2 for side in pictures[0].shape[:2])
         self._size = columns, rows
-        self._window = cv2.createHanningWindow(self._size, cv2.CV_32F)
         greys = [self._grey(k) for k in looks]
-        details = [_fine(grey) for grey in greys]
+        details = [grey - smooth(grey, 4) for grey in greys]
         self._usual = usual = np.median(details, 0)
         self._lines = np.abs(usual) >= np.quantile(np.abs(usual), 0.9)
         shifts = map(self._measured, details)
@@ -237,7 +223,7 @@ class _Camera:
             return
         grid = grid_of((rows, columns))
         seen = [
-            sample(detail, transform(motion, grid))
+            sample(detail, transform(motion, grid), how=cv2.INTER_LINEAR)
             for detail, motion in zip(details, motions, strict=True)
         ]
         if _last(seen, np.median(seen, 0)):
@@ -257,20 +243,20 @@ class _Camera:
         return scaled(motion, self._pictures[0].shape[1] / self._size[0])
 
     def _grey(self, frame: int) -> Floats:
-        grey = cv2.cvtColor(self._pictures[frame], cv2.COLOR_RGB2GRAY).astype(np.float32)
+        grey = luma(self._pictures[frame]).astype(np.float32)
         small: Floats = cv2.resize(grey, self._size, interpolation=cv2.INTER_AREA)
         return small
 
     def _shift(self, frame: int) -> Vector:
         if frame not in self._shifts:
-            self._shifts[frame] = self._measured(_fine(self._grey(frame)))
+            grey = self._grey(frame)
+            self._shifts[frame] = self._measured(grey - smooth(grey, 4))
         return self._shifts[frame]
 
     def _measured(self, detail: Floats) -> Vector:
         """Return the shift from the detail of a frame to the usual detail."""
         usual = self._usual
-        # OpenCV writes into the pictures that it gets.
-        shift = np.array(cv2.phaseCorrelate(detail.copy(), usual.copy(), self._window)[0])
+        shift = shift_between(detail, usual)
         far, near = (
             cv2.absdiff(x, usual)[self._lines].mean()
             for x in (detail, translate(detail, shift))
@@ -279,18 +265,13 @@ class _Camera:
         return shift if near < far else np.zeros(2)
 
 
-def _fine(grey: Floats) -> Floats:
-    fine: Floats = grey - cv2.GaussianBlur(grey, (0, 0), 4)
-    return fine
-
-
 def _followed(greys: Sequence[Bytes]) -> NDArray[np.float64] | None:
     """Return the motion from the last of some frames to each, if the camera is slow."""
     size = greys[0].shape
     motions = []
     motion = np.eye(3)
     for grey in reversed(greys):
-        motion = motion @ step_between(greys[-1], warp(grey, motion))
+        motion = motion @ step_between(greys[-1], transformed(grey, motion))
         if travelled(motion, size) > _FARTHEST * size[1]:
             return None
         motions.append(motion)
@@ -316,7 +297,7 @@ def plate_of(pictures: Sequence[Bytes]) -> Bytes:
     A frame in another light counts in the light of the others, so that no place keeps the
     light of those frames in which a thing leaves the place free.
     """
-    chosen = [pictures[k] for k in spread(len(pictures), LOOKS)]
+    chosen = [pictures[k] for k in spread(len(pictures), most=LOOKS)]
     grid = np.stack([picture[::_LIGHT_STEP, ::_LIGHT_STEP] for picture in chosen])
     usual = (np.median(grid, 0) + 1).astype(np.float32)
     gains = [np.median((look + np.float32(1)) / usual, (0, 1)) for look in grid]
@@ -341,11 +322,9 @@ def _agreed(looks: Sequence[Bytes]) -> Bytes:
 
     Source: half-sample mode, Bickel and Frühwirth 2006, in one step.
     """
-    greys = [cv2.cvtColor(look, cv2.COLOR_RGB2GRAY) for look in looks]
+    greys = np.stack([cv2.GaussianBlur(luma(look), (0, 0), 1) for look in looks])
     # Dark things have little contrast, so ratios are compared.
-    keys = np.log(
-        np.stack([cv2.GaussianBlur(grey, (0, 0), 1) for grey in greys]) + np.float32(DARK)
-    )
+    keys = np.log(greys + np.float32(DARK))
     ranked = np.sort(keys, 0)
     agree = round(AGREE * len(looks))
     first = (ranked[agree:] - ranked[: len(looks) - agree]).argmin(0)[None]
@@ -356,11 +335,6 @@ def _agreed(looks: Sequence[Bytes]) -> Bytes:
         cv2.accumulate(look, total, mask=mask)
     agreed: Bytes = np.rint(total / inside.sum(0)[..., None]).astype(np.uint8)
     return agreed
-
-
-def _smooth(values: Floats) -> Floats:
-    smooth: Floats = cv2.GaussianBlur(values, (0, 0), 1)
-    return smooth
 
 
 def _lab(picture: Bytes) -> Bytes:

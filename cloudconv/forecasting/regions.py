@@ -8,7 +8,6 @@ frames before, too.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import cv2
 import numpy as np
@@ -18,21 +17,29 @@ from cloudconv.forecasting.camera import (
     LITTLE,
     MEASURED,
     SLOW,
-    Area,
-    Bytes,
     Camera,
-    Floats,
-    Motion,
     after,
-    area_of,
-    grid_of,
     logarithm,
-    sample,
     transform,
-    warp,
 )
 from cloudconv.forecasting.plate import RIM, UNLIKE, Mask
 from cloudconv.forecasting.sights import SEARCH, least_area
+from cloudconv.images import (
+    Area,
+    Bytes,
+    Floats,
+    Motion,
+    bounds,
+    connected,
+    disc,
+    gradients,
+    grid_of,
+    sample,
+    solid,
+    transformed,
+    whole,
+    wider,
+)
 
 MOST_COVERED = 0.4
 """The largest part of the picture that things cover; more is a view with depth, or
@@ -73,18 +80,17 @@ def things_of(
     paths = []
     path = np.zeros_like(flows[0])
     for flow in flows:
-        path = path + sample(flow, grid + path)
+        path = path + sample(flow, grid + path, how=cv2.INTER_LINEAR)
         paths.append(path)
-    whole = (slice(0, size[0]), slice(0, size[1]))
-    behind = _error(pictures, camera.back[1 : len(paths) + 1], whole)
+    behind = _error(pictures, camera.back[1 : len(paths) + 1], whole(size))
     proposals = _proposals(paths, camera, grid, behind)
     least = _mean(behind, RIM)
     doubtful = _different(behind)
     best = np.zeros(size, np.uint8)
     for number, (region, motions, _) in enumerate(proposals, 1):
         _, _, width, height = cv2.boundingRect(region)
-        near = cv2.dilate(region, _disc(12.85 + 0.15 * min(width, height)))
-        area = area_of(near, RIM)
+        near = cv2.dilate(region, disc(int(12.85 + 0.15 * min(width, height)) // 2))
+        area = bounds(near, RIM)
         error = _mean(_error(pictures, motions, area), RIM)
         error -= _PRIOR * (region & doubtful)[area]
         better = (near[area] > 0) & (error < least[area])
@@ -115,25 +121,19 @@ def _proposals(
         cv2.medianBlur(np.ascontiguousarray(relative[..., axis]), 5) for axis in (0, 1)
     ]
     speed = cv2.magnitude(*smooth)
-    slopes = [
-        cv2.Sobel(channel, cv2.CV_32F, dx, 1 - dx, scale=1 / 8)
-        for channel, dx in product(smooth, (0, 1))
-    ]
+    slopes = [slope for channel in smooth for slope in gradients(channel)]
     cameras = np.linalg.norm(transform(camera.back[1], grid) - grid, axis=-1)
     moving = (speed > SLOW + _DOUBT * cameras) & (_different(behind) > 0)
     moving &= np.abs(slopes).sum(0) < SLOW + 0.1 * speed
     opened = cv2.morphologyEx(
         moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
     )
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     proposals = []
-    for number in np.argsort(-stats[1:, cv2.CC_STAT_AREA]) + 1:
-        if stats[number, cv2.CC_STAT_AREA] < least_area(labels.shape):
-            break
-        region = (labels == number).astype(np.uint8)
+    regions = connected(opened, least_area(opened.shape), connectivity=4)
+    for region in sorted(regions, key=np.sum, reverse=True):
         motions = _motions(region, paths, grid, camera)
         if motions is not None:
-            velocity = logarithm(motions[-1], labels.shape) / len(motions)
+            velocity = logarithm(motions[-1], region.shape) / len(motions)
             proposals.append((region, motions, velocity))
     return proposals
 
@@ -179,7 +179,7 @@ def _error(pictures: Sequence[Bytes], motions: Sequence[Motion], area: Area) -> 
     last = pictures[0][area]
     errors = []
     for picture, motion in zip(pictures[1:], motions, strict=False):
-        red, green, blue = cv2.split(cv2.absdiff(last, warp(picture, motion, area)))
+        red, green, blue = cv2.split(cv2.absdiff(last, transformed(picture, motion, area)))
         largest = cv2.max(cv2.max(red, green), blue)
         errors.append(cv2.min(largest, _MOST_ERROR).astype(np.float32))
     worst = len(errors) > 2
@@ -189,19 +189,8 @@ def _error(pictures: Sequence[Bytes], motions: Sequence[Motion], area: Area) -> 
 
 
 def _filled(mask: Mask) -> Mask:
-    whole = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(9))
-    whole = cv2.morphologyEx(whole, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    outlines, _ = cv2.findContours(whole, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    large = [outline for outline in outlines if cv2.contourArea(outline) > 20]
-    filled: Mask = np.zeros_like(mask)
-    cv2.drawContours(filled, large, -1, 1, -1)
-    return filled
-
-
-def _disc(side: float) -> Mask:
-    odd = int(side) | 1
-    disc: Mask = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (odd, odd)).astype(np.uint8)
-    return disc
+    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc(4))
+    return solid(cv2.morphologyEx(closed, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), 20)
 
 
 def _mean(values: Floats, reach: int) -> Floats:
@@ -213,7 +202,7 @@ def _followed(
     mask: Mask, velocity: Motion, motions: Sequence[Motion], pictures: Sequence[Bytes]
 ) -> tuple[Motion, ...]:
     """Return the motion of a thing to all earlier frames, by matching its picture."""
-    area = area_of(mask, 0)
+    area = bounds(mask, 0)
     around = tuple(slice(span.start - SEARCH, span.stop + SEARCH) for span in area)
     shape = mask[area]
     wanted = pictures[0][area]
@@ -222,7 +211,9 @@ def _followed(
     for picture in pictures[len(back) :]:
         guess = step @ back[-1]
         # The match in a window around the thing is the error of the guess.
-        window = warp(picture, guess, (around[0], around[1]), outside=cv2.BORDER_CONSTANT)
+        window = transformed(
+            picture, guess, (around[0], around[1]), outside=cv2.BORDER_CONSTANT
+        )
         errors = cv2.matchTemplate(window, wanted, cv2.TM_SQDIFF, mask=shape)
         row, column = np.unravel_index(np.argmin(errors), errors.shape)
         shift = [[1, 0, column - SEARCH], [0, 1, row - SEARCH], [0, 0, 1]]
@@ -233,7 +224,7 @@ def _followed(
 def in_past(thing: Thing, camera: Camera, steps: int) -> Mask:
     """Return where the thing was steps before, in a picture aligned with the last."""
     motion = np.linalg.inv(thing.back[steps]) @ camera.back[steps]
-    return warp(thing.mask, motion, outside=cv2.BORDER_CONSTANT)
+    return transformed(thing.mask, motion, outside=cv2.BORDER_CONSTANT)
 
 
 def plate_of(
@@ -253,7 +244,7 @@ def plate_of(
     """
     plate = pictures[0].copy()
     small = things[0].mask
-    hidden = _widened(behind, RIM)
+    hidden = wider(behind, RIM)
     rows, columns = np.nonzero(hidden)
     height, width = (small.shape[axis] / behind.shape[axis] for axis in (0, 1))
     at = (rows * height).astype(np.intp), (columns * width).astype(np.intp)
@@ -262,11 +253,15 @@ def plate_of(
     count = np.zeros(len(rows), np.intp)
     for steps in range(1, len(pictures)):
         there = np.bitwise_or.reduce([in_past(thing, camera, steps) for thing in things])
-        inside = warp(np.ones_like(small), camera.back[steps], outside=cv2.BORDER_CONSTANT)
+        inside = transformed(
+            np.ones_like(small), camera.back[steps], outside=cv2.BORDER_CONSTANT
+        )
         # An outline is less certain in an earlier frame than in the last one.
-        free = (inside > 0) & (_widened(there, round(2 * RIM * width)) == 0)
+        free = (inside > 0) & (wider(there, round(2 * RIM * width)) == 0)
         new = np.nonzero(free[at] & (count < MEASURED))[0]
-        aligned = warp(pictures[steps], np.linalg.inv(scale) @ camera.back[steps] @ scale)
+        aligned = transformed(
+            pictures[steps], np.linalg.inv(scale) @ camera.back[steps] @ scale
+        )
         colours[count[new], new] = aligned[rows[new], columns[new]]
         count[new] += 1
     median = _median(colours, count)
@@ -301,9 +296,3 @@ def _lit(plate: Floats, last: Bytes, rim: Mask, hidden: Mask) -> Bytes:
     lighter = near[..., :3] / (near[..., 3:] + LITTLE)
     lit: Bytes = (plate + lighter * hidden[..., None]).clip(0, 255).round().astype(np.uint8)
     return lit
-
-
-def _widened(mask: Mask, reach: int) -> Mask:
-    side = 2 * reach + 1
-    wide: Mask = cv2.dilate(mask, np.ones((side, side), np.uint8)).astype(np.uint8)
-    return wide

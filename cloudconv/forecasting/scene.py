@@ -13,16 +13,8 @@ from torch import Tensor
 from cloudconv.forecasting.camera import (
     LITTLE,
     MEASURED,
-    Area,
-    Bytes,
-    Floats,
-    Motion,
     after,
-    area_of,
     camera_of,
-    grid_of,
-    measured_flow,
-    sample,
     transform,
 )
 from cloudconv.forecasting.plate import EVEN, RIM, Mask
@@ -36,6 +28,21 @@ from cloudconv.forecasting.sampling import sample_on_threads, sample_sharply
 from cloudconv.forecasting.stage import SOFT, Stage, nearest_last, stage_of
 from cloudconv.forecasting.things import Things, things_in
 from cloudconv.forecasting.ways import FIT
+from cloudconv.images import (
+    Area,
+    Bytes,
+    Floats,
+    Motion,
+    bounds,
+    grid_of,
+    luma,
+    measured_flow,
+    reduced,
+    sample,
+    smooth,
+    whole,
+    wider,
+)
 from cloudconv.transfer import upload
 
 SIDE = 640
@@ -96,7 +103,7 @@ class Layer:
     def _reached(self, motion: Motion, size: Sequence[int], reach: float) -> Area:
         """Return the rows and columns of the target that the layer may reach."""
         if self.matte is None:
-            return slice(0, size[0]), slice(0, size[1])
+            return whole(size)
         height, width = self.picture.shape[2:]
         x = (self.left - reach, self.left + width + reach)
         y = (self.top - reach, self.top + height + reach)
@@ -166,12 +173,8 @@ def scene_of(frames: Sequence[Callable[[], Tensor]]) -> Scene | StillScene:
         return still
     pictures = [*reversed(latest)]
     height, width = last.shape[2:]
-    scale = min(1.0, SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = [_resized(picture, *size) for picture in pictures]
-    greys = [
-        cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8) for picture in small
-    ]
+    small = [reduced(picture, SIDE) for picture in pictures]
+    greys = [luma(picture) for picture in small]
     camera = camera_of(greys)
     flows = [
         measured_flow(later, earlier) for later, earlier in pairwise(greys[: MEASURED + 1])
@@ -228,7 +231,7 @@ def layer_of(picture: Tensor, rest: Floats, matte: Floats | None) -> Layer:
         if matte is None
         else (matte > 0).astype(np.uint8)
     )
-    rows, columns = area = area_of(visible, 0)
+    rows, columns = area = bounds(visible)
     large = cv2.resize(rest, (width, height), interpolation=cv2.INTER_LINEAR)[area]
     rest = np.moveaxis(large * np.float32(width / rest.shape[1]), -1, 0)[None]
     planes = [rest, *([] if matte is None else [matte[None, None, rows, columns]])]
@@ -260,8 +263,7 @@ def _insides(things: Sequence[Thing], size: Sequence[int]) -> list[Mask]:
     """Return where only the background is, and for each thing where only that thing is."""
     masks = [thing.mask for thing in things]
     covered = np.bitwise_or.reduce([np.zeros(size, np.uint8), *masks])
-    around = np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)
-    return [1 - cv2.dilate(covered, around), *(cv2.erode(mask, around) for mask in masks)]
+    return [1 - wider(covered, RIM), *(1 - wider(1 - mask, RIM) for mask in masks)]
 
 
 def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) -> Floats:
@@ -269,19 +271,19 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
 
     It counts where the flow explains the last frame better than the own motion.
     """
-    area = area_of(inside, int(4 * EVEN))
+    area = bounds(inside, int(4 * EVEN))
     rest = np.zeros_like(flow)
     grid = grid_of(inside.shape)[area]
     own = transform(after(velocity, 1, inside.shape), grid)
     along = grid + flow[area]
     last, before = (grey.astype(np.float32) for grey in greys[:2])
     wrong, less = (
-        cv2.absdiff(last[area], sample(before, places)) for places in (own, along)
+        cv2.absdiff(last[area], sample(before, places, how=cv2.INTER_LINEAR))
+        for places in (own, along)
     )
-    gain = cv2.GaussianBlur(wrong - less, (0, 0), EVEN)
-    share = (gain > 0) * inside[area]
-    even = cv2.GaussianBlur((along - own) * share[..., None], (0, 0), EVEN)
-    weight = cv2.GaussianBlur(inside[area].astype(np.float32), (0, 0), EVEN)
+    share = (smooth(wrong - less, EVEN) > 0) * inside[area]
+    even = smooth((along - own) * share[..., None], EVEN)
+    weight = smooth(inside[area].astype(np.float32), EVEN)
     rest[area] = even / (weight + LITTLE)[..., None]
     return rest
 
@@ -291,8 +293,3 @@ def _soft(thing: Thing, size: tuple[int, int]) -> Floats:
     soft[soft < 0.02] = 0
     matte: Floats = cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR)
     return matte
-
-
-def _resized(picture: Bytes, width: int, height: int) -> Bytes:
-    small: Bytes = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    return small

@@ -10,8 +10,24 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from cloudconv.forecasting.camera import SLOW, Area, Floats, area_of
-from cloudconv.forecasting.plate import RIM, Mask, Plate, Vector, translate
+from cloudconv.forecasting.camera import (
+    SLOW,
+)
+from cloudconv.forecasting.plate import (
+    RIM,
+    Mask,
+    Plate,
+    Vector,
+)
+from cloudconv.images import (
+    Area,
+    Floats,
+    bounds,
+    connected,
+    disc,
+    solid,
+    translate,
+)
 
 PATIENCE = 5
 """The frames for which a thing may be hidden, and the fewest sights that tell something."""
@@ -30,25 +46,18 @@ _WORST = 2.2  # largest cost of a match
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A thing in a frame: its mask, 0 or 1, at ``left`` and ``top``, and its mean colour.
+    """A thing in a frame: its mask, 0 or 1, of the area ``box``, and its mean colour.
 
     ``clear`` states that the picture shows all of it: no edge and no other thing cuts it.
     """
 
     frame: int
     mask: Mask
-    left: int
-    top: int
+    box: Area
     colour: Floats
     area: int
     centre: Vector
     clear: bool
-
-    @property
-    def box(self) -> Area:
-        """Return the rows and columns of the mask."""
-        height, width = self.mask.shape
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 @dataclass(slots=True, eq=False)
@@ -134,17 +143,12 @@ class _Tracker:
         return [track for track in tracks if len(track.seen) >= PATIENCE]
 
     def _blobs(self, frame: int) -> list[Sight]:
-        mask = self._plate.mask(frame)
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
-        blobs = []
-        for number, (left, top, width, height, area) in enumerate(stats[1:], 1):
-            if area >= self._least_area:
-                box = slice(top, top + height), slice(left, left + width)
-                shape = _filled((labels[box] == number).astype(np.uint8))
-                blobs.append(
-                    sight_of(self._plate, shape, int(left), int(top), frame, whole=True)
-                )
-        return blobs
+        parts = connected(self._plate.mask(frame), self._least_area)
+        boxes = [bounds(part) for part in parts]
+        return [
+            sight_of(self._plate, solid(part[box]), box, frame, whole=True)
+            for part, box in zip(parts, boxes, strict=True)
+        ]
 
     def _continued(
         self, frame: int, live: list[Track], blobs: list[Sight]
@@ -217,8 +221,7 @@ class _Tracker:
     def _expected(self, due: _Due, wider: int) -> Mask:
         """Return the mask of the whole picture with a thing at its expected place."""
         shape = alone(due.sight, self._size, wider)
-        mask: Mask = translate(shape, due.move.round(), cv2.BORDER_CONSTANT)
-        return mask
+        return translate(shape, due.move.round(), cv2.BORDER_CONSTANT)
 
     def _divide(self, blob: Sight, owners: Sequence[_Due]) -> None:
         """Divide things that touch: each pixel goes to the thing expected nearest."""
@@ -232,9 +235,7 @@ class _Tracker:
             mask = (blob.mask & (nearest == k)).astype(np.uint8)
             if mask.any():
                 owner.found.append(
-                    sight_of(
-                        self._plate, mask, blob.left, blob.top, blob.frame, whole=False
-                    )
+                    sight_of(self._plate, mask, blob.box, blob.frame, whole=False)
                 )
 
 
@@ -243,17 +244,16 @@ def least_area(size: Sequence[int]) -> float:
     return _SMALLEST * size[0] * size[1]
 
 
-def sight_of(
-    plate: Plate, mask: Mask, left: int, top: int, frame: int, *, whole: bool
-) -> Sight:
-    """Return the sight of a mask; ``whole``: no other thing cuts it."""
-    height, width = mask.shape
+def sight_of(plate: Plate, mask: Mask, box: Area, frame: int, *, whole: bool) -> Sight:
+    """Return the sight of a mask of an area; ``whole``: no other thing cuts it."""
     moments = cv2.moments(mask, True)
     area = max(moments["m00"], 1)
-    centre = np.array([left + moments["m10"] / area, top + moments["m01"] / area])
-    picture = plate.steady(frame)[top : top + height, left : left + width]
-    colour = np.array(cv2.mean(picture, mask)[:3], np.float32)
-    sight = Sight(frame, mask, left, top, colour, int(area), centre, whole)
+    rows, columns = box
+    centre = np.array(
+        [columns.start + moments["m10"] / area, rows.start + moments["m01"] / area]
+    )
+    colour = np.array(cv2.mean(plate.steady(frame)[box], mask)[:3], np.float32)
+    sight = Sight(frame, mask, box, colour, int(area), centre, whole)
     return replace(sight, clear=False) if at_edge(plate, sight, 1) else sight
 
 
@@ -264,9 +264,9 @@ def joined(plate: Plate, parts: Sequence[Sight], frame: int) -> Sight:
     mask = np.zeros(plate.size, np.uint8)
     for sight in parts:
         mask[sight.box] |= sight.mask
-    box = area_of(mask, 0)
+    box = bounds(mask)
     whole = all(sight.clear for sight in parts)
-    return sight_of(plate, mask[box], box[1].start, box[0].start, frame, whole=whole)
+    return sight_of(plate, mask[box], box, frame, whole=whole)
 
 
 def at_edge(plate: Plate, sight: Sight, margin: int = RIM) -> bool:
@@ -283,7 +283,7 @@ def alone(sight: Sight, size: tuple[int, ...], wider: int) -> Mask:
     """Return the mask of the whole picture with one thing, widened by some pixels."""
     mask = np.zeros(size, np.uint8)
     mask[sight.box] = sight.mask
-    return cv2.dilate(mask, _disc(wider)).astype(np.uint8) if wider else mask
+    return cv2.dilate(mask, disc(wider)).astype(np.uint8) if wider else mask
 
 
 def near(one: Sight, other: Sight, margin: int, move: Vector | None = None) -> bool:
@@ -293,19 +293,6 @@ def near(one: Sight, other: Sight, margin: int, move: Vector | None = None) -> b
         a.start + by - margin < b.stop and b.start - margin < a.stop + by
         for a, b, by in zip(one.box, other.box, moves, strict=True)
     )
-
-
-def _disc(reach: int) -> Mask:
-    side = 2 * reach + 1
-    disc: Mask = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)).astype(np.uint8)
-    return disc
-
-
-def _filled(mask: Mask) -> Mask:
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled: Mask = np.zeros_like(mask)
-    cv2.drawContours(filled, outlines, -1, 1, -1)
-    return filled
 
 
 def _unlike(one: Sight, other: Sight, place: Vector) -> float:

@@ -2,15 +2,25 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.forecasting.camera import Area, Bytes, Floats
 from cloudconv.forecasting.plate import DARK, RIM, Vector
 from cloudconv.forecasting.sights import Sight, alone
 from cloudconv.forecasting.things import Seen, Things
+from cloudconv.images import (
+    Area,
+    Bytes,
+    Floats,
+    as_picture,
+    levels_of,
+    smooth,
+    transformed,
+    whole,
+)
 
 SOFT = 1.0
 """The sigma of outlines, in pixels of the small pictures."""
@@ -29,11 +39,10 @@ class Stage:
         self, things: Things, picture: Callable[[int], Floats], plate: Bytes
     ) -> None:
         self._things, self._picture = things, picture
-        self._plate = plate.astype(np.float32) / 255
+        self._plate = as_picture(plate)
         self._scale = np.array(plate.shape[1::-1]) / things.size[::-1]  # of x and y
         self._light = cache(things.plate.light)
-        soft = cv2.GaussianBlur(things.ways.hiding.astype(np.float32), (0, 0), SOFT / 2)
-        self._hiding = soft
+        self._hiding = smooth(things.ways.hiding.astype(np.float32), SOFT / 2)
 
     def clear(self, target: Floats, frame: int, sights: Sequence[Sight]) -> None:
         """Replace things of a frame by the plate in the light of the frame."""
@@ -90,40 +99,30 @@ class Stage:
         hidden = self._small(self._hiding, at) > 0.1
         if not hidden.any():
             return surface
-        levels = np.rint(255 * surface.clip(0, 1)).astype(np.uint8)
+        levels = levels_of(surface)
         filled = cv2.inpaint(levels, hidden.astype(np.uint8), RIM, cv2.INPAINT_TELEA)
-        return np.where(hidden[..., None], filled.astype(np.float32) / 255, surface)
+        return np.where(hidden[..., None], as_picture(filled), surface)
 
     def ground(self, frame: int) -> Floats:
         """Return the plate in the light of a frame."""
-        rows, columns = (slice(0, side) for side in self._plate.shape[:2])
-        return np.multiply(self._plate, self._lit(frame, (rows, columns)), dtype=np.float32)
+        lit = self._lit(frame, whole(self._plate.shape))
+        return np.multiply(self._plate, lit, dtype=np.float32)
 
     def _lit(self, frame: int, at: Area) -> Floats:
         """Return the light of a frame in an area, relative to the plate."""
         return self._small(self._light(frame), at)
 
-    def _small(self, values: Floats, at: Area) -> Floats:
-        """Return values of the whole picture, at any size, in a full-size area."""
-        scale = np.array(values.shape[1::-1]) / self._plate.shape[1::-1]
-        return self._sample(values, scale, at, 0, 0)
-
-    def _sample(
-        self, values: Floats, scale: Vector, at: Area, left: int, top: int
+    def _small(
+        self, values: Floats, at: Area, left: int = 0, top: int = 0, size: Any = None
     ) -> Floats:
-        """Return smaller values, from ``left`` and ``top`` on, in a full-size area."""
-        rows, columns = at
-        start = (np.array([columns.start, rows.start]) + 0.5) * scale - 0.5 - (left, top)
-        size = (columns.stop - columns.start, rows.stop - rows.start)
-        motion = np.diag(scale)
-        how = {
-            "flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            "borderMode": cv2.BORDER_REPLICATE,
-        }
-        enlarged: Floats = cv2.warpAffine(
-            values, np.column_stack([motion, start]), size, **how
-        )
-        return enlarged
+        """Return values of the whole picture, at any size, in a full-size area.
+
+        They may be a part of a picture of ``size``, (h, w), from ``left`` and ``top`` on.
+        """
+        height, width = size or values.shape[:2]
+        x, y = width / self._plate.shape[1], height / self._plate.shape[0]
+        motion = [[x, 0, (x - 1) / 2 - left], [0, y, (y - 1) / 2 - top], [0, 0, 1]]
+        return transformed(values, np.array(motion), at)
 
     def _mattes(self, sight: Sight, *reaches: int) -> tuple[Area, Floats]:
         """Return a sight's full-size area, and its soft mask, widened by pixels each."""
@@ -132,15 +131,13 @@ class Stage:
             for span, side in zip(sight.box, self._things.size, strict=True)
         )
         edges = (alone(sight, self._things.size, reach)[rows, columns] for reach in reaches)
-        soft = [cv2.GaussianBlur(edge.astype(np.float32), (0, 0), SOFT) for edge in edges]
+        soft = np.dstack([smooth(edge.astype(np.float32), SOFT) for edge in edges])
         width, height = self._scale
         at = (
             slice(int(rows.start * height), int(np.ceil(rows.stop * height))),
             slice(int(columns.start * width), int(np.ceil(columns.stop * width))),
         )
-        mattes = self._sample(
-            np.dstack(soft), 1 / self._scale, at, columns.start, rows.start
-        )
+        mattes = self._small(soft, at, columns.start, rows.start, self._things.size)
         return at, mattes.reshape(*mattes.shape[:2], -1)
 
 
@@ -159,4 +156,4 @@ def stage_of(things: Things, pictures: Iterable[Bytes]) -> Stage:
     """Return the stage of full-size pictures, (H, W, 3) RGB; small ones show the things."""
     steady = [things.plate.steadied(k, picture) for k, picture in enumerate(pictures)]
     plate = things.plate.made_of(steady, range(len(steady)))
-    return Stage(things, lambda frame: steady[frame].astype(np.float32) / 255, plate)
+    return Stage(things, lambda frame: as_picture(steady[frame]), plate)

@@ -12,7 +12,6 @@ from itertools import chain, takewhile
 import cv2
 import numpy as np
 
-from cloudconv.forecasting.camera import Area, Bytes, Floats
 from cloudconv.forecasting.plate import AGREE, Plate, Vector
 from cloudconv.forecasting.sights import (
     NEAR,
@@ -28,6 +27,13 @@ from cloudconv.forecasting.sights import (
     tracks_of,
 )
 from cloudconv.forecasting.ways import FADES, FIT, MOST, Heading, Trajectory, Ways
+from cloudconv.images import (
+    Area,
+    Bytes,
+    Floats,
+    luma,
+    reduced,
+)
 
 SIDE = 480
 """The longest side of the pictures in which things are found."""
@@ -197,7 +203,7 @@ class Things:
 
     def _look(self, sight: Sight, extent: tuple[int, ...]) -> Floats:
         """Return a small picture of a thing without its ground."""
-        grey = cv2.cvtColor(self.plate.steady(sight.frame)[sight.box], cv2.COLOR_RGB2GRAY)
+        grey = luma(self.plate.steady(sight.frame)[sight.box])
         look = np.where(
             sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0
         )
@@ -260,14 +266,7 @@ class Things:
 
 def things_in(pictures: Iterable[Bytes]) -> Things:
     """Return the things in pictures of any size."""
-    return Things([_reduced(picture) for picture in pictures])
-
-
-def _reduced(picture: Bytes) -> Bytes:
-    scale = min(1.0, SIDE / max(picture.shape))
-    size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
-    reduced: Bytes = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return reduced
+    return Things([reduced(picture, SIDE) for picture in pictures])
 
 
 def _within(span: slice, end: int) -> slice:

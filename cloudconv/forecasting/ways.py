@@ -24,6 +24,11 @@ from cloudconv.forecasting.sights import (
     at_edge,
     least_area,
 )
+from cloudconv.images import (
+    connected,
+    solid,
+    wider,
+)
 
 PIECE = 0.2
 """The area of a piece of a thing, as a part of that of the largest thing."""
@@ -296,11 +301,8 @@ def _ground(plate: Plate, tracks: Sequence[Track]) -> Mask:
     like = cv2.morphologyEx(like, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     like = cv2.morphologyEx(like, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
     _, labels = cv2.connectedComponents(like)
-    reached = np.isin(labels, labels[(trodden > 0) & (labels > 0)]).astype(np.uint8)
-    outlines, _ = cv2.findContours(reached, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    ground: Mask = np.zeros_like(reached)
-    cv2.drawContours(ground, outlines, -1, 1, -1)
-    return ground
+    reached = np.isin(labels, labels[(trodden > 0) & (labels > 0)])
+    return solid(reached)
 
 
 def _hiding(plate: Plate, ways: "Ways", tracks: Sequence[Track]) -> Mask:
@@ -325,7 +327,8 @@ def _hiding(plate: Plate, ways: "Ways", tracks: Sequence[Track]) -> Mask:
                 other = whole[number]
                 shape = other.mask & differs[other.frame][other.box]
                 size = ways.nearness(sight.centre) / ways.nearness(other.centre)
-                corner = np.array([other.left, other.top]) - other.centre
+                rows, columns = other.box
+                corner = np.array([columns.start, rows.start]) - other.centre
                 left, top = np.rint(sight.centre + size * corner).astype(int)
                 extent = [max(1, round(side * size)) for side in shape.shape[::-1]]
                 shape = cv2.resize(shape, extent, interpolation=cv2.INTER_NEAREST)
@@ -340,15 +343,9 @@ def _hiding(plate: Plate, ways: "Ways", tracks: Sequence[Track]) -> Mask:
                 missing[area] += shape * (1 - differs[sight.frame][area])
     often = (expected >= PATIENCE) & (missing > MOST * expected)
     lab = cv2.cvtColor(plate.picture, cv2.COLOR_RGB2LAB).astype(np.float32)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(often.astype(np.uint8))
     hiding: Mask = np.zeros(plate.size, np.uint8)
-    for number, (_, _, _, _, area) in enumerate(stats[1:], 1):
-        if area < least_area(plate.size):
-            continue
-        region = (labels == number).astype(np.uint8)
-        around = cv2.dilate(region, np.ones((9, 9), np.uint8)) - cv2.dilate(
-            region, np.ones((3, 3), np.uint8)
-        )
+    for region in connected(often, least_area(plate.size)):
+        around = wider(region, 4) - wider(region, 1)
         # The ground that a thing of its colour passes looks as if it hid the thing.
         if np.abs(lab[region > 0].mean(0) - lab[around > 0].mean(0)).sum() > UNLIKE:
             hiding |= region

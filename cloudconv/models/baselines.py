@@ -162,7 +162,7 @@ def mean_velocity(frames: Iterable[Tensor]) -> Tensor:
 
     The frames are (3, H, W) each, at least two, oldest first.
     """
-    from cloudconv.forecasting.camera import measured_flow
+    from cloudconv.images import measured_flow
 
     # All together, because the CPU waits for each copy from a GPU.
     greys = torch.stack([_grey(frame) for frame in frames])

@@ -9,8 +9,7 @@ import torch
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.flow import flow
-from cloudconv.forecasting.camera import measured_flow
-from cloudconv.images import grey, picture_from, small_copy, tensor_of
+from cloudconv.images import luma, measured_flow, picture_from, small_copy, tensor_of
 from tests.helpers.dreams import clouds, material, tensor, tensors
 
 SIZE = (192, 128)
@@ -33,7 +32,7 @@ def dreamt(count, pictures=1, wind=None, **options):
 def sky_flow(later, earlier):
     size = (SIZE[1], SIZE[0])
     later, earlier = (
-        grey(small_copy(picture_from(each), size)) for each in (later, earlier)
+        luma(small_copy(picture_from(each), size)) for each in (later, earlier)
     )
     flow = measured_flow(later, earlier)
     return np.median(flow[10:50, 40:-40], (0, 1))

@@ -11,8 +11,7 @@ import torch
 
 from cloudconv.dreaming.methods.base import Filmed, Jump, Options
 from cloudconv.dreaming.methods.texture import _Clip, texture
-from cloudconv.forecasting.camera import measured_flow
-from cloudconv.images import grey, picture_from, small_copy, tensor_of
+from cloudconv.images import luma, measured_flow, picture_from, small_copy, tensor_of
 from tests.helpers.dreams import (
     ball,
     ball_is_whole,
@@ -227,7 +226,7 @@ def test_clouds_do_not_run_back_at_a_jump():
     def along(pictures):
         """Return the motion to the right, in pixels a frame, over each 12 frames."""
         greys = [
-            grey(small_copy(picture_from(picture), (96, 128)))[:70] for picture in pictures
+            luma(small_copy(picture_from(picture), (96, 128)))[:70] for picture in pictures
         ]
         motion = [-measured_flow(b, a)[..., 0].mean() for a, b in pairwise(greys)]
         return np.convolve(motion, np.ones(12) / 12, "valid")

@@ -12,13 +12,23 @@ Source: Rother, Kolmogorov and Blake, GrabCut, SIGGRAPH 2004, in OpenCV's implem
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
-from cloudconv.images import Bytes, Floats, Mask, gradients, grey, luma, resized
+from cloudconv.images import (
+    Bytes,
+    Floats,
+    Mask,
+    connected,
+    gradients,
+    luma,
+    resized,
+    solid,
+    wider,
+)
 
 _SAME = 0.8  # least fraction of an edge's squared gradient that is the same in all frames
 _BOUND = 0.7  # least fraction of the rim of land that lies along such edges
@@ -45,7 +55,7 @@ def land_of(pictures: Sequence[Bytes]) -> Mask:
     """
     total, square = (np.zeros(pictures[0].shape[:2]) for _ in range(2))
     for one in pictures:
-        smooth = cv2.GaussianBlur(grey(one), (0, 0), 2)
+        smooth = cv2.GaussianBlur(luma(one), (0, 0), 2)
         cv2.accumulate(smooth, total)
         cv2.accumulateSquare(smooth, square)
     count = len(pictures)
@@ -69,7 +79,7 @@ def land_of(pictures: Sequence[Bytes]) -> Mask:
     picture = np.median(pictures, 0).astype(np.uint8)
     front = divided(picture, kinds)
     # Seeds contain some of the sky beside them, and a glow may have the same colours.
-    sky = moves & _wider(~edges, _AROUND)
+    sky = moves & wider(~edges, _AROUND)
     for region in _parts(front):
         hangs = region[0].any() and _height(region) < _height(moves)
         if not hangs and _bounded(region, edges) and not _alike(region, ~front, picture):
@@ -94,11 +104,9 @@ def _letters(pictures: Sequence[Bytes], varies: Any, land: Mask) -> Mask:
     lasting = np.abs(mean)
     deviation = np.sqrt((square / len(pictures) - mean * mean).clip(0))
     sharp = (lasting > _CLEAR) & (lasting > _MARKED * deviation)
-    changes = _wider(varies > _CHANGES, 3 * _AROUND)
-    letters = sharp.any(2) & changes & ~_wider(land, 2 * _AROUND)
-    marks = _wider(letters, _AROUND).astype(np.uint8)
-    outlines, _ = cv2.findContours(marks, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(marks, outlines, -1, 1, cv2.FILLED)
+    changes = wider(varies > _CHANGES, 3 * _AROUND)
+    letters = sharp.any(2) & changes & ~wider(land, 2 * _AROUND)
+    marks = solid(wider(letters, _AROUND))
     return (marks > 0) & bool(letters.sum() >= _FEW and marks.mean() <= _MANY)
 
 
@@ -116,7 +124,7 @@ def divided(picture: Bytes, kinds: Any) -> Mask:
 def _lasting_edges(pictures: Sequence[Bytes]) -> Mask:
     total, square = (np.zeros((*pictures[0].shape[:2], 2)) for _ in range(2))
     for picture in pictures:
-        smooth = cv2.GaussianBlur(grey(picture).astype(np.float32), (0, 0), 1)
+        smooth = cv2.GaussianBlur(luma(picture).astype(np.float32), (0, 0), 1)
         slopes = cv2.merge(gradients(smooth))
         cv2.accumulate(slopes, total)
         cv2.accumulateSquare(slopes, square)
@@ -127,19 +135,15 @@ def _lasting_edges(pictures: Sequence[Bytes]) -> Mask:
     return edges
 
 
-def _parts(mask: Mask) -> Iterator[Mask]:
-    parts, labels, stats, _ = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=4
-    )
-    for number in range(1, parts):
-        if stats[number, cv2.CC_STAT_AREA] >= _LEAST * mask.size:
-            yield labels == number
+def _parts(mask: Mask) -> list[Mask]:
+    regions = connected(mask, _LEAST * mask.size, connectivity=4)
+    return [region > 0 for region in regions]
 
 
 def _bounded(region: Mask, edges: Mask) -> bool:
     """Return whether lasting edges bound a part wherever the picture does not end."""
-    rim = _wider(region, 1) & ~region
-    return bool(rim.any() and _wider(edges, _AROUND)[rim].mean() > _BOUND)
+    rim = wider(region, 1) & ~region
+    return bool(rim.any() and wider(edges, _AROUND)[rim].mean() > _BOUND)
 
 
 def _height(mask: Mask) -> float:
@@ -166,13 +170,6 @@ def like_land(land: Mask, picture: Bytes, columns: Mask) -> Mask:
 
 def _colours(picture: Bytes, mask: Mask) -> Any:
     return cv2.calcHist([picture], [0, 1, 2], mask.astype(np.uint8), [16] * 3, [0, 256] * 3)
-
-
-def _wider(mask: Mask, reach: int) -> Mask:
-    wide: Mask = (
-        cv2.dilate(mask.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8)) > 0
-    )
-    return wide
 
 
 def matte_of(land: Floats, picture: Floats) -> Floats:

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.land import matte_of
 from cloudconv.dreaming.material.views import Views
-from cloudconv.forecasting.camera import measured_flow
 from cloudconv.forecasting.things import Things
 from cloudconv.images import (
     COARSE_SIDE,
@@ -30,8 +29,9 @@ from cloudconv.images import (
     Look,
     Mask,
     as_picture,
-    grey,
     in_channels,
+    luma,
+    measured_flow,
     resized,
     resized_flow,
     warp,
@@ -116,7 +116,7 @@ class Material:
 
         ``quick``: a rougher flow in less time, at half of the size.
         """
-        later, earlier = (grey(self.views.small(k)) for k in (number, number - 1))
+        later, earlier = (luma(self.views.small(k)) for k in (number, number - 1))
         flow = measured_flow(later, earlier, quick=quick)
         if quick:
             flow = resized_flow(flow, [-(-side // 2) for side in self.small_size])

@@ -9,8 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.land import land_of, like_land
-from cloudconv.forecasting.plate import translate
-from cloudconv.images import Bytes, Mask, grey
+from cloudconv.images import (
+    Bytes,
+    Floats,
+    Mask,
+    luma,
+    shift_between,
+    smooth,
+    translate,
+)
 
 _Path = NDArray[np.float64]
 
@@ -68,8 +75,7 @@ def _seen(shift: Any, width: int) -> Mask:
 def _path(pictures: Sequence[Bytes]) -> _Path:
     """Return shifts from pictures to the last view, by the motion of the lower part."""
     parts = [_low(one) for one in pictures]
-    window = cv2.createHanningWindow(parts[0].shape[::-1], cv2.CV_32F)
-    steps = [_shift(one, two, window) for one, two in itertools.pairwise(parts)]
+    steps = [shift_between(*pair) for pair in itertools.pairwise(parts)]
     travelled = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])
     path: _Path = travelled[-1] - travelled
     for _ in range(_ROUNDS):
@@ -79,23 +85,13 @@ def _path(pictures: Sequence[Bytes]) -> _Path:
             for one, shift in zip(parts, path, strict=True)
         ]
         usual = np.median(aligned, 0)
-        path += [_shift(one, usual, window) for one in aligned]
+        path += [shift_between(one, usual) for one in aligned]
         path -= path[-1]
     return path
 
 
-def _shift(one: Any, two: Any, window: Any) -> Any:
-    # OpenCV's phase correlation multiplies its inputs by the window, in place, at some
-    # sizes.
-    return cv2.phaseCorrelate(one.copy(), two.copy(), window)[0]
-
-
-def _low(picture: Bytes) -> Any:
-    luma = grey(picture).astype(np.float32)
-    detail = luma - cv2.GaussianBlur(luma, (0, 0), _DETAIL)
-    # OpenCV's phase correlation is wrong by half a pixel along odd sides
-    # (opencv/opencv#9144).
-    rows, columns = (
-        max(1, round(side / 2)) for side in (_LOW * detail.shape[0], detail.shape[1])
-    )
-    return np.ascontiguousarray(detail[-2 * rows :, : 2 * columns - detail.shape[1] % 2])
+def _low(picture: Bytes) -> Floats:
+    """Return the detail of the lower part of a picture, (h, w)."""
+    grey = luma(picture).astype(np.float32)
+    rows = max(2, 2 * round(_LOW * len(grey) / 2))
+    return (grey - smooth(grey, _DETAIL))[-rows:]

@@ -41,6 +41,7 @@ from cloudconv.images import (
     as_picture,
     bounds,
     in_channels,
+    lerp,
     lerp_into,
     resized,
     resized_flow,
@@ -276,5 +277,5 @@ class _Land:
         return self._relit[1]
 
     def _on_the_way(self, target: Samples) -> Samples:
-        left = np.float32(self._left)
-        return [b + left * (a - b) for a, b in zip(self._samples, target, strict=True)]
+        both = zip(target, self._samples, strict=True)
+        return [lerp(end, begin, self._left) for end, begin in both]

@@ -27,6 +27,7 @@ from cloudconv.images import (
     TINY,
     Floats,
     in_channels,
+    lerp,
     lerp_into,
     resized_flow,
     spread,
@@ -104,8 +105,7 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
             sky = blended(
                 [earlier, entering.picture(phase - count, sky=True)], [1 - weights, weights]
             )
-            ground = last + np.float32(phase / count) * (target - last)
-            lerp_into(sky, ground, share)
+            lerp_into(sky, lerp(last, target, phase / count), share)
             yield sky
         leaving = entering
         number = end

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.images import Floats, picture_from, tensor_of
+from cloudconv.images import Floats, lerp, picture_from, tensor_of
 from cloudconv.models import registry
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 
@@ -38,6 +37,6 @@ def rollout(material: Material, options: Options) -> Iterator[Floats]:
         if loop and loop_to is None:
             loop_to = picture
         if loop_to is not None:
-            share = np.float32(min((frames - number) / (fade + 1), 1.0))
-            picture = loop_to + share * (picture - loop_to)
+            share = min((frames - number) / (fade + 1), 1.0)
+            picture = lerp(loop_to, picture, share)
         yield picture

@@ -12,17 +12,22 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, pairwise
 
-import cv2
 import numpy as np
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
-from cloudconv.forecasting.plate import LOOKS, spread
+from cloudconv.forecasting.plate import LOOKS
 from cloudconv.forecasting.sights import PATIENCE, Track
 from cloudconv.forecasting.stage import Stage, nearest_last
 from cloudconv.forecasting.things import in_place
 from cloudconv.forecasting.ways import FADES, FIT, LONGEST, PIECE, WAITS, Trajectory
-from cloudconv.images import Floats
+from cloudconv.images import (
+    Floats,
+    lerp,
+    levels_of,
+    resized,
+    spread,
+)
 
 # The costs are in seconds in which nothing enters. A level of light costs as much as one.
 _COVERED = 50.0  # cost of a picture full of things
@@ -75,10 +80,8 @@ class Street:
         self._count = len(material)
         self._step = float(material.step)
         self._picture = lru_cache(_KEPT)(self._shown)
-        chosen = spread(self._count, LOOKS)
-        levels = [
-            np.rint(255 * self._steady(k).clip(0, 1)).astype(np.uint8) for k in chosen
-        ]
+        chosen = spread(self._count, most=LOOKS)
+        levels = [levels_of(self._steady(k)) for k in chosen]
         plate = self._things.plate.made_of(levels, chosen)
         self._stage = Stage(self._things, self._picture, plate)
         # The clip goes on behind a jump, for things that have not left.
@@ -160,8 +163,7 @@ class Street:
         number, _ = self._material.source_of(frame)
         filmed = self._steady(frame) if self._things.plate.drifts else self._picture(frame)
         apart = np.abs(picture - filmed).max(2)
-        height, width = self._material.small_size
-        mask = cv2.resize(apart, (width, height), interpolation=cv2.INTER_AREA) > _SAME
+        mask = resized(apart, self._material.small_size) > _SAME
         return Composed(number, mask)
 
     def _next(self, time: int, pieces: Sequence[_Piece], lead: int) -> _Piece:
@@ -232,7 +234,7 @@ class Street:
         if fades:
             old = min(time + before.offset, self._count - 1)
             bare = self._bare(old, self._things.tracks)
-            picture = bare + np.float32(progress) * (picture - bare)
+            picture = lerp(bare, picture, progress)
             entered = [track for track in self._things.tracks if now.has(track)]
             for track in entered:
                 if (sight := track.sight(frame)) is not None:

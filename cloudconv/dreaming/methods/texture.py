@@ -37,6 +37,7 @@ from cloudconv.images import (
     Bytes,
     Floats,
     as_picture,
+    lerp,
     picture_from,
     reduced,
     resized_flow,
@@ -334,7 +335,7 @@ class _Clip:
             before = split(self._count - 1 - beside)[0]
             after = split(start + entered)[0]
         yield _Shot(
-            lambda time: _mixed(last, before, min(time / (2 * beside), 1.0)),
+            lambda time: lerp(last, before, min(time / (2 * beside), 1.0)),
             lambda _: self._real(self._count),
         )
         yield _Shot(
@@ -415,7 +416,7 @@ class _Clip:
         pair = Pair.of(both, share, None, self._scale)
         new = picture_from(self._network.between(pair)[0])
         # The network's picture is softer than both, and a sudden end of this would be seen.
-        return _mixed(pictures[round(share)], new, min(share, 1 - share, _EDGE) / _EDGE)
+        return lerp(pictures[round(share)], new, min(share, 1 - share, _EDGE) / _EDGE)
 
     def _shot(
         self,
@@ -479,10 +480,6 @@ def _compared(picture: Bytes) -> Floats:
         np.float32
     )
     return small.ravel()
-
-
-def _mixed(one: Floats, two: Floats, share: float) -> Floats:
-    return one + np.float32(share) * (two - one)
 
 
 def _sent(picture: Floats, device: torch.device | str) -> Tensor:

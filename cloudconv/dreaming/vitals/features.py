@@ -13,16 +13,18 @@ import numpy as np
 from cloudconv.doubts import WHOLE, Box, box_of, by_place, size_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.vitals.leftover import Betweens
-from cloudconv.forecasting.camera import measured_flow
 from cloudconv.images import (
     MIDDLE_SIDE,
     Bytes,
     Floats,
     Mask,
     gradients,
-    grey,
+    luma,
+    measured_flow,
     parts,
+    pointed,
     reduced,
+    sample,
 )
 
 QUANTILE = 0.9
@@ -144,7 +146,7 @@ class FilmFeatures:
 
     def slope(self, picture: Bytes) -> np.float32:
         """Return the mean gradient of the parts that count."""
-        slopes = cv2.magnitude(*gradients(grey(picture).astype(np.float32)))
+        slopes = cv2.magnitude(*gradients(luma(picture).astype(np.float32)))
         return np.float32(slopes[self._moving].mean())
 
     def _seconds(self, values: Floats) -> Floats:
@@ -204,12 +206,12 @@ class FeatureMeter:
 
 def difference(one: Bytes, two: Bytes) -> float:
     """Return the mean difference of a pixel, in levels."""
-    return float(cv2.absdiff(grey(one), grey(two)).mean())
+    return float(cv2.absdiff(luma(one), luma(two)).mean())
 
 
 def flow_between(before: Bytes, picture: Bytes) -> Floats:
     """Return the backward flow of a picture to the one before, (h, w, 2)."""
-    flow: Floats = measured_flow(grey(picture), grey(before), quick=True)
+    flow: Floats = measured_flow(luma(picture), luma(before), quick=True)
     return flow
 
 
@@ -234,11 +236,10 @@ def _unexplained(one: Bytes, two: Bytes, flow: Floats) -> Floats:
     one pixel, do not count.
     """
     height, width = flow.shape[:2]
-    x = flow[..., 0] + np.arange(width, dtype=np.float32)
-    y = flow[..., 1]
-    y = y + np.arange(height, dtype=np.float32)[:, None]
+    places = pointed(flow, (height, width))
+    x, y = cv2.split(places)
     lab, true = (cv2.cvtColor(picture, cv2.COLOR_RGB2LAB) for picture in (one, two))
-    explained = cv2.remap(lab, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    explained = sample(lab, places, how=cv2.INTER_LINEAR)
     apart = cv2.transform(cv2.absdiff(true, explained), np.ones((1, 3), np.float32))
     inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
     unexplained: Floats = (cv2.erode(apart, np.ones((3, 3))) * inside).astype(np.float32)
