@@ -4,8 +4,8 @@ A picture is (H, W, 3) float32 RGB, nominally in [0, 1] and not clamped; other v
 (h, w) or (h, w, channels).
 """
 
-from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import cv2
@@ -26,10 +26,6 @@ Area = tuple[slice, slice]
 Motion = NDArray[np.float64]
 """A (3, 3) affine map from positions in one picture to positions in another, in pixels."""
 Array = TypeVar("Array", bound=NDArray[Any])
-
-Look = Callable[[Area], Floats]
-"""A picture that is made where it is looked at: returns an area of it, which nobody
-changes."""
 
 LONGEST_SIDE = 480
 """Longest side of the pictures that motion is measured on, in pixels."""
@@ -243,23 +239,6 @@ def translate(
 def whole(size: Sequence[int]) -> Area:
     """Return the area of a whole picture of ``size``, (H, W)."""
     return slice(0, size[0]), slice(0, size[1])
-
-
-def moved_look(
-    look: Look, size: Sequence[int], flow: Floats, *, mirrors: bool = False
-) -> Look:
-    """Return a moved picture of ``size``, as :func:`warp` does, to look at.
-
-    Only what an area needs of the picture is looked at.
-    """
-    enlarged = cache(lambda: resized_flow(flow, size))
-
-    def seen(area: Area) -> Floats:
-        window = needed_by(area, flow, size, mirrors=mirrors)
-        places = placed_in(window, area, enlarged()[area], size)
-        return sample(look(window), places, mirrors=mirrors)
-
-    return seen
 
 
 def needed_by(area: Area, flow: Floats, size: Sequence[int], *, mirrors: bool) -> Area:

@@ -6,9 +6,12 @@ planes of a format without smaller ones. The *samples* of a group are (H, W), or
 channels), in float32 codes.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -22,12 +25,16 @@ from cloudconv.images import (
     Area,
     Bytes,
     Floats,
-    Look,
     levels_of,
+    needed_by,
     picture_from,
     picture_of,
+    placed_in,
     resized,
+    resized_flow,
+    sample,
     tensor_of,
+    whole,
 )
 from cloudconv.media.color import (
     code_matrix,
@@ -47,14 +54,16 @@ Samples = list[Floats]
 class Group:
     """The planes of one size, whose ``numbers`` follow each other.
 
-    ``size``: height and width. ``shifts``: the height and the width of the picture are
-    larger by 2 to the power of these. ``matrix``: (channels, 4), from RGB and 1 to codes.
+    ``size``: height and width. ``matrix``: (channels, 4), from RGB and 1 to codes.
+    ``shifts``: the height and the width of the picture are larger by 2 to the power of
+    these. ``cells``: the columns of the smallest planes of the picture.
     """
 
     numbers: range
     size: tuple[int, int]
-    shifts: tuple[int, int]
     matrix: Floats
+    shifts: tuple[int, int]
+    cells: int
 
     def codes(self, picture: Floats, share: Floats | None = None) -> Floats:
         """Return the codes of a picture, (h, w, 3): (h, w) or (h, w, channels).
@@ -81,6 +90,46 @@ class Group:
         return rows, columns
 
 
+@cache
+def colours(height: int, width: int) -> Group:
+    """Return the group of RGB of a size."""
+    return Group(range(3), (height, width), np.eye(3, 4, dtype=np.float32), (0, 0), width)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A picture that is made where it is looked at.
+
+    ``at``: returns an area of a group of its planes, or of its colours at any size, which
+    nobody changes.
+    """
+
+    at: Callable[[Group, Area], Floats]
+
+    def whole(self, group: Group) -> Floats:
+        """Return all of a group: (H, W) or (H, W, channels)."""
+        return self.at(group, whole(group.size))
+
+    def moved(self, flow: Floats, *, mirrors: bool = False) -> Look:
+        """Return the picture moved by a flow of any size, as in ``cloudconv.images.warp``.
+
+        Only what an area needs of this picture is looked at.
+        """
+        enlarged = cache(lambda group: resized_flow(flow, group.size))
+
+        def seen(group: Group, area: Area) -> Floats:
+            window = needed_by(area, flow, group.size, mirrors=mirrors)
+            places = placed_in(window, area, enlarged(group)[area], group.size)
+            return sample(self.at(group, window), places, mirrors=mirrors)
+
+        return Look(seen)
+
+
+def held(picture: Floats) -> Look:
+    """Return a picture in memory, (H, W, 3), as one to look at in its colours."""
+    return Look(lambda group, area: resized(picture, group.size)[area])
+
+
 class Planes:
     """The form of pictures like a frame. ``groups``: the groups of its planes."""
 
@@ -89,6 +138,7 @@ class Planes:
         self._like = like
         self._layout, self._space = description_of(like)
         self.depth = self._layout.depth
+        self._shifts = self._layout.chroma_shift_y, self._layout.chroma_shift_x
         rows, zeros = code_matrix(self._layout, self._space)
         inverse, offsets = rgb_matrix(self._layout, self._space)
         self._to_rgb = np.column_stack([inverse, offsets]).astype(np.float32)
@@ -97,22 +147,27 @@ class Planes:
         for size, some in groupby(range(len(planes)), lambda n: tuple(planes[n].shape)):
             numbers = list(some)
             own = range(numbers[0], numbers[-1] + 1)
-            shifts = self._layout.chroma_shift_y, self._layout.chroma_shift_x
-            group = Group(
-                own,
-                (size[0], size[1]),
-                shifts if own.start else (0, 0),
-                np.array([(*rows[n], zeros[n]) for n in own], np.float32),
-            )
-            self.groups.append(group)
+            matrix = np.array([(*rows[n], zeros[n]) for n in own], np.float32)
+            shifts = self._shifts if own.start else (0, 0)
+            cells = planes[-1].shape[1]
+            self.groups.append(Group(own, (size[0], size[1]), matrix, shifts, cells))
 
-    def look(self, frame: Frame, number: int) -> Look:
-        """Return the samples of a frame, to look at; ``number``: that of the group."""
+    def look(self, frame: Frame) -> Look:
+        """Return the samples of a frame, to look at."""
         if description_of(frame) != (self._layout, self._space):
-            return self.from_rgb(picture_of(frame))[number].__getitem__
-        planes = frame.planes()
-        chosen = [planes[k].numpy() for k in self.groups[number].numbers]
-        return lambda area: _merged([codes[area] for codes in chosen])
+            return self.held(picture_of(frame))
+        planes = [plane.numpy() for plane in frame.planes()]
+        return Look(lambda group, area: _merged([planes[k][area] for k in group.numbers]))
+
+    def held(self, picture: Floats) -> Look:
+        """Return a picture in memory, (H, W, 3), to look at, in its colours too."""
+        samples = dict(zip(self.groups, self.from_rgb(picture), strict=True))
+        colour = held(picture)
+        return Look(
+            lambda group, area: (
+                samples[group][area] if group in samples else colour.at(group, area)
+            )
+        )
 
     def from_rgb(self, picture: Floats) -> Samples:
         """Return a picture, (H, W, 3), or whole cells of it, as samples; [] of no pixel."""
@@ -144,10 +199,11 @@ class Planes:
 
     def in_cells(self, area: Area) -> Area:
         """Return the least area of whole cells around an area."""
-        shifts = self._layout.chroma_shift_y, self._layout.chroma_shift_x
         rows, columns = (
             slice(span.start >> shift << shift, min(-(-span.stop >> shift) << shift, side))
-            for span, shift, side in zip(area, shifts, self.groups[0].size, strict=True)
+            for span, shift, side in zip(
+                area, self._shifts, self.groups[0].size, strict=True
+            )
         )
         return rows, columns
 
@@ -155,9 +211,8 @@ class Planes:
 def small_copy_of(frame: Frame, size: tuple[int, int]) -> Bytes:
     """Return a frame averaged over areas: (h, w, 3) uint8; see :func:`small_copy`."""
     form = Planes(frame)
-    everything = slice(None), slice(None)
-    numbers = range(len(form.groups))
-    samples = [form.look(frame, number)(everything) for number in numbers]
+    look = form.look(frame)
+    samples = [look.whole(group) for group in form.groups]
     return levels_of(form.small(samples, size))
 
 

@@ -204,7 +204,7 @@ class _Camera:
     def __init__(self, pictures: Sequence[Bytes], looks: Sequence[int]) -> None:
         """Measure the motion in some frames, the first and the last one included."""
         self._pictures = pictures
-        rows, columns = (side // 2 for side in pictures[0].shape[:2])
+        rows, columns = (2 * (side // 4) for side in pictures[0].shape[:2])
         self._size = columns, rows
         greys = [self._grey(k) for k in looks]
         details = [grey - smooth(grey, 4) for grey in greys]

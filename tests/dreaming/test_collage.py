@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudconv.dreaming.material.light import lit
-from cloudconv.dreaming.material.wind import Drift, SkyBehind, held
+from cloudconv.dreaming.material.wind import Drift, SkyBehind
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.compositing import blended
@@ -21,6 +21,7 @@ from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.methods.pieces import Shot, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, front_of, order_of
+from cloudconv.dreaming.planes import colours, held
 from cloudconv.images import blurred, picture_from, resized, weight_size
 from tests.helpers.dreams import (
     clouds,
@@ -115,11 +116,15 @@ def test_all_vitals_hold_for_six_hundred_frames():
     assert {key for row in rows for key in row.failed} <= {"leftover"}
 
 
+def drift_of(picture, still, wind):
+    behind = SkyBehind(still)
+    return Drift(lambda _: held(picture), behind.grain, 1, [wind] * 2, behind)
+
+
 def sky_of(picture, still):
     """Return the sky of a picture that does not move."""
     wind = np.zeros((*still.shape, 2), np.float32)
-    drift = Drift(held(picture), still.shape, 1, [wind] * 2, SkyBehind(still))
-    return drift.picture(0, sky=True)
+    return drift_of(picture, still, wind).look(0, sky=True).whole(colours(*still.shape))
 
 
 def test_a_picture_without_land_is_all_sky():
@@ -245,7 +250,7 @@ def test_a_picture_that_has_left_is_not_seen_in_unknown_parts(left, newer):
         covers = np.ones(size, np.float32)
         covers[:, :unknown] = 0
         small = np.zeros((*size, 3), np.float32)
-        shot = Shot([], small, small, covers)
+        shot = Shot(held(small), small, small, covers)
         front = Mock(weights=lambda *_: np.ones((*size, 2), np.float32))
         footage = [Mock(size=size)]
         shots = [(shot, np.ones((*size, 2), np.float32))]
@@ -539,9 +544,10 @@ def test_trees_leave_no_ghosts_in_the_sky_that_moves_behind_them():
         still[60:, left : left + 6] = 1
     picture[still > 0] = 0
     wind = np.full((120, 160, 2), (3, 0), np.float32)
-    drift = Drift(held(picture), still.shape, 1, [wind] * 2, SkyBehind(still))
+    drift = drift_of(picture, still, wind)
     for age in range(1, 6):
-        assert float(drift.picture(age)[still == 0].min()) > 0.75
+        shown = drift.look(age).whole(colours(*still.shape))
+        assert float(shown[still == 0].min()) > 0.75
 
 
 @cache

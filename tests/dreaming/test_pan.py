@@ -10,7 +10,7 @@ import torch
 
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.material.pan import view_of
-from cloudconv.dreaming.material.wind import drifts_of, end_flows, mean_flow
+from cloudconv.dreaming.material.wind import SkyBehind, drift_of, end_flows, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.images import picture_of, small_copy, tensor_of
@@ -71,7 +71,7 @@ def test_a_slow_pan_over_land_is_removed(speed):
     # The ridge of the first frame is where the last frame shows it; the right side is not
     # known.
     land = source.views.land > 0
-    drift = drifts_of(source, end_flows(source, 20))[0]
+    drift = drift_of(source, end_flows(source, 20), SkyBehind(source.matte))
     bright = [float((source.picture(k).max(2)[land] > 0.3).mean()) for k in (0, last)]
     assert bright[0] < bright[1] + 0.01
     known = drift.covers(0, SIZE[::-1])[0]

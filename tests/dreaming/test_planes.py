@@ -1,5 +1,6 @@
 """Pictures in the planes of a format: sums of codes are those of RGB, in each format."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -13,8 +14,8 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.planes import Planes
-from cloudconv.images import as_picture, levels_of, picture_of, resized, whole
+from cloudconv.dreaming.planes import Planes, colours, held
+from cloudconv.images import as_picture, levels_of, picture_of, resized
 from cloudconv.media.frame import ColorTags, Frame
 from tests.helpers.dreams import clouds, video
 from tests.helpers.tiers import first_full
@@ -38,8 +39,7 @@ def frame_of(picture, pix_fmt, tags=ColorTags()):  # noqa: B008
 
 
 def samples_of(form, frame):
-    everything = slice(None), slice(None)
-    return [form.look(frame, number)(everything) for number in range(len(form.groups))]
+    return [form.look(frame).whole(group) for group in form.groups]
 
 
 @pytest.mark.parametrize("size", [(64, 48), (61, 47)])
@@ -92,7 +92,7 @@ def test_chroma_stays_with_its_luma_in_each_place(shift, mirrored):
     luma = chroma.repeat(2, 0).repeat(2, 1)
     placement = Placement(0, mirrored=mirrored, shift=shift)
     small, large = (
-        placement.look(one.__getitem__, one.shape[1], 40)(whole(one.shape))
+        placement.look(held(one)).whole(replace(colours(*one.shape), cells=40))
         for one in (chroma, luma)
     )
     assert np.array_equal(small.repeat(2, 0).repeat(2, 1), large)

@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.land import matte_of
 from cloudconv.dreaming.material.views import Views
+from cloudconv.dreaming.planes import Look
 from cloudconv.forecasting.things import Things
 from cloudconv.images import (
     COARSE_SIDE,
     Bytes,
     Floats,
-    Look,
     Mask,
-    as_picture,
     in_channels,
     luma,
     measured_flow,
@@ -133,16 +132,9 @@ class Material:
         filmed = self.shown(k)
         return filmed if flow is None else warp(filmed, flow)
 
-    def look(self, group: int, k: int) -> Look:
-        """Return the real frame nearest to ``k``, which is made where it is looked at.
-
-        ``group``: the number of the group of planes that is looked at.
-        """
-        return self.views.look(self.source_of(k)[0], group)
-
-    def small(self, k: int, size: tuple[int, int]) -> Floats:
-        """Return the real frame nearest to ``k`` at a size for analysis, (h, w, 3)."""
-        return resized(as_picture(self.glance(k)), size)
+    def look(self, k: int) -> Look:
+        """Return the real frame nearest to ``k``, to look at; see :meth:`Views.look`."""
+        return self.views.look(self.source_of(k)[0])
 
     def lead(self, k: int) -> Floats | None:
         """Return the flow, (h, w, 2), from ``k`` to the real frame nearest to it.

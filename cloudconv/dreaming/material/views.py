@@ -7,7 +7,7 @@ the last view, so every frame is moved there. Without a pan the frames are as fi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -16,21 +16,19 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.pan import view_of
 from cloudconv.dreaming.material.sky import sky_of
-from cloudconv.dreaming.planes import Planes, small_copy_of
+from cloudconv.dreaming.planes import Group, Look, Planes, colours, small_copy_of
 from cloudconv.images import (
+    Area,
     Bytes,
     Floats,
-    Look,
     analysis_size,
     as_picture,
-    moved_look,
     picture_of,
     reduced,
     resized,
     small_copy,
     spread,
     warp,
-    whole,
 )
 from cloudconv.media.frame import Frame, make_picture
 
@@ -51,16 +49,25 @@ class Views:
         self._smalls = np.empty((len(frames), *self.small_size, 3), np.uint8)
         self._has_small = [False] * len(frames)
         self.small = cache(self._seen_small)
+        self._resized = lru_cache(4)(
+            lambda number, group: resized(as_picture(self.small(number)), group.size)
+        )
 
     def picture(self, number: int) -> Floats:
         """Return a frame, (H, W, 3) float32 RGB, nominally in [0, 1]."""
-        look = partial(picture_of, self.frames[number])
-        return self._from_last_view(look, number, self.size)(whole(self.size))
+        look = Look(lambda _, area: picture_of(self.frames[number], area))
+        return self._from_last_view(look, number).whole(colours(*self.size))
 
-    def look(self, number: int, group: int) -> Look:
-        """Return a group of planes of a frame, which is made where it is looked at."""
-        look = self.form.look(self.frames[number], group)
-        return self._from_last_view(look, number, self.form.groups[group].size)
+    def look(self, number: int) -> Look:
+        """Return a frame, in its planes and in colours at a size for analysis."""
+        planes = self._from_last_view(self.form.look(self.frames[number]), number)
+
+        def seen(group: Group, area: Area) -> Floats:
+            if group in self.form.groups:
+                return planes.at(group, area)
+            return self._resized(number, group)[area]
+
+        return Look(seen)
 
     @property
     def land(self) -> Floats:
@@ -105,10 +112,8 @@ class Views:
             path = np.stack(axes, 1)
         return land.astype(np.float32), path
 
-    def _from_last_view(self, look: Look, number: int, size: tuple[int, int]) -> Look:
-        if self.path is None:
-            return look
-        return moved_look(look, size, self._back(number), mirrors=True)
+    def _from_last_view(self, look: Look, number: int) -> Look:
+        return look if self.path is None else look.moved(self._back(number), mirrors=True)
 
     def _back(self, number: int) -> Floats:
         """Return the flow from the last view to a frame: (h, w, 2)."""

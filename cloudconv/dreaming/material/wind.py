@@ -6,19 +6,17 @@ Flow fields are backward, (h, w, 2) float32, in pixels of the small picture.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
-from functools import lru_cache, partial
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.planes import Group, Planes
+from cloudconv.dreaming.planes import Group, Look, colours, held
 from cloudconv.images import (
     TINY,
     Area,
     Floats,
-    Look,
     Mask,
     as_picture,
     bounds,
@@ -26,7 +24,6 @@ from cloudconv.images import (
     filled,
     in_channels,
     lerp_into,
-    moved_look,
     needed_by,
     placed_in,
     pointed,
@@ -35,7 +32,6 @@ from cloudconv.images import (
     sample,
     warp,
     weight_size,
-    whole,
 )
 
 _EDGE = 0.02  # reach of the fade to unknown parts outside, of the longer side
@@ -128,22 +124,21 @@ def _gaussian(side: int, sigma: float) -> Floats:
 class Drift:
     """Frames, the first and last of which move steadily before and after their times.
 
-    ``frames``: a function that returns a frame by its number from 0 to ``count`` - 1, (H,
-    W, 3) of ``size``, which is made where it is looked at. ``flows``: (h, w, 2) backward
-    flow per frame at the first and at the last frame, so smooth that pictures do not fold.
-    ``behind``: shows sky in place of the still parts; None without any. ``turns``: the
-    number of frames that are shown in turn, so that clouds of a slow sky change their form.
-    ``mirrors``: a mirror image continues each picture, because repeated edges are visible
-    as streaks. ``path``: (count, 2), the way that each frame was moved before, in widths;
-    its edges are unknown then. ``leads``: returns the flow, (h, w, 2), that moves a frame
-    to its time, or None. ``skies``: returns the small sky of a frame, from
-    :meth:`SkyBehind.sky`.
+    ``frames``: a function that returns a frame by its number from 0 to ``count`` - 1.
+    ``flows``: (h, w, 2) backward flow per frame at the first and at the last frame, so
+    smooth that pictures do not fold. ``grain``: the group of small colours. ``behind``:
+    shows sky in place of the still parts; None without any. ``turns``: the number of frames
+    that are shown in turn, so that clouds of a slow sky change their form. ``mirrors``: a
+    mirror image continues each picture, because repeated edges are visible as streaks.
+    ``path``: (count, 2), the way that each frame was moved before, in widths; its edges are
+    unknown then. ``leads``: returns the flow, (h, w, 2), that moves a frame to its time, or
+    None.
     """
 
     def __init__(
         self,
         frames: Callable[[int], Look],
-        size: tuple[int, int],
+        grain: Group,
         count: int,
         flows: Sequence[Floats],
         behind: SkyBehind | None = None,
@@ -152,74 +147,47 @@ class Drift:
         mirrors: bool = True,
         path: Floats | None = None,
         leads: Callable[[int], Floats | None] = lambda _: None,
-        skies: Callable[[int], Floats] | None = None,
     ) -> None:
         """Store the frames and their motion."""
         self.count = count
         self.turns = turns
         self.mirrors = mirrors
+        self.grain = grain
+        self._frames = frames
+        self._behind = behind
         self._path = path
-        grain = flows[0].shape[:2] if behind is None else behind.grain
-        self._flows = [resized_flow(flow, grain) for flow in flows]
+        self._flows = [resized_flow(flow, grain.size) for flow in flows]
         self._leads = leads
         self._way = lru_cache(16)(self._joined)
         self._fastest = [float(np.linalg.norm(flow, axis=-1).max()) for flow in flows]
-        self._skies = skies or lru_cache(1)(self._sky)
-        self._show(frames, size, behind)
-
-    def _show(
-        self,
-        frames: Callable[[int], Look],
-        size: tuple[int, int],
-        behind: SkyBehind | None,
-    ) -> None:
-        self.size = size
-        self.behind = behind
-        self._frames = frames
-        self._filled = lru_cache(2)(lambda number: self._hidden(number)(whole(size)))
-
-    def in_form(
-        self, form: Planes, looks: Callable[[int, int], Look], behind: SkyBehind
-    ) -> list[Drift]:
-        """Return the same drift of the same frames at full size: of each group of planes.
-
-        ``looks``: returns a frame by the numbers of the group and of the frame.
-        """
-        drifts = []
-        for number, group in enumerate(form.groups):
-            drift = copy(self)
-            drift._skies = partial(_codes, group, self._skies)
-            drift._show(partial(looks, number), group.size, behind.of(group))
-            drifts.append(drift)
-        return drifts
+        self._hidden = lru_cache(4)(self._with_sky)
+        # Only two frames are shown for long.
+        self._filled = lru_cache(8)(lambda number, group: self._hidden(number).whole(group))
 
     def frame(self, k: int) -> int:
         """Return the number of the frame that a picture shows."""
         return self._source_of(k)[0]
 
-    def picture(self, k: int, *, sky: bool = False) -> Floats:
-        """Return the frame ``k``, or the moved picture: (H, W, 3).
+    def look(self, k: int, *, sky: bool = False) -> Look:
+        """Return the frame ``k``, or the moved picture, to look at.
 
         ``sky``: show sky in place of its still parts. In a moved picture these stay at
         their place, and fade to sky.
         """
-        return self.look(k, sky=sky)(whole(self.size))
-
-    def look(self, k: int, *, sky: bool = False) -> Look:
-        """Return the same picture, which is made where it is looked at."""
         number, by = self._source_of(k)
         left = self._left(k, by, sky=sky)
         moves = self._moving(number, by, later=k > 0, sky=left < 1)
-        if self.behind is None or left in (0, 1):
+        if self._behind is None or left in (0, 1):
             return moves
         still, gone = (
             self._moving(number, 0, later=k > 0, sky=one) for one in (False, True)
         )
-
-        def fading(area: Area) -> Floats:
-            return moves(area) + np.float32(left) * (still(area) - gone(area))
-
-        return fading
+        return Look(
+            lambda group, area: (
+                moves.at(group, area)
+                + np.float32(left) * (still.at(group, area) - gone.at(group, area))
+            )
+        )
 
     def _moving(self, number: int, by: int, *, later: bool, sky: bool) -> Look:
         """Return a frame that moves, perhaps with sky in place of its still parts.
@@ -227,14 +195,13 @@ class Drift:
         The frame is sampled once, at the places to which all flows lead together.
         """
         look = self._frames(number)
-        if self.behind is not None and sky:
+        if self._behind is not None and sky:
+            look = self._hidden(number)
             # A frame that is not shown in turn with others moves many times.
-            stays = by and not self.turns
-            look = self._filled(number).__getitem__ if stays else self._hidden(number)
+            if by and not self.turns:
+                look = Look(lambda group, area: self._filled(number, group)[area])
         flow = self._way(number, by, later)
-        if flow is None:
-            return look
-        return moved_look(look, self.size, flow, mirrors=self.mirrors)
+        return look if flow is None else look.moved(flow, mirrors=self.mirrors)
 
     def _joined(self, number: int, by: int, later: bool) -> Floats | None:
         """Return the flow that leads to the places of a frame; None if the frame stays."""
@@ -259,13 +226,9 @@ class Drift:
         """Return how much of the still parts is left in a picture."""
         return 0.0 if sky else max(1 - abs(by) * self._fastest[k > 0] / _FILLS_BY, 0.0)
 
-    def _hidden(self, number: int) -> Look:
-        assert self.behind is not None
-        return self.behind.look(self._frames(number), self._skies(number))
-
-    def _sky(self, number: int) -> Floats:
-        assert self.behind is not None
-        return self.behind.sky(self._frames(number)(whole(self.size)))
+    def _with_sky(self, number: int) -> Look:
+        assert self._behind is not None
+        return self._behind.look(self._frames(number))
 
     def covers(self, k: int, size: tuple[int, int]) -> Floats:
         """Return a picture's known part: (h, w) of ``size``, 0 for points from outside."""
@@ -288,10 +251,6 @@ class Drift:
         return min(max(k, 0), self.count - 1) - way * ago, away + way * ago
 
 
-def _codes(group: Group, skies: Callable[[int], Floats], number: int) -> Floats:
-    return group.codes(skies(number))
-
-
 def sky_drift(
     skies: Sequence[Floats], flows: Sequence[Floats], path: Floats | None = None
 ) -> Drift:
@@ -300,9 +259,10 @@ def sky_drift(
     Before and after their times one frame is shown, not several in turn, and edges are
     repeated: a choice of footage would take a mirror image for clouds.
     """
-    size = skies[0].shape[0], skies[0].shape[1]
-    sized = [resized_flow(flow, size) for flow in flows]
-    return Drift(held(*skies), size, len(skies), sized, mirrors=False, path=path)
+    grain = colours(*skies[0].shape[:2])
+    looks = [held(sky) for sky in skies]
+    sized = [resized_flow(flow, grain.size) for flow in flows]
+    return Drift(looks.__getitem__, grain, len(skies), sized, mirrors=False, path=path)
 
 
 def path_of(material: Material) -> Floats | None:
@@ -315,33 +275,23 @@ def path_of(material: Material) -> Floats | None:
     return path
 
 
-def drifts_of(
-    material: Material, flows: Sequence[Floats]
-) -> tuple[Drift, list[Drift], SkyBehind]:
+def drift_of(material: Material, flows: Sequence[Floats], behind: SkyBehind) -> Drift:
     """Return the frames of a material, which drift by the motion at both ends of the clip.
-
-    The frames are at the size of the weights; and, by group of planes, at full size. The
-    last result shows sky behind the land.
 
     ``flows``: those of :func:`end_flows`, in pixels of the material's small pictures.
     """
     count = len(material)
     turns = min(_TURNS, count - 1) if _moves(material, flows[1]) < _ENOUGH else 0
-    behind = SkyBehind(material.matte)
-    size = weight_size(*material.size)
-    smalls = lru_cache(4)(lambda k: material.small(k, size))
-    small = Drift(
-        lambda k: smalls(k).__getitem__,
-        size,
+    return Drift(
+        material.look,
+        behind.grain,
         count,
         flows,
-        behind.small,
+        behind,
         turns=turns,
         path=path_of(material),
         leads=material.lead,
-        skies=lru_cache(4)(lambda k: behind.sky(smalls(k))),
     )
-    return small, small.in_form(material.form, material.look, behind), behind
 
 
 def _moves(material: Material, flow: Floats) -> float:
@@ -377,68 +327,51 @@ class SkyBehind:
 
     def __init__(self, still: Floats) -> None:
         """Find the still parts, and the places of the mirror image."""
-        self.size = still.shape
-        small = weight_size(still.shape[0], still.shape[1])
+        self.grain = colours(*weight_size(still.shape[0], still.shape[1]))
+        """The group of small colours, of the size of the weights."""
         # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
         wide = cv2.dilate(still, np.ones((5, 5), np.uint8)) / np.float32(_FILLED)
         self._fraction: Floats = wide.clip(0, 1)
-        self._weights = fill_weights(1 - _largest(self._fraction, small))
-        self._mirror = _mirror(resized(self._fraction, small) > 1 / 2)
-        self.grain = small
-        """Height and width of the weights."""
-        self._set(still.shape, 3)
+        self._weights = fill_weights(1 - _largest(self._fraction, self.grain.size))
+        self._mirror = _mirror(resized(self._fraction, self.grain.size) > 1 / 2)
+        self._parts = lru_cache(8)(self._parts_of)
 
-    def _set(self, size: Sequence[int], channels: int) -> None:
-        fraction = resized(self._fraction, size)
-        self.size = fraction.shape
-        self._box = bounds(fraction)
-        self._share = in_channels(fraction[self._box], channels)
-        self._flow = resized_flow(self._mirror, size)[self._box].copy()
+    def _parts_of(self, group: Group) -> tuple[Area, Floats, Floats]:
+        """Return the area of the still parts, their share in it, and the mirror's flow."""
+        fraction = resized(self._fraction, group.size)
+        box = bounds(fraction)
+        share = in_channels(fraction[box], len(group.numbers))
+        return box, share, resized_flow(self._mirror, group.size)[box].copy()
 
-    @property
-    def small(self) -> SkyBehind:
-        """The same for pictures of the size of the weights."""
-        smaller = copy(self)
-        smaller._set(self.grain, 3)
-        return smaller
-
-    def of(self, group: Group) -> SkyBehind:
-        """Return the same for samples of a group of planes."""
-        other = copy(self)
-        other._set(group.size, len(group.numbers))
-        return other
-
-    def sky(self, picture: Floats) -> Floats:
-        """Return a small picture, (h, w, 3), with smooth sky in its still parts."""
-        return filled(resized(picture, self.grain), self._weights)
-
-    def look(self, look: Look, small: Floats) -> Look:
-        """Return a picture with sky in its still parts; ``small``: its smooth sky."""
-        if not self._share.size:
+    def look(self, look: Look) -> Look:
+        """Return a picture with sky in its still parts, to look at."""
+        if not self._fraction.any():
             return look
-        sky = resized(small, self.size)
+        small = cache(lambda: filled(look.whole(self.grain), self._weights))
+        sky = lru_cache(1)(lambda group: resized(group.codes(small()), group.size))
 
-        def seen(area: Area) -> Floats:
-            hidden = _common(area, self._box)
+        def seen(group: Group, area: Area) -> Floats:
+            box, share, flow = self._parts(group)
+            hidden = _common(area, box)
             if hidden is None:
-                return look(area)
-            inner = _within(hidden, self._box)
-            window = needed_by(hidden, self._mirror, self.size, mirrors=True)
+                return look.at(group, area)
+            inner = _within(hidden, box)
+            window = needed_by(hidden, self._mirror, group.size, mirrors=True)
             wider = _around(area, window)
-            picture = look(wider).copy()
-            smooth = _common(wider, self._box)
+            picture = look.at(group, wider).copy()
+            smooth = _common(wider, box)
             assert smooth is not None
             lerp_into(
                 picture[_within(smooth, wider)],
-                sky[smooth],
-                self._share[_within(smooth, self._box)],
+                sky(group)[smooth],
+                share[_within(smooth, box)],
             )
-            places = placed_in(wider, hidden, self._flow[inner], self.size)
+            places = placed_in(wider, hidden, flow[inner], group.size)
             mirrored = sample(picture, places, mirrors=True)
-            lerp_into(picture[_within(hidden, wider)], mirrored, self._share[inner])
+            lerp_into(picture[_within(hidden, wider)], mirrored, share[inner])
             return picture[_within(area, wider)]
 
-        return seen
+        return Look(seen)
 
 
 def _common(one: Area, other: Area) -> Area | None:
@@ -465,11 +398,6 @@ def _around(one: Area, other: Area) -> Area:
         for a, b in zip(one, other, strict=True)
     )
     return rows, columns
-
-
-def held(*pictures: Floats) -> Callable[[int], Look]:
-    """Return the frames of :class:`Drift` for pictures in memory."""
-    return lambda number: pictures[number].__getitem__
 
 
 def _largest(values: Floats, size: tuple[int, int]) -> Floats:

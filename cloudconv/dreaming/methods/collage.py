@@ -20,11 +20,11 @@ from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import (
     Drift,
+    SkyBehind,
     crossing,
-    drifts_of,
+    drift_of,
     end_flow,
     end_flows,
-    held,
     mean_flow,
     sky_drift,
 )
@@ -113,7 +113,7 @@ class _Composition:
         self._light = sketch.light.anew()
         self.spacing = sketch.spacing
         flows = [resized_flow(flow, material.small_size) for flow in sketch.flows]
-        small, large, self._behind = drifts_of(material, flows)
+        self._behind = SkyBehind(material.matte)
         self._thumbs = sketch.thumbs
         self._past = Past(self._thumbs)
         self._chooser = ClipSelector(
@@ -125,7 +125,8 @@ class _Composition:
         ]
         self._mean = np.mean(pictures, 0)
         self._land = _Land(material, self._light)
-        self._footage = self._footage_of(small, large), self._thumbs.footage
+        footage = Footage(drift_of(material, flows, self._behind), self._light)
+        self._footage = footage, self._thumbs.footage
         self._pieces = [Piece(self._footage, 0, Placement(len(material)))]
         self._number = 0
 
@@ -155,25 +156,13 @@ class _Composition:
         else:
             self._land.lead_to(loop_to, frames)
             flows = [end_flow(self._material, frames, first=True)] * 2
-            reduced = resized(loop_to, self._size)
-            behind = self._behind
-            small = Drift(
-                held(reduced),
-                self._size,
-                count=1,
-                flows=flows,
-                behind=behind.small,
-                skies=lambda _: behind.sky(reduced),
-            )
-            samples = self._form.from_rgb(loop_to)
-            large = small.in_form(
-                self._form, lambda group, _: samples[group].__getitem__, behind
-            )
-            sky = small.picture(0, sky=True)
+            shown = self._form.held(loop_to)
+            drift = Drift(lambda _: shown, self._behind.grain, 1, flows, self._behind)
+            sky = drift.look(0, sky=True).whole(drift.grain)
             thumbs = sky_drift([resized(sky, self._thumbs.size)], flows)
             footage = (
-                self._footage_of(small, large),
-                Footage(thumbs, self._light, self._thumbs.size, follows=False),
+                Footage(drift, self._light),
+                Footage(thumbs, self._light, follows=False),
             )
             piece = Piece(footage, self._number, Placement(-frames), life=frames)
         self._pieces.append(self._arriving(piece, frames))
@@ -189,25 +178,16 @@ class _Composition:
             [shot.relit for shot in shots],
             self._mean,
         )
-        left = 1 - sum(shares, np.zeros(self._size, np.float32))
         form = self._form
+        looks = [shot.look for shot in shots]
         seen = [
-            summed(
-                group.codes(rest, left),
-                shares,
-                [shot.looks[number] for shot in shots],
-                group.size,
-                group.within(self._land.beside),
-            )
-            for number, group in enumerate(form.groups)
+            summed(rest, shares, looks, group, group.within(self._land.beside))
+            for group in form.groups
         ]
         self._number += 1
         self._past.remember(partial(form.small, seen))
         self._land.paste(seen)
         return DreamFrame(partial(form.rgb, seen), Composed(), seen)
-
-    def _footage_of(self, small: Drift, large: list[Drift]) -> Footage:
-        return Footage(small, self._light, self._size, large=large)
 
     def _beneath(self, age: int) -> tuple[Floats, Floats]:
         """Return the last piece's thumbnail in ``age`` frames, and its known part."""

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
+from cloudconv.dreaming.planes import Group, Look, colours, held
 from cloudconv.images import (
     Area,
     Floats,
-    Look,
     blurred,
     bounds,
     in_channels,
@@ -36,10 +36,9 @@ def blended(
 ) -> Floats:
     """Blend pictures, (H, W, 3) each, without other light; see :func:`composed`."""
     smalls = [resized(picture, weights[0].shape[:2]) for picture in pictures]
-    looks = [picture.__getitem__ for picture in pictures]
-    size = pictures[0].shape[0], pictures[0].shape[1]
     rest, shares = mixed(weights, smalls, smalls, mean_picture)
-    return summed(rest, shares, looks, size, whole(size))
+    group = colours(*pictures[0].shape[:2])
+    return summed(rest, shares, [held(one) for one in pictures], group, whole(group.size))
 
 
 def mixed(
@@ -98,20 +97,22 @@ def summed(
     rest: Floats,
     shares: Sequence[Floats],
     looks: Sequence[Look],
-    size: tuple[int, int],
+    group: Group,
     needed: Area,
 ) -> Floats:
     """Return the sum of a small picture, enlarged, and of full-size pictures.
 
     Args:
-        rest: the small picture, (h, w) or (h, w, channels), see :func:`mixed`.
+        rest: the small picture, (h, w, 3), see :func:`mixed`.
         shares: the weight of each full-size picture, (h, w).
         looks: the full-size pictures. Only the areas with a weight are looked at.
-        size: (H, W), those of the full-size pictures.
+        group: the planes that are summed.
         needed: the area in which they are summed.
     """
-    result = resized(rest, size)
-    channels = rest[0, 0].size
+    size = group.size
+    left = 1 - sum(shares, np.zeros(rest.shape[:2], np.float32))
+    result = resized(group.codes(rest, left), size)
+    channels = len(group.numbers)
     for look, share in zip(looks, shares, strict=True):
         if not share.any():
             continue
@@ -128,7 +129,7 @@ def summed(
                 place = rows, columns
                 own = weight[place]
                 own = own if channels == 1 else in_channels(own, channels)
-                cv2.accumulateProduct(look(place), own, result[place])
+                cv2.accumulateProduct(look.at(group, place), own, result[place])
     return result
 
 

@@ -16,13 +16,13 @@ from cloudconv.dreaming.material.wind import (
     Drift,
     SkyBehind,
     end_flow,
-    held,
     mean_flow,
     unfolded,
 )
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import Front, order_of
+from cloudconv.dreaming.planes import colours, held
 from cloudconv.images import (
     TINY,
     Floats,
@@ -75,10 +75,13 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
         # The first period begins with a forecast from the motion of the last frames.
         first = end_flow(material, period, first=False)
         wind = unfolded(wind, period)
-    leaving, entering = (
-        Drift(held(last), material.size, 1, [travel] * 2, behind)
-        for travel in (first, wind)
-    )
+    full = colours(*material.size)
+
+    def moving(picture: Floats, travel: Floats) -> Drift:
+        shown = held(picture)
+        return Drift(lambda _: shown, behind.grain, 1, [travel] * 2, behind)
+
+    leaving, entering = moving(last, first), moving(last, wind)
     # The order in which pixels cross-fade moves with the wind.
     drifts = resized_flow(wind, size)
     order = order_of(drifts, np.random.default_rng(options.seed), size)
@@ -89,7 +92,7 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
         end = turns * k // rounds if loop else period * k
         if loop_to is not None and end == turns:
             target = loop_to
-            entering = Drift(held(loop_to), material.size, 1, [wind] * 2, behind)
+            entering = moving(loop_to, wind)
         count = end - number
         fine, coarse = (count * soft for soft in _SOFT)
         front = Front(coarse / 2 + (count - coarse) * order, (0, 0), (fine, coarse))
@@ -101,10 +104,9 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
                 for drift, by in ((leaving, phase), (entering, phase - count))
             )
             weights = np.maximum(weights * np.maximum(new, 1 - old), (new - old).clip(0))
-            earlier = leaving.picture(phase, sky=k > 1)
-            sky = blended(
-                [earlier, entering.picture(phase - count, sky=True)], [1 - weights, weights]
-            )
+            looks = leaving.look(phase, sky=k > 1), entering.look(phase - count, sky=True)
+            both = [look.whole(full) for look in looks]
+            sky = blended(both, [1 - weights, weights])
             lerp_into(sky, lerp(last, target, phase / count), share)
             yield sky
         leaving = entering

@@ -13,12 +13,12 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift, path_of, sky_drift
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front
+from cloudconv.dreaming.planes import Look
 from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.images import (
     THUMB_SIDE,
     TINY,
     Floats,
-    Look,
     as_picture,
     fill_weights,
     filled,
@@ -35,12 +35,12 @@ _GONE = 0.5  # known part of a picture below which its mirror image fades from u
 class Shot:
     """A picture of footage.
 
-    ``looks``: its groups of planes, which are made where they are looked at. ``small``: (h,
-    w, 3), a copy at the size of the weights. ``relit``: the same copy,
-    adapted to the light. ``covers``: (h, w), 1 where the picture is known.
+    ``look``: to look at it. ``small``: (h, w, 3), a copy at the size of the weights.
+    ``relit``: the same copy, adapted to the light. ``covers``: (h, w), 1 where the picture
+    is known.
     """
 
-    looks: list[Look]
+    look: Look
     small: Floats
     relit: Floats
     covers: Floats
@@ -49,26 +49,16 @@ class Shot:
 class Footage:
     """The pictures of a clip. ``size``: height and width of the weights.
 
-    ``small``: the clip at this size. ``large``: the clip as shown, by group of planes;
-    thumbnails have none. ``follows``: whether the pictures follow the current light;
-    they are in one light otherwise.
+    ``drift``: the clip. ``follows``: whether the pictures follow the current light; they
+    are in one light otherwise.
     """
 
-    def __init__(
-        self,
-        small: Drift,
-        light: Light,
-        size: tuple[int, int],
-        *,
-        large: Sequence[Drift] = (),
-        follows: bool = True,
-    ) -> None:
+    def __init__(self, drift: Drift, light: Light, *, follows: bool = True) -> None:
         """Store the clip."""
-        self.size = size
-        self._drift = small
+        self.size = size = drift.grain.size
+        self._drift = drift
         self._light = light
         self._follows = follows
-        self._large = large
         self._gain = lru_cache(lambda placed: light.sample(placed.source(size[1]), size[0]))
 
     def frame(self, placement: Placement, age: int) -> int:
@@ -81,7 +71,8 @@ class Footage:
         drift = self._drift
         light = self._light
         aligned = placement.aligned
-        small = relit = placement.placed(drift.picture(number, sky=not aligned))
+        look = placement.look(drift.look(number, sky=not aligned))
+        small = relit = look.whole(drift.grain)
         if not aligned:
             relit = lit(relit, self._gain(placement))
         if self._follows:
@@ -90,15 +81,7 @@ class Footage:
             gain = light.on(real, mirrored=mirrored, shift=placement.shift)
             if gain is not None:
                 relit = lit(relit, resized(gain, self.size))
-        looks = [
-            placement.look(
-                large.look(number, sky=not aligned),
-                large.size[1],
-                self._large[-1].size[1],
-            )
-            for large in self._large
-        ]
-        return Shot(looks, small, relit, self.covers(placement, age))
+        return Shot(look, small, relit, self.covers(placement, age))
 
     def sight(self, placement: Placement, age: int) -> tuple[Floats, Floats]:
         """Return the small picture in the light of the footage, and its known part."""
@@ -254,10 +237,13 @@ class Thumbs:
             gain = light.on(k)
             thumbs.append(thumb if gain is None else lit(thumb, resized(gain, self.size)))
         moving = sky_drift(thumbs, flows, path_of(material))
-        self.footage = Footage(moving, light, self.size, follows=False)
+        self.footage = Footage(moving, light, follows=False)
         self._before = before
         self._all = np.stack(
-            [moving.picture(k) for k in range(-before, len(thumbs) + before)]
+            [
+                moving.look(k).whole(moving.grain)
+                for k in range(-before, len(thumbs) + before)
+            ]
         )
         self.frames = self._all[before : before + len(thumbs)]
 

@@ -6,10 +6,11 @@ leaves one side unknown.
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from cloudconv.images import Area, Floats, Look, centres
+from cloudconv.dreaming.planes import Group, Look
+from cloudconv.images import Area, Floats, centres
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,44 +39,34 @@ class Placement:
 
     def placed(self, picture: Floats) -> Floats:
         """Return a picture in its place; its mirror image fills what is not known."""
-        if self.aligned:
-            return picture
         width = picture.shape[1]
-        whole = cv2.flip(picture, 1) if self.mirrored else picture
-        by = round(self.shift * width)
-        left, right = max(by, 0), max(-by, 0)
-        widened: Floats = cv2.copyMakeBorder(whole, 0, 0, left, right, cv2.BORDER_REFLECT)
-        return widened[:, right : right + width]
+        return picture[:, self._columns(round(self.shift * width), width)]
 
-    def look(self, look: Look, width: int, cells: int) -> Look:
-        """Return a picture of a width in its place, which is made where it is looked at.
+    def look(self, look: Look) -> Look:
+        """Return a picture in its place, to look at.
 
-        ``cells``: the columns of the smallest planes. The shift is by whole columns of
-        these, so that all planes of a picture stay together.
+        The shift is by whole columns of the smallest planes, so that all planes of a
+        picture stay together.
         """
         if self.aligned:
             return look
-        by = round(self.shift * cells) * round(width / cells)
 
-        def placed(area: Area) -> Floats:
-            rows, columns = area
-            parts = []
-            start = columns.start
-            while start < columns.stop:
-                # The picture and its mirror image follow each other.
-                turn, first = divmod(start - by, width)
-                last = min(width, first + columns.stop - start)
-                backwards = bool(turn % 2) != self.mirrored
-                source = (
-                    slice(width - last, width - first) if backwards else slice(first, last)
-                )
-                piece = look((rows, source))
-                parts.append(cv2.flip(piece, 1) if backwards else piece)
-                start += last - first
-            picture: Floats = cv2.hconcat(parts) if len(parts) > 1 else parts[0]
-            return picture
+        def placed(group: Group, area: Area) -> Floats:
+            width = group.size[1]
+            by = round(self.shift * group.cells) * round(width / group.cells)
+            columns = self._columns(by, width)[area[1]]
+            first = int(columns.min())
+            needed = slice(first, int(columns.max()) + 1)
+            return look.at(group, (area[0], needed)).take(columns - first, 1)
 
-        return placed
+        return Look(placed)
+
+    def _columns(self, by: int, width: int) -> NDArray[np.intp]:
+        """Return the column of the clip's picture that each column shows: (width,)."""
+        # The picture and its mirror image follow each other.
+        places = (np.arange(width) - by) % (2 * width)
+        columns = np.minimum(places, 2 * width - 1 - places)
+        return width - 1 - columns if self.mirrored else columns
 
     def known(self, width: int) -> Floats:
         """Return 1 in the columns that the placed picture covers, else 0: (width,)."""
