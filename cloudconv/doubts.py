@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.images import (
+    TINY,
     Bytes,
     Floats,
-    luma,
-    measured_flow,
+    flow_between,
     warp,
 )
 from cloudconv.messages import counted
@@ -32,7 +32,6 @@ PLACES = 40
 
 _SEEN = 3.75  # least size that a viewer sees at normal speed
 _SPOILS = 10.0  # … and that spoils a film
-_TINY = 1e-6
 
 
 class Grade(StrEnum):
@@ -122,12 +121,11 @@ def ghost(made: Bytes, old: Bytes, new: Bytes) -> Floats:
     ends = [_moved(made, end).astype(np.float32) for end in (old, new)]
     apart = ends[1] - ends[0]
     along = by_place(((made - ends[0]) * apart).sum(2))
-    share = (along / (by_place(np.square(apart).sum(2)) + _TINY)).clip(0, 1)
+    share = (along / (by_place(np.square(apart).sum(2)) + TINY)).clip(0, 1)
     levels: Floats = 4 * share * (1 - share) * by_place(np.abs(apart).mean(2))
     return levels
 
 
 def _moved(made: Bytes, end: Bytes) -> Bytes:
     """Return a picture that is moved to the made one."""
-    flow = measured_flow(luma(made), luma(end), quick=True)
-    return warp(end, flow, how=cv2.INTER_LINEAR)
+    return warp(end, flow_between(end, made), how=cv2.INTER_LINEAR)

@@ -261,13 +261,18 @@ def needed_by(area: Area, flow: Floats, size: Sequence[int], *, mirrors: bool) -
     return spans[0], spans[1]
 
 
+def within(area: Area, window: Area) -> Area:
+    """Return an area by its place in a window that has all of it."""
+    rows, columns = (
+        slice(span.start - around.start, span.stop - around.start)
+        for span, around in zip(area, window, strict=True)
+    )
+    return rows, columns
+
+
 def placed_in(window: Area, area: Area, flow: Floats, size: Sequence[int]) -> Floats:
     """Return the places in a window to which the flow of an area, (h, w, 2), points."""
-    rows, columns = (
-        slice(span.start - whole_part.start, span.stop - whole_part.start)
-        for span, whole_part in zip(area, window, strict=True)
-    )
-    places: Floats = cv2.add(flow, grid_of(size)[rows, columns])
+    places: Floats = cv2.add(flow, grid_of(size)[within(area, window)])
     return places
 
 
@@ -418,9 +423,9 @@ def connected(mask: NDArray[Any], least: float, connectivity: int = 8) -> list[B
     return [(labels == number).astype(np.uint8) for number in large]
 
 
-def smooth(values: Floats, sigma: float) -> Floats:
+def smooth(values: Array, sigma: float) -> Array:
     """Blur values by a Gaussian of ``sigma`` pixels, with mirrored edges."""
-    blurry: Floats = cv2.GaussianBlur(values, (0, 0), sigma)
+    blurry: Array = cv2.GaussianBlur(values, (0, 0), sigma)
     return blurry
 
 
@@ -440,6 +445,11 @@ def measured_flow(later: Bytes, earlier: Bytes, *, quick: bool = False) -> Float
     method = cv2.DISOpticalFlow_create(preset)
     flow: Floats = method.calc(later, earlier, None)
     return flow[:height, :width]
+
+
+def flow_between(before: Bytes, picture: Bytes) -> Floats:
+    """Return the quick backward flow of a picture, (h, w, 3), to the one before."""
+    return measured_flow(luma(picture), luma(before), quick=True)
 
 
 def shift_between(one: Floats, two: Floats) -> NDArray[np.float64]:

@@ -17,10 +17,9 @@ from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 from cloudconv.images import (
     COARSE_SIDE,
     TINY,
-    Floats,
+    flow_between,
     gradients,
     luma,
-    measured_flow,
     parts,
     spread,
 )
@@ -143,13 +142,9 @@ def wind_of(material: Material) -> Wind:
     ``material`` is a small material.
     """
     apart = max(1, min(round(_APART / material.step), len(material) - 1))
-    pairs = [(k, k - apart) for k in spread(len(material), apart)]
+    pairs = [(k - apart, k) for k in spread(len(material), apart)]
 
-    def flow_of(later: int, earlier: int) -> Floats:
-        one, two = (luma(material.glance(number)) for number in (later, earlier))
-        return measured_flow(one, two, quick=True)
-
-    flows = np.array([flow_of(*pair) for pair in pairs])
+    flows = np.array([flow_between(*map(material.glance, pair)) for pair in pairs])
     moving = parts(material.moving, COARSE_SIDE)
     mean = flows.mean(0)[moving]
     lengths = np.linalg.norm(mean, axis=-1).sum()

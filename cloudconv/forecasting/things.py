@@ -28,6 +28,7 @@ from cloudconv.forecasting.sights import (
 )
 from cloudconv.forecasting.ways import FADES, FIT, MOST, Heading, Trajectory, Ways
 from cloudconv.images import (
+    LONGEST_SIDE,
     Area,
     Bytes,
     Floats,
@@ -35,8 +36,6 @@ from cloudconv.images import (
     reduced,
 )
 
-SIDE = 480
-"""The longest side of the pictures in which things are found."""
 _MOST_COVERED = 0.12  # part of the picture that things cover at most
 _POPPED = 0.06  # part of things that hold, at most, which appears or vanishes in view
 _FAR_WAY = 1.2  # mean distance of things that hold from where they begin, in their sides
@@ -266,7 +265,7 @@ class Things:
 
 def things_in(pictures: Iterable[Bytes]) -> Things:
     """Return the things in pictures of any size."""
-    return Things([reduced(picture, SIDE) for picture in pictures])
+    return Things([reduced(picture, LONGEST_SIDE) for picture in pictures])
 
 
 def _within(span: slice, end: int) -> slice:

@@ -12,7 +12,7 @@ Source: Rother, Kolmogorov and Blake, GrabCut, SIGGRAPH 2004, in OpenCV's implem
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -26,6 +26,7 @@ from cloudconv.images import (
     gradients,
     luma,
     resized,
+    smooth,
     solid,
     wider,
 )
@@ -53,13 +54,8 @@ def land_of(pictures: Sequence[Bytes]) -> Mask:
 
     ``pictures``: (h, w, 3) uint8 each, of about 480 pixels.
     """
-    total, square = (np.zeros(pictures[0].shape[:2]) for _ in range(2))
-    for one in pictures:
-        smooth = cv2.GaussianBlur(luma(one), (0, 0), 2)
-        cv2.accumulate(smooth, total)
-        cv2.accumulateSquare(smooth, square)
-    count = len(pictures)
-    varies = np.sqrt((square / count - np.square(total / count)).clip(0))
+    mean, square = _means((smooth(luma(one), 2) for one in pictures), len(pictures))
+    varies = np.sqrt((square - mean * mean).clip(0))
     usual = max(1.0, float(varies.mean()))  # noise changes a pixel by less than a level
     land = np.zeros(varies.shape, bool)
     moves = varies > usual
@@ -94,15 +90,11 @@ def land_of(pictures: Sequence[Bytes]) -> Mask:
 
 def _letters(pictures: Sequence[Bytes], varies: Any, land: Mask) -> Mask:
     """Return letters and logos that stand still before the sky, and their inside."""
-    detail, square = (np.zeros(pictures[0].shape) for _ in range(2))
-    for one in pictures:
-        values = np.asarray(one, np.float32)
-        fine = values - cv2.GaussianBlur(values, (0, 0), _STROKE)
-        cv2.accumulate(fine, detail)
-        cv2.accumulateSquare(fine, square)
-    mean = detail / len(pictures)
+    exact = (one.astype(np.float32) for one in pictures)
+    fine = (one - smooth(one, _STROKE) for one in exact)
+    mean, square = _means(fine, len(pictures))
     lasting = np.abs(mean)
-    deviation = np.sqrt((square / len(pictures) - mean * mean).clip(0))
+    deviation = np.sqrt((square - mean * mean).clip(0))
     sharp = (lasting > _CLEAR) & (lasting > _MARKED * deviation)
     changes = wider(varies > _CHANGES, 3 * _AROUND)
     letters = sharp.any(2) & changes & ~wider(land, 2 * _AROUND)
@@ -121,15 +113,18 @@ def divided(picture: Bytes, kinds: Any) -> Mask:
     return front
 
 
+def _means(pictures: Iterable[Any], count: int) -> Any:
+    """Return the mean of so many pictures, and that of their squares: (2, …)."""
+    exact = (picture.astype(float) for picture in pictures)
+    total: Any = sum(np.stack([one, one * one]) for one in exact)
+    return total / count
+
+
 def _lasting_edges(pictures: Sequence[Bytes]) -> Mask:
-    total, square = (np.zeros((*pictures[0].shape[:2], 2)) for _ in range(2))
-    for picture in pictures:
-        smooth = cv2.GaussianBlur(luma(picture).astype(np.float32), (0, 0), 1)
-        slopes = cv2.merge(gradients(smooth))
-        cv2.accumulate(slopes, total)
-        cv2.accumulateSquare(slopes, square)
-    squares = np.square(total / len(pictures)).sum(2), square.sum(2) / len(pictures)
-    lasting, energy = (cv2.GaussianBlur(one, (0, 0), 2) for one in squares)
+    greys = (smooth(luma(one).astype(np.float32), 1) for one in pictures)
+    slopes = (cv2.merge(gradients(grey)) for grey in greys)
+    mean, square = _means(slopes, len(pictures))
+    lasting, energy = (smooth(one.sum(2), 2) for one in (mean * mean, square))
     # Noise has a gradient of up to a level per pixel, and is not the same in all frames.
     edges: Mask = lasting > _SAME * (energy + 1)
     return edges

@@ -19,7 +19,6 @@ from cloudconv.images import (
     Floats,
     Mask,
     as_picture,
-    bounds,
     fill_weights,
     filled,
     in_channels,
@@ -30,8 +29,10 @@ from cloudconv.images import (
     resized,
     resized_flow,
     sample,
+    smooth,
     warp,
     weight_size,
+    within,
 )
 
 _EDGE = 0.02  # reach of the fade to unknown parts outside, of the longer side
@@ -88,37 +89,19 @@ def end_flows(material: Material, frames: int) -> list[Floats]:
 
 def unfolded(flow: Floats, frames: int) -> Floats:
     """Return a flow (h, w, 2) so smooth that ``frames`` of motion do not fold a picture."""
-    smooth = np.full_like(flow, flow.mean((0, 1)))
+    even = np.full_like(flow, flow.mean((0, 1)))
     longest = max(flow.shape)
     sigma = _SMOOTH * longest
     while sigma < 2 * longest:
-        # Products of matrices are several times as fast as a filter of a thousand taps.
-        rows, columns = (_gaussian(side, sigma) for side in flow.shape[:2])
-        channels = []
-        for axis in cv2.split(flow):
-            upright = cv2.gemm(rows, axis, 1, None, 0)
-            channels.append(cv2.gemm(upright, columns, 1, None, 0, flags=cv2.GEMM_2_T))
-        smoothed = cv2.merge(channels)
+        smoothed = smooth(flow, sigma)
         steps = max(
             float(np.abs(np.diff(smoothed, axis=axis)).max(initial=0)) for axis in (0, 1)
         )
         if frames * steps <= _FOLD:
-            smooth = smoothed
+            even = smoothed
             break
         sigma *= 1.5
-    return smooth
-
-
-def _gaussian(side: int, sigma: float) -> Floats:
-    """Return the matrix of a Gaussian blur along a side, continued by its mirror image."""
-    reach = round(4 * sigma)
-    kernel = cv2.getGaussianKernel(2 * reach + 1, sigma).ravel()
-    turn = max(2 * (side - 1), 1)
-    ways = (np.arange(side)[:, None] + np.arange(-reach, reach + 1)) % turn
-    numbers = side * np.arange(side)[:, None] + np.minimum(ways, turn - ways)
-    weights = np.broadcast_to(kernel, numbers.shape).ravel()
-    matrix: Floats = np.bincount(numbers.ravel(), weights, side * side).astype(np.float32)
-    return matrix.reshape(side, side)
+    return even
 
 
 class Drift:
@@ -332,84 +315,42 @@ class SkyBehind:
         # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
         wide = cv2.dilate(still, np.ones((5, 5), np.uint8)) / np.float32(_FILLED)
         self._fraction: Floats = wide.clip(0, 1)
-        self._weights = fill_weights(1 - _largest(self._fraction, self.grain.size))
-        self._mirror = _mirror(resized(self._fraction, self.grain.size) > 1 / 2)
+        small = resized(self._fraction, self.grain.size)
+        self._weights = fill_weights(1 - _largest(self._fraction, small.shape))
+        self._mirror = _mirror(small > 1 / 2)
         self._parts = lru_cache(8)(self._parts_of)
 
-    def _parts_of(self, group: Group) -> tuple[Area, Floats, Floats]:
-        """Return the area of the still parts, their share in it, and the mirror's flow."""
-        fraction = resized(self._fraction, group.size)
-        box = bounds(fraction)
-        share = in_channels(fraction[box], len(group.numbers))
-        return box, share, resized_flow(self._mirror, group.size)[box].copy()
+    def _parts_of(self, group: Group) -> tuple[Floats, Floats]:
+        """Return the share of the still parts in each channel, and the mirror's flow."""
+        share = in_channels(resized(self._fraction, group.size), len(group.numbers))
+        return share, resized_flow(self._mirror, group.size)
 
     def look(self, look: Look) -> Look:
         """Return a picture with sky in its still parts, to look at."""
-        if not self._fraction.any():
-            return look
         small = cache(lambda: filled(look.whole(self.grain), self._weights))
         sky = lru_cache(1)(lambda group: resized(group.codes(small()), group.size))
 
         def seen(group: Group, area: Area) -> Floats:
-            box, share, flow = self._parts(group)
-            hidden = _common(area, box)
-            if hidden is None:
+            share, flow = self._parts(group)
+            if not share[area].any():
                 return look.at(group, area)
-            inner = _within(hidden, box)
-            window = needed_by(hidden, self._mirror, group.size, mirrors=True)
-            wider = _around(area, window)
-            picture = look.at(group, wider).copy()
-            smooth = _common(wider, box)
-            assert smooth is not None
-            lerp_into(
-                picture[_within(smooth, wider)],
-                sky(group)[smooth],
-                share[_within(smooth, box)],
-            )
-            places = placed_in(wider, hidden, flow[inner], group.size)
-            mirrored = sample(picture, places, mirrors=True)
-            lerp_into(picture[_within(hidden, wider)], mirrored, share[inner])
-            return picture[_within(area, wider)]
+            window = needed_by(area, self._mirror, group.size, mirrors=True)
+            smooth = look.at(group, window).copy()
+            lerp_into(smooth, sky(group)[window], share[window])
+            places = placed_in(window, area, flow[area], group.size)
+            mirrored = sample(smooth, places, mirrors=True)
+            picture = smooth[within(area, window)]
+            lerp_into(picture, mirrored, share[area])
+            return picture
 
         return Look(seen)
 
 
-def _common(one: Area, other: Area) -> Area | None:
-    rows, columns = (
-        slice(max(a.start, b.start), min(a.stop, b.stop))
-        for a, b in zip(one, other, strict=True)
-    )
-    return (
-        (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
-    )
-
-
-def _within(area: Area, other: Area) -> Area:
-    """Return an area by its place in another one that has all of it."""
-    rows, columns = (
-        slice(a.start - b.start, a.stop - b.start) for a, b in zip(area, other, strict=True)
-    )
-    return rows, columns
-
-
-def _around(one: Area, other: Area) -> Area:
-    rows, columns = (
-        slice(min(a.start, b.start), max(a.stop, b.stop))
-        for a, b in zip(one, other, strict=True)
-    )
-    return rows, columns
-
-
-def _largest(values: Floats, size: tuple[int, int]) -> Floats:
+def _largest(values: Floats, size: Sequence[int]) -> Floats:
     """Return the largest of the values (H, W) in each cell of a smaller picture, (h, w)."""
-    for axis, (side, few) in enumerate(zip(values.shape, size, strict=True)):
-        starts = np.arange(few) * side // few
-        ends = -(np.arange(1, few + 1) * -side // few)
-        cells = [
-            values.take(range(*ends), axis).max(axis)
-            for ends in zip(starts, ends, strict=True)
-        ]
-        values = np.stack(cells, axis)
+    for axis, few in enumerate(size):
+        starts = np.arange(few) * values.shape[axis] // few
+        values = np.maximum.reduceat(values, starts, axis)
     return values
 
 

@@ -18,7 +18,7 @@ from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
 from cloudconv.dreaming.methods.transition import Fades, along_wind, cut_between
 from cloudconv.dreaming.repeats import HISTORY
-from cloudconv.images import TINY, Floats, luma
+from cloudconv.images import TINY, Floats, luma, resized
 
 PARTS = 4
 """Number of parts of a crossing of the picture, between which pictures are compared."""
@@ -216,20 +216,13 @@ class ClipSelector:
         new = detail(255 * luma(flat), self._thumbs.moving)
         mirrored = np.maximum(symmetry(old, new), symmetry(new, old)).reshape(shape).max(1)
         # One moment at half the size is enough to find clouds that are visible twice.
+        half = [side // 2 for side in self._thumbs.size]
         old, new = (
-            _halved(one.reshape(*shape, *self._thumbs.size)[:, middle])
-            for one in (old, new)
+            np.stack([resized(one, half) for one in both[middle :: shape[1]]])
+            for both in (old, new)
         )
         twice = np.max([repeats(old, new), repeats(new, old), repeats(new, new)], 0)
         return np.stack([mirrored, twice])
-
-
-def _halved(pictures: Floats) -> Floats:
-    """Return pictures, (n, h, w), averaged over two by two pixels."""
-    height, width = (side // 2 * 2 for side in pictures.shape[1:])
-    cells = pictures[:, :height, :width].reshape(-1, height // 2, 2, width // 2, 2)
-    halved: Floats = cells.mean((2, 4))
-    return halved
 
 
 def _kept_winds(thumbs: Thumbs) -> list[tuple[bool, bool]]:

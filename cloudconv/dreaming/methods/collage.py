@@ -156,8 +156,8 @@ class _Composition:
         else:
             self._land.lead_to(loop_to, frames)
             flows = [end_flow(self._material, frames, first=True)] * 2
-            shown = self._form.held(loop_to)
-            drift = Drift(lambda _: shown, self._behind.grain, 1, flows, self._behind)
+            looks = [self._form.held(loop_to)]
+            drift = Drift(looks.__getitem__, self._behind.grain, 1, flows, self._behind)
             sky = drift.look(0, sky=True).whole(drift.grain)
             thumbs = sky_drift([resized(sky, self._thumbs.size)], flows)
             footage = (

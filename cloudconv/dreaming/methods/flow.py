@@ -78,8 +78,8 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
     full = colours(*material.size)
 
     def moving(picture: Floats, travel: Floats) -> Drift:
-        shown = held(picture)
-        return Drift(lambda _: shown, behind.grain, 1, [travel] * 2, behind)
+        frames = [held(picture)]
+        return Drift(frames.__getitem__, behind.grain, 1, [travel] * 2, behind)
 
     leaving, entering = moving(last, first), moving(last, wind)
     # The order in which pixels cross-fade moves with the wind.

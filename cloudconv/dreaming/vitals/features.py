@@ -18,9 +18,9 @@ from cloudconv.images import (
     Bytes,
     Floats,
     Mask,
+    flow_between,
     gradients,
     luma,
-    measured_flow,
     parts,
     pointed,
     reduced,
@@ -207,12 +207,6 @@ class FeatureMeter:
 def difference(one: Bytes, two: Bytes) -> float:
     """Return the mean difference of a pixel, in levels."""
     return float(cv2.absdiff(luma(one), luma(two)).mean())
-
-
-def flow_between(before: Bytes, picture: Bytes) -> Floats:
-    """Return the backward flow of a picture to the one before, (h, w, 2)."""
-    flow: Floats = measured_flow(luma(picture), luma(before), quick=True)
-    return flow
 
 
 def change(before: Bytes, picture: Bytes) -> Floats:
