@@ -163,11 +163,13 @@ class Planes:
         """Return a picture in memory, (H, W, 3), to look at, in its colours too."""
         samples = dict(zip(self.groups, self.from_rgb(picture), strict=True))
         colour = held(picture)
-        return Look(
-            lambda group, area: (
-                samples[group][area] if group in samples else colour.at(group, area)
-            )
-        )
+
+        def seen(group: Group, area: Area) -> Floats:
+            if group in samples:
+                return samples[group][area]
+            return colour.at(group, area)
+
+        return Look(seen)
 
     def from_rgb(self, picture: Floats) -> Samples:
         """Return a picture, (H, W, 3), or whole cells of it, as samples; [] of no pixel."""

@@ -165,12 +165,12 @@ class Drift:
         still, gone = (
             self._moving(number, 0, later=k > 0, sky=one) for one in (False, True)
         )
-        return Look(
-            lambda group, area: (
-                moves.at(group, area)
-                + np.float32(left) * (still.at(group, area) - gone.at(group, area))
-            )
-        )
+
+        def fading(group: Group, area: Area) -> Floats:
+            difference = still.at(group, area) - gone.at(group, area)
+            return moves.at(group, area) + np.float32(left) * difference
+
+        return Look(fading)
 
     def _moving(self, number: int, by: int, *, later: bool, sky: bool) -> Look:
         """Return a frame that moves, perhaps with sky in place of its still parts.
