@@ -100,13 +100,17 @@ class ModelSpec:
         wanted = asked == "blend" if asked else not self.published
         return wanted and self.cls.fallback
 
+    def searches(self, things: str) -> bool:
+        """Return whether lost things are searched for; ``things`` is on or off."""
+        return things == "on" and self.cls.fallback
+
     def frames(self, asked: str | None, things: str) -> int:
         """Return the number of source frames that a new frame needs.
 
         The fallback, and the search for ``things`` if it is on, may need more.
         """
-        searches = things == "on" and self.cls.fallback
-        return FOUR if searches or self.falls_back(asked) else self.context
+        corrected = self.searches(things) or self.falls_back(asked)
+        return FOUR if corrected else self.context
 
 
 _RIFE = "Huang et al., ECCV 2022"

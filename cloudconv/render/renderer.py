@@ -133,8 +133,8 @@ class Renderer:
             model,
             device,
             scale,
-            fallback and model.fallback,
-            things and model.fallback,
+            fallback,
+            things,
             fills=device.type != "cpu",
         )
         self._device = device
@@ -397,6 +397,6 @@ def renderer_for(
         wanted=wanted,
         scale=((network.scale_option or not lenient) and settings.scale) or 1.0,
         fallback=spec.falls_back(settings.fallback),
-        things=settings.things == "on",
+        things=spec.searches(settings.things),
         engines=engines,
     )

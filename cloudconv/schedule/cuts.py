@@ -26,7 +26,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -57,6 +57,10 @@ _MOST_CHANGE = 2.0
 # found in 14,883 frames.
 _PLAIN_CHANGE = 0.05
 _PLAIN_RATIO = 3.0
+# In a few frames a change this large may be a cut, and is taken for one if the change is
+# above this multiple of the median change.
+_LEAST_SUSPECTED = 0.03
+_SUSPECTED_RATIO = 5.0
 # A flash changes the picture by more than this multiple of the usual changes, and less than
 # one part of this number of the change lasts. The usual changes are those between this
 # number of frames, or of up to four; with two frames a flicker is not known.
@@ -195,6 +199,22 @@ class CutDetector(_Detector):
                 return False
             unlike = min(unlike, unlikeness(a, b))
         return _score(unlike, ratio) >= self._threshold
+
+
+def resembles_cut(thumbnails: Sequence[Tensor]) -> bool:
+    """Return whether there may be a cut in a few frames, by their luma, (36, 64) each.
+
+    Flashes and jolts, which training does not need either, count as cuts here.
+    """
+    changes = [_difference(a, b) for a, b in pairwise(thumbnails)]
+    largest = max(changes, default=0.0)
+    if largest < _LEAST_SUSPECTED:
+        return False
+    if largest > _SUSPECTED_RATIO * sorted(changes)[(len(changes) - 1) // 2]:
+        return True
+    detector = CutDetector()
+    decisions = list(chain.from_iterable(map(detector.push, thumbnails)))
+    return any(decisions + detector.finish())
 
 
 class FlashDetector(_Detector):

@@ -9,7 +9,7 @@ same batches.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import chain, pairwise, product
+from itertools import chain, product
 from math import ceil
 from operator import itemgetter
 from pathlib import Path
@@ -27,7 +27,7 @@ from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.messages import counted, shortened
-from cloudconv.schedule.cuts import CutDetector, RepeatDetector
+from cloudconv.schedule.cuts import CutDetector, RepeatDetector, resembles_cut
 from cloudconv.settings import TrainSettings, values
 from cloudconv.settings.values import WHOLE, Span, parse_spans, split_path
 
@@ -39,9 +39,6 @@ _KEPT_BYTES = 1 << 27  # of windows that are kept, because a short clip has few
 _CROP_TRIES = 8  # crops tried for enough motion
 _LIVELIEST_OF = 4  # windows drawn, of which the one with most motion is used
 _SHRUNK = 8  # side of the squares of pixels whose means are compared, to average noise
-# Mean luma difference of neighbouring frames below which there is no cut.
-_CUT_SUSPECTED = 0.03
-_CUT_JUMP = 5  # a difference above this multiple of a window's median difference is a cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +304,7 @@ class Windows:
                     break
         if len(frames) < self.length:
             return f"{clip.info.path.name} ends too soon, or repeats too many frames"
-        if _has_cut(thumbnails):
+        if resembles_cut(thumbnails):
             return f"{clip.info.path.name} has a cut in that sequence"
         return _pictures(clip, frames)
 
@@ -376,20 +373,6 @@ def _motion(frames: Tensor) -> float:
     # Differences of uint8 would wrap around.
     values = frames.to(torch.int16)
     return float((values[1:] - values[:-1]).abs().mean(dtype=torch.float32))
-
-
-def _has_cut(thumbnails: list[Tensor]) -> bool:
-    jumps = [float((a - b).abs().mean()) for a, b in pairwise(thumbnails)]
-    largest = max(jumps, default=0.0)
-    if largest < _CUT_SUSPECTED:
-        return False
-    # Training needs no flashes and jolts, so a change that only resembles a cut counts as a
-    # cut.
-    if largest > _CUT_JUMP * sorted(jumps)[(len(jumps) - 1) // 2]:
-        return True
-    detector = CutDetector()
-    decisions = list(chain.from_iterable(map(detector.push, thumbnails)))
-    return any(decisions + detector.finish())
 
 
 def _pictures(clip: TrainingClip, frames: list[Frame]) -> Tensor:

@@ -23,6 +23,7 @@ from cloudconv.jobs.interp.segments import (
     SegmentPlan,
     SegmentWork,
     render_segments,
+    until_error,
 )
 from cloudconv.jobs.interp.store import SegmentStore
 from cloudconv.jobs.interp.workers import Cluster, Processes, Workers
@@ -198,14 +199,10 @@ def _render_by_workers(
     def missing() -> Generator[SegmentPlan | None, None, None]:
         segments = starmap(SegmentPlan.of, store.missing(tasks))
         with prefetch(segments, job.run.workers.count + _PLANNED) as ahead:
-            try:
-                for segment in ahead.arriving():
-                    if errors:
-                        return
-                    yield segment
-            # Raised when the workers have finished their segments.
-            except CloudconvError as error:
-                errors.append(error)
+            for segment in until_error(ahead.arriving(), errors):
+                if errors:
+                    return
+                yield segment
 
     def keep(segment: SegmentPlan, finished: FinishedSegment) -> None:
         store.record(segment, *finished)

@@ -16,7 +16,7 @@ from fractions import Fraction
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 
@@ -33,6 +33,8 @@ from cloudconv.render.device import set_threads
 from cloudconv.render.memory import Sizes
 from cloudconv.render.renderer import Renderer
 from cloudconv.timeline import Task
+
+Item = TypeVar("Item")
 
 MAX_SOURCE_FRAMES = 64  # the largest number of source frames that start a pair in a segment
 MAX_FRAMES = 512
@@ -339,7 +341,7 @@ def render_segments(
         # An interrupt leaves no frame half encoded.
         encoding = stack.enter_context(one_thread("cloudconv-encode"))
         rendered = stack.enter_context(
-            prefetch(renderer.render(_noted(segments, planned, errors)), 4)
+            prefetch(renderer.render(until_error(_noted(segments, planned), errors)), 4)
         )
         try:
             for frame in chain(rendered, [None]):
@@ -376,20 +378,27 @@ def render_segments(
 def _noted(
     segments: Iterable[SegmentTasks],
     planned: deque[tuple[int, Task[Fraction] | None]],
-    errors: list[CloudconvError],
 ) -> Iterator[FrameTask | None]:
-    """Yield the frames, and None after each segment; an error ends the segments.
+    """Yield the frames, and None after each segment.
 
     ``planned`` receives the number of each frame's segment, and the times of the frame or
     None.
     """
+    for number, tasks in segments:
+        for task in tasks:
+            planned.append((number, task.of(attrgetter("time"))))
+            yield task
+        planned.append((number, None))
+        yield None
+
+
+def until_error(items: Iterable[Item], errors: list[CloudconvError]) -> Iterator[Item]:
+    """Yield the items up to an error, and append the error to ``errors``.
+
+    The caller raises the error when the items before it are finished.
+    """
     try:
-        for number, tasks in segments:
-            for task in tasks:
-                planned.append((number, task.of(attrgetter("time"))))
-                yield task
-            planned.append((number, None))
-            yield None
+        yield from items
     except CloudconvError as error:
         errors.append(error)
 
