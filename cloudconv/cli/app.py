@@ -50,7 +50,7 @@ class _Command(TyperCommand):
 
 
 class _Group(TyperGroup):
-    """A group of commands, which suggests one for an unknown one, or for a file."""
+    """A group of commands, which suggests a command for an unknown word or a file."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _write_options(self.get_params(ctx), ctx, formatter)

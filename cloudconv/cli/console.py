@@ -317,9 +317,8 @@ def run_with_progress(
 ) -> Any:
     """Run a job, show its progress and its warnings, and return its result.
 
-    See :func:`run_job`.
-
-    ``break_silence`` is called when there is something to print; see :func:`patience`.
+    For the parameters see :func:`run_job`. ``break_silence`` is called when there is
+    something to print; see :func:`patience`.
     """
     words = ""
     resumed = 0

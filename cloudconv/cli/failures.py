@@ -20,7 +20,7 @@ from cloudconv.messages import did_you_mean
 
 
 class Failure(NamedTuple):
-    """The keys of the object that a command which fails prints with ``--json``."""
+    """The keys of the JSON object that a failed command prints with ``--json``."""
 
     error: str
     code: str

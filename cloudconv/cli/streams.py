@@ -50,9 +50,7 @@ messages = _Messages()
 def print_message(line: str, kind: str = "note") -> None:
     """Write one line to stderr, wrapped between words on a terminal.
 
-    Ignore errors in writing.
-
-    ``kind`` is the ``type`` of the object if lines are JSON.
+    Errors in writing are ignored. ``kind`` is the ``type`` of the object if lines are JSON.
     """
     if messages.as_objects:
         print_object(kind, text=line)
@@ -67,7 +65,7 @@ def print_message(line: str, kind: str = "note") -> None:
 def print_object(kind: str, /, **values: Any) -> None:
     """Write a JSON object with the key ``type`` to stderr as one line.
 
-    Ignore errors in writing.
+    Errors in writing are ignored.
     """
     _write(json.dumps({"type": kind, **values}, allow_nan=False))
 
@@ -154,7 +152,7 @@ def _label(name: str) -> str:
 def format_value(name: str, value: Any) -> str:
     """Return the value of a field for people.
 
-    Empty for None (except a rate) and if empty.
+    The text is empty for None, except for a rate, and for an empty value.
     """
     if name.endswith("_fps"):
         return rate(value)

@@ -19,14 +19,14 @@ from cloudconv.images import Bytes, Floats, Motion
 
 _POINTS = 600  # points to follow
 _NEAREST = 80  # the width over the least distance between points
-_FIT = 1.0  # distance to the motion of the camera, or of a point there and back, in pixels
+_FIT = 1.0  # largest error of a point, by the camera's motion or there and back, in pixels
 _SPREAD = 0.3  # least part of the picture that points on the background span
 # Pixels per frame at the corner that moves most, below which the camera stands.
 _STILL = 0.12
 MEASURED = 4
-"""The steps whose mean continues."""
+"""The number of steps whose mean motion continues."""
 SLOW = 0.35
-"""The difference of two velocities, in pixels a frame, below which both are one."""
+"""The difference of two velocities, in pixels a frame, below which both are equal."""
 LITTLE = 1e-3
 """A weight or a change that counts as none."""
 
@@ -51,7 +51,7 @@ class Camera:
 
 
 def camera_of(greys: Sequence[Bytes]) -> Camera:
-    """Return the camera's motion to the frames from which it continues.
+    """Return the camera's motion over some frames, from which it continues.
 
     ``greys`` are (h, w) uint8, the last frame first.
     """
@@ -81,7 +81,7 @@ def step_between(later: Bytes, earlier: Bytes) -> Motion:
     places, ok = _followed(later, earlier, points)
     start = points[ok, 0]
     places = places[ok, 0]
-    if len(start) < 3:  # which an affine map needs
+    if len(start) < 3:  # an affine map needs three
         return still
     affine, fits = cv2.estimateAffine2D(
         start, places, ransacReprojThreshold=_FIT, maxIters=2000, confidence=0.999
@@ -110,14 +110,14 @@ def transform(motion: Motion, points: Floats) -> Floats:
 
 
 def travelled(motion: Motion, size: Sequence[int]) -> float:
-    """Return how far a motion moves a corner of a picture of ``size``, (h, w), at most."""
+    """Return the way of the corner of a picture of ``size``, (h, w), that moves most."""
     height, width = size
     corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], np.float32)
     return float(np.abs(transform(motion, corners) - corners).max())
 
 
 def scaled(motion: Motion, scale: float) -> Motion:
-    """Return a motion between pictures that are larger by a factor."""
+    """Return a motion in the pixels of pictures that are larger by a factor."""
     full = np.diag([scale, scale, 1])
     full[:2, 2] = (scale - 1) / 2
     result: Motion = full @ motion @ np.linalg.inv(full)
@@ -127,7 +127,8 @@ def scaled(motion: Motion, scale: float) -> Motion:
 def logarithm(motion: Motion, size: Sequence[int]) -> Motion:
     """Return the logarithm of a motion in a picture of ``size``, (h, w), by its series.
 
-    A motion that turns or enlarges so much that the series has no end gives zeros.
+    For a motion that turns or enlarges so much that the series does not converge, return
+    zeros.
     """
     unit = np.diag([2 / size[1], 2 / size[1], 1.0])
     rest = unit @ motion @ np.linalg.inv(unit) - np.eye(3)

@@ -30,7 +30,7 @@ STANDS = 0.2
 
 _WIDTH = 320  # of the pictures in which the stretch of the motion is measured
 _CHANGED = 6.0  # difference of luma at a place that moves, of 255
-_REGION = 9  # regions in a width: a thing
+_REGION = 9  # regions in a width; a thing fills about one
 _NOISE = 4.0  # energy of the finest band that counts as none, in squares of luma
 _OCTAVES = 3.0  # difference of the finest band's energy that counts as a whole fault
 _AWAY = 0.15  # displacement that counts as a whole fault, in widths
@@ -59,7 +59,7 @@ def fault(forecast: Tensor, true: Tensor, last: Tensor) -> float:
 
 
 def view_of(pictures: Sequence[Tensor]) -> Motion:
-    """Return the velocity of the camera before the last of some pictures."""
+    """Return the velocity of the camera over some pictures, oldest first."""
     if len(pictures) == 1:
         return np.zeros((3, 3))
     return camera_of(
@@ -98,10 +98,9 @@ def stands(forecast: Tensor, last: Tensor, before: Tensor) -> float:
 
 
 def lasts(last: Tensor, before: Tensor) -> float:
-    """Return in how many frames the motion to the ``last`` one tears a thing.
+    """Return the number of frames in which the motion to the ``last`` one tears a thing.
 
-    Parts that move apart tear. A region is torn where it has been stretched by its own
-    size.
+    Parts that move apart tear: a region is torn when it is stretched by its own size.
     """
     scale = min(1.0, _WIDTH / last.shape[-1])
     small = (None, None, scale, scale, cv2.INTER_AREA)
@@ -117,7 +116,7 @@ def _luma(picture: Tensor) -> Floats:
 
 
 def _moving(one: Floats, two: Floats, before: Floats) -> NDArray[np.bool_]:
-    """Return where a forecast or the true frame differ from the frame before."""
+    """Return where a forecast or the true frame differs from the frame before."""
     moving: NDArray[np.bool_] = (
         np.maximum(_change(one, before), _change(two, before)) > _CHANGED
     )

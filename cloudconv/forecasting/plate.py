@@ -1,7 +1,7 @@
 """Make the plate of a clip, which is the clip without its things, and find the things.
 
-Most pictures of a place that look alike show what is behind things. A thing is what differs
-from that by more than the place itself does.
+Where most pictures of a place look alike, they show the place without things. A thing
+differs from that by more than the place itself varies.
 """
 
 from collections.abc import Sequence
@@ -40,17 +40,17 @@ Vector = NDArray[np.float64]
 DARK = 16
 """A level, of 255, that counts as dark."""
 LOOKS = 45
-"""The largest number of frames in which all is measured that stands."""
+"""The largest number of frames from which the plate is made."""
 RIM = 3
-"""The pixels around a thing in which its shadow and its blur are."""
+"""The width in pixels of the rim around a thing, which has its shadow and its blur."""
 EVEN = 4.0
 """The sigma, in pixels, over which a surface has one colour or one motion."""
 UNLIKE = 18
 """The difference, of 255, between a thing and what is not of it."""
-_FARTHEST = 0.1  # way of a slow camera, in widths
+_FARTHEST = 0.1  # longest way of a slow camera, in widths of the picture
 AGREE = 0.4
-"""The part of the looks of a place that are alike."""
-_NOISE = 4.0  # difference of a thing to the plate, in usual ones of its place
+"""The part of the looks of a place, those most alike, whose mean is the plate."""
+_NOISE = 4.0  # difference of a thing from the plate, in multiples of the usual one there
 _FREE = 0.3  # part of the frames in which a place is free
 _BAND = 64  # rows of a plate that are computed at once
 _LIGHT_STEP = 8  # pixels between places where the light is measured
@@ -59,9 +59,9 @@ _LIGHT_STEP = 8  # pixels between places where the light is measured
 class Plate:
     """The clip without its things, as from the last view of a still or slow camera.
 
-    ``count``: the number of frames. ``looks``: the frames in which all is measured that
-    stands. ``steady(k)``: frame ``k`` as from the last view, (h, w, 3). ``picture``: the
-    clip without its things.
+    ``count``: the number of frames. ``looks``: the numbers of the frames from which the
+    plate is made. ``steady(k)``: frame ``k`` as from the last view, (h, w, 3). ``picture``:
+    the clip without its things.
 
     Args:
         pictures: (h, w, 3) RGB, oldest first, as from one view.
@@ -125,7 +125,8 @@ class Plate:
 
     def made_of(self, pictures: Sequence[Bytes], frames: Sequence[int]) -> Bytes:
         """Return the plate of steady pictures of frames, the last one included."""
-        # Different frames show what others do not: if one did, it would be most alike.
+        # Different frames fill what others do not show. The content of a single one would
+        # be the most alike.
         first = [
             self.completed(frame, picture, pictures[-1])
             for frame, picture in zip(frames, pictures, strict=True)
@@ -140,7 +141,7 @@ class Plate:
 
     @property
     def differs(self) -> list[Mask]:
-        """Return which pixels of each frame differ from the plate, without gaps closed."""
+        """Return which pixels of each frame differ from the plate; gaps are not closed."""
         return [self._found(frame)[1] for frame in range(self.count)]
 
     def mask(self, frame: int) -> Mask:
@@ -261,7 +262,7 @@ class _Camera:
             cv2.absdiff(x, usual)[self._lines].mean()
             for x in (detail, translate(detail, shift))
         )
-        # A large thing has a motion of its own, which brings the rest no nearer.
+        # The motion of a large thing does not align the rest.
         return shift if near < far else np.zeros(2)
 
 
@@ -317,8 +318,8 @@ def plate_of(pictures: Sequence[Bytes]) -> Bytes:
 def _agreed(looks: Sequence[Bytes]) -> Bytes:
     """Return the mean of those looks of each place that are most alike.
 
-    Things that wait hide a place for longer than they leave it free, but no two look the
-    same.
+    Things that wait hide a place for longer than they leave it free, but no two of them
+    look the same.
 
     Source: half-sample mode, Bickel and Frühwirth 2006, in one step.
     """

@@ -45,7 +45,7 @@ MOST_COVERED = 0.4
 """The largest part of the picture that things cover; more is a view with depth, or
 water."""
 
-_DOUBT = 0.08  # doubt of the flow, as a part of the camera's motion
+_DOUBT = 0.08  # error of the flow, as a part of the camera's motion
 _SUDDEN = 0.5  # largest change of a velocity over the frames, as a part
 _MOST_ERROR = 60.0  # of a pixel, of 255
 _PRIOR = 2.5  # gain of a pixel inside the region of the flow
@@ -53,7 +53,7 @@ _PRIOR = 2.5  # gain of a pixel inside the region of the flow
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """A thing: its outline in the last frame, (h, w), 0 or 1, and its step back.
+    """A thing: its outline in the last frame, (h, w), 0 or 1, and its motion back.
 
     ``back`` has for each number of steps the motion to the frame that many steps before, as
     in :class:`~cloudconv.forecasting.camera.Camera`.
@@ -172,9 +172,9 @@ def _motions(
 
 
 def _error(pictures: Sequence[Bytes], motions: Sequence[Motion], area: Area) -> Floats:
-    """Return pixels' differences to earlier frames along motions, without the worst.
+    """Return pixels' differences to earlier frames along motions, without the largest.
 
-    A pixel may be hidden in one of the frames.
+    Each pixel may be hidden in one of the frames.
     """
     last = pictures[0][area]
     errors = []
@@ -210,7 +210,8 @@ def _followed(
     step = after(velocity, 1, mask.shape)
     for picture in pictures[len(back) :]:
         guess = step @ back[-1]
-        # The match in a window around the thing is the error of the guess.
+        # The place of the best match in a window around the thing gives the error of the
+        # guess.
         window = transformed(
             picture, guess, (around[0], around[1]), outside=cv2.BORDER_CONSTANT
         )
@@ -222,7 +223,7 @@ def _followed(
 
 
 def in_past(thing: Thing, camera: Camera, steps: int) -> Mask:
-    """Return where the thing was steps before, in a picture aligned with the last."""
+    """Return where the thing was ``steps`` before, in a picture aligned with the last."""
     motion = np.linalg.inv(thing.back[steps]) @ camera.back[steps]
     return transformed(thing.mask, motion, outside=cv2.BORDER_CONSTANT)
 

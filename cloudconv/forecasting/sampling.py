@@ -12,15 +12,16 @@ def sample_sharply(picture: Tensor, grid: Tensor) -> Tensor:
 
     Positions beyond the edges are mirrored, as often as needed.
     """
-    # The own mirroring of grid_sample takes seven times as long on a CPU.
+    # The mirroring by grid_sample takes seven times as long on a CPU.
     inside = torch.remainder(grid + 1, 4).sub_(2).abs_().neg_().add_(1)
     return sample_on_threads(picture.float(), inside, "bicubic", "border")
 
 
 def sample_on_threads(picture: Tensor, grid: Tensor, mode: str, outside: str) -> Tensor:
-    """Return ``grid_sample`` with aligned corners: one thread a picture on a CPU.
+    """Return the result of ``grid_sample`` with aligned corners, computed on all threads.
 
-    So a band for each thread is sampled as a picture of its own.
+    On a CPU ``grid_sample`` uses one thread for each picture of a batch. Each thread
+    therefore samples a band as a picture of its own.
     """
     count, height, width, _ = grid.shape
     single = count == 1 and grid.device.type == "cpu"

@@ -66,12 +66,10 @@ class Layer:
     reach: float
 
     def onto(self, target: Tensor, motion: Motion, bent: int) -> None:
-        """Draw the layer.
+        """Draw the layer onto ``target``, (1, 3, H, W).
 
-        ``motion`` maps positions of ``target``, (1, 3, H, W), to the layer's.
-
-        Its parts move for ``bent`` steps. Beyond the edges of the background its mirror
-        image follows.
+        ``motion`` maps positions of the target to the layer's, whose parts move for
+        ``bent`` steps. Beyond the edges of the background its mirror image follows.
         """
         height, width = self.picture.shape[2:]
         rows, columns = self._reached(motion, target.shape[2:], bent * self.reach)
@@ -267,9 +265,9 @@ def _insides(things: Sequence[Thing], size: Sequence[int]) -> list[Mask]:
 
 
 def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) -> Floats:
-    """Return what a layer's own motion leaves of the flow, one step back: (h, w, 2).
+    """Return the flow less a layer's own motion, one step back: (h, w, 2).
 
-    It counts where the flow explains the last frame better than the own motion.
+    The result is 0 where the flow explains the last frame no better than the own motion.
     """
     area = bounds(inside, int(4 * EVEN))
     rest = np.zeros_like(flow)

@@ -30,13 +30,13 @@ from cloudconv.images import (
 )
 
 PATIENCE = 5
-"""The frames for which a thing may be hidden, and the fewest sights that tell something."""
+"""The most frames for which a thing may be hidden, and the fewest sights that count."""
 PACED = 6
 """The number of frames in which a velocity shows."""
 NEAR = 10
-"""The largest distance, in pixels, between parts of a thing or things that crowd."""
+"""The largest distance, in pixels, between parts of one thing, or in a crowd of things."""
 HALF = 0.5
-"""The distance, in sides of a thing, that is neither at its place nor far away."""
+"""The distance from a place, in sides of a thing, from which on a thing is elsewhere."""
 SEARCH = 4
 """The pixels around the expected place of a thing where its picture is sought."""
 _SMALLEST = 2e-4  # area of a thing, as a part of the picture
@@ -48,7 +48,7 @@ _WORST = 2.2  # largest cost of a match
 class Sight:
     """A thing in a frame: its mask, 0 or 1, of the area ``box``, and its mean colour.
 
-    ``clear`` states that the picture shows all of it: no edge and no other thing cuts it.
+    ``clear``: the picture shows all of the thing; no edge and no other thing cuts it.
     """
 
     frame: int
@@ -116,7 +116,7 @@ def tracks_of(plate: Plate) -> list[Track]:
 
 
 class _Due:
-    """Hold the expected place of a track in a frame, and the sights found there."""
+    """A track with its expected place in a frame, and the sights found there."""
 
     def __init__(self, track: Track, frame: int) -> None:
         self.track, self.sight = track, track.last()

@@ -58,7 +58,7 @@ class Stage:
         sight, size, move, opacity = seen
         at, mattes = self._mattes(sight, 1, RIM)
         surface = self._picture(sight.frame)[at] / self._lit(sight.frame, at)
-        # So shadows on dark ground are no blots.
+        # Added to both, so that a shadow on dark ground does not become a blot.
         dark = DARK / 255
         shadow = ((surface + dark) / (self._plate[at] + dark)).clip(0, 1)
         place = at

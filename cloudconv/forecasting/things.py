@@ -94,12 +94,12 @@ class Things:
 
     @cached_property
     def tracks(self) -> list[Track]:
-        """The tracks of at least some sights."""
+        """Return the tracks of at least some sights."""
         return tracks_of(self.plate)
 
     @cached_property
     def ways(self) -> Ways:
-        """Where things went."""
+        """Return where things went."""
         return Ways(self.plate, self.tracks, self._step)
 
     @cached_property
@@ -110,7 +110,7 @@ class Things:
         covered = np.mean([self.plate.mask(frame).mean() for frame in self.plate.looks])
         if not 0 < covered < _MOST_COVERED:
             return False
-        # What hides most of its way for long may be in the plate.
+        # Something that hides most of its way for long may be in the plate.
         usual = np.mean(self.plate.masks, 0)
         if (usual > AGREE).sum() > MOST * usual.sum():
             return False
@@ -144,7 +144,7 @@ class Things:
 
     @cached_property
     def going(self) -> list[Going]:
-        """The things that go on after the last frame, farthest first.
+        """Return the things that go on after the last frame, farthest first.
 
         Things that touch go on as one, because nobody knows where one ends.
         """
@@ -167,7 +167,7 @@ class Things:
             last = first.last().frame
             sight = joined(self.plate, [track.last() for track in group], last)
             if len(group) == 1 and self.ways.hides(sight):
-                # What hides a part of it does not go with it.
+                # Something that hides a part of the thing does not go with the thing.
                 whole = first.clear(last, FIT)
                 free = [earlier for earlier in whole if not self.ways.hides(earlier)]
                 sight = free[-1] if free else sight
@@ -220,7 +220,7 @@ class Things:
         way = [0.0]
         places = [np.zeros(2)]
         move = -heading.velocity
-        # What the edge of the picture cuts off was more or less in the frames before.
+        # In the frames before, the edge of the picture cut off a larger or a smaller part.
         box = self._inner(sight)
         shape = alone(sight, self.size, 0)[box]
         corner = np.array([box[1].start, box[0].start])
@@ -257,7 +257,7 @@ class Things:
         return (velocity + heading.velocity) / 2 if sight.clear else velocity
 
     def _inner(self, sight: Sight) -> Area:
-        """Return the box of a sight, less at each edge of the picture that it touches."""
+        """Return the box of a sight, smaller at edges of the picture that it touches."""
         rows, columns = sight.box
         height, width = self.size
         return _within(rows, height), _within(columns, width)

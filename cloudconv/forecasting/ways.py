@@ -36,7 +36,8 @@ FIT = 2 * PACED
 """The frames whose motion goes on; in fewer frames no things are found."""
 MOST = 0.9
 """The part of sights or places that says how all of them are."""
-# Times that a picture is enlarged at most, and pixels of its side for each time.
+# The largest factor by which a picture is enlarged, and the pixels of its side that each
+# time needs.
 _LARGER = 4.0
 _FEET = 0.25  # lower part of a thing that is on the ground
 _COLOURS = 32  # levels of each colour that are told apart
@@ -266,7 +267,7 @@ def _slope(tracks: Sequence[Track], middle: float) -> float:
 
 
 def _lane(track: Track) -> NDArray[np.float64]:
-    """Return the smooth way of a track, (n, 2), a place in each frame; short if it is."""
+    """Return the smooth way of a track, (n, 2), a place a frame; zeros if it is short."""
     seen = [sight for sight in track.seen if sight.clear]
     if len(seen) <= 2 * PACED:
         return np.zeros((PACED, 2))
@@ -346,7 +347,7 @@ def _hiding(plate: Plate, ways: "Ways", tracks: Sequence[Track]) -> Mask:
     hiding: Mask = np.zeros(plate.size, np.uint8)
     for region in connected(often, least_area(plate.size)):
         around = wider(region, 4) - wider(region, 1)
-        # The ground that a thing of its colour passes looks as if it hid the thing.
+        # A thing before ground of its own colour is not found, as if the ground hid it.
         if np.abs(lab[region > 0].mean(0) - lab[around > 0].mean(0)).sum() > UNLIKE:
             hiding |= region
     return hiding

@@ -28,10 +28,7 @@ _REGULAR = Fraction(3, 4)  # least fraction of cycles of one kind
 
 @dataclass(slots=True)
 class _Cycle:
-    """One cycle.
-
-    ``times`` are those of the different frames, then those of their repeats.
-    """
+    """A cycle; ``times`` are those of its different frames, then those of the repeats."""
 
     times: list[Fraction] = field(default_factory=list)
     repeats: int = 0
@@ -116,9 +113,9 @@ class Cadence:
     def description(self) -> str | None:
         """Return the clip's regular cadence, or None if there is none.
 
-        It is regular if the clip has at least four cycles, they make up at least half of
-        the clip, and three quarters of the cycles are of one kind, or differ from that kind
-        by one frame.
+        A cadence is regular if the clip has at least four cycles, if these make up at least
+        half of the clip, and if three quarters of them are of one kind, or differ from that
+        kind by one frame.
         """
         cycles = self._kinds.total()
         covered = sum((d + r) * n for (d, r), n in self._kinds.items())

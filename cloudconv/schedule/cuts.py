@@ -5,10 +5,10 @@ different scenes. The pictures are compared by structure (luma less its local me
 local contrast), so that flashes, fades, flicker and darkness have little effect. Each block
 of one picture is matched with the other picture at two places: around its own position, and
 around the position after the motion of the whole picture (phase correlation, Kuglin and
-Hines 1975). The remaining difference is divided by the remaining difference to the
-*mirrored* other picture, which is an unrelated picture of the same detail and light. A
-symmetric picture is compared with the other picture upside down, too. This quotient, the
-*unlikeness*, is near 0 within a scene, and near 1 across any cut.
+Hines 1975). The *unlikeness* is the remaining difference, divided by that to the *mirrored*
+other picture, which is an unrelated picture of the same detail and light. For symmetric
+pictures the other picture upside down counts, too. The unlikeness is near 0 within a scene,
+and near 1 across any cut.
 
 At a cut every frame shortly before differs from every frame shortly after. At a flash, by
 contrast, the frames before and after are alike. The difference across a cut also exceeds
@@ -61,9 +61,9 @@ _PLAIN_RATIO = 3.0
 # above this multiple of the median change.
 _LEAST_SUSPECTED = 0.03
 _SUSPECTED_RATIO = 5.0
-# A flash changes the picture by more than this multiple of the usual changes, and less than
-# one part of this number of the change lasts. The usual changes are those between this
-# number of frames, or of up to four; with two frames a flicker is not known.
+# A flash changes the picture by more than _FLASH_RATIO times the usual changes, and the
+# change that lasts is smaller by more than the same factor. The usual changes are those
+# between _KNOWN to _BEFORE frames: two frames do not show a flicker.
 _FLASH_RATIO = 2.0
 _KNOWN = 3
 _CHANGE_FLOOR = 0.5 / 255  # luma in [0, 1]; noise on stills stays below it
@@ -271,8 +271,8 @@ def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
     chance = best[2].mean()
     inverted = best[3].mean()
     # The mirror image of a symmetric picture, such as a figure in the middle of a flat
-    # background, is no unrelated picture. In footage, the picture upside down differs about
-    # as much as it.
+    # background, is no unrelated picture. The picture upside down therefore counts, too, by
+    # half: in footage it differs about as much as the mirror image.
     return float(rest / (torch.maximum(chance, inverted / 2) + 1e-6))
 
 
@@ -307,15 +307,15 @@ _MOST_MOVING = 0.01  # fraction of blocks that is measured: the motion may be in
 
 
 class RepeatDetector:
-    """A detector that tells for each frame whether it repeats the picture of the last.
+    """A detector that decides for each frame whether it repeats the one before.
 
-    The measure is the mean luma difference, of the 1 % of blocks that changed most, from
-    the last frame that was no repeat: the differences of a slow motion add up, those of a
-    codec do not. A frame is a repeat if its measure is 0, or at most a quarter of the level
-    of the last twelve frames. The level is their third largest measure, so that a cut or
-    the jump at a key frame does not count. Slow and quiet footage therefore has no repeats
-    while the motion is even. A picture that comes to rest counts as repeated until the
-    level has fallen.
+    A frame is compared with the last one that was no repeat; its measure is the mean luma
+    difference of the 1 % of blocks that changed most. So the differences of a slow motion
+    add up, and those of a codec do not. A frame is a repeat if its measure is 0, or at most
+    a quarter of the level of the last twelve frames. The level is their third largest
+    measure, so that a cut or the jump at a key frame does not count. Slow and quiet footage
+    therefore has no repeats while the motion is even. A picture that comes to rest counts
+    as repeated until the level has fallen.
     """
 
     def __init__(self) -> None:

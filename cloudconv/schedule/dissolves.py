@@ -29,8 +29,8 @@ _LONGER = 1.25  # ratio of two durations that are searched
 _REDUCTION = 4
 _PLACES = np.arange(1, 8)[:, None] / 8  # in a dissolve, at which pictures are compared
 _MIDDLE = slice(2, 5)  # of these places
-_UNEVEN = 0.2  # greatest difference of a weight, …
-_CONTRAST = 0.17  # … and of the squared contrast, from those expected
+_UNEVEN = 0.2  # greatest difference of a weight from the expected one
+_CONTRAST = 0.17  # the same of the squared contrast, as a part of the greatest
 _UNMIXED = 0.8  # greatest part of the pictures in the middle that no weighted sum explains
 _LEAST_CHANGE = 0.02  # of luma in [0, 1], apart from the mean light
 _UNLIKE = 0.85  # least unlikeness of the pictures at both ends
@@ -40,8 +40,8 @@ _TINY = 1e-9  # least divisor
 def dissolved(thumbnails: Sequence[Tensor], rate: float) -> int | None:
     """Return the number of the first picture after the last dissolve, or None.
 
-    ``thumbnails``: luma of successive pictures, (36, 64) each, in [0, 1]. ``rate``: their
-    number in a second.
+    ``thumbnails``: luma of successive pictures, (36, 64) each, in [0, 1]. ``rate``: the
+    number of pictures in a second.
     """
     if len(thumbnails) <= _LEAST_FRAMES:
         return None
@@ -115,6 +115,6 @@ def _end(apart: _Values, first: int, last: int) -> int:
     after = last + _beside(last - first)
     weights = _weights(apart, first, after, np.arange(first, after + 1))
     quarter, more = (int(np.argmax(weights >= share)) for share in (0.25, 0.75))
-    # An even dissolve ends half as long after as these are apart, a slower one later.
+    # After an even dissolve's second picture the end follows in half the time between both.
     end = first + more + 0.7 * (more - quarter)
     return min(max(ceil(end) + 1, last), after)

@@ -69,11 +69,11 @@ class Request:
     ``shows`` is the map from output time to source time, which counts from ``zero`` on the
     source's clock; None is the first frame. ``context`` is the number of source frames from
     which the model makes a new frame. A source frame at ``end`` (on the source's clock) or
-    later is not shown. The frame only serves as the right neighbour of the last frame
-    before. ``tick`` is that of the source's clock in seconds, if the source has a variable
-    rate. ``replaced`` are the source frames that new ones replace. Source frames before
-    ``start`` only count for the numbers of these. The ``shutter`` is open for that part of
-    an output frame's duration.
+    later is not shown. Such a frame is only the right neighbour of the last frame before
+    ``end``. ``tick`` is that of the source's clock in seconds, if the source has a variable
+    rate. ``replaced`` are the source frames that new ones replace; source frames before
+    ``start`` only count for their numbers. ``shutter`` is the part of an output frame's
+    duration for which the shutter is open.
     """
 
     name: str
@@ -100,11 +100,11 @@ class Request:
 class Counts:
     """The counts of a schedule.
 
-    ``cuts`` are the times of each new scene's first frame, on the source's clock. There
-    the first source frame is at ``first``. ``replaced`` frames count as source frames, too.
-    ``duration`` is the output's, in seconds. ``steps`` are the first two different
+    ``first`` is the time of the first source frame, and ``cuts`` are those of each new
+    scene's first frame, on the source's clock. ``replaced`` frames count as source frames,
+    too. ``duration`` is the output's, in seconds. ``steps`` are the first two different
     durations of output frames. ``ticks`` are the times of the source frames, at a variable
-    rate. The thread that plans puts ``warnings`` there as soon as they are known.
+    rate. The thread that plans adds each of the ``warnings`` as soon as it is known.
     """
 
     first: Fraction | None = None
@@ -299,7 +299,7 @@ def beside(frame: Frame, distance: Fraction, gap: Fraction) -> OuterFrame[Frame]
 
 
 class _Replacing:
-    """A check of replaced frames: few in a row, and where no new frame stands for them."""
+    """A check of replaced frames: few in a row; a warning if a neighbour stands for one."""
 
     def __init__(self, warnings: SimpleQueue[Warned]) -> None:
         self._warnings = warnings
@@ -442,7 +442,7 @@ class _Window:
         return left, None if self._alike[1] else right
 
     def _captions(self, left: Frame, slot: Slot) -> bytes:
-        """Return captions, once each: with their frame, or the one shown meanwhile."""
+        """Return the captions of the frames that the output has shown by now, each once."""
         while self._captioned:
             frame = self._captioned[0]
             if frame.time > left.time and frame.time + frame.duration > self._end_of(slot):

@@ -19,7 +19,7 @@ from cloudconv.settings.option import option
 from cloudconv.settings.values import File, Rational, exact
 from cloudconv.timeline import parse_time
 
-DEFAULT_PREDICTOR = "voxelflow"  # the predictor that is used by default
+DEFAULT_PREDICTOR = "voxelflow"
 AUTO_PREDICTOR = "auto"  # the choice of a predictor by a trial on the last known frames
 
 Mode = Literal["auto", "collage", "texture", "flow", "rollout"]
@@ -86,10 +86,7 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
 
     @property
     def sound(self) -> Audio | None:
-        """Return how the sound is treated.
-
-        The result is None if sound ends with the film and may be encoded.
-        """
+        """Return how the sound is treated; None: until the film ends, encoded if needed."""
         return None
 
 
@@ -143,7 +140,7 @@ class DreamSettings(ExtendSettings):
 
     @property
     def names_output(self) -> bool:
-        """Return whether an output needs a name: a preview has one."""
+        """Return whether the output needs a name; a preview has a name of its own."""
         return self.preview is None
 
     @property

@@ -103,7 +103,7 @@ class Overwrite(Settings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Reading(Settings):
-    """The reading of the input: its video stream, its rate without times, its fields."""
+    """The reading of the input: the stream, the rate if it has no times, and its fields."""
 
     input_fps: Rational | None = of_frames(
         "Read pictures at this frame rate.", "RATE", parse=parse_rate, shown="25"

@@ -233,8 +233,8 @@ class Settings:
     def passed(self) -> dict[str, Any]:
         """Return the values that the caller has given, by name.
 
-        :func:`dataclasses.replace` gives a copy every value. Those that differ from the
-        defaults count then.
+        :func:`dataclasses.replace` passes all values to the copy; those that differ from
+        the defaults then count as given.
         """
         options = fields_of(type(self))
         given = {name: getattr(self, name) for name in vars(self)["_arguments"]}
@@ -253,9 +253,9 @@ class Settings:
         return {name: str(getattr(self, name)) for name in named}
 
     def with_defaults(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the record of an earlier run, with the options that are newer than it.
+        """Return the record of an earlier run, with the options that it does not name.
 
-        Such a run was made with the defaults of the options that its record does not name.
+        These options are newer than the run; their defaults have the effect that it had.
         """
         now = self.pinned()
         options = fields_of(type(self))

@@ -33,9 +33,9 @@ def exact(value: Rational | None) -> Fraction | None:
 
 
 def names(value: Files) -> tuple[str, ...]:
-    """Split texts, but not names of existing files, at commas.
+    """Return the names in texts that commas separate, each once, in order.
 
-    Return each name once, in order.
+    The name of an existing file is not split.
     """
     parts: list[str] = []
     for item in files(value):
@@ -297,7 +297,10 @@ def clip_files(value: Files) -> Iterator[str]:
 
 
 def split_path(text: str) -> tuple[str, str | None, int | None]:
-    """Split ``clips[0:0.75]@480``, unless it exists, into path, part and size, or None."""
+    """Split ``clips[0:0.75]@480`` into path, part and size; None for what is missing.
+
+    The name of an existing file is not split.
+    """
     match = re.fullmatch(r"(.+?)(?:\[([\d.,:/]+)\])?(?:@(\d+))?", text, re.DOTALL)
     # Unlike Path.exists, this is False for a text that is too long for a file.
     if match is None or os.path.exists(text):

@@ -44,10 +44,8 @@ _LAST_RATE = 0.02  # the final learning rate, relative to the highest one
 class Validation:
     """Scores on ``windows`` held-back windows.
 
-    The keys of dictionaries are the frames ahead.
-
-    ``gain`` is over the naive baseline's PSNR, in dB. ``sharpness`` is relative to the
-    truth's.
+    The keys of dictionaries are the frames ahead. ``gain`` is over the naive baseline's
+    PSNR, in dB. ``sharpness`` is relative to the true pictures'.
     """
 
     step: int
