@@ -52,7 +52,7 @@ _MOST_CONVERTED = 16
 # The results that the data folder keeps.
 _CONVERTED = re.compile(r"[0-9a-f]{64}\.safetensors")
 
-# By its code, what the converting process says of a file, and what an error says.
+# By code: the words of the converting process about a file, and the text of the error.
 _REFUSALS = {
     "weights-of-no-format": (
         re.compile(r"not in a subdirectory|hasRecord|file data\.pkl"),
@@ -226,7 +226,7 @@ def _refusal(path: Path, text: str) -> WeightsError:
 
 
 def _resident(child: subprocess.Popen[bytes]) -> int:
-    """Return the memory of a process in bytes; 0 on Linux, where a process has a limit."""
+    """Return the memory of a process in bytes; 0 on Linux, where it has a limit."""
     if sys.platform == "linux":
         return 0
     if sys.platform == "win32":

@@ -170,7 +170,7 @@ class InterruptedAtEnd(KeyboardInterrupt):
     code = "interrupted"
 
     def __init__(self, output: object) -> None:
-        """Create the exception for an output, which has its name."""
+        """Create the exception for an output that has its final name."""
         self.kept = (f"{output} is complete",)
         self.text = f"interrupted; {output} is complete"
         super().__init__(self.text)

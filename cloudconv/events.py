@@ -162,7 +162,7 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
 def mapped(
     events: Generator[Yielded, None, Returned], change: Callable[[Yielded], Any]
 ) -> Generator[Any, None, Returned]:
-    """Yield each event after applying ``change``, unless that is None; return their result.
+    """Yield what ``change`` makes of each event, unless it is None; return the result.
 
     An interrupt and the closing of this generator reach ``events``.
     """

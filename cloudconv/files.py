@@ -107,8 +107,7 @@ class Claim:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             about = self._path.lstat()
-            # The lock would truncate or delete what cloudconv did not make. A lock is
-            # empty.
+            # A lock is an empty file. To lock another file would truncate or delete it.
             if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1 or about.st_size:
                 raise self._in_use()
         try:
@@ -293,7 +292,7 @@ def _mark(file: Path) -> list[int]:
 
 
 def marks_of(files: Iterable[Path]) -> dict[Path, list[int]]:
-    """Return what differs after a file of one of these names was made or replaced."""
+    """Return a mark of each file that exists; if it is made again, the mark differs."""
     marks = {}
     for file in files:
         with suppress(OSError):
@@ -349,8 +348,8 @@ def write_whole(
 def sync_folder(folder: Path) -> None:
     """Write the entries of a folder to the disk.
 
-    This does nothing if the operating system cannot open folders (Windows), or must not
-    read this.
+    This does nothing if the system cannot open folders (Windows), or must not read this
+    one.
     """
     with suppress(PermissionError), ExitStack() as stack:
         if FOLDERS_CAN_BE_OPENED:
@@ -382,14 +381,14 @@ def _identity(path: Path, descriptor: int) -> tuple[int, int] | None:
     is_stream = str(path) == "-"
     with suppress(OSError):
         status = os.fstat(descriptor) if is_stream else path.stat()
-        # Not a terminal, a pipe or /dev/null.
+        # Terminals, pipes and /dev/null have no identity.
         if not is_stream or stat.S_ISREG(status.st_mode):
             return status.st_dev, status.st_ino
     return None
 
 
 def _folder_of(target: Path) -> Path:
-    # Unlike ``resolve``, accepts a link to itself.
+    # ``realpath`` accepts a link to itself, unlike ``resolve``.
     return Path(os.path.realpath(target.parent))
 
 
@@ -424,7 +423,7 @@ def _fits(path: Path) -> bool:
 
 
 def part_prefix(target: Path) -> str:
-    """Return the prefix, of one length, of all temporary names that belong to a target."""
+    """Return the prefix of a target's temporary names; prefixes have one length."""
     name_hash = hashlib.sha256(os.fsencode(target.name or target.resolve().name))
     return f".cloudconv-{name_hash.hexdigest()[:16]}"
 

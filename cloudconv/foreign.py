@@ -37,7 +37,7 @@ def main(source: str, target: str) -> None:
         sum(tensor.nbytes for tensor in tensors.values())
         > _MOST_TIMES * Path(source).stat().st_size
     ):
-        # Such as one repeated number.
+        # A small file can describe one number that is repeated many times.
         raise MemoryError("the tensors hold more than the file")
     form = torch.contiguous_format
     save_file({k: v.detach().clone(memory_format=form) for k, v in tensors.items()}, target)

@@ -20,7 +20,7 @@ Place = int | Fraction
 """A source frame by its number from 0, or by a time in seconds at which it is shown."""
 
 Span = tuple[Place, Place]
-"""Source frames from the first place to the last one, which belong to it."""
+"""Source frames from a first place to a last one, both included."""
 
 _NUMBER = re.compile(r"\d{1,12}", re.ASCII)
 _SUCH = "such as 100-104,0:12.48,300"

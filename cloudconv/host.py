@@ -1,7 +1,4 @@
-"""Measure the host's free memory, within a container's limit, and read versions.
-
-Also reuse freed memory.
-"""
+"""Measure the free memory, within a container's limit; reuse memory; read versions."""
 
 import ctypes
 import errno
@@ -38,10 +35,7 @@ _SIGNS = (
 
 
 def lack_of_memory(error: BaseException) -> str | None:
-    """Return the reason and the remedy if an error tells a lack of memory.
-
-    The result is None for another one.
-    """
+    """Return the reason and the remedy for a lack of memory; None for another error."""
     lines = str(error).splitlines() or ["none was left"]
     signs = [line.strip() for line in lines if any(sign in line for sign in _SIGNS)]
     if not signs and not isinstance(error, MemoryError):
@@ -53,10 +47,7 @@ def lack_of_memory(error: BaseException) -> str | None:
 
 
 def refusal(error: BaseException) -> str | None:
-    """Return the reason and the remedy if the system refuses something.
-
-    The result is None for another error.
-    """
+    """Return the reason and the remedy if the system refuses; None for another error."""
     if not isinstance(error, OSError):
         return None
     if error.errno in _LIMITS:

@@ -22,7 +22,7 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Area = tuple[slice, slice]
-"""Rows and columns, with their first and last one."""
+"""Rows and columns of a part of a picture."""
 Motion = NDArray[np.float64]
 """A (3, 3) affine map from positions in one picture to positions in another, in pixels."""
 Array = TypeVar("Array", bound=NDArray[Any])
@@ -213,7 +213,7 @@ def transformed(
     how: int = cv2.INTER_LINEAR,
     outside: int = cv2.BORDER_REPLICATE,
 ) -> Array:
-    """Show in ``area`` what a picture, of any kind, has where ``motion`` leads to."""
+    """Return ``area`` of a moved picture of any kind: what is where ``motion`` leads to."""
     rows, columns = area or whole(picture.shape)
     start = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]])
     size = columns.stop - columns.start, rows.stop - rows.start

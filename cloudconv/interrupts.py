@@ -80,7 +80,7 @@ def ignore() -> None:
 
 @contextmanager
 def deferred(stop: threading.Event) -> Iterator[None]:
-    """Set ``stop`` on Ctrl-C and its like during a block.
+    """Set ``stop`` when Ctrl-C or a signal like it arrives during a block.
 
     A second signal interrupts at once.
     """

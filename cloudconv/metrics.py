@@ -43,10 +43,8 @@ def eight_bit(rgb: Tensor) -> Tensor:
 def luma(rgb: Tensor) -> Tensor:
     """Return the luma of RGB, full range: (…, 3, H, W) → (…, H, W).
 
-    The luma is 0.299 R + 0.587 G + 0.114 B.
-
-    The weights are the same for all sources, so that scores of different clips can be
-    compared.
+    The luma is 0.299 R + 0.587 G + 0.114 B. These weights are the same for all sources, so
+    that scores of different clips can be compared.
     """
     return torch.einsum("...chw,c->...hw", rgb, _luma_weights(rgb.device, rgb.dtype))
 
@@ -87,12 +85,10 @@ def gdl(test: Tensor, truth: Tensor) -> Tensor:
 def sharpness(test: Tensor, truth: Tensor) -> Tensor:
     """Return the sharpness difference of Mathieu et al. 2015 in dB.
 
-    Equation 9 of arXiv 1511.05440.
-
     The score is 10·log10(1 / mean ``|(∇i truth + ∇j truth) - (∇i test + ∇j test)|``), at
     most 100. ∇i is the absolute difference to the pixel above, ∇j to the pixel on the left.
     The mean is over all pixels that have both. A higher score is better. The score is NaN
-    below 2 pixels per side.
+    below 2 pixels per side. Source: equation 9 of arXiv 1511.05440.
     """
 
     def edges(rgb: Tensor) -> Tensor:
@@ -124,8 +120,8 @@ PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def texture(test: Tensor, reference: Tensor) -> Tensor:
     """Return a frame's fine texture relative to its neighbours, in dB: (…, 3, H, W) → (…).
 
-    The score is 10·log10 of the frame's energy over the neighbours' energy, within ±100. 0
-    means the neighbours' energy. A negative score means a softer frame. ``reference``:
+    The score is 10·log10 of the frame's energy over the neighbours' energy, within ±100. A
+    score of 0 means equal energies, and a negative score a softer frame. ``reference``:
     :func:`texture_energy` of the neighbour, or the geometric mean of two neighbours.
     """
     ratio = (texture_energy(test) + _LEAST_ENERGY) / (reference + _LEAST_ENERGY)

@@ -43,8 +43,8 @@ class Task(Generic[Source]):
     models that read four frames. They are None if they are not needed, or if the scene has
     no suitable frame there. ``captions`` are the closed captions of the output frame.
     ``seen``: what an open shutter sees, in parts between two source frames each. The output
-    frame is then the mean of these parts by their ``duration``. A part goes from ``t``
-    ``until`` that place between its source frames.
+    frame is then the mean of these parts by their ``duration``. A part goes from the place
+    ``t`` between its source frames to the place ``until``.
     """
 
     left: Source
@@ -61,7 +61,7 @@ class Task(Generic[Source]):
 
     @property
     def is_new(self) -> bool:
-        """Return whether the frame is none of the source."""
+        """Return whether the frame is a new one, and not a frame of the source."""
         return bool(self.seen) or (self.right is not None and self.t != 0)
 
     @property
@@ -107,7 +107,7 @@ class Slot:
     means that ``left`` is shown at another time than its own, because there is no content
     frame on the other side. ``time`` and ``duration`` are seconds on the schedule's clock.
     ``seen``: what an open shutter sees, a slot for each pair of content frames, from
-    ``timestep`` ``until`` that place; its time and duration are seconds of the source.
+    ``timestep`` to ``until``; their times and durations are seconds of the source.
     """
 
     left: int
@@ -152,11 +152,12 @@ class Timeline:
     timeline stores the output times between two content frames. This storage does not grow
     with the length of the source. ``request`` is the rule for the output times, and
     ``shows`` the map from these to source times, which count from ``zero`` on the source's
-    clock, by default from the first source frame. Where the source plays faster than it
-    was filmed, the nearest content frame is shown. A ``shutter`` is open for that part of
-    an output frame's duration, from its time on; 0 is an instant. With ``loop`` the last
-    content frame leads back to the first one. ``oldest`` is the index of the first content
-    frame that later slots may need; when looping, content frame 0 is needed, too.
+    clock, by default from the first source frame. Where the source plays faster than it was
+    filmed, the nearest content frame is shown. ``shutter`` is the part of an output frame's
+    duration for which a shutter is open, from the frame's time on; 0 is an instant. With
+    ``loop`` the last content frame leads back to the first one. ``oldest`` is the index of
+    the first content frame that later slots may need; when looping, content frame 0 is
+    needed, too.
     """
 
     def __init__(

@@ -76,10 +76,7 @@ def _starts(planes: Sequence[Tensor]) -> list[int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arriving:
-    """Planes on their way to main memory.
-
-    The mark after their copies is None if they are there.
-    """
+    """Planes on their way to main memory; the event is None if they are there."""
 
     _planes: list[Tensor]
     _arrived: torch.Event | None = None

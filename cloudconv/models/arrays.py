@@ -18,7 +18,7 @@ from cloudconv.transfer import QUEUES, download
 
 _CHANNELS = (1, 3, 4)  # gray, RGB, and RGB with opacity
 _DEEP = 65535  # white in 16 bits
-# By which floating point may exceed 0 to 1, as after a resize with ringing.
+# The most by which floating point may exceed 0 to 1, as after a resize with ringing.
 _OVERSHOOT = 0.25
 _TYPES = ("uint8", "uint16", "float16", "bfloat16", "float32", "float64")
 _MODES = ("L", "RGB", "RGBA", "I;16")
@@ -38,8 +38,8 @@ _BESIDE = ("icc_profile", "exif")  # colours and the orientation
 class PictureKind:
     """The storage of a picture.
 
-    Its channels have the axis 0, 2, or None for gray without one. ``info`` is what an image
-    of PIL has beside its samples, which new images get too.
+    The axis of the channels is 0 or 2, or None for gray without one. ``info`` is what a PIL
+    image has beside its samples; new images get it, too.
     """
 
     library: Literal["numpy", "torch", "pillow"]
@@ -53,7 +53,7 @@ class PictureKind:
     def of(cls, picture: Any) -> PictureKind:
         """Return the kind of a picture.
 
-        Raise PictureError if it is none that is accepted.
+        Raises PictureError for anything but an accepted picture.
         """
         is_image = isinstance(picture, Image.Image)
         is_tensor = isinstance(picture, Tensor)

@@ -269,10 +269,10 @@ class Interpolator(Model):
 
 
 def _halved(pair: Pair, run: Callable[[Pair], Tensor]) -> Tensor:
-    """Return what a network makes of one pair at its time, by halving.
+    """Return the picture between one pair at its time, by repeated halving.
 
-    Each middle is kept up to the end of its right half, after which it has no use: at most
-    six.
+    Each middle is kept until its right half ends, and then has no use; at most six are
+    kept.
     """
     (x0,), (x1,) = pair.sides[:2]
     first = 0

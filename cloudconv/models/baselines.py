@@ -85,10 +85,9 @@ class FlowPredictor(Predictor):
 class LayersPredictor(Predictor):
     """A background under the camera's motion, and things before it.
 
-    See ``forecasting.scene``.
-
-    Each part of a forecast is a part of the last frame, moved once, or background that an
-    earlier frame shows: one of the context, or one before it.
+    See :mod:`cloudconv.forecasting.scene`. Each part of a forecast is a part of the last
+    frame, moved once, or background that an earlier frame shows: one of the context, or one
+    before it.
     """
 
     @torch.no_grad()
@@ -96,7 +95,7 @@ class LayersPredictor(Predictor):
         self, pictures: Sequence[Callable[[], Tensor]], steps: int
     ) -> Iterator[Tensor]:
         """See ``Predictor.forecast_from``; only the last picture is held as floats."""
-        # OpenCV: every command loads this module.
+        # Imported here, because every command loads this module, and OpenCV starts slowly.
         from cloudconv.forecasting.scene import scene_of
 
         latest = pictures[-(self.spec.context + self.spec.past) :]

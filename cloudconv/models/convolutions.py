@@ -33,13 +33,13 @@ SLOPE = 0.2
 PYTORCH = "PyTorch"
 _NCNN = "ncnn"
 _LANES = {"DEFAULT": 4, "AVX2": 8, "AVX512": 16}
-"""Neighbouring channels of a pixel in ncnn's memory. Another number is slower and not
+"""Neighbouring channels of a pixel in ncnn's memory. Another number is slower, but not
 wrong."""
-# Bytes, of values whose channels are in groups; ncnn ends the process otherwise.
+# In bytes, of values whose channels are in groups; without it ncnn ends the process.
 _ALIGNMENT = 64
 _TILE = 4  # lines of a result that Winograd's algorithm computes at once, or a multiple
-_LEAST_LINES = 16  # of a thread
-_WIDEST = 160  # channels
+_LEAST_LINES = 16  # fewest lines for each thread
+_WIDEST = 160  # channels; wider layers are computed in smaller tiles
 # With fewer channels the copies to and from ncnn take longer than they save.
 _LEAST_CHANNELS = 32
 
@@ -71,13 +71,11 @@ def usual_engine() -> str:
 class HiddenLayers:
     """Convolutions one after the other, for inference.
 
-    The weights cannot be trained afterwards.
-
-    ``layers`` returns the layers, with the parameters of the network as they are then: a
-    move to another device replaces these. ``channels`` are those of the first layer's
-    input. ``engine_of`` is asked in each call on a CPU in float32. ncnn copies the weights
-    in its first call; PyTorch reads the weights in each call. Several threads may call the
-    object.
+    The weights cannot be trained afterwards. ``layers`` returns the layers, with the
+    parameters of the network as they are then: a move to another device replaces these.
+    ``channels`` are those of the first layer's input. ``engine_of`` is asked in each call
+    on a CPU in float32. ncnn copies the weights in its first call; PyTorch reads the
+    weights in each call. Several threads may call the object.
     """
 
     def __init__(
@@ -125,7 +123,7 @@ class HiddenLayers:
 
 
 def trial(layer: HiddenLayer, x: Tensor, engine: str) -> Callable[[], object]:
-    """Return a call that computes a layer, without the steps once for a row of layers."""
+    """Return a call that computes a layer, without the steps that a row takes only once."""
     if engine == PYTORCH:
         return partial(_computed, x, layer, {})
     winograd = _Winograd([layer])
@@ -141,7 +139,7 @@ def _suits_winograd(layer: HiddenLayer, channels: int) -> bool:
 
 
 def _computed(x: Tensor, layer: HiddenLayer, packed: Packed) -> Tensor:
-    """Return PyTorch's result of a layer, by oneDNN's step for both if there is one."""
+    """Return PyTorch's result of a layer, by oneDNN's fused step if there is one."""
     weight, bias, stride, slope = layer
     groups = x.shape[1] // weight.shape[1]
     if x.dtype == torch.bfloat16 and x.shape[3] <= stride > 1:
@@ -292,7 +290,7 @@ class _Winograd:
         lines = values[:, first:last]
         if lines.ctypes.data % _ALIGNMENT or last - first < height:
             lines = _copied(lines)
-        # `given` has no copy; `lines` outlives it.
+        # ``inputs`` shares the memory of ``lines``.
         inputs = _ncnn().Mat(lines.reshape(groups, last - first, width * lanes))
         inputs.w = width
         inputs.elemsize = 4 * lanes
@@ -300,7 +298,7 @@ class _Winograd:
         inputs.cstep = (last - first) * width
         extractor = self._net.create_extractor()
         extractor.input(names[0], inputs)
-        # The form of this call without `made` creates Python's objects without the GIL.
+        # The other form of this call would create Python's objects without the GIL.
         outputs = _ncnn().Mat()
         if extractor.extract(names[1], outputs, 1):  # 1: as it is in memory
             raise MemoryError("ncnn: not enough memory")

@@ -38,7 +38,7 @@ _SIDES = (24, 48, 96, 192, 384)
 """The sides of the square layers that are measured; each stands for the sizes near it."""
 _SECONDS = 0.3  # of the processor, for the least rounds of all layers of a network
 _LEAST_SECONDS = 0.04  # of a layer
-_ROUNDS = 4  # at least, in which the engines take turns; the first makes them warm
+_ROUNDS = 4  # the fewest, in which the engines take turns; the first one warms them up
 _PROBED = 16  # lines, which show how many lines there is time for
 _clock = time.perf_counter if os.name == "nt" else time.thread_time
 """The time of the measuring thread alone, which other programs disturb least; on Windows
@@ -155,7 +155,7 @@ def measured() -> dict[str, dict[str, Any]]:
 
 
 def _engines(shapes: Collection[_Shape]) -> dict[_Shape, str]:
-    """Return the engine for each shape; measure those that nothing is known about."""
+    """Return the engine for each shape; measure the shapes that have no times."""
     only = set_engine() or (PYTORCH if usual_engine() == PYTORCH else None)
     if only is not None:
         return dict.fromkeys(shapes, only)

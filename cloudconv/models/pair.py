@@ -63,9 +63,8 @@ class Pair:
     def of(cls, pictures: Sequence[Tensor], times: Tensor | float, *others: Any) -> Pair:
         """Return a batch of pairs of tensors, (B, C, H, W) each.
 
-        A number is the time of all.
-
-        Raises PictureError if the number of times is not B.
+        A single number is the time of all pairs. Raises PictureError if the number of times
+        is not B.
         """
         count = len(pictures[0])
         if not isinstance(times, Tensor):

@@ -135,12 +135,11 @@ def load_model(
 ) -> Model:
     """Load a model with its weights, ready to run.
 
-    For name, task and timesteps see :func:`spec`.
-
-    ``dtype`` is the type of the model's convolutions, None for float32; grids and sums stay
-    float32. ``engine_of``: see :func:`fuse`; None chooses by time. Raises WeightsError if
-    the weights are missing, damaged, or of another model, or if they are not those of
-    ``sha256``, see :func:`weights_fingerprint`.
+    For name, task and timesteps see :func:`spec`. ``dtype`` is the type of the model's
+    convolutions, None for float32; grids and sums stay float32. ``engine_of``: see
+    :func:`fuse`; None chooses by time. Raises WeightsError if the weights are missing,
+    damaged, or of another model, or if they are not those of ``sha256``, see
+    :func:`weights_fingerprint`.
     """
     import torch
 
@@ -222,7 +221,7 @@ def fuse(model: Model, engine_of: EngineOf) -> None:
 
     ``engine_of``: see :class:`cloudconv.models.convolutions.HiddenLayers`.
     """
-    # Of the class: FILM has a layer of that name.
+    # The class is searched, because FILM has a layer called ``fuse``.
     for module in [module for module in model.modules() if hasattr(type(module), "fuse")]:
         module.fuse(engine_of)  # type: ignore[operator]
 

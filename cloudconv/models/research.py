@@ -94,7 +94,7 @@ class Conv(Predictor):
 
 
 class ConvModes(Predictor):
-    """Kernels for one direction of motion each, whose results a small network weights.
+    """Kernels for one direction of motion each, whose results a small network mixes.
 
     Source of such kernels: Jia et al., Dynamic Filter Networks, 2016 (arXiv 1605.09673).
     """
@@ -180,8 +180,8 @@ class ConvPyramid(Predictor):
 class UNet(nn.Module):
     """A U-Net: strided convolutions shrink, bilinear steps enlarge, skip connections join.
 
-    ``widths`` are the channels of each level. The first has the picture's size, each other
-    half.
+    ``widths`` are the channels of each level. The first level has the picture's size, and
+    each other one half the size of the level before.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:

@@ -90,7 +90,8 @@ class Refinement(nn.Module):
         bent1 = _bend(far1, w1, w0, ahead)
         still0 = _bend(before, x0, x1, back)
         still1 = _bend(after, x1, x0, ahead)
-        # Only inputs of the network; the slope of a root at 0 is infinite.
+        # These are inputs of the network; no gradient passes, because a root's slope at 0
+        # is infinite.
         with torch.no_grad():
             bent, still, common, warped, unmoved = _energies(
                 bent0.square() + bent1.square(),
@@ -165,7 +166,7 @@ class IFNet(Interpolator):
         return self._mixed(pair, motion, change, leftover=leftover)
 
     def stages(self, pair: Pair) -> list[Tensor]:
-        """Return the result after three of four blocks, a network too, then the final.
+        """Return the early result after three of four blocks, and then the final one.
 
         A network of fewer blocks has no early result.
         """
@@ -199,7 +200,7 @@ class IFNet(Interpolator):
         """See ``Interpolator.motion``.
 
         Two blocks need an eighth of the time of a picture. On filmed clips their largest
-        motion is that of all blocks without single pixels.
+        motion is that of all blocks, except for single pixels.
         """
         *_, (motion, factor) = islice(self._motions(pair), 2)
         return largest_motion(motion) * factor
@@ -355,8 +356,7 @@ def _fill(
     """Write the rows of ``result`` from ``top`` on.
 
     ``kept``: the least weight of the unmoved pictures in these rows; None without a gate.
-    After the flows and the logits of mask and gate, with four frames, three colours to add
-    to the mix follow.
+    With four frames, three colours to add to the mix follow the flows and the logits.
     """
     warped0, warped1 = warped
     motion, size = scaled_motion

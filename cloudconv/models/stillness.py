@@ -120,10 +120,7 @@ def _widened(top: int, count: int, more: int) -> tuple[slice, slice]:
 
 
 def _is_zero(images: Tensor, weights: Tensor | float = 1.0) -> bool:
-    """Return whether all products are 0, on a CPU.
-
-    Others would have to wait for the answer.
-    """
+    """Return whether all products are 0; False on other devices, which would wait."""
     return images.device.type == "cpu" and not bool((images * weights).amax() > 0)
 
 

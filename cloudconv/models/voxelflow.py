@@ -89,16 +89,14 @@ class _Moment(NamedTuple):
 class VoxelFlow(Predictor):
     """A forecaster of three blocks that refine a velocity and weights of candidates.
 
-    The blocks run from coarse to fine.
-
-    Copies of the oldest frame replace missing frames. For horizon h the latest frame is
-    paired with the frame k = min(h, 4) steps before. The velocity is measured over these k
-    steps, so that slow motion exceeds the noise. A point of the forecast is sampled from
-    the latest frame at a distance of h/k times the velocity, and from the frame j steps
-    before at (j + h)/k times the velocity. The result is a weighted mean of these samples,
-    of the latest frame moved by the mean optical flow, of the latest frame unmoved, and of
-    the unmoved mean of all frames, plus a smooth change of colour. The weights differ per
-    pixel. Where nothing moved, the latest frame stays.
+    The blocks run from coarse to fine. Copies of the oldest frame replace missing frames.
+    For horizon h the latest frame is paired with the frame k = min(h, 4) steps before. The
+    velocity is measured over these k steps, so that slow motion exceeds the noise. A point
+    of the forecast is sampled from the latest frame at a distance of h/k times the
+    velocity, and from the frame j steps before at (j + h)/k times the velocity. The result
+    is a weighted mean of these samples, of the latest frame moved by the mean optical flow,
+    of the latest frame unmoved, and of the unmoved mean of all frames, plus a smooth change
+    of colour. The weights differ per pixel. Where nothing moved, the latest frame stays.
 
     With more frames than the context, trials forecast the last of these frames. The trials
     decide how much of the optical flow's forecast and of the last frame is mixed in.
@@ -244,7 +242,7 @@ def _scene(context: Tensor) -> _Scene:
     copies = (
         (context[:, 1:] == context[:, :-1]).flatten(2).all(2).cumprod(1).sum(1).tolist()
     )
-    # Different frames of each item.
+    # The numbers of different frames of the items.
     counts = [context.shape[1] - copied for copied in copies]
     ages = torch.stack([torch.arange(_FRAMES).clamp(max=count - 1) for count in counts])
     velocity = [

@@ -53,7 +53,7 @@ _LEVELS = [_CHANGED << k for k in range(4)]
 _FITS = 0.15  # squared difference, relative to that of the thing and the ground
 _BEND = 0.25  # change of the way from picture to picture, relative to the way
 _REACH = 0.2  # the longest way between two pictures, relative to the picture's longer side
-_MOST = 0.08  # part of the picture; where more is lost, no single things are
+_MOST = 0.08  # part of the picture; where more is lost, the cause is no single thing
 _CELL = 4  # pixels of a cell of the map of places
 _AROUND = 2  # cells around a place, whose motion is not that of the ground
 _PIXELS = 36  # a smaller blob fits anywhere
@@ -199,8 +199,8 @@ class _Match:
 class Whole(NamedTuple):
     """A thing of x0 and its way, in aligned pictures.
 
-    ``misfit``: the largest in the pictures that show the thing, in parts. ``step``, ``at``:
-    the way from x0 to x1, and to the timestep.
+    ``misfit``: the largest one in the pictures that show the thing. ``step``, ``at``: the
+    way from x0 to x1, and to the timestep.
     """
 
     match: _Match
@@ -355,8 +355,8 @@ def _candidates(
 
     One is an island of the first picture, and one of the second. The guesses are those of
     the centre, and of two corners, as a part may be hidden. The places of a thing may
-    overlap: then one blob holds both, and is no island. Other changes may touch a blob:
-    larger differences come apart.
+    overlap: then one blob holds both, and is no island. Other changes may touch a blob: at
+    a higher level of difference they are blobs of their own.
     """
     import cv2
 
@@ -652,7 +652,7 @@ def put(
 
 
 def _part_of(opacity: Floats, by: Way) -> tuple[slice, slice]:
-    """Return the rows and columns of what is not clear, moved."""
+    """Return the rows and columns of an opacity that are not clear, after a move."""
     sides = []
     for axis, way in zip((1, 0), by, strict=True):
         shown = np.flatnonzero(opacity.any(axis))

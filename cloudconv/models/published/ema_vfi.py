@@ -114,7 +114,7 @@ class EmaVfi(Published):
             m0, m1 = (x.float() for x in both[-1 - number])
             a0, a1 = (x.float() for x in both[-1 - len(_SCALES) - number])
             large = torch.cat((timestep * m0, (1 - timestep) * m1, a0, a1), 1)
-            # Not the same as one by 4.
+            # One shuffle by 4 would order the channels differently.
             large = F.pixel_shuffle(F.pixel_shuffle(large, 2), 2)
             inputs = list(seen)
             factor = size // 4  # by which pixel shuffles make the features larger

@@ -3,8 +3,8 @@
 Source: Reda et al., FILM: Frame Interpolation for Large Motion, ECCV 2022 (arXiv
 2202.04901; google-research/frame-interpolation, Apache-2.0; names of tensors as in dajes'
 frame-interpolation-pytorch). Features of all scales share their weights. Two flows are
-estimated from coarse to fine. A decoder makes the new picture of what parts of both flows
-move.
+estimated from coarse to fine. A decoder makes the new picture from features that parts of
+both flows have moved.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ class FilmNetwork(Published):
                 self._flows(features if is_all else self._features(_pyramid(x0, x1)))
             )
 
-        # The features would need more memory than the flows, for two pairs.
+        # Only the flows are kept: the features of two pairs would need more memory.
         flows = pair.once("flows", flows_of)
         aligned: list[list[Tensor]] = []
         for level in range(_FUSED):

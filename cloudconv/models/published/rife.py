@@ -1,6 +1,6 @@
 """Define RIFE 4.0 to 4.26, and the networks of RIFE's paper: RIFE and RIFEm.
 
-RIFE makes the middle of two pictures only.
+The paper's RIFE makes only the middle of two pictures.
 
 Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation,
 ECCV 2022 (arXiv 2011.06294; hzwer/ECCV2022-RIFE, MIT), and the authors' practical line
@@ -160,10 +160,7 @@ def _last_of_encoder(shapes: Mapping[str, Sequence[int]]) -> str | None:
 
 
 class Estimates:
-    """The sum of the estimates so far, at the pictures' size.
-
-    ``adds_mask``: of the masks, too.
-    """
+    """The sum of the flows so far, and with ``adds_mask`` of the masks, at full size."""
 
     def __init__(self, *, adds_mask: bool) -> None:
         self._summed = FLOWS + MASK * adds_mask
@@ -251,8 +248,8 @@ class Rife4(Published):
             features = pair.of_each("features", partial(self._encoded, last))
             seen = [torch.cat(sources, 1) for sources in zip(seen, features, strict=True)]
         motion, far = self._motion(seen, pair.timestep, pair.scale)
-        # Other devices than a CPU compute the doubled scales always, for a quarter of the
-        # time more, because the CPU would have to wait for the decision.
+        # Other devices always compute the doubled scales, which takes a quarter more time,
+        # because the CPU would have to wait for the decision.
         if far is not None and (far.device.type != "cpu" or far.any()):
             multiple = self.spec.multiple * max(2, round(2 / pair.scale))
             wide = [pad_to_multiple(x, multiple) for x in seen]
@@ -266,10 +263,9 @@ class Rife4(Published):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the flows and the mask, (B, 5, H, W).
 
-        ``seen``: colours and features of x0 and x1.
-
-        For 4.0 and 4.1 also return the items, (B, 1, 1, 1), whose motion is so far after
-        two blocks that the network starts again with all scales doubled; otherwise None.
+        ``seen``: colours and features of x0 and x1. For 4.0 and 4.1 also return the items,
+        (B, 1, 1, 1), whose motion is so far after two blocks that the network starts again
+        with all scales doubled; otherwise None.
         """
         encodes = seen[0].shape[1] > COLOURS
         # Up to 4.6 blocks add to the mask; later they replace it.
@@ -364,10 +360,7 @@ class Rife4(Published):
 
 
 class RifePaper(Rife4):
-    """A network with blocks as in 4.0.
-
-    The first shows whether it reads the timestep (RIFEm).
-    """
+    """RIFE or RIFEm, with blocks as in 4.0; the first block shows which of both."""
 
     def estimate(self, seen: list[Tensor], pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
         total = Estimates(adds_mask=True)
