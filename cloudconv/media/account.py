@@ -81,7 +81,7 @@ class Account:
             self._has_fields = has_fields
 
     def finish(self, end: Fraction) -> None:
-        """Count what lacks at the end of the file, which is that of the last picture."""
+        """Count the pictures that lack at the end of the file, where the last one ends."""
         self._settle(max([end, *self._due]) + 1, end)
         if self._has_errors:
             self.lost += max(self._untimed, 0)

@@ -119,7 +119,7 @@ class AddedStreams:
     def _reads_code(self, stream: Any) -> bool:
         """Read a time code that FFmpeg does not read; return False for other streams.
 
-        FFmpeg reads none with the mark of drop-frame at a rate where that does not exist.
+        FFmpeg refuses drop-frame time codes at a rate that has none.
         """
         name = stream.metadata.get("handler_name", "").lower().replace(" ", "")
         rate = self._carry.info.timing.rate
@@ -419,7 +419,7 @@ class AddedStreams:
 
 def _unread(info: MediaInfo) -> Iterator[Warned]:
     """Yield a warning about what a file has and FFmpeg does not read."""
-    if growth_of(info.path) is not None:  # would wait for its end
+    if growth_of(info.path) is not None:  # reading would wait for the end of the copy
         return
     with reading(info.path):
         words = info.input_format.unread(info.path)

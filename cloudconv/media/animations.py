@@ -77,7 +77,7 @@ def _last_packet(path: Path) -> int:
 def shows_of(file: Path) -> int:
     """Return how often programs show an animation.
 
-    0 without end, and for any other file.
+    The result is 0 for an animation without end, and for any other file.
     """
     try:
         with Image.open(file) as image:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 _RISE = 4.0
 _FLOOR = 2.5e-7
 _BEFORE = 20  # blocks
-_BEGINS = 0.3  # of the greatest level; an attack begins at the first such sample
+_BEGINS = 0.3  # part of the greatest level, which the first sample of an attack reaches
 # Part of the previous sample to subtract, which emphasises high frequencies.
 _EMPHASIS = 0.95
 
@@ -34,9 +34,8 @@ class Attacks:
     def find(self, source: NDArray[Any], at: int) -> None:
         """Find blocks that are much louder than the blocks before.
 
-        Of two blocks that are near each other, the louder one counts.
-
-        ``source`` begins with sample number ``at``.
+        Of two blocks that are near each other, the louder one counts. ``source`` begins
+        with sample number ``at``.
         """
         block = self._block
         ahead = 4

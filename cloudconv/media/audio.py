@@ -87,10 +87,7 @@ def channels_of(stream: Any) -> Channels:
 
 @cache
 def _numbers() -> dict[str, int]:
-    """Return the number of each channel that FFmpeg names.
-
-    Layouts have them in this order.
-    """
+    """Return the number of each channel that FFmpeg names, in the order of layouts."""
     return {
         av.AudioLayout(hex(1 << number)).channels[0].name: number for number in range(63)
     }
@@ -140,7 +137,7 @@ def choose_format(
 def _losslessly(codec: str, sample_format: str) -> list[str]:
     """Return encoders that keep every sample of a codec and a format, the best one first.
 
-    ALAC has no numbers with a point.
+    ALAC stores no floating-point numbers.
     """
     plain = _PLAIN.get(sample_format.removesuffix("p"), "pcm_u8")
     encoders = ["alac", plain]

@@ -112,7 +112,7 @@ class BesideFile:
     def _keep_blocks(
         self, sparse: SparseFile, indices: Collection[int], first: Time, last: Time
     ) -> None:
-        """Hide the blocks outside of a part of a Matroska file, and those of other kinds.
+        """Hide the blocks of Matroska outside of a part, and those of unwanted kinds.
 
         Subtitles before the part stay visible.
         """

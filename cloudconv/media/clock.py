@@ -94,7 +94,7 @@ def format_of(container: str) -> InputFormat:
 
 
 class Restart(NamedTuple):
-    """A part of a joined recording begins: its first time, and what is added to its times.
+    """A new part of a joined recording: its first time and the shift of its times.
 
     Both are in seconds.
     """

@@ -78,10 +78,9 @@ def description_of(frame: Frame) -> tuple[PixelLayout, ColorSpace]:
 def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> Tensor:
     """Convert planes to RGB: (3, H, W) float32 on their device, nominally in [0, 1].
 
-    RGB is not clamped.
-
-    The planes are (H, W) each, in FFmpeg's plane order: integer codes, or float32 for gray
-    and RGB pictures that a Python caller gives. An alpha plane at the end is ignored.
+    RGB is not clamped. The planes are (H, W) each, in FFmpeg's plane order: integer codes,
+    or float32 for gray and RGB pictures that a Python caller gives. An alpha plane at the
+    end is ignored.
     """
     (luma_scale, luma_zero), _ = _code_range(layout, space)
     if layout.family == "gray":
@@ -118,9 +117,7 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
 
 
 def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tensor, ...]:
-    """Convert RGB to colour planes.
-
-    Restore the planes exactly from unchanged results of `to_rgb`.
+    """Convert RGB to colour planes; unchanged results of `to_rgb` give the same planes.
 
     ``rgb`` is (3, H, W), nominally in [0, 1]; it is not changed. At the end, values are
     clamped to the bit depth and, except for floats, rounded without bias. The planes are
@@ -183,9 +180,7 @@ def rgb_of(
 ) -> Tensor:
     """Return a frame as RGB without alpha, (3, H, W) float32 on ``device``.
 
-    See :func:`to_rgb`.
-
-    ``area``: the rows and the columns of the result.
+    See :func:`to_rgb`. ``area``: the rows and the columns of the result.
     """
     form, space = description_of(frame)
     planes = frame.planes()[: 1 if form.family == "gray" else 3]

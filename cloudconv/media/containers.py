@@ -311,11 +311,10 @@ def default_suffix(
 ) -> str:
     """Return the suffix of a default output name.
 
-    For the rates see :meth:`Container.plays`.
-
-    A video keeps the video container that its name selects, else becomes Matroska. An
-    animation keeps its format under any name. Pictures, an MP4 or MOV without a suffix, and
-    sources whose container cannot play the rate become MP4.
+    For the rates see :meth:`Container.plays`. A video keeps the video container that its
+    name selects, else becomes Matroska. An animation keeps its format under any name.
+    Pictures, an MP4 or MOV without a suffix, and sources whose container cannot play the
+    rate become MP4.
     """
     own = CONTAINERS.get(f".{info.container}") or CONTAINERS.get(info.suffix, MKV)
     if info.input_format.is_pictures or (

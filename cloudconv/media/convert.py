@@ -32,10 +32,8 @@ _MOST_TAGS = {"libx265": (12, 18, 14)}
 def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
     """Return the colour tags of the output in a working format.
 
-    Those that remain true are kept.
-
-    RGB, and nothing else, has the matrix of RGB. FFmpeg states that matrix for gray PNG,
-    too.
+    The source's tags that remain true are kept. RGB, and nothing else, has the matrix of
+    RGB; FFmpeg states that matrix for gray PNG, too.
     """
     was = layout(info.working_pix_fmt)
     becomes = layout(working)
@@ -76,11 +74,10 @@ def encoder_picture(
 ) -> av.VideoFrame:
     """Return a new picture for the encoder with the frame's content.
 
-    The picture has no time and no frame type.
-
-    ``working`` is the planar format with the same samples as ``pix_fmt``. ``tags`` are
-    those of the output. If the frame already has that format and colour space, the picture
-    shares its memory. Otherwise its planes are converted through floating-point RGB.
+    The picture has no time and no frame type. ``working`` is the planar format with the
+    same samples as ``pix_fmt``. ``tags`` are those of the output. If the frame already has
+    that format and colour space, the picture shares its memory. Otherwise its planes are
+    converted through floating-point RGB.
     """
     planes = frame.planes()
     was, before = color.description_of(frame)

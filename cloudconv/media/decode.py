@@ -146,7 +146,7 @@ class VideoFile:
                 if packet is None and mode != "SLICE" and queue.lacks_last(pictures):
                     raise _NextModeError("NVDEC could not decode a packet")
                 if mode == _NVDEC and not self.by_gpu and pictures:
-                    if not fits(pictures[0], info):  # such as uncropped
+                    if not fits(pictures[0], info):  # for example not cropped
                         raise _NextModeError(
                             "NVDEC's pictures have another size or format than the file "
                             "says"
@@ -243,9 +243,9 @@ class _Queue:
         return due
 
     def lacks_last(self, pictures: list[VideoFrame]) -> bool:
-        """Return whether the last of the pictures that threads return at the end lacks.
+        """Return whether the last picture is not among those that threads return at last.
 
-        Errors are visible only as missing pictures then.
+        At the end, errors are visible only as missing pictures.
         """
         timing = self._timing
         own = [p.pts for p in pictures if p.pts is not None]

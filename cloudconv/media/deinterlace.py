@@ -21,8 +21,8 @@ from cloudconv.media.filters import Chain
 from cloudconv.media.formats import layout, lines_of, repack, working_format
 
 Order = Literal["tff", "bff", "auto"]
-"""The earlier field: ``tff`` the even lines, ``bff`` the odd lines, ``auto`` as pictures
-state."""
+"""The earlier field: the even lines (``tff``), the odd lines (``bff``), or that which a
+picture states (``auto``)."""
 
 MEASURED_PICTURES = 25  # first pictures that show whether and how a video is interlaced
 
@@ -112,7 +112,7 @@ class FieldMeter:
         )
 
     def _compare(self, picture: av.VideoFrame) -> None:
-        """Count combs: in a whole picture, two woven ones have many more."""
+        """Count the combs of a picture, and of its lines woven with the last picture's."""
         depth = layout(picture.format.name).depth
         lines = lines_of(picture, _COLUMNS) >> (depth - 8)
         if self._last is not None and self._last.shape == lines.shape:

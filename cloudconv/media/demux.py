@@ -297,10 +297,8 @@ def read_packets(
 ) -> Iterator[Any]:
     """Yield the stream's packets that contain data.
 
-    Continue after up to 7 read errors in a row.
-
-    The times are moved to ``clock``, if there is one, which leaves late packets out. Raises
-    ReadError if the disk fails.
+    The reading continues after up to 7 errors in a row. The times are moved to ``clock``,
+    if there is one, which leaves late packets out. Raises ReadError if the disk fails.
     """
     failures = 0
     while failures < 8:
@@ -319,7 +317,8 @@ def read_packets(
             raise_read_error(container.name.removeprefix("file:"), error)
             failures += 1
         except IndexError:
-            # May come after the last packet if a stream begins late (PyAV-Org/PyAV#692).
+            # This error may come after the last packet if a stream begins late
+            # (PyAV-Org/PyAV#692).
             return
 
 
@@ -347,7 +346,7 @@ def is_shown(packet: Any, codec: str) -> bool:
             return True  # a superframe: hidden frames and a shown one in the same packet
         bits = f"{data[0]:08b}"
         position = 4 + (bits[2:4] == "11")
-        # Shows an existing frame, or its own.
+        # The packet shows an existing frame, or its own.
         return "1" in (bits[position], bits[position + 2])
     return True
 
@@ -433,9 +432,7 @@ def jpeg_format(path: Path) -> str | None:
 def png_kind(path: Path) -> tuple[int, int, bool] | None:
     """Return the bits, the colour type and whether a colour is transparent.
 
-    The result is None for other files.
-
-    In the colour type, 2 means colour and 4 alpha.
+    The result is None for other files. In the colour type, 2 means colour and 4 alpha.
     """
     with path.open("rb") as file:
         head = file.read(33)

@@ -89,12 +89,10 @@ def _tidy(line: str) -> str:
 def log_lines() -> Iterator[list[LogLine]]:
     """Collect the lines that FFmpeg logs in this thread within the block.
 
-    Drop all other lines.
-
-    PyAV compares a line with the level of its log when the line's thread gets the
-    interpreter, perhaps after the block (PyAV-Org/PyAV#2276, #2394). PyAV cannot compare
-    with the level None, so the level never becomes None again. After the block FFmpeg's own
-    callback silences the log.
+    All other lines are dropped. PyAV compares a line with the level of its log when the
+    line's thread gets the interpreter, perhaps after the block (PyAV-Org/PyAV#2276, #2394).
+    PyAV cannot compare with the level None, so the level never becomes None again. After
+    the block FFmpeg's own callback silences the log.
     """
     with _READING, Capture(local=False), Capture(local=True) as lines:
         before = av.logging.get_level()

@@ -151,10 +151,9 @@ def is_float(pix_fmt: str) -> bool:
 def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     """Return the same samples in a format that stores them.
 
-    If nothing changes, the result is the picture itself.
-
-    The result never has bottom-up rows. Time stamps and colour tags are copied; side data
-    is not. For floats see the start of this module.
+    If nothing changes, the result is the picture itself. The result never has bottom-up
+    rows. Time stamps and colour tags are copied; side data is not. For floats see the start
+    of this module.
     """
     name = picture.format.name
     if name == to_pix_fmt:

@@ -169,8 +169,8 @@ def make_picture(
 ) -> av.VideoFrame:
     """Create a picture of the planes, which have its sizes and types.
 
-    The planes are copied, unless FFmpeg's codecs can use their memory. That must not change
-    then.
+    The planes are copied, unless FFmpeg's codecs can use their memory. Their memory must
+    not change then.
     """
     are_usable = all(_is_usable(plane) for plane in planes)
     if are_usable and (shared := _shared(planes, pix_fmt, width, height)):

@@ -28,7 +28,7 @@ _ONE = 1 << 16  # of a speed
 # Ticks of a movie per second: 32 bits then suffice for two hours.
 _MOST_SCALE = 600_000
 _SOUND_RATES = (48_000, 44_100)
-_CHAPTER_TICKS = 1000  # of chapters, a second
+_CHAPTER_TICKS = 1000  # per second, of the times of chapters
 # A first chapter that begins at most so many seconds late may begin at 0: a chapter before
 # it would only be in the way of whoever goes from one chapter to the next.
 _LATE = Fraction(1, 2)

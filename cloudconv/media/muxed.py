@@ -1,4 +1,4 @@
-"""Define what the row of a container knows of a plan, and of a file that was written.
+"""Define the parts of a plan and of a finished file that the row of a container reads.
 
 The rows do not import FFmpeg, so that a wrong name of an output is refused at once.
 """

@@ -12,9 +12,7 @@ from av.stream import Disposition
 
 
 def header_of(muxer: str, add: Callable[[OutputContainer], Any]) -> bytes | None:
-    """Return the muxer's header for the stream that ``add`` adds.
-
-    The result is None if it refuses the stream.
+    """Return the muxer's header for the stream that ``add`` adds; None if it is refused.
 
     If the stream has an encoder, the encoder must open, too.
     """

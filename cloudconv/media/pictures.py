@@ -112,10 +112,7 @@ class Pictures:
         return 1 / self.durations[0] if len(set(self.durations[:-1])) <= 1 else None
 
     def timed(self, start: Fraction) -> Iterator[tuple[VideoFrame | None, Fraction]]:
-        """Yield each picture from the one at ``start`` on with its time.
-
-        The first one has 0.
-        """
+        """Yield each picture from the one at ``start`` on, and its time after the first."""
         times = list(accumulate(self.durations, initial=Fraction(0)))
         first = max(bisect_right(times, start) - 1, 0)
         return zip(self.decode(first), times[first:], strict=False)
@@ -424,9 +421,9 @@ def _decode_still(file: Path, page: int = 0) -> VideoFrame | None:
 
 
 def _upright(file: Path, picture: VideoFrame, codec: str) -> VideoFrame:
-    """Return the picture as its EXIF data says that the camera was held."""
+    """Return the picture, turned as the camera was held by its EXIF data."""
     if codec in ("png", "apng") and b"eXIf" not in file.read_bytes():
-        return picture  # the search takes less time than the filters
+        return picture  # this search takes less time than to read the side data
     turn = turn_of(side_data_of(picture, codec).get("DISPLAYMATRIX"))
     # Later code gives a message for a format that cannot be used.
     with suppress(ValueError):

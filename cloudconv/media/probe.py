@@ -107,7 +107,7 @@ def probe(
             info = _probe(file, picture_rate, meter, stream, None)
     finally:
         if growth is not None and growth.interrupt is not None:
-            raise growth.interrupt  # which has ended the wait for the input
+            raise growth.interrupt  # an interrupt has ended the wait for the input
     if picture_rate is not None and not info.input_format.is_pictures:
         raise InputError(
             f"rate-of-video: {path} has times of its own, and --input-fps is for pictures "
@@ -229,12 +229,11 @@ def _described(
     opaque: bool = False,
     **fields: Any,
 ) -> MediaInfo:
-    """Return what is known and what the first picture shows.
+    """Return the description from what is known and from the first picture.
 
-    ``context`` is a file's decoder.
-
-    ``file`` is the first picture if ``path`` is no file; ``marks`` is the side data
-    of the stream. ``opaque``: no picture uses the opacity of the format.
+    ``context`` is a file's decoder. ``file`` is the first picture if ``path`` is no file;
+    ``marks`` is the side data of the stream. ``opaque``: no picture uses the opacity of the
+    format.
     """
     name = first.format.name
     if is_float(name) and int(first.color_trc) == LINEAR:

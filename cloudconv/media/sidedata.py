@@ -96,9 +96,7 @@ cd/m². Each list is empty if unknown."""
 def side_data_of(picture: VideoFrame, codec: str = "") -> dict[str, bytes]:
     """Return the side data of a picture of that codec by its kind.
 
-    Some kinds are there without their content.
-
-    The picture's time base may change.
+    Some kinds are there without their content. The picture's time base may change.
     """
     data: dict[str, bytes] = {}
     ends_the_process = codec in ("png", "apng")  # until its colour profile is removed

@@ -234,18 +234,15 @@ class Sink(AbstractContextManager["Sink"]):
 
 
 def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> Iterator[int]:
-    """Write the packets of all segments, which follow each other in time.
+    """Write the packets of all segments, in the order of time, and complete the target.
 
-    Complete the target.
-
-    Yield the number of packets so far after each packet.
-
-    Every segment begins with a key frame and does not refer to other segments. The decode
-    times of all packets are new. Each encoder counted decode times from the start of its
-    own segment, but the first packets of a segment must be decoded before the last picture
-    of the segment before is shown. One delay is used throughout: packet ``k`` is decoded
-    when picture ``k - delay`` is shown. Raises OutputError if a segment is damaged, or was
-    encoded with other settings.
+    Yield the number of packets so far after each packet. Every segment begins with a key
+    frame and does not refer to other segments. The decode times of all packets are new.
+    Each encoder counted decode times from the start of its own segment, but the first
+    packets of a segment must be decoded before the last picture of the segment before is
+    shown. One delay is used throughout: packet ``k`` is decoded when picture ``k - delay``
+    is shown. Raises OutputError if a segment is damaged, or was encoded with other
+    settings.
     """
     plan = target.plan
     delay = max(summary.delay for _, summary in segments)

@@ -115,10 +115,8 @@ class Source(AbstractContextManager["Source"]):
     def onward(self, start: Fraction) -> Iterator[Frame]:
         """Return the frames from ``start`` on.
 
-        A file without seeking is read once for all calls.
-
-        Each call may begin some frames before the end of the last one, else the file is
-        read again.
+        A file without seeking is read once for all calls. Each call may begin some frames
+        before the end of the last one, else the file is read again.
         """
         if self._file.seeks or self.info.input_format.is_pictures:
             return self.frames(start)
@@ -227,9 +225,7 @@ class _FrameTimes:
         self._index = -1
 
     def next(self, stamp: Fraction | None) -> Fraction | None:
-        """Return the time of the next frame.
-
-        The result is None if not after the time of the previous frame.
+        """Return the time of the next frame; None if it is not later than the last frame's.
 
         Raise UnfitInputError if the frame rate changes in an input that is still arriving.
         """

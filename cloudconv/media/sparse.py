@@ -28,7 +28,7 @@ _AT_ONCE = 1 << 16  # bytes to read, which may all be in vain after the next see
 def sparse_file(path: Path) -> "SparseFile | None":
     """Return a file object on an MP4, MOV, Matroska or WebM file; None for others.
 
-    None also for a file that still grows.
+    The result is None for a file that still grows, too.
     """
     if growth_of(path) is not None:
         return None

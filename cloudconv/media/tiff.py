@@ -24,10 +24,7 @@ _ABOUT = {270, 271, 272, 306, 315, 33432, 34665, 34853}
 
 
 def pages_of(path: Path) -> int:
-    """Return the number of pictures of equal size.
-
-    1 if there are others, and for other files.
-    """
+    """Return the number of pictures of a TIFF if all have one size; 1 for other files."""
     count = 0
     sizes = set()
     for _, tags in _directories(path):

@@ -308,11 +308,9 @@ def is_long(lasts: Fraction, rate: Fraction, tick: Fraction) -> bool:
 
 
 def _last_duration(stamps: Stamps, times: NDArray[np.int64]) -> int:
-    """Return the duration of the last frame in ticks.
+    """Return the duration of the last frame in ticks; 0 for a single one without duration.
 
-    0 for a single frame without a duration.
-
-    The duration is the first possible one of: what the track's length leaves, that of the
+    The duration is the first possible one of: the rest of the track's length, that of the
     packet, and the median of the others.
     """
     possible = [stamps.last_duration]

@@ -58,10 +58,10 @@ Timed = tuple[Fraction, Any]
 class CarriedTrack(ABC):
     """A stream of the source on its way into the ``target`` stream of the output.
 
-    ``others`` are the tracks of all streams.
-    ``delay`` is the number of seconds by which the first packet precedes 0. The file states
-    this delay, and readers subtract it from all times. ``led`` is the number of seconds of
-    audio that were left out before the first video frame.
+    ``others`` are the tracks of all streams. ``delay`` is the number of seconds by which
+    the first packet precedes 0. The file states this delay, and readers subtract it from
+    all times. ``led`` is the number of seconds of audio that were left out before the first
+    video frame.
     """
 
     delay = Fraction(0)
