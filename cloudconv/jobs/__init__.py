@@ -29,8 +29,8 @@ _MODULES: dict[type, str] = {
 """The module of each command, which is imported when the command runs."""
 _turns = threading.Condition()
 _running: list[tuple[int, Job | None]] = []
-"""Each job, or None for a plan, that has not ended, after its thread; all have the same
-thread."""
+"""The running jobs, None for a plan, each after the number of its thread, which is the same
+for all."""
 _used_by: int | None = None  # the process that has run the first job
 _latest = 0.0  # the time of the latest event
 _PATIENCE = 60.0  # seconds for which a job waits for one whose events nobody takes

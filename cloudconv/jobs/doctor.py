@@ -75,8 +75,7 @@ class Diagnosis:
     ``auto`` has the default choices: also the batch, the tile (None for complete frames)
     and the estimated bytes for each of :data:`SIZES`, if the default model can be loaded.
     ``engines`` has the layers that earlier runs have measured: the engine that is chosen,
-    and the milliseconds of each.
-    ``problems`` has one sentence for each problem.
+    and the milliseconds of each. ``problems`` has one sentence for each problem.
     """
 
     cloudconv: str

@@ -39,7 +39,7 @@ def label(lines: Sequence[str], width: int, size: int = 18) -> Tensor:
 def wrapped(text: str, width: int, size: int, most: int) -> list[str]:
     """Return a text as exactly ``most`` lines of a label.
 
-    What does not fit ends in an ellipsis.
+    A text that does not fit ends in an ellipsis.
     """
     font = ImageFont.load_default(size=size)
     lines = [""]

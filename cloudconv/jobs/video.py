@@ -31,7 +31,7 @@ from cloudconv.settings.values import exact, names_folder
 
 @dataclass(frozen=True)
 class VideoPlan(ABC):
-    """Hold the decisions of each command before it writes a video.
+    """The decisions of a command before it writes a video.
 
     The clock of the encoding, and the times of what is carried, follow from the first
     frame: :meth:`encoding`.

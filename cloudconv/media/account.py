@@ -67,7 +67,7 @@ class Account:
             self._passed = oldest if self._passed is None else max(self._passed, oldest)
 
     def fail(self) -> None:
-        """Record an error of the decoder; files without times show losses only so."""
+        """Record an error of the decoder; without times, nothing else shows a loss."""
         self._has_errors = True
 
     def show(self, time: Fraction | None, *, has_fields: bool = False) -> None:

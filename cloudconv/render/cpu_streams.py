@@ -64,10 +64,7 @@ class CpuStreams:
         *arguments: Given.args,
         **named: Given.kwargs,
     ) -> Future[Result]:
-        """Start a call, which may wait for the results of earlier calls.
-
-        Return its future.
-        """
+        """Start a call, which may wait for results of earlier calls; return its future."""
         if self._pool is not None:
             return self._pool.submit(function, *arguments, **named)
         done: Future[Result] = Future()

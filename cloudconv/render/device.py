@@ -81,10 +81,8 @@ def auto_warnings(name: str) -> list[Warned]:
 def use_device(device: torch.device) -> None:
     """Make a device the current one of this thread.
 
-    Every thread that uses the device calls this.
-
-    Tensors determine the device of PyTorch's operations, but page-locked memory and events
-    belong to the current device.
+    Every thread that uses the device calls this function. Tensors determine the device of
+    PyTorch's operations, but page-locked memory and events belong to the current device.
     """
     if device.index is not None and device.type != "cpu":
         torch.accelerator.set_device_index(device.index)

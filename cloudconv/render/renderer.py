@@ -78,7 +78,7 @@ class _Line:
         return sum(isinstance(item, Task) for item in self.collected)
 
     def take(self) -> FrameTask | Frame | None:
-        """Return the next item; None where no batch goes on, and at the end."""
+        """Return the next item; None where a batch must end, and at the end."""
         if self._again:
             return self._again.popleft()
         item = next(self._tasks, _END)
@@ -204,14 +204,12 @@ class Renderer:
     def render(self, tasks: Iterable[FrameTask | None]) -> Generator[Frame, None, None]:
         """Yield the planned frames, in their order.
 
-        No batch goes on after None among the tasks.
-
-        While a batch is copied back and yielded, a GPU with queued copies computes the next
-        one. A CPU with several streams meanwhile computes one batch per stream. Source
-        frames wait for the new frames before them; the number of waiting frames is limited.
-        ``tasks`` is closed with this generator. Raises DeviceError if the memory is too
-        small for a single small tile, and ModelError if a picture has values that are not
-        finite.
+        A batch ends at None among the tasks. While a batch is copied back and yielded, a
+        GPU with queued copies computes the next one. A CPU with several streams meanwhile
+        computes one batch per stream. Source frames wait for the new frames before them;
+        the number of waiting frames is limited. ``tasks`` is closed with this generator.
+        Raises DeviceError if the memory is too small for a single small tile, and
+        ModelError if a picture has values that are not finite.
         """
         use_device(self._device)
         # Without this call oneDNN uses every core in a new thread.

@@ -41,7 +41,7 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[TileSpan]:
     # less.
     tile_units = -(-(units + (count - 1) * shared) // count)
     starts = [k * (units - tile_units) // (count - 1) * multiple for k in range(count)]
-    # ramp k goes from 0 to 1 across the seam of tile k - 1 and tile k; the first is 1 and
+    # Ramp k goes from 0 to 1 across the seam of tile k - 1 and tile k; the first is 1 and
     # the last is 0 everywhere. So the differences of neighbouring ramps, the weights, sum
     # to 1.
     position = torch.arange(size, dtype=torch.float32) + 0.5

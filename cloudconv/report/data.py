@@ -201,8 +201,5 @@ class ReportData:
 
     @property
     def horizons(self) -> tuple[int, ...]:
-        """Return the scored horizons in order.
-
-        Empty unless the report is about forecasts.
-        """
+        """Return the scored horizons in order; none in a report without forecasts."""
         return tuple(int(key) for key in self.methods[self.model] if key.isdigit())

@@ -44,7 +44,7 @@ class ShownFrame:
 
 
 Made = tuple[ShownFrame | None, float, int]
-"""A frame that a method made, or None, and the seconds that so many frames took."""
+"""A frame that a method made, or None; the seconds of some frames, and their number."""
 
 Make = Callable[[Sample, Tensor], Iterator[Made]]
 """A function that yields a frame for each scored frame of a sample; the tensor has the kept
@@ -108,8 +108,8 @@ def _predicted(
 class _Minterpolate:
     """FFmpeg's ``minterpolate`` filter over the kept frames of the clip, read again.
 
-    The filter makes frames at a constant rate, otherwise that of the most common gap. A
-    scored frame farther than an eighth of a gap from the filter's frames gets none.
+    The filter makes frames at the clip's constant rate, or else at that of the most common
+    gap. A scored frame farther than an eighth of a gap from the filter's frames gets none.
     """
 
     def __init__(self, plan: ComparePlan) -> None:

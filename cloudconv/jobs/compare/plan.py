@@ -314,7 +314,7 @@ class ComparedClip:
         wanted_each = self._inside if wanted is None else min(wanted, self._inside)
         chosen = evenly(self._total, None if wanted is None else wanted // wanted_each)
         within = evenly(self._inside, wanted_each)
-        # the kept frames at the ends of a sample
+        # The kept frames at the ends of a sample.
         first = self._context
         last = int(drops)
         every = windows(self.frames(source), self._most, self._step, self._least)

@@ -202,8 +202,8 @@ class Scorer:
         }
         if FAULT in wanted:
             pictures = frame.rgb.cpu(), truth.rgb.cpu(), before.cpu()
-            # The alignment excuses a frozen picture, so motion that is missing counts
-            # apart.
+            # The alignment excuses a frozen picture, so missing motion is measured
+            # separately.
             scores[FAULT] = max(
                 fault(*pictures), stands(pictures[0], pictures[2], pictures[1])
             )

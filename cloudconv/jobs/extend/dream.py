@@ -196,7 +196,7 @@ def _network(spec: MethodSpec, settings: DreamSettings) -> ModelSpec | None:
 def _requested(settings: DreamSettings) -> ModeChoice | None:
     """Return the mode that the settings name, or that has the given options.
 
-    The result is None for a choice.
+    The result is None if the mode is to be chosen.
     """
     spec = None if settings.mode == AUTO else method(settings.mode)
     why = "the requested mode"

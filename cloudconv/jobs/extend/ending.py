@@ -24,7 +24,7 @@ from cloudconv.schedule.tasks import AnalysedFrame, analyse, cadence_of
 from cloudconv.settings.groups import SceneCut
 
 MOST_FRAMES = 300  # the largest number of frames that become material
-# 64 frames are kept even if they need more bytes
+# So many frames are kept even if they need more bytes.
 _LEAST_FRAMES = 64
 _MEMORY_BYTES = 2**30
 # Longest time between the first frame and the last, in steps of the output. An analysis
@@ -33,9 +33,9 @@ _MOST_STEPS = 2 * MOST_FRAMES
 
 
 def part_of(at: Fraction | None, *, film: bool, frames: int = MOST_FRAMES) -> Part | None:
-    """Return the part of a film that goes on at ``at``, or at its end.
+    """Return the part to read of a film that goes on at ``at``, or at its end.
 
-    Without the ``film`` itself, that is its last ``frames``, of which a scene is read.
+    Without the ``film`` in the output, it is the last ``frames``, of which a scene is read.
     """
     if film:
         return None if at is None else Part(end=at)
@@ -133,13 +133,11 @@ def read_ending(
 ) -> Ending:
     """Return the last scene before ``at``; see :class:`Ending`.
 
-    With ``scene_cut`` "off" or 1, no cut and no dissolve ends a scene.
-
-    Only the end of the video is decoded, and more of it while that part has no frame, or
-    less than ``needed`` different frames since a cut. ``count`` and ``different`` are the
-    largest numbers of frames. ``at`` is the end of the scene, in seconds from the first
-    frame, or None. Raises InputError if there is no frame before ``at``, or none can be
-    decoded.
+    With ``scene_cut`` "off" or 1, no cut and no dissolve ends a scene. Only the end of the
+    video is decoded, and more of it while that part has no frame, or less than ``needed``
+    different frames since a cut. ``count`` and ``different`` are the largest numbers of
+    frames. ``at`` is the end of the scene, in seconds from the first frame, or None. Raises
+    InputError if there is no frame before ``at``, or none can be decoded.
     """
     timing = info.timing
     begins, ends = timing.span(end=at)

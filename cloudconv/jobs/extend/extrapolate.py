@@ -51,7 +51,7 @@ CANDIDATES = ("layers", "flow", "voxelflow")
 """The predictors that ``auto`` tries; those that keep things whole come first."""
 _VIEWS = 4  # frames in which the camera's motion is measured for a trial
 _LARGE = 4  # MiB: a picture of a trial is less
-_ALIKE = 0.04  # part of the fault by which a later one must be better
+_ALIKE = 0.04  # part of the fault by which a later predictor must be better
 
 ExtrapolatePlan = ExtendPlan[ExtrapolateSettings]
 
@@ -235,10 +235,10 @@ def _trial(
     A second trial on half as many frames begins nearer to the end, where the motion is more
     like the motion to come. The third begins at the end, and counts what the last frame
     does not show. Returns the best predictor, how many new frames probably hold, and how
-    many frames were tried. Where a trial fails, the former number is the geometric mean of
-    two: of the frames that held in all trials, and of those until the last motion tears
-    things. No frame holds in which a part that comes in from outside looks wrong. A line
-    says early that little holds.
+    many frames were tried. Where a trial fails, that number of new frames is a geometric
+    mean: of the frames that held in all trials, and of those until the last motion tears
+    things. No frame holds in which a part that comes in from outside looks wrong. A
+    measurement says early that little holds.
     """
     names = _names(plan.settings)
     tried = min(MOST_HELD, plan.new_frames, len(scene.frames) - plan.predictor.context)

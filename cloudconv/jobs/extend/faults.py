@@ -9,7 +9,8 @@ from cloudconv import doubts
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.messages import counted, listed
 
-_MOST_TIMES = 4  # of one kind of fault that are named, or one more
+# times that are named for a kind of fault; a single further one is named, too
+_MOST_TIMES = 4
 
 
 def as_json(

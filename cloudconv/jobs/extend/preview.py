@@ -62,7 +62,8 @@ SECONDS = Fraction(8)
 """The duration of each dream of a preview."""
 
 LARGE = 28
-"""A size in MiB of which all planes of 4K are, in float32. Smaller blocks come often."""
+"""The least size in MiB of freed blocks that are returned. Whole planes of 4K in float32
+are larger; smaller blocks are needed again soon."""
 
 _COLUMNS = 8  # pictures of a mode in a sheet
 _MOST_FRAMES = 480  # of a mode: 8 seconds at 60 fps

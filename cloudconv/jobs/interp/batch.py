@@ -39,7 +39,7 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
     inputs: list[tuple[str, Path]] = []  # each with its subfolder of the output folder
     for name in map(str, settings.inputs):
         inputs += _inside(Path(name), settings) or [(name, Path())]
-    inputs = [*dict.fromkeys(inputs)]  # one that is given twice is one
+    inputs = [*dict.fromkeys(inputs)]  # an input that is given twice counts once
     every = [settings.of(*entry) for entry in inputs]
     for one, (name, subfolder) in zip(every, inputs, strict=True):
         alike[os.path.normcase(str(subfolder / stem_of(Path(name))))].append(one)
@@ -201,10 +201,9 @@ class _BatchProgress:
 def run(settings: InterpManySettings) -> Job:
     """Interpolate every input into the output folder.
 
-    One that fails does not stop the others.
-
-    An input is skipped if its output exists, see :class:`Exists`. Yields warnings, progress
-    over all inputs, an ``Ended`` for each input, and the list of outcomes.
+    An input that fails does not stop the others. An input is skipped if its output exists,
+    see :class:`Exists`. Yields warnings, progress over all inputs, an ``Ended`` for each
+    input, and the list of outcomes.
     """
     every = each_input(settings)
     folder = Path(settings.out_dir)
@@ -300,7 +299,7 @@ def _decided(
 ) -> InterpPlan | Exists:
     path = Path(settings.input)
     suffix = CONTAINERS.get(path.suffix.lower(), MKV).suffixes[0]
-    # A few get another.
+    # A few outputs get another suffix.
     usual = output_path(settings.output, path, name_tag(settings), suffix)
     if (existing := _existing(settings, usual, records)) is not None:
         return existing
@@ -313,7 +312,7 @@ def _decided(
 
 def _existing(settings: InterpSettings, output: Path, records: Records) -> Exists | None:
     changes: list[str] = []
-    # No file can have some names.
+    # Some names cannot be those of a file.
     with suppress(CloudconvError, OSError, ValueError):
         if settings.overwrite or not output.is_file():
             return None

@@ -120,7 +120,7 @@ def _made(
     pictures: Iterable[Any], renderer: Renderer, request: Request, device: torch.device
 ) -> Generator[Any, None, None]:
     kind: PictureKind | None = None
-    # By place in memory.
+    # The pictures by their place in memory.
     waiting: WeakValueDictionary[int, _Samples] = WeakValueDictionary()
     checks: list[SampleCheck] = []
 

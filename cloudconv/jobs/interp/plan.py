@@ -144,7 +144,7 @@ class InterpPlan(video.VideoPlan):
     def frames(self, source: Source) -> Iterator[Frame]:
         """Return the source's frames.
 
-        They raise InputError if gaps of a live one make too many.
+        Raises InputError if gaps in a live source make too many frames.
         """
         is_counted = self.request.start is not None
         frames = source.frames(Fraction(0) if is_counted else None)

@@ -49,11 +49,9 @@ class WorkerConfig:
     def precision(self, name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
         """Return the type in which the workers run a model.
 
-        ``name`` is that in the settings.
-
-        If this process does not have the workers' device, the abilities of the device are
-        unknown, and ``auto`` is float32. Raises DeviceError if ``device``, that of this
-        process, cannot compute at that precision.
+        ``name`` is that in the settings. If this process does not have the workers' device,
+        the abilities of the device are unknown, and ``auto`` is float32. Raises DeviceError
+        if ``device``, that of this process, cannot compute at that precision.
         """
         if self.device_type == device.type:
             return choose_precision(name, device, spec)

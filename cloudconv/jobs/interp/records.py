@@ -79,7 +79,7 @@ class Records:
             file.seek(self._read[folder])
             for line in file:
                 self._read[folder] += len(line)
-                # Such as a line that was cut off, or that another program has written.
+                # The line may be cut off, or another program may have written it.
                 with suppress(ValueError, TypeError, KeyError, RecursionError):
                     entry = json.loads(line)
                     name, size, time = entry.pop("output")

@@ -58,9 +58,8 @@ def run(settings: InterpSettings) -> Job:
 def start(config: WorkerConfig, work: SegmentWork | None = None) -> Workers:
     """Return the workers.
 
-    Processes start with their first segments, of which ``inline`` gets none.
-
-    Raises DeviceError if there is no such cluster.
+    Processes start with their first segments; ``inline`` starts none. Raises DeviceError if
+    there is no such cluster.
     """
     work = work or SegmentWork()
     if config.kind != "ray":

@@ -47,10 +47,7 @@ _LEAST_BEFORE_CUT = 8  # the least number of source frames of a segment that end
 
 @dataclass(frozen=True, slots=True)
 class SegmentPlan:
-    """Consecutive output frames.
-
-    ``number`` is that of the first one, which counts from 0.
-    """
+    """Consecutive output frames; ``number`` is that of the first one, counted from 0."""
 
     number: int
     frames: tuple[Task[Fraction], ...]
@@ -93,7 +90,7 @@ FinishedSegment = tuple[Path, PacketSummary]
 SegmentEvents = Generator[tuple[int, Event], None, None]
 """Events, each with the number of its segment."""
 Keep = Callable[[SegmentPlan, Path, PacketSummary], Any]
-"""What keeps the complete file of a segment."""
+"""A function that keeps the complete file of a segment."""
 
 
 def divide(
@@ -412,10 +409,7 @@ class SegmentWork:
         self._source: Source | None = None
 
     def __call__(self, job: RenderJob, segment: SegmentPlan) -> Iterator[Any]:
-        """Render a segment.
-
-        Yield its progress, warnings, and ``Finished`` with the result.
-        """
+        """Render a segment; yield its progress, warnings, and ``Finished`` at the end."""
         source, renderer = self._opened(job)
         if token_of(job.folder) != job.token:
             raise DeviceError(

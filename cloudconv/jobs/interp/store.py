@@ -52,7 +52,7 @@ _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 _LATEST = 1 << 62  # ticks
 _LONGEST_END = 1024  # bytes; at least those of a segment's end
-# What follows from other values of a run: a difference is named only if no other is.
+# Values that follow from others of a run: their difference is named only if no other is.
 _FOLLOWS = {"pix_fmt", "times", "convolutions"}
 
 
@@ -89,16 +89,14 @@ class SegmentStore:
         *,
         resume: bool,
     ) -> Iterator[None]:
-        """Keep the finished segments in the folder during a block.
-
-        Delete it if there are none.
+        """Keep finished segments in the folder during a block; delete it if there are none.
 
         Errors in the block name the finished work that remains, and Ctrl-C becomes
         Interrupted. ``identity`` is everything that can change a pixel of the output, as
         JSON data. ``fits`` returns whether decisions of an earlier run are possible, and
-        ``complete`` adds what the identity of an older run does not name.
-        Without ``resume`` segments of an earlier run are deleted. Raises OutputError if the
-        folder has finished segments of another identity or version, which are not deleted.
+        ``complete`` adds what the identity of an older run does not name. Without
+        ``resume`` segments of an earlier run are deleted. Raises OutputError if the folder
+        has finished segments of another identity or version, which are not deleted.
         """
         self._identity = json.loads(json.dumps(identity))
         with writing(self.path):
@@ -167,7 +165,7 @@ class SegmentStore:
             self._joined[number] = finished
 
     def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
-        """Add the summary to the file of a segment's first frames, and name it finally."""
+        """Add the summary to the file of a segment's first frames, and give it its name."""
         segment = segment.first(summary.packets)
         with writing(self.path):
             size = file.stat().st_size

@@ -1,8 +1,7 @@
 """Render segments in processes of this machine, or on a Ray cluster.
 
-The module loads no PyTorch.
-
-The machines of a cluster share a folder; Ray is an optional extra.
+The module loads no PyTorch. The machines of a cluster share a folder; Ray is an optional
+extra.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _TIMEOUT = 10  # seconds, for a connection to a cluster
 _END: Any = object()  # what replaces the next segment after the last one
 
 Keep = Callable[["SegmentPlan", "FinishedSegment"], None]
-"""What keeps the result of a segment."""
+"""A function that keeps the result of a segment."""
 
 
 def _kept(segment: SegmentPlan, event: Event, keep: Keep) -> tuple[int, Event]:

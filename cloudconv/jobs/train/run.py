@@ -254,10 +254,8 @@ def _compared(
 def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> int:
     """Load the weights of ``init``, which have that hash.
 
-    Return the number of loaded tensors.
-
-    All weights of the same model must fit; of another model's, those of the same name and
-    shape.
+    Return the number of loaded tensors. All weights of the same model must fit; of another
+    model's, those of the same name and shape.
     """
     if settings.init is None:
         return 0
