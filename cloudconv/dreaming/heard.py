@@ -1,4 +1,4 @@
-"""Tell from a dream's origins which parts of the film's sound play with its frames."""
+"""Decide by a dream's origins which parts of the film's sound play with its frames."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -9,7 +9,7 @@ from cloudconv.media.playlist import Passage, Playlist
 
 
 class Listener:
-    """A writer of a dream's playlist, which is told the origins of new frames in order.
+    """A writer of a dream's playlist, from the origins of the new frames in order.
 
     Frames that show the film in its own order belong to one passage, which keeps the offset
     between the film's time and the output's. A jump belongs to the passage that follows:

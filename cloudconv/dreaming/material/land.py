@@ -1,11 +1,11 @@
 """Find a clip's land: what is before the moving sky, such as hills, trees and roofs.
 
-Edges of the land are at the same place in all frames, while the edges of clouds are not.
-And the sky behind the land changes. Parts that hardly change may be blue sky, too, but such
-a part is not bounded by edges that stay. The parts that are found in this way train the
-colour models of GrabCut, which divides the picture. Slow clouds can pass as land so far.
-But land does not hang from the upper end of the picture above what changes, and has other
-colours than the rest of the picture. Letters and logos before the sky count as land, too.
+Edges of the land are at the same place in all frames; those of clouds are not, and the sky
+behind the land changes. Blue sky hardly changes either, but no edges that stay bound it.
+The parts that are found in this way train the colour models of GrabCut, which divides the
+picture. Two further properties exclude slow clouds: land does not hang from the upper end
+of the picture above parts that change, and has other colours than the rest of the picture.
+Letters and logos before the sky count as land, too.
 
 Source: Rother, Kolmogorov and Blake, GrabCut, SIGGRAPH 2004, in OpenCV's implementation.
 """
@@ -35,9 +35,9 @@ _SAME = 0.8  # least fraction of an edge's squared gradient that is the same in 
 _BOUND = 0.7  # least fraction of the rim of land that lies along such edges
 _LEAST = 0.001  # smallest part of land, and smallest gap in it, relative to the picture
 _RIM = 0.01  # reach of twigs across the edge of the land, of the longer side
-# Letters have detail that lasts, in deviations over time, that is clear, in levels, where
-# the sky around changes, in times of the mean. The far clouds of a slow sky lack one of the
-# three.
+# Letters have detail that lasts (in deviations over time) and is clear (in levels), where
+# the sky around changes (in multiples of the mean). The far clouds of a slow sky lack one
+# of these three properties.
 _MARKED = 2.0
 _CLEAR = 9.0
 _CHANGES = 0.85

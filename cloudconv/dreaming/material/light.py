@@ -88,9 +88,8 @@ class Light:
     ) -> Floats | None:
         """Return the gains, (h, w, 3), that bring a frame to the current light.
 
-        The result is None if all are 1.
-
-        ``mirrored``, ``shift``: the placement of the frame; the shift is in widths.
+        The result is None if all are 1. ``mirrored``, ``shift``: the placement of the
+        frame; the shift is in widths.
         """
         light = self._log[frame]
         light = light[:, ::-1] if mirrored else light

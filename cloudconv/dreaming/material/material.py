@@ -96,11 +96,11 @@ class Material:
 
     @property
     def things(self) -> Things:
-        """The things that move before the camera in the pictures for analysis."""
+        """Return the things that move before the camera, in the pictures for analysis."""
         return self._things()
 
     def once(self, make: Callable[[Material], Result]) -> Result:
-        """Return what ``make`` makes of this material. It is made once."""
+        """Return the result of ``make`` for this material, which is computed once."""
         if make not in self._made:
             self._made[make] = make(self)
         result: Result = self._made[make]
@@ -180,10 +180,9 @@ class Material:
     def reduced(self, longest: int = COARSE_SIDE) -> Material:
         """Return a material of small pictures, with the same land, camera and motion.
 
-        ``longest``: the longest side of the pictures, in pixels, at most 480.
-
-        The pictures are reduced from those for analysis, so no frame is decoded again.
-        Because the motion is the same, collages of both materials choose the same footage.
+        ``longest``: the longest side of the pictures, in pixels, at most 480. The pictures
+        are reduced from those for analysis, so no frame is decoded again. Because the
+        motion is the same, collages of both materials choose the same footage.
         """
         views = self.views.reduced(longest)
         smaller = Material(views.frames, times=self.times, step=self.step, views=views)
@@ -201,16 +200,16 @@ class Material:
 
     @property
     def moving(self) -> Mask:
-        """The parts that move: (h, w) bool.
+        """Return the parts that move, (h, w) bool.
 
-        All if nothing moves, or a single picture is given.
+        All parts count if nothing moves, or a single picture is given.
         """
         moving: Mask = self.static.round() == 0
         return moving if moving.any() and len(self) > 1 else np.ones_like(moving)
 
     @cached_property
     def static(self) -> Floats:
-        """The matte for analysis: (h, w) float32 in [0, 1], soft edges."""
+        """Return the matte for analysis, (h, w) float32 in [0, 1], with soft edges."""
         return resized(self.matte, self.small_size)
 
     def source_of(self, k: int) -> tuple[int, float]:

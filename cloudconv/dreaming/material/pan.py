@@ -24,7 +24,7 @@ _Path = NDArray[np.float64]
 # Part of the picture, from below, whose motion is that of the camera if it is land.
 _LOW = 0.25
 _DETAIL = 8.0  # sigma of the blur that removes changes of light, in pixels
-# Travel: least sideways and most upwards in pixels, most in widths.
+# Travel of a pan: the least sideways and the most upwards in pixels, the most in widths.
 _LEAST, _MOST = 2.0, 0.4
 # Least part of the lower edge that land covers, for the land to show the camera.
 _ACROSS = 0.9

@@ -71,12 +71,12 @@ class Views:
 
     @property
     def land(self) -> Floats:
-        """The parts in front of the sky: (h, w) float32, 0 or 1."""
+        """Return the parts in front of the sky, (h, w) float32, 0 or 1."""
         return self._view[0]
 
     @property
     def path(self) -> NDArray[np.float64] | None:
-        """The shift from each frame to the last view; None without a pan."""
+        """Return the shift from each frame to the last view; None without a pan."""
         return self._view[1]
 
     def reduced(self, longest: int) -> Views:

@@ -38,9 +38,9 @@ from cloudconv.images import (
 _EDGE = 0.02  # reach of the fade to unknown parts outside, of the longer side
 _RECENT = 4  # pairs that measure the motion of the last frame
 _CAUTION = 0.25  # part of its way by which a moved point counts as nearer to the edge
-# Sigma of the blur of the motion of a moved picture, of the longer side, at least ….
+# Sigma of the blur of the motion of a moved picture, at least, of the longer side.
 _SMOOTH = 0.06
-_FOLD = 0.25  # … so that displacements change by this much from pixel to pixel at most
+_FOLD = 0.25  # greatest change of displacements per pixel; else they are blurred more
 _TURNS = 16  # frames that a picture of a slow sky shows in turn, at most
 # Change of the moved frame, relative to the clip's, from which none is shown.
 _ENOUGH = 0.85

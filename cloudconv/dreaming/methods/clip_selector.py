@@ -121,7 +121,7 @@ class ClipSelector:
             likeness = self._past.likeness(flat).reshape(thumbs.shape[:2]).max(1)
             likenesses = np.vstack([doubled, likeness.clip(0)])
             cost[some] = _SEEN * np.square(likenesses).sum(0)
-        # The lower of both middle ones counts.
+        # The unit is the lower one of the two middle values.
         cost += apart / max(float(np.sort(apart)[(_TRIED - 1) // 2]), TINY)
         for number, one in enumerate(tried):
             if self._whole & self._frames(one):
@@ -149,7 +149,7 @@ class ClipSelector:
         return replace(best, cut=cut)
 
     def show(self, piece: Piece) -> None:
-        """Choose no frame again that a piece shows as a whole picture."""
+        """Exclude frames that a piece shows as whole pictures from later choices."""
         self._whole |= self._frames(piece)
 
     def _unknown(self, piece: Piece) -> float:

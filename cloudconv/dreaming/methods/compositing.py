@@ -24,8 +24,8 @@ _FAINT = (1 / 255) ** 2
 _COARSE_SIDES = 8
 # Greatest gain of contrast; two unrelated pictures in equal parts need 1.41.
 _MOST_GAIN = 2.0
-# Strips of a picture, of each of which only the columns with a weight are seen, and the
-# least height of one, in pixels: each look takes time.
+# Number of strips of a picture, and their least height in pixels, because each reading
+# takes time. Of a strip only the columns with a weight are read.
 _STRIPS, _HEIGHT = 6, 100
 
 
@@ -49,16 +49,14 @@ def mixed(
 ) -> tuple[Floats, list[Floats]]:
     """Blend small pictures, so that :func:`summed` adds the detail of large ones.
 
-    The blend has no seam, and loses no contrast.
-
-    Fine detail is blended with sharp weights, and coarse detail with blurred weights, which
-    hides the seam. The sides of the weights are at most a quarter of the pictures' sides.
-    So the finest two bands have the same weights, and only the small pictures need a
-    pyramid. The result is the weighted mean of the full-size pictures, plus the enlarged
-    difference between the pyramid's result and the weighted mean of the small pictures.
-    Mixing unrelated pictures lowers the contrast. If ``mean_picture`` is given, the
-    differences from this picture are enlarged to their size in the pictures, and so is
-    detail finer than the small pictures.
+    The blend has no seam, and loses no contrast. Fine detail is blended with sharp weights,
+    and coarse detail with blurred weights, which hides the seam. The sides of the weights
+    are at most a quarter of the pictures' sides. So the finest two bands have the same
+    weights, and only the small pictures need a pyramid. The result is the weighted mean of
+    the full-size pictures, plus the enlarged difference between the pyramid's result and
+    the weighted mean of the small pictures. Mixing unrelated pictures lowers the contrast.
+    If ``mean_picture`` is given, the differences from this picture are enlarged to their
+    size in the pictures, and so is detail finer than the small pictures.
 
     Sources: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics,
     ACM Transactions on Graphics 1983; Heitz and Neyret, High-Performance By-Example Noise

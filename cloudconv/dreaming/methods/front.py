@@ -27,7 +27,8 @@ number."""
 
 # Costs are relative to the mean difference of old and new footage.
 _ROUNDS = 12  # iterations of belief propagation on each grid
-# Cost of a change that is the whole transition too early or too late, squared.
+# Cost of a change that is too early or too late by the whole transition; the cost of others
+# follows by the square.
 _WANTED = 7.0
 _NEVER = 1e4  # cost of a point that shows unknown footage for a frame
 

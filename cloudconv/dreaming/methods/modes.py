@@ -17,16 +17,15 @@ from cloudconv.images import Floats
 class MethodSpec:
     """The description of a mode.
 
-    Jobs read the description and never branch on a mode's name.
-
-    ``least_frames``: the number of frames that the material needs. ``dream``: yields the
-    frames that follow ``material.last``, each with its origin. The pictures are (H, W, 3)
-    float32 RGB, nominally in [0, 1] and not clamped. The first follows by one
-    ``material.step``. The same material, options and machine give the same frames. Memory
-    does not grow with their number. ``options``: the names of the :class:`Options` that a
-    user may give. ``note``: returns a sentence for the user about the dream. ``network``:
-    the model that makes pictures, if the user does not name one; empty without one.
-    ``needs_wind``: footage comes in along the motion of the clip.
+    Jobs read the description and never branch on a mode's name. ``least_frames``: the
+    number of frames that the material needs. ``dream``: yields the frames that follow
+    ``material.last``, each with its origin. The pictures are (H, W, 3) float32 RGB,
+    nominally in [0, 1] and not clamped. The first follows by one ``material.step``. The
+    same material, options and machine give the same frames. Memory does not grow with their
+    number. ``options``: the names of the :class:`Options` that a user may give. ``note``:
+    returns a sentence for the user about the dream. ``network``: the model that makes
+    pictures, if the user does not name one; empty without one. ``needs_wind``: footage
+    comes in along the motion of the clip.
     """
 
     name: str

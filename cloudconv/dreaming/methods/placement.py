@@ -30,7 +30,7 @@ class Placement:
 
     @property
     def aligned(self) -> bool:
-        """True if each point is shown at its place in the clip."""
+        """Return whether each point is shown at its place in the clip."""
         return not (self.mirrored or self.shift)
 
     def frame(self, age: int) -> int:

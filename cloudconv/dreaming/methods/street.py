@@ -29,7 +29,7 @@ from cloudconv.images import (
     spread,
 )
 
-# The costs are in seconds in which nothing enters. A level of light costs as much as one.
+# The unit of costs is a second in which nothing enters. A level of light costs as much.
 _COVERED = 50.0  # cost of a picture full of things
 _AVOIDED = 5.0  # cost of a start like an earlier one, and of things that enter too soon
 _KEPT = 4  # frames in memory

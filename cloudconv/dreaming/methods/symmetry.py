@@ -12,7 +12,7 @@ from cloudconv.images import Floats, Mask, blurred
 
 # Greatest distance by which a mirror image is lower or higher, in rows of a thumbnail.
 _ROWS = 2
-# width and height of each part, relative to the picture's
+# Width and height of each part, relative to the picture's.
 _WIDE = 0.2
 _TALL = 2 / 3
 _LIGHT_SIGMA = 1 / 16  # sigma of the blur that leaves only light, relative to the width

@@ -196,7 +196,7 @@ class _Clip:
         return apart / np.float32(self._smalls.shape[1] ** 0.5)
 
     def _good_jumps(self) -> tuple[_Jump, Any]:
-        """Return the jump that is seen least, and all that are seen as little, (n, 2)."""
+        """Return the jump that is seen least, and all jumps that are seen as little."""
         count = self._count
         # Two consecutive frames tell a motion from its reverse.
         costs = (self._apart[:-1, :-1] + self._apart[1:, 1:]) / 2
@@ -346,10 +346,7 @@ class _Clip:
         )
 
     def _onwards(self) -> Iterator[Floats]:
-        """Yield the last real frame, which moves on for a short time.
-
-        The iterator never ends.
-        """
+        """Yield the last real frame, which moves on for a short time, without an end."""
         model = registry.load_predictor("flow", self._device, torch.float32)
         numbers = [max(-away, -self._count) for away in range(model.spec.context, 0, -1)]
         pictures = [
@@ -454,7 +451,7 @@ class _Clip:
         return float(self._apart[self._inside(one), self._inside(other)])
 
     def _lasting(self, unlike: Any, limit: float = np.inf) -> Any:
-        """Return the frames in which the clip itself changes nearly as much.
+        """Return the number of frames in which the clip itself changes nearly as much.
 
         ``limit``: the result as a part of the clip, at most.
         """

@@ -39,8 +39,9 @@ _SLIDES = 0.3
 _FAST = 0.9  # the quantile
 _TIMES = 3.0
 _USUAL = 0.98  # quantile of the clip's changes of a place
-_LEAST_LOCAL = 6.0  # least such change, in levels of lightness and colour together, and …
-# … as a part of that of the place that changes most: things move to new places.
+_LEAST_LOCAL = 6.0  # least such change, in levels of lightness and colour together
+# Least such change, as a part of that of the place that changes most: things move to new
+# places.
 _PART = 0.75
 _THING = 1.8  # sigma of the area in which differences are summed, in places: a thing
 
@@ -94,7 +95,7 @@ class FilmFeatures:
 
     @cached_property
     def _measured(self) -> tuple[Floats, ...]:
-        """The flows by place, the slopes, and the changes of a pixel within a second."""
+        """Return the flows by place, the slopes, and a pixel's changes within a second."""
         flows, slopes, changes = [], [], []
         latest: deque[Bytes] = deque(maxlen=self.second)
         for picture in self.pictures():
@@ -112,7 +113,7 @@ class FilmFeatures:
 
     @cached_property
     def usual(self) -> Floats:
-        """The change that is usual in the clip, by place.
+        """Return the change that is usual in the clip, by place.
 
         A viewer sees more than 1.15 of it.
         """
@@ -123,7 +124,7 @@ class FilmFeatures:
 
     @cached_property
     def slides(self) -> Floats:
-        """The speed by place from which what moves for a second slides."""
+        """Return the speed by place at which something slides that moves for a second."""
         speeds = np.linalg.norm(self._flows, axis=-1).mean(0)
         own = np.linalg.norm(self._seconds(self._flows), axis=-1).max(0)
         slides: Floats = np.maximum(_SLIDES * np.quantile(speeds, _FAST), _TIMES * own)
@@ -131,17 +132,17 @@ class FilmFeatures:
 
     @cached_property
     def motion(self) -> Floats:
-        """The mean speed of the places over each second, in pixels per frame."""
+        """Return the mean speed of the places over each second, in pixels per frame."""
         return self._seconds(np.linalg.norm(self._flows, axis=-1).mean((1, 2)))
 
     @cached_property
     def sharpness(self) -> Floats:
-        """The mean gradient over each second, in levels per pixel."""
+        """Return the mean gradient over each second, in levels per pixel."""
         return self._seconds(self._measured[1])
 
     @cached_property
     def varies(self) -> float:
-        """The mean change of a pixel within a second, in levels."""
+        """Return the mean change of a pixel within a second, in levels."""
         return float(self._measured[2].mean())
 
     def slope(self, picture: Bytes) -> np.float32:
@@ -164,7 +165,7 @@ class FeatureMeter:
         self._recent: deque[tuple[Floats, np.float32, Bytes]] = deque(maxlen=film.second)
 
     def clear(self) -> None:
-        """Forget the pictures so far, which what follows does not continue."""
+        """Forget the pictures so far, because the next one does not continue them."""
         self._recent.clear()
 
     def composed(self, before: Bytes, picture: Bytes) -> Features:
