@@ -196,7 +196,7 @@ class _Clip:
         return apart / np.float32(self._smalls.shape[1] ** 0.5)
 
     def _good_jumps(self) -> tuple[_Jump, Any]:
-        """Return the jump that is seen least, and all jumps that are seen as little."""
+        """Return the least visible jump, and all that are as little visible, (n, 2)."""
         count = self._count
         # Two consecutive frames tell a motion from its reverse.
         costs = (self._apart[:-1, :-1] + self._apart[1:, 1:]) / 2
