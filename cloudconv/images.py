@@ -42,7 +42,7 @@ LEAST_SIDE = 16
 
 _SHORTEST = 8  # least side of a reduced picture
 # Frames, spread over a clip, from which a property of the whole clip is measured.
-_LOOKS = 40
+_MOST_SPREAD = 40
 
 THUMB_SIDE = 72
 """Longest side of the pictures that are compared with many others, in pixels."""
@@ -369,7 +369,7 @@ def centres(count: int) -> Floats:
     return (np.arange(count, dtype=np.float32) + np.float32(0.5)) / np.float32(count)
 
 
-def spread(count: int, first: int = 0, most: int = _LOOKS) -> list[int]:
+def spread(count: int, first: int = 0, most: int = _MOST_SPREAD) -> list[int]:
     """Return up to ``most`` evenly spread numbers from ``first`` to ``count - 1``."""
     numbers = np.linspace(first, count - 1, min(count - first, most))
     return sorted({round(number) for number in numbers.tolist()})

@@ -176,7 +176,7 @@ class Timeline:
         self._zero = zero
         self._loop = loop
         # The first source time, on the source's clock. The other times count from there.
-        self._origin: Fraction | None = None
+        self._first: Fraction | None = None
         self._latest = Fraction(0)  # the last source time
         self._count = 0  # output times so far (Resample)
         self._nearest = -1  # the index of the last content frame that is shown as nearest
@@ -198,8 +198,8 @@ class Timeline:
         frame is left out, as a repeat of the content before it; then only ``time`` counts.
         Raises ValueError if source or content times do not increase.
         """
-        if self._origin is None:
-            self._origin = time
+        if self._first is None:
+            self._first = time
             if self._zero is not None:
                 self._map = self._map.after(time - self._zero)
         else:
@@ -236,12 +236,12 @@ class Timeline:
 
     def shown(self, time: Fraction) -> Fraction:
         """Return the time on the source's clock that the output shows at a time."""
-        assert self._origin is not None
-        return self._origin + self._map.source(time)
+        assert self._first is not None
+        return self._first + self._map.source(time)
 
     def _since(self, time: Fraction) -> Fraction:
-        assert self._origin is not None
-        return time - self._origin
+        assert self._first is not None
+        return time - self._first
 
     def _divide(self, time: Fraction) -> None:
         if time <= self._latest:

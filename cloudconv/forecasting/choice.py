@@ -52,10 +52,10 @@ def fault(forecast: Tensor, true: Tensor, last: Tensor) -> float:
         last: the last frame before the forecast.
     """
     one, two, before = (_luma(picture) for picture in (forecast, true, last))
-    looks, flow = _looks(one, two)
+    wrong, flow = _wrongness(one, two)
     away = np.linalg.norm(flow, axis=-1) / (_AWAY * two.shape[1]) * (true is not last)
     moving = _moving(one, two, before)
-    return float(_regions(np.where(moving, np.maximum(looks, away.clip(0, 1)), 0)).max())
+    return float(_regions(np.where(moving, np.maximum(wrong, away.clip(0, 1)), 0)).max())
 
 
 def view_of(pictures: Sequence[Tensor]) -> Motion:
@@ -80,7 +80,7 @@ def comes_in(
     at = transform(after(velocity, step, two.shape), grid_of(two.shape))
     outside = ((at < 0) | (at > np.array(two.shape[::-1]) - 1)).any(-1)
     moving = outside & _moving(one, two, before)
-    return float(_looks(one, two)[0][moving].mean()) if moving.any() else 0.0
+    return float(_wrongness(one, two)[0][moving].mean()) if moving.any() else 0.0
 
 
 def stands(forecast: Tensor, last: Tensor, before: Tensor) -> float:
@@ -123,14 +123,14 @@ def _moving(one: Floats, two: Floats, before: Floats) -> NDArray[np.bool_]:
     return moving
 
 
-def _looks(one: Floats, two: Floats) -> tuple[Floats, Floats]:
+def _wrongness(one: Floats, two: Floats) -> tuple[Floats, Floats]:
     """Return how wrong each pixel of a forecast looks, and the flow from the true one."""
     flow = measured_flow(two.astype(np.uint8), one.astype(np.uint8), quick=True)
     at = grid_of(two.shape) + flow
     aligned, detail = (sample(x, at, how=cv2.INTER_LINEAR) for x in (one, _fine(one)))
     octaves = np.abs(np.log2((detail + _NOISE) / (_fine(two) + _NOISE))) / _OCTAVES
-    looks: Floats = ((1 - _structure(aligned, two)).clip(0, 1) + octaves.clip(0, 1)) / 2
-    return looks, flow
+    wrong: Floats = ((1 - _structure(aligned, two)).clip(0, 1) + octaves.clip(0, 1)) / 2
+    return wrong, flow
 
 
 def _change(one: Floats, two: Floats) -> Floats:

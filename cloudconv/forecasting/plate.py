@@ -72,7 +72,7 @@ class Plate:
         self.size = pictures[0].shape[:2]
         self.count = len(pictures)
         self.looks = spread(self.count, most=LOOKS)
-        self._camera = _Camera(pictures, self.looks)
+        self._camera = _SlowCamera(pictures, self.looks)
         self.stands = self._camera.stands
         self.drifts = self._camera.drifts
         rows, columns = (np.arange(side) + 1 for side in self.size)
@@ -80,7 +80,7 @@ class Plate:
             *(np.minimum(k, k[::-1]).clip(0, RIM) for k in (rows, columns))
         )
         inside = (inside * (255 // RIM)).astype(np.uint8)
-        self._seen = cache(lambda k: self.steadied(k, inside, cv2.BORDER_CONSTANT))
+        self._shown_part = cache(lambda k: self.steadied(k, inside, cv2.BORDER_CONSTANT))
         steady = [self.steadied(k, pictures[k]) for k in self.looks]
         self.picture = self.made_of(steady, self.looks)
         self.steady = cache(
@@ -102,7 +102,7 @@ class Plate:
 
     def shows(self, frame: int, area: Area) -> bool:
         """Return whether a frame shows all of an area."""
-        return not self.drifts or bool(self._seen(frame)[area].min() == 255)
+        return not self.drifts or bool(self._shown_part(frame)[area].min() == 255)
 
     def steadied(
         self, frame: int, picture: Any, outside: int = cv2.BORDER_REPLICATE
@@ -118,9 +118,9 @@ class Plate:
         """Return a steady picture; ``ground`` fills what the frame does not show."""
         if not self.drifts:
             return picture
-        seen = cv2.resize(self._seen(frame), picture.shape[1::-1]) / np.float32(255)
+        shown = cv2.resize(self._shown_part(frame), picture.shape[1::-1]) / np.float32(255)
         change = picture.astype(np.float32) - ground
-        whole: Any = ground + seen[..., None] * change
+        whole: Any = ground + shown[..., None] * change
         return whole if picture.dtype == np.float32 else np.rint(whole).astype(np.uint8)
 
     def made_of(self, pictures: Sequence[Bytes], frames: Sequence[int]) -> Bytes:
@@ -180,7 +180,7 @@ class Plate:
         size = tuple(-(-side // _LIGHT_STEP) for side in reversed(self.size))
         free = 1 - cv2.dilate(self.mask(frame), np.ones((9, 9), np.uint8))[..., None]
         if self.drifts:
-            free &= (self._seen(frame) == 255)[..., None]
+            free &= (self._shown_part(frame) == 255)[..., None]
         pairs = [
             cv2.resize(
                 (values * free).astype(np.float32), size, interpolation=cv2.INTER_AREA
@@ -195,7 +195,7 @@ class Plate:
         return lighter
 
 
-class _Camera:
+class _SlowCamera:
     """The motion of a still or slow camera, which is measured when it is needed.
 
     ``stands``: all frames show one view, as before a camera that trembles. ``drifts``: the
@@ -223,11 +223,11 @@ class _Camera:
         if motions is None:
             return
         grid = grid_of((rows, columns))
-        seen = [
+        steady = [
             sample(detail, transform(motion, grid), how=cv2.INTER_LINEAR)
             for detail, motion in zip(details, motions, strict=True)
         ]
-        if _last(seen, np.median(seen, 0)):
+        if _last(steady, np.median(steady, 0)):
             self.drifts = self.stands = True
             every = range(len(pictures))
             terms = motions.reshape(-1, 9).T

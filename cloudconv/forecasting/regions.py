@@ -228,7 +228,7 @@ def in_past(thing: Thing, camera: Camera, steps: int) -> Mask:
     return transformed(thing.mask, motion, outside=cv2.BORDER_CONSTANT)
 
 
-def plate_of(
+def background_of(
     pictures: Sequence[Bytes], behind: Mask, camera: Camera, things: Sequence[Thing]
 ) -> Bytes:
     """Return the last frame without its things: (H, W, 3).

@@ -21,7 +21,7 @@ from cloudconv.forecasting.plate import EVEN, RIM, Mask
 from cloudconv.forecasting.regions import (
     MOST_COVERED,
     Thing,
-    plate_of,
+    background_of,
     things_of,
 )
 from cloudconv.forecasting.sampling import sample_on_threads, sample_sharply
@@ -79,8 +79,8 @@ class Layer:
         scale = np.diag([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
         linear = scale @ motion[:2, :2]
         start = motion[:2] @ np.array([columns.start, rows.start, 1.0])
-        origin = scale @ (start - (self.left, self.top)) - 1
-        numbers = np.column_stack([linear, origin, bent * scale.diagonal()]).astype(
+        offset = scale @ (start - (self.left, self.top)) - 1
+        numbers = np.column_stack([linear, offset, bent * scale.diagonal()]).astype(
             np.float32
         )
         (sent,) = upload([torch.from_numpy(numbers)], target.device)
@@ -191,7 +191,7 @@ def scene_of(frames: Sequence[Callable[[], Tensor]]) -> Scene | StillScene:
     background = last
     if things:
         behind = (np.max(mattes, 0) > 0.5).astype(np.uint8)
-        plate = plate_of(pictures, behind, camera.extended(greys), things)
+        plate = background_of(pictures, behind, camera.extended(greys), things)
         (sent,) = upload([torch.from_numpy(plate)], last.device)
         background = sent.permute(2, 0, 1)[None].float().div(255)
     layers = [layer_of(background, rests[0], None)]

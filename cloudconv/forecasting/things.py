@@ -190,9 +190,9 @@ class Things:
             : next((k for k, s in enumerate(sights) if s.frame != frames[k]), None)
         ]
         extent = track.last().mask.shape[::-1]
-        looks = np.array([self._look(sight, extent) for sight in sights])
+        pictures = np.array([self._picture(sight, extent) for sight in sights])
         apart = [
-            np.mean([np.abs(looks[k] - looks[k + lag]).mean() for k in range(3)])
+            np.mean([np.abs(pictures[k] - pictures[k + lag]).mean() for k in range(3)])
             for lag in range(1, len(sights) // 2)
         ]
         lags = range(1, len(apart) + 1)
@@ -200,13 +200,13 @@ class Things:
         best = min(again, key=lambda lag: apart[lag - 1], default=1)
         return tuple(sights[best - 1 :: -1]) or (track.last(),)
 
-    def _look(self, sight: Sight, extent: tuple[int, ...]) -> Floats:
+    def _picture(self, sight: Sight, extent: tuple[int, ...]) -> Floats:
         """Return a small picture of a thing without its ground."""
         grey = luma(self.plate.steady(sight.frame)[sight.box])
-        look = np.where(
+        picture = np.where(
             sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0
         )
-        small: Floats = cv2.resize(look, extent, interpolation=cv2.INTER_AREA)
+        small: Floats = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA)
         return small
 
     def _touch(self, one: Sight, other: Sight) -> bool:

@@ -19,12 +19,12 @@ _EMPHASIS = 0.95
 class Attacks:
     """The ``times`` of attacks in a sound, in samples, ``apart`` or more from each other.
 
-    ``block`` is the length that is measured at once. ``seen`` is the end of the searched
-    part.
+    ``block`` is the length that is measured at once. The part up to ``searched`` has been
+    searched.
     """
 
     def __init__(self, block: int, apart: int) -> None:
-        self.seen = 0
+        self.searched = 0
         self.times: list[int] = []
         self._block = block
         self._apart = apart
@@ -39,10 +39,10 @@ class Attacks:
         """
         block = self._block
         ahead = 4
-        count = (at + len(source) - self.seen) // block - ahead
+        count = (at + len(source) - self.searched) // block - ahead
         if count <= 0:
             return
-        begin = self.seen - at
+        begin = self.searched - at
         samples = source[begin - block - 1 : begin + (count + ahead) * block].astype(
             np.float64
         )
@@ -53,7 +53,7 @@ class Attacks:
         for number in np.flatnonzero(loud > np.maximum(before * _RISE, _FLOOR)):
             here = np.sqrt(power[number * block : (number + ahead) * block])
             start = int(np.argmax(here >= _BEGINS * here.max())) + int(number - 1) * block
-            attack = self.seen + start
+            attack = self.searched + start
             height = float(loud[number])
             if self.times and attack - self.times[-1] < self._apart:
                 if height <= self._height:
@@ -62,7 +62,7 @@ class Attacks:
             self.times.append(attack)
             self._height = height
         self._loud = loudness[-_BEFORE:]
-        self.seen += count * block
+        self.searched += count * block
 
     def forget(self, first: int) -> None:
         """Drop the attacks that are too far before sample number ``first``."""

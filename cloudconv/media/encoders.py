@@ -74,7 +74,7 @@ def choose(
     """
     source = layout(info.working_pix_fmt)
     exactly = settings.pix_fmt
-    wanted_name = settings.encoder or _kept(container, info, settings)
+    wanted_name = settings.encoder or _same_codec(container, info, settings)
     free = wanted_name is None and exactly is None and container.has_few_formats
     drawn = source.alpha or info.input_format.is_drawn
     becomes_plain = free and drawn and not (source.alpha and container.keeps_alpha)
@@ -174,7 +174,9 @@ def _codec(encoder: str) -> str:
     return av.codec.Codec(encoder, "w").canonical_name
 
 
-def _kept(container: Container, info: MediaInfo, settings: EncodeSettings) -> str | None:
+def _same_codec(
+    container: Container, info: MediaInfo, settings: EncodeSettings
+) -> str | None:
     """Return the encoder of the source's codec for editing.
 
     The result is None if the codec is not kept.

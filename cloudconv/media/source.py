@@ -141,8 +141,8 @@ class Source(AbstractContextManager["Source"]):
         delivered = 0
         begin = info.timing.start + max(start, Fraction(0))
         account = self._account = Account(begin, self._end, self.warnings)
-        seen = _Changes(info, account)
-        pictures = self._pictures(account, seen)
+        changes = _Changes(info, account)
+        pictures = self._pictures(account, changes)
         if info.fields is not None:
             pictures = frames_of_fields(
                 pictures, info.fields, info.file_timing.second_field
@@ -168,9 +168,9 @@ class Source(AbstractContextManager["Source"]):
             yield waiting.at(waiting.time, self._until(waiting.time + lasts) - waiting.time)
         if not delivered:
             raise self._refusal()
-        self.warnings += seen.warnings()
+        self.warnings += changes.warnings()
 
-    def _pictures(self, account: Account, seen: "_Changes") -> Iterator[Timed]:
+    def _pictures(self, account: Account, changes: "_Changes") -> Iterator[Timed]:
         """Yield the file's pictures in their working pixel format, at their exact times."""
         info = self.info
         times = _FrameTimes(self.info.file_timing)
@@ -179,10 +179,10 @@ class Source(AbstractContextManager["Source"]):
             picture = decoded.picture
             time = times.next(decoded.time)
             if time is None:
-                seen.misplaced += not account.misses(decoded.time)
+                changes.misplaced += not account.misses(decoded.time)
                 continue
-            captions = seen.captions(picture, time)
-            seen.look(decoded, time)
+            captions = changes.captions(picture, time)
+            changes.record(decoded, time)
             if info.fields is not None or time >= account.begin:
                 yield widened(picture, info.working_pix_fmt), time, captions
 
@@ -273,7 +273,7 @@ class _Changes:
         self._first_aspect: Fraction | None = None
         self._noted: dict[str, Warned] = {}  # the first change of each property
 
-    def look(self, decoded: Decoded, time: Fraction) -> None:
+    def record(self, decoded: Decoded, time: Fraction) -> None:
         """Record the first changes of aspect and interlacing: the output stores one each.
 
         Raise UnfitInputError if the size or the pixel format has changed.

@@ -85,7 +85,7 @@ class TimeStretch:
         self._source = np.concatenate([self._source, samples])
         self._attacks.find(self._source, self._at)
         # A later attack cannot move the windows before this source sample.
-        ready = self._attacks.seen - 2 * self._reach - 2 * self._half
+        ready = self._attacks.searched - 2 * self._reach - 2 * self._half
         while True:
             out = 0 if self._out is None else self._out + self._half
             if ready < 0 or out > self._output(ready):
@@ -99,7 +99,7 @@ class TimeStretch:
                 yield joined
             self._out = out
             self._middle = middle
-        first = min(self._middle, self._attacks.seen) - 2 * self._reach
+        first = min(self._middle, self._attacks.searched) - 2 * self._reach
         if first > self._at:  # no later window can contain the samples before
             self._source = self._source[first - self._at :]
             self._at = first

@@ -150,7 +150,7 @@ def set_engine() -> str | None:
 
 def measured() -> dict[str, dict[str, Any]]:
     """Return what is kept about this processor: the choice and the times of each layer."""
-    kept = _kept().get(_machine(), {})
+    kept = _stored().get(_machine(), {})
     return {name: {"chosen": _faster(times), **times} for name, times in kept.items()}
 
 
@@ -161,10 +161,10 @@ def _engines(shapes: Collection[_Shape]) -> dict[_Shape, str]:
         return dict.fromkeys(shapes, only)
     with _lock:
         if new := [*dict.fromkeys(shape for shape in shapes if shape not in _chosen)]:
-            times = _kept().get(_machine(), {})
+            times = _stored().get(_machine(), {})
             if unknown := [shape for shape in new if str(shape) not in times]:
                 with one_thread("cloudconv-engines") as thread:
-                    times = _keep(thread.submit(_measured, unknown).result())
+                    times = _store(thread.submit(_measured, unknown).result())
             _chosen.update((shape, _faster(times[str(shape)])) for shape in new)
         return {shape: _chosen[shape] for shape in shapes}
 
@@ -226,7 +226,7 @@ def _machine() -> str:
     return f"{processor_name()}, {kind}, PyTorch {torch.__version__}, {usual_engine()}"
 
 
-def _kept() -> dict[str, dict[str, Times]]:
+def _stored() -> dict[str, dict[str, Times]]:
     """Return the times on all machines of this home; none if the file is damaged."""
     try:
         return unsealed((cache_folder() / _FILE).read_bytes()) or {}
@@ -234,9 +234,9 @@ def _kept() -> dict[str, dict[str, Times]]:
         return {}
 
 
-def _keep(new: dict[str, Times]) -> dict[str, Times]:
+def _store(new: dict[str, Times]) -> dict[str, Times]:
     """Keep times, if the cache can be written; those that are kept already stay."""
-    every = _kept()
+    every = _stored()
     machine = _machine()
     every[machine] = {**new, **every.get(machine, {})}
     with suppress(OSError):  # then each process measures

@@ -213,7 +213,7 @@ class IFNet(Interpolator):
         motion = None
         for number, size in enumerate(self._sizes):
             factor = size / pair.scale
-            small = self._reduced(pair, factor)
+            small = self._at_scale(pair, factor)
             if motion is not None:
                 motion = enlarged_motion(motion, 2)
             inputs = self._inputs(small, motion, pair.timestep)
@@ -221,19 +221,19 @@ class IFNet(Interpolator):
             motion = change if motion is None else change.add_(motion)
             yield motion, factor
 
-    def _reduced(self, pair: Pair, factor: float, sides: int = 2) -> list[Tensor]:
-        def reduced(x: Tensor) -> Tensor:
+    def _at_scale(self, pair: Pair, factor: float, sides: int = 2) -> list[Tensor]:
+        def at_scale(x: Tensor) -> Tensor:
             return resize(x[:, :COLOURS], 1 / factor, self.multiple(pair.scale))
 
         if factor > 1:
-            return pair.of_each(("reduced", factor), reduced, sides)
+            return pair.of_each(("reduced", factor), at_scale, sides)
         # To keep a copy would cost more memory.
-        return [reduced(pair.joined(side)) for side in pair.sides[:sides]]
+        return [at_scale(pair.joined(side)) for side in pair.sides[:sides]]
 
     def _change(self, pair: Pair, motion: Tensor, size: float) -> Scaled:
         assert self.refine is not None
         coarse = _REFINED / pair.scale
-        pictures = [x.clamp(0, 1) for x in self._reduced(pair, coarse, 4)]
+        pictures = [x.clamp(0, 1) for x in self._at_scale(pair, coarse, 4)]
         small = enlarged_motion(motion, size / coarse)
         change: Tensor = self.refine(pictures, small, pair.timestep, pair.reach)
         return change, coarse
@@ -306,7 +306,7 @@ class IFNet(Interpolator):
             warped = [sample(x, grid) for x, grid in zip((x0, x1), grids, strict=True)]
             kept = near
             if still is not None and near is not None and strength is not None:
-                kept = still.kept([grid.detach() for grid in grids], top, near)
+                kept = still.unmoved([grid.detach() for grid in grids], top, near)
                 strength[:, :, top : top + count] = 1 - kept
             _fill(result, kept, pair, top, (motion_rows, size), warped)
         if strength is not None:

@@ -42,7 +42,7 @@ class Stillness(NamedTuple):
     centres: Tensor
     around: Tensor
 
-    def kept(self, grids: list[Tensor], top: int, least: Tensor) -> Tensor:
+    def unmoved(self, grids: list[Tensor], top: int, least: Tensor) -> Tensor:
         """Return the weight of unmoved pictures, (B, 1, rows, W), for rows of grids.
 
         ``grids`` lead to x0 and to x1, and begin at row ``top``, a multiple of 8.
@@ -56,9 +56,9 @@ class Stillness(NamedTuple):
         first, second = (sample(self.centres, grid) for grid in grids)
         # 1 where the pixels that the grids move stand still.
         still_in_both = first.mul_(second)
-        kept = (squares * still_in_both).maximum(least)
+        weight = (squares * still_in_both).maximum(least)
         marks = self.marks(squares, top)
-        return kept if marks is None else kept.maximum(marks)
+        return weight if marks is None else weight.maximum(marks)
 
     def marks(self, squares: Tensor, top: int) -> Tensor | None:
         """Return 1 at squares of equal pixels near detail, if most around differ.

@@ -65,7 +65,7 @@ _NEAR = 2  # pixels around a guess that are searched
 _MARGIN = 6  # pixels around a blob whose opacity is computed
 
 
-class Area(NamedTuple):
+class CellArea(NamedTuple):
     """Rows and columns of a picture; the first ones are multiples of a cell's side."""
 
     rows: slice
@@ -219,7 +219,7 @@ class Search:
     """
 
     made: Made
-    area: Area
+    area: CellArea
     cells: Bytes
     sources: Sequence[Tensor]
     outer: tuple[float, float]
@@ -269,7 +269,7 @@ def places(made: Made) -> Tensor:
     return means[:, 0].gt(_LEFT).to(torch.uint8)
 
 
-def area_of(cells: Bytes, size: tuple[int, int]) -> Area | None:
+def area_of(cells: Bytes, size: tuple[int, int]) -> CellArea | None:
     """Return the part of a picture in which lost things move; None for no place.
 
     ``cells``: the picture's :func:`places`. ``size``: its height and width.
@@ -285,7 +285,7 @@ def area_of(cells: Bytes, size: tuple[int, int]) -> Area | None:
         )
         for place, side in zip(found, size, strict=True)
     ]
-    return Area(*parts)
+    return CellArea(*parts)
 
 
 def filled(flows: Floats, hole: Bytes) -> Floats:
@@ -604,7 +604,7 @@ def _without_rivals(found: Sequence[Whole]) -> list[Whole]:
 def put(
     new: Tensor,
     sources: Sequence[Tensor],
-    area: Area,
+    area: CellArea,
     ground: Floats,
     wholes: Sequence[Whole],
     timestep: float,

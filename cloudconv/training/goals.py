@@ -37,7 +37,7 @@ class Prediction:
     levels: tuple[Tensor, ...] = ()
 
 
-Made = list[Prediction]
+Predictions = list[Prediction]
 M = TypeVar("M", bound=Model)
 
 
@@ -54,7 +54,7 @@ class Goal(ABC, Generic[M]):
         """Return the indices of a sample's frames within a window, in rising order."""
 
     @abstractmethod
-    def make(self, model: M, frames: Tensor, indices: Tensor, noise: float) -> Made:
+    def make(self, model: M, frames: Tensor, indices: Tensor, noise: float) -> Predictions:
         """Return the pictures that the model makes of a batch of samples, with gradients.
 
         ``frames`` are (B, L, 3, H, W) float32 in [0, 1], and ``indices`` (B, L) their
@@ -116,7 +116,7 @@ class InterpolationGoal(Goal[Interpolator]):
 
     def make(
         self, model: Interpolator, frames: Tensor, indices: Tensor, noise: float
-    ) -> Made:
+    ) -> Predictions:
         """Interpolate the middle frame.
 
         The model's stages before the last become ``levels``.
@@ -157,7 +157,9 @@ class Forecast(Goal[Predictor]):
     def picks(self, random: np.random.Generator) -> list[int]:
         return list(range(self.length))
 
-    def make(self, model: Predictor, frames: Tensor, indices: Tensor, noise: float) -> Made:
+    def make(
+        self, model: Predictor, frames: Tensor, indices: Tensor, noise: float
+    ) -> Predictions:
         context = frames[:, : self.context]
         truths = frames[:, self.context :].unbind(1)
         last = context[:, -1]
@@ -182,7 +184,9 @@ class Direct(Forecast):
         ahead = int(self.ahead * random.random() ** _NEAR)
         return [*range(self.context), self.context + ahead]
 
-    def make(self, model: Predictor, frames: Tensor, indices: Tensor, noise: float) -> Made:
+    def make(
+        self, model: Predictor, frames: Tensor, indices: Tensor, noise: float
+    ) -> Predictions:
         context, truth = frames[:, :-1], frames[:, -1]
         horizon = (indices[:, -1] - indices[:, -2]).float()
         picture = model(_noisy(context, noise), horizon)
@@ -205,7 +209,7 @@ class Reconstruction(Goal[Reconstructor]):
 
     def make(
         self, model: Reconstructor, frames: Tensor, indices: Tensor, noise: float
-    ) -> Made:
+    ) -> Predictions:
         truth = frames[:, 0]
         mean = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
         return [Prediction(model(_noisy(truth, noise)), truth, mean, frames)]

@@ -46,7 +46,7 @@ def marks_in(x0, x1):
 
 
 def kept_in(found, grids, top=0):
-    return found.kept(grids, top, torch.zeros(1, 1, 1, 1))
+    return found.unmoved(grids, top, torch.zeros(1, 1, 1, 1))
 
 
 def grids(across, size=(96, 128)):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.events import Warned
-from cloudconv.jobs.compare.plan import ComparedClip, ComparePlan, Sample
+from cloudconv.jobs.compare.plan import ComparedClip, ComparePlan, Excerpt
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.meters import minterpolate
@@ -43,12 +43,12 @@ class ShownFrame:
     frame: Frame | None = None
 
 
-Made = tuple[ShownFrame | None, float, int]
+TimedFrame = tuple[ShownFrame | None, float, int]
 """A frame that a method made, or None; the seconds of some frames, and their number."""
 
-Make = Callable[[Sample, Tensor], Iterator[Made]]
-"""A function that yields a frame for each scored frame of a sample; the tensor has the kept
-frames before as RGB."""
+Make = Callable[[Excerpt, Tensor], Iterator[TimedFrame]]
+"""A function that yields a frame for each scored frame of an excerpt; the tensor has the
+kept frames before as RGB."""
 
 
 def method(model: str, plan: ComparePlan, warned: list[Warned]) -> Make:
@@ -69,10 +69,10 @@ def method(model: str, plan: ComparePlan, warned: list[Warned]) -> Make:
 
 
 def _interpolated(
-    renderer: Renderer, warned: list[Warned], sample: Sample, context: Tensor
-) -> Iterator[Made]:
+    renderer: Renderer, warned: list[Warned], excerpt: Excerpt, context: Tensor
+) -> Iterator[TimedFrame]:
     began = time.perf_counter()
-    left, right = sample.frames[0], sample.frames[-1]
+    left, right = excerpt.frames[0], excerpt.frames[-1]
     span = right.time - left.time
     # As in ``interp``, no model makes a frame between two equal frames.
     other_side = None if left.same_picture(right) else right
@@ -80,10 +80,10 @@ def _interpolated(
         None
         if other is None
         else beside(other.frame, abs(other.frame.time - near.time), span)
-        for other, near in ((sample.before, left), (sample.after, right))
+        for other, near in ((excerpt.before, left), (excerpt.after, right))
     )
     tasks = []
-    for true in (sample.frames[k] for k in sample.scored):
+    for true in (excerpt.frames[k] for k in excerpt.scored):
         times = (true.time - left.time) / span, true.time, true.duration
         tasks.append(Task(left, other_side, *times, before=before, after=after))
     frames = list(renderer.render(tasks))
@@ -94,12 +94,12 @@ def _interpolated(
 
 
 def _predicted(
-    model: Predictor, device: torch.device, sample: Sample, context: Tensor
-) -> Iterator[Made]:
+    model: Predictor, device: torch.device, excerpt: Excerpt, context: Tensor
+) -> Iterator[TimedFrame]:
     """Yield forecasts; the predictor sees RGB rounded to 8 bits, like all scored frames."""
     (sent,) = upload([context[None]], device)
-    forecasts = model.forecast(sent, len(sample.scored), checks=False)
-    for _ in sample.scored:
+    forecasts = model.forecast(sent, len(excerpt.scored), checks=False)
+    for _ in excerpt.scored:
         began = time.perf_counter()
         (rgb,) = download([next(forecasts)[0]]).planes()
         yield ShownFrame(metrics.eight_bit(rgb)), time.perf_counter() - began, 1
@@ -140,11 +140,11 @@ class _Minterpolate:
                 self._made -= 1
                 yield item.frame
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
-        for k in sample.scored:
+    def make(self, excerpt: Excerpt, context: Tensor) -> Iterator[TimedFrame]:
+        for k in excerpt.scored:
             seconds = self._seconds
             count = self._made
-            frame = self._at(sample.frames[k])
+            frame = self._at(excerpt.frames[k])
             picture = None if frame is None else ShownFrame(as_rgb(frame), frame)
             yield picture, self._seconds - seconds, self._made - count
 

@@ -1,7 +1,7 @@
-"""Plan a comparison: its methods, its metrics, and its samples of neighbouring frames.
+"""Plan a comparison: its methods, its metrics, and its excerpts of neighbouring frames.
 
-The scores of a sample depend only on the sample's frames. Metrics that need frames in order
-also depend on the samples before.
+The scores of an excerpt depend on its frames alone. Metrics that need frames in order also
+depend on the excerpts before.
 """
 
 from collections import deque
@@ -219,7 +219,7 @@ class ClipFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Excerpt:
     """Neighbouring source frames; those at the positions ``scored`` are made again.
 
     ``read`` is the number of source frames up to its end; ``skipped`` are left out because
@@ -241,10 +241,10 @@ class Sample:
 
 
 class ComparedClip:
-    """The compared part of a clip without regular repeats, and its division into samples.
+    """The compared part of a clip without regular repeats, and its division into excerpts.
 
     ``cuts`` and ``left_out``, the number of repeats, are complete when all frames have been
-    read. With ``drop`` a sample is two kept frames and those between. With ``horizon`` it
+    read. With ``drop`` an excerpt is two kept frames and those between. With ``horizon`` it
     is the frames that a predictor sees and those that follow, up to the next cut.
     """
 
@@ -307,14 +307,14 @@ class ComparedClip:
             frame = item.frame.at(item.shows, item.frame.duration)
             yield ClipFrame(number, item.frame.time, item.cut, frame)
 
-    def samples(self, source: Source) -> Iterator[Sample]:
-        """Yield all samples in order, with their frames; an empty sample ends the clip."""
+    def excerpts(self, source: Source) -> Iterator[Excerpt]:
+        """Yield all excerpts in order, with their frames; an empty one ends the clip."""
         wanted = self._settings.frames
         drops = self._settings.horizon is None
         wanted_each = self._inside if wanted is None else min(wanted, self._inside)
         chosen = evenly(self._total, None if wanted is None else wanted // wanted_each)
         within = evenly(self._inside, wanted_each)
-        # The kept frames at the ends of a sample.
+        # The kept frames at the ends of an excerpt.
         first = self._context
         last = int(drops)
         every = windows(self.frames(source), self._most, self._step, self._least)
@@ -325,7 +325,7 @@ class ComparedClip:
             cut = next((k for k, item in enumerate(items) if k and item.cut), len(items))
             end = first if drops and cut < len(items) else max(cut, first)
             taken = chosen(number)
-            yield Sample(
+            yield Excerpt(
                 items[:end],
                 tuple(k for k in range(first, end - last) if taken and within(k - first)),
                 read=items[-1].number + 1,
@@ -333,11 +333,11 @@ class ComparedClip:
                 before=_kept(before, 0) if drops else None,
                 after=_kept(after, -1) if drops else None,
             )
-        yield Sample((), (), self.info.timing.frames)
+        yield Excerpt((), (), self.info.timing.frames)
 
 
 def _kept(items: Sequence[ClipFrame] | None, index: int) -> ClipFrame | None:
-    """Return the first or the last frame of a neighbouring sample.
+    """Return the first or the last frame of a neighbouring excerpt.
 
     The result is None if it contains a cut.
     """

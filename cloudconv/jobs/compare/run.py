@@ -70,15 +70,15 @@ def run(settings: CompareSettings) -> Job:
         scorer = Scorer(plan)
         rows: list[Row] = []
         skipped = 0
-        for sample in stack.enter_context(prefetch(clip.samples(source), 2)):
-            skipped += sample.skipped
-            for scored in scorer.score(sample):
+        for excerpt in stack.enter_context(prefetch(clip.excerpts(source), 2)):
+            skipped += excerpt.skipped
+            for scored in scorer.score(excerpt):
                 rows += [] if scored.row is None else [scored.row]
                 if writer is not None:
                     writer.add(scored)
             yield from reported.new(scorer.new_warnings())
             total = clip.frames_expected
-            yield Progress("scoring", min(sample.read, total), total)
+            yield Progress("scoring", min(excerpt.read, total), total)
         yield from reported.new((*source.warnings, *_warnings(plan, scorer, rows)))
         check_unchanged(plan.info)
         if not rows:
@@ -191,11 +191,11 @@ class ReportWriter:
         truth = as_shown(scored.truth, info)
         images = {name: scored.made[name] for name in self._plan.methods}
         # A frame that a method could not make is black.
-        samples = {
+        pictures = {
             name: truth * 0 if rgb is None else as_shown(rgb, info)
             for name, rgb in images.items()
         }
-        self._show(scored.duration, truth, samples)
+        self._show(scored.duration, truth, pictures)
         compared = (self._plan.judged, self._plan.baseline)
         if row is None or any(images[name] is None for name in compared):
             return
@@ -204,8 +204,8 @@ class ReportWriter:
         # Only pictures of the worst frames are encoded.
         if len(self._worst) == SHOWN and psnr >= self._worst[-1][0]:
             return
-        error = metrics.error_map(samples[self._plan.judged], truth)
-        jpegs = {name: _jpeg(rgb) for name, rgb in samples.items()}
+        error = metrics.error_map(pictures[self._plan.judged], truth)
+        jpegs = {name: _jpeg(rgb) for name, rgb in pictures.items()}
         self._worst.append((psnr, Comparison(row, _jpeg(truth), jpegs, _jpeg(error))))
         self._worst.sort(key=lambda entry: entry[0])
         del self._worst[SHOWN:]

@@ -12,7 +12,7 @@ from cloudconv import metrics
 from cloudconv.events import Warned
 from cloudconv.forecasting.choice import fault, stands
 from cloudconv.jobs.compare.methods import ShownFrame, as_rgb, method
-from cloudconv.jobs.compare.plan import ClipFrame, ComparePlan, Sample
+from cloudconv.jobs.compare.plan import ClipFrame, ComparePlan, Excerpt
 from cloudconv.media.meters import VmafMeter
 from cloudconv.messages import counted
 from cloudconv.report.data import CURVES, Row, frames_ahead
@@ -124,18 +124,18 @@ class Scorer:
         self._warned.clear()
         return new
 
-    def score(self, sample: Sample) -> Iterator[ScoredFrame]:
-        """Make and score the frames of the next sample.
+    def score(self, excerpt: Excerpt) -> Iterator[ScoredFrame]:
+        """Make and score the frames of the next excerpt.
 
         Yield them and the first kept frame.
         """
-        if not sample.scored:
+        if not excerpt.scored:
             for name, meter in self._meters.items():
                 self.scores[name][0].add(meter.interrupt())
             return
         ahead = self._plan.forecasts
-        frames = sample.frames
-        last = sample.scored[0] - 1 if ahead else 0
+        frames = excerpt.frames
+        last = excerpt.scored[0] - 1 if ahead else 0
         context = torch.stack([as_rgb(frame) for frame in frames[: last + 1]])
         kept = ShownFrame(context[-1], frames[last])
         neighbours = [kept.rgb, *([] if ahead else [as_rgb(frames[-1])])]
@@ -146,8 +146,8 @@ class Scorer:
             yield ScoredFrame(
                 frames[0].duration, kept.rgb, dict.fromkeys(self._makers, kept.rgb), None
             )
-        making = {name: make(sample, context) for name, make in self._makers.items()}
-        for number, k in enumerate(sample.scored):
+        making = {name: make(excerpt, context) for name, make in self._makers.items()}
+        for number, k in enumerate(excerpt.scored):
             truth = ShownFrame(as_rgb(frames[k]), frames[k])
             if texture is not None and not ahead:
                 self.filmed.add(_texture(truth.rgb, texture).items())
@@ -164,11 +164,11 @@ class Scorer:
                 scores.add([("seconds_per_frame", seconds)], count)
                 frames_shown[name] = None if scored_frame is None else scored_frame.rgb
                 curves[name] = values or {}
-            row = self._row(sample.items[k], number + 1 if ahead else None, curves)
+            row = self._row(excerpt.items[k], number + 1 if ahead else None, curves)
             yield ScoredFrame(frames[k].duration, truth.rgb, frames_shown, row)
             last = k
         if not ahead:
-            complete = last == len(sample.items) - 2
+            complete = last == len(excerpt.items) - 2
             for name, meter in self._meters.items():
                 self.scores[name][0].add(meter.flicker() if complete else meter.interrupt())
 

@@ -181,7 +181,7 @@ class Estimates:
         self._factor = factor
         return change
 
-    def reduced(self, factor: float) -> tuple[Tensor, Tensor]:
+    def at_scale(self, factor: float) -> tuple[Tensor, Tensor]:
         """Return the flows, (B, 4, h, w), and mask and features, (B, 1 or more, h, w).
 
         Both are reduced to 1 / ``factor`` of the picture's size, and so is the unit of the
@@ -283,7 +283,7 @@ class Rife4(Published):
                 inputs += [x[:, COLOURS:] for x in warped]
             inputs.append(timestep.expand(-1, 1, *warped[0].shape[2:]))
             if number:
-                flows, others = total.reduced(factor)
+                flows, others = total.at_scale(factor)
                 inputs += [others, flows]
             motion = self.block(f"block{number}", inputs)
             change = total.add(motion, factor * inputs[0].shape[3] / motion.shape[3])
@@ -292,7 +292,7 @@ class Rife4(Published):
                 far = (to_x0.amax((1, 2, 3), True) > _FAR) & (
                     to_x1.amax((1, 2, 3), True) > _FAR
                 )
-        flows, mask = total.reduced(1)
+        flows, mask = total.at_scale(1)
         return torch.cat((flows, mask[:, :MASK]), 1), far
 
     def block(self, name: str, inputs: Sequence[Tensor]) -> Tensor:
@@ -371,10 +371,10 @@ class RifePaper(Rife4):
             if reads_time:
                 inputs.append(pair.timestep.expand(-1, 1, *inputs[0].shape[2:]))
             if number:
-                flows, mask = total.reduced(factor)
+                flows, mask = total.at_scale(factor)
                 inputs += [*total.warp(seen, factor), mask, flows]
             total.add(self.block(f"block{number}", inputs), 2 * factor)
-        flows, mask = total.reduced(1)
+        flows, mask = total.at_scale(1)
         features = [
             self._context(x, f) for x, f in zip(seen, flows.chunk(2, 1), strict=True)
         ]
