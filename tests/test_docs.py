@@ -206,21 +206,34 @@ def test_every_test_of_a_guarantee_exists():
         assert f"def {test}(" in source or not test, f"{file} has no {test}"
 
 
-def test_a_run_calls_every_function_of_the_path_of_a_frame(tmp_path):
+@pytest.mark.parametrize(
+    "walk",
+    [
+        "frame of `interp`",
+        "audio packet",
+        pytest.param("frame of `dream`", marks=pytest.mark.full),
+    ],
+)
+def test_a_run_calls_every_function_of_a_walk(tmp_path, walk):
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    steps = re.findall(r"^\| `(\w+/[\w/]+\.py)` \| `(\w+)` \|", text, re.MULTILINE)
-    assert len(steps) > 9
+    table = text.split(f"Walk with one {walk}")[1].split("\n\n")[1]
+    steps = re.findall(r"^\| `(\w+/[\w/]+\.py)` \| `(\w+)` \|", table, re.MULTILINE)
+    assert len(steps) == table.count("\n") - 1
+    assert len(steps) <= 12
     called = set()
 
     def note(frame, event, _):
         if event == "call":
             called.add((frame.f_code.co_filename, frame.f_code.co_name))
 
-    clip = write_clip(tmp_path / "a.mkv", 4, audio=["flac"])
+    clip = write_clip(tmp_path / "a.mkv", 8, size=(48, 32), audio=["flac"])
     threading.setprofile(note)
     sys.setprofile(note)
     try:
-        calls.interpolate(clip, tmp_path / "b.mkv", factor=2, model="tiny")
+        if "dream" in walk:
+            calls.dream(clip, tmp_path / "b.mkv", frames=3, mode="collage")
+        else:
+            calls.interpolate(clip, tmp_path / "b.mkv", factor=2, model="tiny")
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
