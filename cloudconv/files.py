@@ -247,7 +247,9 @@ def put_all(part: Path, folder: Path, *, overwrite: bool, old: Iterable[Path] = 
     with ExitStack() as undo:
         undo.callback(_take_back, part)
         (part / _REPLACED).mkdir()
-        (part / _MOVES).write_text(json.dumps({name: _mark(part / name) for name in names}))
+        (part / _MOVES).write_text(
+            json.dumps({name: _version(part / name) for name in names})
+        )
         for path in taken:
             path.rename(part / _REPLACED / path.name)
         for name in names:
@@ -261,10 +263,10 @@ def put_all(part: Path, folder: Path, *, overwrite: bool, old: Iterable[Path] = 
 def _take_back(part: Path) -> bool:
     """Undo an unfinished move out of a part; return whether all replaced files are back."""
     with suppress(OSError, ValueError, AttributeError):
-        for name, mark in json.loads((part / _MOVES).read_bytes()).items():
+        for name, version in json.loads((part / _MOVES).read_bytes()).items():
             moved = part.parent / Path(name).name
             with suppress(OSError):
-                if _mark(moved) == mark:
+                if _version(moved) == version:
                     # After an interrupted `put` both names are one file; a rename would
                     # keep both.
                     if _are_one(moved, part / moved.name):
@@ -286,18 +288,18 @@ def _are_one(name: Path, other: Path) -> bool:
     return False
 
 
-def _mark(file: Path) -> list[int]:
+def _version(file: Path) -> list[int]:
     about = file.lstat()
     return [about.st_ino, about.st_size, about.st_mtime_ns]
 
 
-def marks_of(files: Iterable[Path]) -> dict[Path, list[int]]:
+def versions_of(files: Iterable[Path]) -> dict[Path, list[int]]:
     """Return a mark of each file that exists; if it is made again, the mark differs."""
-    marks = {}
+    versions = {}
     for file in files:
         with suppress(OSError):
-            marks[file] = _mark(file)
-    return marks
+            versions[file] = _version(file)
+    return versions
 
 
 def clear(target: Path) -> None:

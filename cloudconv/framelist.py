@@ -19,7 +19,7 @@ LONGEST_ROW = 2
 Place = int | Fraction
 """A source frame by its number from 0, or by a time in seconds at which it is shown."""
 
-Span = tuple[Place, Place]
+FrameSpan = tuple[Place, Place]
 """Source frames from a first place to a last one, both included."""
 
 _NUMBER = re.compile(r"\d{1,12}", re.ASCII)
@@ -34,7 +34,7 @@ class FrameList:
     frames give their numbers.
     """
 
-    spans: tuple[Span, ...] = ()
+    spans: tuple[FrameSpan, ...] = ()
     zero: Fraction = Fraction(0)
     rate: Fraction | None = None
 
@@ -108,7 +108,7 @@ def check_row(lasts: Fraction) -> None:
         )
 
 
-def parse_frames(value: Any) -> tuple[Span, ...]:
+def parse_frames(value: Any) -> tuple[FrameSpan, ...]:
     """Parse source frames: text, or numbers, texts, and pairs of a first and a last place.
 
     Raises SettingsError for anything else, and for a span that ends before its begin.
@@ -123,7 +123,7 @@ def parse_frames(value: Any) -> tuple[Span, ...]:
     return tuple(_span(item) for item in items)
 
 
-def _span(item: Any) -> Span:
+def _span(item: Any) -> FrameSpan:
     places = item.split("-") if isinstance(item, str) else item
     if not isinstance(places, Sequence):
         places = [places]

@@ -20,19 +20,19 @@ from cloudconv.errors import SettingsError
 from cloudconv.messages import short
 from cloudconv.timemap import LEAST_SPEED, MOST_SPEED, Point, TimeMap
 
-Source = TypeVar("Source")
+SourceFrame = TypeVar("SourceFrame")
 Other = TypeVar("Other")
 
 _LONGEST_NUMBER = 60  # characters
 _TOO_LARGE = 10**12
 
-OuterFrame = tuple[Source, Fraction]
+OuterFrame = tuple[SourceFrame, Fraction]
 """A source frame before or after a pair of source frames, and its distance from the pair as
 a multiple of the time between the two frames of the pair."""
 
 
 @dataclass(frozen=True, slots=True)
-class Task(Generic[Source]):
+class Task(Generic[SourceFrame]):
     """An output frame to make: the picture at ``t``, 0 to 1, between two source frames.
 
     A source frame is a decoded ``Frame``, or only its time on the source's clock: a task of
@@ -47,16 +47,16 @@ class Task(Generic[Source]):
     ``t`` between its source frames to the place ``until``.
     """
 
-    left: Source
-    right: Source | None
+    left: SourceFrame
+    right: SourceFrame | None
     t: Fraction
     time: Fraction
     duration: Fraction
     opens_scene: bool = False
-    before: OuterFrame[Source] | None = None
-    after: OuterFrame[Source] | None = None
+    before: OuterFrame[SourceFrame] | None = None
+    after: OuterFrame[SourceFrame] | None = None
     captions: bytes = b""
-    seen: "tuple[Task[Source], ...]" = ()
+    seen: "tuple[Task[SourceFrame], ...]" = ()
     until: Fraction = Fraction(0)
 
     @property
@@ -65,7 +65,7 @@ class Task(Generic[Source]):
         return bool(self.seen) or (self.right is not None and self.t != 0)
 
     @property
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[SourceFrame]:
         """Return all source frames of the task."""
         sources = [self.left]
         if self.right is not None:
@@ -77,10 +77,10 @@ class Task(Generic[Source]):
             sources += part.sources
         return sources
 
-    def of(self, other: Callable[[Source], Other]) -> "Task[Other]":
+    def of(self, other: Callable[[SourceFrame], Other]) -> "Task[Other]":
         """Return the task with other source frames, such as the decoded frames of times."""
 
-        def of_beside(beside: OuterFrame[Source] | None) -> OuterFrame[Other] | None:
+        def of_beside(beside: OuterFrame[SourceFrame] | None) -> OuterFrame[Other] | None:
             return None if beside is None else (other(beside[0]), beside[1])
 
         return Task(

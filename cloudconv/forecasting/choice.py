@@ -58,7 +58,7 @@ def fault(forecast: Tensor, true: Tensor, last: Tensor) -> float:
     return float(_regions(np.where(moving, np.maximum(wrong, away.clip(0, 1)), 0)).max())
 
 
-def view_of(pictures: Sequence[Tensor]) -> Motion:
+def camera_velocity(pictures: Sequence[Tensor]) -> Motion:
     """Return the velocity of the camera over some pictures, oldest first."""
     if len(pictures) == 1:
         return np.zeros((3, 3))
@@ -73,8 +73,8 @@ def comes_in(
     """Return how wrong the part of a forecast looks that comes in from outside, 0 to 1.
 
     The forecast invents this part, often as the mirror image of the picture. Text looks
-    wrong as soon as it comes in, although the strip is small. ``velocity``: that of
-    :func:`view_of`, with which the camera goes on for ``step`` frames to the ``true`` one.
+    wrong as soon as it comes in, although the strip is small. ``velocity``: the
+    :func:`camera_velocity`, which goes on for ``step`` frames to the ``true`` one.
     """
     one, two, before = (_luma(picture) for picture in (forecast, true, last))
     at = transform(after(velocity, step, two.shape), grid_of(two.shape))

@@ -178,7 +178,7 @@ class _Tracker:
             new.append(Track(frame, min([frame, *beside]), [blob]))
         for thing in due:
             thing.track.sights.append(
-                joined(self._plate, thing.found, frame) if thing.found else None
+                joined_sight(self._plate, thing.found, frame) if thing.found else None
             )
         patient = (
             e.track for e in due if e.found or (e.sure and frame - e.frame < PATIENCE)
@@ -257,7 +257,7 @@ def sight_of(plate: Plate, mask: Mask, box: Area, frame: int, *, whole: bool) ->
     return replace(sight, clear=False) if at_edge(plate, sight, 1) else sight
 
 
-def joined(plate: Plate, parts: Sequence[Sight], frame: int) -> Sight:
+def joined_sight(plate: Plate, parts: Sequence[Sight], frame: int) -> Sight:
     """Return the sight of all parts of a thing in a frame."""
     if len(parts) == 1:
         return parts[0]

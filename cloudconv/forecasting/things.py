@@ -22,7 +22,7 @@ from cloudconv.forecasting.sights import (
     Track,
     alone,
     at_edge,
-    joined,
+    joined_sight,
     near,
     tracks_of,
 )
@@ -165,7 +165,7 @@ class Things:
         for group in groups:
             first = max(group, key=lambda track: (track.last().frame, track.last().area))
             last = first.last().frame
-            sight = joined(self.plate, [track.last() for track in group], last)
+            sight = joined_sight(self.plate, [track.last() for track in group], last)
             if len(group) == 1 and self.ways.hides(sight):
                 # Something that hides a part of the thing does not go with the thing.
                 whole = first.clear(last, FIT)

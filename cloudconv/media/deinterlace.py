@@ -39,7 +39,7 @@ _REPEATED = "lavfi.idet.repeated.current_frame"
 _DETECTOR = "idet", "intl_thres=1.1:prog_thres=1.1"
 
 # A picture, its time in seconds, and its captions.
-Timed = tuple[av.VideoFrame, Fraction, bytes]
+TimedPicture = tuple[av.VideoFrame, Fraction, bytes]
 
 SecondTime = Callable[[Fraction, Fraction | None], Fraction]
 
@@ -155,8 +155,8 @@ class FieldMeter:
 
 
 def frames_of_fields(
-    pictures: Iterable[Timed], kind: FieldKind, second: SecondTime
-) -> Iterator[Timed]:
+    pictures: Iterable[TimedPicture], kind: FieldKind, second: SecondTime
+) -> Iterator[TimedPicture]:
     """Yield two whole frames for each picture, one for each field, by ``bwdif``.
 
     The lines of the other field are computed from the fields before and after. A

@@ -18,7 +18,7 @@ from cloudconv.media.frame import MediaInfo
 from cloudconv.media.input import Copy, check_kind
 from cloudconv.media.pictures import files_of
 
-WHOLE = 64_000_000  # bytes of an input whose bytes are all hashed
+MOST_HASHED = 64_000_000  # bytes of an input whose bytes are all hashed
 SAMPLE = 1 << 16  # bytes
 SAMPLES = 32_000_000 // SAMPLE  # of a larger input; at least one of each picture
 FRESH = 2 * 10**9  # nanoseconds; a change after that time has another time
@@ -56,7 +56,7 @@ def identify(path: Path) -> dict[str, Any]:
 
 def is_sampled(path: Path) -> bool:
     """Return whether only samples of an input are hashed."""
-    return sum(size for *_, size, _ in input_version(path)) > WHOLE
+    return sum(size for *_, size, _ in input_version(path)) > MOST_HASHED
 
 
 def input_version(path: Path) -> tuple[tuple[int, ...], ...]:

@@ -148,7 +148,7 @@ def _outer(file: BinaryIO | FileIO, size: int) -> Iterator[tuple[int, int, int]]
             at += start if kind == _SEGMENT else end
 
 
-def tracks_of(file: BinaryIO | FileIO, size: int) -> list[tuple[int, bytes]]:
+def track_kinds(file: BinaryIO | FileIO, size: int) -> list[tuple[int, bytes]]:
     """Return number and kind of the tracks of a file, in order.
 
     The result is empty if the tracks come after the packets.

@@ -19,7 +19,7 @@ from cloudconv.media.muxed import MuxedFile, Planned
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
-Span = tuple[int, int]  # start and end of the content of a box
+BoxSpan = tuple[int, int]  # start and end of the content of a box
 
 _SHOWN = 1  # the flag of a track that players show unless somebody chooses another
 _EDIT = struct.Struct(">Iii")  # duration, place in the media (-1 for none), speed
@@ -227,7 +227,7 @@ def amend_mov(muxed: MuxedFile) -> None:
                     file.write(muxed.room)
 
 
-def _itunes_tags(file: BinaryIO, tags: Span) -> Iterator[Span]:
+def _itunes_tags(file: BinaryIO, tags: BoxSpan) -> Iterator[BoxSpan]:
     for start, end in _within(file, tags, b"meta"):
         for known in _boxes(file, b"ilst", start + 4, end):
             yield from _boxes(file, None, *known)
@@ -265,7 +265,7 @@ def unread(path: Path) -> list[str]:
     return words
 
 
-def _hide(file: BinaryIO, track: Span, hidden: Sequence[int]) -> None:
+def _hide(file: BinaryIO, track: BoxSpan, hidden: Sequence[int]) -> None:
     """Mark a track, in place, as shown only if somebody chooses it.
 
     FFmpeg's muxer marks the first track of subtitles as shown if none is the default one,
@@ -280,11 +280,11 @@ def _hide(file: BinaryIO, track: Span, hidden: Sequence[int]) -> None:
             file.write(bytes([flags[-1] & ~_SHOWN]))
 
 
-def _tracks(file: BinaryIO, size: int) -> Iterator[Span]:
+def _tracks(file: BinaryIO, size: int) -> Iterator[BoxSpan]:
     return _within(file, (0, size), b"moov", b"trak")
 
 
-def _within(file: BinaryIO, span: Span, *kinds: bytes) -> Iterator[Span]:
+def _within(file: BinaryIO, span: BoxSpan, *kinds: bytes) -> Iterator[BoxSpan]:
     """Yield the boxes of the last kind within those of the kinds before, in a span."""
     if not kinds:
         yield span
@@ -293,7 +293,7 @@ def _within(file: BinaryIO, span: Span, *kinds: bytes) -> Iterator[Span]:
         yield from _within(file, inner, *kinds[1:])
 
 
-def _boxes(file: BinaryIO, kind: bytes | None, start: int, end: int) -> Iterator[Span]:
+def _boxes(file: BinaryIO, kind: bytes | None, start: int, end: int) -> Iterator[BoxSpan]:
     """Yield the content of all boxes of a kind between two places; None for any kind."""
     while start + 8 <= end:
         file.seek(start)

@@ -139,12 +139,12 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
         with writing(path):
             stack.enter_context(files.Claim(claimed(path)))
         check_free(path, overwrite=overwrite)
-        before = files.marks_of(written_by(path))
+        before = files.versions_of(written_by(path))
         try:
             yield
         except KeyboardInterrupt as error:
             # The output gets its name when it is complete.
-            if files.marks_of(written_by(path)) == before:
+            if files.versions_of(written_by(path)) == before:
                 raise
             raise InterruptedAtEnd(path) from error
 

@@ -3,7 +3,7 @@
 The data of packets is read only where a decoder or a parser looks at the data: MP4 and MOV
 have an index of all packets, and in Matroska the start of each block is enough. A part of a
 Matroska file is found by seeking. The times between the start, the part and the end of the
-file are then filled in (`filled` in `media/timing.py`), which changes no time of the part.
+file are then filled in (`bridged` in `media/timing.py`), which changes no time of the part.
 """
 
 import math
@@ -25,7 +25,7 @@ from cloudconv.media.clock import VideoClock, format_of
 from cloudconv.media.deinterlace import FieldMeter
 from cloudconv.media.formats import is_opaque
 from cloudconv.media.sparse import SparseFile
-from cloudconv.media.timing import Key, Stamps, filled, film_parts
+from cloudconv.media.timing import Key, Stamps, bridged, film_parts
 
 _NO_TIME = -(2**63)  # before every time
 # Frames to read before the rate of an arriving input, or the start of a file, is known.
@@ -279,7 +279,7 @@ class Scan:
         is_film = any(film_parts(window, tick) for window in windows)
         if self._clock.restarts or _NO_TIME in times or is_film:
             raise UnclearPartError
-        return filled(windows, tick, hints)
+        return bridged(windows, tick, hints)
 
 
 def _decoded(decoder: Any, packet: Any) -> list[VideoFrame]:

@@ -15,7 +15,7 @@ from cloudconv.errors import InputError, UnfitInputError
 from cloudconv.events import Warned
 from cloudconv.media.account import Account
 from cloudconv.media.decode import Decoded, VideoFile, fits
-from cloudconv.media.deinterlace import Timed, frames_of_fields
+from cloudconv.media.deinterlace import TimedPicture, frames_of_fields
 from cloudconv.media.formats import widened
 from cloudconv.media.frame import Frame, MediaInfo
 from cloudconv.media.identity import check_unchanged
@@ -170,7 +170,7 @@ class Source(AbstractContextManager["Source"]):
             raise self._refusal()
         self.warnings += changes.warnings()
 
-    def _pictures(self, account: Account, changes: "_Changes") -> Iterator[Timed]:
+    def _pictures(self, account: Account, changes: "_Changes") -> Iterator[TimedPicture]:
         """Yield the file's pictures in their working pixel format, at their exact times."""
         info = self.info
         times = _FrameTimes(self.info.file_timing)

@@ -18,7 +18,7 @@ from typing import Any
 from weakref import finalize
 
 from cloudconv.media.input import growth_of
-from cloudconv.media.matroska import Blocks, Spans, tracks_of
+from cloudconv.media.matroska import Blocks, Spans, track_kinds
 
 _MATROSKA = b"\x1aE\xdf\xa3"
 _ALL = 1 << 62
@@ -78,7 +78,7 @@ class SparseFile:
 
     def tracks(self) -> list[tuple[int, bytes]]:
         """Return number and kind of the tracks of a Matroska file, in order."""
-        return tracks_of(self._file, self.size)
+        return track_kinds(self._file, self.size)
 
     def hide_packets(self, streams: Iterable[Any], ends: int = 0) -> None:
         """Hide the data of these streams, as far as the file's index has their packets.

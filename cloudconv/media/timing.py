@@ -407,7 +407,7 @@ def constant_rate(
     return 1 / (least * time_base) if least == most else None
 
 
-def filled(
+def bridged(
     windows: Sequence[NDArray[np.int64]], tick: Fraction, hints: Sequence[Fraction]
 ) -> NDArray[np.int64]:
     """Return times in ticks, with times between the windows in which all are known.

@@ -268,7 +268,7 @@ def each_of(pictures: Any) -> Any:
     return pictures
 
 
-def between(
+def picture_between(
     inputs: Sequence[Any],
     interpolate: Callable[[list[Tensor]], Tensor],
     device: torch.device,

@@ -122,7 +122,7 @@ MOTION = 6
 """The number of all channels that may follow: leftover, apart, four of flows."""
 
 
-def beside(
+def more_channels(
     count: int,
     warped: Sequence[Tensor],
     flows: Tensor,
@@ -216,7 +216,7 @@ class Interpolator(Model):
         def run(sent: list[Tensor]) -> Tensor:
             return self.between(Pair.of(sent, timestep, outer and outer.reach, scale))
 
-        return arrays.between(pictures, run, device)  # type: ignore[no-any-return]
+        return arrays.picture_between(pictures, run, device)  # type: ignore[no-any-return]
 
     def motion(self, pair: Pair) -> Tensor | None:
         """Return the largest motion between the pictures of each pair, (B,) in pixels.

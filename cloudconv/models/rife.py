@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator, beside
+from cloudconv.models.base import COLOURS, Interpolator, more_channels
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips, warp
@@ -379,7 +379,7 @@ def _fill(
         lerp_into(picture, mixed, blend, gate)
         gated = [gate, x0, x1]
     if more := result.shape[1] - channels:
-        target[:, channels:] = beside(more, warped, motion[:, :4] * size, *gated)
+        target[:, channels:] = more_channels(more, warped, motion[:, :4] * size, *gated)
 
 
 def _bend(outer: Tensor, near: Tensor, far: Tensor, reach: Tensor) -> Tensor:

@@ -260,7 +260,7 @@ class Search:
             _REACH * max(self.made.pictures.shape[2:]),
         )
         if found:
-            put(self.made.pictures, self.sources, self.area, ground, found, self.timestep)
+            paint(self.made.pictures, self.sources, self.area, ground, found, self.timestep)
 
 
 def places(made: Made) -> Tensor:
@@ -601,7 +601,7 @@ def _without_rivals(found: Sequence[Whole]) -> list[Whole]:
     return result
 
 
-def put(
+def paint(
     new: Tensor,
     sources: Sequence[Tensor],
     area: CellArea,

@@ -288,7 +288,9 @@ def schedule(
         window.forget(held[0].left if held else timeline.oldest)
 
 
-def beside(frame: Frame, distance: Fraction, gap: Fraction) -> OuterFrame[Frame] | None:
+def outer_frame(
+    frame: Frame, distance: Fraction, gap: Fraction
+) -> OuterFrame[Frame] | None:
     """Return a frame beside a pair with its distance, as a multiple of the pair's ``gap``.
 
     Return None if the distance is less than half or more than twice the gap, because the
@@ -458,7 +460,7 @@ class _Window:
         """Return the frames before and after the pair that begins at ``index``.
 
         None stands for a missing frame, a frame of another scene, a repeat (which shows no
-        motion), and a frame that :func:`beside` excludes.
+        motion), and a frame that :func:`outer_frame` excludes.
         """
         before, left, right, after = (self._items.get(index + k) for k in (-1, 0, 1, 2))
         if not self._beside or left is None or right is None:
@@ -467,9 +469,9 @@ class _Window:
         earlier = None
         later = None
         if before is not None and not (left.cut or left.repeats):
-            earlier = beside(before.frame, _gap(before, left), gap)
+            earlier = outer_frame(before.frame, _gap(before, left), gap)
         if after is not None and not (after.cut or after.repeats):
-            later = beside(after.frame, _gap(right, after), gap)
+            later = outer_frame(after.frame, _gap(right, after), gap)
         return earlier, later
 
 

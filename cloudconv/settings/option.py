@@ -20,7 +20,7 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import did_you_mean, flag, keep_name, listed
-from cloudconv.settings.values import check_name, names, no_stream, split_path
+from cloudconv.settings.values import as_file, check_name, names, split_path
 
 _MOST_BITS = 256  # of a number, or of numerator and denominator of a fraction
 
@@ -131,7 +131,7 @@ class Option:
         if isinstance(value, str) and value in self.choices:
             return value
         if self._is_text and isinstance(value, str | os.PathLike):
-            return no_stream(value) if self.takes_files else value
+            return as_file(value) if self.takes_files else value
         number = None if self.number is None else _number(self.number, value)
         if number is not None and self._is_within(number):
             return number

@@ -160,7 +160,7 @@ def check_name(name: File) -> None:
             ) from error
 
 
-def no_stream(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
+def as_file(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Return the name, or the absolute path of a file called ``-``, such as ``./-``."""
     # Path("./-") is "-", which means standard input or output.
     return name if str(name) == "-" or str(Path(name)) != "-" else Path(name).absolute()

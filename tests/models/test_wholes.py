@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.models import wholes
-from cloudconv.models.base import MOTION, Made, beside
+from cloudconv.models.base import MOTION, Made, more_channels
 from cloudconv.models.ops import warp
 
 SIZE = 120, 200
@@ -178,7 +178,9 @@ def test_the_camera_may_move(step):
     ]
     flow = torch.tensor([-2.0, 0, 2, 0]).view(1, 4, 1, 1).expand(1, 4, *SIZE)
     moved = [warp(frames[k], flow[:, 2 * k : 2 * k + 2]) for k in (0, 1)]
-    made = Made.of(torch.cat((torch.lerp(*moved, 0.5), beside(MOTION, moved, flow)), 1))
+    made = Made.of(
+        torch.cat((torch.lerp(*moved, 0.5), more_channels(MOTION, moved, flow)), 1)
+    )
     before = made.pictures.clone()
     searched(made, frames)
     truth = tensor(disc(np.roll(ground(), 2, 1), 80 + step / 2))

@@ -59,7 +59,7 @@ def noisy_film(path):
 @pytest.fixture
 def count(clip, monkeypatch):
     """Return a function that counts the bytes that are read of the clip in a block."""
-    monkeypatch.setattr(identity, "WHOLE", 0)
+    monkeypatch.setattr(identity, "MOST_HASHED", 0)
     monkeypatch.setattr(identity, "SAMPLES", SAMPLES)
     return lambda: counted(monkeypatch, clip, BUFFER)
 

@@ -114,7 +114,7 @@ def test_a_change_that_keeps_the_content_is_no_error(clip, tmp_path):
 @pytest.fixture
 def large(monkeypatch):
     """Let files above 1000 bytes be large, with 50 samples of 100 bytes."""
-    monkeypatch.setattr(fingerprint, "WHOLE", 1000)
+    monkeypatch.setattr(fingerprint, "MOST_HASHED", 1000)
     monkeypatch.setattr(fingerprint, "SAMPLE", 100)
     monkeypatch.setattr(fingerprint, "SAMPLES", 50)
 

@@ -21,7 +21,7 @@ from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.render.renderer import Renderer, renderer_for
-from cloudconv.schedule.tasks import beside
+from cloudconv.schedule.tasks import outer_frame
 from cloudconv.settings.compare import MINTERPOLATE
 from cloudconv.timeline import Task
 from cloudconv.transfer import download, upload
@@ -79,7 +79,7 @@ def _interpolated(
     before, after = (
         None
         if other is None
-        else beside(other.frame, abs(other.frame.time - near.time), span)
+        else outer_frame(other.frame, abs(other.frame.time - near.time), span)
         for other, near in ((excerpt.before, left), (excerpt.after, right))
     )
     tasks = []

@@ -287,7 +287,7 @@ def run(settings: DreamSettings) -> Job:
 
 def _playlist(plan: DreamPlan, material: Material, options: Options) -> Playlist | None:
     """Return the empty playlist of the dream; None if no sound goes on."""
-    if not extend.goes_on(plan.settings, plan.info):
+    if not extend.sound_goes_on(plan.settings, plan.info):
         return None
     ends = plan.begins + plan.new_frames * plan.step
     scene = material.times[0] - _EARLIER if material.cut is None else material.cut

@@ -24,11 +24,11 @@ from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
 from cloudconv.forecasting.choice import (
     HELD,
     STANDS,
+    camera_velocity,
     comes_in,
     fault,
     lasts,
     stands,
-    view_of,
 )
 from cloudconv.forecasting.scene import SIDE
 from cloudconv.host import return_memory
@@ -264,7 +264,7 @@ def _trial(
         strange = tried  # frames before the first in which a part that comes in looks wrong
         for before, wanted in trials:
             faults: list[float] = []
-            velocity = view_of([*map(_floats, before[-_VIEWS:])])
+            velocity = camera_velocity([*map(_floats, before[-_VIEWS:])])
             recent = before[-(model.spec.context + model.spec.past) :]
             missing = [recent[0]] * (model.spec.context - len(recent))
             context = [

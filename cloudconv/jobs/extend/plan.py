@@ -156,7 +156,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
         audio_end = None if settings.at is None else self.begins
         playlist = None
-        if goes_on(settings, info):
+        if sound_goes_on(settings, info):
             playlist = Playlist(self.begins, self.begins, self.begins)
         carry = Carry(
             info,
@@ -283,7 +283,7 @@ def prepare(settings: ExtendSettings, large: int) -> None:
     return_large_blocks(large << 20)
 
 
-def goes_on(settings: ExtendSettings, info: MediaInfo) -> bool:
+def sound_goes_on(settings: ExtendSettings, info: MediaInfo) -> bool:
     """Return whether the film has sound, which goes on with the new frames."""
     return settings.sound == "continue" and any(kind == "audio" for kind, _ in info.streams)
 

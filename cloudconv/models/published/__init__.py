@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator, beside
+from cloudconv.models.base import COLOURS, Interpolator, more_channels
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, warp
 from cloudconv.models.pair import Pair
@@ -172,7 +172,7 @@ class Published(Interpolator):
             mixed = (inside + residual).clamp(0, 1) + (colours - inside)
             result = torch.cat((mixed, result[:, COLOURS:]), 1)
         if leftover:
-            more = beside(leftover, (warped0, warped1), flows)
+            more = more_channels(leftover, (warped0, warped1), flows)
             result = torch.cat((result, more), 1)
         return result
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import beside
+from cloudconv.models.base import more_channels
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
 from cloudconv.models.pair import Pair
@@ -78,7 +78,7 @@ class FilmNetwork(Published):
         if not leftover:
             return result
         both = torch.cat(aligned[0][2:], 1)
-        return torch.cat((result, beside(leftover, aligned[0][:2], both)), 1)
+        return torch.cat((result, more_channels(leftover, aligned[0][:2], both)), 1)
 
     def _active(self, name: str, x: Tensor) -> Tensor:
         return F.leaky_relu_(self.conv(name, x), _SLOPE)
