@@ -294,7 +294,7 @@ def _version(file: Path) -> list[int]:
 
 
 def versions_of(files: Iterable[Path]) -> dict[Path, list[int]]:
-    """Return a mark of each file that exists; if it is made again, the mark differs."""
+    """Return the version of each file that exists; one that is made again differs."""
     versions = {}
     for file in files:
         with suppress(OSError):

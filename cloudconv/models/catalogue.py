@@ -156,16 +156,15 @@ _FLOWING = (
 )
 
 METHODS = (
-    _between("blend", 2, 1, 48, 0, "baselines:Blend", "a baseline: moving things look "
-                                                      "double",
-             time=0.1),
+    _between("blend", 2, 1, 48, 0, "baselines:Blend",
+             "a baseline: moving things look double", time=0.1),
     _between("hold", 2, 1, 36, 0, "baselines:Hold",
              "repeats the earlier frame; motion stays as jerky as before"),
     _method("layers", 5, 1, 720, 64, "baselines:LayersPredictor",
-            "pans, and things that pass; wrong for water, fire and views with "
-            "depth", time=0.1,
-            past=40, origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, "
-                            "with OpenCV's methods"),
+            "pans, and things that pass; wrong for water, fire and views with depth",
+            time=0.1, past=40,
+            origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, with "
+                   "OpenCV's methods"),
     _method("flow", 5, 1, 210, 64, "baselines:FlowPredictor",
             "steady motion; breaks up where the camera shakes or things collide", time=0.3,
             origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV"),
@@ -182,10 +181,10 @@ RESEARCH: tuple[ModelSpec, ...] = (
     _linear("conv-channel", 1, 1, 155, 8, "Conv",
             "dreams in vivid, chaotic colours", options={"groups": 3}),
     _linear("conv", 2, 1, 125, 8, "Conv", _STEADY),
-    _linear("conv-modes", 4, 2, 320, 16, "ConvModes", "steady motion in several "
-                                                      "directions"),
-    ModelSpec("conv-deep", 4, 1, 610, 16, "ConvDeep", "small motion; blurs after about ten "
-                                                      "frames"),
+    _linear("conv-modes", 4, 2, 320, 16, "ConvModes",
+            "steady motion in several directions"),
+    ModelSpec("conv-deep", 4, 1, 610, 16, "ConvDeep",
+         "small motion; blurs after about ten frames"),
     _linear("conv-recurrent", 4, 1, 540, 16, "ConvRecurrent", "slow, steady motion"),
     _linear("conv-pyramid", 2, 16, 175, 64, "ConvPyramid", _STEADY),
     _linear("conv-pyramid-2", 2, 2, 175, 16, "ConvPyramid",
@@ -199,9 +198,8 @@ RESEARCH: tuple[ModelSpec, ...] = (
          f"{_SMALL}; plain skip connections", options={"skips": "plain"}),
     ModelSpec("skip-autoencoder-none", 4, 32, 310, 64, _SKIP,
          f"{_SMALL}; no skip connections", options={"skips": "none"}),
-    ModelSpec("multiscale-gan", 4, 16, 1200, 96, "MultiscaleGan", "small motion; keeps "
-                                                                  "detail",
-         origin=_GAN),
+    ModelSpec("multiscale-gan", 4, 16, 1200, 96, "MultiscaleGan",
+         "small motion; keeps detail", origin=_GAN),
     _middle("unet-middle", 2, 16, 950, 64, "UNetMiddle",
             f"a small U-Net (Charbonnier loss); {_SMALL}"),
     _middle("unet-middle-mse", 2, 16, 950, 64, "UNetMiddle",
