@@ -30,8 +30,8 @@ _SUCH = "such as 100-104,0:12.48,300"
 class FrameList:
     """Source frames whose numbers and times count from the first frame of the input.
 
-    That frame is at ``zero`` on the source's clock. With a constant ``rate`` the times of
-    frames give their numbers.
+    This first frame is at ``zero`` on the source's clock. With a constant ``rate`` the
+    times of frames give their numbers.
     """
 
     spans: tuple[FrameSpan, ...] = ()

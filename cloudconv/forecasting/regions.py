@@ -2,8 +2,8 @@
 
 A region of the optical flow that differs from the camera's motion proposes a motion. Each
 pixel of the last frame then takes the motion, of a thing or of the camera, along which the
-pixel had the same colour in the frames before. What is behind the things comes from the
-frames before, too.
+pixel had the same colour in the frames before. The background behind the things comes from
+the frames before, too.
 """
 
 from collections.abc import Sequence

@@ -53,7 +53,8 @@ class Stage:
     def paint(self, target: Floats, light: int, seen: Seen) -> None:
         """Paint what is seen over a target that has the light of frame ``light``.
 
-        Beside a thing, its shadow darkens the target. What hides things stays in front.
+        Beside a thing, its shadow darkens the target. Something that hides things stays in
+        front.
         """
         sight, size, move, opacity = seen
         at, mattes = self._mattes(sight, 1, RIM)

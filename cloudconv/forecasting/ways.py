@@ -3,7 +3,7 @@
 A thing goes only where things of the clip have been, or over ground like theirs. On the
 ground a thing looks the larger, the farther it is below the horizon; so the clip gives a
 size for each place. A thing keeps its own pace on the ground, and turns as earlier things
-did. Where the ground ends, it slows down and waits. What hid things stays before them.
+did. Where the ground ends, it slows down and waits. Parts that hid things stay before them.
 """
 
 from collections.abc import Sequence
@@ -238,8 +238,8 @@ def _timed(
 def _slope(tracks: Sequence[Track], middle: float) -> float:
     """Return how much larger a thing is for each pixel that it is lower in the picture.
 
-    It is a part of the size in the middle. The horizon is level, and nothing is below the
-    ground.
+    The result is a part of the size in the middle. The horizon is level, and nothing is
+    below the ground.
     """
     shares, lengths = [np.zeros(1)], [np.zeros(1)]
     for track in tracks:

@@ -61,7 +61,7 @@ class VideoPlan(ABC):
     def zero(self, first: Fraction) -> Fraction:
         """Return the source time that becomes 0 in the output.
 
-        That is the time of the first frame, or of earlier audio.
+        The result is the time of the first frame, or of earlier audio.
         """
         streams = self.info.streams
         begins = [start for kind, start in streams if kind == "audio" and start is not None]

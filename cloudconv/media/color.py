@@ -40,7 +40,7 @@ _LUMA: dict[str, tuple[float, float]] = {
     "smpte240m": (0.212, 0.087),
 }
 # The matrices of H.273's MatrixCoefficients. Number 10, constant-luminance BT.2020, is not
-# linear. Players treat 10 as 9, the non-constant variant. So does this table. A round trip
+# linear. Players and this table treat 10 as 9, the non-constant variant. A round trip
 # remains exact.
 _TAGGED: dict[int, Matrix] = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m"}
 _TAGGED |= {8: "ycgco", 9: "bt2020", 10: "bt2020"}

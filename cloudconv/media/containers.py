@@ -69,7 +69,7 @@ class Container:
     # The encoders of its video, in the order of preference. No other encoder is chosen if
     # there is exactly one.
     encoders: tuple[str, ...] = ()
-    # What it stores. A new container lists what somebody has tried.
+    # The contents that it stores. A new container lists those that somebody has tried.
     keeps: Content = _NOTHING
     # Matroska's numbers of the stereo 3D layouts that its muxer stores.
     stereo_modes: frozenset[int] = frozenset()

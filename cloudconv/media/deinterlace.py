@@ -142,7 +142,7 @@ class FieldMeter:
     def kind(self) -> FieldKind | None:
         """Return the kind of the fields; None if most pictures are progressive.
 
-        Pictures that state to be interlaced are interlaced. So are pictures in which
+        Pictures that state to be interlaced are interlaced, and so are those in which
         nothing moves.
         """
         order: Order = "auto"

@@ -240,7 +240,7 @@ _KNOWN: dict[str, KnownEncoder] = {
         )
     ),
     "exr": KnownEncoder(accepted=Accepted(is_float=True), options={"compression": "zip16"}),
-    # It needs pictures with a palette, which the sink makes from this format.
+    # The encoder needs pictures with a palette, which the sink makes from this format.
     "gif": KnownEncoder(accepted=Accepted(formats=("bgra",))),
     **dict.fromkeys(("libwebp", "libwebp_anim"), KnownEncoder(quality={"quality": "92"})),
     **dict.fromkeys(("png", "apng"), KnownEncoder(quality={"pred": "mixed"})),

@@ -16,8 +16,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2 as Directory
 _MOST = 100_000  # pictures
 _WIDTH, _HEIGHT, _KIND = 256, 257, 254
 _IS_SMALLER = 1  # bit of the kind of a smaller version of another picture
-# The form of places in a file by its first bytes. That of the first picture stands in the
-# file after as many bytes.
+# The form of places in a file by its first bytes. The place of the first picture follows
+# after as many bytes as a place has.
 _PLACES = {b"II*\0": "<I", b"MM\0*": ">I", b"II+\0": "<Q", b"MM\0+": ">Q"}
 # Description, make, model, date, artist, copyright, and the places of EXIF and of GPS.
 _ABOUT = {270, 271, 272, 306, 315, 33432, 34665, 34853}

@@ -72,7 +72,7 @@ def mixed(
 
     Returns:
         (h, w, 3): the difference between the pyramid's result and the weighted mean of the
-        small pictures. And the weight of each full-size picture, (h, w).
+        small pictures; and the weight of each full-size picture, (h, w).
     """
     area = weights[0].shape[:2]
     bands = [weight.reshape(*area, -1) for weight in weights]

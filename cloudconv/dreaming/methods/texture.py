@@ -168,7 +168,7 @@ class _Clip:
         self._best, self._jumps = self._good_jumps()
         if options.loop:  # of one period, so that the end can be chosen
             self._jumps = np.array([self._best])
-        # How often each frame has been shown.
+        # The number of times that each frame has been shown.
         self._shown = _ALIKE * np.random.default_rng(self._seed).random(self._count)
         # The latest changes, and the pictures of jumps, which may come again.
         self._change = lru_cache(self._made_change)

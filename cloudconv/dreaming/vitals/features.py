@@ -227,8 +227,8 @@ def change(before: Bytes, picture: Bytes) -> Floats:
 def _unexplained(one: Bytes, two: Bytes, flow: Floats) -> Floats:
     """Return the difference of each pixel of ``two`` from ``one`` moved to it.
 
-    The difference is in levels of L*a*b*. What comes from outside the picture, and lines of
-    one pixel, do not count.
+    The difference is in levels of L*a*b*. Parts that come from outside the picture, and
+    lines of one pixel, do not count.
     """
     height, width = flow.shape[:2]
     places = pointed(flow, (height, width))

@@ -74,7 +74,7 @@ def _interpolated(
     began = time.perf_counter()
     left, right = excerpt.frames[0], excerpt.frames[-1]
     span = right.time - left.time
-    # As in ``interp``, no model makes a frame between two equal frames.
+    # No model makes a frame between two equal frames, as in ``interp``.
     other_side = None if left.same_picture(right) else right
     before, after = (
         None

@@ -217,7 +217,7 @@ class _Worker:
 
     def end(self) -> None:
         self.connection.close()
-        # So that a process that ended by itself keeps its exit code.
+        # A process that has ended by itself keeps its exit code.
         self._process.join(0.1)
         self._process.kill()
         self._process.join()

@@ -134,8 +134,8 @@ class Published(Interpolator):
     A family has no modules. Its methods call the layers, whose sizes follow from the
     tensors. A family whose pictures are mixes of two moved pictures defines ``estimate``
     only. ``estimate(seen, pair)`` takes the colours of x0 and x1, (B, 3, H, W) in [0, 1],
-    and their pair. It returns flows, (B, 4, H, W), backward to x0 and to x1 in pixels; the
-    weight of x0; and a correction of the colours or None. All are float32 in any dtype.
+    and their pair. The result is flows, (B, 4, H, W), backward to x0 and to x1 in pixels;
+    the weight of x0; and a correction of the colours or None. All are float32 in any dtype.
     """
 
     scale_option = fallback = carries_alpha = True
