@@ -77,9 +77,9 @@ class Inference:
 
     ``fallback``: blend where a trial on source frames shows that motion fails. ``things``:
     move as wholes the things that the model's motion loses, see
-    :mod:`cloudconv.models.wholes`. ``fills``: repeat the last frame of a batch up to a
-    power of two, at most a whole batch, because a caching allocator keeps memory for each
-    size.
+    :mod:`cloudconv.models.wholes`. ``fills``:
+    repeat the last frame of a batch up to a power of two, at most a whole batch, because a
+    caching allocator keeps memory for each size.
     """
 
     model: Interpolator

@@ -9,8 +9,7 @@ from cloudconv import doubts
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.messages import counted, listed
 
-# times that are named for a kind of fault; a single further one is named, too
-_MOST_TIMES = 4
+_MOST_TIMES = 4  # of one kind of fault that are named, or one more
 
 
 def as_json(
