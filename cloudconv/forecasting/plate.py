@@ -39,7 +39,7 @@ Vector = NDArray[np.float64]
 
 DARK = 16
 """A level, of 255, that counts as dark."""
-LOOKS = 45
+MOST_CHOSEN = 45
 """The largest number of frames from which the plate is made."""
 RIM = 3
 """The width in pixels of the rim around a thing, which has its shadow and its blur."""
@@ -49,7 +49,7 @@ UNLIKE = 18
 """The difference, of 255, between a thing and what is not of it."""
 _FARTHEST = 0.1  # longest way of a slow camera, in widths of the picture
 AGREE = 0.4
-"""The part of the looks of a place, those most alike, whose mean is the plate."""
+"""The part of the pictures of a place, those most alike, whose mean is the plate."""
 _NOISE = 4.0  # difference of a thing from the plate, in multiples of the usual one there
 _FREE = 0.3  # part of the frames in which a place is free
 _BAND = 64  # rows of a plate that are computed at once
@@ -59,7 +59,7 @@ _LIGHT_STEP = 8  # pixels between places where the light is measured
 class Plate:
     """The clip without its things, as from the last view of a still or slow camera.
 
-    ``count``: the number of frames. ``looks``: the numbers of the frames from which the
+    ``count``: the number of frames. ``chosen``: the numbers of the frames from which the
     plate is made. ``steady(k)``: frame ``k`` as from the last view, (h, w, 3). ``picture``:
     the clip without its things.
 
@@ -71,8 +71,8 @@ class Plate:
         """Find what is behind the things; frames are steadied when they are needed."""
         self.size = pictures[0].shape[:2]
         self.count = len(pictures)
-        self.looks = spread(self.count, most=LOOKS)
-        self._camera = _SlowCamera(pictures, self.looks)
+        self.chosen = spread(self.count, most=MOST_CHOSEN)
+        self._camera = _SlowCamera(pictures, self.chosen)
         self.stands = self._camera.stands
         self.drifts = self._camera.drifts
         rows, columns = (np.arange(side) + 1 for side in self.size)
@@ -81,20 +81,20 @@ class Plate:
         )
         inside = (inside * (255 // RIM)).astype(np.uint8)
         self._shown_part = cache(lambda k: self.steadied(k, inside, cv2.BORDER_CONSTANT))
-        steady = [self.steadied(k, pictures[k]) for k in self.looks]
-        self.picture = self.made_of(steady, self.looks)
+        steady = [self.steadied(k, pictures[k]) for k in self.chosen]
+        self.picture = self.made_of(steady, self.chosen)
         self.steady = cache(
             lambda k: self.completed(k, self.steadied(k, pictures[k]), self.picture)
         )
         self._bare = _lab(self.picture)
         # Before a camera that trembles, a place is compared with its neighbours, too.
-        moves = any((self._camera.motion(k) != np.eye(3)).any() for k in self.looks)
+        moves = any((self._camera.motion(k) != np.eye(3)).any() for k in self.chosen)
         around = np.ones((3, 3) if moves else (1, 1), np.uint8)
         self._around = [
             cv2.subtract(extreme(self._bare, around), self._bare, dtype=cv2.CV_16S)
             for extreme in (cv2.erode, cv2.dilate)
         ]
-        differences = {k: self._difference(self.steady(k)) for k in self.looks}
+        differences = {k: self._difference(self.steady(k)) for k in self.chosen}
         noise = np.quantile([smooth(apart, 1) for apart in differences.values()], _FREE, 0)
         self._least = cv2.GaussianBlur(UNLIKE + _NOISE * noise, (0, 0), 1.5)
         # For each frame: where things are, and which pixels differ.
@@ -202,17 +202,17 @@ class _SlowCamera:
     camera moves slowly.
     """
 
-    def __init__(self, pictures: Sequence[Bytes], looks: Sequence[int]) -> None:
+    def __init__(self, pictures: Sequence[Bytes], chosen: Sequence[int]) -> None:
         """Measure the motion in some frames, the first and the last one included."""
         self._pictures = pictures
         rows, columns = (2 * (side // 4) for side in pictures[0].shape[:2])
         self._size = columns, rows
-        greys = [self._grey(k) for k in looks]
+        greys = [self._grey(k) for k in chosen]
         details = [grey - smooth(grey, 4) for grey in greys]
         self._usual = usual = np.median(details, 0)
         self._lines = np.abs(usual) >= np.quantile(np.abs(usual), 0.9)
         shifts = map(self._measured, details)
-        self._shifts = dict(zip(looks, shifts, strict=True))
+        self._shifts = dict(zip(chosen, shifts, strict=True))
         shifted = zip(details, self._shifts.values(), strict=True)
         self.stands = _last([translate(*pair) for pair in shifted], usual)
         self.drifts = False
@@ -231,7 +231,7 @@ class _SlowCamera:
             self.drifts = self.stands = True
             every = range(len(pictures))
             terms = motions.reshape(-1, 9).T
-            motions = np.array([np.interp(every, looks, term) for term in terms])
+            motions = np.array([np.interp(every, chosen, term) for term in terms])
             self._drift = motions.T.reshape(-1, 3, 3)
 
     def motion(self, frame: int) -> Motion:
@@ -279,9 +279,9 @@ def _followed(greys: Sequence[Bytes]) -> NDArray[np.float64] | None:
     return np.array(motions[::-1])
 
 
-def _last(looks: Sequence[Floats], usual: Floats) -> bool:
-    """Return whether the usual look has most of the detail of the looks."""
-    detail = np.median([_detail(look) for look in looks], 0)
+def _last(pictures: Sequence[Floats], usual: Floats) -> bool:
+    """Return whether the usual picture has most of the detail of the pictures."""
+    detail = np.median([_detail(picture) for picture in pictures], 0)
     textured = detail > 0
     lasting = 2 * _detail(usual)[textured] > detail[textured]
     return bool(len(lasting) and np.average(lasting, weights=detail[textured]) > 0.5)
@@ -298,42 +298,42 @@ def plate_of(pictures: Sequence[Bytes]) -> Bytes:
     A frame in another light counts in the light of the others, so that no place keeps the
     light of those frames in which a thing leaves the place free.
     """
-    chosen = [pictures[k] for k in spread(len(pictures), most=LOOKS)]
+    chosen = [pictures[k] for k in spread(len(pictures), most=MOST_CHOSEN)]
     grid = np.stack([picture[::_LIGHT_STEP, ::_LIGHT_STEP] for picture in chosen])
     usual = (np.median(grid, 0) + 1).astype(np.float32)
-    gains = [np.median((look + np.float32(1)) / usual, (0, 1)) for look in grid]
+    gains = [np.median((small + np.float32(1)) / usual, (0, 1)) for small in grid]
     gains = [gains[-1] / gain for gain in gains]
     bands = []
     for start in range(0, len(chosen[0]), _BAND):
-        looks = [
+        band = [
             cv2.multiply(
                 picture[start : start + _BAND], np.array([*gain, 1]), dtype=cv2.CV_8U
             ).astype(np.uint8)
             for picture, gain in zip(chosen, gains, strict=True)
         ]
-        bands.append(_agreed(looks))
+        bands.append(_agreed(band))
     return np.vstack(bands)
 
 
-def _agreed(looks: Sequence[Bytes]) -> Bytes:
-    """Return the mean of those looks of each place that are most alike.
+def _agreed(pictures: Sequence[Bytes]) -> Bytes:
+    """Return the mean of those pictures of each place that are most alike.
 
     Things that wait hide a place for longer than they leave it free, but no two of them
     look the same.
 
     Source: half-sample mode, Bickel and Frühwirth 2006, in one step.
     """
-    greys = np.stack([cv2.GaussianBlur(luma(look), (0, 0), 1) for look in looks])
+    greys = np.stack([cv2.GaussianBlur(luma(picture), (0, 0), 1) for picture in pictures])
     # Dark things have little contrast, so ratios are compared.
     keys = np.log(greys + np.float32(DARK))
     ranked = np.sort(keys, 0)
-    agree = round(AGREE * len(looks))
-    first = (ranked[agree:] - ranked[: len(looks) - agree]).argmin(0)[None]
+    agree = round(AGREE * len(pictures))
+    first = (ranked[agree:] - ranked[: len(pictures) - agree]).argmin(0)[None]
     least, most = (np.take_along_axis(ranked, first + k, 0)[0] for k in (0, agree))
-    total = np.zeros(looks[0].shape, np.float32)
+    total = np.zeros(pictures[0].shape, np.float32)
     inside = ((keys >= least) & (keys <= most)).astype(np.uint8)
-    for look, mask in zip(looks, inside, strict=True):
-        cv2.accumulate(look, total, mask=mask)
+    for picture, mask in zip(pictures, inside, strict=True):
+        cv2.accumulate(picture, total, mask=mask)
     agreed: Bytes = np.rint(total / inside.sum(0)[..., None]).astype(np.uint8)
     return agreed
 

@@ -17,6 +17,7 @@ from cloudconv.forecasting.camera import (
     camera_of,
     transform,
 )
+from cloudconv.forecasting.painter import SOFT, Painter, nearest_last, painter_of
 from cloudconv.forecasting.plate import EVEN, RIM, Mask
 from cloudconv.forecasting.regions import (
     MOST_COVERED,
@@ -25,7 +26,6 @@ from cloudconv.forecasting.regions import (
     things_of,
 )
 from cloudconv.forecasting.sampling import sample_on_threads, sample_sharply
-from cloudconv.forecasting.stage import SOFT, Stage, nearest_last, stage_of
 from cloudconv.forecasting.things import Things, things_in
 from cloudconv.forecasting.ways import FIT
 from cloudconv.images import (
@@ -140,7 +140,7 @@ class StillScene:
     """The things before a camera that stands, and the last of their pictures."""
 
     things: Things
-    stage: Stage
+    painter: Painter
     last: Tensor
 
     def pictures(self, steps: int) -> Iterator[Tensor]:
@@ -148,13 +148,13 @@ class StillScene:
         end = self.things.plate.count - 1
         sights = [sight for track in self.things.tracks if (sight := track.sight(end))]
         background = self.last[0].cpu().permute(1, 2, 0).numpy().copy()
-        self.stage.clear(background, end, sights)
+        self.painter.clear(background, end, sights)
         for step in range(1, steps + 1):
             target = background.copy()
             for seen in nearest_last(
                 going.after(end + step) for going in self.things.going
             ):
-                self.stage.paint(target, end, seen)
+                self.painter.paint(target, end, seen)
             picture = torch.from_numpy(target).to(self.last.device)
             yield picture.permute(2, 0, 1)[None]
 
@@ -215,7 +215,7 @@ def _still_scene(
     if not things.hold or things.plate.drifts:
         return None
     earlier = map(_bytes, (frame() for frame in frames[: -len(latest)]))
-    return StillScene(things, stage_of(things, chain(earlier, latest)), last)
+    return StillScene(things, painter_of(things, chain(earlier, latest)), last)
 
 
 def layer_of(picture: Tensor, rest: Floats, matte: Floats | None) -> Layer:

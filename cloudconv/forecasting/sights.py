@@ -82,7 +82,7 @@ class Track:
         return self.sights[frame - self.begin] if inside else None
 
     @property
-    def seen(self) -> list[Sight]:
+    def visible(self) -> list[Sight]:
         """Return the sights of the frames in which the thing is seen."""
         return [sight for sight in self.sights if sight]
 
@@ -140,7 +140,7 @@ class _Tracker:
             live, new = self._continued(frame, live, self._blobs(frame))
             live += new
             tracks += new
-        return [track for track in tracks if len(track.seen) >= PATIENCE]
+        return [track for track in tracks if len(track.visible) >= PATIENCE]
 
     def _blobs(self, frame: int) -> list[Sight]:
         parts = connected(self._plate.mask(frame), self._least_area)

@@ -44,11 +44,11 @@ _CUT = 0.4  # part of a thing at the edge of the picture that is not compared
 _LIKE = 0.6  # difference of pictures a period apart, as a part of the usual one
 
 
-Seen = tuple[Sight, float, Vector, float]
+Appearance = tuple[Sight, float, Vector, float]
 """A sight, its size and its motion to where it is seen, and how much of it is seen."""
 
 
-def in_place(sight: Sight) -> Seen:
+def in_place(sight: Sight) -> Appearance:
     """Return a sight as the film shows it."""
     return sight, 1.0, np.zeros(2), 1.0
 
@@ -66,7 +66,7 @@ class Going:
     heading: Heading
     way: Trajectory
 
-    def after(self, frame: int) -> Seen | None:
+    def after(self, frame: int) -> Appearance | None:
         """Return what is seen in a frame after the clip: None if the thing has gone."""
         last = self.sights[-1].frame
         number = frame - last - 1
@@ -107,14 +107,14 @@ class Things:
         """Return whether things can go on as wholes: few, followed until they leave."""
         if not self.plate.stands:
             return False
-        covered = np.mean([self.plate.mask(frame).mean() for frame in self.plate.looks])
+        covered = np.mean([self.plate.mask(frame).mean() for frame in self.plate.chosen])
         if not 0 < covered < _MOST_COVERED:
             return False
         # Something that hides most of its way for long may be in the plate.
         usual = np.mean(self.plate.masks, 0)
         if (usual > AGREE).sum() > MOST * usual.sum():
             return False
-        seen = [track.seen for track in self.tracks]
+        seen = [track.visible for track in self.tracks]
         followed = sum(sight.area for sight in chain(*seen))
         largest = sum(max(sight.area for sight in sights) for sights in seen)
         frames: list[list[Sight]] = [[] for _ in range(self.plate.count)]

@@ -30,7 +30,7 @@ from cloudconv.images import (
     wider,
 )
 
-PIECE = 0.2
+FRAGMENT = 0.2
 """The area of a piece of a thing, as a part of that of the largest thing."""
 FIT = 2 * PACED
 """The frames whose motion goes on; in fewer frames no things are found."""
@@ -103,7 +103,7 @@ class Ways:
         self._middle = plate.size[0] / 2
         self._slope = _slope(tracks, self._middle)
         self._least_area = least_area(plate.size)
-        areas = [sight.area for track in tracks for sight in track.seen]
+        areas = [sight.area for track in tracks for sight in track.visible]
         self._largest = max(areas, default=0)
         self.ground = _ground(plate, tracks)
         self._tracks = tracks
@@ -143,7 +143,7 @@ class Ways:
         others = ~np.isin(self._owners, [self._tracks.index(track) for track in own])
         places, ahead = self._places[others], self._ahead[others]
         lengths = np.hypot(*ahead.T) + 1e-6
-        is_piece = sight.area < PIECE * self._largest and self._is_cut(sight, heading)
+        is_piece = sight.area < FRAGMENT * self._largest and self._is_cut(sight, heading)
         count = round((FADES if is_piece else LONGEST) / self._step)
         side, foot = sight.area**0.5, sight.box[0].stop - 2 - sight.centre[1]
         # The middle of what is seen is not that of a thing which the picture's edge cuts.
@@ -243,7 +243,7 @@ def _slope(tracks: Sequence[Track], middle: float) -> float:
     """
     shares, lengths = [np.zeros(1)], [np.zeros(1)]
     for track in tracks:
-        seen = [sight for sight in track.seen if sight.clear]
+        seen = [sight for sight in track.visible if sight.clear]
         rows = np.array([sight.centre[1] - middle for sight in seen])
         sides = np.array([sight.area**0.5 for sight in seen])
         one, two = np.triu_indices(len(seen), PACED)
@@ -268,7 +268,7 @@ def _slope(tracks: Sequence[Track], middle: float) -> float:
 
 def _lane(track: Track) -> NDArray[np.float64]:
     """Return the smooth way of a track, (n, 2), a place a frame; zeros if it is short."""
-    seen = [sight for sight in track.seen if sight.clear]
+    seen = [sight for sight in track.visible if sight.clear]
     if len(seen) <= 2 * PACED:
         return np.zeros((PACED, 2))
     frames = [sight.frame for sight in seen]
@@ -285,7 +285,7 @@ def _ground(plate: Plate, tracks: Sequence[Track]) -> Mask:
     """Return where things can go, 0 or 1: where they were, and what is like that nearby."""
     trodden = np.zeros(plate.size, np.uint8)
     for track in tracks:
-        for sight in track.seen:
+        for sight in track.visible:
             feet = sight.mask.copy()
             feet[: int((1 - _FEET) * len(feet))] = 0
             trodden[sight.box] |= feet
@@ -315,10 +315,10 @@ def _hiding(plate: Plate, ways: "Ways", tracks: Sequence[Track]) -> Mask:
     missing = np.zeros(plate.size, np.float32)
     differs = plate.differs
     for track in tracks:
-        whole = [sight for sight in track.seen if sight.clear]
+        whole = [sight for sight in track.visible if sight.clear]
         centres = np.array([sight.centre for sight in whole]).reshape(-1, 2)
         frames = np.array([sight.frame for sight in whole])
-        for sight in track.seen:
+        for sight in track.visible:
             if at_edge(plate, sight):
                 continue
             far = np.hypot(*(centres - sight.centre).T) >= HALF * sight.area**0.5

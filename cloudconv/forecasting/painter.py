@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cloudconv.forecasting.plate import DARK, RIM, Vector
 from cloudconv.forecasting.sights import Sight, alone
-from cloudconv.forecasting.things import Seen, Things
+from cloudconv.forecasting.things import Appearance, Things
 from cloudconv.images import (
     Area,
     Bytes,
@@ -26,8 +26,8 @@ SOFT = 1.0
 """The sigma of outlines, in pixels of the small pictures."""
 
 
-class Stage:
-    """Full-size pictures with things added and removed; values in [0, 1].
+class Painter:
+    """A painter that adds things to full-size pictures, and removes them.
 
     Args:
         things: the things, in smaller pictures or in these.
@@ -50,7 +50,7 @@ class Stage:
             at, soft = self._mattes(sight, RIM)
             target[at] += (self._plate[at] * self._lit(frame, at) - target[at]) * soft
 
-    def paint(self, target: Floats, light: int, seen: Seen) -> None:
+    def paint(self, target: Floats, light: int, seen: Appearance) -> None:
         """Paint what is seen over a target that has the light of frame ``light``.
 
         Beside a thing, its shadow darkens the target. Something that hides things stays in
@@ -142,19 +142,19 @@ class Stage:
         return at, mattes.reshape(*mattes.shape[:2], -1)
 
 
-def nearest_last(seen: Iterable[Seen | None]) -> list[Seen]:
+def nearest_last(seen: Iterable[Appearance | None]) -> list[Appearance]:
     """Return what is seen, farthest first: the nearer a thing stands, the lower."""
     visible = [sight for sight in seen if sight is not None]
     return sorted(visible, key=_foot)
 
 
-def _foot(seen: Seen) -> float:
+def _foot(seen: Appearance) -> float:
     sight, size, move, _ = seen
     return float(sight.centre[1] + size * (sight.box[0].stop - sight.centre[1]) + move[1])
 
 
-def stage_of(things: Things, pictures: Iterable[Bytes]) -> Stage:
-    """Return the stage of full-size pictures, (H, W, 3) RGB; small ones show the things."""
+def painter_of(things: Things, pictures: Iterable[Bytes]) -> Painter:
+    """Return the painter of full-size pictures, (H, W, 3) RGB; ``things`` are smaller."""
     steady = [things.plate.steadied(k, picture) for k, picture in enumerate(pictures)]
     plate = things.plate.made_of(steady, range(len(steady)))
-    return Stage(things, lambda frame: as_picture(steady[frame]), plate)
+    return Painter(things, lambda frame: as_picture(steady[frame]), plate)
