@@ -85,13 +85,15 @@ def test_new_footage_is_no_mirror_image_of_the_footage_that_it_replaces(source, 
     moving[round(0.75 * thumbs.size[0]) :] = 0
 
     def details(shown):
-        pictures = np.stack([shown.seen(age, thumbs.points)[0] for age in (10, 16, 22)])
+        pictures = np.stack(
+            [shown.thumbnail(age, thumbs.points)[0] for age in (10, 16, 22)]
+        )
         return detail(255 * luma(pictures), moving)
 
     before = piece(thumbs, Placement(20))
     mirrored = piece(thumbs, Placement(52, backwards=True, mirrored=True))
     assert float(symmetry(details(before), details(mirrored)).max()) > 0.89
-    seen = [before.seen(age, thumbs.points)[0] for age in (10, 16, 22)]
+    seen = [before.thumbnail(age, thumbs.points)[0] for age in (10, 16, 22)]
     for _ in range(3):
         after = chosen(chooser, thumbs, seen, [10, 16, 22], 40)
         assert float(symmetry(details(before), details(after)).max()) < 0.8

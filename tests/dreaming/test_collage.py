@@ -18,7 +18,7 @@ from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.modes import method
-from cloudconv.dreaming.methods.pieces import Shot, visible
+from cloudconv.dreaming.methods.pieces import PlacedPicture, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, front_of, order_of
 from cloudconv.dreaming.planes import colours, held
@@ -250,12 +250,16 @@ def test_a_picture_that_has_left_is_not_seen_in_unknown_parts(left, newer):
         covers = np.ones(size, np.float32)
         covers[:, :unknown] = 0
         small = np.zeros((*size, 3), np.float32)
-        shot = Shot(held(small), small, small, covers)
+        shot = PlacedPicture(held(small), small, small, covers)
         front = Mock(weights=lambda *_: np.ones((*size, 2), np.float32))
         footage = [Mock(size=size)]
-        shots = [(shot, np.ones((*size, 2), np.float32))]
+        pictures = [(shot, np.ones((*size, 2), np.float32))]
         return Mock(
-            shots=lambda *_, **__: shots, front=front, footage=footage, start=0, life=1
+            pictures=lambda *_, **__: pictures,
+            front=front,
+            footage=footage,
+            start=0,
+            life=1,
         )
 
     _, weights, _ = visible([piece(left), piece(4)], 9, Mock())

@@ -102,7 +102,7 @@ class Light:
         gains: Floats = np.exp(apart).astype(np.float32)
         return gains
 
-    def sample(self, columns: Floats, height: int) -> Floats:
+    def gains_at(self, columns: Floats, height: int) -> Floats:
         """Return the gains that adapt columns to the light of another place of the picture.
 
         Args:

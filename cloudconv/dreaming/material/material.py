@@ -46,7 +46,7 @@ class Material:
     ``m.picture(k)`` is full size, ``m.glance(k)`` and ``m.flow(k)`` are for analysis. ``k``
     runs from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``m.views`` are the
     filmed ``frames``, each as from the last view. ``size``, ``small_size`` and ``form`` are
-    theirs. ``origin``: the material of which this one is a smaller copy, or this one.
+    theirs. ``original``: the material of which this one is a smaller copy, or this one.
 
     Args:
         frames: the frames without repeats, oldest first; at least one.
@@ -86,7 +86,7 @@ class Material:
         self.cut = cut
         self.cadence = cadence
         self._grid = _grid(self.times, self.step)
-        self.origin = self
+        self.original = self
         self._made: dict[object, Any] = {}
         self._things = cache(
             lambda: Things([self.glance(k) for k in range(len(self))], float(self.step))
@@ -186,7 +186,7 @@ class Material:
         """
         views = self.views.reduced(longest)
         smaller = Material(views.frames, times=self.times, step=self.step, views=views)
-        smaller.origin = self.origin
+        smaller.original = self.original
         smaller._things = self._things
         smaller._flow = lambda number, quick: resized_flow(
             self._flow(number, quick).astype(np.float32), smaller.size

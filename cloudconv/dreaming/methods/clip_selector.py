@@ -92,19 +92,19 @@ class ClipSelector:
         # The frames that were shown as whole pictures, and whether mirrored.
         self._whole = {(number, False) for number in range(len(thumbs.frames))}
 
-    def choose(self, blank: Piece, seen: Sequence[Floats], ages: Sequence[int]) -> Piece:
+    def choose(self, blank: Piece, older: Sequence[Floats], ages: Sequence[int]) -> Piece:
         """Return the next piece.
 
         Args:
             blank: a piece with the footage, the start and the life of the result.
-            seen: the thumbnails of the older footage at some moments of the transition, (h,
-                w, 3) each.
+            older: the thumbnails of the older footage at some moments of the transition,
+                (h, w, 3) each.
             ages: those moments, in frames after the piece's start.
         """
         life = blank.life
         tried = [self._drawn(blank) for _ in range(_TRIED)]
         looks = [*ages, *(life * number // PARTS for number in range(2, PARTS + 1))]
-        before = np.stack(seen)
+        before = np.stack(older)
         # New sky meets old sky along a border that crosses the picture with the wind.
         parts = np.array([2 * age / life for age in ages], np.float32)[:, None, None]
         zones = (1 - np.abs(self._order - parts) / _BORDER).clip(0)

@@ -109,7 +109,7 @@ class _Composition:
         self._random = np.random.default_rng(seed)
         self._size = weight_size(*material.size)
         self._form = material.form
-        self._sketch = sketch = material.origin.once(_Sketch)
+        self._sketch = sketch = material.original.once(_Sketch)
         self._light = sketch.light.anew()
         self.spacing = sketch.spacing
         flows = [resized_flow(flow, material.small_size) for flow in sketch.flows]
@@ -139,8 +139,8 @@ class _Composition:
             return
         blank = Piece(self._footage, self._number, Placement(0), life=2 * self.spacing)
         ages = [self.spacing * number // PARTS for number in range(PARTS)]
-        seen = [self._beneath(age)[0] for age in ages]
-        piece = self._arriving(self._chooser.choose(blank, seen, ages), self.spacing)
+        older = [self._beneath(age)[0] for age in ages]
+        piece = self._arriving(self._chooser.choose(blank, older, ages), self.spacing)
         self._pieces.append(piece)
         if self._number == 0:
             # The footage of a trial has other sizes.
@@ -170,16 +170,16 @@ class _Composition:
     def step(self) -> DreamFrame:
         top = self._pieces[-1]
         self._light.follow(top.footage[0].frame(top.first, self._number - top.start))
-        shots, weights, hidden = visible(self._pieces, self._number, self._thumbs.points)
+        pictures, weights, hidden = visible(self._pieces, self._number, self._thumbs.points)
         del self._pieces[:hidden]
         rest, shares = mixed(
             weights,
-            [shot.small for shot in shots],
-            [shot.relit for shot in shots],
+            [picture.small for picture in pictures],
+            [picture.relit for picture in pictures],
             self._mean,
         )
         form = self._form
-        looks = [shot.look for shot in shots]
+        looks = [picture.look for picture in pictures]
         seen = [
             summed(rest, shares, looks, group, group.within(self._land.beside))
             for group in form.groups
@@ -191,13 +191,13 @@ class _Composition:
 
     def _beneath(self, age: int) -> tuple[Floats, Floats]:
         """Return the last piece's thumbnail in ``age`` frames, and its known part."""
-        return self._pieces[-1].seen(self._number + age, self._thumbs.points)
+        return self._pieces[-1].thumbnail(self._number + age, self._thumbs.points)
 
     def _arriving(self, piece: Piece, lasts: int) -> Piece:
         points = self._thumbs.points
         front = front_of(
             self._beneath,
-            lambda age: piece.seen(self._number + age, points),
+            lambda age: piece.thumbnail(self._number + age, points),
             points.wind,
             lasts,
             self._random,

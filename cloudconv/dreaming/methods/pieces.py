@@ -32,7 +32,7 @@ _GONE = 0.5  # known part of a picture below which its mirror image fades from u
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class PlacedPicture:
     """A picture of footage.
 
     ``look``: to look at it. ``small``: (h, w, 3), a copy at the size of the weights.
@@ -59,13 +59,15 @@ class Footage:
         self._drift = drift
         self._light = light
         self._follows = follows
-        self._gain = lru_cache(lambda placed: light.sample(placed.source(size[1]), size[0]))
+        self._gain = lru_cache(
+            lambda placed: light.gains_at(placed.source(size[1]), size[0])
+        )
 
     def frame(self, placement: Placement, age: int) -> int:
         """Return the number of the real frame of a placement at an age in frames."""
         return self._drift.frame(placement.frame(age))
 
-    def at(self, placement: Placement, age: int) -> Shot:
+    def at(self, placement: Placement, age: int) -> PlacedPicture:
         """Return the picture of a placement at an age in frames."""
         number = placement.frame(age)
         drift = self._drift
@@ -81,12 +83,12 @@ class Footage:
             gain = light.on(real, mirrored=mirrored, shift=placement.shift)
             if gain is not None:
                 relit = lit(relit, resized(gain, self.size))
-        return Shot(look, small, relit, self.covers(placement, age))
+        return PlacedPicture(look, small, relit, self.covers(placement, age))
 
     def sight(self, placement: Placement, age: int) -> tuple[Floats, Floats]:
         """Return the small picture in the light of the footage, and its known part."""
-        shot = self.at(placement, age)
-        return shot.relit, shot.covers
+        picture = self.at(placement, age)
+        return picture.relit, picture.covers
 
     def covers(self, placement: Placement, age: int) -> Floats:
         """Return the known part of a placement at an age: (h, w), from 0 to 1."""
@@ -114,9 +116,9 @@ class Piece:
     cut: Front | None = None
     front: Front | None = None
 
-    def shots(
+    def pictures(
         self, number: int, points: Points, *, small: bool
-    ) -> list[tuple[Shot, Floats]]:
+    ) -> list[tuple[PlacedPicture, Floats]]:
         """Return the pictures at a frame of the dream, and their weights, (h, w, 2) each.
 
         The weights are those of fine and of coarse detail.
@@ -137,11 +139,13 @@ class Piece:
             return [(first, 1 - weight)]
         return [(first, 1 - weight), (second, weight)]
 
-    def seen(self, number: int, points: Points) -> tuple[Floats, Floats]:
+    def thumbnail(self, number: int, points: Points) -> tuple[Floats, Floats]:
         """Return the piece's own thumbnail, (h, w, 3), and its known part, (h, w)."""
-        shots = self.shots(number, points, small=True)
-        thumb = np.sum([shot.relit * weight[..., -1:] for shot, weight in shots], 0)
-        return thumb, np.max([shot.covers for shot, _ in shots], 0)
+        pictures = self.pictures(number, points, small=True)
+        thumb = np.sum(
+            [picture.relit * weight[..., -1:] for picture, weight in pictures], 0
+        )
+        return thumb, np.max([picture.covers for picture, _ in pictures], 0)
 
 
 class Points:
@@ -161,22 +165,22 @@ class Points:
 
 def visible(
     pieces: Sequence[Piece], number: int, points: Points
-) -> tuple[list[Shot], list[Floats], int]:
+) -> tuple[list[PlacedPicture], list[Floats], int]:
     """Return the pictures at a frame of the dream.
 
     Returns:
         The pictures; their weights, (h, w, 2) each, for fine and for coarse detail; and the
         number of the first pieces that later pieces hide.
     """
-    shots: list[Shot] = []
+    pictures: list[PlacedPicture] = []
     weights: list[Floats] = []
     hidden = 0
     covered = np.zeros((*pieces[0].footage[0].size, 1), np.float32)
     for index, piece in enumerate(pieces):
-        own = piece.shots(number, points, small=False)
-        covers = np.max([shot.covers for shot, _ in own], 0)[..., None]
+        own = piece.pictures(number, points, small=False)
+        covers = np.max([picture.covers for picture, _ in own], 0)[..., None]
         opacity = np.ones_like(covers)
-        if shots and piece.front is not None:
+        if pictures and piece.front is not None:
             # A piece that stays visible in a corner does not make the list of displacements
             # grow.
             age = min(number - piece.start + 1, piece.life)
@@ -191,13 +195,13 @@ def visible(
             )
             if (opacity == 1).all():
                 hidden = index
-                shots = []
+                pictures = []
                 weights = []
         covered = np.maximum(covered, covers)
         weights = [weight * (1 - opacity) for weight in weights]
         weights += [opacity * weight for _, weight in own]
-        shots += [shot for shot, _ in own]
-    return shots, weights, hidden
+        pictures += [picture for picture, _ in own]
+    return pictures, weights, hidden
 
 
 class Thumbs:
@@ -281,5 +285,5 @@ class Thumbs:
         numbers = (np.stack(frames) + self._before).clip(0, len(self._all) - 1)
         rows = np.arange(height)[:, None]
         thumbs = self._all[numbers[:, :, None], rows, columns[:, None, None]]
-        gains = np.stack([self._light.sample(source, height) for source in sources])
+        gains = np.stack([self._light.gains_at(source, height) for source in sources])
         return lit(thumbs, gains[:, None])
