@@ -276,7 +276,7 @@ def placed_in(window: Area, area: Area, flow: Floats, size: Sequence[int]) -> Fl
     return places
 
 
-def between(values: Floats, places: Floats) -> Floats:
+def sample_exactly(values: Floats, places: Floats) -> Floats:
     """Return values (h, w, channels) at places, (h', w', 2), bilinear, with repeated edges.
 
     OpenCV would round the places to 1/32 of a pixel.
@@ -290,7 +290,7 @@ def between(values: Floats, places: Floats) -> Floats:
 
 def warp_linearly(values: Floats, flow: Floats) -> Floats:
     """Return values (h, w, channels) moved along a backward flow, (h, w, 2), bilinear."""
-    return between(values, pointed(flow, flow.shape[:2]))
+    return sample_exactly(values, pointed(flow, flow.shape[:2]))
 
 
 def fill_weights(known: Floats) -> list[Floats]:

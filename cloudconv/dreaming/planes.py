@@ -117,12 +117,12 @@ class Look:
         """
         enlarged = cache(lambda group: resized_flow(flow, group.size))
 
-        def seen(group: Group, area: Area) -> Floats:
+        def part(group: Group, area: Area) -> Floats:
             window = needed_by(area, flow, group.size, mirrors=mirrors)
             places = placed_in(window, area, enlarged(group)[area], group.size)
             return sample(self.at(group, window), places, mirrors=mirrors)
 
-        return Look(seen)
+        return Look(part)
 
 
 def held(picture: Floats) -> Look:
@@ -164,12 +164,12 @@ class Planes:
         samples = dict(zip(self.groups, self.from_rgb(picture), strict=True))
         colour = held(picture)
 
-        def seen(group: Group, area: Area) -> Floats:
+        def part(group: Group, area: Area) -> Floats:
             if group in samples:
                 return samples[group][area]
             return colour.at(group, area)
 
-        return Look(seen)
+        return Look(part)
 
     def from_rgb(self, picture: Floats) -> Samples:
         """Return a picture, (H, W, 3), or whole cells of it, as samples; [] of no pixel."""

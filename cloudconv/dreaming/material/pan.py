@@ -49,7 +49,7 @@ def view_of(pictures: Sequence[Bytes]) -> tuple[Mask, _Path | None]:
         steady = land_of(_as_from_last(pictures, path))
         # Columns that the first frames do not show stand still for long, and so does their
         # sky.
-        late = ~_seen(path[0], steady.shape[1])
+        late = ~_known_columns(path[0], steady.shape[1])
         steady[:, late] &= like_land(steady, pictures[-1], ~late)[:, late]
         if steady[-1].mean() >= _ACROSS:
             return steady, path
@@ -61,15 +61,17 @@ def _as_from_last(pictures: Sequence[Bytes], path: _Path) -> list[Bytes]:
     views = [pictures[-1]]
     for one, shift in zip(pictures[-2::-1], path[-2::-1], strict=True):
         view = translate(one, shift, cv2.BORDER_REFLECT_101)
-        views.append(np.where(_seen(shift, view.shape[1])[:, None], view, views[-1]))
+        views.append(
+            np.where(_known_columns(shift, view.shape[1])[:, None], view, views[-1])
+        )
     return views[::-1]
 
 
-def _seen(shift: Any, width: int) -> Mask:
+def _known_columns(shift: Any, width: int) -> Mask:
     """Return which columns of the last view a shifted picture shows: (w,)."""
     columns = np.arange(width) - shift[0]
-    seen: Mask = (columns >= 0) & (columns <= width - 1)
-    return seen
+    known: Mask = (columns >= 0) & (columns <= width - 1)
+    return known
 
 
 def _path(pictures: Sequence[Bytes]) -> _Path:

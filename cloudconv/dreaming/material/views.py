@@ -62,12 +62,12 @@ class Views:
         """Return a frame, in its planes and in colours at a size for analysis."""
         planes = self._from_last_view(self.form.look(self.frames[number]), number)
 
-        def seen(group: Group, area: Area) -> Floats:
+        def part(group: Group, area: Area) -> Floats:
             if group in self.form.groups:
                 return planes.at(group, area)
             return self._resized(number, group)[area]
 
-        return Look(seen)
+        return Look(part)
 
     @property
     def land(self) -> Floats:

@@ -330,7 +330,7 @@ class SkyBehind:
         small = cache(lambda: filled(look.whole(self.grain), self._weights))
         sky = lru_cache(1)(lambda group: resized(group.codes(small()), group.size))
 
-        def seen(group: Group, area: Area) -> Floats:
+        def part(group: Group, area: Area) -> Floats:
             share, flow = self._parts(group)
             if not share[area].any():
                 return look.at(group, area)
@@ -343,7 +343,7 @@ class SkyBehind:
             lerp_into(picture, mirrored, share[area])
             return picture
 
-        return Look(seen)
+        return Look(part)
 
 
 def _largest(values: Floats, size: Sequence[int]) -> Floats:

@@ -20,7 +20,7 @@ from cloudconv.dreaming.methods.front import (
     inside,
     sample_linearly,
 )
-from cloudconv.images import TINY, Floats, between, blurred, centres, resized
+from cloudconv.images import TINY, Floats, blurred, centres, resized, sample_exactly
 
 PartlyKnown = Callable[[int], tuple[Floats, Floats]]
 """A function of an age in frames that returns the footage then, (h, w, 3), and its known
@@ -66,7 +66,7 @@ class Front:
         places[..., 0] += x + self.margins[1]
         places[..., 1] += y[:, None] + self.margins[0]
         both = np.dstack([self.order, np.broadcast_to(self.fades[0], self.order.shape)])
-        values = between(both.astype(np.float32), places)
+        values = sample_exactly(both.astype(np.float32), places)
         times, fine = values[..., 0], values[..., 1]
         fades = fine, np.float32(self.fades[1])
         since = np.dstack([2 * (age - times) / fade for fade in fades]).clip(-1, 1)
