@@ -149,7 +149,7 @@ class AddedStreams:
         stream.disposition = source.disposition | Disposition.default
         self.carried.insert(0, Carried("video", label_of(source), stream))
         timing = self._carry.info.timing
-        cut = self._carry.origin - timing.start
+        cut = self._carry.zero - timing.start
         fault = timecode_fault(timing.rate, rate, self._container)
         for tags in (stream.metadata, self._out.metadata):
             for key in [key for key in tags if key.lower() == "timecode"]:
@@ -302,7 +302,7 @@ class AddedStreams:
         if not self._takes_header(stream):
             return False
         info = self._carry.info
-        whole = replace(self._carry, origin=info.timing.start, start=None, end=None)
+        whole = replace(self._carry, zero=info.timing.start, start=None, end=None)
         try:
             with (
                 log_lines(),

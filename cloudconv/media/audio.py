@@ -179,7 +179,7 @@ def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
 class EncodedTrack(CarriedTrack):
     """A track of audio that is decoded, stretched and encoded again.
 
-    Audio at the source time ``carry.origin + t`` moves to the time that shows ``t``. The
+    Audio at the source time ``carry.zero + t`` moves to the time that shows ``t``. The
     output lasts exactly as long as the map shows the part from ``carry.begin`` to
     ``carry.end``, to the sample; gaps in the source's times become silence. The track needs
     the sound from ``begin`` on, a time on the source's clock.
@@ -206,12 +206,12 @@ class EncodedTrack(CarriedTrack):
         if self._given.order or not self._given.layout:
             # Without this the frames have the list of channels, see `channels_of`.
             source.codec_context.layout = f"{self._given.total} channels"
-        # Positions in samples from the origin, before the stretch: the bounds of the kept
-        # part (``_least``, ``_end``), the first kept sample and the next sample. ``_place``
-        # is the time of the next sample to encode, after the stretch.
-        self._least = round((carry.begin - carry.origin) * self._rate)
+        # Positions in samples from ``carry.zero``, before the stretch: the bounds of the
+        # kept part (``_least``, ``_end``), the first kept sample and the next sample.
+        # ``_place`` is the time of the next sample to encode, after the stretch.
+        self._least = round((carry.begin - carry.zero) * self._rate)
         self._end = (
-            None if carry.end is None else round((carry.end - carry.origin) * self._rate)
+            None if carry.end is None else round((carry.end - carry.zero) * self._rate)
         )
         # The format, layout and rate of the frames, and the resampler for such frames.
         self._resampler: tuple[tuple[str, str, int], Any] | None = None
@@ -305,7 +305,7 @@ class EncodedTrack(CarriedTrack):
                 samples = np.where(is_finite, samples, 0).astype(samples.dtype)
             at = self._next
             if frame.pts is not None:
-                at = round((frame.pts * frame.time_base - self._carry.origin) * self._rate)
+                at = round((frame.pts * frame.time_base - self._carry.zero) * self._rate)
             if self._first is None:
                 self.led = max(self.led, Fraction(self._least - at, self._rate))
                 if at + len(samples) <= self._least or (

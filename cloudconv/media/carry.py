@@ -25,13 +25,13 @@ class Carry:
     """
 
     info: MediaInfo
-    origin: Fraction  # the time that becomes 0 in the output
+    zero: Fraction  # the time that becomes 0 in the output
     start: Fraction | None = None  # of the span to keep; None for no bound
     end: Fraction | None = None  # the same
     # Whether timed streams are carried over. Tags, covers and attachments always are. With
     # ``shows``, only audio depends on ``audio``.
     audio: bool = True
-    # The map from output time to source time, from ``origin`` on; None at the source's
+    # The map from output time to source time, from ``zero`` on; None at the source's
     # speed. Chapters and text subtitles are moved too, and with ``audio`` the audio, which
     # is encoded again. No other timed stream is carried over then.
     shows: TimeMap | None = None
@@ -45,13 +45,13 @@ class Carry:
 
     def on_output(self, time: Fraction) -> Fraction:
         """Return the output time that shows a time on the source's clock."""
-        since = time - self.origin
+        since = time - self.zero
         return since if self.shows is None else self.shows.output(since)
 
     @property
     def begin(self) -> Fraction:
         """Return the start of the part to keep, on the source's clock."""
-        return self.origin if self.start is None else max(self.start, self.origin)
+        return self.zero if self.start is None else max(self.start, self.zero)
 
     def change_of(self, number: int) -> Fraction | None:
         """Return when the format of audio stream ``number`` first changes in the part.
@@ -60,7 +60,7 @@ class Carry:
         """
         times = (time for stream, time in self.info.sound_changes if stream == number)
         inside = (time for time in times if self.begin < time and not self.is_over(time))
-        return next((time - self.origin for time in inside), None)
+        return next((time - self.zero for time in inside), None)
 
     def is_over(self, time: Fraction) -> bool:
         """Return whether a time on the source's clock is after the part."""

@@ -47,8 +47,8 @@ class ContinuedAudio(EncodedTrack):
         # Places in samples: of the first sample of the output, and of the first that may
         # play.
         self._start = self._least
-        self._scene = round((playlist.scene - carry.origin) * self._rate)
-        self._end = round((playlist.begins - carry.origin) * self._rate)
+        self._scene = round((playlist.scene - carry.zero) * self._rate)
+        self._end = round((playlist.begins - carry.zero) * self._rate)
         self._least = min(self._start, self._scene)
         self.begin = min(self.begin, playlist.scene)
         self._leads = self._start < self._end
@@ -104,7 +104,7 @@ class ContinuedAudio(EncodedTrack):
         film = FilmSound(sound, self._rate, first)
         lead = np.concatenate(self._lead or [silence]) if self._leads else None
         self._mixer = Mixer(
-            self._playlist, self._passages, film, self._next, self._carry.origin, lead
+            self._playlist, self._passages, film, self._next, self._carry.zero, lead
         )
         if not self._leads:
             self._place = self._next

@@ -264,7 +264,7 @@ class CopiedAudio(CopiedTrack):
         if self._begins_part and self._ends is not None:
             # Each part of a joined recording begins with samples for the start of the
             # decoder, or ends with surplus samples.
-            if self._ends - (begin - carry.origin) > (end - begin) / 2:
+            if self._ends - (begin - carry.zero) > (end - begin) / 2:
                 return None
             self._begins_part = False
         return begin, end
