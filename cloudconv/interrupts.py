@@ -108,7 +108,7 @@ def deferred(stop: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Hold back the signals of a terminal.
 
     A process that starts in the block never gets them.

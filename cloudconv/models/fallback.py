@@ -50,7 +50,7 @@ def uncertainty(result: Tensor, pair: Pair) -> Tensor:
     )
 
 
-def reduced(pictures: Tensor) -> Tensor:
+def at_trial_size(pictures: Tensor) -> Tensor:
     """Return pictures at the size of trials."""
     return resize(pictures, SHRINK, 2)
 
@@ -59,9 +59,9 @@ def errors(result: Tensor, pair: Pair, filmed: Tensor) -> Tensor:
     """Return the mean squared errors of model and blend in a trial.
 
     ``result`` is the model's picture of the ``pair`` in the place of ``filmed``, (B, 3, h,
-    w), and the leftover; all are :func:`reduced`. The error of the model is relative to the
-    leftover, and that of the blend to the difference of the pair. The errors, (B, 2, rows,
-    columns), have one value per cell.
+    w), and the leftover; all are of the size of trials. The error of the model is relative
+    to the leftover, and that of the blend to the difference of the pair. The errors, (B, 2,
+    rows, columns), have one value per cell.
     """
     pictures = torch.stack((result[:, :COLOURS], _blend(pair)), 1)
     return _cells((pictures - filmed[:, None]).square().mean(2)) / _energies(result, pair)
@@ -70,8 +70,8 @@ def errors(result: Tensor, pair: Pair, filmed: Tensor) -> Tensor:
 def blend_weight(means: Tensor, result: Tensor, pair: Pair) -> Tensor:
     """Return the weight of the blend, (B, 1, rows, columns), from means of :func:`errors`.
 
-    ``result`` is the model's picture of the ``pair``, and the leftover; both are
-    :func:`reduced`.
+    ``result`` is the model's picture of the ``pair``, and the leftover; both are of the
+    size of trials.
     """
     own_error, blend_error = torch.split(means * _energies(result, pair), 1, 1)
     apart = _cells((result[:, :COLOURS] - _blend(pair)).square().mean(1, keepdim=True))

@@ -284,7 +284,7 @@ class Inference:
                 [torch.stack(some or [untried]).mean(0) for some in results[row]]
             )
             pair = Pair(self._sides(pictures[row], 2), times[row])
-            result = blending.reduced(new[row])
+            result = blending.at_trial_size(new[row])
             weight = blending.blend_weight(errors, result, _small(pair))
             weight *= uncertainty[row].view(-1, 1, 1, 1)
             blending.mix_in_blend(new[row, :-1], pair, weight)
@@ -316,7 +316,7 @@ def _reach(outer: OuterFrame[Frame] | None) -> float:
 
 
 def _small(pair: Pair) -> Pair:
-    return pair.derived("small", lambda x: blending.reduced(x[:, :COLOURS]))
+    return pair.derived("small", lambda x: blending.at_trial_size(x[:, :COLOURS]))
 
 
 def advance(steps: Steps) -> Arriving | Steps:

@@ -33,7 +33,7 @@ _FULL = ColorTags(range=2)  # only gray needs the tag: untagged RGB counts as fu
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class _Samples:
+class _MemoryPicture:
     """The planes of a picture, (H, W) each, on any device.
 
     ``original`` is the caller's picture.
@@ -47,7 +47,7 @@ class _Samples:
 class _MemoryFrame(Frame):
     """A frame whose samples are tensors, which need not be in the host's memory."""
 
-    picture: Any  # _Samples
+    picture: Any  # _MemoryPicture
     form: str = ""
 
     @property
@@ -67,7 +67,9 @@ class _MemoryFrame(Frame):
         return planes
 
     def like(self, planes: Sequence[Tensor], time: Fraction, duration: Fraction) -> Frame:
-        return replace(self, picture=_Samples(tuple(planes)), time=time, duration=duration)
+        return replace(
+            self, picture=_MemoryPicture(tuple(planes)), time=time, duration=duration
+        )
 
 
 def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
@@ -121,7 +123,7 @@ def _made(
 ) -> Generator[Any, None, None]:
     kind: PictureKind | None = None
     # The pictures by their place in memory.
-    waiting: WeakValueDictionary[int, _Samples] = WeakValueDictionary()
+    waiting: WeakValueDictionary[int, _MemoryPicture] = WeakValueDictionary()
     checks: list[SampleCheck] = []
 
     def finish_checks() -> None:
@@ -169,7 +171,7 @@ def _frame(
     if channels[0].device.type != "cpu":
         channels = [channel.to(device) for channel in channels]
     form, order = _FORMS[len(channels)]
-    samples = _Samples(tuple(channels[channel] for channel in order), picture)
+    samples = _MemoryPicture(tuple(channels[channel] for channel in order), picture)
     pix_fmt = form + _DEPTHS[channels[0].dtype]
     return _MemoryFrame(samples, Fraction(number), Fraction(1), _FULL, form=pix_fmt), check
 

@@ -223,15 +223,15 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
     info = source.info
     wanted = set(segment.sources)
     main = segment.start
-    origin = info.timing.start
+    begins = info.timing.start
     decoded: dict[Fraction, Frame] = {}
     # The last frames of a loop also need the source's first frame, which is before this
     # start.
     for early in sorted(time for time in wanted if time < main):
-        first = next(source.frames(start=early - origin), None)
+        first = next(source.frames(start=early - begins), None)
         if first is not None and first.time == early:
             decoded[early] = first
-    frames = source.onward(main - origin)
+    frames = source.onward(main - begins)
     is_whole = False
 
     def get(time: Fraction) -> Frame:

@@ -51,7 +51,7 @@ Keep = Callable[["SegmentPlan", "FinishedSegment"], None]
 """A function that keeps the result of a segment."""
 
 
-def _kept(segment: SegmentPlan, event: Event, keep: Keep) -> tuple[int, Event]:
+def _numbered(segment: SegmentPlan, event: Event, keep: Keep) -> tuple[int, Event]:
     """Return a worker's event with the segment's number.
 
     ``keep`` gets the result at the end.
@@ -125,7 +125,7 @@ class Processes:
                 continue
             for connection in wait(list(busy), POLL if segment is None else None):
                 for finished, event in busy[connection].received():  # type: ignore[index]
-                    yield _kept(finished, event, keep)
+                    yield _numbered(finished, event, keep)
 
     def _cut_short(self, keep: Keep) -> None:
         until = time.monotonic() + LAST_SECONDS
@@ -138,7 +138,7 @@ class Processes:
                 while worker.segment and worker.connection.poll(
                     max(until - time.monotonic(), 0)
                 ):
-                    _, event = _kept(worker.segment, worker.connection.recv(), keep)
+                    _, event = _numbered(worker.segment, worker.connection.recv(), keep)
                     interrupts.step()
                     if isinstance(event, Finished):
                         worker.segment = None
@@ -166,7 +166,7 @@ class _Worker:
         )
         if os.name == "posix":  # the tracker would let the signals through at its own start
             resource_tracker.ensure_running()
-        with interrupts.held():
+        with interrupts.signals_held():
             self._process.start()
         theirs.close()
 
@@ -341,7 +341,7 @@ class Cluster:
             for reference in ended:
                 segment = self._running.pop(reference)
                 yield from (
-                    _kept(segment, event, keep) for event in self._result(reference)
+                    _numbered(segment, event, keep) for event in self._result(reference)
                 )
 
     def _check_room(self) -> None:
