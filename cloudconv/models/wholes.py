@@ -272,12 +272,14 @@ def places(made: Made) -> Tensor:
 def area_of(cells: Bytes, size: tuple[int, int]) -> CellArea | None:
     """Return the part of a picture in which lost things move; None for no place.
 
-    ``cells``: the picture's :func:`places`. ``size``: its height and width.
+    ``cells``: the picture's :func:`places`. ``size``: its height and width. A thing is lost
+    at both of its places, so that its way is not longer than the box around all places.
     """
     found = np.nonzero(cells)
     if not 0 < len(found[0]) <= cells.size * _MOST:
         return None
-    reach = ceil(_REACH * max(size) / _CELL)
+    longest = max(int(place.max() - place.min()) for place in found)
+    reach = min(longest, ceil(_REACH * max(size) / _CELL))
     parts = [
         slice(
             _CELL * max(0, int(place.min()) - reach),

@@ -117,7 +117,7 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
                 "forecasts: give one of them."
             )
         options = self.scale, self.fallback, self.timesteps, self.things
-        if options != (None, None, None, "off"):
+        if options != (None, None, None, "on"):
             raise SettingsError(
                 "not-for-forecasts: --scale, --fallback, --things and --timesteps are for "
                 "interpolation: leave them out with --horizon."

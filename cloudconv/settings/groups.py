@@ -158,7 +158,7 @@ class Rendering(Settings):
     fallback: Literal["blend", "off"] | None = _of_model(
         _FALLBACK, "HOW", shown="blend; off for a published network", rare=True
     )
-    things: Literal["on", "off"] = _of_model(_THINGS, "HOW", default="off", rare=True)
+    things: Literal["on", "off"] = _of_model(_THINGS, "HOW", default="on", rare=True)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
