@@ -1,10 +1,12 @@
 """Declare the options of ``compare``."""
 
+import re
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import did_you_mean
+from cloudconv.messages import did_you_mean, listed
 from cloudconv.settings import groups, values
 from cloudconv.settings.groups import (
     Cuts,
@@ -43,11 +45,14 @@ DEFAULT_METRICS = tuple(name for name in METRICS if name not in _SLOW)
 MINTERPOLATE = "minterpolate"
 """The method that uses FFmpeg's filter of this name instead of a model."""
 
+_OWN_OPTIONS = ("scale", "fallback", "things")
+_WITH_OPTIONS = re.compile(r"(.+?)((?::\w+=[^:=]*)+)")
+
 _METRICS = f"Compute these scores: {', '.join(METRICS)}."
 _DROP = "Keep one frame of every N and make the others again."
 _HORIZON = "Forecast H frames ahead, instead of --drop."
 _MODEL = """Score a model from 'cloudconv models', or a file of weights of this or another
-program; may be repeated."""
+program, if wished with options of its own: cloud-best:things=off; may be repeated."""
 _AGAINST = """Compare with these: names from 'cloudconv models', your own files,
 minterpolate; the last line of the result compares with the first one."""
 _SHOWN = "blend; for forecasts hold,linear,flow,layers"
@@ -101,7 +106,26 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
     @property
     def named_models(self) -> tuple[str, ...]:
         """Return the models that the values name: names, or files of weights."""
-        return (*self.models, *values.names(self.against or ()))
+        methods = *self.models, *values.names(self.against or ())
+        return tuple(self.of_method(method)[0] for method in methods)
+
+    def of_method(self, method: str) -> tuple[str, Self]:
+        """Return the model of a method, and the settings with the method's own options.
+
+        ``cloud-best:things=off`` is ``cloud-best`` with the option ``things``. Raises
+        SettingsError if a method cannot have the option or its value.
+        """
+        match = _WITH_OPTIONS.fullmatch(method)
+        if match is None:
+            return method, self
+        own = dict(part.split("=") for part in match[2][1:].split(":"))
+        for name in own:
+            if name not in _OWN_OPTIONS:
+                raise SettingsError(
+                    f"option-of-no-method: The method {method} has the option {name!r}: "
+                    f"a method can have {listed(_OWN_OPTIONS, 'and')} of its own."
+                )
+        return match[1], self.changed(**own)
 
     def _check(self) -> None:
         if self.overwrite and self.report is None:

@@ -59,12 +59,13 @@ def method(model: str, plan: ComparePlan, warned: list[Warned]) -> Make:
     if model == MINTERPOLATE:
         return _Minterpolate(plan).make
     device = choose_device(str(plan.device))
+    model, settings = plan.settings.of_method(model)
     spec = registry.spec(model, "predict" if plan.forecasts else "interpolate")
-    dtype = choose_precision(plan.settings.precision, device, spec)
+    dtype = choose_precision(settings.precision, device, spec)
     if plan.forecasts:
         return partial(_predicted, registry.load_predictor(model, device, dtype), device)
     # Options that the model does not support are left out.
-    renderer = renderer_for(model, plan.settings, device, dtype, lenient=True)
+    renderer = renderer_for(model, settings, device, dtype, lenient=True)
     return partial(_interpolated, renderer, warned)
 
 

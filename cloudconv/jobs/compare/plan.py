@@ -130,9 +130,8 @@ class ComparePlan:
     def facts(self) -> dict[str, Any]:
         """Return the fields of the result that are decided."""
         models = (name for name in self.methods if name != MINTERPOLATE)
-        spec = registry.spec(
-            next(models, BLEND), "predict" if self.forecasts else "interpolate"
-        )
+        model, _ = self.settings.of_method(next(models, BLEND))
+        spec = registry.spec(model, "predict" if self.forecasts else "interpolate")
         dtype = choose_precision(self.settings.precision, self.device, spec)
         return {
             "input": str(self.settings.input),
@@ -149,15 +148,19 @@ def decide(settings: CompareSettings) -> ComparePlan:
     """Probe the input, and decide everything that does not need its frames."""
     forecasts = settings.horizon is not None
     methods = methods_of(settings)
-    models = [name for name in methods if name != MINTERPOLATE]
+    used = [settings.of_method(name) for name in methods if name != MINTERPOLATE]
+    models = [model for model, _ in used]
     task: ModelTask = "predict" if forecasts else "interpolate"
     specs = [
         registry.spec(name, task, settings.timesteps, [MINTERPOLATE]) for name in models
     ]
     registry.check_timesteps(settings.timesteps, specs)
-    if settings.scale not in (None, 1.0) and not any(
-        spec.cls.scale_option for spec in specs
-    ):
+    scaled = [
+        spec
+        for spec, (_, own) in zip(specs, used, strict=True)
+        if own.scale not in (None, 1.0)
+    ]
+    if scaled and not any(spec.cls.scale_option for spec in scaled):
         raise SettingsError(
             f"scale-for-none: None of the models {', '.join(models)} has --scale: leave it "
             "at 1."
