@@ -12,7 +12,7 @@ from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelTask
 from cloudconv.settings.compare import MINTERPOLATE
 from cloudconv.settings.extend import AUTO_PREDICTOR
-from cloudconv.settings.values import clip_files, names, names_folder
+from cloudconv.settings.values import clip_files, names_folder
 
 
 def check_words(settings: Any) -> None:
@@ -40,5 +40,5 @@ def _models(settings: Any) -> Iterator[tuple[str, ModelTask | None]]:
         case kinds.TrainSettings() if settings.model:
             yield str(settings.model), settings.task
         case kinds.CompareSettings():
-            for name in (*settings.models, *names(settings.against or ())):
+            for name in settings.named_models:
                 yield name, "interpolate" if settings.horizon is None else "predict"
