@@ -49,7 +49,7 @@ Outer = tuple[float, Bytes]
 
 _LEFT = 12 / 255  # difference of both pictures of a mix, in a cell where a thing is lost
 _CHANGED = 10  # levels by which a thing differs from the ground, at least
-_LEVELS = [_CHANGED << k for k in range(4)]
+_LEVELS = [_CHANGED << k for k in (0, 2)]
 _FITS = 0.15  # squared difference, relative to that of the thing and the ground
 _BEND = 0.25  # change of the way from picture to picture, relative to the way
 _REACH = 0.2  # the longest way between two pictures, relative to the picture's longer side
