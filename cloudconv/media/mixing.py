@@ -48,7 +48,7 @@ class _Fade(NamedTuple):
 class Mixer:
     """A player of a playlist, from the place ``at`` to the end of the playlist.
 
-    ``zero`` is the time of place 0 on the source's clock. Before ``at`` the output plays
+    ``origin`` is the time of place 0 on the source's clock. Before ``at`` the output plays
     the film itself if ``lead`` is given: the sound at the start of the output, to which a
     loop leads. ``is_silent`` states whether an ambience was wanted, and the sound is too
     short for that.
@@ -60,7 +60,7 @@ class Mixer:
         passages: deque[Passage],
         film: FilmSound,
         at: int,
-        zero: Fraction,
+        origin: Fraction,
         lead: Sound | None,
     ) -> None:
         self.is_silent = False
@@ -69,7 +69,7 @@ class Mixer:
         self._film = film
         self._rate = film.rate
         self._step = max(film.rate // 100, 1)  # samples between two places for a join
-        self._zero = zero
+        self._origin = origin
         self._random = np.random.default_rng(playlist.seed)
         self._begin = at
         self._at = at
@@ -111,7 +111,7 @@ class Mixer:
             yield self._closed(self._end - self._at)
 
     def _place(self, time: Fraction) -> int:
-        return round((time - self._zero) * self._rate)
+        return round((time - self._origin) * self._rate)
 
     def _until(self, place: int) -> Iterator[Sound]:
         """Play up to a place; a fade may end later."""

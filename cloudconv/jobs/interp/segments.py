@@ -16,7 +16,7 @@ from fractions import Fraction
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
 
@@ -28,13 +28,11 @@ from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
-from cloudconv.pipeline import one_thread, prefetch
+from cloudconv.pipeline import Item, one_thread, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import Sizes
 from cloudconv.render.renderer import Renderer
 from cloudconv.timeline import Task
-
-Item = TypeVar("Item")
 
 MAX_SOURCE_FRAMES = 64  # the largest number of source frames that start a pair in a segment
 MAX_FRAMES = 512
