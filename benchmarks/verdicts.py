@@ -120,7 +120,7 @@ def verdict(small: Path, jumps: int) -> tuple[list[Fault], set[range]]:
         if isinstance(frame.origin, Jump):
             jump = frame.origin
             actual.add(range(jump.start, jump.start + jump.length))
-        if len(actual) == jumps and meter.count > max(jump.stop for jump in actual) + 1:
+        if len(actual) == jumps and meter.seen > max(jump.stop for jump in actual) + 1:
             break
     return meter.faults, actual
 

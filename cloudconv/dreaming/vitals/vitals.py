@@ -131,7 +131,7 @@ class VitalsMeter:
     Only what a mode made is measured, because what was filmed is right. ``frames``: the
     number of pictures. ``follows``: the dream is shown directly after the film, so the
     first change from the film to the dream counts. ``limits``: (least, most) of each
-    vital. ``count``: the number of pictures so far. ``rows``: the vitals of their windows.
+    vital. ``seen``: the number of pictures so far. ``rows``: the vitals of their windows.
     """
 
     def __init__(self, film: FilmFeatures, frames: int, *, follows: bool = True) -> None:
@@ -144,7 +144,7 @@ class VitalsMeter:
         self._before = film.picture(-1) if follows else None
         self._composed: list[Bytes] = []
         self._frames = frames
-        self.count = 0
+        self.seen = 0
         self._found: dict[str, list[Fault]] = {key: [] for key in VITALS}
         self._worst: list[float] = []
         self._means: dict[str, float | None] = {}
@@ -159,9 +159,9 @@ class VitalsMeter:
         """
         picture = reduced(small, MIDDLE_SIDE)
         self._shows.push(picture)
-        if self.count % WINDOW == 0:
-            self.rows.append(Vitals(self.count, self.count))
-        now = range(self.count, self.count + 1)
+        if self.seen % WINDOW == 0:
+            self.rows.append(Vitals(self.seen, self.seen))
+        now = range(self.seen, self.seen + 1)
         if not isinstance(origin, Composed) or origin.made is not None:
             self._meter.clear()
             self._composed.clear()
@@ -173,9 +173,9 @@ class VitalsMeter:
             case Composed(made=made) if made is not None and self._before is not None:
                 self._judge(self._meter.pasted(self._before, picture, made), now)
         self._before = picture
-        self.count += 1
-        self.rows[-1].end = self.count
-        ends = self.count % WINDOW == 0 or self.count == self._frames
+        self.seen += 1
+        self.rows[-1].end = self.seen
+        ends = self.seen % WINDOW == 0 or self.seen == self._frames
         return self.rows[-1] if ends else None
 
     def _jump(self, picture: Bytes, jump: Jump) -> None:
@@ -183,7 +183,7 @@ class VitalsMeter:
         end = min(jump.start + jump.length, self._frames)
         # A loop leads to the first frame of the source, which only its end shows.
         divisor = 1 if jump.after is None else 2
-        if self.count == min(jump.start + (jump.length - 1) // divisor, end - 1):
+        if self.seen == min(jump.start + (jump.length - 1) // divisor, end - 1):
             last = picture if jump.after is None else self._film.filmed(jump.after)
             frames = range(jump.start, end)
             pictures = self._film.filmed(jump.before), picture, last
@@ -193,13 +193,13 @@ class VitalsMeter:
         """Judge a composed picture, and a span that ends with it."""
         before = picture if self._before is None else self._before
         if self._before is not None:
-            now = range(self.count, self.count + 1)
+            now = range(self.seen, self.seen + 1)
             self._judge(self._meter.composed(before, picture), now)
         if not self._film.moves:
             return
         self._composed.append(before)
         if len(self._composed) == self._span:
-            frames = range(self.count + 1 - self._span, self.count + 1)
+            frames = range(self.seen + 1 - self._span, self.seen + 1)
             pictures = [*self._composed, picture]
             ends = pictures[0], pictures[self._span // 2], picture
             self._mix(ends, self._span, frames)
@@ -288,7 +288,7 @@ class VitalsMeter:
     @property
     def visible(self) -> float:
         """Return how visible the faults are: the mean square of half seconds' sizes."""
-        return sum(self._worst) / max(1, -(-self.count // self._half))
+        return sum(self._worst) / max(1, -(-self.seen // self._half))
 
     @property
     def period(self) -> int | None:
@@ -296,8 +296,8 @@ class VitalsMeter:
 
         Return None if few do, or if the dream ends before.
         """
-        period = self._shows.period(self.count)
-        return None if period is None or period >= self.count else period
+        period = self._shows.period(self.seen)
+        return None if period is None or period >= self.seen else period
 
     def now(self) -> Vitals:
         """Return the vitals of the window that goes on, or of the last one."""

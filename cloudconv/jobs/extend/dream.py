@@ -261,7 +261,7 @@ def run(settings: DreamSettings) -> Job:
             if listener is not None:
                 listener.push(origin)
             window = meter.push(small, origin)
-            is_due = window is not None or meter.count % every == 0
+            is_due = window is not None or meter.seen % every == 0
             return [Measured("vitals", window or meter.now())] if is_due else []
 
         pictures = partial(_pictures, plan, material, spec, options, smalls)
