@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -25,7 +25,6 @@ from cloudconv.media.source import Source
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelTask
-from cloudconv.pipeline import Item
 from cloudconv.render.device import (
     auto_warnings,
     choose_device,
@@ -203,6 +202,8 @@ def methods_of(settings: CompareSettings) -> tuple[str, ...]:
 EVERY = 6  # the number of frames between the starts of two forecasts
 
 _CADENCE_FRAMES = 300  # first source frames that are searched for regular repeats
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)

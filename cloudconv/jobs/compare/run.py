@@ -232,8 +232,9 @@ class ReportWriter:
     def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
         """Write all files, and move them to the report's folder.
 
-        If the folder has appeared meanwhile, the files move beside it. ``data`` are the
-        contents of the page except its pictures.
+        If the folder has appeared meanwhile, the files move beside it.
+
+        ``data`` are the contents of the page except its pictures.
         """
         self._videos.close()
         report = replace(data, worst=tuple(item for _, item in self._worst))

@@ -48,7 +48,7 @@ from cloudconv.render.device import precision_name
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
 
-_EVERY = 20  # least number of frames between two measurements
+_LOOK = 20  # least number of frames between two measurements
 
 _EARLIER = 1  # seconds of sound before the material that may be heard in fades
 
@@ -249,7 +249,7 @@ def run(settings: DreamSettings) -> Job:
         options = replace(options, frames=plan.new_frames)
         # The thread that makes the frames fills this queue.
         smalls: SimpleQueue[tuple[_Small, Origin]] = SimpleQueue()
-        every = max(_EVERY, round(1 / plan.step))
+        every = max(_LOOK, round(1 / plan.step))
         playlist = _playlist(plan, material, options)
         listener = (
             None if playlist is None else Listener(playlist, material.times, plan.step)
