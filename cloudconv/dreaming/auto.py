@@ -3,6 +3,7 @@
 Say why in a sentence.
 """
 
+from collections import deque
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.base import Options, watched
 from cloudconv.dreaming.methods.modes import MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
@@ -176,8 +177,8 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     ``material`` is a small material.
     """
     meter = VitalsMeter(FilmFeatures(material), FRAMES)
-    for frame in spec.dream(material, Options(FRAMES, seed)):
-        meter.push(frame.small(material), frame.origin)
+    frames = spec.dream(material, Options(FRAMES, seed))
+    deque(watched(frames, material, meter.push), maxlen=0)
     most = meter.limits["slides"][1]
     slides = any((row.values["slides"] or 0.0) > most for row in meter.rows)
     return Trial(meter.visible, spec.name, meter.faults, slides)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Options, Origin
+from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Options, Origin, watched
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
@@ -306,13 +306,11 @@ def _pictures(
     with enough_memory(plan.device, plan.info):
         if options.loop and first is not None:
             options = replace(options, loop_to=picture_of(first))
-        frames = spec.dream(material, options)
+        dream = spec.dream(material, options)
+        frames = watched(dream, material, lambda *seen: smalls.put(seen))
         for _ in range(plan.new_frames):
             with torch.inference_mode():
-                dream_frame = next(frames)
-                frame = _frame(dream_frame, material)
-                small = dream_frame.small(material)
-            smalls.put((small, dream_frame.origin))
+                frame = _frame(next(frames), material)
             yield frame
 
 

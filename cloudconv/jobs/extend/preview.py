@@ -21,7 +21,7 @@ from torch import Tensor
 from cloudconv import files
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.base import Options, watched
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
@@ -276,16 +276,14 @@ def _dreamed(
             device=plan.device,
             dtype=plan.dtype if has_model else torch.float32,
         )
-        frames = spec.dream(material, options)
         meter = VitalsMeter(film, count)
+        frames = watched(spec.dream(material, options), material, meter.push)
         for number in range(count):
             with enough_memory(plan.device, plan.info), torch.inference_mode():
                 frame = next(frames)
-                picture = frame.show()
-                meter.push(small_copy(picture, material.size), frame.origin)
-            if number in numbers:
-                rgb = tensor_of(as_picture(small_copy(picture, size)))
-                panel.pictures.append(_jpeg(as_shown(rgb, plan.info)))
+                if number in numbers:
+                    rgb = tensor_of(as_picture(small_copy(frame.show(), size)))
+                    panel.pictures.append(_jpeg(as_shown(rgb, plan.info)))
             done += 1
             yield Progress("rendering", done, count * len(running))
         panel.judge(meter, step, (plan.info.height, plan.info.width))
