@@ -18,11 +18,14 @@ from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 from cloudconv.images import (
     COARSE_SIDE,
     TINY,
+    Bytes,
+    Floats,
     flow_between,
     gradients,
     luma,
     parts,
     spread,
+    warp,
 )
 
 FRAMES = 150
@@ -30,17 +33,19 @@ FRAMES = 150
 
 # Least number of frames for a collage: with fewer, the same clouds soon return.
 _COLLAGE = 48
-_STEADY = 0.6  # least steadiness in time of the motion of a sky
-# Least unity of a wind. Eleven skies that are better as collages have .61 to 1. Without the
-# rule, drawn things that pass each other (.01) become a collage, which tears them.
-_ONE = 0.3
+# Least part of a wind in what motion explains. Skies that are better as collages have .54
+# to 1; fires, people, animals and surf have less.
+_WIND = 0.5
 # Time between two pictures whose motion is compared, in seconds: two successive pictures
 # show less motion of a slow sky than noise.
 _APART = Fraction(1, 5)
-# Finest detail of moving parts, relative to their mean gradient, of solid things ….
+_FAINT = 0.05  # part of the change below which motion explains nothing but noise
+# Finest detail of moving parts, relative to their mean gradient, of solid things, which a
+# camera may move like a wind.
 _SOLID = 0.54
-_SOLID_BESIDE_LAND = 0.7  # … and where land stands still, whose edge is fine
-_ALL = 0.9  # least moving part of a picture without land
+_ALL = (
+    0.9  # least moving part of a picture without land, which shows that the camera stands
+)
 
 
 class ModeChoice(NamedTuple):
@@ -75,17 +80,6 @@ class Trial(NamedTuple):
             return str(self)
         what = "less that is wrong" if self.visible else "hardly a fault"
         return f"{self.mode} shows {what}"
-
-
-class Wind(NamedTuple):
-    """The likeness of the motion of the moving parts to a wind: 1, or 0 for none.
-
-    ``steadiness``: the length of the mean motion of a place over the mean length.
-    ``unity``: the length of the mean motion of all places over the mean of their lengths.
-    """
-
-    steadiness: float
-    unity: float
 
 
 def choose(material: Material, seed: int = 0) -> ModeChoice:
@@ -125,40 +119,45 @@ def torn_by_collage(material: Material) -> str:
 
     ``material`` is a small material.
     """
-    wind = wind_of(material)
-    if wind.steadiness < _STEADY:
-        return "what moves has no steady direction, and a collage needs a wind"
-    if wind.unity < _ONE:
-        return "things move in several directions, and a collage needs one wind"
+    if wind_of(material) < _WIND:
+        return "no steady wind explains what moves, and a collage needs one"
     if _is_solid(material):
         return "what moves has finer detail than clouds, so a collage would tear it"
-    if material.things.hold:
-        return "things move before a still camera, so a collage would tear them"
     return ""
 
 
-def wind_of(material: Material) -> Wind:
-    """Return how steady, and how uniform, the motion of the moving parts is.
+def wind_of(material: Material) -> float:
+    """Return how much of the change that motion explains a wind explains: 1, 0 for none.
 
-    ``material`` is a small material.
+    A wind is the mean motion of each place. A motion explains by how much the change of the
+    moving parts becomes less when the earlier picture is moved. ``material`` is a small
+    material.
     """
     apart = max(1, min(round(_APART / material.step), len(material) - 1))
-    pairs = [(k - apart, k) for k in spread(len(material), apart)]
-
-    flows = np.array([flow_between(*map(material.glance, pair)) for pair in pairs])
+    numbers = spread(len(material), apart)
+    pairs = [(material.glance(k - apart), material.glance(k)) for k in numbers]
+    flows = [flow_between(*pair) for pair in pairs]
+    still = np.zeros_like(flows[0])
+    wind = np.mean(flows, 0)
     moving = parts(material.moving, COARSE_SIDE)
-    mean = flows.mean(0)[moving]
-    lengths = np.linalg.norm(mean, axis=-1).sum()
-    all_lengths = np.linalg.norm(flows, axis=-1).mean(0)[moving].sum()
-    return Wind(
-        float(lengths / max(all_lengths, TINY)),
-        float(np.linalg.norm(mean.sum(0)) / max(lengths, TINY)),
-    )
+
+    def left(pair: tuple[Bytes, Bytes], motion: Floats) -> float:
+        """Return the change that is left after a motion."""
+        before, after = (luma(picture).astype(np.float32) for picture in pair)
+        moved = warp(before, motion, how=cv2.INTER_LINEAR)
+        return float(np.abs(after - moved)[moving].sum())
+
+    change = sum(left(pair, still) for pair in pairs)
+    explained = change - sum(map(left, pairs, flows))
+    by_wind = change - sum(left(pair, wind) for pair in pairs)
+    return by_wind / max(explained, _FAINT * change, TINY)
 
 
 def _is_solid(material: Material) -> bool:
-    """Return whether the parts that move have finer detail than clouds."""
+    """Return whether all moves, and has finer detail than clouds."""
     moving = parts(material.moving, COARSE_SIDE)
+    if moving.mean() <= _ALL:
+        return False
     fineness = []
     for number in spread(len(material)):
         brightness = luma(material.glance(number)).astype(np.float32)
@@ -166,9 +165,7 @@ def _is_solid(material: Material) -> bool:
         fineness.append(
             detail.sum() / max(cv2.magnitude(*gradients(brightness))[moving].sum(), TINY)
         )
-    return bool(
-        np.mean(fineness) > (_SOLID if moving.mean() > _ALL else _SOLID_BESIDE_LAND)
-    )
+    return bool(np.mean(fineness) > _SOLID)
 
 
 def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
