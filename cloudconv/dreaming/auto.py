@@ -129,17 +129,18 @@ def torn_by_collage(material: Material) -> str:
 def wind_of(material: Material) -> float:
     """Return how much of the change that motion explains a wind explains: 1, 0 for none.
 
-    A wind is the mean motion of each place. A motion explains by how much the change of the
-    moving parts becomes less when the earlier picture is moved. ``material`` is a small
-    material.
+    A wind is the mean motion of each place, without places that move against the mean of
+    all. A motion explains by how much the change of the moving parts becomes less when the
+    earlier picture is moved. ``material`` is a small material.
     """
     apart = max(1, min(round(_APART / material.step), len(material) - 1))
     numbers = spread(len(material), apart)
     pairs = [(material.glance(k - apart), material.glance(k)) for k in numbers]
     flows = [flow_between(*pair) for pair in pairs]
     still = np.zeros_like(flows[0])
-    wind = np.mean(flows, 0)
     moving = parts(material.moving, COARSE_SIDE)
+    mean = np.mean(flows, 0)
+    wind = mean * (mean @ mean[moving].mean(0) > 0)[..., None]
 
     def left(pair: tuple[Bytes, Bytes], motion: Floats) -> float:
         """Return the change that is left after a motion."""
