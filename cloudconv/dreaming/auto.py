@@ -33,8 +33,8 @@ FRAMES = 150
 
 # Least number of frames for a collage: with fewer, the same clouds soon return.
 _COLLAGE = 48
-# Least part of a wind in what motion explains. Skies that are better as collages have .54
-# to 1; fires, people, animals and surf have less.
+# Least part of a wind in what motion explains. Skies that are better as collages have .65
+# to 1; fires, people, animals and surf have less than .5.
 _WIND = 0.5
 # Time between two pictures whose motion is compared, in seconds: two successive pictures
 # show less motion of a slow sky than noise.
@@ -43,9 +43,7 @@ _FAINT = 0.05  # part of the change below which motion explains nothing but nois
 # Finest detail of moving parts, relative to their mean gradient, of solid things, which a
 # camera may move like a wind.
 _SOLID = 0.54
-_ALL = (
-    0.9  # least moving part of a picture without land, which shows that the camera stands
-)
+_ALL = 0.9  # least moving part of a picture without land, which shows a camera that stands
 
 
 class ModeChoice(NamedTuple):

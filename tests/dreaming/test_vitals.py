@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cloudconv.doubts import Grade
-from cloudconv.dreaming.methods.base import Composed, Jump
+from cloudconv.dreaming.methods.base import Composed, Jump, Options
+from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.vitals.vitals import VITALS
 from tests.helpers.dreams import ball, clouds, material, meter_of, pasted, tensor, vitals_of
 
@@ -270,3 +271,19 @@ def test_a_row_names_all_vitals_and_those_that_were_not_measured_are_null(source
             "sharpness": {*mixed, "slides", "motion", "sharpness"},
         }
         assert known == wanted[key]
+
+
+@pytest.mark.full
+def test_half_transparent_trees_of_a_drawn_pan_are_seen():
+    """A scene of 28 frames has no place to which a jump leads."""
+    random = np.random.default_rng(1)
+    wide = np.full((120, 520, 3), (150, 200, 235), np.uint8)
+    wide[90:] = 90, 150, 70
+    for left in range(20, 520, 60):
+        tree = left, int(random.integers(50, 75))
+        cv2.circle(wide, tree, int(random.integers(12, 24)), (40, 90, 30), -1)
+    clip = material([wide[:, 10 * k :][:, :200].copy() for k in range(28)])
+    meter = meter_of(clip, 40)
+    for frame in method("texture").dream(clip, Options(40)):
+        meter.push(frame.small(clip), frame.origin)
+    assert "ghost" in {f.vital for f in meter.faults if f.grade is not Grade.HARDLY}
