@@ -28,8 +28,9 @@ from cloudconv.images import (
     Bytes,
     Floats,
     Mask,
-    flow_between,
     in_channels,
+    luma,
+    measured_flow,
     resized,
     resized_flow,
     warp,
@@ -91,7 +92,7 @@ class Material:
             lambda: Things([self.glance(k) for k in range(len(self))], float(self.step))
         )
         self._moves = cache(self._movement)
-        self._flow: Callable[[int], NDArray[Any]] = cache(self._measured)
+        self._flow: Callable[[int, bool], NDArray[Any]] = cache(self._measured)
 
     @property
     def things(self) -> Things:
@@ -109,14 +110,15 @@ class Material:
         """Return the number of points of the grid."""
         return len(self._grid)
 
-    def _measured(self, number: int) -> NDArray[np.float16]:
+    def _measured(self, number: int, quick: bool) -> NDArray[np.float16]:
         """Return the flow from a real frame, from 1 on, back to the last one: (h, w, 2).
 
-        The flow has half of the size, and is quick: a frame is moved only by a part of it,
-        and a wind is the mean of many.
+        ``quick``: a rougher flow in less time, at half of the size.
         """
-        flow = flow_between(*(self.views.small(k) for k in (number - 1, number)))
-        flow = resized_flow(flow, [-(-side // 2) for side in self.small_size])
+        later, earlier = (luma(self.views.small(k)) for k in (number, number - 1))
+        flow = measured_flow(later, earlier, quick=quick)
+        if quick:
+            flow = resized_flow(flow, [-(-side // 2) for side in self.small_size])
         # Half precision takes half the memory, and is finer than flow can be measured.
         return flow.astype(np.float16)
 
@@ -142,7 +144,9 @@ class Material:
         frame, gaps = self.source_of(k)
         if not gaps:
             return None
-        flow = self._flow(max(frame, 1)).astype(np.float32)
+        # Nearly all frames are moved, but only by a part of the flow: a quick flow is
+        # enough.
+        flow = self._flow(max(frame, 1), True).astype(np.float32)
         moves: Floats = cv2.multiply(flow, self._moves(flow.shape[:2]), scale=gaps)
         return moves
 
@@ -171,8 +175,7 @@ class Material:
             raise IndexError("the first frame of the material has none before it")
         frame = max(self.source_of(k)[0], 1)
         steps = (self.times[frame] - self.times[frame - 1]) / self.step
-        flow = resized_flow(self._flow(frame).astype(np.float32), self.small_size)
-        return flow / np.float32(steps)
+        return self._flow(frame, False).astype(np.float32) / np.float32(steps)
 
     def reduced(self, longest: int = COARSE_SIDE) -> Material:
         """Return a material of small pictures, with the same land, camera and motion.
@@ -185,8 +188,8 @@ class Material:
         smaller = Material(views.frames, times=self.times, step=self.step, views=views)
         smaller.original = self.original
         smaller._things = self._things
-        smaller._flow = lambda number: resized_flow(
-            self._flow(number).astype(np.float32), smaller.size
+        smaller._flow = lambda number, quick: resized_flow(
+            self._flow(number, quick).astype(np.float32), smaller.size
         )
         return smaller
 
