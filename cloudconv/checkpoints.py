@@ -231,11 +231,12 @@ def _resident(child: subprocess.Popen[bytes]) -> int:
         return 0
     if sys.platform == "win32":
         counters = (ctypes.c_size_t * 9)()  # PROCESS_MEMORY_COUNTERS
-        handle = ctypes.c_void_p(int(child._handle))  # type: ignore[attr-defined]
-        ctypes.windll.kernel32.K32GetProcessMemoryInfo(
-            handle, counters, ctypes.sizeof(counters)
-        )
-        return counters[1]  # the peak
+        kernel = ctypes.windll.kernel32
+        # PROCESS_QUERY_LIMITED_INFORMATION and PROCESS_VM_READ
+        handle = ctypes.c_void_p(kernel.OpenProcess(0x1010, False, child.pid))
+        kernel.K32GetProcessMemoryInfo(handle, counters, ctypes.sizeof(counters))
+        kernel.CloseHandle(handle)
+        return counters[1]  # the peak; 0 if the system does not tell
     command = ["ps", "-o", "rss=", "-p", str(child.pid)]
     output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return 1024 * int(output.strip() or 0)

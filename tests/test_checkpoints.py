@@ -1,13 +1,16 @@
 """Files of weights are read in every layout, run nothing, and fail in one sentence."""
 
+import ctypes
 import os
 import pickle
 import shutil
 import struct
 import subprocess
+import sys
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -229,6 +232,21 @@ def test_the_data_folder_keeps_sixteen_results(tmp_path, data_folder, monkeypatc
     monkeypatch.setattr(subprocess, "Popen", None)  # a second conversion would fail
     again = registry.state_of(path, registry.spec(path))
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_the_memory_of_a_process_of_windows_is_read_by_its_number(is_told, monkeypatch):
+    def fill(handle, counters, size):
+        counters[1] = 12345 if is_told else 0
+        return is_told
+
+    kernel = Mock(OpenProcess=Mock(return_value=7 if is_told else 0))
+    kernel.K32GetProcessMemoryInfo = fill
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(ctypes, "windll", Mock(kernel32=kernel), raising=False)
+    assert checkpoints._resident(Mock(pid=99, spec=["pid"])) == (12345 if is_told else 0)
+    assert kernel.OpenProcess.call_args.args[2] == 99
+    kernel.CloseHandle.assert_called_once()
 
 
 def test_a_changed_file_is_recognised_again(tmp_path):

@@ -15,6 +15,8 @@ from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -151,25 +153,38 @@ def _computed(x: Tensor, layer: HiddenLayer, packed: Packed) -> Tensor:
         return result if slope is None else F.prelu(result, slope)
     if x.device.type != "cpu" or torch.is_grad_enabled() or not _has_fused(x.dtype):
         return F.leaky_relu_(F.conv2d(x, weight, bias, stride, 1, 1, groups), slope)
-    shape = (1, 1), (stride, stride), (1, 1), groups
+    return _fused(x, layer, packed, slope)
+
+
+# PyTorch's own compiler calls these steps on a CPU; they have no public names.
+_FUSED = (
+    "_convolution_pointwise",
+    "_reorder_convolution_weight",
+    "_is_mkldnn_bf16_supported",
+)
+
+
+def _fused(x: Tensor, layer: HiddenLayer, packed: Packed, slope: float) -> Tensor:
+    """Return the result of oneDNN's step for a convolution and a rectifier."""
+    weight, bias, stride, _ = layer
+    shape = (1, 1), (stride, stride), (1, 1), x.shape[1] // weight.shape[1]
     if x.dtype not in packed:
         # Reorder the weights for oneDNN once; otherwise each call would reorder them.
         packed[x.dtype] = torch.ops.mkldnn._reorder_convolution_weight(
             weight, *shape, x.shape
         )
-    fused: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
-    return fused(x, packed[x.dtype], bias, *shape, "leaky_relu", [slope], "")
+    step: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
+    return step(x, packed[x.dtype], bias, *shape, "leaky_relu", [slope], "")
 
 
 @cache
 def _has_fused(dtype: torch.dtype) -> bool:
     """Return whether oneDNN runs a convolution and a rectifier as a fast step."""
-    # PyTorch's own compiler calls this step on a CPU; it has no public name. On other
-    # processors than x86 the step may exist and be slow.
-    operations = torch.ops.mkldnn
-    if not hasattr(operations, "_convolution_pointwise"):
-        return False
+    # On other processors than x86 the step may exist and be slow.
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        return False
+    operations = torch.ops.mkldnn
+    if not all(hasattr(operations, name) for name in _FUSED):
         return False
     if dtype == torch.bfloat16:
         return bool(operations._is_mkldnn_bf16_supported())
@@ -234,7 +249,7 @@ class _Winograd:
                 numbers.append(slope)
             self._names.append(str(at))
         text = "\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines, ""])
-        if net.load_param_mem(text) or net.load_model(_reader(numbers)):
+        if net.load_param_mem(text) or not _has_read(net, numbers):
             raise ModelError("ncnn-refuses: ncnn cannot load this network: uninstall ncnn.")
 
     def apply(self, pictures: list[Tensor]) -> Tensor:
@@ -329,8 +344,25 @@ def _copied(values: _Values) -> _Values:
     return copy
 
 
+def _has_read(net: Any, tensors: Sequence[Tensor]) -> bool:
+    """Return whether ncnn can read weights, from memory or else from a file."""
+    if hasattr(ctypes, "pythonapi") and not net.load_model(_reader(tensors)):
+        return True
+    with TemporaryDirectory(prefix="cloudconv-") as folder:
+        path = Path(folder) / "weights.bin"
+        path.write_bytes(b"".join(_numbers(tensor).numpy().tobytes() for tensor in tensors))
+        return not net.load_model(str(path))
+
+
+def _numbers(tensor: Tensor) -> Tensor:
+    return tensor.detach().float().contiguous()
+
+
 def _reader(tensors: Sequence[Tensor]) -> Any:
-    """Return an object from which ncnn copies the values of float32 tensors."""
+    """Return an object from which ncnn copies the values of float32 tensors.
+
+    ncnn gives the address to which it wants a copy in a capsule, an object of CPython.
+    """
     base: Any = _ncnn().DataReader
     address = ctypes.pythonapi.PyCapsule_GetPointer
     address.restype = ctypes.c_void_p
@@ -342,7 +374,7 @@ def _reader(tensors: Sequence[Tensor]) -> Any:
             self._tensors: Iterator[Tensor] = iter(tensors)
 
         def read(self, target: object, size: int) -> int:
-            values = next(self._tensors).detach().float().contiguous()
+            values = _numbers(next(self._tensors))
             if values.nbytes != size:
                 return 0
             ctypes.memmove(address(target, None), values.data_ptr(), size)

@@ -1,12 +1,15 @@
 """ncnn's convolutions give PyTorch's pictures, and leave no thread or file behind."""
 
+import ctypes
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -219,6 +222,39 @@ def test_without_ncnn_pytorch_makes_the_same_picture(without_ncnn, monkeypatch):
     convolutions._ncnn.cache_clear()
     assert usual_engine() == NCNN
     assert (make().interpolate(*pair, 0.5) - without).abs().max() < 1 / 255
+
+
+@needs_ncnn
+@torch.no_grad()
+@pytest.mark.parametrize("failing", ["pythonapi", "reader"])
+def test_weights_that_ncnn_cannot_take_from_memory_come_from_a_file(
+    row, pictures, failing, monkeypatch, tmp_path
+):
+    expected = row.apply(pictures)
+    if failing == "pythonapi":
+        monkeypatch.delattr(ctypes, "pythonapi")
+    else:
+        reader = convolutions._reader([torch.zeros(0)] * 9)  # has too little
+        monkeypatch.setattr(convolutions, "_reader", lambda _: reader)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    again = HiddenLayers(lambda: layers(64, 0.2), 64, by_ncnn)
+    assert torch.equal(again.apply(pictures), expected)
+    assert not os.listdir(tmp_path)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", convolutions._FUSED)
+def test_a_pytorch_without_a_private_step_gives_the_same_picture(name, monkeypatch):
+    some = layers(32, 0.2)
+    x = torch.rand(1, 32, 20, 24)
+    expected = HiddenLayers(lambda: some, 32, lambda *_: PYTORCH).apply(x)
+    kept = {other: Mock() for other in convolutions._FUSED if other != name}
+    convolutions._has_fused.cache_clear()
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**kept), raising=False)
+    result = HiddenLayers(lambda: some, 32, lambda *_: PYTORCH).apply(x)
+    convolutions._has_fused.cache_clear()
+    assert torch.allclose(result, expected, atol=1e-4)
+    assert not any(mock.called for mock in kept.values())
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("cpu", torch.bfloat16), ("meta", None)])
