@@ -3,11 +3,13 @@
 import functools
 import gc
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 from weakref import WeakValueDictionary
 
 import pytest
@@ -40,9 +42,16 @@ gc.disable()  # until all tests are collected: what they import is never garbage
 # A line about a slow start would come and go with the load of the machine.
 console.SILENCE = 3600.0
 
-# No test loses power, and waiting for the disk takes time. The tests of promises wait.
+# Waiting for the disk takes time. The tests of promises and of crashes wait.
 FSYNC = os.fsync
 os.fsync = lambda _: None
+TESTS = Path(__file__).parent
+GUARANTEES = (TESTS.parent / "docs" / "guarantees.md").read_text("utf-8")
+PROMISED = {
+    *("cli/test_interrupts.py", "jobs/interp/test_processes.py"),
+    *("jobs/interp/test_store.py", *re.findall(r"`([\w/]+\.py[:\w]*)`", GUARANTEES)),
+}
+"""Tests and files of tests of promises and of crashes, besides those in ``promises``."""
 
 # Without this, CliRunner builds all commands for each run, and most runs take less time
 # than that.
@@ -54,6 +63,15 @@ def forked(monkeypatch):
     """Convert files of weights in copies of this process, which has imported PyTorch."""
     if sys.platform == "linux":
         monkeypatch.setattr(subprocess, "Popen", Fork)
+
+
+@pytest.fixture(autouse=True)
+def wait_for_the_disk(request, monkeypatch):
+    """Write files as a user's run does in the tests of promises and of crashes."""
+    file = request.path.relative_to(TESTS).as_posix()
+    names = {file, f"{file}::{request.node.originalname}"}
+    if file.startswith("promises/") or names & PROMISED:
+        monkeypatch.setattr(os, "fsync", FSYNC)
 
 
 @pytest.fixture(autouse=True)

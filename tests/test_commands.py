@@ -12,6 +12,9 @@ import av
 import cv2
 import pytest
 
+from cloudconv.media.decode import VideoFile
+from cloudconv.media.source import Source
+from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import picture, write_clip
 
@@ -138,6 +141,73 @@ def main():
         for name, value in recorded.items()
     ]
     GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+
+
+SHORT = {
+    "interp": ("interp", "a.mkv", "out.mkv", "--factor", "2", "--model", "blend"),
+    "parts": (
+        *("interp", "a.mkv", "out.mkv", "--speed", "0=1,0.2=2", "--model", "blend"),
+        *("--start", "0.1", "--end", "0.4"),
+    ),
+    "extrapolate": (
+        "extrapolate",
+        "a.mkv",
+        "out.mkv",
+        "--frames",
+        "2",
+        "--model",
+        "linear",
+    ),
+    "dream": ("dream", "a.mkv", "out.mkv", "--frames", "2", "--mode", "flow"),
+    "compare": ("compare", "a.mkv", "--model", "blend", "--against", "hold"),
+    "train": (
+        *("train", "a.mkv", "--model", "tiny", "--steps", "2", "--batch", "2"),
+        *("--crop", "32", "--val-part", "0.5:1", "-o", "mine.safetensors"),
+    ),
+}
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """Return the sources and video files that were opened, without those that closed."""
+    left = []
+
+    def note(kind, name, is_end):
+        call = getattr(kind, name)
+
+        def noted(self, *words, **options):
+            left[:] = [other for other in left if other is not self]
+            if not is_end:
+                left.append(self)
+            call(self, *words, **options)
+
+        monkeypatch.setattr(kind, name, noted)
+
+    for kind, end in ((Source, "__exit__"), (VideoFile, "close")):
+        note(kind, "__init__", is_end=False)
+        note(kind, end, is_end=True)
+    return left
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize("name", SHORT)
+def test_no_source_is_open_after_a_command(name, tmp_path, monkeypatch, left):
+    write_clip(tmp_path / "a.mkv", 16, rate=24)
+    monkeypatch.chdir(tmp_path)
+    assert invoke(*SHORT[name]).exit_code == 0
+    assert not left
+
+
+def test_no_source_is_open_after_an_interrupt(tmp_path, left):
+    def stop(event):
+        if getattr(event, "stage", "") == "rendering":
+            assert left
+            raise KeyboardInterrupt
+
+    clip = write_clip(tmp_path / "a.mkv", 48, rate=24)
+    with pytest.raises(KeyboardInterrupt):
+        calls.interpolate(clip, tmp_path / "b.mkv", factor=2, model="blend", watch=stop)
+    assert not left
 
 
 if __name__ == "__main__":

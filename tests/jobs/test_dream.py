@@ -13,7 +13,8 @@ from PIL import Image
 from cloudconv.dreaming.vitals.vitals import VITALS, VitalsMeter
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.jobs.extend import dream as job
-from cloudconv.jobs.extend import ending
+from cloudconv.jobs.extend import ending, plan
+from cloudconv.media.source import Source
 from cloudconv.settings import DreamSettings
 from tests.helpers import calls
 from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video
@@ -292,18 +293,30 @@ def test_a_plan_of_decades_ends(bouncing, tmp_path):
     assert job.decide(settings).facts["new_frames"] == 25 * 10**9
 
 
+class Shorter(Source):
+    """A source without the last frame."""
+
+    def frames(self, start=None):
+        return (frame for frame, _ in pairwise(super().frames(start)))
+
+
 @pytest.mark.full
-def test_a_film_that_ends_later_than_its_sought_ending_keeps_its_frames(
-    bouncing, tmp_path, monkeypatch
+@pytest.mark.parametrize("command", ["dream", "extrapolate"])
+@pytest.mark.parametrize("shorter", ["sought", "whole"])
+def test_a_film_whose_whole_read_ends_otherwise_than_its_sought_one_keeps_its_frames(
+    bouncing, tmp_path, monkeypatch, shorter, command
 ):
     """Near damage, a decoder may show other frames after a seek than in a whole read."""
-    whole = ending.analyse
-    monkeypatch.setattr(ending, "analyse", lambda *given: [*whole(*given)][:-1])
-    dream(bouncing, tmp_path / "b.mkv", frames=20, mode="flow")
-    times = read_times(tmp_path / "b.mkv")
-    source = read_times(bouncing)
-    assert len(times) == len(source) + 20
+    monkeypatch.setattr(ending if shorter == "sought" else plan, "Source", Shorter)
+    options = {"mode": "flow"} if command == "dream" else {"model": "linear"}
+    call = getattr(calls, command)
+    out = tmp_path / "b.mkv"
+    call(bouncing, out, frames=20, **options, **calls.lossless(out))
+    times = read_times(out)
+    frames = read_planes(bouncing)[: 59 if shorter == "whole" else 60]
+    assert len(times) == len(frames) + 20
     assert all(a < b for a, b in pairwise(times))
+    assert all(map(same, read_planes(out), frames))
 
 
 def test_a_lack_of_memory_is_named(bouncing, tmp_path, monkeypatch):

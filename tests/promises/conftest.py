@@ -1,17 +1,8 @@
 """Fixtures for the tests of promises."""
 
-import os
-
 import pytest
 
-from tests.conftest import FSYNC
 from tests.helpers.factory import write_clip
-
-
-@pytest.fixture(autouse=True)
-def wait_for_the_disk(monkeypatch):
-    """Write files as a user's run does."""
-    monkeypatch.setattr(os, "fsync", FSYNC)
 
 
 @pytest.fixture

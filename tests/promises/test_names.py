@@ -4,13 +4,17 @@ import errno
 import json
 import os
 import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import cloudconv
 from cloudconv import files
+from cloudconv.errors import CloudconvError
 from cloudconv.events import Measured, Progress
 from tests.helpers import calls
 from tests.helpers.command import invoke
@@ -106,6 +110,31 @@ def test_a_name_that_is_too_long_is_refused_at_once(clip, tmp_path, words, monke
     assert done.exit_code == 1
     assert re.fullmatch(r"error: .*n{300}.* is too long for a file.*\n", done.stderr)
     assert os.listdir(tmp_path) == ["a.mkv"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of another kind")
+@pytest.mark.parametrize("name", ["a b", "it's", 'q"uo"te', "a;b", "$(x) `y` &", "--crf 5"])
+@pytest.mark.parametrize("suffix", [".m3u8", ".jpg"])
+def test_a_command_in_a_message_is_for_the_shell_whatever_the_name_is(
+    clip, tmp_path, name, suffix
+):
+    path = tmp_path / f"{name}{suffix}"
+    if suffix == ".m3u8":
+        path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.mkv\n")
+    else:
+        mp4 = write_clip(tmp_path / "a.mp4", 3, codec="libx264")
+        Image.new("RGB", (32, 16)).save(path)
+        path.write_bytes(path.read_bytes() + mp4.read_bytes())
+    done = invoke("interp", path, "--factor", "2")
+    assert done.exit_code == 1
+    with pytest.raises(CloudconvError) as raised:
+        cloudconv.interpolate(path, factor=2)
+    for text in (done.stderr, str(raised.value)):
+        command = re.search(r"'((?:ffmpeg|tail) .*)'", text)[1]
+        assert str(path) in shlex.split(command)
+        if suffix == ".jpg":
+            subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+            assert (tmp_path / "motion.mp4").read_bytes() == mp4.read_bytes()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no newline in a name")
