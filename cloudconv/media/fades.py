@@ -18,8 +18,8 @@ _HOPS = 100  # spectra a second
 _BANDS = 16  # of a spectrum
 _QUIET = 1e-8  # power of full scale below which all sounds are alike
 # Seconds by which a sound may shift so that it does not cancel the sound before, and the
-# least correlation after the shift. A hum has this correlation at some shift, and noise
-# does not.
+# least likeness after the shift. A hum has this likeness at some shift, and noise does
+# not.
 _SHIFT = 0.008
 _FITS = 0.5
 # Correlation; the law of a fade for sounds that cancel each other even more.
@@ -82,7 +82,7 @@ class FilmSound:
         """
         most = round(_SHIFT * self.rate)
         around = self.heard(after - most, length + 2 * most)
-        alike = _correlations(self.heard(before, length), around)
+        alike = _likeness(self.heard(before, length), around)
         near = np.flatnonzero(alike >= _FITS)
         if alike[most] >= 0 or not len(near):
             return after
@@ -104,31 +104,40 @@ def crossed(old: Sound, new: Sound) -> Sound:
 def extension(sound: Sound, length: int) -> Sound:
     """Return samples that continue a sound: those after the part that is most like its end.
 
-    The last fifth of the samples falls to silence.
+    They are made as loud as the end. The last fifth of the samples falls to silence.
     """
     known = length // 10
-    alike = _correlations(sound[-known:], sound[: max(len(sound) - length, 0)])
+    recent = sound[-10 * length :].astype(np.float64)
+    end = recent[-known:]
+    alike = _likeness(end, recent[: max(len(recent) - length, 0)])
     if not known or not len(alike):
         return np.zeros((length, sound.shape[1]), sound.dtype)
     place = int(alike.argmax()) + known
-    samples = sound[place : place + length].astype(np.float64)
-    # The difference of the last samples fades, so that there is no step.
-    samples[:known] += (sound[-1] - sound[place - 1]) * np.linspace(1, 0, known)[:, None]
+    powers = [float((part**2).mean()) for part in (end, recent[place - known : place])]
+    gain = min(powers[0] / max(powers[1], _QUIET), 4) ** 0.5
+    # The difference of the last samples fades fast, so that there is no step.
+    fall = np.linspace(1, -99, length).clip(0)[:, None]
+    samples = gain * recent[place : place + length]
+    samples += (end[-1] - gain * recent[place - 1]) * fall
     samples *= np.linspace(5, 0, length).clip(0, 1)[:, None]
-    return samples.astype(sound.dtype)
+    result: Sound = samples.astype(sound.dtype)
+    return result
 
 
-def _correlations(sound: Sound, among: Sound) -> NDArray[np.float64]:
-    """Return the correlation of a sound with each part of another one of its length."""
+def _likeness(sound: Sound, among: Sound) -> NDArray[np.float64]:
+    """Return how like a sound is to each part of another one of its length.
+
+    This is the correlation of two sounds that are equally loud, and less for others.
+    """
     length = len(sound)
     count = max(len(among) - length + 1, 0)
     size = 1 << len(among).bit_length()
     wanted, found = (one.astype(np.float64) for one in (sound, among))
     product = np.fft.rfft(found, size, axis=0) * np.fft.rfft(wanted, size, axis=0).conj()
     power = np.concatenate([[0.0], np.cumsum((found**2).sum(1))])
-    energy = (power[length:] - power[:-length])[:count] * (wanted**2).sum()
+    mean = ((power[length:] - power[:-length])[:count] + (wanted**2).sum()) / 2
     alike = np.fft.irfft(product.sum(1), size)[:count]
-    result: NDArray[np.float64] = alike / np.sqrt(np.maximum(energy, 1e-12))
+    result: NDArray[np.float64] = alike / np.maximum(mean, 1e-12)
     return result
 
 
