@@ -72,46 +72,24 @@ def free_memory() -> int | None:
     return min(amounts, default=None)
 
 
-_MMAP_MAX = -4  # parameter of mallopt
-_reuses_memory = False
+# Parameters of mallopt(3). Blocks of less than 28 MiB get no map of their own; a plane of
+# 4K in float32 has more. No memory goes back to the kernel, and threads have no arenas of
+# their own, which cannot hold large blocks.
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8
+_KEPT = {_MMAP_THRESHOLD: 28 << 20, _TRIM_THRESHOLD: -1, _ARENA_MAX: 1}
 
 
 def reuse_memory() -> None:
     """Let this process keep the memory that it frees, for its own later use.
 
     By default the C library of Linux (glibc) maps each block of some megabytes anew, and
-    the kernel fills the block with zeros: a fifth of the processor time of ``interp``. The
-    call changes the whole process until the process ends. Other systems and C libraries are
-    not changed. See mallopt(3).
-    """
-    global _reuses_memory
-    if (library := _glibc()) is not None:
-        library.mallopt(_MMAP_MAX, 0)  # no block gets a map of its own
-        library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: no memory goes back to the kernel
-        # M_ARENA_MAX: the arenas of threads cannot hold large blocks.
-        library.mallopt(-8, 1)
-        _reuses_memory = True
-
-
-def return_large_blocks(least: int) -> None:
-    """Let a process that reuses memory return freed blocks of at least so many bytes.
-
-    ``least`` is at most 32 MiB. Kept blocks that are divided for smaller ones make the
-    memory grow with each picture. Returned blocks take time: the kernel fills new memory
-    with zeros.
-    """
-    if _reuses_memory and (library := _glibc()) is not None:
-        library.mallopt(-3, least)  # M_MMAP_THRESHOLD
-        library.mallopt(_MMAP_MAX, 1 << 16)
-
-
-def return_memory() -> None:
-    """Return freed memory to the system, where later blocks have other sizes.
-
-    Freed blocks that no later block fits would stay in memory, see :func:`reuse_memory`.
+    the kernel fills the block with zeros. Larger blocks, such as pictures of 4K, go back,
+    because kept ones are divided, and the memory grows. The call changes the whole process
+    until the process ends. Other systems and C libraries are not changed.
     """
     if (library := _glibc()) is not None:
-        library.malloc_trim(0)
+        for parameter, value in _KEPT.items():
+            library.mallopt(parameter, value)
 
 
 def _glibc() -> ctypes.CDLL | None:

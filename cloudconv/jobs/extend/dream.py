@@ -44,7 +44,7 @@ from cloudconv.media.playlist import Playlist
 from cloudconv.messages import counted, flag, listed
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.render.device import precision_name
+from cloudconv.render.device import precision_name, set_threads
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
 
@@ -233,7 +233,7 @@ def run(settings: DreamSettings) -> Job:
         return
     began = time.monotonic()
     reported = Reported()
-    extend.prepare(settings, preview.LARGE)
+    set_threads(settings.threads)
     yield Progress("analysing", 0, 100, unit="%")
     plan = _decide(settings)
     yield from reported.new(plan.warnings)

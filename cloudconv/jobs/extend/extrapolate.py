@@ -31,7 +31,6 @@ from cloudconv.forecasting.choice import (
     stands,
 )
 from cloudconv.forecasting.scene import SIDE
-from cloudconv.host import return_memory
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.ending import Ending, read_ending
 from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult
@@ -42,6 +41,7 @@ from cloudconv.media.pictures import motion_photo
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
+from cloudconv.render.device import set_threads
 from cloudconv.settings import ExtrapolateSettings, exact
 from cloudconv.settings.extend import AUTO_PREDICTOR, MOST_FORECAST, MOST_HELD
 from cloudconv.transfer import upload
@@ -50,7 +50,6 @@ _WINDOW = 64  # frames before the forecast that show its cadence
 CANDIDATES = ("layers", "flow", "voxelflow")
 """The predictors that ``auto`` tries; those that keep things whole come first."""
 _VIEWS = 4  # frames in which the camera's motion is measured for a trial
-_LARGE = 4  # MiB: a picture of a trial is less
 _ALIKE = 0.04  # part of the fault by which a later predictor must be better
 
 ExtrapolatePlan = ExtendPlan[ExtrapolateSettings]
@@ -103,7 +102,7 @@ def run(settings: ExtrapolateSettings) -> Job:
     """
     began = time.monotonic()
     reported = Reported()
-    extend.prepare(settings, _LARGE)
+    set_threads(settings.threads)
     plan = decide(settings)
     yield from reported.new(plan.warnings)
     plan, scene = _resolve(plan)
@@ -246,7 +245,6 @@ def _trial(
         return names[-1], 0, 0
     needed = tried + plan.predictor.context + plan.predictor.past
     latest = [*_smalls([*scene.frames][-needed:])]
-    return_memory()
     trials = [
         (latest[:-span], latest[-span:]) for span in sorted({tried, max(1, tried // 2)})
     ]
@@ -305,7 +303,6 @@ def _trial(
                 f"the trial of {best} holds for {holds}, and others are tried: for more "
                 "than a moment use 'cloudconv dream'",
             )
-        return_memory()
     return best, held, tried
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Event, Measured, Progress, Reported, Warned
-from cloudconv.host import return_large_blocks
 from cloudconv.jobs import video
 from cloudconv.jobs.extend.ending import MOST_FRAMES, part_of
 from cloudconv.media.carry import Carry
@@ -33,7 +32,6 @@ from cloudconv.render.device import (
     auto_warnings,
     choose_device,
     choose_precision,
-    set_threads,
     use_device,
 )
 from cloudconv.render.memory import is_out_of_memory
@@ -275,12 +273,6 @@ def decide(
         warnings=warnings,
         own=own,
     )
-
-
-def prepare(settings: ExtendSettings, large: int) -> None:
-    """Set the threads of a run, and the size of freed blocks that it returns, in MiB."""
-    set_threads(settings.threads)
-    return_large_blocks(large << 20)
 
 
 def sound_goes_on(settings: ExtendSettings, info: MediaInfo) -> bool:

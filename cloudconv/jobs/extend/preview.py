@@ -43,7 +43,7 @@ from cloudconv.jobs.drawn import (
 )
 from cloudconv.jobs.extend.ending import gather_material, last_scene, part_of
 from cloudconv.jobs.extend.faults import as_json, kinds_of, said, verdict_of
-from cloudconv.jobs.extend.plan import check_sides, enough_memory, prepare
+from cloudconv.jobs.extend.plan import check_sides, enough_memory
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.output import check_free, check_home, claim, writing
 from cloudconv.messages import counted
@@ -53,6 +53,7 @@ from cloudconv.render.device import (
     choose_device,
     choose_precision,
     precision_name,
+    set_threads,
 )
 from cloudconv.report.page import jpeg
 from cloudconv.settings import DreamSettings, exact
@@ -60,10 +61,6 @@ from cloudconv.settings.values import PREVIEW_VIDEO
 
 SECONDS = Fraction(8)
 """The duration of each dream of a preview."""
-
-LARGE = 28
-"""The least size in MiB of freed blocks that are returned. Whole planes of 4K in float32
-are larger; smaller blocks are needed again soon."""
 
 _COLUMNS = 8  # pictures of a mode in a sheet
 _MOST_FRAMES = 480  # of a mode: 8 seconds at 60 fps
@@ -184,7 +181,7 @@ def run(settings: DreamSettings) -> Job:
     """Write the preview of a dream; the last event has a :class:`PreviewResult`."""
     began = time.monotonic()
     reported = Reported()
-    prepare(settings, LARGE)
+    set_threads(settings.threads)
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
     yield from reported.new(plan.warnings)
