@@ -61,18 +61,11 @@ class ContinuedAudio(EncodedTrack):
     def warnings(self, label: str) -> Iterator[str]:
         """Yield warnings about damaged and too short sound."""
         yield from super().warnings(label)
-        if why := self._why_silent:
-            yield f"sound-too-short: {label} {why}: the new frames are silent."
-
-    @property
-    def _why_silent(self) -> str:
-        if self._first is None:
-            return "has no sound before the end of the film"
-        if self._mixer is None or not self._mixer.is_silent:
-            return ""
-        if self._first_heard is None:
-            return "has no sound in the scene that goes on"
-        return "is too short to go on with the new frames"
+        if self._mixer is None or self._mixer.is_silent:
+            yield (
+                f"sound-too-short: {label} has less than half a second of sound in the "
+                "scene that goes on: the new frames are silent."
+            )
 
     def continued(self) -> Iterator[Timed]:
         """Yield packets as far as the playlist is known, after the last one of the film."""
