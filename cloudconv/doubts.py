@@ -10,9 +10,11 @@ grade. The box is around the worst place, up to where half as much is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from fractions import Fraction
+from itertools import chain, groupby
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,11 +27,20 @@ from cloudconv.images import (
     flow_between,
     warp,
 )
-from cloudconv.messages import counted
+from cloudconv.messages import counted, listed
 
 PLACES = 40
 """Number of places along the longer side of a picture."""
 
+MOST = 50
+"""The largest number of doubts that ``interp`` names."""
+
+LEAST = 2.5
+"""The least size of a doubt that counts."""
+
+_OUTSIDE = 0.1  # part of a place that may be outside of the picture
+_UNSEEN = 16.0  # levels by which two moved pictures may differ at a place, and few see it
+_MOST_TIMES = 4  # of one kind of doubt that are named, or one more
 _SEEN = 3.75  # least size that a viewer sees at normal speed
 _SPOILS = 10.0  # … and that spoils a film
 
@@ -80,6 +91,79 @@ class Box(NamedTuple):
 WHOLE = Box()
 
 
+Entry = dict[str, Any]
+"""A doubt in the JSON: ``time``, ``size``, ``grade``, ``text``, ``box``, and perhaps more.
+"""
+
+
+def entry(
+    time: Fraction,
+    size: float,
+    box: Box,
+    text: str,
+    shape: tuple[int, int],
+    grade: Grade | None = None,
+    **more: Any,
+) -> Entry:
+    """Return a doubt in the JSON.
+
+    ``time``: in seconds of the output. ``shape``: height and width of the video. ``grade``:
+    by default that of the size.
+    """
+    return {
+        "time": round(float(time), 3),
+        **more,
+        "size": round(size, 1),
+        "grade": str(grade or grade_of(size)),
+        "text": text,
+        "box": box.pixels(shape[1], shape[0]),
+    }
+
+
+def joined(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the doubts of all parts of an output, the worst first, at most ``MOST``.
+
+    A part, like the result, has the ``count`` of its doubtful frames, and the worst
+    ``frames``. The order of the parts does not matter.
+    """
+    every = list(parts)
+    frames = chain.from_iterable(part["frames"] for part in every)
+    worst = sorted(frames, key=lambda entry: (-entry["size"], entry["time"]))
+    return {"count": sum(part["count"] for part in every), "frames": worst[:MOST]}
+
+
+def are_doubts(data: Any) -> bool:
+    """Return whether data from a file can be what :func:`joined` returns."""
+    try:
+        for each in data["frames"]:
+            Box(*each["box"])
+            Grade(each["grade"])
+            _ = each["time"] + each["size"] + data["count"], f"{each['text']}"
+    except (TypeError, ValueError, KeyError):
+        return False
+    return isinstance(data["count"], int)
+
+
+def kinds_of(entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield a clause for each kind of doubt that a viewer sees, the worst grade first."""
+
+    def rank(entry: Entry) -> int:
+        return -GRADES.index(entry["grade"])
+
+    for grade, graded in groupby(sorted(entries, key=rank), key=lambda e: e["grade"]):
+        kinds: dict[str, list[Entry]] = {}
+        for entry in graded:
+            kinds.setdefault(entry["text"], []).append(entry)
+        for text, same in kinds.items() if grade != Grade.HARDLY else ():
+            few = len(same) <= _MOST_TIMES + 1
+            named = same if few else same[:_MOST_TIMES]
+            times = listed([f"{entry['time']:.1f}" for entry in named], "and")
+            more = "" if few else f", and {len(same) - _MOST_TIMES} more times,"
+            x, y, width, height = same[0]["box"]
+            where = f"first in {width}x{height} pixels at {x},{y}"
+            yield f"At {times} s{more} {text} ({grade}; {where})"
+
+
 def size_of(levels: Floats) -> float:
     """Return the size of a doubt by the levels that are wrong, by place."""
     return float(np.square(levels).mean() ** 0.5)
@@ -95,12 +179,41 @@ def box_of(levels: Floats) -> Box:
     return Box(x / width, y / height, (x + wide) / width, (y + tall) / height)
 
 
+def shape_of(size: Sequence[int]) -> tuple[int, int]:
+    """Return how many rows and columns of places a picture of (height, width) has."""
+    factor = min(1.0, PLACES / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
 def by_place(values: NDArray[np.float32]) -> Floats:
     """Return the mean of each place of (h, w, …) values, at most ``PLACES`` on a side."""
-    factor = min(1.0, PLACES / max(values.shape[:2]))
-    width, height = (max(1, round(side * factor)) for side in values.shape[1::-1])
-    means: Floats = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
+    size = shape_of(values.shape[:2])[::-1]
+    means: Floats = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
     return means
+
+
+def unexplained(places: Floats, size: tuple[int, int]) -> Floats:
+    """Return the levels of each place of a new frame that no motion explains, (h, w).
+
+    What one source frame alone shows, at the edges of a picture that moves, is no doubt. A
+    difference that most of the picture has is noise, or a change of light.
+
+    Args:
+        places: (5, h, w), by place: the difference of the two moved pictures that the new
+            one mixes, 1 for white, and the flows to both source frames, in pixels.
+        size: height and width of the picture.
+    """
+    apart, *flows = places
+    levels = 255 * apart
+    rows, columns = np.indices(apart.shape)
+    for number, flow in enumerate(flows):
+        axis = 1 - number % 2
+        steps = flow * apart.shape[axis] / size[axis]
+        there = (rows, columns)[axis] + steps
+        last = apart.shape[axis] - 1
+        levels = levels * ((there > -_OUTSIDE) & (there < last + _OUTSIDE))
+    unexplained: Floats = (levels - np.median(levels) - _UNSEEN).clip(0)
+    return unexplained
 
 
 def ghost(made: Bytes, old: Bytes, new: Bytes) -> Floats:

@@ -48,6 +48,7 @@ class PacketSummary:
     last: int
     delay: int  # the packets that a decoder must read before the first picture can be shown
     extradata: str  # a hash of the decoder's configuration
+    notes: Any = None  # what the maker of the pictures says of them, as JSON data
 
 
 class Shown(NamedTuple):

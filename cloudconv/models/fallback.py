@@ -82,12 +82,16 @@ def blend_weight(means: Tensor, result: Tensor, pair: Pair) -> Tensor:
     return ((best - _LEAST) / (1 - _LEAST)).clamp(0, 1)
 
 
-def mix_in_blend(result: Tensor, pair: Pair, weight: Tensor) -> None:
+def mix_in_blend(
+    result: Tensor, pair: Pair, weight: Tensor, apart: Tensor | None = None
+) -> None:
     """Mix the blend of two pictures into the model's pictures, (B, C, H, W), in place.
 
-    ``weight``: from :func:`blend_weight`. The mix is sharpened to the detail of its parts.
-    Further, to that of x0 and x1, it would be worse than either: a blend is soft because
-    noise averages out.
+    ``weight``: from :func:`blend_weight`. ``apart``: that of
+    :class:`~cloudconv.models.base.Made`, which becomes that of the mix.
+
+    The mix is sharpened to the detail of its parts. Further, to that of x0 and x1, it would
+    be worse than either: a blend is soft because noise averages out.
     """
     height, width = result.shape[2:]
     cell = round(_CELL / SHRINK)
@@ -95,6 +99,9 @@ def mix_in_blend(result: Tensor, pair: Pair, weight: Tensor) -> None:
     blended = torch.lerp(pair.x0, pair.x1, pair.timestep)
     parts = Pair.of([result.clone(), blended], pair.times)
     result.lerp_(blended, whole)
+    if apart is not None:
+        unmoved = (pair.x0 - pair.x1)[:, :COLOURS].abs()
+        apart.lerp_(unmoved.mean(1, keepdim=True), whole)
     unmoved = weight.new_zeros(len(weight), 4, *weight.shape[2:])
     restore_detail(result, parts, unmoved, cell, 4 * whole * (1 - whole))
 

@@ -9,8 +9,10 @@ from threading import Lock
 from typing import NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cloudconv.doubts import shape_of
 from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import fallback as blending
@@ -62,7 +64,8 @@ class _Trial(NamedTuple):
 Result = TypeVar("Result")
 Steps = Generator[Arriving | None, None, None]
 """The computation of a batch, which yields None where the CPU would wait for the device,
-and last the planes of all frames, followed by the sum of each frame's values."""
+and last the planes of all frames, followed by the sum of each frame's values, and what
+:func:`cloudconv.doubts.unexplained` reads of each, or nothing."""
 
 _Waits = Generator[None, None, Result]
 """A part of a computation, which yields None where the CPU would wait for the device."""
@@ -77,9 +80,9 @@ class Inference:
 
     ``fallback``: blend where a trial on source frames shows that motion fails. ``things``:
     move as wholes the things that the model's motion loses, see
-    :mod:`cloudconv.models.wholes`. ``fills``:
-    repeat the last frame of a batch up to a power of two, at most a whole batch, because a
-    caching allocator keeps memory for each size.
+    :mod:`cloudconv.models.wholes`. ``judges``: measure the doubt of each place of the new
+    frames. ``fills``: repeat the last frame of a batch up to a power of two, at most a
+    whole batch, because a caching allocator keeps memory for each size.
     """
 
     model: Interpolator
@@ -87,6 +90,7 @@ class Inference:
     scale: float = 1.0
     fallback: bool = False
     things: bool = False
+    judges: bool = False
     sizes: Sizes = field(default_factory=Sizes)
     fills: bool = False
 
@@ -98,8 +102,8 @@ class Inference:
         and the frames before and after the pair if the model, the fallback or the search
         for things needs them.
         """
-        new = yield from self._made(tasks, pictures)
-        yield self._arriving(new, tasks[0].left)
+        new, places = yield from self._made(tasks, pictures)
+        yield self._arriving(new, tasks[0].left, places)
 
     @torch.inference_mode()
     def expose(self, task: FrameTask, pictures: list[list[SourcePicture]]) -> Steps:
@@ -111,7 +115,8 @@ class Inference:
             # The pictures of a long exposure are not on the device at once.
             some = [parts.popleft() for _ in range(min(len(parts), _PARTS))]
             yield from self._add(exposure, some)
-        yield self._arriving(exposure.mean()[None], task.left)
+        mean = exposure.mean()[None]
+        yield self._arriving(mean, task.left, mean.new_empty(0))
 
     def _add(self, exposure: Exposure, parts: list[_Part]) -> _Waits[None]:
         """Add the source frames of some parts, and then the new frames between them."""
@@ -129,7 +134,7 @@ class Inference:
         for start in range(0, len(new), self.sizes.batch):
             some = new[start : start + self.sizes.batch]
             tasks = [task for (task, _), _ in some]
-            made = yield from self._made(tasks, [pictures for (_, pictures), _ in some])
+            made, _ = yield from self._made(tasks, [sources for (_, sources), _ in some])
             for picture, (_, weight) in zip(made, some, strict=True):
                 exposure.add(picture, weight)
 
@@ -154,8 +159,11 @@ class Inference:
 
     def _made(
         self, tasks: list[FrameTask], pictures: list[list[SourcePicture]]
-    ) -> _Waits[Tensor]:
-        """Return the new frames as RGB and opacity, (B, 3 or 4, H, W)."""
+    ) -> _Waits[tuple[Tensor, Tensor]]:
+        """Return the new frames as RGB and opacity, (B, 3 or 4, H, W), and their places.
+
+        For the places see :data:`Steps`.
+        """
         count = len(tasks)
         whole = min(self.sizes.batch, 1 << (count - 1).bit_length())
         more = whole - count if self.fills else 0
@@ -167,28 +175,31 @@ class Inference:
         pair = Pair(sides, times, torch.tensor(reaches), self.scale)
         new = self._new(pair, leftover=self.beside)
         del pair
-        if self.beside:
-            yield from self._corrected(new[:count], sides, times[:count], tasks, pictures)
-            new = new[:, : -self.beside]
-        return new[:count]
+        new = new[:count]
+        if self.decides:
+            yield from self._corrected(new, sides, times[:count], tasks, pictures)
+        places = _by_place(Made.of(new)) if self.judges else new.new_empty(0)
+        return new[:, : new.shape[1] - self.beside], places
 
-    def _arriving(self, new: Tensor, like: Frame) -> Arriving:
+    def _arriving(self, new: Tensor, like: Frame, places: Tensor) -> Arriving:
         """Return the planes of new frames, and the sum of the values of each."""
         planes = [*chain.from_iterable(from_channels(picture, like) for picture in new)]
         # A sum is finite only if all values are. The CPU checks the sums when they arrive,
         # so the device does not wait for the check.
         totals = new.sum((1, 2, 3))
         if like.planes()[0].device.type == "cpu":
-            return download([*planes, totals])
-        return download([totals], stay=planes)
+            return download([*planes, totals, places])
+        return download([totals, places], stay=planes)
 
     @property
     def beside(self) -> int:
-        """Return how many channels follow a network's pictures, by which the CPU decides.
+        """Return how many channels follow a network's pictures."""
+        return MOTION if self.things or self.judges else LEFTOVER * self.fallback
 
-        Without any, the CPU does not wait for the network.
-        """
-        return MOTION if self.things else LEFTOVER * self.fallback
+    @property
+    def decides(self) -> bool:
+        """Return whether the CPU waits for the network, to decide what is corrected."""
+        return self.fallback or self.things
 
     def _corrected(
         self,
@@ -207,8 +218,8 @@ class Inference:
         decided = [blending.uncertainty(with_leftover, pair)] if self.fallback else []
         uncertainty = decided[0] if self.fallback else None
         del pair
-        made = Made.of(new) if self.things else None
-        lost = [wholes.places(made)] if made else []
+        made = Made.of(new) if self.beside == MOTION else None
+        lost = [wholes.places(made)] if made and self.things else []
         arriving = download([*decided, *lost])
         if self.device.type in QUEUES:
             yield None
@@ -220,8 +231,8 @@ class Inference:
                     tasks, pictures, arrived[0].tolist(), strict=True
                 )
             ]
-            self._blend(with_leftover, times, uncertainty, pictures, trials)
-        if made is None:
+            self._blend(with_leftover, times, uncertainty, pictures, trials, made)
+        if made is None or not self.things:
             return
         size = new.shape[2], new.shape[3]
         searches = [
@@ -238,11 +249,15 @@ class Inference:
             )
             if (area := wholes.area_of(cells, size)) is not None
         ]
-        blocks = [download(search.blocks()) for search in searches]
-        if blocks and self.device.type in QUEUES:
+        blocks = [search.blocks() for search in searches]
+        copies = [*map(download, blocks)]
+        if copies and self.device.type in QUEUES:
             yield None
-        for search, levels in zip(searches, blocks, strict=True):
+        for search, (before, *_), levels in zip(searches, blocks, copies, strict=True):
             search.finish([block.numpy() for block in levels.planes()])
+            area = search.area
+            changed = (area.of(search.made.pictures) != before).any(2)
+            search.made.apart[0, 0, area.rows, area.columns].masked_fill_(changed, 0)
 
     def _sides(self, pictures: list[list[SourcePicture]], count: int) -> list[PairPictures]:
         def on_device(column: Sequence[SourcePicture]) -> PairPictures:
@@ -270,8 +285,12 @@ class Inference:
         uncertainty: Tensor,
         pictures: list[list[SourcePicture]],
         trials: list[list[_Trial]],
+        made: Made | None,
     ) -> None:
-        """Mix blends into ``new``, whose last channel is the leftover, by the trials."""
+        """Mix blends into ``new``, whose last channel is the leftover, by the trials.
+
+        Mix them into what ``made`` says of the pictures, too.
+        """
         self._try(list(chain.from_iterable(trials)))
         results = [[trial.target.trials[trial.key] for trial in some] for some in trials]
         parts = [slice(n, n + 1) for n, some in enumerate(results) if some]
@@ -287,7 +306,8 @@ class Inference:
             result = blending.at_trial_size(new[row])
             weight = blending.blend_weight(errors, result, _small(pair))
             weight *= uncertainty[row].view(-1, 1, 1, 1)
-            blending.mix_in_blend(new[row, :-1], pair, weight)
+            apart = None if made is None else made.apart[row]
+            blending.mix_in_blend(new[row, :-1], pair, weight, apart)
 
     def _try(self, trials: list[_Trial]) -> None:
         missing = {
@@ -309,6 +329,18 @@ class Inference:
             errors = blending.errors(result, pair, pair.joined(pair.sides[2]))
             for trial, error in zip(some, torch.split(errors, 1), strict=True):
                 trial.target.trials[trial.key] = error
+
+
+def _by_place(made: Made) -> Tensor:
+    """Return the mean of ``apart`` in each place, and its middle's flows, (B, 5, h, w)."""
+    size = made.apart.shape[2:]
+    places = shape_of(size)
+    rows, columns = (
+        [(2 * k + 1) * side // (2 * count) for k in range(count)]
+        for side, count in zip(size, places, strict=True)
+    )
+    means = F.adaptive_avg_pool2d(made.apart, places)
+    return torch.cat((means, made.flows[:, :, rows][..., columns]), 1)
 
 
 def _reach(outer: OuterFrame[Frame] | None) -> float:

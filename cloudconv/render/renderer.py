@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from itertools import chain
 from queue import SimpleQueue
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from cloudconv.doubts import LEAST, Box, box_of, size_of, unexplained
 from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame, FrameTask
@@ -112,8 +114,10 @@ class Renderer:
     ``wanted`` are the batch, the tiles and the CPU streams that the user wants. ``scale``
     is that of the motion estimation, 1 for models without this option. ``fallback``: mix in
     a blend of the two source frames where the model's motion is wrong, tested on known
-    source frames. ``things``: move as wholes the things that this motion loses. ``engines``
-    are those with which the model was loaded. Raises ModelError or SettingsError if scale,
+    source frames. ``things``: move as wholes the things that this motion loses. ``judges``:
+    measure where new frames are a guess. ``engines`` are those with which the model was
+    loaded. ``doubts`` has the size and the box of a new frame's doubt by its time, until
+    the caller takes them. Raises ModelError or SettingsError if scale,
     batch or tile cannot be used.
     """
 
@@ -126,8 +130,10 @@ class Renderer:
         scale: float = 1.0,
         fallback: bool = False,
         things: bool = False,
+        judges: bool = False,
         engines: Engines | None = None,
     ) -> None:
+        self.doubts: dict[Fraction, tuple[float, Box]] = {}
         self.engines = Engines({}) if engines is None else engines
         self._inference = Inference(
             model,
@@ -135,12 +141,13 @@ class Renderer:
             scale,
             fallback,
             things,
+            judges,
             fills=device.type != "cpu",
         )
         self._device = device
         self._dtype = model.dtype
         self._wanted = wanted
-        self._context = FOUR if self._inference.beside else model.spec.context
+        self._context = FOUR if self._inference.decides else model.spec.context
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
         self._size: tuple[int, int] | None = None
@@ -197,6 +204,11 @@ class Renderer:
         self._size = width, height
         self._inference = replace(self._inference, sizes=sizes)
 
+    @property
+    def judges(self) -> bool:
+        """Return whether the renderer measures where new frames are a guess."""
+        return self._inference.judges
+
     def new_warnings(self) -> list[Warned]:
         """Return the new warnings about memory and precision."""
         return list(drained(self._warned))
@@ -228,7 +240,7 @@ class Renderer:
                             line.repeat()
                             self._step_back(cpu_streams)
                         else:
-                            yield from _frames(line.batches.popleft())
+                            yield from self._frames(line.batches.popleft())
                     while line.ready:
                         yield line.ready.popleft()
         finally:
@@ -266,7 +278,7 @@ class Renderer:
         if self._device.type in QUEUES:
             # The CPU waits until it knows whether a batch's motion is uncertain, or loses
             # things. The device meanwhile computes the next batch.
-            return 1 + (self._inference.beside > 0)
+            return 1 + self._inference.decides
         return cpu_streams.count if cpu_streams.count > 1 else 0
 
     def _start(self, line: _Line, cpu_streams: CpuStreams) -> None:
@@ -310,6 +322,30 @@ class Renderer:
             self._advance(batch, cpu_streams)
         return batch.work.result() is None
 
+    def _frames(self, batch: _Batch) -> Iterator[Frame]:
+        """Yield and release the frames of a batch that is complete."""
+        done = batch.work.result()
+        assert isinstance(done, Arriving)
+        *planes, totals, places = done.planes()
+        planes_per_frame = len(planes) // len(totals)
+        number = 0
+        while batch.items:
+            item = batch.items.popleft()
+            if isinstance(item, Task):
+                check_finite(totals[number], item.time)
+                own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
+                frame = item.left.like(own, item.time, item.duration)
+                if len(places):
+                    self._judge(frame, places[number])
+                item = replace(frame, captions=item.captions)
+                number += 1
+            yield item
+
+    def _judge(self, frame: Frame, places: torch.Tensor) -> None:
+        levels = unexplained(places.numpy(), (frame.height, frame.width))
+        if (size := size_of(levels)) >= LEAST:
+            self.doubts[frame.time] = size, box_of(levels)
+
     def _step_back(self, cpu_streams: CpuStreams) -> None:
         """Use less memory: one CPU stream, then smaller batches, tiles, smaller tiles."""
         self._pictures.clear()
@@ -347,24 +383,6 @@ class Renderer:
         self._warn(less)
 
 
-def _frames(batch: _Batch) -> Iterator[Frame]:
-    """Yield and release the frames of a batch that is complete."""
-    done = batch.work.result()
-    assert isinstance(done, Arriving)
-    *planes, totals = done.planes()
-    planes_per_frame = len(planes) // len(totals)
-    number = 0
-    while batch.items:
-        item = batch.items.popleft()
-        if isinstance(item, Task):
-            check_finite(totals[number], item.time)
-            own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
-            frame = item.left.like(own, item.time, item.duration)
-            item = replace(frame, captions=item.captions)
-            number += 1
-        yield item
-
-
 def renderer_for(
     model: str,
     settings: Rendering,
@@ -373,6 +391,7 @@ def renderer_for(
     wanted: WantedSizes = AUTOMATIC,
     *,
     lenient: bool = False,
+    judges: bool = False,
     sha256: str | None = None,
 ) -> Renderer:
     """Load a model for a renderer with the options; ``lenient`` skips those it lacks.
@@ -396,5 +415,6 @@ def renderer_for(
         scale=((network.scale_option or not lenient) and settings.scale) or 1.0,
         fallback=spec.falls_back(settings.fallback),
         things=spec.searches(settings.things),
+        judges=judges and spec.cls.fallback,
         engines=engines,
     )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cloudconv.doubts import WHOLE, Box, Grade, grade_of
+from cloudconv.doubts import LEAST, WHOLE, Box, Grade, grade_of
 from cloudconv.dreaming.methods.base import Composed, Jump, Origin
 from cloudconv.dreaming.repeats import Repeats
 from cloudconv.dreaming.vitals.features import (
@@ -63,7 +63,6 @@ VITALS = {
 }
 """The vitals, in the order of every table."""
 
-_COUNTS = 2.5  # least size of a leftover and of a ghost that count
 # Exponent by which limits exceed the clip's ratios: a factor lets smears pass.
 _SLACK = 1.5
 
@@ -218,7 +217,7 @@ class VitalsMeter:
         features = {}
         for key, own, most in zip(found._fields, found, usual, strict=True):
             feature = Feature.of(0, (own - most).clip(0) / slow)
-            features[key] = feature._replace(value=feature.size / _COUNTS)
+            features[key] = feature._replace(value=feature.size / LEAST)
         self._judge(features, frames)
 
     def _judge(self, features: Features, frames: range) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cloudconv.doubts import kinds_of
 from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.material.material import Material
@@ -30,7 +31,7 @@ from cloudconv.images import picture_of, tensor_of
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend import preview
 from cloudconv.jobs.extend.ending import gather_material, last_scene
-from cloudconv.jobs.extend.faults import as_json, kinds_of, said, verdict_of
+from cloudconv.jobs.extend.faults import as_json, said, verdict_of
 from cloudconv.jobs.extend.plan import (
     ExtendPlan,
     ExtendResult,

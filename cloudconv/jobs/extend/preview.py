@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from cloudconv import files
+from cloudconv.doubts import kinds_of
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options, watched
@@ -42,7 +43,7 @@ from cloudconv.jobs.drawn import (
     wrapped,
 )
 from cloudconv.jobs.extend.ending import gather_material, last_scene, part_of
-from cloudconv.jobs.extend.faults import as_json, kinds_of, said, verdict_of
+from cloudconv.jobs.extend.faults import as_json, said, verdict_of
 from cloudconv.jobs.extend.plan import check_sides, enough_memory
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.output import check_free, check_home, claim, writing

@@ -64,7 +64,8 @@ class InterpResult(video.VideoResult):
     ``held_frames`` are repeated, as at a cut or after the last frame. ``replaced`` source
     frames are made again. ``shutter`` is in degrees. ``speed`` has the parts of a speed
     that changes, see docs/json.md. ``cuts`` are the times of each new scene's first frame,
-    in seconds from the input's first frame.
+    in seconds from the input's first frame. ``doubtful`` has the number of new frames that
+    are a guess, and the worst ``frames``; None for a model that cannot say this.
     """
 
     model: str
@@ -74,6 +75,7 @@ class InterpResult(video.VideoResult):
     speed: list[dict[str, float]] | None
     cuts: list[float]
     resumed: bool
+    doubtful: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,10 @@ class InterpPlan(video.VideoPlan):
             settings.tile,
             cpu_streams,
             exposes=self.request.shutter > 0,
-            searches=settings.things == "on",
+            searches=True,
         )
         request = settings.chosen_model, settings, device, self.dtype
-        return renderer_for(*request, wanted, sha256=self.weights)
+        return renderer_for(*request, wanted, judges=True, sha256=self.weights)
 
     def decisions(self, renderer: Renderer) -> dict[str, Any]:
         """Choose sizes, threads and engines for all segments of the output."""

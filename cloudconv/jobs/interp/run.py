@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from itertools import chain, starmap
 from typing import Any
 
+from cloudconv.doubts import joined, kinds_of
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Finished, Job, Progress, Reported, Warned
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
@@ -33,6 +34,7 @@ from cloudconv.media.frame import FrameTask
 from cloudconv.media.muxer import carried_warnings
 from cloudconv.media.output import claim
 from cloudconv.media.sink import Sink
+from cloudconv.messages import counted, plural
 from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import empty_cache
@@ -102,6 +104,8 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
             yield Progress("rendering", resumed, expected, resumed)
         done = resumed  # frames; those of each segment in work
         in_work = dict[int, int]()
+        streamed = list[dict[str, Any]]()  # the doubts of an output without segments
+        judges = renderer.judges
         rendering = _render(job, renderer, tasks, out, workers)
         del renderer
         with closing(rendering):
@@ -114,11 +118,15 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
                     )
                 elif isinstance(event, Finished):
                     done += in_work.pop(number, 0)
+                    if isinstance(out, Sink):
+                        streamed.append(event.result)
                 elif isinstance(event, Warned):
                     yield from reported.new([event])
         yield from reported.new(drained(counts.warnings))
         yield from reported.new((yield from _complete(job, out)))
         yield from reported.new(source.warnings)
+        doubtful = out.doubts if isinstance(out, SegmentStore) else joined(streamed)
+        yield from reported.new(_doubtful(doubtful))
     seconds = time.monotonic() - began
     return InterpResult(
         **plan.counted(counts)
@@ -127,8 +135,18 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
         wall_seconds=seconds,
         frames_per_second=(counts.output_frames - resumed) / seconds,
         resumed=resumed > 0,
+        doubtful=doubtful if judges else None,
         warnings=reported,
     )
+
+
+def _doubtful(doubtful: dict[str, Any]) -> list[Warned]:
+    """Return the warning about new frames that a viewer sees as wrong, if there are any."""
+    kinds = [kind[0].lower() + kind[1:] for kind in kinds_of(doubtful["frames"])]
+    count = counted(doubtful["count"], "new frame")
+    are = plural(doubtful["count"], "is a guess", "are guesses")
+    warned = Warned(f"doubtful-frames: {count} {are}: {'; '.join(kinds)}.")
+    return [warned] if kinds else []
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import torch
 
+from cloudconv.doubts import Box, entry, joined
 from cloudconv.errors import CloudconvError, DeviceError, UnfitInputError
 from cloudconv.events import Event, Finished, Progress, Warned
 from cloudconv.jobs.interp.plan import InterpPlan
@@ -40,6 +41,8 @@ MAX_FRAMES = 512
 _FIRST = 8
 """The largest number of source frames in the first segment. Each further segment doubles
 this number, up to ``MAX_SOURCE_FRAMES``."""
+GUESS = "no motion explains the change"
+"""The clause about a new frame that is a guess."""
 _LEAST_BEFORE_CUT = 8  # the least number of source frames of a segment that ends at a cut
 
 
@@ -262,7 +265,7 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
 
 
 class _SegmentFile:
-    """The file of the segment that is being encoded.
+    """The file of the segment that is being encoded, and the doubts of its frames.
 
     For ``begin`` see :func:`render_segments`.
     """
@@ -274,13 +277,23 @@ class _SegmentFile:
         self._keep = keep
         self._encoder: Sink | None = None
         self._frames: list[Task[Fraction]] = []
+        self._doubts = joined([])
 
-    def write(self, frame: Frame, times: Task[Fraction]) -> None:
+    def write(
+        self,
+        frame: Frame,
+        times: Task[Fraction],
+        doubt: tuple[float, Box] | None,
+    ) -> None:
         if self._encoder is None:
             self._encoder = self._begin()
         if self._keep is not None:  # otherwise the segment may have any length
             self._frames.append(times)
         self._encoder.write(frame)
+        if doubt is not None:
+            shape = frame.height, frame.width
+            found = entry(frame.time, *doubt, GUESS, shape)
+            self._doubts = joined([self._doubts, {"count": 1, "frames": [found]}])
         self.written += 1
 
     @property
@@ -291,10 +304,11 @@ class _SegmentFile:
         if self._encoder is None:
             return self.number, Finished(None)
         summary = self._encoder.complete()
+        if self._keep is None:
+            return self.number, Finished(self._doubts)
+        summary = replace(summary, notes=self._doubts)
         plan = SegmentPlan(self.number, tuple(self._frames))
-        return self.number, Finished(
-            self._keep and self._keep(plan, self._encoder.file, summary)
-        )
+        return self.number, Finished(self._keep(plan, self._encoder.file, summary))
 
     def abandon(self) -> None:
         if self._encoder is not None:
@@ -313,7 +327,8 @@ def render_segments(
     ``offset`` is the output's time of the first frame, in seconds. ``begin`` opens the file
     of a segment at its first frame. Another thread calls ``keep`` with the complete file;
     without ``keep`` the file is the output itself. Yield events, each with the number of
-    its segment; ``Finished`` ends a segment, with what ``keep`` returned. The device makes
+    its segment; ``Finished`` ends a segment, with what ``keep`` returned, or without
+    ``keep`` with the doubts of the frames. The device makes
     the frames of the next segment meanwhile. If a segment cannot be planned to its end, the
     frames before are rendered, and then the error is raised. The file of an incomplete
     segment is deleted; after an interrupt it ends with its last encoded frame, if there is
@@ -353,7 +368,8 @@ def render_segments(
                 assert times is not None
                 file = file or _SegmentFile(number, begin, keep)
                 timed = frame.at(frame.time + offset, frame.duration)
-                encoding.submit(file.write, timed, times).result()
+                doubt = renderer.doubts.pop(frame.time, None)
+                encoding.submit(file.write, timed, times, doubt).result()
                 yield from ((number, warning) for warning in renderer.new_warnings())
                 yield number, Progress("rendering", file.written, None)
                 if ending and ending[0].done():

@@ -20,6 +20,7 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
+from cloudconv.doubts import are_doubts, joined
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Progress, Warned
 from cloudconv.files import (
@@ -47,11 +48,11 @@ from cloudconv.messages import amount, counted, plural
 
 # Raise this number with each change to packet files, to digests of plans, or to identities
 # but for new options.
-_VERSION = 11
+_VERSION = 12
 _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 _LATEST = 1 << 62  # ticks
-_LONGEST_END = 1024  # bytes; at least those of a segment's end
+_LONGEST_END = 1 << 14  # bytes; at least those of a segment's end, with its doubts
 # What follows from other values of a run: a difference is named only if no other is.
 _FOLLOWS = {"pix_fmt", "times", "convolutions"}
 
@@ -182,6 +183,11 @@ class SegmentStore:
             # An interrupt during the sync must not discard the segment.
             self.finished[segment.number] = self._joined[segment.number] = named, summary
             sync_folder(self.path)
+
+    @property
+    def doubts(self) -> dict[str, Any]:
+        """Return the doubts about the frames of this run's plan."""
+        return joined(summary.notes for _, summary in self._joined.values())
 
     def join(
         self, encoding: EncodingPlan, *, overwrite: bool
@@ -338,6 +344,7 @@ def summary_in(file: Path, digest: str) -> PacketSummary | None:
     if (
         not all(type(number) is int for number in numbers)
         or type(end["extradata"]) is not str
+        or not are_doubts(end["notes"])
     ):
         return None
     summary = PacketSummary(**end)

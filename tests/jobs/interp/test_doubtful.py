@@ -1,0 +1,111 @@
+"""New frames that are a guess are named: in any run the same ones, and no others."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from av import VideoFrame
+
+from cloudconv.doubts import GRADES
+from cloudconv.errors import Interrupted
+from tests.helpers import calls
+from tests.helpers.command import invoke
+from tests.helpers.factory import write_clip
+from tests.helpers.jobs import stop_after
+from tests.models.test_wholes import SIZE, disc, ground
+
+RATE = 12
+JUMPS = 20  # the number of the frame after the jump
+RADIUS = 16
+
+
+def filmed(number):
+    """Return a frame in which a disc moves slowly, but jumps once."""
+    x = 30 + number / 2 + 100 * (number >= JUMPS)
+    return np.clip(disc(ground(), x, radius=RADIUS, colour=(250, 250, 250)), 0, 255)
+
+
+def panned(number):
+    """Return a frame of a camera that pans over a texture by 3 pixels a frame."""
+    wide = cv2.resize(ground(), (2 * SIZE[1], SIZE[0]), interpolation=cv2.INTER_CUBIC)
+    return np.clip(wide[:, 3 * number : 3 * number + SIZE[1]], 0, 255)
+
+
+def clip(path, show, count=26):
+    frames = [
+        VideoFrame.from_ndarray(show(k).astype(np.uint8), "rgb24").reformat(
+            format="yuv444p"
+        )
+        for k in range(count)
+    ]
+    return write_clip(path, frames, rate=RATE, pix_fmt="yuv444p")
+
+
+@pytest.fixture(scope="module")
+def jump(tmp_path_factory):
+    return clip(tmp_path_factory.mktemp("jump") / "jump.mkv", filmed)
+
+
+def interp(source, out, **settings):
+    options = {"factor": 2, "model": "cloud-turbo", "scene_cut": "off", "batch": 2}
+    return calls.interpolate(source, out, **{**options, **settings})
+
+
+@pytest.fixture(scope="module")
+def whole(jump, tmp_path_factory):
+    """Return the result of an uninterrupted run."""
+    return interp(jump, tmp_path_factory.mktemp("whole") / "whole.mkv")
+
+
+def test_a_disc_that_jumps_is_named_with_its_time_and_box(whole):
+    (frame,) = whole.doubtful["frames"]
+    assert whole.doubtful["count"] == 1
+    assert frame["time"] == round((2 * JUMPS - 1) / (2 * RATE), 3)
+    assert GRADES.index(frame["grade"]) > 0
+    x, y, width, height = frame["box"]
+    places = [30 + JUMPS / 2 + by for by in (0, 100)]
+    assert any(x <= place <= x + width for place in places)
+    assert y <= SIZE[0] / 2 <= y + height
+    assert height < 4 * RADIUS
+    (warned,) = (w for w in whole.warnings if w.code == "doubtful-frames")
+    assert "1 new frame is a guess: at 1.6 s" in warned.text
+
+
+def test_nothing_is_named_in_a_pan_over_a_texture(tmp_path):
+    result = interp(clip(tmp_path / "pan.mkv", panned), tmp_path / "out.mkv")
+    assert result.doubtful == {"count": 0, "frames": []}
+    assert not [w for w in result.warnings if w.code == "doubtful-frames"]
+
+
+def test_a_resumed_run_names_the_same_frames(jump, whole, tmp_path):
+    out = tmp_path / "b.mkv"
+    with pytest.raises(Interrupted):
+        interp(jump, out, watch=stop_after(2 * JUMPS + 4))
+    result = interp(jump, out)
+    assert result.resumed
+    assert result.doubtful == whole.doubtful
+
+
+@pytest.mark.full
+def test_workers_name_the_same_frames(jump, whole, tmp_path):
+    result = interp(jump, tmp_path / "b.mkv", workers="local:2")
+    assert [f["time"] for f in result.doubtful["frames"]] == [
+        f["time"] for f in whole.doubtful["frames"]
+    ]
+
+
+def test_an_output_without_segments_names_the_same_frames(jump, whole, tmp_path):
+    assert interp(jump, tmp_path / "b.gif").doubtful == whole.doubtful
+
+
+def test_a_model_without_motion_names_nothing(jump, tmp_path):
+    assert interp(jump, tmp_path / "b.mkv", model="blend").doubtful is None
+
+
+@pytest.mark.full
+def test_the_json_has_the_doubtful_frames(jump, whole, tmp_path):
+    command = ["interp", jump, tmp_path / "b.mkv", "--factor=2", "--model=cloud-turbo"]
+    result = invoke(*command, "--scene-cut=off", "--batch=2", "--json")
+    assert json.loads(result.stdout)["doubtful"] == whole.doubtful
+    assert {*whole.doubtful["frames"][0]} == {"time", "size", "grade", "text", "box"}
