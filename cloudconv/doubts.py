@@ -38,6 +38,9 @@ MOST = 50
 LEAST = 2.5
 """The least size of a doubt that counts."""
 
+SHOWN = 12
+"""The number of doubts that a report shows."""
+
 _OUTSIDE = 0.1  # part of a place that may be outside of the picture
 _UNSEEN = 16.0  # levels by which two moved pictures may differ at a place, and few see it
 _MOST_TIMES = 4  # of one kind of doubt that are named, or one more
@@ -124,24 +127,30 @@ def joined(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the doubts of all parts of an output, the worst first, at most ``MOST``.
 
     A part, like the result, has the ``count`` of its doubtful frames, and the worst
-    ``frames``. The order of the parts does not matter.
+    ``frames``, or nothing. The order of the parts does not matter.
     """
-    every = list(parts)
+    every = [part for part in parts if part]
     frames = chain.from_iterable(part["frames"] for part in every)
-    worst = sorted(frames, key=lambda entry: (-entry["size"], entry["time"]))
-    return {"count": sum(part["count"] for part in every), "frames": worst[:MOST]}
+    worst = sorted(frames, key=lambda entry: (-entry["size"], entry["time"]))[:MOST]
+    kept = [*worst[:SHOWN], *map(without_pictures, worst[SHOWN:])]
+    return {"count": sum(part["count"] for part in every), "frames": kept}
+
+
+def without_pictures(entry: Entry) -> Entry:
+    """Return a doubt without the pictures that a report shows."""
+    return {key: value for key, value in entry.items() if key != "pictures"}
 
 
 def are_doubts(data: Any) -> bool:
     """Return whether data from a file can be what :func:`joined` returns."""
     try:
-        for each in data["frames"]:
+        for each in data["frames"] if data else ():
             Box(*each["box"])
             Grade(each["grade"])
             _ = each["time"] + each["size"] + data["count"], f"{each['text']}"
     except (TypeError, ValueError, KeyError):
         return False
-    return isinstance(data["count"], int)
+    return data == {} or isinstance(data["count"], int)
 
 
 def kinds_of(entries: Iterable[Entry]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,7 +48,8 @@ class PacketSummary:
     last: int
     delay: int  # the packets that a decoder must read before the first picture can be shown
     extradata: str  # a hash of the decoder's configuration
-    notes: Any = None  # what the maker of the pictures says of them, as JSON data
+    # What the maker of the pictures says of them, as JSON data.
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Shown(NamedTuple):

@@ -204,11 +204,6 @@ class Renderer:
         self._size = width, height
         self._inference = replace(self._inference, sizes=sizes)
 
-    @property
-    def judges(self) -> bool:
-        """Return whether the renderer measures where new frames are a guess."""
-        return self._inference.judges
-
     def new_warnings(self) -> list[Warned]:
         """Return the new warnings about memory and precision."""
         return list(drained(self._warned))

@@ -1,1 +1,1 @@
-"""Write the results of ``compare`` as an HTML page, which opens from disk."""
+"""Write reports as HTML pages, which open from disk."""

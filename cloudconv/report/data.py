@@ -1,4 +1,4 @@
-"""Define a report's contents, and the name, better direction and format of scores."""
+"""Define the contents of reports, and the name, better direction and format of scores."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
@@ -176,6 +176,29 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A doubtful place; ``views`` are pictures by name, as JPEGs in base64."""
+
+    title: str
+    words: str
+    views: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """All contents of a page of doubtful places, the worst first.
+
+    ``summary`` describes the source in a line.
+    """
+
+    source: str
+    command: str
+    verdict: str
+    summary: str
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportData:
     """All contents of a report.
 
@@ -198,6 +221,7 @@ class ReportData:
     worst: tuple[Comparison, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
+    command: str = "compare"
 
     @property
     def horizons(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Write the results of ``compare`` as one HTML page with charts as inline SVG."""
+"""Write reports as one HTML page each, with charts as inline SVG."""
 
 import io
 import json
@@ -22,6 +22,7 @@ from cloudconv.report import data as contents
 from cloudconv.report.data import (
     Column,
     Comparison,
+    Places,
     ReportData,
     ReportPicture,
     Row,
@@ -93,6 +94,11 @@ def render_report(data: ReportData) -> str:
         drawings=[draw(chart) for chart in charts],
         worst=worst,
     )
+
+
+def render_places(data: Places) -> str:
+    """Return the page of doubtful places as HTML, which needs no network and no script."""
+    return _templates().get_template("places.html").render(data=data, script_data="")
 
 
 def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:

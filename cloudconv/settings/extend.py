@@ -13,6 +13,7 @@ from cloudconv.settings.groups import (
     Output,
     Overwrite,
     Reading,
+    Reported,
     of_frames,
 )
 from cloudconv.settings.option import option
@@ -36,7 +37,7 @@ MOST_FORECAST = 10_000  # the largest number of new frames of a forecast
 _USUAL_DREAM = Fraction(10)  # seconds
 
 _OF_A_DREAM = {
-    *("output", "frames", "seconds", "only_new", "mode", "loop", "audio"),
+    *("output", "frames", "seconds", "only_new", "mode", "loop", "audio", "report"),
     *("encoder", "crf", "preset", "pix_fmt", "encoder_option"),
 }
 """The options of a dream that a preview does not have."""
@@ -106,7 +107,7 @@ class ExtrapolateSettings(ExtendSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamSettings(ExtendSettings):
+class DreamSettings(Reported, ExtendSettings):
     """The options of :func:`cloudconv.dream`. ``wind`` is (dx, dy) in pixels a frame."""
 
     seconds: Rational | None = option(

@@ -42,6 +42,7 @@ SceneCut = Literal["auto", "off"] | float
 
 _OUT = """Write this file, or into this folder under the default name; frames/%05d.png
 writes pictures, - writes Matroska to stdout."""
+_PLACES = "Write a page that shows the twelve worst doubtful places to this folder."
 _REPLACE = "Replace an output that exists."
 DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif):
 25 pictures become 50 source frames."""
@@ -99,6 +100,13 @@ class Overwrite(Settings):
     """The permission to replace an existing output."""
 
     overwrite: bool = option(_REPLACE, also="-y", pinned=False, default=False)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Reported(Settings):
+    """The page of doubtful places."""
+
+    report: File | None = option(_PLACES, "DIR", pinned=False)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

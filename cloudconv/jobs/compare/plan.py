@@ -9,18 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, islice, pairwise
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from cloudconv import files
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs import as_json
-from cloudconv.jobs.video import check_outputs, part_of, probed
+from cloudconv.jobs.reports import PAGE, check_report
+from cloudconv.jobs.video import part_of, probed
 from cloudconv.media.frame import Frame, MediaInfo
-from cloudconv.media.output import check_free, check_home
 from cloudconv.media.source import Source
 from cloudconv.messages import counted
 from cloudconv.models import registry
@@ -39,7 +37,7 @@ from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.groups import DEFAULT_MODEL
 from cloudconv.settings.values import names
 
-PAGE, VIDEO, RESULT = PAGES = ("index.html", "side_by_side.mp4", "result.json")
+_, VIDEO, RESULT = PAGES = (PAGE, "side_by_side.mp4", "result.json")
 """The files of a report."""
 
 HOLD, BLEND = "hold", "blend"
@@ -170,13 +168,7 @@ def decide(settings: CompareSettings) -> ComparePlan:
         registry.check_times(spec, Fraction(drop))
     device = choose_device(settings.device)
     info = probed(settings, part_of(settings))
-    if settings.report is not None:
-        pages = [Path(settings.report, name) for name in PAGES]
-        check_outputs(settings, pages, [info.path])
-        check_home(pages[0])
-        files.clear(pages[0].parent.resolve())
-        for page in pages:
-            check_free(page, overwrite=settings.overwrite)
+    check_report(settings, PAGES, [info.path])
     metrics = names(settings.metrics)
     naive = HOLD if forecasts else BLEND
     others = (*names(settings.against or ()), naive, *methods)

@@ -6,21 +6,19 @@ A report has a page, a side-by-side video and the result.
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cloudconv import files, metrics
+from cloudconv import metrics
 from cloudconv.errors import InputError
 from cloudconv.events import Finished, Job, Progress, Reported, Warned
 from cloudconv.jobs.compare.plan import (
-    PAGE,
     RESULT,
     VIDEO,
     ComparedClip,
@@ -30,8 +28,8 @@ from cloudconv.jobs.compare.plan import (
 )
 from cloudconv.jobs.compare.score import ScoredFrame, Scorer, losses, verdict
 from cloudconv.jobs.drawn import as_shown, drawn_frame, drawn_video, even, label
+from cloudconv.jobs.reports import PAGE, ReportFolder, opened_report
 from cloudconv.media.identity import check_unchanged
-from cloudconv.media.output import writing
 from cloudconv.media.sink import Sink
 from cloudconv.messages import counted
 from cloudconv.pipeline import prefetch
@@ -64,7 +62,9 @@ def run(settings: CompareSettings) -> Job:
         clip = ComparedClip(plan)
         writer = None
         if settings.report is not None:
-            writer = stack.enter_context(report_writer(Path(settings.report), plan))
+            folder = stack.enter_context(opened_report(settings))
+            assert folder is not None
+            writer = ReportWriter(folder, plan, stack.enter_context(ExitStack()))
             yield from reported.new(plan.info.tags.flat_in("report"))
         source = stack.enter_context(clip.source())
         scorer = Scorer(plan)
@@ -175,8 +175,7 @@ def _report(
 class ReportWriter:
     """An unfinished report; ``_worst`` has at most ``SHOWN`` frames, the worst first."""
 
-    _path: Path
-    _folder: Path
+    _folder: ReportFolder
     _plan: ComparePlan
     _videos: ExitStack
     _worst: list[tuple[float, Comparison]] = field(default_factory=list)
@@ -224,48 +223,19 @@ class ReportWriter:
         rgb = even(torch.cat([self._labels, torch.cat(panels, 2)], 1))
         if self._video is None:
             info = self._plan.info
-            video = drawn_video(self._path / VIDEO, info, rgb, info.timing.rate)
+            video = drawn_video(self._folder.path / VIDEO, info, rgb, info.timing.rate)
             self._video = self._videos.enter_context(video)
         self._video.write(drawn_frame(rgb, self._clock, duration))
         self._clock += duration
 
     def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
-        """Write all files, and move them to the report's folder.
-
-        If the folder has appeared meanwhile, the files move beside it.
-
-        ``data`` are the contents of the page except its pictures.
-        """
+        """Write all files; ``data`` are the contents of the page except its pictures."""
         self._videos.close()
         report = replace(data, worst=tuple(item for _, item in self._worst))
-        texts = {
-            RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-            + "\n",
-            PAGE: render_report(report),
-        }
-        home = self._folder.resolve()
-        with writing(self._folder):
-            for name, text in texts.items():
-                # A file name on the page may contain bytes that are not text.
-                (self._path / name).write_text(
-                    text, encoding="utf-8", errors="backslashreplace"
-                )
-            try:
-                files.put_all(self._path, home, overwrite=self._plan.settings.overwrite)
-            except FileExistsError as error:
-                raise files.put_under_free_name(self._path, home) from error
-
-
-@contextmanager
-def report_writer(folder: Path, plan: ComparePlan) -> Iterator[ReportWriter]:
-    """Claim the report's folder, and open a report, deleted if it is not finished."""
-    home = folder.resolve()
-    with ExitStack() as stack:
-        with writing(folder):
-            home.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(files.Claim(home))
-            path = files.create_part(
-                home, folder=True, within=home if home.is_dir() else None
-            )
-            stack.callback(files.remove, path)
-        yield ReportWriter(path, folder, plan, stack.enter_context(ExitStack()))
+        self._folder.finish(
+            {
+                RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+                + "\n",
+                PAGE: render_report(report),
+            }
+        )

@@ -39,6 +39,13 @@ from cloudconv.jobs.extend.plan import (
     new_frame,
     precision_of,
 )
+from cloudconv.jobs.reports import (
+    PAGE,
+    Glimpses,
+    check_report,
+    opened_report,
+    places_page,
+)
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import claim
 from cloudconv.media.playlist import Playlist
@@ -51,6 +58,7 @@ from cloudconv.settings.extend import AUTO
 
 _LOOK = 20  # least number of frames between two measurements
 
+_VIEWS = ("before", "here", "after")
 _EARLIER = 1  # seconds of sound before the material that may be heard in fades
 
 _Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
@@ -118,6 +126,7 @@ def _decide(settings: DreamSettings) -> DreamPlan:
     network = _network(method("texture" if choice is None else choice.mode), settings)
     plan = extend.decide(settings, settings.predictor, "dream", own, network)
     extend.check_sides(plan.info)
+    check_report(settings, [PAGE], [plan.info.path])
     return plan
 
 
@@ -240,7 +249,10 @@ def run(settings: DreamSettings) -> Job:
     yield from reported.new(plan.warnings)
     plan, material, spec, options = _resolve(plan)
     yield Progress("analysing", 50, 100, unit="%")
-    with claim(plan.output, overwrite=settings.overwrite):
+    with (
+        claim(plan.output, overwrite=settings.overwrite),
+        opened_report(settings) as report,
+    ):
         yield from reported.new(plan.warnings)
         # A loop of the dream alone begins with the dream's first frame.
         follows = not (settings.loop and settings.only_new)
@@ -251,6 +263,7 @@ def run(settings: DreamSettings) -> Job:
         # The thread that makes the frames fills this queue.
         smalls: SimpleQueue[tuple[_Small, Origin]] = SimpleQueue()
         every = max(_LOOK, round(1 / plan.step))
+        glimpses = None if report is None else Glimpses(plan.step, plan.info)
         playlist = _playlist(plan, material, options)
         listener = (
             None if playlist is None else Listener(playlist, material.times, plan.step)
@@ -263,6 +276,10 @@ def run(settings: DreamSettings) -> Job:
                 listener.push(origin)
             window = meter.push(small, origin)
             is_due = window is not None or meter.seen % every == 0
+            if glimpses is not None:
+                glimpses.push(small)
+                if is_due:
+                    glimpses.take(meter.faults)
             return [Measured("vitals", window or meter.now())] if is_due else []
 
         pictures = partial(_pictures, plan, material, spec, options, smalls)
@@ -272,6 +289,16 @@ def run(settings: DreamSettings) -> Job:
         period = meter.period
         by_choice = settings.mode == AUTO and not settings.given
         yield from reported.new(_warnings(faults, by_choice=by_choice))
+        if report is not None and glimpses is not None:
+            worst = glimpses.take(meter.faults, last=True)
+            shown = as_json(worst, begins, plan.step, material.size)
+            entries = [
+                each | {"pictures": pictures}
+                for each, pictures in zip(shown, glimpses.of(worst), strict=True)
+            ]
+            verdict = said(verdict_of(faults), faults)
+            page = places_page("dream", plan.info, verdict, entries, _VIEWS)
+            report.finish({PAGE: page})
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],

@@ -15,6 +15,7 @@ from cloudconv.framelist import NO_FRAMES, FrameList, parse_frames
 from cloudconv.jobs import video
 from cloudconv.jobs.interp.advice import disk_warnings, gap_warnings, rate_warnings
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
+from cloudconv.jobs.reports import PAGE, check_report
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of, default_suffix
 from cloudconv.media.encoding import EncodingPlan, draft_encoding
@@ -168,6 +169,13 @@ class InterpPlan(video.VideoPlan):
         threads = self.workers.threads(self.settings.threads) or torch.get_num_threads()
         streams = useful_cpu_streams(torch.device(self.workers.device), threads)
         return self.renderer_on(self.device, streams)
+
+    @property
+    def judges(self) -> bool:
+        """Return whether the model shows where new frames are a guess."""
+        settings = self.settings
+        model = registry.spec(settings.chosen_model, "interpolate", settings.timesteps)
+        return bool(model.cls.fallback)
 
     def renderer_on(self, device: torch.device, cpu_streams: int) -> Renderer:
         """Return a renderer with the model of the run on a device."""
@@ -423,6 +431,7 @@ def decide(
     is_whole = settings.start is None and settings.end is None
     read = [info.path, *map(Path, inputs)]
     video.check_target(settings, output, rate, fastest if is_whole else None, read)
+    check_report(settings, [PAGE], read)
     weights = registry.weights_fingerprint(settings.chosen_model)
     decided = (settings, info, output, device, dtype, draft)
     return InterpPlan(*decided, request, rate, weights, workers)

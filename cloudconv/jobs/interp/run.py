@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from itertools import chain, starmap
 from typing import Any
 
-from cloudconv.doubts import joined, kinds_of
+from cloudconv.doubts import kinds_of, without_pictures
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Finished, Job, Progress, Reported, Warned
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
@@ -28,6 +28,7 @@ from cloudconv.jobs.interp.segments import (
 )
 from cloudconv.jobs.interp.store import SegmentStore
 from cloudconv.jobs.interp.workers import Cluster, Processes, Workers
+from cloudconv.jobs.reports import PAGE, ReportFolder, opened_report, places_page
 from cloudconv.jobs.video import size_of
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import FrameTask
@@ -42,6 +43,7 @@ from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.tasks import Counts, schedule
 from cloudconv.settings import InterpSettings
 
+_VIEWS = ("source before", "new", "source after")
 _PLANNED = 8  # the number of segments that are planned ahead, in addition to one per worker
 
 __all__ = ["decide", "interpolate", "run", "start"]
@@ -53,8 +55,8 @@ def run(settings: InterpSettings) -> Job:
     Closing the iterator cancels the run, which keeps the finished segments, as Ctrl-C does.
     """
     plan = decide(settings, live=True)
-    with start(plan.workers) as workers:
-        yield Finished((yield from interpolate(plan, workers)))
+    with start(plan.workers) as workers, opened_report(settings) as report:
+        yield Finished((yield from interpolate(plan, workers, report)))
 
 
 def start(config: WorkerConfig, work: SegmentWork | None = None) -> Workers:
@@ -69,8 +71,10 @@ def start(config: WorkerConfig, work: SegmentWork | None = None) -> Workers:
     return Cluster(work, config.address, cores=config.cores, gpus=config.gpus)
 
 
-def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, InterpResult]:
-    """Interpolate one video."""
+def interpolate(
+    plan: InterpPlan, workers: Workers, report: ReportFolder | None = None
+) -> Generator[Event, None, InterpResult]:
+    """Interpolate one video, and finish its report."""
     began = time.monotonic()
     set_threads(plan.settings.threads)
     reported = Reported()
@@ -104,8 +108,7 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
             yield Progress("rendering", resumed, expected, resumed)
         done = resumed  # frames; those of each segment in work
         in_work = dict[int, int]()
-        streamed = list[dict[str, Any]]()  # the doubts of an output without segments
-        judges = renderer.judges
+        last: Any = None  # result of a segment
         rendering = _render(job, renderer, tasks, out, workers)
         del renderer
         with closing(rendering):
@@ -118,15 +121,15 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
                     )
                 elif isinstance(event, Finished):
                     done += in_work.pop(number, 0)
-                    if isinstance(out, Sink):
-                        streamed.append(event.result)
+                    last = event.result
                 elif isinstance(event, Warned):
                     yield from reported.new([event])
         yield from reported.new(drained(counts.warnings))
         yield from reported.new((yield from _complete(job, out)))
         yield from reported.new(source.warnings)
-        doubtful = out.doubts if isinstance(out, SegmentStore) else joined(streamed)
+        doubtful = out.doubts if isinstance(out, SegmentStore) else last
         yield from reported.new(_doubtful(doubtful))
+    doubtful = _shown(plan, doubtful, report)
     seconds = time.monotonic() - began
     return InterpResult(
         **plan.counted(counts)
@@ -135,7 +138,7 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
         wall_seconds=seconds,
         frames_per_second=(counts.output_frames - resumed) / seconds,
         resumed=resumed > 0,
-        doubtful=doubtful if judges else None,
+        doubtful=doubtful,
         warnings=reported,
     )
 
@@ -143,10 +146,26 @@ def interpolate(plan: InterpPlan, workers: Workers) -> Generator[Event, None, In
 def _doubtful(doubtful: dict[str, Any]) -> list[Warned]:
     """Return the warning about new frames that a viewer sees as wrong, if there are any."""
     kinds = [kind[0].lower() + kind[1:] for kind in kinds_of(doubtful["frames"])]
-    count = counted(doubtful["count"], "new frame")
-    are = plural(doubtful["count"], "is a guess", "are guesses")
-    warned = Warned(f"doubtful-frames: {count} {are}: {'; '.join(kinds)}.")
+    warned = Warned(f"doubtful-frames: {_said(doubtful)}: {'; '.join(kinds)}.")
     return [warned] if kinds else []
+
+
+def _shown(
+    plan: InterpPlan, doubtful: dict[str, Any], report: ReportFolder | None
+) -> dict[str, Any] | None:
+    """Write a report; return the doubts without pictures, or None if none are measured."""
+    if report is not None:
+        said = _said(doubtful)
+        page = places_page("interp", plan.info, said, doubtful["frames"], _VIEWS)
+        report.finish({PAGE: page})
+    if not plan.judges:
+        return None
+    return doubtful | {"frames": [*map(without_pictures, doubtful["frames"])]}
+
+
+def _said(doubtful: dict[str, Any]) -> str:
+    are = plural(doubtful["count"], "is a guess", "are guesses")
+    return f"{counted(doubtful['count'], 'new frame')} {are}"
 
 
 @contextmanager
@@ -193,8 +212,10 @@ def _render(
     job.apply_to(renderer)
     offset = job.encoding.offset
     if isinstance(out, Sink):
-        return render_segments([(0, tasks)], renderer, offset, lambda: out)
-    return render_segments(out.missing(tasks), renderer, offset, job.begin, out.record)
+        return render_segments([(0, tasks)], renderer, offset, lambda: out, shows=job.shows)
+    return render_segments(
+        out.missing(tasks), renderer, offset, job.begin, out.record, job.shows
+    )
 
 
 def _complete(

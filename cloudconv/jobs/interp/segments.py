@@ -20,12 +20,14 @@ from typing import Any, Self
 
 import torch
 
-from cloudconv.doubts import Box, entry, joined
+from cloudconv.doubts import SHOWN, Box, entry, joined
 from cloudconv.errors import CloudconvError, DeviceError, UnfitInputError
 from cloudconv.events import Event, Finished, Progress, Warned
 from cloudconv.jobs.interp.plan import InterpPlan
+from cloudconv.jobs.reports import pictured
+from cloudconv.media.color import rgb_of
 from cloudconv.media.encoding import EncodingPlan
-from cloudconv.media.frame import Frame, FrameTask
+from cloudconv.media.frame import Frame, FrameTask, MediaInfo
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
@@ -90,6 +92,7 @@ FinishedSegment = tuple[Path, PacketSummary]
 """The complete file of a segment, and its summary."""
 SegmentEvents = Generator[tuple[int, Event], None, None]
 """Events, each with the number of its segment."""
+_Planned = deque[tuple[int, Task[Fraction] | None, FrameTask | None]]
 Keep = Callable[[SegmentPlan, Path, PacketSummary], Any]
 """A function that keeps the complete file of a segment."""
 
@@ -191,6 +194,11 @@ class RenderJob:
         return Sink(self.encoding, file=fresh_file(self.folder))
 
     @property
+    def shows(self) -> MediaInfo | None:
+        """Return the input if a report shows pictures of its frames."""
+        return None if self.run.settings.report is None else self.run.info
+
+    @property
     def model_key(self) -> tuple[object, ...]:
         """Return a key that is equal for plans that can use the same model."""
         run = self.run
@@ -267,11 +275,18 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
 class _SegmentFile:
     """The file of the segment that is being encoded, and the doubts of its frames.
 
-    For ``begin`` see :func:`render_segments`.
+    For ``begin`` and ``shows`` see :func:`render_segments`.
     """
 
-    def __init__(self, number: int, begin: Callable[[], Sink], keep: Keep | None) -> None:
+    def __init__(
+        self,
+        number: int,
+        begin: Callable[[], Sink],
+        keep: Keep | None,
+        shows: MediaInfo | None,
+    ) -> None:
         self.number = number
+        self._shows = shows
         self.written = 0
         self._begin = begin
         self._keep = keep
@@ -284,6 +299,7 @@ class _SegmentFile:
         frame: Frame,
         times: Task[Fraction],
         doubt: tuple[float, Box] | None,
+        task: FrameTask | None,
     ) -> None:
         if self._encoder is None:
             self._encoder = self._begin()
@@ -291,10 +307,17 @@ class _SegmentFile:
             self._frames.append(times)
         self._encoder.write(frame)
         if doubt is not None:
-            shape = frame.height, frame.width
-            found = entry(frame.time, *doubt, GUESS, shape)
-            self._doubts = joined([self._doubts, {"count": 1, "frames": [found]}])
+            self._doubt(frame, *doubt, task)
         self.written += 1
+
+    def _doubt(self, frame: Frame, size: float, box: Box, task: FrameTask | None) -> None:
+        found = entry(frame.time, size, box, GUESS, (frame.height, frame.width))
+        worst = self._doubts["frames"][:SHOWN]
+        is_shown = len(worst) < SHOWN or found["size"] > worst[-1]["size"]
+        if self._shows is not None and task is not None and task.right and is_shown:
+            frames = map(rgb_of, (task.left, frame, task.right))
+            found["pictures"] = pictured([*frames], found["box"], self._shows)
+        self._doubts = joined([self._doubts, {"count": 1, "frames": [found]}])
 
     @property
     def warnings(self) -> list[Warned]:
@@ -321,6 +344,7 @@ def render_segments(
     offset: Fraction,
     begin: Callable[[], Sink],
     keep: Keep | None = None,
+    shows: MediaInfo | None = None,
 ) -> SegmentEvents:
     """Render frames in order, while another thread completes the previous segment's file.
 
@@ -332,9 +356,9 @@ def render_segments(
     the frames of the next segment meanwhile. If a segment cannot be planned to its end, the
     frames before are rendered, and then the error is raised. The file of an incomplete
     segment is deleted; after an interrupt it ends with its last encoded frame, if there is
-    ``keep``.
+    ``keep``. ``shows``: the input whose worst doubts get their pictures for a report.
     """
-    planned: deque[tuple[int, Task[Fraction] | None]] = deque()
+    planned: _Planned = deque()
     errors: list[CloudconvError] = []
     file: _SegmentFile | None = None
     ending: list[Future[tuple[int, Event]]] = []  # of the segment before
@@ -351,7 +375,9 @@ def render_segments(
         # An interrupt leaves no frame half encoded.
         encoding = stack.enter_context(one_thread("cloudconv-encode"))
         rendered = stack.enter_context(
-            prefetch(renderer.render(until_error(_noted(segments, planned), errors)), 4)
+            prefetch(
+                renderer.render(until_error(_noted(segments, planned, shows), errors)), 4
+            )
         )
         try:
             for frame in chain(rendered, [None]):
@@ -364,12 +390,12 @@ def render_segments(
                     yield from ((done.number, warning) for warning in done.warnings)
                 if frame is None:
                     break
-                number, times = planned.popleft()
+                number, times, task = planned.popleft()
                 assert times is not None
-                file = file or _SegmentFile(number, begin, keep)
+                file = file or _SegmentFile(number, begin, keep, shows)
                 timed = frame.at(frame.time + offset, frame.duration)
                 doubt = renderer.doubts.pop(frame.time, None)
-                encoding.submit(file.write, timed, times, doubt).result()
+                encoding.submit(file.write, timed, times, doubt, task).result()
                 yield from ((number, warning) for warning in renderer.new_warnings())
                 yield number, Progress("rendering", file.written, None)
                 if ending and ending[0].done():
@@ -388,18 +414,20 @@ def render_segments(
 
 def _noted(
     segments: Iterable[SegmentTasks],
-    planned: deque[tuple[int, Task[Fraction] | None]],
+    planned: _Planned,
+    shows: MediaInfo | None,
 ) -> Iterator[FrameTask | None]:
     """Yield the frames, and None after each segment.
 
     ``planned`` receives the number of each frame's segment, and the times of the frame or
-    None.
+    None; and the task itself, if its pictures may be shown.
     """
     for number, tasks in segments:
         for task in tasks:
-            planned.append((number, task.of(attrgetter("time"))))
+            times = task.of(attrgetter("time"))
+            planned.append((number, times, task if shows else None))
             yield task
-        planned.append((number, None))
+        planned.append((number, None, None))
         yield None
 
 
@@ -439,7 +467,8 @@ class SegmentWork:
 
         with prefetch(decode(segment, source), job.run.request.ahead) as frames:
             tasks = [(segment.number, frames)]
-            events = render_segments(tasks, renderer, job.encoding.offset, job.begin, keep)
+            offset = job.encoding.offset
+            events = render_segments(tasks, renderer, offset, job.begin, keep, job.shows)
             try:
                 for _, event in events:
                     yield event

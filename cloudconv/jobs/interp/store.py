@@ -52,7 +52,7 @@ _VERSION = 12
 _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 _LATEST = 1 << 62  # ticks
-_LONGEST_END = 1 << 14  # bytes; at least those of a segment's end, with its doubts
+_LONGEST_END = 1 << 22  # bytes; at least those of a segment's end, with its pictures
 # What follows from other values of a run: a difference is named only if no other is.
 _FOLLOWS = {"pix_fmt", "times", "convolutions"}
 
