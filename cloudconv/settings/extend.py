@@ -12,8 +12,8 @@ from cloudconv.settings.groups import (
     EncodeSettings,
     Output,
     Overwrite,
+    PlacesReport,
     Reading,
-    Reported,
     of_frames,
 )
 from cloudconv.settings.option import option
@@ -107,7 +107,7 @@ class ExtrapolateSettings(ExtendSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamSettings(Reported, ExtendSettings):
+class DreamSettings(ExtendSettings, PlacesReport):
     """The options of :func:`cloudconv.dream`. ``wind`` is (dx, dy) in pixels a frame."""
 
     seconds: Rational | None = option(

@@ -42,7 +42,7 @@ SceneCut = Literal["auto", "off"] | float
 
 _OUT = """Write this file, or into this folder under the default name; frames/%05d.png
 writes pictures, - writes Matroska to stdout."""
-_PLACES = "Write a page that shows the twelve worst doubtful places to this folder."
+_PLACES = "Write a page of the worst doubtful places."
 _REPLACE = "Replace an output that exists."
 DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif):
 25 pictures become 50 source frames."""
@@ -103,7 +103,7 @@ class Overwrite(Settings):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Reported(Settings):
+class PlacesReport(Settings):
     """The page of doubtful places."""
 
     report: File | None = option(_PLACES, "DIR", pinned=False)

@@ -165,7 +165,7 @@ class Interpolation(
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpSettings(groups.Output, groups.Reported, Interpolation):
+class InterpSettings(groups.Output, Interpolation, groups.PlacesReport):
     """The options of :func:`cloudconv.interpolate`; ``end`` is exclusive."""
 
 

@@ -1,14 +1,19 @@
 """New frames that are a guess are named: in any run the same ones, and no others."""
 
+import io
 import json
+import os
+import re
+from base64 import b64decode
 
 import cv2
 import numpy as np
 import pytest
 from av import VideoFrame
+from PIL import Image
 
 from cloudconv.doubts import GRADES
-from cloudconv.errors import Interrupted
+from cloudconv.errors import Interrupted, OutputError
 from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import write_clip
@@ -109,3 +114,62 @@ def test_the_json_has_the_doubtful_frames(jump, whole, tmp_path):
     result = invoke(*command, "--scene-cut=off", "--batch=2", "--json")
     assert json.loads(result.stdout)["doubtful"] == whole.doubtful
     assert {*whole.doubtful["frames"][0]} == {"time", "size", "grade", "text", "box"}
+
+
+# The report
+
+
+def views(page):
+    """Return the pictures of a page, place by place."""
+    found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page.read_text("utf-8"))
+    pictures = [Image.open(io.BytesIO(b64decode(text))).convert("RGB") for text in found]
+    return [pictures[k : k + 3] for k in range(0, len(pictures), 3)]
+
+
+def shows_disc(picture, x):
+    """Return whether the middle of a disc is bright there."""
+    return min(picture.getpixel((round(x), SIZE[0] // 2))) > 215
+
+
+@pytest.fixture(scope="module")
+def reported(jump, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reported")
+    interp(jump, folder / "b.mkv", report=folder / "deep" / "r")
+    return folder
+
+
+def test_a_report_shows_the_new_frame_between_its_source_frames(reported):
+    page = reported / "deep" / "r" / "index.html"
+    assert os.listdir(page.parent) == ["index.html"]
+    ((before, new, after),) = views(page)
+    places = 30 + (JUMPS - 1) / 2, 130 + JUMPS / 2
+    assert [shows_disc(before, x) for x in places] == [True, False]
+    assert [shows_disc(after, x) for x in places] == [False, True]
+    assert not all(shows_disc(new, x) for x in places)
+    text = page.read_text("utf-8")
+    assert "1 new frame is a guess" in text
+    assert "1.625 s" in text
+
+
+@pytest.mark.full
+def test_a_report_has_its_pictures_after_a_resumed_run_and_without_segments(
+    jump, reported, tmp_path
+):
+    with pytest.raises(Interrupted):
+        interp(jump, tmp_path / "b.mkv", report=tmp_path / "r", watch=stop_after(44))
+    assert not (tmp_path / "r").exists()
+    assert interp(jump, tmp_path / "b.mkv", report=tmp_path / "r").resumed
+    interp(jump, tmp_path / "c.gif", report=tmp_path / "s")
+    expected = views(reported / "deep" / "r" / "index.html")
+    for name in ("r", "s"):
+        assert views(tmp_path / name / "index.html") == expected
+
+
+def test_a_report_that_exists_is_replaced_only_if_that_is_allowed(jump, reported):
+    report = reported / "deep" / "r"
+    options = {"report": report, "start": 1.0}
+    with pytest.raises(OutputError, match="`overwrite`"):
+        interp(jump, reported / "c.mkv", **options)
+    assert not (reported / "c.mkv").exists()
+    interp(jump, reported / "c.mkv", overwrite=True, **options)
+    assert "0.625 s" in (report / "index.html").read_text("utf-8")
