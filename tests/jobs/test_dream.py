@@ -1,5 +1,6 @@
 """Dreams from file to file: length, times, audio, pixels, loops and warnings."""
 
+import re
 from fractions import Fraction as F
 from itertools import pairwise
 from unittest.mock import Mock
@@ -17,6 +18,7 @@ from cloudconv.jobs.extend import ending, plan
 from cloudconv.media.source import Source
 from cloudconv.settings import DreamSettings
 from tests.helpers import calls
+from tests.helpers.command import invoke
 from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video
 from tests.helpers.factory import picture, read_planes, read_times, same, write_clip
 from tests.helpers.jobs import finish
@@ -170,17 +172,37 @@ def test_a_collage_of_a_clip_without_a_wind_gives_a_warning(tmp_path):
 
 @pytest.mark.full
 def test_a_jump_that_dissolves_is_a_fault_at_its_time(tmp_path):
-    """The camera turns slowly, so the picture never looks alike again."""
-    noise = np.random.default_rng(0).integers(0, 255, (96, 200, 3), np.uint8)
-    wide = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX)
-    views = [np.ascontiguousarray(wide[:, k : k + 128]) for k in range(60)]
-    clip = write_clip(tmp_path / "a.mkv", [video(view) for view in views], rate=25)
-    result = dream(clip, tmp_path / "b.mkv", frames=60, mode="texture")
+    result = dream(turning(tmp_path), tmp_path / "b.mkv", frames=60, mode="texture")
     assert result.vitals[0]["leftover"] > 1
     assert not result.alive
     assert "leftover" in {fault["vital"] for fault in result.faults}
     assert "s two pictures show through each other (" in str(result.warnings[0])
     assert "like the clip" not in result.headline
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("output", ["b.mkv", "-"])
+def test_a_report_shows_the_worst_faults_of_a_dream(tmp_path, output):
+    target = tmp_path / output if output != "-" else output
+    words = ("--mode=texture", "--frames=60", "--report", tmp_path / "r")
+    done = invoke("dream", turning(tmp_path), "-o", target, *words)
+    assert done.exit_code == 0
+    page = (tmp_path / "r" / "index.html").read_text("utf-8")
+    places = page.split("<article")[1:]
+    assert "<h1>spoiled: " in page or "<h1>look at " in page
+    assert 0 < len(places) <= 12
+    for place in places:
+        assert place.count('src="data:image/jpeg;base64,') == 3
+        found = re.search(r"<h3>([0-9.]+) s</h3>", place)
+        assert float(found[1]) > 60 / 25  # after the film
+
+
+def turning(folder):
+    """Return a clip whose camera turns slowly, so no picture looks like another."""
+    noise = np.random.default_rng(0).integers(0, 255, (96, 200, 3), np.uint8)
+    wide = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX)
+    views = [np.ascontiguousarray(wide[:, k : k + 128]) for k in range(60)]
+    return write_clip(folder / "a.mkv", [video(view) for view in views], rate=25)
 
 
 @pytest.mark.full

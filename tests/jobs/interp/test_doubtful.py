@@ -160,8 +160,10 @@ def test_a_report_has_its_pictures_after_a_resumed_run_and_without_segments(
     assert not (tmp_path / "r").exists()
     assert interp(jump, tmp_path / "b.mkv", report=tmp_path / "r").resumed
     interp(jump, tmp_path / "c.gif", report=tmp_path / "s")
+    words = ("--factor=2", "--model=cloud-turbo", "--scene-cut=off", "--batch=2")
+    invoke("interp", jump, "-o", "-", *words, "--report", tmp_path / "t")
     expected = views(reported / "deep" / "r" / "index.html")
-    for name in ("r", "s"):
+    for name in ("r", "s", "t"):
         assert views(tmp_path / name / "index.html") == expected
 
 
