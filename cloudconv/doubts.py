@@ -142,15 +142,24 @@ def without_pictures(entry: Entry) -> Entry:
 
 
 def are_doubts(data: Any) -> bool:
-    """Return whether data from a file can be what :func:`joined` returns."""
+    """Return whether data from a file can be what :func:`joined` returns, or ``{}``."""
     try:
-        for each in data["frames"] if data else ():
-            Box(*each["box"])
-            Grade(each["grade"])
-            _ = each["time"] + each["size"] + data["count"], f"{each['text']}"
-    except (TypeError, ValueError, KeyError):
+        is_counted = data == {} or type(data["count"]) is int
+        return is_counted and all(_is_entry(**each) for each in data.get("frames", ()))
+    except (AttributeError, KeyError, TypeError):
         return False
-    return data == {} or isinstance(data["count"], int)
+
+
+def _is_entry(
+    time: Any, size: Any, grade: Any, text: Any, box: Any, pictures: Any = ()
+) -> bool:
+    numbers = time, size, *box
+    return (
+        grade in GRADES
+        and len(box) == len(WHOLE)
+        and all(type(number) in (int, float) for number in numbers)
+        and all(type(each) is str for each in (text, *pictures))
+    )
 
 
 def kinds_of(entries: Iterable[Entry]) -> Iterator[str]:
@@ -201,19 +210,21 @@ def by_place(values: NDArray[np.float32]) -> Floats:
     return means
 
 
-def unexplained(places: Floats, size: tuple[int, int]) -> Floats:
+def unexplained(places: Floats, size: tuple[int, int], timestep: float = 0.5) -> Floats:
     """Return the levels of each place of a new frame that no motion explains, (h, w).
 
-    What one source frame alone shows, at the edges of a picture that moves, is no doubt. A
-    difference that most of the picture has is noise, or a change of light.
+    As in :func:`ghost`, half of each of two pictures is most visible. What one source frame
+    alone shows, at the edges of a picture that moves, is no doubt. A difference that most
+    of the picture has is noise, or a change of light.
 
     Args:
         places: (5, h, w), by place: the difference of the two moved pictures that the new
             one mixes, 1 for white, and the flows to both source frames, in pixels.
         size: height and width of the picture.
+        timestep: the place between the source frames, 0 to 1.
     """
     apart, *flows = places
-    levels = 255 * apart
+    levels = 255 * 4 * timestep * (1 - timestep) * apart
     rows, columns = np.indices(apart.shape)
     for number, flow in enumerate(flows):
         axis = 1 - number % 2

@@ -1,9 +1,12 @@
 """Grades of doubts, their boxes, and pictures that show through each other."""
 
+from fractions import Fraction as F
+
 import cv2
 import numpy as np
 import pytest
 
+from cloudconv import doubts
 from cloudconv.doubts import (
     GRADES,
     Box,
@@ -12,6 +15,7 @@ from cloudconv.doubts import (
     ghost,
     grade_of,
     size_of,
+    unexplained,
     verdict_of,
 )
 
@@ -78,3 +82,62 @@ def test_the_verdict_is_that_of_the_worst_grade(grades, said):
 def test_a_box_has_whole_pixels_inside_the_picture():
     assert Box(0, 0, 1, 1).pixels(321, 241) == [0, 0, 321, 241]
     assert Box(0.5, 0.25, 0.75, 0.5).pixels(100, 80) == [50, 20, 25, 20]
+
+
+def places(apart, flow=0.0):
+    """Return the places of a picture of 400x200 pixels whose content moves to the right."""
+    flows = np.full((4, 20, 40), 0, np.float32)
+    flows[0] = -flow
+    flows[2] = flow
+    return np.concatenate((apart[None].astype(np.float32), flows))
+
+
+def test_what_differs_at_a_place_is_unexplained_most_in_the_middle():
+    apart = np.full((20, 40), 0.05)
+    apart[5:9, 10:16] = 0.5
+    levels = unexplained(places(apart), (200, 400))
+    assert (levels > 0).sum() == 24
+    assert box_of(levels).pixels(400, 200) == [100, 50, 60, 40]
+    sizes = [size_of(unexplained(places(apart), (200, 400), t)) for t in (0.01, 0.2, 0.5)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == 0
+
+
+def test_light_that_changes_everywhere_and_edges_that_come_in_are_explained():
+    assert not unexplained(places(np.full((20, 40), 0.3)), (200, 400)).any()
+    edge = np.zeros((20, 40))
+    edge[:, :2] = edge[:, -2:] = 0.5
+    assert unexplained(places(edge), (200, 400)).any()
+    assert not unexplained(places(edge, flow=20), (200, 400)).any()
+
+
+def entry_of(time, size):
+    return doubts.entry(F(time), size, Box(), "something", (20, 40))
+
+
+def test_the_worst_doubts_are_the_same_in_any_parts_and_order():
+    sizes = np.random.default_rng(0).integers(25, 200, 130) / 10
+    every = [entry_of(k, size) for k, size in enumerate(sizes.tolist())]
+    parts = [doubts.joined([{"count": 1, "frames": [each]}]) for each in every]
+    whole = doubts.joined(parts)
+    assert whole["count"] == 130
+    assert [each["size"] for each in whole["frames"]] == sorted(sizes, reverse=True)[:50]
+    halves = [doubts.joined(parts[60:]), {}, doubts.joined(parts[:60])]
+    assert doubts.joined(halves) == whole
+    assert doubts.are_doubts(whole)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {"count": 1},
+        {"count": "1", "frames": []},
+        {"count": 1, "frames": [{}]},
+        {"count": 1, "frames": [entry_of(1, 3.0) | {"box": [1, 2, 3, 4, 5]}]},
+        {"count": 1, "frames": [entry_of(1, 3.0) | {"grade": "good"}]},
+        {"count": 1, "frames": [entry_of(1, 3.0) | {"time": "x"}]},
+    ],
+)
+def test_other_data_in_a_file_are_no_doubts(data):
+    assert not doubts.are_doubts(data)

@@ -331,13 +331,13 @@ class Renderer:
                 own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
                 frame = item.left.like(own, item.time, item.duration)
                 if len(places):
-                    self._judge(frame, places[number])
+                    self._judge(frame, places[number], float(item.t))
                 item = replace(frame, captions=item.captions)
                 number += 1
             yield item
 
-    def _judge(self, frame: Frame, places: torch.Tensor) -> None:
-        levels = unexplained(places.numpy(), (frame.height, frame.width))
+    def _judge(self, frame: Frame, places: torch.Tensor, timestep: float) -> None:
+        levels = unexplained(places.numpy(), (frame.height, frame.width), timestep)
         if (size := size_of(levels)) >= LEAST:
             self.doubts[frame.time] = size, box_of(levels)
 

@@ -185,7 +185,7 @@ class InterpPlan(video.VideoPlan):
             settings.tile,
             cpu_streams,
             exposes=self.request.shutter > 0,
-            searches=True,
+            searches=self.judges,
         )
         request = settings.chosen_model, settings, device, self.dtype
         return renderer_for(*request, wanted, judges=True, sha256=self.weights)
