@@ -145,7 +145,7 @@ def are_doubts(data: Any) -> bool:
     """Return whether data from a file can be what :func:`joined` returns, or ``{}``."""
     try:
         is_counted = data == {} or type(data["count"]) is int
-        return is_counted and all(_is_entry(**each) for each in data.get("frames", ()))
+        return is_counted and all(_is_entry(**each) for each in (data and data["frames"]))
     except (AttributeError, KeyError, TypeError):
         return False
 
