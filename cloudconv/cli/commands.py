@@ -28,11 +28,11 @@ from cloudconv.cli.console import (
 )
 from cloudconv.errors import CloudconvError, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Measured, watched
-from cloudconv.messages import clock, counted
+from cloudconv.messages import clock, counted, flag
 from cloudconv.report.data import COLUMNS, Column, frame_time, marked
 from cloudconv.settings.compare import FAULT
 from cloudconv.settings.groups import INPUT
-from cloudconv.settings.values import names
+from cloudconv.settings.values import File, names
 
 if TYPE_CHECKING:
     from cloudconv.dreaming.vitals.vitals import Vitals
@@ -150,6 +150,7 @@ def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
 
     try:
         run_job(console, "interpolating", settings, summary)
+        _say_report(console, settings.report)
     except OutputError as error:
         if error.code == "output-exists" and out is not None:
             raise OutputError(
@@ -158,10 +159,15 @@ def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
         raise
 
 
+def _say_report(console: Console, report: File | None) -> None:
+    if report is not None and not console.dry_run:
+        console.info(f"the report is in {report}")
+
+
 def _interp_all(console: Console, inputs: list[str], options: dict[str, Any]) -> None:
-    if "output" in options:
+    for name in options.keys() & {"output", "report"}:
         raise SettingsError(
-            "for-one-input: --output is for a single input: leave --out-dir out."
+            f"for-one-input: {flag(name)} is for a single input: leave --out-dir out."
         )
     settings = kinds.InterpManySettings(inputs, **options)
     if console.dry_run:
@@ -286,8 +292,7 @@ def compare(console: Console, source: _In, **options: Any) -> None:
     else:
         _print_scores(result, names(settings.metrics))
     console.info(f"{result.summary}; took {clock(result.wall_seconds)}", "summary")
-    if settings.report is not None:
-        console.info(f"the report is in {settings.report}")
+    _say_report(console, settings.report)
 
 
 def _print_scores(result: CompareResult, wanted: Sequence[str]) -> None:
@@ -386,6 +391,7 @@ def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> No
         run_job(console, "previewing", settings, shown, verdict)
     else:
         run_job(console, "dreaming", settings, summary, words)
+        _say_report(console, settings.report)
 
 
 @with_options(kinds.TrainSettings)

@@ -134,7 +134,8 @@ def places_page(
         for entry in entries[:SHOWN]
     ]
     size = f"{info.width}x{info.height}, {info.timing.in_words}"
-    return render_places(Places(info.path.name, command, verdict, size, tuple(places)))
+    name = Path(f"{info.path}").name  # of a copy: standard input
+    return render_places(Places(name, command, verdict, size, tuple(places)))
 
 
 def _where(box: Sequence[int]) -> str:
