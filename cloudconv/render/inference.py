@@ -335,12 +335,12 @@ def _by_place(made: Made) -> Tensor:
     """Return the mean of ``apart`` in each place, and its middle's flows, (B, 5, h, w)."""
     size = made.apart.shape[2:]
     places = shape_of(size)
-    rows, columns = (
-        [(2 * k + 1) * side // (2 * count) for k in range(count)]
+    rows, columns = (  # made on the device: the CPU would wait for a copy
+        (2 * torch.arange(count, device=made.apart.device) + 1) * side // (2 * count)
         for side, count in zip(size, places, strict=True)
     )
     means = F.adaptive_avg_pool2d(made.apart, places)
-    return torch.cat((means, made.flows[:, :, rows][..., columns]), 1)
+    return torch.cat((means, made.flows[:, :, rows[:, None], columns]), 1)
 
 
 def _reach(outer: OuterFrame[Frame] | None) -> float:
