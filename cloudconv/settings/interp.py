@@ -57,7 +57,7 @@ _OUT_DIR = """Take any number of inputs and write their outputs to this folder. 
 skipped if its output was made of it, as it is now, with the same options."""
 _MANY_FRAMES = """Fill long gaps of the source, also with over 100,000 frames and ten times
 the number that its frames make at their usual rate."""
-_RECURSIVE = "Read the videos of all subfolders too, and keep the subfolders in --out-dir."
+_RECURSIVE = "Read all subfolders too, and keep them in --out-dir."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
