@@ -41,7 +41,6 @@ LEAST = 2.5
 SHOWN = 12
 """The number of doubts that a report shows."""
 
-_OUTSIDE = 0.1  # part of a place that may be outside of the picture
 _UNSEEN = 16.0  # levels by which two moved pictures may differ at a place, and few see it
 _MOST_TIMES = 4  # of one kind of doubt that are named, or one more
 _SEEN = 3.75  # least size that a viewer sees at normal speed
@@ -210,29 +209,19 @@ def by_place(values: NDArray[np.float32]) -> Floats:
     return means
 
 
-def unexplained(places: Floats, size: tuple[int, int], timestep: float = 0.5) -> Floats:
+def unexplained(levels: Bytes, timestep: float = 0.5) -> Floats:
     """Return the levels of each place of a new frame that no motion explains, (h, w).
 
-    As in :func:`ghost`, half of each of two pictures is most visible. What one source frame
-    alone shows, at the edges of a picture that moves, is no doubt. A difference that most
-    of the picture has is noise, or a change of light.
+    As in :func:`ghost`, half of each of two pictures is most visible. A difference that
+    most of the picture has is noise, or a change of light.
 
     Args:
-        places: (5, h, w), by place: the difference of the two moved pictures that the new
-            one mixes, 1 for white, and the flows to both source frames, in pixels.
-        size: height and width of the picture.
+        levels: (h, w), by place: those by which the two moved pictures differ that the new
+            one mixes.
         timestep: the place between the source frames, 0 to 1.
     """
-    apart, *flows = places
-    levels = 255 * 4 * timestep * (1 - timestep) * apart
-    rows, columns = np.indices(apart.shape)
-    for number, flow in enumerate(flows):
-        axis = 1 - number % 2
-        steps = flow * apart.shape[axis] / size[axis]
-        there = (rows, columns)[axis] + steps
-        last = apart.shape[axis] - 1
-        levels = levels * ((there > -_OUTSIDE) & (there < last + _OUTSIDE))
-    unexplained: Floats = (levels - np.median(levels) - _UNSEEN).clip(0)
+    visible = 4 * timestep * (1 - timestep) * levels.astype(np.float32)
+    unexplained: Floats = (visible - np.median(visible) - _UNSEEN).clip(0)
     return unexplained
 
 

@@ -71,6 +71,7 @@ _Waits = Generator[None, None, Result]
 """A part of a computation, which yields None where the CPU would wait for the device."""
 
 _Part = tuple[FrameTask, list[SourcePicture]]
+_OUTSIDE = 0.1  # part of a place that may be outside of a source frame
 _PARTS = 8  # parts of an exposure that are computed together
 
 
@@ -178,7 +179,7 @@ class Inference:
         new = new[:count]
         if self.decides:
             yield from self._corrected(new, sides, times[:count], tasks, pictures)
-        places = _by_place(Made.of(new)) if self.judges else new.new_empty(0)
+        places = _apart_by_place(Made.of(new)) if self.judges else new.new_empty(0)
         return new[:, : new.shape[1] - self.beside], places
 
     def _arriving(self, new: Tensor, like: Frame, places: Tensor) -> Arriving:
@@ -331,16 +332,28 @@ class Inference:
                 trial.target.trials[trial.key] = error
 
 
-def _by_place(made: Made) -> Tensor:
-    """Return the mean of ``apart`` in each place, and its middle's flows, (B, 5, h, w)."""
+def _apart_by_place(made: Made) -> Tensor:
+    """Return the levels by which both pictures of each mix differ, (B, h, w) uint8.
+
+    They are means of the places of :mod:`cloudconv.doubts`; 0 where a source frame does not
+    show the place, such as at the edges of a picture that moves.
+    """
     size = made.apart.shape[2:]
-    places = shape_of(size)
-    rows, columns = (  # made on the device: the CPU would wait for a copy
-        (2 * torch.arange(count, device=made.apart.device) + 1) * side // (2 * count)
-        for side, count in zip(size, places, strict=True)
+    counts = shape_of(size)
+    # Made on the device: the CPU would wait for a copy.
+    numbers = [torch.arange(count, device=made.apart.device) for count in counts]
+    rows, columns = (
+        (2 * number + 1) * side // (2 * count)
+        for number, side, count in zip(numbers, size, counts, strict=True)
     )
-    means = F.adaptive_avg_pool2d(made.apart, places)
-    return torch.cat((means, made.flows[:, :, rows[:, None], columns]), 1)
+    flows = made.flows[:, :, rows[:, None], columns]
+    levels = 255 * F.adaptive_avg_pool2d(made.apart, counts)[:, 0]
+    places = numbers[1], numbers[0][:, None]
+    for number, flow in enumerate(flows.unbind(1)):
+        axis = 1 - number % 2
+        there = places[number % 2] + flow * (counts[axis] / size[axis])
+        levels *= (there > -_OUTSIDE) & (there < counts[axis] - 1 + _OUTSIDE)
+    return levels.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _reach(outer: OuterFrame[Frame] | None) -> float:

@@ -337,7 +337,7 @@ class Renderer:
             yield item
 
     def _judge(self, frame: Frame, places: torch.Tensor, timestep: float) -> None:
-        levels = unexplained(places.numpy(), (frame.height, frame.width), timestep)
+        levels = unexplained(places.numpy(), timestep)
         if (size := size_of(levels)) >= LEAST:
             self.doubts[frame.time] = size, box_of(levels)
 
