@@ -117,8 +117,8 @@ class Renderer:
     source frames. ``things``: move as wholes the things that this motion loses. ``judges``:
     measure where new frames are a guess. ``engines`` are those with which the model was
     loaded. ``doubts`` has the size and the box of a new frame's doubt by its time, until
-    the caller takes them. Raises ModelError or SettingsError if scale,
-    batch or tile cannot be used.
+    the caller takes them. Raises ModelError or SettingsError if scale, batch or tile cannot
+    be used.
     """
 
     def __init__(

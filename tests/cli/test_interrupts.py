@@ -23,6 +23,8 @@ def restored(monkeypatch):
     monkeypatch.setattr(interrupts, "_end_after_sigterm", lambda _: None)
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.getsignal(getattr(signal, name)) for name in names}
+    for name in names:  # nohup and background jobs ignore some
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     yield
     for name, handler in before.items():
         signal.signal(getattr(signal, name), handler)

@@ -352,11 +352,11 @@ def render_segments(
     of a segment at its first frame. Another thread calls ``keep`` with the complete file;
     without ``keep`` the file is the output itself. Yield events, each with the number of
     its segment; ``Finished`` ends a segment, with what ``keep`` returned, or without
-    ``keep`` with the doubts of the frames. The device makes
-    the frames of the next segment meanwhile. If a segment cannot be planned to its end, the
-    frames before are rendered, and then the error is raised. The file of an incomplete
-    segment is deleted; after an interrupt it ends with its last encoded frame, if there is
-    ``keep``. ``shows``: the input whose worst doubts get their pictures for a report.
+    ``keep`` with the doubts of the frames. The device makes the frames of the next segment
+    meanwhile. If a segment cannot be planned to its end, the frames before are rendered,
+    and then the error is raised. The file of an incomplete segment is deleted; after an
+    interrupt it ends with its last encoded frame, if there is ``keep``. ``shows``: the
+    input whose worst doubts get their pictures for a report.
     """
     planned: _Planned = deque()
     errors: list[CloudconvError] = []
