@@ -174,11 +174,11 @@ def kinds_of(entries: Iterable[Entry]) -> Iterator[str]:
         for text, same in kinds.items() if grade != Grade.HARDLY else ():
             few = len(same) <= _MOST_TIMES + 1
             named = same if few else same[:_MOST_TIMES]
-            times = listed([f"{entry['time']:.1f}" for entry in named], "and")
+            times = dict.fromkeys(f"{entry['time']:.1f}" for entry in named)
             more = "" if few else f", and {len(same) - _MOST_TIMES} more times,"
             x, y, width, height = same[0]["box"]
             where = f"first in {width}x{height} pixels at {x},{y}"
-            yield f"At {times} s{more} {text} ({grade}; {where})"
+            yield f"At {listed([*times], 'and')} s{more} {text} ({grade}; {where})"
 
 
 def size_of(levels: Floats) -> float:
