@@ -337,6 +337,46 @@ def test_no_part_comes_again_before_the_others(seed):
     assert np.median(apart) > 2 / 3 * 60
 
 
+@pytest.mark.parametrize("to_source", [False, True])
+@pytest.mark.parametrize(
+    ("frames", "seed"), first_full([(150, 0), (151, 1), (170, 0), (300, 1)])
+)
+def test_a_loop_shows_most_of_the_clip_and_closes(frames, seed, to_source):
+    """A fire leads from each of its frames to any other, so many jumps are as good."""
+    source = flicker(60)
+    home = 40
+    to_source = {"loop_to": picture_from(tensor(source[home]))} if to_source else {}
+    options = Options(frames, seed, loop=True, **to_source)
+    made = [*texture(material(source), options)]
+    numbers = [frame.origin.number for frame in made if isinstance(frame.origin, Filmed)]
+    assert len(made) == frames
+    assert all(a != b for a, b in pairwise(numbers))
+    assert len({*numbers}) > 0.8 * 60
+    first = home if to_source else numbers[0]
+    assert numbers[-1] == first - 1
+    assert isinstance(made[-1].origin, Filmed)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("to_source", [False, True])
+def test_no_picture_stands_still_before_a_loop_closes(to_source):
+    source = ball(87, period=30)
+    least = min(changes(map(tensor, source)))
+    to_source = {"loop_to": picture_from(tensor(source[0]))} if to_source else {}
+    for frames in (150, 201, 240, 275, 283):
+        made = texture(material(source), Options(frames, 0, loop=True, **to_source))
+        pictures = [tensor_of(frame.show()) for frame in made]
+        assert min(changes([*pictures, pictures[0]])) > 0.5 * least
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("frames", [1, 2, 8])
+def test_a_loop_may_be_shorter_than_the_way_into_the_clip(frames):
+    source = clouds(70, (64, 48))
+    options = Options(frames, 0, loop=True, loop_to=picture_from(tensor(source[0])))
+    assert len(textured(material(source), options)) == frames
+
+
 def test_where_one_jump_is_good_the_clip_repeats_after_it():
     pictures = flicker(60)
     pictures[50:52] = pictures[10:12]

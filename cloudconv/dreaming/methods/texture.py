@@ -3,10 +3,11 @@
 The dream consists of shots: the last real frame, and then parts of the clip. Each shot
 begins at a frame that looks like the frame shown before. All jumps count that are seen as
 little as the best one. The next jump is the one after which the least is shown again, so
-that no part of the clip comes again before the others. An interpolation network
-makes the pictures between the two, so things move to their new place and do not dissolve.
-But water and clouds that move in one direction would run back. There both pictures go on
-moving instead, and each place changes at its own time.
+that no part of the clip comes again before the others. The last one before the end of a
+loop is the one after which the loop closes least visibly. An interpolation network makes
+the pictures between the two, so things move to their new place and do not dissolve. But
+water and clouds that move in one direction would run back. There both pictures go on moving
+instead, and each place changes at its own time.
 
 Sources: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000; Kwatra, Schödl,
 Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the change by place.
@@ -166,8 +167,6 @@ class _Clip:
         # takes long, so more is shown as filmed before the next.
         self._stretch = max(1, round(_PART * self._count)) + self._least // 2
         self._best, self._jumps = self._good_jumps()
-        if options.loop:  # of one period, so that the end can be chosen
-            self._jumps = np.array([self._best])
         # The number of times that each frame has been shown.
         self._shown = _ALIKE * np.random.default_rng(self._seed).random(self._count)
         # The latest changes, and the pictures of jumps, which may come again.
@@ -244,6 +243,37 @@ class _Clip:
         self._shown[now : old[best]] += 1
         return _Jump(int(old[best]), int(new[best]))
 
+    def _end(
+        self, start: int, ready: int, back: int, times: range
+    ) -> tuple[int, _Jump | None, int]:
+        """Return the last jump before a loop closes, if any, and the time of the closing.
+
+        Among those with which the least is cut short, the closing is seen least. The next
+        change, the end of the clip and that of the loop cut a change short. The first value
+        is 0 if nothing is cut short.
+
+        ``start`` and ``back``: the frame at the time 0 of the shot that is shown, and of
+        the shot that ends the loop. ``ready``: the first time at which the next change may
+        begin. ``times``: those at which the loop may close.
+        """
+        old, new = self._jumps[self._jumps[:, 0] >= start + max(ready, 1)].T
+        # The last of these shots is the one that is shown, without another jump.
+        starts = np.append(start + new - old, start)[:, None]
+        readies = np.append(old - start + round(_PART * self._count), ready)[:, None]
+        closes = np.array(times)
+        shown = starts + closes
+        unlike = np.where(starts == back, 0, self._unlike_at(shown, back + closes))
+        lasts = self._lasting(unlike)
+        # No change begins before the one before has ended, or after the clip has.
+        outside = (readies - closes).clip(0) + (shown - self._count).clip(0)
+        late = (shown + lasts - self._count).clip(0) + (closes + lasts - times.stop).clip(0)
+        lags = np.abs(starts - back)  # a short one stands still or hurries for as long
+        cut = self._count * outside + late + lags * (lags < self._stretch)
+        unlike[cut > cut.min()] = np.inf
+        last, best = divmod(int(unlike.argmin()), len(closes))
+        jump = _Jump(int(old[last]), int(new[last])) if last < len(old) else None
+        return int(cut.min()), jump, times[best]
+
     def shots(self, options: Options) -> Iterator[_Shot]:
         frames = options.frames
         loop_to = options.loop_to
@@ -271,22 +301,31 @@ class _Clip:
             most = max(1, min(stop, self._best.old - 1 - start))
             yield from self._entering(start, lasts, most)
         ready = 1 + max(lasts, self._least)
-        jump = self._next(max(start + ready, 0), self._stretch)
-        while not options.loop or jump.old - start + longest < stop - home // 2:
+        jump = self._next(min(max(start + ready, 0), self._count), self._stretch)
+        closing = range(min(max(1, 1 - back), stop), stop + 1)
+        end = self._end(start, ready, back, closing)
+        while not options.loop or jump.old - start + longest <= closing.start:
             begins = jump.old - start
             if begins > frames:
                 return
+            ready = begins + longest
+            if options.loop:
+                later = self._end(jump.new - begins, ready, back, closing)
+                if later[0] > end[0] == 0:  # the jump leaves no room for the end
+                    break
+                end = later
             start = jump.new - begins
             yield self._shot(start, begins, self._change(jump, longest), jump)
-            ready = begins + longest
             jump = self._next(jump.new, self._stretch)
+        _, last, closes = end
+        if last is not None and start != back:
+            begins = last.old - start
+            start = last.new - begins
+            yield self._shot(start, begins, self._change(last, longest), last)
         if start != back:
-            first = max(1, min(max(ready, 1 - back), stop))
-            times = range(first, max(stop - longest, first) + 1)
-            begins = min(times, key=lambda time: self._unlike_at(start + time, back + time))
-            most = min(longest, stop - begins + 1)
-            jump = _Jump(start + begins, back + begins)
-            yield self._shot(back, begins, self._change(jump, most))
+            jump = _Jump(start + closes, back + closes)
+            most = min(longest, stop + 1 - closes)
+            yield self._shot(back, closes, self._change(jump, most))
         if loop_to is not None:
             yield _Shot(
                 lambda _: loop_to, lambda _: 0, stop + 1, frames - stop, is_home=True
@@ -447,8 +486,9 @@ class _Clip:
             return self._by_place(lambda age: self._small(old + age), new, (lasts, most))
         return _Change(min(lasts, most), None)
 
-    def _unlike_at(self, one: int, other: int) -> float:
-        return float(self._apart[self._inside(one), self._inside(other)])
+    def _unlike_at(self, one: Any, other: Any) -> Any:
+        most = self._count - 1
+        return self._apart[np.clip(one, 0, most), np.clip(other, 0, most)].astype(float)
 
     def _lasting(self, unlike: Any, limit: float = np.inf) -> Any:
         """Return the number of frames in which the clip itself changes nearly as much.
