@@ -236,7 +236,7 @@ def _resident(child: subprocess.Popen[bytes]) -> int:
         handle = ctypes.c_void_p(kernel.OpenProcess(0x1010, False, child.pid))
         kernel.K32GetProcessMemoryInfo(handle, counters, ctypes.sizeof(counters))
         kernel.CloseHandle(handle)
-        return counters[1]  # the peak; 0 if the system does not tell
+        return counters[1]  # the peak; 0 if the system gives none
     command = ["ps", "-o", "rss=", "-p", str(child.pid)]
     output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return 1024 * int(output.strip() or 0)

@@ -18,7 +18,7 @@ from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import registry
-from cloudconv.models.base import COLOURS, Interpolator, check_finite
+from cloudconv.models.base import COLOURS, MOTION, Interpolator, check_finite
 from cloudconv.models.catalogue import FOUR
 from cloudconv.models.engines import Engines
 from cloudconv.models.pair import Pair
@@ -151,7 +151,15 @@ class Renderer:
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
         self._size: tuple[int, int] | None = None
-        self.plan = partial(plan_memory, model, device=device, wanted=wanted, scale=scale)
+        self.judges = judges
+        self.plan = partial(
+            plan_memory,
+            model,
+            device=device,
+            wanted=wanted,
+            scale=scale,
+            keeps_motion=self._inference.beside == MOTION,
+        )
         self.plan(64, 64)  # raises an error for settings out of range before any work
 
     def choose_sizes(

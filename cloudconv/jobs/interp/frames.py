@@ -103,9 +103,7 @@ def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, Non
     registry.check_times(spec, exact(settings.factor))
     dtype = choose_precision(settings.precision, device, spec)
     streams = useful_cpu_streams(device, torch.get_num_threads())
-    wanted = WantedSizes(
-        settings.batch, settings.tile, streams, searches=settings.things == "on"
-    )
+    wanted = WantedSizes(settings.batch, settings.tile, streams)
     renderer = renderer_for(settings.chosen_model, settings, device, dtype, wanted)
     request = Request(
         name="The sequence of pictures",

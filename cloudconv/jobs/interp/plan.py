@@ -66,7 +66,7 @@ class InterpResult(video.VideoResult):
     frames are made again. ``shutter`` is in degrees. ``speed`` has the parts of a speed
     that changes, see docs/json.md. ``cuts`` are the times of each new scene's first frame,
     in seconds from the input's first frame. ``doubtful`` has the number of new frames that
-    are a guess, and the worst ``frames``; None for a model that cannot say this.
+    are a guess, and the worst ``frames``; None if none are judged.
     """
 
     model: str
@@ -170,13 +170,6 @@ class InterpPlan(video.VideoPlan):
         streams = useful_cpu_streams(torch.device(self.workers.device), threads)
         return self.renderer_on(self.device, streams)
 
-    @property
-    def judges(self) -> bool:
-        """Return whether the model shows where new frames are a guess."""
-        settings = self.settings
-        model = registry.spec(settings.chosen_model, "interpolate", settings.timesteps)
-        return bool(model.cls.fallback)
-
     def renderer_on(self, device: torch.device, cpu_streams: int) -> Renderer:
         """Return a renderer with the model of the run on a device."""
         settings = self.settings
@@ -185,10 +178,10 @@ class InterpPlan(video.VideoPlan):
             settings.tile,
             cpu_streams,
             exposes=self.request.shutter > 0,
-            searches=self.judges,
         )
         request = settings.chosen_model, settings, device, self.dtype
-        return renderer_for(*request, wanted, judges=True, sha256=self.weights)
+        judges = self.request.shutter == 0
+        return renderer_for(*request, wanted, judges=judges, sha256=self.weights)
 
     def decisions(self, renderer: Renderer) -> dict[str, Any]:
         """Choose sizes, threads and engines for all segments of the output."""

@@ -110,6 +110,7 @@ def interpolate(
         in_work = dict[int, int]()
         last: Any = None  # result of a segment
         rendering = _render(job, renderer, tasks, out, workers)
+        is_judged = renderer.judges
         del renderer
         with closing(rendering):
             for number, event in rendering:
@@ -129,7 +130,8 @@ def interpolate(
         yield from reported.new(source.warnings)
         doubtful = out.doubts if isinstance(out, SegmentStore) else last
         yield from reported.new(_doubtful(doubtful))
-    doubtful = _shown(plan, doubtful, report)
+    _write_page(report, plan, doubtful, judged=is_judged)
+    frames = [*map(without_pictures, doubtful["frames"])]
     seconds = time.monotonic() - began
     return InterpResult(
         **plan.counted(counts)
@@ -138,7 +140,7 @@ def interpolate(
         wall_seconds=seconds,
         frames_per_second=(counts.output_frames - resumed) / seconds,
         resumed=resumed > 0,
-        doubtful=doubtful,
+        doubtful=doubtful | {"frames": frames} if is_judged else None,
         warnings=reported,
     )
 
@@ -150,17 +152,13 @@ def _doubtful(doubtful: dict[str, Any]) -> list[Warned]:
     return [warned] if kinds else []
 
 
-def _shown(
-    plan: InterpPlan, doubtful: dict[str, Any], report: ReportFolder | None
-) -> dict[str, Any] | None:
-    """Write a report; return the doubts without pictures, or None if none are measured."""
+def _write_page(
+    report: ReportFolder | None, plan: InterpPlan, doubtful: dict[str, Any], *, judged: bool
+) -> None:
     if report is not None:
-        said = _said(doubtful)
+        said = _said(doubtful) if judged else "the new frames were not judged"
         page = places_page("interp", plan.info, said, doubtful["frames"], _VIEWS)
         report.finish({PAGE: page})
-    if not plan.judges:
-        return None
-    return doubtful | {"frames": [*map(without_pictures, doubtful["frames"])]}
 
 
 def _said(doubtful: dict[str, Any]) -> str:

@@ -105,8 +105,13 @@ def test_an_output_without_segments_names_the_same_frames(jump, whole, tmp_path)
     assert interp(jump, tmp_path / "b.gif").doubtful == whole.doubtful
 
 
-def test_a_model_without_motion_names_nothing(jump, tmp_path):
-    assert interp(jump, tmp_path / "b.mkv", model="blend").doubtful is None
+@pytest.mark.parametrize("options", [{"model": "blend"}, {"shutter": 180}])
+def test_frames_that_are_not_judged_are_not_called_good(jump, tmp_path, options):
+    report = tmp_path / "look"
+    result = interp(jump, tmp_path / "b.mkv", **options, report=report)
+    assert result.doubtful is None
+    page = (report / "index.html").read_text("utf-8")
+    assert "the new frames were not judged" in page
 
 
 @pytest.mark.full
