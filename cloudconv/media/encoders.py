@@ -88,10 +88,8 @@ def choose(
     tag = container.hevc_tag if _codec(name) == "hevc" else None
     options = options_for(name, working, settings, info.profile)
     parameters = known_encoder(name).parameters
-    if parameters is not None and (about := parameters.about(info)):
-        # The user's parameters come last and take precedence.
-        given_before = options.get(parameters.option, "")
-        options[parameters.option] = ":".join(filter(None, [*about, given_before]))
+    if parameters is not None:
+        options = parameters.joined(options, *parameters.about(info))
     choice = EncoderChoice(name, picked, working, options, tag, ())
     warnings = _warnings(
         container, info, settings, wanted, choice, is_free=wanted_name is None
@@ -397,9 +395,7 @@ def options_for(
         options[key] = f"{options[key]}:{value}" if joins else value
     parameters = encoder.parameters
     if settings.threads and parameters is not None and parameters.threads:
-        count = f"{parameters.threads}={settings.threads}"
-        given_before = options.get(parameters.option, "")
-        options[parameters.option] = ":".join(filter(None, [given_before, count]))
+        options = parameters.joined(options, f"{parameters.threads}={settings.threads}")
     return options
 
 

@@ -74,6 +74,9 @@ class EncodingPlan(EncodingDraft):
         # substitute. libvpx refuses a rate with less than one tick per frame.
         rate = self.rate or min(_STAND_IN_RATE, 1 / self.tick)
         options = dict(self.choice.options)
+        parameters = known_encoder(self.choice.encoder).parameters
+        if parameters is not None:
+            options = parameters.joined(options, *parameters.for_this_processor())
         info = self.info
         formats = (layout(info.working_pix_fmt), layout(self.choice.working))
         shifts = {(form.chroma_shift_x, form.chroma_shift_y) for form in formats}

@@ -230,7 +230,7 @@ def test_ffv1_refuses_pictures_that_are_too_small_for_slices(size):
                 "encoder_option": (("x265-params", "aq-mode=1"),),
                 "threads": 2,
             },
-            {"x265-params": "log-level=none:aq-mode=1:pools=2"},
+            {"x265-params": "pools=2:log-level=none:aq-mode=1"},
         ),
     ],
 )

@@ -30,6 +30,7 @@ from tests.promises.test_changed_input import KINDS, change_middle, make
 
 FRAMES = 64
 SIZE = (96, 64)
+WORKERS = ["--workers", "local:2"]
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,24 @@ def kill_and_resume(clips, folder, kills):
         number += 1
         kept += left > 0
     return kept
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+def test_each_run_gives_the_same_video(tmp_path, suffix):
+    clip = write_clip(
+        tmp_path / "a.mkv", [picture(k, 320, 240, noise=12) for k in range(48)], rate=24
+    )
+    outputs = [tmp_path / f"{k}.{suffix}" for k in range(3)]
+    # The C library of Linux fills new memory with other values in each process.
+    for out, fill, more in zip(outputs, (7, 100, 200), ([], [], WORKERS), strict=True):
+        command = [sys.executable, "-m", "cloudconv", "interp", clip, out, "--factor", "2"]
+        environment = {**os.environ, "MALLOC_PERTURB_": str(fill)}
+        subprocess.run(
+            [*command, "--model", "blend", "-q", *more], env=environment, check=True
+        )
+    assert packets_of(outputs[0], "video") == packets_of(outputs[1], "video")
+    assert_same_frames(outputs[2], outputs[0])
 
 
 @pytest.mark.full
