@@ -115,8 +115,19 @@ class Ways:
         self.hiding = _hiding(plate, self, tracks)
 
     def nearness(self, place: Vector) -> float:
-        """Return how near a place on the ground is, relative to the picture's middle."""
+        """Return how near a place on the ground is, relative to the picture's middle.
+
+        The result is tiny above the horizon.
+        """
         return max(1 + self._slope * float(place[1] - self._middle), LITTLE)
+
+    def larger(self, place: Vector, start: Vector) -> float:
+        """Return how much larger a thing is at a place than at its start.
+
+        A thing that starts above the horizon is not on the ground and keeps its size.
+        """
+        first = self.nearness(start)
+        return self.nearness(place) / first if first > LITTLE else 1.0
 
     def heading(self, seen: Sequence[Sight], frame: int) -> Heading:
         """Return the way of a thing around a frame, from its sights before or after."""
@@ -132,7 +143,7 @@ class Ways:
 
     def growth(self, place: Vector, velocity: Vector) -> float:
         """Return the growth in a frame of a thing at a place, as a part of its size."""
-        growth = self._slope * float(velocity[1]) / self.nearness(place)
+        growth = self.larger(place + velocity, place) - 1
         # No thing comes from infinity, or goes there, in the frames in which it is seen.
         return float(np.clip(growth, -1 / FIT, 1 / FIT))
 
@@ -150,7 +161,7 @@ class Ways:
         start = place = sight.centre if sight.clear else heading.place
         velocity = heading.velocity
         spots, sizes = [start], [1.0]
-        size, first = 1.0, self.nearness(start)
+        size = 1.0
         leaves, stays, goes = False, False, False
         firm = 1
         while len(spots) <= count and not (leaves or stays or goes):
@@ -167,7 +178,7 @@ class Ways:
             growth = self.growth(place, velocity)
             ratio = 1 / (1 - growth)
             place, velocity = place + velocity * ratio, velocity * ratio**2
-            size = self.nearness(place) / first
+            size = self.larger(place, start)
             spots.append(place)
             sizes.append(size)
             if self._is_ground(place[0], place[1] + foot * size):
@@ -327,7 +338,7 @@ def _hiding(plate: Plate, ways: "Ways", tracks: Sequence[Track]) -> Mask:
             for number in (*before, *after):
                 other = whole[number]
                 shape = other.mask & differs[other.frame][other.box]
-                size = ways.nearness(sight.centre) / ways.nearness(other.centre)
+                size = ways.larger(sight.centre, other.centre)
                 rows, columns = other.box
                 corner = np.array([columns.start, rows.start]) - other.centre
                 left, top = np.rint(sight.centre + size * corner).astype(int)

@@ -104,3 +104,16 @@ def test_a_pole_that_hid_things_hides_them_again():
     assert hiding[132:146, 149:155].mean() > 0.9
     hiding[:, 146:158] = 0
     assert hiding.mean() < 0.002
+
+
+@pytest.mark.full
+def test_a_thing_above_the_horizon_keeps_its_size():
+    frames = scene(60, [(CAR, lambda n: away(n, 0.9, 0.03), 60)])
+    for number, picture in enumerate(frames):
+        left, top = 60 + 3 * number // 2, 16 + number // 8
+        picture[top : top + 12, left : left + 24] = VAN
+    (balloon,) = [
+        each for each in Things(frames, 0.04).going if each.sights[-1].box[0].stop < HORIZON
+    ]
+    assert balloon.way.sizes == pytest.approx(1)
+    assert balloon.way.moves[9, 0] == pytest.approx(15, abs=2)
