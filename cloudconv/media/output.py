@@ -88,7 +88,8 @@ def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = Non
         most = container.fastest or (clock and 1 / clock)
         raise OutputError(
             f"rate-beyond-container: A {container.name} plays at most {most} frames a "
-            f"second, not {float(rate):g}: write an .mp4 instead."
+            f"second, not {float(rate):g}: write an .mp4 instead, or choose a lower rate; "
+            "interp does so with --fps."
         )
 
 

@@ -223,7 +223,7 @@ def test_the_plan_says_that_source_frames_are_mixed(tmp_path):
     assert (plan["shutter"], plan["output_frames"]) == (172.8, 6)
     assert plan["output"].endswith("a_12fps_shutter172.8.mkv")
     assert [text for text in plan["warnings"] if "no source frame is kept" in text]
-    assert cloudconv.plan(settings.changed(shutter=None))["shutter"] == 0
+    assert cloudconv.plan(settings.changed(shutter=None))["shutter"] is None
 
 
 def test_compare_has_neither_option(tmp_path):

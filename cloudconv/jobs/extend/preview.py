@@ -120,10 +120,10 @@ class PreviewResult:
 
     @property
     def summary(self) -> str:
-        """Return what the preview shows, in a line."""
+        """Return the first clause of each verdict, in a line."""
         verdicts = [
             f"{mode['mode']}{' (auto takes it)' * (mode['mode'] == self.mode)}: "
-            f"{mode['verdict']}"
+            f"{mode['verdict'].partition('; ')[0]}"
             for mode in self.modes
         ]
         return "; ".join(verdicts)
@@ -150,7 +150,8 @@ class _Panel:
         ``size``: (height, width) of the video, in whose pixels faults have their boxes.
         """
         self.faults = as_json(meter.faults, 0, step, size)
-        clauses = [said(verdict_of(self.faults), self.faults)]
+        # The kinds say what spoils the dream.
+        clauses = [said(verdict_of(self.faults).partition(":")[0], self.faults)]
         if meter.period is not None:
             self.repeats_every = round(float(meter.period * step), 3)
             clauses.append(f"repeats every {self.repeats_every:.1f} s")

@@ -72,7 +72,7 @@ class InterpResult(video.VideoResult):
     model: str
     held_frames: int
     replaced: int
-    shutter: float
+    shutter: float | None
     speed: list[dict[str, float]] | None
     cuts: list[float]
     resumed: bool
@@ -310,7 +310,7 @@ class InterpPlan(video.VideoPlan):
             "output_frames": expected,
             "output_fps": None if self.rate is None else str(self.rate),
             "duration": None if lasts is None else float(lasts),
-            "shutter": self.settings.shutter,
+            "shutter": self.settings.shutter or None,
             "speed": _parts(self),
         }
 
