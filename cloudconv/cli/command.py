@@ -59,6 +59,7 @@ def with_options(
     fields = [*chain.from_iterable(map(fields_of, (*kinds, Console)))]
     options = {f.name: f for f in fields if not f.hidden and f.name not in left_out}
     console_names = {option.name for option in fields_of(Console)}
+    single = {f.name for f in options.values() if not (f.is_switch or f.repeats)}
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
@@ -77,8 +78,17 @@ def with_options(
             values = {
                 k: v for k, v in values.items() if k not in options or v not in (None, [])
             }
+            given = {k: values[k] for k in single & values.keys()}
+            values |= {name: several[-1] for name, several in given.items()}
             console = Console(**{k: values.pop(k) for k in console_names & values.keys()})
             _check_surroundings(console)
+            for name, several in given.items():
+                if len(several) > 1:
+                    text = f"{options[name].flags[0]} is given {len(several)} times"
+                    console.warning(
+                        f"{text}, and the last value holds: {several[-1]}.",
+                        code="option-repeated",
+                    )
             function(console, **values)
 
         if any(option.rare for option in options.values()):
@@ -120,13 +130,8 @@ def _annotation(option: Option) -> Any:
     def completed(incomplete: str) -> list[str]:
         return [choice for choice in option.choices if choice.startswith(incomplete)]
 
-    kind: Any = str
-    if option.is_switch:
-        kind = bool
-    elif option.repeats:
-        kind = list[str]
     return Annotated[
-        kind | None,
+        (bool if option.is_switch else list[str]) | None,
         typer.Option(
             *option.flags,
             metavar=None if option.is_switch else option.metavar,

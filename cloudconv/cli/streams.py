@@ -99,6 +99,7 @@ _LABELS = {
     "at": "new frames from",
     "half_precision": "16 bits",
     "bits_per_second": "bit rate",
+    "engines": "engines (ms)",
     "source_timing": "source rate",
     "why": "reason",
 }
@@ -140,7 +141,7 @@ def _field_rows(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
         if isinstance(value, dict) and any(
             isinstance(item, dict) for item in value.values()
         ):
-            yield from _field_rows(value, f"{prefix}{name}: ")
+            yield from _field_rows(value, f"{prefix}{_label(name)}: ")
         elif text := format_value(name, value):
             yield prefix + _label(name), text
 

@@ -175,6 +175,21 @@ def test_a_mistake_is_one_sentence_and_with_json_one_object(
     assert [file.name for file in folder.iterdir()] == ["a.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("interp a.mp4 --factor 2 --factor 4", ["--factor is given 2 times", ": 4."]),
+        ("compare a.mp4 --against hold --against blend", ["--against", ": blend."]),
+        ("interp a.mp4 -q --factor 2 --encoder-option a=1 --encoder-option b=2", []),
+    ],
+)
+def test_a_value_that_another_replaces_is_named(folder, monkeypatch, words, said):
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(app, f"{words} --dry-run", prog_name="cloudconv")
+    assert "times" in done.stderr if said else "times" not in done.stderr
+    assert all(text in done.stderr for text in said)
+
+
 CODES = {
     "interp missing.mp4 --factor 2": "no-file",
     f"{INTERP} --device gpu": "unknown-device",
