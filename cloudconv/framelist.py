@@ -39,11 +39,14 @@ class FrameList:
     rate: Fraction | None = None
 
     @property
+    def has_numbers(self) -> bool:
+        """Return whether a frame is named by its number."""
+        return any(isinstance(place, int) for place in chain.from_iterable(self.spans))
+
+    @property
     def needs_counting(self) -> bool:
         """Return whether all frames before must be counted to find a named one."""
-        return self.rate is None and any(
-            isinstance(place, int) for place in chain.from_iterable(self.spans)
-        )
+        return self.rate is None and self.has_numbers
 
     def has(self, number: int, begins: Fraction, ends: Fraction) -> bool:
         """Return whether a frame is named; ``number`` counts without a constant rate.
@@ -66,9 +69,10 @@ class FrameList:
         return any(is_from(first) and is_to(last) for first, last in self.spans)
 
     def check(self, frames: int, length: Fraction) -> None:
-        """Refuse places after the end of the input, and too many frames in a row.
+        """Refuse places after the end of the input, spans that fall, and long rows.
 
-        At a variable rate the length of a row is known only when the frames are.
+        At a variable rate the order of a number and a time, and the length of a row, are
+        known only when the frames are.
         """
         for place in chain.from_iterable(self.spans):
             if place >= (frames if isinstance(place, int) else length):
@@ -81,7 +85,10 @@ class FrameList:
         if self.rate is None:
             return
         begin = end = -2  # of a row of frames; the first one begins another row
-        numbers = [(self._number(first), self._number(last)) for first, last in self.spans]
+        numbers = []
+        for first, last in self.spans:
+            numbers.append((self._number(first), self._number(last)))
+            _check_order(*numbers[-1], f"{_words(first)}-{_words(last)}")
         for first, last in sorted(numbers):
             if first > end + 1:
                 begin = first
@@ -130,12 +137,21 @@ def _span(item: Any) -> FrameSpan:
     if len(places) not in (1, 2):
         raise _no_frame(item)
     first, last = _place(places[0]), _place(places[-1])
-    if type(first) is type(last) and last < first:
+    if type(first) is type(last):
+        _check_order(first, last, f"{item!s:.60}")
+    return first, last
+
+
+def _check_order(first: Place, last: Place, words: str) -> None:
+    if last < first:
         raise SettingsError(
-            f"frames-fall: {item!s:.60} names frames that end before they begin: give the "
+            f"frames-fall: {words} names frames that end before they begin: give the "
             "first one first."
         )
-    return first, last
+
+
+def _words(place: Place) -> str:
+    return str(place) if isinstance(place, int) else f"{short(float(place))}s"
 
 
 def _place(value: Any) -> Place:

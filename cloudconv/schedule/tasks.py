@@ -262,7 +262,7 @@ def schedule(
             slots: Iterator[Slot] = timeline.push(item.frame.time, item.shows)
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
-            replacing.finish(request.name, loop=request.loop)
+            replacing.finish(request, counts.replaced)
             slots = timeline.finish(end, following)
         else:
             has = "a single frame" if counts.source_frames else "no frame"
@@ -320,13 +320,20 @@ class _Replacing:
         self._row.clear()
         self._used += 1
 
-    def finish(self, name: str, *, loop: bool) -> None:
+    def finish(self, request: Request, replaced: int) -> None:
         if not self._used:
             raise SettingsError(
-                f"all-replaced: --replace names all frames of {name}, or of the part: name "
-                "fewer frames."
+                f"all-replaced: --replace names all frames of {request.name}, or of the "
+                "part: name fewer frames."
             )
-        if not loop:
+        if request.replaced.spans and not replaced:
+            self._warnings.put(
+                Warned(
+                    f"replaced-none: --replace names no frame of {request.name}, or of the "
+                    "part: numbers and times count from the first frame of the input."
+                )
+            )
+        if not request.loop:
             self._repeated += len(self._row)
         if self._repeated:
             frames = counted(self._repeated, "frame")

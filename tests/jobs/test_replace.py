@@ -98,6 +98,24 @@ def test_frames_of_a_variable_rate_are_counted(tmp_path, start):
     assert not same([made[15]], [source[15]])
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("number", [200, 40])
+def test_a_number_counts_the_frames_before_the_part(tmp_path, number):
+    """A gap lies between the start, which a part of Matroska reads, and the part."""
+    times = [F(k + 40 * (k >= 100), 24) for k in range(240)]
+    form = {"size": (64, 48), "codec": "libx264", "options": {"g": "25", "bf": "0"}}
+    clip = write_clip(
+        tmp_path / "a.mkv", moving(240, (200,), width=64, height=48), times=times, **form
+    )
+    part = {"start": F(477, 48), "end": F(499, 48)}
+    result = interp(clip, "b.mkv", factor=1, replace=number, **part)
+    source = read_planes(clip)[199:210]
+    made = read_planes(tmp_path / "b.mkv")
+    changed = [k for k in range(11) if not same([made[k]], [source[k]])]
+    texts = [warned.code for warned in result.warnings]
+    assert (changed, texts) == (([1], []) if number == 200 else ([], ["replaced-none"]))
+
+
 def test_a_number_is_a_field_of_an_interlaced_video(tmp_path):
     pictures = [interlaced(k) for k in range(10)]
     clip = write_clip(
@@ -148,6 +166,7 @@ def test_the_first_and_the_last_frame_are_repeated_with_a_warning(tmp_path):
         ({"factor": 2, "replace": 48}, "names frame 48, and the input has the frames 0 to"),
         ({"factor": 2, "replace": "0:03"}, "names the time 3, and the input"),
         ({"factor": 2, "replace": "0-47"}, "names all frames of"),
+        ({"factor": 2, "replace": "0:01.5-30"}, "1.5s-30 names frames that end before"),
     ],
 )
 def test_wrong_frames_are_refused_in_one_sentence(tmp_path, options, said):
