@@ -144,7 +144,7 @@ def _span(item: Any) -> FrameSpan:
     places = item.split("-") if isinstance(item, str) else item
     if not isinstance(places, Sequence):
         places = [places]
-    if len(places) not in (1, 2):
+    if len(places) not in (1, 2) or "" in places:
         raise _no_frame(item)
     first, last = _place(places[0]), _place(places[-1])
     if type(first) is type(last):

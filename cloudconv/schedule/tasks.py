@@ -254,8 +254,9 @@ def schedule(
     for item in chain(analysed, [None]):
         if item is not None:
             window.add(item)
-            replacing.add(item)
-            if request.end is not None and item.frame.time >= request.end:
+            is_shown = request.end is None or item.frame.time < request.end
+            replacing.add(item, is_shown=is_shown)
+            if not is_shown:
                 following = item.shows
                 continue
             counts.add(item, request.tick)
@@ -309,16 +310,18 @@ class _Replacing:
         self._repeated = 0  # replaced frames for which a neighbour is repeated
         self._used = 0  # frames that are not replaced
 
-    def add(self, item: AnalysedFrame) -> None:
+    def add(self, item: AnalysedFrame, *, is_shown: bool) -> None:
+        """Add the next frame; the one after the part is not shown."""
         frame = item.frame
         if item.replaced:
-            self._row.append(frame.time)
-            check_row(frame.time + frame.duration - self._row[0])
+            if is_shown:
+                self._row.append(frame.time)
+                check_row(frame.time + frame.duration - self._row[0])
             return
         if not self._used or item.cut or item.flashes:
             self._repeated += len(self._row)
         self._row.clear()
-        self._used += 1
+        self._used += is_shown
 
     def finish(self, request: Request, replaced: int) -> None:
         if not self._used:

@@ -159,10 +159,39 @@ def test_the_first_and_the_last_frame_are_repeated_with_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "shown", "codes"),
+    [
+        ("8", [6, 7, None], []),
+        ("8-9", [6, 7, 7], ["replaced-by-neighbour"]),
+        ("9-10", [6, 7, 8], ["replaced-none"]),
+        ("0-5", [6, 7, 8], ["replaced-none"]),
+        ("6-8", [], []),
+        ("6-9", [], []),
+    ],
+)
+def test_the_frame_after_a_part_only_helps(tmp_path, text, shown, codes):
+    """A new frame may be made of the frame after the part, which is never shown."""
+    clip = write_clip(tmp_path / "a.mkv", moving(12), rate=24)
+    options = {"factor": 1, "replace": text, "start": F(1, 4), "end": F(9, 24)}
+    if not shown:
+        with pytest.raises(SettingsError, match=r"names all frames of .* or of the part"):
+            interp(clip, "b.mkv", **options)
+        return
+    result = interp(clip, "b.mkv", **options)
+    assert [warned.code for warned in result.warnings] == codes
+    source = read_planes(clip)
+    for planes, number in zip(read_planes(tmp_path / "b.mkv"), shown, strict=True):
+        assert [k for k in range(12) if same([planes], [source[k]])] == (
+            [] if number is None else [number]
+        )
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"factor": 1}, "A `factor` of 1 makes no new frame, except with `replace`"),
         ({"factor": 2, "replace": "12.48"}, "replace.: '12.48' is no frame"),
+        ({"factor": 2, "replace": "5-"}, "replace.: '5-' is no frame"),
         ({"factor": 2, "replace": 48}, "names frame 48, and the input has the frames 0 to"),
         ({"factor": 2, "replace": "0:03"}, "names the time 3, and the input"),
         ({"factor": 2, "replace": "0-47"}, "names all frames of"),

@@ -395,7 +395,7 @@ def decide(
     replaced = _placed(named, timing)
     begins, ends = timing.span(start, end)
     request = Request(
-        name=str(info.path),
+        name=f"{info.path}",
         rate=_rate(settings, info),
         shows=_shows(settings, timing),
         zero=timing.start if settings.speed else None,
