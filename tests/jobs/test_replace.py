@@ -205,6 +205,14 @@ def test_wrong_frames_are_refused_in_one_sentence(tmp_path, options, said):
     assert list(tmp_path.iterdir()) == [clip]
 
 
+def test_a_warning_about_a_pipe_does_not_name_its_copy(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", 12, rate=24)
+    words = ["interp", "-", "-o", "-", "--factor", "1", "--replace", "8", "--end", "0.2"]
+    done = invoke(*words, "--model", "blend", input=clip.read_bytes())
+    assert done.exit_code == 0
+    assert "names no frame of standard input, or" in done.stderr
+
+
 def test_a_dry_run_refuses_a_long_row(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 60, rate=24)
     words = ["interp", clip, "--factor", "1", "--replace", "2-40,41-52", "--dry-run"]
