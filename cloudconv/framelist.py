@@ -16,6 +16,9 @@ from cloudconv.timeline import parse_time
 LONGEST_ROW = 2
 """The most seconds of frames in a row that are made again."""
 
+_ROUNDED = Fraction(1, 1000)
+"""Seconds before a frame whose times name it: players and warnings print rounded times."""
+
 Place = int | Fraction
 """A source frame by its number from 0, or by a time in seconds at which it is shown."""
 
@@ -39,36 +42,42 @@ class FrameList:
     rate: Fraction | None = None
 
     @property
+    def has_numbers(self) -> bool:
+        """Return whether a frame is named by its number."""
+        return any(isinstance(place, int) for place in chain.from_iterable(self.spans))
+
+    @property
     def needs_counting(self) -> bool:
         """Return whether all frames before must be counted to find a named one."""
-        return self.rate is None and any(
-            isinstance(place, int) for place in chain.from_iterable(self.spans)
-        )
+        return self.rate is None and self.has_numbers
 
     def has(self, number: int, begins: Fraction, ends: Fraction) -> bool:
         """Return whether a frame is named; ``number`` counts without a constant rate.
 
-        The source shows the frame from ``begins`` to ``ends`` on its clock.
+        The source shows the frame from ``begins`` to ``ends`` on its clock. A time up to a
+        millisecond before a frame names that frame.
         """
         if self.rate is not None:
             number = round((begins - self.zero) * self.rate)
+        zero = self.zero + self._rounding
 
         def is_from(place: Place) -> bool:
             if isinstance(place, int):
                 return number >= place
-            return ends > self.zero + place
+            return ends > zero + place
 
         def is_to(place: Place) -> bool:
             if isinstance(place, int):
                 return number <= place
-            return begins <= self.zero + place
+            return begins <= zero + place
 
         return any(is_from(first) and is_to(last) for first, last in self.spans)
 
     def check(self, frames: int, length: Fraction) -> None:
-        """Refuse places after the end of the input, and too many frames in a row.
+        """Refuse places after the end of the input, spans that fall, and long rows.
 
-        At a variable rate the length of a row is known only when the frames are.
+        At a variable rate the order of a number and a time, and the length of a row, are
+        known only when the frames are.
         """
         for place in chain.from_iterable(self.spans):
             if place >= (frames if isinstance(place, int) else length):
@@ -81,7 +90,10 @@ class FrameList:
         if self.rate is None:
             return
         begin = end = -2  # of a row of frames; the first one begins another row
-        numbers = [(self._number(first), self._number(last)) for first, last in self.spans]
+        numbers = []
+        for first, last in self.spans:
+            numbers.append((self._number(first), self._number(last)))
+            _check_order(*numbers[-1], f"{_words(first)}-{_words(last)}")
         for first, last in sorted(numbers):
             if first > end + 1:
                 begin = first
@@ -92,7 +104,12 @@ class FrameList:
         if isinstance(place, int):
             return place
         assert self.rate is not None
-        return floor(place * self.rate)
+        return floor((place + self._rounding) * self.rate)
+
+    @property
+    def _rounding(self) -> Fraction:
+        """Return how long before a frame a time names it, at most a quarter of a frame."""
+        return _ROUNDED if self.rate is None else min(_ROUNDED, 1 / (4 * self.rate))
 
 
 NO_FRAMES = FrameList()
@@ -127,15 +144,24 @@ def _span(item: Any) -> FrameSpan:
     places = item.split("-") if isinstance(item, str) else item
     if not isinstance(places, Sequence):
         places = [places]
-    if len(places) not in (1, 2):
+    if len(places) not in (1, 2) or "" in places:
         raise _no_frame(item)
     first, last = _place(places[0]), _place(places[-1])
-    if type(first) is type(last) and last < first:
+    if type(first) is type(last):
+        _check_order(first, last, f"{item!s:.60}")
+    return first, last
+
+
+def _check_order(first: Place, last: Place, words: str) -> None:
+    if last < first:
         raise SettingsError(
-            f"frames-fall: {item!s:.60} names frames that end before they begin: give the "
+            f"frames-fall: {words} names frames that end before they begin: give the "
             "first one first."
         )
-    return first, last
+
+
+def _words(place: Place) -> str:
+    return str(place) if isinstance(place, int) else f"{short(float(place))}s"
 
 
 def _place(value: Any) -> Place:

@@ -19,8 +19,9 @@ from cloudconv.media.input import Copy, check_kind
 from cloudconv.media.pictures import files_of
 
 MOST_HASHED = 64_000_000  # bytes of an input whose bytes are all hashed
-SAMPLE = 1 << 16  # bytes
-SAMPLES = 32_000_000 // SAMPLE  # of a larger input; at least one of each picture
+HASHED = 32_000_000  # bytes of a larger input
+SAMPLE = 1 << 16  # bytes; at least so many of each picture
+_FEWEST = 8  # samples of each picture, which meet each change of a seventh of its bytes
 FRESH = 2 * 10**9  # nanoseconds; a change after that time has another time
 _HAS_CHANGE_TIME = os.name != "nt"  # on Windows st_ctime is the time of creation
 
@@ -28,18 +29,19 @@ _HAS_CHANGE_TIME = os.name != "nt"  # on Windows st_ctime is the time of creatio
 def input_fingerprint(path: Path) -> str:
     """Return a hash of the size and content of each file of an input.
 
-    Of an input above 64 MB, samples at even distances are hashed, 32 MB in all. No date
-    counts. Raises InputError if the input does not exist, or cannot be read.
+    Of an input above 64 MB, samples at even distances are hashed, 32 MB in all, and at
+    least 64 KiB of each picture. No date counts. Raises InputError if the input does not
+    exist, or cannot be read.
     """
     digest = hashlib.sha256()
     files = list(files_of(path))
-    most = max(SAMPLES // len(files), 1) if is_sampled(path) else None
+    share = max(HASHED // len(files), SAMPLE) if is_sampled(path) else None
     for file in files:
         with reading(file):
             size = file.stat().st_size
             digest.update(f"{size};".encode())
             check_kind(file)
-            for block in _blocks(file, size, most):
+            for block in _blocks(file, size, share):
                 digest.update(block)
     return digest.hexdigest()
 
@@ -87,18 +89,19 @@ def _states(path: Path) -> Iterator[os.stat_result]:
         yield about
 
 
-def _blocks(file: Path, size: int, most: int | None) -> Iterator[bytes]:
-    """Yield a file's content, or ``most`` samples of it at even distances."""
+def _blocks(file: Path, size: int, share: int | None) -> Iterator[bytes]:
+    """Yield a file's content, or samples of ``share`` bytes in all at even distances."""
     with io.FileIO(file) as opened:
-        if most is None or size <= most * SAMPLE:
+        if share is None or size <= share:
             # Some files of the system, of size 0, have no end.
             for _ in range(0, size, SAMPLE):
                 yield opened.read(SAMPLE)
             return
-        steps = max(most - 1, 1)
-        for number in range(most):
-            opened.seek((size - SAMPLE) * number // steps)
-            yield opened.read(SAMPLE)
+        length = min(SAMPLE, share // _FEWEST)
+        count = share // length
+        for number in range(count):
+            opened.seek((size - length) * number // (count - 1))
+            yield opened.read(length)
 
 
 def has_changed(info: MediaInfo) -> bool:

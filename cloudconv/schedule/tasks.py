@@ -254,15 +254,16 @@ def schedule(
     for item in chain(analysed, [None]):
         if item is not None:
             window.add(item)
-            replacing.add(item)
-            if request.end is not None and item.frame.time >= request.end:
+            is_shown = request.end is None or item.frame.time < request.end
+            replacing.add(item, is_shown=is_shown)
+            if not is_shown:
                 following = item.shows
                 continue
             counts.add(item, request.tick)
             slots: Iterator[Slot] = timeline.push(item.frame.time, item.shows)
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
-            replacing.finish(request.name, loop=request.loop)
+            replacing.finish(request, counts.replaced)
             slots = timeline.finish(end, following)
         else:
             has = "a single frame" if counts.source_frames else "no frame"
@@ -309,24 +310,33 @@ class _Replacing:
         self._repeated = 0  # replaced frames for which a neighbour is repeated
         self._used = 0  # frames that are not replaced
 
-    def add(self, item: AnalysedFrame) -> None:
+    def add(self, item: AnalysedFrame, *, is_shown: bool) -> None:
+        """Add the next frame; the one after the part is not shown."""
         frame = item.frame
         if item.replaced:
-            self._row.append(frame.time)
-            check_row(frame.time + frame.duration - self._row[0])
+            if is_shown:
+                self._row.append(frame.time)
+                check_row(frame.time + frame.duration - self._row[0])
             return
         if not self._used or item.cut or item.flashes:
             self._repeated += len(self._row)
         self._row.clear()
-        self._used += 1
+        self._used += is_shown
 
-    def finish(self, name: str, *, loop: bool) -> None:
+    def finish(self, request: Request, replaced: int) -> None:
         if not self._used:
             raise SettingsError(
-                f"all-replaced: --replace names all frames of {name}, or of the part: name "
-                "fewer frames."
+                f"all-replaced: --replace names all frames of {request.name}, or of the "
+                "part: name fewer frames."
             )
-        if not loop:
+        if request.replaced.spans and not replaced:
+            self._warnings.put(
+                Warned(
+                    f"replaced-none: --replace names no frame of {request.name}, or of the "
+                    "part: numbers and times count from the first frame of the input."
+                )
+            )
+        if not request.loop:
             self._repeated += len(self._row)
         if self._repeated:
             frames = counted(self._repeated, "frame")

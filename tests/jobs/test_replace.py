@@ -98,6 +98,24 @@ def test_frames_of_a_variable_rate_are_counted(tmp_path, start):
     assert not same([made[15]], [source[15]])
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("number", [200, 40])
+def test_a_number_counts_the_frames_before_the_part(tmp_path, number):
+    """A gap lies between the start, which a part of Matroska reads, and the part."""
+    times = [F(k + 40 * (k >= 100), 24) for k in range(240)]
+    form = {"size": (64, 48), "codec": "libx264", "options": {"g": "25", "bf": "0"}}
+    clip = write_clip(
+        tmp_path / "a.mkv", moving(240, (200,), width=64, height=48), times=times, **form
+    )
+    part = {"start": F(477, 48), "end": F(499, 48)}
+    result = interp(clip, "b.mkv", factor=1, replace=number, **part)
+    source = read_planes(clip)[199:210]
+    made = read_planes(tmp_path / "b.mkv")
+    changed = [k for k in range(11) if not same([made[k]], [source[k]])]
+    texts = [warned.code for warned in result.warnings]
+    assert (changed, texts) == (([1], []) if number == 200 else ([], ["replaced-none"]))
+
+
 def test_a_number_is_a_field_of_an_interlaced_video(tmp_path):
     pictures = [interlaced(k) for k in range(10)]
     clip = write_clip(
@@ -141,13 +159,43 @@ def test_the_first_and_the_last_frame_are_repeated_with_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "shown", "codes"),
+    [
+        ("8", [6, 7, None], []),
+        ("8-9", [6, 7, 7], ["replaced-by-neighbour"]),
+        ("9-10", [6, 7, 8], ["replaced-none"]),
+        ("0-5", [6, 7, 8], ["replaced-none"]),
+        ("6-8", [], []),
+        ("6-9", [], []),
+    ],
+)
+def test_the_frame_after_a_part_only_helps(tmp_path, text, shown, codes):
+    """A new frame may be made of the frame after the part, which is never shown."""
+    clip = write_clip(tmp_path / "a.mkv", moving(12), rate=24)
+    options = {"factor": 1, "replace": text, "start": F(1, 4), "end": F(9, 24)}
+    if not shown:
+        with pytest.raises(SettingsError, match=r"names all frames of .* or of the part"):
+            interp(clip, "b.mkv", **options)
+        return
+    result = interp(clip, "b.mkv", **options)
+    assert [warned.code for warned in result.warnings] == codes
+    source = read_planes(clip)
+    for planes, number in zip(read_planes(tmp_path / "b.mkv"), shown, strict=True):
+        assert [k for k in range(12) if same([planes], [source[k]])] == (
+            [] if number is None else [number]
+        )
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"factor": 1}, "A `factor` of 1 makes no new frame, except with `replace`"),
         ({"factor": 2, "replace": "12.48"}, "replace.: '12.48' is no frame"),
+        ({"factor": 2, "replace": "5-"}, "replace.: '5-' is no frame"),
         ({"factor": 2, "replace": 48}, "names frame 48, and the input has the frames 0 to"),
         ({"factor": 2, "replace": "0:03"}, "names the time 3, and the input"),
         ({"factor": 2, "replace": "0-47"}, "names all frames of"),
+        ({"factor": 2, "replace": "0:01.5-30"}, "1.5s-30 names frames that end before"),
     ],
 )
 def test_wrong_frames_are_refused_in_one_sentence(tmp_path, options, said):
@@ -155,6 +203,14 @@ def test_wrong_frames_are_refused_in_one_sentence(tmp_path, options, said):
     with pytest.raises(SettingsError, match=said):
         interp(clip, "b.mkv", **options)
     assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_a_warning_about_a_pipe_does_not_name_its_copy(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", 12, rate=24)
+    words = ["interp", "-", "-o", "-", "--factor", "1", "--replace", "8", "--end", "0.2"]
+    done = invoke(*words, "--model", "blend", input=clip.read_bytes())
+    assert done.exit_code == 0
+    assert "names no frame of standard input, or" in done.stderr
 
 
 def test_a_dry_run_refuses_a_long_row(tmp_path):

@@ -116,7 +116,7 @@ def large(monkeypatch):
     """Let files above 1000 bytes be large, with 50 samples of 100 bytes."""
     monkeypatch.setattr(fingerprint, "MOST_HASHED", 1000)
     monkeypatch.setattr(fingerprint, "SAMPLE", 100)
-    monkeypatch.setattr(fingerprint, "SAMPLES", 50)
+    monkeypatch.setattr(fingerprint, "HASHED", 5000)
 
 
 @pytest.mark.usefixtures("large")
@@ -133,6 +133,21 @@ def test_a_large_input_is_compared_in_samples(tmp_path):
         file.touch()
         result.add(input_fingerprint(file))
     assert len(result) == 50
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("count", [3, 30, 100])
+def test_a_change_of_a_seventh_of_a_picture_is_noticed(tmp_path, count):
+    """Pictures without compression keep their size when a part of one is made again."""
+    for number in range(count):
+        (tmp_path / f"{number:03}.bmp").write_bytes(bytes(2100))
+    before = input_fingerprint(tmp_path)
+    picture = tmp_path / f"{count // 2:03}.bmp"
+    for start in range(0, 1801, 100):
+        picture.write_bytes(bytes(start) + b"x" * 300 + bytes(1800 - start))
+        assert input_fingerprint(tmp_path) != before
+    picture.write_bytes(bytes(2100))
+    assert input_fingerprint(tmp_path) == before
 
 
 def test_the_date_of_a_small_input_does_not_count(clip, tmp_path):

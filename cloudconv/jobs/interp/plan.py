@@ -380,7 +380,10 @@ def decide(
     dtype = workers.precision(settings.precision, device, spec)
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
     live = live and to_stdout and str(settings.input) == "-"
-    info = video.probed(settings, video.part_of(settings), live=live)
+    named = _named(settings)
+    # Around a part of Matroska the number of frames is approximate.
+    part = None if named.has_numbers else video.part_of(settings)
+    info = video.probed(settings, part, live=live)
     timing = info.timing
     if timing.frames == 1:
         raise motion_photo(info.path) or InputError(
@@ -389,10 +392,10 @@ def decide(
         )
     start, end = exact(settings.start), exact(settings.end)
     video.check_begin(info, start)
-    replaced = _replaced(settings, timing)
+    replaced = _placed(named, timing)
     begins, ends = timing.span(start, end)
     request = Request(
-        name=str(info.path),
+        name=f"{info.path}",
         rate=_rate(settings, info),
         shows=_shows(settings, timing),
         zero=timing.start if settings.speed else None,
@@ -455,11 +458,16 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
     )
 
 
-def _replaced(settings: InterpSettings, timing: Timing) -> FrameList:
-    """Return the source frames that the settings replace."""
+def _named(settings: InterpSettings) -> FrameList:
+    """Return the source frames to replace, as the settings name them."""
     if settings.replace is None:
         return NO_FRAMES
-    frames = FrameList(parse_frames(settings.replace), timing.start, timing.gap_rate)
+    return FrameList(parse_frames(settings.replace))
+
+
+def _placed(named: FrameList, timing: Timing) -> FrameList:
+    """Return the frames to replace with the clock of the source."""
+    frames = replace(named, zero=timing.start, rate=timing.gap_rate)
     if not timing.open_ended:
         frames.check(timing.frames, timing.end - timing.start)
     return frames
