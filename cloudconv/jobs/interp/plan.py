@@ -432,7 +432,7 @@ def decide(
     is_whole = settings.start is None and settings.end is None
     read = [info.path, *map(Path, inputs)]
     video.check_target(settings, output, rate, fastest if is_whole else None, read)
-    check_report(settings, [PAGE], read)
+    check_report(settings, [PAGE], read, output)
     weights = registry.weights_fingerprint(settings.chosen_model)
     decided = (settings, info, output, device, dtype, draft)
     return InterpPlan(*decided, request, rate, weights, workers)
