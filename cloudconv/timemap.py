@@ -96,6 +96,11 @@ class TimeMap:
         speeds = {speed for ramp in self.ramps for speed in (ramp.first, ramp.last)}
         return speeds.pop() if len(speeds) == 1 else None
 
+    @property
+    def fastest(self) -> Fraction:
+        """Return the highest speed."""
+        return max(speed for ramp in self.ramps for speed in (ramp.first, ramp.last))
+
     def after(self, source: Fraction) -> "TimeMap":
         """Return the map of the source from a time on, which becomes 0."""
         if not source or self.speed is not None:

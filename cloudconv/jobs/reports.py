@@ -15,11 +15,13 @@ from torch import Tensor
 from cloudconv import files
 from cloudconv.doubts import SHOWN, Entry
 from cloudconv.dreaming.vitals.vitals import Fault
+from cloudconv.errors import OutputError
 from cloudconv.images import Bytes, as_picture, tensor_of
 from cloudconv.jobs.drawn import as_shown
 from cloudconv.jobs.video import check_outputs
 from cloudconv.media.frame import MediaInfo
-from cloudconv.media.output import check_free, check_home, writing
+from cloudconv.media.input import is_stdout
+from cloudconv.media.output import check_free, check_home, claimed, writing
 from cloudconv.report.data import Place, Places
 from cloudconv.report.page import jpeg, render_places, shrunk
 
@@ -31,10 +33,19 @@ _LINE = 2  # pixels around a box
 _RED = torch.tensor([1.0, 0.1, 0.1])[:, None, None]
 
 
-def check_report(settings: Any, names: Sequence[str], read: Sequence[Path]) -> None:
-    """Raise OutputError if these files of a report cannot be written."""
+def check_report(
+    settings: Any, names: Sequence[str], read: Sequence[Path], output: Path | None = None
+) -> None:
+    """Raise OutputError if these files of a report cannot be written beside an output."""
     if settings.report is None:
         return
+    if output is not None and not is_stdout(output):
+        home, taken = Path(settings.report).resolve(), claimed(output).resolve()
+        if home == taken or output.resolve() in home.parents:
+            raise OutputError(
+                f"report-is-output: The report and the output have the same name {taken}: "
+                "name another folder for the report."
+            )
     pages = [Path(settings.report, name) for name in names]
     check_outputs(settings, pages, read)
     check_home(pages[0])
@@ -102,7 +113,9 @@ def pictured(pictures: Sequence[Tensor], box: Sequence[int], info: MediaInfo) ->
 
 
 def _outlined(rgb: Tensor, box: Sequence[int]) -> Tensor:
-    small = shrunk(rgb, _WIDTH).clone()
+    small = shrunk(rgb, _WIDTH)
+    times = max(1, _WIDTH // small.shape[2])  # lines cover little of a small picture
+    small = small.repeat_interleave(times, 1).repeat_interleave(times, 2)
     scale = small.shape[2] / rgb.shape[2]
     x, y, right, bottom = (
         round(scale * side) for side in (*box[:2], box[0] + box[2], box[1] + box[3])

@@ -179,7 +179,8 @@ class AddedStreams:
             return False
         is_text = stream.type == "subtitle" and codec_name(stream) in TEXT
         if carry.shows is not None and not (carry.audio if is_sound else is_text):
-            advice = "; --audio=stretch slows such a stream" if is_sound else ""
+            can_stretch = is_sound and carry.shows.fastest <= 1
+            advice = "; --audio=stretch slows such a stream" if can_stretch else ""
             self._drop("old-speed", stream, f"it would play at the old speed{advice}")
         elif carry.shows is None and not carry.audio:
             why = "such streams do not continue with the new frames"

@@ -167,10 +167,13 @@ class Timing:
         return self.start + (start or 0), last
 
     def next_frame(self, time: Fraction) -> Fraction:
-        """Return the end of the longest gap or of the last frame that contains ``time``.
+        """Return the time of the first frame from ``time`` on, as far as it is known.
 
-        Return ``time`` itself if ``time`` is in none of them.
+        At a variable rate only the longest gap and the last frame are known: ``time``
+        itself stands for a time in another gap.
         """
+        if self.rate is not None:
+            return self.start + math.ceil((time - self.start) * self.rate) / self.rate
         gaps = (self.longest_gap or (time, time), (self.end - self.last_duration, self.end))
         return next((ends for begins, ends in gaps if begins < time < ends), time)
 

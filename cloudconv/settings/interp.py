@@ -34,7 +34,7 @@ _MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 
 another model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published
 network's file, such as flownet.pkl."""
 _FACTOR = """Make N times the frames; a whole N keeps every source frame; 1 is for
---replace."""
+--replace and --shutter."""
 _FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
 _SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
 _SPEED = """Change the speed along points TIME=SPEED, such as 0=1,4=1,4=0.25,6=1, evenly
@@ -125,10 +125,10 @@ class Interpolation(
                 "--speed, or --fps with one of the last two; got "
                 f"{', '.join(map(flag, chosen)) or 'none of them'}."
             )
-        if self.factor == 1 and self.replace is None:
+        if self.factor == 1 and self.replace is None and not self.shutter:
             raise SettingsError(
-                "factor-of-1: A --factor of 1 makes no new frame, except with --replace: "
-                "give a larger factor."
+                "factor-of-1: A --factor of 1 makes no new frame, except with --replace "
+                "and --shutter: give a larger factor."
             )
         speeds = [speed for _, speed in parse_speed(self.speed or [(0, 1)])]
         if self.audio == "stretch" and max(speeds) > 1:

@@ -174,6 +174,40 @@ def test_a_speed_that_changes_shows_the_source_where_the_map_says(tmp_path):
             assert np.abs(planes[0] - wanted).max() <= 1.5
 
 
+@pytest.mark.parametrize("start", [0, F(1, 2), F(13, 25), F(77, 100)])
+def test_sound_chapters_and_result_follow_the_pictures_of_a_part(tmp_path, start):
+    """The part begins at a frame, or between two frames."""
+    chapters = [(F(0), F(1), "one"), (F(1), F(2), "two")]
+    clip = write_clip(
+        tmp_path / "a.mkv", 50, rate=25, audio=["pcm_s16le"], chapters=chapters
+    )
+    points = "0.4=1,0.8=0.25,1.6=1"
+    span = {"start": start, "end": F(171, 100)}
+    result = interp(clip, "b.mkv", speed=points, audio="stretch", **span, **LOSSLESS)
+    shows = TimeMap.through(parse_speed(points))
+    first, end = (F(math.ceil(25 * time), 25) for time in span.values())
+    begins = shows.output(first)
+    lasts = float(shows.output(end) - begins)
+    assert result.output_frames == math.ceil(round(25 * lasts, 6))
+    assert sum(part["lasts"] for part in result.speed) == pytest.approx(lasts)
+    assert result.speed[0]["from"] == float(first)
+    assert result.speed[-1]["to"] == float(end)
+    with av.open(str(tmp_path / "b.mkv")) as out:
+        assert [
+            chapter["start"] * chapter["time_base"] for chapter in out.chapters()
+        ] == pytest.approx([0, float(shows.output(F(1)) - begins)], abs=0.001)
+        sound = sum(frame.samples / frame.sample_rate for frame in out.decode(audio=0))
+    assert sound == pytest.approx(float(shows.output(span["end"]) - begins), abs=0.001)
+
+
+@pytest.mark.parametrize("speed", ["0=1,1=0.5", "0=1,1=2"])
+def test_only_sound_that_can_be_stretched_is_advised_to_be(tmp_path, speed):
+    clip = write_clip(tmp_path / "a.mkv", 50, rate=25, audio=["pcm_s16le"])
+    (warned,) = interp(clip, "b.mkv", speed=speed).warnings
+    assert "left out" in str(warned)
+    assert ("stretch" in str(warned)) == ("2" not in speed)
+
+
 def test_one_speed_gives_the_frames_of_slow_motion(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 12, rate=25)
     interp(clip, "b.mkv", slowmo=F(5, 2), **LOSSLESS)

@@ -158,6 +158,15 @@ def test_a_faster_source_is_seen_completely(tmp_path):
     assert same(read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "c.mkv"))
 
 
+def test_a_shutter_may_keep_the_rate(tmp_path):
+    clip = moving_bar(tmp_path / "a.mkv", 8, count=6)
+    interp(clip, "b.mkv", factor=1, shutter=180)
+    interp(clip, "c.mkv", fps=48, shutter=180)
+    assert read_times(tmp_path / "b.mkv") == read_times(clip)
+    one, other = (read_planes(tmp_path / name) for name in ("b.mkv", "c.mkv"))
+    assert all(same(a, b) for a, b in zip(one, other, strict=True))
+
+
 def test_the_times_are_those_of_a_run_without_a_shutter(tmp_path):
     times = [F(k, 1000) for k in (0, 40, 100, 133, 301, 317)]
     clip = write_clip(tmp_path / "a.mkv", 6, times=times)
@@ -212,8 +221,8 @@ def test_a_shutter_is_from_0_to_360_degrees(tmp_path, options):
     clip = write_clip(tmp_path / "a.mkv", 4)
     with pytest.raises(SettingsError, match=r"`shutter` must be a number from 0 to 360"):
         interp(clip, "b.mkv", factor=2, **options)
-    with pytest.raises(SettingsError, match="except with `replace`"):
-        interp(clip, "b.mkv", factor=1, shutter=180)
+    with pytest.raises(SettingsError, match="except with `replace` and `shutter`"):
+        interp(clip, "b.mkv", factor=1)
 
 
 def test_the_plan_says_that_source_frames_are_mixed(tmp_path):

@@ -126,7 +126,7 @@ def _decide(settings: DreamSettings) -> DreamPlan:
     network = _network(method("texture" if choice is None else choice.mode), settings)
     plan = extend.decide(settings, settings.predictor, "dream", own, network)
     extend.check_sides(plan.info)
-    check_report(settings, [PAGE], [plan.info.path])
+    check_report(settings, [PAGE], [plan.info.path], plan.output)
     return plan
 
 

@@ -126,12 +126,11 @@ class InterpPlan(video.VideoPlan):
 
         The result is None for a stream of unknown length.
         """
-        start, end = self.window
         frames = self._used_frames
-        request = self.request
         if frames is None:
             return None
-        return expected_frames(request.rate, frames, end - start, self.shows)
+        lasts = self.probable_end - self.probable_start
+        return expected_frames(self.request.rate, frames, lasts, self.shows)
 
     def source(self) -> Source:
         """Return a source that decodes the requested part of the input."""
@@ -229,12 +228,22 @@ class InterpPlan(video.VideoPlan):
     @property
     def shows(self) -> TimeMap:
         """Return the map from output time to source time of the used part."""
-        return self.request.shows.after(self.window[0] - self.info.timing.start)
+        return self._shows_from(self.probable_start)
+
+    def _shows_from(self, first: Fraction) -> TimeMap:
+        """Return the map from a source frame on, the first of the output."""
+        zero = self.request.zero
+        return self.request.shows.after(Fraction(0) if zero is None else first - zero)
 
     @property
     def probable_start(self) -> Fraction:
         """Return the time of the output's first frame by the probe, in source time."""
         return self.info.timing.next_frame(self.window[0])
+
+    @property
+    def probable_end(self) -> Fraction:
+        """Return the end of the last frame that is used, by the probe, in source time."""
+        return self.info.timing.next_frame(self.window[1])
 
     @property
     def begins_with_frame(self) -> bool:
@@ -261,9 +270,7 @@ class InterpPlan(video.VideoPlan):
         spans = [timing.time_base, timing.last_duration, gap, ends]
         start, end = (None, None) if is_whole else self.window
         has_sound = keeps_time or settings.audio == "stretch"
-        shows = None
-        if not keeps_time:
-            shows = request.shows.after(first - (request.zero or first))
+        shows = None if keeps_time else self._shows_from(first)
         copies = settings.audio == "copy"
         carry = Carry(
             info, zero, start, end, audio=has_sound, shows=shows, copies_only=copies
@@ -294,12 +301,12 @@ class InterpPlan(video.VideoPlan):
 
         Numbers of frames are approximate.
         """
-        start, end = self.window
         lasts = None
         expected = self.expected
         common = self.common
         if expected is not None:
-            lasts = expected / self.rate if self.rate else self.shows.output(end - start)
+            length = self.probable_end - self.probable_start
+            lasts = expected / self.rate if self.rate else self.shows.output(length)
         return {
             "input": common.pop("input"),
             "output": common.pop("output"),
@@ -311,11 +318,12 @@ class InterpPlan(video.VideoPlan):
             "output_fps": None if self.rate is None else str(self.rate),
             "duration": None if lasts is None else float(lasts),
             "shutter": self.settings.shutter or None,
-            "speed": _parts(self),
+            "speed": self._parts(self.probable_start),
         }
 
     def counted(self, counts: Counts) -> dict[str, Any]:
         """Return the decided fields of the result, and those that the frames have shown."""
+        first = self.probable_start if counts.first is None else counts.first
         rate = self.rate or counts.rate or self._rate_of_part(counts)
         duration = counts.output_frames / self.rate if self.rate else counts.duration
         return {
@@ -328,6 +336,7 @@ class InterpPlan(video.VideoPlan):
             "cuts": [float(cut - self.info.timing.start) for cut in counts.cuts],
             "output_fps": None if rate is None else str(rate),
             "duration": float(duration),
+            "speed": self._parts(first),
         }
 
     def _rate_of_part(self, counts: Counts) -> Fraction | None:
@@ -343,27 +352,26 @@ class InterpPlan(video.VideoPlan):
             return None
         return output_rate(request.rate, rate, request.shows)
 
+    def _parts(self, first: Fraction) -> list[dict[str, float]] | None:
+        """Return the parts of a speed that changes; None for one speed without points.
 
-def _parts(plan: InterpPlan) -> list[dict[str, float]] | None:
-    """Return the parts of a speed that changes; None for one speed without points.
-
-    The source times ``from`` and ``to`` count from the input's first frame, in seconds.
-    ``lasts`` is the length in the output.
-    """
-    if plan.settings.speed is None:
-        return None
-    start, end = plan.window
-    begin = start - plan.info.timing.start
-    return [
-        {
-            "from": float(begin + ramp.source),
-            "to": float(begin + ends),
-            "speed": float(ramp.first),
-            "speed_at_end": float(ramp.speed_at(ends)),
-            "lasts": float(ramp.output_at(ends) - ramp.output),
-        }
-        for ramp, ends in plan.shows.parts(end - start)
-    ]
+        The source times ``from`` and ``to`` count from the input's first frame, in seconds,
+        and begin at the ``first`` frame of the output. ``lasts`` is the length in the
+        output.
+        """
+        if self.settings.speed is None:
+            return None
+        begin = first - self.info.timing.start
+        return [
+            {
+                "from": float(begin + ramp.source),
+                "to": float(begin + ends),
+                "speed": float(ramp.first),
+                "speed_at_end": float(ramp.speed_at(ends)),
+                "lasts": float(ramp.output_at(ends) - ramp.output),
+            }
+            for ramp, ends in self._shows_from(first).parts(self.probable_end - first)
+        ]
 
 
 def decide(
@@ -427,7 +435,7 @@ def decide(
     is_whole = settings.start is None and settings.end is None
     read = [info.path, *map(Path, inputs)]
     video.check_target(settings, output, rate, fastest if is_whole else None, read)
-    check_report(settings, [PAGE], read)
+    check_report(settings, [PAGE], read, output)
     weights = registry.weights_fingerprint(settings.chosen_model)
     decided = (settings, info, output, device, dtype, draft)
     return InterpPlan(*decided, request, rate, weights, workers)

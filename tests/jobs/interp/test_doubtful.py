@@ -134,7 +134,8 @@ def views(page):
 
 def shows_disc(picture, x):
     """Return whether the middle of a disc is bright there."""
-    return min(picture.getpixel((round(x), SIZE[0] // 2))) > 215
+    scale = picture.width / SIZE[1]
+    return min(picture.getpixel((round(scale * x), picture.height // 2))) > 215
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +182,27 @@ def test_a_report_that_exists_is_replaced_only_if_that_is_allowed(jump, reported
     assert not (reported / "c.mkv").exists()
     interp(jump, reported / "c.mkv", overwrite=True, **options)
     assert "0.625 s" in (report / "index.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("out", "report"), [("b.mkv", "b.mkv"), ("b.mkv", "b.mkv/r"), ("s/%03d.png", "s")]
+)
+def test_a_report_at_the_place_of_the_output_is_refused_before_the_work(
+    jump, tmp_path, out, report
+):
+    with pytest.raises(OutputError, match="report and the output have the same name"):
+        interp(jump, tmp_path / out, report=tmp_path / report)
+    assert not os.listdir(tmp_path)
+
+
+def test_the_lines_around_a_place_leave_its_picture_in_sight(tmp_path):
+    """The video is so small that its pixels are as wide as the lines."""
+    small = clip(tmp_path / "a.mkv", lambda k: cv2.resize(filmed(k), (20, 15)))
+    result = interp(small, tmp_path / "b.mkv", report=tmp_path / "r")
+    ((before, _, _),) = views(tmp_path / "r" / "index.html")
+    x, y, width, height = (24 * side for side in result.doubtful["frames"][0]["box"])
+    shown = cv2.resize(np.asarray(before), (480, 360))[y : y + height, x : x + width]
+    upper = shown[0, 5:-5]
+    assert upper[:, 0].min() > 180
+    assert upper[:, 1].max() < 120
+    assert (shown.min(2) > 215).mean() > 0.3
