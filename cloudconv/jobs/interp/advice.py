@@ -1,6 +1,6 @@
 """Warn of what an interpolation will do to the rate, long pictures and the disk."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from shutil import disk_usage
@@ -62,6 +62,18 @@ def gap_warnings(timing: Timing, start: Fraction, end: Fraction) -> Iterator[War
         "time. To keep still pictures of a screen recording still, repeat them first: "
         f"ffmpeg -i IN -vf fps={rate} OUT."
     )
+
+
+def speed_warnings(
+    shows: TimeMap, parts: Sequence[Mapping[str, float]] | None
+) -> Iterator[Warned]:
+    """Warn of a speed that changes only outside of the used part, which has these parts."""
+    speeds = {part[key] for part in parts or () for key in ("speed", "speed_at_end")}
+    if shows.speed is None and len(speeds) == 1:
+        yield Warned(
+            f"speed-even: In this part --speed is {speeds.pop():g} all the time. Its times "
+            "count from the input's first frame, as those of --start do."
+        )
 
 
 def rate_warnings(

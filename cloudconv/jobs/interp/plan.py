@@ -13,7 +13,12 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.framelist import NO_FRAMES, FrameList, parse_frames
 from cloudconv.jobs import video
-from cloudconv.jobs.interp.advice import disk_warnings, gap_warnings, rate_warnings
+from cloudconv.jobs.interp.advice import (
+    disk_warnings,
+    gap_warnings,
+    rate_warnings,
+    speed_warnings,
+)
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
 from cloudconv.jobs.reports import PAGE, check_report
 from cloudconv.media.carry import Carry
@@ -108,6 +113,7 @@ class InterpPlan(video.VideoPlan):
         others = [
             *gap_warnings(timing, *self.window),
             *rate_warnings(self.settings, timing, self.request.shows, self.output),
+            *speed_warnings(self.request.shows, self._parts(self.probable_start)),
             *disk_warnings(self.info, self.output, self.expected, copies),
         ]
         return [*self.info.warnings, *device, *others, *self.draft.warnings]
