@@ -86,6 +86,7 @@ _VIDEOS = {
     *(".qt", ".hevc", ".vro", ".m1v", ".evo", ".ismv", ".avif"),
 }
 _ANIMATIONS = (".gif", ".apng", ".avif")  # or still pictures
+_PALETTE = 3  # the colour type of PNG
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,15 +385,18 @@ def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
 
 
 def common_format(files: Sequence[Path]) -> str | None:
-    """Return the pixel format that holds PNG or JPEG files of several kinds; else None."""
+    """Return the pixel format that holds PNG or JPEG files of several kinds; else None.
+
+    A palette is a kind that has a format too, because FFmpeg gives each one an opacity.
+    """
     formats = {demux.jpeg_format(file) for file in files}
     if len(formats) > 1 and None not in formats:
         return "gbrp" if "gbrap" in formats else "yuv444p"
     kinds = set(map(demux.png_kind, files))
     usable = [kind for kind in kinds if kind is not None]
-    if len(usable) < max(len(kinds), 2):
+    depths, colours, clear = zip(*usable, strict=True) if usable else ((), (), ())
+    if len(usable) < len(kinds) or (len(kinds) < 2 and _PALETTE not in colours):
         return None
-    depths, colours, clear = zip(*usable, strict=True)
     planar = "gray"
     if any(clear) or any(colour & 4 for colour in colours):
         planar = "gbrap"
