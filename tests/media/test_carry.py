@@ -16,6 +16,7 @@ from PIL import Image
 
 from cloudconv.errors import OutputError
 from cloudconv.media import tracks
+from cloudconv.media.audio import is_lossless
 from cloudconv.media.carry import Carry
 from cloudconv.media.matroska import amend, element, prepare, unread
 from cloudconv.media.muxed import MuxedFile
@@ -584,6 +585,13 @@ def decoded_sound(path):
         return [bytes(plane) for frame in clip.decode(audio=0) for plane in frame.planes]
 
 
+def samples_of(path):
+    whole = av.AudioResampler("s32", "stereo")
+    with av.open(str(path)) as clip:
+        frames = [part for frame in clip.decode(audio=0) for part in whole.resample(frame)]
+    return np.concatenate([frame.to_ndarray()[0] for frame in frames])
+
+
 @pytest.mark.parametrize(
     ("name", "codec"), [("in.avi", "pcm_alaw"), ("in.avi", "adpcm_ms"), ("in.wmv", "wmav2")]
 )
@@ -931,8 +939,25 @@ def test_sound_without_loss_is_encoded_without_loss(tmp_path, suffix, becomes):
     source = write_clip(
         tmp_path / "in.vob", 25, rate=25, codec="mpeg2video", audio=["pcm_dvd"]
     )
-    (warning,) = said(convert(source, tmp_path / f"out{suffix}"), "becomes")
+    target = tmp_path / f"out{suffix}"
+    (warning,) = said(convert(source, target), "becomes")
     assert f"becomes {becomes}, because" in warning
+    if becomes != "opus":
+        before, after = samples_of(source), samples_of(target)
+        assert len(before) > 40_000
+        assert (before == after[: len(before)]).all()
+
+
+@pytest.mark.parametrize(
+    ("codec", "is_exact"),
+    [
+        *(("truehd", True), ("mlp", True), ("s302m", True), ("ape", True), ("flac", True)),
+        *(("aac", False), ("dca", False), ("eac3", False), ("adpcm_ms", False)),
+    ],
+)
+def test_sound_is_without_loss_where_ffmpeg_says_so(codec, is_exact):
+    """FFmpeg has no encoder for most of these, so no file can be written with them."""
+    assert is_lossless(av.Codec(codec, "r")) is is_exact
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
