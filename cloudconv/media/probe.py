@@ -447,7 +447,10 @@ def _probe_pictures(
 
 def no_frame(path: Path) -> InputError:
     """Return the error for an input of which no frame can be decoded."""
-    why = "can be decoded: the file is damaged. Give a complete file."
+    why = (
+        "can be decoded: the file is damaged, or of a kind that FFmpeg does not read, such "
+        "as EXR with named layers only. Give a complete file, or convert it."
+    )
     return InputError(f"no-frame-decoded: No frame of {path} {why}")
 
 
