@@ -324,17 +324,17 @@ def _numbers(files: Sequence[Path]) -> list[int]:
 def _from_the_first(files: list[Path]) -> list[Path]:
     """Return sorted files in the order of a counter that may have wrapped: 9999, then 0000.
 
-    Such a counter has used its last number (all digits are 9) and its first one (0 or 1),
-    and at least a tenth of all numbers is missing in one gap, which is before the first
-    picture.
+    Such a counter has three digits or more, has used its last number (all digits are 9) and
+    its first one (0 or 1), and at least a tenth of all numbers is missing in one gap, which
+    is before the first picture. A step that all numbers have is no gap.
     """
     numbers = _numbers(files)
-    if not numbers or numbers[0] > 1 or set(str(numbers[-1])) != {"9"}:
+    if not numbers or numbers[0] > 1 or not re.fullmatch("9{3,}", str(numbers[-1])):
         return files
     gaps = [after - before for before, after in pairwise(numbers)]
     begins = gaps.index(max(gaps)) + 1
     is_padded = f"{numbers[0]:0{len(str(numbers[-1]))}}" in files[0].stem
-    if not is_padded or 10 * max(gaps) <= numbers[-1]:
+    if not is_padded or 10 * (max(gaps) - min(gaps)) <= numbers[-1]:
         return files
     return files[begins:] + files[:begins]
 
