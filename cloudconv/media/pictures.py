@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from fractions import Fraction
 from functools import lru_cache, partial
 from itertools import accumulate, chain, pairwise
@@ -130,9 +131,10 @@ class Pictures:
         """Return the first and last missing number of each gap in the files' numbering.
 
         Files count as numbered if their names differ in one number only, and at least half
-        of the steps from one number to the next equal the smallest step.
+        of the steps from one number to the next equal the smallest step. A step from one
+        date or time of day to the next is a step in time.
         """
-        numbers = _numbers(self.files)
+        numbers, named = _in_time(_numbers(self.files))
         wrap = next((k for k, (a, b) in enumerate(pairwise(numbers)) if a > b), None)
         if wrap is not None:  # the numbers go on behind the largest one
             behind = 10 ** len(str(numbers[wrap]))
@@ -143,7 +145,7 @@ class Pictures:
         if not steps:
             return []
         least = min(after - before for before, after in steps)
-        gaps = [(a + least, b - least) for a, b in steps if b - a > least]
+        gaps = [(named(a + least), named(b - least)) for a, b in steps if b - a > least]
         return gaps if least > 0 and 2 * len(gaps) <= len(steps) else []
 
 
@@ -319,6 +321,27 @@ def _numbers(files: Sequence[Path]) -> list[int]:
     if len(differing) != 1 or not differing[0][0].isdecimal():
         return []
     return [int(text) for text in differing[0]]
+
+
+# The forms of dates and times of day in names, by the number of digits.
+_CLOCKS = {6: "%H%M%S", 8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+
+
+def _in_time(numbers: list[int]) -> tuple[list[int], Callable[[int], int]]:
+    """Return the seconds of numbers that all are dates or times, such as 20241231235930.
+
+    The second result is the number of a second. Other numbers stay as they are.
+    """
+    digits = len(str(max(numbers, default=0)))
+    width = digits + digits % 2  # of 9:30:00 in the morning, too
+    form = _CLOCKS.get(width, "")
+    begin, second = datetime(1, 1, 1), timedelta(seconds=1)
+    try:
+        times = [datetime.strptime(f"{number:0{width}}", form) for number in numbers]
+    except ValueError:
+        return numbers, int
+    seconds = [(time - begin) // second for time in times]
+    return seconds, lambda time: int((begin + time * second).strftime(form))
 
 
 def _from_the_first(files: list[Path]) -> list[Path]:

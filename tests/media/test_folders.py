@@ -126,3 +126,25 @@ def test_other_numbers_stay_in_their_order(tmp_path, numbers, width):
             for picture in pictures_of(source)
         ]
     assert shades == [2 * place for place in range(len(numbers))]
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (["20241231235930", "20250101000000", "20250101000030", "20250101000100"], None),
+        (["095958", "095959", "100000", "100001"], None),
+        (["20240228", "20240229", "20240301", "20240303", "20240304"], "20240302."),
+        (["202412312358", "202412312359", "202501010001", "202501010002"], "202501010000."),
+        (["000058", "000059", "000060", "000100", "000101"], "61-99."),
+        (["0058", "0059", "0100", "0101"], "60-99."),
+    ],
+)
+def test_dates_and_times_in_names_miss_only_what_lies_between(tmp_path, names, missing):
+    """Cameras of the sky and phones name each picture by its time."""
+    for name in names:
+        Image.new("RGB", (32, 32)).save(tmp_path / f"image-{name}.png")
+    said = [
+        text.text for text in probe(tmp_path).warnings if text.code == "pictures-missing"
+    ]
+    assert len(said) == (missing is not None)
+    assert all(missing in text for text in said)
