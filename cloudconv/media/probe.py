@@ -29,6 +29,7 @@ from cloudconv.media.formats import (
     LINEAR,
     SRGB,
     is_float,
+    is_opaque,
     opaque_format,
     widened,
     working_format,
@@ -439,6 +440,8 @@ def _probe_pictures(
         suffix=suffix,
         codec=pictures.codec,
         file=pictures.files[0],
+        # Only PNGs may have a transparent colour in one palette and none in another.
+        opaque=first.format.name == "pal8" and is_opaque(first),
         # JPEG has the samples of chroma in the middle of the pixels that they cover.
         chroma_location="center" if suffix in (".jpg", ".jpeg") else None,
         warnings=tuple(_picture_warnings(path, pictures, picture_rate)),

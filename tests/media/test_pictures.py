@@ -223,17 +223,17 @@ def test_a_gif_has_an_opacity_only_if_a_picture_is_transparent_somewhere(tmp_pat
     assert probe(gif(tmp_path, clear, disposal=2)).working_pix_fmt == "gbrap"
 
 
-@pytest.mark.parametrize("kind", ["zmbv.avi", "smc.mov", "png"])
+@pytest.mark.parametrize("kind", ["zmbv.avi", "smc.mov", "png", "bmp"])
 def test_palettes_are_opaque_unless_a_colour_is_transparent(tmp_path, kind):
     """Emulators, old QuickTime and shrunk screenshots store palettes."""
     picture = Image.new("RGB", (32, 16), (200, 30, 40))
     picture.paste((20, 30, 200), (4, 4, 12, 12))
     shades = picture.quantize(8)
     path = tmp_path / kind
-    if kind == "png":
+    if kind in ("png", "bmp"):
         path.mkdir()
         for number in range(2):
-            shades.save(path / f"{number}.png")
+            shades.save(path / f"{number}.{kind}")
     else:
         colours = np.zeros((256, 4), np.uint8)
         colours[:, 0] = 255
