@@ -138,13 +138,12 @@ def choose_format(
 def _losslessly(codec: str, sample_format: str) -> list[str]:
     """Return encoders that keep every sample of a codec and a format, the best one first.
 
-    ALAC stores no floating-point numbers.
+    ALAC stores no floating-point numbers, and not all layouts that FLAC stores.
     """
     plain = _PLAIN.get(sample_format.removesuffix("p"), "pcm_u8")
-    encoders = ["alac", plain]
     if codec.startswith("pcm_") or plain.startswith("pcm_f"):
-        encoders.reverse()
-    return encoders
+        return [plain, "alac", "flac"]
+    return ["alac", "flac", plain]
 
 
 def is_lossless(codec: Any) -> bool:

@@ -948,6 +948,30 @@ def test_sound_without_loss_is_encoded_without_loss(tmp_path, suffix, becomes):
         assert (before == after[: len(before)]).all()
 
 
+@pytest.mark.parametrize("layout", ["stereo", "2.1", "quad", "5.1", "5.1(side)", "7.1"])
+def test_sound_without_loss_stays_so_in_every_layout(tmp_path, layout):
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as out:
+        film = out.add_stream("libx264", rate=25)
+        film.width, film.height = 64, 48
+        track = out.add_stream("wavpack", rate=48000)
+        track.codec_context.layout, track.codec_context.format = layout, "s16p"
+        for number in range(25):
+            out.mux(film.encode(picture(number, 64, 48)))
+        out.mux(film.encode(None))
+        count = track.codec_context.layout.nb_channels
+        noise = np.random.default_rng(1).integers(-9000, 9000, (1, 48000 * count), np.int16)
+        frame = av.AudioFrame.from_ndarray(noise, format="s16", layout=layout)
+        frame.sample_rate, frame.pts = 48000, 0
+        out.mux([*track.encode(frame), *track.encode(None)])
+    convert(source, tmp_path / "out.mp4")
+    packed = av.AudioResampler("s16")
+    with av.open(str(tmp_path / "out.mp4")) as clip:
+        heard = [part for frame in clip.decode(audio=0) for part in packed.resample(frame)]
+    samples = np.concatenate([part.to_ndarray() for part in heard], 1)
+    assert np.array_equal(samples[:, : noise.size], noise)
+
+
 @pytest.mark.parametrize(
     ("codec", "is_exact"),
     [
