@@ -358,7 +358,7 @@ class AddedStreams:
         elif carry.playlist is not None:
             track = ContinuedAudio(stream, target, carry, others, carry.playlist)
             why = f"FFmpeg cannot encode {codec_name(stream)} for {name}"
-            if not is_lossless(after.name):
+            if not is_lossless(after.codec):
                 carry.playlist.encoded.append(codec)
         else:
             track = EncodedTrack(stream, target, carry, others, EVEN)

@@ -20,8 +20,8 @@ from cloudconv.timemap import TimeMap
 
 # Encoders for audio whose own codec has no encoder, or none that the container accepts.
 _OTHERWISE = ("aac", "libopus")
-# The beginnings of the names of encoders without a bit rate.
-_LOSSLESS = ("alac", "flac", "pcm_", "tta", "wavpack")
+# The beginnings of the names of codecs without a bit rate that FFmpeg may call lossy.
+_LOSSLESS = ("pcm_", "wavpack")
 # Encoders that store samples as they are, by FFmpeg's sample format.
 _PLAIN = {"s16": "pcm_s16le", "s32": "pcm_s32le", "flt": "pcm_f32le", "dbl": "pcm_f64le"}
 # FFmpeg's default layout for a number of unnamed channels.
@@ -120,7 +120,8 @@ def choose_format(
     if context is None or not context.sample_rate or not channels.total:
         return None
     codec = context.codec.canonical_name
-    lossless = _losslessly(codec, context.format.name) if is_lossless(codec) else []
+    is_exact = is_lossless(context.codec)
+    lossless = _losslessly(codec, context.format.name) if is_exact else []
     liked = [name for name in lossless if not name.startswith(container.seldom_heard)]
     encoders = dict.fromkeys((codec, *liked, *_OTHERWISE))
     usual = _USUAL.get(channels.total, "5.1")
@@ -137,18 +138,18 @@ def choose_format(
 def _losslessly(codec: str, sample_format: str) -> list[str]:
     """Return encoders that keep every sample of a codec and a format, the best one first.
 
-    ALAC stores no floating-point numbers.
+    ALAC stores no floating-point numbers, and not all layouts that FLAC stores.
     """
     plain = _PLAIN.get(sample_format.removesuffix("p"), "pcm_u8")
-    encoders = ["alac", plain]
     if codec.startswith("pcm_") or plain.startswith("pcm_f"):
-        encoders.reverse()
-    return encoders
+        return [plain, "alac", "flac"]
+    return ["alac", "flac", plain]
 
 
-def is_lossless(encoder: str) -> bool:
-    """Return whether an encoder keeps every sample, so that it has no bit rate."""
-    return encoder.startswith(_LOSSLESS)
+def is_lossless(codec: Any) -> bool:
+    """Return whether a codec keeps every sample, so that an encoder has no bit rate."""
+    is_exact: bool = codec.lossless and not codec.lossy
+    return is_exact or codec.name.startswith(_LOSSLESS)
 
 
 def name_channels(stream: Any, context: Any) -> None:
@@ -171,7 +172,7 @@ def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
     coder.layout = layout
     coder.format = [*liked, *formats][0]
     coder.time_base = Fraction(1, rate)
-    if not is_lossless(encoder):
+    if not is_lossless(codec):
         coder.bit_rate = _BITS_PER_CHANNEL * coder.layout.nb_channels
     return stream
 

@@ -232,14 +232,22 @@ def check_there(names: Iterable[Path | str]) -> None:
                 pass
 
 
+def address_of(path: Path) -> str | None:
+    """Return the address that a path was made of, such as https://a/b; None for others."""
+    if (start := _ADDRESS.match(str(path))) is None:
+        return None
+    # Path has reduced the slashes of an address to one.
+    slashes = "///" if start[1].lower() == "file" else "//"
+    rest = str(path)[start.end() :].replace("\\", "/")
+    return f"{start[1]}:{slashes}{rest}"
+
+
 def check_kind(path: Path) -> None:
     """Raise InputError for an address, an empty file, and anything but a file or folder."""
-    # Path has reduced the two slashes of an address to one.
-    if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
-        rest = str(path)[address.end() :].replace("\\", "/")
+    if (address := address_of(path)) is not None and not path.exists():
         raise InputError(
-            f"is-an-address: {address[1]}://{rest} is an address, and only files on this "
-            "machine are read: download it first."
+            f"is-an-address: {address} is an address, and only files on this machine are "
+            "read: download it first, or give the path of the file."
         )
     with suppress(OSError):
         about = path.stat()

@@ -13,7 +13,7 @@ import av
 from cloudconv import files
 from cloudconv.errors import EncoderError, InterruptedAtEnd, OutputError
 from cloudconv.media.containers import Container, container_of, is_sequence
-from cloudconv.media.input import is_picture, is_stdout, pictures_of
+from cloudconv.media.input import address_of, is_picture, is_stdout, pictures_of
 from cloudconv.media.pictures import folder_of
 from cloudconv.timeline import rate_name
 
@@ -44,6 +44,11 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
 
 def check_home(path: Path) -> None:
     """Raise OutputError if the folder of a file is not writable, or cannot be made."""
+    if (address := address_of(path)) is not None and not path.parent.exists():
+        raise OutputError(
+            f"is-an-address: {address} is an address, and outputs are files on this "
+            "machine: give the path of a file."
+        )
     folder = path.absolute().parent
     folder = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
     if not folder.is_dir():

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from fractions import Fraction
 from functools import lru_cache, partial
 from itertools import accumulate, chain, pairwise
@@ -86,6 +87,7 @@ _VIDEOS = {
     *(".qt", ".hevc", ".vro", ".m1v", ".evo", ".ismv", ".avif"),
 }
 _ANIMATIONS = (".gif", ".apng", ".avif")  # or still pictures
+_PALETTE = 3  # the colour type of PNG
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +131,10 @@ class Pictures:
         """Return the first and last missing number of each gap in the files' numbering.
 
         Files count as numbered if their names differ in one number only, and at least half
-        of the steps from one number to the next equal the smallest step.
+        of the steps from one number to the next equal the smallest step. A step from one
+        date or time of day to the next is a step in time.
         """
-        numbers = _numbers(self.files)
+        numbers, named = _in_time(_numbers(self.files))
         wrap = next((k for k, (a, b) in enumerate(pairwise(numbers)) if a > b), None)
         if wrap is not None:  # the numbers go on behind the largest one
             behind = 10 ** len(str(numbers[wrap]))
@@ -142,7 +145,7 @@ class Pictures:
         if not steps:
             return []
         least = min(after - before for before, after in steps)
-        gaps = [(a + least, b - least) for a, b in steps if b - a > least]
+        gaps = [(named(a + least), named(b - least)) for a, b in steps if b - a > least]
         return gaps if least > 0 and 2 * len(gaps) <= len(steps) else []
 
 
@@ -320,20 +323,41 @@ def _numbers(files: Sequence[Path]) -> list[int]:
     return [int(text) for text in differing[0]]
 
 
+# The forms of dates and times of day in names, by the number of digits.
+_CLOCKS = {6: "%H%M%S", 8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+
+
+def _in_time(numbers: list[int]) -> tuple[list[int], Callable[[int], int]]:
+    """Return the seconds of numbers that all are dates or times, such as 20241231235930.
+
+    The second result is the number of a second. Other numbers stay as they are.
+    """
+    digits = len(str(max(numbers, default=0)))
+    width = digits + digits % 2  # of 9:30:00 in the morning, too
+    form = _CLOCKS.get(width, "")
+    begin, second = datetime(1, 1, 1), timedelta(seconds=1)
+    try:
+        times = [datetime.strptime(f"{number:0{width}}", form) for number in numbers]
+    except ValueError:
+        return numbers, int
+    seconds = [(time - begin) // second for time in times]
+    return seconds, lambda time: int((begin + time * second).strftime(form))
+
+
 def _from_the_first(files: list[Path]) -> list[Path]:
     """Return sorted files in the order of a counter that may have wrapped: 9999, then 0000.
 
-    Such a counter has used its last number (all digits are 9) and its first one (0 or 1),
-    and at least a tenth of all numbers is missing in one gap, which is before the first
-    picture.
+    Such a counter has three digits or more, has used its last number (all digits are 9) and
+    its first one (0 or 1), and at least a tenth of all numbers is missing in one gap, which
+    is before the first picture. A step that all numbers have is no gap.
     """
     numbers = _numbers(files)
-    if not numbers or numbers[0] > 1 or set(str(numbers[-1])) != {"9"}:
+    if not numbers or numbers[0] > 1 or not re.fullmatch("9{3,}", str(numbers[-1])):
         return files
     gaps = [after - before for before, after in pairwise(numbers)]
     begins = gaps.index(max(gaps)) + 1
     is_padded = f"{numbers[0]:0{len(str(numbers[-1]))}}" in files[0].stem
-    if not is_padded or 10 * max(gaps) <= numbers[-1]:
+    if not is_padded or 10 * (max(gaps) - min(gaps)) <= numbers[-1]:
         return files
     return files[begins:] + files[:begins]
 
@@ -384,15 +408,18 @@ def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
 
 
 def common_format(files: Sequence[Path]) -> str | None:
-    """Return the pixel format that holds PNG or JPEG files of several kinds; else None."""
+    """Return the pixel format that holds PNG or JPEG files of several kinds; else None.
+
+    A palette is a kind that has a format too, because FFmpeg gives each one an opacity.
+    """
     formats = {demux.jpeg_format(file) for file in files}
     if len(formats) > 1 and None not in formats:
         return "gbrp" if "gbrap" in formats else "yuv444p"
     kinds = set(map(demux.png_kind, files))
     usable = [kind for kind in kinds if kind is not None]
-    if len(usable) < max(len(kinds), 2):
+    depths, colours, clear = zip(*usable, strict=True) if usable else ((), (), ())
+    if len(usable) < len(kinds) or (len(kinds) < 2 and _PALETTE not in colours):
         return None
-    depths, colours, clear = zip(*usable, strict=True)
     planar = "gray"
     if any(clear) or any(colour & 4 for colour in colours):
         planar = "gbrap"

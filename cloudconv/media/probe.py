@@ -29,6 +29,7 @@ from cloudconv.media.formats import (
     LINEAR,
     SRGB,
     is_float,
+    is_opaque,
     opaque_format,
     widened,
     working_format,
@@ -439,6 +440,8 @@ def _probe_pictures(
         suffix=suffix,
         codec=pictures.codec,
         file=pictures.files[0],
+        # Only PNGs may have a transparent colour in one palette and none in another.
+        opaque=first.format.name == "pal8" and is_opaque(first),
         # JPEG has the samples of chroma in the middle of the pixels that they cover.
         chroma_location="center" if suffix in (".jpg", ".jpeg") else None,
         warnings=tuple(_picture_warnings(path, pictures, picture_rate)),
@@ -447,7 +450,10 @@ def _probe_pictures(
 
 def no_frame(path: Path) -> InputError:
     """Return the error for an input of which no frame can be decoded."""
-    why = "can be decoded: the file is damaged. Give a complete file."
+    why = (
+        "can be decoded: the file is damaged, or of a kind that FFmpeg does not read, such "
+        "as EXR with named layers only. Give a complete file, or convert it."
+    )
     return InputError(f"no-frame-decoded: No frame of {path} {why}")
 
 

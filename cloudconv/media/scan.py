@@ -77,7 +77,8 @@ class Scan:
         self._kind = format_of(container.format.name)
         self._codec = decoder.codec.canonical_name
         self._clock = VideoClock(container, stream)
-        meter.is_opaque = self._codec == "gif"  # FFmpeg gives each GIF an opacity
+        # FFmpeg gives each GIF and each palette an opacity.
+        meter.is_opaque = self._codec == "gif" or decoder.pix_fmt == "pal8"
         self._apart = math.ceil(_KEYS_APART / stream.time_base)
         # If a codec reorders frames, and the times still increase, they may be decode
         # times.

@@ -68,8 +68,20 @@ def test_a_network_address_is_refused(address, more, tmp_path):
     more = [more[0], str(tmp_path / more[1])]
     done = run(address, "--factor", 2, *more, *TINY)
     assert done.exit_code == 1
-    name = address.replace("///", "//")
-    assert f"{name} is an address, and only files on this machine are read" in done.stderr
+    said = f"{address} is an address, and only files on this machine are read"
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("option", ["-o", "--out-dir"])
+@pytest.mark.parametrize("address", ["file:///a/b.mp4", "rtmp://host/live.mp4"])
+def test_an_address_as_output_is_refused_and_no_folder_has_its_name(
+    address, option, clip, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    done = run(clip, option, address, "--factor", 2, *TINY)
+    assert done.exit_code == 1
+    assert f"{address} is an address, and outputs are files on this machine" in done.stderr
+    assert not list(tmp_path.glob("*:"))
 
 
 def test_options_of_every_kind_reach_the_job_and_others_have_the_defaults_of_the_api(

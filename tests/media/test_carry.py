@@ -16,6 +16,7 @@ from PIL import Image
 
 from cloudconv.errors import OutputError
 from cloudconv.media import tracks
+from cloudconv.media.audio import is_lossless
 from cloudconv.media.carry import Carry
 from cloudconv.media.matroska import amend, element, prepare, unread
 from cloudconv.media.muxed import MuxedFile
@@ -584,6 +585,13 @@ def decoded_sound(path):
         return [bytes(plane) for frame in clip.decode(audio=0) for plane in frame.planes]
 
 
+def samples_of(path):
+    whole = av.AudioResampler("s32", "stereo")
+    with av.open(str(path)) as clip:
+        frames = [part for frame in clip.decode(audio=0) for part in whole.resample(frame)]
+    return np.concatenate([frame.to_ndarray()[0] for frame in frames])
+
+
 @pytest.mark.parametrize(
     ("name", "codec"), [("in.avi", "pcm_alaw"), ("in.avi", "adpcm_ms"), ("in.wmv", "wmav2")]
 )
@@ -931,8 +939,49 @@ def test_sound_without_loss_is_encoded_without_loss(tmp_path, suffix, becomes):
     source = write_clip(
         tmp_path / "in.vob", 25, rate=25, codec="mpeg2video", audio=["pcm_dvd"]
     )
-    (warning,) = said(convert(source, tmp_path / f"out{suffix}"), "becomes")
+    target = tmp_path / f"out{suffix}"
+    (warning,) = said(convert(source, target), "becomes")
     assert f"becomes {becomes}, because" in warning
+    if becomes != "opus":
+        before, after = samples_of(source), samples_of(target)
+        assert len(before) > 40_000
+        assert (before == after[: len(before)]).all()
+
+
+@pytest.mark.parametrize("layout", ["stereo", "2.1", "quad", "5.1", "5.1(side)", "7.1"])
+def test_sound_without_loss_stays_so_in_every_layout(tmp_path, layout):
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as out:
+        film = out.add_stream("libx264", rate=25)
+        film.width, film.height = 64, 48
+        track = out.add_stream("wavpack", rate=48000)
+        track.codec_context.layout, track.codec_context.format = layout, "s16p"
+        for number in range(25):
+            out.mux(film.encode(picture(number, 64, 48)))
+        out.mux(film.encode(None))
+        count = track.codec_context.layout.nb_channels
+        noise = np.random.default_rng(1).integers(-9000, 9000, (1, 48000 * count), np.int16)
+        frame = av.AudioFrame.from_ndarray(noise, format="s16", layout=layout)
+        frame.sample_rate, frame.pts = 48000, 0
+        out.mux([*track.encode(frame), *track.encode(None)])
+    convert(source, tmp_path / "out.mp4")
+    packed = av.AudioResampler("s16")
+    with av.open(str(tmp_path / "out.mp4")) as clip:
+        heard = [part for frame in clip.decode(audio=0) for part in packed.resample(frame)]
+    samples = np.concatenate([part.to_ndarray() for part in heard], 1)
+    assert np.array_equal(samples[:, : noise.size], noise)
+
+
+@pytest.mark.parametrize(
+    ("codec", "is_exact"),
+    [
+        *(("truehd", True), ("mlp", True), ("s302m", True), ("ape", True), ("flac", True)),
+        *(("aac", False), ("dca", False), ("eac3", False), ("adpcm_ms", False)),
+    ],
+)
+def test_sound_is_without_loss_where_ffmpeg_says_so(codec, is_exact):
+    """FFmpeg has no encoder for most of these, so no file can be written with them."""
+    assert is_lossless(av.Codec(codec, "r")) is is_exact
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])

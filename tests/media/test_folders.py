@@ -105,13 +105,46 @@ def pictures_of(source):
     return (frame.picture for frame in source.frames())
 
 
+@pytest.mark.parametrize("width", [1, 2, 4])
 @pytest.mark.parametrize(
     "numbers",
-    [[0, 1, 2], [1, 5000, 9998], [9997, 9998, 9999], [*range(50), *range(52, 100)]],
+    [
+        *([0, 1, 2], [1, 5000, 9998], [9997, 9998, 9999], [*range(50), *range(52, 100)]),
+        *([*range(10)], [*range(1, 10)], [1, 3, 5, 7, 9], [1, 2, 3, 7, 8, 9]),
+        *([*range(0, 100, 11)], [*range(0, 1000, 111)]),
+    ],
 )
-def test_other_numbers_stay_in_their_order(tmp_path, numbers):
-    for number in numbers:
-        Image.new("RGB", (32, 32)).save(tmp_path / f"IMG_{number:02}.png")
-    assert not [
-        warning for warning in probe(tmp_path).warnings if warning.code == "counter-wraps"
+def test_other_numbers_stay_in_their_order(tmp_path, numbers, width):
+    for place, number in enumerate(numbers):
+        shade = Image.new("RGB", (32, 32), (2 * place, 0, 0))
+        shade.save(tmp_path / f"IMG_{number:0{width}}.png")
+    info = probe(tmp_path)
+    assert not [text for text in info.warnings if text.code == "counter-wraps"]
+    with Source(info) as source:
+        shades = [
+            int(picture.to_ndarray(format="rgb24")[0, 0, 0])
+            for picture in pictures_of(source)
+        ]
+    assert shades == [2 * place for place in range(len(numbers))]
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (["20241231235930", "20250101000000", "20250101000030", "20250101000100"], None),
+        (["095958", "095959", "100000", "100001"], None),
+        (["20240228", "20240229", "20240301", "20240303", "20240304"], "20240302."),
+        (["202412312358", "202412312359", "202501010001", "202501010002"], "202501010000."),
+        (["000058", "000059", "000060", "000100", "000101"], "61-99."),
+        (["0058", "0059", "0100", "0101"], "60-99."),
+    ],
+)
+def test_dates_and_times_in_names_miss_only_what_lies_between(tmp_path, names, missing):
+    """Cameras of the sky and phones name each picture by its time."""
+    for name in names:
+        Image.new("RGB", (32, 32)).save(tmp_path / f"image-{name}.png")
+    said = [
+        text.text for text in probe(tmp_path).warnings if text.code == "pictures-missing"
     ]
+    assert len(said) == (missing is not None)
+    assert all(missing in text for text in said)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from PIL import Image
 
 from cloudconv.errors import InputError
@@ -220,6 +221,33 @@ def test_a_gif_has_an_opacity_only_if_a_picture_is_transparent_somewhere(tmp_pat
     for picture in clear:
         picture.putpixel((3, 3), (0, 0, 0, 0))
     assert probe(gif(tmp_path, clear, disposal=2)).working_pix_fmt == "gbrap"
+
+
+@pytest.mark.parametrize("kind", ["zmbv.avi", "smc.mov", "png", "bmp"])
+def test_palettes_are_opaque_unless_a_colour_is_transparent(tmp_path, kind):
+    """Emulators, old QuickTime and shrunk screenshots store palettes."""
+    picture = Image.new("RGB", (32, 16), (200, 30, 40))
+    picture.paste((20, 30, 200), (4, 4, 12, 12))
+    shades = picture.quantize(8)
+    path = tmp_path / kind
+    if kind in ("png", "bmp"):
+        path.mkdir()
+        for number in range(2):
+            shades.save(path / f"{number}.{kind}")
+    else:
+        colours = np.zeros((256, 4), np.uint8)
+        colours[:, 0] = 255
+        colours[:2, 1:] = np.reshape(shades.getpalette()[:6], (2, 3))
+        frame = VideoFrame.from_ndarray((np.asarray(shades), colours), format="pal8")
+        write_clip(path, [frame] * 3, codec=path.stem)
+    info = probe(path)
+    assert info.working_pix_fmt == "gbrp"
+    with Source(info) as source:
+        red = [int(frame.planes()[2][0, 0]) for frame in source.frames()]
+    assert set(red) == {200}
+    if kind == "png":
+        shades.save(path / "1.png", transparency=0)
+        assert probe(path).working_pix_fmt == "gbrap"
 
 
 def test_the_pictures_of_a_webp_are_counted_as_its_file_has_them(tmp_path):

@@ -263,7 +263,7 @@ def test_frames_hidden_by_an_edit_list_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kinds", [*permutations(["RGB", "RGBA", "P", "L", "LA", "1", "I;16"], 2)]
+    "kinds", [*permutations(["RGB", "RGBA", "P", "L", "LA", "1", "I;16"], 2), ("P", "P")]
 )
 def test_pngs_of_several_kinds_in_a_folder_keep_their_colours(tmp_path, kinds):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8))

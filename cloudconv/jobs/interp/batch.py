@@ -215,8 +215,7 @@ def run(settings: InterpManySettings) -> Job:
     registry.spec(first.chosen_model, "interpolate")
     config, _ = choose_workers(first.workers, first.device, first.threads)
     set_threads(first.threads)
-    if folder.exists():
-        check_home(folder / "any")
+    check_home(folder / "any" if folder.exists() else folder)
     with writing(folder):
         for output in {str(one.output) for one in every}:
             Path(output).mkdir(parents=True, exist_ok=True)
