@@ -111,12 +111,11 @@ def kill_and_resume(clips, folder, kills):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("suffix", ["mp4", "webm"])
-def test_each_run_gives_the_same_video(tmp_path, suffix):
+def test_each_run_gives_the_same_video(tmp_path):
     clip = write_clip(
         tmp_path / "a.mkv", [picture(k, 320, 240, noise=12) for k in range(48)], rate=24
     )
-    outputs = [tmp_path / f"{k}.{suffix}" for k in range(3)]
+    outputs = [tmp_path / f"{k}.mp4" for k in range(3)]
     # The C library of Linux fills new memory with other values in each process.
     for out, fill, more in zip(outputs, (7, 100, 200), ([], [], WORKERS), strict=True):
         command = [sys.executable, "-m", "cloudconv", "interp", clip, out, "--factor", "2"]
