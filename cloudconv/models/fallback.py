@@ -10,6 +10,9 @@ leftover, and that of a blend relative to the difference of the two frames. Betw
 x1 leftover and difference are known, and so is the distance of model and blend. The weight
 of the blend with the least squared error follows, near each pixel and over the whole
 picture. The method is least squares, as in Wiener's filter, 1949.
+
+The eye sees a thing twice in a blend, which least squares do not count. So no blend is
+mixed in where the two pictures differ by more than the noise that motion cannot explain.
 """
 
 import torch
@@ -32,6 +35,8 @@ _WINDOW = 9  # cells; a window's weight is at most the weight of the whole pictu
 _LEAST = 0.1  # the weight up to which no blend is mixed in
 # Factor of the model's error at full size, where noise is stronger than in a trial.
 _FINER = 1.2
+# Differences of the two pictures that nobody sees in a blend, and that many see, 0 to 1.
+_SEEN = (8 / 255, 16 / 255)
 _LEAST_ENERGY = 1e-9
 
 
@@ -79,7 +84,19 @@ def blend_weight(means: Tensor, result: Tensor, pair: Pair) -> Tensor:
     padded = F.pad(gain, (_WINDOW // 2,) * 4, mode="replicate")
     near = _best(F.avg_pool2d(padded, _WINDOW, 1))
     best = torch.minimum(near, _best(gain.mean((2, 3), keepdim=True)))
-    return ((best - _LEAST) / (1 - _LEAST)).clamp(0, 1)
+    return ((best - _LEAST) / (1 - _LEAST)).clamp(0, 1) * _unseen(result, pair)
+
+
+def _unseen(result: Tensor, pair: Pair) -> Tensor:
+    """Return by how much nobody sees both pictures in a blend: 0 to 1 for each cell.
+
+    Noise and a change of light, which stay in the leftover, are not seen twice.
+    """
+    noise = _cells(result[:, -1:].abs()).flatten(2).median(2).values[..., None]
+    apart = _cells((pair.x0 - pair.x1)[:, :COLOURS].mean(1, keepdim=True).abs())
+    visible = 4 * pair.timestep * (1 - pair.timestep) * apart - noise
+    least, most = _SEEN
+    return 1 - ((visible - least) / (most - least)).clamp(0, 1)
 
 
 def mix_in_blend(

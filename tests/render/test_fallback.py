@@ -128,6 +128,25 @@ def test_the_weight_is_that_of_least_squares(moved, blended, nearer, seed):
     assert float((weight - expected).abs().mean()) < 0.05
 
 
+@given(st.floats(0.02, 0.1), st.floats(0.2, 0.5), st.integers(0, 99))
+def test_nothing_is_seen_twice_and_noise_is_blended(noise, contrast, seed):
+    """A square jumps, over noise, and in trials a blend was better than the model."""
+    generator = torch.Generator().manual_seed(seed)
+    x0, x1 = 0.3 + noise * torch.randn(2, 1, 3, 64, 96, generator=generator)
+    left = (x0 - x1).mean(1, keepdim=True)
+    result = torch.cat((torch.lerp(x0, x1, 0.5) + 0.1, left), 1)
+    errors = torch.tensor([1000.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 8, 12)
+    usual = fallback.blend_weight(errors, result, Pair.of([x0, x1], 0.5))
+    assert usual.min() > 0.8
+    jumps = torch.zeros(8, 12, dtype=torch.bool)
+    for frame, column in ((x0, 8), (x1, 64)):
+        frame[..., 16:32, column : column + 16] += contrast
+        jumps[2:4, column // 8 : column // 8 + 2] = True
+    weight = fallback.blend_weight(errors, result, Pair.of([x0, x1], 0.5))
+    assert not weight[0, 0, jumps].any()
+    assert weight[0, 0, ~jumps].min() > 0.8
+
+
 @pytest.mark.parametrize("contrast", [1.0, 0.0], ids=["texture", "noise"])
 def test_a_mix_is_as_sharp_as_its_parts_except_noise(contrast):
     """The detail of a common texture is restored. Detail of noise cannot be restored."""
