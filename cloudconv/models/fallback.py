@@ -92,7 +92,9 @@ def _unseen(result: Tensor, pair: Pair) -> Tensor:
 
     Noise and a change of light, which stay in the leftover, are not seen twice.
     """
-    noise = _cells(result[:, -1:].abs()).flatten(2).median(2).values[..., None]
+    # ``median`` may differ from run to run on a GPU.
+    left = _cells(result[:, -1:].abs()).flatten(2).sort(2).values
+    noise = left[..., left.shape[2] // 2, None, None]
     apart = _cells((pair.x0 - pair.x1)[:, :COLOURS].mean(1, keepdim=True).abs())
     visible = 4 * pair.timestep * (1 - pair.timestep) * apart - noise
     least, most = _SEEN
