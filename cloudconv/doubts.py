@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from cloudconv.images import (
     TINY,
+    UNSEEN,
     Bytes,
     Floats,
     flow_between,
@@ -41,7 +42,6 @@ LEAST = 2.5
 SHOWN = 12
 """The number of doubts that a report shows."""
 
-_UNSEEN = 16.0  # levels by which two moved pictures may differ at a place, and few see it
 _MOST_TIMES = 4  # of one kind of doubt that are named, or one more
 _SEEN = 3.75  # least size that a viewer sees at normal speed
 _SPOILS = 10.0  # … and that spoils a film
@@ -221,7 +221,7 @@ def unexplained(levels: Bytes, timestep: float = 0.5) -> Floats:
         timestep: the place between the source frames, 0 to 1.
     """
     visible = 4 * timestep * (1 - timestep) * levels.astype(np.float32)
-    unexplained: Floats = (visible - np.median(visible) - _UNSEEN).clip(0)
+    unexplained: Floats = (visible - np.median(visible) - UNSEEN).clip(0)
     return unexplained
 
 

@@ -47,6 +47,9 @@ _MOST_SPREAD = 40
 THUMB_SIDE = 72
 """Longest side of the pictures that are compared with many others, in pixels."""
 
+UNSEEN = 16.0
+"""The levels by which two pictures that are mixed may differ at a place, and few see it."""
+
 TINY = 1e-6
 """Least divisor of a value that may be 0."""
 

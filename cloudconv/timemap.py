@@ -93,13 +93,16 @@ class TimeMap:
     @property
     def speed(self) -> Fraction | None:
         """Return the speed; None if it changes."""
-        speeds = {speed for ramp in self.ramps for speed in (ramp.first, ramp.last)}
-        return speeds.pop() if len(speeds) == 1 else None
+        return self.fastest if len(self._speeds) == 1 else None
 
     @property
     def fastest(self) -> Fraction:
         """Return the highest speed."""
-        return max(speed for ramp in self.ramps for speed in (ramp.first, ramp.last))
+        return max(self._speeds)
+
+    @property
+    def _speeds(self) -> set[Fraction]:
+        return {speed for ramp in self.ramps for speed in (ramp.first, ramp.last)}
 
     def after(self, source: Fraction) -> "TimeMap":
         """Return the map of the source from a time on, which becomes 0."""

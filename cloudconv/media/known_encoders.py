@@ -62,9 +62,8 @@ class Parameters:
 
     def joined(self, options: Mapping[str, str], *stated: str) -> dict[str, str]:
         """Return options with further parameters; those in ``options`` take precedence."""
-        given = options.get(self.option)
-        texts = [*stated, *([] if given is None else [given])]
-        return {**options, **({self.option: ":".join(texts)} if texts else {})}
+        texts = [*stated, *filter(None, [options.get(self.option)])]
+        return {**options, self.option: ":".join(texts)} if texts else {**options}
 
     def for_this_processor(self) -> list[str]:
         """Return the parameters that this processor needs."""

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cloudconv.images import UNSEEN
 from cloudconv.models.base import COLOURS
 from cloudconv.models.ops import enlarged, resize, strip_rows
 from cloudconv.models.pair import Pair
@@ -35,8 +36,6 @@ _WINDOW = 9  # cells; a window's weight is at most the weight of the whole pictu
 _LEAST = 0.1  # the weight up to which no blend is mixed in
 # Factor of the model's error at full size, where noise is stronger than in a trial.
 _FINER = 1.2
-# Differences of the two pictures that nobody sees in a blend, and that many see, 0 to 1.
-_SEEN = (8 / 255, 16 / 255)
 _LEAST_ENERGY = 1e-9
 
 
@@ -97,8 +96,8 @@ def _unseen(result: Tensor, pair: Pair) -> Tensor:
     noise = left[..., left.shape[2] // 2, None, None]
     apart = _cells((pair.x0 - pair.x1)[:, :COLOURS].mean(1, keepdim=True).abs())
     visible = 4 * pair.timestep * (1 - pair.timestep) * apart - noise
-    least, most = _SEEN
-    return 1 - ((visible - least) / (most - least)).clamp(0, 1)
+    # Half of the limit is seen by nobody.
+    return (2 - visible * (2 * 255 / UNSEEN)).clamp(0, 1)
 
 
 def mix_in_blend(

@@ -95,6 +95,10 @@ class Request:
         """Return how many output frames wait, each with its decoded source frames."""
         return 2 if self.shutter else 8
 
+    def shows_from(self, first: Fraction) -> TimeMap:
+        """Return the map from a source frame on, the first of the output."""
+        return self.shows if self.zero is None else self.shows.after(first - self.zero)
+
 
 @dataclass(slots=True)
 class Counts:

@@ -1,6 +1,6 @@
 """Warn of what an interpolation will do to the rate, long pictures and the disk."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from shutil import disk_usage
@@ -64,14 +64,12 @@ def gap_warnings(timing: Timing, start: Fraction, end: Fraction) -> Iterator[War
     )
 
 
-def speed_warnings(
-    shows: TimeMap, parts: Sequence[Mapping[str, float]] | None
-) -> Iterator[Warned]:
-    """Warn of a speed that changes only outside of the used part, which has these parts."""
-    speeds = {part[key] for part in parts or () for key in ("speed", "speed_at_end")}
-    if shows.speed is None and len(speeds) == 1:
+def speed_warnings(shows: TimeMap, used: TimeMap, length: Fraction) -> Iterator[Warned]:
+    """Warn of a speed that changes only outside of the used part of so many seconds."""
+    speed = TimeMap(tuple(ramp for ramp, _ in used.parts(length))).speed
+    if shows.speed is None and speed is not None:
         yield Warned(
-            f"speed-even: In this part --speed is {speeds.pop():g} all the time. Its times "
+            f"speed-even: In this part --speed is {float(speed):g} all the time. Its times "
             "count from the input's first frame, as those of --start do."
         )
 

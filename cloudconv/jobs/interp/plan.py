@@ -113,7 +113,7 @@ class InterpPlan(video.VideoPlan):
         others = [
             *gap_warnings(timing, *self.window),
             *rate_warnings(self.settings, timing, self.request.shows, self.output),
-            *speed_warnings(self.request.shows, self._parts(self.probable_start)),
+            *speed_warnings(self.request.shows, self.shows, self.probable_length),
             *disk_warnings(self.info, self.output, self.expected, copies),
         ]
         return [*self.info.warnings, *device, *others, *self.draft.warnings]
@@ -135,8 +135,7 @@ class InterpPlan(video.VideoPlan):
         frames = self._used_frames
         if frames is None:
             return None
-        lasts = self.probable_end - self.probable_start
-        return expected_frames(self.request.rate, frames, lasts, self.shows)
+        return expected_frames(self.request.rate, frames, self.probable_length, self.shows)
 
     def source(self) -> Source:
         """Return a source that decodes the requested part of the input."""
@@ -234,12 +233,7 @@ class InterpPlan(video.VideoPlan):
     @property
     def shows(self) -> TimeMap:
         """Return the map from output time to source time of the used part."""
-        return self._shows_from(self.probable_start)
-
-    def _shows_from(self, first: Fraction) -> TimeMap:
-        """Return the map from a source frame on, the first of the output."""
-        zero = self.request.zero
-        return self.request.shows.after(Fraction(0) if zero is None else first - zero)
+        return self.request.shows_from(self.probable_start)
 
     @property
     def probable_start(self) -> Fraction:
@@ -247,9 +241,9 @@ class InterpPlan(video.VideoPlan):
         return self.info.timing.next_frame(self.window[0])
 
     @property
-    def probable_end(self) -> Fraction:
-        """Return the end of the last frame that is used, by the probe, in source time."""
-        return self.info.timing.next_frame(self.window[1])
+    def probable_length(self) -> Fraction:
+        """Return for how long source frames are used, by the probe, in seconds."""
+        return self.info.timing.next_frame(self.window[1]) - self.probable_start
 
     @property
     def begins_with_frame(self) -> bool:
@@ -276,7 +270,7 @@ class InterpPlan(video.VideoPlan):
         spans = [timing.time_base, timing.last_duration, gap, ends]
         start, end = (None, None) if is_whole else self.window
         has_sound = keeps_time or settings.audio == "stretch"
-        shows = None if keeps_time else self._shows_from(first)
+        shows = None if keeps_time else self.request.shows_from(first)
         copies = settings.audio == "copy"
         carry = Carry(
             info, zero, start, end, audio=has_sound, shows=shows, copies_only=copies
@@ -311,8 +305,8 @@ class InterpPlan(video.VideoPlan):
         expected = self.expected
         common = self.common
         if expected is not None:
-            length = self.probable_end - self.probable_start
-            lasts = expected / self.rate if self.rate else self.shows.output(length)
+            shown = self.shows.output(self.probable_length)
+            lasts = expected / self.rate if self.rate else shown
         return {
             "input": common.pop("input"),
             "output": common.pop("output"),
@@ -324,7 +318,7 @@ class InterpPlan(video.VideoPlan):
             "output_fps": None if self.rate is None else str(self.rate),
             "duration": None if lasts is None else float(lasts),
             "shutter": self.settings.shutter or None,
-            "speed": self._parts(self.probable_start),
+            "speed": _parts(self, self.probable_start),
         }
 
     def counted(self, counts: Counts) -> dict[str, Any]:
@@ -342,7 +336,7 @@ class InterpPlan(video.VideoPlan):
             "cuts": [float(cut - self.info.timing.start) for cut in counts.cuts],
             "output_fps": None if rate is None else str(rate),
             "duration": float(duration),
-            "speed": self._parts(first),
+            "speed": _parts(self, first),
         }
 
     def _rate_of_part(self, counts: Counts) -> Fraction | None:
@@ -358,26 +352,27 @@ class InterpPlan(video.VideoPlan):
             return None
         return output_rate(request.rate, rate, request.shows)
 
-    def _parts(self, first: Fraction) -> list[dict[str, float]] | None:
-        """Return the parts of a speed that changes; None for one speed without points.
 
-        The source times ``from`` and ``to`` count from the input's first frame, in seconds,
-        and begin at the ``first`` frame of the output. ``lasts`` is the length in the
-        output.
-        """
-        if self.settings.speed is None:
-            return None
-        begin = first - self.info.timing.start
-        return [
-            {
-                "from": float(begin + ramp.source),
-                "to": float(begin + ends),
-                "speed": float(ramp.first),
-                "speed_at_end": float(ramp.speed_at(ends)),
-                "lasts": float(ramp.output_at(ends) - ramp.output),
-            }
-            for ramp, ends in self._shows_from(first).parts(self.probable_end - first)
-        ]
+def _parts(plan: InterpPlan, first: Fraction) -> list[dict[str, float]] | None:
+    """Return the parts of a speed that changes; None for one speed without points.
+
+    The source times ``from`` and ``to`` count from the input's first frame, in seconds, and
+    begin at the ``first`` frame of the output. ``lasts`` is the length in the output.
+    """
+    if plan.settings.speed is None:
+        return None
+    begin = first - plan.info.timing.start
+    length = plan.probable_length - (first - plan.probable_start)
+    return [
+        {
+            "from": float(begin + ramp.source),
+            "to": float(begin + ends),
+            "speed": float(ramp.first),
+            "speed_at_end": float(ramp.speed_at(ends)),
+            "lasts": float(ramp.output_at(ends) - ramp.output),
+        }
+        for ramp, ends in plan.request.shows_from(first).parts(length)
+    ]
 
 
 def decide(
