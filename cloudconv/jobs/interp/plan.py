@@ -157,16 +157,7 @@ class InterpPlan(video.VideoPlan):
         frames = source.frames(Fraction(0) if is_counted else None)
         if self.settings.many_frames or not self.info.timing.open_ended:
             return frames
-        return self._checked(frames)
-
-    def _checked(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        begins = None
-        for number, frame in enumerate(frames, 1):
-            begins = frame.time if begins is None else begins
-            _refuse_many(
-                self.info, self.request, number, frame.time + frame.duration - begins
-            )
-            yield frame
+        return _limited(frames, self.info, self.request)
 
     def renderer(self) -> Renderer:
         """Return a renderer in this process; its batch is not chosen yet."""
@@ -495,6 +486,14 @@ def _shows(settings: InterpSettings, timing: Timing) -> TimeMap:
             f"{short(float(length))} s: give earlier times."
         )
     return TimeMap.through(points)
+
+
+def _limited(frames: Iterator[Frame], info: MediaInfo, request: Request) -> Iterator[Frame]:
+    begins = None
+    for number, frame in enumerate(frames, 1):
+        begins = frame.time if begins is None else begins
+        _refuse_many(info, request, number, frame.time + frame.duration - begins)
+        yield frame
 
 
 def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fraction) -> None:
