@@ -16,7 +16,7 @@ from av.packet import packet_sidedata_type_from_literal
 from cloudconv.media.demux import only, open_container, read_packets
 from cloudconv.media.frame import MediaInfo
 from cloudconv.media.matroska import SUBTITLES, VIDEO
-from cloudconv.media.muxing import add_side_data, kind_of
+from cloudconv.media.muxing import add_side_data, kind_of, stamp_of
 from cloudconv.media.sparse import SparseFile, sparse_file
 
 # The first packets of each stream that are tried: so many, and from so many seconds of the
@@ -103,8 +103,9 @@ class BesideFile:
             self._keep_blocks(sparse, indices, first, last)
         only(container, indices)
         for packet in packets:
-            # By the index, the streams are at most a second apart.
-            if has_index and packet.dts * packet.time_base > last:
+            # By the index, the streams are at most a second apart. A cover has no time.
+            stamp = stamp_of(packet)
+            if has_index and stamp is not None and stamp * packet.time_base > last:
                 return
             if packet.stream.index in indices:
                 yield packet
