@@ -109,10 +109,21 @@ def deferred(stop: threading.Event) -> Iterator[None]:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold back the signals of a terminal.
+    """Hold back interrupts until the end of a block, in which a process starts.
 
-    A process that starts in the block never gets them.
+    That process never gets the signals of a terminal. The interrupt is raised after the
+    block.
     """
+    stop = threading.Event()
+    with deferred(stop), _masked():
+        yield
+    if stop.is_set():
+        _interrupt(signal.SIGINT, None)
+
+
+@contextmanager
+def _masked() -> Iterator[None]:
+    """Block the signals of a terminal in this thread, and in processes that it starts."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

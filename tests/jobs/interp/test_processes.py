@@ -5,9 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction as F
+from multiprocessing import resource_tracker, util
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from unittest.mock import Mock
@@ -15,6 +18,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from cloudconv import interrupts
 from cloudconv.errors import Interrupted, SettingsError, UnfitInputError
 from cloudconv.events import Finished
 from cloudconv.jobs.interp import pool
@@ -225,6 +229,36 @@ def test_ctrl_c_does_not_reach_a_process_that_starts(monkeypatch, capfd):
     with Processes(Tenfold(), [{}]) as processes:
         events = [event.content for event in rendered(processes, numbered(1))]
     assert events[-1] == Finished(0)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals between processes")
+def test_ctrl_c_at_the_start_of_a_process_ends_the_work_without_a_traceback(
+    monkeypatch, capfd
+):
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    started = []
+
+    def then_interrupted(*arguments, spawn=util.spawnv_passfds):
+        started.append(spawn(*arguments))
+        # The process has not yet got what it is for. A terminal's signal reaches a thread
+        # that does not block the signal.
+        signal.pthread_kill(other.ident, signal.SIGINT)
+        time.sleep(0.2)
+        return started[-1]
+
+    resource_tracker.ensure_running()
+    monkeypatch.setattr(util, "spawnv_passfds", then_interrupted)
+    monkeypatch.setattr(interrupts, "_has_arrived", False)
+    monkeypatch.setattr(interrupts, "_raised_at", None)
+    with Processes(Tenfold(), [{}]) as processes, pytest.raises(KeyboardInterrupt):
+        list(rendered(processes, numbered(1)))
+    over.set()
+    other.join()
+    with suppress(ChildProcessError):
+        os.waitpid(started[0], 0)
     assert capfd.readouterr().err == ""
 
 
