@@ -160,7 +160,9 @@ def test_the_date_of_a_small_input_does_not_count(clip, tmp_path):
 def test_a_large_input_whose_date_changes_keeps_the_work(clip, tmp_path):
     touch = change_at_first_frame(clip.touch)
     before = clip.stat()
-    with pytest.raises(CloudconvError, match=r"written or replaced.*`resume=False`.* keeps"):
+    with pytest.raises(
+        CloudconvError, match=r"written or replaced.*`resume=False`.* keeps"
+    ):
         calls.interpolate(clip, tmp_path / "o.mkv", watch=touch, **BLEND)
     assert not (tmp_path / "o.mkv").exists()
     with pytest.raises(CloudconvError, match=r"differs in date of .*`resume=False`"):

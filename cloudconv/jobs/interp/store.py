@@ -52,7 +52,7 @@ _VERSION = 13
 _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 _LATEST = 1 << 62  # ticks
-_LONGEST_END = 1 << 22  # bytes; at least those of a segment's end, with its pictures
+LONGEST_END = 1 << 24  # bytes; at least those of a segment's end, with its pictures
 # What follows from other values of a run: a difference is named only if no other is.
 _FOLLOWS = {"pix_fmt", "times", "convolutions"}
 
@@ -334,7 +334,7 @@ def summary_in(file: Path, digest: str) -> PacketSummary | None:
     """Return the summary in the file of a finished segment; None if the file is damaged."""
     with file.open("rb") as opened:
         size = opened.seek(0, os.SEEK_END)
-        opened.seek(max(size - _LONGEST_END, 0))
+        opened.seek(max(size - LONGEST_END, 0))
         line = opened.read().rpartition(b"\n")[2]
     end = unsealed(line) or {}
     is_of_plan = end.pop("digest", None) == digest
