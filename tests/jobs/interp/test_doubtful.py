@@ -91,7 +91,7 @@ def test_nothing_is_named_in_a_pan_over_a_texture(tmp_path):
 def test_a_resumed_run_names_the_same_frames(jump, whole, tmp_path):
     out = tmp_path / "b.mkv"
     with pytest.raises(Interrupted):
-        interp(jump, out, watch=stop_after(2 * JUMPS + 4))
+        interp(jump, out, watch=stop_after(50))
     result = interp(jump, out)
     assert result.resumed
     assert result.doubtful == whole.doubtful
@@ -167,7 +167,7 @@ def test_a_report_has_its_pictures_after_a_resumed_run_and_without_segments(
     jump, reported, tmp_path
 ):
     with pytest.raises(Interrupted):
-        interp(jump, tmp_path / "b.mkv", report=tmp_path / "r", watch=stop_after(44))
+        interp(jump, tmp_path / "b.mkv", report=tmp_path / "r", watch=stop_after(50))
     assert not (tmp_path / "r").exists()
     assert interp(jump, tmp_path / "b.mkv", report=tmp_path / "r").resumed
     interp(jump, tmp_path / "c.gif", report=tmp_path / "s")
