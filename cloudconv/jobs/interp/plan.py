@@ -276,6 +276,7 @@ class InterpPlan(video.VideoPlan):
         choice = encoding.choice
         return {
             "input": self.info.fingerprint,
+            "date_of_the_input": self.info.dates,
             **self.settings.pinned(),
             **machine,
             "weights": self.weights,

@@ -9,15 +9,19 @@ from base64 import b64decode
 import cv2
 import numpy as np
 import pytest
+import torch
 from av import VideoFrame
 from PIL import Image
 
-from cloudconv.doubts import GRADES
+from cloudconv.doubts import GRADES, SHOWN
 from cloudconv.errors import Interrupted, OutputError
+from cloudconv.jobs.interp.store import LONGEST_END
+from cloudconv.jobs.reports import pictured
 from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import write_clip
 from tests.helpers.jobs import stop_after
+from tests.helpers.sinks import info_of
 from tests.models.test_wholes import SIZE, disc, ground
 
 RATE = 12
@@ -87,7 +91,7 @@ def test_nothing_is_named_in_a_pan_over_a_texture(tmp_path):
 def test_a_resumed_run_names_the_same_frames(jump, whole, tmp_path):
     out = tmp_path / "b.mkv"
     with pytest.raises(Interrupted):
-        interp(jump, out, watch=stop_after(2 * JUMPS + 4))
+        interp(jump, out, watch=stop_after(50))
     result = interp(jump, out)
     assert result.resumed
     assert result.doubtful == whole.doubtful
@@ -163,7 +167,7 @@ def test_a_report_has_its_pictures_after_a_resumed_run_and_without_segments(
     jump, reported, tmp_path
 ):
     with pytest.raises(Interrupted):
-        interp(jump, tmp_path / "b.mkv", report=tmp_path / "r", watch=stop_after(44))
+        interp(jump, tmp_path / "b.mkv", report=tmp_path / "r", watch=stop_after(50))
     assert not (tmp_path / "r").exists()
     assert interp(jump, tmp_path / "b.mkv", report=tmp_path / "r").resumed
     interp(jump, tmp_path / "c.gif", report=tmp_path / "s")
@@ -206,3 +210,12 @@ def test_the_lines_around_a_place_leave_its_picture_in_sight(tmp_path):
     assert upper[:, 0].min() > 180
     assert upper[:, 1].max() < 120
     assert (shown.min(2) > 215).mean() > 0.3
+
+
+@pytest.mark.parametrize("size", [(1080, 607), (480, 480), (607, 1080), (900, 30)])
+def test_the_pictures_of_a_segment_are_small_in_any_format(size):
+    """The end of a segment's file has three pictures of each of twelve places."""
+    noise = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
+    (data,) = pictured([noise], (2, 2, 10, 10), info_of(size[::-1]))
+    assert 3 * SHOWN * len(data) < LONGEST_END
+    assert max(Image.open(io.BytesIO(b64decode(data))).size) <= 480
