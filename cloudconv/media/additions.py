@@ -26,7 +26,6 @@ from av.stream import Disposition
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.files import reading
 from cloudconv.media.audio import (
     EncodedTrack,
     channels_of,
@@ -40,8 +39,6 @@ from cloudconv.media.containers import Container
 from cloudconv.media.continued import ContinuedAudio
 from cloudconv.media.demux import is_made_anew
 from cloudconv.media.ffmpeg import log_lines, reason_of
-from cloudconv.media.frame import MediaInfo
-from cloudconv.media.input import growth_of
 from cloudconv.media.muxing import add_copy, codec_name, header_of, kind_of, label_of
 from cloudconv.media.timecode import timecode_at_rate, timecode_fault, timecode_of
 from cloudconv.media.tracks import (
@@ -114,7 +111,6 @@ class AddedStreams:
         for stream in timed:  # after the others, so that warnings come in this order
             self._add_timed(stream)
         self._add_chapters()
-        self.warnings += _unread(carry.info)
 
     def _reads_code(self, stream: Any) -> bool:
         """Read a time code that FFmpeg does not read; return False for other streams.
@@ -416,19 +412,6 @@ class AddedStreams:
             )
         if stored:
             self._out.set_chapters([*stored])
-
-
-def _unread(info: MediaInfo) -> Iterator[Warned]:
-    """Yield a warning about what a file has and FFmpeg does not read."""
-    if growth_of(info.path) is not None:  # reading would wait for the end of the copy
-        return
-    with reading(info.path):
-        words = info.input_format.unread(info.path)
-    if words:
-        yield Warned(
-            "parts-unread: FFmpeg does not read these parts of the source, which the "
-            f"output lacks: {', '.join(words)}."
-        )
 
 
 def _describe(stream: Any, target: Any, container: Container) -> None:

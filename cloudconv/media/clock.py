@@ -1,15 +1,12 @@
 """Tell by its format which time stamps of a file can be trusted, and correct the others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from av.container import InputContainer
 from av.format import Flags
-
-from cloudconv.media import matroska, mp4
 
 # Steps in decode time, in seconds. A larger step back means that the clock was set anew. A
 # larger step forward means the same in formats whose clock may restart.
@@ -22,10 +19,6 @@ _LONGEST_STEP = Fraction(1)
 # Browsers show a picture of an animation that lasts at most ``SHORTEST`` for ``SHOWN``, in
 # seconds.
 SHORTEST, SHOWN = Fraction(1, 100), Fraction(1, 10)
-
-
-def _nothing(_: Path) -> list[str]:
-    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +43,14 @@ class InputFormat:
     guesses_rate: bool = False  # FFmpeg guesses the rate, because the header states none
     is_pictures: bool = False  # it reads one or several picture files, which have no times
     has_streams: bool = True  # it may contain sound and others, which FFmpeg reads
-    # Returns the words for what a file has and the reader does not show.
-    unread: Callable[[Path], list[str]] = _nothing
     # Whether it reads pictures or an animation. Both are often RGB, which few players show
     # in MP4.
     is_drawn: bool = False
 
 
 _FORMATS = {
-    "mov": InputFormat(seeks=True, finds_shown=True, has_index=True, unread=mp4.unread),
-    "matroska": InputFormat(
-        seeks=True, finds_shown=True, states_delay=True, unread=matroska.unread
-    ),
+    "mov": InputFormat(seeks=True, finds_shown=True, has_index=True),
+    "matroska": InputFormat(seeks=True, finds_shown=True, states_delay=True),
     "avi": InputFormat(seeks=True, stamps_decoding=True, stamps_audio=False),
     "asf": InputFormat(seeks=True, stamps_decoding=True),
     **dict.fromkeys(

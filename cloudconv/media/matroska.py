@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from io import FileIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cloudconv.media.muxed import MuxedFile, Planned
@@ -57,16 +56,6 @@ _SITES = {(1, 2): "left", (2, 2): "center", (1, 1): "topleft", (2, 1): "top"}
 _SITED = 0x55B7, 0x55B8
 CROPS = 0x54BB, 0x54AA, 0x54CC, 0x54DD
 _ASPECT_RATIO_UNIT = 3
-_CHAPTER = 0xB6
-_CHAPTER_TITLE = 0x80
-_ORDERED = 0x45DD
-_FULL_LANGUAGE = 0x22B59D
-_TARGETS = 0x63C0
-_LEVEL = 0x68CA
-_USUAL_LEVEL = bytes([50])
-_UIDS = {0x63C5, 0x63C9, 0x63C4, 0x63C6}  # of what a tag is about
-# Elements with others: tracks, editions of chapters, tags, and what is within.
-_OUTER = {_TRACKS, _TRACK_ENTRY, 0x1043A770, 0x45B9, _CHAPTER, 0x1254C367, 0x7373, _TARGETS}
 # Elements between the blocks of a file: those with others, and those of other contents.
 _BLOCKS = 0xA3, 0xA1
 _TIME = 0xE7
@@ -229,46 +218,6 @@ def described_video(elements: bytes) -> bytes:
     cluster = element(_CLUSTER, element(_TIME, b"\0"))
     head = element(_EBML, element(0x4282, b"matroska"))
     return head + element(_SEGMENT, tracks + cluster)
-
-
-def unread(path: Path) -> list[str]:
-    """Return the words for what a file has and FFmpeg's reader does not show."""
-    words = list[str]()
-    levels = set[bytes]()
-    waiting = _described(path)
-    with suppress(IndexError):  # of a damaged file
-        while waiting:
-            kind, content = waiting.pop()
-            inner = children(content)
-            waiting += [each for each in inner if each[0] in _OUTER]
-            names = [name for name, _ in inner]
-            values = dict(inner)
-            if kind == _CHAPTER and _CHAPTER in names:
-                words.append("chapters within chapters")
-            if kind == _CHAPTER and names.count(_CHAPTER_TITLE) > 1:
-                words.append("chapter titles in other languages")
-            if any(values.get(_ORDERED, b"")):
-                words.append("the order of the chapters")
-            if b"-" in values.get(_FULL_LANGUAGE, b""):
-                words.append(
-                    f"the language {values[_FULL_LANGUAGE].decode(errors='replace')}"
-                )
-            if kind == _TARGETS and not _UIDS & values.keys():
-                levels.add(values.get(_LEVEL, _USUAL_LEVEL))
-    if len(levels) > 1:
-        words.append("the levels of tags, such as the title of a series")
-    return [*dict.fromkeys(words)]
-
-
-def _described(path: Path) -> list[Element]:
-    """Return the tracks, chapters and tags of a file, without a look at its packets."""
-    found = list[Element]()
-    with path.open("rb", buffering=0) as file:
-        for kind, start, end in _outer(file, path.stat().st_size):
-            if kind in _OUTER and end - start < _HEAD:
-                file.seek(start)
-                found.append((kind, file.read(end - start)))
-    return found
 
 
 def segment_end(data: bytes) -> int | None:

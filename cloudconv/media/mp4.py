@@ -252,19 +252,6 @@ def edit_speeds(path: Path) -> list[Fraction]:
     return sorted(speeds)
 
 
-def unread(path: Path) -> list[str]:
-    """Return the words for what a file has and FFmpeg's reader does not show."""
-    words = list[str]()
-    with path.open("rb") as file:
-        for track in _tracks(file, path.stat().st_size):
-            for start, end in _within(file, track, b"mdia", b"elng"):
-                file.seek(start + 4)
-                language = file.read(min(end - start - 4, 40)).partition(b"\0")[0]
-                if b"-" in language:
-                    words.append(f"the language {language.decode(errors='replace')}")
-    return words
-
-
 def _hide(file: BinaryIO, track: BoxSpan, hidden: Sequence[int]) -> None:
     """Mark a track, in place, as shown only if somebody chooses it.
 

@@ -18,7 +18,7 @@ from cloudconv.errors import OutputError
 from cloudconv.media import tracks
 from cloudconv.media.audio import is_lossless
 from cloudconv.media.carry import Carry
-from cloudconv.media.matroska import amend, element, prepare, unread
+from cloudconv.media.matroska import amend, prepare
 from cloudconv.media.muxed import MuxedFile
 from cloudconv.media.muxer import carried_warnings
 from cloudconv.media.muxing import add_copy
@@ -1001,47 +1001,6 @@ def test_pictures_of_a_second_video_before_its_key_frame_are_counted(tmp_path, s
     with av.open(str(tmp_path / f"out{suffix}")) as clip:
         second = clip.streams.video[1]
         assert sum(bool(packet.size) for packet in clip.demux(second)) == 12
-
-
-WORDS = {
-    "language": (
-        element(0xAE, element(0x22B59D, b"zh-Hant-TW")),
-        ["the language zh-Hant-TW"],
-    ),
-    "base": (element(0xAE, element(0x22B59D, b"zh")), []),
-    "order": (element(0x45B9, element(0x45DD, b"\1")), ["the order of the chapters"]),
-    "plain": (element(0x45B9, element(0xB6, element(0x80, b""))), []),
-    "nested": (
-        element(0x45B9, element(0xB6, element(0xB6, b""))),
-        ["chapters within chapters"],
-    ),
-    "titles": (
-        element(0x45B9, element(0xB6, 2 * element(0x80, b""))),
-        ["chapter titles in other languages"],
-    ),
-    "levels": (
-        b"".join(
-            element(0x7373, element(0x63C0, element(0x68CA, bytes([level]))))
-            for level in (50, 70)
-        ),
-        ["the levels of tags, such as the title of a series"],
-    ),
-    "damaged": (b"\0" * 9, []),
-}
-
-
-@pytest.mark.parametrize("case", WORDS)
-def test_parts_that_ffmpeg_does_not_read_are_named(tmp_path, case):
-    inner, words = WORDS[case]
-    kind = {"levels": 0x1254C367, "language": 0x1654AE6B, "base": 0x1654AE6B}
-    path = tmp_path / "in.mkv"
-    head = element(0x1A45DFA3, element(0x4282, b"matroska"))
-    whole = element(kind.get(case, 0x1043A770), inner)
-    cluster = element(0x1F43B675, bytes(100))
-    path.write_bytes(head + element(0x18538067, cluster + whole))
-    assert unread(path) == words
-    path.write_bytes(path.read_bytes()[:-3])
-    unread(path)
 
 
 def test_marks_and_inner_times_of_webvtt_are_counted(tmp_path):
