@@ -26,7 +26,8 @@ from cloudconv.jobs.interp import run as interp
 from cloudconv.media.color import rgb_of
 from cloudconv.media.containers import CONTAINERS
 from cloudconv.media.encoders import present
-from cloudconv.media.ffmpeg import encoder_state, has_filter, libraries
+from cloudconv.media.ffmpeg import has_filter, libraries
+from cloudconv.media.opening import encoder_state
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.models import registry

@@ -27,8 +27,8 @@ from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.containers import container_of
 from cloudconv.media.encoding import EncodingPlan, extradata_hash
-from cloudconv.media.ffmpeg import open_strictly
 from cloudconv.media.muxing import add_side_data
+from cloudconv.media.opening import open_strictly
 from cloudconv.media.output import writing
 
 _START = struct.Struct("<II")  # bytes that follow, their checksum

@@ -16,7 +16,7 @@ import pytest
 
 from cloudconv.media.containers import container_of
 from cloudconv.media.encoders import EncodeSettings, choose
-from cloudconv.media.ffmpeg import open_strictly
+from cloudconv.media.opening import open_strictly
 from tests.helpers.factory import write_clip
 from tests.helpers.sinks import info_of
 
