@@ -42,7 +42,7 @@ from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Vitals, VitalsMeter
 from cloudconv.images import picture_from, small_copy, tensor_of
 from cloudconv.jobs.extend.ending import gather_material
-from cloudconv.media.probe import probe
+from cloudconv.media.reading.probe import probe
 
 BLOCK, WIDE = 20, 320
 UNREAL = 0.03

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from cloudconv.forecasting.choice import fault
 from cloudconv.jobs.extend.extrapolate import CANDIDATES
-from cloudconv.media.color import rgb_of
-from cloudconv.media.probe import probe
-from cloudconv.media.source import Source
+from cloudconv.media.colour.color import rgb_of
+from cloudconv.media.reading.probe import probe
+from cloudconv.media.reading.source import Source
 from cloudconv.metrics import eight_bit, luma, psnr
 from cloudconv.models import registry
 

@@ -22,11 +22,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.media import mixing
-from cloudconv.media.attacks import Attacks
-from cloudconv.media.fades import FilmSound, crossed
-from cloudconv.media.mixing import Mixer
-from cloudconv.media.playlist import Passage, Playlist
+from cloudconv.media.sound import mixing
+from cloudconv.media.sound.attacks import Attacks
+from cloudconv.media.sound.fades import FilmSound, crossed
+from cloudconv.media.sound.mixing import Mixer
+from cloudconv.media.sound.playlist import Passage, Playlist
 
 RATE = 24_000
 _SECONDS = 12  # of a made sound

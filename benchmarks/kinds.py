@@ -34,8 +34,8 @@ from torch import Tensor
 
 import cloudconv
 from cloudconv import metrics
-from cloudconv.media.color import rgb_of
-from cloudconv.media.source import Source
+from cloudconv.media.colour.color import rgb_of
+from cloudconv.media.reading.source import Source
 from cloudconv.models import rife
 from cloudconv.models.base import Interpolator
 from cloudconv.models.pair import Pair

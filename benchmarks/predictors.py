@@ -31,7 +31,7 @@ from torch import Tensor
 from cloudconv import checkpoints, metrics, weights
 from cloudconv.errors import CloudconvError
 from cloudconv.jobs.compare.methods import as_rgb
-from cloudconv.media.source import Source
+from cloudconv.media.reading.source import Source
 from cloudconv.models import catalogue
 from cloudconv.models.base import Interpolator, Model, Predictor
 from cloudconv.models.catalogue import ModelSpec

@@ -21,9 +21,9 @@ from typing import Any
 
 import cloudconv
 from cloudconv.images import measured_flow
-from cloudconv.media.color import thumbnail
-from cloudconv.media.probe import probe
-from cloudconv.media.source import Source
+from cloudconv.media.colour.color import thumbnail
+from cloudconv.media.reading.probe import probe
+from cloudconv.media.reading.source import Source
 
 _METRICS = ("psnr", "ssim", "sharpness", "texture")
 _FLOW_PAIRS = 8

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cloudconv
-from cloudconv.media.playlist import Passage, Playlist
+from cloudconv.media.sound.playlist import Passage, Playlist
 
 _MOST = 8  # changes that are drawn
 _AROUND = 1.0  # seconds before and after a change

@@ -29,7 +29,7 @@ from cloudconv.dreaming.methods.texture import whole
 from cloudconv.dreaming.vitals.features import Features, FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
-from cloudconv.media.probe import probe
+from cloudconv.media.reading.probe import probe
 
 LISTS = Path(__file__).parents[1] / "docs" / "measurements"
 SECONDS = 8

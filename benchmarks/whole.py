@@ -178,7 +178,9 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     from cloudconv.events import Progress
     from cloudconv.jobs.interp import run as interp
     from cloudconv.jobs.interp import store
-    from cloudconv.media import demux, frame, packets, sink, source
+    from cloudconv.media.frames import frame
+    from cloudconv.media.reading import demux, source
+    from cloudconv.media.writing import packets, sink
     from cloudconv.models.base import Interpolator
     from cloudconv.render import inference, renderer
     from cloudconv.settings import InterpSettings

@@ -15,8 +15,8 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.media.color import rgb_of
-from cloudconv.media.frame import Frame
+from cloudconv.media.colour.color import rgb_of
+from cloudconv.media.frames.frame import Frame
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

@@ -80,7 +80,7 @@ def own_standard_input(monkeypatch):
 
     An error of an earlier test may still refer to the copy of another one.
     """
-    from cloudconv.media import input as inputs
+    from cloudconv.media.containers import input as inputs
 
     monkeypatch.setattr(inputs, "_copies", WeakValueDictionary())
 

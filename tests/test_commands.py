@@ -12,8 +12,8 @@ import av
 import cv2
 import pytest
 
-from cloudconv.media.decode import VideoFile
-from cloudconv.media.source import Source
+from cloudconv.media.reading.decode import VideoFile
+from cloudconv.media.reading.source import Source
 from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import picture, write_clip

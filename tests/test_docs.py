@@ -25,7 +25,7 @@ from cloudconv.jobs.extend.plan import ExtendResult
 from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.jobs.train.plan import TrainResult
 from cloudconv.jobs.video import VideoResult
-from cloudconv.media.containers import CONTAINERS
+from cloudconv.media.containers.containers import CONTAINERS
 from cloudconv.models import registry
 from tests.helpers import calls
 from tests.helpers.factory import write_clip

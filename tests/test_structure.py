@@ -21,6 +21,8 @@ ORDER = [
     *("report", "jobs", "api", "cli", "__main__"),
 ]
 """Each package or module may import only those before it in this list."""
+MEDIA = ["frames", "colour", "containers", "reading", "sound", "carried", "writing"]
+"""Each room of media may import only those before it in this list."""
 ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"jobs"}}
 """Each library with the packages that may import it."""
 SHARED_MODULES = {"plan", "run", "base", "rife", "compare", "train", "extend", "interp"}
@@ -52,7 +54,7 @@ def _imports(file):
 
 
 FILES = {_module(file): file for file in ROOT.rglob("*.py")}
-assert {"cloudconv.api", "cloudconv.media.muxer"} <= FILES.keys()
+assert {"cloudconv.api", "cloudconv.media.writing.muxer"} <= FILES.keys()
 
 
 @cache
@@ -74,6 +76,19 @@ def test_packages_import_only_those_before_them():
             assert ORDER.index(_package(target)) <= ORDER.index(_package(name)), (
                 f"{name}: {target}"
             )
+
+
+def test_rooms_of_media_import_only_those_before_them():
+    pairs = 0
+    for name, imported in _all_imports().items():
+        if not name.startswith("cloudconv.media."):
+            continue
+        for target in imported:
+            if target.startswith("cloudconv.media."):
+                room, used = name.split(".")[2], target.split(".")[2]
+                assert MEDIA.index(used) <= MEDIA.index(room), f"{name}: {target}"
+                pairs += 1
+    assert pairs > 100
 
 
 def _definitions(kind):

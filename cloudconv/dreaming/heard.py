@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from cloudconv.dreaming.methods.base import Filmed, Jump, Origin
-from cloudconv.media.playlist import Passage, Playlist
+from cloudconv.media.sound.playlist import Passage, Playlist
 
 
 class Listener:

@@ -36,7 +36,7 @@ from cloudconv.images import (
     tensor_of,
     whole,
 )
-from cloudconv.media.color import (
+from cloudconv.media.colour.color import (
     code_matrix,
     description_of,
     from_rgb,
@@ -44,7 +44,7 @@ from cloudconv.media.color import (
     to_codes,
     to_rgb,
 )
-from cloudconv.media.frame import Frame
+from cloudconv.media.frames.frame import Frame
 
 Samples = list[Floats]
 """The samples of each group of a picture."""

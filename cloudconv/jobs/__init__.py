@@ -159,7 +159,7 @@ def _module(settings: Any, function: str) -> Any:
 def planned(plan: Any) -> dict[str, Any]:
     """Return the JSON of a plan: the keys of the result that are decided, with warnings."""
     from cloudconv.jobs.video import VideoPlan  # imports PyTorch
-    from cloudconv.media.muxer import carried_warnings
+    from cloudconv.media.writing.muxer import carried_warnings
 
     others: list[Warned] = []
     if isinstance(plan, VideoPlan):

@@ -23,12 +23,13 @@ from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import Finished, Job, Measured, watched
 from cloudconv.host import processor_name, version_of
 from cloudconv.jobs.interp import run as interp
-from cloudconv.media.color import rgb_of
-from cloudconv.media.containers import CONTAINERS
-from cloudconv.media.encoders import present
-from cloudconv.media.ffmpeg import encoder_state, has_filter, libraries
-from cloudconv.media.probe import probe
-from cloudconv.media.source import Source
+from cloudconv.media.colour.color import rgb_of
+from cloudconv.media.containers.containers import CONTAINERS
+from cloudconv.media.containers.ffmpeg import has_filter, libraries
+from cloudconv.media.reading.probe import probe
+from cloudconv.media.reading.source import Source
+from cloudconv.media.writing.encoders import present
+from cloudconv.media.writing.opening import encoder_state
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.catalogue import ModelSpec

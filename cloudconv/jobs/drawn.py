@@ -12,12 +12,12 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from cloudconv.media.color import color_space, from_rgb
-from cloudconv.media.convert import UPRIGHT, turn_of
-from cloudconv.media.encoding import draft_encoding
-from cloudconv.media.formats import layout
-from cloudconv.media.frame import ColorTags, Frame, MediaInfo, make_picture
-from cloudconv.media.sink import Sink
+from cloudconv.media.colour.color import color_space, from_rgb
+from cloudconv.media.colour.convert import UPRIGHT, turn_of
+from cloudconv.media.frames.formats import layout
+from cloudconv.media.frames.frame import ColorTags, Frame, MediaInfo, make_picture
+from cloudconv.media.writing.encoding import draft_encoding
+from cloudconv.media.writing.sink import Sink
 
 LABEL_HEIGHT = 32  # of one line
 _TAGS = ColorTags(1, 1, 1, 1)

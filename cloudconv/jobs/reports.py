@@ -19,9 +19,9 @@ from cloudconv.errors import OutputError
 from cloudconv.images import Bytes, as_picture, tensor_of
 from cloudconv.jobs.drawn import as_shown
 from cloudconv.jobs.video import check_outputs
-from cloudconv.media.frame import MediaInfo
-from cloudconv.media.input import is_stdout
-from cloudconv.media.output import check_free, check_home, claimed, writing
+from cloudconv.media.containers.input import is_stdout
+from cloudconv.media.frames.frame import MediaInfo
+from cloudconv.media.writing.output import check_free, check_home, claimed, writing
 from cloudconv.report.data import Place, Places
 from cloudconv.report.page import jpeg, render_places, shrunk
 

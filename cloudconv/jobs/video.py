@@ -14,14 +14,14 @@ import torch
 from cloudconv import checkpoints, files, weights
 from cloudconv.errors import InputError, ModelError
 from cloudconv.events import Warned
-from cloudconv.media import pictures as images
-from cloudconv.media.encoding import EncodingDraft, EncodingPlan
-from cloudconv.media.frame import MediaInfo
-from cloudconv.media.input import Copy, is_stdout
-from cloudconv.media.output import check_output, check_rate, written_by
-from cloudconv.media.probe import probe
-from cloudconv.media.scan import Part
-from cloudconv.media.tracks import PRIMING
+from cloudconv.media.carried.tracks import PRIMING
+from cloudconv.media.containers.input import Copy, is_stdout
+from cloudconv.media.frames.frame import MediaInfo
+from cloudconv.media.reading import pictures as images
+from cloudconv.media.reading.probe import probe
+from cloudconv.media.reading.scan import Part
+from cloudconv.media.writing.encoding import EncodingDraft, EncodingPlan
+from cloudconv.media.writing.output import check_output, check_rate, written_by
 from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.render.device import precision_name

@@ -6,8 +6,8 @@ from typing import Any
 
 from cloudconv import settings as kinds
 from cloudconv.checkpoints import file_of
-from cloudconv.media.containers import container_of
-from cloudconv.media.input import check_there
+from cloudconv.media.containers.containers import container_of
+from cloudconv.media.containers.input import check_there
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelTask
 from cloudconv.settings.compare import MINTERPOLATE

@@ -1,9 +1,11 @@
 """Read, convert and write video, pictures and sound; the only package that imports av.
 
-The way of a frame: ``demux`` reads packets, and ``clock`` corrects their times. ``probe``
-describes the file (``MediaInfo``, ``timing``). ``decode`` makes pictures of the packets,
-and ``source`` a ``Frame`` of each (``frame``). ``sink`` encodes frames by an
-``EncodingPlan`` (``encoding``). ``packets`` stores the packets of a segment, and ``sink``
-joins those of all segments. ``muxer`` writes them between the packets of ``others``.
-``sink`` completes and checks the file.
+Each room imports only rooms before itself: ``frames`` (samples and times), ``colour``,
+``containers`` (facts about formats), ``reading``, ``sound``, ``carried`` (streams beside
+the video), ``writing``. The way of a frame: ``reading.demux`` reads packets, and
+``frames.clock`` corrects their times. ``reading.decode`` makes pictures of the packets, and
+``reading.source`` a ``Frame`` of each. ``writing.sink`` encodes frames by an
+``EncodingPlan``. ``writing.packets`` stores the packets of a segment, and ``writing.sink``
+joins those of all segments. ``writing.muxer`` writes them between the packets of
+``carried.others``, and ``writing.sink`` completes and checks the file.
 """

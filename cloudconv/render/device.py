@@ -17,7 +17,7 @@ from torch import Tensor
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.host import cpu_lines
-from cloudconv.media.ffmpeg import FFMPEG
+from cloudconv.media.containers.ffmpeg import FFMPEG
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import resize, warp

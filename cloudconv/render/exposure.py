@@ -7,8 +7,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from cloudconv.media.curves import curve_for
-from cloudconv.media.frame import Frame, FrameTask
+from cloudconv.media.colour.curves import curve_for
+from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.models.base import COLOURS
 
 _PIXELS = 2  # of the largest motion of a pair, for each of its pictures

@@ -13,8 +13,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.doubts import shape_of
-from cloudconv.media.color import from_channels, to_channels
-from cloudconv.media.frame import Frame, FrameTask
+from cloudconv.media.colour.color import from_channels, to_channels
+from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.models import fallback as blending
 from cloudconv.models import wholes
 from cloudconv.models.base import COLOURS, LEFTOVER, MOTION, Interpolator, Made

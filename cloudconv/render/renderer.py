@@ -16,7 +16,7 @@ import torch
 from cloudconv.doubts import LEAST, Box, box_of, size_of, unexplained
 from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
-from cloudconv.media.frame import Frame, FrameTask
+from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.models import registry
 from cloudconv.models.base import COLOURS, MOTION, Interpolator, check_finite
 from cloudconv.models.catalogue import FOUR

@@ -326,8 +326,8 @@ class RepeatDetector:
         """Add the next frame and return whether it repeats the one before.
 
         ``blocks`` are the means of its luma in blocks
-        (:func:`~cloudconv.media.color.block_means`), or those of green, which replaces luma
-        in gbr formats.
+        (:func:`~cloudconv.media.colour.color.block_means`), or those of green, which
+        replaces luma in gbr formats.
         """
         if self._distinct is None or self._distinct.shape != blocks.shape:
             self._distinct = blocks

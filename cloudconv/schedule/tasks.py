@@ -16,8 +16,8 @@ from torch import Tensor
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.framelist import NO_FRAMES, FrameList, check_row
-from cloudconv.media.color import block_means, thumbnail
-from cloudconv.media.frame import Frame, FrameTask
+from cloudconv.media.colour.color import block_means, thumbnail
+from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.messages import counted, plural
 from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import Cadence

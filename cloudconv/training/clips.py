@@ -21,11 +21,11 @@ from torch import Tensor
 
 from cloudconv.errors import InputError
 from cloudconv.events import Progress, Warned
-from cloudconv.media import pictures as images
-from cloudconv.media.color import block_means, rgb_of, thumbnail
-from cloudconv.media.frame import Frame, MediaInfo
-from cloudconv.media.probe import probe
-from cloudconv.media.source import Source
+from cloudconv.media.colour.color import block_means, rgb_of, thumbnail
+from cloudconv.media.frames.frame import Frame, MediaInfo
+from cloudconv.media.reading import pictures as images
+from cloudconv.media.reading.probe import probe
+from cloudconv.media.reading.source import Source
 from cloudconv.messages import counted, shortened
 from cloudconv.schedule.cuts import CutDetector, RepeatDetector, resembles_cut
 from cloudconv.settings import TrainSettings, values

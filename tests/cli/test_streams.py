@@ -139,7 +139,7 @@ def test_files_that_could_not_be_removed_are_named(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mkv", 3)
     monkeypatch.setattr(files, "remove", lambda path: None)
     interrupted = Mock(side_effect=KeyboardInterrupt)
-    monkeypatch.setattr("cloudconv.media.sink.Sink.write", interrupted)
+    monkeypatch.setattr("cloudconv.media.writing.sink.Sink.write", interrupted)
     done = run("interp", clip, tmp_path / "b.gif", *TINY)
     (leftover,) = tmp_path.glob("*.part")
     assert done.stderr.startswith("interrupted; ")

@@ -12,7 +12,7 @@ from cloudconv.dreaming.auto import FRAMES, Trial, choose, wind_of
 from cloudconv.dreaming.methods.base import Composed, DreamFrame
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.jobs.extend.ending import gather_material
-from cloudconv.media.probe import probe
+from cloudconv.media.reading.probe import probe
 from tests.helpers.dreams import ball, clouds, material
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.methods.base import Composed, Filmed, Jump
-from cloudconv.media.playlist import Passage, Playlist
+from cloudconv.media.sound.playlist import Passage, Playlist
 
 STEP = F(1, 25)
 TIMES = [number * STEP for number in range(100)]

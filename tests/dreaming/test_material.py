@@ -7,7 +7,7 @@ import pytest
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.jobs.extend.ending import MOST_FRAMES, gather_material
-from cloudconv.media.probe import probe
+from cloudconv.media.reading.probe import probe
 from tests.helpers.dreams import clouds, dusk, frames, material, slow_clouds, video
 from tests.helpers.factory import write_clip
 

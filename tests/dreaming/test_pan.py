@@ -15,7 +15,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.images import picture_of, small_copy, tensor_of
 from cloudconv.jobs.extend.ending import gather_material
-from cloudconv.media.probe import probe
+from cloudconv.media.reading.probe import probe
 from tests.helpers.dreams import clouds, lost_land, material, tensor, tensors
 from tests.helpers.tiers import first_full
 

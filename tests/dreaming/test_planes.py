@@ -16,7 +16,7 @@ from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.planes import Planes, colours, held
 from cloudconv.images import as_picture, levels_of, picture_of, resized
-from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.frames.frame import ColorTags, Frame
 from tests.helpers.dreams import clouds, video
 from tests.helpers.tiers import first_full
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import cloudconv
-from cloudconv.media.frame import Frame
+from cloudconv.media.frames.frame import Frame
 from cloudconv.models import registry
 from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer

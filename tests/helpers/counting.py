@@ -11,7 +11,7 @@ from weakref import finalize
 import av
 import pytest
 
-from cloudconv.media import demux, identity, sparse
+from cloudconv.media.reading import demux, identity, sparse
 
 
 class Count:

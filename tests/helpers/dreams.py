@@ -18,7 +18,7 @@ from cloudconv.dreaming.methods.base import Composed, Origin
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import WINDOW, Vitals, VitalsMeter
 from cloudconv.images import Floats, picture_from, small_copy, tensor_of
-from cloudconv.media.frame import Frame
+from cloudconv.media.frames.frame import Frame
 
 Picture = NDArray[np.uint8]
 

@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
-from cloudconv.media.muxing import add_copy
+from cloudconv.media.containers.muxing import add_copy
 
 
 def planes_of(frame: VideoFrame) -> list[NDArray[Any]]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cloudconv.errors import CloudconvError
-from cloudconv.media.color import thumbnail
-from cloudconv.media.source import Source
+from cloudconv.media.colour.color import thumbnail
+from cloudconv.media.reading.source import Source
 from cloudconv.schedule.cuts import CutDetector
 
 HEIGHT, WIDTH = CutDetector.THUMBNAIL

@@ -6,11 +6,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from cloudconv.media.carry import Carry
-from cloudconv.media.encoding import EncodingPlan, draft_encoding
-from cloudconv.media.formats import working_format
-from cloudconv.media.frame import ColorTags, MediaInfo, Timing
-from cloudconv.media.sink import Sink
+from cloudconv.media.carried.carry import Carry
+from cloudconv.media.frames.formats import working_format
+from cloudconv.media.frames.frame import ColorTags, MediaInfo, Timing
+from cloudconv.media.writing.encoding import EncodingPlan, draft_encoding
+from cloudconv.media.writing.sink import Sink
 
 
 def plan_encoding(

@@ -229,7 +229,7 @@ def test_a_change_of_an_input_that_keeps_size_and_date_is_noticed(clips, out_dir
 
 
 def test_a_large_input_with_another_date_is_made_again(clips, out_dir, monkeypatch):
-    monkeypatch.setattr("cloudconv.media.identity.MOST_HASHED", 100)
+    monkeypatch.setattr("cloudconv.media.reading.identity.MOST_HASHED", 100)
     words = (clips[2], "--out-dir", out_dir)
     output = out_dir / "c_x2.mkv"
     assert rows(run(*words).stderr) == [["c.mkv", "done"]]

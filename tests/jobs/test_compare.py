@@ -23,9 +23,9 @@ from cloudconv.jobs.compare.methods import ShownFrame
 from cloudconv.jobs.compare.plan import MINTERPOLATE, evenly, windows
 from cloudconv.jobs.compare.run import CompareSettings, decide
 from cloudconv.jobs.compare.score import SequenceMeter, verdict
-from cloudconv.media.color import rgb_of
-from cloudconv.media.probe import probe
-from cloudconv.media.source import Source
+from cloudconv.media.colour.color import rgb_of
+from cloudconv.media.reading.probe import probe
+from cloudconv.media.reading.source import Source
 from cloudconv.report.data import COLUMNS, Row
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_times, write_clip

@@ -15,7 +15,7 @@ from cloudconv.dreaming.vitals.vitals import VITALS, VitalsMeter
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.jobs.extend import dream as job
 from cloudconv.jobs.extend import ending, plan
-from cloudconv.media.source import Source
+from cloudconv.media.reading.source import Source
 from cloudconv.settings import DreamSettings
 from tests.helpers import calls
 from tests.helpers.command import invoke

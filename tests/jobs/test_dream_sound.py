@@ -8,13 +8,13 @@ import pytest
 from av.stream import Disposition
 
 from cloudconv.errors import OutputError
-from cloudconv.media.carry import Carry
-from cloudconv.media.playlist import Passage, Playlist
-from cloudconv.media.probe import probe
+from cloudconv.media.carried.carry import Carry
+from cloudconv.media.reading.probe import probe
+from cloudconv.media.sound.playlist import Passage, Playlist
 from tests.helpers import calls
 from tests.helpers.factory import packets_of, picture, read_planes, write_clip
 from tests.helpers.tiers import first_full
-from tests.media.test_sink import even, write
+from tests.media.writing.test_sink import even, write
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 

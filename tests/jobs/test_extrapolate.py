@@ -17,7 +17,7 @@ from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.events import Measured
 from cloudconv.jobs.extend import extrapolate as job
 from cloudconv.jobs.extend.ending import continued, read_ending
-from cloudconv.media.probe import probe
+from cloudconv.media.reading.probe import probe
 from tests.forecasting.test_layers import square_under_a_pan
 from tests.helpers import calls
 from tests.helpers.factory import (

@@ -10,7 +10,7 @@ from cloudconv.dreaming.methods.modes import METHODS
 from cloudconv.errors import InputError, OutputError
 from cloudconv.events import Measured
 from cloudconv.jobs.extend import preview
-from cloudconv.media.probe import probe
+from cloudconv.media.reading.probe import probe
 from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.dreams import ball, video

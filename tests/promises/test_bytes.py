@@ -12,7 +12,7 @@ from cloudconv.errors import Interrupted
 from cloudconv.events import Finished
 from cloudconv.jobs.interp import run as interpolating
 from cloudconv.jobs.interp.segments import SegmentWork
-from cloudconv.media import identity
+from cloudconv.media.reading import identity
 from cloudconv.settings import InterpSettings
 from tests.helpers import calls
 from tests.helpers.counting import counted

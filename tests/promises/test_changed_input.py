@@ -10,8 +10,8 @@ import torch
 from cloudconv.cli import console
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Progress, mapped
-from cloudconv.media import identity as fingerprint
-from cloudconv.media.identity import input_fingerprint
+from cloudconv.media.reading import identity as fingerprint
+from cloudconv.media.reading.identity import input_fingerprint
 from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import read_times, write_clip

@@ -16,10 +16,10 @@ from cloudconv.errors import EncoderError, OutputError, TakenError
 from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch, store
 from cloudconv.jobs.interp import run as interp
-from cloudconv.media.audio import EncodedTrack
-from cloudconv.media.output import writing
-from cloudconv.media.sink import Sink
-from cloudconv.media.tracks import CopiedAudio
+from cloudconv.media.carried.audio import EncodedTrack
+from cloudconv.media.carried.tracks import CopiedAudio
+from cloudconv.media.writing.output import writing
+from cloudconv.media.writing.sink import Sink
 from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip

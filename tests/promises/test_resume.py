@@ -21,9 +21,9 @@ import pytest
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Progress
 from cloudconv.files import sealed
-from cloudconv.media.muxer import Muxer, PictureFolder
-from cloudconv.media.packets import PacketFile, Writer
-from cloudconv.media.sink import Sink
+from cloudconv.media.writing.muxer import Muxer, PictureFolder
+from cloudconv.media.writing.packets import PacketFile, Writer
+from cloudconv.media.writing.sink import Sink
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, packets_of, picture, write_clip
 from tests.helpers.jobs import on, stop_after

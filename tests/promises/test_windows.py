@@ -13,7 +13,7 @@ import cloudconv
 from cloudconv import files, interrupts
 from cloudconv.errors import InputError, SettingsError, TakenError
 from cloudconv.jobs.interp.batch import each_input
-from cloudconv.media import input as spool
+from cloudconv.media.containers import input as spool
 from tests.helpers.factory import read_times, write_clip
 
 

@@ -10,8 +10,8 @@ from av import VideoFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.media.color import from_channels, to_channels
-from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.colour.color import from_channels, to_channels
+from cloudconv.media.frames.frame import ColorTags, Frame
 from cloudconv.render.exposure import Exposure, moments, pictures_of
 from cloudconv.timeline import Task
 from tests.helpers.factory import picture

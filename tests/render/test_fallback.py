@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudconv.media.frame import Frame
+from cloudconv.media.frames.frame import Frame
 from cloudconv.models import fallback
 from cloudconv.models.pair import Pair
 from cloudconv.timeline import Task

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.errors import CloudconvError, DeviceError
-from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.frames.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.baselines import Blend
 from cloudconv.render import memory

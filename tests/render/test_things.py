@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.media.color import color_space, from_rgb
-from cloudconv.media.formats import layout
-from cloudconv.media.frame import ColorTags, Frame, make_picture
+from cloudconv.media.colour.color import color_space, from_rgb
+from cloudconv.media.frames.formats import layout
+from cloudconv.media.frames.frame import ColorTags, Frame, make_picture
 from cloudconv.timeline import Task
 from tests.models.test_wholes import disc
 from tests.models.test_wholes import ground as drawn_ground

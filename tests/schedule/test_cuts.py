@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.errors import SettingsError
-from cloudconv.media.color import block_means
-from cloudconv.media.frame import Frame
-from cloudconv.media.source import Source
+from cloudconv.media.colour.color import block_means
+from cloudconv.media.frames.frame import Frame
+from cloudconv.media.reading.source import Source
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
 from tests.helpers import joined
 from tests.helpers.factory import picture, write_clip

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cloudconv.errors import SettingsError
 from cloudconv.framelist import FrameList
-from cloudconv.media.frame import Frame
+from cloudconv.media.frames.frame import Frame
 from cloudconv.schedule.tasks import Counts, schedule
 from cloudconv.timeline import Multiply, Resample
 from tests.helpers.factory import picture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.media.frame import Frame
+from cloudconv.media.frames.frame import Frame
 from cloudconv.schedule.tasks import Counts, schedule
 from cloudconv.timeline import Multiply, Resample
 from cloudconv.timemap import TimeMap

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from av import VideoFrame
 
-from cloudconv.media.frame import Frame
+from cloudconv.media.frames.frame import Frame
 from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.timeline import Multiply, Resample
 from tests.helpers.factory import picture

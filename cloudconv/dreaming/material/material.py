@@ -35,7 +35,7 @@ from cloudconv.images import (
     resized_flow,
     warp,
 )
-from cloudconv.media.frame import Frame
+from cloudconv.media.frames.frame import Frame
 
 Result = TypeVar("Result")
 

@@ -30,7 +30,7 @@ from cloudconv.images import (
     spread,
     warp,
 )
-from cloudconv.media.frame import Frame, make_picture
+from cloudconv.media.frames.frame import Frame, make_picture
 
 
 class Views:

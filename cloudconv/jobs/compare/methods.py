@@ -14,9 +14,9 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.events import Warned
 from cloudconv.jobs.compare.plan import ComparedClip, ComparePlan, Excerpt
-from cloudconv.media.color import rgb_of
-from cloudconv.media.frame import Frame
-from cloudconv.media.meters import minterpolate
+from cloudconv.media.colour.color import rgb_of
+from cloudconv.media.frames.frame import Frame
+from cloudconv.media.writing.meters import minterpolate
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 from cloudconv.render.device import choose_device, choose_precision

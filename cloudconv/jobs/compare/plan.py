@@ -18,8 +18,8 @@ from cloudconv.events import Warned
 from cloudconv.jobs import as_json
 from cloudconv.jobs.reports import PAGE, check_report
 from cloudconv.jobs.video import part_of, probed
-from cloudconv.media.frame import Frame, MediaInfo
-from cloudconv.media.source import Source
+from cloudconv.media.frames.frame import Frame, MediaInfo
+from cloudconv.media.reading.source import Source
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelTask

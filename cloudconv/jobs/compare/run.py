@@ -29,8 +29,8 @@ from cloudconv.jobs.compare.plan import (
 from cloudconv.jobs.compare.score import ScoredFrame, Scorer, losses, verdict
 from cloudconv.jobs.drawn import as_shown, drawn_frame, drawn_video, even, label
 from cloudconv.jobs.reports import PAGE, ReportFolder, opened_report
-from cloudconv.media.identity import check_unchanged
-from cloudconv.media.sink import Sink
+from cloudconv.media.reading.identity import check_unchanged
+from cloudconv.media.writing.sink import Sink
 from cloudconv.messages import counted
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import set_threads

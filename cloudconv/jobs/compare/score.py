@@ -13,7 +13,7 @@ from cloudconv.events import Warned
 from cloudconv.forecasting.choice import fault, stands
 from cloudconv.jobs.compare.methods import ShownFrame, as_rgb, method
 from cloudconv.jobs.compare.plan import ClipFrame, ComparePlan, Excerpt
-from cloudconv.media.meters import VmafMeter
+from cloudconv.media.writing.meters import VmafMeter
 from cloudconv.messages import counted
 from cloudconv.report.data import CURVES, Row, frames_ahead
 from cloudconv.settings.compare import FAULT

@@ -46,9 +46,9 @@ from cloudconv.jobs.reports import (
     opened_report,
     places_page,
 )
-from cloudconv.media.frame import Frame
-from cloudconv.media.output import claim
-from cloudconv.media.playlist import Playlist
+from cloudconv.media.frames.frame import Frame
+from cloudconv.media.sound.playlist import Playlist
+from cloudconv.media.writing.output import claim
 from cloudconv.messages import counted, flag, listed
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelSpec

@@ -12,10 +12,10 @@ from torch import Tensor
 from cloudconv.dreaming.material.material import Material
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
-from cloudconv.media.formats import layout
-from cloudconv.media.frame import Frame, MediaInfo
-from cloudconv.media.scan import Part
-from cloudconv.media.source import Source
+from cloudconv.media.frames.formats import layout
+from cloudconv.media.frames.frame import Frame, MediaInfo
+from cloudconv.media.reading.scan import Part
+from cloudconv.media.reading.source import Source
 from cloudconv.messages import counted, short
 from cloudconv.schedule.cadence import MAX_REPEATS, Cadence
 from cloudconv.schedule.cuts import CutDetector

@@ -34,10 +34,10 @@ from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.ending import Ending, read_ending
 from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult
-from cloudconv.media.color import rgb_of
-from cloudconv.media.frame import Frame
-from cloudconv.media.output import claim
-from cloudconv.media.pictures import motion_photo
+from cloudconv.media.colour.color import rgb_of
+from cloudconv.media.frames.frame import Frame
+from cloudconv.media.reading.pictures import motion_photo
+from cloudconv.media.writing.output import claim
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor

@@ -16,14 +16,14 @@ from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Event, Measured, Progress, Reported, Warned
 from cloudconv.jobs import video
 from cloudconv.jobs.extend.ending import MOST_FRAMES, part_of
-from cloudconv.media.carry import Carry
-from cloudconv.media.color import description_of, from_rgb
-from cloudconv.media.containers import default_suffix
-from cloudconv.media.encoding import EncodingPlan, draft_encoding
-from cloudconv.media.frame import Frame, MediaInfo
-from cloudconv.media.playlist import Playlist
-from cloudconv.media.sink import Sink
-from cloudconv.media.source import Source
+from cloudconv.media.carried.carry import Carry
+from cloudconv.media.colour.color import description_of, from_rgb
+from cloudconv.media.containers.containers import default_suffix
+from cloudconv.media.frames.frame import Frame, MediaInfo
+from cloudconv.media.reading.source import Source
+from cloudconv.media.sound.playlist import Playlist
+from cloudconv.media.writing.encoding import EncodingPlan, draft_encoding
+from cloudconv.media.writing.sink import Sink
 from cloudconv.models import registry
 from cloudconv.models.base import check_finite
 from cloudconv.models.catalogue import ModelSpec

@@ -45,8 +45,8 @@ from cloudconv.jobs.drawn import (
 from cloudconv.jobs.extend.ending import gather_material, last_scene, part_of
 from cloudconv.jobs.extend.faults import as_json, said, verdict_of
 from cloudconv.jobs.extend.plan import check_sides, enough_memory
-from cloudconv.media.frame import MediaInfo
-from cloudconv.media.output import check_free, check_home, claim, writing
+from cloudconv.media.frames.frame import MediaInfo
+from cloudconv.media.writing.output import check_free, check_home, claim, writing
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.render.device import (

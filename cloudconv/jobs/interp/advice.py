@@ -6,11 +6,11 @@ from pathlib import Path
 from shutil import disk_usage
 
 from cloudconv.events import Warned
-from cloudconv.media import pictures as images
-from cloudconv.media.containers import container_of
-from cloudconv.media.frame import MediaInfo
-from cloudconv.media.input import is_stdout
-from cloudconv.media.timing import Timing
+from cloudconv.media.containers.containers import container_of
+from cloudconv.media.containers.input import is_stdout
+from cloudconv.media.frames.frame import MediaInfo
+from cloudconv.media.frames.timing import Timing
+from cloudconv.media.reading import pictures as images
 from cloudconv.messages import amount
 from cloudconv.settings import InterpSettings, exact
 from cloudconv.timeline import parse_rate, rate_name

@@ -21,12 +21,12 @@ from cloudconv.jobs.interp.records import Recipe, Records, record
 from cloudconv.jobs.interp.run import interpolate, start
 from cloudconv.jobs.interp.workers import Workers
 from cloudconv.jobs.video import output_path, stem_of
-from cloudconv.media import pictures as images
-from cloudconv.media.containers import CONTAINERS, MKV
-from cloudconv.media.folders import by_ending, inventory
-from cloudconv.media.identity import input_dates
-from cloudconv.media.input import is_picture
-from cloudconv.media.output import check_free, check_home, writing
+from cloudconv.media.containers.containers import CONTAINERS, MKV
+from cloudconv.media.containers.input import is_picture
+from cloudconv.media.reading import pictures as images
+from cloudconv.media.reading.folders import by_ending, inventory
+from cloudconv.media.reading.identity import input_dates
+from cloudconv.media.writing.output import check_free, check_home, writing
 from cloudconv.messages import listed, shortened
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads

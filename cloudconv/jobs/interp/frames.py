@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.errors import PictureError
-from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.frames.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.arrays import PictureKind, SampleCheck, each_of, place_of
 from cloudconv.render.cpu_streams import useful_cpu_streams

@@ -21,14 +21,14 @@ from cloudconv.jobs.interp.advice import (
 )
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
 from cloudconv.jobs.reports import PAGE, check_report
-from cloudconv.media.carry import Carry
-from cloudconv.media.containers import container_of, default_suffix
-from cloudconv.media.encoding import EncodingPlan, draft_encoding
-from cloudconv.media.frame import Frame, MediaInfo
-from cloudconv.media.input import is_stdout
-from cloudconv.media.pictures import motion_photo
-from cloudconv.media.source import Source
-from cloudconv.media.timing import Timing, constant_rate
+from cloudconv.media.carried.carry import Carry
+from cloudconv.media.containers.containers import container_of, default_suffix
+from cloudconv.media.containers.input import is_stdout
+from cloudconv.media.frames.frame import Frame, MediaInfo
+from cloudconv.media.frames.timing import Timing, constant_rate
+from cloudconv.media.reading.pictures import motion_photo
+from cloudconv.media.reading.source import Source
+from cloudconv.media.writing.encoding import EncodingPlan, draft_encoding
 from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.models.engines import set_engine

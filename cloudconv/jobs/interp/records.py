@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cloudconv.media.identity import input_dates, input_fingerprint
+from cloudconv.media.reading.identity import input_dates, input_fingerprint
 from cloudconv.models import registry
 from cloudconv.settings import InterpSettings
 

@@ -30,11 +30,11 @@ from cloudconv.jobs.interp.store import SegmentStore
 from cloudconv.jobs.interp.workers import Cluster, Processes, Workers
 from cloudconv.jobs.reports import PAGE, ReportFolder, opened_report, places_page
 from cloudconv.jobs.video import size_of
-from cloudconv.media.encoding import EncodingPlan
-from cloudconv.media.frame import FrameTask
-from cloudconv.media.muxer import carried_warnings
-from cloudconv.media.output import claim
-from cloudconv.media.sink import Sink
+from cloudconv.media.frames.frame import FrameTask
+from cloudconv.media.writing.encoding import EncodingPlan
+from cloudconv.media.writing.muxer import carried_warnings
+from cloudconv.media.writing.output import claim
+from cloudconv.media.writing.sink import Sink
 from cloudconv.messages import counted, plural
 from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import set_threads

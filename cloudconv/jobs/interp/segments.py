@@ -25,12 +25,12 @@ from cloudconv.errors import CloudconvError, DeviceError, UnfitInputError
 from cloudconv.events import Event, Finished, Progress, Warned
 from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.jobs.reports import pictured
-from cloudconv.media.color import rgb_of
-from cloudconv.media.encoding import EncodingPlan
-from cloudconv.media.frame import Frame, FrameTask, MediaInfo
-from cloudconv.media.packets import PacketSummary
-from cloudconv.media.sink import Sink
-from cloudconv.media.source import Source
+from cloudconv.media.colour.color import rgb_of
+from cloudconv.media.frames.frame import Frame, FrameTask, MediaInfo
+from cloudconv.media.reading.source import Source
+from cloudconv.media.writing.encoding import EncodingPlan
+from cloudconv.media.writing.packets import PacketSummary
+from cloudconv.media.writing.sink import Sink
 from cloudconv.pipeline import Item, one_thread, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import Sizes

@@ -39,11 +39,11 @@ from cloudconv.jobs.interp.segments import (
     SegmentTasks,
     divide,
 )
-from cloudconv.media.encoding import EncodingPlan
-from cloudconv.media.frame import FrameTask
-from cloudconv.media.output import writing
-from cloudconv.media.packets import PacketSummary
-from cloudconv.media.sink import Sink, join
+from cloudconv.media.frames.frame import FrameTask
+from cloudconv.media.writing.encoding import EncodingPlan
+from cloudconv.media.writing.output import writing
+from cloudconv.media.writing.packets import PacketSummary
+from cloudconv.media.writing.sink import Sink, join
 from cloudconv.messages import amount, counted, plural
 
 # Raise this number with each change to packet files, to digests of plans, or to identities

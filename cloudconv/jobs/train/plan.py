@@ -17,8 +17,8 @@ from cloudconv.events import Warned
 from cloudconv.files import reading
 from cloudconv.jobs.train.results import check_files
 from cloudconv.jobs.video import check_outputs
-from cloudconv.media.frame import MediaInfo
-from cloudconv.media.input import check_there, local_file
+from cloudconv.media.containers.input import check_there, local_file
+from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render import device as devices

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cloudconv import checkpoints, errors, files
 from cloudconv.jobs.video import check_outputs
-from cloudconv.media.output import check_free, check_home, writing
+from cloudconv.media.writing.output import check_free, check_home, writing
 from cloudconv.messages import flag, shortened
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.settings import TrainSettings

@@ -20,9 +20,9 @@ from cloudconv.jobs.compare.plan import CompareResult
 from cloudconv.jobs.compare.score import EQUAL
 from cloudconv.jobs.train.plan import TrainPlan, TrainResult, decide
 from cloudconv.jobs.train.results import Results, stored
-from cloudconv.media.frame import MediaInfo
-from cloudconv.media.identity import has_changed
-from cloudconv.media.output import writing
+from cloudconv.media.frames.frame import MediaInfo
+from cloudconv.media.reading.identity import has_changed
+from cloudconv.media.writing.output import writing
 from cloudconv.models import registry
 from cloudconv.models.base import Model
 from cloudconv.models.registry import weights_fingerprint

@@ -26,8 +26,8 @@ from cloudconv.jobs.interp.plan import decide
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers, cores, environments
 from cloudconv.jobs.interp.segments import RenderJob, SegmentPlan, decode
 from cloudconv.jobs.interp.workers import Processes, outcome_of
-from cloudconv.media import pictures
-from cloudconv.media.source import Source
+from cloudconv.media.reading import pictures
+from cloudconv.media.reading.source import Source
 from cloudconv.render.memory import Sizes
 from cloudconv.settings import InterpSettings
 from cloudconv.timeline import Task

@@ -25,7 +25,7 @@ from cloudconv.jobs.interp import workers as ray_workers
 from cloudconv.jobs.interp.plan import InterpResult, decide
 from cloudconv.jobs.interp.segments import SegmentPlan, SegmentWork, token_of
 from cloudconv.jobs.interp.workers import Cluster
-from cloudconv.media.packets import read_segment
+from cloudconv.media.writing.packets import read_segment
 from cloudconv.models.baselines import Tiny
 from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.timeline import Task

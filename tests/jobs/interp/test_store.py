@@ -11,7 +11,7 @@ from cloudconv.errors import EncoderError, Interrupted, OutputError, TakenError
 from cloudconv.jobs.interp import store
 from cloudconv.jobs.interp.segments import SegmentPlan, fresh_file
 from cloudconv.jobs.interp.store import SegmentStore
-from cloudconv.media.packets import PacketSummary
+from cloudconv.media.writing.packets import PacketSummary
 from cloudconv.timeline import Task
 
 IDENTITY = {"input": "abc", "crf": 17}

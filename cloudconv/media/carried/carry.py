@@ -1,0 +1,108 @@
+"""Decide which streams besides the video, and which tags, the output takes over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from cloudconv.media.containers.containers import Container
+from cloudconv.media.containers.mp4 import start_of, tick_of
+from cloudconv.media.frames.frame import MediaInfo
+from cloudconv.media.sound.playlist import Playlist
+from cloudconv.timemap import TimeMap
+
+# Tags that describe the old file, not its content.
+_STALE = {"encoder", "duration", "bps", "major_brand", "minor_version", "compatible_brands"}
+_STALE_PREFIXES = ("number_of_", "_statistics_")
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """A description of everything to carry over from the source file ``info``.
+
+    Timed streams are audio, subtitles, chapters and data. All times are on the source's
+    clock.
+    """
+
+    info: MediaInfo
+    zero: Fraction  # the time that becomes 0 in the output
+    start: Fraction | None = None  # of the span to keep; None for no bound
+    end: Fraction | None = None  # the same
+    # Whether timed streams are carried over. Tags, covers and attachments always are. With
+    # ``shows``, only audio depends on ``audio``.
+    audio: bool = True
+    # The map from output time to source time, from ``zero`` on; None at the source's
+    # speed. Chapters and text subtitles are moved too, and with ``audio`` the audio, which
+    # is encoded again. No other timed stream is carried over then.
+    shows: TimeMap | None = None
+    # Whether audio that the container cannot store is an error. Otherwise it is encoded
+    # again.
+    copies_only: bool = False
+    # The passages by which all audio goes on after the film, also without ``audio``; None
+    # if the audio ends with the film.
+    playlist: Playlist | None = None
+    is_mute: bool = False  # whether audio is left out, and nothing else
+
+    def on_output(self, time: Fraction) -> Fraction:
+        """Return the output time that shows a time on the source's clock."""
+        since = time - self.zero
+        return since if self.shows is None else self.shows.output(since)
+
+    @property
+    def begin(self) -> Fraction:
+        """Return the start of the part to keep, on the source's clock."""
+        return self.zero if self.start is None else max(self.start, self.zero)
+
+    def change_of(self, number: int) -> Fraction | None:
+        """Return when the format of audio stream ``number`` first changes in the part.
+
+        The time is on the output's clock in seconds; None if it does not change.
+        """
+        times = (time for stream, time in self.info.sound_changes if stream == number)
+        inside = (time for time in times if self.begin < time and not self.is_over(time))
+        return next((time - self.zero for time in inside), None)
+
+    def is_over(self, time: Fraction) -> bool:
+        """Return whether a time on the source's clock is after the part."""
+        return self.end is not None and time >= self.end
+
+
+def kept_chapters(chapters: Sequence[Any], carry: Carry) -> list[Any]:
+    """Return the chapters of the kept part, on the output's clock.
+
+    A chapter without a length lasts until the next one begins.
+    """
+    kept = []
+    starts = sorted({start_of(chapter) for chapter in chapters})
+    for chapter in chapters:
+        begin = start_of(chapter)
+        start = max(begin, carry.begin)
+        end = chapter["end"] * tick_of(chapter)
+        if end <= begin:
+            later = (other for other in starts if other > begin)
+            end = next(later, carry.info.timing.end)
+        if carry.end is not None:
+            end = min(end, carry.end)
+        if start < end:
+            tick = Fraction(1, 1_000_000)
+            times = {
+                "start": round(carry.on_output(start) / tick),
+                "end": round(carry.on_output(end) / tick),
+                "time_base": tick,
+            }
+            kept.append({**chapter, **times})
+    return kept
+
+
+def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
+    """Return the tags that are still true for a file that was encoded again."""
+    # FFmpeg's MP4 reader calls a track's title so, and its writer does not.
+    if "name" in tags:
+        tags = {"title": tags["name"]} | tags
+    kept = {
+        key: value
+        for key, value in tags.items()
+        if key.lower().split("-")[0] not in _STALE
+        and not key.lower().startswith(_STALE_PREFIXES)
+    }
+    return container.tags(kept)

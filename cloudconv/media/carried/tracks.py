@@ -1,0 +1,370 @@
+"""Carry single streams over: select their packets, and set their times.
+
+A packet first moves to the clock of the whole video (`_shift`). A stream is then encoded
+again, or copied: a copied packet is left out, or moves to the output's clock, and its
+decode time moves later if it steps back (`_ordered`).
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import av
+from av.format import Flags
+
+from cloudconv.media.carried.carry import Carry
+from cloudconv.media.containers.containers import Container
+from cloudconv.media.containers.muxing import codec_name, stamp_of
+from cloudconv.media.frames.clock import Clock, shift
+from cloudconv.messages import counted, plural
+
+TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
+"""Codecs of text subtitles, which can be converted to one another."""
+LONG_AGO = Fraction(-(10**9))  # a time in seconds before that of every packet
+
+# The seconds of audio before the kept part that are copied too, because a decoder needs
+# this audio to start. An edit list, as in MP4, hides this audio from players.
+_COPIED_BEFORE = Fraction(1, 10)
+# The same for a container without an edit list, because players play this audio. Audio that
+# begins so little before the first picture is the priming of an encoder.
+PRIMING = Fraction(1, 20)
+# The longest usable tick in seconds, and the upper limit of the tick that replaces a longer
+# one. A tick of AVI can be a whole audio packet; a cut between two ticks needs finer ones.
+_LONGEST_TICK = Fraction(1, 500)
+_SHORT_TICK = Fraction(1, 90_000)
+# Prefix of codecs whose decoders leave out the priming themselves; a stated delay replaces
+# that.
+_SKIPPING = "wma"
+# Positions, colours and fonts in the codes of ASS, to which FFmpeg decodes every text
+# subtitle.
+_STYLE = re.compile(rb"\\(an?\d|pos|move|\d?c&|fn)")
+_MARK = re.compile(rb"<(v|c|lang)[. ]")  # of a speaker, a class or a language in WebVTT
+_PLACED = "webvtt_settings"
+# Times inside of a text of ASS or WebVTT.
+_INNER_TIME = re.compile(rb"\\(kf?|ko|K)\d|\\(t|move|fade?)\([^)]*\d|<[\d:]+\.\d{3}>")
+# FFmpeg's mark of a bitmap subtitle that is shown until the next one is 2^32 - 1 ms; files
+# hold that as a duration, which MP4 refuses.
+_ENDLESS = Fraction(1 << 31, 1000)
+
+Timed = tuple[Fraction, Any]
+"""A packet after its decode time on the output's clock, in seconds."""
+
+
+class CarriedTrack(ABC):
+    """A stream of the source on its way into the ``target`` stream of the output.
+
+    ``others`` are the tracks of all streams. ``delay`` is the number of seconds by which
+    the first packet precedes 0. The file states this delay, and readers subtract it from
+    all times. ``led`` is the number of seconds of audio that were left out before the first
+    video frame.
+    """
+
+    delay = Fraction(0)
+    led = Fraction(0)
+
+    def __init__(
+        self, source: Any, target: Any, carry: Carry, others: Collection[CarriedTrack]
+    ) -> None:
+        self.source = source
+        self.target = target
+        self._carry = carry
+        self._is_heard = False  # whether a packet has come that no edit list hides
+        # A recording that was joined from several parts has a clock for each.
+        restarts = carry.info.timing.restarts
+        self._clock = Clock(source.container, restarts)
+        self._offsets = [Fraction(0), *(restart.offset for restart in restarts)]
+        self._number = 0  # of the part
+        self._begins_part = False  # whether the next packet is the first one of a part
+        # Of this part, and the last packet's end.
+        self._offset = self._reached = Fraction(0)
+        self._others = others
+
+    def packets(self, packet: Any) -> Iterator[Timed]:
+        """Yield the packets to write for one of the source."""
+        if packet.is_discard and self._is_heard and self.source.type == "audio":
+            return  # an edit list cuts this out
+        self._is_heard |= not packet.is_discard
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if stamp is not None:
+            self._shift(packet, stamp * packet.time_base)
+        yield from self._written(packet)
+
+    def _shift(self, packet: Any, time: Fraction) -> None:
+        """Move a packet to the clock of the whole video.
+
+        ``time`` is the packet's own time in seconds.
+        """
+        self._clock.take(time, packet)
+        number = self._clock.part
+        if self.source.type == "subtitle":
+            # Subtitles are so far apart that their own times may not show the next part's
+            # start.
+            parts = (other._clock.part for other in self._others)
+            number = min(max(parts, default=0), len(self._offsets) - 1)
+        if number != self._number:
+            # A part that the video does not have directly follows the part before.
+            alone = number >= len(self._offsets)
+            self._offset = self._reached - time if alone else self._offsets[number]
+            self._number = number
+            self._begins_part = True
+        base = packet.time_base
+        self._reached = time + self._offset + (packet.duration or 0) * base
+        shift(packet, round(self._offset / base))
+
+    @abstractmethod
+    def _written(self, packet: Any) -> Iterator[Timed]:
+        """Yield packets for one on the video's clock."""
+
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield the warnings about the packets, after the last one."""
+        yield from ()
+
+
+class CopiedTrack(CarriedTrack):
+    """A track whose packets are copied: of data or video, if no child class is for them.
+
+    ``seekable`` is whether the output can be written at any position.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        target: Any,
+        carry: Carry,
+        others: Collection[CarriedTrack],
+        container: Container,
+        *,
+        seekable: bool,
+    ) -> None:
+        super().__init__(source, target, carry, others)
+        self._container = container
+        self._states_delay = container.states_delay and seekable
+        self._ends: Fraction | None = None  # the last packet's end in the output
+        self._moved = 0  # packets whose decode time steps back
+        self._last: int | None = None  # the decode time of the last packet in ticks
+        # Whether the last packet was moved, or one before that it follows.
+        self._steps_back = False
+        self._skipped = 0  # packets of the part before its first key frame
+
+    def _written(self, packet: Any) -> Iterator[Timed]:
+        if packet.time_base > _LONGEST_TICK:
+            _divide_ticks(packet)
+        stamp = stamp_of(packet)
+        if stamp is None:
+            return
+        time = stamp * packet.time_base
+        kept = None if self._carry.is_over(time) else self._kept(packet, time)
+        if kept is None:
+            return
+        begin, end = map(self._carry.on_output, kept)
+        time = self._placed(begin)
+        lasts = end - begin
+        self._ends = time + lasts
+        copied = self._copied(packet, time, lasts)
+        if copied is not None:
+            yield self._ordered(copied)
+
+    def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
+        """Return start and end of the packet's used part on the source's clock, or None."""
+        is_early = begin < self._carry.begin
+        if self._ends is None and (is_early or not packet.is_keyframe):
+            self._skipped += not is_early
+            return None
+        return begin, begin + (packet.duration or 0) * packet.time_base
+
+    def _placed(self, time: Fraction) -> Fraction:
+        """Return the output's time of a packet that belongs to that time."""
+        return time
+
+    def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
+        """Return the packet with that time and duration; None if it is empty."""
+        stamp = stamp_of(packet)
+        packet.pts = round(time / packet.time_base)
+        if packet.dts is not None:
+            packet.dts = min(packet.dts - (stamp - packet.pts), packet.pts)
+        packet.stream = self.target
+        return packet
+
+    def _ordered(self, packet: Any) -> Timed:
+        """Return a packet after all others, later by the delay, or later still.
+
+        No muxer accepts a decode time before that of the last packet, and some refuse an
+        equal one.
+        """
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        base = packet.time_base
+        tick = self.target.time_base
+        if packet.dts is None and self.source.type == "video":
+            return stamp * base, packet
+        if self._last is not None:
+            flags = Flags(self.target.container.format.flags)
+            alike = self.source.type == "subtitle" or flags & Flags.ts_nonstrict
+            least = self._last + (0 if alike else ceil(tick / base))
+            if stamp < least:
+                self._steps_back |= stamp < self._last
+                self._moved += self._steps_back
+                stamp = least
+                packet.dts = stamp
+                packet.pts = max(packet.pts, stamp)
+            else:
+                self._steps_back = False
+        self._last = stamp
+        later = round(round(self.delay / tick) * tick / base)
+        if later:
+            packet.pts = packet.pts + later
+            packet.dts = stamp + later
+        return (stamp + later) * base, packet
+
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield warnings about skipped pictures, and about times that step back."""
+        if self._skipped:
+            yield (
+                f"begins-late: {label} begins with its first key frame in the part: "
+                f"{counted(self._skipped, 'packet')} before "
+                f"{plural(self._skipped, 'is', 'are')} left out. "
+                "Begin the part at such a frame to keep all of them."
+            )
+        if self._moved:
+            yield (
+                f"clock-steps-back: The time stamps of {label} step back: "
+                f"{self._moved} of its packets are moved to later times."
+            )
+
+
+def _divide_ticks(packet: Any) -> None:
+    count = ceil(packet.time_base / _SHORT_TICK)
+    times = {name: getattr(packet, name) for name in ("pts", "dts", "duration")}
+    packet.time_base /= count
+    for name, ticks in times.items():
+        setattr(packet, name, None if ticks is None else ticks * count)
+
+
+class CopiedAudio(CopiedTrack):
+    """A track of audio whose packets are copied; the file may state a delay."""
+
+    def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
+        carry = self._carry
+        first = carry.begin
+        end = begin + (packet.duration or 0) * packet.time_base
+        if self._container.has_edit_lists:
+            leads = end > first - _COPIED_BEFORE  # is kept for the start of a decoder
+        else:
+            # No edit list hides this audio. After a cut, the audio would be heard.
+            leads = carry.start is None and begin >= first - PRIMING
+        if begin < first and not leads:
+            # An edit list may hide sound from players.
+            if carry.start is None and not packet.is_discard:
+                self.led = max(self.led, first - begin)
+            return None
+        if self._begins_part and self._ends is not None:
+            # Each part of a joined recording begins with samples for the start of the
+            # decoder, or ends with surplus samples.
+            if self._ends - (begin - carry.zero) > (end - begin) / 2:
+                return None
+            self._begins_part = False
+        return begin, end
+
+    def _placed(self, time: Fraction) -> Fraction:
+        earliest = self._earliest()
+        is_plain = not earliest and not codec_name(self.source).startswith(_SKIPPING)
+        if self._states_delay and self._ends is None and is_plain:
+            self.delay = max(-time, Fraction(0))
+        return max(time, earliest - self.delay)
+
+    def _earliest(self) -> Fraction:
+        """Return the earliest packet time that does not move the whole file."""
+        if self._container.has_edit_lists:
+            return Fraction(-1)
+        # A muxer without edit lists adds the codec's delay to all times. A packet may thus
+        # precede 0 by the delay. A still earlier packet would move the whole file.
+        is_opus = codec_name(self.source) == "opus"
+        context = self.source.codec_context
+        if not (is_opus or self._carry.info.input_format.states_delay):
+            return Fraction(0)
+        return -Fraction(int(context.delay), context.sample_rate)
+
+
+class CopiedSubtitles(CopiedTrack):
+    """A track of subtitles whose packets are copied, as long as they are still shown."""
+
+    _hurried = 0  # texts with times inside, which are not slowed
+
+    def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
+        carry = self._carry
+        first = carry.begin
+        end = begin + (packet.duration or 0) * packet.time_base
+        if end - begin >= _ENDLESS:
+            end = max(carry.info.timing.end, begin)
+        if end <= first and begin < first:
+            return None
+        visible = max(begin, first)
+        return visible, max(end if carry.end is None else min(end, carry.end), visible)
+
+    def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
+        self._hurried += bool(self._carry.shows and _INNER_TIME.search(bytes(packet)))
+        copied = super()._copied(packet, time, lasts)
+        copied.duration = round(lasts / copied.time_base)
+        return copied
+
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield warnings about times inside of texts, and about times that step back."""
+        if self._hurried:
+            yield (
+                f"subtitles-old-speed: {counted(self._hurried, 'text')} of {label} "
+                f"{plural(self._hurried, 'has', 'have')} times inside, as of karaoke, "
+                "which keep their old speed."
+            )
+        yield from super().warnings(label)
+
+
+class ConvertedText(CopiedSubtitles):
+    """A track of text subtitles that are converted to the codec of the target."""
+
+    def __init__(self, source: Any, target: Any, *about: Any, seekable: bool) -> None:
+        super().__init__(source, target, *about, seekable=seekable)
+        # The loss of styles of ASS is known before the first text.
+        is_ass = codec_name(source) in ("ass", "ssa")
+        self._may_lose_style = codec_name(target) != "subrip" and not is_ass
+        self._unreadable = 0  # texts that cannot be converted
+        self._styled = 0  # texts that lose positions, colours or fonts
+
+    def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
+        try:
+            decoded = self.source.codec_context.decode2(packet)
+            if not decoded:
+                return None
+            converted = self.target.codec_context.encode_subtitle(decoded)
+            if self._may_lose_style:
+                # A mark of WebVTT stands in the packet, its place beside it.
+                places = [each.data_type for each in packet.iter_sidedata()]
+                marks = any(_STYLE.search(text.ass) for text in decoded)
+                marks |= _PLACED in places or bool(_MARK.search(bytes(packet)))
+                self._styled += marks
+        except (av.error.FFmpegError, UnicodeError):
+            self._unreadable += 1
+            return None
+        converted.time_base = Fraction(1, 1000)
+        converted.stream = self.target
+        converted.pts = converted.dts = round(time * 1000)
+        converted.duration = round(lasts * 1000)
+        return converted
+
+    def warnings(self, label: str) -> Iterator[str]:
+        """Yield warnings about damaged texts, lost styles, and times that step back."""
+        if count := self._unreadable:
+            yield (
+                f"subtitles-damaged: {counted(count, 'text')} of {label} "
+                f"{plural(count, 'is', 'are')} damaged and left out."
+            )
+        if count := self._styled:
+            yield (
+                f"subtitles-plain: {label} becomes {codec_name(self.target)}, in "
+                "which FFmpeg writes no positions, colours or fonts: "
+                f"{counted(count, 'text')} {plural(count, 'loses', 'lose')} them."
+            )
+        yield from super().warnings(label)

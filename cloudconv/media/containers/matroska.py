@@ -1,0 +1,425 @@
+"""Hold what is special about Matroska, and correct finished files of FFmpeg's muxer.
+
+The rows of Matroska and WebM in `containers` name these functions.
+
+The muxer states a constant rate for every encoded video. The muxer writes no sample aspect
+ratio for codecs that cannot store one in their bitstream. The muxer states no delay of
+copied audio whose source hides the first samples in another way. `mkvinfo` shows all three
+in files of uneven times, of FFV1 with wide pixels, and with AAC from an MP4. RFC 9559
+defines the elements, and RFC 8794 their encoding.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from fractions import Fraction
+from io import FileIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from cloudconv.media.containers.muxed import MuxedFile, Planned
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+
+VIDEO = b"\1"
+"""The kind of a track of video."""
+SUBTITLES = b"\x11"
+"""The kind of a track of subtitles."""
+Spans = Mapping[int, tuple[float, float]]
+"""The least and the greatest time in ticks of the blocks to keep, by number of track."""
+
+_EBML = 0x1A45DFA3
+_SEGMENT = 0x18538067
+_CLUSTER = 0x1F43B675
+_TRACKS = 0x1654AE6B
+_TRACK_ENTRY = 0xAE
+_HEADER = 12  # bytes of the id and the size of an element, at most
+_NAME = 0x536E
+_DEFAULT_DURATION = 0x23E383
+_VIDEO = 0xE0
+_TRACK_TYPE = 0x83
+_NUMBER = 0xD7
+_CODEC_DELAY = 0x56AA
+_AUDIO = b"\2"
+_MP4_ONLY = {"handler_name", "vendor_id"}
+_DISPLAY_WIDTH = 0x54B0
+_DISPLAY_HEIGHT = 0x54BA
+_DISPLAY_UNIT = 0x54B2
+_VOID = 0xEC
+_COLOUR = 0x55B0
+# FFmpeg's places of chroma by the elements for both directions, of which no values exist
+# for the bottom.
+_SITES = {(1, 2): "left", (2, 2): "center", (1, 1): "topleft", (2, 1): "top"}
+_SITED = 0x55B7, 0x55B8
+CROPS = 0x54BB, 0x54AA, 0x54CC, 0x54DD
+_ASPECT_RATIO_UNIT = 3
+# Elements between the blocks of a file: those with others, and those of other contents.
+_BLOCKS = 0xA3, 0xA1
+_TIME = 0xE7
+_PARENTS = {_SEGMENT, _CLUSTER, 0xA0}
+_KNOWN = _PARENTS | {*_BLOCKS, _TIME, 0xA7, 0xAB, 0x5854, 0xAF, 0x75A1, 0x9B, 0xFA, 0xFB}
+_KNOWN |= {0xA4, 0x75A2, 0x8E, _VOID, 0xBF, 0xFD, 0xC8, _EBML, _TRACKS, 0x114D9B74}
+_KNOWN |= {0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
+_BLOCK_HEAD = 4  # bytes before the data of a block: track of one byte, time and flags
+_CLUSTER_HEAD = 64  # bytes, which contain the time of a cluster
+_REACH = 1 << 15  # ticks by which the time of a block may differ from that of its cluster
+_ALL = 1 << 62
+_FAR = 1 << 22  # bytes before a position in which elements are found one after the other
+# The number of bytes to read from the start of a file. These bytes contain the tracks,
+# because fonts and covers come later.
+_HEAD = 1 << 24
+
+Element = tuple[int, bytes]  # the id and the content of an element
+
+
+def options(_: Planned) -> dict[str, str]:
+    """Return the options of the muxer: checksums would be wrong after corrections."""
+    return {"write_crc32": "0"}
+
+
+def tags(given: dict[str, str]) -> dict[str, str]:
+    """Return tags without those that every track of MP4 has, also if nobody chose them."""
+    return {
+        key: value
+        for key, value in given.items()
+        if key.lower().split("-")[0] not in _MP4_ONLY
+    }
+
+
+def prepare(out: OutputContainer, video: Any) -> bytes:
+    """Add an ending to the track's title, which :func:`amend` replaces by elements."""
+    room = "~" * (400 + 16 * len(out.streams))
+    video.metadata["title"] = video.metadata.get("title", "") + room
+    return room.encode()
+
+
+def amend(muxed: MuxedFile) -> None:
+    """Correct the tracks of a finished file without checksums, in place.
+
+    The first is a video, whose title must end with the room, which is removed. A variable
+    rate removes the stated constant rate. Padding follows the tracks, so nothing after them
+    moves.
+    """
+    with muxed.path.open("rb+") as file:
+        data = file.read(_HEAD)
+        start, end = _tracks(data)
+        (_, video), *others = children(data[start:end])
+        entries = [_amended(video, muxed)]
+        waiting = iter(muxed.delays)
+        for _, entry in others:
+            is_audio = (_TRACK_TYPE, _AUDIO) in children(entry)
+            delay = round(next(waiting, Fraction(0)) * 10**9) if is_audio else 0
+            entries.append(
+                entry + (element(_CODEC_DELAY, _number(delay)) if delay else b"")
+            )
+        tracks = _joined((_TRACK_ENTRY, entry) for entry in entries)
+        rest = end - start - len(tracks)
+        file.seek(start)
+        file.write(tracks + void(rest).ljust(rest, b"\0"))
+
+
+def _tracks(data: bytes) -> tuple[int, int]:
+    outer = _outer(io.BytesIO(data), len(data))
+    return next((start, end) for kind, start, end in outer if kind == _TRACKS)
+
+
+def _outer(file: BinaryIO | FileIO, size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the id and the place of the content of each outer element of a file."""
+    at = 0
+    with suppress(IndexError):  # of a damaged file
+        while at < size:
+            file.seek(at)
+            kind, start, end = header(file.read(_HEADER), 0)
+            yield kind, at + start, at + end
+            at += start if kind == _SEGMENT else end
+
+
+def track_kinds(file: BinaryIO | FileIO, size: int) -> list[tuple[int, bytes]]:
+    """Return number and kind of the tracks of a file, in order.
+
+    The result is empty if the tracks come after the packets.
+    """
+    for kind, start, end in _outer(file, size):
+        if kind == _TRACKS:
+            file.seek(start)
+            tracks = children(file.read(end - start))
+            entries = [
+                dict(children(data)) for name, data in tracks if name == _TRACK_ENTRY
+            ]
+            return [(entry[_NUMBER][-1], entry.get(_TRACK_TYPE, b"")) for entry in entries]
+        if kind == _CLUSTER:
+            break
+    return []
+
+
+def marks_of(data: bytes) -> tuple[str | None, list[int]]:
+    """Return FFmpeg's name for the place of chroma, and the sizes of parts not to show.
+
+    They are those of the first track, in the start of a file.
+    """
+    start, end = _tracks(data)
+    video = dict(children(dict(children(children(data[start:end])[0][1]))[_VIDEO]))
+    colour = dict(children(video.get(_COLOUR, b"")))
+    across, down = (int.from_bytes(colour.get(key, b"")) for key in _SITED)
+    return _SITES.get((across, down)), cropping(video)
+
+
+def projection(kind: int, sizes: Iterable[int], angles: Iterable[float]) -> bytes:
+    """Return the element of a projection; the angles are yaw, pitch and roll."""
+    private = struct.pack(">I", 0) + b"".join(struct.pack(">I", size) for size in sizes)
+    content = element(0x7671, bytes([kind])) + element(0x7672, private)
+    return element(0x7670, content + _floats((0x7673, 0x7674, 0x7675), angles))
+
+
+def stereo(mode: int | None) -> bytes:
+    """Return the element of a stereo 3D layout; no bytes for None."""
+    return element(0x53B8, bytes([mode])) if mode else b""
+
+
+def crops(sizes: Iterable[int]) -> bytes:
+    """Return the elements of the parts not to show, in the order of :func:`cropping`."""
+    pairs = zip(CROPS, sizes, strict=True)
+    return _joined((kind, size.to_bytes(4, "big")) for kind, size in pairs if size)
+
+
+def hdr10(
+    light: Iterable[int] | None, display: tuple[list[Fraction], list[Fraction]] | None
+) -> bytes:
+    """Return the element of colour with light levels and a mastering display."""
+    pairs = zip((0x55BC, 0x55BD), light or (), strict=False)
+    colour = _joined((kind, level.to_bytes(4, "big")) for kind, level in pairs)
+    if display is not None:
+        chromaticities, luminances = display
+        described = _floats(range(0x55D1, 0x55D9), chromaticities)
+        described += _floats((0x55DA, 0x55D9), luminances)
+        colour += element(0x55D0, described)
+    return element(_COLOUR, colour) if colour else b""
+
+
+def _floats(kinds: Iterable[int], values: Iterable[float | Fraction]) -> bytes:
+    pairs = zip(kinds, values, strict=False)
+    return _joined((kind, struct.pack(">d", value)) for kind, value in pairs)
+
+
+def cropping(video: dict[int, bytes]) -> list[int]:
+    """Return the sizes of the parts not to show: top, bottom, left, right."""
+    return [int.from_bytes(video.get(side, b"")) for side in CROPS]
+
+
+def described_video(elements: bytes) -> bytes:
+    """Return a file of one video track without codec, with these elements in its Video."""
+    pixel = element(0xB0, b"\x7f\xff") + element(0xBA, b"\x7f\xff")
+    track = b"".join(element(kind, b"\1") for kind in (_NUMBER, 0x73C5, _TRACK_TYPE))
+    track += element(0x86, b"V_NONE") + element(_VIDEO, pixel + elements)
+    tracks = element(_TRACKS, element(_TRACK_ENTRY, track))
+    cluster = element(_CLUSTER, element(_TIME, b"\0"))
+    head = element(_EBML, element(0x4282, b"matroska"))
+    return head + element(_SEGMENT, tracks + cluster)
+
+
+def segment_end(data: bytes) -> int | None:
+    """Return the size of the whole file in bytes that a Matroska file's header states.
+
+    ``data`` is the start of the file. Returns None if ``data`` is not Matroska or states no
+    size.
+    """
+    before = 0
+    for kind, start, end in _outer(io.BytesIO(data), len(data)):
+        if kind == _SEGMENT:
+            unknown = (1 << (7 * (start - before - 4))) - 1
+            return None if end - start == unknown else end
+        if kind != _EBML:
+            break
+        before = end
+    return None
+
+
+def _amended(entry: bytes, muxed: MuxedFile) -> bytes:
+    amended = []
+    aspect = muxed.aspect
+    for kind, content in children(entry):
+        if kind == _NAME:
+            content = content.removesuffix(muxed.room)
+        if kind == _VIDEO and aspect is not None:
+            kept = {
+                element: value
+                for element, value in children(content)
+                if element != _DISPLAY_UNIT
+            }
+            top, bottom, left, right = cropping(kept)
+            width, height = muxed.size
+            visible = width - left - right, height - top - bottom
+            content = _joined([*kept.items(), *_display(visible, aspect)])
+        is_wrong = kind == _DEFAULT_DURATION and muxed.varies
+        if not is_wrong and (kind != _NAME or content):
+            amended.append((kind, content))
+    return _joined(amended)
+
+
+def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
+    width, height = size
+    wide = width * aspect
+    high = height / aspect
+    if wide.denominator == 1:
+        extent = int(wide), height
+    elif high.denominator == 1:
+        extent = width, int(high)
+    else:
+        # No size in whole pixels has exactly this shape, so only the ratio of the sides is
+        # stored.
+        shape = aspect * width / height
+        extent = shape.numerator, shape.denominator
+        yield _DISPLAY_UNIT, _number(_ASPECT_RATIO_UNIT)
+    yield _DISPLAY_WIDTH, _number(extent[0])
+    yield _DISPLAY_HEIGHT, _number(extent[1])
+
+
+def children(content: bytes) -> list[Element]:
+    """Return the elements within an element."""
+    elements = []
+    at = 0
+    while at < len(content):
+        kind, body, end = header(content, at)
+        elements.append((kind, content[body:end]))
+        at = end
+    return elements
+
+
+def header(data: bytes, at: int) -> tuple[int, int, int]:
+    """Return (id, content start, end) of the element at the offset ``at``."""
+    length = 9 - data[at].bit_length()
+    kind = int.from_bytes(data[at : at + length], "big")
+    at += length
+    length = 9 - data[at].bit_length()
+    size = int.from_bytes(data[at : at + length], "big") & ((1 << (7 * length)) - 1)
+    return kind, at + length, at + length + size
+
+
+def element(kind: int, content: bytes) -> bytes:
+    """Return an element of EBML."""
+    return _number(kind) + _size(len(content)) + content
+
+
+def void(size: int) -> bytes:
+    """Return the start of an element of that size, 9 or more, which readers skip."""
+    return _number(_VOID) + _size(size - 9, 8)
+
+
+def _joined(elements: Iterable[Element]) -> bytes:
+    return b"".join(element(kind, content) for kind, content in elements)
+
+
+def _number(value: int) -> bytes:
+    """Return a number or an element's id in the fewest bytes."""
+    return value.to_bytes((value.bit_length() + 7) // 8, "big")
+
+
+def _size(value: int, length: int = 0) -> bytes:
+    while not length or value >= (1 << (7 * length)) - 1:
+        length += 1
+    return (value | (1 << (7 * length))).to_bytes(length, "big")
+
+
+class Blocks:
+    """The blocks to read of a file, which are found one after the other.
+
+    After a seek to anything but a cluster, or where an element is damaged, all bytes are
+    visible. Without ``spans``, the data of all blocks is hidden.
+    """
+
+    def __init__(
+        self,
+        read_at: Callable[[int, int], bytes],
+        size: int,
+        begin: int,
+        spans: Spans | None,
+        head: int = 0,
+        tail: int = 0,
+    ) -> None:
+        self._read_at = read_at
+        self._size = size
+        self._begin = begin  # a reader has read a part of what begins before
+        self._spans = spans
+        self._head = head
+        self._tail = tail
+        self._start = self._end = 0  # of the element that was found last
+        self._hidden = (0, 0)  # in that element
+        self._void = b""  # in the place of the hidden part
+        self._time: int | None = None  # of the cluster; None if unknown
+
+    def at(self, position: int) -> tuple[int, bytes | None]:
+        """Return the end of the extent at a position, and what stands for its bytes."""
+        if not self._start <= position < self._end and not self._reach(position):
+            return _ALL, None
+        start, end = self._hidden
+        if position < start:
+            return start, None
+        return (
+            (end, self._void[position - start :]) if position < end else (self._end, None)
+        )
+
+    def _reach(self, position: int) -> bool:
+        """Find the element that contains a position; return False if that is not known."""
+        if self._find(position):
+            return True
+        far = _FAR if self._spans is None else _ALL  # of a reader that does not seek
+        while self._end <= position < self._end + far:
+            if not self._find(self._end):
+                return False
+        return self._start <= position < self._end
+
+    def _find(self, position: int) -> bool:
+        """Find the element at a position; return False if there may be none."""
+        data = self._read_at(position, _HEADER + _BLOCK_HEAD)
+        known = _KNOWN if position == self._end else _PARENTS
+        if len(data) < _HEADER + _BLOCK_HEAD or not data[0]:
+            return False
+        kind, body, end = header(data, 0)
+        if kind not in known:
+            return False
+        self._start = position
+        self._end = position + (body if kind in _PARENTS else end)
+        self._hidden = self._end, self._end
+        self._void = b""
+        if kind == _CLUSTER:
+            self._time = _time_of(self._read_at(position + body, _CLUSTER_HEAD))
+        if self._spans is None and kind in _BLOCKS:
+            last = self._end - self._tail
+            self._hidden = min(position + body + _BLOCK_HEAD + self._head, last), last
+        elif self._begin <= position <= self._size - end and self._skips(kind, data[body:]):
+            self._end = position + end
+            self._hidden = position, self._end
+            self._void = void(end)
+        return True
+
+    def _skips(self, kind: int, content: bytes) -> bool:
+        """Return whether no block of an element can be in the span of its track."""
+        spans = self._spans
+        if spans is None or self._time is None:
+            return False
+        if kind == _CLUSTER:
+            time = self._time
+            reach = _REACH
+            tracks = list(spans)
+        elif kind in _BLOCKS and content[0] & 0x80:
+            time = self._time + int.from_bytes(content[1:3], signed=True)
+            reach = 0
+            tracks = [number for number in spans if number == content[0] & 0x7F]
+        else:
+            return False
+        ends = (spans[number] for number in tracks)
+        return all(time + reach < least or time - reach > most for least, most in ends)
+
+
+def _time_of(cluster: bytes) -> int | None:
+    """Return the time in ticks that stands at the beginning of a cluster."""
+    at = 0
+    while at + _HEADER < len(cluster):
+        kind, body, end = header(cluster, at)
+        if kind == _TIME:
+            return int.from_bytes(cluster[body:end])
+        at = end
+    return None

@@ -1,0 +1,492 @@
+"""Describe a file: its video stream, its exact timing, and its other streams and tags.
+
+The timing comes from the time stamps of the packets, because a header may be wrong. They
+are read once (`scan`), and only the first frames are decoded. `frames/timing.py` makes
+times of the stamps. Some key frames are kept, so that a source seeks once.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+
+from cloudconv.errors import InputError, ReadError, SettingsError
+from cloudconv.events import Warned
+from cloudconv.media.containers import mp4
+from cloudconv.media.containers.input import growth_of, local_file
+from cloudconv.media.containers.matroska import segment_end
+from cloudconv.media.containers.sidedata import has_own_colours, marks_of, side_data_of
+from cloudconv.media.frames.clock import SHORTEST, SHOWN, is_of_pictures
+from cloudconv.media.frames.deinterlace import MEASURED_PICTURES, FieldMeter
+from cloudconv.media.frames.formats import (
+    LINEAR,
+    SRGB,
+    is_float,
+    is_opaque,
+    opaque_format,
+    widened,
+    working_format,
+)
+from cloudconv.media.frames.frame import ColorTags, MediaInfo
+from cloudconv.media.frames.timing import LONGEST_LAST, Stamps, Timing, is_long, timing_of
+from cloudconv.media.reading import demux
+from cloudconv.media.reading.adts import SoundFormats
+from cloudconv.media.reading.identity import identify
+from cloudconv.media.reading.pictures import (
+    MILLISECOND,
+    SEQUENCE_RATE,
+    Pictures,
+    common_format,
+    open_pictures,
+    subfolders_of,
+)
+from cloudconv.media.reading.scan import Part, Scan, UnclearPartError
+from cloudconv.media.reading.sparse import sparse_file
+from cloudconv.media.reading.tiff import pages_of, says_more
+from cloudconv.messages import counted, listed, plural, shortened
+from cloudconv.timeline import parse_time
+
+_COMBS = Warned(
+    "combs: The video is marked as progressive, and its pictures look interlaced: moving "
+    "edges look like combs. --deinterlace makes two whole frames of each picture."
+)
+_FILM = Warned(
+    "telecine: Two of five pictures mix two pictures of a film (hard telecine): moving "
+    "edges look like combs. --deinterlace --refill gives whole pictures and even motion."
+)
+_DOLBY = Warned(
+    "dolby-vision: The video is Dolby Vision of profile 5. Its colours are right only with "
+    "its metadata, which is not applied: the output is green and purple. Convert the video "
+    "to HDR10 first, with a program that applies the metadata."
+)
+
+
+def probe(
+    path: Path | str,
+    picture_rate: Fraction | None = None,
+    *,
+    live: bool = False,
+    deinterlace: bool = False,
+    stream: int | None = None,
+    part: Part | None = None,
+) -> MediaInfo:
+    """Probe a video file, animation, still, folder of pictures or ``%05d`` pattern.
+
+    ``-`` is standard input. Its temporary copy exists as long as the description. With
+    ``live``, the description of Matroska comes from its first seconds. ``picture_rate`` is
+    in frames per second, for pictures without times. With ``deinterlace``, the description
+    is of two frames for each interlaced picture. ``stream`` is the number of the video
+    stream; None takes the best one. Of a ``part``, only that part is read where the file
+    has an index; the number of frames outside is then approximate. Raises InputError if
+    the input has no decodable video, or has times of its own and a ``picture_rate`` is
+    given.
+    """
+    file = local_file(path, live=live)
+    growth = growth_of(file)
+    identity: dict[str, Any] = {}
+    if growth is None:
+        try:
+            identity = identify(file)  # first, so that every later change is noticed
+        except InputError as error:
+            if isinstance(error, ReadError):
+                raise  # later code gives a better message for others
+    most = MEASURED_PICTURES if growth is None or deinterlace else 1
+    meter = FieldMeter(most)
+    try:
+        try:
+            info = _probe(file, picture_rate, meter, stream, part)
+        except UnclearPartError:
+            meter = FieldMeter(most)
+            info = _probe(file, picture_rate, meter, stream, None)
+    finally:
+        if growth is not None and growth.interrupt is not None:
+            raise growth.interrupt  # an interrupt has ended the wait for the input
+    if picture_rate is not None and not info.input_format.is_pictures:
+        raise InputError(
+            f"rate-of-video: {path} has times of its own, and --input-fps is for pictures "
+            "only: leave it out."
+        )
+    if stream not in (None, info.video_index):
+        raise demux.no_stream(stream, [info.video_index], file)
+    info = replace(info, **identity)
+    if deinterlace:
+        return _with_fields(info, meter)
+    if meter.shows_film:
+        return replace(info, warnings=(*info.warnings, _FILM))
+    if meter.shows_combs:
+        return replace(info, warnings=(*info.warnings, _COMBS))
+    return info
+
+
+def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
+    """Return the description of two frames for each picture, unless all are progressive."""
+    warnings = tuple(warned for warned in info.warnings if warned.code != "interlaced")
+    timing = info.timing
+    kind = None if timing.film and timing.rate else meter.kind
+    if kind is not None:
+        fields = timing.of_fields()
+        return replace(info, warnings=warnings, fields=kind, coded=timing, timing=fields)
+    text = (
+        f"not-interlaced: The first {counted(meter.pictures, 'picture')} of the video "
+        f"{plural(meter.pictures, 'is', 'are')} not interlaced: --deinterlace changes "
+        "nothing."
+    )
+    return replace(info, warnings=(*warnings, Warned(text)))
+
+
+def _probe(
+    path: Path,
+    rate: Fraction | None,
+    meter: FieldMeter,
+    number: int | None,
+    part: Part | None,
+) -> MediaInfo:
+    pictures = open_pictures(path, rate)
+    if pictures is not None:
+        return _probe_pictures(path, pictures, meter, rate)
+    briefly = growth_of(path) is not None
+    sparse = sparse_file(path)
+    with demux.open_container(path, sparse=sparse) as container:
+        stream = demux.main_video(container, path, number)
+        sounds = SoundFormats(container)
+        demux.only(container, {stream.index, *(each.index for each in sounds.streams)})
+        decoder = demux.open_decoder(stream)
+        expected_aspect = decoder.sample_aspect_ratio  # before the first frame
+        scan = Scan(container, stream, decoder, meter, sounds, briefly=briefly)
+        stamps = scan.read(sparse, part)
+        seconds = None if stamps.is_brief else _stated_seconds(stream)
+        if seconds is not None and not _lacks_its_end(container):
+            stamps = replace(stamps, length=seconds)
+        first = meter.first
+        context = stream.codec_context
+        if first is None:
+            codec = decoder.codec.canonical_name
+            tried = counted(stamps.packets, "packet")
+            raise InputError(
+                f"data-damaged: No frame of {path} can be decoded: its {codec} data is "
+                f"damaged, incomplete or encrypted ({tried} tried). Give a complete file "
+                "that players show."
+                if stamps.packets
+                else demux.too_short(path)
+            )
+        is_still = stamps.shown == 1 and is_of_pictures(container)
+        if is_still:  # GIF states a duration, and FFmpeg reads photos at 1 frame a second
+            stamps = replace(stamps, header_rates=(), last_duration=0)
+        timing = timing_of(stamps, rate)
+        ratio = stream.sample_aspect_ratio
+        of_frame = meter.aspect
+        if ratio == expected_aspect:
+            # The container's ratio may be a copy of the decoder's, so the first frame has
+            # priority.
+            ratio = of_frame or ratio
+        place, marks = marks_of(stream)
+        return _described(
+            path,
+            first,
+            context,
+            marks=marks,
+            opaque=meter.is_opaque,
+            container="image2" if is_still else container.format.name,
+            timing=timing,
+            suffix=path.suffix.lower(),
+            codec=context.codec.canonical_name,
+            profile=context.profile or "",
+            video_index=stream.index,
+            aspect=Fraction(ratio) if ratio and ratio != 1 else None,
+            chroma_location=place,
+            interlaced=bool(first.interlaced_frame),
+            streams=tuple(
+                (
+                    s.type,
+                    None if s.start_time is None else s.start_time * (s.time_base or 0),
+                )
+                for s in container.streams
+                if s.index != stream.index and not demux.is_chapters(s)
+            ),
+            sound_changes=sounds.changes(timing.restarts),
+            metadata=dict(container.metadata),
+            warnings=tuple(_warnings(container, stream, stamps, timing, first, number)),
+            chapters=len(container.chapters()),
+        )
+
+
+def _described(
+    path: Path,
+    first: VideoFrame,
+    context: Any = None,
+    *,
+    codec: str,
+    warnings: tuple[Warned, ...],
+    file: Path | None = None,
+    marks: dict[str, bytes] | None = None,
+    opaque: bool = False,
+    **fields: Any,
+) -> MediaInfo:
+    """Return the description from what is known and from the first picture.
+
+    ``context`` is a file's decoder. ``file`` is the first picture if ``path`` is no file;
+    ``marks`` is the side data of the stream. ``opaque``: no picture uses the opacity of the
+    format.
+    """
+    name = first.format.name
+    if is_float(name) and int(first.color_trc) == LINEAR:
+        text = (
+            "Pictures of linear light are converted to sRGB with 16 bits; values above 1 "
+            "become 1."
+        )
+        warnings = (Warned(f"linear-light: {text}"), *warnings)
+    try:
+        working = working_format(opaque_format(name) if opaque else name)
+    except ValueError as error:
+        raise InputError(
+            f"unusable-pixel-format: The pixel format {name} of {path} has "
+            f"{_why_not(name)}: convert to a format such as yuv420p or yuv444p10le."
+        ) from error
+    side_data = side_data_of(first, codec)
+    if has_own_colours(side_data):
+        warnings = (_DOLBY, *warnings)
+    if codec in ("tiff", "tif") and not says_more(file or path):
+        side_data.pop("EXIF", None)  # FFmpeg calls all tags of a TIFF so
+    return MediaInfo(
+        path=path,
+        codec=codec,
+        display_matrix=side_data.pop("DISPLAYMATRIX", None),
+        side_data=side_data | (marks or {}),
+        width=first.width,
+        height=first.height,
+        pix_fmt=name,
+        working_pix_fmt=working,
+        tags=_tags(first, context),
+        warnings=warnings,
+        **fields,
+    )
+
+
+def _why_not(pix_fmt: str) -> str:
+    """Return the reason why pictures of a format cannot be used."""
+    if pix_fmt.startswith("xyz"):
+        return "the colours of digital cinema (XYZ), which most players do not show"
+    return "samples that do not fit whole numbers of at most 16 bits"
+
+
+def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
+    full = frame.format.name.startswith(("yuvj", "mono"))
+    names = ("color_primaries", "color_trc", "colorspace")
+    tags = [int(getattr(frame, name)) for name in names]
+    extent = 2 if full else int(frame.color_range)
+    if is_float(frame.format.name) and tags[1] == LINEAR:
+        tags[1] = SRGB
+    elif context is not None:
+        # The value 2 means unspecified; for the range, 0 does.
+        for number, name in enumerate(names):
+            if tags[number] == 2:
+                tags[number] = int(getattr(context, name))
+        extent = extent or int(context.color_range)
+    return ColorTags(tags[0], tags[1], tags[2], extent)
+
+
+def _warnings(
+    container: InputContainer,
+    stream: Any,
+    stamps: Stamps,
+    timing: Timing,
+    first: VideoFrame,
+    number: int | None,
+) -> Iterator[Warned]:
+    gaps = np.diff(stamps.times)
+    delays = sorted(set(gaps.tolist()))
+    is_even = timing.rate is not None
+    by_turns = len(delays) > 1 and (is_even or bool((gaps[2:] == gaps[:-2]).all()))
+    if container.format.name == "gif" and by_turns and len(gaps) > 2:
+        named = listed([f"{float(delay * timing.time_base):g}" for delay in delays], "and")
+        rate = (
+            f"they get even times, at {timing.in_words}"
+            if is_even
+            else "the rate is variable"
+        )
+        yield Warned(
+            f"uneven-delays: The pictures of the GIF last {named} s by turns: {rate}."
+        )
+    if stamps.hurried:
+        yield _hurried(stamps.hurried)
+    if stamps.early:
+        yield Warned(
+            f"starts-without-key: The recording begins between two key frames: "
+            f"{counted(stamps.early, 'frame')} before the first one cannot be decoded."
+        )
+    stated = None if stamps.is_brief else _stated_seconds(stream)
+    shortfall = 3 * timing.last_duration + Fraction(1, 10)
+    if stamps.is_cut_off:
+        yield Warned(
+            "cut-off-index: The file is cut off: its index lists "
+            f"{len(stream.index_entries)} frames, and {stamps.packets} exist."
+        )
+    elif stated and timing.end < stated - shortfall and _lacks_its_end(container):
+        yield Warned(
+            f"cut-off-length: The file is cut off: its header says {float(stated):.2f} s, "
+            f"but its video ends at {float(timing.end):.2f} s."
+        )
+    if count := len(timing.restarts):
+        again = plural(count, "once", f"{count} times")
+        yield Warned(
+            f"clock-restarts: The time stamps of the file start again {again}; the frames "
+            "after that follow without a gap."
+        )
+    if stamps.late:
+        yield Warned(
+            f"numbers-change: The number of the video stream changes: "
+            f"{counted(stamps.late, 'frame')} before such a change, which FFmpeg returns "
+            f"after all others, {plural(stamps.late, 'is', 'are')} left out."
+        )
+    path = Path(container.name.removeprefix("file:"))
+    is_mp4 = container.format.name.startswith("mov,mp4") and path.is_file()
+    if is_mp4 and (speeds := mp4.edit_speeds(path)):
+        named = listed([f"{float(speed):g}" for speed in speeds], "and")
+        yield Warned(
+            "edit-speeds: The edit list of the file plays parts at other speeds "
+            f"({named}), which FFmpeg does not read: frames may repeat or be missing. To "
+            "have all frames once, as they were filmed: 'ffmpeg -ignore_editlist 1 -i IN "
+            "-c copy OUT.mov'."
+        )
+    if timing.film:
+        what = "The video is" if timing.rate else "Parts of the video are"
+        yield Warned(
+            f"film: {what} film whose pictures last two and three fields in turn (soft "
+            "telecine): they get even times, about 24 a second, as they were filmed. "
+            "--refill and --deinterlace change nothing there."
+        )
+    if first.interlaced_frame:
+        yield Warned(
+            "interlaced: The video is marked as interlaced, and its pictures are used as "
+            "they are. If moving edges look like combs, --deinterlace makes two whole "
+            "frames of each picture."
+        )
+    videos = [
+        s for s in container.streams.video if not s.disposition & Disposition.attached_pic
+    ]
+    others = [str(video.index) for video in videos if video.index != stream.index]
+    if others and number is None:
+        yield Warned(
+            f"several-videos: The file has several video streams; stream {stream.index} is "
+            f"used. --stream takes another: {listed(others, 'or')}."
+        )
+
+
+def _hurried(count: int) -> Warned:
+    last = plural(count, "picture lasts", "pictures last")
+    return Warned(
+        f"short-delays: {count} {last} {float(SHORTEST):g} s or less by the file, and "
+        f"{plural(count, 'gets', 'get')} {float(SHOWN):g} s, as browsers show such "
+        "pictures."
+    )
+
+
+def _stated_seconds(stream: Any) -> Fraction | None:
+    with suppress(SettingsError):
+        return parse_time(stream.metadata.get("DURATION", "").strip("\0 "))
+    return None
+
+
+def _lacks_its_end(container: InputContainer) -> bool:
+    path = Path(container.name.removeprefix("file:"))
+    if not path.is_file():
+        return False  # an input that was read while it arrived is complete
+    with path.open("rb") as file:
+        end = segment_end(file.read(1 << 12))
+    return end is not None and path.stat().st_size < end
+
+
+def _probe_pictures(
+    path: Path, pictures: Pictures, meter: FieldMeter, picture_rate: Fraction | None
+) -> MediaInfo:
+    common = common_format(pictures.files)
+    for picture in islice(filter(None, pictures.decode(0)), meter.most):
+        meter.push(picture if common is None else widened(picture, common))
+    first = meter.first
+    if first is None:
+        raise no_frame(path)
+    durations = pictures.durations
+    gap_rate = pictures.rate
+    lasts = durations[-1]
+    suffix = pictures.files[0].suffix.lower()
+    tick = Fraction(1, math.lcm(*(d.denominator for d in durations)))
+    timing = Timing(Fraction(0), len(durations), gap_rate, lasts, tick, Fraction(0))
+    is_odd = lasts <= LONGEST_LAST and gap_rate and is_long(lasts, gap_rate, MILLISECOND)
+    if gap_rate is None or is_odd:
+        timing = replace(
+            timing,
+            rate=None,
+            end=sum(durations, Fraction(0)),
+            rate_before_last=gap_rate,
+            median_gap=sorted(durations)[len(durations) // 2],
+            shortest_gap=min(durations),
+        )
+    else:
+        end = len(durations) / gap_rate
+        timing = replace(timing, last_duration=1 / gap_rate, end=end)
+    return _described(
+        path,
+        first,
+        container=pictures.container,
+        timing=timing,
+        suffix=suffix,
+        codec=pictures.codec,
+        file=pictures.files[0],
+        # Only PNGs may have a transparent colour in one palette and none in another.
+        opaque=first.format.name == "pal8" and is_opaque(first),
+        # JPEG has the samples of chroma in the middle of the pixels that they cover.
+        chroma_location="center" if suffix in (".jpg", ".jpeg") else None,
+        warnings=tuple(_picture_warnings(path, pictures, picture_rate)),
+    )
+
+
+def no_frame(path: Path) -> InputError:
+    """Return the error for an input of which no frame can be decoded."""
+    why = (
+        "can be decoded: the file is damaged, or of a kind that FFmpeg does not read, such "
+        "as EXR with named layers only. Give a complete file, or convert it."
+    )
+    return InputError(f"no-frame-decoded: No frame of {path} {why}")
+
+
+def _picture_warnings(
+    path: Path, pictures: Pictures, rate: Fraction | None
+) -> Iterator[Warned]:
+    if pictures.hurried:
+        yield _hurried(pictures.hurried)
+    if rate is None and pictures.container == "image2" and len(pictures.files) > 1:
+        yield Warned(
+            f"rate-assumed: The pictures have no times and are read at {SEQUENCE_RATE} "
+            "fps: give another rate with --input-fps."
+        )
+    if (last := pictures.wraps_after) is not None:
+        yield Warned(
+            f"counter-wraps: The numbers of the pictures go on after {last.name} with "
+            f"their first number: the video begins with {pictures.files[0].name}."
+        )
+    if missing := pictures.missing():
+        gaps = shortened([str(a) if a == b else f"{a}-{b}" for a, b in missing], 6)
+        yield Warned(
+            f"pictures-missing: Numbers are missing among the pictures: {gaps}. The "
+            "picture after a gap directly follows the one before."
+        )
+    parts = [] if len({*pictures.files}) < len(pictures.files) else pictures.files
+    if stacks := [file.name for file in parts if pages_of(file) > 1]:
+        yield Warned(
+            f"pages-left-out: Only the first page of each TIFF is used, and {len(stacks)} "
+            f"have more ({shortened(stacks, 3)}): give such a file alone."
+        )
+    if path.is_dir() and (folders := subfolders_of(path)):
+        names = [folder.name for folder in folders]
+        yield Warned(
+            f"subfolders-ignored: Folders inside {path} are ignored: {', '.join(names)}."
+        )

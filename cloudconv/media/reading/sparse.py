@@ -1,0 +1,130 @@
+"""Read a file without the data of packets that nobody needs.
+
+FFmpeg's readers take every byte of a packet before they return the packet, also where only
+its time is wanted. A `SparseFile` returns zeros for hidden data, which it does not read.
+The positions of packets are known from the index of MP4 and MOV (`hide_packets`), and from
+the blocks of Matroska and WebM on the way (`hide_blocks`, `keep_blocks`). A cluster of
+Matroska with nothing but hidden blocks becomes an element that a reader skips.
+"""
+
+import io
+import os
+from bisect import bisect_right
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from weakref import finalize
+
+from cloudconv.media.containers.input import growth_of
+from cloudconv.media.containers.matroska import Blocks, Spans, track_kinds
+
+_MATROSKA = b"\x1aE\xdf\xa3"
+_ALL = 1 << 62
+_AT_ONCE = 1 << 16  # bytes to read, which may all be in vain after the next seek
+
+
+def sparse_file(path: Path) -> "SparseFile | None":
+    """Return a file object on an MP4, MOV, Matroska or WebM file; None for others.
+
+    The result is None for a file that still grows, too.
+    """
+    if growth_of(path) is not None:
+        return None
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(8)
+        if head[4:] == b"ftyp" or head[:4] == _MATROSKA:
+            return SparseFile(path)
+    return None
+
+
+class SparseFile:
+    """A file object for FFmpeg, which reads everything until something is hidden."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = f"file:{os.fspath(path)}"
+        self._file = io.FileIO(path)
+        self.size = os.fstat(self._file.fileno()).st_size
+        self._position = 0
+        self._extents: _Packets | Blocks = _Packets([])
+        finalize(self, self._file.close)
+
+    def read(self, size: int) -> bytes:
+        """Return some of the next bytes, with zeros in the place of hidden ones."""
+        end, shown = self._extents.at(self._position)
+        count = max(min(size, end - self._position, self.size - self._position), 0)
+        if shown is None:
+            data = self.read_at(self._position, min(count, _AT_ONCE))
+        else:
+            data = shown[:count].ljust(count, b"\0")
+        self._position += len(data)
+        return data
+
+    def read_at(self, position: int, size: int) -> bytes:
+        """Return bytes of the file itself."""
+        self._file.seek(position)
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set and return the position of the next read."""
+        start = {os.SEEK_CUR: self._position, os.SEEK_END: self.size}.get(whence, 0)
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position of the next read."""
+        return self._position
+
+    def tracks(self) -> list[tuple[int, bytes]]:
+        """Return number and kind of the tracks of a Matroska file, in order."""
+        return track_kinds(self._file, self.size)
+
+    def hide_packets(self, streams: Iterable[Any], ends: int = 0) -> None:
+        """Hide the data of these streams, as far as the file's index has their packets.
+
+        The first and the last ``ends`` bytes of each packet stay visible.
+        """
+        entries = chain.from_iterable(stream.index_entries for stream in streams)
+        self._extents = _Packets(
+            sorted(
+                (entry.pos + ends, entry.pos + entry.size - ends)
+                for entry in entries
+                if entry.size > 2 * ends
+            )
+        )
+
+    def hide_blocks(self, head: int = 0, tail: int = 0) -> None:
+        """Hide the data of all blocks of Matroska.
+
+        The first ``head`` and the last ``tail`` bytes of each block stay visible.
+        """
+        self._extents = Blocks(self.read_at, self.size, self._position, None, head, tail)
+
+    def keep_blocks(self, spans: Spans) -> None:
+        """Hide the blocks of Matroska that are not in the span of their track."""
+        self._extents = Blocks(self.read_at, self.size, self._position, spans)
+
+
+class _Packets:
+    """The hidden spans of a file, in order."""
+
+    def __init__(self, spans: list[tuple[int, int]]) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for start, end in spans:
+            if self._ends and start <= self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], end)
+            else:
+                self._starts.append(start)
+                self._ends.append(end)
+
+    def at(self, position: int) -> tuple[int, bytes | None]:
+        """Return the end of the extent at a position, and what stands for its bytes.
+
+        None is the bytes of the file; zeros follow others.
+        """
+        number = bisect_right(self._starts, position)
+        if number and position < self._ends[number - 1]:
+            return self._ends[number - 1], b""
+        return self._starts[number] if number < len(self._starts) else _ALL, None

@@ -1,0 +1,204 @@
+"""Plan the encoding of an output: encoder, clock, and warnings about lost contents."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+from typing import Any
+
+from av.container import OutputContainer
+
+from cloudconv.events import Warned
+from cloudconv.media.carried.carry import Carry
+from cloudconv.media.colour.convert import UPRIGHT, Turn, output_tags, turn_of
+from cloudconv.media.containers.containers import MOST_TICKS, Content, container_of
+from cloudconv.media.containers.input import is_stdout
+from cloudconv.media.containers.sidedata import keep, left_out
+from cloudconv.media.frames.formats import layout
+from cloudconv.media.frames.frame import ColorTags, MediaInfo
+from cloudconv.media.writing.encoders import DEFAULTS, EncoderChoice, choose
+from cloudconv.media.writing.known_encoders import known_encoder
+from cloudconv.media.writing.output import check_rate
+from cloudconv.settings import EncodeSettings
+
+_ZERO = Fraction(0)
+_STAND_IN_RATE = Fraction(30)  # frames per second, for encoders of a variable rate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodingDraft:
+    """The settings of an encoding that do not depend on the times of the frames."""
+
+    target: Path  # the final name of the output
+    info: MediaInfo  # of the source, with the width and height of the turned pictures
+    turn: Turn  # the rotation of the pictures before they are encoded
+    choice: EncoderChoice
+    rate: Fraction | None  # the constant rate; None for a variable one
+    tags: ColorTags  # of the output
+    threads: int | None  # of the encoder; None for its default
+    # About the choice, and contents that the output cannot store.
+    warnings: tuple[Warned, ...] = ()
+
+    def at(
+        self,
+        spans: Iterable[Fraction] = (),
+        offset: Fraction = _ZERO,
+        carry: Carry | None = None,
+    ) -> "EncodingPlan":
+        """Return the complete plan, whose first frame is shown at ``offset``, in seconds.
+
+        At a variable rate all times of the frames are sums of ``spans``, in seconds, and of
+        ``offset``.
+        """
+        decided = {field.name: getattr(self, field.name) for field in fields(EncodingDraft)}
+        tick = _tick(self, spans, offset)
+        return EncodingPlan(**decided, tick=tick, offset=offset, carry=carry)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodingPlan(EncodingDraft):
+    """The settings of an encoding, its clock, and the other contents of the output."""
+
+    tick: Fraction  # of the encoder's clock, in seconds
+    offset: Fraction  # the time of the first frame, in seconds
+    carry: Carry | None  # the contents to carry over from the source
+
+    def add_video(self, out: OutputContainer) -> Any:
+        """Return a video stream with an encoder, added to ``out``.
+
+        The encoder is opened later.
+        """
+        # Encoders adapt the quality to the rate, so a variable rate needs a plausible
+        # substitute. libvpx refuses a rate with less than one tick per frame.
+        rate = self.rate or min(_STAND_IN_RATE, 1 / self.tick)
+        options = dict(self.choice.options)
+        parameters = known_encoder(self.choice.encoder).parameters
+        if parameters is not None:
+            options = parameters.joined(options, *parameters.for_this_processor())
+        info = self.info
+        formats = (layout(info.working_pix_fmt), layout(self.choice.working))
+        shifts = {(form.chroma_shift_x, form.chroma_shift_y) for form in formats}
+        if info.chroma_location is not None and len(shifts) == 1 and shifts != {(0, 0)}:
+            options["chroma_sample_location"] = info.chroma_location
+        stream: Any = out.add_stream(self.choice.encoder, rate=rate, options=options)
+        context = stream.codec_context
+        tags = self.tags
+        container = container_of(self.target)
+        if keep(stream, info, container):
+            context.framerate = rate
+        context.width, context.height = info.width, info.height
+        context.pix_fmt = "pal8" if container.has_palette else self.choice.pix_fmt
+        if container.is_folder:
+            context.framerate = Fraction(0)  # EXR pictures would state a rate
+        context.time_base = self.tick
+        context.color_primaries = tags.primaries
+        context.color_trc = tags.transfer
+        context.colorspace = tags.matrix
+        context.color_range = tags.range
+        context.sample_aspect_ratio = info.aspect or Fraction(1)
+        if self.choice.codec_tag is not None:
+            context.codec_tag = self.choice.codec_tag
+        # By default, PyAV allows slice threads only, with which libx264 compresses worse.
+        context.thread_type = "AUTO"
+        context.thread_count = self.threads or 0
+        return stream
+
+
+def draft_encoding(
+    path: Path,
+    info: MediaInfo,
+    *,
+    rate: Fraction | None,
+    settings: EncodeSettings = DEFAULTS,
+    carries: bool = False,
+) -> EncodingDraft:
+    """Choose the encoder of an output with the final name ``path``.
+
+    ``rate`` is the exact constant rate; None for a variable one. ``carries``: whether the
+    output gets the other contents of the source. Raises EncoderError if the encoder is
+    missing, or the container refuses it, and OutputError if the output cannot store the
+    rate.
+    """
+    container = container_of(path)
+    turn = UPRIGHT if Content.ROTATION in container.keeps else turn_of(info.display_matrix)
+    info = (turn or UPRIGHT).info(info)
+    choice = choose(container, info, settings)
+    check_rate(path, rate)
+    draft = EncodingDraft(
+        target=path,
+        info=info,
+        turn=turn or UPRIGHT,
+        choice=choice,
+        rate=rate,
+        tags=output_tags(info, choice.encoder, choice.working),
+        threads=settings.threads,
+    )
+    return replace(draft, warnings=(*choice.warnings, *_losses(draft, carries=carries)))
+
+
+def _tick(plan: EncodingDraft, spans: Iterable[Fraction], offset: Fraction) -> Fraction:
+    """Return the length of a tick in seconds, such that all output times are whole ticks.
+
+    If that is too short for a file, only the times without ``offset`` are whole ticks, or
+    they are rounded to a tick of the finest clock.
+    """
+    container = container_of(plan.target)
+    # Encoders of video adapt their quality to the clock, and the muxer rounds their times.
+    if container.clock is not None and container.has_one_encoder:
+        return container.clock
+    finest = known_encoder(plan.choice.encoder).finest
+    even = (
+        lcm(*(s.denominator for s in spans)) if plan.rate is None else plan.rate.numerator
+    )
+    most = MOST_TICKS if plan.rate is None else finest
+    exact = lcm(even, offset.denominator)
+    return Fraction(
+        1, min(next((n for n in (exact, even) if n <= most), 1_000_000), finest)
+    )
+
+
+def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
+    info = plan.info
+    container = container_of(plan.target)
+    encoder = plan.choice.encoder
+    parameters = known_encoder(encoder).parameters
+    packs = parameters is not None and bool(parameters.packing)
+    for words in left_out(info, container, packs=packs):
+        yield Warned(
+            f"side-data: The {words} of the source cannot be written to {container.name} "
+            f"by {encoder}, and will be missing."
+        )
+    states_aspect = known_encoder(encoder).states_aspect
+    if is_stdout(plan.target) and info.aspect is not None and not states_aspect:
+        yield Warned(
+            f"aspect-lost: {container.name} with {encoder} does not keep the sample aspect "
+            f"ratio {info.aspect}; players will show square samples."
+        )
+    keeps = container.keeps
+    if Content.ROTATION not in keeps and turn_of(info.display_matrix) is None:
+        yield Warned(
+            f"odd-rotation: {container.name} cannot hold a rotation that is not a quarter "
+            "turn: the pictures stay as they are stored."
+        )
+    kinds = sorted({kind for kind, _ in info.streams}) + ["chapters"] * (info.chapters > 0)
+    if Content.STREAMS not in keeps and carries and kinds:
+        yield Warned(
+            f"streams-left-out: {container.name} cannot hold these parts of the source, "
+            f"which are left out: {', '.join(kinds)}."
+        )
+    if container.is_folder and plan.rate is None:
+        yield Warned("times-lost: Picture files keep no times; the uneven timing is lost.")
+    if Content.ASPECT not in keeps and info.aspect is not None:
+        looks = "narrow" if info.aspect > 1 else "wide"
+        yield Warned(
+            f"aspect-ignored: Most programs show {container.name} with square samples: the "
+            f"pictures look too {looks}, because the sample aspect ratio is {info.aspect}. "
+            "An .mkv or .mp4 is shown right."
+        )
+
+
+def extradata_hash(stream: Any) -> str:
+    """Return a hash of the data of an open encoder that a decoder needs at first."""
+    return hashlib.sha256(stream.codec_context.extradata or b"").hexdigest()

@@ -1,0 +1,150 @@
+"""The videos in a folder are found, and what is left out is counted by its ending."""
+
+from collections import Counter
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from cloudconv.media.reading.folders import by_ending, inventory
+from cloudconv.media.reading.probe import probe
+from cloudconv.media.reading.source import Source
+from tests.helpers.command import invoke
+from tests.helpers.factory import write_clip
+
+
+def sound_with_cover(path, image):
+    with av.open(str(path), "w", format="matroska") as out:
+        stream = out.add_stream("pcm_s16le", rate=48000)
+        stream.layout = "mono"
+        out.add_attachment("cover.png", "image/png", image)
+        samples = np.zeros((1, 48000), np.int16)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate = 48000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with videos under known and unknown endings, and other files."""
+    home = tmp_path / "in"
+    home.mkdir()
+    clip = write_clip(tmp_path / "clip.mkv", 3, size=(32, 32)).read_bytes()
+    for name in (
+        "VID_1.insv",
+        "b.dav",
+        "c.unheard",
+        "noending",
+        "GL010007.LRV",
+        "GX010007.mp4",
+    ):
+        (home / name).write_bytes(clip)
+    (home / "alone0042.lrv").write_bytes(clip)
+    Image.new("RGB", (8, 8)).save(tmp_path / "still.png")
+    still = (tmp_path / "still.png").read_bytes()
+    (home / "still.thm").write_bytes(still)
+    sound_with_cover(home / "song.sound", still)
+    for name in ("v.txt", "w.txt", "x.nfo", "data.bin"):
+        (home / name).write_text("a line of text\n" * 200)
+    return home
+
+
+def test_videos_are_found_by_their_endings_or_their_content(folder):
+    result = inventory(folder)
+    names = [
+        "GX010007.mp4",
+        "VID_1.insv",
+        "alone0042.lrv",
+        "b.dav",
+        "c.unheard",
+        "noending",
+    ]
+    assert [file.name for file in result.videos] == names
+    assert [file.name for file in result.proxies] == ["GL010007.LRV"]
+    others = {".txt": 2, ".nfo": 1, ".thm": 1, ".sound": 1, ".bin": 1}
+    assert result.others == Counter(others)
+    assert (
+        by_ending(Counter({".txt": 2, "": 1}).most_common())
+        == "2 .txt, 1 without an ending"
+    )
+
+
+def test_a_batch_takes_the_videos_and_says_what_it_leaves_out(folder, tmp_path):
+    options = ("--factor", 2, "--model", "tiny", "--device", "cpu", "--threads", 1)
+    done = invoke("interp", folder, "--out-dir", tmp_path / "out", *options, "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 7  # with the heading
+    assert "files without a video in it are left out: 2 .txt, 1 .bin" in done.stderr
+    assert f"beside their videos in {folder} are left out: 1 .lrv." in done.stderr
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_counter_of_pictures_that_wraps_goes_on(tmp_path, first):
+    numbers = [9997, 9998, 9999, first, first + 1]
+    for place, number in enumerate(numbers):
+        Image.new("RGB", (32, 32), (50 * place, 0, 0)).save(
+            tmp_path / f"IMG_{number:04}.png"
+        )
+    info = probe(tmp_path)
+    with Source(info) as source:
+        shades = [
+            int(frame.to_ndarray(format="rgb24")[0, 0, 0]) for frame in pictures_of(source)
+        ]
+    assert shades == [0, 50, 100, 150, 200]
+    (said,) = [warning.text for warning in info.warnings if warning.code == "counter-wraps"]
+    assert "go on after IMG_9999.png" in said
+    assert (
+        not [warning for warning in info.warnings if warning.code == "pictures-missing"]
+        or first
+    )
+
+
+def pictures_of(source):
+    return (frame.picture for frame in source.frames())
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        *([0, 1, 2], [1, 5000, 9998], [9997, 9998, 9999], [*range(50), *range(52, 100)]),
+        *([*range(10)], [*range(1, 10)], [1, 3, 5, 7, 9], [1, 2, 3, 7, 8, 9]),
+        *([*range(0, 100, 11)], [*range(0, 1000, 111)]),
+    ],
+)
+def test_other_numbers_stay_in_their_order(tmp_path, numbers, width):
+    for place, number in enumerate(numbers):
+        shade = Image.new("RGB", (32, 32), (2 * place, 0, 0))
+        shade.save(tmp_path / f"IMG_{number:0{width}}.png")
+    info = probe(tmp_path)
+    assert not [text for text in info.warnings if text.code == "counter-wraps"]
+    with Source(info) as source:
+        shades = [
+            int(picture.to_ndarray(format="rgb24")[0, 0, 0])
+            for picture in pictures_of(source)
+        ]
+    assert shades == [2 * place for place in range(len(numbers))]
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (["20241231235930", "20250101000000", "20250101000030", "20250101000100"], None),
+        (["095958", "095959", "100000", "100001"], None),
+        (["20240228", "20240229", "20240301", "20240303", "20240304"], "20240302."),
+        (["202412312358", "202412312359", "202501010001", "202501010002"], "202501010000."),
+        (["000058", "000059", "000060", "000100", "000101"], "61-99."),
+        (["0058", "0059", "0100", "0101"], "60-99."),
+    ],
+)
+def test_dates_and_times_in_names_miss_only_what_lies_between(tmp_path, names, missing):
+    """Cameras of the sky and phones name each picture by its time."""
+    for name in names:
+        Image.new("RGB", (32, 32)).save(tmp_path / f"image-{name}.png")
+    said = [
+        text.text for text in probe(tmp_path).warnings if text.code == "pictures-missing"
+    ]
+    assert len(said) == (missing is not None)
+    assert all(missing in text for text in said)

@@ -1,0 +1,244 @@
+"""A part of a file has the frames, times and sound that it has in the whole file."""
+
+import random
+from dataclasses import replace
+from fractions import Fraction
+from itertools import accumulate
+
+import av
+import pytest
+
+from cloudconv.media.carried import beside
+from cloudconv.media.carried.carry import Carry
+from cloudconv.media.reading.demux import open_container
+from cloudconv.media.reading.probe import probe
+from cloudconv.media.reading.scan import Part
+from cloudconv.media.reading.source import Source
+from cloudconv.media.reading.sparse import sparse_file
+from cloudconv.timemap import TimeMap
+from tests.helpers.factory import (
+    picture,
+    planes_of,
+    remux,
+    samples,
+    tone,
+    write_clip,
+)
+from tests.media.writing.test_sink import even, write
+
+FRAMES = 240
+NTSC = Fraction(30000, 1001)
+X264 = {"preset": "ultrafast", "bf": "2", "g": "25"}
+OPEN = {"preset": "veryfast", "x264-params": "open-gop=1:keyint=25:bframes=3:scenecut=0"}
+REFRESHED = {"preset": "ultrafast", "x264-params": "intra-refresh=1:keyint=25"}
+VP9 = {"g": "25", "deadline": "realtime", "cpu-used": "8", "lag-in-frames": "8"}
+UNEVEN = [Fraction(1, 24) * (1 + (k * k % 7 == 3)) for k in range(FRAMES)]
+KINDS = {
+    "closed": ("libx264", X264, 24, 0),
+    "open": ("libx264", OPEN, 24, 0),
+    "late": ("libx264", X264, 24, 5),
+    "ntsc": ("libx264", X264, NTSC, 0),
+    "uneven": ("libx264", X264, None, 0),
+    "refreshed": ("libx264", REFRESHED, 24, 0),
+    "vp9": ("libvpx-vp9", VP9, 24, 0),
+}
+CASES = [(kind, suffix) for kind in KINDS for suffix in ("mkv", "mp4")]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Return a function of a kind and a suffix that writes the clip once."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def clip(kind, suffix):
+        path = folder / f"{kind}.{suffix}"
+        if not path.exists():
+            codec, options, rate, start = KINDS[kind]
+            gaps = UNEVEN if rate is None else [1 / Fraction(rate)] * FRAMES
+            times = list(accumulate(gaps[:-1], initial=Fraction(start)))
+            form = {"rate": rate or 24, "size": (64, 48), "noise": 3.0}
+            write_clip(path, FRAMES, times=times, codec=codec, options=options, **form)
+        return path
+
+    return clip
+
+
+def frames_of(info, part):
+    with Source(info, start=part.start, end=part.end) as source:
+        return [
+            (frame.time, frame.duration, *map(bytes, planes_of(frame.picture)))
+            for frame in source.frames()
+        ]
+
+
+def parts_of(length, seed):
+    """Return parts at random, and some at the edges, in seconds."""
+    numbers = random.Random(seed)
+    times = [Fraction(numbers.randrange(int(length * 90)), 90) for _ in range(3)]
+    spans = [(time, time + Fraction(numbers.randrange(1, 200), 90)) for time in times]
+    return [Part(*span) for span in [*spans, (times[0], None), (None, times[1] + 1)]]
+
+
+def assert_alike(path, part, whole):
+    """Check that a part that is probed alone is the one of the whole file."""
+    info = probe(path, part=part)
+    assert info.timing.start == whole.timing.start
+    assert info.timing.in_words == whole.timing.in_words
+    assert info.warnings == whole.warnings
+    assert frames_of(info, part) == frames_of(whole, part)
+    return info
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("kind", "suffix"), CASES)
+def test_a_part_has_the_frames_and_times_of_the_whole(clips, kind, suffix):
+    path = clips(kind, suffix)
+    whole = probe(path)
+    for part in parts_of(whole.timing.end - whole.timing.start, kind):
+        info = assert_alike(path, part, whole)
+        if whole.timing.rate is not None:
+            keys = whole.timing.keys
+            assert replace(info.timing, keys=keys) == whole.timing
+
+
+def without_cues(source, target):
+    """Copy a Matroska file as on the way to a pipe, without an index."""
+    return remux(source, target, live="1")
+
+
+def with_wrong_cues(source, target):
+    """Copy a Matroska file, and move all positions of its index to the first one."""
+    data = bytearray(source.read_bytes())
+    cues = data.rindex(b"\x1c\x53\xbb\x6b")
+    first = None
+    at = cues
+    while (at := data.find(b"\xf1", at + 1)) > 0:  # CueClusterPosition
+        size = data[at + 1] & 0x0F
+        first = first or data[at + 2 : at + 2 + size]
+        if 0 < size < 5 and len(first) <= size:
+            data[at + 2 : at + 2 + size] = bytes(size - len(first)) + first
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("spoilt", [without_cues, with_wrong_cues])
+def test_a_part_of_a_file_without_a_right_index_is_the_same(clips, tmp_path, spoilt):
+    path = spoilt(clips("open", "mkv"), tmp_path / "spoilt.mkv")
+    whole = probe(path)
+    part = Part(Fraction(5), Fraction(6))
+    assert_alike(path, part, whole)
+
+
+@pytest.mark.full
+def test_frames_before_the_start_of_an_edit_list_are_in_no_part(tmp_path):
+    """The first frames of an MP4 whose times are below 0 are hidden."""
+    times = [Fraction(k - 30, 24) for k in range(FRAMES)]
+    form = {"size": (64, 48), "codec": "libx264", "options": X264}
+    path = write_clip(tmp_path / "a.mp4", FRAMES, times=times, **form)
+    whole = probe(path)
+    assert whole.timing.frames < FRAMES
+    for part in parts_of(Fraction(8), 1):
+        assert_alike(path, part, whole)
+
+
+def film(path, *, sound_begins=Fraction(0), long=Fraction(4)):
+    """Write 20 s with two tracks of sound and subtitles, one of which lasts long."""
+    texts = [(Fraction(k), long if k == 5 else Fraction(1, 2)) for k in range(1, 20)]
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=24, options=X264)
+        video.width, video.height = 64, 48
+        video.codec_context.time_base = Fraction(1, 24)
+        codecs = ("aac", "flac") if path.suffix == ".mkv" else ("aac", "alac")
+        tracks = [out.add_stream(codec, rate=48000) for codec in codecs]
+        for track in tracks:
+            track.layout = "mono"
+        subtitles = out.add_stream("subrip" if path.suffix == ".mkv" else "mov_text")
+        subtitles.codec_context.subtitle_header = b"[Script Info]\n[Events]\n"
+        waves = [tone(440 * k, 48000) for k in range(1, 21)]
+        for second in range(20):
+            for number in range(24):
+                frame = picture(24 * second + number, 64, 48)
+                frame.pts, frame.time_base = 24 * second + number, Fraction(1, 24)
+                frame.pict_type = 0
+                out.mux(video.encode(frame))
+            first = int((second + sound_begins) * 48000)
+            for track in tracks:
+                samples(out, track, waves[second], first)
+            for begin, lasts in texts:
+                if second <= begin < second + 1:
+                    out.mux(text(subtitles, begin, lasts))
+        for stream in (video, *tracks):
+            out.mux(stream.encode(None))
+    return path
+
+
+def text(stream, begin, lasts):
+    words = f"0,0,Default,,0,0,0,,from {begin}".encode()
+    result = av.subtitles.subtitle.SubtitleSet.create(words, 0, int(lasts * 1000))
+    packet = stream.codec_context.encode_subtitle(result)
+    packet.time_base, packet.stream = Fraction(1, 1000), stream
+    packet.pts = packet.dts = int(begin * 1000)
+    packet.duration = int(lasts * 1000)
+    return packet
+
+
+def beside_packets(source, target, part, *, slow=None):
+    """Return all packets beside the video of an output of a part, and the warnings."""
+    info = probe(source, part=part)
+    first = info.timing.start + (part.start or 0)
+    last = info.timing.end if part.end is None else info.timing.start + part.end
+    ends = None if part.end is None else last
+    shows = None if slow is None else TimeMap.even(1 / slow)
+    carry = Carry(info, first, first, ends, shows=shows)
+    count = int((last - first) * 24 * (slow or 1))
+    frames = even(count, (info.width, info.height), rate=24)
+    more = {"carry": carry, "encoder_option": (("preset", "ultrafast"),)}
+    sink = write(target, frames, info, rate=Fraction(24), **more)
+    with av.open(str(target)) as out:
+        packets = [
+            (p.stream.index, p.pts, p.dts, p.duration, bytes(p))
+            for p in out.demux()
+            if p.size and p.stream.type != "video"
+        ]
+    target.unlink()
+    return packets, [str(warning) for warning in sink.warnings]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("slow", [None, Fraction(2)])
+@pytest.mark.parametrize("begins", [Fraction(0), Fraction(-1, 2), Fraction(3, 2)])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_part_has_the_sound_and_subtitles_of_the_whole(
+    tmp_path, monkeypatch, suffix, begins, slow
+):
+    """The sound may begin before the pictures; a subtitle lasts from 5 s to 17 s."""
+    path = film(tmp_path / f"a{suffix}", sound_begins=begins, long=Fraction(12))
+    parts = [Part(Fraction(a, 2), Fraction(b, 2)) for a, b in [(27, 31), (33, 38), (4, 7)]]
+    parts += [Part(Fraction(15)), Part(None, Fraction(2))]
+    found = [beside_packets(path, tmp_path / "o.mkv", part, slow=slow) for part in parts]
+    assert found[0][0]
+    monkeypatch.setattr(beside, "sparse_file", lambda path: None)  # reads everything
+    for part, alone in zip(parts, found, strict=True):
+        assert alone == beside_packets(path, tmp_path / "o.mkv", part, slow=slow)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_packets_without_their_data_have_the_same_times(clips, suffix):
+    for kind in KINDS:
+        path = clips(kind, suffix[1:])
+        with open_container(path) as whole:
+            expected = [facts(p) for p in whole.demux(video=0) if p.size]
+        sparse = sparse_file(path)
+        with open_container(path, sparse=sparse) as container:
+            if suffix == ".mkv":
+                sparse.hide_blocks(4096, 64)
+            else:
+                sparse.hide_packets(container.streams)
+            found = [facts(p) for p in container.demux(video=0) if p.size]
+        assert found == expected
+
+
+def facts(packet):
+    return packet.pts, packet.dts, packet.duration, packet.is_discard, packet.size

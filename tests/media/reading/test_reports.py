@@ -1,0 +1,273 @@
+"""Files that users of other programs reported: read as players show them, or named."""
+
+import struct
+from dataclasses import replace
+from fractions import Fraction
+from itertools import count
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from cloudconv.errors import InputError
+from cloudconv.media.containers.containers import MP4
+from cloudconv.media.containers.muxing import add_copy
+from cloudconv.media.frames.frame import ColorTags
+from cloudconv.media.reading.pictures import motion_photo
+from cloudconv.media.reading.probe import probe
+from cloudconv.media.reading.source import Source
+from cloudconv.media.writing.encoders import DEFAULTS, choose
+from tests.helpers.factory import (
+    animation,
+    interlaced,
+    picture,
+    planes_of,
+    remux,
+    write_clip,
+)
+from tests.helpers.sinks import info_of
+from tests.media.carried.test_carry import convert, said
+from tests.media.writing.test_sink import even, write
+
+
+def codes(warnings):
+    return [warning.code for warning in warnings]
+
+
+def level(number):
+    return 40 + 20 * number
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".sgi", ".pcx"])
+def test_a_folder_of_any_common_kind_of_pictures_is_read(tmp_path, suffix):
+    for number in range(3):
+        Image.new("RGB", (32, 16), (level(number),) * 3).save(
+            tmp_path / f"{number}{suffix}"
+        )
+    with Source(tmp_path) as source:
+        levels = [planes_of(frame.picture)[0].mean() for frame in source.frames()]
+    assert len(levels) == 3
+    assert levels[0] < levels[1] < levels[2]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_the_pages_of_a_tiff_are_its_frames(tmp_path, mode):
+    path = tmp_path / "stack.tif"
+    wide = mode == "I;16"
+    kind = np.uint16 if wide else np.uint8
+    pages = [np.full((16, 32), level(k) << 8 * wide, kind) for k in range(4)]
+    images = [Image.fromarray(page) for page in pages]
+    images = images if wide else [image.convert(mode) for image in images]
+    images[0].save(path, save_all=True, append_images=images[1:])
+    with Source(path) as source:
+        assert codes(source.info.warnings) == ["rate-assumed"]
+        levels = [planes_of(frame.picture)[0][0, 0] for frame in source.frames()]
+        assert levels == [page[0, 0] for page in pages]
+        assert [
+            planes_of(f.picture)[0][0, 0] for f in source.frames(Fraction(2, 25))
+        ] == levels[2:]
+
+
+def test_further_pages_of_tiffs_in_a_folder_are_named(tmp_path):
+    images = [Image.new("L", (32, 16), level(k)) for k in range(3)]
+    images[0].save(tmp_path / "1.tif", save_all=True, append_images=images[1:])
+    images[1].save(tmp_path / "2.tif")
+    info = probe(tmp_path)
+    assert info.timing.frames == 2
+    (named,) = [warning for warning in info.warnings if warning.code == "pages-left-out"]
+    assert "1.tif" in str(named)
+
+
+@pytest.mark.parametrize("has_date", [False, True])
+def test_exif_of_a_tiff_is_named_only_if_there_is_any(tmp_path, has_date):
+    options = {"tiffinfo": {306: "2026:01:01 00:00:00"}} if has_date else {}
+    Image.new("RGB", (32, 16)).save(tmp_path / "1.tif", **options)
+    assert ("EXIF" in probe(tmp_path / "1.tif").side_data) == has_date
+
+
+@pytest.mark.parametrize("cmyk", [False, True])
+def test_jpegs_of_several_kinds_are_one_sequence(tmp_path, cmyk):
+    grey = Image.new("RGB", (32, 16), (level(1),) * 3)
+    grey.save(tmp_path / "1.jpg", subsampling=2, quality=95)
+    grey.save(tmp_path / "2.jpg", subsampling=0, quality=95)
+    grey.convert("L").save(tmp_path / "3.jpg", quality=95)
+    if cmyk:
+        grey.convert("CMYK").save(tmp_path / "4.jpg", quality=95)
+    with Source(tmp_path) as source:
+        assert source.info.working_pix_fmt == ("gbrp" if cmyk else "yuv444p")
+        levels = [planes_of(frame.picture)[0].mean() for frame in source.frames()]
+    assert len(levels) == 3 + cmyk
+    assert max(abs(value - level(1)) for value in levels) <= 2
+
+
+def test_a_motion_photo_is_named(tmp_path):
+    path = tmp_path / "motion.jpg"
+    clip = write_clip(tmp_path / "in.mp4", 3, codec="libx264")
+    Image.new("RGB", (32, 16)).save(path)
+    assert motion_photo(path) is None
+    path.write_bytes(path.read_bytes() + clip.read_bytes())
+    error = motion_photo(path)
+    assert isinstance(error, InputError)
+    assert f"tail -c {clip.stat().st_size} " in str(error)
+
+
+@pytest.mark.parametrize("kind", ["gif", "apng", "webp"])
+def test_pictures_of_an_animation_last_as_long_as_in_browsers(tmp_path, kind):
+    delays = [0, 10, 50, 20, 40]
+    if kind == "gif":
+        delays = [10, 50, 20, 10, 40]  # Pillow writes no duration of 0
+    info = probe(animation(tmp_path / f"in.{kind}", delays))
+    assert "short-delays" in codes(info.warnings)
+    with Source(info) as source:
+        durations = [frame.duration for frame in source.frames()]
+    assert durations == [
+        Fraction(100 if length <= 10 else length, 1000) for length in delays
+    ]
+    assert "short-delays" not in codes(
+        probe(animation(tmp_path / f"b.{kind}", [20, 40])).warnings
+    )
+
+
+@pytest.mark.parametrize("order", ["tff", "bff", None])
+def test_combs_in_video_marked_as_progressive_are_named(tmp_path, order):
+    pictures = [picture(k, 320, 240, step=2.5) for k in range(25)]
+    if order is not None:
+        pictures = [interlaced(k, order, size=(320, 240)) for k in range(25)]
+    info = probe(
+        write_clip(tmp_path / "in.mkv", pictures, codec="libx264", options={"crf": "8"})
+    )
+    assert codes(info.warnings) == ([] if order is None else ["combs"])
+
+
+@pytest.mark.full
+def test_a_moving_test_pattern_has_no_combs(tmp_path):
+    """Some of its lines move by steps that resemble those of fields."""
+    graph = av.filter.Graph()
+    pattern = graph.add("testsrc2", "size=640x360:rate=25:duration=1.2")
+    pattern.link_to(sink := graph.add("buffersink"))
+    graph.configure()
+    pictures = [sink.pull() for _ in range(26)]
+    options = {"crf": "1", "preset": "ultrafast"}
+    clip = write_clip(
+        tmp_path / "in.mp4", pictures, rate=25, codec="libx264", options=options
+    )
+    assert not codes(probe(clip).warnings)
+
+
+@pytest.mark.parametrize("phase", [0, 3])
+@pytest.mark.parametrize("order", ["tff", "bff"])
+def test_film_of_which_two_of_five_pictures_are_mixed_is_named(tmp_path, order, phase):
+    film = [picture(k, 320, 240, step=4) for k in range(25)]
+    parts = [
+        [a, b, mixed(b, c, order), mixed(c, d, order), d] for a, b, c, d in fours(film)
+    ]
+    pictures = [frame for part in parts for frame in part][phase:]
+    options = {"crf": "8"}
+    path = write_clip(tmp_path / "in.mkv", pictures, codec="libx264", options=options)
+    assert codes(probe(path).warnings) == ["telecine"]
+    with Source(path) as source:
+        assert len(list(source.frames())) == len(pictures)
+
+
+def fours(film):
+    return [film[k : k + 4] for k in range(0, len(film) - 3, 4)]
+
+
+def mixed(first, second, order):
+    """Return a picture of a field of each of two pictures."""
+    form = first.format.name
+    result = av.VideoFrame.from_ndarray(first.to_ndarray(format=form), format=form)
+    for target, source in zip(result.planes, second.planes, strict=True):
+        rows = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)
+        others = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)
+        rows[order == "tff" :: 2] = others[order == "tff" :: 2]
+    return result
+
+
+def test_frames_before_the_first_key_frame_are_counted(tmp_path):
+    options = {"g": "12", "bf": "0", "sc_threshold": "0"}
+    whole = write_clip(tmp_path / "whole.mkv", 36, codec="libx264", options=options)
+    number = count()
+
+    def later(packet):
+        return None if next(number) < 3 else packet
+
+    info = probe(remux(whole, tmp_path / "in.mkv", later))
+    assert codes(info.warnings) == ["starts-without-key"]
+    assert "9 frames" in str(info.warnings[0])
+
+
+@pytest.mark.parametrize(("speed", "named"), [(1, False), (0, False), (0.25, True)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_speeds_of_an_edit_list_are_named(tmp_path, suffix, speed, named):
+    path = write_clip(tmp_path / f"in{suffix}", 12, codec="libx264", options={"bf": "2"})
+    data = bytearray(path.read_bytes())
+    edit = data.rindex(b"elst") + 12  # after version, flags and count
+    (usual,) = struct.unpack_from(">I", data, edit + 8)
+    assert usual == 1 << 16
+    struct.pack_into(">I", data, edit + 8, int(speed * (1 << 16)))
+    path.write_bytes(data)
+    info = probe(path)
+    assert codes(info.warnings) == ["edit-speeds"] * named
+    assert all("(0.25)" in str(warning) for warning in info.warnings)
+
+
+def test_lossless_sound_stays_lossless_in_mov(tmp_path):
+    source = write_clip(tmp_path / "in.mkv", 24, codec="libx264", audio=["flac"])
+    sink = convert(source, tmp_path / "out.mov")
+    assert said(sink, "becomes alac")
+    sounds = []
+    for path in (source, tmp_path / "out.mov"):
+        with av.open(str(path)) as clip:
+            to_s32 = av.AudioResampler("s32", "stereo", 48000)
+            frames = [to_s32.resample(frame) for frame in clip.decode(audio=0)]
+            parts = [each.to_ndarray() for made in frames for each in made]
+            sounds.append(np.concatenate(parts, 1))
+    assert np.array_equal(sounds[0], sounds[1])
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv444p", "yuv420p", "gbrp"])
+@pytest.mark.parametrize("frames", [1, 5])
+def test_pictures_become_420_for_players(pix_fmt, frames):
+    timing = replace(info_of().timing, frames=frames)
+    info = info_of(pix_fmt=pix_fmt, container="image2", suffix=".jpg", timing=timing)
+    choice = choose(MP4, info, DEFAULTS)
+    assert choice.working == "yuv420p"
+    assert codes(choice.warnings) == ([] if pix_fmt == "yuv420p" else ["few-players"])
+
+
+def test_422_of_another_codec_is_kept_with_a_warning():
+    choice = choose(MP4, info_of(pix_fmt="yuv422p", codec="mpeg2video"), DEFAULTS)
+    assert choice.working == "yuv422p"
+    assert codes(choice.warnings) == ["kept-few-players"]
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_in_8_bits_is_named(tmp_path, transfer):
+    tags = ColorTags(9, transfer, 9, 1)
+    info = info_of(pix_fmt="yuv420p10le", tags=tags)
+    frames = even(1, (96, 64), "yuv420p10le", tags=tags)
+    sink = write(tmp_path / "out.mp4", frames, info, rate=1, pix_fmt="yuv420p")
+    assert "hdr-few-bits" in codes(sink.warnings)
+
+
+def test_a_track_of_data_that_only_sounds_like_chapters_is_named(tmp_path):
+    chapters = [(Fraction(0), Fraction(1), "one")]
+    path = write_clip(tmp_path / "in.mp4", 24, codec="libx264", chapters=chapters)
+    assert not said(convert(path, tmp_path / "out.mkv"), "left out")
+    with av.open(str(path)) as clip, av.open(str(tmp_path / "b.ts"), "w") as out:
+        streams = [add_copy(out, stream) for stream in clip.streams.video]
+        streams.append(out.add_mux_stream("bin_data", time_base=Fraction(1, 90000)))
+        for packet in clip.demux(video=0):
+            if packet.size:
+                packet.stream = streams[0]
+                out.mux(packet)
+                text = av.Packet(b"one")
+                text.pts = text.dts = packet.dts
+                text.time_base = packet.time_base
+                text.stream = streams[1]
+                out.mux(text)
+    with av.open(str(tmp_path / "b.ts")) as clip:
+        assert [stream.type for stream in clip.streams] == ["video", "data"]
+    assert said(convert(tmp_path / "b.ts", tmp_path / "b.mkv"), "Data stream 1")
