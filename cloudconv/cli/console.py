@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Timer
@@ -77,6 +77,9 @@ class Reporter:
         lost is raised here.
         """
         interrupts.check()
+        # Frames that are joined look to people like those of a run that goes on.
+        if at.stage == "joining" and self._show is not _print_object:
+            return
         before = self._task
         is_main = at.stage in ("rendering", "scoring")
         name, note = (self._label, note) if is_main else (at.stage, "")
@@ -258,14 +261,14 @@ def run_job(
     console: Console,
     label: str,
     settings: Settings,
-    summary: Callable[[Any], str] | None = None,
+    summary: Callable[[Any], Sequence[str]] | None = None,
     note: Note | None = None,
 ) -> Any:
     """Run the job of a command and return its result; with ``--dry-run`` print its plan.
 
-    ``label`` is the word for the job's main stage. ``summary`` describes the result in one
-    line, which the JSON follows; without it neither is printed. The result is None after a
-    dry run.
+    ``label`` is the word for the job's main stage. ``summary`` describes the result in a
+    few lines, which the JSON follows; without it neither is printed. The result is None
+    after a dry run.
     """
     if console.dry_run:
         with patience(console, settings):
@@ -282,7 +285,9 @@ def run_job(
         job = jobs.run(settings)  # imports large libraries
         result = run_with_progress(console, label, job, note=note, break_silence=heard)
     if summary is not None:
-        console.info(summary(result), "summary")
+        lines = summary(result)
+        for line in ["; ".join(lines)] if streams.messages.as_objects else lines:
+            console.info(line, "summary")
         if console.json:
             print_json(jobs.as_json(result))
     return result

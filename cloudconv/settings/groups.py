@@ -60,7 +60,7 @@ _FALLBACK = """Blend the source frames where motion does not explain their diffe
 _THINGS = """Move small, fast things as wholes where the model's motion loses them (on), or
 show the model's picture (off)."""
 _USE = "Use this encoder of FFmpeg."
-_CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
+_CRF = "Set the quality: lower is better, and makes a larger file."
 _MORE = "Set any other option of the encoder; repeat for several."
 
 
@@ -160,13 +160,13 @@ class Rendering(Settings):
     """The options of an interpolator."""
 
     timesteps: Literal["any", "middle"] | None = _of_model(
-        _TIMESTEPS, "HOW", shown="any, or a key of the file", rare=True
+        _TIMESTEPS, "HOW", shown="any, or a key of the file"
     )
     scale: float | None = _of_model(_SCALE, "S", parse=values.scale, shown="1")
     fallback: Literal["blend", "off"] | None = _of_model(
-        _FALLBACK, "HOW", shown="blend; off for a published network", rare=True
+        _FALLBACK, "HOW", shown="blend; off for a published network"
     )
-    things: Literal["on", "off"] = _of_model(_THINGS, "HOW", default="on", rare=True)
+    things: Literal["on", "off"] = _of_model(_THINGS, "HOW", default="on")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

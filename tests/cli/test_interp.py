@@ -24,7 +24,7 @@ from cloudconv.jobs.interp import run as job
 from cloudconv.models import registry
 from cloudconv.settings import InterpSettings
 from tests.helpers.command import invoke
-from tests.helpers.factory import read_times, write_clip
+from tests.helpers.factory import assert_same_frames, read_times, write_clip
 from tests.helpers.tiers import first_full
 
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
@@ -40,7 +40,7 @@ def test_without_json_stdout_stays_empty_and_stderr_ends_with_a_summary(clip):
     clip = clip.rename(clip.with_name("[bold]a[nothing] 100%.mp4"))
     result = run(clip, "--factor", 2, *TINY)
     assert (result.exit_code, result.stdout) == (0, "")
-    (summary,) = result.stderr.splitlines()[-1:]
+    summary = "; ".join(result.stderr.splitlines()[-2:])
     assert "[bold]a[nothing] 100%_x2.mp4: 10 frames (4 new) at 48 fps" in summary
     size = clip.with_name("[bold]a[nothing] 100%_x2.mp4").stat().st_size
     assert (
@@ -58,6 +58,21 @@ def test_an_output_by_position_that_is_replaced_is_named_first(clip):
         "inputs\n"
     )
     assert len(read_times(other)) == 10
+
+
+@pytest.mark.parametrize("option", [("--replace", "2"), ("--shutter", "180")])
+def test_replace_and_shutter_alone_keep_the_rate(clip, tmp_path, option):
+    alone = run(clip, tmp_path / "a.mkv", *option, *TINY)
+    whole = run(clip, tmp_path / "b.mkv", "--factor", 1, *option, *TINY)
+    assert (alone.exit_code, whole.exit_code) == (0, 0), alone.stderr
+    assert_same_frames(tmp_path / "a.mkv", tmp_path / "b.mkv")
+
+
+def test_compare_ends_with_a_line_for_each_further_model(clip):
+    words = ("compare", clip, "--model", "blend", "--model", "hold", "--metrics", "psnr")
+    lines = invoke(*words).stdout.splitlines()
+    assert lines[-1].startswith("blend is ")
+    assert lines[-1].endswith(" dB better than holding the last frame")
 
 
 @pytest.mark.parametrize("more", [["-o", "o.mkv"], ["--out-dir", "out"]])
@@ -127,8 +142,9 @@ def test_the_help_of_a_command_fits_two_screens(name):
     assert len(usual.splitlines()) <= 100
     if name in ("interp", "compare"):
         every = invoke(name, "--help-all", env={"COLUMNS": "80"}).stdout
-        assert "--fallback" in every
-        assert "--fallback" not in usual
+        assert "--timesteps" in every
+        assert "--timesteps" not in usual
+        assert usual.splitlines()[-1].endswith(f"cloudconv {name} --help-all")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.helpers.factory import write_clip
 INTERP = "interp a.mp4 --factor 2 "
 COMPARE = "compare a.mp4 --model blend "
 USAGE = {
-    "nonsense": "There is no command",
+    "nonsense": "train, doctor, models.",
     "interp": "Missing argument 'IN [OUT]': see --help.",
     "interp a.mp4": "exactly one of --factor",
     "interp a.mp4 --factor 0.5": "from 1 to 1000",
@@ -110,7 +110,9 @@ USAGE = {
     "extrapolate a.mp4 --frames 1 --at 0": "above 0",
     "dream a.mp4 --frames 5 --mode flow --wind nan,nan": "wind",
     "extrapolate a.mp4 --frames 2 --model blend": "predict",
-    "models nonsense": "There is no command 'cloudconv models nonsense'",
+    "models nonsense": 'There is no model "nonsense": choose one of',
+    "models cloud-fst": "did you mean cloud-fast?",
+    "dream a.mp4 --duration 8": "no option --duration (did you mean --seconds?)",
     "models show rife4.6": "did you mean rife-4.6",
     f"{INTERP} --timesteps some": "any or middle",
     f"{INTERP} --timesteps middle": "only with the file of another network",
