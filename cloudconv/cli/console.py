@@ -6,8 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -224,7 +225,9 @@ def print_error(error: str, **facts: Any) -> None:
 class Console(Settings):
     """The options that only the command line has, and the output of every command."""
 
-    dry_run: bool = option("Print the plan and stop.", default=False)
+    dry_run: bool = option(
+        "Print the plan, of interp also the time, and stop.", default=False
+    )
     progress: ProgressMode = of_run(_PROGRESS, "HOW", default="auto")
     json: bool = of_run(_JSON, default=False)
     quiet: bool = of_run("Print warnings and errors only.", also="-q", default=False)
@@ -271,15 +274,17 @@ def run_job(
     after a dry run.
     """
     if console.dry_run:
-        with patience(console, settings):
-            plan = jobs.plan(settings)
-        if console.json:
-            print_json(plan)
-        else:
+        with closing(jobs.planning(settings)) as steps:
+            with patience(console, settings):
+                plan = next(steps)
+            if console.json:
+                print_json(plan)
+                return None
             for text in plan.pop("warnings"):
                 console.warning(text)
             plan.pop("source_fps", None)  # which ``source_timing`` has in words
-            print_result(field_rows(plan))
+            for rows in chain([plan], steps):
+                print_result(field_rows(rows))
         return None
     with patience(console, settings) as heard:
         job = jobs.run(settings)  # imports large libraries

@@ -176,13 +176,16 @@ def test_each_class_of_error_has_its_exit_code(monkeypatch, clip, raised, code, 
         assert "Traceback" in run("a.mp4", "--factor", 2, "-v").stderr
 
 
-def test_a_dry_run_prints_the_plan_loads_no_network_and_writes_nothing(clip, monkeypatch):
-    monkeypatch.setattr(registry, "load", Mock(side_effect=AssertionError))
+def test_a_dry_run_prints_the_plan_and_the_time_and_writes_nothing(clip, monkeypatch):
     result = run(clip, "--factor", 4, "--dry-run", *TINY)
+    monkeypatch.setattr(registry, "load", Mock(side_effect=AssertionError))
     assert result.exit_code == 0, result.stderr
     fields = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
     assert (fields["output frames"], fields["output fps"]) == ("20", "96 fps")
     assert fields["output"].endswith("a_x4.mp4")
+    words = r"about [\d.]+ s here: [\d.e-]+ s a new frame, 15 new frames \(measured\)"
+    assert re.fullmatch(words, fields["time"])
+    # With JSON nothing is measured, and no network is loaded.
     said = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
     assert (said["source_frames"], said["output_frames"], said["output_fps"]) == (
         5,
@@ -193,6 +196,18 @@ def test_a_dry_run_prints_the_plan_loads_no_network_and_writes_nothing(clip, mon
     options = {"model": "tiny", "device": "cpu", "precision": "fp32"}
     assert said == plan(InterpSettings(clip, factor=4, **options))
     assert os.listdir(clip.parent) == ["a.mp4"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--fps", 30), ("--fps", 48), ("--slowmo", 3), ("--factor", 1, "--shutter", 90)],
+)
+def test_a_dry_run_knows_about_how_many_frames_are_new(tmp_path, options):
+    clip = write_clip(tmp_path / "a.mp4", 48, rate=24, codec="libx264")
+    planned = run(clip, *options, "--dry-run", *TINY).stdout
+    count = int(re.search(r"(\d+) new frame", planned)[1])
+    made = json.loads(run(clip, tmp_path / "b.mp4", *options, "--json", *TINY).stdout)
+    assert abs(count - made["new_frames"]) <= 3
 
 
 def test_a_dry_run_names_the_streams_that_are_left_out(tmp_path):
