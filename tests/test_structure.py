@@ -34,24 +34,24 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 6055,
     "jobs": 3700,
-    "models": 3003,
+    "models": 2509,
     "dreaming": 2480,
     "forecasting": 1262,
-    "render": 776,
+    "render": 677,
     "training": 708,
     "schedule": 592,
-    "settings + cli + report": 1684,
+    "settings + cli + report": 1679,
     THE_REST: 1839,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 905,
-    "tuple assignments": 120,
-    "lambdas": 94,
-    "assignments inside expressions": 92,
-    "comprehensions of two loops": 36,
+    "conditional expressions": 890,
+    "tuple assignments": 113,
+    "lambdas": 92,
+    "assignments inside expressions": 91,
+    "comprehensions of two loops": 31,
     "lines of over 92 characters": 0,
 }
 """The most of what packs several steps into a statement; these only fall, too."""
