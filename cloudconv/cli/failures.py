@@ -3,6 +3,7 @@
 import re
 import traceback
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ def _describe(error: BaseException, *, verbose: bool) -> Failure:
         if hasattr(error, "possibilities"):  # an option that does not exist
             unknown = getattr(error, "option_name", "")
             context: Any = vars(error)["ctx"]
-            known = [flag for each in context.command.params for flag in each.opts]
+            known = chain.from_iterable(each.opts for each in context.command.params)
             near = did_you_mean(unknown, error.possibilities or [])
             if (other := _OTHER_NAMES.get(unknown)) in known:
                 near = f" (did you mean {other}?)"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 
 from cloudconv.jobs.interp.plan import InterpPlan
@@ -36,7 +37,7 @@ def estimate(plan: InterpPlan) -> str:
     size = plan.info.width * plan.info.height
     part = min(1.0, (_PIXELS / size) ** 0.5) if plan.device.type == "cpu" else 1.0
     if part < 1:
-        new = [task.of(lambda frame: _reduced(frame, part)) for task in new]
+        new = [task.of(partial(_reduced, part=part)) for task in new]
     renderer = plan.renderer()
     seconds = _timed(renderer, new[:1])  # which also starts the device
     if time.monotonic() - began + _NEW * seconds < _SECONDS:
