@@ -4,7 +4,7 @@ Usage: python make_gallery.py STREET [FOLDER [NAME...]]
 
 STREET is ``car-detection.mp4`` of https://github.com/intel-iot-devkit/sample-videos (CC BY
 4.0). Each sheet shows the last source frame, then the new frames whose numbers are in
-SHOWN, or in STREET for the street; ``preview`` is the preview of all modes, reduced. Needs
+SHOWN, or in STREET for the street; ``preview`` is the preview of the modes, reduced. Needs
 cloudconv and Pillow only.
 """
 
@@ -83,7 +83,7 @@ def sheet(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def preview(scratch: Path) -> Image.Image:
-    """Return the preview of all modes, reduced."""
+    """Return the preview of the modes, reduced."""
     path = scratch / SHEETS["preview"]["preview"]
     result = cloudconv.dream(SOURCE, preview=path)
     print(f"preview: {result.wall_seconds:.0f} s", *result.warnings, sep="\n    ")

@@ -189,18 +189,19 @@ def _interp_all(console: Console, inputs: list[str], options: dict[str, Any]) ->
                 console.warning(text, item.get("input"))
         print_plans = streams.print_result
         listed = plan["plans"]
+        error = "error"
         columns = {"rate": "output_fps", "encoder": "encoder"}
     else:
         plan = {"results": _run_all(console, settings)}
         plan["failed"] = sum("error" in item for item in plan["results"])
         print_plans = console.info
+        error = "code"
         written = {"size": "output_bytes", "bit rate": "bits_per_second"}
         listed = plan["results"]
         columns = {"encoder": "encoder", **written, "time": "wall_seconds"}
     if streams.messages.as_objects and not console.dry_run:
         _print_outcomes(console, listed)
     elif not (console.dry_run and console.json):
-        error = "error" if console.dry_run else "code"
         for line in _outcomes(listed, columns, error).splitlines():
             print_plans(line)
     if console.json:
@@ -331,9 +332,7 @@ def _print_scores(result: CompareResult, wanted: Sequence[str], models: int) -> 
     streams.print_result(result.verdict)
     first, *others = list(result.methods.items())[: models or 1]
     for name, scores in others:
-        psnr, other = (
-            (of if result.horizon is None else of["1"])["psnr"] for of in (first[1], scores)
-        )
+        psnr, other = (of.get("1", of)["psnr"] for of in (first[1], scores))
         if psnr is not None and other is not None:
             streams.print_result(f"{first[0]} is {better(psnr - other, name)}")
 

@@ -291,7 +291,9 @@ def run_job(
         result = run_with_progress(console, label, job, note=note, break_silence=heard)
     if summary is not None:
         lines = summary(result)
-        for line in ["; ".join(lines)] if streams.messages.as_objects else lines:
+        if streams.messages.as_objects:
+            lines = ["; ".join(lines)]
+        for line in lines:
             console.info(line, "summary")
         if console.json:
             print_json(jobs.as_json(result))

@@ -35,8 +35,8 @@ def estimate(plan: InterpPlan) -> str:
     if not new:
         return ""
     size = plan.info.width * plan.info.height
-    part = min(1.0, (_PIXELS / size) ** 0.5) if plan.device.type == "cpu" else 1.0
-    if part < 1:
+    part = (_PIXELS / size) ** 0.5
+    if part < 1 and plan.device.type == "cpu":
         new = [task.of(partial(_reduced, part=part)) for task in new]
     renderer = plan.renderer()
     seconds = _timed(renderer, new[:1])  # which also starts the device
