@@ -37,7 +37,7 @@ CEILINGS = {
     "media": 6002,
     "jobs": 3752,
     "models": 2509,
-    "dreaming": 2507,
+    "dreaming": 2513,
     "forecasting": 1262,
     "render": 677,
     "training": 708,

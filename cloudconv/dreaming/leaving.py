@@ -4,10 +4,8 @@ The first jump of a texture leads from the last frame of the film, which may loo
 other. A little earlier, a frame may look more like another one.
 """
 
-from collections import deque
 from dataclasses import replace
 from fractions import Fraction
-from itertools import takewhile
 from typing import NamedTuple
 
 from cloudconv.doubts import Grade, grade_of
@@ -69,6 +67,8 @@ def _tried(film: FilmFeatures, options: Options, before: int) -> Exit:
     options = replace(options, leaves=~before, frames=len(small), loop=False)
     meter = VitalsMeter(film, options.frames, ~before)
     frames = watched(whole(small, options), small, meter.push)
-    deque(takewhile(lambda frame: not isinstance(frame.origin, Filmed), frames), maxlen=0)
+    for frame in frames:
+        if isinstance(frame.origin, Filmed):
+            break
     last = small.original.frames[small.source_of(~before)[0]]
     return Exit(max((fault.size for fault in meter.faults), default=0.0), before, last)

@@ -94,7 +94,11 @@ def exits(material: Material, options: Options, most: int, count: int) -> list[i
     """
     clip = _Clip(material, options)
     parts = np.array_split(range(1, most + 1), min(count, most)) if most else []
-    return [min(part.tolist(), key=lambda k: clip.entries(~k).min()) for part in parts]
+    best = []
+    for part in parts:
+        unlike = [clip.entries(~k).min() for k in part]
+        best.append(int(part[np.argmin(unlike)]))
+    return best
 
 
 def whole(material: Material, options: Options) -> Iterator[DreamFrame]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import attrgetter
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -286,7 +287,7 @@ class VitalsMeter:
         if faults and (lasts or abs(fault.frame - faults[-1].frame) < self._half):
             other = faults.pop()
             box = other.box.around(fault.box)
-            fault = max(other, fault, key=lambda each: each.size)._replace(box=box)
+            fault = max(other, fault, key=attrgetter("size"))._replace(box=box)
             fault = fault._replace(frame=other.frame) if lasts else fault
         faults.append(fault)
 
