@@ -6,6 +6,7 @@ times of the stamps. Some key frames are kept, so that a source seeks once.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -40,6 +41,7 @@ from cloudconv.media.frames.frame import ColorTags, MediaInfo
 from cloudconv.media.frames.timing import LONGEST_LAST, Stamps, Timing, is_long, timing_of
 from cloudconv.media.reading import demux
 from cloudconv.media.reading.adts import SoundFormats
+from cloudconv.media.reading.folders import by_ending
 from cloudconv.media.reading.identity import identify
 from cloudconv.media.reading.pictures import (
     MILLISECOND,
@@ -48,6 +50,7 @@ from cloudconv.media.reading.pictures import (
     common_format,
     open_pictures,
     subfolders_of,
+    visible_in,
 )
 from cloudconv.media.reading.scan import Part, Scan, UnclearPartError
 from cloudconv.media.reading.sparse import sparse_file
@@ -468,11 +471,6 @@ def _picture_warnings(
             f"rate-assumed: The pictures have no times and are read at {SEQUENCE_RATE} "
             "fps: give another rate with --input-fps."
         )
-    if (last := pictures.wraps_after) is not None:
-        yield Warned(
-            f"counter-wraps: The numbers of the pictures go on after {last.name} with "
-            f"their first number: the video begins with {pictures.files[0].name}."
-        )
     if missing := pictures.missing():
         gaps = shortened([str(a) if a == b else f"{a}-{b}" for a, b in missing], 6)
         yield Warned(
@@ -485,7 +483,16 @@ def _picture_warnings(
             f"pages-left-out: Only the first page of each TIFF is used, and {len(stacks)} "
             f"have more ({shortened(stacks, 3)}): give such a file alone."
         )
-    if path.is_dir() and (folders := subfolders_of(path)):
+    if not path.is_dir():
+        return
+    kind = pictures.files[0].suffix
+    others = {*visible_in(path)}.difference(pictures.files)
+    if counts := Counter(file.suffix.lower() for file in others):
+        yield Warned(
+            f"files-left-out: {path} stands for its {kind} pictures, and other files in it "
+            f"are left out: {by_ending(counts.most_common())}."
+        )
+    if folders := subfolders_of(path):
         names = [folder.name for folder in folders]
         yield Warned(
             f"subfolders-ignored: Folders inside {path} are ignored: {', '.join(names)}."
