@@ -1,6 +1,6 @@
-"""Read the packets of the streams beside a video, of a part only near the part.
+"""Read the packets of the streams beside a video, of MP4 and MOV only near a part.
 
-The data of the video is not read: `media/reading/sparse.py`.
+The data of the video is not read there: `media/reading/sparse.py`.
 """
 
 import math
@@ -13,11 +13,10 @@ from typing import Any
 import av
 from av.packet import packet_sidedata_type_from_literal
 
-from cloudconv.media.containers.matroska import SUBTITLES, VIDEO
 from cloudconv.media.containers.muxing import add_side_data, kind_of, stamp_of
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.reading.demux import only, open_container, read_packets
-from cloudconv.media.reading.sparse import SparseFile, sparse_file
+from cloudconv.media.reading.sparse import sparse_file
 
 # The first packets of each stream that are tried: so many, and from so many seconds of the
 # file.
@@ -37,7 +36,7 @@ class BesideFile:
         self._info = info
         self._sparse = sparse_file(info.path)
         self.container = open_container(info.path, sparse=self._sparse)
-        if self._sparse is not None and info.input_format.has_index:
+        if self._sparse is not None:
             self._sparse.hide_packets([self.container.streams[info.video_index]])
         self._packets = read_packets(self.container, self._with_packets())
         self._first: list[Any] = []
@@ -79,55 +78,32 @@ class BesideFile:
     ) -> Iterator[Any]:
         """Yield the packets of these streams, in the order of the file.
 
-        Packets long before ``begin`` and long after ``end`` may be left out, but for
-        subtitles that may still be shown at ``begin``. The times are on the source's clock;
-        None is no bound.
+        Of MP4 and MOV, packets long before ``begin`` and long after ``end`` may be left
+        out, but for subtitles that may still be shown at ``begin``. The times are on the
+        source's clock; None is no bound.
         """
         container = self.container
-        sparse = self._sparse
         video: Any = container.streams[self._info.video_index]
         first: Time = -math.inf
         last: Time = math.inf
-        is_part = sparse is not None and not self._info.timing.restarts
+        is_part = self._sparse is not None and not self._info.timing.restarts
         if is_part and begin is not None:
             first = begin - _AROUND
         if is_part and end is not None:
             last = end + _AROUND
-        has_index = self._info.input_format.has_index
         packets: Iterator[Any] = chain(self._first, self._packets)
         # Sound may begin before the first frame.
-        if has_index and first > self._info.timing.start:
+        if first > self._info.timing.start:
             container.seek(int(first / video.time_base), stream=video, backward=True)
             packets = read_packets(container, self._with_packets())
-        elif sparse is not None and not has_index:
-            self._keep_blocks(sparse, indices, first, last)
         only(container, indices)
         for packet in packets:
             # By the index, the streams are at most a second apart. A cover has no time.
             stamp = stamp_of(packet)
-            if has_index and stamp is not None and stamp * packet.time_base > last:
+            if stamp is not None and stamp * packet.time_base > last:
                 return
             if packet.stream.index in indices:
                 yield packet
-
-    def _keep_blocks(
-        self, sparse: SparseFile, indices: Collection[int], first: Time, last: Time
-    ) -> None:
-        """Hide the blocks of Matroska outside of a part, and those of unwanted kinds.
-
-        Subtitles before the part stay visible.
-        """
-        streams = self.container.streams
-        tick = streams[self._info.video_index].time_base or Fraction(1, 1000)
-        kinds = {streams[index].type for index in indices}
-        spans = {}
-        for number, kind in sparse.tracks():
-            if kind == SUBTITLES and "subtitle" in kinds:
-                spans[number] = (-math.inf, float(last / tick))
-            elif kind != SUBTITLES and (kind != VIDEO or "video" in kinds):
-                spans[number] = (float(first / tick), float(last / tick))
-        if spans:
-            sparse.keep_blocks(spans)
 
 
 def _copy_of(packet: Any) -> Any:

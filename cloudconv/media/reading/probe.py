@@ -52,7 +52,7 @@ from cloudconv.media.reading.pictures import (
     subfolders_of,
     visible_in,
 )
-from cloudconv.media.reading.scan import Part, Scan, UnclearPartError
+from cloudconv.media.reading.scan import Scan
 from cloudconv.media.reading.sparse import sparse_file
 from cloudconv.media.reading.tiff import pages_of, says_more
 from cloudconv.messages import counted, listed, plural, shortened
@@ -80,7 +80,6 @@ def probe(
     live: bool = False,
     deinterlace: bool = False,
     stream: int | None = None,
-    part: Part | None = None,
 ) -> MediaInfo:
     """Probe a video file, animation, still, folder of pictures or ``%05d`` pattern.
 
@@ -88,10 +87,8 @@ def probe(
     ``live``, the description of Matroska comes from its first seconds. ``picture_rate`` is
     in frames per second, for pictures without times. With ``deinterlace``, the description
     is of two frames for each interlaced picture. ``stream`` is the number of the video
-    stream; None takes the best one. Of a ``part``, only that part is read where the file
-    has an index; the number of frames outside is then approximate. Raises InputError if
-    the input has no decodable video, or has times of its own and a ``picture_rate`` is
-    given.
+    stream; None takes the best one. Raises InputError if the input has no decodable video,
+    or has times of its own and a ``picture_rate`` is given.
     """
     file = local_file(path, live=live)
     growth = growth_of(file)
@@ -102,14 +99,9 @@ def probe(
         except InputError as error:
             if isinstance(error, ReadError):
                 raise  # later code gives a better message for others
-    most = MEASURED_PICTURES if growth is None or deinterlace else 1
-    meter = FieldMeter(most)
+    meter = FieldMeter(MEASURED_PICTURES if growth is None or deinterlace else 1)
     try:
-        try:
-            info = _probe(file, picture_rate, meter, stream, part)
-        except UnclearPartError:
-            meter = FieldMeter(most)
-            info = _probe(file, picture_rate, meter, stream, None)
+        info = _probe(file, picture_rate, meter, stream)
     finally:
         if growth is not None and growth.interrupt is not None:
             raise growth.interrupt  # an interrupt has ended the wait for the input
@@ -151,7 +143,6 @@ def _probe(
     rate: Fraction | None,
     meter: FieldMeter,
     number: int | None,
-    part: Part | None,
 ) -> MediaInfo:
     pictures = open_pictures(path, rate)
     if pictures is not None:
@@ -165,7 +156,7 @@ def _probe(
         decoder = demux.open_decoder(stream)
         expected_aspect = decoder.sample_aspect_ratio  # before the first frame
         scan = Scan(container, stream, decoder, meter, sounds, briefly=briefly)
-        stamps = scan.read(sparse, part)
+        stamps = scan.read(sparse)
         seconds = None if stamps.is_brief else _stated_seconds(stream)
         if seconds is not None and not _lacks_its_end(container):
             stamps = replace(stamps, length=seconds)
