@@ -198,7 +198,6 @@ class EncodedTrack(CarriedTrack):
         self._lost = 0  # packets that could not be decoded
         self._infinite = 0  # samples that are no finite number, which become silence
         self._map = shows
-        self.begin = carry.begin
         context = target.codec_context
         self._rate: int = context.sample_rate
         self._layout: str = context.layout.name
@@ -235,10 +234,6 @@ class EncodedTrack(CarriedTrack):
                     self.led = max(self.led, self.begin - begin)
                 return
         yield from self._decoded(packet)
-
-    def continued(self) -> Iterator[Timed]:
-        """Yield packets that go on after the film, as far as they are known."""
-        yield from ()
 
     def finish(self) -> Iterator[Timed]:
         """Yield the packets after the last one of the source."""

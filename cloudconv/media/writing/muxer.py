@@ -9,7 +9,8 @@ from typing import Any
 from av.stream import Disposition
 
 from cloudconv.events import Warned
-from cloudconv.media.carried.others import OtherStreams
+from cloudconv.media.carried.additions import add_streams
+from cloudconv.media.carried.tracks import OtherStreams
 from cloudconv.media.containers.containers import Content, container_of
 from cloudconv.media.containers.input import is_stdout, numbered
 from cloudconv.media.containers.muxed import MuxedFile, Planned
@@ -52,7 +53,7 @@ class Muxer(Writer):
         takes_streams = Content.STREAMS in container.keeps
         # Several pictures and animated WebP have no other streams.
         if carry is not None and takes_streams and carry.info.has_streams:
-            self._others = OtherStreams(
+            self._others = add_streams(
                 carry, self._out, container, stream, plan.rate, seekable=self._amends
             )
             self._opened.callback(self._others.close)
@@ -83,7 +84,7 @@ class Muxer(Writer):
             self._mux(packet)
         delays: list[Fraction] = []
         if self._others is not None:
-            self._others.until(None)
+            self._others.finish()
             delays = self._others.delays
         hidden = [
             stream.index + 1
@@ -106,8 +107,6 @@ class Muxer(Writer):
             hidden=hidden,
         )
         self._container.amend(muxed)
-        if self._others is not None:
-            self._others.compare(self._path)
 
 
 class _DecodeTimes:
