@@ -938,6 +938,15 @@ def test_sound_without_loss_is_encoded_without_loss(tmp_path, suffix, becomes):
         assert (before == after[: len(before)]).all()
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mov"])
+def test_samples_of_64_bits_do_not_become_8_bits(tmp_path, suffix):
+    source = write_clip(tmp_path / "in.avi", 24, codec="mpeg4", audio=["pcm_s64le"])
+    sink = convert(source, tmp_path / f"out{suffix}")
+    assert said(sink, "becomes pcm_s32le")
+    before, after = samples_of(source), samples_of(tmp_path / f"out{suffix}")
+    assert np.abs(after[: len(before)] - before).max() < 2**8
+
+
 @pytest.mark.parametrize("layout", ["stereo", "2.1", "quad", "5.1", "5.1(side)", "7.1"])
 def test_sound_without_loss_stays_so_in_every_layout(tmp_path, layout):
     source = tmp_path / "in.mkv"
