@@ -23,7 +23,6 @@ from av.container import OutputContainer
 from av.stream import Disposition
 
 from cloudconv.errors import OutputError
-from cloudconv.events import Warned
 from cloudconv.media.carried.audio import (
     EncodedTrack,
     channels_of,
@@ -35,7 +34,6 @@ from cloudconv.media.carried.carry import Carry, fresh_tags, kept_chapters
 from cloudconv.media.carried.continued import ContinuedAudio
 from cloudconv.media.carried.tracks import (
     LONG_AGO,
-    BesideFile,
     CarriedTrack,
     ConvertedText,
     CopiedAudio,
@@ -69,49 +67,34 @@ _PNG_COVER = {"filename": "cover.png", "mimetype": "image/png"}
 _JPEG_COVER = {"filename": "cover.jpg", "mimetype": "image/jpeg"}
 
 
-def add_streams(
-    carry: Carry,
-    out: OutputContainer,
-    container: Container,
-    video: Any,
-    rate: Fraction | None,
-    *,
-    seekable: bool,
-) -> OtherStreams:
-    """Add the source's streams but its video, and all tags, to ``out``, without a header.
+class AddedStreams(OtherStreams):
+    """The source's streams beside its video, on their way into an output container.
 
-    ``video`` is the output's own stream, of that ``rate``. ``seekable`` is whether the
-    output can be written at any position. Raises OutputError if ``carry.copies_only`` is
-    set and the container cannot store an audio stream.
+    The constructor opens the source a second time, and adds the streams and all tags to
+    ``out``, whose header is not written yet. ``video`` is the output's own stream, of that
+    ``rate``. ``seekable`` is whether the output can be written at any position. Raises
+    OutputError if ``carry.copies_only`` is set and the container cannot store an audio
+    stream.
     """
-    source = BesideFile(carry.info)
-    adding = _Adding(carry, out, container, source, seekable=seekable)
-    adding.add_all()
-    adding.describe_video(video, rate)
-    return adding.streams
 
-
-class _Adding:
     def __init__(
         self,
         carry: Carry,
         out: OutputContainer,
         container: Container,
-        source: BesideFile,
+        video: Any,
+        rate: Fraction | None,
         *,
         seekable: bool,
     ) -> None:
-        self.streams = OtherStreams(carry, out, container, source)
-        self._tracks = self.streams.tracks
-        self._file = source
-        self._source = source.container
-        self._out = out
-        self._carry = carry
-        self._container = container
+        super().__init__(carry, out, container)
+        self._source = self._file.container
         self._seekable = seekable
         self._code: str | None = None  # a time code that FFmpeg does not read
+        self._add_all()
+        self._describe_video(video, rate)
 
-    def add_all(self) -> None:
+    def _add_all(self) -> None:
         """Add all streams but the video, the tags of the file, and the chapters."""
         carry = self._carry
         self._out.metadata.update(fresh_tags(self._source.metadata, self._container))
@@ -147,7 +130,7 @@ class _Adding:
         )
         return True
 
-    def describe_video(self, stream: Any, rate: Fraction | None) -> None:
+    def _describe_video(self, stream: Any, rate: Fraction | None) -> None:
         """Copy the source video's tags and disposition to the output's video.
 
         A time code is converted to ``rate``, the output's frame rate. If the rate of the
@@ -168,9 +151,6 @@ class _Adding:
                     self._warn(f"time-code: The time code is left out: {fault}.")
                 elif converted := timecode_at_rate(timecode, timing.rate, rate, cut):
                     tags["timecode"] = converted
-
-    def _warn(self, message: str) -> None:
-        self.streams.warnings.append(Warned(message))
 
     def _drop(self, code: str, stream: Any, why: str = "") -> None:
         why = why or f"FFmpeg cannot write it to {self._container.name}"
@@ -215,7 +195,7 @@ class _Adding:
             # videos.
             packet.stream.disposition = Disposition.attached_pic
             packet.pts = packet.dts = 0
-            self.streams.covers.append((LONG_AGO, packet))
+            self.covers.append((LONG_AGO, packet))
 
     def _add_timed(self, stream: Any) -> None:
         """Add a stream with packets in the first way that works, or name the stream."""
@@ -238,7 +218,7 @@ class _Adding:
             why = "it cannot be decoded and encoded again" if is_sound else ""
             self._drop("stream-unreadable" if is_sound else "stream-refused", stream, why)
             return
-        self._tracks[stream.index] = track
+        self.tracks[stream.index] = track
         codec = codec_name(track.target)
         if codec.startswith(self._container.seldom_heard):
             self._warn(
@@ -265,7 +245,7 @@ class _Adding:
                 f"FFmpeg cannot decode it and encode it again for {self._container.name}."
             )
         kind = _COPIED.get(stream.type, CopiedTrack)
-        about = carry, self._tracks.values(), self._container
+        about = carry, self.tracks.values(), self._container
         return kind(stream, self._copy_of(stream), *about, seekable=self._seekable)
 
     def _warn_change(self, stream: Any, change: Fraction, so: str) -> None:
@@ -308,7 +288,7 @@ class _Adding:
                 f"{self._container.name}: {label_of(stream)} becomes {codec} and loses its "
                 "styles and places."
             )
-        about = self._carry, self._tracks.values(), self._container
+        about = self._carry, self.tracks.values(), self._container
         return ConvertedText(
             stream, target, *about, seekable=self._seekable, is_plain=is_styled
         )
@@ -319,7 +299,7 @@ class _Adding:
         name = self._container.name
         after = target.codec_context
         codec = after.codec.canonical_name
-        others: Collection[CarriedTrack] = self._tracks.values()
+        others: Collection[CarriedTrack] = self.tracks.values()
         if carry.shows is None and carry.playlist is not None:
             track: EncodedTrack = ContinuedAudio(
                 stream, target, carry, others, carry.playlist

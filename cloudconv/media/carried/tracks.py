@@ -425,16 +425,14 @@ class OtherStreams:
     ``tracks`` are by their number in the source; ``covers`` are the packets of cover art.
     """
 
-    def __init__(
-        self, carry: Carry, out: OutputContainer, container: Container, file: BesideFile
-    ) -> None:
+    def __init__(self, carry: Carry, out: OutputContainer, container: Container) -> None:
         self.warnings: list[Warned] = []
         self.tracks: dict[int, CarriedTrack] = {}
         self.covers: list[Timed] = []
         self._carry = carry
         self._out = out
         self._container = container
-        self._file = file
+        self._file = BesideFile(carry.info)
         self._queue = self._packets()
         self._pending: Timed | None = None
         self._filled = set[int]()  # the numbers of the output's streams with packets
