@@ -79,8 +79,12 @@ class BesideFile:
 
     def first_packet(self, stream: Any) -> Any:
         """Return the first packet of a stream among the first ones of the file, or None."""
-        self._first = self._first or list(islice(self._packets, _FIRST))
-        return next((p for p in self._first if p.stream.index == stream.index), None)
+        found = [p for p in self._first if p.stream.index == stream.index]
+        for packet in islice(self._packets, 0 if found else _FIRST - len(self._first)):
+            self._first.append(packet)
+            if packet.stream.index == stream.index:
+                return packet
+        return next(iter(found), None)
 
     def packets(
         self, indices: Collection[int], begin: Fraction | None, end: Fraction | None
