@@ -10,7 +10,7 @@ from typing import NamedTuple
 import av
 import pytest
 
-from cloudconv.media.carried import beside
+from cloudconv.media.carried import tracks as carried
 from cloudconv.media.carried.carry import Carry
 from cloudconv.media.reading.demux import open_container
 from cloudconv.media.reading.probe import probe
@@ -225,7 +225,7 @@ def test_a_part_has_the_sound_and_subtitles_of_the_whole(
     parts += [Part(Fraction(15)), Part(None, Fraction(2))]
     found = [beside_packets(path, tmp_path / "o.mkv", part, slow=slow) for part in parts]
     assert found[0][0]
-    monkeypatch.setattr(beside, "sparse_file", lambda path: None)  # reads everything
+    monkeypatch.setattr(carried, "sparse_file", lambda path: None)  # reads everything
     for part, alone in zip(parts, found, strict=True):
         assert alone == beside_packets(path, tmp_path / "o.mkv", part, slow=slow)
 
