@@ -290,7 +290,7 @@ def _outcomes(
             for field in columns.values()
         ]
         # The error of a run stands above.
-        last = data["output"] if "output" in data else data[error]
+        last = data.get("output", data.get(error))
         named = (streams.format_value("output", name) for name in (data["input"], last))
         rows.append([next(named), _state(data), *cells, next(named)])
     return streams.table(["input", "result", *columns, "output"], rows)

@@ -90,7 +90,8 @@ def planning(settings: kinds.Settings) -> Generator[dict[str, Any], None, None]:
         if isinstance(settings, kinds.InterpSettings):
             from cloudconv.jobs.interp.estimate import estimate
 
-            yield {"time": estimate(decided)}
+            if text := estimate(decided):
+                yield {"time": text}
 
 
 def _one_after_another(job: Job) -> Job:

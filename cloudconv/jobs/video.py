@@ -19,7 +19,6 @@ from cloudconv.media.containers.input import Copy, is_stdout
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.reading import pictures as images
 from cloudconv.media.reading.probe import probe
-from cloudconv.media.reading.scan import Part
 from cloudconv.media.writing.encoding import EncodingDraft, EncodingPlan
 from cloudconv.media.writing.output import check_output, check_rate, written_by
 from cloudconv.messages import short
@@ -84,19 +83,13 @@ class VideoPlan(ABC):
         }
 
 
-def probed(settings: Any, part: Part | None = None, *, live: bool = False) -> MediaInfo:
-    """Probe the input of a command, or a part; ``live``: read it as it arrives."""
+def probed(settings: Any, *, live: bool = False) -> MediaInfo:
+    """Probe the input of a command; ``live``: read it as it arrives."""
     rate = exact(settings.input_fps)
     fields = settings.deinterlace
-    stream = settings.stream
-    of = {"stream": stream, "part": part}
-    return probe(settings.input, rate, live=live, deinterlace=fields, **of)
-
-
-def part_of(settings: Any) -> Part | None:
-    """Return the part that the settings name; None for the whole."""
-    part = Part(exact(settings.start), exact(settings.end))
-    return None if part == Part() else part
+    return probe(
+        settings.input, rate, live=live, deinterlace=fields, stream=settings.stream
+    )
 
 
 def check_target(

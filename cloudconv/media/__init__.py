@@ -7,5 +7,5 @@ the video), ``writing``. The way of a frame: ``reading.demux`` reads packets, an
 ``reading.source`` a ``Frame`` of each. ``writing.sink`` encodes frames by an
 ``EncodingPlan``. ``writing.packets`` stores the packets of a segment, and ``writing.sink``
 joins those of all segments. ``writing.muxer`` writes them between the packets of
-``carried.others``, and ``writing.sink`` completes and checks the file.
+``carried.tracks``, and ``writing.sink`` completes and checks the file.
 """

@@ -7,7 +7,6 @@ import shutil
 from fractions import Fraction as F
 from pathlib import Path
 
-import av.error
 import pytest
 
 import cloudconv
@@ -16,8 +15,6 @@ from cloudconv.errors import EncoderError, OutputError, TakenError
 from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch, store
 from cloudconv.jobs.interp import run as interp
-from cloudconv.media.carried.audio import EncodedTrack
-from cloudconv.media.carried.tracks import CopiedAudio
 from cloudconv.media.writing.output import writing
 from cloudconv.media.writing.sink import Sink
 from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
@@ -449,27 +446,16 @@ def test_too_little_disk_space_is_a_warning_before_the_first_frame(
             assert ("disk-space" in codes) == (free < 2 * times * size)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
-def test_a_track_that_cannot_be_muxed_is_refused_before_the_first_frame(
-    tmp_path, suffix, monkeypatch
-):
-    video, audio = ("libvpx-vp9", "libopus") if suffix == ".webm" else ("libx264", "aac")
-    clip = write_clip(tmp_path / f"a{suffix}", 40, rate=24, codec=video, audio=[audio])
-    output = tmp_path / f"o{suffix}"
+def test_a_track_that_cannot_be_muxed_is_refused_before_the_first_frame(tmp_path, suffix):
+    clip = write_clip(tmp_path / "a.avi", 40, codec="mpeg4", audio=["adpcm_yamaha"])
     events = []
-
-    def broken(track, packet):
-        raise av.error.InvalidDataError(1, "no place for it")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(CopiedAudio, "packets", broken)
-        patched.setattr(EncodedTrack, "packets", broken)
-        with pytest.raises(OutputError):
-            calls.interpolate(clip, output, audio="copy", watch=events.append, **BLEND)
-        assert not [event for event in events if isinstance(event, Progress)]
-        assert os.listdir(tmp_path) == [clip.name]
-    assert calls.interpolate(clip, output, **BLEND).warnings == []
+    with pytest.raises(OutputError, match="cannot copy Audio stream 1"):
+        calls.interpolate(
+            clip, tmp_path / f"o{suffix}", audio="copy", watch=events.append, **BLEND
+        )
+    assert not [event for event in events if isinstance(event, Progress)]
+    assert os.listdir(tmp_path) == [clip.name]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows locks files by another call")

@@ -17,7 +17,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs import as_json
 from cloudconv.jobs.reports import PAGE, check_report
-from cloudconv.jobs.video import part_of, probed
+from cloudconv.jobs.video import probed
 from cloudconv.media.frames.frame import Frame, MediaInfo
 from cloudconv.media.reading.source import Source
 from cloudconv.messages import counted
@@ -167,7 +167,7 @@ def decide(settings: CompareSettings) -> ComparePlan:
     for spec in () if forecasts else specs:
         registry.check_times(spec, Fraction(drop))
     device = choose_device(settings.device)
-    info = probed(settings, part_of(settings))
+    info = probed(settings)
     check_report(settings, PAGES, [info.path])
     metrics = names(settings.metrics)
     naive = HOLD if forecasts else BLEND

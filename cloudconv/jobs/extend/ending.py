@@ -14,7 +14,6 @@ from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media.frames.formats import layout
 from cloudconv.media.frames.frame import Frame, MediaInfo
-from cloudconv.media.reading.scan import Part
 from cloudconv.media.reading.source import Source
 from cloudconv.messages import counted, short
 from cloudconv.schedule.cadence import MAX_REPEATS, Cadence
@@ -30,16 +29,6 @@ _MEMORY_BYTES = 2**30
 # Longest time between the first frame and the last, in steps of the output. An analysis
 # looks at each step.
 _MOST_STEPS = 2 * MOST_FRAMES
-
-
-def part_of(at: Fraction | None, *, film: bool, frames: int = MOST_FRAMES) -> Part | None:
-    """Return the part to read of a film that goes on at ``at``, or at its end.
-
-    Without the ``film`` in the output, it is the last ``frames``, of which a scene is read.
-    """
-    if film:
-        return None if at is None else Part(end=at)
-    return Part(end=at, frames=frames + Cadence.lookahead)
 
 
 def _has_detail(frame: Frame) -> bool:

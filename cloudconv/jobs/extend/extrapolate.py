@@ -76,7 +76,7 @@ def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
     names = _names(settings)
     own = {"model": names[0]} if len(names) == 1 else {}
     network = registry.spec(names[-1], "predict")
-    plan = extend.decide(settings, names[-1], "forecast", own, network, frames=_WINDOW)
+    plan = extend.decide(settings, names[-1], "forecast", own, network)
     if plan.new_frames > MOST_FORECAST:
         raise SettingsError(
             f"forecast-too-long: A forecast has at most {MOST_FORECAST} frames, and "

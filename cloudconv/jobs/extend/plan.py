@@ -15,7 +15,6 @@ from torch import Tensor
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Event, Measured, Progress, Reported, Warned
 from cloudconv.jobs import video
-from cloudconv.jobs.extend.ending import MOST_FRAMES, part_of
 from cloudconv.media.carried.carry import Carry
 from cloudconv.media.colour.color import description_of, from_rgb
 from cloudconv.media.containers.containers import default_suffix
@@ -237,22 +236,18 @@ def decide(
     tag: str,
     own: dict[str, Any],
     network: ModelSpec | None,
-    *,
-    frames: int = MOST_FRAMES,
 ) -> ExtendPlan[S]:
     """Probe the input, and decide everything that does not need its frames.
 
     ``model`` is the name or file of the predictor, and ``tag`` a word for the default name
     of the output. ``own`` are decided fields of the result. ``network`` is computed in the
-    precision of the settings; without one the precision is float32. The last ``frames``
-    are read for the new ones.
+    precision of the settings; without one the precision is float32.
     """
     spec = registry.spec(model, "predict")
     device = choose_device(settings.device)
     dtype = precision_of(settings, device, network)
     at = exact(settings.at)
-    part = part_of(at, film=not settings.only_new, frames=frames)
-    info = video.probed(settings, part)
+    info = video.probed(settings)
     timing = info.timing
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""

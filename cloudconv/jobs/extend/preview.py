@@ -43,7 +43,7 @@ from cloudconv.jobs.drawn import (
     label,
     wrapped,
 )
-from cloudconv.jobs.extend.ending import gather_material, last_scene, part_of
+from cloudconv.jobs.extend.ending import gather_material, last_scene
 from cloudconv.jobs.extend.faults import as_json, said, verdict_of
 from cloudconv.jobs.extend.plan import check_sides, enough_memory
 from cloudconv.media.frames.frame import MediaInfo
@@ -162,7 +162,7 @@ def decide(settings: DreamSettings) -> PreviewPlan:
     spec = registry.spec(settings.predictor, "predict")
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device, spec)
-    info = video.probed(settings, part_of(exact(settings.at), film=False))
+    info = video.probed(settings)
     output = Path(settings.preview)
     check_sides(info)
     video.check_begin(info, exact(settings.at))

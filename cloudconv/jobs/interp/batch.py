@@ -133,13 +133,6 @@ def _files_left_out(folder: Path, settings: InterpManySettings) -> Iterator[Warn
             f"files-left-out: {folder} stands for its videos, and files without a video in "
             f"it are left out: {by_ending(others.most_common())}."
         )
-    proxies = [*chain.from_iterable(files.proxies for files in inside)]
-    if proxies:
-        counts = Counter(proxy.suffix.lower() for proxy in proxies)
-        yield Warned(
-            f"proxies-left-out: Small copies (proxies) beside their videos in {folder} are "
-            f"left out: {by_ending(counts.most_common())}."
-        )
 
 
 @dataclass(frozen=True, slots=True)

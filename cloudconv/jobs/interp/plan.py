@@ -382,9 +382,7 @@ def decide(
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
     live = live and to_stdout and str(settings.input) == "-"
     named = _named(settings)
-    # Around a part of Matroska the number of frames is approximate.
-    part = None if named.has_numbers else video.part_of(settings)
-    info = video.probed(settings, part, live=live)
+    info = video.probed(settings, live=live)
     timing = info.timing
     if timing.frames == 1:
         raise motion_photo(info.path) or InputError(

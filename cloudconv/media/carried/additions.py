@@ -1,8 +1,8 @@
-"""Add the streams beside a video to an output whose header is not written yet.
+"""Decide what becomes of each stream beside a video, and add the streams to an output.
 
 One rule holds for every stream and every container. The first way that works is taken:
 
-1. The stream is copied, if the container takes its header and its first packets.
+1. The stream is copied, if the container takes its header.
 2. The stream is encoded again, if there is an encoder that the container takes. Text is
    converted to the container's own text, and sound without loss stays without loss.
 3. The stream is left out, and a warning names it.
@@ -11,13 +11,11 @@ The settings only change the ways: slowed sound is never copied, sound that goes
 the film is encoded first, and with `copies_only` no sound is encoded.
 """
 
-import io
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
+from collections.abc import Collection
 from fractions import Fraction
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 from av.bitstream import BitStreamFilterContext
@@ -25,7 +23,6 @@ from av.container import OutputContainer
 from av.stream import Disposition
 
 from cloudconv.errors import OutputError
-from cloudconv.events import Warned
 from cloudconv.media.carried.audio import (
     EncodedTrack,
     channels_of,
@@ -33,21 +30,18 @@ from cloudconv.media.carried.audio import (
     is_lossless,
     name_channels,
 )
-from cloudconv.media.carried.beside import BesideFile
 from cloudconv.media.carried.carry import Carry, fresh_tags, kept_chapters
 from cloudconv.media.carried.continued import ContinuedAudio
 from cloudconv.media.carried.tracks import (
     LONG_AGO,
-    TEXT,
     CarriedTrack,
     ConvertedText,
     CopiedAudio,
     CopiedSubtitles,
     CopiedTrack,
-    Timed,
+    OtherStreams,
 )
 from cloudconv.media.containers.containers import Container
-from cloudconv.media.containers.ffmpeg import log_lines, reason_of
 from cloudconv.media.containers.muxing import (
     add_copy,
     codec_name,
@@ -64,50 +58,44 @@ from cloudconv.media.reading.demux import is_made_anew
 from cloudconv.messages import clock, plural
 from cloudconv.timeline import EVEN
 
+_TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
+"""Codecs of text subtitles, which can be converted to one another."""
+_STYLED = ("ass", "ssa", "webvtt")
+"""Those that have places, styles and times inside of a text."""
 _COPIED = {"audio": CopiedAudio, "subtitle": CopiedSubtitles}
 _PNG_COVER = {"filename": "cover.png", "mimetype": "image/png"}
 _JPEG_COVER = {"filename": "cover.jpg", "mimetype": "image/jpeg"}
 
 
-class Carried(NamedTuple):
-    """A stream of the source that the output has too."""
+class AddedStreams(OtherStreams):
+    """The source's streams beside its video, on their way into an output container.
 
-    kind: str
-    label: str
-    target: Any  # None for a cover or an attachment
-
-
-class AddedStreams:
-    """The streams of a source on their way into the header of an output.
-
-    ``carried`` are the streams that were added. Those with packets have a track in
-    ``tracks``, by their number in the source; ``covers`` are the packets of cover art.
-    ``seekable`` is whether the output can be written at any position.
+    The constructor opens the source a second time, and adds the streams and all tags to
+    ``out``, whose header is not written yet. ``video`` is the output's own stream, of that
+    ``rate``. ``seekable`` is whether the output can be written at any position. Raises
+    OutputError if ``carry.copies_only`` is set and the container cannot store an audio
+    stream.
     """
 
     def __init__(
-        self, carry: Carry, out: OutputContainer, container: Container, *, seekable: bool
+        self,
+        carry: Carry,
+        out: OutputContainer,
+        container: Container,
+        video: Any,
+        rate: Fraction | None,
+        *,
+        seekable: bool,
     ) -> None:
-        self.warnings: list[Warned] = []
-        self.carried: list[Carried] = []
-        self.tracks: dict[int, CarriedTrack] = {}
-        self.covers: list[Timed] = []
-        self._input = BesideFile(carry.info)
-        self._source = self._input.container
-        self._out = out
-        self._carry = carry
-        self._container = container
+        super().__init__(carry, out, container)
+        self._source = self._file.container
         self._seekable = seekable
         self._code: str | None = None  # a time code that FFmpeg does not read
-        self._reasons: dict[int, str] = {}  # why FFmpeg refuses to copy a stream
-        self._first = self._input.first_packets()
+        self._add_all()
+        self._describe_video(video, rate)
 
-    def add_all(self) -> None:
-        """Add all streams but the video, the tags of the file, and the chapters.
-
-        Raises OutputError if ``carry.copies_only`` is set and the container cannot store an
-        audio stream.
-        """
+    def _add_all(self) -> None:
+        """Add all streams but the video, the tags of the file, and the chapters."""
         carry = self._carry
         self._out.metadata.update(fresh_tags(self._source.metadata, self._container))
         timed = []
@@ -132,17 +120,17 @@ class AddedStreams:
         is_unread = stream.type == "data" and "timecode" not in stream.metadata
         if not (is_unread and "timecode" in name and stream.frames == 1) or rate is None:
             return False
-        packets = self._first[stream.index]
-        if not packets or packets[0].size != 4:
+        packet = self._file.first_packet(stream)
+        if packet is None or packet.size != 4:
             return False
-        self._code = timecode_of(int.from_bytes(packets[0], "big"), round(rate))
+        self._code = timecode_of(int.from_bytes(packet, "big"), round(rate))
         self._warn(
             f"time-code-counts: The time code {self._code} is marked as drop-frame, which "
             "exists at 29.97 and 59.94 fps only: in the output every frame counts."
         )
         return True
 
-    def describe_video(self, stream: Any, rate: Fraction | None) -> None:
+    def _describe_video(self, stream: Any, rate: Fraction | None) -> None:
         """Copy the source video's tags and disposition to the output's video.
 
         A time code is converted to ``rate``, the output's frame rate. If the rate of the
@@ -153,7 +141,6 @@ class AddedStreams:
         tags |= {} if self._code is None else {"timecode": self._code}
         stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
         stream.disposition = source.disposition | Disposition.default
-        self.carried.insert(0, Carried("video", label_of(source), stream))
         timing = self._carry.info.timing
         cut = self._carry.zero - timing.start
         fault = timecode_fault(timing.rate, rate, self._container)
@@ -165,25 +152,17 @@ class AddedStreams:
                 elif converted := timecode_at_rate(timecode, timing.rate, rate, cut):
                     tags["timecode"] = converted
 
-    def _warn(self, message: str) -> None:
-        self.warnings.append(Warned(message))
-
     def _drop(self, code: str, stream: Any, why: str = "") -> None:
-        if not why:
-            why = f"FFmpeg cannot write it to {self._container.name}"
-            reason = self._reasons.get(stream.index)
-            why += f" ({reason})" * bool(reason)
+        why = why or f"FFmpeg cannot write it to {self._container.name}"
         self._warn(f"{code}: {label_of(stream)} is left out: {why}.")
 
     def _leaves_out(self, stream: Any) -> bool:
         """Return whether the settings leave a stream out, and add a warning about that."""
         carry = self._carry
         is_sound = stream.type == "audio"
-        if is_sound and carry.is_mute:
-            return True
-        if is_sound and carry.playlist is not None:
-            return False
-        is_text = stream.type == "subtitle" and codec_name(stream) in TEXT
+        if is_sound and (carry.is_mute or carry.playlist is not None):
+            return carry.is_mute
+        is_text = codec_name(stream) in _TEXT
         if carry.shows is not None and not (carry.audio if is_sound else is_text):
             can_stretch = is_sound and carry.shows.fastest <= 1
             advice = "; --audio=stretch slows such a stream" if can_stretch else ""
@@ -200,72 +179,63 @@ class AddedStreams:
         attaches = self._container.attachments
         if stream.type == "attachment" and attaches:
             self._out.add_stream_from_template(stream)
-        elif stream.type == "attachment" or not (attaches or self._takes_header(stream)):
+        elif stream.type == "attachment" or not (
+            attaches or (self._container.covers and self._takes(stream))
+        ):
             self._drop("stream-refused", stream)
-            return
-        elif not (packets := self._first[stream.index]):
+        elif (packet := self._file.first_packet(stream)) is None:
             return
         elif attaches:
             is_png = stream.codec_context.name == "png"
             tags = (_PNG_COVER if is_png else _JPEG_COVER) | stream.metadata
-            self._out.add_attachment(tags["filename"], tags["mimetype"], bytes(packets[0]))
+            self._out.add_attachment(tags["filename"], tags["mimetype"], bytes(packet))
         else:
-            packet = packets[0]
-            packet.stream = self._copy_of(stream, self._out)
+            packet.stream = self._copy_of(stream)
             # MP4 with chapters has covers with a second flag, and the muxer writes those as
             # videos.
             packet.stream.disposition = Disposition.attached_pic
             packet.pts = packet.dts = 0
             self.covers.append((LONG_AGO, packet))
-        self.carried.append(Carried("still", label_of(stream), None))
 
     def _add_timed(self, stream: Any) -> None:
-        for way in self._ways(stream):
-            track = way(stream)
-            if track is not None:
-                self.tracks[stream.index] = track
-                entry = Carried(kind_of(stream), label_of(stream), track.target)
-                self.carried.append(entry)
-                codec = codec_name(track.target)
-                if codec.startswith(self._container.seldom_heard):
-                    self._warn(
-                        f"seldom-heard: Few players read {codec} in "
-                        f"{self._container.name}: for {label_of(stream)}, a .mov or .mkv "
-                        "is better."
-                    )
-                return
-        if stream.type == "audio" and stream.index not in self._reasons:
-            self._drop(
-                "stream-unreadable", stream, "it cannot be decoded and encoded again"
-            )
-        else:
-            self._drop("stream-refused", stream)
-
-    def _ways(self, stream: Any) -> Iterator[Callable[[Any], CarriedTrack | None]]:
-        """Yield the ways to carry a stream, in the order of preference."""
+        """Add a stream with packets in the first way that works, or name the stream."""
         carry = self._carry
         is_sound = stream.type == "audio"
-        is_new = is_sound and (carry.shows is not None or carry.playlist is not None)
-        if is_new:
-            yield self._encoded
-        if not is_sound or (carry.audio and carry.shows is None):
-            yield self._copied
-        if is_sound and carry.copies_only and not is_new:
-            raise OutputError(
-                f"sound-not-copied: FFmpeg cannot copy {label_of(stream)} to "
-                f"{self._container.name}: leave --audio=copy out, or choose another "
-                "container."
+        goes_on = is_sound and carry.playlist is not None
+        is_new = goes_on or (is_sound and carry.shows is not None)
+        track = self._encoded(stream) if is_new else self._copied(stream)
+        if track is None and not is_new:
+            if is_sound and carry.copies_only:
+                raise OutputError(
+                    f"sound-not-copied: FFmpeg cannot copy {label_of(stream)} to "
+                    f"{self._container.name}: leave --audio=copy out, or choose another "
+                    "container."
+                )
+            track = self._encoded(stream)
+        elif track is None and goes_on and carry.audio:
+            track = self._copied(stream)
+        if track is None:
+            why = "it cannot be decoded and encoded again" if is_sound else ""
+            self._drop("stream-unreadable" if is_sound else "stream-refused", stream, why)
+            return
+        self.tracks[stream.index] = track
+        codec = codec_name(track.target)
+        if codec.startswith(self._container.seldom_heard):
+            self._warn(
+                f"seldom-heard: Few players read {codec} in {self._container.name}: for "
+                f"{label_of(stream)}, a .mov or .mkv is better."
             )
-        if not is_new:
-            yield self._encoded
+        if carry.shows is not None and codec_name(stream) in _STYLED:
+            self._warn(
+                f"subtitles-old-speed: Subtitles with inner times keep their old speed: "
+                f"{label_of(stream)} may have such times, as of karaoke."
+            )
 
     def _copied(self, stream: Any) -> CarriedTrack | None:
         """Return a track of copied packets; None if the container does not take it."""
         carry = self._carry
         change = carry.change_of(stream.index)
-        if change is not None and not carry.copies_only:
-            return None
-        if not self._takes(stream):
+        if not self._takes(stream) or not (change is None or carry.copies_only):
             return None
         if change is not None:
             self._warn_change(stream, change, "players may lose the sound from there")
@@ -274,7 +244,9 @@ class AddedStreams:
                 f"sound-not-continued: {label_of(stream)} ends with the film, because "
                 f"FFmpeg cannot decode it and encode it again for {self._container.name}."
             )
-        return self._track_of(stream, self._out, carry, self.tracks.values())
+        kind = _COPIED.get(stream.type, CopiedTrack)
+        about = carry, self.tracks.values(), self._container
+        return kind(stream, self._copy_of(stream), *about, seekable=self._seekable)
 
     def _warn_change(self, stream: Any, change: Fraction, so: str) -> None:
         self._warn(
@@ -283,52 +255,19 @@ class AddedStreams:
             f"format for a track: {so}."
         )
 
-    def _track_of(
-        self,
-        stream: Any,
-        out: OutputContainer,
-        carry: Carry,
-        others: Collection[CarriedTrack],
-    ) -> CopiedTrack:
-        target = self._copy_of(stream, out)
-        kind = _COPIED.get(stream.type, CopiedTrack)
-        container = self._container
-        return kind(stream, target, carry, others, container, seekable=self._seekable)
-
-    def _takes_header(self, stream: Any) -> bool:
-        """Return whether the container takes copies of a stream, by its header alone."""
-        add = partial(add_copy, stream=stream, unlisted=self._container.unlisted)
-        return header_of(self._container.muxer, add) is not None
-
     def _takes(self, stream: Any) -> bool:
-        """Return whether the container takes the stream alone, with its first packets."""
+        """Return whether the container takes copies of a stream, by its header."""
         # Other files than MP4 and MOV state no order of channels.
         is_unordered = stream.type == "audio" and not self._container.orders_channels
         if is_unordered and channels_of(stream).is_reordered:
             return False
-        if not self._takes_header(stream):
-            return False
-        info = self._carry.info
-        whole = replace(self._carry, zero=info.timing.start, start=None, end=None)
-        try:
-            with (
-                log_lines(),
-                av.open(io.BytesIO(), "w", format=self._container.muxer) as out,
-            ):
-                track = self._track_of(stream, out, whole, ())
-                out.start_encoding()
-                for packet in self._first[stream.index]:
-                    for _, copied in track.packets(packet):
-                        out.mux(copied)
-        except av.error.FFmpegError as error:
-            self._reasons[stream.index] = reason_of(error)
-            return False
-        return True
+        add = partial(add_copy, stream=stream, unlisted=self._container.unlisted)
+        return header_of(self._container.muxer, add) is not None
 
     def _encoded(self, stream: Any) -> CarriedTrack | None:
         """Return a track in another codec; None if there is no encoder."""
         texts = self._container.subtitles
-        if stream.type == "subtitle" and codec_name(stream) in TEXT and texts:
+        if codec_name(stream) in _TEXT and texts:
             return self._converted(stream, texts)
         if stream.type != "audio":
             return None
@@ -338,18 +277,21 @@ class AddedStreams:
     def _converted(self, stream: Any, codec: str) -> CarriedTrack:
         """Return a track of text subtitles that become ``codec``."""
         target: Any = self._out.add_stream(codec)
-        _describe(stream, target, self._container)
+        self._describe(stream, target)
         stream.codec_context.open(strict=False)
         # Encoders of text subtitles read their styles from this header.
         target.codec_context.subtitle_header = stream.codec_context.subtitle_header
-        if codec_name(stream) in ("ass", "ssa"):
+        is_styled = codec_name(stream) in _STYLED
+        if is_styled:
             self._warn(
                 f"subtitles-plain: FFmpeg cannot write {codec_name(stream)} subtitles to "
                 f"{self._container.name}: {label_of(stream)} becomes {codec} and loses its "
-                "styles."
+                "styles and places."
             )
         about = self._carry, self.tracks.values(), self._container
-        return ConvertedText(stream, target, *about, seekable=self._seekable)
+        return ConvertedText(
+            stream, target, *about, seekable=self._seekable, is_plain=is_styled
+        )
 
     def _sound(self, stream: Any, target: Any) -> CarriedTrack:
         """Return a track of sound for an encoder, which is slowed or goes on."""
@@ -357,23 +299,22 @@ class AddedStreams:
         name = self._container.name
         after = target.codec_context
         codec = after.codec.canonical_name
-        others = self.tracks.values()
-        if carry.shows is not None:
-            track = EncodedTrack(stream, target, carry, others, carry.shows)
-            why = "it is slowed down"
-        elif carry.playlist is not None:
-            track = ContinuedAudio(stream, target, carry, others, carry.playlist)
+        others: Collection[CarriedTrack] = self.tracks.values()
+        if carry.shows is None and carry.playlist is not None:
+            track: EncodedTrack = ContinuedAudio(
+                stream, target, carry, others, carry.playlist
+            )
             why = f"FFmpeg cannot encode {codec_name(stream)} for {name}"
             if not is_lossless(after.codec):
                 carry.playlist.encoded.append(codec)
         else:
-            track = EncodedTrack(stream, target, carry, others, EVEN)
-            why = f"FFmpeg cannot copy it to {name}"
-            change = carry.change_of(stream.index)
+            track = EncodedTrack(stream, target, carry, others, carry.shows or EVEN)
+            why = "it is slowed down" if carry.shows else f"FFmpeg cannot copy it to {name}"
+            change = None if carry.shows else carry.change_of(stream.index)
             if change is not None:
                 so = "the track is encoded again, in the format of its start"
                 self._warn_change(stream, change, so)
-        _describe(stream, target, self._container)
+        self._describe(stream, target)
         if codec != stream.codec_context.codec.canonical_name:
             self._warn(f"sound-encoded: {label_of(stream)} becomes {codec}, because {why}.")
         if after.layout.nb_channels != channels_of(stream).total:
@@ -383,49 +324,48 @@ class AddedStreams:
             )
         return track
 
-    def _copy_of(self, stream: Any, out: OutputContainer) -> Any:
-        target = add_copy(out, stream, self._container.unlisted)
+    def _copy_of(self, stream: Any) -> Any:
+        target = add_copy(self._out, stream, self._container.unlisted)
         if stream.type == "audio" and target.codec_context is not None:
             # Unlike Matroska, MP4 cannot store PCM with unnamed channels.
             name_channels(stream, target.codec_context)
         is_aac = codec_name(stream) == "aac" and not stream.codec_context.extradata
-        if is_aac and not self._seekable:
+        packet = self._file.first_packet(stream) if is_aac and not self._seekable else None
+        if packet is not None:
             # On a pipe the header must contain the decoder's configuration. In a file the
             # muxer adds the configuration at the end.
-            packets = [av.Packet(bytes(packet)) for packet in self._first[stream.index][:1]]
             convert = BitStreamFilterContext("aac_adtstoasc", stream).filter
-            filtered = chain.from_iterable(map(convert, packets))
-            sides = chain.from_iterable(after.iter_sidedata() for after in filtered)
+            sides = chain.from_iterable(
+                after.iter_sidedata() for after in convert(av.Packet(bytes(packet)))
+            )
             new = (bytes(side) for side in sides if side.data_type == "new_extradata")
             target.codec_context.extradata = next(new, None)
-        _describe(stream, target, self._container)
+        self._describe(stream, target)
         return target
 
     def _add_chapters(self) -> None:
         carry = self._carry
-        ends = carry.shows is None and not carry.audio
-        if ends and (count := len(self._source.chapters())):
-            are = plural(count, "chapter is", "chapters are")
-            self._warn(
-                f"chapters-not-continued: {count} {are} left out: chapters do not continue "
-                "with the new frames."
-            )
+        chapters = self._source.chapters()
+        if carry.shows is None and not carry.audio:
+            if count := len(chapters):
+                are = plural(count, "chapter is", "chapters are")
+                self._warn(
+                    f"chapters-not-continued: {count} {are} left out: chapters do not "
+                    "continue with the new frames."
+                )
             return
-        kept = kept_chapters(self._source.chapters(), carry)
-        stored = self._container.chapters(kept)
-        if count := len({each["id"] for each in kept} - {each["id"] for each in stored}):
+        stored, count = kept_chapters(chapters, carry)
+        if count:
             are = plural(count, "chapter is", "chapters are")
             self._warn(
-                f"chapters-overlap: {count} {are} left out, because others begin at "
-                f"the same time, and {self._container.name} stores one at a time: "
-                "write .mkv to keep all of them."
+                f"chapters-overlap: {count} {are} left out, because others begin at the "
+                "same time, and one is stored at a time."
             )
         if stored:
-            self._out.set_chapters([*stored])
+            self._out.set_chapters(stored)
 
-
-def _describe(stream: Any, target: Any, container: Container) -> None:
-    target.metadata.update(fresh_tags(stream.metadata, container))
-    target.disposition = stream.disposition
-    if stream.type == "video":  # players show the new video, not a thumbnail
-        target.disposition &= ~Disposition.default
+    def _describe(self, stream: Any, target: Any) -> None:
+        target.metadata.update(fresh_tags(stream.metadata, self._container))
+        target.disposition = stream.disposition
+        if stream.type == "video":  # players show the new video, not a thumbnail
+            target.disposition &= ~Disposition.default

@@ -22,8 +22,10 @@ from cloudconv.timemap import TimeMap
 _OTHERWISE = ("aac", "libopus")
 # The beginnings of the names of codecs without a bit rate that FFmpeg may call lossy.
 _LOSSLESS = ("pcm_", "wavpack")
-# Encoders that store samples as they are, by FFmpeg's sample format.
+# Encoders that store samples as they are, by FFmpeg's sample format. No file but AVI has
+# integers of 64 bits.
 _PLAIN = {"s16": "pcm_s16le", "s32": "pcm_s32le", "flt": "pcm_f32le", "dbl": "pcm_f64le"}
+_PLAIN |= {"u8": "pcm_u8", "s64": "pcm_s32le"}
 # FFmpeg's default layout for a number of unnamed channels.
 _USUAL = {
     1: "mono",
@@ -140,7 +142,7 @@ def _losslessly(codec: str, sample_format: str) -> list[str]:
 
     ALAC stores no floating-point numbers, and not all layouts that FLAC stores.
     """
-    plain = _PLAIN.get(sample_format.removesuffix("p"), "pcm_u8")
+    plain = _PLAIN[sample_format.removesuffix("p")]
     if codec.startswith("pcm_") or plain.startswith("pcm_f"):
         return [plain, "alac", "flac"]
     return ["alac", "flac", plain]
@@ -198,7 +200,6 @@ class EncodedTrack(CarriedTrack):
         self._lost = 0  # packets that could not be decoded
         self._infinite = 0  # samples that are no finite number, which become silence
         self._map = shows
-        self.begin = carry.begin
         context = target.codec_context
         self._rate: int = context.sample_rate
         self._layout: str = context.layout.name
@@ -235,10 +236,6 @@ class EncodedTrack(CarriedTrack):
                     self.led = max(self.led, self.begin - begin)
                 return
         yield from self._decoded(packet)
-
-    def continued(self) -> Iterator[Timed]:
-        """Yield packets that go on after the film, as far as they are known."""
-        yield from ()
 
     def finish(self) -> Iterator[Timed]:
         """Yield the packets after the last one of the source."""

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from cloudconv.media.containers.containers import Container
-from cloudconv.media.containers.mp4 import start_of, tick_of
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.sound.playlist import Playlist
 from cloudconv.timemap import TimeMap
@@ -14,6 +14,9 @@ from cloudconv.timemap import TimeMap
 # Tags that describe the old file, not its content.
 _STALE = {"encoder", "duration", "bps", "major_brand", "minor_version", "compatible_brands"}
 _STALE_PREFIXES = ("number_of_", "_statistics_")
+# A first chapter that begins at most so many seconds late may begin at 0: a chapter before
+# it would only be in the way of whoever goes from one chapter to the next.
+_LATE = Fraction(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +70,52 @@ class Carry:
         return self.end is not None and time >= self.end
 
 
-def kept_chapters(chapters: Sequence[Any], carry: Carry) -> list[Any]:
-    """Return the chapters of the kept part, on the output's clock.
+def kept_chapters(chapters: Sequence[Any], carry: Carry) -> tuple[list[Any], int]:
+    """Return the chapters of the kept part on the output's clock, and the number of others.
 
-    A chapter without a length lasts until the next one begins.
+    All containers get what MP4 can store: each chapter has a title, the first begins at 0,
+    and one is stored at a time. Of several that begin together, the one that ends first
+    stays. A chapter without a length lasts until the next one begins.
     """
-    kept = []
-    starts = sorted({start_of(chapter) for chapter in chapters})
-    for chapter in chapters:
-        begin = start_of(chapter)
-        start = max(begin, carry.begin)
-        end = chapter["end"] * tick_of(chapter)
+    kept: dict[int, Any] = {}
+    count = 0
+    starts = sorted({_start_of(chapter) for chapter in chapters})
+    for chapter in sorted(chapters, key=lambda one: one["end"], reverse=True):
+        begin = _start_of(chapter)
+        end = chapter["end"] * _tick_of(chapter)
         if end <= begin:
             later = (other for other in starts if other > begin)
             end = next(later, carry.info.timing.end)
-        if carry.end is not None:
-            end = min(end, carry.end)
+        end = end if carry.end is None else min(end, carry.end)
+        start = max(begin, carry.begin)
         if start < end:
-            tick = Fraction(1, 1_000_000)
-            times = {
-                "start": round(carry.on_output(start) / tick),
-                "end": round(carry.on_output(end) / tick),
-                "time_base": tick,
+            place = round(carry.on_output(start) * 1000)
+            kept[place] = {
+                "id": chapter["id"],
+                "start": round(carry.on_output(start) * 10**6),
+                "end": round(carry.on_output(end) * 10**6),
+                "time_base": Fraction(1, 10**6),
+                "metadata": {"title": "", **chapter["metadata"]},
             }
-            kept.append({**chapter, **times})
-    return kept
+            count += 1
+    stored = [kept[start] for start in sorted(kept)]
+    lost = count - len(stored)
+    for one, after in pairwise(stored):
+        one["end"] = min(one["end"], after["start"])
+    if stored and stored[0]["start"] > _LATE * 10**6:
+        before = {"start": 0, "end": stored[0]["start"], "metadata": {"title": ""}}
+        stored.insert(0, {**stored[0], **before})
+    elif stored:
+        stored[0]["start"] = 0
+    return stored, lost
+
+
+def _start_of(chapter: Any) -> Fraction:
+    return Fraction(chapter["start"] * _tick_of(chapter))
+
+
+def _tick_of(chapter: Any) -> Fraction:
+    return Fraction(chapter["time_base"] or Fraction(1, 1000))
 
 
 def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:

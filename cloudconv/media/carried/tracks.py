@@ -1,8 +1,10 @@
-"""Carry single streams over: select their packets, and set their times.
+"""Move the packets of the streams beside a video into an output.
 
-A packet first moves to the clock of the whole video (`_shift`). A stream is then encoded
-again, or copied: a copied packet is left out, or moves to the output's clock, and its
-decode time moves later if it steps back (`_ordered`).
+`BesideFile` reads the packets; of MP4 and MOV without the data of the video, and only near
+a part. A packet first moves to the clock of the whole video (`_shift`). A stream is then
+encoded again, or copied: a copied packet is left out, or moves to the output's clock, and
+its decode time moves later if it steps back (`_ordered`). `OtherStreams` writes a packet as
+soon as the video has reached its time.
 """
 
 from __future__ import annotations
@@ -11,20 +13,24 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from fractions import Fraction
+from itertools import chain, islice
 from math import ceil
 from typing import Any
 
 import av
+from av.container import OutputContainer
 from av.format import Flags
 
+from cloudconv.events import Warned
 from cloudconv.media.carried.carry import Carry
 from cloudconv.media.containers.containers import Container
-from cloudconv.media.containers.muxing import codec_name, stamp_of
+from cloudconv.media.containers.muxing import codec_name, label_of, stamp_of
 from cloudconv.media.frames.clock import Clock, shift
+from cloudconv.media.frames.frame import MediaInfo
+from cloudconv.media.reading.demux import only, open_container, read_packets
+from cloudconv.media.reading.sparse import sparse_file
 from cloudconv.messages import counted, plural
 
-TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
-"""Codecs of text subtitles, which can be converted to one another."""
 LONG_AGO = Fraction(-(10**9))  # a time in seconds before that of every packet
 
 # The seconds of audio before the kept part that are copied too, because a decoder needs
@@ -43,16 +49,70 @@ _SKIPPING = "wma"
 # Positions, colours and fonts in the codes of ASS, to which FFmpeg decodes every text
 # subtitle.
 _STYLE = re.compile(rb"\\(an?\d|pos|move|\d?c&|fn)")
-_MARK = re.compile(rb"<(v|c|lang)[. ]")  # of a speaker, a class or a language in WebVTT
-_PLACED = "webvtt_settings"
-# Times inside of a text of ASS or WebVTT.
-_INNER_TIME = re.compile(rb"\\(kf?|ko|K)\d|\\(t|move|fade?)\([^)]*\d|<[\d:]+\.\d{3}>")
 # FFmpeg's mark of a bitmap subtitle that is shown until the next one is 2^32 - 1 ms; files
 # hold that as a duration, which MP4 refuses.
 _ENDLESS = Fraction(1 << 31, 1000)
 
 Timed = tuple[Fraction, Any]
 """A packet after its decode time on the output's clock, in seconds."""
+
+_NOT_YET: Timed = (LONG_AGO, None)  # in the place of a packet that is not known yet
+_FIRST = 100  # packets among which those of covers and time codes are
+_AROUND = Fraction(2)  # seconds of sound around a part, also for the start of a decoder
+
+
+class BesideFile:
+    """The file of a video, open for the streams beside the video."""
+
+    def __init__(self, info: MediaInfo) -> None:
+        self._info = info
+        self._sparse = sparse_file(info.path)
+        self.container = open_container(info.path, sparse=self._sparse)
+        if self._sparse is not None:
+            self._sparse.hide_packets([self.container.streams[info.video_index]])
+        self._packets = self._read()
+        self._first: list[Any] = []
+
+    def _read(self) -> Iterator[Any]:
+        streams = [each for each in self.container.streams if each.type != "attachment"]
+        return read_packets(self.container, streams)
+
+    def first_packet(self, stream: Any) -> Any:
+        """Return the first packet of a stream among the first ones of the file, or None."""
+        found = [p for p in self._first if p.stream.index == stream.index]
+        for packet in islice(self._packets, 0 if found else _FIRST - len(self._first)):
+            self._first.append(packet)
+            if packet.stream.index == stream.index:
+                return packet
+        return next(iter(found), None)
+
+    def packets(
+        self, indices: Collection[int], begin: Fraction | None, end: Fraction | None
+    ) -> Iterator[Any]:
+        """Yield the packets of these streams, in the order of the file.
+
+        Of MP4 and MOV, packets long before ``begin`` and long after ``end`` may be left
+        out, but for subtitles that may still be shown at ``begin``. The times are on the
+        source's clock; None is no bound.
+        """
+        container = self.container
+        video: Any = container.streams[self._info.video_index]
+        is_part = self._sparse is not None and not self._info.timing.restarts
+        last = end + _AROUND if is_part and end is not None else None
+        packets: Iterator[Any] = chain(self._first, self._packets)
+        # Sound may begin before the first frame.
+        if is_part and begin is not None and begin - _AROUND > self._info.timing.start:
+            first = int((begin - _AROUND) / video.time_base)
+            container.seek(first, stream=video, backward=True)
+            packets = self._read()
+        only(container, indices)
+        for packet in packets:
+            # By the index, the streams are at most a second apart. A cover has no time.
+            stamp = stamp_of(packet)
+            if last is not None and stamp is not None and stamp * packet.time_base > last:
+                return
+            if packet.stream.index in indices:
+                yield packet
 
 
 class CarriedTrack(ABC):
@@ -72,6 +132,7 @@ class CarriedTrack(ABC):
     ) -> None:
         self.source = source
         self.target = target
+        self.begin = carry.begin  # of the packets that it needs, on the source's clock
         self._carry = carry
         self._is_heard = False  # whether a packet has come that no edit list hides
         # A recording that was joined from several parts has a clock for each.
@@ -119,6 +180,14 @@ class CarriedTrack(ABC):
     @abstractmethod
     def _written(self, packet: Any) -> Iterator[Timed]:
         """Yield packets for one on the video's clock."""
+
+    def continued(self) -> Iterator[Timed]:
+        """Yield packets that go on after the film, as far as they are known."""
+        yield from ()
+
+    def finish(self) -> Iterator[Timed]:
+        """Yield the packets after the last one of the source."""
+        yield from ()
 
     def warnings(self, label: str) -> Iterator[str]:
         """Yield the warnings about the packets, after the last one."""
@@ -292,8 +361,6 @@ class CopiedAudio(CopiedTrack):
 class CopiedSubtitles(CopiedTrack):
     """A track of subtitles whose packets are copied, as long as they are still shown."""
 
-    _hurried = 0  # texts with times inside, which are not slowed
-
     def _kept(self, packet: Any, begin: Fraction) -> tuple[Fraction, Fraction] | None:
         carry = self._carry
         first = carry.begin
@@ -306,30 +373,20 @@ class CopiedSubtitles(CopiedTrack):
         return visible, max(end if carry.end is None else min(end, carry.end), visible)
 
     def _copied(self, packet: Any, time: Fraction, lasts: Fraction) -> Any:
-        self._hurried += bool(self._carry.shows and _INNER_TIME.search(bytes(packet)))
         copied = super()._copied(packet, time, lasts)
         copied.duration = round(lasts / copied.time_base)
         return copied
-
-    def warnings(self, label: str) -> Iterator[str]:
-        """Yield warnings about times inside of texts, and about times that step back."""
-        if self._hurried:
-            yield (
-                f"subtitles-old-speed: {counted(self._hurried, 'text')} of {label} "
-                f"{plural(self._hurried, 'has', 'have')} times inside, as of karaoke, "
-                "which keep their old speed."
-            )
-        yield from super().warnings(label)
 
 
 class ConvertedText(CopiedSubtitles):
     """A track of text subtitles that are converted to the codec of the target."""
 
-    def __init__(self, source: Any, target: Any, *about: Any, seekable: bool) -> None:
+    def __init__(
+        self, source: Any, target: Any, *about: Any, seekable: bool, is_plain: bool
+    ) -> None:
+        """``is_plain``: whether a warning has named the loss of styles."""
         super().__init__(source, target, *about, seekable=seekable)
-        # The loss of styles of ASS is known before the first text.
-        is_ass = codec_name(source) in ("ass", "ssa")
-        self._may_lose_style = codec_name(target) != "subrip" and not is_ass
+        self._may_lose_style = codec_name(target) != "subrip" and not is_plain
         self._unreadable = 0  # texts that cannot be converted
         self._styled = 0  # texts that lose positions, colours or fonts
 
@@ -340,11 +397,7 @@ class ConvertedText(CopiedSubtitles):
                 return None
             converted = self.target.codec_context.encode_subtitle(decoded)
             if self._may_lose_style:
-                # A mark of WebVTT stands in the packet, its place beside it.
-                places = [each.data_type for each in packet.iter_sidedata()]
-                marks = any(_STYLE.search(text.ass) for text in decoded)
-                marks |= _PLACED in places or bool(_MARK.search(bytes(packet)))
-                self._styled += marks
+                self._styled += any(_STYLE.search(text.ass) for text in decoded)
         except (av.error.FFmpegError, UnicodeError):
             self._unreadable += 1
             return None
@@ -368,3 +421,91 @@ class ConvertedText(CopiedSubtitles):
                 f"{counted(count, 'text')} {plural(count, 'loses', 'lose')} them."
             )
         yield from super().warnings(label)
+
+
+class OtherStreams:
+    """The streams beside a video on their way into an output.
+
+    ``tracks`` are by their number in the source; ``covers`` are the packets of cover art.
+    """
+
+    def __init__(self, carry: Carry, out: OutputContainer, container: Container) -> None:
+        self.warnings: list[Warned] = []
+        self.tracks: dict[int, CarriedTrack] = {}
+        self.covers: list[Timed] = []
+        self._carry = carry
+        self._out = out
+        self._container = container
+        self._file = BesideFile(carry.info)
+        self._queue = self._packets()
+        self._pending: Timed | None = None
+        self._filled = set[int]()  # the numbers of the output's streams with packets
+
+    @property
+    def delays(self) -> list[Fraction]:
+        """Return the delays in seconds that the file must state, one per audio track."""
+        tracks = self.tracks.values()
+        return [track.delay for track in tracks if track.target.type == "audio"]
+
+    def until(self, time: Fraction | None) -> None:
+        """Write every packet at or before ``time`` on the output's clock; all with None."""
+        while True:
+            self._pending = self._pending or next(self._queue, None)
+            if self._pending is _NOT_YET:
+                self._pending = None
+                return
+            if self._pending is None or (time is not None and self._pending[0] > time):
+                return
+            packet = self._pending[1]
+            self._pending = None
+            self._filled.add(packet.stream.index)
+            self._out.mux(packet)
+
+    def finish(self) -> None:
+        """Write the remaining packets, and name the streams that MP4 does not store."""
+        self.until(None)
+        for track in self.tracks.values():
+            if track.target.index not in self._filled and self._container.has_edit_lists:
+                self._warn(
+                    f"stream-lost: {label_of(track.source)} is left out: FFmpeg stores no "
+                    f"stream without packets in {self._container.name}."
+                )
+
+    def close(self) -> None:
+        """Close the source.
+
+        Add warnings about damaged, moved and left-out audio and packets.
+        """
+        for track in self.tracks.values():
+            for text in track.warnings(label_of(track.source)):
+                self._warn(text)
+        led = max((track.led for track in self.tracks.values()), default=Fraction(0))
+        # Audio from before a chosen start is not missed.
+        if led > PRIMING and self._carry.start is None:
+            self._warn(
+                f"early-sound: {float(led):.3f} s of audio from before the first video "
+                "frame are left out."
+            )
+        self._file.container.close()
+
+    def _warn(self, message: str) -> None:
+        self.warnings.append(Warned(message))
+
+    def _packets(self) -> Iterator[Timed]:
+        yield from self.covers
+        tracks = self.tracks
+        carry = self._carry
+        if not tracks:
+            return
+        begin = min(track.begin for track in tracks.values())
+        begins = None if carry.start is None else begin
+        for packet in self._file.packets(tracks, begins, carry.end):
+            yield from tracks[packet.stream.index].packets(packet)
+        playlist = carry.playlist
+        while playlist is not None and not playlist.is_complete:
+            for track in tracks.values():
+                yield from track.continued()
+            if not playlist.is_complete:  # by now
+                yield _NOT_YET
+        for track in tracks.values():
+            yield from track.finish()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Flag, auto
 from fractions import Fraction
@@ -45,10 +45,6 @@ def _no_options(_: Planned) -> dict[str, str]:
 
 def _same_tags(given: dict[str, str]) -> dict[str, str]:
     return given
-
-
-def _all_chapters(kept: Sequence[Any]) -> Sequence[Any]:
-    return kept
 
 
 def _no_room(_out: OutputContainer, _video: Any) -> bytes:
@@ -94,6 +90,7 @@ class Container:
     has_palette: bool = False  # pictures are reduced to few colours
     hevc_tag: str | None = None  # the tag that players need for HEVC
     attachments: bool = False  # fonts and covers are attached as files
+    covers: bool = True  # the muxer stores the covers that its header takes
     subtitles: str | None = None  # the codec for text subtitles whose own codec is refused
     # Prefixes of audio codecs that few players support in it.
     seldom_heard: tuple[str, ...] = ()
@@ -104,9 +101,8 @@ class Container:
     sums_rounded: bool = False  # readers round each duration, and add up the rounded ones
     # The options of its muxer.
     options: Callable[[Planned], dict[str, str]] = _no_options
-    # Of the tags and the chapters that are kept, those that it stores as they are to be.
+    # The tags that are kept, as it stores them.
     tags: Callable[[dict[str, str]], dict[str, str]] = _same_tags
-    chapters: Callable[[Sequence[Any]], Sequence[Any]] = _all_chapters
     # Changes the streams before the header, and returns what ``amend`` needs.
     prepare: Callable[[OutputContainer, Any], bytes] = _no_room
     amend: Callable[[MuxedFile], None] = _as_written  # corrects a finished file
@@ -171,7 +167,6 @@ MP4 = Container(
     fastest_code=255,  # it stores the rate in a byte
     options=mp4.options,
     tags=mp4.tags,
-    chapters=mp4.chapters,
     prepare=mp4.prepare,
     amend=mp4.amend,
     # Only Matroska and WebM can store alpha beside the packets.
@@ -185,6 +180,7 @@ MOV = replace(
     suffixes=(".mov",),
     encoders=("libx264", "libx264rgb", "libx265", "prores_ks"),
     keeps=~Content.PROJECTIONS,
+    covers=False,
     stereo_modes=frozenset(),
     seldom_heard=(),
     # The muxer lists these two encoders but refuses to write their header.

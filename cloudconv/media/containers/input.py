@@ -160,6 +160,7 @@ class GrowthReader:
 _SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".exr"),
     *(".tga", ".dpx", ".jp2", ".ppm", ".avif", ".jxl", ".sgi", ".pcx", ".xwd"),
+    *(".jpe", ".jfif", ".heic", ".heif", ".qoi", ".pgm", ".pbm", ".pnm", ".hdr"),
 }
 
 

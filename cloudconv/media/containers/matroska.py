@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from io import FileIO
@@ -24,12 +24,6 @@ from cloudconv.media.containers.muxed import MuxedFile, Planned
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
-VIDEO = b"\1"
-"""The kind of a track of video."""
-SUBTITLES = b"\x11"
-"""The kind of a track of subtitles."""
-Spans = Mapping[int, tuple[float, float]]
-"""The least and the greatest time in ticks of the blocks to keep, by number of track."""
 
 _EBML = 0x1A45DFA3
 _SEGMENT = 0x18538067
@@ -56,18 +50,6 @@ _SITES = {(1, 2): "left", (2, 2): "center", (1, 1): "topleft", (2, 1): "top"}
 _SITED = 0x55B7, 0x55B8
 CROPS = 0x54BB, 0x54AA, 0x54CC, 0x54DD
 _ASPECT_RATIO_UNIT = 3
-# Elements between the blocks of a file: those with others, and those of other contents.
-_BLOCKS = 0xA3, 0xA1
-_TIME = 0xE7
-_PARENTS = {_SEGMENT, _CLUSTER, 0xA0}
-_KNOWN = _PARENTS | {*_BLOCKS, _TIME, 0xA7, 0xAB, 0x5854, 0xAF, 0x75A1, 0x9B, 0xFA, 0xFB}
-_KNOWN |= {0xA4, 0x75A2, 0x8E, _VOID, 0xBF, 0xFD, 0xC8, _EBML, _TRACKS, 0x114D9B74}
-_KNOWN |= {0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
-_BLOCK_HEAD = 4  # bytes before the data of a block: track of one byte, time and flags
-_CLUSTER_HEAD = 64  # bytes, which contain the time of a cluster
-_REACH = 1 << 15  # ticks by which the time of a block may differ from that of its cluster
-_ALL = 1 << 62
-_FAR = 1 << 22  # bytes before a position in which elements are found one after the other
 # The number of bytes to read from the start of a file. These bytes contain the tracks,
 # because fonts and covers come later.
 _HEAD = 1 << 24
@@ -137,24 +119,6 @@ def _outer(file: BinaryIO | FileIO, size: int) -> Iterator[tuple[int, int, int]]
             at += start if kind == _SEGMENT else end
 
 
-def track_kinds(file: BinaryIO | FileIO, size: int) -> list[tuple[int, bytes]]:
-    """Return number and kind of the tracks of a file, in order.
-
-    The result is empty if the tracks come after the packets.
-    """
-    for kind, start, end in _outer(file, size):
-        if kind == _TRACKS:
-            file.seek(start)
-            tracks = children(file.read(end - start))
-            entries = [
-                dict(children(data)) for name, data in tracks if name == _TRACK_ENTRY
-            ]
-            return [(entry[_NUMBER][-1], entry.get(_TRACK_TYPE, b"")) for entry in entries]
-        if kind == _CLUSTER:
-            break
-    return []
-
-
 def marks_of(data: bytes) -> tuple[str | None, list[int]]:
     """Return FFmpeg's name for the place of chroma, and the sizes of parts not to show.
 
@@ -215,7 +179,7 @@ def described_video(elements: bytes) -> bytes:
     track = b"".join(element(kind, b"\1") for kind in (_NUMBER, 0x73C5, _TRACK_TYPE))
     track += element(0x86, b"V_NONE") + element(_VIDEO, pixel + elements)
     tracks = element(_TRACKS, element(_TRACK_ENTRY, track))
-    cluster = element(_CLUSTER, element(_TIME, b"\0"))
+    cluster = element(_CLUSTER, element(0xE7, b"\0"))
     head = element(_EBML, element(0x4282, b"matroska"))
     return head + element(_SEGMENT, tracks + cluster)
 
@@ -321,105 +285,3 @@ def _size(value: int, length: int = 0) -> bytes:
     while not length or value >= (1 << (7 * length)) - 1:
         length += 1
     return (value | (1 << (7 * length))).to_bytes(length, "big")
-
-
-class Blocks:
-    """The blocks to read of a file, which are found one after the other.
-
-    After a seek to anything but a cluster, or where an element is damaged, all bytes are
-    visible. Without ``spans``, the data of all blocks is hidden.
-    """
-
-    def __init__(
-        self,
-        read_at: Callable[[int, int], bytes],
-        size: int,
-        begin: int,
-        spans: Spans | None,
-        head: int = 0,
-        tail: int = 0,
-    ) -> None:
-        self._read_at = read_at
-        self._size = size
-        self._begin = begin  # a reader has read a part of what begins before
-        self._spans = spans
-        self._head = head
-        self._tail = tail
-        self._start = self._end = 0  # of the element that was found last
-        self._hidden = (0, 0)  # in that element
-        self._void = b""  # in the place of the hidden part
-        self._time: int | None = None  # of the cluster; None if unknown
-
-    def at(self, position: int) -> tuple[int, bytes | None]:
-        """Return the end of the extent at a position, and what stands for its bytes."""
-        if not self._start <= position < self._end and not self._reach(position):
-            return _ALL, None
-        start, end = self._hidden
-        if position < start:
-            return start, None
-        return (
-            (end, self._void[position - start :]) if position < end else (self._end, None)
-        )
-
-    def _reach(self, position: int) -> bool:
-        """Find the element that contains a position; return False if that is not known."""
-        if self._find(position):
-            return True
-        far = _FAR if self._spans is None else _ALL  # of a reader that does not seek
-        while self._end <= position < self._end + far:
-            if not self._find(self._end):
-                return False
-        return self._start <= position < self._end
-
-    def _find(self, position: int) -> bool:
-        """Find the element at a position; return False if there may be none."""
-        data = self._read_at(position, _HEADER + _BLOCK_HEAD)
-        known = _KNOWN if position == self._end else _PARENTS
-        if len(data) < _HEADER + _BLOCK_HEAD or not data[0]:
-            return False
-        kind, body, end = header(data, 0)
-        if kind not in known:
-            return False
-        self._start = position
-        self._end = position + (body if kind in _PARENTS else end)
-        self._hidden = self._end, self._end
-        self._void = b""
-        if kind == _CLUSTER:
-            self._time = _time_of(self._read_at(position + body, _CLUSTER_HEAD))
-        if self._spans is None and kind in _BLOCKS:
-            last = self._end - self._tail
-            self._hidden = min(position + body + _BLOCK_HEAD + self._head, last), last
-        elif self._begin <= position <= self._size - end and self._skips(kind, data[body:]):
-            self._end = position + end
-            self._hidden = position, self._end
-            self._void = void(end)
-        return True
-
-    def _skips(self, kind: int, content: bytes) -> bool:
-        """Return whether no block of an element can be in the span of its track."""
-        spans = self._spans
-        if spans is None or self._time is None:
-            return False
-        if kind == _CLUSTER:
-            time = self._time
-            reach = _REACH
-            tracks = list(spans)
-        elif kind in _BLOCKS and content[0] & 0x80:
-            time = self._time + int.from_bytes(content[1:3], signed=True)
-            reach = 0
-            tracks = [number for number in spans if number == content[0] & 0x7F]
-        else:
-            return False
-        ends = (spans[number] for number in tracks)
-        return all(time + reach < least or time - reach > most for least, most in ends)
-
-
-def _time_of(cluster: bytes) -> int | None:
-    """Return the time in ticks that stands at the beginning of a cluster."""
-    at = 0
-    while at + _HEADER < len(cluster):
-        kind, body, end = header(cluster, at)
-        if kind == _TIME:
-            return int.from_bytes(cluster[body:end])
-        at = end
-    return None

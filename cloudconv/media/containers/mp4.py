@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -28,10 +28,6 @@ _ONE = 1 << 16  # of a speed
 # Ticks of a movie per second: 32 bits then suffice for two hours.
 _MOST_SCALE = 600_000
 _SOUND_RATES = (48_000, 44_100)
-_CHAPTER_TICKS = 1000  # per second, of the times of chapters
-# A first chapter that begins at most so many seconds late may begin at 0: a chapter before
-# it would only be in the way of whoever goes from one chapter to the next.
-_LATE = Fraction(1, 2)
 # Bytes of a sample entry before its boxes, and of the box with the entries.
 _VIDEO_ENTRY = 78
 _ENTRIES = 8
@@ -151,49 +147,6 @@ def _three_letters(language: str) -> str:
     # FFmpeg converts languages in its reader of ASF, and has no function for that.
     with av.open(io.BytesIO(header_of("asf", add) or b""), format="asf") as container:
         return container.streams[0].metadata.get("language", language)
-
-
-def chapters(kept: Sequence[Any]) -> list[Any]:
-    """Return the chapters as MP4 can store them: one at a time, and each with a title."""
-    return _with_titles(_one_at_a_time(kept))
-
-
-def start_of(chapter: Any) -> Fraction:
-    """Return the start of a chapter in seconds."""
-    return Fraction(chapter["start"] * tick_of(chapter))
-
-
-def tick_of(chapter: Any) -> Fraction:
-    """Return the length of a tick of a chapter in seconds."""
-    return Fraction(chapter["time_base"] or Fraction(1, 1000))
-
-
-def _one_at_a_time(given: Iterable[Any]) -> list[Any]:
-    """Return the chapters without those that MP4 would store with a length of 0.
-
-    In MP4 a chapter lasts until the next one begins. Of several that begin together, the
-    one that ends first stays.
-    """
-    by_start: dict[int, Any] = {}
-    for chapter in sorted(given, key=lambda one: one["end"], reverse=True):
-        by_start[round(start_of(chapter) * _CHAPTER_TICKS)] = chapter
-    return [by_start[start] for start in sorted(by_start)]
-
-
-def _with_titles(given: Sequence[Any]) -> list[Any]:
-    """Return the chapters as MP4 can store them: each with a title, and one from 0 on.
-
-    FFmpeg writes no chapter without a title, and the first one that it writes begins at 0.
-    """
-    titled = [
-        {**chapter, "metadata": {"title": "", **chapter["metadata"]}} for chapter in given
-    ]
-    if titled and start_of(titled[0]) > _LATE:
-        before = {"start": 0, "end": titled[0]["start"], "metadata": {"title": ""}}
-        titled.insert(0, {**titled[0], **before})
-    elif titled:
-        titled[0]["start"] = 0
-    return titled
 
 
 def amend(muxed: MuxedFile) -> None:

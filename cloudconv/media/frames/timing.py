@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise, product
+from itertools import product
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -410,67 +410,6 @@ def constant_rate(
     return 1 / (least * time_base) if least == most else None
 
 
-def bridged(
-    windows: Sequence[NDArray[np.int64]], tick: Fraction, hints: Sequence[Fraction]
-) -> NDArray[np.int64]:
-    """Return times in ticks, with times between the windows in which all are known.
-
-    If one rate fits all windows, the times between have that rate. The whole then has the
-    rate and the start that it has if no other frame differs. Otherwise the times between
-    have the median gap.
-    """
-    known = np.concatenate(windows)
-    gap = int(np.median(np.concatenate([np.diff(window) for window in windows])))
-    step, numbers = _even_step(windows, tick, hints) or (Fraction(gap), None)
-    pieces = [windows[0]]
-    done = len(windows[0])
-    for before, after in pairwise(windows):
-        span = int(after[0] - before[-1])
-        if numbers is None:
-            missing = max(round(span / step) - 1, 0)
-            shares = np.arange(1, missing + 1) * (span / (missing + 1))
-            between = int(before[-1]) + shares.astype(np.int64)
-        else:
-            wanted = np.arange(numbers[done - 1] + 1, numbers[done])
-            least, most = _distances(known - known[0], step, numbers)
-            middle = (least + most + 1) / 2
-            offset = middle.numerator * step.denominator
-            scale = middle.denominator * step.denominator
-            between = (wanted * step.numerator * middle.denominator + offset) // scale
-            between = between + known[0]
-        pieces += [between, after]
-        done += len(after)
-    return np.concatenate(pieces)
-
-
-def _even_step(
-    windows: Sequence[NDArray[np.int64]], tick: Fraction, hints: Sequence[Fraction]
-) -> tuple[Fraction, NDArray[np.int64]] | None:
-    """Return the ticks between two frames, and the number of each, if one rate fits all."""
-    known = np.concatenate(windows)
-    stamps = known - known[0]
-    longest = max(windows, key=len)
-    count = len(longest) - 1
-    span = int(longest[-1] - longest[0])
-    if count < 1 or span <= 1:
-        return None
-    low, high = (count / ((span + slack) * tick) for slack in (1, -1))
-    edges = np.cumsum([len(window) for window in windows])[:-1] - 1
-    for rate in (*_candidates(low, high, hints), simplest(low, high)):
-        step = 1 / (rate * tick)
-        numbers = np.rint(stamps / float(step)).astype(np.int64)
-        steps = np.diff(numbers)
-        least, most = _distances(stamps, step, numbers)
-        slack = max(Fraction(1), _JITTER / tick)
-        if (
-            (np.delete(steps, edges) == 1).all()
-            and (steps > 0).all()
-            and (most - least <= slack)
-        ):
-            return step, numbers
-    return None
-
-
 def film_parts(times: NDArray[np.int64], time_base: Fraction) -> tuple[Film, ...]:
     """Return the parts that are film, from all times in ticks of ``time_base`` seconds."""
     if time_base > _EARLIER_TICK:
@@ -542,20 +481,13 @@ def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
     return latest - earliest <= slack
 
 
-def _distances(
-    ticks: NDArray[np.int64], step: Fraction, numbers: NDArray[np.int64] | None = None
-) -> tuple[Fraction, Fraction]:
-    """Return the stamps' least and greatest distances from ``k * step``, in ticks.
-
-    ``numbers`` are the ``k``, by default all from 0 on.
-    """
-    numbers = np.arange(len(ticks)) if numbers is None else numbers
+def _distances(ticks: NDArray[np.int64], step: Fraction) -> tuple[Fraction, Fraction]:
+    """Return the stamps' least and greatest distances from ``k * step``, in ticks."""
     span = int(ticks[-1])
-    fits = max(span * step.denominator, (int(numbers[-1]) + 1) * step.numerator) < 2**62
+    fits = max(span * step.denominator, len(ticks) * step.numerator) < 2**62
     # Python's integers have no limit, but are slow.
     kind: Any = np.int64 if fits else object
-    stamps = ticks.astype(kind)
-    numbers = numbers.astype(kind)
-    distances = stamps * step.denominator - numbers * step.numerator
+    numbers = np.arange(len(ticks)).astype(kind)
+    distances = ticks.astype(kind) * step.denominator - numbers * step.numerator
     least, most = int(distances.min()), int(distances.max())
     return Fraction(least, step.denominator), Fraction(most, step.denominator)

@@ -10,6 +10,12 @@ from fractions import Fraction
 from cloudconv.events import Warned
 
 _MOST_REORDERED = 16  # pictures that a codec may store before an earlier one: H.264, HEVC
+# The part of the time between two pictures after which a packet has no second field: a
+# second field comes after a half, also where some pictures last three fields, and the next
+# picture after the whole.
+_SECOND_FIELD = Fraction(3, 4)
+
+Gap = tuple[Fraction, Fraction]
 
 
 class Account:
@@ -17,9 +23,10 @@ class Account:
 
     Pictures come in the order of their times. A packet in the part therefore lacks its
     picture if a later picture comes, or if the file ends. It is no loss if the time of the
-    packet is repeated or steps back, or if the picture before has two fields, because this
-    may be the second one. ``lost`` is the number of the others, and ``first_lost`` the time
-    of the first. ``gap`` is the longest time between two pictures where some lack.
+    packet is repeated or steps back, or if the packet has the second field of the picture
+    before: it then comes before the next picture is due. ``lost`` is the number of the
+    others, and ``first_lost`` the time of the first. ``gap`` is the longest time between
+    two pictures where some lack.
     """
 
     def __init__(
@@ -39,13 +46,16 @@ class Account:
         self._is_timed = is_timed
         self.lost = 0
         self.first_lost: Fraction | None = None
-        self.gap: tuple[Fraction, Fraction] | None = None
+        self.gap: Gap | None = None
         self._depth = _MOST_REORDERED if reorders else 0
         self._due = set[Fraction]()  # the times of packets that still lack their picture
         self._newest = deque[Fraction]()  # the times of the last ``_depth`` packets
         self._passed: Fraction | None = None  # the latest time of all packets before these
         self._latest: Fraction | None = None  # the time of the latest picture
         self._has_fields = False  # of that picture
+        self._least: Fraction | None = None  # the shortest time between two pictures
+        # What may be second fields: the time after a picture, and the loss if it is none.
+        self._seconds: list[tuple[Fraction, Fraction, Gap]] = []
         self._missed = deque[Fraction](maxlen=_MOST_REORDERED)  # the latest lost times
         self._untimed = 0  # packets without a time, less the pictures of such
         self._has_errors = False
@@ -94,16 +104,27 @@ class Account:
         """Count the packets before a picture, which the output has from ``shown`` on."""
         lost = sorted(due for due in self._due if due < time)
         self._due.difference_update(lost)
-        lost = lost[self._has_fields :]
-        if not lost:
-            return
-        self.lost += len(lost)
-        self._missed += lost
-        if self.first_lost is None:
-            self.first_lost = lost[0]
         gap = (
             self.begin if self._latest is None else self._latest,
             time if shown is None else shown,
         )
+        if self._latest is not None:
+            lasts = gap[1] - gap[0]
+            self._least = lasts if self._least is None else min(lasts, self._least)
+        if lost and self._has_fields:
+            self._seconds.append((lost[0] - gap[0], lost.pop(0), gap))
+        least = self._least or 0
+        others = [one for one in self._seconds if one[0] > _SECOND_FIELD * least]
+        self._seconds = [one for one in self._seconds if one not in others][-1:]
+        for _, time, around in others:
+            self._count([time], around)
+        if lost:
+            self._count(lost, gap)
+
+    def _count(self, lost: list[Fraction], gap: Gap) -> None:
+        self.lost += len(lost)
+        self._missed += lost
+        first = lost[0]
+        self.first_lost = first if self.first_lost is None else min(first, self.first_lost)
         if self.gap is None or gap[1] - gap[0] > self.gap[1] - self.gap[0]:
             self.gap = gap

@@ -1,6 +1,5 @@
 """Find the videos in a folder, also under unknown endings, and name what is left out."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,7 +15,7 @@ from cloudconv.media.containers.input import is_picture
 from cloudconv.media.reading import demux
 from cloudconv.media.reading import pictures as images
 
-_PROXIES = (".lrv", ".lrf")
+_COPIES = (".lrv", ".lrf")
 """The endings of the small copies that cameras write beside their videos."""
 _TEXT = ("tty", "bin", "xbin", "adf", "idf")
 """FFmpeg's formats that draw text."""
@@ -25,13 +24,12 @@ _PROBED = 100  # packets at most
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The files of a folder: videos, the proxies of some, and the number of others.
+    """The files of a folder: videos, and the number of others.
 
     The keys of ``others`` are endings. Pictures are in none of these.
     """
 
     videos: list[Path] = field(default_factory=list)
-    proxies: list[Path] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
 
 
@@ -43,10 +41,7 @@ def inventory(folder: Path) -> Inventory:
             files.videos.append(file)
         elif not is_picture(file):
             files.others[file.suffix.lower()] += 1
-    originals = {_recording(file) for file in files.videos if not _is_proxy(file)}
-    proxies = [v for v in files.videos if _is_proxy(v) and _recording(v) in originals]
-    videos = [video for video in files.videos if video not in proxies]
-    return Inventory(videos, proxies, files.others)
+    return files
 
 
 def by_ending(counts: Iterable[tuple[str, int]]) -> str:
@@ -57,16 +52,8 @@ def by_ending(counts: Iterable[tuple[str, int]]) -> str:
 
 
 def _is_known(file: Path) -> bool:
-    return is_picture(file) or images.has_video_suffix(file)
-
-
-def _is_proxy(file: Path) -> bool:
-    return file.suffix.lower() in _PROXIES
-
-
-def _recording(file: Path) -> tuple[str, ...]:
-    """Return what a video's name and its proxy's share: GX010001.MP4 and GL010001.LRV."""
-    return tuple(re.findall(r"[0-9]+", file.stem)[:2]) or (file.stem.lower(),)
+    is_copy = file.suffix.lower() in _COPIES
+    return is_copy or is_picture(file) or images.has_video_suffix(file)
 
 
 def _moves(file: Path) -> bool:

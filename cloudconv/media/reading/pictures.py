@@ -3,12 +3,12 @@
 import os
 import re
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import partial
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from cloudconv.media.colour.convert import turn_of
 from cloudconv.media.containers.animations import PILLOW_ERRORS, frame_durations
 from cloudconv.media.containers.input import is_pattern, is_picture, numbered, pictures_of
 from cloudconv.media.containers.sidedata import side_data_of
-from cloudconv.media.frames.clock import PHOTOS, SHORTEST, SHOWN, format_of
+from cloudconv.media.frames.clock import SHORTEST, SHOWN
 from cloudconv.media.reading import demux
 from cloudconv.media.reading.tiff import pages_of, with_page
 from cloudconv.messages import as_argument, keep_name
@@ -32,61 +32,16 @@ from cloudconv.messages import as_argument, keep_name
 SEQUENCE_RATE = Fraction(25)
 MILLISECOND = Fraction(1, 1000)  # to which WebP rounds times
 _VIDEOS = {
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".mpg",
-        ".mpeg",
-    ),
-    *(
-        ".wmv",
-        ".asf",
-        ".flv",
-        ".ogv",
-        ".3gp",
-        ".y4m",
-        ".nut",
-        ".gif",
-        ".apng",
-        ".vob",
-        ".mxf",
-    ),
-    *(
-        ".dv",
-        ".f4v",
-        ".3g2",
-        ".m2v",
-        ".mpv",
-        ".divx",
-        ".rm",
-        ".rmvb",
-        ".ivf",
-        ".264",
-        ".265",
-    ),
-    *(
-        ".insv",
-        ".360",
-        ".lrv",
-        ".lrf",
-        ".tod",
-        ".dav",
-        ".trp",
-        ".tp",
-        ".wtv",
-        ".amv",
-        ".mk3d",
-    ),
-    *(".qt", ".hevc", ".vro", ".m1v", ".evo", ".ismv", ".avif"),
+    *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".mk3d", ".webm", ".avi", ".divx", ".amv"),
+    *(".ts", ".m2ts", ".mts", ".trp", ".tp", ".mpg", ".mpeg", ".m1v", ".m2v", ".mpv"),
+    *(".vob", ".vro", ".evo", ".tod", ".wmv", ".asf", ".wtv", ".flv", ".f4v", ".ogv"),
+    *(".3gp", ".3g2", ".ismv", ".rm", ".rmvb", ".ivf", ".264", ".265", ".hevc", ".y4m"),
+    *(".nut", ".mxf", ".dv", ".dav", ".insv", ".360", ".gif", ".apng", ".avif"),
 }
 _ANIMATIONS = (".gif", ".apng", ".avif")  # or still pictures
+_SAME = {**dict.fromkeys((".jpeg", ".jpe", ".jfif"), ".jpg"), ".tiff": ".tif"}
+"""The endings of formats that have several, and the usual one."""
+_NUMBERS = re.compile(r"((?:(?<![^.])-)?[0-9]+)")
 _PALETTE = 3  # the colour type of PNG
 
 
@@ -119,34 +74,25 @@ class Pictures:
         first = max(bisect_right(times, start) - 1, 0)
         return zip(self.decode(first), times[first:], strict=False)
 
-    @property
-    def wraps_after(self) -> Path | None:
-        """Return the file with the last number before a counter begins again, or None."""
-        numbers = _numbers(self.files)
-        return next(
-            (self.files[k] for k, (a, b) in enumerate(pairwise(numbers)) if a > b), None
-        )
-
     def missing(self) -> list[tuple[int, int]]:
         """Return the first and last missing number of each gap in the files' numbering.
 
         Files count as numbered if their names differ in one number only, and at least half
-        of the steps from one number to the next equal the smallest step. A step from one
-        date or time of day to the next is a step in time.
+        of the steps from one number to the next equal the smallest step.
         """
-        numbers, named = _in_time(_numbers(self.files))
-        wrap = next((k for k, (a, b) in enumerate(pairwise(numbers)) if a > b), None)
-        if wrap is not None:  # the numbers go on behind the largest one
-            behind = 10 ** len(str(numbers[wrap]))
-            numbers = numbers[: wrap + 1] + [
-                behind + number for number in numbers[wrap + 1 :]
-            ]
-        steps = list(pairwise(numbers))
-        if not steps:
+        keys = map(_natural, self.files)
+        varying = [each for each in zip(*keys, strict=False) if len(set(each)) > 1]
+        if len(varying) != 1 or isinstance(varying[0][0], str):
             return []
+        steps = list(pairwise(varying[0]))
         least = min(after - before for before, after in steps)
-        gaps = [(named(a + least), named(b - least)) for a, b in steps if b - a > least]
+        gaps = [(a + least, b - least) for a, b in steps if b - a > least]
         return gaps if least > 0 and 2 * len(gaps) <= len(steps) else []
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the folder's pictures in order; see `_of_one_kind`."""
+    return _of_one_kind(visible_in(folder))
 
 
 def videos_in(folder: Path) -> list[Path]:
@@ -154,43 +100,27 @@ def videos_in(folder: Path) -> list[Path]:
     return [file for file in visible_in(folder) if is_video(file)]
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Return the folder's pictures by name or content, sorted, without hidden files.
+def _of_one_kind(files: Iterable[Path]) -> list[Path]:
+    """Return the pictures with the most frequent ending, sorted by their numbers.
 
-    A file with an unknown ending is left out if another picture has the same stem, such as
-    the raw data beside a camera's JPEG.
+    The endings of one format, such as .jpg and .JPEG, are one.
     """
-    files = visible_in(folder)
-    named = [file for file in files if is_picture(file)]
-    stems = {file.stem for file in named}
-    others = [file for file in files if not is_picture(file) and file.stem not in stems]
-    return sorted([*named, *filter(_holds_picture, others)])
+    by_kind = defaultdict[str, list[Path]](list)
+    for file in files:
+        if is_picture(file) or file.suffix.lower() in _ANIMATIONS:
+            ending = file.suffix.lower()
+            by_kind[_SAME.get(ending, ending)].append(file)
+    most = max(by_kind.values(), key=len) if by_kind else []
+    return sorted(most, key=_natural)
 
 
-def _holds_picture(file: Path) -> bool:
-    """Return whether a file without a known ending contains a picture, by its first bytes.
+def _natural(file: Path) -> list[Any]:
+    """Return the texts and numbers in turn of which a name consists, without its ending.
 
-    The file may be too damaged to be decoded.
+    A minus is the sign of a number at the start of a name and after a dot only.
     """
-    if has_video_suffix(file):
-        return False
-    with suppress(OSError):
-        about = file.stat()
-        return _holds_picture_now(file, about.st_size, about.st_mtime_ns)
-    return False
-
-
-@lru_cache(maxsize=10_000)
-def _holds_picture_now(file: Path, *_: int) -> bool:
-    try:
-        with file.open("rb") as data:
-            head = data.read(12)
-        if head[4:8] == b"ftyp":
-            return head[8:].decode(errors="replace") in PHOTOS
-        with demux.open_container(file) as container:
-            return format_of(container.format.name).is_pictures
-    except (InputError, OSError):
-        return False
+    parts = _NUMBERS.split(file.stem)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def has_video_suffix(file: Path) -> bool:
@@ -275,11 +205,7 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
             f"folder-of-videos: The folder {path} holds videos: give one of them, or give "
             "all of them to interp with --out-dir."
         )
-    # There is no video, so a file with the suffix of a video is a GIF or APNG of one
-    # picture.
-    files = pictures_in(path) or [
-        f for f in visible_in(path) if f.suffix.lower() in _VIDEOS
-    ]
+    files = pictures_in(path)
     if not files:
         raise InputError(
             f"folder-without-pictures: The folder {path} itself holds no pictures and no "
@@ -294,8 +220,8 @@ def matching(path: Path) -> list[Path] | None:
     if path.exists() or not is_pattern(path):
         return None
     with reading(path.parent):
-        files = [file for file in pictures_of(path) if file.is_file()]
-    return [f for f in files if numbered(path) or is_picture(f) or _holds_picture(f)]
+        files = sorted(file for file in pictures_of(path) if file.is_file())
+    return sorted(files, key=_natural) if numbered(path) else _of_one_kind(files)
 
 
 def files_of(*inputs: Path) -> Iterator[Path]:
@@ -311,93 +237,7 @@ def files_of(*inputs: Path) -> Iterator[Path]:
         yield from (path,) if pictures is None else pictures.files
 
 
-def _numbers(files: Sequence[Path]) -> list[int]:
-    """Return the number in each name if the names differ in one number only.
-
-    Otherwise the result is empty.
-    """
-    names = [re.split(r"([0-9]+)", file.stem) for file in files]
-    differing = [parts for parts in zip(*names, strict=False) if len(set(parts)) > 1]
-    if len(differing) != 1 or not differing[0][0].isdecimal():
-        return []
-    return [int(text) for text in differing[0]]
-
-
-# The forms of dates and times of day in names, by the number of digits.
-_CLOCKS = {6: "%H%M%S", 8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-
-
-def _in_time(numbers: list[int]) -> tuple[list[int], Callable[[int], int]]:
-    """Return the seconds of numbers that all are dates or times, such as 20241231235930.
-
-    The second result is the number of a second. Other numbers stay as they are.
-    """
-    digits = len(str(max(numbers, default=0)))
-    width = digits + digits % 2  # of 9:30:00 in the morning, too
-    form = _CLOCKS.get(width, "")
-    begin, second = datetime(1, 1, 1), timedelta(seconds=1)
-    try:
-        times = [datetime.strptime(f"{number:0{width}}", form) for number in numbers]
-    except ValueError:
-        return numbers, int
-    seconds = [(time - begin) // second for time in times]
-    return seconds, lambda time: int((begin + time * second).strftime(form))
-
-
-def _from_the_first(files: list[Path]) -> list[Path]:
-    """Return sorted files in the order of a counter that may have wrapped: 9999, then 0000.
-
-    Such a counter has three digits or more, has used its last number (all digits are 9) and
-    its first one (0 or 1), and at least a tenth of all numbers is missing in one gap, which
-    is before the first picture. A step that all numbers have is no gap.
-    """
-    numbers = _numbers(files)
-    if not numbers or numbers[0] > 1 or not re.fullmatch("9{3,}", str(numbers[-1])):
-        return files
-    gaps = [after - before for before, after in pairwise(numbers)]
-    begins = gaps.index(max(gaps)) + 1
-    is_padded = f"{numbers[0]:0{len(str(numbers[-1]))}}" in files[0].stem
-    if not is_padded or 10 * (max(gaps) - min(gaps)) <= numbers[-1]:
-        return files
-    return files[begins:] + files[:begins]
-
-
-# A number with a decimal point, that is no part of a date or a version such as 1.2.3.
-_DECIMAL = re.compile(r"(?<![0-9.])[0-9]+\.([0-9]+)(?![0-9.])")
-
-
-def _in_order(files: Iterable[Path]) -> list[Path]:
-    """Return files sorted by their stems, whose numbers are compared as numbers.
-
-    A point between digits is a decimal point if all names have one, and the digits behind
-    the point differ in number, as t1.5 and t1.25. If one of these numbers ends with a zero,
-    as v1.9 and v1.10, they are counters.
-    """
-    files = list(files)
-    fractions = [match[1] for file in files if (match := _DECIMAL.search(file.stem))]
-    are_decimals = (
-        len(fractions) == len(files)
-        and len(set(map(len, fractions))) > 1
-        and not any(len(digits) > 1 and digits.endswith("0") for digits in fractions)
-    )
-    number = r"[0-9]+\.[0-9]+|[0-9]+" if are_decimals else r"[0-9]+"
-    parts = re.compile(rf"({number})")
-
-    def natural(file: Path) -> tuple[list[tuple[Fraction, str]], str]:
-        texts = parts.split(file.stem)  # every second one is a number
-        key = [
-            (Fraction(text), "") if place % 2 else (Fraction(-1), text)
-            for place, text in enumerate(texts)
-            if text
-        ]
-        return key, file.suffix
-
-    return sorted(files, key=natural)
-
-
 def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
-    files = _in_order(files)
-    files = _from_the_first(files)
     durations = [1 / (rate or SEQUENCE_RATE)] * len(files)
     codec = files[0].suffix.lower()[1:]
 

@@ -6,6 +6,7 @@ times of the stamps. Some key frames are kept, so that a source seeks once.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -40,6 +41,7 @@ from cloudconv.media.frames.frame import ColorTags, MediaInfo
 from cloudconv.media.frames.timing import LONGEST_LAST, Stamps, Timing, is_long, timing_of
 from cloudconv.media.reading import demux
 from cloudconv.media.reading.adts import SoundFormats
+from cloudconv.media.reading.folders import by_ending
 from cloudconv.media.reading.identity import identify
 from cloudconv.media.reading.pictures import (
     MILLISECOND,
@@ -48,8 +50,9 @@ from cloudconv.media.reading.pictures import (
     common_format,
     open_pictures,
     subfolders_of,
+    visible_in,
 )
-from cloudconv.media.reading.scan import Part, Scan, UnclearPartError
+from cloudconv.media.reading.scan import Scan
 from cloudconv.media.reading.sparse import sparse_file
 from cloudconv.media.reading.tiff import pages_of, says_more
 from cloudconv.messages import counted, listed, plural, shortened
@@ -77,7 +80,6 @@ def probe(
     live: bool = False,
     deinterlace: bool = False,
     stream: int | None = None,
-    part: Part | None = None,
 ) -> MediaInfo:
     """Probe a video file, animation, still, folder of pictures or ``%05d`` pattern.
 
@@ -85,10 +87,8 @@ def probe(
     ``live``, the description of Matroska comes from its first seconds. ``picture_rate`` is
     in frames per second, for pictures without times. With ``deinterlace``, the description
     is of two frames for each interlaced picture. ``stream`` is the number of the video
-    stream; None takes the best one. Of a ``part``, only that part is read where the file
-    has an index; the number of frames outside is then approximate. Raises InputError if
-    the input has no decodable video, or has times of its own and a ``picture_rate`` is
-    given.
+    stream; None takes the best one. Raises InputError if the input has no decodable video,
+    or has times of its own and a ``picture_rate`` is given.
     """
     file = local_file(path, live=live)
     growth = growth_of(file)
@@ -99,14 +99,9 @@ def probe(
         except InputError as error:
             if isinstance(error, ReadError):
                 raise  # later code gives a better message for others
-    most = MEASURED_PICTURES if growth is None or deinterlace else 1
-    meter = FieldMeter(most)
+    meter = FieldMeter(MEASURED_PICTURES if growth is None or deinterlace else 1)
     try:
-        try:
-            info = _probe(file, picture_rate, meter, stream, part)
-        except UnclearPartError:
-            meter = FieldMeter(most)
-            info = _probe(file, picture_rate, meter, stream, None)
+        info = _probe(file, picture_rate, meter, stream)
     finally:
         if growth is not None and growth.interrupt is not None:
             raise growth.interrupt  # an interrupt has ended the wait for the input
@@ -148,7 +143,6 @@ def _probe(
     rate: Fraction | None,
     meter: FieldMeter,
     number: int | None,
-    part: Part | None,
 ) -> MediaInfo:
     pictures = open_pictures(path, rate)
     if pictures is not None:
@@ -162,7 +156,7 @@ def _probe(
         decoder = demux.open_decoder(stream)
         expected_aspect = decoder.sample_aspect_ratio  # before the first frame
         scan = Scan(container, stream, decoder, meter, sounds, briefly=briefly)
-        stamps = scan.read(sparse, part)
+        stamps = scan.read(sparse)
         seconds = None if stamps.is_brief else _stated_seconds(stream)
         if seconds is not None and not _lacks_its_end(container):
             stamps = replace(stamps, length=seconds)
@@ -468,11 +462,6 @@ def _picture_warnings(
             f"rate-assumed: The pictures have no times and are read at {SEQUENCE_RATE} "
             "fps: give another rate with --input-fps."
         )
-    if (last := pictures.wraps_after) is not None:
-        yield Warned(
-            f"counter-wraps: The numbers of the pictures go on after {last.name} with "
-            f"their first number: the video begins with {pictures.files[0].name}."
-        )
     if missing := pictures.missing():
         gaps = shortened([str(a) if a == b else f"{a}-{b}" for a, b in missing], 6)
         yield Warned(
@@ -485,7 +474,16 @@ def _picture_warnings(
             f"pages-left-out: Only the first page of each TIFF is used, and {len(stacks)} "
             f"have more ({shortened(stacks, 3)}): give such a file alone."
         )
-    if path.is_dir() and (folders := subfolders_of(path)):
+    if not path.is_dir():
+        return
+    kind = pictures.files[0].suffix
+    others = {*visible_in(path)}.difference(pictures.files)
+    if counts := Counter(file.suffix.lower() for file in others):
+        yield Warned(
+            f"files-left-out: {path} stands for its {kind} pictures, and other files in it "
+            f"are left out: {by_ending(counts.most_common())}."
+        )
+    if folders := subfolders_of(path):
         names = [folder.name for folder in folders]
         yield Warned(
             f"subfolders-ignored: Folders inside {path} are ignored: {', '.join(names)}."

@@ -1,10 +1,7 @@
-"""Read the packets of a video for their times: all of them, or those around a part.
+"""Read the packets of a video for their times.
 
-The data of packets is read only where a decoder or a parser looks at the data: MP4 and MOV
-have an index of all packets, and in Matroska the start of each block is enough. A part of a
-Matroska file is found by seeking. The times between the start, the part and the end of the
-file are then filled in (`bridged` in `frames/timing.py`), which changes no
-time of the part.
+MP4 and MOV have an index of all packets: the data of a packet is read only where a decoder
+or a parser looks at the data.
 """
 
 import math
@@ -12,18 +9,17 @@ from array import array
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
 from cloudconv.media.frames.clock import VideoClock, format_of
 from cloudconv.media.frames.deinterlace import FieldMeter
 from cloudconv.media.frames.formats import is_opaque
-from cloudconv.media.frames.timing import Key, Stamps, bridged, film_parts
+from cloudconv.media.frames.timing import Key, Stamps
 from cloudconv.media.reading import demux
 from cloudconv.media.reading.adts import SoundFormats
 from cloudconv.media.reading.sparse import SparseFile
@@ -33,23 +29,8 @@ _NO_TIME = -(2**63)  # before every time
 _FRAMES_FOR_RATE = 48
 _KEYS_APART = Fraction(1, 10)  # seconds between the key frames that are kept
 # Bytes at the ends of a packet in which parsers find its kind and whether it is shown.
-_PACKET_HEAD, _PACKET_TAIL = 4096, 64
+_PACKET_HEAD = 4096
 _SHOWN_IN_DATA = ("vp8", "vp9")  # codecs that say in a packet whether it is shown
-
-
-class Part(NamedTuple):
-    """The part of a video that is needed, in seconds from its first frame.
-
-    With ``frames``, that is the last so many frames before ``end``.
-    """
-
-    start: Fraction | None = None
-    end: Fraction | None = None
-    frames: int | None = None
-
-
-class UnclearPartError(Exception):
-    """The times of a part depend on packets outside of the part."""
 
 
 class Scan:
@@ -87,22 +68,14 @@ class Scan:
         self._packets = 0
         self._keys = list[Key]()
         self._stamps, self._durations, self._decoded = array("q"), array("q"), array("q")
-        # The packets before which others are left out: the number of each, and the decode
-        # time of the one before.
-        self._jumps: list[tuple[int, int]] = []
         self._keys_at = set[int]()  # the positions of key frames whose data is hidden
-        self._position = -1  # of the last packet in the file
-        self._latest: int | None = None  # the last decode time
 
-    def read(self, sparse: SparseFile | None, part: Part | None) -> Stamps:
-        """Read the packets.
-
-        Raise UnclearPartError if all are needed, and ``part`` is given.
-        """
+    def read(self, sparse: SparseFile | None) -> Stamps:
+        """Read the packets."""
         is_brief = False
         if self._sounds.streams:
             sparse = None  # each of their packets is looked at
-        for packet in self._wanted(sparse, part):
+        for packet in self._wanted(sparse):
             if self._sounds.take(packet):
                 continue
             self._take(packet)
@@ -123,8 +96,8 @@ class Scan:
         more = self._may_decode and len(self._decoded) < _FRAMES_FOR_RATE
         return meter.pictures < meter.most or meter.is_opaque or more
 
-    def _wanted(self, sparse: SparseFile | None, part: Part | None) -> Iterator[Any]:
-        """Yield the packets; those before the part, and after the part, are left out."""
+    def _wanted(self, sparse: SparseFile | None) -> Iterator[Any]:
+        """Yield the packets; the data of later ones is hidden where an index has them."""
         streams = [self._stream, *self._sounds.streams]
         packets = demux.read_packets(self._container, streams)
         for packet in packets:
@@ -133,11 +106,8 @@ class Scan:
                 break
         else:
             return
-        if sparse is not None and self._kind.has_index:
+        if sparse is not None:
             self._hide_packets(sparse)
-        elif sparse is not None and part is not None:
-            sparse.hide_blocks(_PACKET_HEAD, _PACKET_TAIL)
-            yield from self._around(part, packets)
         yield from packets
 
     def _hide_packets(self, sparse: SparseFile) -> None:
@@ -148,54 +118,11 @@ class Scan:
         self._keys_at = set() if looks else keys
         sparse.hide_packets(self._container.streams, _PACKET_HEAD if looks else 0)
 
-    def _around(self, part: Part, packets: Iterator[Any]) -> Iterator[Any]:
-        """Yield the packets of a part of Matroska, and seek to the end of the file."""
-        stream = self._stream
-        tick = stream.time_base
-        times = np.sort(np.array(self._stamps))
-        if self._may_decode or _NO_TIME in times or self._container.duration is None:
-            raise UnclearPartError
-        begins = getattr(self._meter.first, "pts", None) or 0
-        zero = int(times[times >= begins][0])
-        last = int(Fraction(self._container.duration, av.time_base) / tick)
-        end = last if part.end is None else min(zero + int(part.end / tick), last)
-        if part.frames is not None:
-            begin = end - part.frames * math.ceil(np.diff(times).mean())
-        else:
-            begin = zero + int((part.start or 0) / tick)
-        yield from self._from(begin, packets)
-        after = 0  # key frames after the part
-        for packet in packets:
-            yield packet
-            after += packet.is_keyframe and (packet.pts or 0) >= end
-            if after > 1 or (after and packet.dts is not None and packet.dts >= end):
-                break
-        yield from self._from(last, packets)
-
-    def _from(self, time: int, packets: Iterator[Any]) -> Iterator[Any]:
-        """Seek to a key frame at or before a time, and yield that packet."""
-        if self._latest is None or time <= self._latest:
-            return
-        self._container.seek(time, stream=self._stream, backward=True)
-        for packet in packets:
-            if packet.pos is None:
-                raise UnclearPartError
-            if packet.pos > self._position:
-                if packet.pts is None or not packet.is_keyframe or packet.pts > time:
-                    raise UnclearPartError
-                self._jumps.append((len(self._stamps), self._latest))
-                yield packet
-                return
-            if packet.pos == self._position:  # the seek has gone back: no packet lacks
-                return
-
     def _take(self, packet: Any) -> None:
         if not self._clock.move(packet):
             return
         self._decode(packet)
         self._packets += 1
-        self._position = -1 if packet.pos is None else packet.pos
-        self._latest = self._latest if packet.dts is None else packet.dts
         is_key = packet.is_keyframe or packet.pos in self._keys_at
         if is_key and packet.pts is not None:
             by_shown = self._kind.finds_shown or packet.dts is None
@@ -240,16 +167,11 @@ class Scan:
             end = None if start is None else start + stream.duration
         known = np.unique(times[times != _NO_TIME])
         latest = durations[int(times.argmax())] if durations else 0
-        packets = self._packets
-        shown = len(times)
-        if self._jumps:
-            known = self._filled(times, hints)
-            packets = shown = len(known)
         return Stamps(
             tick=Fraction(stream.time_base),
             times=known,
-            packets=packets,
-            shown=shown,
+            packets=self._packets,
+            shown=len(times),
             unstamped=int((times == _NO_TIME).sum()),
             durations=frozenset(durations),
             last_duration=latest,
@@ -267,21 +189,6 @@ class Scan:
             hurried=self._clock.hurried,
             late=self._clock.late,
         )
-
-    def _filled(
-        self, times: NDArray[np.int64], hints: tuple[Fraction, ...]
-    ) -> NDArray[np.int64]:
-        """Return the times with those that were left out, as far as they can be known."""
-        tick = Fraction(self._stream.time_base)
-        numbers = [number for number, _ in self._jumps]
-        windows = [np.unique(window) for window in np.split(times, numbers)]
-        # Of pictures that are shown later, some before them are not known.
-        for number, (_, latest) in enumerate(self._jumps):
-            windows[number] = windows[number][windows[number] <= latest]
-        is_film = any(film_parts(window, tick) for window in windows)
-        if self._clock.restarts or _NO_TIME in times or is_film:
-            raise UnclearPartError
-        return bridged(windows, tick, hints)
 
 
 def _decoded(decoder: Any, packet: Any) -> list[VideoFrame]:

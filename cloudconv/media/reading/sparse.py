@@ -2,9 +2,7 @@
 
 FFmpeg's readers take every byte of a packet before they return the packet, also where only
 its time is wanted. A `SparseFile` returns zeros for hidden data, which it does not read.
-The positions of packets are known from the index of MP4 and MOV (`hide_packets`), and from
-the blocks of Matroska and WebM on the way (`hide_blocks`, `keep_blocks`). A cluster of
-Matroska with nothing but hidden blocks becomes an element that a reader skips.
+The positions of packets are known from the index of MP4 and MOV.
 """
 
 import io
@@ -18,23 +16,20 @@ from typing import Any
 from weakref import finalize
 
 from cloudconv.media.containers.input import growth_of
-from cloudconv.media.containers.matroska import Blocks, Spans, track_kinds
 
-_MATROSKA = b"\x1aE\xdf\xa3"
 _ALL = 1 << 62
 _AT_ONCE = 1 << 16  # bytes to read, which may all be in vain after the next seek
 
 
 def sparse_file(path: Path) -> "SparseFile | None":
-    """Return a file object on an MP4, MOV, Matroska or WebM file; None for others.
+    """Return a file object on an MP4 or MOV file; None for others.
 
     The result is None for a file that still grows, too.
     """
     if growth_of(path) is not None:
         return None
     with suppress(OSError), path.open("rb") as file:
-        head = file.read(8)
-        if head[4:] == b"ftyp" or head[:4] == _MATROSKA:
+        if file.read(8)[4:] == b"ftyp":
             return SparseFile(path)
     return None
 
@@ -47,24 +42,20 @@ class SparseFile:
         self._file = io.FileIO(path)
         self.size = os.fstat(self._file.fileno()).st_size
         self._position = 0
-        self._extents: _Packets | Blocks = _Packets([])
+        self._extents = _Packets([])
         finalize(self, self._file.close)
 
     def read(self, size: int) -> bytes:
         """Return some of the next bytes, with zeros in the place of hidden ones."""
-        end, shown = self._extents.at(self._position)
+        end, is_hidden = self._extents.at(self._position)
         count = max(min(size, end - self._position, self.size - self._position), 0)
-        if shown is None:
-            data = self.read_at(self._position, min(count, _AT_ONCE))
+        if is_hidden:
+            data = bytes(count)
         else:
-            data = shown[:count].ljust(count, b"\0")
+            self._file.seek(self._position)
+            data = self._file.read(min(count, _AT_ONCE))
         self._position += len(data)
         return data
-
-    def read_at(self, position: int, size: int) -> bytes:
-        """Return bytes of the file itself."""
-        self._file.seek(position)
-        return self._file.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Set and return the position of the next read."""
@@ -75,10 +66,6 @@ class SparseFile:
     def tell(self) -> int:
         """Return the position of the next read."""
         return self._position
-
-    def tracks(self) -> list[tuple[int, bytes]]:
-        """Return number and kind of the tracks of a Matroska file, in order."""
-        return track_kinds(self._file, self.size)
 
     def hide_packets(self, streams: Iterable[Any], ends: int = 0) -> None:
         """Hide the data of these streams, as far as the file's index has their packets.
@@ -94,17 +81,6 @@ class SparseFile:
             )
         )
 
-    def hide_blocks(self, head: int = 0, tail: int = 0) -> None:
-        """Hide the data of all blocks of Matroska.
-
-        The first ``head`` and the last ``tail`` bytes of each block stay visible.
-        """
-        self._extents = Blocks(self.read_at, self.size, self._position, None, head, tail)
-
-    def keep_blocks(self, spans: Spans) -> None:
-        """Hide the blocks of Matroska that are not in the span of their track."""
-        self._extents = Blocks(self.read_at, self.size, self._position, spans)
-
 
 class _Packets:
     """The hidden spans of a file, in order."""
@@ -119,12 +95,9 @@ class _Packets:
                 self._starts.append(start)
                 self._ends.append(end)
 
-    def at(self, position: int) -> tuple[int, bytes | None]:
-        """Return the end of the extent at a position, and what stands for its bytes.
-
-        None is the bytes of the file; zeros follow others.
-        """
+    def at(self, position: int) -> tuple[int, bool]:
+        """Return the end of the extent at a position, and whether it is hidden."""
         number = bisect_right(self._starts, position)
         if number and position < self._ends[number - 1]:
-            return self._ends[number - 1], b""
-        return self._starts[number] if number < len(self._starts) else _ALL, None
+            return self._ends[number - 1], True
+        return self._starts[number] if number < len(self._starts) else _ALL, False

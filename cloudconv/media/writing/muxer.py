@@ -9,7 +9,7 @@ from typing import Any
 from av.stream import Disposition
 
 from cloudconv.events import Warned
-from cloudconv.media.carried.others import OtherStreams
+from cloudconv.media.carried.additions import AddedStreams
 from cloudconv.media.containers.containers import Content, container_of
 from cloudconv.media.containers.input import is_stdout, numbered
 from cloudconv.media.containers.muxed import MuxedFile, Planned
@@ -30,7 +30,7 @@ class Muxer(Writer):
         """
         container = container_of(plan.target)
         self._path = path
-        self._others: OtherStreams | None = None
+        self._others: AddedStreams | None = None
         # Data on standard output cannot be corrected afterwards.
         self._amends = not is_stdout(plan.target)
         self._room = b""
@@ -52,7 +52,7 @@ class Muxer(Writer):
         takes_streams = Content.STREAMS in container.keeps
         # Several pictures and animated WebP have no other streams.
         if carry is not None and takes_streams and carry.info.has_streams:
-            self._others = OtherStreams(
+            self._others = AddedStreams(
                 carry, self._out, container, stream, plan.rate, seekable=self._amends
             )
             self._opened.callback(self._others.close)
@@ -83,7 +83,7 @@ class Muxer(Writer):
             self._mux(packet)
         delays: list[Fraction] = []
         if self._others is not None:
-            self._others.until(None)
+            self._others.finish()
             delays = self._others.delays
         hidden = [
             stream.index + 1
@@ -106,8 +106,6 @@ class Muxer(Writer):
             hidden=hidden,
         )
         self._container.amend(muxed)
-        if self._others is not None:
-            self._others.compare(self._path)
 
 
 class _DecodeTimes:

@@ -1,4 +1,4 @@
-"""The content of a picture or an animation decides how it is read, not its name."""
+"""A picture or an animation is read by its content, a folder by endings and numbers."""
 
 import io
 import struct
@@ -145,8 +145,11 @@ def pictures_of(source):
     [
         ("shot.png", "shot-1.png", "shot-2.png", "shot-10.png"),
         ("name.jpg", "name (1).jpg", "name (2).jpg"),
-        ("t0.5.png", "t0.75.png", "t1.0.png", "t1.25.png", "t1.5.png"),
         ("v1.8.png", "v1.9.png", "v1.10.png", "v1.11.png"),
+        ("shot.-0010.png", "shot.-0005.png", "shot.0000.png", "shot.0001.png"),
+        ("-2.png", "-1.png", "0.png", "10.png"),
+        ("a-1.jpg", "a-2.JPG", "a-3.jpeg", "a-10.jfif"),
+        ("1.png", "1b.png", "2.png", "b.png"),
         ("shot.001.png", "shot.002.png", "shot.999.png", "shot.1000.png"),
         ("2026.1.9.png", "2026.1.11.png", "2026.2.1.png"),
     ],
@@ -156,23 +159,45 @@ def test_pictures_come_in_the_order_of_their_names(tmp_path, names):
     assert shades(tmp_path) == list(range(len(names)))
 
 
-def test_the_content_of_a_file_decides_whether_a_folder_has_a_picture(tmp_path):
-    shaded(
-        tmp_path, *(f"f{k}.{end}" for k, end in enumerate(("jpg", "jfif", "jpe", "qoi")))
-    )
-    shaded(tmp_path, ".f9.jfif")
-    # What a camera writes beside a picture with the same name, and what is no picture.
-    (tmp_path / "f0.raw").write_bytes((tmp_path / "f0.jpg").read_bytes())
-    (tmp_path / "f1.xmp").write_text("notes")
-    (tmp_path / "notes.txt").write_text("notes")
-    (tmp_path / "f7.heic").write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(50))
-    with Source(tmp_path) as source:
-        frames = list(source.frames())
-        (warning,) = [w.text for w in source.warnings]
-    assert len(frames) == 4
-    assert warning.startswith(
-        "1 frame could not be decoded and is missing, the first f7.heic"
-    )
+def test_a_folder_is_read_by_the_ending_of_most_of_its_pictures(tmp_path):
+    shaded(tmp_path, *(f"f{k}.{end}" for k, end in enumerate(("jpg", "JPG", "jpe"))))
+    shaded(tmp_path, ".f9.jpg")
+    # What a camera or a program leaves beside pictures.
+    for name in ("f1.jpg.bak", "cover.thumb", "f0.raw", "f7.jpg~"):
+        (tmp_path / name).write_bytes((tmp_path / "f0.jpg").read_bytes())
+    (tmp_path / "logo.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    shaded(tmp_path, "f3.png", "f4.png")
+    assert shades(tmp_path) == [0, 1, 2]
+    said = [w.text for w in probe(tmp_path).warnings if w.code == "files-left-out"]
+    assert len(said) == 1
+    assert "its .jpg pictures" in said[0]
+    assert "2 .png" in said[0]
+    for ending in (".bak", ".thumb", ".raw", ".jpg~", ".svg"):
+        assert f"1 {ending}" in said[0]
+
+
+def test_pictures_alone_leave_nothing_out(tmp_path):
+    shaded(tmp_path, "f1.png", "f2.png")
+    assert not [w for w in probe(tmp_path).warnings if w.code == "files-left-out"]
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (("f1.png", "f2.png", "f5.png", "f6.png"), "3-4."),
+        (("x.-1.png", "x.0.png", "x.1.png", "x.3.png"), "2."),
+        (("f1.png", "f3.png", "f5.png", "f9.png"), "7."),
+        (("f1.png", "f5.png", "f6.png", "f90.png"), None),
+        (("a1.png", "b2.png", "c9.png"), None),
+        (("f1.png", "f2.png", "f3.png"), None),
+        (("f1.jpg", "f1.jpeg", "f3.jpg"), None),
+    ],
+)
+def test_missing_numbers_are_named(tmp_path, names, missing):
+    shaded(tmp_path, *names)
+    said = [w.text for w in probe(tmp_path).warnings if w.code == "pictures-missing"]
+    assert len(said) == (missing is not None)
+    assert all(f": {missing}" in text for text in said)
 
 
 @pytest.mark.parametrize("pattern", ["f*.png", "f?.png", "f[0-9].png"])
