@@ -127,8 +127,8 @@ def test_the_help_of_a_command_fits_two_screens(name):
     assert len(usual.splitlines()) <= 100
     if name in ("interp", "compare"):
         every = invoke(name, "--help-all", env={"COLUMNS": "80"}).stdout
-        assert "--fallback" in every
-        assert "--fallback" not in usual
+        assert "--timesteps" in every
+        assert "--timesteps" not in usual
 
 
 @pytest.mark.parametrize(

@@ -204,15 +204,8 @@ class RenderJob:
         run = self.run
         settings = self.run.settings
         options = settings.scale, settings.tile, settings.timesteps
-        corrections = settings.fallback, settings.things
-        return (
-            run.workers.device_type,
-            run.dtype,
-            settings.chosen_model,
-            run.weights,
-            *options,
-            *corrections,
-        )
+        model = settings.chosen_model, run.weights
+        return run.workers.device_type, run.dtype, *model, *options
 
     def source(self) -> Source:
         """Return a source that stays open between segments, in a process with one GPU."""
