@@ -286,8 +286,10 @@ class VitalsMeter:
         if faults and (lasts or abs(fault.frame - faults[-1].frame) < self._half):
             other = faults.pop()
             box = other.box.around(fault.box)
-            fault = max(other, fault, key=lambda each: each.size)._replace(box=box)
-            fault = fault._replace(frame=other.frame) if lasts else fault
+            _, worst = max((other.size, other), (fault.size, fault))
+            fault = worst._replace(box=box)
+            if lasts:
+                fault = fault._replace(frame=other.frame)
         faults.append(fault)
 
     def _count(self, frames: range, size: float) -> None:
