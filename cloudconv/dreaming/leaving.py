@@ -56,8 +56,11 @@ def earlier_exit(material: Material, options: Options, most: int) -> Exit | None
     at_end = _tried(film, options, 0)
     if grade_of(at_end.size) is Grade.HARDLY:
         return None
-    befores = exits(film.material, options, most, _TRIED)
-    best = min([at_end, *(_tried(film, options, before) for before in befores)])
+    best = at_end
+    for before in exits(film.material, options, most, _TRIED):
+        best = min(best, _tried(film, options, before))
+        if not best.size:
+            break
     return None if grade_of(best.size) is grade_of(at_end.size) else best
 
 

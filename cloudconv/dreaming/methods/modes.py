@@ -37,7 +37,7 @@ class MethodSpec:
     note: Callable[[Material, Options], str] = lambda material, options: ""
     network: str = ""
     needs_wind: bool = False
-    exit: Callable[[Material, Options, int], Exit | None] = lambda *_: None
+    exit: Callable[[Material, Options, int], Exit | None] | None = None
 
 
 def _wholes(material: Material, options: Options) -> str:

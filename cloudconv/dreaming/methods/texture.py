@@ -93,12 +93,8 @@ def exits(material: Material, options: Options, most: int, count: int) -> list[i
     most like another.
     """
     clip = _Clip(material, options)
-    parts = np.array_split(range(1, most + 1), min(count, most)) if most else []
-    best = []
-    for part in parts:
-        unlike = [clip.entries(~k).min() for k in part]
-        best.append(int(part[np.argmin(unlike)]))
-    return best
+    parts = [part.tolist() for part in np.array_split(range(1, most + 1), count)]
+    return [min(part, key=clip.unlike_all) for part in parts if part]
 
 
 def whole(material: Material, options: Options) -> Iterator[DreamFrame]:
@@ -516,13 +512,16 @@ class _Clip:
 
     def _entry(self) -> tuple[int, int]:
         """Return the clip's frame at time 0, and the frames between the last and this."""
-        start = int(self.entries(self._last).argmin())
+        start = int(self._entries(self._last).argmin())
         lasts = int(self._lasting(self._apart[self._last, start]))
         return min(start, self._best.old - 1 - lasts), lasts
 
-    def entries(self, last: int) -> Any:
+    def unlike_all(self, before: int) -> float:
+        """Return how visible the best jump is from so many frames before the last."""
+        return float(self._entries(self._count - 1 - before).min())
+
+    def _entries(self, last: int) -> Any:
         """Return how visible the jumps from the frame ``last`` to other frames are."""
-        last %= self._count
         end = self._best.old
         costs = self._apart[last, :end].copy()
         costs[1:] = (costs[1:] + self._apart[max(last - 1, 0), : end - 1]) / 2

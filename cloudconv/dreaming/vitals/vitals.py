@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from itertools import chain
-from operator import attrgetter
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -287,8 +286,10 @@ class VitalsMeter:
         if faults and (lasts or abs(fault.frame - faults[-1].frame) < self._half):
             other = faults.pop()
             box = other.box.around(fault.box)
-            fault = max(other, fault, key=attrgetter("size"))._replace(box=box)
-            fault = fault._replace(frame=other.frame) if lasts else fault
+            _, worst = max((other.size, other), (fault.size, fault))
+            fault = worst._replace(box=box)
+            if lasts:
+                fault = fault._replace(frame=other.frame)
         faults.append(fault)
 
     def _count(self, frames: range, size: float) -> None:

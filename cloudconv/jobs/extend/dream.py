@@ -212,7 +212,7 @@ def _leaving(
     """Return a plan and options by which the dream may begin before the film's end."""
     with enough_memory(plan.device, plan.info):
         most = int(min(MOST / material.step, PART * len(material)))
-        found = spec.exit(material, options, most)
+        found = spec.exit and spec.exit(material, options, most)
     if found is None:
         return plan, options
     timing = plan.info.timing
@@ -254,12 +254,14 @@ def _advice(
     plan: DreamPlan, material: Material, spec: MethodSpec, options: Options
 ) -> str | None:
     """Return what a trial finds better than a dream in this mode; None for nothing."""
-    if _requested(plan.settings) is not None:
-        better = choose(material, options.seed).mode
-        if better != spec.name:
-            return f"try --mode {better}, which auto takes"
-    is_early = plan.own["left_at"] is not None
-    found = None if is_early else spec.exit(material, options, len(material) // 2)
+    found = None
+    with enough_memory(plan.device, plan.info):
+        if _requested(plan.settings) is not None:
+            better = choose(material, options.seed).mode
+            if better != spec.name:
+                return f"try --mode {better}, which auto takes"
+        if spec.exit and plan.own["left_at"] is None:
+            found = spec.exit(material, options, len(material) // 2)
     if found is None:
         return None
     inside = found.last.time + found.last.duration / 2 - plan.info.timing.start
@@ -363,7 +365,7 @@ def _playlist(plan: DreamPlan, material: Material, options: Options) -> Playlist
         return None
     ends = plan.begins + plan.new_frames * plan.step
     scene = material.times[0] - _EARLIER if material.cut is None else material.cut
-    until = plan.begins if plan.own["left_at"] is None else plan.info.timing.end
+    until = plan.own["left_at"] and plan.info.timing.end
     return Playlist(plan.begins, ends, scene, until, seed=options.seed, loops=options.loop)
 
 

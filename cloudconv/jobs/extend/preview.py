@@ -327,7 +327,7 @@ def _write_video(
     def drawn(number: int) -> Tensor:
         pictures = zip(titles, _pictures(panels, number), strict=True)
         cells = [torch.cat(cell, 1) for cell in pictures]
-        across = len(cells) if len(cells) % 2 else 2
+        across = max(2, len(cells) * (len(cells) % 2))
         rows = [torch.cat(cells[k : k + across], 2) for k in range(0, len(cells), across)]
         return even(torch.cat(rows, 1))
 

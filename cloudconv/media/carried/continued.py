@@ -86,20 +86,26 @@ class ContinuedAudio(EncodedTrack):
             yield from map(timed, self.target.encode(None))
 
     def _prepared(self) -> Iterator[Timed]:
-        end = self._begins
-        if not self._leads or end - self._next > _ENDS_EARLY * self._rate:
-            while self._next < end:
-                length = min(end - self._next, self._rate)
-                yield from self._stretched(np.zeros((length, self._channels), self._type))
+        if not self._leads or self._begins - self._next > _ENDS_EARLY * self._rate:
+            while self._next < self._begins:
+                size = min(self._begins - self._next, self._rate), self._channels
+                yield from self._stretched(np.zeros(size, self._type))
         silence = np.zeros((0, self._channels), self._type)
-        sound = np.concatenate(self._heard or [silence])
+        sound = np.concatenate([silence, *self._heard])
         self._heard.clear()
-        first = self._next if self._first_heard is None else self._first_heard
-        film = FilmSound(sound, self._rate, first)
         lead = np.concatenate(self._lead or [silence]) if self._leads else None
-        at = min(self._next, end)
+        at = min(self._next, self._begins)
         self._mixer = Mixer(
-            self._playlist, self._passages, film, at, self._carry.zero, lead
+            self._playlist,
+            self._passages,
+            FilmSound(
+                sound,
+                self._rate,
+                self._next if self._first_heard is None else self._first_heard,
+            ),
+            at,
+            self._carry.zero,
+            lead,
         )
         if not self._leads:
             self._place = at

@@ -47,7 +47,7 @@ class Playlist:
         self.begins = begins
         self.ends = ends
         self.scene = scene
-        self.until = begins if until is None else until
+        self.until = until or begins
         self.seed = seed
         self.loops = loops
         self.known = begins
