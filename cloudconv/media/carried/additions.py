@@ -286,7 +286,7 @@ class AddedStreams(OtherStreams):
             self._warn(
                 f"subtitles-plain: FFmpeg cannot write {codec_name(stream)} subtitles to "
                 f"{self._container.name}: {label_of(stream)} becomes {codec} and loses its "
-                "styles and places."
+                "styles."
             )
         about = self._carry, self.tracks.values(), self._container
         return ConvertedText(
