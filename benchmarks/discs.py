@@ -1,12 +1,11 @@
-"""Score moving discs: drawn on filmed grounds, with and without ``--things``.
+"""Score moving discs: drawn on filmed grounds.
 
     python benchmarks/discs.py clouds.mp4 bear.mp4 --model cloud-best
 
 Of each clip the first seven frames, at 512x320, are the ground; ``--still`` repeats the
 first one. A flat and a textured disc of several radii moves from frame to frame. Every
 second frame is the input. A row has the PSNR of the frame in the middle, in the box that
-holds the disc in both frames and 10 pixels around: of rife-4.6 and of the model without and
-with ``--things``.
+holds the disc in both frames and 10 pixels around: of rife-4.6 and of the model.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import argparse
 from itertools import islice, product
 from pathlib import Path
-from typing import Literal
 
 import av
 import cv2
@@ -42,7 +40,7 @@ def main() -> None:
     parser.add_argument("--steps", default="4,8,16,24,32,48,64,96", help="in pixels")
     parser.add_argument("--still", action="store_true", help="repeat the first frame")
     options = parser.parse_args()
-    print("clip, disc, radius, step: rife-4.6, without, with", flush=True)
+    print(f"clip, disc, radius, step: rife-4.6, {options.model}", flush=True)
     for clip in options.clips:
         ground = filmed(clip)
         if options.still:
@@ -70,7 +68,7 @@ def filmed(path: Path) -> list[Bytes]:
 def scored(
     ground: list[Bytes], radius: int, step: int, model: str, *, flat: bool
 ) -> list[float]:
-    """Return the PSNR of rife-4.6, of the model alone, and of the model with things."""
+    """Return the PSNR of rife-4.6 and of the model."""
     film = [
         with_disc(picture, _COLUMN + step * (k - 2) / 2, radius, flat=flat)
         for k, picture in enumerate(ground)
@@ -78,10 +76,9 @@ def scored(
     rows = slice(_ROW - radius - 10, _ROW + radius + 10)
     columns = slice(_COLUMN - radius - 10, _COLUMN + step + radius + 10)
     scores = []
-    ways: list[tuple[str, Literal["on", "off"]]] = [(model, "off"), (model, "on")]
-    for name, things in [("rife-4.6", ways[0][1]), *ways]:
+    for name in ("rife-4.6", model):
         made = cloudconv.interpolate_frames(
-            film[::2], factor=2, model=name, things=things, scene_cut="off", device="cpu"
+            film[::2], factor=2, model=name, scene_cut="off", device="cpu"
         )
         new = next(islice(made, 3, 4))
         apart = new[rows, columns].astype(np.float64) - film[3][rows, columns]

@@ -2,7 +2,7 @@
 
     python benchmarks/kinds.py                                # cloud-best against rife-4.6
     python benchmarks/kinds.py --models cloud-fast,rife-4.6 animals.txt --root clips
-    python benchmarks/kinds.py --without marks,fallback       # the gain of each rule
+    python benchmarks/kinds.py --without marks,still          # the gain of each rule
 
 Drawn kinds are generated (``drawn.py``). Filmed kinds are files with a row for each clip:
 the kind, a tab, and the path of the clip below ``--root``; or folders, each of which is a
@@ -20,12 +20,12 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
@@ -140,12 +140,8 @@ def leave_out(clips: list[Clip], model: str, rules: list[str], shot: Any) -> Non
             is_near = rule == "near"
             if is_near and (isinstance(clip, Filmed) or clip.twos):
                 continue
-            options = {
-                "near": is_near,
-                "fallback": "off" if rule == "fallback" else "blend",
-            }
             with RULES[rule]():
-                less = shot(clip, model, **options)
+                less = shot(clip, model, near=is_near)
             more = shot(clip, model, near=True) if is_near else whole
             gains[rule].setdefault(clip.group, {})[clip.name] = more.psnr - less.psnr
             textures[rule].append(more.texture - less.texture)
@@ -173,7 +169,6 @@ def score(
     size: Size = (480, 272),
     frames: int = 7,
     every: int = 1,
-    fallback: Literal["blend", "off"] = "blend",
     near: bool = False,
 ) -> Score:
     """Return the score of the frames that a model makes of a clip.
@@ -182,9 +177,7 @@ def score(
     ``every``: a filmed clip is every such frame of its file.
     ``near``: make one frame close to the first frame of a drawn clip instead.
     """
-    make = partial(
-        cloudconv.interpolate_frames, model=model, fallback=fallback, scene_cut="off"
-    )
+    make = partial(cloudconv.interpolate_frames, model=model, scene_cut="off")
     if isinstance(clip, Filmed):
         pictures = _filmed(clip.path, size, frames, every)
     elif clip.twos:
@@ -253,10 +246,9 @@ def _without_gate() -> Iterator[None]:
     fill: Any = rife._fill
 
     def closed(*given: Any) -> None:
-        motion, size = given[4]
-        motion = motion.clone()
-        motion[:, 5] = -torch.inf
-        fill(*given[:4], (motion, size), *given[5:])
+        logits = given[4].clone()
+        logits[:, 1] = -torch.inf
+        fill(*given[:4], logits, *given[5:])
 
     with patch.object(rife, "_fill", closed):
         yield
@@ -273,26 +265,15 @@ def _without_outer() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _without_sharpening() -> Iterator[None]:
-    with (
-        patch("cloudconv.models.rife.restore_detail", lambda *_: None),
-        patch("cloudconv.models.fallback.restore_detail", lambda *_: None),
-    ):
-        yield
-
-
 RULES: Mapping[str, Any] = {
     "marks": partial(patch, "cloudconv.models.stillness.Stillness.marks", lambda *_: None),
     "still": partial(
         patch, "cloudconv.models.stillness.sample", lambda *_: torch.zeros(())
     ),
     "near": partial(patch, "cloudconv.models.rife._NEAR", torch.inf),
-    "sharpening": _without_sharpening,
-    "fallback": nullcontext,
+    "sharpening": partial(patch, "cloudconv.models.rife.restore_detail", lambda *_: None),
     "gate": _without_gate,
     "outer": _without_outer,
-    "things": partial(patch, "cloudconv.models.wholes.area_of", lambda *_: None),
 }
 """For each rule a context in which the models work without it."""
 

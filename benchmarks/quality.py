@@ -48,7 +48,6 @@ def main() -> None:
     parser.add_argument(
         "--frames", type=int, help="most frames that are scored of each clip"
     )
-    parser.add_argument("--fallback", choices=("blend", "off"), default="blend")
     parser.add_argument(
         "--vmaf", action="store_true", help="measure VMAF, too (cloudconv[vmaf])"
     )
@@ -95,7 +94,6 @@ def _compare(
                 against=tuple(options.against.split(",")),
                 metrics=_METRICS + ("vmaf",) * options.vmaf,
                 frames=options.frames,
-                fallback=options.fallback,
                 device=options.device,
                 precision=options.precision,
                 threads=options.threads,

@@ -168,7 +168,8 @@ def dream(settings: DreamSettings) -> DreamResult | PreviewResult:
     """Continue ``input`` with new frames for any length of time.
 
     Give one of ``frames`` and ``seconds`` (default: 10 seconds). The output is the source
-    followed by the dream; ``result.vitals`` has measurements for every 100 frames. An
+    followed by the dream, which may take the place of up to one second of the source's end
+    (``leave``); ``result.vitals`` has measurements for every 100 frames. An
     interrupted call does not resume. With ``preview`` the result is a PreviewResult, and no
     dream is written.
     """

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from fractions import Fraction
-from itertools import chain, groupby
+from itertools import chain
 from typing import Any, NamedTuple
 
 import cv2
@@ -89,6 +89,10 @@ class Box(NamedTuple):
         x, y = int(self.left * width), int(self.top * height)
         return [x, y, round(self.right * width) - x, round(self.bottom * height) - y]
 
+    def around(self, other: Box) -> Box:
+        """Return the part around two others."""
+        return Box(*map(min, self[:2], other[:2]), *map(max, self[2:], other[2:]))
+
 
 WHOLE = Box()
 
@@ -163,15 +167,13 @@ def _is_entry(
 
 def kinds_of(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield a clause for each kind of doubt that a viewer sees, the worst grade first."""
-
-    def rank(entry: Entry) -> int:
-        return -GRADES.index(entry["grade"])
-
-    for grade, graded in groupby(sorted(entries, key=rank), key=lambda e: e["grade"]):
-        kinds: dict[str, list[Entry]] = {}
-        for entry in graded:
-            kinds.setdefault(entry["text"], []).append(entry)
-        for text, same in kinds.items() if grade != Grade.HARDLY else ():
+    given = [*entries]
+    kinds = dict.fromkeys((each["grade"], each["text"]) for each in given)
+    for seen in (Grade.SPOILS, Grade.SEEN):
+        for grade, text in (kind for kind in kinds if kind[0] == seen):
+            same = [
+                each for each in given if (each["grade"], each["text"]) == (grade, text)
+            ]
             few = len(same) <= _MOST_TIMES + 1
             named = same if few else same[:_MOST_TIMES]
             times = dict.fromkeys(f"{entry['time']:.1f}" for entry in named)

@@ -17,7 +17,6 @@ converts its exceptions to these classes, with ``raise … from``. :class:`Inter
         InputError                 the input is missing or unreadable
           ReadError                  the disk or the connection fails
           UnfitInputError            the input changed during the run
-          TouchedInputError          a large input was written during the run
           PictureError               (a ValueError, too) pictures in memory
         OutputError                the output cannot be written
           EncoderError               the encoder refuses the pictures or options
@@ -82,12 +81,6 @@ class UnfitInputError(InputError):
     """
 
     ends_work = True
-
-
-class TouchedInputError(InputError):
-    """A large input was written or replaced during the run, perhaps with equal content."""
-
-    may_pass = True
 
 
 class PictureError(InputError, ValueError):

@@ -21,9 +21,8 @@ _has_arrived = False
 _is_deferring = False
 _is_repeat = False  # whether the next signal repeats an earlier one
 _raised_at: float | None = None
-_last_step = 0.0  # when the end of a run has last made a step
 _IMPORT_DELAY = 0.05  # seconds until a signal that arrives during an import is sent again
-# Seconds that a run has after SIGTERM for each step of its end; that of workers takes 10.
+# Seconds that a run has after SIGTERM for its orderly end.
 _GRACE = 20.0
 _IGNORE_PERIOD = 1.0
 """Seconds after an interrupt in which further signals are ignored: a closing terminal sends
@@ -45,24 +44,14 @@ def install() -> None:
 
 
 def _end_after_sigterm(read_end: int) -> None:
-    """End this process after SIGTERM, when its orderly end has long made no step."""
+    """End this process after SIGTERM, when its orderly end takes too long."""
     while os.read(read_end, 1)[0] != signal.SIGTERM or _is_deferring:
         pass
-    step()
-    while (left := _last_step + _GRACE - time.monotonic()) > 0:
-        time.sleep(left)
+    time.sleep(_GRACE)
     for path in files.unfinished():
         files.remove(path)
-    os.write(
-        2, f"interrupted; the end made no step for {_GRACE:.0f} s and was cut\n".encode()
-    )
+    os.write(2, f"interrupted; the end took over {_GRACE:.0f} s and was cut\n".encode())
     os._exit(130)
-
-
-def step() -> None:
-    """Record that the orderly end of a run has made a step, such as a part that is kept."""
-    global _last_step
-    _last_step = time.monotonic()
 
 
 def check() -> None:

@@ -1,12 +1,11 @@
-"""Make the gallery's sheets: dreams of clouds.mp4 and of a street, a preview, a ball.
+"""Make the gallery's sheets: dreams of clouds.mp4 and of a street, a preview.
 
 Usage: python make_gallery.py STREET [FOLDER [NAME...]]
 
 STREET is ``car-detection.mp4`` of https://github.com/intel-iot-devkit/sample-videos (CC BY
 4.0). Each sheet shows the last source frame, then the new frames whose numbers are in
-SHOWN, or in STREET for the street; ``preview`` is the preview of all modes, reduced;
-``ball`` has new frames of a drawn ball, without and with ``--things``. Needs cloudconv and
-Pillow only.
+SHOWN, or in STREET for the street; ``preview`` is the preview of the modes, reduced. Needs
+cloudconv and Pillow only.
 """
 
 from __future__ import annotations
@@ -37,10 +36,7 @@ SHEETS: dict[str, dict[str, Any]] = {
     "rollout": {"model": "conv"},
     "street": {"mode": "texture"},
     "preview": {"preview": "modes.jpg"},
-    "ball": {"factor": 2, "model": "cloud-best"},
 }
-BALL = 16  # pixels across
-BALL_STEP = 60  # pixels from frame to frame
 
 
 def command(name: str) -> str:
@@ -49,8 +45,6 @@ def command(name: str) -> str:
         f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}")
         for key, value in SHEETS[name].items()
     )
-    if name == "ball":
-        return f"cloudconv interp ball.mkv {options}"
     clip = "street.mp4" if name == "street" else "examples/clouds.mp4"
     length = "" if name == "preview" else f"--frames {max(shown(name))} --only-new "
     return f"cloudconv dream {clip} {length}{options}"
@@ -89,47 +83,13 @@ def sheet(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def preview(scratch: Path) -> Image.Image:
-    """Return the preview of all modes, reduced."""
+    """Return the preview of the modes, reduced."""
     path = scratch / SHEETS["preview"]["preview"]
     result = cloudconv.dream(SOURCE, preview=path)
     print(f"preview: {result.wall_seconds:.0f} s", *result.warnings, sep="\n    ")
     whole = Image.open(path)
     height = round(whole.height * PREVIEW_WIDTH / whole.width)
     return whole.resize((PREVIEW_WIDTH, height), Image.Resampling.LANCZOS)
-
-
-def flying(path: Path) -> None:
-    """Write five frames of a ball that flies over the clouds."""
-    with av.open(str(SOURCE)) as clip, av.open(str(path), "w") as written:
-        stream = written.add_stream("ffv1", 24)
-        stream.pix_fmt = "yuv444p"
-        stream.width, stream.height = (
-            clip.streams.video[0].width,
-            clip.streams.video[0].height,
-        )
-        for number, frame in zip(range(5), clip.decode(video=0), strict=False):
-            picture = frame.to_image()
-            mask = Image.new("L", (4 * BALL, 4 * BALL))
-            ImageDraw.Draw(mask).ellipse((0, 0, 4 * BALL - 1, 4 * BALL - 1), fill=255)
-            place = 50 + BALL_STEP * number, 110 + 6 * number * (number - 4)
-            mask = mask.resize((BALL, BALL), Image.Resampling.LANCZOS)
-            picture.paste((230, 60, 40), place, mask)
-            written.mux(stream.encode(av.VideoFrame.from_image(picture)))
-        written.mux(stream.encode())
-
-
-def ball(scratch: Path) -> Image.Image:
-    """Return the sheet of a flying ball: two frames, and the one between, made twice."""
-    source = scratch / "ball.mkv"
-    flying(source)
-    kept = frames(source, {2, 3})
-    made = {}
-    for things in ("off", "on"):
-        video = scratch / f"{things}.mkv"
-        options = {**SHEETS["ball"], "encoder": "ffv1", "things": things}
-        cloudconv.interpolate(source, video, **options)
-        made[f"new, --things {things}"] = frames(video, {4})[4]
-    return sheet([("frame 2", kept[2]), ("frame 3", kept[3]), *made.items()])
 
 
 def dreamt(name: str, source: Path, scratch: Path) -> Image.Image:
@@ -156,8 +116,8 @@ def make(street: Path, folder: Path, names: Sequence[str] = tuple(SHEETS)) -> No
         for name in names:
             source = street if name == "street" else SOURCE
             picture = folder / f"{name}.jpg"
-            made = {"preview": preview, "ball": ball}.get(name)
-            drawn = (made or partial(dreamt, name, source))(Path(scratch))
+            made = preview if name == "preview" else partial(dreamt, name, source)
+            drawn = made(Path(scratch))
             drawn.save(picture, quality=75)
             if folder.resolve() == GALLERY.resolve():
                 model = SHEETS[name].get("model")

@@ -17,7 +17,12 @@ import typer.testing
 from hypothesis import settings
 
 from cloudconv.cli import console
+from tests.helpers.each_process import sitecustomize
 from tests.helpers.system import Fork
+
+# Processes that tests start know the network ``tiny``, as this one does.
+own_folders = (os.path.dirname(sitecustomize.__file__), os.environ.get("PYTHONPATH"))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, own_folders))
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # More threads than cores cost a sixth more CPU time.

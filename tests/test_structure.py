@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from functools import cache
 from graphlib import TopologicalSorter
 from importlib.util import resolve_name
+from itertools import chain
 from pathlib import Path
 from types import FunctionType
 
@@ -30,6 +31,33 @@ SHARED_MODULES = {"plan", "run", "base", "rife", "compare", "train", "extend", "
 MAKERS = {name for name in dir(errors) if name.endswith("Error")} | {"Warned"}
 COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 """Options that only the command line has."""
+
+THE_REST = "all the rest"
+CEILINGS = {
+    "media": 5613,
+    "jobs": 3752,
+    "models": 2509,
+    "dreaming": 2513,
+    "forecasting": 1262,
+    "render": 677,
+    "training": 708,
+    "schedule": 592,
+    "settings + cli + report": 1723,
+    THE_REST: 1837,
+}
+"""The most statements of each room; they only fall, see CONTRIBUTING."""
+SLACK = 25
+"""A room with so many statements less lowers its ceiling in the same commit."""
+DENSE = {
+    "conditional expressions": 890,
+    "tuple assignments": 113,
+    "lambdas": 92,
+    "assignments inside expressions": 91,
+    "comprehensions of two loops": 31,
+    "lines of over 92 characters": 0,
+}
+"""The most of what packs several steps into a statement; these only fall, too."""
+COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 def _module(file):
@@ -181,3 +209,71 @@ def test_every_option_in_a_message_exists():
             r"--(?:no-)?([a-zA-Z-]+)", text.replace("ray start --head", "")
         ):
             assert option.replace("-", "_") in names, f"{name}: {text}"
+
+
+@cache
+def _nodes():
+    return {name: list(ast.walk(_tree(file))) for name, file in FILES.items()}
+
+
+def _room(module):
+    part = module.partition(".")[2].partition(".")[0]
+    return next((room for room in CEILINGS if part in room.split(" + ")), THE_REST)
+
+
+def _is_statement(node):
+    """Return whether a node counts: docstrings and imports do not."""
+    if not isinstance(node, ast.stmt) or isinstance(node, ast.Import | ast.ImportFrom):
+        return False
+    return not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+def test_each_room_stays_below_its_ceiling_and_a_lower_room_lowers_it():
+    counts = Counter({room: 0 for room in CEILINGS})
+    for name, nodes in _nodes().items():
+        counts[_room(name)] += sum(map(_is_statement, nodes))
+    for room, count in counts.items():
+        assert count <= CEILINGS[room], (
+            f"{room} has {count} statements, and its ceiling is {CEILINGS[room]}. Who adds "
+            "a mechanism names the one that it replaces: take as many statements out."
+        )
+        assert count > CEILINGS[room] - SLACK, (
+            f"{room} has {count} statements: lower its ceiling from {CEILINGS[room]} to "
+            f"{count} in the same commit. Who adds a mechanism names the one that it "
+            "replaces."
+        )
+
+
+def _is_nested(node):
+    if not isinstance(node, COMPREHENSIONS):
+        return False
+    inner = any(isinstance(x, COMPREHENSIONS) for x in ast.walk(node) if x is not node)
+    return inner or len(node.generators) > 1
+
+
+def _assigns_tuples(node):
+    if not isinstance(node, ast.Assign):
+        return False
+    return isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple)
+
+
+def test_statements_do_not_become_denser():
+    nodes = [*chain.from_iterable(_nodes().values())]
+    counts = {
+        "conditional expressions": sum(isinstance(n, ast.IfExp) for n in nodes),
+        "tuple assignments": sum(map(_assigns_tuples, nodes)),
+        "lambdas": sum(isinstance(n, ast.Lambda) for n in nodes),
+        "assignments inside expressions": sum(isinstance(n, ast.NamedExpr) for n in nodes),
+        "comprehensions of two loops": sum(map(_is_nested, nodes)),
+        "lines of over 92 characters": sum(
+            len(line) > 92
+            for file in FILES.values()
+            for line in file.read_text("utf-8").splitlines()
+        ),
+    }
+    assert counts.keys() == DENSE.keys()
+    for kind, count in counts.items():
+        assert count <= DENSE[kind], (
+            f"The package has {count} {kind}, and {DENSE[kind]} at most are allowed: write "
+            "plain statements. Who adds a mechanism names the one that it replaces."
+        )

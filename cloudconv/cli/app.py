@@ -1,6 +1,7 @@
 """Run the command that the words name; errors become messages and exit codes."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from cloudconv.cli.streams import print_result
 from cloudconv.errors import OutputError, SettingsError
 from cloudconv.messages import did_you_mean
 
+_MODELS = "models"
 _LEFT = 26  # columns of an option, at most, before its text in ``--help``
 _ABOUT = "Raise the frame rate of a video, forecast its next frames, or continue the video."
 
@@ -59,8 +61,12 @@ class _Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             names = self.list_commands(ctx)
+            if ctx.info_name == _MODELS:
+                return super().resolve_command(ctx, [*names, *args])
             meant = did_you_mean(args[0], names)
-            such = "" if meant else f", such as '{ctx.command_path} {names[0]} {args[0]}'"
+            such = ""
+            if not meant and Path(args[0]).suffix:
+                such = f", such as '{ctx.command_path} {names[0]} {args[0]}'"
             raise SettingsError(
                 f"unknown-command: There is no command '{ctx.command_path} "
                 f"{args[0]}'{meant}: choose one of {', '.join(names)}{such}."
@@ -144,6 +150,8 @@ def common(
 
 
 for _command, _examples in commands.COMMANDS.items():
+    if _command is not commands.doctor:
+        _examples += f"\n\nAll options: cloudconv {_command.__name__} --help-all"
     app.command(cls=_Command, epilog=_examples, add_help_option=False)(_command)
 _group = typer.Typer(
     cls=_Group,
@@ -156,4 +164,4 @@ _group.callback()(models.models)
 _group.command(cls=_Command, epilog=models.SHOW_EXAMPLES, add_help_option=False)(
     models.show
 )
-app.add_typer(_group, name="models")
+app.add_typer(_group, name=_MODELS)

@@ -25,7 +25,7 @@ HEADINGS = ("Arguments", OPTIONS, CLIPS, LEARNING, FRAMES, MODEL, ENCODING, MACH
 """The headings of ``--help``, in order."""
 
 ALL = "cloudconv.all"
-"""The key in the context of a command: whether its help shows rare options too."""
+"""The key in the context of a command: whether its help shows all options."""
 
 
 def show_help(ctx: typer.Context, param: typer.CallbackParam, wanted: bool) -> None:
@@ -38,9 +38,7 @@ def show_help(ctx: typer.Context, param: typer.CallbackParam, wanted: bool) -> N
 
 printing = partial(typer.Option, is_eager=True, show_default=False, rich_help_panel=RUN)
 """An option whose callback prints a text instead of the command."""
-_HELP_ALL = printing(
-    "--help-all", help="Show the rare options too, and exit.", callback=show_help
-)
+_HELP_ALL = printing("--help-all", help="Show all options, and exit.", callback=show_help)
 help_option = partial(
     printing, "--help", "-h", help="Show this message and exit.", callback=show_help
 )
@@ -48,17 +46,20 @@ _keyword = partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
 
 
 def with_options(
-    *kinds: type[Settings], runs_job: bool = True
+    *kinds: type[Settings], first: str = "", runs_job: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of settings classes.
 
-    The command gets a :class:`Console` and the given options, unparsed. ``runs_job``:
-    whether it has ``--dry-run`` and ``--progress``.
+    The command gets a :class:`Console` and the given options, unparsed. ``first``: names of
+    the options that ``--help`` shows, with spaces between them; by default all.
+    ``runs_job``: whether the command has ``--dry-run`` and ``--progress``.
     """
     left_out = () if runs_job else ("dry_run", "progress")
     fields = [*chain.from_iterable(map(fields_of, (*kinds, Console)))]
     options = {f.name: f for f in fields if not f.hidden and f.name not in left_out}
     console_names = {option.name for option in fields_of(Console)}
+    shown = first.split() or options
+    assert set(shown) <= options.keys()
     single = {f.name for f in options.values() if not (f.is_switch or f.repeats)}
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -69,7 +70,7 @@ def with_options(
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         derived = [
-            _keyword(name, default=None, annotation=_annotation(option))
+            _keyword(name, default=None, annotation=_annotation(option, name not in shown))
             for name, option in options.items()
         ]
 
@@ -91,7 +92,7 @@ def with_options(
                     )
             function(console, **values)
 
-        if any(option.rare for option in options.values()):
+        if first:
             help_all = Annotated[bool, _HELP_ALL]
             derived.append(_keyword("help_all", default=False, annotation=help_all))
         derived.append(
@@ -126,7 +127,7 @@ def _check_surroundings(console: Console) -> None:
         )
 
 
-def _annotation(option: Option) -> Any:
+def _annotation(option: Option, hidden: bool) -> Any:
     def completed(incomplete: str) -> list[str]:
         return [choice for choice in option.choices if choice.startswith(incomplete)]
 
@@ -138,7 +139,7 @@ def _annotation(option: Option) -> Any:
             help=option.text,
             autocompletion=completed if option.choices else None,
             show_default=False,
-            hidden=option.rare,
+            hidden=hidden,
             rich_help_panel=option.group or OPTIONS,
         ),
     ]

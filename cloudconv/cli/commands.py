@@ -64,6 +64,17 @@ _TABLES = ("psnr", "ssim", "texture", FAULT)
 """The scores of forecasts that have a table, if they are computed."""
 
 
+# The options that ``--help`` shows, see ``with_options``.
+_INTERP = """output factor fps slowmo speed start end overwrite model crf audio report
+replace shutter refill loop deinterlace out_dir dry_run json"""
+_COMPARE = """drop horizon model against metrics frames report start end overwrite dry_run
+json"""
+_EXTRAPOLATE = """output frames seconds model at only_new overwrite crf dry_run json"""
+_DREAM = """output seconds mode preview loop seed at only_new audio wind report overwrite
+crf dry_run json"""
+_TRAIN = """output model init recipe steps minutes loss val resume overwrite dry_run json"""
+
+
 def _chosen_output(
     console: Console, out: str | None, options: dict[str, Any]
 ) -> str | None:
@@ -89,7 +100,8 @@ def _chosen_output(
     return output
 
 
-def _video(result: Any, more: str = "") -> str:
+def _video(result: Any, *more: str) -> list[str]:
+    """Return the lines about a video: what was made, what is special, and how."""
     by = (getattr(result, "model", None), result.device, result.precision)
     size = streams.format_value("output_bytes", result.output_bytes)
     pace = streams.format_value("bits_per_second", result.bits_per_second)
@@ -105,19 +117,20 @@ def _video(result: Any, more: str = "") -> str:
     rate = streams.rate(result.output_fps)
     if result.output_fps is None and result.source_timing != rate:
         rate += f" (the source has {result.source_timing})"
-    return (
-        f"{result.output}: {frames} at {rate}, "
-        f"{clock(result.duration)}{more}; {written}; "
-        f"took {clock(result.wall_seconds)}, {result.frames_per_second:.2f} frames/s "
-        f"({', '.join(filter(None, by))})"
-    )
+    return [
+        f"{result.output}: {frames} at {rate}, {clock(result.duration)}",
+        *filter(None, more),
+        f"{written}; took {clock(result.wall_seconds)}, {result.frames_per_second:.2f} "
+        f"frames/s ({', '.join(filter(None, by))})",
+    ]
 
 
-@with_options(kinds.InterpSettings, kinds.InterpManySettings)
+@with_options(kinds.InterpSettings, kinds.InterpManySettings, first=_INTERP)
 def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
     """Raise the frame rate of IN.
 
-    Give one of --factor, --fps, --slowmo and --speed, or --fps with one of the last two.
+    Give one of --factor, --fps, --slowmo and --speed, or --fps with one of the last two;
+    --replace and --shutter alone keep the frame rate.
     """
     if "out_dir" in options:
         _interp_all(console, inputs, options)
@@ -141,12 +154,10 @@ def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
             "inputs"
         )
 
-    def summary(result: InterpResult) -> str:
-        cuts = (
-            f", no new frames at {counted(len(result.cuts), 'cut')}" if result.cuts else ""
-        )
-        resumed = "; resumed" if result.resumed else ""
-        return _video(result, cuts + resumed)
+    def summary(result: InterpResult) -> list[str]:
+        words = [f"no new frames at {counted(len(result.cuts), 'cut')}"] * bool(result.cuts)
+        words += ["resumed"] * result.resumed
+        return _video(result, "; ".join(words))
 
     try:
         run_job(console, "interpolating", settings, summary)
@@ -178,18 +189,20 @@ def _interp_all(console: Console, inputs: list[str], options: dict[str, Any]) ->
                 console.warning(text, item.get("input"))
         print_plans = streams.print_result
         listed = plan["plans"]
+        error = "error"
         columns = {"rate": "output_fps", "encoder": "encoder"}
     else:
         plan = {"results": _run_all(console, settings)}
         plan["failed"] = sum("error" in item for item in plan["results"])
         print_plans = console.info
+        error = "code"
         written = {"size": "output_bytes", "bit rate": "bits_per_second"}
         listed = plan["results"]
         columns = {"encoder": "encoder", **written, "time": "wall_seconds"}
     if streams.messages.as_objects and not console.dry_run:
         _print_outcomes(console, listed)
     elif not (console.dry_run and console.json):
-        for line in _outcomes(listed, columns).splitlines():
+        for line in _outcomes(listed, columns, error).splitlines():
             print_plans(line)
     if console.json:
         print_json(plan)
@@ -266,7 +279,9 @@ def _state(data: Mapping[str, Any]) -> str:
     return "exists" if data["exists"] else "planned"
 
 
-def _outcomes(every: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> str:
+def _outcomes(
+    every: Sequence[dict[str, Any]], columns: Mapping[str, str], error: str
+) -> str:
     columns = {"frames": "output_frames", **columns}
     rows = []
     for data in every:
@@ -274,13 +289,14 @@ def _outcomes(every: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> st
             streams.format_value(field, data[field]) if field in data else ""
             for field in columns.values()
         ]
-        last = data["error"] if "error" in data else data["output"]
+        # The error of a run stands above.
+        last = data["output"] if "output" in data else data[error]
         named = (streams.format_value("output", name) for name in (data["input"], last))
         rows.append([next(named), _state(data), *cells, next(named)])
     return streams.table(["input", "result", *columns, "output"], rows)
 
 
-@with_options(kinds.CompareSettings)
+@with_options(kinds.CompareSettings, first=_COMPARE)
 def compare(console: Console, source: _In, **options: Any) -> None:
     """Score models on frames dropped from IN."""
     settings = kinds.CompareSettings(source, **options)
@@ -290,12 +306,14 @@ def compare(console: Console, source: _In, **options: Any) -> None:
     if console.json:
         print_json(result.as_json())
     else:
-        _print_scores(result, names(settings.metrics))
+        _print_scores(result, names(settings.metrics), len(settings.models))
     console.info(f"{result.summary}; took {clock(result.wall_seconds)}", "summary")
     _say_report(console, settings.report)
 
 
-def _print_scores(result: CompareResult, wanted: Sequence[str]) -> None:
+def _print_scores(result: CompareResult, wanted: Sequence[str], models: int) -> None:
+    from cloudconv.jobs.compare.score import better
+
     def head(key: str) -> str:
         return f"{COLUMNS[key].label} {COLUMNS[key].unit}".strip()
 
@@ -312,6 +330,11 @@ def _print_scores(result: CompareResult, wanted: Sequence[str]) -> None:
             steps = next(iter(rows.values()))
             print_table({step: (COLUMNS[key], step) for step in steps}, rows)
     streams.print_result(result.verdict)
+    first, *others = list(result.methods.items())[: models or 1]
+    for name, scores in others:
+        psnr, other = (of.get("1", of)["psnr"] for of in (first[1], scores))
+        if psnr is not None and other is not None:
+            streams.print_result(f"{first[0]} is {better(psnr - other, name)}")
 
 
 def print_table(
@@ -341,20 +364,22 @@ def print_table(
     streams.print_result(output)
 
 
-@with_options(kinds.ExtrapolateSettings)
+@with_options(kinds.ExtrapolateSettings, first=_EXTRAPOLATE)
 def extrapolate(console: Console, source: _In, out: _Out = None, **options: Any) -> None:
     """Forecast the frames after the last frame of IN.
 
     An interrupted run does not resume: the same command starts again.
     """
 
-    def summary(result: ExtrapolateResult) -> str:
-        more = f"; repeats as in the source: {result.cadence}" if result.cadence else ""
+    def summary(result: ExtrapolateResult) -> list[str]:
+        more = []
+        if result.cadence:
+            more.append(f"repeats as in the source: {result.cadence}")
         if result.tried_ahead:
             held = result.held_ahead
             tried = counted(result.tried_ahead, "frame")
-            more += f"; the forecast probably holds for {held or 'none'} of {tried}"
-        return _video(result, more)
+            more.append(f"the forecast probably holds for {held or 'none'} of {tried}")
+        return _video(result, *more)
 
     settings = kinds.ExtrapolateSettings(
         source, _chosen_output(console, out, options), **options
@@ -366,7 +391,7 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **options: Any)
     run_job(console, "forecasting", settings, summary, held)
 
 
-@with_options(kinds.DreamSettings)
+@with_options(kinds.DreamSettings, first=_DREAM)
 def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> None:
     """Continue IN with new frames for any length of time.
 
@@ -377,14 +402,14 @@ def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> No
         vitals: Vitals = measured.values
         return ", ".join(vitals.failed.values())
 
-    def summary(result: DreamResult) -> str:
-        return _video(result, f"; {result.why.removesuffix('.')}{result.headline}")
+    def summary(result: DreamResult) -> list[str]:
+        return _video(result, f"{result.why.removesuffix('.')}{result.headline}")
 
     def verdict(measured: Measured) -> None:
         console.info(measured.values)
 
-    def shown(result: PreviewResult) -> str:
-        return f"{result.preview}: {result.summary}; took {clock(result.wall_seconds)}"
+    def shown(result: PreviewResult) -> list[str]:
+        return [f"{result.preview}: {result.summary}; took {clock(result.wall_seconds)}"]
 
     settings = kinds.DreamSettings(source, _chosen_output(console, out, options), **options)
     if settings.preview is not None:
@@ -394,7 +419,7 @@ def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> No
         _say_report(console, settings.report)
 
 
-@with_options(kinds.TrainSettings)
+@with_options(kinds.TrainSettings, first=_TRAIN)
 def train(console: Console, clips: _Clips = None, **options: Any) -> None:
     """Train a model on CLIPS.
 
@@ -441,7 +466,7 @@ def _decibels(after: Validation, before: Validation | None = None) -> str:
     )
 
 
-def _trained(result: TrainResult) -> str:
+def _trained(result: TrainResult) -> list[str]:
     state = ""
     if result.interrupted:
         state = (
@@ -452,10 +477,10 @@ def _trained(result: TrainResult) -> str:
         state = f"all {result.steps} steps were made before; "
     elif not result.improved:
         state = "training gained nothing, so these are the initial weights; "
-    return (
+    return [
         f"{result.output}: {state}{_decibels(result.best, result.initial)} on held-back "
         "frames"
-    )
+    ]
 
 
 @with_options(kinds.DoctorSettings, runs_job=False)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,6 +78,9 @@ class Reporter:
         lost is raised here.
         """
         interrupts.check()
+        # Frames that are joined look to people like those of a run that goes on.
+        if at.stage == "joining" and self._show is not _print_object:
+            return
         before = self._task
         is_main = at.stage in ("rendering", "scoring")
         name, note = (self._label, note) if is_main else (at.stage, "")
@@ -221,7 +225,9 @@ def print_error(error: str, **facts: Any) -> None:
 class Console(Settings):
     """The options that only the command line has, and the output of every command."""
 
-    dry_run: bool = option("Print the plan and stop.", default=False)
+    dry_run: bool = option(
+        "Print the plan, of interp also the time, and stop.", default=False
+    )
     progress: ProgressMode = of_run(_PROGRESS, "HOW", default="auto")
     json: bool = of_run(_JSON, default=False)
     quiet: bool = of_run("Print warnings and errors only.", also="-q", default=False)
@@ -258,31 +264,37 @@ def run_job(
     console: Console,
     label: str,
     settings: Settings,
-    summary: Callable[[Any], str] | None = None,
+    summary: Callable[[Any], Sequence[str]] | None = None,
     note: Note | None = None,
 ) -> Any:
     """Run the job of a command and return its result; with ``--dry-run`` print its plan.
 
-    ``label`` is the word for the job's main stage. ``summary`` describes the result in one
-    line, which the JSON follows; without it neither is printed. The result is None after a
-    dry run.
+    ``label`` is the word for the job's main stage. ``summary`` describes the result in a
+    few lines, which the JSON follows; without it neither is printed. The result is None
+    after a dry run.
     """
     if console.dry_run:
-        with patience(console, settings):
-            plan = jobs.plan(settings)
-        if console.json:
-            print_json(plan)
-        else:
+        with closing(jobs.planning(settings)) as steps:
+            with patience(console, settings):
+                plan = next(steps)
+            if console.json:
+                print_json(plan)
+                return None
             for text in plan.pop("warnings"):
                 console.warning(text)
             plan.pop("source_fps", None)  # which ``source_timing`` has in words
-            print_result(field_rows(plan))
+            for rows in chain([plan], steps):
+                print_result(field_rows(rows))
         return None
     with patience(console, settings) as heard:
         job = jobs.run(settings)  # imports large libraries
         result = run_with_progress(console, label, job, note=note, break_silence=heard)
     if summary is not None:
-        console.info(summary(result), "summary")
+        lines = summary(result)
+        if streams.messages.as_objects:
+            lines = ["; ".join(lines)]
+        for line in lines:
+            console.info(line, "summary")
         if console.json:
             print_json(jobs.as_json(result))
     return result

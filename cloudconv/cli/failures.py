@@ -3,8 +3,9 @@
 import re
 import traceback
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import typer
 from typer.exceptions import TyperException
@@ -17,6 +18,9 @@ from cloudconv.cli.streams import print_message
 from cloudconv.errors import CloudconvError, Interrupted, InterruptedAtEnd, SettingsError
 from cloudconv.host import lack_of_memory, refusal
 from cloudconv.messages import did_you_mean
+
+_OTHER_NAMES = {"--duration": "--seconds", "--length": "--seconds"}
+"""Options that other programs have, and what they are called here."""
 
 
 class Failure(NamedTuple):
@@ -66,7 +70,11 @@ def _describe(error: BaseException, *, verbose: bool) -> Failure:
         text = f"{error.format_message().rstrip('.')}: see --help."
         if hasattr(error, "possibilities"):  # an option that does not exist
             unknown = getattr(error, "option_name", "")
+            context: Any = vars(error)["ctx"]
+            known = chain.from_iterable(each.opts for each in context.command.params)
             near = did_you_mean(unknown, error.possibilities or [])
+            if (other := _OTHER_NAMES.get(unknown)) in known:
+                near = f" (did you mean {other}?)"
             text = f"There is no option {unknown}{near}: see --help."
         words = re.findall("[A-Z][a-z]+", type(error).__name__)  # such as NoSuchOption
         return Failure(text, "-".join(words).lower(), SettingsError.kind, error.exit_code)

@@ -97,9 +97,9 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
     elif count < _COLLAGE:
         mode = "texture"
         why = f"{count} frames are too few for a collage"
-    elif torn := torn_by_collage(small := material.reduced()):
+    elif torn_by_collage(small := material.reduced()):
         mode = "texture"
-        why = torn
+        why = "the clip does not drift as a sky does"
     else:
         trials = [tried(method("collage"), small, seed)]
         if trials[0].faults:

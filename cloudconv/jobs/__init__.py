@@ -5,8 +5,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
 from inspect import GEN_SUSPENDED, getgeneratorstate
@@ -72,11 +72,25 @@ def plan(settings: kinds.Settings) -> dict[str, Any]:
     ``encoder`` and ``warnings``. Numbers of frames are approximate. The first error that
     the run would find before its frames is raised.
     """
-    module = _module(settings, "decide")
-    from cloudconv.render.device import restored  # imports PyTorch
+    with closing(planning(settings)) as steps:
+        return next(steps)
 
-    with _turn(), restored():
-        return planned(module.decide(settings))
+
+def planning(settings: kinds.Settings) -> Generator[dict[str, Any], None, None]:
+    """Yield what :func:`plan` returns, and then for an interpolation about the ``time``.
+
+    The time is a text for people, which takes about ten seconds.
+    """
+    module = _module(settings, "decide")
+    from cloudconv.render.device import exact_arithmetic, restored  # imports PyTorch
+
+    with _turn(), exact_arithmetic(), restored():
+        decided = module.decide(settings)
+        yield planned(decided)
+        if isinstance(settings, kinds.InterpSettings):
+            from cloudconv.jobs.interp.estimate import estimate
+
+            yield {"time": estimate(decided)}
 
 
 def _one_after_another(job: Job) -> Job:

@@ -28,7 +28,7 @@ from cloudconv.report.page import jpeg, render_places, shrunk
 PAGE = "index.html"
 _SECONDS = 3  # pictures of a dream that wait for faults
 _APART = Fraction(1, 5)  # seconds to the pictures before and after a dream's fault
-_WIDTH = 480  # of a picture on a page
+_SIDE = 480  # of a picture on a page, the longer one
 _LINE = 2  # pixels around a box
 _RED = torch.tensor([1.0, 0.1, 0.1])[:, None, None]
 
@@ -107,14 +107,14 @@ def pictured(pictures: Sequence[Tensor], box: Sequence[int], info: MediaInfo) ->
     Lines are around a ``box``: x, y, width and height in pixels.
     """
     return [
-        b64encode(jpeg(as_shown(_outlined(rgb, box), info), _WIDTH, 85).data).decode()
+        b64encode(jpeg(as_shown(_outlined(rgb, box), info), _SIDE, 85).data).decode()
         for rgb in pictures
     ]
 
 
 def _outlined(rgb: Tensor, box: Sequence[int]) -> Tensor:
-    small = shrunk(rgb, _WIDTH)
-    times = max(1, _WIDTH // small.shape[2])  # lines cover little of a small picture
+    small = shrunk(rgb, min(_SIDE, max(1, _SIDE * rgb.shape[2] // rgb.shape[1])))
+    times = max(1, _SIDE // max(small.shape[1:]))  # lines cover little of a small picture
     small = small.repeat_interleave(times, 1).repeat_interleave(times, 2)
     scale = small.shape[2] / rgb.shape[2]
     x, y, right, bottom = (

@@ -45,9 +45,8 @@ class Model(nn.Module):
     """A network with its spec, for any task."""
 
     scale_option: ClassVar = False  # whether motion can be estimated at another resolution
-    # Whether a blend may replace a new frame where the estimated motion is wrong, see
-    # :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
-    fallback: ClassVar = False
+    # Whether the maps of ``Made`` are known; ``forward`` then takes ``maps``.
+    has_maps: ClassVar = False
     carries_alpha: ClassVar = False  # further channels (opacity) move with the colours
     # A predictor's ``forward`` takes the number of frames ahead.
     takes_horizon: ClassVar = False
@@ -100,49 +99,40 @@ class Made(NamedTuple):
     ``pictures``: (B, C, H, W). ``leftover``: (B, 1, H, W), the signed difference of both
     moved pictures, the mean of the colours. ``apart``: (B, 1, H, W), the absolute
     difference of the two pictures that the new one mixes, the mean of the colours; an open
-    gate mixes unmoved pictures. ``flows``: (B, 4, H, W), backward to x0 and x1, in pixels;
-    an open gate makes them 0.
+    gate mixes unmoved pictures. ``apart`` is 0 where motion leads out of a source picture.
     """
 
     pictures: Tensor
     leftover: Tensor
     apart: Tensor
-    flows: Tensor
 
     @classmethod
     def of(cls, joined: Tensor) -> "Made":
-        """Return the parts of what ``between`` returns with ``MOTION`` channels."""
-        sizes = [joined.shape[1] - MOTION, 1, 1, 4]
-        return cls(*torch.split(joined, sizes, 1))
+        """Return the parts of what ``between`` returns with ``maps``."""
+        return cls(*torch.split(joined, [joined.shape[1] - MAPS, 1, 1], 1))
 
 
-LEFTOVER = 1
-"""The number of channels that may follow the pictures: the leftover."""
-MOTION = 6
-"""The number of all channels that may follow: leftover, apart, four of flows."""
+MAPS = 2
+"""The number of channels that may follow the pictures: leftover and apart."""
 
 
-def more_channels(
-    count: int,
+def maps_of(
     warped: Sequence[Tensor],
-    flows: Tensor,
+    grids: Sequence[Tensor],
     gate: Tensor | None = None,
     *unmoved: Tensor,
 ) -> Tensor:
-    """Return the channels that follow a network's pictures, see :class:`Made`.
+    """Return the maps that follow a network's pictures, (B, 2, H, W), see :class:`Made`.
 
-    ``count``: ``LEFTOVER`` or ``MOTION``. ``warped``: both moved pictures. ``unmoved``:
-    both others, with a ``gate``.
+    ``warped``: both moved pictures. ``grids``: those that moved them, (B, H, W, 2).
+    ``unmoved``: both others, with a ``gate``.
     """
+    farthest = torch.maximum(*(grid.abs() for grid in grids)).amax(3)
     left = (warped[0] - warped[1])[:, :COLOURS]
-    if count == LEFTOVER:
-        return left.mean(1, keepdim=True)
-    apart = left
+    apart = left * (farthest <= 1)[:, None]
     if gate is not None:
-        apart = torch.lerp(left, (unmoved[0] - unmoved[1])[:, :COLOURS], gate)
-        flows = flows * (1 - gate)
-    means = left.mean(1, keepdim=True), apart.abs().mean(1, keepdim=True)
-    return torch.cat((*means, flows), 1)
+        apart = torch.lerp(apart, (unmoved[0] - unmoved[1])[:, :COLOURS], gate)
+    return torch.stack((left.mean(1), apart.abs().mean(1)), 1)
 
 
 class OuterPictures(NamedTuple):
@@ -176,7 +166,7 @@ class Interpolator(Model):
         legal. A network clamps the input of its convolutions, but not its result. With
         ``carries_alpha`` there may be more channels. Without ``any_size`` H and W are
         multiples of :meth:`multiple`. A midpoint-only model gets timestep 0.5. A network
-        with ``fallback`` also takes ``leftover``, see :meth:`between`.
+        with ``has_maps`` also takes ``maps``, see :meth:`between`.
         """
         raise NotImplementedError
 
@@ -227,18 +217,18 @@ class Interpolator(Model):
         return None
 
     @torch.no_grad()
-    def between(self, pair: Pair, *, leftover: int = 0) -> Tensor:
+    def between(self, pair: Pair, *, maps: bool = False) -> Tensor:
         """Return the pictures between those of pairs of any size, on the model's device.
 
         A fourth channel (opacity) is mixed linearly if the model lacks ``carries_alpha``. A
-        midpoint-only model waits for times that are not in main memory. ``leftover``:
-        the number of channels that follow, 0, ``LEFTOVER`` or ``MOTION``, see
-        :class:`Made`; only for models with ``fallback``.
+        midpoint-only model waits for times that are not in main memory. ``maps``: let the
+        maps of :class:`Made` follow the pictures, for a model with ``has_maps``; those of a
+        midpoint-only model are of its last step.
         """
         channels, height, width = pair.sides[0][0].channels.shape[1:]
         colours = channels if self.carries_alpha else COLOURS
         multiple = 1 if self.any_size else self.multiple(pair.scale)
-        run = partial(self, leftover=leftover) if leftover else self
+        run = partial(self, maps=True) if maps else self
         fitted = pair
         if colours < channels or height % multiple or width % multiple:
             fitted = pair.derived(
@@ -250,16 +240,10 @@ class Interpolator(Model):
             results = [
                 _halved(fitted.item(number), run) for number in range(len(pair.times))
             ]
-            # A source frame has no leftover.
-            more = [
-                (0, 0, 0, 0, 0, colours + leftover - result.shape[1]) for result in results
-            ]
-            # The motion of a half is not that of the pair.
-            for result, time in zip(results, fitted.times.flatten().tolist(), strict=True):
-                if leftover and time != 0.5:
-                    result[:, colours + 1 :] = 0
+            # The maps of a source frame are 0.
+            most = colours + MAPS * maps
             result = torch.cat(
-                [F.pad(*padding) for padding in zip(results, more, strict=True)]
+                [F.pad(x, (0, 0, 0, 0, 0, most - x.shape[1])) for x in results]
             )
         result = result[..., :height, :width]
         if channels > colours:

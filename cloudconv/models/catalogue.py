@@ -95,23 +95,6 @@ class ModelSpec:
         """Return the network with untrained weights."""
         return self.cls(self, **self.options)
 
-    def falls_back(self, asked: str | None) -> bool:
-        """Return whether the fallback is used; ``asked`` is blend, off or None."""
-        wanted = asked == "blend" if asked else not self.published
-        return wanted and self.cls.fallback
-
-    def searches(self, things: str) -> bool:
-        """Return whether lost things are searched for; ``things`` is on or off."""
-        return things == "on" and self.cls.fallback
-
-    def frames(self, asked: str | None, things: str) -> int:
-        """Return the number of source frames that a new frame needs.
-
-        The fallback, and the search for ``things`` if it is on, may need more.
-        """
-        corrected = self.searches(things) or self.falls_back(asked)
-        return FOUR if corrected else self.context
-
 
 _RIFE = "Huang et al., ECCV 2022"
 _OURS = f"cloudconv, started from RIFE 4.6 ({_RIFE}, arXiv 2011.06294)"
@@ -135,10 +118,6 @@ _between = partial(_method, task="interpolate", arbitrary_timestep=True)
 _flowing = partial(ModelSpec, task="interpolate", arbitrary_timestep=True, origin=_OURS)
 
 # fmt: off
-TINY = _between("tiny", FOUR, 4, 160, 8, "baselines:Tiny", "tests only",
-                half_precision=True, origin="cloudconv; random weights, for tests only")
-"""A fast network for tests. Lists for people omit this model."""
-
 _FLOWING = (
     _flowing("cloud-best", FOUR, 32, 390, 128, "rife:IFNet",
              "any footage, the default; quiet and noisy pictures too", time=1,

@@ -20,7 +20,7 @@ from cloudconv.checkpoints import file_of
 from cloudconv.errors import ModelUsageError, SettingsError, UnknownModelError, WeightsError
 from cloudconv.messages import did_you_mean, listed, shortened
 from cloudconv.models import catalogue
-from cloudconv.models.catalogue import TINY, ModelSpec, ModelTask
+from cloudconv.models.catalogue import ModelSpec, ModelTask
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from cloudconv.models.base import Interpolator, Model, Predictor
     from cloudconv.models.convolutions import EngineOf
 
-MODELS = (*catalogue.LISTED, TINY)
-"""All models that ship, also the one for tests, the default model first."""
+MODELS = catalogue.LISTED
+"""All models that can be loaded by name, the default model first; tests add others."""
 
 
 def describe(

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator, more_channels
+from cloudconv.models.base import COLOURS, MAPS, Interpolator, maps_of
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips, warp
@@ -133,7 +133,7 @@ class IFNet(Interpolator):
     """
 
     any_size = staged = True
-    scale_option = fallback = carries_alpha = True
+    scale_option = has_maps = carries_alpha = True
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class IFNet(Interpolator):
             )
         self.refine = Refinement() if refines else None
 
-    def forward(self, pair: Pair, leftover: int = 0) -> Tensor:
+    def forward(self, pair: Pair, maps: bool = False) -> Tensor:
         """See ``Interpolator.forward``.
 
         Grids, flow, mask and warps are float32 in any dtype.
@@ -163,7 +163,7 @@ class IFNet(Interpolator):
         *_, motion = self._motions(pair)
         refines = self.refine is not None and pair.reach is not None
         change = self._change(pair, *motion) if refines else None
-        return self._mixed(pair, motion, change, leftover=leftover)
+        return self._mixed(pair, motion, change, maps=maps)
 
     def stages(self, pair: Pair) -> list[Tensor]:
         """Return the early result after three of four blocks, and then the final one.
@@ -263,11 +263,11 @@ class IFNet(Interpolator):
         scaled_motion: Scaled,
         changed: Scaled | None = None,
         *,
-        leftover: int = 0,
+        maps: bool = False,
     ) -> Tensor:
         """Return the picture that a motion gives, perhaps with a correction of the motion.
 
-        ``leftover``: add so many channels of ``Made``. With a gate, the detail of x0 and x1
+        ``maps``: add those of ``Made``. With a gate, the detail of x0 and x1
         is restored, but not where the gate is open.
         """
         motion, size = scaled_motion
@@ -275,7 +275,7 @@ class IFNet(Interpolator):
         x0, x1 = pair.x0, pair.x1
         timestep = pair.timestep
         batch, channels, height, width = x0.shape
-        result = x0.new_empty((batch, channels + leftover, height, width))
+        result = x0.new_empty((batch, channels + MAPS * maps, height, width))
         still = near = strength = None
         if self._gated:
             # Close to a source frame use that frame, which is sharper than any mix of two
@@ -308,7 +308,7 @@ class IFNet(Interpolator):
             if still is not None and near is not None and strength is not None:
                 kept = still.unmoved([grid.detach() for grid in grids], top, near)
                 strength[:, :, top : top + count] = 1 - kept
-            _fill(result, kept, pair, top, (motion_rows, size), warped)
+            _fill(result, kept, pair, top, motion_rows[:, _MASK.start :], warped, grids)
         if strength is not None:
             if change is not None:
                 smaller = enlarged_motion(motion, size / coarse)
@@ -350,17 +350,17 @@ def _fill(
     kept: Tensor | None,
     pair: Pair,
     top: int,
-    scaled_motion: Scaled,
+    logits: Tensor,
     warped: list[Tensor],
+    grids: list[Tensor],
 ) -> None:
     """Write the rows of ``result`` from ``top`` on.
 
     ``kept``: the least weight of the unmoved pictures in these rows; None without a gate.
-    With four frames, three colours to add to the mix follow the flows and the logits.
+    With four frames, three colours to add to the mix follow the ``logits`` of mask and
+    gate. ``grids``: those that moved the pictures.
     """
     warped0, warped1 = warped
-    motion, size = scaled_motion
-    logits = motion[:, _MASK.start :]
     channels = pair.x0.shape[1]
     rows = logits.shape[2]
     gated: list[Tensor] = []
@@ -378,8 +378,8 @@ def _fill(
             mixed[:, :COLOURS] += logits[:, _LOGITS:]
         lerp_into(picture, mixed, blend, gate)
         gated = [gate, x0, x1]
-    if more := result.shape[1] - channels:
-        target[:, channels:] = more_channels(more, warped, motion[:, :4] * size, *gated)
+    if result.shape[1] > channels:
+        target[:, channels:] = maps_of(warped, grids, *gated)
 
 
 def _bend(outer: Tensor, near: Tensor, far: Tensor, reach: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Make new frames in order: in batches, on any device, in tiles where memory is short."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,8 +18,7 @@ from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.models import registry
-from cloudconv.models.base import COLOURS, MOTION, Interpolator, check_finite
-from cloudconv.models.catalogue import FOUR
+from cloudconv.models.base import COLOURS, Interpolator, check_finite
 from cloudconv.models.engines import Engines
 from cloudconv.models.pair import Pair
 from cloudconv.pipeline import close_iterator, drained
@@ -112,13 +111,10 @@ class Renderer:
     """A maker of output frames: one model on one device.
 
     ``wanted`` are the batch, the tiles and the CPU streams that the user wants. ``scale``
-    is that of the motion estimation, 1 for models without this option. ``fallback``: mix in
-    a blend of the two source frames where the model's motion is wrong, tested on known
-    source frames. ``things``: move as wholes the things that this motion loses. ``judges``:
-    measure where new frames are a guess. ``engines`` are those with which the model was
-    loaded. ``doubts`` has the size and the box of a new frame's doubt by its time, until
-    the caller takes them. Raises ModelError or SettingsError if scale, batch or tile cannot
-    be used.
+    is that of the motion estimation, 1 for models without this option. ``judges``: measure
+    where new frames are a guess. ``engines`` are those with which the model was loaded.
+    ``doubts`` has the size and the box of a new frame's doubt by its time, until the caller
+    takes them. Raises ModelError or SettingsError if scale, batch or tile cannot be used.
     """
 
     def __init__(
@@ -128,26 +124,18 @@ class Renderer:
         device: torch.device,
         wanted: WantedSizes = AUTOMATIC,
         scale: float = 1.0,
-        fallback: bool = False,
-        things: bool = False,
         judges: bool = False,
         engines: Engines | None = None,
     ) -> None:
         self.doubts: dict[Fraction, tuple[float, Box]] = {}
         self.engines = Engines({}) if engines is None else engines
         self._inference = Inference(
-            model,
-            device,
-            scale,
-            fallback,
-            things,
-            judges,
-            fills=device.type != "cpu",
+            model, device, scale, judges, fills=device.type != "cpu"
         )
         self._device = device
         self._dtype = model.dtype
         self._wanted = wanted
-        self._context = FOUR if self._inference.decides else model.spec.context
+        self._context = model.spec.context
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
         self._size: tuple[int, int] | None = None
@@ -158,7 +146,7 @@ class Renderer:
             device=device,
             wanted=wanted,
             scale=scale,
-            keeps_motion=self._inference.beside == MOTION,
+            judges=judges,
         )
         self.plan(64, 64)  # raises an error for settings out of range before any work
 
@@ -279,9 +267,7 @@ class Renderer:
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
         if self._device.type in QUEUES:
-            # The CPU waits until it knows whether a batch's motion is uncertain, or loses
-            # things. The device meanwhile computes the next batch.
-            return 1 + self._inference.decides
+            return 1
         return cpu_streams.count if cpu_streams.count > 1 else 0
 
     def _start(self, line: _Line, cpu_streams: CpuStreams) -> None:
@@ -305,25 +291,18 @@ class Renderer:
         self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
         if tasks[0].seen:
             steps = self._inference.expose(tasks[0], pictures)
+            step: Callable[[], Arriving | Steps] = partial(advance, steps)
         else:
-            steps = self._inference.make(tasks, pictures)
-        work = cpu_streams.call(within_memory, partial(advance, steps), self._dtype)
+            step = partial(self._inference.make, tasks, pictures)
+        work = cpu_streams.call(within_memory, step, self._dtype)
         line.batches.append(_Batch(items, work))
-        if self._device.type in QUEUES and len(line.batches) > 1:
-            self._advance(line.batches[-2], cpu_streams)
-
-    def _advance(self, batch: _Batch, cpu_streams: CpuStreams) -> None:
-        steps = batch.work.result()
-        if isinstance(steps, Generator):
-            batch.work = cpu_streams.call(
-                within_memory, partial(advance, steps), self._dtype
-            )
 
     def _lacks_memory(self, batch: _Batch, cpu_streams: CpuStreams) -> bool:
         """Wait for a batch, and return whether its memory ran out."""
-        while isinstance(batch.work.result(), Generator):
-            self._advance(batch, cpu_streams)
-        return batch.work.result() is None
+        while isinstance(steps := batch.work.result(), Generator):
+            step = partial(advance, steps)
+            batch.work = cpu_streams.call(within_memory, step, self._dtype)
+        return steps is None
 
     def _frames(self, batch: _Batch) -> Iterator[Frame]:
         """Yield and release the frames of a batch that is complete."""
@@ -410,14 +389,11 @@ def renderer_for(
         sha256=sha256,
         engine_of=engines.of,
     )
-    spec = network.spec
     return Renderer(
         network,
         device=device,
         wanted=wanted,
         scale=((network.scale_option or not lenient) and settings.scale) or 1.0,
-        fallback=spec.falls_back(settings.fallback),
-        things=spec.searches(settings.things),
-        judges=judges and spec.cls.fallback,
+        judges=judges and network.has_maps,
         engines=engines,
     )

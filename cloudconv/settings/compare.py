@@ -45,14 +45,14 @@ DEFAULT_METRICS = tuple(name for name in METRICS if name not in _SLOW)
 MINTERPOLATE = "minterpolate"
 """The method that uses FFmpeg's filter of this name instead of a model."""
 
-_OWN_OPTIONS = ("scale", "fallback", "things")
+_OWN_OPTIONS = ("scale",)
 _WITH_OPTIONS = re.compile(r"(.+?)((?::\w+=[^:=]*)+)")
 
 _METRICS = f"Compute these scores: {', '.join(METRICS)}."
 _DROP = "Keep one frame of every N and make the others again."
 _HORIZON = "Forecast H frames ahead, instead of --drop."
 _MODEL = """Score a model from 'cloudconv models', or a file of weights of this or another
-program, if wished with options of its own: cloud-best:things=off; may be repeated."""
+program, if wished with a scale of its own: cloud-best:scale=0.5; may be repeated."""
 _AGAINST = """Compare with these: names from 'cloudconv models', your own files,
 minterpolate; the last line of the result compares with the first one."""
 _SHOWN = "blend; for forecasts hold,linear,flow,layers"
@@ -112,7 +112,7 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
     def of_method(self, method: str) -> tuple[str, Self]:
         """Return the model of a method, and the settings with the method's own options.
 
-        ``cloud-best:things=off`` is ``cloud-best`` with the option ``things``. Raises
+        ``cloud-best:scale=0.5`` is ``cloud-best`` with the option ``scale``. Raises
         SettingsError if a method cannot have the option or its value.
         """
         match = _WITH_OPTIONS.fullmatch(method)
@@ -140,11 +140,10 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
                 "drop-and-horizon: --drop scores interpolation and --horizon scores "
                 "forecasts: give one of them."
             )
-        options = self.scale, self.fallback, self.timesteps, self.things
-        if options != (None, None, None, "on"):
+        if (self.scale, self.timesteps) != (None, None):
             raise SettingsError(
-                "not-for-forecasts: --scale, --fallback, --things and --timesteps are for "
-                "interpolation: leave them out with --horizon."
+                "not-for-forecasts: --scale and --timesteps are for interpolation: leave "
+                "them out with --horizon."
             )
         if self.frames is not None and self.frames < horizon:
             raise SettingsError(

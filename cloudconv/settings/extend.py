@@ -37,7 +37,7 @@ MOST_FORECAST = 10_000  # the largest number of new frames of a forecast
 _USUAL_DREAM = Fraction(10)  # seconds
 
 _OF_A_DREAM = {
-    *("output", "frames", "seconds", "only_new", "mode", "loop", "audio", "report"),
+    *("output", "frames", "seconds", "only_new", "loop", "audio", "leave", "report"),
     *("encoder", "crf", "preset", "pix_fmt", "encoder_option"),
 }
 """The options of a dream that a preview does not have."""
@@ -55,9 +55,11 @@ _MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip
 _SEED = "Seed the random choices; the same seed repeats the dream."
 _AUDIO = """Let the sound of the film go on with the new frames (continue), copy the sound,
 which then ends with the film, or drop the sound."""
+_LEAVE = """Begin at the end of the film (end), or, if the first jump of a texture is seen
+there, up to a second earlier, where a jump is seen less (auto)."""
 _WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
-_PREVIEW = """Write all modes side by side, small and for 8 seconds, as a picture (.jpg,
-.png) or a video (.mp4), and no dream."""
+_PREVIEW = """Write the modes side by side, small and for 8 seconds, as a picture (.jpg,
+.png) or a video (.mp4), and no dream; the rollout only with --mode rollout."""
 _ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
 
 
@@ -118,6 +120,7 @@ class DreamSettings(ExtendSettings, PlacesReport):
     seed: int = option(_SEED, "N", default=0, least=0, most=2**63 - 1)
     loop: bool = option("Let the last frame lead into the first.", default=False)
     audio: Audio = of_frames(_AUDIO, "HOW", default="continue")
+    leave: Literal["auto", "end"] = of_frames(_LEAVE, "HOW", default="auto")
     wind: str | tuple[float, float] | None = of_frames(_WIND, "DX,DY", parse=values.wind)
     model: File | None = of_frames(_ROLLOUT, "NAME")
 
@@ -143,6 +146,12 @@ class DreamSettings(ExtendSettings, PlacesReport):
     def names_output(self) -> bool:
         """Return whether the output needs a name; a preview has a name of its own."""
         return self.preview is None
+
+    @property
+    def leaves_early(self) -> bool:
+        """Return whether the dream may begin before the end of the film."""
+        stays = self.only_new or self.at is not None or self.loop or self.audio == "copy"
+        return self.leave == "auto" and not stays
 
     @property
     def given(self) -> tuple[str, ...]:

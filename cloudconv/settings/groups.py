@@ -55,12 +55,8 @@ _THREADS = f"Use N CPU threads, at most {MOST_THREADS}."
 _SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
 _TIMESTEPS = """Say whether a published network makes frames at any time, or was trained for
 the middle of two frames only."""
-_FALLBACK = """Blend the source frames where motion does not explain their difference, or
-(off) show the model's picture everywhere."""
-_THINGS = """Move small, fast things as wholes where the model's motion loses them (on), or
-show the model's picture (off)."""
 _USE = "Use this encoder of FFmpeg."
-_CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
+_CRF = "Set the quality: lower is better, and makes a larger file."
 _MORE = "Set any other option of the encoder; repeat for several."
 
 
@@ -160,13 +156,9 @@ class Rendering(Settings):
     """The options of an interpolator."""
 
     timesteps: Literal["any", "middle"] | None = _of_model(
-        _TIMESTEPS, "HOW", shown="any, or a key of the file", rare=True
+        _TIMESTEPS, "HOW", shown="any, or a key of the file"
     )
     scale: float | None = _of_model(_SCALE, "S", parse=values.scale, shown="1")
-    fallback: Literal["blend", "off"] | None = _of_model(
-        _FALLBACK, "HOW", shown="blend; off for a published network", rare=True
-    )
-    things: Literal["on", "off"] = _of_model(_THINGS, "HOW", default="on", rare=True)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

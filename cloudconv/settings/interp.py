@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from cloudconv.timeline import parse_factor, parse_rate, parse_speed
 from cloudconv.timemap import Point
 
 _factor = partial(option, parse=parse_factor, above=1, most=1000)
-_size = partial(on_machine, metavar="N", least=1, rare=True)
+_size = partial(on_machine, metavar="N", least=1)
 
 _DEVICES = (
     "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU."
@@ -33,8 +34,8 @@ _WORKERS = """Compute in this process (local), in N processes (local:N), or on a
 _MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times),
 another model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published
 network's file, such as flownet.pkl."""
-_FACTOR = """Make N times the frames; a whole N keeps every source frame; 1 is for
---replace and --shutter."""
+_FACTOR = """Make N times the frames; a whole N keeps every source frame. With --replace or
+--shutter alone, N is 1."""
 _FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
 _SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
 _SPEED = """Change the speed along points TIME=SPEED, such as 0=1,4=1,4=0.25,6=1, evenly
@@ -102,7 +103,7 @@ class Interpolation(
         _REPLACE, "FRAMES", parse=parse_frames
     )
     shutter: float = of_frames(_SHUTTER, "N", default=0.0, least=0, most=360)
-    many_frames: bool = of_frames(_MANY_FRAMES, pinned=False, rare=True, default=False)
+    many_frames: bool = of_frames(_MANY_FRAMES, pinned=False, default=False)
     audio: Literal["drop", "stretch", "copy"] | None = of_frames(
         _AUDIO, "HOW", shown="drop in slow motion, else kept"
     )
@@ -119,6 +120,9 @@ class Interpolation(
             for name in ("factor", "fps", "slowmo", "speed")
             if getattr(self, name) is not None
         ]
+        if not chosen and (self.replace is not None or self.shutter):
+            self._set("factor", Fraction(1))
+            chosen = ["factor"]
         if len(chosen) != 1 and chosen not in (["fps", "slowmo"], ["fps", "speed"]):
             raise SettingsError(
                 "factor-fps-or-slowmo: Give exactly one of --factor, --fps, --slowmo and "

@@ -34,8 +34,7 @@ class Option:
     ``also`` is one more flag, and ``off`` one that turns a switch off. ``parse`` reads a
     value which the field's type does not describe. ``above`` is an excluded bound.
     ``shown`` is the default in words. With another value of a ``pinned`` option an
-    interrupted run cannot be resumed. A ``hidden`` option has no flag; only ``--help-all``
-    shows a ``rare`` one.
+    interrupted run cannot be resumed. A ``hidden`` option has no flag.
     """
 
     help: str
@@ -51,7 +50,6 @@ class Option:
     repeats: bool = False
     pinned: bool = True
     hidden: bool = False
-    rare: bool = False
     name: str = ""
     default: Any = None
     choices: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ from cloudconv.jobs.interp import run as job
 from cloudconv.models import registry
 from cloudconv.settings import InterpSettings
 from tests.helpers.command import invoke
-from tests.helpers.factory import read_times, write_clip
+from tests.helpers.factory import assert_same_frames, read_times, write_clip
 from tests.helpers.tiers import first_full
 
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
@@ -40,7 +40,7 @@ def test_without_json_stdout_stays_empty_and_stderr_ends_with_a_summary(clip):
     clip = clip.rename(clip.with_name("[bold]a[nothing] 100%.mp4"))
     result = run(clip, "--factor", 2, *TINY)
     assert (result.exit_code, result.stdout) == (0, "")
-    (summary,) = result.stderr.splitlines()[-1:]
+    summary = "; ".join(result.stderr.splitlines()[-2:])
     assert "[bold]a[nothing] 100%_x2.mp4: 10 frames (4 new) at 48 fps" in summary
     size = clip.with_name("[bold]a[nothing] 100%_x2.mp4").stat().st_size
     assert (
@@ -58,6 +58,21 @@ def test_an_output_by_position_that_is_replaced_is_named_first(clip):
         "inputs\n"
     )
     assert len(read_times(other)) == 10
+
+
+@pytest.mark.parametrize("option", [("--replace", "2"), ("--shutter", "180")])
+def test_replace_and_shutter_alone_keep_the_rate(clip, tmp_path, option):
+    alone = run(clip, tmp_path / "a.mkv", *option, *TINY)
+    whole = run(clip, tmp_path / "b.mkv", "--factor", 1, *option, *TINY)
+    assert (alone.exit_code, whole.exit_code) == (0, 0), alone.stderr
+    assert_same_frames(tmp_path / "a.mkv", tmp_path / "b.mkv")
+
+
+def test_compare_ends_with_a_line_for_each_further_model(clip):
+    words = ("compare", clip, "--model", "blend", "--model", "hold", "--metrics", "psnr")
+    lines = invoke(*words).stdout.splitlines()
+    assert lines[-1].startswith("blend is ")
+    assert lines[-1].endswith(" dB better than holding the last frame")
 
 
 @pytest.mark.parametrize("more", [["-o", "o.mkv"], ["--out-dir", "out"]])
@@ -127,8 +142,9 @@ def test_the_help_of_a_command_fits_two_screens(name):
     assert len(usual.splitlines()) <= 100
     if name in ("interp", "compare"):
         every = invoke(name, "--help-all", env={"COLUMNS": "80"}).stdout
-        assert "--fallback" in every
-        assert "--fallback" not in usual
+        assert "--timesteps" in every
+        assert "--timesteps" not in usual
+        assert usual.splitlines()[-1].endswith(f"cloudconv {name} --help-all")
 
 
 @pytest.mark.parametrize(
@@ -160,13 +176,16 @@ def test_each_class_of_error_has_its_exit_code(monkeypatch, clip, raised, code, 
         assert "Traceback" in run("a.mp4", "--factor", 2, "-v").stderr
 
 
-def test_a_dry_run_prints_the_plan_loads_no_network_and_writes_nothing(clip, monkeypatch):
-    monkeypatch.setattr(registry, "load", Mock(side_effect=AssertionError))
+def test_a_dry_run_prints_the_plan_and_the_time_and_writes_nothing(clip, monkeypatch):
     result = run(clip, "--factor", 4, "--dry-run", *TINY)
+    monkeypatch.setattr(registry, "load", Mock(side_effect=AssertionError))
     assert result.exit_code == 0, result.stderr
     fields = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
     assert (fields["output frames"], fields["output fps"]) == ("20", "96 fps")
     assert fields["output"].endswith("a_x4.mp4")
+    words = r"about [\d.]+ s here: [\d.e-]+ s a new frame, 15 new frames \(measured\)"
+    assert re.fullmatch(words, fields["time"])
+    # With JSON nothing is measured, and no network is loaded.
     said = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
     assert (said["source_frames"], said["output_frames"], said["output_fps"]) == (
         5,
@@ -177,6 +196,18 @@ def test_a_dry_run_prints_the_plan_loads_no_network_and_writes_nothing(clip, mon
     options = {"model": "tiny", "device": "cpu", "precision": "fp32"}
     assert said == plan(InterpSettings(clip, factor=4, **options))
     assert os.listdir(clip.parent) == ["a.mp4"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--fps", 30), ("--fps", 48), ("--slowmo", 3), ("--factor", 1, "--shutter", 90)],
+)
+def test_a_dry_run_knows_about_how_many_frames_are_new(tmp_path, options):
+    clip = write_clip(tmp_path / "a.mp4", 48, rate=24, codec="libx264")
+    planned = run(clip, *options, "--dry-run", *TINY).stdout
+    count = int(re.search(r"(\d+) new frame", planned)[1])
+    made = json.loads(run(clip, tmp_path / "b.mp4", *options, "--json", *TINY).stdout)
+    assert abs(count - made["new_frames"]) <= 3
 
 
 def test_a_dry_run_names_the_streams_that_are_left_out(tmp_path):
@@ -267,7 +298,7 @@ def test_an_interrupted_run_keeps_finished_segments_and_no_half_file(clip, name)
             running.kill()
     assert (running.returncode, out) == (130, "")
     assert re.search(
-        f"{work.name} keeps .* finished frames; the same command carries on", said
+        f"{work.name} keeps .* finished frames.*; the same command carries on", said
     )
     assert sorted(os.listdir(clip.parent)) == ["a.mp4", work.name]
 

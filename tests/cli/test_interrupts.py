@@ -127,31 +127,6 @@ def test_sigterm_ends_a_run_in_which_a_library_does_not_return():
     assert done.stderr.startswith(b"interrupted; ")
 
 
-COLLECTING = """
-import os, signal, threading, time
-from cloudconv import interrupts
-interrupts._GRACE = 0.5
-interrupts.install()
-threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
-try:
-    time.sleep(60)
-except KeyboardInterrupt:
-    for _ in range(6):  # stands for workers whose finished work is collected
-        time.sleep(0.2)
-        interrupts.step()
-    print("complete", flush=True)
-"""
-
-
-@pytest.mark.full
-@pytest.mark.skipif(os.name != "posix", reason="another system has no SIGTERM")
-def test_sigterm_leaves_time_to_an_end_that_makes_steps():
-    done = subprocess.run(
-        [sys.executable, "-c", COLLECTING], capture_output=True, check=False, timeout=30
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"complete\n", b"")
-
-
 def test_signals_are_handled_before_the_settings_are_imported():
     """An interrupt within a class of Python 3.11 may become a RuntimeError."""
     code = (

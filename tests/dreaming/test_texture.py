@@ -102,7 +102,7 @@ def test_no_frame_stands_out_where_a_slow_change_begins_and_ends():
     pair = [cv2.GaussianBlur(each, (0, 0), 1) for each in noise]
     source = material([np.uint8(255 * sky) for sky in slow_skies(pair)])
     rows = vitals_of(source, textured(source, Options(120, 0)), pasted(source))
-    assert max(row.values["local"] for row in rows) < 1.35
+    assert all(row.alive for row in rows), rows
 
 
 @pytest.mark.full

@@ -41,15 +41,14 @@ def test_a_fault_is_always_in_a_made_picture(seed, stretches, follows):
             mask[5:15, 5:15] = True
             origins.append(
                 {
-                    "f": Filmed(k),
+                    "f": Filmed(k % 6),
                     "j": Jump(0, 1, part, start, length),
                     "c": Composed(),
-                    "m": Composed(k, mask),
+                    "m": Composed(k % 6, mask),
                 }[kind]
             )
-    meter = VitalsMeter(
-        FilmFeatures(material(painted(random, 6))), len(origins), follows=follows
-    )
+    film = FilmFeatures(material(painted(random, 6)))
+    meter = VitalsMeter(film, len(origins), -1 if follows else None)
     for picture, origin in zip(painted(random, len(origins)), origins, strict=True):
         meter.push(picture, origin)
     assert not any(isinstance(origins[fault.frame], Filmed) for fault in meter.faults)

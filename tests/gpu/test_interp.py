@@ -84,7 +84,6 @@ def interp(clip, output, **options):
         "precision": "fp32",
         "encoder": "ffv1",
         "batch": BATCH,
-        "things": "off",
     }
     return cloudconv.interpolate(clip, output, **{**keywords, "threads": 1, **options})
 
@@ -133,8 +132,6 @@ WAYS = {
     "x3 with fillers": {"factor": 3, "batch": 7},
     "batch of one": {"batch": 1},
     "half scale": {"scale": 0.5},
-    "without fallback": {"fallback": "off"},
-    "fallback for others": {"model": "rife_4_0", "fallback": "blend", "noise": 6.0},
 }  # fmt: skip
 
 
@@ -159,34 +156,6 @@ def test_the_gpu_makes_the_frames_of_the_cpu(gpu, clips, file, expected, tmp_pat
     assert decibels(tmp_path / "a.mkv", expected(clip, **options)) >= NEAREST[precision]
     batch = 1 if "tile" in options else options.get("batch", BATCH)
     check(record, clip, tmp_path / "a.mkv", batch, 2 if "loop" in options else 0)
-
-
-def test_of_lost_things_only_the_surroundings_come_down(gpu, expected, tmp_path):
-    width, height, radius, step = 256, 160, 7, 32
-    pictures = [picture(0, width, height, "yuv444p") for _ in range(TWO_BATCHES)]
-    for number, frame in enumerate(pictures):
-        for plane, level in zip(frame.planes, (235, 128, 128), strict=True):
-            part = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
-            rows, columns = np.ogrid[:height, : plane.line_size]
-            inside = np.hypot(rows - 80, columns - 40 - step * number) <= radius
-            np.copyto(part, np.uint8(level), where=inside)
-    clip = write_clip(tmp_path / "disc.mkv", pictures, pix_fmt="yuv444p")
-    options = {"model": "cloud-fast", "things": "on"}
-    with gpu() as record:
-        interp(clip, tmp_path / "a.mkv", device="cuda", **options)
-    there = expected(clip, **options)
-    assert decibels(tmp_path / "a.mkv", there) >= NEAREST["fp32"]
-    assert decibels(there, expected(clip, model="cloud-fast")) < 60, "nothing was found"
-    if record is None:
-        return
-    assert not record.faults
-    assert not in_loop(record.waits)
-    # Both places of the disc, and as much around them; a pixel has new colours, those of
-    # four sources, and a part of a cell's motion.
-    way = step + 3 * radius
-    area = 3 * way * (2 * way + 2 * radius)
-    size, new = 3 * width * height, TWO_BATCHES - 1
-    assert in_loop(record.down).total() <= (1.1 * size + 16 * area) * new
 
 
 SHUTTERS = {
@@ -230,7 +199,7 @@ def test_the_device_is_idle_only_at_the_end(gpu, clips, tmp_path):
         interp(clips(count=9), tmp_path / "a.mkv", device="cuda", **options)
     if record is None:
         pytest.skip("a real GPU gives no record")
-    assert record.events == 2 * 16
+    assert record.events == 16
     assert record.idle <= 3
 
 
@@ -300,7 +269,7 @@ def test_the_plan_covers_the_memory_that_is_used(gpu, file, name):
             name if own else file(name), device, torch.float16 if own else None
         )
         weights = record.peak
-        work = Renderer(network, device=device, wanted=WantedSizes(2), fallback=own)
+        work = Renderer(network, device=device, wanted=WantedSizes(2), judges=own)
         tasks = []
         for k in range(1, 5):
             times = one / 2, frames[k].time, one / 2
@@ -321,7 +290,7 @@ def test_the_plan_covers_the_memory_of_exposures(gpu):
         network = registry.load("cloud-best", device, torch.float16)
         weights = record.peak
         wanted = WantedSizes(2, exposes=True)
-        work = Renderer(network, device=device, wanted=wanted, fallback=True)
+        work = Renderer(network, device=device, wanted=wanted)
         tasks = []
         for start in (1, 18):
             parts = []

@@ -204,7 +204,7 @@ def test_dream_is_as_on_the_cpu(gpu, sky, tmp_path, mode, monkeypatch):
 
 
 COMPARED = {
-    "interpolators": {"model": "rife-4.6", "against": "blend", "things": "off"},
+    "interpolators": {"model": "rife-4.6", "against": "blend"},
     "predictors": {"model": "voxelflow", "against": "hold", "horizon": 2},
 }
 

@@ -24,7 +24,7 @@ def difference_of_shared(model: Interpolator) -> float:
         alone = Pair.of(
             [torch.cat([x.channels for x in side]) for side in sides], times, reach
         )
-        made, expected = (model.between(each, leftover=True) for each in (shared, alone))
+        made, expected = (model.between(each, maps=True) for each in (shared, alone))
         differences.append(float((made - expected).abs().max()))
     assert all(picture.kept for picture in pictures[1:4])
     return max(differences)

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, Predictor, Reconstructor
-from cloudconv.models.catalogue import TINY, ModelSpec
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.pair import Pair
 from tests.helpers.factory import write_clip
 
 # A spec names a module of this folder.
 sys.modules["cloudconv.models.trainees"] = sys.modules[__name__]
 
+TINY = registry.spec("tiny")
 PREDICT = replace(
     TINY,
     name="small-predictor",

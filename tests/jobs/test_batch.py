@@ -228,6 +228,23 @@ def test_a_change_of_an_input_that_keeps_size_and_date_is_noticed(clips, out_dir
     assert "c_x2.mkv exists, and was made of an earlier c.mkv" in run(*words).stderr
 
 
+def test_a_large_input_with_another_date_is_made_again(clips, out_dir, monkeypatch):
+    monkeypatch.setattr("cloudconv.media.reading.identity.MOST_HASHED", 100)
+    words = (clips[2], "--out-dir", out_dir)
+    output = out_dir / "c_x2.mkv"
+    assert rows(run(*words).stderr) == [["c.mkv", "done"]]
+    assert rows(run(*words).stderr) == [["c.mkv", "exists"]]
+    clips[2].touch()
+    assert rows(run(*words).stderr) == [["c.mkv", "done"]]
+    assert rows(run(*words).stderr) == [["c.mkv", "exists"]]
+    # Another program has changed the output since.
+    clips[2].touch()
+    output.write_bytes(output.read_bytes() + b"x")
+    before = output.read_bytes()
+    run(*words)
+    assert output.read_bytes() == before
+
+
 def test_the_records_of_many_outputs_are_read_once(tmp_path):
     recipe = records.Recipe("a.mp4", "0", {})
     outputs = [tmp_path / f"{number}.mp4" for number in range(20)]

@@ -29,7 +29,6 @@ from cloudconv.media.reading.source import Source
 from cloudconv.report.data import COLUMNS, Row
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_times, write_clip
-from tests.render.test_things import frame as moment
 
 QUICK = {"device": "cpu", "precision": "fp32", "threads": 1}
 REPORT = {"index.html", "side_by_side.mp4", "result.json"}
@@ -128,17 +127,18 @@ def test_the_verdict_and_the_frames_that_lose_to_blending_are_about_the_model(tm
 
 
 def test_a_method_has_options_of_its_own(tmp_path):
-    flying = [moment(number / 2).picture for number in range(9)]
-    clip = write_clip(tmp_path / "a.mkv", flying, pix_fmt="yuv444p")
-    methods = {"model": ("cloud-turbo",), "against": ("cloud-turbo:things=off",)}
+    clip = write_clip(tmp_path / "a.mkv", 5, step=6.0)
+    methods = {"model": ("cloud-turbo",), "against": ("cloud-turbo:scale=0.25",)}
     result = compare(clip, **methods, metrics=("psnr",))
-    assert result.baseline == "cloud-turbo:things=off"
-    whole, lost = (scores["psnr"] for scores in list(result.methods.values())[:2])
-    assert whole > lost + 5
-    with pytest.raises(CloudconvError, match="scale, fallback and things of its own"):
+    assert result.baseline == "cloud-turbo:scale=0.25"
+    usual, quarter = (scores["psnr"] for scores in list(result.methods.values())[:2])
+    everywhere = compare(clip, model=("cloud-turbo",), scale=0.25, metrics=("psnr",))
+    assert quarter == everywhere.methods["cloud-turbo"]["psnr"]
+    assert usual != quarter
+    with pytest.raises(CloudconvError, match="can have scale of its own"):
         compare(clip, against=("cloud-turbo:batch=2",))
-    with pytest.raises(CloudconvError, match="`things` must be on or off"):
-        compare(clip, against=("cloud-turbo:things=maybe",))
+    with pytest.raises(CloudconvError, match="The scale 9 is not one of"):
+        compare(clip, against=("cloud-turbo:scale=9",))
 
 
 def test_a_blend_of_two_noises_has_less_texture(tmp_path):

@@ -80,7 +80,8 @@ def test_vitals_are_complete_before_the_output_has_its_name(
         complete.append((tmp_path / "b.mkv").exists())
 
     monkeypatch.setattr(VitalsMeter, "push", observe)
-    result = dream(bouncing, tmp_path / "b.mkv", frames=4, mode="texture", overwrite=False)
+    options = {"mode": "texture", "leave": "end", "overwrite": False}
+    result = dream(bouncing, tmp_path / "b.mkv", frames=4, **options)
     assert complete == [False] * 4
     assert [row["to"] for row in result.vitals] == [4]
 
@@ -154,7 +155,9 @@ def test_each_kind_of_fault_is_reported_once_at_the_end(tmp_path):
         x, y, width, height = fault["box"]
         assert 0 <= x < x + width <= 128
         assert 0 <= y < y + height <= 96
-    assert warnings[0].endswith("The mode auto compares modes on this clip.")
+    assert result.advice.startswith("try --mode ")
+    assert result.headline.startswith(f"; {result.verdict}")
+    assert result.advice in result.headline
     # Times are those of the output, in which the dream begins at 2.4 s.
     assert all(2.4 <= fault["time"] < 10.8 for fault in result.faults)
     assert (result.alive, result.model) == (False, "conv")
@@ -203,6 +206,67 @@ def turning(folder):
     wide = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX)
     views = [np.ascontiguousarray(wide[:, k : k + 128]) for k in range(60)]
     return write_clip(folder / "a.mkv", [video(view) for view in views], rate=25)
+
+
+def interrupted(folder):
+    """Return a clip of a ball that bounces; a wall comes in by the last ten pictures."""
+    pictures = ball(70)
+    for number, shown in enumerate(pictures[60:], 1):
+        shown[:24, : 5 * number] = 200
+    return write_clip(folder / "a.mkv", [video(p, "yuv444p") for p in pictures], rate=25)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_texture_leaves_before_what_no_other_frame_looks_like(tmp_path, suffix):
+    clip = interrupted(tmp_path)
+    out = tmp_path / f"b{suffix}"
+    result = dream(clip, out, frames=20, mode="texture")
+    kept = result.source_frames
+    assert 70 - 17 <= kept < 66
+    assert (result.at, result.left_at) == (kept / 25, kept / 25)
+    assert (result.new_frames, result.output_frames) == (20, kept + 20)
+    assert same(read_planes(out)[:kept], read_planes(clip)[:kept])
+    tick = 1000 if suffix == ".mkv" else 25
+    assert read_times(out) == [F(round(tick * F(k, 25)), tick) for k in range(kept + 20)]
+    early = f"leaves the film {(70 - kept) / 25:.1f} s before its end"
+    assert f"The dream {early}, where the next jump is not seen." in result.why
+    assert all(map(ball_is_whole, map(tensor, shown(out)[: kept + 5])))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"leave": "end", "mode": "texture"},
+        {"only_new": True, "mode": "texture"},
+        {"at": F(69, 25), "mode": "texture"},
+        {"loop": True, "mode": "texture"},
+        {"audio": "copy", "mode": "texture"},
+        {"mode": "flow"},
+    ],
+)
+@pytest.mark.usefixtures("unmeasured")
+def test_a_film_is_shown_to_its_end_where_this_is_asked_for(tmp_path, options):
+    clip = interrupted(tmp_path)
+    result = dream(clip, tmp_path / "b.mkv", frames=8, **options)
+    ends = 69 if "at" in options else 70
+    assert result.left_at is None
+    assert result.at == ends / 25
+    assert result.source_frames == (0 if "only_new" in options else ends)
+
+
+@pytest.mark.full
+def test_a_time_for_at_is_said_where_the_first_jump_is_better(tmp_path):
+    result = dream(
+        interrupted(tmp_path), tmp_path / "b.mkv", frames=40, mode="texture", leave="end"
+    )
+    assert result.verdict != "good"
+    said = re.search(r"try --at ([0-9.]+), where the next jump is not seen", result.advice)
+    better = dream(
+        tmp_path / "a.mkv", tmp_path / "c.mkv", frames=40, mode="texture", at=F(said[1])
+    )
+    assert better.verdict == "good"
 
 
 @pytest.mark.full

@@ -22,8 +22,11 @@ RATE, FPS = 48000, 12
 QUICK = {"mode": "flow", "seconds": 3, "threads": 1, "overwrite": True}  # an ambience
 
 
-def filmed(number, size=(64, 48)):
-    """Return a picture that no other number has; every second begins with a flash."""
+def filmed(number, size=(64, 48), *, wall=0):
+    """Return a picture that no other number has; every second begins with a flash.
+
+    ``wall``: the width of a wall.
+    """
     width, height = size
     rows, columns = np.mgrid[:height, :width]
     turn = 2 * np.pi * number / FPS
@@ -31,6 +34,7 @@ def filmed(number, size=(64, 48)):
     grey += 8 * np.sin(columns / 5 + number / 16)
     if number % FPS == 0:
         grey[4:20, 4:20] = 255
+    grey[10:40, :wall] = 0
     planes = np.concatenate([grey, np.full((height // 2, width), 128)])
     return av.VideoFrame.from_ndarray(
         planes.clip(0, 255).astype(np.uint8), format="yuv420p"
@@ -58,9 +62,13 @@ def film(
     rate=RATE,
     layout="mono",
     late=F(0),
+    odd=0,
     **options,
 ):
-    """Write a film with a track for each wave, (samples,) or (samples, channels)."""
+    """Write a film with a track for each wave, (samples,) or (samples, channels).
+
+    A wall comes in by the last ``odd`` pictures.
+    """
     with av.open(str(path), "w") as out:
         video = out.add_stream("ffv1" if path.suffix == ".mkv" else "libx264", rate=FPS)
         video.width = 64
@@ -71,7 +79,8 @@ def film(
             for name, value in options.items():
                 setattr(track, name, value)
         for number in range(int(seconds * FPS)):
-            frame = filmed(number)
+            inside = number - (int(seconds * FPS) - odd) + 1
+            frame = filmed(number, wall=8 * max(inside, 0))
             frame.pts = number
             frame.time_base = F(1, FPS)
             out.mux(video.encode(frame))
@@ -227,6 +236,43 @@ def test_new_frames_alone_have_sound_of_their_length(tmp_path, suffix, seconds):
     assert (start, len(after)) == (0, 3 * RATE)
     assert abs(level(after) - level(rain(seconds))) < 1
     assert not said(result)
+
+
+@pytest.mark.full
+def test_the_sound_of_a_film_that_is_left_early_ends_there_and_goes_on(tmp_path):
+    clip = film(tmp_path / "a.mkv", noted(8), seconds=8, odd=6)
+    out = tmp_path / "b.mkv"
+    result = dream(clip, out, mode="texture", seconds=20, scene_cut="off")
+    assert 7 <= result.left_at < 8
+    (_, before, _), (start, after, _) = heard(clip), heard(out)
+    left = round(result.left_at * RATE)
+    assert start == 0
+    assert len(after) == left + 20 * RATE
+    np.testing.assert_array_equal(after[:left], before[:left])
+
+
+@pytest.mark.full
+def test_sound_of_the_part_that_is_left_out_plays_with_its_frames(tmp_path):
+    clip = film(tmp_path / "a.mkv", noted(3), seconds=3)
+    playlist = Playlist(F(2), F(3), F(0), F(3))
+
+    def frames():
+        for frame in even(36, (64, 48), rate=FPS):
+            if frame.time == 2:
+                playlist.add(Passage(F(2), F(0), F(1, 2)))
+                playlist.reach(F(3))
+            yield frame
+
+    carry = Carry(probe(clip), F(0), end=F(2), playlist=playlist)
+    options = {"rate": FPS, "carry": carry, "encoder": "ffv1"}
+    write(tmp_path / "b.mkv", frames(), probe(clip), **options)
+    (_, before, _), (_, after, _) = heard(clip), heard(tmp_path / "b.mkv")
+    assert len(after) == 3 * RATE
+    np.testing.assert_array_equal(after[: 2 * RATE], before[: 2 * RATE])
+    # After the fade.
+    faded = slice(int(2.35 * RATE), int(2.5 * RATE))
+    own = before[faded.start + RATE // 2 : faded.stop + RATE // 2]
+    np.testing.assert_allclose(after[faded], own, atol=1e-3)
 
 
 @pytest.mark.full

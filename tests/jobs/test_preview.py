@@ -1,4 +1,4 @@
-"""Previews of dreams: all modes in one picture or video, with verdicts, and no dream."""
+"""Previews of dreams: the modes in one picture or video, with verdicts, and no dream."""
 
 import json
 from fractions import Fraction as F
@@ -16,7 +16,7 @@ from tests.helpers.command import invoke
 from tests.helpers.dreams import ball, video
 from tests.helpers.factory import read_times, write_clip
 
-NAMES = [spec.name for spec in METHODS]
+NAMES = [spec.name for spec in METHODS if spec.name != "rollout"]
 
 
 @pytest.fixture
@@ -61,6 +61,17 @@ def test_a_video_shows_all_modes_for_the_whole_time(clip):
     made(clip, "modes.mp4")
     assert read_times(clip.with_name("modes.mp4")) == [F(k, 25) for k in range(25)]
     info = probe(clip.with_name("modes.mp4"))
+    assert (info.width, info.height) == (3 * 96, 64 + 32 + 4 * 23)
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("unmeasured")
+def test_a_rollout_is_shown_if_it_is_asked_for(clip):
+    asked = {"a.mp4": {"mode": "rollout"}, "b.png": {"model": "conv"}}
+    for name, options in asked.items():
+        result = made(clip, name, **options)
+        assert [mode["mode"] for mode in result.modes] == [*NAMES, "rollout"]
+    info = probe(clip.with_name("a.mp4"))
     assert (info.width, info.height) == (2 * 96, 2 * (64 + 32 + 4 * 23))
 
 
@@ -68,7 +79,7 @@ def test_a_video_shows_all_modes_for_the_whole_time(clip):
 def test_a_mode_that_cannot_run_is_marked(clip):
     result = made(clip, "modes.png", at=F(5, 25))
     runs = {mode["mode"]: mode["runs"] for mode in result.modes}
-    assert runs == {"collage": False, "texture": True, "flow": True, "rollout": True}
+    assert runs == {"collage": False, "texture": True, "flow": True}
     said = "cannot run: it needs 8 frames, and there are 5"
     assert result.modes[0]["verdict"] == said
 
@@ -83,7 +94,7 @@ def test_a_clip_of_a_low_rate_has_a_picture_in_each_column(tmp_path, name):
     pictures = [video(p) for p in ball(5, (32, 32))]
     clip = write_clip(tmp_path / "slow.mkv", pictures, rate=F(1, 10))
     result = made(clip, name)
-    assert [each["runs"] for each in result.modes] == [False, True, True, True]
+    assert [each["runs"] for each in result.modes] == [False, True, True]
     if name.endswith(".mp4"):
         assert read_times(clip.with_name(name)) == [F(10 * k) for k in range(8)]
 
@@ -109,5 +120,5 @@ def test_the_command_prints_one_object_and_replaces_with_y(clip):
     assert there.read_bytes() == b"mine"
     done = invoke("dream", clip, "--preview", there, "-y", "--json")
     result = json.loads(done.stdout)
-    assert (done.exit_code, result["mode"], len(result["modes"])) == (0, "texture", 4)
+    assert (done.exit_code, result["mode"], len(result["modes"])) == (0, "texture", 3)
     assert there.stat().st_size == result["output_bytes"] > 1000

@@ -80,9 +80,6 @@ def test_16_bits_are_used_only_on_request(clip, file, tmp_path, monkeypatch):
     monkeypatch.setattr("cloudconv.render.device.has_fast_bf16", lambda: True)
     assert plan(clip, tmp_path, model=file)["precision"] == "fp32"
     assert plan(clip, tmp_path, model=file, precision="bf16")["precision"] == "bf16"
-    spec = registry.spec(file)
-    assert spec.falls_back(None) is False
-    assert spec.falls_back("blend") is spec.cls.fallback
 
 
 FITTING = [{"factor": 8}, {"fps": 48}, {"slowmo": 2}]
@@ -166,7 +163,6 @@ FAMILIES = [
 OPTIONS = {
     "usual": ({}, {}),
     "alpha": ({"pix_fmt": "yuva420p"}, {}),
-    "fallback": ({"noise": 6.0}, {"fallback": "blend"}),
     "scale": ({}, {"scale": 0.5}),
     "tiles": ({"size": (576, 64)}, {"tile": 512}),
     "bf16": ({}, {"precision": "bf16"}),

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 
 from cloudconv.errors import ModelError, WeightsError
 from cloudconv.models import registry
-from cloudconv.models.base import MOTION, Interpolator
-from cloudconv.models.catalogue import TINY
+from cloudconv.models.base import MAPS, Interpolator
 from cloudconv.models.pair import Pair
 from cloudconv.settings.values import SCALES
 
 SPECS = registry.MODELS
+TINY = registry.spec("tiny")
 INTERPOLATORS = [spec for spec in SPECS if spec.task == "interpolate"]
 PREDICTORS = [spec for spec in SPECS if spec.task == "predict"]
 NETWORKS = [spec for spec in SPECS if spec.weights or spec is TINY]
@@ -232,21 +232,17 @@ def test_a_midpoint_model_makes_every_eighth_by_recursion(eighths):
 
 def test_halving_keeps_the_unexplained_difference_of_the_last_step():
     class WithLeftover(Midpoint):
-        def forward(self, pair, leftover=0):
+        def forward(self, pair, maps=False):
             result = (pair.x0 + pair.x1) / 2
             left = (pair.x1 - pair.x0).abs()[:, :1]
-            return torch.cat((result, left.expand(-1, leftover, -1, -1)), 1)
+            return torch.cat((result, left.expand(-1, MAPS * maps, -1, -1)), 1)
 
     x0 = torch.zeros(2, 3, 4, 4)
     x1 = torch.ones(2, 3, 4, 4)
     timesteps = [0.5, 0.75]
-    result = WithLeftover().between(
-        Pair.of([x0, x1], torch.tensor(timesteps)), leftover=MOTION
-    )
+    result = WithLeftover().between(Pair.of([x0, x1], torch.tensor(timesteps)), maps=True)
     means = result.mean((2, 3)).tolist()
-    assert [row[:4] for row in means] == [[0.5, 0.5, 0.5, 1.0], [0.75, 0.75, 0.75, 0.5]]
-    # The motion is known for the whole pair only.
-    assert [set(row[4:]) for row in means] == [{1.0}, {0.0}]
+    assert means == [[0.5] * 3 + [1.0] * MAPS, [0.75] * 3 + [0.5] * MAPS]
 
 
 def test_a_weights_file_names_its_model(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cloudconv.models import convolutions, registry
-from cloudconv.models.base import MOTION, Interpolator
+from cloudconv.models.base import MAPS, Interpolator
 from cloudconv.models.pair import Pair
 from cloudconv.models.published import families, normalised, recognise, unfit
 from tests.helpers import published
@@ -257,8 +257,8 @@ def test_items_opacity_and_leftover_are_independent(name):
     timesteps = torch.tensor((0.2, 0.9))
     result = own.interpolate(x0, x1, timesteps)
     clear = Pair.of([torch.cat((x, alpha), 1) for x in (x0, x1)], timesteps)
-    more = own.between(clear, leftover=MOTION)
-    assert more.shape[1] == 4 + MOTION
+    more = own.between(clear, maps=True)
+    assert more.shape[1] == 4 + MAPS
     assert torch.allclose(result, more[:, :3], atol=1e-5)
     assert more[:, 3].amin() >= 0
     for k in range(2):

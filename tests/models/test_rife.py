@@ -9,7 +9,7 @@ import torch
 
 from cloudconv.models import registry
 from cloudconv.models import rife as network
-from cloudconv.models.base import LEFTOVER, MOTION
+from cloudconv.models.base import MAPS
 from cloudconv.models.pair import Pair
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rife46.npz"
@@ -72,8 +72,8 @@ def test_values_out_of_range_are_not_clamped():
     assert torch.allclose(rife().interpolate(bright, bright, torch.tensor([0.5])), bright)
 
 
-@pytest.mark.parametrize("leftover", [0, LEFTOVER, MOTION])
-def test_opacity_moves_with_the_colours(leftover):
+@pytest.mark.parametrize("maps", [False, True])
+def test_opacity_moves_with_the_colours(maps):
     """A disc with its own texture and opacity crosses the picture."""
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
 
@@ -86,8 +86,8 @@ def test_opacity_moves_with_the_colours(leftover):
 
     model = registry.load("rife-4.6")
     x0, truth, x1 = frame(56), frame(64), frame(72)
-    result = model.between(Pair.of((x0, x1), 0.5), leftover=leftover)
-    assert result.shape[1] == 4 + leftover
+    result = model.between(Pair.of((x0, x1), 0.5), maps=maps)
+    assert result.shape[1] == 4 + MAPS * maps
     mixed = (x0 + x1) / 2
     assert psnr(result[:, 3:4], truth[:, 3:4]) > psnr(mixed[:, 3:4], truth[:, 3:4]) + 6
     # The additional channels do not change what the network computes from the colours.

@@ -159,9 +159,15 @@ def test_the_date_of_a_small_input_does_not_count(clip, tmp_path):
 @pytest.mark.usefixtures("large")
 def test_a_large_input_whose_date_changes_keeps_the_work(clip, tmp_path):
     touch = change_at_first_frame(clip.touch)
-    with pytest.raises(CloudconvError, match=r"written or replaced.*the same command"):
+    before = clip.stat()
+    with pytest.raises(
+        CloudconvError, match=r"written or replaced.*`resume=False`.* keeps"
+    ):
         calls.interpolate(clip, tmp_path / "o.mkv", watch=touch, **BLEND)
     assert not (tmp_path / "o.mkv").exists()
+    with pytest.raises(CloudconvError, match=r"differs in date of .*`resume=False`"):
+        calls.interpolate(clip, tmp_path / "o.mkv", **BLEND)
+    os.utime(clip, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert calls.interpolate(clip, tmp_path / "o.mkv", **BLEND).resumed
     assert len(read_times(tmp_path / "o.mkv")) == 12
 

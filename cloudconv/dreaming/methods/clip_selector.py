@@ -17,7 +17,6 @@ from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
 from cloudconv.dreaming.methods.transition import Fades, along_wind, cut_between
-from cloudconv.dreaming.repeats import HISTORY
 from cloudconv.images import TINY, Floats, luma, resized
 
 PARTS = 4
@@ -28,6 +27,7 @@ _AT_ONCE = 20  # pieces that are compared in one step, which bounds the memory
 _SINGLE = 0.2  # fraction of pieces with a single placement: pairs alone mix two lights
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _EVERY = 6  # frames between two remembered pictures
+_REMEMBERED = 150  # pictures
 _UNKNOWN = 10.0  # cost of a piece that is unknown everywhere
 _MOMENTS = 6  # number of moments at which the known parts are compared
 _BORDER = 0.25  # reach of the border to the old sky, in times of its crossing
@@ -43,7 +43,7 @@ class Past:
         """Remember the clip."""
         self._thumbs = thumbs
         self._mean = luma(thumbs.frames).mean(0)
-        self._rows: deque[Floats] = deque(maxlen=HISTORY // _EVERY)
+        self._rows: deque[Floats] = deque(maxlen=_REMEMBERED)
         self._rows.extend(self._patterns(thumbs.frames[::_EVERY]))
         self._count = 0
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from cloudconv.dreaming.leaving import Exit, earlier_exit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.dreaming.methods.collage import collage
@@ -25,7 +26,8 @@ class MethodSpec:
     number. ``options``: the names of the :class:`Options` that a user may give. ``note``:
     returns a sentence for the user about the dream. ``network``: the model that makes
     pictures, if the user does not name one; empty without one. ``needs_wind``: footage
-    comes in along the motion of the clip.
+    comes in along the motion of the clip. ``exit``: returns a better moment to leave the
+    film than its end, at most so many points before, or None.
     """
 
     name: str
@@ -35,6 +37,7 @@ class MethodSpec:
     note: Callable[[Material, Options], str] = lambda material, options: ""
     network: str = ""
     needs_wind: bool = False
+    exit: Callable[[Material, Options, int], Exit | None] = lambda *_: None
 
 
 def _wholes(material: Material, options: Options) -> str:
@@ -57,7 +60,7 @@ def _composed(
 
 METHODS = (
     MethodSpec("collage", 8, collage, needs_wind=True),
-    MethodSpec("texture", 2, texture, note=_wholes, network=NETWORK),
+    MethodSpec("texture", 2, texture, note=_wholes, network=NETWORK, exit=earlier_exit),
     MethodSpec(
         "flow", 1, _composed(flow), ("wind",), lambda *_: "The picture returns in a cycle."
     ),

@@ -86,6 +86,21 @@ def texture(material: Material, options: Options) -> Iterator[DreamFrame]:
         yield from whole(material, options)
 
 
+def exits(material: Material, options: Options, most: int, count: int) -> list[int]:
+    """Return numbers of points before the last one after which the dream may begin.
+
+    They are one of each of ``count`` parts of the last ``most`` points: the one that looks
+    most like another.
+    """
+    clip = _Clip(material, options)
+    parts = np.array_split(range(1, most + 1), min(count, most)) if most else []
+    best = []
+    for part in parts:
+        unlike = [clip.entries(~k).min() for k in part]
+        best.append(int(part[np.argmin(unlike)]))
+    return best
+
+
 def whole(material: Material, options: Options) -> Iterator[DreamFrame]:
     """Yield the clip's frames again and again, with jumps of the whole picture."""
     clip = _Clip(material, options)
@@ -148,6 +163,7 @@ class _Clip:
         scales = [s for s in SCALES if s <= 1 and s * max(material.size) <= LONGEST_SIDE]
         self._scale = max(scales, default=min(SCALES))
         self._count = len(material)
+        self._last = options.leaves % self._count  # shown before the dream
         self._smalls = np.stack([_compared(material.glance(k)) for k in range(self._count)])
         self._apart = self._unlike(self._smalls)
         lags = range(self._count)
@@ -332,7 +348,7 @@ class _Clip:
             )
 
     def _entering(self, start: int, lasts: int, most: int) -> Iterator[_Shot]:
-        """Yield the last real frame, and the clip, whose frame ``start`` has the time 0.
+        """Yield the last frame shown, and the clip, whose frame ``start`` has the time 0.
 
         Between two pictures that stand still, things move evenly. But rain must not stand
         still for long, so in a long entry the rain of the clip passes in front of both
@@ -340,8 +356,8 @@ class _Clip:
         """
         if 0 < lasts <= self._slow:
             ahead = self._onwards()
-            small = self._small(self._count)
-            yield _Shot(lambda _: next(ahead), lambda _: self._real(self._count))
+            small = self._small(self._last)
+            yield _Shot(lambda _: next(ahead), lambda _: self._real(self._last))
             change = self._by_place(
                 lambda age: warp_linearly(small, self._points.back(age)),
                 start + 1,
@@ -349,7 +365,7 @@ class _Clip:
             )
             yield self._shot(start, change=change)
             return
-        last = self._material.picture(-1)
+        last = self._material.picture(self._last)
         clip = self._from(start)
         entered = 1 + lasts
         step = float(self._material.step)
@@ -371,11 +387,11 @@ class _Clip:
         before = last
         after = clip(entered)
         if is_long:
-            before = split(self._count - 1 - beside)[0]
+            before = split(self._last - beside)[0]
             after = split(start + entered)[0]
         yield _Shot(
             lambda time: lerp(last, before, min(time / (2 * beside), 1.0)),
-            lambda _: self._real(self._count),
+            lambda _: self._real(self._last),
         )
         yield _Shot(
             lambda time: after if time < entered else clip(time),
@@ -385,9 +401,9 @@ class _Clip:
         )
 
     def _onwards(self) -> Iterator[Floats]:
-        """Yield the last real frame, which moves on for a short time, without an end."""
+        """Yield the last frame shown, which moves on for a short time, without an end."""
         model = registry.load_predictor("flow", self._device, torch.float32)
-        numbers = [max(-away, -self._count) for away in range(model.spec.context, 0, -1)]
+        numbers = [max(self._last - k, 0) for k in reversed(range(model.spec.context))]
         pictures = [
             lambda k=k: _sent(self._material.picture(k), self._device) for k in numbers
         ]
@@ -500,16 +516,22 @@ class _Clip:
 
     def _entry(self) -> tuple[int, int]:
         """Return the clip's frame at time 0, and the frames between the last and this."""
+        start = int(self.entries(self._last).argmin())
+        lasts = int(self._lasting(self._apart[self._last, start]))
+        return min(start, self._best.old - 1 - lasts), lasts
+
+    def entries(self, last: int) -> Any:
+        """Return how visible the jumps from the frame ``last`` to other frames are."""
+        last %= self._count
         end = self._best.old
-        last = self._apart[-2:, :end]
-        costs = last[-1].copy()
-        costs[1:] = (costs[1:] + last[0, :-1]) / 2
+        costs = self._apart[last, :end].copy()
+        costs[1:] = (costs[1:] + self._apart[max(last - 1, 0), : end - 1]) / 2
         # The next jump should not follow soon, unless nobody sees the jump.
         soon = 1 - (end - np.arange(len(costs))) / self._stretch
         costs += soon.clip(0) * self._unlike_at(*self._best)
-        start = int(costs.argmin())
-        lasts = int(self._lasting(last[-1, start]))
-        return min(start, end - 1 - lasts), lasts
+        if last < self._count - 1:  # the clip itself follows
+            costs[max(last - self._stretch, 1) :] = np.inf
+        return costs
 
 
 def _compared(picture: Bytes) -> Floats:

@@ -17,14 +17,12 @@ from cloudconv.images import (
     MIDDLE_SIDE,
     Bytes,
     Floats,
-    Mask,
     flow_between,
     gradients,
     luma,
     parts,
-    pointed,
     reduced,
-    sample,
+    warp,
 )
 
 QUANTILE = 0.9
@@ -38,12 +36,16 @@ SPAN = Fraction(2, 5)
 _SLIDES = 0.3
 _FAST = 0.9  # the quantile
 _TIMES = 3.0
-_USUAL = 0.98  # quantile of the clip's changes of a place
-_LEAST_LOCAL = 6.0  # least such change, in levels of lightness and colour together
-# Least such change, as a part of that of the place that changes most: things move to new
-# places.
-_PART = 0.75
-_THING = 1.8  # sigma of the area in which differences are summed, in places: a thing
+# A part appears out of nothing if it differs by so many levels from its place in the
+# picture before, and from where motion comes from, in the mean of some pixels, and if it is
+# larger than any that does so in the film, and than a part of the picture.
+_DIFFERS = 18
+_AROUND = (5, 5)
+_LARGER = 1.3
+_LEAST_PART = 1e-3
+# A change within a frame is so many times as visible as one that takes a second.
+_SUDDEN = 3.0
+_MEAN = np.full((1, 3), 1 / 3, np.float32)
 
 
 class Feature(NamedTuple):
@@ -112,15 +114,16 @@ class FilmFeatures:
         return self._measured[0]
 
     @cached_property
-    def usual(self) -> Floats:
-        """Return the change that is usual in the clip, by place.
+    def appears(self) -> tuple[float, Floats]:
+        """Return the largest part that appears or vanishes, and the most of each place."""
+        own = [self.appeared(*pair) for pair in pairwise(self.pictures())]
+        parts, levels = zip(*own, strict=True)
+        return max(parts), np.max(levels, 0)
 
-        A viewer sees more than 1.15 of it.
-        """
-        apart = np.array([change(*pair) for pair in pairwise(self.pictures())])
-        least = max(_LEAST_LOCAL, _PART * float(np.quantile(apart.max((1, 2)), _USUAL)))
-        usual: Floats = np.maximum(np.quantile(apart, _USUAL, 0), least)
-        return usual
+    def appeared(self, before: Bytes, picture: Bytes) -> tuple[float, Floats]:
+        """Return the largest part that appears or vanishes, and levels by place."""
+        both = appearing(before, picture), appearing(picture, before)
+        return max(map(largest, both)), by_place(np.maximum(*both))
 
     @cached_property
     def slides(self) -> Floats:
@@ -193,16 +196,14 @@ class FeatureMeter:
             features["slides"] = Feature.of(float(slides.mean()), levels)
         return features
 
-    def pasted(self, before: Bytes, picture: Bytes, made: Mask) -> Features:
-        """Return the greatest change of a place in a part that no motion explains."""
+    def appeared(self, before: Bytes, picture: Bytes) -> Features:
+        """Return the largest part that appears or vanishes from a picture to the next."""
         if not self._film.moves:
             return {}
-        inside = by_place(made.astype(np.float32)) > 0
-        usual = self._film.usual
-        apart = change(before, picture)
-        most = float((apart / usual * inside).max())
-        levels = (apart - usual).clip(0) * inside
-        return {"local": Feature.of(most, levels)}
+        part, levels = self._film.appeared(before, picture)
+        own, most = self._film.appears
+        value = part / max(_LARGER * own, _LEAST_PART)
+        return {"appears": Feature.of(value, _SUDDEN * (levels - most).clip(0))}
 
 
 def difference(one: Bytes, two: Bytes) -> float:
@@ -210,32 +211,18 @@ def difference(one: Bytes, two: Bytes) -> float:
     return float(cv2.absdiff(luma(one), luma(two)).mean())
 
 
-def change(before: Bytes, picture: Bytes) -> Floats:
-    """Return the change of a thing at each place that no motion explains.
+def appearing(before: Bytes, picture: Bytes) -> Floats:
+    """Return the levels of each pixel of a picture that appears out of nothing, else 0.
 
-    Each picture is moved to the other along the optical flow. The difference is averaged
-    around each place.
+    Neither its place in the picture before nor motion from there explains the pixel.
     """
-    pairs = (before, picture), (picture, before)
-    apart = np.maximum(*(_unexplained(*pair, flow_between(*pair)) for pair in pairs))
-    around: Floats = cv2.GaussianBlur(
-        by_place(apart), (0, 0), _THING, borderType=cv2.BORDER_CONSTANT
-    )
-    return around
+    moved = warp(before, flow_between(before, picture), how=cv2.INTER_LINEAR)
+    apart = (cv2.transform(cv2.absdiff(picture, old), _MEAN) for old in (before, moved))
+    levels: Floats = cv2.blur(np.minimum(*apart).astype(np.float32), _AROUND)
+    return levels * (levels > _DIFFERS)
 
 
-def _unexplained(one: Bytes, two: Bytes, flow: Floats) -> Floats:
-    """Return the difference of each pixel of ``two`` from ``one`` moved to it.
-
-    The difference is in levels of L*a*b*. Parts that come from outside the picture, and
-    lines of one pixel, do not count.
-    """
-    height, width = flow.shape[:2]
-    places = pointed(flow, (height, width))
-    x, y = cv2.split(places)
-    lab, true = (cv2.cvtColor(picture, cv2.COLOR_RGB2LAB) for picture in (one, two))
-    explained = sample(lab, places, how=cv2.INTER_LINEAR)
-    apart = cv2.transform(cv2.absdiff(true, explained), np.ones((1, 3), np.float32))
-    inside = (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
-    unexplained: Floats = (cv2.erode(apart, np.ones((3, 3))) * inside).astype(np.float32)
-    return unexplained
+def largest(levels: Floats) -> float:
+    """Return the largest connected part of the levels above 0, as a part of all."""
+    _, _, boxes, _ = cv2.connectedComponentsWithStats((levels > 0).astype(np.uint8))
+    return float(boxes[1:, cv2.CC_STAT_AREA].max(initial=0)) / levels.size

@@ -18,7 +18,7 @@ import torch
 from cloudconv.doubts import by_place, ghost
 from cloudconv.images import Bytes, Floats, as_picture, tensor_of
 from cloudconv.models import registry
-from cloudconv.models.base import LEFTOVER
+from cloudconv.models.base import Made
 from cloudconv.models.pair import Pair
 
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
@@ -53,8 +53,8 @@ class Betweens:
             [tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5
         )
         with torch.inference_mode():
-            made_middle = self._network.between(pair, leftover=LEFTOVER)
-        left = 255 * np.abs(made_middle[0, -1].numpy())
+            middle = Made.of(self._network.between(pair, maps=True))
+        left = 255 * np.abs(middle.leftover[0, 0].numpy())
         return Between(
             *(
                 cv2.GaussianBlur(levels, (0, 0), 1, borderType=cv2.BORDER_CONSTANT)

@@ -6,15 +6,17 @@ that an eye sees they name. A dream without a fault may still look wrong.
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import attrgetter
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cloudconv.doubts import LEAST, WHOLE, Box, Grade, grade_of
-from cloudconv.dreaming.methods.base import Composed, Jump, Origin
-from cloudconv.dreaming.repeats import Repeats
+from cloudconv.dreaming.methods.base import Composed, Filmed, Jump, Origin
 from cloudconv.dreaming.vitals.features import (
     SPAN,
     Feature,
@@ -45,7 +47,7 @@ class Vital(NamedTuple):
 
 
 VITALS = {
-    "local": Vital("something changes suddenly", 1.15),
+    "appears": Vital("something pops up or vanishes", 1.0),
     "leftover": Vital("something becomes something else", 1.0),
     "ghost": Vital("two pictures show through each other", 1.0),
     "slides": Vital("parts that stood still slide", 0.06, lasts=True),
@@ -65,6 +67,8 @@ VITALS = {
 
 # Exponent by which limits exceed the clip's ratios: a factor lets smears pass.
 _SLACK = 1.5
+_HISTORY = 900  # returns of a frame that count
+_BESIDE = 5  # frames in a row that may show the same frame
 
 
 class Fault(NamedTuple):
@@ -128,23 +132,27 @@ class VitalsMeter:
     """A measurement of a dream's pictures, one after the other, in bounded memory.
 
     Only what a mode made is measured, because what was filmed is right. ``frames``: the
-    number of pictures. ``follows``: the dream is shown directly after the film, so the
-    first change from the film to the dream counts. ``limits``: (least, most) of each
-    vital. ``seen``: the number of pictures so far. ``rows``: the vitals of their windows.
+    number of pictures. ``last``: the film's picture that is shown directly before the
+    dream, None for none. ``limits``: (least, most) of each vital. ``seen``: the number of
+    pictures so far. ``rows``: the vitals of their windows.
     """
 
-    def __init__(self, film: FilmFeatures, frames: int, *, follows: bool = True) -> None:
+    def __init__(self, film: FilmFeatures, frames: int, last: int | None = -1) -> None:
         self._film = film
         self._meter = FeatureMeter(film)
         self._step = film.material.step
         self._span = max(1, round(SPAN / self._step))
         self._half = max(1, round(1 / (2 * self._step)))
-        self._shows = Repeats(film.material.moving, film.pictures())
-        self._before = film.picture(-1) if follows else None
+        times = film.material.times
+        # When each frame of the film was shown last, and after which times some came again.
+        self._shown = [round((time - times[-1]) / self._step) - 1 for time in times]
+        self._returns: deque[int] = deque(maxlen=_HISTORY)
+        self._before = None if last is None else film.picture(last)
         self._composed: list[Bytes] = []
         self._frames = frames
         self.seen = 0
-        self._found: dict[str, list[Fault]] = {key: [] for key in VITALS}
+        self._is_filmed = True  # whether the picture before is a frame of the film
+        self._found: defaultdict[str, list[Fault]] = defaultdict(list)
         self._worst: list[float] = []
         self._means: dict[str, float | None] = {}
         self.limits = {key: (vital.least, vital.most) for key, vital in VITALS.items()}
@@ -157,25 +165,37 @@ class VitalsMeter:
             The vitals of the window that ends here, if one does.
         """
         picture = reduced(small, MIDDLE_SIDE)
-        self._shows.push(picture)
         if self.seen % WINDOW == 0:
             self.rows.append(Vitals(self.seen, self.seen))
-        now = range(self.seen, self.seen + 1)
+        is_filmed = isinstance(origin, Filmed)
         if not isinstance(origin, Composed) or origin.made is not None:
             self._meter.clear()
             self._composed.clear()
+        self._show(origin.before if isinstance(origin, Jump) else origin.number)
         match origin:
             case Jump():
                 self._jump(picture, origin)
             case Composed(made=None):
                 self._compose(picture)
-            case Composed(made=made) if made is not None and self._before is not None:
-                self._judge(self._meter.pasted(self._before, picture, made), now)
+        if self._before is not None and not (self._is_filmed and is_filmed):
+            made = self.seen - is_filmed
+            features = self._meter.appeared(self._before, picture)
+            self._judge(features, range(made, made + 1))
+        self._is_filmed = is_filmed
         self._before = picture
         self.seen += 1
         self.rows[-1].end = self.seen
         ends = self.seen % WINDOW == 0 or self.seen == self._frames
         return self.rows[-1] if ends else None
+
+    def _show(self, number: int | None) -> None:
+        """Count the time after which a frame of the film is shown again."""
+        if number is None:
+            return
+        apart = self.seen - self._shown[number]
+        self._shown[number] = self.seen
+        if apart >= _BESIDE:
+            self._returns.append(apart)
 
     def _jump(self, picture: Bytes, jump: Jump) -> None:
         """Judge the middle of a jump, and the frames that it shows there."""
@@ -261,13 +281,15 @@ class VitalsMeter:
         return None if mean_or_none is None else value / mean_or_none
 
     def _find(self, fault: Fault) -> None:
-        """Add a fault, or join it with the last one of its kind."""
-        faults = self._found[fault.vital]
+        """Add a fault, or join it with one of about its time, or of what lasts."""
         lasts = VITALS[fault.vital].lasts
-        if not faults or (not lasts and fault.frame - faults[-1].frame >= self._half):
-            faults.append(fault)
-        elif fault.size > faults[-1].size:
-            faults[-1] = fault._replace(frame=faults[-1].frame) if lasts else fault
+        faults = self._found[fault.vital if lasts else ""]
+        if faults and (lasts or abs(fault.frame - faults[-1].frame) < self._half):
+            other = faults.pop()
+            box = other.box.around(fault.box)
+            fault = max(other, fault, key=attrgetter("size"))._replace(box=box)
+            fault = fault._replace(frame=other.frame) if lasts else fault
+        faults.append(fault)
 
     def _count(self, frames: range, size: float) -> None:
         """Count what is wrong in each half second in which frames are made.
@@ -291,13 +313,11 @@ class VitalsMeter:
 
     @property
     def period(self) -> int | None:
-        """Return the number of frames after which most pictures come again.
+        """Return the number of frames after which most frames of the film come again.
 
-        Return None if few do, or if the dream ends before.
+        Return None if few do, or if the dream ends before. Composed pictures do not count.
         """
-        period = self._shows.period(self.seen)
-        return None if period is None or period >= self.seen else period
-
-    def now(self) -> Vitals:
-        """Return the vitals of the window that goes on, or of the last one."""
-        return self.rows[-1]
+        if len(self._returns) < min(self.seen, _HISTORY) / 2:
+            return None
+        period = round(median(self._returns))
+        return None if period >= self.seen else period

@@ -241,18 +241,18 @@ def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
     steps = sorted(gains)
     means = [sum(gains[step]) / len(gains[step]) for step in steps]
     where = f"{frames_ahead(steps[0])} " if steps[0] else ""
-    far = f", {steps[-1]} ahead {_better(means[-1], '')}" if len(steps) > 1 else ""
+    far = f", {steps[-1]} ahead {better(means[-1], '')}" if len(steps) > 1 else ""
     near = [row for row in rows if (row.horizon or 0) == steps[0]]
     lost = losses(model, baseline, near)
     frames = counted(len(near), "forecast" if steps[0] else "frame")
     worst = f"{len(lost)} of {frames}, most at {float(lost[0].time):.1f} s" if lost else ""
     return (
-        f"{where}{model} is {_better(means[0], baseline)}{far}; {where}it is worse on "
+        f"{where}{model} is {better(means[0], baseline)}{far}; {where}it is worse on "
         f"{worst or f'none of {frames}'}"
     )
 
 
-def _better(gain: float, baseline: str) -> str:
+def better(gain: float, baseline: str) -> str:
     """Return a gain in PSNR, in dB, as words; an empty ``baseline`` is not named."""
     called = {"blend": "blending", "hold": "holding the last frame"}.get(baseline, baseline)
     if abs(gain) < EQUAL:

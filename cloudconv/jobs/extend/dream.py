@@ -1,8 +1,9 @@
 """Continue a video with new frames for any length of time.
 
 The job first reads the material: the last frames of the source. Then the job writes the
-source's frames unchanged, and the frames of the dream after them. Each new frame adds to
-the vitals, which measure whether the dream still looks like the clip.
+source's frames unchanged, perhaps without the last of them, and the frames of the dream
+after them. Each new frame adds to the vitals, which measure whether the dream still looks
+like the clip.
 """
 
 import gc
@@ -17,9 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloudconv.doubts import kinds_of
+from cloudconv.doubts import Entry, kinds_of
 from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage
 from cloudconv.dreaming.heard import Listener
+from cloudconv.dreaming.leaving import MOST, PART
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Options, Origin, watched
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
@@ -72,14 +74,16 @@ class DreamResult(ExtendResult):
 
     ``why`` is the reason for the mode. ``model`` is the predictor, None in a mode without
     one. ``material_frames`` is the number of frames that the dream is made of. ``cut`` is
-    the time of the cut before them, in seconds from the first frame, or None. ``vitals``
-    has a row for every 100 frames. ``limits`` are the lowest and highest healthy value of
-    each vital. ``alive`` states whether a viewer sees no fault. ``repeats_every`` is the
-    time in seconds after which most pictures come again, None if few do. ``sound_encoded``
-    are the codecs with loss in which the film's sound is encoded again, because it goes on
-    with the new frames. ``faults`` has the time of each fault in seconds of the output, its
-    vital, a text for viewers, the grade, and the box: x, y, width and height in pixels.
-    ``verdict`` is about all of them.
+    the time of the cut before them, in seconds from the first frame, or None. ``left_at``
+    is the end of the source's frames in the output, None for the end of the film.
+    ``vitals`` has a row for every 100 frames. ``limits`` are the lowest and highest healthy
+    value of each vital. ``alive`` states whether a viewer sees no fault. ``repeats_every``
+    is the time in seconds after which most frames of the film come again, None if few do.
+    ``sound_encoded`` are the codecs with loss in which the film's sound is encoded again,
+    because it goes on with the new frames. ``faults`` has the time of each fault in seconds
+    of the output, its vital, a text for viewers, the grade, and the box: x, y, width and
+    height in pixels. ``verdict`` is about all of them. ``advice`` is what to try if a
+    viewer sees a fault; None if a trial found nothing better.
     """
 
     mode: str
@@ -89,6 +93,7 @@ class DreamResult(ExtendResult):
     loop: bool
     material_frames: int
     cut: float | None
+    left_at: float | None
     vitals: list[dict[str, Any]]
     limits: dict[str, tuple[float, float]]
     alive: bool
@@ -96,15 +101,15 @@ class DreamResult(ExtendResult):
     sound_encoded: list[str]
     faults: list[dict[str, Any]]
     verdict: str
+    advice: str | None
 
     @property
     def headline(self) -> str:
         """Return clauses about the new frames."""
-        clauses = [said(self.verdict, self.faults)]
+        clauses = [said(self.verdict, self.faults), *filter(None, [self.advice])]
         if self.repeats_every is not None:
             every = f"repeats every {self.repeats_every:.1f} s"
-            why = "few frames of the clip lead to each other"
-            clauses.append(f"{every}, because {why}: a longer clip repeats less often")
+            clauses.append(f"{every}: a longer clip repeats less often")
         if self.sound_encoded:
             clauses.append(
                 f"the whole sound is encoded again ({listed(self.sound_encoded, 'and')})"
@@ -193,8 +198,30 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
         "material_frames": count,
         "cut": start,
         "cadence": material.cadence,
+        "left_at": None,
     }
-    return plan.after(material.last, material.step, own, *warnings), material, spec, options
+    plan = plan.after(material.last, material.step, own, *warnings)
+    if settings.leaves_early:
+        plan, options = _leaving(plan, material, spec, options)
+    return plan, material, spec, options
+
+
+def _leaving(
+    plan: DreamPlan, material: Material, spec: MethodSpec, options: Options
+) -> tuple[DreamPlan, Options]:
+    """Return a plan and options by which the dream may begin before the film's end."""
+    with enough_memory(plan.device, plan.info):
+        most = int(min(MOST / material.step, PART * len(material)))
+        found = spec.exit(material, options, most)
+    if found is None:
+        return plan, options
+    timing = plan.info.timing
+    plan = plan.after(found.last, material.step, plan.own)
+    left = f"{float(timing.end - plan.begins):.1f} s before its end, {found.said}"
+    ends = plan.begins - timing.start
+    why = f"{plan.own['why']} The dream leaves the film {left}."
+    own = plan.own | {"why": why, "left_at": float(ends)}
+    return replace(plan, ends=ends, own=own), replace(options, leaves=~found.before)
 
 
 def _network(spec: MethodSpec, settings: DreamSettings) -> ModelSpec | None:
@@ -223,12 +250,20 @@ def _requested(settings: DreamSettings) -> ModeChoice | None:
     return None if spec is None else ModeChoice(spec.name, f"{spec.name}: {why}.")
 
 
-def _warnings(faults: list[dict[str, Any]], *, by_choice: bool) -> Iterator[Warned]:
-    """Yield a warning for each kind of fault that a viewer sees, the worst first."""
-    instead = "" if by_choice else " The mode auto compares modes on this clip."
-    for kind in kinds_of(faults):
-        yield Warned(f"dream-fault: {kind}.{instead}")
-        instead = ""
+def _advice(
+    plan: DreamPlan, material: Material, spec: MethodSpec, options: Options
+) -> str | None:
+    """Return what a trial finds better than a dream in this mode; None for nothing."""
+    if _requested(plan.settings) is not None:
+        better = choose(material, options.seed).mode
+        if better != spec.name:
+            return f"try --mode {better}, which auto takes"
+    is_early = plan.own["left_at"] is not None
+    found = None if is_early else spec.exit(material, options, len(material) // 2)
+    if found is None:
+        return None
+    inside = found.last.time + found.last.duration / 2 - plan.info.timing.start
+    return f"try --at {float(inside):.3f}, {found.said}"
 
 
 def run(settings: DreamSettings) -> Job:
@@ -255,9 +290,9 @@ def run(settings: DreamSettings) -> Job:
     ):
         yield from reported.new(plan.warnings)
         # A loop of the dream alone begins with the dream's first frame.
-        follows = not (settings.loop and settings.only_new)
+        last = None if settings.loop and settings.only_new else options.leaves
         with torch.inference_mode():
-            meter = VitalsMeter(FilmFeatures(material), plan.new_frames, follows=follows)
+            meter = VitalsMeter(FilmFeatures(material), plan.new_frames, last)
         yield Progress("analysing", 100, 100, unit="%")
         options = replace(options, frames=plan.new_frames)
         # The thread that makes the frames fills this queue.
@@ -269,8 +304,11 @@ def run(settings: DreamSettings) -> Job:
             None if playlist is None else Listener(playlist, material.times, plan.step)
         )
 
+        advice = None
+
         @torch.inference_mode()
         def measure() -> list[Measured]:
+            nonlocal advice
             small, origin = smalls.get_nowait()
             if listener is not None:
                 listener.push(origin)
@@ -280,25 +318,20 @@ def run(settings: DreamSettings) -> Job:
                 glimpses.push(small)
                 if is_due:
                     glimpses.take(meter.faults)
-            return [Measured("vitals", window or meter.now())] if is_due else []
+            if meter.seen == plan.new_frames and any(row.failed for row in meter.rows):
+                advice = _advice(plan, material, spec, options)
+            return [Measured("vitals", meter.rows[-1])] if is_due else []
 
         pictures = partial(_pictures, plan, material, spec, options, smalls)
         fields = yield from plan.write(pictures, began, reported, measure, playlist)
         begins = 0 if settings.only_new else plan.begins - plan.info.timing.start
         faults = as_json(meter.faults, begins, plan.step, material.size)
         period = meter.period
-        by_choice = settings.mode == AUTO and not settings.given
-        yield from reported.new(_warnings(faults, by_choice=by_choice))
+        yield from reported.new(Warned(f"dream-fault: {k}.") for k in kinds_of(faults))
         if report is not None and glimpses is not None:
             worst = glimpses.take(meter.faults, last=True)
-            shown = as_json(worst, begins, plan.step, material.size)
-            entries = [
-                each | {"pictures": pictures}
-                for each, pictures in zip(shown, glimpses.of(worst), strict=True)
-            ]
-            verdict = said(verdict_of(faults), faults)
-            page = places_page("dream", plan.info, verdict, entries, _VIEWS)
-            report.finish({PAGE: page})
+            entries = as_json(worst, begins, plan.step, material.size)
+            report.finish({PAGE: _page(plan, faults, entries, glimpses.of(worst))})
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],
@@ -308,9 +341,20 @@ def run(settings: DreamSettings) -> Job:
             sound_encoded=[] if playlist is None else sorted({*playlist.encoded}),
             faults=faults,
             verdict=verdict_of(faults),
+            advice=advice,
             warnings=reported,
         )
     yield Finished(result)
+
+
+def _page(
+    plan: DreamPlan, faults: list[Entry], worst: list[Entry], pictures: list[list[str]]
+) -> str:
+    """Return the page of the ``worst`` of the ``faults``, with the pictures of each."""
+    entries = [e | {"pictures": p} for e, p in zip(worst, pictures, strict=True)]
+    return places_page(
+        "dream", plan.info, said(verdict_of(faults), faults), entries, _VIEWS
+    )
 
 
 def _playlist(plan: DreamPlan, material: Material, options: Options) -> Playlist | None:
@@ -319,7 +363,8 @@ def _playlist(plan: DreamPlan, material: Material, options: Options) -> Playlist
         return None
     ends = plan.begins + plan.new_frames * plan.step
     scene = material.times[0] - _EARLIER if material.cut is None else material.cut
-    return Playlist(plan.begins, ends, scene, seed=options.seed, loops=options.loop)
+    until = plan.begins if plan.own["left_at"] is None else plan.info.timing.end
+    return Playlist(plan.begins, ends, scene, until, seed=options.seed, loops=options.loop)
 
 
 def _pictures(

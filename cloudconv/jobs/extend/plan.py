@@ -63,7 +63,8 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
     ``predictor`` is the model of extrapolate, and of the dream modes that take one.
     ``begins`` is the time of the first new frame on the source's clock, and ``step`` the
     duration of each new frame: both are approximate until :meth:`after`. ``own`` are the
-    fields of the result that only this command has.
+    fields of the result that only this command has. ``ends`` is where the source's frames
+    end, in seconds from the first one; None for the end of the source.
     """
 
     settings: S
@@ -72,6 +73,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
     step: Fraction
     warnings: tuple[Warned, ...]
     own: dict[str, Any]
+    ends: Fraction | None
 
     def after(self, last: Frame, step: Fraction, own: dict[str, Any], *new: Warned) -> Self:
         """Return the plan that goes on after the frame ``last``, with new warnings."""
@@ -150,8 +152,8 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         zero = self.zero(first)
         gap = 1 / (timing.gap_rate or Fraction(1))
         parts = timing.last_duration, gap, self.step, self.begins - timing.start
-        # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
-        audio_end = None if settings.at is None else self.begins
+        # Audio ends with the source, or before at the new frames.
+        audio_end = None if self.ends is None else self.begins
         playlist = None
         if sound_goes_on(settings, info):
             playlist = Playlist(self.begins, self.begins, self.begins)
@@ -188,8 +190,9 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         timing = self.info.timing
         settings = self.settings
         with ExitStack() as stack:
-            end = exact(settings.at)
-            source = stack.enter_context(Source(info, end=end, threads=settings.threads))
+            source = stack.enter_context(
+                Source(info, end=self.ends, threads=settings.threads)
+            )
             passing = iter(()) if settings.only_new else source.frames()
             first = next(passing, None)
             begins = self.begins if first is None else first.time
@@ -267,6 +270,7 @@ def decide(
         step=1 / timing.usual_rate,
         warnings=warnings,
         own=own,
+        ends=at,
     )
 
 

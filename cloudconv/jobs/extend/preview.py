@@ -1,7 +1,8 @@
-"""Show all modes of a dream of a clip, small and side by side, each with a verdict.
+"""Show the modes of a dream of a clip, small and side by side, each with a verdict.
 
-The modes make eight seconds of small pictures. The preview is one picture, a row for each
-mode, or a video. No dream is written.
+The modes make eight seconds of small pictures. A mode that forecasts each picture with a
+network takes longer than all others, and is shown only if the settings ask for the mode.
+The preview is one picture, a row for each mode, or a video. No dream is written.
 """
 
 import io
@@ -47,7 +48,6 @@ from cloudconv.jobs.extend.faults import as_json, said, verdict_of
 from cloudconv.jobs.extend.plan import check_sides, enough_memory
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.writing.output import check_free, check_home, claim, writing
-from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.render.device import (
     auto_warnings,
@@ -65,10 +65,8 @@ SECONDS = Fraction(8)
 
 _COLUMNS = 8  # pictures of a mode in a sheet
 _MOST_FRAMES = 480  # of a mode: 8 seconds at 60 fps
-_ACROSS = 2  # dreams beside each other in a video
 _TEXT = 13  # size of the lines under the name of a mode
 _LINES = 4  # their number
-_MOST_KINDS = 2  # of faults in a verdict
 _QUALITY = 92  # of the pictures that are kept, and of a sheet
 
 
@@ -155,11 +153,7 @@ class _Panel:
         if meter.period is not None:
             self.repeats_every = round(float(meter.period * step), 3)
             clauses.append(f"repeats every {self.repeats_every:.1f} s")
-        kinds = [*kinds_of(self.faults)]
-        clauses += kinds[:_MOST_KINDS]
-        if len(kinds) > _MOST_KINDS:
-            clauses.append(counted(len(kinds) - _MOST_KINDS, "more kind"))
-        self.verdict = "; ".join(clauses)
+        self.verdict = "; ".join([*clauses, *kinds_of(self.faults)])
 
 
 def decide(settings: DreamSettings) -> PreviewPlan:
@@ -197,17 +191,15 @@ def run(settings: DreamSettings) -> Job:
             )
             start, warnings = last_scene(material, plan.info)
             choice = choose(material, settings.seed)
-            films = (
-                FilmFeatures(material.reduced(MIDDLE_SIDE)),
-                FilmFeatures(material.reduced()),
-            )
+            film = FilmFeatures(material.reduced(MIDDLE_SIDE))
         yield from reported.new(warnings)
         yield Progress("analysing", 100, 100, unit="%")
         panels = [
             _Panel(spec.name, len(material) >= spec.least_frames, _missing(spec, material))
             for spec in METHODS
+            if "model" not in spec.options or spec.name == settings.mode or settings.model
         ]
-        yield from _dreamed(plan, panels, choice.mode, films)
+        yield from _dreamed(plan, panels, choice.mode, film)
         with enough_memory(plan.device, plan.info), writing(plan.output):
             if plan.output.suffix.lower() == PREVIEW_VIDEO:
                 _write_video(plan, panels, material.step, choice.mode)
@@ -242,17 +234,12 @@ def _dreamed(
     plan: PreviewPlan,
     panels: list[_Panel],
     chosen: str,
-    films: tuple[FilmFeatures, FilmFeatures],
+    film: FilmFeatures,
 ) -> Iterator[Progress | Measured]:
-    """Make the dreams of the modes that run, and judge them, first the ``chosen`` one.
-
-    A network that forecasts each picture takes longer than all else, so it works on the
-    smaller one of the ``films``.
-    """
+    """Make the dreams of the modes that run, and judge them, first the ``chosen`` one."""
     settings = plan.settings
-    shown_film, smaller = films
-    size = shown_film.material.size
-    step = shown_film.material.step
+    material = film.material
+    step = material.step
     count = _count(step)
     is_video = plan.output.suffix.lower() == PREVIEW_VIDEO
     numbers = range(count) if is_video else _spread(count)
@@ -260,9 +247,6 @@ def _dreamed(
     done = 0
     for panel in sorted(running, key=lambda panel: panel.mode != chosen):
         spec = method(panel.mode)
-        has_model = "model" in spec.options
-        film = smaller if has_model else shown_film
-        material = film.material
         wind = settings.direction
         if wind is not None:
             scale = material.size[1] / plan.info.width
@@ -273,7 +257,7 @@ def _dreamed(
             wind=wind,
             model=settings.predictor,
             device=plan.device,
-            dtype=plan.dtype if has_model else torch.float32,
+            dtype=plan.dtype if "model" in spec.options else torch.float32,
         )
         meter = VitalsMeter(film, count)
         frames = watched(spec.dream(material, options), material, meter.push)
@@ -281,7 +265,7 @@ def _dreamed(
             with enough_memory(plan.device, plan.info), torch.inference_mode():
                 frame = next(frames)
                 if number in numbers:
-                    rgb = tensor_of(as_picture(small_copy(frame.show(), size)))
+                    rgb = tensor_of(as_picture(small_copy(frame.show(), material.size)))
                     panel.pictures.append(_jpeg(as_shown(rgb, plan.info)))
             done += 1
             yield Progress("rendering", done, count * len(running))
@@ -343,7 +327,8 @@ def _write_video(
     def drawn(number: int) -> Tensor:
         pictures = zip(titles, _pictures(panels, number), strict=True)
         cells = [torch.cat(cell, 1) for cell in pictures]
-        rows = [torch.cat(cells[k : k + _ACROSS], 2) for k in range(0, len(cells), _ACROSS)]
+        across = len(cells) if len(cells) % 2 else 2
+        rows = [torch.cat(cells[k : k + across], 2) for k in range(0, len(cells), across)]
         return even(torch.cat(rows, 1))
 
     overwrite = plan.settings.overwrite

@@ -25,6 +25,7 @@ from cloudconv.media.containers.containers import CONTAINERS, MKV
 from cloudconv.media.containers.input import is_picture
 from cloudconv.media.reading import pictures as images
 from cloudconv.media.reading.folders import by_ending, inventory
+from cloudconv.media.reading.identity import input_dates
 from cloudconv.media.writing.output import check_free, check_home, writing
 from cloudconv.messages import listed, shortened
 from cloudconv.models import registry
@@ -298,6 +299,9 @@ def _decided(
     plan = decide_one(settings.changed(overwrite=True), inputs)  # an output may exist
     if (existing := _existing(settings, plan.output, records)) is not None:
         return existing
+    # An output with a record of the same recipe is of a large input with another date.
+    again = plan.output.is_file() and records.recipe_of(plan.output) is not None
+    settings = settings.changed(overwrite=settings.overwrite or again)
     check_free(plan.output, overwrite=settings.overwrite)
     return replace(plan, settings=settings)
 
@@ -313,7 +317,8 @@ def _existing(settings: InterpSettings, output: Path, records: Records) -> Exist
         read = [*images.files_of(path), *[path] * path.is_dir()]
         newer = output.stat().st_mtime_ns > max(file.stat().st_mtime_ns for file in read)
         changes = [] if recipe is None else [*recipe.changes(settings)]
-        if not changes and (recipe is not None or newer):
+        is_same = newer if recipe is None else recipe.dates == input_dates(path)
+        if not changes and is_same:
             return Exists(str(settings.input), str(output), recipe is not None)
     if changes:
         raise OutputError(

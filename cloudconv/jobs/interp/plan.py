@@ -276,6 +276,7 @@ class InterpPlan(video.VideoPlan):
         choice = encoding.choice
         return {
             "input": self.info.fingerprint,
+            "date_of_the_input": self.info.dates,
             **self.settings.pinned(),
             **machine,
             "weights": self.weights,
@@ -400,7 +401,7 @@ def decide(
         scene_cut=settings.scene_cut,
         duplicates="refill" if settings.refill else "keep",
         loop=settings.loop,
-        context=spec.frames(settings.fallback, settings.things),
+        context=spec.context,
         end=None if end is None or settings.loop else timing.start + end,
         tick=timing.time_base if timing.rate is None else None,
         replaced=replaced,

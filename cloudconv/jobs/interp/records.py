@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cloudconv.media.reading.identity import input_fingerprint
+from cloudconv.media.reading.identity import input_dates, input_fingerprint
 from cloudconv.models import registry
 from cloudconv.settings import InterpSettings
 
@@ -27,12 +27,14 @@ _WITHOUT_EFFECT = ("threads", "batch", "tile")  # on what a viewer sees
 class Recipe:
     """The input that an output was made of, and the options that can change the output.
 
-    The input is its name and the hash of its content, see :func:`input_fingerprint`.
+    The input is its name and the hash of its content, see :func:`input_fingerprint`, and
+    of a large one the hash of its dates.
     """
 
     name: str
     content: str
     options: dict[str, str]
+    dates: str = ""
 
     @classmethod
     def of(cls, settings: InterpSettings, content: str = "") -> "Recipe":
@@ -46,7 +48,8 @@ class Recipe:
             options.pop(name, None)
         options["weights"] = str(registry.weights_fingerprint(settings.chosen_model))
         content = content or input_fingerprint(path)
-        return cls(Path(os.path.abspath(path)).name, content, options)
+        name = Path(os.path.abspath(path)).name
+        return cls(name, content, options, input_dates(path))
 
     def changes(self, settings: InterpSettings) -> Iterator[str]:
         """Yield in words what differs from the recipe that these settings have now."""

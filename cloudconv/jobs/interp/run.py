@@ -96,8 +96,11 @@ def interpolate(
         yield from reported.new(out.warnings)
         renderer = plan.renderer()
         decisions = _decisions(plan, renderer, out)
-        folder, resumed = (
-            (out.path, out.frames) if isinstance(out, SegmentStore) else (None, 0)
+        # Frames of each segment in work.
+        folder, resumed, in_work = (
+            (out.path, out.frames, out.in_work)
+            if isinstance(out, SegmentStore)
+            else (None, 0, dict[int, int]())
         )
         # A GPU that decodes here also decodes for the workers.
         job = RenderJob.of(plan, encoding, decisions, folder, nvdec=source.by_gpu)
@@ -106,8 +109,7 @@ def interpolate(
         expected = plan.expected
         if resumed:
             yield Progress("rendering", resumed, expected, resumed)
-        done = resumed  # frames; those of each segment in work
-        in_work = dict[int, int]()
+        done = resumed  # frames
         last: Any = None  # result of a segment
         rendering = _render(job, renderer, tasks, out, workers)
         is_judged = renderer.judges

@@ -8,9 +8,9 @@ and the source are enough to make its frames in any process.
 import hashlib
 import secrets
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from itertools import chain, groupby
@@ -39,7 +39,10 @@ from cloudconv.timeline import Task
 
 MAX_SOURCE_FRAMES = 64  # the largest number of source frames that start a pair in a segment
 MAX_FRAMES = 512
-"""The largest number of output frames in a segment, so that a kill loses little work."""
+"""The largest number of output frames in a segment, so that the end of a run loses little
+work."""
+MAX_NEW_PIXELS = 200_000_000
+"""The number of pixels of new frames after which a segment ends, for the same reason."""
 _FIRST = 8
 """The largest number of source frames in the first segment. Each further segment doubles
 this number, up to ``MAX_SOURCE_FRAMES``."""
@@ -64,10 +67,6 @@ class SegmentPlan:
     def digest(self) -> str:
         """Return a hash of the plan, which does not depend on the process."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:32]
-
-    def first(self, count: int) -> Self:
-        """Return the plan of the segment's first frames alone."""
-        return replace(self, frames=self.frames[:count])
 
     @property
     def sources(self) -> list[Fraction]:
@@ -97,32 +96,28 @@ Keep = Callable[[SegmentPlan, Path, PacketSummary], Any]
 """A function that keeps the complete file of a segment."""
 
 
-def divide(
-    tasks: Iterable[FrameTask], finished: Mapping[int, int]
-) -> Iterator[SegmentTasks]:
+def divide(tasks: Iterable[FrameTask]) -> Iterator[SegmentTasks]:
     """Divide planned frames into segments.
 
-    ``finished`` has the number of frames of each finished segment by its number. An
-    interrupt may have cut one short: the others of its frames are a segment of their own.
-
-    A segment ends after :data:`MAX_SOURCE_FRAMES` source frames or :data:`MAX_FRAMES`
-    output frames. It also ends before a cut, where the encoder would start a key frame
-    anyway, unless the segment is very short. The first segments are shorter, so that a run
-    soon has finished segments, and each worker soon receives a segment.
+    A segment ends after :data:`MAX_SOURCE_FRAMES` source frames, :data:`MAX_FRAMES` output
+    frames or :data:`MAX_NEW_PIXELS`. It also ends before a cut, where the encoder would
+    start a key frame anyway, unless the segment is very short. The first segments are
+    shorter, so that a run soon has finished segments, and each worker soon receives a
+    segment.
     """
-    return groupby(tasks, _Numbering(finished))
+    return groupby(tasks, _Numbering())
 
 
 class _Numbering:
     """A function that returns the number of each planned frame's segment, in order."""
 
-    def __init__(self, finished: Mapping[int, int]) -> None:
-        ends = {number + count for number, count in finished.items()}
-        self._borders = finished.keys() | ends
+    def __init__(self) -> None:
         self._index = 0  # of the next frame
         self._number = 0
-        self._count = 0  # segments so far, without those that only an interrupt has cut
-        self._frames = 0  # in this segment so far
+        self._count = 0  # segments so far
+        # In this segment so far.
+        self._frames = 0
+        self._new_pixels = 0
         self._sources = 0
         self._left: Fraction | None = None
 
@@ -130,16 +125,18 @@ class _Numbering:
         is_new_source = task.left.time != self._left
         most = min(_FIRST << min(self._count, 8), MAX_SOURCE_FRAMES)
         is_full = self._sources + is_new_source > most or self._frames >= MAX_FRAMES
+        is_full |= self._new_pixels >= MAX_NEW_PIXELS
         if is_full or (task.opens_scene and self._sources >= _LEAST_BEFORE_CUT):
             self._number = self._index
             self._count += 1
             self._frames = 0
+            self._new_pixels = 0
             self._sources = 0
             is_new_source = True
-        elif self._index in self._borders:
-            self._number = self._index
         self._index += 1
         self._frames += 1
+        if task.right is not None:
+            self._new_pixels += task.left.width * task.left.height
         self._sources += is_new_source
         self._left = task.left.time
         return self._number
@@ -204,15 +201,8 @@ class RenderJob:
         run = self.run
         settings = self.run.settings
         options = settings.scale, settings.tile, settings.timesteps
-        corrections = settings.fallback, settings.things
-        return (
-            run.workers.device_type,
-            run.dtype,
-            settings.chosen_model,
-            run.weights,
-            *options,
-            *corrections,
-        )
+        model = settings.chosen_model, run.weights
+        return run.workers.device_type, run.dtype, *model, *options
 
     def source(self) -> Source:
         """Return a source that stays open between segments, in a process with one GPU."""
@@ -354,9 +344,8 @@ def render_segments(
     its segment; ``Finished`` ends a segment, with what ``keep`` returned, or without
     ``keep`` with the doubts of the frames. The device makes the frames of the next segment
     meanwhile. If a segment cannot be planned to its end, the frames before are rendered,
-    and then the error is raised. The file of an incomplete segment is deleted; after an
-    interrupt it ends with its last encoded frame, if there is ``keep``. ``shows``: the
-    input whose worst doubts get their pictures for a report.
+    and then the error is raised. The file of an incomplete segment is deleted. ``shows``:
+    the input whose worst doubts get their pictures for a report.
     """
     planned: _Planned = deque()
     errors: list[CloudconvError] = []
@@ -372,41 +361,32 @@ def render_segments(
         # closed.
         stack.callback(abandon)
         finishing = stack.enter_context(one_thread("cloudconv-finish"))
-        # An interrupt leaves no frame half encoded.
         encoding = stack.enter_context(one_thread("cloudconv-encode"))
         rendered = stack.enter_context(
             prefetch(
                 renderer.render(until_error(_noted(segments, planned, shows), errors)), 4
             )
         )
-        try:
-            for frame in chain(rendered, [None]):
-                if file is not None and planned and planned[0][1] is None:
-                    planned.popleft()
-                    yield from (future.result() for future in ending)
-                    done = file
-                    file = None
-                    ending = [finishing.submit(done.complete)]
-                    yield from ((done.number, warning) for warning in done.warnings)
-                if frame is None:
-                    break
-                number, times, task = planned.popleft()
-                assert times is not None
-                file = file or _SegmentFile(number, begin, keep, shows)
-                timed = frame.at(frame.time + offset, frame.duration)
-                doubt = renderer.doubts.pop(frame.time, None)
-                encoding.submit(file.write, timed, times, doubt, task).result()
-                yield from ((number, warning) for warning in renderer.new_warnings())
-                yield number, Progress("rendering", file.written, None)
-                if ending and ending[0].done():
-                    yield ending.pop().result()
-        except (KeyboardInterrupt, GeneratorExit):
-            if keep is not None and file is not None:
-                unfinished = file
+        for frame in chain(rendered, [None]):
+            if file is not None and planned and planned[0][1] is None:
+                planned.popleft()
+                yield from (future.result() for future in ending)
+                done = file
                 file = None
-                with suppress(CloudconvError):  # no room
-                    encoding.submit(unfinished.complete).result()
-            raise
+                ending = [finishing.submit(done.complete)]
+                yield from ((done.number, warning) for warning in done.warnings)
+            if frame is None:
+                break
+            number, times, task = planned.popleft()
+            assert times is not None
+            file = file or _SegmentFile(number, begin, keep, shows)
+            timed = frame.at(frame.time + offset, frame.duration)
+            doubt = renderer.doubts.pop(frame.time, None)
+            encoding.submit(file.write, timed, times, doubt, task).result()
+            yield from ((number, warning) for warning in renderer.new_warnings())
+            yield number, Progress("rendering", file.written, None)
+            if ending and ending[0].done():
+                yield ending.pop().result()
         yield from (future.result() for future in ending)
         if errors:
             raise errors[0]
@@ -459,22 +439,16 @@ class SegmentWork:
                 "give all machines the input, the weights and the output's folder at the "
                 "same paths."
             )
-        complete: list[FinishedSegment] = []
 
         def keep(_: SegmentPlan, *finished: Any) -> FinishedSegment:
-            complete.append(finished)
             return finished
 
         with prefetch(decode(segment, source), job.run.request.ahead) as frames:
             tasks = [(segment.number, frames)]
             offset = job.encoding.offset
             events = render_segments(tasks, renderer, offset, job.begin, keep, job.shows)
-            try:
-                for _, event in events:
-                    yield event
-            except KeyboardInterrupt:
-                events.close()
-                yield from map(Finished, complete)
+            for _, event in events:
+                yield event
 
     def _opened(self, job: RenderJob) -> tuple[Source, Renderer]:
         before = self._job

@@ -48,11 +48,11 @@ from cloudconv.messages import amount, counted, plural
 
 # Raise this number with each change to packet files, to digests of plans, or to identities
 # but for new options.
-_VERSION = 12
+_VERSION = 13
 _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 _LATEST = 1 << 62  # ticks
-_LONGEST_END = 1 << 22  # bytes; at least those of a segment's end, with its pictures
+LONGEST_END = 1 << 24  # bytes; at least those of a segment's end, with its pictures
 # What follows from other values of a run: a difference is named only if no other is.
 _FOLLOWS = {"pix_fmt", "times", "convolutions"}
 
@@ -62,8 +62,9 @@ class SegmentStore:
 
     The folder is ``<output>.work``, or a hidden one if another program made that folder.
     The plan in the folder shows that cloudconv made it. ``finished`` are the segments by
-    number. ``pinned`` are the decisions of the first run, such as the batch size, which
-    later runs use too; None before :meth:`pin`, unless :meth:`opened` has read them.
+    number, and ``in_work`` the numbers of frames of others. ``pinned`` are the decisions of
+    the first run, such as the batch size, which later runs use too; None before
+    :meth:`pin`, unless :meth:`opened` has read them.
     """
 
     def __init__(self, output: Path) -> None:
@@ -71,6 +72,7 @@ class SegmentStore:
         if not _is_ours(self.path):
             self.path = output.with_name(f"{part_prefix(output)}.work")
         self.finished: dict[int, FinishedSegment] = {}
+        self.in_work: dict[int, int] = {}
         self.pinned: dict[str, Any] | None = None
         self.warnings: list[Warned] = []
         self._joined: dict[int, FinishedSegment] = {}
@@ -113,7 +115,12 @@ class SegmentStore:
         except KeyboardInterrupt as error:
             if not (work := self._work()):
                 raise
-            raise Interrupted(f"{self.path} keeps {work}") from error
+            kept = [f"{self.path} keeps {work}"]
+            others = self.in_work.keys() - self.finished
+            if count := sum(self.in_work[number] for number in others):
+                are = plural(count, "is", "are")
+                kept.append(f"{counted(count, 'frame')} more {are} made again")
+            raise Interrupted(*kept) from error
         except CloudconvError as error:
             if not self.path.is_dir():
                 raise OutputError(
@@ -128,7 +135,9 @@ class SegmentStore:
             said = f"{error.text} {self.path} keeps {work}{more}."
             raise type(error)(f"{error.code}: {said}") from error
         finally:
-            if not self._work():
+            if self._work():
+                self._clear()
+            else:
                 self.remove()
 
     def pin(self, decided: dict[str, Any]) -> None:
@@ -149,10 +158,7 @@ class SegmentStore:
 
         Raises OutputError if a finished segment has another plan.
         """
-        lengths = {
-            number: summary.packets for number, (_, summary) in self.finished.items()
-        }
-        for number, segment in divide(tasks, lengths):
+        for number, segment in divide(tasks):
             finished = self.finished.get(number)
             if finished is None:
                 yield number, segment
@@ -166,8 +172,7 @@ class SegmentStore:
             self._joined[number] = finished
 
     def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
-        """Add the summary to the file of a segment's first frames, and give it its name."""
-        segment = segment.first(summary.packets)
+        """Add the summary to the file of a segment, and give the file its name."""
         with writing(self.path):
             size = file.stat().st_size
             if size != summary.bytes:
@@ -295,12 +300,16 @@ class SegmentStore:
                 )
             if names:
                 self.pinned = None
+        self._clear()
+
+    def _clear(self) -> None:
+        """Delete cloudconv's files but for the finished segments and the plan."""
         kept = {file for file, _ in self.finished.values()}
         if self.pinned is not None:
             kept.add(self.path / PLAN)
         for file in self._own_files():
             if file not in kept:
-                file.unlink()
+                file.unlink(missing_ok=True)
 
     def _work(self) -> str:
         # The user may have deleted some files.
@@ -334,7 +343,7 @@ def summary_in(file: Path, digest: str) -> PacketSummary | None:
     """Return the summary in the file of a finished segment; None if the file is damaged."""
     with file.open("rb") as opened:
         size = opened.seek(0, os.SEEK_END)
-        opened.seek(max(size - _LONGEST_END, 0))
+        opened.seek(max(size - LONGEST_END, 0))
         line = opened.read().rpartition(b"\n")[2]
     end = unsealed(line) or {}
     is_of_plan = end.pop("digest", None) == digest

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 # Seconds until the next request for a segment, if the next one is not known yet.
 POLL = 0.05
 MAX_ATTEMPTS = 3  # the number of attempts at a segment whose worker dies each time
-# Seconds for the workers to cut their segments short after an interrupt.
-LAST_SECONDS = 10.0
 _TOKEN = (
     "set RAY_AUTH_MODE=token here and copy the file .ray/auth_token of its first machine"
 )
@@ -51,38 +50,14 @@ Keep = Callable[["SegmentPlan", "FinishedSegment"], None]
 """A function that keeps the result of a segment."""
 
 
-def _numbered(segment: SegmentPlan, event: Event, keep: Keep) -> tuple[int, Event]:
-    """Return a worker's event with the segment's number.
-
-    ``keep`` gets the result at the end.
-    """
-    if isinstance(event, Finished) and not isinstance(event.result, CloudconvError):
-        keep(segment, event.result)
-    return segment.number, event
-
-
-class Processes:
-    """Processes that render segments; a context manager that ends them.
-
-    Each process has its own copy of the work, and gets one of the environments in addition.
-    The processes start at the first call of :meth:`map`; later calls use the same
-    processes. A process that dies is replaced, and its segment is made again. All processes
-    end with this process.
-    """
-
-    def __init__(
-        self, work: SegmentWork, environments: Sequence[Mapping[str, str]]
-    ) -> None:
-        self._work = work
-        self._environments = environments
-        self._workers: list[_Worker] = []
+class Workers(ABC):
+    """A pool that renders segments; a context manager that ends its work."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self._workers:
-            self._workers.pop().end()
+        self._cancel()
 
     def map(
         self, job: RenderJob, segments: Iterator[SegmentPlan | None], keep: Keep
@@ -92,56 +67,92 @@ class Processes:
         ``Finished`` ends a segment; its result is a CloudconvError if the segment failed.
         ``keep`` gets each other result. If a segment is made again, its events come again.
         None among the segments means that the next one is not known yet; ``map`` then
-        yields events before the next request. An interrupt, and closing the generator, end
-        the processes: each has some seconds to cut its segment short, and ``keep`` gets the
-        results. The method may be called again when the generator has ended. Errors of
-        ``segments`` are raised, and RuntimeError if a process ends with an unexpected
-        exception.
+        yields events before the next request. An interrupt, an error, and closing the
+        generator cancel the segments in work. The method may be called again when the
+        generator has ended. Errors of ``segments`` are raised, and RuntimeError if a
+        process ends with an unexpected exception.
         """
-        for environment in self._environments[len(self._workers) :]:
-            self._workers.append(_Worker(self._work, environment))
+        segment: Any = None
+        count = 0  # of segments in work
         with ExitStack() as undo:
-            undo.callback(self.__exit__)
-            try:
-                yield from self._events(job, segments, keep)
-            except (KeyboardInterrupt, GeneratorExit):
-                self._cut_short(keep)
-                raise
+            undo.callback(self._cancel)
+            self._begin(job)
+            while segment is not _END or count:
+                while segment is not _END and count < self._slots():
+                    if (segment := next(segments, _END)) in (None, _END):
+                        break
+                    self._submit(segment)
+                    count += 1
+                patience = POLL if segment is None else None
+                if not count:
+                    time.sleep(patience or 0)
+                    continue
+                for done, event in self._arrived(patience):
+                    if isinstance(event, Finished):
+                        count -= 1
+                        if not isinstance(event.result, CloudconvError):
+                            keep(done, event.result)
+                    yield done.number, event
             undo.pop_all()
 
-    def _events(
-        self, job: RenderJob, segments: Iterator[SegmentPlan | None], keep: Keep
-    ) -> Iterator[tuple[int, Event]]:
-        while True:
-            for worker in [free for free in self._workers if not free.segment]:
-                if (segment := next(segments, _END)) in (None, _END):
-                    break
-                worker.give(job, segment)
-            busy = {worker.connection: worker for worker in self._workers if worker.segment}
-            if segment is _END and not busy:
-                break
-            if not busy:  # on Windows `wait` returns at once then
-                time.sleep(POLL)
-                continue
-            for connection in wait(list(busy), POLL if segment is None else None):
-                for finished, event in busy[connection].received():  # type: ignore[index]
-                    yield _numbered(finished, event, keep)
+    @abstractmethod
+    def _begin(self, job: RenderJob) -> None:
+        """Prepare for the segments of a job."""
 
-    def _cut_short(self, keep: Keep) -> None:
-        until = time.monotonic() + LAST_SECONDS
-        busy = [worker for worker in self._workers if worker.has_begun]
-        for worker in busy:
-            with suppress(OSError):  # the process is dead
-                worker.connection.send(None)
-        for worker in busy:
-            with suppress(OSError, EOFError):
-                while worker.segment and worker.connection.poll(
-                    max(until - time.monotonic(), 0)
-                ):
-                    _, event = _numbered(worker.segment, worker.connection.recv(), keep)
-                    interrupts.step()
-                    if isinstance(event, Finished):
-                        worker.segment = None
+    @abstractmethod
+    def _slots(self) -> int:
+        """Return how many segments can be in work."""
+
+    @abstractmethod
+    def _submit(self, segment: SegmentPlan) -> None:
+        """Start a segment of the job."""
+
+    @abstractmethod
+    def _arrived(self, patience: float | None) -> Iterator[tuple[SegmentPlan, Any]]:
+        """Yield events, each with its segment, after at most so many seconds."""
+
+    @abstractmethod
+    def _cancel(self) -> None:
+        """End the segments in work, and whatever renders them."""
+
+
+class Processes(Workers):
+    """Processes that render segments.
+
+    Each process has its own copy of the work, and gets one of the environments in addition.
+    The processes start with the first job; later jobs use the same processes. A process
+    that dies is replaced, and its segment is made again. All processes end with this
+    process.
+    """
+
+    def __init__(
+        self, work: SegmentWork, environments: Sequence[Mapping[str, str]]
+    ) -> None:
+        self._work = work
+        self._environments = environments
+        self._workers: list[_Worker] = []
+        self._job: Any = None
+
+    def _begin(self, job: RenderJob) -> None:
+        self._job = job
+        for environment in self._environments[len(self._workers) :]:
+            self._workers.append(_Worker(self._work, environment))
+
+    def _slots(self) -> int:
+        return len(self._workers)
+
+    def _submit(self, segment: SegmentPlan) -> None:
+        free = next(worker for worker in self._workers if not worker.segment)
+        free.give(self._job, segment)
+
+    def _arrived(self, patience: float | None) -> Iterator[tuple[SegmentPlan, Any]]:
+        busy = {worker.connection: worker for worker in self._workers if worker.segment}
+        for connection in wait(list(busy), patience):
+            yield from busy[connection].received()  # type: ignore[index]
+
+    def _cancel(self) -> None:
+        while self._workers:
+            self._workers.pop().end()
 
 
 class _Worker:
@@ -149,7 +160,6 @@ class _Worker:
 
     def __init__(self, work: SegmentWork, environment: Mapping[str, str]) -> None:
         self.segment: SegmentPlan | None = None
-        self.has_begun = False  # whether the segment has had an event
         self._deaths = 0  # of processes that rendered the segment
         self._sent: object = None
         # The process unpickles the work after it has set the environment: the work imports
@@ -198,7 +208,6 @@ class _Worker:
                     "a worker process failed; its error message is above"
                 ) from None
             self._start()
-            self.has_begun = False
             self._deaths = self._deaths + 1
             if self._deaths < MAX_ATTEMPTS:
                 self._send()
@@ -210,8 +219,7 @@ class _Worker:
                     "fewer workers."
                 )
             )
-        self.has_begun = not isinstance(content, Finished)
-        if not self.has_begun:
+        if isinstance(content, Finished):
             self.segment = None
         yield segment, content
 
@@ -247,22 +255,14 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
             sent = connection.recv_bytes()
         except (EOFError, OSError):
             return
-        events = outcome_of(do, sent)
-        for event in events:
+        for event in outcome_of(do, sent):
             try:
                 connection.send(event)
-                is_cut = not isinstance(event, Finished) and connection.poll()
             except OSError:  # the main process has ended
                 return
-            if is_cut:
-                with suppress(OSError, KeyboardInterrupt):
-                    connection.send(events.throw(KeyboardInterrupt))
-                return
 
 
-def outcome_of(
-    work: Callable[..., Iterator[Any]], *arguments: Any
-) -> Generator[Any, None, None]:
+def outcome_of(work: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
     """Do the work and yield its events; an error for the user becomes the result."""
     try:
         yield from work(*arguments)
@@ -282,12 +282,13 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-class Cluster:
-    """A connection to a Ray cluster; a context manager that cancels its work.
+class Cluster(Workers):
+    """A connection to a Ray cluster.
 
     The address is None for a cluster on this machine, or a new one. A segment needs so many
-    ``cores`` and ``gpus``. Raises DeviceError if Ray is not installed, if there is no
-    cluster at that address, or if no machine has enough cores or GPUs.
+    ``cores`` and ``gpus``. A segment whose machine or process is lost is made again on
+    another one. Raises DeviceError if Ray is not installed, if there is no cluster at that
+    address, or if no machine has enough cores or GPUs.
     """
 
     def __init__(
@@ -296,6 +297,9 @@ class Cluster:
         self._ray = _ray(patient=address is None)
         self._work = work
         self._needs = {"CPU": cores, "GPU": gpus}
+        needs = {"max_retries": MAX_ATTEMPTS - 1, "num_cpus": cores, "num_gpus": gpus}
+        self._perform = self._ray.remote(**needs)(_perform)
+        self._sent: Any = None
         self._running: dict[Any, SegmentPlan] = {}  # by the reference to the result
         self._joined = not self._ray.is_initialized()
         with ExitStack() as undo:
@@ -305,52 +309,42 @@ class Cluster:
             self._check_room()
             undo.pop_all()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
-        for reference in self._running:
-            self._ray.cancel(reference, force=True)
+        self._cancel()
         if self._joined:
             self._ray.shutdown()
 
-    def map(
-        self, job: RenderJob, segments: Iterator[SegmentPlan | None], keep: Keep
-    ) -> Generator[tuple[int, Event], None, None]:
-        """Render on the cluster; see :meth:`Processes.map`.
+    def _begin(self, job: RenderJob) -> None:
+        self._sent = self._ray.put((secrets.token_hex(8), self._work, job))
 
-        A segment whose machine or process is lost is made again on another one. An
-        interrupt loses segments.
-        """
-        cores, gpus = self._needs.values()
-        needs = {"max_retries": MAX_ATTEMPTS - 1, "num_cpus": cores, "num_gpus": gpus}
-        perform = self._ray.remote(**needs)(_perform)
-        sent = self._ray.put((secrets.token_hex(8), self._work, job))
-        segment: Any = None
-        while segment is not _END or self._running:
-            room = self._room()
-            while len(self._running) < room:
-                if (segment := next(segments, _END)) in (None, _END):
-                    break
-                self._running[perform.remote(sent, segment)] = segment
-            if not self._running:
-                time.sleep(POLL if segment is None else 0)
-                continue
-            patience = POLL if segment is None else None
-            ended, _ = self._ray.wait(list(self._running), timeout=patience)
-            for reference in ended:
-                segment = self._running.pop(reference)
-                yield from (
-                    _numbered(segment, event, keep) for event in self._result(reference)
-                )
+    def _slots(self) -> int:
+        """Return two for each segment that the cluster can do now."""
+        resources = self._ray.cluster_resources()
+        slots = min(
+            int(resources.get(k, 0) // need) for k, need in self._needs.items() if need
+        )
+        return max(1, slots) * 2
+
+    def _submit(self, segment: SegmentPlan) -> None:
+        self._running[self._perform.remote(self._sent, segment)] = segment
+
+    def _arrived(self, patience: float | None) -> Iterator[tuple[SegmentPlan, Any]]:
+        ended, _ = self._ray.wait(list(self._running), timeout=patience)
+        for reference in ended:
+            segment = self._running.pop(reference)
+            yield from ((segment, event) for event in self._result(reference))
+
+    def _cancel(self) -> None:
+        while self._running:
+            self._ray.cancel(self._running.popitem()[0], force=True)
 
     def _check_room(self) -> None:
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
-        def has_room(node: Mapping[str, float]) -> bool:
+        def has_one(node: Mapping[str, float]) -> bool:
             return all(node.get(key, 0) >= need for key, need in self._needs.items())
 
-        if any(map(has_room, nodes)):
+        if any(map(has_one, nodes)):
             return
         if self._needs["GPU"] and not any(node.get("GPU", 0) for node in nodes):
             raise DeviceError(
@@ -362,14 +356,6 @@ class Cluster:
             f"{' and a GPU' if self._needs['GPU'] else ''}: give fewer cores with "
             "--threads."
         )
-
-    def _room(self) -> int:
-        """Return how many segments to submit: two for each that the cluster can do now."""
-        resources = self._ray.cluster_resources()
-        slots = min(
-            int(resources.get(k, 0) // need) for k, need in self._needs.items() if need
-        )
-        return max(1, slots) * 2
 
     def _result(self, reference: Any) -> list[Any]:
         try:
@@ -480,7 +466,3 @@ def _ray(*, patient: bool) -> Any:
     finally:
         if not is_set:
             os.environ.pop(name, None)
-
-
-Workers = Processes | Cluster
-"""Processes or a cluster that render segments; a context manager that ends them."""

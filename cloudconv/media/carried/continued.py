@@ -44,14 +44,15 @@ class ContinuedAudio(EncodedTrack):
             self._type = np.dtype(np.float64)
         self._playlist = playlist
         self._passages = playlist.follow()
-        # Places in samples: of the first sample of the output, and of the first that may
-        # play.
+        # Places in samples: of the first sample of the output, of the first and of the end
+        # of those that may play, and of the first after the film.
         self._start = self._least
         self._scene = round((playlist.scene - carry.zero) * self._rate)
-        self._end = round((playlist.begins - carry.zero) * self._rate)
+        self._end = round((playlist.until - carry.zero) * self._rate)
+        self._begins = round((playlist.begins - carry.zero) * self._rate)
         self._least = min(self._start, self._scene)
         self.begin = min(self.begin, playlist.scene)
-        self._leads = self._start < self._end
+        self._leads = self._start < self._begins
         self._lead: list[Samples] = []
         self._heard: list[Samples] = []
         self._first_heard: int | None = None
@@ -85,7 +86,7 @@ class ContinuedAudio(EncodedTrack):
             yield from map(timed, self.target.encode(None))
 
     def _prepared(self) -> Iterator[Timed]:
-        end = self._end or 0
+        end = self._begins
         if not self._leads or end - self._next > _ENDS_EARLY * self._rate:
             while self._next < end:
                 length = min(end - self._next, self._rate)
@@ -96,11 +97,12 @@ class ContinuedAudio(EncodedTrack):
         first = self._next if self._first_heard is None else self._first_heard
         film = FilmSound(sound, self._rate, first)
         lead = np.concatenate(self._lead or [silence]) if self._leads else None
+        at = min(self._next, end)
         self._mixer = Mixer(
-            self._playlist, self._passages, film, self._next, self._carry.zero, lead
+            self._playlist, self._passages, film, at, self._carry.zero, lead
         )
         if not self._leads:
-            self._place = self._next
+            self._place = at
 
     def _stretched(self, samples: Samples) -> Iterator[Timed]:
         at = self._next
@@ -110,7 +112,7 @@ class ContinuedAudio(EncodedTrack):
             if self._first_heard is None:
                 self._first_heard = max(at, self._scene)
             self._heard.append(heard)
-        tail = samples[max(self._start - at, 0) :]
+        tail = samples[max(self._start - at, 0) : max(self._begins - at, 0)]
         if len(tail) and self._leads:
             begins = max(at, self._start)
             if self._playlist.loops and begins < self._start + _LEAD * self._rate:

@@ -80,8 +80,7 @@ class MediaInfo:
     chapters: int = 0
     # A hash of the files when they were probed; empty if they still arrive.
     fingerprint: str = ""
-    # Place and date of each file, if the hash is of samples only.
-    version: tuple[tuple[int, ...], ...] = ()
+    dates: str = ""  # a hash of dates and inodes, if that of the files is of samples only
     stamp: str = ""  # stays the same while no file is changed on this machine; may be empty
 
     @property

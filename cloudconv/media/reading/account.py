@@ -110,7 +110,7 @@ class Account:
         )
         if self._latest is not None:
             lasts = gap[1] - gap[0]
-            self._least = lasts if self._least is None else min(lasts, self._least)
+            self._least = min(lasts, self._least or lasts)
         if lost and self._has_fields:
             self._seconds.append((lost[0] - gap[0], lost.pop(0), gap))
         least = self._least or 0

@@ -1,7 +1,7 @@
 """Decide whether an input is the one of an earlier run, or has changed since a probe.
 
-Of an input of up to 64 MB all bytes count, and of a larger one the size and samples. No
-other module compares inputs.
+Of an input of up to 64 MB all bytes count. Of a larger one the size and samples count, and
+dates and inodes, because samples cannot show each change. No other module compares inputs.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cloudconv.errors import TouchedInputError, UnfitInputError
+from cloudconv.errors import InputError, UnfitInputError
 from cloudconv.files import reading
 from cloudconv.media.containers.input import Copy, check_kind
 from cloudconv.media.frames.frame import MediaInfo
@@ -52,8 +52,19 @@ def identify(path: Path) -> dict[str, Any]:
     The stamp is taken before the content.
     """
     stamp = input_stamp(path)
-    version = input_version(path) if is_sampled(path) else ()
-    return {"stamp": stamp, "version": version, "fingerprint": input_fingerprint(path)}
+    dates = input_dates(path)
+    return {"stamp": stamp, "dates": dates, "fingerprint": input_fingerprint(path)}
+
+
+def input_dates(path: Path) -> str:
+    """Return a hash of the date and the inode of each file of a large input.
+
+    The text is empty for an input whose bytes are all hashed.
+    """
+    if not is_sampled(path):
+        return ""
+    dates = [(about.st_ino, about.st_mtime_ns) for about in _states(path)]
+    return hashlib.sha256(f"{dates}".encode()).hexdigest()
 
 
 def is_sampled(path: Path) -> bool:
@@ -117,17 +128,16 @@ def has_changed(info: MediaInfo) -> bool:
 def check_unchanged(info: MediaInfo) -> None:
     """Raise UnfitInputError if an input has changed since it was probed.
 
-    Raise TouchedInputError if a large one was written or replaced, and its samples are the
-    same. An interrupted run can then be resumed.
+    Raise InputError if a large one was written or replaced, and its samples are the same.
     """
     if has_changed(info):
         raise UnfitInputError(
             f"input-changed: {info.path} was changed while it was read, so the parts of "
             "the output do not belong together: run the command again."
         )
-    if info.version and info.version != input_version(info.path):
-        raise TouchedInputError(
+    if info.dates and info.dates != input_dates(info.path):
+        raise InputError(
             f"input-touched: {info.path} was written or replaced while it was read (its "
-            "date or its place on the disk is new), and so large a file is compared in "
-            "samples only: if its content is the same, run the same command again."
+            "date or its inode is new), and so large a file is compared in samples only: "
+            "start again with --no-resume."
         )

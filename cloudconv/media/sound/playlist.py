@@ -27,11 +27,11 @@ class Passage:
 class Playlist:
     """The passages of a dream, which become known while the dream is made.
 
-    ``begins`` and ``ends`` are the times of the new frames, and ``scene`` is the start of
-    the sound that may play, all on the source's clock. ``loops`` states whether the last
-    sample leads into the first one of the output. ``seed`` is for random choices. Every
-    passage that begins before ``known`` was added. ``encoded`` are the codecs with loss in
-    which the film's sound is encoded again.
+    ``begins`` and ``ends`` are the times of the new frames, ``scene`` and ``until`` those
+    of the sound that may play (None for ``begins``), all on the source's clock. ``loops``
+    states whether the last sample leads into the first one of the output. ``seed`` is for
+    random choices. Every passage that begins before ``known`` was added. ``encoded`` are
+    the codecs with loss in which the film's sound is encoded again.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Playlist:
         begins: Fraction,
         ends: Fraction,
         scene: Fraction,
+        until: Fraction | None = None,
         *,
         seed: int = 0,
         loops: bool = False,
@@ -46,6 +47,7 @@ class Playlist:
         self.begins = begins
         self.ends = ends
         self.scene = scene
+        self.until = begins if until is None else until
         self.seed = seed
         self.loops = loops
         self.known = begins

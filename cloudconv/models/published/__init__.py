@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator, more_channels
+from cloudconv.models.base import COLOURS, Interpolator, maps_of
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.ops import joined, resize, warp
+from cloudconv.models.ops import joined, resize, sample, sampling_grid, warp
 from cloudconv.models.pair import Pair
 from cloudconv.models.rife import largest_motion
 
@@ -138,7 +138,7 @@ class Published(Interpolator):
     the weight of x0; and a correction of the colours or None. All are float32 in any dtype.
     """
 
-    scale_option = fallback = carries_alpha = True
+    scale_option = has_maps = carries_alpha = True
     estimate: Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 
     def __init__(self, spec: ModelSpec, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -154,7 +154,7 @@ class Published(Interpolator):
                 module = module.get_submodule(parent)
             module.register_parameter(last, nn.Parameter(torch.empty(*shape)))
 
-    def forward(self, pair: Pair, leftover: int = 0) -> Tensor:
+    def forward(self, pair: Pair, maps: bool = False) -> Tensor:
         """See ``Interpolator.forward``.
 
         Published networks clamp their result to [0, 1]; here the part of a source colour
@@ -162,18 +162,16 @@ class Published(Interpolator):
         """
         pictures = pair.x0, pair.x1
         flows, mask, residual = self.estimate(colours_of(*pictures), pair)
-        warped0, warped1 = (
-            warp(x, flow) for x, flow in zip(pictures, flows.chunk(2, 1), strict=True)
-        )
+        grids = [sampling_grid(flow, *flow.shape[2:]) for flow in flows.chunk(2, 1)]
+        warped0, warped1 = map(sample, pictures, grids)
         result = torch.lerp(warped1, warped0, mask)
         if residual is not None:
             colours = result[:, :COLOURS]
             inside = colours.clamp(0, 1)
             mixed = (inside + residual).clamp(0, 1) + (colours - inside)
             result = torch.cat((mixed, result[:, COLOURS:]), 1)
-        if leftover:
-            more = more_channels(leftover, (warped0, warped1), flows)
-            result = torch.cat((result, more), 1)
+        if maps:
+            result = torch.cat((result, maps_of((warped0, warped1), grids)), 1)
         return result
 
     def motion(self, pair: Pair) -> Tensor | None:

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import more_channels
+from cloudconv.models.base import maps_of
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.ops import enlarged, joined, warp
+from cloudconv.models.ops import enlarged, joined, sampling_grid, warp
 from cloudconv.models.pair import Pair
 from cloudconv.models.published import Published, StateDict, has, row, sides
 
@@ -50,7 +50,7 @@ class FilmNetwork(Published):
     scale_option = carries_alpha = False
     middle_is_optional = True  # trained with triplets, it knows other timesteps by scaling
 
-    def forward(self, pair: Pair, leftover: int = 0) -> Tensor:
+    def forward(self, pair: Pair, maps: bool = False) -> Tensor:
         """See ``Interpolator.forward``. Flows and warps are float32 in any dtype."""
         pictures = _pyramid(pair.x0, pair.x1)
         features = self._features(pictures)
@@ -75,10 +75,10 @@ class FilmNetwork(Published):
             ]
             aligned.append([*warped, *parts])
         result = self._fused(aligned)
-        if not leftover:
+        if not maps:
             return result
-        both = torch.cat(aligned[0][2:], 1)
-        return torch.cat((result, more_channels(leftover, aligned[0][:2], both)), 1)
+        grids = [sampling_grid(flow, *flow.shape[2:]) for flow in aligned[0][2:]]
+        return torch.cat((result, maps_of(aligned[0][:2], grids)), 1)
 
     def _active(self, name: str, x: Tensor) -> Tensor:
         return F.leaky_relu_(self.conv(name, x), _SLOPE)

@@ -9,17 +9,21 @@ from base64 import b64decode
 import cv2
 import numpy as np
 import pytest
+import torch
 from av import VideoFrame
 from PIL import Image
 
-from cloudconv.doubts import GRADES
+from cloudconv.doubts import GRADES, SHOWN
 from cloudconv.errors import Interrupted, OutputError
+from cloudconv.jobs.interp.store import LONGEST_END
+from cloudconv.jobs.reports import pictured
 from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import write_clip
 from tests.helpers.jobs import stop_after
-from tests.models.test_wholes import SIZE, disc, ground
+from tests.helpers.sinks import info_of
 
+SIZE = 120, 200
 RATE = 12
 JUMPS = 20  # the number of the frame after the jump
 RADIUS = 16
@@ -27,8 +31,12 @@ RADIUS = 16
 
 def filmed(number):
     """Return a frame in which a disc moves slowly, but jumps once."""
+    coarse = np.random.default_rng(0).integers(40, 216, (15, 25, 3)).astype(np.float32)
+    ground = cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     x = 30 + number / 2 + 100 * (number >= JUMPS)
-    return np.clip(disc(ground(), x, radius=RADIUS, colour=(250, 250, 250)), 0, 255)
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    inside = np.clip(RADIUS + 0.5 - np.hypot(columns - x, rows - 60), 0, 1)[..., None]
+    return np.clip(ground + inside * (250 - ground), 0, 255)
 
 
 def panned(number):
@@ -87,7 +95,7 @@ def test_nothing_is_named_in_a_pan_over_a_texture(tmp_path):
 def test_a_resumed_run_names_the_same_frames(jump, whole, tmp_path):
     out = tmp_path / "b.mkv"
     with pytest.raises(Interrupted):
-        interp(jump, out, watch=stop_after(2 * JUMPS + 4))
+        interp(jump, out, watch=stop_after(50))
     result = interp(jump, out)
     assert result.resumed
     assert result.doubtful == whole.doubtful
@@ -163,7 +171,7 @@ def test_a_report_has_its_pictures_after_a_resumed_run_and_without_segments(
     jump, reported, tmp_path
 ):
     with pytest.raises(Interrupted):
-        interp(jump, tmp_path / "b.mkv", report=tmp_path / "r", watch=stop_after(44))
+        interp(jump, tmp_path / "b.mkv", report=tmp_path / "r", watch=stop_after(50))
     assert not (tmp_path / "r").exists()
     assert interp(jump, tmp_path / "b.mkv", report=tmp_path / "r").resumed
     interp(jump, tmp_path / "c.gif", report=tmp_path / "s")
@@ -206,3 +214,12 @@ def test_the_lines_around_a_place_leave_its_picture_in_sight(tmp_path):
     assert upper[:, 0].min() > 180
     assert upper[:, 1].max() < 120
     assert (shown.min(2) > 215).mean() > 0.3
+
+
+@pytest.mark.parametrize("size", [(1080, 607), (480, 480), (607, 1080), (900, 30)])
+def test_the_pictures_of_a_segment_are_small_in_any_format(size):
+    """The end of a segment's file has three pictures of each of twelve places."""
+    noise = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
+    (data,) = pictured([noise], (2, 2, 10, 10), info_of(size[::-1]))
+    assert 3 * SHOWN * len(data) < LONGEST_END
+    assert max(Image.open(io.BytesIO(b64decode(data))).size) <= 480

@@ -26,7 +26,7 @@ from cloudconv.jobs.interp.plan import InterpResult, decide
 from cloudconv.jobs.interp.segments import SegmentPlan, SegmentWork, token_of
 from cloudconv.jobs.interp.workers import Cluster
 from cloudconv.media.writing.packets import read_segment
-from cloudconv.models.baselines import Tiny
+from cloudconv.models import registry
 from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.timeline import Task
 from tests.helpers import calls
@@ -76,7 +76,7 @@ def render(job):
 
 def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(job, monkeypatch):
     error = RuntimeError("DefaultCPUAllocator: can't allocate memory")
-    monkeypatch.setattr(Tiny, "forward", Mock(side_effect=error))
+    monkeypatch.setattr(registry.spec("tiny").cls, "forward", Mock(side_effect=error))
     plan, segment = job
     plan = replace(
         plan, run=replace(plan.run, settings=plan.run.settings.changed(tile="off"))

@@ -50,7 +50,7 @@ def stopped(clip, tmp_path, machine):
     """Return the output of an interrupted run with PyTorch."""
     machine(0.5)
     with pytest.raises(Interrupted):
-        interp(clip, tmp_path / "b.mkv", watch=stop_after(9))
+        interp(clip, tmp_path / "b.mkv", watch=stop_after(20))
     return tmp_path / "b.mkv"
 
 
@@ -70,7 +70,7 @@ def test_a_recorded_engine_that_is_missing_is_an_error_and_the_work_is_kept(
     machine(2)
     out = tmp_path / "b.mkv"
     with pytest.raises(Interrupted):
-        interp(clip, out, watch=stop_after(9))
+        interp(clip, out, watch=stop_after(20))
     with monkeypatch.context() as patch:
         patch.setattr(engines, "usual_engine", lambda: PYTORCH)
         with pytest.raises(DeviceError, match=r"computes convolutions with ncnn.*finished"):

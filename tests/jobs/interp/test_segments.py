@@ -4,7 +4,6 @@ import itertools
 import pickle
 from dataclasses import replace
 from fractions import Fraction as F
-from operator import attrgetter
 from types import SimpleNamespace
 
 import pytest
@@ -39,9 +38,12 @@ def plans(draw):
     return plan
 
 
-def segments_of(plan, finished=()):
-    tasks = (task.of(lambda time: SimpleNamespace(time=time)) for task in plan)
-    return [SegmentPlan.of(*segment) for segment in divide(tasks, dict(finished))]
+def segments_of(plan, width=100, height=100):
+    def frame(time):
+        return SimpleNamespace(time=time, width=width, height=height)
+
+    tasks = (task.of(frame) for task in plan)
+    return [SegmentPlan.of(*segment) for segment in divide(tasks)]
 
 
 @pytest.mark.full
@@ -60,21 +62,6 @@ def test_no_frame_is_lost_doubled_or_moved(plan):
         assert needed <= set(segment.sources)
         assert sorted(set(segment.sources)) == segment.sources
         assert pickle.loads(pickle.dumps(segment)).digest == segment.digest
-
-
-@pytest.mark.full
-@given(plans(), st.data())
-@settings(max_examples=25)
-def test_the_frames_after_a_segment_that_was_cut_short_are_one_segment(plan, data):
-    whole = segments_of(plan)
-    short = data.draw(st.sampled_from(whole))
-    count = data.draw(st.integers(1, len(short.frames)))
-    expected = [segment for segment in whole if segment != short]
-    rest = SegmentPlan(short.number + count, short.frames[count:])
-    expected += [short.first(count), *[rest] * bool(rest.frames)]
-    lengths = {segment.number: len(segment.frames) for segment in expected}
-    for finished in ({short.number: count}, {rest.number: len(rest.frames)}, lengths):
-        assert segments_of(plan, finished) == sorted(expected, key=attrgetter("number"))
 
 
 @pytest.mark.full
@@ -109,3 +96,16 @@ def test_the_first_segments_are_short():
     frames = [Task(F(k), None, F(0), F(k), F(1)) for k in range(300)]
     lengths = [len(segment.frames) for segment in segments_of(frames)]
     assert lengths == [8, 16, 32, 64, 64, 64, 52]
+
+
+def test_a_segment_of_large_pictures_ends_after_200_megapixels_of_new_frames():
+    frames = [
+        Task(F(k), F(k + 1) if part else None, F(part, 4), k + F(part, 4), F(1, 4))
+        for k in range(40)
+        for part in range(4)
+    ]
+    new = [
+        sum(frame.right is not None for frame in segment.frames)
+        for segment in segments_of(frames, 4000, 2500)
+    ]
+    assert new == [20, 20, 20, 20, 20, 20]

@@ -99,8 +99,7 @@ def test_an_error_of_the_plan_ends_the_work(workers):
 
 
 @everywhere
-def test_closing_the_iterator_ends_the_work(workers, monkeypatch):
-    monkeypatch.setattr("cloudconv.jobs.interp.workers.LAST_SECONDS", 1.0)
+def test_closing_the_iterator_ends_the_work(workers):
     taken = []
 
     def noted():

@@ -1,0 +1,80 @@
+"""Measure how long an interpolation takes on this machine."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from itertools import islice
+
+from cloudconv.jobs.interp.plan import InterpPlan
+from cloudconv.media.frames.frame import Frame, FrameTask
+from cloudconv.messages import clock, counted
+from cloudconv.render.device import set_threads
+from cloudconv.render.renderer import Renderer
+from cloudconv.schedule.tasks import schedule
+from cloudconv.settings.values import exact
+
+_SECONDS = 10.0  # for the whole measurement, about
+_TASKS = 24
+_NEW = 4  # frames
+_PIXELS = 400_000  # of a picture that a CPU computes for the measurement
+
+
+def estimate(plan: InterpPlan) -> str:
+    """Return about how long the new frames take, by a few of them; empty if none is new.
+
+    Larger pictures are reduced for a CPU, and the time grows with the pixels. Encoding,
+    which goes on beside, does not count. Raises the errors of the run.
+    """
+    began = time.monotonic()
+    set_threads(plan.settings.threads)
+    with plan.source() as source:
+        tasks = [*islice(schedule(plan.frames(source), plan.request), _TASKS)]
+    new = [task for task in tasks if task.is_new]
+    if not new:
+        return ""
+    size = plan.info.width * plan.info.height
+    part = (_PIXELS / size) ** 0.5
+    if part < 1 and plan.device.type == "cpu":
+        new = [task.of(partial(_reduced, part=part)) for task in new]
+    renderer = plan.renderer()
+    seconds = _timed(renderer, new[:1])  # which also starts the device
+    if time.monotonic() - began + _NEW * seconds < _SECONDS:
+        seconds = _timed(renderer, new[:_NEW])
+    seconds *= (size / (new[0].left.width * new[0].left.height)) / plan.workers.count
+    each = f"{seconds:.2g} s a new frame"
+    if plan.expected is None:
+        return f"{each} (measured)"
+    count = round(plan.expected * _new_share(plan))
+    total = clock(count * seconds)
+    return f"about {total} here: {each}, {counted(count, 'new frame')} (measured)"
+
+
+def _reduced(frame: Frame, part: float) -> Frame:
+    # Subsampled chroma needs even sides.
+    width, height = (
+        max(2, round(part * side / 2) * 2) for side in (frame.width, frame.height)
+    )
+    return replace(frame, picture=frame.picture.reformat(width, height))
+
+
+def _timed(renderer: Renderer, tasks: Sequence[FrameTask]) -> float:
+    """Return the time of each new frame in seconds."""
+    began = time.monotonic()
+    count = sum(1 for _ in renderer.render(iter(tasks)))
+    return (time.monotonic() - began) / count
+
+
+def _new_share(plan: InterpPlan) -> Fraction:
+    """Return the part of the output's frames that are new, without cuts and repeats."""
+    settings = plan.settings
+    factor = exact(settings.factor or settings.slowmo)
+    if settings.shutter:
+        return Fraction(1)
+    if factor is None or settings.fps is not None:
+        rates = plan.rate, plan.info.timing.rate
+        if None in rates or settings.speed is not None or settings.slowmo is not None:
+            return Fraction(1)
+        factor = Fraction(rates[0]) / Fraction(rates[1])  # type: ignore[arg-type]
+    return 1 - Fraction(1, factor.numerator)
