@@ -34,7 +34,7 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5609,
+    "media": 5610,
     "jobs": 3740,
     "models": 2509,
     "dreaming": 2515,
@@ -50,9 +50,9 @@ SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
     "conditional expressions": 890,
-    "tuple assignments": 113,
-    "lambdas": 92,
-    "assignments inside expressions": 91,
+    "tuple assignments": 111,
+    "lambdas": 90,
+    "assignments inside expressions": 89,
     "comprehensions of two loops": 31,
     "lines of over 92 characters": 0,
 }

@@ -286,7 +286,7 @@ class AddedStreams(OtherStreams):
             self._warn(
                 f"subtitles-plain: FFmpeg cannot write {codec_name(stream)} subtitles to "
                 f"{self._container.name}: {label_of(stream)} becomes {codec} and loses its "
-                "styles and places."
+                "styles."
             )
         about = self._carry, self.tracks.values(), self._container
         return ConvertedText(
@@ -309,9 +309,11 @@ class AddedStreams(OtherStreams):
                 carry.playlist.encoded.append(codec)
         else:
             track = EncodedTrack(stream, target, carry, others, carry.shows or EVEN)
-            why = "it is slowed down" if carry.shows else f"FFmpeg cannot copy it to {name}"
-            change = None if carry.shows else carry.change_of(stream.index)
-            if change is not None:
+            why = f"FFmpeg cannot copy it to {name}"
+            change = carry.change_of(stream.index)
+            if carry.shows is not None:
+                why = "it is slowed down"
+            elif change is not None:
                 so = "the track is encoded again, in the format of its start"
                 self._warn_change(stream, change, so)
         self._describe(stream, target)
@@ -330,8 +332,7 @@ class AddedStreams(OtherStreams):
             # Unlike Matroska, MP4 cannot store PCM with unnamed channels.
             name_channels(stream, target.codec_context)
         is_aac = codec_name(stream) == "aac" and not stream.codec_context.extradata
-        packet = self._file.first_packet(stream) if is_aac and not self._seekable else None
-        if packet is not None:
+        if is_aac and not self._seekable and (packet := self._file.first_packet(stream)):
             # On a pipe the header must contain the decoder's configuration. In a file the
             # muxer adds the configuration at the end.
             convert = BitStreamFilterContext("aac_adtstoasc", stream).filter

@@ -110,12 +110,14 @@ class Account:
         )
         if self._latest is not None:
             lasts = gap[1] - gap[0]
-            self._least = lasts if self._least is None else min(lasts, self._least)
+            self._least = min(lasts, self._least or lasts)
         if lost and self._has_fields:
             self._seconds.append((lost[0] - gap[0], lost.pop(0), gap))
         least = self._least or 0
         others = [one for one in self._seconds if one[0] > _SECOND_FIELD * least]
-        self._seconds = [one for one in self._seconds if one not in others][-1:]
+        self._seconds = [one for one in self._seconds if one not in others][
+            -_MOST_REORDERED:
+        ]
         for _, time, around in others:
             self._count([time], around)
         if lost:

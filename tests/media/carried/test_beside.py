@@ -113,7 +113,7 @@ ADDED = {
     add_font: ("still", "mkv"),
     add_sound: ("audio", "mp4 mov mkv webm ts avi"),
     add_texts: ("subtitle", "mp4 mov mkv webm"),
-    add_bitmaps: ("subtitle", "mp4 mkv ts"),
+    add_bitmaps: ("subtitle", "mp4 mkv"),
     add_data: ("data", "mp4 ts"),
     add_chapters: ("chapter", "mp4 mov mkv webm"),
     add_time_code: ("time code", "mp4 mov mkv"),

@@ -63,6 +63,12 @@ def test_several_lost_pictures_are_counted(whole, tmp_path):
     assert warning.endswith("the longest gap lasts 0.16 s.")
 
 
+def test_losses_at_the_start_are_counted_as_soon_as_the_rate_is_known(whole, tmp_path):
+    count, (warning,) = result(damaged(whole, tmp_path / "b.mkv", 1, 3))
+    assert count == 18
+    assert warning.startswith("2 frames could not be decoded")
+
+
 def test_interlaced_video_without_damage_lacks_nothing(whole):
     assert result(whole) == (20, [])
 
