@@ -6,10 +6,10 @@ import pytest
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.wind import end_flows, mean_flow
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
+from cloudconv.dreaming.methods.likeness import detail, repeats
 from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
-from cloudconv.images import luma, resized, spread
+from cloudconv.images import resized, spread
 from tests.helpers.dreams import clouds, material
 
 
@@ -41,15 +41,11 @@ def selector(source, thumbs):
 
 
 @pytest.mark.full
-def test_two_placements_leave_no_side_empty_and_no_part_unknown(
-    source, thumbs, monkeypatch
-):
-    monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.0)
+def test_two_placements_leave_no_side_empty_and_no_part_unknown(source, thumbs):
     chooser = selector(source, thumbs)
     seen = [thumbs.frames[59]] * 2
     for one in (chosen(chooser, thumbs, seen, [10, 30], 40) for _ in range(2)):
         assert one.cut is not None
-        assert one.first.mirrored == one.second.mirrored
         first, second = (
             placement.known(thumbs.size[1]) for placement in (one.first, one.second)
         )
@@ -61,58 +57,12 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(
             assert float(weights[:, first == 0].mean()) > 0.95
 
 
-@pytest.mark.full
-def test_no_picture_of_the_clip_is_shown_whole_twice(source, thumbs, monkeypatch):
-    monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.97)
-    chooser = selector(source, thumbs)
-    frames_shown = set[int]()
-    singles = 0
-    for _ in range(5):
-        one = chosen(chooser, thumbs, [thumbs.frames[59]] * 2, [3, 6], 8)
-        if one.second is None:
-            singles += 1
-            frames = {one.first.frame(age) for age in range(8)}
-            assert one.first.mirrored
-            assert not frames & frames_shown
-            frames_shown |= frames
-    assert singles > 1
-
-
-@pytest.mark.full
-def test_new_footage_is_no_mirror_image_of_the_footage_that_it_replaces(source, thumbs):
-    chooser = selector(source, thumbs)
-    moving = np.ones(thumbs.size, np.float32)
-    moving[round(0.75 * thumbs.size[0]) :] = 0
-
-    def details(shown):
-        pictures = np.stack(
-            [shown.thumbnail(age, thumbs.points)[0] for age in (10, 16, 22)]
-        )
-        return detail(255 * luma(pictures), moving)
-
-    before = piece(thumbs, Placement(20))
-    mirrored = piece(thumbs, Placement(52, backwards=True, mirrored=True))
-    assert float(symmetry(details(before), details(mirrored)).max()) > 0.89
-    seen = [before.thumbnail(age, thumbs.points)[0] for age in (10, 16, 22)]
-    for _ in range(3):
-        after = chosen(chooser, thumbs, seen, [10, 16, 22], 40)
-        assert float(symmetry(details(before), details(after)).max()) < 0.8
-        assert float(symmetry(details(after), details(before)).max()) < 0.8
-
-
 def unrelated_skies():
-    """Return four skies without symmetry: (4, 20, 36)."""
+    """Return four skies: (4, 20, 36)."""
     random = np.random.default_rng(0)
     coarse = random.random((4, 10, 18)).astype(np.float32)
     skies = np.stack([resized(100 * noise, (20, 36)) for noise in coarse])
     return detail(skies, np.ones((20, 36), np.float32))
-
-
-@pytest.mark.parametrize("lower", range(-2, 3))
-def test_a_mirror_image_is_found_at_another_height(lower):
-    sky = unrelated_skies()
-    assert float(symmetry(sky, np.roll(sky[..., ::-1], lower, 1)).min()) > 0.9
-    assert float(symmetry(sky, np.roll(sky, 1, 0)).max()) < 0.6
 
 
 @pytest.mark.full

@@ -280,23 +280,16 @@ def test_a_transition_is_complete_at_its_end(lasts):
     assert float(begin.max()) < 1e-6 < float(middle.mean()) < 1 - 1e-6 < float(end.min())
 
 
-def test_mirrored_footage_that_runs_backwards_keeps_its_wind():
-    flow = np.full((20, 40, 2), (-1.5, 0.5), np.float32)
-    turned = Placement(30, backwards=True, mirrored=True).flow(flow)
-    assert np.allclose(turned, flow * (1, -1))
-
-
 @pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 0.1, 0.5])
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_shifted_footage_is_known_where_the_clip_is(shift, mirrored):
-    placement = Placement(0, mirrored=mirrored, shift=shift)
+def test_shifted_footage_is_known_where_the_clip_is(shift):
+    placement = Placement(0, shift=shift)
     picture = picture_from(tensor(footage()[0]))
     placed = placement.placed(picture)
     certain = placement.known(128)
     assert placed.shape == picture.shape
     assert float(certain.mean()) >= 0.99 - abs(shift)
-    (columns,), filmed = certain.nonzero(), picture[:, ::-1] if mirrored else picture
-    assert np.array_equal(placed[:, columns], filmed[:, columns - round(128 * shift)])
+    (columns,) = certain.nonzero()
+    assert np.array_equal(placed[:, columns], picture[:, columns - round(128 * shift)])
     # A mirror image continues the picture, because repeated columns are visible as streaks.
     repeated = (np.diff(placed, axis=1) == 0).all((0, 2))
     assert int(repeated.sum()) == (shift != 0)

@@ -83,16 +83,12 @@ class Light:
         most = max(float(np.abs(apart).mean()), TINY)
         self._now += apart * min(1.0, _FOLLOWS * self._fastest / most)
 
-    def on(
-        self, frame: int, *, mirrored: bool = False, shift: float = 0.0
-    ) -> Floats | None:
+    def on(self, frame: int, *, shift: float = 0.0) -> Floats | None:
         """Return the gains, (h, w, 3), that bring a frame to the current light.
 
-        The result is None if all are 1. ``mirrored``, ``shift``: the placement of the
-        frame; the shift is in widths.
+        The result is None if all are 1. ``shift``: that of the frame, in widths.
         """
         light = self._log[frame]
-        light = light[:, ::-1] if mirrored else light
         # A shift by half the width brings each side to the other.
         share = min(1.0, 2 * abs(shift))
         light = (1 - share) * light + share * light[:, ::-1]

@@ -13,9 +13,9 @@ from math import inf
 import numpy as np
 
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.likeness import detail, repeats
 from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
 from cloudconv.dreaming.methods.transition import Fades, along_wind, cut_between
 from cloudconv.dreaming.repeats import HISTORY
 from cloudconv.images import TINY, Floats, luma, resized
@@ -25,7 +25,6 @@ PARTS = 4
 
 _TRIED = 200  # random pieces, of which the cheapest is used
 _AT_ONCE = 20  # pieces that are compared in one step, which bounds the memory
-_SINGLE = 0.2  # fraction of pieces with a single placement: pairs alone mix two lights
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _EVERY = 6  # frames between two remembered pictures
 _UNKNOWN = 10.0  # cost of a piece that is unknown everywhere
@@ -81,16 +80,13 @@ class ClipSelector:
         random: np.random.Generator,
         fades: Fades,
     ) -> None:
-        """Find which directions of play keep the wind."""
+        """Begin without a piece."""
         self._material = material
         self._thumbs = thumbs
         self._past = past
         self._random = random
         self._fades = fades
-        self._directions = _kept_winds(thumbs)
         self._order = along_wind(thumbs.points.wind, thumbs.size)
-        # The frames that were shown as whole pictures, and whether mirrored.
-        self._whole = {(number, False) for number in range(len(thumbs.frames))}
 
     def choose(self, blank: Piece, older: Sequence[Floats], ages: Sequence[int]) -> Piece:
         """Return the next piece.
@@ -116,16 +112,13 @@ class ClipSelector:
             changing = thumbs[:, : len(ages)]
             differs = np.abs(changing - before).mean(-1) * zones
             apart[some] = differs[..., self._thumbs.moving].sum((1, 2))
-            doubled = self._doubled(before, changing).clip(0)
+            twice = self._twice(before, changing)
             flat = thumbs.reshape(-1, *thumbs.shape[2:])
             likeness = self._past.likeness(flat).reshape(thumbs.shape[:2]).max(1)
-            likenesses = np.vstack([doubled, likeness.clip(0)])
+            likenesses = np.stack([twice, likeness]).clip(0)
             cost[some] = _SEEN * np.square(likenesses).sum(0)
         # The unit is the lower one of the two middle values.
         cost += apart / max(float(np.sort(apart)[(_TRIED - 1) // 2]), TINY)
-        for number, one in enumerate(tried):
-            if self._whole & self._frames(one):
-                cost[number] = inf
         order = [int(number) for number in cost.argsort(kind="stable")]
         best = tried[order[0]]
         least = inf
@@ -136,9 +129,7 @@ class ClipSelector:
             if total < least:
                 least = total
                 best = tried[number]
-        self.show(best)
-        if best.second is None:
-            return best
+        assert best.second is not None
         cut = cut_between(
             partial(self._thumbs.footage.sight, best.first),
             partial(self._thumbs.footage.sight, best.second),
@@ -147,10 +138,6 @@ class ClipSelector:
             self._fades,
         )
         return replace(best, cut=cut)
-
-    def show(self, piece: Piece) -> None:
-        """Exclude frames that a piece shows as whole pictures from later choices."""
-        self._whole |= self._frames(piece)
 
     def _unknown(self, piece: Piece) -> float:
         """Return the greatest part of the picture that a piece should know and does not.
@@ -168,21 +155,9 @@ class ClipSelector:
             unknown.append(float(((1 - covered) * arrived).mean()))
         return max(unknown)
 
-    def _frames(self, piece: Piece) -> set[tuple[int, bool]]:
-        """Return the frames that a piece shows as whole pictures, and whether mirrored."""
-        if piece.second is not None:
-            return set()
-        first = piece.first
-        return {(first.frame(age), first.mirrored) for age in range(piece.life)}
-
     def _drawn(self, blank: Piece) -> Piece:
         random = self._random
-        life = blank.life
-        # Beside each other, a placement and a mirrored one would be symmetric.
-        direction = self._directions[int(random.integers(len(self._directions)))]
-        first, second = (self._played(life, *direction) for _ in range(2))
-        if random.random() < _SINGLE:
-            return replace(blank, first=first)
+        first, second = (self._played(blank.life) for _ in range(2))
         beyond = 1 - random.uniform(*_OVERLAPS)
         split = random.random()
         # Clouds drift from the first placement to the second.
@@ -192,47 +167,32 @@ class ClipSelector:
         second = replace(second, shift=side * (1 - split) * beyond)
         return replace(blank, first=first, second=second)
 
-    def _played(self, life: int, backwards: bool, mirrored: bool) -> Placement:
+    def _played(self, life: int) -> Placement:
         count = len(self._material)
         spare = count - life
         # Real frames are shown from the end of the footage's arrival to the begin of the
         # next's.
         least = max(min(spare, 0), -(life // 2))
         most = max(spare, min(0, count - life // 2))
-        offset = int(self._random.integers(least, most + 1))
-        start = count - 1 - offset if backwards else offset
-        return Placement(start, backwards, mirrored)
+        return Placement(int(self._random.integers(least, most + 1)))
 
-    def _doubled(self, before: Floats, after: Floats) -> Floats:
-        """Return how much new pictures mirror old ones, and show clouds twice.
+    def _twice(self, before: Floats, after: Floats) -> Floats:
+        """Return how much new pictures show clouds twice, or those of old ones: (pieces,).
 
-        ``before``: (moments, h, w, 3). ``after``: (pieces, moments, h, w, 3). The result is
-        (2, pieces).
+        ``before``: (moments, h, w, 3). ``after``: (pieces, moments, h, w, 3).
         """
-        middle = len(before) // 2
-        shape = after.shape[:2]
-        old = np.tile(detail(255 * luma(before), self._thumbs.moving), (len(after), 1, 1))
-        flat = after.reshape(-1, *after.shape[2:])
-        new = detail(255 * luma(flat), self._thumbs.moving)
-        mirrored = np.maximum(symmetry(old, new), symmetry(new, old)).reshape(shape).max(1)
         # One moment at half the size is enough to find clouds that are visible twice.
+        middle = len(before) // 2
         half = [side // 2 for side in self._thumbs.size]
         old, new = (
-            np.stack([resized(one, half) for one in both[middle :: shape[1]]])
-            for both in (old, new)
+            np.stack(
+                [
+                    resized(one, half)
+                    for one in detail(255 * luma(pictures), self._thumbs.moving)
+                ]
+            )
+            for pictures in (before[middle : middle + 1], after[:, middle])
         )
-        twice = np.max([repeats(old, new), repeats(new, old), repeats(new, new)], 0)
-        return np.stack([mirrored, twice])
-
-
-def _kept_winds(thumbs: Thumbs) -> list[tuple[bool, bool]]:
-    """Return the directions, (backwards, mirrored), that keep the wind about the same."""
-    kept = [(False, False)]
-    wind = thumbs.points.wind
-    moving = thumbs.moving
-    speed = float(np.linalg.norm(wind, axis=-1)[moving].mean())
-    for direction in ((True, True), (False, True)):
-        apart = np.linalg.norm(Placement(0, *direction).flow(wind) - wind, axis=-1)
-        if float(apart[moving].mean()) < speed:
-            kept.append(direction)
-    return kept
+        old = np.tile(old, (len(new), 1, 1))
+        twice: Floats = np.max([repeats(old, new), repeats(new, old), repeats(new, new)], 0)
+        return twice

@@ -2,7 +2,7 @@
 
 The method is cloudconv's own, and all its pictures come from the material. First the wind
 moves the last real frame. Then footage, which is moving frames of the material, replaces
-this picture. New footage starts at another time, and may be mirrored, backwards or shifted.
+this picture. New footage starts at another time, and is shifted.
 The borders between old and new footage are cuts of least error that move with the wind.
 
 Related: Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams between patches of video);
@@ -135,7 +135,6 @@ class _Composition:
         if self._number == 0 and self._seed in firsts:
             piece, self._random.bit_generator.state = firsts[self._seed]
             self._pieces.append(replace(piece, footage=self._footage))
-            self._chooser.show(piece)
             return
         blank = Piece(self._footage, self._number, Placement(0), life=2 * self.spacing)
         ages = [self.spacing * number // PARTS for number in range(PARTS)]

@@ -78,9 +78,7 @@ class Footage:
         if not aligned:
             relit = lit(relit, self._gain(placement))
         if self._follows:
-            real = drift.frame(number)
-            mirrored = placement.mirrored
-            gain = light.on(real, mirrored=mirrored, shift=placement.shift)
+            gain = light.on(drift.frame(number), shift=placement.shift)
             if gain is not None:
                 relit = lit(relit, resized(gain, self.size))
         return PlacedPicture(look, small, relit, self.covers(placement, age))

@@ -1,7 +1,6 @@
-"""Show a clip's sky as new sky: mirrored and backwards, shifted.
+"""Show a clip's sky at another time and place as new sky.
 
-A clip that is mirrored left-right and played backwards keeps its wind. A shifted picture
-leaves one side unknown.
+A shifted picture leaves one side unknown.
 """
 
 from dataclasses import dataclass
@@ -17,25 +16,22 @@ from cloudconv.images import Area, Floats, centres
 class Placement:
     """The footage to show, and its place in the picture.
 
-    ``start``: the first frame; the others follow one by one, with falling numbers if
-    ``backwards``. Numbers below 0 and from the clip's length on are of times before and
-    after the clip. ``mirrored``: left and right are exchanged. ``shift``: the distance to
-    the right, in widths of the picture.
+    ``start``: the first frame; the others follow one by one. Numbers below 0 and from the
+    clip's length on are of times before and after the clip. ``shift``: the distance to the
+    right, in widths of the picture.
     """
 
     start: int
-    backwards: bool = False
-    mirrored: bool = False
     shift: float = 0.0
 
     @property
     def aligned(self) -> bool:
         """Return whether each point is shown at its place in the clip."""
-        return not (self.mirrored or self.shift)
+        return not self.shift
 
     def frame(self, age: int) -> int:
         """Return the number of the frame shown ``age`` frames after the first."""
-        return self.start - age if self.backwards else self.start + age
+        return self.start + age
 
     def placed(self, picture: Floats) -> Floats:
         """Return a picture in its place; its mirror image fills what is not known."""
@@ -65,19 +61,12 @@ class Placement:
         """Return the column of the clip's picture that each column shows: (width,)."""
         # The picture and its mirror image follow each other.
         places = (np.arange(width) - by) % (2 * width)
-        columns = np.minimum(places, 2 * width - 1 - places)
-        return width - 1 - columns if self.mirrored else columns
+        return np.minimum(places, 2 * width - 1 - places)
 
     def known(self, width: int) -> Floats:
         """Return 1 in the columns that the placed picture covers, else 0: (width,)."""
         source = self.source(width)
         return ((source > 0) & (source < 1)).astype(np.float32)
-
-    def flow(self, flow: Floats) -> Floats:
-        """Return a backward flow (h, w, 2) as the placement shows the flow."""
-        x = self.backwards != self.mirrored
-        y = self.backwards
-        return self.placed(flow * np.array([-1 if x else 1, -1 if y else 1], np.float32))
 
     def source(self, width: int) -> Floats:
         """Return the place in the clip's picture that each of ``width`` columns shows.
@@ -85,5 +74,4 @@ class Placement:
         Returns:
             (width,), from 0 to 1; outside this range where the picture is unknown.
         """
-        columns = centres(width) - np.float32(round(self.shift * width) / width)
-        return 1 - columns if self.mirrored else columns
+        return centres(width) - np.float32(round(self.shift * width) / width)

@@ -1,17 +1,13 @@
-"""Find a piece of sky beside its own mirror image, or beside itself.
+"""Find a piece of sky that is visible twice in one picture, or in two.
 
-Two parts are compared: one to the left of an upright axis, and one to the right, mirrored.
-The result is their correlation at the best axis. Only the detail of moving parts counts.
-The light over the whole picture, and layers of clouds that lie level, are symmetric in real
-skies, too.
+The result is the correlation of two parts at the best distance. Only the detail of moving
+parts counts: the light over the whole picture is alike in all its parts.
 """
 
 import numpy as np
 
 from cloudconv.images import Floats, Mask, blurred
 
-# Greatest distance by which a mirror image is lower or higher, in rows of a thumbnail.
-_ROWS = 2
 # Width and height of each part, relative to the picture's.
 _WIDE = 0.2
 _TALL = 2 / 3
@@ -36,36 +32,6 @@ def detail(luma: Floats, moving: Mask) -> Floats:
 
 def _blurred(pictures: Floats, sigma: float) -> Floats:
     return np.stack([blurred(picture, sigma) for picture in pictures])
-
-
-def symmetry(left: Floats, right: Floats) -> Floats:
-    """Return how much the left of one mirrors the right of another at the best axis.
-
-    ``left`` and ``right`` are :func:`detail`, (n, h, w). The result is a correlation, (n,).
-    """
-    height, width = left.shape[-2:]
-    wide = max(1, round(_WIDE * width))
-    tall = max(1, round(_TALL * height))
-    axes = width - 2 * wide + 1
-    offsets = range(2 * _ROWS + 1)
-    right = np.pad(right, ((0, 0), (_ROWS, _ROWS), (0, 0)))
-    first, second = (
-        np.zeros((*details.shape[:-1], axes), np.float32) for details in (left, right)
-    )
-    both = np.zeros((len(offsets), *first.shape), np.float32)
-    for away in range(wide):
-        one = left[..., wide - 1 - away :][..., :axes]
-        two = right[..., wide + away :][..., :axes]
-        first += one * one
-        second += two * two
-        for offset in offsets:
-            both[offset] += one * two[:, offset : offset + height]
-    first, second = (_means(details, tall) for details in (first, second))
-    size = [
-        np.sqrt(first * second[:, k : k + first.shape[1]]) + wide * _FAINT for k in offsets
-    ]
-    most: Floats = (_means(both, tall) / np.stack(size)).max((0, 2, 3))
-    return most
 
 
 def repeats(left: Floats, right: Floats) -> Floats:
