@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from cloudconv.doubts import kinds_of
-from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage
+from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage, uneven
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Options, Origin, watched
@@ -160,7 +160,7 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
         )
     if _requested(settings) is not None and spec.needs_wind:
         with enough_memory(plan.device, info):
-            torn = torn_by_collage(material.reduced())
+            torn = torn_by_collage(small := material.reduced()) or uneven(small)
         if torn:
             unfit = f"no-wind: The mode {spec.name} does not suit this clip: {torn}."
             warnings.append(Warned(unfit))
