@@ -41,7 +41,6 @@ _WIND = 0.5
 # The same of one wind everywhere, which carries all of the sky: skies that are better as
 # collages have .33 to .95, others -.06 to .25.
 _EVEN = 0.3
-_CROSSES = 50.0  # longest time in which such a wind crosses the picture, in seconds
 # Time between two pictures whose motion is compared, in seconds: two successive pictures
 # show less motion of a slow sky than noise.
 _APART = Fraction(1, 5)
@@ -137,8 +136,7 @@ def uneven(material: Material) -> str:
     ``material`` is a small material.
     """
     sky = material.original.once(Sky)
-    crosses = sky.crosses * float(material.step)
-    if crosses > _CROSSES:
+    if sky.crosses > sky.slow:
         return "the wind would take too long to cross the picture"
     if wind_of(material, resized_flow(-sky.wind, material.small_size)) < _EVEN:
         return "no wind that is the same everywhere explains what moves"

@@ -67,9 +67,10 @@ def steady_wind(material: Material) -> Floats:
             contrast = blurred(cv2.magnitude(*gradients(pictures[k].astype(np.float32))), 2)
             weight = np.minimum(contrast, _CLEAR) * sky
             rim = 4 + int(gap * np.abs(mean).max())
-            inner = np.s_[
-                rim : max(height - rim, rim + 4) : 3, rim : max(width - rim, rim + 4) : 3
-            ]
+            inner = tuple(
+                slice(min(rim, side // 3), side - min(rim, side // 3), 3)
+                for side in (height, width)
+            )
             rows.append(np.dstack([flow, weight, down])[inner].reshape(-1, 4))
         flow_x, flow_y, weight, at = np.concatenate(rows).T.astype(float)
         fit = weight + TINY
@@ -103,7 +104,9 @@ def sun_of(material: Material, wind: Floats) -> tuple[Floats, Floats]:
         if max(sides) < min(way / 2, _LARGEST * max(white.shape)):
             reach = max(sides) // 4 + 4
             sun = np.maximum(sun, part)
-            glow = np.maximum(glow, smooth(np.float32(wider(part, reach)), reach / 2))
+            glow = np.maximum(
+                glow, smooth(wider(part, reach).astype(np.float32), reach / 2)
+            )
     return sun, glow
 
 
@@ -167,8 +170,9 @@ def standing_light(
     changes = [
         soft(film - stands - moved, 1 / 4) for film, moved in zip(films, moves, strict=True)
     ]
-    every = np.arange(len(times))[:, None]
-    near = np.exp(-np.square((every - chosen) / (len(times) / 5)) / 2)
-    shares = (near / near.sum(1, keepdims=True)).astype(np.float32)
-    lights: Floats = stands + np.einsum("ij,jyxc->iyxc", shares, changes)
+    # A parabola in time: clouds that pass are no change of light.
+    powers = np.vander(np.asarray(times) / max(-times[0], TINY), min(3, len(chosen)))
+    flat = np.stack(changes).reshape(len(chosen), -1)
+    fit, *_ = np.linalg.lstsq(powers[chosen], flat, rcond=None)
+    lights: Floats = stands + (powers @ fit).reshape(-1, *stands.shape).astype(np.float32)
     return lights

@@ -40,12 +40,16 @@ from cloudconv.images import (
     warp,
 )
 
-_OVERLAPS = 0.08, 0.12, 0.18, 0.25  # of two passes, in times of a crossing
+SLOW = 50.0
+"""Time in which a slow wind crosses the picture, in seconds."""
+
+_OVERLAPS = 0.1, 0.14, 0.19, 0.25  # of two passes, in times of a crossing
 _STARTS = 5  # number of film times at which a pass may start
 _LIFE = 1.2  # film time that a frame that leaves runs back and forth, in seconds
+_GRAIN = 8  # frames of a slow sky that are shown in turn
 _RECENT = 4  # pairs of frames that show the motion of the film's end
 _SMOOTH = 0.06  # sigma of the blur of this motion, of the longer side
-_GOES_ON = 1.0  # time constant with which the film's own motion ends, in seconds
+_GOES_ON = 1.5  # time constant with which the film's own motion ends, in seconds
 _TURN = 0.12  # part of the height by which a wind that blows across still carries clouds
 _PLACES = 32  # places of a cut across an overlap
 _STEEP = 2  # places by which a cut moves from a row to the next, at most
@@ -75,7 +79,8 @@ def _rest(material: Material, wind: Floats, sky: Floats, frames: int) -> Floats:
     rest = np.mean([material.flow(k) + wind for k in pairs] or [0 * wind], 0)
     total = blurred(rest * in_channels(sure, 2), sigma)
     even = total / in_channels(blurred(sure, sigma) + np.float32(1), 2)
-    return unfolded(even, frames)
+    # Half precision hides the rounding of OpenCV, which differs from run to run.
+    return unfolded(even, frames).astype(np.float16).astype(np.float32)
 
 
 def _best_path(costs: Floats, lost: Floats) -> tuple[list[int], float]:
@@ -137,10 +142,14 @@ class Sky:
         still = np.maximum(material.static, self.sun)
         side = (width, height)[self.axis]
         place = grid_of((height, width))[..., self.axis]
-        self.since: Floats = (place if main.mean() > 0 else side - 1 - place) / np.abs(main)
+        way = place if main.mean() > 0 else np.flip(place, 1 - self.axis)
+        self.since: Floats = (way / np.abs(main)).astype(np.float32)
         self.crosses = float((side / np.abs(main)).min())
         second = 1 / float(material.step)
-        self.life = min(_LIFE * second, -self.times[0] / 2, 0.05 * self.crosses)
+        self.slow = SLOW * second
+        self.life = min(_LIFE * second, -self.times[0] / 2, 0.08 * self.crosses)
+        # In a slow sky, little but grain changes from frame to frame.
+        self.grain = min(_GRAIN, self.life) if self.crosses > self.slow / 2 else TINY
         self.opens = 3 * second
         self.goes_on = _GOES_ON * second
         cross = self.wind[..., 1 - self.axis].mean()
@@ -168,10 +177,10 @@ class Sky:
         time = number - one.end
         begin = self.times[0]
         if time > 0:
-            half = 2 * self.life + self.goes_on
             # Before, sky would be needed that was not yet in the picture.
-            turns = max(time - self.opens, 0) / half
-            return -self.life * float(1 - np.cos(np.pi * turns)) / 2
+            turns = max(time - self.opens / 3, 0) / (1.4 * self.life + TINY)
+            time_back = self.life * float(1 - np.cos(np.pi * turns)) / 2
+            return abs(time % (2 * self.grain) - self.grain) - self.grain - time_back
         if time < one.first:
             own = one.first - begin
             return begin + own * float(np.exp((time - one.first) / max(own, TINY)))
@@ -217,8 +226,8 @@ class Sky:
         size = flow.shape[:2]
         there = resized(self.lights[-1], size)
         here = warp(resized(self.lights[frame], size), flow, how=cv2.INTER_LINEAR)
-        gain = ((there.mean(2) + _FAINT) / (here.mean(2) + _FAINT)).clip(0.6, 1.6)
-        return (sky - here) * gain[..., None] + there, gain
+        gains = ((there + _FAINT) / (here + _FAINT)).clip(0.6, 1.6)
+        return (sky - here) * gains + there, gains.mean(2)
 
     def weights(
         self, one: Pass, before: Pass, number: float, size: tuple[int, int]
@@ -236,12 +245,13 @@ class Sky:
         # Of what is in view when the film ends, fine detail changes first, and all slowly.
         film_ends = before.end < 0
         opened = float(_ease(time / self.opens)) if film_ends else 1.0
-        soft = np.float32(0.015 * self.crosses)
+        moved = time if film_ends else self.crosses
+        soft = np.float32(min(0.015 * self.crosses, max(moved, TINY)))
         wide = np.float32(0.1 * self.crosses) + soft
         fine, coarse = (_ease((cut - since) / reach + 1 / 2) for reach in (soft, wide))
-        fine = np.maximum(_ease(1 / 2 - since / soft), opened * fine)
+        fine = np.maximum(_ease(-since / soft), opened * fine)
         late = np.float32((1 - opened) * 0.5 * self.opens) if film_ends else 0
-        coarse = np.maximum(_ease(1 / 2 - (since + late) / wide), opened * coarse)
+        coarse = np.maximum(_ease(-(since + late) / wide), opened * coarse)
         return np.dstack([fine, coarse])
 
     # Which pass follows
@@ -269,14 +279,16 @@ class Sky:
         most = max((-begin - self.life) / self.crosses, 0.03)
         found = []
         for overlap in sorted({min(one, most) for one in _OVERLAPS}):
+            step = (1 - overlap) * self.crosses
             # No cloud is in the picture twice: so late a start, at most.
-            latest = max(begin, min(-overlap * self.crosses, 0))
-            for first in sorted(
-                {*np.linspace(begin + min(self.life, latest - begin), latest, _STARTS)}
-            ):
-                step = (1 - overlap) * self.crosses
-                cut, cost = self._cut(float(first), step, overlap * self.crosses)
-                found.append((float(first), step, cut, cost * (1 + 2 * overlap)))
+            latest = max(begin, -overlap * self.crosses)
+            earliest = min(begin + self.life, latest)
+            for first in np.linspace(earliest, latest, _STARTS).tolist():
+                cut, cost = self._cut(first, step, overlap * self.crosses)
+                # A wide overlap takes clouds away. A film of which one half plays while the
+                # clouds come in, and the other then, is alive.
+                cost *= (1 + 2 * overlap) * (1 + abs(first / begin - 1 / 2))
+                found.append((first, step, cut, cost))
         return found
 
     def _cut(self, first: float, step: float, overlap: float) -> tuple[Floats, float]:
