@@ -42,7 +42,7 @@ _WHITE = 235  # least level of a sun
 _OFTEN = 0.8  # least part of the frames in which a sun is white
 _LARGEST = 0.2  # greatest side of a sun, of the longer side
 _GLOW = 0.04  # sigma of the rim of the glow around a sun, of the longer side
-_TURNS = 6  # iterations that divide light that stands from sky that moves
+_TURNS = 3  # iterations that divide light that stands from sky that moves
 
 
 def steady_wind(material: Material) -> Floats:
@@ -153,26 +153,36 @@ def standing_light(
     ]
     usual = np.median(films, 0).astype(np.float32)
     stands = soft(usual, 1 / 4)
-    for _ in range(_TURNS):
-        rest = [(film - stands) * in_channels(sky) for film in films]
-        moves = [
-            sum(
-                warp(one, way, how=cv2.INTER_LINEAR) * in_channels(share)
-                for one, way, share in zip(rest, row, shares, strict=True)
-            )
-            / in_channels(sum(shares))
-            for row, shares in zip(ways, seen, strict=True)
-        ]
-        left = np.mean([one - moved for one, moved in zip(rest, moves, strict=True)], 0)
-        stands = stands + soft(left, 1 / 8)
-    glow = blurred(wider((sun > 0).astype(np.float32), side // 10), _GLOW * side)
-    lerp_into(stands, usual, in_channels(glow))
-    changes = [
-        soft(film - stands - moved, 1 / 4) for film, moved in zip(films, moves, strict=True)
-    ]
     # A parabola in time: clouds that pass are no change of light.
     powers = np.vander(np.asarray(times) / max(-times[0], TINY), min(3, len(chosen)))
-    flat = np.stack(changes).reshape(len(chosen), -1)
-    fit, *_ = np.linalg.lstsq(powers[chosen], flat, rcond=None)
-    lights: Floats = stands + (powers @ fit).reshape(-1, *stands.shape).astype(np.float32)
+
+    def steadily(changes: Any) -> Any:
+        """Return changes of the chosen frames as those of all frames."""
+        flat = np.stack(changes).reshape(len(chosen), -1)
+        fit, *_ = np.linalg.lstsq(powers[chosen], flat, rcond=None)
+        return (powers @ fit).reshape(-1, *stands.shape).astype(np.float32)
+
+    changes = steadily([soft(film - usual, 1 / 4) for film in films])[chosen]
+    for _ in range(_TURNS):
+        rest = [
+            (film - stands - change) * in_channels(sky)
+            for film, change in zip(films, changes, strict=True)
+        ]
+        left = np.stack(
+            [
+                own
+                - sum(
+                    warp(one, way, how=cv2.INTER_LINEAR) * in_channels(share)
+                    for one, way, share in zip(rest, row, shares, strict=True)
+                )
+                / in_channels(sum(shares))
+                for own, row, shares in zip(rest, ways, seen, strict=True)
+            ]
+        )
+        always = left.mean(0)
+        stands = stands + soft(always, 1 / 8)
+        changes += np.stack([soft(one - always, 1 / 4) for one in left])
+    glow = blurred(wider((sun > 0).astype(np.float32), side // 10), _GLOW * side)
+    lerp_into(stands, usual, in_channels(glow))
+    lights: Floats = stands + steadily(changes)
     return lights

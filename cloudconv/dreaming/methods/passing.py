@@ -44,9 +44,11 @@ SLOW = 50.0
 """Time in which a slow wind crosses the picture, in seconds."""
 
 _OVERLAPS = 0.1, 0.14, 0.19, 0.25  # of two passes, in times of a crossing
+_SLOWER = 0.15  # way that slow clouds stay behind the wind, in widths
 _STARTS = 5  # number of film times at which a pass may start
 _LIFE = 1.2  # film time that a frame that leaves runs back and forth, in seconds
 _GRAIN = 8  # frames of a slow sky that are shown in turn
+_EDGE = 0.1  # part of a crossing in which this motion begins
 _RECENT = 4  # pairs of frames that show the motion of the film's end
 _SMOOTH = 0.06  # sigma of the blur of this motion, of the longer side
 _GOES_ON = 1.5  # time constant with which the film's own motion ends, in seconds
@@ -55,7 +57,7 @@ _PLACES = 32  # places of a cut across an overlap
 _STEEP = 2  # places by which a cut moves from a row to the next, at most
 # Cost of the contrast of clouds in view that a cut takes away, for a whole crossing.
 _KEPT = 100.0
-_FAINT = 0.1  # added to the brightness of two lights before their ratio is taken
+_FAINT = 0.02  # added to the brightness of two lights before their ratio is taken
 _UNLIKE = 0.2  # random part of the cost of a pass
 _AGAIN = 0.5  # added part for a pass that starts like the one before
 _SLOWEST = 1e-5  # least speed, in widths a step
@@ -154,8 +156,11 @@ class Sky:
         self.goes_on = _GOES_ON * second
         cross = self.wind[..., 1 - self.axis].mean()
         self.turn = _TURN * (height, width)[self.axis] / max(abs(float(cross)), TINY)
-        inner = _ease(self.since / (0.1 * self.crosses))[..., None]
-        self.rest = inner * _rest(material, self.wind, 1 - still, round(self.goes_on))
+        rest = _rest(material, self.wind, 1 - still, round(self.goes_on))
+        # The edge follows the wind, and the picture is stretched by half there, at most.
+        most = np.float32(_EDGE * side / (2 * self.goes_on))
+        rest /= np.maximum(np.linalg.norm(rest, axis=2) / most, 1)[..., None]
+        self.rest = rest * _ease(self.since / (_EDGE * self.crosses))[..., None]
         smalls = [
             reduced(material.views.small(j), LIGHT_SIDE) for j in range(len(self.times))
         ]
@@ -226,7 +231,7 @@ class Sky:
         size = flow.shape[:2]
         there = resized(self.lights[-1], size)
         here = warp(resized(self.lights[frame], size), flow, how=cv2.INTER_LINEAR)
-        gains = ((there + _FAINT) / (here + _FAINT)).clip(0.6, 1.6)
+        gains = ((there + _FAINT) / (here + _FAINT)).clip(0.5, 2)
         return (sky - here) * gains + there, gains.mean(2)
 
     def weights(
@@ -247,7 +252,7 @@ class Sky:
         opened = float(_ease(time / self.opens)) if film_ends else 1.0
         moved = time if film_ends else self.crosses
         soft = np.float32(min(0.015 * self.crosses, max(moved, TINY)))
-        wide = np.float32(0.1 * self.crosses) + soft
+        wide = np.float32(0.2 * self.crosses) + soft
         fine, coarse = (_ease((cut - since) / reach + 1 / 2) for reach in (soft, wide))
         fine = np.maximum(_ease(-since / soft), opened * fine)
         late = np.float32((1 - opened) * 0.5 * self.opens) if film_ends else 0
@@ -280,8 +285,9 @@ class Sky:
         found = []
         for overlap in sorted({min(one, most) for one in _OVERLAPS}):
             step = (1 - overlap) * self.crosses
-            # No cloud is in the picture twice: so late a start, at most.
-            latest = max(begin, -overlap * self.crosses)
+            # No cloud is in the picture twice: so late a start, at most. Clouds may be
+            # slower than the wind.
+            latest = max(begin, -(overlap + _SLOWER) * self.crosses)
             earliest = min(begin + self.life, latest)
             for first in np.linspace(earliest, latest, _STARTS).tolist():
                 cut, cost = self._cut(first, step, overlap * self.crosses)
