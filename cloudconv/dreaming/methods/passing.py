@@ -231,7 +231,7 @@ class Sky:
         size = flow.shape[:2]
         there = resized(self.lights[-1], size)
         here = warp(resized(self.lights[frame], size), flow, how=cv2.INTER_LINEAR)
-        gains = ((there + _FAINT) / (here + _FAINT)).clip(0.5, 2)
+        gains = ((there + _FAINT) / (here + _FAINT)).clip(0.6, 1.6)
         return (sky - here) * gains + there, gains.mean(2)
 
     def weights(
@@ -254,7 +254,7 @@ class Sky:
         soft = np.float32(min(0.015 * self.crosses, max(moved, TINY)))
         wide = np.float32(0.2 * self.crosses) + soft
         fine, coarse = (_ease((cut - since) / reach + 1 / 2) for reach in (soft, wide))
-        fine = np.maximum(_ease(-since / soft), opened * fine)
+        fine = np.maximum(_ease(1 / 4 - since / soft), opened * fine)
         late = np.float32((1 - opened) * 0.5 * self.opens) if film_ends else 0
         coarse = np.maximum(_ease(-(since + late) / wide), opened * coarse)
         return np.dstack([fine, coarse])
