@@ -157,10 +157,14 @@ def standing_light(
     powers = np.vander(np.asarray(times) / max(-times[0], TINY), min(3, len(chosen)))
 
     def steadily(changes: Any) -> Any:
-        """Return changes of the chosen frames as those of all frames."""
+        """Return changes of the chosen frames, as far as a parabola explains them."""
         flat = np.stack(changes).reshape(len(chosen), -1)
         fit, *_ = np.linalg.lstsq(powers[chosen], flat, rcond=None)
-        return (powers @ fit).reshape(-1, *stands.shape).astype(np.float32)
+        mean = flat.mean(0)
+        left = np.square(flat - powers[chosen] @ fit).sum(0)
+        sure = 1 - left / np.square(flat - mean).sum(0).clip(TINY)
+        every = mean + sure.clip(0, 1) * (powers @ fit - mean)
+        return every.reshape(-1, *stands.shape).astype(np.float32)
 
     changes = steadily([soft(film - usual, 1 / 4) for film in films])[chosen]
     for _ in range(_TURNS):

@@ -57,7 +57,7 @@ _PLACES = 32  # places of a cut across an overlap
 _STEEP = 2  # places by which a cut moves from a row to the next, at most
 # Cost of the contrast of clouds in view that a cut takes away, for a whole crossing.
 _KEPT = 100.0
-_FAINT = 0.02  # added to the brightness of two lights before their ratio is taken
+_FAINT = 0.1  # added to the brightness of two lights before their ratio is taken
 _UNLIKE = 0.2  # random part of the cost of a pass
 _AGAIN = 0.5  # added part for a pass that starts like the one before
 _SLOWEST = 1e-5  # least speed, in widths a step
@@ -232,7 +232,8 @@ class Sky:
         there = resized(self.lights[-1], size)
         here = warp(resized(self.lights[frame], size), flow, how=cv2.INTER_LINEAR)
         gains = ((there + _FAINT) / (here + _FAINT)).clip(0.6, 1.6)
-        return (sky - here) * gains + there, gains.mean(2)
+        gain = gains.mean(2)
+        return (sky - here) * in_channels(gain) + there, gain
 
     def weights(
         self, one: Pass, before: Pass, number: float, size: tuple[int, int]
