@@ -255,7 +255,9 @@ class Sky:
         soft = np.float32(min(0.015 * self.crosses, max(moved, TINY)))
         wide = np.float32(0.2 * self.crosses) + soft
         fine, coarse = (_ease((cut - since) / reach + 1 / 2) for reach in (soft, wide))
-        fine = np.maximum(_ease(1 / 4 - since / soft), opened * fine)
+        # Sky that has come in since the time that the pass before shows is not known there.
+        back = self.film_time(before, number) if time > 0 else 0.0
+        fine = np.maximum(_ease(1 / 4 - (since + np.float32(back)) / soft), opened * fine)
         late = np.float32((1 - opened) * 0.5 * self.opens) if film_ends else 0
         coarse = np.maximum(_ease(-(since + late) / wide), opened * coarse)
         return np.dstack([fine, coarse])
