@@ -106,10 +106,11 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         mode = "texture"
         why = torn
     else:
-        # A sky that no wind carries through the picture moves in its place.
-        trials = [tried(method("flow" if uneven(small) else "collage"), small, seed)]
+        # A sky that no wind carries through the picture plays again, or moves in its place.
+        first, other = ("texture", "flow") if uneven(small) else ("collage", "texture")
+        trials = [tried(method(first), small, seed)]
         if trials[0].faults:
-            trials.append(tried(method("texture"), small, seed))
+            trials.append(tried(method(other), small, seed))
         # A wind moves the sky alone: where land slides with the sky, there is no collage.
         best = trials[-1] if trials[0].slides else min(trials)
         clauses = [trial.taken() if trial is best else str(trial) for trial in trials]
