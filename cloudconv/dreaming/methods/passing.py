@@ -258,8 +258,8 @@ class Sky:
         # Sky that has come in since the time that the pass before shows is not known there.
         back = self.film_time(before, number) if time > 0 else 0.0
         fine = np.maximum(_ease(1 / 4 - (since + np.float32(back)) / soft), opened * fine)
-        late = np.float32((1 - opened) * 0.5 * self.opens) if film_ends else 0
-        coarse = np.maximum(_ease(-(since + late) / wide), opened * coarse)
+        late = np.float32((1 - opened) * 0.2 * self.opens) if film_ends else 0
+        coarse = np.maximum(_ease(-2.5 * (since + late) / wide), opened * coarse)
         return np.dstack([fine, coarse])
 
     # Which pass follows
