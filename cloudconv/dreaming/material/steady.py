@@ -64,7 +64,7 @@ def steady_wind(material: Material) -> Floats:
             guess = _field(mean, slope, down)
             moved = warp(pictures[k - gap], np.float32(-gap) * guess, how=cv2.INTER_LINEAR)
             flow = guess - measured_flow(pictures[k], moved) / np.float32(gap)
-            contrast = blurred(cv2.magnitude(*gradients(pictures[k].astype(np.float32))), 2)
+            contrast = blurred(np.hypot(*gradients(pictures[k].astype(np.float32))), 2)
             weight = np.minimum(contrast, _CLEAR) * sky
             rim = 4 + int(gap * np.abs(mean).max())
             inner = tuple(
@@ -188,6 +188,5 @@ def standing_light(
         changes += np.stack([soft(one - always, 1 / 4) for one in left])
     glow = blurred(wider((sun > 0).astype(np.float32), side // 10), _GLOW * side)
     lerp_into(stands, usual, in_channels(glow))
-    # Half precision hides rounding, which differs from run to run.
-    lights: Floats = (stands + steadily(changes)).astype(np.float16).astype(np.float32)
+    lights: Floats = stands + steadily(changes)
     return lights

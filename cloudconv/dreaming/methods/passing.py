@@ -76,13 +76,13 @@ def _rest(material: Material, wind: Floats, sky: Floats, frames: int) -> Floats:
     """
     pairs = range(1, len(material))[-_RECENT:]
     grey = luma(material.glance(-1)).astype(np.float32)
-    sure = smooth(cv2.magnitude(*gradients(grey)) * sky, 2)
+    # The rounding of cv2.magnitude depends on the place in memory.
+    sure = smooth(np.hypot(*gradients(grey)) * sky, 2)
     sigma = _SMOOTH * max(sure.shape)
     rest = np.mean([material.flow(k) + wind for k in pairs] or [0 * wind], 0)
     total = blurred(rest * in_channels(sure, 2), sigma)
     even = total / in_channels(blurred(sure, sigma) + np.float32(1), 2)
-    # Half precision hides the rounding of OpenCV, which differs from run to run.
-    return unfolded(even, frames).astype(np.float16).astype(np.float32)
+    return unfolded(even, frames)
 
 
 def _best_path(costs: Floats, lost: Floats) -> tuple[list[int], float]:
@@ -315,7 +315,7 @@ class Sky:
             sky = warp(self._films[frame], flow, how=cv2.INTER_LINEAR)
             pictures.append(self.light(frame, flow, sky)[0])
         old, new = pictures
-        contrast = [cv2.magnitude(*gradients(255 * luma(one))) for one in pictures]
+        contrast = [np.hypot(*gradients(255 * luma(one))) for one in pictures]
         apart = 255 * np.abs(old - new).sum(2)
         apart = (
             apart + smooth(apart, 1.5) + 4 * contrast[0] + 4 * contrast[1]
