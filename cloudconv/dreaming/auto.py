@@ -139,6 +139,8 @@ def uneven(material: Material) -> str:
     sky = material.original.once(Sky)
     if sky.crosses > sky.slow:
         return "the wind would take too long to cross the picture"
+    if sky.sun.any() and not sky.glow.any():
+        return "clouds cover a sun when the clip ends"
     if wind_of(material, resized_flow(-sky.wind, material.small_size)) < _EVEN:
         return "no wind that is the same everywhere explains what moves"
     return ""

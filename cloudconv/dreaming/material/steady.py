@@ -94,9 +94,11 @@ def _field(mean: Any, slope: float, down: Floats) -> Floats:
 def sun_of(material: Material, wind: Floats) -> tuple[Floats, Floats]:
     """Return the share of a sun in each pixel, and of its glow: (h, w) each, for analysis.
 
-    A sun is white in nearly all frames, and smaller than the way of the wind in the film.
+    A sun is white in nearly all frames, and smaller than the way of the wind in the film. A
+    sun that clouds cover when the film ends has no glow.
     """
     white = np.mean([luma(material.glance(k)) > _WHITE for k in spread(len(material))], 0)
+    shows = luma(material.glance(-1)) > _WHITE
     sun, glow = np.zeros((2, *white.shape), np.float32)
     way = len(material) * float(np.linalg.norm(wind.mean((0, 1))))
     for part in connected(white > _OFTEN, 4):
@@ -104,9 +106,9 @@ def sun_of(material: Material, wind: Floats) -> tuple[Floats, Floats]:
         if max(sides) < min(way / 2, _LARGEST * max(white.shape)):
             reach = max(sides) // 4 + 4
             sun = np.maximum(sun, part)
-            glow = np.maximum(
-                glow, smooth(wider(part, reach).astype(np.float32), reach / 2)
-            )
+            if shows[part > 0].mean() > 1 / 2:
+                wide = wider(part, reach).astype(np.float32)
+                glow = np.maximum(glow, smooth(wide, reach / 2))
     return sun, glow
 
 
