@@ -139,7 +139,7 @@ def uneven(material: Material) -> str:
     sky = material.original.once(Sky)
     if sky.crosses > sky.slow:
         return "the wind would take too long to cross the picture"
-    if sky.sun.any() and not sky.glow.any():
+    if float((sky.sun - sky.glow).max()) > 1 / 2:
         return "clouds cover a sun when the clip ends"
     if wind_of(material, resized_flow(-sky.wind, material.small_size)) < _EVEN:
         return "no wind that is the same everywhere explains what moves"
