@@ -160,7 +160,10 @@ class Sky:
         # The edge follows the wind, and the picture is stretched by half there, at most.
         most = np.float32(_EDGE * side / (2 * self.goes_on))
         rest /= np.maximum(np.linalg.norm(rest, axis=2) / most, 1)[..., None]
-        self.rest = rest * _ease(self.since / (_EDGE * self.crosses))[..., None]
+        beside = grid_of((height, width))[..., 1 - self.axis]
+        beside = np.minimum(beside, np.flip(beside, self.axis)) / beside.max()
+        inner = _ease(beside / _EDGE) * _ease(self.since / (_EDGE * self.crosses))
+        self.rest = rest * inner[..., None]
         smalls = [
             reduced(material.views.small(j), LIGHT_SIDE) for j in range(len(self.times))
         ]
