@@ -13,6 +13,7 @@ import numpy as np
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options, watched
 from cloudconv.dreaming.methods.modes import MethodSpec, method
+from cloudconv.dreaming.methods.passing import Sky
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 from cloudconv.images import (
@@ -24,6 +25,7 @@ from cloudconv.images import (
     gradients,
     luma,
     parts,
+    resized_flow,
     spread,
     warp,
 )
@@ -36,6 +38,9 @@ _COLLAGE = 48
 # Least part of a wind in what motion explains. Skies that are better as collages have .65
 # to 1; fires, people, animals and surf have less than .5.
 _WIND = 0.5
+# The same of one wind everywhere, which carries all of the sky: skies that are better as
+# collages have .33 to .95, others -.06 to .25.
+_EVEN = 0.3
 # Time between two pictures whose motion is compared, in seconds: two successive pictures
 # show less motion of a slow sky than noise.
 _APART = Fraction(1, 5)
@@ -84,7 +89,7 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
     """Choose the mode for a material, with the reason.
 
     Where two modes are possible, each makes a small dream. The one with the least visible
-    faults is taken, and the collage of two without a fault: its pictures are new.
+    faults is taken, and of two without a fault the one whose pictures are new.
     """
     mode = "flow"
     count = len(material)
@@ -101,9 +106,11 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         mode = "texture"
         why = "the clip does not drift as a sky does"
     else:
-        trials = [tried(method("collage"), small, seed)]
+        # A sky that no wind carries through the picture plays again, or moves in its place.
+        first, other = ("texture", "flow") if uneven(small) else ("collage", "texture")
+        trials = [tried(method(first), small, seed)]
         if trials[0].faults:
-            trials.append(tried(method("texture"), small, seed))
+            trials.append(tried(method(other), small, seed))
         # A wind moves the sky alone: where land slides with the sky, there is no collage.
         best = trials[-1] if trials[0].slides else min(trials)
         clauses = [trial.taken() if trial is best else str(trial) for trial in trials]
@@ -124,12 +131,28 @@ def torn_by_collage(material: Material) -> str:
     return ""
 
 
-def wind_of(material: Material) -> float:
+def uneven(material: Material) -> str:
+    """Return why no wind carries all of a sky through the picture; empty if one does.
+
+    ``material`` is a small material.
+    """
+    sky = material.original.once(Sky)
+    if sky.crosses > sky.slow:
+        return "the wind would take too long to cross the picture"
+    if float((sky.sun - sky.glow).max()) > 1 / 2:
+        return "clouds cover a sun when the clip ends"
+    if wind_of(material, resized_flow(-sky.wind, material.small_size)) < _EVEN:
+        return "no wind that is the same everywhere explains what moves"
+    return ""
+
+
+def wind_of(material: Material, wind: Floats | None = None) -> float:
     """Return how much of the change that motion explains a wind explains: 1, 0 for none.
 
     A wind is the mean motion of each place, without places that move against the mean of
     all. A motion explains by how much the change of the moving parts becomes less when the
-    earlier picture is moved. ``material`` is a small material.
+    earlier picture is moved. ``material`` is a small material. ``wind``: another wind,
+    backward flow in its pixels a step.
     """
     apart = max(1, min(round(_APART / material.step), len(material) - 1))
     numbers = spread(len(material), apart)
@@ -137,8 +160,11 @@ def wind_of(material: Material) -> float:
     flows = [flow_between(*pair) for pair in pairs]
     still = np.zeros_like(flows[0])
     moving = parts(material.moving, COARSE_SIDE)
-    mean = np.mean(flows, 0)
-    wind = mean * (mean @ mean[moving].mean(0) > 0)[..., None]
+    if wind is None:
+        mean = np.mean(flows, 0)
+        wind = mean * (mean @ mean[moving].mean(0) > 0)[..., None]
+    else:
+        wind = np.float32(apart) * wind
 
     def left(pair: tuple[Bytes, Bytes], motion: Floats) -> float:
         """Return the change that is left after a motion."""

@@ -1,20 +1,16 @@
 """Pictures in the planes of a format: sums of codes are those of RGB, in each format."""
 
-from dataclasses import replace
 from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
-from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.planes import Planes, colours, held
+from cloudconv.dreaming.planes import Planes
 from cloudconv.images import as_picture, levels_of, picture_of, resized
 from cloudconv.media.frames.frame import ColorTags, Frame
 from tests.helpers.dreams import clouds, video
@@ -84,18 +80,6 @@ def test_a_frame_in_other_colours_is_converted():
     shown = form.rgb(samples_of(form, other))
     assert np.abs(shown - Planes(other).rgb(samples_of(Planes(other), other))).max() < 0.02
     assert np.abs(shown - expected).max() > 0.02
-
-
-@given(st.floats(-0.6, 0.6), st.booleans())
-def test_chroma_stays_with_its_luma_in_each_place(shift, mirrored):
-    chroma = np.random.default_rng(0).random((8, 40), np.float32)
-    luma = chroma.repeat(2, 0).repeat(2, 1)
-    placement = Placement(0, mirrored=mirrored, shift=shift)
-    small, large = (
-        placement.look(held(one)).whole(replace(colours(*one.shape), cells=40))
-        for one in (chroma, luma)
-    )
-    assert np.array_equal(small.repeat(2, 0).repeat(2, 1), large)
 
 
 @pytest.mark.parametrize(

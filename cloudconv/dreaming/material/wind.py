@@ -6,19 +6,18 @@ Flow fields are backward, (h, w, 2) float32, in pixels of the small picture.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 import cv2
 import numpy as np
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.planes import Group, Look, colours, held
+from cloudconv.dreaming.planes import Group, Look, colours
 from cloudconv.images import (
     TINY,
     Area,
     Floats,
     Mask,
-    as_picture,
     fill_weights,
     filled,
     in_channels,
@@ -30,7 +29,6 @@ from cloudconv.images import (
     resized_flow,
     sample,
     smooth,
-    warp,
     weight_size,
     within,
 )
@@ -68,23 +66,11 @@ def mean_flow(material: Material, pairs: Sequence[int]) -> Floats:
     return filled(measured, fill_weights(certain))
 
 
-def crossing(material: Material, wind: Floats) -> float:
-    """Return in how many frames a wind, (h, w, 2) in small pixels, crosses the sky."""
-    x, y = np.abs(wind[material.moving].mean(0))
-    height, width = material.small_size
-    return float((x * width + y * height) / max(x * x + y * y, TINY))
-
-
 def end_flow(material: Material, frames: int, *, first: bool) -> Floats:
     """Return the first or last pairs' flow, smooth enough to move for ``frames``."""
     pairs = range(1, len(material))
     recent = pairs[:_RECENT] if first else pairs[-_RECENT:]
     return unfolded(mean_flow(material, recent), frames)
-
-
-def end_flows(material: Material, frames: int) -> list[Floats]:
-    """Return the motion at both ends of a clip, see :func:`end_flow`."""
-    return [end_flow(material, frames, first=first) for first in (True, False)]
 
 
 def unfolded(flow: Floats, frames: int) -> Floats:
@@ -107,199 +93,46 @@ def unfolded(flow: Floats, frames: int) -> Floats:
 
 
 class Drift:
-    """Frames, the first and last of which move steadily before and after their times.
+    """A picture that moves steadily.
 
-    ``frames``: a function that returns a frame by its number from 0 to ``count`` - 1.
-    ``flows``: (h, w, 2) backward flow per frame at the first and at the last frame, so
-    smooth that pictures do not fold. ``grain``: the group of small colours. ``behind``:
-    shows sky in place of the still parts; None without any. ``turns``: the number of frames
-    that are shown in turn, so that clouds of a slow sky change their form. ``mirrors``: a
-    mirror image continues each picture, because repeated edges are visible as streaks.
-    ``path``: (count, 2), the way that each frame was moved before, in widths; its edges are
-    unknown then. ``leads``: returns the flow, (h, w, 2), that moves a frame to its time, or
-    None.
+    ``flow``: (h, w, 2) backward flow per frame, so smooth that the picture does not fold.
+    ``behind``: shows sky in place of the still parts. A mirror image continues the picture,
+    because repeated edges are visible as streaks.
     """
 
-    def __init__(
-        self,
-        frames: Callable[[int], Look],
-        grain: Group,
-        count: int,
-        flows: Sequence[Floats],
-        behind: SkyBehind | None = None,
-        *,
-        turns: int = 0,
-        mirrors: bool = True,
-        path: Floats | None = None,
-        leads: Callable[[int], Floats | None] = lambda _: None,
-    ) -> None:
-        """Store the frames and their motion."""
-        self.count = count
-        self.turns = turns
-        self.mirrors = mirrors
-        self.grain = grain
-        self._frames = frames
-        self._behind = behind
-        self._path = path
-        self._flows = [resized_flow(flow, grain.size) for flow in flows]
-        self._leads = leads
-        self._way = lru_cache(16)(self._joined)
-        self._fastest = [float(np.linalg.norm(flow, axis=-1).max()) for flow in flows]
-        self._hidden = lru_cache(4)(self._with_sky)
-        # Only two frames are shown for long.
-        self._filled = lru_cache(8)(lambda number, group: self._hidden(number).whole(group))
+    def __init__(self, picture: Look, flow: Floats, behind: SkyBehind) -> None:
+        """Store the picture and its motion."""
+        self._picture = picture
+        self._flow = resized_flow(flow, behind.grain.size)
+        self._fastest = float(np.linalg.norm(flow, axis=-1).max())
+        # Sky is filled once, because the picture moves many times.
+        self._sky = Look(partial(_part, lru_cache(8)(behind.look(picture).whole)))
 
-    def frame(self, k: int) -> int:
-        """Return the number of the frame that a picture shows."""
-        return self._source_of(k)[0]
+    def look(self, by: int, *, sky: bool) -> Look:
+        """Return the picture, moved by frames, to look at.
 
-    def look(self, k: int, *, sky: bool = False) -> Look:
-        """Return the frame ``k``, or the moved picture, to look at.
-
-        ``sky``: show sky in place of its still parts. In a moved picture these stay at
-        their place, and fade to sky.
+        ``sky``: show sky in place of its still parts. These stay at their place otherwise,
+        and fade to sky with the way.
         """
-        number, by = self._source_of(k)
-        left = self._left(k, by, sky=sky)
-        moves = self._moving(number, by, later=k > 0, sky=left < 1)
-        if self._behind is None or left in (0, 1):
+        flow = np.float32(by) * self._flow
+        moves = self._sky.moved(flow, mirrors=True)
+        left = 0.0 if sky else max(1 - abs(by) * self._fastest / _FILLS_BY, 0.0)
+        if not left:
             return moves
-        still, gone = (
-            self._moving(number, 0, later=k > 0, sky=one) for one in (False, True)
-        )
 
         def fading(group: Group, area: Area) -> Floats:
-            difference = still.at(group, area) - gone.at(group, area)
+            difference = self._picture.at(group, area) - self._sky.at(group, area)
             return moves.at(group, area) + np.float32(left) * difference
 
         return Look(fading)
 
-    def _moving(self, number: int, by: int, *, later: bool, sky: bool) -> Look:
-        """Return a frame that moves, perhaps with sky in place of its still parts.
-
-        The frame is sampled once, at the places to which all flows lead together.
-        """
-        look = self._frames(number)
-        if self._behind is not None and sky:
-            look = self._hidden(number)
-            # A frame that is not shown in turn with others moves many times.
-            if by and not self.turns:
-                look = Look(lambda group, area: self._filled(number, group)[area])
-        flow = self._way(number, by, later)
-        return look if flow is None else look.moved(flow, mirrors=self.mirrors)
-
-    def _joined(self, number: int, by: int, later: bool) -> Floats | None:
-        """Return the flow that leads to the places of a frame; None if the frame stays."""
-        lead = self._leads(number)
-        if not by:
-            return lead
-        flow = np.float32(by) * self._flows[later]
-        if lead is None:
-            return flow
-        size = flow.shape[:2]
-        moves = cv2.remap(
-            resized_flow(lead, size),
-            pointed(flow, size),
-            None,
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
-        joined: Floats = cv2.add(flow, moves)
-        return joined
-
-    def _left(self, k: int, by: int, *, sky: bool) -> float:
-        """Return how much of the still parts is left in a picture."""
-        return 0.0 if sky else max(1 - abs(by) * self._fastest[k > 0] / _FILLS_BY, 0.0)
-
-    def _with_sky(self, number: int) -> Look:
-        assert self._behind is not None
-        return self._behind.look(self._frames(number))
-
-    def covers(self, k: int, size: tuple[int, int]) -> Floats:
-        """Return a picture's known part: (h, w) of ``size``, 0 for points from outside."""
-        away = self._outside(k)
-        if not away and self._path is None:
-            return np.ones(size, np.float32)
-        displacement = resized_flow(np.float32(away) * self._flows[k > 0], size)
-        if self._path is not None:
-            displacement = displacement - size[1] * self._path[self.frame(k)]
-        return _inside(displacement)
-
-    def _outside(self, k: int) -> int:
-        return k if k < 0 else max(k - self.count + 1, 0)
-
-    def _source_of(self, k: int) -> tuple[int, int]:
-        """Return the number of a picture's frame, and for how long that has moved."""
-        away = self._outside(k)
-        way = 1 if k > 0 else -1
-        ago = self.turns - abs(self.turns - abs(away) % max(2 * self.turns, 1))
-        return min(max(k, 0), self.count - 1) - way * ago, away + way * ago
+    def covers(self, by: int, size: tuple[int, int]) -> Floats:
+        """Return the known part of the moved picture: (h, w), 0 for points from outside."""
+        return _inside(resized_flow(np.float32(by) * self._flow, size))
 
 
-def sky_drift(
-    skies: Sequence[Floats], flows: Sequence[Floats], path: Floats | None = None
-) -> Drift:
-    """Return the drift of small pictures, (h, w, 3) each, that show only sky.
-
-    Before and after their times one frame is shown, not several in turn, and edges are
-    repeated: a choice of footage would take a mirror image for clouds.
-    """
-    grain = colours(*skies[0].shape[:2])
-    looks = [held(sky) for sky in skies]
-    sized = [resized_flow(flow, grain.size) for flow in flows]
-    return Drift(looks.__getitem__, grain, len(skies), sized, mirrors=False, path=path)
-
-
-def path_of(material: Material) -> Floats | None:
-    """Return the way that each frame was moved before, (n, 2) in widths, or None."""
-    if material.views.path is None:
-        return None
-    numbers = [material.source_of(k)[0] for k in range(len(material))]
-    moved = material.views.path[numbers] / material.small_size[1]
-    path: Floats = moved.astype(np.float32)
-    return path
-
-
-def drift_of(material: Material, flows: Sequence[Floats], behind: SkyBehind) -> Drift:
-    """Return the frames of a material, which drift by the motion at both ends of the clip.
-
-    ``flows``: those of :func:`end_flows`, in pixels of the material's small pictures.
-    """
-    count = len(material)
-    turns = min(_TURNS, count - 1) if _moves(material, flows[1]) < _ENOUGH else 0
-    return Drift(
-        material.look,
-        behind.grain,
-        count,
-        flows,
-        behind,
-        turns=turns,
-        path=path_of(material),
-        leads=material.lead,
-    )
-
-
-def _moves(material: Material, flow: Floats) -> float:
-    """Return the change of the last frame that a flow moves, relative to the clip's change.
-
-    A change of the whole picture is light and does not count.
-    """
-    sky = in_channels(1 - material.views.land)
-
-    def change(one: Floats, two: Floats) -> float:
-        apart = two - one
-        return float((np.abs(apart - apart.mean((0, 1))) * sky).mean())
-
-    # Two pictures at a time: a list of all would need the memory several times.
-    count = min(_TURNS + 1, len(material))
-    latest = as_picture(material.glance(-1))
-    moved_on = change(warp(latest, flow), latest)
-    filmed = []
-    for k in range(1, count):
-        before = as_picture(material.glance(-1 - k))
-        filmed.append(change(latest, before))
-        latest = before
-    return moved_on / max(float(np.mean(filmed or 0.0)), TINY)
+def _part(whole: Callable[[Group], Floats], group: Group, area: Area) -> Floats:
+    return whole(group)[area]
 
 
 class SkyBehind:

@@ -9,86 +9,43 @@ from cloudconv.dreaming.planes import Group, Look, colours, held
 from cloudconv.images import (
     Area,
     Floats,
-    blurred,
     bounds,
     in_channels,
-    luma,
     resized,
     whole,
 )
 
-_AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
-# Added to both squared contrasts of a ratio, so that noise is not enlarged.
-_FAINT = (1 / 255) ** 2
 # Sides of a picture up to which all of its detail counts as coarse, in pixels.
 _COARSE_SIDES = 8
-# Greatest gain of contrast; two unrelated pictures in equal parts need 1.41.
-_MOST_GAIN = 2.0
 # Number of strips of a picture, and their least height in pixels, because each reading
 # takes time. Of a strip only the columns with a weight are read.
 _STRIPS, _HEIGHT = 6, 100
 
 
-def blended(
-    pictures: Sequence[Floats],
-    weights: Sequence[Floats],
-    mean_picture: Floats | None = None,
-) -> Floats:
-    """Blend pictures, (H, W, 3) each, without other light; see :func:`composed`."""
-    smalls = [resized(picture, weights[0].shape[:2]) for picture in pictures]
-    rest, shares = mixed(weights, smalls, smalls, mean_picture)
-    group = colours(*pictures[0].shape[:2])
-    return summed(rest, shares, [held(one) for one in pictures], group, whole(group.size))
+def blended(pictures: Sequence[Floats], weights: Sequence[Floats]) -> Floats:
+    """Blend pictures, (H, W, 3) each, without a seam.
 
+    Fine detail is blended with sharp weights, and coarse detail with blurred weights, which
+    hides the seam. The sides of the weights are at most a quarter of the pictures' sides.
+    So the finest two bands have the same weights, and only small pictures need a pyramid.
+    The result is the weighted mean of the full-size pictures, plus the enlarged difference
+    between the pyramid's result and the weighted mean of the small pictures.
 
-def mixed(
-    weights: Sequence[Floats],
-    smalls: Sequence[Floats],
-    lit: Sequence[Floats],
-    mean_picture: Floats | None = None,
-) -> tuple[Floats, list[Floats]]:
-    """Blend small pictures, so that :func:`summed` adds the detail of large ones.
-
-    The blend has no seam, and loses no contrast. Fine detail is blended with sharp weights,
-    and coarse detail with blurred weights, which hides the seam. The sides of the weights
-    are at most a quarter of the pictures' sides. So the finest two bands have the same
-    weights, and only the small pictures need a pyramid. The result is the weighted mean of
-    the full-size pictures, plus the enlarged difference between the pyramid's result and
-    the weighted mean of the small pictures. Mixing unrelated pictures lowers the contrast.
-    If ``mean_picture`` is given, the differences from this picture are enlarged to their
-    size in the pictures, and so is detail finer than the small pictures.
-
-    Sources: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics,
-    ACM Transactions on Graphics 1983; Heitz and Neyret, High-Performance By-Example Noise
-    using a Histogram-Preserving Blending Operator, HPG 2018.
+    Source: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics,
+    ACM Transactions on Graphics 1983.
 
     Args:
-        weights: (h, w) each, of ``weight_size``; their sum is 1 everywhere. Or (h, w, 2)
-            each, for fine and for coarse detail.
-        smalls: (h, w, 3) each, the pictures at the size of the weights.
-        lit: (h, w, 3) each, the small pictures with the wanted brightness and colours.
-        mean_picture: (h, w, 3), the mean picture of the clip; None to leave contrast
-            unchanged.
-
-    Returns:
-        (h, w, 3): the difference between the pyramid's result and the weighted mean of the
-        small pictures; and the weight of each full-size picture, (h, w).
+        pictures: the pictures.
+        weights: (h, w, 2) each, of ``weight_size``, for fine and for coarse detail; their
+            sum is 1 everywhere.
     """
-    area = weights[0].shape[:2]
-    bands = [weight.reshape(*area, -1) for weight in weights]
-    shares = [np.ascontiguousarray(band[..., 0]) for band in bands]
-    if len(lit) == 1:
-        wanted = lit[0]
-    else:
-        wanted = pyramid_mean(lit, bands)
-        if mean_picture is not None:
-            wanted, gain = _contrasted(wanted, lit, shares, mean_picture)
-            shares = [share * gain for share in shares]
-    # Detail finer than the small pictures comes from the full-size ones.
+    smalls = [resized(picture, weights[0].shape[:2]) for picture in pictures]
+    shares = [np.ascontiguousarray(weight[..., 0]) for weight in weights]
+    rest = pyramid_mean(smalls, weights)
     for small, share in zip(smalls, shares, strict=True):
-        if share.any():
-            wanted = wanted - small * in_channels(share)
-    return wanted, shares
+        rest = rest - small * in_channels(share)
+    group = colours(*pictures[0].shape[:2])
+    return summed(rest, shares, [held(one) for one in pictures], group, whole(group.size))
 
 
 def summed(
@@ -101,7 +58,7 @@ def summed(
     """Return the sum of a small picture, enlarged, and of full-size pictures.
 
     Args:
-        rest: the small picture, (h, w, 3), see :func:`mixed`.
+        rest: the small picture, (h, w, 3), see :func:`blended`.
         shares: the weight of each full-size picture, (h, w).
         looks: the full-size pictures. Only the areas with a weight are looked at.
         group: the planes that are summed.
@@ -147,39 +104,6 @@ def _enlarged(span: slice, few: int, side: int, within: slice) -> slice:
     """Return a part of ``few`` cells as pixels of a longer side, of those ``within``."""
     start, stop = (-(-end * side // few) for end in (span.start, span.stop))
     return slice(max(start, within.start), min(stop, within.stop))
-
-
-def _contrasted(
-    mixed: Floats,
-    pictures: Sequence[Floats],
-    weights: Sequence[Floats],
-    mean_picture: Floats,
-) -> tuple[Floats, Floats]:
-    """Return the ``mixed`` picture, (h, w, 3), with the mean luma contrast of ``pictures``.
-
-    Only luma changes: more contrast between colours would show as fringes. The second
-    result is the gain, (h, w), that finer detail needs.
-    """
-    lumas = [luma(one) for one in pictures]
-    here = luma(mixed)
-    usual = luma(mean_picture)
-    apart = here - usual
-    contrast = sum(
-        np.square(one - usual) * weight for one, weight in zip(lumas, weights, strict=True)
-    )
-    energy = np.dstack([np.square(apart), contrast])
-    have, want = np.moveaxis(
-        blurred(energy, _AREA * max(mixed.shape)) + np.float32(_FAINT), 2, 0
-    )
-    gain = np.sqrt(want / have).clip(1, _MOST_GAIN)
-    # The result stays between the darkest and the brightest picture, so that no area is
-    # clipped. A picture that fades in extends this range gradually.
-    reach = [
-        here + (one - here) * np.sqrt(weight)
-        for one, weight in zip(lumas, weights, strict=True)
-    ]
-    wanted = (usual + gain * apart).clip(np.min(reach, 0), np.max(reach, 0))
-    return mixed + in_channels(wanted - here), gain
 
 
 def pyramid_mean(pictures: Sequence[Floats], weights: Sequence[Floats]) -> Floats:

@@ -77,11 +77,7 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
         wind = unfolded(wind, period)
     full = colours(*material.size)
 
-    def moving(picture: Floats, travel: Floats) -> Drift:
-        frames = [held(picture)]
-        return Drift(frames.__getitem__, behind.grain, 1, [travel] * 2, behind)
-
-    leaving, entering = moving(last, first), moving(last, wind)
+    leaving, entering = (Drift(held(last), travel, behind) for travel in (first, wind))
     # The order in which pixels cross-fade moves with the wind.
     drifts = resized_flow(wind, size)
     order = order_of(drifts, np.random.default_rng(options.seed), size)
@@ -92,7 +88,7 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
         end = turns * k // rounds if loop else period * k
         if loop_to is not None and end == turns:
             target = loop_to
-            entering = moving(loop_to, wind)
+            entering = Drift(held(loop_to), wind, behind)
         count = end - number
         fine, coarse = (count * soft for soft in _SOFT)
         front = Front(coarse / 2 + (count - coarse) * order, (0, 0), (fine, coarse))

@@ -84,7 +84,7 @@ def inside(positions: Floats, size: tuple[int, int]) -> Floats:
 
 
 def best_times(
-    apart: Floats, times: Any, allowed: tuple[Floats, Floats], wanted: Floats | None = None
+    apart: Floats, times: Any, allowed: tuple[Floats, Floats], wanted: Floats
 ) -> Floats:
     """Return points' times of change for which the whole transition is least visible.
 
@@ -94,21 +94,14 @@ def best_times(
         times: (``TIMES``,), the times at which a point may change, in frames.
         allowed: (h, w) each, the first and the last time at which a point may change. The
             last one counts where there is no time between the two.
-        wanted: (h, w), the wanted time of change. None for any time; a point may then also
-            change long before or long after the transition.
+        wanted: (h, w), the wanted time of change.
 
     Returns:
         (h, w) float32.
     """
-    own: Any = apart / apart[apart > 0].mean()
-    border = own
+    border: Any = apart / apart[apart > 0].mean()
     lasts = times[-1] + times[0]
-    if wanted is None:
-        times = np.r_[-lasts, times, 2 * lasts].astype(np.float32)
-        own = np.pad(own, ((1, 1), (0, 0), (0, 0)))
-        border = np.pad(border, ((1, 1), (0, 0), (0, 0)), mode="edge")
-    else:
-        own = own + _WANTED * np.square((times[:, None, None] - wanted) / lasts)
+    own = border + _WANTED * np.square((times[:, None, None] - wanted) / lasts)
     moments = times[:, None, None]
     first, last = allowed
     # The nearest time counts if none is allowed.

@@ -27,9 +27,8 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import mean_flow
 from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Options
 from cloudconv.dreaming.methods.compositing import blended
-from cloudconv.dreaming.methods.pieces import Points
 from cloudconv.dreaming.methods.street import Street, goes_on
-from cloudconv.dreaming.methods.transition import Front, front_of
+from cloudconv.dreaming.methods.transition import Front, Points, front_of
 from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.images import (
     COARSE_SIDE,

@@ -20,7 +20,15 @@ from cloudconv.dreaming.methods.front import (
     inside,
     sample_linearly,
 )
-from cloudconv.images import TINY, Floats, blurred, centres, resized, sample_exactly
+from cloudconv.images import (
+    TINY,
+    Floats,
+    blurred,
+    centres,
+    resized,
+    sample_exactly,
+    warp_linearly,
+)
 
 PartlyKnown = Callable[[int], tuple[Floats, Floats]]
 """A function of an age in frames that returns the footage then, (h, w, 3), and its known
@@ -74,6 +82,21 @@ class Front:
         return weight
 
 
+class Points:
+    """The sky's points, which move with the ``wind``, (h, w, 2) backward flow per frame."""
+
+    def __init__(self, wind: Floats) -> None:
+        """Begin without motion."""
+        self.wind = wind
+        self._back = [np.zeros_like(wind)]
+
+    def back(self, age: int) -> Floats:
+        """Return the displacement to each point's place ``age`` frames ago: (h, w, 2)."""
+        while len(self._back) <= age:
+            self._back.append(self.wind + warp_linearly(self._back[-1], self.wind))
+        return self._back[age]
+
+
 def front_of(
     old: PartlyKnown,
     coming: PartlyKnown,
@@ -113,25 +136,6 @@ def front_of(
     order = best_times(apart, times, (first, soonest), wanted)
     order[~before] = order[~before].clip(begin)
     return _front(order, margins, compared, (fine, coarse))
-
-
-def cut_between(
-    first: PartlyKnown, second: PartlyKnown, wind: Floats, life: int, fades: Fades
-) -> Front:
-    """Return the times at which points change from one footage to the adjacent footage.
-
-    The border between the two is the cut of least error that moves with the wind.
-
-    Args:
-        first: the footage upwind, by its age.
-        second: the footage downwind.
-        wind: (h, w, 2) backward flow per frame, in pixels of these pictures.
-        life: the number of frames in which both are visible.
-        fades: see :class:`Front`.
-    """
-    positions, margins = drifts(wind, life)
-    compared = _compared(first, second, positions, life, fades)
-    return _front(best_times(*compared), margins, compared, fades)
 
 
 def _front(

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from cloudconv.doubts import Entry, kinds_of
-from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage
+from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage, uneven
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.leaving import MOST, PART
 from cloudconv.dreaming.material.material import Material
@@ -165,7 +165,7 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
         )
     if _requested(settings) is not None and spec.needs_wind:
         with enough_memory(plan.device, info):
-            torn = torn_by_collage(material.reduced())
+            torn = torn_by_collage(small := material.reduced()) or uneven(small)
         if torn:
             unfit = f"no-wind: The mode {spec.name} does not suit this clip: {torn}."
             warnings.append(Warned(unfit))

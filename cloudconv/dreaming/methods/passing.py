@@ -1,0 +1,348 @@
+"""Let a film of a sky pass by again and again, as the wind carries the sky.
+
+A *pass* is the film as it passes once: its first frame comes in with the wind, the film
+plays, and its last frame leaves. So all sky moves at one speed, nothing is mirrored, and
+each cloud comes in at the edge. Film times and dream times are in steps; the film ends at
+time 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.steady import (
+    LIGHT_SIDE,
+    standing_light,
+    steady_wind,
+    sun_of,
+)
+from cloudconv.dreaming.material.wind import SkyBehind, unfolded
+from cloudconv.dreaming.planes import colours, held
+from cloudconv.images import (
+    TINY,
+    Floats,
+    as_picture,
+    blurred,
+    centres,
+    gradients,
+    grid_of,
+    in_channels,
+    luma,
+    reduced,
+    resized,
+    resized_flow,
+    smooth,
+    warp,
+)
+
+SLOW = 50.0
+"""Time in which a slow wind crosses the picture, in seconds."""
+
+_OVERLAPS = 0.1, 0.14, 0.19, 0.25  # of two passes, in times of a crossing
+_SLOWER = 0.15  # way that slow clouds stay behind the wind, in widths
+_STARTS = 5  # number of film times at which a pass may start
+_LIFE = 1.2  # film time that a frame that leaves runs back and forth, in seconds
+_GRAIN = 8  # frames of a slow sky that are shown in turn
+_EDGE = 0.1  # part of a crossing in which this motion begins
+_RECENT = 4  # pairs of frames that show the motion of the film's end
+_SMOOTH = 0.06  # sigma of the blur of this motion, of the longer side
+_GOES_ON = 1.5  # time constant with which the film's own motion ends, in seconds
+_TURN = 0.12  # part of the height by which a wind that blows across still carries clouds
+_PLACES = 32  # places of a cut across an overlap
+_STEEP = 2  # places by which a cut moves from a row to the next, at most
+# Cost of the contrast of clouds in view that a cut takes away, for a whole crossing.
+_KEPT = 100.0
+_FAINT = 0.1  # added to the brightness of two lights before their ratio is taken
+_UNLIKE = 0.2  # random part of the cost of a pass
+_AGAIN = 0.5  # added part for a pass that starts like the one before
+_SLOWEST = 1e-5  # least speed, in widths a step
+
+
+def _ease(part: Any) -> Any:
+    """Return a part, cut to 0 to 1, that begins and ends slowly."""
+    part = np.clip(part, 0, 1)
+    return part * part * (3 - 2 * part)
+
+
+def _rest(material: Material, wind: Floats, sky: Floats, frames: int) -> Floats:
+    """Return the flow of the film's end beside the wind, (h, w, 2), where it is sure.
+
+    The flow is so smooth that ``frames`` of it do not fold a picture.
+    """
+    pairs = range(1, len(material))[-_RECENT:]
+    grey = luma(material.glance(-1)).astype(np.float32)
+    # The rounding of cv2.magnitude depends on the place in memory.
+    sure = smooth(np.hypot(*gradients(grey)) * sky, 2)
+    sigma = _SMOOTH * max(sure.shape)
+    rest = np.mean([material.flow(k) + wind for k in pairs] or [0 * wind], 0)
+    total = blurred(rest * in_channels(sure, 2), sigma)
+    even = total / in_channels(blurred(sure, sigma) + np.float32(1), 2)
+    return unfolded(even, frames)
+
+
+def _best_path(costs: Floats, lost: Floats) -> tuple[list[int], float]:
+    """Return the places, one a row, of the cheapest path down, and its mean cost.
+
+    ``costs``: (rows, places), those of a path through a place, down or sideways. ``lost``:
+    of the same shape, further costs of a path at this place.
+    """
+    total = costs[0] + lost[0]
+    ways = []
+    steps = np.arange(-_STEEP, _STEEP + 1)[:, None]
+    for row, gone in zip(costs[1:], lost[1:], strict=True):
+        around = np.pad(total, _STEEP, constant_values=np.inf)
+        before = np.stack([around[k : k + len(row)] for k in range(2 * _STEEP + 1)])
+        before = before + 2 * np.abs(steps) * row
+        ways.append(before.argmin(0) - _STEEP)
+        total = row + gone + before.min(0)
+    path = [int(total.argmin())]
+    for way in reversed(ways):
+        path.append(path[-1] + int(way[path[-1]]))
+    return path[::-1], float(total.min()) / len(costs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """A film that passes once.
+
+    ``end``: the number of the dream's frame at which the film ends. ``first``: the film
+    time from which on the film plays. ``cut``: for each place across the wind, (n,), the
+    time since which a point has been in the picture when the pass before ended, up to which
+    this pass covers that pass. ``sweeps``: the frames in which the last pass of a loop
+    covers all, however slow the wind is.
+    """
+
+    end: float
+    first: float
+    cut: Floats = field(default_factory=lambda: np.zeros(1, np.float32))
+    sweeps: range | None = None
+
+
+class Sky:
+    """A film's sky, its wind and its light, which dreams of all sizes share.
+
+    ``since``: the time since which the wind has carried each point of the picture, (h, w)
+    of the size for analysis. ``crosses``: the least time in which the wind crosses.
+    """
+
+    def __init__(self, material: Material) -> None:
+        """Measure the film."""
+        last = material.times[-1]
+        self.times = [float((time - last) / material.step) for time in material.times]
+        self.wind = steady_wind(material)
+        self.axis = int(np.abs(self.wind).mean((0, 1)).argmax())
+        height, width = material.small_size
+        main = self.wind[..., self.axis]
+        least = np.float32(_SLOWEST * width)
+        main[:] = np.where(np.abs(main) < least, np.copysign(least, main.mean()), main)
+        self.sun, self.glow = sun_of(material, self.wind)
+        still = np.maximum(material.static, self.sun)
+        side = (width, height)[self.axis]
+        place = grid_of((height, width))[..., self.axis]
+        way = place if main.mean() > 0 else np.flip(place, 1 - self.axis)
+        self.since: Floats = (way / np.abs(main)).astype(np.float32)
+        self.crosses = float((side / np.abs(main)).min())
+        second = 1 / float(material.step)
+        self.slow = SLOW * second
+        self.life = min(_LIFE * second, -self.times[0] / 2, 0.08 * self.crosses)
+        # In a slow sky, little but grain changes from frame to frame.
+        self.grain = min(_GRAIN, self.life) if self.crosses > self.slow / 2 else TINY
+        self.opens = 3 * second
+        self.goes_on = _GOES_ON * second
+        cross = self.wind[..., 1 - self.axis].mean()
+        self.turn = _TURN * (height, width)[self.axis] / max(abs(float(cross)), TINY)
+        rest = _rest(material, self.wind, 1 - still, round(self.goes_on))
+        # The edge follows the wind, and the picture is stretched by half there, at most.
+        most = np.float32(_EDGE * side / (2 * self.goes_on))
+        rest /= np.maximum(np.linalg.norm(rest, axis=2) / most, 1)[..., None]
+        beside = grid_of((height, width))[..., 1 - self.axis]
+        beside = np.minimum(beside, np.flip(beside, self.axis)) / beside.max()
+        inner = _ease(beside / _EDGE) * _ease(self.since / (_EDGE * self.crosses))
+        self.rest = rest * inner[..., None]
+        smalls = [
+            reduced(material.views.small(j), LIGHT_SIDE) for j in range(len(self.times))
+        ]
+        size = smalls[0].shape[:2]
+        behind = SkyBehind(resized(still, size))
+        self._films = [
+            behind.look(held(as_picture(one))).whole(colours(*size)) for one in smalls
+        ]
+        self._clear = resized(1 - still, size)
+        self.lights = standing_light(
+            self._films, self._clear, resized(self.sun, size), self.wind, self.times
+        )
+        self.starts = self._starts()
+
+    # How a pass moves
+
+    def film_time(self, one: Pass, number: float) -> float:
+        """Return the film time that a pass shows at a frame of the dream."""
+        time = number - one.end
+        begin = self.times[0]
+        if time > 0:
+            # Before, sky would be needed that was not yet in the picture.
+            turns = max(time - self.opens / 3, 0) / (1.4 * self.life + TINY)
+            time_back = self.life * float(1 - np.cos(np.pi * turns)) / 2
+            return abs(time % (2 * self.grain) - self.grain) - self.grain - time_back
+        if time < one.first:
+            own = one.first - begin
+            return begin + own * float(np.exp((time - one.first) / max(own, TINY)))
+        return time
+
+    def frames(self, one: Pass, number: float) -> list[tuple[int, float]]:
+        """Return the filmed frames around a film time, and their shares."""
+        time = self.film_time(one, number)
+        later = min(max(int(np.searchsorted(self.times, time)), 1), len(self.times) - 1)
+        gap = self.times[later] - self.times[later - 1]
+        # Two frames are mixed as seldom as possible: each mixture is less sharp.
+        share = min(max(2 * (time - self.times[later - 1]) / gap - 1 / 2, 0.0), 1.0)
+        both = [(later - 1, 1 - share), (later, share)]
+        return [(frame, part) for frame, part in both if part > 1 / 64]
+
+    def flow(self, one: Pass, number: float, frame: int, size: tuple[int, int]) -> Floats:
+        """Return the flow, (h, w, 2) of ``size``, from a pass back to a filmed frame."""
+        time = number - one.end
+        wind = resized_flow(self.wind, size)
+        way = np.zeros_like(wind)
+        away = self.times[frame]
+        way[..., self.axis] = (away - time) * wind[..., self.axis]
+        across = 1 - self.axis
+        shown = self.film_time(one, number)
+        if time <= 0:
+            way[..., across] = (away - shown) * wind[..., across]
+            return way
+        # The motion of the film's end goes on, and ends slowly.
+        gone = np.float32(1 - np.exp(-time / self.goes_on)) * np.float32(self.goes_on)
+        way += warp(gone * resized_flow(self.rest, size), np.float32(-time) * wind)
+        part = min(time / self.turn, 1)
+        turned = self.turn * (part - part**3 + part**4 / 2)
+        # Nothing comes in across the wind: there the picture is stretched.
+        place = grid_of(size)[..., across]
+        side = size[self.axis]
+        moved = (away - turned) * wind[..., across]
+        wall = np.where(moved < 0, place, side - 1 - place) * np.float32(2 / side)
+        way[..., across] += moved * _ease(wall)
+        return way
+
+    def light(self, frame: int, flow: Floats, sky: Floats) -> tuple[Floats, Floats]:
+        """Return a moved sky, (h, w, 3), in the light of its place, and the gain."""
+        size = flow.shape[:2]
+        there = resized(self.lights[-1], size)
+        here = warp(resized(self.lights[frame], size), flow, how=cv2.INTER_LINEAR)
+        gains = ((there + _FAINT) / (here + _FAINT)).clip(0.6, 1.6)
+        gain = gains.mean(2)
+        return (sky - here) * in_channels(gain) + there, gain
+
+    def weights(
+        self, one: Pass, before: Pass, number: float, size: tuple[int, int]
+    ) -> Floats:
+        """Return how far a pass covers another, (h, w, 2): fine and coarse detail."""
+        time = number - before.end
+        since = resized(self.since, size) - np.float32(time)
+        if one.sweeps is not None:
+            part = (number + 1 - one.sweeps.start) / len(one.sweeps)
+            swept = _ease((1.15 * part - resized(self.since, size) / self.crosses) / 0.15)
+            return np.dstack([swept, swept])
+        rows = centres(size[self.axis])
+        cut = np.interp(rows, centres(len(one.cut)), one.cut).astype(np.float32)
+        cut = cut[:, None] if self.axis == 0 else cut[None]
+        # Of what is in view when the film ends, fine detail changes first, and all slowly.
+        film_ends = before.end < 0
+        opened = float(_ease(time / self.opens)) if film_ends else 1.0
+        moved = time if film_ends else self.crosses
+        soft = np.float32(min(0.015 * self.crosses, max(moved, TINY)))
+        wide = np.float32(0.2 * self.crosses) + soft
+        fine, coarse = (_ease((cut - since) / reach + 1 / 2) for reach in (soft, wide))
+        # Sky that has come in since the time that the pass before shows is not known there.
+        back = self.film_time(before, number) if time > 0 else 0.0
+        fine = np.maximum(_ease(1 / 4 - (since + np.float32(back)) / soft), opened * fine)
+        late = np.float32((1 - opened) * 0.2 * self.opens) if film_ends else 0
+        coarse = np.maximum(_ease(-2.5 * (since + late) / wide), opened * coarse)
+        return np.dstack([fine, coarse])
+
+    # Which pass follows
+
+    def filmed(self) -> Pass:
+        """Return the pass that the film itself shows before the dream."""
+        return Pass(-1, self.times[0])
+
+    def leaves(self, one: Pass, number: int) -> bool:
+        """Return whether another pass may already be seen after this one."""
+        return number >= one.end - 2 * _OVERLAPS[-1] * self.crosses
+
+    def next(self, before: Pass, random: np.random.Generator) -> Pass:
+        """Return a pass that follows another: one of those with small costs."""
+        costs = [
+            start[3] * (1 + _UNLIKE * random.random() + _AGAIN * (start[0] == before.first))
+            for start in self.starts
+        ]
+        first, step, cut, _ = self.starts[int(np.argmin(costs))]
+        return Pass(before.end + step - first, first, cut)
+
+    def _starts(self) -> list[tuple[float, float, Floats, float]]:
+        """Return passes that may follow: their first film time, step, cut, and cost."""
+        begin = self.times[0]
+        most = max((-begin - self.life) / self.crosses, 0.03)
+        found = []
+        for overlap in sorted({min(one, most) for one in _OVERLAPS}):
+            step = (1 - overlap) * self.crosses
+            # No cloud is in the picture twice: so late a start, at most. Clouds may be
+            # slower than the wind.
+            latest = max(begin, -(overlap + _SLOWER) * self.crosses)
+            earliest = min(begin + self.life, latest)
+            for first in np.linspace(earliest, latest, _STARTS).tolist():
+                cut, cost = self._cut(first, step, overlap * self.crosses)
+                # A wide overlap takes clouds away. A film of which one half plays while the
+                # clouds come in, and the other then, is alive.
+                cost *= (1 + 2 * overlap) * (1 + abs(first / begin - 1 / 2))
+                found.append((first, step, cut, cost))
+        return found
+
+    def _cut(self, first: float, step: float, overlap: float) -> tuple[Floats, float]:
+        """Return the cut of least difference to a pass that follows, and its cost.
+
+        The cut is a path of least cost from row to row (dynamic programming).
+        """
+        size = self._films[0].shape[:2]
+        blank = Pass(0, first)
+        after = Pass(step - first, first)
+        pictures = []
+        for one, number in ((blank, 0.0), (after, step / 2)):
+            frame = self.frames(one, number)[-1][0]
+            flow = self.flow(one, 0.0, frame, size)
+            sky = warp(self._films[frame], flow, how=cv2.INTER_LINEAR)
+            pictures.append(self.light(frame, flow, sky)[0])
+        old, new = pictures
+        contrast = [np.hypot(*gradients(255 * luma(one))) for one in pictures]
+        apart = 255 * np.abs(old - new).sum(2)
+        apart = (
+            apart + smooth(apart, 1.5) + 4 * contrast[0] + 4 * contrast[1]
+        ) * self._clear + 1
+        kept = smooth(contrast[0], 1) * self._clear
+        times = self.life + (max(overlap, self.life) - self.life) * centres(_PLACES)
+        wind = resized_flow(self.wind, size)
+        side = size[1 - self.axis]
+        rows = np.arange(size[self.axis], dtype=np.float32)
+        speed = wind[..., self.axis].mean(1 - self.axis)
+        edge = 0 if speed.mean() > 0 else side - 1
+        along = (edge + speed[:, None] * times).astype(np.float32)
+        place = np.broadcast_to(rows[:, None], along.shape).copy()
+        maps = (along, place) if self.axis == 0 else (place, along)
+        costs, lost = (
+            cv2.remap(
+                one.astype(np.float32),
+                *maps,
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            for one in (apart, kept)
+        )
+        path, cost = _best_path(
+            costs, np.cumsum(lost, 1) * (_KEPT * (times[1] - times[0]) / self.crosses)
+        )
+        return times[path].astype(np.float32), cost
