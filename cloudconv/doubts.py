@@ -28,7 +28,7 @@ from cloudconv.images import (
     flow_between,
     warp,
 )
-from cloudconv.messages import counted, listed
+from cloudconv.messages import counted, listed, plural
 
 PLACES = 40
 """Number of places along the longer side of a picture."""
@@ -98,11 +98,12 @@ WHOLE = Box()
 
 
 Entry = dict[str, Any]
-"""A doubt in the JSON: ``time``, ``size``, ``grade``, ``text``, ``box``, and perhaps more.
-"""
+"""A doubt in the JSON: ``frame``, ``time``, ``size``, ``grade``, ``text``, ``box``, and
+perhaps more."""
 
 
 def entry(
+    frame: int,
     time: Fraction,
     size: float,
     box: Box,
@@ -113,10 +114,11 @@ def entry(
 ) -> Entry:
     """Return a doubt in the JSON.
 
-    ``time``: in seconds of the output. ``shape``: height and width of the video. ``grade``:
-    by default that of the size.
+    ``frame``: the number of the output frame, from 0. ``time``: in seconds of the output.
+    ``shape``: height and width of the video. ``grade``: by default that of the size.
     """
     return {
+        "frame": frame,
         "time": round(float(time), 3),
         **more,
         "size": round(size, 1),
@@ -154,9 +156,16 @@ def are_doubts(data: Any) -> bool:
 
 
 def _is_entry(
-    time: Any, size: Any, grade: Any, text: Any, box: Any, pictures: Any = ()
+    frame: Any,
+    time: Any,
+    size: Any,
+    grade: Any,
+    text: Any,
+    box: Any,
+    between: Any = (),
+    pictures: Any = (),
 ) -> bool:
-    numbers = time, size, *box
+    numbers = frame, time, size, *box, *between
     return (
         grade in GRADES
         and len(box) == len(WHOLE)
@@ -176,11 +185,19 @@ def kinds_of(entries: Iterable[Entry]) -> Iterator[str]:
             ]
             few = len(same) <= _MOST_TIMES + 1
             named = same if few else same[:_MOST_TIMES]
-            times = dict.fromkeys(f"{entry['time']:.1f}" for entry in named)
+            places = listed([*map(place_of, named)], "and")
             more = "" if few else f", and {len(same) - _MOST_TIMES} more times,"
             x, y, width, height = same[0]["box"]
             where = f"first in {width}x{height} pixels at {x},{y}"
-            yield f"At {listed([*times], 'and')} s{more} {text} ({grade}; {where})"
+            are = plural(len(named), "frame", "frames")
+            yield f"At output {are} {places}{more} {text} ({grade}; {where})"
+
+
+def place_of(entry: Entry) -> str:
+    """Return number and time of the frame of a doubt: ``113 (1.885 s)``."""
+    between = entry.get("between", ())
+    sources = f", between source frames {between[0]} and {between[1]}" if between else ""
+    return f"{entry['frame']} ({entry['time']:.3f} s{sources})"
 
 
 def size_of(levels: Floats) -> float:

@@ -100,7 +100,7 @@ def test_light_that_changes_everywhere_is_explained():
 
 
 def entry_of(time, size):
-    return doubts.entry(F(time), size, Box(), "something", (20, 40))
+    return doubts.entry(int(24 * time), F(time), size, Box(), "something", (20, 40))
 
 
 def test_the_worst_doubts_are_the_same_in_any_parts_and_order():

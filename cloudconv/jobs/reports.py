@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cloudconv import files
-from cloudconv.doubts import SHOWN, Entry
+from cloudconv.doubts import SHOWN, Entry, place_of
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.errors import OutputError
 from cloudconv.images import Bytes, as_picture, tensor_of
@@ -140,7 +140,7 @@ def places_page(
     """
     places = [
         Place(
-            f"{entry['time']:.3f} s",
+            f"Output frame {place_of(entry)}",
             f"{entry['text']} ({entry['grade']}; {_where(entry['box'])})",
             tuple(zip(names, entry.get("pictures", ()), strict=False)),
         )

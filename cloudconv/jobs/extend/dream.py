@@ -327,12 +327,13 @@ def run(settings: DreamSettings) -> Job:
         pictures = partial(_pictures, plan, material, spec, options, smalls)
         fields = yield from plan.write(pictures, began, reported, measure, playlist)
         begins = 0 if settings.only_new else plan.begins - plan.info.timing.start
-        faults = as_json(meter.faults, begins, plan.step, material.size)
+        first = fields["source_frames"]
+        faults = as_json(meter.faults, first, begins, plan.step, material.size)
         period = meter.period
         yield from reported.new(Warned(f"dream-fault: {k}.") for k in kinds_of(faults))
         if report is not None and glimpses is not None:
             worst = glimpses.take(meter.faults, last=True)
-            entries = as_json(worst, begins, plan.step, material.size)
+            entries = as_json(worst, first, begins, plan.step, material.size)
             report.finish({PAGE: _page(plan, faults, entries, glimpses.of(worst))})
         result = DreamResult(
             **fields,

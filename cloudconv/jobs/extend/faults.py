@@ -10,15 +10,22 @@ from cloudconv.messages import counted
 
 
 def as_json(
-    faults: Sequence[Fault], begins: Fraction | int, step: Fraction, shape: tuple[int, int]
+    faults: Sequence[Fault],
+    first: int,
+    begins: Fraction | int,
+    step: Fraction,
+    shape: tuple[int, int],
 ) -> list[Entry]:
     """Return the entries of ``faults`` in the JSON.
 
-    ``begins``: the time of the first new frame. ``shape``: height and width of the video.
+    ``first``, ``begins``: number and time of the first new frame. ``shape``: height and
+    width of the video.
     """
     return [
         doubts.entry(
-            *(begins + fault.frame * step, fault.size, fault.box, fault.text, shape),
+            first + fault.frame,
+            begins + fault.frame * step,
+            *(fault.size, fault.box, fault.text, shape),
             fault.grade,
             vital=fault.vital,
         )
@@ -28,10 +35,9 @@ def as_json(
 
 def verdict_of(faults: list[Entry]) -> str:
     """Return the verdict on a dream with these faults."""
-    return doubts.verdict_of(
-        (doubts.Grade(fault["grade"]), f"at {fault['time']:.1f} s {fault['text']}")
-        for fault in faults
-    )
+    clauses = (f"at output frame {doubts.place_of(each)} {each['text']}" for each in faults)
+    grades = (doubts.Grade(each["grade"]) for each in faults)
+    return doubts.verdict_of(zip(grades, clauses, strict=True))
 
 
 def said(verdict: str, faults: list[Entry]) -> str:

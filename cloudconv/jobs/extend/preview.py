@@ -147,7 +147,7 @@ class _Panel:
 
         ``size``: (height, width) of the video, in whose pixels faults have their boxes.
         """
-        self.faults = as_json(meter.faults, 0, step, size)
+        self.faults = as_json(meter.faults, 0, 0, step, size)
         # The kinds say what spoils the dream.
         clauses = [said(verdict_of(self.faults).partition(":")[0], self.faults)]
         if meter.period is not None:

@@ -211,11 +211,13 @@ def _render(
         return _render_by_workers(job, tasks, out, workers)
     job.apply_to(renderer)
     offset = job.encoding.offset
+    info = job.run.info
     if isinstance(out, Sink):
-        return render_segments([(0, tasks)], renderer, offset, lambda: out, shows=job.shows)
-    return render_segments(
-        out.missing(tasks), renderer, offset, job.begin, out.record, job.shows
-    )
+        return render_segments(
+            [(0, tasks)], renderer, offset, lambda: out, info, shows=job.shows
+        )
+    about = job.begin, info, out.record
+    return render_segments(out.missing(tasks), renderer, offset, *about, shows=job.shows)
 
 
 def _complete(

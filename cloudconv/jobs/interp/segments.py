@@ -191,9 +191,9 @@ class RenderJob:
         return Sink(self.encoding, file=fresh_file(self.folder))
 
     @property
-    def shows(self) -> MediaInfo | None:
-        """Return the input if a report shows pictures of its frames."""
-        return None if self.run.settings.report is None else self.run.info
+    def shows(self) -> bool:
+        """Return whether a report shows pictures of the frames."""
+        return self.run.settings.report is not None
 
     @property
     def model_key(self) -> tuple[object, ...]:
@@ -265,7 +265,7 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
 class _SegmentFile:
     """The file of the segment that is being encoded, and the doubts of its frames.
 
-    For ``begin`` and ``shows`` see :func:`render_segments`.
+    For ``begin``, ``info`` and ``shows`` see :func:`render_segments`.
     """
 
     def __init__(
@@ -273,9 +273,12 @@ class _SegmentFile:
         number: int,
         begin: Callable[[], Sink],
         keep: Keep | None,
-        shows: MediaInfo | None,
+        info: MediaInfo,
+        *,
+        shows: bool,
     ) -> None:
         self.number = number
+        self._info = info
         self._shows = shows
         self.written = 0
         self._begin = begin
@@ -297,16 +300,31 @@ class _SegmentFile:
             self._frames.append(times)
         self._encoder.write(frame)
         if doubt is not None:
-            self._doubt(frame, *doubt, task)
+            self._doubt(frame, times, *doubt, task)
         self.written += 1
 
-    def _doubt(self, frame: Frame, size: float, box: Box, task: FrameTask | None) -> None:
-        found = entry(frame.time, size, box, GUESS, (frame.height, frame.width))
+    def _doubt(
+        self,
+        frame: Frame,
+        times: Task[Fraction],
+        size: float,
+        box: Box,
+        task: FrameTask | None,
+    ) -> None:
+        number = self.number + self.written
+        shape = frame.height, frame.width
+        found = entry(number, frame.time, size, box, GUESS, shape)
+        timing = self._info.timing
+        if timing.rate is not None and times.right is not None:
+            found["between"] = [
+                round((time - timing.start) * timing.rate)
+                for time in (times.left, times.right)
+            ]
         worst = self._doubts["frames"][:SHOWN]
         is_shown = len(worst) < SHOWN or found["size"] > worst[-1]["size"]
-        if self._shows is not None and task is not None and task.right and is_shown:
+        if self._shows and task is not None and task.right and is_shown:
             frames = map(rgb_of, (task.left, frame, task.right))
-            found["pictures"] = pictured([*frames], found["box"], self._shows)
+            found["pictures"] = pictured([*frames], found["box"], self._info)
         self._doubts = joined([self._doubts, {"count": 1, "frames": [found]}])
 
     @property
@@ -333,8 +351,10 @@ def render_segments(
     renderer: Renderer,
     offset: Fraction,
     begin: Callable[[], Sink],
+    info: MediaInfo,
     keep: Keep | None = None,
-    shows: MediaInfo | None = None,
+    *,
+    shows: bool = False,
 ) -> SegmentEvents:
     """Render frames in order, while another thread completes the previous segment's file.
 
@@ -344,8 +364,8 @@ def render_segments(
     its segment; ``Finished`` ends a segment, with what ``keep`` returned, or without
     ``keep`` with the doubts of the frames. The device makes the frames of the next segment
     meanwhile. If a segment cannot be planned to its end, the frames before are rendered,
-    and then the error is raised. The file of an incomplete segment is deleted. ``shows``:
-    the input whose worst doubts get their pictures for a report.
+    and then the error is raised. The file of an incomplete segment is deleted. ``info``:
+    the input. ``shows``: the worst doubts get their pictures for a report.
     """
     planned: _Planned = deque()
     errors: list[CloudconvError] = []
@@ -364,7 +384,10 @@ def render_segments(
         encoding = stack.enter_context(one_thread("cloudconv-encode"))
         rendered = stack.enter_context(
             prefetch(
-                renderer.render(until_error(_noted(segments, planned, shows), errors)), 4
+                renderer.render(
+                    until_error(_noted(segments, planned, shows=shows), errors)
+                ),
+                4,
             )
         )
         for frame in chain(rendered, [None]):
@@ -379,7 +402,7 @@ def render_segments(
                 break
             number, times, task = planned.popleft()
             assert times is not None
-            file = file or _SegmentFile(number, begin, keep, shows)
+            file = file or _SegmentFile(number, begin, keep, info, shows=shows)
             timed = frame.at(frame.time + offset, frame.duration)
             doubt = renderer.doubts.pop(frame.time, None)
             encoding.submit(file.write, timed, times, doubt, task).result()
@@ -395,7 +418,8 @@ def render_segments(
 def _noted(
     segments: Iterable[SegmentTasks],
     planned: _Planned,
-    shows: MediaInfo | None,
+    *,
+    shows: bool,
 ) -> Iterator[FrameTask | None]:
     """Yield the frames, and None after each segment.
 
@@ -446,7 +470,10 @@ class SegmentWork:
         with prefetch(decode(segment, source), job.run.request.ahead) as frames:
             tasks = [(segment.number, frames)]
             offset = job.encoding.offset
-            events = render_segments(tasks, renderer, offset, job.begin, keep, job.shows)
+            about = job.run.info, keep
+            events = render_segments(
+                tasks, renderer, offset, job.begin, *about, shows=job.shows
+            )
             for _, event in events:
                 yield event
 

@@ -48,7 +48,7 @@ from cloudconv.messages import amount, counted, plural
 
 # Raise this number with each change to packet files, to digests of plans, or to identities
 # but for new options.
-_VERSION = 13
+_VERSION = 14
 _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 _LATEST = 1 << 62  # ticks
