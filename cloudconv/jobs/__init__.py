@@ -90,7 +90,8 @@ def planning(settings: kinds.Settings) -> Generator[dict[str, Any], None, None]:
         if isinstance(settings, kinds.InterpSettings):
             from cloudconv.jobs.interp.estimate import estimate
 
-            if text := estimate(decided):
+            text = estimate(decided)
+            if text:
                 yield {"time": text}
 
 
