@@ -37,7 +37,7 @@ CEILINGS = {
     "media": 5610,
     "jobs": 3753,
     "models": 2509,
-    "dreaming": 2213,
+    "dreaming": 2223,
     "forecasting": 1262,
     "render": 677,
     "training": 708,

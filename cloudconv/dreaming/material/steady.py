@@ -145,15 +145,25 @@ def standing_light(
         result: Floats = weighted / blurred(sky, sigma * side)[..., None]
         return result
 
-    ways = [[wind * np.float32(times[b] - times[a]) for b in chosen] for a in chosen]
-    seen = [
-        [
-            cv2.remap(sky, *cv2.split(way + grid_of(size)), cv2.INTER_LINEAR)
-            + np.float32(1e-6)
-            for way in row
-        ]
-        for row in ways
-    ]
+    def ways_to(number: int) -> list[Floats]:
+        """Return the motion of each chosen frame to a frame."""
+        return [wind * np.float32(times[other] - times[number]) for other in chosen]
+
+    def seen_along(way: Floats) -> Floats:
+        seen = cv2.remap(sky, *cv2.split(way + grid_of(size)), cv2.INTER_LINEAR)
+        result: Floats = seen + np.float32(1e-6)
+        return result
+
+    def apart(own: Any, rest: Any, row: Any, shares: Any) -> Any:
+        """Return by how much a frame differs from the mean of all moved frames."""
+        moved = (
+            warp(one, way, how=cv2.INTER_LINEAR) * in_channels(share)
+            for one, way, share in zip(rest, row, shares, strict=True)
+        )
+        return own - sum(moved) / in_channels(sum(shares))
+
+    ways = [*map(ways_to, chosen)]
+    seen = [[*map(seen_along, row)] for row in ways]
     usual = np.median(films, 0).astype(np.float32)
     stands = soft(usual, 1 / 4)
     # A parabola in time: clouds that pass are no change of light.
@@ -175,17 +185,8 @@ def standing_light(
             (film - stands - change) * in_channels(sky)
             for film, change in zip(films, changes, strict=True)
         ]
-        left = np.stack(
-            [
-                own
-                - sum(
-                    warp(one, way, how=cv2.INTER_LINEAR) * in_channels(share)
-                    for one, way, share in zip(rest, row, shares, strict=True)
-                )
-                / in_channels(sum(shares))
-                for own, row, shares in zip(rest, ways, seen, strict=True)
-            ]
-        )
+        beside = zip(rest, ways, seen, strict=True)
+        left = np.stack([apart(own, rest, row, shares) for own, row, shares in beside])
         always = left.mean(0)
         stands = stands + soft(always, 1 / 8)
         changes += np.stack([soft(one - always, 1 / 4) for one in left])
