@@ -374,11 +374,11 @@ def constant_rate(
     copied from Matroska or QuickTime, all stamps may be multiples of the earlier clock's
     tick, which counts then. With equal gaps and a tick from ``_MICROSECOND_TICK``
     (excluded) to ``_EXACT_TICK``, the rate follows exactly from the gaps. Otherwise the
-    first rate that fits is returned: one of the header's rates (``hints``), a whole number,
-    n·1000/1001, the fraction with the smallest denominator, then one of the first three
-    kinds that fits to within 0.1 ms, which cameras write, then that of equal gaps. Stamps
-    that do not increase give None, and uneven stamps if a frame of the likeliest rate lasts
-    one or two ticks.
+    first rate that fits is returned: one of the header's rates (``hints``), a whole number
+    near the mean rate, n·1000/1001, the fraction with the smallest denominator, then one of
+    the first three kinds that fits to within 0.1 ms, which cameras write, then that of
+    equal gaps. Stamps that do not increase give None, and uneven stamps if a frame of the
+    likeliest rate lasts one or two ticks.
     """
     ticks = np.asarray(times, np.int64)
     ticks = ticks - ticks[0]
@@ -466,13 +466,10 @@ def _candidates(
     for hint in hints:  # such as 29.97, which rounds 30000/1001
         exact = [rate for rate in _BROADCAST if abs(hint / rate - 1) < Fraction(1, 100_000)]
         yield from (rate for rate in (*exact, hint) if low <= rate <= high)
-    for whole in range(
-        max(1, math.ceil(low)), min(math.floor(high), math.ceil(low) + 3) + 1
-    ):
-        yield Fraction(whole)
-    for rate in _BROADCAST:
-        if low <= rate <= high:
-            yield rate
+    mean = 2 * low * high / (low + high)
+    near = (Fraction(round(mean) + by) for by in (0, 1, -1, 2, -2))
+    yield from (rate for rate in near if rate >= 1 and low <= rate <= high)
+    yield from (rate for rate in _BROADCAST if low <= rate <= high)
 
 
 def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
