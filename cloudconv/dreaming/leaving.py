@@ -52,7 +52,7 @@ def earlier_exit(material: Material, options: Options, most: int) -> Exit | None
     """
     if goes_on(material, options):
         return None
-    film = FilmFeatures(material.reduced(MIDDLE_SIDE))
+    film = material.once(_film)
     at_end = _tried(film, options, 0)
     if grade_of(at_end.size) is Grade.HARDLY:
         return None
@@ -62,6 +62,11 @@ def earlier_exit(material: Material, options: Options, most: int) -> Exit | None
         if not best.size:
             break
     return None if grade_of(best.size) is grade_of(at_end.size) else best
+
+
+def _film(material: Material) -> FilmFeatures:
+    """Return the features of the film, small, which each search for an exit reads."""
+    return FilmFeatures(material.reduced(MIDDLE_SIDE))
 
 
 def _tried(film: FilmFeatures, options: Options, before: int) -> Exit:

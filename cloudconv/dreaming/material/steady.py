@@ -149,10 +149,9 @@ def standing_light(
         """Return the motion of each chosen frame to a frame."""
         return [wind * np.float32(times[other] - times[number]) for other in chosen]
 
-    def seen_along(way: Floats) -> Floats:
-        seen = cv2.remap(sky, *cv2.split(way + grid_of(size)), cv2.INTER_LINEAR)
-        result: Floats = seen + np.float32(1e-6)
-        return result
+    def seen_along(way: Floats) -> Any:
+        places = cv2.split(way + grid_of(size))
+        return cv2.remap(sky, *places, cv2.INTER_LINEAR) + np.float32(1e-6)
 
     def apart(own: Any, rest: Any, row: Any, shares: Any) -> Any:
         """Return by how much a frame differs from the mean of all moved frames."""

@@ -47,8 +47,10 @@ def estimate(plan: InterpPlan) -> str:
     if plan.expected is None:
         return f"{each} (measured)"
     count = round(plan.expected * _new_share(plan))
-    total = clock(count * seconds)
-    return f"about {total} here: {each}, {counted(count, 'new frame')} (measured)"
+    return (
+        f"about {clock(count * seconds)} here: {each}, {counted(count, 'new frame')} "
+        "(measured)"
+    )
 
 
 def _reduced(frame: Frame, part: float) -> Frame:
