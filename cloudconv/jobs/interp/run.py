@@ -116,7 +116,7 @@ def interpolate(
         del renderer
         with closing(rendering):
             for number, event in rendering:
-                yield from reported.new(drained(counts.warnings))
+                yield from reported.new((*drained(counts.warnings), *out.warnings))
                 if isinstance(event, Progress):
                     in_work[number] = max(event.done, in_work.get(number, 0))
                     yield Progress(

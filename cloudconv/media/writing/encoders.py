@@ -91,7 +91,7 @@ def choose(
     name, picked = _best(container, names, wanted, (info.width, info.height), exactly)
     picked = exactly if exactly in _formats(name) else picked
     working = _working(picked)
-    tag = container.hevc_tag if _codec(name) == "hevc" else None
+    tag = container.hevc_tag if codec_of(name) == "hevc" else None
     options = options_for(name, working, settings, info.profile)
     parameters = known_encoder(name).parameters
     if parameters is not None:
@@ -114,7 +114,7 @@ def _warnings(
 ) -> Iterator[Warned]:
     name = choice.encoder
     first = container.encoders[0]
-    codec = _codec(choice.encoder)
+    codec = codec_of(choice.encoder)
     source, kept, stored = (
         layout(f) for f in (info.working_pix_fmt, wanted, choice.working)
     )
@@ -133,15 +133,16 @@ def _warnings(
     is_420 = (stored.chroma_shift_x, stored.chroma_shift_y) == (1, 1)
     is_plain = stored.family == "gray" or (stored.family == "yuv" and is_420)
     is_shown = is_plain or settings.pix_fmt is not None or codec in (info.codec, *_EDITED)
-    if is_free and container.has_few_formats and not is_shown:
+    few = (is_free and container.has_few_formats) or codec == "h264"
+    if few and not is_shown:
         yield Warned(
             f"kept-few-players: Few players show {choice.working} in {container.name}, "
             "which keeps the colours of the source exactly. For a file that most players "
             f"show, give --pix-fmt={_plain(stored)}."
         )
     elif is_free and name != first and codec != info.codec:
-        few = "Few players show that; for a file that most players show, give"
-        tail = f" {few} --pix-fmt={_plain(kept)}." if name == "ffv1" else ""
+        shown = "Few players show that; for a file that most players show, give"
+        tail = f" {shown} --pix-fmt={_plain(kept)}." if name == "ffv1" else ""
         takes = wanted in _takes(first)
         why = f"does not suit {wanted} at {size}" if takes else f"cannot hold {wanted}"
         yield Warned(
@@ -174,7 +175,8 @@ def _plain(kept: PixelLayout) -> str:
     return "yuv420p" + ("10le" if kept.depth > 8 else "")
 
 
-def _codec(encoder: str) -> str:
+def codec_of(encoder: str) -> str:
+    """Return the name of what an encoder writes, such as ``h264``."""
     return av.codec.Codec(encoder, "w").canonical_name
 
 

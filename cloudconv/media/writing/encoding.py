@@ -18,13 +18,20 @@ from cloudconv.media.containers.input import is_stdout
 from cloudconv.media.containers.sidedata import keep, left_out
 from cloudconv.media.frames.formats import layout
 from cloudconv.media.frames.frame import ColorTags, MediaInfo
-from cloudconv.media.writing.encoders import DEFAULTS, EncoderChoice, choose
+from cloudconv.media.writing.encoders import DEFAULTS, EncoderChoice, choose, codec_of
 from cloudconv.media.writing.known_encoders import known_encoder
 from cloudconv.media.writing.output import check_rate
+from cloudconv.messages import short
 from cloudconv.settings import EncodeSettings
 
 _ZERO = Fraction(0)
 _STAND_IN_RATE = Fraction(30)  # frames per second, for encoders of a variable rate
+# Names of codecs, and the most samples of a picture and of a second that phones and TVs
+# decode: level 5.2 of H.264, and level 6.1 of HEVC.
+_PLAYED = {
+    "h264": ("H.264", 9_437_184, 530_841_600),
+    "hevc": ("HEVC", 35_651_584, 2_139_095_040),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +142,11 @@ def draft_encoding(
         tags=output_tags(info, choice.encoder, choice.working),
         threads=settings.threads,
     )
-    return replace(draft, warnings=(*choice.warnings, *_losses(draft, carries=carries)))
+    losses = _losses(draft, carries=carries)
+    refused = [
+        Warned(f"few-devices: Phones and TVs refuse {text}.") for text in _refused(draft)
+    ]
+    return replace(draft, warnings=(*choice.warnings, *losses, *refused))
 
 
 def _tick(plan: EncodingDraft, spans: Iterable[Fraction], offset: Fraction) -> Fraction:
@@ -197,6 +208,30 @@ def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
             f"pictures look too {looks}, because the sample aspect ratio is {info.aspect}. "
             "An .mkv or .mp4 is shown right."
         )
+
+
+def _refused(plan: EncodingDraft) -> Iterator[str]:
+    """Yield what decoders of hardware refuse, and the option that avoids it."""
+    info = plan.info
+    encoder = plan.choice.encoder
+    codec = codec_of(encoder)
+    depth = layout(plan.choice.working).depth
+    if encoder == "libx264" and depth > 8:
+        yield f"H.264 of {depth} bits: give --encoder=libx265"
+    elif encoder == "libx264" and plan.choice.options.get("crf") == "0":
+        yield "lossless H.264: give --crf=1"
+    samples = info.width * info.height
+    rate = plan.rate or Fraction(0)
+    fitting = [
+        name
+        for name, (_, picture, second) in _PLAYED.items()
+        if samples <= picture and samples * rate <= second
+    ]
+    if codec in _PLAYED and codec not in fitting:
+        advice = "give --encoder=libx265" if fitting else "choose a lower rate"
+        name, *_ = _PLAYED[codec]
+        pictures = f"{info.width}x{info.height} at {short(float(rate))} frames a second"
+        yield f"{name} of {pictures}: {advice}"
 
 
 def extradata_hash(stream: Any) -> str:

@@ -34,6 +34,7 @@ from cloudconv.media.writing.packets import (
     read_segment,
 )
 
+_LARGE = 5_000_000  # bytes of an animation in a second, which pages load slowly
 FEW = 2  # at most so many pictures get arbitrary decode times from libx265, as one shows
 
 
@@ -73,7 +74,8 @@ class Sink(AbstractContextManager["Sink"]):
         stores = "a53cc" in supported_options(plan.choice.encoder)
         size = plan.info.width, plan.info.height
         self._captions = Captions(*size, plan.choice.pix_fmt) if stores else None
-        self._lost: list[Warned] = []
+        self._noted: dict[str, Warned] = {}  # by code
+        self._bytes = 0
         # Of the pictures in the encoder, by time in ticks.
         self._durations: dict[int, int] = {}
         self._shown = Shown()
@@ -90,7 +92,7 @@ class Sink(AbstractContextManager["Sink"]):
     @property
     def warnings(self) -> list[Warned]:
         """Return the warnings so far."""
-        return [*self.plan.warnings, *self.writer.warnings, *self._lost]
+        return [*self.plan.warnings, *self.writer.warnings, *self._noted.values()]
 
     def write(self, frame: Frame) -> None:
         """Encode a frame without changing the frame's picture.
@@ -122,12 +124,11 @@ class Sink(AbstractContextManager["Sink"]):
             (picture,) = self._palette.push(picture, counts.frames)
         if frame.captions and self._captions is not None:
             picture = self._captions.add(picture, frame.captions)
-        elif frame.captions and not self._lost:
-            text = (
-                f"The {KINDS[CAPTIONS]} of the source cannot be written by {choice.encoder}"
+        elif frame.captions:
+            self._note(
+                f"captions-lost: The {KINDS[CAPTIONS]} of the source cannot be written by "
+                f"{choice.encoder}, and will be missing; libx264 and libx265 write them."
             )
-            which = "will be missing; libx264 and libx265 write them"
-            self._lost.append(Warned(f"captions-lost: {text}, and {which}."))
         picture.pts = tick
         picture.time_base = plan.tick
         lasts = self._durations[tick] = max(end - tick, 1)
@@ -144,7 +145,19 @@ class Sink(AbstractContextManager["Sink"]):
             packet.duration = self._durations.pop(packet.pts)
             if restamp:
                 packet.dts = packet.pts
+            self._bytes += packet.size
             self.writer.write(packet)
+        seconds = self._shown.end
+        if self._container.is_animation and 1 <= seconds < self._bytes / _LARGE:
+            self._note(
+                f"large-animation: {self.plan.target.name} takes more than 5 MB a second: "
+                "an .mp4 is a small part of that; a lower --fps and a shorter part are "
+                "smaller, too."
+            )
+
+    def _note(self, text: str) -> None:
+        warned = Warned(text)
+        self._noted.setdefault(warned.code, warned)
 
     def complete(self, joined: Shown | None = None) -> Any:
         """Complete the output except for its name; further calls do nothing.

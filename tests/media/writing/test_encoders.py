@@ -13,6 +13,7 @@ from cloudconv.media.frames.frame import ColorTags
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.source import Source
 from cloudconv.media.writing.encoders import EncodeSettings, choose
+from cloudconv.media.writing.encoding import draft_encoding
 from tests.helpers.factory import planes_of, read_planes, write_clip
 from tests.helpers.sinks import info_of
 from tests.media.writing.test_sink import write
@@ -304,3 +305,36 @@ def test_the_crf_of_nvenc_is_its_cq(container, pix_fmt, encoder, crf, quality):
     assert choice.codec_tag == (
         "hvc1" if (encoder, container) == ("hevc_nvenc", MP4) else None
     )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "size", "rate", "asked", "advice"),
+    [
+        (".mp4", (1920, 1080), 240, {}, None),
+        (".mp4", (1920, 1080), 480, {}, "--encoder=libx265"),
+        (".mp4", (3840, 2160), 60, {}, None),
+        (".mkv", (3840, 2160), 120, {}, "--encoder=libx265"),
+        (".mp4", (3840, 2160), 120, {"encoder": "libx265"}, None),
+        (".mp4", (7680, 4320), 120, {"encoder": "libx265"}, "a lower rate"),
+        (".mp4", (7680, 4320), 120, {}, "a lower rate"),
+        (".mp4", (96, 64), 24, {"crf": 0}, "--crf=1"),
+        (".mp4", (96, 64), 24, {"crf": 1}, None),
+        (".webm", (7680, 4320), 120, {}, None),
+    ],
+)
+def test_video_that_phones_refuse_is_named(suffix, size, rate, asked, advice):
+    form = {"rate": Fraction(rate), "settings": EncodeSettings(**asked)}
+    draft = draft_encoding(Path(f"out{suffix}"), info_of(size), **form)
+    (said,) = [warning.text for warning in draft.warnings] or [""]
+    assert said.endswith(f"{advice}.") if advice else not said
+
+
+def test_h264_of_10_bits_and_444_is_named():
+    deep = {"pix_fmt": "yuv420p10le", "codec": "hevc"}
+    form = {"rate": RATE, "settings": EncodeSettings(encoder="libx264")}
+    (said,) = draft_encoding(Path("out.mp4"), info_of(**deep), **form).warnings
+    assert said.text.endswith("of 10 bits: give --encoder=libx265.")
+    assert not draft_encoding(Path("out.mp4"), info_of(**deep), rate=RATE).warnings
+    (said,) = chosen(MKV, "yuv444p", codec="vp9").warnings
+    assert said.text.endswith("give --pix-fmt=yuv420p.")
+    assert not chosen(MKV, "yuv444p", codec="h264").warnings
