@@ -49,6 +49,15 @@ class PixelLayout:
     chroma_shift_y: int
     alpha: bool
 
+    @property
+    def words(self) -> str:
+        """Return the contents in a viewer's words, such as ``4:2:2 of 10 bits``."""
+        kind = {"rgb": "RGB", "gray": "gray"}.get(self.family)
+        if kind is None:
+            kind = ":".join(_SUBSAMPLINGS[self.chroma_shift_x, self.chroma_shift_y])
+        bits = f" of {self.depth} bits" * (self.depth > 8)
+        return f"{kind}{bits}{' with transparency' * self.alpha}"
+
 
 _SUBSAMPLINGS = {
     (2, 2): "410",

@@ -125,9 +125,9 @@ def _warnings(
         is_finer = source.family == "yuv" and not source.alpha
         finer = info.working_pix_fmt if is_finer else wanted.replace("420", "444")
         yield Warned(
-            f"few-players: Few players show {info.working_pix_fmt} in {container.name}, so "
-            f"the pictures are converted to {choice.working}{opaque}. {keeping}To choose "
-            f"another format, give --pix-fmt={finer} or --encoder."
+            f"few-players: Few players show {source.words} in {container.name}, so the "
+            f"pictures are converted to {stored.words}{opaque}. {keeping}To choose another "
+            f"format, give --pix-fmt={finer} or --encoder."
         )
         return
     is_420 = (stored.chroma_shift_x, stored.chroma_shift_y) == (1, 1)
@@ -136,17 +136,18 @@ def _warnings(
     few = (is_free and container.has_few_formats) or codec == "h264"
     if few and not is_shown:
         yield Warned(
-            f"kept-few-players: Few players show {choice.working} in {container.name}, "
-            "which keeps the colours of the source exactly. For a file that most players "
-            f"show, give --pix-fmt={_plain(stored)}."
+            f"kept-few-players: Few players show {stored.words} in {container.name}, which "
+            "keeps the colours of the source exactly. For a file that most players show, "
+            f"give --pix-fmt={_plain(stored)}."
         )
     elif is_free and name != first and codec != info.codec:
         shown = "Few players show that; for a file that most players show, give"
         tail = f" {shown} --pix-fmt={_plain(kept)}." if name == "ffv1" else ""
         takes = wanted in _takes(first)
-        why = f"does not suit {wanted} at {size}" if takes else f"cannot hold {wanted}"
+        why = "does not suit" if takes else "cannot hold"
         yield Warned(
-            f"other-encoder: The encoder {first} {why}: {name} is used instead.{tail}"
+            f"other-encoder: The encoder {first} {why} {kept.words} at {size}: {name} is "
+            f"used instead.{tail}"
         )
     needs_bits = info.tags.hdr is not None and Content.COLOURS in container.keeps
     if needs_bits and stored.depth < min(source.depth, 10):
@@ -164,8 +165,8 @@ def _warnings(
         who = container.name if is_fixed else f"{name} in {container.name}"
         opaque = " Their transparency is dropped." if loses_alpha else ""
         yield Warned(
-            f"pix-fmt-changed: {who} cannot hold {wanted} at {size}: the pictures are "
-            f"written as {choice.working}.{opaque}"
+            f"pix-fmt-changed: {who} cannot hold {kept.words} at {size}: the pictures are "
+            f"written as {stored.words}.{opaque}"
         )
     if Content.COLOURS not in container.keeps and not is_float(choice.pix_fmt):
         yield from info.tags.flat_in(container.name)
