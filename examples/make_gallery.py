@@ -1,11 +1,13 @@
-"""Make the gallery's sheets: dreams of clouds.mp4 and of a street, a preview.
+"""Make the gallery's sheets: dreams of clouds.mp4 and of a street, a preview, a loop.
 
 Usage: python make_gallery.py STREET [FOLDER [NAME...]]
 
 STREET is ``car-detection.mp4`` of https://github.com/intel-iot-devkit/sample-videos (CC BY
 4.0). Each sheet shows the last source frame, then the new frames whose numbers are in
-SHOWN, or in STREET for the street; ``preview`` is the preview of the modes, reduced. Needs
-cloudconv and Pillow only.
+SHOWN, or in STREET for the street; ``preview`` is the preview of the modes, reduced.
+``loop`` shows the middle column of each frame from left to right, SEAM frames on both sides
+of the moment where a clip begins again: above of stream.mp4, below of its loop. Needs
+cloudconv, NumPy and Pillow only.
 """
 
 from __future__ import annotations
@@ -18,17 +20,22 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from record import note
 
 import cloudconv
 
 SOURCE = Path(__file__).with_name("clouds.mp4")
+STREAM = SOURCE.with_name("stream.mp4")
 GALLERY = Path(__file__).with_name("gallery")
 SHOWN = (1, 24, 72, 120, 168, 228, 300)
 STREET = (4, 8, 12, 24, 36, 46, 56)
 WIDTH = 240
 PREVIEW_WIDTH = 1280
+SEAM = 60
+COLUMN = 8  # pixels
 SHEETS: dict[str, dict[str, Any]] = {
     "collage": {"mode": "collage"},
     "texture": {"mode": "texture"},
@@ -36,6 +43,7 @@ SHEETS: dict[str, dict[str, Any]] = {
     "rollout": {"model": "conv"},
     "street": {"mode": "texture"},
     "preview": {"preview": "modes.jpg"},
+    "loop": {"loop": True, "seconds": 3},
 }
 
 
@@ -45,8 +53,10 @@ def command(name: str) -> str:
         f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}")
         for key, value in SHEETS[name].items()
     )
-    clip = "street.mp4" if name == "street" else "examples/clouds.mp4"
-    length = "" if name == "preview" else f"--frames {max(shown(name))} --only-new "
+    clips = {"street": "street.mp4", "loop": "examples/stream.mp4"}
+    clip = clips.get(name, "examples/clouds.mp4")
+    is_sheet = name not in ("preview", "loop")
+    length = f"--frames {max(shown(name))} --only-new " if is_sheet else ""
     return f"cloudconv dream {clip} {length}{options}"
 
 
@@ -92,6 +102,27 @@ def preview(scratch: Path) -> Image.Image:
     return whole.resize((PREVIEW_WIDTH, height), Image.Resampling.LANCZOS)
 
 
+def columns(path: Path) -> NDArray[np.uint8]:
+    """Return the middle columns of the frames around the moment of a new begin."""
+    with av.open(str(path)) as clip:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+    around = [*pictures[-SEAM:], *pictures[:SEAM]]
+    middle: NDArray[np.uint8] = np.stack(
+        [picture[:, picture.shape[1] // 2] for picture in around], 1, dtype=np.uint8
+    )
+    return middle.repeat(COLUMN, 1)
+
+
+def loop(scratch: Path) -> Image.Image:
+    """Return the columns of the clip above those of the loop."""
+    path = scratch / "loop.mp4"
+    result = cloudconv.dream(STREAM, path, **SHEETS["loop"])
+    print(f"loop: {result.wall_seconds:.0f} s", *result.warnings, sep="\n    ")
+    clip, closed = map(columns, (STREAM, path))
+    gap = np.full((COLUMN, *clip.shape[1:]), 255, np.uint8)
+    return Image.fromarray(np.vstack([clip, gap, closed]))
+
+
 def dreamt(name: str, source: Path, scratch: Path) -> Image.Image:
     """Return the sheet of a dream in one mode."""
     with av.open(str(source)) as clip:
@@ -116,7 +147,8 @@ def make(street: Path, folder: Path, names: Sequence[str] = tuple(SHEETS)) -> No
         for name in names:
             source = street if name == "street" else SOURCE
             picture = folder / f"{name}.jpg"
-            made = preview if name == "preview" else partial(dreamt, name, source)
+            others = {"preview": preview, "loop": loop}
+            made = others.get(name, partial(dreamt, name, source))
             drawn = made(Path(scratch))
             drawn.save(picture, quality=75)
             if folder.resolve() == GALLERY.resolve():
