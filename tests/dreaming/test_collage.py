@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cloudconv.dreaming.material import land
 from cloudconv.dreaming.material.wind import Drift, SkyBehind
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
@@ -455,6 +456,20 @@ def lettered(opacity, colour):
     )
     share = opacity * letters[..., None] / 255
     return [np.uint8(np.rint((1 - share) * p + share * colour)) for p in open_sky()]
+
+
+def test_a_word_is_whole_where_the_sky_behind_a_part_of_it_hardly_changes():
+    word = np.zeros((240, 384), np.uint8)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(word, "logo.com", (90, 180), font, 1.8, 255, 3, cv2.LINE_AA)
+    changes = np.linspace(4, -3, 384).clip(0.1, 1)[None, :, None]
+    skies = [150 + changes * (cv2.resize(p, (384, 240)) - 150.0) for p in open_sky(30)]
+    share = word[..., None] / 255
+    pictures = [np.uint8((1 - share) * sky + share * 220) for sky in skies]
+    varies = np.broadcast_to(changes[..., 0], word.shape)
+    found = land._letters(pictures, varies, np.zeros(word.shape, bool))
+    assert found[word > 100].mean() > 0.95
+    assert not found[:120].any()
 
 
 @pytest.mark.full

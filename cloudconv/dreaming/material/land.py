@@ -96,10 +96,13 @@ def _letters(pictures: Sequence[Bytes], varies: Any, land: Mask) -> Mask:
     lasting = np.abs(mean)
     deviation = np.sqrt((square - mean * mean).clip(0))
     sharp = (lasting > _CLEAR) & (lasting > _MARKED * deviation)
-    changes = wider(varies > _CHANGES, 3 * _AROUND)
-    letters = sharp.any(2) & changes & ~wider(land, 2 * _AROUND)
+    fixed = sharp.any(2) & ~wider(land, 2 * _AROUND)
+    changes = fixed & wider(varies > _CHANGES, 3 * _AROUND)
+    # A word is whole, also where the sky behind a part of it hardly changes.
+    words = (part > 0 for part in connected(wider(fixed, _AROUND), 0))
+    letters = fixed & np.any([word for word in words if (word & changes).any()], 0)
     marks = solid(wider(letters, _AROUND))
-    return (marks > 0) & bool(letters.sum() >= _FEW and marks.mean() <= _MANY)
+    return (marks > 0) & bool(changes.sum() >= _FEW and marks.mean() <= _MANY)
 
 
 def divided(picture: Bytes, kinds: Any) -> Mask:
