@@ -35,14 +35,14 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5609,
-    "jobs": 3752,
+    "jobs": 3750,
     "models": 2509,
     "dreaming": 2224,
     "forecasting": 1262,
     "render": 677,
     "training": 708,
     "schedule": 592,
-    "settings + cli + report": 1723,
+    "settings + cli + report": 1716,
     THE_REST: 1842,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""

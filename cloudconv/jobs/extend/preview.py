@@ -56,7 +56,7 @@ from cloudconv.render.device import (
     precision_name,
     set_threads,
 )
-from cloudconv.report.page import jpeg
+from cloudconv.report.page import encoded
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.values import PREVIEW_VIDEO
 
@@ -266,7 +266,8 @@ def _dreamed(
                 frame = next(frames)
                 if number in numbers:
                     rgb = tensor_of(as_picture(small_copy(frame.show(), material.size)))
-                    panel.pictures.append(_jpeg(as_shown(rgb, plan.info)))
+                    picture = encoded(as_shown(rgb, plan.info), "JPEG", _QUALITY)
+                    panel.pictures.append(picture)
             done += 1
             yield Progress("rendering", done, count * len(running))
         panel.judge(meter, step, (plan.info.height, plan.info.width))
@@ -280,10 +281,6 @@ def _count(step: Fraction) -> int:
 
 def _spread(count: int) -> list[int]:
     return [round(k * (count - 1) / (_COLUMNS - 1)) for k in range(_COLUMNS)]
-
-
-def _jpeg(rgb: Tensor) -> bytes:
-    return jpeg(rgb, rgb.shape[2], _QUALITY).data
 
 
 def _titled(panel: _Panel, width: int, lines: int, chosen: str) -> Tensor:
@@ -311,11 +308,9 @@ def _write_sheet(plan: PreviewPlan, panels: list[_Panel], chosen: str) -> None:
     for panel, *pictures in zip(panels, *columns, strict=True):
         row = torch.cat(pictures, 2)
         rows += [_titled(panel, row.shape[2], 1, chosen), row]
-    sheet = torch.cat(rows, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    data = io.BytesIO()
     kind = "PNG" if plan.output.suffix.lower() == ".png" else "JPEG"
-    Image.fromarray(sheet).save(data, kind, quality=_QUALITY)
-    files.write_whole(plan.output, data.getvalue(), overwrite=plan.settings.overwrite)
+    data = encoded(torch.cat(rows, 1), kind, _QUALITY)
+    files.write_whole(plan.output, data, overwrite=plan.settings.overwrite)
 
 
 def _write_video(
