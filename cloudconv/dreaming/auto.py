@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options, watched
+from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import MethodSpec, method
 from cloudconv.dreaming.methods.passing import Sky
 from cloudconv.dreaming.vitals.features import FilmFeatures
@@ -200,7 +200,7 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     """
     meter = VitalsMeter(FilmFeatures(material), FRAMES)
     frames = spec.dream(material, Options(FRAMES, seed))
-    deque(watched(frames, material, meter.push), maxlen=0)
+    deque(meter.judged(frames), maxlen=0)
     most = meter.limits["slides"][1]
     slides = any((row.values["slides"] or 0.0) > most for row in meter.rows)
     return Trial(meter.visible, spec.name, meter.faults, slides)

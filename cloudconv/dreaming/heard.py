@@ -15,14 +15,14 @@ class Listener:
     between the film's time and the output's. A jump belongs to the passage that follows:
     the offset of that passage is known with the first frame after the jump.
 
-    ``times`` are those of the film's frames on the source's clock, and ``step`` is the
-    duration of a new frame.
+    ``playlist`` is the one that is written, ``times`` are those of the film's frames on the
+    source's clock, and ``step`` is the duration of a new frame.
     """
 
     def __init__(
         self, playlist: Playlist, times: Sequence[Fraction], step: Fraction
     ) -> None:
-        self._playlist = playlist
+        self.playlist = playlist
         self._times = times
         self._step = step
         self._count = 0
@@ -32,7 +32,7 @@ class Listener:
 
     def push(self, origin: Origin) -> None:
         """Take the origin of the next frame."""
-        time = self._playlist.begins + self._count * self._step
+        time = self.playlist.begins + self._count * self._step
         self._count += 1
         if isinstance(origin, Jump):
             if self._jump is not None and self._jump.start != origin.start:
@@ -43,22 +43,22 @@ class Listener:
             if self._jump is not None:
                 self._begin(offset)
             elif self._offset is None or self._is_apart(origin.number, offset):
-                self._playlist.add(Passage(time, Fraction(0), offset))
+                self.playlist.add(Passage(time, Fraction(0), offset))
                 self._offset = offset
         else:
             if self._jump is not None:
                 self._end_jump(time - self._step)
             if self._offset is not None:
-                self._playlist.add(Passage(time, Fraction(0), None))
+                self.playlist.add(Passage(time, Fraction(0), None))
                 self._offset = None
         if self._jump is None:
-            self._playlist.reach(time + self._step)
+            self.playlist.reach(time + self._step)
         else:
-            self._playlist.reach(self._playlist.begins + self._jump.start * self._step)
-        if time + self._step >= self._playlist.ends:
+            self.playlist.reach(self.playlist.begins + self._jump.start * self._step)
+        if time + self._step >= self.playlist.ends:
             if self._jump is not None:
                 self._end_jump(time)
-            self._playlist.reach(self._playlist.ends)
+            self.playlist.reach(self.playlist.ends)
 
     def _is_apart(self, number: int, offset: Fraction) -> bool:
         """Return whether a frame does not follow the one before in the film's order.
@@ -81,7 +81,7 @@ class Listener:
 
     def _begin(self, offset: Fraction) -> None:
         assert self._jump is not None
-        begins = self._playlist.begins + self._jump.start * self._step
-        self._playlist.add(Passage(begins, self._jump.length * self._step, offset))
+        begins = self.playlist.begins + self._jump.start * self._step
+        self.playlist.add(Passage(begins, self._jump.length * self._step, offset))
         self._offset = offset
         self._jump = None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cloudconv.doubts import Grade, grade_of
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Filmed, Options, watched
+from cloudconv.dreaming.methods.base import Filmed, Options
 from cloudconv.dreaming.methods.street import goes_on
 from cloudconv.dreaming.methods.texture import exits, whole
 from cloudconv.dreaming.vitals.features import FilmFeatures
@@ -74,8 +74,7 @@ def _tried(film: FilmFeatures, options: Options, before: int) -> Exit:
     small = film.material
     options = replace(options, leaves=~before, frames=len(small), loop=False)
     meter = VitalsMeter(film, options.frames, ~before)
-    frames = watched(whole(small, options), small, meter.push)
-    for frame in frames:
+    for frame, _, _ in meter.judged(whole(small, options)):
         if isinstance(frame.origin, Filmed):
             break
     last = small.original.frames[small.source_of(~before)[0]]

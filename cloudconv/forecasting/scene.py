@@ -121,14 +121,16 @@ class Scene:
     layers: tuple[tuple[Layer, Motion], ...]
     size: tuple[int, int]
 
-    def pictures(self, steps: int) -> Iterator[Tensor]:
-        """Yield the pictures of so many steps after the last frame, each (1, 3, H, W)."""
+    def pictures(self, steps: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the pictures at some steps after the last frame, each (1, 3, H, W)."""
         (ground, camera), *things = self.layers
         background = torch.empty_like(ground.picture)
-        for step in range(1, steps + 1):
+        drawn = 0
+        for step in steps:
             bent = min(step, _BENT)
-            if step == bent or camera.any():
+            if bent != drawn or camera.any():
                 ground.onto(background, after(camera, step, self.size), bent)
+            drawn = bent
             target = background.clone()
             for thing, velocity in things:
                 thing.onto(target, after(velocity, step, self.size), bent)
@@ -143,13 +145,13 @@ class StillScene:
     painter: Painter
     last: Tensor
 
-    def pictures(self, steps: int) -> Iterator[Tensor]:
-        """Yield the pictures of so many steps after the last frame, each (1, 3, H, W)."""
+    def pictures(self, steps: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the pictures at some steps after the last frame, each (1, 3, H, W)."""
         end = self.things.plate.count - 1
         sights = [sight for track in self.things.tracks if (sight := track.sight(end))]
         background = self.last[0].cpu().permute(1, 2, 0).numpy().copy()
         self.painter.clear(background, end, sights)
-        for step in range(1, steps + 1):
+        for step in steps:
             target = background.copy()
             for seen in nearest_last(
                 going.after(end + step) for going in self.things.going

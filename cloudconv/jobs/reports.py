@@ -1,6 +1,5 @@
 """Show the doubtful places of an output on a page, and put a report into its folder."""
 
-from base64 import b64encode
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,8 +21,8 @@ from cloudconv.jobs.video import check_outputs
 from cloudconv.media.containers.input import is_stdout
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.writing.output import check_free, check_home, claimed, writing
-from cloudconv.report.data import Place, Places
-from cloudconv.report.page import jpeg, render_places, shrunk
+from cloudconv.report.data import Card, Page, ReportPicture
+from cloudconv.report.page import jpeg, render, shrunk
 
 PAGE = "index.html"
 _SECONDS = 3  # pictures of a dream that wait for faults
@@ -106,10 +105,7 @@ def pictured(pictures: Sequence[Tensor], box: Sequence[int], info: MediaInfo) ->
 
     Lines are around a ``box``: x, y, width and height in pixels.
     """
-    return [
-        b64encode(jpeg(as_shown(_outlined(rgb, box), info), _SIDE, 85).data).decode()
-        for rgb in pictures
-    ]
+    return [jpeg(as_shown(_outlined(rgb, box), info), _SIDE, 85).base64 for rgb in pictures]
 
 
 def _outlined(rgb: Tensor, box: Sequence[int]) -> Tensor:
@@ -138,22 +134,25 @@ def places_page(
 
     ``names`` are those of the pictures before, at and after each place.
     """
-    places = [
-        Place(
-            f"Output frame {place_of(entry)}",
-            f"{entry['text']} ({entry['grade']}; {_where(entry['box'])})",
-            tuple(zip(names, entry.get("pictures", ()), strict=False)),
+    cards = []
+    for entry in entries[:SHOWN]:
+        x, y, width, height = entry["box"]
+        views = zip(names, entry.get("pictures", ()), strict=False)
+        cards.append(
+            Card(
+                f"Output frame {place_of(entry)}",
+                f"{entry['text']} ({entry['grade']}; {width}x{height} pixels at {x},{y})",
+                tuple(("", name, ReportPicture(data)) for name, data in views),
+            )
         )
-        for entry in entries[:SHOWN]
-    ]
-    size = f"{info.width}x{info.height}, {info.timing.in_words}"
-    name = Path(f"{info.path}").name  # of a copy: standard input
-    return render_places(Places(name, command, verdict, size, tuple(places)))
-
-
-def _where(box: Sequence[int]) -> str:
-    x, y, width, height = box
-    return f"{width}x{height} pixels at {x},{y}"
+    page = Page(
+        command=command,
+        source=Path(f"{info.path}").name,  # of a copy: standard input
+        verdict=verdict,
+        summary=f"{info.width}x{info.height}, {info.timing.in_words}",
+        cards=tuple(cards),
+    )
+    return render(page)
 
 
 class Glimpses:

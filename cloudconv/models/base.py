@@ -298,7 +298,7 @@ class Predictor(Model):
         ``context``: (B, T, 3, H, W) float32, oldest first, T = ``spec.context``, H and W
         multiples of ``spec.multiple``, nominally in [0, 1].
         """
-        return next(self._steps(context, 1))
+        return next(self._steps(context, [1]))
 
     @torch.no_grad()
     def predict(self, context: Tensor) -> Tensor:
@@ -332,20 +332,21 @@ class Predictor(Model):
             partial(lambda picture: picture.to(device).float(), picture)
             for picture in context.unbind(1)
         ]
-        for picture in self.forecast_from(pictures, steps):
+        for picture in self.forecast_from(pictures, range(1, steps + 1)):
             if check is not None:
                 check.finish()
             yield picture.to(own)
 
     @torch.no_grad()
     def forecast_from(
-        self, pictures: Sequence[Callable[[], Tensor]], steps: int
+        self, pictures: Sequence[Callable[[], Tensor]], steps: Sequence[int]
     ) -> Iterator[Tensor]:
-        """Yield the next ``steps`` frames, as :meth:`forecast` does without checks.
+        """Yield the frames at some steps ahead, as :meth:`forecast` without checks.
 
-        Each of ``pictures`` returns a picture, (B, 3, H, W) float32 on the device of the
-        model, oldest first. A picture is made when the model reads it, so that not all of
-        them are held.
+        ``steps`` are numbers from 1 that increase. No frame between is made, unless later
+        ones are made from it. Each of ``pictures`` returns a picture, (B, 3, H, W) float32
+        on the device of the model, oldest first. A picture is made when the model reads it,
+        so that not all of them are held.
         """
         context, (height, width) = self._gathered(pictures)
         for forecast in self._steps(context, steps):
@@ -365,15 +366,16 @@ class Predictor(Model):
             context[:, place].copy_(padded)
         return context, (frame.shape[-2], frame.shape[-1])
 
-    def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """Yield the next frames of a padded context.
+    def _steps(self, context: Tensor, steps: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the frames at some steps after a padded context.
 
         By default each frame is made from the latest frames, forecasts included (a
         rollout).
         """
-        for _ in range(steps):
+        for step in range(1, steps[-1] + 1):
             picture: Tensor = self(context)
-            yield picture
+            if step in steps:
+                yield picture
             context = torch.cat((context[:, 1:], picture[:, None]), 1)
 
 

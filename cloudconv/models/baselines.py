@@ -65,7 +65,7 @@ class FlowPredictor(Predictor):
 
     @torch.no_grad()
     def forecast_from(
-        self, pictures: Sequence[Callable[[], Tensor]], steps: int
+        self, pictures: Sequence[Callable[[], Tensor]], steps: Sequence[int]
     ) -> Iterator[Tensor]:
         """See ``Predictor.forecast_from``; only the last picture is held."""
         latest = pictures[-self.spec.context :]
@@ -90,7 +90,7 @@ class LayersPredictor(Predictor):
 
     @torch.no_grad()
     def forecast_from(
-        self, pictures: Sequence[Callable[[], Tensor]], steps: int
+        self, pictures: Sequence[Callable[[], Tensor]], steps: Sequence[int]
     ) -> Iterator[Tensor]:
         """See ``Predictor.forecast_from``; only the last picture is held as floats."""
         # Imported here, because every command loads this module, and OpenCV starts slowly.
@@ -109,19 +109,20 @@ def _numbered(pictures: Callable[[], Tensor], number: int) -> Tensor:
     return pictures()[number]
 
 
-def displacements(velocity: Tensor, steps: int) -> Iterator[Tensor]:
-    """Yield the backward displacement to the last frame at each later step.
+def displacements(velocity: Tensor, steps: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the backward displacement to the last frame at some later steps.
 
     ``velocity`` and the results are (B, 2, H, W) in pixels. Velocities move with the
     picture.
     """
     displacement = torch.zeros_like(velocity)
-    for _ in range(steps):
+    for step in range(1, steps[-1] + 1):
         # A point at (x, y) was at (x, y) + velocity one step before, and keeps its
         # velocity.
         velocity = warp(velocity, velocity)
         displacement = velocity + warp(displacement, velocity)
-        yield displacement
+        if step in steps:
+            yield displacement
 
 
 def mean_velocity(frames: Iterable[Tensor]) -> Tensor:

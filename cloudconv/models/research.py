@@ -13,7 +13,7 @@ training each predictor repeats the last frame.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -257,18 +257,19 @@ class ConvLSTM(Predictor):
             nn.PixelShuffle(4),
         )
 
-    def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
+    def _steps(self, context: Tensor, steps: Sequence[int]) -> Iterator[Tensor]:
         dtype = self.dtype
         last = context[:, -1]
         states: list[CellState | None] = [None, None]
         for picture in context.clamp(0, 1).to(dtype).unbind(1):
             _through(self.encoder, self.look(picture), states)
-        for _ in range(steps):
+        for step in range(1, steps[-1] + 1):
             seen = last.clamp(0, 1).to(dtype)
             features = _through(self.decoder, self.look(seen), states)
             change = self.paint(torch.cat((features, F.pixel_unshuffle(seen, 4)), 1))
             last = last + change.float()
-            yield last
+            if step in steps:
+                yield last
 
 
 def _through(

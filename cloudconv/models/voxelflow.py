@@ -10,7 +10,7 @@ Each horizon is reached directly, so that a forecast samples real frames once an
 blur with the number of steps. A gate holds still things.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
@@ -120,7 +120,7 @@ class VoxelFlow(Predictor):
         """
         scene = _scene(context)
         ahead = torch.ones(len(context)) if horizon is None else horizon.cpu()
-        steps = list(displacements(scene.velocity, int(ahead.max())))
+        steps = list(displacements(scene.velocity, range(1, int(ahead.max()) + 1)))
         own = [steps[int(count) - 1][number] for number, count in enumerate(ahead)]
         return self._picture(scene, ahead, torch.stack(own))
 
@@ -128,14 +128,14 @@ class VoxelFlow(Predictor):
         """See ``Model.start_from``: RIFE's tensors are converted, others are kept."""
         return from_rife(state) if is_ungated(state) else dict(state)
 
-    def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
+    def _steps(self, context: Tensor, steps: Sequence[int]) -> Iterator[Tensor]:
         weights = self._trial_weights(context)
         candidates = self._candidates(context[:, -self.spec.context :], steps)
-        for number, (picture, flowed, last) in enumerate(candidates):
+        for step, (picture, flowed, last) in zip(steps, candidates, strict=True):
             if not weights:
                 yield picture
                 continue
-            flow, hold = weights[min(number, len(weights) - 1)].view(2, -1, 1, 1, 1)
+            flow, hold = weights[min(step, len(weights)) - 1].view(2, -1, 1, 1, 1)
             yield picture + flow * (flowed - picture) + hold * (last - picture)
 
     def _trial_weights(self, context: Tensor) -> list[Tensor]:
@@ -149,18 +149,20 @@ class VoxelFlow(Predictor):
             return []
         earlier = context[:, : context.shape[1] - count]
         true = context[:, -count:]
-        candidates = self._candidates(earlier[:, -self.spec.context :], count)
+        steps = range(1, count + 1)
+        candidates = self._candidates(earlier[:, -self.spec.context :], steps)
         return [
             _best_weights(*parts, true[:, number]) * _TRUSTED
             for number, parts in enumerate(candidates)
         ]
 
     def _candidates(
-        self, context: Tensor, steps: int
+        self, context: Tensor, steps: Sequence[int]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         scene = _scene(context)
         latest = scene.frames[:, 0]
-        for step, displacement in enumerate(displacements(scene.velocity, steps), 1):
+        each = displacements(scene.velocity, steps)
+        for step, displacement in zip(steps, each, strict=True):
             picture = self._picture(scene, torch.full((len(context),), step), displacement)
             yield picture, _warp_sharply(latest, _resized(displacement, 2)), latest
 

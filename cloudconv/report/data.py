@@ -1,6 +1,5 @@
 """Define the contents of reports, and the name, better direction and format of scores."""
 
-from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -120,16 +119,11 @@ def frames_ahead(step: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ReportPicture:
-    """An encoded JPEG with its size in pixels."""
+    """A JPEG in base64 with its size in pixels, 0 for unknown."""
 
-    data: bytes = field(repr=False)
-    width: int
-    height: int
-
-    @property
-    def uri(self) -> str:
-        """Return the picture as a ``data:`` address."""
-        return f"data:image/jpeg;base64,{b64encode(self.data).decode('ascii')}"
+    base64: str = field(repr=False)
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,62 +160,51 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """One frame: the true one, each method's (the model's first), and the model's error."""
+class Card:
+    """A frame on a page: its pictures, each as (key, name, picture), below words.
 
-    row: Row
-    truth: ReportPicture
-    made: Mapping[str, ReportPicture]
-    error: ReportPicture
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A doubtful place; ``views`` are pictures by name, as JPEGs in base64."""
+    A card with a ``key`` can be opened in the viewer of the page.
+    """
 
     title: str
     words: str
-    views: tuple[tuple[str, str], ...]
+    views: tuple[tuple[str, str, ReportPicture], ...]
+    key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """All contents of a page of doubtful places, the worst first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The contents of a page about a run of ``command``; the worst of the ``cards`` first.
 
-    ``summary`` describes the source in a line.
+    ``summary`` describes the source and the test in a line. ``files`` are the names of
+    files beside the page.
     """
 
-    source: str
     command: str
-    verdict: str
-    summary: str
-    places: tuple[Place, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReportData:
-    """All contents of a report.
-
-    ``summary`` describes the test in a line. ``model`` is the first model, and ``baseline``
-    the method with which the verdict compares it. ``methods`` are mean scores as in the
-    command's JSON. ``worst`` are the frames of lowest PSNR, the worst first. ``facts`` are
-    (name, value), and ``files`` the names of files beside the page. ``cuts`` are the times
-    of the first frames of new scenes.
-    """
-
     source: str
     verdict: str
     summary: str
+    cards: tuple[Card, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorePage(Page):
+    """The contents of a page with scores, whose cards are the frames of lowest PSNR.
+
+    ``model`` is the first model, and ``baseline`` the method with which the verdict
+    compares it. ``methods`` are mean scores as in the command's JSON. ``facts`` are (name,
+    value). ``cuts`` are the times of the first frames of new scenes.
+    """
+
+    command: str = "compare"
     model: str
     baseline: str
     metrics: tuple[str, ...]
     methods: Mapping[str, Mapping[str, Any]]
     rows: tuple[Row, ...] = ()
     cuts: tuple[Fraction, ...] = ()
-    worst: tuple[Comparison, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
-    files: tuple[str, ...] = ()
-    command: str = "compare"
 
     @property
     def horizons(self) -> tuple[int, ...]:

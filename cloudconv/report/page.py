@@ -2,6 +2,7 @@
 
 import io
 import json
+from base64 import b64encode
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,12 +21,12 @@ from cloudconv.messages import plain
 from cloudconv.metrics import PERFECT
 from cloudconv.report import data as contents
 from cloudconv.report.data import (
+    Card,
     Column,
-    Comparison,
-    Places,
-    ReportData,
+    Page,
     ReportPicture,
     Row,
+    ScorePage,
     frames_ahead,
 )
 
@@ -61,16 +62,17 @@ class Chart:
     marks: Sequence[float] = ()
 
 
-def render_report(data: ReportData) -> str:
-    """Return the page as HTML. The page needs no network and runs one inline script."""
+def render(data: Page) -> str:
+    """Return the page as HTML. It needs no network; with scores it runs one script."""
+    if not isinstance(data, ScorePage):
+        return _templates().get_template("places.html").render(data=data, script_data="")
     columns = [contents.COLUMNS[key] for key in data.metrics]
     names = dict.fromkeys([data.model, data.baseline, *data.methods])
     colors = {name: k % _COLORS for k, name in enumerate(names)}
     charts = _charts(data, colors)
-    worst = [_card(data, f"worst-{k}", item) for k, item in enumerate(data.worst)]
     script = {
         "charts": {chart.column.key: _chart_data(chart) for chart in charts},
-        "verdicts": {card["key"]: card["verdict"] for card in worst},
+        "verdicts": {card.key: card.words for card in data.cards},
     }
     # Inside a script element only "</script" and "<!--" have a meaning.
     text = json.dumps(script, separators=(",", ":"), allow_nan=False).replace(
@@ -92,16 +94,10 @@ def render_report(data: ReportData) -> str:
         rows=contents.marked({column.key: column for column in columns}, data.methods),
         horizon_tables=[(column, _by_horizon(data, column)) for column in columns],
         drawings=[draw(chart) for chart in charts],
-        worst=worst,
     )
 
 
-def render_places(data: Places) -> str:
-    """Return the page of doubtful places as HTML, which needs no network and no script."""
-    return _templates().get_template("places.html").render(data=data, script_data="")
-
-
-def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
+def _charts(data: ScorePage, colors: Mapping[str, int]) -> list[Chart]:
     steps = data.horizons
     rows = _drawn(data)
     if not steps and not rows:
@@ -139,7 +135,7 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
     return charts
 
 
-def _drawn(data: ReportData) -> list[Row]:
+def _drawn(data: ScorePage) -> list[Row]:
     """Return at most :data:`POINTS` rows: the model's worst frame of each neighbourhood."""
 
     def psnr(row: Row) -> float:
@@ -150,33 +146,28 @@ def _drawn(data: ReportData) -> list[Row]:
     return [min(data.rows[k : k + size], key=psnr) for k in range(0, len(data.rows), size)]
 
 
-def _by_horizon(data: ReportData, column: Column) -> dict[str, list[tuple[str, bool]]]:
+def _by_horizon(data: ScorePage, column: Column) -> dict[str, list[tuple[str, bool]]]:
     scores = {}
     for name, steps in data.methods.items():
         scores[name] = {step: steps[str(step)].get(column.key) for step in data.horizons}
     return contents.marked(dict.fromkeys(data.horizons, column), scores)
 
 
-def _card(data: ReportData, key: str, item: Comparison) -> dict[str, Any]:
-    """Return one frame for the page; ``views`` are its pictures as (key, name, picture)."""
-    row = item.row
+def frame_card(
+    row: Row, model: str, baseline: str, pictures: Sequence[tuple[str, ReportPicture]]
+) -> Card:
+    """Return the card of a scored frame.
+
+    ``pictures``: each by its name: the true frame, that of each method, and the error.
+    """
     ahead = f", {frames_ahead(row.horizon)}" if row.horizon else ""
-    psnr = (
-        f"{name} {row.scores[name]['psnr']:.2f} dB" for name in (data.model, data.baseline)
+    psnr = (f"{name} {row.scores[name]['psnr']:.2f} dB" for name in (model, baseline))
+    keys = ["truth", *(f"made-{k}" for k in range(len(pictures) - 2)), "error"]
+    return Card(
+        title=f"Frame {row.index} at {float(row.time):.3f} s{ahead}",
+        words=f"{', '.join(psnr)} ({row.gain(model, baseline):+z.2f})",
+        views=tuple((key, *view) for key, view in zip(keys, pictures, strict=True)),
     )
-    return {
-        "key": key,
-        "title": f"Frame {row.index} at {float(row.time):.3f} s{ahead}",
-        "verdict": f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+z.2f})",
-        "views": (
-            ("truth", "truth", item.truth),
-            *(
-                (f"made-{k}", name, picture)
-                for k, (name, picture) in enumerate(item.made.items())
-            ),
-            ("error", f"error of {data.model}", item.error),
-        ),
-    }
 
 
 def round_numbers(low: float, high: float, count: int) -> list[float]:
@@ -293,12 +284,17 @@ def shrunk(rgb: Tensor, width: int) -> Tensor:
     return functional.interpolate(rgb[None], (height, width), mode="area")[0]
 
 
+def encoded(rgb: Tensor, kind: str, quality: int) -> bytes:
+    """Return RGB, (3, H, W) in [0, 1], as a file of a ``kind`` of Pillow's."""
+    samples = rgb.clamp(0, 1).mul(255).round().to(torch.uint8)
+    picture = samples.permute(1, 2, 0).contiguous().cpu().numpy()
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, kind, quality=quality)
+    return data.getvalue()
+
+
 def jpeg(rgb: Tensor, width: int, quality: int) -> ReportPicture:
     """Return RGB, (3, H, W) in [0, 1], as a JPEG that is at most ``width`` pixels wide."""
     small = shrunk(rgb, width)
-    samples = (
-        small.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
-    )
-    data = io.BytesIO()
-    Image.fromarray(samples.cpu().numpy()).save(data, "JPEG", quality=quality)
-    return ReportPicture(data.getvalue(), small.shape[2], small.shape[1])
+    data = b64encode(encoded(small, "JPEG", quality)).decode()
+    return ReportPicture(data, small.shape[2], small.shape[1])

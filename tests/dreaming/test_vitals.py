@@ -196,15 +196,15 @@ def test_the_time_after_which_pictures_come_again_is_measured(source, footage):
         meter = meter_of(source, frames=60)
         for number in numbers:
             meter.push(footage[number], Filmed(number))
-        return meter.period
+        return meter.repeats_every
 
-    assert period([*range(140, 160)] * 3) == 20
+    assert period([*range(140, 160)] * 3) == round(float(20 * source.step), 3)
     assert period(range(60)) is None
 
 
 def test_composed_pictures_have_no_time_after_which_they_come_again():
     repeated = ball(72)
-    assert measured(material(repeated[:24]), repeated[24:]).period is None
+    assert measured(material(repeated[:24]), repeated[24:]).repeats_every is None
 
 
 def test_a_still_source_has_no_limits_of_motion(footage):

@@ -206,5 +206,5 @@ def test_a_forecast_holds_few_pictures_of_its_past(model):
         return picture
 
     pictures = [partial(made, frame) for frame in frames]
-    next(registry.load_predictor(model).forecast_from(pictures, 1))
+    next(registry.load_predictor(model).forecast_from(pictures, [1]))
     assert 0 < most <= 3

@@ -450,7 +450,7 @@ def test_a_report_that_fails_leaves_nothing(clip, tmp_path, there, monkeypatch):
         compare(clip, model=("hold",), report=tmp_path / "report")
     old = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
     broken = Mock(side_effect=RuntimeError("no page"))
-    monkeypatch.setattr("cloudconv.jobs.compare.run.render_report", broken)
+    monkeypatch.setattr("cloudconv.jobs.compare.run.render", broken)
     with pytest.raises(RuntimeError, match="no page"):
         compare(clip, model=("tiny",), report=tmp_path / "report", overwrite=there)
     assert {

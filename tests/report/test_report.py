@@ -1,31 +1,28 @@
 """The HTML report: its text, its structure, and its controls in a browser."""
 
-import io
 import math
 import re
-from base64 import b64encode
 from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
 
 import pytest
-from PIL import Image
+import torch
 
 from cloudconv.report.data import (
     COLUMNS,
-    Comparison,
-    Place,
-    Places,
-    ReportData,
-    ReportPicture,
+    Card,
+    Page,
     Row,
+    ScorePage,
 )
 from cloudconv.report.page import (
     Chart,
     Line,
     draw,
-    render_places,
-    render_report,
+    frame_card,
+    jpeg,
+    render,
     round_numbers,
 )
 from tests.helpers.browser import CHROMIUM, Browser
@@ -48,16 +45,17 @@ FACTS = {
 }
 
 
-def comparison(frame, *, horizon=None):
+FLAT = jpeg(torch.full((3, 270, 480), 0.4), 480, 90)
+
+
+def comparison(number, frame, *, horizon=None):
     """Return one frame by every method; its pictures are flat."""
-    stream = io.BytesIO()
-    Image.new("RGB", (480, 270), (90, 120, 160)).save(stream, "JPEG")
-    picture = ReportPicture(stream.getvalue(), 480, 270)
-    names = ("voxelflow", "hold") if horizon else LEVELS
+    names = ("voxelflow", "hold") if horizon else tuple(LEVELS)
     scores = {"psnr": 27.3 + frame / 90}, {"psnr": 24.9}
     row = Row(frame, frame / RATE, horizon, dict(zip(names, scores, strict=False)))
-    result = dict.fromkeys(names if horizon else LEVELS, picture)
-    return Comparison(row=row, truth=picture, made=result, error=picture)
+    shown = [(name, FLAT) for name in ("truth", *names, f"error of {names[0]}")]
+    card = frame_card(row, *names[:2], shown)
+    return replace(card, key=f"worst-{number}")
 
 
 def rows_of(frames, score):
@@ -85,7 +83,7 @@ def wave(name, frame):
 def example():
     """Return a comparison of four methods over 94 new frames and two cuts."""
     times = dict(zip(LEVELS, (0.213, 0.004, 0.182, 0.0001), strict=True))
-    return ReportData(
+    return ScorePage(
         source="clouds & <hills>.mp4",
         verdict="rife-4.6 is 4.1 dB better than blending; it is worse on 6 frames, most at "
         "3.4 s.",
@@ -100,7 +98,7 @@ def example():
         },
         rows=rows_of([k for k in range(1, 192, 2) if k not in (61, 127)], wave),
         cuts=(61 / RATE, 128 / RATE),
-        worst=tuple(comparison(k) for k in (83, 85, 31)),
+        cards=tuple(comparison(k, frame) for k, frame in enumerate((83, 85, 31))),
         facts=tuple(FACTS.items()),
         files=("side_by_side.mp4", "result.json"),
     )
@@ -117,7 +115,7 @@ def horizon_example():
             ("flow", 36.9),
         )
     }
-    return ReportData(
+    return ScorePage(
         source="clouds.mp4",
         verdict="voxelflow is 2.9 dB better than holding the last frame, from 1 to 30 "
         "frames on.",
@@ -126,7 +124,7 @@ def horizon_example():
         baseline="hold",
         metrics=("psnr", "ssim", "sharpness"),
         methods=methods,
-        worst=(comparison(60, horizon=30), comparison(71, horizon=15)),
+        cards=(comparison(0, 60, horizon=30), comparison(1, 71, horizon=15)),
         facts=(("Starts", "every 12th frame, 4 frames of context"),),
         files=("result.json",),
     )
@@ -134,19 +132,15 @@ def horizon_example():
 
 def places_example(**changes):
     """Return two doubtful places, of which one has no pictures."""
-    data = b64encode(comparison(3).truth.data).decode()
-    views = tuple((name, data) for name in ("before", "new", "after"))
-    places = (
-        Place("2.125 s", "no motion explains the change (seen)", views),
-        Place("7.500 s", "no motion explains the change (hardly seen)", ()),
+    unsized = replace(FLAT, width=0, height=0)
+    views = tuple(("", name, unsized) for name in ("before", "new", "after"))
+    cards = (
+        Card("2.125 s", "no motion explains the change (seen)", views),
+        Card("7.500 s", "no motion explains the change (hardly seen)", ()),
     )
     source = "clouds & <hills>.mp4"
-    found = Places(source, "interp", "2 new frames are guesses", "24 fps", places)
-    return replace(found, **changes)
-
-
-def page_of(data):
-    return render_places(data) if isinstance(data, Places) else render_report(data)
+    words = {"verdict": "2 new frames are guesses", "summary": "24 fps"}
+    return replace(Page(command="interp", source=source, cards=cards, **words), **changes)
 
 
 class Structure(HTMLParser):
@@ -190,7 +184,7 @@ class Structure(HTMLParser):
     ids=["drop", "horizon", "places"],
 )
 def test_the_page_is_well_formed_and_self_contained(data):
-    page = page_of(data)
+    page = render(data)
     structure = Structure(page)
     assert structure.open == []
     assert len(structure.ids) == len(set(structure.ids))
@@ -203,7 +197,7 @@ def test_the_page_is_well_formed_and_self_contained(data):
 
 @pytest.mark.full
 def test_the_page_has_the_verdict_the_methods_and_the_conditions():
-    page = render_report(example())
+    page = render(example())
     text = Structure(page).text
     for said in (
         *LEVELS,
@@ -215,9 +209,7 @@ def test_the_page_has_the_verdict_the_methods_and_the_conditions():
         assert said in text
     assert "rife-4.6 is 4.1 dB better than blending" in text
     assert "rife-4.6 28.22 dB, blend 24.90 dB (+3.32)" in text
-    bare = Structure(
-        render_report(replace(example(), rows=(), worst=(), facts=(), files=()))
-    ).text
+    bare = Structure(render(replace(example(), rows=(), cards=(), facts=(), files=()))).text
     for heading in ("Over time", "Look for yourself", "is worst", "How it was measured"):
         assert heading in text
         assert heading not in bare
@@ -245,13 +237,13 @@ def test_names_from_the_disk_cannot_become_markup():
             for r in example().rows
         ),
     )
-    structure = Structure(render_report(data))
+    structure = Structure(render(data))
     assert structure.open == []
     assert "x" not in [image.get("src") for image in structure.images]
     assert structure.text.count(evil) >= 5
-    place = Place(evil, evil, ())
-    places = places_example(source=evil, verdict=evil, summary=evil, places=(place,))
-    structure = Structure(render_places(places))
+    card = Card(evil, evil, ())
+    places = places_example(source=evil, verdict=evil, summary=evil, cards=(card,))
+    structure = Structure(render(places))
     assert (structure.open, structure.images) == ([], [])
     assert structure.text.count(evil) >= 5
 
@@ -262,10 +254,8 @@ def test_the_best_score_is_bold_if_lower_or_higher_is_better():
         "bad": {"psnr": 30.0, "l2": 0.01, "seconds_per_frame": 0.1},
         "none": {"psnr": None, "l2": math.nan, "seconds_per_frame": None},
     }
-    bare = replace(example(), rows=(), worst=())
-    page = render_report(
-        replace(bare, methods=methods, metrics=("psnr", "l2"), model="good")
-    )
+    bare = replace(example(), rows=(), cards=())
+    page = render(replace(bare, methods=methods, metrics=("psnr", "l2"), model="good"))
     assert re.findall(r'<td class="best">([^<]*)</td>', page) == ["40.00", "0.001000"]
     column = COLUMNS["psnr"]
     assert column.best([30.001, 30.0, 29.0]) == "30.00"
@@ -274,7 +264,7 @@ def test_the_best_score_is_bold_if_lower_or_higher_is_better():
 
 
 def test_each_metric_of_horizons_has_a_chart_and_a_table():
-    page = render_report(horizon_example())
+    page = render(horizon_example())
     text = Structure(page).text
     assert "Scores by horizon" in text
     for step in STEPS:
@@ -286,7 +276,7 @@ def test_each_metric_of_horizons_has_a_chart_and_a_table():
 def test_a_page_of_many_frames_is_small_and_has_the_worst_frame():
     special = {6223: 12.5, 6225: None}
     rows = rows_of(range(1, 12_000, 2), lambda _, frame: special.get(frame, 35.0))
-    page = render_report(replace(example(), rows=rows, worst=()))
+    page = render(replace(example(), rows=rows, cards=()))
     assert len(page) < 1_000_000
     assert "12.5," in page
     note = (
@@ -294,7 +284,7 @@ def test_a_page_of_many_frames_is_small_and_has_the_worst_frame():
         "worst."
     )
     assert note in page
-    assert note not in render_report(example())
+    assert note not in render(example())
 
 
 @pytest.mark.parametrize(
@@ -331,7 +321,7 @@ def pages(tmp_path_factory):
     written = []
     for data in (example(), horizon_example(), places_example()):
         written.append(tmp_path_factory.mktemp("report") / "index.html")
-        written[-1].write_text(page_of(data), "utf-8")
+        written[-1].write_text(render(data), "utf-8")
     return written
 
 

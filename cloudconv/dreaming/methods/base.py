@@ -1,6 +1,6 @@
 """Define the options of the modes of dreaming, and the frames that a mode yields."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -106,17 +106,3 @@ class DreamFrame:
         if self.samples:
             return levels_of(material.form.small(self.samples, material.small_size))
         return small_copy(self.show(), material.small_size)
-
-
-def watched(
-    frames: Iterable[DreamFrame],
-    material: Material,
-    watch: Callable[[Bytes, Origin], object],
-) -> Iterator[DreamFrame]:
-    """Yield the frames of a dream of a material.
-
-    Before each frame ``watch`` gets the picture for analysis, and the origin.
-    """
-    for frame in frames:
-        watch(frame.small(material), frame.origin)
-        yield frame

@@ -403,7 +403,9 @@ class _Clip:
             lambda k=k: _sent(self._material.picture(k), self._device) for k in numbers
         ]
         # Later, things would be stretched, and half of the places have changed.
-        for forecast in model.forecast_from(pictures, max(1, self._least // 2)):
+        for forecast in model.forecast_from(
+            pictures, range(1, max(2, self._least // 2 + 1))
+        ):
             picture = picture_from(forecast[0])
             yield picture
         while True:

@@ -7,6 +7,7 @@ that an eye sees they name. A dream without a fault may still look wrong.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from statistics import median
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cloudconv.doubts import LEAST, WHOLE, Box, Grade, grade_of
-from cloudconv.dreaming.methods.base import Composed, Filmed, Jump, Origin
+from cloudconv.dreaming.methods.base import Composed, DreamFrame, Filmed, Jump, Origin
 from cloudconv.dreaming.vitals.features import (
     SPAN,
     Feature,
@@ -156,6 +157,17 @@ class VitalsMeter:
         self._means: dict[str, float | None] = {}
         self.limits = {key: (vital.least, vital.most) for key, vital in VITALS.items()}
         self.rows: list[Vitals] = []
+
+    def judged(
+        self, frames: Iterable[DreamFrame]
+    ) -> Iterator[tuple[DreamFrame, Bytes, Vitals | None]]:
+        """Measure the frames of a dream as they are made.
+
+        Yield each frame, its picture for analysis, and what :meth:`push` returns.
+        """
+        for frame in frames:
+            small = frame.small(self._film.material)
+            yield frame, small, self.push(small, frame.origin)
 
     def push(self, small: Bytes, origin: Origin) -> Vitals | None:
         """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``.
@@ -308,17 +320,22 @@ class VitalsMeter:
         return sorted(chain.from_iterable(self._found.values()))
 
     @property
+    def fails(self) -> bool:
+        """Return whether a viewer sees a fault so far."""
+        return any(row.failed for row in self.rows)
+
+    @property
     def visible(self) -> float:
         """Return how visible the faults are: the mean square of half seconds' sizes."""
         return sum(self._worst) / max(1, -(-self.seen // self._half))
 
     @property
-    def period(self) -> int | None:
-        """Return the number of frames after which most frames of the film come again.
+    def repeats_every(self) -> float | None:
+        """Return the time in seconds after which most frames of the film come again.
 
         Return None if few do, or if the dream ends before. Composed pictures do not count.
         """
         if len(self._returns) < min(self.seen, _HISTORY) / 2:
             return None
         period = round(median(self._returns))
-        return None if period >= self.seen else period
+        return None if period >= self.seen else round(float(period * self._step), 3)

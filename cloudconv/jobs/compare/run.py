@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import partial
 from typing import Any
 
 import torch
@@ -34,8 +33,8 @@ from cloudconv.media.writing.sink import Sink
 from cloudconv.messages import counted
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import set_threads
-from cloudconv.report.data import Comparison, ReportData, Row, frames_ahead
-from cloudconv.report.page import jpeg, render_report, shrunk
+from cloudconv.report.data import Card, Row, ScorePage, frames_ahead
+from cloudconv.report.page import frame_card, jpeg, render, shrunk
 from cloudconv.settings import CompareSettings
 
 __all__ = ["CompareResult", "CompareSettings", "decide", "run"]
@@ -44,8 +43,6 @@ SHOWN = 10  # the number of frames of the lowest PSNR on the page
 
 _PANEL_WIDTH = 640
 _VIDEO_WIDTH = 3840
-
-_jpeg = partial(jpeg, width=960, quality=90)
 
 
 def run(settings: CompareSettings) -> Job:
@@ -146,14 +143,14 @@ def _report(
     result: CompareResult,
     rows: Sequence[Row],
     cuts: tuple[Fraction, ...],
-) -> ReportData:
+) -> ScorePage:
     info = plan.info
     horizon = plan.settings.horizon
     size = f"{info.width}x{info.height}"
     task = (
         f"one frame of every {plan.drop} kept" if horizon is None else frames_ahead(horizon)
     )
-    return ReportData(
+    return ScorePage(
         source=info.path.name,
         verdict=result.verdict,
         summary=f"{task}, {result.summary}",
@@ -178,7 +175,7 @@ class ReportWriter:
     _folder: ReportFolder
     _plan: ComparePlan
     _videos: ExitStack
-    _worst: list[tuple[float, Comparison]] = field(default_factory=list)
+    _worst: list[tuple[float, Card]] = field(default_factory=list)
     _video: Sink | None = None
     _clock: Fraction = Fraction(0)
     _labels: Tensor | None = None
@@ -203,9 +200,10 @@ class ReportWriter:
         # Only pictures of the worst frames are encoded.
         if len(self._worst) == SHOWN and psnr >= self._worst[-1][0]:
             return
-        error = metrics.error_map(pictures[self._plan.judged], truth)
-        jpegs = {name: _jpeg(rgb) for name, rgb in pictures.items()}
-        self._worst.append((psnr, Comparison(row, _jpeg(truth), jpegs, _jpeg(error))))
+        error = metrics.error_map(pictures[compared[0]], truth)
+        shown = [("truth", truth), *pictures.items(), (f"error of {compared[0]}", error)]
+        views = [(name, jpeg(rgb, 960, 90)) for name, rgb in shown]
+        self._worst.append((psnr, frame_card(row, *compared, views)))
         self._worst.sort(key=lambda entry: entry[0])
         del self._worst[SHOWN:]
 
@@ -228,14 +226,15 @@ class ReportWriter:
         self._video.write(drawn_frame(rgb, self._clock, duration))
         self._clock += duration
 
-    def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
+    def finish(self, data: ScorePage, result: Mapping[str, Any]) -> None:
         """Write all files; ``data`` are the contents of the page except its pictures."""
         self._videos.close()
-        report = replace(data, worst=tuple(item for _, item in self._worst))
+        cards = (replace(card, key=f"worst-{k}") for k, (_, card) in enumerate(self._worst))
+        report = replace(data, cards=tuple(cards))
         self._folder.finish(
             {
                 RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
                 + "\n",
-                PAGE: render_report(report),
+                PAGE: render(report),
             }
         )

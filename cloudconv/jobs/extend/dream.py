@@ -11,19 +11,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from queue import SimpleQueue
+from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cloudconv.doubts import Entry, kinds_of
 from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage, uneven
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.leaving import MOST, PART
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Options, Origin, watched
+from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Options
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
@@ -37,6 +35,7 @@ from cloudconv.jobs.extend.faults import as_json, said, verdict_of
 from cloudconv.jobs.extend.plan import (
     ExtendPlan,
     ExtendResult,
+    NewFrame,
     enough_memory,
     new_frame,
     precision_of,
@@ -62,8 +61,6 @@ _LOOK = 20  # least number of frames between two measurements
 
 _VIEWS = ("before", "here", "after")
 _EARLIER = 1  # seconds of sound before the material that may be heard in fades
-
-_Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
 
 DreamPlan = ExtendPlan[DreamSettings]
 
@@ -135,8 +132,76 @@ def _decide(settings: DreamSettings) -> DreamPlan:
     return plan
 
 
+@dataclass
+class _Dream:
+    """A dream of a film.
+
+    ``advice``: what a trial finds better, when all frames are made; None for nothing.
+    """
+
+    plan: DreamPlan
+    material: Material
+    spec: MethodSpec
+    options: Options
+    advice: str | None = None
+
+    @torch.inference_mode()
+    def frames(
+        self, meter: VitalsMeter, glimpses: Glimpses | None, first: Frame | None
+    ) -> Iterator[NewFrame]:
+        """Make and judge the new frames, which follow the output's ``first`` one."""
+        plan = self.plan
+        options = self.options
+        if options.loop and first is not None:
+            options = replace(options, loop_to=picture_of(first))
+        every = max(_LOOK, round(1 / plan.step))
+        with enough_memory(plan.device, plan.info):
+            dream = meter.judged(self.spec.dream(self.material, options))
+            for frame, small, window in islice(dream, plan.new_frames):
+                is_due = window is not None or meter.seen % every == 0
+                if glimpses is not None:
+                    glimpses.push(small)
+                    if is_due:
+                        glimpses.take(meter.faults)
+                if meter.seen == plan.new_frames and meter.fails:
+                    self.advice = self._better()
+                vitals = Measured("vitals", meter.rows[-1]) if is_due else None
+                yield NewFrame(_frame(frame, self.material), frame.origin, vitals)
+
+    def _better(self) -> str | None:
+        found = None
+        if _requested(self.plan.settings) is not None:
+            better = choose(self.material, self.options.seed).mode
+            if better != self.spec.name:
+                return f"try --mode {better}, which auto takes"
+        if self.spec.exit and self.plan.own["left_at"] is None:
+            found = self.spec.exit(self.material, self.options, len(self.material) // 2)
+        if found is None:
+            return None
+        inside = found.last.time + found.last.duration / 2 - self.plan.info.timing.start
+        return f"try --at {float(inside):.3f}, {found.said}"
+
+    def listener(self) -> Listener | None:
+        """Return the writer of an empty playlist; None if no sound goes on."""
+        plan = self.plan
+        if not extend.sound_goes_on(plan.settings, plan.info):
+            return None
+        ends = plan.begins + plan.new_frames * plan.step
+        cut = self.material.cut
+        scene = self.material.times[0] - _EARLIER if cut is None else cut
+        playlist = Playlist(
+            plan.begins,
+            ends,
+            scene,
+            plan.own["left_at"] and plan.info.timing.end,
+            seed=self.options.seed,
+            loops=self.options.loop,
+        )
+        return Listener(playlist, self.material.times, plan.step)
+
+
 @torch.inference_mode()
-def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]:
+def _resolve(plan: DreamPlan) -> _Dream:
     settings = plan.settings
     info = plan.info
     with enough_memory(plan.device, info):
@@ -203,7 +268,7 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
     plan = plan.after(material.last, material.step, own, *warnings)
     if settings.leaves_early:
         plan, options = _leaving(plan, material, spec, options)
-    return plan, material, spec, options
+    return _Dream(plan, material, spec, replace(options, frames=plan.new_frames))
 
 
 def _leaving(
@@ -250,24 +315,6 @@ def _requested(settings: DreamSettings) -> ModeChoice | None:
     return None if spec is None else ModeChoice(spec.name, f"{spec.name}: {why}.")
 
 
-def _advice(
-    plan: DreamPlan, material: Material, spec: MethodSpec, options: Options
-) -> str | None:
-    """Return what a trial finds better than a dream in this mode; None for nothing."""
-    found = None
-    with enough_memory(plan.device, plan.info):
-        if _requested(plan.settings) is not None:
-            better = choose(material, options.seed).mode
-            if better != spec.name:
-                return f"try --mode {better}, which auto takes"
-        if spec.exit and plan.own["left_at"] is None:
-            found = spec.exit(material, options, len(material) // 2)
-    if found is None:
-        return None
-    inside = found.last.time + found.last.duration / 2 - plan.info.timing.start
-    return f"try --at {float(inside):.3f}, {found.said}"
-
-
 def run(settings: DreamSettings) -> Job:
     """Write ``settings.input`` and a dream that continues it.
 
@@ -284,7 +331,9 @@ def run(settings: DreamSettings) -> Job:
     yield Progress("analysing", 0, 100, unit="%")
     plan = _decide(settings)
     yield from reported.new(plan.warnings)
-    plan, material, spec, options = _resolve(plan)
+    dream = _resolve(plan)
+    plan = dream.plan
+    material = dream.material
     yield Progress("analysing", 50, 100, unit="%")
     with (
         claim(plan.output, overwrite=settings.overwrite),
@@ -292,44 +341,17 @@ def run(settings: DreamSettings) -> Job:
     ):
         yield from reported.new(plan.warnings)
         # A loop of the dream alone begins with the dream's first frame.
-        last = None if settings.loop and settings.only_new else options.leaves
+        last = None if settings.loop and settings.only_new else dream.options.leaves
         with torch.inference_mode():
             meter = VitalsMeter(FilmFeatures(material), plan.new_frames, last)
         yield Progress("analysing", 100, 100, unit="%")
-        options = replace(options, frames=plan.new_frames)
-        # The thread that makes the frames fills this queue.
-        smalls: SimpleQueue[tuple[_Small, Origin]] = SimpleQueue()
-        every = max(_LOOK, round(1 / plan.step))
         glimpses = None if report is None else Glimpses(plan.step, plan.info)
-        playlist = _playlist(plan, material, options)
-        listener = (
-            None if playlist is None else Listener(playlist, material.times, plan.step)
-        )
-
-        advice = None
-
-        @torch.inference_mode()
-        def measure() -> list[Measured]:
-            nonlocal advice
-            small, origin = smalls.get_nowait()
-            if listener is not None:
-                listener.push(origin)
-            window = meter.push(small, origin)
-            is_due = window is not None or meter.seen % every == 0
-            if glimpses is not None:
-                glimpses.push(small)
-                if is_due:
-                    glimpses.take(meter.faults)
-            if meter.seen == plan.new_frames and any(row.failed for row in meter.rows):
-                advice = _advice(plan, material, spec, options)
-            return [Measured("vitals", meter.rows[-1])] if is_due else []
-
-        pictures = partial(_pictures, plan, material, spec, options, smalls)
-        fields = yield from plan.write(pictures, began, reported, measure, playlist)
+        listener = dream.listener()
+        frames = partial(dream.frames, meter, glimpses)
+        fields = yield from plan.write(frames, began, reported, listener)
         begins = 0 if settings.only_new else plan.begins - plan.info.timing.start
         first = fields["source_frames"]
         faults = as_json(meter.faults, first, begins, plan.step, material.size)
-        period = meter.period
         yield from reported.new(Warned(f"dream-fault: {k}.") for k in kinds_of(faults))
         if report is not None and glimpses is not None:
             worst = glimpses.take(meter.faults, last=True)
@@ -339,12 +361,12 @@ def run(settings: DreamSettings) -> Job:
             **fields,
             vitals=[row.as_json() for row in meter.rows],
             limits=meter.limits,
-            alive=all(row.alive for row in meter.rows),
-            repeats_every=None if period is None else round(float(period * plan.step), 3),
-            sound_encoded=[] if playlist is None else sorted({*playlist.encoded}),
+            alive=not meter.fails,
+            repeats_every=meter.repeats_every,
+            sound_encoded=[] if listener is None else sorted({*listener.playlist.encoded}),
             faults=faults,
             verdict=verdict_of(faults),
-            advice=advice,
+            advice=dream.advice,
             warnings=reported,
         )
     yield Finished(result)
@@ -358,36 +380,6 @@ def _page(
     return places_page(
         "dream", plan.info, said(verdict_of(faults), faults), entries, _VIEWS
     )
-
-
-def _playlist(plan: DreamPlan, material: Material, options: Options) -> Playlist | None:
-    """Return the empty playlist of the dream; None if no sound goes on."""
-    if not extend.sound_goes_on(plan.settings, plan.info):
-        return None
-    ends = plan.begins + plan.new_frames * plan.step
-    scene = material.times[0] - _EARLIER if material.cut is None else material.cut
-    until = plan.own["left_at"] and plan.info.timing.end
-    return Playlist(plan.begins, ends, scene, until, seed=options.seed, loops=options.loop)
-
-
-def _pictures(
-    plan: DreamPlan,
-    material: Material,
-    spec: MethodSpec,
-    options: Options,
-    smalls: SimpleQueue[tuple[_Small, Origin]],
-    first: Frame | None,
-) -> Iterator[Frame]:
-    """Yield the new frames; put a small picture and the origin of each into ``smalls``."""
-    with enough_memory(plan.device, plan.info):
-        if options.loop and first is not None:
-            options = replace(options, loop_to=picture_of(first))
-        dream = spec.dream(material, options)
-        frames = watched(dream, material, lambda *seen: smalls.put(seen))
-        for _ in range(plan.new_frames):
-            with torch.inference_mode():
-                frame = _frame(next(frames), material)
-            yield frame
 
 
 def _frame(dream_frame: DreamFrame, material: Material) -> Frame:

@@ -8,12 +8,10 @@ different frames only, and the job adds the repeats.
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, pairwise
 from math import inf, sqrt
-from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -33,7 +31,7 @@ from cloudconv.forecasting.choice import (
 from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.ending import Ending, read_ending
-from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult
+from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult, NewFrame
 from cloudconv.media.colour.color import rgb_of
 from cloudconv.media.frames.frame import Frame
 from cloudconv.media.reading.pictures import motion_photo
@@ -49,6 +47,7 @@ from cloudconv.transfer import upload
 _WINDOW = 64  # frames before the forecast that show its cadence
 CANDIDATES = ("layers", "flow", "voxelflow")
 """The predictors that ``auto`` tries; those that keep things whole come first."""
+_TRIED = (1, 3, 7, 15)  # steps ahead of the known frames that a trial makes
 _VIEWS = 4  # frames in which the camera's motion is measured for a trial
 _ALIKE = 0.04  # part of the fault by which a later predictor must be better
 
@@ -60,7 +59,7 @@ class ExtrapolateResult(ExtendResult):
     """The result of a run.
 
     ``context_frames`` is the number of frames that the model sees. ``tried_ahead`` is the
-    number of known last frames that the model forecast as a trial, without repeats.
+    number of known last frames, without repeats, up to which a trial forecasts some.
     ``held_ahead`` is the probable number of new frames, of as many, before the first that
     looks wrong. Both are 0 without enough frames.
     """
@@ -146,18 +145,14 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
     settings = plan.settings
     needed = spec.context + spec.past
     warnings: list[Warned] = []
-    at = exact(settings.at)
-    finds = settings.scene_cut
-    threads = settings.threads
-    most = needed + MOST_HELD
     scene = read_ending(
         plan.info,
         _WINDOW,
-        at=at,
-        scene_cut=finds,
-        threads=threads,
+        at=exact(settings.at),
+        scene_cut=settings.scene_cut,
+        threads=settings.threads,
         needed=needed,
-        different=most,
+        different=needed + MOST_HELD,
     )
     if len(scene.frames) < min(spec.context, 2):
         path = plan.info.path
@@ -188,23 +183,15 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
     return plan.after(scene.last, step, own, *warnings), scene
 
 
-def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterator[Frame]:
-    spec = model.spec
-    count = plan.new_frames
-    frames = [*scene.frames][-(spec.context + spec.past) :]
-    last = frames[-1]
-    missing = max(spec.context - len(frames), 0)
-    pictures = [
-        partial(_batch_of, frame, plan.device) for frame in [frames[0]] * missing + frames
-    ]
-    forecasts = _made(plan, model, pictures, count)
-    latest = last
-    for repeats in islice(scene.repeats(), count):
+def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterator[NewFrame]:
+    latest = last = scene.frames[-1]
+    pictures = [partial(_batch_of, frame, plan.device) for frame in scene.frames]
+    forecasts = _made(plan, model, pictures, range(1, plan.new_frames + 1))
+    for repeats in islice(scene.repeats(), plan.new_frames):
         if not repeats:
-            picture = next(forecasts)
             with torch.inference_mode():
-                latest = extend.new_frame(picture, last)
-        yield latest
+                latest = extend.new_frame(next(forecasts), last)
+        yield NewFrame(latest)
 
 
 def _batch_of(frame: Frame, device: torch.device) -> Tensor:
@@ -215,15 +202,41 @@ def _made(
     plan: ExtrapolatePlan,
     model: Predictor,
     pictures: Sequence[Callable[[], Tensor]],
-    count: int,
-) -> Generator[Tensor, None, None]:
+    steps: Sequence[int],
+) -> Iterator[Tensor]:
+    """Yield forecasts from pictures, of which the first stands for any that are missing."""
+    missing = model.spec.context - len(pictures)
     with extend.enough_memory(plan.device, plan.info):
         with torch.inference_mode():
-            forecast = model.forecast_from(pictures, count)
-        for _ in range(count):
+            forecast = model.forecast_from([*[pictures[0]] * missing, *pictures], steps)
+        for _ in steps:
             with torch.inference_mode():
                 picture = next(forecast)[0]
             yield picture
+
+
+def _judged(
+    plan: ExtrapolatePlan, model: Predictor, before: Tensor, known: Tensor, steps: list[int]
+) -> Iterator[tuple[float, float, float]]:
+    """Make and judge forecasts from the frames ``before`` the ``known`` ones.
+
+    Without known frames the last frame stands for them. Yield for each forecast its fault,
+    that of a part that comes in, and the part of the motion that the first one lacks.
+    """
+    sent = upload([before], plan.device)[0]
+    context = [partial(_floats, picture[None]) for picture in sent]
+    velocity = camera_velocity([*map(_floats, before[-_VIEWS:])])
+    last = _floats(before[-1])
+    for step, made in zip(steps, _made(plan, model, context, steps), strict=True):
+        picture = made.cpu()
+        lost = strange = 0.0
+        true = last
+        if len(known):
+            true = _floats(known[step - 1])
+            strange = comes_in(picture, true, last, velocity, step)
+        if step == 1:
+            lost = stands(picture, last, _floats(before[-2:][0]))
+        yield fault(picture, true, last), strange, lost
 
 
 def _trial(
@@ -231,71 +244,45 @@ def _trial(
 ) -> Generator[Progress | Measured, None, tuple[str, int, int]]:
     """Forecast known frames from earlier ones; see :class:`ExtrapolateResult`.
 
-    A second trial on half as many frames begins nearer to the end, where the motion is more
-    like the motion to come. The third begins at the end, and counts what the last frame
-    does not show. Returns the best predictor, how many new frames probably hold, and how
-    many frames were tried. Where a trial fails, that number of new frames is a geometric
-    mean: of the frames that held in all trials, and of those until the last motion tears
-    things. No frame holds in which a part that comes in from outside looks wrong. A
-    measurement says early that little holds.
+    Some of the known frames are made, with gaps that double. One more forecast begins at
+    the end, and shows what of the motion the last frame does not. Returns the best
+    predictor, how many new frames probably hold, and how many frames were tried. Where a
+    trial fails, that number of new frames is a geometric mean: of the frames that held, and
+    of those until the last motion tears things. No frame holds in which a part that comes
+    in from outside looks wrong. A measurement says early that little holds.
     """
     names = _names(plan.settings)
     tried = min(MOST_HELD, plan.new_frames, len(scene.frames) - plan.predictor.context)
     if tried <= 0:
         return names[-1], 0, 0
-    needed = tried + plan.predictor.context + plan.predictor.past
-    latest = [*_smalls([*scene.frames][-needed:])]
-    trials = [
-        (latest[:-span], latest[-span:]) for span in sorted({tried, max(1, tried // 2)})
-    ]
-    trials.append((latest, latest[-1:] * len(trials[0][1])))
-    total = len(names) * sum(len(wanted) for _, wanted in trials)
-    done = 0
+    needed = plan.predictor.context + plan.predictor.past
+    latest = _smalls([*scene.frames][-needed - tried :])
+    steps = [*(step for step in _TRIED if step < tried), tried]
+    parts = (latest[:-tried], latest[-tried:], steps), (latest, latest[:0], [1])
+    count = len(steps) + 1
     best = names[-1]
     held = 0
     least = inf
     for place, name in enumerate(names):
         model = registry.load_predictor(name, plan.device, plan.dtype)
-        size = 0.0
-        lost = 0.0
-        right = tried
-        strange = tried  # frames before the first in which a part that comes in looks wrong
-        for before, wanted in trials:
-            faults: list[float] = []
-            velocity = camera_velocity([*map(_floats, before[-_VIEWS:])])
-            recent = before[-(model.spec.context + model.spec.past) :]
-            missing = [recent[0]] * (model.spec.context - len(recent))
-            context = [
-                partial(_floats, picture[None])
-                for picture in upload([*missing, *recent], plan.device)
-            ]
-            last = _floats(before[-1])
-            with closing(_made(plan, model, context, len(wanted))) as pictures:
-                for number, (forecast, levels) in enumerate(
-                    zip(pictures, wanted, strict=True)
-                ):
-                    yield Progress("checking", done, total)
-                    done += 1
-                    picture = forecast.cpu()
-                    true = last if levels is before[-1] else _floats(levels)
-                    if not faults:
-                        lost = max(lost, stands(picture, last, _floats(before[-2:][0])))
-                    faults.append(fault(picture, true, last))
-                    if before is not latest and number < strange:
-                        invented = comes_in(picture, true, last, velocity, number + 1)
-                        strange = number if invented > HELD else strange
-            size += fmean(faults)
-            if before is not latest:
-                right = min([right, *(n for n, wrong in enumerate(faults) if wrong > HELD)])
-        size = size * (1 + _ALIKE * place) + lost
+        judged: list[tuple[float, float, float]] = []
+        for one in chain.from_iterable(_judged(plan, model, *part) for part in parts):
+            yield Progress("checking", place * count + len(judged), len(names) * count)
+            judged.append(one)
+        faults, strange, lacks = zip(*judged, strict=True)
+        lost = max(lacks)
+        size = sum(faults) * (1 + _ALIKE * place) + lost
         if size < least:
             best = name
             least = size
+            right = _holds(steps, faults)
             if right < tried:
-                right = min(
-                    tried, round(sqrt(right * lasts(*map(_floats, latest[:-3:-1]))))
-                )
-            held = min(right, strange, *([1] if lost > STANDS else []))
+                motion = lasts(_floats(latest[-1]), _floats(latest[-2]))
+                right = min(tried, round(sqrt(right * motion)))
+            # What comes in looks wrong at once, so no line leads to a step that does.
+            comes = zip([0, *steps], strange, strict=True)
+            clean = min([tried, *(before for before, wrong in comes if wrong > HELD)])
+            held = min(right, clean, *([1] if lost > STANDS else []))
         if not place and len(names) > 1 and held <= 1 < plan.new_frames:
             holds = counted(held, "frame") if held else "no frame"
             yield Measured(
@@ -304,6 +291,16 @@ def _trial(
                 "than a moment use 'cloudconv dream'",
             )
     return best, held, tried
+
+
+def _holds(steps: Sequence[int], faults: Sequence[float]) -> int:
+    """Return how many frames hold by the faults at some steps; between them by a line."""
+    known = [(0, 0.0), *zip(steps, faults, strict=False)]
+    for (before, least), (step, wrong) in pairwise(known):
+        if wrong > HELD:
+            part = (HELD - least) / (wrong - least)
+            return min(int(before + part * (step - before)), step - 1)
+    return steps[-1]
 
 
 def _smalls(frames: Sequence[Frame]) -> Tensor:

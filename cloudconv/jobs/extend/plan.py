@@ -1,17 +1,19 @@
 """Plan and write the output of extrapolate or dream: source frames, then new ones."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from math import ceil
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
 
+from cloudconv.dreaming.heard import Listener
+from cloudconv.dreaming.methods.base import Origin
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Event, Measured, Progress, Reported, Warned
 from cloudconv.jobs import video
@@ -54,6 +56,17 @@ class ExtendResult(video.VideoResult):
 
     at: float
     cadence: str | None
+
+
+class NewFrame(NamedTuple):
+    """A new frame, whose time is ignored.
+
+    ``origin``: of a frame of a dream, for its sound. ``event``: one that comes after it.
+    """
+
+    frame: Frame
+    origin: Origin | None = None
+    event: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -171,20 +184,18 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
 
     def write(
         self,
-        make: Callable[[Frame | None], Iterator[Frame]],
+        make: Callable[[Frame | None], Iterator[NewFrame]],
         began: float,
         reported: Reported,
-        measure: Callable[[], Iterable[Measured]] = tuple,
-        playlist: Playlist | None = None,
+        listener: Listener | None = None,
     ) -> Generator[Event, None, dict[str, Any]]:
         """Write the source's frames, then the new ones; return the fields of a result.
 
         The output appears only when it is complete. ``make`` yields the new frames in
-        another thread; their times are ignored. Its argument is the output's first frame if
-        that is a source frame, otherwise None. ``began`` was ``time.monotonic()`` when the
-        run started. ``measure`` is called after each new frame, and returns events.
-        ``reported`` gets the warnings. The sound goes on by ``playlist``, which is complete
-        after the last call of ``measure``. Without a playlist the sound ends with the film.
+        another thread. Its argument is the output's first frame if that is a source frame,
+        otherwise None. ``began`` was ``time.monotonic()`` when the run started.
+        ``reported`` gets the warnings. The sound goes on by the playlist of ``listener``;
+        without a listener the sound ends with the film.
         """
         info = self.info
         timing = self.info.timing
@@ -197,31 +208,34 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             first = next(passing, None)
             begins = self.begins if first is None else first.time
             encoding = self.encoding(begins)
-            if playlist is not None and encoding.carry is not None:
-                carry = replace(encoding.carry, playlist=playlist)
+            if listener is not None and encoding.carry is not None:
+                carry = replace(encoding.carry, playlist=listener.playlist)
                 encoding = replace(encoding, carry=carry)
             zero = self.zero(begins)
             sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
             yield from reported.new(sink.warnings)
             written = 0
 
-            def frames() -> Iterator[tuple[Frame, bool]]:
-                """Yield each frame, and whether it is a new one."""
+            def frames() -> Iterator[NewFrame]:
                 begins = self.begins
                 for frame in chain([] if first is None else [first], passing):
                     # A damaged file may show a later frame than its sought ending.
                     if frame.time >= begins:
                         begins = frame.time + frame.duration
-                    yield frame, False
-                for number, frame in enumerate(make(first)):
-                    yield frame.at(begins + number * self.step, self.step), True
+                    yield NewFrame(frame)
+                for number, new in enumerate(make(first)):
+                    yield new._replace(
+                        frame=new.frame.at(begins + number * self.step, self.step)
+                    )
 
-            for frame, is_new in stack.enter_context(prefetch(frames(), 4)):
+            for frame, origin, event in stack.enter_context(prefetch(frames(), 4)):
                 lasts = frame.duration if timing.rate is None else self.step
                 sink.write(frame.at(frame.time - zero, lasts))
                 written += 1
-                if is_new:
-                    yield from measure()
+                if listener is not None and origin is not None:
+                    listener.push(origin)
+                if event is not None:
+                    yield event
                 yield Progress("rendering", written, self.output_frames)
         yield from reported.new((*source.warnings, *sink.warnings))
         wall = time.monotonic() - began

@@ -8,11 +8,11 @@ The preview is one picture, a row for each mode, or a video. No dream is written
 import io
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ from torch import Tensor
 from cloudconv import files
 from cloudconv.doubts import kinds_of
 from cloudconv.dreaming.auto import choose
-from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options, watched
+from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
@@ -56,7 +55,7 @@ from cloudconv.render.device import (
     precision_name,
     set_threads,
 )
-from cloudconv.report.page import jpeg
+from cloudconv.report.page import encoded
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.values import PREVIEW_VIDEO
 
@@ -127,33 +126,34 @@ class PreviewResult:
         return "; ".join(verdicts)
 
 
-@dataclass(slots=True)
-class _Panel:
-    """The dream of one mode: its pictures as JPEG, the shown ones, and its verdict."""
+class _Panel(NamedTuple):
+    """The dream of one mode: its entry in the JSON, and its shown pictures as JPEG."""
 
-    mode: str
-    runs: bool
-    verdict: str = ""
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    repeats_every: float | None = None
-    pictures: list[bytes] = field(default_factory=list)
+    entry: dict[str, Any]
+    pictures: list[bytes]
 
-    def as_json(self) -> dict[str, Any]:
-        names = ("mode", "runs", "verdict", "faults", "repeats_every")
-        return {name: getattr(self, name) for name in names}
+    @classmethod
+    def of(cls, spec: MethodSpec, count: int) -> Self:
+        """Return the panel of a mode for a material of so many frames."""
+        runs = count >= spec.least_frames
+        there = "is 1" if count == 1 else f"are {count}"
+        needs = f"cannot run: it needs {spec.least_frames} frames, and there {there}"
+        entry = {"mode": spec.name, "runs": runs, "verdict": "" if runs else needs}
+        return cls({**entry, "faults": [], "repeats_every": None}, [])
 
     def judge(self, meter: VitalsMeter, step: Fraction, size: tuple[int, int]) -> None:
         """Set the verdict, when the whole dream has been measured.
 
         ``size``: (height, width) of the video, in whose pixels faults have their boxes.
         """
-        self.faults = as_json(meter.faults, 0, 0, step, size)
+        faults = as_json(meter.faults, 0, 0, step, size)
         # The kinds say what spoils the dream.
-        clauses = [said(verdict_of(self.faults).partition(":")[0], self.faults)]
-        if meter.period is not None:
-            self.repeats_every = round(float(meter.period * step), 3)
-            clauses.append(f"repeats every {self.repeats_every:.1f} s")
-        self.verdict = "; ".join([*clauses, *kinds_of(self.faults)])
+        clauses = [said(verdict_of(faults).partition(":")[0], faults)]
+        every = meter.repeats_every
+        if every is not None:
+            clauses.append(f"repeats every {every:.1f} s")
+        self.entry["verdict"] = "; ".join([*clauses, *kinds_of(faults)])
+        self.entry.update(faults=faults, repeats_every=every)
 
 
 def decide(settings: DreamSettings) -> PreviewPlan:
@@ -195,7 +195,7 @@ def run(settings: DreamSettings) -> Job:
         yield from reported.new(warnings)
         yield Progress("analysing", 100, 100, unit="%")
         panels = [
-            _Panel(spec.name, len(material) >= spec.least_frames, _missing(spec, material))
+            _Panel.of(spec, len(material))
             for spec in METHODS
             if "model" not in spec.options or spec.name == settings.mode or settings.model
         ]
@@ -213,21 +213,12 @@ def run(settings: DreamSettings) -> Job:
                 seed=settings.seed,
                 material_frames=len(material),
                 cut=start,
-                modes=[panel.as_json() for panel in panels],
+                modes=[panel.entry for panel in panels],
                 output_bytes=video.size_of(plan.output, 0)["output_bytes"],
                 wall_seconds=time.monotonic() - began,
                 warnings=reported,
             )
         )
-
-
-def _missing(spec: MethodSpec, material: Material) -> str:
-    count = len(material)
-    least = spec.least_frames
-    there = "is 1" if count == 1 else f"are {count}"
-    return (
-        "" if count >= least else f"cannot run: it needs {least} frames, and there {there}"
-    )
 
 
 def _dreamed(
@@ -242,11 +233,11 @@ def _dreamed(
     step = material.step
     count = _count(step)
     is_video = plan.output.suffix.lower() == PREVIEW_VIDEO
-    numbers = range(count) if is_video else _spread(count)
-    running = [panel for panel in panels if panel.runs]
+    shown = [round(k * (count - 1) / (_COLUMNS - 1)) for k in range(_COLUMNS)]
+    running = [panel for panel in panels if panel.entry["runs"]]
     done = 0
-    for panel in sorted(running, key=lambda panel: panel.mode != chosen):
-        spec = method(panel.mode)
+    for panel in sorted(running, key=lambda panel: panel.entry["mode"] != chosen):
+        spec = method(panel.entry["mode"])
         wind = settings.direction
         if wind is not None:
             scale = material.size[1] / plan.info.width
@@ -260,17 +251,19 @@ def _dreamed(
             dtype=plan.dtype if "model" in spec.options else torch.float32,
         )
         meter = VitalsMeter(film, count)
-        frames = watched(spec.dream(material, options), material, meter.push)
+        frames = meter.judged(spec.dream(material, options))
         for number in range(count):
             with enough_memory(plan.device, plan.info), torch.inference_mode():
-                frame = next(frames)
-                if number in numbers:
+                frame, _, _ = next(frames)
+                if is_video or number in shown:
                     rgb = tensor_of(as_picture(small_copy(frame.show(), material.size)))
-                    panel.pictures.append(_jpeg(as_shown(rgb, plan.info)))
+                    panel.pictures.append(
+                        encoded(as_shown(rgb, plan.info), "JPEG", _QUALITY)
+                    )
             done += 1
             yield Progress("rendering", done, count * len(running))
         panel.judge(meter, step, (plan.info.height, plan.info.width))
-        yield Measured("verdict", f"{panel.mode}: {panel.verdict}")
+        yield Measured("verdict", f"{spec.name}: {panel.entry['verdict']}")
 
 
 def _count(step: Fraction) -> int:
@@ -278,18 +271,11 @@ def _count(step: Fraction) -> int:
     return max(_COLUMNS, min(ceil(SECONDS / step), _MOST_FRAMES))
 
 
-def _spread(count: int) -> list[int]:
-    return [round(k * (count - 1) / (_COLUMNS - 1)) for k in range(_COLUMNS)]
-
-
-def _jpeg(rgb: Tensor) -> bytes:
-    return jpeg(rgb, rgb.shape[2], _QUALITY).data
-
-
 def _titled(panel: _Panel, width: int, lines: int, chosen: str) -> Tensor:
     """Return the name of a mode and its verdict, (3, h, width)."""
-    name = panel.mode + "  (auto takes this mode)" * (panel.mode == chosen)
-    words = label(wrapped(panel.verdict, width, _TEXT, lines), width, _TEXT)
+    mode = panel.entry["mode"]
+    name = mode + "  (auto takes this mode)" * (mode == chosen)
+    words = label(wrapped(panel.entry["verdict"], width, _TEXT, lines), width, _TEXT)
     return torch.cat([label([name], width), words], 1)
 
 
@@ -311,11 +297,9 @@ def _write_sheet(plan: PreviewPlan, panels: list[_Panel], chosen: str) -> None:
     for panel, *pictures in zip(panels, *columns, strict=True):
         row = torch.cat(pictures, 2)
         rows += [_titled(panel, row.shape[2], 1, chosen), row]
-    sheet = torch.cat(rows, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    data = io.BytesIO()
     kind = "PNG" if plan.output.suffix.lower() == ".png" else "JPEG"
-    Image.fromarray(sheet).save(data, kind, quality=_QUALITY)
-    files.write_whole(plan.output, data.getvalue(), overwrite=plan.settings.overwrite)
+    data = encoded(torch.cat(rows, 1), kind, _QUALITY)
+    files.write_whole(plan.output, data, overwrite=plan.settings.overwrite)
 
 
 def _write_video(

@@ -1,10 +1,10 @@
 """Interpolate many inputs in one run; a broken input does not stop the others."""
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,10 +24,10 @@ from cloudconv.jobs.video import output_path, stem_of
 from cloudconv.media.containers.containers import CONTAINERS, MKV
 from cloudconv.media.containers.input import is_picture
 from cloudconv.media.reading import pictures as images
-from cloudconv.media.reading.folders import by_ending, inventory
+from cloudconv.media.reading.folders import inventory
 from cloudconv.media.reading.identity import input_dates
 from cloudconv.media.writing.output import check_free, check_home, writing
-from cloudconv.messages import listed, shortened
+from cloudconv.messages import counted, listed, plural, shortened
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.settings import InterpManySettings, InterpSettings
@@ -79,7 +79,7 @@ def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
     entries: list[tuple[str, Path]] = []
     for folder in folders:
         subfolder = folder.relative_to(path)
-        entries += [(str(video), subfolder) for video in inventory(folder).videos]
+        entries += [(str(video), subfolder) for video in inventory(folder)[0]]
     return entries
 
 
@@ -113,26 +113,21 @@ def left_out(settings: InterpManySettings) -> Iterator[Warned]:
             yield Warned(
                 f"subfolders-ignored: Folders inside {folder} are ignored: {names}."
             )
-        yield from _files_left_out(folder, settings)
         folders = _folders(folder, settings)
+        others = sum(inventory(each)[1] for each in folders)
+        if others:
+            are = plural(others, "is", "are")
+            yield Warned(
+                f"files-left-out: {folder} stands for its videos, and "
+                f"{counted(others, 'file')} without a video in it {are} left out."
+            )
         files = chain.from_iterable(map(images.visible_in, folders))
-        pictures = [file for file in files if is_picture(file)]
+        pictures = [str(file.relative_to(folder)) for file in filter(is_picture, files)]
         if pictures:
-            names = shortened([str(file.relative_to(folder)) for file in pictures], 3)
             yield Warned(
                 f"pictures-left-out: {folder} stands for its videos, and pictures in it "
-                f"are left out: {names}."
+                f"are left out: {shortened(pictures, 3)}."
             )
-
-
-def _files_left_out(folder: Path, settings: InterpManySettings) -> Iterator[Warned]:
-    inside = [inventory(subfolder) for subfolder in _folders(folder, settings)]
-    others = sum((files.others for files in inside), Counter[str]())
-    if others:
-        yield Warned(
-            f"files-left-out: {folder} stands for its videos, and files without a video in "
-            f"it are left out: {by_ending(others.most_common())}."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,45 +146,57 @@ class Exists:
 InputOutcome = InterpResult | Exists | CloudconvError
 
 
-class _BatchProgress:
-    """The progress over all inputs.
+@dataclass(frozen=True, slots=True)
+class _Frames:
+    """The frames of all inputs by number; sizes of files stand for those not yet known.
 
-    Sizes of files stand for frames that are not probed yet.
+    ``sizes``: in bytes, without inputs that are skipped or fail. ``known``: the number of
+    frames of the others that have begun. ``made``: the latest progress of each input.
     """
 
-    def __init__(self, every: Sequence[InterpSettings]) -> None:
-        self.inputs = [settings.input for settings in every]
-        self.records = Records()
-        self._sizes = {
-            number: _size(settings) for number, settings in enumerate(self.inputs)
-        }
-        self._expected: dict[int, int] = {}
-        self._latest: dict[int, Progress] = {}
+    sizes: dict[int, int]
+    known: dict[int, int] = field(default_factory=dict)
+    made: dict[int, Progress] = field(default_factory=dict)
 
-    def expect(self, number: int, frames: int | None) -> None:
-        self._expected[number] = frames or 0
-
-    def change(self, number: int, about: str, event: Event) -> Event | None:
+    def change(self, number: int, about: str, event: Event) -> Event:
         if isinstance(event, Warned):
             return replace(event, about=about)
         if not isinstance(event, Progress) or event.stage != "rendering":
             return event
-        self._latest[number] = event
+        self.made[number] = event
         return self.progress()
 
-    def leave_out(self, number: int) -> None:
-        self._sizes.pop(number, None)
-        self._expected.pop(number, None)
-
     def progress(self) -> Progress:
-        done = sum(latest.done for latest in self._latest.values())
-        frames = sum(self._expected.values())
-        size = sum(self._sizes.get(number, 0) for number in self._expected)
-        total = (
-            max(round(frames * sum(self._sizes.values()) / size), done) if size else None
-        )
-        resumed = sum(latest.resumed for latest in self._latest.values())
+        done = sum(latest.done for latest in self.made.values())
+        resumed = sum(latest.resumed for latest in self.made.values())
+        size = sum(self.sizes[number] for number in self.known)
+        frames = sum(self.known.values()) * sum(self.sizes.values())
+        total = max(round(frames / size), done) if size else None
         return Progress("rendering", done, total, resumed)
+
+
+def _plans(
+    every: Sequence[InterpSettings],
+) -> Iterator[tuple[InterpSettings, InterpPlan | Exists | CloudconvError]]:
+    """Yield the settings of each input, and its plan, its finished output or its error."""
+    inputs = [one.input for one in every]
+    records = Records()
+    outcome: InterpPlan | Exists | CloudconvError
+    for one in every:
+        try:
+            outcome = _decided(one, inputs, records)
+        except Exception as error:  # noqa: BLE001 - it must not stop the other inputs
+            outcome = _failure(one, error)
+        yield one, outcome
+
+
+def _failure(settings: InterpSettings, error: Exception) -> CloudconvError:
+    if isinstance(error, CloudconvError):
+        return error
+    what = f"{type(error).__name__}: {error}"
+    why = lack_of_memory(error) or refusal(error)
+    why = why or f"unexpected, please report it as a bug ({what})"
+    return CloudconvError(f"unexpected: {settings.input}: {why}.")
 
 
 def run(settings: InterpManySettings) -> Job:
@@ -213,51 +220,47 @@ def run(settings: InterpManySettings) -> Job:
     with writing(folder):
         for output in {str(one.output) for one in every}:
             Path(output).mkdir(parents=True, exist_ok=True)
-    outcomes: dict[int, InputOutcome] = {}
-    batch = _BatchProgress(every)
+    outcomes: list[InputOutcome] = []
+    frames = _Frames({number: _size(one.input) for number, one in enumerate(every)})
     try:
         with start(config) as workers:
-            for number, one in enumerate(every):
-                outcomes[number] = yield from _outcome(number, one, workers, batch)
-                yield Ended(number, str(one.input), outcomes[number], len(every))
-                yield batch.progress()
+            for number, (one, plan) in enumerate(_plans(every)):
+                if isinstance(plan, InterpPlan):
+                    frames.known[number] = plan.expected or 0
+                    change = partial(frames.change, number, str(one.input))
+                    outcomes.append((yield from mapped(_made(one, plan, workers), change)))
+                else:
+                    outcomes.append(plan)
+                outcome = outcomes[-1]
+                if isinstance(outcome, InterpResult):
+                    frames.known[number] = outcome.output_frames
+                else:
+                    frames.known.pop(number, None)
+                    del frames.sizes[number]
+                yield Ended(number, str(one.input), outcome, len(every))
+                yield frames.progress()
     except KeyboardInterrupt as error:
         kept: list[str] = list(getattr(error, "kept", ()))
-        count = sum(
-            not isinstance(outcome, CloudconvError) for outcome in outcomes.values()
-        )
+        count = sum(not isinstance(outcome, CloudconvError) for outcome in outcomes)
         if count:
             kept.insert(0, f"{count} of {len(every)} inputs are finished")
         if not kept:
             raise
         raise Interrupted(*kept) from error
-    yield Finished([outcomes[number] for number in range(len(every))])
+    yield Finished(outcomes)
 
 
-def _outcome(
-    number: int, settings: InterpSettings, workers: Workers, batch: _BatchProgress
+def _made(
+    settings: InterpSettings, plan: InterpPlan, workers: Workers
 ) -> Generator[Event, None, InputOutcome]:
+    """Interpolate an input by its plan, and record what its output was made of."""
     try:
-        outcome: Exists | CloudconvError | InterpPlan = _decided(
-            settings, batch.inputs, batch.records
-        )
-        if isinstance(outcome, InterpPlan):
-            batch.expect(number, outcome.expected)
-            change = partial(batch.change, number, str(settings.input))
-            recipe = Recipe.of(settings, outcome.info.fingerprint)
-            result = yield from mapped(interpolate(outcome, workers), change)
-            record(outcome.output, recipe)
-            batch.expect(number, result.output_frames)
-            return result
-    except CloudconvError as error:
-        outcome = error
+        recipe = Recipe.of(settings, plan.info.fingerprint)
+        result = yield from interpolate(plan, workers)
+        record(plan.output, recipe)
     except Exception as error:  # noqa: BLE001 - it must not stop the other inputs
-        what = f"{type(error).__name__}: {error}"
-        why = lack_of_memory(error) or refusal(error)
-        why = why or f"unexpected, please report it as a bug ({what})"
-        outcome = CloudconvError(f"unexpected: {settings.input}: {why}.")
-    batch.leave_out(number)
-    return outcome
+        return _failure(settings, error)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,18 +274,14 @@ class ManyPlan:
 def decide(settings: InterpManySettings) -> ManyPlan:
     """Return the plan, or the error, of each input; write no output."""
     plans: list[dict[str, Any]] = []
-    every = each_input(settings)
-    inputs = [one.input for one in every]
-    records = Records()
-    for one in every:
-        try:
-            decided = _decided(one, inputs, records)
-            if isinstance(decided, Exists):
-                plans.append({**asdict(decided), "exists": True})
-            else:
-                plans.append({**planned(decided), "exists": False})
-        except CloudconvError as error:
-            plans.append({"input": str(one.input), "error": error.text, "code": error.code})
+    for one, outcome in _plans(each_input(settings)):
+        if isinstance(outcome, CloudconvError):
+            why = {"error": outcome.text, "code": outcome.code}
+            plans.append({"input": str(one.input), **why})
+        elif isinstance(outcome, Exists):
+            plans.append({**asdict(outcome), "exists": True})
+        else:
+            plans.append({**planned(outcome), "exists": False})
     failed = sum("error" in plan for plan in plans)
     return ManyPlan({"plans": plans, "failed": failed}, tuple(left_out(settings)))
 

@@ -1,9 +1,7 @@
-"""Find the videos in a folder, also under unknown endings, and name what is left out."""
+"""Find the videos in a folder, also under unknown endings, and count what is left out."""
 
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
@@ -22,26 +20,19 @@ _TEXT = ("tty", "bin", "xbin", "adf", "idf")
 _PROBED = 100  # packets at most
 
 
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """The files of a folder: videos, and the number of others.
+def inventory(folder: Path) -> tuple[list[Path], int]:
+    """Return the videos in a folder, by their endings or their content, sorted by name.
 
-    The keys of ``others`` are endings. Pictures are in none of these.
+    The number is that of the other files, without pictures.
     """
-
-    videos: list[Path] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-
-
-def inventory(folder: Path) -> Inventory:
-    """Return the videos in a folder, by their endings or their content, sorted by name."""
-    files = Inventory()
+    videos = []
+    others = 0
     for file in images.visible_in(folder):
         if images.is_video(file) or (not _is_known(file) and _moves(file)):
-            files.videos.append(file)
-        elif not is_picture(file):
-            files.others[file.suffix.lower()] += 1
-    return files
+            videos.append(file)
+        else:
+            others += not is_picture(file)
+    return videos, others
 
 
 def by_ending(counts: Iterable[tuple[str, int]]) -> str:

@@ -185,6 +185,20 @@ def test_a_report_has_its_pictures_after_a_resumed_run_and_without_segments(
         assert views(tmp_path / name / "index.html") == expected
 
 
+@pytest.mark.full
+def test_a_place_of_a_run_that_began_without_a_report_says_so(jump, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        interp(jump, tmp_path / "b.mkv", watch=stop_after(50))
+    result = interp(jump, tmp_path / "b.mkv", report=tmp_path / "r")
+    assert (result.resumed, result.doubtful["count"]) == (True, 1)
+    page = tmp_path / "r" / "index.html"
+    assert views(page) == []
+    text = page.read_text("utf-8")
+    assert (
+        "An earlier run without a report made this frame, so there is no picture." in text
+    )
+
+
 def test_a_report_that_exists_is_replaced_only_if_that_is_allowed(jump, reported):
     report = reported / "deep" / "r"
     options = {"report": report, "start": 1.0}
