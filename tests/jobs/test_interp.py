@@ -208,15 +208,6 @@ def test_only_sound_that_can_be_stretched_is_advised_to_be(tmp_path, speed):
     assert ("stretch" in str(warned)) == ("2" not in speed)
 
 
-@pytest.mark.parametrize(("start", "end"), [(None, 0.4), (0.2, 0.8), (0.4, 0.8)])
-def test_a_warning_says_that_the_speed_of_a_part_does_not_change(tmp_path, start, end):
-    clip = write_clip(tmp_path / "a.mkv", 25, rate=25)
-    result = interp(clip, "b.mkv", speed="0=1,0.2=0.5,0.4=2", start=start, end=end)
-    said = "".join(map(str, result.warnings))
-    assert said.startswith("In this part `speed` is 2 all the time" if start == 0.4 else "")
-    assert bool(said) == (start == 0.4)
-
-
 def test_one_speed_gives_the_frames_of_slow_motion(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 12, rate=25)
     interp(clip, "b.mkv", slowmo=F(5, 2), **LOSSLESS)

@@ -16,17 +16,12 @@ from cloudconv.settings import InterpSettings, exact
 from cloudconv.timeline import parse_rate, rate_name
 from cloudconv.timemap import TimeMap
 
-_FEW_KEPT = 2  # a rate that keeps one in so many source frames is advised
-_NTSC = Fraction(1000, 1001)
 # The rates that the warning of a long gap names for repeated pictures.
 _STILL_RATES = 30, 50, 60
 _LONG_GAP = Fraction(1)
 _LONG_TIMES = 8
 """A gap between two frames gives a warning if it lasts at least so many seconds, and at
 least the second number times the median gap."""
-
-# The source frames that a rate keeps, by their distance.
-_EVERY = {2: "every second one", 3: "every third one"}
 
 
 def disk_warnings(
@@ -64,28 +59,12 @@ def gap_warnings(timing: Timing, start: Fraction, end: Fraction) -> Iterator[War
     )
 
 
-def speed_warnings(shows: TimeMap, used: TimeMap, length: Fraction) -> Iterator[Warned]:
-    """Warn of a speed that changes only outside of the used part of so many seconds."""
-    speed = TimeMap(tuple(ramp for ramp, _ in used.parts(length))).speed
-    if shows.speed is None and speed is not None:
-        yield Warned(
-            f"speed-even: In this part --speed is {float(speed):g} all the time. Its times "
-            "count from the input's first frame, as those of --start do."
-        )
-
-
 def rate_warnings(
     settings: InterpSettings, timing: Timing, shows: TimeMap, output: Path
 ) -> Iterator[Warned]:
     """Warn of source frames that a chosen rate leaves out, or keeps as they are."""
-    if settings.shutter:
-        yield Warned(
-            "frames-exposed: With --shutter each frame is the mean of what the shutter "
-            "sees: where things move, no source frame is kept as it is."
-        )
-        return
     rate = exact(settings.fps)
-    if rate is None or shows.speed is None:
+    if settings.shutter or rate is None or shows.speed is None:
         return
     source = "source" if settings.slowmo is None else "slowed source"
     if timing.rate is not None:
@@ -120,33 +99,14 @@ def rate_warnings(
 
 
 def _advice(rate: Fraction, own: Fraction, output: Path) -> str:
-    """Return clauses about rates near ``rate`` that keep all or half of the frames.
+    """Return a clause about the nearest rate that keeps all frames of the source's rate.
 
-    ``own`` is the source's rate. A rate that the output's container does not support is
-    left out.
+    A rate that the output's container does not support is left out.
     """
-    # 59.94 for 60, and 60 for 59.94.
-    beside = (rate * factor for factor in (_NTSC, 1 / _NTSC))
-    near = next(
-        (candidate for candidate in beside if (candidate / own).denominator <= _FEW_KEPT),
-        rate,
-    )
-    advised = {}
-    every = round(own / rate)
-    if every > 1:  # a lower rate
-        advised[own / every] = _EVERY.get(every, f"one of {every}")
-    elif near != rate and (near / own).denominator > 1:
-        advised[near] = "every second one"
-    if every <= 1:
-        is_whole = (near / own).denominator == 1
-        whole = near if is_whole else own * max(2, round(near / own))
-        advised[whole] = "all source frames"
-    to_stdout = is_stdout(output)
-    return "".join(
-        f"; {_typed(candidate)} fps keeps {kept}"
-        for candidate, kept in advised.items()
-        if to_stdout or container_of(output).plays(candidate)
-    )
+    whole = own * max(1, round(rate / own))
+    if is_stdout(output) or container_of(output).plays(whole):
+        return f"; {_typed(whole)} fps keeps all source frames"
+    return ""
 
 
 def _typed(rate: Fraction) -> str:

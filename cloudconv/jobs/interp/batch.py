@@ -22,12 +22,11 @@ from cloudconv.jobs.interp.run import interpolate, start
 from cloudconv.jobs.interp.workers import Workers
 from cloudconv.jobs.video import output_path, stem_of
 from cloudconv.media.containers.containers import CONTAINERS, MKV
-from cloudconv.media.containers.input import is_picture
 from cloudconv.media.reading import pictures as images
-from cloudconv.media.reading.folders import inventory
+from cloudconv.media.reading.folders import inventory, rest_of
 from cloudconv.media.reading.identity import input_dates
 from cloudconv.media.writing.output import check_free, check_home, writing
-from cloudconv.messages import counted, listed, plural, shortened
+from cloudconv.messages import listed
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.settings import InterpManySettings, InterpSettings
@@ -103,30 +102,12 @@ def left_out(settings: InterpManySettings) -> Iterator[Warned]:
             continue  # for a folder of pictures, the probe warns
         inside = [] if settings.recursive else images.subfolders_of(folder)
         inside = [subfolder for subfolder in inside if subfolder.resolve() != output]
-        names = ", ".join(subfolder.name for subfolder in inside)
+        files = (inventory(each)[1] for each in _folders(folder, settings))
+        yield from rest_of(folder, "videos", chain(inside, *files))
         if any(map(images.videos_in, inside)):
             yield Warned(
-                f"subfolders-left-out: Folders inside {folder} are ignored: {names}. "
-                "--recursive includes their videos."
-            )
-        elif names:
-            yield Warned(
-                f"subfolders-ignored: Folders inside {folder} are ignored: {names}."
-            )
-        folders = _folders(folder, settings)
-        others = sum(inventory(each)[1] for each in folders)
-        if others:
-            are = plural(others, "is", "are")
-            yield Warned(
-                f"files-left-out: {folder} stands for its videos, and "
-                f"{counted(others, 'file')} without a video in it {are} left out."
-            )
-        files = chain.from_iterable(map(images.visible_in, folders))
-        pictures = [str(file.relative_to(folder)) for file in filter(is_picture, files)]
-        if pictures:
-            yield Warned(
-                f"pictures-left-out: {folder} stands for its videos, and pictures in it "
-                f"are left out: {shortened(pictures, 3)}."
+                f"subfolders-left-out: --recursive includes the videos in folders of "
+                f"{folder}."
             )
 
 

@@ -17,7 +17,6 @@ from cloudconv.jobs.interp.advice import (
     disk_warnings,
     gap_warnings,
     rate_warnings,
-    speed_warnings,
 )
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
 from cloudconv.jobs.reports import PAGE, check_report
@@ -113,7 +112,6 @@ class InterpPlan(video.VideoPlan):
         others = [
             *gap_warnings(timing, *self.window),
             *rate_warnings(self.settings, timing, self.request.shows, self.output),
-            *speed_warnings(self.request.shows, self.shows, self.probable_length),
             *disk_warnings(self.info, self.output, self.expected, copies),
         ]
         return [*self.info.warnings, *device, *others, *self.draft.warnings]

@@ -1,6 +1,6 @@
-"""Find the videos in a folder, also under unknown endings, and count what is left out."""
+"""Find the videos in a folder, also under unknown endings, and name what is left out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from itertools import chain, islice
@@ -9,9 +9,11 @@ from pathlib import Path
 import av
 
 from cloudconv.errors import InputError
+from cloudconv.events import Warned
 from cloudconv.media.containers.input import is_picture
 from cloudconv.media.reading import demux
 from cloudconv.media.reading import pictures as images
+from cloudconv.messages import shortened
 
 _COPIES = (".lrv", ".lrf")
 """The endings of the small copies that cameras write beside their videos."""
@@ -20,26 +22,24 @@ _TEXT = ("tty", "bin", "xbin", "adf", "idf")
 _PROBED = 100  # packets at most
 
 
-def inventory(folder: Path) -> tuple[list[Path], int]:
-    """Return the videos in a folder, by their endings or their content, sorted by name.
-
-    The number is that of the other files, without pictures.
-    """
-    videos = []
-    others = 0
+def inventory(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the videos in a folder, by ending or content, and all others, by name."""
+    videos: list[Path] = []
+    others: list[Path] = []
     for file in images.visible_in(folder):
-        if images.is_video(file) or (not _is_known(file) and _moves(file)):
-            videos.append(file)
-        else:
-            others += not is_picture(file)
+        is_one = images.is_video(file) or (not _is_known(file) and _moves(file))
+        (videos if is_one else others).append(file)
     return videos, others
 
 
-def by_ending(counts: Iterable[tuple[str, int]]) -> str:
-    """Return numbers of files for people: ``3 .txt, 1 without an ending``."""
-    return ", ".join(
-        f"{number} {ending or 'without an ending'}" for ending, number in counts
-    )
+def rest_of(folder: Path, kind: str, rest: Iterable[Path]) -> Iterator[Warned]:
+    """Yield a warning that names what a folder holds beside the files of a kind."""
+    names = [f"{path.relative_to(folder)}{'/' * path.is_dir()}" for path in rest]
+    if names:
+        yield Warned(
+            f"files-left-out: {folder} stands for its {kind}, and what else is in it is "
+            f"left out: {shortened(names, 3)}."
+        )
 
 
 def _is_known(file: Path) -> bool:

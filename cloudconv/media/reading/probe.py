@@ -6,12 +6,11 @@ times of the stamps. Some key frames are kept, so that a source seeks once.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ from cloudconv.media.frames.frame import ColorTags, MediaInfo
 from cloudconv.media.frames.timing import LONGEST_LAST, Stamps, Timing, is_long, timing_of
 from cloudconv.media.reading import demux
 from cloudconv.media.reading.adts import SoundFormats
-from cloudconv.media.reading.folders import by_ending
+from cloudconv.media.reading.folders import rest_of
 from cloudconv.media.reading.identity import identify
 from cloudconv.media.reading.pictures import (
     MILLISECOND,
@@ -476,15 +475,6 @@ def _picture_warnings(
         )
     if not path.is_dir():
         return
-    kind = pictures.files[0].suffix
-    others = {*visible_in(path)}.difference(pictures.files)
-    if counts := Counter(file.suffix.lower() for file in others):
-        yield Warned(
-            f"files-left-out: {path} stands for its {kind} pictures, and other files in it "
-            f"are left out: {by_ending(counts.most_common())}."
-        )
-    if folders := subfolders_of(path):
-        names = [folder.name for folder in folders]
-        yield Warned(
-            f"subfolders-ignored: Folders inside {path} are ignored: {', '.join(names)}."
-        )
+    others = sorted({*visible_in(path)}.difference(pictures.files))
+    kind = f"{pictures.files[0].suffix} pictures"
+    yield from rest_of(path, kind, chain(subfolders_of(path), others))

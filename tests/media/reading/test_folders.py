@@ -1,13 +1,14 @@
 """The videos in a folder are found, and what is left out is counted by its ending."""
 
-from collections import Counter
+import re
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from cloudconv.media.reading.folders import by_ending, inventory
+from cloudconv.media.containers.input import is_picture
+from cloudconv.media.reading.folders import inventory
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.source import Source
 from tests.helpers.command import invoke
@@ -60,11 +61,8 @@ def test_videos_are_found_by_their_endings_or_their_content(folder):
         "noending",
     ]
     assert [file.name for file in videos] == names
-    assert others == len([".lrv", ".txt", ".txt", ".nfo", ".thm", ".sound", ".bin"])
-    assert (
-        by_ending(Counter({".txt": 2, "": 1}).most_common())
-        == "2 .txt, 1 without an ending"
-    )
+    endings = sorted(file.suffix.lower() for file in others if not is_picture(file))
+    assert endings == [".bin", ".lrv", ".nfo", ".sound", ".thm", ".txt", ".txt"]
 
 
 def test_a_batch_takes_the_videos_and_says_what_it_leaves_out(folder, tmp_path):
@@ -72,7 +70,7 @@ def test_a_batch_takes_the_videos_and_says_what_it_leaves_out(folder, tmp_path):
     done = invoke("interp", folder, "--out-dir", tmp_path / "out", *options, "--dry-run")
     assert done.exit_code == 0, done.stderr
     assert len(done.stdout.splitlines()) == 6  # with the heading
-    assert "for its videos, and 7 files without a video in it are left out." in done.stderr
+    assert re.search("for its videos, and what else .* and [0-9]+ more[.]", done.stderr)
 
 
 def pictures_of(source):

@@ -171,9 +171,7 @@ def test_a_folder_is_read_by_the_ending_of_most_of_its_pictures(tmp_path):
     said = [w.text for w in probe(tmp_path).warnings if w.code == "files-left-out"]
     assert len(said) == 1
     assert "its .jpg pictures" in said[0]
-    assert "2 .png" in said[0]
-    for ending in (".bak", ".thumb", ".raw", ".jpg~", ".svg"):
-        assert f"1 {ending}" in said[0]
+    assert said[0].endswith("cover.thumb, f0.raw, f1.jpg.bak and 4 more.")
 
 
 def test_pictures_alone_leave_nothing_out(tmp_path):
