@@ -226,7 +226,7 @@ class Console(Settings):
     """The options that only the command line has, and the output of every command."""
 
     dry_run: bool = option(
-        "Print the plan, of interp also the time, and stop.", default=False
+        "Print the plan and what a trial of some seconds shows, and stop.", default=False
     )
     progress: ProgressMode = of_run(_PROGRESS, "HOW", default="auto")
     json: bool = of_run(_JSON, default=False)

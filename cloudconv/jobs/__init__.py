@@ -27,6 +27,13 @@ _MODULES: dict[type, str] = {
     kinds.DoctorSettings: "cloudconv.jobs.doctor",
 }
 """The module of each command, which is imported when the command runs."""
+_FORESEEN: dict[type, str] = {
+    kinds.InterpSettings: "cloudconv.jobs.interp.estimate",
+    kinds.ExtrapolateSettings: "cloudconv.jobs.extend.extrapolate",
+    kinds.DreamSettings: "cloudconv.jobs.extend.dream",
+    kinds.TrainSettings: "cloudconv.jobs.train.plan",
+}
+"""The modules whose ``foresee`` yields what people want to know before a run."""
 _turns = threading.Condition()
 _running: list[tuple[int, Job | None]] = []
 """The running jobs, None for a plan, each after the number of its thread, which is the same
@@ -77,9 +84,10 @@ def plan(settings: kinds.Settings) -> dict[str, Any]:
 
 
 def planning(settings: kinds.Settings) -> Generator[dict[str, Any], None, None]:
-    """Yield what :func:`plan` returns, and then for an interpolation about the ``time``.
+    """Yield what :func:`plan` returns, and then rows for people, which take some seconds.
 
-    The time is a text for people, which takes about ten seconds.
+    These are the time of an interpolation, the mode of a dream, the model and the number of
+    frames of a forecast, or the length and the clips of a training.
     """
     module = _module(settings, "decide")
     from cloudconv.render.device import exact_arithmetic, restored  # imports PyTorch
@@ -87,12 +95,8 @@ def planning(settings: kinds.Settings) -> Generator[dict[str, Any], None, None]:
     with _turn(), exact_arithmetic(), restored():
         decided = module.decide(settings)
         yield planned(decided)
-        if isinstance(settings, kinds.InterpSettings):
-            from cloudconv.jobs.interp.estimate import estimate
-
-            text = estimate(decided)
-            if text:
-                yield {"time": text}
+        if type(settings) in _FORESEEN:
+            yield from import_module(_FORESEEN[type(settings)]).foresee(decided)
 
 
 def _one_after_another(job: Job) -> Job:

@@ -18,7 +18,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
+from cloudconv.events import (
+    Finished,
+    Job,
+    Measured,
+    Progress,
+    Reported,
+    Warned,
+    watched,
+)
 from cloudconv.forecasting.choice import (
     HELD,
     STANDS,
@@ -85,6 +93,18 @@ def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
     context = max(spec.context for spec in specs)
     past = max(spec.past for spec in specs)
     return replace(plan, predictor=replace(plan.predictor, context=context, past=past))
+
+
+def foresee(plan: ExtrapolatePlan) -> Iterator[dict[str, str]]:
+    """Yield the model that the trial chooses, and how many new frames probably hold."""
+    set_threads(plan.settings.threads)
+
+    def trial() -> Job:
+        yield Finished((yield from _trial(*_resolve(plan))))
+
+    name, held, tried = watched(trial())
+    holds = f"; in a trial {held} of {counted(tried, 'frame')} hold" * bool(tried)
+    yield {"model": f"{name}{holds}"}
 
 
 def _names(settings: ExtrapolateSettings) -> Sequence[str]:

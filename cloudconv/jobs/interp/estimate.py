@@ -1,7 +1,7 @@
 """Measure how long an interpolation takes on this machine."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -21,8 +21,8 @@ _NEW = 4  # frames
 _PIXELS = 400_000  # of a picture that a CPU computes for the measurement
 
 
-def estimate(plan: InterpPlan) -> str:
-    """Return about how long the new frames take, by a few of them; empty if none is new.
+def foresee(plan: InterpPlan) -> Iterator[dict[str, str]]:
+    """Yield about how long the new frames take, by a few of them; nothing if none is new.
 
     Larger pictures are reduced for a CPU, and the time grows with the pixels. Encoding,
     which goes on beside, does not count. Raises the errors of the run.
@@ -33,7 +33,7 @@ def estimate(plan: InterpPlan) -> str:
         tasks = [*islice(schedule(plan.frames(source), plan.request), _TASKS)]
     new = [task for task in tasks if task.is_new]
     if not new:
-        return ""
+        return
     size = plan.info.width * plan.info.height
     part = (_PIXELS / size) ** 0.5
     if part < 1 and plan.device.type == "cpu":
@@ -45,12 +45,11 @@ def estimate(plan: InterpPlan) -> str:
     seconds *= (size / (new[0].left.width * new[0].left.height)) / plan.workers.count
     each = f"{seconds:.2g} s a new frame"
     if plan.expected is None:
-        return f"{each} (measured)"
+        yield {"time": f"{each} (measured)"}
+        return
     count = round(plan.expected * _new_share(plan))
-    return (
-        f"about {clock(count * seconds)} here: {each}, {counted(count, 'new frame')} "
-        "(measured)"
-    )
+    here = f"about {clock(count * seconds)} here"
+    yield {"time": f"{here}: {each}, {counted(count, 'new frame')} (measured)"}
 
 
 def _reduced(frame: Frame, part: float) -> Frame:

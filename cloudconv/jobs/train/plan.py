@@ -1,7 +1,7 @@
 """Plan a training: its complete settings, its clips and its files."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -19,6 +19,7 @@ from cloudconv.jobs.train.results import check_files
 from cloudconv.jobs.video import check_outputs
 from cloudconv.media.containers.input import check_there, local_file
 from cloudconv.media.frames.frame import MediaInfo
+from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render import device as devices
@@ -153,6 +154,16 @@ def decide(requested: TrainSettings) -> TrainPlan:
     return TrainPlan(
         settings, output, checkpoint, spec, device, precision, goal, *windows, resumes
     )
+
+
+def foresee(plan: TrainPlan) -> Iterator[dict[str, str]]:
+    """Yield how long the training takes, and its clips."""
+    settings = plan.settings
+    length = f"{settings.minutes:g} min"
+    if settings.steps is not None:
+        length = counted(settings.steps, "step")
+    used, kept = (len([*chain(*some.groups)]) for some in (plan.train, plan.held_back))
+    yield {"training": f"{length} on {counted(used, 'clip')}; {kept} to validate on"}
 
 
 def completed(settings: TrainSettings) -> TrainSettings:
