@@ -159,9 +159,9 @@ def decide(requested: TrainSettings) -> TrainPlan:
 def foresee(plan: TrainPlan) -> Iterator[dict[str, str]]:
     """Yield how long the training takes, and its clips."""
     settings = plan.settings
-    length = f"{settings.minutes:g} min"
-    if settings.steps is not None:
-        length = counted(settings.steps, "step")
+    length = counted(settings.steps or 0, "step")
+    if settings.minutes is not None:
+        length = f"{settings.minutes:g} min"
     used, kept = (len([*chain(*some.groups)]) for some in (plan.train, plan.held_back))
     yield {"training": f"{length} on {counted(used, 'clip')}; {kept} to validate on"}
 
