@@ -223,7 +223,7 @@ class Timeline:
         not after the last one.
         """
         if not self._contents:
-            return
+            return iter(())
         self._end = self._since(end)
         self._divide(self._end)
         if self._loop:
@@ -232,7 +232,7 @@ class Timeline:
                 self._contents.append(again)
         elif following is not None and self._since(following) > self._contents[-1]:
             self._contents.append(self._since(following))
-        yield from self._decided()
+        return self._decided()
 
     def shown(self, time: Fraction) -> Fraction:
         """Return the time on the source's clock that the output shows at a time."""

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import inspect
 import json
 import re
 import shlex
@@ -13,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from statistics import median
 
+import av
 import pytest
 from typer.main import get_command
 
@@ -22,11 +24,16 @@ from cloudconv.jobs.doctor import Diagnosis
 from cloudconv.jobs.extend.dream import DreamResult
 from cloudconv.jobs.extend.extrapolate import ExtrapolateResult
 from cloudconv.jobs.extend.plan import ExtendResult
+from cloudconv.jobs.interp import run
 from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.jobs.train.plan import TrainResult
 from cloudconv.jobs.video import VideoResult
 from cloudconv.media.containers.containers import CONTAINERS
+from cloudconv.media.frames.frame import Frame
 from cloudconv.models import registry
+from cloudconv.schedule.tasks import AnalysedFrame
+from cloudconv.settings import InterpSettings
+from cloudconv.timeline import Slot, Task
 from tests.helpers import calls
 from tests.helpers.factory import write_clip
 
@@ -238,6 +245,37 @@ def test_a_run_calls_every_function_of_a_walk(tmp_path, walk):
         sys.setprofile(None)
         threading.setprofile(None)
     assert {(str(ROOT / "cloudconv" / file), name) for file, name in steps} <= called
+
+
+def test_a_frame_passes_at_most_16_generators(tmp_path):
+    """Each yields the frame, or its packet, picture or task, from the file to the sink."""
+    kinds = av.Packet, av.VideoFrame, Frame, AnalysedFrame, Slot, Task
+    passed = set()
+
+    def note(frame, event, value):
+        code = frame.f_code
+        if event != "return" or not code.co_flags & inspect.CO_GENERATOR:
+            return
+        parts = value if isinstance(value, tuple) else (value,)
+        is_helper = code.co_name == "<genexpr>"
+        if not is_helper and any(isinstance(part, kinds) for part in parts):
+            passed.add((threading.get_ident(), code))
+
+    clip = write_clip(tmp_path / "a.mkv", 24, size=(48, 32))
+    options = {"model": "tiny", "threads": 1, "device": "cpu"}
+    plan = run.decide(InterpSettings(clip, tmp_path / "b.mkv", factor=2, **options))
+    with run.start(plan.workers) as workers:
+        threading.setprofile(note)
+        sys.setprofile(note)
+        try:
+            list(run.interpolate(plan, workers))
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
+    names = sorted(code.co_qualname for _, code in passed)
+    assert "read_packets" in names
+    assert names.count("_prefetch") == 2
+    assert 10 < len(names) <= 16, names
 
 
 def test_the_page_of_files_names_every_container():

@@ -130,15 +130,22 @@ def test_the_readme_starts_with_the_two_commands():
 
 def test_the_table_of_models_in_the_readme_agrees_with_the_command_models():
     table = README.split("## Models")[1].split("\n## ")[0]
-    rows_shown = re.findall(
-        r"^\| `([^`]+)` \|.*\| ([+\d.]+ dB) \| [^|]+ \| ([\d.]+) \|$", table, re.MULTILINE
+    shown = re.findall(
+        r"^\| `([^`]+)` \|.*\| ([+−\d.]+)(?: dB)? \| [^|]+ \| ([\d.]+) \|$",
+        table,
+        re.MULTILINE,
     )
-    assert len(rows_shown) == 4
+    assert len(shown) == 4
     printed = invoke("models", terminal_width=120).output
-    rows = re.findall(r"^(\S+) .* {2}([+\d.]+ dB) +([\d.]+) ", printed, re.MULTILINE)
-    assert [
-        row for row in rows if row[0] in dict.fromkeys(name for name, *_ in rows_shown)
-    ] == rows_shown
+    rows = re.findall(r"^(\S+) .* {2}([+\d.]+) dB +([\d.]+)$", printed, re.MULTILINE)
+    known = {name: (float(gain), time) for name, gain, time in rows}
+    reference, _ = known["rife-4.6"]
+    for name, gain, time in shown:
+        own, own_time = known[name]
+        # Both differ from the measured gains by a rounding.
+        over = own - reference - float(gain.replace("−", "-"))
+        assert abs(over) < 0.11
+        assert time == own_time
 
 
 def test_every_requirement_has_a_lower_bound_and_a_pinned_version():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product, starmap
@@ -35,7 +33,7 @@ _ONE = """Describe this model: a name, a file that 'cloudconv train' wrote, or a
 network's file."""
 _Name = Annotated[str, typer.Argument(metavar="NAME", help=_ONE)]
 
-_WIDTH = 80  # the width of the list of models in columns
+_COLUMNS = ("name", "for", "gain", "time")
 
 _TESTS = {
     "interpolate": ("18 clips, 1 of 2 frames made again", "blend"),
@@ -178,33 +176,15 @@ def _list(rows: list[_Row], everything: bool) -> str:
 
 def _group(title: str, rows: list[_Row], test: str) -> str:
     gains = {row.spec.name: _gain(row.spec, *_TESTS[test]) for row in rows}
-    unit = next((row.spec.name for row in rows if row.spec.time == 1), None)
     lines = []
     for row in sorted(rows, key=lambda row: -(gains[row.spec.name] or 0.0)):
         spec = row.spec
-        gain = gains[row.spec.name]
-        cells = {
-            "name": spec.name,
-            "for": spec.domain.partition(";")[0],
-            "gain": "-" if gain is None else f"{gain:+.1f} dB",
-            "time": "-" if spec.time is None else f"{spec.time:g}",
-            "licence": spec.licence,
-            "weights": row.weights.replace("none", "-"),
-        }
-        lines.append({key: cells[key] for key in cells if unit or key != "time"})
-    header = list(lines[0])
-    others = [key for key in header if key != "for"]
-    wide = 0
-    for key in others:
-        wide += max(len(key), *(len(line[key]) for line in lines)) + 2
-    for line in lines if sys.stdout.isatty() else ():
-        line["for"] = textwrap.shorten(line["for"], _WIDTH - wide, placeholder=" …")
-    notes = [f"(gain: PSNR over {_OVER[test]})"] + [f"(time: relative to {unit})"] * bool(
-        unit
-    )
-    return "\n".join(
-        [title, table(header, [list(line.values()) for line in lines]), *notes]
-    )
+        gain = gains[spec.name]
+        line = [spec.name, spec.domain.partition(";")[0]]
+        line.append("-" if gain is None else f"{gain:+.1f} dB")
+        lines.append([*line, "-" if spec.time is None else f"{spec.time:g}"])
+    notes = f"(gain: PSNR over {_OVER[test]})\n(time: relative to that of 1)"
+    return "\n".join([title, table([*_COLUMNS], lines), notes])
 
 
 def _gain(spec: ModelSpec, test: str, baseline: str) -> float | None:

@@ -5,11 +5,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import partial
 from itertools import chain
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -46,15 +45,23 @@ _MAX_WAITING = 16
 them."""
 
 
-Items = deque[FrameTask | Frame]
-"""Output frames in order: source frames that pass through, and tasks of new frames."""
+class Rendered(NamedTuple):
+    """An output frame, its task, and the size and the box of its doubt, None for none."""
+
+    frame: Frame
+    task: FrameTask
+    doubt: tuple[float, Box] | None = None
+
+
+Item = FrameTask | Rendered | int
+"""A new frame to make, a source frame that passes through, or a number of the caller."""
 
 
 @dataclass(slots=True)
 class _Batch:
     """Items and the future result: planes, or remaining steps, or None without memory."""
 
-    items: Items
+    items: deque[Item]
     work: Future[Arriving | Steps | None]
 
 
@@ -66,27 +73,27 @@ class _Line:
     ``batches`` in work. With none before it, the frame is ``ready``.
     """
 
-    def __init__(self, tasks: Iterable[FrameTask | None]) -> None:
-        self.ready: deque[Frame] = deque()
+    def __init__(self, tasks: Iterable[FrameTask | int]) -> None:
+        self.ready: deque[Rendered | int] = deque()
         self.batches: deque[_Batch] = deque()  # the oldest first
-        self.collected: Items = deque()  # the first one is new
+        self.collected: deque[Item] = deque()  # the first one is new
         self.has_ended = False  # whether all items were taken
         self._tasks = iter(tasks)
-        self._again: Items = deque()  # items of batches without enough memory
+        self._again: deque[Item] = deque()  # items of batches without enough memory
 
     @property
     def new_frames(self) -> int:
         return sum(isinstance(item, Task) for item in self.collected)
 
-    def take(self) -> FrameTask | Frame | None:
-        """Return the next item; None where a batch must end, and at the end."""
+    def take(self) -> Item | None:
+        """Return the next item, None at the end."""
         if self._again:
             return self._again.popleft()
         item = next(self._tasks, _END)
         self.has_ended = item is _END
         return None if self.has_ended else item
 
-    def add(self, item: FrameTask | Frame) -> None:
+    def add(self, item: Item) -> None:
         """Let an item follow all others."""
         if isinstance(item, Task) or self.collected:
             self.collected.append(item)
@@ -113,8 +120,7 @@ class Renderer:
     ``wanted`` are the batch, the tiles and the CPU streams that the user wants. ``scale``
     is that of the motion estimation, 1 for models without this option. ``judges``: measure
     where new frames are a guess. ``engines`` are those with which the model was loaded.
-    ``doubts`` has the size and the box of a new frame's doubt by its time, until the caller
-    takes them. Raises ModelError or SettingsError if scale, batch or tile cannot be used.
+    Raises ModelError or SettingsError if scale, batch or tile cannot be used.
     """
 
     def __init__(
@@ -127,7 +133,6 @@ class Renderer:
         judges: bool = False,
         engines: Engines | None = None,
     ) -> None:
-        self.doubts: dict[Fraction, tuple[float, Box]] = {}
         self.engines = Engines({}) if engines is None else engines
         self._inference = Inference(
             model, device, scale, judges, fills=device.type != "cpu"
@@ -204,15 +209,22 @@ class Renderer:
         """Return the new warnings about memory and precision."""
         return list(drained(self._warned))
 
-    def render(self, tasks: Iterable[FrameTask | None]) -> Generator[Frame, None, None]:
+    def frames(self, tasks: Iterable[FrameTask]) -> Iterator[Frame]:
+        """Return the planned frames, in their order; see :meth:`render`."""
+        every = self.render(tasks)
+        return (made.frame for made in every if isinstance(made, Rendered))
+
+    def render(
+        self, tasks: Iterable[FrameTask | int]
+    ) -> Generator[Rendered | int, None, None]:
         """Yield the planned frames, in their order.
 
-        A batch ends at None among the tasks. While a batch is copied back and yielded, a
-        GPU with queued copies computes the next one. A CPU with several streams meanwhile
-        computes one batch per stream. Source frames wait for the new frames before them;
-        the number of waiting frames is limited. ``tasks`` is closed with this generator.
-        Raises DeviceError if the memory is too small for a single small tile, and
-        ModelError if a picture has values that are not finite.
+        A batch ends at a number among the tasks, which is yielded in its place. While a
+        batch is copied back and yielded, a GPU with queued copies computes the next one. A
+        CPU with several streams meanwhile computes one batch per stream. Source frames wait
+        for the new frames before them; the number of waiting frames is limited. ``tasks``
+        is closed with this generator. Raises DeviceError if the memory is too small for a
+        single small tile, and ModelError if a picture has values that are not finite.
         """
         use_device(self._device)
         # Without this call oneDNN uses every core in a new thread.
@@ -248,14 +260,15 @@ class Renderer:
             line.add(item)
         elif isinstance(item, Task):
             frame = item.left.at(item.time, item.duration)
-            line.add(replace(frame, captions=item.captions))
+            line.add(Rendered(replace(frame, captions=item.captions), item))
         elif item is not None:
             line.add(item)
         if isinstance(item, Task) and item.seen:
             return True
         batch = self._inference.sizes.batch
         is_full = line.new_frames >= batch or len(line.collected) >= batch + _MAX_WAITING
-        return is_full or (item is None and bool(line.collected))
+        ends = item is None or isinstance(item, int)
+        return is_full or (ends and bool(line.collected))
 
     def _must_finish(self, line: _Line, cpu_streams: CpuStreams) -> bool:
         """Return whether the oldest batch must end before the next item is taken."""
@@ -304,7 +317,7 @@ class Renderer:
             batch.work = cpu_streams.call(within_memory, step, self._dtype)
         return steps is None
 
-    def _frames(self, batch: _Batch) -> Iterator[Frame]:
+    def _frames(self, batch: _Batch) -> Iterator[Rendered | int]:
         """Yield and release the frames of a batch that is complete."""
         done = batch.work.result()
         assert isinstance(done, Arriving)
@@ -317,16 +330,10 @@ class Renderer:
                 check_finite(totals[number], item.time)
                 own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
                 frame = item.left.like(own, item.time, item.duration)
-                if len(places):
-                    self._judge(frame, places[number], float(item.t))
-                item = replace(frame, captions=item.captions)
+                doubt = _doubt(places[number], float(item.t)) if len(places) else None
+                item = Rendered(replace(frame, captions=item.captions), item, doubt)
                 number += 1
             yield item
-
-    def _judge(self, frame: Frame, places: torch.Tensor, timestep: float) -> None:
-        levels = unexplained(places.numpy(), timestep)
-        if (size := size_of(levels)) >= LEAST:
-            self.doubts[frame.time] = size, box_of(levels)
 
     def _step_back(self, cpu_streams: CpuStreams) -> None:
         """Use less memory: one CPU stream, then smaller batches, tiles, smaller tiles."""
@@ -363,6 +370,12 @@ class Renderer:
             )
         self._inference = replace(self._inference, sizes=sizes)
         self._warn(less)
+
+
+def _doubt(places: torch.Tensor, timestep: float) -> tuple[float, Box] | None:
+    levels = unexplained(places.numpy(), timestep)
+    size = size_of(levels)
+    return None if size < LEAST else (size, box_of(levels))
 
 
 def renderer_for(

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-
 from tests.helpers.command import invoke
 from tests.helpers.factory import write_clip
 

@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 from functools import partial
-from unittest.mock import Mock
 
 import pytest
 
@@ -20,9 +19,7 @@ SHOWN = catalogue.LISTED
 run = partial(invoke, "models")
 
 
-def test_the_table_is_short_and_describes_each_model(monkeypatch):
-    piped = run().stdout
-    monkeypatch.setattr("cloudconv.cli.models.sys", Mock())  # standard output is a terminal
+def test_the_table_is_short_and_describes_each_model():
     done = run()
     assert (done.exit_code, done.stderr) == (0, "")
     usual = done.stdout.splitlines()
@@ -39,9 +36,7 @@ def test_the_table_is_short_and_describes_each_model(monkeypatch):
         assert named.count(spec.name) == (0 if spec.name in research else count)
     assert f"and {len(set(research))} small research models" in usual[-1]
     (best,) = [line for line in usual if line.startswith("cloud-best ")]
-    assert best.split()[-3:] == ["1", "MIT", "ok"]
-    assert re.search(r"\+\d\.\d dB", best)
-    assert "…" not in piped
+    assert re.search(r"\+\d\.\d dB +1$", best)
 
 
 def test_a_trained_file_shows_its_own_scores(tmp_path):

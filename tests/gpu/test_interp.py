@@ -275,7 +275,7 @@ def test_the_plan_covers_the_memory_that_is_used(gpu, file, name):
             times = one / 2, frames[k].time, one / 2
             beside = {"before": (frames[k - 1], one), "after": (frames[k + 2], one)}
             tasks.append(Task(*frames[k : k + 2], *times, **(beside if own else {})))
-        assert len(list(work.render(tasks))) == 4
+        assert len(list(work.frames(tasks))) == 4
         assert record.peak - weights <= work.plan(*size).memory_bytes
 
 
@@ -300,5 +300,5 @@ def test_the_plan_covers_the_memory_of_exposures(gpu):
                 parts.append(Task(*pair, 0 * one, k * one, one, until=one, **beside))
             shown = parts[0].left, None, 0 * one, start * one, one
             tasks.append(Task(*shown, seen=tuple(parts)))
-        assert len(list(work.render(tasks))) == 2
+        assert len(list(work.frames(tasks))) == 2
         assert record.peak - weights <= work.plan(256, 192).memory_bytes

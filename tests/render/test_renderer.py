@@ -91,7 +91,7 @@ class LimitedBlend(Blend):
 def test_source_frames_pass_unchanged_at_their_own_times():
     frames = clip(4)
     work = renderer()
-    result = list(work.render(multiplied(frames, 3)))
+    result = list(work.frames(multiplied(frames, 3)))
     assert [frame.time for frame in result] == [Fraction(k, 72) for k in range(12)]
     assert {frame.duration for frame in result} == {Fraction(1, 72)}
     assert [frame.picture for frame in result[::3]] == [frame.picture for frame in frames]
@@ -119,7 +119,7 @@ def test_every_pixel_format_is_blended_plane_by_plane(pix_fmt, size):
     width, height = size
     frames = clip(2, pix_fmt, width=width, height=height)
     work = renderer("blend")
-    middle = list(work.render(multiplied(frames, 2)))[1]
+    middle = list(work.frames(multiplied(frames, 2)))[1]
     planes = [planes_of(f.picture) for f in (*frames, middle)]
     levels = 2 if "16" in pix_fmt else 1
     for left, right, made in zip(*planes, strict=True):
@@ -148,8 +148,8 @@ def test_batches_change_neither_order_nor_pictures(batch, cpu_streams, wanted):
         )
         for k, (a, b, t) in enumerate(wanted)
     ]
-    one = list(renderer(batch=1).render(tasks))
-    many = list(renderer(batch=batch, cpu_streams=cpu_streams).render(iter(tasks)))
+    one = list(renderer(batch=1).frames(tasks))
+    many = list(renderer(batch=batch, cpu_streams=cpu_streams).frames(iter(tasks)))
     assert [f.time for f in many] == [task.time for task in tasks]
     assert_alike(pixels(one), pixels(many), levels=1)
 
@@ -158,10 +158,10 @@ def test_batches_change_neither_order_nor_pictures(batch, cpu_streams, wanted):
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_a_midpoint_model_makes_each_middle_of_a_pair_once(batch, factor):
     model = Midpoint()
-    result = list(renderer(model, batch=batch).render(multiplied(clip(4), factor)))
+    result = list(renderer(model, batch=batch).frames(multiplied(clip(4), factor)))
     assert model.items == 3 * (factor - 1)
     assert_alike(
-        pixels(result), pixels(renderer("blend").render(multiplied(clip(4), factor))), 1
+        pixels(result), pixels(renderer("blend").frames(multiplied(clip(4), factor))), 1
     )
 
 
@@ -186,7 +186,7 @@ def test_frames_are_freed_during_the_work(batch):
             left = right
 
     work = renderer(batch=batch)
-    for _ in work.render(tasks()):
+    for _ in work.frames(tasks()):
         assert sum(tags() is not None for tags in references) <= batch + 3
     assert len(references) == 40
 
@@ -211,8 +211,8 @@ def test_a_lack_of_memory_gives_one_stream_then_smaller_batches_then_tiles(
     frames = clip(4, width=size[0], height=size[1])
     threads = torch.get_num_threads()
     work = renderer(LimitedBlend(room), batch=sizes[0], cpu_streams=sizes[1])
-    result = pixels(work.render(multiplied(frames, 4)))
-    assert_alike(result, pixels(renderer("blend").render(multiplied(frames, 4))))
+    result = pixels(work.frames(multiplied(frames, 4)))
+    assert_alike(result, pixels(renderer("blend").frames(multiplied(frames, 4))))
     for text, part in zip(map(str, work.new_warnings()), said, strict=True):
         assert part in text
     assert torch.get_num_threads() == threads
@@ -242,10 +242,10 @@ def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams):
     work = renderer(model, batch=4, cpu_streams=cpu_streams)
     gc.disable()  # memory must be freed without the garbage collector
     try:
-        result = pixels(work.render(multiplied(frames, 4)))
+        result = pixels(work.frames(multiplied(frames, 4)))
     finally:
         gc.enable()
-    assert_alike(result, pixels(renderer("blend").render(multiplied(frames, 4))))
+    assert_alike(result, pixels(renderer("blend").frames(multiplied(frames, 4))))
     assert [str(text).split(": ")[1] for text in work.new_warnings()] == [
         "the batch is now 2."
     ]
@@ -258,8 +258,8 @@ def test_batches_are_powers_of_two_if_other_sizes_cost_memory(factor, sizes):
     model = LimitedBlend(room=10**9)
     work = renderer(model, batch=max(sizes))
     work._inference = replace(work._inference, fills=True)
-    result = pixels(work.render(multiplied(frames, factor)))
-    assert_alike(result, pixels(renderer("blend").render(multiplied(frames, factor))))
+    result = pixels(work.frames(multiplied(frames, factor)))
+    assert_alike(result, pixels(renderer("blend").frames(multiplied(frames, factor))))
     assert [shape[0] for shape in model.sizes] == sizes
 
 
@@ -280,7 +280,7 @@ def test_only_as_many_streams_start_as_fit_into_memory(monkeypatch):
 def test_memory_too_small_for_the_smallest_tile_or_a_whole_frame_is_an_error(sizes, said):
     work = renderer(LimitedBlend(room=10), **sizes)
     with pytest.raises(DeviceError, match=said):
-        list(work.render(multiplied(clip(3), 2)))
+        list(work.frames(multiplied(clip(3), 2)))
 
 
 def test_other_errors_are_not_treated_as_a_lack_of_memory():
@@ -288,7 +288,7 @@ def test_other_errors_are_not_treated_as_a_lack_of_memory():
     broken = replace(clip(1)[0], picture=picture(0, 48, 32))
     with pytest.raises((RuntimeError, ValueError)):
         list(
-            work.render(
+            work.frames(
                 [Task(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))]
             )
         )
@@ -301,8 +301,8 @@ def test_little_free_memory_gives_tiles_from_the_start(monkeypatch):
     model = LimitedBlend(room=640 * 480)
     model.spec = replace(model.spec, bytes_per_pixel=400)
     work = renderer(model)
-    result = pixels(work.render(multiplied(frames, 3)))
-    assert_alike(result, pixels(renderer("blend").render(multiplied(frames, 3))))
+    result = pixels(work.frames(multiplied(frames, 3)))
+    assert_alike(result, pixels(renderer("blend").frames(multiplied(frames, 3))))
     said = work.new_warnings()
     assert len(said) == 1
     assert "640x480" in str(said[0])
@@ -313,7 +313,7 @@ def test_little_free_memory_gives_tiles_from_the_start(monkeypatch):
 def test_chosen_tiles_give_no_warning():
     model = LimitedBlend(room=10**9)
     work = renderer(model, tile=64)
-    list(work.render(multiplied(clip(2, width=200, height=100), 2)))
+    list(work.frames(multiplied(clip(2, width=200, height=100), 2)))
     assert work.new_warnings() == []
     assert max(max(shape[2:]) for shape in model.sizes) <= 64
 

@@ -87,7 +87,7 @@ def _interpolated(
     for true in (excerpt.frames[k] for k in excerpt.scored):
         times = (true.time - left.time) / span, true.time, true.duration
         tasks.append(Task(left, other_side, *times, before=before, after=after))
-    frames = list(renderer.render(tasks))
+    frames = list(renderer.frames(tasks))
     warned += renderer.new_warnings()
     seconds = (time.perf_counter() - began) / len(frames)
     for frame in frames:

@@ -135,7 +135,6 @@ def _decide(settings: DreamSettings) -> DreamPlan:
 def foresee(plan: DreamPlan | preview.PreviewPlan) -> Iterator[dict[str, str]]:
     """Yield the mode of a dream, with the reason, as the run chooses the mode."""
     if not isinstance(plan, preview.PreviewPlan):
-        set_threads(plan.settings.threads)
         yield {"mode": str(_resolve(plan).plan.own["why"])}
 
 

@@ -97,14 +97,12 @@ def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
 
 def foresee(plan: ExtrapolatePlan) -> Iterator[dict[str, str]]:
     """Yield the model that the trial chooses, and how many new frames probably hold."""
-    set_threads(plan.settings.threads)
 
     def trial() -> Job:
         yield Finished((yield from _trial(*_resolve(plan))))
 
     name, held, tried = watched(trial())
-    holds = f"; in a trial {held} of {counted(tried, 'frame')} hold" * bool(tried)
-    yield {"model": f"{name}{holds}"}
+    yield {"model": f"{name}; in a trial {held} of {counted(tried, 'frame')} hold"}
 
 
 def _names(settings: ExtrapolateSettings) -> Sequence[str]:

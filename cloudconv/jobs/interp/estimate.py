@@ -63,7 +63,7 @@ def _reduced(frame: Frame, part: float) -> Frame:
 def _timed(renderer: Renderer, tasks: Sequence[FrameTask]) -> float:
     """Return the time of each new frame in seconds."""
     began = time.monotonic()
-    count = sum(1 for _ in renderer.render(iter(tasks)))
+    count = sum(1 for _ in renderer.frames(iter(tasks)))
     return (time.monotonic() - began) / count
 
 

@@ -150,7 +150,7 @@ def _made(
             yield frame
         finish_checks()
 
-    for frame in renderer.render(schedule(frames(), request)):
+    for frame in renderer.frames(schedule(frames(), request)):
         assert kind is not None
         finish_checks()
         for warned in renderer.new_warnings():

@@ -24,7 +24,6 @@ from cloudconv.jobs.interp.segments import (
     SegmentPlan,
     SegmentWork,
     render_segments,
-    until_error,
 )
 from cloudconv.jobs.interp.store import SegmentStore
 from cloudconv.jobs.interp.workers import Cluster, Processes, Workers
@@ -238,11 +237,14 @@ def _render_by_workers(
 
     def missing() -> Generator[SegmentPlan | None, None, None]:
         segments = starmap(SegmentPlan.of, store.missing(tasks))
-        with prefetch(segments, job.run.workers.count + _PLANNED) as ahead:
-            for segment in until_error(ahead.arriving(), errors):
-                if errors:
-                    return
-                yield segment
+        try:
+            with prefetch(segments, job.run.workers.count + _PLANNED) as ahead:
+                for segment in ahead.arriving():
+                    if errors:
+                        return
+                    yield segment
+        except CloudconvError as error:  # after the segments before are made
+            errors.append(error)
 
     def keep(segment: SegmentPlan, finished: FinishedSegment) -> None:
         store.record(segment, *finished)

@@ -7,13 +7,12 @@ and the source are enough to make its frames in any process.
 
 import hashlib
 import secrets
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from itertools import chain, groupby
+from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
@@ -31,10 +30,10 @@ from cloudconv.media.reading.source import Source
 from cloudconv.media.writing.encoding import EncodingPlan
 from cloudconv.media.writing.packets import PacketSummary
 from cloudconv.media.writing.sink import Sink
-from cloudconv.pipeline import Item, one_thread, prefetch
+from cloudconv.pipeline import one_thread, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import Sizes
-from cloudconv.render.renderer import Renderer
+from cloudconv.render.renderer import Rendered, Renderer
 from cloudconv.timeline import Task
 
 MAX_SOURCE_FRAMES = 64  # the largest number of source frames that start a pair in a segment
@@ -91,7 +90,6 @@ FinishedSegment = tuple[Path, PacketSummary]
 """The complete file of a segment, and its summary."""
 SegmentEvents = Generator[tuple[int, Event], None, None]
 """Events, each with the number of its segment."""
-_Planned = deque[tuple[int, Task[Fraction] | None, FrameTask | None]]
 Keep = Callable[[SegmentPlan, Path, PacketSummary], Any]
 """A function that keeps the complete file of a segment."""
 
@@ -287,42 +285,30 @@ class _SegmentFile:
         self._frames: list[Task[Fraction]] = []
         self._doubts = joined([])
 
-    def write(
-        self,
-        frame: Frame,
-        times: Task[Fraction],
-        doubt: tuple[float, Box] | None,
-        task: FrameTask | None,
-    ) -> None:
+    def write(self, made: Rendered, offset: Fraction) -> None:
         if self._encoder is None:
             self._encoder = self._begin()
         if self._keep is not None:  # otherwise the segment may have any length
-            self._frames.append(times)
+            self._frames.append(made.task.of(attrgetter("time")))
+        frame = made.frame.at(made.frame.time + offset, made.frame.duration)
         self._encoder.write(frame)
-        if doubt is not None:
-            self._doubt(frame, times, *doubt, task)
+        if made.doubt is not None:
+            self._doubt(frame, made.task, *made.doubt)
         self.written += 1
 
-    def _doubt(
-        self,
-        frame: Frame,
-        times: Task[Fraction],
-        size: float,
-        box: Box,
-        task: FrameTask | None,
-    ) -> None:
+    def _doubt(self, frame: Frame, task: FrameTask, size: float, box: Box) -> None:
         number = self.number + self.written
         shape = frame.height, frame.width
         found = entry(number, frame.time, size, box, GUESS, shape)
         timing = self._info.timing
-        if timing.rate is not None and times.right is not None:
+        if timing.rate is not None and task.right is not None:
             found["between"] = [
-                round((time - timing.start) * timing.rate)
-                for time in (times.left, times.right)
+                round((source.time - timing.start) * timing.rate)
+                for source in (task.left, task.right)
             ]
         worst = self._doubts["frames"][:SHOWN]
         is_shown = len(worst) < SHOWN or found["size"] > worst[-1]["size"]
-        if self._shows and task is not None and task.right and is_shown:
+        if self._shows and task.right and is_shown:
             frames = map(rgb_of, (task.left, frame, task.right))
             found["pictures"] = pictured([*frames], found["box"], self._info)
         self._doubts = joined([self._doubts, {"count": 1, "frames": [found]}])
@@ -367,7 +353,6 @@ def render_segments(
     and then the error is raised. The file of an incomplete segment is deleted. ``info``:
     the input. ``shows``: the worst doubts get their pictures for a report.
     """
-    planned: _Planned = deque()
     errors: list[CloudconvError] = []
     file: _SegmentFile | None = None
     ending: list[Future[tuple[int, Event]]] = []  # of the segment before
@@ -382,66 +367,41 @@ def render_segments(
         stack.callback(abandon)
         finishing = stack.enter_context(one_thread("cloudconv-finish"))
         encoding = stack.enter_context(one_thread("cloudconv-encode"))
-        rendered = stack.enter_context(
-            prefetch(
-                renderer.render(
-                    until_error(_noted(segments, planned, shows=shows), errors)
-                ),
-                4,
-            )
-        )
-        for frame in chain(rendered, [None]):
-            if file is not None and planned and planned[0][1] is None:
-                planned.popleft()
+        planned = _planned(segments, errors)
+        for made in stack.enter_context(prefetch(renderer.render(planned), 4)):
+            if file is None:
+                assert isinstance(made, int)
+                file = _SegmentFile(made, begin, keep, info, shows=shows)
+            elif isinstance(made, Rendered):
+                encoding.submit(file.write, made, offset).result()
+                number = file.number
+                yield from ((number, warning) for warning in renderer.new_warnings())
+                yield number, Progress("rendering", file.written, None)
+                if ending and ending[0].done():
+                    yield ending.pop().result()
+            else:
                 yield from (future.result() for future in ending)
                 done = file
                 file = None
                 ending = [finishing.submit(done.complete)]
                 yield from ((done.number, warning) for warning in done.warnings)
-            if frame is None:
-                break
-            number, times, task = planned.popleft()
-            assert times is not None
-            file = file or _SegmentFile(number, begin, keep, info, shows=shows)
-            timed = frame.at(frame.time + offset, frame.duration)
-            doubt = renderer.doubts.pop(frame.time, None)
-            encoding.submit(file.write, timed, times, doubt, task).result()
-            yield from ((number, warning) for warning in renderer.new_warnings())
-            yield number, Progress("rendering", file.written, None)
-            if ending and ending[0].done():
-                yield ending.pop().result()
         yield from (future.result() for future in ending)
         if errors:
             raise errors[0]
 
 
-def _noted(
-    segments: Iterable[SegmentTasks],
-    planned: _Planned,
-    *,
-    shows: bool,
-) -> Iterator[FrameTask | None]:
-    """Yield the frames, and None after each segment.
+def _planned(
+    segments: Iterable[SegmentTasks], errors: list[CloudconvError]
+) -> Iterator[FrameTask | int]:
+    """Yield the frames, and the number of each segment before and after its frames.
 
-    ``planned`` receives the number of each frame's segment, and the times of the frame or
-    None; and the task itself, if its pictures may be shown.
-    """
-    for number, tasks in segments:
-        for task in tasks:
-            times = task.of(attrgetter("time"))
-            planned.append((number, times, task if shows else None))
-            yield task
-        planned.append((number, None, None))
-        yield None
-
-
-def until_error(items: Iterable[Item], errors: list[CloudconvError]) -> Iterator[Item]:
-    """Yield the items up to an error, and append the error to ``errors``.
-
-    The caller raises the error when the items before it are finished.
+    An error that ends the segments is appended to ``errors``.
     """
     try:
-        yield from items
+        for number, tasks in segments:
+            yield number
+            yield from tasks
+            yield number
     except CloudconvError as error:
         errors.append(error)
 
