@@ -131,7 +131,7 @@ def test_the_readme_starts_with_the_two_commands():
 def test_the_table_of_models_in_the_readme_agrees_with_the_command_models():
     table = README.split("## Models")[1].split("\n## ")[0]
     shown = re.findall(
-        r"^\| `([^`]+)` \|.*\| ([+−\d.]+)(?: dB)? \| [^|]+ \| ([\d.]+) \|$",
+        r"^\| `([^`]+)` \|.*\| (\S+)(?: dB)? \| [^|]+ \| ([\d.]+) \|$",
         table,
         re.MULTILINE,
     )
@@ -143,7 +143,7 @@ def test_the_table_of_models_in_the_readme_agrees_with_the_command_models():
     for name, gain, time in shown:
         own, own_time = known[name]
         # Both differ from the measured gains by a rounding.
-        over = own - reference - float(gain.replace("−", "-"))
+        over = own - reference - float(gain.replace("\N{MINUS SIGN}", "-"))
         assert abs(over) < 0.11
         assert time == own_time
 
