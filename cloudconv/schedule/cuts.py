@@ -33,13 +33,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.errors import SettingsError
+from cloudconv.media.colour.light import change_of_light, unmatched
 
 _HEIGHT, _WIDTH = 36, 64
 _BEFORE = 4  # compared frames before a cut; one more than the longest flash
 _AFTER = 4  # compared frames from the cut on
 _MEMORY = 6  # frames before a cut that give the usual change
-_REACH = 3  # search distance of a block, in pixels of the thumbnail, in each direction
-_BLOCK, _BLOCK_STEP = 8, 4
 _NEIGHBOURHOOD = 9  # side of the area for local mean and local contrast
 _FLAT = 2 / 255  # contrast of luma in [0, 1] below which an area counts as flat
 
@@ -189,7 +188,12 @@ class CutDetector(_Detector):
         # value, and some repeated frames do not lower it.
         usual = nearby[:2][-1]
         least = max(_PLAIN_CHANGE, _PLAIN_RATIO * nearby[0])
-        if change > least and _unmatched([before[-1].luma], after[0].luma).mean() > least:
+        last, luma = before[-1].luma, after[0].luma
+        if (
+            change > least
+            and unmatched([last], luma).mean() > least
+            and change_of_light(last, luma) is None
+        ):
             return _score(_MOST_UNLIKE, _MOST_CHANGE) >= self._threshold
         ratio = math.log((change + _CHANGE_FLOOR) / (usual + _CHANGE_FLOOR))
         # Most frames are decided at once or after one comparison; few need all seven.
@@ -266,7 +270,7 @@ def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
     columns = (torch.arange(_WIDTH) - right).clamp_(0, _WIDTH - 1)
     moved = a.structure[rows][:, columns]
     mirrored = a.structure.flip(1)
-    best = _unmatched([a.structure, moved, mirrored, a.structure.flip(0)], b.structure)
+    best = unmatched([a.structure, moved, mirrored, a.structure.flip(0)], b.structure)
     rest = torch.minimum(best[0], best[1]).mean()
     chance = best[2].mean()
     inverted = best[3].mean()
@@ -274,17 +278,6 @@ def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
     # background, is no unrelated picture. The picture upside down therefore counts, too, by
     # half: in footage it differs about as much as the mirror image.
     return float(rest / (torch.maximum(chance, inverted / 2) + 1e-6))
-
-
-def _unmatched(candidates: list[Tensor], target: Tensor) -> Tensor:
-    """Return each block's mean difference from its best match in a candidate."""
-    padded = F.pad(torch.stack(candidates)[:, None], (_REACH,) * 4, mode="replicate")[:, 0]
-    # (n, shifts, shifts, 36, 64).
-    windows = padded.unfold(1, _HEIGHT, 1).unfold(2, _WIDTH, 1)
-    left = F.avg_pool2d(
-        (windows - target).abs_().flatten(0, 2)[:, None], _BLOCK, _BLOCK_STEP
-    )
-    return left.view(len(candidates), -1, *left.shape[-2:]).amin(1)
 
 
 def _shift(a: Thumbnail, b: Thumbnail) -> tuple[int, int]:

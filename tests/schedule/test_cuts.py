@@ -156,6 +156,23 @@ def test_flicker_strobe_light_and_noise_are_not_cuts():
     assert cuts(0.5 + noise / 255) == []
 
 
+@pytest.mark.parametrize("light", [(1.3, 0), (0.6, 0), (0.5, 0.5), (1.6, -0.15)])
+def test_a_step_of_exposure_or_a_lamp_is_not_a_cut(light):
+    gain, offset = light
+    for seed in range(6):
+        clip = scene(seed, 24, speed=1.5)
+        clip[12:] = (clip[12:] * gain + offset).clamp(0, 1)
+        assert cuts(clip) == []
+        other = (scene(seed + 50, 12) * gain + offset).clamp(0, 1)
+        assert cuts(torch.cat([clip[:12], other])) == [12]
+
+
+def test_cards_of_one_colour_have_a_cut_between_them():
+    clip = 0.2 + scene(1, 20, speed=0, level=0)
+    clip[10:] += 0.5
+    assert cuts(clip) == [10]
+
+
 def drawing(x, y, stride):
     """Return a figure with a round body and two legs on flat ground: (36, 64)."""
     scale = 8  # samples per pixel in each direction
