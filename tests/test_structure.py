@@ -40,8 +40,8 @@ CEILINGS = {
     "dreaming": 2224,
     "forecasting": 1262,
     "render": 705,
-    "training": 708,
-    "schedule": 586,
+    "training": 706,
+    "schedule": 632,
     "settings + cli + report": 1723,
     THE_REST: 1842,
 }
