@@ -27,7 +27,7 @@ class PairPicture:
         self.channels = channels
         self.kept: dict[Any, Any] = {}
 
-    def derived(self, name: str, make: Callable[[Tensor], Tensor]) -> PairPicture:
+    def derived(self, name: Any, make: Callable[[Tensor], Tensor]) -> PairPicture:
         """Return the picture of that name, which ``make`` creates at the first call."""
         picture: PairPicture | None = self.kept.get(name)
         if picture is None:  # another thread may do the same meanwhile; both get one object

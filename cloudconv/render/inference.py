@@ -1,8 +1,9 @@
 """Compute the new frames of one batch."""
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from threading import Lock
 from typing import TypeVar
@@ -12,9 +13,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.doubts import shape_of
-from cloudconv.media.colour.color import from_channels, to_channels
+from cloudconv.media.colour.color import from_channels, thumbnail, to_channels
+from cloudconv.media.colour.light import Light, change_of_light
 from cloudconv.media.frames.frame import Frame, FrameTask
-from cloudconv.models.base import Interpolator, Made
+from cloudconv.models.base import COLOURS, Interpolator, Made
 from cloudconv.models.pair import Pair, PairPicture, PairPictures
 from cloudconv.render.exposure import UNKNOWN_MOTION, Exposure, moments, pictures_of
 from cloudconv.render.memory import Sizes, grid
@@ -27,11 +29,12 @@ from cloudconv.transfer import QUEUES, Arriving, download, upload
 class SourcePicture:
     """A source frame on the device; batches that run at the same time share it.
 
-    ``_source``: None until a batch needs the picture.
+    ``_source``, ``_luma``: None until a batch needs the picture, or its thumbnail.
     """
 
     frame: Frame
     _source: PairPicture | None = None
+    _luma: Tensor | None = None
     _lock: Lock = field(default_factory=Lock)
 
     def on(self, device: torch.device) -> PairPicture:
@@ -41,6 +44,16 @@ class SourcePicture:
                 channels = to_channels(upload(self.frame.planes(), device), self.frame)
                 self._source = PairPicture(channels[None])
             return self._source
+
+    def light_of(self, other: "SourcePicture") -> Light | None:
+        """Return the light that brings this picture to another one; None if it has that."""
+        return change_of_light(self._thumbnail(), other._thumbnail())
+
+    def _thumbnail(self) -> Tensor:
+        with self._lock:
+            if self._luma is None:
+                self._luma = thumbnail(self.frame, *_THUMBNAIL).cpu()
+            return self._luma
 
 
 Result = TypeVar("Result")
@@ -52,6 +65,7 @@ _Waits = Generator[None, None, Result]
 """A part of a computation, which yields None where the CPU would wait for the device."""
 
 _Part = tuple[FrameTask, list[SourcePicture]]
+_THUMBNAIL = (36, 64)
 _PARTS = 8  # parts of an exposure that are computed together
 
 
@@ -148,7 +162,7 @@ class Inference:
         times = torch.tensor([float(task.t) for task in wanted])
         sides = self._sides(padded, self.model.spec.context)
         pair = Pair(sides, times, torch.tensor(reaches), self.scale)
-        new = self._new(pair)[:count]
+        new = self._relit(self._new(pair)[:count], tasks, pictures)
         if not self.judges:
             return new, new.new_empty(0)
         made = Made.of(new)
@@ -165,10 +179,32 @@ class Inference:
         return download([totals, places], stay=planes)
 
     def _sides(self, pictures: list[list[SourcePicture]], count: int) -> list[PairPictures]:
-        def on_device(column: Sequence[SourcePicture]) -> PairPictures:
-            return tuple(picture.on(self.device) for picture in column)
+        """Return the pictures of each side, all of a pair in the light of its x0."""
+        rows = [[self._lit(each, row[0]) for each in row[:count]] for row in pictures]
+        return [*zip(*rows, strict=True)]
 
-        return [*map(on_device, list(zip(*pictures, strict=True))[:count])]
+    def _lit(self, picture: SourcePicture, first: SourcePicture) -> PairPicture:
+        source = picture.on(self.device)
+        light = self._light(picture, first)
+        if light is None:
+            return source
+        return source.derived(light, partial(_in_light, light))
+
+    def _light(self, picture: SourcePicture, first: SourcePicture) -> Light | None:
+        """Return the light that brings a picture to the first one of its pair, if any."""
+        if picture is first or not self.model.follows_motion:
+            return None
+        return picture.light_of(first)
+
+    def _relit(
+        self, new: Tensor, tasks: list[FrameTask], pictures: list[list[SourcePicture]]
+    ) -> Tensor:
+        """Return new frames in the light of their times."""
+        for picture, task, (first, second, *_) in zip(new, tasks, pictures, strict=True):
+            light = self._light(second, first)
+            if light is not None:
+                picture.copy_(_in_light(light.back(float(task.t)), picture))
+        return new
 
     def _new(self, pair: Pair) -> Tensor:
         tile = self.sizes.tile
@@ -182,6 +218,13 @@ class Inference:
         multiple, overlap = grid(self.model, self.scale)
         pictures = [pair.joined(side) for side in pair.sides]
         return tiled(run, pictures, tile=tile, overlap=overlap, multiple=multiple)
+
+
+def _in_light(light: Light, picture: Tensor) -> Tensor:
+    """Return a picture, (…, C, H, W), whose colours are in another light."""
+    lit = picture.clone()
+    lit[..., :COLOURS, :, :] = light.of(picture[..., :COLOURS, :, :])
+    return lit
 
 
 def _by_place(apart: Tensor) -> Tensor:

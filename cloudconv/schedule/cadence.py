@@ -2,12 +2,18 @@
 
 A *cycle* is one or more different frames, followed by repeats of the last of them. A 24 fps
 film in a 30 fps file has cycles of four frames and one repeat. Animation on twos has cycles
-of one frame and one repeat. This module uses neither av nor torch.
+of one frame and one repeat. In a camera's file, by contrast, a repeat may stand where a
+frame was lost. Then the step that follows is as large as two steps. This module uses
+neither av nor torch.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
+from math import inf, log
+from statistics import fmean
+from typing import NamedTuple
 
 from cloudconv.messages import plural
 
@@ -24,6 +30,14 @@ still."""
 _ENOUGH_CYCLES = 4  # least number of cycles of a cadence
 _CERTAIN_CYCLES = 12  # number of cycles after which a cadence is reported before the end
 _REGULAR = Fraction(3, 4)  # least fraction of cycles of one kind
+_LOST = 0.1  # least sum of their weights, for a clip whose steps say little
+
+
+class Change(NamedTuple):
+    """The changes of a frame from the frame before, ``one``, and from that before it."""
+
+    one: float
+    two: float
 
 
 @dataclass(slots=True)
@@ -32,10 +46,29 @@ class _Cycle:
 
     times: list[Fraction] = field(default_factory=list)
     repeats: int = 0
+    # The last changes between two different frames.
+    changes: deque[Change] = field(default_factory=partial(deque, maxlen=3))
 
     @property
     def distinct(self) -> int:
         return len(self.times) - self.repeats
+
+    def weigh(self, after: float) -> list[float]:
+        """Return how much nearer the step after the repeats is to two steps than to one.
+
+        0 is in the middle, above 0 is nearer to two steps. The list is empty if the cycle
+        does not show this.
+        """
+        ones = [change.one for change in self.changes]
+        twos = [change.two for change in self.changes][1:]
+        if not twos or not all(0 < change < inf for change in (after, *ones, *twos)):
+            return []
+        return [log(after / fmean(ones)) - log(fmean(twos) / fmean(ones)) / 2]
+
+    @property
+    def kept(self) -> list[Placed]:
+        """Return the frames at their own times, and None for repeats."""
+        return [*self.times[: self.distinct], *[None] * self.repeats]
 
     def placed(self, end: Fraction) -> list[Placed]:
         """Return frames at even times from the start to ``end``, and None for repeats."""
@@ -53,8 +86,9 @@ class Cadence:
     if their lengths differ by one (24 fps in a 60 fps file: shown 2, 3, 2, 3 … times). Some
     frames keep their times: more than ``MAX_DISTINCT`` different frames without a repeat,
     more than ``MAX_REPEATS`` repeats in a row, and frames without a repeat before a cut or
-    the end. Nothing is spread across a cut. The result of a frame is delayed by at most
-    ``lookahead`` frames.
+    the end. All frames keep their times, and only repeats are left out, while the steps
+    after repeats are about twice as large as others: there frames are lost. Nothing is
+    spread across a cut. The result of a frame is delayed by at most ``lookahead`` frames.
     """
 
     lookahead = MAX_DISTINCT + 2 * MAX_REPEATS + 1
@@ -68,13 +102,20 @@ class Cadence:
         # (distinct, repeats) of complete cycles.
         self._kinds: Counter[tuple[int, int]] = Counter()
         self._frames = 0
+        self._weights: deque[float] = deque(maxlen=_CERTAIN_CYCLES)
 
-    def push(self, time: Fraction, repeats: bool, cut: bool = False) -> list[Placed]:
+    def push(
+        self,
+        time: Fraction,
+        repeats: bool,
+        cut: bool = False,
+        change: Change | None = None,
+    ) -> list[Placed]:
         """Add the next frame, and return the frames that are now decided, in order.
 
         ``time`` is later than that of the frame before. ``repeats``: the frame shows the
         same picture as the frame before. A ``cut`` begins a new scene, and never counts as
-        a repeat.
+        a repeat. ``change``: that of the frame, if it is known.
         """
         repeats = repeats and not cut and self._frames > 0
         begins = not repeats and (cut or self._after_repeat)
@@ -82,15 +123,22 @@ class Cadence:
         self._after_repeat = repeats
         placed = []
         if begins:
+            if change is not None and not cut:
+                self._weights.extend(self._cycle.weigh(change.one))
             placed = self._close(time, last=cut)
             self._loose = False
-        if self._loose:
+        elif change is not None and not repeats:
+            self._cycle.changes.append(change)
+        # A repeat after a long run of different frames may stand for a lost one.
+        if self._loose and not (repeats and self._cycle.changes):
             return [*placed, time]
         self._cycle.times.append(time)
         self._cycle.repeats += repeats
         if self._cycle.distinct > MAX_DISTINCT or self._cycle.repeats > MAX_REPEATS:
             placed += [*self._release_partner(), *self._cycle.times]
-            self._cycle = _Cycle()
+            if repeats:  # the picture really stands still
+                self._cycle.changes.clear()
+            self._cycle = _Cycle(changes=self._cycle.changes)
             self._loose = True
         return placed
 
@@ -138,6 +186,23 @@ class Cadence:
                 return f"{repeated} of every {length} frames {verb} the one before"
         return None
 
+    @property
+    def advice(self) -> str | None:
+        """Return what the repeats are, and what --refill does with them, or None."""
+        if self._loses and len(self._weights) >= _ENOUGH_CYCLES:
+            return (
+                "The video repeats a frame where another one was lost: --refill makes new "
+                "frames in place of the repeats, and leaves all others as they are."
+            )
+        return self.description and (
+            f"The video repeats frames: {self.description}. --refill makes the motion even."
+        )
+
+    @property
+    def _loses(self) -> bool:
+        """Return whether repeats stand for lost frames."""
+        return sum(self._weights) > _LOST
+
     def _close(self, end: Fraction, *, last: bool) -> list[Placed]:
         """End the cycle at ``end``; return decided frames.
 
@@ -149,6 +214,10 @@ class Cadence:
         if not cycle.repeats:
             return [*self._release_partner(), *cycle.times]
         self._kinds[cycle.distinct, cycle.repeats] += 1
+        if self._loses:
+            return [*self._release_partner(), *cycle.kept]
+        if not cycle.distinct:
+            return [*cycle.times]
         if cycle.distinct > 1:
             return [*self._release_partner(), *cycle.placed(end)]
         if partner is not None and abs(partner.repeats - cycle.repeats) == 1:

@@ -18,7 +18,7 @@ without cuts. In addition, a lasting change of brightness that is much larger th
 others nearby is a cut: flat and repeating pictures have no structure to compare.
 
 **Repeats.** A repeated frame in a compressed file is not identical to the one before. Its
-difference is far smaller than those of its neighbours.
+difference is far smaller than those of both neighbours.
 """
 
 import math
@@ -33,13 +33,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.errors import SettingsError
+from cloudconv.media.colour.light import change_of_light, light_to, unmatched
+from cloudconv.schedule.cadence import Change
 
 _HEIGHT, _WIDTH = 36, 64
 _BEFORE = 4  # compared frames before a cut; one more than the longest flash
 _AFTER = 4  # compared frames from the cut on
 _MEMORY = 6  # frames before a cut that give the usual change
-_REACH = 3  # search distance of a block, in pixels of the thumbnail, in each direction
-_BLOCK, _BLOCK_STEP = 8, 4
 _NEIGHBOURHOOD = 9  # side of the area for local mean and local contrast
 _FLAT = 2 / 255  # contrast of luma in [0, 1] below which an area counts as flat
 
@@ -189,7 +189,11 @@ class CutDetector(_Detector):
         # value, and some repeated frames do not lower it.
         usual = nearby[:2][-1]
         least = max(_PLAIN_CHANGE, _PLAIN_RATIO * nearby[0])
-        if change > least and _unmatched([before[-1].luma], after[0].luma).mean() > least:
+        if (
+            change > least
+            and unmatched([before[-1].luma], after[0].luma).mean() > least
+            and change_of_light(before[-1].luma, after[0].luma) is None
+        ):
             return _score(_MOST_UNLIKE, _MOST_CHANGE) >= self._threshold
         ratio = math.log((change + _CHANGE_FLOOR) / (usual + _CHANGE_FLOOR))
         # Most frames are decided at once or after one comparison; few need all seven.
@@ -266,7 +270,7 @@ def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
     columns = (torch.arange(_WIDTH) - right).clamp_(0, _WIDTH - 1)
     moved = a.structure[rows][:, columns]
     mirrored = a.structure.flip(1)
-    best = _unmatched([a.structure, moved, mirrored, a.structure.flip(0)], b.structure)
+    best = unmatched([a.structure, moved, mirrored, a.structure.flip(0)], b.structure)
     rest = torch.minimum(best[0], best[1]).mean()
     chance = best[2].mean()
     inverted = best[3].mean()
@@ -274,17 +278,6 @@ def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
     # background, is no unrelated picture. The picture upside down therefore counts, too, by
     # half: in footage it differs about as much as the mirror image.
     return float(rest / (torch.maximum(chance, inverted / 2) + 1e-6))
-
-
-def _unmatched(candidates: list[Tensor], target: Tensor) -> Tensor:
-    """Return each block's mean difference from its best match in a candidate."""
-    padded = F.pad(torch.stack(candidates)[:, None], (_REACH,) * 4, mode="replicate")[:, 0]
-    # (n, shifts, shifts, 36, 64).
-    windows = padded.unfold(1, _HEIGHT, 1).unfold(2, _WIDTH, 1)
-    left = F.avg_pool2d(
-        (windows - target).abs_().flatten(0, 2)[:, None], _BLOCK, _BLOCK_STEP
-    )
-    return left.view(len(candidates), -1, *left.shape[-2:]).amin(1)
 
 
 def _shift(a: Thumbnail, b: Thumbnail) -> tuple[int, int]:
@@ -301,9 +294,9 @@ def _shift(a: Thumbnail, b: Thumbnail) -> tuple[int, int]:
     )
 
 
-_REPEAT_MEMORY = 12  # number of differences that give the local level of motion
-_REPEAT_RATIO = 0.25
+_REPEAT_RATIO = 0.3
 _MOST_MOVING = 0.01  # fraction of blocks that is measured: the motion may be in a corner
+_LIGHT = 1 / 8  # least mean change, as a part of the change that is measured, of light
 
 
 class RepeatDetector:
@@ -311,35 +304,68 @@ class RepeatDetector:
 
     A frame is compared with the last one that was no repeat; its measure is the mean luma
     difference of the 1 % of blocks that changed most. So the differences of a slow motion
-    add up, and those of a codec do not. A frame is a repeat if its measure is 0, or at most
-    a quarter of the level of the last twelve frames. The level is their third largest
-    measure, so that a cut or the jump at a key frame does not count. Slow and quiet footage
-    therefore has no repeats while the motion is even. A picture that comes to rest counts
-    as repeated until the level has fallen.
+    add up, and those of a codec do not. A frame is a repeat if its measure is much smaller
+    than the change that led to that frame, and than one of the next five changes; or if it
+    is 0. So neither a motion that ends softly nor slow and quiet footage has repeats. Light
+    is no motion: these changes are those of pictures in one light, and a flash of one frame
+    does not count.
     """
 
-    def __init__(self) -> None:
-        self._distinct: Tensor | None = None
-        self._differences: deque[float] = deque(maxlen=_REPEAT_MEMORY)
+    lookahead = 5
 
-    def push(self, blocks: Tensor) -> bool:
-        """Add the next frame and return whether it repeats the one before.
+    def __init__(self) -> None:
+        self._latest: deque[Tensor] = deque(maxlen=2)
+        self._waiting: deque[tuple[Tensor, Change]] = deque()
+        self._distinct = torch.empty(0)
+        self._led = 0.0  # the change that led to the last frame that was no repeat
+
+    def push(self, blocks: Tensor) -> list[tuple[bool, Change]]:
+        """Add the next frame; return the decision that is now possible, and the change.
 
         ``blocks`` are the means of its luma in blocks
         (:func:`~cloudconv.media.colour.color.block_means`), or those of green, which
-        replaces luma in gbr formats.
+        replaces luma in gbr formats. The last decisions come from :meth:`finish`.
         """
-        if self._distinct is None or self._distinct.shape != blocks.shape:
-            self._distinct = blocks
-            self._differences.clear()
-            return False
-        changed = (blocks - self._distinct).abs_().flatten()
-        most = changed.topk(max(1, math.ceil(_MOST_MOVING * changed.numel()))).values
-        difference = float(most.mean())
-        level = sorted(self._differences, reverse=True)
-        self._differences.append(difference)
-        usual = level[min(2, (len(level) - 1) // 3)] if level else 0.0
-        repeats = difference <= _REPEAT_RATIO * usual
+        known = [
+            _change_in_one_light(earlier, blocks)
+            for earlier in self._latest
+            if earlier.shape == blocks.shape
+        ]
+        self._latest.appendleft(blocks)
+        self._waiting.append((blocks, Change(*known, *(0.0, math.inf)[len(known) :])))
+        return [self._next()] if len(self._waiting) > self.lookahead else []
+
+    def finish(self) -> list[tuple[bool, Change]]:
+        """Return the decisions on the last frames, which have fewer frames after them."""
+        return [self._next() for _ in range(len(self._waiting))]
+
+    def _next(self) -> tuple[bool, Change]:
+        across = [*(change.two for _, change in self._waiting), math.inf][1:]
+        motions = [
+            min(*change, two)
+            for (_, change), two in zip(self._waiting, across, strict=True)
+        ]
+        blocks, change = self._waiting.popleft()
+        level = min(self._led, max(motions[1:], default=self._led))
+        repeats = (
+            self._distinct.shape == blocks.shape
+            and _change(self._distinct, blocks) <= _REPEAT_RATIO * level
+        )
         if not repeats:
             self._distinct = blocks
-        return repeats
+            self._led = motions[0]
+        return repeats, change
+
+
+def _change(first: Tensor, other: Tensor) -> float:
+    """Return the mean change of the blocks that change most."""
+    changed = (other - first).abs_().flatten()
+    most = changed.topk(max(1, math.ceil(_MOST_MOVING * changed.numel()))).values
+    return float(most.mean())
+
+
+def _change_in_one_light(first: Tensor, other: Tensor) -> float:
+    change = _change(first, other)
+    if abs(float(other.mean() - first.mean())) <= _LIGHT * change:
+        return change
+    return min(change, _change(light_to(first, other).of(first), other))

@@ -20,7 +20,7 @@ from cloudconv.media.colour.color import block_means, thumbnail
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.messages import counted, plural
 from cloudconv.models.catalogue import FOUR
-from cloudconv.schedule.cadence import Cadence
+from cloudconv.schedule.cadence import Cadence, Change
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
 from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import (
@@ -46,7 +46,8 @@ class AnalysedFrame:
     left out. None marks a frame that is left out: a repeat, or one that is ``replaced``,
     which no detector sees. ``flashes``: no frame before shows a part of this one, see
     :class:`~cloudconv.schedule.cuts.FlashDetector`. ``thumbnail`` is the luma that the
-    detector of cuts saw, None without a detector.
+    detector of cuts saw, None without a detector. ``change`` is None for a frame that is
+    replaced.
     """
 
     frame: Frame
@@ -56,6 +57,7 @@ class AnalysedFrame:
     thumbnail: Tensor | None = None
     flashes: bool = False
     replaced: bool = False
+    change: Change | None = None
 
     def at(self, shows: Fraction | None) -> Self:
         """Return the frame at another time, unless it is replaced."""
@@ -162,28 +164,36 @@ def analyse(
     flashes = FlashDetector()
     repetition = RepeatDetector()
     undecided: deque[AnalysedFrame] = deque()
-    decisions: Iterable[tuple[bool, bool]]
+    marks: deque[tuple[bool, bool]] = deque()  # of cuts and flashes
+    changes: deque[tuple[bool, Change]] = deque()
     for frame in chain(frames, [None]):
-        decisions = [(False, False)]
         if frame is None:
-            decisions = zip(cuts.finish(), flashes.finish(), strict=True) if is_on else []
+            changes.extend(repetition.finish())
+            if is_on:
+                marks.extend(zip(cuts.finish(), flashes.finish(), strict=True))
         elif isinstance(frame, AnalysedFrame):
-            decisions = []
             undecided.append(frame)
         else:
             blocks = block_means(frame.planes()[0])
+            changes.extend(repetition.push(blocks))
             luma = None
             if is_on:
                 luma = thumbnail(frame, *CutDetector.THUMBNAIL, blocks).cpu()
-                decisions = zip(cuts.push(luma), flashes.push(luma), strict=True)
-            repeats = repetition.push(blocks)
-            undecided.append(AnalysedFrame(frame, False, repeats, frame.time, luma))
-        for cut, flash in decisions:
+                marks.extend(zip(cuts.push(luma), flashes.push(luma), strict=True))
+            else:
+                marks.append((False, False))
+            undecided.append(AnalysedFrame(frame, False, False, frame.time, luma))
+        while marks and changes:
             while undecided[0].replaced:
                 yield undecided.popleft()
-            item = undecided.popleft()
+            cut, flash = marks.popleft()
+            repeats, change = changes.popleft()
             yield replace(
-                item, cut=cut, flashes=flash and not cut, repeats=item.repeats and not cut
+                undecided.popleft(),
+                cut=cut,
+                flashes=flash and not cut,
+                repeats=repeats and not cut,
+                change=change,
             )
     yield from undecided  # replaced frames at the end
 
@@ -213,7 +223,7 @@ def evened(
     end = Fraction(0)
     for item in frames:
         end = item.frame.time + item.frame.duration
-        placed = cadence.push(item.frame.time, item.repeats, item.cut)
+        placed = cadence.push(item.frame.time, item.repeats, item.cut, item.change)
         if not refill:
             yield item
             continue
@@ -275,11 +285,8 @@ def schedule(
                 f"too-few-frames: {request.name} has {has}, and interpolation needs two or "
                 "more: give a longer video or part."
             )
-        if not is_reported and (item is None or cadence.certain) and cadence.description:
-            text = f"The video repeats frames: {cadence.description}."
-            counts.warnings.put(
-                Warned(f"cadence-kept: {text} --refill makes the motion even.")
-            )
+        if not is_reported and (item is None or cadence.certain) and cadence.advice:
+            counts.warnings.put(Warned(f"cadence-kept: {cadence.advice}"))
             is_reported = True
         pending = chain(held, slots)
         held = []

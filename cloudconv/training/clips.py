@@ -21,13 +21,14 @@ from torch import Tensor
 
 from cloudconv.errors import InputError
 from cloudconv.events import Progress, Warned
-from cloudconv.media.colour.color import block_means, rgb_of, thumbnail
+from cloudconv.media.colour.color import rgb_of, thumbnail
 from cloudconv.media.frames.frame import Frame, MediaInfo
 from cloudconv.media.reading import pictures as images
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.source import Source
 from cloudconv.messages import counted, shortened
-from cloudconv.schedule.cuts import CutDetector, RepeatDetector, resembles_cut
+from cloudconv.schedule.cuts import CutDetector, resembles_cut
+from cloudconv.schedule.tasks import analyse
 from cloudconv.settings import TrainSettings, values
 from cloudconv.settings.values import WHOLE, Span, parse_spans, split_path
 
@@ -283,7 +284,6 @@ class Windows:
         self, clip: TrainingClip, begin: int, end: int, interval: int
     ) -> Tensor | str:
         """Return the window that begins at frame ``begin``, or a reason not to use it."""
-        repeats = RepeatDetector()
         frames: list[Frame] = []
         thumbnails: list[Tensor] = []
         lead = min(begin, _LEAD)
@@ -291,14 +291,13 @@ class Windows:
         with Source(
             clip.info, start=(begin - lead) * clip.gap, end=end * clip.gap, threads=1
         ) as source:
-            for number, frame in enumerate(source.frames()):
-                blocks = block_means(frame.planes()[0])
-                repeated = repeats.push(blocks) and not self.settings.repeats
+            for number, item in enumerate(analyse(source.frames(), "off")):
+                repeated = item.repeats and not self.settings.repeats
                 if number < lead or (repeated and frames):
                     continue
                 if differing % interval == 0:
-                    thumbnails.append(thumbnail(frame, *CutDetector.THUMBNAIL, blocks))
-                    frames.append(frame)
+                    thumbnails.append(thumbnail(item.frame, *CutDetector.THUMBNAIL))
+                    frames.append(item.frame)
                 differing += 1
                 if len(frames) == self.length:
                     break

@@ -7,16 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.schedule.cadence import MAX_DISTINCT, MAX_REPEATS, Cadence
+from cloudconv.schedule.cadence import MAX_DISTINCT, MAX_REPEATS, Cadence, Change
 
 
-def content_times(pattern, cuts=(), times=None):
-    """Return the content's times of frames: ``"dddr"`` (d: new, r: repeat), 1 fps."""
+def content_times(pattern, cuts=(), times=None, changes=None):
+    """Return the content's times of frames: ``"dddr"`` (d: new, r: repeat), 1 fps.
+
+    ``changes`` are those of the frames, see :func:`steps`.
+    """
     times = times or [F(k) for k in range(len(pattern))]
     cadence = Cadence()
     placed = []
     for k, (kind, time) in enumerate(zip(pattern, times, strict=True)):
-        placed += cadence.push(time, kind == "r", k in cuts)
+        change = None if changes is None else changes[k]
+        placed += cadence.push(time, kind == "r", k in cuts, change)
         assert k + 1 - len(placed) <= Cadence.lookahead
     placed += cadence.finish(times[-1] + 1 if times else F(0))
     assert len(placed) == len(times), "every frame must be returned once"
@@ -59,6 +63,34 @@ def test_a_cadence_after_a_still_is_found():
     assert [s for s in shows[21:] if s is not None] == [21 + k * F(5, 4) for k in range(8)]
 
 
+def steps(pattern, after):
+    """Return the changes of frames: 1 for a step, 1.7 for two, ``after`` a repeat."""
+    return [
+        Change(0.1, 1) if kind == "r" else Change(after if before == "r" else 1, 1.7)
+        for before, kind in zip("d" + pattern, pattern, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["dddddrddddddddrdddrddddrddddrrdddd", "d" * 17 + "r" + "d" * 29 + "r" + "d" * 5],
+)
+def test_frames_keep_their_times_where_others_are_lost(pattern):
+    shows, cadence = content_times(pattern, changes=steps(pattern, 1.6))
+    assert shows == [None if kind == "r" else k for k, kind in enumerate(pattern)]
+    assert (cadence.advice is not None) == (pattern.count("r") > 3)
+    assert "lost" in (cadence.advice or "lost")
+
+
+def test_steps_that_stay_even_after_repeats_are_a_cadence():
+    pattern = "ddddr" * 6
+    shows, cadence = content_times(pattern, changes=steps(pattern, 1.1))
+    assert [s for s in shows if s is not None] == [k * F(5, 4) for k in range(24)]
+    assert "1 of every 5" in cadence.advice
+    pattern = "d" * 17 + "r" + "d" * 9
+    assert content_times(pattern, changes=steps(pattern, 1.1))[0] == list(range(27))
+
+
 def test_nothing_moves_across_a_cut():
     shows, _ = content_times("ddddrddddddr", cuts=[7])
     # No repeat before the cut, so these frames keep their times.
@@ -75,9 +107,14 @@ def test_uneven_times_are_spread_evenly_over_their_cycle():
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text("dr", max_size=120), st.sets(st.integers(0, 119), max_size=6))
-def test_content_stays_in_order_and_near_its_time(pattern, cuts):
-    shows, _ = content_times(pattern, sorted(cuts))
+@given(
+    st.text("dr", max_size=120),
+    st.sets(st.integers(0, 119), max_size=6),
+    st.lists(st.floats(0.5, 2), min_size=120, max_size=120),
+)
+def test_content_stays_in_order_and_near_its_time(pattern, cuts, sizes):
+    changes = [Change(size, 1.5) for size in sizes]
+    shows, _ = content_times(pattern, sorted(cuts), changes=changes)
     content = [s for s in shows if s is not None]
     assert all(a < b for a, b in pairwise(content))
     for k, s in enumerate(shows):

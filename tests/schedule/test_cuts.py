@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from av import VideoFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from cloudconv.media.frames.frame import Frame
 from cloudconv.media.reading.source import Source
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
 from tests.helpers import joined
-from tests.helpers.factory import picture, write_clip
+from tests.helpers.factory import picture, planes_of, write_clip
 from tests.helpers.tiers import first_full
 
 HEIGHT, WIDTH = CutDetector.THUMBNAIL
@@ -156,6 +157,23 @@ def test_flicker_strobe_light_and_noise_are_not_cuts():
     assert cuts(0.5 + noise / 255) == []
 
 
+@pytest.mark.parametrize("light", [(1.3, 0), (0.6, 0), (0.5, 0.5), (1.6, -0.15)])
+def test_a_step_of_exposure_or_a_lamp_is_not_a_cut(light):
+    gain, offset = light
+    for seed in range(6):
+        clip = scene(seed, 24, speed=1.5)
+        clip[12:] = (clip[12:] * gain + offset).clamp(0, 1)
+        assert cuts(clip) == []
+        other = (scene(seed + 50, 12) * gain + offset).clamp(0, 1)
+        assert cuts(torch.cat([clip[:12], other])) == [12]
+
+
+def test_cards_of_one_colour_have_a_cut_between_them():
+    clip = 0.2 + scene(1, 20, speed=0, level=0)
+    clip[10:] += 0.5
+    assert cuts(clip) == [10]
+
+
 def drawing(x, y, stride):
     """Return a figure with a round body and two legs on flat ground: (36, 64)."""
     scale = 8  # samples per pixel in each direction
@@ -195,9 +213,12 @@ def test_the_threshold_ranges_from_a_cut_at_every_frame_to_none():
 
 def repeats(frames):
     detector = RepeatDetector()
-    return [
-        k for k, frame in enumerate(frames) if detector.push(block_means(frame.planes()[0]))
-    ]
+    decisions = []
+    for frame in frames:
+        decisions += detector.push(block_means(frame.planes()[0]))
+    decisions += detector.finish()
+    assert len(decisions) == len(frames)
+    return [k for k, (repeats, _) in enumerate(decisions) if repeats]
 
 
 def encode_and_decode(tmp_path, pictures, **options):
@@ -236,6 +257,40 @@ def test_weak_motion_after_strong_motion_is_no_picture_that_stands_still(tmp_pat
     pictures = [picture(place, 192, 128, step=weak) for place in places]
     marked = repeats(encode_and_decode(tmp_path, pictures))
     assert not any({k, k + 1, k + 2, k + 3} <= set(marked) for k in marked)
+
+
+def brighter(frame, codes):
+    """Return a copy of a picture with another light."""
+    light = VideoFrame(frame.width, frame.height, frame.format.name)
+    planes = planes_of(frame)
+    planes[0] = np.clip(planes[0].astype(int) + codes, 16, 235).astype(np.uint8)
+    for target, values in zip(light.planes, planes, strict=True):
+        rows = np.frombuffer(target, np.uint8).reshape(target.height, -1)
+        rows[:, : target.width] = values
+    return light
+
+
+@pytest.mark.parametrize(
+    "light",
+    [lambda k: 200 * (k % 4 == 0), lambda k: 20 * (k % 4 < 2), lambda k: 60 * (k > 20)],
+    ids=["strobe", "flicker", "lamp"],
+)
+def test_a_change_of_light_makes_no_repeats(tmp_path, light):
+    pictures = [brighter(picture(k, 192, 128), light(k)) for k in range(40)]
+    assert repeats(encode_and_decode(tmp_path, pictures, rate=30)) == []
+
+
+def test_a_motion_that_starts_and_ends_softly_has_no_repeats(tmp_path):
+    places = (480 * (1 - np.cos(np.linspace(0, 4 * np.pi, 72)))).round().astype(int)
+    pictures = [picture(int(place), 192, 128, step=0.125) for place in places]
+    assert repeats(encode_and_decode(tmp_path, pictures, rate=60)) == []
+
+
+def test_a_picture_that_stands_for_a_lost_one_is_a_repeat(tmp_path):
+    lost = [7, 15, 16, 26, 33]
+    slots = [next(k for k in range(n, -1, -1) if k not in lost) for n in range(40)]
+    pictures = [picture(k, 192, 128, step=3.0) for k in slots]
+    assert repeats(encode_and_decode(tmp_path, pictures, rate=50)) == lost
 
 
 def test_identical_frames_are_repeats_in_any_format():

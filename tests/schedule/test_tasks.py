@@ -10,7 +10,7 @@ import pytest
 from av import VideoFrame
 
 from cloudconv.media.frames.frame import Frame
-from cloudconv.schedule.tasks import Request, schedule
+from cloudconv.schedule.tasks import Counts, Request, schedule
 from cloudconv.timeline import Multiply, Resample
 from tests.helpers.factory import picture
 
@@ -118,6 +118,23 @@ def test_a_repeat_is_no_outer_frame():
     assert by_left[F(2, 25)].after is None
     assert by_left[F(4, 25)].before is None
     assert time_of(by_left[F(4, 25)].after) == F(6, 25)
+
+
+def test_refill_makes_only_the_lost_frames_anew():
+    lost = [8, 15, 29, 38]
+    contents = [k - (k in lost) for k in range(48)]
+    counts = Counts()
+    clip = frames([F(k, 25) for k in range(48)], contents)
+    options = {"rate": Resample(F(25)), "scene_cut": "auto"}
+    asked = request(**options, duplicates="refill")
+    made = [task.of(attrgetter("time")) for task in schedule(clip, asked)]
+    assert [task.time * 25 for task in made if task.is_new] == lost
+    assert all(task.left == task.time for task in made if not task.is_new)
+    assert {(task.t, task.right - task.left) for task in made if task.is_new} == {
+        (F(1, 2), F(2, 25))
+    }
+    list(schedule(clip, request(**options), counts))
+    assert "where another one was lost: --refill" in counts.warnings.get().text
 
 
 def test_outer_frames_have_their_distance_and_far_ones_are_left_out():
