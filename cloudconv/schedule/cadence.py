@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from math import inf, log
-from statistics import fmean
+from statistics import fmean, median
 from typing import NamedTuple
 
 from cloudconv.messages import plural
@@ -30,7 +30,8 @@ still."""
 _ENOUGH_CYCLES = 4  # least number of cycles of a cadence
 _CERTAIN_CYCLES = 12  # number of cycles after which a cadence is reported before the end
 _REGULAR = Fraction(3, 4)  # least fraction of cycles of one kind
-_LOST = 0.1  # least sum of their weights, for a clip whose steps say little
+_TWO_STEPS = 1.5  # usual change over two steps, in changes over one, if none is known
+_LOST = 0.05  # least median of the weights; 0 where steps say nothing
 
 
 class Change(NamedTuple):
@@ -61,6 +62,7 @@ class _Cycle:
         """
         ones = [change.one for change in self.changes]
         twos = [change.two for change in self.changes][1:]
+        twos = twos or [_TWO_STEPS * one for one in ones]
         if not twos or not all(0 < change < inf for change in (after, *ones, *twos)):
             return []
         return [log(after / fmean(ones)) - log(fmean(twos) / fmean(ones)) / 2]
@@ -201,7 +203,7 @@ class Cadence:
     @property
     def _loses(self) -> bool:
         """Return whether repeats stand for lost frames."""
-        return sum(self._weights) > _LOST
+        return median(self._weights or [0]) > _LOST
 
     def _close(self, end: Fraction, *, last: bool) -> list[Placed]:
         """End the cycle at ``end``; return decided frames.
