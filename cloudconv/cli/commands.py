@@ -385,10 +385,7 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **options: Any)
         source, _chosen_output(console, out, options), **options
     )
 
-    def held(measured: Measured) -> None:
-        console.info(measured.values)
-
-    run_job(console, "forecasting", settings, summary, held)
+    run_job(console, "forecasting", settings, summary)
 
 
 @with_options(kinds.DreamSettings, first=_DREAM)
