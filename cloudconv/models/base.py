@@ -155,6 +155,7 @@ class Interpolator(Model):
     midpoint-only model (one whose spec lacks ``arbitrary_timestep``) repeatedly.
     """
 
+    follows_motion: ClassVar = True  # False: x0 or the mean, for which light is no matter
     any_size: ClassVar = False  # without this, sides are padded to the multiple first
     # A published network whose tensors do not show if it makes any time or the middle only.
     middle_is_optional: ClassVar = False

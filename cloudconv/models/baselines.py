@@ -27,6 +27,7 @@ class Blend(Interpolator):
     """A method that mixes the two pictures linearly: ``(1 - t)·x0 + t·x1``."""
 
     carries_alpha = True
+    follows_motion = False
 
     def forward(self, pair: Pair) -> Tensor:
         return torch.lerp(pair.x0, pair.x1, pair.timestep)
@@ -36,6 +37,7 @@ class Hold(Interpolator):
     """A method that repeats the earlier picture at every timestep, as a player does."""
 
     carries_alpha = True
+    follows_motion = False
 
     def forward(self, pair: Pair) -> Tensor:
         return pair.x0.clone()

@@ -192,7 +192,7 @@ class Inference:
 
     def _light(self, picture: SourcePicture, first: SourcePicture) -> Light | None:
         """Return the light that brings a picture to the first one of its pair, if any."""
-        if picture is first or self.model.carries_alpha:
+        if picture is first or not self.model.follows_motion:
             return None
         return picture.light_of(first)
 
