@@ -200,22 +200,8 @@ def _auto(problems: list[str]) -> dict[str, Any]:
             if device.type == "cpu" and dtype == torch.float32
             else PYTORCH
         ),
-        "reason": _reason(device, dtype),
     }
     return chosen | {"sizes": sizes}
-
-
-def _reason(device: torch.device, dtype: torch.dtype) -> str:
-    """Return why ``auto`` chooses a precision."""
-    if device.type != "cpu":
-        return (
-            f"{device.type} is{'' if dtype == torch.float16 else ' not'} fast and exact in "
-            "fp16"
-        )
-    if dtype == torch.bfloat16:
-        return "this CPU multiplies bf16 in hardware"
-    ncnn = "missing" if usual_engine() == PYTORCH else "fast in fp32"
-    return f"this CPU does not multiply bf16 in hardware, and ncnn is {ncnn}"
 
 
 SECONDS = 45  # the number of seconds after which no check starts

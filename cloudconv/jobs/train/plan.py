@@ -94,15 +94,10 @@ class TrainPlan:
     @property
     def warnings(self) -> list[Warned]:
         """Return the warnings about the clips and the device."""
-        warned = [
-            (path, warning)
+        fields = [
+            replace(warning, about=path.name)
             for path, info in self.infos.items()
             for warning in info.warnings
-        ]
-        fields = [replace(warning, about=path.name) for path, warning in warned]
-        fields = [
-            warning
-            for warning in fields
             if warning.code in ("interlaced", "not-interlaced")
         ]
         return [*self.train.warnings, *devices.auto_warnings(self.settings.device), *fields]

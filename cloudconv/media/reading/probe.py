@@ -14,7 +14,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -295,20 +294,6 @@ def _warnings(
     first: VideoFrame,
     number: int | None,
 ) -> Iterator[Warned]:
-    gaps = np.diff(stamps.times)
-    delays = sorted(set(gaps.tolist()))
-    is_even = timing.rate is not None
-    by_turns = len(delays) > 1 and (is_even or bool((gaps[2:] == gaps[:-2]).all()))
-    if container.format.name == "gif" and by_turns and len(gaps) > 2:
-        named = listed([f"{float(delay * timing.time_base):g}" for delay in delays], "and")
-        rate = (
-            f"they get even times, at {timing.in_words}"
-            if is_even
-            else "the rate is variable"
-        )
-        yield Warned(
-            f"uneven-delays: The pictures of the GIF last {named} s by turns: {rate}."
-        )
     if stamps.hurried:
         yield _hurried(stamps.hurried)
     if stamps.early:
