@@ -494,6 +494,10 @@ def test_a_masked_array_without_masked_samples_is_a_picture():
         (np.zeros((48, 64, 3), np.uint8), "this is one"),
         ([np.full((48, 64, 3), 200.0)] * 2, "samples from 0 to 1, got 200 to 200: divide"),
         ([np.full((48, 64, 3), -0.3, np.float16)] * 2, "samples from 0 to 1, got -0.3"),
+        (
+            [np.full((48, 64, 3), -0.9, np.float32)] * 2,
+            r"\(x \+ 1\) / 2 of samples from -1",
+        ),
         ([np.full((48, 64, 3), np.inf, np.float32)] * 2, "not finite"),
         ([torch.full((3, 48, 64), float("nan"))] * 2, "not finite"),
         ([np.zeros((48, 64, 3), np.longdouble)] * 2, "got .48, 64, 3. (longdouble|float)"),

@@ -233,8 +233,8 @@ class SampleCheck:
         if overshoot is not None and (least < -overshoot or most > 1 + overshoot):
             raise PictureError(
                 "picture-range: Floating-point pictures have samples from 0 to 1, got "
-                f"{least:.4g} to {most:.4g}: divide samples from 0 to 255 by 255, or clip "
-                "them."
+                f"{least:.4g} to {most:.4g}: divide samples from 0 to 255 by 255, make "
+                "(x + 1) / 2 of samples from -1 to 1, or clip them."
             )
 
 

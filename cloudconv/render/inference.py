@@ -180,15 +180,18 @@ class Inference:
 
     def _sides(self, pictures: list[list[SourcePicture]], count: int) -> list[PairPictures]:
         """Return the pictures of each side, all of a pair in the light of its x0."""
-        rows = [[self._lit(each, row[0]) for each in row[:count]] for row in pictures]
-        return [*zip(*rows, strict=True)]
+        return [*zip(*(self._lit(row[:count]) for row in pictures), strict=True)]
 
-    def _lit(self, picture: SourcePicture, first: SourcePicture) -> PairPicture:
-        source = picture.on(self.device)
-        light = self._light(picture, first)
-        if light is None:
-            return source
-        return source.derived(light, partial(_in_light, light))
+    def _lit(self, row: list[SourcePicture]) -> PairPictures:
+        """Return the pictures of one pair in the light of the first."""
+        pictures = []
+        for each in row:
+            picture = each.on(self.device)
+            light = self._light(each, row[0])
+            if light is not None:
+                picture = picture.derived(light, partial(_in_light, light))
+            pictures.append(picture)
+        return tuple(pictures)
 
     def _light(self, picture: SourcePicture, first: SourcePicture) -> Light | None:
         """Return the light that brings a picture to the first one of its pair, if any."""

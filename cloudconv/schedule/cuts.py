@@ -142,20 +142,22 @@ class CutDetector(_Detector):
     """A detector that decides for each frame whether the frame begins a new scene.
 
     The first frame is never a cut. ``threshold`` is the lowest score that counts as a cut,
-    from 0 (a cut at every frame) to 1 (never a cut). Raises SettingsError if it is outside
-    0 … 1.
+    from 0 (a cut at every frame) to 1 (never a cut); a word stands for the usual one.
+    Raises SettingsError if it is outside 0 … 1.
     """
 
     THUMBNAIL = (_HEIGHT, _WIDTH)
 
-    def __init__(self, threshold: float | None = None) -> None:
+    def __init__(self, threshold: float | str | None = None) -> None:
         super().__init__()
-        if threshold is not None and not 0 <= threshold <= 1:
+        if threshold is None or isinstance(threshold, str):
+            threshold = _AUTO_THRESHOLD
+        if not 0 <= threshold <= 1:
             raise SettingsError(
                 "not-a-threshold: A threshold of scene changes is from 0 to 1, got "
                 f"{threshold}."
             )
-        self._threshold = _AUTO_THRESHOLD if threshold is None else threshold
+        self._threshold = threshold
         # The change of luma of each frame from those before.
         self._changes: deque[float] = deque(maxlen=_MEMORY + _AFTER)
 
@@ -203,9 +205,16 @@ class CutDetector(_Detector):
 
 def has_cut(thumbnails: Sequence[Tensor]) -> bool:
     """Return whether there is a cut in a few frames, by their luma, (36, 64) each."""
-    detector = CutDetector()
-    decisions = list(chain.from_iterable(map(detector.push, thumbnails)))
-    return any(decisions + detector.finish())
+    return any(_decisions(CutDetector(), thumbnails))
+
+
+def is_cut_at(number: int, thumbnails: Sequence[Tensor], threshold: float | str) -> bool:
+    """Return whether a frame, by its number, begins another scene."""
+    return _decisions(CutDetector(threshold), thumbnails)[number]
+
+
+def _decisions(detector: CutDetector, thumbnails: Sequence[Tensor]) -> list[bool]:
+    return [*chain.from_iterable(map(detector.push, thumbnails)), *detector.finish()]
 
 
 class FlashDetector(_Detector):

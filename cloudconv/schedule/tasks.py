@@ -21,7 +21,7 @@ from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.messages import counted, plural
 from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import Cadence, Change
-from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
+from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector, is_cut_at
 from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import (
     EVEN,
@@ -36,6 +36,7 @@ from cloudconv.timemap import TimeMap
 
 _MOST_UNEVEN = 2
 _MOST_CAPTIONS = 3 * 31  # bytes that a frame can hold
+_BESIDE_SEAM = 12  # frames on each side of a loop's seam that are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +159,8 @@ def analyse(
 
     A frame that is replaced comes as an analysed one, and no detector sees it.
     """
-    threshold = None if isinstance(scene_cut, str) else scene_cut
     is_on = scene_cut != "off"
-    cuts = CutDetector(threshold)
+    cuts = CutDetector(scene_cut)
     flashes = FlashDetector()
     repetition = RepeatDetector()
     undecided: deque[AnalysedFrame] = deque()
@@ -278,6 +278,8 @@ def schedule(
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
             replacing.finish(request, counts.replaced)
+            if request.loop:
+                window.close(request.scene_cut)
             slots = timeline.finish(end, following)
         else:
             has = "a single frame" if counts.source_frames else "no frame"
@@ -381,6 +383,9 @@ class _Window:
         self._shown = shown
         # Starts of scenes that no output frame has shown yet.
         self._opened: deque[Fraction] = deque()
+        # Thumbnails of the first and the last frames.
+        self._opening: list[Tensor] = []
+        self._closing: deque[Tensor] = deque(maxlen=_BESIDE_SEAM)
 
     def add(self, item: AnalysedFrame) -> None:
         self._end = item.frame.time + item.frame.duration
@@ -393,6 +398,15 @@ class _Window:
             self._first = self._first or item.frame
             self._items[self._count] = item
             self._count += 1
+        if item.thumbnail is not None:
+            self._opening = [*self._opening, item.thumbnail][:_BESIDE_SEAM]
+            self._closing.append(item.thumbnail)
+
+    def close(self, scene_cut: SceneCut) -> None:
+        """Compare the last frame with the first one, to which a loop leads."""
+        beside = [*self._closing, *self._opening]
+        if beside and is_cut_at(-len(self._opening), beside, scene_cut):
+            self._first = None
 
     def knows(self, slot: Slot) -> bool:
         if self._has_captions and self._end < self._end_of(slot):

@@ -129,10 +129,11 @@ class Interpolation(
                 "--speed, or --fps with one of the last two; got "
                 f"{', '.join(map(flag, chosen)) or 'none of them'}."
             )
-        if self.factor == 1 and self.replace is None and not self.shutter:
+        makes_new = self.replace is not None or self.refill or self.shutter
+        if self.factor == 1 and not makes_new:
             raise SettingsError(
-                "factor-of-1: A --factor of 1 makes no new frame, except with --replace "
-                "and --shutter: give a larger factor."
+                "factor-of-1: A --factor of 1 makes no new frame, except with --replace, "
+                "--refill and --shutter: give a larger factor."
             )
         speeds = [speed for _, speed in parse_speed(self.speed or [(0, 1)])]
         if self.audio == "stretch" and max(speeds) > 1:

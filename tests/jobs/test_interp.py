@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 import cloudconv
 from cloudconv.errors import CloudconvError, InputError, OutputError
@@ -397,6 +398,16 @@ def test_an_animation_with_uneven_delays_stays_a_gif(tmp_path):
         decide(settings)
 
 
+@pytest.mark.parametrize("goal", [{"factor": 1}, {"fps": 50}])
+def test_refill_at_the_own_rate_changes_the_lost_frames_only(tmp_path, goal):
+    lost = [6, 14, 23, 31]
+    pictures = [picture(k - (k in lost), pix_fmt="yuv444p") for k in range(40)]
+    clip = write_clip(tmp_path / "a.mkv", pictures, rate=50, pix_fmt="yuv444p")
+    interp(clip, "b.mkv", refill=True, **LOSSLESS, **goal)
+    made = zip(read_planes(tmp_path / "b.mkv"), read_planes(clip), strict=True)
+    assert [k for k, (a, b) in enumerate(made) if not same([a], [b])] == lost
+
+
 @pytest.mark.parametrize("goal", [{"fps": 50}, {"factor": 2}])
 def test_a_picture_that_lasts_unusually_long_is_named(tmp_path, goal):
     def said(clip, **part):
@@ -408,6 +419,12 @@ def test_a_picture_that_lasts_unusually_long_is_named(tmp_path, goal):
     (warning,) = said(_clip_with_gap(tmp_path, 3))
     assert warning.startswith("The picture at 0.2 s lasts 3.0 s, and others mostly 0.04 s:")
     assert "fps=30 OUT" in warning
+    pictures = [Image.new("RGB", (48, 32), (20 * k, 90, 0)) for k in range(7)]
+    lasts = [50, 50, 50, 2500, 50, 50, 4000]
+    animation = tmp_path / "a.webp"
+    pictures[0].save(animation, save_all=True, append_images=pictures[1:], duration=lasts)
+    (warning,) = said(animation)
+    assert warning.startswith("The picture at 0.1 s lasts 2.5 s")
     assert not said(tmp_path / "a.mkv", start=1)
     assert not said(tmp_path / "a.mkv", end=2)
     assert not said(_clip_with_gap(tmp_path, 0))

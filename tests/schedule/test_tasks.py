@@ -120,6 +120,19 @@ def test_a_repeat_is_no_outer_frame():
     assert time_of(by_left[F(4, 25)].after) == F(6, 25)
 
 
+@pytest.mark.parametrize(("scenes", "new_at_seam"), [((0, 0), True), ((0, 1), False)])
+def test_a_loop_mixes_no_two_scenes_at_its_seam(scenes, new_at_seam):
+    pictures = [picture(k if k < 12 else 24 - k, scene=scenes[k // 12]) for k in range(24)]
+    times = [F(k, 24) for k in range(24)]
+    clip = [Frame(p, time, F(1, 24)) for p, time in zip(pictures, times, strict=True)]
+    for loop in (True, False):
+        made = tasks(clip, scene_cut="auto", loop=loop)
+        assert made[-1].is_new == (new_at_seam and loop)
+        assert made[-1].left == F(23, 24)
+    made = tasks(clip, scene_cut="off", loop=True)
+    assert (made[-1].left, made[-1].right) == (F(23, 24), F(0))
+
+
 def test_refill_makes_only_the_lost_frames_anew():
     lost = [8, 15, 29, 38]
     contents = [k - (k in lost) for k in range(48)]

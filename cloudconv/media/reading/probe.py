@@ -400,6 +400,8 @@ def _probe_pictures(
     timing = Timing(Fraction(0), len(durations), gap_rate, lasts, tick, Fraction(0))
     is_odd = lasts <= LONGEST_LAST and gap_rate and is_long(lasts, gap_rate, MILLISECOND)
     if gap_rate is None or is_odd:
+        at = durations.index(max(durations[:-1], default=lasts))
+        begins = sum(durations[:at], Fraction(0))
         timing = replace(
             timing,
             rate=None,
@@ -407,6 +409,7 @@ def _probe_pictures(
             rate_before_last=gap_rate,
             median_gap=sorted(durations)[len(durations) // 2],
             shortest_gap=min(durations),
+            longest_gap=(begins, begins + durations[at]),
         )
     else:
         end = len(durations) / gap_rate
