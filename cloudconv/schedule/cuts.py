@@ -57,6 +57,10 @@ _MOST_CHANGE = 2.0
 # found in 14,883 frames.
 _PLAIN_CHANGE = 0.05
 _PLAIN_RATIO = 3.0
+# In a few frames a change this large may be a cut, and is taken for one if the change is
+# above this multiple of the median change.
+_LEAST_SUSPECTED = 0.03
+_SUSPECTED_RATIO = 5.0
 # A flash changes the picture by more than _FLASH_RATIO times the usual changes, and the
 # change that lasts is smaller by more than the same factor. The usual changes are those
 # between _KNOWN to _BEFORE frames: two frames do not show a flicker.
@@ -203,8 +207,17 @@ class CutDetector(_Detector):
         return _score(unlike, ratio) >= self._threshold
 
 
-def has_cut(thumbnails: Sequence[Tensor]) -> bool:
-    """Return whether there is a cut in a few frames, by their luma, (36, 64) each."""
+def resembles_cut(thumbnails: Sequence[Tensor]) -> bool:
+    """Return whether there may be a cut in a few frames, by their luma, (36, 64) each.
+
+    Flashes and jolts, which training does not need either, count as cuts here.
+    """
+    changes = [_difference(a, b) for a, b in pairwise(thumbnails)]
+    largest = max(changes, default=0.0)
+    if largest < _LEAST_SUSPECTED:
+        return False
+    if largest > _SUSPECTED_RATIO * sorted(changes)[(len(changes) - 1) // 2]:
+        return True
     return any(_decisions(CutDetector(), thumbnails))
 
 

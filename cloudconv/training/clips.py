@@ -27,7 +27,7 @@ from cloudconv.media.reading import pictures as images
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.source import Source
 from cloudconv.messages import counted, shortened
-from cloudconv.schedule.cuts import CutDetector, has_cut
+from cloudconv.schedule.cuts import CutDetector, resembles_cut
 from cloudconv.schedule.tasks import analyse
 from cloudconv.settings import TrainSettings, values
 from cloudconv.settings.values import WHOLE, Span, parse_spans, split_path
@@ -303,7 +303,7 @@ class Windows:
                     break
         if len(frames) < self.length:
             return f"{clip.info.path.name} ends too soon, or repeats too many frames"
-        if has_cut(thumbnails):
+        if resembles_cut(thumbnails):
             return f"{clip.info.path.name} has a cut in that sequence"
         return _pictures(clip, frames)
 

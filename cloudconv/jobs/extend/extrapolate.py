@@ -161,7 +161,6 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
     timing = plan.info.timing
     settings = plan.settings
     needed = spec.context + spec.past
-    warnings: list[Warned] = []
     scene = read_ending(
         plan.info,
         _WINDOW,
@@ -183,21 +182,9 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
             f"{code}: {path} has a single frame {where}, and {model} needs two or more: "
             "forecast from another time with --at, or give a longer video."
         )
-    if len(scene.frames) < spec.context:
-        code = "context-short"
-        where = "in the video"
-        if scene.cut is not None:
-            code = "context-short-after-cut"
-            where = "since a cut"
-        short_of = (
-            f"{code}: {spec.name} uses {spec.context} frames, and there are "
-            f"{len(scene.frames)} {where}: the first one is repeated for those that are "
-            "missing."
-        )
-        warnings.append(Warned(short_of))
     step = 1 / timing.rate if timing.rate is not None else scene.gap or timing.last_duration
     own = {"context_frames": min(len(scene.frames), spec.context), "cadence": scene.cadence}
-    return plan.after(scene.last, step, own, *warnings), scene
+    return plan.after(scene.last, step, own), scene
 
 
 def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterator[NewFrame]:
