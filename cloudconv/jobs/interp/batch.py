@@ -3,7 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -162,22 +162,25 @@ def _plans(
     """Yield the settings of each input, and its plan, its finished output or its error."""
     inputs = [one.input for one in every]
     records = Records()
-    outcome: InterpPlan | Exists | CloudconvError
     for one in every:
-        try:
-            outcome = _decided(one, inputs, records)
-        except Exception as error:  # noqa: BLE001 - it must not stop the other inputs
-            outcome = _failure(one, error)
-        yield one, outcome
+        outcomes: list[InterpPlan | Exists | CloudconvError] = []
+        with _failing(one, outcomes):
+            outcomes.append(_decided(one, inputs, records))
+        yield one, outcomes[0]
 
 
-def _failure(settings: InterpSettings, error: Exception) -> CloudconvError:
-    if isinstance(error, CloudconvError):
-        return error
-    what = f"{type(error).__name__}: {error}"
-    why = lack_of_memory(error) or refusal(error)
-    why = why or f"unexpected, please report it as a bug ({what})"
-    return CloudconvError(f"unexpected: {settings.input}: {why}.")
+@contextmanager
+def _failing(settings: InterpSettings, outcomes: list[Any]) -> Iterator[None]:
+    """Append any error of the block to the outcomes, so that other inputs go on."""
+    try:
+        yield
+    except CloudconvError as error:
+        outcomes.append(error)
+    except Exception as error:  # noqa: BLE001 - it must not stop the other inputs
+        what = f"{type(error).__name__}: {error}"
+        why = lack_of_memory(error) or refusal(error)
+        why = why or f"unexpected, please report it as a bug ({what})"
+        outcomes.append(CloudconvError(f"unexpected: {settings.input}: {why}."))
 
 
 def run(settings: InterpManySettings) -> Job:
@@ -235,13 +238,12 @@ def _made(
     settings: InterpSettings, plan: InterpPlan, workers: Workers
 ) -> Generator[Event, None, InputOutcome]:
     """Interpolate an input by its plan, and record what its output was made of."""
-    try:
+    outcomes: list[InputOutcome] = []
+    with _failing(settings, outcomes):
         recipe = Recipe.of(settings, plan.info.fingerprint)
-        result = yield from interpolate(plan, workers)
+        outcomes.append((yield from interpolate(plan, workers)))
         record(plan.output, recipe)
-    except Exception as error:  # noqa: BLE001 - it must not stop the other inputs
-        return _failure(settings, error)
-    return result
+    return outcomes[-1]
 
 
 @dataclass(frozen=True, slots=True)
