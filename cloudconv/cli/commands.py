@@ -385,7 +385,10 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **options: Any)
         source, _chosen_output(console, out, options), **options
     )
 
-    run_job(console, "forecasting", settings, summary)
+    def held(measured: Measured) -> None:
+        console.info(measured.values)
+
+    run_job(console, "forecasting", settings, summary, held)
 
 
 @with_options(kinds.DreamSettings, first=_DREAM)

@@ -21,6 +21,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import (
     Finished,
     Job,
+    Measured,
     Progress,
     Reported,
     Warned,
@@ -245,7 +246,7 @@ def _judged(
 
 def _trial(
     plan: ExtrapolatePlan, scene: Ending
-) -> Generator[Progress, None, tuple[str, int, int]]:
+) -> Generator[Progress | Measured, None, tuple[str, int, int]]:
     """Forecast known frames from earlier ones; see :class:`ExtrapolateResult`.
 
     Some of the known frames are made, with gaps that double. One more forecast begins at
@@ -253,7 +254,7 @@ def _trial(
     predictor, how many new frames probably hold, and how many frames were tried. Where a
     trial fails, that number of new frames is a geometric mean: of the frames that held, and
     of those until the last motion tears things. No frame holds in which a part that comes
-    in from outside looks wrong.
+    in from outside looks wrong. A measurement says early that little holds.
     """
     names = _names(plan.settings)
     tried = min(MOST_HELD, plan.new_frames, len(scene.frames) - plan.predictor.context)
@@ -287,6 +288,13 @@ def _trial(
             comes = zip([0, *steps], strange, strict=True)
             clean = min([tried, *(before for before, wrong in comes if wrong > HELD)])
             held = min(right, clean, *([1] if lost > STANDS else []))
+        if not place and len(names) > 1 and held <= 1 < plan.new_frames:
+            holds = counted(held, "frame") if held else "no frame"
+            yield Measured(
+                "held",
+                f"the trial of {best} holds for {holds}, and others are tried: for more "
+                "than a moment use 'cloudconv dream'",
+            )
     return best, held, tried
 
 

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Generator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from math import fsum
 from pathlib import Path
@@ -20,6 +20,8 @@ from cloudconv.jobs.compare.plan import CompareResult
 from cloudconv.jobs.compare.score import EQUAL
 from cloudconv.jobs.train.plan import TrainPlan, TrainResult, decide
 from cloudconv.jobs.train.results import Results, stored
+from cloudconv.media.frames.frame import MediaInfo
+from cloudconv.media.reading.identity import has_changed
 from cloudconv.media.writing.output import writing
 from cloudconv.models import registry
 from cloudconv.models.base import Model
@@ -117,6 +119,7 @@ def _run(plan: TrainPlan, began: float) -> Generator[Event, None, TrainResult]:
                 "weights."
             )
             yield from reported.new([is_worse])
+    yield from reported.new(_changed(infos))
     return TrainResult(
         **plan.facts | {"steps": trainer.step},
         naive=goal.naive,
@@ -292,3 +295,13 @@ def _check_frozen(model: Model, settings: TrainSettings) -> None:
             f"unknown-tensor: {', '.join(frozen)} do not name some of the tensors of "
             f"{model.spec.name} to freeze: its tensors are {names[0]}, … {names[-1]}."
         )
+
+
+def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:
+    for path, info in infos.items():
+        with suppress(errors.InputError):
+            if has_changed(info):
+                yield Warned(
+                    f"clip-changed: {path} was changed while it was trained on: train "
+                    "again."
+                )

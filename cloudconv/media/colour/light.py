@@ -13,7 +13,7 @@ from torch import Tensor, stack
 _REACH = 3  # search distance of a block, in pixels of the thumbnail, in each direction
 _BLOCK, _BLOCK_STEP = 8, 4
 _LEAST = 0.5 / 255  # of the mean luma in [0, 1]; smaller changes are left as they are
-_EXPLAINED = 0.5  # of the difference, and of the contrast, that light must leave at most
+_EXPLAINED = 0.4  # of the difference, and of the contrast, that light must leave at most
 _TINY = 1e-6  # least divisor
 
 
