@@ -174,7 +174,7 @@ def analyse(
         elif isinstance(frame, AnalysedFrame):
             undecided.append(frame)
         else:
-            blocks = block_means(frame.planes()[0])
+            blocks = block_means(frame.planes()[0]).cpu()
             changes.extend(repetition.push(blocks))
             luma = None
             if is_on:

@@ -169,10 +169,14 @@ class _Dream:
                     glimpses.push(small)
                     if is_due:
                         glimpses.take(meter.faults)
+                shown = _frame(frame, self.material)
                 if meter.seen == plan.new_frames and meter.fails:
                     self.advice = self._better()
-                vitals = Measured("vitals", meter.rows[-1]) if is_due else None
-                yield NewFrame(_frame(frame, self.material), frame.origin, vitals)
+                yield NewFrame(
+                    shown,
+                    frame.origin,
+                    Measured("vitals", meter.rows[-1]) if is_due else None,
+                )
 
     def _better(self) -> str | None:
         found = None
