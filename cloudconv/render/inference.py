@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from itertools import chain
 from threading import Lock
@@ -35,6 +36,7 @@ class SourcePicture:
     frame: Frame
     _source: PairPicture | None = None
     _luma: Tensor | None = None
+    _lights: dict[Fraction, Light | None] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def on(self, device: torch.device) -> PairPicture:
@@ -46,14 +48,20 @@ class SourcePicture:
             return self._source
 
     def light_of(self, other: "SourcePicture") -> Light | None:
-        """Return the light that brings this picture to another one; None if it has that."""
-        return change_of_light(self._thumbnail(), other._thumbnail())
+        """Return the light that brings this picture to another one; None if it has that.
+
+        Each pair is compared once. The result is kept by the other's time, because a
+        reference would keep all earlier pictures.
+        """
+        time = other.frame.time
+        if time not in self._lights:
+            self._lights[time] = change_of_light(self._thumbnail(), other._thumbnail())
+        return self._lights[time]
 
     def _thumbnail(self) -> Tensor:
-        with self._lock:
-            if self._luma is None:
-                self._luma = thumbnail(self.frame, *_THUMBNAIL).cpu()
-            return self._luma
+        if self._luma is None:  # another thread may do the same meanwhile
+            self._luma = thumbnail(self.frame, *_THUMBNAIL).cpu()
+        return self._luma
 
 
 Result = TypeVar("Result")
@@ -195,9 +203,7 @@ class Inference:
 
     def _light(self, picture: SourcePicture, first: SourcePicture) -> Light | None:
         """Return the light that brings a picture to the first one of its pair, if any."""
-        if picture is first or not self.model.follows_motion:
-            return None
-        return picture.light_of(first)
+        return picture.light_of(first) if self.model.follows_motion else None
 
     def _relit(
         self, new: Tensor, tasks: list[FrameTask], pictures: list[list[SourcePicture]]
@@ -225,9 +231,8 @@ class Inference:
 
 def _in_light(light: Light, picture: Tensor) -> Tensor:
     """Return a picture, (…, C, H, W), whose colours are in another light."""
-    lit = picture.clone()
-    lit[..., :COLOURS, :, :] = light.of(picture[..., :COLOURS, :, :])
-    return lit
+    colours, others = picture.tensor_split((COLOURS,), -3)
+    return torch.cat((light.of(colours), others), -3)
 
 
 def _by_place(apart: Tensor) -> Tensor:
