@@ -30,12 +30,11 @@ from cloudconv.transfer import QUEUES, Arriving, download, upload
 class SourcePicture:
     """A source frame on the device; batches that run at the same time share it.
 
-    ``_source``, ``_luma``: None until a batch needs the picture, or its thumbnail.
+    ``_source``: None until a batch needs the picture.
     """
 
     frame: Frame
     _source: PairPicture | None = None
-    _luma: Tensor | None = None
     _lights: dict[Fraction, Light | None] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -59,9 +58,11 @@ class SourcePicture:
         return self._lights[time]
 
     def _thumbnail(self) -> Tensor:
-        if self._luma is None:  # another thread may do the same meanwhile
-            self._luma = thumbnail(self.frame, *_THUMBNAIL).cpu()
-        return self._luma
+        luma = self.frame.luma
+        if luma is None:  # no detector has seen the frame, as in a worker
+            luma = thumbnail(self.frame, *_THUMBNAIL).cpu()
+            self.frame = replace(self.frame, luma=luma)
+        return luma
 
 
 Result = TypeVar("Result")

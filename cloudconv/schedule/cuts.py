@@ -33,7 +33,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.errors import SettingsError
-from cloudconv.media.colour.light import change_of_light, light_to, unmatched
+from cloudconv.media.colour.light import change_of_light, in_light_of, unmatched
 from cloudconv.schedule.cadence import Change
 
 _HEIGHT, _WIDTH = 36, 64
@@ -335,11 +335,9 @@ class RepeatDetector:
         (:func:`~cloudconv.media.colour.color.block_means`), or those of green, which
         replaces luma in gbr formats. The last decisions come from :meth:`finish`.
         """
-        known = [
-            _change_in_one_light(earlier, blocks)
-            for earlier in self._latest
-            if earlier.shape == blocks.shape
-        ]
+        known = _changes_in_one_light(
+            [each for each in self._latest if each.shape == blocks.shape], blocks
+        )
         self._latest.appendleft(blocks)
         self._waiting.append((blocks, Change(*known, *(0.0, math.inf)[len(known) :])))
         return [self._next()] if len(self._waiting) > self.lookahead else []
@@ -358,7 +356,7 @@ class RepeatDetector:
         level = min(self._led, max(motions[1:], default=self._led))
         repeats = (
             self._distinct.shape == blocks.shape
-            and _change(self._distinct, blocks) <= _REPEAT_RATIO * level
+            and float(_change(self._distinct, blocks)) <= _REPEAT_RATIO * level
         )
         if not repeats:
             self._distinct = blocks
@@ -366,15 +364,27 @@ class RepeatDetector:
         return repeats, change
 
 
-def _change(first: Tensor, other: Tensor) -> float:
+def _change(first: Tensor, other: Tensor) -> Tensor:
     """Return the mean change of the blocks that change most."""
     changed = (other - first).abs_().flatten()
     most = changed.topk(max(1, math.ceil(_MOST_MOVING * changed.numel()))).values
-    return float(most.mean())
+    return most.mean()
 
 
-def _change_in_one_light(first: Tensor, other: Tensor) -> float:
-    change = _change(first, other)
-    if abs(float(other.mean() - first.mean())) <= _LIGHT * change:
-        return change
-    return min(change, _change(light_to(first, other).of(first), other))
+def _changes_in_one_light(earlier: Sequence[Tensor], blocks: Tensor) -> list[float]:
+    """Return the change since each earlier picture; a device is waited for once."""
+    rows = [
+        torch.stack(
+            [
+                _change(one, blocks),
+                _change(in_light_of(one, blocks), blocks),
+                (blocks.mean() - one.mean()).abs(),
+            ]
+        )
+        for one in earlier
+    ]
+    measured = torch.stack(rows).tolist() if rows else []
+    return [
+        min(change, lit) if mean > _LIGHT * change else change
+        for change, lit, mean in measured
+    ]

@@ -46,8 +46,7 @@ class AnalysedFrame:
     ``shows`` is the frame's own time, or an evenly spaced time where regular repeats are
     left out. None marks a frame that is left out: a repeat, or one that is ``replaced``,
     which no detector sees. ``flashes``: no frame before shows a part of this one, see
-    :class:`~cloudconv.schedule.cuts.FlashDetector`. ``thumbnail`` is the luma that the
-    detector of cuts saw, None without a detector. ``change`` is None for a frame that is
+    :class:`~cloudconv.schedule.cuts.FlashDetector`. ``change`` is None for a frame that is
     replaced.
     """
 
@@ -55,7 +54,6 @@ class AnalysedFrame:
     cut: bool
     repeats: bool
     shows: Fraction | None
-    thumbnail: Tensor | None = None
     flashes: bool = False
     replaced: bool = False
     change: Change | None = None
@@ -174,15 +172,15 @@ def analyse(
         elif isinstance(frame, AnalysedFrame):
             undecided.append(frame)
         else:
-            blocks = block_means(frame.planes()[0]).cpu()
+            blocks = block_means(frame.planes()[0])
             changes.extend(repetition.push(blocks))
-            luma = None
             if is_on:
                 luma = thumbnail(frame, *CutDetector.THUMBNAIL, blocks).cpu()
+                frame = replace(frame, luma=luma)
                 marks.extend(zip(cuts.push(luma), flashes.push(luma), strict=True))
             else:
                 marks.append((False, False))
-            undecided.append(AnalysedFrame(frame, False, False, frame.time, luma))
+            undecided.append(AnalysedFrame(frame, False, False, frame.time))
         while marks and changes:
             while undecided[0].replaced:
                 yield undecided.popleft()
@@ -398,9 +396,9 @@ class _Window:
             self._first = self._first or item.frame
             self._items[self._count] = item
             self._count += 1
-        if item.thumbnail is not None:
-            self._opening = [*self._opening, item.thumbnail][:_BESIDE_SEAM]
-            self._closing.append(item.thumbnail)
+        if item.frame.luma is not None:
+            self._opening = [*self._opening, item.frame.luma][:_BESIDE_SEAM]
+            self._closing.append(item.frame.luma)
 
     def close(self, scene_cut: SceneCut) -> None:
         """Compare the last frame with the first one, to which a loop leads."""

@@ -61,8 +61,8 @@ class Ending:
             self.frames.clear()
             self.cut = item.frame.time
         self.items.append(item)
-        if item.thumbnail is not None and not item.repeats and _has_detail(item.frame):
-            self._thumbnails.append((item.frame.time, item.thumbnail))
+        if item.frame.luma is not None and not item.repeats and _has_detail(item.frame):
+            self._thumbnails.append((item.frame.time, item.frame.luma))
         self._standing = self._standing + 1 if item.repeats else 0
         if self._standing > MAX_REPEATS:
             # The picture stands still: the motion before the stop does not continue.

@@ -32,10 +32,10 @@ class Light(NamedTuple):
         return Light(1 + share * (1 / self.gain - 1), -share * self.offset / self.gain)
 
 
-def light_to(first: Tensor, other: Tensor) -> Light:
-    """Return the light that brings the luma ``first`` nearest to the luma ``other``."""
-    gain = float(_spread(other) / _spread(first).clamp_min(_TINY))
-    return Light(gain, float(other.median() - gain * first.median()))
+def in_light_of(first: Tensor, other: Tensor) -> Tensor:
+    """Return the luma ``first`` in the light of the luma ``other``, on its device."""
+    gain = _spread(other) / _spread(first).clamp_min(_TINY)
+    return (first - first.median()) * gain + other.median()
 
 
 def change_of_light(first: Tensor, other: Tensor) -> Light | None:
@@ -46,12 +46,12 @@ def change_of_light(first: Tensor, other: Tensor) -> Light | None:
     """
     if abs(float(other.mean() - first.mean())) < _LEAST:
         return None
-    light = light_to(first, other)
-    left = unmatched([first, light.of(first).clamp(0, 1)], other).mean((1, 2))
-    most = min(float(left[0]), float(_spread(other)))
-    if float(left[1]) < _EXPLAINED * most:
-        return light
-    return None
+    lit = in_light_of(first, other).clamp(0, 1)
+    before, after = unmatched([first, lit], other).mean((1, 2)).tolist()
+    if after >= _EXPLAINED * min(before, float(_spread(other))):
+        return None
+    gain = float(_spread(other) / _spread(first).clamp_min(_TINY))
+    return Light(gain, float(other.median() - gain * first.median()))
 
 
 def _spread(luma: Tensor) -> Tensor:

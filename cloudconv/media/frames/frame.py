@@ -114,6 +114,8 @@ class Frame:
     duration: Fraction
     tags: ColorTags = ColorTags()
     captions: bytes = b""  # closed captions, as FFmpeg's side data A53_CC
+    # The thumbnail of luma that detectors see, on the CPU, if it is known.
+    luma: Tensor | None = field(default=None, compare=False)
 
     @property
     def width(self) -> int:
