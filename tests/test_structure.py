@@ -42,7 +42,7 @@ CEILINGS = {
     "render": 714,
     "training": 706,
     "schedule": 647,
-    "settings + cli + report": 1710,
+    "settings + cli + report": 1639,
     THE_REST: 1842,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""

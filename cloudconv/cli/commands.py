@@ -47,13 +47,17 @@ if TYPE_CHECKING:
 
 _In = Annotated[str, typer.Argument(metavar="IN", help=INPUT)]
 _Out = Annotated[str | None, typer.Argument(metavar="[OUT]", help="Same as --output.")]
-_INPUTS = f"{INPUT} With --out-dir all of them are inputs."
-_Inputs = Annotated[list[str], typer.Argument(metavar="IN [OUT]", help=_INPUTS)]
+_Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IN [OUT]", help=f"{INPUT} With --out-dir all of them are inputs."
+    ),
+]
 _CLIPS = next(
     option for option in kinds.fields_of(kinds.TrainSettings) if option.name == "clips"
 )
 _Clips = Annotated[
-    list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=_CLIPS.help)
+    list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=_CLIPS.text)
 ]
 
 _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
@@ -62,17 +66,6 @@ forecasts."""
 
 _TABLES = ("psnr", "ssim", "texture", FAULT)
 """The scores of forecasts that have a table, if they are computed."""
-
-
-# The options that ``--help`` shows, see ``with_options``.
-_INTERP = """output factor fps slowmo speed start end overwrite model crf audio report
-replace shutter refill loop deinterlace out_dir dry_run json"""
-_COMPARE = """drop horizon model against metrics frames report start end overwrite dry_run
-json"""
-_EXTRAPOLATE = """output frames seconds model at only_new overwrite crf dry_run json"""
-_DREAM = """output seconds mode preview loop seed at only_new audio wind report overwrite
-crf dry_run json"""
-_TRAIN = """output model init recipe steps minutes loss val resume overwrite dry_run json"""
 
 
 def _chosen_output(
@@ -125,7 +118,12 @@ def _video(result: Any, *more: str) -> list[str]:
     ]
 
 
-@with_options(kinds.InterpSettings, kinds.InterpManySettings, first=_INTERP)
+@with_options(
+    kinds.InterpSettings,
+    kinds.InterpManySettings,
+    first="""output factor fps slowmo speed start end overwrite model crf audio report
+        replace shutter refill loop deinterlace out_dir dry_run json""",
+)
 def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
     """Raise the frame rate of IN.
 
@@ -296,7 +294,11 @@ def _outcomes(
     return streams.table(["input", "result", *columns, "output"], rows)
 
 
-@with_options(kinds.CompareSettings, first=_COMPARE)
+@with_options(
+    kinds.CompareSettings,
+    first="""drop horizon model against metrics frames report start end overwrite dry_run
+        json""",
+)
 def compare(console: Console, source: _In, **options: Any) -> None:
     """Score models on frames dropped from IN."""
     settings = kinds.CompareSettings(source, **options)
@@ -364,7 +366,10 @@ def print_table(
     streams.print_result(output)
 
 
-@with_options(kinds.ExtrapolateSettings, first=_EXTRAPOLATE)
+@with_options(
+    kinds.ExtrapolateSettings,
+    first="output frames seconds model at only_new overwrite crf dry_run json",
+)
 def extrapolate(console: Console, source: _In, out: _Out = None, **options: Any) -> None:
     """Forecast the frames after the last frame of IN.
 
@@ -391,7 +396,11 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **options: Any)
     run_job(console, "forecasting", settings, summary, held)
 
 
-@with_options(kinds.DreamSettings, first=_DREAM)
+@with_options(
+    kinds.DreamSettings,
+    first="""output seconds mode preview loop seed at only_new audio wind report overwrite
+        crf dry_run json""",
+)
 def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> None:
     """Continue IN with new frames for any length of time.
 
@@ -419,7 +428,10 @@ def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> No
         _say_report(console, settings.report)
 
 
-@with_options(kinds.TrainSettings, first=_TRAIN)
+@with_options(
+    kinds.TrainSettings,
+    first="output model init recipe steps minutes loss val resume overwrite dry_run json",
+)
 def train(console: Console, clips: _Clips = None, **options: Any) -> None:
     """Train a model on CLIPS.
 

@@ -194,12 +194,6 @@ def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Report
     reporter.finish()
 
 
-_PROGRESS = """Show progress: auto is a bar, or without a terminal a line every 10 s; json
-is an object a second on stderr, for programs, and an object for each other line there;
-off."""
-_JSON = "Print one JSON object, and nothing else, on stdout."
-_VERBOSE = "Print versions too, and the traceback of an error."
-
 Note = Callable[[Any], str | None]
 """A function that returns the words beside the bar for a ``Measured`` or ``Ended`` event;
 with None the last words stay."""
@@ -228,10 +222,20 @@ class Console(Settings):
     dry_run: bool = option(
         "Print the plan and what a trial of some seconds shows, and stop.", default=False
     )
-    progress: ProgressMode = of_run(_PROGRESS, "HOW", default="auto")
-    json: bool = of_run(_JSON, default=False)
+    progress: ProgressMode = of_run(
+        """Show progress: auto is a bar, or without a terminal a line every 10 s; json is an
+        object a second on stderr, for programs, and an object for each other line there;
+        off.""",
+        "HOW",
+        default="auto",
+    )
+    json: bool = of_run(
+        "Print one JSON object, and nothing else, on stdout.", default=False
+    )
     quiet: bool = of_run("Print warnings and errors only.", also="-q", default=False)
-    verbose: bool = of_run(_VERBOSE, also="-v", default=False)
+    verbose: bool = of_run(
+        "Print versions too, and the traceback of an error.", also="-v", default=False
+    )
 
     def _check(self) -> None:
         if self.quiet and self.verbose:

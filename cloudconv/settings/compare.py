@@ -48,16 +48,6 @@ MINTERPOLATE = "minterpolate"
 _OWN_OPTIONS = ("scale",)
 _WITH_OPTIONS = re.compile(r"(.+?)((?::\w+=[^:=]*)+)")
 
-_METRICS = f"Compute these scores: {', '.join(METRICS)}."
-_DROP = "Keep one frame of every N and make the others again."
-_HORIZON = "Forecast H frames ahead, instead of --drop."
-_MODEL = """Score a model from 'cloudconv models', or a file of weights of this or another
-program, if wished with a scale of its own: cloud-best:scale=0.5; may be repeated."""
-_AGAINST = """Compare with these: names from 'cloudconv models', your own files,
-minterpolate; the last line of the result compares with the first one."""
-_SHOWN = "blend; for forecasts hold,linear,flow,layers"
-_REPORT = "Write a page with charts and pictures, a side-by-side video, and the scores."
-
 
 def _metrics(value: Files) -> tuple[str, ...]:
     named = values.names(value)
@@ -82,21 +72,43 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
     With ``horizon`` predictors forecast that many frames.
     """
 
-    drop: int | None = option(_DROP, "N", least=2, most=64, shown="2")
-    horizon: int | None = option(_HORIZON, "H", least=1, most=1000)
-    model: Files = _methods(
-        _MODEL, "NAME", default=(), shown=groups.DEFAULT_MODEL, repeats=True
+    drop: int | None = option(
+        "Keep one frame of every N and make the others again.",
+        "N",
+        least=2,
+        most=64,
+        shown="2",
     )
-    against: Files | None = _methods(_AGAINST, "NAME,…", shown=_SHOWN)
+    horizon: int | None = option(
+        "Forecast H frames ahead, instead of --drop.", "H", least=1, most=1000
+    )
+    model: Files = _methods(
+        """Score a model from 'cloudconv models', or a file of weights of this or
+        another program, if wished with a scale of its own: cloud-best:scale=0.5; may be
+        repeated.""",
+        "NAME",
+        default=(),
+        shown=groups.DEFAULT_MODEL,
+        repeats=True,
+    )
+    against: Files | None = _methods(
+        """Compare with these: names from 'cloudconv models', your own files, minterpolate;
+        the last line of the result compares with the first one.""",
+        "NAME,…",
+        shown="blend; for forecasts hold,linear,flow,layers",
+    )
     metrics: Files = option(
-        _METRICS,
+        f"Compute these scores: {', '.join(METRICS)}.",
         "NAME,…",
         default=DEFAULT_METRICS,
         parse=_metrics,
         shown="all but the slow ones",
     )
     frames: int | None = option("Score at most N frames, spread evenly.", "N", least=1)
-    report: File | None = option(_REPORT, "DIR")
+    report: File | None = option(
+        "Write a page with charts and pictures, a side-by-side video, and the scores.",
+        "DIR",
+    )
 
     @property
     def models(self) -> tuple[str, ...]:
