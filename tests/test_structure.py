@@ -42,8 +42,8 @@ CEILINGS = {
     "render": 714,
     "training": 706,
     "schedule": 647,
-    "settings + cli + report": 1639,
-    THE_REST: 1842,
+    "settings + cli + report": 1625,
+    THE_REST: 1846,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
