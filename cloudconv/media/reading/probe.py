@@ -39,7 +39,6 @@ from cloudconv.media.frames.frame import ColorTags, MediaInfo
 from cloudconv.media.frames.timing import LONGEST_LAST, Stamps, Timing, is_long, timing_of
 from cloudconv.media.reading import demux
 from cloudconv.media.reading.adts import SoundFormats
-from cloudconv.media.reading.folders import rest_of
 from cloudconv.media.reading.identity import identify
 from cloudconv.media.reading.pictures import (
     MILLISECOND,
@@ -47,6 +46,7 @@ from cloudconv.media.reading.pictures import (
     Pictures,
     common_format,
     open_pictures,
+    rest_of,
     subfolders_of,
     visible_in,
 )
