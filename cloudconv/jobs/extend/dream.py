@@ -44,6 +44,7 @@ from cloudconv.jobs.reports import (
     PAGE,
     Glimpses,
     check_report,
+    finish_report,
     opened_report,
     places_page,
 )
@@ -366,7 +367,11 @@ def run(settings: DreamSettings) -> Job:
         if report is not None and glimpses is not None:
             worst = glimpses.take(meter.faults, last=True)
             entries = as_json(worst, first, begins, plan.step, material.size)
-            report.finish({PAGE: _page(plan, faults, entries, glimpses.of(worst))})
+            finish_report(
+                report,
+                settings,
+                {PAGE: _page(plan, faults, entries, glimpses.of(worst))},
+            )
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],

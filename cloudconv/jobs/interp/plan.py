@@ -379,7 +379,6 @@ def decide(
     dtype = workers.precision(settings.precision, device, spec)
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
     live = live and to_stdout and str(settings.input) == "-"
-    named = _named(settings)
     info = video.probed(settings, live=live)
     timing = info.timing
     if timing.frames == 1:
@@ -389,7 +388,7 @@ def decide(
         )
     start, end = exact(settings.start), exact(settings.end)
     video.check_begin(info, start)
-    replaced = _placed(named, timing)
+    replaced = _replaced(settings, timing)
     begins, ends = timing.span(start, end)
     request = Request(
         name=f"{info.path}",
@@ -455,16 +454,11 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
     )
 
 
-def _named(settings: InterpSettings) -> FrameList:
-    """Return the source frames to replace, as the settings name them."""
+def _replaced(settings: InterpSettings, timing: Timing) -> FrameList:
+    """Return the source frames to replace, with the clock of the source."""
     if settings.replace is None:
         return NO_FRAMES
-    return FrameList(parse_frames(settings.replace))
-
-
-def _placed(named: FrameList, timing: Timing) -> FrameList:
-    """Return the frames to replace with the clock of the source."""
-    frames = replace(named, zero=timing.start, rate=timing.gap_rate)
+    frames = FrameList(parse_frames(settings.replace), timing.start, timing.gap_rate)
     if not timing.open_ended:
         frames.check(timing.frames, timing.end - timing.start)
     return frames

@@ -171,8 +171,9 @@ class SegmentStore:
                 )
             self._joined[number] = finished
 
-    def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
+    def record(self, segment: SegmentPlan, finished: FinishedSegment) -> None:
         """Add the summary to the file of a segment, and give the file its name."""
+        file, summary = finished
         with writing(self.path):
             size = file.stat().st_size
             if size != summary.bytes:

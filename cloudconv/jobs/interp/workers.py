@@ -31,7 +31,7 @@ from cloudconv.host import lack_of_memory, reuse_memory
 
 if TYPE_CHECKING:
     from cloudconv.jobs.interp.segments import (
-        FinishedSegment,
+        Keep,
         RenderJob,
         SegmentPlan,
         SegmentWork,
@@ -45,9 +45,6 @@ _TOKEN = (
 )
 _TIMEOUT = 10  # seconds, for a connection to a cluster
 _END: Any = object()  # what replaces the next segment after the last one
-
-Keep = Callable[["SegmentPlan", "FinishedSegment"], None]
-"""A function that keeps the result of a segment."""
 
 
 class Workers(ABC):

@@ -18,7 +18,7 @@ from cloudconv.events import Event, Finished, Job, Measured, Progress, Reported,
 from cloudconv.jobs.compare import run as compare
 from cloudconv.jobs.compare.plan import CompareResult
 from cloudconv.jobs.compare.score import EQUAL
-from cloudconv.jobs.train.plan import TrainPlan, TrainResult, decide
+from cloudconv.jobs.train.plan import TrainPlan, TrainResult, decide, foresee
 from cloudconv.jobs.train.results import Results, stored
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.reading.identity import has_changed
@@ -37,7 +37,7 @@ _RATE = 5e-4  # learning rate if some or all weights start as random numbers
 _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 
 
-__all__ = ["decide", "run"]
+__all__ = ["decide", "foresee", "run"]
 
 
 def run(requested: TrainSettings) -> Job:
