@@ -37,7 +37,7 @@ CEILINGS = {
     "media": 5635,
     "jobs": 3684,
     "models": 2517,
-    "dreaming": 2227,
+    "dreaming": 2225,
     "forecasting": 1264,
     "render": 714,
     "training": 706,
