@@ -16,8 +16,6 @@ Yielded = TypeVar("Yielded")
 
 _SPEED_SECONDS = 60.0  # over which a speed is measured
 
-StageName = Literal["checking", "analysing", "training", "scoring", "rendering", "joining"]
-
 
 @dataclass(frozen=True, slots=True)
 class Warned:
@@ -51,7 +49,7 @@ class Progress:
     or it follows from ``rate``, the items a second in the last minute; None if unknown.
     """
 
-    stage: StageName
+    stage: Literal["checking", "analysing", "training", "scoring", "rendering", "joining"]
     done: int
     total: int | None
     resumed: int = 0

@@ -169,16 +169,20 @@ def machine_fingerprint(device: torch.device, *, each_gpu: bool = False) -> dict
     }
 
 
-def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
+def choose_precision(
+    name: str, device: torch.device, spec: ModelSpec | None
+) -> torch.dtype:
     """Return the type of the network's weights and activations on ``device``.
 
     The name is ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses fp16 on a CUDA
     GPU and bf16 on a CPU where the hardware is fast with them, else fp32, which ncnn may
     make faster, see :mod:`cloudconv.models.engines`. For a published network ``auto`` is
-    fp32. A model whose ``spec`` excludes 16 bits runs in float32 whatever the name. Raises
-    SettingsError for an unknown name, DeviceError if the device cannot compute at that
-    precision.
+    fp32. A model whose ``spec`` excludes 16 bits runs in float32 whatever the name, as what
+    has no network does. Raises SettingsError for an unknown name, DeviceError if the device
+    cannot compute at that precision.
     """
+    if spec is None:
+        return torch.float32
     if name == "auto":
         if not spec.half_precision or spec.published:
             return torch.float32

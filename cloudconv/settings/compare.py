@@ -6,7 +6,7 @@ from functools import partial
 from typing import Self
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import did_you_mean, listed
+from cloudconv.messages import did_you_mean
 from cloudconv.settings import groups, values
 from cloudconv.settings.groups import (
     Cuts,
@@ -45,7 +45,6 @@ DEFAULT_METRICS = tuple(name for name in METRICS if name not in _SLOW)
 MINTERPOLATE = "minterpolate"
 """The method that uses FFmpeg's filter of this name instead of a model."""
 
-_OWN_OPTIONS = ("scale",)
 _WITH_OPTIONS = re.compile(r"(.+?)((?::\w+=[^:=]*)+)")
 
 
@@ -131,12 +130,10 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
         if match is None:
             return method, self
         own = dict(part.split("=") for part in match[2][1:].split(":"))
-        for name in own:
-            if name not in _OWN_OPTIONS:
-                raise SettingsError(
-                    f"option-of-no-method: The method {method} has the option {name!r}: "
-                    f"a method can have {listed(_OWN_OPTIONS, 'and')} of its own."
-                )
+        if own.keys() != {"scale"}:
+            raise SettingsError(
+                f"option-of-no-method: A method can have scale of its own, got {method}."
+            )
         return match[1], self.changed(**own)
 
     def _check(self) -> None:
@@ -147,15 +144,10 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
             )
         if (horizon := self.horizon) is None:
             return
-        if self.drop is not None:
+        if (self.drop, self.scale, self.timesteps) != (None, None, None):
             raise SettingsError(
-                "drop-and-horizon: --drop scores interpolation and --horizon scores "
-                "forecasts: give one of them."
-            )
-        if (self.scale, self.timesteps) != (None, None):
-            raise SettingsError(
-                "not-for-forecasts: --scale and --timesteps are for interpolation: leave "
-                "them out with --horizon."
+                "not-for-forecasts: --drop, --scale and --timesteps are for interpolation: "
+                "leave them out with --horizon."
             )
         if self.frames is not None and self.frames < horizon:
             raise SettingsError(

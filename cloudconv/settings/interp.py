@@ -175,15 +175,12 @@ class Interpolation(
                 "point above 1: leave one of them out."
             )
         is_normal = self.slowmo is None and self.speed is None
-        if self.audio in ("drop", "stretch") and is_normal:
+        if self.audio is not None and is_normal != (self.audio == "copy"):
+            other = "normal speed" if self.audio == "copy" else "slow motion"
             raise SettingsError(
-                f"audio-without-slowmo: --audio={self.audio} is for slow motion: give "
-                "--slowmo or --speed too."
-            )
-        if self.audio == "copy" and not is_normal:
-            raise SettingsError(
-                "copy-with-slowmo: In slow motion audio is dropped or stretched, never "
-                "copied: leave --audio=copy out."
+                f"audio-of-other-speed: --audio={self.audio} is for {other}: leave it out, "
+                "or change --slowmo or --speed. In slow motion audio is dropped or "
+                "stretched, never copied."
             )
         if self.device == "cuda:all" and self.workers.startswith("local:"):
             raise SettingsError(

@@ -257,11 +257,8 @@ class Settings:
         """
         now = self.pinned()
         options = fields_of(type(self))
-        usual = [option.name for option in options if self._has_default(option)]
+        usual = [o.name for o in options if getattr(self, o.name) == o.default]
         return {name: now[name] for name in usual if name in now} | dict(recorded)
-
-    def _has_default(self, option: Option) -> bool:
-        return bool(getattr(self, option.name) == option.default)
 
 
 def _read_fields(kind: Any) -> tuple[Option, ...]:

@@ -341,18 +341,13 @@ class Cluster(Workers):
         def has_one(node: Mapping[str, float]) -> bool:
             return all(node.get(key, 0) >= need for key, need in self._needs.items())
 
-        if any(map(has_one, nodes)):
-            return
-        if self._needs["GPU"] and not any(node.get("GPU", 0) for node in nodes):
+        if not any(map(has_one, nodes)):
+            a_gpu = " and a GPU" * self._needs["GPU"]
+            no_gpu = ", or --device=cpu" * self._needs["GPU"]
             raise DeviceError(
-                "no-gpu-in-cluster: --device names a GPU, but no machine of the cluster "
-                "has one: use --device=cpu, or start Ray on a machine with a GPU."
+                f"no-machine: No machine of the cluster has {self._needs['CPU']} cores"
+                f"{a_gpu}: give fewer cores with --threads{no_gpu}."
             )
-        raise DeviceError(
-            f"no-machine: No machine of the cluster has {self._needs['CPU']} cores"
-            f"{' and a GPU' if self._needs['GPU'] else ''}: give fewer cores with "
-            "--threads."
-        )
 
     def _result(self, reference: Any) -> list[Any]:
         try:

@@ -43,10 +43,6 @@ def _no_options(_: Planned) -> dict[str, str]:
     return {}
 
 
-def _same_tags(given: dict[str, str]) -> dict[str, str]:
-    return given
-
-
 def _no_room(_out: OutputContainer, _video: Any) -> bytes:
     return b""
 
@@ -102,7 +98,7 @@ class Container:
     # The options of its muxer.
     options: Callable[[Planned], dict[str, str]] = _no_options
     # The tags that are kept, as it stores them.
-    tags: Callable[[dict[str, str]], dict[str, str]] = _same_tags
+    tags: Callable[[dict[str, str]], dict[str, str]] = dict
     # Changes the streams before the header, and returns what ``amend`` needs.
     prepare: Callable[[OutputContainer, Any], bytes] = _no_room
     amend: Callable[[MuxedFile], None] = _as_written  # corrects a finished file
