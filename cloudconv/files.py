@@ -32,22 +32,17 @@ _REPLACED = ".cloudconv-replaced"
 _parts: dict[Path, Path] = {}  # the parts that this process has created, to their targets
 FOLDERS_CAN_BE_OPENED = os.name != "nt"  # the system can open a folder to sync its entries
 
-DATA = "CLOUDCONV_DATA"  # the environment variable that names another data folder
-CACHE = "CLOUDCONV_CACHE"  # the one that names another folder of what can be made again
-
 
 def data_folder() -> Path:
     """Return the folder of the user's data, such as converted weights; it may not exist."""
-    name = os.environ.get(DATA)
-    return Path(name) if name else platformdirs.user_data_path("cloudconv", appauthor=False)
+    usual = platformdirs.user_data_path("cloudconv", appauthor=False)
+    return Path(os.environ.get("CLOUDCONV_DATA") or usual)
 
 
 def cache_folder() -> Path:
     """Return the folder of what can be made again at any time; it may not exist."""
-    name = os.environ.get(CACHE)
-    if name:
-        return Path(name)
-    return platformdirs.user_cache_path("cloudconv", appauthor=False)
+    usual = platformdirs.user_cache_path("cloudconv", appauthor=False)
+    return Path(os.environ.get("CLOUDCONV_CACHE") or usual)
 
 
 @contextmanager

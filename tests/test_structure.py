@@ -34,16 +34,16 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5615,
-    "jobs": 3672,
+    "media": 5603,
+    "jobs": 3655,
     "models": 2517,
-    "dreaming": 2225,
+    "dreaming": 2224,
     "forecasting": 1264,
-    "render": 716,
+    "render": 714,
     "training": 706,
     "schedule": 647,
-    "settings + cli + report": 1618,
-    THE_REST: 1840,
+    "settings + cli + report": 1615,
+    THE_REST: 1836,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +33,7 @@ from cloudconv.messages import clock, counted, flag
 from cloudconv.report.data import COLUMNS, Column, frame_time, marked
 from cloudconv.settings.compare import FAULT
 from cloudconv.settings.groups import INPUT
-from cloudconv.settings.values import File, names
+from cloudconv.settings.values import names
 
 if TYPE_CHECKING:
     from cloudconv.dreaming.vitals.vitals import Vitals
@@ -159,18 +160,12 @@ def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
 
     try:
         run_job(console, "interpolating", settings, summary)
-        _say_report(console, settings.report)
     except OutputError as error:
         if error.code == "output-exists" and out is not None:
             raise OutputError(
                 f"{error.code}: {error.text} If it is an input too, give --out-dir."
             ) from error
         raise
-
-
-def _say_report(console: Console, report: File | None) -> None:
-    if report is not None and not console.dry_run:
-        console.info(f"the report is in {report}")
 
 
 def _interp_all(console: Console, inputs: list[str], options: dict[str, Any]) -> None:
@@ -310,7 +305,6 @@ def compare(console: Console, source: _In, **options: Any) -> None:
     else:
         _print_scores(result, names(settings.metrics), len(settings.models))
     console.info(f"{result.summary}; took {clock(result.wall_seconds)}", "summary")
-    _say_report(console, settings.report)
 
 
 def _print_scores(result: CompareResult, wanted: Sequence[str], models: int) -> None:
@@ -366,6 +360,10 @@ def print_table(
     streams.print_result(output)
 
 
+def _say(console: Console, measured: Measured) -> None:
+    console.info(measured.values)
+
+
 @with_options(
     kinds.ExtrapolateSettings,
     first="output frames seconds model at only_new overwrite crf dry_run json",
@@ -390,10 +388,7 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **options: Any)
         source, _chosen_output(console, out, options), **options
     )
 
-    def held(measured: Measured) -> None:
-        console.info(measured.values)
-
-    run_job(console, "forecasting", settings, summary, held)
+    run_job(console, "forecasting", settings, summary, partial(_say, console))
 
 
 @with_options(
@@ -414,18 +409,14 @@ def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> No
     def summary(result: DreamResult) -> list[str]:
         return _video(result, f"{result.why.removesuffix('.')}{result.headline}")
 
-    def verdict(measured: Measured) -> None:
-        console.info(measured.values)
-
     def shown(result: PreviewResult) -> list[str]:
         return [f"{result.preview}: {result.summary}; took {clock(result.wall_seconds)}"]
 
     settings = kinds.DreamSettings(source, _chosen_output(console, out, options), **options)
     if settings.preview is not None:
-        run_job(console, "previewing", settings, shown, verdict)
+        run_job(console, "previewing", settings, shown, partial(_say, console))
     else:
         run_job(console, "dreaming", settings, summary, words)
-        _say_report(console, settings.report)
 
 
 @with_options(

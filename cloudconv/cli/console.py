@@ -240,8 +240,8 @@ def run_job(
     """Run the job of a command and return its result; with ``--dry-run`` print its plan.
 
     ``label`` is the word for the job's main stage. ``summary`` describes the result in a
-    few lines, which the JSON follows; without it neither is printed. The result is None
-    after a dry run.
+    few lines, which the JSON follows; without it neither is printed. A line names the
+    report. The result is None after a dry run.
     """
     if console.dry_run:
         with closing(jobs.planning(settings)) as steps:
@@ -267,6 +267,8 @@ def run_job(
             console.info(line, "summary")
         if console.json:
             print_json(jobs.as_json(result))
+    if (report := getattr(settings, "report", None)) is not None:
+        console.info(f"the report is in {report}")
     return result
 
 

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloudconv.errors import DeviceError, SettingsError
+from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.host import cpu_lines
 from cloudconv.media.containers.ffmpeg import FFMPEG
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import resize, warp
+from cloudconv.settings import values
 
 _FAST_FP16 = (7, 0)
 """The first compute capability with fast fp16; most earlier GPUs are slower in fp16."""
@@ -54,8 +54,8 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         device = _auto()[0]
-    elif re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", name):
-        device = torch.device(name)
+    else:
+        device = torch.device(values.device(name))
         _check_there(device)
         try:
             torch.zeros(1, device=device)
@@ -64,11 +64,6 @@ def choose_device(name: str = "auto") -> torch.device:
                 f"device-fails: {name} does not work with this PyTorch ({_line(error)}): "
                 "use --device=cpu."
             ) from error
-    else:
-        raise SettingsError(
-            f'not-one-device: There is no device "{name}": '
-            "choose auto, cpu, cuda, cuda:N or mps."
-        )
     use_device(device)
     return device
 

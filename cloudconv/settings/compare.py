@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import did_you_mean
@@ -108,6 +108,11 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
         "Write a page with charts and pictures, a side-by-side video, and the scores.",
         "DIR",
     )
+
+    @property
+    def models_task(self) -> Any:
+        """Return the task of all models."""
+        return "interpolate" if self.horizon is None else "predict"
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -71,6 +71,8 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
                 "of them."
             )
 
+    models_task = "predict"
+
     @property
     def length(self) -> Fraction | None:
         """Return the length of the new frames in seconds; None if no length is given."""

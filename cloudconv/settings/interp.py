@@ -50,6 +50,8 @@ class _Scheduling(groups.Rendering, groups.Cuts, groups.Machine):
         shown=DEFAULT_MODEL,
     )
 
+    models_task = "interpolate"
+
     @property
     def chosen_model(self) -> str:
         return str(self.model or DEFAULT_MODEL)

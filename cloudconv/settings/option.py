@@ -16,7 +16,7 @@ from itertools import chain
 from numbers import Rational
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import did_you_mean, flag, keep_name, listed
@@ -239,6 +239,9 @@ class Settings:
         if len(given) < len(options):
             return given
         return {o.name: given[o.name] for o in options if given[o.name] != o.default}
+
+    models_task: ClassVar[Any] = None
+    """The task of all models that the values name; None for any."""
 
     @property
     def named_models(self) -> tuple[str, ...]:

@@ -18,16 +18,6 @@ _learn = partial(option, group=LEARNING)
 _clip = partial(option, group=CLIPS)
 _rare = partial(option, hidden=True)  # in Python and recipes, not on the command line
 _fraction = partial(_rare, default=0.0, least=0, most=1)
-_spans = values.checked(values.parse_spans)
-
-_OUTPUT = declared(
-    "Write the weights to this file.",
-    "FILE",
-    also="-o",
-    parse=values.weights_file,
-    shown="<model>_trained.safetensors",
-    pinned=False,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +40,18 @@ class TrainSettings(Overwrite, Machine):
             hidden=True,
         ),
     )
-    output: File | None = field(default=None, kw_only=False, metadata=_OUTPUT)
+    output: File | None = field(
+        default=None,
+        kw_only=False,
+        metadata=declared(
+            "Write the weights to this file.",
+            "FILE",
+            also="-o",
+            parse=values.weights_file,
+            shown="<model>_trained.safetensors",
+            pinned=False,
+        ),
+    )
     model: str = option(
         "Train this model.", "NAME", default="", shown="the model of --init"
     )
@@ -145,7 +146,7 @@ class TrainSettings(Overwrite, Machine):
     val_part: str | None = _clip(
         "Validate on this part of each clip.",
         "A:B",
-        parse=_spans,
+        parse=values.checked(values.parse_spans),
         shown="three parts of each",
     )
     deinterlace: bool = _clip(DEINTERLACE, default=False)

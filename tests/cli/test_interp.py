@@ -104,7 +104,7 @@ def test_options_of_every_kind_reach_the_job_and_others_have_the_defaults_of_the
 ):
     monkeypatch.chdir(tmp_path)
     for name in ("in.mkv", "in.mp4"):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_bytes(b"video")
     received = Mock(side_effect=KeyboardInterrupt)
     monkeypatch.setattr(job, "run", received)
     result = run(

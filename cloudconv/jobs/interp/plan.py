@@ -444,7 +444,7 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
         return Resample(info.timing.gap_rate * exact(settings.factor or 1))
     raise SettingsError(
         f"variable-rate: {info.path} has a variable frame rate, which leaves the times of "
-        "the output open: give a rate with --fps, or a whole --factor or --slowmo."
+        "the output open: give a whole --factor or --slowmo, or a fixed rate with --fps."
     )
 
 

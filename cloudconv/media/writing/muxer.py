@@ -12,7 +12,7 @@ from cloudconv.events import Warned
 from cloudconv.media.carried.additions import AddedStreams
 from cloudconv.media.containers.containers import Content, container_of
 from cloudconv.media.containers.input import is_stdout, numbered
-from cloudconv.media.containers.muxed import MuxedFile, Planned
+from cloudconv.media.containers.muxed import MuxedFile
 from cloudconv.media.frames.formats import layout
 from cloudconv.media.writing.encoding import EncodingPlan
 from cloudconv.media.writing.known_encoders import known_encoder
@@ -41,7 +41,7 @@ class Muxer(Writer):
             url = io.BytesIO()
         elif self._amends:
             url = f"file:{path}"
-        options = container.options(Planned(plan.info.path, plan.tick))
+        options = container.options(plan.info.path, plan.tick)
         super().__init__(plan, path if self._amends else None, url, options)
 
     def _add_streams(self) -> None:
