@@ -34,15 +34,15 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5603,
-    "jobs": 3655,
-    "models": 2517,
+    "media": 5598,
+    "jobs": 3646,
+    "models": 2516,
     "dreaming": 2224,
     "forecasting": 1264,
-    "render": 714,
+    "render": 712,
     "training": 706,
     "schedule": 647,
-    "settings + cli + report": 1615,
+    "settings + cli + report": 1613,
     THE_REST: 1836,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""

@@ -280,18 +280,13 @@ def _check_there(device: torch.device) -> None:
     if device.type == "cpu":
         return
     there = torch.get_device_module(device)
-    if not there.is_available():
+    count = there.device_count() if there.is_available() else 0
+    if (device.index or 0) >= count:
         raise DeviceError(
-            f"no-device: {device} was given, but this machine has no working "
-            f"{('CUDA GPU' if device.type == 'cuda' else f'{device.type} device')}, or "
-            "this PyTorch was built without it: use --device=cpu, or install a build of "
-            "PyTorch that has it."
-        )
-    count = there.device_count()
-    if device.index is not None and device.index >= count:
-        raise DeviceError(
-            f"gpu-number: {device} was given, but the GPUs here are numbered 0 to "
-            f"{count - 1}."
+            f"no-device: {device} was given, but this machine has {count or 'no'} working "
+            f"{('CUDA GPU' if device.type == 'cuda' else f'{device.type} device')}"
+            f"{'s' * (count > 1)}, numbered from 0, or this PyTorch was built without it: "
+            "use --device=cpu, or install a build of PyTorch that has it."
         )
 
 

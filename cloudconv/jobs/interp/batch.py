@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
@@ -246,16 +247,11 @@ def _made(
     return outcomes[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class ManyPlan:
-    """The plans of many inputs; ``facts`` are keys of the command's JSON."""
+def decide(settings: InterpManySettings) -> SimpleNamespace:
+    """Return the plan, or the error, of each input; write no output.
 
-    facts: dict[str, Any]
-    warnings: tuple[Warned, ...]
-
-
-def decide(settings: InterpManySettings) -> ManyPlan:
-    """Return the plan, or the error, of each input; write no output."""
+    The ``facts`` are keys of the command's JSON, beside the ``warnings``.
+    """
     plans: list[dict[str, Any]] = []
     for one, outcome in _plans(each_input(settings)):
         if isinstance(outcome, CloudconvError):
@@ -266,7 +262,8 @@ def decide(settings: InterpManySettings) -> ManyPlan:
         else:
             plans.append({**planned(outcome), "exists": False})
     failed = sum("error" in plan for plan in plans)
-    return ManyPlan({"plans": plans, "failed": failed}, tuple(left_out(settings)))
+    facts = {"plans": plans, "failed": failed}
+    return SimpleNamespace(facts=facts, warnings=[*left_out(settings)])
 
 
 def _decided(

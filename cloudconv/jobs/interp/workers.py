@@ -16,13 +16,13 @@ import socket
 import sys
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from cloudconv import interrupts
 from cloudconv.errors import CloudconvError, DeviceError
@@ -47,11 +47,8 @@ _TIMEOUT = 10  # seconds, for a connection to a cluster
 _END: Any = object()  # what replaces the next segment after the last one
 
 
-class Workers(ABC):
+class Workers(AbstractContextManager["Workers"]):
     """A pool that renders segments; a context manager that ends its work."""
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._cancel()

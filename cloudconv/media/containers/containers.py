@@ -39,18 +39,6 @@ class Content(Flag):
 _NOTHING = Content(0)
 
 
-def _no_options(_source: Path, _tick: Fraction) -> dict[str, str]:
-    return {}
-
-
-def _no_room(_out: OutputContainer, _video: Any) -> bytes:
-    return b""
-
-
-def _as_written(_: MuxedFile) -> None:
-    pass
-
-
 @dataclass(frozen=True, kw_only=True)
 class Container:
     """A kind of output: a file format, or a folder of pictures."""
@@ -96,12 +84,12 @@ class Container:
     is_readable: bool = True  # FFmpeg reads it
     sums_rounded: bool = False  # readers round each duration, and add up the rounded ones
     # The options of its muxer, by the source and the tick of the video in seconds.
-    options: Callable[[Path, Fraction], dict[str, str]] = _no_options
+    options: Callable[[Path, Fraction], dict[str, str]] | None = None
     # The tags that are kept, as it stores them.
     tags: Callable[[dict[str, str]], dict[str, str]] = dict
     # Changes the streams before the header, and returns what ``amend`` needs.
-    prepare: Callable[[OutputContainer, Any], bytes] = _no_room
-    amend: Callable[[MuxedFile], None] = _as_written  # corrects a finished file
+    prepare: Callable[[OutputContainer, Any], bytes] | None = None
+    amend: Callable[[MuxedFile], None] | None = None  # corrects a finished file
 
     @property
     def has_one_encoder(self) -> bool:

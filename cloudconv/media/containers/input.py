@@ -216,7 +216,7 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
 
 
 def check_there(names: Iterable[Path | str]) -> None:
-    """Raise InputError as :func:`check_kind` does, but for patterns and standard input."""
+    """Check each name by :func:`check_kind`, except patterns and standard input."""
     for path in map(Path, names):
         if str(path) != "-" and (address_of(path) or not is_pattern(path)):
             check_kind(path)
