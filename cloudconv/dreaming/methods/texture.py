@@ -93,10 +93,9 @@ def exits(material: Material, options: Options, most: int, count: int) -> list[i
     """
     clip = _Clip(material, options)
     last = len(material) - 1
+    unlike = [clip.entries(last - before).min() for before in range(most + 1)]
     parts = [part.tolist() for part in np.array_split(range(1, most + 1), count)]
-    return [
-        min(p, key=lambda before: clip.entries(last - before).min()) for p in parts if p
-    ]
+    return [min(part, key=unlike.__getitem__) for part in parts if part]
 
 
 def whole(material: Material, options: Options) -> Iterator[DreamFrame]:

@@ -192,7 +192,8 @@ def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
         "uneven timing": container.is_folder and plan.rate is None,
         ", ".join(kinds): carries and kinds and Content.STREAMS not in keeps,
     }
-    if lost := [words for words, is_lost in contents.items() if is_lost]:
+    lost = [words for words, is_lost in contents.items() if is_lost]
+    if lost:
         yield Warned(
             f"not-kept: {container.name} by {plan.choice.encoder} cannot hold these parts "
             f"of the source, which are left out: {'; '.join(lost)}."
