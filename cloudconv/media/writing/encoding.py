@@ -194,9 +194,10 @@ def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
     }
     lost = [words for words, is_lost in contents.items() if is_lost]
     if lost:
+        by = "" if container.has_one_encoder else f" by {plan.choice.encoder}"
         yield Warned(
-            f"not-kept: {container.name} by {plan.choice.encoder} cannot hold these parts "
-            f"of the source, which are left out: {'; '.join(lost)}."
+            f"not-kept: {container.name}{by} cannot hold these parts of the source, which "
+            f"are left out: {'; '.join(lost)}."
         )
 
 
