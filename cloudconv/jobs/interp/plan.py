@@ -495,10 +495,9 @@ def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fractio
             f"{rate_name(rate.rate)} fps, and only {usual:,} at {usual_rate}"
         )
         raise InputError(
-            f"too-many-frames: {info.path} shows frames for very long: "
-            f"{'the first' if info.timing.open_ended else 'its'} {count_words}. Give a "
-            "whole --factor to divide each gap of a file, or --many-frames to make all "
-            "frames."
+            f"too-many-frames: {info.path} shows frames for very long: its "
+            f"{'first ' * info.timing.open_ended}{count_words}. Give a whole --factor to "
+            "divide each gap of a file, or --many-frames to make all frames."
         )
 
 
