@@ -14,9 +14,7 @@ Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
 Yielded = TypeVar("Yielded")
 
-SPEED_SECONDS = 60.0  # over which a speed is measured
-
-StageName = Literal["checking", "analysing", "training", "scoring", "rendering", "joining"]
+_SPEED_SECONDS = 60.0  # over which a speed is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +46,16 @@ class Progress:
     """The progress of a stage: ``done`` of ``total`` items, or of an unknown number.
 
     An earlier run made ``resumed`` of them. ``seconds_left`` is the rest of a time limit,
-    or it follows from the speed of the last minute; None if unknown.
+    or it follows from ``rate``, the items a second in the last minute; None if unknown.
     """
 
-    stage: StageName
+    stage: Literal["checking", "analysing", "training", "scoring", "rendering", "joining"]
     done: int
     total: int | None
     resumed: int = 0
     seconds_left: float | None = None
     unit: str = "frames"
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,28 +106,34 @@ class Reported(list[Warned]):
 
 
 class Pace:
-    """The speed of a stage in the last minute, from which the rest of its time follows."""
+    """The speed of a stage in the last minute, from which the rest of its time follows.
+
+    The speed is measured from the first item on: the start of a stage takes longer.
+    """
 
     def __init__(self) -> None:
         self._stage: tuple[str, int] | None = None
         self._marks: deque[tuple[float, int]] = deque(maxlen=1000)
 
     def __call__(self, at: Progress) -> Progress:
-        """Return the progress with ``seconds_left`` if this is unknown but computable."""
+        """Return the progress with its rate, and with ``seconds_left`` if this follows."""
         if self._stage != (at.stage, at.resumed):
             self._stage = at.stage, at.resumed
             self._marks.clear()
-        if at.total is None or at.seconds_left is not None:
+        if at.done <= at.resumed:
             return at
         now = time.monotonic()
         self._marks.append((now, at.done))
-        while now - self._marks[0][0] > SPEED_SECONDS:
+        while now - self._marks[0][0] > _SPEED_SECONDS:
             self._marks.popleft()
         began, first = self._marks[0]
-        if at.done <= first:
+        if at.done <= first or now <= began:
             return at
-        left = max(at.total - at.done, 0) * (now - began) / (at.done - first)
-        return replace(at, seconds_left=left)
+        rate = (at.done - first) / (now - began)
+        left = at.seconds_left
+        if left is None and at.total is not None:
+            left = max(at.total - at.done, 0) / rate
+        return replace(at, rate=rate, seconds_left=left)
 
 
 def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:

@@ -32,22 +32,17 @@ _REPLACED = ".cloudconv-replaced"
 _parts: dict[Path, Path] = {}  # the parts that this process has created, to their targets
 FOLDERS_CAN_BE_OPENED = os.name != "nt"  # the system can open a folder to sync its entries
 
-DATA = "CLOUDCONV_DATA"  # the environment variable that names another data folder
-CACHE = "CLOUDCONV_CACHE"  # the one that names another folder of what can be made again
-
 
 def data_folder() -> Path:
     """Return the folder of the user's data, such as converted weights; it may not exist."""
-    name = os.environ.get(DATA)
-    return Path(name) if name else platformdirs.user_data_path("cloudconv", appauthor=False)
+    usual = platformdirs.user_data_path("cloudconv", appauthor=False)
+    return Path(os.environ.get("CLOUDCONV_DATA") or usual)
 
 
 def cache_folder() -> Path:
     """Return the folder of what can be made again at any time; it may not exist."""
-    name = os.environ.get(CACHE)
-    if name:
-        return Path(name)
-    return platformdirs.user_cache_path("cloudconv", appauthor=False)
+    usual = platformdirs.user_cache_path("cloudconv", appauthor=False)
+    return Path(os.environ.get("CLOUDCONV_CACHE") or usual)
 
 
 @contextmanager
@@ -76,7 +71,7 @@ def raise_read_error(path: Path | str, error: Exception) -> None:
 class Claim:
     """The exclusive right of one process to create ``target``, a file or a folder.
 
-    The claim ends with :meth:`release` or with the process, even if the process is killed.
+    The claim ends with the block or with the process, even if the process is killed.
     """
 
     def __init__(self, target: Path) -> None:
@@ -96,7 +91,7 @@ class Claim:
             "is not its lock: wait for it, or name another output."
         )
 
-    def acquire(self) -> None:
+    def __enter__(self) -> Self:
         """Acquire the claim and delete the unfinished files of a run that was killed.
 
         Missing parent folders of the target are created. Raises OutputError if another
@@ -121,29 +116,22 @@ class Claim:
             # The lock file may exist already. Only the process with the lock may delete it.
             with suppress(Timeout, OSError):
                 self._lock.acquire(timeout=0)
-            self.release()
+            self.__exit__()
             raise
         with ExitStack() as undo:
-            undo.callback(self.release)
+            undo.callback(self.__exit__)
             for part in [*_leftovers(self._target)]:
                 remove(part)
             undo.pop_all()
+        return self
 
-    def release(self) -> None:
-        """Release the claim; further calls do nothing."""
+    def __exit__(self, *_: object) -> None:
         if self._lock.is_locked:
             # The file is deleted before the lock is released, so that a waiting process
             # notices the deletion.
             with suppress(OSError):
                 self._path.unlink()
             self._lock.release()
-
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 def _leftovers(target: Path) -> Iterator[Path]:

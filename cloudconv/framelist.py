@@ -42,14 +42,10 @@ class FrameList:
     rate: Fraction | None = None
 
     @property
-    def has_numbers(self) -> bool:
-        """Return whether a frame is named by its number."""
-        return any(isinstance(place, int) for place in chain.from_iterable(self.spans))
-
-    @property
     def needs_counting(self) -> bool:
         """Return whether all frames before must be counted to find a named one."""
-        return self.rate is None and self.has_numbers
+        places = chain.from_iterable(self.spans)
+        return self.rate is None and any(isinstance(place, int) for place in places)
 
     def has(self, number: int, begins: Fraction, ends: Fraction) -> bool:
         """Return whether a frame is named; ``number`` counts without a constant rate.

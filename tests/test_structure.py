@@ -34,16 +34,16 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5666,
-    "jobs": 3702,
-    "models": 2517,
-    "dreaming": 2227,
+    "media": 5600,
+    "jobs": 3646,
+    "models": 2516,
+    "dreaming": 2225,
     "forecasting": 1264,
-    "render": 714,
+    "render": 712,
     "training": 706,
     "schedule": 647,
-    "settings + cli + report": 1710,
-    THE_REST: 1842,
+    "settings + cli + report": 1613,
+    THE_REST: 1836,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +33,7 @@ from cloudconv.messages import clock, counted, flag
 from cloudconv.report.data import COLUMNS, Column, frame_time, marked
 from cloudconv.settings.compare import FAULT
 from cloudconv.settings.groups import INPUT
-from cloudconv.settings.values import File, names
+from cloudconv.settings.values import names
 
 if TYPE_CHECKING:
     from cloudconv.dreaming.vitals.vitals import Vitals
@@ -47,13 +48,17 @@ if TYPE_CHECKING:
 
 _In = Annotated[str, typer.Argument(metavar="IN", help=INPUT)]
 _Out = Annotated[str | None, typer.Argument(metavar="[OUT]", help="Same as --output.")]
-_INPUTS = f"{INPUT} With --out-dir all of them are inputs."
-_Inputs = Annotated[list[str], typer.Argument(metavar="IN [OUT]", help=_INPUTS)]
+_Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IN [OUT]", help=f"{INPUT} With --out-dir all of them are inputs."
+    ),
+]
 _CLIPS = next(
     option for option in kinds.fields_of(kinds.TrainSettings) if option.name == "clips"
 )
 _Clips = Annotated[
-    list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=_CLIPS.help)
+    list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=_CLIPS.text)
 ]
 
 _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
@@ -62,17 +67,6 @@ forecasts."""
 
 _TABLES = ("psnr", "ssim", "texture", FAULT)
 """The scores of forecasts that have a table, if they are computed."""
-
-
-# The options that ``--help`` shows, see ``with_options``.
-_INTERP = """output factor fps slowmo speed start end overwrite model crf audio report
-replace shutter refill loop deinterlace out_dir dry_run json"""
-_COMPARE = """drop horizon model against metrics frames report start end overwrite dry_run
-json"""
-_EXTRAPOLATE = """output frames seconds model at only_new overwrite crf dry_run json"""
-_DREAM = """output seconds mode preview loop seed at only_new audio wind report overwrite
-crf dry_run json"""
-_TRAIN = """output model init recipe steps minutes loss val resume overwrite dry_run json"""
 
 
 def _chosen_output(
@@ -125,7 +119,12 @@ def _video(result: Any, *more: str) -> list[str]:
     ]
 
 
-@with_options(kinds.InterpSettings, kinds.InterpManySettings, first=_INTERP)
+@with_options(
+    kinds.InterpSettings,
+    kinds.InterpManySettings,
+    first="""output factor fps slowmo speed start end overwrite model crf audio report
+        replace shutter refill loop deinterlace out_dir dry_run json""",
+)
 def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
     """Raise the frame rate of IN.
 
@@ -161,18 +160,12 @@ def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
 
     try:
         run_job(console, "interpolating", settings, summary)
-        _say_report(console, settings.report)
     except OutputError as error:
         if error.code == "output-exists" and out is not None:
             raise OutputError(
                 f"{error.code}: {error.text} If it is an input too, give --out-dir."
             ) from error
         raise
-
-
-def _say_report(console: Console, report: File | None) -> None:
-    if report is not None and not console.dry_run:
-        console.info(f"the report is in {report}")
 
 
 def _interp_all(console: Console, inputs: list[str], options: dict[str, Any]) -> None:
@@ -296,7 +289,11 @@ def _outcomes(
     return streams.table(["input", "result", *columns, "output"], rows)
 
 
-@with_options(kinds.CompareSettings, first=_COMPARE)
+@with_options(
+    kinds.CompareSettings,
+    first="""drop horizon model against metrics frames report start end overwrite dry_run
+        json""",
+)
 def compare(console: Console, source: _In, **options: Any) -> None:
     """Score models on frames dropped from IN."""
     settings = kinds.CompareSettings(source, **options)
@@ -308,7 +305,6 @@ def compare(console: Console, source: _In, **options: Any) -> None:
     else:
         _print_scores(result, names(settings.metrics), len(settings.models))
     console.info(f"{result.summary}; took {clock(result.wall_seconds)}", "summary")
-    _say_report(console, settings.report)
 
 
 def _print_scores(result: CompareResult, wanted: Sequence[str], models: int) -> None:
@@ -364,7 +360,14 @@ def print_table(
     streams.print_result(output)
 
 
-@with_options(kinds.ExtrapolateSettings, first=_EXTRAPOLATE)
+def _say(console: Console, measured: Measured) -> None:
+    console.info(measured.values)
+
+
+@with_options(
+    kinds.ExtrapolateSettings,
+    first="output frames seconds model at only_new overwrite crf dry_run json",
+)
 def extrapolate(console: Console, source: _In, out: _Out = None, **options: Any) -> None:
     """Forecast the frames after the last frame of IN.
 
@@ -385,13 +388,14 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **options: Any)
         source, _chosen_output(console, out, options), **options
     )
 
-    def held(measured: Measured) -> None:
-        console.info(measured.values)
-
-    run_job(console, "forecasting", settings, summary, held)
+    run_job(console, "forecasting", settings, summary, partial(_say, console))
 
 
-@with_options(kinds.DreamSettings, first=_DREAM)
+@with_options(
+    kinds.DreamSettings,
+    first="""output seconds mode preview loop seed at only_new audio wind report overwrite
+        crf dry_run json""",
+)
 def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> None:
     """Continue IN with new frames for any length of time.
 
@@ -405,21 +409,20 @@ def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> No
     def summary(result: DreamResult) -> list[str]:
         return _video(result, f"{result.why.removesuffix('.')}{result.headline}")
 
-    def verdict(measured: Measured) -> None:
-        console.info(measured.values)
-
     def shown(result: PreviewResult) -> list[str]:
         return [f"{result.preview}: {result.summary}; took {clock(result.wall_seconds)}"]
 
     settings = kinds.DreamSettings(source, _chosen_output(console, out, options), **options)
     if settings.preview is not None:
-        run_job(console, "previewing", settings, shown, verdict)
+        run_job(console, "previewing", settings, shown, partial(_say, console))
     else:
         run_job(console, "dreaming", settings, summary, words)
-        _say_report(console, settings.report)
 
 
-@with_options(kinds.TrainSettings, first=_TRAIN)
+@with_options(
+    kinds.TrainSettings,
+    first="output model init recipe steps minutes loss val resume overwrite dry_run json",
+)
 def train(console: Console, clips: _Clips = None, **options: Any) -> None:
     """Train a model on CLIPS.
 

@@ -6,18 +6,17 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from threading import Timer
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from cloudconv import interrupts, jobs
 from cloudconv.cli import streams
 from cloudconv.cli.streams import field_rows, print_message, print_object, print_result
 from cloudconv.errors import SettingsError
 from cloudconv.events import (
-    SPEED_SECONDS,
     Ended,
     Event,
     Finished,
@@ -32,131 +31,88 @@ from cloudconv.settings import Settings
 from cloudconv.settings.groups import of_run
 from cloudconv.settings.option import option
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-    from rich.progress import Task
-
 ProgressMode = Literal["auto", "json", "off"]
 
 JSON_EVERY = 1.0
 LINE_EVERY = 10.0
-_BAR_EVERY = 0.1
-"""The least time in seconds between two JSON objects, two lines, or two texts beside the
-bar."""
+"""The least time in seconds between two JSON objects, or two lines."""
 
 SILENCE = 1.0  # seconds after the start until a line says what is read
 
+Show = Callable[[str, Progress, str], object]
+"""A function that shows the name of a stage, its progress, and a few words."""
+
 
 class Reporter:
-    """A receiver of progress that calls ``show`` at most once in ``period`` seconds.
+    """A receiver of progress that calls ``show`` at most once in ``period`` seconds."""
 
-    Each stage of a run is a task of ``bar``, which measures the speed also if it is
-    disabled. The fields of the task are ``at``, the latest :class:`Progress`, and ``note``,
-    a few words.
-    """
-
-    def __init__(
-        self,
-        bar: Bar,
-        label: str,
-        show: Callable[[Task], object],
-        period: float,
-        first: float,
-    ) -> None:
-        self._bar = bar
+    def __init__(self, label: str, show: Show, period: float, first: float) -> None:
         self._label = label
         self._show = show
         self._period = period
-        self._task = self._started(label, Progress("rendering", 0, None))
         self._due = time.monotonic() + first
-        self._is_pending = False
+        self._stage = label, 0
+        self._pending: tuple[str, Progress, str] | None = None
 
     def __call__(self, at: Progress, note: str = "") -> None:
         """Show the progress of a stage, the main one with a few words beside it.
 
-        Items of an earlier run do not count for the speed. An interrupt whose exception was
-        lost is raised here.
+        An interrupt whose exception was lost is raised here.
         """
         interrupts.check()
         # Frames that are joined look to people like those of a run that goes on.
         if at.stage == "joining" and self._show is not _print_object:
             return
-        before = self._task
         is_main = at.stage in ("rendering", "scoring")
         name, note = (self._label, note) if is_main else (at.stage, "")
-        if (name, at.resumed) != (before.description, before.fields["at"].resumed):
+        if (name, at.resumed) != self._stage:
             self.finish()
-            self._task = self._started(name, at)
-        # Bar.update() would forget the speed with each new total.
-        self._task.total = at.total
-        self._bar.update(self._task.id, completed=at.done, at=at, note=note)
-        self._is_pending = time.monotonic() < self._due
-        if not self._is_pending:
+            self._stage = name, at.resumed
+        self._pending = name, at, note
+        if time.monotonic() >= self._due:
             self._due = time.monotonic() + self._period
-            self._show(self._task)
+            self._show(name, at, note)
+            self._pending = None
 
     def finish(self) -> None:
         """End the current stage, whose end is one of the JSON objects."""
-        if self._is_pending and self._show is _print_object:
-            self._is_pending = False
-            self._show(self._task)
-
-    def _started(self, name: str, at: Progress) -> Task:
-        for earlier in self._bar.task_ids:
-            self._bar.remove_task(earlier)
-        self._bar.add_task(
-            name, total=at.total, completed=at.done, at=at, note="", speed=""
-        )
-        return self._bar.tasks[0]
+        if self._pending is not None and self._show is _print_object:
+            _print_object(*self._pending)
+            self._pending = None
 
 
-def _speed(task: Task) -> list[str]:
-    rate = task.speed
-    left = task.fields["at"].seconds_left
-    unit = task.fields["at"].unit
+def _speed(at: Progress) -> list[str]:
     # A rate in percent per second is of no use to a user.
-    words = [] if rate is None or unit == "%" else [f"{rate:.1f} {unit}/s"]
-    return words if left is None else [*words, f"{clock(left)} left"]
+    is_useful = at.rate is not None and at.unit != "%"
+    words = [f"{at.rate:.1f} {at.unit}/s"] if is_useful else []
+    return words if at.seconds_left is None else [*words, f"{clock(at.seconds_left)} left"]
 
 
-def _write_speed(task: Task) -> None:
-    task.fields["speed"] = "  ".join(_speed(task))
-
-
-def _print_nothing(task: Task) -> None:
+def _print_nothing(name: str, at: Progress, note: str) -> None:
     pass
 
 
-def _print_line(task: Task) -> None:
-    at: Progress = task.fields["at"]
+def _print_line(name: str, at: Progress, note: str) -> None:
     of = "" if at.total is None else f" of {at.total}"
-    counts = f"{task.description}: {at.done}{of} {at.unit}"
-    print_message(
-        ", ".join(text for text in (counts, *_speed(task), task.fields["note"]) if text)
-    )
+    counts = f"{name}: {at.done}{of} {at.unit}"
+    print_message(", ".join(filter(None, (counts, *_speed(at), note))))
 
 
-def _print_object(task: Task) -> None:
-    at: Progress = task.fields["at"]
-    rate = task.speed
-    left = at.seconds_left
+def _print_object(name: str, at: Progress, note: str) -> None:
     print_object(
         "progress",
-        stage=task.description,
+        stage=name,
         done=at.done,
         total=at.total,
         unit=at.unit,
-        rate=None if rate is None else round(rate, 3),
-        seconds_left=None if left is None else round(left, 1),
+        rate=None if at.rate is None else round(at.rate, 3),
+        seconds_left=None if at.seconds_left is None else round(at.seconds_left, 1),
     )
 
 
 @contextmanager
-def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Reporter]:
-    """Return a context with a reporter that shows progress on stderr.
-
-    The mode ``auto``, which ``quiet`` turns off, is a bar on a terminal, otherwise lines.
-    """
+def _bar(label: str) -> Iterator[Show]:
+    """Draw a bar on stderr in the block, which shows the progress."""
     # rich is imported here, because --help should start fast.
     from rich.console import Console as RichConsole
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -172,33 +128,37 @@ def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Report
         TextColumn("{task.fields[speed]}", markup=False, table_column=unshortened),
         TextColumn("{task.fields[note]}", markup=False),
         console=RichConsole(stderr=True),
-        get_time=time.monotonic,
-        speed_estimate_period=SPEED_SECONDS,
         transient=True,
-        disable=mode != "auto" or quiet or not sys.stderr.isatty(),
     )
-    show: Callable[[Task], object] = _write_speed
-    period = _BAR_EVERY
-    first = 0.0
-    if mode == "json":
-        show = _print_object
-        period = JSON_EVERY
-    elif mode == "off" or quiet:
-        show = _print_nothing
-    elif bar.disable:
-        show = _print_line
-        period = first = LINE_EVERY
-    reporter = Reporter(bar, label, show, period, first)
+    task = bar.add_task(label, total=None, speed="", note="")
+
+    def show(name: str, at: Progress, note: str) -> None:
+        counts: dict[str, Any] = {"completed": at.done, "total": at.total}
+        speed = "  ".join(_speed(at))
+        bar.update(task, description=name, speed=speed, note=note, **counts)
+
     with bar:
+        yield show
+
+
+@contextmanager
+def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Reporter]:
+    """Return a context with a reporter that shows progress on stderr.
+
+    The mode ``auto``, which ``quiet`` turns off, is a bar on a terminal, otherwise lines.
+    """
+    with ExitStack() as stack:
+        if mode == "json":
+            reporter = Reporter(label, _print_object, JSON_EVERY, 0)
+        elif mode == "off" or quiet:
+            reporter = Reporter(label, _print_nothing, 0, 0)
+        elif sys.stderr.isatty():
+            reporter = Reporter(label, stack.enter_context(_bar(label)), 0, 0)
+        else:
+            reporter = Reporter(label, _print_line, LINE_EVERY, LINE_EVERY)
         yield reporter
     reporter.finish()
 
-
-_PROGRESS = """Show progress: auto is a bar, or without a terminal a line every 10 s; json
-is an object a second on stderr, for programs, and an object for each other line there;
-off."""
-_JSON = "Print one JSON object, and nothing else, on stdout."
-_VERBOSE = "Print versions too, and the traceback of an error."
 
 Note = Callable[[Any], str | None]
 """A function that returns the words beside the bar for a ``Measured`` or ``Ended`` event;
@@ -228,10 +188,20 @@ class Console(Settings):
     dry_run: bool = option(
         "Print the plan and what a trial of some seconds shows, and stop.", default=False
     )
-    progress: ProgressMode = of_run(_PROGRESS, "HOW", default="auto")
-    json: bool = of_run(_JSON, default=False)
+    progress: ProgressMode = of_run(
+        """Show progress: auto is a bar, or without a terminal a line every 10 s; json is an
+        object a second on stderr, for programs, and an object for each other line there;
+        off.""",
+        "HOW",
+        default="auto",
+    )
+    json: bool = of_run(
+        "Print one JSON object, and nothing else, on stdout.", default=False
+    )
     quiet: bool = of_run("Print warnings and errors only.", also="-q", default=False)
-    verbose: bool = of_run(_VERBOSE, also="-v", default=False)
+    verbose: bool = of_run(
+        "Print versions too, and the traceback of an error.", also="-v", default=False
+    )
 
     def _check(self) -> None:
         if self.quiet and self.verbose:
@@ -270,8 +240,8 @@ def run_job(
     """Run the job of a command and return its result; with ``--dry-run`` print its plan.
 
     ``label`` is the word for the job's main stage. ``summary`` describes the result in a
-    few lines, which the JSON follows; without it neither is printed. The result is None
-    after a dry run.
+    few lines, which the JSON follows; without it neither is printed. A line names the
+    report. The result is None after a dry run.
     """
     if console.dry_run:
         with closing(jobs.planning(settings)) as steps:
@@ -297,6 +267,8 @@ def run_job(
             console.info(line, "summary")
         if console.json:
             print_json(jobs.as_json(result))
+    if (report := getattr(settings, "report", None)) is not None:
+        console.info(f"the report is in {report}")
     return result
 
 

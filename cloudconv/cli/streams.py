@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 from cloudconv.errors import OutputError
@@ -37,14 +38,8 @@ def replace_closed() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-class _Messages:
-    """The form of the lines on stderr: text, or with ``as_objects`` JSON."""
-
-    as_objects = False
-
-
-messages = _Messages()
-"""The form of all lines on stderr, which ``--progress json`` changes."""
+messages = SimpleNamespace(as_objects=False)
+"""The form of all lines on stderr: text, or with ``--progress json`` objects."""
 
 
 def print_message(line: str, kind: str = "note") -> None:

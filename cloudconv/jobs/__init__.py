@@ -27,13 +27,6 @@ _MODULES: dict[type, str] = {
     kinds.DoctorSettings: "cloudconv.jobs.doctor",
 }
 """The module of each command, which is imported when the command runs."""
-_FORESEEN: dict[type, str] = {
-    kinds.InterpSettings: "cloudconv.jobs.interp.estimate",
-    kinds.ExtrapolateSettings: "cloudconv.jobs.extend.extrapolate",
-    kinds.DreamSettings: "cloudconv.jobs.extend.dream",
-    kinds.TrainSettings: "cloudconv.jobs.train.plan",
-}
-"""The modules whose ``foresee`` yields what people want to know before a run."""
 _turns = threading.Condition()
 _running: list[tuple[int, Job | None]] = []
 """The running jobs, None for a plan, each after the number of its thread, which is the same
@@ -95,8 +88,8 @@ def planning(settings: kinds.Settings) -> Generator[dict[str, Any], None, None]:
     with _turn(), exact_arithmetic(), restored():
         decided = module.decide(settings)
         yield planned(decided)
-        if type(settings) in _FORESEEN:
-            yield from import_module(_FORESEEN[type(settings)]).foresee(decided)
+        if hasattr(module, "foresee"):  # yields what people want to know before a run
+            yield from module.foresee(decided)
 
 
 def _one_after_another(job: Job) -> Job:

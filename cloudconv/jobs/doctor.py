@@ -57,15 +57,12 @@ _FILTERS = ("minterpolate", "bwdif", "idet")
 _EXTRAS = {"ray": "ray", "vmaf": "imageio_ffmpeg"}
 
 
-Status = Literal["ok", "failed", "absent"]
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """A test and its result; ``absent`` means that the test did not run."""
 
     name: str
-    status: Status
+    status: Literal["ok", "failed", "absent"]
     detail: str
 
 

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -53,37 +52,12 @@ def check_report(
         check_free(page, overwrite=settings.overwrite)
 
 
-@dataclass(frozen=True, slots=True)
-class ReportFolder:
-    """An unfinished report; its files are in ``path``."""
-
-    path: Path
-    _target: Path
-    _overwrite: bool
-
-    def finish(self, texts: Mapping[str, str]) -> None:
-        """Write the texts by name, and move all files to the report's folder.
-
-        If the folder has appeared meanwhile, the files move beside it.
-        """
-        home = self._target.resolve()
-        with writing(self._target):
-            for name, text in texts.items():
-                # A file name on the page may contain bytes that are not text.
-                (self.path / name).write_text(
-                    text, encoding="utf-8", errors="backslashreplace"
-                )
-            try:
-                files.put_all(self.path, home, overwrite=self._overwrite)
-            except FileExistsError as error:
-                raise files.put_under_free_name(self.path, home) from error
-
-
 @contextmanager
-def opened_report(settings: Any) -> Iterator[ReportFolder | None]:
+def opened_report(settings: Any) -> Iterator[Path | None]:
     """Claim the folder of ``settings.report`` in a block, if there is one.
 
-    A report that is not finished is deleted.
+    Yield the unfinished folder, which :func:`finish_report` completes; else the folder is
+    deleted.
     """
     if settings.report is None:
         yield None
@@ -97,7 +71,24 @@ def opened_report(settings: Any) -> Iterator[ReportFolder | None]:
             within = home if home.is_dir() else None
             path = files.create_part(home, folder=True, within=within)
             stack.callback(files.remove, path)
-        yield ReportFolder(path, folder, settings.overwrite)
+        yield path
+
+
+def finish_report(path: Path, settings: Any, texts: Mapping[str, str]) -> None:
+    """Write the texts by name, and move all files to the report's folder.
+
+    If the folder has appeared meanwhile, the files move beside it.
+    """
+    folder = Path(settings.report)
+    home = folder.resolve()
+    with writing(folder):
+        for name, text in texts.items():
+            # A file name on the page may contain bytes that are not text.
+            (path / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        try:
+            files.put_all(path, home, overwrite=settings.overwrite)
+        except FileExistsError as error:
+            raise files.put_under_free_name(path, home) from error
 
 
 def pictured(pictures: Sequence[Tensor], box: Sequence[int], info: MediaInfo) -> list[str]:

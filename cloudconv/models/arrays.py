@@ -57,15 +57,12 @@ class PictureKind:
         """
         is_image = isinstance(picture, Image.Image)
         is_tensor = isinstance(picture, Tensor)
-        if is_image and picture.mode not in _MODES:
+        is_clear = is_image and "transparency" in picture.info
+        if is_clear or (is_image and picture.mode not in _MODES):
             raise PictureError(
-                f"image-mode: PIL images may be {', '.join(_MODES)}, got "
-                f"{picture.mode}: {_REMEDIES.get(picture.mode, _REMEDY)}."
-            )
-        if is_image and "transparency" in picture.info:
-            raise PictureError(
-                "transparent-colour: One colour of a PIL image is transparent, which a new "
-                "picture cannot keep: convert the image with convert('RGBA')."
+                f"image-mode: PIL images may be {', '.join(_MODES)}, without a transparent "
+                f"colour, got {picture.mode}{' with one' * is_clear}: "
+                f"{_CLEAR if is_clear else _REMEDIES.get(picture.mode, _REMEDY)}."
             )
         if isinstance(picture, np.ma.MaskedArray) and np.ma.is_masked(picture):
             raise PictureError(

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloudconv.errors import DeviceError, SettingsError
+from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.host import cpu_lines
 from cloudconv.media.containers.ffmpeg import FFMPEG
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import resize, warp
+from cloudconv.settings import values
 
 _FAST_FP16 = (7, 0)
 """The first compute capability with fast fp16; most earlier GPUs are slower in fp16."""
@@ -54,8 +54,8 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         device = _auto()[0]
-    elif re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", name):
-        device = torch.device(name)
+    else:
+        device = torch.device(values.device(name))
         _check_there(device)
         try:
             torch.zeros(1, device=device)
@@ -64,11 +64,6 @@ def choose_device(name: str = "auto") -> torch.device:
                 f"device-fails: {name} does not work with this PyTorch ({_line(error)}): "
                 "use --device=cpu."
             ) from error
-    else:
-        raise SettingsError(
-            f'not-one-device: There is no device "{name}": '
-            "choose auto, cpu, cuda, cuda:N or mps."
-        )
     use_device(device)
     return device
 
@@ -169,16 +164,20 @@ def machine_fingerprint(device: torch.device, *, each_gpu: bool = False) -> dict
     }
 
 
-def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
+def choose_precision(
+    name: str, device: torch.device, spec: ModelSpec | None
+) -> torch.dtype:
     """Return the type of the network's weights and activations on ``device``.
 
     The name is ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses fp16 on a CUDA
     GPU and bf16 on a CPU where the hardware is fast with them, else fp32, which ncnn may
     make faster, see :mod:`cloudconv.models.engines`. For a published network ``auto`` is
-    fp32. A model whose ``spec`` excludes 16 bits runs in float32 whatever the name. Raises
-    SettingsError for an unknown name, DeviceError if the device cannot compute at that
-    precision.
+    fp32. A model whose ``spec`` excludes 16 bits runs in float32 whatever the name, as what
+    has no network does. Raises SettingsError for an unknown name, DeviceError if the device
+    cannot compute at that precision.
     """
+    if spec is None:
+        return torch.float32
     if name == "auto":
         if not spec.half_precision or spec.published:
             return torch.float32
@@ -281,18 +280,13 @@ def _check_there(device: torch.device) -> None:
     if device.type == "cpu":
         return
     there = torch.get_device_module(device)
-    if not there.is_available():
+    count = there.device_count() if there.is_available() else 0
+    if (device.index or 0) >= count:
         raise DeviceError(
-            f"no-device: {device} was given, but this machine has no working "
-            f"{('CUDA GPU' if device.type == 'cuda' else f'{device.type} device')}, or "
-            "this PyTorch was built without it: use --device=cpu, or install a build of "
-            "PyTorch that has it."
-        )
-    count = there.device_count()
-    if device.index is not None and device.index >= count:
-        raise DeviceError(
-            f"gpu-number: {device} was given, but the GPUs here are numbered 0 to "
-            f"{count - 1}."
+            f"no-device: {device} was given, but this machine has {count or 'no'} working "
+            f"{('CUDA GPU' if device.type == 'cuda' else f'{device.type} device')}"
+            f"{'s' * (count > 1)}, numbered from 0, or this PyTorch was built without it: "
+            "use --device=cpu, or install a build of PyTorch that has it."
         )
 
 

@@ -14,14 +14,19 @@ __all__ = ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSet
 __all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
 __all__ += ["EncodeSettings", "Option", "Settings", "exact", "fields_of"]
 
-_CHECK = """Compare frames that the device makes with those of the CPU, at every precision,
-and measure its speed; takes up to a minute."""
-_DEVICE = "Run the check on this device: auto, cpu, cuda, cuda:N or mps."
-
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorSettings(Settings):
     """The options of :func:`cloudconv.doctor`."""
 
-    check: bool = option(_CHECK, default=False)
-    device: str | None = option(_DEVICE, "NAME", parse=device, shown="auto")
+    check: bool = option(
+        """Compare frames that the device makes with those of the CPU, at every precision,
+        and measure its speed; takes up to a minute.""",
+        default=False,
+    )
+    device: str | None = option(
+        "Run the check on this device: auto, cpu, cuda, cuda:N or mps.",
+        "NAME",
+        parse=device,
+        shown="auto",
+    )

@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import did_you_mean, listed
+from cloudconv.messages import did_you_mean
 from cloudconv.settings import groups, values
 from cloudconv.settings.groups import (
     Cuts,
@@ -45,18 +45,7 @@ DEFAULT_METRICS = tuple(name for name in METRICS if name not in _SLOW)
 MINTERPOLATE = "minterpolate"
 """The method that uses FFmpeg's filter of this name instead of a model."""
 
-_OWN_OPTIONS = ("scale",)
 _WITH_OPTIONS = re.compile(r"(.+?)((?::\w+=[^:=]*)+)")
-
-_METRICS = f"Compute these scores: {', '.join(METRICS)}."
-_DROP = "Keep one frame of every N and make the others again."
-_HORIZON = "Forecast H frames ahead, instead of --drop."
-_MODEL = """Score a model from 'cloudconv models', or a file of weights of this or another
-program, if wished with a scale of its own: cloud-best:scale=0.5; may be repeated."""
-_AGAINST = """Compare with these: names from 'cloudconv models', your own files,
-minterpolate; the last line of the result compares with the first one."""
-_SHOWN = "blend; for forecasts hold,linear,flow,layers"
-_REPORT = "Write a page with charts and pictures, a side-by-side video, and the scores."
 
 
 def _metrics(value: Files) -> tuple[str, ...]:
@@ -82,21 +71,48 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
     With ``horizon`` predictors forecast that many frames.
     """
 
-    drop: int | None = option(_DROP, "N", least=2, most=64, shown="2")
-    horizon: int | None = option(_HORIZON, "H", least=1, most=1000)
-    model: Files = _methods(
-        _MODEL, "NAME", default=(), shown=groups.DEFAULT_MODEL, repeats=True
+    drop: int | None = option(
+        "Keep one frame of every N and make the others again.",
+        "N",
+        least=2,
+        most=64,
+        shown="2",
     )
-    against: Files | None = _methods(_AGAINST, "NAME,…", shown=_SHOWN)
+    horizon: int | None = option(
+        "Forecast H frames ahead, instead of --drop.", "H", least=1, most=1000
+    )
+    model: Files = _methods(
+        """Score a model from 'cloudconv models', or a file of weights of this or
+        another program, if wished with a scale of its own: cloud-best:scale=0.5; may be
+        repeated.""",
+        "NAME",
+        default=(),
+        shown=groups.DEFAULT_MODEL,
+        repeats=True,
+    )
+    against: Files | None = _methods(
+        """Compare with these: names from 'cloudconv models', your own files, minterpolate;
+        the last line of the result compares with the first one.""",
+        "NAME,…",
+        shown="blend; for forecasts hold,linear,flow,layers",
+    )
     metrics: Files = option(
-        _METRICS,
+        f"Compute these scores: {', '.join(METRICS)}.",
         "NAME,…",
         default=DEFAULT_METRICS,
         parse=_metrics,
         shown="all but the slow ones",
     )
     frames: int | None = option("Score at most N frames, spread evenly.", "N", least=1)
-    report: File | None = option(_REPORT, "DIR")
+    report: File | None = option(
+        "Write a page with charts and pictures, a side-by-side video, and the scores.",
+        "DIR",
+    )
+
+    @property
+    def models_task(self) -> Any:
+        """Return the task of all models."""
+        return "interpolate" if self.horizon is None else "predict"
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -119,12 +135,10 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
         if match is None:
             return method, self
         own = dict(part.split("=") for part in match[2][1:].split(":"))
-        for name in own:
-            if name not in _OWN_OPTIONS:
-                raise SettingsError(
-                    f"option-of-no-method: The method {method} has the option {name!r}: "
-                    f"a method can have {listed(_OWN_OPTIONS, 'and')} of its own."
-                )
+        if own.keys() != {"scale"}:
+            raise SettingsError(
+                f"option-of-no-method: A method can have scale of its own, got {method}."
+            )
         return match[1], self.changed(**own)
 
     def _check(self) -> None:
@@ -135,15 +149,10 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
             )
         if (horizon := self.horizon) is None:
             return
-        if self.drop is not None:
+        if (self.drop, self.scale, self.timesteps) != (None, None, None):
             raise SettingsError(
-                "drop-and-horizon: --drop scores interpolation and --horizon scores "
-                "forecasts: give one of them."
-            )
-        if (self.scale, self.timesteps) != (None, None):
-            raise SettingsError(
-                "not-for-forecasts: --scale and --timesteps are for interpolation: leave "
-                "them out with --horizon."
+                "not-for-forecasts: --drop, --scale and --timesteps are for interpolation: "
+                "leave them out with --horizon."
             )
         if self.frames is not None and self.frames < horizon:
             raise SettingsError(

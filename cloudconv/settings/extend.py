@@ -43,24 +43,7 @@ _OF_A_DREAM = {
 """The options of a dream that a preview does not have."""
 
 _FRAMES = "Make N new frames."
-_WHILE_HELD = f"as long as the forecast holds, at most {MOST_HELD}"
 _SECONDS = "Make new frames for S seconds, or for 1m30s."
-_AT = """Continue from this time instead of the end, by the film before this time only:
-seconds, 1m30s or h:mm:ss."""
-_PREDICTOR = (
-    "Use a predictor from 'cloudconv models', or a file that 'cloudconv train' wrote; auto "
-    "takes the one that looks best in a trial."
-)
-_MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip."
-_SEED = "Seed the random choices; the same seed repeats the dream."
-_AUDIO = """Let the sound of the film go on with the new frames (continue), copy the sound,
-which then ends with the film, or drop the sound."""
-_LEAVE = """Begin at the end of the film (end), or, if the first jump of a texture is seen
-there, up to a second earlier, where a jump is seen less (auto)."""
-_WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
-_PREVIEW = """Write the modes side by side, small and for 8 seconds, as a picture (.jpg,
-.png) or a video (.mp4), and no dream; the rollout only with --mode rollout."""
-_ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -72,7 +55,13 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
 
     frames: int | None = option(_FRAMES, "N", least=1)
     seconds: Rational | None = option(_SECONDS, "S", parse=parse_time, above=0)
-    at: Rational | None = option(_AT, "T", parse=parse_time, above=0)
+    at: Rational | None = option(
+        """Continue from this time instead of the end, by the film before this time only:
+        seconds, 1m30s or h:mm:ss.""",
+        "T",
+        parse=parse_time,
+        above=0,
+    )
     only_new: bool = option("Leave the source's frames out.", default=False)
 
     def _check(self) -> None:
@@ -81,6 +70,8 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
                 "frames-and-seconds: --frames and --seconds both give the length: give one "
                 "of them."
             )
+
+    models_task = "predict"
 
     @property
     def length(self) -> Fraction | None:
@@ -98,9 +89,18 @@ class ExtrapolateSettings(ExtendSettings):
     """The options of :func:`cloudconv.extrapolate`."""
 
     frames: int | None = option(
-        _FRAMES, "N", least=1, most=MOST_FORECAST, shown=_WHILE_HELD
+        _FRAMES,
+        "N",
+        least=1,
+        most=MOST_FORECAST,
+        shown=f"as long as the forecast holds, at most {MOST_HELD}",
     )
-    model: File = option(_PREDICTOR, "NAME", default=AUTO_PREDICTOR)
+    model: File = option(
+        """Use a predictor from 'cloudconv models', or a file that 'cloudconv train' wrote;
+        auto takes the one that looks best in a trial.""",
+        "NAME",
+        default=AUTO_PREDICTOR,
+    )
 
     @property
     def named_models(self) -> tuple[str, ...]:
@@ -115,14 +115,45 @@ class DreamSettings(ExtendSettings, PlacesReport):
     seconds: Rational | None = option(
         _SECONDS, "S", parse=parse_time, above=0, shown=str(_USUAL_DREAM)
     )
-    mode: Mode = option(_MODE, "NAME", default="auto")
-    preview: File | None = option(_PREVIEW, "FILE", parse=values.preview)
-    seed: int = option(_SEED, "N", default=0, least=0, most=2**63 - 1)
+    mode: Mode = option(
+        "Continue by collage, texture, flow or rollout; auto chooses by the clip.",
+        "NAME",
+        default="auto",
+    )
+    preview: File | None = option(
+        """Write the modes side by side, small and for 8 seconds, as a picture (.jpg, .png)
+        or a video (.mp4), and no dream; the rollout only with --mode rollout.""",
+        "FILE",
+        parse=values.preview,
+    )
+    seed: int = option(
+        "Seed the random choices; the same seed repeats the dream.",
+        "N",
+        default=0,
+        least=0,
+        most=2**63 - 1,
+    )
     loop: bool = option("Let the last frame lead into the first.", default=False)
-    audio: Audio = of_frames(_AUDIO, "HOW", default="continue")
-    leave: Literal["auto", "end"] = of_frames(_LEAVE, "HOW", default="auto")
-    wind: str | tuple[float, float] | None = of_frames(_WIND, "DX,DY", parse=values.wind)
-    model: File | None = of_frames(_ROLLOUT, "NAME")
+    audio: Audio = of_frames(
+        """Let the sound of the film go on with the new frames (continue), copy the sound,
+        which then ends with the film, or drop the sound.""",
+        "HOW",
+        default="continue",
+    )
+    leave: Literal["auto", "end"] = of_frames(
+        """Begin at the end of the film (end), or, if the first jump of a texture is seen
+        there, up to a second earlier, where a jump is seen less (auto).""",
+        "HOW",
+        default="auto",
+    )
+    wind: str | tuple[float, float] | None = of_frames(
+        "Move the picture by DX,DY pixels a frame, in the mode flow; for stills.",
+        "DX,DY",
+        parse=values.wind,
+    )
+    model: File | None = of_frames(
+        "Use a predictor from 'cloudconv models', for the mode rollout.", "NAME"
+    )
 
     def _check(self) -> None:
         unused = [

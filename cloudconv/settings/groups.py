@@ -40,24 +40,8 @@ INPUT = "Read a video, an animation, a folder or pattern of pictures, or - for s
 SceneCut = Literal["auto", "off"] | float
 """``auto``, ``off``, or a threshold from 0 (cut everywhere) to 1 (never)."""
 
-_OUT = """Write this file, or into this folder under the default name; frames/%05d.png
-writes pictures, - writes Matroska to stdout."""
-_PLACES = "Write a page of the worst doubtful places."
-_REPLACE = "Replace an output that exists."
 DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif):
 25 pictures become 50 source frames."""
-_STREAM = "Read the video stream with this number; the file's first stream is 0."
-_START = "Begin at this time: seconds, 1m30s or h:mm:ss."
-_CUT = "Find scene changes: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
-_DEVICE = "Compute on this device: auto, cpu, cuda, cuda:N or mps."
-_PRECISION = "Compute in this number format: auto, fp32, bf16 or fp16."
-_THREADS = f"Use N CPU threads, at most {MOST_THREADS}."
-_SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
-_TIMESTEPS = """Say whether a published network makes frames at any time, or was trained for
-the middle of two frames only."""
-_USE = "Use this encoder of FFmpeg."
-_CRF = "Set the quality: lower is better, and makes a larger file."
-_MORE = "Set any other option of the encoder; repeat for several."
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -72,7 +56,12 @@ class Output(Input):
     """The options that name the input and the output."""
 
     output: File | None = option(
-        _OUT, "OUT", also="-o", shown="a name beside IN", pinned=False
+        """Write this file, or into this folder under the default name; frames/%05d.png
+        writes pictures, - writes Matroska to stdout.""",
+        "OUT",
+        also="-o",
+        shown="a name beside IN",
+        pinned=False,
     )
 
     @property
@@ -95,14 +84,18 @@ class Output(Input):
 class Overwrite(Settings):
     """The permission to replace an existing output."""
 
-    overwrite: bool = option(_REPLACE, also="-y", pinned=False, default=False)
+    overwrite: bool = option(
+        "Replace an output that exists.", also="-y", pinned=False, default=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class PlacesReport(Settings):
     """The page of doubtful places."""
 
-    report: File | None = option(_PLACES, "DIR", pinned=False)
+    report: File | None = option(
+        "Write a page of the worst doubtful places.", "DIR", pinned=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -113,14 +106,22 @@ class Reading(Settings):
         "Read pictures at this frame rate.", "RATE", parse=parse_rate, shown="25"
     )
     deinterlace: bool = of_frames(DEINTERLACE, default=False)
-    stream: int | None = of_frames(_STREAM, "N", least=0, most=10_000, shown="the best")
+    stream: int | None = of_frames(
+        "Read the video stream with this number; the file's first stream is 0.",
+        "N",
+        least=0,
+        most=10_000,
+        shown="the best",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class InputPart(Settings):
     """The part of the input that is used, in seconds from its first frame."""
 
-    start: Rational | None = option(_START, "T", parse=parse_time)
+    start: Rational | None = option(
+        "Begin at this time: seconds, 1m30s or h:mm:ss.", "T", parse=parse_time
+    )
     end: Rational | None = option("Stop before this time.", "T", parse=parse_time)
 
     def _check(self) -> None:
@@ -135,19 +136,31 @@ class InputPart(Settings):
 class Cuts(Settings):
     """The detection of scene changes."""
 
-    scene_cut: SceneCut = of_frames(_CUT, "S", default="auto", least=0, most=1)
+    scene_cut: SceneCut = of_frames(
+        "Find scene changes: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere).",
+        "S",
+        default="auto",
+        least=0,
+        most=1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Machine(Settings):
     """The device, the number format and the threads of the computation."""
 
-    device: str = of_device(_DEVICE, default="auto")
+    device: str = of_device(
+        "Compute on this device: auto, cpu, cuda, cuda:N or mps.", default="auto"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = on_machine(
-        _PRECISION, "NAME", default="auto"
+        "Compute in this number format: auto, fp32, bf16 or fp16.", "NAME", default="auto"
     )
     threads: int | None = on_machine(
-        _THREADS, "N", least=1, most=MOST_THREADS, shown="all cores"
+        f"Use N CPU threads, at most {MOST_THREADS}.",
+        "N",
+        least=1,
+        most=MOST_THREADS,
+        shown="all cores",
     )
 
 
@@ -156,21 +169,40 @@ class Rendering(Settings):
     """The options of an interpolator."""
 
     timesteps: Literal["any", "middle"] | None = _of_model(
-        _TIMESTEPS, "HOW", shown="any, or a key of the file"
+        """Say whether a published network makes frames at any time, or was trained for the
+        middle of two frames only.""",
+        "HOW",
+        shown="any, or a key of the file",
     )
-    scale: float | None = _of_model(_SCALE, "S", parse=values.scale, shown="1")
+    scale: float | None = _of_model(
+        "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4.",
+        "S",
+        parse=values.scale,
+        shown="1",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class EncodeSettings(Machine):
     """The encoding of the output; where a value is None or empty, cloudconv chooses."""
 
-    encoder: str | None = _encoding(_USE, "NAME", shown="by container and pixel format")
-    crf: float | None = option(_CRF, "N", least=0, shown="17, visually lossless")
+    encoder: str | None = _encoding(
+        "Use this encoder of FFmpeg.", "NAME", shown="by container and pixel format"
+    )
+    crf: float | None = option(
+        "Set the quality: lower is better, and makes a larger file.",
+        "N",
+        least=0,
+        shown="17, visually lossless",
+    )
     preset: str | None = _encoding("Use this preset of the encoder.", "NAME")
     pix_fmt: str | None = _encoding(
         "Write this pixel format.", "NAME", shown="the source's"
     )
     encoder_option: Pairs = _encoding(
-        _MORE, "KEY=VALUE", default=(), parse=values.pairs, repeats=True
+        "Set any other option of the encoder; repeat for several.",
+        "KEY=VALUE",
+        default=(),
+        parse=values.pairs,
+        repeats=True,
     )

@@ -26,46 +26,15 @@ from cloudconv.timemap import Point
 _factor = partial(option, parse=parse_factor, above=1, most=1000)
 _size = partial(on_machine, metavar="N", least=1)
 
-_DEVICES = (
-    "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU."
-)
-_WORKERS = """Compute in this process (local), in N processes (local:N), or on a Ray cluster
-(ray, ray:ADDRESS)."""
-_MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times),
-another model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published
-network's file, such as flownet.pkl."""
-_FACTOR = """Make N times the frames; a whole N keeps every source frame. With --replace or
---shutter alone, N is 1."""
-_FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
-_SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
-_SPEED = """Change the speed along points TIME=SPEED, such as 0=1,4=1,4=0.25,6=1, evenly
-from point to point; at the same frame rate, or at --fps; for sound see --audio."""
-_REPLACE = """Make these source frames again: numbers from 0, times with a colon or a unit,
-and ranges, such as 100-104,0:12.48."""
-_SHUTTER = """Blur motion by a shutter that is open for N of 360 degrees of each frame's
-duration."""
-_AUDIO = """In slow motion (--slowmo, or --speed up to 1), drop the sound or stretch the
-sound at its own pitch. At normal speed, copy is an error if the sound would have to be
-encoded again."""
-_NVDEC = (
-    "Decode h264, hevc, vp9 and av1 on an NVIDIA GPU; the CPU decodes what the GPU cannot."
-)
-_REFILL = (
-    "Put new frames in the place of repeated source frames, such as animation on twos."
-)
-_RESUME = "Resume the work of an interrupted run, or delete that work and start again."
-_OUT_DIR = """Take any number of inputs and write their outputs to this folder. An input is
-skipped if its output was made of it, as it is now, with the same options."""
-_MANY_FRAMES = """Fill long gaps of the source, also with over 100,000 frames and ten times
-the number that its frames make at their usual rate."""
-_RECURSIVE = "Read all subfolders too, and keep them in --out-dir."
-
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class _Scheduling(groups.Rendering, groups.Cuts, groups.Machine):
     """The interpolator and the choice of new frames, for files and pictures in memory."""
 
-    refill: bool = of_frames(_REFILL, default=False)
+    refill: bool = of_frames(
+        "Put new frames in the place of repeated source frames, such as animation on twos.",
+        default=False,
+    )
     loop: bool = of_frames(
         "Make new frames between the last and the first frame too.", default=False
     )
@@ -73,7 +42,15 @@ class _Scheduling(groups.Rendering, groups.Cuts, groups.Machine):
     tile: int | Literal["auto", "off"] = _size(
         "Work in tiles of N pixels, to save memory; or off.", default="auto"
     )
-    model: File | None = option(_MODEL, "NAME", shown=DEFAULT_MODEL)
+    model: File | None = option(
+        """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times),
+        another model from 'cloudconv models', a file that 'cloudconv train' wrote, or a
+        published network's file, such as flownet.pkl.""",
+        "NAME",
+        shown=DEFAULT_MODEL,
+    )
+
+    models_task = "interpolate"
 
     @property
     def chosen_model(self) -> str:
@@ -95,24 +72,82 @@ class Interpolation(
 ):
     """The options that one video and many share."""
 
-    factor: Rational | None = option(_FACTOR, "N", parse=parse_factor, least=1, most=1000)
-    fps: Rational | None = option(_FPS, "RATE", parse=parse_rate, above=0, most=10_000)
-    slowmo: Rational | None = _factor(_SLOWMO, "N")
-    speed: str | Sequence[Point] | None = option(_SPEED, "POINTS", parse=parse_speed)
+    factor: Rational | None = option(
+        """Make N times the frames; a whole N keeps every source frame. With --replace or
+        --shutter alone, N is 1.""",
+        "N",
+        parse=parse_factor,
+        least=1,
+        most=1000,
+    )
+    fps: Rational | None = option(
+        "Make this frame rate: 60, 60000/1001 or 59.94.",
+        "RATE",
+        parse=parse_rate,
+        above=0,
+        most=10_000,
+    )
+    slowmo: Rational | None = _factor(
+        "Play N times longer at the same frame rate, or at --fps; for sound see --audio.",
+        "N",
+    )
+    speed: str | Sequence[Point] | None = option(
+        """Change the speed along points TIME=SPEED, such as 0=1,4=1,4=0.25,6=1, evenly from
+        point to point; at the same frame rate, or at --fps; for sound see --audio.""",
+        "POINTS",
+        parse=parse_speed,
+    )
     replace: str | int | Sequence[Any] | None = of_frames(
-        _REPLACE, "FRAMES", parse=parse_frames
+        """Make these source frames again: numbers from 0, times with a colon or a unit, and
+        ranges, such as 100-104,0:12.48.""",
+        "FRAMES",
+        parse=parse_frames,
     )
-    shutter: float = of_frames(_SHUTTER, "N", default=0.0, least=0, most=360)
-    many_frames: bool = of_frames(_MANY_FRAMES, pinned=False, default=False)
+    shutter: float = of_frames(
+        """Blur motion by a shutter that is open for N of 360 degrees of each frame's
+        duration.""",
+        "N",
+        default=0.0,
+        least=0,
+        most=360,
+    )
+    many_frames: bool = of_frames(
+        """Fill long gaps of the source, also with over 100,000 frames and ten times the
+        number that its frames make at their usual rate.""",
+        pinned=False,
+        default=False,
+    )
     audio: Literal["drop", "stretch", "copy"] | None = of_frames(
-        _AUDIO, "HOW", shown="drop in slow motion, else kept"
+        """In slow motion (--slowmo, or --speed up to 1), drop the sound or stretch the
+        sound at its own pitch. At normal speed, copy is an error if the sound would have to
+        be encoded again.""",
+        "HOW",
+        shown="drop in slow motion, else kept",
     )
-    device: str = of_device(_DEVICES, default="auto", parse=values.device_or_all)
+    device: str = of_device(
+        "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU.",
+        default="auto",
+        parse=values.device_or_all,
+    )
     workers: str = on_machine(
-        _WORKERS, "WHO", default="local", parse=values.workers, pinned=False
+        """Compute in this process (local), in N processes (local:N), or on a Ray cluster
+        (ray, ray:ADDRESS).""",
+        "WHO",
+        default="local",
+        parse=values.workers,
+        pinned=False,
     )
-    nvdec: bool = on_machine(_NVDEC, pinned=False, default=False)
-    resume: bool = of_run(_RESUME, default=True, off="--no-resume")
+    nvdec: bool = on_machine(
+        """Decode h264, hevc, vp9 and av1 on an NVIDIA GPU; the CPU decodes what the GPU
+        cannot.""",
+        pinned=False,
+        default=False,
+    )
+    resume: bool = of_run(
+        "Resume the work of an interrupted run, or delete that work and start again.",
+        default=True,
+        off="--no-resume",
+    )
 
     def _check(self) -> None:
         chosen = [
@@ -142,15 +177,12 @@ class Interpolation(
                 "point above 1: leave one of them out."
             )
         is_normal = self.slowmo is None and self.speed is None
-        if self.audio in ("drop", "stretch") and is_normal:
+        if self.audio is not None and is_normal != (self.audio == "copy"):
+            other = "normal speed" if self.audio == "copy" else "slow motion"
             raise SettingsError(
-                f"audio-without-slowmo: --audio={self.audio} is for slow motion: give "
-                "--slowmo or --speed too."
-            )
-        if self.audio == "copy" and not is_normal:
-            raise SettingsError(
-                "copy-with-slowmo: In slow motion audio is dropped or stretched, never "
-                "copied: leave --audio=copy out."
+                f"audio-of-other-speed: --audio={self.audio} is for {other}: leave it out, "
+                "or change --slowmo or --speed. In slow motion audio is dropped or "
+                "stretched, never copied."
             )
         if self.device == "cuda:all" and self.workers.startswith("local:"):
             raise SettingsError(
@@ -184,8 +216,17 @@ class InterpManySettings(Interpolation):
             "Read videos, and folders of them.", parse=values.files, hidden=True
         ),
     )
-    out_dir: File = field(metadata=declared(_OUT_DIR, "DIR", pinned=False))
-    recursive: bool = option(_RECURSIVE, pinned=False, default=False)
+    out_dir: File = field(
+        metadata=declared(
+            """Take any number of inputs and write their outputs to this folder. An input is
+            skipped if its output was made of it, as it is now, with the same options.""",
+            "DIR",
+            pinned=False,
+        )
+    )
+    recursive: bool = option(
+        "Read all subfolders too, and keep them in --out-dir.", pinned=False, default=False
+    )
 
     def of(self, name: File, subfolder: Path) -> InterpSettings:
         """Return the settings for one input.

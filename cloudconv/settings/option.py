@@ -16,7 +16,7 @@ from itertools import chain
 from numbers import Rational
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import did_you_mean, flag, keep_name, listed
@@ -240,6 +240,9 @@ class Settings:
             return given
         return {o.name: given[o.name] for o in options if given[o.name] != o.default}
 
+    models_task: ClassVar[Any] = None
+    """The task of all models that the values name; None for any."""
+
     @property
     def named_models(self) -> tuple[str, ...]:
         """Return the models that the values name: names, or files of weights."""
@@ -257,11 +260,8 @@ class Settings:
         """
         now = self.pinned()
         options = fields_of(type(self))
-        usual = [option.name for option in options if self._has_default(option)]
+        usual = [o.name for o in options if getattr(self, o.name) == o.default]
         return {name: now[name] for name in usual if name in now} | dict(recorded)
-
-    def _has_default(self, option: Option) -> bool:
-        return bool(getattr(self, option.name) == option.default)
 
 
 def _read_fields(kind: Any) -> tuple[Option, ...]:

@@ -13,38 +13,11 @@ from cloudconv.settings.values import File, Files
 
 CLIPS, LEARNING = "Clips", "Learning"
 
-_MINUTES = "Train for M minutes, scores included; the run may take 15 s more."
-_RATE_DEFAULT = "5e-4, or 1e-4 if --init sets all weights"
 
 _learn = partial(option, group=LEARNING)
 _clip = partial(option, group=CLIPS)
 _rare = partial(option, hidden=True)  # in Python and recipes, not on the command line
 _fraction = partial(_rare, default=0.0, least=0, most=1)
-_spans = values.checked(values.parse_spans)
-
-_CLIPS = """Train on videos, folders of videos, or pictures; clip.mp4[0:0.75]@480 is the
-first 75 %, shrunk to 480 pixels on the longest side."""
-_OUTPUT = declared(
-    "Write the weights to this file.",
-    "FILE",
-    also="-o",
-    parse=values.weights_file,
-    shown="<model>_trained.safetensors",
-    pinned=False,
-)
-_INIT = "Start from these weights: a model's name, or a file."
-_RECIPE = "Read settings, also rare ones, from a TOML file; options override them."
-_LOSS = """Minimise l1, l2, charbonnier, ssim, gdl, laplacian, psnr, adversarial, or a sum:
-l1+gdl, l2:1,gdl:0.5."""
-_VAL = "Validate on these clips, which are never trained on; may be repeated."
-_RESUME = "Resume from the checkpoint of an interrupted run, or start again."
-_ROLLOUT = "Train predictors K frames ahead."
-_INTERVAL = "Take every K-th frame; with K-L, each sample draws its own number from K to L."
-_SEED = "Draw the samples with this seed; the same seed repeats a training."
-_PRECISION = (
-    "Train in this number format: auto, fp32 or bf16; gradients are too small for fp16."
-)
-_VAL_PART = "Validate on this part of each clip."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,37 +32,79 @@ class TrainSettings(Overwrite, Machine):
     clips: Files = field(
         default=(),
         kw_only=False,
-        metadata=declared(_CLIPS, "CLIPS…", parse=values.files, hidden=True),
+        metadata=declared(
+            """Train on videos, folders of videos, or pictures; clip.mp4[0:0.75]@480 is the
+            first 75 %, shrunk to 480 pixels on the longest side.""",
+            "CLIPS…",
+            parse=values.files,
+            hidden=True,
+        ),
     )
-    output: File | None = field(default=None, kw_only=False, metadata=_OUTPUT)
+    output: File | None = field(
+        default=None,
+        kw_only=False,
+        metadata=declared(
+            "Write the weights to this file.",
+            "FILE",
+            also="-o",
+            parse=values.weights_file,
+            shown="<model>_trained.safetensors",
+            pinned=False,
+        ),
+    )
     model: str = option(
         "Train this model.", "NAME", default="", shown="the model of --init"
     )
-    init: File | None = option(_INIT, "NAME")
-    recipe: File | None = option(_RECIPE, "FILE", pinned=False)
+    init: File | None = option(
+        "Start from these weights: a model's name, or a file.", "NAME"
+    )
+    recipe: File | None = option(
+        "Read settings, also rare ones, from a TOML file; options override them.",
+        "FILE",
+        pinned=False,
+    )
     steps: int | None = option(
         "Train for N steps.", "N", least=1, shown="1000", pinned=False
     )
-    minutes: float | None = option(_MINUTES, "M", above=0, most=1e6, pinned=False)
+    minutes: float | None = option(
+        "Train for M minutes, scores included; the run may take 15 s more.",
+        "M",
+        above=0,
+        most=1e6,
+        pinned=False,
+    )
     loss: str = option(
-        _LOSS, "SUM", default="charbonnier", parse=values.checked(values.loss_terms)
+        """Minimise l1, l2, charbonnier, ssim, gdl, laplacian, psnr, adversarial, or a sum:
+        l1+gdl, l2:1,gdl:0.5.""",
+        "SUM",
+        default="charbonnier",
+        parse=values.checked(values.loss_terms),
     )
     val: Files = option(
-        _VAL,
+        "Validate on these clips, which are never trained on; may be repeated.",
         "CLIPS",
         default=(),
         parse=values.files,
         shown="parts of the clips",
         repeats=True,
     )
-    resume: bool = option(_RESUME, default=True, off="--no-resume", pinned=False)
+    resume: bool = option(
+        "Resume from the checkpoint of an interrupted run, or start again.",
+        default=True,
+        off="--no-resume",
+        pinned=False,
+    )
     task: Literal["interpolate", "predict", "reconstruct"] | None = _learn(
         "Train to interpolate, predict or reconstruct.", "TASK", shown="the model's own"
     )
     relative: bool = _rare("Divide each loss by that of the naive picture.", default=False)
     batch: int = _learn("Use N samples for each step.", "N", default=8, least=1, most=4096)
     rollout: int | None = _learn(
-        _ROLLOUT, "K", least=1, most=1000, shown="1, or 8 for voxelflow"
+        "Train predictors K frames ahead.",
+        "K",
+        least=1,
+        most=1000,
+        shown="1, or 8 for voxelflow",
     )
     gap: int = _rare(
         "Train on pairs at most K frames apart.", default=2, least=2, most=1000
@@ -98,21 +113,41 @@ class TrainSettings(Overwrite, Machine):
         "Add noise of this deviation, where white is 1.", default=0.0, least=0
     )
     learning_rate: float | None = _learn(
-        "Train at this learning rate.", "R", above=0, most=1, shown=_RATE_DEFAULT
+        "Train at this learning rate.",
+        "R",
+        above=0,
+        most=1,
+        shown="5e-4, or 1e-4 if --init sets all weights",
     )
     precision: Literal["auto", "fp32", "bf16"] = on_machine(
-        _PRECISION, "NAME", default="auto"
+        """Train in this number format: auto, fp32 or bf16; gradients are too small for
+        fp16.""",
+        "NAME",
+        default="auto",
     )
-    seed: int = _learn(_SEED, "N", default=0, least=0, most=2**63 - 1)
+    seed: int = _learn(
+        "Draw the samples with this seed; the same seed repeats a training.",
+        "N",
+        default=0,
+        least=0,
+        most=2**63 - 1,
+    )
     crop: int = _clip("Cut samples of N by N pixels.", "N", default=128, least=1)
     interval: int | str | Sequence[int] = _clip(
-        _INTERVAL, "K", default=(1, 1), parse=values.interval, shown="1"
+        "Take every K-th frame; with K-L, each sample draws its own number from K to L.",
+        "K",
+        default=(1, 1),
+        parse=values.interval,
+        shown="1",
     )
     min_motion: float = _rare(
         "Leave out stiller samples, in levels of 255.", default=0.0, least=0
     )
     val_part: str | None = _clip(
-        _VAL_PART, "A:B", parse=_spans, shown="three parts of each"
+        "Validate on this part of each clip.",
+        "A:B",
+        parse=values.checked(values.parse_spans),
+        shown="three parts of each",
     )
     deinterlace: bool = _clip(DEINTERLACE, default=False)
     crops: int = _rare("Cut this many samples from each window.", default=8, least=1)

@@ -85,7 +85,7 @@ USAGE = {
     f"{COMPARE} --against cloud-best:scale=9": "The scale 9 is not one of",
     f"{COMPARE} --against cloud-bets:scale=2": "did you mean cloud-best?",
     f"{COMPARE} --drop 1": "--drop must be a whole number from 2 to 64",
-    f"{COMPARE} --drop 2 --horizon 2": "give one of them",
+    f"{COMPARE} --drop 2 --horizon 2": "leave them out with --horizon",
     f"{COMPARE} --horizon 0": "--horizon must be",
     f"{COMPARE} --horizon 4 --frames 3": "less than one forecast",
     f"{COMPARE} --against cloud-best:things=off": "can have scale of its own",

@@ -65,11 +65,12 @@ def test_quiet_and_progress_off_print_no_progress(mode, quiet, capsys):
 
 
 def test_progress_json_prints_one_object_a_line(now, capsys):
+    pace = Pace()
     with reporting("working", "json", quiet=True) as report:
         for tenth in range(26):
             now[0] = tenth / 10
-            report(Progress("analysing", tenth, None))
-        report(at(3, 7))
+            report(pace(Progress("analysing", tenth, None)))
+        report(pace(at(3, 7)))
     rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(row["stage"], row["done"], row["total"]) for row in rows] == [
         ("analysing", 0, None),
@@ -197,10 +198,11 @@ def test_a_line_on_a_terminal_is_wrapped_between_words(monkeypatch, capsys):
 
 def test_one_millisecond_gives_no_rate(monkeypatch, now, capsys):
     monkeypatch.setattr(progress, "JSON_EVERY", 0.0)
+    pace = Pace()
     with reporting("working", "json", quiet=False) as report:
-        report(at(0, None))
+        report(pace(at(0, None)))
         now[0] = 0.001
-        report(at(1, None))
+        report(pace(at(1, None)))
     rates = [json.loads(line)["rate"] for line in capsys.readouterr().err.splitlines()]
     assert rates == [None, None], "one unit in a millisecond would be 1000 a second"
 

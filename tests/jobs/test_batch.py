@@ -375,7 +375,7 @@ def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, m
     assert_as_alone(folder, videos)
     frames = [getattr(outcomes[k], "source_frames", None) for k in range(6)]
     assert frames == [60, None, None, 3, 25, 12]
-    assert "changes from 96x64" in str(outcomes[2])
+    assert "the first picture is 96x64" in str(outcomes[2])
     assert "carries on" not in str(outcomes[2])
     done = [progress.done for progress in seen if progress.stage == "rendering"]
     assert done == sorted(done)

@@ -460,7 +460,7 @@ def test_a_recipe_gives_the_settings_and_none_or_nothing_unsets_one(clip, recipe
 def test_a_wrong_recipe_is_one_clear_sentence(recipe, tmp_path, text, said):
     with pytest.raises(SettingsError, match=said):
         completed(recipe=recipe(text))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="There is no file"):
         completed(recipe=tmp_path / "none.toml")
 
 

@@ -466,8 +466,8 @@ def test_an_interrupt_while_the_lock_is_acquired_leaves_no_lock_file(tmp_path, m
 
     with monkeypatch.context() as patched:
         patched.setattr("fcntl.flock", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            files.Claim(tmp_path / "o.mp4").acquire()
+        with pytest.raises(KeyboardInterrupt), files.Claim(tmp_path / "o.mp4"):
+            pass
     assert os.listdir(tmp_path) == []
     with files.Claim(tmp_path / "o.mp4"):
         pass

@@ -40,8 +40,6 @@ _CAUTION = 0.25  # part of its way by which a moved point counts as nearer to th
 _SMOOTH = 0.06
 _FOLD = 0.25  # greatest change of displacements per pixel; else they are blurred more
 _TURNS = 16  # frames that a picture of a slow sky shows in turn, at most
-# Change of the moved frame, relative to the clip's, from which none is shown.
-_ENOUGH = 0.85
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
 # Sigma of the blur of the rim at which the sky is mirrored, of the longer side.
 _ROUND = 0.05

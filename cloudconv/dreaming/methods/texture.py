@@ -92,8 +92,10 @@ def exits(material: Material, options: Options, most: int, count: int) -> list[i
     most like another.
     """
     clip = _Clip(material, options)
+    last = len(material) - 1
+    unlike = [clip.entries(last - before).min() for before in range(most + 1)]
     parts = [part.tolist() for part in np.array_split(range(1, most + 1), count)]
-    return [min(part, key=clip.unlike_all) for part in parts if part]
+    return [min(part, key=unlike.__getitem__) for part in parts if part]
 
 
 def whole(material: Material, options: Options) -> Iterator[DreamFrame]:
@@ -160,13 +162,13 @@ class _Clip:
         self._count = len(material)
         self._last = options.leaves % self._count  # shown before the dream
         self._smalls = np.stack([_compared(material.glance(k)) for k in range(self._count)])
-        self._apart = self._unlike(self._smalls)
+        self._apart = _distances(self._smalls, self._smalls)
         lags = range(self._count)
         # A large change of the clip within each number of frames.
         changes = [np.quantile(self._apart.diagonal(lag), QUANTILE) for lag in lags]
         self._changes = np.maximum.accumulate(changes)
         self._most = round(_LONGEST / float(material.step))
-        wind = self._wind()
+        wind = _wind(material)
         size = reduced(material.glance(0), THUMB_SIDE).shape[:2]
         self._known = np.ones(size, np.float32)
         self._points = Points(resized_flow(wind, size))
@@ -183,27 +185,6 @@ class _Clip:
         # The latest changes, and the pictures of jumps, which may come again.
         self._change = lru_cache(self._made_change)
         self._kept: dict[tuple[_Jump, int], Floats] = {}
-
-    def _wind(self) -> Floats:
-        """Return the mean backward flow, (h, w, 2); 0 for a film without a direction."""
-        flow = self._material.flow
-        pairs = spread(self._count, 1)
-        wind = mean_flow(self._material, pairs)
-        speed = np.mean([np.linalg.norm(flow(k), axis=2).mean() for k in pairs] or [0.0])
-        lengths = np.linalg.norm(wind, axis=2)
-        is_wide = float(lengths.mean() ** 2) >= _WIDE * float(np.square(lengths).mean())
-        is_steady = float(lengths.mean()) >= max(_DIRECTED * float(speed), _FAINT)
-        return wind * np.float32(is_wide and is_steady)
-
-    def _unlike(self, smalls: Floats) -> Floats:
-        """Return root mean square differences of (n, values) from each frame, in levels."""
-        # A product of matrices loses small differences of large values.
-        apart: Floats = torch.cdist(
-            torch.from_numpy(smalls),
-            torch.from_numpy(self._smalls),
-            compute_mode="donot_use_mm_for_euclid_dist",
-        ).numpy()
-        return apart / np.float32(self._smalls.shape[1] ** 0.5)
 
     def _good_jumps(self) -> tuple[_Jump, Any]:
         """Return the least visible jump, and all that are as little visible, (n, 2)."""
@@ -295,7 +276,7 @@ class _Clip:
         stop = frames
         if loop_to is not None:
             small = small_copy(loop_to, self._material.small_size)
-            unlike = self._unlike(_compared(small)[None])[0]
+            unlike = _distances(_compared(small)[None], self._smalls)[0]
             home = longest + int(unlike[longest:].argmin())
             stop -= min(int(self._lasting(unlike[home])), frames // 2)
         start = home - 1
@@ -350,7 +331,7 @@ class _Clip:
         pictures.
         """
         if 0 < lasts <= self._slow:
-            ahead = self._onwards()
+            ahead = _onwards(self._material, self._last, self._device, self._least // 2)
             small = self._small(self._last)
             yield _Shot(lambda _: next(ahead), lambda _: self._real(self._last))
             change = self._by_place(
@@ -394,22 +375,6 @@ class _Clip:
             lasts=lasts,
             passing=(lambda time: split(start + time)[1]) if is_long else None,
         )
-
-    def _onwards(self) -> Iterator[Floats]:
-        """Yield the last frame shown, which moves on for a short time, without an end."""
-        model = registry.load_predictor("flow", self._device, torch.float32)
-        numbers = [max(self._last - k, 0) for k in reversed(range(model.spec.context))]
-        pictures = [
-            lambda k=k: _sent(self._material.picture(k), self._device) for k in numbers
-        ]
-        # Later, things would be stretched, and half of the places have changed.
-        for forecast in model.forecast_from(
-            pictures, range(1, max(2, self._least // 2 + 1))
-        ):
-            picture = picture_from(forecast[0])
-            yield picture
-        while True:
-            yield picture
 
     def _by_place(
         self, old: Callable[[int], Floats], new: int, lasts: tuple[int, int]
@@ -513,15 +478,11 @@ class _Clip:
 
     def _entry(self) -> tuple[int, int]:
         """Return the clip's frame at time 0, and the frames between the last and this."""
-        start = int(self._entries(self._last).argmin())
+        start = int(self.entries(self._last).argmin())
         lasts = int(self._lasting(self._apart[self._last, start]))
         return min(start, self._best.old - 1 - lasts), lasts
 
-    def unlike_all(self, before: int) -> float:
-        """Return how visible the best jump is from so many frames before the last."""
-        return float(self._entries(self._count - 1 - before).min())
-
-    def _entries(self, last: int) -> Any:
+    def entries(self, last: int) -> Any:
         """Return how visible the jumps from the frame ``last`` to other frames are."""
         end = self._best.old
         costs = self._apart[last, :end].copy()
@@ -532,6 +493,43 @@ class _Clip:
         if last < self._count - 1:  # the clip itself follows
             costs[max(last - self._stretch, 1) :] = np.inf
         return costs
+
+
+def _wind(material: Material) -> Floats:
+    """Return the mean backward flow, (h, w, 2); 0 for a film without a direction."""
+    pairs = spread(len(material), 1)
+    wind = mean_flow(material, pairs)
+    speeds = [np.linalg.norm(material.flow(k), axis=2).mean() for k in pairs]
+    lengths = np.linalg.norm(wind, axis=2)
+    is_wide = float(lengths.mean() ** 2) >= _WIDE * float(np.square(lengths).mean())
+    least = max(_DIRECTED * float(np.mean(speeds or [0.0])), _FAINT)
+    return wind * np.float32(is_wide and float(lengths.mean()) >= least)
+
+
+def _distances(some: Floats, others: Floats) -> Floats:
+    """Return root mean square differences of (n, values) from (m, values): (n, m)."""
+    # A product of matrices loses small differences of large values.
+    apart: Floats = torch.cdist(
+        torch.from_numpy(some),
+        torch.from_numpy(others),
+        compute_mode="donot_use_mm_for_euclid_dist",
+    ).numpy()
+    return apart / np.float32(others.shape[1] ** 0.5)
+
+
+def _onwards(
+    material: Material, last: int, device: torch.device | str, most: int
+) -> Iterator[Floats]:
+    """Yield the frame ``last``, which moves on for a short time, without an end."""
+    model = registry.load_predictor("flow", device, torch.float32)
+    numbers = [max(last - k, 0) for k in reversed(range(model.spec.context))]
+    pictures = [lambda k=k: _sent(material.picture(k), device) for k in numbers]
+    # Later, things would be stretched, and half of the places have changed.
+    for forecast in model.forecast_from(pictures, range(1, max(2, most + 1))):
+        picture = picture_from(forecast[0])
+        yield picture
+    while True:
+        yield picture
 
 
 def _compared(picture: Bytes) -> Floats:

@@ -60,7 +60,7 @@ def method(model: str, plan: ComparePlan, warned: list[Warned]) -> Make:
         return _Minterpolate(plan).make
     device = choose_device(str(plan.device))
     model, settings = plan.settings.of_method(model)
-    spec = registry.spec(model, "predict" if plan.forecasts else "interpolate")
+    spec = registry.spec(model, plan.settings.models_task)
     dtype = choose_precision(settings.precision, device, spec)
     if plan.forecasts:
         return partial(_predicted, registry.load_predictor(model, device, dtype), device)

@@ -22,7 +22,6 @@ from cloudconv.media.frames.frame import Frame, MediaInfo
 from cloudconv.media.reading.source import Source
 from cloudconv.messages import counted
 from cloudconv.models import registry
-from cloudconv.models.catalogue import ModelTask
 from cloudconv.render.device import (
     auto_warnings,
     choose_device,
@@ -129,7 +128,7 @@ class ComparePlan:
         """Return the fields of the result that are decided."""
         models = (name for name in self.methods if name != MINTERPOLATE)
         model, _ = self.settings.of_method(next(models, BLEND))
-        spec = registry.spec(model, "predict" if self.forecasts else "interpolate")
+        spec = registry.spec(model, self.settings.models_task)
         dtype = choose_precision(self.settings.precision, self.device, spec)
         return {
             "input": str(self.settings.input),
@@ -148,9 +147,9 @@ def decide(settings: CompareSettings) -> ComparePlan:
     methods = methods_of(settings)
     used = [settings.of_method(name) for name in methods if name != MINTERPOLATE]
     models = [model for model, _ in used]
-    task: ModelTask = "predict" if forecasts else "interpolate"
     specs = [
-        registry.spec(name, task, settings.timesteps, [MINTERPOLATE]) for name in models
+        registry.spec(name, settings.models_task, settings.timesteps, [MINTERPOLATE])
+        for name in models
     ]
     registry.check_timesteps(settings.timesteps, specs)
     scaled = [

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from cloudconv.jobs.compare.plan import (
 )
 from cloudconv.jobs.compare.score import ScoredFrame, Scorer, losses, verdict
 from cloudconv.jobs.drawn import as_shown, drawn_frame, drawn_video, even, label
-from cloudconv.jobs.reports import PAGE, ReportFolder, opened_report
+from cloudconv.jobs.reports import PAGE, finish_report, opened_report
 from cloudconv.media.reading.identity import check_unchanged
 from cloudconv.media.writing.sink import Sink
 from cloudconv.messages import counted
@@ -172,7 +173,7 @@ def _report(
 class ReportWriter:
     """An unfinished report; ``_worst`` has at most ``SHOWN`` frames, the worst first."""
 
-    _folder: ReportFolder
+    _folder: Path
     _plan: ComparePlan
     _videos: ExitStack
     _worst: list[tuple[float, Card]] = field(default_factory=list)
@@ -221,7 +222,7 @@ class ReportWriter:
         rgb = even(torch.cat([self._labels, torch.cat(panels, 2)], 1))
         if self._video is None:
             info = self._plan.info
-            video = drawn_video(self._folder.path / VIDEO, info, rgb, info.timing.rate)
+            video = drawn_video(self._folder / VIDEO, info, rgb, info.timing.rate)
             self._video = self._videos.enter_context(video)
         self._video.write(drawn_frame(rgb, self._clock, duration))
         self._clock += duration
@@ -231,10 +232,6 @@ class ReportWriter:
         self._videos.close()
         cards = (replace(card, key=f"worst-{k}") for k, (_, card) in enumerate(self._worst))
         report = replace(data, cards=tuple(cards))
-        self._folder.finish(
-            {
-                RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-                + "\n",
-                PAGE: render(report),
-            }
-        )
+        text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        texts = {RESULT: text, PAGE: render(report)}
+        finish_report(self._folder, self._plan.settings, texts)

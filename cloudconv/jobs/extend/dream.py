@@ -38,12 +38,12 @@ from cloudconv.jobs.extend.plan import (
     NewFrame,
     enough_memory,
     new_frame,
-    precision_of,
 )
 from cloudconv.jobs.reports import (
     PAGE,
     Glimpses,
     check_report,
+    finish_report,
     opened_report,
     places_page,
 )
@@ -53,7 +53,7 @@ from cloudconv.media.writing.output import claim
 from cloudconv.messages import counted, flag, listed
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.render.device import precision_name, set_threads
+from cloudconv.render.device import choose_precision, precision_name, set_threads
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
 
@@ -230,13 +230,11 @@ def _resolve(plan: DreamPlan) -> _Dream:
     count = len(material)
     start, warnings = last_scene(material, info)
     if count < spec.least_frames:
-        whole = "too-short-for-mode", "to continue from"
-        code, where = (
-            whole if start is None else ("too-short-after-cut", "after its last cut")
-        )
+        where = "to continue from" if start is None else "after its last cut"
         raise InputError(
-            f"{code}: {info.path} has {counted(count, 'frame')} {where}, and the mode "
-            f"{spec.name} needs {spec.least_frames}: use the mode {choose(material).mode}."
+            f"too-short-for-mode: {info.path} has {counted(count, 'frame')} {where}, and "
+            f"the mode {spec.name} needs {spec.least_frames}: use the mode "
+            f"{choose(material).mode}."
         )
     if _requested(settings) is not None and spec.needs_wind:
         with enough_memory(plan.device, info):
@@ -254,7 +252,8 @@ def _resolve(plan: DreamPlan) -> _Dream:
         )
         warnings.append(Warned(apart))
     has_model = "model" in spec.options
-    dtype = precision_of(settings, plan.device, _network(spec, settings))
+    network = _network(spec, settings)
+    dtype = choose_precision(settings.precision, plan.device, network)
     options = Options(
         seed=settings.seed,
         loop=loops,
@@ -366,7 +365,11 @@ def run(settings: DreamSettings) -> Job:
         if report is not None and glimpses is not None:
             worst = glimpses.take(meter.faults, last=True)
             entries = as_json(worst, first, begins, plan.step, material.size)
-            report.finish({PAGE: _page(plan, faults, entries, glimpses.of(worst))})
+            finish_report(
+                report,
+                settings,
+                {PAGE: _page(plan, faults, entries, glimpses.of(worst))},
+            )
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],

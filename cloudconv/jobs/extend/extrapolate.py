@@ -174,14 +174,12 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
     if len(scene.frames) < min(spec.context, 2):
         path = plan.info.path
         model = settings.model
-        code, where = "one-frame-to-forecast", "to forecast from"
+        where = "to forecast from"
         if scene.cut is not None:
-            cut = float(scene.cut - timing.start)
-            code = "one-frame-after-cut"
-            where = f"after a cut at {cut:g} s"
+            where = f"after a cut at {float(scene.cut - timing.start):g} s"
         raise motion_photo(path) or InputError(
-            f"{code}: {path} has a single frame {where}, and {model} needs two or more: "
-            "forecast from another time with --at, or give a longer video."
+            f"one-frame-to-forecast: {path} has a single frame {where}, and {model} needs "
+            "two or more: forecast from another time with --at, or give a longer video."
         )
     step = 1 / timing.rate if timing.rate is not None else scene.gap or timing.last_duration
     own = {"context_frames": min(len(scene.frames), spec.context), "cadence": scene.cadence}

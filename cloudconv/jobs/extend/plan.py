@@ -259,7 +259,7 @@ def decide(
     """
     spec = registry.spec(model, "predict")
     device = choose_device(settings.device)
-    dtype = precision_of(settings, device, network)
+    dtype = choose_precision(settings.precision, device, network)
     at = exact(settings.at)
     info = video.probed(settings)
     timing = info.timing
@@ -301,15 +301,6 @@ def check_sides(info: MediaInfo) -> None:
             f"dream needs at least {_LEAST_DREAM_SIDE} on each side: enlarge the clip "
             "first."
         )
-
-
-def precision_of(
-    settings: ExtendSettings, device: torch.device, network: ModelSpec | None
-) -> torch.dtype:
-    """Return the precision of a network; float32 without one."""
-    if network is None:
-        return torch.float32
-    return choose_precision(settings.precision, device, network)
 
 
 def new_frame(rgb: Tensor, like: Frame) -> Frame:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
@@ -23,7 +24,6 @@ from cloudconv.jobs.interp.workers import Workers
 from cloudconv.jobs.video import output_path, stem_of
 from cloudconv.media.containers.containers import CONTAINERS, MKV
 from cloudconv.media.reading import pictures as images
-from cloudconv.media.reading.folders import inventory, rest_of
 from cloudconv.media.reading.identity import input_dates
 from cloudconv.media.writing.output import check_free, check_home, writing
 from cloudconv.messages import listed
@@ -78,7 +78,7 @@ def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
     entries: list[tuple[str, Path]] = []
     for folder in folders:
         subfolder = folder.relative_to(path)
-        entries += [(str(video), subfolder) for video in inventory(folder)[0]]
+        entries += [(str(video), subfolder) for video in images.videos_in(folder)]
     return entries
 
 
@@ -102,8 +102,9 @@ def left_out(settings: InterpManySettings) -> Iterator[Warned]:
             continue  # for a folder of pictures, the probe warns
         inside = [] if settings.recursive else images.subfolders_of(folder)
         inside = [subfolder for subfolder in inside if subfolder.resolve() != output]
-        files = (inventory(each)[1] for each in _folders(folder, settings))
-        yield from rest_of(folder, "videos", chain(inside, *files))
+        files = chain.from_iterable(map(images.visible_in, _folders(folder, settings)))
+        others = [file for file in files if not images.is_video(file)]
+        yield from images.rest_of(folder, "videos", [*inside, *others])
         if any(map(images.videos_in, inside)):
             yield Warned(
                 f"subfolders-left-out: --recursive includes the videos in folders of "
@@ -246,16 +247,11 @@ def _made(
     return outcomes[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class ManyPlan:
-    """The plans of many inputs; ``facts`` are keys of the command's JSON."""
+def decide(settings: InterpManySettings) -> SimpleNamespace:
+    """Return the plan, or the error, of each input; write no output.
 
-    facts: dict[str, Any]
-    warnings: tuple[Warned, ...]
-
-
-def decide(settings: InterpManySettings) -> ManyPlan:
-    """Return the plan, or the error, of each input; write no output."""
+    The ``facts`` are keys of the command's JSON, beside the ``warnings``.
+    """
     plans: list[dict[str, Any]] = []
     for one, outcome in _plans(each_input(settings)):
         if isinstance(outcome, CloudconvError):
@@ -266,7 +262,8 @@ def decide(settings: InterpManySettings) -> ManyPlan:
         else:
             plans.append({**planned(outcome), "exists": False})
     failed = sum("error" in plan for plan in plans)
-    return ManyPlan({"plans": plans, "failed": failed}, tuple(left_out(settings)))
+    facts = {"plans": plans, "failed": failed}
+    return SimpleNamespace(facts=facts, warnings=[*left_out(settings)])
 
 
 def _decided(

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from itertools import islice
 
@@ -13,7 +12,6 @@ from cloudconv.messages import clock, counted
 from cloudconv.render.device import set_threads
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.tasks import schedule
-from cloudconv.settings.values import exact
 
 _SECONDS = 10.0  # for the whole measurement, about
 _TASKS = 24
@@ -24,14 +22,16 @@ _PIXELS = 400_000  # of a picture that a CPU computes for the measurement
 def foresee(plan: InterpPlan) -> Iterator[dict[str, str]]:
     """Yield about how long the new frames take, by a few of them; nothing if none is new.
 
-    Larger pictures are reduced for a CPU, and the time grows with the pixels. Encoding,
-    which goes on beside, does not count. Raises the errors of the run.
+    Larger pictures are reduced for a CPU, and the time grows with the pixels. The first
+    output frames show which part of them is new. Encoding, which goes on beside, does not
+    count. Raises the errors of the run.
     """
     began = time.monotonic()
     set_threads(plan.settings.threads)
     with plan.source() as source:
         tasks = [*islice(schedule(plan.frames(source), plan.request), _TASKS)]
     new = [task for task in tasks if task.is_new]
+    share = len(new) / max(len(tasks), 1)
     if not new:
         return
     size = plan.info.width * plan.info.height
@@ -47,7 +47,7 @@ def foresee(plan: InterpPlan) -> Iterator[dict[str, str]]:
     if plan.expected is None:
         yield {"time": f"{each} (measured)"}
         return
-    count = round(plan.expected * _new_share(plan))
+    count = round(plan.expected * share)
     here = f"about {clock(count * seconds)} here"
     yield {"time": f"{here}: {each}, {counted(count, 'new frame')} (measured)"}
 
@@ -65,17 +65,3 @@ def _timed(renderer: Renderer, tasks: Sequence[FrameTask]) -> float:
     began = time.monotonic()
     count = sum(1 for _ in renderer.frames(iter(tasks)))
     return (time.monotonic() - began) / count
-
-
-def _new_share(plan: InterpPlan) -> Fraction:
-    """Return the part of the output's frames that are new, without cuts and repeats."""
-    settings = plan.settings
-    factor = exact(settings.factor or settings.slowmo)
-    if settings.shutter:
-        return Fraction(1)
-    if factor is None or settings.fps is not None:
-        rates = plan.rate, plan.info.timing.rate
-        if None in rates or settings.speed is not None or settings.slowmo is not None:
-            return Fraction(1)
-        factor = Fraction(rates[0]) / Fraction(rates[1])  # type: ignore[arg-type]
-    return 1 - Fraction(1, factor.numerator)

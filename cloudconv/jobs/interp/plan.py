@@ -379,7 +379,6 @@ def decide(
     dtype = workers.precision(settings.precision, device, spec)
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
     live = live and to_stdout and str(settings.input) == "-"
-    named = _named(settings)
     info = video.probed(settings, live=live)
     timing = info.timing
     if timing.frames == 1:
@@ -389,7 +388,7 @@ def decide(
         )
     start, end = exact(settings.start), exact(settings.end)
     video.check_begin(info, start)
-    replaced = _placed(named, timing)
+    replaced = _replaced(settings, timing)
     begins, ends = timing.span(start, end)
     request = Request(
         name=f"{info.path}",
@@ -435,36 +434,25 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
     if fps is not None:
         return Resample(fps)
     factor = exact(settings.factor or settings.slowmo or 1)
-    if settings.speed and info.timing.rate is None:
-        raise SettingsError(
-            f"speed-of-variable-rate: {info.path} has a variable frame rate, which leaves "
-            "the rate of the output open: give one with --fps."
-        )
     if info.timing.rate is not None:
         # At a constant rate the output times are evenly spaced, even where the source lacks
         # frames.
         return Resample(info.timing.rate * exact(settings.factor or 1))
-    if factor.denominator == 1:
+    if factor.denominator == 1 and settings.speed is None:
         return Multiply(int(factor))
-    if info.timing.gap_rate is not None:
+    if info.timing.gap_rate is not None and settings.speed is None:
         return Resample(info.timing.gap_rate * exact(settings.factor or 1))
     raise SettingsError(
-        f"factor-on-variable-rate: {info.path} has a variable frame rate, for which a "
-        f"factor of {short(float(factor))} gives no definite times: give a whole number, "
-        "or a fixed rate with --fps."
+        f"variable-rate: {info.path} has a variable frame rate, which leaves the times of "
+        "the output open: give a whole --factor or --slowmo, or a fixed rate with --fps."
     )
 
 
-def _named(settings: InterpSettings) -> FrameList:
-    """Return the source frames to replace, as the settings name them."""
+def _replaced(settings: InterpSettings, timing: Timing) -> FrameList:
+    """Return the source frames to replace, with the clock of the source."""
     if settings.replace is None:
         return NO_FRAMES
-    return FrameList(parse_frames(settings.replace))
-
-
-def _placed(named: FrameList, timing: Timing) -> FrameList:
-    """Return the frames to replace with the clock of the source."""
-    frames = replace(named, zero=timing.start, rate=timing.gap_rate)
+    frames = FrameList(parse_frames(settings.replace), timing.start, timing.gap_rate)
     if not timing.open_ended:
         frames.check(timing.frames, timing.end - timing.start)
     return frames
@@ -506,15 +494,10 @@ def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fractio
             f"{frames} frames last {float(length):.0f} s, which is {count:,} frames at "
             f"{rate_name(rate.rate)} fps, and only {usual:,} at {usual_rate}"
         )
-        if info.timing.open_ended:
-            raise InputError(
-                f"too-many-frames-arrive: {info.path} shows a frame for very long: its "
-                f"first {count_words}. Save the input as a file first, which a whole "
-                "--factor divides gap by gap, or give --many-frames to make all frames."
-            )
         raise InputError(
-            f"too-many-frames: {info.path} shows frames for very long: its {count_words}. "
-            "Give a whole --factor to divide each gap, or --many-frames to make all frames."
+            f"too-many-frames: {info.path} shows frames for very long: its "
+            f"{'first ' * info.timing.open_ended}{count_words}. Give a whole --factor to "
+            "divide each gap of a file, or --many-frames to make all frames."
         )
 
 

@@ -10,15 +10,16 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from itertools import chain, starmap
+from pathlib import Path
 from typing import Any
 
 from cloudconv.doubts import kinds_of, without_pictures
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Finished, Job, Progress, Reported, Warned
+from cloudconv.jobs.interp.estimate import foresee
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
 from cloudconv.jobs.interp.pool import WorkerConfig, environments
 from cloudconv.jobs.interp.segments import (
-    FinishedSegment,
     RenderJob,
     SegmentEvents,
     SegmentPlan,
@@ -27,7 +28,7 @@ from cloudconv.jobs.interp.segments import (
 )
 from cloudconv.jobs.interp.store import SegmentStore
 from cloudconv.jobs.interp.workers import Cluster, Processes, Workers
-from cloudconv.jobs.reports import PAGE, ReportFolder, opened_report, places_page
+from cloudconv.jobs.reports import PAGE, finish_report, opened_report, places_page
 from cloudconv.jobs.video import size_of
 from cloudconv.media.frames.frame import FrameTask
 from cloudconv.media.writing.encoding import EncodingPlan
@@ -45,7 +46,7 @@ from cloudconv.settings import InterpSettings
 _VIEWS = ("source before", "new", "source after")
 _PLANNED = 8  # the number of segments that are planned ahead, in addition to one per worker
 
-__all__ = ["decide", "interpolate", "run", "start"]
+__all__ = ["decide", "foresee", "interpolate", "run", "start"]
 
 
 def run(settings: InterpSettings) -> Job:
@@ -71,7 +72,7 @@ def start(config: WorkerConfig, work: SegmentWork | None = None) -> Workers:
 
 
 def interpolate(
-    plan: InterpPlan, workers: Workers, report: ReportFolder | None = None
+    plan: InterpPlan, workers: Workers, report: Path | None = None
 ) -> Generator[Event, None, InterpResult]:
     """Interpolate one video, and finish its report."""
     began = time.monotonic()
@@ -154,12 +155,12 @@ def _doubtful(doubtful: dict[str, Any]) -> list[Warned]:
 
 
 def _write_page(
-    report: ReportFolder | None, plan: InterpPlan, doubtful: dict[str, Any], *, judged: bool
+    report: Path | None, plan: InterpPlan, doubtful: dict[str, Any], *, judged: bool
 ) -> None:
     if report is not None:
         said = _said(doubtful) if judged else "the new frames were not judged"
         page = places_page("interp", plan.info, said, doubtful["frames"], _VIEWS)
-        report.finish({PAGE: page})
+        finish_report(report, plan.settings, {PAGE: page})
 
 
 def _said(doubtful: dict[str, Any]) -> str:
@@ -204,7 +205,7 @@ def _render(
     out: SegmentStore | Sink,
     workers: Workers,
 ) -> SegmentEvents:
-    set_threads(job.threads)
+    set_threads(job.encoding.threads)
     if job.run.workers.kind != "inline":
         assert isinstance(out, SegmentStore)  # `decide` refuses workers for other outputs
         return _render_by_workers(job, tasks, out, workers)
@@ -246,10 +247,10 @@ def _render_by_workers(
         except CloudconvError as error:  # after the segments before are made
             errors.append(error)
 
-    def keep(segment: SegmentPlan, finished: FinishedSegment) -> None:
-        store.record(segment, *finished)
-
-    with closing(missing()) as waiting, closing(workers.map(job, waiting, keep)) as events:
+    with (
+        closing(missing()) as waiting,
+        closing(workers.map(job, waiting, store.record)) as events,
+    ):
         for number, event in events:
             if isinstance(event, Finished) and isinstance(event.result, CloudconvError):
                 errors.append(event.result)

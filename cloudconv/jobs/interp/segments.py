@@ -90,8 +90,8 @@ FinishedSegment = tuple[Path, PacketSummary]
 """The complete file of a segment, and its summary."""
 SegmentEvents = Generator[tuple[int, Event], None, None]
 """Events, each with the number of its segment."""
-Keep = Callable[[SegmentPlan, Path, PacketSummary], Any]
-"""A function that keeps the complete file of a segment."""
+Keep = Callable[[SegmentPlan, FinishedSegment], Any]
+"""A function that keeps a finished segment."""
 
 
 def divide(tasks: Iterable[FrameTask]) -> Iterator[SegmentTasks]:
@@ -144,16 +144,14 @@ class _Numbering:
 class RenderJob:
     """Everything that is needed to render any segment of a run, in any process.
 
-    ``threads`` is the number of each worker's threads, None for all. ``sizes`` and
-    ``engines`` are the same for all segments. ``nvdec``: the GPU of each worker decodes.
-    The segments' files are written to ``folder``. ``token`` identifies the folder's
-    content: a machine that finds another token at that path does not see the same folder.
-    Paths are absolute.
+    ``sizes`` and ``engines`` are the same for all segments. ``nvdec``: the GPU of each
+    worker decodes. The segments' files are written to ``folder``. ``token`` identifies the
+    folder's content: a machine that finds another token at that path does not see the same
+    folder. Paths are absolute.
     """
 
     run: InterpPlan
     encoding: EncodingPlan
-    threads: int | None
     sizes: Sizes
     engines: dict[str, str]
     nvdec: bool
@@ -172,11 +170,9 @@ class RenderJob:
     ) -> Self:
         """Return the job of a run; without ``folder`` only this process can do it."""
         sizes = {field.name: decisions[field.name] for field in fields(Sizes)}
-        threads = decisions["threads"]
         return cls(
             run=plan.absolute(),
-            encoding=replace(encoding, threads=threads),
-            threads=threads,
+            encoding=replace(encoding, threads=decisions["threads"]),
             sizes=Sizes(**sizes),
             engines=decisions["engines"],
             nvdec=nvdec,
@@ -204,7 +200,9 @@ class RenderJob:
 
     def source(self) -> Source:
         """Return a source that stays open between segments, in a process with one GPU."""
-        return Source(self.run.info, threads=self.threads, nvdec=0 if self.nvdec else None)
+        return Source(
+            self.run.info, threads=self.encoding.threads, nvdec=0 if self.nvdec else None
+        )
 
     def apply_to(self, renderer: Renderer) -> None:
         """Set the sizes and the engines of a renderer."""
@@ -325,7 +323,7 @@ class _SegmentFile:
             return self.number, Finished(self._doubts)
         summary = replace(summary, notes=self._doubts)
         plan = SegmentPlan(self.number, tuple(self._frames))
-        return self.number, Finished(self._keep(plan, self._encoder.file, summary))
+        return self.number, Finished(self._keep(plan, (self._encoder.file, summary)))
 
     def abandon(self) -> None:
         if self._encoder is not None:
@@ -424,7 +422,7 @@ class SegmentWork:
                 "same paths."
             )
 
-        def keep(_: SegmentPlan, *finished: Any) -> FinishedSegment:
+        def keep(_: SegmentPlan, finished: FinishedSegment) -> FinishedSegment:
             return finished
 
         with prefetch(decode(segment, source), job.run.request.ahead) as frames:
@@ -442,7 +440,7 @@ class SegmentWork:
         self._job = job
         # An equal job keeps the batch size, which a lack of memory may have reduced.
         if self._source is None or self._renderer is None or before != job:
-            set_threads(job.threads)
+            set_threads(job.encoding.threads)
             if (
                 self._renderer is None
                 or before is None

@@ -53,8 +53,6 @@ _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 _LATEST = 1 << 62  # ticks
 LONGEST_END = 1 << 24  # bytes; at least those of a segment's end, with its pictures
-# What follows from other values of a run: a difference is named only if no other is.
-_FOLLOWS = {"pix_fmt", "times", "convolutions"}
 
 
 class SegmentStore:
@@ -171,8 +169,9 @@ class SegmentStore:
                 )
             self._joined[number] = finished
 
-    def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
+    def record(self, segment: SegmentPlan, finished: FinishedSegment) -> None:
         """Add the summary to the file of a segment, and give the file its name."""
+        file, summary = finished
         with writing(self.path):
             size = file.stat().st_size
             if size != summary.bytes:
@@ -288,8 +287,6 @@ class SegmentStore:
             names = sorted(
                 key for key in old.keys() | new.keys() if old.get(key) != new.get(key)
             )
-            follows = {"encoder"} if _encoder(old) == _encoder(new) else set[str]()
-            names = [name for name in names if name not in follows | _FOLLOWS] or names
             if names and (work := self._work()):
                 changed = ", ".join(name.replace("_", " ") for name in names)
                 self.finished.clear()
@@ -382,8 +379,3 @@ def _is_ours(folder: Path) -> bool:
 def _is_plan(data: dict[str, Any]) -> bool:
     facts = (data.get("identity"), data.get("decided"))
     return data.get("version") == _VERSION and all(isinstance(fact, dict) for fact in facts)
-
-
-def _encoder(identity: dict[str, Any]) -> str:
-    """Return the name of the encoder without its options, which follow from others."""
-    return str(identity.get("encoder")).partition(",")[0]

@@ -16,13 +16,13 @@ import socket
 import sys
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from cloudconv import interrupts
 from cloudconv.errors import CloudconvError, DeviceError
@@ -31,7 +31,7 @@ from cloudconv.host import lack_of_memory, reuse_memory
 
 if TYPE_CHECKING:
     from cloudconv.jobs.interp.segments import (
-        FinishedSegment,
+        Keep,
         RenderJob,
         SegmentPlan,
         SegmentWork,
@@ -46,15 +46,9 @@ _TOKEN = (
 _TIMEOUT = 10  # seconds, for a connection to a cluster
 _END: Any = object()  # what replaces the next segment after the last one
 
-Keep = Callable[["SegmentPlan", "FinishedSegment"], None]
-"""A function that keeps the result of a segment."""
 
-
-class Workers(ABC):
+class Workers(AbstractContextManager["Workers"]):
     """A pool that renders segments; a context manager that ends its work."""
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._cancel()
@@ -344,18 +338,13 @@ class Cluster(Workers):
         def has_one(node: Mapping[str, float]) -> bool:
             return all(node.get(key, 0) >= need for key, need in self._needs.items())
 
-        if any(map(has_one, nodes)):
-            return
-        if self._needs["GPU"] and not any(node.get("GPU", 0) for node in nodes):
+        if not any(map(has_one, nodes)):
+            a_gpu = " and a GPU" * self._needs["GPU"]
+            no_gpu = ", or --device=cpu" * self._needs["GPU"]
             raise DeviceError(
-                "no-gpu-in-cluster: --device names a GPU, but no machine of the cluster "
-                "has one: use --device=cpu, or start Ray on a machine with a GPU."
+                f"no-machine: No machine of the cluster has {self._needs['CPU']} cores"
+                f"{a_gpu}: give fewer cores with --threads{no_gpu}."
             )
-        raise DeviceError(
-            f"no-machine: No machine of the cluster has {self._needs['CPU']} cores"
-            f"{' and a GPU' if self._needs['GPU'] else ''}: give fewer cores with "
-            "--threads."
-        )
 
     def _result(self, reference: Any) -> list[Any]:
         try:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import fsum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from cloudconv.events import Event, Finished, Job, Measured, Progress, Reported,
 from cloudconv.jobs.compare import run as compare
 from cloudconv.jobs.compare.plan import CompareResult
 from cloudconv.jobs.compare.score import EQUAL
-from cloudconv.jobs.train.plan import TrainPlan, TrainResult, decide
+from cloudconv.jobs.train.plan import TrainPlan, TrainResult, decide, foresee
 from cloudconv.jobs.train.results import Results, stored
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.reading.identity import has_changed
@@ -37,7 +37,7 @@ _RATE = 5e-4  # learning rate if some or all weights start as random numbers
 _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 
 
-__all__ = ["decide", "run"]
+__all__ = ["decide", "foresee", "run"]
 
 
 def run(requested: TrainSettings) -> Job:
@@ -94,10 +94,10 @@ def _run(plan: TrainPlan, began: float) -> Generator[Event, None, TrainResult]:
     windows = yield from plan.held_back.chosen()
     seen_windows = yield from plan.train.chosen()
     trainer.checks += len(seen_windows) / len(windows)
-    compared = None
+    film: _FilmScores | None = None  # of the initial weights
+    frames = 0
     if plan.spec.task == "interpolate":
-        compared = yield from _compared_before(plan, started)
-        trainer.reserve = compared.seconds
+        film, frames, trainer.reserve = yield from _compared_before(plan, started)
     best = yield from _trained(plan, trainer, results, windows, stop, began)
     interrupted = stop.is_set()
     seen = None
@@ -106,10 +106,10 @@ def _run(plan: TrainPlan, began: float) -> Generator[Event, None, TrainResult]:
         trainer.shown.load_state_dict(trainer.best_state)
         seen = yield from trainer.validate(trainer.shown, seen_windows)
         seen = replace(seen, step=best.step)
-        if compared is not None and compared.scores is not None:
-            scores = yield from _compared(plan, plan.output, compared.frames)
-            initial = compared.scores.of(initial)
-            best = best if scores is None else scores.of(best)
+        if film is not None:
+            scores = yield from _compared(plan, plan.output, frames)
+            initial = _with_scores(initial, film)
+            best = best if scores is None else _with_scores(best, scores)
         results.write(initial, best)
         checkpoint.unlink(missing_ok=True)
         if (lost := initial.gain - best.gain) >= EQUAL:
@@ -174,30 +174,23 @@ def _trained(
         return trainer.best
 
 
-class _FilmScores(NamedTuple):
-    """The scores of compare on held-back parts: of the weights, and of the naive method."""
-
-    psnr: float
-    naive: float
-
-    def of(self, validation: loop.Validation) -> loop.Validation:
-        """Return a validation with these scores."""
-        psnr = {"1": self.psnr}
-        naive_psnr = {"1": self.naive}
-        gain = self.psnr - self.naive
-        return replace(validation, psnr=psnr, naive_psnr=naive_psnr, gain=gain)
+_FilmScores = tuple[float, float]
+"""The PSNR by compare on held-back parts: of the weights, and of the naive method."""
 
 
-class _Compared(NamedTuple):
-    """The scores of the initial weights; the frames that they are of, and the seconds."""
-
-    scores: _FilmScores | None  # None if no frame can be scored
-    frames: int
-    seconds: float
+def _with_scores(validation: loop.Validation, scores: _FilmScores) -> loop.Validation:
+    psnr, naive = scores
+    return replace(validation, psnr={"1": psnr}, naive_psnr={"1": naive}, gain=psnr - naive)
 
 
-def _compared_before(plan: TrainPlan, started: bytes) -> Generator[Event, None, _Compared]:
-    """Score the initial weights, on fewer frames if these take long for the minutes."""
+def _compared_before(
+    plan: TrainPlan, started: bytes
+) -> Generator[Event, None, tuple[_FilmScores | None, int, float]]:
+    """Score the initial weights, on fewer frames if these take long for the minutes.
+
+    Return the scores, None if no frame can be scored; the number of the frames, and the
+    seconds.
+    """
     frames = _MOST_COMPARED
     with TemporaryDirectory(prefix="cloudconv-") as folder:
         weights = Path(folder, "initial.safetensors")
@@ -209,7 +202,7 @@ def _compared_before(plan: TrainPlan, started: bytes) -> Generator[Event, None, 
             frames = min(max(int(most / (time.monotonic() - began)), 1), frames)
         began = time.monotonic()
         scores = yield from _compared(plan, weights, frames)
-        return _Compared(scores, frames, time.monotonic() - began)
+        return scores, frames, time.monotonic() - began
 
 
 def _compared(
@@ -248,7 +241,7 @@ def _compared(
         / scored
         for method in (str(weights), plan.goal.naive)
     )
-    return _FilmScores(psnr, naive)
+    return psnr, naive
 
 
 def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> int:

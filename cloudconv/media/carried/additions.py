@@ -257,10 +257,11 @@ class AddedStreams(OtherStreams):
 
     def _takes(self, stream: Any) -> bool:
         """Return whether the container takes copies of a stream, by its header."""
-        # Other files than MP4 and MOV state no order of channels.
-        is_unordered = stream.type == "audio" and not self._container.orders_channels
-        if is_unordered and channels_of(stream).is_reordered:
-            return False
+        # Other files than MP4 and MOV state no order of channels, but FFmpeg's own.
+        if stream.type == "audio" and not self._container.orders_channels:
+            order = channels_of(stream).order
+            if list(order) != sorted(order):
+                return False
         add = partial(add_copy, stream=stream, unlisted=self._container.unlisted)
         return header_of(self._container.muxer, add) is not None
 

@@ -56,11 +56,6 @@ class Channels(NamedTuple):
     # empty.
     order: tuple[int, ...] = ()
 
-    @property
-    def is_reordered(self) -> bool:
-        """Return whether the stream has the channels in another order than FFmpeg."""
-        return list(self.order) != sorted(self.order)
-
 
 def channels_of(stream: Any) -> Channels:
     """Return the channels of a stream of an input, without a look at its codec context.

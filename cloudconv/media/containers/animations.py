@@ -8,26 +8,27 @@ known before the first frame, so the finished file is corrected. The rows in
 import struct
 import zlib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
 
-from cloudconv.media.containers.muxed import MuxedFile, Planned
+from cloudconv.media.containers.muxed import MuxedFile
 
 PILLOW_ERRORS = (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError)
 _LARGEST_FIELD = 2**16 - 1  # of a duration in APNG
 
 
-def gif_options(planned: Planned) -> dict[str, str]:
+def gif_options(source: Path, _tick: Fraction) -> dict[str, str]:
     """Return the muxer's number of repeats: 0 without end, -1 for no repeat."""
-    shows = shows_of(planned.source)
+    shows = shows_of(source)
     return {"loop": str(-1 if shows == 1 else max(shows - 1, 0))}
 
 
-def shows(planned: Planned, option: str) -> dict[str, str]:
+def shows(source: Path, _tick: Fraction, option: str) -> dict[str, str]:
     """Return how often the animation is shown, as an option of the muxer."""
-    return {option: str(shows_of(planned.source))}
+    return {option: str(shows_of(source))}
 
 
 def hold_gif(muxed: MuxedFile) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cloudconv.errors import EncoderError, OutputUsageError
 from cloudconv.media.containers import animations, matroska, mp4
 from cloudconv.media.containers.input import is_stdout, numbered
-from cloudconv.media.containers.muxed import MuxedFile, Planned
+from cloudconv.media.containers.muxed import MuxedFile
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -37,22 +37,6 @@ class Content(Flag):
 
 
 _NOTHING = Content(0)
-
-
-def _no_options(_: Planned) -> dict[str, str]:
-    return {}
-
-
-def _same_tags(given: dict[str, str]) -> dict[str, str]:
-    return given
-
-
-def _no_room(_out: OutputContainer, _video: Any) -> bytes:
-    return b""
-
-
-def _as_written(_: MuxedFile) -> None:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +83,13 @@ class Container:
     states_delay: bool = False  # of each audio track; no edit list does
     is_readable: bool = True  # FFmpeg reads it
     sums_rounded: bool = False  # readers round each duration, and add up the rounded ones
-    # The options of its muxer.
-    options: Callable[[Planned], dict[str, str]] = _no_options
+    # The options of its muxer, by the source and the tick of the video in seconds.
+    options: Callable[[Path, Fraction], dict[str, str]] | None = None
     # The tags that are kept, as it stores them.
-    tags: Callable[[dict[str, str]], dict[str, str]] = _same_tags
+    tags: Callable[[dict[str, str]], dict[str, str]] = dict
     # Changes the streams before the header, and returns what ``amend`` needs.
-    prepare: Callable[[OutputContainer, Any], bytes] = _no_room
-    amend: Callable[[MuxedFile], None] = _as_written  # corrects a finished file
+    prepare: Callable[[OutputContainer, Any], bytes] | None = None
+    amend: Callable[[MuxedFile], None] | None = None  # corrects a finished file
 
     @property
     def has_one_encoder(self) -> bool:

@@ -184,7 +184,7 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     """
     path = Path(path)
     if (name := str(path)) != "-":
-        check_kind(path)
+        check_there([path])
         return path
     if (held_copy := _copies.get(name)) is not None:
         return held_copy
@@ -216,21 +216,10 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
 
 
 def check_there(names: Iterable[Path | str]) -> None:
-    """Raise InputError for a file that does not exist; imports nothing heavy.
-
-    The readers of patterns, addresses and forbidden folders raise errors that say more.
-    """
-    for name in names:
-        path = Path(name)
-        if str(path) != "-" and not is_pattern(path) and not _ADDRESS.match(str(path)):
-            try:
-                path.stat()
-            except (FileNotFoundError, NotADirectoryError) as error:
-                raise InputError(
-                    f"no-file: There is no file {path}: check the name."
-                ) from error
-            except OSError:
-                pass
+    """Check each name by :func:`check_kind`, except patterns and standard input."""
+    for path in map(Path, names):
+        if str(path) != "-" and (address_of(path) or not is_pattern(path)):
+            check_kind(path)
 
 
 def address_of(path: Path) -> str | None:
@@ -244,27 +233,32 @@ def address_of(path: Path) -> str | None:
 
 
 def check_kind(path: Path) -> None:
-    """Raise InputError for an address, an empty file, and anything but a file or folder."""
+    """Raise InputError for what is missing, empty, an address, or no file or folder.
+
+    The readers of forbidden files and folders raise errors that say more.
+    """
     if (address := address_of(path)) is not None and not path.exists():
         raise InputError(
             f"is-an-address: {address} is an address, and only files on this machine are "
             "read: download it first, or give the path of the file."
         )
-    with suppress(OSError):
+    try:
         about = path.stat()
-        if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
-            kind = (
-                "a named pipe" if stat.S_ISFIFO(about.st_mode) else "a device or a socket"
-            )
-            raise InputError(
-                f"not-a-file: {path} is {kind}: give a file, or send the video to standard "
-                "input (named -)."
-            )
-        # Some files of the system have no size, and wait for data without end.
-        if stat.S_ISREG(about.st_mode) and not about.st_size:
-            raise InputError(
-                f"empty-file: {path} is empty (0 bytes): give a complete video file."
-            )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"no-file: There is no file {path}: check the name.") from error
+    except OSError:
+        return
+    if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+        kind = "a named pipe" if stat.S_ISFIFO(about.st_mode) else "a device or a socket"
+        raise InputError(
+            f"not-a-file: {path} is {kind}: give a file, or send the video to standard "
+            "input (named -)."
+        )
+    # Some files of the system have no size, and wait for data without end.
+    if stat.S_ISREG(about.st_mode) and not about.st_size:
+        raise InputError(
+            f"empty-file: {path} is empty (0 bytes): give a complete video file."
+        )
 
 
 _NUMBER = re.compile(r"((?:[^%]|%%)*)%0?(\d{0,2})d((?:[^%]|%%)*)")

@@ -19,9 +19,11 @@ from fractions import Fraction
 from io import FileIO
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cloudconv.media.containers.muxed import MuxedFile, Planned
+from cloudconv.media.containers.muxed import MuxedFile
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from av.container import OutputContainer
 
 
@@ -57,7 +59,7 @@ _HEAD = 1 << 24
 Element = tuple[int, bytes]  # the id and the content of an element
 
 
-def options(_: Planned) -> dict[str, str]:
+def options(_source: Path, _tick: Fraction) -> dict[str, str]:
     """Return the options of the muxer: checksums would be wrong after corrections."""
     return {"write_crc32": "0"}
 

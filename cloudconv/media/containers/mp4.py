@@ -14,7 +14,7 @@ from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from cloudconv.media.containers.muxed import MuxedFile, Planned
+from cloudconv.media.containers.muxed import MuxedFile
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -60,10 +60,10 @@ _QUICKTIME = Names(
 )
 
 
-def options(planned: Planned) -> dict[str, str]:
+def options(_source: Path, tick: Fraction) -> dict[str, str]:
     """Return the options of the muxer."""
     # A tick of edit lists and durations divides one of the video, and suits the audio.
-    scale = planned.tick.denominator
+    scale = tick.denominator
     for rate in _SOUND_RATES:
         finer = lcm(scale, rate)
         scale = finer if finer <= _MOST_SCALE else scale

@@ -1,4 +1,4 @@
-"""Define the parts of a plan and of a finished file that the row of a container reads.
+"""Define the parts of a finished file that the row of a container reads.
 
 The rows do not import FFmpeg, so that a wrong name of an output is refused at once.
 """
@@ -21,10 +21,3 @@ class MuxedFile(NamedTuple):
     room: bytes = b""  # what the row's ``prepare`` has returned
     delays: Sequence[Fraction] = ()  # in seconds, to state for the tracks of audio
     hidden: Sequence[int] = ()  # numbers of the tracks that nobody chose, from 1 on
-
-
-class Planned(NamedTuple):
-    """The part of a plan that decides the options of a muxer."""
-
-    source: Path
-    tick: Fraction  # of the video, in seconds

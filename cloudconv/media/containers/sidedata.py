@@ -88,11 +88,6 @@ _MOST_LIGHT = 2**16 - 1  # cd/m²
 _MOST_LUMINANCE = (2**32 - 1) // 10_000  # the same, of a display
 
 
-Display = tuple[list[Fraction], list[Fraction]]
-"""A display: x and y of red, green, blue and white, and least and greatest luminance in
-cd/m². Each list is empty if unknown."""
-
-
 def side_data_of(picture: VideoFrame, codec: str = "") -> dict[str, bytes]:
     """Return the side data of a picture of that codec by its kind.
 
@@ -171,8 +166,13 @@ def light_levels(info: MediaInfo) -> tuple[int, int] | None:
     return (brightest, mean) if max(brightest, mean) <= _MOST_LIGHT else None
 
 
-def mastering_display(info: MediaInfo) -> Display | None:
+def mastering_display(
+    info: MediaInfo,
+) -> tuple[list[Fraction], list[Fraction]] | None:
     """Return chromaticities and luminances of the mastering display.
+
+    They are x and y of red, green, blue and white, and the least and the greatest luminance
+    in cd/m². Each list is empty if unknown.
 
     The result is None if there is no display, or one of its numbers is impossible.
     """

@@ -41,8 +41,6 @@ _DETECTOR = "idet", "intl_thres=1.1:prog_thres=1.1"
 # A picture, its time in seconds, and its captions.
 TimedPicture = tuple[av.VideoFrame, Fraction, bytes]
 
-SecondTime = Callable[[Fraction, Fraction | None], Fraction]
-
 
 @dataclass(frozen=True, slots=True)
 class FieldKind:
@@ -155,7 +153,9 @@ class FieldMeter:
 
 
 def frames_of_fields(
-    pictures: Iterable[TimedPicture], kind: FieldKind, second: SecondTime
+    pictures: Iterable[TimedPicture],
+    kind: FieldKind,
+    second: Callable[[Fraction, Fraction | None], Fraction],
 ) -> Iterator[TimedPicture]:
     """Yield two whole frames for each picture, one for each field, by ``bwdif``.
 

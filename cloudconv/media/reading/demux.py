@@ -24,14 +24,13 @@ from cloudconv.media.frames.clock import VideoClock
 from cloudconv.media.reading.sparse import SparseFile
 from cloudconv.messages import as_argument, counted, listed
 
-_TEXT = "tty"  # FFmpeg's reader that shows text as a video
 # Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked
 # first.
 _LEFT_OUT = {
     *("hls", "concat", "dash", "webm_dash_manifest", "imf", "mlv", "vobsub"),
     *("sdp", "rtp", "rtsp", "sap", "png_pipe", "apng"),
     # Text, and what is no file.
-    *(_TEXT, "lavfi", "alsa", "oss", "pulse", "sndio", "jack", "openal", "android_camera"),
+    *("tty", "lavfi", "alsa", "oss", "pulse", "sndio", "jack", "openal", "android_camera"),
     *(
         "x11grab",
         "xcbgrab",
@@ -81,7 +80,6 @@ def open_container(
     FFmpeg reads through ``sparse``, a file object on the same file, if there is one.
     """
     try:
-        path.stat()  # FFmpeg gives no reason if a picture is missing
         check_kind(path)  # a pipe may have replaced a file, and would block for ever
         try:
             return _open(path, hardware, _FORMATS, sparse, codec_whitelist=_CODECS)
@@ -96,8 +94,6 @@ def open_container(
 
 def _reason(path: Path, error: Exception) -> str:
     match error:
-        case FileNotFoundError() | NotADirectoryError():
-            return f"no-file: There is no file {path}: check the name."
         case PermissionError():
             return (
                 f"no-permission: {path} cannot be read: permission denied. Change its "
@@ -116,16 +112,11 @@ def _reason(path: Path, error: Exception) -> str:
                 )
             why = "is damaged, or is not a video"
             return f"not-a-video: {path} {why}: give a video that FFmpeg can read."
-        case av.error.ArgumentError() if _is_text(path):
-            return (
-                f"not-a-video: {path} is text, not a video: give a video that FFmpeg can "
-                "read."
-            )
         case av.error.ArgumentError():
             return (
-                f"names-files: {path} is a playlist or another list of files, or a format "
-                "that FFmpeg cannot read: join the files first, for example with 'ffmpeg "
-                f"-i {as_argument(path)} -c copy joined.mkv'."
+                f"names-files: {path} is text, a list of files such as a playlist, or a "
+                "format that FFmpeg cannot read: join the files first, for example with "
+                f"'ffmpeg -i {as_argument(path)} -c copy joined.mkv'."
             )
     if getattr(error, "errno", None) == errno.EIO and _is_short(path):
         # FFmpeg has the error of a disk also for the end within a header.
@@ -139,13 +130,6 @@ def _is_short(path: Path) -> bool:
     """Return whether the file may be a part of a header, and the disk returns all of it."""
     with suppress(OSError), path.open("rb") as file:
         return len(file.read(_LONGEST_HEAD + 1)) <= _LONGEST_HEAD
-    return False
-
-
-def _is_text(path: Path) -> bool:
-    with suppress(av.error.FFmpegError, OSError, ValueError):
-        _open(path, None, _TEXT, None).close()
-        return True
     return False
 
 

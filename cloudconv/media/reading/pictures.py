@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from cloudconv.errors import InputError, ReadError
+from cloudconv.events import Warned
 from cloudconv.files import raise_read_error, reading
 from cloudconv.media.colour.convert import turn_of
 from cloudconv.media.containers.animations import PILLOW_ERRORS, frame_durations
@@ -27,7 +28,7 @@ from cloudconv.media.containers.sidedata import side_data_of
 from cloudconv.media.frames.clock import SHORTEST, SHOWN
 from cloudconv.media.reading import demux
 from cloudconv.media.reading.tiff import pages_of, with_page
-from cloudconv.messages import as_argument, keep_name
+from cloudconv.messages import as_argument, keep_name, shortened
 
 SEQUENCE_RATE = Fraction(25)
 MILLISECOND = Fraction(1, 1000)  # to which WebP rounds times
@@ -123,11 +124,6 @@ def _natural(file: Path) -> list[Any]:
     return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
-def has_video_suffix(file: Path) -> bool:
-    """Return whether the name has the suffix of a video, or of an animation."""
-    return file.suffix.lower() in _VIDEOS
-
-
 def visible_in(folder: Path) -> list[Path]:
     """Return the files in a folder, sorted by name, without hidden ones."""
     # macOS writes a hidden file such as "._a.png" beside each file on some disks.
@@ -170,12 +166,22 @@ def subfolders_of(folder: Path) -> list[Path]:
 def is_video(file: Path) -> bool:
     """Return whether the file's name has a video suffix; an animation must move, too."""
     if file.suffix.lower() not in _ANIMATIONS:
-        return has_video_suffix(file)
+        return file.suffix.lower() in _VIDEOS
     try:
         with Image.open(file) as image:
             return bool(getattr(image, "is_animated", False))
     except PILLOW_ERRORS:
         return True
+
+
+def rest_of(folder: Path, kind: str, rest: Iterable[Path]) -> Iterator[Warned]:
+    """Yield a warning that names what a folder holds beside the files of a kind."""
+    names = [f"{path.relative_to(folder)}{'/' * path.is_dir()}" for path in rest]
+    if names:
+        yield Warned(
+            f"files-left-out: {folder} stands for its {kind}, and what else is in it is "
+            f"left out: {shortened(names, 3)}."
+        )
 
 
 def folder_of(path: Path) -> Path | None:

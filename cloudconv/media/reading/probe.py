@@ -39,7 +39,6 @@ from cloudconv.media.frames.frame import ColorTags, MediaInfo
 from cloudconv.media.frames.timing import LONGEST_LAST, Stamps, Timing, is_long, timing_of
 from cloudconv.media.reading import demux
 from cloudconv.media.reading.adts import SoundFormats
-from cloudconv.media.reading.folders import rest_of
 from cloudconv.media.reading.identity import identify
 from cloudconv.media.reading.pictures import (
     MILLISECOND,
@@ -47,6 +46,7 @@ from cloudconv.media.reading.pictures import (
     Pictures,
     common_format,
     open_pictures,
+    rest_of,
     subfolders_of,
     visible_in,
 )
@@ -239,9 +239,12 @@ def _described(
     try:
         working = working_format(opaque_format(name) if opaque else name)
     except ValueError as error:
+        why = "samples that do not fit whole numbers of at most 16 bits"
+        if name.startswith("xyz"):
+            why = "the colours of digital cinema (XYZ), which most players do not show"
         raise InputError(
-            f"unusable-pixel-format: The pixel format {name} of {path} has "
-            f"{_why_not(name)}: convert to a format such as yuv420p or yuv444p10le."
+            f"unusable-pixel-format: The pixel format {name} of {path} has {why}: convert "
+            "to a format such as yuv420p or yuv444p10le."
         ) from error
     side_data = side_data_of(first, codec)
     if has_own_colours(side_data):
@@ -261,13 +264,6 @@ def _described(
         warnings=warnings,
         **fields,
     )
-
-
-def _why_not(pix_fmt: str) -> str:
-    """Return the reason why pictures of a format cannot be used."""
-    if pix_fmt.startswith("xyz"):
-        return "the colours of digital cinema (XYZ), which most players do not show"
-    return "samples that do not fit whole numbers of at most 16 bits"
 
 
 def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:

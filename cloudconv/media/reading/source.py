@@ -287,15 +287,11 @@ class _Changes:
             check_unchanged(info)
             before = f"{info.width}x{info.height} {info.pix_fmt}"
             now = f"{picture.width}x{picture.height} {picture.format.name}"
-            if (file := self._picture_file(time - info.timing.start)) is not None:
-                raise UnfitInputError(
-                    f"picture-changes: {file} is {now}, and the first picture is {before}: "
-                    "leave it out, or convert it to that size and pixel format first."
-                )
+            file = self._picture_file(time - info.timing.start)
+            what = file or f"{info.path}, from {at:.3f} s on,"
             raise UnfitInputError(
-                f"picture-changes: {info.path} changes from {before} to {now} at "
-                f"{at:.3f} s: cut it there, or convert it to one size and pixel format "
-                "first."
+                f"picture-changes: {what} is {now}, and the first picture is {before}: "
+                "leave that out, or convert it to one size and pixel format first."
             )
         if not self._part.wants(time):
             return

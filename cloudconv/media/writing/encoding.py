@@ -171,42 +171,33 @@ def _tick(plan: EncodingDraft, spans: Iterable[Fraction], offset: Fraction) -> F
 
 
 def _losses(plan: EncodingDraft, *, carries: bool) -> Iterator[Warned]:
+    """Yield a warning that names the contents of the source which the output cannot hold.
+
+    ``carries``: see :func:`draft_encoding`.
+    """
     info = plan.info
     container = container_of(plan.target)
-    encoder = plan.choice.encoder
-    parameters = known_encoder(encoder).parameters
-    packs = parameters is not None and bool(parameters.packing)
-    for words in left_out(info, container, packs=packs):
-        yield Warned(
-            f"side-data: The {words} of the source cannot be written to {container.name} "
-            f"by {encoder}, and will be missing."
-        )
-    states_aspect = known_encoder(encoder).states_aspect
-    if is_stdout(plan.target) and info.aspect is not None and not states_aspect:
-        yield Warned(
-            f"aspect-lost: {container.name} with {encoder} does not keep the sample aspect "
-            f"ratio {info.aspect}; players will show square samples."
-        )
     keeps = container.keeps
-    if Content.ROTATION not in keeps and turn_of(info.display_matrix) is None:
-        yield Warned(
-            f"odd-rotation: {container.name} cannot hold a rotation that is not a quarter "
-            "turn: the pictures stay as they are stored."
-        )
+    known = known_encoder(plan.choice.encoder)
+    packs = known.parameters is not None and bool(known.parameters.packing)
+    states_aspect = known.states_aspect or not is_stdout(plan.target)
+    looks = "narrow" if (info.aspect or 1) > 1 else "wide"
     kinds = sorted({kind for kind, _ in info.streams}) + ["chapters"] * (info.chapters > 0)
-    if Content.STREAMS not in keeps and carries and kinds:
+    shape = f"sample aspect ratio {info.aspect}, without which pictures look too {looks}"
+    contents = {
+        **dict.fromkeys(left_out(info, container, packs=packs), True),
+        shape: info.aspect and not (Content.ASPECT in keeps and states_aspect),
+        "rotation, which is not a quarter turn": Content.ROTATION not in keeps
+        and turn_of(info.display_matrix) is None,
+        "uneven timing": container.is_folder and plan.rate is None,
+        ", ".join(kinds): carries and kinds and Content.STREAMS not in keeps,
+    }
+    lost = [words for words, is_lost in contents.items() if is_lost]
+    if lost:
+        by = "" if container.has_one_encoder else f" by {plan.choice.encoder}"
         yield Warned(
-            f"streams-left-out: {container.name} cannot hold these parts of the source, "
-            f"which are left out: {', '.join(kinds)}."
-        )
-    if container.is_folder and plan.rate is None:
-        yield Warned("times-lost: Picture files keep no times; the uneven timing is lost.")
-    if Content.ASPECT not in keeps and info.aspect is not None:
-        looks = "narrow" if info.aspect > 1 else "wide"
-        yield Warned(
-            f"aspect-ignored: Most programs show {container.name} with square samples: the "
-            f"pictures look too {looks}, because the sample aspect ratio is {info.aspect}. "
-            "An .mkv or .mp4 is shown right."
+            f"not-kept: {container.name}{by} cannot hold these parts of the source, which "
+            f"are left out: {'; '.join(lost)}."
         )
 
 

@@ -12,7 +12,7 @@ from cloudconv.events import Warned
 from cloudconv.media.carried.additions import AddedStreams
 from cloudconv.media.containers.containers import Content, container_of
 from cloudconv.media.containers.input import is_stdout, numbered
-from cloudconv.media.containers.muxed import MuxedFile, Planned
+from cloudconv.media.containers.muxed import MuxedFile
 from cloudconv.media.frames.formats import layout
 from cloudconv.media.writing.encoding import EncodingPlan
 from cloudconv.media.writing.known_encoders import known_encoder
@@ -41,7 +41,7 @@ class Muxer(Writer):
             url = io.BytesIO()
         elif self._amends:
             url = f"file:{path}"
-        options = container.options(Planned(plan.info.path, plan.tick))
+        options = container.options and container.options(plan.info.path, plan.tick)
         super().__init__(plan, path if self._amends else None, url, options)
 
     def _add_streams(self) -> None:
@@ -57,7 +57,7 @@ class Muxer(Writer):
             )
             self._opened.callback(self._others.close)
             self.warnings = self._others.warnings
-        if self._amends:
+        if self._amends and container.prepare is not None:
             self._room = container.prepare(self._out, stream)
         if layout(plan.choice.working).alpha:
             stream.metadata.update(known_encoder(plan.choice.encoder).alpha_tags)
@@ -91,7 +91,8 @@ class Muxer(Writer):
             if stream.type == "subtitle" and not stream.disposition & Disposition.default
         ]
         super().finish(shown)
-        if self._path is None or not self._amends:
+        amend = self._container.amend
+        if self._path is None or not self._amends or amend is None:
             return
         info = self._plan.info
         muxed = MuxedFile(
@@ -105,7 +106,7 @@ class Muxer(Writer):
             delays=delays,
             hidden=hidden,
         )
-        self._container.amend(muxed)
+        amend(muxed)
 
 
 class _DecodeTimes:

@@ -17,8 +17,6 @@ from cloudconv.media.containers.ffmpeg import (
 from cloudconv.media.writing.encoders import EncoderChoice
 from cloudconv.media.writing.known_encoders import known_encoder
 
-EncoderState = Literal["works", "missing", "fails"]
-
 _SIDE = 256  # side in pixels of the picture that tests whether an encoder works
 
 
@@ -55,7 +53,7 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
 
 
 @cache
-def encoder_state(name: str) -> EncoderState:
+def encoder_state(name: str) -> Literal["works", "missing", "fails"]:
     """Encode a test picture, and return the state of the encoder on this machine.
 
     "missing": FFmpeg was built without the encoder. "fails": the encoder makes no packet.

@@ -27,10 +27,6 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
     folder = path.parent
     if is_stdout(path):
         return
-    if path.is_dir() and not container.is_folder:
-        raise OutputError(
-            f"output-is-folder: The output {path} is a folder: give the name of a file."
-        )
     for source in inputs if container.is_folder and folder.exists() else ():
         taken = folder_of(source) or (source.parent if is_picture(source) else None)
         if taken is not None and taken.exists() and folder.samefile(taken):

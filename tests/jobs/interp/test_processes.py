@@ -283,7 +283,7 @@ def plan_of(path, **options):
     """Return the plan to render a video, with default sizes, and what is ``options``."""
     settings = {"model": "tiny", "encoder": "ffv1", "threads": 1, "device": "cpu"}
     run = decide(InterpSettings(path, path.with_name("out.mkv"), factor=2, **settings))
-    usual = {"threads": 1, "sizes": Sizes(2), "nvdec": False, "folder": Path(), "token": ""}
+    usual = {"sizes": Sizes(2), "nvdec": False, "folder": Path(), "token": ""}
     usual["engines"] = {}
     return RenderJob(run, run.encoding(run.probable_start), **usual | options)
 

@@ -170,7 +170,7 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(monkeypatch, clip
 @pytest.mark.parametrize(
     ("resources", "gpus", "said"),
     [
-        ({"CPU": 8}, 1, "no machine of the cluster has one: use `device='cpu'`"),
+        ({"CPU": 8}, 1, "4 cores and a GPU: give fewer .* `threads`, or `device='cpu'`"),
         ({"CPU": 2, "GPU": 1}, 1, "4 cores and a GPU: give fewer cores with `threads`"),
         ({"CPU": 2}, 0, "has 4 cores: give fewer cores with `threads`"),
     ],

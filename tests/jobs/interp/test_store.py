@@ -35,7 +35,7 @@ def opened(output, identity=IDENTITY, *, complete=dict, resume=True, finished=()
         for number in finished:
             file = fresh_file(work.path)
             file.write_bytes(b"packets.")
-            work.record(segment(number), file, PacketSummary(4, 8, 0, 3, 0, "ef" * 32))
+            work.record(segment(number), (file, PacketSummary(4, 8, 0, 3, 0, "ef" * 32)))
         yield work
 
 
@@ -183,7 +183,7 @@ def test_an_incomplete_file_is_never_recorded(output):
         file = fresh_file(work.path)
         file.write_bytes(b"pack")
         with pytest.raises(OutputError, match="4 of 7 bytes"):
-            work.record(segment(0), file, PacketSummary(4, 7, 0, 3, 0, "ef" * 32))
+            work.record(segment(0), (file, PacketSummary(4, 7, 0, 3, 0, "ef" * 32)))
         assert work.finished == {}
 
 

@@ -284,7 +284,7 @@ def test_a_colour_profile_of_pictures_is_named(tmp_path, suffix):
     (warning,) = [
         str(warning_) for warning_ in result.warnings if "profile" in str(warning_)
     ]
-    assert warning.startswith("The ICC colour profile of the source")
+    assert warning.endswith("which are left out: ICC colour profile.")
 
 
 def test_unknown_kinds_do_not_hide_others(tmp_path):

@@ -165,10 +165,10 @@ def test_light_levels_beyond_16_bits_are_left_out_with_a_warning(tmp_path, light
         kept = {side.type.name: bytes(side)[:8] for side in sides}
     if max(light) < 2**16:
         assert kept["CONTENT_LIGHT_LEVEL"] == side_data["CONTENT_LIGHT_LEVEL"]
-        assert "side-data" not in warned
+        assert "not-kept" not in warned
     else:
         assert "CONTENT_LIGHT_LEVEL" not in kept
-        assert "side-data" in warned
+        assert "not-kept" in warned
 
 
 @settings(max_examples=30, deadline=None)
@@ -183,7 +183,7 @@ def test_no_numbers_of_a_mastering_display_stop_an_encoder(numbers):
 def test_text_is_no_video(tmp_path):
     path = tmp_path / "v.txt"
     path.write_text("clouds move over the hill\n" * 2000)
-    with pytest.raises(InputError, match="is text, not a video"):
+    with pytest.raises(InputError, match=r"v\.txt is text, "):
         probe(path)
 
 

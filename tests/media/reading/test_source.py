@@ -535,7 +535,7 @@ def test_interlacing_that_changes_is_named_with_its_time(tmp_path, order):
 def test_a_change_of_size_is_named_with_its_time(tmp_path):
     path = joined(tmp_path, {"size": (96, 64)}, {"size": (128, 64)})
     with pytest.raises(
-        InputError, match=r"from 96x64 yuv420p to 128x64 yuv420p at 0\.200 s"
+        InputError, match=r"from 0\.200 s on, is 128x64 yuv420p, and .* is 96x64 yuv420p"
     ):
         frames_of(path)
 
