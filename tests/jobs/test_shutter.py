@@ -198,6 +198,7 @@ def test_an_interrupted_run_is_resumed_with_the_same_shutter_only(tmp_path):
     assert same(read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "whole.mkv"))
 
 
+@pytest.mark.usefixtures("copied_workers")
 @pytest.mark.full
 @pytest.mark.parametrize(
     "options", [{"workers": "local:2"}, {"batch": 7}, {"threads": 2}, {"tile": 256}]
