@@ -7,6 +7,7 @@ from contextlib import suppress
 from fractions import Fraction as F
 from threading import Event, Thread
 
+import av
 import pytest
 
 from tests.helpers.factory import packets_of, read_times, write_clip
@@ -48,6 +49,34 @@ def test_matroska_is_interpolated_before_its_end_arrives(tmp_path, frames):
     (tmp_path / "b.mkv").write_bytes(result)
     assert read_times(tmp_path / "b.mkv") == [F(k, 50) for k in range(2 * frames)]
     assert packets_of(tmp_path / "b.mkv") == packets_of(clip)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("frames", "said"), [(48, b"says 1.92 s"), (240, b"it ended before")]
+)
+def test_an_input_that_ends_too_early_is_named(tmp_path, frames, said):
+    """The first frames of a long input are shown before the end is known."""
+    clip = write_clip(
+        tmp_path / "a.mkv", frames, rate=25, codec="libx264", noise=9, size=(64, 48)
+    )
+    data = clip.read_bytes()
+    result = []
+    with Running(*COMMAND) as run:
+        reader = Thread(target=lambda: result.append(run.stdout.read()))
+        reader.start()
+        run.stdin.write(data[: len(data) * 6 // 10])
+        run.stdin.close()
+        warned = run.stderr.read()
+        reader.join(90)
+        assert run.wait(30) == 0, warned
+    assert warned.count(b"is cut off: ") == warned.count(said) == 1
+    (tmp_path / "b.mkv").write_bytes(*result)
+    times = read_times(tmp_path / "b.mkv")
+    assert frames < len(times) < 1.4 * frames
+    # The last frame does not stand for what is missing.
+    with av.open(str(tmp_path / "b.mkv")) as made:
+        assert max(p.duration * p.time_base for p in made.demux() if p.size) < F(1, 5)
 
 
 @pytest.mark.skipif(
