@@ -180,7 +180,7 @@ def finished(
         code = process.exitcode
         assert code is not None
         said = [path.read_text("utf-8", "replace") for path in paths]
-    return subprocess.CompletedProcess(given, code, *said)
+    return subprocess.CompletedProcess([*map(str, given)], code, *said)
 
 
 def _print_into(paths: tuple[Path, Path], work: Any, given: Any) -> None:
