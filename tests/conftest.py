@@ -18,7 +18,7 @@ from hypothesis import settings
 
 from cloudconv.cli import console
 from tests.helpers.each_process import sitecustomize
-from tests.helpers.system import Fork
+from tests.helpers.system import Copies, Fork
 
 # Processes that tests start know the network ``tiny``, as this one does.
 own_folders = (os.path.dirname(sitecustomize.__file__), os.environ.get("PYTHONPATH"))
@@ -68,6 +68,14 @@ def forked(monkeypatch):
     """Convert files of weights in copies of this process, which has imported PyTorch."""
     if sys.platform == "linux":
         monkeypatch.setattr(subprocess, "Popen", Fork)
+
+
+@pytest.fixture
+def copied_workers(monkeypatch):
+    """Let worker processes be copies of one that has imported PyTorch."""
+    from cloudconv.jobs.interp import workers
+
+    monkeypatch.setattr(workers, "multiprocessing", Copies())
 
 
 @pytest.fixture(autouse=True)

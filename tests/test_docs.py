@@ -6,7 +6,6 @@ import inspect
 import json
 import re
 import shlex
-import subprocess
 import sys
 import threading
 import tomllib
@@ -36,6 +35,7 @@ from cloudconv.settings import InterpSettings
 from cloudconv.timeline import Slot, Task
 from tests.helpers import calls
 from tests.helpers.factory import write_clip
+from tests.helpers.system import finished, script
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -185,8 +185,8 @@ def test_stated_times_agree_with_the_table():
     ids=["whole", "kinds", "speed", "convolutions", "published"],
 )
 def test_the_benchmarks_that_need_no_clip_run(command):
-    words = [sys.executable, *command.split()]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+    done = finished(script, ROOT, *command.split())
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_clip_that_a_list_names_has_an_origin():

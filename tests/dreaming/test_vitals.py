@@ -237,14 +237,14 @@ def test_a_repeating_clip_may_repeat():
 
 @pytest.mark.full
 def test_land_that_slides_is_a_fault():
-    sliding = clouds(120, (320, 240))
-    wall = np.random.default_rng(0).integers(0, 255, (80, 500, 3), np.uint8)
+    sliding = clouds(120, (160, 120))
+    wall = np.random.default_rng(0).integers(0, 255, (40, 250, 3), np.uint8)
     wall = cv2.GaussianBlur(wall, (0, 0), 1.5)
     for slides in (False, True):
         pictures = [p.copy() for p in sliding]
         for number, picture in enumerate(pictures):
-            left = 3 * max(number - 80, 0) if slides else 0
-            picture[160:] = wall[:, left : left + 320]
+            left = 2 * max(number - 80, 0) if slides else 0
+            picture[80:] = wall[:, left : left + 160]
         row = row_of(material(pictures[:80]), pictures[80:])
         assert ("slides" in row.failed) is slides, row.values
 

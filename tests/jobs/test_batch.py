@@ -4,7 +4,6 @@ import json
 import os
 import re
 from itertools import pairwise
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -22,6 +21,7 @@ from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.jobs import finish
+from tests.helpers.system import SERVER
 from tests.helpers.tiers import first_full
 
 TINY = ("--factor", 2, "--model", "tiny", "--device", "cpu", "--threads", "1")
@@ -353,11 +353,12 @@ def assert_as_alone(folder, videos):
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("copied_workers")
 def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, monkeypatch):
     started = []
-    start = SpawnProcess.start
+    start = SERVER.Process.start
     monkeypatch.setattr(
-        SpawnProcess, "start", lambda self: (started.append(self), start(self))
+        SERVER.Process, "start", lambda self: (started.append(self), start(self))
     )
     broken = tmp_path / "broken.mkv"
     broken.write_bytes(b"no video")
@@ -390,6 +391,7 @@ def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, m
     assert len(outcomes) == 6
 
 
+@pytest.mark.usefixtures("copied_workers")
 @pytest.mark.parametrize(
     ("workers", "then"), first_full([("local:2", "local"), ("local", "local:2")])
 )

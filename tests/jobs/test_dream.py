@@ -175,7 +175,7 @@ def test_a_collage_of_a_clip_without_a_wind_gives_a_warning(tmp_path):
 
 @pytest.mark.full
 def test_a_jump_that_dissolves_is_a_fault_at_its_time(tmp_path):
-    more = {"mode": "texture", "report": tmp_path / "r"}
+    more = {"mode": "texture", "leave": "end", "report": tmp_path / "r"}
     result = dream(turning(tmp_path), tmp_path / "b.mkv", frames=60, **more)
     assert result.vitals[0]["leftover"] > 1
     assert not result.alive

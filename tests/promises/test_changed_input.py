@@ -1,8 +1,6 @@
 """Every command notices an input that changes during a run, for every kind of output."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,6 +13,7 @@ from cloudconv.media.reading.identity import input_fingerprint
 from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import read_times, write_clip
+from tests.helpers.system import Running
 from tests.helpers.trainees import MIDDLE, moving, register_models
 
 BLEND = {"factor": 2, "model": "blend"}
@@ -205,16 +204,10 @@ def test_train_warns_which_clip_was_changed(tmp_path, monkeypatch):
 
 @pytest.mark.full
 def test_workers_read_a_copy_of_a_pipe_to_its_end(clip, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "cloudconv",
-        "interp",
-        "-",
-        tmp_path / "o.mkv",
-        "--factor=2",
-    ]
-    command += ["--model=blend", "--workers=local:2"]
-    run = subprocess.run(command, input=clip.read_bytes(), capture_output=True, check=False)
-    assert run.returncode == 0, run.stderr
+    words = ["interp", "-", tmp_path / "o.mkv", "--factor=2", "--model=blend"]
+    with Running(*words, "--workers=local:2") as run:
+        run.stdin.write(clip.read_bytes())
+        run.stdin.close()
+        said = run.stderr.read()
+        assert run.wait(30) == 0, said
     assert len(read_times(tmp_path / "o.mkv")) == 12

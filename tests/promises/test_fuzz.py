@@ -5,7 +5,6 @@ dozen cases run by default, more than a thousand with ``-m slow``.
 """
 
 import json
-import multiprocessing
 import os
 import shutil
 import sys
@@ -18,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloudconv.__main__ import main
 from tests.helpers.factory import picture, read_times, write_clip
+from tests.helpers.system import command, finished
 
 resource = pytest.importorskip("resource")  # Windows lacks it
 pytestmark = pytest.mark.skipif(
@@ -108,9 +107,6 @@ def damaged(data, other, random):
     return kind, bytes(result)
 
 
-# Each command is a copy of a server that has imported everything, so it starts at once.
-FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload([__name__, "cloudconv.jobs.interp.run"])
 MEMORY = 3 << 30  # of a command; libraries reserve more than they use
 
 
@@ -118,45 +114,33 @@ MEMORY = 3 << 30  # of a command; libraries reserve more than they use
 def run(tmp_path_factory):
     """Return a function that runs the command in a new process.
 
-    It returns the exit code, None after the time limit, the peak of memory in bytes, 0
-    after a signal, and what was printed.
+    It returns the exit code, that of a kill after the time limit, the peak of memory in
+    bytes, 0 after a signal, and what was printed.
     """
-    folder = tmp_path_factory.mktemp("said")
+    peak = tmp_path_factory.mktemp("said") / "peak"
 
     def run(*words):
-        for name in ("out", "err", "peak"):
-            (folder / name).write_bytes(b"")
-        process = FORKED.Process(target=command, args=(folder, words))
-        process.start()
-        process.join(SECONDS)
-        code = process.exitcode
-        process.kill()
-        process.join()
-        said = [
-            (folder / name).read_text("utf-8", "replace") for name in ("peak", "out", "err")
-        ]
-        return code, int(said[0] or 0), *said[1:]
+        peak.write_bytes(b"")
+        done = finished(limited, peak, *words, seconds=SECONDS)
+        return done.returncode, int(peak.read_text() or 0), done.stdout, done.stderr
 
     return run
 
 
-def command(folder, words):
-    """Run the command; the main function of a process."""
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(folder / name, os.O_WRONLY), number)
+def limited(peak, *words):
+    """Run the command with little memory, and write how much there was at most."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    sys.argv = ["cloudconv", *words]
     try:
-        main()
+        command(*words)
     finally:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        (folder / "peak").write_text(str(peak))
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak.write_text(str(most))
 
 
 def fault_of(code, peak, said, errors, output):
     """Return the fault that a user would report, or None if there is none."""
     if code not in (0, 1):
-        return f"it took more than {SECONDS} s" if code is None else f"exit code {code}"
+        return f"exit code {code}, which is -9 after more than {SECONDS} s"
     if "Traceback" in errors or "report it as a bug" in errors:
         return "a failure that nobody foresaw"
     if peak > 1 << 30:

@@ -8,8 +8,6 @@ import re
 import shutil
 import signal
 import struct
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -27,12 +25,11 @@ from cloudconv.media.writing.sink import Sink
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, packets_of, picture, write_clip
 from tests.helpers.jobs import on, stop_after
-from tests.helpers.system import largest_file
+from tests.helpers.system import FILL, command, copied, finished, largest_file
 from tests.promises.test_changed_input import KINDS, change_middle, make
 
 FRAMES = 64
 SIZE = (96, 64)
-WORKERS = ["--workers", "local:2"]
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +77,13 @@ def killed_run(clip, out, count, delay):
 
     Return how many are finished.
     """
-    command = [sys.executable, "-m", "cloudconv", "interp", clip, out, "--factor", "2"]
-    command += ["--model", "tiny", "--encoder", "ffv1", "-q"]
-    with subprocess.Popen(command) as running:
-        while len(segments(out.parent, out.name)) < count:
-            if running.poll() is not None:
-                break
-            time.sleep(0.001)
-        time.sleep(delay)
-        running.kill()
+    given = [clip, out, "--factor", "2", "--model", "tiny", "--encoder", "ffv1", "-q"]
+    running = copied(command, "interp", *given)
+    while len(segments(out.parent, out.name)) < count and running.is_alive():
+        time.sleep(0.001)
+    time.sleep(delay)
+    running.kill()
+    running.join()
     return len(segments(out.parent, out.name))
 
 
@@ -113,18 +108,18 @@ def kill_and_resume(clips, folder, kills):
 
 
 @pytest.mark.full
-def test_each_run_gives_the_same_video(tmp_path):
-    clip = write_clip(
-        tmp_path / "a.mkv", [picture(k, 320, 240, noise=12) for k in range(48)], rate=24
-    )
+@pytest.mark.usefixtures("copied_workers")
+def test_each_run_gives_the_same_video(tmp_path, monkeypatch):
+    clip = write_clip(tmp_path / "a.mkv", 24, size=(160, 120), noise=12)
     outputs = [tmp_path / f"{k}.mp4" for k in range(3)]
     # The C library of Linux fills new memory with other values in each process.
-    for out, fill, more in zip(outputs, (7, 100, 200), ([], [], WORKERS), strict=True):
-        command = [sys.executable, "-m", "cloudconv", "interp", clip, out, "--factor", "2"]
-        environment = {**os.environ, "MALLOC_PERTURB_": str(fill)}
-        subprocess.run(
-            [*command, "--model", "blend", "-q", *more], env=environment, check=True
-        )
+    for out, fill in zip(outputs, (7, 100, 200), strict=True):
+        monkeypatch.setenv(FILL, str(fill))
+        if out is outputs[2]:
+            calls.interpolate(clip, out, factor=2, model="blend", workers="local:2")
+            continue
+        words = [clip, out, "--factor=2", "--model=blend", "-q"]
+        assert finished(command, "interp", *words).returncode == 0
     assert packets_of(outputs[0], "video") == packets_of(outputs[1], "video")
     assert_same_frames(outputs[2], outputs[0])
 
@@ -169,6 +164,7 @@ def test_finished_segments_are_not_made_again(interrupted, clips, monkeypatch):
     assert len(segments(interrupted)) > len(done)
 
 
+@pytest.mark.usefixtures("copied_workers")
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("workers", "counts"),
@@ -459,6 +455,7 @@ def test_an_input_that_changes_during_a_run_is_noticed(clips, tmp_path):
     assert not interp(clip, tmp_path / "b.mkv").resumed
 
 
+@pytest.mark.usefixtures("copied_workers")
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
 @pytest.mark.parametrize(
     "workers", ["local", pytest.param("local:2", marks=pytest.mark.full)]

@@ -286,8 +286,8 @@ def container_of(path: Path) -> Container:
     ending = f"the ending {suffix}" if suffix else "no ending"
     pattern = (Path("frames") if suffix else path) / "%05d.png"
     raise OutputUsageError(
-        f"no-format: The output {path} has {ending}, which names no format: use one of "
-        f"{' '.join(CONTAINERS)}, or {pattern} for pictures."
+        f"no-format: The output {path} has {ending}, which names no format to write: use "
+        f"one of {' '.join(CONTAINERS)}, or {pattern} for pictures."
     )
 
 

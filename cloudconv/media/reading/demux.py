@@ -183,9 +183,8 @@ def main_video(container: InputContainer, path: Path, number: int | None = None)
     if len(videos) > 1:
         chosen = _moving(path, chosen, videos)
     if chosen is None:
-        kinds = {
-            "a cover picture" if s.type == "video" else s.type for s in container.streams
-        }
+        names = {"video": "a cover picture", "subtitle": "subtitles"}
+        kinds = {names.get(s.type, s.type) for s in container.streams}
         what = f"only {', '.join(sorted(kinds))}" if kinds else "and no other stream"
         text = f"{path} holds no video, {what}: give a file with a video stream."
         raise InputError(f"no-video: {text}")

@@ -156,7 +156,7 @@ def _probe(
         scan = Scan(container, stream, decoder, meter, sounds, briefly=briefly)
         stamps = scan.read(sparse)
         seconds = None if stamps.is_brief else _stated_seconds(stream)
-        if seconds is not None and not _lacks_its_end(container):
+        if seconds is not None and not lacks_its_end(path):
             stamps = replace(stamps, length=seconds)
         first = meter.first
         context = stream.codec_context
@@ -206,7 +206,9 @@ def _probe(
             ),
             sound_changes=sounds.changes(timing.restarts),
             metadata=dict(container.metadata),
-            warnings=tuple(_warnings(container, stream, stamps, timing, first, number)),
+            warnings=tuple(
+                _warnings(path, container, stream, stamps, timing, first, number)
+            ),
             chapters=len(container.chapters()),
         )
 
@@ -283,6 +285,7 @@ def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
 
 
 def _warnings(
+    path: Path,
     container: InputContainer,
     stream: Any,
     stamps: Stamps,
@@ -304,7 +307,7 @@ def _warnings(
             "cut-off-index: The file is cut off: its index lists "
             f"{len(stream.index_entries)} frames, and {stamps.packets} exist."
         )
-    elif stated and timing.end < stated - shortfall and _lacks_its_end(container):
+    elif stated and timing.end < stated - shortfall and lacks_its_end(path):
         yield Warned(
             f"cut-off-length: The file is cut off: its header says {float(stated):.2f} s, "
             f"but its video ends at {float(timing.end):.2f} s."
@@ -321,8 +324,7 @@ def _warnings(
             f"{counted(stamps.late, 'frame')} before such a change, which FFmpeg returns "
             f"after all others, {plural(stamps.late, 'is', 'are')} left out."
         )
-    path = Path(container.name.removeprefix("file:"))
-    is_mp4 = container.format.name.startswith("mov,mp4") and path.is_file()
+    is_mp4 = container.format.name.startswith("mov,mp4")
     if is_mp4 and (speeds := mp4.edit_speeds(path)):
         named = listed([f"{float(speed):g}" for speed in speeds], "and")
         yield Warned(
@@ -370,10 +372,8 @@ def _stated_seconds(stream: Any) -> Fraction | None:
     return None
 
 
-def _lacks_its_end(container: InputContainer) -> bool:
-    path = Path(container.name.removeprefix("file:"))
-    if not path.is_file():
-        return False  # an input that was read while it arrived is complete
+def lacks_its_end(path: Path) -> bool:
+    """Return whether a Matroska file is shorter than its header states."""
     with path.open("rb") as file:
         end = segment_end(file.read(1 << 12))
     return end is not None and path.stat().st_size < end

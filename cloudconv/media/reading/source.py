@@ -22,7 +22,7 @@ from cloudconv.media.reading.account import Account
 from cloudconv.media.reading.decode import Decoded, VideoFile, fits
 from cloudconv.media.reading.identity import check_unchanged
 from cloudconv.media.reading.pictures import open_pictures
-from cloudconv.media.reading.probe import no_frame, probe
+from cloudconv.media.reading.probe import lacks_its_end, no_frame, probe
 from cloudconv.messages import counted, plural, short
 
 # Seconds to decode before the first frame of fields, which depends on the pictures before.
@@ -159,6 +159,14 @@ class Source(AbstractContextManager["Source"]):
                     yield Frame(picture, time, info.timing.last_duration, info.tags)
                 break
             waiting = Frame(picture, time, Fraction(0), info.tags, captions)
+        else:
+            if info.timing.open_ended and lacks_its_end(info.path):
+                self.warnings.append(
+                    Warned(
+                        "cut-off-input: The input is cut off: it ended before the end that "
+                        "its header states."
+                    )
+                )
         if waiting is not None:
             delivered += 1
             lasts = info.timing.last_duration

@@ -88,7 +88,7 @@ def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = Non
     if not container.plays(rate):
         most = container.fastest or (clock and 1 / clock)
         raise OutputError(
-            f"rate-beyond-container: A {container.name} plays at most {most} frames a "
+            f"rate-beyond-container: {container.name} plays at most {most} frames a "
             f"second, not {float(rate):g}: write an .mp4 instead, or choose a lower rate; "
             "interp does so with --fps."
         )
@@ -97,7 +97,7 @@ def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = Non
 def too_close(container: Container) -> OutputError:
     """Return the error for frames that are too close for a container to show."""
     return OutputError(
-        f"frames-too-close: A {container.name} plays at most {container.fastest} frames a "
+        f"frames-too-close: {container.name} plays at most {container.fastest} frames a "
         "second, and some of these frames are closer: write an .mp4 instead."
     )
 

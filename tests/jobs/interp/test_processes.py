@@ -62,6 +62,7 @@ def clip(tmp_path_factory):
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("copied_workers")
 def test_threads_batches_and_processes_change_no_sample(tmp_path):
     """This model's hidden layers are wide: ncnn computes them if it is installed."""
     pictures = [picture(k, 192, 128) for k in range(5)]
@@ -106,6 +107,7 @@ def test_two_processes_make_the_same_frames(clip, tmp_path, monkeypatch, setting
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("copied_workers")
 def test_one_process_resumes_the_work_of_several(clip, tmp_path):
     with pytest.raises(Interrupted, match="carries on"):
         interp(clip, tmp_path / "b.mkv", workers="local:2", watch=stop_after(151))

@@ -13,7 +13,7 @@ from tests.helpers import calls
 from tests.helpers.factory import packets_of, picture, set_chapters, sound, tone
 
 SECONDS = 2
-RATE = 24
+RATE = 8
 BLUE = np.uint8([[[20, 40, 200]]])
 
 

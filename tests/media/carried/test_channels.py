@@ -1,30 +1,27 @@
 """Sound with channels that a file lists singly is copied or encoded again, no abort."""
 
-import subprocess
-import sys
+import os
 
 import av
 import numpy as np
 import pytest
 
 from tests.helpers.channels import write_listed
+from tests.helpers.system import finished
 from tests.helpers.tiers import first_full
-
-_RUN = """
-import sys
-from pathlib import Path
 from tests.media.carried.test_carry import convert
-for warning in convert(Path(sys.argv[1]), Path(sys.argv[2]), factor=1).warnings:
-    print(warning)
-"""
 
 
 def converted(source, target):
     """Convert in a process of its own, which may abort; return the warnings."""
-    command = [sys.executable, "-c", _RUN, str(source), str(target)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = finished(warn, source, target)
     assert run.returncode == 0, run.stderr
     return run.stdout
+
+
+def warn(source, target):
+    for warning in convert(source, target, factor=1).warnings:
+        os.write(1, f"{warning}\n".encode())
 
 
 def tones_of(path, count):

@@ -206,6 +206,7 @@ def test_every_bad_input_gets_one_clear_sentence(tmp_path):
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
     (tmp_path / "folder").mkdir()
+    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\na text\n")
     with av.open(str(tmp_path / "sound.wav"), "w") as out:
         sound(out, out.add_stream("pcm_s16le", rate=48000), tone(440, 4800))
     with av.open(str(tmp_path / "none.mkv"), "w") as out:
@@ -224,7 +225,8 @@ def test_every_bad_input_gets_one_clear_sentence(tmp_path):
         "folder/%03d.png": "No picture matches",
         "nowhere/%03d.png": "No picture matches",
         "unfinished.mp4": "incomplete",
-        "sound.wav": "only audio",
+        "sound.wav": "only audio:",
+        "a.srt": "only subtitles:",
         "none.mkv": "before its first frame",
     }
     for name, word in words.items():
