@@ -91,6 +91,14 @@ class ModelSpec:
         with device("meta"):
             return sum(parameter.numel() for parameter in self.build().parameters())
 
+    @property
+    def frames(self) -> int:
+        """Return the number of source frames that a new frame needs.
+
+        Exact shifts, see :mod:`cloudconv.models.shifts`, need the frames around a pair.
+        """
+        return FOUR if self.cls.has_maps else self.context
+
     def build(self) -> Any:
         """Return the network with untrained weights."""
         return self.cls(self, **self.options)

@@ -18,7 +18,9 @@ from cloudconv.media.colour.color import from_channels, thumbnail, to_channels
 from cloudconv.media.colour.light import Light, change_of_light
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.models.base import COLOURS, Interpolator, Made
+from cloudconv.models.catalogue import FOUR
 from cloudconv.models.pair import Pair, PairPicture, PairPictures
+from cloudconv.models.shifts import move_exactly
 from cloudconv.render.exposure import UNKNOWN_MOTION, Exposure, moments, pictures_of
 from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.tiling import tiled
@@ -99,8 +101,8 @@ class Inference:
         """Make one frame for each task.
 
         ``tasks``: at most a batch. ``pictures``: for each task its source pictures: x0, x1,
-        and the frames before and after the pair if the model needs them. The result has the
-        planes of all frames, the sum of each frame's values, and what
+        and the frames before and after the pair, see ``ModelSpec.frames``. The result has
+        the planes of all frames, the sum of each frame's values, and what
         :func:`cloudconv.doubts.unexplained` reads of each, or nothing.
         """
         new, places = self._made(tasks, pictures)
@@ -169,13 +171,15 @@ class Inference:
         padded = pictures + pictures[-1:] * more
         reaches = [(_reach(task.before), _reach(task.after)) for task in wanted]
         times = torch.tensor([float(task.t) for task in wanted])
-        sides = self._sides(padded, self.model.spec.context)
-        pair = Pair(sides, times, torch.tensor(reaches), self.scale)
-        new = self._relit(self._new(pair)[:count], tasks, pictures)
-        if not self.judges:
-            return new, new.new_empty(0)
+        sides = self._sides(padded, FOUR)
+        seen = sides[: self.model.spec.context]
+        new = self._new(Pair(seen, times, torch.tensor(reaches), self.scale))[:count]
+        if not self.model.has_maps:
+            return self._relit(new, tasks, pictures), new.new_empty(0)
         made = Made.of(new)
-        return made.pictures, _by_place(made.apart)
+        move_exactly(made, sides, times.tolist(), reaches[:count])
+        places = _by_place(made.apart) if self.judges else new.new_empty(0)
+        return self._relit(made.pictures, tasks, pictures), places
 
     def _arriving(self, new: Tensor, like: Frame, places: Tensor) -> Arriving:
         """Return the planes of new frames, and the sum of the values of each."""
@@ -219,11 +223,11 @@ class Inference:
     def _new(self, pair: Pair) -> Tensor:
         tile = self.sizes.tile
         if tile is None:
-            return self.model.between(pair, maps=self.judges)
+            return self.model.between(pair, maps=self.model.has_maps)
 
         def run(parts: list[Tensor]) -> Tensor:
             strip = Pair.of(parts, pair.times, pair.reach, self.scale, pair)
-            return self.model.between(strip, maps=self.judges)
+            return self.model.between(strip, maps=self.model.has_maps)
 
         multiple, overlap = grid(self.model, self.scale)
         pictures = [pair.joined(side) for side in pair.sides]

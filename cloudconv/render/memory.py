@@ -28,8 +28,9 @@ _EXPOSURE_BYTES = 240
 """More bytes per pixel where a frame is the mean of several: nine source frames as RGB, and
 sums (measured on a simulated GPU)."""
 
-_MAPS_BYTES = 60
-"""More bytes per pixel where new frames are judged (measured on a simulated GPU)."""
+_MAPS_BYTES = 90
+"""More bytes per pixel for the maps of a network, see :class:`cloudconv.models.base.Made`
+(measured on a simulated GPU), and for the shifts that a pair keeps."""
 
 _LEAST_OFF_CPU = 270
 """The least memory of a network per pixel on other devices than a CPU, in any precision: a
@@ -135,7 +136,6 @@ def plan_memory(
     scale: float = 1.0,
     free_bytes: int | None = None,
     renderers: int = 1,
-    judges: bool = False,
 ) -> MemoryPlan:
     """Return batch, tiles and CPU streams for frames of ``width`` by ``height`` pixels.
 
@@ -143,8 +143,7 @@ def plan_memory(
     side of tiles is rounded up to the model's grid. The smallest tile is used even if the
     estimate says that it does not fit. ``free_bytes``: None for the number that the device
     reports. ``renderers``: renderers that use the device at the same time, each with an
-    equal part. ``judges``: whether new frames are judged. Raises SettingsError if ``tile``
-    is too small.
+    equal part. Raises SettingsError if ``tile`` is too small.
     """
     batch = wanted.batch
     tile = wanted.tile
@@ -168,7 +167,7 @@ def plan_memory(
     if device.type != "cpu":
         per_pixel = max(per_pixel, _LEAST_OFF_CPU * max(1.0, scale) ** 2)
     beside = _FRAME_BYTES + _EXPOSURE_BYTES * wanted.exposes
-    beside += _MAPS_BYTES * judges
+    beside += _MAPS_BYTES * model.has_maps
     rows = round_up(height, multiple)
     columns = round_up(width, multiple)
 

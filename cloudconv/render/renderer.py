@@ -140,7 +140,7 @@ class Renderer:
         self._device = device
         self._dtype = model.dtype
         self._wanted = wanted
-        self._context = model.spec.context
+        self._context = model.spec.frames
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
         self._size: tuple[int, int] | None = None
@@ -151,7 +151,6 @@ class Renderer:
             device=device,
             wanted=wanted,
             scale=scale,
-            judges=judges,
         )
         self.plan(64, 64)  # raises an error for settings out of range before any work
 

@@ -111,7 +111,7 @@ def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, Non
         scene_cut=settings.scene_cut,
         duplicates="refill" if settings.refill else "keep",
         loop=settings.loop,
-        context=spec.context,
+        context=spec.frames,
     )
     return _made(pictures, renderer, request, device)
 

@@ -398,7 +398,7 @@ def decide(
         scene_cut=settings.scene_cut,
         duplicates="refill" if settings.refill else "keep",
         loop=settings.loop,
-        context=spec.context,
+        context=spec.frames,
         end=None if end is None or settings.loop else timing.start + end,
         tick=timing.time_base if timing.rate is None else None,
         replaced=replaced,

@@ -1,0 +1,287 @@
+"""Move by exact shifts what a network's motion loses, on screens and in drawings.
+
+Networks estimate motion coarse to fine. They lose what moves by more than its own size, or
+by about the distance of the next equal thing, such as lines of text. On screens and in
+drawings such things move by few shifts of whole pixels, which phase correlation finds
+(Kuglin and Hines, The Phase Correlation Image Alignment Method, 1975). All things with one
+shift are found together, so that the letters of a page confirm each other.
+
+The decision is taken in the source frames, because in a new frame the ground agrees with
+the ground where a thing should be. A pixel that changed is explained by a shift if the
+other frame shows its surroundings there, the frames around the pair show them further on
+the same path, and the pixel did not stand still before. In a wide region nearly all that
+changed must be explained: film hardly ever is. Then the shift moves the things, and the
+ground behind them comes from the frame that shows it.
+
+All steps are on the device of the pictures, and the CPU does not wait for it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from cloudconv.models.base import COLOURS, Made
+from cloudconv.models.ops import enlarged, sample, sampling_grid
+from cloudconv.models.pair import PairPicture, PairPictures
+
+_SHIFTS = 3  # of a pair
+_LONGEST = 0.3  # part of a side
+_CHANGED = 6 / 255
+_LOST = 4 / 255  # difference of the pictures that a network mixes
+_BESIDE = 25  # pixels around what is lost
+_FITS = 0.5  # difference that a shift leaves, relative to that without it
+_INSIDE = 12 / 255  # the same in levels
+_AT_EDGE = 6 / 255
+_RIM = 15  # pixels: a part goes on so far where less is certain
+_CLOSED = 25  # pixels of a gap in a part
+_CELLS = 128  # of the longer side of a picture, each of at least four pixels
+_REGION = 25  # cells
+_MISSED = 0.05  # part of a region's change that no shift explains
+_SLACK = 0.001  # change of a region that is missed besides
+_NEAR = 13  # cells
+_LEFT = 0.5  # weight of a difference that a shift leaves, beside that of a missed change
+_FAR = 10.0  # a value that fits nothing
+_TINY = 1e-5
+_HALF = (..., slice(None, None, 2), slice(None, None, 2))
+
+
+class Shifts(NamedTuple):
+    """The shifts of a pair, and what they move.
+
+    ``moves``: (K, 2), rows and columns from x0 to x1. ``parts``: (K, H, W) uint8, 1 where
+    x0 shows what a shift moves. ``begin``, ``end``: (1, H, W), where x0 and x1 show any of
+    that. ``explained``: (1, H, W), 1 where the shifts explain nearly all that changes.
+    """
+
+    moves: Tensor
+    parts: Tensor
+    begin: Tensor
+    end: Tensor
+    explained: Tensor
+
+
+def move_exactly(
+    made: Made,
+    sides: Sequence[PairPictures],
+    times: Sequence[float],
+    reaches: Sequence[Sequence[float]],
+) -> None:
+    """Move in new pictures, in place, what exact shifts explain and the network loses.
+
+    ``sides``: the whole pictures x0, x1, before and after. ``times``, ``reaches``: those of
+    each item, see :class:`~cloudconv.models.pair.Pair`. A pair of a scene of two frames
+    stays as the network makes it.
+    """
+    is_cpu = made.apart.device.type == "cpu"
+    for number, reach in enumerate(reaches):
+        lost = (_mean(made.apart[number], 9) > _LOST).float()
+        if not any(reach) or (is_cpu and not lost.any()):
+            continue
+        pictures = [side[number] for side in sides]
+        x0, x1, *_ = pictures
+        name = "shifts", x1
+        if name not in x0.kept:  # another thread may do the same, with an equal result
+            x0.kept[name] = _shifts_of(pictures, reach)
+        found: Shifts | None = x0.kept[name]
+        if found is None:
+            continue
+        weight = _mean(found.explained * _most(lost, _BESIDE), 9)
+        if is_cpu and not weight.any():
+            continue
+        new = made.pictures[number]
+        new.lerp_(_moved(new, x0.channels, x1.channels, found, times[number]), weight)
+        made.apart[number].mul_(1 - weight)
+
+
+def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shifts | None:
+    """Return the shifts from x0 to x1; the frames before and after confirm them.
+
+    Source frames are compared at half the size first, because there most films end.
+    """
+    x0, x1, *around = (picture.derived("level", _level).channels for picture in pictures)
+    size = x0.shape[1:]
+    cell = max(2, max(size) // _CELLS // 2)
+    change = _mean((x0 - x1).abs_(), 3)
+    change *= change > _CHANGED
+    moves = _candidates(x0, x1, change)
+    half = change[_HALF]
+    certain = _certain(half, moves, (x0, x1), around, reach)
+    ends = _at(certain, -moves.div(2, rounding_mode="floor"))
+    covered = _most(torch.cat((certain, ends)).amax(0, keepdim=True), 11)
+    likely = _explained(half, half * (1 - covered), covered, cell)
+    if change.device.type == "cpu":
+        if not likely.any():
+            return None
+        used = certain.flatten(1).amax(1) > 0
+        moves = moves[used]
+        certain = certain[used]
+    left = (x0 - _at(x1, moves, _FAR)).abs_()
+    left *= left <= 1  # a part may leave the picture
+    leaves = _mean(left, 3)
+    inside = (enlarged(certain[None], size)[0] > 0.5).float()
+    rim = _most(inside, _RIM) * (change > 0)
+    parts = (inside * (leaves < _INSIDE)).maximum(rim * (leaves < _AT_EDGE))
+    parts = parts.maximum(_closed(parts, _CLOSED) * (leaves < _AT_EDGE))
+    parts = _closed(parts, 5)
+    begin, end = (_most(x.amax(0, keepdim=True), 3) for x in (parts, _at(parts, -moves)))
+    covered = begin.maximum(end)
+    missed = change * (1 - covered) + _LEFT * (left * parts).amax(0, keepdim=True)
+    explained = likely * _explained(change, missed, covered, 2 * cell)
+    explained = enlarged(explained[None], size)[0]
+    return Shifts(moves, parts.byte(), _mean(begin, 3), _mean(end, 3), explained)
+
+
+def _level(picture: Tensor) -> Tensor:
+    return picture[0, :COLOURS].mean(0, keepdim=True)
+
+
+def _certain(
+    change: Tensor,
+    moves: Tensor,
+    pair: Sequence[Tensor],
+    around: Sequence[Tensor],
+    reach: Sequence[float],
+) -> Tensor:
+    """Return where each shift explains every second pixel of x0, (K, h, w)."""
+    x0, x1 = pair
+
+    def misfit(x: Tensor, time: float) -> Tensor:
+        there = _at(x, (moves * time).round().long(), _FAR, 2)
+        return _mean((x0[_HALF] - there).abs_(), 3)
+
+    shown = [(x1, 1.0)]
+    for x, time, r in zip(around, (-reach[0], 1 + reach[1]), reach, strict=True):
+        shown += [(x, time)] * (r > 0)
+    each = torch.stack([misfit(*one) for one in shown])
+    # What is outside one frame is confirmed by the others.
+    each = torch.where(each > 1, each.amin(0), each)
+    misfits = each[0] + each[1:].amax(0) / 2
+    half = moves.div(2, rounding_mode="floor")
+    numbers = torch.arange(len(moves), device=x0.device)[:, None, None]
+    both = []
+    for found, near, outer, r in zip(
+        (misfits, _at(misfits, -half, _FAR)), pair, around, reach, strict=True
+    ):
+        least, number = found.min(0, keepdim=True)
+        fits = (change > 0) * (least < _FITS * _mean(change, 3))
+        if r:
+            fits = fits * (_mean((near - outer)[_HALF].abs_(), 3) > _CHANGED)
+        both.append(((number == numbers) * fits).float())
+    certain = _most(both[0], 3) * _most(_at(both[1], half), 3)
+    return _most(_least(certain, 3), 3)
+
+
+def _explained(change: Tensor, missed: Tensor, covered: Tensor, cell: int) -> Tensor:
+    """Return the cells near what is covered that miss little in a region, (1, h, w)."""
+    total, missed = (
+        _mean(F.avg_pool2d(x, cell, ceil_mode=True), _REGION) for x in (change, missed)
+    )
+    explained = (missed <= _MISSED * total + _SLACK).float()
+    near = _most(F.max_pool2d(covered, cell, ceil_mode=True), _NEAR)
+    return near * _least(explained, _REGION)
+
+
+def _candidates(x0: Tensor, x1: Tensor, change: Tensor) -> Tensor:
+    """Return the strongest shifts of what changed, (K, 2)."""
+    weight = _mean(_mean(_most((change > 0).float(), 9), 9), 9)
+    first, second = (torch.fft.rfft2((_mean(x, 3) - x) * weight) for x in (x0, x1))
+    both = first.conj_physical() * second
+    size = both.abs()
+    both /= size + 1e-3 * size.max().sqrt() + _TINY
+    rows, columns = (int(side * _LONGEST) for side in x0.shape[1:])
+    plane = torch.fft.irfft2(both, x0.shape[1:]).roll((rows, columns), (1, 2))
+    plane = plane[:, : 2 * rows + 1, : 2 * columns + 1].contiguous()
+    plane[:, rows, columns] = 0
+    plane = torch.where(plane < F.max_pool2d(plane, 3, 1, 1), 0, plane).flatten()
+    best = plane.topk(min(_SHIFTS, len(plane))).indices
+    wide = 2 * columns + 1
+    return torch.stack((best // wide - rows, best % wide - columns), 1)
+
+
+def _moved(new: Tensor, x0: Tensor, x1: Tensor, found: Shifts, time: float) -> Tensor:
+    """Return a new picture with all that moves by a shift, and the ground behind it."""
+    new = torch.lerp(new, x1[0], found.begin * (1 - found.end))
+    new = torch.lerp(new, x0[0], found.end * (1 - found.begin))
+    ways = found.moves * time
+    parts = _at(found.parts.float(), -ways.round().long())
+    weight = _mean(parts.amax(0, keepdim=True), 3)
+    numbers = torch.arange(1.0, len(parts) + 1, device=new.device)
+    number = (_most(parts, 3) * numbers[:, None, None]).amax(0).long()
+    colours = torch.zeros_like(new)
+    total = torch.full_like(weight, _TINY)
+    for x, away, share in ((x0, -ways, 1 - time), (x1, found.moves - ways, time)):
+        # No shift has the number 0.
+        flow = F.pad(away.flip(1), (0, 0, 1, 0))[number].permute(2, 0, 1)
+        grid = sampling_grid(flow[None], *number.shape)
+        shown = share * (grid.abs().amax(3) <= 1 + _TINY)
+        colours += shown * _sampled(x, flow, grid)
+        total += shown
+    return torch.lerp(new, colours / total, weight * (total > 2 * _TINY))
+
+
+def _sampled(x: Tensor, flow: Tensor, grid: Tensor) -> Tensor:
+    """Sample a picture by cubic interpolation, (C, H, W)."""
+    if x.device.type != "cpu":
+        return sample(x, grid, "bicubic")[0]
+    import cv2  # imported here, because every command loads this module
+
+    # This takes a fraction of the time of ``sample`` on a CPU.
+    columns, rows = flow.numpy() + np.indices(flow.shape[1:], np.float32)[::-1]
+    picture = np.ascontiguousarray(x[0].permute(1, 2, 0).numpy())
+    shown = cv2.remap(
+        picture, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return torch.from_numpy(shown).permute(2, 0, 1)
+
+
+def _at(x: Tensor, moves: Tensor, outside: float | None = None, step: int = 1) -> Tensor:
+    """Return one picture, or one for each move, as it is that much further on, (K, H, W).
+
+    By default the edges go on ``outside``. ``step``: between the pixels that are returned.
+    """
+    mode = "replicate" if outside is None else "constant"
+    pictures = F.pad(x, (1, 1, 1, 1), mode, outside).expand(len(moves), -1, -1)
+    height, width = x.shape[1:]
+    rows = moves[:, :1] + torch.arange(0, height, step, device=x.device)
+    columns = moves[:, 1:] + torch.arange(0, width, step, device=x.device)
+    rows = rows.clamp_(-1, height) + 1
+    columns = columns.clamp_(-1, width) + 1
+    numbers = torch.arange(len(moves), device=x.device)[:, None, None]
+    return pictures[numbers, rows[:, :, None], columns[:, None]]
+
+
+def _mean(x: Tensor, side: int) -> Tensor:
+    """Return means over squares, (K, H, W)."""
+    if x.device.type != "cpu":
+        padded = F.pad(x, (side // 2,) * 4, mode="replicate")
+        return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
+    import cv2
+
+    result = torch.empty_like(x)
+    for plane, target in zip(x.numpy(), result.numpy(), strict=True):
+        cv2.blur(plane, (side, side), target, borderType=cv2.BORDER_REPLICATE)
+    return result
+
+
+def _most(mask: Tensor, side: int) -> Tensor:
+    """Return 1 where a square has a 1, (K, H, W)."""
+    if mask.device.type != "cpu":
+        rows = F.max_pool2d(mask, (side, 1), 1, (side // 2, 0))
+        return F.max_pool2d(rows, (1, side), 1, (0, side // 2))
+    import cv2
+
+    square = np.ones((side, side), np.uint8)
+    planes = [cv2.dilate(plane, square) for plane in mask.byte().numpy()]
+    return torch.from_numpy(np.stack(planes)).float()
+
+
+def _least(mask: Tensor, side: int) -> Tensor:
+    return 1 - _most(1 - mask, side)
+
+
+def _closed(mask: Tensor, side: int) -> Tensor:
+    return _least(_most(mask, side), side)
