@@ -36,7 +36,7 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5599,
     "jobs": 3646,
-    "models": 2691,
+    "models": 2668,
     "dreaming": 2225,
     "forecasting": 1264,
     "render": 714,
