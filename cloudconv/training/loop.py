@@ -319,7 +319,7 @@ class Trainer:
                 small_naive = shrunk_like(prediction.naive, level)
                 total = total + self._loss(level.float(), truth, small_naive)
             if self.adversary is not None:
-                fooled = self.adversary.generator_loss(prediction.context, picture)
+                fooled = self.adversary.loss(prediction.context, picture)
                 total = total + self._loss.adversarial * fooled
             with torch.no_grad():
                 loss = self._loss(prediction.naive, prediction.truth, prediction.naive)
