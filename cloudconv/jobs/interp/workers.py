@@ -375,12 +375,6 @@ def _raw_lines_dropped() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _authentication_error(ray: Any) -> type[Exception] | tuple[()]:
-    """Return Ray's error for a missing token; nothing in a version without tokens."""
-    kind = getattr(ray.exceptions, "AuthenticationError", None)
-    return kind if isinstance(kind, type) else ()
-
-
 def _join(ray: Any, address: str | None) -> None:
     """Join the cluster at an address, or one on this machine.
 
@@ -399,7 +393,7 @@ def _join(ray: Any, address: str | None) -> None:
                 if address is not None:
                     raise
                 quiet(include_dashboard=False)
-    except _authentication_error(ray) as error:
+    except getattr(ray.exceptions, "AuthenticationError", ()) as error:
         raise DeviceError(
             f"cluster-wants-token: The Ray cluster {address or 'here'} wants a token, and "
             f"this machine has none: {_TOKEN}."
