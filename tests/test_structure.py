@@ -43,7 +43,7 @@ CEILINGS = {
     "training": 702,
     "schedule": 647,
     "settings + cli + report": 1613,
-    THE_REST: 1836,
+    THE_REST: 1821,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
