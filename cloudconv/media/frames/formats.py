@@ -177,22 +177,17 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     return _unscaled(picture, to_pix_fmt)
 
 
-# Packed formats and palettes, and the same without their opacity.
-_OPAQUE = {"bgra": "bgr0", "rgba": "rgb0", "pal8": "bgr0"}
+OPAQUE = {"bgra": "bgr0", "rgba": "rgb0", "pal8": "bgr0"}
+"""Packed formats and palettes, and the same without their opacity."""
 
 
 def is_opaque(picture: VideoFrame) -> bool:
     """Return whether a picture of a packed format or a palette is opaque everywhere."""
-    if picture.format.name not in _OPAQUE:
+    if picture.format.name not in OPAQUE:
         return False
     if picture.format.name in _EXPANDED:
         picture = _unscaled(picture, _EXPANDED[picture.format.name])
     return bool((_rows(picture, 0, "u1")[:, 3 : 4 * picture.width : 4] == 255).all())
-
-
-def opaque_format(pix_fmt: str) -> str:
-    """Return a packed format or a palette without its opacity."""
-    return _OPAQUE[pix_fmt]
 
 
 @cache

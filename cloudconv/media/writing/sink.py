@@ -148,7 +148,8 @@ class Sink(AbstractContextManager["Sink"]):
             self._bytes += packet.size
             self.writer.write(packet)
         seconds = self._shown.end
-        if self._container.is_animation and 1 <= seconds < self._bytes / _LARGE:
+        is_animation = self._container.has_one_encoder and not self._container.is_folder
+        if is_animation and 1 <= seconds < self._bytes / _LARGE:
             self._note(
                 f"large-animation: {self.plan.target.name} takes more than 5 MB a second: "
                 "an .mp4 is a small part of that; a lower --fps and a shorter part are "
