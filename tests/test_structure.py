@@ -42,7 +42,7 @@ CEILINGS = {
     "render": 714,
     "training": 702,
     "schedule": 644,
-    "settings + cli + report": 1613,
+    "settings + cli + report": 1605,
     THE_REST: 1821,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
