@@ -38,7 +38,7 @@ CEILINGS = {
     "jobs": 3617,
     "models": 2667,
     "dreaming": 2225,
-    "forecasting": 1264,
+    "forecasting": 1255,
     "render": 714,
     "training": 702,
     "schedule": 644,

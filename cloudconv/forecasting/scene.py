@@ -26,9 +26,10 @@ from cloudconv.forecasting.regions import (
     things_of,
 )
 from cloudconv.forecasting.sampling import sample_on_threads, sample_sharply
-from cloudconv.forecasting.things import Things, things_in
+from cloudconv.forecasting.things import Things
 from cloudconv.forecasting.ways import FIT
 from cloudconv.images import (
+    LONGEST_SIDE,
     Area,
     Bytes,
     Floats,
@@ -213,7 +214,7 @@ def _still_scene(
     if len(frames) < FIT:
         latest.extend(_bytes(frame()) for frame in frames)
         return None
-    things = things_in(_noted(frames, latest))
+    things = Things([reduced(one, LONGEST_SIDE) for one in _noted(frames, latest)])
     if not things.hold or things.plate.drifts:
         return None
     earlier = map(_bytes, (frame() for frame in frames[: -len(latest)]))
