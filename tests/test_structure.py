@@ -35,14 +35,14 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5578,
-    "jobs": 3617,
+    "jobs": 3616,
     "models": 2667,
     "dreaming": 2225,
     "forecasting": 1255,
     "render": 714,
     "training": 702,
     "schedule": 644,
-    "settings + cli + report": 1605,
+    "settings + cli + report": 1604,
     THE_REST: 1821,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""

@@ -56,7 +56,6 @@ SMALL = {"model": PREDICT.name, "val_part": "0.8:1", "steps": 20, "crop": 32, "b
 SMALL |= {
     "val_windows": 3,
     "validate_every": 10,
-    "checkpoint_every": 10,
     "learning_rate": 3e-3,
 }
 SMALL |= {"augment": False, "reversal": False, "device": "cpu", "threads": 1}

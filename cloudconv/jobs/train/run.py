@@ -161,10 +161,9 @@ def _trained(
         for event in stack.enter_context(closing(trainer.train(ready, windows, began))):
             if isinstance(event, Measured) and event.values.best:
                 results.write()
-            yield event
-            is_step = isinstance(event, Progress) and event.stage == "training"
-            if is_step and trainer.step % plan.settings.checkpoint_every == 0:
+            elif isinstance(event, Measured):
                 results.save()
+            yield event
             if stop.is_set():
                 yield Measured("stopping", None)
                 break
