@@ -37,7 +37,7 @@ CEILINGS = {
     "media": 5578,
     "jobs": 3616,
     "models": 2667,
-    "dreaming": 2225,
+    "dreaming": 2217,
     "forecasting": 1255,
     "render": 714,
     "training": 702,
