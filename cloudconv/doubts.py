@@ -224,8 +224,7 @@ def shape_of(size: Sequence[int]) -> tuple[int, int]:
 def by_place(values: NDArray[np.float32]) -> Floats:
     """Return the mean of each place of (h, w, …) values, at most ``PLACES`` on a side."""
     size = shape_of(values.shape[:2])[::-1]
-    means: Floats = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
-    return means
+    return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
 
 
 def unexplained(levels: Bytes, timestep: float = 0.5) -> Floats:

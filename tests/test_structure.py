@@ -36,14 +36,14 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5578,
     "jobs": 3616,
-    "models": 2667,
-    "dreaming": 2217,
-    "forecasting": 1255,
+    "models": 2666,
+    "dreaming": 2207,
+    "forecasting": 1242,
     "render": 714,
     "training": 702,
     "schedule": 644,
     "settings + cli + report": 1604,
-    THE_REST: 1821,
+    THE_REST: 1810,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

@@ -70,12 +70,8 @@ class Group:
         ``share``: (h, w), the sum of the weights with which the picture was summed.
         """
         if share is None:
-            codes: Floats = cv2.transform(picture, self.matrix)
-            return codes
-        weighted: Floats = cv2.transform(
-            cv2.merge([*cv2.split(picture), share]), self.matrix
-        )
-        return weighted
+            return cv2.transform(picture, self.matrix)
+        return cv2.transform(cv2.merge([*cv2.split(picture), share]), self.matrix)
 
     def within(self, area: Area) -> Area:
         """Return the part of the group that an area of the picture shows.
@@ -187,8 +183,7 @@ class Planes:
             return resized(self.rgb(samples), size)
         # The planes are averaged first, so that few pixels are converted.
         few = [plane for one in samples for plane in cv2.split(resized(one, size))]
-        picture: Floats = cv2.transform(cv2.merge(few), self._to_rgb)
-        return picture
+        return cv2.transform(cv2.merge(few), self._to_rgb)
 
     def frame(self, samples: Samples) -> Frame:
         """Return samples as a frame at time 0, rounded; the opacity is that of ``like``."""

@@ -121,8 +121,7 @@ def scaled(motion: Motion, scale: float) -> Motion:
     """Return a motion in the pixels of pictures that are larger by a factor."""
     full = np.diag([scale, scale, 1])
     full[:2, 2] = (scale - 1) / 2
-    result: Motion = full @ motion @ np.linalg.inv(full)
-    return result
+    return full @ motion @ np.linalg.inv(full)
 
 
 def logarithm(motion: Motion, size: Sequence[int]) -> Motion:

@@ -256,8 +256,7 @@ def _noted(frames: Sequence[Callable[[], Tensor]], latest: deque[Bytes]) -> Iter
 
 def _bytes(frame: Tensor) -> Bytes:
     planes = frame.detach().mul(255).round_().clamp_(0, 255).byte().cpu().numpy()
-    picture: Bytes = cv2.merge([*planes]).astype(np.uint8, copy=False)
-    return picture
+    return cv2.merge([*planes]).astype(np.uint8, copy=False)
 
 
 def _insides(things: Sequence[Thing], size: Sequence[int]) -> list[Mask]:
@@ -292,5 +291,4 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
 def _soft(thing: Thing, size: tuple[int, int]) -> Floats:
     soft = cv2.GaussianBlur(thing.mask.astype(np.float32), (0, 0), SOFT)
     soft[soft < 0.02] = 0
-    matte: Floats = cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR)
-    return matte
+    return cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR)

@@ -204,8 +204,7 @@ class Things:
         picture = np.where(
             sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0
         )
-        small: Floats = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA)
-        return small
+        return cv2.resize(picture, extent, interpolation=cv2.INTER_AREA)
 
     def _touch(self, one: Sight, other: Sight) -> bool:
         if not near(one, other, 2):

@@ -328,8 +328,7 @@ def _grouped(picture: Tensor) -> _Values:
     groups = (
         picture[0].permute(1, 2, 0).reshape(height, width, -1, lanes).permute(2, 0, 1, 3)
     )
-    values: _Values = torch.empty(groups.shape).copy_(groups).numpy()
-    return values
+    return torch.empty(groups.shape).copy_(groups).numpy()
 
 
 def _copied(values: _Values) -> _Values:

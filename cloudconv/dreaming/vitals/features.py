@@ -83,8 +83,7 @@ class FilmFeatures:
 
     def picture(self, number: int) -> Bytes:
         """Return a picture of the clip, by its number in the material."""
-        picture: Bytes = reduced(self.material.glance(number), MIDDLE_SIDE)
-        return picture
+        return reduced(self.material.glance(number), MIDDLE_SIDE)
 
     def pictures(self) -> Iterator[Bytes]:
         """Yield the pictures of the clip."""
@@ -92,8 +91,7 @@ class FilmFeatures:
 
     def filmed(self, number: int) -> Bytes:
         """Return the picture of a real frame, by its number in ``material.frames``."""
-        picture: Bytes = reduced(self.material.views.small(number), MIDDLE_SIDE)
-        return picture
+        return reduced(self.material.views.small(number), MIDDLE_SIDE)
 
     @cached_property
     def _measured(self) -> tuple[Floats, ...]:
