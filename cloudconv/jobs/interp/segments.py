@@ -12,8 +12,8 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from itertools import groupby
-from operator import attrgetter, itemgetter
+from itertools import count, groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -103,23 +103,25 @@ def divide(tasks: Iterable[FrameTask]) -> Iterator[SegmentTasks]:
     shorter, so that a run soon has finished segments, and each worker soon receives a
     segment.
     """
-    for number, segment in groupby(_numbered(tasks), itemgetter(0)):
-        yield number, map(itemgetter(1), segment)
+    numbers = _numbers()
+    next(numbers)
+    return groupby(tasks, numbers.send)
 
 
-def _numbered(tasks: Iterable[FrameTask]) -> Iterator[tuple[int, FrameTask]]:
-    """Yield each planned frame after the number of its segment, that of its first frame."""
-    number = count = 0  # of segments so far
+def _numbers() -> Generator[int, FrameTask, None]:
+    """Yield the number of each sent frame's segment: that of the segment's first frame."""
+    number = segments = 0  # the segment's, and how many came before
     frames = new_pixels = sources = 0  # in this segment so far
     left: Fraction | None = None
-    for index, task in enumerate(tasks):
+    for index in count():
+        task = yield number
         is_new_source = task.left.time != left
-        most = min(_FIRST << min(count, 8), MAX_SOURCE_FRAMES)
+        most = min(_FIRST << min(segments, 8), MAX_SOURCE_FRAMES)
         is_full = sources + is_new_source > most or frames >= MAX_FRAMES
         is_full |= new_pixels >= MAX_NEW_PIXELS
         if is_full or (task.opens_scene and sources >= _LEAST_BEFORE_CUT):
             number = index
-            count += 1
+            segments += 1
             frames = new_pixels = sources = 0
             is_new_source = True
         frames += 1
@@ -127,7 +129,6 @@ def _numbered(tasks: Iterable[FrameTask]) -> Iterator[tuple[int, FrameTask]]:
             new_pixels += task.left.width * task.left.height
         sources += is_new_source
         left = task.left.time
-        yield number, task
 
 
 @dataclass(frozen=True, slots=True)
