@@ -35,15 +35,15 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5578,
-    "jobs": 3598,
+    "jobs": 3591,
     "models": 2666,
     "dreaming": 2207,
     "forecasting": 1242,
     "render": 714,
-    "training": 702,
+    "training": 699,
     "schedule": 644,
-    "settings + cli + report": 1604,
-    THE_REST: 1802,
+    "settings + cli + report": 1586,
+    THE_REST: 1792,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

@@ -189,8 +189,12 @@ def _interp_all(console: Console, inputs: list[str], options: dict[str, Any]) ->
         if streams.messages.as_objects:
             _print_outcomes(console, results)
         else:
-            columns = {"encoder": "encoder", "size": "output_bytes"}
-            columns |= {"bit rate": "bits_per_second", "time": "wall_seconds"}
+            columns = {
+                "encoder": "encoder",
+                "size": "output_bytes",
+                "bit rate": "bits_per_second",
+                "time": "wall_seconds",
+            }
             for line in _outcomes(results, columns, "code").splitlines():
                 console.info(line)
     if console.json:

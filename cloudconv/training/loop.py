@@ -304,10 +304,7 @@ class Trainer:
 
     def _total(self, predictions: list[Prediction]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss to minimise, and mean losses of prediction and naive picture."""
-        zero = predictions[0].truth.new_zeros(())
-        total = zero
-        plain = zero
-        naive = zero
+        total = plain = naive = predictions[0].truth.new_zeros(())
         count = len(predictions)
         for prediction in predictions:
             picture = prediction.picture.float()
