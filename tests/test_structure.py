@@ -35,7 +35,7 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5578,
-    "jobs": 3591,
+    "jobs": 3589,
     "models": 2666,
     "dreaming": 2207,
     "forecasting": 1242,
@@ -43,7 +43,7 @@ CEILINGS = {
     "training": 699,
     "schedule": 644,
     "settings + cli + report": 1586,
-    THE_REST: 1792,
+    THE_REST: 1791,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
