@@ -107,8 +107,7 @@ def layout(pix_fmt: str) -> PixelLayout:
     if not form.components:  # vaapi, cuda: references to GPU memory, not samples
         raise ValueError(f"Pixel format {pix_fmt!r} holds no samples.")
     is_rgb = form.is_rgb or pix_fmt == "pal8"
-    alpha = pix_fmt == "pal8"
-    alpha = alpha or any(c.is_alpha for c in form.components)
+    alpha = pix_fmt == "pal8" or any(c.is_alpha for c in form.components)
     colours = [c for c in form.components if not c.is_alpha]
     # PyAV's is_chroma is true for subsampled components only, so the components are
     # counted.
