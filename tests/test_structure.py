@@ -34,8 +34,8 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5568,
-    "jobs": 3580,
+    "media": 5566,
+    "jobs": 3578,
     "models": 2660,
     "dreaming": 2207,
     "forecasting": 1242,
@@ -43,7 +43,7 @@ CEILINGS = {
     "training": 699,
     "schedule": 644,
     "settings + cli + report": 1586,
-    THE_REST: 1779,
+    THE_REST: 1776,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

@@ -335,7 +335,7 @@ def render_segments(
 
     def abandon() -> None:
         if file is not None:
-            file.encoder.abandon()
+            file.encoder.writer.abandon()
 
     with ExitStack() as stack:
         # After an interrupt the threads may still be encoding: they end before the file is
@@ -385,10 +385,9 @@ def _planned(
 class SegmentWork:
     """Render segments in a worker; model and source remain open between two segments."""
 
-    def __init__(self) -> None:
-        self._job: RenderJob | None = None
-        self._renderer: Renderer | None = None
-        self._source: Source | None = None
+    _job: RenderJob | None = None
+    _renderer: Renderer | None = None
+    _source: Source | None = None
 
     def __call__(self, job: RenderJob, segment: SegmentPlan) -> Iterator[Any]:
         """Render a segment; yield its progress, warnings, and ``Finished`` at the end."""

@@ -248,10 +248,6 @@ class Sink(AbstractContextManager["Sink"]):
                 "this."
             )
 
-    def abandon(self) -> None:
-        """Delete the unfinished output; do nothing if the output is complete."""
-        self.writer.abandon()
-
 
 def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> Iterator[int]:
     """Write the packets of all segments, in the order of time, and complete the target.
