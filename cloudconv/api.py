@@ -73,24 +73,63 @@ _LATER = (
 )
 """The modules of results and models, imported in this order until a name is found."""
 
-__all__ = ["__version__", "list_models", "load_model", "reuse_memory"]
-__all__ += ["compare", "doctor", "dream", "extrapolate", "plan", "run", "train"]
-__all__ += ["interpolate", "interpolate_frames", "interpolate_many"]
-__all__ += ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
-__all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
-__all__ += ["CompareResult", "Diagnosis", "DreamResult", "Exists", "ExtrapolateResult"]
-__all__ += ["Check", "InterpResult", "PreviewResult", "TrainResult", "Validation"]
-__all__ += ["Interpolator", "Model", "ModelSpec", "OuterPictures", "Predictor"]
-__all__ += ["Ended", "Event", "Finished", "Job", "Measured", "Progress", "Warned"]
-__all__ += [
+__all__ = [
+    "Check",
     "CloudconvError",
+    "CompareResult",
+    "CompareSettings",
     "DeviceError",
+    "Diagnosis",
+    "DoctorSettings",
+    "DreamResult",
+    "DreamSettings",
     "EncoderError",
+    "Ended",
+    "Event",
+    "Exists",
+    "ExtrapolateResult",
+    "ExtrapolateSettings",
+    "Finished",
+    "FramesSettings",
     "InputError",
+    "InterpManySettings",
+    "InterpResult",
+    "InterpSettings",
+    "Interpolator",
     "Interrupted",
+    "Job",
+    "Measured",
+    "Model",
+    "ModelError",
+    "ModelSpec",
+    "OuterPictures",
+    "OutputError",
+    "PictureError",
+    "Predictor",
+    "PreviewResult",
+    "Progress",
+    "SettingsError",
+    "TrainResult",
+    "TrainSettings",
+    "Validation",
+    "Warned",
+    "WeightsError",
+    "__version__",
+    "compare",
+    "doctor",
+    "dream",
     "errors",
+    "extrapolate",
+    "interpolate",
+    "interpolate_frames",
+    "interpolate_many",
+    "list_models",
+    "load_model",
+    "plan",
+    "reuse_memory",
+    "run",
+    "train",
 ]
-__all__ += ["ModelError", "OutputError", "PictureError", "SettingsError", "WeightsError"]
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=Settings)

@@ -146,34 +146,6 @@ def without_pictures(entry: Entry) -> Entry:
     return {key: value for key, value in entry.items() if key != "pictures"}
 
 
-def are_doubts(data: Any) -> bool:
-    """Return whether data from a file can be what :func:`joined` returns, or ``{}``."""
-    try:
-        is_counted = data == {} or type(data["count"]) is int
-        return is_counted and all(_is_entry(**each) for each in (data and data["frames"]))
-    except (AttributeError, KeyError, TypeError):
-        return False
-
-
-def _is_entry(
-    frame: Any,
-    time: Any,
-    size: Any,
-    grade: Any,
-    text: Any,
-    box: Any,
-    between: Any = (),
-    pictures: Any = (),
-) -> bool:
-    numbers = frame, time, size, *box, *between
-    return (
-        grade in GRADES
-        and len(box) == len(WHOLE)
-        and all(type(number) in (int, float) for number in numbers)
-        and all(type(each) is str for each in (text, *pictures))
-    )
-
-
 def kinds_of(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield a clause for each kind of doubt that a viewer sees, the worst grade first."""
     given = [*entries]
@@ -224,8 +196,7 @@ def shape_of(size: Sequence[int]) -> tuple[int, int]:
 def by_place(values: NDArray[np.float32]) -> Floats:
     """Return the mean of each place of (h, w, …) values, at most ``PLACES`` on a side."""
     size = shape_of(values.shape[:2])[::-1]
-    means: Floats = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
-    return means
+    return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
 
 
 def unexplained(levels: Bytes, timestep: float = 0.5) -> Floats:

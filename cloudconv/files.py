@@ -13,11 +13,11 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -46,6 +46,16 @@ def cache_folder() -> Path:
 
 
 @contextmanager
+def undone_on_error(undo: Callable[..., object], *args: Any) -> Iterator[None]:
+    """Call a function if the block raises an error, is interrupted, or is left early."""
+    try:
+        yield
+    except BaseException:
+        undo(*args)
+        raise
+
+
+@contextmanager
 def reading(path: Path | str) -> Iterator[None]:
     """Turn an error of the system in the block into an InputError that names ``path``."""
     try:
@@ -68,70 +78,56 @@ def raise_read_error(path: Path | str, error: Exception) -> None:
         ) from error
 
 
-class Claim:
-    """The exclusive right of one process to create ``target``, a file or a folder.
+@contextmanager
+def claim(target: Path) -> Iterator[None]:
+    """Give this process alone the right to create ``target``, a file or a folder.
 
-    The claim ends with the block or with the process, even if the process is killed.
+    The right ends with the block or with the process, even if the process is killed. First
+    the unfinished files of a run that was killed are deleted. Missing parent folders of the
+    target are created. Raises OutputError if another process or thread has the right, or
+    something that is no lock has the name of the lock, and OSError if the lock file cannot
+    be written. After Ctrl-C no lock file of this process remains.
     """
-
-    def __init__(self, target: Path) -> None:
-        """Prepare a claim of ``target`` without touching the file system."""
-        self._target = target
-        folder = _folder_of(target)
-        if folder.exists() and not os.access(folder, os.W_OK):
-            folder = target  # possibly the only folder that this process may write to
-        self._path = folder / f"{part_prefix(target)}.lock"
-        # Another thread may release the lock, so the lock is not bound to a thread. The
-        # timeout covers a process that is just releasing the lock.
-        self._lock = FileLock(self._path, timeout=0.2, thread_local=False)
-
-    def _in_use(self) -> OutputError:
-        return OutputError(
-            f"output-in-use: Another cloudconv is writing {self._target}, or {self._path} "
-            "is not its lock: wait for it, or name another output."
-        )
-
-    def __enter__(self) -> Self:
-        """Acquire the claim and delete the unfinished files of a run that was killed.
-
-        Missing parent folders of the target are created. Raises OutputError if another
-        process or thread has the claim, or something that is no lock has the name of the
-        lock, and OSError if the lock file cannot be written. After Ctrl-C no lock file of
-        this process remains.
-        """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            about = self._path.lstat()
-            # A lock is an empty file. To lock another file would truncate or delete it.
-            if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1 or about.st_size:
-                raise self._in_use()
+    folder = _folder_of(target)
+    if folder.exists() and not os.access(folder, os.W_OK):
+        folder = target  # possibly the only folder that this process may write to
+    path = folder / f"{part_prefix(target)}.lock"
+    # Another thread may release the lock, so the lock is not bound to a thread. The timeout
+    # covers a process that is just releasing the lock.
+    lock = FileLock(path, timeout=0.2, thread_local=False)
+    in_use = OutputError(
+        f"output-in-use: Another cloudconv is writing {target}, or {path} is not its lock: "
+        "wait for it, or name another output."
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        about = path.lstat()
+        # A lock is an empty file. To lock another file would truncate or delete it.
+        if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1 or about.st_size:
+            raise in_use
+    try:
         try:
-            self._lock.acquire()
+            lock.acquire()
         except Timeout as error:
             # In a folder without write permission the lock fails as if another process had
             # it. Creating a file there raises the true error.
-            remove(create_part(self._target))
-            raise self._in_use() from error
+            remove(create_part(target))
+            raise in_use from error
         except KeyboardInterrupt:
             # The lock file may exist already. Only the process with the lock may delete it.
             with suppress(Timeout, OSError):
-                self._lock.acquire(timeout=0)
-            self.__exit__()
+                lock.acquire(timeout=0)
             raise
-        with ExitStack() as undo:
-            undo.callback(self.__exit__)
-            for part in [*_leftovers(self._target)]:
-                remove(part)
-            undo.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._lock.is_locked:
+        for part in [*_leftovers(target)]:
+            remove(part)
+        yield
+    finally:
+        if lock.is_locked:
             # The file is deleted before the lock is released, so that a waiting process
             # notices the deletion.
             with suppress(OSError):
-                self._path.unlink()
-            self._lock.release()
+                path.unlink()
+            lock.release()
 
 
 def _leftovers(target: Path) -> Iterator[Path]:
@@ -232,8 +228,7 @@ def put_all(part: Path, folder: Path, *, overwrite: bool, old: Iterable[Path] = 
             raise _refused(errno.EISDIR, path)
     if part.parent != folder:
         part = part.rename(folder / part.name)
-    with ExitStack() as undo:
-        undo.callback(_take_back, part)
+    with undone_on_error(_take_back, part):
         (part / _REPLACED).mkdir()
         (part / _MOVES).write_text(
             json.dumps({name: _version(part / name) for name in names})
@@ -244,7 +239,6 @@ def put_all(part: Path, folder: Path, *, overwrite: bool, old: Iterable[Path] = 
             put(part / name, folder / name, overwrite=False)
         sync_folder(folder)
         (part / _MOVES).unlink()  # from here on the move is complete
-        undo.pop_all()
     remove(part)
 
 
@@ -293,7 +287,7 @@ def versions_of(files: Iterable[Path]) -> dict[Path, list[int]]:
 def clear(target: Path) -> None:
     """Remove what a killed run has left of a target, unless another run is making it."""
     if any(_leftovers(target)):
-        with suppress(OutputError, OSError), Claim(target):
+        with suppress(OutputError, OSError), claim(target):
             pass
 
 
@@ -324,14 +318,12 @@ def write_whole(
     be written; the old one then stays.
     """
     part = create_part(of or path, within=path.parent)
-    with ExitStack() as undo:
-        undo.callback(remove, part)
+    with undone_on_error(remove, part):
         with part.open("rb+") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         put(part, path, overwrite=overwrite)
-        undo.pop_all()
     sync_folder(path.parent)
 
 

@@ -88,7 +88,7 @@ class FrameList:
         begin = end = -2  # of a row of frames; the first one begins another row
         numbers = []
         for first, last in self.spans:
-            numbers.append((self._number(first), self._number(last)))
+            numbers.append((self._number(first, self.rate), self._number(last, self.rate)))
             _check_order(*numbers[-1], f"{_words(first)}-{_words(last)}")
         for first, last in sorted(numbers):
             if first > end + 1:
@@ -96,11 +96,10 @@ class FrameList:
             end = max(end, last)
             check_row((end + 1 - begin) / self.rate)
 
-    def _number(self, place: Place) -> int:
+    def _number(self, place: Place, rate: Fraction) -> int:
         if isinstance(place, int):
             return place
-        assert self.rate is not None
-        return floor((place + self._rounding) * self.rate)
+        return floor((place + self._rounding) * rate)
 
     @property
     def _rounding(self) -> Fraction:

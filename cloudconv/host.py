@@ -5,6 +5,7 @@ import errno
 import os
 import platform
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -100,8 +101,9 @@ def _glibc() -> ctypes.CDLL | None:
     return library if hasattr(library, "gnu_get_libc_version") else None
 
 
+@cache
 def version_of(package: str) -> str:
-    """Return the version of an installed package."""
+    """Return the version of an installed package; the search takes milliseconds."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # for example in a bundle, or beside the source

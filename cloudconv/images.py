@@ -78,8 +78,7 @@ def picture_of(frame: Frame, area: Area = (slice(None), slice(None))) -> Floats:
 
 def picture_from(rgb: Tensor) -> Floats:
     """Return the picture that a network made, (3, H, W) on any device."""
-    picture: Floats = cv2.merge([channel.numpy() for channel in rgb.detach().float().cpu()])
-    return picture
+    return cv2.merge([channel.numpy() for channel in rgb.detach().float().cpu()])
 
 
 def tensor_of(picture: Floats) -> Tensor:
@@ -102,8 +101,7 @@ def small_copy(picture: Floats, size: tuple[int, int]) -> Bytes:
 
 def levels_of(picture: Floats) -> Bytes:
     """Return a picture as levels, (h, w, 3) uint8."""
-    levels: Bytes = cv2.multiply(picture, (255,) * 4, dtype=cv2.CV_8U)
-    return levels
+    return cv2.multiply(picture, (255,) * 4, dtype=cv2.CV_8U)
 
 
 def as_picture(levels: Bytes) -> Floats:
@@ -132,8 +130,7 @@ def reduced(values: NDArray[Any], longest: int) -> NDArray[Any]:
     height, width = values.shape[:2]
     factor = min(1.0, longest / max(height, width))
     size = [max(_SHORTEST, round(side * factor)) for side in (width, height)]
-    small: NDArray[Any] = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
-    return small
+    return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
 
 
 def parts(mask: Mask, longest: int) -> Mask:
@@ -152,8 +149,7 @@ def resized(values: Floats, size: Sequence[int]) -> Floats:
         return values
     smaller = height <= values.shape[0] and width <= values.shape[1]
     how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    result: Floats = cv2.resize(values, (width, height), interpolation=how)
-    return result
+    return cv2.resize(values, (width, height), interpolation=how)
 
 
 def resized_flow(flow: Floats, size: Sequence[int]) -> Floats:
@@ -175,8 +171,7 @@ def grid_of(size: Sequence[int]) -> Floats:
 
 def pointed(flow: Floats, size: Sequence[int]) -> Floats:
     """Return the places to which a flow of any size points: (H, W, 2) of ``size``."""
-    places: Floats = cv2.add(resized_flow(flow, size), grid_of(size))
-    return places
+    return cv2.add(resized_flow(flow, size), grid_of(size))
 
 
 def warp(
@@ -204,8 +199,7 @@ def sample(
     # opencv/opencv#29867).
     has_mirror_image = mirrors and min(picture.shape[:2]) > 1
     border = cv2.BORDER_REFLECT_101 if has_mirror_image else cv2.BORDER_REPLICATE
-    values: Array = cv2.remap(picture, places, None, how, borderMode=border)
-    return values
+    return cv2.remap(picture, places, None, how, borderMode=border)
 
 
 def transformed(
@@ -221,10 +215,9 @@ def transformed(
     start = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]])
     size = columns.stop - columns.start, rows.stop - rows.start
     backward = how | cv2.WARP_INVERSE_MAP
-    result: Array = cv2.warpAffine(
+    return cv2.warpAffine(
         picture, (motion @ start)[:2], size, flags=backward, borderMode=outside
     )
-    return result
 
 
 def translation(shift: Sequence[float] | NDArray[Any]) -> Motion:
@@ -275,8 +268,7 @@ def within(area: Area, window: Area) -> Area:
 
 def placed_in(window: Area, area: Area, flow: Floats, size: Sequence[int]) -> Floats:
     """Return the places in a window to which the flow of an area, (h, w, 2), points."""
-    places: Floats = cv2.add(flow, grid_of(size)[within(area, window)])
-    return places
+    return cv2.add(flow, grid_of(size)[within(area, window)])
 
 
 def sample_exactly(values: Floats, places: Floats) -> Floats:
@@ -351,8 +343,7 @@ def in_channels(weight: Floats, count: int = 3) -> Floats:
     if not weight.size:  # OpenCV refuses an empty picture
         return np.empty((*weight.shape, count), np.float32)
     # NumPy is slow where it repeats values along a short last axis.
-    channels: Floats = cv2.merge([weight] * count)
-    return channels
+    return cv2.merge([weight] * count)
 
 
 def lerp_into(target: Floats, other: Floats, weight: Floats | float) -> None:
@@ -428,8 +419,7 @@ def connected(mask: NDArray[Any], least: float, connectivity: int = 8) -> list[B
 
 def smooth(values: Array, sigma: float) -> Array:
     """Blur values by a Gaussian of ``sigma`` pixels, with mirrored edges."""
-    blurry: Array = cv2.GaussianBlur(values, (0, 0), sigma)
-    return blurry
+    return cv2.GaussianBlur(values, (0, 0), sigma)
 
 
 def measured_flow(later: Bytes, earlier: Bytes, *, quick: bool = False) -> Floats:

@@ -7,6 +7,7 @@ no file {path}: check the name.")``. An option stands in it as the command line 
 
 import os
 import re
+from collections import deque
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,14 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-_names: dict[str, None] = {}  # of files; they contain what looks like a flag
-_MOST_NAMES = 1000
+# Names of files that contain what looks like a flag, the latest of them.
+_names = deque[str](maxlen=1000)
 
 
 def keep_name(name: Path | str) -> None:
     """Keep a file name as it is in all texts, such as ``my --crf 5.mp4``."""
-    if _FLAG.search(text := str(name)):
-        _names[text] = None
-        if len(_names) > _MOST_NAMES:
-            del _names[next(iter(_names))]
+    if _FLAG.search(text := str(name)) and text not in _names:
+        _names.append(text)
 
 
 def in_python(text: str) -> str:

@@ -4,10 +4,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeVar
+
+from cloudconv.files import undone_on_error
 
 Item = TypeVar("Item")
 
@@ -22,9 +25,8 @@ class _Stage:
     ``taken_by`` is the stage that takes its items, None at the end.
     """
 
-    def __init__(self) -> None:
-        self.closing = False
-        self.taken_by: _Stage | None = None
+    closing = False
+    taken_by: "_Stage | None" = None
 
 
 _here = threading.local()  # ``stage`` is the stage that this thread runs
@@ -92,11 +94,9 @@ def _prefetch(
 ) -> Generator[Item, None, None]:
     # The only worker runs calls in order, so the pending calls form a bounded queue.
     iterator = iter(iterable)
-    with ExitStack() as undo:
-        undo.callback(close_iterator, iterator)
+    with undone_on_error(close_iterator, iterator):
         worker = _one_thread("cloudconv-prefetch")
         worker.submit(setattr, _here, "stage", stage)
-        undo.pop_all()
 
     def take() -> Item | _End:
         item = pending.popleft().result()
@@ -137,10 +137,8 @@ def _one_thread(name: str) -> ThreadPoolExecutor:
     starts another one later. The thread therefore starts before the pool gets any work.
     """
     worker = ThreadPoolExecutor(1, thread_name_prefix=name)
-    with ExitStack() as undo:
-        undo.callback(worker.shutdown, wait=False)
+    with undone_on_error(partial(worker.shutdown, wait=False)):
         worker.submit(int).result()
-        undo.pop_all()
     return worker
 
 

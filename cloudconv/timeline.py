@@ -196,7 +196,7 @@ class Timeline:
         The source shows the frame at ``time``, on the source's clock. The frame becomes the
         next content frame, whose content belongs to the time ``shows``. None means that the
         frame is left out, as a repeat of the content before it; then only ``time`` counts.
-        Raises ValueError if source or content times do not increase.
+        Source times and content times increase.
         """
         if self._first is None:
             self._first = time
@@ -208,8 +208,6 @@ class Timeline:
             content = self._since(shows)
             if not self._contents:
                 self._first_content = content
-            elif content <= (last := self._contents[-1]):
-                raise ValueError(f"content times must increase, got {content} after {last}")
             self._contents.append(content)
         return self._decided()
 
@@ -219,11 +217,8 @@ class Timeline:
         The slots after the last content frame lead to the content of the frame that follows
         the end, at the time ``following``. Without such a frame they hold the last content
         frame. When looping, they instead lead to content frame 0, which is shown again at
-        ``end``. Without any content frame there is no slot. Raises ValueError if ``end`` is
-        not after the last one.
+        ``end``. There is a content frame, and ``end`` is after the last one.
         """
-        if not self._contents:
-            return iter(())
         self._end = self._since(end)
         self._divide(self._end)
         if self._loop:
@@ -244,8 +239,6 @@ class Timeline:
         return time - self._first
 
     def _divide(self, time: Fraction) -> None:
-        if time <= self._latest:
-            raise ValueError(f"source times must increase, got {time} after {self._latest}")
         if isinstance(self._request, Multiply):
             begins = self._map.output(self._latest)
             step = (self._map.output(time) - begins) / self._request.factor
@@ -260,7 +253,7 @@ class Timeline:
 
     def _decided(self) -> Iterator[Slot]:
         while self._waiting and self._contents:
-            time, duration, _ = self._waiting[0]
+            time, duration, count = self._waiting[0]
             opens = self._map.source(time)
             closes = self._map.source(time + duration * self._shutter)
             if self._end is not None:
@@ -268,7 +261,9 @@ class Timeline:
             elif closes > self._contents[-1]:
                 return
             self._drop_before(opens)
-            self._next()
+            self._waiting.popleft()
+            if count > 1:
+                self._waiting.appendleft((time + duration, duration, count - 1))
             yield self._slot(time, duration, opens, closes)
         by = self._request
         self._drop_before(
@@ -315,12 +310,6 @@ class Timeline:
             number = self.oldest + len(self._contents) - 1
             begins = max(opens, last)
             yield Slot(number, zero, begins, closes - begins, held=True)
-
-    def _next(self) -> tuple[Fraction, Fraction]:
-        time, step, count = self._waiting.popleft()
-        if count > 1:
-            self._waiting.appendleft((time + step, step, count - 1))
-        return time, step
 
     def _drop_before(self, time: Fraction) -> None:
         while len(self._contents) > 1 and self._contents[1] <= time:

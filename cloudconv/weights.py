@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,23 +23,16 @@ if TYPE_CHECKING:
 class WeightsEntry:
     """One weights file, as described in ``weights/manifest.json``.
 
-    ``sha256`` and ``size_bytes`` describe the file. ``origin`` names every source of the
-    weights. ``command`` is the command that made the file. ``scores`` has for each test the
-    PSNR of this model (``psnr``) and of others, and its ``detail`` relative to the truth's.
+    ``sha256`` and ``size_bytes`` describe the file. ``scores`` has for each test the PSNR
+    of this model (``psnr``) and of others, and its ``detail`` relative to the truth's. The
+    manifest also has the licence, the origin, the training data and the command.
     """
 
     name: str
     file: str
     sha256: str
     size_bytes: int
-    parameters: int
-    dtype: str
     model: str
-    licence: str
-    licence_file: str
-    origin: tuple[str, ...]
-    training_data: str
-    command: str
     scores: dict[str, dict[str, float]]
 
 
@@ -59,10 +53,8 @@ def manifest() -> dict[str, WeightsEntry]:
         data = path.read_bytes()
     try:
         raw: dict[str, dict[str, Any]] = json.loads(data)
-        return {
-            name: WeightsEntry(name=name, **{**fields, "origin": tuple(fields["origin"])})
-            for name, fields in raw.items()
-        }
+        read = itemgetter("file", "sha256", "size_bytes", "model", "scores")
+        return {name: WeightsEntry(name, *read(about)) for name, about in raw.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _damaged(path) from error
 

@@ -112,20 +112,3 @@ def test_the_worst_doubts_are_the_same_in_any_parts_and_order():
     assert [each["size"] for each in whole["frames"]] == sorted(sizes, reverse=True)[:50]
     halves = [doubts.joined(parts[60:]), {}, doubts.joined(parts[:60])]
     assert doubts.joined(halves) == whole
-    assert doubts.are_doubts(whole)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        None,
-        {"count": 1},
-        {"count": "1", "frames": []},
-        {"count": 1, "frames": [{}]},
-        {"count": 1, "frames": [entry_of(1, 3.0) | {"box": [1, 2, 3, 4, 5]}]},
-        {"count": 1, "frames": [entry_of(1, 3.0) | {"grade": "good"}]},
-        {"count": 1, "frames": [entry_of(1, 3.0) | {"time": "x"}]},
-    ],
-)
-def test_other_data_in_a_file_are_no_doubts(data):
-    assert not doubts.are_doubts(data)

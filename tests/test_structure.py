@@ -34,16 +34,16 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5599,
-    "jobs": 3646,
-    "models": 2691,
-    "dreaming": 2225,
-    "forecasting": 1264,
+    "media": 5566,
+    "jobs": 3578,
+    "models": 2660,
+    "dreaming": 2207,
+    "forecasting": 1242,
     "render": 714,
-    "training": 706,
-    "schedule": 647,
-    "settings + cli + report": 1613,
-    THE_REST: 1836,
+    "training": 699,
+    "schedule": 644,
+    "settings + cli + report": 1586,
+    THE_REST: 1776,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

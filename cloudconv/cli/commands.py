@@ -177,26 +177,26 @@ def _interp_all(console: Console, inputs: list[str], options: dict[str, Any]) ->
     if console.dry_run:
         with patience(console, settings):
             plan = jobs.plan(settings)
-        for item in () if console.json else (plan, *plan["plans"]):
-            for text in item.get("warnings", ()):
-                console.warning(text, item.get("input"))
-        print_plans = streams.print_result
-        listed = plan["plans"]
-        error = "error"
-        columns = {"rate": "output_fps", "encoder": "encoder"}
+        if not console.json:
+            for item in (plan, *plan["plans"]):
+                for text in item.get("warnings", ()):
+                    console.warning(text, item.get("input"))
+            columns = {"rate": "output_fps", "encoder": "encoder"}
+            streams.print_result(_outcomes(plan["plans"], columns, "error"))
     else:
-        plan = {"results": _run_all(console, settings)}
-        plan["failed"] = sum("error" in item for item in plan["results"])
-        print_plans = console.info
-        error = "code"
-        written = {"size": "output_bytes", "bit rate": "bits_per_second"}
-        listed = plan["results"]
-        columns = {"encoder": "encoder", **written, "time": "wall_seconds"}
-    if streams.messages.as_objects and not console.dry_run:
-        _print_outcomes(console, listed)
-    elif not (console.dry_run and console.json):
-        for line in _outcomes(listed, columns, error).splitlines():
-            print_plans(line)
+        results = _run_all(console, settings)
+        plan = {"results": results, "failed": sum("error" in each for each in results)}
+        if streams.messages.as_objects:
+            _print_outcomes(console, results)
+        else:
+            columns = {
+                "encoder": "encoder",
+                "size": "output_bytes",
+                "bit rate": "bits_per_second",
+                "time": "wall_seconds",
+            }
+            for line in _outcomes(results, columns, "code").splitlines():
+                console.info(line)
     if console.json:
         print_json(plan)
     if plan["failed"]:

@@ -88,10 +88,6 @@ def _speed(at: Progress) -> list[str]:
     return words if at.seconds_left is None else [*words, f"{clock(at.seconds_left)} left"]
 
 
-def _print_nothing(name: str, at: Progress, note: str) -> None:
-    pass
-
-
 def _print_line(name: str, at: Progress, note: str) -> None:
     of = "" if at.total is None else f" of {at.total}"
     counts = f"{name}: {at.done}{of} {at.unit}"
@@ -151,7 +147,7 @@ def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Report
         if mode == "json":
             reporter = Reporter(label, _print_object, JSON_EVERY, 0)
         elif mode == "off" or quiet:
-            reporter = Reporter(label, _print_nothing, 0, 0)
+            reporter = Reporter(label, lambda *_: None, 0, 0)
         elif sys.stderr.isatty():
             reporter = Reporter(label, stack.enter_context(_bar(label)), 0, 0)
         else:

@@ -36,16 +36,23 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help=_ONE)]
 _COLUMNS = ("name", "for", "gain", "time")
 
 _TESTS = {
-    "interpolate": ("18 clips, 1 of 2 frames made again", "blend"),
-    "predict": ("17 clips, 1 frame ahead", "hold"),
-    "research": ("the end of a cloud clip, 480 wide", "naive"),
+    "interpolate": (
+        "18 clips, 1 of 2 frames made again",
+        "blend",
+        "blending, 18 clips, one frame of two dropped",
+    ),
+    "predict": (
+        "17 clips, 1 frame ahead",
+        "hold",
+        "repeating the last frame, 17 clips, one frame ahead",
+    ),
+    "research": (
+        "the end of a cloud clip, 480 wide",
+        "naive",
+        "the naive picture, the end of a cloud clip, trained on its beginning",
+    ),
 }
-"""The test in the manifest whose gain is listed, and the method to compare with."""
-_OVER = {
-    "interpolate": "blending, 18 clips, one frame of two dropped",
-    "predict": "repeating the last frame, 17 clips, one frame ahead",
-    "research": "the naive picture, the end of a cloud clip, trained on its beginning",
-}
+"""The test in the manifest whose gain is listed, the method to compare with, and words."""
 _METHODS = {"blend": "blending", "hold": "repeating the last", "naive": "the naive picture"}
 _TASKS: dict[ModelTask, str] = {
     "interpolate": "frames between two others",
@@ -81,24 +88,23 @@ class _Row:
     file: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        fields = {name: getattr(self.spec, name) for name in _OF_MODEL}
-        fields |= {
-            "size_bytes": None,
-            "sha256": None,
-            "weights": self.weights,
-            "scores": {},
+        fields = {
+            **{name: getattr(self.spec, name) for name in _OF_MODEL},
+            **{"size_bytes": None, "sha256": None, "weights": self.weights, "scores": {}},
+            **{name: getattr(self.entry, name) for name in _OF_WEIGHTS if self.entry},
+            **self.file,
         }
-        fields |= {name: getattr(self.entry, name) for name in _OF_WEIGHTS if self.entry}
-        fields |= self.file
         if self.file.get("base"):
             fields["domain"] = (
                 f"footage like its clips; fine-tuned from {self.file['base']}"
             )
         if self.spec.published:
-            fields["network"] = self.spec.family
-            fields["scale_option"] = self.spec.cls.scale_option
-            fields["half_precision"] = self.spec.half_precision
-            fields["timesteps"] = self._timesteps
+            fields |= {
+                "network": self.spec.family,
+                "scale_option": self.spec.cls.scale_option,
+                "half_precision": self.spec.half_precision,
+                "timesteps": self._timesteps,
+            }
         return fields
 
     @property
@@ -175,7 +181,8 @@ def _list(rows: list[_Row], everything: bool) -> str:
 
 
 def _group(title: str, rows: list[_Row], test: str) -> str:
-    gains = {row.spec.name: _gain(row.spec, *_TESTS[test]) for row in rows}
+    *compared, over = _TESTS[test]
+    gains = {row.spec.name: _gain(row.spec, *compared) for row in rows}
     lines = []
     for row in sorted(rows, key=lambda row: -(gains[row.spec.name] or 0.0)):
         spec = row.spec
@@ -183,7 +190,7 @@ def _group(title: str, rows: list[_Row], test: str) -> str:
         line = [spec.name, spec.domain.partition(";")[0]]
         line.append("-" if gain is None else f"{gain:+.1f} dB")
         lines.append([*line, "-" if spec.time is None else f"{spec.time:g}"])
-    notes = f"(gain: PSNR over {_OVER[test]})\n(time: relative to that of 1)"
+    notes = f"(gain: PSNR over {over})\n(time: relative to that of 1)"
     return "\n".join([title, table([*_COLUMNS], lines), notes])
 
 
@@ -207,9 +214,11 @@ def _gain(spec: ModelSpec, test: str, baseline: str) -> float | None:
 def _in_full(row: _Row) -> str:
     spec = row.spec
     file = row.file
-    fields = row.as_json()
-    fields |= {"task": _TASKS[spec.task], "parameters": f"{spec.parameters:,}"}
-    fields |= {"origin": spec.origin}
+    fields = row.as_json() | {
+        "task": _TASKS[spec.task],
+        "parameters": f"{spec.parameters:,}",
+        "origin": spec.origin,
+    }
     if fields.pop("timesteps", "") == "undecided":
         fields["arbitrary_timestep"] = _UNDECIDED
     if spec.task != "interpolate":

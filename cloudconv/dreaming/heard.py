@@ -41,13 +41,15 @@ class Listener:
         elif isinstance(origin, Filmed):
             offset = self._times[origin.number] - time
             if self._jump is not None:
-                self._begin(offset)
-            elif self._offset is None or self._is_apart(origin.number, offset):
+                self._begin(self._jump, offset)
+                self._jump = None
+            elif self._offset is None or self._is_apart(
+                origin.number, offset - self._offset
+            ):
                 self.playlist.add(Passage(time, Fraction(0), offset))
                 self._offset = offset
         else:
-            if self._jump is not None:
-                self._end_jump(time - self._step)
+            self._end_jump(time - self._step)
             if self._offset is not None:
                 self.playlist.add(Passage(time, Fraction(0), None))
                 self._offset = None
@@ -56,32 +58,28 @@ class Listener:
         else:
             self.playlist.reach(self.playlist.begins + self._jump.start * self._step)
         if time + self._step >= self.playlist.ends:
-            if self._jump is not None:
-                self._end_jump(time)
+            self._end_jump(time)
             self.playlist.reach(self.playlist.ends)
 
-    def _is_apart(self, number: int, offset: Fraction) -> bool:
+    def _is_apart(self, number: int, change: Fraction) -> bool:
         """Return whether a frame does not follow the one before in the film's order.
 
-        At uneven times, the frame shown is the nearest one, less than a gap from the exact
-        time.
+        ``change``: of the offset. At uneven times, the frame shown is the nearest one, less
+        than a gap from the exact time.
         """
-        assert self._offset is not None
         beside = self._times[max(number - 1, 0) : number + 2]
         gaps = [later - earlier for earlier, later in pairwise(beside)]
-        return abs(offset - self._offset) >= max(self._step, *gaps, Fraction(0))
+        return abs(change) >= max(self._step, *gaps, Fraction(0))
 
     def _end_jump(self, last: Fraction) -> None:
         """Begin the passage of a jump, if there is one; its last picture is at ``last``."""
-        assert self._jump is not None
-        if self._jump.after is None:  # the start of the source, to which the mixer leads
-            self._jump = None
-        else:
-            self._begin(self._times[self._jump.after] - last)
-
-    def _begin(self, offset: Fraction) -> None:
-        assert self._jump is not None
-        begins = self.playlist.begins + self._jump.start * self._step
-        self.playlist.add(Passage(begins, self._jump.length * self._step, offset))
-        self._offset = offset
+        jump = self._jump
         self._jump = None
+        # Without a frame after, the jump leads to the source's start, as the mixer does.
+        if jump is not None and jump.after is not None:
+            self._begin(jump, self._times[jump.after] - last)
+
+    def _begin(self, jump: Jump, offset: Fraction) -> None:
+        begins = self.playlist.begins + jump.start * self._step
+        self.playlist.add(Passage(begins, jump.length * self._step, offset))
+        self._offset = offset

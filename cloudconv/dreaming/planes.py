@@ -56,14 +56,13 @@ class Group:
 
     ``size``: height and width. ``matrix``: (channels, 4), from RGB and 1 to codes.
     ``shifts``: the height and the width of the picture are larger by 2 to the power of
-    these. ``cells``: the columns of the smallest planes of the picture.
+    these.
     """
 
     numbers: range
     size: tuple[int, int]
     matrix: Floats
     shifts: tuple[int, int]
-    cells: int
 
     def codes(self, picture: Floats, share: Floats | None = None) -> Floats:
         """Return the codes of a picture, (h, w, 3): (h, w) or (h, w, channels).
@@ -71,12 +70,8 @@ class Group:
         ``share``: (h, w), the sum of the weights with which the picture was summed.
         """
         if share is None:
-            codes: Floats = cv2.transform(picture, self.matrix)
-            return codes
-        weighted: Floats = cv2.transform(
-            cv2.merge([*cv2.split(picture), share]), self.matrix
-        )
-        return weighted
+            return cv2.transform(picture, self.matrix)
+        return cv2.transform(cv2.merge([*cv2.split(picture), share]), self.matrix)
 
     def within(self, area: Area) -> Area:
         """Return the part of the group that an area of the picture shows.
@@ -93,7 +88,7 @@ class Group:
 @cache
 def colours(height: int, width: int) -> Group:
     """Return the group of RGB of a size."""
-    return Group(range(3), (height, width), np.eye(3, 4, dtype=np.float32), (0, 0), width)
+    return Group(range(3), (height, width), np.eye(3, 4, dtype=np.float32), (0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +132,6 @@ class Planes:
         """Find the groups."""
         self._like = like
         self._layout, self._space = description_of(like)
-        self.depth = self._layout.depth
         self._shifts = self._layout.chroma_shift_y, self._layout.chroma_shift_x
         rows, zeros = code_matrix(self._layout, self._space)
         inverse, offsets = rgb_matrix(self._layout, self._space)
@@ -149,8 +143,7 @@ class Planes:
             own = range(numbers[0], numbers[-1] + 1)
             matrix = np.array([(*rows[n], zeros[n]) for n in own], np.float32)
             shifts = self._shifts if own.start else (0, 0)
-            cells = planes[-1].shape[1]
-            self.groups.append(Group(own, (size[0], size[1]), matrix, shifts, cells))
+            self.groups.append(Group(own, (size[0], size[1]), matrix, shifts))
 
     def look(self, frame: Frame) -> Look:
         """Return the samples of a frame, to look at."""
@@ -190,8 +183,7 @@ class Planes:
             return resized(self.rgb(samples), size)
         # The planes are averaged first, so that few pixels are converted.
         few = [plane for one in samples for plane in cv2.split(resized(one, size))]
-        picture: Floats = cv2.transform(cv2.merge(few), self._to_rgb)
-        return picture
+        return cv2.transform(cv2.merge(few), self._to_rgb)
 
     def frame(self, samples: Samples) -> Frame:
         """Return samples as a frame at time 0, rounded; the opacity is that of ``like``."""

@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cloudconv.images import Bytes, Floats, Motion
@@ -120,8 +121,7 @@ def scaled(motion: Motion, scale: float) -> Motion:
     """Return a motion in the pixels of pictures that are larger by a factor."""
     full = np.diag([scale, scale, 1])
     full[:2, 2] = (scale - 1) / 2
-    result: Motion = full @ motion @ np.linalg.inv(full)
-    return result
+    return full @ motion @ np.linalg.inv(full)
 
 
 def logarithm(motion: Motion, size: Sequence[int]) -> Motion:
@@ -146,11 +146,6 @@ def logarithm(motion: Motion, size: Sequence[int]) -> Motion:
 def after(velocity: Motion, steps: float, size: Sequence[int]) -> Motion:
     """Return the motion of ``steps`` times a velocity of :func:`logarithm`."""
     unit = np.diag([2 / size[1], 2 / size[1], 1.0])
-    small = velocity * (steps / 256)
-    total = np.eye(3)
-    power = np.eye(3)
-    for term in range(1, 6):
-        power = power @ small / term
-        total = total + power
-    whole: Motion = np.linalg.inv(unit) @ np.linalg.matrix_power(total, 256) @ unit
+    total = torch.linalg.matrix_exp(torch.from_numpy(velocity * steps)).numpy()
+    whole: Motion = np.linalg.inv(unit) @ total @ unit
     return whole

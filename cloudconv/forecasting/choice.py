@@ -111,16 +111,12 @@ def lasts(last: Tensor, before: Tensor) -> float:
 
 
 def _luma(picture: Tensor) -> Floats:
-    grey: Floats = luma(picture.float().clamp(0, 1)).mul(255).round().numpy()
-    return grey
+    return luma(picture.float().clamp(0, 1)).mul(255).round().numpy()
 
 
 def _moving(one: Floats, two: Floats, before: Floats) -> NDArray[np.bool_]:
     """Return where a forecast or the true frame differs from the frame before."""
-    moving: NDArray[np.bool_] = (
-        np.maximum(_change(one, before), _change(two, before)) > _CHANGED
-    )
-    return moving
+    return np.maximum(_change(one, before), _change(two, before)) > _CHANGED
 
 
 def _wrongness(one: Floats, two: Floats) -> tuple[Floats, Floats]:
@@ -140,8 +136,7 @@ def _change(one: Floats, two: Floats) -> Floats:
 def _regions(values: Floats) -> Floats:
     """Return the mean of the region around each pixel."""
     side = max(3, values.shape[1] // _REGION)
-    mean: Floats = cv2.blur(values, (side, side))
-    return mean
+    return cv2.blur(values, (side, side))
 
 
 def _fine(picture: Floats) -> Floats:

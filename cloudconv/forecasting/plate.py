@@ -160,8 +160,7 @@ class Plate:
         total = cv2.transform(
             cv2.absdiff(change, np.clip(change, *self._around)), np.ones((1, 3))
         )
-        difference: Floats = total.astype(np.float32)
-        return difference
+        return total.astype(np.float32)
 
     def _masks(self, difference: Floats) -> tuple[Mask, Mask]:
         differs = (difference > self._least).astype(np.uint8)
@@ -245,8 +244,7 @@ class _SlowCamera:
 
     def _grey(self, frame: int) -> Floats:
         grey = luma(self._pictures[frame]).astype(np.float32)
-        small: Floats = cv2.resize(grey, self._size, interpolation=cv2.INTER_AREA)
-        return small
+        return cv2.resize(grey, self._size, interpolation=cv2.INTER_AREA)
 
     def _shift(self, frame: int) -> Vector:
         if frame not in self._shifts:
@@ -288,8 +286,7 @@ def _last(pictures: Sequence[Floats], usual: Floats) -> bool:
 
 
 def _detail(values: Floats) -> Floats:
-    energy: Floats = cv2.blur(np.square(values), (15, 15))
-    return energy
+    return cv2.blur(np.square(values), (15, 15))
 
 
 def plate_of(pictures: Sequence[Bytes]) -> Bytes:

@@ -194,8 +194,7 @@ def _filled(mask: Mask) -> Mask:
 
 
 def _mean(values: Floats, reach: int) -> Floats:
-    mean: Floats = cv2.blur(values, (2 * reach + 1, 2 * reach + 1)).astype(np.float32)
-    return mean
+    return cv2.blur(values, (2 * reach + 1, 2 * reach + 1)).astype(np.float32)
 
 
 def _followed(
@@ -295,5 +294,4 @@ def _lit(plate: Floats, last: Bytes, rim: Mask, hidden: Mask) -> Bytes:
     both = np.concatenate([(last - plate) * weights, weights], -1)
     near = cv2.GaussianBlur(both, (0, 0), 2 * RIM)
     lighter = near[..., :3] / (near[..., 3:] + LITTLE)
-    lit: Bytes = (plate + lighter * hidden[..., None]).clip(0, 255).round().astype(np.uint8)
-    return lit
+    return (plate + lighter * hidden[..., None]).clip(0, 255).round().astype(np.uint8)

@@ -26,9 +26,10 @@ from cloudconv.forecasting.regions import (
     things_of,
 )
 from cloudconv.forecasting.sampling import sample_on_threads, sample_sharply
-from cloudconv.forecasting.things import Things, things_in
+from cloudconv.forecasting.things import Things
 from cloudconv.forecasting.ways import FIT
 from cloudconv.images import (
+    LONGEST_SIDE,
     Area,
     Bytes,
     Floats,
@@ -213,7 +214,7 @@ def _still_scene(
     if len(frames) < FIT:
         latest.extend(_bytes(frame()) for frame in frames)
         return None
-    things = things_in(_noted(frames, latest))
+    things = Things([reduced(one, LONGEST_SIDE) for one in _noted(frames, latest)])
     if not things.hold or things.plate.drifts:
         return None
     earlier = map(_bytes, (frame() for frame in frames[: -len(latest)]))
@@ -255,8 +256,7 @@ def _noted(frames: Sequence[Callable[[], Tensor]], latest: deque[Bytes]) -> Iter
 
 def _bytes(frame: Tensor) -> Bytes:
     planes = frame.detach().mul(255).round_().clamp_(0, 255).byte().cpu().numpy()
-    picture: Bytes = cv2.merge([*planes]).astype(np.uint8, copy=False)
-    return picture
+    return cv2.merge([*planes]).astype(np.uint8, copy=False)
 
 
 def _insides(things: Sequence[Thing], size: Sequence[int]) -> list[Mask]:
@@ -291,5 +291,4 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
 def _soft(thing: Thing, size: tuple[int, int]) -> Floats:
     soft = cv2.GaussianBlur(thing.mask.astype(np.float32), (0, 0), SOFT)
     soft[soft < 0.02] = 0
-    matte: Floats = cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR)
-    return matte
+    return cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR)

@@ -110,11 +110,6 @@ class Track:
         return velocity
 
 
-def tracks_of(plate: Plate) -> list[Track]:
-    """Return the tracks of the things before a plate."""
-    return _Tracker(plate).tracks()
-
-
 class _Due:
     """A track with its expected place in a frame, and the sights found there."""
 
@@ -127,7 +122,9 @@ class _Due:
         self.found: list[Sight] = []
 
 
-class _Tracker:
+class Tracker:
+    """The tracks of the things before a plate."""
+
     def __init__(self, plate: Plate) -> None:
         self._plate, self._size = plate, plate.size
         self._least_area = least_area(plate.size)

@@ -4,7 +4,7 @@ The plate is the clip without things, tracks are what differs from it over time,
 are where things go on. Source of the idea: video sprites, Schödl and Essa 2002.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, takewhile
@@ -20,20 +20,18 @@ from cloudconv.forecasting.sights import (
     SEARCH,
     Sight,
     Track,
+    Tracker,
     alone,
     at_edge,
     joined_sight,
     near,
-    tracks_of,
 )
 from cloudconv.forecasting.ways import FADES, FIT, MOST, Heading, Trajectory, Ways
 from cloudconv.images import (
-    LONGEST_SIDE,
     Area,
     Bytes,
     Floats,
     luma,
-    reduced,
 )
 
 _MOST_COVERED = 0.12  # part of the picture that things cover at most
@@ -95,7 +93,7 @@ class Things:
     @cached_property
     def tracks(self) -> list[Track]:
         """Return the tracks of at least some sights."""
-        return tracks_of(self.plate)
+        return Tracker(self.plate).tracks()
 
     @cached_property
     def ways(self) -> Ways:
@@ -206,8 +204,7 @@ class Things:
         picture = np.where(
             sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0
         )
-        small: Floats = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA)
-        return small
+        return cv2.resize(picture, extent, interpolation=cv2.INTER_AREA)
 
     def _touch(self, one: Sight, other: Sight) -> bool:
         if not near(one, other, 2):
@@ -261,11 +258,6 @@ class Things:
         rows, columns = sight.box
         height, width = self.size
         return _within(rows, height), _within(columns, width)
-
-
-def things_in(pictures: Iterable[Bytes]) -> Things:
-    """Return the things in pictures of any size."""
-    return Things([reduced(picture, LONGEST_SIDE) for picture in pictures])
 
 
 def _within(span: slice, end: int) -> slice:

@@ -286,10 +286,7 @@ def _lane(track: Track) -> NDArray[np.float64]:
     every = np.arange(frames[0], frames[-1] + 1)
     centres = np.array([sight.centre for sight in seen])
     lane = np.column_stack([np.interp(every, frames, values) for values in centres.T])
-    smooth: NDArray[np.float64] = cv2.blur(
-        lane, (1, 2 * PACED + 1), borderType=cv2.BORDER_REPLICATE
-    )
-    return smooth
+    return cv2.blur(lane, (1, 2 * PACED + 1), borderType=cv2.BORDER_REPLICATE)
 
 
 def _ground(plate: Plate, tracks: Sequence[Track]) -> Mask:

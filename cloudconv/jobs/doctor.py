@@ -173,8 +173,11 @@ def _auto(problems: list[str]) -> dict[str, Any]:
         for suffix, container in CONTAINERS.items()
         if suffix == container.suffixes[0] and not container.has_one_encoder
     }
-    chosen: dict[str, Any] = {"model": spec.name, "threads": torch.get_num_threads()}
-    chosen["encoders"] = encoders
+    chosen: dict[str, Any] = {
+        "model": spec.name,
+        "threads": torch.get_num_threads(),
+        "encoders": encoders,
+    }
     try:
         device = devices.choose_device()
         problems += [str(warned) for warned in devices.auto_warnings("auto")]
@@ -190,15 +193,16 @@ def _auto(problems: list[str]) -> dict[str, Any]:
         name: {"batch": p.sizes.batch, "tile": p.sizes.tile, "memory_bytes": p.memory_bytes}
         for name, p in plans.items()
     }
-    chosen |= {"device": str(device), "precision": devices.precision_name(dtype)}
-    chosen |= {
+    return chosen | {
+        "device": str(device),
+        "precision": devices.precision_name(dtype),
         "convolutions": (
             set_engine() or usual_engine()
             if device.type == "cpu" and dtype == torch.float32
             else PYTORCH
         ),
+        "sizes": sizes,
     }
-    return chosen | {"sizes": sizes}
 
 
 SECONDS = 45  # the number of seconds after which no check starts
@@ -216,8 +220,11 @@ def check_device(device: str = "auto") -> Iterator[Check]:
     """Yield checks of a device: its frames, compared with the CPU's, and its speed."""
     began = time.monotonic()
     chosen = devices.choose_device(device)
-    checks: dict[str, Callable[[], str]] = {"device": partial(_device, chosen, device)}
-    checks |= {"speed": partial(_speed, chosen), "video": partial(_video, chosen)}
+    checks: dict[str, Callable[[], str]] = {
+        "device": partial(_device, chosen, device),
+        "speed": partial(_speed, chosen),
+        "video": partial(_video, chosen),
+    }
     for spec in registry.MODELS:
         expected = cache(partial(_quarters, spec.name, torch.device("cpu"), torch.float32))
         for precision in (

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -87,8 +86,17 @@ def drawn_video(
 ) -> Sink:
     """Open a silent video of pictures of the size of ``rgb``, drawn from a source."""
     height, width = rgb.shape[1:]
-    fields: dict[str, Any] = {"width": width, "height": height, "tags": _TAGS}
-    fields |= dict.fromkeys(("pix_fmt", "working_pix_fmt"), _PIX_FMT)
-    fields |= {"aspect": None, "display_matrix": None, "side_data": {}, "streams": ()}
-    encoding = draft_encoding(path, replace(info, **fields), rate=rate)
+    drawn = replace(
+        info,
+        width=width,
+        height=height,
+        tags=_TAGS,
+        pix_fmt=_PIX_FMT,
+        working_pix_fmt=_PIX_FMT,
+        aspect=None,
+        display_matrix=None,
+        side_data={},
+        streams=(),
+    )
+    encoding = draft_encoding(path, drawn, rate=rate)
     return Sink(encoding.at([info.timing.time_base]), overwrite=overwrite)

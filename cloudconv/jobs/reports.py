@@ -67,7 +67,7 @@ def opened_report(settings: Any) -> Iterator[Path | None]:
     with ExitStack() as stack:
         with writing(folder):
             home.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(files.Claim(home))
+            stack.enter_context(files.claim(home))
             within = home if home.is_dir() else None
             path = files.create_part(home, folder=True, within=within)
             stack.callback(files.remove, path)

@@ -122,8 +122,18 @@ def size_of(output: Path, duration: Fraction | float) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoResult:
-    """The result of a run that wrote a video; the fields are keys of the command's JSON.
+class JobResult:
+    """What every job reports; the fields of a result are keys of the command's JSON."""
+
+    device: str
+    precision: str
+    wall_seconds: float
+    warnings: list[Warned]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoResult(JobResult):
+    """The result of a run that wrote a video.
 
     Rates are exact rationals as text, such as ``30000/1001``, and None for a variable rate.
     ``source_timing`` is the source's rate in words, which name a single gap.
@@ -132,8 +142,6 @@ class VideoResult:
 
     input: str
     output: str
-    device: str
-    precision: str
     source_frames: int
     new_frames: int
     output_frames: int
@@ -144,9 +152,7 @@ class VideoResult:
     encoder: str
     output_bytes: int | None
     bits_per_second: int | None
-    wall_seconds: float
     frames_per_second: float
-    warnings: list[Warned]
 
 
 def output_path(output: Path | str | None, input: Path, tag: str, suffix: str) -> Path:

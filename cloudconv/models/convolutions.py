@@ -8,8 +8,7 @@ and all of them where ncnn is missing. Two engines round differently, so that a 
 picture may differ by two levels.
 """
 
-import ctypes
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from importlib import import_module
@@ -67,7 +66,7 @@ class HiddenLayer(NamedTuple):
 def usual_engine() -> str:
     """Return ncnn with its version, or PyTorch where ncnn is missing."""
     has_ncnn = find_spec(_NCNN) is not None and _ncnn() is not None
-    return f"{_NCNN} {_version()}" if has_ncnn else PYTORCH
+    return f"{_NCNN} {version_of(_NCNN)}" if has_ncnn else PYTORCH
 
 
 class HiddenLayers:
@@ -201,11 +200,6 @@ def _ncnn() -> Any:
 
 
 @cache
-def _version() -> str:
-    return version_of(_NCNN)  # the search for a package takes milliseconds
-
-
-@cache
 def _memory() -> Any:
     """Return the pool of memory for one call of any network of this process."""
     pool = _ncnn().PoolAllocator()
@@ -334,8 +328,7 @@ def _grouped(picture: Tensor) -> _Values:
     groups = (
         picture[0].permute(1, 2, 0).reshape(height, width, -1, lanes).permute(2, 0, 1, 3)
     )
-    values: _Values = torch.empty(groups.shape).copy_(groups).numpy()
-    return values
+    return torch.empty(groups.shape).copy_(groups).numpy()
 
 
 def _copied(values: _Values) -> _Values:
@@ -345,42 +338,9 @@ def _copied(values: _Values) -> _Values:
 
 
 def _has_read(net: Any, tensors: Sequence[Tensor]) -> bool:
-    """Return whether ncnn can read weights, from memory or else from a file."""
-    if hasattr(ctypes, "pythonapi") and not net.load_model(_reader(tensors)):
-        return True
+    """Return whether ncnn can read these weights, which ncnn takes from a file."""
+    numbers = (tensor.detach().float().contiguous().numpy() for tensor in tensors)
     with TemporaryDirectory(prefix="cloudconv-") as folder:
         path = Path(folder) / "weights.bin"
-        path.write_bytes(b"".join(_numbers(tensor).numpy().tobytes() for tensor in tensors))
+        path.write_bytes(b"".join(tensor.tobytes() for tensor in numbers))
         return not net.load_model(str(path))
-
-
-def _numbers(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().contiguous()
-
-
-def _reader(tensors: Sequence[Tensor]) -> Any:
-    """Return an object from which ncnn copies the values of float32 tensors.
-
-    ncnn gives the address to which it wants a copy in a capsule, an object of CPython.
-    """
-    base: Any = _ncnn().DataReader
-    address = ctypes.pythonapi.PyCapsule_GetPointer
-    address.restype = ctypes.c_void_p
-    address.argtypes = [ctypes.py_object, ctypes.c_char_p]
-
-    class Reader(base):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self._tensors: Iterator[Tensor] = iter(tensors)
-
-        def read(self, target: object, size: int) -> int:
-            values = _numbers(next(self._tensors))
-            if values.nbytes != size:
-                return 0
-            ctypes.memmove(address(target, None), values.data_ptr(), size)
-            return size
-
-        def scan(self, *_: object) -> int:
-            return 0
-
-    return Reader()

@@ -42,11 +42,9 @@ def describe(
     ``timesteps`` says so, or else a key of the file. Raises WeightsError if the file is
     unreadable, or its network unknown.
     """
-    try:
+    with checkpoints.reading(path):
         status = path.stat()
-        stamp = status.st_mtime_ns, status.st_size, status.st_ino
-    except OSError:
-        stamp = 0, 0, 0
+    stamp = status.st_mtime_ns, status.st_size, status.st_ino
     model, metadata = _described(path, stamp)
     if model.published and (timesteps or metadata.get("timesteps")) == "middle":
         model = replace(model, arbitrary_timestep=False)

@@ -339,13 +339,15 @@ def _mixed_rows(
     logits = motion[:, _FLOWS : _FLOWS + _LOGITS]
     weights = torch.cat((torch.full_like(logits[:, :1], _LATEST), logits), 1).softmax(1)
     flow = motion[:, 2:4] * (moment.horizon / moment.gap)
-    result = weights[:, 0:1] * _warp_sharply(latest, flow, top)
-    result = result + weights[:, 1:2] * _paired(warped, moment.partner)
-    result = result + weights[:, 2:3] * latest[:, :, rows]
-    result = result + (weights[:, 3 : 3 + _OLDER, None] * warped[:, 1:]).sum(1)
-    result = result + weights[:, 3 + _OLDER : 4 + _OLDER] * frames[..., rows, :].mean(1)
-    result = result + weights[:, 4 + _OLDER :] * _warp_sharply(latest, flowed, top)
-    return result + _COLOUR_STEP * motion[:, _FLOWS + _LOGITS :]
+    return (
+        weights[:, 0:1] * _warp_sharply(latest, flow, top)
+        + weights[:, 1:2] * _paired(warped, moment.partner)
+        + weights[:, 2:3] * latest[:, :, rows]
+        + (weights[:, 3 : 3 + _OLDER, None] * warped[:, 1:]).sum(1)
+        + weights[:, 3 + _OLDER : 4 + _OLDER] * frames[..., rows, :].mean(1)
+        + weights[:, 4 + _OLDER :] * _warp_sharply(latest, flowed, top)
+        + _COLOUR_STEP * motion[:, _FLOWS + _LOGITS :]
+    )
 
 
 def _warp_sharply(picture: Tensor, flow: Tensor, top: int = 0) -> Tensor:

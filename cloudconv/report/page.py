@@ -102,24 +102,28 @@ def _charts(data: ScorePage, colors: Mapping[str, int]) -> list[Chart]:
     rows = _drawn(data)
     if not steps and not rows:
         return []
-    shared: dict[str, Any] = {}
+    shared: dict[str, Any]
     scores: dict[str, list[Mapping[str, float | None]]] = {}
     if steps:
         ahead = " by frames ahead"
         metrics: Collection[str] = data.metrics
-        shared["x"] = list(steps)
-        shared["labels"] = [frames_ahead(step) for step in steps]
-        shared["ticks"] = [(step, str(step)) for step in steps[:: ceil(len(steps) / 12)]]
+        shared = {
+            "x": list(steps),
+            "labels": [frames_ahead(step) for step in steps],
+            "ticks": [(step, str(step)) for step in steps[:: ceil(len(steps) / 12)]],
+        }
         for name, by_step in data.methods.items():
             scores[name] = [by_step[str(step)] for step in steps]
     else:
         ahead = ""
         metrics = rows[0].scores[data.model]
         times = [float(row.time) for row in rows]
-        shared["x"] = [round(time, 6) for time in times]
-        shared["marks"] = [float(cut) for cut in data.cuts]
-        shared["labels"] = [f"{float(row.time):.3f} s, frame {row.index}" for row in rows]
-        shared["ticks"] = [(t, f"{t:g} s") for t in round_numbers(times[0], times[-1], 8)]
+        shared = {
+            "x": [round(time, 6) for time in times],
+            "marks": [float(cut) for cut in data.cuts],
+            "labels": [f"{float(row.time):.3f} s, frame {row.index}" for row in rows],
+            "ticks": [(t, f"{t:g} s") for t in round_numbers(times[0], times[-1], 8)],
+        }
         for name in data.methods:
             scores[name] = [row.scores[name] for row in rows]
     charts = []

@@ -32,7 +32,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.errors import SettingsError
 from cloudconv.media.colour.light import change_of_light, in_light_of, unmatched
 from cloudconv.schedule.cadence import Change
 
@@ -147,7 +146,6 @@ class CutDetector(_Detector):
 
     The first frame is never a cut. ``threshold`` is the lowest score that counts as a cut,
     from 0 (a cut at every frame) to 1 (never a cut); a word stands for the usual one.
-    Raises SettingsError if it is outside 0 … 1.
     """
 
     THUMBNAIL = (_HEIGHT, _WIDTH)
@@ -156,11 +154,6 @@ class CutDetector(_Detector):
         super().__init__()
         if threshold is None or isinstance(threshold, str):
             threshold = _AUTO_THRESHOLD
-        if not 0 <= threshold <= 1:
-            raise SettingsError(
-                "not-a-threshold: A threshold of scene changes is from 0 to 1, got "
-                f"{threshold}."
-            )
         self._threshold = threshold
         # The change of luma of each frame from those before.
         self._changes: deque[float] = deque(maxlen=_MEMORY + _AFTER)
@@ -218,15 +211,12 @@ def resembles_cut(thumbnails: Sequence[Tensor]) -> bool:
         return False
     if largest > _SUSPECTED_RATIO * sorted(changes)[(len(changes) - 1) // 2]:
         return True
-    return any(_decisions(CutDetector(), thumbnails))
+    return any(cuts_in(thumbnails, None))
 
 
-def is_cut_at(number: int, thumbnails: Sequence[Tensor], threshold: float | str) -> bool:
-    """Return whether a frame, by its number, begins another scene."""
-    return _decisions(CutDetector(threshold), thumbnails)[number]
-
-
-def _decisions(detector: CutDetector, thumbnails: Sequence[Tensor]) -> list[bool]:
+def cuts_in(thumbnails: Sequence[Tensor], threshold: float | str | None) -> list[bool]:
+    """Return for each frame whether it begins another scene."""
+    detector = CutDetector(threshold)
     return [*chain.from_iterable(map(detector.push, thumbnails)), *detector.finish()]
 
 

@@ -21,7 +21,7 @@ from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.messages import counted, plural
 from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import Cadence, Change
-from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector, is_cut_at
+from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector, cuts_in
 from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import (
     EVEN,
@@ -403,7 +403,7 @@ class _Window:
     def close(self, scene_cut: SceneCut) -> None:
         """Compare the last frame with the first one, to which a loop leads."""
         beside = [*self._closing, *self._opening]
-        if beside and is_cut_at(-len(self._opening), beside, scene_cut):
+        if beside and cuts_in(beside, scene_cut)[-len(self._opening)]:
             self._first = None
 
     def knows(self, slot: Slot) -> bool:

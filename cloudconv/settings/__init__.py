@@ -10,9 +10,21 @@ from cloudconv.settings.option import Option, Settings, fields_of, option
 from cloudconv.settings.train import TrainSettings
 from cloudconv.settings.values import device, exact
 
-__all__ = ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
-__all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
-__all__ += ["EncodeSettings", "Option", "Settings", "exact", "fields_of"]
+__all__ = [
+    "CompareSettings",
+    "DoctorSettings",
+    "DreamSettings",
+    "EncodeSettings",
+    "ExtrapolateSettings",
+    "FramesSettings",
+    "InterpManySettings",
+    "InterpSettings",
+    "Option",
+    "Settings",
+    "TrainSettings",
+    "exact",
+    "fields_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,9 +163,8 @@ class TrainSettings(Overwrite, Machine):
     val_windows: int = _rare("Validate on this many samples.", default=24, least=1)
     val_crop: int = _rare("Validate on squares of this side.", default=256, least=1)
     validate_every: int = _rare(
-        "Validate every N steps.", default=200, least=1, pinned=False
+        "Validate and save every N steps.", default=200, least=1, pinned=False
     )
-    checkpoint_every: int = _rare("Save every N steps.", default=200, least=1, pinned=False)
     weight_decay: float = _rare("Use this weight decay.", default=1e-4, least=0)
     ema: float = _rare(
         "Write the moving average, with this decay.", default=0.99, least=0, most=1 - 1e-9

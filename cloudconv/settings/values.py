@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -227,27 +228,22 @@ def workers(value: object) -> str:
     return str(value)
 
 
-def device(value: object) -> str:
+def device(value: object, choices: str = "auto, cpu, cuda, cuda:N or mps") -> str:
     """Check the form of a device's name and return the name; the device may be absent.
 
-    A ``torch.device`` stands for its name.
+    A ``torch.device`` stands for its name. ``cuda:all`` stands for every GPU, where that is
+    one of the ``choices``.
     """
-    return _device(value, "auto, cpu, cuda, cuda:N or mps")
-
-
-def device_or_all(value: object) -> str:
-    """Return a name as :func:`device` does, or ``cuda:all``, which stands for every GPU."""
-    if str(value) == "cuda:all":
-        return str(value)
-    return _device(value, "auto, cpu, cuda, cuda:N, cuda:all or mps")
-
-
-def _device(value: object, choices: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:[0-9]{1,4})?", str(value)):
+    name = str(value)
+    is_all = name == "cuda:all" and name in choices
+    if not is_all and not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:[0-9]{1,4})?", name):
         raise SettingsError(
-            f'unknown-device: There is no device "{value}": choose {choices}.'
+            f'unknown-device: There is no device "{name}": choose {choices}.'
         )
-    return str(value)
+    return name
+
+
+device_or_all = partial(device, choices="auto, cpu, cuda, cuda:N, cuda:all or mps")
 
 
 Span = tuple[Fraction, Fraction]

@@ -9,7 +9,7 @@ same batches.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import chain, product
+from itertools import chain, filterfalse, product
 from math import ceil
 from operator import itemgetter
 from pathlib import Path
@@ -152,7 +152,7 @@ class Windows:
     def __post_init__(self) -> None:
         faults = [self._fault(clip) for clip in chain.from_iterable(self.groups)]
         unfit = [fault for fault in faults if fault is not None]
-        fit = [list(filter(self._is_fit, group)) for group in self.groups]
+        fit = [list(filterfalse(self._fault, group)) for group in self.groups]
         self.groups = [group for group in fit if group]
         if not self.groups:
             raise InputError(
@@ -246,10 +246,8 @@ class Windows:
             )
         return windows
 
-    def _is_fit(self, clip: TrainingClip) -> bool:
-        return self._fault(clip) is None
-
     def _fault(self, clip: TrainingClip) -> str | None:
+        """Return why a clip cannot be used; None if it can."""
         name = clip.info.path.name
         needed = self.needed
         crop = self.settings.crop

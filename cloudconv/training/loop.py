@@ -304,10 +304,7 @@ class Trainer:
 
     def _total(self, predictions: list[Prediction]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss to minimise, and mean losses of prediction and naive picture."""
-        zero = predictions[0].truth.new_zeros(())
-        total = zero
-        plain = zero
-        naive = zero
+        total = plain = naive = predictions[0].truth.new_zeros(())
         count = len(predictions)
         for prediction in predictions:
             picture = prediction.picture.float()
@@ -319,7 +316,7 @@ class Trainer:
                 small_naive = shrunk_like(prediction.naive, level)
                 total = total + self._loss(level.float(), truth, small_naive)
             if self.adversary is not None:
-                fooled = self.adversary.generator_loss(prediction.context, picture)
+                fooled = self.adversary.loss(prediction.context, picture)
                 total = total + self._loss.adversarial * fooled
             with torch.no_grad():
                 loss = self._loss(prediction.naive, prediction.truth, prediction.naive)

@@ -123,18 +123,15 @@ class Adversary:
             network.parameters(), learning_rate, betas=(0.5, 0.999)
         )
 
-    def generator_loss(self, context: Tensor, picture: Tensor) -> Tensor:
-        """Return the adversarial loss: small if ``picture`` is taken for a true one."""
-        return self._mean(context, picture, 1.0)
-
     def learn(self, context: Tensor, picture: Tensor, truth: Tensor) -> None:
         """Make one training step of the discriminators."""
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self._mean(context, truth, 1.0) + self._mean(context, picture.detach(), 0.0)
+        loss = self.loss(context, truth) + self.loss(context, picture.detach(), 0.0)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
 
-    def _mean(self, context: Tensor, picture: Tensor, wanted: float) -> Tensor:
+    def loss(self, context: Tensor, picture: Tensor, wanted: float = 1.0) -> Tensor:
+        """Return a loss: small if ``picture`` is taken for true (1.0), or for not (0.0)."""
         logits: list[Tensor] = self.network(context, picture)
         losses = []
         for scale in logits:

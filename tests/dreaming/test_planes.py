@@ -12,6 +12,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.planes import Planes
 from cloudconv.images import as_picture, levels_of, picture_of, resized
+from cloudconv.media.frames.formats import layout
 from cloudconv.media.frames.frame import ColorTags, Frame
 from tests.helpers.dreams import clouds, video
 from tests.helpers.tiers import first_full
@@ -67,7 +68,7 @@ def test_a_sum_of_codes_is_that_of_rgb(pix_fmt, matrix):
         codes = [group.codes(one) for one in small]
         rest = group.codes(np.zeros_like(small[0]), resized(missing, group.size))
         total = 0.4 * codes[0] + np.float32(0.3) * codes[1] + rest
-        top = 2.0 ** (form.depth - 8)
+        top = 2.0 ** (layout(frame.pix_fmt).depth - 8)
         assert np.abs(total - form.from_rgb(rgb)[number]).max() < 0.51 * max(top, 1)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cloudconv import __version__
+from cloudconv.host import version_of
 from cloudconv.jobs import doctor as doctor_job
 from cloudconv.jobs.doctor import SIZES, Check
 from cloudconv.models import registry
@@ -53,6 +54,8 @@ def test_another_build_of_a_package_is_no_error(monkeypatch):
         return version(package)
 
     monkeypatch.setattr(metadata, "version", other_build)
+    uncached = version_of.__wrapped__
+    monkeypatch.setattr(doctor_job, "version_of", uncached)
     assert report()["packages"]["opencv-python-headless"] == "missing"
 
 

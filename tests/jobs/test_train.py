@@ -25,7 +25,7 @@ from cloudconv.errors import (
     SettingsError,
 )
 from cloudconv.events import Finished, Measured, Progress
-from cloudconv.files import Claim
+from cloudconv.files import claim
 from cloudconv.jobs.train import plan
 from cloudconv.jobs.train import run as train
 from cloudconv.models import registry
@@ -56,7 +56,6 @@ SMALL = {"model": PREDICT.name, "val_part": "0.8:1", "steps": 20, "crop": 32, "b
 SMALL |= {
     "val_windows": 3,
     "validate_every": 10,
-    "checkpoint_every": 10,
     "learning_rate": 3e-3,
 }
 SMALL |= {"augment": False, "reversal": False, "device": "cpu", "threads": 1}
@@ -671,7 +670,7 @@ def test_a_training_is_not_resumed_on_other_content(run, tmp_path, what):
 def test_a_full_disk_or_another_run_that_writes_the_file_gives_one_sentence(
     run, output, tmp_path
 ):
-    with Claim(output), pytest.raises(OutputError, match="Another cloudconv is writing"):
+    with claim(output), pytest.raises(OutputError, match="Another cloudconv is writing"):
         run()
     assert os.listdir(tmp_path) == []
     with largest_file(2_000), pytest.raises(OutputError, match="largest file allowed here"):

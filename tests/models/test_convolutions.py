@@ -1,6 +1,5 @@
 """ncnn's convolutions give PyTorch's pictures, and leave no thread or file behind."""
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -226,19 +225,9 @@ def test_without_ncnn_pytorch_makes_the_same_picture(without_ncnn, monkeypatch):
 
 @needs_ncnn
 @torch.no_grad()
-@pytest.mark.parametrize("failing", ["pythonapi", "reader"])
-def test_weights_that_ncnn_cannot_take_from_memory_come_from_a_file(
-    row, pictures, failing, monkeypatch, tmp_path
-):
-    expected = row.apply(pictures)
-    if failing == "pythonapi":
-        monkeypatch.delattr(ctypes, "pythonapi")
-    else:
-        reader = convolutions._reader([torch.zeros(0)] * 9)  # has too little
-        monkeypatch.setattr(convolutions, "_reader", lambda _: reader)
+def test_weights_for_ncnn_leave_no_file(pictures, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    again = HiddenLayers(lambda: layers(64, 0.2), 64, by_ncnn)
-    assert torch.equal(again.apply(pictures), expected)
+    HiddenLayers(lambda: layers(64, 0.2), 64, by_ncnn).apply(pictures)
     assert not os.listdir(tmp_path)
 
 

@@ -112,7 +112,7 @@ def test_no_output_is_a_file_that_any_option_reads(clip, tmp_path, link, monkeyp
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_run_at_a_time_writes_an_output(clip, out, kind):
     name = KINDS[kind][1].partition("/")[0]
-    with files.Claim(out / name):
+    with files.claim(out / name):
         with pytest.raises(OutputError, match="Another cloudconv is writing"):
             make(kind, clip, out)
         assert all(name.endswith(".lock") for name in os.listdir(out))
@@ -363,7 +363,7 @@ def test_one_run_at_a_time_writes_a_report_and_removes_files_of_a_killed_run(
 ):
     folder = tmp_path / "look"
     with (
-        files.Claim(folder),
+        files.claim(folder),
         pytest.raises(OutputError, match="Another cloudconv is writing"),
     ):
         compared(clip, folder)
@@ -466,8 +466,8 @@ def test_an_interrupt_while_the_lock_is_acquired_leaves_no_lock_file(tmp_path, m
 
     with monkeypatch.context() as patched:
         patched.setattr("fcntl.flock", interrupted)
-        with pytest.raises(KeyboardInterrupt), files.Claim(tmp_path / "o.mp4"):
+        with pytest.raises(KeyboardInterrupt), files.claim(tmp_path / "o.mp4"):
             pass
     assert os.listdir(tmp_path) == []
-    with files.Claim(tmp_path / "o.mp4"):
+    with files.claim(tmp_path / "o.mp4"):
         pass

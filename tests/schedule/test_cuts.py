@@ -16,6 +16,7 @@ from cloudconv.media.colour.color import block_means
 from cloudconv.media.frames.frame import Frame
 from cloudconv.media.reading.source import Source
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
+from cloudconv.settings import InterpSettings
 from tests.helpers import joined
 from tests.helpers.factory import picture, planes_of, write_clip
 from tests.helpers.tiers import first_full
@@ -322,4 +323,4 @@ def test_cuts_are_found_in_real_footage(most):
 @pytest.mark.parametrize("threshold", [5.0, -0.1, float("nan")])
 def test_a_threshold_outside_of_its_range_is_refused(threshold):
     with pytest.raises(SettingsError, match="from 0 to 1, got"):
-        CutDetector(threshold)
+        InterpSettings("a.mkv", factor=2, scene_cut=threshold)

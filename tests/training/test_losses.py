@@ -130,8 +130,8 @@ def test_a_discriminator_learns_to_distinguish_pictures():
     adversary = Adversary(Discriminator(), 1e-2)
     truth, _ = pictures(4, 16)
     grey = torch.full_like(truth, 0.2)
-    before = float(adversary.generator_loss(truth[:, None], grey).detach())
+    before = float(adversary.loss(truth[:, None], grey).detach())
     for _ in range(30):
         adversary.learn(truth[:, None], grey, truth)
-    assert float(adversary.generator_loss(truth[:, None], grey).detach()) > before + 0.3
-    assert float(adversary.generator_loss(truth[:, None], truth).detach()) < before
+    assert float(adversary.loss(truth[:, None], grey).detach()) > before + 0.3
+    assert float(adversary.loss(truth[:, None], truth).detach()) < before

@@ -112,8 +112,7 @@ def divided(picture: Bytes, kinds: Any) -> Mask:
     """
     cv2.setRNGSeed(0)
     cv2.grabCut(picture, kinds, None, None, None, _STEPS, cv2.GC_INIT_WITH_MASK)
-    front: Mask = np.isin(kinds, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    return front
+    return np.isin(kinds, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 
 def _means(pictures: Iterable[Any], count: int) -> Any:
@@ -162,8 +161,7 @@ def like_land(land: Mask, picture: Bytes, columns: Mask) -> Mask:
     here, there = (_colours(picture, mask & columns) for mask in (land, ~land))
     number = tuple(np.moveaxis(picture // 16, 2, 0))
     alike = (here[number] > there[number]).astype(np.uint8)
-    closed: Mask = cv2.morphologyEx(alike, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
-    return closed
+    return cv2.morphologyEx(alike, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
 
 
 def _colours(picture: Bytes, mask: Mask) -> Any:

@@ -147,8 +147,7 @@ class Material:
         # Nearly all frames are moved, but only by a part of the flow: a quick flow is
         # enough.
         flow = self._flow(max(frame, 1), True).astype(np.float32)
-        moves: Floats = cv2.multiply(flow, self._moves(flow.shape[:2]), scale=gaps)
-        return moves
+        return cv2.multiply(flow, self._moves(flow.shape[:2]), scale=gaps)
 
     def _movement(self, size: tuple[int, int]) -> Floats:
         """Return how much each pixel moves: (h, w, 2) of ``size``, from 0 to 1."""

@@ -142,8 +142,7 @@ def standing_light(
 
     def soft(values: Floats, sigma: float) -> Floats:
         weighted = blurred(values * in_channels(sky), sigma * side)
-        result: Floats = weighted / blurred(sky, sigma * side)[..., None]
-        return result
+        return weighted / blurred(sky, sigma * side)[..., None]
 
     def ways_to(number: int) -> list[Floats]:
         """Return the motion of each chosen frame to a frame."""

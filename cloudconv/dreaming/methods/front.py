@@ -65,14 +65,13 @@ def sample_linearly(values: Floats, positions: Floats) -> Floats:
 
     Outside the picture the nearest edge value counts.
     """
-    result: Floats = cv2.remap(
+    return cv2.remap(
         values,
         positions[0],
         positions[1],
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return result
 
 
 def inside(positions: Floats, size: tuple[int, int]) -> Floats:

@@ -83,8 +83,7 @@ class FilmFeatures:
 
     def picture(self, number: int) -> Bytes:
         """Return a picture of the clip, by its number in the material."""
-        picture: Bytes = reduced(self.material.glance(number), MIDDLE_SIDE)
-        return picture
+        return reduced(self.material.glance(number), MIDDLE_SIDE)
 
     def pictures(self) -> Iterator[Bytes]:
         """Yield the pictures of the clip."""
@@ -92,8 +91,7 @@ class FilmFeatures:
 
     def filmed(self, number: int) -> Bytes:
         """Return the picture of a real frame, by its number in ``material.frames``."""
-        picture: Bytes = reduced(self.material.views.small(number), MIDDLE_SIDE)
-        return picture
+        return reduced(self.material.views.small(number), MIDDLE_SIDE)
 
     @cached_property
     def _measured(self) -> tuple[Floats, ...]:
@@ -108,10 +106,6 @@ class FilmFeatures:
                 changes.append(difference(latest[0], picture))
             latest.append(picture)
         return np.array(flows), np.array(slopes), np.array(changes)
-
-    @property
-    def _flows(self) -> Floats:
-        return self._measured[0]
 
     @cached_property
     def appears(self) -> tuple[float, Floats]:
@@ -128,15 +122,16 @@ class FilmFeatures:
     @cached_property
     def slides(self) -> Floats:
         """Return the speed by place at which something slides that moves for a second."""
-        speeds = np.linalg.norm(self._flows, axis=-1).mean(0)
-        own = np.linalg.norm(self._seconds(self._flows), axis=-1).max(0)
+        flows = self._measured[0]
+        speeds = np.linalg.norm(flows, axis=-1).mean(0)
+        own = np.linalg.norm(self._seconds(flows), axis=-1).max(0)
         slides: Floats = np.maximum(_SLIDES * np.quantile(speeds, _FAST), _TIMES * own)
         return slides
 
     @cached_property
     def motion(self) -> Floats:
         """Return the mean speed of the places over each second, in pixels per frame."""
-        return self._seconds(np.linalg.norm(self._flows, axis=-1).mean((1, 2)))
+        return self._seconds(np.linalg.norm(self._measured[0], axis=-1).mean((1, 2)))
 
     @cached_property
     def sharpness(self) -> Floats:

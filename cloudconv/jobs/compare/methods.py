@@ -126,13 +126,11 @@ class _Minterpolate:
 
     def _kept(self, clip: ComparedClip, drop: int) -> Iterator[Frame]:
         with clip.source() as source:
-            frames = clip.frames(source)
+            kept = islice(clip.frames(source), None, None, drop)
             while True:
                 # The time for reading the clip does not count.
                 began = time.perf_counter()
-                item = next(frames, None)
-                for _ in islice(frames, drop - 1):
-                    pass
+                item = next(kept, None)
                 self._seconds -= time.perf_counter() - began
                 if item is None:
                     return

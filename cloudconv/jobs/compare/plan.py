@@ -17,7 +17,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs import as_json
 from cloudconv.jobs.reports import PAGE, check_report
-from cloudconv.jobs.video import probed
+from cloudconv.jobs.video import JobResult, probed
 from cloudconv.media.frames.frame import Frame, MediaInfo
 from cloudconv.media.reading.source import Source
 from cloudconv.messages import counted
@@ -43,8 +43,8 @@ HOLD, BLEND = "hold", "blend"
 _FORECASTS = (HOLD, "linear", "flow", "layers")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareResult:
+@dataclass(frozen=True, kw_only=True)
+class CompareResult(JobResult):
     """The result of a comparison.
 
     ``methods`` maps each name to its mean scores, or for forecasts to the scores of each
@@ -57,10 +57,7 @@ class CompareResult:
     input: str
     drop: int | None
     horizon: int | None
-    device: str
-    precision: str
     scored_frames: int
-    warnings: list[Warned]
     skipped_frames: int
     cuts: list[float]
     methods: dict[str, dict[str, Any]]
@@ -70,7 +67,6 @@ class CompareResult:
     loses_to_blend: list[int] = field(default_factory=list)
     loses_to_hold: list[int] = field(default_factory=list)
     verdict: str
-    wall_seconds: float
 
     @property
     def summary(self) -> str:

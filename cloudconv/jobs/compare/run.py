@@ -59,9 +59,8 @@ def run(settings: CompareSettings) -> Job:
     with ExitStack() as stack:
         clip = ComparedClip(plan)
         writer = None
-        if settings.report is not None:
-            folder = stack.enter_context(opened_report(settings))
-            assert folder is not None
+        folder = stack.enter_context(opened_report(settings))
+        if folder is not None:
             writer = ReportWriter(folder, plan, stack.enter_context(ExitStack()))
             yield from reported.new(plan.info.tags.flat_in("report"))
         source = stack.enter_context(clip.source())

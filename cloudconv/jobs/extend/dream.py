@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from cloudconv.doubts import Entry, kinds_of
+from cloudconv.doubts import kinds_of
 from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage, uneven
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.leaving import MOST, PART
@@ -364,12 +364,17 @@ def run(settings: DreamSettings) -> Job:
         yield from reported.new(Warned(f"dream-fault: {k}.") for k in kinds_of(faults))
         if report is not None and glimpses is not None:
             worst = glimpses.take(meter.faults, last=True)
-            entries = as_json(worst, first, begins, plan.step, material.size)
-            finish_report(
-                report,
-                settings,
-                {PAGE: _page(plan, faults, entries, glimpses.of(worst))},
-            )
+            entries = [
+                entry | {"pictures": pictures}
+                for entry, pictures in zip(
+                    as_json(worst, first, begins, plan.step, material.size),
+                    glimpses.of(worst),
+                    strict=True,
+                )
+            ]
+            words = said(verdict_of(faults), faults)
+            page = places_page("dream", plan.info, words, entries, _VIEWS)
+            finish_report(report, settings, {PAGE: page})
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],
@@ -383,16 +388,6 @@ def run(settings: DreamSettings) -> Job:
             warnings=reported,
         )
     yield Finished(result)
-
-
-def _page(
-    plan: DreamPlan, faults: list[Entry], worst: list[Entry], pictures: list[list[str]]
-) -> str:
-    """Return the page of the ``worst`` of the ``faults``, with the pictures of each."""
-    entries = [e | {"pictures": p} for e, p in zip(worst, pictures, strict=True)]
-    return places_page(
-        "dream", plan.info, said(verdict_of(faults), faults), entries, _VIEWS
-    )
 
 
 def _frame(dream_frame: DreamFrame, material: Material) -> Frame:

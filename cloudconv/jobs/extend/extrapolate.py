@@ -148,13 +148,11 @@ def run(settings: ExtrapolateSettings) -> Job:
         fields = yield from plan.write(
             lambda _: _pictures(plan, scene, model), began, reported
         )
-    fields |= {
-        "model": name,
-        "tried_ahead": tried,
-        "held_ahead": held,
-        "warnings": reported,
-    }
-    yield Finished(ExtrapolateResult(**fields))
+    yield Finished(
+        ExtrapolateResult(
+            **fields, model=name, tried_ahead=tried, held_ahead=held, warnings=reported
+        )
+    )
 
 
 def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:

@@ -240,8 +240,12 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         yield from reported.new((*source.warnings, *sink.warnings))
         wall = time.monotonic() - began
         fields = self.counted(written - self.new_frames, begins)
-        fields |= {"wall_seconds": wall, "frames_per_second": written / wall}
-        return {**fields, **video.size_of(self.output, fields["duration"])}
+        return {
+            **fields,
+            "wall_seconds": wall,
+            "frames_per_second": written / wall,
+            **video.size_of(self.output, fields["duration"]),
+        }
 
 
 def decide(

@@ -92,7 +92,7 @@ class PreviewPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreviewResult:
+class PreviewResult(video.JobResult):
     """The result of :func:`cloudconv.dream` with ``preview``, the file that was written.
 
     ``mode`` is the one that ``auto`` takes, and ``why`` the reason. ``material_frames`` and
@@ -103,8 +103,6 @@ class PreviewResult:
 
     input: str
     preview: str
-    device: str
-    precision: str
     mode: str
     why: str
     seed: int
@@ -112,8 +110,6 @@ class PreviewResult:
     cut: float | None
     modes: list[dict[str, Any]]
     output_bytes: int | None
-    wall_seconds: float
-    warnings: list[Warned]
 
     @property
     def summary(self) -> str:

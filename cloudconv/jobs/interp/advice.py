@@ -64,17 +64,13 @@ def rate_warnings(
 ) -> Iterator[Warned]:
     """Warn of source frames that a chosen rate leaves out, or keeps as they are."""
     rate = exact(settings.fps)
-    if settings.shutter or rate is None or shows.speed is None:
+    is_unknown = timing.open_ended and timing.rate is None
+    if settings.shutter or rate is None or shows.speed is None or is_unknown:
         return
     source = "source" if settings.slowmo is None else "slowed source"
-    if timing.rate is not None:
-        own = timing.rate * shows.speed
-    elif timing.open_ended:
-        return
-    else:
-        mean = timing.frames / (timing.end - timing.start)
-        # A gap of days gives a rate of nearly 0.
-        own = (mean.limit_denominator(1000) or mean) * shows.speed
+    mean = timing.frames / (timing.end - timing.start)
+    # A gap of days gives a rate of nearly 0.
+    own = (timing.rate or mean.limit_denominator(1000) or mean) * shows.speed
     factor = rate / own
     if factor < 1 and (timing.rate is None or factor.numerator == 1):
         yield Warned(

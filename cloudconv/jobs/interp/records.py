@@ -20,7 +20,7 @@ from cloudconv.models import registry
 from cloudconv.settings import InterpSettings
 
 FILE = ".cloudconv-outputs.jsonl"
-_WITHOUT_EFFECT = ("threads", "batch", "tile")  # on what a viewer sees
+_WITHOUT_EFFECT = {"threads", "batch", "tile"}  # on what a viewer sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,6 @@ class Recipe:
         """
         path = Path(settings.input)
         options = settings.pinned()
-        for name in _WITHOUT_EFFECT:
-            options.pop(name, None)
         options["weights"] = str(registry.weights_fingerprint(settings.chosen_model))
         content = content or input_fingerprint(path)
         name = Path(os.path.abspath(path)).name
@@ -59,9 +57,7 @@ class Recipe:
         elif self.content != now.content:
             yield f"of an earlier {self.name}"
         old = settings.with_defaults(self.options)
-        for name in _WITHOUT_EFFECT:
-            old.pop(name, None)
-        names = sorted(old.keys() | now.options.keys())
+        names = sorted((old.keys() | now.options.keys()) - _WITHOUT_EFFECT)
         differing = [name for name in names if old.get(name) != now.options.get(name)]
         if differing:
             words = (name.replace("_", " ") for name in differing)

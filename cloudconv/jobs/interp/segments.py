@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from itertools import groupby
+from itertools import count, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +21,7 @@ import torch
 
 from cloudconv.doubts import SHOWN, Box, entry, joined
 from cloudconv.errors import CloudconvError, DeviceError, UnfitInputError
-from cloudconv.events import Event, Finished, Progress, Warned
+from cloudconv.events import Event, Finished, Progress
 from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.jobs.reports import pictured
 from cloudconv.media.colour.color import rgb_of
@@ -103,41 +103,32 @@ def divide(tasks: Iterable[FrameTask]) -> Iterator[SegmentTasks]:
     shorter, so that a run soon has finished segments, and each worker soon receives a
     segment.
     """
-    return groupby(tasks, _Numbering())
+    numbers = _numbers()
+    next(numbers)
+    return groupby(tasks, numbers.send)
 
 
-class _Numbering:
-    """A function that returns the number of each planned frame's segment, in order."""
-
-    def __init__(self) -> None:
-        self._index = 0  # of the next frame
-        self._number = 0
-        self._count = 0  # segments so far
-        # In this segment so far.
-        self._frames = 0
-        self._new_pixels = 0
-        self._sources = 0
-        self._left: Fraction | None = None
-
-    def __call__(self, task: FrameTask) -> int:
-        is_new_source = task.left.time != self._left
-        most = min(_FIRST << min(self._count, 8), MAX_SOURCE_FRAMES)
-        is_full = self._sources + is_new_source > most or self._frames >= MAX_FRAMES
-        is_full |= self._new_pixels >= MAX_NEW_PIXELS
-        if is_full or (task.opens_scene and self._sources >= _LEAST_BEFORE_CUT):
-            self._number = self._index
-            self._count += 1
-            self._frames = 0
-            self._new_pixels = 0
-            self._sources = 0
+def _numbers() -> Generator[int, FrameTask, None]:
+    """Yield the number of each sent frame's segment: that of the segment's first frame."""
+    number = segments = 0  # the segment's, and how many came before
+    frames = new_pixels = sources = 0  # in this segment so far
+    left: Fraction | None = None
+    for index in count():
+        task = yield number
+        is_new_source = task.left.time != left
+        most = min(_FIRST << min(segments, 8), MAX_SOURCE_FRAMES)
+        is_full = sources + is_new_source > most or frames >= MAX_FRAMES
+        is_full |= new_pixels >= MAX_NEW_PIXELS
+        if is_full or (task.opens_scene and sources >= _LEAST_BEFORE_CUT):
+            number = index
+            segments += 1
+            frames = new_pixels = sources = 0
             is_new_source = True
-        self._index += 1
-        self._frames += 1
+        frames += 1
         if task.right is not None:
-            self._new_pixels += task.left.width * task.left.height
-        self._sources += is_new_source
-        self._left = task.left.time
-        return self._number
+            new_pixels += task.left.width * task.left.height
+        sources += is_new_source
+        left = task.left.time
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,19 +268,16 @@ class _SegmentFile:
         self._info = info
         self._shows = shows
         self.written = 0
-        self._begin = begin
         self._keep = keep
-        self._encoder: Sink | None = None
+        self.encoder = begin()
         self._frames: list[Task[Fraction]] = []
         self._doubts = joined([])
 
     def write(self, made: Rendered, offset: Fraction) -> None:
-        if self._encoder is None:
-            self._encoder = self._begin()
         if self._keep is not None:  # otherwise the segment may have any length
             self._frames.append(made.task.of(attrgetter("time")))
         frame = made.frame.at(made.frame.time + offset, made.frame.duration)
-        self._encoder.write(frame)
+        self.encoder.write(frame)
         if made.doubt is not None:
             self._doubt(frame, made.task, *made.doubt)
         self.written += 1
@@ -311,23 +299,13 @@ class _SegmentFile:
             found["pictures"] = pictured([*frames], found["box"], self._info)
         self._doubts = joined([self._doubts, {"count": 1, "frames": [found]}])
 
-    @property
-    def warnings(self) -> list[Warned]:
-        return [] if self._encoder is None else self._encoder.warnings
-
     def complete(self) -> tuple[int, Event]:
-        if self._encoder is None:
-            return self.number, Finished(None)
-        summary = self._encoder.complete()
+        summary = self.encoder.complete()
         if self._keep is None:
             return self.number, Finished(self._doubts)
         summary = replace(summary, notes=self._doubts)
         plan = SegmentPlan(self.number, tuple(self._frames))
-        return self.number, Finished(self._keep(plan, (self._encoder.file, summary)))
-
-    def abandon(self) -> None:
-        if self._encoder is not None:
-            self._encoder.abandon()
+        return self.number, Finished(self._keep(plan, (self.encoder.file, summary)))
 
 
 def render_segments(
@@ -343,7 +321,7 @@ def render_segments(
     """Render frames in order, while another thread completes the previous segment's file.
 
     ``offset`` is the output's time of the first frame, in seconds. ``begin`` opens the file
-    of a segment at its first frame. Another thread calls ``keep`` with the complete file;
+    of a segment. Another thread calls ``keep`` with the complete file;
     without ``keep`` the file is the output itself. Yield events, each with the number of
     its segment; ``Finished`` ends a segment, with what ``keep`` returned, or without
     ``keep`` with the doubts of the frames. The device makes the frames of the next segment
@@ -357,7 +335,7 @@ def render_segments(
 
     def abandon() -> None:
         if file is not None:
-            file.abandon()
+            file.encoder.writer.abandon()
 
     with ExitStack() as stack:
         # After an interrupt the threads may still be encoding: they end before the file is
@@ -382,7 +360,7 @@ def render_segments(
                 done = file
                 file = None
                 ending = [finishing.submit(done.complete)]
-                yield from ((done.number, warning) for warning in done.warnings)
+                yield from ((done.number, warning) for warning in done.encoder.warnings)
         yield from (future.result() for future in ending)
         if errors:
             raise errors[0]
@@ -407,10 +385,9 @@ def _planned(
 class SegmentWork:
     """Render segments in a worker; model and source remain open between two segments."""
 
-    def __init__(self) -> None:
-        self._job: RenderJob | None = None
-        self._renderer: Renderer | None = None
-        self._source: Source | None = None
+    _job: RenderJob | None = None
+    _renderer: Renderer | None = None
+    _source: Source | None = None
 
     def __call__(self, job: RenderJob, segment: SegmentPlan) -> Iterator[Any]:
         """Render a segment; yield its progress, warnings, and ``Finished`` at the end."""

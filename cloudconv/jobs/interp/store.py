@@ -14,13 +14,13 @@ import secrets
 import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
-from cloudconv.doubts import are_doubts, joined
+from cloudconv.doubts import joined
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Progress, Warned
 from cloudconv.files import (
@@ -32,7 +32,6 @@ from cloudconv.files import (
     write_whole,
 )
 from cloudconv.jobs.interp.segments import (
-    MAX_FRAMES,
     PLAN,
     FinishedSegment,
     SegmentPlan,
@@ -51,7 +50,6 @@ from cloudconv.messages import amount, counted, plural
 _VERSION = 14
 _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
-_LATEST = 1 << 62  # ticks
 LONGEST_END = 1 << 24  # bytes; at least those of a segment's end, with its pictures
 
 
@@ -343,24 +341,8 @@ def summary_in(file: Path, digest: str) -> PacketSummary | None:
         opened.seek(max(size - LONGEST_END, 0))
         line = opened.read().rpartition(b"\n")[2]
     end = unsealed(line) or {}
-    is_of_plan = end.pop("digest", None) == digest
-    numbers = [end.get(name) for name in ("first", "last", "delay", "packets", "bytes")]
-    if not is_of_plan or end.keys() != {field.name for field in fields(PacketSummary)}:
-        return None
-    if (
-        not all(type(number) is int for number in numbers)
-        or type(end["extradata"]) is not str
-        or not are_doubts(end["notes"])
-    ):
-        return None
-    summary = PacketSummary(**end)
-    is_possible = (
-        0 <= summary.delay <= summary.packets <= MAX_FRAMES
-        and 0 <= summary.first <= summary.last < _LATEST
-        and 0 < summary.packets <= summary.last - summary.first + 1
-        and summary.bytes == size - len(line) - 1
-    )
-    return summary if is_possible else None
+    is_whole = end.get("bytes") == size - len(line) - 1
+    return PacketSummary(**end) if end.pop("digest", None) == digest and is_whole else None
 
 
 def _is_ours(folder: Path) -> bool:

@@ -18,7 +18,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from cloudconv import interrupts
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import Event, Finished
+from cloudconv.files import undone_on_error
 from cloudconv.host import lack_of_memory, reuse_memory
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ class Workers(AbstractContextManager["Workers"]):
         """
         segment: Any = None
         count = 0  # of segments in work
-        with ExitStack() as undo:
-            undo.callback(self._cancel)
+        with undone_on_error(self._cancel):
             self._begin(job)
             while segment is not _END or count:
                 while segment is not _END and count < self._slots():
@@ -87,7 +87,6 @@ class Workers(AbstractContextManager["Workers"]):
                         if not isinstance(event.result, CloudconvError):
                             keep(done, event.result)
                     yield done.number, event
-            undo.pop_all()
 
     @abstractmethod
     def _begin(self, job: RenderJob) -> None:
@@ -296,12 +295,10 @@ class Cluster(Workers):
         self._sent: Any = None
         self._running: dict[Any, SegmentPlan] = {}  # by the reference to the result
         self._joined = not self._ray.is_initialized()
-        with ExitStack() as undo:
-            undo.push(self.__exit__)
+        with undone_on_error(self.__exit__):
             if self._joined:
                 _join(self._ray, address)
             self._check_room()
-            undo.pop_all()
 
     def __exit__(self, *_: object) -> None:
         self._cancel()
@@ -375,12 +372,6 @@ def _raw_lines_dropped() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _authentication_error(ray: Any) -> type[Exception] | tuple[()]:
-    """Return Ray's error for a missing token; nothing in a version without tokens."""
-    kind = getattr(ray.exceptions, "AuthenticationError", None)
-    return kind if isinstance(kind, type) else ()
-
-
 def _join(ray: Any, address: str | None) -> None:
     """Join the cluster at an address, or one on this machine.
 
@@ -399,7 +390,7 @@ def _join(ray: Any, address: str | None) -> None:
                 if address is not None:
                     raise
                 quiet(include_dashboard=False)
-    except _authentication_error(ray) as error:
+    except getattr(ray.exceptions, "AuthenticationError", ()) as error:
         raise DeviceError(
             f"cluster-wants-token: The Ray cluster {address or 'here'} wants a token, and "
             f"this machine has none: {_TOKEN}."

@@ -16,7 +16,7 @@ from cloudconv import checkpoints, errors, files
 from cloudconv.events import Warned
 from cloudconv.files import reading
 from cloudconv.jobs.train.results import check_files
-from cloudconv.jobs.video import check_outputs
+from cloudconv.jobs.video import JobResult, check_outputs
 from cloudconv.media.containers.input import check_there, local_file
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.messages import counted
@@ -35,8 +35,8 @@ _ROOM = 1.5
 _STEPS = 1000  # if neither steps nor minutes are given
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
+@dataclass(frozen=True, kw_only=True)
+class TrainResult(JobResult):
     """The result of a training.
 
     ``initial`` are scores before the first step, ``best`` those of the weights in
@@ -51,15 +51,11 @@ class TrainResult:
     output: str
     model: str
     task: str
-    device: str
-    precision: str
     parameters: int
     resumed: bool
-    warnings: list[Warned]
     naive: str
     steps: int
     steps_before: int
-    wall_seconds: float
     interrupted: bool
     improved: bool
     initialised: int

@@ -71,14 +71,9 @@ class Results:
         with writing(self.checkpoint):
             loop.save_checkpoint(self.checkpoint, state, of=self.output)
 
-    def write(
-        self, initial: loop.Validation | None = None, best: loop.Validation | None = None
-    ) -> None:
+    def write(self, initial: loop.Validation, best: loop.Validation) -> None:
         """Write the best weights, with their scores, and the checkpoint."""
         settings = self.trainer.settings
-        initial = initial or self.trainer.history[0]
-        best = best or self.trainer.best
-        assert best is not None
         left_out = ("output", "recipe", "resume", "overwrite")
         recipe = {k: v for k, v in asdict(settings).items() if k not in left_out}
         metadata = {

@@ -56,7 +56,7 @@ def run(requested: TrainSettings) -> Job:
     settings, checkpoint = plan.settings, plan.checkpoint
     with ExitStack() as stack:
         with writing(plan.output):
-            stack.enter_context(files.Claim(plan.output))
+            stack.enter_context(files.claim(plan.output))
         # Without a list, PyTorch would initialise every GPU.
         gpus = [] if settings.device in ("cpu", "mps") else range(torch.cuda.device_count())
         stack.enter_context(torch.random.fork_rng(list(gpus)))
@@ -160,17 +160,16 @@ def _trained(
         ready = stack.enter_context(prefetch(batches, 2))
         for event in stack.enter_context(closing(trainer.train(ready, windows, began))):
             if isinstance(event, Measured) and event.values.best:
-                results.write()
-            yield event
-            is_step = isinstance(event, Progress) and event.stage == "training"
-            if is_step and trainer.step % plan.settings.checkpoint_every == 0:
+                results.write(trainer.history[0], event.values.validation)
+            elif isinstance(event, Measured):
                 results.save()
+            yield event
             if stop.is_set():
                 yield Measured("stopping", None)
                 break
         if trainer.best is None:
             raise KeyboardInterrupt
-        results.write()
+        results.write(trainer.history[0], trainer.best)
         return trainer.best
 
 
@@ -215,9 +214,12 @@ def _compared(
     spans = [every[k * len(every) // count] for k in range(count)]
     scores: list[CompareResult] = []
     same = ("deinterlace", "device", "precision", "threads")
-    shared: dict[str, Any] = {name: getattr(settings, name) for name in same}
-    shared |= {"model": [str(weights)], "metrics": "psnr"}
-    shared["frames"] = frames // count
+    shared: dict[str, Any] = {
+        **{name: getattr(settings, name) for name in same},
+        "model": [str(weights)],
+        "metrics": "psnr",
+        "frames": frames // count,
+    }
     for clip, start, end in spans:
         wanted = CompareSettings(clip.info.path, start=start, end=end, **shared)
         # No frame of a short part, or beside a cut, can be scored. Weights that are not

@@ -24,8 +24,14 @@ _OTHERWISE = ("aac", "libopus")
 _LOSSLESS = ("pcm_", "wavpack")
 # Encoders that store samples as they are, by FFmpeg's sample format. No file but AVI has
 # integers of 64 bits.
-_PLAIN = {"s16": "pcm_s16le", "s32": "pcm_s32le", "flt": "pcm_f32le", "dbl": "pcm_f64le"}
-_PLAIN |= {"u8": "pcm_u8", "s64": "pcm_s32le"}
+_PLAIN = {
+    "u8": "pcm_u8",
+    "s16": "pcm_s16le",
+    "s32": "pcm_s32le",
+    "s64": "pcm_s32le",
+    "flt": "pcm_f32le",
+    "dbl": "pcm_f64le",
+}
 # FFmpeg's default layout for a number of unnamed channels.
 _USUAL = {
     1: "mono",

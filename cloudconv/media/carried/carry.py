@@ -79,10 +79,9 @@ def kept_chapters(chapters: Sequence[Any], carry: Carry) -> tuple[list[Any], int
     """
     kept: dict[int, Any] = {}
     count = 0
-    starts = sorted({_start_of(chapter) for chapter in chapters})
+    starts = sorted({_span_of(chapter)[0] for chapter in chapters})
     for chapter in sorted(chapters, key=lambda one: one["end"], reverse=True):
-        begin = _start_of(chapter)
-        end = chapter["end"] * _tick_of(chapter)
+        begin, end = _span_of(chapter)
         if end <= begin:
             later = (other for other in starts if other > begin)
             end = next(later, carry.info.timing.end)
@@ -110,12 +109,9 @@ def kept_chapters(chapters: Sequence[Any], carry: Carry) -> tuple[list[Any], int
     return stored, lost
 
 
-def _start_of(chapter: Any) -> Fraction:
-    return Fraction(chapter["start"] * _tick_of(chapter))
-
-
-def _tick_of(chapter: Any) -> Fraction:
-    return Fraction(chapter["time_base"] or Fraction(1, 1000))
+def _span_of(chapter: Any) -> tuple[Fraction, Fraction]:
+    tick = Fraction(chapter["time_base"] or Fraction(1, 1000))
+    return chapter["start"] * tick, chapter["end"] * tick
 
 
 def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:

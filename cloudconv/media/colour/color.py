@@ -42,8 +42,16 @@ _LUMA: dict[str, tuple[float, float]] = {
 # The matrices of H.273's MatrixCoefficients. Number 10, constant-luminance BT.2020, is not
 # linear. Players and this table treat 10 as 9, the non-constant variant. A round trip
 # remains exact.
-_TAGGED: dict[int, Matrix] = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m"}
-_TAGGED |= {8: "ycgco", 9: "bt2020", 10: "bt2020"}
+_TAGGED: dict[int, Matrix] = {
+    1: "bt709",
+    4: "fcc",
+    5: "bt601",
+    6: "bt601",
+    7: "smpte240m",
+    8: "ycgco",
+    9: "bt2020",
+    10: "bt2020",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,8 +328,9 @@ def code_matrix(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[fl
         rows = torch.stack((g, b, r)) * luma[0]
         return tuple(map(tuple, rows.tolist())), (luma[1],) * 3
     if space.matrix == "ycgco":
-        rows = torch.tensor([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
-        rows = rows.to(torch.float64)
+        rows = torch.tensor(
+            [[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]], dtype=torch.float64
+        )
     else:
         red, blue = _LUMA.get(space.matrix, _LUMA["bt709"])
         y = torch.tensor([red, 1 - red - blue, blue], dtype=torch.float64)

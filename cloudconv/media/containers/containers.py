@@ -96,11 +96,6 @@ class Container:
         """Return whether no encoder can be chosen: animations and pictures."""
         return len(self.encoders) == 1
 
-    @property
-    def is_animation(self) -> bool:
-        """Return whether web pages show it as a picture that moves."""
-        return self.has_one_encoder and not self.is_folder
-
     def plays(self, rate: Fraction | None, fastest: Fraction | None = None) -> bool:
         """Return whether the container supports a constant rate, or a variable one (None).
 

@@ -102,7 +102,8 @@ def amend(muxed: MuxedFile) -> None:
         tracks = _joined((_TRACK_ENTRY, entry) for entry in entries)
         rest = end - start - len(tracks)
         file.seek(start)
-        file.write(tracks + void(rest).ljust(rest, b"\0"))
+        void = _number(_VOID) + _size(rest - 9, 8)
+        file.write(tracks + void.ljust(rest, b"\0"))
 
 
 def _tracks(data: bytes) -> tuple[int, int]:
@@ -267,11 +268,6 @@ def header(data: bytes, at: int) -> tuple[int, int, int]:
 def element(kind: int, content: bytes) -> bytes:
     """Return an element of EBML."""
     return _number(kind) + _size(len(content)) + content
-
-
-def void(size: int) -> bytes:
-    """Return the start of an element of that size, 9 or more, which readers skip."""
-    return _number(_VOID) + _size(size - 9, 8)
 
 
 def _joined(elements: Iterable[Element]) -> bytes:

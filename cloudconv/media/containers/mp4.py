@@ -43,8 +43,10 @@ class Names(NamedTuple):
     head: int  # bytes of a tag before its text
 
 
-_BOTH = {"title", "artist", "album", "date", "comment", "genre", "copyright", "keywords"}
-_BOTH |= {"creation_time", "language", "timecode"}
+_BOTH = {
+    *("title", "artist", "album", "date", "comment", "genre", "copyright", "keywords"),
+    *("creation_time", "language", "timecode"),
+}
 _ITUNES = Names(
     _BOTH
     | {"album_artist", "composer", "grouping", "lyrics", "description", "synopsis", "show"}
@@ -104,10 +106,12 @@ def prepare_mov(out: OutputContainer, _: Any) -> bytes:
         _box(number.to_bytes(4), _box(b"data", _TEXT, value.encode()))
         for number, value in enumerate(others.values(), 1)
     )
-    content = _box(b"hdlr", bytes(8), b"mdta", bytes(13))
-    content += _box(b"keys", struct.pack(">II", 0, len(others)), keys)
-    content += _box(b"ilst", values)
-    return _with_room(out, _QUICKTIME, _box(b"meta", bytes(4), content))
+    content = (
+        _box(b"hdlr", bytes(8), b"mdta", bytes(13)),
+        _box(b"keys", struct.pack(">II", 0, len(others)), keys),
+        _box(b"ilst", values),
+    )
+    return _with_room(out, _QUICKTIME, _box(b"meta", bytes(4), *content))
 
 
 def _unnamed(out: OutputContainer, names: Names) -> dict[str, str]:

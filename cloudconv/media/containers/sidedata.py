@@ -70,8 +70,14 @@ KINDS: dict[str, str | None] = {
 # Kinds that PyAV cannot read, by FFmpeg's number, the colour profile first. PyAV 18 does
 # not know those from 28 on (see PyAV-Org/PyAV#2392), and frees the name of a PNG's profile
 # twice, which ends the process: `[*frame.side_data]` of a PNG with the chunk iCCP.
-_UNREADABLE = {"ICC_PROFILE": 15, "LCEVC": 28, _VIEW: 29, "3D_REFERENCE_DISPLAYS": 30}
-_UNREADABLE |= {"EXIF": 31} | {f"FFmpeg's side data {n}": n for n in range(32, 40)}
+_UNREADABLE = {
+    "ICC_PROFILE": 15,
+    "LCEVC": 28,
+    _VIEW: 29,
+    "3D_REFERENCE_DISPLAYS": 30,
+    "EXIF": 31,
+    **{f"FFmpeg's side data {n}": n for n in range(32, 40)},
+}
 
 # Matroska's StereoMode by FFmpeg's type of stereo 3D, and whether the right picture comes
 # first.

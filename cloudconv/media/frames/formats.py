@@ -107,8 +107,7 @@ def layout(pix_fmt: str) -> PixelLayout:
     if not form.components:  # vaapi, cuda: references to GPU memory, not samples
         raise ValueError(f"Pixel format {pix_fmt!r} holds no samples.")
     is_rgb = form.is_rgb or pix_fmt == "pal8"
-    alpha = pix_fmt == "pal8"
-    alpha = alpha or any(c.is_alpha for c in form.components)
+    alpha = pix_fmt == "pal8" or any(c.is_alpha for c in form.components)
     colours = [c for c in form.components if not c.is_alpha]
     # PyAV's is_chroma is true for subsampled components only, so the components are
     # counted.
@@ -177,22 +176,17 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     return _unscaled(picture, to_pix_fmt)
 
 
-# Packed formats and palettes, and the same without their opacity.
-_OPAQUE = {"bgra": "bgr0", "rgba": "rgb0", "pal8": "bgr0"}
+OPAQUE = {"bgra": "bgr0", "rgba": "rgb0", "pal8": "bgr0"}
+"""Packed formats and palettes, and the same without their opacity."""
 
 
 def is_opaque(picture: VideoFrame) -> bool:
     """Return whether a picture of a packed format or a palette is opaque everywhere."""
-    if picture.format.name not in _OPAQUE:
+    if picture.format.name not in OPAQUE:
         return False
     if picture.format.name in _EXPANDED:
         picture = _unscaled(picture, _EXPANDED[picture.format.name])
     return bool((_rows(picture, 0, "u1")[:, 3 : 4 * picture.width : 4] == 255).all())
-
-
-def opaque_format(pix_fmt: str) -> str:
-    """Return a packed format or a palette without its opacity."""
-    return _OPAQUE[pix_fmt]
 
 
 @cache

@@ -56,9 +56,9 @@ class Account:
         self._least: Fraction | None = None  # the shortest time between two pictures
         # What may be second fields: the time after a picture, and the loss if it is none.
         self._seconds: list[tuple[Fraction, Fraction, Gap]] = []
-        self._missed = deque[Fraction](maxlen=_MOST_REORDERED)  # the latest lost times
+        self.missed = deque[Fraction](maxlen=_MOST_REORDERED)  # the latest lost times
         self._untimed = 0  # packets without a time, less the pictures of such
-        self._has_errors = False
+        self.has_errors = False  # of the decoder; without times, only these show a loss
 
     def wants(self, time: Fraction) -> bool:
         """Return whether a time is in the part."""
@@ -76,10 +76,6 @@ class Account:
             oldest = self._newest.popleft()
             self._passed = oldest if self._passed is None else max(self._passed, oldest)
 
-    def fail(self) -> None:
-        """Record an error of the decoder; without times, nothing else shows a loss."""
-        self._has_errors = True
-
     def show(self, time: Fraction | None, *, has_fields: bool = False) -> None:
         """Take the time of the next picture."""
         if time is None or not self._is_timed:
@@ -93,12 +89,8 @@ class Account:
     def finish(self, end: Fraction) -> None:
         """Count the pictures that lack at the end of the file, where the last one ends."""
         self._settle(max([end, *self._due]) + 1, end)
-        if self._has_errors:
+        if self.has_errors:
             self.lost += max(self._untimed, 0)
-
-    def misses(self, time: Fraction | None) -> bool:
-        """Return whether a picture that comes too late is one of the lost ones."""
-        return time in self._missed
 
     def _settle(self, time: Fraction, shown: Fraction | None = None) -> None:
         """Count the packets before a picture, which the output has from ``shown`` on."""
@@ -125,7 +117,7 @@ class Account:
 
     def _count(self, lost: list[Fraction], gap: Gap) -> None:
         self.lost += len(lost)
-        self._missed += lost
+        self.missed += lost
         first = lost[0]
         self.first_lost = first if self.first_lost is None else min(first, self.first_lost)
         if self.gap is None or gap[1] - gap[0] > self.gap[1] - self.gap[0]:

@@ -141,7 +141,7 @@ class VideoFile:
                 except av.error.FFmpegError:
                     if mode != "SLICE":
                         raise _NextModeError("NVDEC could not decode a packet") from None
-                    account.fail()
+                    account.has_errors = True
                     continue
                 if packet is None and mode != "SLICE" and queue.lacks_last(pictures):
                     raise _NextModeError("NVDEC could not decode a packet")

@@ -34,7 +34,7 @@ def input_fingerprint(path: Path) -> str:
     exist, or cannot be read.
     """
     digest = hashlib.sha256()
-    files = list(files_of(path))
+    files = files_of(path)
     share = max(HASHED // len(files), SAMPLE) if is_sampled(path) else None
     for file in files:
         with reading(file):

@@ -230,17 +230,14 @@ def matching(path: Path) -> list[Path] | None:
     return sorted(files, key=_natural) if numbered(path) else _of_one_kind(files)
 
 
-def files_of(*inputs: Path) -> Iterator[Path]:
-    """Yield all files that these inputs consist of.
+def files_of(path: Path) -> Sequence[Path]:
+    """Return all files that an input consists of.
 
     Raise InputError as :func:`open_pictures`.
     """
-    for path in inputs:
-        if path.is_file():
-            yield path
-            continue
-        pictures = None if str(path) == "-" else open_pictures(path)
-        yield from (path,) if pictures is None else pictures.files
+    is_single = path.is_file() or str(path) == "-"
+    pictures = None if is_single else open_pictures(path)
+    return [path] if pictures is None else pictures.files
 
 
 def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:

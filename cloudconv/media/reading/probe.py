@@ -28,10 +28,10 @@ from cloudconv.media.frames.clock import SHORTEST, SHOWN, is_of_pictures
 from cloudconv.media.frames.deinterlace import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.frames.formats import (
     LINEAR,
+    OPAQUE,
     SRGB,
     is_float,
     is_opaque,
-    opaque_format,
     widened,
     working_format,
 )
@@ -239,7 +239,7 @@ def _described(
         )
         warnings = (Warned(f"linear-light: {text}"), *warnings)
     try:
-        working = working_format(opaque_format(name) if opaque else name)
+        working = working_format(OPAQUE[name] if opaque else name)
     except ValueError as error:
         why = "samples that do not fit whole numbers of at most 16 bits"
         if name.startswith("xyz"):

@@ -187,7 +187,8 @@ class Source(AbstractContextManager["Source"]):
             picture = decoded.picture
             time = times.next(decoded.time)
             if time is None:
-                changes.misplaced += not account.misses(decoded.time)
+                # A lost picture that comes too late is counted already.
+                changes.misplaced += decoded.time not in account.missed
                 continue
             captions = changes.captions(picture, time)
             changes.record(decoded, time)

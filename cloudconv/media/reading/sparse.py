@@ -42,14 +42,15 @@ class SparseFile:
         self._file = io.FileIO(path)
         self.size = os.fstat(self._file.fileno()).st_size
         self._position = 0
-        self._extents = _Packets([])
+        self._edges = [_ALL]  # where hidden bytes begin and end in turn
         finalize(self, self._file.close)
 
     def read(self, size: int) -> bytes:
         """Return some of the next bytes, with zeros in the place of hidden ones."""
-        end, is_hidden = self._extents.at(self._position)
-        count = max(min(size, end - self._position, self.size - self._position), 0)
-        if is_hidden:
+        number = bisect_right(self._edges, self._position)
+        end = min(self._edges[number], self.size)
+        count = max(min(size, end - self._position), 0)
+        if number % 2:
             data = bytes(count)
         else:
             self._file.seek(self._position)
@@ -73,31 +74,14 @@ class SparseFile:
         The first and the last ``ends`` bytes of each packet stay visible.
         """
         entries = chain.from_iterable(stream.index_entries for stream in streams)
-        self._extents = _Packets(
-            sorted(
-                (entry.pos + ends, entry.pos + entry.size - ends)
-                for entry in entries
-                if entry.size > 2 * ends
-            )
-        )
-
-
-class _Packets:
-    """The hidden spans of a file, in order."""
-
-    def __init__(self, spans: list[tuple[int, int]]) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-        for start, end in spans:
-            if self._ends and start <= self._ends[-1]:
-                self._ends[-1] = max(self._ends[-1], end)
+        edges: list[int] = []
+        for start, end in sorted(
+            (entry.pos + ends, entry.pos + entry.size - ends)
+            for entry in entries
+            if entry.size > 2 * ends
+        ):
+            if edges and start <= edges[-1]:
+                edges[-1] = max(edges[-1], end)
             else:
-                self._starts.append(start)
-                self._ends.append(end)
-
-    def at(self, position: int) -> tuple[int, bool]:
-        """Return the end of the extent at a position, and whether it is hidden."""
-        number = bisect_right(self._starts, position)
-        if number and position < self._ends[number - 1]:
-            return self._ends[number - 1], True
-        return self._starts[number] if number < len(self._starts) else _ALL, False
+                edges += (start, end)
+        self._edges = [*edges, _ALL]

@@ -89,8 +89,8 @@ class Parameters:
         display = mastering_display(info)
         if self.display and display is not None and all(display):
             chromaticities, luminances = display
-            values = [*zip(chromaticities, [50_000] * 8, strict=True)]
-            values += zip(luminances, [10_000] * 2, strict=True)
+            units = [50_000] * 8 + [10_000] * 2
+            values = [*zip(chromaticities + luminances, units, strict=True)]
             texts = [f"{float(value):g}" for value, _ in values]
             if not self.has_decimals:
                 texts = [str(round(value * unit)) for value, unit in values]

@@ -139,7 +139,7 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
         return
     with ExitStack() as stack:
         with writing(path):
-            stack.enter_context(files.Claim(claimed(path)))
+            stack.enter_context(files.claim(claimed(path)))
         check_free(path, overwrite=overwrite)
         before = files.versions_of(written_by(path))
         try:

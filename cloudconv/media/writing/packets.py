@@ -107,10 +107,8 @@ class Writer(ABC):
     @contextmanager
     def abandoned_on_error(self) -> Iterator[None]:
         """Delete the output if the block raises an error, which may become OutputError."""
-        with ExitStack() as undo, writing(self._plan.target):
-            undo.callback(self.abandon)
+        with files.undone_on_error(self.abandon), writing(self._plan.target):
             yield
-            undo.pop_all()
 
     def abandon(self) -> None:
         """Close everything and delete the file, in any state."""

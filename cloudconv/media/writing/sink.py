@@ -148,7 +148,8 @@ class Sink(AbstractContextManager["Sink"]):
             self._bytes += packet.size
             self.writer.write(packet)
         seconds = self._shown.end
-        if self._container.is_animation and 1 <= seconds < self._bytes / _LARGE:
+        is_animation = self._container.has_one_encoder and not self._container.is_folder
+        if is_animation and 1 <= seconds < self._bytes / _LARGE:
             self._note(
                 f"large-animation: {self.plan.target.name} takes more than 5 MB a second: "
                 "an .mp4 is a small part of that; a lower --fps and a shorter part are "
@@ -246,10 +247,6 @@ class Sink(AbstractContextManager["Sink"]):
                 f"{float(last):.3f} s instead of {float(counts.last):.3f} s. Please report "
                 "this."
             )
-
-    def abandon(self) -> None:
-        """Delete the unfinished output; do nothing if the output is complete."""
-        self.writer.abandon()
 
 
 def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> Iterator[int]:

@@ -104,6 +104,7 @@ def stand_in(monkeypatch):
     def make(machines=1, **resources):
         ray = Mock(put=lambda chunk: chunk, get=lambda reference: reference)
         ray.is_initialized.return_value = False
+        ray.exceptions.AuthenticationError = MissingTokenError
         ray.cluster_resources.return_value = resources
         ray.nodes.return_value = [{"Alive": True, "Resources": resources}] * machines
         monkeypatch.setattr(ray_workers, "_ray", lambda **_: ray)
@@ -150,7 +151,6 @@ class MissingTokenError(Exception):
 def test_a_program_that_is_no_usable_cluster_is_an_error(stand_in, error, said):
     ray = stand_in()
     ray.init.side_effect = error
-    ray.exceptions.AuthenticationError = MissingTokenError
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(DeviceError, match=said):

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from cloudconv import files
 from cloudconv.errors import EncoderError, Interrupted, OutputError, TakenError
 from cloudconv.jobs.interp import store
 from cloudconv.jobs.interp.segments import SegmentPlan, fresh_file
@@ -146,23 +145,6 @@ def test_a_segment_that_is_gone_or_whose_end_has_changed_is_made_again(output, d
     codes = ["segments-damaged"] * (damage != "gone")
     assert [warned.code for warned in again.warnings] == codes
     assert not file.exists()
-
-
-@pytest.mark.parametrize("value", [None, "x", -1, 10**30, [], 1.5, True])
-@pytest.mark.parametrize(
-    "name", ["packets", "bytes", "first", "last", "delay", "extradata", "new"]
-)
-def test_a_segment_with_an_impossible_end_is_made_again(output, name, value):
-    file = made(output, 0, 1).finished[1][0]
-    body, _, end = file.read_bytes().rpartition(b"\n")
-    data = files.unsealed(end)
-    absent = {each: content for each, content in data.items() if each != name}
-    for changed in (data | {name: value}, *[absent] * (absent != data)):
-        if (name, value) == ("extradata", "x") and changed != absent:
-            continue  # the join compares it
-        file.write_bytes(body + b"\n" + files.sealed(changed))
-        assert sorted(made(output).finished) == [0]
-        assert not file.exists()
 
 
 def test_unfinished_files_are_deleted_and_foreign_files_are_kept(output):
