@@ -9,9 +9,11 @@ shift are found together, so that the letters of a page confirm each other.
 The decision is taken in the source frames, because in a new frame the ground agrees with
 the ground where a thing should be. A pixel that changed is explained by a shift if the
 other frame shows its surroundings there, the frames around the pair show them further on
-the same path, and the pixel did not stand still before. In a wide region nearly all that
-changed must be explained: film hardly ever is. Then the shift moves the things, and the
-ground behind them comes from the frame that shows it.
+the same path, and the pixel did not stand still before. A path may bend, as that of a page
+that stops: its next step is then another shift, which must fit better. In a wide region
+nearly all that changed must be explained: film hardly ever is. Then the shift moves the
+things, with the flat colours between their parts, and the ground behind them comes from the
+frame that shows it.
 
 All steps are on the device of the pictures, and the CPU does not wait for it.
 """
@@ -24,6 +26,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cloudconv.metrics import LUMA
 from cloudconv.models.base import COLOURS, Made
 from cloudconv.models.ops import enlarged, sample, sampling_grid
 from cloudconv.models.pair import PairPicture, PairPictures
@@ -38,12 +41,18 @@ _INSIDE = 12 / 255  # the same in levels
 _AT_EDGE = 6 / 255
 _RIM = 15  # pixels: a part goes on so far where less is certain
 _CLOSED = 25  # pixels of a gap in a part
+_WHOLE = 161  # … in what moves by the strongest shift
 _CELLS = 128  # of the longer side of a picture, each of at least four pixels
 _REGION = 25  # cells
 _MISSED = 0.05  # part of a region's change that no shift explains
 _SLACK = 0.001  # change of a region that is missed besides
 _NEAR = 13  # cells
 _LEFT = 0.5  # weight of a difference that a shift leaves, beside that of a missed change
+_ROUNDED = 2  # pixels by which three whole places may turn
+_TURNS = 0.5  # change of a path from frame to frame, as a part of a shift
+_FREE = 3.0  # a shift of its own fits so much better
+_EXACT = 0.12  # as _FITS, for a path that bends …
+_LARGE = 0.05  # … in a part of the picture
 _FAR = 10.0  # a value that fits nothing
 _TINY = 1e-5
 _HALF = (..., slice(None, None, 2), slice(None, None, 2))
@@ -52,13 +61,17 @@ _HALF = (..., slice(None, None, 2), slice(None, None, 2))
 class Shifts(NamedTuple):
     """The shifts of a pair, and what they move.
 
-    ``moves``: (K, 2), rows and columns from x0 to x1. ``parts``: (K, H, W) uint8, 1 where
-    x0 shows what a shift moves. ``begin``, ``end``: (1, H, W), where x0 and x1 show any of
-    that. ``explained``: (1, H, W), 1 where the shifts explain nearly all that changes.
+    ``moves``: (K, 2), rows and columns from x0 to x1. ``bends``: (K, 2), the accelerations
+    of their paths. ``parts``: (K, H, W) uint8, 2 where x0 shows what a shift moves, 1 where
+    that is flat. ``changed``: (1, H, W), 1 where x0 and x1 differ. ``begin``, ``end``: (1,
+    H, W), where x0 and x1 show any of that. ``explained``: (1, H, W), 1 where the shifts
+    explain nearly all that changes.
     """
 
     moves: Tensor
+    bends: Tensor
     parts: Tensor
+    changed: Tensor
     begin: Tensor
     end: Tensor
     explained: Tensor
@@ -105,19 +118,23 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     x0, x1, *around = (picture.derived("level", _level).channels for picture in pictures)
     size = x0.shape[1:]
     cell = max(2, max(size) // _CELLS // 2)
-    change = _mean((x0 - x1).abs_(), 3)
-    change *= change > _CHANGED
+    change = _change(x0, x1)
     moves = _candidates(x0, x1, change)
     half = change[_HALF]
-    certain = _certain(half, moves, (x0, x1), around, reach)
+    is_cpu = change.device.type == "cpu"
+    first = _mean((x0[_HALF] - _at(x1, moves, _FAR, 2)).abs_(), 3)
+    # Only what fits as well as on a screen may have a path that bends.
+    fits = _most((first.amin(0, keepdim=True) < _EXACT * half).float() * (half > 0), 11)
+    bent = _explained(half, half * (1 - fits), fits, cell).mean() > _LARGE
+    certain, bends = _certain(half, moves, first, (x0, x1), around, reach, bent)
     ends = _at(certain, -moves.div(2, rounding_mode="floor"))
     covered = _most(torch.cat((certain, ends)).amax(0, keepdim=True), 11)
     likely = _explained(half, half * (1 - covered), covered, cell)
-    if change.device.type == "cpu":
+    if is_cpu:
         if not likely.any():
             return None
         used = certain.flatten(1).amax(1) > 0
-        moves = moves[used]
+        moves, bends = moves[used], bends[used]
         certain = certain[used]
     left = (x0 - _at(x1, moves, _FAR)).abs_()
     left *= left <= 1  # a part may leave the picture
@@ -125,38 +142,72 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     inside = (enlarged(certain[None], size)[0] > 0.5).float()
     rim = _most(inside, _RIM) * (change > 0)
     parts = (inside * (leaves < _INSIDE)).maximum(rim * (leaves < _AT_EDGE))
-    parts = parts.maximum(_closed(parts, _CLOSED) * (leaves < _AT_EDGE))
-    parts = _closed(parts, 5)
-    begin, end = (_most(x.amax(0, keepdim=True), 3) for x in (parts, _at(parts, -moves)))
+    parts = _closed(parts.maximum(_closed(parts, _CLOSED) * (leaves < _AT_EDGE)), 5)
+    # Flat colours inside of a thing move, too, but cover nothing that stays.
+    flat = _closed(parts, _WHOLE) * (leaves < _AT_EDGE)
+    both = parts + parts.maximum(flat)
+    changed = (change > 0).float()
+    begin, end = (
+        _most((x + changed > 1.5).float().amax(0, keepdim=True), 3)
+        for x in (both, _at(both, -moves))
+    )
     covered = begin.maximum(end)
     missed = change * (1 - covered) + _LEFT * (left * parts).amax(0, keepdim=True)
     explained = likely * _explained(change, missed, covered, 2 * cell)
     explained = enlarged(explained[None], size)[0]
-    return Shifts(moves, parts.byte(), _mean(begin, 3), _mean(end, 3), explained)
+    return Shifts(
+        moves, bends, both.byte(), changed, _mean(begin, 3), _mean(end, 3), explained
+    )
 
 
 def _level(picture: Tensor) -> Tensor:
-    return picture[0, :COLOURS].mean(0, keepdim=True)
+    colours = zip(LUMA, picture[0, :COLOURS], strict=True)
+    red, green, blue = (weight * colour for weight, colour in colours)
+    level: Tensor = red + green + blue
+    return level[None]
+
+
+def _change(one: Tensor, other: Tensor) -> Tensor:
+    """Return by how much a picture differs at each pixel where that counts, else 0."""
+    change = _mean((one - other).abs_(), 3)
+    return change * (change > _CHANGED)
 
 
 def _certain(
     change: Tensor,
     moves: Tensor,
+    first: Tensor,
     pair: Sequence[Tensor],
     around: Sequence[Tensor],
     reach: Sequence[float],
-) -> Tensor:
-    """Return where each shift explains every second pixel of x0, (K, h, w)."""
-    x0, x1 = pair
+    bent: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return where each shift explains every second pixel of x0, (K, h, w), and bends.
 
-    def misfit(x: Tensor, time: float) -> Tensor:
-        there = _at(x, (moves * time).round().long(), _FAR, 2)
-        return _mean((x0[_HALF] - there).abs_(), 3)
+    ``first``: the misfits with x1. ``bent``: whether a path may bend.
+    """
+    x0 = pair[0]
 
-    shown = [(x1, 1.0)]
-    for x, time, r in zip(around, (-reach[0], 1 + reach[1]), reach, strict=True):
-        shown += [(x, time)] * (r > 0)
-    each = torch.stack([misfit(*one) for one in shown])
+    def misfit(x: Tensor, ways: Tensor) -> Tensor:
+        return _mean((x0[_HALF] - _at(x, ways, _FAR, 2)).abs_(), 3)
+
+    shown = [first]
+    others = []
+    for k, (x, r) in enumerate(zip(around, reach, strict=True)):
+        if r:
+            way = 2 * k - 1
+            steady = (moves * way * r).round().long()
+            steps = steady[None]
+            if bent.device.type != "cpu" or bent:
+                own = _candidates(pair[k], x, _change(pair[k], x))[:, None]
+                steps = torch.cat((steps, own.expand(-1, len(moves), -1)))
+            turns = (steps - steady).abs().amax(2) > _TURNS * moves.abs().amax(1) + _ROUNDED
+            errors = torch.stack([misfit(x, k * moves + step) for step in steps])
+            errors[1:] = errors[1:] * _FREE + _FAR * ~bent
+            errors += _FAR * turns[:, :, None, None]
+            shown.append(errors.amin(0))
+            others.append((way, r, steps, errors))
+    each = torch.stack(shown)
     # What is outside one frame is confirmed by the others.
     each = torch.where(each > 1, each.amin(0), each)
     misfits = each[0] + each[1:].amax(0) / 2
@@ -172,7 +223,14 @@ def _certain(
             fits = fits * (_mean((near - outer)[_HALF].abs_(), 3) > _CHANGED)
         both.append(((number == numbers) * fits).float())
     certain = _most(both[0], 3) * _most(_at(both[1], half), 3)
-    return _most(_least(certain, 3), 3)
+    certain = _most(_least(certain, 3), 3)
+    bends = []
+    for way, r, steps, errors in others:
+        fits = ((errors < _INSIDE) * certain).flatten(2).sum(2)
+        best = fits.argmax(0)[None, :, None]
+        step = steps.gather(0, best.expand(-1, -1, 2))[0]
+        bends.append(way * (step * (way / r) - moves) * (2 / (1 + r)))
+    return certain, torch.stack(bends).mean(0)
 
 
 def _explained(change: Tensor, missed: Tensor, covered: Tensor, cell: int) -> Tensor:
@@ -206,8 +264,9 @@ def _moved(new: Tensor, x0: Tensor, x1: Tensor, found: Shifts, time: float) -> T
     """Return a new picture with all that moves by a shift, and the ground behind it."""
     new = torch.lerp(new, x1[0], found.begin * (1 - found.end))
     new = torch.lerp(new, x0[0], found.end * (1 - found.begin))
-    ways = found.moves * time
+    ways = found.moves * time + found.bends * (time * (time - 1) / 2)
     parts = _at(found.parts.float(), -ways.round().long())
+    parts = (parts + found.changed > 1.5).float()
     weight = _mean(parts.amax(0, keepdim=True), 3)
     numbers = torch.arange(1.0, len(parts) + 1, device=new.device)
     number = (_most(parts, 3) * numbers[:, None, None]).amax(0).long()

@@ -33,8 +33,21 @@ def page(number):
     lines = np.random.default_rng(3).integers(0, 2, (60, SIZE[1] // 4)).repeat(4, 1)
     rows = np.repeat(lines, 8, 0)
     rows[(np.arange(len(rows)) // 8) % 2 == 1] = 0
-    shown = rows[200 + 3 * number :][: SIZE[0]]
+    shown = rows[round(200 + 3 * number) :][: SIZE[0]]
     return np.float32(250 - 220 * shown[..., None].repeat(3, 2))
+
+
+def slowing(number):
+    """Return lines of text that scroll by 34, 26 and 18 pixels between four frames."""
+    return page((30 * number - 4 * number**2) / 3)
+
+
+def disc(number):
+    """Return a large disc of one colour that moves by 6 pixels a frame."""
+    rows, columns = np.indices(SIZE)
+    picture = np.full((*SIZE, 3), 120, np.float32)
+    picture[(rows - 72) ** 2 + (columns - 80 - 6 * number) ** 2 < 45**2] = (250, 150, 0)
+    return picture
 
 
 def noise(number):
@@ -44,6 +57,7 @@ def noise(number):
 CLIPS = {
     "a label that slides": lambda k: letters(ground(), 60, 40 + int(6 * k)),
     "a page that scrolls": page,
+    "a large disc": disc,
     "two labels": lambda k: letters(letters(ground(), 34, 40 + 5 * k), 86, 110 - 4 * k, 1),
 }
 UNEXPLAINED = {
@@ -76,6 +90,14 @@ def test_what_moves_by_a_shift_is_at_its_place(kind, timestep):
     errors = [float((x - truth).square().mean()) for x in (made.pictures, before)]
     assert errors[0] < errors[1] / 10
     assert float(made.apart.mean()) < float((made.leftover.abs()).mean()) / 3
+
+
+@pytest.mark.parametrize("reach", [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)])
+def test_a_page_that_slows_down_is_at_its_place(reach):
+    made, before = made_of(slowing, reach=reach)
+    truth = torch.from_numpy(slowing(0.5) / 255).permute(2, 0, 1)[None]
+    errors = [float((x - truth).square().mean()) for x in (made.pictures, before)]
+    assert errors[0] < errors[1] / 3
 
 
 @pytest.mark.parametrize("kind", UNEXPLAINED)
