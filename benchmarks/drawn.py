@@ -281,6 +281,38 @@ def game(time: float, size: Size) -> Picture:
     return sheet.picture()
 
 
+def captions(time: float, size: Size) -> Picture:
+    """Draw a subtitle over a pan, which changes right after the fourth frame."""
+    sheet = Sheet(size, panned(8 * time, 0, size))
+    words = "the cloud drifts on." if time > 3 else "Nobody looks up,"
+    for dx, dy in ((-1.5, 0), (1.5, 0), (0, -1.5), (0, 1.5)):
+        sheet.text(words, size[0] * 0.2 + dx, size[1] - 24 + dy, _BLACK, 0.8)
+    sheet.text(words, size[0] * 0.2, size[1] - 24, _WHITE, 0.8)
+    return sheet.picture()
+
+
+def counter(time: float, size: Size) -> Picture:
+    """Draw the time left of a game over a pan, which changes right after frame 3."""
+    sheet = Sheet(size, panned(8 * time, 0, size))
+    sheet.box(20, 12, 150, 60, _BLACK)
+    sheet.text("09:59" if time > 3 else "10:00", 28, 50, (255, 240, 120), 1.2)
+    return sheet.picture()
+
+
+def window(time: float, size: Size) -> Picture:
+    """Draw a page with a video in a window, which cuts right after frame 3."""
+    sheet = Sheet(size, (235, 235, 235))
+    width, height = size
+    for row in range(5):
+        sheet.box(16, 30 + 44 * row, width * 0.3, 38 + 44 * row, (90, 90, 90))
+    picture = sheet.picture()
+    left, top = round(width * 0.4), round(height * 0.15)
+    inner = width - left - 20, height - 2 * top
+    scene = panned(700 + 5 * time, 60, inner) if time > 3 else panned(4 * time, 0, inner)
+    picture[top : top + inner[1], left : left + inner[0]] = scene
+    return picture
+
+
 def snow(time: float, size: Size) -> Picture:
     """Draw a square that moves in front of white noise.
 
@@ -383,6 +415,9 @@ KINDS = (
     Kind("subtitles", "overlay", partial(subtitles, speed=8)),
     Kind("subtitles-fast", "overlay", partial(subtitles, speed=16)),
     Kind("game", "overlay", game),
+    Kind("captions", "in place", captions),
+    Kind("counter", "in place", counter),
+    Kind("window", "in place", window),
     Kind("snow", "noise", snow),
     Kind("grain", "noise", grain),
     Kind("flicker", "flicker", flicker),

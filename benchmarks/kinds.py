@@ -273,6 +273,7 @@ RULES: Mapping[str, Any] = {
     "near": partial(patch, "cloudconv.models.rife._NEAR", torch.inf),
     "sharpening": partial(patch, "cloudconv.models.rife.restore_detail", lambda *_: None),
     "shifts": partial(patch, "cloudconv.render.inference.move_exactly", lambda *_: None),
+    "hold": partial(patch, "cloudconv.render.inference.hold", lambda *_: None),
     "gate": _without_gate,
     "outer": _without_outer,
 }

@@ -1,13 +1,13 @@
 """Compute the new frames of one batch."""
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -22,10 +22,13 @@ from cloudconv.models.catalogue import FOUR
 from cloudconv.models.pair import Pair, PairPicture, PairPictures
 from cloudconv.models.shifts import move_exactly
 from cloudconv.render.exposure import UNKNOWN_MOTION, Exposure, moments, pictures_of
+from cloudconv.render.inplace import change_between, changed_in_place, hold
 from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.tiling import tiled
 from cloudconv.timeline import OuterFrame
 from cloudconv.transfer import QUEUES, Arriving, download, upload
+
+Result = TypeVar("Result")
 
 
 @dataclass(eq=False, slots=True)
@@ -37,7 +40,7 @@ class SourcePicture:
 
     frame: Frame
     _source: PairPicture | None = None
-    _lights: dict[Fraction, Light | None] = field(default_factory=dict)
+    _compared: dict[tuple[Any, Fraction], Any] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def on(self, device: torch.device) -> PairPicture:
@@ -48,18 +51,21 @@ class SourcePicture:
                 self._source = PairPicture(channels[None])
             return self._source
 
-    def light_of(self, other: "SourcePicture") -> Light | None:
-        """Return the light that brings this picture to another one; None if it has that.
+    def compared(
+        self, other: "SourcePicture", compare: Callable[[Tensor, Tensor], Result]
+    ) -> Result:
+        """Return what a function finds in the thumbnails of this picture and another one.
 
         Each pair is compared once. The result is kept by the other's time, because a
         reference would keep all earlier pictures.
         """
-        time = other.frame.time
-        if time not in self._lights:
-            self._lights[time] = change_of_light(self._thumbnail(), other._thumbnail())
-        return self._lights[time]
+        key = compare, other.frame.time
+        if key not in self._compared:
+            self._compared[key] = compare(self.thumbnail(), other.thumbnail())
+        return self._compared[key]  # type: ignore[no-any-return]
 
-    def _thumbnail(self) -> Tensor:
+    def thumbnail(self) -> Tensor:
+        """Return the luma in [0, 1] of a small picture, (h, w), on the CPU."""
         luma = self.frame.luma
         if luma is None:  # no detector has seen the frame, as in a worker
             luma = thumbnail(self.frame, *_THUMBNAIL).cpu()
@@ -67,7 +73,6 @@ class SourcePicture:
         return luma
 
 
-Result = TypeVar("Result")
 Steps = Generator[Arriving | None, None, None]
 """The computation of an exposure, which yields None where the CPU would wait for the
 device, and last what :meth:`Inference.make` returns."""
@@ -178,8 +183,15 @@ class Inference:
             return self._relit(new, tasks, pictures), new.new_empty(0)
         made = Made.of(new)
         move_exactly(made, sides, times.tolist(), reaches[:count])
+        # A source frame that is held keeps its own light.
+        new = self._relit(made.pictures, tasks, pictures)
+        nearer = [
+            row[int(2 * task.t > 1)].on(self.device)
+            for task, row in zip(tasks, pictures, strict=True)
+        ]
+        hold(made, sides, nearer, [*map(_place, tasks, pictures)])
         places = _by_place(made.apart) if self.judges else new.new_empty(0)
-        return self._relit(made.pictures, tasks, pictures), places
+        return new, places
 
     def _arriving(self, new: Tensor, like: Frame, places: Tensor) -> Arriving:
         """Return the planes of new frames, and the sum of the values of each."""
@@ -193,22 +205,23 @@ class Inference:
 
     def _sides(self, pictures: list[list[SourcePicture]], count: int) -> list[PairPictures]:
         """Return the pictures of each side, all of a pair in the light of its x0."""
-        return [*zip(*(self._lit(row[:count]) for row in pictures), strict=True)]
+        firsts = [row[0] for row in pictures]
+        sides = zip(*(row[:count] for row in pictures), strict=True)
+        return [tuple(map(self._lit, side, firsts)) for side in sides]
 
-    def _lit(self, row: list[SourcePicture]) -> PairPictures:
-        """Return the pictures of one pair in the light of the first."""
-        pictures = []
-        for each in row:
-            picture = each.on(self.device)
-            light = self._light(each, row[0])
-            if light is not None:
-                picture = picture.derived(light, partial(_in_light, light))
-            pictures.append(picture)
-        return tuple(pictures)
+    def _lit(self, source: SourcePicture, first: SourcePicture) -> PairPicture:
+        """Return a picture in the light of the first one of its pair."""
+        picture = source.on(self.device)
+        light = self._light(source, first)
+        if light is None:
+            return picture
+        return picture.derived(light, partial(_in_light, light))
 
     def _light(self, picture: SourcePicture, first: SourcePicture) -> Light | None:
         """Return the light that brings a picture to the first one of its pair, if any."""
-        return picture.light_of(first) if self.model.follows_motion else None
+        return (
+            picture.compared(first, change_of_light) if self.model.follows_motion else None
+        )
 
     def _relit(
         self, new: Tensor, tasks: list[FrameTask], pictures: list[list[SourcePicture]]
@@ -232,6 +245,15 @@ class Inference:
         multiple, overlap = grid(self.model, self.scale)
         pictures = [pair.joined(side) for side in pair.sides]
         return tiled(run, pictures, tile=tile, overlap=overlap, multiple=multiple)
+
+
+def _place(task: FrameTask, pictures: list[SourcePicture]) -> Tensor | None:
+    """Return the places of a pair that change at once; None if a frame beside it lacks."""
+    if task.before is None or task.after is None:
+        return None
+    x0, x1, before, after = pictures
+    changes = [a.compared(b, change_between) for a, b in pairwise((before, x0, x1, after))]
+    return changed_in_place(changes, x0.thumbnail(), x1.thumbnail())
 
 
 def _in_light(light: Light, picture: Tensor) -> Tensor:

@@ -276,8 +276,14 @@ def schedule(
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
             replacing.finish(request, counts.replaced)
-            if request.loop:
-                window.close(request.scene_cut)
+            if request.loop and window.close(request.scene_cut):
+                counts.warnings.put(
+                    Warned(
+                        f"loop-stands-still: The last frame of {request.name}, or of the "
+                        "part, equals the first, so the loop stands still there: leave the "
+                        "last one out with --end."
+                    )
+                )
             slots = timeline.finish(end, following)
         else:
             has = "a single frame" if counts.source_frames else "no frame"
@@ -400,11 +406,17 @@ class _Window:
             self._opening = [*self._opening, item.frame.luma][:_BESIDE_SEAM]
             self._closing.append(item.frame.luma)
 
-    def close(self, scene_cut: SceneCut) -> None:
-        """Compare the last frame with the first one, to which a loop leads."""
+    def close(self, scene_cut: SceneCut) -> bool:
+        """Compare the last frame with the first one, to which a loop leads.
+
+        Return whether both show one picture.
+        """
         beside = [*self._closing, *self._opening]
         if beside and cuts_in(beside, scene_cut)[-len(self._opening)]:
             self._first = None
+        return self._first is not None and self._first.same_picture(
+            self._items[self._count - 1].frame
+        )
 
     def knows(self, slot: Slot) -> bool:
         if self._has_captions and self._end < self._end_of(slot):

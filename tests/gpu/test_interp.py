@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from av import VideoFrame
 from safetensors.torch import save_file
 
 import cloudconv
@@ -156,6 +157,23 @@ def test_the_gpu_makes_the_frames_of_the_cpu(gpu, clips, file, expected, tmp_pat
     assert decibels(tmp_path / "a.mkv", expected(clip, **options)) >= NEAREST[precision]
     batch = 1 if "tile" in options else options.get("batch", BATCH)
     check(record, clip, tmp_path / "a.mkv", batch, 2 if "loop" in options else 0)
+
+
+def test_what_changes_in_place_is_held_on_the_device(gpu, expected, tmp_path):
+    frames = []
+    for k in range(6):
+        samples = picture(k, 256, 160, step=2.0).to_ndarray()
+        strokes = np.random.default_rng(k // 3).integers(0, 2, (8, 40))
+        samples[112:144, 32:232] = np.kron(strokes, np.ones((4, 5))) * 219 + 16
+        frames.append(VideoFrame.from_ndarray(samples, "yuv420p"))
+    clip = write_clip(tmp_path / "in.mkv", frames)
+    with gpu() as record:
+        interp(clip, tmp_path / "a.mkv", device="cuda", model="cloud-fast")
+    assert decibels(tmp_path / "a.mkv", expected(clip, model="cloud-fast")) >= 90
+    check(record, clip, tmp_path / "a.mkv")
+    shown = read_planes(tmp_path / "a.mkv")
+    held = [float(np.abs(shown[5][0] - 1.0 * shown[k][0])[112:144].mean()) for k in (4, 6)]
+    assert held[0] < 2 < held[1]
 
 
 SHUTTERS = {

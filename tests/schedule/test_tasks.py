@@ -133,6 +133,16 @@ def test_a_loop_mixes_no_two_scenes_at_its_seam(scenes, new_at_seam):
     assert (made[-1].left, made[-1].right) == (F(23, 24), F(0))
 
 
+@pytest.mark.parametrize("last", [0, 11])
+def test_a_loop_whose_last_frame_equals_the_first_is_named(last):
+    clip = frames([F(k, 30) for k in range(12)], [*range(11), last])
+    counts = Counts()
+    made = list(schedule(clip, request(loop=True), counts))
+    assert made[-1].is_new == (last != 0)
+    assert counts.warnings.empty() == (last != 0)
+    assert last or "equals the first" in counts.warnings.get().text
+
+
 def test_refill_makes_only_the_lost_frames_anew():
     lost = [8, 15, 29, 38]
     contents = [k - (k in lost) for k in range(48)]
