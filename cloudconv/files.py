@@ -48,11 +48,10 @@ def cache_folder() -> Path:
 @contextmanager
 def undone_on_error(undo: Callable[..., object], *args: Any) -> Iterator[None]:
     """Call a function if the block raises an error, is interrupted, or is left early."""
-    try:
+    with ExitStack() as stack:
+        stack.callback(undo, *args)
         yield
-    except BaseException:
-        undo(*args)
-        raise
+        stack.pop_all()
 
 
 @contextmanager

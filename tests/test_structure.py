@@ -36,7 +36,7 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5566,
     "jobs": 3578,
-    "models": 2699,
+    "models": 2698,
     "dreaming": 2207,
     "forecasting": 1242,
     "render": 768,

@@ -123,7 +123,7 @@ def size_of(output: Path, duration: Fraction | float) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What every job reports; the fields of a result are keys of the command's JSON."""
+    """Hold what every job reports; the fields of a result are keys of its JSON."""
 
     device: str
     precision: str

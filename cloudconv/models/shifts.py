@@ -122,7 +122,7 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     moves = _candidates(x0, x1, change)
     half = change[_HALF]
     is_cpu = change.device.type == "cpu"
-    first = _mean((x0[_HALF] - _at(x1, moves, _FAR, 2)).abs_(), 3)
+    first = _misfit(x0, x1, moves)
     # Only what fits as well as on a screen may have a path that bends.
     fits = _most((first.amin(0, keepdim=True) < _EXACT * half).float() * (half > 0), 11)
     bent = _explained(half, half * (1 - fits), fits, cell).mean() > _LARGE
@@ -173,6 +173,11 @@ def _change(one: Tensor, other: Tensor) -> Tensor:
     return change * (change > _CHANGED)
 
 
+def _misfit(x0: Tensor, x: Tensor, ways: Tensor) -> Tensor:
+    """Return how every second pixel of x0 differs from another picture further on."""
+    return _mean((x0[_HALF] - _at(x, ways, _FAR, 2)).abs_(), 3)
+
+
 def _certain(
     change: Tensor,
     moves: Tensor,
@@ -186,11 +191,6 @@ def _certain(
 
     ``first``: the misfits with x1. ``bent``: whether a path may bend.
     """
-    x0 = pair[0]
-
-    def misfit(x: Tensor, ways: Tensor) -> Tensor:
-        return _mean((x0[_HALF] - _at(x, ways, _FAR, 2)).abs_(), 3)
-
     shown = [first]
     others = []
     for k, (x, r) in enumerate(zip(around, reach, strict=True)):
@@ -202,7 +202,7 @@ def _certain(
                 own = _candidates(pair[k], x, _change(pair[k], x))[:, None]
                 steps = torch.cat((steps, own.expand(-1, len(moves), -1)))
             turns = (steps - steady).abs().amax(2) > _TURNS * moves.abs().amax(1) + _ROUNDED
-            errors = torch.stack([misfit(x, k * moves + step) for step in steps])
+            errors = torch.stack([_misfit(pair[0], x, k * moves + step) for step in steps])
             errors[1:] = errors[1:] * _FREE + _FAR * ~bent
             errors += _FAR * turns[:, :, None, None]
             shown.append(errors.amin(0))
@@ -212,7 +212,7 @@ def _certain(
     each = torch.where(each > 1, each.amin(0), each)
     misfits = each[0] + each[1:].amax(0) / 2
     half = moves.div(2, rounding_mode="floor")
-    numbers = torch.arange(len(moves), device=x0.device)[:, None, None]
+    numbers = torch.arange(len(moves), device=moves.device)[:, None, None]
     both = []
     for found, near, outer, r in zip(
         (misfits, _at(misfits, -half, _FAR)), pair, around, reach, strict=True
