@@ -224,7 +224,7 @@ class Interpolator(Model):
         A fourth channel (opacity) is mixed linearly if the model lacks ``carries_alpha``. A
         midpoint-only model waits for times that are not in main memory. ``maps``: let the
         maps of :class:`Made` follow the pictures, for a model with ``has_maps``; those of a
-        midpoint-only model are of its last step.
+        midpoint-only model are of its first step, because later ones compare mixtures.
         """
         channels, height, width = pair.sides[0][0].channels.shape[1:]
         colours = channels if self.carries_alpha else COLOURS
@@ -260,28 +260,27 @@ def _halved(pair: Pair, run: Callable[[Pair], Tensor]) -> Tensor:
     kept.
     """
     (x0,), (x1,) = pair.sides[:2]
-    first = 0
-    last = 2**_HALVINGS
-    place = round(float(pair.times) * last)
+    channels = x0.channels.shape[1]
+    left = 2**_HALVINGS
+    place = round(float(pair.times) * left)
     middle: Tensor = (x1 if place else x0).channels
-    while first < place < last:
+    while 0 < place < left:
         halves = x0.kept.get(("middle", x1))
         if halves is None:  # another thread may do the same meanwhile, with an equal result
+            maps = middle[:, channels:]  # of the whole pair, or none yet
             # Nothing else is kept: features of six pairs would need much memory.
             middle = run(
                 Pair.of([x0.channels, x1.channels], 0.5, None, pair.scale, pair.whole)
             )
-            halves = x0.kept["middle", x1] = (
-                middle,
-                PairPicture(middle[:, : x0.channels.shape[1]]),
-            )
+            middle[:, channels : channels + maps.shape[1]] = maps
+            halves = x0.kept["middle", x1] = (middle, PairPicture(middle[:, :channels]))
         middle, between = halves
-        if place < (first + last) // 2:
-            last = (first + last) // 2
+        left //= 2
+        if place < left:
             x1 = between
         else:
             x0.kept.pop(("middle", between), None)
-            first = (first + last) // 2
+            place -= left
             x0 = between
     return middle
 

@@ -62,15 +62,15 @@ class Shifts(NamedTuple):
     """The shifts of a pair, and what they move.
 
     ``moves``: (K, 2), rows and columns from x0 to x1. ``bends``: (K, 2), the accelerations
-    of their paths. ``parts``: (K, H, W) uint8, 2 where x0 shows what a shift moves, 1 where
-    that is flat. ``changed``: (1, H, W), 1 where x0 and x1 differ. ``begin``, ``end``: (1,
-    H, W), where x0 and x1 show any of that. ``explained``: (1, H, W), 1 where the shifts
-    explain nearly all that changes.
+    of their paths. ``levels``: (K, H, W) uint8, 3 and 2 where x0 shows what a shift moves,
+    for certain and around, 1 where that is flat. ``changed``: (1, H, W), 1 where x0 and x1
+    differ. ``begin``, ``end``: (1, H, W), where x0 and x1 show any of that. ``explained``:
+    (1, H, W), 1 where the shifts explain nearly all that changes.
     """
 
     moves: Tensor
     bends: Tensor
-    parts: Tensor
+    levels: Tensor
     changed: Tensor
     begin: Tensor
     end: Tensor
@@ -96,10 +96,10 @@ def move_exactly(
             continue
         pictures = [side[number] for side in sides]
         x0, x1, *_ = pictures
-        name = "shifts", x1
-        if name not in x0.kept:  # another thread may do the same, with an equal result
-            x0.kept[name] = _shifts_of(pictures, reach)
-        found: Shifts | None = x0.kept[name]
+        # Another thread may do the same, with an equal result.
+        if ("shifts", x1) not in x0.kept:
+            x0.kept["shifts", x1] = _shifts_of(pictures, reach)
+        found: Shifts | None = x0.kept["shifts", x1]
         if found is None:
             continue
         weight = _mean(found.explained * _most(lost, _BESIDE), 9)
@@ -139,24 +139,28 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     left = (x0 - _at(x1, moves, _FAR)).abs_()
     left *= left <= 1  # a part may leave the picture
     leaves = _mean(left, 3)
-    inside = (enlarged(certain[None], size)[0] > 0.5).float()
-    rim = _most(inside, _RIM) * (change > 0)
-    parts = (inside * (leaves < _INSIDE)).maximum(rim * (leaves < _AT_EDGE))
+    inside = (enlarged(certain[None], size)[0] > 0.5).float() * (leaves < _INSIDE)
+    parts = inside.maximum(_most(inside, _RIM) * (change > 0) * (leaves < _AT_EDGE))
     parts = _closed(parts.maximum(_closed(parts, _CLOSED) * (leaves < _AT_EDGE)), 5)
-    # Flat colours inside of a thing move, too, but cover nothing that stays.
-    flat = _closed(parts, _WHOLE) * (leaves < _AT_EDGE)
-    both = parts + parts.maximum(flat)
+    # Flat colours inside of a thing move, too, but cover nothing that stays, and no part.
+    flat = _closed(parts, _WHOLE) * (leaves < _AT_EDGE) * (1 - parts.amax(0))
+    levels = inside + parts + parts.maximum(flat)
     changed = (change > 0).float()
     begin, end = (
         _most((x + changed > 1.5).float().amax(0, keepdim=True), 3)
-        for x in (both, _at(both, -moves))
+        for x in (levels, _at(levels, -moves))
     )
     covered = begin.maximum(end)
     missed = change * (1 - covered) + _LEFT * (left * parts).amax(0, keepdim=True)
     explained = likely * _explained(change, missed, covered, 2 * cell)
-    explained = enlarged(explained[None], size)[0]
     return Shifts(
-        moves, bends, both.byte(), changed, _mean(begin, 3), _mean(end, 3), explained
+        moves,
+        bends,
+        levels.byte(),
+        changed,
+        _mean(begin, 3),
+        _mean(end, 3),
+        enlarged(explained[None], size)[0],
     )
 
 
@@ -265,11 +269,13 @@ def _moved(new: Tensor, x0: Tensor, x1: Tensor, found: Shifts, time: float) -> T
     new = torch.lerp(new, x1[0], found.begin * (1 - found.end))
     new = torch.lerp(new, x0[0], found.end * (1 - found.begin))
     ways = found.moves * time + found.bends * (time * (time - 1) / 2)
-    parts = _at(found.parts.float(), -ways.round().long())
-    parts = (parts + found.changed > 1.5).float()
-    weight = _mean(parts.amax(0, keepdim=True), 3)
-    numbers = torch.arange(1.0, len(parts) + 1, device=new.device)
-    number = (_most(parts, 3) * numbers[:, None, None]).amax(0).long()
+    levels = _at(found.levels.float(), -ways.round().long())
+    count = len(levels) + 1
+    # What is certain covers what is not; otherwise a weaker shift covers a stronger one.
+    ranks = levels * count + torch.arange(1, count, device=new.device)[:, None, None]
+    ranks *= levels + found.changed > 1.5
+    weight = _mean((ranks > 0).float().amax(0, keepdim=True), 3)
+    number = _most(ranks, 3).amax(0).long() % count
     colours = torch.zeros_like(new)
     total = torch.full_like(weight, _TINY)
     for x, away, share in ((x0, -ways, 1 - time), (x1, found.moves - ways, time)):
@@ -327,7 +333,7 @@ def _mean(x: Tensor, side: int) -> Tensor:
 
 
 def _most(mask: Tensor, side: int) -> Tensor:
-    """Return 1 where a square has a 1, (K, H, W)."""
+    """Return the largest of the whole numbers in squares, (K, H, W)."""
     if mask.device.type != "cpu":
         rows = F.max_pool2d(mask, (side, 1), 1, (side // 2, 0))
         return F.max_pool2d(rows, (1, side), 1, (0, side // 2))

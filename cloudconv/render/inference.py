@@ -52,16 +52,16 @@ class SourcePicture:
             return self._source
 
     def compared(
-        self, other: "SourcePicture", compare: Callable[[Tensor, Tensor], Result]
+        self, other: "SourcePicture", compare: Callable[..., Result], *known: Any
     ) -> Result:
         """Return what a function finds in the thumbnails of this picture and another one.
 
-        Each pair is compared once. The result is kept by the other's time, because a
-        reference would keep all earlier pictures.
+        Each pair is compared once, also if ``known`` results follow. The result is kept by
+        the other's time, because a reference would keep all earlier pictures.
         """
         key = compare, other.frame.time
         if key not in self._compared:
-            self._compared[key] = compare(self.thumbnail(), other.thumbnail())
+            self._compared[key] = compare(self.thumbnail(), other.thumbnail(), *known)
         return self._compared[key]  # type: ignore[no-any-return]
 
     def thumbnail(self) -> Tensor:
@@ -253,7 +253,7 @@ def _place(task: FrameTask, pictures: list[SourcePicture]) -> Tensor | None:
         return None
     x0, x1, before, after = pictures
     changes = [a.compared(b, change_between) for a, b in pairwise((before, x0, x1, after))]
-    return changed_in_place(changes, x0.thumbnail(), x1.thumbnail())
+    return x0.compared(x1, changed_in_place, changes)
 
 
 def _in_light(light: Light, picture: Tensor) -> Tensor:

@@ -47,11 +47,11 @@ def _unmatched(first: Tensor, other: Tensor, reach: int) -> Tensor:
     return left.view(2, -1, *left.shape[-2:]).amin(1)
 
 
-def changed_in_place(changes: Sequence[Tensor], x0: Tensor, x1: Tensor) -> Tensor | None:
+def changed_in_place(x0: Tensor, x1: Tensor, changes: Sequence[Tensor]) -> Tensor | None:
     """Return 1 at places that change at once, and 0 at others, (1, 1, h, w), or None.
 
-    ``changes``: those from the frame before to x0, to x1, and to the frame after. ``x0``,
-    ``x1``: thumbnails.
+    ``x0``, ``x1``: thumbnails. ``changes``: those from the frame before to x0, to x1, and
+    to the frame after.
     """
     before, change, after = changes
     usual = _ABRUPT * (maximum(before, after)[1] + _NOISE)

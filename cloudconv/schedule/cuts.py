@@ -168,8 +168,6 @@ class CutDetector(_Detector):
         return super().push(luma)
 
     def _begins(self, before: Sequence[Thumbnail], after: Sequence[Thumbnail]) -> bool:
-        if self._threshold in (0, 1):
-            return self._threshold == 0
         waiting = len(after)
         change = min(
             [
@@ -258,8 +256,9 @@ def _difference(a: Tensor, b: Tensor) -> float:
 
 
 def _local_mean(values: Tensor) -> Tensor:
-    margin = (_NEIGHBOURHOOD // 2,) * 4
-    return F.avg_pool2d(F.pad(values, margin, mode="replicate"), _NEIGHBOURHOOD, 1)
+    return F.avg_pool2d(
+        F.pad(values, (_NEIGHBOURHOOD // 2,) * 4, mode="replicate"), _NEIGHBOURHOOD, 1
+    )
 
 
 def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
@@ -293,30 +292,35 @@ def _shift(a: Thumbnail, b: Thumbnail) -> tuple[int, int]:
     )
 
 
-_REPEAT_RATIO = 0.3
+# A repeat's measures, relative to those of motion.
+_REPEAT_RATIOS = torch.tensor([0.3, 0.7])
 _MOST_MOVING = 0.01  # fraction of blocks that is measured: the motion may be in a corner
+_USUAL = 0.85  # quantile of blocks: a subtitle or a counter is smaller than the others
 _LIGHT = 1 / 8  # least mean change, as a part of the change that is measured, of light
 
 
 class RepeatDetector:
     """A detector that decides for each frame whether it repeats the one before.
 
-    A frame is compared with the last one that was no repeat; its measure is the mean luma
-    difference of the 1 % of blocks that changed most. So the differences of a slow motion
-    add up, and those of a codec do not. A frame is a repeat if its measure is much smaller
-    than the change that led to that frame, and than one of the next five changes; or if it
-    is 0. So neither a motion that ends softly nor slow and quiet footage has repeats. Light
-    is no motion: these changes are those of pictures in one light, and a flash of one frame
-    does not count.
+    A frame is compared with the last one that was no repeat; its measures are the mean luma
+    difference of the 1 % of blocks that changed most, and the least of the 15 % that did.
+    So the differences of a slow motion add up, and those of a codec do not. A frame is a
+    repeat if both measures are much smaller than those of the change that led to that
+    frame, and of one of the next five changes; or if they are 0. So neither a motion that
+    ends softly nor slow and quiet footage has repeats, nor one in which a subtitle or a
+    counter changes. Light is no motion: these changes are those of pictures in one light,
+    and a flash of one frame does not count.
     """
 
     lookahead = 5
 
     def __init__(self) -> None:
         self._latest: deque[Tensor] = deque(maxlen=2)
-        self._waiting: deque[tuple[Tensor, Change]] = deque()
+        # Blocks, and the changes from the frame before and from that before it, (2, 2).
+        self._waiting: deque[tuple[Tensor, Tensor]] = deque()
         self._distinct = torch.empty(0)
-        self._led = 0.0  # the change that led to the last frame that was no repeat
+        # The change that led to the last frame that was no repeat.
+        self._led = torch.zeros(2)
 
     def push(self, blocks: Tensor) -> list[tuple[bool, Change]]:
         """Add the next frame; return the decision that is now possible, and the change.
@@ -325,11 +329,15 @@ class RepeatDetector:
         (:func:`~cloudconv.media.colour.color.block_means`), or those of green, which
         replaces luma in gbr formats. The last decisions come from :meth:`finish`.
         """
-        known = _changes_in_one_light(
-            [each for each in self._latest if each.shape == blocks.shape], blocks
-        )
+        known = [
+            _change_in_one_light(one, blocks)
+            for one in self._latest
+            if one.shape == blocks.shape
+        ]
+        unknown = blocks.new_zeros(2), blocks.new_full((2,), math.inf)
         self._latest.appendleft(blocks)
-        self._waiting.append((blocks, Change(*known, *(0.0, math.inf)[len(known) :])))
+        # A device is waited for once.
+        self._waiting.append((blocks, torch.stack([*known, *unknown[len(known) :]]).cpu()))
         return [self._next()] if len(self._waiting) > self.lookahead else []
 
     def finish(self) -> list[tuple[bool, Change]]:
@@ -337,44 +345,35 @@ class RepeatDetector:
         return [self._next() for _ in range(len(self._waiting))]
 
     def _next(self) -> tuple[bool, Change]:
-        across = [*(change.two for _, change in self._waiting), math.inf][1:]
+        across = [*(changes[1] for _, changes in self._waiting), torch.tensor(math.inf)][1:]
         motions = [
-            min(*change, two)
-            for (_, change), two in zip(self._waiting, across, strict=True)
+            changes.amin(0).minimum(two)
+            for (_, changes), two in zip(self._waiting, across, strict=True)
         ]
-        blocks, change = self._waiting.popleft()
-        level = min(self._led, max(motions[1:], default=self._led))
-        repeats = (
-            self._distinct.shape == blocks.shape
-            and float(_change(self._distinct, blocks)) <= _REPEAT_RATIO * level
+        blocks, changes = self._waiting.popleft()
+        level = self._led.minimum(torch.stack(motions[1:] or [self._led]).amax(0))
+        repeats = self._distinct.shape == blocks.shape and bool(
+            (_change(self._distinct, blocks).cpu() <= _REPEAT_RATIOS * level).all()
         )
         if not repeats:
             self._distinct = blocks
             self._led = motions[0]
-        return repeats, change
+        return repeats, Change(*changes[:, 0].tolist())
 
 
 def _change(first: Tensor, other: Tensor) -> Tensor:
-    """Return the mean change of the blocks that change most."""
+    """Return the mean change of the blocks that change most, and a usual one, (2,)."""
     changed = (other - first).abs_().flatten()
     most = changed.topk(max(1, math.ceil(_MOST_MOVING * changed.numel()))).values
-    return most.mean()
+    some = changed[::4]
+    return torch.stack((most.mean(), some.kthvalue(math.ceil(_USUAL * len(some))).values))
 
 
-def _changes_in_one_light(earlier: Sequence[Tensor], blocks: Tensor) -> list[float]:
-    """Return the change since each earlier picture; a device is waited for once."""
-    rows = [
-        torch.stack(
-            [
-                _change(one, blocks),
-                _change(in_light_of(one, blocks), blocks),
-                (blocks.mean() - one.mean()).abs(),
-            ]
-        )
-        for one in earlier
-    ]
-    measured = torch.stack(rows).tolist() if rows else []
-    return [
-        min(change, lit) if mean > _LIGHT * change else change
-        for change, lit, mean in measured
-    ]
+def _change_in_one_light(first: Tensor, other: Tensor) -> Tensor:
+    change = _change(first, other)
+    is_light = (other.mean() - first.mean()).abs() > _LIGHT * change[0]
+    # On a CPU most frames end here, without the medians.
+    if change.device.type == "cpu" and not is_light:
+        return change
+    lit = _change(in_light_of(first, other), other)
+    return torch.where(is_light, change.minimum(lit), change)

@@ -230,7 +230,7 @@ def test_a_midpoint_model_makes_every_eighth_by_recursion(eighths):
     assert midpoint.items == sum(halvings.get(k, 3) for k in eighths)
 
 
-def test_halving_keeps_the_unexplained_difference_of_the_last_step():
+def test_halving_keeps_the_unexplained_difference_of_the_whole_pair():
     class WithLeftover(Midpoint):
         def forward(self, pair, maps=False):
             result = (pair.x0 + pair.x1) / 2
@@ -242,7 +242,7 @@ def test_halving_keeps_the_unexplained_difference_of_the_last_step():
     timesteps = [0.5, 0.75]
     result = WithLeftover().between(Pair.of([x0, x1], torch.tensor(timesteps)), maps=True)
     means = result.mean((2, 3)).tolist()
-    assert means == [[0.5] * 3 + [1.0] * MAPS, [0.75] * 3 + [0.5] * MAPS]
+    assert means == [[0.5] * 3 + [1.0] * MAPS, [0.75] * 3 + [1.0] * MAPS]
 
 
 def test_a_weights_file_names_its_model(tmp_path):

@@ -42,6 +42,16 @@ def slowing(number):
     return page((30 * number - 4 * number**2) / 3)
 
 
+def pointer(number):
+    """Return lines of text that scroll, and a pointer that goes another way."""
+    picture = page(number)
+    row = round(60 + 1.5 * number)
+    column = round(30 + 2.5 * number)
+    for width in range(1, 15):
+        picture[row + width, column : column + (width + 1) // 2] = 0
+    return picture
+
+
 def disc(number):
     """Return a large disc of one colour that moves by 6 pixels a frame."""
     rows, columns = np.indices(SIZE)
@@ -57,6 +67,7 @@ def noise(number):
 CLIPS = {
     "a label that slides": lambda k: letters(ground(), 60, 40 + int(6 * k)),
     "a page that scrolls": page,
+    "a pointer over a page that scrolls": pointer,
     "a large disc": disc,
     "two labels": lambda k: letters(letters(ground(), 34, 40 + 5 * k), 86, 110 - 4 * k, 1),
 }

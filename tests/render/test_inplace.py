@@ -100,7 +100,7 @@ def place_of(pictures):
         for picture in pictures
     ]
     changes = [change_between(*pair) for pair in pairwise(small)]
-    return changed_in_place(changes, *small[1:3])
+    return changed_in_place(*small[1:3], changes)
 
 
 def held(pictures, timestep=0.5, apart=None):

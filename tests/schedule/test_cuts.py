@@ -250,6 +250,16 @@ def test_slow_motion_has_no_repeats(tmp_path, step):
     assert repeats(encode_and_decode(tmp_path, pictures)) == []
 
 
+@pytest.mark.parametrize("every", [2, 3, 4])
+def test_a_counter_over_a_slow_pan_makes_no_repeats(tmp_path, every):
+    pictures = [picture(k, 192, 128, step=1.0) for k in range(36)]
+    for number, shown in enumerate(pictures):
+        digits = np.random.default_rng(number // every).integers(0, 2, (5, 6)) * 200 + 20
+        rows = np.frombuffer(shown.planes[0], np.uint8).reshape(128, -1)
+        rows[8:28, 8:32] = digits.repeat(4, 0).repeat(4, 1)
+    assert repeats(encode_and_decode(tmp_path, pictures)) == []
+
+
 @pytest.mark.parametrize("weak", [0.4, 0.8])
 def test_weak_motion_after_strong_motion_is_no_picture_that_stands_still(tmp_path, weak):
     strong = round(4 / weak)

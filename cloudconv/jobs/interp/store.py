@@ -290,7 +290,7 @@ class SegmentStore:
                 self.finished.clear()
                 raise OutputError(
                     f"work-of-other-settings: {self.path} holds {work} of a run that "
-                    f"differs in {changed}: finish that work first, name another output, "
+                    f"differs in {changed}: give the same as before, name another output, "
                     "or delete that work with --no-resume."
                 )
             if names:
