@@ -36,7 +36,7 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5535,
     "jobs": 3558,
-    "models": 2698,
+    "models": 2689,
     "dreaming": 2207,
     "forecasting": 1242,
     "render": 768,
