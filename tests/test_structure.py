@@ -37,7 +37,7 @@ CEILINGS = {
     "media": 5535,
     "jobs": 3558,
     "models": 2689,
-    "dreaming": 2207,
+    "dreaming": 2197,
     "forecasting": 1242,
     "render": 768,
     "training": 699,

@@ -34,12 +34,12 @@ from cloudconv.images import (
 )
 
 _EDGE = 0.02  # reach of the fade to unknown parts outside, of the longer side
-_RECENT = 4  # pairs that measure the motion of the last frame
+RECENT = 4
+"""The pairs of frames that show the motion of the film's end."""
 _CAUTION = 0.25  # part of its way by which a moved point counts as nearer to the edge
-# Sigma of the blur of the motion of a moved picture, at least, of the longer side.
-_SMOOTH = 0.06
+SMOOTH = 0.06
+"""The least sigma of the blur of the motion of a moved picture, of the longer side."""
 _FOLD = 0.25  # greatest change of displacements per pixel; else they are blurred more
-_TURNS = 16  # frames that a picture of a slow sky shows in turn, at most
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
 # Sigma of the blur of the rim at which the sky is mirrored, of the longer side.
 _ROUND = 0.05
@@ -64,10 +64,9 @@ def mean_flow(material: Material, pairs: Sequence[int]) -> Floats:
     return filled(measured, fill_weights(certain))
 
 
-def end_flow(material: Material, frames: int, *, first: bool) -> Floats:
-    """Return the first or last pairs' flow, smooth enough to move for ``frames``."""
-    pairs = range(1, len(material))
-    recent = pairs[:_RECENT] if first else pairs[-_RECENT:]
+def end_flow(material: Material, frames: int) -> Floats:
+    """Return the last pairs' flow, smooth enough to move for ``frames``."""
+    recent = range(1, len(material))[-RECENT:]
     return unfolded(mean_flow(material, recent), frames)
 
 
@@ -77,7 +76,7 @@ def unfolded(flow: Floats, frames: int) -> Floats:
     # A blur as wide as this is the same in few pixels, and takes a fraction of the time.
     small = resized_flow(flow, weight_size(*flow.shape[:2]))
     longest = max(small.shape)
-    sigma = _SMOOTH * longest
+    sigma = SMOOTH * longest
     while sigma < 2 * longest:
         smoothed = smooth(small, sigma)
         steps = max(

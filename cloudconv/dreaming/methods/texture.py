@@ -30,6 +30,7 @@ from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.street import Street, goes_on
 from cloudconv.dreaming.methods.transition import Front, Points, front_of
 from cloudconv.dreaming.vitals.features import QUANTILE
+from cloudconv.dreaming.vitals.leftover import NETWORK
 from cloudconv.images import (
     COARSE_SIDE,
     LONGEST_SIDE,
@@ -50,9 +51,6 @@ from cloudconv.images import (
 from cloudconv.models import registry
 from cloudconv.models.pair import Pair
 from cloudconv.settings.values import SCALES
-
-NETWORK = "cloud-best"
-"""The network that makes the pictures of a jump."""
 
 _PART = 1 / 3  # shortest period, and longest jump, as a part of the clip
 _LONGEST = 6.0  # greatest duration of a jump, in seconds

@@ -21,7 +21,9 @@ from cloudconv.models import registry
 from cloudconv.models.base import Made
 from cloudconv.models.pair import Pair
 
-_MODEL = "cloud-best"  # the network that makes the pictures of a jump
+NETWORK = "cloud-best"
+"""The network that makes the pictures of a jump."""
+
 _PAIRS = 8  # pairs of the film at a distance
 
 
@@ -42,7 +44,7 @@ class Betweens:
     """
 
     def __init__(self, picture: Callable[[int], Bytes], count: int) -> None:
-        self._network = registry.shared(_MODEL, dtype=torch.float32)
+        self._network = registry.shared(NETWORK, dtype=torch.float32)
         self._picture = picture
         self._count = count
         self._usual: dict[int, Between] = {}  # by the distance of the pairs
