@@ -38,7 +38,7 @@ CEILINGS = {
     "jobs": 3558,
     "models": 2689,
     "dreaming": 2197,
-    "forecasting": 1242,
+    "forecasting": 1238,
     "render": 768,
     "training": 699,
     "schedule": 645,
