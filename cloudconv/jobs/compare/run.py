@@ -202,7 +202,7 @@ class ReportWriter:
             return
         error = metrics.error_map(pictures[compared[0]], truth)
         shown = [("truth", truth), *pictures.items(), (f"error of {compared[0]}", error)]
-        views = [(name, jpeg(rgb, 960, 90)) for name, rgb in shown]
+        views = [(name, jpeg(rgb, 960)) for name, rgb in shown]
         self._worst.append((psnr, frame_card(row, *compared, views)))
         self._worst.sort(key=lambda entry: entry[0])
         del self._worst[SHOWN:]
