@@ -43,7 +43,7 @@ CEILINGS = {
     "training": 699,
     "schedule": 645,
     "settings + cli + report": 1586,
-    THE_REST: 1776,
+    THE_REST: 1772,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
