@@ -38,7 +38,7 @@ CEILINGS = {
     "jobs": 3546,
     "models": 2689,
     "dreaming": 2197,
-    "forecasting": 1238,
+    "forecasting": 1226,
     "render": 768,
     "training": 699,
     "schedule": 636,
