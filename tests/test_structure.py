@@ -37,7 +37,7 @@ CEILINGS = {
     "media": 5527,
     "jobs": 3546,
     "models": 2689,
-    "dreaming": 2197,
+    "dreaming": 2187,
     "forecasting": 1226,
     "render": 768,
     "training": 699,

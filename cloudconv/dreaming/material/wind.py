@@ -10,6 +10,8 @@ from functools import cache, lru_cache, partial
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.planes import Group, Look, colours
@@ -148,7 +150,8 @@ class SkyBehind:
         wide = cv2.dilate(still, np.ones((5, 5), np.uint8)) / np.float32(_FILLED)
         self._fraction: Floats = wide.clip(0, 1)
         small = resized(self._fraction, self.grain.size)
-        self._weights = fill_weights(1 - _largest(self._fraction, small.shape))
+        largest = F.adaptive_max_pool2d(torch.from_numpy(self._fraction)[None], small.shape)
+        self._weights = fill_weights(1 - largest[0].numpy())
         self._mirror = _mirror(small > 1 / 2)
         self._parts = lru_cache(8)(self._parts_of)
 
@@ -176,14 +179,6 @@ class SkyBehind:
             return picture
 
         return Look(part)
-
-
-def _largest(values: Floats, size: Sequence[int]) -> Floats:
-    """Return the largest of the values (H, W) in each cell of a smaller picture, (h, w)."""
-    for axis, few in enumerate(size):
-        starts = np.arange(few) * values.shape[axis] // few
-        values = np.maximum.reduceat(values, starts, axis)
-    return values
 
 
 def _mirror(hidden: Mask) -> Floats:

@@ -216,7 +216,5 @@ def along_wind(wind: Floats, size: tuple[int, int]) -> Floats:
 
 
 def _ranks(order: Floats) -> Floats:
-    ranks = np.empty(order.size, np.float32)
-    ranks[order.argsort(axis=None, kind="stable")] = np.arange(order.size)
-    ranks /= max(order.size - 1, 1)
-    return ranks.reshape(order.shape)
+    ranks = order.argsort(axis=None, kind="stable").argsort().astype(np.float32)
+    return (ranks / np.float32(max(order.size - 1, 1))).reshape(order.shape)
