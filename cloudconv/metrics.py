@@ -12,8 +12,8 @@ SSIM uses only windows that are inside the picture, as Wang's code does. scikit-
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 
+import cv2
 import torch
 from torch import Tensor
 
@@ -46,14 +46,8 @@ def luma(rgb: Tensor) -> Tensor:
     The luma is 0.299 R + 0.587 G + 0.114 B. These weights are the same for all sources, so
     that scores of different clips can be compared.
     """
-    return torch.einsum("...chw,c->...hw", rgb, _luma_weights(rgb.device, rgb.dtype))
-
-
-@lru_cache(maxsize=8)
-def _luma_weights(device: torch.device, dtype: torch.dtype) -> Tensor:
-    # Each new copy to a GPU would wait for the GPU. A training may use the tensor later.
-    with torch.inference_mode(False):
-        return torch.tensor(LUMA, dtype=dtype, device=device)
+    red, green, blue = rgb.unbind(-3)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def psnr(test: Tensor, truth: Tensor) -> Tensor:
@@ -166,13 +160,9 @@ def error_map(test: Tensor, truth: Tensor) -> Tensor:
     The colour shows the mean absolute error of the three channels, times 4, from black
     through violet and orange to pale yellow.
     """
-    ramp = test.new_tensor(
-        ((0.03, 0.02, 0.07), (0.34, 0.09, 0.43), (0.83, 0.28, 0.31), (0.98, 0.98, 0.72))
-    )
-    position = (test - truth).abs().mean(dim=-3).mul(4).clamp(0, 1).mul(len(ramp) - 1)
-    below = position.floor().clamp(max=len(ramp) - 2).long()
-    rest = (position - below).unsqueeze(-1)
-    return torch.lerp(ramp[below], ramp[below + 1], rest).permute(2, 0, 1)
+    error = (test - truth).abs().mean(dim=-3).mul(4 * 255).clamp(max=255).byte()
+    colours = cv2.applyColorMap(error.cpu().numpy(), cv2.COLORMAP_MAGMA)
+    return torch.from_numpy(colours).flip(-1).permute(2, 0, 1).float().div(255)
 
 
 def _decibel(error: Tensor) -> Tensor:

@@ -34,16 +34,16 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5566,
-    "jobs": 3578,
-    "models": 2698,
-    "dreaming": 2207,
-    "forecasting": 1242,
+    "media": 5527,
+    "jobs": 3543,
+    "models": 2689,
+    "dreaming": 2187,
+    "forecasting": 1226,
     "render": 768,
     "training": 699,
-    "schedule": 645,
+    "schedule": 636,
     "settings + cli + report": 1586,
-    THE_REST: 1776,
+    THE_REST: 1772,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

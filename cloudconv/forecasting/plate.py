@@ -94,11 +94,11 @@ class Plate:
             cv2.subtract(extreme(self._bare, around), self._bare, dtype=cv2.CV_16S)
             for extreme in (cv2.erode, cv2.dilate)
         ]
-        differences = {k: self._difference(self.steady(k)) for k in self.chosen}
-        noise = np.quantile([smooth(apart, 1) for apart in differences.values()], _FREE, 0)
+        apart = [smooth(self._difference(k), 1) for k in self.chosen]
+        noise = np.quantile(apart, _FREE, 0)
         self._least = cv2.GaussianBlur(UNLIKE + _NOISE * noise, (0, 0), 1.5)
         # For each frame: where things are, and which pixels differ.
-        self._finds = {k: self._masks(apart) for k, apart in differences.items()}
+        self._found = cache(self._masks)
 
     def shows(self, frame: int, area: Area) -> bool:
         """Return whether a frame shows all of an area."""
@@ -148,21 +148,17 @@ class Plate:
         """Return where things are in a frame, 0 or 1."""
         return self._found(frame)[0]
 
-    def _found(self, frame: int) -> tuple[Mask, Mask]:
-        if frame not in self._finds:
-            self._finds[frame] = self._masks(self._difference(self.steady(frame)))
-        return self._finds[frame]
-
-    def _difference(self, picture: Bytes) -> Floats:
-        """Return the difference to the plate in the light of the picture."""
-        change = cv2.subtract(_lab(picture), self._bare, dtype=cv2.CV_16S)
+    def _difference(self, frame: int) -> Floats:
+        """Return the difference to the plate in the light of a frame."""
+        change = cv2.subtract(_lab(self.steady(frame)), self._bare, dtype=cv2.CV_16S)
         change -= np.median(change[::_LIGHT_STEP, ::_LIGHT_STEP], (0, 1)).astype(np.int16)
         total = cv2.transform(
             cv2.absdiff(change, np.clip(change, *self._around)), np.ones((1, 3))
         )
         return total.astype(np.float32)
 
-    def _masks(self, difference: Floats) -> tuple[Mask, Mask]:
+    def _masks(self, frame: int) -> tuple[Mask, Mask]:
+        difference = self._difference(frame)
         differs = (difference > self._least).astype(np.uint8)
         mask = (smooth(difference, 1) > self._least).astype(np.uint8)
         mask = cv2.morphologyEx(
@@ -207,12 +203,11 @@ class _SlowCamera:
         rows, columns = (2 * (side // 4) for side in pictures[0].shape[:2])
         self._size = columns, rows
         greys = [self._grey(k) for k in chosen]
-        details = [grey - smooth(grey, 4) for grey in greys]
+        details = [*map(_fine, greys)]
         self._usual = usual = np.median(details, 0)
         self._lines = np.abs(usual) >= np.quantile(np.abs(usual), 0.9)
-        shifts = map(self._measured, details)
-        self._shifts = dict(zip(chosen, shifts, strict=True))
-        shifted = zip(details, self._shifts.values(), strict=True)
+        self._shift = cache(self._measured)
+        shifted = zip(details, map(self._shift, chosen), strict=True)
         self.stands = _last([translate(*pair) for pair in shifted], usual)
         self.drifts = False
         self._drift: Motion | None = None
@@ -246,14 +241,9 @@ class _SlowCamera:
         grey = luma(self._pictures[frame]).astype(np.float32)
         return cv2.resize(grey, self._size, interpolation=cv2.INTER_AREA)
 
-    def _shift(self, frame: int) -> Vector:
-        if frame not in self._shifts:
-            grey = self._grey(frame)
-            self._shifts[frame] = self._measured(grey - smooth(grey, 4))
-        return self._shifts[frame]
-
-    def _measured(self, detail: Floats) -> Vector:
+    def _measured(self, frame: int) -> Vector:
         """Return the shift from the detail of a frame to the usual detail."""
+        detail = _fine(self._grey(frame))
         usual = self._usual
         shift = shift_between(detail, usual)
         far, near = (
@@ -283,6 +273,10 @@ def _last(pictures: Sequence[Floats], usual: Floats) -> bool:
     textured = detail > 0
     lasting = 2 * _detail(usual)[textured] > detail[textured]
     return bool(len(lasting) and np.average(lasting, weights=detail[textured]) > 0.5)
+
+
+def _fine(grey: Floats) -> Floats:
+    return grey - smooth(grey, 4)
 
 
 def _detail(values: Floats) -> Floats:

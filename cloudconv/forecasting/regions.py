@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from cloudconv.forecasting.camera import (
     LITTLE,
@@ -249,7 +249,7 @@ def background_of(
     height, width = (small.shape[axis] / behind.shape[axis] for axis in (0, 1))
     at = (rows * height).astype(np.intp), (columns * width).astype(np.intp)
     scale = np.diag([width, height, 1.0])
-    colours = np.full((MEASURED, len(rows), 3), np.inf, np.float32)
+    colours = np.full((MEASURED, len(rows), 3), np.nan, np.float32)
     count = np.zeros(len(rows), np.intp)
     for steps in range(1, len(pictures)):
         there = np.bitwise_or.reduce([in_past(thing, camera, steps) for thing in things])
@@ -264,11 +264,12 @@ def background_of(
         )
         colours[count[new], new] = aligned[rows[new], columns[new]]
         count[new] += 1
-    median = _median(colours, count)
-    unlike = _median(np.abs(colours - median).max(-1), count)
+    known = torch.from_numpy(colours)
+    median = known.nanmedian(0).values
+    unlike = (known - median).abs().amax(-1).nanmedian(0).values.numpy()
     certain = (count >= min(MEASURED, len(pictures) - 1)) & (unlike < UNLIKE)
     bare = plate.astype(np.float32)
-    bare[rows[certain], columns[certain]] = median[certain]
+    bare[rows[certain], columns[certain]] = median.numpy()[certain]
     plate = _lit(bare, pictures[0], hidden - behind, hidden)
     unseen = np.zeros_like(behind)
     unseen[rows[~certain], columns[~certain]] = 1
@@ -278,14 +279,6 @@ def background_of(
     soft = np.where(behind[..., None] > 0, 1, soft)
     mixed: Bytes = (plate * soft + pictures[0] * (1 - soft)).round().astype(np.uint8)
     return mixed
-
-
-def _median(values: Floats, count: NDArray[np.intp]) -> Floats:
-    """Return the median along the first axis of so many values that are not infinite."""
-    ordered = np.sort(values, 0)
-    middle: Floats = ordered[np.maximum(count - 1, 0) // 2, np.arange(len(count))]
-    middle[count == 0] = 0
-    return middle
 
 
 def _lit(plate: Floats, last: Bytes, rim: Mask, hidden: Mask) -> Bytes:

@@ -122,118 +122,113 @@ class _Due:
         self.found: list[Sight] = []
 
 
-class Tracker:
-    """The tracks of the things before a plate."""
+def tracks_of(plate: Plate) -> list[Track]:
+    """Return the tracks of the things before a plate, of at least some sights."""
+    tracks: list[Track] = []
+    live: list[Track] = []
+    for frame in range(plate.count):
+        live, new = _continued(plate, frame, live, _blobs(plate, frame))
+        live += new
+        tracks += new
+    return [track for track in tracks if len(track.visible) >= PATIENCE]
 
-    def __init__(self, plate: Plate) -> None:
-        self._plate, self._size = plate, plate.size
-        self._least_area = least_area(plate.size)
 
-    def tracks(self) -> list[Track]:
-        """Return the tracks of at least some sights."""
-        tracks: list[Track] = []
-        live: list[Track] = []
-        for frame in range(self._plate.count):
-            live, new = self._continued(frame, live, self._blobs(frame))
-            live += new
-            tracks += new
-        return [track for track in tracks if len(track.visible) >= PATIENCE]
+def _blobs(plate: Plate, frame: int) -> list[Sight]:
+    parts = connected(plate.mask(frame), least_area(plate.size))
+    boxes = [bounds(part) for part in parts]
+    return [
+        sight_of(plate, solid(part[box]), box, frame, whole=True)
+        for part, box in zip(parts, boxes, strict=True)
+    ]
 
-    def _blobs(self, frame: int) -> list[Sight]:
-        parts = connected(self._plate.mask(frame), self._least_area)
-        boxes = [bounds(part) for part in parts]
-        return [
-            sight_of(self._plate, solid(part[box]), box, frame, whole=True)
-            for part, box in zip(parts, boxes, strict=True)
-        ]
 
-    def _continued(
-        self, frame: int, live: list[Track], blobs: list[Sight]
-    ) -> tuple[list[Track], list[Track]]:
-        """Give each blob of a frame to its tracks; return live tracks and new ones."""
-        due = [_Due(track, frame) for track in live]
-        left = []
-        for blob, owners in zip(blobs, self._owners(due, blobs), strict=True):
-            if not owners:
-                left.append(blob)
-            elif _stay_together(owners):
-                first = max(owners, key=lambda owner: owner.sight.area)
-                first.track.since = min(owner.track.since for owner in owners)
-                first.found.append(blob)
-            else:
-                self._divide(blob, owners)
-        new = []
-        for blob in left:
-            # A part of a thing at its expected place, or a new thing.
-            home = next(
-                (candidate for candidate in due if self._within(blob, candidate)), None
-            )
-            if home is not None:
-                home.found.append(blob)
-                continue
-            beside = [e.track.since for e in due if near(e.sight, blob, RIM)]
-            new.append(Track(frame, min([frame, *beside]), [blob]))
-        for thing in due:
-            thing.track.sights.append(
-                joined_sight(self._plate, thing.found, frame) if thing.found else None
-            )
-        patient = (
-            e.track for e in due if e.found or (e.sure and frame - e.frame < PATIENCE)
+def _continued(
+    plate: Plate, frame: int, live: list[Track], blobs: list[Sight]
+) -> tuple[list[Track], list[Track]]:
+    """Give each blob of a frame to its tracks; return live tracks and new ones."""
+    due = [_Due(track, frame) for track in live]
+    left = []
+    for blob, owners in zip(blobs, _owners(plate, due, blobs), strict=True):
+        if not owners:
+            left.append(blob)
+        elif _stay_together(owners):
+            first = max(owners, key=lambda owner: owner.sight.area)
+            first.track.since = min(owner.track.since for owner in owners)
+            first.found.append(blob)
+        else:
+            _divide(plate, blob, owners)
+    new = []
+    for blob in left:
+        # A part of a thing at its expected place, or a new thing.
+        home = next(
+            (candidate for candidate in due if _within(plate, blob, candidate)), None
         )
-        return [*patient], new
+        if home is not None:
+            home.found.append(blob)
+            continue
+        beside = [e.track.since for e in due if near(e.sight, blob, RIM)]
+        new.append(Track(frame, min([frame, *beside]), [blob]))
+    for thing in due:
+        thing.track.sights.append(
+            joined_sight(plate, thing.found, frame) if thing.found else None
+        )
+    patient = (e.track for e in due if e.found or (e.sure and frame - e.frame < PATIENCE))
+    return [*patient], new
 
-    def _owners(self, due: Sequence[_Due], blobs: Sequence[Sight]) -> list[list[_Due]]:
-        """Return the tracks of each blob: the most alike, and those expected there."""
-        owners: list[list[_Due]] = [[] for _ in blobs]
-        costs = [
-            (cost, k, j)
-            for k, thing in enumerate(due)
-            for j, blob in enumerate(blobs)
-            if (cost := _unlike(thing.sight, blob, thing.sight.centre + thing.move))
-            < _WORST
-        ]
-        assigned = set()
-        for _, k, j in sorted(costs):
-            if k not in assigned and not owners[j]:
-                owners[j].append(due[k])
-                assigned.add(k)
-        for k, thing in enumerate(due):
-            if k not in assigned and thing.sure and blobs:
-                covered = [self._overlap(blob, thing, 0) for blob in blobs]
-                if max(covered) >= _OVERLAP * thing.sight.area:
-                    owners[int(np.argmax(covered))].append(thing)
-        return owners
 
-    def _within(self, blob: Sight, due: _Due) -> bool:
-        beside = any(near(other, blob, NEAR) for other in due.found)
-        covered = self._overlap(blob, due, RIM) if beside else 0
-        return blob.area < due.sight.area and covered > blob.area / 2
+def _owners(plate: Plate, due: Sequence[_Due], blobs: Sequence[Sight]) -> list[list[_Due]]:
+    """Return the tracks of each blob: the most alike, and those expected there."""
+    owners: list[list[_Due]] = [[] for _ in blobs]
+    costs = [
+        (cost, k, j)
+        for k, thing in enumerate(due)
+        for j, blob in enumerate(blobs)
+        if (cost := _unlike(thing.sight, blob, thing.sight.centre + thing.move)) < _WORST
+    ]
+    assigned = set()
+    for _, k, j in sorted(costs):
+        if k not in assigned and not owners[j]:
+            owners[j].append(due[k])
+            assigned.add(k)
+    for k, thing in enumerate(due):
+        if k not in assigned and thing.sure and blobs:
+            covered = [_overlap(plate, blob, thing, 0) for blob in blobs]
+            if max(covered) >= _OVERLAP * thing.sight.area:
+                owners[int(np.argmax(covered))].append(thing)
+    return owners
 
-    def _overlap(self, blob: Sight, due: _Due, wider: int) -> int:
-        """Return the pixels of a blob at the expected place of a thing, widened."""
-        if not near(due.sight, blob, wider, due.move):
-            return 0
-        return int((self._expected(due, wider)[blob.box] & blob.mask).sum())
 
-    def _expected(self, due: _Due, wider: int) -> Mask:
-        """Return the mask of the whole picture with a thing at its expected place."""
-        shape = alone(due.sight, self._size, wider)
-        return translate(shape, due.move.round(), cv2.BORDER_CONSTANT)
+def _within(plate: Plate, blob: Sight, due: _Due) -> bool:
+    beside = any(near(other, blob, NEAR) for other in due.found)
+    covered = _overlap(plate, blob, due, RIM) if beside else 0
+    return blob.area < due.sight.area and covered > blob.area / 2
 
-    def _divide(self, blob: Sight, owners: Sequence[_Due]) -> None:
-        """Divide things that touch: each pixel goes to the thing expected nearest."""
-        far = []
-        for owner in owners:
-            expected = 1 - self._expected(owner, 0)
-            expected[0, 0] = 0  # no distance is infinite
-            far.append(cv2.distanceTransform(expected, cv2.DIST_L2, 3)[blob.box])
-        nearest = np.argmin(far, 0)
-        for k, owner in enumerate(owners):
-            mask = (blob.mask & (nearest == k)).astype(np.uint8)
-            if mask.any():
-                owner.found.append(
-                    sight_of(self._plate, mask, blob.box, blob.frame, whole=False)
-                )
+
+def _overlap(plate: Plate, blob: Sight, due: _Due, wider: int) -> int:
+    """Return the pixels of a blob at the expected place of a thing, widened."""
+    if not near(due.sight, blob, wider, due.move):
+        return 0
+    return int((_expected(plate, due, wider)[blob.box] & blob.mask).sum())
+
+
+def _expected(plate: Plate, due: _Due, wider: int) -> Mask:
+    """Return the mask of the whole picture with a thing at its expected place."""
+    shape = alone(due.sight, plate.size, wider)
+    return translate(shape, due.move.round(), cv2.BORDER_CONSTANT)
+
+
+def _divide(plate: Plate, blob: Sight, owners: Sequence[_Due]) -> None:
+    """Divide things that touch: each pixel goes to the thing expected nearest."""
+    far = []
+    for owner in owners:
+        expected = 1 - _expected(plate, owner, 0)
+        expected[0, 0] = 0  # no distance is infinite
+        far.append(cv2.distanceTransform(expected, cv2.DIST_L2, 3)[blob.box])
+    nearest = np.argmin(far, 0)
+    for k, owner in enumerate(owners):
+        mask = (blob.mask & (nearest == k)).astype(np.uint8)
+        if mask.any():
+            owner.found.append(sight_of(plate, mask, blob.box, blob.frame, whole=False))
 
 
 def least_area(size: Sequence[int]) -> float:

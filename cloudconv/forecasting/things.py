@@ -20,11 +20,11 @@ from cloudconv.forecasting.sights import (
     SEARCH,
     Sight,
     Track,
-    Tracker,
     alone,
     at_edge,
     joined_sight,
     near,
+    tracks_of,
 )
 from cloudconv.forecasting.ways import FADES, FIT, MOST, Heading, Trajectory, Ways
 from cloudconv.images import (
@@ -93,7 +93,7 @@ class Things:
     @cached_property
     def tracks(self) -> list[Track]:
         """Return the tracks of at least some sights."""
-        return Tracker(self.plate).tracks()
+        return tracks_of(self.plate)
 
     @cached_property
     def ways(self) -> Ways:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from cloudconv.forecasting.camera import LITTLE
@@ -302,11 +304,9 @@ def _ground(plate: Plate, tracks: Sequence[Track]) -> Mask:
     counts = np.bincount(colours[trodden > 0], minlength=_COLOURS**3)
     ranked = np.sort(counts)[::-1]
     least = ranked[np.searchsorted(ranked.cumsum(), MOST * ranked.sum())]
-    usual = (counts >= max(least, 1)).reshape((_COLOURS,) * 3)
-    for axis in range(3):
-        before, after = np.roll(usual, 1, axis), np.roll(usual, -1, axis)
-        usual = usual | before | after
-    like = usual.ravel()[colours].astype(np.uint8) | trodden
+    usual = torch.from_numpy(np.float32(counts >= max(least, 1)))
+    near = F.max_pool3d(usual.view(1, *(_COLOURS,) * 3), 3, 1, 1).numpy().ravel()
+    like = near[colours].astype(np.uint8) | trodden
     like = cv2.morphologyEx(like, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     like = cv2.morphologyEx(like, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
     _, labels = cv2.connectedComponents(like)

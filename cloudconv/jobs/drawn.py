@@ -21,7 +21,6 @@ from cloudconv.media.writing.sink import Sink
 LABEL_HEIGHT = 32  # of one line
 _TAGS = ColorTags(1, 1, 1, 1)
 _PIX_FMT = "yuv420p"
-_MARGIN = 8
 
 
 def label(lines: Sequence[str], width: int, size: int = 18) -> Tensor:
@@ -31,27 +30,8 @@ def label(lines: Sequence[str], width: int, size: int = 18) -> Tensor:
     pen = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=size)
     for number, line in enumerate(lines):
-        pen.text((_MARGIN, height * number + 4), line, fill=255, font=font)
+        pen.text((8, height * number + 4), line, fill=255, font=font)
     return torch.from_numpy(np.array(image)).float().div(255).expand(3, -1, -1)
-
-
-def wrapped(text: str, width: int, size: int, most: int) -> list[str]:
-    """Return a text as exactly ``most`` lines of a label.
-
-    A text that does not fit ends in an ellipsis.
-    """
-    font = ImageFont.load_default(size=size)
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width - 2 * _MARGIN:
-            lines[-1] = longer
-        elif len(lines) == most:
-            lines[-1] = f"{lines[-1].rpartition(' ')[0]} …"
-            break
-        else:
-            lines.append(word)
-    return lines + [""] * (most - len(lines))
 
 
 def as_shown(rgb: Tensor, info: MediaInfo) -> Tensor:

@@ -96,7 +96,7 @@ def pictured(pictures: Sequence[Tensor], box: Sequence[int], info: MediaInfo) ->
 
     Lines are around a ``box``: x, y, width and height in pixels.
     """
-    return [jpeg(as_shown(_outlined(rgb, box), info), _SIDE, 85).base64 for rgb in pictures]
+    return [jpeg(as_shown(_outlined(rgb, box), info), _SIDE).base64 for rgb in pictures]
 
 
 def _outlined(rgb: Tensor, box: Sequence[int]) -> Tensor:

@@ -169,18 +169,7 @@ def _between_lines(
 
 def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """Return (B, C, H, W) tensors joined along C in ``dtype``, channels last in memory."""
-    if torch.is_grad_enabled() or parts[0].device.type != "cpu":
-        # This takes two kernels for any number of parts.
-        return torch.cat(list(parts), 1).to(dtype, memory_format=torch.channels_last)
-    # Converting the type during the copy saves another copy.
-    batch, _, height, width = parts[0].shape
-    channels = sum(tensor.shape[1] for tensor in parts)
-    together = parts[0].new_empty((batch, channels, height, width), dtype=dtype)
-    first = 0
-    for tensor in parts:
-        together.narrow(1, first, tensor.shape[1]).copy_(tensor)
-        first += tensor.shape[1]
-    return together.contiguous(memory_format=torch.channels_last)
+    return torch.cat(list(parts), 1).to(dtype, memory_format=torch.channels_last)
 
 
 def shuffled(features: Tensor, channels: int) -> Tensor:

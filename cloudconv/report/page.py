@@ -288,17 +288,17 @@ def shrunk(rgb: Tensor, width: int) -> Tensor:
     return functional.interpolate(rgb[None], (height, width), mode="area")[0]
 
 
-def encoded(rgb: Tensor, kind: str, quality: int) -> bytes:
+def encoded(rgb: Tensor, kind: str) -> bytes:
     """Return RGB, (3, H, W) in [0, 1], as a file of a ``kind`` of Pillow's."""
     samples = rgb.clamp(0, 1).mul(255).round().to(torch.uint8)
     picture = samples.permute(1, 2, 0).contiguous().cpu().numpy()
     data = io.BytesIO()
-    Image.fromarray(picture).save(data, kind, quality=quality)
+    Image.fromarray(picture).save(data, kind, quality=90)
     return data.getvalue()
 
 
-def jpeg(rgb: Tensor, width: int, quality: int) -> ReportPicture:
+def jpeg(rgb: Tensor, width: int) -> ReportPicture:
     """Return RGB, (3, H, W) in [0, 1], as a JPEG that is at most ``width`` pixels wide."""
     small = shrunk(rgb, width)
-    data = b64encode(encoded(small, "JPEG", quality)).decode()
+    data = b64encode(encoded(small, "JPEG")).decode()
     return ReportPicture(data, small.shape[2], small.shape[1])

@@ -28,10 +28,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain, pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cloudconv.images import shift_between
 from cloudconv.media.colour.light import change_of_light, in_light_of, unmatched
 from cloudconv.schedule.cadence import Change
 
@@ -73,8 +75,7 @@ class Thumbnail:
     """A thumbnail with values for comparisons, which are computed on first use.
 
     ``luma``: (36, 64), [0, 1]. ``detail``: (1, 1, 36, 64). ``structure``: (36, 64), zero
-    mean, about unit variance where there is detail. ``spectrum``: (36, 33) complex, of the
-    windowed structure.
+    mean, about unit variance where there is detail.
     """
 
     def __init__(self, luma: Tensor) -> None:
@@ -91,18 +92,6 @@ class Thumbnail:
         """Return the detail over its local contrast."""
         contrast = _local_mean(self.detail.square()).sqrt()
         return (self.detail / (contrast + _FLAT))[0, 0]
-
-    @cached_property
-    def spectrum(self) -> Tensor:
-        """Return the spectrum of the structure, which fades out at the borders."""
-        window = torch.outer(
-            torch.hann_window(_HEIGHT, periodic=False),
-            torch.hann_window(_WIDTH, periodic=False),
-        )
-        spectrum: Tensor = torch.fft.rfft2(
-            (self.structure - self.structure.mean()) * window
-        )
-        return spectrum
 
 
 class _Detector(ABC):
@@ -263,7 +252,8 @@ def _local_mean(values: Tensor) -> Tensor:
 
 def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
     """Return the share of ``b`` that ``a`` lacks: 0 (none) to about 1 (another scene)."""
-    down, right = _shift(a, b)
+    shift = shift_between(*(thumbnail.structure.numpy() for thumbnail in (a, b)))
+    right, down = np.rint(shift).astype(int).tolist()
     rows = (torch.arange(_HEIGHT) - down).clamp_(0, _HEIGHT - 1)
     columns = (torch.arange(_WIDTH) - right).clamp_(0, _WIDTH - 1)
     moved = a.structure[rows][:, columns]
@@ -276,20 +266,6 @@ def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
     # background, is no unrelated picture. The picture upside down therefore counts, too, by
     # half: in footage it differs about as much as the mirror image.
     return float(rest / (torch.maximum(chance, inverted / 2) + 1e-6))
-
-
-def _shift(a: Thumbnail, b: Thumbnail) -> tuple[int, int]:
-    """Return the motion of the whole picture in pixels, down and right."""
-    cross = b.spectrum * a.spectrum.conj()
-    size = cross.abs()
-    peaks = torch.fft.irfft2(
-        cross / (size + 1e-3 * size.mean() + 1e-12), s=(_HEIGHT, _WIDTH)
-    )
-    down, right = divmod(int(peaks.argmax()), _WIDTH)
-    return (
-        down - _HEIGHT if down > _HEIGHT // 2 else down,
-        right - _WIDTH if right > _WIDTH // 2 else right,
-    )
 
 
 # A repeat's measures, relative to those of motion.

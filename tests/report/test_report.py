@@ -45,7 +45,7 @@ FACTS = {
 }
 
 
-FLAT = jpeg(torch.full((3, 270, 480), 0.4), 480, 90)
+FLAT = jpeg(torch.full((3, 270, 480), 0.4), 480)
 
 
 def comparison(number, frame, *, horizon=None):

@@ -47,7 +47,8 @@ class Views:
         self.small_size = analysis_size(*self.size)
         # One block: single pictures would leave holes between values that live shortly.
         self._smalls = np.empty((len(frames), *self.small_size, 3), np.uint8)
-        self._has_small = [False] * len(frames)
+        for small, frame in zip(self._smalls, frames, strict=True):
+            small[:] = small_copy_of(frame, self.small_size)
         self.small = cache(self._seen_small)
         self._resized = lru_cache(4)(
             lambda number, group: resized(as_picture(self.small(number)), group.size)
@@ -95,7 +96,7 @@ class Views:
         return smaller
 
     def _reduced(self, number: int, frame: Frame, longest: int) -> Frame:
-        small = reduced(self._raw_small(number), longest)
+        small = reduced(self._smalls[number], longest)
         red, green, blue = (torch.from_numpy(channel) for channel in cv2.split(small))
         height, width = small.shape[:2]
         picture = make_picture([green, blue, red], "gbrp", width, height)
@@ -105,7 +106,7 @@ class Views:
     def _view(self) -> tuple[Floats, NDArray[np.float64] | None]:
         count = len(self.frames)
         chosen = spread(count)
-        pictures = [self._raw_small(k) for k in chosen]
+        pictures = [self._smalls[k] for k in chosen]
         land, path = view_of(pictures) if count > 1 else (~sky_of(*pictures), None)
         if path is not None:
             axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
@@ -120,15 +121,8 @@ class Views:
         assert self.path is not None
         return np.full((*self.small_size, 2), -self.path[number], np.float32)
 
-    def _raw_small(self, number: int) -> Bytes:
-        if not self._has_small[number]:
-            self._smalls[number] = small_copy_of(self.frames[number], self.small_size)
-            self._has_small[number] = True
-        small: Bytes = self._smalls[number]
-        return small
-
     def _seen_small(self, number: int) -> Bytes:
-        small = self._raw_small(number)
+        small: Bytes = self._smalls[number]
         if self.path is None:
             return small
         seen = warp(as_picture(small), self._back(number), mirrors=True)

@@ -10,6 +10,8 @@ from functools import cache, lru_cache, partial
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.planes import Group, Look, colours
@@ -34,12 +36,12 @@ from cloudconv.images import (
 )
 
 _EDGE = 0.02  # reach of the fade to unknown parts outside, of the longer side
-_RECENT = 4  # pairs that measure the motion of the last frame
+RECENT = 4
+"""The pairs of frames that show the motion of the film's end."""
 _CAUTION = 0.25  # part of its way by which a moved point counts as nearer to the edge
-# Sigma of the blur of the motion of a moved picture, at least, of the longer side.
-_SMOOTH = 0.06
+SMOOTH = 0.06
+"""The least sigma of the blur of the motion of a moved picture, of the longer side."""
 _FOLD = 0.25  # greatest change of displacements per pixel; else they are blurred more
-_TURNS = 16  # frames that a picture of a slow sky shows in turn, at most
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
 # Sigma of the blur of the rim at which the sky is mirrored, of the longer side.
 _ROUND = 0.05
@@ -64,10 +66,9 @@ def mean_flow(material: Material, pairs: Sequence[int]) -> Floats:
     return filled(measured, fill_weights(certain))
 
 
-def end_flow(material: Material, frames: int, *, first: bool) -> Floats:
-    """Return the first or last pairs' flow, smooth enough to move for ``frames``."""
-    pairs = range(1, len(material))
-    recent = pairs[:_RECENT] if first else pairs[-_RECENT:]
+def end_flow(material: Material, frames: int) -> Floats:
+    """Return the last pairs' flow, smooth enough to move for ``frames``."""
+    recent = range(1, len(material))[-RECENT:]
     return unfolded(mean_flow(material, recent), frames)
 
 
@@ -77,7 +78,7 @@ def unfolded(flow: Floats, frames: int) -> Floats:
     # A blur as wide as this is the same in few pixels, and takes a fraction of the time.
     small = resized_flow(flow, weight_size(*flow.shape[:2]))
     longest = max(small.shape)
-    sigma = _SMOOTH * longest
+    sigma = SMOOTH * longest
     while sigma < 2 * longest:
         smoothed = smooth(small, sigma)
         steps = max(
@@ -149,7 +150,8 @@ class SkyBehind:
         wide = cv2.dilate(still, np.ones((5, 5), np.uint8)) / np.float32(_FILLED)
         self._fraction: Floats = wide.clip(0, 1)
         small = resized(self._fraction, self.grain.size)
-        self._weights = fill_weights(1 - _largest(self._fraction, small.shape))
+        largest = F.adaptive_max_pool2d(torch.from_numpy(self._fraction)[None], small.shape)
+        self._weights = fill_weights(1 - largest[0].numpy())
         self._mirror = _mirror(small > 1 / 2)
         self._parts = lru_cache(8)(self._parts_of)
 
@@ -177,14 +179,6 @@ class SkyBehind:
             return picture
 
         return Look(part)
-
-
-def _largest(values: Floats, size: Sequence[int]) -> Floats:
-    """Return the largest of the values (H, W) in each cell of a smaller picture, (h, w)."""
-    for axis, few in enumerate(size):
-        starts = np.arange(few) * values.shape[axis] // few
-        values = np.maximum.reduceat(values, starts, axis)
-    return values
 
 
 def _mirror(hidden: Mask) -> Floats:

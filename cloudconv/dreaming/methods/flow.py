@@ -73,7 +73,7 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
     first = wind
     if measured:
         # The first period begins with a forecast from the motion of the last frames.
-        first = end_flow(material, period, first=False)
+        first = end_flow(material, period)
         wind = unfolded(wind, period)
     full = colours(*material.size)
 

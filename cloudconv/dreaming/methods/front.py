@@ -15,8 +15,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
 
-from cloudconv.images import Floats
+from cloudconv.images import Floats, sample
 
 TIMES = 14
 """Number of times at which a point may change."""
@@ -41,7 +43,7 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
         frames: the number of frames of the whole transition.
 
     Returns:
-        (``TIMES * BETWEEN``, 2, h + 2 my, w + 2 mx), the position (x, y) of each point in
+        (``TIMES * BETWEEN``, h + 2 my, w + 2 mx, 2), the position (x, y) of each point in
         the middle of each interval; and the margins (my, mx), in pixels, outside the
         picture from which points enter.
     """
@@ -50,34 +52,21 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
     mx, my = (
         int(min(np.ceil(v) + 1, s)) for v, s in zip(fastest, (width, height), strict=True)
     )
-    place = np.mgrid[-my : height + my, -mx : width + mx].astype(np.float32)[::-1]
+    rows, columns = np.mgrid[-my : height + my, -mx : width + mx].astype(np.float32)
+    place = np.dstack([columns, rows])
     step = frames / (TIMES * BETWEEN)
     positions = []
     for number in range(TIMES * BETWEEN):
         steps = np.float32(step / 2 if number == 0 else step)
-        place = place - steps * np.moveaxis(sample_linearly(wind, place), 2, 0)
+        place = place - steps * sample(wind, place, how=cv2.INTER_LINEAR)
         positions.append(place)
     return np.stack(positions), (my, mx)
 
 
-def sample_linearly(values: Floats, positions: Floats) -> Floats:
-    """Return values (h, w), or (h, w, C), at positions (2, h', w').
-
-    Outside the picture the nearest edge value counts.
-    """
-    return cv2.remap(
-        values,
-        positions[0],
-        positions[1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-
-
 def inside(positions: Floats, size: tuple[int, int]) -> Floats:
-    """Return 1 for positions (..., 2, h, w) inside a picture of ``size`` (h, w), else 0."""
-    x = positions[..., 0, :, :].round()
-    y = positions[..., 1, :, :].round()
+    """Return 1 for positions (..., h, w, 2) inside a picture of ``size`` (h, w), else 0."""
+    x = positions[..., 0].round()
+    y = positions[..., 1].round()
     within = (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
     return within.astype(np.float32)
 
@@ -164,10 +153,8 @@ def _in_blocks(values: Floats) -> Floats:
 
     The last row and column are repeated where the size is odd.
     """
-    odd = ((0, 0), *((0, side % 2) for side in values.shape[1:]))
-    even = np.pad(values, odd, mode="edge")
-    rows: Floats = even[:, ::2] + even[:, 1::2]
-    return rows[:, :, ::2] + rows[:, :, 1::2]
+    means: Floats = F.avg_pool2d(torch.from_numpy(values), 2, ceil_mode=True).numpy()
+    return 4 * means
 
 
 def _spread(message: Floats, steps: Floats) -> None:

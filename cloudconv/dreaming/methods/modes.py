@@ -10,7 +10,8 @@ from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.flow import flow
 from cloudconv.dreaming.methods.rollout import rollout
 from cloudconv.dreaming.methods.street import goes_on
-from cloudconv.dreaming.methods.texture import NETWORK, texture
+from cloudconv.dreaming.methods.texture import texture
+from cloudconv.dreaming.vitals.leftover import NETWORK
 from cloudconv.images import Floats
 
 

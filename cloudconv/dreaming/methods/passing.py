@@ -21,7 +21,7 @@ from cloudconv.dreaming.material.steady import (
     steady_wind,
     sun_of,
 )
-from cloudconv.dreaming.material.wind import SkyBehind, unfolded
+from cloudconv.dreaming.material.wind import RECENT, SMOOTH, SkyBehind, unfolded
 from cloudconv.dreaming.planes import colours, held
 from cloudconv.images import (
     TINY,
@@ -49,8 +49,6 @@ _STARTS = 5  # number of film times at which a pass may start
 _LIFE = 1.2  # film time that a frame that leaves runs back and forth, in seconds
 _GRAIN = 8  # frames of a slow sky that are shown in turn
 _EDGE = 0.1  # part of a crossing in which this motion begins
-_RECENT = 4  # pairs of frames that show the motion of the film's end
-_SMOOTH = 0.06  # sigma of the blur of this motion, of the longer side
 _GOES_ON = 1.5  # time constant with which the film's own motion ends, in seconds
 _TURN = 0.12  # part of the height by which a wind that blows across still carries clouds
 _PLACES = 32  # places of a cut across an overlap
@@ -74,11 +72,11 @@ def _rest(material: Material, wind: Floats, sky: Floats, frames: int) -> Floats:
 
     The flow is so smooth that ``frames`` of it do not fold a picture.
     """
-    pairs = range(1, len(material))[-_RECENT:]
+    pairs = range(1, len(material))[-RECENT:]
     grey = luma(material.glance(-1)).astype(np.float32)
     # The rounding of cv2.magnitude depends on the place in memory.
     sure = smooth(np.hypot(*gradients(grey)) * sky, 2)
-    sigma = _SMOOTH * max(sure.shape)
+    sigma = SMOOTH * max(sure.shape)
     rest = np.mean([material.flow(k) + wind for k in pairs] or [0 * wind], 0)
     total = blurred(rest * in_channels(sure, 2), sigma)
     even = total / in_channels(blurred(sure, sigma) + np.float32(1), 2)

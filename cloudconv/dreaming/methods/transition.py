@@ -18,7 +18,6 @@ from cloudconv.dreaming.methods.front import (
     best_times,
     drifts,
     inside,
-    sample_linearly,
 )
 from cloudconv.images import (
     TINY,
@@ -26,6 +25,7 @@ from cloudconv.images import (
     blurred,
     centres,
     resized,
+    sample,
     sample_exactly,
     warp_linearly,
 )
@@ -172,12 +172,16 @@ def _compared(
         pictures = old(age), new(age)
         height, width = pictures[0][1].shape
         within = inside(position, (height, width))
-        covers = [sample_linearly(certain, position).round() for _, certain in pictures]
+        covers = [
+            sample(certain, position, how=cv2.INTER_LINEAR).round()
+            for _, certain in pictures
+        ]
         unknown.append([within * (cover == 0) for cover in covers])
         if number % BETWEEN == BETWEEN // 2:  # the middle of a time of change
             differs = np.abs(pictures[0][0] - pictures[1][0]).sum(2)
             # A cut keeps away from differences: clouds have soft rims.
-            apart = sample_linearly(cv2.dilate(differs, np.ones((7, 7))), position)
+            around = cv2.dilate(differs, np.ones((7, 7)))
+            apart = sample(around, position, how=cv2.INTER_LINEAR)
             pictures_at.append(within * (apart + TINY))
     gone, missing = np.stack(unknown, 1)
     begins = (len(positions) - missing[::-1].argmax(0)) * step + fine / 2
@@ -212,7 +216,5 @@ def along_wind(wind: Floats, size: tuple[int, int]) -> Floats:
 
 
 def _ranks(order: Floats) -> Floats:
-    ranks = np.empty(order.size, np.float32)
-    ranks[order.argsort(axis=None, kind="stable")] = np.arange(order.size)
-    ranks /= max(order.size - 1, 1)
-    return ranks.reshape(order.shape)
+    ranks = order.argsort(axis=None, kind="stable").argsort().astype(np.float32)
+    return (ranks / np.float32(max(order.size - 1, 1))).reshape(order.shape)

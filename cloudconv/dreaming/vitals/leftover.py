@@ -9,6 +9,7 @@ apart have a leftover too: fire and rain change as much.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import cv2
@@ -21,7 +22,9 @@ from cloudconv.models import registry
 from cloudconv.models.base import Made
 from cloudconv.models.pair import Pair
 
-_MODEL = "cloud-best"  # the network that makes the pictures of a jump
+NETWORK = "cloud-best"
+"""The network that makes the pictures of a jump."""
+
 _PAIRS = 8  # pairs of the film at a distance
 
 
@@ -42,10 +45,10 @@ class Betweens:
     """
 
     def __init__(self, picture: Callable[[int], Bytes], count: int) -> None:
-        self._network = registry.shared(_MODEL, dtype=torch.float32)
+        self._network = registry.shared(NETWORK, dtype=torch.float32)
         self._picture = picture
         self._count = count
-        self._usual: dict[int, Between] = {}  # by the distance of the pairs
+        self._most = cache(self._measured)
 
     def between(self, first: Bytes, made: Bytes, last: Bytes) -> Between:
         """Return what is between two pictures; ``made`` is the picture in the middle."""
@@ -64,12 +67,12 @@ class Betweens:
 
     def usual(self, frames: int) -> Between:
         """Return the most between pairs of the film that are so many frames apart."""
-        frames = min(frames, self._count - 1)
-        if frames not in self._usual:
-            starts = np.linspace(0, self._count - 1 - frames, _PAIRS).round().astype(int)
-            own = [
-                self.between(*map(self._picture, (k, k + frames // 2, k + frames)))
-                for k in np.unique(starts).tolist()
-            ]
-            self._usual[frames] = Between(*np.max(own, 0))
-        return self._usual[frames]
+        return self._most(min(frames, self._count - 1))
+
+    def _measured(self, frames: int) -> Between:
+        starts = np.linspace(0, self._count - 1 - frames, _PAIRS).round().astype(int)
+        own = [
+            self.between(*map(self._picture, (k, k + frames // 2, k + frames)))
+            for k in np.unique(starts).tolist()
+        ]
+        return Between(*np.max(own, 0))

@@ -178,7 +178,6 @@ class ReportWriter:
     _worst: list[tuple[float, Card]] = field(default_factory=list)
     _video: Sink | None = None
     _clock: Fraction = Fraction(0)
-    _labels: Tensor | None = None
 
     def add(self, scored: ScoredFrame) -> None:
         """Add a frame to the video, and to the page if the frame is one of the worst."""
@@ -202,7 +201,7 @@ class ReportWriter:
             return
         error = metrics.error_map(pictures[compared[0]], truth)
         shown = [("truth", truth), *pictures.items(), (f"error of {compared[0]}", error)]
-        views = [(name, jpeg(rgb, 960, 90)) for name, rgb in shown]
+        views = [(name, jpeg(rgb, 960)) for name, rgb in shown]
         self._worst.append((psnr, frame_card(row, *compared, views)))
         self._worst.sort(key=lambda entry: entry[0])
         del self._worst[SHOWN:]
@@ -210,15 +209,11 @@ class ReportWriter:
     def _show(
         self, duration: Fraction, truth: Tensor, images: Mapping[str, Tensor]
     ) -> None:
-        row = [truth, *images.values()]
+        row = {"truth": truth, **images}
         side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(row))
-        panels = [shrunk(rgb, side) for rgb in row]
-        if self._labels is None:
-            width = panels[0].shape[2]
-            self._labels = torch.cat(
-                [label([name], width) for name in ("truth", *images)], 2
-            )
-        rgb = even(torch.cat([self._labels, torch.cat(panels, 2)], 1))
+        panels = [shrunk(rgb, side) for rgb in row.values()]
+        labels = [label([name], panels[0].shape[2]) for name in row]
+        rgb = even(torch.cat([torch.cat(labels, 2), torch.cat(panels, 2)], 1))
         if self._video is None:
             info = self._plan.info
             video = drawn_video(self._folder / VIDEO, info, rgb, info.timing.rate)

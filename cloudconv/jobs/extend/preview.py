@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -40,7 +41,6 @@ from cloudconv.jobs.drawn import (
     drawn_video,
     even,
     label,
-    wrapped,
 )
 from cloudconv.jobs.extend.ending import gather_material, last_scene
 from cloudconv.jobs.extend.faults import as_json, said, verdict_of
@@ -66,7 +66,6 @@ _COLUMNS = 8  # pictures of a mode in a sheet
 _MOST_FRAMES = 480  # of a mode: 8 seconds at 60 fps
 _TEXT = 13  # size of the lines under the name of a mode
 _LINES = 4  # their number
-_QUALITY = 92  # of the pictures that are kept, and of a sheet
 
 
 @dataclass(frozen=True)
@@ -253,9 +252,7 @@ def _dreamed(
                 frame, _, _ = next(frames)
                 if is_video or number in shown:
                     rgb = tensor_of(as_picture(small_copy(frame.show(), material.size)))
-                    panel.pictures.append(
-                        encoded(as_shown(rgb, plan.info), "JPEG", _QUALITY)
-                    )
+                    panel.pictures.append(encoded(as_shown(rgb, plan.info), "JPEG"))
             done += 1
             yield Progress("rendering", done, count * len(running))
         panel.judge(meter, step, (plan.info.height, plan.info.width))
@@ -271,7 +268,10 @@ def _titled(panel: _Panel, width: int, lines: int, chosen: str) -> Tensor:
     """Return the name of a mode and its verdict, (3, h, width)."""
     mode = panel.entry["mode"]
     name = mode + "  (auto takes this mode)" * (mode == chosen)
-    words = label(wrapped(panel.entry["verdict"], width, _TEXT, lines), width, _TEXT)
+    # A letter is about half as wide as the text is high.
+    columns = max(2 * width // _TEXT - 4, 8)
+    verdict = wrap(panel.entry["verdict"], columns, max_lines=lines, placeholder=" …")
+    words = label(verdict + [""] * (lines - len(verdict)), width, _TEXT)
     return torch.cat([label([name], width), words], 1)
 
 
@@ -294,7 +294,7 @@ def _write_sheet(plan: PreviewPlan, panels: list[_Panel], chosen: str) -> None:
         row = torch.cat(pictures, 2)
         rows += [_titled(panel, row.shape[2], 1, chosen), row]
     kind = "PNG" if plan.output.suffix.lower() == ".png" else "JPEG"
-    data = encoded(torch.cat(rows, 1), kind, _QUALITY)
+    data = encoded(torch.cat(rows, 1), kind)
     files.write_whole(plan.output, data, overwrite=plan.settings.overwrite)
 
 

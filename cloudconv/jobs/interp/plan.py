@@ -37,7 +37,7 @@ from cloudconv.render.device import (
     machine_fingerprint,
     precision_name,
 )
-from cloudconv.render.memory import MAX_BATCH, WantedSizes, least_free_memory
+from cloudconv.render.memory import WantedSizes, least_free_memory
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.tasks import Counts, Request
 from cloudconv.settings import InterpSettings, exact
@@ -56,7 +56,6 @@ _MANY_TIMES = 10
 """A run needs ``many_frames`` to make more frames than the first number, if they are also
 more than the second number times those that the source's frames make at their usual
 rate."""
-_UNSET = ("tile", "threads")  # the decisions that may be None
 _SLOWEST = Fraction(1, 60)
 """The lowest usual rate: the header of a damaged AVI states a constant rate of days per
 frame."""
@@ -188,26 +187,6 @@ class InterpPlan(video.VideoPlan):
             "threads": workers.threads(self.settings.threads),
             "engines": renderer.engines.chosen if workers.device_type == "cpu" else {},
         }
-
-    def may_have_decided(self, decisions: dict[str, Any]) -> bool:
-        """Return whether an earlier run can have made the decisions, as for a file."""
-        batch = MAX_BATCH if self.settings.batch == "auto" else self.settings.batch
-        most = {"batch": batch, "tile": 1 << 16, "cpu_streams": 64, "threads": 1024}
-        numbers = dict(decisions)
-        engines = numbers.pop("engines", None)
-        are_engines = isinstance(engines, dict) and all(
-            type(engine) is str for engine in engines.values()
-        )
-        return (
-            are_engines
-            and numbers.keys() == most.keys()
-            and all(
-                0 < value <= most[name]
-                if type(value) is int
-                else value is None and name in _UNSET
-                for name, value in numbers.items()
-            )
-        )
 
     def absolute(self) -> Self:
         """Return the plan with paths that another process, or another machine, can read."""

@@ -180,9 +180,8 @@ def _opened(plan: InterpPlan, encoding: EncodingPlan) -> Iterator[SegmentStore |
         store = SegmentStore(plan.output)
         store.warnings += carried_warnings(encoding)
         identity = plan.identity(encoding)
-        fits = plan.may_have_decided
         older = settings.with_defaults
-        with store.opened(identity, fits, older, resume=settings.resume):
+        with store.opened(identity, older, resume=settings.resume):
             yield store
 
 
@@ -210,14 +209,9 @@ def _render(
         assert isinstance(out, SegmentStore)  # `decide` refuses workers for other outputs
         return _render_by_workers(job, tasks, out, workers)
     job.apply_to(renderer)
-    offset = job.encoding.offset
-    info = job.run.info
     if isinstance(out, Sink):
-        return render_segments(
-            [(0, tasks)], renderer, offset, lambda: out, info, shows=job.shows
-        )
-    about = job.begin, info, out.record
-    return render_segments(out.missing(tasks), renderer, offset, *about, shows=job.shows)
+        return render_segments([(0, tasks)], renderer, job, output=out)
+    return render_segments(out.missing(tasks), renderer, job, out.record)
 
 
 def _complete(

@@ -25,7 +25,7 @@ from cloudconv.events import Event, Finished, Progress
 from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.jobs.reports import pictured
 from cloudconv.media.colour.color import rgb_of
-from cloudconv.media.frames.frame import Frame, FrameTask, MediaInfo
+from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.media.reading.source import Source
 from cloudconv.media.writing.encoding import EncodingPlan
 from cloudconv.media.writing.packets import PacketSummary
@@ -171,15 +171,6 @@ class RenderJob:
             token="" if folder is None else token_of(folder),
         )
 
-    def begin(self) -> Sink:
-        """Open the unfinished file of a segment."""
-        return Sink(self.encoding, file=fresh_file(self.folder))
-
-    @property
-    def shows(self) -> bool:
-        """Return whether a report shows pictures of the frames."""
-        return self.run.settings.report is not None
-
     @property
     def model_key(self) -> tuple[object, ...]:
         """Return a key that is equal for plans that can use the same model."""
@@ -252,31 +243,25 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
 class _SegmentFile:
     """The file of the segment that is being encoded, and the doubts of its frames.
 
-    For ``begin``, ``info`` and ``shows`` see :func:`render_segments`.
+    For ``keep`` and ``output`` see :func:`render_segments`.
     """
 
     def __init__(
-        self,
-        number: int,
-        begin: Callable[[], Sink],
-        keep: Keep | None,
-        info: MediaInfo,
-        *,
-        shows: bool,
+        self, number: int, job: RenderJob, keep: Keep | None, output: Sink | None
     ) -> None:
         self.number = number
-        self._info = info
-        self._shows = shows
+        self._job = job
         self.written = 0
         self._keep = keep
-        self.encoder = begin()
+        self.encoder = output or Sink(job.encoding, file=fresh_file(job.folder))
         self._frames: list[Task[Fraction]] = []
         self._doubts = joined([])
 
-    def write(self, made: Rendered, offset: Fraction) -> None:
+    def write(self, made: Rendered) -> None:
         if self._keep is not None:  # otherwise the segment may have any length
             self._frames.append(made.task.of(attrgetter("time")))
-        frame = made.frame.at(made.frame.time + offset, made.frame.duration)
+        time = made.frame.time + self._job.encoding.offset
+        frame = made.frame.at(time, made.frame.duration)
         self.encoder.write(frame)
         if made.doubt is not None:
             self._doubt(frame, made.task, *made.doubt)
@@ -286,7 +271,8 @@ class _SegmentFile:
         number = self.number + self.written
         shape = frame.height, frame.width
         found = entry(number, frame.time, size, box, GUESS, shape)
-        timing = self._info.timing
+        info = self._job.run.info
+        timing = info.timing
         if timing.rate is not None and task.right is not None:
             found["between"] = [
                 round((source.time - timing.start) * timing.rate)
@@ -294,9 +280,10 @@ class _SegmentFile:
             ]
         worst = self._doubts["frames"][:SHOWN]
         is_shown = len(worst) < SHOWN or found["size"] > worst[-1]["size"]
-        if self._shows and task.right and is_shown:
+        has_report = self._job.run.settings.report is not None
+        if has_report and task.right and is_shown:
             frames = map(rgb_of, (task.left, frame, task.right))
-            found["pictures"] = pictured([*frames], found["box"], self._info)
+            found["pictures"] = pictured([*frames], found["box"], info)
         self._doubts = joined([self._doubts, {"count": 1, "frames": [found]}])
 
     def complete(self) -> tuple[int, Event]:
@@ -311,23 +298,18 @@ class _SegmentFile:
 def render_segments(
     segments: Iterable[SegmentTasks],
     renderer: Renderer,
-    offset: Fraction,
-    begin: Callable[[], Sink],
-    info: MediaInfo,
+    job: RenderJob,
     keep: Keep | None = None,
-    *,
-    shows: bool = False,
+    output: Sink | None = None,
 ) -> SegmentEvents:
     """Render frames in order, while another thread completes the previous segment's file.
 
-    ``offset`` is the output's time of the first frame, in seconds. ``begin`` opens the file
-    of a segment. Another thread calls ``keep`` with the complete file;
-    without ``keep`` the file is the output itself. Yield events, each with the number of
-    its segment; ``Finished`` ends a segment, with what ``keep`` returned, or without
-    ``keep`` with the doubts of the frames. The device makes the frames of the next segment
-    meanwhile. If a segment cannot be planned to its end, the frames before are rendered,
-    and then the error is raised. The file of an incomplete segment is deleted. ``info``:
-    the input. ``shows``: the worst doubts get their pictures for a report.
+    Another thread calls ``keep`` with the complete file. Without ``keep`` the only segment
+    is the ``output`` itself. Yield events, each with the number of its segment;
+    ``Finished`` ends a segment, with what ``keep`` returned, or without ``keep`` with the
+    doubts of the frames. The device makes the frames of the next segment meanwhile. If a
+    segment cannot be planned to its end, the frames before are rendered, and then the error
+    is raised. The file of an incomplete segment is deleted.
     """
     errors: list[CloudconvError] = []
     file: _SegmentFile | None = None
@@ -347,9 +329,9 @@ def render_segments(
         for made in stack.enter_context(prefetch(renderer.render(planned), 4)):
             if file is None:
                 assert isinstance(made, int)
-                file = _SegmentFile(made, begin, keep, info, shows=shows)
+                file = _SegmentFile(made, job, keep, output)
             elif isinstance(made, Rendered):
-                encoding.submit(file.write, made, offset).result()
+                encoding.submit(file.write, made).result()
                 number = file.number
                 yield from ((number, warning) for warning in renderer.new_warnings())
                 yield number, Progress("rendering", file.written, None)
@@ -404,12 +386,7 @@ class SegmentWork:
 
         with prefetch(decode(segment, source), job.run.request.ahead) as frames:
             tasks = [(segment.number, frames)]
-            offset = job.encoding.offset
-            about = job.run.info, keep
-            events = render_segments(
-                tasks, renderer, offset, job.begin, *about, shows=job.shows
-            )
-            for _, event in events:
+            for _, event in render_segments(tasks, renderer, job, keep):
                 yield event
 
     def _opened(self, job: RenderJob) -> tuple[Source, Renderer]:

@@ -45,8 +45,8 @@ from cloudconv.media.writing.packets import PacketSummary
 from cloudconv.media.writing.sink import Sink, join
 from cloudconv.messages import amount, counted, plural
 
-# Raise this number with each change to packet files, to digests of plans, or to identities
-# but for new options.
+# Raise this number with each change to packet files, to digests of plans, to decisions, or
+# to identities but for new options.
 _VERSION = 14
 _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
@@ -83,7 +83,6 @@ class SegmentStore:
     def opened(
         self,
         identity: dict[str, Any],
-        fits: Callable[[dict[str, Any]], bool],
         complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
         *,
         resume: bool,
@@ -92,10 +91,9 @@ class SegmentStore:
 
         Errors in the block name the finished work that remains, and Ctrl-C becomes
         Interrupted. ``identity`` is everything that can change a pixel of the output, as
-        JSON data. ``fits`` returns whether decisions of an earlier run are possible, and
-        ``complete`` adds what the identity of an older run does not name. Without
-        ``resume`` segments of an earlier run are deleted. Raises OutputError if the folder
-        has finished segments of another identity or version, which are not deleted.
+        JSON data. ``complete`` adds what the identity of an older run does not name.
+        Without ``resume`` segments of an earlier run are deleted. Raises OutputError if the
+        folder has finished segments of another identity or version, which stay.
         """
         self._identity = json.loads(json.dumps(identity))
         with writing(self.path):
@@ -105,7 +103,7 @@ class SegmentStore:
                     "cloudconv has not made it: move it away, or name another output."
                 )
             self.path.mkdir(exist_ok=True)
-            self._take_over(fits, complete, resume=resume)
+            self._take_over(complete, resume=resume)
         try:
             yield
         except KeyboardInterrupt as error:
@@ -252,11 +250,7 @@ class SegmentStore:
         return [file for file in own if stat.S_ISREG(file.lstat().st_mode)]
 
     def _take_over(
-        self,
-        fits: Callable[[dict[str, Any]], bool],
-        complete: Callable[[dict[str, Any]], dict[str, Any]],
-        *,
-        resume: bool,
+        self, complete: Callable[[dict[str, Any]], dict[str, Any]], *, resume: bool
     ) -> None:
         file = self.path / PLAN
         plan: dict[str, Any] | None = {}
@@ -264,14 +258,14 @@ class SegmentStore:
             with file.open("rb") as opened:
                 plan = unsealed(opened.read(_LONGEST_PLAN))
         version = (plan or {}).get("version", _VERSION)
-        other = isinstance(version, int) and version != _VERSION
+        other = version != _VERSION
         if other and resume and any(self.path.glob("*.packets")):
             raise OutputError(
                 f"work-of-other-version: {self.path} holds the work of another version of "
                 "cloudconv: finish it with that version, name another output, or delete "
                 "that work with --no-resume."
             )
-        if plan is None or (plan and not (_is_plan(plan) and fits(plan["decided"]))):
+        if plan is None or other:
             unreadable = Warned(
                 f"work-unreadable: The unfinished work in {self.path} cannot be resumed; "
                 "the run starts from the beginning."
@@ -356,8 +350,3 @@ def _is_ours(folder: Path) -> bool:
     return not is_linked and (
         not names or any(name.startswith(".cloudconv-") for name in names)
     )
-
-
-def _is_plan(data: dict[str, Any]) -> bool:
-    facts = (data.get("identity"), data.get("decided"))
-    return data.get("version") == _VERSION and all(isinstance(fact, dict) for fact in facts)

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.media.frames.formats import PixelLayout, is_float, layout
@@ -140,15 +138,8 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
     luma = to_codes(_mixed(rgb, rows[0]), zeros[0], layout)
     if layout.family == "gray":
         return (luma,)
-    parts = rgb if rgb.device.type == "cpu" else [rgb]  # see `to_rgb`
-    cells = [
-        _summed(
-            _summed(channel, -2, 1 << layout.chroma_shift_y), -1, 1 << layout.chroma_shift_x
-        )
-        for channel in parts
-    ]
-    if len(cells) == 1:
-        cells = list(cells[0])
+    low = _summed(rgb, -2, 1 << layout.chroma_shift_y)
+    cells = _summed(low, -1, 1 << layout.chroma_shift_x)
     per_pixel = 1 / (1 << (layout.chroma_shift_x + layout.chroma_shift_y))
     u, v = (
         to_codes(_mixed(cells, row, per_pixel), zero, layout)
@@ -221,25 +212,7 @@ def block_means(plane: Tensor) -> Tensor:
 
     Blocks at the lower and the right edge may be smaller.
     """
-    if plane.device.type != "cpu" or plane.is_floating_point() or min(plane.shape) < BLOCK:
-        return F.avg_pool2d(plane.to(torch.float32)[None], BLOCK, ceil_mode=True)[0]
-    codes: Any = plane.numpy()
-    height, width = (side // BLOCK * BLOCK for side in codes.shape)
-    # A plane is read once and in its own codes; einsum adds rows several times as fast as
-    # sum.
-    total = np.uint16 if codes.dtype == np.uint8 else np.uint32
-    strips = codes[:height].reshape(-1, BLOCK, codes.shape[1])
-    rows = (
-        np.einsum("kij->kj", strips, dtype=total, casting="unsafe").astype(np.float32)
-        / BLOCK
-    )
-    if height < len(codes):
-        rows = np.concatenate([rows, codes[height:].mean(0, dtype=np.float32)[None]])
-    mean = np.full(BLOCK, 1 / BLOCK, np.float32)
-    means = (rows[:, :width].reshape(-1, BLOCK) @ mean).reshape(len(rows), -1)
-    if width < codes.shape[1]:
-        means = np.concatenate([means, rows[:, width:].mean(1, keepdims=True)], 1)
-    return torch.from_numpy(means)
+    return F.avg_pool2d(plane.to(torch.float32)[None], BLOCK, ceil_mode=True)[0]
 
 
 def thumbnail(
@@ -256,13 +229,13 @@ def thumbnail(
     def small(number: int) -> Tensor:
         plane = planes[number]
         fine = plane.shape[0] >= 2 * BLOCK * height and plane.shape[1] >= 2 * BLOCK * width
-        if plane.device.type != "cpu" or plane.is_floating_point():
+        if not fine or plane.device.type != "cpu":
             return F.adaptive_avg_pool2d(plane.to(torch.float32)[None], (height, width))[0]
-        if not fine:
-            return _means_of_cells(plane.numpy(), height, width)
-        means = (block_means(plane) if blocks is None or number else blocks).numpy()
-        means_of = _area_means(_area_means(means.astype(float), height).T, width).T
-        return torch.from_numpy(means_of.astype(np.float32))
+        import cv2  # imported here, because every command loads this module
+
+        means: Any = (block_means(plane) if blocks is None or number else blocks).numpy()
+        few = cv2.resize(means, (width, height), interpolation=cv2.INTER_AREA)
+        return torch.from_numpy(few)
 
     if form.family == "rgb":
         red, blue = _LUMA["bt709"]
@@ -271,33 +244,6 @@ def thumbnail(
     else:
         luma = small(0)
     return luma.sub_(zero).div_(scale).clamp_(0, 1)
-
-
-def _means_of_cells(codes: NDArray[Any], height: int, width: int) -> Tensor:
-    """Return what PyTorch's adaptive_avg_pool2d returns, from exact sums of codes."""
-    (tops, lows), (lefts, rights) = (
-        (np.arange(few) * side // few, -(-np.arange(1, few + 1) * side // few))
-        for side, few in zip(codes.shape, (height, width), strict=True)
-    )
-    # einsum adds rows several times as fast as sum.
-    rows = [
-        np.einsum("ij->j", codes[top:low], dtype=np.uint32, casting="unsafe")
-        for top, low in zip(tops, lows, strict=True)
-    ]
-    sums = np.pad(np.cumsum(rows, 1, dtype=np.int64), ((0, 0), (1, 0)))
-    totals = sums[:, rights] - sums[:, lefts]
-    means = totals / ((lows - tops)[:, None] * (rights - lefts))
-    return torch.from_numpy(means.astype(np.float32))
-
-
-def _area_means(values: NDArray[Any], few: int) -> NDArray[Any]:
-    """Return means of ``few`` equal areas of the first axis; they may end within values."""
-    sums = np.concatenate([np.zeros_like(values[:1]), values]).cumsum(0)
-    edges = np.arange(few + 1) * (len(values) / few)
-    before = np.minimum(edges.astype(int), len(values) - 1)
-    at_edges = sums[before] + values[before] * (edges - before)[:, None]
-    means: NDArray[Any] = np.diff(at_edges, axis=0) * (few / len(values))
-    return means
 
 
 def _code_range(

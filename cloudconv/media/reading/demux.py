@@ -402,12 +402,8 @@ def jpeg_format(path: Path) -> str | None:
         while len(head := file.read(4)) == 4 and head[0] == 0xFF:
             size = int.from_bytes(head[2:], "big")
             if 0xC0 <= head[1] <= 0xCF and head[1] not in (0xC4, 0xC8, 0xCC):
-                frame = file.read(size - 2)
-                parts = frame[5] if len(frame) > 5 else 0
-                samplings = tuple(
-                    frame[7 + 3 * k] for k in range(parts) if 7 + 3 * k < len(frame)
-                )
-                return _JPEG_FORMATS.get(samplings, "gray" if parts == 1 else None)
+                samplings = tuple(file.read(size - 2)[7::3])
+                return _JPEG_FORMATS.get(samplings, "gray" if len(samplings) == 1 else None)
             file.seek(size - 2, os.SEEK_CUR)
     return None
 

@@ -146,13 +146,8 @@ class TimeStretch:
         pattern = self._source[begin : begin + half]
         begin = low - half - self._at
         field = self._source[begin : begin + high - low + half]
-        size = 1 << (len(field) - 1).bit_length()
-        product = (
-            np.fft.rfft(field, size, axis=0) * np.fft.rfft(pattern, size, axis=0).conj()
-        )
-        alike = np.fft.irfft(product.sum(1), size)[: high - low + 1]
-        power = np.concatenate([[0.0], np.cumsum((field.astype(np.float64) ** 2).sum(1))])
-        energy = power[half:] - power[:-half]
+        alike = sum(map(np.correlate, field.T, pattern.T))
+        energy = np.correlate((field.astype(np.float64) ** 2).sum(1), np.ones(half))
         if not pattern.any() or not field.any():
             return wanted
         return low + int(np.argmax(alike / np.sqrt(energy + 1e-9)))

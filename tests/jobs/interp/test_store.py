@@ -27,8 +27,7 @@ def segment(number, digest="da" * 16):
 def opened(output, identity=IDENTITY, *, complete=dict, resume=True, finished=()):
     """Open a store, in which segments with these numbers are finished."""
     work = SegmentStore(output)
-    fits = lambda pinned: pinned == {"batch": 4}  # noqa: E731
-    with work.opened(identity, fits, complete, resume=resume):
+    with work.opened(identity, complete, resume=resume):
         if finished:
             work.pin({"batch": 4})
         for number in finished:
