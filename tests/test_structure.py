@@ -37,7 +37,7 @@ CEILINGS = {
     "media": 5527,
     "jobs": 3543,
     "models": 2689,
-    "dreaming": 2187,
+    "dreaming": 2192,
     "forecasting": 1226,
     "render": 768,
     "training": 699,

@@ -27,8 +27,12 @@ def letter(sign):
 
 
 @cache
-def drifting(speed=1.0, *, sun=False, upright=False):
-    """Return 100 pictures of a blue sky with letters, each once, that the wind carries."""
+def drifting(speed=1.0, *, sun=False, upright=False, dusk=False):
+    """Return 100 pictures of a sky with letters, each once, that the wind carries.
+
+    The sky is blue, and the letters are white. At ``dusk`` one side is red and bright, and
+    the other one violet and dark; the letters are yellow, and darker on that side.
+    """
     sky = np.zeros((HEIGHT, WIDTH + int(100 * speed)), np.uint8)
     places = [(y, x) for x in range(4, sky.shape[1] - 24, 34) for y in (4, 44, 84)]
     chosen = np.random.default_rng(3).permutation(len(places))[: len(LETTERS)]
@@ -36,11 +40,16 @@ def drifting(speed=1.0, *, sun=False, upright=False):
         y, x = places[number]
         sky[y : y + 30, x : x + 24] = letter(sign)
     blue = [60, 110, 190] + 30 * np.linspace(0, 1, HEIGHT)[:, None, None]
+    cloud = np.float64(225)
+    if dusk:
+        bright = np.linspace(0, 1, WIDTH)[:, None]
+        blue = [70, 45, 85] + bright * [170, 40, -60]
+        cloud = [250, 215, 50] * (0.4 + 0.6 * bright)
     pictures = []
     for k in range(100):
         middle = sky.shape[1] - k * speed - (WIDTH + 1) / 2, (HEIGHT - 1) / 2
         cover = cv2.getRectSubPix(sky, (WIDTH, HEIGHT), middle)[..., None] / 255
-        picture = np.uint8(blue + cover * (225 - blue))
+        picture = np.uint8(blue + cover * (cloud - blue))
         if sun:
             cv2.circle(picture, SUN[:2], SUN[2], (255, 255, 255), -1, cv2.LINE_AA)
         pictures.append(picture.swapaxes(0, 1).copy() if upright else picture)
@@ -101,6 +110,18 @@ def test_a_sun_stays_one_and_in_its_place():
         large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] > 20]
         assert len(large) == 1
         assert np.abs(centres[large[0]] - SUN[:2]).max() < 2
+
+
+@pytest.mark.full
+def test_no_cloud_gets_a_hue_that_the_film_lacks():
+    film = drifting(dusk=True)
+
+    def green(pictures):
+        reds, greens, blues = np.moveaxis(np.int16(pictures), -1, 0)
+        return np.quantile(greens - np.maximum(reds, blues), 0.999)
+
+    assert green(film) < -10
+    assert green(dreamt(film, 200)[::4]) < -5
 
 
 @pytest.mark.full

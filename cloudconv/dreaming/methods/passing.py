@@ -83,6 +83,11 @@ def _rest(material: Material, wind: Floats, sky: Floats, frames: int) -> Floats:
     return unfolded(even, frames)
 
 
+def _hue(picture: Floats) -> Floats:
+    """Return how far red is above green, green above blue, blue above red, (h, w, 3)."""
+    return picture - np.roll(picture, -1, 2)
+
+
 def _best_path(costs: Floats, lost: Floats) -> tuple[list[int], float]:
     """Return the places, one a row, of the cheapest path down, and its mean cost.
 
@@ -232,9 +237,12 @@ class Sky:
         size = flow.shape[:2]
         there = resized(self.lights[-1], size)
         here = warp(resized(self.lights[frame], size), flow, how=cv2.INTER_LINEAR)
-        gains = ((there + _FAINT) / (here + _FAINT)).clip(0.6, 1.6)
-        gain = gains.mean(2)
-        return (sky - here) * in_channels(gain) + there, gain
+        gain = ((there + _FAINT) / (here + _FAINT)).clip(0.6, 1.6).mean(2)
+        lit = (sky - here) * in_channels(gain) + there
+        # No cloud gets a hue that is neither its own nor that of its place.
+        both = [_hue(sky), _hue(there)]
+        hue = _hue(lit).clip(np.minimum(*both), np.maximum(*both))
+        return in_channels(lit.mean(2)) + (hue - np.roll(hue, 1, 2)) / 3, gain
 
     def weights(
         self, one: Pass, before: Pass, number: float, size: tuple[int, int]

@@ -57,9 +57,10 @@ _LONGEST = 6.0  # greatest duration of a jump, in seconds
 # Duration of an entry from which on rain moves, in seconds: a sheep would be torn.
 _LONG = 1.0
 _PASSES = 0.07  # longest time in which rain passes a point, in seconds
-# A film has a direction if the mean motion of its places is a part of their speed, in
-# enough of the picture.
+# A film has a direction if the mean motion of its places is a part of their speed, and
+# enough small pixels a frame, in enough of the picture.
 _DIRECTED = 0.3  # part of the speed
+_FAINT = 0.05  # small pixels a frame
 _WIDE = 0.25  # part of the picture
 _SLOW = 1.5  # duration from which on a network makes the change, slowly, in seconds
 _BY_PLACE = 0.8  # least duration of a change by place, in seconds
@@ -499,7 +500,7 @@ def _wind(material: Material) -> Floats:
     speeds = [np.linalg.norm(material.flow(k), axis=2).mean() for k in pairs]
     lengths = np.linalg.norm(wind, axis=2)
     is_wide = float(lengths.mean() ** 2) >= _WIDE * float(np.square(lengths).mean())
-    least = _DIRECTED * float(np.mean(speeds or [0.0]))
+    least = max(_DIRECTED * float(np.mean(speeds or [0.0])), _FAINT)
     return wind * np.float32(is_wide and float(lengths.mean()) >= least)
 
 
