@@ -135,6 +135,29 @@ def maps_of(
     return torch.stack((left.mean(1), apart.abs().mean(1)), 1)
 
 
+_CLEAR = 1 / 16  # opacity below which colours are hardly seen
+
+
+def matted(picture: Tensor) -> Tensor:
+    """Return a picture, (…, 4, H, W), with its colours times its opacity.
+
+    So a network sees what is drawn by the opacity alone.
+    """
+    colours, opacity = picture.tensor_split((COLOURS,), -3)
+    return torch.cat((colours * opacity, opacity), -3)
+
+
+def unmatted(picture: Tensor, clear: Tensor) -> Tensor:
+    """Return a picture without the factor of :func:`matted`.
+
+    ``clear``: (…, 4, H, W), the colours of what is transparent.
+    """
+    colours, opacity = picture.tensor_split((COLOURS,), -3)
+    full = colours / opacity.clamp_min(_CLEAR)
+    full = torch.lerp(clear[..., :COLOURS, :, :], full, (opacity / _CLEAR).clamp(0, 1))
+    return torch.cat((full, opacity), -3)
+
+
 class OuterPictures(NamedTuple):
     """The source frames before and after a pair.
 

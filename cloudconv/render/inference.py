@@ -17,7 +17,7 @@ from cloudconv.doubts import shape_of
 from cloudconv.media.colour.color import from_channels, thumbnail, to_channels
 from cloudconv.media.colour.light import Light, change_of_light
 from cloudconv.media.frames.frame import Frame, FrameTask
-from cloudconv.models.base import COLOURS, Interpolator, Made
+from cloudconv.models.base import COLOURS, Interpolator, Made, matted, unmatted
 from cloudconv.models.catalogue import FOUR
 from cloudconv.models.pair import Pair, PairPicture, PairPictures
 from cloudconv.models.shifts import move_exactly
@@ -132,13 +132,13 @@ class Inference:
         new: list[tuple[_Part, float]] = []
         for part, sources in parts:
             if part.right is None:
-                exposure.add(self._picture(sources[0]), float(part.duration))
+                exposure.add(sources[0].on(self.device).channels[0], float(part.duration))
                 continue
             for t, weight in moments(part, counts.pop(0)):
                 if 0 < t < 1:
                     new.append(((replace(part, t=t), sources), weight))
                 else:
-                    exposure.add(self._picture(sources[int(t)]), weight)
+                    exposure.add(sources[int(t)].on(self.device).channels[0], weight)
         for start in range(0, len(new), self.sizes.batch):
             some = new[start : start + self.sizes.batch]
             tasks = [task for (task, _), _ in some]
@@ -161,9 +161,6 @@ class Inference:
         if self.device.type in QUEUES:
             yield None
         return [*map(pictures_of, downloaded.planes()[0].tolist())]
-
-    def _picture(self, source: SourcePicture) -> Tensor:
-        return source.on(self.device).channels[0]
 
     def _made(
         self, tasks: list[FrameTask], pictures: list[list[SourcePicture]]
@@ -207,7 +204,17 @@ class Inference:
         """Return the pictures of each side, all of a pair in the light of its x0."""
         firsts = [row[0] for row in pictures]
         sides = zip(*(row[:count] for row in pictures), strict=True)
-        return [tuple(map(self._lit, side, firsts)) for side in sides]
+        return [tuple(map(self._seen, side, firsts)) for side in sides]
+
+    def _seen(self, source: SourcePicture, first: SourcePicture) -> PairPicture:
+        """Return a picture as the network sees it, in the light of another one."""
+        picture = self._lit(source, first)
+        if self._mattes(picture.channels[0]):
+            return picture.derived(matted, matted)
+        return picture
+
+    def _mattes(self, picture: Tensor) -> bool:
+        return self.model.carries_alpha and len(picture) > COLOURS
 
     def _lit(self, source: SourcePicture, first: SourcePicture) -> PairPicture:
         """Return a picture in the light of the first one of its pair."""
@@ -226,8 +233,11 @@ class Inference:
     def _relit(
         self, new: Tensor, tasks: list[FrameTask], pictures: list[list[SourcePicture]]
     ) -> Tensor:
-        """Return new frames in the light of their times."""
+        """Return new frames in the light of their times, and with their full colours."""
         for picture, task, (first, second, *_) in zip(new, tasks, pictures, strict=True):
+            if self._mattes(picture):
+                x0, x1 = (self._lit(one, first).channels[0] for one in (first, second))
+                picture.copy_(unmatted(picture, x0.lerp(x1, float(task.t))))
             light = self._light(second, first)
             if light is not None:
                 picture.copy_(_in_light(light.back(float(task.t)), picture))

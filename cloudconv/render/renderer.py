@@ -81,10 +81,6 @@ class _Line:
         self._tasks = iter(tasks)
         self._again: deque[Item] = deque()  # items of batches without enough memory
 
-    @property
-    def new_frames(self) -> int:
-        return sum(isinstance(item, Task) for item in self.collected)
-
     def take(self) -> Item | None:
         """Return the next item, None at the end."""
         if self._again:
@@ -210,8 +206,7 @@ class Renderer:
 
     def frames(self, tasks: Iterable[FrameTask]) -> Iterator[Frame]:
         """Return the planned frames, in their order; see :meth:`render`."""
-        every = self.render(tasks)
-        return (made.frame for made in every if isinstance(made, Rendered))
+        return (made.frame for made in self.render(tasks) if isinstance(made, Rendered))
 
     def render(
         self, tasks: Iterable[FrameTask | int]
@@ -265,7 +260,8 @@ class Renderer:
         if isinstance(item, Task) and item.seen:
             return True
         batch = self._inference.sizes.batch
-        is_full = line.new_frames >= batch or len(line.collected) >= batch + _MAX_WAITING
+        new = sum(isinstance(item, Task) for item in line.collected)
+        is_full = new >= batch or len(line.collected) >= batch + _MAX_WAITING
         ends = item is None or isinstance(item, int)
         return is_full or (ends and bool(line.collected))
 
