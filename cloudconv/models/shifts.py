@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.metrics import LUMA
+from cloudconv.metrics import luma
 from cloudconv.models.base import COLOURS, Made
 from cloudconv.models.ops import enlarged, sample, sampling_grid
 from cloudconv.models.pair import PairPicture, PairPictures
@@ -96,10 +96,10 @@ def move_exactly(
             continue
         pictures = [side[number] for side in sides]
         x0, x1, *_ = pictures
-        # Another thread may do the same, with an equal result.
-        if ("shifts", x1) not in x0.kept:
-            x0.kept["shifts", x1] = _shifts_of(pictures, reach)
-        found: Shifts | None = x0.kept["shifts", x1]
+        name = "shifts", x1
+        if name not in x0.kept:  # another thread may do the same, with an equal result
+            x0.kept[name] = _shifts_of(pictures, reach)
+        found: Shifts | None = x0.kept[name]
         if found is None:
             continue
         weight = _mean(found.explained * _most(lost, _BESIDE), 9)
@@ -153,22 +153,14 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     covered = begin.maximum(end)
     missed = change * (1 - covered) + _LEFT * (left * parts).amax(0, keepdim=True)
     explained = likely * _explained(change, missed, covered, 2 * cell)
+    explained = enlarged(explained[None], size)[0]
     return Shifts(
-        moves,
-        bends,
-        levels.byte(),
-        changed,
-        _mean(begin, 3),
-        _mean(end, 3),
-        enlarged(explained[None], size)[0],
+        moves, bends, levels.byte(), changed, _mean(begin, 3), _mean(end, 3), explained
     )
 
 
 def _level(picture: Tensor) -> Tensor:
-    colours = zip(LUMA, picture[0, :COLOURS], strict=True)
-    red, green, blue = (weight * colour for weight, colour in colours)
-    level: Tensor = red + green + blue
-    return level[None]
+    return luma(picture[:, :COLOURS])
 
 
 def _change(one: Tensor, other: Tensor) -> Tensor:

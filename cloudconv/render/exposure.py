@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cloudconv.media.colour.curves import curve_for
 from cloudconv.media.frames.frame import Frame, FrameTask
-from cloudconv.models.base import COLOURS
+from cloudconv.models.base import COLOURS, matted
 
 _PIXELS = 2  # of the largest motion of a pair, for each of its pictures
 _FEWEST, _MOST = 4, 16
@@ -54,8 +54,7 @@ class Exposure:
         """Add a picture, which is not changed."""
         light = self._curve.light(picture[:COLOURS])
         if len(picture) > COLOURS:
-            opacity = picture[COLOURS:]
-            light = torch.cat((light * opacity, opacity))
+            light = matted(torch.cat((light, picture[COLOURS:])))
         self._weight += weight
         if self._first is None:
             self._first = picture

@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.images import shift_between
+from cloudconv.images import shift_between, translate
 from cloudconv.media.colour.light import change_of_light, in_light_of, unmatched
 from cloudconv.schedule.cadence import Change
 
@@ -252,11 +252,8 @@ def _local_mean(values: Tensor) -> Tensor:
 
 def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
     """Return the share of ``b`` that ``a`` lacks: 0 (none) to about 1 (another scene)."""
-    shift = shift_between(*(thumbnail.structure.numpy() for thumbnail in (a, b)))
-    right, down = np.rint(shift).astype(int).tolist()
-    rows = (torch.arange(_HEIGHT) - down).clamp_(0, _HEIGHT - 1)
-    columns = (torch.arange(_WIDTH) - right).clamp_(0, _WIDTH - 1)
-    moved = a.structure[rows][:, columns]
+    one, two = (thumbnail.structure.numpy() for thumbnail in (a, b))
+    moved = torch.from_numpy(translate(one, np.rint(shift_between(one, two))))
     mirrored = a.structure.flip(1)
     best = unmatched([a.structure, moved, mirrored, a.structure.flip(0)], b.structure)
     rest = torch.minimum(best[0], best[1]).mean()

@@ -459,7 +459,8 @@ class _Window:
                 break
             task = self._made(part)
             if parts and _show_one_picture(parts[-1], task):
-                parts[-1] = replace(parts[-1], duration=parts[-1].duration + task.duration)
+                lasts = parts[-1].duration + task.duration
+                parts[-1] = replace(parts[-1], duration=lasts)
             else:
                 parts.append(task)
         is_still = len(parts) == 1 and parts[0].right is None
@@ -483,10 +484,8 @@ class _Window:
         ):
             return left, None
         if self._alike[0] != slot.left:
-            self._alike = (
-                slot.left,
-                (following is None or following.repeats) and left.same_picture(right),
-            )
+            may_repeat = following is None or following.repeats
+            self._alike = slot.left, may_repeat and left.same_picture(right)
         return left, None if self._alike[1] else right
 
     def _captions(self, left: Frame, slot: Slot) -> bytes:
@@ -523,7 +522,8 @@ class _Window:
 
 def _show_one_picture(first: FrameTask, second: FrameTask) -> bool:
     """Return whether two parts show no motion, and the same picture."""
-    return first.right is second.right is None and first.left.same_picture(second.left)
+    is_still = first.right is second.right is None
+    return is_still and first.left.same_picture(second.left)
 
 
 def _gap(first: AnalysedFrame, second: AnalysedFrame) -> Fraction:

@@ -55,6 +55,8 @@ _PLACES = 32  # places of a cut across an overlap
 _STEEP = 2  # places by which a cut moves from a row to the next, at most
 # Cost of the contrast of clouds in view that a cut takes away, for a whole crossing.
 _KEPT = 100.0
+# How far red is above green, green above blue, and blue above red.
+_HUES = np.array([[1, -1, 0], [0, 1, -1], [-1, 0, 1]], np.float32)
 _FAINT = 0.1  # added to the brightness of two lights before their ratio is taken
 _UNLIKE = 0.2  # random part of the cost of a pass
 _AGAIN = 0.5  # added part for a pass that starts like the one before
@@ -81,11 +83,6 @@ def _rest(material: Material, wind: Floats, sky: Floats, frames: int) -> Floats:
     total = blurred(rest * in_channels(sure, 2), sigma)
     even = total / in_channels(blurred(sure, sigma) + np.float32(1), 2)
     return unfolded(even, frames)
-
-
-def _hue(picture: Floats) -> Floats:
-    """Return how far red is above green, green above blue, blue above red, (h, w, 3)."""
-    return picture - np.roll(picture, -1, 2)
 
 
 def _best_path(costs: Floats, lost: Floats) -> tuple[list[int], float]:
@@ -240,9 +237,9 @@ class Sky:
         gain = ((there + _FAINT) / (here + _FAINT)).clip(0.6, 1.6).mean(2)
         lit = (sky - here) * in_channels(gain) + there
         # No cloud gets a hue that is neither its own nor that of its place.
-        both = [_hue(sky), _hue(there)]
-        hue = _hue(lit).clip(np.minimum(*both), np.maximum(*both))
-        return in_channels(lit.mean(2)) + (hue - np.roll(hue, 1, 2)) / 3, gain
+        own, place, hue = (cv2.transform(one, _HUES) for one in (sky, there, lit))
+        beyond = hue - hue.clip(np.minimum(own, place), np.maximum(own, place))
+        return lit - cv2.transform(beyond, _HUES.T / 3), gain
 
     def weights(
         self, one: Pass, before: Pass, number: float, size: tuple[int, int]

@@ -11,7 +11,7 @@ The settings only change the ways: slowed sound is never copied, sound that goes
 the film is encoded first, and with `copies_only` no sound is encoded.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from fractions import Fraction
 from functools import partial
 from itertools import chain
@@ -23,7 +23,6 @@ from av.container import OutputContainer
 from av.stream import Disposition
 
 from cloudconv.errors import OutputError
-from cloudconv.events import Warned
 from cloudconv.media.carried.audio import (
     EncodedTrack,
     channels_of,
@@ -35,14 +34,12 @@ from cloudconv.media.carried.carry import Carry, fresh_tags, kept_chapters
 from cloudconv.media.carried.continued import ContinuedAudio
 from cloudconv.media.carried.tracks import (
     LONG_AGO,
-    PRIMING,
-    BesideFile,
     CarriedTrack,
     ConvertedText,
     CopiedAudio,
     CopiedSubtitles,
     CopiedTrack,
-    Timed,
+    OtherStreams,
 )
 from cloudconv.media.containers.containers import Container
 from cloudconv.media.containers.muxing import (
@@ -65,17 +62,13 @@ _TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
 """Codecs of text subtitles, which can be converted to one another."""
 _STYLED = ("ass", "ssa", "webvtt")
 """Those that have places, styles and times inside of a text."""
-_NOT_YET: Timed = (LONG_AGO, None)  # in the place of a packet that is not known yet
 _COPIED = {"audio": CopiedAudio, "subtitle": CopiedSubtitles}
 _PNG_COVER = {"filename": "cover.png", "mimetype": "image/png"}
 _JPEG_COVER = {"filename": "cover.jpg", "mimetype": "image/jpeg"}
 
 
-class AddedStreams:
+class AddedStreams(OtherStreams):
     """The source's streams beside its video, on their way into an output container.
-
-    Each packet is written as soon as the video has reached its time. ``tracks`` are by
-    their number in the source; ``covers`` are the packets of cover art.
 
     The constructor opens the source a second time, and adds the streams and all tags to
     ``out``, whose header is not written yet. ``video`` is the output's own stream, of that
@@ -94,97 +87,20 @@ class AddedStreams:
         *,
         seekable: bool,
     ) -> None:
-        self.warnings: list[Warned] = []
-        self.tracks: dict[int, CarriedTrack] = {}
-        self.covers: list[Timed] = []
-        self._carry = carry
-        self._out = out
-        self._container = container
-        self._file = BesideFile(carry.info)
-        self._source = self._file.container
+        super().__init__(carry, out, container)
         self._seekable = seekable
-        self._queue = self._packets()
-        self._pending: Timed | None = None
-        self._filled = set[int]()  # the numbers of the output's streams with packets
         self._code: str | None = None  # a time code that FFmpeg does not read
         self._add_all()
         self._describe_video(video, rate)
 
-    @property
-    def delays(self) -> list[Fraction]:
-        """Return the delays in seconds that the file must state, one per audio track."""
-        tracks = self.tracks.values()
-        return [track.delay for track in tracks if track.target.type == "audio"]
-
-    def until(self, time: Fraction | None) -> None:
-        """Write every packet at or before ``time`` on the output's clock; all with None."""
-        while True:
-            self._pending = self._pending or next(self._queue, None)
-            if self._pending is _NOT_YET:
-                self._pending = None
-                return
-            if self._pending is None or (time is not None and self._pending[0] > time):
-                return
-            packet = self._pending[1]
-            self._pending = None
-            self._filled.add(packet.stream.index)
-            self._out.mux(packet)
-
-    def finish(self) -> None:
-        """Write the remaining packets, and name the streams that MP4 does not store."""
-        self.until(None)
-        for track in self.tracks.values():
-            if track.target.index not in self._filled and self._container.has_edit_lists:
-                self._warn(
-                    f"stream-lost: {label_of(track.source)} is left out: FFmpeg stores no "
-                    f"stream without packets in {self._container.name}."
-                )
-
-    def close(self) -> None:
-        """Close the source.
-
-        Add warnings about damaged, moved and left-out audio and packets.
-        """
-        for track in self.tracks.values():
-            for text in track.warnings(label_of(track.source)):
-                self._warn(text)
-        led = max((track.led for track in self.tracks.values()), default=Fraction(0))
-        # Audio from before a chosen start is not missed.
-        if led > PRIMING and self._carry.start is None:
-            self._warn(
-                f"early-sound: {float(led):.3f} s of audio from before the first video "
-                "frame are left out."
-            )
-        self._file.container.close()
-
-    def _warn(self, message: str) -> None:
-        self.warnings.append(Warned(message))
-
-    def _packets(self) -> Iterator[Timed]:
-        yield from self.covers
-        tracks = self.tracks
-        carry = self._carry
-        if not tracks:
-            return
-        begin = min(track.begin for track in tracks.values())
-        begins = None if carry.start is None else begin
-        for packet in self._file.packets(tracks, begins, carry.end):
-            yield from tracks[packet.stream.index].packets(packet)
-        playlist = carry.playlist
-        while playlist is not None and not playlist.is_complete:
-            for track in tracks.values():
-                yield from track.continued()
-            if not playlist.is_complete:  # by now
-                yield _NOT_YET
-        for track in tracks.values():
-            yield from track.finish()
-
     def _add_all(self) -> None:
         """Add all streams but the video, the tags of the file, and the chapters."""
         carry = self._carry
-        self._out.metadata.update(fresh_tags(self._source.metadata, self._container))
+        self._out.metadata.update(
+            fresh_tags(self._file.container.metadata, self._container)
+        )
         timed = []
-        for stream in self._source.streams:
+        for stream in self._file.container.streams:
             if stream.index == carry.info.video_index or self._reads_code(stream):
                 continue
             if kind_of(stream) == "still":
@@ -221,7 +137,7 @@ class AddedStreams:
         A time code is converted to ``rate``, the output's frame rate. If the rate of the
         source or of the output is variable, the time code is left out.
         """
-        source: Any = self._source.streams[self._carry.info.video_index]
+        source: Any = self._file.container.streams[self._carry.info.video_index]
         tags = fresh_tags(source.metadata, self._container)
         tags |= {} if self._code is None else {"timecode": self._code}
         stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
@@ -432,7 +348,7 @@ class AddedStreams:
 
     def _add_chapters(self) -> None:
         carry = self._carry
-        chapters = self._source.chapters()
+        chapters = self._file.container.chapters()
         if carry.shows is None and not carry.audio:
             if count := len(chapters):
                 are = plural(count, "chapter is", "chapters are")

@@ -3,7 +3,8 @@
 `BesideFile` reads the packets; of MP4 and MOV without the data of the video, and only near
 a part. A packet first moves to the clock of the whole video (`_shift`). A stream is then
 encoded again, or copied: a copied packet is left out, or moves to the output's clock, and
-its decode time moves later if it steps back (`_ordered`).
+its decode time moves later if it steps back (`_ordered`). `OtherStreams` writes a packet as
+soon as the video has reached its time.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from math import ceil
 from typing import Any
 
 import av
+from av.container import OutputContainer
 from av.format import Flags
 
+from cloudconv.events import Warned
 from cloudconv.media.carried.carry import Carry
 from cloudconv.media.containers.containers import Container
-from cloudconv.media.containers.muxing import codec_name, stamp_of
+from cloudconv.media.containers.muxing import codec_name, label_of, stamp_of
 from cloudconv.media.frames.clock import Clock, shift
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.reading.demux import only, open_container, read_packets
@@ -53,6 +56,7 @@ _ENDLESS = Fraction(1 << 31, 1000)
 Timed = tuple[Fraction, Any]
 """A packet after its decode time on the output's clock, in seconds."""
 
+_NOT_YET: Timed = (LONG_AGO, None)  # in the place of a packet that is not known yet
 _FIRST = 100  # packets among which those of covers and time codes are
 _AROUND = Fraction(2)  # seconds of sound around a part, also for the start of a decoder
 
@@ -417,3 +421,91 @@ class ConvertedText(CopiedSubtitles):
                 f"{counted(count, 'text')} {plural(count, 'loses', 'lose')} them."
             )
         yield from super().warnings(label)
+
+
+class OtherStreams:
+    """The streams beside a video on their way into an output.
+
+    ``tracks`` are by their number in the source; ``covers`` are the packets of cover art.
+    """
+
+    def __init__(self, carry: Carry, out: OutputContainer, container: Container) -> None:
+        self.warnings: list[Warned] = []
+        self.tracks: dict[int, CarriedTrack] = {}
+        self.covers: list[Timed] = []
+        self._carry = carry
+        self._out = out
+        self._container = container
+        self._file = BesideFile(carry.info)
+        self._queue = self._packets()
+        self._pending: Timed | None = None
+        self._filled = set[int]()  # the numbers of the output's streams with packets
+
+    @property
+    def delays(self) -> list[Fraction]:
+        """Return the delays in seconds that the file must state, one per audio track."""
+        tracks = self.tracks.values()
+        return [track.delay for track in tracks if track.target.type == "audio"]
+
+    def until(self, time: Fraction | None) -> None:
+        """Write every packet at or before ``time`` on the output's clock; all with None."""
+        while True:
+            self._pending = self._pending or next(self._queue, None)
+            if self._pending is _NOT_YET:
+                self._pending = None
+                return
+            if self._pending is None or (time is not None and self._pending[0] > time):
+                return
+            packet = self._pending[1]
+            self._pending = None
+            self._filled.add(packet.stream.index)
+            self._out.mux(packet)
+
+    def finish(self) -> None:
+        """Write the remaining packets, and name the streams that MP4 does not store."""
+        self.until(None)
+        for track in self.tracks.values():
+            if track.target.index not in self._filled and self._container.has_edit_lists:
+                self._warn(
+                    f"stream-lost: {label_of(track.source)} is left out: FFmpeg stores no "
+                    f"stream without packets in {self._container.name}."
+                )
+
+    def close(self) -> None:
+        """Close the source.
+
+        Add warnings about damaged, moved and left-out audio and packets.
+        """
+        for track in self.tracks.values():
+            for text in track.warnings(label_of(track.source)):
+                self._warn(text)
+        led = max((track.led for track in self.tracks.values()), default=Fraction(0))
+        # Audio from before a chosen start is not missed.
+        if led > PRIMING and self._carry.start is None:
+            self._warn(
+                f"early-sound: {float(led):.3f} s of audio from before the first video "
+                "frame are left out."
+            )
+        self._file.container.close()
+
+    def _warn(self, message: str) -> None:
+        self.warnings.append(Warned(message))
+
+    def _packets(self) -> Iterator[Timed]:
+        yield from self.covers
+        tracks = self.tracks
+        carry = self._carry
+        if not tracks:
+            return
+        begin = min(track.begin for track in tracks.values())
+        begins = None if carry.start is None else begin
+        for packet in self._file.packets(tracks, begins, carry.end):
+            yield from tracks[packet.stream.index].packets(packet)
+        playlist = carry.playlist
+        while playlist is not None and not playlist.is_complete:
+            for track in tracks.values():
+                yield from track.continued()
+            if not playlist.is_complete:  # by now
+                yield _NOT_YET
+        for track in tracks.values():
+            yield from track.finish()
