@@ -283,6 +283,20 @@ def packets_of(path: Path | str, kind: str = "audio") -> list[list[bytes]]:
         return list(result.values())
 
 
+def decoder_errors(path: Path | str) -> list[str]:
+    """Decode every stream of a file to its end; return the errors that FFmpeg names."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as lines, av.open(str(path)) as clip:
+            for packet in clip.demux():
+                if packet.stream.type in ("video", "audio", "subtitle"):
+                    packet.decode()
+    finally:
+        av.logging.set_level(level)
+    return [text for severity, _, text in lines if severity <= av.logging.ERROR]
+
+
 def packet_times(path: Path | str, kind: str = "audio") -> list[Fraction]:
     """Return the exact time of every packet of the first stream of that kind."""
     with av.open(str(path)) as clip:

@@ -121,10 +121,10 @@ class AddedStreams(OtherStreams):
         is_unread = stream.type == "data" and "timecode" not in stream.metadata
         if not (is_unread and "timecode" in name and stream.frames == 1) or rate is None:
             return False
-        packet = self._file.first_packet(stream)
-        if packet is None or packet.size != 4:
+        data = self._file.first_data(stream)
+        if data is None or len(data) != 4:
             return False
-        self._code = timecode_of(int.from_bytes(packet, "big"), round(rate))
+        self._code = timecode_of(int.from_bytes(data, "big"), round(rate))
         self._warn(
             f"time-code-counts: The time code {self._code} is marked as drop-frame, which "
             "exists at 29.97 and 59.94 fps only: in the output every frame counts."
@@ -184,13 +184,14 @@ class AddedStreams(OtherStreams):
             attaches or (self._container.covers and self._takes(stream))
         ):
             self._drop("stream-refused", stream)
-        elif (packet := self._file.first_packet(stream)) is None:
+        elif (data := self._file.first_data(stream)) is None:
             return
         elif attaches:
             is_png = stream.codec_context.name == "png"
             tags = (_PNG_COVER if is_png else _JPEG_COVER) | stream.metadata
-            self._out.add_attachment(tags["filename"], tags["mimetype"], bytes(packet))
+            self._out.add_attachment(tags["filename"], tags["mimetype"], data)
         else:
+            packet = av.Packet(data)
             packet.stream = self._copy_of(stream)
             # MP4 with chapters has covers with a second flag, and the muxer writes those as
             # videos.
@@ -334,12 +335,12 @@ class AddedStreams(OtherStreams):
             # Unlike Matroska, MP4 cannot store PCM with unnamed channels.
             name_channels(stream, target.codec_context)
         is_aac = codec_name(stream) == "aac" and not stream.codec_context.extradata
-        if is_aac and not self._seekable and (packet := self._file.first_packet(stream)):
+        if is_aac and not self._seekable and (data := self._file.first_data(stream)):
             # On a pipe the header must contain the decoder's configuration. In a file the
             # muxer adds the configuration at the end.
             convert = BitStreamFilterContext("aac_adtstoasc", stream).filter
             sides = chain.from_iterable(
-                after.iter_sidedata() for after in convert(av.Packet(bytes(packet)))
+                after.iter_sidedata() for after in convert(av.Packet(data))
             )
             new = (bytes(side) for side in sides if side.data_type == "new_extradata")
             target.codec_context.extradata = next(new, None)

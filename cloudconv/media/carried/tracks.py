@@ -13,7 +13,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import islice, tee
 from math import ceil
 from typing import Any
 
@@ -71,20 +71,19 @@ class BesideFile:
         if self._sparse is not None:
             self._sparse.hide_packets([self.container.streams[info.video_index]])
         self._packets = self._read()
-        self._first: list[Any] = []
 
     def _read(self) -> Iterator[Any]:
         streams = [each for each in self.container.streams if each.type != "attachment"]
         return read_packets(self.container, streams)
 
-    def first_packet(self, stream: Any) -> Any:
-        """Return the first packet of a stream among the first ones of the file, or None."""
-        found = [p for p in self._first if p.stream.index == stream.index]
-        for packet in islice(self._packets, 0 if found else _FIRST - len(self._first)):
-            self._first.append(packet)
-            if packet.stream.index == stream.index:
-                return packet
-        return next(iter(found), None)
+    def first_data(self, stream: Any) -> bytes | None:
+        """Return the data of a stream's first packet among the first ones of the file.
+
+        The packet itself waits for its track. Return None without such a packet.
+        """
+        first, self._packets = tee(self._packets)
+        own = (p for p in islice(first, _FIRST) if p.stream.index == stream.index)
+        return next(map(bytes, own), None)
 
     def packets(
         self, indices: Collection[int], begin: Fraction | None, end: Fraction | None
@@ -99,7 +98,7 @@ class BesideFile:
         video: Any = container.streams[self._info.video_index]
         is_part = self._sparse is not None and not self._info.timing.restarts
         last = end + _AROUND if is_part and end is not None else None
-        packets: Iterator[Any] = chain(self._first, self._packets)
+        packets = self._packets
         # Sound may begin before the first frame.
         if is_part and begin is not None and begin - _AROUND > self._info.timing.start:
             first = int((begin - _AROUND) / video.time_base)

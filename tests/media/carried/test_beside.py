@@ -1,6 +1,9 @@
 """Every kind of stream beside a video is in every output, or a warning names the stream."""
 
+from collections import defaultdict
 from fractions import Fraction
+from functools import partial
+from itertools import product
 
 import av
 import numpy as np
@@ -8,38 +11,62 @@ import pytest
 from av.stream import Disposition
 from av.subtitles.subtitle import SubtitleSet
 
+from cloudconv.media.containers.muxing import codec_name, kind_of
 from cloudconv.media.reading.demux import is_made_anew
 from tests.helpers import calls
-from tests.helpers.factory import packets_of, picture, set_chapters, sound, tone
+from tests.helpers.factory import (
+    decoder_errors,
+    packets_of,
+    picture,
+    set_chapters,
+    sound,
+    tone,
+)
+from tests.helpers.tiers import first_full
 
 SECONDS = 2
 RATE = 8
+PIECES = {
+    "whole": {},
+    "part": {"start": "0.5", "end": "1.5"},
+    "slow": {"slowmo": 2, "audio": "stretch"},
+}
+FAST = (("preset", "ultrafast"),)
 BLUE = np.uint8([[[20, 40, 200]]])
 
 
-def add_cover(out):
-    """Add a PNG that players show for the file."""
-    stream = out.add_stream("png", rate=25)
-    stream.width = stream.height = 16
-    stream.pix_fmt = "rgb24"
+COVERS = {"png": ("png", "rgb24"), "jpeg": ("mjpeg", "yuvj420p")}
+
+
+def cover(kind="png"):
+    """Return a picture of 16x16 as a file of that kind."""
+    codec, form = COVERS[kind]
+    encoder = av.CodecContext.create(codec, "w")
+    encoder.width = encoder.height = 16
+    encoder.pix_fmt = form
+    encoder.time_base = Fraction(1, 25)
+    shown = av.VideoFrame.from_ndarray(BLUE.repeat(16, 0).repeat(16, 1), "rgb24")
+    (packet,) = encoder.encode(shown.reformat(format=form))
+    return bytes(packet)
+
+
+def add_cover(out, kind="png"):
+    """Add a picture that players show for the file."""
+    if out.format.name == "matroska":
+        out.add_attachment(f"cover.{kind}", f"image/{kind}", cover(kind))
+        return lambda: None
+    stream = out.add_mux_stream(COVERS[kind][0], width=16, height=16)
     stream.disposition = Disposition.attached_pic
 
     def finish():
-        out.mux(stream.encode(av.VideoFrame.from_ndarray(BLUE.repeat(16, 0).repeat(16, 1))))
+        packet = av.Packet(cover(kind))
+        packet.stream = stream
+        packet.time_base = Fraction(1, 25)
+        packet.pts = packet.dts = 0
+        packet.is_keyframe = True
+        out.mux(packet)
 
     return finish
-
-
-def add_attached_cover(out):
-    encoder = av.CodecContext.create("png", "w")
-    encoder.width = encoder.height = 16
-    encoder.pix_fmt = "rgb24"
-    encoder.time_base = Fraction(1, 25)
-    (packet,) = encoder.encode(
-        av.VideoFrame.from_ndarray(BLUE.repeat(16, 0).repeat(16, 1), "rgb24")
-    )
-    out.add_attachment("cover.png", "image/png", bytes(packet))
-    return lambda: None
 
 
 def add_font(out):
@@ -108,8 +135,7 @@ def add_time_code(out):
 
 # What a function adds, as `contents` counts that, and the inputs that can have it.
 ADDED = {
-    add_cover: ("still", "mp4 m4v"),
-    add_attached_cover: ("still", "mkv"),
+    add_cover: ("still", "mp4 m4v mkv"),
     add_font: ("still", "mkv"),
     add_sound: ("audio", "mp4 mov mkv webm ts avi"),
     add_texts: ("subtitle", "mp4 mov mkv webm"),
@@ -121,19 +147,20 @@ ADDED = {
 INPUTS = [(add, name) for add, (_, names) in ADDED.items() for name in names.split()]
 
 
-def film(path, add):
-    """Write two seconds of video and sound, and what ``add`` adds."""
-    form = {"m4v": "mp4"}.get(path.suffix[1:])
-    with av.open(str(path), "w", format=form) as out:
+def film(path, *added, codec=None):
+    """Write two seconds of video and sound, and what each of ``added`` adds."""
+    is_mp4 = path.suffix in (".m4a", ".m4v")
+    form, brand = ("mp4", {"brand": "M4A "}) if is_mp4 else (None, {})
+    with av.open(str(path), "w", format=form, container_options=brand) as out:
         is_webm = out.format.name == "webm"
         options = {"cpu-used": "8"} if is_webm else {"preset": "ultrafast"}
         video = out.add_stream(
             "libvpx" if is_webm else "libx264", rate=RATE, options=options
         )
         video.width = video.height = 32
-        track = out.add_stream("libopus" if is_webm else "aac", rate=48000)
+        track = out.add_stream(codec or ("libopus" if is_webm else "aac"), rate=48000)
         track.layout = "mono"
-        finish = add(out)
+        finishes = [add(out) for add in added]
         for number in range(SECONDS * RATE):
             frame = picture(number, 32, 32)
             frame.pts = number
@@ -141,7 +168,8 @@ def film(path, add):
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
         sound(out, track, tone(440, SECONDS * 48000))
-        finish()
+        for finish in finishes:
+            finish()
     return path
 
 
@@ -169,8 +197,9 @@ def contents(path):
 
 def run(source, target, **part):
     """Double a clip; return the warnings."""
-    fast = ("cpu-used", "8") if target.suffix == ".webm" else ("preset", "ultrafast")
-    settings = {"factor": 2, "model": "blend", "encoder_option": (fast,), **part}
+    fast = (("cpu-used", "8"),) if target.suffix == ".webm" else FAST
+    rate = {} if "slowmo" in part else {"factor": 2}
+    settings = {"model": "blend", "encoder_option": fast, **rate, **part}
     result = calls.interpolate(source, target, **settings)
     return [str(warning).lower() for warning in result.warnings]
 
@@ -182,14 +211,115 @@ def test_each_stream_is_in_each_output_or_named(tmp_path, add, given):
     before = contents(source)
     assert before[ADDED[add][0]] > (add is add_sound)
     for suffix in ("mp4", "mov", "mkv", "webm"):
-        for name, part in {"whole": {}, "part": {"start": "0.5", "end": "1.5"}}.items():
+        for name in ("whole", "part"):
             target = tmp_path / f"{name}.{suffix}"
-            warnings = run(source, target, **part)
+            warnings = run(source, target, **PIECES[name])
             found = contents(target)
             for what, count in before.items():
                 word = "stream" if what == "still" else what
                 named = sum(word in text for text in warnings)
                 assert count - found[what] <= named, (target.name, what, warnings)
+            assert set(decoder_errors(target)) <= set(decoder_errors(source))
+            given_packets = beside(source)
+            for codec, streams in beside(target).items():
+                for copies in streams if codec in given_packets else ():
+                    assert stands_in(copies, given_packets[codec]), (target.name, codec)
+
+
+def beside(path):
+    """Return the packets of sound, subtitles and data, by codec: a list for each stream.
+
+    A header that AAC has only in transport streams is left out.
+    """
+    with av.open(str(path)) as clip:
+        packets = [packet for packet in clip.demux() if packet.size]
+        result = defaultdict(list)
+        for stream in clip.streams:
+            if kind_of(stream) in ("audio", "subtitle", "data") and not is_made_anew(
+                stream
+            ):
+                own = [bytes(p) for p in packets if p.stream.index == stream.index]
+                result[codec_name(stream)] += [
+                    [data[7 * data.startswith(b"\xff\xf1") :] for data in own]
+                ]
+        return result
+
+
+def stands_in(copies, streams):
+    """Return whether packets are a row of those of one of the streams."""
+    count = len(copies)
+    return any(
+        copies == each[k : k + count] for each in streams for k in range(len(each) + 1)
+    )
+
+
+SOUNDS = ("aac", "ac3", "libmp3lame", "libopus", "flac")
+COVERED = [
+    *((name, codec) for name in ("mp4", "mkv") for codec in SOUNDS),
+    ("m4a", "aac"),
+]
+OUTPUTS = ("mp4", "mkv", "mov")
+
+
+def stills_of(path):
+    """Return the data of the covers of a file."""
+    with av.open(str(path)) as clip:
+        kinds = {stream.index: kind_of(stream) for stream in clip.streams}
+        packets = [packet for packet in clip.demux() if packet.size]
+        return [bytes(p) for p in packets if kinds[p.stream.index] == "still"]
+
+
+def check_beside(source, target, warnings):
+    """Check that an output decodes and has the covers; return its packets of sound."""
+    assert decoder_errors(target) == decoder_errors(source) == []
+    expected, found = stills_of(source), stills_of(target)
+    assert set(found) <= set(expected)
+    named = sum("is left out" in text and "video stream" in text for text in warnings)
+    assert len(expected) == len(found) + named
+    assert not [text for text in warnings if "damaged" in text]
+    return packets_of(target)
+
+
+@pytest.mark.parametrize("kinds", first_full(["jpeg png png", "png", "jpeg"]))
+@pytest.mark.parametrize(("given", "codec"), COVERED)
+def test_covers_and_copied_sound_are_those_of_the_source(tmp_path, given, codec, kinds):
+    added = [partial(add_cover, kind=kind) for kind in kinds.split()]
+    source = film(tmp_path / f"in.{given}", *added, add_texts, codec=codec)
+    assert len(stills_of(source)) == len(added)
+    (sounds,) = packets_of(source)
+    for suffix in OUTPUTS:
+        for name, part in PIECES.items():
+            target = tmp_path / f"{name}.{suffix}"
+            warnings = run(source, target, **part)
+            (copies,) = check_beside(source, target, warnings)
+            if name == "slow" or any(" becomes " in text for text in warnings):
+                continue
+            assert copies
+            assert stands_in(copies, [sounds])
+            assert name == "part" or len(copies) == len(sounds)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), first_full([("mkv", "mp4"), *product(("mp4", "m4a"), OUTPUTS)])
+)
+def test_covers_are_beside_what_goes_on(tmp_path, given, name):
+    source = film(tmp_path / f"in.{given}", add_cover, add_texts)
+    target = tmp_path / f"out.{name}"
+    for goes_on, settings in (
+        (calls.dream, {"seconds": 1, "mode": "flow"}),
+        (calls.extrapolate, {"frames": 2, "model": "flow"}),
+    ):
+        result = goes_on(source, target, encoder_option=FAST, overwrite=True, **settings)
+        check_beside(source, target, [str(text).lower() for text in result.warnings])
+
+
+@pytest.mark.parametrize("given", ["mp4", "mkv"])
+def test_a_cover_leaves_the_sound_beside_it_as_it_is(tmp_path, given):
+    source = film(tmp_path / f"in.{given}", add_cover)
+    target = tmp_path / "out.mp4"
+    assert run(source, target) == []
+    assert packets_of(target) == packets_of(source)
+    assert decoder_errors(target) == []
 
 
 def test_the_cover_of_an_mp4_is_copied(tmp_path):
