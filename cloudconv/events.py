@@ -3,16 +3,17 @@
 import inspect
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
+from cloudconv import interrupts
 from cloudconv.messages import in_python
 
 Result = TypeVar("Result", covariant=True)
-Returned = TypeVar("Returned")
-Yielded = TypeVar("Yielded")
+Given = ParamSpec("Given")
 
 _SPEED_SECONDS = 60.0  # over which a speed is measured
 
@@ -94,15 +95,24 @@ Event = Warned | Progress | Measured | Ended | Finished[Any]
 Job = Generator[Event, None, None]  # a running job; its last event is ``Finished``
 
 
-class Reported(list[Warned]):
-    """The warnings that a job has yielded, each once, for its result."""
+class Warnings(list[Warned]):
+    """The warnings of a job, each once, in the order in which they were found.
 
-    def new(self, warnings: Iterable[Warned]) -> Iterator[Warned]:
-        """Yield and keep those of the warnings that are new."""
-        for warned in warnings:
-            if warned not in self:
-                self.append(warned)
-                yield warned
+    The job makes this object, and gives it to all that may warn, also in other threads.
+    :func:`reporting` yields the warnings as events; the result of the job has them all.
+    """
+
+    _yielded = 0
+
+    def add(self, *warnings: Warned) -> None:
+        """Add the warnings that are new."""
+        self.extend(dict.fromkeys(new for new in warnings if new not in self))
+
+    def new(self) -> Iterator[Warned]:
+        """Yield the warnings that were added after the last call."""
+        while self._yielded < len(self):
+            self._yielded += 1
+            yield self[self._yielded - 1]
 
 
 class Pace:
@@ -136,55 +146,42 @@ class Pace:
         return replace(at, rate=rate, seconds_left=left)
 
 
+def reporting(run: Callable[Concatenate[Warnings, Given], Job]) -> Callable[Given, Job]:
+    """Give a function that makes a job the warnings, which the job then yields.
+
+    New warnings come before each event, also those of other threads.
+    """
+
+    @wraps(run)
+    def reported(*arguments: Given.args, **options: Given.kwargs) -> Job:
+        warnings = Warnings()
+        with closing(run(warnings, *arguments, **options)) as job:
+            for event in job:
+                yield from warnings.new()
+                yield event
+
+    return reported
+
+
 def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
     """Run a job to its end and return its result; call ``show`` with each event.
 
-    Ctrl-C during this call is raised inside the job, which then reports the saved work.
+    After Ctrl-C during ``show`` the job ends at its next check, and reports the saved work.
     """
     result: Any = None
     interrupt: KeyboardInterrupt | None = None
     with closing(job):
-        while True:
+        while inspect.getgeneratorstate(job) != inspect.GEN_CLOSED:
             try:
-                event = job.throw(interrupt) if interrupt else next(job)
-                interrupt = None
-                if isinstance(event, Finished):
-                    result = event.result
-                show(event)
-            except StopIteration:
-                break
+                for event in job:
+                    if isinstance(event, Finished):
+                        result = event.result
+                    show(event)
             except KeyboardInterrupt as error:
-                # A signal that arrives while the job yields is raised here, outside the
-                # job.
                 if inspect.getgeneratorstate(job) == inspect.GEN_CLOSED:
                     raise
                 interrupt = error
+                interrupts.remember()
     if interrupt is not None and result is None:
         raise interrupt
     return result
-
-
-def mapped(
-    events: Generator[Yielded, None, Returned], change: Callable[[Yielded], Any]
-) -> Generator[Any, None, Returned]:
-    """Yield what ``change`` makes of each event, unless it is None; return the result.
-
-    An interrupt and the closing of this generator reach ``events``.
-    """
-    try:
-        event = next(events)
-        while True:
-            changed = change(event)
-            try:
-                if changed is not None:
-                    yield changed
-            except GeneratorExit:
-                events.close()
-                raise
-            except KeyboardInterrupt as error:
-                event = events.throw(error)
-            else:
-                event = next(events)
-    except StopIteration as end:
-        returned: Returned = end.value
-        return returned

@@ -1,8 +1,8 @@
 """Handle Ctrl-C, SIGTERM and the end of the terminal without losing a signal.
 
 A callback from C and a destructor discard a ``KeyboardInterrupt``. Therefore the handler
-also records the signal, and the command line calls :func:`check` whenever a job reports
-progress. No other module sets a handler.
+also records the signal, and the loop of a job calls :func:`check` between two frames. No
+other module sets a handler.
 """
 
 import os
@@ -54,9 +54,20 @@ def _end_after_sigterm(read_end: int) -> None:
     os._exit(130)
 
 
+def remember() -> None:
+    """Let :func:`check` raise an interrupt that came while a job was suspended."""
+    global _has_arrived
+    _has_arrived = True
+
+
 def check() -> None:
-    """Raise KeyboardInterrupt if a signal has arrived, also if an earlier one was lost."""
+    """Raise KeyboardInterrupt if a signal has arrived, also if its exception was lost.
+
+    The loop of each job calls this between two frames.
+    """
+    global _has_arrived
     if _has_arrived:
+        _has_arrived = False
         _raise()
 
 

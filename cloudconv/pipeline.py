@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from cloudconv.files import undone_on_error
@@ -163,12 +162,3 @@ def close_iterator(iterator: Iterator[Item]) -> None:
     close: Callable[[], None] | None = getattr(iterator, "close", None)
     if close is not None:
         close()
-
-
-def drained(queue: SimpleQueue[Item]) -> Iterator[Item]:
-    """Yield and remove the items that are in a queue now."""
-    while True:
-        try:
-            yield queue.get_nowait()
-        except Empty:
-            return

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cloudconv import interrupts
 from cloudconv.errors import Interrupted
 from cloudconv.events import Finished, watched
 
@@ -14,10 +15,11 @@ class Late:
         raise KeyboardInterrupt
 
 
-def test_an_interrupt_between_two_events_is_raised_inside_the_job():
+def test_an_interrupt_between_two_events_ends_the_job_at_its_next_check():
     def job():
         try:
             yield Late()
+            interrupts.check()
         except KeyboardInterrupt as error:
             raise Interrupted("the work is kept") from error
 
@@ -29,6 +31,7 @@ def test_a_job_that_ends_on_an_interrupt_ends_the_call_with_it():
     def job():
         try:
             yield Late()
+            interrupts.check()
         except KeyboardInterrupt:
             return
 
@@ -40,6 +43,7 @@ def test_a_job_that_finishes_after_an_interrupt_returns_its_result():
     def job():
         try:
             yield Late()
+            interrupts.check()
         except KeyboardInterrupt:
             yield Finished("the best so far")
 

@@ -14,8 +14,8 @@ from cloudconv import api, errors, settings
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
-    *("host", "messages", "errors", "events", "files", "timemap", "timeline", "framelist"),
-    *("pipeline", "interrupts", "transfer"),
+    *("host", "messages", "errors", "files", "timemap", "timeline", "framelist"),
+    *("interrupts", "events", "pipeline", "transfer"),
     *("settings", "foreign", "checkpoints", "weights", "metrics"),
     *("media", "images", "forecasting", "models"),
     *("doubts", "render", "schedule", "dreaming", "training"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv import interrupts, jobs
+from cloudconv import jobs
 from cloudconv import settings as kinds
 from cloudconv.cli import streams
 from cloudconv.cli.command import INTERRUPTED, examples, with_options
@@ -207,7 +207,6 @@ def _run_all(console: Console, settings: kinds.InterpManySettings) -> list[dict[
     ends: dict[int, Ended] = {}
 
     def ended(event: Ended) -> str:
-        interrupts.check()
         ends[event.number] = event
         if isinstance(event.outcome, CloudconvError):
             message = event.outcome.text

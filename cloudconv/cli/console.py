@@ -55,11 +55,7 @@ class Reporter:
         self._pending: tuple[str, Progress, str] | None = None
 
     def __call__(self, at: Progress, note: str = "") -> None:
-        """Show the progress of a stage, the main one with a few words beside it.
-
-        An interrupt whose exception was lost is raised here.
-        """
-        interrupts.check()
+        """Show the progress of a stage, the main one with a few words beside it."""
         # Frames that are joined look to people like those of a run that goes on.
         if at.stage == "joining" and self._show is not _print_object:
             return

@@ -14,7 +14,7 @@ from typing import Any
 
 from cloudconv import settings as kinds
 from cloudconv.errors import CloudconvError, SettingsError
-from cloudconv.events import Event, Job, Pace, Progress, Warned, mapped
+from cloudconv.events import Job, Pace, Progress, Warnings
 from cloudconv.jobs.words import check_words
 
 _MODULES: dict[type, str] = {
@@ -93,17 +93,15 @@ def planning(settings: kinds.Settings) -> Generator[dict[str, Any], None, None]:
 
 
 def _one_after_another(job: Job) -> Job:
+    global _latest
     from cloudconv.render.device import exact_arithmetic, restored  # imports PyTorch
 
     pace = Pace()
 
-    def noted(event: Event) -> Event:
-        global _latest
-        _latest = time.monotonic()
-        return pace(event) if isinstance(event, Progress) else event
-
-    with _turn(job), exact_arithmetic(), restored():
-        yield from mapped(job, noted)
+    with _turn(job), exact_arithmetic(), restored(), closing(job):
+        for event in job:
+            _latest = time.monotonic()
+            yield pace(event) if isinstance(event, Progress) else event
 
 
 @contextmanager
@@ -172,12 +170,12 @@ def _module(settings: Any, function: str) -> Any:
 def planned(plan: Any) -> dict[str, Any]:
     """Return the JSON of a plan: the keys of the result that are decided, with warnings."""
     from cloudconv.jobs.video import VideoPlan  # imports PyTorch
-    from cloudconv.media.writing.muxer import carried_warnings
+    from cloudconv.media.writing.muxer import try_streams
 
-    others: list[Warned] = []
+    warnings = Warnings(plan.warnings)
     if isinstance(plan, VideoPlan):
-        others = carried_warnings(plan.encoding(plan.probable_start))
-    texts = dict.fromkeys(warning.text for warning in (*plan.warnings, *others))
+        try_streams(plan.encoding(plan.probable_start), warnings)
+    texts = dict.fromkeys(warning.text for warning in warnings)
     return {**plan.facts, "warnings": [*texts]}
 
 

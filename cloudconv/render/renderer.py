@@ -7,20 +7,19 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import torch
 
 from cloudconv.doubts import LEAST, Box, box_of, size_of, unexplained
 from cloudconv.errors import DeviceError
-from cloudconv.events import Warned
+from cloudconv.events import Warned, Warnings
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.models import registry
 from cloudconv.models.base import COLOURS, Interpolator, check_finite
 from cloudconv.models.engines import Engines
 from cloudconv.models.pair import Pair
-from cloudconv.pipeline import close_iterator, drained
+from cloudconv.pipeline import close_iterator
 from cloudconv.render.cpu_streams import CpuStreams
 from cloudconv.render.device import exact_arithmetic, use_device
 from cloudconv.render.inference import Inference, SourcePicture, Steps, advance
@@ -116,6 +115,7 @@ class Renderer:
     ``wanted`` are the batch, the tiles and the CPU streams that the user wants. ``scale``
     is that of the motion estimation, 1 for models without this option. ``judges``: measure
     where new frames are a guess. ``engines`` are those with which the model was loaded.
+    ``warnings`` get those about memory.
     Raises ModelError or SettingsError if scale, batch or tile cannot be used.
     """
 
@@ -128,6 +128,7 @@ class Renderer:
         scale: float = 1.0,
         judges: bool = False,
         engines: Engines | None = None,
+        warnings: Warnings | None = None,
     ) -> None:
         self.engines = Engines({}) if engines is None else engines
         self._inference = Inference(
@@ -137,7 +138,7 @@ class Renderer:
         self._dtype = model.dtype
         self._wanted = wanted
         self._context = model.spec.frames
-        self._warned: SimpleQueue[Warned] = SimpleQueue()
+        self.warnings = Warnings() if warnings is None else warnings
         self._pictures: dict[int, SourcePicture] = {}
         self._size: tuple[int, int] | None = None
         self.judges = judges
@@ -190,7 +191,7 @@ class Renderer:
         self.engines.choose(partial(model.between, pair), pixels / side**2)
 
     def _warn(self, text: str) -> None:
-        self._warned.put(Warned(text))
+        self.warnings.add(Warned(text))
 
     def use_sizes(self, width: int, height: int, sizes: Sizes) -> None:
         """Use these sizes for frames of that size.
@@ -199,10 +200,6 @@ class Renderer:
         """
         self._size = width, height
         self._inference = replace(self._inference, sizes=sizes)
-
-    def new_warnings(self) -> list[Warned]:
-        """Return the new warnings about memory and precision."""
-        return list(drained(self._warned))
 
     def frames(self, tasks: Iterable[FrameTask]) -> Iterator[Frame]:
         """Return the planned frames, in their order; see :meth:`render`."""
@@ -383,6 +380,7 @@ def renderer_for(
     lenient: bool = False,
     judges: bool = False,
     sha256: str | None = None,
+    warnings: Warnings | None = None,
 ) -> Renderer:
     """Load a model for a renderer with the options; ``lenient`` skips those it lacks.
 
@@ -404,4 +402,5 @@ def renderer_for(
         scale=((network.scale_option or not lenient) and settings.scale) or 1.0,
         judges=judges and network.has_maps,
         engines=engines,
+        warnings=warnings,
     )

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
-from queue import SimpleQueue
 from typing import Literal, Self
 
 from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import Warned
+from cloudconv.events import Warned, Warnings
 from cloudconv.framelist import NO_FRAMES, FrameList, check_row
 from cloudconv.media.colour.color import block_means, thumbnail
 from cloudconv.media.frames.frame import Frame, FrameTask
@@ -109,7 +108,7 @@ class Counts:
     scene's first frame, on the source's clock. ``replaced`` frames count as source frames,
     too. ``duration`` is the output's, in seconds. ``steps`` are the first two different
     durations of output frames. ``ticks`` are the times of the source frames, at a variable
-    rate. The thread that plans adds each of the ``warnings`` as soon as it is known.
+    rate. ``warnings`` get those of the schedule.
     """
 
     first: Fraction | None = None
@@ -122,7 +121,7 @@ class Counts:
     duration: Fraction = Fraction(0)
     steps: set[Fraction] = field(default_factory=set)
     ticks: array[int] = field(default_factory=lambda: array("q"))
-    warnings: SimpleQueue[Warned] = field(default_factory=SimpleQueue)
+    warnings: Warnings = field(default_factory=Warnings)
 
     def add(self, item: AnalysedFrame, tick: Fraction | None) -> None:
         """Count a source frame."""
@@ -277,7 +276,7 @@ def schedule(
         elif counts.source_frames > 1:
             replacing.finish(request, counts.replaced)
             if request.loop and window.close(request.scene_cut):
-                counts.warnings.put(
+                counts.warnings.add(
                     Warned(
                         f"loop-stands-still: The last frame of {request.name}, or of the "
                         "part, equals the first, so the loop stands still there: leave the "
@@ -292,7 +291,7 @@ def schedule(
                 "more: give a longer video or part."
             )
         if not is_reported and (item is None or cadence.certain) and cadence.advice:
-            counts.warnings.put(Warned(f"cadence-kept: {cadence.advice}"))
+            counts.warnings.add(Warned(f"cadence-kept: {cadence.advice}"))
             is_reported = True
         pending = chain(held, slots)
         held = []
@@ -321,7 +320,7 @@ def outer_frame(
 class _Replacing:
     """A check of replaced frames: few in a row; a warning if a neighbour stands for one."""
 
-    def __init__(self, warnings: SimpleQueue[Warned]) -> None:
+    def __init__(self, warnings: Warnings) -> None:
         self._warnings = warnings
         self._row: list[Fraction] = []  # the times of replaced frames in a row
         self._repeated = 0  # replaced frames for which a neighbour is repeated
@@ -347,7 +346,7 @@ class _Replacing:
                 "part: name fewer frames."
             )
         if request.replaced.spans and not replaced:
-            self._warnings.put(
+            self._warnings.add(
                 Warned(
                     f"replaced-none: --replace names no frame of {request.name}, or of the "
                     "part: numbers and times count from the first frame of the input."
@@ -357,7 +356,7 @@ class _Replacing:
             self._repeated += len(self._row)
         if self._repeated:
             frames = counted(self._repeated, "frame")
-            self._warnings.put(
+            self._warnings.add(
                 Warned(
                     f"replaced-by-neighbour: {frames} of --replace "
                     f"{plural(self._repeated, 'is', 'are')} the first or the last, or "

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from cloudconv.events import Event, Finished, Job, Progress
+from cloudconv.events import Event, Job, Progress, watched
 
 Watch = Callable[[Event], object]
 
@@ -13,22 +13,8 @@ def ignore(_: Event) -> None:
 
 
 def finish(job: Job, watch: Watch = ignore) -> Any:
-    """Run a job and return its result.
-
-    Raise in the job what ``watch`` raises at an event.
-    """
-    result = None
-    event = next(job, None)
-    while event is not None:
-        if isinstance(event, Finished):
-            result = event.result
-        try:
-            watch(event)
-        except BaseException as error:  # noqa: BLE001 - the job must handle any error
-            event = job.throw(error)
-        else:
-            event = next(job, None)
-    return result
+    """Run a job and return its result; a Ctrl-C of ``watch`` interrupts the job."""
+    return watched(job, watch)
 
 
 def on(stage: str, do: Callable[[Progress], object]) -> Watch:
@@ -41,13 +27,11 @@ def on(stage: str, do: Callable[[Progress], object]) -> Watch:
     return watch
 
 
-def stop_after(
-    done: int, stage: str = "rendering", error: type[BaseException] = KeyboardInterrupt
-) -> Watch:
-    """Return a watcher that raises an error, or Ctrl-C, after ``done`` units of a stage."""
+def stop_after(done: int, stage: str = "rendering") -> Watch:
+    """Return a watcher that interrupts after ``done`` units of a stage."""
 
     def stop(progress: Progress) -> None:
         if progress.done >= done:
-            raise error
+            raise KeyboardInterrupt
 
     return on(stage, stop)

@@ -498,7 +498,9 @@ def test_a_lost_ctrl_c_is_noticed_between_two_inputs(clips, monkeypatch):
     monkeypatch.setattr(interrupts, "check", Mock(side_effect=KeyboardInterrupt))
     result = run(clips[1], clips[0], "--out-dir", clips[0].parent / "made")
     assert result.exit_code == 130
-    assert result.stderr == "interrupted; this run has left no unfinished file\n"
+    broken, last = result.stderr.splitlines()
+    assert "b.mp4 is damaged" in broken
+    assert last == "interrupted; this run has left no unfinished file"
     assert os.listdir(clips[0].parent / "made") == []
 
 

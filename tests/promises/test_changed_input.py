@@ -7,7 +7,7 @@ import torch
 
 from cloudconv.cli import console
 from cloudconv.errors import CloudconvError
-from cloudconv.events import Progress, mapped
+from cloudconv.events import Progress
 from cloudconv.media.reading import identity as fingerprint
 from cloudconv.media.reading.identity import input_fingerprint
 from tests.helpers import calls
@@ -175,7 +175,7 @@ def test_standard_output_ends_in_an_error_if_the_input_changes(clip, monkeypatch
     change = change_at_first_frame(lambda: change_middle(clip))
 
     def watched(console, label, job, real=console.run_with_progress, **more):
-        return real(console, label, mapped(job, lambda at: (change(at), at)[1]), **more)
+        return real(console, label, ((change(at), at)[1] for at in job), **more)
 
     monkeypatch.setattr(console, "run_with_progress", watched)
     done = invoke("interp", clip, "-o", "-", "--factor", "2", "--model", "blend")

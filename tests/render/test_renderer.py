@@ -98,7 +98,7 @@ def test_source_frames_pass_unchanged_at_their_own_times():
     # The last interval has no right frame, so its frame is repeated.
     assert result[10].picture is result[11].picture is frames[3].picture
     assert len({id(frame.picture) for frame in result}) == 4 + 6
-    assert work.new_warnings() == []
+    assert not [*work.warnings.new()]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_lack_of_memory_gives_one_stream_then_smaller_batches_then_tiles(
     work = renderer(LimitedBlend(room), batch=sizes[0], cpu_streams=sizes[1])
     result = pixels(work.frames(multiplied(frames, 4)))
     assert_alike(result, pixels(renderer("blend").frames(multiplied(frames, 4))))
-    for text, part in zip(map(str, work.new_warnings()), said, strict=True):
+    for text, part in zip(map(str, work.warnings.new()), said, strict=True):
         assert part in text
     assert torch.get_num_threads() == threads
 
@@ -246,7 +246,7 @@ def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams):
     finally:
         gc.enable()
     assert_alike(result, pixels(renderer("blend").frames(multiplied(frames, 4))))
-    assert [str(text).split(": ")[1] for text in work.new_warnings()] == [
+    assert [str(text).split(": ")[1] for text in work.warnings.new()] == [
         "the batch is now 2."
     ]
     assert not any(taken() is not None for taken in model.taken)
@@ -292,7 +292,7 @@ def test_other_errors_are_not_treated_as_a_lack_of_memory():
                 [Task(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))]
             )
         )
-    assert work.new_warnings() == []
+    assert not [*work.warnings.new()]
 
 
 def test_little_free_memory_gives_tiles_from_the_start(monkeypatch):
@@ -303,7 +303,7 @@ def test_little_free_memory_gives_tiles_from_the_start(monkeypatch):
     work = renderer(model)
     result = pixels(work.frames(multiplied(frames, 3)))
     assert_alike(result, pixels(renderer("blend").frames(multiplied(frames, 3))))
-    said = work.new_warnings()
+    said = [*work.warnings.new()]
     assert len(said) == 1
     assert "640x480" in str(said[0])
     assert "tiles of" in str(said[0])
@@ -314,7 +314,7 @@ def test_chosen_tiles_give_no_warning():
     model = LimitedBlend(room=10**9)
     work = renderer(model, tile=64)
     list(work.frames(multiplied(clip(2, width=200, height=100), 2)))
-    assert work.new_warnings() == []
+    assert not [*work.warnings.new()]
     assert max(max(shape[2:]) for shape in model.sizes) <= 64
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cloudconv import metrics
-from cloudconv.events import Warned
+from cloudconv.events import Warnings
 from cloudconv.jobs.compare.plan import ComparedClip, ComparePlan, Excerpt
 from cloudconv.media.colour.color import rgb_of
 from cloudconv.media.frames.frame import Frame
@@ -51,11 +51,8 @@ Make = Callable[[Excerpt, Tensor], Iterator[TimedFrame]]
 kept frames before as RGB."""
 
 
-def method(model: str, plan: ComparePlan, warned: list[Warned]) -> Make:
-    """Load the model of a method: a name, a file, or ``minterpolate``.
-
-    The warnings of the method are added to ``warned``.
-    """
+def method(model: str, plan: ComparePlan, warnings: Warnings) -> Make:
+    """Load the model of a method: a name, a file, or ``minterpolate``."""
     if model == MINTERPOLATE:
         return _Minterpolate(plan).make
     device = choose_device(str(plan.device))
@@ -65,12 +62,12 @@ def method(model: str, plan: ComparePlan, warned: list[Warned]) -> Make:
     if plan.forecasts:
         return partial(_predicted, registry.load_predictor(model, device, dtype), device)
     # Options that the model does not support are left out.
-    renderer = renderer_for(model, settings, device, dtype, lenient=True)
-    return partial(_interpolated, renderer, warned)
+    renderer = renderer_for(model, settings, device, dtype, lenient=True, warnings=warnings)
+    return partial(_interpolated, renderer)
 
 
 def _interpolated(
-    renderer: Renderer, warned: list[Warned], excerpt: Excerpt, context: Tensor
+    renderer: Renderer, excerpt: Excerpt, context: Tensor
 ) -> Iterator[TimedFrame]:
     began = time.perf_counter()
     left, right = excerpt.frames[0], excerpt.frames[-1]
@@ -88,7 +85,6 @@ def _interpolated(
         times = (true.time - left.time) / span, true.time, true.duration
         tasks.append(Task(left, other_side, *times, before=before, after=after))
     frames = list(renderer.frames(tasks))
-    warned += renderer.new_warnings()
     seconds = (time.perf_counter() - began) / len(frames)
     for frame in frames:
         yield ShownFrame(as_rgb(frame), frame), seconds, 1

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import Warned
+from cloudconv.events import Warned, Warnings
 from cloudconv.jobs import as_json
 from cloudconv.jobs.reports import PAGE, check_report
 from cloudconv.jobs.video import JobResult, probed
@@ -279,10 +279,16 @@ class ComparedClip:
                 f"{task} needs at least {self._least}: give a longer video or part."
             )
 
-    def source(self) -> Source:
+    def source(self, warnings: Warnings | None = None) -> Source:
         """Return the requested part of the source."""
         s = self._settings
-        return Source(self.info, start=exact(s.start), end=exact(s.end), threads=s.threads)
+        return Source(
+            self.info,
+            start=exact(s.start),
+            end=exact(s.end),
+            threads=s.threads,
+            warnings=warnings,
+        )
 
     def frames(self, source: Source) -> Iterator[ClipFrame]:
         """Yield the compared frames in order."""

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloudconv import metrics
+from cloudconv import interrupts, metrics
 from cloudconv.errors import InputError
-from cloudconv.events import Finished, Job, Progress, Reported, Warned
+from cloudconv.events import Finished, Job, Progress, Warned, Warnings, reporting
 from cloudconv.jobs.compare.plan import (
     RESULT,
     VIDEO,
@@ -46,7 +46,8 @@ _PANEL_WIDTH = 640
 _VIDEO_WIDTH = 3840
 
 
-def run(settings: CompareSettings) -> Job:
+@reporting
+def run(warnings: Warnings, settings: CompareSettings) -> Job:
     """Score every method on ``settings.input``.
 
     The last event has a :class:`CompareResult`.
@@ -54,17 +55,16 @@ def run(settings: CompareSettings) -> Job:
     set_threads(settings.threads)
     plan = decide(settings)
     began = time.monotonic()
-    reported = Reported()
-    yield from reported.new(plan.warnings)
+    warnings.add(*plan.warnings)
     with ExitStack() as stack:
         clip = ComparedClip(plan)
         writer = None
         folder = stack.enter_context(opened_report(settings))
         if folder is not None:
             writer = ReportWriter(folder, plan, stack.enter_context(ExitStack()))
-            yield from reported.new(plan.info.tags.flat_in("report"))
-        source = stack.enter_context(clip.source())
-        scorer = Scorer(plan)
+            warnings.add(*plan.info.tags.flat_in("report"))
+        source = stack.enter_context(clip.source(warnings))
+        scorer = Scorer(plan, warnings)
         rows: list[Row] = []
         skipped = 0
         for excerpt in stack.enter_context(prefetch(clip.excerpts(source), 2)):
@@ -73,10 +73,10 @@ def run(settings: CompareSettings) -> Job:
                 rows += [] if scored.row is None else [scored.row]
                 if writer is not None:
                     writer.add(scored)
-            yield from reported.new(scorer.new_warnings())
             total = clip.frames_expected
             yield Progress("scoring", min(excerpt.read, total), total)
-        yield from reported.new((*source.warnings, *_warnings(plan, scorer, rows)))
+            interrupts.check()
+        warnings.add(*_warnings(plan, scorer, rows))
         check_unchanged(plan.info)
         if not rows:
             code, words = (
@@ -98,7 +98,7 @@ def run(settings: CompareSettings) -> Job:
             per_frame=[row.as_json() for row in rows],
             verdict=verdict(plan.judged, plan.baseline, rows),
             wall_seconds=time.monotonic() - began,
-            warnings=reported,
+            warnings=warnings,
         )
         if writer is not None:
             cuts = tuple(cut - start for cut in clip.cuts)

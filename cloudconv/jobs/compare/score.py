@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cloudconv import metrics
-from cloudconv.events import Warned
+from cloudconv.events import Warnings
 from cloudconv.forecasting.choice import fault, stands
 from cloudconv.jobs.compare.methods import ShownFrame, as_rgb, method
 from cloudconv.jobs.compare.plan import ClipFrame, ComparePlan, Excerpt
@@ -108,21 +108,14 @@ class Scorer:
     the texture of the true frames.
     """
 
-    def __init__(self, plan: ComparePlan) -> None:
+    def __init__(self, plan: ComparePlan, warnings: Warnings) -> None:
         self._plan = plan
-        self._warned: list[Warned] = []
-        self._makers = {name: method(name, plan, self._warned) for name in plan.methods}
+        self._makers = {name: method(name, plan, warnings) for name in plan.methods}
         self._meters = {name: SequenceMeter(plan.metrics) for name in plan.methods}
         steps = range(plan.settings.horizon or 1)
         scored = (*plan.metrics, "seconds_per_frame")
         self.scores = {name: [Scores(scored) for _ in steps] for name in plan.methods}
         self.filmed = Scores(["texture"] if "texture" in plan.metrics else [])
-
-    def new_warnings(self) -> list[Warned]:
-        """Return the new warnings of the methods."""
-        new = self._warned[:]
-        self._warned.clear()
-        return new
 
     def score(self, excerpt: Excerpt) -> Iterator[ScoredFrame]:
         """Make and score the frames of the next excerpt.

@@ -26,7 +26,7 @@ from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
+from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, reporting
 from cloudconv.images import picture_of, tensor_of
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend import preview
@@ -324,7 +324,8 @@ def _requested(settings: DreamSettings) -> ModeChoice | None:
     return None if spec is None else ModeChoice(spec.name, f"{spec.name}: {why}.")
 
 
-def run(settings: DreamSettings) -> Job:
+@reporting
+def run(warnings: Warnings, settings: DreamSettings) -> Job:
     """Write ``settings.input`` and a dream that continues it.
 
     The output appears only when it is complete. Yields progress, a measurement named
@@ -335,11 +336,10 @@ def run(settings: DreamSettings) -> Job:
         yield from preview.run(settings)
         return
     began = time.monotonic()
-    reported = Reported()
     set_threads(settings.threads)
     yield Progress("analysing", 0, 100, unit="%")
     plan = _decide(settings)
-    yield from reported.new(plan.warnings)
+    warnings.add(*plan.warnings)
     dream = _resolve(plan)
     plan = dream.plan
     material = dream.material
@@ -348,7 +348,7 @@ def run(settings: DreamSettings) -> Job:
         claim(plan.output, overwrite=settings.overwrite),
         opened_report(settings) as report,
     ):
-        yield from reported.new(plan.warnings)
+        warnings.add(*plan.warnings)
         # A loop of the dream alone begins with the dream's first frame.
         last = None if settings.loop and settings.only_new else dream.options.leaves
         with torch.inference_mode():
@@ -357,11 +357,11 @@ def run(settings: DreamSettings) -> Job:
         glimpses = None if report is None else Glimpses(plan.step, plan.info)
         listener = dream.listener()
         frames = partial(dream.frames, meter, glimpses)
-        fields = yield from plan.write(frames, began, reported, listener)
+        fields = yield from plan.write(frames, began, warnings, listener)
         begins = 0 if settings.only_new else plan.begins - plan.info.timing.start
         first = fields["source_frames"]
         faults = as_json(meter.faults, first, begins, plan.step, material.size)
-        yield from reported.new(Warned(f"dream-fault: {k}.") for k in kinds_of(faults))
+        warnings.add(*(Warned(f"dream-fault: {k}.") for k in kinds_of(faults)))
         if report is not None and glimpses is not None:
             worst = glimpses.take(meter.faults, last=True)
             entries = [
@@ -385,7 +385,7 @@ def run(settings: DreamSettings) -> Job:
             faults=faults,
             verdict=verdict_of(faults),
             advice=dream.advice,
-            warnings=reported,
+            warnings=warnings,
         )
     yield Finished(result)
 

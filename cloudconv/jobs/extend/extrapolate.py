@@ -23,8 +23,9 @@ from cloudconv.events import (
     Job,
     Measured,
     Progress,
-    Reported,
     Warned,
+    Warnings,
+    reporting,
     watched,
 )
 from cloudconv.forecasting.choice import (
@@ -111,19 +112,19 @@ def _names(settings: ExtrapolateSettings) -> Sequence[str]:
     return CANDIDATES if chosen == AUTO_PREDICTOR else (chosen,)
 
 
-def run(settings: ExtrapolateSettings) -> Job:
+@reporting
+def run(warnings: Warnings, settings: ExtrapolateSettings) -> Job:
     """Write ``settings.input`` and the forecast of the frames that follow.
 
     The output appears only when it is complete. Yields warnings, progress, and at the end
     an :class:`ExtrapolateResult`.
     """
     began = time.monotonic()
-    reported = Reported()
     set_threads(settings.threads)
     plan = decide(settings)
-    yield from reported.new(plan.warnings)
+    warnings.add(*plan.warnings)
     plan, scene = _resolve(plan)
-    yield from reported.new(plan.warnings)
+    warnings.add(*plan.warnings)
     with claim(plan.output, overwrite=settings.overwrite):
         name, held, tried = yield from _trial(plan, scene)
         is_free = settings.frames is None and settings.seconds is None
@@ -143,14 +144,14 @@ def run(settings: ExtrapolateSettings) -> Job:
                 f"the clip, and its last motion, say that the forecast of {name} {holds}. "
                 "For a longer one use 'cloudconv dream'."
             )
-            yield from reported.new([not_held])
+            warnings.add(not_held)
         model = registry.load_predictor(name, plan.device, plan.dtype)
         fields = yield from plan.write(
-            lambda _: _pictures(plan, scene, model), began, reported
+            lambda _: _pictures(plan, scene, model), began, warnings
         )
     yield Finished(
         ExtrapolateResult(
-            **fields, model=name, tried_ahead=tried, held_ahead=held, warnings=reported
+            **fields, model=name, tried_ahead=tried, held_ahead=held, warnings=warnings
         )
     )
 

@@ -12,10 +12,11 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
+from cloudconv import interrupts
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.methods.base import Origin
 from cloudconv.errors import DeviceError, InputError
-from cloudconv.events import Event, Measured, Progress, Reported, Warned
+from cloudconv.events import Event, Measured, Progress, Warned, Warnings
 from cloudconv.jobs import video
 from cloudconv.media.carried.carry import Carry
 from cloudconv.media.colour.color import description_of, from_rgb
@@ -186,7 +187,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         self,
         make: Callable[[Frame | None], Iterator[NewFrame]],
         began: float,
-        reported: Reported,
+        warnings: Warnings,
         listener: Listener | None = None,
     ) -> Generator[Event, None, dict[str, Any]]:
         """Write the source's frames, then the new ones; return the fields of a result.
@@ -194,7 +195,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         The output appears only when it is complete. ``make`` yields the new frames in
         another thread. Its argument is the output's first frame if that is a source frame,
         otherwise None. ``began`` was ``time.monotonic()`` when the run started.
-        ``reported`` gets the warnings. The sound goes on by the playlist of ``listener``;
+        The sound goes on by the playlist of ``listener``;
         without a listener the sound ends with the film.
         """
         info = self.info
@@ -202,7 +203,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         settings = self.settings
         with ExitStack() as stack:
             source = stack.enter_context(
-                Source(info, end=self.ends, threads=settings.threads)
+                Source(info, end=self.ends, threads=settings.threads, warnings=warnings)
             )
             passing = iter(()) if settings.only_new else source.frames()
             first = next(passing, None)
@@ -212,8 +213,9 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
                 carry = replace(encoding.carry, playlist=listener.playlist)
                 encoding = replace(encoding, carry=carry)
             zero = self.zero(begins)
-            sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
-            yield from reported.new(sink.warnings)
+            sink = stack.enter_context(
+                Sink(encoding, overwrite=settings.overwrite, warnings=warnings)
+            )
             written = 0
 
             def frames() -> Iterator[NewFrame]:
@@ -237,7 +239,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
                 if event is not None:
                     yield event
                 yield Progress("rendering", written, self.output_frames)
-        yield from reported.new((*source.warnings, *sink.warnings))
+                interrupts.check()
         wall = time.monotonic() - began
         fields = self.counted(written - self.new_frames, begins)
         return {

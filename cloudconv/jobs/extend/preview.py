@@ -27,7 +27,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
-from cloudconv.events import Finished, Job, Measured, Progress, Reported, Warned
+from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, reporting
 from cloudconv.images import (
     MIDDLE_SIDE,
     as_picture,
@@ -168,14 +168,14 @@ def decide(settings: DreamSettings) -> PreviewPlan:
     return PreviewPlan(settings, info, output, device, dtype, warnings)
 
 
-def run(settings: DreamSettings) -> Job:
+@reporting
+def run(warnings: Warnings, settings: DreamSettings) -> Job:
     """Write the preview of a dream; the last event has a :class:`PreviewResult`."""
     began = time.monotonic()
-    reported = Reported()
     set_threads(settings.threads)
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
-    yield from reported.new(plan.warnings)
+    warnings.add(*plan.warnings)
     with claim(plan.output, overwrite=settings.overwrite):
         with enough_memory(plan.device, plan.info), torch.inference_mode():
             material = gather_material(
@@ -184,10 +184,10 @@ def run(settings: DreamSettings) -> Job:
                 scene_cut=settings.scene_cut,
                 threads=settings.threads,
             )
-            start, warnings = last_scene(material, plan.info)
+            start, found = last_scene(material, plan.info)
             choice = choose(material, settings.seed)
             film = FilmFeatures(material.reduced(MIDDLE_SIDE))
-        yield from reported.new(warnings)
+        warnings.add(*found)
         yield Progress("analysing", 100, 100, unit="%")
         panels = [
             _Panel.of(spec, len(material))
@@ -211,7 +211,7 @@ def run(settings: DreamSettings) -> Job:
                 modes=[panel.entry for panel in panels],
                 output_bytes=video.size_of(plan.output, 0)["output_bytes"],
                 wall_seconds=time.monotonic() - began,
-                warnings=reported,
+                warnings=warnings,
             )
         )
 

@@ -2,17 +2,17 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from cloudconv import interrupts
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
-from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
+from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned
 from cloudconv.host import lack_of_memory, refusal
 from cloudconv.jobs import planned
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
@@ -212,8 +212,9 @@ def run(settings: InterpManySettings) -> Job:
             for number, (one, plan) in enumerate(_plans(every)):
                 if isinstance(plan, InterpPlan):
                     frames.known[number] = plan.expected or 0
-                    change = partial(frames.change, number, str(one.input))
-                    outcomes.append((yield from mapped(_made(one, plan, workers), change)))
+                    with closing(_made(one, plan, workers, outcomes)) as made:
+                        for event in made:
+                            yield frames.change(number, str(one.input), event)
                 else:
                     outcomes.append(plan)
                 outcome = outcomes[-1]
@@ -224,6 +225,7 @@ def run(settings: InterpManySettings) -> Job:
                     del frames.sizes[number]
                 yield Ended(number, str(one.input), outcome, len(every))
                 yield frames.progress()
+                interrupts.check()
     except KeyboardInterrupt as error:
         kept: list[str] = list(getattr(error, "kept", ()))
         count = sum(not isinstance(outcome, CloudconvError) for outcome in outcomes)
@@ -236,15 +238,21 @@ def run(settings: InterpManySettings) -> Job:
 
 
 def _made(
-    settings: InterpSettings, plan: InterpPlan, workers: Workers
-) -> Generator[Event, None, InputOutcome]:
+    settings: InterpSettings,
+    plan: InterpPlan,
+    workers: Workers,
+    outcomes: list[InputOutcome],
+) -> Job:
     """Interpolate an input by its plan, and record what its output was made of."""
-    outcomes: list[InputOutcome] = []
     with _failing(settings, outcomes):
         recipe = Recipe.of(settings, plan.info.fingerprint)
-        outcomes.append((yield from interpolate(plan, workers)))
+        with closing(interpolate(plan, workers)) as job:
+            for event in job:
+                if isinstance(event, Finished):
+                    outcomes.append(event.result)
+                else:
+                    yield event
         record(plan.output, recipe)
-    return outcomes[-1]
 
 
 def decide(settings: InterpManySettings) -> SimpleNamespace:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 
+from cloudconv.events import Warnings
 from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.messages import clock, counted
@@ -28,7 +29,8 @@ def foresee(plan: InterpPlan) -> Iterator[dict[str, str]]:
     """
     began = time.monotonic()
     set_threads(plan.settings.threads)
-    with plan.source() as source:
+    unused = Warnings()
+    with plan.source(unused) as source:
         tasks = [*islice(schedule(plan.frames(source), plan.request), _TASKS)]
     new = [task for task in tasks if task.is_new]
     share = len(new) / max(len(tasks), 1)
@@ -38,7 +40,7 @@ def foresee(plan: InterpPlan) -> Iterator[dict[str, str]]:
     part = (_PIXELS / size) ** 0.5
     if part < 1 and plan.device.type == "cpu":
         new = [task.of(partial(_reduced, part=part)) for task in new]
-    renderer = plan.renderer()
+    renderer = plan.renderer(unused)
     seconds = _timed(renderer, new[:1])  # which also starts the device
     if time.monotonic() - began + _NEW * seconds < _SECONDS:
         seconds = _timed(renderer, new[:_NEW])

@@ -153,7 +153,7 @@ def _made(
     for frame in renderer.frames(schedule(frames(), request)):
         assert kind is not None
         finish_checks()
-        for warned in renderer.new_warnings():
+        for warned in renderer.warnings.new():
             warnings.warn(str(warned), stacklevel=3)
         assert isinstance(frame, _MemoryFrame)
         original = frame.picture.original

@@ -10,7 +10,7 @@ import torch
 
 from cloudconv.checkpoints import file_of
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import Warned
+from cloudconv.events import Warned, Warnings
 from cloudconv.framelist import NO_FRAMES, FrameList, parse_frames
 from cloudconv.jobs import video
 from cloudconv.jobs.interp.advice import (
@@ -134,7 +134,7 @@ class InterpPlan(video.VideoPlan):
             return None
         return expected_frames(self.request.rate, frames, self.probable_length, self.shows)
 
-    def source(self) -> Source:
+    def source(self, warnings: Warnings) -> Source:
         """Return a source that decodes the requested part of the input."""
         info = self.info
         s = self.settings
@@ -142,7 +142,13 @@ class InterpPlan(video.VideoPlan):
         start, end = exact(s.start), exact(s.end)
         gpu = (self.device.index or 0) if s.nvdec else None
         return Source(
-            info, start=start, end=end, threads=s.threads, nvdec=gpu, following=follows
+            info,
+            start=start,
+            end=end,
+            threads=s.threads,
+            nvdec=gpu,
+            following=follows,
+            warnings=warnings,
         )
 
     def frames(self, source: Source) -> Iterator[Frame]:
@@ -156,13 +162,15 @@ class InterpPlan(video.VideoPlan):
             return frames
         return _limited(frames, self.info, self.request)
 
-    def renderer(self) -> Renderer:
+    def renderer(self, warnings: Warnings) -> Renderer:
         """Return a renderer in this process; its batch is not chosen yet."""
         threads = self.workers.threads(self.settings.threads) or torch.get_num_threads()
         streams = useful_cpu_streams(torch.device(self.workers.device), threads)
-        return self.renderer_on(self.device, streams)
+        return self.renderer_on(self.device, streams, warnings)
 
-    def renderer_on(self, device: torch.device, cpu_streams: int) -> Renderer:
+    def renderer_on(
+        self, device: torch.device, cpu_streams: int, warnings: Warnings
+    ) -> Renderer:
         """Return a renderer with the model of the run on a device."""
         settings = self.settings
         wanted = WantedSizes(
@@ -173,7 +181,9 @@ class InterpPlan(video.VideoPlan):
         )
         request = settings.chosen_model, settings, device, self.dtype
         judges = self.request.shutter == 0
-        return renderer_for(*request, wanted, judges=judges, sha256=self.weights)
+        return renderer_for(
+            *request, wanted, judges=judges, sha256=self.weights, warnings=warnings
+        )
 
     def decisions(self, renderer: Renderer) -> dict[str, Any]:
         """Choose sizes, threads and engines for all segments of the output."""

@@ -13,9 +13,10 @@ from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
+from cloudconv import interrupts
 from cloudconv.doubts import kinds_of, without_pictures
 from cloudconv.errors import CloudconvError
-from cloudconv.events import Event, Finished, Job, Progress, Reported, Warned
+from cloudconv.events import Finished, Job, Progress, Warned, Warnings, reporting
 from cloudconv.jobs.interp.estimate import foresee
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
 from cloudconv.jobs.interp.pool import WorkerConfig, environments
@@ -32,11 +33,11 @@ from cloudconv.jobs.reports import PAGE, finish_report, opened_report, places_pa
 from cloudconv.jobs.video import size_of
 from cloudconv.media.frames.frame import FrameTask
 from cloudconv.media.writing.encoding import EncodingPlan
-from cloudconv.media.writing.muxer import carried_warnings
+from cloudconv.media.writing.muxer import try_streams
 from cloudconv.media.writing.output import claim
 from cloudconv.media.writing.sink import Sink
 from cloudconv.messages import counted, plural
-from cloudconv.pipeline import drained, prefetch
+from cloudconv.pipeline import prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import empty_cache
 from cloudconv.render.renderer import Renderer
@@ -56,7 +57,7 @@ def run(settings: InterpSettings) -> Job:
     """
     plan = decide(settings, live=True)
     with start(plan.workers) as workers, opened_report(settings) as report:
-        yield Finished((yield from interpolate(plan, workers, report)))
+        yield from interpolate(plan, workers, report)
 
 
 def start(config: WorkerConfig, work: SegmentWork | None = None) -> Workers:
@@ -71,19 +72,19 @@ def start(config: WorkerConfig, work: SegmentWork | None = None) -> Workers:
     return Cluster(work, config.address, cores=config.cores, gpus=config.gpus)
 
 
+@reporting
 def interpolate(
-    plan: InterpPlan, workers: Workers, report: Path | None = None
-) -> Generator[Event, None, InterpResult]:
+    warnings: Warnings, plan: InterpPlan, workers: Workers, report: Path | None = None
+) -> Job:
     """Interpolate one video, and finish its report."""
     began = time.monotonic()
     set_threads(plan.settings.threads)
-    reported = Reported()
-    counts = Counts()
-    yield from reported.new(plan.warnings)
+    counts = Counts(warnings=warnings)
+    warnings.add(*plan.warnings)
     with ExitStack() as stack:
-        stack.enter_context(SegmentStore(plan.output).named())
+        stack.enter_context(SegmentStore(plan.output, warnings).named())
         # Decode and plan in another thread.
-        source = stack.enter_context(plan.source())
+        source = stack.enter_context(plan.source(warnings))
         scheduled = schedule(plan.frames(source), plan.request, counts)
         ahead = stack.enter_context(prefetch(scheduled, plan.request.ahead))
         head = next(ahead)
@@ -92,9 +93,8 @@ def interpolate(
         tasks = chain([head], ahead)
         del head  # so that the first pictures do not stay in memory after they are rendered
         # Load the finished segments of an earlier run, or open the output.
-        out = stack.enter_context(_opened(plan, encoding))
-        yield from reported.new(out.warnings)
-        renderer = plan.renderer()
+        out = stack.enter_context(_opened(plan, encoding, warnings))
+        renderer = plan.renderer(warnings)
         decisions = _decisions(plan, renderer, out)
         # Frames of each segment in work.
         folder, resumed, in_work = (
@@ -104,7 +104,6 @@ def interpolate(
         )
         # A GPU that decodes here also decodes for the workers.
         job = RenderJob.of(plan, encoding, decisions, folder, nvdec=source.by_gpu)
-        yield from reported.new(renderer.new_warnings())
         # Render the missing segments.
         expected = plan.expected
         if resumed:
@@ -116,26 +115,24 @@ def interpolate(
         del renderer
         with closing(rendering):
             for number, event in rendering:
-                yield from reported.new((*drained(counts.warnings), *out.warnings))
                 if isinstance(event, Progress):
                     in_work[number] = max(event.done, in_work.get(number, 0))
                     yield Progress(
                         "rendering", done + sum(in_work.values()), expected, resumed
                     )
+                    interrupts.check()
                 elif isinstance(event, Finished):
                     done += in_work.pop(number, 0)
                     last = event.result
                 elif isinstance(event, Warned):
-                    yield from reported.new([event])
-        yield from reported.new(drained(counts.warnings))
-        yield from reported.new((yield from _complete(job, out)))
-        yield from reported.new(source.warnings)
+                    warnings.add(event)
+        yield from _complete(job, out)
         doubtful = out.doubts if isinstance(out, SegmentStore) else last
-        yield from reported.new(_doubtful(doubtful))
+        warnings.add(*_doubtful(doubtful))
     _write_page(report, plan, doubtful, judged=is_judged)
     frames = [*map(without_pictures, doubtful["frames"])]
     seconds = time.monotonic() - began
-    return InterpResult(
+    result = InterpResult(
         **plan.counted(counts)
         | {"source_timing": source.timing.in_words}
         | size_of(plan.output, counts.duration),
@@ -143,8 +140,9 @@ def interpolate(
         frames_per_second=(counts.output_frames - resumed) / seconds,
         resumed=resumed > 0,
         doubtful=doubtful | {"frames": frames} if is_judged else None,
-        warnings=reported,
+        warnings=warnings,
     )
+    yield Finished(result)
 
 
 def _doubtful(doubtful: dict[str, Any]) -> list[Warned]:
@@ -169,16 +167,18 @@ def _said(doubtful: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _opened(plan: InterpPlan, encoding: EncodingPlan) -> Iterator[SegmentStore | Sink]:
+def _opened(
+    plan: InterpPlan, encoding: EncodingPlan, warnings: Warnings
+) -> Iterator[SegmentStore | Sink]:
     """Open the work folder, or the output itself if it cannot be joined from segments."""
     settings = plan.settings
     with claim(plan.output, overwrite=settings.overwrite):
         if not is_joinable(plan.output):
-            with Sink(encoding, overwrite=settings.overwrite) as sink:
+            with Sink(encoding, overwrite=settings.overwrite, warnings=warnings) as sink:
                 yield sink
             return
-        store = SegmentStore(plan.output)
-        store.warnings += carried_warnings(encoding)
+        store = SegmentStore(plan.output, warnings)
+        try_streams(encoding, warnings)
         identity = plan.identity(encoding)
         older = settings.with_defaults
         with store.opened(identity, older, resume=settings.resume):
@@ -214,14 +214,12 @@ def _render(
     return render_segments(out.missing(tasks), renderer, job, out.record)
 
 
-def _complete(
-    job: RenderJob, out: SegmentStore | Sink
-) -> Generator[Progress, None, list[Warned]]:
-    """Complete the output except for its name, and return its warnings."""
+def _complete(job: RenderJob, out: SegmentStore | Sink) -> Iterator[Progress]:
+    """Complete the output except for its name."""
     if isinstance(out, SegmentStore):
-        return (yield from out.join(job.encoding, overwrite=job.run.settings.overwrite))
-    out.complete()
-    return out.warnings
+        yield from out.join(job.encoding, overwrite=job.run.settings.overwrite)
+    else:
+        out.complete()
 
 
 def _render_by_workers(

@@ -21,7 +21,7 @@ import torch
 
 from cloudconv.doubts import SHOWN, Box, entry, joined
 from cloudconv.errors import CloudconvError, DeviceError, UnfitInputError
-from cloudconv.events import Event, Finished, Progress
+from cloudconv.events import Event, Finished, Progress, Warnings
 from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.jobs.reports import pictured
 from cloudconv.media.colour.color import rgb_of
@@ -247,13 +247,20 @@ class _SegmentFile:
     """
 
     def __init__(
-        self, number: int, job: RenderJob, keep: Keep | None, output: Sink | None
+        self,
+        number: int,
+        job: RenderJob,
+        keep: Keep | None,
+        output: Sink | None,
+        warnings: Warnings,
     ) -> None:
         self.number = number
         self._job = job
         self.written = 0
         self._keep = keep
-        self.encoder = output or Sink(job.encoding, file=fresh_file(job.folder))
+        self.encoder = output or Sink(
+            job.encoding, file=fresh_file(job.folder), warnings=warnings
+        )
         self._frames: list[Task[Fraction]] = []
         self._doubts = joined([])
 
@@ -329,12 +336,10 @@ def render_segments(
         for made in stack.enter_context(prefetch(renderer.render(planned), 4)):
             if file is None:
                 assert isinstance(made, int)
-                file = _SegmentFile(made, job, keep, output)
+                file = _SegmentFile(made, job, keep, output, renderer.warnings)
             elif isinstance(made, Rendered):
                 encoding.submit(file.write, made).result()
-                number = file.number
-                yield from ((number, warning) for warning in renderer.new_warnings())
-                yield number, Progress("rendering", file.written, None)
+                yield file.number, Progress("rendering", file.written, None)
                 if ending and ending[0].done():
                     yield ending.pop().result()
             else:
@@ -342,7 +347,6 @@ def render_segments(
                 done = file
                 file = None
                 ending = [finishing.submit(done.complete)]
-                yield from ((done.number, warning) for warning in done.encoder.warnings)
         yield from (future.result() for future in ending)
         if errors:
             raise errors[0]
@@ -387,6 +391,7 @@ class SegmentWork:
         with prefetch(decode(segment, source), job.run.request.ahead) as frames:
             tasks = [(segment.number, frames)]
             for _, event in render_segments(tasks, renderer, job, keep):
+                yield from renderer.warnings.new()
                 yield event
 
     def _opened(self, job: RenderJob) -> tuple[Source, Renderer]:
@@ -403,7 +408,7 @@ class SegmentWork:
                 self._renderer = None  # frees the memory for the next one
                 run = job.run  # of a worker
                 device = torch.device(job.run.workers.device_type)
-                self._renderer = run.renderer_on(device, job.sizes.cpu_streams)
+                self._renderer = run.renderer_on(device, job.sizes.cpu_streams, Warnings())
             job.apply_to(self._renderer)
             if self._source is not None:
                 self._source.__exit__()

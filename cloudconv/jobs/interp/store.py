@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
@@ -20,9 +20,10 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
+from cloudconv import interrupts
 from cloudconv.doubts import joined
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
-from cloudconv.events import Progress, Warned
+from cloudconv.events import Progress, Warned, Warnings
 from cloudconv.files import (
     beside,
     part_prefix,
@@ -63,14 +64,14 @@ class SegmentStore:
     :meth:`pin`, unless :meth:`opened` has read them.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, warnings: Warnings) -> None:
         self.path = beside(output, ".work")
         if not _is_ours(self.path):
             self.path = output.with_name(f"{part_prefix(output)}.work")
         self.finished: dict[int, FinishedSegment] = {}
         self.in_work: dict[int, int] = {}
         self.pinned: dict[str, Any] | None = None
-        self.warnings: list[Warned] = []
+        self.warnings = warnings
         self._joined: dict[int, FinishedSegment] = {}
         self._identity: dict[str, Any] = {}
 
@@ -189,19 +190,17 @@ class SegmentStore:
         """Return the doubts about the frames of this run's plan."""
         return joined(summary.notes for _, summary in self._joined.values())
 
-    def join(
-        self, encoding: EncodingPlan, *, overwrite: bool
-    ) -> Generator[Progress, None, list[Warned]]:
+    def join(self, encoding: EncodingPlan, *, overwrite: bool) -> Iterator[Progress]:
         """Join the segments of this run's plan into the output, and delete the folder.
 
-        Return the warnings about the output. Raises OutputError if the disk has too little
+        Raises OutputError if the disk has too little
         room, or a segment is damaged.
         """
         done = [self._joined[number] for number in sorted(self._joined)]
         frames = sum(summary.packets for _, summary in done)
         size = sum(summary.bytes for _, summary in done)
         status: os.stat_result | None = None
-        output = Sink(encoding, overwrite=overwrite)
+        output = Sink(encoding, overwrite=overwrite, warnings=self.warnings)
         try:
             with output:
                 free = disk_usage(self.path).free
@@ -213,12 +212,12 @@ class SegmentStore:
                     )
                 for written in join(done, output):
                     yield Progress("joining", written, frames)
+                    interrupts.check()
                 status = output.file.stat()
         finally:  # an interrupt may come when the output has its name
             with suppress(OSError):
                 if status is not None and os.path.samestat(status, encoding.target.stat()):
                     self.remove()
-        return output.warnings
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -270,7 +269,7 @@ class SegmentStore:
                 f"work-unreadable: The unfinished work in {self.path} cannot be resumed; "
                 "the run starts from the beginning."
             )
-            self.warnings.append(unreadable)
+            self.warnings.add(unreadable)
         elif plan and resume:
             self.pinned = plan["decided"]
             self._find_segments()
@@ -321,7 +320,7 @@ class SegmentStore:
             damaged = (
                 f"{lost} finished {segments} in {self.path} {are} damaged and made again."
             )
-            self.warnings.append(Warned(f"segments-damaged: {damaged}"))
+            self.warnings.add(Warned(f"segments-damaged: {damaged}"))
 
 
 def _name_of(segment: SegmentPlan) -> str:

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from cloudconv import errors, files, interrupts
-from cloudconv.events import Event, Finished, Job, Measured, Progress, Reported, Warned
+from cloudconv.events import (
+    Event,
+    Finished,
+    Job,
+    Measured,
+    Progress,
+    Warned,
+    Warnings,
+    reporting,
+)
 from cloudconv.jobs.compare import run as compare
 from cloudconv.jobs.compare.plan import CompareResult
 from cloudconv.jobs.compare.score import EQUAL
@@ -40,7 +49,8 @@ _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 __all__ = ["decide", "foresee", "run"]
 
 
-def run(requested: TrainSettings) -> Job:
+@reporting
+def run(warnings: Warnings, requested: TrainSettings) -> Job:
     """Train a model, and write the weights with the best scores on the held-back windows.
 
     A checkpoint beside the output, ``….checkpoint``, lets a later run with the same
@@ -61,16 +71,17 @@ def run(requested: TrainSettings) -> Job:
         gpus = [] if settings.device in ("cpu", "mps") else range(torch.cuda.device_count())
         stack.enter_context(torch.random.fork_rng(list(gpus)))
         try:
-            yield Finished((yield from _run(plan, began)))
+            yield Finished((yield from _run(plan, warnings, began)))
         except KeyboardInterrupt as error:
             if not loop.is_checkpoint(checkpoint):
                 raise
             raise errors.Interrupted(f"{checkpoint} keeps the training so far") from error
 
 
-def _run(plan: TrainPlan, began: float) -> Generator[Event, None, TrainResult]:
+def _run(
+    plan: TrainPlan, warnings: Warnings, began: float
+) -> Generator[Event, None, TrainResult]:
     stop = threading.Event()
-    reported = Reported()
     settings, checkpoint = plan.settings, plan.checkpoint
     devices.set_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -81,7 +92,7 @@ def _run(plan: TrainPlan, began: float) -> Generator[Event, None, TrainResult]:
     initialised = _initialise(model, settings, sha256)
     started = stored(model.state_dict(), plan.spec, {})
     _check_frozen(model, settings)
-    yield from reported.new(plan.warnings)
+    warnings.add(*plan.warnings)
     complete = initialised == len(model.state_dict())
     rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
     trainer = loop.Trainer(model, goal, settings, plan.device, plan.precision, rate)
@@ -118,8 +129,8 @@ def _run(plan: TrainPlan, began: float) -> Generator[Event, None, TrainResult]:
                 f"worse than {settings.init or 'its initial weights'}: do not use the new "
                 "weights."
             )
-            yield from reported.new([is_worse])
-    yield from reported.new(_changed(infos))
+            warnings.add(is_worse)
+    warnings.add(*_changed(infos))
     return TrainResult(
         **plan.facts | {"steps": trainer.step},
         naive=goal.naive,
@@ -133,7 +144,7 @@ def _run(plan: TrainPlan, began: float) -> Generator[Event, None, TrainResult]:
         best=best,
         seen=seen,
         history=trainer.history,
-        warnings=reported,
+        warnings=warnings,
     )
 
 
@@ -164,6 +175,7 @@ def _trained(
             elif isinstance(event, Measured):
                 results.save()
             yield event
+            interrupts.check()
             if stop.is_set():
                 yield Measured("stopping", None)
                 break

@@ -23,6 +23,7 @@ from av.container import OutputContainer
 from av.stream import Disposition
 
 from cloudconv.errors import OutputError
+from cloudconv.events import Warnings
 from cloudconv.media.carried.audio import (
     EncodedTrack,
     channels_of,
@@ -86,8 +87,9 @@ class AddedStreams(OtherStreams):
         rate: Fraction | None,
         *,
         seekable: bool,
+        warnings: Warnings,
     ) -> None:
-        super().__init__(carry, out, container)
+        super().__init__(carry, out, container, warnings)
         self._seekable = seekable
         self._code: str | None = None  # a time code that FFmpeg does not read
         self._add_all()

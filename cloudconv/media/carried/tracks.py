@@ -21,7 +21,7 @@ import av
 from av.container import OutputContainer
 from av.format import Flags
 
-from cloudconv.events import Warned
+from cloudconv.events import Warned, Warnings
 from cloudconv.media.carried.carry import Carry
 from cloudconv.media.containers.containers import Container
 from cloudconv.media.containers.muxing import codec_name, label_of, stamp_of
@@ -428,8 +428,14 @@ class OtherStreams:
     ``tracks`` are by their number in the source; ``covers`` are the packets of cover art.
     """
 
-    def __init__(self, carry: Carry, out: OutputContainer, container: Container) -> None:
-        self.warnings: list[Warned] = []
+    def __init__(
+        self,
+        carry: Carry,
+        out: OutputContainer,
+        container: Container,
+        warnings: Warnings,
+    ) -> None:
+        self._warnings = warnings
         self.tracks: dict[int, CarriedTrack] = {}
         self.covers: list[Timed] = []
         self._carry = carry
@@ -488,7 +494,7 @@ class OtherStreams:
         self._file.container.close()
 
     def _warn(self, message: str) -> None:
-        self.warnings.append(Warned(message))
+        self._warnings.add(Warned(message))
 
     def _packets(self) -> Iterator[Timed]:
         yield from self.covers

@@ -7,7 +7,7 @@ times of the packets show them.
 from collections import deque
 from fractions import Fraction
 
-from cloudconv.events import Warned
+from cloudconv.events import Warnings
 
 _MOST_REORDERED = 16  # pictures that a codec may store before an earlier one: H.264, HEVC
 # The part of the time between two pictures after which a packet has no second field: a
@@ -29,9 +29,7 @@ class Account:
     two pictures where some lack.
     """
 
-    def __init__(
-        self, begin: Fraction, end: Fraction | None, warnings: list[Warned]
-    ) -> None:
+    def __init__(self, begin: Fraction, end: Fraction | None, warnings: Warnings) -> None:
         self.begin = begin
         self.end = end  # None for no bound
         self.warnings = warnings

@@ -195,7 +195,7 @@ class VideoFile:
             raise _NextModeError("there is no NVIDIA GPU that can decode") from error
 
     def _without_nvdec(self, why: str, account: Account) -> None:
-        account.warnings.append(Warned(f"not-nvdec: The CPU decodes, not NVDEC: {why}."))
+        account.warnings.add(Warned(f"not-nvdec: The CPU decodes, not NVDEC: {why}."))
 
 
 def _readable(

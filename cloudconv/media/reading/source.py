@@ -12,7 +12,7 @@ from weakref import WeakSet
 from av.video.frame import VideoFrame
 
 from cloudconv.errors import InputError, UnfitInputError
-from cloudconv.events import Warned
+from cloudconv.events import Warned, Warnings
 from cloudconv.media.containers.sidedata import CAPTIONS, KINDS, readable
 from cloudconv.media.frames.deinterlace import TimedPicture, frames_of_fields
 from cloudconv.media.frames.formats import widened
@@ -40,9 +40,9 @@ class Source(AbstractContextManager["Source"]):
     ``start`` (inclusive) and ``end`` (exclusive) are seconds from the first frame.
     ``threads`` is the decoder's number of threads; None lets the decoder choose. ``nvdec``
     is the number of an NVIDIA GPU for decoding; if it does not decode, the CPU does, and a
-    warning gives the reason. ``warnings`` are complete after the last frame. With
-    ``following``, the frames end with the one that follows ``end``, if the source goes on.
-    Frames are taken from one call of :meth:`frames` at a time.
+    warning gives the reason. ``warnings`` get those about the frames, the last ones after
+    the last frame. With ``following``, the frames end with the one that follows ``end``, if
+    the source goes on. Frames are taken from one call of :meth:`frames` at a time.
     """
 
     def __init__(
@@ -54,8 +54,9 @@ class Source(AbstractContextManager["Source"]):
         threads: int | None = None,
         nvdec: int | None = None,
         following: bool = False,
+        warnings: Warnings | None = None,
     ) -> None:
-        self.warnings: list[Warned] = []
+        self.warnings = Warnings() if warnings is None else warnings
         self.info = (
             path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
         )
@@ -135,7 +136,6 @@ class Source(AbstractContextManager["Source"]):
                 yield frame
 
     def _decoded(self, start: Fraction) -> Generator[Frame, None, None]:
-        self.warnings = []
         info = self.info
         waiting = None
         delivered = 0
@@ -161,7 +161,7 @@ class Source(AbstractContextManager["Source"]):
             waiting = Frame(picture, time, Fraction(0), info.tags, captions)
         else:
             if info.timing.open_ended and lacks_its_end(info.path):
-                self.warnings.append(
+                self.warnings.add(
                     Warned(
                         "cut-off-input: The input is cut off: it ended before the end that "
                         "its header states."
@@ -176,7 +176,7 @@ class Source(AbstractContextManager["Source"]):
             yield waiting.at(waiting.time, self._until(waiting.time + lasts) - waiting.time)
         if not delivered:
             raise self._refusal()
-        self.warnings += changes.warnings()
+        self.warnings.add(*changes.warnings())
 
     def _pictures(self, account: Account, changes: "_Changes") -> Iterator[TimedPicture]:
         """Yield the file's pictures in their working pixel format, at their exact times."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from av.stream import Disposition
 
-from cloudconv.events import Warned
+from cloudconv.events import Warnings
 from cloudconv.media.carried.additions import AddedStreams
 from cloudconv.media.containers.containers import Content, container_of
 from cloudconv.media.containers.input import is_stdout, numbered
@@ -23,7 +23,7 @@ from cloudconv.media.writing.packets import Shown, Writer
 class Muxer(Writer):
     """A writer of one file, which also contains the other streams of the source."""
 
-    def __init__(self, plan: EncodingPlan, path: Path | None) -> None:
+    def __init__(self, plan: EncodingPlan, path: Path | None, warnings: Warnings) -> None:
         """Open the muxer of the container and the encoder, and add the other streams.
 
         ``path`` is the temporary file, standard output, or None for a trial without a file.
@@ -31,6 +31,7 @@ class Muxer(Writer):
         container = container_of(plan.target)
         self._path = path
         self._others: AddedStreams | None = None
+        self._warnings = warnings
         # Data on standard output cannot be corrected afterwards.
         self._amends = not is_stdout(plan.target)
         self._room = b""
@@ -53,10 +54,15 @@ class Muxer(Writer):
         # Several pictures and animated WebP have no other streams.
         if carry is not None and takes_streams and carry.info.has_streams:
             self._others = AddedStreams(
-                carry, self._out, container, stream, plan.rate, seekable=self._amends
+                carry,
+                self._out,
+                container,
+                stream,
+                plan.rate,
+                seekable=self._amends,
+                warnings=self._warnings,
             )
             self._opened.callback(self._others.close)
-            self.warnings = self._others.warnings
         if self._amends and container.prepare is not None:
             self._room = container.prepare(self._out, stream)
         if layout(plan.choice.working).alpha:
@@ -180,13 +186,11 @@ class PictureFolder(Writer):
         (self._folder / self._names.name(self._count)).write_bytes(bytes(packet))
 
 
-def carried_warnings(plan: EncodingPlan) -> list[Warned]:
-    """Return the warnings about the streams beside the video, before any work.
+def try_streams(plan: EncodingPlan, warnings: Warnings) -> None:
+    """Find the warnings about the streams beside the video, before any work.
 
     The header of the output is written to nowhere. Raises OutputError if FFmpeg refuses
     that.
     """
     with writing(plan.target):
-        muxer = Muxer(plan, None)
-        muxer.abandon()
-    return muxer.warnings
+        Muxer(plan, None, warnings).abandon()

@@ -24,7 +24,6 @@ from av.packet import packet_sidedata_type_from_literal
 
 from cloudconv import files
 from cloudconv.errors import OutputError
-from cloudconv.events import Warned
 from cloudconv.media.containers.containers import container_of
 from cloudconv.media.containers.muxing import add_side_data
 from cloudconv.media.writing.encoding import EncodingPlan, extradata_hash
@@ -75,7 +74,6 @@ class Writer(ABC):
         options: dict[str, str] | None = None,
     ) -> None:
         """Open the encoder and the container's muxer, which writes to ``url``."""
-        self.warnings: list[Warned] = []
         self.file = file
         self._plan = plan
         self._container = container_of(plan.target)

@@ -14,7 +14,7 @@ import av
 
 from cloudconv import files
 from cloudconv.errors import OutputError
-from cloudconv.events import Warned
+from cloudconv.events import Warned, Warnings
 from cloudconv.media.colour.convert import encoder_picture
 from cloudconv.media.containers.containers import container_of
 from cloudconv.media.containers.input import is_stdout, pictures_of
@@ -46,13 +46,20 @@ class Sink(AbstractContextManager["Sink"]):
     replaced: if the name is taken at the end, the output gets another name, and TakenError
     is raised. Most errors are raised before the first frame, but that for a full disk is
     raised later, and UnfitInputError at the end if the source has changed since the source
-    was probed. With ``file``, the output is that packet file of a segment. ``warnings`` are
-    about the encoding and the other streams; they are complete after :meth:`complete`.
+    was probed. With ``file``, the output is that packet file of a segment. ``warnings`` get
+    those about the encoding and the other streams, the last ones in :meth:`complete`.
     """
 
     def __init__(
-        self, plan: EncodingPlan, *, file: Path | None = None, overwrite: bool = False
+        self,
+        plan: EncodingPlan,
+        *,
+        file: Path | None = None,
+        overwrite: bool = False,
+        warnings: Warnings | None = None,
     ) -> None:
+        self.warnings = Warnings() if warnings is None else warnings
+        self.warnings.add(*plan.warnings)
         self.plan = plan
         self._overwrite = overwrite
         self._segment = file
@@ -67,14 +74,17 @@ class Sink(AbstractContextManager["Sink"]):
             # Create the part now, so that an unwritable folder is an error before any work.
             with writing(path):
                 path = files.create_part(home, folder=folder, within=within)
-        kind = PictureFolder if folder else Muxer
-        self.writer: Writer = kind(plan, path) if file is None else PacketFile(plan, file)
+        if file is not None:
+            self.writer: Writer = PacketFile(plan, file)
+        elif folder:
+            self.writer = PictureFolder(plan, path)
+        else:
+            self.writer = Muxer(plan, path, self.warnings)
         self.file = self.writer.file or plan.target
         self._palette: Chain | None = None
         stores = "a53cc" in supported_options(plan.choice.encoder)
         size = plan.info.width, plan.info.height
         self._captions = Captions(*size, plan.choice.pix_fmt) if stores else None
-        self._noted: dict[str, Warned] = {}  # by code
         self._bytes = 0
         # Of the pictures in the encoder, by time in ticks.
         self._durations: dict[int, int] = {}
@@ -88,11 +98,6 @@ class Sink(AbstractContextManager["Sink"]):
             return
         self.complete()
         self.commit()
-
-    @property
-    def warnings(self) -> list[Warned]:
-        """Return the warnings so far."""
-        return [*self.plan.warnings, *self.writer.warnings, *self._noted.values()]
 
     def write(self, frame: Frame) -> None:
         """Encode a frame without changing the frame's picture.
@@ -157,8 +162,7 @@ class Sink(AbstractContextManager["Sink"]):
             )
 
     def _note(self, text: str) -> None:
-        warned = Warned(text)
-        self._noted.setdefault(warned.code, warned)
+        self.warnings.add(Warned(text))
 
     def complete(self, joined: Shown | None = None) -> Any:
         """Complete the output except for its name; further calls do nothing.

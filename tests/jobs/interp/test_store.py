@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from cloudconv.errors import EncoderError, Interrupted, OutputError, TakenError
+from cloudconv.events import Warnings
 from cloudconv.jobs.interp import store
 from cloudconv.jobs.interp.segments import SegmentPlan, fresh_file
 from cloudconv.jobs.interp.store import SegmentStore
@@ -26,7 +27,7 @@ def segment(number, digest="da" * 16):
 @contextmanager
 def opened(output, identity=IDENTITY, *, complete=dict, resume=True, finished=()):
     """Open a store, in which segments with these numbers are finished."""
-    work = SegmentStore(output)
+    work = SegmentStore(output, Warnings())
     with work.opened(identity, complete, resume=resume):
         if finished:
             work.pin({"batch": 4})
@@ -169,7 +170,7 @@ def test_an_incomplete_file_is_never_recorded(output):
 
 
 def test_an_interrupt_names_the_work_of_an_earlier_run(output):
-    work = SegmentStore(output)
+    work = SegmentStore(output, Warnings())
     with pytest.raises(KeyboardInterrupt) as without, work.named():
         raise KeyboardInterrupt
     assert not isinstance(without.value, Interrupted)
