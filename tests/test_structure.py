@@ -34,8 +34,8 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5527,
-    "jobs": 3543,
+    "media": 5502,
+    "jobs": 3506,
     "models": 2697,
     "dreaming": 2191,
     "forecasting": 1226,
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 852,
+    "conditional expressions": 847,
     "tuple assignments": 109,
     "lambdas": 86,
     "assignments inside expressions": 86,

@@ -32,7 +32,7 @@ from cloudconv.transfer import upload
 
 # A checkpoint is this line, a sealed line that can be read without the tensors, and the
 # state.
-_KIND = b"cloudconv checkpoint 8\n"
+_KIND = b"cloudconv checkpoint 9\n"
 _LONGEST_HEAD = 1 << 16  # bytes
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UnpicklingError)
 

@@ -14,6 +14,7 @@ from cloudconv import interrupts
 from cloudconv.cli.commands import OUTCOME_KEYS
 from cloudconv.errors import Interrupted
 from cloudconv.events import Ended, Progress
+from cloudconv.files import sealed, unsealed
 from cloudconv.jobs.interp import batch, records
 from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.settings import InterpManySettings
@@ -127,20 +128,21 @@ def test_an_output_of_another_input_or_other_options_is_an_error(clips, out_dir)
         assert other.exit_code == 1
         assert [state for _, state in rows(other.stderr + other.stdout)] == ["failed"] * 2
         output = out_dir / "a_x2.mp4"
-        differs = (
-            f"{output} exists, and was made with another crf and scene cut: make it again"
-        )
+        differs = f"{output} exists, and its run differs in crf, scene cut: make it again"
         assert differs in other.stderr + other.stdout
     # Another input with an output of that name.
     write_clip(clips[0].with_suffix(".avi"), 4, codec="mpeg4")
     clips[0].with_suffix(".avi").rename(clips[2].with_suffix(".avi"))
     avi = run(clips[2].with_suffix(".avi"), "--out-dir", out_dir)
-    assert "c_x2.mkv exists, and was made of c.mkv: make it again" in avi.stderr
+    assert (
+        "c_x2.mkv exists, and its run differs in content of c.avi, content of c.mkv"
+        in avi.stderr
+    )
     os.utime(clips[2], (10**9, 10**9))  # a date alone makes no other input
     assert rows(run(*words).stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
     write_clip(clips[2], 4, scene=5)
     os.utime(clips[2], (10**9, 10**9))
-    assert "c_x2.mkv exists, and was made of an earlier c.mkv: make" in run(*words).stderr
+    assert "its run differs in content of c.mkv: make" in run(*words).stderr
     assert rows(run(*words, "-y").stderr) == [["a.mp4", "done"], ["c.mkv", "done"]]
     assert rows(run(*words).stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
 
@@ -149,12 +151,12 @@ def test_an_option_newer_than_a_record_counts_as_its_default(clips, out_dir):
     words = (clips[0], "--out-dir", out_dir)
     assert run(*words).exit_code == 0
     file = out_dir / records.FILE
-    record = json.loads(file.read_text("utf-8"))
-    del record["options"]["scene_cut"]
-    file.write_text(json.dumps(record) + "\n", "utf-8")
+    record = unsealed(file.read_bytes())
+    del record["made"]["scene_cut"]
+    file.write_bytes(sealed(record) + b"\n")
     assert rows(run(*words).stderr) == [["a.mp4", "exists"]]
     other = run(*words, "--scene-cut", "off")
-    assert "was made with another scene cut: make it again" in other.stderr
+    assert "differs in scene cut: make it again" in other.stderr
 
 
 def test_of_an_output_without_a_record_the_date_is_compared(clips, out_dir):
@@ -201,19 +203,25 @@ def test_a_file_of_records_that_is_no_file_is_left_alone(clips, out_dir, kind):
 
 
 @pytest.mark.parametrize(
-    "damage", ['"options": null', '"options": [1]', '"name": ' + "[" * 100_000]
+    "damage",
+    [
+        lambda line: b"[" * 100_000,
+        bytes.swapcase,
+        lambda line: sealed({"of": None}),
+        lambda line: sealed({"of": ["a_x2.mp4", 0, 0]}),
+    ],
 )
 def test_a_damaged_record_is_no_record(clips, out_dir, damage):
     words = (clips[0], "--out-dir", out_dir)
     assert run(*words).exit_code == 0
     file = out_dir / records.FILE
-    (line,) = file.read_text("utf-8").split("\n")[1:-1]
-    about = json.loads(line)["output"]
-    file.write_text(f'{{"output": {json.dumps(about)}, {damage}}}\n', "utf-8")
+    (line,) = file.read_bytes().split(b"\n")[1:-1]
+    file.write_bytes(damage(line) + b"\n")
     for dry_run in ([], ["--dry-run"]):
         done = run(*words, *dry_run)
         assert done.exit_code == 0, done.stderr
-    file.write_text(f"{file.read_text('utf-8')}{line}\n", "utf-8")
+    with file.open("ab") as opened:
+        opened.write(line + b"\n")
     assert "not recorded" not in run(*words).stderr
 
 
@@ -225,42 +233,38 @@ def test_a_change_of_an_input_that_keeps_size_and_date_is_noticed(clips, out_dir
     content[len(content) // 2] ^= 1
     clips[2].write_bytes(content)
     os.utime(clips[2], ns=(about.st_atime_ns, about.st_mtime_ns))
-    assert "c_x2.mkv exists, and was made of an earlier c.mkv" in run(*words).stderr
+    assert "c_x2.mkv exists, and its run differs in content of c.mkv" in run(*words).stderr
 
 
-def test_a_large_input_with_another_date_is_made_again(clips, out_dir, monkeypatch):
+def test_a_large_input_with_another_date_is_another_input(clips, out_dir, monkeypatch):
     monkeypatch.setattr("cloudconv.media.reading.identity.MOST_HASHED", 100)
     words = (clips[2], "--out-dir", out_dir)
     output = out_dir / "c_x2.mkv"
     assert rows(run(*words).stderr) == [["c.mkv", "done"]]
     assert rows(run(*words).stderr) == [["c.mkv", "exists"]]
     clips[2].touch()
-    assert rows(run(*words).stderr) == [["c.mkv", "done"]]
-    assert rows(run(*words).stderr) == [["c.mkv", "exists"]]
-    # Another program has changed the output since.
-    clips[2].touch()
-    output.write_bytes(output.read_bytes() + b"x")
     before = output.read_bytes()
-    run(*words)
+    assert "differs in content of c.mkv: make it again" in run(*words).stderr
     assert output.read_bytes() == before
+    assert rows(run(*words, "-y").stderr) == [["c.mkv", "done"]]
 
 
 def test_the_records_of_many_outputs_are_read_once(tmp_path):
-    recipe = records.Recipe("a.mp4", "0", {})
+    made = {"content of a.mp4": "0"}
     outputs = [tmp_path / f"{number}.mp4" for number in range(20)]
     for output in outputs:
         output.write_bytes(b"video")
-        records.record(output, recipe)
+        records.record(output, made)
     known = records.Records()
-    assert known.recipe_of(outputs[0]) == recipe
-    assert known.recipe_of(tmp_path / "0.mp4") == recipe
+    assert known.of(outputs[0]) == made
+    assert known.of(tmp_path / "0.mp4") == made
     (tmp_path / "new.mp4").write_bytes(b"video")
-    records.record(tmp_path / "new.mp4", recipe)
+    records.record(tmp_path / "new.mp4", made)
     with (tmp_path / records.FILE).open("r+b") as file:
         file.write(b"x" * 200)  # over the first lines, which were read
-    assert known.recipe_of(tmp_path / "new.mp4") == recipe
-    assert known.recipe_of(outputs[0]) == recipe
-    assert records.Records().recipe_of(outputs[0]) is None
+    assert known.of(tmp_path / "new.mp4") == made
+    assert known.of(outputs[0]) == made
+    assert records.Records().of(outputs[0]) is None
 
 
 def test_an_output_whose_name_follows_from_the_content_is_skipped(clips, out_dir):

@@ -18,13 +18,13 @@ from cloudconv.jobs import planned
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
 from cloudconv.jobs.interp.pool import choose_workers
-from cloudconv.jobs.interp.records import Recipe, Records, record
+from cloudconv.jobs.interp.records import WITHOUT_EFFECT, Records, made_of, record
 from cloudconv.jobs.interp.run import interpolate, start
 from cloudconv.jobs.interp.workers import Workers
+from cloudconv.jobs.madeof import difference
 from cloudconv.jobs.video import output_path, stem_of
 from cloudconv.media.containers.containers import CONTAINERS, MKV
 from cloudconv.media.reading import pictures as images
-from cloudconv.media.reading.identity import input_dates
 from cloudconv.media.writing.output import check_free, check_home, writing
 from cloudconv.messages import listed
 from cloudconv.models import registry
@@ -245,14 +245,14 @@ def _made(
 ) -> Job:
     """Interpolate an input by its plan, and record what its output was made of."""
     with _failing(settings, outcomes):
-        recipe = Recipe.of(settings, plan.info.fingerprint)
+        made = made_of(settings, plan.info.fingerprint)
         with closing(interpolate(plan, workers)) as job:
             for event in job:
                 if isinstance(event, Finished):
                     outcomes.append(event.result)
                 else:
                     yield event
-        record(plan.output, recipe)
+        record(plan.output, made)
 
 
 def decide(settings: InterpManySettings) -> SimpleNamespace:
@@ -286,31 +286,28 @@ def _decided(
     plan = decide_one(settings.changed(overwrite=True), inputs)  # an output may exist
     if (existing := _existing(settings, plan.output, records)) is not None:
         return existing
-    # An output with a record of the same recipe is of a large input with another date.
-    again = plan.output.is_file() and records.recipe_of(plan.output) is not None
-    settings = settings.changed(overwrite=settings.overwrite or again)
     check_free(plan.output, overwrite=settings.overwrite)
     return replace(plan, settings=settings)
 
 
 def _existing(settings: InterpSettings, output: Path, records: Records) -> Exists | None:
-    changes: list[str] = []
+    changed = ""
     # Some names cannot be those of a file.
     with suppress(CloudconvError, OSError, ValueError):
         if settings.overwrite or not output.is_file():
             return None
         path = Path(settings.input)
-        recipe = records.recipe_of(output)
+        made = records.of(output)
         read = [*images.files_of(path), *[path] * path.is_dir()]
         newer = output.stat().st_mtime_ns > max(file.stat().st_mtime_ns for file in read)
-        changes = [] if recipe is None else [*recipe.changes(settings)]
-        is_same = newer if recipe is None else recipe.dates == input_dates(path)
-        if not changes and is_same:
-            return Exists(str(settings.input), str(output), recipe is not None)
-    if changes:
+        if made is not None:
+            changed = difference(settings, made, made_of(settings), WITHOUT_EFFECT)
+        if not changed and (newer or made is not None):
+            return Exists(str(settings.input), str(output), made is not None)
+    if changed:
         raise OutputError(
-            f"output-of-other-run: {output} exists, and was made {listed(changes, 'and')}: "
-            "make it again with --overwrite, or name another --out-dir."
+            f"output-of-other-run: {output} exists, and its run differs in {changed}: make "
+            "it again with --overwrite, or name another --out-dir."
         )
     return None
 

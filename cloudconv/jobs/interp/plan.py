@@ -19,6 +19,7 @@ from cloudconv.jobs.interp.advice import (
     rate_warnings,
 )
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
+from cloudconv.jobs.madeof import Made, describe
 from cloudconv.jobs.reports import PAGE, check_report
 from cloudconv.media.carried.carry import Carry
 from cloudconv.media.containers.containers import container_of, default_suffix
@@ -255,24 +256,23 @@ class InterpPlan(video.VideoPlan):
         )
         return self.draft.at([span * factor for span in spans], first - zero, carry)
 
-    def identity(self, encoding: EncodingPlan) -> dict[str, Any]:
+    def identity(self, encoding: EncodingPlan) -> Made:
         """Return everything that can change a pixel of the output."""
         machine = machine_fingerprint(self.device, each_gpu=self.workers.each_gpu)
         if self.workers.device_type != self.device.type:
             machine["device"] = f"{self.workers.device_type} of a cluster"
         choice = encoding.choice
-        return {
-            "input": self.info.fingerprint,
-            "date_of_the_input": self.info.dates,
-            **self.settings.pinned(),
+        return describe(
+            self.settings,
+            {"input": self.info.fingerprint},
             **machine,
-            "weights": self.weights,
-            "precision": precision_name(self.dtype),
-            "convolutions": set_engine() or "by time",
-            "encoder": f"{choice.encoder}, {dict(choice.options)}",
-            "pix_fmt": choice.working,
-            "times": f"{encoding.tick} {encoding.offset}",
-        }
+            weights=self.weights,
+            precision=precision_name(self.dtype),
+            convolutions=set_engine() or "by time",
+            encoder=f"{choice.encoder}, {dict(choice.options)}",
+            pix_fmt=choice.working,
+            times=f"{encoding.tick} {encoding.offset}",
+        )
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -5,96 +5,63 @@ Runs that write to one folder at once only add lines. A line that was cut off is
 """
 
 import errno
-import json
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from cloudconv.media.reading.identity import input_dates, input_fingerprint
+from cloudconv.files import sealed, unsealed
+from cloudconv.jobs.madeof import Made, describe
+from cloudconv.media.reading.identity import input_fingerprint
 from cloudconv.models import registry
 from cloudconv.settings import InterpSettings
 
 FILE = ".cloudconv-outputs.jsonl"
-_WITHOUT_EFFECT = {"threads", "batch", "tile"}  # on what a viewer sees
+WITHOUT_EFFECT = ("threads", "batch", "tile")  # on what a viewer sees
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The input that an output was made of, and the options that can change the output.
+def made_of(settings: InterpSettings, content: str = "") -> Made:
+    """Return what these settings make an output of now.
 
-    The input is its name and the hash of its content, see :func:`input_fingerprint`, and
-    of a large one the hash of its dates.
+    ``content`` is the hash of the input, if that is known already.
     """
-
-    name: str
-    content: str
-    options: dict[str, str]
-    dates: str = ""
-
-    @classmethod
-    def of(cls, settings: InterpSettings, content: str = "") -> "Recipe":
-        """Return the recipe of an output that these settings make now.
-
-        ``content`` is the hash of the input, if that is known already.
-        """
-        path = Path(settings.input)
-        options = settings.pinned()
-        options["weights"] = str(registry.weights_fingerprint(settings.chosen_model))
-        content = content or input_fingerprint(path)
-        name = Path(os.path.abspath(path)).name
-        return cls(name, content, options, input_dates(path))
-
-    def changes(self, settings: InterpSettings) -> Iterator[str]:
-        """Yield in words what differs from the recipe that these settings have now."""
-        now = Recipe.of(settings)
-        if self.name != now.name:
-            yield f"of {self.name}"
-        elif self.content != now.content:
-            yield f"of an earlier {self.name}"
-        old = settings.with_defaults(self.options)
-        names = sorted((old.keys() | now.options.keys()) - _WITHOUT_EFFECT)
-        differing = [name for name in names if old.get(name) != now.options.get(name)]
-        if differing:
-            words = (name.replace("_", " ") for name in differing)
-            yield f"with another {' and '.join(words)}"
+    path = Path(settings.input)
+    name = Path(os.path.abspath(path)).name
+    inputs = {f"content of {name}": content or input_fingerprint(path)}
+    weights = registry.weights_fingerprint(settings.chosen_model)
+    return describe(settings, inputs, weights=weights)
 
 
 class Records:
-    """The recipes of the outputs of a batch, whose files are read as they grow."""
+    """A reader of the records of a batch, whose files are read as they grow."""
 
     def __init__(self) -> None:
         self._read = defaultdict[Path, int](int)  # bytes of each file
-        self._recipes = dict[tuple[object, ...], Recipe]()
+        self._made = dict[tuple[object, ...], Made]()
 
-    def recipe_of(self, output: Path) -> Recipe | None:
-        """Return the recipe of an output as it is now; None without a record of it."""
+    def of(self, output: Path) -> Made | None:
+        """Return what an output as it is now was made of; None without a record of it."""
         folder = output.parent
         with suppress(OSError), _opened(folder, "rb") as file:
             file.seek(self._read[folder])
             for line in file:
                 self._read[folder] += len(line)
-                # The line may be cut off, or another program may have written it.
-                with suppress(ValueError, TypeError, KeyError, RecursionError):
-                    entry = json.loads(line)
-                    name, size, time = entry.pop("output")
-                    options = dict[str, str](**entry.pop("options"))
-                    recipe = Recipe(**entry, options=options)
-                    self._recipes[folder, name, size, time] = recipe
-        return self._recipes.get((folder, output.name, *_mark(output)))
+                # The line may be cut off, or of another version.
+                with suppress(KeyError, TypeError):
+                    entry = unsealed(line) or {}
+                    self._made[folder, *entry["of"]] = entry["made"]
+        return self._made.get((folder, output.name, *_mark(output)))
 
 
-def record(output: Path, recipe: Recipe) -> None:
-    """Add the recipe of a finished output to the file beside it, if that is possible."""
+def record(output: Path, made: Made) -> None:
+    """Add what a finished output is made of to the file beside it, if that is possible."""
     with suppress(OSError):
-        line: dict[str, Any] = {"output": [output.name, *_mark(output)], **asdict(recipe)}
+        line = sealed({"of": [output.name, *_mark(output)], "made": made})
         with _opened(output.parent, "ab") as file:
             # The line before may have been cut off without its end.
-            file.write(b"\n" + json.dumps(line).encode() + b"\n")
+            file.write(b"\n" + line + b"\n")
 
 
 def _opened(folder: Path, mode: str) -> IO[bytes]:

@@ -179,9 +179,7 @@ def _opened(
             return
         store = SegmentStore(plan.output, warnings)
         try_streams(encoding, warnings)
-        identity = plan.identity(encoding)
-        older = settings.with_defaults
-        with store.opened(identity, older, resume=settings.resume):
+        with store.opened(plan.identity(encoding), settings):
             yield store
 
 

@@ -7,12 +7,11 @@ segment's number and the digest of its plan. Unfinished files have other names, 
 deleted.
 """
 
-import json
 import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
@@ -39,16 +38,18 @@ from cloudconv.jobs.interp.segments import (
     SegmentTasks,
     divide,
 )
+from cloudconv.jobs.madeof import Made, difference
 from cloudconv.media.frames.frame import FrameTask
 from cloudconv.media.writing.encoding import EncodingPlan
 from cloudconv.media.writing.output import writing
 from cloudconv.media.writing.packets import PacketSummary
 from cloudconv.media.writing.sink import Sink, join
 from cloudconv.messages import amount, counted, plural
+from cloudconv.settings import InterpSettings
 
 # Raise this number with each change to packet files, to digests of plans, to decisions, or
 # to identities but for new options.
-_VERSION = 14
+_VERSION = 15
 _LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 LONGEST_END = 1 << 24  # bytes; at least those of a segment's end, with its pictures
@@ -73,7 +74,7 @@ class SegmentStore:
         self.pinned: dict[str, Any] | None = None
         self.warnings = warnings
         self._joined: dict[int, FinishedSegment] = {}
-        self._identity: dict[str, Any] = {}
+        self._made: Made = {}
 
     @property
     def frames(self) -> int:
@@ -81,22 +82,15 @@ class SegmentStore:
         return sum(summary.packets for _, summary in self.finished.values())
 
     @contextmanager
-    def opened(
-        self,
-        identity: dict[str, Any],
-        complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
-        *,
-        resume: bool,
-    ) -> Iterator[None]:
+    def opened(self, made: Made, settings: InterpSettings) -> Iterator[None]:
         """Keep finished segments in the folder during a block; delete it if there are none.
 
         Errors in the block name the finished work that remains, and Ctrl-C becomes
-        Interrupted. ``identity`` is everything that can change a pixel of the output, as
-        JSON data. ``complete`` adds what the identity of an older run does not name.
-        Without ``resume`` segments of an earlier run are deleted. Raises OutputError if the
-        folder has finished segments of another identity or version, which stay.
+        Interrupted. ``made`` is everything that can change a pixel of the output. Without
+        ``settings.resume`` segments of an earlier run are deleted. Raises OutputError if
+        the folder has finished segments of other things or another version, which stay.
         """
-        self._identity = json.loads(json.dumps(identity))
+        self._made = made
         with writing(self.path):
             if not _is_ours(self.path):
                 raise OutputError(
@@ -104,7 +98,7 @@ class SegmentStore:
                     "cloudconv has not made it: move it away, or name another output."
                 )
             self.path.mkdir(exist_ok=True)
-            self._take_over(complete, resume=resume)
+            self._take_over(settings)
         try:
             yield
         except KeyboardInterrupt as error:
@@ -141,7 +135,7 @@ class SegmentStore:
         plan = {
             "version": _VERSION,
             "of": unique,
-            "identity": self._identity,
+            "made": self._made,
             "decided": decided,
         }
         with writing(self.path):
@@ -248,9 +242,7 @@ class SegmentStore:
         own += chain(self.path.glob(".cloudconv-*.part"), self.path.glob(PLAN))
         return [file for file in own if stat.S_ISREG(file.lstat().st_mode)]
 
-    def _take_over(
-        self, complete: Callable[[dict[str, Any]], dict[str, Any]], *, resume: bool
-    ) -> None:
+    def _take_over(self, settings: InterpSettings) -> None:
         file = self.path / PLAN
         plan: dict[str, Any] | None = {}
         if file.is_file():
@@ -258,35 +250,32 @@ class SegmentStore:
                 plan = unsealed(opened.read(_LONGEST_PLAN))
         version = (plan or {}).get("version", _VERSION)
         other = version != _VERSION
-        if other and resume and any(self.path.glob("*.packets")):
+        if other and settings.resume and any(self.path.glob("*.packets")):
             raise OutputError(
                 f"work-of-other-version: {self.path} holds the work of another version of "
                 "cloudconv: finish it with that version, name another output, or delete "
                 "that work with --no-resume."
             )
-        if plan is None or other:
+        if not settings.resume:
+            pass  # `_clear` deletes the work
+        elif plan is None or other:
             unreadable = Warned(
                 f"work-unreadable: The unfinished work in {self.path} cannot be resumed; "
                 "the run starts from the beginning."
             )
             self.warnings.add(unreadable)
-        elif plan and resume:
+        elif plan:
             self.pinned = plan["decided"]
             self._find_segments()
-            old = complete(plan["identity"])
-            new = self._identity
-            names = sorted(
-                key for key in old.keys() | new.keys() if old.get(key) != new.get(key)
-            )
-            if names and (work := self._work()):
-                changed = ", ".join(name.replace("_", " ") for name in names)
+            changed = difference(settings, plan["made"], self._made)
+            if changed and (work := self._work()):
                 self.finished.clear()
                 raise OutputError(
                     f"work-of-other-settings: {self.path} holds {work} of a run that "
                     f"differs in {changed}: give the same as before, name another output, "
                     "or delete that work with --no-resume."
                 )
-            if names:
+            if changed:
                 self.pinned = None
         self._clear()
 

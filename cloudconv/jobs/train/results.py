@@ -12,9 +12,9 @@ import safetensors.torch
 from torch import Tensor
 
 from cloudconv import checkpoints, errors, files
+from cloudconv.jobs.madeof import Made, difference
 from cloudconv.jobs.video import check_outputs
 from cloudconv.media.writing.output import check_free, check_home, writing
-from cloudconv.messages import flag, shortened
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.settings import TrainSettings
 from cloudconv.training import loop
@@ -24,7 +24,7 @@ from cloudconv.training import loop
 class Results:
     """The files that a training writes: the checkpoint, and the best weights.
 
-    ``footage`` has a hash of each file that is read. ``written`` are hashes of the outputs
+    ``made`` is what the training is made of. ``written`` are hashes of the outputs
     that this training may replace: its newest, and the one before if it is killed in
     between.
     """
@@ -32,42 +32,29 @@ class Results:
     output: Path
     checkpoint: Path
     trainer: loop.Trainer
-    footage: Mapping[str, str | None]
+    made: Made
     written: list[str] = field(default_factory=list)
 
     def resume(self) -> None:
         """Continue the training of the checkpoint.
 
-        Raises SettingsError or InputError if that training had other settings or files.
+        Raises SettingsError if that training had other settings or files.
         """
         checkpoint = self.checkpoint
         with loop.load_checkpoint(checkpoint, self.trainer.device) as state:
-            settings = self.trainer.settings
-            saved = settings.with_defaults(state["settings"])
-            now = settings.pinned()
-            changed = [name for name in now if saved.get(name) != now[name]]
+            changed = difference(self.trainer.settings, state["made"], self.made)
             if changed:
                 raise errors.SettingsError(
-                    f"checkpoint-of-other-settings: {checkpoint} belongs to a run with "
-                    f"another {flag(min(changed))}: give the same settings, or start again "
-                    "with --no-resume."
-                )
-            before = state["footage"]
-            files_of_both = before.keys() | self.footage.keys()
-            other = [n for n in files_of_both if before.get(n) != self.footage.get(n)]
-            if other:
-                raise errors.InputError(
-                    f"checkpoint-of-other-clips: {checkpoint} belongs to a run with other "
-                    f"content of {shortened(sorted(other), 3)}: give the same files, or "
-                    "start again with --no-resume."
+                    f"checkpoint-of-other-run: {checkpoint} belongs to a run that differs "
+                    f"in {changed}: give the same settings and files, or start again with "
+                    "--no-resume."
                 )
             self.trainer.restore(state)
             self.written = list(state["written"])
 
     def save(self) -> None:
         """Write the checkpoint."""
-        pinned = {"settings": self.trainer.settings.pinned(), "footage": self.footage}
-        state = {**self.trainer.state(), **pinned, "written": self.written}
+        state = {**self.trainer.state(), "made": self.made, "written": self.written}
         with writing(self.checkpoint):
             loop.save_checkpoint(self.checkpoint, state, of=self.output)
 

@@ -27,6 +27,7 @@ from cloudconv.events import (
 from cloudconv.jobs.compare import run as compare
 from cloudconv.jobs.compare.plan import CompareResult
 from cloudconv.jobs.compare.score import EQUAL
+from cloudconv.jobs.madeof import Made, describe
 from cloudconv.jobs.train.plan import TrainPlan, TrainResult, decide, foresee
 from cloudconv.jobs.train.results import Results, stored
 from cloudconv.media.frames.frame import MediaInfo
@@ -96,9 +97,11 @@ def _run(
     complete = initialised == len(model.state_dict())
     rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
     trainer = loop.Trainer(model, goal, settings, plan.device, plan.precision, rate)
-    own = {} if settings.init is None else {str(settings.init): sha256}
-    footage = {str(path): info.fingerprint for path, info in infos.items()} | own
-    results = Results(plan.output, checkpoint, trainer, footage)
+    read: Made = {f"content of {path}": info.fingerprint for path, info in infos.items()}
+    if settings.init is not None:
+        read[f"content of {settings.init}"] = sha256
+    made = describe(settings, read)
+    results = Results(plan.output, checkpoint, trainer, made)
     if plan.resumes:
         results.resume()
     steps_before = trainer.step

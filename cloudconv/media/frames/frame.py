@@ -80,7 +80,6 @@ class MediaInfo:
     chapters: int = 0
     # A hash of the files when they were probed; empty if they still arrive.
     fingerprint: str = ""
-    dates: str = ""  # a hash of dates and inodes, if that of the files is of samples only
     stamp: str = ""  # stays the same while no file is changed on this machine; may be empty
 
     @property

@@ -1,7 +1,7 @@
 """Decide whether an input is the one of an earlier run, or has changed since a probe.
 
-Of an input of up to 64 MB all bytes count. Of a larger one the size and samples count, and
-dates and inodes, because samples cannot show each change. No other module compares inputs.
+Of an input of up to 64 MB all bytes count. A file of a larger one is known by its size, its
+date and its inode. No other module compares inputs.
 """
 
 import hashlib
@@ -12,37 +12,36 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cloudconv.errors import InputError, UnfitInputError
+from cloudconv.errors import UnfitInputError
 from cloudconv.files import reading
 from cloudconv.media.containers.input import Copy, check_kind
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.reading.pictures import files_of
 
 MOST_HASHED = 64_000_000  # bytes of an input whose bytes are all hashed
-HASHED = 32_000_000  # bytes of a larger input
-SAMPLE = 1 << 16  # bytes; at least so many of each picture
-_FEWEST = 8  # samples of each picture, which meet each change of a seventh of its bytes
 FRESH = 2 * 10**9  # nanoseconds; a change after that time has another time
+_BLOCK = 1 << 16  # bytes that are read at once
 _HAS_CHANGE_TIME = os.name != "nt"  # on Windows st_ctime is the time of creation
 
 
 def input_fingerprint(path: Path) -> str:
     """Return a hash of the size and content of each file of an input.
 
-    Of an input above 64 MB, samples at even distances are hashed, 32 MB in all, and at
-    least 64 KiB of each picture. No date counts. Raises InputError if the input does not
-    exist, or cannot be read.
+    Of an input above 64 MB, the date and the inode of each file stand for the content.
+    Raises InputError if the input does not exist, or cannot be read.
     """
     digest = hashlib.sha256()
-    files = files_of(path)
-    share = max(HASHED // len(files), SAMPLE) if is_sampled(path) else None
-    for file in files:
+    versions = input_version(path)
+    is_large = sum(size for *_, size, _ in versions) > MOST_HASHED
+    for file, (_, inode, size, date) in zip(files_of(path), versions, strict=True):
         with reading(file):
-            size = file.stat().st_size
-            digest.update(f"{size};".encode())
             check_kind(file)
-            for block in _blocks(file, size, share):
-                digest.update(block)
+            digest.update(f"{size};".encode())
+            if is_large:
+                digest.update(f"{inode} {date};".encode())
+            else:
+                for block in _blocks(file, size):
+                    digest.update(block)
     return digest.hexdigest()
 
 
@@ -52,28 +51,14 @@ def identify(path: Path) -> dict[str, Any]:
     The stamp is taken before the content.
     """
     stamp = input_stamp(path)
-    dates = input_dates(path)
-    return {"stamp": stamp, "dates": dates, "fingerprint": input_fingerprint(path)}
-
-
-def input_dates(path: Path) -> str:
-    """Return a hash of the date and the inode of each file of a large input.
-
-    The text is empty for an input whose bytes are all hashed.
-    """
-    if not is_sampled(path):
-        return ""
-    dates = [(about.st_ino, about.st_mtime_ns) for about in _states(path)]
-    return hashlib.sha256(f"{dates}".encode()).hexdigest()
-
-
-def is_sampled(path: Path) -> bool:
-    """Return whether only samples of an input are hashed."""
-    return sum(size for *_, size, _ in input_version(path)) > MOST_HASHED
+    return {"stamp": stamp, "fingerprint": input_fingerprint(path)}
 
 
 def input_version(path: Path) -> tuple[tuple[int, ...], ...]:
-    """Return values that change if a file of an input is replaced or written again."""
+    """Return values that change if a file of an input is replaced or written again.
+
+    They are the device, the inode, the size in bytes, and the date in nanoseconds.
+    """
     return tuple(
         (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
         for about in _states(path)
@@ -100,23 +85,15 @@ def _states(path: Path) -> Iterator[os.stat_result]:
         yield about
 
 
-def _blocks(file: Path, size: int, share: int | None) -> Iterator[bytes]:
-    """Yield a file's content, or samples of ``share`` bytes in all at even distances."""
+def _blocks(file: Path, size: int) -> Iterator[bytes]:
     with io.FileIO(file) as opened:
-        if share is None or size <= share:
-            # Some files of the system, of size 0, have no end.
-            for _ in range(0, size, SAMPLE):
-                yield opened.read(SAMPLE)
-            return
-        length = min(SAMPLE, share // _FEWEST)
-        count = share // length
-        for number in range(count):
-            opened.seek((size - length) * number // (count - 1))
-            yield opened.read(length)
+        # Some files of the system, of size 0, have no end.
+        for _ in range(0, size, _BLOCK):
+            yield opened.read(_BLOCK)
 
 
 def has_changed(info: MediaInfo) -> bool:
-    """Return whether the content of an input has changed since it was probed."""
+    """Return whether an input has changed since it was probed."""
     # Only this process writes to a copy of standard input. The copy grows, but does not
     # change.
     is_ours = not info.fingerprint or isinstance(info.path, Copy)
@@ -126,18 +103,9 @@ def has_changed(info: MediaInfo) -> bool:
 
 
 def check_unchanged(info: MediaInfo) -> None:
-    """Raise UnfitInputError if an input has changed since it was probed.
-
-    Raise InputError if a large one was written or replaced, and its samples are the same.
-    """
+    """Raise UnfitInputError if an input has changed since it was probed."""
     if has_changed(info):
         raise UnfitInputError(
             f"input-changed: {info.path} was changed while it was read, so the parts of "
             "the output do not belong together: run the command again."
-        )
-    if info.dates and info.dates != input_dates(info.path):
-        raise InputError(
-            f"input-touched: {info.path} was written or replaced while it was read (its "
-            "date or its inode is new), and so large a file is compared in samples only: "
-            "start again with --no-resume."
         )

@@ -14,7 +14,7 @@ from cloudconv.jobs.interp.store import SegmentStore
 from cloudconv.media.writing.packets import PacketSummary
 from cloudconv.timeline import Task
 
-IDENTITY = {"input": "abc", "crf": 17}
+MADE = {"input": "abc", "crf": 17}
 
 
 def segment(number, digest="da" * 16):
@@ -25,10 +25,13 @@ def segment(number, digest="da" * 16):
 
 
 @contextmanager
-def opened(output, identity=IDENTITY, *, complete=dict, resume=True, finished=()):
+def opened(output, made=MADE, *, defaults={}, resume=True, finished=()):  # noqa: B006
     """Open a store, in which segments with these numbers are finished."""
     work = SegmentStore(output, Warnings())
-    with work.opened(identity, complete, resume=resume):
+    settings = SimpleNamespace(
+        resume=resume, with_defaults=lambda old: {**defaults, **old}, pinned=dict
+    )
+    with work.opened(made, settings):
         if finished:
             work.pin({"batch": 4})
         for number in finished:
@@ -38,7 +41,7 @@ def opened(output, identity=IDENTITY, *, complete=dict, resume=True, finished=()
         yield work
 
 
-def made(output, *numbers):
+def closed(output, *numbers):
     """Return a closed store, in which segments with these numbers are finished."""
     with opened(output, finished=numbers) as work:
         return work
@@ -84,29 +87,29 @@ def test_an_error_says_what_remains_and_whether_the_same_command_helps(output):
 
 
 @pytest.mark.parametrize(
-    ("version", "identity", "said"),
-    [(1, IDENTITY, "another version"), (store._VERSION, {**IDENTITY, "crf": 20}, "crf")],
+    ("version", "made_of", "said"),
+    [(1, MADE, "another version"), (store._VERSION, {**MADE, "crf": 20}, "crf")],
 )
 def test_work_of_another_version_or_identity_is_kept(
-    output, monkeypatch, version, identity, said
+    output, monkeypatch, version, made_of, said
 ):
     with monkeypatch.context() as earlier:
         earlier.setattr(store, "_VERSION", version)
-        file = made(output, 0).finished[0][0]
-    with pytest.raises(OutputError, match=said), opened(output, identity):
+        file = closed(output, 0).finished[0][0]
+    with pytest.raises(OutputError, match=said), opened(output, made_of):
         pass
     assert file.exists()
-    with opened(output, identity, resume=False) as work:
+    with opened(output, made_of, resume=False) as work:
         assert work.finished == {}
     assert not file.exists()
 
 
 def test_work_of_a_run_before_an_option_existed_is_resumed(output):
-    made(output, 0)
-    newer = {**IDENTITY, "new option": "off"}
-    with opened(output, newer, complete=lambda old: {"new option": "off", **old}) as work:
+    closed(output, 0)
+    newer = {**MADE, "new option": "off"}
+    with opened(output, newer, defaults={"new option": "off"}) as work:
         assert work.finished.keys() == {0}
-    other = {**IDENTITY, "new option": "on"}
+    other = {**MADE, "new option": "on"}
     with pytest.raises(OutputError, match="differs in new option"), opened(output, other):
         pass
 
@@ -125,14 +128,14 @@ def test_the_digest_of_a_plan_is_that_of_the_version():
     beside = F(3, 2), F(1)
     times = F(1, 2), F(1), F(1, 3), F(7), F(1, 24)
     digest = SegmentPlan(3, (Task(*times, opens_scene=True, before=beside),)).digest
-    assert (store._VERSION, digest[:8]) == (14, "dda3e881")
+    assert (store._VERSION, digest[:8]) == (15, "dda3e881")
 
 
 @pytest.mark.parametrize(
     "damage", ["gone", "shorter", "longer", "other plan", *range(-256, 0, 8)]
 )
 def test_a_segment_that_is_gone_or_whose_end_has_changed_is_made_again(output, damage):
-    work = made(output, 0, 1)
+    work = closed(output, 0, 1)
     file = work.finished[1][0]
     data, other = (bytearray(path.read_bytes()) for path in (file, work.finished[0][0]))
     if isinstance(damage, int):
@@ -140,7 +143,7 @@ def test_a_segment_that_is_gone_or_whose_end_has_changed_is_made_again(output, d
     other_plan = other.replace(b"da" * 16, b"db" * 16)
     changed = {"shorter": data[:-1], "longer": data + b"more", "other plan": other_plan}
     file.unlink() if damage == "gone" else file.write_bytes(changed.get(damage, data))
-    again = made(output)
+    again = closed(output)
     assert sorted(again.finished) == [0]
     codes = ["segments-damaged"] * (damage != "gone")
     assert [warned.code for warned in again.warnings] == codes
@@ -148,7 +151,7 @@ def test_a_segment_that_is_gone_or_whose_end_has_changed_is_made_again(output, d
 
 
 def test_unfinished_files_are_deleted_and_foreign_files_are_kept(output):
-    work = made(output, 0)
+    work = closed(output, 0)
     lost = fresh_file(work.path)
     notes = work.path / "notes.txt"
     for file in (lost, notes):
@@ -174,7 +177,7 @@ def test_an_interrupt_names_the_work_of_an_earlier_run(output):
     with pytest.raises(KeyboardInterrupt) as without, work.named():
         raise KeyboardInterrupt
     assert not isinstance(without.value, Interrupted)
-    made(output, 0)
+    closed(output, 0)
     with (
         pytest.raises(Interrupted, match=r"out\.mkv\.work keeps the work of an earlier"),
         work.named(),
