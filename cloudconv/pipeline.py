@@ -42,17 +42,19 @@ def is_closing() -> bool:
 class prefetch(AbstractContextManager["prefetch[Item]"], Iterator[Item]):  # noqa: N801
     """An iterator over ``iterable``, which a thread runs up to ``depth`` items ahead.
 
-    Items keep their order. An exception of ``iterable`` is raised after the items before
-    it, with its own traceback. The thread starts when the first item is requested. The
-    thread ends after the last item, after an exception, in :meth:`close`, or at the end of
-    the ``with`` block. One thread makes all items and calls the iterator's ``close``,
-    because codecs require this.
+    ``name`` is that of the thread, as dumps of stacks show it. Items keep their order. An
+    exception of ``iterable`` is raised after the items before it, with its own traceback.
+    The thread starts when the first item is requested. The thread ends after the last item,
+    after an exception, in :meth:`close`, or at the end of the ``with`` block. One thread
+    makes all items and calls the iterator's ``close``, because codecs require this.
     """
 
-    def __init__(self, iterable: Iterable[Item], depth: int) -> None:
+    def __init__(
+        self, iterable: Iterable[Item], depth: int, name: str = "prefetch"
+    ) -> None:
         self._pending: deque[Future[Item | _End]] = deque()
         self._stage = _Stage()
-        self._items = _prefetch(iterable, depth, self._pending, self._stage)
+        self._items = _prefetch(iterable, depth, self._pending, self._stage, name)
         self._in_use = threading.RLock()
 
     def __next__(self) -> Item:
@@ -89,12 +91,16 @@ class prefetch(AbstractContextManager["prefetch[Item]"], Iterator[Item]):  # noq
 
 
 def _prefetch(
-    iterable: Iterable[Item], depth: int, pending: deque[Future[Item | _End]], stage: _Stage
+    iterable: Iterable[Item],
+    depth: int,
+    pending: deque[Future[Item | _End]],
+    stage: _Stage,
+    name: str,
 ) -> Generator[Item, None, None]:
     # The only worker runs calls in order, so the pending calls form a bounded queue.
     iterator = iter(iterable)
     with undone_on_error(close_iterator, iterator):
-        worker = _one_thread("cloudconv-prefetch")
+        worker = _one_thread(name)
         worker.submit(setattr, _here, "stage", stage)
 
     def take() -> Item | _End:
@@ -135,7 +141,7 @@ def _one_thread(name: str) -> ThreadPoolExecutor:
     If an interrupt comes while a pool starts a thread, the pool forgets that thread and
     starts another one later. The thread therefore starts before the pool gets any work.
     """
-    worker = ThreadPoolExecutor(1, thread_name_prefix=name)
+    worker = ThreadPoolExecutor(1, thread_name_prefix=f"cloudconv-{name}")
     with undone_on_error(partial(worker.shutdown, wait=False)):
         worker.submit(int).result()
     return worker

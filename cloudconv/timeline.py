@@ -10,7 +10,7 @@ frame's content belongs in the motion. Both are equal unless repeated frames are
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil
@@ -44,7 +44,8 @@ class Task(Generic[SourceFrame]):
     no suitable frame there. ``captions`` are the closed captions of the output frame.
     ``seen``: what an open shutter sees, in parts between two source frames each. The output
     frame is then the mean of these parts by their ``duration``. A part goes from the place
-    ``t`` between its source frames to the place ``until``.
+    ``t`` between its source frames to the place ``until``. ``segment`` is the number of the
+    segment that the frame belongs to: that of its first output frame, counted from 0.
     """
 
     left: SourceFrame
@@ -58,6 +59,7 @@ class Task(Generic[SourceFrame]):
     captions: bytes = b""
     seen: "tuple[Task[SourceFrame], ...]" = ()
     until: Fraction = Fraction(0)
+    segment: int = field(default=0, repr=False)
 
     @property
     def is_new(self) -> bool:
@@ -95,6 +97,7 @@ class Task(Generic[SourceFrame]):
             captions=self.captions,
             seen=tuple(part.of(other) for part in self.seen),
             until=self.until,
+            segment=self.segment,
         )
 
 

@@ -163,7 +163,7 @@ def _engines(shapes: Collection[_Shape]) -> dict[_Shape, str]:
         if new := [*dict.fromkeys(shape for shape in shapes if shape not in _chosen)]:
             times = _stored().get(_machine(), {})
             if unknown := [shape for shape in new if str(shape) not in times]:
-                with one_thread("cloudconv-engines") as thread:
+                with one_thread("engines") as thread:
                     times = _store(thread.submit(_measured, unknown).result())
             _chosen.update((shape, _faster(times[str(shape)])) for shape in new)
         return {shape: _chosen[shape] for shape in shapes}

@@ -52,8 +52,8 @@ class Rendered(NamedTuple):
     doubt: tuple[float, Box] | None = None
 
 
-Item = FrameTask | Rendered | int
-"""A new frame to make, a source frame that passes through, or a number of the caller."""
+Item = FrameTask | Rendered
+"""A new frame to make, or a source frame that passes through."""
 
 
 @dataclass(slots=True)
@@ -72,8 +72,8 @@ class _Line:
     ``batches`` in work. With none before it, the frame is ``ready``.
     """
 
-    def __init__(self, tasks: Iterable[FrameTask | int]) -> None:
-        self.ready: deque[Rendered | int] = deque()
+    def __init__(self, tasks: Iterable[FrameTask]) -> None:
+        self.ready: deque[Rendered] = deque()
         self.batches: deque[_Batch] = deque()  # the oldest first
         self.collected: deque[Item] = deque()  # the first one is new
         self.has_ended = False  # whether all items were taken
@@ -203,19 +203,17 @@ class Renderer:
 
     def frames(self, tasks: Iterable[FrameTask]) -> Iterator[Frame]:
         """Return the planned frames, in their order; see :meth:`render`."""
-        return (made.frame for made in self.render(tasks) if isinstance(made, Rendered))
+        return (made.frame for made in self.render(tasks))
 
-    def render(
-        self, tasks: Iterable[FrameTask | int]
-    ) -> Generator[Rendered | int, None, None]:
+    def render(self, tasks: Iterable[FrameTask]) -> Generator[Rendered, None, None]:
         """Yield the planned frames, in their order.
 
-        A batch ends at a number among the tasks, which is yielded in its place. While a
-        batch is copied back and yielded, a GPU with queued copies computes the next one. A
-        CPU with several streams meanwhile computes one batch per stream. Source frames wait
-        for the new frames before them; the number of waiting frames is limited. ``tasks``
-        is closed with this generator. Raises DeviceError if the memory is too small for a
-        single small tile, and ModelError if a picture has values that are not finite.
+        While a batch is copied back and yielded, a GPU with queued copies computes the next
+        one. A CPU with several streams meanwhile computes one batch per stream. Source
+        frames wait for the new frames before them; the number of waiting frames is limited.
+        ``tasks`` is closed with this generator. Raises DeviceError if the memory is too
+        small for a single small tile, and ModelError if a picture has values that are not
+        finite.
         """
         use_device(self._device)
         # Without this call oneDNN uses every core in a new thread.
@@ -229,14 +227,14 @@ class Renderer:
                 while not line.has_ended:
                     if self._collect(line):
                         self._start(line, cpu_streams)
-                    while self._must_finish(line, cpu_streams):
-                        if self._lacks_memory(line.batches[0], cpu_streams):
+                    while line.ready or self._must_finish(line, cpu_streams):
+                        if line.ready:
+                            yield line.ready.popleft()
+                        elif self._lacks_memory(line.batches[0], cpu_streams):
                             line.repeat()
                             self._step_back(cpu_streams)
                         else:
-                            yield from self._frames(line.batches.popleft())
-                    while line.ready:
-                        yield line.ready.popleft()
+                            line.ready += self._frames(line.batches.popleft())
         finally:
             self._pictures.clear()
             line.close()
@@ -259,8 +257,7 @@ class Renderer:
         batch = self._inference.sizes.batch
         new = sum(isinstance(item, Task) for item in line.collected)
         is_full = new >= batch or len(line.collected) >= batch + _MAX_WAITING
-        ends = item is None or isinstance(item, int)
-        return is_full or (ends and bool(line.collected))
+        return is_full or (item is None and bool(line.collected))
 
     def _must_finish(self, line: _Line, cpu_streams: CpuStreams) -> bool:
         """Return whether the oldest batch must end before the next item is taken."""
@@ -309,23 +306,26 @@ class Renderer:
             batch.work = cpu_streams.call(within_memory, step, self._dtype)
         return steps is None
 
-    def _frames(self, batch: _Batch) -> Iterator[Rendered | int]:
-        """Yield and release the frames of a batch that is complete."""
+    def _frames(self, batch: _Batch) -> list[Rendered]:
+        """Return the frames of a batch that is complete."""
         done = batch.work.result()
         assert isinstance(done, Arriving)
         *planes, totals, places = done.planes()
         planes_per_frame = len(planes) // len(totals)
         number = 0
-        while batch.items:
-            item = batch.items.popleft()
-            if isinstance(item, Task):
-                check_finite(totals[number], item.time)
-                own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
-                frame = item.left.like(own, item.time, item.duration)
-                doubt = _doubt(places[number], float(item.t)) if len(places) else None
-                item = Rendered(replace(frame, captions=item.captions), item, doubt)
-                number += 1
-            yield item
+        frames: list[Rendered] = []
+        for item in batch.items:
+            if isinstance(item, Rendered):
+                frames.append(item)
+                continue
+            check_finite(totals[number], item.time)
+            own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
+            frame = item.left.like(own, item.time, item.duration)
+            doubt = _doubt(places[number], float(item.t)) if len(places) else None
+            frame = replace(frame, captions=item.captions)
+            frames.append(Rendered(frame, item, doubt))
+            number += 1
+        return frames
 
     def _step_back(self, cpu_streams: CpuStreams) -> None:
         """Use less memory: one CPU stream, then smaller batches, tiles, smaller tiles."""

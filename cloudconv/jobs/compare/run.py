@@ -67,7 +67,7 @@ def run(warnings: Warnings, settings: CompareSettings) -> Job:
         scorer = Scorer(plan, warnings)
         rows: list[Row] = []
         skipped = 0
-        for excerpt in stack.enter_context(prefetch(clip.excerpts(source), 2)):
+        for excerpt in stack.enter_context(prefetch(clip.excerpts(source), 2, "decode")):
             skipped += excerpt.skipped
             for scored in scorer.score(excerpt):
                 rows += [] if scored.row is None else [scored.row]

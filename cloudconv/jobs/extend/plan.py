@@ -230,7 +230,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
                         frame=new.frame.at(begins + number * self.step, self.step)
                     )
 
-            for frame, origin, event in stack.enter_context(prefetch(frames(), 4)):
+            for frame, origin, event in stack.enter_context(prefetch(frames(), 4, "dream")):
                 lasts = frame.duration if timing.rate is None else self.step
                 sink.write(frame.at(frame.time - zero, lasts))
                 written += 1

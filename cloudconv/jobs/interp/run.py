@@ -9,7 +9,8 @@ written to the output itself.
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from itertools import chain, starmap
+from itertools import chain, groupby, starmap
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def interpolate(
         # Decode and plan in another thread.
         source = stack.enter_context(plan.source(warnings))
         scheduled = schedule(plan.frames(source), plan.request, counts)
-        ahead = stack.enter_context(prefetch(scheduled, plan.request.ahead))
+        ahead = stack.enter_context(prefetch(scheduled, plan.request.ahead, "decode"))
         head = next(ahead)
         assert counts.first is not None  # there is a source frame
         encoding = plan.encoding(counts.first)
@@ -208,7 +209,7 @@ def _render(
         return _render_by_workers(job, tasks, out, workers)
     job.apply_to(renderer)
     if isinstance(out, Sink):
-        return render_segments([(0, tasks)], renderer, job, output=out)
+        return render_segments(tasks, renderer, job, output=out)
     return render_segments(out.missing(tasks), renderer, job, out.record)
 
 
@@ -227,9 +228,11 @@ def _render_by_workers(
     errors: list[CloudconvError] = []
 
     def missing() -> Generator[SegmentPlan | None, None, None]:
-        segments = starmap(SegmentPlan.of, store.missing(tasks))
+        grouped = groupby(store.missing(tasks), attrgetter("segment"))
+        segments = starmap(SegmentPlan.of, grouped)
         try:
-            with prefetch(segments, job.run.workers.count + _PLANNED) as ahead:
+            count = job.run.workers.count + _PLANNED
+            with prefetch(segments, count, "plan") as ahead:
                 for segment in ahead.arriving():
                     if errors:
                         return

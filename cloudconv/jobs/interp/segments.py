@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from itertools import count, groupby
+from itertools import chain, count
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
@@ -84,8 +84,6 @@ class SegmentPlan:
         return min([self.frames[0].left, *before])
 
 
-SegmentTasks = tuple[int, Iterator[FrameTask]]
-"""A segment's number, and its planned frames; take these before the next segment."""
 FinishedSegment = tuple[Path, PacketSummary]
 """The complete file of a segment, and its summary."""
 SegmentEvents = Generator[tuple[int, Event], None, None]
@@ -94,8 +92,8 @@ Keep = Callable[[SegmentPlan, FinishedSegment], Any]
 """A function that keeps a finished segment."""
 
 
-def divide(tasks: Iterable[FrameTask]) -> Iterator[SegmentTasks]:
-    """Divide planned frames into segments.
+def divide(tasks: Iterable[FrameTask]) -> Iterator[FrameTask]:
+    """Give each planned frame the number of its segment.
 
     A segment ends after :data:`MAX_SOURCE_FRAMES` source frames, :data:`MAX_FRAMES` output
     frames or :data:`MAX_NEW_PIXELS`. It also ends before a cut, where the encoder would
@@ -105,7 +103,7 @@ def divide(tasks: Iterable[FrameTask]) -> Iterator[SegmentTasks]:
     """
     numbers = _numbers()
     next(numbers)
-    return groupby(tasks, numbers.send)
+    return (replace(task, segment=numbers.send(task)) for task in tasks)
 
 
 def _numbers() -> Generator[int, FrameTask, None]:
@@ -303,7 +301,7 @@ class _SegmentFile:
 
 
 def render_segments(
-    segments: Iterable[SegmentTasks],
+    tasks: Iterable[FrameTask],
     renderer: Renderer,
     job: RenderJob,
     keep: Keep | None = None,
@@ -327,43 +325,37 @@ def render_segments(
             file.encoder.writer.abandon()
 
     with ExitStack() as stack:
-        # After an interrupt the threads may still be encoding: they end before the file is
-        # closed.
+        # The threads end before the file is closed, also after an interrupt.
         stack.callback(abandon)
-        finishing = stack.enter_context(one_thread("cloudconv-finish"))
-        encoding = stack.enter_context(one_thread("cloudconv-encode"))
-        planned = _planned(segments, errors)
-        for made in stack.enter_context(prefetch(renderer.render(planned), 4)):
-            if file is None:
-                assert isinstance(made, int)
-                file = _SegmentFile(made, job, keep, output, renderer.warnings)
-            elif isinstance(made, Rendered):
-                encoding.submit(file.write, made).result()
-                yield file.number, Progress("rendering", file.written, None)
-                if ending and ending[0].done():
-                    yield ending.pop().result()
-            else:
+        finishing = stack.enter_context(one_thread("finish"))
+        rendered = renderer.render(_planned(tasks, errors))
+        rendering = stack.enter_context(prefetch(rendered, 4, "render"))
+        for made in chain(rendering, [None]):
+            if errors and made is None:
+                yield from (future.result() for future in ending)
+                raise errors[0]
+            if file is not None and (made is None or made.task.segment != file.number):
                 yield from (future.result() for future in ending)
                 done = file
                 file = None
                 ending = [finishing.submit(done.complete)]
+            if made is None:
+                break
+            if file is None:
+                file = _SegmentFile(made.task.segment, job, keep, output, renderer.warnings)
+            file.write(made)
+            yield file.number, Progress("rendering", file.written, None)
+            if ending and ending[0].done():
+                yield ending.pop().result()
         yield from (future.result() for future in ending)
-        if errors:
-            raise errors[0]
 
 
 def _planned(
-    segments: Iterable[SegmentTasks], errors: list[CloudconvError]
-) -> Iterator[FrameTask | int]:
-    """Yield the frames, and the number of each segment before and after its frames.
-
-    An error that ends the segments is appended to ``errors``.
-    """
+    tasks: Iterable[FrameTask], errors: list[CloudconvError]
+) -> Iterator[FrameTask]:
+    """Yield the planned frames; append an error that ends them to ``errors``."""
     try:
-        for number, tasks in segments:
-            yield number
-            yield from tasks
-            yield number
+        yield from tasks
     except CloudconvError as error:
         errors.append(error)
 
@@ -388,8 +380,8 @@ class SegmentWork:
         def keep(_: SegmentPlan, finished: FinishedSegment) -> FinishedSegment:
             return finished
 
-        with prefetch(decode(segment, source), job.run.request.ahead) as frames:
-            tasks = [(segment.number, frames)]
+        ahead = job.run.request.ahead
+        with prefetch(decode(segment, source), ahead, "decode") as tasks:
             for _, event in render_segments(tasks, renderer, job, keep):
                 yield from renderer.warnings.new()
                 yield event

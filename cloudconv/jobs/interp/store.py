@@ -14,7 +14,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from itertools import chain
+from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -35,7 +36,6 @@ from cloudconv.jobs.interp.segments import (
     PLAN,
     FinishedSegment,
     SegmentPlan,
-    SegmentTasks,
     divide,
 )
 from cloudconv.jobs.madeof import Made, difference
@@ -142,15 +142,15 @@ class SegmentStore:
             write_whole(self.path / PLAN, sealed(plan))
         self.pinned = decided
 
-    def missing(self, tasks: Iterator[FrameTask]) -> Iterator[SegmentTasks]:
-        """Divide planned frames into segments, and yield those that are not finished.
+    def missing(self, tasks: Iterator[FrameTask]) -> Iterator[FrameTask]:
+        """Divide planned frames into segments, and yield those of unfinished segments.
 
         Raises OutputError if a finished segment has another plan.
         """
-        for number, segment in divide(tasks):
+        for number, segment in groupby(divide(tasks), attrgetter("segment")):
             finished = self.finished.get(number)
             if finished is None:
-                yield number, segment
+                yield from segment
                 continue
             if finished[0].name != _name_of(SegmentPlan.of(number, segment)):
                 raise OutputError(

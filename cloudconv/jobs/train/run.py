@@ -171,7 +171,7 @@ def _trained(
     with interrupts.deferred(stop), ExitStack() as stack:
         stack.push(save)
         batches = clips.batches(plan.train, trainer.step, stop.is_set)
-        ready = stack.enter_context(prefetch(batches, 2))
+        ready = stack.enter_context(prefetch(batches, 2, "clips"))
         for event in stack.enter_context(closing(trainer.train(ready, windows, began))):
             if isinstance(event, Measured) and event.values.best:
                 results.write(trainer.history[0], event.values.validation)

@@ -4,6 +4,8 @@ import itertools
 import pickle
 from dataclasses import replace
 from fractions import Fraction as F
+from itertools import groupby
+from operator import attrgetter
 from types import SimpleNamespace
 
 import pytest
@@ -43,7 +45,8 @@ def segments_of(plan, width=100, height=100):
         return SimpleNamespace(time=time, width=width, height=height)
 
     tasks = (task.of(frame) for task in plan)
-    return [SegmentPlan.of(*segment) for segment in divide(tasks)]
+    grouped = groupby(divide(tasks), attrgetter("segment"))
+    return [SegmentPlan.of(*segment) for segment in grouped]
 
 
 @pytest.mark.full
