@@ -9,6 +9,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Collection, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,16 @@ def shortened(items: Sequence[Any], most: int) -> str:
 def short(number: float) -> str:
     """Return a number without needless digits; users do not write a million as 1e+06."""
     return f"{number:.0f}" if 1e6 <= abs(number) < 1e15 else f"{number:g}"
+
+
+def rate_name(rate: Fraction) -> str:
+    """Return the rate as a decimal number of at most three places, such as ``119.88``.
+
+    A rate below 1/1000 is a fraction.
+    """
+    if rate < Fraction(1, 1000):
+        return str(rate)
+    return f"{float(rate):.3f}".rstrip("0").rstrip(".")
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

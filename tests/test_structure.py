@@ -14,7 +14,7 @@ from cloudconv import api, errors, settings
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
-    *("host", "messages", "errors", "files", "timemap", "timeline", "framelist"),
+    *("host", "messages", "errors", "files", "timemap", "timeline"),
     *("interrupts", "events", "pipeline", "transfer"),
     *("settings", "foreign", "checkpoints", "weights", "metrics"),
     *("media", "images", "forecasting", "models"),
@@ -42,8 +42,8 @@ CEILINGS = {
     "render": 773,
     "training": 699,
     "schedule": 636,
-    "settings + cli + report": 1586,
-    THE_REST: 1772,
+    "settings + cli + report": 1741,
+    THE_REST: 1610,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.errors import SettingsError
-from cloudconv.timeline import Resample, Timeline, expected_frames, parse_speed
+from cloudconv.settings.numbers import parse_speed
+from cloudconv.timeline import Resample, Timeline, expected_frames
 from cloudconv.timemap import TimeMap
 
 F = Fraction

@@ -14,8 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cloudconv.errors import OutputError
-from cloudconv.messages import amount, clock, plain
-from cloudconv.timeline import rate_name
+from cloudconv.messages import amount, clock, plain, rate_name
 
 closed_streams: set[str] = set()
 """The names in :mod:`sys` of the streams that were closed when the command started."""

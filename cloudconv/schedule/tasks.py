@@ -14,13 +14,13 @@ from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned, Warnings
-from cloudconv.framelist import NO_FRAMES, FrameList, check_row
 from cloudconv.media.colour.color import block_means, thumbnail
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.messages import counted, plural
 from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import Cadence, Change
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector, cuts_in
+from cloudconv.settings.framelist import NO_FRAMES, FrameList, check_row
 from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import (
     EVEN,

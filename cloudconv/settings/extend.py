@@ -16,9 +16,9 @@ from cloudconv.settings.groups import (
     Reading,
     of_frames,
 )
+from cloudconv.settings.numbers import parse_time
 from cloudconv.settings.option import option
 from cloudconv.settings.values import File, Rational, exact
-from cloudconv.timeline import parse_time
 
 DEFAULT_PREDICTOR = "voxelflow"
 AUTO_PREDICTOR = "auto"  # the choice of a predictor by a trial on the last known frames

@@ -11,9 +11,9 @@ from typing import Literal
 from cloudconv.errors import SettingsError
 from cloudconv.messages import short
 from cloudconv.settings import values
+from cloudconv.settings.numbers import parse_rate, parse_time
 from cloudconv.settings.option import Settings, declared, option
 from cloudconv.settings.values import File, Pairs, Rational, exact
-from cloudconv.timeline import parse_rate, parse_time
 
 FRAMES = "Frames"
 MODEL = "Model"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloudconv.errors import SettingsError
-from cloudconv.framelist import parse_frames
 from cloudconv.messages import flag
 from cloudconv.settings import groups, values
+from cloudconv.settings.framelist import parse_frames
 from cloudconv.settings.groups import (
     DEFAULT_MODEL,
     of_device,
@@ -18,9 +18,9 @@ from cloudconv.settings.groups import (
     of_run,
     on_machine,
 )
+from cloudconv.settings.numbers import parse_factor, parse_rate, parse_speed
 from cloudconv.settings.option import declared, option
 from cloudconv.settings.values import File, Rational
-from cloudconv.timeline import parse_factor, parse_rate, parse_speed
 from cloudconv.timemap import Point
 
 _factor = partial(option, parse=parse_factor, above=1, most=1000)

@@ -15,7 +15,7 @@ import cloudconv
 from cloudconv.errors import CloudconvError, InputError, OutputError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.plan import decide
-from cloudconv.timeline import parse_speed
+from cloudconv.settings.numbers import parse_speed
 from cloudconv.timemap import TimeMap
 from tests.helpers import calls
 from tests.helpers.command import invoke

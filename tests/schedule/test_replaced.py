@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.errors import SettingsError
-from cloudconv.framelist import FrameList
 from cloudconv.media.frames.frame import Frame
 from cloudconv.schedule.tasks import Counts, schedule
+from cloudconv.settings.framelist import FrameList
 from cloudconv.timeline import Multiply, Resample
 from tests.helpers.factory import picture
 from tests.schedule.test_tasks import frames, request, tasks

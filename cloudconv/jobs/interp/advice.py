@@ -11,9 +11,9 @@ from cloudconv.media.containers.input import is_stdout
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.frames.timing import Timing
 from cloudconv.media.reading import pictures as images
-from cloudconv.messages import amount
+from cloudconv.messages import amount, rate_name
 from cloudconv.settings import InterpSettings, exact
-from cloudconv.timeline import parse_rate, rate_name
+from cloudconv.settings.numbers import parse_rate
 from cloudconv.timemap import TimeMap
 
 # The rates that the warning of a long gap names for repeated pictures.

@@ -11,7 +11,6 @@ import torch
 from cloudconv.checkpoints import file_of
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned, Warnings
-from cloudconv.framelist import NO_FRAMES, FrameList, parse_frames
 from cloudconv.jobs import video
 from cloudconv.jobs.interp.advice import (
     disk_warnings,
@@ -29,7 +28,7 @@ from cloudconv.media.frames.timing import Timing, constant_rate
 from cloudconv.media.reading.pictures import motion_photo
 from cloudconv.media.reading.source import Source
 from cloudconv.media.writing.encoding import EncodingPlan, draft_encoding
-from cloudconv.messages import short
+from cloudconv.messages import rate_name, short
 from cloudconv.models import registry
 from cloudconv.models.engines import set_engine
 from cloudconv.render.cpu_streams import useful_cpu_streams
@@ -42,14 +41,9 @@ from cloudconv.render.memory import WantedSizes, least_free_memory
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.tasks import Counts, Request
 from cloudconv.settings import InterpSettings, exact
-from cloudconv.timeline import (
-    Multiply,
-    Resample,
-    expected_frames,
-    output_rate,
-    parse_speed,
-    rate_name,
-)
+from cloudconv.settings.framelist import NO_FRAMES, FrameList, parse_frames
+from cloudconv.settings.numbers import parse_speed
+from cloudconv.timeline import Multiply, Resample, expected_frames, output_rate
 from cloudconv.timemap import TimeMap
 
 _MANY_FRAMES = 100_000

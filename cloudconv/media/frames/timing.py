@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.media.frames.clock import Restart
-from cloudconv.messages import clock
-from cloudconv.timeline import rate_name, simplest
+from cloudconv.messages import clock, rate_name
+from cloudconv.settings.numbers import simplest
 
 # Lengths of a clock's tick, in seconds.
 _EXACT_TICK = Fraction(

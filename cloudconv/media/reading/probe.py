@@ -54,7 +54,7 @@ from cloudconv.media.reading.scan import Scan
 from cloudconv.media.reading.sparse import sparse_file
 from cloudconv.media.reading.tiff import pages_of, says_more
 from cloudconv.messages import counted, listed, plural, shortened
-from cloudconv.timeline import parse_time
+from cloudconv.settings.numbers import parse_time
 
 _COMBS = Warned(
     "combs: The video is marked as progressive, and its pictures look interlaced: moving "

@@ -15,7 +15,7 @@ from cloudconv.errors import EncoderError, InterruptedAtEnd, OutputError
 from cloudconv.media.containers.containers import Container, container_of, is_sequence
 from cloudconv.media.containers.input import address_of, is_picture, is_stdout, pictures_of
 from cloudconv.media.reading.pictures import folder_of
-from cloudconv.timeline import rate_name
+from cloudconv.messages import rate_name
 
 
 def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:

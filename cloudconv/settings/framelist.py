@@ -11,7 +11,7 @@ from typing import Any
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import short
-from cloudconv.timeline import parse_time
+from cloudconv.settings.numbers import parse_time
 
 LONGEST_ROW = 2
 """The most seconds of frames in a row that are made again."""

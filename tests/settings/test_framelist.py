@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudconv.errors import SettingsError
-from cloudconv.framelist import FrameList, parse_frames
+from cloudconv.settings.framelist import FrameList, parse_frames
 
 numbers = st.integers(0, 200)
 spans = st.lists(st.tuples(numbers, st.integers(0, 9)), min_size=1, max_size=5)
