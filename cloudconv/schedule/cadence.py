@@ -41,6 +41,10 @@ class Change(NamedTuple):
     two: float
 
 
+FIRST = Change(0.0, inf)
+"""The change of a frame that is the first one."""
+
+
 @dataclass(slots=True)
 class _Cycle:
     """A cycle; ``times`` are those of its different frames, then those of the repeats."""

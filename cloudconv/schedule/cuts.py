@@ -94,6 +94,10 @@ class Thumbnail:
         return (self.detail / (contrast + _FLAT))[0, 0]
 
 
+LOOKS_BACK = _BEFORE + _MEMORY
+"""The frames before a frame on which the decisions about that frame depend."""
+
+
 class _Detector(ABC):
     """A detector that decides for each frame, and looks at a few frames after the frame."""
 
@@ -144,8 +148,8 @@ class CutDetector(_Detector):
         if threshold is None or isinstance(threshold, str):
             threshold = _AUTO_THRESHOLD
         self._threshold = threshold
-        # The change of luma of each frame from those before.
-        self._changes: deque[float] = deque(maxlen=_MEMORY + _AFTER)
+        # The change of luma of each frame from those before, and their number.
+        self._changes: deque[tuple[float, int]] = deque(maxlen=_MEMORY + _AFTER)
 
     def push(self, thumbnail: Tensor) -> list[bool]:
         """Add the next frame's luma, (36, 64) in [0, 1]; return a decision that is due."""
@@ -153,20 +157,25 @@ class CutDetector(_Detector):
         recent = list(self._thumbnails)[-_BEFORE:]
         # Take the difference to the most similar of the last frames, so that a flash counts
         # once.
-        self._changes.append(min((_difference(a.luma, luma) for a in recent), default=0.0))
+        change = min((_difference(a.luma, luma) for a in recent), default=0.0)
+        self._changes.append((change, len(recent)))
         return super().push(luma)
 
     def _begins(self, before: Sequence[Thumbnail], after: Sequence[Thumbnail]) -> bool:
         waiting = len(after)
         change = min(
             [
-                self._changes[-waiting],
+                self._changes[-waiting][0],
                 *(_difference(before[-1].luma, b.luma) for b in after[1:]),
             ]
         )
         changes = list(self._changes)  # the largest around this frame first
-        nearby = changes[:-waiting][-_MEMORY:] + changes[len(changes) - waiting + 1 :]
-        nearby.sort(reverse=True)
+        earlier = changes[:-waiting][-_MEMORY:]
+        # The changes of a clip's first frames are too large: few frames are before them.
+        known = [each for each in earlier if each[1] == _BEFORE]
+        earlier = known if len(known) >= _KNOWN else earlier
+        later = changes[len(changes) - waiting + 1 :]
+        nearby = sorted((each for each, _ in earlier + later), reverse=True)
         # Take the second largest change. A single flash or cut nearby does not raise this
         # value, and some repeated frames do not lower it.
         usual = nearby[:2][-1]

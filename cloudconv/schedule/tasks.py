@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, dropwhile, islice
 from typing import Literal, Self
 
 from torch import Tensor
@@ -18,7 +18,7 @@ from cloudconv.media.colour.color import block_means, thumbnail
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.messages import counted, plural
 from cloudconv.models.catalogue import FOUR
-from cloudconv.schedule.cadence import Cadence, Change
+from cloudconv.schedule.cadence import FIRST, Cadence, Change
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector, cuts_in
 from cloudconv.settings.framelist import NO_FRAMES, FrameList, check_row
 from cloudconv.settings.groups import SceneCut
@@ -72,7 +72,8 @@ class Request:
     later is not shown. Such a frame is only the right neighbour of the last frame before
     ``end``. ``tick`` is that of the source's clock in seconds, if the source has a variable
     rate. ``replaced`` are the source frames that new ones replace; source frames before
-    ``start`` only count for their numbers. ``shutter`` is the part of an output frame's
+    ``start`` are not shown: they count for numbers, and for what is decided about the first
+    frames of the part. ``shutter`` is the part of an output frame's
     duration for which the shutter is open.
     """
 
@@ -196,15 +197,25 @@ def analyse(
 
 
 def _marked(frames: Iterable[Frame], request: Request) -> Iterator[Frame | AnalysedFrame]:
-    """Yield the frames of the part; those that are replaced are marked."""
+    """Yield the frames; those of the part that are replaced are marked."""
     for number, frame in enumerate(frames):
-        if request.start is not None and frame.time < request.start:
-            continue
         ends = frame.time + frame.duration
-        if request.replaced.has(number, frame.time, ends):
+        is_early = request.start is not None and frame.time < request.start
+        if not is_early and request.replaced.has(number, frame.time, ends):
             yield AnalysedFrame(frame, False, False, None, replaced=True)
         else:
             yield frame
+
+
+def _part(frames: Iterator[AnalysedFrame], request: Request) -> Iterator[AnalysedFrame]:
+    """Yield the frames of the part; the first one begins no scene and repeats nothing."""
+    start = request.start
+    if start is not None:
+        frames = dropwhile(lambda item: item.frame.time < start, frames)
+        for first in islice(frames, 1):
+            change = first.change and FIRST
+            yield replace(first, cut=False, flashes=False, repeats=False, change=change)
+    yield from frames
 
 
 def evened(
@@ -261,7 +272,7 @@ def schedule(
     following: Fraction | None = None
     replacing = _Replacing(counts.warnings)
     analysed = analyse(_marked(frames, request), request.scene_cut)
-    analysed = evened(analysed, cadence, refill=refill)
+    analysed = evened(_part(analysed, request), cadence, refill=refill)
     for item in chain(analysed, [None]):
         if item is not None:
             window.add(item)

@@ -17,8 +17,8 @@ from cloudconv.media.frames.frame import Frame
 from cloudconv.media.reading.source import Source
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
 from cloudconv.settings import InterpSettings
-from tests.helpers import joined
-from tests.helpers.factory import picture, planes_of, write_clip
+from tests.helpers import calls, joined
+from tests.helpers.factory import picture, planes_of, read_planes, same, write_clip
 from tests.helpers.tiers import first_full
 
 HEIGHT, WIDTH = CutDetector.THUMBNAIL
@@ -334,3 +334,35 @@ def test_cuts_are_found_in_real_footage(most):
 def test_a_threshold_outside_of_its_range_is_refused(threshold):
     with pytest.raises(SettingsError, match="from 0 to 1, got"):
         InterpSettings("a.mkv", factor=2, scene_cut=threshold)
+
+
+def shaken(seed, count):
+    """Return pictures of a camera that jumps between three places."""
+    places = [12 * (k % 3) + k // 3 for k in range(count)]
+    return scene(seed, max(places) + 1, speed=3)[places]
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_a_cut_is_found_soon_after_the_first_frame_of_a_shaken_clip(seed):
+    """The first frames differ from all before, and the later ones are like one of them."""
+    other = scene(seed + 50, 2, speed=3)
+    assert cuts(torch.cat([shaken(seed, 7), other])) == [7]
+
+
+@pytest.mark.parametrize("before", [1, 2, 4, 7, 11])
+def test_a_part_has_the_cuts_of_the_whole(tmp_path, before):
+    thumbnails = torch.cat([shaken(2, 20), scene(52, 2, speed=3)])
+    large = (255 * thumbnails).byte().repeat_interleave(4, 1).repeat_interleave(4, 2)
+    pictures = [VideoFrame.from_ndarray(each.numpy(), "gray") for each in large]
+    clip = write_clip(tmp_path / "a.mkv", pictures, rate=10)
+
+    def made(name, start):
+        options = {"factor": 2, "model": "blend", **calls.lossless(tmp_path / name)}
+        return calls.interpolate(clip, tmp_path / name, start=start, **options)
+
+    assert made("b.mkv", 0).cuts == [2.0]
+    assert made("c.mkv", Fraction(20 - before, 10)).cuts == [2.0]
+    whole = read_planes(tmp_path / "b.mkv")
+    assert same(read_planes(tmp_path / "c.mkv"), whole[2 * (20 - before) :])
+    # The first frame of a part begins no scene of the output.
+    assert made("d.mkv", 2).cuts == []

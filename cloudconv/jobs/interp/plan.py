@@ -39,6 +39,7 @@ from cloudconv.render.device import (
 )
 from cloudconv.render.memory import WantedSizes, least_free_memory
 from cloudconv.render.renderer import Renderer, renderer_for
+from cloudconv.schedule.cuts import LOOKS_BACK
 from cloudconv.schedule.tasks import Counts, Request
 from cloudconv.settings import InterpSettings, exact
 from cloudconv.settings.framelist import NO_FRAMES, FrameList, parse_frames
@@ -151,8 +152,11 @@ class InterpPlan(video.VideoPlan):
 
         Raises InputError if gaps in a live source make too many frames.
         """
-        is_counted = self.request.start is not None
-        frames = source.frames(Fraction(0) if is_counted else None)
+        start = exact(self.settings.start) or Fraction(0)
+        if self.request.replaced.needs_counting:
+            start = Fraction(0)
+        before = LOOKS_BACK / self.info.timing.usual_rate
+        frames = source.frames(max(start - before, Fraction(0)))
         if self.settings.many_frames or not self.info.timing.open_ended:
             return frames
         return _limited(frames, self.info, self.request)
@@ -385,7 +389,7 @@ def decide(
         end=None if end is None or settings.loop else timing.start + end,
         tick=timing.time_base if timing.rate is None else None,
         replaced=replaced,
-        start=begins if replaced.needs_counting else None,
+        start=None if start is None else begins,
         shutter=Fraction(str(settings.shutter)) / 360,
     )
     registry.check_times(spec, _frames_for_each(request, timing.rate))
