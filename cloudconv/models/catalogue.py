@@ -148,7 +148,7 @@ METHODS = (
     _between("hold", 2, 1, 36, 0, "baselines:Hold",
              "repeats the earlier frame; motion stays as jerky as before"),
     _method("layers", 5, 1, 720, 64, "baselines:LayersPredictor",
-            "cars, walkers and other things before a camera that stands; else as flow",
+            "cars and walkers before a camera that stands; else it is flow",
             time=0.1, past=40,
             origin="Schödl and Essa, ACM SIGGRAPH SCA 2002, and ECC, Evangelidis and "
                    "Psarakis, IEEE TPAMI 2008, with OpenCV's methods"),
