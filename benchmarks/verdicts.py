@@ -25,7 +25,7 @@ import torch
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.methods.base import Jump, Options
 from cloudconv.dreaming.methods.modes import method
-from cloudconv.dreaming.methods.texture import whole
+from cloudconv.dreaming.methods.texture import texture
 from cloudconv.dreaming.vitals.features import Features, FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
@@ -115,7 +115,7 @@ def verdict(small: Path, jumps: int) -> tuple[list[Fault], set[range]]:
     frames = round(SECONDS / material.step)
     meter = VitalsMeter(FilmFeatures(material), frames)
     actual = set()
-    for frame in whole(material, Options(frames)):
+    for frame in texture(material, Options(frames)):
         meter.push(frame.small(material), frame.origin)
         if isinstance(frame.origin, Jump):
             jump = frame.origin

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from cloudconv.doubts import Grade, grade_of
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Filmed, Options
-from cloudconv.dreaming.methods.street import goes_on
-from cloudconv.dreaming.methods.texture import exits, whole
+from cloudconv.dreaming.methods.texture import exits, texture
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.images import MIDDLE_SIDE
@@ -50,8 +49,6 @@ def earlier_exit(material: Material, options: Options, most: int) -> Exit | None
     The result is None if the jump at the end is not ``seen``, or if no earlier one is a
     grade better. ``most``: the greatest number of points before the end.
     """
-    if goes_on(material, options):
-        return None
     film = material.once(_film)
     at_end = _tried(film, options, 0)
     if grade_of(at_end.size) is Grade.HARDLY:
@@ -74,7 +71,7 @@ def _tried(film: FilmFeatures, options: Options, before: int) -> Exit:
     small = film.material
     options = replace(options, leaves=~before, frames=len(small), loop=False)
     meter = VitalsMeter(film, options.frames, ~before)
-    for frame, _, _ in meter.judged(whole(small, options)):
+    for frame, _, _ in meter.judged(texture(small, options)):
         if isinstance(frame.origin, Filmed):
             break
     last = small.original.frames[small.source_of(~before)[0]]

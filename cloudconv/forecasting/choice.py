@@ -1,19 +1,16 @@
 """Judge forecasts of known frames as a viewer does."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.forecasting.camera import (
-    LITTLE,
-    after,
-    camera_of,
-    transform,
-)
+from cloudconv.forecasting.camera import cameras_of, transform
 from cloudconv.images import (
+    TINY,
     Floats,
     Motion,
     grid_of,
@@ -25,7 +22,7 @@ from cloudconv.metrics import luma
 
 HELD = 0.6
 """The largest fault of a frame that still looks right; chosen by eye."""
-STANDS = 0.2
+STANDS = 0.25
 """The part of the motion that a forecast may lack at its start; chosen by eye."""
 
 _WIDTH = 320  # of the pictures in which the stretch of the motion is measured
@@ -58,26 +55,25 @@ def fault(forecast: Tensor, true: Tensor, last: Tensor) -> float:
     return float(_regions(np.where(moving, np.maximum(wrong, away.clip(0, 1)), 0)).max())
 
 
-def camera_velocity(pictures: Sequence[Tensor]) -> Motion:
-    """Return the velocity of the camera over some pictures, oldest first."""
-    if len(pictures) == 1:
-        return np.zeros((3, 3))
-    return camera_of(
-        [_luma(picture).astype(np.uint8) for picture in pictures[::-1]]
-    ).velocity
+def camera_motion(pictures: Sequence[Tensor]) -> Motion:
+    """Return the camera's motion of one step back, from some pictures, oldest first."""
+    greys = [_luma(picture).astype(np.uint8) for picture in pictures]
+    flows = [measured_flow(later, before) for before, later in pairwise(greys)]
+    cameras = cameras_of(greys, flows)
+    return np.asarray(np.mean(cameras or [np.eye(3)], 0), float)
 
 
 def comes_in(
-    forecast: Tensor, true: Tensor, last: Tensor, velocity: Motion, step: int
+    forecast: Tensor, true: Tensor, last: Tensor, camera: Motion, step: int
 ) -> float:
     """Return how wrong the part of a forecast looks that comes in from outside, 0 to 1.
 
     The forecast invents this part, often as the mirror image of the picture. Text looks
-    wrong as soon as it comes in, although the strip is small. ``velocity``: the
-    :func:`camera_velocity`, which goes on for ``step`` frames to the ``true`` one.
+    wrong as soon as it comes in, although the strip is small. ``camera``: the
+    :func:`camera_motion`, which goes on for ``step`` frames to the ``true`` one.
     """
     one, two, before = (_luma(picture) for picture in (forecast, true, last))
-    at = transform(after(velocity, step, two.shape), grid_of(two.shape))
+    at = transform(np.linalg.matrix_power(camera, step), grid_of(two.shape))
     outside = ((at < 0) | (at > np.array(two.shape[::-1]) - 1)).any(-1)
     moving = outside & _moving(one, two, before)
     return float(_wrongness(one, two)[0][moving].mean()) if moving.any() else 0.0
@@ -107,7 +103,7 @@ def lasts(last: Tensor, before: Tensor) -> float:
     one, two = (cv2.resize(_luma(picture), *small) for picture in (last, before))
     flow = measured_flow(one.astype(np.uint8), two.astype(np.uint8))
     stretch: Floats = np.abs(np.gradient(flow, axis=(0, 1))).sum((0, -1))
-    return 1 / max(float(_regions(stretch).max()), LITTLE)
+    return 1 / max(float(_regions(stretch).max()), TINY)
 
 
 def _luma(picture: Tensor) -> Floats:

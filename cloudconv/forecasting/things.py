@@ -1,276 +1,248 @@
-"""Find the things before a still or slow camera, and where they go when the clip ends.
+"""Find the things that move before a camera that stands, and how they move.
 
-The plate is the clip without things, tracks are what differs from it over time, and ways
-are where things go on. Source of the idea: video sprites, Schödl and Essa 2002.
+The background is the median of earlier frames. A thing is a connected place that moves and
+differs from the background. It moves by a similarity a frame.
+
+Sources: background subtraction by a temporal median, Cucchiara et al. 2003; enhanced
+correlation coefficient (ECC), Evangelidis and Psarakis 2008, in OpenCV's version.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import chain, takewhile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from cloudconv.forecasting.plate import AGREE, Plate, Vector
-from cloudconv.forecasting.sights import (
-    NEAR,
-    PACED,
-    PATIENCE,
-    SEARCH,
-    Sight,
-    Track,
-    alone,
-    at_edge,
-    joined_sight,
-    near,
-    tracks_of,
-)
-from cloudconv.forecasting.ways import FADES, FIT, MOST, Heading, Trajectory, Ways
+from cloudconv.forecasting.camera import cameras_of, changed, transform
 from cloudconv.images import (
     Area,
     Bytes,
     Floats,
+    Mask,
+    Motion,
+    bounds,
+    connected,
+    fill_weights,
+    filled,
+    grid_of,
     luma,
+    measured_flow,
+    sample,
+    spread,
+    transformed,
+    translation,
+    whole,
+    wider,
 )
 
-_MOST_COVERED = 0.12  # part of the picture that things cover at most
-_POPPED = 0.06  # part of things that hold, at most, which appears or vanishes in view
-_FAR_WAY = 1.2  # mean distance of things that hold from where they begin, in their sides
-_CROWDED = 0.4  # part of the things that have others so near
-_CUT = 0.4  # part of a thing at the edge of the picture that is not compared
-_LIKE = 0.6  # difference of pictures a period apart, as a part of the usual one
+RIM = 4
+"""The pixels around a thing that may show its blur and its shadow."""
+DIFFERS = 10
+"""The difference of a thing from the background, in levels of 255."""
 
-
-Appearance = tuple[Sight, float, Vector, float]
-"""A sight, its size and its motion to where it is seen, and how much of it is seen."""
-
-
-def in_place(sight: Sight) -> Appearance:
-    """Return a sight as the film shows it."""
-    return sight, 1.0, np.zeros(2), 1.0
+_VIEWS = 24  # earlier frames that show the background
+_MOST = 0.5  # part of the picture that things may cover
+_LATEST = 4  # frames in which that is measured
+_SPEED = 0.2  # of a thing, in pixels a frame
+_CHANGED = 3.0  # levels by which a place near to a thing changes
+_NEAR = 8  # pixels from there to all of the thing
+_SMALLEST = 10  # pixels of a thing
+_PAST = 12  # frames through which a thing is followed
+_FOLLOWED = 4  # frames through which a thing is followed at least to measure its growth
+_EVEN = 0.5  # pixels by which an even motion may be wrong, and half as many more a frame
+_ALIKE = 0.9  # correlation of a thing that is followed
+_HIDDEN = 999  # a level that stands for a hidden background
 
 
 @dataclass(frozen=True, slots=True)
-class Going:
-    """A thing that goes on after the clip: its tracks, last sights, and way from there.
+class View:
+    """An earlier frame: its number, and where nothing hides its background, (h, w)."""
 
-    The sights are one period of its pictures, such as steps of a walker, or the last one
-    alone. ``heading`` leads back to the earlier ones.
+    frame: int
+    free: Mask
+
+    def look(self, picture: Bytes, small: Motion, area: Area) -> NDArray[np.int16]:
+        """Return the background that this frame shows in an area.
+
+        What is hidden has a level above 255. ``small``: the motion from positions of
+        ``picture``, which may be larger, to those of ``free``.
+        """
+        shown = picture[area].astype(np.int16)
+        shown[transformed(255 * self.free.astype(np.uint8), small, area) < 255] = _HIDDEN
+        return shown
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A thing of the last frame: its ``mask``, (h, w), and its motion of one step back."""
+
+    mask: Bytes
+    motion: Motion
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The things of the last frame, the farthest first, and ``views`` of what they hide.
+
+    The last view is that of the last frame. All are of ``size``, (h, w).
     """
 
-    tracks: tuple[Track, ...]
-    sights: tuple[Sight, ...]
-    heading: Heading
-    way: Trajectory
-
-    def after(self, frame: int) -> Appearance | None:
-        """Return what is seen in a frame after the clip: None if the thing has gone."""
-        last = self.sights[-1].frame
-        number = frame - last - 1
-        if number >= len(self.way):
-            return None
-        sight = self.sights[number % len(self.sights)]
-        old, start = self.heading.at(sight.frame - last)
-        size, move = self.way.sizes[number], self.way.moves[number]
-        return sight, size / old, move - start, self.way.shown[number]
+    size: Sequence[int]
+    views: Sequence[View]
+    things: Sequence[Thing]
 
 
-class Things:
-    """The things of a clip before a still or slow camera.
+def scene_of(pictures: Sequence[Bytes]) -> Scene | None:
+    """Return the things of the last picture, or None if most of it moves, or the camera.
+
+    ``pictures``: (h, w, 3) RGB, oldest first, at least two.
+    """
+    greys = [luma(picture) for picture in pictures]
+    flows = [measured_flow(later, before) for before, later in pairwise(greys)]
+    moving = [*_moving(greys, flows)]
+    if np.mean(moving[-_LATEST:]) > _MOST or cameras_of(greys, flows):
+        return None
+    views = [
+        View(k, ~wider(moving[max(k - 1, 0)], RIM))
+        for k in spread(len(pictures), most=_VIEWS)
+    ]
+    last = pictures[-1]
+    all_of_it = whole(last.shape)
+    looks = [view.look(pictures[view.frame], np.eye(3), all_of_it) for view in views]
+    apart = differences(last, background_of(looks, last))
+    moves = cv2.morphologyEx(
+        moving[-1].astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
+    )
+    inner = cv2.erode(moves, np.ones((5, 5), np.uint8)) > 0
+    found = (inner | (apart > DIFFERS)) & (wider(moves, 3) > 0)
+    closed = cv2.morphologyEx(
+        found.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)
+    )
+    ways = [*_traced(flows)]
+    things = [
+        Thing(mask, _motion(mask, moves, ways, greys))
+        for mask in connected(closed, _SMALLEST)
+    ]
+    # The nearer a thing stands, the lower.
+    things.sort(key=lambda thing: bounds(thing.mask)[0].stop)
+    return Scene(last.shape[:2], views, things)
+
+
+def background_of(looks: Sequence[NDArray[np.int16]], last: Bytes | Floats) -> Floats:
+    """Return the background of an area in the light of the last frame, (h, w, 3) in levels.
 
     Args:
-        pictures: (h, w, 3) RGB, oldest first, as from one view.
-        step: the time between two of them, in seconds.
+        looks: the area in the views, see :meth:`View.look`; the last frame is the last one.
+        last: the area in the last frame, in levels.
     """
+    ranked = np.sort(np.stack(looks), 0)
+    seen = (ranked < _HIDDEN).sum(0, keepdims=True)
+    middle = np.take_along_axis(ranked, (seen - 1).clip(0) // 2, 0)[0].astype(np.float32)
+    known = (seen[0, ..., 0] > 0).astype(np.float32)
+    middle = filled(middle, fill_weights(known))
+    free = (looks[-1][..., 0] < _HIDDEN).astype(np.float32)
+    lit: Floats = middle + filled(last - middle, fill_weights(free))
+    return lit
 
-    def __init__(self, pictures: Sequence[Bytes], step: float = FADES / FIT) -> None:
-        """Find the plate; tracks and ways are found when they are needed."""
-        self.plate = Plate(pictures)
-        self.size = self.plate.size
-        self._step = step
 
-    @cached_property
-    def tracks(self) -> list[Track]:
-        """Return the tracks of at least some sights."""
-        return tracks_of(self.plate)
+def differences(picture: Bytes | Floats, background: Floats) -> Floats:
+    """Return how much a picture differs from the background, in levels: (h, w).
 
-    @cached_property
-    def ways(self) -> Ways:
-        """Return where things went."""
-        return Ways(self.plate, self.tracks, self._step)
+    A place is compared with the neighbours in the background too, because the camera may
+    tremble.
+    """
+    around = np.ones((3, 3), np.uint8)
+    least, most = (extreme(background, around) for extreme in (cv2.erode, cv2.dilate))
+    apart: Floats = np.abs(picture - np.clip(picture, least, most)).mean(2)
+    return apart
 
-    @cached_property
-    def hold(self) -> bool:
-        """Return whether things can go on as wholes: few, followed until they leave."""
-        if not self.plate.stands:
-            return False
-        covered = np.mean([self.plate.mask(frame).mean() for frame in self.plate.chosen])
-        if not 0 < covered < _MOST_COVERED:
-            return False
-        # Something that hides most of its way for long may be in the plate.
-        usual = np.mean(self.plate.masks, 0)
-        if (usual > AGREE).sum() > MOST * usual.sum():
-            return False
-        seen = [track.visible for track in self.tracks]
-        followed = sum(sight.area for sight in chain(*seen))
-        largest = sum(max(sight.area for sight in sights) for sights in seen)
-        frames: list[list[Sight]] = [[] for _ in range(self.plate.count)]
-        for sight in chain(*seen):
-            frames[sight.frame].append(sight)
-        crowded = sum(
-            one.area
-            for sights in frames
-            for one in sights
-            if any(one is not other and near(one, other, NEAR) for other in sights)
-        )
-        end = self.plate.count - 1
-        popped = 0
-        far = 0.0
-        for track, sights in zip(self.tracks, seen, strict=True):
-            if track.since == track.begin > PATIENCE and not at_edge(self.plate, sights[0]):
-                popped += sights[0].area
-            if sights[-1].frame < end - PATIENCE and not at_edge(self.plate, sights[-1]):
-                popped += sights[-1].area
-            way = max(np.hypot(*(sight.centre - sights[0].centre)) for sight in sights)
-            far += way * max(sight.area for sight in sights) ** 0.5
-        return (
-            crowded < _CROWDED * followed
-            and popped < _POPPED * largest
-            and far > _FAR_WAY * largest
-        )
 
-    @cached_property
-    def going(self) -> list[Going]:
-        """Return the things that go on after the last frame, farthest first.
+def _moving(greys: Sequence[Bytes], flows: Sequence[Floats]) -> Iterator[Mask]:
+    """Yield where each frame but the first moves.
 
-        Things that touch go on as one, because nobody knows where one ends.
-        """
-        end = self.plate.count - 1
-        groups: list[list[Track]] = []
-        for track in self.tracks:
-            sight = track.last()
-            if sight.frame < end - PATIENCE:
-                continue
-            apart = [
-                g
-                for g in groups
-                if not any(self._touch(sight, other.last()) for other in g)
-            ]
-            together = [other for g in groups if g not in apart for other in g]
-            groups = [*apart, [track, *together]]
-        going = []
-        for group in groups:
-            first = max(group, key=lambda track: (track.last().frame, track.last().area))
-            last = first.last().frame
-            sight = joined_sight(self.plate, [track.last() for track in group], last)
-            if len(group) == 1 and self.ways.hides(sight):
-                # Something that hides a part of the thing does not go with the thing.
-                whole = first.clear(last, FIT)
-                free = [earlier for earlier in whole if not self.ways.hides(earlier)]
-                sight = free[-1] if free else sight
-            heading = self.ways.heading(first.clear(sight.frame, FIT), sight.frame)
-            heading = replace(heading, velocity=self._traced(sight, heading))
-            way = self.ways.onward(sight, heading, group)
-            sights: tuple[Sight, ...] = (sight,)
-            if len(group) == 1 and sight is first.last():
-                sights = self._period(first)
-            going.append(Going(tuple(group), sights, heading, way))
-        return sorted(going, key=lambda thing: thing.sights[-1].box[0].stop)
+    In plain places the flow is a guess, so only places near to a change count.
+    """
+    for (before, grey), flow in zip(pairwise(greys), flows, strict=True):
+        changes = changed(before, grey) > _CHANGED
+        yield (np.linalg.norm(flow, axis=2) > _SPEED) & wider(changes, _NEAR)
 
-    def _period(self, track: Track) -> tuple[Sight, ...]:
-        """Return the last sights of a track that come again, oldest first, or the last."""
-        frames = range(track.last().frame, track.begin - 1, -1)
-        seen = (sight for k in frames if (sight := track.sight(k)))
-        sights = [*takewhile(lambda sight: sight.clear, seen)]
-        # A sight is missing where another thing hides this one.
-        sights = sights[
-            : next((k for k, s in enumerate(sights) if s.frame != frames[k]), None)
-        ]
-        extent = track.last().mask.shape[::-1]
-        pictures = np.array([self._picture(sight, extent) for sight in sights])
-        apart = [
-            np.mean([np.abs(pictures[k] - pictures[k + lag]).mean() for k in range(3)])
-            for lag in range(1, len(sights) // 2)
-        ]
-        lags = range(1, len(apart) + 1)
-        again = [lag for lag in lags if apart[lag - 1] < _LIKE * max(apart[:lag])]
-        best = min(again, key=lambda lag: apart[lag - 1], default=1)
-        return tuple(sights[best - 1 :: -1]) or (track.last(),)
 
-    def _picture(self, sight: Sight, extent: tuple[int, ...]) -> Floats:
-        """Return a small picture of a thing without its ground."""
-        grey = luma(self.plate.steady(sight.frame)[sight.box])
-        picture = np.where(
-            sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0
-        )
-        return cv2.resize(picture, extent, interpolation=cv2.INTER_AREA)
+def _traced(flows: Sequence[Floats]) -> Iterator[Floats]:
+    """Yield where each pixel of the last frame was 1, 2, … frames before."""
+    places = grid_of(flows[0].shape)
+    for flow in flows[: -_PAST - 1 : -1]:
+        places = places + sample(flow, places, how=cv2.INTER_LINEAR)
+        yield places
 
-    def _touch(self, one: Sight, other: Sight) -> bool:
-        if not near(one, other, 2):
-            return False
-        return bool((alone(one, self.size, 2)[other.box] & other.mask).any())
 
-    def _traced(self, sight: Sight, heading: Heading) -> Vector:
-        """Return the velocity of a thing, by its picture in the frames before."""
-        frame = sight.frame
-        way = [0.0]
-        places = [np.zeros(2)]
-        move = -heading.velocity
-        # In the frames before, the edge of the picture cut off a larger or a smaller part.
-        box = self._inner(sight)
-        shape = alone(sight, self.size, 0)[box]
-        corner = np.array([box[1].start, box[0].start])
-        for steps in range(1, min(PACED, frame) + 1):
-            size, _ = heading.at(-steps)
-            extent = [max(1, round(side * size)) for side in shape.shape[::-1]]
-            template = cv2.resize(
-                self.plate.steady(frame)[box], extent, interpolation=cv2.INTER_AREA
+def _motion(
+    mask: Bytes, moves: Bytes, ways: Sequence[Floats], greys: Sequence[Bytes]
+) -> Motion:
+    """Return the similarity of one step back: a shift, if the thing cannot be followed.
+
+    The shift is that of the longest past in which the flow is even, where a thing moves.
+    """
+    inner = (mask & moves) > 0
+    inner |= ~inner.any() & (mask > 0)
+    start = grid_of(mask.shape)[inner]
+    shifts = [way[inner] - start for way in ways]
+    first = np.median(shifts[0], 0)
+    wrong = [
+        np.median(np.linalg.norm(shift - n * first, axis=1)) - _EVEN * (1 + n / 2)
+        for n, shift in enumerate(shifts, 1)
+    ]
+    past = max((n for n, error in enumerate(wrong, 1) if error < 0), default=1)
+    step = translation(-np.median(shifts[past - 1], 0) / past)
+    for rim in (1, 3):
+        motion, count = _followed(wider(mask, rim), step, greys)
+        if count >= _FOLLOWED:
+            return _part(motion, count, start.mean(0))
+    return step
+
+
+def _followed(mask: Bytes, step: Motion, greys: Sequence[Bytes]) -> tuple[Motion, int]:
+    """Follow a thing back by its picture, from a first guess of the motion of one step.
+
+    Returns the affine motion to the earliest frame in which it is found, and the number of
+    frames up to there.
+    """
+    side = int(np.ptp(np.argwhere(mask), 0).max()) + 1
+    rows, columns = area = bounds(mask, side)
+    inside = translation((-columns.start, -rows.start))
+    last = greys[-1][area]
+    stop = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-3
+    back = np.linalg.inv(inside) @ step @ inside
+    onward = np.linalg.inv(back)[:2].astype(np.float32)
+    motion = step
+    count = 0
+    for number, grey in enumerate(greys[-2 : -_PAST - 2 : -1], 1):
+        if number > 1:
+            onward[:, 2] *= number / (number - 1)
+        try:
+            alike, onward = cv2.findTransformECC(
+                grey[area], last, onward, cv2.MOTION_AFFINE, stop, mask[area], 5
             )
-            mask = cv2.resize(shape, extent, interpolation=cv2.INTER_NEAREST)
-            # The thing has this corner if its centre goes along the heading.
-            still = sight.centre + size * (corner - sight.centre)
-            reach = SEARCH + (0 if steps > 1 else int(np.abs(move).max() / 2))
-            least = np.maximum(np.round(still + places[-1] + move).astype(int) - reach, 0)
-            right, bottom = least + extent + 2 * reach
-            window = self.plate.steady(frame - steps)[least[1] : bottom, least[0] : right]
-            if window.shape[0] < extent[1] or window.shape[1] < extent[0] or not mask.any():
-                break
-            errors = cv2.matchTemplate(window, template, cv2.TM_SQDIFF, mask=mask)
-            row, column = (
-                int(index) for index in np.unravel_index(np.argmin(errors), errors.shape)
-            )
-            corner_found = [
-                column + _vertex(errors[row], column),
-                row + _vertex(errors[:, column], row),
-            ]
-            place = least + corner_found - still
-            move = place - places[-1]
-            places.append(place)
-            way.append(-steps * size)
-        if len(places) < 3:
-            return heading.velocity
-        velocity: Vector = np.polyfit(way, np.array(places), 1)[0]
-        return (velocity + heading.velocity) / 2 if sight.clear else velocity
-
-    def _inner(self, sight: Sight) -> Area:
-        """Return the box of a sight, smaller at edges of the picture that it touches."""
-        rows, columns = sight.box
-        height, width = self.size
-        return _within(rows, height), _within(columns, width)
+        except cv2.error:  # the pictures are too different
+            break
+        if alike < _ALIKE:
+            break
+        back = np.linalg.inv(np.vstack([onward, [0, 0, 1]]))
+        motion = inside @ back @ np.linalg.inv(inside)
+        count = number
+    return motion, count
 
 
-def _within(span: slice, end: int) -> slice:
-    less = int(_CUT * (span.stop - span.start))
-    return slice(
-        span.start + less * (span.start < 2), span.stop - less * (span.stop > end - 2)
+def _part(motion: Motion, count: int, centre: Floats) -> Motion:
+    """Return the similarity that, ``count`` times, is near an affine motion at a centre.
+
+    A similarity is z → a·z + b of complex numbers.
+    """
+    turn = motion[0, 0] + motion[1, 1] + 1j * (motion[1, 0] - motion[0, 1])
+    one = (turn / 2) ** (1 / count)
+    start, end = (complex(*at) for at in (centre, transform(motion, centre)))
+    shift = (end - one**count * start) / sum(one**power for power in range(count))
+    return np.array(
+        [[one.real, -one.imag, shift.real], [one.imag, one.real, shift.imag], [0, 0, 1]]
     )
-
-
-def _vertex(values: Floats, at: int) -> float:
-    """Return the place of the minimum between values, relative to the least one."""
-    if not 0 < at < len(values) - 1:
-        return 0.0
-    one, two, three = (float(value) for value in values[at - 1 : at + 2])
-    bend = max(one - 2 * two + three, 1e-9)
-    return 0.5 * (one - three) / bend

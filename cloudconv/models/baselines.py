@@ -82,12 +82,12 @@ class FlowPredictor(Predictor):
             yield sample_sharply(last, sampling_grid(displacement, *last.shape[-2:]))
 
 
-class LayersPredictor(Predictor):
-    """A background under the camera's motion, and things before it.
+class LayersPredictor(FlowPredictor):
+    """Things before a camera that stands go on as wholes, each by one motion.
 
     See :mod:`cloudconv.forecasting.scene`. Each part of a forecast is a part of the last
     frame, moved once, or background that an earlier frame shows: one of the context, or one
-    before it.
+    before it. If the camera or most of the picture moves, the forecast is that of ``flow``.
     """
 
     @torch.no_grad()
@@ -95,20 +95,23 @@ class LayersPredictor(Predictor):
         self, pictures: Sequence[Callable[[], Tensor]], steps: Sequence[int]
     ) -> Iterator[Tensor]:
         """See ``Predictor.forecast_from``; only the last picture is held as floats."""
-        # Imported here, because every command loads this module, and OpenCV starts slowly.
-        from cloudconv.forecasting.scene import scene_of
-
         latest = pictures[-(self.spec.context + self.spec.past) :]
-        scenes = [
-            scene_of([partial(_numbered, picture, number) for picture in latest])
-            for number in range(len(latest[-1]()))
-        ]
-        for pictures in zip(*(scene.pictures(steps) for scene in scenes), strict=True):
-            yield torch.cat(pictures)
+        numbers = range(len(latest[-1]()))
+        films = ([partial(_numbered, one, number) for one in latest] for number in numbers)
+        for made in zip(*(self._single(film, steps) for film in films), strict=True):
+            yield torch.cat(made)
+
+    def _single(
+        self, pictures: Sequence[Callable[[], Tensor]], steps: Sequence[int]
+    ) -> Iterator[Tensor]:
+        # Imported here, because every command loads this module, and OpenCV starts slowly.
+        from cloudconv.forecasting.scene import forecast
+
+        return forecast(pictures, steps) or super().forecast_from(pictures, steps)
 
 
-def _numbered(pictures: Callable[[], Tensor], number: int) -> Tensor:
-    return pictures()[number]
+def _numbered(picture: Callable[[], Tensor], number: int) -> Tensor:
+    return picture()[number : number + 1]
 
 
 def displacements(velocity: Tensor, steps: Sequence[int]) -> Iterator[Tensor]:

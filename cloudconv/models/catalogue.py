@@ -148,10 +148,10 @@ METHODS = (
     _between("hold", 2, 1, 36, 0, "baselines:Hold",
              "repeats the earlier frame; motion stays as jerky as before"),
     _method("layers", 5, 1, 720, 64, "baselines:LayersPredictor",
-            "pans, and things that pass; wrong for water, fire and views with depth",
+            "cars and walkers before a camera that stands; else it is flow",
             time=0.1, past=40,
-            origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, with "
-                   "OpenCV's methods"),
+            origin="Schödl and Essa, ACM SIGGRAPH SCA 2002, and ECC, Evangelidis and "
+                   "Psarakis, IEEE TPAMI 2008, with OpenCV's methods"),
     _method("flow", 5, 1, 210, 64, "baselines:FlowPredictor",
             "steady motion; breaks up where the camera shakes or things collide", time=0.3,
             origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV"),

@@ -208,14 +208,18 @@ def _marked(frames: Iterable[Frame], request: Request) -> Iterator[Frame | Analy
 
 
 def _part(frames: Iterator[AnalysedFrame], request: Request) -> Iterator[AnalysedFrame]:
-    """Yield the frames of the part; the first one begins no scene and repeats nothing."""
+    """Return the frames of the part; the first one begins no scene and repeats nothing."""
     start = request.start
-    if start is not None:
-        frames = dropwhile(lambda item: item.frame.time < start, frames)
-        for first in islice(frames, 1):
-            change = first.change and FIRST
-            yield replace(first, cut=False, flashes=False, repeats=False, change=change)
-    yield from frames
+    if start is None:
+        return frames
+    part = dropwhile(lambda item: item.frame.time < start, frames)
+    firsts = [*islice(part, 1)]
+    for number, first in enumerate(firsts):
+        change = first.change and FIRST
+        firsts[number] = replace(
+            first, cut=False, flashes=False, repeats=False, change=change
+        )
+    return chain(firsts, part)
 
 
 def evened(

@@ -50,7 +50,7 @@ def test_a_shot_after_a_jump_begins_with_the_pictures_of_the_jump():
 
 
 def test_a_film_without_sound_order_is_an_ambience():
-    assert heard([Composed(), Composed(3), Composed()]) == [Passage(BEGINS, F(0), None)]
+    assert heard([Composed(), Composed(), Composed()]) == [Passage(BEGINS, F(0), None)]
 
 
 def test_the_second_frame_of_an_entry_that_stands_does_not_move_the_sound():

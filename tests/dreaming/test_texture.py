@@ -101,7 +101,7 @@ def test_no_frame_stands_out_where_a_slow_change_begins_and_ends():
     noise = np.random.default_rng(2).random((2, 96, 128, 3)).astype(np.float32)
     pair = [cv2.GaussianBlur(each, (0, 0), 1) for each in noise]
     source = material([np.uint8(255 * sky) for sky in slow_skies(pair)])
-    rows = vitals_of(source, textured(source, Options(120, 0)), pasted(source))
+    rows = vitals_of(source, textured(source, Options(120, 0)), pasted())
     assert all(row.alive for row in rows), rows
 
 
@@ -145,7 +145,7 @@ def test_short_clips_give_the_requested_length(count, loop):
 def test_clouds_move_without_jumps():
     source = material(clouds(80))
     dreamt_frames = textured(source, Options(120, 1))
-    rows = vitals_of(source, dreamt_frames, pasted(source))
+    rows = vitals_of(source, dreamt_frames, pasted())
     assert rows
     for row in rows:
         assert not row.failed, row.values

@@ -153,7 +153,7 @@ def test_a_thing_that_vanishes_is_a_fault_at_its_time_and_place(source, footage)
 
     clip = material([drive(k) for k in range(120)])
     shown = [*map(drive, range(120, 153)), *footage[153:180]]
-    meter = measured(clip, shown, pasted(clip))
+    meter = measured(clip, shown, pasted())
     (fault,) = meter.faults
     assert fault.vital == "appears"
     assert fault.frame == 33
@@ -162,7 +162,7 @@ def test_a_thing_that_vanishes_is_a_fault_at_its_time_and_place(source, footage)
     assert fault.size > 0.5  # levels of the whole picture; the car is a twenty-sixth of it
     assert fault.grade is not Grade.HARDLY
     calm = [*map(drive, range(120, 180))]
-    assert measured(clip, calm, pasted(clip)).faults == []
+    assert measured(clip, calm, pasted()).faults == []
     # In a collage, the place is known, and the time within 0.4 seconds.
     (fault,) = measured(clip, shown).faults
     assert 29 <= fault.frame <= 38
@@ -184,7 +184,7 @@ def test_a_thing_may_enter_at_the_border_as_in_the_clip(footage, vanishes):
         return np.ascontiguousarray(shown[:, 26:-26])
 
     clip = material([drive(k) for k in range(120)])
-    meter = measured(clip, map(drive, range(120, 180)), pasted(clip))
+    meter = measured(clip, map(drive, range(120, 180)), pasted())
     seen = [fault for fault in meter.faults if fault.grade is not Grade.HARDLY]
     result = {fault.frame for fault in seen if fault.vital == "appears"}
     assert result == ({28} if vanishes else set())
@@ -264,7 +264,7 @@ def test_a_sky_that_becomes_another_at_once_is_dead(source, footage):
 def test_a_row_names_all_vitals_and_those_that_were_not_measured_are_null(source, footage):
     origins = {
         "leftover": Jump(159, 20, 0.5, 0, 1),
-        "appears": pasted(source),
+        "appears": pasted(),
         "sharpness": Composed(),
     }
     names = ["appears", "leftover", "ghost", "slides", "motion", "sharpness"]

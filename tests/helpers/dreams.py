@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Composed, Origin
+from cloudconv.dreaming.methods.base import Composed, Jump, Origin
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import WINDOW, Vitals, VitalsMeter
 from cloudconv.images import Floats, picture_from, small_copy, tensor_of
@@ -200,6 +200,6 @@ def vitals_of(
     return meter.rows
 
 
-def pasted(material: Material) -> Composed:
-    """Return the origin of a picture in which things are moved on, here everywhere."""
-    return Composed(0, np.ones(material.small_size, bool))
+def pasted() -> Jump:
+    """Return the origin of a picture of a jump whose middle was judged long before."""
+    return Jump(0, None, 0.5, start=-1000, length=1)

@@ -18,7 +18,7 @@ from cloudconv.events import Measured
 from cloudconv.jobs.extend import extrapolate as job
 from cloudconv.jobs.extend.ending import continued, read_ending
 from cloudconv.media.reading.probe import probe
-from tests.forecasting.test_layers import square_under_a_pan
+from tests.forecasting.test_layers import square_before_a_still_camera
 from tests.helpers import calls
 from tests.helpers.factory import (
     assert_same_frames,
@@ -273,8 +273,8 @@ def test_the_better_of_two_forecasts_is_taken(tmp_path, monkeypatch):
 
 
 @pytest.mark.full
-def test_layers_are_taken_for_a_thing_before_a_pan(tmp_path):
-    frames, _ = square_under_a_pan(30)
+def test_layers_are_taken_for_a_thing_before_a_still_camera(tmp_path):
+    frames, _ = square_before_a_still_camera(30)
     pictures = np.ascontiguousarray(
         frames.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
     )

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from cloudconv.dreaming.material.land import matte_of
 from cloudconv.dreaming.material.views import Views
 from cloudconv.dreaming.planes import Look
-from cloudconv.forecasting.things import Things
 from cloudconv.images import (
     COARSE_SIDE,
     Bytes,
@@ -88,16 +87,8 @@ class Material:
         self._grid = _grid(self.times, self.step)
         self.original = self
         self._made: dict[object, Any] = {}
-        self._things = cache(
-            lambda: Things([self.glance(k) for k in range(len(self))], float(self.step))
-        )
         self._moves = cache(self._movement)
         self._flow: Callable[[int, bool], NDArray[Any]] = cache(self._measured)
-
-    @property
-    def things(self) -> Things:
-        """Return the things that move before the camera, in the pictures for analysis."""
-        return self._things()
 
     def once(self, make: Callable[[Material], Result]) -> Result:
         """Return the result of ``make`` for this material, which is computed once."""
@@ -186,7 +177,6 @@ class Material:
         views = self.views.reduced(longest)
         smaller = Material(views.frames, times=self.times, step=self.step, views=views)
         smaller.original = self.original
-        smaller._things = self._things
         smaller._flow = lambda number, quick: resized_flow(
             self._flow(number, quick).astype(np.float32), smaller.size
         )

@@ -8,7 +8,7 @@ import torch
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.planes import Samples
-from cloudconv.images import Bytes, Floats, Mask, levels_of, small_copy
+from cloudconv.images import Bytes, Floats, levels_of, small_copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +66,7 @@ class Jump:
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """The origin of a picture that is put together or forecast.
-
-    ``number``: the real frame behind what is made, like :attr:`Filmed.number`; None if
-    there is no such frame. ``made``: where the picture is not this frame, (h, w) of the
-    material's ``small_size``; None for everywhere.
-    """
-
-    number: int | None = None
-    made: Mask | None = None
+    """The origin of a picture that is put together or forecast."""
 
 
 Origin = Filmed | Jump | Composed

@@ -9,7 +9,6 @@ from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.flow import flow
 from cloudconv.dreaming.methods.rollout import rollout
-from cloudconv.dreaming.methods.street import goes_on
 from cloudconv.dreaming.methods.texture import texture
 from cloudconv.dreaming.vitals.leftover import NETWORK
 from cloudconv.images import Floats
@@ -41,15 +40,6 @@ class MethodSpec:
     exit: Callable[[Material, Options, int], Exit | None] | None = None
 
 
-def _wholes(material: Material, options: Options) -> str:
-    if not goes_on(material, options):
-        return ""
-    camera = (
-        "The slow camera stops" if material.things.plate.drifts else "The camera stands"
-    )
-    return f"{camera}, and things leave and come in as wholes."
-
-
 def _composed(
     pictures: Callable[[Material, Options], Iterator[Floats]],
 ) -> Callable[[Material, Options], Iterator[DreamFrame]]:
@@ -61,7 +51,7 @@ def _composed(
 
 METHODS = (
     MethodSpec("collage", 8, collage, needs_wind=True),
-    MethodSpec("texture", 2, texture, note=_wholes, network=NETWORK, exit=earlier_exit),
+    MethodSpec("texture", 2, texture, network=NETWORK, exit=earlier_exit),
     MethodSpec(
         "flow", 1, _composed(flow), ("wind",), lambda *_: "The picture returns in a cycle."
     ),

@@ -27,7 +27,6 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import mean_flow
 from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Options
 from cloudconv.dreaming.methods.compositing import blended
-from cloudconv.dreaming.methods.street import Street, goes_on
 from cloudconv.dreaming.methods.transition import Front, Points, front_of
 from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.dreaming.vitals.leftover import NETWORK
@@ -72,17 +71,6 @@ _ALIKE = 0.1
 _KEPT_BYTES = 1 << 27  # of the pictures of jumps, which may come again
 
 
-def texture(material: Material, options: Options) -> Iterator[DreamFrame]:
-    """Yield the clip's frames forwards, again and again.
-
-    Things go on as wholes where they can.
-    """
-    if goes_on(material, options):
-        yield from Street(material, options.seed).frames(options.frames)
-    else:
-        yield from whole(material, options)
-
-
 def exits(material: Material, options: Options, most: int, count: int) -> list[int]:
     """Return numbers of points before the last one after which the dream may begin.
 
@@ -96,8 +84,8 @@ def exits(material: Material, options: Options, most: int, count: int) -> list[i
     return [min(part, key=unlike.__getitem__) for part in parts if part]
 
 
-def whole(material: Material, options: Options) -> Iterator[DreamFrame]:
-    """Yield the clip's frames again and again, with jumps of the whole picture."""
+def texture(material: Material, options: Options) -> Iterator[DreamFrame]:
+    """Yield the clip's frames forwards, again and again."""
     clip = _Clip(material, options)
     shots = clip.shots(options)
     before = now = next(shots)

@@ -179,15 +179,14 @@ class VitalsMeter:
         if self.seen % WINDOW == 0:
             self.rows.append(Vitals(self.seen, self.seen))
         is_filmed = isinstance(origin, Filmed)
-        if not isinstance(origin, Composed) or origin.made is not None:
+        if isinstance(origin, Composed):
+            self._compose(picture)
+        else:
             self._meter.clear()
             self._composed.clear()
-        self._show(origin.before if isinstance(origin, Jump) else origin.number)
-        match origin:
-            case Jump():
-                self._jump(picture, origin)
-            case Composed(made=None):
-                self._compose(picture)
+            self._show(origin.before if isinstance(origin, Jump) else origin.number)
+        if isinstance(origin, Jump):
+            self._jump(picture, origin)
         if self._before is not None and not (self._is_filmed and is_filmed):
             made = self.seen - is_filmed
             features = self._meter.appeared(self._before, picture)
@@ -199,10 +198,8 @@ class VitalsMeter:
         ends = self.seen % WINDOW == 0 or self.seen == self._frames
         return self.rows[-1] if ends else None
 
-    def _show(self, number: int | None) -> None:
+    def _show(self, number: int) -> None:
         """Count the time after which a frame of the film is shown again."""
-        if number is None:
-            return
         apart = self.seen - self._shown[number]
         self._shown[number] = self.seen
         if apart >= _BESIDE:

@@ -31,7 +31,7 @@ from cloudconv.events import (
 from cloudconv.forecasting.choice import (
     HELD,
     STANDS,
-    camera_velocity,
+    camera_motion,
     comes_in,
     fault,
     lasts,
@@ -55,7 +55,7 @@ from cloudconv.transfer import upload
 
 _WINDOW = 64  # frames before the forecast that show its cadence
 CANDIDATES = ("layers", "flow", "voxelflow")
-"""The predictors that ``auto`` tries; those that keep things whole come first."""
+"""The predictors that ``auto`` tries; the one that keeps things whole comes first."""
 _TRIED = (1, 3, 7, 15)  # steps ahead of the known frames that a trial makes
 _VIEWS = 4  # frames in which the camera's motion is measured for a trial
 _ALIKE = 0.04  # part of the fault by which a later predictor must be better
@@ -227,7 +227,7 @@ def _judged(
     """
     sent = upload([before], plan.device)[0]
     context = [partial(_floats, picture[None]) for picture in sent]
-    velocity = camera_velocity([*map(_floats, before[-_VIEWS:])])
+    camera = camera_motion([*map(_floats, before[-_VIEWS:])])
     last = _floats(before[-1])
     for step, made in zip(steps, _made(plan, model, context, steps), strict=True):
         picture = made.cpu()
@@ -235,7 +235,7 @@ def _judged(
         true = last
         if len(known):
             true = _floats(known[step - 1])
-            strange = comes_in(picture, true, last, velocity, step)
+            strange = comes_in(picture, true, last, camera, step)
         if step == 1:
             lost = stands(picture, last, _floats(before[-2:][0]))
         yield fault(picture, true, last), strange, lost
@@ -262,7 +262,7 @@ def _trial(
     steps = [*(step for step in _TRIED if step < tried), tried]
     parts = (latest[:-tried], latest[-tried:], steps), (latest, latest[:0], [1])
     count = len(steps) + 1
-    best = names[-1]
+    taken: tuple[str, list[tuple[float, float, float]]] = names[-1], []
     held = 0
     least = inf
     for place, name in enumerate(names):
@@ -274,8 +274,9 @@ def _trial(
         faults, strange, lacks = zip(*judged, strict=True)
         lost = max(lacks)
         size = sum(faults) * (1 + _ALIKE * place) + lost
-        if size < least:
-            best = name
+        # Where ``layers`` is the same as ``flow``, it is named so.
+        if size < least or judged == taken[1]:
+            taken = name, judged
             least = size
             right = _holds(steps, faults)
             if right < tried:
@@ -289,10 +290,10 @@ def _trial(
             holds = counted(held, "frame") if held else "no frame"
             yield Measured(
                 "held",
-                f"the trial of {best} holds for {holds}, and others are tried: for more "
+                f"the trial of {name} holds for {holds}, and others are tried: for more "
                 "than a moment use 'cloudconv dream'",
             )
-    return best, held, tried
+    return taken[0], held, tried
 
 
 def _holds(steps: Sequence[int], faults: Sequence[float]) -> int:
