@@ -34,14 +34,14 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5502,
+    "media": 5504,
     "jobs": 3509,
     "models": 2700,
     "dreaming": 2023,
     "forecasting": 265,
     "render": 773,
     "training": 699,
-    "schedule": 651,
+    "schedule": 662,
     "settings + cli + report": 1741,
     THE_REST: 1610,
 }
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 824,
+    "conditional expressions": 823,
     "tuple assignments": 87,
     "lambdas": 78,
     "assignments inside expressions": 75,

@@ -275,7 +275,8 @@ def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
 
 
 # A repeat's measures, relative to those of motion.
-_REPEAT_RATIOS = torch.tensor([0.3, 0.7])
+_REPEAT_RATIOS = torch.tensor([0.3, 0.7, 0.7])
+_CELLS = 4  # the side of a block in cells
 _MOST_MOVING = 0.01  # fraction of blocks that is measured: the motion may be in a corner
 _USUAL = 0.85  # quantile of blocks: a subtitle or a counter is smaller than the others
 _LIGHT = 1 / 8  # least mean change, as a part of the change that is measured, of light
@@ -284,42 +285,44 @@ _LIGHT = 1 / 8  # least mean change, as a part of the change that is measured, o
 class RepeatDetector:
     """A detector that decides for each frame whether it repeats the one before.
 
-    A frame is compared with the last one that was no repeat; its measures are the mean luma
-    difference of the 1 % of blocks that changed most, and the least of the 15 % that did.
-    So the differences of a slow motion add up, and those of a codec do not. A frame is a
-    repeat if both measures are much smaller than those of the change that led to that
-    frame, and of one of the next five changes; or if they are 0. So neither a motion that
-    ends softly nor slow and quiet footage has repeats, nor one in which a subtitle or a
-    counter changes. Light is no motion: these changes are those of pictures in one light,
-    and a flash of one frame does not count.
+    A frame is compared with the last one that was no repeat; its measures are the change of
+    the mean luma of the 1 % of blocks that changed most, the least of the 15 % that did,
+    and the mean of the changes inside of blocks, again of 1 %. So the differences of a slow
+    motion add up, and those of a codec do not, while a thing that moves within a block is
+    seen. A frame is a repeat if all measures are much smaller than those of the change that
+    led to that frame, and of one of the next five changes; or if they are 0. So neither a
+    motion that ends softly nor slow and quiet footage has repeats, nor one in which a
+    subtitle or a counter changes. Light is no motion: these changes are those of pictures
+    in one light, and a flash of one frame does not count.
     """
 
     lookahead = 5
 
     def __init__(self) -> None:
         self._latest: deque[Tensor] = deque(maxlen=2)
-        # Blocks, and the changes from the frame before and from that before it, (2, 2).
+        # Cells, and the changes from the frame before and from that before it, (2, 3).
         self._waiting: deque[tuple[Tensor, Tensor]] = deque()
         self._distinct = torch.empty(0)
         # The change that led to the last frame that was no repeat.
-        self._led = torch.zeros(2)
+        self._led = torch.zeros(len(_REPEAT_RATIOS))
 
-    def push(self, blocks: Tensor) -> list[tuple[bool, Change]]:
+    def push(self, cells: Tensor) -> list[tuple[bool, Change]]:
         """Add the next frame; return the decision that is now possible, and the change.
 
-        ``blocks`` are the means of its luma in blocks
-        (:func:`~cloudconv.media.colour.color.block_means`), or those of green, which
+        ``cells`` are the means of its luma in cells of 2x2 samples
+        (:func:`~cloudconv.media.colour.color.cell_means`), or those of green, which
         replaces luma in gbr formats. The last decisions come from :meth:`finish`.
         """
         known = [
-            _change_in_one_light(one, blocks)
+            _change_in_one_light(one, cells)
             for one in self._latest
-            if one.shape == blocks.shape
+            if one.shape == cells.shape
         ]
-        unknown = blocks.new_zeros(2), blocks.new_full((2,), math.inf)
-        self._latest.appendleft(blocks)
+        shape = (len(_REPEAT_RATIOS),)
+        unknown = cells.new_zeros(shape), cells.new_full(shape, math.inf)
+        self._latest.appendleft(cells)
         # A device is waited for once.
-        self._waiting.append((blocks, torch.stack([*known, *unknown[len(known) :]]).cpu()))
+        self._waiting.append((cells, torch.stack([*known, *unknown[len(known) :]]).cpu()))
         return [self._next()] if len(self._waiting) > self.lookahead else []
 
     def finish(self) -> list[tuple[bool, Change]]:
@@ -332,23 +335,34 @@ class RepeatDetector:
             changes.amin(0).minimum(two)
             for (_, changes), two in zip(self._waiting, across, strict=True)
         ]
-        blocks, changes = self._waiting.popleft()
+        cells, changes = self._waiting.popleft()
         level = self._led.minimum(torch.stack(motions[1:] or [self._led]).amax(0))
-        repeats = self._distinct.shape == blocks.shape and bool(
-            (_change(self._distinct, blocks).cpu() <= _REPEAT_RATIOS * level).all()
+        repeats = self._distinct.shape == cells.shape and bool(
+            (_change(self._distinct, cells).cpu() <= _REPEAT_RATIOS * level).all()
         )
         if not repeats:
-            self._distinct = blocks
+            self._distinct = cells
             self._led = motions[0]
         return repeats, Change(*changes[:, 0].tolist())
 
 
 def _change(first: Tensor, other: Tensor) -> Tensor:
-    """Return the mean change of the blocks that change most, and a usual one, (2,)."""
-    changed = (other - first).abs_().flatten()
-    most = changed.topk(max(1, math.ceil(_MOST_MOVING * changed.numel()))).values
+    """Return the changes of the blocks that change most, of a usual one, and inside, (3,).
+
+    ``first``, ``other``: the means of cells, (rows, columns).
+    """
+    apart = other - first
+    changed = _blocks(apart).abs_()
+    inside = _blocks(apart.abs_())
+    count = max(1, math.ceil(_MOST_MOVING * changed.numel()))
     some = changed[::4]
-    return torch.stack((most.mean(), some.kthvalue(math.ceil(_USUAL * len(some))).values))
+    usual = some.kthvalue(math.ceil(_USUAL * len(some))).values
+    most = (each.topk(count).values.mean() for each in (changed, inside))
+    return torch.stack((next(most), usual, next(most)))
+
+
+def _blocks(cells: Tensor) -> Tensor:
+    return F.avg_pool2d(cells[None], _CELLS, ceil_mode=True).flatten()
 
 
 def _change_in_one_light(first: Tensor, other: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned, Warnings
-from cloudconv.media.colour.color import block_means, thumbnail
+from cloudconv.media.colour.color import cell_means, thumbnail
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.messages import counted, plural
 from cloudconv.models.catalogue import FOUR
@@ -172,10 +172,9 @@ def analyse(
         elif isinstance(frame, AnalysedFrame):
             undecided.append(frame)
         else:
-            blocks = block_means(frame.planes()[0])
-            changes.extend(repetition.push(blocks))
+            changes.extend(repetition.push(cell_means(frame.planes()[0])))
             if is_on:
-                luma = thumbnail(frame, *CutDetector.THUMBNAIL, blocks).cpu()
+                luma = thumbnail(frame, *CutDetector.THUMBNAIL).cpu()
                 frame = replace(frame, luma=luma)
                 marks.extend(zip(cuts.push(luma), flashes.push(luma), strict=True))
             else:
@@ -290,14 +289,8 @@ def schedule(
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
             replacing.finish(request, counts.replaced)
-            if request.loop and window.close(request.scene_cut):
-                counts.warnings.add(
-                    Warned(
-                        f"loop-stands-still: The last frame of {request.name}, or of the "
-                        "part, equals the first, so the loop stands still there: leave the "
-                        "last one out with --end."
-                    )
-                )
+            if request.loop:
+                counts.warnings.add(*window.close(request))
             slots = timeline.finish(end, following)
         else:
             has = "a single frame" if counts.source_frames else "no frame"
@@ -420,17 +413,25 @@ class _Window:
             self._opening = [*self._opening, item.frame.luma][:_BESIDE_SEAM]
             self._closing.append(item.frame.luma)
 
-    def close(self, scene_cut: SceneCut) -> bool:
+    def close(self, request: Request) -> Iterator[Warned]:
         """Compare the last frame with the first one, to which a loop leads.
 
-        Return whether both show one picture.
+        Yield a warning if both show one picture, or are of two scenes.
         """
+        assert self._first is not None
+        ends = f"The last frame of {request.name}, or of the part,"
         beside = [*self._closing, *self._opening]
-        if beside and cuts_in(beside, scene_cut)[-len(self._opening)]:
+        if beside and cuts_in(beside, request.scene_cut)[-len(self._opening)]:
             self._first = None
-        return self._first is not None and self._first.same_picture(
-            self._items[self._count - 1].frame
-        )
+            yield Warned(
+                f"loop-at-cut: {ends} and the first are of two scenes, so no new frames "
+                "lead from one to the other: --scene-cut=off makes them."
+            )
+        elif self._first.same_picture(self._items[self._count - 1].frame):
+            yield Warned(
+                f"loop-stands-still: {ends} equals the first, so the loop stands still "
+                "there: leave the last one out with --end."
+            )
 
     def knows(self, slot: Slot) -> bool:
         if self._has_captions and self._end < self._end_of(slot):

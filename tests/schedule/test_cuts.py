@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.errors import SettingsError
-from cloudconv.media.colour.color import block_means
+from cloudconv.media.colour.color import cell_means
 from cloudconv.media.frames.frame import Frame
 from cloudconv.media.reading.source import Source
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector
@@ -216,7 +216,7 @@ def repeats(frames):
     detector = RepeatDetector()
     decisions = []
     for frame in frames:
-        decisions += detector.push(block_means(frame.planes()[0]))
+        decisions += detector.push(cell_means(frame.planes()[0]))
     decisions += detector.finish()
     assert len(decisions) == len(frames)
     return [k for k, (repeats, _) in enumerate(decisions) if repeats]
@@ -366,3 +366,17 @@ def test_a_part_has_the_cuts_of_the_whole(tmp_path, before):
     assert same(read_planes(tmp_path / "c.mkv"), whole[2 * (20 - before) :])
     # The first frame of a part begins no scene of the output.
     assert made("d.mkv", 2).cuts == []
+
+
+@pytest.mark.parametrize(("size", "step"), [(2, 1), (2, 4), (3, 2), (5, 1), (9, 3)])
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_a_small_thing_that_moves_makes_no_repeats(size, step, noise):
+    """The mean of a block stays as it is while the thing moves within the block."""
+    frames = []
+    for number in range(40):
+        shown = picture(number, 320, 192, "gray", step=0, noise=noise)
+        rows = np.frombuffer(shown.planes[0], np.uint8).reshape(192, -1)
+        at = 30 + step * number
+        rows[90 : 90 + size, at : at + size] = 235
+        frames.append(Frame(shown, Fraction(number), Fraction(1)))
+    assert repeats(frames) == []

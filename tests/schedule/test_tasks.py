@@ -167,3 +167,13 @@ def test_outer_frames_have_their_distance_and_far_ones_are_left_out():
     assert by_left[F(14, 100)].after is None  # that gap is five times the gap of the pair
     assert by_left[F(18, 100)].before is None
     assert by_left[F(18, 100)].after is None  # that gap is a fifth of the gap of the pair
+
+
+def test_a_loop_whose_seam_is_a_cut_is_named():
+    pictures = [picture(k, scene=k // 12) for k in range(24)]
+    times = [F(k, 24) for k in range(24)]
+    clip = [Frame(p, time, F(1, 24)) for p, time in zip(pictures, times, strict=True)]
+    for scene_cut, codes in (("auto", ["loop-at-cut"]), ("off", [])):
+        counts = Counts()
+        list(schedule(clip, request(loop=True, scene_cut=scene_cut), counts))
+        assert [warned.code for warned in counts.warnings] == codes

@@ -215,13 +215,13 @@ def block_means(plane: Tensor) -> Tensor:
     return F.avg_pool2d(plane.to(torch.float32)[None], BLOCK, ceil_mode=True)[0]
 
 
-def thumbnail(
-    frame: Frame, height: int, width: int, blocks: Tensor | None = None
-) -> Tensor:
-    """Return the luma of a frame averaged over areas: (height, width) float32 in [0, 1].
+def cell_means(plane: Tensor) -> Tensor:
+    """Return the means of 2x2 samples: (ceil(H / 2), ceil(W / 2)) float32 codes."""
+    return F.avg_pool2d(plane.to(torch.float32)[None], 2, ceil_mode=True)[0]
 
-    ``blocks`` are the :func:`block_means` of the first plane, if they are known.
-    """
+
+def thumbnail(frame: Frame, height: int, width: int) -> Tensor:
+    """Return the luma of a frame averaged over areas: (height, width) float32 in [0, 1]."""
     form, space = description_of(frame)
     planes = frame.planes()
     (scale, zero), _ = _code_range(form, space)
@@ -233,7 +233,7 @@ def thumbnail(
             return F.adaptive_avg_pool2d(plane.to(torch.float32)[None], (height, width))[0]
         import cv2  # imported here, because every command loads this module
 
-        means: Any = (block_means(plane) if blocks is None or number else blocks).numpy()
+        means: Any = block_means(plane).numpy()
         few = cv2.resize(means, (width, height), interpolation=cv2.INTER_AREA)
         return torch.from_numpy(few)
 
