@@ -43,7 +43,7 @@ def main() -> None:
         "--models", default="cloud-best,cloud-fast,cloud-turbo,rife-4.6", help="with commas"
     )
     parser.add_argument(
-        "--against", default="minterpolate,hold", help="with commas; blend is always there"
+        "--against", default="hold", help="with commas; blend is always there"
     )
     parser.add_argument(
         "--frames", type=int, help="most frames that are scored of each clip"

@@ -34,25 +34,25 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5504,
-    "jobs": 3509,
+    "media": 5476,
+    "jobs": 3451,
     "models": 2700,
     "dreaming": 2023,
     "forecasting": 265,
     "render": 773,
     "training": 699,
     "schedule": 662,
-    "settings + cli + report": 1741,
+    "settings + cli + report": 1740,
     THE_REST: 1610,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 823,
+    "conditional expressions": 818,
     "tuple assignments": 87,
     "lambdas": 78,
-    "assignments inside expressions": 75,
+    "assignments inside expressions": 74,
     "comprehensions of two loops": 18,
     "lines of over 92 characters": 0,
 }

@@ -53,7 +53,7 @@ _ENCODERS = (
     *("h264_nvenc", "hevc_nvenc", "av1_nvenc", "h264_qsv", "hevc_qsv", "h264_vaapi"),
     *("h264_videotoolbox", "hevc_videotoolbox"),
 )
-_FILTERS = ("minterpolate", "bwdif", "idet")
+_FILTERS = ("bwdif", "idet")
 _EXTRAS = {"ray": "ray", "vmaf": "imageio_ffmpeg"}
 
 

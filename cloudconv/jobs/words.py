@@ -8,7 +8,6 @@ from cloudconv.checkpoints import file_of
 from cloudconv.media.containers.containers import container_of
 from cloudconv.media.containers.input import check_there
 from cloudconv.models import registry
-from cloudconv.settings.compare import MINTERPOLATE
 from cloudconv.settings.extend import AUTO_PREDICTOR
 from cloudconv.settings.values import clip_files, names_folder
 
@@ -17,10 +16,9 @@ def check_words(settings: Any) -> None:
     """Raise an error for a missing input, an unknown model, or an ending of no format."""
     check_there([getattr(settings, "input", "-")])
     check_there(clip_files(getattr(settings, "clips", ())))
-    also = [MINTERPOLATE] if isinstance(settings, kinds.CompareSettings) else []
     for name in getattr(settings, "named_models", ()):
-        if file_of(name) is None and name not in (*also, AUTO_PREDICTOR):
-            registry.spec(name, settings.models_task, also=also)
+        if file_of(name) is None and name != AUTO_PREDICTOR:
+            registry.spec(name, settings.models_task)
     output = getattr(settings, "output", None)
     if isinstance(settings, kinds.EncodeSettings) and output and not names_folder(output):
         container_of(Path(output))

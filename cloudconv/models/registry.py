@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -86,14 +86,12 @@ def spec(
     name_or_path: str | Path,
     task: ModelTask | None = None,
     timesteps: str | None = None,
-    also: Sequence[str] = (),
 ) -> ModelSpec:
     """Return the spec of a shipped model by name, or of the network in a weights file.
 
     ``task``: the task that the model is for; ``hold`` is an interpolator and a predictor.
-    ``timesteps``: see :func:`describe`. ``also``: other names that an error may suggest.
-    Raises UnknownModelError if there is no such model for that task, and WeightsError if
-    the file cannot be read, or its network is unknown.
+    ``timesteps``: see :func:`describe`. Raises UnknownModelError if there is no such model
+    for that task, and WeightsError if the file cannot be read, or its network is unknown.
     """
     path = file_of(name_or_path)
     name = str(name_or_path)
@@ -116,8 +114,7 @@ def spec(
             f"give such a file, or {remedy}"
         )
     raise UnknownModelError(
-        f'unknown-model: There is no model "{name}"'
-        f"{did_you_mean(name, [*names, *also])}: {remedy}"
+        f'unknown-model: There is no model "{name}"{did_you_mean(name, names)}: {remedy}'
     )
 
 

@@ -42,7 +42,6 @@ METRICS = (
 _SLOW = (FAULT, *SEQUENCE_METRICS)
 DEFAULT_METRICS = tuple(name for name in METRICS if name not in _SLOW)
 
-MINTERPOLATE = "minterpolate"
 """The method that uses FFmpeg's filter of this name instead of a model."""
 
 _WITH_OPTIONS = re.compile(r"(.+?)((?::\w+=[^:=]*)+)")
@@ -91,8 +90,8 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
         repeats=True,
     )
     against: Files | None = _methods(
-        """Compare with these: names from 'cloudconv models', your own files, minterpolate;
-        the last line of the result compares with the first one.""",
+        """Compare with these: names from 'cloudconv models', or your own files; the last
+        line of the result compares with the first one.""",
         "NAME,…",
         shown="blend; for forecasts hold,linear,flow,layers",
     )

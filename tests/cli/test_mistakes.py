@@ -80,7 +80,6 @@ USAGE = {
     f"{COMPARE} --metrics beauty": "no metric called 'beauty'",
     f"{COMPARE} --metrics ''": "--metrics is empty",
     f"{COMPARE} --metrics psrn": "did you mean psnr?",
-    f"{COMPARE} --against mineterpolate": "did you mean minterpolate?",
     f"{COMPARE} --against cloud-best:batch=2": "can have scale of its own",
     f"{COMPARE} --against cloud-best:scale=9": "The scale 9 is not one of",
     f"{COMPARE} --against cloud-bets:scale=2": "did you mean cloud-best?",
@@ -235,7 +234,7 @@ for words, said in [
     ("dream a.mp4 o.xyz", "names no format"),
     ("dream a.mp4 --model nope", "no model"),
     ("extrapolate a.mp4 --model nope", "no model"),
-    ("compare a.mp4 --against minterpolat", "did you mean minterpolate"),
+    ("compare a.mp4 --against cloud-bets", "did you mean cloud-best"),
     ("train a.mp4 --model nope", "no model"),
     ("interp missing.mp4 --factor 2", "no file"),
 ]:

@@ -20,7 +20,7 @@ from cloudconv import metrics
 from cloudconv.errors import CloudconvError, InputError, ModelError, OutputError
 from cloudconv.jobs import plan
 from cloudconv.jobs.compare.methods import ShownFrame
-from cloudconv.jobs.compare.plan import MINTERPOLATE, evenly, windows
+from cloudconv.jobs.compare.plan import evenly, windows
 from cloudconv.jobs.compare.run import CompareSettings, decide
 from cloudconv.jobs.compare.score import SequenceMeter, verdict
 from cloudconv.media.colour.color import rgb_of
@@ -182,15 +182,6 @@ def test_cuts_are_left_out_and_counted(two_shots):
     assert (careless.cuts, careless.skipped_frames, careless.scored_frames) == ([], 0, 15)
 
 
-@pytest.mark.parametrize("drop", [2, 3])
-def test_minterpolate_is_aligned_to_the_same_frames(tmp_path, drop):
-    clip = write_clip(tmp_path / "a.mkv", 10, step=1)
-    result = compare(clip, drop=drop, model=(MINTERPOLATE,), against=("hold",))
-    assert all(row[MINTERPOLATE]["psnr"] is not None for row in result.per_frame)
-    assert result.methods[MINTERPOLATE]["psnr"] > result.methods["hold"]["psnr"] + 1
-    assert result.methods[MINTERPOLATE]["seconds_per_frame"] > 0
-
-
 @given(st.integers(1, 400), st.integers(1, 400))
 def test_sampled_frames_are_spread_evenly(total, wanted):
     chosen = [k for k in range(total) if evenly(total, wanted)(k)]
@@ -219,7 +210,7 @@ def test_the_flicker_of_a_method_covers_every_change_beside_its_frames(tmp_path)
     meter = SequenceMeter(())
     for made in (dark, light):
         assert meter.follow(grey, made) == []
-        assert meter.follow(grey, None) == []
+        assert meter.interrupt() == []
 
 
 @pytest.mark.full

@@ -28,7 +28,7 @@ from cloudconv.report.page import (
 from tests.helpers.browser import CHROMIUM, Browser
 
 RATE = Fraction(24000, 1001)
-LEVELS = {"rife-4.6": 34.6, "blend": 30.4, "minterpolate": 33.1, "hold": 26.9}
+LEVELS = {"rife-4.6": 34.6, "blend": 30.4, "flow": 33.1, "hold": 26.9}
 SCORES = {
     "psnr": 30,
     "ssim": 0.9,
@@ -75,7 +75,7 @@ def rows_of(frames, score):
 
 def wave(name, frame):
     """Return scores that go up and down; a few are missing or perfect."""
-    if name == "minterpolate" and frame > 188:
+    if name == "flow" and frame > 188:
         return None
     return 100.0 if (name, frame) == ("blend", 41) else LEVELS[name] + math.sin(frame / 13)
 

@@ -31,7 +31,7 @@ from cloudconv.render.device import (
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.tasks import analyse, cadence_of, evened
 from cloudconv.settings import CompareSettings, exact
-from cloudconv.settings.compare import DEFAULT_METRICS, FAULT, MINTERPOLATE
+from cloudconv.settings.compare import DEFAULT_METRICS, FAULT
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.groups import DEFAULT_MODEL
 from cloudconv.settings.values import names
@@ -122,8 +122,7 @@ class ComparePlan:
     @property
     def facts(self) -> dict[str, Any]:
         """Return the fields of the result that are decided."""
-        models = (name for name in self.methods if name != MINTERPOLATE)
-        model, _ = self.settings.of_method(next(models, BLEND))
+        model, _ = self.settings.of_method(self.methods[0])
         spec = registry.spec(model, self.settings.models_task)
         dtype = choose_precision(self.settings.precision, self.device, spec)
         return {
@@ -141,11 +140,10 @@ def decide(settings: CompareSettings) -> ComparePlan:
     """Probe the input, and decide everything that does not need its frames."""
     forecasts = settings.horizon is not None
     methods = methods_of(settings)
-    used = [settings.of_method(name) for name in methods if name != MINTERPOLATE]
+    used = [settings.of_method(name) for name in methods]
     models = [model for model, _ in used]
     specs = [
-        registry.spec(name, settings.models_task, settings.timesteps, [MINTERPOLATE])
-        for name in models
+        registry.spec(name, settings.models_task, settings.timesteps) for name in models
     ]
     registry.check_timesteps(settings.timesteps, specs)
     scaled = [

@@ -31,7 +31,6 @@ from cloudconv.jobs.drawn import as_shown, drawn_frame, drawn_video, even, label
 from cloudconv.jobs.reports import PAGE, finish_report, opened_report
 from cloudconv.media.reading.identity import check_unchanged
 from cloudconv.media.writing.sink import Sink
-from cloudconv.messages import counted
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.report.data import Card, Row, ScorePage, frames_ahead
@@ -114,12 +113,6 @@ def _warnings(plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]) -> Iterato
             f"horizon-not-reached: No scene of the clip is long enough for {horizon} "
             f"frames ahead: the scores end at {reached}."
         )
-    for name, scores in scorer.scores.items():
-        if missing := sum(score.missing for score in scores):
-            yield Warned(
-                f"frames-not-made: {name} could not make {counted(missing, 'frame')}: "
-                "their scores are null."
-            )
 
 
 def _reached(rows: Sequence[Row]) -> int:

@@ -32,7 +32,7 @@ class ScoredFrame:
 
     duration: Fraction
     truth: Tensor
-    made: Mapping[str, Tensor | None]
+    made: Mapping[str, Tensor]
     row: Row | None
 
 
@@ -44,15 +44,11 @@ class SequenceMeter:
         self._made_in_vmaf: list[bool] = []
         self._brighter: float | None = None
 
-    def follow(
-        self, truth: ShownFrame, frame: ShownFrame | None
-    ) -> list[tuple[str, float]]:
+    def follow(self, truth: ShownFrame, frame: ShownFrame) -> list[tuple[str, float]]:
         """Add the next frame and return new scores.
 
         ``frame`` is ``truth`` for a kept frame.
         """
-        if frame is None:
-            return self.interrupt()
         is_new = frame is not truth
         scores = []
         if is_new:
@@ -81,19 +77,17 @@ class SequenceMeter:
 
 
 class Scores:
-    """The sums of the scores in ``wanted``; ``missing`` frames were not made."""
+    """The sums of the scores in ``wanted``."""
 
     def __init__(self, wanted: Sequence[str]) -> None:
         self._sums = {name: (0.0, 0) for name in wanted}
-        self.missing = 0
 
-    def add(self, values: Values | None, frames: int = 1) -> None:
-        """Add sums over ``frames`` frames; None counts as a missing frame."""
-        self.missing += values is None
-        for name, value in values or ():
+    def add(self, values: Values) -> None:
+        """Add the scores of a frame."""
+        for name, value in values:
             if name in self._sums:
                 total, count = self._sums[name]
-                self._sums[name] = total + value, count + frames
+                self._sums[name] = total + value, count + 1
 
     def means(self) -> dict[str, float | None]:
         """Return the mean of each metric over the made frames; None without frames."""
@@ -144,19 +138,19 @@ class Scorer:
             truth = ShownFrame(as_rgb(frames[k]), frames[k])
             if texture is not None and not ahead:
                 self.filmed.add(_texture(truth.rgb, texture).items())
-            frames_shown: dict[str, Tensor | None] = {}
+            frames_shown: dict[str, Tensor] = {}
             curves: dict[str, Mapping[str, float]] = {}
             for name, meter in self._meters.items():
-                scored_frame, seconds, count = next(making[name])
+                scored_frame, seconds = next(making[name])
                 scores = self.scores[name][number if ahead else 0]
                 if k != last + 1:
                     self.scores[name][0].add(meter.interrupt())
                 scores.add(meter.follow(truth, scored_frame))
                 values = self._values(truth, scored_frame, kept.rgb, texture)
-                scores.add(None if values is None else values.items())
-                scores.add([("seconds_per_frame", seconds)], count)
-                frames_shown[name] = None if scored_frame is None else scored_frame.rgb
-                curves[name] = values or {}
+                scores.add(values.items())
+                scores.add([("seconds_per_frame", seconds)])
+                frames_shown[name] = scored_frame.rgb
+                curves[name] = values
             row = self._row(excerpt.items[k], number + 1 if ahead else None, curves)
             yield ScoredFrame(frames[k].duration, truth.rgb, frames_shown, row)
             last = k
@@ -178,12 +172,10 @@ class Scorer:
     def _values(
         self,
         truth: ShownFrame,
-        frame: ShownFrame | None,
+        frame: ShownFrame,
         before: Tensor,
         texture: Tensor | None,
-    ) -> dict[str, float] | None:
-        if frame is None:
-            return None
+    ) -> dict[str, float]:
         wanted = self._plan.metrics
         scores = {
             name: value

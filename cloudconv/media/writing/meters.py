@@ -1,15 +1,11 @@
-"""Run the filters of FFmpeg that ``compare`` needs: minterpolate and VMAF."""
+"""Measure VMAF by FFmpeg, for ``compare``."""
 
 import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from fractions import Fraction
 from importlib import import_module
 from itertools import chain
-from math import ceil, lcm
 from pathlib import Path
 from typing import Any
 from weakref import finalize
@@ -21,9 +17,6 @@ from cloudconv.media.frames.filters import Chain
 from cloudconv.media.frames.frame import Frame
 from cloudconv.media.writing.output import writing
 
-# Pixels; minterpolate needs two of its 16-pixel blocks along each side.
-MINTERPOLATE_SIDE = 32
-_TICK_LIMIT = 2**31  # FFmpeg's limit of a time base's denominator
 _LOG = "vmaf.json"
 _COMPARED = ("test.mkv", "truth.mkv")
 
@@ -95,60 +88,6 @@ class VmafMeter:
             )
         frames = json.loads((folder / _LOG).read_text("utf-8"))["frames"]
         return [float(frame["metrics"]["vmaf"]) for frame in frames]
-
-
-def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
-    """Yield frames at ``rate``, made by FFmpeg's motion-compensated interpolation.
-
-    The options are those that FFmpeg users usually choose, with the filter's own scene
-    detection. Output frame k has exactly the time ``first.time + k / rate``. The output
-    ends at the last input frame. The filter alone would end at the second-last, so the
-    filter receives the last one twice. The filter works on 8-bit YUV: an input frame on the
-    grid keeps its samples, above 8 bits and in RGB approximately. Raises ModelError if a
-    side is under 32 pixels.
-    """
-    source = iter(frames)
-    first = next(source, None)
-    if first is None:
-        return
-    if min(first.width, first.height) < MINTERPOLATE_SIDE:
-        raise ModelError(
-            f"minterpolate-too-small: minterpolate needs at least {MINTERPOLATE_SIDE} "
-            f"pixels a side, and these pictures are {first.width}x{first.height}: leave it "
-            "out of --against."
-        )
-    # On this time base the output grid and usually all input times are whole numbers.
-    # Rounding of the others to a microsecond changes no pixel: the filter blends in 1/1024
-    # of a gap.
-    steps = lcm(rate.numerator, first.duration.denominator, first.time.denominator)
-    steps *= ceil(1_000_000 / steps)
-    tick = Fraction(1, steps if steps < _TICK_LIMIT else 1_000_000_000)
-    options = "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
-    filters = Chain(
-        first.picture,
-        *_to_eight_bit(first),
-        ("minterpolate", f"fps={rate.numerator}/{rate.denominator}:{options}"),
-        ("format", first.pix_fmt),
-        tick=tick,
-        rate=1 / first.duration,
-    )
-
-    def send(frame: Frame, time: Fraction) -> Iterator[Frame]:
-        for picture in filters.push(frame.picture, pts=round((time - first.time) / tick)):
-            when = first.time + Fraction(picture.pts or 0) / rate
-            yield replace(first, picture=picture, time=when, duration=1 / rate)
-
-    yield from send(first, first.time)
-    last = first
-    gap = Fraction(0)
-    for frame in source:
-        gap = frame.time - last.time
-        yield from send(frame, frame.time)
-        last = frame
-    if gap:
-        yield from send(last, last.time + gap)
-    else:
-        yield first.at(first.time, 1 / rate)
 
 
 def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
