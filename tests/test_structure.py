@@ -34,7 +34,7 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5476,
+    "media": 5415,
     "jobs": 3451,
     "models": 2700,
     "dreaming": 2023,
@@ -49,11 +49,11 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 818,
-    "tuple assignments": 87,
+    "conditional expressions": 817,
+    "tuple assignments": 86,
     "lambdas": 78,
     "assignments inside expressions": 74,
-    "comprehensions of two loops": 18,
+    "comprehensions of two loops": 17,
     "lines of over 92 characters": 0,
 }
 """The most of what packs several steps into a statement; these only fall, too."""

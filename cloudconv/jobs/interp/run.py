@@ -135,7 +135,7 @@ def interpolate(
     seconds = time.monotonic() - began
     result = InterpResult(
         **plan.counted(counts)
-        | {"source_timing": source.timing.in_words}
+        | {"source_timing": plan.info.timing.in_words}
         | size_of(plan.output, counts.duration),
         wall_seconds=seconds,
         frames_per_second=(counts.output_frames - resumed) / seconds,

@@ -13,27 +13,18 @@ from itertools import chain
 from typing import Literal
 
 import av
-import numpy as np
-from numpy.typing import NDArray
 
 from cloudconv.errors import InputError
 from cloudconv.media.frames.filters import Chain
-from cloudconv.media.frames.formats import layout, lines_of, repack, working_format
+from cloudconv.media.frames.formats import repack, working_format
 
 Order = Literal["tff", "bff", "auto"]
 """The earlier field: the even lines (``tff``), the odd lines (``bff``), or that which a
 picture states (``auto``)."""
 
 MEASURED_PICTURES = 25  # first pictures that show whether and how a video is interlaced
+_TALLEST = 1088  # lines of an interlaced picture
 
-# Interlaced pictures have so many lines at least, and at most.
-_LOWEST = 240
-_TALLEST = 1088
-_CLEARLY = 10  # pictures
-_COLUMNS = 8  # one of so many columns is searched for combs
-_TOOTH = 8  # least height of a comb's tooth, in levels of 8 bits
-_CYCLES = 3  # of five pictures, that show film
-_REPEATED = "lavfi.idet.repeated.current_frame"
 # The filter compares the fields of a picture with those of the pictures beside it. With its
 # own threshold of 1.5 for progressive pictures it leaves 40 % of them undetermined.
 _DETECTOR = "idet", "intl_thres=1.1:prog_thres=1.1"
@@ -68,13 +59,6 @@ class FieldMeter:
         self._marked = False
         self._detector: Chain | None = None
         self._found: Counter[str] = Counter()
-        # Of each field, the numbers of the pictures that repeat this field of the picture
-        # before.
-        self._repeats: dict[str, list[int]] = {"top": [], "bottom": []}
-        # Some columns of the last picture, and the combs of all pictures as they are, and
-        # with the even or the odd lines of the picture before.
-        self._last: NDArray[np.int32] | None = None
-        self._combs = np.zeros(3, np.int64)
 
     def push(self, picture: av.VideoFrame) -> None:
         """Add the next picture.
@@ -90,51 +74,9 @@ class FieldMeter:
             # Later code gives a better message for a format that changes or cannot be used.
             with suppress(ValueError):
                 picture = repack(picture, working_format(picture.format.name))
-                self._compare(picture)
                 self._detector = self._detector or Chain(picture, _DETECTOR)
                 for measured in self._detector.push(picture, pts=picture.pts):
-                    repeated = str(measured.metadata[_REPEATED])
-                    self._repeats.get(repeated, []).append(self._found.total())
                     self._found[_found(measured)] += 1
-
-    @property
-    def shows_combs(self) -> bool:
-        """Return whether pictures that are marked as progressive are clearly interlaced."""
-        less, more = sorted((self._found["tff"], self._found["bff"]))
-        whole = self._found["progressive"]
-        return (
-            not (self._marked or self._is_low)
-            and more >= _CLEARLY
-            and more > 4 * max(less, whole)
-            and 2 * self._combs[0] > self._combs[1:].min()
-        )
-
-    def _compare(self, picture: av.VideoFrame) -> None:
-        """Count the combs of a picture, and of its lines woven with the last picture's."""
-        depth = layout(picture.format.name).depth
-        lines = lines_of(picture, _COLUMNS) >> (depth - 8)
-        if self._last is not None and self._last.shape == lines.shape:
-            even = lines.copy()
-            even[::2] = self._last[::2]
-            odd = lines.copy()
-            odd[1::2] = self._last[1::2]
-            self._combs += [_combs(one) for one in (lines, even, odd)]
-        self._last = lines
-
-    @property
-    def shows_film(self) -> bool:
-        """Return whether pictures that are marked as progressive mix those of a film.
-
-        Of five pictures, one then repeats a field, and another one the other field.
-        """
-        places = [{number % 5 for number in self._repeats[key]} for key in self._repeats]
-        fewest = min(map(len, self._repeats.values()))
-        is_regular = [len(place) for place in places] == [1, 1] and places[0] != places[1]
-        return not (self._marked or self._is_low) and is_regular and fewest >= _CYCLES
-
-    @property
-    def _is_low(self) -> bool:
-        return self.first is None or self.first.height < _LOWEST
 
     @property
     def kind(self) -> FieldKind | None:
@@ -195,14 +137,6 @@ def frames_of_fields(
             return
         fields = []
         picture, time, captions = timed
-
-
-def _combs(lines: NDArray[np.int32]) -> int:
-    """Return the number of samples that differ alike from the lines above and below."""
-    above, below = lines[1:-1] - lines[:-2], lines[1:-1] - lines[2:]
-    least = np.minimum(abs(above), abs(below))
-    is_comb = (above * below > 0) & (least > _TOOTH) & (2 * abs(above - below) < least)
-    return int(is_comb.sum())
 
 
 def _found(picture: av.VideoFrame) -> str:

@@ -336,12 +336,6 @@ def _dtype(pix_fmt: str) -> str:
     return f"{'>' if pix_fmt.endswith('be') else '<'}{kind}"
 
 
-def lines_of(picture: VideoFrame, columns: int) -> NDArray[np.int32]:
-    """Return every so many columns of the first plane of a planar picture: (H, w)."""
-    dtype = "u1" if layout(picture.format.name).depth == 8 else "<u2"
-    return _rows(picture, 0, dtype)[:, : picture.width : columns].astype(np.int32)
-
-
 def _rows(picture: VideoFrame, plane: int, dtype: str) -> NDArray[Any]:
     """Return a plane's rows, top down, with padding, as a view of the plane's memory."""
     stored: Any = picture.planes[plane]

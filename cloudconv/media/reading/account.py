@@ -15,8 +15,6 @@ _MOST_REORDERED = 16  # pictures that a codec may store before an earlier one: H
 # picture after the whole.
 _SECOND_FIELD = Fraction(3, 4)
 
-Gap = tuple[Fraction, Fraction]
-
 
 class Account:
     """The part to decode, on the source's clock, and the pictures that it lacks.
@@ -25,8 +23,7 @@ class Account:
     picture if a later picture comes, or if the file ends. It is no loss if the time of the
     packet is repeated or steps back, or if the packet has the second field of the picture
     before: it then comes before the next picture is due. ``lost`` is the number of the
-    others, and ``first_lost`` the time of the first. ``gap`` is the longest time between
-    two pictures where some lack.
+    others, and ``first_lost`` the time of the first.
     """
 
     def __init__(self, begin: Fraction, end: Fraction | None, warnings: Warnings) -> None:
@@ -44,7 +41,6 @@ class Account:
         self._is_timed = is_timed
         self.lost = 0
         self.first_lost: Fraction | None = None
-        self.gap: Gap | None = None
         self._depth = _MOST_REORDERED if reorders else 0
         self._due = set[Fraction]()  # the times of packets that still lack their picture
         self._newest = deque[Fraction]()  # the times of the last ``_depth`` packets
@@ -53,7 +49,7 @@ class Account:
         self._has_fields = False  # of that picture
         self._least: Fraction | None = None  # the shortest time between two pictures
         # What may be second fields: the time after a picture, and the loss if it is none.
-        self._seconds: list[tuple[Fraction, Fraction, Gap]] = []
+        self._seconds: list[tuple[Fraction, Fraction]] = []
         self.missed = deque[Fraction](maxlen=_MOST_REORDERED)  # the latest lost times
         self._untimed = 0  # packets without a time, less the pictures of such
         self.has_errors = False  # of the decoder; without times, only these show a loss
@@ -94,29 +90,21 @@ class Account:
         """Count the packets before a picture, which the output has from ``shown`` on."""
         lost = sorted(due for due in self._due if due < time)
         self._due.difference_update(lost)
-        gap = (
-            self.begin if self._latest is None else self._latest,
-            time if shown is None else shown,
-        )
+        before = self.begin if self._latest is None else self._latest
         if self._latest is not None:
-            lasts = gap[1] - gap[0]
+            lasts = (time if shown is None else shown) - before
             self._least = min(lasts, self._least or lasts)
         if lost and self._has_fields:
-            self._seconds.append((lost[0] - gap[0], lost.pop(0), gap))
+            self._seconds.append((lost[0] - before, lost.pop(0)))
         least = self._least or 0
         others = [one for one in self._seconds if one[0] > _SECOND_FIELD * least]
         self._seconds = [one for one in self._seconds if one not in others][
             -_MOST_REORDERED:
         ]
-        for _, time, around in others:
-            self._count([time], around)
-        if lost:
-            self._count(lost, gap)
-
-    def _count(self, lost: list[Fraction], gap: Gap) -> None:
+        lost = [time for _, time in others] + lost
         self.lost += len(lost)
         self.missed += lost
-        first = lost[0]
-        self.first_lost = first if self.first_lost is None else min(first, self.first_lost)
-        if self.gap is None or gap[1] - gap[0] > self.gap[1] - self.gap[0]:
-            self.gap = gap
+        if lost:
+            first = min(lost)
+            earlier = first if self.first_lost is None else self.first_lost
+            self.first_lost = min(first, earlier)

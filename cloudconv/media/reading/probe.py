@@ -56,14 +56,6 @@ from cloudconv.media.reading.tiff import pages_of, says_more
 from cloudconv.messages import counted, listed, plural, shortened
 from cloudconv.settings.numbers import parse_time
 
-_COMBS = Warned(
-    "combs: The video is marked as progressive, and its pictures look interlaced: moving "
-    "edges look like combs. --deinterlace makes two whole frames of each picture."
-)
-_FILM = Warned(
-    "telecine: Two of five pictures mix two pictures of a film (hard telecine): moving "
-    "edges look like combs. --deinterlace --refill gives whole pictures and even motion."
-)
 _DOLBY = Warned(
     "dolby-vision: The video is Dolby Vision of profile 5. Its colours are right only with "
     "its metadata, which is not applied: the output is green and purple. Convert the video "
@@ -97,7 +89,7 @@ def probe(
         except InputError as error:
             if isinstance(error, ReadError):
                 raise  # later code gives a better message for others
-    meter = FieldMeter(MEASURED_PICTURES if growth is None or deinterlace else 1)
+    meter = FieldMeter(MEASURED_PICTURES if deinterlace else 1)
     try:
         info = _probe(file, picture_rate, meter, stream)
     finally:
@@ -113,10 +105,6 @@ def probe(
     info = replace(info, **identity)
     if deinterlace:
         return _with_fields(info, meter)
-    if meter.shows_film:
-        return replace(info, warnings=(*info.warnings, _FILM))
-    if meter.shows_combs:
-        return replace(info, warnings=(*info.warnings, _COMBS))
     return info
 
 

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -23,7 +22,7 @@ from cloudconv.media.reading.decode import Decoded, VideoFile, fits
 from cloudconv.media.reading.identity import check_unchanged
 from cloudconv.media.reading.pictures import open_pictures
 from cloudconv.media.reading.probe import lacks_its_end, no_frame, probe
-from cloudconv.messages import counted, plural, short
+from cloudconv.messages import counted, plural
 
 # Seconds to decode before the first frame of fields, which depends on the pictures before.
 _EARLY_SECONDS = Fraction(1, 2)
@@ -79,19 +78,6 @@ class Source(AbstractContextManager["Source"]):
         for frames in self._open:
             frames.close()
         self._file.close()
-
-    @property
-    def timing(self) -> Timing:
-        """Return the probed times with the longest gap of the frames that were decoded.
-
-        This gap is longer than the probed one if frames are lost.
-        """
-        timing = self.info.timing
-        probed = timing.longest_gap
-        gap = self._account.gap
-        if gap is None or probed is None or gap[1] - gap[0] <= probed[1] - probed[0]:
-            return timing
-        return replace(timing, longest_gap=gap)
 
     @property
     def by_gpu(self) -> bool:
@@ -331,12 +317,11 @@ class _Changes:
         part = self._part
         lost = part.lost * (1 if self._info.fields is None else 2)
         place = ""
-        if part.first_lost is not None and part.gap is not None:
+        if part.first_lost is not None:
             at = part.first_lost - self._info.timing.start
             file = self._picture_file(at)
             first = f"at {float(at):.3f} s" if file is None else file.name
-            lasts = short(round(float(part.gap[1] - part.gap[0]), 3))
-            place = f", the first {first}; the longest gap lasts {lasts} s"
+            place = f", the first {first}"
         changes = [
             ("lost", lost, f"could not be decoded and {{are}} missing{place}"),
             ("damaged", self._damaged, "decoded from damaged data may look wrong"),

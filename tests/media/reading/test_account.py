@@ -60,7 +60,7 @@ def test_several_lost_pictures_are_counted(whole, tmp_path):
     count, (warning,) = result(damaged(whole, tmp_path / "b.mkv", 3, 8, 9, 10, 15))
     assert count == 15
     assert warning.startswith("5 frames could not be decoded")
-    assert warning.endswith("the longest gap lasts 0.16 s.")
+    assert warning.endswith("the first at 0.120 s.")
 
 
 def test_losses_at_the_start_are_counted_as_soon_as_the_rate_is_known(whole, tmp_path):

@@ -20,8 +20,6 @@ from cloudconv.media.reading.source import Source
 from cloudconv.media.writing.encoders import DEFAULTS, choose
 from tests.helpers.factory import (
     animation,
-    interlaced,
-    picture,
     planes_of,
     remux,
     write_clip,
@@ -127,62 +125,6 @@ def test_pictures_of_an_animation_last_as_long_as_in_browsers(tmp_path, kind):
     assert "short-delays" not in codes(
         probe(animation(tmp_path / f"b.{kind}", [20, 40])).warnings
     )
-
-
-@pytest.mark.parametrize("order", ["tff", "bff", None])
-def test_combs_in_video_marked_as_progressive_are_named(tmp_path, order):
-    pictures = [picture(k, 320, 240, step=2.5) for k in range(25)]
-    if order is not None:
-        pictures = [interlaced(k, order, size=(320, 240)) for k in range(25)]
-    info = probe(
-        write_clip(tmp_path / "in.mkv", pictures, codec="libx264", options={"crf": "0"})
-    )
-    assert codes(info.warnings) == ([] if order is None else ["combs"])
-
-
-@pytest.mark.full
-def test_a_moving_test_pattern_has_no_combs(tmp_path):
-    """Some of its lines move by steps that resemble those of fields."""
-    graph = av.filter.Graph()
-    pattern = graph.add("testsrc2", "size=640x360:rate=25:duration=1.2")
-    pattern.link_to(sink := graph.add("buffersink"))
-    graph.configure()
-    pictures = [sink.pull() for _ in range(26)]
-    options = {"crf": "1", "preset": "ultrafast"}
-    clip = write_clip(
-        tmp_path / "in.mp4", pictures, rate=25, codec="libx264", options=options
-    )
-    assert not codes(probe(clip).warnings)
-
-
-@pytest.mark.parametrize("phase", [0, 3])
-@pytest.mark.parametrize("order", ["tff", "bff"])
-def test_film_of_which_two_of_five_pictures_are_mixed_is_named(tmp_path, order, phase):
-    film = [picture(k, 320, 240, step=4) for k in range(25)]
-    parts = [
-        [a, b, mixed(b, c, order), mixed(c, d, order), d] for a, b, c, d in fours(film)
-    ]
-    pictures = [frame for part in parts for frame in part][phase:]
-    options = {"crf": "8"}
-    path = write_clip(tmp_path / "in.mkv", pictures, codec="libx264", options=options)
-    assert codes(probe(path).warnings) == ["telecine"]
-    with Source(path) as source:
-        assert len(list(source.frames())) == len(pictures)
-
-
-def fours(film):
-    return [film[k : k + 4] for k in range(0, len(film) - 3, 4)]
-
-
-def mixed(first, second, order):
-    """Return a picture of a field of each of two pictures."""
-    form = first.format.name
-    result = av.VideoFrame.from_ndarray(first.to_ndarray(format=form), format=form)
-    for target, source in zip(result.planes, second.planes, strict=True):
-        rows = np.frombuffer(target, np.uint8).reshape(-1, target.line_size)
-        others = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)
-        rows[order == "tff" :: 2] = others[order == "tff" :: 2]
-    return result
 
 
 def test_frames_before_the_first_key_frame_are_counted(tmp_path):

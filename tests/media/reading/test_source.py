@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cloudconv.errors import InputError
-from cloudconv.events import Warned
+from cloudconv.events import Warned, Warnings
 from cloudconv.media.containers.muxing import add_copy
 from cloudconv.media.reading import decode as decode_module
 from cloudconv.media.reading import demux
@@ -345,27 +345,17 @@ def test_frames_that_a_decoder_leaves_out_without_an_error_are_counted(
     assert lost > 5
     first = frames[gaps.index(max(gaps))].time
     assert text.startswith(f"{lost} frames could not be decoded and are missing, the first")
-    assert text.endswith(f"the longest gap lasts {float(max(gaps)):g} s.")
-    assert source.timing.longest_gap == (first, first + max(gaps))
+    assert text.endswith(f"the first at {float(first + Fraction(1, 25)):.3f} s.")
 
 
-def test_a_loss_at_time_0_stays_the_first_and_has_its_own_gap():
-    account = Account(Fraction(-1), None, [])
+def test_a_loss_at_time_0_stays_the_first():
+    account = Account(Fraction(-1), None, Warnings())
     for time in range(-1, 6):
         account.expect(Fraction(time))
         if time not in (0, 3):
             account.show(Fraction(time))
     account.finish(Fraction(6))
-    assert (account.lost, account.first_lost, account.gap) == (2, 0, (-1, 1))
-
-
-def test_a_gap_begins_at_time_0_if_that_picture_is_shown():
-    account = Account(Fraction(-2), None, [])
-    for time in (-2, -1, 0, 1, 2, 3):
-        account.expect(Fraction(time))
-        if time not in (1, 2):
-            account.show(Fraction(time))
-    assert account.gap == (0, 3)
+    assert (account.lost, account.first_lost) == (2, 0)
 
 
 @pytest.mark.parametrize("start", [None, Fraction(1)])
@@ -581,7 +571,7 @@ def test_a_folder_of_pictures_is_a_video(tmp_path):
         assert source.warnings == [
             Warned(
                 "frames-lost: 1 frame could not be decoded and is missing, the first "
-                "f5.png; the longest gap lasts 0.08 s."
+                "f5.png."
             )
         ]
     assert [int(f.planes()[2][0, 0]) for f in frames] == [1, 2, 10, 11]
