@@ -41,7 +41,7 @@ CEILINGS = {
     "forecasting": 265,
     "render": 773,
     "training": 699,
-    "schedule": 662,
+    "schedule": 669,
     "settings + cli + report": 1740,
     THE_REST: 1610,
 }
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 817,
+    "conditional expressions": 818,
     "tuple assignments": 86,
     "lambdas": 78,
     "assignments inside expressions": 74,

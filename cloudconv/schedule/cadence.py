@@ -15,7 +15,7 @@ from math import inf, log
 from statistics import fmean, median
 from typing import NamedTuple
 
-from cloudconv.messages import plural
+from cloudconv.messages import counted, plural
 
 Placed = Fraction | None
 """The time of a frame after even spacing; None for a repeat."""
@@ -93,8 +93,9 @@ class Cadence:
     frames keep their times: more than ``MAX_DISTINCT`` different frames without a repeat,
     more than ``MAX_REPEATS`` repeats in a row, and frames without a repeat before a cut or
     the end. All frames keep their times, and only repeats are left out, while the steps
-    after repeats are about twice as large as others: there frames are lost. Nothing is
-    spread across a cut. The result of a frame is delayed by at most ``lookahead`` frames.
+    after repeats are about twice as large as others: there frames are lost. A single repeat
+    after many different frames is left out, too. Nothing is spread across a cut. The result
+    of a frame is delayed by at most ``lookahead`` frames.
     """
 
     lookahead = MAX_DISTINCT + 2 * MAX_REPEATS + 1
@@ -108,6 +109,7 @@ class Cadence:
         # (distinct, repeats) of complete cycles.
         self._kinds: Counter[tuple[int, int]] = Counter()
         self._frames = 0
+        self._single: list[Fraction] = []  # the times of repeats after many other frames
         self._weights: deque[float] = deque(maxlen=_CERTAIN_CYCLES)
 
     def push(
@@ -124,6 +126,8 @@ class Cadence:
         a repeat. ``change``: that of the frame, if it is known.
         """
         repeats = repeats and not cut and self._frames > 0
+        if not self._frames:
+            self._start = time
         begins = not repeats and (cut or self._after_repeat)
         self._frames += 1
         self._after_repeat = repeats
@@ -200,8 +204,18 @@ class Cadence:
                 "The video repeats a frame where another one was lost: --refill makes new "
                 "frames in place of the repeats, and leaves all others as they are."
             )
-        return self.description and (
-            f"The video repeats frames: {self.description}. --refill makes the motion even."
+        if self.description is not None:
+            return (
+                f"The video repeats frames: {self.description}. --refill makes the motion "
+                "even."
+            )
+        count = len(self._single)
+        return (
+            f"{counted(count, 'frame')} of the video {plural(count, 'repeats', 'repeat')} "
+            f"the one before, the first at {float(self._single[0] - self._start):.3f} s, "
+            "as where recordings were joined: --refill makes new frames in their place."
+            if count
+            else None
         )
 
     @property
@@ -223,7 +237,8 @@ class Cadence:
         if self._loses:
             return [*self._release_partner(), *cycle.kept]
         if not cycle.distinct:
-            return [*cycle.times]
+            self._single += cycle.times
+            return cycle.kept
         if cycle.distinct > 1:
             return [*self._release_partner(), *cycle.placed(end)]
         if partner is not None and abs(partner.repeats - cycle.repeats) == 1:

@@ -87,8 +87,14 @@ def test_steps_that_stay_even_after_repeats_are_a_cadence():
     shows, cadence = content_times(pattern, changes=steps(pattern, 1.1))
     assert [s for s in shows if s is not None] == [k * F(5, 4) for k in range(24)]
     assert "1 of every 5" in cadence.advice
+
+
+def test_a_single_repeat_is_named_and_left_out():
+    """It stands where two recordings were joined, and the other frames keep their times."""
     pattern = "d" * 17 + "r" + "d" * 9
-    assert content_times(pattern, changes=steps(pattern, 1.1))[0] == list(range(27))
+    shows, cadence = content_times(pattern, changes=steps(pattern, 1.1))
+    assert shows == [None if k == 17 else k for k in range(27)]
+    assert cadence.advice.startswith("1 frame of the video repeats the one before, the")
 
 
 def test_nothing_moves_across_a_cut():
