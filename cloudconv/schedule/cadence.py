@@ -213,7 +213,8 @@ class Cadence:
         return (
             f"{counted(count, 'frame')} of the video {plural(count, 'repeats', 'repeat')} "
             f"the one before, the first at {float(self._single[0] - self._start):.3f} s, "
-            "as where recordings were joined: --refill makes new frames in their place."
+            "as where recordings were joined: --refill makes "
+            f"{plural(count, 'a new frame in its', 'new frames in their')} place."
             if count
             else None
         )
