@@ -26,7 +26,7 @@ _BESIDE = 17  # the side, in blocks, of a square around those that may change ha
 _FEWEST = 6  # blocks that change abruptly
 _MOST = 0.5  # part of the picture; more is another scene, or its light
 _DETAIL = 0.4  # part of the change beside that of local means, which light changes, too
-_APART = 0.5  # part of the change by which the two moved pictures differ
+_APART = 0.35  # part of the change by which the two moved pictures differ
 
 
 def change_between(first: Tensor, other: Tensor, reach: int = _NEAR) -> Tensor:
