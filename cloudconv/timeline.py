@@ -10,13 +10,14 @@ frame's content belongs in the motion. Both are equal unless repeated frames are
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil
 from typing import Any, Generic, TypeVar
 
 from cloudconv.errors import SettingsError
+from cloudconv.fastobjects import FastObject
 from cloudconv.messages import short
 from cloudconv.timemap import LEAST_SPEED, MOST_SPEED, Point, TimeMap
 
@@ -44,7 +45,8 @@ class Task(Generic[SourceFrame]):
     no suitable frame there. ``captions`` are the closed captions of the output frame.
     ``seen``: what an open shutter sees, in parts between two source frames each. The output
     frame is then the mean of these parts by their ``duration``. A part goes from the place
-    ``t`` between its source frames to the place ``until``.
+    ``t`` between its source frames to the place ``until``. ``objects``: those that fly
+    between both source frames, as the frames around them show; the source determines them.
     """
 
     left: SourceFrame
@@ -58,6 +60,7 @@ class Task(Generic[SourceFrame]):
     captions: bytes = b""
     seen: "tuple[Task[SourceFrame], ...]" = ()
     until: Fraction = Fraction(0)
+    objects: tuple[FastObject, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def is_new(self) -> bool:
@@ -95,6 +98,7 @@ class Task(Generic[SourceFrame]):
             captions=self.captions,
             seen=tuple(part.of(other) for part in self.seen),
             until=self.until,
+            objects=self.objects,
         )
 
 

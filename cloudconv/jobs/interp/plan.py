@@ -383,6 +383,7 @@ def decide(
         replaced=replaced,
         start=begins if replaced.needs_counting else None,
         shutter=Fraction(str(settings.shutter)) / 360,
+        tracks=spec.cls.follows_motion,
     )
     registry.check_times(spec, _frames_for_each(request, timing.rate))
     gap_rate = output_rate(request.rate, timing.gap_rate, request.shows)
