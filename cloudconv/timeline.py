@@ -14,6 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Generic, TypeVar
 
+from cloudconv.fastobjects import FastObject
 from cloudconv.timemap import TimeMap
 
 SourceFrame = TypeVar("SourceFrame")
@@ -37,8 +38,10 @@ class Task(Generic[SourceFrame]):
     no suitable frame there. ``captions`` are the closed captions of the output frame.
     ``seen``: what an open shutter sees, in parts between two source frames each. The output
     frame is then the mean of these parts by their ``duration``. A part goes from the place
-    ``t`` between its source frames to the place ``until``. ``segment`` is the number of the
-    segment that the frame belongs to: that of its first output frame, counted from 0.
+    ``t`` between its source frames to the place ``until``. ``objects``: those that fly
+    between both source frames, as the frames around them show; the source determines them.
+    ``segment`` is the number of the segment that the frame belongs to: that of its first
+    output frame, counted from 0.
     """
 
     left: SourceFrame
@@ -53,6 +56,7 @@ class Task(Generic[SourceFrame]):
     seen: "tuple[Task[SourceFrame], ...]" = ()
     until: Fraction = Fraction(0)
     segment: int = field(default=0, repr=False)
+    objects: tuple[FastObject, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def is_new(self) -> bool:
@@ -91,6 +95,7 @@ class Task(Generic[SourceFrame]):
             seen=tuple(part.of(other) for part in self.seen),
             until=self.until,
             segment=self.segment,
+            objects=self.objects,
         )
 
 

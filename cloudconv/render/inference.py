@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.doubts import shape_of
+from cloudconv.images import Area
 from cloudconv.media.colour.color import from_channels, thumbnail, to_channels
 from cloudconv.media.colour.light import Light, change_of_light
 from cloudconv.media.frames.frame import Frame, FrameTask
@@ -24,6 +25,7 @@ from cloudconv.models.shifts import move_exactly
 from cloudconv.render.exposure import UNKNOWN_MOTION, Exposure, moments, pictures_of
 from cloudconv.render.inplace import change_between, changed_in_place, hold
 from cloudconv.render.memory import Sizes, grid
+from cloudconv.render.painting import area_of, paint, painted, without
 from cloudconv.render.tiling import tiled
 from cloudconv.timeline import OuterFrame
 from cloudconv.transfer import QUEUES, Arriving, download, upload
@@ -177,7 +179,9 @@ class Inference:
         seen = sides[: self.model.spec.context]
         new = self._new(Pair(seen, times, torch.tensor(reaches), self.scale))[:count]
         if not self.model.has_maps:
-            return self._relit(new, tasks, pictures), new.new_empty(0)
+            new = self._relit(new, tasks, pictures)
+            self._paint(new, torch.empty_like(new[:, :1]), tasks, pictures)
+            return new, new.new_empty(0)
         made = Made.of(new)
         move_exactly(made, sides, times.tolist(), reaches[:count])
         # A source frame that is held keeps its own light.
@@ -187,8 +191,42 @@ class Inference:
             for task, row in zip(tasks, pictures, strict=True)
         ]
         hold(made, sides, nearer, [*map(_place, tasks, pictures)])
+        self._paint(new, made.apart, tasks, pictures)
         places = _by_place(made.apart) if self.judges else new.new_empty(0)
         return new, places
+
+    def _paint(
+        self,
+        new: Tensor,
+        apart: Tensor,
+        tasks: list[FrameTask],
+        pictures: list[list[SourcePicture]],
+    ) -> None:
+        """Set the fast objects of each task on its new picture."""
+        for number, (task, row) in enumerate(zip(tasks, pictures, strict=True)):
+            areas = [area_of(thing, new.shape[2:]) for thing in task.objects]
+            things = [
+                painted(thing, float(task.t), area, self.device)
+                for thing, area in zip(task.objects, areas, strict=True)
+            ]
+            grounds = [self._ground(task, row, area) for area in areas]
+            paint(new[number], apart[number], things, grounds)
+
+    def _ground(self, task: FrameTask, row: list[SourcePicture], area: Area) -> Tensor:
+        """Return an area of a new picture without fast objects, (C, h, w)."""
+        mattes = [*zip(*((*x.ends, *x.beside) for x in task.objects), strict=True)]
+        # A frame of the pair may stand for a missing one beside it.
+        roles = [0, 1, 2 * (task.before is not None), 1 + 2 * (task.after is not None)]
+        clean = []
+        for source, role in zip(row, roles, strict=False):
+            channels = without(source.on(self.device).channels, area, mattes[role])
+            picture = PairPicture(channels)
+            clean.append(SourcePicture(source.frame, picture, source._compared))
+        reach = torch.tensor([[_reach(task.before), _reach(task.after)]])
+        sides = self._sides([clean], self.model.spec.context)
+        pair = Pair(sides, torch.tensor([float(task.t)]), reach, self.scale)
+        new = self._new(pair)[:, : pair.x0.shape[1]]  # maps may follow the pictures
+        return self._relit(new, [task], [clean])[0]
 
     def _arriving(self, new: Tensor, like: Frame, places: Tensor) -> Arriving:
         """Return the planes of new frames, and the sum of the values of each."""

@@ -20,6 +20,7 @@ from cloudconv.messages import counted, plural
 from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import FIRST, Cadence, Change
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector, cuts_in
+from cloudconv.schedule.tracker import FastTracker
 from cloudconv.settings.framelist import NO_FRAMES, FrameList, check_row
 from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import (
@@ -73,8 +74,8 @@ class Request:
     ``end``. ``tick`` is that of the source's clock in seconds, if the source has a variable
     rate. ``replaced`` are the source frames that new ones replace; source frames before
     ``start`` are not shown: they count for numbers, and for what is decided about the first
-    frames of the part. ``shutter`` is the part of an output frame's
-    duration for which the shutter is open.
+    frames of the part. ``shutter`` is the part of an output frame's duration for which the
+    shutter is open. ``tracks``: whether fast objects are looked for.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Request:
     replaced: FrameList = NO_FRAMES
     start: Fraction | None = None
     shutter: Fraction = Fraction(0)
+    tracks: bool = False
 
     @property
     def ahead(self) -> int:
@@ -269,7 +271,8 @@ def schedule(
     counts = Counts() if counts is None else counts
     cadence = Cadence()
     is_reported = refill = request.duplicates == "refill"
-    window = _Window(beside=request.context >= FOUR, shown=timeline.shown)
+    tracker = FastTracker(tracks=request.tracks)
+    window = _Window(beside=request.context >= FOUR, shown=timeline.shown, tracker=tracker)
     held: list[Slot] = []  # at most one slot, whose source frames are not all known
     end = Fraction(0)
     following: Fraction | None = None
@@ -288,6 +291,7 @@ def schedule(
             slots: Iterator[Slot] = timeline.push(item.frame.time, item.shows)
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
+            tracker.finish()
             replacing.finish(request, counts.replaced)
             if request.loop:
                 counts.warnings.add(*window.close(request))
@@ -377,11 +381,19 @@ class _Window:
     """The source frames that later output frames may need, numbered without repeats.
 
     ``beside``: whether a new frame also needs the source frames before and after its pair.
-    ``shown`` returns the source's time that the output shows at a time.
+    ``shown`` returns the source's time that the output shows at a time. ``tracker`` finds
+    what flies between the frames.
     """
 
-    def __init__(self, *, beside: bool, shown: Callable[[Fraction], Fraction]) -> None:
+    def __init__(
+        self,
+        *,
+        beside: bool,
+        shown: Callable[[Fraction], Fraction],
+        tracker: FastTracker,
+    ) -> None:
         self._beside = beside
+        self._tracker = tracker
         self._items: dict[int, AnalysedFrame] = {}
         self._first: Frame | None = None
         self._count = 0
@@ -409,6 +421,8 @@ class _Window:
             self._first = self._first or item.frame
             self._items[self._count] = item
             self._count += 1
+            begins = item.cut or item.flashes
+            self._tracker.push(item.frame, begins=begins, repeats=item.repeats)
         if item.frame.luma is not None:
             self._opening = [*self._opening, item.frame.luma][:_BESIDE_SEAM]
             self._closing.append(item.frame.luma)
@@ -437,7 +451,10 @@ class _Window:
         if self._has_captions and self._end < self._end_of(slot):
             return False
         last = slot.seen[-1] if slot.seen else slot
-        return not self._beside or last.is_content or last.left + 2 < self._count
+        if last.is_content:
+            return True
+        is_tracked = self._tracker.knows(last.left + 1)
+        return is_tracked and (not self._beside or last.left + 2 < self._count)
 
     def _end_of(self, slot: Slot) -> Fraction:
         return self._shown(slot.time + slot.duration)
@@ -445,6 +462,7 @@ class _Window:
     def forget(self, before: int) -> None:
         for done in [index for index in self._items if index < before - self._beside]:
             del self._items[done]
+        self._tracker.forget(before)
 
     def task(self, slot: Slot) -> FrameTask:
         task = self._made(slot)
@@ -461,7 +479,8 @@ class _Window:
             return Task(left, None, Fraction(0), slot.time, slot.duration)
         before, after = self._outer(slot.left)
         task = Task(left, right, slot.timestep, slot.time, slot.duration)
-        return replace(task, before=before, after=after, until=slot.until)
+        objects = self._tracker.objects(slot.left + 1)
+        return replace(task, before=before, after=after, until=slot.until, objects=objects)
 
     def _seen(self, slot: Slot) -> tuple[FrameTask, ...]:
         """Return what a shutter sees, without other scenes; nothing if all of it is still.

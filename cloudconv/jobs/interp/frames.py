@@ -112,6 +112,7 @@ def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, Non
         duplicates="refill" if settings.refill else "keep",
         loop=settings.loop,
         context=spec.frames,
+        tracks=spec.cls.follows_motion,
     )
     return _made(pictures, renderer, request, device)
 

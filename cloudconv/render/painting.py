@@ -1,0 +1,115 @@
+"""Paint fast moving objects on new frames: the ground that a network makes, and the object.
+
+A network that sees an object at two places far apart shows it at neither, or as two ghosts.
+It sees the ground well where the object is taken off both frames. The object of both frames
+is then set on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from cloudconv.fastobjects import FastObject, Matte, Point
+from cloudconv.images import Area, Floats, Motion
+from cloudconv.transfer import upload
+
+_MARGIN = 48  # pixels around an object that the network sees
+_SHOWN = 0.75  # of an object in the new frame: more is left as it is
+_SEAM = 0.1  # of the contrast of an object: what may change along the edge of its way
+_SOFT = 7  # pixels: the edge of what is painted
+
+
+class Painted(NamedTuple):
+    """An object on its way, in an area of a new frame; all on a device.
+
+    ``way``: (h, w), 1 where the ground replaces the new frame, else 0. ``alpha``: (h, w).
+    ``colours``: (C, h, w), times alpha.
+    """
+
+    area: Area
+    way: Tensor
+    alpha: Tensor
+    colours: Tensor
+
+
+def area_of(thing: FastObject, size: Sequence[int]) -> Area:
+    """Return the area around both mattes in a frame of ``size``, (H, W)."""
+    first = np.min([matte.corner for matte in thing.ends], 0) - _MARGIN
+    ends = [np.add(matte.corner, matte.alpha.shape[::-1]) for matte in thing.ends]
+    left, top = np.maximum(first, 0).tolist()
+    right, bottom = np.minimum(np.max(ends, 0) + _MARGIN, size[::-1]).tolist()
+    return slice(top, bottom), slice(left, right)
+
+
+def _placed(values: Floats, corner: Motion | Point, area: Area) -> Floats:
+    """Return values, (h, w) or (h, w, C), with a corner at a place, in an area; else 0."""
+    rows, columns = area
+    size = columns.stop - columns.start, rows.stop - rows.start
+    shift = np.subtract(corner, (columns.start, rows.start))
+    return cv2.warpAffine(values, np.column_stack((np.eye(2), shift)), size)
+
+
+def painted(thing: FastObject, t: float, area: Area, device: torch.device) -> Painted:
+    """Return an object at a time between its frames, from 0 to 1."""
+    first, second = thing.ends
+    place = thing.at(t)
+    corners = [np.add(matte.corner, place) - matte.centre for matte in thing.ends]
+    alpha = _placed(first.alpha, corners[0], area)
+    colours = _placed(first.colours, corners[0], area)
+    alpha += t * (_placed(second.alpha, corners[1], area) - alpha)
+    colours += t * (_placed(second.colours, corners[1], area) - colours)
+    way = np.zeros_like(alpha)
+    points = np.array([first.centre, place, second.centre])
+    points -= [area[1].start, area[0].start]
+    cv2.polylines(way, [points.round().astype(np.int32)], isClosed=False, color=1)
+    wide = max(*first.alpha.shape, *second.alpha.shape) + 1
+    way = cv2.dilate(way, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide)))
+    soft = cv2.blur(way, (_SOFT, _SOFT))
+    sent = upload([*map(torch.from_numpy, (soft, alpha, colours))], device)
+    return Painted(area, sent[0], sent[1], sent[2].permute(2, 0, 1))
+
+
+def without(picture: Tensor, area: Area, mattes: Sequence[Matte | None]) -> Tensor:
+    """Return an area of a picture, (1, C, H, W), where the ground replaces objects."""
+    part = picture[(..., *area)].clone()
+    for matte in mattes:
+        if matte is not None:
+            # Where the object covers a little, too.
+            cover = (2 * cv2.dilate(matte.alpha, np.ones((3, 3), np.uint8))).clip(0, 1)
+            values = [_placed(x, matte.corner, area) for x in (cover, matte.ground)]
+            weight, ground = upload([*map(torch.from_numpy, values)], picture.device)
+            part.lerp_(ground.permute(2, 0, 1), weight)
+    return part
+
+
+def paint(
+    new: Tensor, apart: Tensor, things: Sequence[Painted], grounds: Sequence[Tensor]
+) -> None:
+    """Set objects on a new picture, (C, H, W), which changes; on its device.
+
+    ``grounds``: what is behind each, (C, h, w). The picture stays as it is where it shows
+    the object already, and where the edge of what is painted would be seen. ``apart``: (1,
+    H, W), see :class:`~cloudconv.models.base.Made`: what is painted is no guess.
+    """
+    shares = []
+    for thing, ground in zip(things, grounds, strict=True):
+        part = new[(..., *thing.area)]
+        change = part - ground
+        adds = thing.colours - thing.alpha * ground
+        is_missing = (change * adds).sum() <= _SHOWN * adds.square().sum()
+        edge = thing.way * (1 - thing.way)
+        seam = (edge * change.abs()).sum() / edge.sum()
+        contrast = (thing.alpha * adds.abs()).sum() / thing.alpha.sum()
+        shares.append(is_missing & (seam <= _SEAM * contrast))
+        weight = thing.way * shares[-1]
+        part.lerp_(ground, weight)
+        apart[(..., *thing.area)] *= 1 - weight
+    for thing, share in zip(things, shares, strict=True):
+        part = new[(..., *thing.area)]
+        part.mul_(1 - share * thing.alpha).add_(share * thing.colours)

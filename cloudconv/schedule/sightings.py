@@ -1,0 +1,217 @@
+"""Find what moves by more than its own size from frame to frame, in a stream of frames.
+
+Where a frame shows a fast object, the frames before and after show the ground. The search
+moves both neighbours onto the frame in three ways: along the optical flow, along its local
+median, which is that of the ground, and not at all. A sample counts by what lies outside of
+the range of all these pictures within a pixel. Connected samples are a *blob*, which gets a
+matte, its colours, and the ground behind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from operator import itemgetter
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.fastobjects import Matte
+from cloudconv.images import (
+    LEAST_SIDE,
+    Area,
+    Bytes,
+    Floats,
+    measured_flow,
+    reduced,
+    resized_flow,
+    transformed,
+    translation,
+    warp,
+)
+from cloudconv.media.colour.color import to_channels
+from cloudconv.media.frames.formats import is_float, layout
+from cloudconv.media.frames.frame import Frame
+
+_LONGEST = 1280  # side of the picture that is searched
+_THRESHOLD = 10  # levels of luma
+_SMALLEST = 4  # pixels
+FASTEST = 6  # steps across the width: a longer step, or a larger blob, does not count
+_MOST = 24  # blobs of a frame, the strongest
+_CORE = 0.6  # of the largest contrast: opaque
+_MARGIN = 6  # pixels around a blob
+_LEVELS = 255
+_SQUARE = np.ones((3, 3), np.uint8)
+
+
+class SearchedFrame:
+    """What the search reads of a frame.
+
+    ``luma``: 8 bits, at most 1280 pixels on a side. ``scale``: pixels of the frame for each
+    of the luma.
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        plane = frame.planes()[0].cpu().numpy()
+        if is_float(frame.pix_fmt):
+            plane = (plane * _LEVELS).clip(0, _LEVELS)
+        else:
+            plane = plane >> layout(frame.pix_fmt).depth - 8
+        self.luma: Bytes = reduced(plane.astype(np.uint8), _LONGEST)
+        self.scale = frame.width / self.luma.shape[1]
+
+    @cached_property
+    def half(self) -> Bytes:
+        """Return the luma at half the size."""
+        return reduced(self.luma, max(self.luma.shape) // 2)
+
+    @cached_property
+    def picture(self) -> Floats:
+        """Return the frame in levels, (H, W, 3 or 4): RGB, and opacity if any."""
+        planes = [plane.cpu() for plane in self._frame.planes()]
+        channels = to_channels(planes, self._frame).mul_(_LEVELS)
+        return cv2.merge([channel.numpy() for channel in channels])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Blob:
+    """A part of a frame that both neighbours lack, in pixels of the searched picture.
+
+    ``centre``: (x, y). ``colour``: its mean, in levels. ``openness``: the part of its
+    outline that looks like itself, as that of a limb does. ``contrast``: in levels.
+    """
+
+    matte: Matte
+    centre: NDArray[np.float64]
+    colour: Floats
+    area: float
+    openness: float
+    contrast: float
+
+    @property
+    def weight(self) -> float:
+        """Return how strong the blob is."""
+        return self.contrast * math.sqrt(self.area)
+
+
+class _Ground(NamedTuple):
+    """A neighbour that is moved onto a frame along a flow, in pixels of the luma."""
+
+    view: SearchedFrame
+    flow: Floats
+    luma: Bytes
+
+
+def find(before: SearchedFrame, view: SearchedFrame, after: SearchedFrame) -> list[Blob]:
+    """Return the blobs of a frame, the strongest; its neighbours have the same size."""
+    still = np.zeros((*view.luma.shape, 2), np.float32)
+    sides = [[_Ground(other, still, other.luma)] for other in (before, after)]
+    is_small = min(view.luma.shape) < LEAST_SIDE
+    if is_small or _excess(view, *sides).max() <= _THRESHOLD:
+        return []
+    for side in sides:
+        side += _aligned(view, side[0].view)
+    blobs = (_blob(view, sides, *found) for found in _parts(_excess(view, *sides)))
+    return [blob for blob in blobs if blob is not None]
+
+
+def _aligned(view: SearchedFrame, other: SearchedFrame) -> Iterator[_Ground]:
+    size = view.luma.shape
+    flow = measured_flow(view.half, other.half, quick=True)
+    coarse = resized_flow(flow, [-(-side // 8) for side in size])
+    ground = cv2.merge([cv2.medianBlur(channel, 5) for channel in cv2.split(coarse)])
+    for each in (flow, ground):
+        full = resized_flow(each, size)
+        yield _Ground(other, full, warp(other.luma, full, how=cv2.INTER_LINEAR))
+
+
+def _excess(view: SearchedFrame, *sides: Sequence[_Ground]) -> Bytes:
+    """Return by how many levels each sample is outside of all grounds around it."""
+    most = least = sides[0][0].luma
+    for ground in chain(*sides):
+        most = cv2.max(most, ground.luma)
+        least = cv2.min(least, ground.luma)
+    over = cv2.subtract(view.luma, cv2.dilate(most, _SQUARE))
+    under = cv2.subtract(cv2.erode(least, _SQUARE), view.luma)
+    excess: Bytes = cv2.max(over, under)
+    return excess
+
+
+def _parts(excess: Bytes) -> list[tuple[Bytes, Area]]:
+    """Return a mask of each blob, the strongest first, and its area in the picture."""
+    height, width = excess.shape
+    mask = (excess > _THRESHOLD).astype(np.uint8)
+    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _SQUARE)
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    found = []
+    for outline in outlines:
+        x, y, wide, tall = cv2.boundingRect(outline)
+        left = max(x - _MARGIN, 0)
+        top = max(y - _MARGIN, 0)
+        area = (
+            slice(top, min(y + tall + _MARGIN, height)),
+            slice(left, min(x + wide + _MARGIN, width)),
+        )
+        if max(wide, tall) * FASTEST <= width and wide * tall >= _SMALLEST:
+            inside = np.zeros_like(excess[area])
+            cv2.drawContours(inside, [outline], 0, 1, cv2.FILLED, offset=(-left, -top))
+            strength = (excess[area] * inside).max() * math.sqrt(inside.sum())
+            found.append((strength, inside, area))
+    found.sort(key=itemgetter(0), reverse=True)
+    return [(inside, area) for _, inside, area in found[:_MOST]]
+
+
+def _blob(
+    view: SearchedFrame, sides: Sequence[Sequence[_Ground]], inside: Bytes, area: Area
+) -> Blob | None:
+    """Return the blob in an area, by the grounds that fit around it; None without any."""
+    near = cv2.dilate(inside, _SQUARE, iterations=3)
+    ring = (cv2.dilate(near, _SQUARE, iterations=2) - near).astype(bool)
+    if inside.sum() < _SMALLEST or not ring.any():
+        return None
+    rows, columns = (
+        slice(round(span.start * view.scale), round(span.stop * view.scale))
+        for span in area
+    )
+    image = view.picture[rows, columns]
+    grounds = []
+    for side in sides:
+        errors = [cv2.absdiff(x.luma[area], view.luma[area])[ring].mean() for x in side]
+        chosen = side[int(np.argmin(errors))]
+        # The flow behind an object is not known: that around it continues.
+        shift = view.scale * np.median(chosen.flow[area][ring], axis=0)
+        moved = transformed(chosen.view.picture, translation(-shift), (rows, columns))
+        grounds.append(moved)
+    # A neighbour shows the object beside this place, where this frame shows the ground.
+    ground = np.median([image, *grounds], axis=0)
+    inside, near, outline = (
+        cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        for mask in (inside, near, ring.astype(np.uint8))
+    )
+    apart = np.sqrt(np.square(image - ground).mean(2))
+    contrast = np.percentile(apart[inside > 0], 90)
+    floor = 2 * np.median(apart[outline > 0]) + 1
+    alpha = near * ((apart - floor) / max(_CORE * contrast - floor, 1)).clip(0, 1)
+    core = alpha > _CORE
+    size = alpha.sum() / view.scale**2
+    if size < _SMALLEST or not core.any():
+        return None
+    corner = columns.start, rows.start
+    x, y = np.indices(alpha.shape)[::-1].reshape(2, -1) @ alpha.ravel() / alpha.sum()
+    colour, behind = (picture[core].mean(0) for picture in (image, ground))
+    axis = colour - behind
+    like = (image[outline > 0] - behind) @ axis / (axis @ axis + 1)
+    opacity = alpha[..., None].astype(np.float32)
+    colours = (image - (1 - opacity) * ground) * (opacity > 0)
+    centre = float(x + corner[0]), float(y + corner[1])
+    pictures = (values / np.float32(_LEVELS) for values in (colours, ground))
+    matte = Matte(corner, centre, opacity[..., 0], *pictures)
+    openness = float(like.clip(0, 1).mean())
+    place = np.array(centre) / view.scale
+    return Blob(matte, place, colour, float(size), openness, float(contrast))
