@@ -291,11 +291,13 @@ def _leaving(
         return plan, options
     timing = plan.info.timing
     plan = plan.after(found.last, material.step, plan.own)
-    left = f"{float(timing.end - plan.begins):.1f} s before its end, {found.said}"
     ends = plan.begins - timing.start
-    why = f"{plan.own['why']} The dream leaves the film {left}."
-    own = plan.own | {"why": why, "left_at": float(ends)}
-    return replace(plan, ends=ends, own=own), replace(options, leaves=~found.before)
+    why = (
+        f"{plan.own['why']} The dream leaves the film "
+        f"{float(timing.end - plan.begins):.1f} s before its end, {found.said}."
+    )
+    plan = replace(plan, ends=ends, own=plan.own | {"why": why, "left_at": float(ends)})
+    return plan, replace(options, leaves=~found.before)
 
 
 def _network(spec: MethodSpec, settings: DreamSettings) -> ModelSpec | None:
@@ -372,8 +374,9 @@ def run(settings: DreamSettings) -> Job:
                     strict=True,
                 )
             ]
-            words = said(verdict_of(faults), faults)
-            page = places_page("dream", plan.info, words, entries, _VIEWS)
+            page = places_page(
+                "dream", plan.info, said(verdict_of(faults), faults), entries, _VIEWS
+            )
             finish_report(report, settings, {PAGE: page})
         result = DreamResult(
             **fields,
