@@ -41,7 +41,7 @@ CEILINGS = {
     "forecasting": 265,
     "render": 858,
     "training": 699,
-    "schedule": 997,
+    "schedule": 998,
     "settings + cli + report": 1740,
     THE_REST: 1627,
 }
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 818,
+    "conditional expressions": 819,
     "tuple assignments": 85,
     "lambdas": 78,
     "assignments inside expressions": 74,

@@ -93,14 +93,15 @@ class Cadence:
     frames keep their times: more than ``MAX_DISTINCT`` different frames without a repeat,
     more than ``MAX_REPEATS`` repeats in a row, and frames without a repeat before a cut or
     the end. All frames keep their times, and only repeats are left out, while the steps
-    after repeats are about twice as large as others: there frames are lost. A single repeat
-    after many different frames is left out, too. Nothing is spread across a cut. The result
-    of a frame is delayed by at most ``lookahead`` frames.
+    after repeats are about twice as large as others: there frames are lost. With ``fills``
+    a single repeat after many different frames is left out, too. Nothing is spread across a
+    cut. The result of a frame is delayed by at most ``lookahead`` frames.
     """
 
     lookahead = MAX_DISTINCT + 2 * MAX_REPEATS + 1
 
-    def __init__(self) -> None:
+    def __init__(self, *, fills: bool = False) -> None:
+        self._fills = fills
         self._cycle = _Cycle()
         # A complete one-frame cycle that may join the next.
         self._partner: _Cycle | None = None
@@ -239,7 +240,7 @@ class Cadence:
             return [*self._release_partner(), *cycle.kept]
         if not cycle.distinct:
             self._single += cycle.times
-            return cycle.kept
+            return cycle.kept if self._fills else cycle.times
         if cycle.distinct > 1:
             return [*self._release_partner(), *cycle.placed(end)]
         if partner is not None and abs(partner.repeats - cycle.repeats) == 1:

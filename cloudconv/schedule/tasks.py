@@ -269,7 +269,7 @@ def schedule(
         shutter=request.shutter,
     )
     counts = Counts() if counts is None else counts
-    cadence = Cadence()
+    cadence = Cadence(fills=True)
     is_reported = refill = request.duplicates == "refill"
     tracker = FastTracker(tracks=request.tracks)
     window = _Window(beside=request.context >= FOUR, shown=timeline.shown, tracker=tracker)

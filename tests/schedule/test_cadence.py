@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from cloudconv.schedule.cadence import MAX_DISTINCT, MAX_REPEATS, Cadence, Change
 
 
-def content_times(pattern, cuts=(), times=None, changes=None):
+def content_times(pattern, cuts=(), times=None, changes=None, fills=False):
     """Return the content's times of frames: ``"dddr"`` (d: new, r: repeat), 1 fps.
 
     ``changes`` are those of the frames, see :func:`steps`.
     """
     times = times or [F(k) for k in range(len(pattern))]
-    cadence = Cadence()
+    cadence = Cadence(fills=fills)
     placed = []
     for k, (kind, time) in enumerate(zip(pattern, times, strict=True)):
         change = None if changes is None else changes[k]
@@ -92,7 +92,9 @@ def test_steps_that_stay_even_after_repeats_are_a_cadence():
 def test_a_single_repeat_is_named_and_left_out():
     """It stands where two recordings were joined, and the other frames keep their times."""
     pattern = "d" * 17 + "r" + "d" * 9
-    shows, cadence = content_times(pattern, changes=steps(pattern, 1.1))
+    changes = steps(pattern, 1.1)
+    assert content_times(pattern, changes=changes)[0] == list(range(27))
+    shows, cadence = content_times(pattern, changes=changes, fills=True)
     assert shows == [None if k == 17 else k for k in range(27)]
     assert cadence.advice.startswith("1 frame of the video repeats the one before, the")
 
