@@ -240,7 +240,7 @@ class Cadence:
             return [*self._release_partner(), *cycle.kept]
         if not cycle.distinct:
             self._single += cycle.times
-            return cycle.kept if self._fills else cycle.times
+            return cycle.kept if self._fills else [*cycle.times]
         if cycle.distinct > 1:
             return [*self._release_partner(), *cycle.placed(end)]
         if partner is not None and abs(partner.repeats - cycle.repeats) == 1:
