@@ -50,7 +50,7 @@ _SQUARE = np.ones((3, 3), np.uint8)
 
 
 class SearchedFrame:
-    """What the search reads of a frame.
+    """The parts of a frame that the search reads.
 
     ``luma``: 8 bits, at most 1280 pixels on a side. ``scale``: pixels of the frame for each
     of the luma.
