@@ -55,7 +55,7 @@ class Task(Generic[SourceFrame]):
     captions: bytes = b""
     seen: "tuple[Task[SourceFrame], ...]" = ()
     until: Fraction = Fraction(0)
-    segment: int = field(default=0, repr=False)
+    segment: int = field(default=0, compare=False, repr=False)
     objects: tuple[FastObject, ...] = field(default=(), compare=False, repr=False)
 
     @property
