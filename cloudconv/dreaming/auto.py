@@ -5,6 +5,7 @@ Say why in a sentence.
 
 from collections import deque
 from fractions import Fraction
+from math import inf
 from typing import NamedTuple
 
 import cv2
@@ -61,13 +62,12 @@ class ModeChoice(NamedTuple):
 class Trial(NamedTuple):
     """The result of a mode's trial: the faults, and how visible they are on average.
 
-    ``slides``: land slides for seconds, and not for a moment.
+    ``visible``: infinite if land slides with a wind, or the picture becomes hard.
     """
 
     visible: float
     mode: str
     faults: list[Fault]
-    slides: bool = False
 
     def __str__(self) -> str:
         """Return a clause about the result."""
@@ -111,8 +111,7 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         trials = [tried(method(first), small, seed)]
         if trials[0].faults:
             trials.append(tried(method(other), small, seed))
-        # A wind moves the sky alone: where land slides with the sky, there is no collage.
-        best = trials[-1] if trials[0].slides else min(trials)
+        best = min(trials)
         clauses = [trial.taken() if trial is best else str(trial) for trial in trials]
         mode = best.mode
         why = f"in a trial of {FRAMES} small frames, {'; '.join(clauses)}"
@@ -201,6 +200,11 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     meter = VitalsMeter(FilmFeatures(material), FRAMES)
     frames = spec.dream(material, Options(FRAMES, seed))
     deque(meter.judged(frames), maxlen=0)
-    most = meter.limits["slides"][1]
-    slides = any((row.values["slides"] or 0.0) > most for row in meter.rows)
-    return Trial(meter.visible, spec.name, meter.faults, slides)
+    limits = meter.limits
+    # Wind moves the sky alone, and motion alone makes no fire. Land may slide for a moment.
+    unfit = any(
+        (row.values["change"] or 1.0) < limits["change"][0]
+        or (spec.needs_wind and (row.values["slides"] or 0.0) > limits["slides"][1])
+        for row in meter.rows
+    )
+    return Trial(inf if unfit else meter.visible, spec.name, meter.faults)

@@ -37,11 +37,6 @@ class Exit(NamedTuple):
     before: int
     last: Frame
 
-    @property
-    def said(self) -> str:
-        """Return a clause about the next jump."""
-        return f"where the next jump is {grade_of(self.size) if self.size else 'not seen'}"
-
 
 def earlier_exit(material: Material, options: Options, most: int) -> Exit | None:
     """Return the moment at which a texture is seen least to leave a film before its end.

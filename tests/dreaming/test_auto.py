@@ -1,5 +1,6 @@
 """The mode that ``auto`` chooses for a material."""
 
+from math import inf, isinf
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 from cloudconv.dreaming import auto
 from cloudconv.dreaming.auto import FRAMES, Trial, choose, wind_of
 from cloudconv.dreaming.methods.base import Composed, DreamFrame
+from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.reading.probe import probe
@@ -126,7 +128,7 @@ def test_the_trial_with_the_least_visible_faults_is_the_best():
 def test_no_collage_is_taken_in_which_land_slides(monkeypatch, slides):
     fault = Fault(2, "slides", "parts that stood still slide", 0.1)
     trials = {
-        "collage": Trial(0.1, "collage", [fault], slides),
+        "collage": Trial(inf if slides else 0.1, "collage", [fault]),
         "texture": Trial(5.0, "texture", [fault]),
     }
     monkeypatch.setattr(auto, "tried", lambda spec, *_: trials[spec.name])
@@ -148,10 +150,12 @@ def test_land_slides_in_a_trial_if_it_does_so_for_long(moved):
             yield DreamFrame.made(np.float32(picture) / 255, Composed())
 
     trial = auto.tried(
-        SimpleNamespace(name="collage", dream=dream), material(sliding[:60]), 0
+        SimpleNamespace(name="collage", dream=dream, needs_wind=True),
+        material(sliding[:60]),
+        0,
     )
     assert "slides" in {fault.vital for fault in trial.faults}
-    assert trial.slides is (moved == FRAMES)
+    assert isinf(trial.visible) is (moved == FRAMES)
 
 
 def swaying(count=60):
@@ -208,3 +212,24 @@ def test_the_example_of_the_readme_becomes_a_collage():
     chosen = choose(gather_material(probe(example)))
     assert chosen.mode == "collage"
     assert chosen.why.startswith(f"collage: in a trial of {FRAMES} small frames, ")
+
+
+def flames(count=90):
+    """Return the light of a fire: spots of new places and sizes in each picture."""
+    random = np.random.default_rng(3)
+    pictures = []
+    for _ in range(count):
+        spots = cv2.resize(random.random((9, 12)).astype(np.float32), (160, 120))
+        pictures.append(np.uint8(200 * spots[..., None] * np.float32([1, 0.6, 0.2])))
+    return pictures
+
+
+def test_a_fire_does_not_become_a_flow(monkeypatch):
+    """Motion explains little of a fire, so the picture that moves becomes hard."""
+    film = material(flames())
+    trial = auto.tried(method("flow"), film, 0)
+    assert any("becomes hard" in fault.text for fault in trial.faults)
+    assert {fault.grade for fault in trial.faults} != {"hardly seen"}
+    monkeypatch.setattr(auto, "torn_by_collage", lambda _: "")
+    monkeypatch.setattr(auto, "uneven", lambda _: "no wind")
+    assert choose(film).mode == "texture"

@@ -1,13 +1,16 @@
 """The material of a dream: even motion, the mask of still parts, only the last scene."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.jobs.extend.ending import MOST_FRAMES, gather_material
+from cloudconv.jobs.extend.ending import MOST_FRAMES, Ending, gather_material
 from cloudconv.media.reading.probe import probe
+from cloudconv.schedule.tasks import AnalysedFrame
 from tests.helpers.dreams import clouds, dusk, frames, material, slow_clouds, video
 from tests.helpers.factory import write_clip
 
@@ -129,6 +132,22 @@ def test_only_the_last_scene_is_material(tmp_path):
     assert len(gather_material(probe(clip), scene_cut="off")) == 70
     early = gather_material(probe(clip), at=Fraction(1))
     assert (len(early), early.cut) == (25, None)
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_flash_whose_end_counts_as_a_cut_ends_no_scene(returns):
+    """The picture of a dark sky comes back, or another scene begins."""
+    dark, other = torch.rand(2, 36, 64, generator=torch.Generator().manual_seed(0))
+    lumas = (
+        [dark / 50] * 20 + [dark / 50 + 0.4] * 8 + [dark / 50 if returns else other] * 12
+    )
+    shown = frames(clouds(len(lumas), SIZE))
+    scene = Ending(99, 9)
+    for number, (frame, luma) in enumerate(zip(shown, lumas, strict=True)):
+        lit = replace(frame, luma=luma)
+        scene.push(AnalysedFrame(lit, number == 28, repeats=False, shows=frame.time))
+    assert len(scene.items) == (40 if returns else 12)
+    assert scene.cut == (None if returns else shown[28].time)
 
 
 @pytest.mark.parametrize(("earlier", "seconds"), [(1, 30), (5, 30), (5, 10**6)])

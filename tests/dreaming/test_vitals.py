@@ -73,7 +73,7 @@ def test_real_footage_is_alive(source, footage):
 
 
 FAULTS = {
-    "still": (lambda shown: [shown[159]] * 100, {"motion"}),
+    "still": (lambda shown: [shown[159]] * 100, {"motion", "change"}),
     "blur": (lambda shown: [cv2.GaussianBlur(p, (0, 0), 1.5) for p in shown[160:260]],
              {"sharpness"}),
     "blur along the wind": (lambda shown: [cv2.blur(p, (9, 1)) for p in shown[160:260]],
@@ -267,10 +267,10 @@ def test_a_row_names_all_vitals_and_those_that_were_not_measured_are_null(source
         "appears": pasted(),
         "sharpness": Composed(),
     }
-    names = ["appears", "leftover", "ghost", "slides", "motion", "sharpness"]
+    names = ["appears", "leftover", "ghost", "slides", "motion", "change", "sharpness"]
     for key, origin in origins.items():
-        meter = meter_of(source, frames=30)
-        for picture in footage[160:190]:
+        meter = meter_of(source, frames=100)
+        for picture in footage[160:260]:
             meter.push(picture, origin)
         row = meter.rows[0].as_json()
         assert list(row) == ["from", "to", *names, "alive"]
@@ -279,7 +279,7 @@ def test_a_row_names_all_vitals_and_those_that_were_not_measured_are_null(source
         wanted = {
             "leftover": mixed,
             "appears": {"appears"},
-            "sharpness": {*mixed, "slides", "motion", "sharpness"},
+            "sharpness": {*mixed, "slides", "motion", "change", "sharpness"},
         }
         assert known == wanted[key]
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
+from statistics import fmean
 from typing import Any, NamedTuple, Self
 
 import cv2
@@ -22,11 +23,15 @@ from cloudconv.images import (
     luma,
     parts,
     reduced,
+    spread,
     warp,
 )
 
 QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""
+
+WINDOW = 100
+"""Number of frames in a window."""
 
 SPAN = Fraction(2, 5)
 """The time between two composed pictures whose leftover counts, in seconds."""
@@ -76,9 +81,9 @@ class FilmFeatures:
         self.material = material
         self._count = len(material)
         self._moving = parts(material.moving, max(self.picture(0).shape))
+        self._alive = 1 - reduced(material.static, max(self.picture(0).shape))
         self.moves = self._count > 1
-        most = max(1, self._count // 2)
-        self.second = min(max(1, round(1 / material.step)), most)
+        self.second = max(1, min(round(1 / material.step), self._count // 2))
         self.betweens = Betweens(self.picture, self._count)
 
     def picture(self, number: int) -> Bytes:
@@ -94,18 +99,19 @@ class FilmFeatures:
         return reduced(self.material.views.small(number), MIDDLE_SIDE)
 
     @cached_property
-    def _measured(self) -> tuple[Floats, ...]:
-        """Return the flows by place, the slopes, and a pixel's changes within a second."""
-        flows, slopes, changes = [], [], []
-        latest: deque[Bytes] = deque(maxlen=self.second)
-        for picture in self.pictures():
-            slopes.append(self.slope(picture))
-            if latest:
-                flows.append(by_place(flow_between(latest[-1], picture)))
-            if len(latest) == self.second:
-                changes.append(difference(latest[0], picture))
-            latest.append(picture)
-        return np.array(flows), np.array(slopes), np.array(changes)
+    def _moved(self) -> tuple[Floats, Floats]:
+        """Return what :meth:`moved` returns for each picture but the first."""
+        flows, left = zip(*(self.moved(*p) for p in pairwise(self.pictures())), strict=True)
+        return np.array(flows), np.array(left)
+
+    def moved(self, before: Bytes, picture: Bytes) -> tuple[Floats, np.float32]:
+        """Return the flow to a picture by place, and the mean change that it leaves.
+
+        The change is in levels, and 0 where nothing moves in the clip.
+        """
+        flow = flow_between(before, picture)
+        moved = luma(warp(before, flow, how=cv2.INTER_LINEAR))
+        return by_place(flow), (self._alive * cv2.absdiff(luma(picture), moved)).mean()
 
     @cached_property
     def appears(self) -> tuple[float, Floats]:
@@ -122,36 +128,50 @@ class FilmFeatures:
     @cached_property
     def slides(self) -> Floats:
         """Return the speed by place at which something slides that moves for a second."""
-        flows = self._measured[0]
+        flows, _ = self._moved
         speeds = np.linalg.norm(flows, axis=-1).mean(0)
-        own = np.linalg.norm(self._seconds(flows), axis=-1).max(0)
+        own = np.linalg.norm(self._means(flows, self.second), axis=-1).max(0)
         slides: Floats = np.maximum(_SLIDES * np.quantile(speeds, _FAST), _TIMES * own)
         return slides
 
     @cached_property
     def motion(self) -> Floats:
         """Return the mean speed of the places over each second, in pixels per frame."""
-        return self._seconds(np.linalg.norm(self._measured[0], axis=-1).mean((1, 2)))
+        speeds = np.linalg.norm(self._moved[0], axis=-1).mean((1, 2))
+        return self._means(speeds, self.second)
 
     @cached_property
     def sharpness(self) -> Floats:
         """Return the mean gradient over each second, in levels per pixel."""
-        return self._seconds(self._measured[1])
+        return self._means(np.array([*map(self.slope, self.pictures())]), self.second)
+
+    @cached_property
+    def change(self) -> Floats:
+        """Return the mean change that no motion explains in the calmest window, in levels.
+
+        The shape is (1,).
+        """
+        calmest: Floats = self._means(self._moved[1], WINDOW).min(keepdims=True)
+        return calmest
 
     @cached_property
     def varies(self) -> float:
         """Return the mean change of a pixel within a second, in levels."""
-        return float(self._measured[2].mean())
+        return fmean(
+            difference(self.picture(k - self.second), self.picture(k))
+            for k in spread(self._count, self.second)
+        )
 
     def slope(self, picture: Bytes) -> np.float32:
         """Return the mean gradient of the parts that count."""
         slopes = cv2.magnitude(*gradients(luma(picture).astype(np.float32)))
         return np.float32(slopes[self._moving].mean())
 
-    def _seconds(self, values: Floats) -> Floats:
-        """Return the means of each ``second`` successive values, at least one."""
-        starts = range(max(len(values) - self.second, 0) + 1)
-        return np.array([values[k : k + self.second].mean(0) for k in starts])
+    @staticmethod
+    def _means(values: Floats, length: int) -> Floats:
+        """Return the means of each ``length`` successive values, at least one."""
+        starts = range(max(len(values) - length, 0) + 1)
+        return np.array([values[k : k + length].mean(0) for k in starts])
 
 
 class FeatureMeter:
@@ -161,20 +181,25 @@ class FeatureMeter:
         self._film = film
         # The flow to each picture by place, its slope, and the picture before.
         self._recent: deque[tuple[Floats, np.float32, Bytes]] = deque(maxlen=film.second)
+        self._left: deque[np.float32] = deque(maxlen=WINDOW)
 
     def clear(self) -> None:
         """Forget the pictures so far, because the next one does not continue them."""
         self._recent.clear()
+        self._left.clear()
 
     def composed(self, before: Bytes, picture: Bytes) -> Features:
         """Return the features of the last second, after a composed picture.
 
         ``sharpness``: mean gradient, in levels per pixel. ``motion``: mean speed of the
         places, in pixels per frame. ``slides``: the part of the picture that moves where
-        the clip hardly moves.
+        the clip hardly moves. ``change``: the mean change from
+        frame to frame that no motion explains, in levels, over a window, because a calm
+        second is no fault.
         """
         film = self._film
-        flow = by_place(flow_between(before, picture))
+        flow, left = film.moved(before, picture)
+        self._left.append(left)
         self._recent.append((flow, film.slope(picture), before))
         if len(self._recent) < film.second:
             return {}
@@ -184,11 +209,16 @@ class FeatureMeter:
         features = {"sharpness": Feature(sharpness, size)}
         if film.moves:
             varies = difference(pictures[0], picture)
-            motion = float(np.linalg.norm(flows, axis=-1).mean())
-            features["motion"] = Feature(motion, abs(varies - film.varies))
+            features["motion"] = Feature(
+                float(np.linalg.norm(flows, axis=-1).mean()), abs(varies - film.varies)
+            )
             slides = np.linalg.norm(np.mean(flows, 0), axis=-1) > film.slides
             levels = slides * np.float32(varies)
             features["slides"] = Feature.of(float(slides.mean()), levels)
+            if len(self._left) == WINDOW:
+                change = float(np.mean(self._left))
+                lacks = abs(change - float(film.change[0]))
+                features["change"] = Feature(change, lacks)
         return features
 
     def appeared(self, before: Bytes, picture: Bytes) -> Features:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,51 +27,45 @@ NETWORK = "cloud-best"
 _PAIRS = 8  # pairs of the film at a distance
 
 
-class Between(NamedTuple):
-    """The levels of areas as large as a thing between two pictures, (h, w) by place.
+Levels = dict[str, Floats]
+"""The levels of areas as large as a thing between two pictures, (h, w) by place.
 
-    ``leftover``: what no motion explains; ``ghost``: how far two pictures show at once.
-    """
-
-    leftover: Floats
-    ghost: Floats
+``leftover``: what no motion explains; ``ghost``: how far two pictures show at once.
+"""
 
 
 class Betweens:
     """Changes between pairs of small pictures, and the largest of pairs of their film.
 
-    ``picture`` returns one of the film's ``count`` pictures.
+    ``picture`` returns one of the film's ``count`` pictures. ``usual`` returns the most
+    between pairs of the film that are so many frames apart.
     """
 
     def __init__(self, picture: Callable[[int], Bytes], count: int) -> None:
         self._network = registry.shared(NETWORK, dtype=torch.float32)
         self._picture = picture
         self._count = count
-        self._most = cache(self._measured)
+        self.usual = cache(self._usual)
 
-    def between(self, first: Bytes, made: Bytes, last: Bytes) -> Between:
+    def between(self, first: Bytes, made: Bytes, last: Bytes) -> Levels:
         """Return what is between two pictures; ``made`` is the picture in the middle."""
         pair = Pair.of(
             [tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5
         )
         with torch.inference_mode():
             middle = Made.of(self._network.between(pair, maps=True))
-        left = 255 * np.abs(middle.leftover[0, 0].numpy())
-        return Between(
-            *(
-                cv2.GaussianBlur(levels, (0, 0), 1, borderType=cv2.BORDER_CONSTANT)
-                for levels in (by_place(left), ghost(made, first, last))
-            )
-        )
+        left = by_place(np.abs(middle.leftover[0, 0].numpy()))
+        found = {"leftover": 255 * left, "ghost": ghost(made, first, last)}
+        return {
+            key: cv2.GaussianBlur(levels, (0, 0), 1, borderType=cv2.BORDER_CONSTANT)
+            for key, levels in found.items()
+        }
 
-    def usual(self, frames: int) -> Between:
-        """Return the most between pairs of the film that are so many frames apart."""
-        return self._most(min(frames, self._count - 1))
-
-    def _measured(self, frames: int) -> Between:
+    def _usual(self, frames: int) -> Levels:
+        frames = min(frames, self._count - 1)
         starts = np.linspace(0, self._count - 1 - frames, _PAIRS).round().astype(int)
         own = [
             self.between(*map(self._picture, (k, k + frames // 2, k + frames)))
             for k in np.unique(starts).tolist()
         ]
-        return Between(*np.max(own, 0))
+        return dict(zip(own[0], np.max([[*each.values()] for each in own], 0), strict=True))

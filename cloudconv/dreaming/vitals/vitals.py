@@ -19,15 +19,13 @@ from cloudconv.doubts import LEAST, WHOLE, Box, Grade, grade_of
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Filmed, Jump, Origin
 from cloudconv.dreaming.vitals.features import (
     SPAN,
+    WINDOW,
     Feature,
     FeatureMeter,
     Features,
     FilmFeatures,
 )
-from cloudconv.images import MIDDLE_SIDE, TINY, Bytes, reduced
-
-WINDOW = 100
-"""Number of frames in a window."""
+from cloudconv.images import MIDDLE_SIDE, TINY, Bytes, Floats, reduced
 
 
 class Vital(NamedTuple):
@@ -54,6 +52,7 @@ VITALS = {
     "motion": Vital(
         "motion grows", 3.0, 0.5, "motion stops or slows", noise=0.01, lasts=True
     ),
+    "change": Vital("", 100.0, 0.5, "the picture becomes hard", noise=0.05, lasts=True),
     "sharpness": Vital(
         "the picture becomes harsh",
         1.25,
@@ -212,9 +211,8 @@ class VitalsMeter:
         divisor = 1 if jump.after is None else 2
         if self.seen == min(jump.start + (jump.length - 1) // divisor, end - 1):
             last = picture if jump.after is None else self._film.filmed(jump.after)
-            frames = range(jump.start, end)
             pictures = self._film.filmed(jump.before), picture, last
-            self._mix(pictures, jump.length + 1, frames)
+            self._mix(pictures, jump.length + 1, range(jump.start, end))
 
     def _compose(self, picture: Bytes) -> None:
         """Judge a composed picture, and a span that ends with it."""
@@ -243,8 +241,8 @@ class VitalsMeter:
         # A viewer sees a change less that takes longer than a second.
         slow = np.float32(max(1.0, float(len(frames) * self._step)) ** 0.5)
         features = {}
-        for key, own, most in zip(found._fields, found, usual, strict=True):
-            feature = Feature.of(0, (own - most).clip(0) / slow)
+        for key, own in found.items():
+            feature = Feature.of(0, (own - usual[key]).clip(0) / slow)
             features[key] = feature._replace(value=feature.size / LEAST)
         self._judge(features, frames)
 
@@ -277,7 +275,7 @@ class VitalsMeter:
         if vital.noise is None:
             return value
         if key not in self._means:
-            own = self._film.motion if key == "motion" else self._film.sharpness
+            own: Floats = getattr(self._film, key)
             mean = float(own.mean())
             self._means[key] = mean if mean > vital.noise else None
             own = np.maximum(own / max(mean, TINY), TINY) ** _SLACK

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from cloudconv.doubts import kinds_of
+from cloudconv.doubts import Grade, kinds_of
 from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage, uneven
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.leaving import MOST, PART
@@ -24,7 +24,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Options
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
-from cloudconv.dreaming.vitals.vitals import VitalsMeter
+from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, reporting
 from cloudconv.images import picture_of, tensor_of
@@ -60,6 +60,7 @@ from cloudconv.settings.extend import AUTO
 _LOOK = 20  # least number of frames between two measurements
 
 _VIEWS = ("before", "here", "after")
+_LESS = "where the next jump is seen less"
 _EARLIER = 1  # seconds of sound before the material that may be heard in fades
 
 DreamPlan = ExtendPlan[DreamSettings]
@@ -80,7 +81,8 @@ class DreamResult(ExtendResult):
     because it goes on with the new frames. ``faults`` has the time of each fault in seconds
     of the output, its vital, a text for viewers, the grade, and the box: x, y, width and
     height in pixels. ``verdict`` is about all of them. ``advice`` is what to try if a
-    viewer sees a fault; None if a trial found nothing better.
+    viewer sees a fault, or says that no mode is right for a film whose dream is spoiled;
+    None if a trial found nothing better.
     """
 
     mode: str
@@ -142,7 +144,7 @@ def foresee(plan: DreamPlan | preview.PreviewPlan) -> Iterator[dict[str, str]]:
 class _Dream:
     """A dream of a film.
 
-    ``advice``: what a trial finds better, when all frames are made; None for nothing.
+    ``advice``: what to try, when all frames are made, see :class:`DreamResult`.
     """
 
     plan: DreamPlan
@@ -169,27 +171,27 @@ class _Dream:
                     glimpses.push(small)
                     if is_due:
                         glimpses.take(meter.faults)
-                shown = _frame(frame, self.material)
                 if meter.seen == plan.new_frames and meter.fails:
-                    self.advice = self._better()
+                    self.advice = self._better(meter.faults)
                 yield NewFrame(
-                    shown,
+                    _frame(frame, self.material),
                     frame.origin,
                     Measured("vitals", meter.rows[-1]) if is_due else None,
                 )
 
-    def _better(self) -> str | None:
-        found = None
+    def _better(self, faults: list[Fault]) -> str | None:
+        """Return what a trial finds better for a dream with faults that are seen."""
         if _requested(self.plan.settings) is not None:
             better = choose(self.material, self.options.seed).mode
             if better != self.spec.name:
                 return f"try --mode {better}, which auto takes"
-        if self.spec.exit and self.plan.own["left_at"] is None:
-            found = self.spec.exit(self.material, self.options, len(self.material) // 2)
-        if found is None:
-            return None
-        inside = found.last.time + found.last.duration / 2 - self.plan.info.timing.start
-        return f"try --at {float(inside):.3f}, {found.said}"
+        search = self.spec.exit if self.plan.own["left_at"] is None else None
+        found = search and search(self.material, self.options, len(self.material) // 2)
+        if found:
+            middle = found.last.time + found.last.duration / 2
+            return f"try --at {float(middle - self.plan.info.timing.start):.3f}, {_LESS}"
+        spoils = any(fault.grade is Grade.SPOILS for fault in faults)
+        return "none of the modes is right for this film" if spoils else None
 
     def listener(self) -> Listener | None:
         """Return the writer of an empty playlist; None if no sound goes on."""
@@ -291,11 +293,13 @@ def _leaving(
         return plan, options
     timing = plan.info.timing
     plan = plan.after(found.last, material.step, plan.own)
-    left = f"{float(timing.end - plan.begins):.1f} s before its end, {found.said}"
     ends = plan.begins - timing.start
-    why = f"{plan.own['why']} The dream leaves the film {left}."
-    own = plan.own | {"why": why, "left_at": float(ends)}
-    return replace(plan, ends=ends, own=own), replace(options, leaves=~found.before)
+    why = (
+        f"{plan.own['why']} The dream leaves the film "
+        f"{float(timing.end - plan.begins):.1f} s before its end, {_LESS}."
+    )
+    plan = replace(plan, ends=ends, own=plan.own | {"why": why, "left_at": float(ends)})
+    return plan, replace(options, leaves=~found.before)
 
 
 def _network(spec: MethodSpec, settings: DreamSettings) -> ModelSpec | None:
@@ -372,8 +376,9 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
                     strict=True,
                 )
             ]
-            words = said(verdict_of(faults), faults)
-            page = places_page("dream", plan.info, words, entries, _VIEWS)
+            page = places_page(
+                "dream", plan.info, said(verdict_of(faults), faults), entries, _VIEWS
+            )
             finish_report(report, settings, {PAGE: page})
         result = DreamResult(
             **fields,

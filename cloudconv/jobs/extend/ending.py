@@ -29,6 +29,7 @@ _MEMORY_BYTES = 2**30
 # Longest time between the first frame and the last, in steps of the output. An analysis
 # looks at each step.
 _MOST_STEPS = 2 * MOST_FRAMES
+_FLASH = 1  # longest time in seconds until the picture is as before
 
 
 def _has_detail(frame: Frame) -> bool:
@@ -56,7 +57,7 @@ class Ending:
 
     def push(self, item: AnalysedFrame) -> None:
         """Add the next frame."""
-        if item.cut:
+        if item.cut and not self._returns(item.frame):
             self.items.clear()
             self.frames.clear()
             self.cut = item.frame.time
@@ -69,6 +70,17 @@ class Ending:
             self.frames.extend([item.frame] * self._different)
         elif not item.repeats:
             self.frames.append(item.frame)
+
+    def _returns(self, frame: Frame) -> bool:
+        """Return whether a cut ends a flash: the scene was like this shortly before."""
+        apart = [
+            float((item.frame.luma - frame.luma).abs().mean())
+            for item in self.items
+            if item.frame.luma is not None
+            and frame.luma is not None
+            and frame.time - item.frame.time <= _FLASH
+        ]
+        return bool(apart) and min(apart) < apart[-1] / 2
 
     def leave_out_dissolve(self) -> None:
         """Leave out frames of an earlier scene, which dissolves into the last one."""

@@ -294,8 +294,11 @@ def _write_sheet(plan: PreviewPlan, panels: list[_Panel], chosen: str) -> None:
         row = torch.cat(pictures, 2)
         rows += [_titled(panel, row.shape[2], 1, chosen), row]
     kind = "PNG" if plan.output.suffix.lower() == ".png" else "JPEG"
-    data = encoded(torch.cat(rows, 1), kind)
-    files.write_whole(plan.output, data, overwrite=plan.settings.overwrite)
+    files.write_whole(
+        plan.output,
+        encoded(torch.cat(rows, 1), kind),
+        overwrite=plan.settings.overwrite,
+    )
 
 
 def _write_video(
@@ -311,9 +314,8 @@ def _write_video(
         rows = [torch.cat(cells[k : k + across], 2) for k in range(0, len(cells), across)]
         return even(torch.cat(rows, 1))
 
-    overwrite = plan.settings.overwrite
     with drawn_video(
-        plan.output, plan.info, drawn(0), 1 / step, overwrite=overwrite
+        plan.output, plan.info, drawn(0), 1 / step, overwrite=plan.settings.overwrite
     ) as sink:
         for number in range(_count(step)):
             sink.write(drawn_frame(drawn(number), number * step, step))
