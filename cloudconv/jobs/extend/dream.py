@@ -171,13 +171,13 @@ class _Dream:
                     glimpses.push(small)
                     if is_due:
                         glimpses.take(meter.faults)
-                if meter.seen == plan.new_frames and meter.fails:
-                    self.advice = self._better(meter.faults)
                 yield NewFrame(
                     _frame(frame, self.material),
                     frame.origin,
                     Measured("vitals", meter.rows[-1]) if is_due else None,
                 )
+            if meter.fails:
+                self.advice = self._better(meter.faults)
 
     def _better(self, faults: list[Fault]) -> str | None:
         """Return what a trial finds better for a dream with faults that are seen."""
