@@ -1,7 +1,7 @@
 """Compute the new frames of one batch."""
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
@@ -28,7 +28,7 @@ from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.painting import area_of, paint, painted, without
 from cloudconv.render.tiling import tiled
 from cloudconv.timeline import OuterFrame
-from cloudconv.transfer import QUEUES, Arriving, download, upload
+from cloudconv.transfer import Arriving, download, upload
 
 Result = TypeVar("Result")
 
@@ -75,13 +75,6 @@ class SourcePicture:
         return luma
 
 
-Steps = Generator[Arriving | None, None, None]
-"""The computation of an exposure, which yields None where the CPU would wait for the
-device, and last what :meth:`Inference.make` returns."""
-
-_Waits = Generator[None, None, Result]
-"""A part of a computation, which yields None where the CPU would wait for the device."""
-
 _Part = tuple[FrameTask, list[SourcePicture]]
 _THUMBNAIL = (36, 64)
 _PARTS = 8  # parts of an exposure that are computed together
@@ -116,21 +109,24 @@ class Inference:
         return self._arriving(new, tasks[0].left, places)
 
     @torch.inference_mode()
-    def expose(self, task: FrameTask, pictures: list[list[SourcePicture]]) -> Steps:
-        """Make the mean of what an open shutter sees; ``pictures``: those of each part."""
+    def expose(self, task: FrameTask, pictures: list[list[SourcePicture]]) -> Arriving:
+        """Make the mean of what an open shutter sees; ``pictures``: those of each part.
+
+        The device has computed the motion of the parts when the call returns.
+        """
         exposure = Exposure(task.left, self.device)
         parts = deque(zip(task.seen, pictures, strict=True))
         pictures.clear()
         while parts:
             # The pictures of a long exposure are not on the device at once.
             some = [parts.popleft() for _ in range(min(len(parts), _PARTS))]
-            yield from self._add(exposure, some)
+            self._add(exposure, some)
         mean = exposure.mean()[None]
-        yield self._arriving(mean, task.left, mean.new_empty(0))
+        return self._arriving(mean, task.left, mean.new_empty(0))
 
-    def _add(self, exposure: Exposure, parts: list[_Part]) -> _Waits[None]:
+    def _add(self, exposure: Exposure, parts: list[_Part]) -> None:
         """Add the source frames of some parts, and then the new frames between them."""
-        counts = yield from self._counts([part for part in parts if part[0].right])
+        counts = self._counts([part for part in parts if part[0].right])
         new: list[tuple[_Part, float]] = []
         for part, sources in parts:
             if part.right is None:
@@ -148,7 +144,7 @@ class Inference:
             for picture, (_, weight) in zip(made, some, strict=True):
                 exposure.add(picture, weight)
 
-    def _counts(self, parts: list[_Part]) -> _Waits[list[int]]:
+    def _counts(self, parts: list[_Part]) -> list[int]:
         """Return how many pictures stand for each pair, by the motion of the pair alone."""
         motions = []
         for _, sources in parts:
@@ -159,10 +155,7 @@ class Inference:
             motions.append(motion)
         if not motions:
             return []
-        downloaded = download([torch.cat(motions)])
-        if self.device.type in QUEUES:
-            yield None
-        return [*map(pictures_of, downloaded.planes()[0].tolist())]
+        return [*map(pictures_of, download([torch.cat(motions)]).planes()[0].tolist())]
 
     def _made(
         self, tasks: list[FrameTask], pictures: list[list[SourcePicture]]
@@ -318,11 +311,3 @@ def _by_place(apart: Tensor) -> Tensor:
 
 def _reach(outer: OuterFrame[Frame] | None) -> float:
     return 0.0 if outer is None else float(outer[1])
-
-
-def advance(steps: Steps) -> Arriving | Steps:
-    """Continue a computation to its next ``yield``.
-
-    Return its result, or ``steps`` if not done.
-    """
-    return next(steps) or steps

@@ -1,7 +1,7 @@
 """Make new frames in order: in batches, on any device, in tiles where memory is short."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from cloudconv.models.pair import Pair
 from cloudconv.pipeline import close_iterator
 from cloudconv.render.cpu_streams import CpuStreams
 from cloudconv.render.device import exact_arithmetic, use_device
-from cloudconv.render.inference import Inference, SourcePicture, Steps, advance
+from cloudconv.render.inference import Inference, SourcePicture
 from cloudconv.render.memory import (
     AUTOMATIC,
     Sizes,
@@ -58,10 +58,10 @@ Item = FrameTask | Rendered
 
 @dataclass(slots=True)
 class _Batch:
-    """Items and the future result: planes, or remaining steps, or None without memory."""
+    """Items and the future result: their planes, or None without memory."""
 
     items: deque[Item]
-    work: Future[Arriving | Steps | None]
+    work: Future[Arriving | None]
 
 
 class _Line:
@@ -230,7 +230,7 @@ class Renderer:
                     while line.ready or self._must_finish(line, cpu_streams):
                         if line.ready:
                             yield line.ready.popleft()
-                        elif self._lacks_memory(line.batches[0], cpu_streams):
+                        elif line.batches[0].work.result() is None:
                             line.repeat()
                             self._step_back(cpu_streams)
                         else:
@@ -292,24 +292,16 @@ class Renderer:
         # the pictures of this batch's last task.
         self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
         if tasks[0].seen:
-            steps = self._inference.expose(tasks[0], pictures)
-            step: Callable[[], Arriving | Steps] = partial(advance, steps)
+            make = partial(self._inference.expose, tasks[0], pictures)
         else:
-            step = partial(self._inference.make, tasks, pictures)
-        work = cpu_streams.call(within_memory, step, self._dtype)
+            make = partial(self._inference.make, tasks, pictures)
+        work = cpu_streams.call(within_memory, make, self._dtype)
         line.batches.append(_Batch(items, work))
-
-    def _lacks_memory(self, batch: _Batch, cpu_streams: CpuStreams) -> bool:
-        """Wait for a batch, and return whether its memory ran out."""
-        while isinstance(steps := batch.work.result(), Generator):
-            step = partial(advance, steps)
-            batch.work = cpu_streams.call(within_memory, step, self._dtype)
-        return steps is None
 
     def _frames(self, batch: _Batch) -> list[Rendered]:
         """Return the frames of a batch that is complete."""
         done = batch.work.result()
-        assert isinstance(done, Arriving)
+        assert done is not None
         *planes, totals, places = done.planes()
         planes_per_frame = len(planes) // len(totals)
         number = 0
