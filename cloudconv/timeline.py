@@ -3,15 +3,14 @@
 All times are Fractions of a second, never floats. This module handles no pixels and no
 codec. A *source time* is when the source shows a frame. A *content time* is when the
 frame's content belongs in the motion. Both are equal unless repeated frames are refilled
-(``shows`` in :meth:`Timeline.push`). The output clock is 0 at the first source frame. A map
+(:attr:`Gap.begins`). The output clock is 0 at the first source frame. A map
 (:mod:`cloudconv.timemap`) says which source time an output frame shows.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import pairwise
 from typing import Generic, TypeVar
 
 from cloudconv.fastobjects import FastObject
@@ -100,29 +99,33 @@ class Task(Generic[SourceFrame]):
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """One interval on the schedule's clock, before its picture is decided.
+class Gap(Generic[SourceFrame]):
+    """The source from one content frame to the next, in seconds on the source's clock.
 
-    ``left`` is the index of a content frame, in the order of pushing. ``timestep``, in [0,
-    1), is the position between ``left`` and ``left + 1``; 0 shows ``left`` itself. ``held``
-    means that ``left`` is shown at another time than its own, because there is no content
-    frame on the other side. ``time`` and ``duration`` are seconds on the schedule's clock.
-    ``seen``: what an open shutter sees, a slot for each pair of content frames, from
-    ``timestep`` to ``until``; their times and durations are seconds of the source.
+    ``task``: what all tasks between both have in common, without ``right`` if no new frame
+    leads from one to the other, as at a cut. ``following`` is the next content frame, None
+    after the last. ``begins_scene``: the left frame is the first one of a scene.
+    ``repeats``: the left frame shows the picture before.
     """
 
-    left: int
-    timestep: Fraction
-    time: Fraction
-    duration: Fraction
-    held: bool
-    seen: "tuple[Slot, ...]" = ()
-    until: Fraction = Fraction(0)
+    task: Task[SourceFrame]
+    begins: Fraction
+    ends: Fraction
+    following: SourceFrame | None
+    begins_scene: bool = False
+    repeats: bool = False
 
-    @property
-    def is_content(self) -> bool:
-        """Return whether the slot shows nothing but ``left``."""
-        return self.held or not (self.timestep or self.until)
+    def place(self, source: Fraction) -> Fraction:
+        """Return the place of a source time, 0 to 1; 0 if the left frame is held there."""
+        if self.following is None or source < self.begins:
+            return Fraction(0)
+        return (source - self.begins) / (self.ends - self.begins)
+
+    def at(self, place: Fraction, until: Fraction = Fraction(0)) -> Task[SourceFrame]:
+        """Return the task at a place, or that of what is seen from there to another."""
+        if self.task.right is None or not (place or until):
+            return alone(self.task.left)
+        return replace(self.task, t=place, until=until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +149,17 @@ EVEN = TimeMap.even()
 """The map of a source at its own speed."""
 
 
-class Timeline:
-    """A converter from source times to output slots, both in order of time.
+class Timeline(Generic[SourceFrame]):
+    """A converter from source times to tasks, both in order of time.
 
-    A slot is returned as soon as no later source time can change it. Until then the
-    timeline stores the output times between two content frames. This storage does not grow
-    with the length of the source. ``request`` is the rule for the output times, and
-    ``shows`` the map from these to source times, which count from ``zero`` on the source's
-    clock, by default from the first source frame. Where the source plays faster than it was
-    filmed, the nearest content frame is shown. ``shutter`` is the part of an output frame's
-    duration for which a shutter is open, from the frame's time on; 0 is an instant. With
-    ``loop`` the last content frame leads back to the first one. ``oldest`` is the index of
-    the first content frame that later slots may need; when looping, content frame 0 is
-    needed, too.
+    A task is returned as soon as the gaps are known that it shows. Until then the timeline
+    stores the output times between two source frames. This storage does not grow with the
+    length of the source. ``request`` is the rule for the output times, and ``shows`` the
+    map from these to source times, which count from ``zero`` on the source's clock, by
+    default from the first source frame. Where the source plays faster than it was filmed,
+    the nearest content frame is shown. ``shutter`` is the part of an output frame's
+    duration for which a shutter is open, from the frame's time on; 0 is an instant.
+    ``held`` is the number of source frames that are shown at another time than their own.
     """
 
     def __init__(
@@ -167,7 +168,6 @@ class Timeline:
         shows: TimeMap = EVEN,
         *,
         zero: Fraction | None = None,
-        loop: bool = False,
         shutter: Fraction = Fraction(0),
     ) -> None:
         self._request = request
@@ -175,147 +175,126 @@ class Timeline:
         self._end: Fraction | None = None  # of the source, when it is known
         self._map = shows
         self._zero = zero
-        self._loop = loop
-        # The first source time, on the source's clock. The other times count from there.
-        self._first: Fraction | None = None
-        self._latest = Fraction(0)  # the last source time
+        self._has_begun = False
+        # The first source time, and the last one so far, on the source's clock.
+        self._first = Fraction(0)
+        self._latest = Fraction(0)
         self._count = 0  # output times so far (Resample)
-        self._nearest = -1  # the index of the last content frame that is shown as nearest
-        self._first_content = Fraction(0)
-        self._contents: deque[Fraction] = deque()  # content times that later slots may need
-        self.oldest = 0  # index of the first entry of _contents
+        self._nearest: SourceFrame | None = None  # the last one that is shown as nearest
+        self._gaps: deque[Gap[SourceFrame]] = deque()  # those that later tasks may need
+        self.held = 0
         # Undecided output times: the first of some, the step to the next one, and their
         # number.
         self._waiting: deque[tuple[Fraction, Fraction, int]] = deque()
 
-    def push(self, time: Fraction, shows: Fraction | None) -> Iterator[Slot]:
-        """Add the next source frame and return the slots that are now decided.
+    def push(self, time: Fraction) -> None:
+        """Add the time of the next source frame, on the source's clock."""
+        if self._has_begun:
+            self._divide(time)
+            return
+        self._has_begun = True
+        self._first = self._latest = time
+        if self._zero is not None:
+            self._map = self._map.after(time - self._zero)
 
-        A gap of hours has millions of slots, and none is stored. Slots that are not taken
+    def add(self, gaps: Iterable[Gap[SourceFrame]]) -> None:
+        """Add the next gaps between content frames, which follow each other."""
+        self._gaps.extend(gaps)
+
+    def finish(self, end: Fraction) -> None:
+        """Set the end of the source, on its clock. All gaps before it are known."""
+        self._end = end
+        self._divide(end)
+
+    def decided(self) -> Iterator[Task[SourceFrame]]:
+        """Yield the tasks that are now decided.
+
+        A gap of hours has millions of tasks, and none is stored. Tasks that are not taken
         come with the next call.
-
-        The source shows the frame at ``time``, on the source's clock. The frame becomes the
-        next content frame, whose content belongs to the time ``shows``. None means that the
-        frame is left out, as a repeat of the content before it; then only ``time`` counts.
-        Source times and content times increase.
         """
-        if self._first is None:
-            self._first = time
-            if self._zero is not None:
-                self._map = self._map.after(time - self._zero)
-        else:
-            self._divide(self._since(time))
-        if shows is not None:
-            content = self._since(shows)
-            if not self._contents:
-                self._first_content = content
-            self._contents.append(content)
-        return self._decided()
-
-    def finish(self, end: Fraction, following: Fraction | None = None) -> Iterator[Slot]:
-        """Return all remaining slots, up to ``end`` on the source's clock.
-
-        The slots after the last content frame lead to the content of the frame that follows
-        the end, at the time ``following``. Without such a frame they hold the last content
-        frame. When looping, they instead lead to content frame 0, which is shown again at
-        ``end``. There is a content frame, and ``end`` is after the last one.
-        """
-        self._end = self._since(end)
-        self._divide(self._end)
-        if self._loop:
-            again = self._latest + self._first_content
-            if again > self._contents[-1]:
-                self._contents.append(again)
-        elif following is not None and self._since(following) > self._contents[-1]:
-            self._contents.append(self._since(following))
-        return self._decided()
-
-    def shown(self, time: Fraction) -> Fraction:
-        """Return the time on the source's clock that the output shows at a time."""
-        assert self._first is not None
-        return self._first + self._map.source(time)
-
-    def _since(self, time: Fraction) -> Fraction:
-        assert self._first is not None
-        return time - self._first
-
-    def _divide(self, time: Fraction) -> None:
-        if isinstance(self._request, Multiply):
-            begins = self._map.output(self._latest)
-            step = (self._map.output(time) - begins) / self._request.factor
-            self._waiting.append((begins, step, self._request.factor))
-        else:
-            rate = self._request.rate
-            count = self._map.frames(time, rate)
-            if count > self._count:
-                self._waiting.append((self._count / rate, 1 / rate, count - self._count))
-            self._count = count
-        self._latest = time
-
-    def _decided(self) -> Iterator[Slot]:
-        while self._waiting and self._contents:
+        while self._waiting:
             time, duration, count = self._waiting[0]
-            opens = self._map.source(time)
-            closes = self._map.source(time + duration * self._shutter)
+            opens = self.shown(time)
+            closes = self.shown(time + duration * self._shutter)
             if self._end is not None:
                 closes = min(closes, self._end)
-            elif closes > self._contents[-1]:
-                return
             self._drop_before(opens)
+            if not self._gaps or self._gaps[-1].ends < closes:
+                return
             self._waiting.popleft()
             if count > 1:
                 self._waiting.appendleft((time + duration, duration, count - 1))
-            yield self._slot(time, duration, opens, closes)
+            task = self._exposed(opens, closes) if self._shutter else self._instant(opens)
+            self.held += opens != self._gaps[0].begins and not task.is_new
+            yield replace(task, time=time, duration=duration)
         by = self._request
         self._drop_before(
-            self._latest
-            if isinstance(by, Multiply)
-            else self._map.source(self._count / by.rate)
+            self._latest if isinstance(by, Multiply) else self.shown(self._count / by.rate)
         )
 
-    def _slot(
-        self, time: Fraction, duration: Fraction, opens: Fraction, closes: Fraction
-    ) -> Slot:
-        left = self._contents[0]
-        # Before ``left`` only if content frame 0 was moved to a later time.
-        held = opens < left or (opens > left and len(self._contents) == 1)
-        timestep = Fraction(0)
-        if opens > left and not held:
-            timestep = (opens - left) / (self._contents[1] - left)
-        if self._shutter:
-            seen = tuple(self._seen(opens, closes))
-            return Slot(self.oldest, timestep, time, duration, held, seen)
-        is_fast = self._map.speed_at(opens) > 1
-        if is_fast:
-            self._nearest = self.oldest + round(timestep)
-        # Where fast motion ends, no earlier picture follows the nearest one.
-        if timestep and (is_fast or self._nearest > self.oldest):
-            return Slot(self._nearest, Fraction(0), time, duration, held=True)
-        return Slot(self.oldest, timestep, time, duration, held)
+    def shown(self, time: Fraction) -> Fraction:
+        """Return the time on the source's clock that the output shows at a time."""
+        return self._first + self._map.source(time)
 
-    def _seen(self, opens: Fraction, closes: Fraction) -> Iterator[Slot]:
-        """Yield what a shutter sees between each two content frames, and outside of all."""
-        zero = Fraction(0)
-        first, last = self._contents[0], self._contents[-1]
-        if opens < first:
-            yield Slot(self.oldest, zero, opens, min(closes, first) - opens, held=True)
-        for number, (left, right) in enumerate(pairwise(self._contents), self.oldest):
-            begins, ends = max(opens, left), min(closes, right)
-            if begins < ends:
-                timestep, until = (
-                    (time - left) / (right - left) for time in (begins, ends)
-                )
-                lasts = ends - begins
-                yield Slot(number, timestep, begins, lasts, held=False, until=until)
-        if closes > last:
-            number = self.oldest + len(self._contents) - 1
-            begins = max(opens, last)
-            yield Slot(number, zero, begins, closes - begins, held=True)
+    def _divide(self, source: Fraction) -> None:
+        begins, ends = (self._map.output(x - self._first) for x in (self._latest, source))
+        if isinstance(self._request, Multiply):
+            step = (ends - begins) / self._request.factor
+            self._waiting.append((begins, step, self._request.factor))
+        else:
+            rate = self._request.rate
+            count = self._map.frames(source - self._first, rate)
+            if count > self._count:
+                self._waiting.append((self._count / rate, 1 / rate, count - self._count))
+            self._count = count
+        self._latest = source
+
+    def _instant(self, opens: Fraction) -> Task[SourceFrame]:
+        gap = self._gaps[0]
+        place = gap.place(opens)
+        is_fast = self._map.speed_at(opens - self._first) > 1
+        if is_fast:
+            self._nearest = gap.following if round(place) else gap.task.left
+        # Where fast motion ends, no earlier picture follows the nearest one.
+        if place and self._nearest and (is_fast or self._nearest is gap.following):
+            return alone(self._nearest)
+        return gap.at(place)
+
+    def _exposed(self, opens: Fraction, closes: Fraction) -> Task[SourceFrame]:
+        """Return the task of what a shutter sees, without other scenes.
+
+        Equal pictures are one part. The task has no parts if all of it is still.
+        """
+        first = self._gaps[0]
+        parts: list[Task[SourceFrame]] = []
+        begins = opens
+        if opens < first.begins:
+            begins = min(closes, first.begins)
+            parts.append(replace(alone(first.task.left), duration=begins - opens))
+        for gap in self._gaps:
+            ends = min(closes, gap.ends)
+            if begins >= ends or (gap is not first and gap.begins_scene):
+                break
+            part = gap.at(gap.place(begins), gap.place(ends))
+            lasts = ends - begins
+            is_same = gap is first or gap.repeats
+            if parts and is_same and parts[-1].right is part.right is None:
+                part = parts.pop()
+                lasts += part.duration
+            parts.append(replace(part, time=begins, duration=lasts))
+            begins = ends
+        is_still = len(parts) == 1 and parts[0].right is None
+        return replace(first.at(first.place(opens)), seen=() if is_still else tuple(parts))
 
     def _drop_before(self, time: Fraction) -> None:
-        while len(self._contents) > 1 and self._contents[1] <= time:
-            self._contents.popleft()
-            self.oldest += 1
+        while self._gaps and self._gaps[0].ends <= time:
+            self._gaps.popleft()
+
+
+def alone(frame: SourceFrame) -> Task[SourceFrame]:
+    """Return the task of a source frame; its times are set later."""
+    zero = Fraction(0)
+    return Task(frame, None, zero, zero, zero)
 
 
 def output_rate(
@@ -338,7 +317,7 @@ def expected_frames(
     duration: Fraction,
     shows: TimeMap = EVEN,
 ) -> int:
-    """Return the number of slots for ``frames`` source frames of ``duration`` seconds."""
+    """Return the number of tasks for ``frames`` source frames of ``duration`` seconds."""
     if isinstance(request, Multiply):
         return frames * request.factor
     return shows.frames(duration, request.rate)

@@ -39,20 +39,20 @@ CEILINGS = {
     "models": 2700,
     "dreaming": 2023,
     "forecasting": 265,
-    "render": 858,
+    "render": 845,
     "training": 699,
-    "schedule": 998,
+    "schedule": 995,
     "settings + cli + report": 1740,
-    THE_REST: 1627,
+    THE_REST: 1622,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 819,
-    "tuple assignments": 85,
-    "lambdas": 78,
-    "assignments inside expressions": 74,
+    "conditional expressions": 820,
+    "tuple assignments": 83,
+    "lambdas": 79,
+    "assignments inside expressions": 73,
     "comprehensions of two loops": 17,
     "lines of over 92 characters": 0,
 }

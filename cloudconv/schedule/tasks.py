@@ -25,12 +25,12 @@ from cloudconv.settings.framelist import NO_FRAMES, FrameList, check_row
 from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import (
     EVEN,
+    Gap,
     Multiply,
     OuterFrame,
     Resample,
-    Slot,
-    Task,
     Timeline,
+    alone,
 )
 from cloudconv.timemap import TimeMap
 
@@ -93,6 +93,12 @@ class Request:
     shutter: Fraction = Fraction(0)
     tracks: bool = False
 
+    def replaces(self, number: int, frame: Frame) -> bool:
+        """Return whether a new frame replaces a frame of the part, by its number from 0."""
+        is_early = self.start is not None and frame.time < self.start
+        ends = frame.time + frame.duration
+        return not is_early and self.replaced.has(number, frame.time, ends)
+
     @property
     def ahead(self) -> int:
         """Return how many output frames wait, each with its decoded source frames."""
@@ -137,14 +143,14 @@ class Counts:
         if tick is not None:
             self.ticks.append(int(item.frame.time / tick))
 
-    def add_output(self, task: FrameTask, *, is_late: bool) -> None:
-        """Count an output frame; ``is_late``: no source frame belongs to its time."""
+    def counted(self, task: FrameTask) -> FrameTask:
+        """Count an output frame, and return it."""
         self.output_frames += 1
         self.new_frames += task.is_new
-        self.held_frames += is_late and not task.is_new
         self.duration = task.time + task.duration
         if len(self.steps) < 2:
             self.steps.add(task.duration)
+        return task
 
     @property
     def rate(self) -> Fraction | None:
@@ -153,11 +159,14 @@ class Counts:
 
 
 def analyse(
-    frames: Iterable[Frame | AnalysedFrame], scene_cut: SceneCut
+    frames: Iterable[Frame],
+    scene_cut: SceneCut,
+    replaces: Callable[[int, Frame], bool] = lambda *_: False,
 ) -> Iterator[AnalysedFrame]:
     """Find cuts, flashes and repeats; yield each frame when all detectors have decided.
 
-    A frame that is replaced comes as an analysed one, and no detector sees it.
+    ``replaces`` returns whether a new frame replaces a frame, by its number from 0 and the
+    frame. No detector sees a frame that is replaced.
     """
     is_on = scene_cut != "off"
     cuts = CutDetector(scene_cut)
@@ -166,13 +175,13 @@ def analyse(
     undecided: deque[AnalysedFrame] = deque()
     marks: deque[tuple[bool, bool]] = deque()  # of cuts and flashes
     changes: deque[tuple[bool, Change]] = deque()
-    for frame in chain(frames, [None]):
+    for number, frame in enumerate(chain(frames, [None])):
         if frame is None:
             changes.extend(repetition.finish())
             if is_on:
                 marks.extend(zip(cuts.finish(), flashes.finish(), strict=True))
-        elif isinstance(frame, AnalysedFrame):
-            undecided.append(frame)
+        elif replaces(number, frame):
+            undecided.append(AnalysedFrame(frame, False, False, None, replaced=True))
         else:
             changes.extend(repetition.push(cell_means(frame.planes()[0])))
             if is_on:
@@ -195,17 +204,6 @@ def analyse(
                 change=change,
             )
     yield from undecided  # replaced frames at the end
-
-
-def _marked(frames: Iterable[Frame], request: Request) -> Iterator[Frame | AnalysedFrame]:
-    """Yield the frames; those of the part that are replaced are marked."""
-    for number, frame in enumerate(frames):
-        ends = frame.time + frame.duration
-        is_early = request.start is not None and frame.time < request.start
-        if not is_early and request.replaced.has(number, frame.time, ends):
-            yield AnalysedFrame(frame, False, False, None, replaced=True)
-        else:
-            yield frame
 
 
 def _part(frames: Iterator[AnalysedFrame], request: Request) -> Iterator[AnalysedFrame]:
@@ -261,41 +259,34 @@ def schedule(
     ``counts`` are complete at the end, and get a warning as soon as regular repeats are
     found that the output keeps. Raises InputError if there are fewer than two frames.
     """
-    timeline = Timeline(
-        request.rate,
-        request.shows,
-        zero=request.zero,
-        loop=request.loop,
-        shutter=request.shutter,
+    timeline: Timeline[Frame] = Timeline(
+        request.rate, request.shows, zero=request.zero, shutter=request.shutter
     )
     counts = Counts() if counts is None else counts
     cadence = Cadence(fills=True)
     is_reported = refill = request.duplicates == "refill"
-    tracker = FastTracker(tracks=request.tracks)
-    window = _Window(beside=request.context >= FOUR, shown=timeline.shown, tracker=tracker)
-    held: list[Slot] = []  # at most one slot, whose source frames are not all known
+    gaps = _Gaps(request, counts.warnings)
+    marks = _Marks(timeline.shown)
+    held: list[FrameTask] = []  # at most one, whose captions are not all known
     end = Fraction(0)
-    following: Fraction | None = None
     replacing = _Replacing(counts.warnings)
-    analysed = analyse(_marked(frames, request), request.scene_cut)
+    analysed = analyse(frames, request.scene_cut, request.replaces)
     analysed = evened(_part(analysed, request), cadence, refill=refill)
     for item in chain(analysed, [None]):
         if item is not None:
-            window.add(item)
+            marks.add(item)
+            timeline.add(gaps.push(item))
             is_shown = request.end is None or item.frame.time < request.end
             replacing.add(item, is_shown=is_shown)
             if not is_shown:
-                following = item.shows
                 continue
             counts.add(item, request.tick)
-            slots: Iterator[Slot] = timeline.push(item.frame.time, item.shows)
+            timeline.push(item.frame.time)
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
-            tracker.finish()
             replacing.finish(request, counts.replaced)
-            if request.loop:
-                counts.warnings.add(*window.close(request))
-            slots = timeline.finish(end, following)
+            timeline.add(gaps.finish(end))
+            timeline.finish(end)
         else:
             has = "a single frame" if counts.source_frames else "no frame"
             raise InputError(
@@ -305,16 +296,14 @@ def schedule(
         if not is_reported and (item is None or cadence.certain) and cadence.advice:
             counts.warnings.add(Warned(f"cadence-kept: {cadence.advice}"))
             is_reported = True
-        pending = chain(held, slots)
+        decided = chain(held, timeline.decided())
         held = []
-        for slot in pending:
-            if item is not None and not window.knows(slot):
-                held.append(slot)  # the timeline keeps those after it
+        for task in decided:
+            if item is not None and not marks.are_known(task):
+                held.append(task)  # the timeline keeps those after it
                 break
-            task = window.task(slot)
-            counts.add_output(task, is_late=slot.held or slot.timestep > 0)
-            yield task
-        window.forget(held[0].left if held else timeline.oldest)
+            yield counts.counted(marks.on(task))
+        counts.held_frames = timeline.held
 
 
 def outer_frame(
@@ -377,27 +366,140 @@ class _Replacing:
             )
 
 
-class _Window:
-    """The source frames that later output frames may need, numbered without repeats.
+class _Gaps:
+    """The gaps between content frames, each as soon as it is known what is around it.
 
-    ``beside``: whether a new frame also needs the source frames before and after its pair.
-    ``shown`` returns the source's time that the output shows at a time. ``tracker`` finds
-    what flies between the frames.
+    A new frame may also need the source frames before and after its pair, and what flies
+    between the frames. ``warnings`` get those about the seam of a loop.
     """
 
-    def __init__(
-        self,
-        *,
-        beside: bool,
-        shown: Callable[[Fraction], Fraction],
-        tracker: FastTracker,
-    ) -> None:
-        self._beside = beside
-        self._tracker = tracker
-        self._items: dict[int, AnalysedFrame] = {}
-        self._first: Frame | None = None
-        self._count = 0
-        self._alike = (-1, False)  # the last pair that was compared, and the result
+    def __init__(self, request: Request, warnings: Warnings) -> None:
+        self._request = request
+        self._warnings = warnings
+        self._beside = request.context >= FOUR
+        self._tracker = FastTracker(tracks=request.tracks)
+        self._first: AnalysedFrame | None = None
+        self._start: Fraction | None = None  # the time of the first source frame
+        self._before: AnalysedFrame | None = None
+        self._items: deque[AnalysedFrame] = deque()  # from the left frame of a gap on
+        self._number = 0  # of the left frame
+        self._is_same = False  # whether the left frame shows the picture before
+        # Thumbnails of the first and the last frames.
+        self._opening: list[Tensor] = []
+        self._closing: deque[Tensor] = deque(maxlen=_BESIDE_SEAM)
+
+    def push(self, item: AnalysedFrame) -> list[Gap[Frame]]:
+        """Add the next frame, and return the gaps that are now known."""
+        if self._start is None:
+            self._start = item.frame.time
+        if item.frame.luma is not None:
+            self._opening = [*self._opening, item.frame.luma][:_BESIDE_SEAM]
+            self._closing.append(item.frame.luma)
+        if item.shows is None:
+            return []
+        self._first = self._first or item
+        self._items.append(item)
+        begins = item.cut or item.flashes
+        self._tracker.push(item.frame, begins=begins, repeats=item.repeats)
+        return self._known(1 + self._beside)
+
+    def finish(self, end: Fraction) -> list[Gap[Frame]]:
+        """Return all other gaps. The last one leads to the end, or in a loop back."""
+        assert self._first is not None
+        self._tracker.finish()
+        known = self._known(1)
+        self._beside = False
+        last = self._items[0]
+        again = self._again(last.frame) if self._request.loop else None
+        if again is not None:
+            assert self._start is not None
+            again = replace(again, shows=end + _shows(self._first) - self._start)
+        if again is not None and _shows(again) > _shows(last):
+            self._items.append(again)
+            return [*known, self._gap()]
+        held = Gap(alone(last.frame), _shows(last), end, None, last.cut, self._is_same)
+        return [*known, held]
+
+    def _again(self, last: Frame) -> AnalysedFrame:
+        """Return the first frame as it follows the last one in a loop.
+
+        Warn if both show one picture, or are of two scenes.
+        """
+        assert self._first is not None
+        ends = f"The last frame of {self._request.name}, or of the part,"
+        beside = [*self._closing, *self._opening]
+        cuts = cuts_in(beside, self._request.scene_cut) if beside else []
+        is_cut = bool(cuts) and cuts[-len(self._opening)]
+        if is_cut:
+            self._warnings.add(
+                Warned(
+                    f"loop-at-cut: {ends} and the first are of two scenes, so no new "
+                    "frames lead from one to the other: --scene-cut=off makes them."
+                )
+            )
+        elif self._first.frame.same_picture(last):
+            self._warnings.add(
+                Warned(
+                    f"loop-stands-still: {ends} equals the first, so the loop stands still "
+                    "there: leave the last one out with --end."
+                )
+            )
+        return replace(self._first, cut=is_cut, flashes=False, repeats=True)
+
+    def _known(self, after: int) -> list[Gap[Frame]]:
+        gaps = []
+        while len(self._items) > after and self._tracker.knows(self._number + 1):
+            gaps.append(self._gap())
+        return gaps
+
+    def _gap(self) -> Gap[Frame]:
+        """Return the gap between the next two frames."""
+        left = self._items.popleft()
+        right = self._items[0]
+        was_same = self._is_same
+        self._is_same = right.repeats and left.frame.same_picture(right.frame)
+        self._number += 1
+        task = alone(left.frame)
+        if not (right.cut or right.flashes or self._is_same):
+            before, after = self._outer(left, right)
+            objects = self._tracker.objects(self._number)
+            task = replace(
+                task, right=right.frame, before=before, after=after, objects=objects
+            )
+        self._tracker.forget(self._number)
+        self._before = left
+        spans = _shows(left), _shows(right)
+        return Gap(task, *spans, right.frame, left.cut, was_same)
+
+    def _outer(
+        self, left: AnalysedFrame, right: AnalysedFrame
+    ) -> tuple[OuterFrame[Frame] | None, OuterFrame[Frame] | None]:
+        """Return the frames before and after a pair.
+
+        None stands for a missing frame, a frame of another scene, a repeat (which shows no
+        motion), and a frame that :func:`outer_frame` excludes.
+        """
+        earlier = None
+        later = None
+        if not self._beside:
+            return None, None
+        gap = _shows(right) - _shows(left)
+        before = self._before
+        after = self._items[1] if len(self._items) > 1 else None
+        if before is not None and not (left.cut or left.repeats):
+            earlier = outer_frame(before.frame, _shows(left) - _shows(before), gap)
+        if after is not None and not (after.cut or after.repeats):
+            later = outer_frame(after.frame, _shows(after) - _shows(right), gap)
+        return earlier, later
+
+
+class _Marks:
+    """The starts of scenes and the captions, for the output frames that show them.
+
+    ``shown`` returns the source's time that the output shows at a time.
+    """
+
+    def __init__(self, shown: Callable[[Fraction], Fraction]) -> None:
         # Frames whose captions no output frame has yet.
         self._captioned: deque[Frame] = deque()
         self._due = b""
@@ -406,9 +508,6 @@ class _Window:
         self._shown = shown
         # Starts of scenes that no output frame has shown yet.
         self._opened: deque[Fraction] = deque()
-        # Thumbnails of the first and the last frames.
-        self._opening: list[Tensor] = []
-        self._closing: deque[Tensor] = deque(maxlen=_BESIDE_SEAM)
 
     def add(self, item: AnalysedFrame) -> None:
         self._end = item.frame.time + item.frame.duration
@@ -417,88 +516,17 @@ class _Window:
             self._captioned.append(item.frame)
         if item.cut:
             self._opened.append(item.frame.time)
-        if item.shows is not None:
-            self._first = self._first or item.frame
-            self._items[self._count] = item
-            self._count += 1
-            begins = item.cut or item.flashes
-            self._tracker.push(item.frame, begins=begins, repeats=item.repeats)
-        if item.frame.luma is not None:
-            self._opening = [*self._opening, item.frame.luma][:_BESIDE_SEAM]
-            self._closing.append(item.frame.luma)
 
-    def close(self, request: Request) -> Iterator[Warned]:
-        """Compare the last frame with the first one, to which a loop leads.
+    def are_known(self, task: FrameTask) -> bool:
+        return not self._has_captions or self._end >= self._end_of(task)
 
-        Yield a warning if both show one picture, or are of two scenes.
-        """
-        assert self._first is not None
-        ends = f"The last frame of {request.name}, or of the part,"
-        beside = [*self._closing, *self._opening]
-        if beside and cuts_in(beside, request.scene_cut)[-len(self._opening)]:
-            self._first = None
-            yield Warned(
-                f"loop-at-cut: {ends} and the first are of two scenes, so no new frames "
-                "lead from one to the other: --scene-cut=off makes them."
-            )
-        elif self._first.same_picture(self._items[self._count - 1].frame):
-            yield Warned(
-                f"loop-stands-still: {ends} equals the first, so the loop stands still "
-                "there: leave the last one out with --end."
-            )
+    def on(self, task: FrameTask) -> FrameTask:
+        """Return the task with its marks."""
+        opens_scene = self._opens_scene(task.left)
+        return replace(task, opens_scene=opens_scene, captions=self._captions(task))
 
-    def knows(self, slot: Slot) -> bool:
-        if self._has_captions and self._end < self._end_of(slot):
-            return False
-        last = slot.seen[-1] if slot.seen else slot
-        if last.is_content:
-            return True
-        is_tracked = self._tracker.knows(last.left + 1)
-        return is_tracked and (not self._beside or last.left + 2 < self._count)
-
-    def _end_of(self, slot: Slot) -> Fraction:
-        return self._shown(slot.time + slot.duration)
-
-    def forget(self, before: int) -> None:
-        for done in [index for index in self._items if index < before - self._beside]:
-            del self._items[done]
-        self._tracker.forget(before)
-
-    def task(self, slot: Slot) -> FrameTask:
-        task = self._made(slot)
-        return replace(
-            task,
-            opens_scene=self._opens_scene(task.left),
-            captions=self._captions(task.left, slot),
-            seen=self._seen(slot),
-        )
-
-    def _made(self, slot: Slot) -> FrameTask:
-        left, right = self._pair(slot)
-        if right is None:
-            return Task(left, None, Fraction(0), slot.time, slot.duration)
-        before, after = self._outer(slot.left)
-        task = Task(left, right, slot.timestep, slot.time, slot.duration)
-        objects = self._tracker.objects(slot.left + 1)
-        return replace(task, before=before, after=after, until=slot.until, objects=objects)
-
-    def _seen(self, slot: Slot) -> tuple[FrameTask, ...]:
-        """Return what a shutter sees, without other scenes; nothing if all of it is still.
-
-        Equal pictures are one part.
-        """
-        parts: list[FrameTask] = []
-        for part in slot.seen:
-            if parts and part.left != slot.left and self._items[part.left].cut:
-                break
-            task = self._made(part)
-            if parts and _show_one_picture(parts[-1], task):
-                lasts = parts[-1].duration + task.duration
-                parts[-1] = replace(parts[-1], duration=lasts)
-            else:
-                parts.append(task)
-        is_still = len(parts) == 1 and parts[0].right is None
-        return () if is_still else tuple(parts)
+    def _end_of(self, task: FrameTask) -> Fraction:
+        return self._shown(task.time + task.duration)
 
     def _opens_scene(self, left: Frame) -> bool:
         is_first = False
@@ -507,58 +535,19 @@ class _Window:
             is_first = True
         return is_first
 
-    def _pair(self, slot: Slot) -> tuple[Frame, Frame | None]:
-        left = self._items[slot.left].frame
-        if slot.is_content:
-            return left, None
-        following = self._items.get(slot.left + 1)
-        right = self._first if following is None else following.frame
-        if right is None or (
-            following is not None and (following.cut or following.flashes)
-        ):
-            return left, None
-        if self._alike[0] != slot.left:
-            may_repeat = following is None or following.repeats
-            self._alike = slot.left, may_repeat and left.same_picture(right)
-        return left, None if self._alike[1] else right
-
-    def _captions(self, left: Frame, slot: Slot) -> bytes:
+    def _captions(self, task: FrameTask) -> bytes:
         """Return the captions of the frames that the output has shown by now, each once."""
         while self._captioned:
             frame = self._captioned[0]
-            if frame.time > left.time and frame.time + frame.duration > self._end_of(slot):
+            is_later = frame.time + frame.duration > self._end_of(task)
+            if frame.time > task.left.time and is_later:
                 break
             self._due += self._captioned.popleft().captions
         now = self._due[:_MOST_CAPTIONS]
         self._due = self._due[_MOST_CAPTIONS:]
         return now
 
-    def _outer(
-        self, index: int
-    ) -> tuple[OuterFrame[Frame] | None, OuterFrame[Frame] | None]:
-        """Return the frames before and after the pair that begins at ``index``.
 
-        None stands for a missing frame, a frame of another scene, a repeat (which shows no
-        motion), and a frame that :func:`outer_frame` excludes.
-        """
-        before, left, right, after = (self._items.get(index + k) for k in (-1, 0, 1, 2))
-        if not self._beside or left is None or right is None:
-            return None, None
-        gap = _gap(left, right)
-        earlier = None
-        later = None
-        if before is not None and not (left.cut or left.repeats):
-            earlier = outer_frame(before.frame, _gap(before, left), gap)
-        if after is not None and not (after.cut or after.repeats):
-            later = outer_frame(after.frame, _gap(right, after), gap)
-        return earlier, later
-
-
-def _show_one_picture(first: FrameTask, second: FrameTask) -> bool:
-    """Return whether two parts show no motion, and the same picture."""
-    is_still = first.right is second.right is None
-    return is_still and first.left.same_picture(second.left)
-
-
-def _gap(first: AnalysedFrame, second: AnalysedFrame) -> Fraction:
-    return second.shows - first.shows  # type: ignore[operator]  # the window has no others
+def _shows(item: AnalysedFrame) -> Fraction:
+    assert item.shows is not None, "frames that are left out are in no gap"
+    return item.shows

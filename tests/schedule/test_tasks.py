@@ -12,6 +12,7 @@ from av import VideoFrame
 from cloudconv.media.frames.frame import Frame
 from cloudconv.schedule.tasks import Counts, Request, schedule
 from cloudconv.timeline import Multiply, Resample
+from cloudconv.timemap import TimeMap
 from tests.helpers.factory import picture
 
 
@@ -141,6 +142,16 @@ def test_a_loop_whose_last_frame_equals_the_first_is_named(last):
     assert made[-1].is_new == (last != 0)
     assert (not counts.warnings) == (last != 0)
     assert last or "equals the first" in counts.warnings[0].text
+
+
+@pytest.mark.parametrize("speed", [F(5, 3), F(17, 10), F(3)])
+def test_a_fast_loop_shows_its_first_frame_after_the_last(speed):
+    clip = frames([F(k, 24) for k in range(14)])
+    made = tasks(clip, rate=Resample(F(30)), shows=TimeMap.even(speed), loop=True)
+    assert not any(task.is_new for task in made)
+    for task in made:
+        apart = (task.time * speed - task.left) % F(14, 24)
+        assert min(apart, F(14, 24) - apart) <= F(1, 48)
 
 
 def test_refill_makes_only_the_lost_frames_anew():
