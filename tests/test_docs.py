@@ -9,6 +9,7 @@ import shlex
 import sys
 import threading
 import tomllib
+import traceback
 from dataclasses import fields
 from pathlib import Path
 from statistics import median
@@ -32,7 +33,7 @@ from cloudconv.media.frames.frame import Frame
 from cloudconv.models import registry
 from cloudconv.schedule.tasks import AnalysedFrame
 from cloudconv.settings import InterpSettings
-from cloudconv.timeline import Gap, Task
+from cloudconv.timeline import Task
 from tests.helpers import calls
 from tests.helpers.factory import write_clip
 from tests.helpers.system import finished, script
@@ -223,15 +224,28 @@ def test_every_test_of_a_guarantee_exists():
 )
 def test_a_run_calls_every_function_of_a_walk(tmp_path, walk):
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    table = text.split(f"Walk with one {walk}")[1].split("\n\n")[1]
+    section = text.split(f"Walk with one {walk}")[1].split("Walk with one")[0]
+    table = section.split("\n\n")[1]
     steps = re.findall(r"^\| `(\w+/[\w/]+\.py)` \| `(\w+)` \|", table, re.MULTILINE)
     assert len(steps) == table.count("\n") - 1
     assert len(steps) <= 12
-    called = set()
+    stacks = [
+        (thread, re.findall(r"(\S+\.py) (\w+)", rows))
+        for thread, rows in re.findall(r"^thread (\S+)\n((?:  .*\n)+)", section, re.M)
+    ]
+    assert all(len(rows) <= 30 for _, rows in stacks)
+    leaves = {rows[-1] for _, rows in stacks}
+    called, found = set(), []
 
     def note(frame, event, _):
-        if event == "call":
-            called.add((frame.f_code.co_filename, frame.f_code.co_name))
+        place = place_of(frame)
+        if event != "call" or place is None:
+            return
+        called.add(place)
+        if place in leaves:
+            outer = [place_of(each) for each, _ in traceback.walk_stack(frame)]
+            name = threading.current_thread().name.removesuffix("_0")
+            found.append((name, [each for each in reversed(outer) if each]))
 
     clip = write_clip(tmp_path / "a.mkv", 8, size=(48, 32), audio=["flac"])
     threading.setprofile(note)
@@ -240,11 +254,22 @@ def test_a_run_calls_every_function_of_a_walk(tmp_path, walk):
         if "dream" in walk:
             calls.dream(clip, tmp_path / "b.mkv", frames=3, mode="collage")
         else:
-            calls.interpolate(clip, tmp_path / "b.mkv", factor=2, model="tiny")
+            calls.interpolate(clip, tmp_path / "b.mkv", factor=2, model="tiny", threads=1)
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    assert {(str(ROOT / "cloudconv" / file), name) for file, name in steps} <= called
+    assert {*steps} <= called
+    assert [stack for stack in stacks if stack not in found] == []
+    assert len(stacks) == (0 if walk == "audio packet" else 3)
+
+
+def place_of(frame):
+    """Return the file and the function of a frame of the stack, None for helpers."""
+    file, name = frame.f_code.co_filename, frame.f_code.co_name
+    package = f"{ROOT / 'cloudconv'}/"
+    if not file.startswith(package) or name.startswith("<"):
+        return None
+    return file.removeprefix(package), name
 
 
 def test_a_frame_passes_at_most_15_generators(tmp_path):
