@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from cloudconv.jobs.extend.extrapolate import ExtrapolateResult
     from cloudconv.jobs.extend.preview import PreviewResult
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
-    from cloudconv.jobs.interp.plan import InterpResult
+    from cloudconv.jobs.interp.result import InterpResult
     from cloudconv.jobs.train.plan import TrainResult
     from cloudconv.models.base import Interpolator, Model, OuterPictures, Predictor
     from cloudconv.models.catalogue import ModelSpec, ModelTask
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _LATER = (
-    *("models.catalogue", "models.base", "jobs.interp.plan", "jobs.interp.batch"),
+    *("models.catalogue", "models.base", "jobs.interp.result", "jobs.interp.batch"),
     *("jobs.extend.extrapolate", "jobs.compare.plan", "jobs.extend.dream"),
     "jobs.extend.preview",
     *("training.loop", "jobs.train.plan", "jobs.doctor"),

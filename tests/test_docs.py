@@ -25,7 +25,7 @@ from cloudconv.jobs.extend.dream import DreamResult
 from cloudconv.jobs.extend.extrapolate import ExtrapolateResult
 from cloudconv.jobs.extend.plan import ExtendResult
 from cloudconv.jobs.interp import run
-from cloudconv.jobs.interp.plan import InterpResult
+from cloudconv.jobs.interp.result import InterpResult
 from cloudconv.jobs.train.plan import TrainResult
 from cloudconv.jobs.video import VideoResult
 from cloudconv.media.containers.containers import CONTAINERS

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cloudconv.jobs.extend.extrapolate import ExtrapolateResult
     from cloudconv.jobs.extend.preview import PreviewResult
     from cloudconv.jobs.interp.batch import Exists
-    from cloudconv.jobs.interp.plan import InterpResult
+    from cloudconv.jobs.interp.result import InterpResult
     from cloudconv.jobs.train.plan import TrainResult
     from cloudconv.training.loop import Losses, Validation
 

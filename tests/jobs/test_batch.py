@@ -16,7 +16,7 @@ from cloudconv.errors import Interrupted
 from cloudconv.events import Ended, Progress
 from cloudconv.files import sealed, unsealed
 from cloudconv.jobs.interp import batch, records
-from cloudconv.jobs.interp.plan import InterpResult
+from cloudconv.jobs.interp.result import InterpResult
 from cloudconv.settings import InterpManySettings
 from tests.helpers import calls
 from tests.helpers.command import invoke

@@ -15,10 +15,11 @@ from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsE
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned
 from cloudconv.host import lack_of_memory, refusal
 from cloudconv.jobs import planned
-from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
+from cloudconv.jobs.interp.plan import InterpPlan, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
 from cloudconv.jobs.interp.pool import choose_workers
 from cloudconv.jobs.interp.records import WITHOUT_EFFECT, Records, made_of, record
+from cloudconv.jobs.interp.result import InterpResult
 from cloudconv.jobs.interp.run import interpolate, start
 from cloudconv.jobs.interp.workers import Workers
 from cloudconv.jobs.madeof import difference

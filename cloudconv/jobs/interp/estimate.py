@@ -7,6 +7,7 @@ from functools import partial
 from itertools import islice
 
 from cloudconv.events import Warnings
+from cloudconv.jobs.interp.opened import frames_of, open_source, renderer_of
 from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.messages import clock, counted
@@ -30,8 +31,8 @@ def foresee(plan: InterpPlan) -> Iterator[dict[str, str]]:
     began = time.monotonic()
     set_threads(plan.settings.threads)
     unused = Warnings()
-    with plan.source(unused) as source:
-        tasks = [*islice(schedule(plan.frames(source), plan.request), _TASKS)]
+    with open_source(plan, unused) as source:
+        tasks = [*islice(schedule(frames_of(plan, source), plan.request), _TASKS)]
     new = [task for task in tasks if task.is_new]
     share = len(new) / max(len(tasks), 1)
     if not new:
@@ -40,7 +41,7 @@ def foresee(plan: InterpPlan) -> Iterator[dict[str, str]]:
     part = (_PIXELS / size) ** 0.5
     if part < 1 and plan.device.type == "cpu":
         new = [task.of(partial(_reduced, part=part)) for task in new]
-    renderer = plan.renderer(unused)
+    renderer = renderer_of(plan, unused)
     seconds = _timed(renderer, new[:1])  # which also starts the device
     if time.monotonic() - began + _NEW * seconds < _SECONDS:
         seconds = _timed(renderer, new[:_NEW])

@@ -1,16 +1,14 @@
 """Plan an interpolation from its settings and a probe of the input."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from cloudconv.checkpoints import file_of
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import Warned, Warnings
+from cloudconv.events import Warned
 from cloudconv.jobs import video
 from cloudconv.jobs.interp.advice import (
     disk_warnings,
@@ -23,24 +21,19 @@ from cloudconv.jobs.reports import PAGE, check_report
 from cloudconv.media.carried.carry import Carry
 from cloudconv.media.containers.containers import container_of, default_suffix
 from cloudconv.media.containers.input import is_stdout
-from cloudconv.media.frames.frame import Frame, MediaInfo
-from cloudconv.media.frames.timing import Timing, constant_rate
+from cloudconv.media.frames.frame import MediaInfo
+from cloudconv.media.frames.timing import Timing
 from cloudconv.media.reading.pictures import motion_photo
-from cloudconv.media.reading.source import Source
 from cloudconv.media.writing.encoding import EncodingPlan, draft_encoding
 from cloudconv.messages import rate_name, short
 from cloudconv.models import registry
 from cloudconv.models.engines import set_engine
-from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import (
     auto_warnings,
     machine_fingerprint,
     precision_name,
 )
-from cloudconv.render.memory import WantedSizes, least_free_memory
-from cloudconv.render.renderer import Renderer, renderer_for
-from cloudconv.schedule.cuts import LOOKS_BACK
-from cloudconv.schedule.tasks import Counts, Request
+from cloudconv.schedule.tasks import Request
 from cloudconv.settings import InterpSettings, exact
 from cloudconv.settings.framelist import NO_FRAMES, FrameList, parse_frames
 from cloudconv.settings.numbers import parse_speed
@@ -55,27 +48,6 @@ rate."""
 _SLOWEST = Fraction(1, 60)
 """The lowest usual rate: the header of a damaged AVI states a constant rate of days per
 frame."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class InterpResult(video.VideoResult):
-    """The result of a run; ``frames_per_second`` excludes the frames of an earlier run.
-
-    ``held_frames`` are repeated, as at a cut or after the last frame. ``replaced`` source
-    frames are made again. ``shutter`` is in degrees. ``speed`` has the parts of a speed
-    that changes, see docs/json.md. ``cuts`` are the times of each new scene's first frame,
-    in seconds from the input's first frame. ``doubtful`` has the number of new frames that
-    are a guess, and the worst ``frames``; None if none are judged.
-    """
-
-    model: str
-    held_frames: int
-    replaced: int
-    shutter: float | None
-    speed: list[dict[str, float]] | None
-    cuts: list[float]
-    resumed: bool
-    doubtful: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -129,73 +101,6 @@ class InterpPlan(video.VideoPlan):
         if frames is None:
             return None
         return expected_frames(self.request.rate, frames, self.probable_length, self.shows)
-
-    def source(self, warnings: Warnings) -> Source:
-        """Return a source that decodes the requested part of the input."""
-        info = self.info
-        s = self.settings
-        follows = self.request.end is not None
-        start, end = exact(s.start), exact(s.end)
-        gpu = (self.device.index or 0) if s.nvdec else None
-        return Source(
-            info,
-            start=start,
-            end=end,
-            threads=s.threads,
-            nvdec=gpu,
-            following=follows,
-            warnings=warnings,
-        )
-
-    def frames(self, source: Source) -> Iterator[Frame]:
-        """Return the source's frames.
-
-        Raises InputError if gaps in a live source make too many frames.
-        """
-        start = exact(self.settings.start) or Fraction(0)
-        if self.request.replaced.needs_counting:
-            start = Fraction(0)
-        before = LOOKS_BACK / self.info.timing.usual_rate
-        frames = source.frames(max(start - before, Fraction(0)))
-        if self.settings.many_frames or not self.info.timing.open_ended:
-            return frames
-        return _limited(frames, self.info, self.request)
-
-    def renderer(self, warnings: Warnings) -> Renderer:
-        """Return a renderer in this process; its batch is not chosen yet."""
-        threads = self.workers.threads(self.settings.threads) or torch.get_num_threads()
-        streams = useful_cpu_streams(torch.device(self.workers.device), threads)
-        return self.renderer_on(self.device, streams, warnings)
-
-    def renderer_on(
-        self, device: torch.device, cpu_streams: int, warnings: Warnings
-    ) -> Renderer:
-        """Return a renderer with the model of the run on a device."""
-        settings = self.settings
-        wanted = WantedSizes(
-            settings.batch,
-            settings.tile,
-            cpu_streams,
-            exposes=self.request.shutter > 0,
-        )
-        request = settings.chosen_model, settings, device, self.dtype
-        judges = self.request.shutter == 0
-        return renderer_for(
-            *request, wanted, judges=judges, sha256=self.weights, warnings=warnings
-        )
-
-    def decisions(self, renderer: Renderer) -> dict[str, Any]:
-        """Choose sizes, threads and engines for all segments of the output."""
-        info = self.info
-        workers = self.workers
-        at_once = 1 if workers.each_gpu else workers.count
-        free = least_free_memory(self.device) if workers.each_gpu else None
-        sizes = renderer.choose_sizes(info.width, info.height, at_once, free_bytes=free)
-        return {
-            **asdict(sizes),
-            "threads": workers.threads(self.settings.threads),
-            "engines": renderer.engines.chosen if workers.device_type == "cpu" else {},
-        }
 
     def absolute(self) -> Self:
         """Return the plan with paths that another process, or another machine, can read."""
@@ -295,42 +200,11 @@ class InterpPlan(video.VideoPlan):
             "output_fps": None if self.rate is None else str(self.rate),
             "duration": None if lasts is None else float(lasts),
             "shutter": self.settings.shutter or None,
-            "speed": _parts(self, self.probable_start),
+            "speed": parts_of(self, self.probable_start),
         }
 
-    def counted(self, counts: Counts) -> dict[str, Any]:
-        """Return the decided fields of the result, and those that the frames have shown."""
-        first = self.probable_start if counts.first is None else counts.first
-        rate = self.rate or counts.rate or self._rate_of_part(counts)
-        duration = counts.output_frames / self.rate if self.rate else counts.duration
-        return {
-            **self.facts,
-            "source_frames": counts.source_frames,
-            "output_frames": counts.output_frames,
-            "new_frames": counts.new_frames,
-            "held_frames": counts.held_frames,
-            "replaced": counts.replaced,
-            "cuts": [float(cut - self.info.timing.start) for cut in counts.cuts],
-            "output_fps": None if rate is None else str(rate),
-            "duration": float(duration),
-            "speed": _parts(self, first),
-        }
 
-    def _rate_of_part(self, counts: Counts) -> Fraction | None:
-        """Return the rate if the times of the source's part are even but for the clock."""
-        request = self.request
-        if len(counts.ticks) < 2 or request.end is None:
-            return None
-        tick = self.info.timing.time_base
-        length = request.shows.source(counts.duration)
-        rate = constant_rate(counts.ticks, tick)
-        # The last frame lasts longer.
-        if rate is None or length > len(counts.ticks) / rate + tick:
-            return None
-        return output_rate(request.rate, rate, request.shows)
-
-
-def _parts(plan: InterpPlan, first: Fraction) -> list[dict[str, float]] | None:
+def parts_of(plan: InterpPlan, first: Fraction) -> list[dict[str, float]] | None:
     """Return the parts of a speed that changes; None for one speed without points.
 
     The source times ``from`` and ``to`` count from the input's first frame, in seconds, and
@@ -406,7 +280,7 @@ def decide(
         )
     # `frames` checks those that still arrive.
     if not (settings.many_frames or timing.open_ended):
-        _refuse_many(info, request, timing.frames, ends - timing.next_frame(begins))
+        refuse_many(info, request, timing.frames, ends - timing.next_frame(begins))
     draft = draft_encoding(output, info, rate=rate, settings=settings, carries=True)
     is_whole = settings.start is None and settings.end is None
     read = [info.path, *map(Path, inputs)]
@@ -461,15 +335,8 @@ def _shows(settings: InterpSettings, timing: Timing) -> TimeMap:
     return TimeMap.through(points)
 
 
-def _limited(frames: Iterator[Frame], info: MediaInfo, request: Request) -> Iterator[Frame]:
-    begins = None
-    for number, frame in enumerate(frames, 1):
-        begins = frame.time if begins is None else begins
-        _refuse_many(info, request, number, frame.time + frame.duration - begins)
-        yield frame
-
-
-def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fraction) -> None:
+def refuse_many(info: MediaInfo, request: Request, frames: int, length: Fraction) -> None:
+    """Raise InputError if source frames that last so long make too many frames."""
     rate = request.rate
     if isinstance(rate, Multiply):
         return

@@ -19,8 +19,15 @@ from cloudconv.doubts import kinds_of, without_pictures
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Finished, Job, Progress, Warned, Warnings, reporting
 from cloudconv.jobs.interp.estimate import foresee
-from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
+from cloudconv.jobs.interp.opened import (
+    decisions_of,
+    frames_of,
+    open_source,
+    renderer_of,
+)
+from cloudconv.jobs.interp.plan import InterpPlan, decide, is_joinable
 from cloudconv.jobs.interp.pool import WorkerConfig, environments
+from cloudconv.jobs.interp.result import InterpResult, counted_by
 from cloudconv.jobs.interp.segments import (
     RenderJob,
     SegmentEvents,
@@ -85,8 +92,8 @@ def interpolate(
     with ExitStack() as stack:
         stack.enter_context(SegmentStore(plan.output, warnings).named())
         # Decode and plan in another thread.
-        source = stack.enter_context(plan.source(warnings))
-        scheduled = schedule(plan.frames(source), plan.request, counts)
+        source = stack.enter_context(open_source(plan, warnings))
+        scheduled = schedule(frames_of(plan, source), plan.request, counts)
         ahead = stack.enter_context(prefetch(scheduled, plan.request.ahead, "decode"))
         head = next(ahead)
         assert counts.first is not None  # there is a source frame
@@ -95,7 +102,7 @@ def interpolate(
         del head  # so that the first pictures do not stay in memory after they are rendered
         # Load the finished segments of an earlier run, or open the output.
         out = stack.enter_context(_opened(plan, encoding, warnings))
-        renderer = plan.renderer(warnings)
+        renderer = renderer_of(plan, warnings)
         decisions = _decisions(plan, renderer, out)
         # Frames of each segment in work.
         folder, resumed, in_work = (
@@ -134,7 +141,7 @@ def interpolate(
     frames = [*map(without_pictures, doubtful["frames"])]
     seconds = time.monotonic() - began
     result = InterpResult(
-        **plan.counted(counts)
+        **counted_by(plan, counts)
         | {"source_timing": plan.info.timing.in_words}
         | size_of(plan.output, counts.duration),
         wall_seconds=seconds,
@@ -190,7 +197,7 @@ def _decisions(
     """Return the decisions of the run that began the output."""
     if isinstance(out, SegmentStore) and out.pinned is not None:
         return out.pinned
-    decisions = plan.decisions(renderer)
+    decisions = decisions_of(plan, renderer)
     if isinstance(out, SegmentStore):
         out.pin(decisions)
     return decisions

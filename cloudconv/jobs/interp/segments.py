@@ -22,6 +22,7 @@ import torch
 from cloudconv.doubts import SHOWN, Box, entry, joined
 from cloudconv.errors import CloudconvError, DeviceError, UnfitInputError
 from cloudconv.events import Event, Finished, Progress, Warnings
+from cloudconv.jobs.interp.opened import renderer_on
 from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.jobs.reports import pictured
 from cloudconv.media.colour.color import rgb_of
@@ -400,7 +401,7 @@ class SegmentWork:
                 self._renderer = None  # frees the memory for the next one
                 run = job.run  # of a worker
                 device = torch.device(job.run.workers.device_type)
-                self._renderer = run.renderer_on(device, job.sizes.cpu_streams, Warnings())
+                self._renderer = renderer_on(run, device, job.sizes.cpu_streams, Warnings())
             job.apply_to(self._renderer)
             if self._source is not None:
                 self._source.__exit__()

@@ -22,7 +22,9 @@ from cloudconv.errors import DeviceError, InputError, Interrupted
 from cloudconv.events import Progress, Warnings
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp import workers as ray_workers
-from cloudconv.jobs.interp.plan import InterpResult, decide
+from cloudconv.jobs.interp.opened import renderer_of
+from cloudconv.jobs.interp.plan import decide
+from cloudconv.jobs.interp.result import InterpResult
 from cloudconv.jobs.interp.segments import SegmentPlan, SegmentWork, token_of
 from cloudconv.jobs.interp.workers import Cluster
 from cloudconv.media.writing.packets import read_segment
@@ -164,7 +166,7 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(monkeypatch, clip
     plan = decide(InterpSettings(clip, factor=2, device="cuda", workers="ray", threads=3))
     assert (plan.device, plan.dtype) == (torch.device("cpu"), torch.float32)
     assert (plan.workers.device, plan.workers.cores) == ("cuda", 3)
-    assert plan.renderer(Warnings()).plan(64, 64).sizes.cpu_streams == 1
+    assert renderer_of(plan, Warnings()).plan(64, 64).sizes.cpu_streams == 1
 
 
 @pytest.mark.parametrize(
