@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from fractions import Fraction
 from itertools import chain
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import cv2
@@ -131,14 +132,22 @@ def entry(
 def joined(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the doubts of all parts of an output, the worst first, at most ``MOST``.
 
-    A part, like the result, has the ``count`` of its doubtful frames, and the worst
-    ``frames``, or nothing. The order of the parts does not matter.
+    A part, like the result, has the ``count`` of its doubtful frames that a viewer sees,
+    the number that is ``hardly_seen``, and the worst ``frames`` of both, or nothing. The
+    order of the parts does not matter.
     """
     every = [part for part in parts if part]
+    seen, hardly = (sum(map(itemgetter(key), every)) for key in ("count", "hardly_seen"))
     frames = chain.from_iterable(part["frames"] for part in every)
     worst = sorted(frames, key=lambda entry: (-entry["size"], entry["time"]))[:MOST]
     kept = [*worst[:SHOWN], *map(without_pictures, worst[SHOWN:])]
-    return {"count": sum(part["count"] for part in every), "frames": kept}
+    return {"count": seen, "hardly_seen": hardly, "frames": kept}
+
+
+def of_one(doubt: Entry) -> dict[str, Any]:
+    """Return the part of an output that has one doubt, see :func:`joined`."""
+    hardly = doubt["grade"] == Grade.HARDLY
+    return {"count": int(not hardly), "hardly_seen": int(hardly), "frames": [doubt]}
 
 
 def without_pictures(entry: Entry) -> Entry:
@@ -146,19 +155,25 @@ def without_pictures(entry: Entry) -> Entry:
     return {key: value for key, value in entry.items() if key != "pictures"}
 
 
-def kinds_of(entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield a clause for each kind of doubt that a viewer sees, the worst grade first."""
-    given = [*entries]
+def kinds_of(entries: Iterable[Entry], count: int = 0) -> Iterator[str]:
+    """Yield a clause for each kind of doubt that a viewer sees, the worst grade first.
+
+    ``count``: that of all such doubts, if there are more than entries. Those that no entry
+    names are of the last kind.
+    """
+    given = [each for each in entries if each["grade"] != Grade.HARDLY]
+    unnamed = max(0, count - len(given))
     kinds = dict.fromkeys((each["grade"], each["text"]) for each in given)
     for seen in (Grade.SPOILS, Grade.SEEN):
         for grade, text in (kind for kind in kinds if kind[0] == seen):
             same = [
                 each for each in given if (each["grade"], each["text"]) == (grade, text)
             ]
-            few = len(same) <= _MOST_TIMES + 1
+            others = unnamed * (same[-1] is given[-1])
+            few = len(same) + others <= _MOST_TIMES + 1
             named = same if few else same[:_MOST_TIMES]
             places = listed([*map(place_of, named)], "and")
-            more = "" if few else f", and {len(same) - _MOST_TIMES} more times,"
+            more = "" if few else f", and {len(same) + others - _MOST_TIMES} more times,"
             x, y, width, height = same[0]["box"]
             where = f"first in {width}x{height} pixels at {x},{y}"
             are = plural(len(named), "frame", "frames")

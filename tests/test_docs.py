@@ -1,5 +1,6 @@
 """Options, commands, tests, files, numbers and pictures of the documents are correct."""
 
+import ast
 import csv
 import importlib.util
 import inspect
@@ -11,6 +12,8 @@ import threading
 import tomllib
 import traceback
 from dataclasses import fields
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 
@@ -203,6 +206,31 @@ def test_every_clip_that_a_list_names_has_an_origin():
     for path in (ROOT / "benchmarks").glob("*.txt"):
         names |= set(re.findall(r"\t(.+)", path.read_text("utf-8")))
     assert names - origins.keys() == set()
+
+
+@cache
+def message_parts():
+    """Return the literal parts of all texts of the package, the longest first."""
+    parts = set()
+    for file in (ROOT / "cloudconv").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                parts.add(re.sub(r"^[a-z0-9-]+: ", "", " ".join(node.value.split())))
+    return sorted((part for part in parts if len(part) > 3), key=len, reverse=True)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=attrgetter("name"))
+def test_every_message_that_a_document_quotes_exists(document):
+    """All but numbers and names of a quoted sentence are parts of the package's texts."""
+    prose = re.sub(r"```.*?```|`[^`]*`", "", document.read_text("utf-8"), flags=re.DOTALL)
+    parts = message_parts()
+    quotes = [" ".join(quote.split()) for quote in re.findall(r'"([^"]+)"', prose)]
+    for said in (quote for quote in quotes if quote.count(" ") > 2):
+        rest = said
+        for part in parts:
+            rest = rest.replace(part, "|")
+        left = sum(map(str.isalpha, rest))
+        assert left <= 0.15 * sum(map(str.isalpha, said)), said
 
 
 def test_every_test_of_a_guarantee_exists():

@@ -1,5 +1,6 @@
 """Grades of doubts, their boxes, and pictures that show through each other."""
 
+import re
 from fractions import Fraction as F
 
 import cv2
@@ -106,9 +107,25 @@ def entry_of(time, size):
 def test_the_worst_doubts_are_the_same_in_any_parts_and_order():
     sizes = np.random.default_rng(0).integers(25, 200, 130) / 10
     every = [entry_of(k, size) for k, size in enumerate(sizes.tolist())]
-    parts = [doubts.joined([{"count": 1, "frames": [each]}]) for each in every]
+    parts = [doubts.joined([doubts.of_one(each)]) for each in every]
     whole = doubts.joined(parts)
-    assert whole["count"] == 130
+    few = sum(each["grade"] == "hardly seen" for each in every)
+    assert 0 < few < 130
+    assert (whole["count"], whole["hardly_seen"]) == (130 - few, few)
     assert [each["size"] for each in whole["frames"]] == sorted(sizes, reverse=True)[:50]
     halves = [doubts.joined(parts[60:]), {}, doubts.joined(parts[:60])]
     assert doubts.joined(halves) == whole
+
+
+@pytest.mark.parametrize(("seen", "hardly"), [(0, 3), (1, 2), (5, 1), (7, 4), (90, 20)])
+def test_the_clause_about_doubts_fits_their_count(seen, hardly):
+    """Each doubt that a viewer sees is named or counted, and no other."""
+    every = [entry_of(k, 5.0) for k in range(seen)]
+    every += [entry_of(seen + k, 2.6) for k in range(hardly)]
+    whole = doubts.joined(map(doubts.of_one, every))
+    clauses = list(doubts.kinds_of(whole["frames"], whole["count"]))
+    assert len(clauses) == bool(seen)
+    for clause in clauses:
+        more = re.search(r"and (\d+) more times", clause)
+        named = len(re.findall(r"\d+ \(\d+\.\d+ s\)", clause))
+        assert named + int(more[1] if more else 0) == seen

@@ -128,7 +128,7 @@ def _video(result: Any, *more: str) -> list[str]:
 def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
     """Raise the frame rate of IN.
 
-    Give one of --factor, --fps, --slowmo and --speed, or --fps with one of the last two;
+    Give one of --factor, --fps, --slowmo and --speed, or --fps beside --slowmo or --speed;
     --replace and --shutter alone keep the frame rate.
     """
     if "out_dir" in options:
@@ -156,6 +156,8 @@ def interp(console: Console, inputs: _Inputs, **options: Any) -> None:
     def summary(result: InterpResult) -> list[str]:
         words = [f"no new frames at {counted(len(result.cuts), 'cut')}"] * bool(result.cuts)
         words += ["resumed"] * result.resumed
+        few = (result.doubtful or {}).get("hardly_seen", 0) * console.verbose
+        words += [f"{counted(few, 'doubtful frame')} that hardly anyone sees"] * (few > 0)
         return _video(result, "; ".join(words))
 
     try:
@@ -285,7 +287,7 @@ def _outcomes(
         last = data.get("output", data.get(error))
         named = (streams.format_value("output", name) for name in (data["input"], last))
         rows.append([next(named), _state(data), *cells, next(named)])
-    return streams.table(["input", "result", *columns, "output"], rows)
+    return streams.table(["input", "result", *columns, "output or error"], rows)
 
 
 @with_options(

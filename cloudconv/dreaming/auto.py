@@ -104,7 +104,7 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         why = f"{count} frames are too few for a collage"
     elif torn_by_collage(small := material.reduced()):
         mode = "texture"
-        why = "the clip does not drift as a sky does"
+        why = "the clip does not move evenly, as clouds before the wind do"
     else:
         # A sky that no wind carries through the picture plays again, or moves in its place.
         first, other = ("texture", "flow") if uneven(small) else ("collage", "texture")

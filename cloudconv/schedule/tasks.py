@@ -161,7 +161,7 @@ class Counts:
 def analyse(
     frames: Iterable[Frame],
     scene_cut: SceneCut,
-    replaces: Callable[[int, Frame], bool] = lambda *_: False,
+    replaces: Callable[[int, Frame], bool] | None = None,
 ) -> Iterator[AnalysedFrame]:
     """Find cuts, flashes and repeats; yield each frame when all detectors have decided.
 
@@ -180,7 +180,7 @@ def analyse(
             changes.extend(repetition.finish())
             if is_on:
                 marks.extend(zip(cuts.finish(), flashes.finish(), strict=True))
-        elif replaces(number, frame):
+        elif replaces is not None and replaces(number, frame):
             undecided.append(AnalysedFrame(frame, False, False, None, replaced=True))
         else:
             changes.extend(repetition.push(cell_means(frame.planes()[0])))
@@ -265,6 +265,7 @@ def schedule(
     counts = Counts() if counts is None else counts
     cadence = Cadence(fills=True)
     is_reported = refill = request.duplicates == "refill"
+    finds_none = refill
     gaps = _Gaps(request, counts.warnings)
     marks = _Marks(timeline.shown)
     held: list[FrameTask] = []  # at most one, whose captions are not all known
@@ -281,10 +282,18 @@ def schedule(
             if not is_shown:
                 continue
             counts.add(item, request.tick)
+            finds_none &= item.replaced or item.shows == item.frame.time
             timeline.push(item.frame.time)
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
             replacing.finish(request, counts.replaced)
+            if finds_none:
+                counts.warnings.add(
+                    Warned(
+                        "refill-none: --refill changes nothing: no frame of "
+                        f"{request.name}, or of the part, is found to repeat another."
+                    )
+                )
             timeline.add(gaps.finish(end))
             timeline.finish(end)
         else:

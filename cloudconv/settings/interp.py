@@ -161,7 +161,7 @@ class Interpolation(
         if len(chosen) != 1 and chosen not in (["fps", "slowmo"], ["fps", "speed"]):
             raise SettingsError(
                 "factor-fps-or-slowmo: Give exactly one of --factor, --fps, --slowmo and "
-                "--speed, or --fps with one of the last two; got "
+                "--speed, or --fps beside --slowmo or --speed; got "
                 f"{', '.join(map(flag, chosen)) or 'none of them'}."
             )
         makes_new = self.replace is not None or self.refill or self.shutter

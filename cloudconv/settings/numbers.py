@@ -80,7 +80,7 @@ def parse_speed(value: Any) -> tuple[Point, ...]:
     points: list[Point] = []
     try:
         for time, speed in pairs:
-            points.append((parse_time(time), parse_factor(speed)))
+            points.append((parse_time(time), _ratio(speed, "a speed", "0.25 or 2")))
     except (TypeError, ValueError) as error:
         raise SettingsError(
             f"not-a-speed: {f'{value!s:.60}'!r} is no list of speeds: give one {such}."

@@ -12,6 +12,11 @@ from tests.helpers.factory import write_clip
     ("words", "row", "said"),
     [
         (("interp", "--factor", 2, "--model", "blend"), "time", "20 new frames (measured)"),
+        (
+            ("interp", "--speed", "0=1,0.4=1,0.4=0.25", "--model", "blend"),
+            "time",
+            "40 new frames (measured)",
+        ),
         (("dream", "--frames", 4), "mode", "texture: 20 frames are too few"),
         (("extrapolate", "--model", "hold"), "model", "in a trial"),
         (

@@ -201,6 +201,7 @@ CODES = {
     f"{INTERP} --output": "bad-option-usage",
     f"{INTERP} a.mp4": "output-is-input",
     "interp a.mp4 b.mp4 --factor four": "not-a-number",
+    "interp a.mp4 b.mp4 --speed 1=0": "not-a-number",
 }
 
 

@@ -169,7 +169,9 @@ def test_motion_without_a_direction_gives_a_texture_without_a_trial():
     """New footage of a collage comes with the wind; there is none."""
     result = material(swaying())
     assert wind_of(result.reduced()) < 0.3
-    assert choose(result).why == ("texture: the clip does not drift as a sky does.")
+    assert choose(result).why == (
+        "texture: the clip does not move evenly, as clouds before the wind do."
+    )
     assert wind_of(material(clouds(60)).reduced()) > 0.8
 
 

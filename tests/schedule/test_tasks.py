@@ -171,6 +171,15 @@ def test_refill_makes_only_the_lost_frames_anew():
     assert "where another one was lost: --refill" in counts.warnings[0].text
 
 
+@pytest.mark.parametrize("contents", [range(24), [k - (k > 11) for k in range(24)]])
+def test_a_refill_that_finds_no_repeat_says_so(contents):
+    clip = frames([F(k, 25) for k in range(24)], [*contents])
+    counts = Counts()
+    list(schedule(clip, request(duplicates="refill", scene_cut="auto"), counts))
+    codes = [warned.code for warned in counts.warnings]
+    assert codes == ["refill-none"] * (max(contents) == 23)
+
+
 def test_outer_frames_have_their_distance_and_far_ones_are_left_out():
     by_left = new(frames([F(k, 100) for k in (0, 4, 8, 14, 18, 40, 44, 48)]))
     pair = by_left[F(8, 100)]

@@ -43,4 +43,4 @@ def verdict_of(faults: list[Entry]) -> str:
 def said(verdict: str, faults: list[Entry]) -> str:
     """Return the verdict with the number of faults that are hardly seen."""
     few = sum(fault["grade"] == doubts.Grade.HARDLY for fault in faults)
-    return verdict + f"; besides, {counted(few, 'place')} hardly seen" * bool(few)
+    return verdict + f", and {counted(few, 'place')} that hardly anyone sees" * bool(few)

@@ -1,7 +1,7 @@
 """Measure how long an interpolation takes on this machine."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -14,6 +14,7 @@ from cloudconv.messages import clock, counted
 from cloudconv.render.device import set_threads
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.tasks import schedule
+from cloudconv.timeline import EVEN, Multiply
 
 _SECONDS = 10.0  # for the whole measurement, about
 _TASKS = 24
@@ -24,22 +25,27 @@ _PIXELS = 400_000  # of a picture that a CPU computes for the measurement
 def foresee(plan: InterpPlan) -> Iterator[dict[str, str]]:
     """Yield about how long the new frames take, by a few of them; nothing if none is new.
 
-    Larger pictures are reduced for a CPU, and the time grows with the pixels. The first
-    output frames show which part of them is new. Encoding, which goes on beside, does not
-    count. Raises the errors of the run.
+    Larger pictures are reduced for a CPU, and the time grows with the pixels. Those of an
+    open shutter are not, because their number follows from the motion in pixels. The first
+    output frames show which part of them is new; of a speed that changes, it is the slow
+    part. Encoding, which goes on beside, does not count. Raises the errors of the run.
     """
     began = time.monotonic()
     set_threads(plan.settings.threads)
     unused = Warnings()
+    request = plan.request
+    slow = None if request.shutter else _slow_share(plan.facts["speed"])
+    if slow is not None:
+        request = replace(request, shows=EVEN, rate=Multiply(2))
     with open_source(plan, unused) as source:
-        tasks = [*islice(schedule(frames_of(plan, source), plan.request), _TASKS)]
+        tasks = [*islice(schedule(frames_of(plan, source), request), _TASKS)]
     new = [task for task in tasks if task.is_new]
-    share = len(new) / max(len(tasks), 1)
-    if not new:
+    share = len(new) / max(len(tasks), 1) if slow is None else slow
+    if not new or not share:
         return
     size = plan.info.width * plan.info.height
     part = (_PIXELS / size) ** 0.5
-    if part < 1 and plan.device.type == "cpu":
+    if part < 1 and plan.device.type == "cpu" and not plan.request.shutter:
         new = [task.of(partial(_reduced, part=part)) for task in new]
     renderer = renderer_of(plan, unused)
     seconds = _timed(renderer, new[:1])  # which also starts the device
@@ -53,6 +59,14 @@ def foresee(plan: InterpPlan) -> Iterator[dict[str, str]]:
     count = round(plan.expected * share)
     here = f"about {clock(count * seconds)} here"
     yield {"time": f"{here}: {each}, {counted(count, 'new frame')} (measured)"}
+
+
+def _slow_share(parts: Sequence[Mapping[str, float]] | None) -> float | None:
+    """Return the part of the output that is slower than the source, None without speeds."""
+    if not parts:
+        return None
+    lasts = [part["lasts"] * (part["speed"] + part["speed_at_end"] < 2) for part in parts]
+    return sum(lasts) / sum(part["lasts"] for part in parts)
 
 
 def _reduced(frame: Frame, part: float) -> Frame:

@@ -19,7 +19,8 @@ class InterpResult(video.VideoResult):
     frames are made again. ``shutter`` is in degrees. ``speed`` has the parts of a speed
     that changes, see docs/json.md. ``cuts`` are the times of each new scene's first frame,
     in seconds from the input's first frame. ``doubtful`` has the number of new frames that
-    are a guess, and the worst ``frames``; None if none are judged.
+    a viewer sees as a guess, the number of those that are hardly seen, and the worst
+    ``frames``; None if none are judged.
     """
 
     model: str

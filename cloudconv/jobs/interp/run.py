@@ -155,7 +155,10 @@ def interpolate(
 
 def _doubtful(doubtful: dict[str, Any]) -> list[Warned]:
     """Return the warning about new frames that a viewer sees as wrong, if there are any."""
-    kinds = [kind[0].lower() + kind[1:] for kind in kinds_of(doubtful["frames"])]
+    kinds = [
+        kind[0].lower() + kind[1:]
+        for kind in kinds_of(doubtful["frames"], doubtful["count"])
+    ]
     warned = Warned(f"doubtful-frames: {_said(doubtful)}: {'; '.join(kinds)}.")
     return [warned] if kinds else []
 
@@ -164,7 +167,8 @@ def _write_page(
     report: Path | None, plan: InterpPlan, doubtful: dict[str, Any], *, judged: bool
 ) -> None:
     if report is not None:
-        said = _said(doubtful) if judged else "the new frames were not judged"
+        words = f"{_said(doubtful)}; {doubtful['hardly_seen']} more are hardly seen"
+        said = words if judged else "the new frames were not judged"
         page = places_page("interp", plan.info, said, doubtful["frames"], _VIEWS)
         finish_report(report, plan.settings, {PAGE: page})
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import torch
 
-from cloudconv.doubts import SHOWN, Box, entry, joined
+from cloudconv.doubts import SHOWN, Box, entry, joined, of_one
 from cloudconv.errors import CloudconvError, DeviceError, UnfitInputError
 from cloudconv.events import Event, Finished, Progress, Warnings
 from cloudconv.jobs.interp.opened import renderer_on
@@ -290,7 +290,7 @@ class _SegmentFile:
         if has_report and task.right and is_shown:
             frames = map(rgb_of, (task.left, frame, task.right))
             found["pictures"] = pictured([*frames], found["box"], info)
-        self._doubts = joined([self._doubts, {"count": 1, "frames": [found]}])
+        self._doubts = joined([self._doubts, of_one(found)])
 
     def complete(self) -> tuple[int, Event]:
         summary = self.encoder.complete()

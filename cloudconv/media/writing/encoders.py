@@ -143,11 +143,11 @@ def _warnings(
     elif is_free and name != first and codec != info.codec:
         shown = "Few players show that; for a file that most players show, give"
         tail = f" {shown} --pix-fmt={_plain(kept)}." if name == "ffv1" else ""
-        takes = wanted in _takes(first)
-        why = "does not suit" if takes else "cannot hold"
+        why = "does not suit" if wanted in _takes(first) else "cannot hold"
+        hdr = f" in HDR ({info.tags.hdr})" * (info.tags.hdr is not None)
         yield Warned(
-            f"other-encoder: The encoder {first} {why} {kept.words} at {size}: {name} is "
-            f"used instead.{tail}"
+            f"other-encoder: The encoder {first} {why} {kept.words}{hdr} at {size}: {name} "
+            f"is used instead.{tail}"
         )
     needs_bits = info.tags.hdr is not None and Content.COLOURS in container.keeps
     if needs_bits and stored.depth < min(source.depth, 10):

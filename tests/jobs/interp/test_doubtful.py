@@ -91,7 +91,7 @@ def test_a_disc_that_jumps_is_named_with_its_time_and_box(whole):
 
 def test_nothing_is_named_in_a_pan_over_a_texture(tmp_path):
     result = interp(clip(tmp_path / "pan.mkv", panned), tmp_path / "out.mkv")
-    assert result.doubtful == {"count": 0, "frames": []}
+    assert result.doubtful == {"count": 0, "hardly_seen": 0, "frames": []}
     assert not [w for w in result.warnings if w.code == "doubtful-frames"]
 
 

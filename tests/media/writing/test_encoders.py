@@ -179,6 +179,13 @@ def test_hdr_converted_to_pictures_gives_a_warning(transfer, curve, name):
     assert [f"({curve})" in text for text in said] == ([] if keeps else [True])
 
 
+@pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_in_8_bits_is_the_reason_for_another_encoder(transfer, curve):
+    choice = chosen(MP4, "yuv420p", transfer=transfer)
+    (said,) = (text for text in map(str, choice.warnings) if "is used instead" in text)
+    assert f"4:2:0 in HDR ({curve})" in said
+
+
 @pytest.mark.parametrize("name", ["libx264", "libx265", "libsvtav1", "libvpx-vp9"])
 def test_default_quality_is_visually_lossless(name):
     def options(crf):
