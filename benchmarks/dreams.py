@@ -116,7 +116,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     for number in range(options.frames):
         began = time.perf_counter()
         frame = next(result)
-        meter.push(frame.small(material), frame.origin)
+        meter.push(frame.small(material), frame.origin, frame.ghost)
         took += time.perf_counter() - began
         picture = tensor_of(frame.show())
         shares.append(source.unreal(picture))

@@ -116,7 +116,7 @@ def verdict(small: Path, jumps: int) -> tuple[list[Fault], set[range]]:
     meter = VitalsMeter(FilmFeatures(material), frames)
     actual = set()
     for frame in texture(material, Options(frames)):
-        meter.push(frame.small(material), frame.origin)
+        meter.push(frame.small(material), frame.origin, frame.ghost)
         if isinstance(frame.origin, Jump):
             jump = frame.origin
             actual.add(range(jump.start, jump.start + jump.length))

@@ -230,6 +230,25 @@ def unexplained(levels: Bytes, timestep: float = 0.5) -> Floats:
     return unexplained
 
 
+def doubled(pictures: Sequence[Floats], weights: Floats) -> Floats:
+    """Return by how many levels each place of a mixture shows two pictures at once.
+
+    Half of each is most visible, as in :func:`ghost`.
+
+    Args:
+        pictures: two, (H, W, 3) in [0, 1].
+        weights: the share of the second at each place, (h, w, 1).
+
+    Returns:
+        (h, w), as :func:`by_place`.
+    """
+    apart = np.abs(pictures[1] - pictures[0]).mean(2)
+    size = weights.shape[1::-1]
+    levels = 255 * cv2.resize(apart, size, interpolation=cv2.INTER_AREA)
+    share = weights[..., 0]
+    return by_place(4 * share * (1 - share) * levels)
+
+
 def ghost(made: Bytes, old: Bytes, new: Bytes) -> Floats:
     """Return by how many levels each place of a made picture shows two pictures at once.
 

@@ -79,17 +79,19 @@ class DreamFrame:
     ``show`` returns the picture, (H, W, 3) RGB, nominally in [0, 1]. For a frame of the
     film this takes time, so that callers can take the film's own frame instead.
     ``samples``: the same picture in the material's form; empty if the picture was made as
-    RGB.
+    RGB. ``ghost``: by how many levels each place shows two pictures through each other, as
+    :func:`cloudconv.doubts.by_place`; None if the mode mixes no two pictures.
     """
 
     show: Callable[[], Floats]
     origin: Origin
     samples: Samples = field(default_factory=list)
+    ghost: Floats | None = None
 
     @classmethod
-    def made(cls, picture: Floats, origin: Origin) -> Self:
+    def made(cls, picture: Floats, origin: Origin, ghost: Floats | None = None) -> Self:
         """Return a frame of a picture that is finished."""
-        return cls(lambda: picture, origin)
+        return cls(lambda: picture, origin, ghost=ghost)
 
     def small(self, material: Material) -> Bytes:
         """Return the picture for analysis: (h, w, 3), of the material's ``small_size``."""

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cloudconv.doubts import doubled
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import mean_flow
 from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Options
@@ -170,7 +171,7 @@ class _Clip:
         self._shown = _ALIKE * np.random.default_rng(self._seed).random(self._count)
         # The latest changes, and the pictures of jumps, which may come again.
         self._change = lru_cache(self._made_change)
-        self._kept: dict[tuple[_Jump, int], Floats] = {}
+        self._kept: dict[tuple[_Jump, int], tuple[Floats, Floats | None]] = {}
 
     def _good_jumps(self) -> tuple[_Jump, Any]:
         """Return the least visible jump, and all that are as little visible, (n, 2)."""
@@ -391,24 +392,29 @@ class _Clip:
             return DreamFrame(partial(now.picture, time), Filmed(now.number(time)))
         after = None if now.is_home else now.number(time)
         jump = Jump(before.number(time), after, share, now.begins - 1, now.lasts)
-        return DreamFrame.made(self._between(before, now, time, share), jump)
+        return DreamFrame.made(*self._between(before, now, time, jump))
 
-    def _between(self, before: _Shot, now: _Shot, time: int, share: float) -> Floats:
-        """Return the picture of a time in the change from one shot to another."""
+    def _between(
+        self, before: _Shot, now: _Shot, time: int, jump: Jump
+    ) -> tuple[Floats, Jump, Floats | None]:
+        """Return the frame of a time in the change from one shot to another."""
         age = time - now.begins + 1
         key = None if now.jump is None else (now.jump, age)
         if key is not None and key in self._kept:
-            return self._kept[key]
+            new, double = self._kept[key]
+            return new, jump, double
         pictures = [shot.picture(time) for shot in (before, now)]
+        double = None
         if now.front is None:
-            new = self._interpolated(pictures, share)
+            new = self._interpolated(pictures, jump.part)
         else:
             size = weight_size(*self._material.size)
             weights = now.front.weights(self._points.back(age), age, size)
             new = blended(pictures, [1 - weights, weights])
+            double = doubled(pictures, weights)
         if key is not None and (len(self._kept) + 1) * new.nbytes <= _KEPT_BYTES:
-            self._kept[key] = new
-        return new if now.passing is None else new + now.passing(time)
+            self._kept[key] = new, double
+        return new if now.passing is None else new + now.passing(time), jump, double
 
     def _interpolated(self, pictures: list[Floats], share: float) -> Floats:
         """Return the network's picture between two others."""

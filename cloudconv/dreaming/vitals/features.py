@@ -36,6 +36,7 @@ WINDOW = 100
 SPAN = Fraction(2, 5)
 """The time between two composed pictures whose leftover counts, in seconds."""
 
+_MOMENT = Fraction(1, 10)  # in seconds
 # Land slides if it moves this much, relative to the speed of things that move (a quantile
 # of the mean speeds of the places), and to the greatest speed at its place in the clip.
 _SLIDES = 0.3
@@ -112,6 +113,21 @@ class FilmFeatures:
         flow = flow_between(before, picture)
         moved = luma(warp(before, flow, how=cv2.INTER_LINEAR))
         return by_place(flow), (self._alive * cv2.absdiff(luma(picture), moved)).mean()
+
+    @cached_property
+    def stirs(self) -> Floats:
+        """Return by how many levels each place changes in a moment beyond motion, (h, w).
+
+        It is the most of water, fire and rain, where few see that two pictures are mixed.
+        """
+        apart = max(1, min(round(_MOMENT / self.material.step), self._count - 1))
+        left = []
+        for number in spread(self._count, apart):
+            before, picture = self.picture(number - apart), self.picture(number)
+            moved = warp(before, flow_between(before, picture), how=cv2.INTER_LINEAR)
+            left.append(by_place(cv2.absdiff(picture, moved).astype(np.float32).mean(2)))
+        stirs: Floats = np.quantile(left, QUANTILE, axis=0).astype(np.float32)
+        return stirs
 
     @cached_property
     def appears(self) -> tuple[float, Floats]:

@@ -13,9 +13,10 @@ from itertools import chain
 from statistics import median
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
-from cloudconv.doubts import LEAST, WHOLE, Box, Grade, grade_of
+from cloudconv.doubts import LEAST, WHOLE, Box, Grade, grade_of, size_of
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Filmed, Jump, Origin
 from cloudconv.dreaming.vitals.features import (
     SPAN,
@@ -66,6 +67,10 @@ VITALS = {
 
 # Exponent by which limits exceed the clip's ratios: a factor lets smears pass.
 _SLACK = 1.5
+# A place shows two pictures if they differ by so many of its own changes, and levels more.
+_OWN = 2
+_FAINT = 6
+_NONE = np.zeros((1, 1), np.float32)
 _HISTORY = 900  # returns of a frame that count
 _BESIDE = 5  # frames in a row that may show the same frame
 
@@ -148,6 +153,7 @@ class VitalsMeter:
         self._returns: deque[int] = deque(maxlen=_HISTORY)
         self._before = None if last is None else film.picture(last)
         self._composed: list[Bytes] = []
+        self._doubled = _NONE  # the worst levels of two pictures that are mixed
         self._frames = frames
         self.seen = 0
         self._is_filmed = True  # whether the picture before is a frame of the film
@@ -166,10 +172,14 @@ class VitalsMeter:
         """
         for frame in frames:
             small = frame.small(self._film.material)
-            yield frame, small, self.push(small, frame.origin)
+            yield frame, small, self.push(small, frame.origin, frame.ghost)
 
-    def push(self, small: Bytes, origin: Origin) -> Vitals | None:
+    def push(
+        self, small: Bytes, origin: Origin, ghost: Floats | None = None
+    ) -> Vitals | None:
         """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``.
+
+        ``ghost``: see :class:`DreamFrame`.
 
         Returns:
             The vitals of the window that ends here, if one does.
@@ -185,7 +195,7 @@ class VitalsMeter:
             self._composed.clear()
             self._show(origin.before if isinstance(origin, Jump) else origin.number)
         if isinstance(origin, Jump):
-            self._jump(picture, origin)
+            self._jump(picture, origin, ghost)
         if self._before is not None and not (self._is_filmed and is_filmed):
             made = self.seen - is_filmed
             features = self._meter.appeared(self._before, picture)
@@ -204,9 +214,17 @@ class VitalsMeter:
         if apart >= _BESIDE:
             self._returns.append(apart)
 
-    def _jump(self, picture: Bytes, jump: Jump) -> None:
-        """Judge the middle of a jump, and the frames that it shows there."""
+    def _jump(self, picture: Bytes, jump: Jump, ghost: Floats | None) -> None:
+        """Judge two pictures that are mixed, or else the middle of a jump."""
         end = min(jump.start + jump.length, self._frames)
+        if ghost is not None:
+            own = self._film.stirs
+            levels = cv2.resize(ghost, own.shape[::-1]) - _OWN * own - _FAINT
+            self._doubled = max(self._doubled, levels.clip(0), key=size_of)
+            if self.seen == end - 1:
+                self._mixed({"ghost": self._doubled}, range(jump.start, end))
+                self._doubled = _NONE
+            return
         # A loop leads to the first frame of the source, which only its end shows.
         divisor = 1 if jump.after is None else 2
         if self.seen == min(jump.start + (jump.length - 1) // divisor, end - 1):
@@ -238,11 +256,16 @@ class VitalsMeter:
         """
         found = self._film.betweens.between(*pictures)
         usual = self._film.betweens.usual(apart)
+        levels = {key: (own - usual[key]).clip(0) for key, own in found.items()}
+        self._mixed(levels, frames)
+
+    def _mixed(self, found: dict[str, Floats], frames: range) -> None:
+        """Judge the levels by place of a change that is made in some frames."""
         # A viewer sees a change less that takes longer than a second.
         slow = np.float32(max(1.0, float(len(frames) * self._step)) ** 0.5)
         features = {}
-        for key, own in found.items():
-            feature = Feature.of(0, (own - usual[key]).clip(0) / slow)
+        for key, levels in found.items():
+            feature = Feature.of(0, levels / slow)
             features[key] = feature._replace(value=feature.size / LEAST)
         self._judge(features, frames)
 

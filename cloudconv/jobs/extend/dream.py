@@ -9,7 +9,8 @@ like the clip.
 import gc
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -21,7 +22,7 @@ from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage, uneven
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.leaving import MOST, PART
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Options
+from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Options
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
@@ -78,7 +79,8 @@ class DreamResult(ExtendResult):
     value of each vital. ``alive`` states whether a viewer sees no fault. ``repeats_every``
     is the time in seconds after which most frames of the film come again, None if few do.
     ``sound_encoded`` are the codecs with loss in which the film's sound is encoded again,
-    because it goes on with the new frames. ``faults`` has the time of each fault in seconds
+    because it goes on with the new frames. ``jumps`` has each jump, see docs/json.md.
+    ``faults`` has the time of each fault in seconds
     of the output, its vital, a text for viewers, the grade, and the box: x, y, width and
     height in pixels. ``verdict`` is about all of them. ``advice`` is what to try if a
     viewer sees a fault, or says that no mode is right for a film whose dream is spoiled;
@@ -98,6 +100,7 @@ class DreamResult(ExtendResult):
     alive: bool
     repeats_every: float | None
     sound_encoded: list[str]
+    jumps: list[dict[str, float | None]]
     faults: list[dict[str, Any]]
     verdict: str
     advice: str | None
@@ -144,7 +147,8 @@ def foresee(plan: DreamPlan | preview.PreviewPlan) -> Iterator[dict[str, str]]:
 class _Dream:
     """A dream of a film.
 
-    ``advice``: what to try, when all frames are made, see :class:`DreamResult`.
+    ``advice``: what to try, when all frames are made, see :class:`DreamResult`. ``jumps``:
+    those so far, by the number of the first picture.
     """
 
     plan: DreamPlan
@@ -152,6 +156,7 @@ class _Dream:
     spec: MethodSpec
     options: Options
     advice: str | None = None
+    jumps: dict[int, Jump] = field(default_factory=dict)
 
     @torch.inference_mode()
     def frames(
@@ -171,6 +176,8 @@ class _Dream:
                     glimpses.push(small)
                     if is_due:
                         glimpses.take(meter.faults)
+                if isinstance(frame.origin, Jump):
+                    self.jumps.setdefault(frame.origin.start, frame.origin)
                 yield NewFrame(
                     _frame(frame, self.material),
                     frame.origin,
@@ -192,6 +199,19 @@ class _Dream:
             return f"try --at {float(middle - self.plan.info.timing.start):.3f}, {_LESS}"
         spoils = any(fault.grade is Grade.SPOILS for fault in faults)
         return "none of the modes is right for this film" if spoils else None
+
+    def jumps_as_json(self, begins: Fraction | int) -> list[dict[str, float | None]]:
+        """Return the jumps, which begin at times in the output; ``begins``: its first."""
+        times = [time - self.plan.info.timing.start for time in self.material.times]
+        return [
+            {
+                "time": round(float(begins + start * self.plan.step), 3),
+                "from": round(float(times[jump.before]), 3),
+                "to": None if jump.after is None else round(float(times[jump.after]), 3),
+                "frames": jump.length,
+            }
+            for start, jump in self.jumps.items()
+        ]
 
     def listener(self) -> Listener | None:
         """Return the writer of an empty playlist; None if no sound goes on."""
@@ -387,6 +407,7 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
             alive=not meter.fails,
             repeats_every=meter.repeats_every,
             sound_encoded=[] if listener is None else sorted({*listener.playlist.encoded}),
+            jumps=dream.jumps_as_json(begins),
             faults=faults,
             verdict=verdict_of(faults),
             advice=dream.advice,
