@@ -82,7 +82,7 @@ def _imports(file):
 
 
 FILES = {_module(file): file for file in ROOT.rglob("*.py")}
-assert {"cloudconv.api", "cloudconv.media.writing.muxer"} <= FILES.keys()
+assert {"cloudconv.api", "cloudconv.media.writing.sink"} <= FILES.keys()
 
 
 @cache

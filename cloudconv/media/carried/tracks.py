@@ -452,25 +452,25 @@ class OtherStreams:
         tracks = self.tracks.values()
         return [track.delay for track in tracks if track.target.type == "audio"]
 
-    def until(self, time: Fraction | None) -> None:
-        """Write every packet at or before ``time`` on the output's clock; all with None."""
+    def until(self, time: Fraction | None) -> Iterator[Any]:
+        """Yield every packet at or before ``time`` on the output's clock; all with None.
+
+        After all, name the streams that MP4 does not store.
+        """
         while True:
             self._pending = self._pending or next(self._queue, None)
             if self._pending is _NOT_YET:
                 self._pending = None
                 return
             if self._pending is None or (time is not None and self._pending[0] > time):
-                return
+                break
             packet = self._pending[1]
             self._pending = None
             self._filled.add(packet.stream.index)
-            self._out.mux(packet)
-
-    def finish(self) -> None:
-        """Write the remaining packets, and name the streams that MP4 does not store."""
-        self.until(None)
+            yield packet
         for track in self.tracks.values():
-            if track.target.index not in self._filled and self._container.has_edit_lists:
+            is_empty = time is None and track.target.index not in self._filled
+            if is_empty and self._container.has_edit_lists:
                 self._warn(
                     f"stream-lost: {label_of(track.source)} is left out: FFmpeg stores no "
                     f"stream without packets in {self._container.name}."

@@ -26,7 +26,7 @@ from cloudconv.media.containers.muxing import add_copy
 from cloudconv.media.containers.timecode import timecode_at_rate
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.source import Source
-from cloudconv.media.writing.muxer import try_streams
+from cloudconv.media.writing.sink import try_streams
 from cloudconv.timemap import TimeMap
 from tests.helpers import calls
 from tests.helpers.factory import (
