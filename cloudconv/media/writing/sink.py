@@ -16,7 +16,7 @@ from av.stream import Disposition
 from cloudconv import files
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned, Warnings
-from cloudconv.media.carried.additions import AddedStreams
+from cloudconv.media.carried.beside import OtherStreams
 from cloudconv.media.containers.containers import Content, container_of
 from cloudconv.media.containers.input import is_stdout, numbered, pictures_of
 from cloudconv.media.containers.muxed import MuxedFile
@@ -55,7 +55,7 @@ class Sink(Writer):
         warnings.add(*plan.warnings)
         container = container_of(plan.target)
         self._overwrite = overwrite
-        self._others: AddedStreams | None = None
+        self._others: OtherStreams | None = None
         self._names = numbered(plan.target) if container.is_folder else None
         self._pictures = 0  # written to a folder
         self._bytes = 0
@@ -93,7 +93,7 @@ class Sink(Writer):
         takes_streams = Content.STREAMS in container.keeps
         # Several pictures and animated WebP have no other streams.
         if carry is not None and takes_streams and carry.info.has_streams:
-            self._others = AddedStreams(
+            self._others = OtherStreams(
                 carry,
                 self._out,
                 container,
