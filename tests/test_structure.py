@@ -49,10 +49,10 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 819,
+    "conditional expressions": 816,
     "tuple assignments": 86,
     "lambdas": 78,
-    "assignments inside expressions": 74,
+    "assignments inside expressions": 73,
     "comprehensions of two loops": 17,
     "lines of over 92 characters": 0,
 }

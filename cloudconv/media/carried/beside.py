@@ -66,7 +66,7 @@ _STYLED = ("ass", "ssa", "webvtt")
 _PNG_COVER = {"filename": "cover.png", "mimetype": "image/png"}
 _JPEG_COVER = {"filename": "cover.jpg", "mimetype": "image/jpeg"}
 _LONG_AGO = Fraction(-(10**9))  # a time in seconds before that of every packet
-_NOT_YET: Timed = (_LONG_AGO, None)  # in the place of a packet that is not known yet
+_NOTHING: Timed = (_LONG_AGO, None)  # in the place of a packet that is not known yet
 
 Track = CopiedTrack | EncodedTrack
 Add = Callable[[OutputContainer], Any]
@@ -74,86 +74,82 @@ Add = Callable[[OutputContainer], Any]
 
 
 class Way(NamedTuple):
-    """A way of a stream: "copy", "encode", "attach", or None if it is left out.
+    """A way of a stream: "copy", "encode", "attach", or "leave" for one that is left out.
 
     ``add`` adds the stream to an output without a header. ``why`` is the warning for one
     that is left out; empty if nobody misses it.
     """
 
-    how: str | None
-    add: Add
+    how: str
+    add: Add | None = None
     why: str = ""
 
 
 def decide(stream: Any, container: Container, carry: Carry) -> Way:
-    """Return the first way into the container that works, by the header that it takes."""
-    label = label_of(stream)
-    is_sound = stream.type == "audio"
-    if (why := _unwanted(stream, carry)) is not None:
-        return Way(None, _leave, why)
-    for how, add in _ways(stream, container, carry):
-        if how == "attach" or header_of(container.muxer, add) is not None:
-            return Way(how, add)
-    if is_sound and carry.copies_only and carry.shows is None:
-        raise OutputError(
-            f"sound-not-copied: FFmpeg cannot copy {label} to {container.name}: leave "
-            "--audio=copy out, or choose another container."
-        )
-    if is_sound:
+    """Return the first way that works, by the header that the container's muxer takes."""
+    for way in _ways(stream, container, carry):
+        if way.add is None or header_of(container.muxer, way.add) is not None:
+            return way
+    if stream.type == "audio":
         why = "it cannot be decoded and encoded again"
-        return Way(None, _leave, f"stream-unreadable: {label} is left out: {why}.")
+        return _left_out(stream, "stream-unreadable", why)
     why = f"FFmpeg cannot write it to {container.name}"
-    return Way(None, _leave, f"stream-refused: {label} is left out: {why}.")
+    return _left_out(stream, "stream-refused", why)
 
 
-def _unwanted(stream: Any, carry: Carry) -> str | None:
-    """Return why the settings leave a stream out; None if they do not."""
-    is_sound = stream.type == "audio"
-    if kind_of(stream) == "still":
-        return None
-    if is_sound and (carry.is_mute or carry.playlist is not None):
-        return "" if carry.is_mute else None
-    is_text = codec_name(stream) in _TEXT
-    if carry.shows is not None and not (carry.audio if is_sound else is_text):
-        can_stretch = is_sound and carry.shows.fastest <= 1
-        advice = "; --audio=stretch slows such a stream" if can_stretch else ""
-        why = f"it would play at the old speed{advice}"
-        return f"old-speed: {label_of(stream)} is left out: {why}."
-    if carry.shows is None and not carry.audio:
-        why = "such streams do not continue with the new frames"
-        return f"stream-not-continued: {label_of(stream)} is left out: {why}."
-    return None
+def _left_out(stream: Any, code: str, why: str) -> Way:
+    return Way("leave", why=f"{code}: {label_of(stream)} is left out: {why}.")
 
 
-def _ways(stream: Any, container: Container, carry: Carry) -> Iterator[tuple[str, Add]]:
+def _ways(stream: Any, container: Container, carry: Carry) -> Iterator[Way]:
     """Yield the ways of a stream, the best one first, which the container may refuse."""
-    copy = "copy", partial(add_copy, stream=stream, unlisted=container.unlisted)
+    copy = Way("copy", partial(add_copy, stream=stream, unlisted=container.unlisted))
+    is_sound = stream.type == "audio"
+    is_text = codec_name(stream) in _TEXT
+    goes_on = is_sound and carry.playlist is not None
+    shows = carry.shows
     if kind_of(stream) == "still":
         if container.attachments:
-            yield "attach", _leave
+            yield Way("attach")
         elif container.covers and stream.type != "attachment":
             yield copy
-    elif stream.type != "audio":
-        yield copy
-        if codec_name(stream) in _TEXT and container.subtitles is not None:
-            yield "encode", partial(_add_text, stream=stream, codec=container.subtitles)
+    elif is_sound and carry.is_mute:
+        yield Way("leave")
+    elif shows is not None and not (goes_on or (carry.audio if is_sound else is_text)):
+        can_stretch = is_sound and shows.fastest <= 1
+        advice = "; --audio=stretch slows such a stream" if can_stretch else ""
+        yield _left_out(stream, "old-speed", f"it would play at the old speed{advice}")
+    elif shows is None and not (goes_on or carry.audio):
+        why = "such streams do not continue with the new frames"
+        yield _left_out(stream, "stream-not-continued", why)
+    elif is_sound:
+        yield from _ways_of_sound(stream, container, carry, copy)
     else:
-        goes_on = carry.playlist is not None
-        order = channels_of(stream).order
-        # Other files than MP4 and MOV state no order of channels, but FFmpeg's own.
-        fits = container.orders_channels or list(order) == sorted(order)
-        fits &= carry.change_of(stream.index) is None or carry.copies_only
-        if fits and carry.shows is None and not goes_on:
-            yield copy
-        if goes_on or carry.shows is not None or not carry.copies_only:
-            for add in encoders_of(stream, container):
-                yield "encode", add
-        if fits and goes_on and carry.audio:
-            yield copy
+        yield copy
+        if is_text and container.subtitles is not None:
+            add = partial(_add_text, stream=stream, codec=container.subtitles)
+            yield Way("encode", add)
 
 
-def _leave(_: OutputContainer) -> None:
-    """Add no stream."""
+def _ways_of_sound(
+    stream: Any, container: Container, carry: Carry, copy: Way
+) -> Iterator[Way]:
+    order = channels_of(stream).order
+    # Other files than MP4 and MOV state no order of channels, but FFmpeg's own.
+    fits = container.orders_channels or list(order) == sorted(order)
+    fits &= carry.change_of(stream.index) is None or carry.copies_only
+    is_new = carry.playlist is not None or carry.shows is not None
+    if fits and not is_new:
+        yield copy
+    if carry.copies_only and not is_new:
+        raise OutputError(
+            f"sound-not-copied: FFmpeg cannot copy {label_of(stream)} to "
+            f"{container.name}: leave --audio=copy out, or choose another container."
+        )
+    for add in encoders_of(stream, container):
+        yield Way("encode", add)
+    if fits and carry.playlist is not None and carry.audio:
+        yield copy
 
 
 def _add_text(out: OutputContainer, stream: Any, codec: str) -> Any:
@@ -194,7 +190,7 @@ class OtherStreams:
         self._covers: list[Timed] = []
         self._file = BesideFile(carry.info)
         self._queue = self._packets()
-        self._pending: Timed | None = None
+        self._next = _NOTHING  # the next packet
         self._filled = set[int]()  # the numbers of the output's streams with packets
         self._code: str | None = None  # a time code that FFmpeg does not read
         out.metadata.update(fresh_tags(self._file.container.metadata, container))
@@ -214,28 +210,15 @@ class OtherStreams:
         return [track.delay for track in tracks if track.target.type == "audio"]
 
     def until(self, time: Fraction | None) -> Iterator[Any]:
-        """Yield every packet at or before ``time`` on the output's clock; all with None.
-
-        After all, name the streams that MP4 does not store.
-        """
-        while True:
-            self._pending = self._pending or next(self._queue, None)
-            if self._pending is _NOT_YET:
-                self._pending = None
-                return
-            if self._pending is None or (time is not None and self._pending[0] > time):
-                break
-            packet = self._pending[1]
-            self._pending = None
+        """Yield every packet at or before ``time`` on the output's clock; all with None."""
+        at, packet = self._next
+        if packet is None:
+            at, packet = next(self._queue, _NOTHING)
+        while packet is not None and (time is None or at <= time):
             self._filled.add(packet.stream.index)
             yield packet
-        for track in self._tracks.values():
-            is_empty = time is None and track.target.index not in self._filled
-            if is_empty and self._container.has_edit_lists:
-                self._warn(
-                    f"stream-lost: {label_of(track.source)} is left out: FFmpeg stores no "
-                    f"stream without packets in {self._container.name}."
-                )
+            at, packet = next(self._queue, _NOTHING)
+        self._next = at, packet
 
     def close(self) -> None:
         """Close the source.
@@ -273,9 +256,14 @@ class OtherStreams:
             for track in tracks.values():
                 yield from track.continued()
             if not playlist.is_complete:  # by now
-                yield _NOT_YET
+                yield _NOTHING
         for track in tracks.values():
             yield from track.flush()
+            if track.target.index not in self._filled and self._container.has_edit_lists:
+                self._warn(
+                    f"stream-lost: {label_of(track.source)} is left out: FFmpeg stores no "
+                    f"stream without packets in {self._container.name}."
+                )
 
     def _add(self, stream: Any) -> None:
         """Add a stream in the way that was decided, or name the stream."""
@@ -283,11 +271,12 @@ class OtherStreams:
         way = decide(stream, container, self._carry)
         if way.why:
             self._warn(way.why)
-        if way.how is None:
+        if way.how == "leave":
             return
         if kind_of(stream) == "still":
             self._add_still(stream, way.add)
             return
+        assert way.add is not None  # only stills are attached
         target = way.add(self._out)
         if way.how == "copy":
             track = self._copied(stream, target)
@@ -309,7 +298,7 @@ class OtherStreams:
                 f"{label_of(stream)} may have such times, as of karaoke."
             )
 
-    def _add_still(self, stream: Any, add: Add) -> None:
+    def _add_still(self, stream: Any, copy: Add | None) -> None:
         """Add cover art or an attachment, which has no time."""
         if stream.type == "attachment":
             self._out.add_stream_from_template(stream)
@@ -317,13 +306,13 @@ class OtherStreams:
         data = self._file.first_data(stream)
         if data is None:
             return
-        if self._container.attachments:
+        if copy is None:
             is_png = stream.codec_context.name == "png"
             tags = (_PNG_COVER if is_png else _JPEG_COVER) | stream.metadata
             self._out.add_attachment(tags["filename"], tags["mimetype"], data)
             return
         packet = av.Packet(data)
-        packet.stream = add(self._out)
+        packet.stream = copy(self._out)
         self._describe(stream, packet.stream)
         # MP4 with chapters has covers with a second flag, and the muxer writes those as
         # videos.

@@ -19,7 +19,7 @@ from av.format import Flags
 
 from cloudconv.media.carried.carry import Carry
 from cloudconv.media.containers.containers import Container
-from cloudconv.media.containers.muxing import codec_name, label_of, stamp_of
+from cloudconv.media.containers.muxing import codec_name, label_of, nearest, stamp_of
 from cloudconv.media.frames.clock import BesideClock
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.reading.demux import only, open_container, read_packets
@@ -147,6 +147,10 @@ class CopiedTrack:
         # Whether the last packet was moved, or one before that it follows.
         self._steps_back = False
         self._skipped = 0  # packets of the part before its first key frame
+        context = source.codec_context
+        self._is_bitmap = context is not None and context.codec.bitmap_sub
+        # The last bitmap that begins before the part. It may be shown until the next one.
+        self._held: list[Any] = []
 
     def take(self, packet: Any, *, begins_part: bool) -> Iterator[Timed]:
         """Yield the packet to write for one of the source, if there is one."""
@@ -154,6 +158,28 @@ class CopiedTrack:
         if stamp is None:
             return
         self._begins_part |= begins_part
+        begin = stamp * packet.time_base
+        if self._is_bitmap and begin < self.begin:
+            if self._held and stamp_of(self._held[0]) != stamp:
+                self._held.clear()
+            self._held.append(packet)
+            return
+        if begin > self.begin:
+            yield from self.flush()
+        self._held.clear()
+        yield from self._written(packet)
+
+    def flush(self) -> Iterator[Timed]:
+        """Yield the packets after the last one of the source."""
+        for packet in self._held:
+            yield from self._written(packet)
+
+    def continued(self) -> Iterator[Timed]:
+        """Yield packets that go on after the film: none."""
+        yield from ()
+
+    def _written(self, packet: Any) -> Iterator[Timed]:
+        stamp = stamp_of(packet)
         base = packet.time_base
         begin = stamp * base
         is_over = self._carry.is_over(begin)
@@ -170,12 +196,6 @@ class CopiedTrack:
         copied = self._converted(packet)
         if copied is not None:
             yield self._ordered(copied, begin, early, lasts)
-
-    def flush(self) -> Iterator[Timed]:
-        """Yield the packets after the last one of the source: none."""
-        yield from ()
-
-    continued = flush
 
     def _from_key(
         self, packet: Any, begin: Fraction, end: Fraction
@@ -215,9 +235,11 @@ class CopiedTrack:
     ) -> tuple[Fraction, Fraction] | None:
         carry = self._carry
         first = carry.begin
-        if end - begin >= _ENDLESS:
+        is_open = self._is_bitmap and end == begin
+        # The track of an MP4 ends where its last packet ends.
+        if end - begin >= _ENDLESS or (is_open and self._container.has_edit_lists):
             end = max(carry.info.timing.end, begin)
-        if end <= first and begin < first:
+        if end <= first and begin < first and not is_open:
             return None
         visible = max(begin, first)
         return visible, max(end if carry.end is None else min(end, carry.end), visible)
@@ -254,9 +276,10 @@ class CopiedTrack:
         one.
         """
         tick = self.target.time_base
-        later = round(self.delay / tick)
-        shown = round(time / tick)
-        decoded = shown if early is None else min(round((time - early) / tick), shown)
+        later = nearest(self.delay / tick)
+        shown = decoded = nearest(time / tick)
+        if early is not None:
+            decoded = min(nearest((time - early) / tick), shown)
         if early is not None or self.source.type != "video":
             least = decoded if self._last is None else self._last + self._step
             if decoded < least:
@@ -269,7 +292,7 @@ class CopiedTrack:
             self._last = decoded
             packet.dts = decoded + later
         packet.pts = shown + later
-        packet.duration = round(lasts / tick)
+        packet.duration = nearest(lasts / tick)
         packet.time_base = tick
         packet.stream = self.target
         return (decoded + later) * tick, packet

@@ -55,8 +55,8 @@ class PacketSummary:
 class Writer(ABC):
     """An encoder, and an unfinished file into which its packets are written.
 
-    ``part`` is that file, or a folder for pictures; None for standard output and a trial.
-    ``warnings`` get those about the encoding.
+    ``part`` is that file, or a folder for pictures; None for standard output and a trial,
+    whose ``file`` is the name of the output. ``warnings`` get those about the encoding.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Writer(ABC):
     ) -> None:
         """Open the encoder and the container's muxer, which writes to ``url``."""
         self._part = part
+        self.file = part or plan.target
         self.plan = plan
         self.warnings = warnings
         self._container = container_of(plan.target)
@@ -81,11 +82,6 @@ class Writer(ABC):
             self.encoder = Encoder(plan, self._out, warnings)
             self._add_streams()
             open_strictly(plan.choice, self._out.start_encoding)
-
-    @property
-    def file(self) -> Path:
-        """Return the unfinished file or folder; standard output has none but its name."""
-        return self._part or self.plan.target
 
     def _add_streams(self) -> None:  # noqa: B027
         """Add further streams to the output before its header is written."""

@@ -5,10 +5,11 @@ import os
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from heapq import heappushpop
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import av
 from av.stream import Disposition
@@ -30,7 +31,7 @@ from cloudconv.media.writing.packets import PacketSummary, Writer, read_segment
 _LARGE = 5_000_000  # bytes of an animation in a second, which pages load slowly
 
 
-class Sink(Writer):
+class Sink(Writer, AbstractContextManager["Sink"]):
     """The output of a plan, which appears when the ``with`` block ends without an error.
 
     The output is one file with the other streams of the source, or a folder of numbered
@@ -75,9 +76,6 @@ class Sink(Writer):
         options = container.options and container.options(plan.info.path, plan.tick)
         super().__init__(plan, part, url, warnings, options)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:
             self.abandon()
@@ -121,11 +119,8 @@ class Sink(Writer):
         packet.stream = self.encoder.stream
         for ready in [packet] if self._order is None else self._order.push(packet):
             self._mux(ready)
-        if self._container.has_one_encoder:
-            self._note_size()
-
-    def _note_size(self) -> None:
-        if 1 <= self.encoder.shown.end < self._bytes / _LARGE:
+        is_animation = self._container.has_one_encoder
+        if is_animation and 1 <= self.encoder.shown.end < self._bytes / _LARGE:
             self.warnings.add(
                 Warned(
                     f"large-animation: {self.plan.target.name} takes more than 5 MB a "
