@@ -242,10 +242,6 @@ class EncodedTrack:
                 return
         yield from self._decoded(packet)
 
-    def continued(self) -> Iterator[Timed]:
-        """Yield packets that go on after the film, as far as they are known."""
-        yield from ()
-
     def flush(self) -> Iterator[Timed]:
         """Yield the packets after the last one of the source."""
         yield from self._decoded(None)

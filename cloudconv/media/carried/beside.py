@@ -9,8 +9,12 @@ taken:
 3. The stream is left out, and a warning names it.
 
 The settings only change the ways: slowed sound is never copied, sound that goes on after
-the film is encoded first, and with `copies_only` no sound is encoded. `OtherStreams` adds
-the streams to an output, and yields their packets until a time.
+the film is encoded first, and with `copies_only` no sound is encoded.
+
+`OtherStreams` adds the streams to an output, and yields their packets until a time, in the
+order of the file. FFmpeg's muxer sorts them by decode time. A merge by the next packet of
+each stream would have to read up to that packet, which may be far away or not known yet: a
+subtitle at the end, or the sound of a dream that is being made.
 """
 
 from collections.abc import Callable, Iterator
@@ -254,7 +258,8 @@ class OtherStreams:
         playlist = carry.playlist
         while playlist is not None and not playlist.is_complete:
             for track in tracks.values():
-                yield from track.continued()
+                if isinstance(track, ContinuedAudio):
+                    yield from track.continued()
             if not playlist.is_complete:  # by now
                 yield _NOTHING
         for track in tracks.values():

@@ -174,10 +174,6 @@ class CopiedTrack:
         for packet in self._held:
             yield from self._written(packet)
 
-    def continued(self) -> Iterator[Timed]:
-        """Yield packets that go on after the film: none."""
-        yield from ()
-
     def _written(self, packet: Any) -> Iterator[Timed]:
         stamp = stamp_of(packet)
         base = packet.time_base

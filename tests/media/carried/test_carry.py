@@ -26,7 +26,7 @@ from cloudconv.media.containers.muxing import add_copy
 from cloudconv.media.containers.timecode import timecode_at_rate
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.source import Source
-from cloudconv.media.writing.sink import try_streams
+from cloudconv.media.writing.sink import Sink, try_streams
 from cloudconv.timemap import TimeMap
 from tests.helpers import calls
 from tests.helpers.factory import (
@@ -504,6 +504,29 @@ def test_audio_is_interleaved_with_the_video(tmp_path):
                 latest[packet.stream.type] = packet.pts * packet.time_base
                 assert max(latest.values()) - min(latest.values()) < HALF
     assert len(latest) == 2
+
+
+def test_streams_are_read_as_far_as_the_video_has_come(tmp_path, monkeypatch):
+    """A merge by the next packet of each stream would read up to the only subtitle."""
+    texts = [(Fraction(7), HALF, "late")]
+    source = video(tmp_path / "in.mkv", seconds=9, subtitles="srt", texts_given=texts)
+    read = []
+
+    def reading(container, streams, real=tracks.read_packets):
+        for packet in real(container, streams):
+            read.append(packet.pts * packet.time_base)
+            yield packet
+
+    monkeypatch.setattr(tracks, "read_packets", reading)
+    info = probe(source)
+    carry = Carry(info, info.timing.start)
+    plan = plan_encoding(tmp_path / "out.mkv", info, rate=Fraction(24), carry=carry)
+    with Sink(plan) as sink:
+        for number, frame in enumerate(even(9 * 24, (32, 32))):
+            sink.write(frame)
+            assert max(read, default=0) <= Fraction(number, 24) + Fraction(1, 10)
+    assert max(read) > 8
+    assert len(subtitles_of(tmp_path / "out.mkv")) == 1
 
 
 def test_audio_that_is_longer_than_the_video_is_complete(tmp_path):
