@@ -80,8 +80,9 @@ Add = Callable[[OutputContainer], Any]
 class Way(NamedTuple):
     """A way of a stream: "copy", "encode", "attach", or "leave" for one that is left out.
 
-    ``add`` adds the stream to an output without a header. ``why`` is the warning for one
-    that is left out; empty if nobody misses it.
+    ``add`` adds the stream to an output without a header. ``why`` is the reason of sound
+    that is encoded again, or the warning for a stream that is left out, empty if nobody
+    misses it.
     """
 
     how: str
@@ -150,8 +151,13 @@ def _ways_of_sound(
             f"sound-not-copied: FFmpeg cannot copy {label_of(stream)} to "
             f"{container.name}: leave --audio=copy out, or choose another container."
         )
+    why = f"FFmpeg cannot copy it to {container.name}"
+    if carry.shows is not None:
+        why = "it is slowed down"
+    elif carry.playlist is not None:
+        why = f"FFmpeg cannot encode {codec_name(stream)} for {container.name}"
     for add in encoders_of(stream, container):
-        yield Way("encode", add)
+        yield Way("encode", add, why)
     if fits and carry.playlist is not None and carry.audio:
         yield copy
 
@@ -242,7 +248,8 @@ class OtherStreams:
         self._file.container.close()
 
     def _warn(self, message: str) -> None:
-        self._warnings.add(Warned(message))
+        if message:
+            self._warnings.add(Warned(message))
 
     def _packets(self) -> Iterator[Timed]:
         yield from self._covers
@@ -274,9 +281,8 @@ class OtherStreams:
         """Add a stream in the way that was decided, or name the stream."""
         container = self._container
         way = decide(stream, container, self._carry)
-        if way.why:
-            self._warn(way.why)
         if way.how == "leave":
+            self._warn(way.why)
             return
         if kind_of(stream) == "still":
             self._add_still(stream, way.add)
@@ -286,7 +292,7 @@ class OtherStreams:
         if way.how == "copy":
             track = self._copied(stream, target)
         elif stream.type == "audio":
-            track = self._sound(stream, target)
+            track = self._sound(stream, target, way.why)
         else:
             track = self._text(stream, target)
         self._describe(stream, target)
@@ -373,24 +379,19 @@ class OtherStreams:
             stream, target, *about, seekable=self._seekable, is_plain=is_styled
         )
 
-    def _sound(self, stream: Any, target: Any) -> Track:
+    def _sound(self, stream: Any, target: Any, why: str) -> Track:
         """Return a track of sound for an encoder, which is slowed or goes on."""
         carry = self._carry
-        name = self._container.name
         after = target.codec_context
         codec = after.codec.canonical_name
         if carry.shows is None and carry.playlist is not None:
             track: EncodedTrack = ContinuedAudio(stream, target, carry, carry.playlist)
-            why = f"FFmpeg cannot encode {codec_name(stream)} for {name}"
             if not is_lossless(after.codec):
                 carry.playlist.encoded.append(codec)
         else:
             track = EncodedTrack(stream, target, carry, carry.shows or EVEN)
-            why = f"FFmpeg cannot copy it to {name}"
             change = carry.change_of(stream.index)
-            if carry.shows is not None:
-                why = "it is slowed down"
-            elif change is not None:
+            if carry.shows is None and change is not None:
                 so = "the track is encoded again, in the format of its start"
                 self._warn_change(stream, change, so)
         if codec != stream.codec_context.codec.canonical_name:

@@ -252,10 +252,6 @@ def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> Iterat
     # A heap of the times that are not yet used as decode times; ``delay`` times remain in
     # it.
     unused = [first - k * step for k in range(delay, 0, -1)]
-    # On a clock too coarse for the frames, two segments can use the same tick. ``late`` has
-    # the number of ticks by which each segment is moved.
-    late = []
-    last = first - 1
     own = target.encoder.extradata_hash
     for path, summary in segments:
         if summary.extradata != own:
@@ -263,13 +259,15 @@ def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> Iterat
                 f"segment-encoded-otherwise: The finished segment {path} was encoded with "
                 "other parameters than this output: start again with --no-resume."
             )
-        late.append(max(last + 1 - summary.first, 0))
-        last = summary.last + late[-1]
+    last = first - 1
     with target.abandoned_on_error():
         written = 0
-        for (path, summary), ticks in zip(segments, late, strict=True):
+        for path, summary in segments:
+            # On a clock too coarse for the frames, two segments can use the same tick.
+            late = max(last + 1 - summary.first, 0)
+            last = summary.last + late
             for packet in read_segment(path, summary):
-                packet.pts += ticks
+                packet.pts += late
                 packet.dts = heappushpop(unused, packet.pts)
                 target.store(packet)
                 written += 1
