@@ -58,13 +58,8 @@ class FastTracker:
         return not self._tracks or (number < self._count and not is_waiting)
 
     def objects(self, number: int) -> tuple[FastObject, ...]:
-        """Return the objects between a frame and the one before it, which is not equal."""
-        return self._objects.get(number, ())
-
-    def forget(self, before: int) -> None:
-        """Drop the objects of pairs that end before a frame."""
-        for number in [number for number in self._objects if number < before]:
-            del self._objects[number]
+        """Return the objects between a frame and the one before it, once."""
+        return self._objects.pop(number, ())
 
     def _add(self, view: SearchedFrame) -> None:
         if self._views:
