@@ -180,7 +180,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     from cloudconv.jobs.interp import store
     from cloudconv.media.frames import frame
     from cloudconv.media.reading import demux, source
-    from cloudconv.media.writing import packets, sink
+    from cloudconv.media.writing import packets
     from cloudconv.models.base import Interpolator
     from cloudconv.render import inference, renderer
     from cloudconv.settings import InterpSettings
@@ -207,17 +207,17 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     stages.watch(renderer, "advance", "network")
     stages.watch(transfer.Arriving, "planes", "download")
     stages.watch(frame.Frame, "like", "picture")
-    stages.watch(sink.Sink, "write", "encode")
-    stages.watch(packets.PacketFile, "write", "mux")
+    stages.watch(packets.Writer, "write", "encode")
+    stages.watch(packets.PacketFile, "store", "mux")
     stages.watch(store, "join", "mux")
     if options.no_encoder:
-        write = sink.Sink.write
+        write = packets.Writer.write
 
         def write_first(self: Any, frame: Any) -> None:
-            if not self._shown.frames:  # a segment needs one frame
+            if not self.encoder.shown.frames:  # a segment needs one frame
                 write(self, frame)
 
-        sink.Sink.write = write_first  # type: ignore[method-assign]
+        packets.Writer.write = write_first  # type: ignore[method-assign]
     settings = InterpSettings(
         input=options.clip,
         output=options.clip.with_name("made.mp4"),

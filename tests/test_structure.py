@@ -34,14 +34,14 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5415,
+    "media": 5410,
     "jobs": 3461,
     "models": 2700,
     "dreaming": 2023,
     "forecasting": 265,
     "render": 845,
     "training": 699,
-    "schedule": 999,
+    "schedule": 955,
     "settings + cli + report": 1742,
     THE_REST: 1628,
 }
@@ -49,10 +49,10 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 822,
+    "conditional expressions": 819,
     "tuple assignments": 83,
     "lambdas": 78,
-    "assignments inside expressions": 73,
+    "assignments inside expressions": 72,
     "comprehensions of two loops": 17,
     "lines of over 92 characters": 0,
 }
@@ -82,7 +82,7 @@ def _imports(file):
 
 
 FILES = {_module(file): file for file in ROOT.rglob("*.py")}
-assert {"cloudconv.api", "cloudconv.media.writing.muxer"} <= FILES.keys()
+assert {"cloudconv.api", "cloudconv.media.writing.sink"} <= FILES.keys()
 
 
 @cache

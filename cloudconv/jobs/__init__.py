@@ -170,7 +170,7 @@ def _module(settings: Any, function: str) -> Any:
 def planned(plan: Any) -> dict[str, Any]:
     """Return the JSON of a plan: the keys of the result that are decided, with warnings."""
     from cloudconv.jobs.video import VideoPlan  # imports PyTorch
-    from cloudconv.media.writing.muxer import try_streams
+    from cloudconv.media.writing.sink import try_streams
 
     warnings = Warnings(plan.warnings)
     if isinstance(plan, VideoPlan):

@@ -29,7 +29,7 @@ from cloudconv.media.containers.ffmpeg import has_filter, libraries
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.source import Source
 from cloudconv.media.writing.encoders import present
-from cloudconv.media.writing.opening import encoder_state
+from cloudconv.media.writing.encoding import encoder_state
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.catalogue import ModelSpec

@@ -10,9 +10,9 @@ matte, its colours, and the ground behind.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
@@ -83,21 +83,15 @@ class SearchedFrame:
 class Blob:
     """A part of a frame that both neighbours lack, in pixels of the searched picture.
 
-    ``centre``: (x, y). ``colour``: its mean, in levels. ``openness``: the part of its
-    outline that looks like itself, as that of a limb does. ``contrast``: in levels.
+    ``centre``: (x, y). ``openness``: the part of its outline that looks like itself, as
+    that of a limb does. ``weight``: how strong it is.
     """
 
     matte: Matte
     centre: NDArray[np.float64]
-    colour: Floats
     area: float
     openness: float
-    contrast: float
-
-    @property
-    def weight(self) -> float:
-        """Return how strong the blob is."""
-        return self.contrast * math.sqrt(self.area)
+    weight: float
 
 
 class _Ground(NamedTuple):
@@ -110,35 +104,31 @@ class _Ground(NamedTuple):
 
 def find(before: SearchedFrame, view: SearchedFrame, after: SearchedFrame) -> list[Blob]:
     """Return the blobs of a frame, the strongest; its neighbours have the same size."""
-    still = np.zeros((*view.luma.shape, 2), np.float32)
-    sides = [[_Ground(other, still, other.luma)] for other in (before, after)]
     is_small = min(view.luma.shape) < LEAST_SIDE
-    if is_small or _excess(view, *sides).max() <= _THRESHOLD:
+    if is_small or _excess(view.luma, [before.luma, after.luma]).max() <= _THRESHOLD:
         return []
-    for side in sides:
-        side += _aligned(view, side[0].view)
-    blobs = (_blob(view, sides, *found) for found in _parts(_excess(view, *sides)))
+    sides = [_aligned(view, other) for other in (before, after)]
+    grounds = [ground.luma for ground in chain(*sides)]
+    blobs = (_blob(view, sides, *found) for found in _parts(_excess(view.luma, grounds)))
     return [blob for blob in blobs if blob is not None]
 
 
-def _aligned(view: SearchedFrame, other: SearchedFrame) -> Iterator[_Ground]:
+def _aligned(view: SearchedFrame, other: SearchedFrame) -> list[_Ground]:
+    """Return a neighbour that is moved onto a frame in three ways."""
     size = view.luma.shape
     flow = measured_flow(view.half, other.half, quick=True)
     coarse = resized_flow(flow, [-(-side // 8) for side in size])
     ground = cv2.merge([cv2.medianBlur(channel, 5) for channel in cv2.split(coarse)])
-    for each in (flow, ground):
-        full = resized_flow(each, size)
-        yield _Ground(other, full, warp(other.luma, full, how=cv2.INTER_LINEAR))
+    flows = [resized_flow(each, size) for each in (flow, ground)]
+    moved = [warp(other.luma, each, how=cv2.INTER_LINEAR) for each in flows]
+    still = _Ground(other, np.zeros_like(flows[0]), other.luma)
+    return [still, *(_Ground(other, *each) for each in zip(flows, moved, strict=True))]
 
 
-def _excess(view: SearchedFrame, *sides: Sequence[_Ground]) -> Bytes:
+def _excess(luma: Bytes, grounds: Sequence[Bytes]) -> Bytes:
     """Return by how many levels each sample is outside of all grounds around it."""
-    most = least = sides[0][0].luma
-    for ground in chain(*sides):
-        most = cv2.max(most, ground.luma)
-        least = cv2.min(least, ground.luma)
-    over = cv2.subtract(view.luma, cv2.dilate(most, _SQUARE))
-    under = cv2.subtract(cv2.erode(least, _SQUARE), view.luma)
+    over = cv2.subtract(luma, cv2.dilate(reduce(cv2.max, grounds), _SQUARE))
+    under = cv2.subtract(cv2.erode(reduce(cv2.min, grounds), _SQUARE), luma)
     excess: Bytes = cv2.max(over, under)
     return excess
 
@@ -148,70 +138,69 @@ def _parts(excess: Bytes) -> list[tuple[Bytes, Area]]:
     height, width = excess.shape
     mask = (excess > _THRESHOLD).astype(np.uint8)
     closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _SQUARE)
-    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(closed)
     found = []
-    for outline in outlines:
-        x, y, wide, tall = cv2.boundingRect(outline)
-        left = max(x - _MARGIN, 0)
-        top = max(y - _MARGIN, 0)
-        area = (
-            slice(top, min(y + tall + _MARGIN, height)),
-            slice(left, min(x + wide + _MARGIN, width)),
-        )
-        if max(wide, tall) * FASTEST <= width and wide * tall >= _SMALLEST:
-            inside = np.zeros_like(excess[area])
-            cv2.drawContours(inside, [outline], 0, 1, cv2.FILLED, offset=(-left, -top))
-            strength = (excess[area] * inside).max() * math.sqrt(inside.sum())
-            found.append((strength, inside, area))
+    for number, (x, y, wide, tall, size) in enumerate(boxes[1:], 1):
+        if max(wide, tall) * FASTEST <= width and size >= _SMALLEST:
+            area = (
+                slice(max(y - _MARGIN, 0), min(y + tall + _MARGIN, height)),
+                slice(max(x - _MARGIN, 0), min(x + wide + _MARGIN, width)),
+            )
+            inside = (labels[area] == number).astype(np.uint8)
+            found.append(((excess[area] * inside).max() * math.sqrt(size), inside, area))
     found.sort(key=itemgetter(0), reverse=True)
     return [(inside, area) for _, inside, area in found[:_MOST]]
 
 
 def _blob(
-    view: SearchedFrame, sides: Sequence[Sequence[_Ground]], inside: Bytes, area: Area
+    view: SearchedFrame,
+    sides: Sequence[Sequence[_Ground]],
+    inside: Bytes,
+    area: Area,
 ) -> Blob | None:
-    """Return the blob in an area, by the grounds that fit around it; None without any."""
-    near = cv2.dilate(inside, _SQUARE, iterations=3)
-    ring = (cv2.dilate(near, _SQUARE, iterations=2) - near).astype(bool)
-    if inside.sum() < _SMALLEST or not ring.any():
-        return None
+    """Return the blob in an area, by the grounds that fit around it; None if faint."""
     rows, columns = (
         slice(round(span.start * view.scale), round(span.stop * view.scale))
         for span in area
     )
     image = view.picture[rows, columns]
+    near = cv2.dilate(inside, _SQUARE, iterations=3)
+    outline = cv2.dilate(near, _SQUARE, iterations=2) - near
     grounds = []
     for side in sides:
-        errors = [cv2.absdiff(x.luma[area], view.luma[area])[ring].mean() for x in side]
+        errors = [
+            cv2.absdiff(ground.luma[area], view.luma[area])[outline > 0].mean()
+            for ground in side
+        ]
         chosen = side[int(np.argmin(errors))]
         # The flow behind an object is not known: that around it continues.
-        shift = view.scale * np.median(chosen.flow[area][ring], axis=0)
-        moved = transformed(chosen.view.picture, translation(-shift), (rows, columns))
-        grounds.append(moved)
+        shift = view.scale * np.median(chosen.flow[area][outline > 0], axis=0)
+        picture = chosen.view.picture
+        grounds.append(transformed(picture, translation(-shift), (rows, columns)))
     # A neighbour shows the object beside this place, where this frame shows the ground.
     ground = np.median([image, *grounds], axis=0)
     inside, near, outline = (
         cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        for mask in (inside, near, ring.astype(np.uint8))
+        for mask in (inside, near, outline)
     )
     apart = np.sqrt(np.square(image - ground).mean(2))
     contrast = np.percentile(apart[inside > 0], 90)
     floor = 2 * np.median(apart[outline > 0]) + 1
     alpha = near * ((apart - floor) / max(_CORE * contrast - floor, 1)).clip(0, 1)
     core = alpha > _CORE
-    size = alpha.sum() / view.scale**2
+    size = float(alpha.sum() / view.scale**2)
     if size < _SMALLEST or not core.any():
         return None
     corner = columns.start, rows.start
     x, y = np.indices(alpha.shape)[::-1].reshape(2, -1) @ alpha.ravel() / alpha.sum()
-    colour, behind = (picture[core].mean(0) for picture in (image, ground))
-    axis = colour - behind
-    like = (image[outline > 0] - behind) @ axis / (axis @ axis + 1)
     opacity = alpha[..., None].astype(np.float32)
+    own, behind = (picture[core].mean(0) for picture in (image, ground))
+    axis = own - behind
+    like = (image[outline > 0] - behind) @ axis / (axis @ axis + 1)
     colours = (image - (1 - opacity) * ground) * (opacity > 0)
     centre = float(x + corner[0]), float(y + corner[1])
     pictures = (values / np.float32(_LEVELS) for values in (colours, ground))
     matte = Matte(corner, centre, opacity[..., 0], *pictures)
     openness = float(like.clip(0, 1).mean())
-    place = np.array(centre) / view.scale
-    return Blob(matte, place, colour, float(size), openness, float(contrast))
+    weight = float(contrast * math.sqrt(size))
+    return Blob(matte, np.array(centre) / view.scale, size, openness, weight)

@@ -469,13 +469,12 @@ class _Gaps:
         self._is_same = right.repeats and left.frame.same_picture(right.frame)
         self._number += 1
         task = alone(left.frame)
+        objects = self._tracker.objects(self._number)
         if not (right.cut or right.flashes or self._is_same):
             before, after = self._outer(left, right)
-            objects = self._tracker.objects(self._number)
             task = replace(
                 task, right=right.frame, before=before, after=after, objects=objects
             )
-        self._tracker.forget(self._number)
         self._before = left
         spans = _shows(left), _shows(right)
         return Gap(task, *spans, right.frame, left.cut, was_same)

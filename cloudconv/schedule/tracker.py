@@ -24,12 +24,10 @@ class FastTracker:
     def __init__(self, *, tracks: bool = True) -> None:
         self._tracks = tracks
         self._count = 0  # of frames
-        self._pictures = 0  # of the scene, without repeats
-        self._views: deque[SearchedFrame] = deque(maxlen=3)
+        self._views: deque[SearchedFrame] = deque(maxlen=3)  # of the scene, no repeats
         self._trajectories = Trajectories(0)
-        # The pairs that are not known yet: the number of the first picture in the scene,
-        # and that of the second one's frame.
-        self._waiting: deque[tuple[int, int]] = deque()
+        # Pairs that are not known yet, by the number of the second frame.
+        self._waiting: deque[int] = deque()
         self._objects: dict[int, tuple[FastObject, ...]] = {}
 
     def push(self, frame: Frame, *, begins: bool, repeats: bool) -> None:
@@ -39,52 +37,41 @@ class FastTracker:
             return
         if begins:
             self.finish()
-        if begins or not repeats or not self._pictures:
+        if not (repeats and self._views):
             self._add(SearchedFrame(frame))
         self._count += 1
-        while self._waiting:
-            first, second = self._waiting[0]
-            is_seen = self._pictures >= first + 2 + AHEAD
-            if not is_seen and self._count <= second + 2 * AHEAD:
-                break
+        while self._waiting and (
+            len(self._waiting) > AHEAD or self._count > self._waiting[0] + 2 * AHEAD
+        ):
             self._decide()
 
     def finish(self) -> None:
         """End the scene: all pairs are known."""
-        if self._pictures > 1:
-            self._trajectories.push([])
+        self._trajectories.push([])
         while self._waiting:
             self._decide()
-        self._pictures = 0
         self._views.clear()
 
     def knows(self, number: int) -> bool:
         """Return whether the objects before a frame are known, by its number from 0."""
-        is_waiting = bool(self._waiting) and self._waiting[0][1] <= number
+        is_waiting = bool(self._waiting) and self._waiting[0] <= number
         return not self._tracks or (number < self._count and not is_waiting)
 
     def objects(self, number: int) -> tuple[FastObject, ...]:
-        """Return the objects between a frame and the one before it, which is not equal."""
-        return self._objects.get(number, ())
-
-    def forget(self, before: int) -> None:
-        """Drop the objects of pairs that end before a frame."""
-        for number in [number for number in self._objects if number < before]:
-            del self._objects[number]
+        """Return the objects between a frame and the one before it, once."""
+        return self._objects.pop(number, ())
 
     def _add(self, view: SearchedFrame) -> None:
-        self._views.append(view)
-        if self._pictures:
-            self._waiting.append((self._pictures - 1, self._count))
+        if self._views:
+            self._waiting.append(self._count)
         else:
             self._trajectories = Trajectories(view.luma.shape[1])
-            self._trajectories.push([])
-        self._pictures += 1
-        if self._pictures > 2:
+        self._views.append(view)
+        if len(self._views) == self._views.maxlen:
             self._trajectories.push(find(*self._views))
 
     def _decide(self) -> None:
-        first, second = self._waiting.popleft()
-        found = tuple(self._trajectories.links(first))
+        number = self._waiting.popleft()
+        found = self._trajectories.links()
         if found:
-            self._objects[second] = found
+            self._objects[number] = tuple(found)

@@ -118,3 +118,28 @@ def test_a_part_a_slow_motion_a_replaced_frame_and_a_shutter_show_the_ball(tmp_p
     interp(clip, "shutter.mkv", factor=2, shutter=180)
     area = around(4.625, 1)
     assert (rgb("shutter.mkv", 9)[area] - ground(4.625)[area] / 255).mean() > 0.15
+
+
+@pytest.mark.parametrize(
+    "light",
+    [lambda k: 1 - 0.02 * k, lambda k: 1 + 0.4 * (k == 4), lambda k: 1 - 0.3 * (k > 3)],
+    ids=["fades", "flashes", "steps"],
+)
+def test_a_change_of_light_does_not_make_a_ball_worse(monkeypatch, light):
+    pictures = [film(k) * np.float32(light(k) / 360) for k in range(9)]
+
+    def errors():
+        made = [*cloudconv.interpolate_frames(pictures, 2, model="cloud-turbo")]
+        middles = [film(k + 0.5) / 360 * (light(k) + light(k + 1)) / 2 for k in range(8)]
+        return np.array(
+            [
+                np.abs(made[2 * k + 1] - middle)[around(k + 0.5)].mean()
+                for k, middle in enumerate(middles)
+            ]
+        )
+
+    found = errors()
+    without_search(monkeypatch)
+    plain = errors()
+    assert np.all(found < plain + 0.005)
+    assert found[1:7].mean() <= plain[1:7].mean()

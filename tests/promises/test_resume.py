@@ -17,7 +17,6 @@ import pytest
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Progress
-from cloudconv.media.writing.muxer import Muxer, PictureFolder
 from cloudconv.media.writing.packets import PacketFile, Writer
 from cloudconv.media.writing.sink import Sink
 from tests.helpers import calls
@@ -225,8 +224,8 @@ def test_a_signal_closes_no_file_into_which_a_thread_writes(kind, tmp_path, monk
         closed_inside.append(writer in inside)
         real(writer)
 
-    for writer in (Muxer, PacketFile, PictureFolder):
-        monkeypatch.setattr(writer, "write", partialmethod(write, real=writer.write))
+    for writer in (Sink, PacketFile):
+        monkeypatch.setattr(writer, "store", partialmethod(write, real=writer.store))
     monkeypatch.setattr(Writer, "abandon", abandon)
     with pytest.raises(KeyboardInterrupt):
         make(kind, clip, out)

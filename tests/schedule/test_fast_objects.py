@@ -89,6 +89,22 @@ def test_a_stream_waits_for_few_frames_and_for_few_repeats():
     assert tracker.knows(11 - 2 * AHEAD)
 
 
+def test_a_long_hold_moves_no_object_to_another_pair():
+    tracker = FastTracker()
+    source = frames(range(12))
+    pushed = [*range(6), *[5] * (2 * AHEAD + 2), *range(6, 12)]
+    for number, time in enumerate(pushed):
+        is_held = number > 0 and pushed[number - 1] == time
+        tracker.push(source[time], begins=False, repeats=is_held)
+    tracker.finish()
+    objects = {k: tracker.objects(k) for k in range(len(pushed))}
+    assert sum(map(len, objects.values())) == 5
+    for number, things in objects.items():
+        for thing in things:
+            apart = np.subtract(thing.ends[1].centre, place(pushed[number]))
+            assert np.hypot(*apart) < 0.5
+
+
 def test_objects_do_not_depend_on_the_times_that_are_asked_for():
     def centres(tasks):
         return {

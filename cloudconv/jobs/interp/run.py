@@ -41,9 +41,8 @@ from cloudconv.jobs.reports import PAGE, finish_report, opened_report, places_pa
 from cloudconv.jobs.video import size_of
 from cloudconv.media.frames.frame import FrameTask
 from cloudconv.media.writing.encoding import EncodingPlan
-from cloudconv.media.writing.muxer import try_streams
 from cloudconv.media.writing.output import claim
-from cloudconv.media.writing.sink import Sink
+from cloudconv.media.writing.sink import Sink, try_streams
 from cloudconv.messages import counted, plural
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import set_threads

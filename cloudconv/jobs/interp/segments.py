@@ -29,7 +29,7 @@ from cloudconv.media.colour.color import rgb_of
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.media.reading.source import Source
 from cloudconv.media.writing.encoding import EncodingPlan
-from cloudconv.media.writing.packets import PacketSummary
+from cloudconv.media.writing.packets import PacketFile, PacketSummary, Writer
 from cloudconv.media.writing.sink import Sink
 from cloudconv.pipeline import one_thread, prefetch
 from cloudconv.render.device import set_threads
@@ -257,8 +257,8 @@ class _SegmentFile:
         self._job = job
         self.written = 0
         self._keep = keep
-        self.encoder = output or Sink(
-            job.encoding, file=fresh_file(job.folder), warnings=warnings
+        self.encoder: Writer = output or PacketFile(
+            job.encoding, fresh_file(job.folder), warnings
         )
         self._frames: list[Task[Fraction]] = []
         self._doubts = joined([])
@@ -323,7 +323,7 @@ def render_segments(
 
     def abandon() -> None:
         if file is not None:
-            file.encoder.writer.abandon()
+            file.encoder.abandon()
 
     with ExitStack() as stack:
         # The threads end before the file is closed, also after an interrupt.

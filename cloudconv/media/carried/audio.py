@@ -1,7 +1,7 @@
-"""Encode audio again, slowed down with the picture or not."""
+"""Encode audio again: slowed down with the picture, or continued after the film."""
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -11,11 +11,15 @@ import numpy as np
 from av.container import OutputContainer
 
 from cloudconv.media.carried.carry import Carry
-from cloudconv.media.carried.tracks import CarriedTrack, Timed
+from cloudconv.media.carried.tracks import Timed
 from cloudconv.media.containers.containers import Container
-from cloudconv.media.containers.muxing import add_copy, header_of, stamp_of
+from cloudconv.media.containers.muxing import add_copy, header_of, label_of, stamp_of
+from cloudconv.media.sound.fades import FilmSound
+from cloudconv.media.sound.mixing import Mixer
+from cloudconv.media.sound.playlist import Playlist
 from cloudconv.media.sound.stretch import Samples, TimeStretch
 from cloudconv.messages import counted
+from cloudconv.timeline import EVEN
 from cloudconv.timemap import TimeMap
 
 # Encoders for audio whose own codec has no encoder, or none that the container accepts.
@@ -48,6 +52,12 @@ _BITS_PER_CHANNEL = 96_000  # per second
 # The seconds before the kept part that are also decoded, because a decoder needs earlier
 # packets.
 _DECODED_BEFORE = Fraction(1)
+# A sound that ends at most this many seconds before the picture is continued from its own
+# end, and not after a silence. Packets of audio rarely end with a frame.
+_ENDS_EARLY = Fraction(1, 10)
+_LEAD = Fraction(1, 2)  # seconds at the start of the output that are kept for a loop
+# Sample formats with more digits than a number of 32 bits has.
+_DEEP_FORMATS = ("s32", "s64", "dbl")
 # The largest rounding error of time stamps, in seconds. A larger gap is filled with
 # silence; a larger overlap is cut.
 _TOLERANCE = Fraction(1, 50)
@@ -109,33 +119,29 @@ def _mixes(layout: str, into: str) -> bool:
     return True
 
 
-def choose_format(
+def encoders_of(
     source: Any, container: Container
-) -> Callable[[OutputContainer], Any] | None:
-    """Return a function that adds an encoder for a stream to an output without a header.
+) -> Iterator[Callable[[OutputContainer], Any]]:
+    """Yield functions that add an encoder for a stream to an output without a header.
 
     The codec of the stream is tried first, for a lossless one others without loss, then AAC
-    and Opus, then the same with fewer channels. None means that there is no decoder, or no
-    format that the container accepts.
+    and Opus, then the same with fewer channels. There are none without a decoder. The
+    container may refuse each.
     """
     context = source.codec_context
     channels = channels_of(source)
     if context is None or not context.sample_rate or not channels.total:
-        return None
+        return
     codec = context.codec.canonical_name
     is_exact = is_lossless(context.codec)
     lossless = _losslessly(codec, context.format.name) if is_exact else []
     liked = [name for name in lossless if not name.startswith(container.seldom_heard)]
-    encoders = dict.fromkeys((codec, *liked, *_OTHERWISE))
     usual = _USUAL.get(channels.total, "5.1")
     channel_layout = channels.layout or f"{channels.total} channels"
     layouts = dict.fromkeys((channels.layout or usual, usual, "stereo"))
     for layout in (offered for offered in layouts if _mixes(channel_layout, offered)):
-        for name in encoders:
-            add = partial(_add, context, name, layout)
-            if header_of(container.muxer, add) is not None:
-                return add
-    return None
+        for name in dict.fromkeys((codec, *liked, *_OTHERWISE)):
+            yield partial(_add, context, name, layout)
 
 
 def _losslessly(codec: str, sample_format: str) -> list[str]:
@@ -180,24 +186,21 @@ def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
     return stream
 
 
-class EncodedTrack(CarriedTrack):
+class EncodedTrack:
     """A track of audio that is decoded, stretched and encoded again.
 
-    Audio at the source time ``carry.zero + t`` moves to the time that shows ``t``. The
-    output lasts exactly as long as the map shows the part from ``carry.begin`` to
-    ``carry.end``, to the sample; gaps in the source's times become silence. The track needs
-    the sound from ``begin`` on, a time on the source's clock.
+    For the attributes see :class:`cloudconv.media.carried.tracks.CopiedTrack`. Audio at the
+    source time ``carry.zero + t`` moves to the time that shows ``t``. The output lasts
+    exactly as long as the map shows the part from ``carry.begin`` to ``carry.end``, to the
+    sample; gaps in the source's times become silence.
     """
 
-    def __init__(
-        self,
-        source: Any,
-        target: Any,
-        carry: Carry,
-        others: Collection[CarriedTrack],
-        shows: TimeMap,
-    ) -> None:
-        super().__init__(source, target, carry, others)
+    def __init__(self, source: Any, target: Any, carry: Carry, shows: TimeMap) -> None:
+        self.source = source
+        self.target = target
+        self.begin = carry.begin
+        self.delay = self.led = Fraction(0)
+        self._carry = carry
         self._lost = 0  # packets that could not be decoded
         self._infinite = 0  # samples that are no finite number, which become silence
         self._map = shows
@@ -225,7 +228,8 @@ class EncodedTrack(CarriedTrack):
         self._type: np.dtype[Any] = np.dtype(np.float32)
         self._format = "flt"  # of the samples here
 
-    def _written(self, packet: Any) -> Iterator[Timed]:
+    def take(self, packet: Any, *, begins_part: bool) -> Iterator[Timed]:
+        """Yield the packets that are finished with one of the source."""
         stamp = stamp_of(packet)
         if stamp is not None:
             begin = stamp * packet.time_base
@@ -238,16 +242,17 @@ class EncodedTrack(CarriedTrack):
                 return
         yield from self._decoded(packet)
 
-    def finish(self) -> Iterator[Timed]:
+    def flush(self) -> Iterator[Timed]:
         """Yield the packets after the last one of the source."""
         yield from self._decoded(None)
         yield from self._resampled(None)
         if self._first is not None:
             yield from self._encoded(self._stretch.finish())
-            yield from map(timed, self.target.encode(None))
+            yield from map(_timed, self.target.encode(None))
 
-    def warnings(self, label: str) -> Iterator[str]:
+    def warnings(self) -> Iterator[str]:
         """Yield warnings about damaged sound."""
+        label = label_of(self.source)
         if self._lost:
             yield (
                 f"sound-damaged: {label} is damaged: {self._lost} of its packets "
@@ -343,9 +348,111 @@ class EncodedTrack(CarriedTrack):
                 frame.time_base = Fraction(1, self._rate)
                 frame.pts = self._place
                 self._place += len(samples)
-                yield from map(timed, self.target.encode(frame))
+                yield from map(_timed, self.target.encode(frame))
 
 
-def timed(packet: Any) -> Timed:
+class ContinuedAudio(EncodedTrack):
+    """A track of audio that goes on after the film, up to the end of the playlist.
+
+    The track is encoded again as a whole. The sound of the scene stays in memory. Before
+    the playlist begins, the samples of a codec without loss keep their values.
+    """
+
+    def __init__(self, source: Any, target: Any, carry: Carry, playlist: Playlist) -> None:
+        super().__init__(source, target, carry, EVEN)
+        if source.codec_context.format.name.removesuffix("p") in _DEEP_FORMATS:
+            self._format = "dbl"
+            self._type = np.dtype(np.float64)
+        self._playlist = playlist
+        self._passages = playlist.follow()
+        # Places in samples: of the first sample of the output, of the first and of the end
+        # of those that may play, and of the first after the film.
+        self._start = self._least
+        self._scene = round((playlist.scene - carry.zero) * self._rate)
+        self._end = round((playlist.until - carry.zero) * self._rate)
+        self._begins = round((playlist.begins - carry.zero) * self._rate)
+        self._least = min(self._start, self._scene)
+        self.begin = min(self.begin, playlist.scene)
+        self._leads = self._start < self._begins
+        self._lead: list[Samples] = []
+        self._heard: list[Samples] = []
+        self._first_heard: int | None = None
+        self._is_read = False
+        self._mixer: Mixer | None = None
+
+    def warnings(self) -> Iterator[str]:
+        """Yield warnings about damaged and too short sound."""
+        label = label_of(self.source)
+        yield from super().warnings()
+        if self._mixer is None or self._mixer.is_silent:
+            yield (
+                f"sound-too-short: {label} has less than half a second of sound in the "
+                "scene that goes on: the new frames are silent."
+            )
+
+    def continued(self) -> Iterator[Timed]:
+        """Yield packets as far as the playlist is known, after the last one of the film."""
+        if not self._is_read:
+            self._is_read = True
+            yield from self._decoded(None)
+            yield from self._resampled(None)
+            if self._first is not None:
+                yield from self._prepared()
+        if self._mixer is not None:
+            yield from self._encoded(self._mixer.play())
+
+    def flush(self) -> Iterator[Timed]:
+        """Yield the last packets; the playlist is complete."""
+        yield from self.continued()
+        if self._first is not None:
+            yield from map(_timed, self.target.encode(None))
+
+    def _prepared(self) -> Iterator[Timed]:
+        if not self._leads or self._begins - self._next > _ENDS_EARLY * self._rate:
+            while self._next < self._begins:
+                size = min(self._begins - self._next, self._rate), self._channels
+                yield from self._stretched(np.zeros(size, self._type))
+        silence = np.zeros((0, self._channels), self._type)
+        sound = np.concatenate([silence, *self._heard])
+        self._heard.clear()
+        lead = np.concatenate(self._lead or [silence]) if self._leads else None
+        at = min(self._next, self._begins)
+        self._mixer = Mixer(
+            self._playlist,
+            self._passages,
+            FilmSound(
+                sound,
+                self._rate,
+                self._next if self._first_heard is None else self._first_heard,
+            ),
+            at,
+            self._carry.zero,
+            lead,
+        )
+        if not self._leads:
+            self._place = at
+
+    def _stretched(self, samples: Samples) -> Iterator[Timed]:
+        at = self._next
+        self._next += len(samples)
+        heard = samples[max(self._scene - at, 0) :]
+        if len(heard):
+            if self._first_heard is None:
+                self._first_heard = max(at, self._scene)
+            self._heard.append(heard)
+        tail = samples[max(self._start - at, 0) : max(self._begins - at, 0)]
+        if len(tail) and self._leads:
+            begins = max(at, self._start)
+            if self._playlist.loops and begins < self._start + _LEAD * self._rate:
+                if not self._lead:
+                    self._lead.append(
+                        np.zeros((begins - self._start, self._channels), self._type)
+                    )
+                self._lead.append(tail)
+            self._place = begins
+            yield from self._encoded(iter([tail]))
+
+
+def _timed(packet: Any) -> Timed:
     """Return an encoded packet after its decode time in seconds."""
     return packet.dts * packet.time_base, packet

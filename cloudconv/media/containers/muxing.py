@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -59,6 +60,12 @@ def add_side_data(packet: Any, kind: int, data: bytes) -> None:
 def stamp_of(packet: Any) -> Any:
     """Return when a packet is shown, or else when it is decoded, in ticks; or None."""
     return packet.dts if packet.pts is None else packet.pts
+
+
+def nearest(ticks: Fraction) -> int:
+    """Return the nearest whole number as FFmpeg does: of two, that away from 0."""
+    away = int(abs(ticks) + Fraction(1, 2))
+    return away if ticks > 0 else -away
 
 
 def codec_name(stream: Any) -> str:

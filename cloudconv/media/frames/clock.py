@@ -1,6 +1,6 @@
 """Tell by its format which time stamps of a file can be trusted, and correct the others."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -244,3 +244,54 @@ class VideoClock(Clock):
             lasts = int(SHOWN / self._tick)
             self._later += lasts - packet.duration
             packet.duration = lasts
+
+
+class BesideClock(Clock):
+    """A clock of a stream beside a video, whose parts begin where those of the video do.
+
+    A part that the video does not have directly follows the part before. ``begins_part`` is
+    whether the last packet is the first one of a part.
+    """
+
+    def __init__(
+        self, container: InputContainer, stream: Any, restarts: Sequence[Restart]
+    ) -> None:
+        super().__init__(container, restarts)
+        self.begins_part = False
+        self._offsets = [Fraction(0), *(restart.offset for restart in restarts)]
+        self._kind = stream.type
+        self._is_heard = False  # whether a packet has come that no edit list hides
+        self._number = 0  # of the part
+        # Of this part, and the last packet's end.
+        self._offset = self._reached = Fraction(0)
+
+    def move(self, packet: Any, others: Iterable[Clock]) -> bool:
+        """Move a packet to the clock of the whole video.
+
+        ``others`` are the clocks of all streams beside the video. Return False for a packet
+        that an edit list cuts out of the sound.
+        """
+        if packet.is_discard and self._is_heard and self._kind == "audio":
+            return False
+        self._is_heard |= not packet.is_discard
+        self.begins_part = False
+        stamp = packet.pts if packet.dts is None else packet.dts
+        if stamp is None:
+            return True
+        base = packet.time_base
+        time = stamp * base
+        self.take(time, packet)
+        number = self.part
+        if self._kind == "subtitle":
+            # Subtitles are so far apart that their own times may not show the next part's
+            # start.
+            parts = (other.part for other in others)
+            number = min(max(parts, default=0), len(self._offsets) - 1)
+        if number != self._number:
+            alone = number >= len(self._offsets)
+            self._offset = self._reached - time if alone else self._offsets[number]
+            self._number = number
+            self.begins_part = True
+        self._reached = time + self._offset + (packet.duration or 0) * base
+        shift(packet, round(self._offset / base))
+        return True

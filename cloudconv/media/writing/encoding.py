@@ -1,26 +1,53 @@
-"""Plan the encoding of an output: encoder, clock, and warnings about lost contents."""
+"""Plan the encoding of an output, and encode.
+
+The plan has the encoder, its clock, and warnings about lost contents. `Encoder` makes
+packets of frames. Encoders only log what they refuse, see `open_strictly`.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from functools import cache
 from math import lcm
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import av
 from av.container import OutputContainer
 
-from cloudconv.events import Warned
+from cloudconv.errors import EncoderError, EncoderUsageError
+from cloudconv.events import Warned, Warnings
 from cloudconv.media.carried.carry import Carry
-from cloudconv.media.colour.convert import UPRIGHT, Turn, output_tags, turn_of
+from cloudconv.media.colour.convert import (
+    UPRIGHT,
+    Turn,
+    encoder_picture,
+    output_tags,
+    turn_of,
+)
 from cloudconv.media.containers.containers import MOST_TICKS, Content, container_of
+from cloudconv.media.containers.ffmpeg import (
+    LogLine,
+    log_lines,
+    reason_of,
+    tidy,
+    unchanged_priority,
+)
 from cloudconv.media.containers.input import is_stdout
-from cloudconv.media.containers.sidedata import keep, left_out
+from cloudconv.media.containers.sidedata import CAPTIONS, KINDS, Captions, keep, left_out
+from cloudconv.media.frames.filters import Chain
 from cloudconv.media.frames.formats import layout
-from cloudconv.media.frames.frame import ColorTags, MediaInfo
-from cloudconv.media.writing.encoders import DEFAULTS, EncoderChoice, choose, codec_of
+from cloudconv.media.frames.frame import ColorTags, Frame, MediaInfo
+from cloudconv.media.writing.encoders import (
+    DEFAULTS,
+    EncoderChoice,
+    choose,
+    codec_of,
+    supported_options,
+)
 from cloudconv.media.writing.known_encoders import known_encoder
-from cloudconv.media.writing.output import check_rate
+from cloudconv.media.writing.output import check_rate, too_close
 from cloudconv.messages import short
 from cloudconv.settings import EncodeSettings
 
@@ -32,6 +59,8 @@ _PLAYED = {
     "h264": ("H.264", 9_437_184, 530_841_600),
     "hevc": ("HEVC", 35_651_584, 2_139_095_040),
 }
+_FEW = 2  # at most so many pictures get arbitrary decode times from libx265, as one shows
+_SIDE = 256  # side in pixels of the picture that tests whether an encoder works
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,6 +254,163 @@ def _refused(plan: EncodingDraft) -> Iterator[str]:
         yield f"{name} of {pictures}: {advice}"
 
 
-def extradata_hash(stream: Any) -> str:
-    """Return a hash of the data of an open encoder that a decoder needs at first."""
-    return hashlib.sha256(stream.codec_context.extradata or b"").hexdigest()
+class Shown(NamedTuple):
+    """The frames of an output: their number, and times of the last one in seconds."""
+
+    frames: int = 0
+    last: Fraction = Fraction(0)  # its time
+    end: Fraction = Fraction(0)
+    lasts: Fraction = Fraction(0)  # 0 if packets were copied
+
+
+class Encoder:
+    """An encoder of frames into packets, whose times are in ticks of the plan.
+
+    ``stream`` is its video stream in ``out``, whose header opens the encoder. ``shown`` are
+    the frames so far.
+    """
+
+    def __init__(
+        self, plan: EncodingPlan, out: OutputContainer, warnings: Warnings
+    ) -> None:
+        self.stream = plan.add_video(out)
+        self.shown = Shown()
+        self._plan = plan
+        self._warnings = warnings
+        self._container = container_of(plan.target)
+        self._palette: Chain | None = None
+        stores = "a53cc" in supported_options(plan.choice.encoder)
+        size = plan.info.width, plan.info.height
+        self._captions = Captions(*size, plan.choice.pix_fmt) if stores else None
+        # Of the pictures in the encoder, by time in ticks.
+        self._durations: dict[int, int] = {}
+        self._last = -1  # the time of the last picture in ticks
+
+    @property
+    def extradata_hash(self) -> str:
+        """Return a hash of the data that a decoder needs at first."""
+        return hashlib.sha256(self.stream.codec_context.extradata or b"").hexdigest()
+
+    def encode(self, frame: Frame) -> list[Any]:
+        """Encode a frame without changing the frame's picture; return finished packets.
+
+        ``frame.time`` is on the output's clock, at least 0, and later than the time of the
+        frame before. Raises OutputError if players cannot show frames so close to each
+        other, or the container cannot store so long a frame.
+        """
+        plan = self._plan
+        container = self._container
+        counts = self.shown
+        tick = round(frame.time / plan.tick)
+        end = round((frame.time + frame.duration) / plan.tick)
+        frame = replace(frame, picture=plan.turn.picture(frame.picture))
+        gap = 1 if container.fastest is None else round(1 / (container.fastest * plan.tick))
+        if counts.frames and tick - self._last < gap:
+            # The frame is too close to the frame before: players need a larger gap, or the
+            # clock is so coarse that both frames have the same tick.
+            if container.fastest is not None:
+                raise too_close(container)
+            tick = self._last + 1
+        container.check_span(frame.time, frame.duration, plan.tick)
+        picture = self._prepared(frame)
+        picture.pts = tick
+        picture.time_base = plan.tick
+        lasts = self._durations[tick] = max(end - tick, 1)
+        packets = self._timed(self.stream.encode(picture))
+        self._last = tick
+        self.shown = Shown(
+            counts.frames + 1, frame.time, (tick + lasts) * plan.tick, lasts * plan.tick
+        )
+        return packets
+
+    def flush(self) -> list[Any]:
+        """Return the last packets."""
+        packets = self._timed(self.stream.encode(None))
+        if self.shown.frames <= _FEW:
+            for packet in packets:
+                packet.dts = packet.pts
+        return packets
+
+    def _prepared(self, frame: Frame) -> Any:
+        """Return the picture in the encoder's pixel format, with its captions."""
+        choice = self._plan.choice
+        picture = encoder_picture(
+            frame, pix_fmt=choice.pix_fmt, working=choice.working, tags=self._plan.tags
+        )
+        if self._container.has_palette:
+            self._palette = self._palette or Chain(picture, reduces=True)
+            (picture,) = self._palette.push(picture, self.shown.frames)
+        if frame.captions and self._captions is not None:
+            return self._captions.add(picture, frame.captions)
+        if frame.captions:
+            self._warnings.add(
+                Warned(
+                    f"captions-lost: The {KINDS[CAPTIONS]} of the source cannot be written "
+                    f"by {choice.encoder}, and will be missing; libx264 and libx265 write "
+                    "them."
+                )
+            )
+        return picture
+
+    def _timed(self, packets: list[Any]) -> list[Any]:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts)
+        return packets
+
+
+def open_strictly(choice: EncoderChoice, start: Any) -> None:
+    """Call ``start``, which opens the encoder; raise EncoderError if it does not start.
+
+    The same error is raised for a refused parameter, which the encoder libraries only log.
+    """
+    log: list[LogLine] = []
+    try:
+        with log_lines() as log, unchanged_priority():
+            start()
+    except (MemoryError, BlockingIOError):  # the machine refuses, not the encoder
+        raise
+    except (av.error.FFmpegError, NotImplementedError, ValueError) as error:
+        lines = [line for _, _, line in log if line.strip()] or [reason_of(error)]
+        options = ", ".join(f"{key}={value}" for key, value in choice.options.items())
+        works = encoder_state(choice.encoder) == "works"
+        raise (EncoderUsageError if works else EncoderError)(
+            f"encoder-not-started: {choice.encoder} did not start with {choice.pix_fmt} "
+            f"and {options or 'no options'} ({'; '.join(map(tidy, lines))}): give other "
+            "options, or another --encoder."
+        ) from error
+    for _, name, line in log:
+        if name == choice.encoder and tidy(line).startswith(
+            ("Error parsing option", "Unknown option", "Invalid value")
+        ):
+            parameters = known_encoder(choice.encoder).parameters
+            option = "an option" if parameters is None else parameters.option
+            raise EncoderUsageError(
+                f"encoder-refuses-option: {choice.encoder} does not accept the value of "
+                f"{option} ({tidy(line)}): give another value."
+            )
+
+
+@cache
+def encoder_state(name: str) -> Literal["works", "missing", "fails"]:
+    """Encode a test picture, and return the state of the encoder on this machine.
+
+    "missing": FFmpeg was built without the encoder. "fails": the encoder makes no packet.
+    """
+    if name not in av.codec.codecs_available:
+        return "missing"
+    formats = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
+    picture = av.VideoFrame(_SIDE, _SIDE, "yuv420p" if "yuv420p" in formats else formats[0])
+    picture.pts = 0
+    picture.time_base = Fraction(1, 25)
+    context: Any = av.CodecContext.create(name, "w")
+    context.width = context.height = _SIDE
+    context.pix_fmt = picture.format.name
+    context.time_base = Fraction(1, 25)
+    context.options = dict(known_encoder(name).options)
+    try:
+        with unchanged_priority():
+            context.open()
+        packets = [*context.encode(picture), *context.encode(None)]
+    except av.error.FFmpegError:
+        return "fails"
+    return "works" if any(packet.size for packet in packets) else "fails"

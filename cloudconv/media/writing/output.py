@@ -17,6 +17,35 @@ from cloudconv.media.containers.input import address_of, is_picture, is_stdout, 
 from cloudconv.media.reading.pictures import folder_of
 from cloudconv.messages import rate_name
 
+_DISK_FULL = (
+    "disk-full: The disk is full, so {name} could not be finished: free some space, or "
+    "name an output on another disk."
+)
+_NOT_WRITABLE = (
+    "not-writable: {name} is not writable: choose another folder, or change its "
+    "permissions."
+)
+_REASONS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _DISK_FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NOT_WRITABLE),
+    errno.EFBIG: (
+        "file-too-large: {name} grew beyond the largest file allowed here: write it to "
+        "another disk."
+    ),
+    errno.EEXIST: (
+        "appeared: Another program made {name} during the run, and that file is left as it "
+        "is: name another output."
+    ),
+    errno.EPIPE: (
+        "reader-ended: The program that reads standard output ended before the output was "
+        "complete."
+    ),
+    errno.EINVAL: (
+        "not-written: FFmpeg could not write {name} ({why}): choose another container."
+    ),
+}
+"""The text for a person by the system's number of an error."""
+
 
 def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:
     """Raise OutputError for an output that could not be written, before any work is done.
@@ -169,39 +198,12 @@ def writing(path: Path) -> Iterator[None]:
 
 def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
     name = "standard output" if is_stdout(path) else files.final(path)
-    match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return (
-                f"disk-full: The disk is full, so {name} could not be finished: free some "
-                "space, or name an output on another disk."
-            )
-        case errno.EFBIG:
-            return (
-                f"file-too-large: {name} grew beyond the largest file allowed here: write "
-                "it to another disk."
-            )
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            return (
-                f"not-writable: {name} is not writable: choose another folder, or change "
-                "its permissions."
-            )
-        case errno.EEXIST:
-            return (
-                f"appeared: Another program made {name} during the run, and that file is "
-                "left as it is: name another output."
-            )
-        case errno.ENOENT | errno.ENOTDIR if not path.parent.is_dir():
-            return f"folder-missing: The folder of {name} does not exist: make it first."
-        case errno.EPIPE:
-            return (
-                "reader-ended: The program that reads standard output ended before the "
-                "output was complete."
-            )
+    number = error.errno
+    if number in (errno.ENOENT, errno.ENOTDIR) and not path.parent.is_dir():
+        return f"folder-missing: The folder of {name} does not exist: make it first."
     why = error.strerror or error
-    if error.errno == errno.EINVAL:
-        return (
-            f"not-written: FFmpeg could not write {name} ({why}): choose another container."
-        )
+    if number in _REASONS:
+        return _REASONS[number].format(name=name, why=why)
     return f"not-written: {name} could not be written ({why}): choose another folder."
 
 

@@ -17,17 +17,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 from av.packet import packet_sidedata_type_from_literal
 
 from cloudconv import files
 from cloudconv.errors import OutputError
+from cloudconv.events import Warnings
 from cloudconv.media.containers.containers import container_of
 from cloudconv.media.containers.muxing import add_side_data
-from cloudconv.media.writing.encoding import EncodingPlan, extradata_hash
-from cloudconv.media.writing.opening import open_strictly
+from cloudconv.media.frames.frame import Frame
+from cloudconv.media.writing.encoding import Encoder, EncodingPlan, Shown, open_strictly
 from cloudconv.media.writing.output import writing
 
 _START = struct.Struct("<II")  # bytes that follow, their checksum
@@ -51,61 +52,83 @@ class PacketSummary:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-class Shown(NamedTuple):
-    """The frames of an output: their number, and times of the last one in seconds."""
-
-    frames: int = 0
-    last: Fraction = Fraction(0)  # its time
-    end: Fraction = Fraction(0)
-    lasts: Fraction = Fraction(0)  # 0 if packets were copied
-
-
 class Writer(ABC):
-    """An open encoder, and an open file into which its packets are written.
+    """An encoder, and an unfinished file into which its packets are written.
 
-    ``file`` is the unfinished file or folder; None for standard output and the null device.
+    ``part`` is that file, or a folder for pictures; None for standard output and a trial,
+    whose ``file`` is the name of the output. ``warnings`` get those about the encoding.
     """
 
     def __init__(
         self,
         plan: EncodingPlan,
-        file: Path | None,
+        part: Path | None,
         url: Any,
+        warnings: Warnings,
         options: dict[str, str] | None = None,
     ) -> None:
         """Open the encoder and the container's muxer, which writes to ``url``."""
-        self.file = file
-        self._plan = plan
+        self._part = part
+        self.file = part or plan.target
+        self.plan = plan
+        self.warnings = warnings
         self._container = container_of(plan.target)
+        self._is_complete = False
         self._opened = ExitStack()
         with self.abandoned_on_error():
             muxer = self._container.muxer or "image2pipe"
             self._out = av.open(url, "w", format=muxer, container_options=options)
             self._opened.callback(self._out.close)
-            self.encoder = plan.add_video(self._out)
+            self.encoder = Encoder(plan, self._out, warnings)
             self._add_streams()
             open_strictly(plan.choice, self._out.start_encoding)
 
     def _add_streams(self) -> None:  # noqa: B027
         """Add further streams to the output before its header is written."""
 
+    def write(self, frame: Frame) -> None:
+        """Encode a frame, as :meth:`Encoder.encode` does, and store finished packets."""
+        with writing(self.plan.target):
+            for packet in self.encoder.encode(frame):
+                self.store(packet)
+
     @abstractmethod
-    def write(self, packet: Any) -> None:
-        """Write a packet of the encoder, with its times in ticks."""
+    def store(self, packet: Any) -> None:
+        """Store a packet of the encoder, with its times in ticks."""
 
     def _check(self, packet: Any) -> None:
-        tick = self._plan.tick
+        tick = self.plan.tick
         span = max(packet.pts - packet.dts, packet.duration)
         self._container.check_span(packet.pts * tick, span * tick, tick)
 
-    def finish(self, shown: Shown) -> Any:
+    def complete(self, joined: Shown | None = None) -> Any:
+        """Complete the file; further calls do nothing.
+
+        ``joined`` are the frames whose packets were stored without the encoder.
+        """
+        if self._is_complete:
+            return None
+        with self.abandoned_on_error():
+            shown = joined or self.encoder.shown
+            if not shown.frames:
+                raise OutputError(
+                    f"no-frames: There are no frames to write, so {self.plan.target} was "
+                    "not made: choose another part."
+                )
+            if joined is None:
+                for packet in self.encoder.flush():
+                    self.store(packet)
+            self._is_complete = True
+            return self._finish(shown)
+
+    @abstractmethod
+    def _finish(self, shown: Shown) -> Any:
         """Complete the output, whose frames are ``shown``, and close everything."""
-        self._opened.close()
 
     @contextmanager
     def abandoned_on_error(self) -> Iterator[None]:
         """Delete the output if the block raises an error, which may become OutputError."""
-        with files.undone_on_error(self.abandon), writing(self._plan.target):
+        with files.undone_on_error(self.abandon), writing(self.plan.target):
             yield
 
     def abandon(self) -> None:
@@ -120,31 +143,31 @@ class Writer(ABC):
         self._delete()
 
     def _delete(self) -> None:
-        if self.file is not None:
-            files.remove(self.file)
+        if self._part is not None:
+            files.remove(self._part)
 
 
 class PacketFile(Writer):
-    """A writer of packets into a packet file instead of a container."""
+    """A segment of an output, encoded for the output's container into a packet file."""
 
-    def __init__(self, plan: EncodingPlan, path: Path) -> None:
-        """Open the encoder for the final container, and the file, which must not exist."""
+    def __init__(self, plan: EncodingPlan, path: Path, warnings: Warnings) -> None:
+        """Open the encoder and the file, which must not exist."""
         # No packet is muxed: the muxer only sets the encoder up for the container.
-        super().__init__(plan, path, io.BytesIO())
+        super().__init__(plan, path, io.BytesIO(), warnings)
         self._times: list[int] = []
         self._early = 0
         with self.abandoned_on_error():
             self._file = self._opened.enter_context(path.open("xb"))
 
-    def write(self, packet: Any) -> None:
-        """Write a packet with its side data and a checksum."""
+    def store(self, packet: Any) -> None:
+        """Store a packet with its side data and a checksum."""
         self._times.append(packet.pts)
         self._early += packet.dts < self._times[0]
         self._check(packet)
-        record = _record(packet, self._plan.tick.denominator)
+        record = _record(packet, self.plan.tick.denominator)
         self._file.write(_start(record) + record)
 
-    def finish(self, shown: Shown) -> PacketSummary:
+    def _finish(self, _: Shown) -> PacketSummary:
         """Write everything to the disk and close the file; return the summary."""
         times = sorted(self._times)
         # The number of places by which a packet lies behind its presentation order.
@@ -157,11 +180,11 @@ class PacketFile(Writer):
             first=times[0],
             last=times[-1],
             delay=max(self._early, *behind),
-            extradata=extradata_hash(self.encoder),
+            extradata=self.encoder.extradata_hash,
         )
         self._file.flush()
         os.fsync(self._file.fileno())
-        super().finish(shown)
+        self._opened.close()
         return summary
 
 

@@ -1,195 +1,175 @@
-"""Encode frames at exact times into an output, which gets its name when complete."""
+"""Write an output: merge its streams, check it, and name it when it is complete."""
 
+import io
 import os
+import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from fractions import Fraction
 from heapq import heappushpop
 from pathlib import Path
 from typing import Any
 
 import av
+from av.stream import Disposition
 
 from cloudconv import files
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned, Warnings
-from cloudconv.media.colour.convert import encoder_picture
-from cloudconv.media.containers.containers import container_of
-from cloudconv.media.containers.input import is_stdout, pictures_of
-from cloudconv.media.containers.sidedata import CAPTIONS, KINDS, Captions
-from cloudconv.media.frames.filters import Chain
-from cloudconv.media.frames.frame import Frame
+from cloudconv.media.carried.beside import OtherStreams
+from cloudconv.media.containers.containers import Content, container_of
+from cloudconv.media.containers.input import is_stdout, numbered, pictures_of
+from cloudconv.media.containers.muxed import MuxedFile
+from cloudconv.media.frames.formats import layout
 from cloudconv.media.reading.identity import check_unchanged
-from cloudconv.media.writing.encoders import supported_options
-from cloudconv.media.writing.encoding import EncodingPlan, extradata_hash
-from cloudconv.media.writing.muxer import Muxer, PictureFolder
-from cloudconv.media.writing.output import claimed, too_close, writing
-from cloudconv.media.writing.packets import (
-    PacketFile,
-    PacketSummary,
-    Shown,
-    Writer,
-    read_segment,
-)
+from cloudconv.media.writing.encoding import EncodingPlan, Shown
+from cloudconv.media.writing.known_encoders import known_encoder
+from cloudconv.media.writing.output import claimed, writing
+from cloudconv.media.writing.packets import PacketSummary, Writer, read_segment
 
 _LARGE = 5_000_000  # bytes of an animation in a second, which pages load slowly
-FEW = 2  # at most so many pictures get arbitrary decode times from libx265, as one shows
 
 
-class Sink(AbstractContextManager["Sink"]):
+class Sink(Writer, AbstractContextManager["Sink"]):
     """The output of a plan, which appears when the ``with`` block ends without an error.
 
-    Until then everything is written to ``file``, a temporary file or folder beside the
-    output. Standard output is written directly. Without ``overwrite`` no existing file is
-    replaced: if the name is taken at the end, the output gets another name, and TakenError
-    is raised. Most errors are raised before the first frame, but that for a full disk is
-    raised later, and UnfitInputError at the end if the source has changed since the source
-    was probed. With ``file``, the output is that packet file of a segment. ``warnings`` get
-    those about the encoding and the other streams, the last ones in :meth:`complete`.
+    The output is one file with the other streams of the source, or a folder of numbered
+    pictures. Until it is complete everything is written to ``file``, a temporary file or
+    folder beside the output. Standard output is written directly, and a trial to nowhere.
+    Without ``overwrite`` no existing file is replaced: if the name is taken at the end, the
+    output gets another name, and TakenError is raised. Most errors are raised before the
+    first frame, but that for a full disk is raised later, and UnfitInputError at the end if
+    the source has changed since the source was probed. ``warnings`` get those about the
+    encoding and the other streams, the last ones in :meth:`complete`.
     """
 
     def __init__(
         self,
         plan: EncodingPlan,
         *,
-        file: Path | None = None,
         overwrite: bool = False,
         warnings: Warnings | None = None,
+        is_trial: bool = False,
     ) -> None:
-        self.warnings = Warnings() if warnings is None else warnings
-        self.warnings.add(*plan.warnings)
-        self.plan = plan
+        warnings = Warnings() if warnings is None else warnings
+        warnings.add(*plan.warnings)
+        container = container_of(plan.target)
         self._overwrite = overwrite
-        self._segment = file
-        self._container = container_of(plan.target)
-        path = plan.target
-        folder = self._container.is_folder
-        if file is None and not is_stdout(path):
-            home = claimed(path)
-            # An existing folder gets the part, because the folder's parent may not be
-            # writable.
-            within = home if folder and home.exists() else None
-            # Create the part now, so that an unwritable folder is an error before any work.
-            with writing(path):
-                path = files.create_part(home, folder=folder, within=within)
-        if file is not None:
-            self.writer: Writer = PacketFile(plan, file)
-        elif folder:
-            self.writer = PictureFolder(plan, path)
-        else:
-            self.writer = Muxer(plan, path, self.warnings)
-        self.file = self.writer.file or plan.target
-        self._palette: Chain | None = None
-        stores = "a53cc" in supported_options(plan.choice.encoder)
-        size = plan.info.width, plan.info.height
-        self._captions = Captions(*size, plan.choice.pix_fmt) if stores else None
+        self._others: OtherStreams | None = None
+        self._names = numbered(plan.target) if container.is_folder else None
+        self._pictures = 0  # written to a folder
         self._bytes = 0
-        # Of the pictures in the encoder, by time in ticks.
-        self._durations: dict[int, int] = {}
-        self._shown = Shown()
-        self._last = -1  # the time of the last picture in ticks
-        self._is_complete = False
+        # Data on standard output cannot be corrected afterwards.
+        self._amends = not is_stdout(plan.target)
+        self._room = b""
+        orders = container.has_edit_lists and plan.rate is None
+        self._order = _DecodeTimes() if orders else None
+        part = None
+        url: Any = io.BytesIO()
+        if self._amends and not is_trial:
+            part = _part_of(plan.target, folder=container.is_folder)
+        if part is not None and not container.is_folder:
+            url = f"file:{part}"
+        elif not (self._amends or is_trial):
+            url = "pipe:1"
+        options = container.options and container.options(plan.info.path, plan.tick)
+        super().__init__(plan, part, url, warnings, options)
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:
-            self.writer.abandon()
+            self.abandon()
             return
         self.complete()
         self.commit()
 
-    def write(self, frame: Frame) -> None:
-        """Encode a frame without changing the frame's picture.
-
-        ``frame.time`` is on the output's clock, at least 0, and later than the time of the
-        frame before. Raises OutputError if players cannot show frames so close to each
-        other, or the container cannot store so long a frame.
-        """
+    def _add_streams(self) -> None:
         plan = self.plan
         container = self._container
-        counts = self._shown
-        tick = round(frame.time / plan.tick)
-        end = round((frame.time + frame.duration) / plan.tick)
-        frame = replace(frame, picture=plan.turn.picture(frame.picture))
-        gap = 1 if container.fastest is None else round(1 / (container.fastest * plan.tick))
-        if counts.frames and tick - self._last < gap:
-            # The frame is too close to the frame before: players need a larger gap, or the
-            # clock is so coarse that both frames have the same tick.
-            if container.fastest is not None:
-                raise too_close(container)
-            tick = self._last + 1
-        container.check_span(frame.time, frame.duration, plan.tick)
-        choice = plan.choice
-        picture = encoder_picture(
-            frame, pix_fmt=choice.pix_fmt, working=choice.working, tags=plan.tags
-        )
-        if container.has_palette:
-            self._palette = self._palette or Chain(picture, reduces=True)
-            (picture,) = self._palette.push(picture, counts.frames)
-        if frame.captions and self._captions is not None:
-            picture = self._captions.add(picture, frame.captions)
-        elif frame.captions:
-            self._note(
-                f"captions-lost: The {KINDS[CAPTIONS]} of the source cannot be written by "
-                f"{choice.encoder}, and will be missing; libx264 and libx265 write them."
+        stream = self.encoder.stream
+        carry = plan.carry
+        takes_streams = Content.STREAMS in container.keeps
+        # Several pictures and animated WebP have no other streams.
+        if carry is not None and takes_streams and carry.info.has_streams:
+            self._others = OtherStreams(
+                carry,
+                self._out,
+                container,
+                stream,
+                plan.rate,
+                seekable=self._amends,
+                warnings=self.warnings,
             )
-        picture.pts = tick
-        picture.time_base = plan.tick
-        lasts = self._durations[tick] = max(end - tick, 1)
-        with writing(plan.target):
-            self._store(self.writer.encoder.encode(picture))
-        end = tick + lasts
-        self._last = tick
-        self._shown = Shown(
-            counts.frames + 1, frame.time, end * plan.tick, lasts * plan.tick
-        )
+            self._opened.callback(self._others.close)
+        if self._amends and container.prepare is not None:
+            self._room = container.prepare(self._out, stream)
+        if layout(plan.choice.working).alpha:
+            stream.metadata.update(known_encoder(plan.choice.encoder).alpha_tags)
+        matrix = plan.info.display_matrix
+        if matrix is not None and Content.ROTATION in container.keeps:
+            stream.set_display_matrix(struct.unpack("<9i", matrix))
 
-    def _store(self, packets: list[Any], *, restamp: bool = False) -> None:
-        for packet in packets:
-            packet.duration = self._durations.pop(packet.pts)
-            if restamp:
-                packet.dts = packet.pts
-            self._bytes += packet.size
-            self.writer.write(packet)
-        seconds = self._shown.end
-        is_animation = self._container.has_one_encoder and not self._container.is_folder
-        if is_animation and 1 <= seconds < self._bytes / _LARGE:
-            self._note(
-                f"large-animation: {self.plan.target.name} takes more than 5 MB a second: "
-                "an .mp4 is a small part of that; a lower --fps and a shorter part are "
-                "smaller, too."
-            )
-
-    def _note(self, text: str) -> None:
-        self.warnings.add(Warned(text))
-
-    def complete(self, joined: Shown | None = None) -> Any:
-        """Complete the output except for its name; further calls do nothing.
-
-        ``joined`` are the frames whose packets were written without an encoder. Return the
-        unfinished file, None for standard output, or the summary of a segment.
-        """
-        if self._is_complete:
-            return None
-        with self.writer.abandoned_on_error():
-            counts = joined or self._shown
-            if not counts.frames:
-                raise OutputError(
-                    f"no-frames: There are no frames to write, so {self.plan.target} was "
-                    "not made: choose another part."
+    def store(self, packet: Any) -> None:
+        """Write a packet, and before it all earlier packets of the other streams."""
+        self._bytes += packet.size
+        if self._names is not None:
+            self._pictures += 1
+            (self.file / self._names.name(self._pictures)).write_bytes(bytes(packet))
+            return
+        packet.stream = self.encoder.stream
+        for ready in [packet] if self._order is None else self._order.push(packet):
+            self._mux(ready)
+        is_animation = self._container.has_one_encoder
+        if is_animation and 1 <= self.encoder.shown.end < self._bytes / _LARGE:
+            self.warnings.add(
+                Warned(
+                    f"large-animation: {self.plan.target.name} takes more than 5 MB a "
+                    "second: an .mp4 is a small part of that; a lower --fps and a shorter "
+                    "part are smaller, too."
                 )
-            if joined is None:
-                self._store(self.writer.encoder.encode(None), restamp=counts.frames <= FEW)
-            self._is_complete = True
-            complete_file = self.writer.finish(counts)
-            file = self.writer.file
-            if self._segment is not None:
-                return complete_file
-            if file is not None:
-                self._verify(file, counts)
-            check_unchanged(self.plan.info)
-        return file
+            )
+
+    def _mux(self, packet: Any) -> None:
+        self._mux_others(packet.dts * self.plan.tick)
+        self._check(packet)
+        self._out.mux(packet)
+
+    def _mux_others(self, time: Fraction | None) -> None:
+        if self._others is not None:
+            for other in self._others.until(time):
+                self._out.mux(other)
+
+    def _finish(self, shown: Shown) -> None:
+        """Write the remaining packets, close the file, correct it and read it back."""
+        if self._order is not None:
+            for packet in self._order.finish():
+                self._mux(packet)
+        self._mux_others(None)
+        hidden = [
+            stream.index + 1
+            for stream in self._out.streams
+            if stream.type == "subtitle" and not stream.disposition & Disposition.default
+        ]
+        self._opened.close()
+        file = self._part
+        if file is not None:
+            amend = self._container.amend
+            if amend is not None:
+                info = self.plan.info
+                muxed = MuxedFile(
+                    path=file,
+                    size=(info.width, info.height),
+                    aspect=info.aspect,
+                    varies=self.plan.rate is None,
+                    end=shown.end,
+                    lasts=shown.lasts,
+                    room=self._room,
+                    delays=[] if self._others is None else self._others.delays,
+                    hidden=hidden,
+                )
+                amend(muxed)
+            self._verify(file, shown)
+        check_unchanged(self.plan.info)
 
     def commit(self) -> None:
         """Write the complete output to the disk, and give it its name.
@@ -197,11 +177,11 @@ class Sink(AbstractContextManager["Sink"]):
         Raises TakenError if something else has the name and cannot be replaced, so that the
         output has another name, and OutputError if the output cannot be synced or renamed.
         """
-        file = self.writer.file
+        file = self._part
         is_folder = self._container.is_folder
-        if file is None or self._segment is not None:
+        if file is None:
             return
-        with self.writer.abandoned_on_error():
+        with self.abandoned_on_error():
             for written in sorted(file.iterdir()) if is_folder else [file]:
                 with written.open("rb+") as opened:
                     os.fsync(opened.fileno())
@@ -272,26 +252,96 @@ def join(segments: Sequence[tuple[Path, PacketSummary]], target: Sink) -> Iterat
     # A heap of the times that are not yet used as decode times; ``delay`` times remain in
     # it.
     unused = [first - k * step for k in range(delay, 0, -1)]
-    # On a clock too coarse for the frames, two segments can use the same tick. ``late`` has
-    # the number of ticks by which each segment is moved.
-    late = []
-    last = first - 1
-    own = extradata_hash(target.writer.encoder)
+    own = target.encoder.extradata_hash
     for path, summary in segments:
         if summary.extradata != own:
             raise OutputError(
                 f"segment-encoded-otherwise: The finished segment {path} was encoded with "
                 "other parameters than this output: start again with --no-resume."
             )
-        late.append(max(last + 1 - summary.first, 0))
-        last = summary.last + late[-1]
-    with target.writer.abandoned_on_error():
+    last = first - 1
+    with target.abandoned_on_error():
         written = 0
-        for (path, summary), ticks in zip(segments, late, strict=True):
+        for path, summary in segments:
+            # On a clock too coarse for the frames, two segments can use the same tick.
+            late = max(last + 1 - summary.first, 0)
+            last = summary.last + late
             for packet in read_segment(path, summary):
-                packet.pts += ticks
+                packet.pts += late
                 packet.dts = heappushpop(unused, packet.pts)
-                target.writer.write(packet)
+                target.store(packet)
                 written += 1
                 yield written
     target.complete(Shown(sum(s.packets for _, s in segments), last * plan.tick))
+
+
+def try_streams(plan: EncodingPlan, warnings: Warnings) -> None:
+    """Find the warnings about the streams beside the video, before any work.
+
+    The header of the output is written to nowhere. Raises OutputError if FFmpeg refuses
+    that.
+    """
+    with writing(plan.target):
+        Sink(plan, warnings=warnings, is_trial=True).abandon()
+
+
+def _part_of(target: Path, *, folder: bool) -> Path:
+    """Create the unfinished output, so that an unwritable folder is an error at once."""
+    home = claimed(target)
+    # An existing folder gets the part, because the folder's parent may not be writable.
+    within = home if folder and home.exists() else None
+    with writing(target):
+        return files.create_part(home, folder=folder, within=within)
+
+
+class _DecodeTimes:
+    """A queue of packets that gives an MP4 track of a variable rate the right length.
+
+    The track's length is the sum of all gaps between decode times. Encoders that reorder
+    frames set the first ones before 0, by the durations of the first frames, and their last
+    packet need not be the last one shown: at a variable rate the sum is wrong by seconds.
+    The queue places the packets before the first shown frame one tick apart, and gives the
+    last packet the remaining duration. All times are in ticks. No presentation time
+    changes.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Any] = []
+        self._first: int | None = None
+        self._end = 0
+        self._early = 0
+
+    def push(self, packet: Any) -> list[Any]:
+        """Add a packet, and return packets to write.
+
+        The newest packet stays in the queue.
+        """
+        self._first = packet.pts if self._first is None else self._first
+        self._end = max(self._end, packet.pts + packet.duration)
+        self._waiting.append(packet)
+        if packet.dts < self._first:
+            return []
+        self._number_early()
+        ready = self._waiting[:-1]
+        self._waiting = self._waiting[-1:]
+        return ready
+
+    def finish(self) -> list[Any]:
+        if self._first is not None:
+            self._number_early()
+            last = self._waiting[-1]
+            last.duration = self._end - self._early - last.dts
+            # No packet may seem to be shown beyond the end of the track.
+            late = max(last.pts + last.duration - self._end, 0)
+            last.dts += late
+            last.duration -= late
+        return self._waiting
+
+    def _number_early(self) -> None:
+        """Place the decode times before the first shown frame one tick apart."""
+        if self._early or self._first is None:
+            return
+        early = [packet for packet in self._waiting if packet.dts < self._first]
+        self._early = len(early)
+        for number, packet in enumerate(early):
+            packet.dts = self._first + number - self._early

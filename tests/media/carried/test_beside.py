@@ -11,8 +11,13 @@ import pytest
 from av.stream import Disposition
 from av.subtitles.subtitle import SubtitleSet
 
+from cloudconv.media.carried.beside import decide
+from cloudconv.media.carried.carry import Carry
+from cloudconv.media.containers.containers import CONTAINERS
 from cloudconv.media.containers.muxing import codec_name, kind_of
 from cloudconv.media.reading.demux import is_made_anew
+from cloudconv.media.reading.probe import probe
+from cloudconv.timemap import TimeMap
 from tests.helpers import calls
 from tests.helpers.factory import (
     decoder_errors,
@@ -202,6 +207,41 @@ def run(source, target, **part):
     settings = {"model": "blend", "encoder_option": fast, **rate, **part}
     result = calls.interpolate(source, target, **settings)
     return [str(warning).lower() for warning in result.warnings]
+
+
+WAYS = {
+    ".mp4": {"aac": "copy", "srt": "encode", "dvdsub": "copy", "png": "copy"},
+    ".mov": {"aac": "copy", "srt": "encode", "dvdsub": "leave", "png": "leave"},
+    ".mkv": {"aac": "copy", "srt": "copy", "dvdsub": "copy", "png": "attach"},
+    ".webm": {"aac": "encode", "srt": "encode", "dvdsub": "leave", "png": "leave"},
+}
+
+
+@pytest.mark.parametrize("suffix", WAYS)
+def test_the_way_of_a_stream_is_the_first_whose_header_the_container_takes(
+    tmp_path, suffix
+):
+    source = film(tmp_path / "in.mkv", add_cover, add_texts, add_bitmaps)
+    info = probe(source)
+    slowed = {"shows": TimeMap.even(Fraction(1, 2))}
+    with av.open(str(source)) as clip:
+        streams = {codec_name(stream): stream for stream in [*clip.streams][1:]}
+
+        def ways(**settings):
+            carry = Carry(info, info.timing.start, **settings)
+            return {
+                name: decide(stream, CONTAINERS[suffix], carry)
+                for name, stream in streams.items()
+            }
+
+        found = ways()
+        assert {name: way.how for name, way in found.items()} == WAYS[suffix]
+        for way in found.values():
+            assert (" is left out: FFmpeg cannot write" in way.why) == (way.how == "leave")
+        assert ways(**slowed)["aac"].how == "encode"
+        assert "at the old speed." in ways(**slowed)["dvdsub"].why
+        assert "--audio=stretch" in ways(**slowed, audio=False)["aac"].why
+        assert ways(is_mute=True)["aac"] == ("leave", None, "")
 
 
 @pytest.mark.full

@@ -26,7 +26,7 @@ from cloudconv.media.containers.muxing import add_copy
 from cloudconv.media.containers.timecode import timecode_at_rate
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.source import Source
-from cloudconv.media.writing.muxer import try_streams
+from cloudconv.media.writing.sink import Sink, try_streams
 from cloudconv.timemap import TimeMap
 from tests.helpers import calls
 from tests.helpers.factory import (
@@ -506,6 +506,29 @@ def test_audio_is_interleaved_with_the_video(tmp_path):
     assert len(latest) == 2
 
 
+def test_streams_are_read_as_far_as_the_video_has_come(tmp_path, monkeypatch):
+    """A merge by the next packet of each stream would read up to the only subtitle."""
+    texts = [(Fraction(7), HALF, "late")]
+    source = video(tmp_path / "in.mkv", seconds=9, subtitles="srt", texts_given=texts)
+    read = []
+
+    def reading(container, streams, real=tracks.read_packets):
+        for packet in real(container, streams):
+            read.append(packet.pts * packet.time_base)
+            yield packet
+
+    monkeypatch.setattr(tracks, "read_packets", reading)
+    info = probe(source)
+    carry = Carry(info, info.timing.start)
+    plan = plan_encoding(tmp_path / "out.mkv", info, rate=Fraction(24), carry=carry)
+    with Sink(plan) as sink:
+        for number, frame in enumerate(even(9 * 24, (32, 32))):
+            sink.write(frame)
+            assert max(read, default=0) <= Fraction(number, 24) + Fraction(1, 10)
+    assert max(read) > 8
+    assert len(subtitles_of(tmp_path / "out.mkv")) == 1
+
+
 def test_audio_that_is_longer_than_the_video_is_complete(tmp_path):
     longer = {"codec": "libx264", "audio": ["aac"], "audio_seconds": Fraction(4)}
     source = write_clip(tmp_path / "in.mp4", 12, **longer)
@@ -862,8 +885,12 @@ def test_a_time_code_above_255_fps_is_left_out_of_mp4(tmp_path, suffix, lost):
     assert [warning.code for warning in warned] == ["time-code"] * lost
 
 
-def bitmaps(path, times):
-    """Write one second of video, and bitmap subtitles at times in ms without an end."""
+def bitmaps(path, times, lasts=2**32 - 1):
+    """Write one second of video, and bitmap subtitles at times in ms.
+
+    Each has a byte more than the one before, 20 at first. Each has no end, or lasts so many
+    milliseconds.
+    """
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
         stream.width, stream.height = 64, 48
@@ -871,12 +898,12 @@ def bitmaps(path, times):
         for number in range(24):
             out.mux(stream.encode(picture(number, 64, 48)))
         out.mux(stream.encode(None))
-        for time in times:
-            packet = av.Packet(b"\0\x14" + bytes(18))
+        for number, time in enumerate(times):
+            packet = av.Packet(b"\0\x14" + bytes(18 + number))
             packet.stream = texts
             packet.time_base = Fraction(1, 1000)
             packet.pts = packet.dts = time
-            packet.duration = 2**32 - 1
+            packet.duration = lasts
             out.mux(packet)
     return path
 
@@ -888,6 +915,25 @@ def test_a_bitmap_subtitle_without_an_end_lasts_to_the_end_of_the_video(tmp_path
     with av.open(str(target)) as output:
         (packet,) = [packet_ for packet_ in output.demux(subtitles=0) if packet_.size]
         assert packet.duration * packet.time_base <= 1
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize(
+    ("lasts", "shown"),
+    [(0, [(0, 21), (300, 22)]), (2**32 - 1, [(0, 21), (300, 22)]), (50, [(300, 22)])],
+)
+def test_a_bitmap_subtitle_that_is_shown_at_the_start_of_a_part_is_kept(
+    tmp_path, suffix, lasts, shown
+):
+    """A bitmap without a duration is shown until the next one begins."""
+    source = bitmaps(tmp_path / "in.mkv", [100, 300, 800], lasts)
+    target = tmp_path / f"out{suffix}"
+    convert(source, target, start=Fraction(1, 2))
+    with av.open(str(target)) as output:
+        packets = [packet for packet in output.demux(subtitles=0) if packet.size]
+        found = [(int(p.pts * p.time_base * 1000), p.size) for p in packets]
+    # MP4 fills the time before the first subtitle with an empty one.
+    assert [entry for entry in found if entry[1] > 19] == shown
 
 
 def test_a_packet_that_the_container_refuses_ends_the_run_and_keeps_the_work(

@@ -7,7 +7,7 @@ import av
 import pytest
 
 from cloudconv.media.reading.source import Source
-from tests.helpers.factory import FIELDS, interlaced, remux, write_clip
+from tests.helpers.factory import FIELDS, interlaced, packets_of, remux, write_clip
 from tests.helpers.field_pairs import write_field_pairs
 
 KINDS = {
@@ -54,6 +54,25 @@ def test_a_lost_picture_of_interlaced_video_is_named(whole, tmp_path, number):
     assert len(warnings) == 1
     assert warnings[0].startswith("1 frame could not be decoded and is missing, the first")
     assert f"at {number / 25:.3f} s" in warnings[0]
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize("reordered", [0, 2])
+@pytest.mark.parametrize("codec", KINDS)
+def test_zeros_within_a_group_of_interlaced_pictures_are_named(
+    tmp_path, codec, reordered, suffix
+):
+    options = KINDS[codec] | {"g": "12", "bf": str(reordered)}
+    pictures = [interlaced(k) for k in range(20)]
+    form = {"rate": 10, "codec": codec, "options": options}
+    path = write_clip(tmp_path / f"a.{suffix}", pictures, **form)
+    (packets,) = packets_of(path, "video")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(packets[11], bytes(len(packets[11]))))
+    count, warnings = result(path)
+    assert count == 19
+    assert len(warnings) == 1
+    assert "1 frame could not be decoded and is missing" in warnings[0]
 
 
 def test_several_lost_pictures_are_counted(whole, tmp_path):

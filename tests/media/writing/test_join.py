@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cloudconv.errors import OutputError
-from cloudconv.media.writing.packets import read_segment
+from cloudconv.events import Warnings
+from cloudconv.media.writing.packets import PacketFile, read_segment
 from cloudconv.media.writing.sink import Sink, join
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes, read_times
@@ -36,7 +37,7 @@ def plan_of(path, rate=RATE, pix_fmt="yuv420p", encoder="libx264", **settings):
 
 def stored(plan, path, frames):
     """Write frames to a packet file; return the file and its summary."""
-    encoder = Sink(plan, file=path)
+    encoder = PacketFile(plan, path, Warnings())
     for frame in frames:
         encoder.write(frame)
     return path, encoder.complete()

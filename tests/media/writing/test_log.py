@@ -16,7 +16,7 @@ import pytest
 
 from cloudconv.media.containers.containers import container_of
 from cloudconv.media.writing.encoders import EncodeSettings, choose
-from cloudconv.media.writing.opening import open_strictly
+from cloudconv.media.writing.encoding import open_strictly
 from tests.helpers.factory import write_clip
 from tests.helpers.sinks import info_of
 

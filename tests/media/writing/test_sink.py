@@ -18,7 +18,7 @@ from cloudconv.media.frames.formats import repack, working_format
 from cloudconv.media.frames.frame import ColorTags, Frame
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.writing import sink as sink_module
-from cloudconv.media.writing.muxer import Muxer
+from cloudconv.media.writing.sink import Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, same
 from tests.helpers.sinks import info_of, open_sink
@@ -317,12 +317,11 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, suffix):
 
 
 def test_a_file_that_is_silently_truncated_is_an_error(tmp_path, monkeypatch):
-    def cut(writer, shown, finish=Muxer.finish):
-        finish(writer, shown)
-        (unfinished,) = tmp_path.iterdir()
-        os.truncate(unfinished, unfinished.stat().st_size // 2)
+    def cut(sink, file, shown, verify=Sink._verify):
+        os.truncate(file, file.stat().st_size // 2)
+        verify(sink, file, shown)
 
-    monkeypatch.setattr(Muxer, "finish", cut)
+    monkeypatch.setattr(Sink, "_verify", cut)
     with pytest.raises(OutputError, match="is incomplete"):
         write(tmp_path / "clip.mkv", even(30, noise=20), rate=24, **FAST)
     assert not list(tmp_path.iterdir())
