@@ -182,7 +182,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     from cloudconv.media.reading import demux, source
     from cloudconv.media.writing import packets
     from cloudconv.models.base import Interpolator
-    from cloudconv.render import inference, renderer
+    from cloudconv.render import inference
     from cloudconv.settings import InterpSettings
 
     stages = _Stages()

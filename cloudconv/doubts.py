@@ -5,7 +5,7 @@ a doubt is the root of the mean of their squares: the part of the picture that i
 times the levels, where a small part with many levels counts more. The size gives the
 grade. The box is around the worst place, up to where half as much is wrong.
 
-:func:`ghost` measures one kind: two pictures that show through each other.
+:func:`doubled` measures one kind: two pictures that show through each other.
 """
 
 from __future__ import annotations
@@ -22,12 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.images import (
-    TINY,
     UNSEEN,
     Bytes,
     Floats,
-    flow_between,
-    warp,
 )
 from cloudconv.messages import counted, listed, plural
 
@@ -217,7 +214,7 @@ def by_place(values: NDArray[np.float32]) -> Floats:
 def unexplained(levels: Bytes, timestep: float = 0.5) -> Floats:
     """Return the levels of each place of a new frame that no motion explains, (h, w).
 
-    As in :func:`ghost`, half of each of two pictures is most visible. A difference that
+    As in :func:`doubled`, half of each of two pictures is most visible. A difference that
     most of the picture has is noise, or a change of light.
 
     Args:
@@ -233,7 +230,7 @@ def unexplained(levels: Bytes, timestep: float = 0.5) -> Floats:
 def doubled(pictures: Sequence[Floats], weights: Floats) -> Floats:
     """Return by how many levels each place of a mixture shows two pictures at once.
 
-    Half of each is most visible, as in :func:`ghost`.
+    Half of each is most visible: 4 share (1 - share) times the difference.
 
     Args:
         pictures: two, (H, W, 3) in [0, 1].
@@ -247,31 +244,3 @@ def doubled(pictures: Sequence[Floats], weights: Floats) -> Floats:
     levels = 255 * cv2.resize(apart, size, interpolation=cv2.INTER_AREA)
     share = weights[..., 0]
     return by_place(4 * share * (1 - share) * levels)
-
-
-def ghost(made: Bytes, old: Bytes, new: Bytes) -> Floats:
-    """Return by how many levels each place of a made picture shows two pictures at once.
-
-    Both pictures are moved to the made one along the optical flow. By least squares each
-    place is a mixture of the two, with a share of the new one. Half of each is most
-    visible: 4 share (1 - share) times the difference of the moved pictures.
-
-    Args:
-        made: (H, W, 3) RGB, a picture between two others.
-        old: the picture before, which the made one continues.
-        new: the picture after, to which the made one leads.
-
-    Returns:
-        (h, w), as :func:`by_place`.
-    """
-    ends = [_moved(made, end).astype(np.float32) for end in (old, new)]
-    apart = ends[1] - ends[0]
-    along = by_place(((made - ends[0]) * apart).sum(2))
-    share = (along / (by_place(np.square(apart).sum(2)) + TINY)).clip(0, 1)
-    levels: Floats = 4 * share * (1 - share) * by_place(np.abs(apart).mean(2))
-    return levels
-
-
-def _moved(made: Bytes, end: Bytes) -> Bytes:
-    """Return a picture that is moved to the made one."""
-    return warp(end, flow_between(end, made), how=cv2.INTER_LINEAR)

@@ -13,7 +13,7 @@ from cloudconv.doubts import (
     Box,
     Grade,
     box_of,
-    ghost,
+    doubled,
     grade_of,
     size_of,
     unexplained,
@@ -29,22 +29,22 @@ def scene(left, shade=200):
     return picture
 
 
+def shared(share):
+    return np.full((24, 32, 1), share, np.float32)
+
+
 def test_half_of_two_pictures_is_a_ghost_and_either_is_none():
-    old, new = scene(10), scene(80)
-    mixed = cv2.addWeighted(old, 0.5, new, 0.5, 0)
-    assert ghost(mixed, old, new).max() > 40
-    assert ghost(old, old, new).max() < 10
-    assert ghost(new, old, new).max() < 10
-
-
-def test_a_thing_that_moves_is_no_ghost():
-    assert ghost(scene(44), scene(42), scene(46)).mean() < 1
+    pictures = [np.float32(scene(left) / 255) for left in (10, 80)]
+    assert doubled(pictures, shared(0.5)).max() > 40
+    assert doubled(pictures, shared(0)).max() == 0
+    assert doubled(pictures, shared(1)).max() == 0
+    quarter, half = (doubled(pictures, shared(share)) for share in (0.25, 0.5))
+    np.testing.assert_allclose(quarter, 0.75 * half, rtol=1e-5)
 
 
 def test_the_box_is_around_the_ghost():
-    old, new = scene(80, 20), scene(80, 220)
-    mixed = cv2.addWeighted(old, 0.5, new, 0.5, 0)
-    x, y, width, height = box_of(ghost(mixed, old, new)).pixels(128, 96)
+    pictures = [np.float32(scene(80, shade) / 255) for shade in (20, 220)]
+    x, y, width, height = box_of(doubled(pictures, shared(0.5))).pixels(128, 96)
     assert abs(x - 80) <= 8
     assert abs(y - 32) <= 8
     assert abs(width - 32) <= 12

@@ -37,13 +37,13 @@ CEILINGS = {
     "media": 5410,
     "jobs": 3468,
     "models": 2700,
-    "dreaming": 2052,
+    "dreaming": 2045,
     "forecasting": 265,
     "render": 845,
     "training": 699,
     "schedule": 955,
     "settings + cli + report": 1742,
-    THE_REST: 1634,
+    THE_REST: 1625,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

@@ -66,7 +66,7 @@ def test_real_footage_is_alive(source, footage):
     for row in rows:
         assert row.alive, (row.failed, row.values)
         assert list(row.values) == list(VITALS)
-        assert None not in row.values.values()
+        assert {key for key, value in row.values.items() if value is None} == {"ghost"}
         # The sharpness of this sky itself falls by 4 to 12 %.
         assert row.values["sharpness"] == pytest.approx(sharpness(footage, row), abs=0.04)
         assert row.values["motion"] == pytest.approx(1, abs=0.2)
@@ -262,8 +262,10 @@ def test_a_sky_that_becomes_another_at_once_is_dead(source, footage):
 
 @pytest.mark.full
 def test_a_row_names_all_vitals_and_those_that_were_not_measured_are_null(source, footage):
+    jump = Jump(159, 20, 0.5, 0, 1)
     origins = {
-        "leftover": Jump(159, 20, 0.5, 0, 1),
+        "leftover": jump,
+        "ghost": jump,
         "appears": pasted(),
         "sharpness": Composed(),
     }
@@ -271,13 +273,15 @@ def test_a_row_names_all_vitals_and_those_that_were_not_measured_are_null(source
     for key, origin in origins.items():
         meter = meter_of(source, frames=100)
         for picture in footage[160:260]:
-            meter.push(picture, origin)
+            double = np.ones((22, 40), np.float32) if key == "ghost" else None
+            meter.push(picture, origin, double)
         row = meter.rows[0].as_json()
         assert list(row) == ["from", "to", *names, "alive"]
         known = {name for name in names if row[name] is not None}
-        mixed = {"appears", "leftover", "ghost"}
+        mixed = {"appears", "leftover"}
         wanted = {
             "leftover": mixed,
+            "ghost": {"appears", "ghost"},
             "appears": {"appears"},
             "sharpness": {*mixed, "slides", "motion", "change", "sharpness"},
         }
@@ -296,5 +300,5 @@ def test_half_transparent_trees_of_a_drawn_pan_are_seen():
     clip = material([wide[:, 10 * k :][:, :200].copy() for k in range(28)])
     meter = meter_of(clip, 40)
     for frame in method("texture").dream(clip, Options(40)):
-        meter.push(frame.small(clip), frame.origin)
+        meter.push(frame.small(clip), frame.origin, frame.ghost)
     assert any(f.grade is not Grade.HARDLY for f in meter.faults)

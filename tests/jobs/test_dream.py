@@ -75,8 +75,8 @@ def test_vitals_are_complete_before_the_output_has_its_name(
     complete = []
     push = VitalsMeter.push
 
-    def observe(meter, small, origin):
-        push(meter, small, origin)
+    def observe(meter, small, origin, ghost):
+        push(meter, small, origin, ghost)
         complete.append((tmp_path / "b.mkv").exists())
 
     monkeypatch.setattr(VitalsMeter, "push", observe)
@@ -177,7 +177,7 @@ def test_a_collage_of_a_clip_without_a_wind_gives_a_warning(tmp_path):
 def test_a_jump_that_dissolves_is_a_fault_at_its_time(tmp_path):
     more = {"mode": "texture", "leave": "end", "report": tmp_path / "r"}
     result = dream(turning(tmp_path), tmp_path / "b.mkv", frames=60, **more)
-    assert result.vitals[0]["leftover"] > 1
+    assert result.vitals[0]["ghost"] > 1
     assert not result.alive
     # One fault for a time has the worst word.
     assert "ghost" in {fault["vital"] for fault in result.faults}

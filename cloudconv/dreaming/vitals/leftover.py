@@ -1,8 +1,7 @@
 """Measure what is wrong between two pictures, beyond what is usual in the film.
 
 The network of a texture moves the earlier and the later picture to the middle. Their
-difference is the *leftover*: what no motion explains. A made picture between the two may
-show both at once, see :func:`cloudconv.doubts.ghost`. Pairs of the film that are as far
+difference is the *leftover*: what no motion explains. Pairs of the film that are as far
 apart have a leftover too: fire and rain change as much.
 """
 
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from cloudconv.doubts import by_place, ghost
+from cloudconv.doubts import by_place
 from cloudconv.images import Bytes, Floats, as_picture, tensor_of
 from cloudconv.models import registry
 from cloudconv.models.base import Made
@@ -27,15 +26,8 @@ NETWORK = "cloud-best"
 _PAIRS = 8  # pairs of the film at a distance
 
 
-Levels = dict[str, Floats]
-"""The levels of areas as large as a thing between two pictures, (h, w) by place.
-
-``leftover``: what no motion explains; ``ghost``: how far two pictures show at once.
-"""
-
-
 class Betweens:
-    """Changes between pairs of small pictures, and the largest of pairs of their film.
+    """Leftovers between pairs of small pictures, and the largest of pairs of their film.
 
     ``picture`` returns one of the film's ``count`` pictures. ``usual`` returns the most
     between pairs of the film that are so many frames apart.
@@ -47,25 +39,25 @@ class Betweens:
         self._count = count
         self.usual = cache(self._usual)
 
-    def between(self, first: Bytes, made: Bytes, last: Bytes) -> Levels:
-        """Return what is between two pictures; ``made`` is the picture in the middle."""
+    def between(self, first: Bytes, last: Bytes) -> Floats:
+        """Return the levels of areas as large as a thing that no motion explains, (h, w).
+
+        They are by place, see :func:`cloudconv.doubts.by_place`.
+        """
         pair = Pair.of(
             [tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5
         )
         with torch.inference_mode():
             middle = Made.of(self._network.between(pair, maps=True))
-        left = by_place(np.abs(middle.leftover[0, 0].numpy()))
-        found = {"leftover": 255 * left, "ghost": ghost(made, first, last)}
-        return {
-            key: cv2.GaussianBlur(levels, (0, 0), 1, borderType=cv2.BORDER_CONSTANT)
-            for key, levels in found.items()
-        }
+        left = 255 * by_place(np.abs(middle.leftover[0, 0].numpy()))
+        return cv2.GaussianBlur(left, (0, 0), 1, borderType=cv2.BORDER_CONSTANT)
 
-    def _usual(self, frames: int) -> Levels:
+    def _usual(self, frames: int) -> Floats:
         frames = min(frames, self._count - 1)
         starts = np.linspace(0, self._count - 1 - frames, _PAIRS).round().astype(int)
         own = [
-            self.between(*map(self._picture, (k, k + frames // 2, k + frames)))
+            self.between(self._picture(k), self._picture(k + frames))
             for k in np.unique(starts).tolist()
         ]
-        return dict(zip(own[0], np.max([[*each.values()] for each in own], 0), strict=True))
+        usual: Floats = np.max(own, 0)
+        return usual

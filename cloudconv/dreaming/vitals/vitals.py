@@ -222,15 +222,15 @@ class VitalsMeter:
             levels = cv2.resize(ghost, own.shape[::-1]) - _OWN * own - _FAINT
             self._doubled = max(self._doubled, levels.clip(0), key=size_of)
             if self.seen == end - 1:
-                self._mixed({"ghost": self._doubled}, range(jump.start, end))
+                self._change("ghost", self._doubled, range(jump.start, end))
                 self._doubled = _NONE
             return
         # A loop leads to the first frame of the source, which only its end shows.
         divisor = 1 if jump.after is None else 2
         if self.seen == min(jump.start + (jump.length - 1) // divisor, end - 1):
             last = picture if jump.after is None else self._film.filmed(jump.after)
-            pictures = self._film.filmed(jump.before), picture, last
-            self._mix(pictures, jump.length + 1, range(jump.start, end))
+            frames = range(jump.start, end)
+            self._leave(self._film.filmed(jump.before), last, jump.length + 1, frames)
 
     def _compose(self, picture: Bytes) -> None:
         """Judge a composed picture, and a span that ends with it."""
@@ -243,31 +243,24 @@ class VitalsMeter:
         self._composed.append(before)
         if len(self._composed) == self._span:
             frames = range(self.seen + 1 - self._span, self.seen + 1)
-            pictures = [*self._composed, picture]
-            ends = pictures[0], pictures[self._span // 2], picture
-            self._mix(ends, self._span, frames)
+            self._leave(self._composed[0], picture, self._span, frames)
             self._composed.clear()
 
-    def _mix(self, pictures: tuple[Bytes, ...], apart: int, frames: range) -> None:
-        """Judge a change that is made in some frames of the dream.
+    def _leave(self, before: Bytes, after: Bytes, apart: int, frames: range) -> None:
+        """Judge what no motion explains between the ends of a change in some frames.
 
-        ``pictures``: before, in the middle of, and after the change. ``apart``: the
-        distance of the pairs of the film with which the change is compared.
+        ``apart``: the distance of the pairs of the film with which the change is compared.
         """
-        found = self._film.betweens.between(*pictures)
-        usual = self._film.betweens.usual(apart)
-        levels = {key: (own - usual[key]).clip(0) for key, own in found.items()}
-        self._mixed(levels, frames)
+        betweens = self._film.betweens
+        levels = betweens.between(before, after) - betweens.usual(apart)
+        self._change("leftover", levels.clip(0), frames)
 
-    def _mixed(self, found: dict[str, Floats], frames: range) -> None:
+    def _change(self, key: str, levels: Floats, frames: range) -> None:
         """Judge the levels by place of a change that is made in some frames."""
         # A viewer sees a change less that takes longer than a second.
         slow = np.float32(max(1.0, float(len(frames) * self._step)) ** 0.5)
-        features = {}
-        for key, levels in found.items():
-            feature = Feature.of(0, levels / slow)
-            features[key] = feature._replace(value=feature.size / LEAST)
-        self._judge(features, frames)
+        feature = Feature.of(0, levels / slow)
+        self._judge({key: feature._replace(value=feature.size / LEAST)}, frames)
 
     def _judge(self, features: Features, frames: range) -> None:
         """Count values of some frames, and the faults where limits are exceeded."""
