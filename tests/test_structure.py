@@ -35,9 +35,9 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5410,
-    "jobs": 3468,
+    "jobs": 3472,
     "models": 2700,
-    "dreaming": 2045,
+    "dreaming": 2051,
     "forecasting": 265,
     "render": 845,
     "training": 699,

@@ -163,6 +163,18 @@ def test_each_kind_of_fault_is_reported_once_at_the_end(tmp_path):
     assert (result.alive, result.model) == (False, "conv")
 
 
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize("shade", [0, 60])
+def test_a_dream_of_an_even_picture_is_not_good(tmp_path, shade):
+    pictures = [*clouds(40), *[np.full_like(clouds(1)[0], shade)] * 20]
+    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in pictures], rate=25)
+    result = dream(clip, tmp_path / "b.mkv", frames=6)
+    assert result.verdict.endswith("there is nothing in the picture")
+    assert result.advice == "try --at 1.600, where the scene before ends"
+    again = dream(clip, tmp_path / "c.mkv", frames=6, at=1.6)
+    assert "plain" not in {fault["vital"] for fault in again.faults}
+
+
 @pytest.mark.full
 def test_a_collage_of_a_clip_without_a_wind_gives_a_warning(tmp_path):
     """The ball bounces up and down, and the clouds drift."""

@@ -16,6 +16,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.vitals.leftover import Betweens
 from cloudconv.images import (
     MIDDLE_SIDE,
+    UNSEEN,
     Bytes,
     Floats,
     flow_between,
@@ -113,6 +114,11 @@ class FilmFeatures:
         flow = flow_between(before, picture)
         moved = luma(warp(before, flow, how=cv2.INTER_LINEAR))
         return by_place(flow), (self._alive * cv2.absdiff(luma(picture), moved)).mean()
+
+    @cached_property
+    def plain(self) -> float:
+        """Return how even the last picture is: above 1 there is nothing in it."""
+        return UNSEEN / max(float(np.ptp(luma(self.picture(self._count - 1)))), 1.0)
 
     @cached_property
     def stirs(self) -> Floats:

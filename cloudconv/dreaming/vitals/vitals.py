@@ -46,6 +46,7 @@ class Vital(NamedTuple):
 
 
 VITALS = {
+    "plain": Vital("there is nothing in the picture", 1.0, lasts=True),
     "appears": Vital("something pops up or vanishes", 1.0),
     "leftover": Vital("something becomes something else", 1.0),
     "ghost": Vital("two pictures show through each other", 1.0),
@@ -71,6 +72,7 @@ _SLACK = 1.5
 _OWN = 2
 _FAINT = 6
 _NONE = np.zeros((1, 1), np.float32)
+_ALL = 10.0  # the size of a fault that is all of the picture
 _HISTORY = 900  # returns of a frame that count
 _BESIDE = 5  # frames in a row that may show the same frame
 
@@ -187,6 +189,9 @@ class VitalsMeter:
         picture = reduced(small, MIDDLE_SIDE)
         if self.seen % WINDOW == 0:
             self.rows.append(Vitals(self.seen, self.seen))
+        if not self.seen:
+            plain = self._film.plain
+            self._judge({"plain": Feature(plain, _ALL * (plain > 1))}, range(1))
         is_filmed = isinstance(origin, Filmed)
         if isinstance(origin, Composed):
             self._compose(picture)

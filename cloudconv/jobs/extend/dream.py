@@ -192,6 +192,10 @@ class _Dream:
             better = choose(self.material, self.options.seed).mode
             if better != self.spec.name:
                 return f"try --mode {better}, which auto takes"
+        cut = self.material.cut
+        if cut is not None and "plain" in {fault.vital for fault in faults}:
+            inside = float(cut - self.plan.info.timing.start)
+            return f"try --at {inside:.3f}, where the scene before ends"
         search = self.spec.exit if self.plan.own["left_at"] is None else None
         found = search and search(self.material, self.options, len(self.material) // 2)
         if found:
