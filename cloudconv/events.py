@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from cloudconv import interrupts
+from cloudconv.errors import CloudconvError
 from cloudconv.messages import in_python
 
 Result = TypeVar("Result", covariant=True)
@@ -167,6 +168,7 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
     """Run a job to its end and return its result; call ``show`` with each event.
 
     After Ctrl-C during ``show`` the job ends at its next check, and reports the saved work.
+    An error after a signal is an interrupt.
     """
     result: Any = None
     interrupt: KeyboardInterrupt | None = None
@@ -182,6 +184,10 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
                     raise
                 interrupt = error
                 interrupts.remember()
+            except CloudconvError:
+                # A library that discards an interrupt may report a file as damaged.
+                interrupts.check()
+                raise
     if interrupt is not None and result is None:
         raise interrupt
     return result

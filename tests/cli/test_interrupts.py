@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
 from cloudconv import interrupts
 from cloudconv.cli.console import Console, run_with_progress
-from cloudconv.events import Finished, Progress
+from cloudconv.errors import InputError
+from cloudconv.events import Finished, Progress, watched
 
 _HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)
 
@@ -40,6 +42,22 @@ def test_a_swallowed_interrupt_ends_the_job_at_its_next_check(name):
     with pytest.raises(KeyboardInterrupt):
         interrupts.check()
     interrupts.check()  # no error: the job ends already
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_an_error_after_a_swallowed_interrupt_is_an_interrupt(arrives):
+    """A callback of a decoder discards the exception, and the file seems to end there."""
+    interrupts.install()
+
+    def job():
+        yield Progress("rendering", 1, 2)
+        if arrives:
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+        raise InputError("no-frame: a.mp4 ends before its first frame: give a file.")
+
+    with pytest.raises(KeyboardInterrupt if arrives else InputError):
+        watched(job())
 
 
 def test_repeated_signals_raise_once_unless_time_has_passed(monkeypatch):
