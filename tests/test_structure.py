@@ -35,23 +35,23 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5410,
-    "jobs": 3468,
-    "models": 2700,
+    "jobs": 3436,
+    "models": 2697,
     "dreaming": 2052,
     "forecasting": 265,
     "render": 845,
     "training": 699,
     "schedule": 955,
-    "settings + cli + report": 1742,
+    "settings + cli + report": 1730,
     THE_REST: 1634,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 820,
+    "conditional expressions": 815,
     "tuple assignments": 84,
-    "lambdas": 78,
+    "lambdas": 75,
     "assignments inside expressions": 72,
     "comprehensions of two loops": 17,
     "lines of over 92 characters": 0,

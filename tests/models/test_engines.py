@@ -10,9 +10,8 @@ from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.models import engines, registry
 from cloudconv.models.catalogue import FOUR
 from cloudconv.models.convolutions import PYTORCH, usual_engine
-from cloudconv.models.engines import Engines, fastest, measured
+from cloudconv.models.engines import Engines, fastest
 from cloudconv.render.renderer import Renderer
-from tests.helpers.command import invoke
 
 NCNN = usual_engine()
 needs_ncnn = pytest.mark.skipif(NCNN == PYTORCH, reason="ncnn is missing")
@@ -68,10 +67,6 @@ def test_each_size_is_measured_once_for_a_machine(slower, monkeypatch):
     assert fastest(64, 43200) == PYTORCH
     assert fastest(64, 10000) == NCNN
     assert calls == ["64 channels, 192x192", "64 channels, 96x96"]
-    assert measured() == {
-        "64 channels, 192x192": {"chosen": PYTORCH, PYTORCH: 10, NCNN: 20},
-        "64 channels, 96x96": {"chosen": NCNN, PYTORCH: 10, NCNN: 5},
-    }
 
 
 @needs_ncnn
@@ -111,7 +106,6 @@ def test_a_cache_that_cannot_be_written_is_no_error(slower, cache, monkeypatch):
     calls = slower(2)
     assert fastest(64, 43200) == fastest(64, 43200) == PYTORCH
     assert len(calls) == 1
-    assert measured() == {}
 
 
 def test_the_environment_sets_the_engine(monkeypatch, slower):
@@ -208,12 +202,3 @@ def test_slow_moments_change_no_choice(monkeypatch):
     monkeypatch.setattr(engines, "trial", trial)
     monkeypatch.setattr(engines, "_clock", lambda: now[-1])
     assert fastest(32, 10) == PYTORCH
-
-
-@needs_ncnn
-def test_doctor_shows_what_is_kept(slower):
-    slower(2)
-    fastest(64, 43200)
-    shown = json.loads(invoke("doctor", "--json").stdout)["engines"]
-    assert shown == {"64 channels, 192x192": {"chosen": PYTORCH, PYTORCH: 10, NCNN: 20}}
-    assert "64 channels, 192x192" in invoke("doctor").stdout
