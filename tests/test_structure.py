@@ -35,8 +35,8 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5410,
-    "jobs": 3436,
-    "models": 2697,
+    "jobs": 3432,
+    "models": 2664,
     "dreaming": 2052,
     "forecasting": 265,
     "render": 845,
@@ -49,8 +49,8 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 815,
-    "tuple assignments": 84,
+    "conditional expressions": 808,
+    "tuple assignments": 86,
     "lambdas": 75,
     "assignments inside expressions": 72,
     "comprehensions of two loops": 17,
