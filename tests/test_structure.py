@@ -35,14 +35,14 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5410,
-    "jobs": 3432,
+    "jobs": 3375,
     "models": 2664,
     "dreaming": 2052,
     "forecasting": 265,
     "render": 845,
-    "training": 699,
+    "training": 697,
     "schedule": 955,
-    "settings + cli + report": 1730,
+    "settings + cli + report": 1717,
     THE_REST: 1634,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
@@ -52,8 +52,8 @@ DENSE = {
     "conditional expressions": 808,
     "tuple assignments": 86,
     "lambdas": 75,
-    "assignments inside expressions": 72,
-    "comprehensions of two loops": 17,
+    "assignments inside expressions": 71,
+    "comprehensions of two loops": 16,
     "lines of over 92 characters": 0,
 }
 """The most of what packs several steps into a statement; these only fall, too."""
