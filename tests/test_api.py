@@ -491,7 +491,7 @@ def test_a_masked_array_without_masked_samples_is_a_picture():
         ([Image.new("P", (8, 8))] * 2, r"convert\('RGB'\)"),
         ([image_with(transparency=(0, 0, 0))] * 2, r"convert\('RGBA'\)"),
         (np.ma.masked_all((2, 48, 64, 3), np.uint8), r"picture\.filled\(0\)"),
-        (np.zeros((48, 64, 3), np.uint8), "this is one"),
+        (np.zeros((48, 64, 3), np.uint8), "Several pictures are needed"),
         ([np.full((48, 64, 3), 200.0)] * 2, "samples from 0 to 1, got 200 to 200: divide"),
         ([np.full((48, 64, 3), -0.3, np.float16)] * 2, "samples from 0 to 1, got -0.3"),
         (

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -503,7 +502,7 @@ def doctor(console: Console, **options: Any) -> None:
             console.detail(f"{event.values.name}: {event.values.status}")
 
     diagnosis = watched(run(settings), show)
-    data = asdict(diagnosis)
+    data = diagnosis.as_json()
     if console.json:
         print_json(data)
     elif not console.quiet:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from itertools import product, starmap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import starmap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +16,6 @@ from cloudconv.settings.option import Settings, option
 
 if TYPE_CHECKING:
     from cloudconv.models.catalogue import ModelSpec, ModelTask
-    from cloudconv.weights import WeightsEntry
 
 EXAMPLES = examples(
     "cloudconv models",
@@ -36,31 +35,40 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help=_ONE)]
 _COLUMNS = ("name", "for", "gain", "time")
 
 _TESTS = {
-    "interpolate": (
+    "Frames between two others: interp": (
+        "interpolate",
         "18 clips, 1 of 2 frames made again",
         "blend",
         "blending, 18 clips, one frame of two dropped",
     ),
-    "predict": (
+    "Frames that come next: extrapolate, dream --mode rollout": (
+        "predict",
         "17 clips, 1 frame ahead",
         "hold",
         "repeating the last frame, 17 clips, one frame ahead",
     ),
-    "research": (
+    "Research: a frame between two, the next one, or the same one again": (
+        "research",
         "the end of a cloud clip, 480 wide",
         "naive",
         "the naive picture, the end of a cloud clip, trained on its beginning",
     ),
 }
-"""The test in the manifest whose gain is listed, the method to compare with, and words."""
-_METHODS = {"blend": "blending", "hold": "repeating the last", "naive": "the naive picture"}
+"""The tables by their titles: the task, or research; the test in the manifest whose gain is
+listed, the method to compare with, and words."""
+_WORDS = {
+    "psnr": "PSNR in dB",
+    "blend": "blending",
+    "hold": "repeating the last",
+    "naive": "the naive picture",
+    "detail": "share of the detail",
+}
+"""Words for the names of a test's scores; other names are those of models."""
 _TASKS: dict[ModelTask, str] = {
     "interpolate": "frames between two others",
     "predict": "frames that come next",
     "reconstruct": "the same frame again",
 }
-_USES = {"interpolate": ": interp", "predict": ": extrapolate, dream --mode rollout"}
-
 _UNDECIDED = "yes; for weights of the middle of two frames only, give --timesteps middle"
 """The text about times for a network whose tensors do not show its times."""
 
@@ -78,42 +86,6 @@ _OF_WEIGHTS = ("size_bytes", "sha256", "scores")
 more."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A model and the state of its shipped weights, or the facts on a file of weights."""
-
-    spec: ModelSpec
-    weights: str
-    entry: WeightsEntry | None = None
-    file: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        fields = {
-            **{name: getattr(self.spec, name) for name in _OF_MODEL},
-            **{"size_bytes": None, "sha256": None, "weights": self.weights, "scores": {}},
-            **{name: getattr(self.entry, name) for name in _OF_WEIGHTS if self.entry},
-            **self.file,
-        }
-        if self.file.get("base"):
-            fields["domain"] = (
-                f"footage like its clips; fine-tuned from {self.file['base']}"
-            )
-        if self.spec.published:
-            fields |= {
-                "network": self.spec.family,
-                "scale_option": self.spec.cls.scale_option,
-                "half_precision": self.spec.half_precision,
-                "timesteps": self._timesteps,
-            }
-        return fields
-
-    @property
-    def _timesteps(self) -> str:
-        if not self.spec.arbitrary_timestep:
-            return "middle"
-        return "undecided" if self.spec.cls.middle_is_optional else "any"
-
-
 @dataclass(frozen=True, kw_only=True)
 class _ModelsSettings(Settings):
     all: bool = option("List the small research models too.", default=False)
@@ -126,9 +98,11 @@ def models(console: Console, ctx: typer.Context, **options: Any) -> None:
         return
     from cloudconv.models import catalogue
 
-    rows = [_row(spec) for spec in catalogue.LISTED]
     everything = _ModelsSettings(**options).all
-    _print(console, rows, lambda: _list(rows, everything))
+    if console.json:
+        print_json({"models": [*map(_described, catalogue.LISTED)]})
+    elif not console.quiet:
+        print_result(_list(everything))
 
 
 @with_options(runs_job=False)
@@ -140,56 +114,74 @@ def show(console: Console, name: _Name) -> None:
     path = checkpoints.file_of(name)
     if path is None:
         chosen = registry.spec(name).name
-        rows = [_row(spec) for spec in registry.MODELS if spec.name == chosen]
+        shown = [
+            (spec, _described(spec)) for spec in registry.MODELS if spec.name == chosen
+        ]
     else:
         spec, metadata = registry.describe(path)
         registry.state_of(path, spec)  # raises an error for damaged tensors
-        rows = [_Row(spec, "ok", file=weights.trained_file(path, metadata))]
-    _print(console, rows, lambda: "\n\n".join(map(_in_full, rows)))
-
-
-def _print(console: Console, rows: list[_Row], text: Callable[[], str]) -> None:
+        file = weights.trained_file(path, metadata)
+        if file["base"]:
+            file["domain"] = f"footage like its clips; fine-tuned from {file['base']}"
+        shown = [(spec, _described(spec) | {"weights": "ok"} | file)]
     if console.json:
-        print_json({"models": [row.as_json() for row in rows]})
+        print_json({"models": [fields for _, fields in shown]})
     elif not console.quiet:
-        print_result(text())
+        print_result("\n\n".join(starmap(_in_full, shown)))
 
 
-def _row(spec: ModelSpec) -> _Row:
+def _described(spec: ModelSpec) -> dict[str, Any]:
+    """Return the model and its shipped weights as an object of the JSON."""
     from cloudconv import weights
 
-    if spec.weights is None:
-        return _Row(spec, "none")
-    return _Row(spec, weights.status(spec.weights), weights.entry(spec.weights))
+    fields = {name: getattr(spec, name) for name in _OF_MODEL}
+    fields |= {"size_bytes": None, "sha256": None, "weights": "none", "scores": {}}
+    if spec.published:
+        fields |= {
+            "network": spec.family,
+            "scale_option": spec.cls.scale_option,
+            "half_precision": spec.half_precision,
+            "timesteps": _timesteps(spec),
+        }
+    elif spec.weights is not None:
+        entry = weights.entry(spec.weights)
+        fields |= {name: getattr(entry, name) for name in _OF_WEIGHTS}
+        fields["weights"] = weights.status(spec.weights)
+    return fields
 
 
-def _list(rows: list[_Row], everything: bool) -> str:
-    from cloudconv.models.catalogue import RESEARCH
+def _timesteps(spec: ModelSpec) -> str:
+    if not spec.arbitrary_timestep:
+        return "middle"
+    return "undecided" if spec.cls.middle_is_optional else "any"
 
+
+def _list(everything: bool) -> str:
+    from cloudconv.models.catalogue import LISTED, RESEARCH
+
+    groups: dict[str, list[ModelSpec]] = {}
+    for spec in LISTED:
+        key: str = "research" if spec in RESEARCH else spec.task
+        groups.setdefault(key, []).append(spec)
     parts = []
-    for research, task in product((False, True) if everything else (False,), _TASKS):
-        of_task = [row for row in rows if row.spec.task == task]
-        group = [row for row in of_task if (row.spec in RESEARCH) == research]
-        if group and research:
-            parts.append(_group(f"Research: {_TASKS[task]}", group, "research"))
-        elif group:
-            parts.append(_group(_TASKS[task].capitalize() + _USES[task], group, task))
+    for title, (group, *test) in _TESTS.items():
+        if everything or group != "research":
+            parts.append(_table(title, groups[group], *test))
     if not everything:
-        count = len({row.spec.name for row in rows if row.spec in RESEARCH})
+        count = len({spec.name for spec in RESEARCH})
         parts.append(f"and {count} small research models: cloudconv models --all")
     return "\n\n".join(parts)
 
 
-def _group(title: str, rows: list[_Row], test: str) -> str:
-    *compared, over = _TESTS[test]
-    gains = {row.spec.name: _gain(row.spec, *compared) for row in rows}
+def _table(
+    title: str, specs: Iterable[ModelSpec], test: str, baseline: str, over: str
+) -> str:
+    gains = {spec: _gain(spec, test, baseline) for spec in specs}
     lines = []
-    for row in sorted(rows, key=lambda row: -(gains[row.spec.name] or 0.0)):
-        spec = row.spec
-        gain = gains[spec.name]
-        line = [spec.name, spec.domain.partition(";")[0]]
-        line.append("-" if gain is None else f"{gain:+.1f} dB")
-        lines.append([*line, "-" if spec.time is None else f"{spec.time:g}"])
+    for spec in sorted(gains, key=lambda spec: -(gains[spec] or 0.0)):
+        gain = "-" if gains[spec] is None else f"{gains[spec]:+.1f} dB"
+        time = "-" if spec.time is None else f"{spec.time:g}"
+        lines.append([spec.name, spec.domain.partition(";")[0], gain, time])
     notes = f"(gain: PSNR over {over})\n(time: relative to that of 1)"
     return "\n".join([title, table([*_COLUMNS], lines), notes])
 
@@ -211,37 +203,30 @@ def _gain(spec: ModelSpec, test: str, baseline: str) -> float | None:
     return None
 
 
-def _in_full(row: _Row) -> str:
-    spec = row.spec
-    file = row.file
-    fields = row.as_json() | {
-        "task": _TASKS[spec.task],
-        "parameters": f"{spec.parameters:,}",
-        "origin": spec.origin,
+def _in_full(spec: ModelSpec, shown: dict[str, Any]) -> str:
+    fields = dict(shown)
+    if spec.task != "interpolate":
+        del fields["arbitrary_timestep"]
+    if not fields.get("steps"):  # not trained here
+        fields.pop("steps", None)
+    # Those of a file that was trained here are in its gains.
+    tests = {} if "file" in shown else shown["scores"]
+    gains = {
+        "gained over its base": fields.pop("gained", None),
+        "gain over the naive picture": fields.pop("gain", None),
     }
     if fields.pop("timesteps", "") == "undecided":
         fields["arbitrary_timestep"] = _UNDECIDED
-    if spec.task != "interpolate":
-        del fields["arbitrary_timestep"]
-    if file and not file["steps"]:  # not trained here
-        del fields["steps"]
-    gain = fields.pop("gain", None)
-    gained = fields.pop("gained", None)
-    if gain is not None:
-        over = "" if gained is None else f"{gained:+z.2f} dB of PSNR over its base, "
-        fields["held-back part"] = f"{over}{gain:+z.2f} dB over the naive picture"
-    scores = {} if row.entry is None else row.entry.scores
-    return field_rows(
-        {**fields, "scores": "\n".join(starmap(_in_words, scores.items()))}, 66
-    )
+    fields |= {
+        "task": _TASKS[spec.task],
+        "parameters": f"{spec.parameters:,}",
+        "scores": "\n".join(starmap(_in_words, tests.items())),
+        **{name: f"{gain:+z.2f} dB" for name, gain in gains.items() if gain is not None},
+        "origin": spec.origin,
+    }
+    return field_rows(fields, 66)
 
 
 def _in_words(test: str, scores: Mapping[str, float]) -> str:
-    words = [
-        f"{score:.0%} of the detail"
-        if name == "detail"
-        else f"{_METHODS.get(name, name)} {score:.1f}"
-        for name, score in scores.items()
-        if name != "psnr"
-    ]
-    return f"{test}: {scores['psnr']:.1f} dB" + (f" ({', '.join(words)})" if words else "")
+    words = [f"{_WORDS.get(name, name)} {score:.4g}" for name, score in scores.items()]
+    return f"{test}: {', '.join(words)}"

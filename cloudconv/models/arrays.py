@@ -17,26 +17,17 @@ from cloudconv.errors import PictureError
 from cloudconv.transfer import QUEUES, download
 
 _CHANNELS = (1, 3, 4)  # gray, RGB, and RGB with opacity
-_DEEP = 65535  # white in 16 bits
+_WHITE = {"uint8": 255, "uint16": 65535}  # the code of white; 1 for floating point
 # The most by which floating point may exceed 0 to 1, as after a resize with ringing.
 _OVERSHOOT = 0.25
-_TYPES = ("uint8", "uint16", "float16", "bfloat16", "float32", "float64")
+_TYPES = (*_WHITE, "float16", "bfloat16", "float32", "float64")
 _MODES = ("L", "RGB", "RGBA", "I;16")
-# Remedies by the mode of an image; none of them loses anything.
-_REMEDY = "convert it with convert('RGB')"
-_CLEAR = "convert it with convert('RGBA')"
-_REMEDIES = {
-    **dict.fromkeys(("LA", "PA", "La", "RGBa"), _CLEAR),
-    "P": f"{_CLEAR}, or with convert('RGB') if no colour is transparent",
-    "I": "give np.asarray(picture).astype(np.uint16), if all values fit",
-    "F": "give np.asarray(picture), scaled to values from 0 to 1",
-}
 _BESIDE = ("icc_profile", "exif")  # colours and the orientation
 
 
 @dataclass(frozen=True, slots=True)
 class PictureKind:
-    """The storage of a picture.
+    """The storage of a picture, into which new pictures are put.
 
     The axis of the channels is 0 or 2, or None for gray without one. ``info`` is what a PIL
     image has beside its samples; new images get it, too.
@@ -49,130 +40,101 @@ class PictureKind:
     device: torch.device | None = None
     info: Mapping[str, bytes] = field(default_factory=dict, compare=False)
 
-    @classmethod
-    def of(cls, picture: Any) -> PictureKind:
-        """Return the kind of a picture.
-
-        Raises PictureError for anything but an accepted picture.
-        """
-        is_image = isinstance(picture, Image.Image)
-        is_tensor = isinstance(picture, Tensor)
-        is_clear = is_image and "transparency" in picture.info
-        if is_clear or (is_image and picture.mode not in _MODES):
+    def check(self, other: PictureKind, number: int) -> None:
+        """Raise PictureError if the kind of another picture is not this one."""
+        if other != self:
             raise PictureError(
-                f"image-mode: PIL images may be {', '.join(_MODES)}, without a transparent "
-                f"colour, got {picture.mode}{' with one' * is_clear}: "
-                f"{_CLEAR if is_clear else _REMEDIES.get(picture.mode, _REMEDY)}."
+                f"picture-differs: Picture {number} is not like the first: {self.library} "
+                f"{self.shape} {self.dtype} is needed, got {other.library} {other.shape} "
+                f"{other.dtype}."
             )
-        if isinstance(picture, np.ma.MaskedArray) and np.ma.is_masked(picture):
-            raise PictureError(
-                "masked-samples: A picture has masked samples, and a new picture has no "
-                "mask: fill them first, for example with picture.filled(0)."
-            )
-        if is_tensor:
-            check_tensor(picture)
-        elif not isinstance(picture, np.ndarray | Image.Image):
-            raise PictureError(
-                "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, "
-                f"got {type(picture).__name__}."
-            )
-        samples: Any = np.asarray(picture) if is_image else picture
-        shape = tuple(samples.shape)
-        dtype = str(samples.dtype).removeprefix("torch.")
-        axis = _channel_axis(shape, first=is_tensor)
-        is_shaped = 0 not in shape and (len(shape) == 2 or axis is not None)
-        if not is_shaped or dtype not in _TYPES:
-            raise PictureError(
-                "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 "
-                f"channels, uint8, uint16 or floating point from 0 to 1, got {shape} "
-                f"{dtype}."
-            )
-        library: Any = "numpy"
-        if is_image:
-            library = "pillow"
-        elif is_tensor:
-            library = "torch"
-        device = samples.device if is_tensor else None
-        beside = picture.info if is_image else {}
-        info = {name: beside[name] for name in _BESIDE if name in beside}
-        return cls(library, shape, dtype, axis, device, info)
-
-    @property
-    def is_float(self) -> bool:
-        """Return whether values are floating-point numbers, nominally from 0 to 1."""
-        return "float" in self.dtype
-
-    @property
-    def most(self) -> int:
-        """Return the code of white; 1 for floating point."""
-        return {"uint8": 255, "uint16": _DEEP}.get(self.dtype, 1)
-
-    @property
-    def channels(self) -> int:
-        """Return the number of channels."""
-        return 1 if self.axis is None else self.shape[self.axis]
-
-    def check(self, picture: Any, number: int) -> None:
-        """Raise PictureError if another picture is not of this kind."""
-        if PictureKind.of(picture) != self:
-            shape = (*getattr(picture, "shape", getattr(picture, "size", ())),)
-            dtype = getattr(picture, "dtype", getattr(picture, "mode", ""))
-            raise PictureError(
-                f"picture-differs: Picture {number} is not like the first: {self.shape} "
-                f"{self.dtype} is needed, got {shape} {dtype}."
-            )
-
-    def values(self, picture: Any) -> Tensor:
-        """Return the samples as they are, (H, W, C), on the picture's device."""
-        is_tensor = self.library == "torch"
-        data = (
-            picture.detach()
-            if is_tensor
-            else torch.from_numpy(np.array(picture, order="C"))
-        )
-        return data[..., None] if self.axis is None else data.movedim(self.axis, -1)
-
-    def planes(self, picture: Any) -> tuple[list[Tensor], SampleCheck | None]:
-        """Return copies of the channels, (H, W) each, on their device, and their check.
-
-        8 bits become uint8, 16 bits int32 (CUDA lacks most operations on uint16), floating
-        point becomes float32 and is clamped to 0 to 1. Raises PictureError if
-        floating-point samples are not finite, or far outside 0 to 1; on a GPU the check
-        raises this error later.
-        """
-        check = None
-        data = self.values(picture)
-        if self.is_float:
-            data = data.to(torch.float32)
-            check = SampleCheck(data, _OVERSHOOT)
-            data = data.clamp(0, 1)
-        elif self.most == _DEEP:
-            data = data.to(torch.int32)
-        return [plane.clone() for plane in data.movedim(-1, 0)], check
-
-    def floats(self, picture: Any) -> Tensor:
-        """Return the samples as float32, (C, H, W); integers are scaled to 0 to 1."""
-        data = self.values(picture)
-        data = data.to(torch.int32) if self.most == _DEEP else data
-        return data.to(torch.float32).movedim(-1, 0) / self.most
 
     def from_floats(self, data: Tensor) -> Any:
-        """Return a picture of this kind: inverts :meth:`floats`, clamps and rounds."""
-        if not self.is_float:
-            data = data.clamp(0, 1).mul(self.most).round().to(torch.int32)
-        return self.stored(data.movedim(0, -1))
+        """Return a picture from (C, H, W), nominally 0 to 1; integers are rounded."""
+        if self.dtype in _WHITE:
+            data = data.clamp(0, 1).mul(_WHITE[self.dtype]).round().to(torch.int32)
+        return self.stored(data)
 
     def stored(self, data: Tensor) -> Any:
-        """Return a picture of this kind from samples (H, W, C): inverts :meth:`values`."""
-        data = data[..., 0] if self.axis is None else data.movedim(-1, self.axis)
+        """Return a picture of this kind from samples (C, H, W): inverts :func:`opened`."""
+        data = data[0] if self.axis is None else data.movedim(0, self.axis)
         if self.library == "torch":
             return data.to(self.device, getattr(torch, self.dtype)).contiguous()
-        array = data.cpu().numpy().astype(self.dtype)
+        array = np.ascontiguousarray(data.cpu().numpy().astype(self.dtype))
         if self.library == "numpy":
-            return np.ascontiguousarray(array)
+            return array
         image = Image.fromarray(array)
         image.info.update(self.info)
         return image
+
+
+def opened(picture: Any) -> tuple[PictureKind, Tensor]:
+    """Return the kind of a picture and its samples, (C, H, W) on the picture's device.
+
+    8 bits are uint8, 16 bits int32 (CUDA lacks most operations on uint16), and floating
+    point is float32, not clamped. The samples may share the picture's memory. Raises
+    PictureError for anything but an accepted picture.
+    """
+    library: Literal["numpy", "torch", "pillow"] = "numpy"
+    info: dict[str, bytes] = {}
+    device = None
+    samples = picture
+    if isinstance(picture, Tensor):
+        check_tensor(picture)
+        library, device = "torch", picture.device
+    elif isinstance(picture, Image.Image):
+        _check_image(picture)
+        library, samples = "pillow", np.asarray(picture)
+        info = {name: picture.info[name] for name in _BESIDE if name in picture.info}
+    elif not isinstance(picture, np.ndarray):
+        raise PictureError(
+            "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
+            f"{type(picture).__name__}."
+        )
+    elif np.ma.is_masked(picture):
+        raise PictureError(
+            "masked-samples: A picture has masked samples, and a new picture has no mask: "
+            "fill them first, for example with picture.filled(0)."
+        )
+    shape = tuple(samples.shape)
+    dtype = str(samples.dtype).removeprefix("torch.")
+    axis = _channel_axis(shape, first=library == "torch")
+    is_shaped = 0 not in shape and (len(shape) == 2 or axis is not None)
+    if not is_shaped or dtype not in _TYPES:
+        raise PictureError(
+            "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 "
+            f"channels, uint8, uint16 or floating point from 0 to 1, got {shape} {dtype}."
+        )
+    kind = PictureKind(library, shape, dtype, axis, device, info)
+    if library != "torch":
+        samples = torch.from_numpy(np.array(samples, order="C"))
+    data = samples.detach()
+    if dtype != "uint8":
+        data = data.to(torch.int32 if dtype in _WHITE else torch.float32)
+    return kind, data[None] if axis is None else data.movedim(axis, 0)
+
+
+def _check_image(image: Image.Image) -> None:
+    if "transparency" in image.info or image.mode not in _MODES:
+        raise PictureError(
+            f"image-mode: PIL images may be {', '.join(_MODES)}, without a transparent "
+            f"colour, got {image.mode}: convert it with convert('RGB'), or with "
+            "convert('RGBA') to keep opacity; of more than 8 bits give np.asarray(picture) "
+            "as uint16 or from 0 to 1."
+        )
+
+
+def planes_of(samples: Tensor) -> tuple[list[Tensor], SampleCheck | None]:
+    """Return copies of the channels, (H, W) each, on their device, and their check.
+
+    Floating point is clamped to 0 to 1. Raises PictureError if floating-point samples are
+    not finite, or far outside 0 to 1; on a GPU the check raises this error later.
+    """
+    check = None
+    if samples.is_floating_point():
+        check = SampleCheck(samples, _OVERSHOOT)
+        samples = samples.clamp(0, 1)
+    return [plane.clone() for plane in samples], check
 
 
 def check_tensor(tensor: Tensor) -> None:
@@ -237,11 +199,9 @@ class SampleCheck:
 
 def place_of(picture: Any) -> int:
     """Return the place of a picture in memory, the same for a buffer that is reused."""
-    if isinstance(picture, Tensor):
-        return picture.data_ptr()
     if isinstance(picture, np.ndarray):
-        return int(picture.__array_interface__["data"][0])
-    return id(picture)
+        return picture.ctypes.data
+    return picture.data_ptr() if isinstance(picture, Tensor) else id(picture)
 
 
 def each_of(pictures: Any) -> Any:
@@ -249,18 +209,16 @@ def each_of(pictures: Any) -> Any:
 
     Raises PictureError for a single picture, and for no iterable.
     """
+    is_several = isinstance(pictures, Iterable) and not isinstance(pictures, Image.Image)
     if isinstance(pictures, Tensor):
         check_tensor(pictures)
-    elif not isinstance(pictures, Iterable):
-        PictureKind.of(pictures)  # raises an error for anything but an image
-    is_single = isinstance(pictures, Image.Image)
     if isinstance(pictures, np.ndarray | Tensor):
-        has_channels = _channel_axis(pictures.shape) is not None
-        is_single = pictures.ndim < 3 or (pictures.ndim == 3 and has_channels)
-    if is_single:
+        is_several = pictures.ndim > 2 and _channel_axis(pictures.shape) is None
+    if not is_several:
         raise PictureError(
-            "several-pictures: Several pictures are needed, and this is one: give a list, "
-            "or one array or tensor (B, H, W, C) or (B, C, H, W)."
+            "several-pictures: Several pictures are needed: give a list of NumPy arrays, "
+            "PyTorch tensors or PIL images, or one array or tensor (B, H, W, C) or (B, C, "
+            "H, W)."
         )
     return pictures
 
@@ -277,48 +235,35 @@ def picture_between(
     ``device``. Raises PictureError for unknown or different kinds or numbers, or a sample
     that is not finite.
     """
-    several = isinstance(inputs[0], np.ndarray | Tensor) and inputs[0].ndim == 4
-    batches = [_listed(pictures, several=several) for pictures in inputs]
-    kind = PictureKind.of(batches[0][0])
-    for number, picture in enumerate(chain.from_iterable(batches)):
-        kind.check(picture, number)
+    are_batches = [getattr(pictures, "ndim", 0) == 4 for pictures in inputs]
+    batches = [
+        [*each_of(pictures)] if is_batch else [pictures]
+        for pictures, is_batch in zip(inputs, are_batches, strict=True)
+    ]
     counts = sorted({len(batch) for batch in batches})
-    if len(counts) > 1:
+    if len(counts) > 1 or counts == [0] or len({*are_batches}) > 1:
         raise PictureError(
             f"batch-lengths: The batches have {' and '.join(map(str, counts))} pictures: "
-            "give batches of one length."
+            "give pictures, or batches of one length."
         )
-    floats = [torch.stack([*map(kind.floats, batch)]) for batch in batches]
-    checks = [SampleCheck(batch) for batch in floats] if kind.is_float else []
-    sent = [batch.to(device) for batch in floats]
-    if kind.channels == 1:
-        sent = [batch.expand(-1, 3, -1, -1).contiguous() for batch in sent]
-    new = interpolate(sent)
-    for check in checks:
-        check.finish()
-    if kind.channels == 1:
+    every = [opened(picture) for picture in chain.from_iterable(batches)]
+    kind = every[0][0]
+    for number, (other, _) in enumerate(every):
+        kind.check(other, number)
+    data = torch.stack([samples for _, samples in every]).to(torch.float32)
+    check = SampleCheck(data)
+    data = data.div(_WHITE.get(kind.dtype, 1)).to(device)
+    is_gray = data.shape[1] == 1
+    if is_gray:
+        data = data.expand(-1, 3, -1, -1)
+    new = interpolate([batch.contiguous() for batch in data.chunk(len(inputs))])
+    check.finish()
+    if is_gray:
         new = new.mean(1, keepdim=True)
     stored = [kind.from_floats(picture) for picture in new]
-    if not several:
+    if not are_batches[0]:
         return stored[0]
     return torch.stack(stored) if kind.library == "torch" else np.stack(stored)
-
-
-def _listed(pictures: Any, *, several: bool) -> list[Any]:
-    if not several:
-        return [pictures]
-    if isinstance(pictures, Tensor):
-        check_tensor(pictures)
-    if (
-        not isinstance(pictures, np.ndarray | Tensor)
-        or pictures.ndim != 4
-        or not len(pictures)
-    ):
-        raise PictureError(
-            "pictures-of-one-kind: The pictures are of different kinds: give pictures, or "
-            "batches, of one kind."
-        )
-    return list(pictures)
 
 
 def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
@@ -329,6 +274,4 @@ def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
     if len(shape) != 3:
         return None
     axes = [axis for axis in (0, 2) if shape[axis] in _CHANNELS]
-    if not axes:
-        return None
-    return axes[0] if first else axes[-1]
+    return min(axes, default=None) if first else max(axes, default=None)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from math import log
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -146,12 +146,6 @@ def set_engine() -> str | None:
             "or leave the variable out."
         )
     return engines[name]
-
-
-def measured() -> dict[str, dict[str, Any]]:
-    """Return what is kept about this processor: the choice and the times of each layer."""
-    kept = _stored().get(_machine(), {})
-    return {name: {"chosen": _faster(times), **times} for name, times in kept.items()}
 
 
 def _engines(shapes: Collection[_Shape]) -> dict[_Shape, str]:

@@ -1,9 +1,9 @@
-"""Write reports as one HTML page each, with charts as inline SVG."""
+"""Write reports as one HTML page each, with a chart as inline SVG."""
 
 import io
 import json
 from base64 import b64encode
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, groupby
@@ -48,12 +48,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart of lines over ``x``, which ``labels`` name.
+    """A chart of PSNR over ``x``, which ``labels`` name.
 
     ``marks`` are dashed vertical lines.
     """
 
-    column: Column
     title: str
     x: Sequence[float]
     labels: Sequence[str]
@@ -69,9 +68,9 @@ def render(data: Page) -> str:
     columns = [contents.COLUMNS[key] for key in data.metrics]
     names = dict.fromkeys([data.model, data.baseline, *data.methods])
     colors = {name: k % _COLORS for k, name in enumerate(names)}
-    charts = _charts(data, colors)
+    chart = _chart(data, colors)
     script = {
-        "charts": {chart.column.key: _chart_data(chart) for chart in charts},
+        "chart": None if chart is None else _chart_data(chart),
         "verdicts": {card.key: card.words for card in data.cards},
     }
     # Inside a script element only "</script" and "<!--" have a meaning.
@@ -93,50 +92,32 @@ def render(data: Page) -> str:
         missing=missing,
         rows=contents.marked({column.key: column for column in columns}, data.methods),
         horizon_tables=[(column, _by_horizon(data, column)) for column in columns],
-        drawings=[draw(chart) for chart in charts],
+        drawing=None if chart is None else draw(chart),
     )
 
 
-def _charts(data: ScorePage, colors: Mapping[str, int]) -> list[Chart]:
+def _chart(data: ScorePage, colors: Mapping[str, int]) -> Chart | None:
+    """Return the chart over time, or over the frames ahead; None without scored frames."""
     steps = data.horizons
     rows = _drawn(data)
-    if not steps and not rows:
-        return []
-    shared: dict[str, Any]
-    scores: dict[str, list[Mapping[str, float | None]]] = {}
+    lines = []
     if steps:
-        ahead = " by frames ahead"
-        metrics: Collection[str] = data.metrics
-        shared = {
-            "x": list(steps),
-            "labels": [frames_ahead(step) for step in steps],
-            "ticks": [(step, str(step)) for step in steps[:: ceil(len(steps) / 12)]],
-        }
         for name, by_step in data.methods.items():
-            scores[name] = [by_step[str(step)] for step in steps]
-    else:
-        ahead = ""
-        metrics = rows[0].scores[data.model]
-        times = [float(row.time) for row in rows]
-        shared = {
-            "x": [round(time, 6) for time in times],
-            "marks": [float(cut) for cut in data.cuts],
-            "labels": [f"{float(row.time):.3f} s, frame {row.index}" for row in rows],
-            "ticks": [(t, f"{t:g} s") for t in round_numbers(times[0], times[-1], 8)],
-        }
-        for name in data.methods:
-            scores[name] = [row.scores[name] for row in rows]
-    charts = []
-    for key in contents.CURVES:
-        if key not in metrics:
-            continue
-        column = contents.COLUMNS[key]
-        lines = []
-        for name, points in scores.items():
-            values = [point.get(key) for point in points]
+            values = [by_step[str(step)].get("psnr") for step in steps]
             lines.append(Line(name, values, colors[name]))
-        charts.append(Chart(column, column.label + ahead, lines=lines, **shared))
-    return charts
+        labels = [frames_ahead(step) for step in steps]
+        ticks = [(step, str(step)) for step in steps[:: ceil(len(steps) / 12)]]
+        return Chart("PSNR by frames ahead", steps, labels, ticks, lines)
+    if not rows:
+        return None
+    for name in data.methods:
+        values = [row.scores[name]["psnr"] for row in rows]
+        lines.append(Line(name, values, colors[name]))
+    times = [round(float(row.time), 6) for row in rows]
+    labels = [f"{float(row.time):.3f} s, frame {row.index}" for row in rows]
+    times_named = [(t, f"{t:g} s") for t in round_numbers(times[0], times[-1], 8)]
+    marks = [float(cut) for cut in data.cuts]
+    return Chart("PSNR", times, labels, times_named, lines, marks)
 
 
 def _drawn(data: ScorePage) -> list[Row]:
@@ -230,22 +211,11 @@ def _is_known(score: float | None) -> TypeGuard[float]:
 
 def _chart_data(chart: Chart) -> dict[str, Any]:
     """Return the data of a chart for the page's script, ready for JSON."""
-    digits = chart.column.digits
-    unit = chart.column.unit
     lines = []
     for line in chart.lines:
-        values = [
-            round(score, digits) if _is_known(score) else None for score in line.values
-        ]
+        values = [round(score, 2) if _is_known(score) else None for score in line.values]
         lines.append({"name": line.name, "color": line.color, "values": values})
-    unit = f" {unit}" if unit else ""
-    return {
-        "x": chart.x,
-        "labels": chart.labels,
-        "digits": digits,
-        "unit": unit,
-        "lines": lines,
-    }
+    return {"x": chart.x, "labels": chart.labels, "lines": lines}
 
 
 def _range(chart: Chart) -> tuple[float, float]:

@@ -104,7 +104,7 @@ class CompareSettings(Overwrite, Reading, InputPart, Cuts, Input, Rendering, Mac
     )
     frames: int | None = option("Score at most N frames, spread evenly.", "N", least=1)
     report: File | None = option(
-        "Write a page with charts and pictures, a side-by-side video, and the scores.",
+        "Write a page with a chart and pictures, a side-by-side video, and the scores.",
         "DIR",
     )
 

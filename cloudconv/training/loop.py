@@ -80,8 +80,8 @@ class Trainer:
 
     Validation and the result use ``shown``, the moving average of the model, mixed with the
     initial weights: such a mix generalises better (Wortsman et al. 2022, arXiv 2109.01903).
-    ``rate`` is the highest learning rate. Of the ``minutes`` of the settings, ``reserve``
-    seconds and the time of ``checks`` validations are for what follows the last step.
+    ``rate`` is the highest learning rate. Of the ``minutes`` of the settings, the time of
+    ``checks`` validations is for what follows the last step.
     """
 
     model: Model
@@ -92,7 +92,6 @@ class Trainer:
     rate: float
     step: int = 0
     seconds: float = 0.0  # of all runs, from their start to the last step
-    reserve: float = 0.0
     checks: float = 1.0
     best: Validation | None = None
     best_state: dict[str, Tensor] = field(default_factory=dict)
@@ -143,8 +142,7 @@ class Trainer:
     def _available(self) -> float:
         """Return the seconds of the minutes until the end of the last step."""
         assert self.settings.minutes is not None
-        after = self.reserve + self.checks * self._checking
-        return 60 * self.settings.minutes - after
+        return 60 * self.settings.minutes - self.checks * self._checking
 
     def train(
         self, batches: Iterator[Batch], windows: list[Tensor], began: float

@@ -21,7 +21,6 @@ from cloudconv.errors import (
     Interrupted,
     ModelError,
     OutputError,
-    ReadError,
     SettingsError,
 )
 from cloudconv.events import Finished, Measured, Progress
@@ -31,7 +30,6 @@ from cloudconv.jobs.train import run as train
 from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
 from cloudconv.training import loop
-from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.jobs import finish, ignore, on
 from tests.helpers.own_networks import save, small_state
@@ -148,30 +146,6 @@ def test_motion_is_forecast_better_than_by_holding(run, output):
     loaded = registry.load_predictor(output)
     assert loaded.predict(torch.rand(1, 2, 3, 30, 22)).shape == (1, 3, 30, 22)
     assert os.listdir(output.parent) == ["p.safetensors"]
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("spans", [None, "0.2:0.4,0.7:1"])
-def test_the_scores_of_an_interpolator_are_those_of_compare(
-    run, clip, output, monkeypatch, spans
-):
-    monkeypatch.setattr(train, "EQUAL", -99.0)  # any result counts as a loss
-    result = run(model=MIDDLE.name, steps=4, precision="fp32", val_part=spans)
-    found, count = 0.0, 0
-    for start, end in result.held_back:
-        options = {"metrics": "psnr", "start": start, "end": end, "precision": "fp32"}
-        part = calls.compare(clip, model=str(output), device="cpu", **options)
-        found += part.methods[str(output)]["psnr"] * part.scored_frames
-        count += part.scored_frames
-    assert count > 3
-    assert result.best.psnr == {"1": pytest.approx(found / count, abs=1e-6)}
-    assert result.best.psnr != result.initial.psnr
-    (said,) = [
-        warning.text for warning in result.warnings if warning.code == "training-lost"
-    ]
-    assert "dB worse than its initial weights: do not use the new weights" in said
-    gained = result.best.gain - result.initial.gain
-    assert float(checkpoints.read(output)[1]["gained"]) == pytest.approx(gained, abs=1e-3)
 
 
 TASKS = [
@@ -307,7 +281,7 @@ def test_a_run_without_steps_left_says_so(run, settings, tmp_path):
 
 @pytest.mark.parametrize("model", first_full([PREDICT.name, MIDDLE.name]))
 def test_a_training_ends_within_its_minutes(run, monkeypatch, model):
-    """Each of three validations takes 2 s, and the two comparisons 1 s."""
+    """Each of three validations takes 2 s."""
 
     def slow(real, seconds):
         def job(*given):
@@ -317,7 +291,6 @@ def test_a_training_ends_within_its_minutes(run, monkeypatch, model):
         return job
 
     monkeypatch.setattr(loop.Trainer, "validate", slow(loop.Trainer.validate, 2))
-    monkeypatch.setattr(train.compare, "run", slow(train.compare.run, 0.2))
     result = run(model=model, steps=None, minutes=0.25, validate_every=10**6)
     assert result.steps > 10
     assert 11.25 < result.wall_seconds < 16.875  # three quarters to nine eighths
@@ -506,25 +479,6 @@ def test_every_shipped_recipe_trains_a_step(large_clip, output, recipe):
     options |= {"recipe": recipe, "init": init, "output": output, "precision": "fp32"}
     result = finish(train.run(TrainSettings(**small, **options, threads=1, device="cpu")))
     assert (result.steps, len(result.history)) == (1, 2)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize(
-    "error", [ReadError("read-error: gone."), InputError("few: too few.")]
-)
-def test_only_a_part_without_frames_is_left_out_of_the_final_scores(
-    clip, output, monkeypatch, error
-):
-    monkeypatch.setattr(train.compare, "run", Mock(side_effect=error))
-    options = {"model": "tiny", "steps": 1, "crop": 32, "batch": 1, "val_part": "0.8:1"}
-    job = train.run(
-        TrainSettings([clip], output=output, threads=1, device="cpu", **options)
-    )
-    if isinstance(error, ReadError):
-        with pytest.raises(ReadError, match="gone"):
-            finish(job)
-    else:
-        assert finish(job).steps == 1
 
 
 @pytest.mark.full

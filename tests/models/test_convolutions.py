@@ -123,27 +123,6 @@ def test_several_threads_share_a_network(row, pictures):
 
 @needs_ncnn
 @torch.no_grad()
-def test_the_weights_are_copied(pictures):
-    some = layers(64, 0.2)
-    result = HiddenLayers(lambda kept=some: kept, 64, by_ncnn)
-    expected = result.apply(pictures)
-    for layer in some:
-        layer.weight.zero_()
-        layer.bias.zero_()
-    del some
-    assert torch.equal(result.apply(pictures), expected)
-
-
-@needs_ncnn
-def test_a_gradient_passes_through_a_fused_row(row, pictures):
-    x = pictures[:1, :, :5, :5].clone().requires_grad_()
-    row.apply(x).sum().backward()
-    assert x.grad is not None
-    assert x.grad.isfinite().all()
-
-
-@needs_ncnn
-@torch.no_grad()
 @pytest.mark.parametrize("threads", [1, 3])
 def test_no_thread_of_ncnn_remains(row, pictures, threads):
     """Neither one of Python nor one of OpenMP."""
@@ -244,16 +223,3 @@ def test_a_pytorch_without_a_private_step_gives_the_same_picture(name, monkeypat
     convolutions._has_fused.cache_clear()
     assert torch.allclose(result, expected, atol=1e-4)
     assert not any(mock.called for mock in kept.values())
-
-
-@pytest.mark.parametrize(("kind", "dtype"), [("cpu", torch.bfloat16), ("meta", None)])
-def test_other_devices_and_16_bits_use_pytorch(kind, dtype):
-    some = [
-        HiddenLayer(*(value.to(kind, dtype) for value in layer[:2]))
-        for layer in layers(32, 0.2)
-    ]
-    x = torch.ones(1, 32, 20, 20, device=kind, dtype=dtype)
-    engine_of = Mock()
-    with torch.no_grad():
-        assert HiddenLayers(lambda: some, 32, engine_of).apply(x).dtype == x.dtype
-    engine_of.assert_not_called()

@@ -1,18 +1,15 @@
 """The engine of convolutions: chosen by time once, kept, and never by chance."""
 
 import json
-from itertools import cycle
 
 import pytest
 import torch
 
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.models import engines, registry
-from cloudconv.models.catalogue import FOUR
 from cloudconv.models.convolutions import PYTORCH, usual_engine
-from cloudconv.models.engines import Engines, fastest, measured
+from cloudconv.models.engines import Engines, fastest
 from cloudconv.render.renderer import Renderer
-from tests.helpers.command import invoke
 
 NCNN = usual_engine()
 needs_ncnn = pytest.mark.skipif(NCNN == PYTORCH, reason="ncnn is missing")
@@ -68,10 +65,6 @@ def test_each_size_is_measured_once_for_a_machine(slower, monkeypatch):
     assert fastest(64, 43200) == PYTORCH
     assert fastest(64, 10000) == NCNN
     assert calls == ["64 channels, 192x192", "64 channels, 96x96"]
-    assert measured() == {
-        "64 channels, 192x192": {"chosen": PYTORCH, PYTORCH: 10, NCNN: 20},
-        "64 channels, 96x96": {"chosen": NCNN, PYTORCH: 10, NCNN: 5},
-    }
 
 
 @needs_ncnn
@@ -111,7 +104,6 @@ def test_a_cache_that_cannot_be_written_is_no_error(slower, cache, monkeypatch):
     calls = slower(2)
     assert fastest(64, 43200) == fastest(64, 43200) == PYTORCH
     assert len(calls) == 1
-    assert measured() == {}
 
 
 def test_the_environment_sets_the_engine(monkeypatch, slower):
@@ -155,24 +147,6 @@ def test_a_recorded_engine_is_used_and_nothing_is_measured(slower):
 
 
 @needs_ncnn
-@pytest.mark.parametrize("name", ["cloud-best", "rife-4.6"])
-def test_the_layers_of_a_model_are_measured_at_the_size_of_the_frames(slower, name):
-    calls = slower(2)
-    chosen = Engines()
-    model = registry.load(name, engine_of=chosen.of)
-    renderer = Renderer(model, device=CPU, engines=chosen)
-    renderer.choose_sizes(960, 720)
-    refined = ["48 channels, 48x48"] if model.spec.context == FOUR else []
-    assert calls == [
-        *("192 channels, 24x24", "128 channels, 48x48"),
-        *("96 channels, 96x96", "64 channels, 192x192", *refined),
-    ]
-    assert set(chosen.chosen.values()) == {PYTORCH}
-    renderer.choose_sizes(960, 720)
-    assert len(calls) == len(set(calls))
-
-
-@needs_ncnn
 @pytest.mark.full
 def test_a_measurement_lasts_a_second_at_most_and_changes_no_setting(monkeypatch):
     """The time of the processor: other programs may take the rest."""
@@ -194,26 +168,3 @@ def test_a_measurement_lasts_a_second_at_most_and_changes_no_setting(monkeypatch
     assert len(spent) == 1
     assert spent[0] < 1
     assert chosen.chosen.keys() == {"192", "128", "96", "64", "48"}
-
-
-@needs_ncnn
-def test_slow_moments_change_no_choice(monkeypatch):
-    """Each engine has the least of its times."""
-    seconds = {PYTORCH: cycle([0.01, 0.5]), NCNN: cycle([0.02])}
-    now = [0.0]
-
-    def trial(layer, x, engine):
-        return lambda: now.append(now[-1] + next(seconds[engine]))
-
-    monkeypatch.setattr(engines, "trial", trial)
-    monkeypatch.setattr(engines, "_clock", lambda: now[-1])
-    assert fastest(32, 10) == PYTORCH
-
-
-@needs_ncnn
-def test_doctor_shows_what_is_kept(slower):
-    slower(2)
-    fastest(64, 43200)
-    shown = json.loads(invoke("doctor", "--json").stdout)["engines"]
-    assert shown == {"64 channels, 192x192": {"chosen": PYTORCH, PYTORCH: 10, NCNN: 20}}
-    assert "64 channels, 192x192" in invoke("doctor").stdout

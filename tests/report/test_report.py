@@ -263,13 +263,13 @@ def test_the_best_score_is_bold_if_lower_or_higher_is_better():
     assert column.best([None, None]) is None
 
 
-def test_each_metric_of_horizons_has_a_chart_and_a_table():
+def test_each_metric_of_horizons_has_a_table_and_psnr_a_chart():
     page = render(horizon_example())
     text = Structure(page).text
     assert "Scores by horizon" in text
     for step in STEPS:
         assert f'<th scope="col">{step}</th>' in page
-    assert page.count('class="plot"') == 2
+    assert page.count('class="plot"') == 1
     assert "Frame 60 at 2.502 s, 30 frames ahead" in text
 
 
@@ -280,7 +280,7 @@ def test_a_page_of_many_frames_is_small_and_has_the_worst_frame():
     assert len(page) < 1_000_000
     assert "12.5," in page
     note = (
-        "Of each group of neighbouring frames, the charts show the one where rife-4.6 is "
+        "Of each group of neighbouring frames, the chart shows the one where rife-4.6 is "
         "worst."
     )
     assert note in page
@@ -299,9 +299,7 @@ def test_axis_steps_are_round_numbers_that_cover_the_range(low, high):
 
 def test_perfect_frames_do_not_stretch_the_axis_of_a_chart():
     line = Line("rife-4.6", [30.0, 34.0, 100.0], 0)
-    levels = draw(Chart(COLUMNS["psnr"], "PSNR", [0, 1, 2], ["", "", ""], [], [line]))[
-        "levels"
-    ]
+    levels = draw(Chart("PSNR", [0, 1, 2], ["", "", ""], [], [line]))["levels"]
     assert [float(text) for _, text in levels] == [30, 31, 32, 33, 34]
 
 
@@ -392,16 +390,16 @@ def test_the_wipe_shows_the_chosen_frames(browser, pages):
 
 
 @needs_chromium
-def test_charts_show_values_for_the_pointer_and_the_arrow_keys(browser, pages):
+def test_the_chart_shows_values_for_the_pointer_and_the_arrow_keys(browser, pages):
     def readout():
-        return browser.run("document.querySelector('#plot-psnr .readout').innerText")
+        return browser.run("document.querySelector('#plot .readout').innerText")
 
     browser.open(pages[0])
-    left, top, width, height = at(browser, "#plot-psnr")
+    left, top, width, height = at(browser, "#plot")
     browser.mouse("mouseMoved", left + width / 2, top + height / 2)
     assert re.search(r"[34]\.\d{3} s, frame 9\d", readout())
     assert all(name in readout() for name in LEVELS)
-    browser.run("document.querySelector('#plot-ssim').focus()")
+    browser.run("document.querySelector('#plot').focus()")
     browser.key("End")
     assert re.search("frame 191(.|\n)*none", readout())
     browser.key("ArrowLeft")

@@ -16,8 +16,6 @@ from cloudconv.settings import InterpSettings, exact
 from cloudconv.settings.numbers import parse_rate
 from cloudconv.timemap import TimeMap
 
-# The rates that the warning of a long gap names for repeated pictures.
-_STILL_RATES = 30, 50, 60
 _LONG_GAP = Fraction(1)
 _LONG_TIMES = 8
 """A gap between two frames gives a warning if it lasts at least so many seconds, and at
@@ -49,13 +47,12 @@ def gap_warnings(timing: Timing, start: Fraction, end: Fraction) -> Iterator[War
     usual = timing.median_gap
     if lasts < max(_LONG_GAP, _LONG_TIMES * usual) or following >= end or begin < start:
         return
-    rate = min(_STILL_RATES, key=lambda usual_rate: abs(usual_rate - 1 / usual))
     yield Warned(
         f"long-gap: The picture at {float(begin - timing.start):.1f} s lasts "
         f"{float(lasts):.1f} s, and others mostly {float(usual):.2f} s: unless a cut "
         "follows, new frames spread the change to the next picture over the whole "
         "time. To keep still pictures of a screen recording still, repeat them first: "
-        f"ffmpeg -i IN -vf fps={rate} OUT."
+        f"ffmpeg -i IN -vf fps={rate_name(1 / usual)} OUT."
     )
 
 
@@ -81,7 +78,9 @@ def rate_warnings(
     elif timing.rate is None:
         return
     elif factor.denominator > 1:
-        advice = _advice(rate, own, output)
+        whole = own * max(1, round(factor))
+        is_played = is_stdout(output) or container_of(output).plays(whole)
+        advice = f"; {_typed(whole)} fps keeps all source frames" if is_played else ""
         yield Warned(
             f"few-frames-kept: At {rate_name(rate)} fps only one of "
             f"{factor.denominator} source frames is kept, and new frames replace the "
@@ -92,17 +91,6 @@ def rate_warnings(
             f"rate-kept: The {source} has {rate_name(own)} fps already: its frames are "
             "only encoded again, and new ones only fill gaps."
         )
-
-
-def _advice(rate: Fraction, own: Fraction, output: Path) -> str:
-    """Return a clause about the nearest rate that keeps all frames of the source's rate.
-
-    A rate that the output's container does not support is left out.
-    """
-    whole = own * max(1, round(rate / own))
-    if is_stdout(output) or container_of(output).plays(whole):
-        return f"; {_typed(whole)} fps keeps all source frames"
-    return ""
 
 
 def _typed(rate: Fraction) -> str:

@@ -15,7 +15,14 @@ from torch import Tensor
 from cloudconv.errors import PictureError
 from cloudconv.media.frames.frame import ColorTags, Frame
 from cloudconv.models import registry
-from cloudconv.models.arrays import PictureKind, SampleCheck, each_of, place_of
+from cloudconv.models.arrays import (
+    PictureKind,
+    SampleCheck,
+    each_of,
+    opened,
+    place_of,
+    planes_of,
+)
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import choose_device, choose_precision, restored, set_threads
 from cloudconv.render.memory import WantedSizes
@@ -48,7 +55,7 @@ class _MemoryFrame(Frame):
     """A frame whose samples are tensors, which need not be in the host's memory."""
 
     picture: Any  # _MemoryPicture
-    form: str = ""
+    kind: Any = None  # PictureKind
 
     @property
     def width(self) -> int:
@@ -60,7 +67,8 @@ class _MemoryFrame(Frame):
 
     @property
     def pix_fmt(self) -> str:
-        return self.form
+        planes = self.picture.planes
+        return _FORMS[len(planes)][0] + _DEPTHS[planes[0].dtype]
 
     def planes(self) -> tuple[Tensor, ...]:
         planes: tuple[Tensor, ...] = self.picture.planes
@@ -120,64 +128,60 @@ def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, Non
 def _made(
     pictures: Iterable[Any], renderer: Renderer, request: Request, device: torch.device
 ) -> Generator[Any, None, None]:
-    kind: PictureKind | None = None
     # The pictures by their place in memory.
     waiting: WeakValueDictionary[int, _MemoryPicture] = WeakValueDictionary()
     checks: list[SampleCheck] = []
-
-    def finish_checks() -> None:
-        while checks:
-            checks.pop(0).finish()
-
-    def frames() -> Iterator[Frame]:
-        nonlocal kind
-        for number, picture in enumerate(pictures):
-            # A GPU has checked the picture before while the CPU used the picture.
-            finish_checks()
-            kind = kind or PictureKind.of(picture)
-            kind.check(picture, number)
-            frame, check = _frame(kind, picture, number, device)
-            checks.extend([check] if check is not None else [])
-            earlier = waiting.get(place_of(picture))
-            both = (
-                () if earlier is None else zip(earlier.planes, frame.planes(), strict=True)
-            )
-            if not all(before.equal(now) for before, now in both):
-                raise PictureError(
-                    f"picture-reused: Picture {number} is in the memory of an earlier "
-                    "picture, which has not been returned yet: give a copy of each picture."
-                )
-            waiting[place_of(picture)] = frame.picture
-            yield frame
-        finish_checks()
-
-    for frame in renderer.frames(schedule(frames(), request)):
-        assert kind is not None
-        finish_checks()
+    given = _given(pictures, device, waiting, checks)
+    for frame in renderer.frames(schedule(given, request)):
+        _finish(checks)
         for warned in renderer.warnings.new():
             warnings.warn(str(warned), stacklevel=3)
         assert isinstance(frame, _MemoryFrame)
         original = frame.picture.original
         if original is not None:
             waiting.pop(place_of(original), None)
-        yield _picture(kind, frame) if original is None else original
+        yield _picture(frame) if original is None else original
 
 
-def _frame(
-    kind: PictureKind, picture: Any, number: int, device: torch.device
-) -> tuple[_MemoryFrame, SampleCheck | None]:
-    channels, check = kind.planes(picture)
-    if channels[0].device.type != "cpu":
-        channels = [channel.to(device) for channel in channels]
-    form, order = _FORMS[len(channels)]
-    samples = _MemoryPicture(tuple(channels[channel] for channel in order), picture)
-    pix_fmt = form + _DEPTHS[channels[0].dtype]
-    return _MemoryFrame(samples, Fraction(number), Fraction(1), _FULL, form=pix_fmt), check
+def _given(
+    pictures: Iterable[Any],
+    device: torch.device,
+    waiting: WeakValueDictionary[int, _MemoryPicture],
+    checks: list[SampleCheck],
+) -> Iterator[Frame]:
+    """Yield the caller's pictures as frames; start the checks of their samples."""
+    first: PictureKind | None = None
+    for number, picture in enumerate(pictures):
+        # A GPU has checked the picture before while the CPU used the picture.
+        _finish(checks)
+        kind, samples = opened(picture)
+        first = first or kind
+        first.check(kind, number)
+        channels, check = planes_of(samples)
+        if check is not None:
+            checks.append(check)
+        if samples.device.type != "cpu":
+            channels = [channel.to(device) for channel in channels]
+        planes = [channels[channel] for channel in _FORMS[len(channels)][1]]
+        earlier = waiting.get(place_of(picture))
+        if earlier is not None and not all(map(torch.equal, earlier.planes, planes)):
+            raise PictureError(
+                f"picture-reused: Picture {number} is in the memory of an earlier "
+                "picture, which has not been returned yet: give a copy of each picture."
+            )
+        stored = waiting[place_of(picture)] = _MemoryPicture(tuple(planes), picture)
+        yield _MemoryFrame(stored, Fraction(number), Fraction(1), _FULL, kind=kind)
+    _finish(checks)
 
 
-def _picture(kind: PictureKind, frame: Frame) -> Any:
+def _finish(checks: list[SampleCheck]) -> None:
+    while checks:
+        checks.pop(0).finish()
+
+
+def _picture(frame: _MemoryFrame) -> Any:
     planes = frame.planes()
     _, order = _FORMS[len(planes)]
-    return kind.stored(
-        torch.stack([planes[order.index(k)] for k in range(len(planes))], -1)
+    return frame.kind.stored(
+        torch.stack([planes[k] for k in sorted(order, key=order.index)])
     )

@@ -5,10 +5,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
-from math import fsum
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,17 +16,13 @@ from cloudconv.events import (
     Finished,
     Job,
     Measured,
-    Progress,
     Warned,
     Warnings,
     reporting,
 )
-from cloudconv.jobs.compare import run as compare
-from cloudconv.jobs.compare.plan import CompareResult
-from cloudconv.jobs.compare.score import EQUAL
 from cloudconv.jobs.madeof import Made, describe
 from cloudconv.jobs.train.plan import TrainPlan, TrainResult, decide, foresee
-from cloudconv.jobs.train.results import Results, stored
+from cloudconv.jobs.train.results import Results
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.reading.identity import has_changed
 from cloudconv.media.writing.output import writing
@@ -38,11 +31,9 @@ from cloudconv.models.base import Model
 from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import prefetch
 from cloudconv.render import device as devices
-from cloudconv.settings import CompareSettings, TrainSettings, values
+from cloudconv.settings import TrainSettings, values
 from cloudconv.training import clips, loop
 
-_MOST_COMPARED = 60  # frames of the held-back parts that compare scores
-_COMPARED_SHARE = 0.1  # of the minutes of a training, at most, for compare before and after
 _RATE = 5e-4  # learning rate if some or all weights start as random numbers
 _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 
@@ -91,7 +82,6 @@ def _run(
     infos = plan.infos
     sha256 = None if settings.init is None else weights_fingerprint(str(settings.init))
     initialised = _initialise(model, settings, sha256)
-    started = stored(model.state_dict(), plan.spec, {})
     _check_frozen(model, settings)
     warnings.add(*plan.warnings)
     complete = initialised == len(model.state_dict())
@@ -108,31 +98,14 @@ def _run(
     windows = yield from plan.held_back.chosen()
     seen_windows = yield from plan.train.chosen()
     trainer.checks += len(seen_windows) / len(windows)
-    film: _FilmScores | None = None  # of the initial weights
-    frames = 0
-    if plan.spec.task == "interpolate":
-        film, frames, trainer.reserve = yield from _compared_before(plan, started)
     best = yield from _trained(plan, trainer, results, windows, stop, began)
     interrupted = stop.is_set()
     seen = None
-    initial = trainer.history[0]
     if not interrupted:
         trainer.shown.load_state_dict(trainer.best_state)
         seen = yield from trainer.validate(trainer.shown, seen_windows)
         seen = replace(seen, step=best.step)
-        if film is not None:
-            scores = yield from _compared(plan, plan.output, frames)
-            initial = _with_scores(initial, film)
-            best = best if scores is None else _with_scores(best, scores)
-        results.write(initial, best)
         checkpoint.unlink(missing_ok=True)
-        if (lost := initial.gain - best.gain) >= EQUAL:
-            is_worse = Warned(
-                f"training-lost: On the held-back part {plan.output} is {lost:.2f} dB "
-                f"worse than {settings.init or 'its initial weights'}: do not use the new "
-                "weights."
-            )
-            warnings.add(is_worse)
     warnings.add(*_changed(infos))
     return TrainResult(
         **plan.facts | {"steps": trainer.step},
@@ -143,7 +116,7 @@ def _run(
         improved=best.step > 0,
         initialised=initialised,
         held_back=[(float(a), float(b)) for _, a, b in plan.held_back_parts],
-        initial=initial,
+        initial=trainer.history[0],
         best=best,
         seen=seen,
         history=trainer.history,
@@ -186,79 +159,6 @@ def _trained(
             raise KeyboardInterrupt
         results.write(trainer.history[0], trainer.best)
         return trainer.best
-
-
-_FilmScores = tuple[float, float]
-"""The PSNR by compare on held-back parts: of the weights, and of the naive method."""
-
-
-def _with_scores(validation: loop.Validation, scores: _FilmScores) -> loop.Validation:
-    psnr, naive = scores
-    return replace(validation, psnr={"1": psnr}, naive_psnr={"1": naive}, gain=psnr - naive)
-
-
-def _compared_before(
-    plan: TrainPlan, started: bytes
-) -> Generator[Event, None, tuple[_FilmScores | None, int, float]]:
-    """Score the initial weights, on fewer frames if these take long for the minutes.
-
-    Return the scores, None if no frame can be scored; the number of the frames, and the
-    seconds.
-    """
-    frames = _MOST_COMPARED
-    with TemporaryDirectory(prefix="cloudconv-") as folder:
-        weights = Path(folder, "initial.safetensors")
-        weights.write_bytes(started)
-        if plan.settings.minutes is not None:
-            began = time.monotonic()
-            yield from _compared(plan, weights, 1)
-            most = 60 * plan.settings.minutes * _COMPARED_SHARE
-            frames = min(max(int(most / (time.monotonic() - began)), 1), frames)
-        began = time.monotonic()
-        scores = yield from _compared(plan, weights, frames)
-        return scores, frames, time.monotonic() - began
-
-
-def _compared(
-    plan: TrainPlan, weights: Path, frames: int
-) -> Generator[Event, None, _FilmScores | None]:
-    """Score weights on some ``frames`` of the held-back parts, as compare does."""
-    settings = plan.settings
-    every = plan.held_back_parts
-    count = min(frames, len(every))
-    spans = [every[k * len(every) // count] for k in range(count)]
-    scores: list[CompareResult] = []
-    same = ("deinterlace", "device", "precision", "threads")
-    shared: dict[str, Any] = {
-        **{name: getattr(settings, name) for name in same},
-        "model": [str(weights)],
-        "metrics": "psnr",
-        "frames": frames // count,
-    }
-    for clip, start, end in spans:
-        wanted = CompareSettings(clip.info.path, start=start, end=end, **shared)
-        # No frame of a short part, or beside a cut, can be scored. Weights that are not
-        # finite numbers cannot either, and the training says so.
-        try:
-            with closing(compare.run(wanted)) as job:
-                for event in job:
-                    if isinstance(event, Finished):
-                        scores.append(event.result)
-                    elif isinstance(event, Progress):
-                        yield replace(event, stage="checking")
-        except (errors.ReadError, errors.UnfitInputError):
-            raise
-        except (errors.InputError, errors.WeightsError):
-            continue
-    scored = sum(score.scored_frames for score in scores)
-    if not scored:
-        return None
-    psnr, naive = (
-        fsum(score.methods[method]["psnr"] * score.scored_frames for score in scores)
-        / scored
-        for method in (str(weights), plan.goal.naive)
-    )
-    return psnr, naive
 
 
 def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> int:

@@ -199,7 +199,7 @@ class EncodedTrack:
         self.source = source
         self.target = target
         self.begin = carry.begin
-        self.delay = self.led = Fraction(0)
+        self.delay = self.priming = Fraction(0)
         self._carry = carry
         self._lost = 0  # packets that could not be decoded
         self._infinite = 0  # samples that are no finite number, which become silence
@@ -238,7 +238,7 @@ class EncodedTrack:
                 < self.begin - _DECODED_BEFORE
             ):
                 if not packet.is_discard:  # an edit list may hide sound from players
-                    self.led = max(self.led, self.begin - begin)
+                    self.priming = max(self.priming, self.begin - begin)
                 return
         yield from self._decoded(packet)
 
@@ -311,7 +311,7 @@ class EncodedTrack:
             if frame.pts is not None:
                 at = round((frame.pts * frame.time_base - self._carry.zero) * self._rate)
             if self._first is None:
-                self.led = max(self.led, Fraction(self._least - at, self._rate))
+                self.priming = max(self.priming, Fraction(self._least - at, self._rate))
                 if at + len(samples) <= self._least or (
                     self._end is not None and at >= self._end
                 ):

@@ -238,11 +238,13 @@ class OtherStreams:
         for track in self._tracks.values():
             for text in track.warnings():
                 self._warn(text)
-        led = max((track.led for track in self._tracks.values()), default=Fraction(0))
+        priming = max(
+            (track.priming for track in self._tracks.values()), default=Fraction(0)
+        )
         # Audio from before a chosen start is not missed.
-        if led > PRIMING and self._carry.start is None:
+        if priming > PRIMING and self._carry.start is None:
             self._warn(
-                f"early-sound: {float(led):.3f} s of audio from before the first video "
+                f"early-sound: {float(priming):.3f} s of audio from before the first video "
                 "frame are left out."
             )
         self._file.container.close()

@@ -114,8 +114,8 @@ class CopiedTrack:
 
     ``begin`` is the start of the packets that the track needs, on the source's clock.
     ``delay`` is the number of seconds by which the first packet precedes 0. The file states
-    this delay, and readers subtract it from all times. ``led`` is the number of seconds of
-    audio that were left out before the first video frame. ``seekable`` is whether the
+    this delay, and readers subtract it from all times. ``priming`` is the number of seconds
+    of audio that were left out before the first video frame. ``seekable`` is whether the
     output can be written at any position.
     """
 
@@ -131,7 +131,7 @@ class CopiedTrack:
         self.source = source
         self.target = target
         self.begin = carry.begin
-        self.delay = self.led = Fraction(0)
+        self.delay = self.priming = Fraction(0)
         self._carry = carry
         self._container = container
         self._states_delay = container.states_delay and seekable
@@ -216,7 +216,7 @@ class CopiedTrack:
         if begin < first and not leads:
             # An edit list may hide sound from players.
             if carry.start is None and not packet.is_discard:
-                self.led = max(self.led, first - begin)
+                self.priming = max(self.priming, first - begin)
             return None
         if self._begins_part and self._ends is not None:
             # Each part of a joined recording begins with samples for the start of the

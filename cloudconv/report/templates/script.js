@@ -10,62 +10,59 @@
     return element;
   };
 
-  // Charts: one pointer for all that share their x.
+  // The chart of PSNR.
   const hidden = new Set();
-  const plots = all(".plot").map((plot) => ({ plot, chart: data.charts[plot.dataset.chart] }));
+  const chart = data.chart;
   let at = -1;
 
-  const place = (chart, index) => {
+  const place = (index) => {
     const first = chart.x[0], span = chart.x[chart.x.length - 1] - first;
     return span > 0 ? (chart.x[index] - first) / span : 0.5;
   };
 
-  const point = (index, owner) => {
+  const point = (plot, index, isSpoken) => {
     at = index;
-    for (const { plot, chart } of plots) {
-      const rule = plot.querySelector(".rule"), readout = plot.querySelector(".readout");
-      rule.hidden = readout.hidden = index < 0;
-      if (index < 0) continue;
-      const share = place(chart, index);
-      rule.style.left = `${share * 100}%`;
-      readout.setAttribute("aria-live", plot === owner ? "polite" : "off");
-      readout.replaceChildren(make("b", "", chart.labels[index]));
-      chart.lines
-        .filter((line) => !hidden.has(line.color))
-        .map((line) => ({ ...line, value: line.values[index] }))
-        .sort((a, b) => (b.value ?? -Infinity) - (a.value ?? -Infinity))
-        .forEach(({ name, color, value }) => {
-          const row = make("span");
-          const text = value === null ? "none" : value.toFixed(chart.digits) + chart.unit;
-          row.append(make("span", `key c${color}`), make("span", "", name), make("i", "", text));
-          readout.append(row);
-        });
-      const room = plot.clientWidth - readout.offsetWidth;
-      const x = share * plot.clientWidth;
-      const beside = share < 0.5 ? x + 14 : x - readout.offsetWidth - 14;
-      readout.style.left = `${clamp(beside, 0, Math.max(room, 0))}px`;
-    }
+    const rule = plot.querySelector(".rule"), readout = plot.querySelector(".readout");
+    rule.hidden = readout.hidden = index < 0;
+    if (index < 0) return;
+    const share = place(index);
+    rule.style.left = `${share * 100}%`;
+    readout.setAttribute("aria-live", isSpoken ? "polite" : "off");
+    readout.replaceChildren(make("b", "", chart.labels[index]));
+    chart.lines
+      .filter((line) => !hidden.has(line.color))
+      .map((line) => ({ ...line, value: line.values[index] }))
+      .sort((a, b) => (b.value ?? -Infinity) - (a.value ?? -Infinity))
+      .forEach(({ name, color, value }) => {
+        const row = make("span");
+        const text = value === null ? "none" : `${value.toFixed(2)} dB`;
+        row.append(make("span", `key c${color}`), make("span", "", name), make("i", "", text));
+        readout.append(row);
+      });
+    const room = plot.clientWidth - readout.offsetWidth;
+    const x = share * plot.clientWidth;
+    const beside = share < 0.5 ? x + 14 : x - readout.offsetWidth - 14;
+    readout.style.left = `${clamp(beside, 0, Math.max(room, 0))}px`;
   };
 
-  const nearest = (chart, share) => {
+  const nearest = (share) => {
     let low = 0, high = chart.x.length - 1;
     while (high - low > 1) {
       const middle = (low + high) >> 1;
-      if (place(chart, middle) <= share) low = middle; else high = middle;
+      if (place(middle) <= share) low = middle; else high = middle;
     }
-    return share - place(chart, low) <= place(chart, high) - share ? low : high;
+    return share - place(low) <= place(high) - share ? low : high;
   };
 
-  for (const { plot, chart } of plots) {
-    if (!chart.x.length) continue;
+  for (const plot of all(".plot")) {
     const follow = (event) => {
       const box = plot.getBoundingClientRect();
-      point(nearest(chart, (event.clientX - box.left) / box.width), null);
+      point(plot, nearest((event.clientX - box.left) / box.width), false);
     };
     plot.addEventListener("pointermove", follow);
     plot.addEventListener("pointerdown", follow);
-    plot.addEventListener("pointerleave", () => point(-1, null));
-    plot.addEventListener("blur", () => point(-1, null));
+    plot.addEventListener("pointerleave", () => point(plot, -1, false));
+    plot.addEventListener("blur", () => point(plot, -1, false));
     plot.addEventListener("keydown", (event) => {
       const last = chart.x.length - 1;
       const far = Math.max(1, Math.round(last / 20));
@@ -75,7 +72,7 @@
       }[event.key];
       if (to === undefined) return;
       event.preventDefault();
-      point(event.key === "Escape" ? -1 : clamp(to, 0, last), plot);
+      point(plot, event.key === "Escape" ? -1 : clamp(to, 0, last), true);
     });
   }
 
