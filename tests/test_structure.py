@@ -35,7 +35,7 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5410,
-    "jobs": 3379,
+    "jobs": 3381,
     "models": 2664,
     "dreaming": 2051,
     "forecasting": 265,
@@ -51,7 +51,7 @@ SLACK = 25
 DENSE = {
     "conditional expressions": 808,
     "tuple assignments": 86,
-    "lambdas": 75,
+    "lambdas": 76,
     "assignments inside expressions": 71,
     "comprehensions of two loops": 16,
     "lines of over 92 characters": 0,

@@ -16,6 +16,8 @@ from cloudconv.settings import InterpSettings, exact
 from cloudconv.settings.numbers import parse_rate
 from cloudconv.timemap import TimeMap
 
+# The rates that the warning of a long gap names for repeated pictures.
+_STILL_RATES = 30, 50, 60
 _LONG_GAP = Fraction(1)
 _LONG_TIMES = 8
 """A gap between two frames gives a warning if it lasts at least so many seconds, and at
@@ -47,12 +49,13 @@ def gap_warnings(timing: Timing, start: Fraction, end: Fraction) -> Iterator[War
     usual = timing.median_gap
     if lasts < max(_LONG_GAP, _LONG_TIMES * usual) or following >= end or begin < start:
         return
+    rate = min(_STILL_RATES, key=lambda usual_rate: abs(usual_rate - 1 / usual))
     yield Warned(
         f"long-gap: The picture at {float(begin - timing.start):.1f} s lasts "
         f"{float(lasts):.1f} s, and others mostly {float(usual):.2f} s: unless a cut "
         "follows, new frames spread the change to the next picture over the whole "
         "time. To keep still pictures of a screen recording still, repeat them first: "
-        f"ffmpeg -i IN -vf fps={rate_name(1 / usual)} OUT."
+        f"ffmpeg -i IN -vf fps={rate} OUT."
     )
 
 

@@ -183,5 +183,5 @@ def _picture(frame: _MemoryFrame) -> Any:
     planes = frame.planes()
     _, order = _FORMS[len(planes)]
     return frame.kind.stored(
-        torch.stack([planes[k] for k in sorted(order, key=order.index)])
+        torch.stack([planes[order.index(k)] for k in range(len(planes))])
     )
