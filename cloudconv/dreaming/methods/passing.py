@@ -96,8 +96,8 @@ def _bright(picture: Floats) -> Floats:
 
 def _hues(picture: Floats) -> Floats:
     """Return how far colours are in each direction, over their brightness: (h, w, 4)."""
-    hues: Floats = cv2.transform(picture, _AXES) / in_channels(_bright(picture), 4)
-    return hues
+    hues = cv2.transform(picture, _AXES) / in_channels(_bright(picture), 4)
+    return hues.astype(np.float32, copy=False)
 
 
 def _shown(films: Sequence[Floats], reach: int) -> tuple[Floats, Floats]:
