@@ -27,11 +27,13 @@ def letter(sign):
 
 
 @cache
-def drifting(speed=1.0, *, sun=False, upright=False, dusk=False):
+def drifting(speed=1.0, *, sun=False, upright=False, dusk=False, burning=False):
     """Return 100 pictures of a sky with letters, each once, that the wind carries.
 
     The sky is blue, and the letters are white. At ``dusk`` one side is red and bright, and
     the other one violet and dark; the letters are yellow, and darker on that side.
+    When it is ``burning``, the sky is dark red, and the letters are yellow on one side and
+    orange on the other.
     """
     sky = np.zeros((HEIGHT, WIDTH + int(100 * speed)), np.uint8)
     places = [(y, x) for x in range(4, sky.shape[1] - 24, 34) for y in (4, 44, 84)]
@@ -45,6 +47,10 @@ def drifting(speed=1.0, *, sun=False, upright=False, dusk=False):
         bright = np.linspace(0, 1, WIDTH)[:, None]
         blue = [70, 45, 85] + bright * [170, 40, -60]
         cloud = [250, 215, 50] * (0.4 + 0.6 * bright)
+    if burning:
+        side = np.float64(np.arange(WIDTH) > 140)[:, None]
+        blue = np.array([110.0, 40, 30])
+        cloud = [250, 110, 50] + side * [0, 100, 0]
     pictures = []
     for k in range(100):
         middle = sky.shape[1] - k * speed - (WIDTH + 1) / 2, (HEIGHT - 1) / 2
@@ -122,6 +128,18 @@ def test_no_cloud_gets_a_hue_that_the_film_lacks():
 
     assert green(film) < -10
     assert green(dreamt(film, 200)[::4]) < -5
+
+
+@pytest.mark.full
+def test_no_cloud_brings_a_hue_to_a_place_that_lacks_it():
+    film = drifting(burning=True)
+
+    def yellow(pictures):
+        reds, greens, _ = np.moveaxis(np.float32(pictures)[:, :, :70], -1, 0)
+        return np.quantile(greens - 0.55 * reds, 0.999)
+
+    assert yellow(film) < 0
+    assert yellow(dreamt(film, 200)[::4]) < 32
 
 
 @pytest.mark.full

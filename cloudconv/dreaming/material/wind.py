@@ -5,8 +5,8 @@ Flow fields are backward, (h, w, 2) float32, in pixels of the small picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache, lru_cache, partial
+from collections.abc import Sequence
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -74,7 +74,6 @@ def end_flow(material: Material, frames: int) -> Floats:
 
 def unfolded(flow: Floats, frames: int) -> Floats:
     """Return a flow (h, w, 2) so smooth that ``frames`` of motion do not fold a picture."""
-    even = np.full_like(flow, flow.mean((0, 1)))
     # A blur as wide as this is the same in few pixels, and takes a fraction of the time.
     small = resized_flow(flow, weight_size(*flow.shape[:2]))
     longest = max(small.shape)
@@ -85,10 +84,9 @@ def unfolded(flow: Floats, frames: int) -> Floats:
             float(np.abs(np.diff(smoothed, axis=axis)).max(initial=0)) for axis in (0, 1)
         )
         if frames * steps <= _FOLD:
-            even = resized_flow(smoothed, flow.shape[:2])
-            break
+            return resized_flow(smoothed, flow.shape[:2])
         sigma *= 1.5
-    return even
+    return np.full_like(flow, flow.mean((0, 1)))
 
 
 class Drift:
@@ -104,8 +102,7 @@ class Drift:
         self._picture = picture
         self._flow = resized_flow(flow, behind.grain.size)
         self._fastest = float(np.linalg.norm(flow, axis=-1).max())
-        # Sky is filled once, because the picture moves many times.
-        self._sky = Look(partial(_part, lru_cache(8)(behind.look(picture).whole)))
+        self._sky = behind.sky(picture)
 
     def look(self, by: int, *, sky: bool) -> Look:
         """Return the picture, moved by frames, to look at.
@@ -128,10 +125,6 @@ class Drift:
     def covers(self, by: int, size: tuple[int, int]) -> Floats:
         """Return the known part of the moved picture: (h, w), 0 for points from outside."""
         return _inside(resized_flow(np.float32(by) * self._flow, size))
-
-
-def _part(whole: Callable[[Group], Floats], group: Group, area: Area) -> Floats:
-    return whole(group)[area]
 
 
 class SkyBehind:
@@ -159,6 +152,11 @@ class SkyBehind:
         """Return the share of the still parts in each channel, and the mirror's flow."""
         share = in_channels(resized(self._fraction, group.size), len(group.numbers))
         return share, resized_flow(self._mirror, group.size)
+
+    def sky(self, look: Look) -> Look:
+        """Return a picture with sky in its still parts, filled once for many looks."""
+        whole = lru_cache(8)(self.look(look).whole)
+        return Look(lambda group, area: whole(group)[area])
 
     def look(self, look: Look) -> Look:
         """Return a picture with sky in its still parts, to look at."""
@@ -196,8 +194,7 @@ def _mirror(hidden: Mask) -> Floats:
     depth = cv2.GaussianBlur((inner - outer).clip(-len(land), len(land)), (0, 0), sigma)
     towards = np.stack(np.gradient(depth)[::-1])
     flow = -2 * depth.clip(0) * towards / np.maximum(np.hypot(*towards), TINY)
-    inner_flow: Floats = np.dstack(list(flow[:, around:-around, around:-around]))
-    return inner_flow.astype(np.float32)
+    return np.dstack(list(flow[:, around:-around, around:-around])).astype(np.float32)
 
 
 def _inside(displacement: Floats) -> Floats:

@@ -40,9 +40,9 @@ class _Collage:
         sun, glow = (resized(one, material.size) for one in (self._sky.sun, self._sky.glow))
         self._behind = SkyBehind(np.maximum(material.matte, sun))
         self._land = _Land(material, glow)
-        self._passes = [self._sky.filmed()]
+        self._passes = [Pass(-1, self._sky.times[0])]  # the film itself, before the dream
         self._filmed = lru_cache(4)(
-            lambda frame: self._without_land(material.views.look(frame))
+            lambda frame: self._behind.sky(material.views.look(frame))
         )
         self._target: Look | None = None
         self._last: Pass | None = None
@@ -60,7 +60,7 @@ class _Collage:
         sweeps = range(frames - lasts, frames)
         if loop_to is None:
             return Pass(frames - 1.0, max(begin, -lasts), sweeps=sweeps)
-        self._target = self._without_land(self._form.held(loop_to))
+        self._target = self._behind.sky(self._form.held(loop_to))
         self._land.lead_to(loop_to, lasts)
         return Pass(frames - begin, begin, sweeps=sweeps)
 
@@ -97,17 +97,12 @@ class _Collage:
                 shares.append(share)
             pictures.append(lit)
         rest += pyramid_mean(pictures, weights) if len(pictures) > 1 else pictures[0]
-        form = self._form
         seen = [
             summed(rest, shares, looks, group, group.within(self._land.beside))
-            for group in form.groups
+            for group in self._form.groups
         ]
         self._land.paste(seen)
-        return DreamFrame(partial(form.rgb, seen), Composed(), seen)
-
-    def _without_land(self, look: Look) -> Look:
-        kept = lru_cache(4)(self._behind.look(look).whole)
-        return Look(lambda group, area: kept(group)[area])
+        return DreamFrame(partial(self._form.rgb, seen), Composed(), seen)
 
 
 class _Land:

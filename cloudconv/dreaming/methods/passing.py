@@ -8,6 +8,7 @@ time 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,7 @@ from cloudconv.images import (
     resized,
     resized_flow,
     smooth,
+    spread,
     warp,
 )
 
@@ -55,9 +57,12 @@ _PLACES = 32  # places of a cut across an overlap
 _STEEP = 2  # places by which a cut moves from a row to the next, at most
 # Cost of the contrast of clouds in view that a cut takes away, for a whole crossing.
 _KEPT = 100.0
-# How far red is above green, green above blue, and blue above red.
-_HUES = np.array([[1, -1, 0], [0, 1, -1], [-1, 0, 1]], np.float32)
-_FAINT = 0.1  # added to the brightness of two lights before their ratio is taken
+# Directions of hues around grey, of length 1, evenly over half a circle.
+_ANGLES = np.pi * centres(4)
+_AXES = np.outer(np.cos(_ANGLES), np.array([1, -1, 0], np.float32) / 2**0.5) + np.outer(
+    np.sin(_ANGLES), np.array([1, 1, -2], np.float32) / 6**0.5
+)
+_FAINT = 0.1  # added to a brightness before it divides
 _UNLIKE = 0.2  # random part of the cost of a pass
 _AGAIN = 0.5  # added part for a pass that starts like the one before
 _SLOWEST = 1e-5  # least speed, in widths a step
@@ -83,6 +88,29 @@ def _rest(material: Material, wind: Floats, sky: Floats, frames: int) -> Floats:
     total = blurred(rest * in_channels(sure, 2), sigma)
     even = total / in_channels(blurred(sure, sigma) + np.float32(1), 2)
     return unfolded(even, frames)
+
+
+def _bright(picture: Floats) -> Floats:
+    return luma(picture).clip(0) + np.float32(_FAINT)
+
+
+def _hues(picture: Floats) -> Floats:
+    """Return how far colours are in each direction, over their brightness: (h, w, 4)."""
+    hues = cv2.transform(picture, _AXES) / in_channels(_bright(picture), 4)
+    return hues.astype(np.float32, copy=False)
+
+
+def _shown(films: Sequence[Floats], reach: int) -> tuple[Floats, Floats]:
+    """Return the least and the greatest hues at each place, (h, w, 4) each, with grey.
+
+    ``reach``: how far beside a place hues count as its own.
+    """
+    hues = np.stack([_hues(films[j]) for j in spread(len(films))])
+    beside = np.ones((1, 2 * reach + 1), np.uint8)
+    return (
+        cv2.erode(hues.min(0), beside).clip(max=0),
+        cv2.dilate(hues.max(0), beside).clip(0),
+    )
 
 
 def _best_path(costs: Floats, lost: Floats) -> tuple[list[int], float]:
@@ -173,6 +201,9 @@ class Sky:
             behind.look(held(as_picture(one))).whole(colours(*size)) for one in smalls
         ]
         self._clear = resized(1 - still, size)
+        # Of the sky that may come, a place has seen as much as the wind has carried by.
+        unseen = max(1 + self.times[0] / self.crosses, 0)
+        self._shown = _shown(self._films, round(size[1] * unseen / 2))
         self.lights = standing_light(
             self._films, self._clear, resized(self.sun, size), self.wind, self.times
         )
@@ -236,10 +267,13 @@ class Sky:
         here = warp(resized(self.lights[frame], size), flow, how=cv2.INTER_LINEAR)
         gain = ((there + _FAINT) / (here + _FAINT)).clip(0.6, 1.6).mean(2)
         lit = (sky - here) * in_channels(gain) + there
-        # No cloud gets a hue that is neither its own nor that of its place.
-        own, place, hue = (cv2.transform(one, _HUES) for one in (sky, there, lit))
-        beyond = hue - hue.clip(np.minimum(own, place), np.maximum(own, place))
-        return lit - cv2.transform(beyond, _HUES.T / 3), gain
+        # No cloud gets a hue that is neither its own nor that of its place, nor one that
+        # the film does not show there.
+        own, place, hue = (_hues(one) for one in (sky, there, lit))
+        shown = (resized(one, size) for one in self._shown)
+        near = hue.clip(np.minimum(own, place), np.maximum(own, place)).clip(*shown)
+        beyond = (hue - near) * _bright(lit)[..., None]
+        return lit - cv2.transform(beyond, _AXES.T / np.float32(2)), gain
 
     def weights(
         self, one: Pass, before: Pass, number: float, size: tuple[int, int]
@@ -269,10 +303,6 @@ class Sky:
         return np.dstack([fine, coarse])
 
     # Which pass follows
-
-    def filmed(self) -> Pass:
-        """Return the pass that the film itself shows before the dream."""
-        return Pass(-1, self.times[0])
 
     def leaves(self, one: Pass, number: int) -> bool:
         """Return whether another pass may already be seen after this one."""

@@ -38,8 +38,6 @@ Fades = tuple[float, float]
 """The durations of the change of one point, in frames: of its fine, and of its coarse
 detail."""
 
-_Compared = tuple[Floats, Any, tuple[Floats, Floats]]
-
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
 _SLOWER = 2.0  # factor of the time of fine detail where the difference is the mean one
 # Standard deviation of this variation, relative to the way across the picture.
@@ -120,7 +118,7 @@ def front_of(
     grid = (wind.shape[0], wind.shape[1])
     positions, margins = drifts(wind, lasts)
     fine, coarse = (min(fade, lasts / 2) for fade in fades)
-    compared = _compared(old, coming, positions, lasts, (fine, coarse))
+    apart, times, (first, last) = _compared(old, coming, positions, lasts, (fine, coarse))
     around = [(margin, margin) for margin in margins]
     wanted = np.pad(order_of(wind, random, grid), around, mode="edge")
     # No visible point changes before the transition begins, because the stack hides unknown
@@ -129,20 +127,12 @@ def front_of(
     wanted = begin + np.float32(lasts - coarse) * wanted
     # A point that enters with the wind has changed by then, so that new sky does not fade
     # in there. The nearest points have no time for that, and change in view.
-    apart, times, (first, last) = compared
     enters = inside(positions, grid).argmax(0) * np.float32(lasts / len(positions))
     before = (enters > begin) & (np.pad(np.ones(grid), around) == 0)
     soonest = np.where(before, np.minimum(last, enters - begin), last)
     order = best_times(apart, times, (first, soonest), wanted)
     order[~before] = order[~before].clip(begin)
-    return _front(order, margins, compared, (fine, coarse))
-
-
-def _front(
-    order: Floats, margins: tuple[int, int], compared: _Compared, fades: Fades
-) -> Front:
-    """Return a front that is slower at points where old and new sky differ more."""
-    (apart, times, (first, last)), (fine, coarse) = compared, fades
+    # The front is slower at points where old and new sky differ more.
     nearest = np.abs(times[:, None, None] - order).argmin(0)[None]
     differs = np.take_along_axis(apart, nearest, 0)[0] / apart[apart > 0].mean()
     longest = fine + 2 * np.minimum(order - first, last - order).clip(0)
@@ -154,7 +144,7 @@ def _front(
 
 def _compared(
     old: PartlyKnown, new: PartlyKnown, positions: Floats, lasts: int, fades: Fades
-) -> _Compared:
+) -> tuple[Floats, Any, tuple[Floats, Floats]]:
     """Compare two sequences of pictures at moving points.
 
     Returns:
@@ -204,15 +194,11 @@ def order_of(wind: Floats, random: np.random.Generator, size: tuple[int, int]) -
     noise = random.standard_normal(size).astype(np.float32)
     smooth = blurred(noise, _GRAIN * max(size))
     smooth *= _UNEVEN / max(float(smooth.std(ddof=1)), TINY)
-    return _ranks(along_wind(wind, size) + smooth)
-
-
-def along_wind(wind: Floats, size: tuple[int, int]) -> Floats:
-    """Return the order in which a wind (h, w, 2) reaches pixels: (h, w), 0 to 1."""
     x, y = (-float(shift) for shift in wind.mean((0, 1)))
     rows, columns = (np.linspace(0, 1, side) for side in size)
     speed = max(float(np.hypot(x, y)), TINY)
-    return _ranks(((x * columns + y * rows[:, None]) / speed).astype(np.float32))
+    along = _ranks(((x * columns + y * rows[:, None]) / speed).astype(np.float32))
+    return _ranks(along + smooth)
 
 
 def _ranks(order: Floats) -> Floats:
