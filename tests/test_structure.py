@@ -37,7 +37,7 @@ CEILINGS = {
     "media": 5410,
     "jobs": 3381,
     "models": 2664,
-    "dreaming": 2051,
+    "dreaming": 2053,
     "forecasting": 265,
     "render": 845,
     "training": 697,

@@ -122,7 +122,6 @@ def _has_extra(name: str) -> bool:
     return find_spec(_EXTRAS[name]) is not None
 
 
-@cache
 def _weights() -> dict[str, str]:
     names = [spec.weights for spec in registry.MODELS if spec.weights is not None]
     return _of_each(weights.status, names)

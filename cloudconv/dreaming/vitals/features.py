@@ -117,7 +117,12 @@ class FilmFeatures:
 
     @cached_property
     def plain(self) -> float:
-        """Return how even the last picture is: above 1 there is nothing in it."""
+        """Return how even the last picture is: above 1 there is nothing in it.
+
+        A film that is even from its begin on goes on so; it has no cut.
+        """
+        if self.material.cut is None:
+            return 0.0
         return UNSEEN / max(float(np.ptp(luma(self.picture(self._count - 1)))), 1.0)
 
     @cached_property
