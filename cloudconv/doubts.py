@@ -42,7 +42,8 @@ SHOWN = 12
 
 _MOST_TIMES = 4  # of one kind of doubt that are named, or one more
 _SEEN = 3.75  # least size that a viewer sees at normal speed
-_SPOILS = 10.0  # … and that spoils a film
+SPOILS = 10.0
+"""The least size of a doubt that spoils a film."""
 
 
 class Grade(StrEnum):
@@ -58,7 +59,7 @@ GRADES = tuple(Grade)
 
 def grade_of(size: float) -> Grade:
     """Return the grade of a doubt by its size."""
-    return GRADES[sum(size >= least for least in (_SEEN, _SPOILS))]
+    return GRADES[sum(size >= least for least in (_SEEN, SPOILS))]
 
 
 def verdict_of(doubts: Iterable[tuple[Grade, str]]) -> str:

@@ -256,7 +256,8 @@ class Timeline(Generic[SourceFrame]):
         if is_fast:
             self._nearest = gap.following if round(place) else gap.task.left
         # Where fast motion ends, no earlier picture follows the nearest one.
-        if place and self._nearest and (is_fast or self._nearest is gap.following):
+        is_near = is_fast or self._nearest is gap.following
+        if place and is_near and self._nearest is not None:
             return alone(self._nearest)
         return gap.at(place)
 

@@ -80,6 +80,7 @@ def test_every_task_shows_the_source_time_of_the_map(points, rate, count):
     assert all(a.left <= b.left for a, b in pairwise(tasks))
     for task in tasks:
         shown = shows.source(task.time)
+        assert not (task.is_new and shows.speed_at(shown) > 1)
         own = times[task.left] + task.t / 5
         if task.is_new:
             assert own == shown

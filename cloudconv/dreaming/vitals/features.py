@@ -220,9 +220,8 @@ class FeatureMeter:
 
         ``sharpness``: mean gradient, in levels per pixel. ``motion``: mean speed of the
         places, in pixels per frame. ``slides``: the part of the picture that moves where
-        the clip hardly moves. ``change``: the mean change from
-        frame to frame that no motion explains, in levels, over a window, because a calm
-        second is no fault.
+        the clip hardly moves. ``change``: the mean change from frame to frame that no
+        motion explains, in levels, over a window, because a calm second is no fault.
         """
         film = self._film
         flow, left = film.moved(before, picture)

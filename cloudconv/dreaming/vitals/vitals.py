@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from cloudconv.doubts import LEAST, WHOLE, Box, Grade, grade_of, size_of
+from cloudconv.doubts import LEAST, SPOILS, WHOLE, Box, Grade, grade_of, size_of
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Filmed, Jump, Origin
 from cloudconv.dreaming.vitals.features import (
     SPAN,
@@ -72,7 +72,6 @@ _SLACK = 1.5
 _OWN = 2
 _FAINT = 6
 _NONE = np.zeros((1, 1), np.float32)
-_ALL = 10.0  # the size of a fault that is all of the picture
 _HISTORY = 900  # returns of a frame that count
 _BESIDE = 5  # frames in a row that may show the same frame
 
@@ -190,8 +189,7 @@ class VitalsMeter:
         if self.seen % WINDOW == 0:
             self.rows.append(Vitals(self.seen, self.seen))
         if not self.seen:
-            plain = self._film.plain
-            self._judge({"plain": Feature(plain, _ALL * (plain > 1))}, range(1))
+            self._judge({"plain": Feature(self._film.plain, SPOILS)}, range(1))
         is_filmed = isinstance(origin, Filmed)
         if isinstance(origin, Composed):
             self._compose(picture)

@@ -80,11 +80,10 @@ class DreamResult(ExtendResult):
     is the time in seconds after which most frames of the film come again, None if few do.
     ``sound_encoded`` are the codecs with loss in which the film's sound is encoded again,
     because it goes on with the new frames. ``jumps`` has each jump, see docs/json.md.
-    ``faults`` has the time of each fault in seconds
-    of the output, its vital, a text for viewers, the grade, and the box: x, y, width and
-    height in pixels. ``verdict`` is about all of them. ``advice`` is what to try if a
-    viewer sees a fault, or says that no mode is right for a film whose dream is spoiled;
-    None if a trial found nothing better.
+    ``faults`` has the time of each fault in seconds of the output, its vital, a text for
+    viewers, the grade, and the box: x, y, width and height in pixels. ``verdict`` is about
+    all of them. ``advice`` is what to try if a viewer sees a fault, or says that no mode is
+    right for a film whose dream is spoiled; None if a trial found nothing better.
     """
 
     mode: str
@@ -188,14 +187,14 @@ class _Dream:
 
     def _better(self, faults: list[Fault]) -> str | None:
         """Return what a trial finds better for a dream with faults that are seen."""
-        if _requested(self.plan.settings) is not None:
-            better = choose(self.material, self.options.seed).mode
-            if better != self.spec.name:
-                return f"try --mode {better}, which auto takes"
         cut = self.material.cut
         if cut is not None and "plain" in {fault.vital for fault in faults}:
             inside = float(cut - self.plan.info.timing.start)
             return f"try --at {inside:.3f}, where the scene before ends"
+        if _requested(self.plan.settings) is not None:
+            better = choose(self.material, self.options.seed).mode
+            if better != self.spec.name:
+                return f"try --mode {better}, which auto takes"
         search = self.spec.exit if self.plan.own["left_at"] is None else None
         found = search and search(self.material, self.options, len(self.material) // 2)
         if found:
