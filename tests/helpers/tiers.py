@@ -5,6 +5,13 @@ from typing import Any
 
 import pytest
 
+MODELS = [
+    "cloud-turbo",
+    pytest.param("cloud-best", marks=pytest.mark.full),
+    pytest.param("rife-4.6", marks=pytest.mark.full),
+]
+"""Models that move pictures: the fastest one, and those of the tier ``full``."""
+
 
 def first_full(values: Iterable[Any]) -> list[Any]:
     """Return parameters: the first value is in the tier ``full``, the others in ``slow``.

@@ -11,6 +11,7 @@ from tests.helpers import calls
 from tests.helpers.balls import BALL, around, film, frames, ground
 from tests.helpers.factory import read_planes, same, write_clip
 from tests.helpers.jobs import stop_after
+from tests.helpers.tiers import MODELS
 
 OPTIONS = {
     **calls.LOSSLESS,
@@ -42,14 +43,7 @@ def without_search(monkeypatch):
     monkeypatch.setattr("cloudconv.schedule.tracker.find", lambda *_: [])
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        "cloud-turbo",
-        pytest.param("cloud-best", marks=pytest.mark.full),
-        pytest.param("rife-4.6", marks=pytest.mark.full),
-    ],
-)
+@pytest.mark.parametrize("model", MODELS)
 def test_a_ball_is_whole_at_each_time(monkeypatch, model):
     pictures = [film(time) / np.float32(255) for time in range(9)]
     made = [*cloudconv.interpolate_frames(pictures, 4, model=model, device="cpu")]

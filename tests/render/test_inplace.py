@@ -17,6 +17,7 @@ from cloudconv.models.pair import PairPicture
 from cloudconv.render.inference import SourcePicture
 from cloudconv.render.inplace import change_between, changed_in_place, hold
 from tests.helpers.factory import write_clip
+from tests.helpers.tiers import MODELS
 
 HEIGHT, WIDTH = 136, 200
 SUBTITLE = slice(104, 116), slice(30, 160)
@@ -162,14 +163,7 @@ def two_at_once(made, before, after):
     return min(apart) / np.abs(before - after).mean()
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        "cloud-turbo",
-        pytest.param("cloud-best", marks=pytest.mark.full),
-        pytest.param("rife-4.6", marks=pytest.mark.full),
-    ],
-)
+@pytest.mark.parametrize("model", MODELS)
 def test_a_subtitle_changes_at_once_while_a_label_slides(monkeypatch, model):
     def show(k):
         return written(label(k, page(), 4), SUBTITLE, 5 + (k > 0))
