@@ -1,8 +1,10 @@
 """Handle Ctrl-C, SIGTERM and the end of the terminal without losing a signal.
 
-A callback from C and a destructor discard a ``KeyboardInterrupt``. Therefore the handler
-also records the signal, and the loop of a job calls :func:`check` between two frames. No
-other module sets a handler.
+The handler records the signal, and the loop of a job calls :func:`check` between two
+frames, which raises ``KeyboardInterrupt``. Only if a wait or a long computation keeps the
+loop from this call for a moment, the handler raises: an exception between two arbitrary
+instructions can leave a lock of a queue locked for ever. A callback from C and a destructor
+discard that exception; then the next check raises. No other module sets a handler.
 """
 
 import os
@@ -21,7 +23,7 @@ _has_arrived = False
 _is_deferring = False
 _is_repeat = False  # whether the next signal repeats an earlier one
 _raised_at: float | None = None
-_IMPORT_DELAY = 0.05  # seconds until a signal that arrives during an import is sent again
+_PATIENCE = 0.25  # seconds until a signal that no check has raised is sent again
 # Seconds that a run has after SIGTERM for its orderly end.
 _GRACE = 20.0
 _IGNORE_PERIOD = 1.0
@@ -118,7 +120,7 @@ def signals_held() -> Iterator[None]:
     with deferred(stop), _masked():
         yield
     if stop.is_set():
-        _interrupt(signal.SIGINT, None)
+        _raise()
 
 
 @contextmanager
@@ -141,23 +143,23 @@ def _numbers() -> list[int]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Record a signal, and raise it when it comes again before a check has raised it."""
     global _has_arrived, _is_repeat
     repeat = _is_repeat
     _is_repeat = False
-    _has_arrived = True
-    frames = () if frame is None else (caller for caller, _ in traceback.walk_stack(frame))
-    if any(caller.f_code.co_filename.startswith("<frozen importlib") for caller in frames):
-        # An exception during the import of PyTorch ends the process: send the signal again
-        # later.
-        later = threading.Timer(_IMPORT_DELAY, _send_again, (number,))
+    # An exception would spoil an import, such as that of PyTorch.
+    importing = any(
+        caller.f_code.co_filename.startswith("<frozen importlib")
+        for caller, _ in traceback.walk_stack(frame)
+    )
+    if repeat and _has_arrived and not importing:
+        _raise()
+    is_first = _raised_at is None or time.monotonic() - _raised_at >= _IGNORE_PERIOD
+    _has_arrived |= is_first and not repeat
+    if _has_arrived:
+        later = threading.Timer(_PATIENCE, _send_again, (number,))
         later.daemon = True
         later.start()
-        return
-    if _raised_at is not None and (
-        repeat or time.monotonic() - _raised_at < _IGNORE_PERIOD
-    ):
-        return
-    _raise()
 
 
 def _raise() -> NoReturn:
@@ -168,9 +170,9 @@ def _raise() -> NoReturn:
 
 def _send_again(number: int) -> None:
     global _is_repeat
-    _is_repeat = True
+    _is_repeat = _has_arrived
     main = threading.main_thread().ident
-    if hasattr(signal, "pthread_kill") and main is not None:
+    if _is_repeat and hasattr(signal, "pthread_kill") and main is not None:
         signal.pthread_kill(main, number)  # wakes the main thread
-    else:
+    elif _is_repeat:
         signal.raise_signal(number)  # Windows
