@@ -49,9 +49,9 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 808,
-    "tuple assignments": 85,
-    "lambdas": 76,
+    "conditional expressions": 807,
+    "tuple assignments": 84,
+    "lambdas": 75,
     "assignments inside expressions": 71,
     "comprehensions of two loops": 16,
     "lines of over 92 characters": 0,

@@ -16,7 +16,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import MethodSpec, method
 from cloudconv.dreaming.methods.passing import Sky
 from cloudconv.dreaming.vitals.features import FilmFeatures
-from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
+from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.images import (
     COARSE_SIDE,
     TINY,
@@ -197,9 +197,8 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
 
     ``material`` is a small material.
     """
-    meter = VitalsMeter(FilmFeatures(material), FRAMES)
-    frames = spec.dream(material, Options(FRAMES, seed))
-    deque(meter.judged(frames), maxlen=0)
+    meter, frames = spec.judged(FilmFeatures(material), Options(FRAMES, seed))
+    deque(frames, maxlen=0)
     limits = meter.limits
     # Wind moves the sky alone, and motion alone makes no fire. Land may slide for a moment.
     unfit = any(

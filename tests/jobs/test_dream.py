@@ -14,7 +14,7 @@ from PIL import Image
 from cloudconv.dreaming.vitals.vitals import VITALS, VitalsMeter
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.jobs.extend import dream as job
-from cloudconv.jobs.extend import ending, plan
+from cloudconv.jobs.extend import ending, plan, preview
 from cloudconv.media.reading.source import Source
 from cloudconv.settings import DreamSettings
 from tests.helpers import calls
@@ -270,6 +270,23 @@ def test_a_film_is_shown_to_its_end_where_this_is_asked_for(tmp_path, options):
     assert result.left_at is None
     assert result.at == ends / 25
     assert result.source_frames == (0 if "only_new" in options else ends)
+
+
+@pytest.mark.full
+def test_a_preview_judges_a_mode_as_the_dream_in_this_mode_is_judged(tmp_path, monkeypatch):
+    monkeypatch.setattr(preview, "SECONDS", F(1))
+    clip = interrupted(tmp_path)
+    modes = calls.dream(clip, preview=tmp_path / "modes.png").modes
+    assert [mode["left_at"] is not None for mode in modes] == [False, True, False]
+    for mode in modes:
+        name = mode["mode"]
+        whole = dream(clip, tmp_path / f"{name}.mkv", mode=name, seconds=1)
+        assert mode["left_at"] == whole.left_at
+        first = whole.source_frames
+        faults = [(fault["frame"] - first, fault["vital"]) for fault in whole.faults]
+        assert [(fault["frame"], fault["vital"]) for fault in mode["faults"]] == faults
+        said = whole.verdict.partition(":")[0]
+        assert mode["verdict"].startswith(said)
 
 
 def test_a_spoiled_dream_without_a_better_one_says_so(tmp_path):

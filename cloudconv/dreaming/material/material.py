@@ -172,8 +172,11 @@ class Material:
 
         ``longest``: the longest side of the pictures, in pixels, at most 480. The pictures
         are reduced from those for analysis, so no frame is decoded again. Because the
-        motion is the same, collages of both materials choose the same footage.
+        motion is the same, collages of both materials choose the same footage. A material
+        of pictures that are no larger is returned itself.
         """
+        if max(self.size) <= longest:
+            return self
         views = self.views.reduced(longest)
         smaller = Material(views.frames, times=self.times, step=self.step, views=views)
         smaller.original = self.original

@@ -19,9 +19,9 @@ class Options:
     ``loop``: the first frame of the output follows smoothly after the last one.
     ``loop_to``: this first frame, (H, W, 3) RGB, if the output begins with the source's
     frames; None if it begins with the dream. ``wind``: the motion of the sky, (dx, dy) in
-    full-size pixels per frame. ``leaves``: the point of the material after which the dream
-    begins. ``model``: the name or weights file of a predictor.
-    ``device``, ``dtype``: the device and the precision of networks.
+    pixels of the film per frame. ``leaves``: the point of the material after which the
+    dream begins. ``model``: the name or weights file of a predictor. ``device``, ``dtype``:
+    the device and the precision of networks.
     """
 
     frames: int = 1

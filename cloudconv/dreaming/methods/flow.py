@@ -113,7 +113,7 @@ def _wind(material: Material, options: Options, measured: bool) -> Floats:
     """Return the backward flow per frame, (h, w, 2), in pixels of the small picture."""
     if measured:
         return mean_flow(material, spread(len(material), 1))
-    (height, width), (rows, columns) = material.size, material.small_size
+    (height, width), (rows, columns) = material.original.size, material.small_size
     dx, dy = options.wind or (_CALM * width, 0.0)
     wind = np.array([-dx * columns / width, -dy * rows / height], np.float32)
     speed = np.ones(rows, np.float32)

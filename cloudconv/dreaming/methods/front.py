@@ -24,15 +24,14 @@ TIMES = 14
 """Number of times at which a point may change."""
 
 BETWEEN = 5
-"""Number of times at which known parts are compared for each of these times; an odd
-number."""
+"""Number of positions of a moving point for each of these times; an odd number."""
 
 # Costs are relative to the mean difference of old and new footage.
 _ROUNDS = 12  # iterations of belief propagation on each grid
 # Cost of a change that is too early or too late by the whole transition; the cost of others
 # follows by the square.
 _WANTED = 7.0
-_NEVER = 1e4  # cost of a point that shows unknown footage for a frame
+_NEVER = 1e4  # cost of a change that is too late by a frame
 
 
 def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
@@ -71,17 +70,14 @@ def inside(positions: Floats, size: tuple[int, int]) -> Floats:
     return within.astype(np.float32)
 
 
-def best_times(
-    apart: Floats, times: Any, allowed: tuple[Floats, Floats], wanted: Floats
-) -> Floats:
+def best_times(apart: Floats, times: Any, last: Floats, wanted: Floats) -> Floats:
     """Return points' times of change for which the whole transition is least visible.
 
     Args:
         apart: (``TIMES``, h, w), the difference of old and new footage at ``times``; 0
             outside the picture.
         times: (``TIMES``,), the times at which a point may change, in frames.
-        allowed: (h, w) each, the first and the last time at which a point may change. The
-            last one counts where there is no time between the two.
+        last: (h, w), the last time at which a point may change.
         wanted: (h, w), the wanted time of change.
 
     Returns:
@@ -89,17 +85,11 @@ def best_times(
     """
     border: Any = apart / apart[apart > 0].mean()
     lasts = times[-1] + times[0]
-    own = border + _WANTED * np.square((times[:, None, None] - wanted) / lasts)
     moments = times[:, None, None]
-    first, last = allowed
-    # The nearest time counts if none is allowed.
-    own = own + _NEVER * np.maximum(first - moments, moments - last).clip(0)
+    late = _NEVER * (moments - last).clip(0)
+    own = border + _WANTED * np.square((moments - wanted) / lasts) + late
     best, _ = _propagated(own.astype(np.float32), border.astype(np.float32))
-    # No point may be shown where it is unknown: the border would be the straight edge of a
-    # piece.
-    changes: Floats = np.minimum(np.maximum(times[best.argmin(0)], first), last).astype(
-        np.float32
-    )
+    changes: Floats = np.minimum(times[best.argmin(0)], last).astype(np.float32)
     return changes
 
 

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cloudconv.dreaming.leaving import Exit, earlier_exit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.flow import flow
 from cloudconv.dreaming.methods.rollout import rollout
-from cloudconv.dreaming.methods.texture import texture
+from cloudconv.dreaming.methods.texture import exits, texture
+from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.leftover import NETWORK
+from cloudconv.dreaming.vitals.vitals import Judged, VitalsMeter
 from cloudconv.images import Floats
 
 
@@ -26,8 +27,8 @@ class MethodSpec:
     number. ``options``: the names of the :class:`Options` that a user may give. ``note``:
     returns a sentence for the user about the dream. ``network``: the model that makes
     pictures, if the user does not name one; empty without one. ``needs_wind``: footage
-    comes in along the motion of the clip. ``exit``: returns a better moment to leave the
-    film than its end, at most so many points before, or None.
+    comes in along the motion of the clip. ``exits``: returns where the dream may leave the
+    film before its end, in points before the last one, at most so many; None if it may not.
     """
 
     name: str
@@ -37,7 +38,17 @@ class MethodSpec:
     note: Callable[[Material, Options], str] = lambda material, options: ""
     network: str = ""
     needs_wind: bool = False
-    exit: Callable[[Material, Options, int], Exit | None] | None = None
+    exits: Callable[[Material, Options, int], list[int]] | None = None
+
+    def judged(self, film: FilmFeatures, options: Options) -> tuple[VitalsMeter, Judged]:
+        """Return the meter of a dream of a film's material, and the frames.
+
+        The meter judges each frame when it is made.
+        """
+        # A loop of the dream alone follows no frame of the film.
+        follows = not options.loop or options.loop_to is not None
+        meter = VitalsMeter(film, options.frames, options.leaves if follows else None)
+        return meter, meter.judged(self.dream(film.material, options))
 
 
 def _composed(
@@ -51,7 +62,7 @@ def _composed(
 
 METHODS = (
     MethodSpec("collage", 8, collage, needs_wind=True),
-    MethodSpec("texture", 2, texture, network=NETWORK, exit=earlier_exit),
+    MethodSpec("texture", 2, texture, network=NETWORK, exits=exits),
     MethodSpec(
         "flow", 1, _composed(flow), ("wind",), lambda *_: "The picture returns in a cycle."
     ),

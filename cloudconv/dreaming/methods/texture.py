@@ -16,6 +16,7 @@ Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the change by place
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import cv2
@@ -45,6 +46,7 @@ from cloudconv.images import (
     small_copy,
     spread,
     tensor_of,
+    warp,
     warp_linearly,
     weight_size,
 )
@@ -69,19 +71,20 @@ _EDGE = 0.1  # part of a jump, at its begin and at its end, in which the shot it
 # Part of its cost, or of the change from frame to frame, by which a jump may be worse than
 # the best; and the part of a showing by which the seed counts when jumps are chosen.
 _ALIKE = 0.1
+_EXITS = 6
 _KEPT_BYTES = 1 << 27  # of the pictures of jumps, which may come again
 
 
-def exits(material: Material, options: Options, most: int, count: int) -> list[int]:
+def exits(material: Material, options: Options, most: int) -> list[int]:
     """Return numbers of points before the last one after which the dream may begin.
 
-    They are one of each of ``count`` parts of the last ``most`` points: the one that looks
-    most like another.
+    They are one of each of six parts of the last ``most`` points: the one that looks most
+    like another.
     """
     clip = _Clip(material, options)
     last = len(material) - 1
     unlike = [clip.entries(last - before).min() for before in range(most + 1)]
-    parts = [part.tolist() for part in np.array_split(range(1, most + 1), count)]
+    parts = [part.tolist() for part in np.array_split(range(1, most + 1), _EXITS)]
     return [min(part, key=unlike.__getitem__) for part in parts if part]
 
 
@@ -155,10 +158,9 @@ class _Clip:
         changes = [np.quantile(self._apart.diagonal(lag), QUANTILE) for lag in lags]
         self._changes = np.maximum.accumulate(changes)
         self._most = round(_LONGEST / float(material.step))
-        wind = _wind(material)
-        size = reduced(material.glance(0), THUMB_SIDE).shape[:2]
-        self._known = np.ones(size, np.float32)
-        self._points = Points(resized_flow(wind, size))
+        wind = material.once(_wind)
+        self._own = material.once(_own)
+        self._points = Points(resized_flow(wind, self._own.shape))
         by_place = min(_BY_PLACE / float(material.step), _PART * self._count)
         directed = bool(wind.any())
         self._least = round(by_place) * directed
@@ -373,17 +375,17 @@ class _Clip:
         """
         count = min(max(lasts[0], min(4 * lasts[0], self._least)), lasts[1])
         front = front_of(
-            lambda age: (old(age), self._known),
-            lambda age: (self._small(new + age), self._known),
+            old,
+            lambda age: self._small(new + age),
             self._points.wind,
             count,
             np.random.default_rng((self._seed, max(new, 0))),
-            (count / 2, count / 2),
+            self._own,
         )
         return _Change(count, front)
 
     def _small(self, number: int) -> Floats:
-        return as_picture(reduced(self._material.glance(self._inside(number)), THUMB_SIDE))
+        return _thumb(self._material.glance(self._inside(number)))
 
     def joined(self, before: _Shot, now: _Shot, time: int) -> DreamFrame:
         """Return the frame of a time, between two shots if the later one has just begun."""
@@ -496,6 +498,21 @@ def _wind(material: Material) -> Floats:
     is_wide = float(lengths.mean() ** 2) >= _WIDE * float(np.square(lengths).mean())
     least = max(_DIRECTED * float(np.mean(speeds or [0.0])), _FAINT)
     return wind * np.float32(is_wide and float(lengths.mean()) >= least)
+
+
+def _own(material: Material) -> Floats:
+    """Return how much the film ever changes around each place beyond the wind, (h, w)."""
+    pictures = [material.glance(k) for k in range(len(material))]
+    changes = [
+        _thumb(warp(before, material.once(_wind), how=cv2.INTER_LINEAR)) - _thumb(picture)
+        for before, picture in pairwise([pictures[0], *pictures])
+    ]
+    most = np.abs(changes[1:] or changes).sum(3).max(0)
+    return np.asarray(cv2.blur(most, (7, 7)), np.float32)
+
+
+def _thumb(picture: Bytes) -> Floats:
+    return as_picture(reduced(picture, THUMB_SIDE))
 
 
 def _distances(some: Floats, others: Floats) -> Floats:

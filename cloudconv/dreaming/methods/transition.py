@@ -30,16 +30,14 @@ from cloudconv.images import (
     warp_linearly,
 )
 
-PartlyKnown = Callable[[int], tuple[Floats, Floats]]
-"""A function of an age in frames that returns the footage then, (h, w, 3), and its known
-part, (h, w) from 0 to 1."""
+Footage = Callable[[int], Floats]
+"""A function of an age in frames that returns the picture then, (h, w, 3)."""
 
-Fades = tuple[float, float]
-"""The durations of the change of one point, in frames: of its fine, and of its coarse
-detail."""
-
+# Least time in which the fine detail of a point changes, in frames, and as a part of that
+# of its coarse detail: in less, things pop up.
+_SUDDEN = 4
+_LEAST = 0.4
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
-_SLOWER = 2.0  # factor of the time of fine detail where the difference is the mean one
 # Standard deviation of this variation, relative to the way across the picture.
 _UNEVEN = 0.3
 
@@ -50,7 +48,7 @@ class Front:
 
     ``order``: (h + 2 my, w + 2 mx), the middle of each point's change. Points in the
     ``margins`` (my, mx) are outside the picture when the transition begins. ``fades``:
-    their durations.
+    the durations of the change of fine detail, by point, and of coarse detail, in frames.
     """
 
     order: Floats
@@ -96,16 +94,14 @@ class Points:
 
 
 def front_of(
-    old: PartlyKnown,
-    coming: PartlyKnown,
+    old: Footage,
+    coming: Footage,
     wind: Floats,
     lasts: int,
     random: np.random.Generator,
-    fades: Fades,
+    own: Floats,
 ) -> Front:
     """Return the times at which the points change from old to new footage.
-
-    A point never shows footage that is unknown there.
 
     Args:
         old: the old footage, by the number of frames from now.
@@ -113,72 +109,56 @@ def front_of(
         wind: (h, w, 2) backward flow per frame, in pixels of these pictures.
         lasts: the number of frames in which all points change.
         random: chooses the variation of the times.
-        fades: see :class:`Front`.
+        own: (h, w), a large difference of two successive pictures of the film around each
+            place, beyond the wind, as :func:`apart`. A point changes as fast as the
+            film itself does there, so a thing that walks does not stay half transparent.
     """
     grid = (wind.shape[0], wind.shape[1])
     positions, margins = drifts(wind, lasts)
-    fine, coarse = (min(fade, lasts / 2) for fade in fades)
-    apart, times, (first, last) = _compared(old, coming, positions, lasts, (fine, coarse))
+    coarse = lasts / 2
+    times: Any = coarse / 2 + (lasts - coarse) * centres(TIMES)
+    differs = _compared(old, coming, positions, lasts)
     around = [(margin, margin) for margin in margins]
-    wanted = np.pad(order_of(wind, random, grid), around, mode="edge")
-    # No visible point changes before the transition begins, because the stack hides unknown
-    # parts.
+    # The coarse detail of a visible point does not change before the transition begins.
     begin = np.float32(coarse / 2)
-    wanted = begin + np.float32(lasts - coarse) * wanted
+    wanted = begin + np.float32(lasts - coarse) * order_of(wind, random, grid)
     # A point that enters with the wind has changed by then, so that new sky does not fade
     # in there. The nearest points have no time for that, and change in view.
     enters = inside(positions, grid).argmax(0) * np.float32(lasts / len(positions))
     before = (enters > begin) & (np.pad(np.ones(grid), around) == 0)
-    soonest = np.where(before, np.minimum(last, enters - begin), last)
-    order = best_times(apart, times, (first, soonest), wanted)
+    soonest = np.where(before, enters - begin, np.float32(lasts))
+    order = best_times(differs, times, soonest, np.pad(wanted, around, mode="edge"))
     order[~before] = order[~before].clip(begin)
-    # The front is slower at points where old and new sky differ more.
-    nearest = np.abs(times[:, None, None] - order).argmin(0)[None]
-    differs = np.take_along_axis(apart, nearest, 0)[0] / apart[apart > 0].mean()
-    longest = fine + 2 * np.minimum(order - first, last - order).clip(0)
-    lasting = np.minimum((_SLOWER * fine * differs).clip(fine, coarse), longest).astype(
-        np.float32
-    )
-    return Front(order, margins, (lasting, coarse))
+    nearest = np.abs(times[:, None, None] - order).argmin(0)
+    here = np.take_along_axis(differs, nearest[None], 0)[0]
+    fine = here / np.pad(own, around, mode="edge").clip(TINY)
+    fine[here == 0] = coarse  # a point that changes in view as soon as it enters
+    return Front(order, margins, (fine.clip(max(_SUDDEN, _LEAST * coarse), coarse), coarse))
 
 
-def _compared(
-    old: PartlyKnown, new: PartlyKnown, positions: Floats, lasts: int, fades: Fades
-) -> tuple[Floats, Any, tuple[Floats, Floats]]:
-    """Compare two sequences of pictures at moving points.
+def apart(one: Floats, other: Floats) -> Floats:
+    """Return the greatest difference of two small pictures around each place, (h, w).
 
-    Returns:
-        The greatest difference around each point, (TIMES, h, w), 0 outside the picture. The
-        times of the comparisons, in frames. And the first and the last time at which each
-        point may change, (h, w) each, so that neither footage is unknown while its fine
-        detail changes.
+    A cut keeps away from differences: clouds have soft rims.
     """
-    fine, coarse = fades
-    times = coarse / 2 + (lasts - coarse) * centres(TIMES)
-    pictures_at, unknown = [], []
-    step = lasts / len(positions)
-    ages = (lasts * centres(len(positions))).round().astype(int).tolist()
-    for number, (age, position) in enumerate(zip(ages, positions, strict=True)):
-        pictures = old(age), new(age)
-        height, width = pictures[0][1].shape
-        within = inside(position, (height, width))
-        covers = [
-            sample(certain, position, how=cv2.INTER_LINEAR).round()
-            for _, certain in pictures
-        ]
-        unknown.append([within * (cover == 0) for cover in covers])
-        if number % BETWEEN == BETWEEN // 2:  # the middle of a time of change
-            differs = np.abs(pictures[0][0] - pictures[1][0]).sum(2)
-            # A cut keeps away from differences: clouds have soft rims.
-            around = cv2.dilate(differs, np.ones((7, 7)))
-            apart = sample(around, position, how=cv2.INTER_LINEAR)
-            pictures_at.append(within * (apart + TINY))
-    gone, missing = np.stack(unknown, 1)
-    begins = (len(positions) - missing[::-1].argmax(0)) * step + fine / 2
-    ends = gone.argmax(0) * step - fine / 2
-    first = np.where(missing.any(0), begins, -lasts).astype(np.float32)
-    last = np.where(gone.any(0), ends, 2 * lasts).astype(np.float32)
-    return np.stack(pictures_at), times, (first, last)
+    return np.asarray(cv2.dilate(np.abs(one - other).sum(2), np.ones((7, 7))), np.float32)
+
+
+def _compared(old: Footage, new: Footage, positions: Floats, lasts: int) -> Floats:
+    """Return how two sequences of pictures differ around moving points at ``TIMES``.
+
+    The result, (TIMES, h, w), is 0 outside the picture.
+    """
+    ages = (lasts * centres(TIMES)).round().astype(int).tolist()
+    middles = zip(ages, positions[BETWEEN // 2 :: BETWEEN], strict=True)
+    return np.stack([_at(position, apart(old(age), new(age))) for age, position in middles])
+
+
+def _at(position: Floats, differs: Floats) -> Floats:
+    """Return the differences at moving points: 0 outside the picture, more inside."""
+    return inside(position, differs.shape) * (
+        sample(differs, position, how=cv2.INTER_LINEAR) + np.float32(TINY)
+    )
 
 
 def order_of(wind: Floats, random: np.random.Generator, size: tuple[int, int]) -> Floats:

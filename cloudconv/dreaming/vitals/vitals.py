@@ -133,6 +133,10 @@ class Vitals:
         return {"from": self.start, "to": self.end, **values, "alive": self.alive}
 
 
+Judged = Iterator[tuple[DreamFrame, Bytes, Vitals | None]]
+"""Frames of a dream, each with its picture for analysis, and the vitals of a window."""
+
+
 class VitalsMeter:
     """A measurement of a dream's pictures, one after the other, in bounded memory.
 
@@ -164,9 +168,7 @@ class VitalsMeter:
         self.limits = {key: (vital.least, vital.most) for key, vital in VITALS.items()}
         self.rows: list[Vitals] = []
 
-    def judged(
-        self, frames: Iterable[DreamFrame]
-    ) -> Iterator[tuple[DreamFrame, Bytes, Vitals | None]]:
+    def judged(self, frames: Iterable[DreamFrame]) -> Judged:
         """Measure the frames of a dream as they are made.
 
         Yield each frame, its picture for analysis, and what :meth:`push` returns.

@@ -20,7 +20,7 @@ import torch
 from cloudconv.doubts import Grade, kinds_of
 from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage, uneven
 from cloudconv.dreaming.heard import Listener
-from cloudconv.dreaming.leaving import MOST, PART
+from cloudconv.dreaming.leaving import earlier_exit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Options
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
@@ -52,9 +52,7 @@ from cloudconv.media.frames.frame import Frame
 from cloudconv.media.sound.playlist import Playlist
 from cloudconv.media.writing.output import claim
 from cloudconv.messages import counted, flag, listed
-from cloudconv.models import registry
-from cloudconv.models.catalogue import ModelSpec
-from cloudconv.render.device import choose_precision, precision_name, set_threads
+from cloudconv.render.device import precision_name, set_threads
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
 
@@ -129,7 +127,8 @@ def _decide(settings: DreamSettings) -> DreamPlan:
         has_model = "model" in method(choice.mode).options
         own |= {"mode": choice.mode, "model": settings.predictor if has_model else None}
     # Of the modes that are chosen without a request, only texture has a network.
-    network = _network(method("texture" if choice is None else choice.mode), settings)
+    spec = method("texture" if choice is None else choice.mode)
+    network = extend.network_of(spec, settings)
     plan = extend.decide(settings, settings.predictor, "dream", own, network)
     extend.check_sides(plan.info)
     check_report(settings, [PAGE], [plan.info.path], plan.output)
@@ -146,20 +145,22 @@ def foresee(plan: DreamPlan | preview.PreviewPlan) -> Iterator[dict[str, str]]:
 class _Dream:
     """A dream of a film.
 
-    ``advice``: what to try, when all frames are made, see :class:`DreamResult`. ``jumps``:
-    those so far, by the number of the first picture.
+    ``meter``: the measurement of the frames, once they are made. ``advice``: what to try,
+    when all are made, see :class:`DreamResult`. ``jumps``: those so far, by the number of
+    the first picture.
     """
 
     plan: DreamPlan
     material: Material
     spec: MethodSpec
     options: Options
+    meter: VitalsMeter = field(init=False)
     advice: str | None = None
     jumps: dict[int, Jump] = field(default_factory=dict)
 
     @torch.inference_mode()
     def frames(
-        self, meter: VitalsMeter, glimpses: Glimpses | None, first: Frame | None
+        self, film: FilmFeatures, glimpses: Glimpses | None, first: Frame | None
     ) -> Iterator[NewFrame]:
         """Make and judge the new frames, which follow the output's ``first`` one."""
         plan = self.plan
@@ -168,7 +169,8 @@ class _Dream:
             options = replace(options, loop_to=picture_of(first))
         every = max(_LOOK, round(1 / plan.step))
         with enough_memory(plan.device, plan.info):
-            dream = meter.judged(self.spec.dream(self.material, options))
+            self.meter, dream = self.spec.judged(film, options)
+            meter = self.meter
             for frame, small, window in islice(dream, plan.new_frames):
                 is_due = window is not None or meter.seen % every == 0
                 if glimpses is not None:
@@ -195,9 +197,9 @@ class _Dream:
             better = choose(self.material, self.options.seed).mode
             if better != self.spec.name:
                 return f"try --mode {better}, which auto takes"
-        search = self.spec.exit if self.plan.own["left_at"] is None else None
-        found = search and search(self.material, self.options, len(self.material) // 2)
-        if found:
+        search = partial(earlier_exit, self.spec, self.material, self.options)
+        found = None if self.plan.own["left_at"] else search(len(self.material) // 2)
+        if found is not None:
             middle = found.last.time + found.last.duration / 2
             return f"try --at {float(middle - self.plan.info.timing.start):.3f}, {_LESS}"
         spoils = any(fault.grade is Grade.SPOILS for fault in faults)
@@ -276,22 +278,13 @@ def _resolve(plan: DreamPlan) -> _Dream:
             "alone."
         )
         warnings.append(Warned(apart))
-    has_model = "model" in spec.options
-    network = _network(spec, settings)
-    dtype = choose_precision(settings.precision, plan.device, network)
-    options = Options(
-        seed=settings.seed,
-        loop=loops,
-        wind=settings.direction,
-        model=settings.predictor,
-        device=plan.device,
-        dtype=dtype,
-    )
+    with enough_memory(plan.device, info):
+        options, found = extend.candidate(settings, spec, plan.device, material)
     own = {
         "mode": spec.name,
         "why": f"{choice.why} {spec.note(material, options)}".rstrip(),
-        "model": settings.predictor if has_model else None,
-        "precision": precision_name(dtype),
+        "model": settings.predictor if "model" in spec.options else None,
+        "precision": precision_name(options.dtype),
         "seed": settings.seed,
         "loop": loops,
         "material_frames": count,
@@ -299,36 +292,15 @@ def _resolve(plan: DreamPlan) -> _Dream:
         "cadence": material.cadence,
         "left_at": None,
     }
-    plan = plan.after(material.last, material.step, own, *warnings)
-    if settings.leaves_early:
-        plan, options = _leaving(plan, material, spec, options)
-    return _Dream(plan, material, spec, replace(options, frames=plan.new_frames))
-
-
-def _leaving(
-    plan: DreamPlan, material: Material, spec: MethodSpec, options: Options
-) -> tuple[DreamPlan, Options]:
-    """Return a plan and options by which the dream may begin before the film's end."""
-    with enough_memory(plan.device, plan.info):
-        most = int(min(MOST / material.step, PART * len(material)))
-        found = spec.exit and spec.exit(material, options, most)
-    if found is None:
-        return plan, options
-    timing = plan.info.timing
-    plan = plan.after(found.last, material.step, plan.own)
-    ends = plan.begins - timing.start
-    why = (
-        f"{plan.own['why']} The dream leaves the film "
-        f"{float(timing.end - plan.begins):.1f} s before its end, {_LESS}."
-    )
-    plan = replace(plan, ends=ends, own=plan.own | {"why": why, "left_at": float(ends)})
-    return plan, replace(options, leaves=~found.before)
-
-
-def _network(spec: MethodSpec, settings: DreamSettings) -> ModelSpec | None:
-    if "model" in spec.options:
-        return registry.spec(settings.predictor, "predict")
-    return registry.spec(spec.network, "interpolate") if spec.network else None
+    last = material.last if found is None else found.last
+    plan = plan.after(last, material.step, own, *warnings)
+    if found is not None:
+        ends = found.time - info.timing.start
+        earlier = f"{float(info.timing.end - found.time):.1f} s before its end"
+        why = f"{own['why']} The dream leaves the film {earlier}, {_LESS}."
+        plan = replace(plan, ends=ends, own=own | {"why": why, "left_at": float(ends)})
+    options = replace(options, frames=plan.new_frames, loop=loops)
+    return _Dream(plan, material, spec, options)
 
 
 def _requested(settings: DreamSettings) -> ModeChoice | None:
@@ -376,21 +348,19 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
         opened_report(settings) as report,
     ):
         warnings.add(*plan.warnings)
-        # A loop of the dream alone begins with the dream's first frame.
-        last = None if settings.loop and settings.only_new else dream.options.leaves
         with torch.inference_mode():
-            meter = VitalsMeter(FilmFeatures(material), plan.new_frames, last)
+            film = FilmFeatures(material)
         yield Progress("analysing", 100, 100, unit="%")
         glimpses = None if report is None else Glimpses(plan.step, plan.info)
         listener = dream.listener()
-        frames = partial(dream.frames, meter, glimpses)
+        frames = partial(dream.frames, film, glimpses)
         fields = yield from plan.write(frames, began, warnings, listener)
         begins = 0 if settings.only_new else plan.begins - plan.info.timing.start
         first = fields["source_frames"]
-        faults = as_json(meter.faults, first, begins, plan.step, material.size)
+        faults = as_json(dream.meter.faults, first, begins, plan.step, material.size)
         warnings.add(*(Warned(f"dream-fault: {k}.") for k in kinds_of(faults)))
         if report is not None and glimpses is not None:
-            worst = glimpses.take(meter.faults, last=True)
+            worst = glimpses.take(dream.meter.faults, last=True)
             entries = [
                 entry | {"pictures": pictures}
                 for entry, pictures in zip(
@@ -405,10 +375,10 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
             finish_report(report, settings, {PAGE: page})
         result = DreamResult(
             **fields,
-            vitals=[row.as_json() for row in meter.rows],
-            limits=meter.limits,
-            alive=not meter.fails,
-            repeats_every=meter.repeats_every,
+            vitals=[row.as_json() for row in dream.meter.rows],
+            limits=dream.meter.limits,
+            alive=not dream.meter.fails,
+            repeats_every=dream.meter.repeats_every,
             sound_encoded=[] if listener is None else sorted({*listener.playlist.encoded}),
             jumps=dream.jumps_as_json(begins),
             faults=faults,

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from cloudconv import interrupts
 from cloudconv.dreaming.heard import Listener
-from cloudconv.dreaming.methods.base import Origin
+from cloudconv.dreaming.leaving import Exit, earlier_exit
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import Options, Origin
+from cloudconv.dreaming.methods.modes import MethodSpec
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Event, Measured, Progress, Warned, Warnings
 from cloudconv.jobs import video
@@ -37,7 +40,7 @@ from cloudconv.render.device import (
     use_device,
 )
 from cloudconv.render.memory import is_out_of_memory
-from cloudconv.settings.extend import MOST_HELD, ExtendSettings
+from cloudconv.settings.extend import MOST_HELD, DreamSettings, ExtendSettings
 from cloudconv.settings.values import exact
 from cloudconv.transfer import download
 
@@ -292,6 +295,30 @@ def decide(
         own=own,
         ends=at,
     )
+
+
+def network_of(spec: MethodSpec, settings: DreamSettings) -> ModelSpec | None:
+    """Return the network that makes pictures in a mode, or None."""
+    if "model" in spec.options:
+        return registry.spec(settings.predictor, "predict")
+    return registry.spec(spec.network, "interpolate") if spec.network else None
+
+
+def candidate(
+    settings: DreamSettings, spec: MethodSpec, device: torch.device, material: Material
+) -> tuple[Options, Exit | None]:
+    """Return the options of a dream in a mode, and where it leaves its film early."""
+    options = Options(
+        seed=settings.seed,
+        wind=settings.direction,
+        model=settings.predictor,
+        device=device,
+        dtype=choose_precision(settings.precision, device, network_of(spec, settings)),
+    )
+    found = earlier_exit(spec, material, options) if settings.leaves_early else None
+    if found is not None:
+        options = replace(options, leaves=~found.before)
+    return options, found
 
 
 def sound_goes_on(settings: ExtendSettings, info: MediaInfo) -> bool:

@@ -8,7 +8,7 @@ The preview is one picture, a row for each mode, or a video. No dream is written
 import io
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -23,13 +23,13 @@ from torch import Tensor
 from cloudconv import files
 from cloudconv.doubts import kinds_of
 from cloudconv.dreaming.auto import choose
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.leaving import middle_film
+from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, reporting
 from cloudconv.images import (
-    MIDDLE_SIDE,
     as_picture,
     small_copy,
     tensor_of,
@@ -44,9 +44,10 @@ from cloudconv.jobs.drawn import (
 )
 from cloudconv.jobs.extend.ending import gather_material, last_scene
 from cloudconv.jobs.extend.faults import as_json, said, verdict_of
-from cloudconv.jobs.extend.plan import check_sides, enough_memory
+from cloudconv.jobs.extend.plan import candidate, check_sides, enough_memory
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.writing.output import check_free, check_home, claim, writing
+from cloudconv.messages import plural
 from cloudconv.models import registry
 from cloudconv.render.device import (
     auto_warnings,
@@ -96,8 +97,8 @@ class PreviewResult(video.JobResult):
 
     ``mode`` is the one that ``auto`` takes, and ``why`` the reason. ``material_frames`` and
     ``cut`` are those of a dream. ``modes`` has an entry for each mode: its name ``mode``,
-    whether it ``runs``, a ``verdict`` in words, the ``faults``, with times in seconds after
-    the last frame of the source, and ``repeats_every``.
+    whether it ``runs``, a ``verdict`` in words, the ``faults``, with times in seconds from
+    the dream's first frame, ``repeats_every``, and ``left_at`` as of a dream.
     """
 
     input: str
@@ -122,19 +123,24 @@ class PreviewResult(video.JobResult):
 
 
 class _Panel(NamedTuple):
-    """The dream of one mode: its entry in the JSON, and its shown pictures as JPEG."""
+    """The dream of one mode: a title, its entry in the JSON, its shown pictures as JPEG."""
 
+    title: str
     entry: dict[str, Any]
     pictures: list[bytes]
 
     @classmethod
-    def of(cls, spec: MethodSpec, count: int) -> Self:
-        """Return the panel of a mode for a material of so many frames."""
+    def of(cls, spec: MethodSpec, material: Material, chosen: str) -> Self:
+        """Return the panel of a mode for small pictures; ``chosen``: the mode of auto."""
+        count = len(material)
+        height, width = material.size
+        title = f"{spec.name}{' (auto takes it)' * (spec.name == chosen)}, {width}x{height}"
         runs = count >= spec.least_frames
-        there = "is 1" if count == 1 else f"are {count}"
+        there = f"{plural(count, 'is', 'are')} {count}"
         needs = f"cannot run: it needs {spec.least_frames} frames, and there {there}"
         entry = {"mode": spec.name, "runs": runs, "verdict": "" if runs else needs}
-        return cls({**entry, "faults": [], "repeats_every": None}, [])
+        rest = {"repeats_every": None, "left_at": None}
+        return cls(title, {**entry, **rest, "faults": []}, [])
 
     def judge(self, meter: VitalsMeter, step: Fraction, size: tuple[int, int]) -> None:
         """Set the verdict, when the whole dream has been measured.
@@ -186,20 +192,20 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
             )
             start, found = last_scene(material, plan.info)
             choice = choose(material, settings.seed)
-            film = FilmFeatures(material.reduced(MIDDLE_SIDE))
+            film = material.once(middle_film)
         warnings.add(*found)
         yield Progress("analysing", 100, 100, unit="%")
         panels = [
-            _Panel.of(spec, len(material))
+            _Panel.of(spec, film.material, choice.mode)
             for spec in METHODS
             if "model" not in spec.options or spec.name == settings.mode or settings.model
         ]
         yield from _dreamed(plan, panels, choice.mode, film)
         with enough_memory(plan.device, plan.info), writing(plan.output):
             if plan.output.suffix.lower() == PREVIEW_VIDEO:
-                _write_video(plan, panels, material.step, choice.mode)
+                _write_video(plan, panels, material.step)
             else:
-                _write_sheet(plan, panels, choice.mode)
+                _write_sheet(plan, panels)
         yield Finished(
             PreviewResult(
                 **plan.facts,
@@ -233,20 +239,11 @@ def _dreamed(
     done = 0
     for panel in sorted(running, key=lambda panel: panel.entry["mode"] != chosen):
         spec = method(panel.entry["mode"])
-        wind = settings.direction
-        if wind is not None:
-            scale = material.size[1] / plan.info.width
-            wind = wind[0] * scale, wind[1] * scale
-        options = Options(
-            count,
-            settings.seed,
-            wind=wind,
-            model=settings.predictor,
-            device=plan.device,
-            dtype=plan.dtype if "model" in spec.options else torch.float32,
-        )
-        meter = VitalsMeter(film, count)
-        frames = meter.judged(spec.dream(material, options))
+        with enough_memory(plan.device, plan.info), torch.inference_mode():
+            options, found = candidate(settings, spec, plan.device, material.original)
+            if found is not None:
+                panel.entry["left_at"] = float(found.time - plan.info.timing.start)
+            meter, frames = spec.judged(film, replace(options, frames=count))
         for number in range(count):
             with enough_memory(plan.device, plan.info), torch.inference_mode():
                 frame, _, _ = next(frames)
@@ -264,15 +261,13 @@ def _count(step: Fraction) -> int:
     return max(_COLUMNS, min(ceil(SECONDS / step), _MOST_FRAMES))
 
 
-def _titled(panel: _Panel, width: int, lines: int, chosen: str) -> Tensor:
-    """Return the name of a mode and its verdict, (3, h, width)."""
-    mode = panel.entry["mode"]
-    name = mode + "  (auto takes this mode)" * (mode == chosen)
+def _titled(panel: _Panel, width: int, lines: int) -> Tensor:
+    """Return the title of a panel and its verdict, (3, h, width)."""
     # A letter is about half as wide as the text is high.
     columns = max(2 * width // _TEXT - 4, 8)
     verdict = wrap(panel.entry["verdict"], columns, max_lines=lines, placeholder=" …")
     words = label(verdict + [""] * (lines - len(verdict)), width, _TEXT)
-    return torch.cat([label([name], width), words], 1)
+    return torch.cat([label([panel.title], width), words], 1)
 
 
 def _pictures(panels: list[_Panel], number: int) -> list[Tensor]:
@@ -287,12 +282,12 @@ def _decoded(data: bytes) -> Tensor:
     return tensor_of(as_picture(np.asarray(Image.open(io.BytesIO(data)))))
 
 
-def _write_sheet(plan: PreviewPlan, panels: list[_Panel], chosen: str) -> None:
+def _write_sheet(plan: PreviewPlan, panels: list[_Panel]) -> None:
     columns = [_pictures(panels, number) for number in range(_COLUMNS)]
     rows = []
     for panel, *pictures in zip(panels, *columns, strict=True):
         row = torch.cat(pictures, 2)
-        rows += [_titled(panel, row.shape[2], 1, chosen), row]
+        rows += [_titled(panel, row.shape[2], 1), row]
     kind = "PNG" if plan.output.suffix.lower() == ".png" else "JPEG"
     files.write_whole(
         plan.output,
@@ -301,11 +296,9 @@ def _write_sheet(plan: PreviewPlan, panels: list[_Panel], chosen: str) -> None:
     )
 
 
-def _write_video(
-    plan: PreviewPlan, panels: list[_Panel], step: Fraction, chosen: str
-) -> None:
+def _write_video(plan: PreviewPlan, panels: list[_Panel], step: Fraction) -> None:
     width = _pictures(panels, 0)[0].shape[2]
-    titles = [_titled(panel, width, _LINES, chosen) for panel in panels]
+    titles = [_titled(panel, width, _LINES) for panel in panels]
 
     def drawn(number: int) -> Tensor:
         pictures = zip(titles, _pictures(panels, number), strict=True)
