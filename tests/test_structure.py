@@ -34,7 +34,7 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5410,
+    "media": 5424,
     "jobs": 3383,
     "models": 2664,
     "dreaming": 2051,
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 807,
+    "conditional expressions": 806,
     "tuple assignments": 84,
     "lambdas": 75,
     "assignments inside expressions": 71,

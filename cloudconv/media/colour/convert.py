@@ -139,9 +139,18 @@ class Turn(NamedTuple):
             aspect=None if info.aspect is None else 1 / info.aspect,
         )
 
-    def picture(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """Return the turned picture; the picture itself if there is no turn."""
-        return picture if self == UPRIGHT else turned(picture, *self)
+    def picture(
+        self, picture: av.VideoFrame, size: tuple[int, int] | None = None
+    ) -> av.VideoFrame:
+        """Return the turned picture, whose last row and column are repeated up to a size.
+
+        Return the picture itself if nothing changes.
+        """
+        sides = picture.width, picture.height
+        own = sides[::-1] if self.swaps else sides
+        if self == UPRIGHT and size in (None, own):
+            return picture
+        return turned(picture, *self, size or own)
 
     def samples(self, samples: Tensor) -> Tensor:
         """Return turned samples, (…, H, W)."""

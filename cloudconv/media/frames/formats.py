@@ -281,14 +281,18 @@ def _upright(picture: VideoFrame) -> VideoFrame:
     return _like(picture, result)
 
 
-def turned(picture: VideoFrame, swaps: bool, rows: bool, columns: bool) -> VideoFrame:
-    """Return a picture with swapped rows and columns, then reversed rows or columns."""
+def turned(
+    picture: VideoFrame, swaps: bool, rows: bool, columns: bool, size: tuple[int, int]
+) -> VideoFrame:
+    """Return a picture with swapped rows and columns, then reversed rows or columns.
+
+    The last row and column are repeated up to a ``size``, (width, height).
+    """
     picture = repack(picture, working_format(picture.format.name))
     if swaps:
         picture = _unscaled(picture, on_its_side(picture.format.name))
-    size = (picture.width, picture.height)
     name = picture.format.name
-    result = VideoFrame(*(size[::-1] if swaps else size), name)
+    result = VideoFrame(*size, name)
     kind = _dtype(name)
     for number, plane in enumerate(result.planes):
         stored: Any = picture.planes[number]
@@ -298,7 +302,10 @@ def turned(picture: VideoFrame, swaps: bool, rows: bool, columns: bool) -> Video
             slice(None, None, -1 if rows else 1),
             slice(None, None, -1 if columns else 1),
         )
-        _rows(result, number, kind)[:, : plane.width] = turned_samples[steps]
+        height, width = turned_samples.shape
+        beyond = (0, plane.height - height), (0, plane.width - width)
+        whole = np.pad(turned_samples[steps], beyond, mode="edge")
+        _rows(result, number, kind)[:, : plane.width] = whole
     return _like(picture, result)
 
 

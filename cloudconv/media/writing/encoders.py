@@ -48,13 +48,14 @@ class EncoderChoice:
     """The encoder of an output.
 
     ``pix_fmt`` is the pixel format of the encoder's input, ``working`` the planar format of
-    the same samples. ``codec_tag`` is the codec's tag of four characters; None for the
-    muxer's default.
+    the same samples. ``size``: width and height of the written pictures. ``codec_tag`` is
+    the codec's tag of four characters; None for the muxer's default.
     """
 
     encoder: str
     pix_fmt: str
     working: str
+    size: tuple[int, int]
     options: dict[str, str]
     codec_tag: str | None
     warnings: tuple[Warned, ...]
@@ -71,9 +72,10 @@ def choose(
     More than 8 bits, or HDR, select HEVC before H.264, because more players support such
     video in HEVC. Video in an editing codec keeps its codec if the container and the size
     allow the codec, unless any encoder setting but ``threads`` is given. In MP4 and MOV,
-    pictures and animations become 4:2:0, because few players show RGB, 4:4:4 or 4:2:2
-    there; MOV keeps transparency. No rule applies if an encoder or a pixel format is
-    requested. Each substitution adds a warning to the choice.
+    pictures and animations become 4:2:0 of even sides, because few players show RGB, 4:4:4
+    or 4:2:2 there, and H.264 needs even sides; MOV keeps transparency. No rule applies if
+    an encoder or a pixel format is requested. Each substitution adds a warning to the
+    choice.
 
     Raises EncoderError if an encoder, option, preset or pixel format is unknown, the
     container refuses the encoder, or no encoder fits the size.
@@ -88,7 +90,10 @@ def choose(
     wanted = wanted if exactly is None else _working(exactly)
     hevc = info.tags.hdr is not None and not becomes_plain
     names = _candidates(container, layout(wanted), wanted_name, hevc=hevc)
-    name, picked = _best(container, names, wanted, (info.width, info.height), exactly)
+    size = info.width, info.height
+    if becomes_plain:
+        size = info.width + info.width % 2, info.height + info.height % 2
+    name, picked = _best(container, names, wanted, size, exactly)
     picked = exactly if exactly in _formats(name) else picked
     working = _working(picked)
     tag = container.hevc_tag if codec_of(name) == "hevc" else None
@@ -96,7 +101,7 @@ def choose(
     parameters = known_encoder(name).parameters
     if parameters is not None:
         options = parameters.joined(options, *parameters.about(info))
-    choice = EncoderChoice(name, picked, working, options, tag, ())
+    choice = EncoderChoice(name, picked, working, size, options, tag, ())
     warnings = _warnings(
         container, info, settings, wanted, choice, is_free=wanted_name is None
     )
@@ -119,6 +124,10 @@ def _warnings(
         layout(f) for f in (info.working_pix_fmt, wanted, choice.working)
     )
     size = f"{info.width}x{info.height}"
+    is_420 = (stored.chroma_shift_x, stored.chroma_shift_y) == (1, 1)
+    is_plain = stored.family == "gray" or (stored.family == "yuv" and is_420)
+    is_shown = is_plain or settings.pix_fmt is not None or codec in (info.codec, *_EDITED)
+    few = (is_free and container.has_few_formats) or codec == "h264"
     if settings.pix_fmt is None and wanted != info.working_pix_fmt:
         opaque = " without transparency" if source.alpha else ""
         keeping = ".mov and .webm keep the transparency. " if source.alpha else ""
@@ -129,12 +138,7 @@ def _warnings(
             f"pictures are converted to {stored.words}{opaque}. {keeping}To choose another "
             f"format, give --pix-fmt={finer} or --encoder."
         )
-        return
-    is_420 = (stored.chroma_shift_x, stored.chroma_shift_y) == (1, 1)
-    is_plain = stored.family == "gray" or (stored.family == "yuv" and is_420)
-    is_shown = is_plain or settings.pix_fmt is not None or codec in (info.codec, *_EDITED)
-    few = (is_free and container.has_few_formats) or codec == "h264"
-    if few and not is_shown:
+    elif few and not is_shown:
         yield Warned(
             f"kept-few-players: Few players show {stored.words} in {container.name}, which "
             "keeps the colours of the source exactly. For a file that most players show, "
@@ -148,6 +152,13 @@ def _warnings(
         yield Warned(
             f"other-encoder: The encoder {first} {why} {kept.words}{hdr} at {size}: {name} "
             f"is used instead.{tail}"
+        )
+    width, height = choice.size
+    if size != f"{width}x{height}":
+        yield Warned(
+            f"even-sides: {name} needs even sides for 4:2:0, so the last row or column of "
+            f"{size} is repeated: the output has {width}x{height}. To keep the size, give "
+            "--pix-fmt=yuv444p."
         )
     needs_bits = info.tags.hdr is not None and Content.COLOURS in container.keeps
     if needs_bits and stored.depth < min(source.depth, 10):

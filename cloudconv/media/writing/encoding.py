@@ -68,7 +68,7 @@ class EncodingDraft:
     """The settings of an encoding that do not depend on the times of the frames."""
 
     target: Path  # the final name of the output
-    info: MediaInfo  # of the source, with the width and height of the turned pictures
+    info: MediaInfo  # of the source, with the width and height of the written pictures
     turn: Turn  # the rotation of the pictures before they are encoded
     choice: EncoderChoice
     rate: Fraction | None  # the constant rate; None for a variable one
@@ -161,6 +161,7 @@ def draft_encoding(
     turn = UPRIGHT if Content.ROTATION in container.keeps else turn_of(info.display_matrix)
     info = (turn or UPRIGHT).info(info)
     choice = choose(container, info, settings)
+    info = replace(info, width=choice.size[0], height=choice.size[1])
     check_rate(path, rate)
     draft = EncodingDraft(
         target=path,
@@ -303,7 +304,8 @@ class Encoder:
         counts = self.shown
         tick = round(frame.time / plan.tick)
         end = round((frame.time + frame.duration) / plan.tick)
-        frame = replace(frame, picture=plan.turn.picture(frame.picture))
+        picture = plan.turn.picture(frame.picture, plan.choice.size)
+        frame = replace(frame, picture=picture)
         gap = 1 if container.fastest is None else round(1 / (container.fastest * plan.tick))
         if counts.frames and tick - self._last < gap:
             # The frame is too close to the frame before: players need a larger gap, or the

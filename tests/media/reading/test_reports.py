@@ -18,6 +18,7 @@ from cloudconv.media.reading.pictures import motion_photo
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.source import Source
 from cloudconv.media.writing.encoders import DEFAULTS, choose
+from tests.helpers import calls
 from tests.helpers.factory import (
     animation,
     planes_of,
@@ -177,6 +178,32 @@ def test_pictures_become_420_for_players(pix_fmt, frames):
     choice = choose(MP4, info, DEFAULTS)
     assert choice.working == "yuv420p"
     assert codes(choice.warnings) == ([] if pix_fmt == "yuv420p" else ["few-players"])
+
+
+@pytest.mark.parametrize("size", [(61, 45), (62, 45), (61, 46)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_an_animation_of_odd_sides_becomes_h264_of_even_sides(tmp_path, size, suffix):
+    width, height = size
+    source = tmp_path / "in.gif"
+    slope = np.arange(width) + 2 * np.arange(height)[:, None]
+    first, *others = [Image.fromarray(np.uint8(slope + 30 * k)) for k in range(3)]
+    first.save(source, save_all=True, append_images=others, duration=80)
+    out = tmp_path / f"out{suffix}"
+    result = calls.interpolate(source, out, factor=2, model="hold", threads=1)
+    (even_sides,) = [warned for warned in result.warnings if warned.code == "even-sides"]
+    assert f"{width}x{height} is repeated: the output has 62x46" in even_sides.text
+    with av.open(str(out)) as video:
+        stream = video.streams.video[0]
+        shape = stream.codec.name, stream.pix_fmt, stream.width, stream.height
+        pictures = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert shape == ("h264", "yuv420p", 62, 46)
+    with av.open(str(source)) as video:
+        filmed = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert len(pictures) == 2 * len(filmed) == 6
+    for made, shown in zip(pictures[::2], filmed, strict=True):
+        whole = np.pad(shown, [(0, 46 - height), (0, 62 - width), (0, 0)], mode="edge")
+        assert np.abs(made.astype(int) - whole).max() < 16
+        assert np.abs(made.astype(int) - whole).mean() < 2
 
 
 def test_422_of_another_codec_is_kept_with_a_warning():
