@@ -497,14 +497,12 @@ def test_gifs_of_one_picture_are_a_sequence(tmp_path):
     assert len(read_times(tmp_path / "o.mkv")) == 6
 
 
-def test_a_lost_ctrl_c_is_noticed_between_two_inputs(clips, monkeypatch):
+def test_a_lost_ctrl_c_is_noticed_before_an_input_is_called_damaged(clips, monkeypatch):
     # Broken inputs have no frames, so no check between frames notices the interrupt.
     monkeypatch.setattr(interrupts, "check", Mock(side_effect=KeyboardInterrupt))
     result = run(clips[1], clips[0], "--out-dir", clips[0].parent / "made")
     assert result.exit_code == 130
-    broken, last = result.stderr.splitlines()
-    assert "b.mp4 is damaged" in broken
-    assert last == "interrupted; this run has left no unfinished file"
+    assert result.stderr == "interrupted; this run has left no unfinished file\n"
     assert os.listdir(clips[0].parent / "made") == []
 
 

@@ -177,11 +177,12 @@ def _failing(settings: InterpSettings, outcomes: list[Any]) -> Iterator[None]:
     try:
         yield
     except CloudconvError as error:
+        # A library that discards an interrupt may report a file as damaged.
+        interrupts.check()
         outcomes.append(error)
     except Exception as error:  # noqa: BLE001 - it must not stop the other inputs
-        what = f"{type(error).__name__}: {error}"
-        why = lack_of_memory(error) or refusal(error)
-        why = why or f"unexpected, please report it as a bug ({what})"
+        bug = f"please report it as a bug ({type(error).__name__}: {error})"
+        why = lack_of_memory(error) or refusal(error) or f"unexpected, {bug}"
         outcomes.append(CloudconvError(f"unexpected: {settings.input}: {why}."))
 
 
