@@ -20,13 +20,10 @@ def main() -> None:
     except (OSError, RuntimeError, MemoryError, ImportError) as error:
         # The start needs files and a thread. The command itself, once it runs, handles its
         # errors.
-        text = (
-            f"error: cloudconv cannot start ({error}): close other programs, or raise the "
-            "limits"
-        )
         os.write(
             2,
-            f"{text} on open files, processes and memory (ulimit -n, -u and -v)\n".encode(),
+            f"error: cloudconv cannot start ({error}): close other programs, or raise the "
+            "limits on open files, processes and memory (ulimit -n, -u and -v)\n".encode(),
         )
         sys.exit(1)
 

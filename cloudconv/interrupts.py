@@ -9,26 +9,27 @@ discard that exception; then the next check raises. No other module sets a handl
 
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cloudconv import files
 
 _has_arrived = False
 _is_deferring = False
 _is_repeat = False  # whether the next signal repeats an earlier one
-_raised_at: float | None = None
 _PATIENCE = 0.25  # seconds until a signal that no check has raised is sent again
 # Seconds that a run has after SIGTERM for its orderly end.
 _GRACE = 20.0
 _IGNORE_PERIOD = 1.0
 """Seconds after an interrupt in which further signals are ignored: a closing terminal sends
 two."""
+_raised_at = -_IGNORE_PERIOD
 
 
 def install() -> None:
@@ -38,11 +39,18 @@ def install() -> None:
         # neither.
         if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    sys.unraisablehook = _unraisable
     if os.name == "posix":
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         threading.Thread(target=_end_after_sigterm, args=(read_end,), daemon=True).start()
+
+
+def _unraisable(lost: Any) -> None:
+    """Show an error that nothing can catch, unless it is a recorded interrupt."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
 
 
 def _end_after_sigterm(read_end: int) -> None:
@@ -96,10 +104,11 @@ def deferred(stop: threading.Event) -> Iterator[None]:
 
     # Only the main thread gets signals, and those that the process ignores stay ignored.
     in_main = threading.current_thread() is threading.main_thread()
-    handled = [
-        n for n in _numbers() if in_main and signal.getsignal(n) is not signal.SIG_IGN
-    ]
-    before = {number: signal.signal(number, request_stop) for number in handled}
+    before = {
+        number: signal.signal(number, request_stop)
+        for number in _numbers()
+        if in_main and signal.getsignal(number) is not signal.SIG_IGN
+    }
     _is_deferring = True
     try:
         yield
@@ -138,8 +147,11 @@ def _masked() -> Iterator[None]:
 
 def _numbers() -> list[int]:
     # Windows has no SIGHUP. Only Windows has SIGBREAK (Ctrl-Break).
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return [
+        getattr(signal, name)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+        if hasattr(signal, name)
+    ]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -154,8 +166,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     )
     if repeat and _has_arrived and not importing:
         _raise()
-    is_first = _raised_at is None or time.monotonic() - _raised_at >= _IGNORE_PERIOD
-    _has_arrived |= is_first and not repeat
+    _has_arrived |= not repeat and time.monotonic() - _raised_at >= _IGNORE_PERIOD
     if _has_arrived:
         later = threading.Timer(_PATIENCE, _send_again, (number,))
         later.daemon = True

@@ -21,7 +21,7 @@ _HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)
 @pytest.fixture(autouse=True)
 def restored(monkeypatch):
     monkeypatch.setattr(interrupts, "_has_arrived", False)
-    monkeypatch.setattr(interrupts, "_raised_at", None)
+    monkeypatch.setattr(interrupts, "_raised_at", -1)
     monkeypatch.setattr(interrupts, "_end_after_sigterm", lambda _: None)
     monkeypatch.setattr(interrupts, "_PATIENCE", 0.05)
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -85,6 +85,29 @@ def test_no_instruction_before_the_next_check_raises():
     with pytest.raises(KeyboardInterrupt):
         interrupts.check()
     time.sleep(0.1)  # the timer of the interrupt expires, and must not raise a second time
+
+
+LOST = """
+import signal, time
+from cloudconv import interrupts
+class Callback:
+    def __del__(self, send=signal.raise_signal):
+        send(signal.SIGTERM)
+        time.sleep(10)
+interrupts.install()
+Callback()
+try:
+    interrupts.check()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_that_a_destructor_discards_leaves_no_traceback():
+    done = subprocess.run(
+        [sys.executable, "-c", LOST], capture_output=True, check=False, text=True
+    )
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
 
 
 def test_a_complete_output_is_not_reported_as_interrupted():

@@ -254,7 +254,7 @@ def test_ctrl_c_at_the_start_of_a_process_ends_the_work_without_a_traceback(
     resource_tracker.ensure_running()
     monkeypatch.setattr(util, "spawnv_passfds", then_interrupted)
     monkeypatch.setattr(interrupts, "_has_arrived", False)
-    monkeypatch.setattr(interrupts, "_raised_at", None)
+    monkeypatch.setattr(interrupts, "_raised_at", -1)
     with Processes(Tenfold(), [{}]) as processes, pytest.raises(KeyboardInterrupt):
         list(rendered(processes, numbered(1)))
     over.set()
