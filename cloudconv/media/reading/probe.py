@@ -145,7 +145,7 @@ def _probe(
     briefly = growth_of(path) is not None
     with demux.open_container(path) as container:
         # Matroska files that were put together have the index of the first one.
-        if _stated_size(path) not in (None, container.size):
+        if "matroska" in container.format.name and _stated_size(path) != container.size:
             part = (None, None)
         stream = demux.main_video(container, path, number)
         sounds = SoundFormats(container)

@@ -195,12 +195,23 @@ def joined(source, target):
     return target
 
 
+def joined_without_cues(source, target):
+    """Write a recording without an index, and without a length, twice into one file."""
+    return joined(without_cues(source, target.with_name("one.mkv")), target)
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("spoilt", [without_cues, with_wrong_cues, with_late_cues, joined])
+@pytest.mark.parametrize(
+    "spoilt", [without_cues, with_wrong_cues, with_late_cues, joined, joined_without_cues]
+)
 def test_a_part_of_a_file_without_a_right_index_is_the_same(clips, tmp_path, spoilt):
     path = spoilt(clips("open", "mkv"), tmp_path / "spoilt.mkv")
-    part = Part(Fraction(15), Fraction(16))
-    assert_alike(probe(path, part=part), part, frames_of(probe(path), Part()))
+    whole = probe(path)
+    everything = frames_of(whole, Part())
+    for start in (Fraction(15), Fraction(25)):
+        part = Part(start, start + 1)
+        if start < whole.timing.end:
+            assert_alike(probe(path, part=part), part, everything)
 
 
 @pytest.mark.full
