@@ -141,6 +141,8 @@ class Scan:
                 self._decoder.codec.intra_only
                 or not all(entry.is_keyframe for entry in entries)
             )
+            # Each packet of such sound is looked at.
+            and not self._sounds.streams
             and self._codec not in _SHOWN_IN_DATA
             and len(entries) == self._stream.frames
             and len(self._keys) > 0
