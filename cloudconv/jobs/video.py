@@ -16,6 +16,7 @@ from cloudconv.errors import InputError, ModelError
 from cloudconv.events import Warned
 from cloudconv.media.carried.tracks import PRIMING
 from cloudconv.media.containers.input import Copy, is_stdout
+from cloudconv.media.frames.clock import Part
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.reading import pictures as images
 from cloudconv.media.reading.probe import probe
@@ -83,12 +84,18 @@ class VideoPlan(ABC):
         }
 
 
-def probed(settings: Any, *, live: bool = False) -> MediaInfo:
-    """Probe the input of a command; ``live``: read it as it arrives."""
-    rate = exact(settings.input_fps)
-    fields = settings.deinterlace
+def probed(settings: Any, part: Part = (None, None), *, live: bool = False) -> MediaInfo:
+    """Probe the input of a command, as far as a ``part`` of it needs that.
+
+    ``live``: read the input as it arrives.
+    """
     return probe(
-        settings.input, rate, live=live, deinterlace=fields, stream=settings.stream
+        settings.input,
+        exact(settings.input_fps),
+        live=live,
+        deinterlace=settings.deinterlace,
+        stream=settings.stream,
+        part=part,
     )
 
 

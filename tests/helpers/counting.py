@@ -11,7 +11,7 @@ from weakref import finalize
 import av
 import pytest
 
-from cloudconv.media.reading import demux, identity, sparse
+from cloudconv.media.reading import demux, identity
 
 
 class Count:
@@ -52,6 +52,5 @@ def counted(monkeypatch: pytest.MonkeyPatch, path: Path, buffer: int) -> Iterato
     with monkeypatch.context() as patch:
         patch.setattr(av, "open", opened)
         patch.setattr(demux, "_BUFFER", buffer)
-        for module in (sparse, identity):
-            patch.setattr(module, "io", SimpleNamespace(FileIO=Counting))
+        patch.setattr(identity, "io", SimpleNamespace(FileIO=Counting))
         yield count

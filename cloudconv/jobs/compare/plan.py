@@ -160,7 +160,7 @@ def decide(settings: CompareSettings) -> ComparePlan:
     for spec in () if forecasts else specs:
         registry.check_times(spec, Fraction(drop))
     device = choose_device(settings.device)
-    info = probed(settings)
+    info = probed(settings, (exact(settings.start), exact(settings.end)))
     check_report(settings, PAGES, [info.path])
     metrics = names(settings.metrics)
     naive = HOLD if forecasts else BLEND

@@ -240,14 +240,16 @@ def decide(
     dtype = workers.precision(settings.precision, device, spec)
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
     live = live and to_stdout and str(settings.input) == "-"
-    info = video.probed(settings, live=live)
+    start, end = exact(settings.start), exact(settings.end)
+    # The numbers of frames to replace count all frames before.
+    part = (start, end) if settings.replace is None else (None, None)
+    info = video.probed(settings, part, live=live)
     timing = info.timing
     if timing.frames == 1:
         raise motion_photo(info.path) or InputError(
             f"single-frame: {info.path} has a single frame, and interpolation needs two or "
             "more: give a longer video or part."
         )
-    start, end = exact(settings.start), exact(settings.end)
     video.check_begin(info, start)
     replaced = _replaced(settings, timing)
     begins, ends = timing.span(start, end)

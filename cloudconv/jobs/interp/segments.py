@@ -279,7 +279,8 @@ class _SegmentFile:
         found = entry(number, frame.time, size, box, GUESS, shape)
         info = self._job.run.info
         timing = info.timing
-        if timing.rate is not None and task.right is not None:
+        # In a part, the frames before are not counted.
+        if timing.rate is not None and not timing.is_part and task.right is not None:
             found["between"] = [
                 round((source.time - timing.start) * timing.rate)
                 for source in (task.left, task.right)

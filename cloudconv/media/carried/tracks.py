@@ -1,9 +1,9 @@
 """Move the packets of the streams beside a video onto the output's clock.
 
-`BesideFile` reads the packets, on the clock of the whole video; of MP4 and MOV without the
-data of the video, and only near a part. A track takes the packets of its stream, and yields
-those of the output, each after its decode time. `CopiedTrack` leaves packets out, or copies
-them to the output's clock, later if their decode times step back.
+`BesideFile` reads the packets, on the clock of the whole video, and only near a part; of
+MP4 and MOV without the data of the video. A track takes the packets of its stream, and
+yields those of the output, each after its decode time. `CopiedTrack` leaves packets out, or
+copies them to the output's clock, later if their decode times step back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from cloudconv.media.containers.muxing import codec_name, label_of, nearest, sta
 from cloudconv.media.frames.clock import BesideClock
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.reading.demux import only, open_container, read_packets
-from cloudconv.media.reading.sparse import sparse_file
 from cloudconv.messages import counted, plural
 
 # The seconds of audio before the kept part that are copied too, because a decoder needs
@@ -41,8 +40,8 @@ _STYLE = re.compile(rb"\\(an?\d|pos|move|\d?c&|fn)")
 # FFmpeg's mark of a bitmap subtitle that is shown until the next one is 2^32 - 1 ms; files
 # hold that as a duration, which MP4 refuses.
 _ENDLESS = Fraction(1 << 31, 1000)
-_FIRST = 100  # packets among which those of covers and time codes are
 _AROUND = Fraction(2)  # seconds of sound around a part, also for the start of a decoder
+_FIRST = 100  # packets among which those of covers and time codes are
 
 Timed = tuple[Fraction, Any]
 """A packet after its decode time on the output's clock, in seconds."""
@@ -53,10 +52,8 @@ class BesideFile:
 
     def __init__(self, info: MediaInfo) -> None:
         self._info = info
-        self._sparse = sparse_file(info.path)
-        self.container = open_container(info.path, sparse=self._sparse)
-        if self._sparse is not None:
-            self._sparse.hide_packets([self.container.streams[info.video_index]])
+        # Small blocks, so that not much is read between the packets of MP4.
+        self.container = open_container(info.path, blocksize="4096")
         self._packets = self._read()
 
     def _read(self) -> Iterator[Any]:
@@ -78,20 +75,24 @@ class BesideFile:
         """Yield the packets of these streams, in the order of the file.
 
         Each is on the clock of the whole video, and before whether it begins a part of a
-        joined recording. Of MP4 and MOV, packets long before ``begin`` and long after
-        ``end`` may be left out, but for subtitles that may still be shown at ``begin``. The
-        times are on the source's clock; None is no bound.
+        joined recording. Where a seek is sure, packets long before ``begin`` and long after
+        ``end`` may be left out. The times are on the source's clock; None is no bound.
         """
         container = self.container
         info = self._info
         restarts = info.timing.restarts
         video: Any = container.streams[info.video_index]
-        is_part = self._sparse is not None and not restarts
+        has_index = info.input_format.has_index
+        is_part = info.timing.is_part or (has_index and not restarts)
         last = end + _AROUND if is_part and end is not None else None
         packets = self._packets
+        # Without an index of all packets, a subtitle that begins so long before may still
+        # be shown at the start.
+        has_text = any(container.streams[number].type == "subtitle" for number in indices)
+        around = 5 * _AROUND if has_text and not has_index else _AROUND
         # Sound may begin before the first frame.
-        if is_part and begin is not None and begin - _AROUND > info.timing.start:
-            first = int((begin - _AROUND) / video.time_base)
+        if is_part and begin is not None and begin - around > info.timing.start:
+            first = int((begin - around) / video.time_base)
             container.seek(first, stream=video, backward=True)
             packets = self._read()
         only(container, indices)

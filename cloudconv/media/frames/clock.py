@@ -82,6 +82,10 @@ def format_of(container: str) -> InputFormat:
     return _FORMATS.get(container.split(",")[0], InputFormat())
 
 
+Part = tuple[Fraction | None, Fraction | None]
+"""The start and the end of a part in seconds from the first frame; None is no bound."""
+
+
 class Restart(NamedTuple):
     """A new part of a joined recording: its first time and the shift of its times.
 

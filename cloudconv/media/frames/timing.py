@@ -45,7 +45,7 @@ LONGEST_LAST = 600  # seconds; a longer last frame is an error of the file
 _FEW_UNSTAMPED = 10
 _UNKNOWN_RATE = Fraction(25)  # of frames without times and rate, in frames per second
 # Latest times of the first seconds, among which frames stored out of order are absent.
-_UNSURE = 24
+UNSURE = 24
 _FAR_FUTURE = 10**9  # seconds; the assumed length of an input that is still arriving
 
 
@@ -84,6 +84,9 @@ class Stamps:
     end: int | None  # of the track by the index of the file
     is_cut_off: bool  # the index lists more packets
     is_brief: bool  # of an input that is still arriving, only the first packets are known
+    ends: bool  # whether the last packets are known
+    # The time of the file's first frame if only frames around a part are known.
+    begin: int | None
     in_order: bool  # see `Timing`
     restarts: tuple[Restart, ...]
     keys: tuple[Key, ...]
@@ -130,6 +133,9 @@ class Timing:
     lag: Fraction = Fraction(0)
     rate_but_gap: Fraction | None = None  # that of all frames but for the longest gap
     keys: tuple[Key, ...] = ()  # some of the key frames, in order
+    # Only the first frames and those around a part were read: the number of all frames is
+    # approximate.
+    is_part: bool = False
 
     @property
     def in_words(self) -> str:
@@ -226,8 +232,9 @@ def timing_of(stamps: Stamps, picture_rate: Fraction | None) -> Timing:
         # The recording starts mid-stream: frames before the first key frame cannot be
         # decoded.
         times = times[times >= stamps.first]
-    if stamps.is_brief:
-        times = times[:-_UNSURE]
+    if not stamps.ends:
+        times = times[:-UNSURE]
+    stamps = replace(stamps, times=times)
     is_timed = len(times) > 1 or stamps.shown == len(times) == 1
     if is_timed and stamps.unstamped * _FEW_UNSTAMPED <= stamps.shown:
         # Each frame without a time gets one in the middle of one of the longest gaps.
@@ -242,7 +249,21 @@ def timing_of(stamps: Stamps, picture_rate: Fraction | None) -> Timing:
     if stamps.is_brief:
         end = timing.start + _FAR_FUTURE
         timing = replace(timing, end=end, rate_before_last=None, open_ended=True)
+    if stamps.begin is not None:
+        timing = _of_whole(stamps, timing, stamps.begin * stamps.tick)
     return timing
+
+
+def _of_whole(stamps: Stamps, timing: Timing, start: Fraction) -> Timing:
+    """Return the timing of all frames, of which those around a part are known."""
+    last = timing.end - timing.last_duration
+    if timing.gap_rate is not None:
+        last = start + round((last - start) * timing.gap_rate) / timing.gap_rate
+    # The length that the file states may be that of its sound.
+    stated = start if stamps.ends else stamps.length or start
+    end = max(last + timing.last_duration, stated)
+    frames = round((end - start) * timing.usual_rate)
+    return replace(timing, start=start, end=end, frames=frames, is_part=True)
 
 
 def _counted(stamps: Stamps, times: NDArray[np.int64]) -> Timing:
@@ -293,6 +314,10 @@ def _rate(
         steps = set(np.diff(stamped).tolist())
         hints = (1 / (steps.pop() * stamps.tick),) if len(steps) == 1 else ()
     rate = constant_rate(stamped, stamps.tick, hints)
+    if rate is not None and stamps.begin is not None:
+        number = int(times[0] - stamps.begin) * stamps.tick * rate
+        if abs(number - round(number)) > stamps.tick * rate:
+            rate = None  # there is a gap before the part
     if rate is not None or stamps.is_brief:
         return rate, ()
     film = film_parts(times, stamps.tick)
@@ -317,7 +342,7 @@ def _last_duration(stamps: Stamps, times: NDArray[np.int64]) -> int:
     packet, and the median of the others.
     """
     possible = [stamps.last_duration]
-    if stamps.length:
+    if stamps.length and stamps.ends:
         # Matroska rarely states a frame's duration, so the length of the track gives the
         # duration.
         left = int(stamps.length / stamps.tick) - int(times[-1])
@@ -345,7 +370,9 @@ def _gaps(stamps: Stamps, timing: Timing) -> dict[str, Any]:
         "median_gap": int(np.sort(gaps)[len(gaps) // 2]) * tick,
         "shortest_gap": int(gaps.min()) * tick,
         "longest_gap": (int(times[at]) * tick, int(times[at + 1]) * tick),
-        "rate_but_gap": None if timing.gap_rate else _rate_but_gap(stamps, at),
+        "rate_but_gap": None
+        if timing.gap_rate or stamps.begin is not None
+        else _rate_but_gap(stamps, at),
     }
 
 

@@ -21,7 +21,6 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
 from cloudconv.media.containers.input import GrowthReader, check_kind, growth_of
 from cloudconv.media.frames.clock import VideoClock
-from cloudconv.media.reading.sparse import SparseFile
 from cloudconv.messages import as_argument, counted, listed
 
 # Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked
@@ -73,21 +72,21 @@ _DIGITS = 40  # of a limit that no picture reaches; Python converts 4,300 at mos
 
 
 def open_container(
-    path: Path, hardware: HWAccel | None = None, *, sparse: SparseFile | None = None
+    path: Path, hardware: HWAccel | None = None, **options: str
 ) -> InputContainer:
     """Open a media file for reading; raise InputError with the reason if that fails.
 
-    FFmpeg reads through ``sparse``, a file object on the same file, if there is one.
+    ``options`` are those of FFmpeg's reader.
     """
     try:
         check_kind(path)  # a pipe may have replaced a file, and would block for ever
         try:
-            return _open(path, hardware, _FORMATS, sparse, codec_whitelist=_CODECS)
+            return _open(path, hardware, _FORMATS, codec_whitelist=_CODECS, **options)
         except av.error.ArgumentError:
             if not is_png(path):
                 raise
             # A picture without a duration then has one that is too short, see `VideoClock`.
-            return _open(path, hardware, "png_pipe,apng", None, default_fps="100")
+            return _open(path, hardware, "png_pipe,apng", default_fps="100")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(_reason(path, error)) from error
 
@@ -139,14 +138,10 @@ def too_short(path: Path) -> str:
 
 
 def _open(
-    path: Path,
-    hardware: HWAccel | None,
-    formats: str,
-    sparse: SparseFile | None,
-    **options: str,
+    path: Path, hardware: HWAccel | None, formats: str, **options: str
 ) -> InputContainer:
     growth = growth_of(path)
-    file = sparse if growth is None else GrowthReader(growth)
+    file = growth and GrowthReader(growth)
     options |= _TRANSPORT if is_transport(path) else {}
     # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option
     # prevents that a "%" in a picture's name is read as a sequence.

@@ -14,6 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import av
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -24,7 +25,12 @@ from cloudconv.media.containers import mp4
 from cloudconv.media.containers.input import growth_of, local_file
 from cloudconv.media.containers.matroska import segment_end
 from cloudconv.media.containers.sidedata import has_own_colours, marks_of, side_data_of
-from cloudconv.media.frames.clock import SHORTEST, SHOWN, is_of_pictures
+from cloudconv.media.frames.clock import (
+    SHORTEST,
+    SHOWN,
+    Part,
+    is_of_pictures,
+)
 from cloudconv.media.frames.deinterlace import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.frames.formats import (
     LINEAR,
@@ -51,7 +57,6 @@ from cloudconv.media.reading.pictures import (
     visible_in,
 )
 from cloudconv.media.reading.scan import Scan
-from cloudconv.media.reading.sparse import sparse_file
 from cloudconv.media.reading.tiff import pages_of, says_more
 from cloudconv.messages import counted, listed, plural, shortened
 from cloudconv.settings.numbers import parse_time
@@ -70,6 +75,7 @@ def probe(
     live: bool = False,
     deinterlace: bool = False,
     stream: int | None = None,
+    part: Part = (None, None),
 ) -> MediaInfo:
     """Probe a video file, animation, still, folder of pictures or ``%05d`` pattern.
 
@@ -77,8 +83,10 @@ def probe(
     ``live``, the description of Matroska comes from its first seconds. ``picture_rate`` is
     in frames per second, for pictures without times. With ``deinterlace``, the description
     is of two frames for each interlaced picture. ``stream`` is the number of the video
-    stream; None takes the best one. Raises InputError if the input has no decodable video,
-    or has times of its own and a ``picture_rate`` is given.
+    stream; None takes the best one. Of a ``part``, only the frames around it are read if a
+    seek is sure to find it: the number of all frames is then approximate. Raises InputError
+    if the input has no decodable video, or has times of its own and a ``picture_rate`` is
+    given.
     """
     file = local_file(path, live=live)
     growth = growth_of(file)
@@ -91,7 +99,7 @@ def probe(
                 raise  # later code gives a better message for others
     meter = FieldMeter(MEASURED_PICTURES if deinterlace else 1)
     try:
-        info = _probe(file, picture_rate, meter, stream)
+        info = _probe(file, picture_rate, meter, stream, part)
     finally:
         if growth is not None and growth.interrupt is not None:
             raise growth.interrupt  # an interrupt has ended the wait for the input
@@ -129,21 +137,26 @@ def _probe(
     rate: Fraction | None,
     meter: FieldMeter,
     number: int | None,
+    part: Part,
 ) -> MediaInfo:
     pictures = open_pictures(path, rate)
     if pictures is not None:
         return _probe_pictures(path, pictures, meter, rate)
     briefly = growth_of(path) is not None
-    sparse = sparse_file(path)
-    with demux.open_container(path, sparse=sparse) as container:
+    with demux.open_container(path) as container:
+        # Matroska files that were put together have the index of the first one.
+        if "matroska" in container.format.name and _stated_size(path) != container.size:
+            part = (None, None)
         stream = demux.main_video(container, path, number)
         sounds = SoundFormats(container)
         demux.only(container, {stream.index, *(each.index for each in sounds.streams)})
         decoder = demux.open_decoder(stream)
         expected_aspect = decoder.sample_aspect_ratio  # before the first frame
-        scan = Scan(container, stream, decoder, meter, sounds, briefly=briefly)
-        stamps = scan.read(sparse)
+        scan = Scan(container, stream, decoder, meter, sounds, briefly=briefly, part=part)
+        stamps = scan.read()
         seconds = None if stamps.is_brief else _stated_seconds(stream)
+        if seconds is None and not (stamps.ends or stamps.is_brief):
+            seconds = Fraction(container.duration or 0, av.time_base)
         if seconds is not None and not lacks_its_end(path):
             stamps = replace(stamps, length=seconds)
         first = meter.first
@@ -162,6 +175,14 @@ def _probe(
         if is_still:  # GIF states a duration, and FFmpeg reads photos at 1 frame a second
             stamps = replace(stamps, header_rates=(), last_duration=0)
         timing = timing_of(stamps, rate)
+        if timing.is_part and (
+            not timing.has_timestamps
+            or timing.film
+            or timing.restarts
+            # No seek has found a key frame before the part.
+            or int(stamps.times[0]) * stamps.tick - timing.start > (part[0] or 0)
+        ):
+            return _probe(path, rate, meter, number, (None, None))
         ratio = stream.sample_aspect_ratio
         of_frame = meter.aspect
         if ratio == expected_aspect:
@@ -362,9 +383,13 @@ def _stated_seconds(stream: Any) -> Fraction | None:
 
 def lacks_its_end(path: Path) -> bool:
     """Return whether a Matroska file is shorter than its header states."""
-    with path.open("rb") as file:
-        end = segment_end(file.read(1 << 12))
+    end = _stated_size(path)
     return end is not None and path.stat().st_size < end
+
+
+def _stated_size(path: Path) -> int | None:
+    with path.open("rb") as file:
+        return segment_end(file.read(1 << 12))
 
 
 def _probe_pictures(
