@@ -96,8 +96,9 @@ def decide(stream: Any, container: Container, carry: Carry) -> Way:
         if way.add is None or header_of(container.muxer, way.add) is not None:
             return way
     if stream.type == "audio":
-        why = "it cannot be decoded and encoded again"
-        return _left_out(stream, "stream-unreadable", why)
+        return _left_out(
+            stream, "stream-unreadable", "it cannot be decoded and encoded again"
+        )
     why = f"FFmpeg cannot write it to {container.name}"
     return _left_out(stream, "stream-refused", why)
 
@@ -125,15 +126,19 @@ def _ways(stream: Any, container: Container, carry: Carry) -> Iterator[Way]:
         advice = "; --audio=stretch slows such a stream" if can_stretch else ""
         yield _left_out(stream, "old-speed", f"it would play at the old speed{advice}")
     elif shows is None and not (goes_on or carry.audio):
-        why = "such streams do not continue with the new frames"
-        yield _left_out(stream, "stream-not-continued", why)
+        yield _left_out(
+            stream,
+            "stream-not-continued",
+            "such streams do not continue with the new frames",
+        )
     elif is_sound:
         yield from _ways_of_sound(stream, container, carry, copy)
     else:
         yield copy
         if is_text and container.subtitles is not None:
-            add = partial(_add_text, stream=stream, codec=container.subtitles)
-            yield Way("encode", add)
+            yield Way(
+                "encode", partial(_add_text, stream=stream, codec=container.subtitles)
+            )
 
 
 def _ways_of_sound(
@@ -204,9 +209,12 @@ class OtherStreams:
         self._filled = set[int]()  # the numbers of the output's streams with packets
         self._code: str | None = None  # a time code that FFmpeg does not read
         out.metadata.update(fresh_tags(self._file.container.metadata, container))
-        number = carry.info.video_index
-        others = [s for s in self._file.container.streams if s.index != number]
-        others = [s for s in others if not (self._reads_code(s) or is_made_anew(s))]
+        others = [
+            stream
+            for stream in self._file.container.streams
+            if stream.index != carry.info.video_index
+            and not (self._reads_code(stream) or is_made_anew(stream))
+        ]
         stills = [s for s in others if kind_of(s) == "still"]
         for stream in chain(stills, (s for s in others if s not in stills)):
             self._add(stream)
@@ -216,8 +224,9 @@ class OtherStreams:
     @property
     def delays(self) -> list[Fraction]:
         """Return the delays in seconds that the file must state, one per audio track."""
-        tracks = self._tracks.values()
-        return [track.delay for track in tracks if track.target.type == "audio"]
+        return [
+            track.delay for track in self._tracks.values() if track.target.type == "audio"
+        ]
 
     def until(self, time: Fraction | None) -> Iterator[Any]:
         """Yield every packet at or before ``time`` on the output's clock; all with None."""
@@ -376,9 +385,13 @@ class OtherStreams:
                 f"{self._container.name}: {label_of(stream)} becomes {codec} and loses its "
                 "styles."
             )
-        about = self._carry, self._container
         return ConvertedText(
-            stream, target, *about, seekable=self._seekable, is_plain=is_styled
+            stream,
+            target,
+            self._carry,
+            self._container,
+            seekable=self._seekable,
+            is_plain=is_styled,
         )
 
     def _sound(self, stream: Any, target: Any, why: str) -> Track:
@@ -394,8 +407,11 @@ class OtherStreams:
             track = EncodedTrack(stream, target, carry, carry.shows or EVEN)
             change = carry.change_of(stream.index)
             if carry.shows is None and change is not None:
-                so = "the track is encoded again, in the format of its start"
-                self._warn_change(stream, change, so)
+                self._warn_change(
+                    stream,
+                    change,
+                    "the track is encoded again, in the format of its start",
+                )
         if codec != stream.codec_context.codec.canonical_name:
             self._warn(f"sound-encoded: {label_of(stream)} becomes {codec}, because {why}.")
         if after.layout.nb_channels != channels_of(stream).total:

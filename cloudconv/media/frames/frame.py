@@ -144,8 +144,12 @@ class Frame:
 
     def like(self, planes: Sequence[Tensor], time: Fraction, duration: Fraction) -> "Frame":
         """Return a frame with copies of other planes; pixel format, size and tags stay."""
-        picture = make_picture(planes, self.pix_fmt, self.width, self.height)
-        return Frame(picture, time, duration, self.tags)
+        return Frame(
+            make_picture(planes, self.pix_fmt, self.width, self.height),
+            time,
+            duration,
+            self.tags,
+        )
 
     def same_picture(self, other: "Frame") -> bool:
         """Return whether both frames have exactly the same samples."""

@@ -109,8 +109,10 @@ def _reason(path: Path, error: Exception) -> str:
                     "(its index cannot be read): copy or record it again, or repair it "
                     "first."
                 )
-            why = "is damaged, or is not a video"
-            return f"not-a-video: {path} {why}: give a video that FFmpeg can read."
+            return (
+                f"not-a-video: {path} is damaged, or is not a video: give a video that "
+                "FFmpeg can read."
+            )
         case av.error.ArgumentError():
             return (
                 f"names-files: {path} is text, a list of files such as a playlist, or a "
@@ -181,14 +183,14 @@ def main_video(container: InputContainer, path: Path, number: int | None = None)
         names = {"video": "a cover picture", "subtitle": "subtitles"}
         kinds = {names.get(s.type, s.type) for s in container.streams}
         what = f"only {', '.join(sorted(kinds))}" if kinds else "and no other stream"
-        text = f"{path} holds no video, {what}: give a file with a video stream."
-        raise InputError(f"no-video: {text}")
-    if chosen.codec_context is None:
-        text = (
-            f"{path} holds video in a codec that this FFmpeg cannot decode: convert it "
-            "first."
+        raise InputError(
+            f"no-video: {path} holds no video, {what}: give a file with a video stream."
         )
-        raise InputError(f"unknown-codec: {text}")
+    if chosen.codec_context is None:
+        raise InputError(
+            f"unknown-codec: {path} holds video in a codec that this FFmpeg cannot decode: "
+            "convert it first."
+        )
     tiles = sum(bool(video.disposition & Disposition.dependent) for video in videos)
     if number is None and tiles:
         raise InputError(

@@ -152,8 +152,9 @@ def _probe(
         demux.only(container, {stream.index, *(each.index for each in sounds.streams)})
         decoder = demux.open_decoder(stream)
         expected_aspect = decoder.sample_aspect_ratio  # before the first frame
-        scan = Scan(container, stream, decoder, meter, sounds, briefly=briefly, part=part)
-        stamps = scan.read()
+        stamps = Scan(
+            container, stream, decoder, meter, sounds, briefly=briefly, part=part
+        ).read()
         seconds = None if stamps.is_brief else _stated_seconds(stream)
         if seconds is None and not (stamps.ends or stamps.is_brief):
             seconds = Fraction(container.duration or 0, av.time_base)

@@ -138,9 +138,10 @@ class Scan:
         is_even = len(steps) == 1 and not any(
             (t - first) % max(steps) for t in self._stamps
         )
-        decoded = [entry.timestamp - entries[0].timestamp for entry in entries]
-        shown = [time - first for time in self._stamps]
-        in_order = not self._decoder.reorder_depth and shown == decoded[: len(shown)]
+        in_order = not self._decoder.reorder_depth and not any(
+            time - first != entry.timestamp - entries[0].timestamp
+            for time, entry in zip(self._stamps, entries, strict=False)
+        )
         return (
             self._kind.has_index
             and 0 not in steps

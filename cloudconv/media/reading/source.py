@@ -361,8 +361,11 @@ class _Changes:
         for kind in side_data.keys() - self._info.side_data.keys():
             if words := KINDS.get(kind, kind):
                 at = float(time - self._info.timing.start)
-                text = f"The {words} of the source begin at {at:.3f} s and are left out."
-                self._note(kind, f"side-data-late: {text}")
+                self._note(
+                    kind,
+                    f"side-data-late: The {words} of the source begin at {at:.3f} s and "
+                    "are left out.",
+                )
         return captions
 
 

@@ -74,8 +74,7 @@ class Mixer:
         self._since = at  # the place at which its piece began
         self._next: _Fade | None = None  # the end of the piece
         self._joined = -self._end  # the position after the last join
-        length = film.end - film.begin
-        self._piece = round(min(_PIECE * self._rate, _PART * length))
+        self._piece = round(min(_PIECE * self._rate, _PART * (film.end - film.begin)))
 
     def play(self) -> Iterator[Sound]:
         """Yield the next samples in blocks of a second, as far as the playlist is known."""

@@ -90,9 +90,9 @@ def choose(
     wanted = wanted if exactly is None else _working(exactly)
     hevc = info.tags.hdr is not None and not becomes_plain
     names = _candidates(container, layout(wanted), wanted_name, hevc=hevc)
-    size = info.width, info.height
-    if becomes_plain:
-        size = info.width + info.width % 2, info.height + info.height % 2
+    # One row or column more where 4:2:0 needs even sides.
+    more = int(becomes_plain)
+    size = info.width + info.width % 2 * more, info.height + info.height % 2 * more
     name, picked = _best(container, names, wanted, size, exactly)
     picked = exactly if exactly in _formats(name) else picked
     working = _working(picked)
@@ -361,8 +361,9 @@ def _best(
             if name in container.refuses_alpha and layout(working).alpha:
                 continue
             if _fits(name, working, size):
-                cost = _cost(layout(wanted), layout(working))
-                options.append((cost, order, name, pix_fmt))
+                options.append(
+                    (_cost(layout(wanted), layout(working)), order, name, pix_fmt)
+                )
     if options:
         return min(options)[2:]
     who = " and ".join(names)

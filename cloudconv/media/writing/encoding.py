@@ -89,8 +89,9 @@ class EncodingDraft:
         ``offset``.
         """
         decided = {field.name: getattr(self, field.name) for field in fields(EncodingDraft)}
-        tick = _tick(self, spans, offset)
-        return EncodingPlan(**decided, tick=tick, offset=offset, carry=carry)
+        return EncodingPlan(
+            **decided, tick=_tick(self, spans, offset), offset=offset, carry=carry
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -304,8 +305,7 @@ class Encoder:
         counts = self.shown
         tick = round(frame.time / plan.tick)
         end = round((frame.time + frame.duration) / plan.tick)
-        picture = plan.turn.picture(frame.picture, plan.choice.size)
-        frame = replace(frame, picture=picture)
+        frame = replace(frame, picture=plan.turn.picture(frame.picture, plan.choice.size))
         gap = 1 if container.fastest is None else round(1 / (container.fastest * plan.tick))
         if counts.frames and tick - self._last < gap:
             # The frame is too close to the frame before: players need a larger gap, or the
