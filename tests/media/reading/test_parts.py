@@ -145,7 +145,7 @@ def test_an_index_gives_the_times_that_packets_have(clips, monkeypatch):
         path = clips(kind, "mp4")
         by_index = probe(path)
         with monkeypatch.context() as patch:
-            patch.setattr(Scan, "_is_even", lambda self, entries: False)
+            patch.setattr(Scan, "_has_times", lambda self, entries: False)
             by_packets = probe(path)
         keys = {"keys": ()}
         assert replace(by_index.timing, **keys) == replace(by_packets.timing, **keys)
