@@ -9,11 +9,13 @@ shift are found together, so that the letters of a page confirm each other.
 The decision is taken in the source frames, because in a new frame the ground agrees with
 the ground where a thing should be. A pixel that changed is explained by a shift if the
 other frame shows its surroundings there, the frames around the pair show them further on
-the same path, and the pixel did not stand still before. A path may bend, as that of a page
-that stops: its next step is then another shift, which must fit better. In a wide region
-nearly all that changed must be explained: film hardly ever is. Then the shift moves the
-things, with the flat colours between their parts, and the ground behind them comes from the
-frame that shows it.
+the same path, and the pixel did not stand still before. Equal things in a row, such as the
+pickets of a fence, fit several shifts: the strongest one of the picture moves them. A path
+may bend, as that of a page that stops: its next step is then another shift, which must fit
+better. In a wide region nearly all that changed must be explained: film hardly ever is.
+Then the shift moves the things, with the flat colours between their parts, and the ground
+behind them comes from the frame that shows it. That holds where the network finds a motion,
+too, because one that is off by a whole picket leaves its two pictures alike.
 
 All steps are on the device of the pictures, and the CPU does not wait for it.
 """
@@ -35,7 +37,6 @@ _SHIFTS = 3  # of a pair
 _LONGEST = 0.3  # part of a side
 _CHANGED = 6 / 255
 _LOST = 4 / 255  # difference of the pictures that a network mixes
-_BESIDE = 25  # pixels around what is lost
 _FITS = 0.5  # difference that a shift leaves, relative to that without it
 _INSIDE = 12 / 255  # the same in levels
 _AT_EDGE = 6 / 255
@@ -50,6 +51,7 @@ _NEAR = 13  # cells
 _LEFT = 0.5  # weight of a difference that a shift leaves, beside that of a missed change
 _ROUNDED = 2  # pixels by which three whole places may turn
 _TURNS = 0.5  # change of a path from frame to frame, as a part of a shift
+_BETTER = 4 / 255  # a weaker shift fits so much better than a stronger one
 _FREE = 3.0  # a shift of its own fits so much better
 _EXACT = 0.12  # as _FITS, for a path that bends …
 _LARGE = 0.05  # … in a part of the picture
@@ -100,11 +102,9 @@ def move_exactly(
         if name not in x0.kept:  # another thread may do the same, with an equal result
             x0.kept[name] = _shifts_of(pictures, reach)
         found: Shifts | None = x0.kept[name]
-        if found is None:
+        if found is None or (is_cpu and not found.explained.any()):
             continue
-        weight = _mean(found.explained * _most(lost, _BESIDE), 9)
-        if is_cpu and not weight.any():
-            continue
+        weight = _mean(found.explained * lost.amax(), 9)
         new = made.pictures[number]
         new.lerp_(_moved(new, x0.channels, x1.channels, found, times[number]), weight)
         made.apart[number].mul_(1 - weight)
@@ -199,7 +199,7 @@ def _certain(
                 steps = torch.cat((steps, own.expand(-1, len(moves), -1)))
             turns = (steps - steady).abs().amax(2) > _TURNS * moves.abs().amax(1) + _ROUNDED
             errors = torch.stack([_misfit(pair[0], x, k * moves + step) for step in steps])
-            errors[1:] = errors[1:] * _FREE + _FAR * ~bent
+            errors[1:] = errors[1:] * _FREE + _FAR * (~bent | (errors[:1] > 1))
             errors += _FAR * turns[:, :, None, None]
             shown.append(errors.amin(0))
             others.append((way, r, steps, errors))
@@ -213,7 +213,7 @@ def _certain(
     for found, near, outer, r in zip(
         (misfits, _at(misfits, -half, _FAR)), pair, around, reach, strict=True
     ):
-        least, number = found.min(0, keepdim=True)
+        least, number = (found + numbers * _BETTER).min(0, keepdim=True)
         fits = (change > 0) * (least < _FITS * _mean(change, 3))
         if r:
             fits = fits * (_mean((near - outer)[_HALF].abs_(), 3) > _CHANGED)
