@@ -15,7 +15,7 @@ may bend, as that of a page that stops: its next step is then another shift, whi
 better. In a wide region nearly all that changed must be explained: film hardly ever is.
 Then the shift moves the things, with the flat colours between their parts, and the ground
 behind them comes from the frame that shows it. If a shift moves most of the picture, as the
-world of a game, it moves that ground, too. That holds where the network finds a motion,
+world of a game, and another one a figure, it moves the ground behind the figure, too. That holds where the network finds a motion,
 too, because one that is off by a whole picket leaves its two pictures alike.
 
 All steps are on the device of the pictures, and the CPU does not wait for it.
@@ -151,8 +151,8 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     changed = (change > 0).float()
     shown = [_most((x + changed > 1.5).float(), 3) for x in (levels, _at(levels, -moves))]
     covered = torch.cat(shown).amax(0, keepdim=True)
-    # Most of a picture is ground, which covers nothing.
-    is_ground = (levels[0] > 0).float().mean().round()
+    # What moves most of a picture, behind other things, is ground and covers nothing.
+    is_ground = (levels[0] > 0).float().mean().round() * (levels[1:] > 2).any()
     begin, end = (
         torch.cat((x[:1] * (1 - is_ground), x[1:])).amax(0, keepdim=True) for x in shown
     )
