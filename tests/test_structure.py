@@ -36,7 +36,7 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5410,
     "jobs": 3383,
-    "models": 2664,
+    "models": 2663,
     "dreaming": 2051,
     "forecasting": 265,
     "render": 845,
@@ -50,7 +50,7 @@ SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
     "conditional expressions": 808,
-    "tuple assignments": 85,
+    "tuple assignments": 84,
     "lambdas": 76,
     "assignments inside expressions": 71,
     "comprehensions of two loops": 16,

@@ -15,8 +15,9 @@ may bend, as that of a page that stops: its next step is then another shift, whi
 better. In a wide region nearly all that changed must be explained: film hardly ever is.
 Then the shift moves the things, with the flat colours between their parts, and the ground
 behind them comes from the frame that shows it. If a shift moves most of the picture, as the
-world of a game, and another one a figure, it moves the ground behind the figure, too. That holds where the network finds a motion,
-too, because one that is off by a whole picket leaves its two pictures alike.
+world of a game, and another one a figure, it moves the ground behind the figure, too. All
+that holds where the network finds a motion, too, because one that is off by a whole picket
+leaves its two pictures alike.
 
 All steps are on the device of the pictures, and the CPU does not wait for it.
 """
