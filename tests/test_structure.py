@@ -36,7 +36,7 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5407,
     "jobs": 3382,
-    "models": 2664,
+    "models": 2663,
     "dreaming": 2051,
     "forecasting": 265,
     "render": 845,
@@ -50,7 +50,7 @@ SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
     "conditional expressions": 806,
-    "tuple assignments": 84,
+    "tuple assignments": 83,
     "lambdas": 75,
     "assignments inside expressions": 71,
     "comprehensions of two loops": 16,

@@ -6,6 +6,9 @@ out. Between sharp source frames the change of sharpness is visible as a pulse. 
 therefore sharpened in each patch until its finest band (luma minus a blur of sigma 1) has
 the energy of the same place in the moved source picture with more detail.
 
+Sharpened edges would ring, as those of the pickets of a fence. So no pixel becomes lighter
+or darker than all that the moved source pictures show around it.
+
 Detail of noise cannot be restored. Sharpening fades where less than half of the contrast
 around is common to both moved pictures, as in a picture that is only noise.
 """
@@ -24,10 +27,7 @@ from cloudconv.models.pair import Pair
 _CELL = 8  # pixels; energies are means over three by three cells
 # The measured lines of a cell; all lines would be slower and no better.
 _LINES = slice(3, 4)
-_MOST = 2.0  # the largest gain of a detail
-_PEAK = 2.25
-"""Limit of the sharpened detail, relative to the mean (RMS) detail nearby. Stronger detail
-is an edge, and a sharpened edge would ring."""
+_MOST = 1.25  # the largest gain of a detail
 _LEAST_ENERGY = 1e-7
 _AROUND = 13  # cells, along each side, over which the two pictures are compared
 _LEAST_VARIANCE = 1e-6  # a thousandth of the range of luma: flat pictures are equal
@@ -45,24 +45,30 @@ def restore_detail(
     """
     height, width = target.shape[2:]
     step = strip_rows(target)
-    details, energies = [], []
+    lumas, details, energies = [], [], []
     for luma in _lumas(target):
-        details.append(_inner(luma, 2, 2) - _inner(_blurred(luma, 2), 2, 1))
+        lumas.append(_inner(luma, 2, 2))
+        details.append(lumas[-1] - _inner(_blurred(luma, 2), 2, 1))
         with torch.no_grad():
             energies.append(_means(luma))
     with torch.no_grad():
         missing = _missing(_smooth(torch.cat(energies, 2)), pair, flows, size)
-    for (top, cells), detail in zip(strips(missing, _CELL, step), details, strict=True):
+    for (top, cells), luma, detail in zip(
+        strips(missing, _CELL, step), lumas, details, strict=True
+    ):
         rows = slice(top, min(top + step, height))
         count = rows.stop - top
-        more, most = torch.split(cells[:, :, :count, :width], 1, 1)
-        change = (detail[:, :, :count] * more).clamp(-most, most)
+        more, darkest, lightest = torch.split(cells[:, :, :count, :width], 1, 1)
+        shown = luma[:, :, :count]
+        change = (detail[:, :, :count] * more).clamp(
+            (darkest - shown).clamp_max_(0), (lightest - shown).clamp_min_(0)
+        )
         own = strength if strength.shape[2] == 1 else strength[:, :, rows]
         target[:, :COLOURS, rows] += change * own
 
 
 def _missing(own: Tensor, pair: Pair, flows: Tensor, size: float) -> Tensor:
-    """Return the gain of the details and the largest change of a pixel: (B, 2, h, w).
+    """Return the gain of the details, and the limits of the luma: (B, 3, h, w).
 
     ``own`` are the smoothed energies of the new picture, see :func:`_means`.
     """
@@ -74,8 +80,7 @@ def _missing(own: Tensor, pair: Pair, flows: Tensor, size: float) -> Tensor:
         sample(source, sampling_grid(flow, *own.shape[2:]))
         for source, flow in zip(sources, torch.split(flows_of_cells, 2, 1), strict=True)
     ]
-    (energy0, level0), (energy1, level1) = (torch.split(means, 1, 1) for means in samples)
-    wanted = torch.maximum(energy0, energy1)
+    wanted, dark, lightest, _ = torch.split(torch.maximum(*samples), 1, 1)
     band, product, details = torch.split(own, 1, 1)
     # With the gain ``more``, the energy of band + more * details equals ``wanted``.
     lack = (wanted - band).clamp_min(0)
@@ -83,14 +88,17 @@ def _missing(own: Tensor, pair: Pair, flows: Tensor, size: float) -> Tensor:
         details + _LEAST_ENERGY
     )
     more.clamp_(0, _MOST)
-    more *= _common(level0, level1)
-    return torch.cat((more, more * details.sqrt() * _PEAK), 1)
+    more *= _common(*(means[:, 3:] for means in samples))
+    return torch.cat((more, -dark, lightest), 1)
 
 
 def _of_source(picture: Tensor) -> Tensor:
-    means = torch.cat([_means(luma, of_source=True) for luma in _lumas(picture)], 2)
-    energy, level = torch.split(means, 1, 1)
-    return torch.cat((_smooth(energy), level), 1)
+    """Return band², the darkest luma, negative, the lightest, and luma, (B, 4, h, w)."""
+    lumas = [*_lumas(picture)]
+    means = torch.cat([_means(luma, of_source=True) for luma in lumas], 2)
+    both = [_inner(torch.cat((-luma, luma), 1), 2, _REACH) for luma in lumas]
+    limits = torch.cat([F.max_pool2d(x, _CELL, ceil_mode=True) for x in both], 2)
+    return torch.cat((_smooth(means[:, :1]), limits, means[:, 1:]), 1)
 
 
 def _common(first: Tensor, second: Tensor) -> Tensor:

@@ -9,11 +9,15 @@ shift are found together, so that the letters of a page confirm each other.
 The decision is taken in the source frames, because in a new frame the ground agrees with
 the ground where a thing should be. A pixel that changed is explained by a shift if the
 other frame shows its surroundings there, the frames around the pair show them further on
-the same path, and the pixel did not stand still before. A path may bend, as that of a page
-that stops: its next step is then another shift, which must fit better. In a wide region
-nearly all that changed must be explained: film hardly ever is. Then the shift moves the
-things, with the flat colours between their parts, and the ground behind them comes from the
-frame that shows it.
+the same path, and the pixel did not stand still before. Equal things in a row, such as the
+pickets of a fence, fit several shifts: the strongest one of the picture moves them. A path
+may bend, as that of a page that stops: its next step is then another shift, which must fit
+better. In a wide region nearly all that changed must be explained: film hardly ever is.
+Then the shift moves the things, with the flat colours between their parts, and the ground
+behind them comes from the frame that shows it. If a shift moves most of the picture, as the
+world of a game, and another one a figure, it moves the ground behind the figure, too. All
+that holds where the network finds a motion, too, because one that is off by a whole picket
+leaves its two pictures alike.
 
 All steps are on the device of the pictures, and the CPU does not wait for it.
 """
@@ -35,7 +39,6 @@ _SHIFTS = 3  # of a pair
 _LONGEST = 0.3  # part of a side
 _CHANGED = 6 / 255
 _LOST = 4 / 255  # difference of the pictures that a network mixes
-_BESIDE = 25  # pixels around what is lost
 _FITS = 0.5  # difference that a shift leaves, relative to that without it
 _INSIDE = 12 / 255  # the same in levels
 _AT_EDGE = 6 / 255
@@ -50,6 +53,7 @@ _NEAR = 13  # cells
 _LEFT = 0.5  # weight of a difference that a shift leaves, beside that of a missed change
 _ROUNDED = 2  # pixels by which three whole places may turn
 _TURNS = 0.5  # change of a path from frame to frame, as a part of a shift
+_BETTER = 4 / 255  # a weaker shift fits so much better than a stronger one
 _FREE = 3.0  # a shift of its own fits so much better
 _EXACT = 0.12  # as _FITS, for a path that bends …
 _LARGE = 0.05  # … in a part of the picture
@@ -62,14 +66,16 @@ class Shifts(NamedTuple):
     """The shifts of a pair, and what they move.
 
     ``moves``: (K, 2), rows and columns from x0 to x1. ``bends``: (K, 2), the accelerations
-    of their paths. ``levels``: (K, H, W) uint8, 3 and 2 where x0 shows what a shift moves,
-    for certain and around, 1 where that is flat. ``changed``: (1, H, W), 1 where x0 and x1
-    differ. ``begin``, ``end``: (1, H, W), where x0 and x1 show any of that. ``explained``:
-    (1, H, W), 1 where the shifts explain nearly all that changes.
+    of their paths. ``ground``: (1, 2), the shift that moves most of the picture, or 0.
+    ``levels``: (K, H, W) uint8, 3 and 2 where x0 shows what a shift moves, for certain and
+    around, 1 where that is flat. ``changed``: (1, H, W), 1 where x0 and x1 differ.
+    ``begin``, ``end``: (1, H, W), where x0 and x1 show any of that before the ground.
+    ``explained``: (1, H, W), 1 where the shifts explain nearly all that changes.
     """
 
     moves: Tensor
     bends: Tensor
+    ground: Tensor
     levels: Tensor
     changed: Tensor
     begin: Tensor
@@ -90,8 +96,10 @@ def move_exactly(
     stays as the network makes it.
     """
     is_cpu = made.apart.device.type == "cpu"
-    for number, reach in enumerate(reaches):
-        lost = (_mean(made.apart[number], 9) > _LOST).float()
+    for number, (new, apart, reach) in enumerate(
+        zip(made.pictures, made.apart, reaches, strict=True)
+    ):
+        lost = _mean(apart, 9) > _LOST
         if not any(reach) or (is_cpu and not lost.any()):
             continue
         pictures = [side[number] for side in sides]
@@ -100,14 +108,11 @@ def move_exactly(
         if name not in x0.kept:  # another thread may do the same, with an equal result
             x0.kept[name] = _shifts_of(pictures, reach)
         found: Shifts | None = x0.kept[name]
-        if found is None:
+        if found is None or (is_cpu and not found.explained.any()):
             continue
-        weight = _mean(found.explained * _most(lost, _BESIDE), 9)
-        if is_cpu and not weight.any():
-            continue
-        new = made.pictures[number]
+        weight = _mean(found.explained * lost.any(), 9)
         new.lerp_(_moved(new, x0.channels, x1.channels, found, times[number]), weight)
-        made.apart[number].mul_(1 - weight)
+        apart.mul_(1 - weight)
 
 
 def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shifts | None:
@@ -134,8 +139,7 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
         if not likely.any():
             return None
         used = certain.flatten(1).amax(1) > 0
-        moves, bends = moves[used], bends[used]
-        certain = certain[used]
+        moves, bends, certain = (x[used] for x in (moves, bends, certain))
     left = (x0 - _at(x1, moves, _FAR)).abs_()
     left *= left <= 1  # a part may leave the picture
     leaves = _mean(left, 3)
@@ -146,16 +150,19 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     flat = _closed(parts, _WHOLE) * (leaves < _AT_EDGE) * (1 - parts.amax(0))
     levels = inside + parts + parts.maximum(flat)
     changed = (change > 0).float()
+    shown = [_most((x + changed > 1.5).float(), 3) for x in (levels, _at(levels, -moves))]
+    covered = torch.cat(shown).amax(0, keepdim=True)
+    # What moves most of a picture, behind other things, is ground and covers nothing.
+    is_ground = (levels[0] > 0).float().mean().round() * (levels[1:] > 2).any()
     begin, end = (
-        _most((x + changed > 1.5).float().amax(0, keepdim=True), 3)
-        for x in (levels, _at(levels, -moves))
+        torch.cat((x[:1] * (1 - is_ground), x[1:])).amax(0, keepdim=True) for x in shown
     )
-    covered = begin.maximum(end)
     missed = change * (1 - covered) + _LEFT * (left * parts).amax(0, keepdim=True)
     explained = likely * _explained(change, missed, covered, 2 * cell)
     explained = enlarged(explained[None], size)[0]
     return Shifts(
-        moves, bends, levels.byte(), changed, _mean(begin, 3), _mean(end, 3), explained
+        *(moves, bends, moves[:1] * is_ground.long(), levels.byte(), changed),
+        *(_mean(begin, 3), _mean(end, 3), explained),
     )
 
 
@@ -199,7 +206,7 @@ def _certain(
                 steps = torch.cat((steps, own.expand(-1, len(moves), -1)))
             turns = (steps - steady).abs().amax(2) > _TURNS * moves.abs().amax(1) + _ROUNDED
             errors = torch.stack([_misfit(pair[0], x, k * moves + step) for step in steps])
-            errors[1:] = errors[1:] * _FREE + _FAR * ~bent
+            errors[1:] = errors[1:] * _FREE + _FAR * (~bent | (errors[:1] > 1))
             errors += _FAR * turns[:, :, None, None]
             shown.append(errors.amin(0))
             others.append((way, r, steps, errors))
@@ -213,7 +220,7 @@ def _certain(
     for found, near, outer, r in zip(
         (misfits, _at(misfits, -half, _FAR)), pair, around, reach, strict=True
     ):
-        least, number = found.min(0, keepdim=True)
+        least, number = (found + numbers * _BETTER).min(0, keepdim=True)
         fits = (change > 0) * (least < _FITS * _mean(change, 3))
         if r:
             fits = fits * (_mean((near - outer)[_HALF].abs_(), 3) > _CHANGED)
@@ -258,8 +265,16 @@ def _candidates(x0: Tensor, x1: Tensor, change: Tensor) -> Tensor:
 
 def _moved(new: Tensor, x0: Tensor, x1: Tensor, found: Shifts, time: float) -> Tensor:
     """Return a new picture with all that moves by a shift, and the ground behind it."""
-    new = torch.lerp(new, x1[0], found.begin * (1 - found.end))
-    new = torch.lerp(new, x0[0], found.end * (1 - found.begin))
+    back = -(found.ground * time).round().long()
+    first, second = (
+        _at(torch.cat((x[0], hidden)), way.expand(len(x[0]) + 1, -1))
+        for x, hidden, way in (
+            (x0, found.begin, back),
+            (x1, found.end, found.ground + back),
+        )
+    )
+    new = torch.lerp(new, second[:-1], first[-1:] * (1 - second[-1:]))
+    new = torch.lerp(new, first[:-1], second[-1:] * (1 - first[-1:]))
     ways = found.moves * time + found.bends * (time * (time - 1) / 2)
     levels = _at(found.levels.float(), -ways.round().long())
     count = len(levels) + 1
@@ -302,11 +317,10 @@ def _at(x: Tensor, moves: Tensor, outside: float | None = None, step: int = 1) -
     """
     mode = "replicate" if outside is None else "constant"
     pictures = F.pad(x, (1, 1, 1, 1), mode, outside).expand(len(moves), -1, -1)
-    height, width = x.shape[1:]
-    rows = moves[:, :1] + torch.arange(0, height, step, device=x.device)
-    columns = moves[:, 1:] + torch.arange(0, width, step, device=x.device)
-    rows = rows.clamp_(-1, height) + 1
-    columns = columns.clamp_(-1, width) + 1
+    rows, columns = (
+        (way[:, None] + torch.arange(0, side, step, device=x.device)).clamp_(-1, side) + 1
+        for way, side in zip(moves.unbind(1), x.shape[1:], strict=True)
+    )
     numbers = torch.arange(len(moves), device=x.device)[:, None, None]
     return pictures[numbers, rows[:, :, None], columns[:, None]]
 

@@ -149,6 +149,20 @@ def test_edges_on_a_flat_background_do_not_ring(name):
 
 
 @each_of_ours
+@pytest.mark.parametrize("shift", [3, 5, 9])
+def test_pickets_of_a_fence_do_not_ring(name, shift):
+    """Half a pixel softens all of them at once; sharpened edges had lines beside them."""
+    frames = []
+    for start in (0, shift):
+        frame = torch.full((1, 3, 192, 256), 0.35)
+        frame[..., 60:130, (torch.arange(256) - start) % 20 < 10] = 0.85
+        frames.append(frame)
+    result = model(name).interpolate(*frames, torch.tensor([0.5]))
+    assert float(result.max()) < 0.85 + 0.02
+    assert float(result.min()) > 0.35 - 0.02
+
+
+@each_of_ours
 def test_training_starts_with_the_result_of_rife(name):
     """The gate starts nearly shut: at most 5 % of the motion differ from RIFE's."""
     rife = {key: value.float() for key, value in weights.load_state("rife-4.6").items()}

@@ -60,6 +60,19 @@ def disc(number):
     return picture
 
 
+def game(number, steps):
+    """Return a world of busy tiles that scrolls, and a figure that goes another way."""
+    random = np.random.default_rng(4)
+    palette = random.random((12, 3)) * 255
+    tiles = palette[random.integers(0, 12, (6, 16, 16))]
+    rows = [np.concatenate(tiles[k], 1) for k in random.integers(0, 6, (9, 20))]
+    world, own = (int(step * number) for step in steps)
+    picture = np.concatenate(rows)[:, 40 + world : 40 + world + SIZE[1]].copy()
+    figure = palette[random.integers(0, 12, (8, 6))].repeat(4, 0).repeat(4, 1)
+    picture[60:92, 90 + own : 114 + own] = figure
+    return np.float32(picture)
+
+
 def noise(number):
     return np.random.default_rng(number + 9).uniform(0, 255, (*SIZE, 3)).astype(np.float32)
 
@@ -101,6 +114,15 @@ def test_what_moves_by_a_shift_is_at_its_place(kind, timestep):
     errors = [float((x - truth).square().mean()) for x in (made.pictures, before)]
     assert errors[0] < errors[1] / 10
     assert float(made.apart.mean()) < float((made.leftover.abs()).mean()) / 3
+
+
+@pytest.mark.parametrize("steps", [(6, 4), (2, 4), (8, 2)])
+def test_the_figure_of_a_game_is_there_once(steps):
+    made, before = made_of(lambda k: game(k, steps))
+    truth = torch.from_numpy(game(0.5, steps) / 255).permute(2, 0, 1)[None]
+    around = ..., slice(50, 102), slice(70, 134)
+    errors = [float((x - truth)[around].square().mean()) for x in (made.pictures, before)]
+    assert errors[0] < errors[1] / 20
 
 
 @pytest.mark.parametrize("reach", [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)])
