@@ -2,7 +2,6 @@
 
 from math import inf, isinf
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from cloudconv.dreaming import auto
 from cloudconv.dreaming.auto import FRAMES, Trial, choose, wind_of
 from cloudconv.dreaming.methods.base import Composed, DreamFrame
-from cloudconv.dreaming.methods.modes import method
+from cloudconv.dreaming.methods.modes import MethodSpec, method
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.reading.probe import probe
@@ -149,11 +148,8 @@ def test_land_slides_in_a_trial_if_it_does_so_for_long(moved):
         for picture in sliding[60:]:
             yield DreamFrame.made(np.float32(picture) / 255, Composed())
 
-    trial = auto.tried(
-        SimpleNamespace(name="collage", dream=dream, needs_wind=True),
-        material(sliding[:60]),
-        0,
-    )
+    spec = MethodSpec("collage", 8, dream, needs_wind=True)
+    trial = auto.tried(spec, material(sliding[:60]), 0)
     assert "slides" in {fault.vital for fault in trial.faults}
     assert isinf(trial.visible) is (moved == FRAMES)
 
