@@ -109,9 +109,9 @@ def front_of(
         wind: (h, w, 2) backward flow per frame, in pixels of these pictures.
         lasts: the number of frames in which all points change.
         random: chooses the variation of the times.
-        own: (h, w), a large difference of two successive pictures of the film around each
-            place, beyond the wind, as :func:`apart`. A point changes as fast as the
-            film itself does there, so a thing that walks does not stay half transparent.
+        own: (h, w), the greatest change from one picture of the film to the next around
+            each place, beyond the wind. A point changes as fast as the film itself does
+            there, so a thing that walks does not stay half transparent.
     """
     grid = (wind.shape[0], wind.shape[1])
     positions, margins = drifts(wind, lasts)

@@ -144,7 +144,7 @@ class Scan:
         )
         return (
             self._kind.has_index
-            and 0 not in steps
+            and min(steps, default=0) > 0
             and (is_even or in_order)
             # An index without key frames calls all packets so.
             and (

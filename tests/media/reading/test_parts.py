@@ -151,6 +151,24 @@ def test_an_index_gives_the_times_that_packets_have(clips, monkeypatch):
         assert replace(by_index.timing, **keys) == replace(by_packets.timing, **keys)
 
 
+def test_a_film_in_order_at_an_uneven_rate_is_read_by_its_index(tmp_path, monkeypatch):
+    """Phones write such films: the data of later packets is not read."""
+    times = [Fraction(3 * k + k * k % 3, 90) for k in range(120)]
+    options = {"preset": "ultrafast", "bf": "0", "g": "12"}
+    path = write_clip(
+        tmp_path / "a.mp4", 120, times=times, codec="libx264", options=options
+    )
+    taken = []
+    take = Scan._take
+    monkeypatch.setattr(Scan, "_take", lambda s, packet: (taken.append(0), take(s, packet)))
+    by_index = probe(path).timing
+    assert by_index.rate is None
+    assert len(taken) < 60 < by_index.frames == 120
+    monkeypatch.setattr(Scan, "_has_times", lambda self, entries: False)
+    assert replace(by_index, keys=()) == replace(probe(path).timing, keys=())
+    assert len(taken) > 120
+
+
 def without_cues(source, target):
     """Copy a Matroska file as on the way to a pipe, without an index."""
     return remux(source, target, live="1")
