@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from cloudconv.dreaming.methods.base import Filmed, Jump, Options
-from cloudconv.dreaming.methods.texture import _Clip, texture
+from cloudconv.dreaming.methods.jumps import Jumps
+from cloudconv.dreaming.methods.texture import texture
 from cloudconv.images import luma, measured_flow, picture_from, small_copy, tensor_of
 from tests.helpers.dreams import (
     ball,
@@ -61,7 +62,7 @@ def test_the_difference_of_bright_frames_that_are_almost_equal_is_exact():
     source = [np.full((60, 80, 3), 250, np.uint8) for _ in range(40)]
     for picture in source[1::2]:
         picture[:8, :8] -= 1
-    apart = _Clip(material(source), Options(1, 0))._apart
+    apart = Jumps(material(source), 0).apart
     assert (apart[0, 2], apart[0, 1]) == (0, pytest.approx(0.115, rel=0.05))
 
 

@@ -138,7 +138,8 @@ def _decide(settings: DreamSettings) -> DreamPlan:
 def foresee(plan: DreamPlan | preview.PreviewPlan) -> Iterator[dict[str, str]]:
     """Yield the mode of a dream, with the reason, as the run chooses the mode."""
     if not isinstance(plan, preview.PreviewPlan):
-        yield {"mode": str(_resolve(plan).plan.own["why"])}
+        with enough_memory(plan.device, plan.info):
+            yield {"mode": str(_resolve(plan).plan.own["why"])}
 
 
 @dataclass
@@ -241,18 +242,16 @@ class _Dream:
 def _resolve(plan: DreamPlan) -> _Dream:
     settings = plan.settings
     info = plan.info
-    with enough_memory(plan.device, info):
-        material = gather_material(
-            info,
-            at=exact(settings.at),
-            scene_cut=settings.scene_cut,
-            threads=settings.threads,
-        )
-        choice = _requested(settings)
-        if choice is None:
-            choice = choose(material, settings.seed)
-            # The dreams of a trial refer to themselves: a search for cycles frees them.
-            gc.collect()
+    material = gather_material(
+        info,
+        at=exact(settings.at),
+        scene_cut=settings.scene_cut,
+        threads=settings.threads,
+    )
+    requested = _requested(settings)
+    choice = requested or choose(material, settings.seed)
+    # The dreams of a trial refer to themselves: a search for cycles frees them.
+    gc.collect()
     spec = method(choice.mode)
     count = len(material)
     start, warnings = last_scene(material, info)
@@ -263,9 +262,8 @@ def _resolve(plan: DreamPlan) -> _Dream:
             f"the mode {spec.name} needs {spec.least_frames}: use the mode "
             f"{choose(material).mode}."
         )
-    if _requested(settings) is not None and spec.needs_wind:
-        with enough_memory(plan.device, info):
-            torn = torn_by_collage(small := material.reduced()) or uneven(small)
+    if requested is not None and spec.needs_wind:
+        torn = torn_by_collage(small := material.reduced()) or uneven(small)
         if torn:
             unfit = f"no-wind: The mode {spec.name} does not suit this clip: {torn}."
             warnings.append(Warned(unfit))
@@ -278,8 +276,7 @@ def _resolve(plan: DreamPlan) -> _Dream:
             "alone."
         )
         warnings.append(Warned(apart))
-    with enough_memory(plan.device, info):
-        options, found = extend.candidate(settings, spec, plan.device, material)
+    options, found = extend.candidate(settings, spec, plan.device, material)
     own = {
         "mode": spec.name,
         "why": f"{choice.why} {spec.note(material, options)}".rstrip(),
@@ -339,7 +336,8 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
     yield Progress("analysing", 0, 100, unit="%")
     plan = _decide(settings)
     warnings.add(*plan.warnings)
-    dream = _resolve(plan)
+    with enough_memory(plan.device, plan.info):
+        dream = _resolve(plan)
     plan = dream.plan
     material = dream.material
     yield Progress("analysing", 50, 100, unit="%")

@@ -185,14 +185,14 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
     return plan.after(scene.last, step, own), scene
 
 
+@torch.inference_mode()
 def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterator[NewFrame]:
     latest = last = scene.frames[-1]
     pictures = [partial(_batch_of, frame, plan.device) for frame in scene.frames]
     forecasts = _made(plan, model, pictures, range(1, plan.new_frames + 1))
     for repeats in islice(scene.repeats(), plan.new_frames):
         if not repeats:
-            with torch.inference_mode():
-                latest = extend.new_frame(next(forecasts), last)
+            latest = extend.new_frame(next(forecasts), last)
         yield NewFrame(latest)
 
 
@@ -200,6 +200,7 @@ def _batch_of(frame: Frame, device: torch.device) -> Tensor:
     return rgb_of(frame, device)[None]
 
 
+@torch.inference_mode()
 def _made(
     plan: ExtrapolatePlan,
     model: Predictor,
@@ -209,12 +210,8 @@ def _made(
     """Yield forecasts from pictures, of which the first stands for any that are missing."""
     missing = model.spec.context - len(pictures)
     with extend.enough_memory(plan.device, plan.info):
-        with torch.inference_mode():
-            forecast = model.forecast_from([*[pictures[0]] * missing, *pictures], steps)
-        for _ in steps:
-            with torch.inference_mode():
-                picture = next(forecast)[0]
-            yield picture
+        forecast = model.forecast_from([*[pictures[0]] * missing, *pictures], steps)
+        yield from (picture[0] for picture in forecast)
 
 
 def _judged(

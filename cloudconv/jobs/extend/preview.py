@@ -182,8 +182,11 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
     warnings.add(*plan.warnings)
-    with claim(plan.output, overwrite=settings.overwrite):
-        with enough_memory(plan.device, plan.info), torch.inference_mode():
+    with (
+        claim(plan.output, overwrite=settings.overwrite),
+        enough_memory(plan.device, plan.info),
+    ):
+        with torch.inference_mode():
             material = gather_material(
                 plan.info,
                 at=exact(settings.at),
@@ -201,7 +204,7 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
             if "model" not in spec.options or spec.name == settings.mode or settings.model
         ]
         yield from _dreamed(plan, panels, choice.mode, film)
-        with enough_memory(plan.device, plan.info), writing(plan.output):
+        with writing(plan.output):
             if plan.output.suffix.lower() == PREVIEW_VIDEO:
                 _write_video(plan, panels, material.step)
             else:
@@ -222,6 +225,7 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
         )
 
 
+@torch.inference_mode()
 def _dreamed(
     plan: PreviewPlan,
     panels: list[_Panel],
@@ -236,22 +240,19 @@ def _dreamed(
     is_video = plan.output.suffix.lower() == PREVIEW_VIDEO
     shown = [round(k * (count - 1) / (_COLUMNS - 1)) for k in range(_COLUMNS)]
     running = [panel for panel in panels if panel.entry["runs"]]
-    done = 0
-    for panel in sorted(running, key=lambda panel: panel.entry["mode"] != chosen):
+    for place, panel in enumerate(
+        sorted(running, key=lambda panel: panel.entry["mode"] != chosen)
+    ):
         spec = method(panel.entry["mode"])
-        with enough_memory(plan.device, plan.info), torch.inference_mode():
-            options, found = candidate(settings, spec, plan.device, material.original)
-            if found is not None:
-                panel.entry["left_at"] = float(found.time - plan.info.timing.start)
-            meter, frames = spec.judged(film, replace(options, frames=count))
-        for number in range(count):
-            with enough_memory(plan.device, plan.info), torch.inference_mode():
-                frame, _, _ = next(frames)
-                if is_video or number in shown:
-                    rgb = tensor_of(as_picture(small_copy(frame.show(), material.size)))
-                    panel.pictures.append(encoded(as_shown(rgb, plan.info), "JPEG"))
-            done += 1
-            yield Progress("rendering", done, count * len(running))
+        options, found = candidate(settings, spec, plan.device, material.original)
+        if found is not None:
+            panel.entry["left_at"] = float(found.time - plan.info.timing.start)
+        meter, frames = spec.judged(film, replace(options, frames=count))
+        for number, (frame, _, _) in enumerate(frames, 1):
+            if is_video or number - 1 in shown:
+                rgb = tensor_of(as_picture(small_copy(frame.show(), material.size)))
+                panel.pictures.append(encoded(as_shown(rgb, plan.info), "JPEG"))
+            yield Progress("rendering", place * count + number, count * len(running))
         panel.judge(meter, step, (plan.info.height, plan.info.width))
         yield Measured("verdict", f"{spec.name}: {panel.entry['verdict']}")
 
