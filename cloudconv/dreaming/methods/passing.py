@@ -2,8 +2,12 @@
 
 A *pass* is the film as it passes once: its first frame comes in with the wind, the film
 plays, and its last frame leaves. So all sky moves at one speed, nothing is mirrored, and
-each cloud comes in at the edge. Film times and dream times are in steps; the film ends at
-time 0.
+each cloud comes in at the edge. Before an oblique wind, sky must come in from two sides,
+and only the film itself shows both: a pass plays in its place, and takes over where sky
+comes in. Film times and dream times are in steps; the film ends at time 0.
+
+Source of the cut between two passes: Kwatra et al., Graphcut Textures, SIGGRAPH 2003, in
+OpenCV's version.
 """
 
 from __future__ import annotations
@@ -53,8 +57,9 @@ _GRAIN = 8  # frames of a slow sky that are shown in turn
 _EDGE = 0.1  # part of a crossing in which this motion begins
 _GOES_ON = 1.5  # time constant with which the film's own motion ends, in seconds
 _TURN = 0.12  # part of the height by which a wind that blows across still carries clouds
-_PLACES = 32  # places of a cut across an overlap
-_STEEP = 2  # places by which a cut moves from a row to the next, at most
+# Least way of an oblique wind across the picture while it crosses, as a part of that side.
+_OBLIQUE = 0.5
+_SOFT = 0.06  # sigma of a cut in coarse detail, of the longer side
 # Cost of the contrast of clouds in view that a cut takes away, for a whole crossing.
 _KEPT = 100.0
 # Directions of hues around grey, of length 1, evenly over half a circle.
@@ -113,49 +118,30 @@ def _shown(films: Sequence[Floats], reach: int) -> tuple[Floats, Floats]:
     )
 
 
-def _best_path(costs: Floats, lost: Floats) -> tuple[list[int], float]:
-    """Return the places, one a row, of the cheapest path down, and its mean cost.
-
-    ``costs``: (rows, places), those of a path through a place, down or sideways. ``lost``:
-    of the same shape, further costs of a path at this place.
-    """
-    total = costs[0] + lost[0]
-    ways = []
-    steps = np.arange(-_STEEP, _STEEP + 1)[:, None]
-    for row, gone in zip(costs[1:], lost[1:], strict=True):
-        around = np.pad(total, _STEEP, constant_values=np.inf)
-        before = np.stack([around[k : k + len(row)] for k in range(2 * _STEEP + 1)])
-        before = before + 2 * np.abs(steps) * row
-        ways.append(before.argmin(0) - _STEEP)
-        total = row + gone + before.min(0)
-    path = [int(total.argmin())]
-    for way in reversed(ways):
-        path.append(path[-1] + int(way[path[-1]]))
-    return path[::-1], float(total.min()) / len(costs)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Pass:
     """A film that passes once.
 
     ``end``: the number of the dream's frame at which the film ends. ``first``: the film
-    time from which on the film plays. ``cut``: for each place across the wind, (n,), the
-    time since which a point has been in the picture when the pass before ended, up to which
-    this pass covers that pass. ``sweeps``: the frames in which the last pass of a loop
-    covers all, however slow the wind is.
+    time from which on the film plays. ``cut``: where this pass covers the pass before when
+    that film ends, (h, w, 2) in [0, 1], in fine and in coarse detail; the cut moves with
+    the wind. ``sweeps``: the frames in which the last pass of a loop covers all, however
+    slow the wind is.
     """
 
     end: float
     first: float
-    cut: Floats = field(default_factory=lambda: np.zeros(1, np.float32))
+    cut: Floats = field(default_factory=lambda: np.zeros((1, 1, 2), np.float32))
     sweeps: range | None = None
 
 
 class Sky:
     """A film's sky, its wind and its light, which dreams of all sizes share.
 
-    ``since``: the time since which the wind has carried each point of the picture, (h, w)
-    of the size for analysis. ``crosses``: the least time in which the wind crosses.
+    ``carries``: the wind that brings new sky, (h, w, 2): along one axis, or along both if
+    the wind is oblique. ``since``: the time since which this wind has carried each point of
+    the picture, (h, w) of the size for analysis. ``crosses``: the least time in which the
+    wind crosses.
     """
 
     def __init__(self, material: Material) -> None:
@@ -171,9 +157,18 @@ class Sky:
         self.sun, self.glow = sun_of(material, self.wind)
         still = np.maximum(material.static, self.sun)
         side = (width, height)[self.axis]
-        place = grid_of((height, width))[..., self.axis]
-        way = place if main.mean() > 0 else np.flip(place, 1 - self.axis)
-        self.since: Floats = (way / np.abs(main)).astype(np.float32)
+        ways = np.abs(self.wind).mean((0, 1)) / (width, height)
+        self.oblique = bool(ways[1 - self.axis] > _OBLIQUE * ways[self.axis])
+        if self.oblique:
+            self.wind[:] = self.wind.mean((0, 1))
+        self.carries = self.wind * np.float32(self.oblique)
+        self.carries[..., self.axis] = main
+        self.since: Floats = np.full((height, width), np.inf, np.float32)
+        for axis in (0, 1):
+            speed = self.carries[..., axis]
+            place = grid_of((height, width))[..., axis]
+            way = place if speed.mean() > 0 else np.flip(place, 1 - axis)
+            self.since = np.minimum(self.since, way / np.maximum(np.abs(speed), TINY))
         self.crosses = float((side / np.abs(main)).min())
         second = 1 / float(material.step)
         self.slow = SLOW * second
@@ -238,24 +233,25 @@ class Sky:
     def flow(self, one: Pass, number: float, frame: int, size: tuple[int, int]) -> Floats:
         """Return the flow, (h, w, 2) of ``size``, from a pass back to a filmed frame."""
         time = number - one.end
-        wind = resized_flow(self.wind, size)
-        way = np.zeros_like(wind)
+        carries = resized_flow(self.carries, size)
+        beside = resized_flow(self.wind, size) - carries
         away = self.times[frame]
-        way[..., self.axis] = (away - time) * wind[..., self.axis]
-        across = 1 - self.axis
-        shown = self.film_time(one, number)
+        way = np.float32(away - time) * carries
         if time <= 0:
-            way[..., across] = (away - shown) * wind[..., across]
-            return way
+            return way + np.float32(away - self.film_time(one, number)) * beside
         # The motion of the film's end goes on, and ends slowly.
         gone = np.float32(1 - np.exp(-time / self.goes_on)) * np.float32(self.goes_on)
-        way += warp(gone * resized_flow(self.rest, size), np.float32(-time) * wind)
+        way += warp(
+            gone * resized_flow(self.rest, size),
+            np.float32(-time) * resized_flow(self.wind, size),
+        )
         part = min(time / self.turn, 1)
         turned = self.turn * (part - part**3 + part**4 / 2)
         # Nothing comes in across the wind: there the picture is stretched.
+        across = 1 - self.axis
         place = grid_of(size)[..., across]
         side = size[self.axis]
-        moved = (away - turned) * wind[..., across]
+        moved = (away - turned) * beside[..., across]
         wall = np.where(moved < 0, place, side - 1 - place) * np.float32(2 / side)
         way[..., across] += moved * _ease(wall)
         return way
@@ -285,21 +281,21 @@ class Sky:
             part = (number + 1 - one.sweeps.start) / len(one.sweeps)
             swept = _ease((1.15 * part - resized(self.since, size) / self.crosses) / 0.15)
             return np.dstack([swept, swept])
-        rows = centres(size[self.axis])
-        cut = np.interp(rows, centres(len(one.cut)), one.cut).astype(np.float32)
-        cut = cut[:, None] if self.axis == 0 else cut[None]
         # Of what is in view when the film ends, fine detail changes first, and all slowly.
-        film_ends = before.end < 0
+        film_ends = before.end < 0 or self.oblique
         opened = float(_ease(time / self.opens)) if film_ends else 1.0
+        way = np.float32(-time) * resized_flow(self.carries, size)
+        cut = warp(resized(one.cut, size), way, how=cv2.INTER_LINEAR)
         moved = time if film_ends else self.crosses
         soft = np.float32(min(0.015 * self.crosses, max(moved, TINY)))
         wide = np.float32(0.2 * self.crosses) + soft
-        fine, coarse = (_ease((cut - since) / reach + 1 / 2) for reach in (soft, wide))
         # Sky that has come in since the time that the pass before shows is not known there.
         back = self.film_time(before, number) if time > 0 else 0.0
-        fine = np.maximum(_ease(1 / 4 - (since + np.float32(back)) / soft), opened * fine)
+        fine = np.maximum(
+            _ease(1 / 4 - (since + np.float32(back)) / soft), opened * cut[..., 0]
+        )
         late = np.float32((1 - opened) * 0.2 * self.opens) if film_ends else 0
-        coarse = np.maximum(_ease(-2.5 * (since + late) / wide), opened * coarse)
+        coarse = np.maximum(_ease(-2.5 * (since + late) / wide), opened * cut[..., 1])
         return np.dstack([fine, coarse])
 
     # Which pass follows
@@ -323,12 +319,13 @@ class Sky:
         most = max((-begin - self.life) / self.crosses, 0.03)
         found = []
         for overlap in sorted({min(one, most) for one in _OVERLAPS}):
-            step = (1 - overlap) * self.crosses
+            step = 0.0 if self.oblique else (1 - overlap) * self.crosses
             # No cloud is in the picture twice: so late a start, at most. Clouds may be
-            # slower than the wind.
+            # slower than the wind. A film in its place plays as a whole.
             latest = max(begin, -(overlap + _SLOWER) * self.crosses)
+            latest = begin if self.oblique else latest
             earliest = min(begin + self.life, latest)
-            for first in np.linspace(earliest, latest, _STARTS).tolist():
+            for first in np.unique(np.linspace(earliest, latest, _STARTS)).tolist():
                 cut, cost = self._cut(first, step, overlap * self.crosses)
                 # A wide overlap takes clouds away. A film of which one half plays while the
                 # clouds come in, and the other then, is alive.
@@ -339,13 +336,13 @@ class Sky:
     def _cut(self, first: float, step: float, overlap: float) -> tuple[Floats, float]:
         """Return the cut of least difference to a pass that follows, and its cost.
 
-        The cut is a path of least cost from row to row (dynamic programming).
+        The cut goes around what differs, in two dimensions (a minimum cut, by OpenCV).
         """
         size = self._films[0].shape[:2]
         blank = Pass(0, first)
         after = Pass(step - first, first)
         pictures = []
-        for one, number in ((blank, 0.0), (after, step / 2)):
+        for one, number in ((blank, 0.0), (after, (step or -first) / 2)):
             frame = self.frames(one, number)[-1][0]
             flow = self.flow(one, 0.0, frame, size)
             sky = warp(self._films[frame], flow, how=cv2.INTER_LINEAR)
@@ -357,25 +354,16 @@ class Sky:
             apart + smooth(apart, 1.5) + 4 * contrast[0] + 4 * contrast[1]
         ) * self._clear + 1
         kept = smooth(contrast[0], 1) * self._clear
-        times = self.life + (max(overlap, self.life) - self.life) * centres(_PLACES)
-        wind = resized_flow(self.wind, size)
-        side = size[1 - self.axis]
-        rows = np.arange(size[self.axis], dtype=np.float32)
-        speed = wind[..., self.axis].mean(1 - self.axis)
-        edge = 0 if speed.mean() > 0 else side - 1
-        along = (edge + speed[:, None] * times).astype(np.float32)
-        place = np.broadcast_to(rows[:, None], along.shape).copy()
-        maps = (along, place) if self.axis == 0 else (place, along)
-        costs, lost = (
-            cv2.remap(
-                one.astype(np.float32),
-                *maps,
-                cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            for one in (apart, kept)
-        )
-        path, cost = _best_path(
-            costs, np.cumsum(lost, 1) * (_KEPT * (times[1] - times[0]) / self.crosses)
-        )
-        return times[path].astype(np.float32), cost
+        since = resized(self.since, size)
+        known = since >= self.life
+        may = since <= max(overlap, self.life)
+        masks = [255 * one.astype(np.uint8) for one in (known, may)]
+        # The cut of two pictures whose difference is the cost.
+        costs = [np.zeros_like(old), in_channels(apart)]
+        finder = cv2.detail.GraphCutSeamFinder("COST_COLOR")
+        _, found = finder.find(costs, [(0, 0), (0, 0)], masks)
+        cut = (found.get() > 0).astype(np.float32)
+        border = cv2.dilate(cut, np.ones((3, 3))) > cut
+        cost = float(apart[border].sum()) / max(int(border.sum()), 1)
+        cost += _KEPT * float((kept * cut).mean())
+        return np.dstack([cut, blurred(cut, _SOFT * max(size))]), cost
