@@ -42,14 +42,14 @@ CEILINGS = {
     "render": 845,
     "training": 697,
     "schedule": 955,
-    "settings + cli + report": 1717,
+    "settings + cli + report": 1704,
     THE_REST: 1628,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 806,
+    "conditional expressions": 805,
     "tuple assignments": 83,
     "lambdas": 75,
     "assignments inside expressions": 71,
