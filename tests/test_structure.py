@@ -35,7 +35,7 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5407,
-    "jobs": 3382,
+    "jobs": 3365,
     "models": 2663,
     "dreaming": 2051,
     "forecasting": 265,
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 805,
+    "conditional expressions": 806,
     "tuple assignments": 83,
     "lambdas": 75,
     "assignments inside expressions": 71,
