@@ -35,21 +35,21 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5407,
-    "jobs": 3365,
+    "jobs": 3363,
     "models": 2663,
     "dreaming": 2051,
     "forecasting": 265,
     "render": 845,
     "training": 697,
     "schedule": 955,
-    "settings + cli + report": 1704,
+    "settings + cli + report": 1703,
     THE_REST: 1628,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 806,
+    "conditional expressions": 805,
     "tuple assignments": 83,
     "lambdas": 75,
     "assignments inside expressions": 71,
