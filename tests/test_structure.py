@@ -35,8 +35,8 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5407,
-    "jobs": 3363,
-    "models": 2663,
+    "jobs": 3359,
+    "models": 2643,
     "dreaming": 2051,
     "forecasting": 265,
     "render": 845,
@@ -50,7 +50,7 @@ SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
     "conditional expressions": 805,
-    "tuple assignments": 83,
+    "tuple assignments": 81,
     "lambdas": 75,
     "assignments inside expressions": 71,
     "comprehensions of two loops": 16,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal
 
@@ -18,8 +18,6 @@ from cloudconv.transfer import QUEUES, download
 
 _CHANNELS = (1, 3, 4)  # gray, RGB, and RGB with opacity
 _WHITE = {"uint8": 255, "uint16": 65535}  # the code of white; 1 for floating point
-# The most by which floating point may exceed 0 to 1, as after a resize with ringing.
-_OVERSHOOT = 0.25
 _TYPES = (*_WHITE, "float16", "bfloat16", "float32", "float64")
 _MODES = ("L", "RGB", "RGBA", "I;16")
 _BESIDE = ("icc_profile", "exif")  # colours and the orientation
@@ -49,12 +47,6 @@ class PictureKind:
                 f"{other.dtype}."
             )
 
-    def from_floats(self, data: Tensor) -> Any:
-        """Return a picture from (C, H, W), nominally 0 to 1; integers are rounded."""
-        if self.dtype in _WHITE:
-            data = data.clamp(0, 1).mul(_WHITE[self.dtype]).round().to(torch.int32)
-        return self.stored(data)
-
     def stored(self, data: Tensor) -> Any:
         """Return a picture of this kind from samples (C, H, W): inverts :func:`opened`."""
         data = data[0] if self.axis is None else data.movedim(0, self.axis)
@@ -75,17 +67,20 @@ def opened(picture: Any) -> tuple[PictureKind, Tensor]:
     point is float32, not clamped. The samples may share the picture's memory. Raises
     PictureError for anything but an accepted picture.
     """
-    library: Literal["numpy", "torch", "pillow"] = "numpy"
-    info: dict[str, bytes] = {}
-    device = None
-    samples = picture
-    if isinstance(picture, Tensor):
-        check_tensor(picture)
-        library, device = "torch", picture.device
-    elif isinstance(picture, Image.Image):
-        _check_image(picture)
-        library, samples = "pillow", np.asarray(picture)
+    if isinstance(picture, Image.Image):
+        if "transparency" in picture.info or picture.mode not in _MODES:
+            raise PictureError(
+                f"image-mode: PIL images may be {', '.join(_MODES)}, without a transparent "
+                f"colour, got {picture.mode}: convert it with convert('RGB'), or with "
+                "convert('RGBA') to keep opacity; of more than 8 bits give "
+                "np.asarray(picture) as uint16 or from 0 to 1."
+            )
         info = {name: picture.info[name] for name in _BESIDE if name in picture.info}
+        kind, data = opened(np.asarray(picture))
+        return replace(kind, library="pillow", info=info), data
+    is_tensor = isinstance(picture, Tensor)
+    if is_tensor:
+        check_tensor(picture)
     elif not isinstance(picture, np.ndarray):
         raise PictureError(
             "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
@@ -96,53 +91,29 @@ def opened(picture: Any) -> tuple[PictureKind, Tensor]:
             "masked-samples: A picture has masked samples, and a new picture has no mask: "
             "fill them first, for example with picture.filled(0)."
         )
-    shape = tuple(samples.shape)
-    dtype = str(samples.dtype).removeprefix("torch.")
-    axis = _channel_axis(shape, first=library == "torch")
-    is_shaped = 0 not in shape and (len(shape) == 2 or axis is not None)
-    if not is_shaped or dtype not in _TYPES:
+    shape = tuple(picture.shape)
+    dtype = str(picture.dtype).removeprefix("torch.")
+    axis = _channel_axis(shape, first=is_tensor)
+    if 0 in shape or (len(shape) != 2 and axis is None) or dtype not in _TYPES:
         raise PictureError(
             "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 "
             f"channels, uint8, uint16 or floating point from 0 to 1, got {shape} {dtype}."
         )
-    kind = PictureKind(library, shape, dtype, axis, device, info)
-    if library != "torch":
-        samples = torch.from_numpy(np.array(samples, order="C"))
-    data = samples.detach()
+    if not is_tensor:
+        picture = torch.from_numpy(np.array(picture, order="C"))
+    kind = PictureKind(
+        "torch" if is_tensor else "numpy", shape, dtype, axis, picture.device
+    )
+    data = picture.detach()
     if dtype != "uint8":
         data = data.to(torch.int32 if dtype in _WHITE else torch.float32)
     return kind, data[None] if axis is None else data.movedim(axis, 0)
 
 
-def _check_image(image: Image.Image) -> None:
-    if "transparency" in image.info or image.mode not in _MODES:
-        raise PictureError(
-            f"image-mode: PIL images may be {', '.join(_MODES)}, without a transparent "
-            f"colour, got {image.mode}: convert it with convert('RGB'), or with "
-            "convert('RGBA') to keep opacity; of more than 8 bits give np.asarray(picture) "
-            "as uint16 or from 0 to 1."
-        )
-
-
-def planes_of(samples: Tensor) -> tuple[list[Tensor], SampleCheck | None]:
-    """Return copies of the channels, (H, W) each, on their device, and their check.
-
-    Floating point is clamped to 0 to 1. Raises PictureError if floating-point samples are
-    not finite, or far outside 0 to 1; on a GPU the check raises this error later.
-    """
-    check = None
-    if samples.is_floating_point():
-        check = SampleCheck(samples, _OVERSHOOT)
-        samples = samples.clamp(0, 1)
-    return [plane.clone() for plane in samples], check
-
-
 def check_tensor(tensor: Tensor) -> None:
     """Refuse a tensor that has no samples in memory, or stores them in another way."""
-    is_dense = tensor.layout == torch.strided and not (
-        tensor.is_nested or tensor.is_quantized
-    )
-    if not is_dense or tensor.is_meta or not tensor.numel():
+    is_plain = tensor.layout == torch.strided and not tensor.is_quantized
+    if not is_plain or tensor.is_nested or tensor.is_meta or not tensor.numel():
         raise PictureError(
             "tensor-without-samples: A tensor must have at least one picture, with all "
             "samples in memory: empty, sparse, nested and quantized tensors, and tensors "
@@ -171,7 +142,7 @@ class SampleCheck:
     A GPU checks samples while the CPU continues, so the result of the check is read later.
     """
 
-    def __init__(self, samples: Tensor, overshoot: float | None = None) -> None:
+    def __init__(self, samples: Tensor, overshoot: float = math.inf) -> None:
         self._overshoot = overshoot
         self._extremes = download([torch.stack(torch.aminmax(samples.float()))])
         if samples.device.type not in QUEUES:
@@ -188,8 +159,7 @@ class SampleCheck:
                 "picture-not-finite: A picture has samples that are not finite (NaN or "
                 "infinity): replace these first."
             )
-        overshoot = self._overshoot
-        if overshoot is not None and (least < -overshoot or most > 1 + overshoot):
+        if least < -self._overshoot or most > 1 + self._overshoot:
             raise PictureError(
                 "picture-range: Floating-point pictures have samples from 0 to 1, got "
                 f"{least:.4g} to {most:.4g}: divide samples from 0 to 255 by 255, make "
@@ -210,8 +180,6 @@ def each_of(pictures: Any) -> Any:
     Raises PictureError for a single picture, and for no iterable.
     """
     is_several = isinstance(pictures, Iterable) and not isinstance(pictures, Image.Image)
-    if isinstance(pictures, Tensor):
-        check_tensor(pictures)
     if isinstance(pictures, np.ndarray | Tensor):
         is_several = pictures.ndim > 2 and _channel_axis(pictures.shape) is None
     if not is_several:
@@ -235,13 +203,10 @@ def picture_between(
     ``device``. Raises PictureError for unknown or different kinds or numbers, or a sample
     that is not finite.
     """
-    are_batches = [getattr(pictures, "ndim", 0) == 4 for pictures in inputs]
-    batches = [
-        [*each_of(pictures)] if is_batch else [pictures]
-        for pictures, is_batch in zip(inputs, are_batches, strict=True)
-    ]
+    are_batches = getattr(inputs[0], "ndim", 0) == 4
+    batches = [[*each_of(given)] if are_batches else [given] for given in inputs]
     counts = sorted({len(batch) for batch in batches})
-    if len(counts) > 1 or counts == [0] or len({*are_batches}) > 1:
+    if len(counts) > 1 or counts == [0]:
         raise PictureError(
             f"batch-lengths: The batches have {' and '.join(map(str, counts))} pictures: "
             "give pictures, or batches of one length."
@@ -252,16 +217,16 @@ def picture_between(
         kind.check(other, number)
     data = torch.stack([samples for _, samples in every]).to(torch.float32)
     check = SampleCheck(data)
-    data = data.div(_WHITE.get(kind.dtype, 1)).to(device)
-    is_gray = data.shape[1] == 1
-    if is_gray:
-        data = data.expand(-1, 3, -1, -1)
-    new = interpolate([batch.contiguous() for batch in data.chunk(len(inputs))])
+    white = _WHITE.get(kind.dtype, 1)
+    colours = data.div(white).to(device).expand(-1, max(data.shape[1], 3), -1, -1)
+    new = interpolate([batch.contiguous() for batch in colours.chunk(len(inputs))])
     check.finish()
-    if is_gray:
+    if data.shape[1] == 1:
         new = new.mean(1, keepdim=True)
-    stored = [kind.from_floats(picture) for picture in new]
-    if not are_batches[0]:
+    if kind.dtype in _WHITE:
+        new = new.clamp(0, 1).mul(white).round().to(torch.int32)
+    stored = [kind.stored(picture) for picture in new]
+    if not are_batches:
         return stored[0]
     return torch.stack(stored) if kind.library == "torch" else np.stack(stored)
 
