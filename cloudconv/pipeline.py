@@ -49,9 +49,7 @@ class prefetch(AbstractContextManager["prefetch[Item]"], Iterator[Item]):  # noq
     makes all items and calls the iterator's ``close``, because codecs require this.
     """
 
-    def __init__(
-        self, iterable: Iterable[Item], depth: int, name: str = "prefetch"
-    ) -> None:
+    def __init__(self, iterable: Iterable[Item], depth: int, name: str) -> None:
         self._pending: deque[Future[Item | _End]] = deque()
         self._stage = _Stage()
         self._items = _prefetch(iterable, depth, self._pending, self._stage, name)

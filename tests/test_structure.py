@@ -216,6 +216,18 @@ def _nodes():
     return {name: list(ast.walk(_tree(file))) for name, file in FILES.items()}
 
 
+def test_every_thread_has_a_name_in_dumps_of_stacks():
+    calls = [
+        (module, node)
+        for module, nodes in _nodes().items()
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "threading.Thread"
+    ]
+    assert len(calls) > 2
+    for module, call in calls:
+        assert "name" in [keyword.arg for keyword in call.keywords], module
+
+
 def _room(module):
     part = module.partition(".")[2].partition(".")[0]
     return next((room for room in CEILINGS if part in room.split(" + ")), THE_REST)
