@@ -35,15 +35,15 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5407,
-    "jobs": 3359,
+    "jobs": 3357,
     "models": 2643,
     "dreaming": 2051,
     "forecasting": 265,
     "render": 845,
-    "training": 697,
+    "training": 696,
     "schedule": 955,
-    "settings + cli + report": 1703,
-    THE_REST: 1628,
+    "settings + cli + report": 1701,
+    THE_REST: 1626,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

@@ -18,7 +18,6 @@ from cloudconv.errors import OutputError, SettingsError
 from cloudconv.messages import did_you_mean
 
 _MODELS = "models"
-_LEFT = 26  # columns of an option, at most, before its text in ``--help``
 _ABOUT = "Raise the frame rate of a video, forecast its next frames, or continue the video."
 
 
@@ -37,7 +36,7 @@ def _write_options(parameters: list[Any], ctx: Any, formatter: Any) -> None:
             rows[heading].append((name, parameter.help or ""))
     for heading in filter(rows.get, HEADINGS):
         with formatter.section(heading):
-            formatter.write_dl(rows[heading], col_max=_LEFT)
+            formatter.write_dl(rows[heading])
 
 
 class _Command(TyperCommand):

@@ -16,8 +16,8 @@ from torch import Tensor
 from cloudconv.errors import PictureError
 from cloudconv.transfer import QUEUES, download
 
-_CHANNELS = (1, 3, 4)  # gray, RGB, and RGB with opacity
-_WHITE = {"uint8": 255, "uint16": 65535}  # the code of white; 1 for floating point
+CHANNELS = (1, 3, 4)  # gray, RGB, and RGB with opacity
+_WHITE = {name: np.iinfo(name).max for name in ("uint8", "uint16")}  # else 1
 _TYPES = (*_WHITE, "float16", "bfloat16", "float32", "float64")
 _MODES = ("L", "RGB", "RGBA", "I;16")
 _BESIDE = ("icc_profile", "exif")  # colours and the orientation
@@ -238,5 +238,5 @@ def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
     """
     if len(shape) != 3:
         return None
-    axes = [axis for axis in (0, 2) if shape[axis] in _CHANNELS]
+    axes = [axis for axis in (0, 2) if shape[axis] in CHANNELS]
     return min(axes, default=None) if first else max(axes, default=None)

@@ -16,6 +16,7 @@ from cloudconv.errors import PictureError
 from cloudconv.media.frames.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.arrays import (
+    CHANNELS,
     PictureKind,
     SampleCheck,
     each_of,
@@ -30,7 +31,7 @@ from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.settings import FramesSettings, exact
 from cloudconv.timeline import Resample
 
-_FORMS = {1: "gray", 3: "gbrp", 4: "gbrap"}
+_FORMS = dict(zip(CHANNELS, ("gray", "gbrp", "gbrap"), strict=True))
 """The pixel format for each number of channels."""
 _DEPTHS = {torch.uint8: "", torch.int32: "16le", torch.float32: "f32le"}
 """The end of the pixel format's name for each data type of the planes."""
