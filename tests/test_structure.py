@@ -35,21 +35,21 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5407,
-    "jobs": 3357,
+    "jobs": 3355,
     "models": 2643,
     "dreaming": 2051,
     "forecasting": 265,
     "render": 845,
-    "training": 696,
+    "training": 694,
     "schedule": 955,
     "settings + cli + report": 1701,
-    THE_REST: 1626,
+    THE_REST: 1625,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 805,
+    "conditional expressions": 804,
     "tuple assignments": 81,
     "lambdas": 75,
     "assignments inside expressions": 71,

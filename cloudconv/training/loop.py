@@ -249,7 +249,7 @@ class Trainer:
     def _advance(self, batch: Batch) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate * _rate(self.step, self.done)
-        frames, indices = upload([batch.frames, batch.indices], self.device)
+        frames, indices = upload(batch, self.device)
         frames = padded(frames.float().div_(255), self.model.spec.multiple)
         predictions = within_memory(
             lambda: self._gradients(frames, indices), self.precision
