@@ -36,7 +36,7 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5407,
     "jobs": 3355,
-    "models": 2643,
+    "models": 2636,
     "dreaming": 2051,
     "forecasting": 265,
     "render": 845,
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 804,
+    "conditional expressions": 803,
     "tuple assignments": 81,
     "lambdas": 75,
     "assignments inside expressions": 71,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -25,10 +24,10 @@ _BESIDE = ("icc_profile", "exif")  # colours and the orientation
 
 @dataclass(frozen=True, slots=True)
 class PictureKind:
-    """The storage of a picture, into which new pictures are put.
+    """The storage of a picture or of a batch, into which new pictures are put.
 
-    The axis of the channels is 0 or 2, or None for gray without one. ``info`` is what a PIL
-    image has beside its samples; new images get it, too.
+    The axis of the channels is -3 or -1, or None for gray without one. ``info`` is what a
+    PIL image has beside its samples; new images get it, too.
     """
 
     library: Literal["numpy", "torch", "pillow"]
@@ -48,8 +47,8 @@ class PictureKind:
             )
 
     def stored(self, data: Tensor) -> Any:
-        """Return a picture of this kind from samples (C, H, W): inverts :func:`opened`."""
-        data = data[0] if self.axis is None else data.movedim(0, self.axis)
+        """Return a picture of this kind from (…, C, H, W): inverts :func:`opened`."""
+        data = data[0] if self.axis is None else data.movedim(-3, self.axis)
         if self.library == "torch":
             return data.to(self.device, getattr(torch, self.dtype)).contiguous()
         array = np.ascontiguousarray(data.cpu().numpy().astype(self.dtype))
@@ -60,12 +59,13 @@ class PictureKind:
         return image
 
 
-def opened(picture: Any) -> tuple[PictureKind, Tensor]:
+def opened(picture: Any, *, batches: bool = False) -> tuple[PictureKind, Tensor]:
     """Return the kind of a picture and its samples, (C, H, W) on the picture's device.
 
-    8 bits are uint8, 16 bits int32 (CUDA lacks most operations on uint16), and floating
-    point is float32, not clamped. The samples may share the picture's memory. Raises
-    PictureError for anything but an accepted picture.
+    With ``batches`` an array or tensor of several is (B, C, H, W). 8 bits are uint8, 16
+    bits int32 (CUDA lacks most operations on uint16), and floating point is float32, not
+    clamped. The samples may share the picture's memory. Raises PictureError for anything
+    but an accepted picture.
     """
     if isinstance(picture, Image.Image):
         if "transparency" in picture.info or picture.mode not in _MODES:
@@ -93,8 +93,9 @@ def opened(picture: Any) -> tuple[PictureKind, Tensor]:
         )
     shape = tuple(picture.shape)
     dtype = str(picture.dtype).removeprefix("torch.")
-    axis = _channel_axis(shape, first=is_tensor)
-    if 0 in shape or (len(shape) != 2 and axis is None) or dtype not in _TYPES:
+    own = shape[1:] if batches and len(shape) == 4 else shape
+    axis = _channel_axis(own, first=is_tensor)
+    if 0 in shape or (len(own) != 2 and axis is None) or dtype not in _TYPES:
         raise PictureError(
             "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 "
             f"channels, uint8, uint16 or floating point from 0 to 1, got {shape} {dtype}."
@@ -107,7 +108,7 @@ def opened(picture: Any) -> tuple[PictureKind, Tensor]:
     data = picture.detach()
     if dtype != "uint8":
         data = data.to(torch.int32 if dtype in _WHITE else torch.float32)
-    return kind, data[None] if axis is None else data.movedim(axis, 0)
+    return kind, data[None] if axis is None else data.movedim(axis, -3)
 
 
 def check_tensor(tensor: Tensor) -> None:
@@ -203,40 +204,29 @@ def picture_between(
     ``device``. Raises PictureError for unknown or different kinds or numbers, or a sample
     that is not finite.
     """
-    are_batches = getattr(inputs[0], "ndim", 0) == 4
-    batches = [[*each_of(given)] if are_batches else [given] for given in inputs]
-    counts = sorted({len(batch) for batch in batches})
-    if len(counts) > 1 or counts == [0]:
-        raise PictureError(
-            f"batch-lengths: The batches have {' and '.join(map(str, counts))} pictures: "
-            "give pictures, or batches of one length."
-        )
-    every = [opened(picture) for picture in chain.from_iterable(batches)]
+    every = [opened(picture, batches=True) for picture in inputs]
     kind = every[0][0]
     for number, (other, _) in enumerate(every):
         kind.check(other, number)
     data = torch.stack([samples for _, samples in every]).to(torch.float32)
     check = SampleCheck(data)
+    channels = data.shape[-3]
     white = _WHITE.get(kind.dtype, 1)
-    colours = data.div(white).to(device).expand(-1, max(data.shape[1], 3), -1, -1)
+    colours = data.flatten(0, -4).div(white).to(device)
+    colours = colours.expand(-1, max(channels, 3), -1, -1)
     new = interpolate([batch.contiguous() for batch in colours.chunk(len(inputs))])
     check.finish()
-    if data.shape[1] == 1:
+    if channels == 1:
         new = new.mean(1, keepdim=True)
     if kind.dtype in _WHITE:
         new = new.clamp(0, 1).mul(white).round().to(torch.int32)
-    stored = [kind.stored(picture) for picture in new]
-    if not are_batches:
-        return stored[0]
-    return torch.stack(stored) if kind.library == "torch" else np.stack(stored)
+    return kind.stored(new.view(*data.shape[1:-3], *new.shape[1:]))
 
 
 def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
-    """Return the axis of the channels, 0 or 2.
+    """Return the axis of the channels, -3 or -1.
 
-    If both are possible, the result is 0 if ``first``, else 2.
+    If both are possible, the result is -3 if ``first``, else -1.
     """
-    if len(shape) != 3:
-        return None
-    axes = [axis for axis in (0, 2) if shape[axis] in CHANNELS]
-    return min(axes, default=None) if first else max(axes, default=None)
+    axes = (-3, -1) if first else (-1, -3)
+    return next((k for k in axes if len(shape) == 3 and shape[k] in CHANNELS), None)
