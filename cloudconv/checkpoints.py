@@ -40,7 +40,9 @@ SUFFIXES = (".safetensors", ".pkl", ".pth", ".pt", ".ckpt", ".bin")
 _MOST_HEADER = 4 << 20
 """The largest header (names, shapes, metadata) that is read, in bytes; networks have 0.2
 MB."""
-_MOST_BYTES = 2 << 30  # the largest file that is read; networks have at most 0.3 GB
+_MOST_BYTES = 2 << 30
+"""The largest file that is read, and the memory of its conversion; networks have at most
+0.3 GB."""
 
 _LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
 """The number that begins a PyTorch file without an archive, without its pickle opcodes."""
@@ -174,7 +176,8 @@ def _convert(copy: Path, target: Path, source: Path) -> None:
     """Write the tensors of a file to ``target``; errors name ``source``."""
     from cloudconv import foreign
 
-    command = [sys.executable, "-P", foreign.__file__, str(copy), str(target)]
+    words = [str(copy), str(target), str(_MOST_BYTES)]
+    command = [sys.executable, "-P", foreign.__file__, *words]
     end = time.monotonic() + _SECONDS
     with (
         tempfile.TemporaryFile() as said,
@@ -184,7 +187,7 @@ def _convert(copy: Path, target: Path, source: Path) -> None:
     ):
         try:
             while child.poll() is None:
-                if time.monotonic() > end or _resident(child) > foreign.MEMORY:
+                if time.monotonic() > end or _resident(child) > _MOST_BYTES:
                     raise refused("weights-too-large", source)
                 time.sleep(0.02)
         finally:

@@ -30,11 +30,10 @@ from cloudconv.report.data import (
     frames_ahead,
 )
 
-POINTS = 1500  # the largest number of frames that a chart draws; a screen has fewer columns
-
 _COLORS = 8
-# Units on each side of the drawing; the box on the page sets the real proportions.
 _SIDE = 1000
+"""Units on each side of the drawing, and the most frames that it shows; the box on the page
+sets the real proportions."""
 
 
 Line = tuple[str, int, Sequence[float | None]]
@@ -116,13 +115,13 @@ def _chart(data: ScorePage, colors: Mapping[str, int]) -> Chart | None:
 
 
 def _drawn(data: ScorePage) -> list[Row]:
-    """Return at most :data:`POINTS` rows: the model's worst frame of each neighbourhood."""
+    """Return at most :data:`_SIDE` rows: the model's worst frame of each neighbourhood."""
 
     def psnr(row: Row) -> float:
         score = row.scores[data.model]["psnr"]
         return inf if score is None else score
 
-    size = ceil(len(data.rows) / POINTS) or 1
+    size = ceil(len(data.rows) / _SIDE) or 1
     return [min(data.rows[k : k + size], key=psnr) for k in range(0, len(data.rows), size)]
 
 
