@@ -252,7 +252,7 @@ Span = tuple[Fraction, Fraction]
 WHOLE: tuple[Span, ...] = ((Fraction(0), Fraction(1)),)
 
 HELD_BACK: tuple[Span, ...] = tuple(
-    (Fraction(a, 100), Fraction(b, 100)) for a, b in ((30, 36), (64, 70), (94, 100))
+    (Fraction(begin, 100), Fraction(begin + 6, 100)) for begin in (30, 64, 94)
 )
 """Parts of each clip to validate on, if no others were given."""
 
