@@ -42,7 +42,7 @@ CEILINGS = {
     "render": 845,
     "training": 694,
     "schedule": 955,
-    "settings + cli + report": 1695,
+    "settings + cli + report": 1692,
     THE_REST: 1625,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
