@@ -40,7 +40,7 @@ CEILINGS = {
     "dreaming": 2051,
     "forecasting": 265,
     "render": 845,
-    "training": 694,
+    "training": 693,
     "schedule": 955,
     "settings + cli + report": 1692,
     THE_REST: 1625,
