@@ -83,13 +83,12 @@ def run(settings: DoctorSettings) -> Job:
     Yields a measurement named ``check`` for each test, and at the end the
     :class:`Diagnosis`.
     """
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {name: {} for name in FACTS}
     problems: list[str] = []
     for name, fact in FACTS.items():
         try:
             facts[name] = fact()
         except CloudconvError as error:
-            facts[name] = {}
             problems.append(str(error))
     problems += _problems(facts)
     checks: list[Check] = []
@@ -158,14 +157,7 @@ def _auto() -> dict[str, Any]:
     device = devices.choose_device()
     dtype = devices.choose_precision("auto", device, spec)
     model = registry.load(spec.name, device, dtype)
-    sizes = {}
-    for name, size in SIZES.items():
-        plan = plan_memory(model, *size, device=device)
-        sizes[name] = {
-            "batch": plan.sizes.batch,
-            "tile": plan.sizes.tile,
-            "memory_bytes": plan.memory_bytes,
-        }
+    plans = {size: plan_memory(model, *SIZES[size], device=device) for size in SIZES}
     return {
         "model": spec.name,
         "threads": torch.get_num_threads(),
@@ -176,7 +168,14 @@ def _auto() -> dict[str, Any]:
         },
         "device": str(device),
         "precision": devices.precision_name(dtype),
-        "sizes": sizes,
+        "sizes": {
+            size: {
+                "batch": plan.sizes.batch,
+                "tile": plan.sizes.tile,
+                "memory_bytes": plan.memory_bytes,
+            }
+            for size, plan in plans.items()
+        },
     }
 
 
